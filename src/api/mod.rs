@@ -1,0 +1,3 @@
+//! The Kubernetes API: types, defaults and admission rules. No I/O.
+
+pub mod v1alpha1;

@@ -1,0 +1,190 @@
+//! Everything that is derived from the install key: who a hook belongs to, its secret, and this installation's
+//! fingerprint. The controller has the install key; a receiver of its own has only [`ReceiverKey`].
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::hmac;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use secrecy::{ExposeSecret as _, SecretString};
+
+/// Bytes of an install key.
+pub const INSTALL_KEY_LENGTH: usize = 32;
+/// Characters of a hook id.
+pub const HOOK_ID_LENGTH: usize = 22;
+
+/// The one secret of an installation. Losing it costs every hook's identity.
+#[derive(Clone)]
+pub struct InstallKey(hmac::Key);
+
+/// What a receiver needs: hook ids, webhook secrets, and proof towards the controller.
+#[derive(Clone)]
+pub struct ReceiverKey {
+    key: hmac::Key,
+    bytes: [u8; 32],
+}
+
+/// What only the controller needs: the marks on hooks that deliver elsewhere.
+#[derive(Clone)]
+pub struct ControllerKey(hmac::Key);
+
+/// A key of the wrong length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a key has {INSTALL_KEY_LENGTH} bytes, this one has {0}")]
+pub struct KeyLengthError(usize);
+
+fn derive(key: &hmac::Key, parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = hmac::Context::with_key(key);
+    for (position, part) in parts.iter().enumerate() {
+        if position > 0 {
+            context.update(&[0]);
+        }
+        context.update(part);
+    }
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(context.sign().as_ref());
+    bytes
+}
+
+fn first_half(bytes: [u8; 32]) -> String {
+    let [half, _] = bytes.as_chunks::<16>().0 else { unreachable!("32 bytes are two halves") };
+    URL_SAFE_NO_PAD.encode(half)
+}
+
+impl InstallKey {
+    /// A key from its bytes.
+    ///
+    /// # Errors
+    /// When there are not exactly [`INSTALL_KEY_LENGTH`] of them.
+    pub fn new(bytes: &[u8]) -> Result<Self, KeyLengthError> {
+        if bytes.len() != INSTALL_KEY_LENGTH {
+            return Err(KeyLengthError(bytes.len()));
+        }
+        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, bytes)))
+    }
+
+    /// Bytes for a new key, or `None` where the system has no randomness.
+    #[must_use]
+    pub fn random_bytes() -> Option<[u8; INSTALL_KEY_LENGTH]> {
+        let mut bytes = [0; INSTALL_KEY_LENGTH];
+        SystemRandom::new().fill(&mut bytes).ok().map(|()| bytes)
+    }
+
+    /// The receiver's part.
+    #[must_use]
+    pub fn receiver(&self) -> ReceiverKey {
+        ReceiverKey::from_array(derive(&self.0, &[b"receiver/v1"]))
+    }
+
+    /// The controller's part.
+    #[must_use]
+    pub fn controller(&self) -> ControllerKey {
+        ControllerKey(hmac::Key::new(hmac::HMAC_SHA256, &derive(&self.0, &[b"controller/v1"])))
+    }
+
+    /// Tells installations apart: eight hex digits, public.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let mut digits = hex::encode(derive(&self.0, &[b"installation/v1"]));
+        digits.truncate(8);
+        digits
+    }
+}
+
+impl ReceiverKey {
+    /// A key from its bytes.
+    ///
+    /// # Errors
+    /// When there are not exactly 32 of them.
+    pub fn new(bytes: &[u8]) -> Result<Self, KeyLengthError> {
+        <[u8; 32]>::try_from(bytes).map(Self::from_array).map_err(|_| KeyLengthError(bytes.len()))
+    }
+
+    fn from_array(bytes: [u8; 32]) -> Self {
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, &bytes), bytes }
+    }
+
+    /// The bytes, for the Secret that a receiver of its own reads.
+    #[must_use]
+    pub const fn bytes(&self) -> &[u8; 32] {
+        &self.bytes
+    }
+
+    /// The unguessable part of a binding's delivery URL: 22 characters.
+    #[must_use]
+    pub fn hook_id(&self, namespace: &str, name: &str) -> String {
+        first_half(derive(&self.key, &[b"hook/v1", namespace.as_bytes(), name.as_bytes()]))
+    }
+
+    /// The derived webhook secret of one generation: 32 bytes. Providers write them in their own form.
+    #[must_use]
+    pub fn webhook_secret(&self, namespace: &str, name: &str, generation: &str) -> [u8; 32] {
+        derive(&self.key, &[b"secret/v1", namespace.as_bytes(), name.as_bytes(), generation.as_bytes()])
+    }
+
+    /// The generation of a secret that a user brought: 16 hex digits, public.
+    #[must_use]
+    pub fn fingerprint(&self, value: &SecretString) -> String {
+        let mut digits = hex::encode(derive(&self.key, &[b"fingerprint/v1", value.expose_secret().as_bytes()]));
+        digits.truncate(16);
+        digits
+    }
+
+    /// What the controller shows a receiver to be given its evidence.
+    #[must_use]
+    pub fn evidence_token(&self) -> SecretString {
+        SecretString::from(URL_SAFE_NO_PAD.encode(derive(&self.key, &[b"evidence/v1"])))
+    }
+}
+
+impl ControllerKey {
+    /// The mark of a binding on a hook that delivers elsewhere: 22 characters.
+    #[must_use]
+    pub fn mark(&self, namespace: &str, name: &str) -> String {
+        first_half(derive(&self.0, &[b"mark/v1", namespace.as_bytes(), name.as_bytes()]))
+    }
+}
+
+/// The textual form of a derived webhook secret, base64url without padding.
+#[must_use]
+pub fn secret_text(bytes: &[u8; 32]) -> SecretString {
+    SecretString::from(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> InstallKey {
+        InstallKey::new(&[7; 32]).unwrap()
+    }
+
+    #[test]
+    fn names_that_concatenate_alike_have_different_ids() {
+        let receiver = key().receiver();
+        assert_ne!(receiver.hook_id("team", "a-b"), receiver.hook_id("team-a", "b"));
+        assert_ne!(receiver.hook_id("ab", "c"), receiver.hook_id("a", "bc"));
+        assert_eq!(receiver.hook_id("ab", "c").len(), HOOK_ID_LENGTH);
+    }
+
+    #[test]
+    fn a_receiver_with_its_own_key_derives_the_same() {
+        let receiver = key().receiver();
+        let restored = ReceiverKey::new(receiver.bytes()).unwrap();
+        assert_eq!(receiver.hook_id("a", "b"), restored.hook_id("a", "b"));
+        assert_eq!(receiver.webhook_secret("a", "b", "1"), restored.webhook_secret("a", "b", "1"));
+    }
+
+    #[test]
+    fn bb_20_every_binding_and_generation_has_its_own_secret() {
+        let receiver = key().receiver();
+        let secrets = [("a", "b", "1"), ("a", "b", "2"), ("a", "c", "1"), ("c", "b", "1")]
+            .map(|(namespace, name, generation)| receiver.webhook_secret(namespace, name, generation));
+        assert!(secrets.iter().enumerate().all(|(at, one)| secrets.iter().skip(at + 1).all(|other| one != other)));
+    }
+
+    #[test]
+    fn lengths_are_checked() {
+        assert!(InstallKey::new(&[0; 31]).is_err());
+        assert!(ReceiverKey::new(&[0; 33]).is_err());
+    }
+}

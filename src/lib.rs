@@ -1,0 +1,9 @@
+//! Forgebind keeps Git connections alive.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+pub mod api;
+pub mod clock;
+pub mod evidence;
+pub mod keys;
+pub mod providers;

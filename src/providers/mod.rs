@@ -1,0 +1,114 @@
+//! The provider port: what Forgebind asks of a Git provider, in the same words for all.
+//!
+//! Three objects. A [`Provider`] is static: it knows addresses, paths and deliveries. A [`Client`] is connected: it has
+//! a credential and talks. A [`Webhook`] reads deliveries: it is pure, and what was not verified cannot be parsed.
+
+pub mod credential;
+pub mod error;
+
+pub mod model;
+pub mod permission;
+pub mod registry;
+pub mod transport;
+pub mod webhook;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+
+use crate::api::v1alpha1::connection::{CredentialKind, ProviderSpec};
+use crate::api::v1alpha1::{EventKind, Permission, ProviderKind};
+
+pub use credential::Credential;
+pub use error::{Disposition, ErrorKind, ProviderError};
+pub use model::{
+    Capabilities, Deletion, Endpoint, GitProbe, Hook, HookRequest, HookShape, HookUrl, Inspection, PathError, Repository, RepositoryPath,
+};
+pub use permission::PermissionFinding;
+pub use webhook::Webhook;
+
+/// What is known of a provider without a connection. No I/O.
+pub trait Provider: Send + Sync {
+    /// Which provider this is.
+    fn kind(&self) -> ProviderKind;
+
+    /// The credential kinds that the provider accepts, in the order of the documentation.
+    fn credential_kinds(&self) -> &'static [CredentialKind];
+
+    /// The events that the provider can tell of. Others are `EventNotSupported`.
+    fn events(&self) -> &'static [EventKind];
+
+    /// The addresses and the owner that a spec stands for, with the provider's defaults.
+    ///
+    /// # Errors
+    /// An address that is no URL, or a spec whose member for this provider is absent.
+    fn endpoint(&self, spec: &ProviderSpec) -> Result<Endpoint, ProviderError>;
+
+    /// Reads a repository from its path or from any clone URL that people paste. A user name is dropped.
+    ///
+    /// # Errors
+    /// When the text is no repository of this provider, names another host, or holds a password.
+    fn repository_path(&self, endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError>;
+
+    /// A client for one account. Connects lazily: nothing is sent here.
+    ///
+    /// # Errors
+    /// A credential of a kind that the provider does not accept.
+    fn connect(
+        &self,
+        endpoint: Endpoint,
+        credential: Credential,
+        transport: transport::Transport,
+    ) -> Result<Arc<dyn Client>, ProviderError>;
+
+    /// The reader of this provider's deliveries.
+    fn webhook(&self) -> &dyn Webhook;
+}
+
+/// One account at one provider.
+///
+/// For every method: reading never writes; a caller that drops the future leaves nothing half done on our side; the
+/// deadline of the transport is obeyed; nothing is logged here; and no method retries a write.
+#[async_trait]
+pub trait Client: Send + Sync {
+    /// Examines the credential: who it is, what it may do, until when, and what the server is. The only method whose
+    /// `Unauthenticated` means that the credential is bad: elsewhere a 401 is a refusal and calls for an inspection.
+    async fn inspect(&self) -> Result<Inspection, ProviderError>;
+
+    /// Judges a permission from what an inspection found. Nothing is sent.
+    fn permission(&self, inspection: &Inspection, permission: Permission) -> PermissionFinding;
+
+    /// Looks a repository up. A renamed one is found under its new path, which the answer carries.
+    async fn repository(&self, path: &RepositoryPath) -> Result<Repository, ProviderError>;
+
+    /// Looks a repository up by its stable id; `None` where the provider has no such look-up.
+    async fn repository_by_id(&self, id: &str) -> Result<Option<Repository>, ProviderError>;
+
+    /// Whether exactly this branch exists.
+    async fn branch_exists(&self, repository: &Repository, branch: &str) -> Result<bool, ProviderError>;
+
+    /// Asks the git endpoint: is it reachable, is it empty, what are its heads. For anonymous and git-only credentials.
+    async fn probe_git(&self, path: &RepositoryPath) -> Result<GitProbe, ProviderError>;
+
+    /// Every repository of the owner, page by page. Ends with an error rather than short.
+    fn repositories(&self) -> BoxStream<'_, Result<Vec<Repository>, ProviderError>>;
+
+    /// What the provider must be asked for to deliver these events: one shape, or several where it splits by event.
+    fn hook_shapes(&self, events: &BTreeSet<EventKind>) -> Vec<HookShape>;
+
+    /// Every hook of the repository, to the last page, or an error: never a short list.
+    async fn hooks(&self, repository: &Repository) -> Result<Vec<Hook>, ProviderError>;
+
+    /// Creates a hook and returns the server's own view of it.
+    async fn create_hook(&self, repository: &Repository, request: &HookRequest<'_>) -> Result<Hook, ProviderError>;
+
+    /// Changes a hook into what is requested and returns the server's own view. Sets the secret only where
+    /// [`Capabilities::update_sets_secret`].
+    async fn update_hook(&self, repository: &Repository, id: &str, request: &HookRequest<'_>) -> Result<Hook, ProviderError>;
+
+    /// Deletes a hook. A 404 counts as [`Deletion::Absent`] only after the same credential has read the repository's hook
+    /// list and the hook was not in it; otherwise it is [`Deletion::Hidden`].
+    async fn delete_hook(&self, repository: &Repository, id: &str) -> Result<Deletion, ProviderError>;
+}

@@ -1,0 +1,288 @@
+//! The words of the port: the same for every provider.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use jiff::Timestamp;
+use url::Url;
+
+use super::permission::{Grants, PermissionFinding};
+use super::webhook::WebhookSecret;
+use crate::api::v1alpha1::EventKind;
+use crate::api::v1alpha1::binding::Visibility;
+use crate::api::v1alpha1::connection::IdentityKind;
+
+/// Where a provider is and whose repositories are meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The web address, where git is served too.
+    pub web: Url,
+    /// The API's base, without a slash at its end in its path.
+    pub api: Url,
+    /// Further origins that the credential may reach.
+    pub further_origins: Vec<Url>,
+    /// The owner that bindings are held to; `None` where the spec names none.
+    pub scope: Option<Scope>,
+}
+
+/// The owner that bindings are held to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// The provider's word for it: organization, user, group, workspace, project.
+    pub word: &'static str,
+    /// Its path: what a repository path begins with.
+    pub path: String,
+}
+
+impl Scope {
+    /// Whether a repository lies in it, without regard to case.
+    #[must_use]
+    pub fn contains(&self, path: &RepositoryPath) -> bool {
+        let path = path.as_str().to_lowercase();
+        path.strip_prefix(&self.path.to_lowercase()).is_some_and(|rest| rest.starts_with('/'))
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.word, self.path)
+    }
+}
+
+/// A repository's path in its provider's own form. Made by a [`Provider`](super::Provider).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RepositoryPath(String);
+
+impl RepositoryPath {
+    pub(in crate::providers) const fn new(path: String) -> Self {
+        Self(path)
+    }
+
+    /// The path.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether two paths are the same to the provider.
+    #[must_use]
+    pub fn same_as(&self, other: &str) -> bool {
+        self.0.to_lowercase() == other.to_lowercase()
+    }
+}
+
+impl fmt::Display for RepositoryPath {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// Why a text is no repository of this connection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    /// It has not the provider's form; the text says what that is.
+    #[error("{0}")]
+    Malformed(String),
+    /// It is on another host.
+    #[error("the repository is at {found}, the connection is at {expected}")]
+    AnotherHost {
+        /// Host in the text.
+        found: String,
+        /// Host of the connection.
+        expected: String,
+    },
+    /// It holds a password.
+    #[error("the repository URL holds a password; the connection's Secret is the place for it")]
+    Password,
+}
+
+/// What an inspection of the credential found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspection {
+    /// Which product answers.
+    pub flavor: String,
+    /// Its version, where it tells.
+    pub version: Option<String>,
+    /// Who the credential is; `None` for anonymous.
+    pub identity: Option<Identity>,
+    /// The credential's name at the provider, where it tells.
+    pub credential_name: Option<String>,
+    /// When the credential ends, where the provider tells.
+    pub expires_at: Option<Timestamp>,
+    /// What the credential may do, in the provider's own words.
+    pub grants: Grants,
+    /// What can be done with this server and this credential.
+    pub capabilities: Capabilities,
+    /// The owner, where only the provider can resolve it (a group given by number).
+    pub scope: Option<Scope>,
+    /// Something a user should notice although it works, such as a token for all organizations.
+    pub warnings: Vec<String>,
+}
+
+/// Who a credential is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its name, where the provider tells.
+    pub name: Option<String>,
+    /// What it is.
+    pub kind: IdentityKind,
+}
+
+/// What can be done with a provider, a server version and a credential kind. Known after an inspection. The planner reads
+/// these; nothing is tried to find out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each answers one independent question")]
+pub struct Capabilities {
+    /// Does the REST API answer this credential? Otherwise only git does.
+    pub api: bool,
+    /// Does one hook carry one event only?
+    pub one_event_per_hook: bool,
+    /// Can the secret of a hook be read back?
+    pub secret_readable: bool,
+    /// Does an update set the secret?
+    pub update_sets_secret: bool,
+    /// Can a repository be looked up by its id?
+    pub lookup_by_id: bool,
+    /// Are past deliveries listed?
+    pub delivery_log: bool,
+    /// Can a past delivery be sent again?
+    pub resend: bool,
+    /// Are deliveries signed over their body?
+    pub signature: bool,
+    /// Does the credential tell its scopes?
+    pub scope_introspection: bool,
+    /// Does the credential tell its end?
+    pub expiry_introspection: bool,
+}
+
+/// A repository, as the provider describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repository {
+    /// The provider's stable id.
+    pub id: String,
+    /// The canonical path.
+    pub path: RepositoryPath,
+    /// Its web address.
+    pub web_url: Option<String>,
+    /// Where to clone it over https.
+    pub clone_url: Option<String>,
+    /// Where to clone it over ssh.
+    pub ssh_url: Option<String>,
+    /// Its default branch; `None` while empty.
+    pub default_branch: Option<String>,
+    /// Who can see it.
+    pub visibility: Option<Visibility>,
+    /// Whether it is read-only.
+    pub archived: bool,
+    /// Whether it has no commit yet.
+    pub empty: bool,
+    /// Whether the credential's role lets it manage this repository's hooks.
+    pub manage_webhooks: PermissionFinding,
+}
+
+/// What the git endpoint said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GitProbe {
+    /// Object ids by full reference name; empty for an empty repository.
+    pub heads: BTreeMap<String, String>,
+}
+
+/// The address that a hook delivers to. Its path holds what makes it unguessable, so it does not print.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HookUrl(String);
+
+impl HookUrl {
+    /// Wraps an address.
+    #[must_use]
+    pub const fn new(url: String) -> Self {
+        Self(url)
+    }
+
+    /// The whole address, for the provider only.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for HookUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("HookUrl(…)")
+    }
+}
+
+/// What a hook is to be or is, in the words that the provider reads back: comparing two shapes is comparing maps.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HookShape {
+    /// Which of several hooks of one binding this is, where the provider splits by event; empty otherwise.
+    pub part: String,
+    /// Fields that are compared, by the provider's own names. A field that cannot be read back is absent.
+    pub fields: BTreeMap<&'static str, String>,
+    /// The events it stands for.
+    pub events: BTreeSet<EventKind>,
+}
+
+/// What to create or to turn a hook into.
+#[derive(Clone, Copy, Debug)]
+pub struct HookRequest<'a> {
+    /// Where it delivers.
+    pub url: &'a HookUrl,
+    /// What it proves itself with.
+    pub secret: &'a WebhookSecret,
+    /// What it is to be.
+    pub shape: &'a HookShape,
+}
+
+/// Whether a hook delivers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HookState {
+    /// It does.
+    Active,
+    /// A person switched it off.
+    Paused,
+    /// The provider switched it off; the text is its cause.
+    Disabled(String),
+}
+
+/// A hook, as the provider shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// Its id at the provider.
+    pub id: String,
+    /// Where it delivers.
+    pub url: HookUrl,
+    /// What it is.
+    pub shape: HookShape,
+    /// Whether it delivers.
+    pub state: HookState,
+    /// Whether a secret is set; `None` where the provider does not tell.
+    pub has_secret: Option<bool>,
+}
+
+impl Hook {
+    /// The fields in which the hook is not what it should be. What the provider does not read back is not drift.
+    #[must_use]
+    pub fn drift(&self, desired: &HookShape) -> Vec<&'static str> {
+        let mut drift: Vec<_> = desired
+            .fields
+            .iter()
+            .filter(|(name, value)| self.shape.fields.get(*name).is_some_and(|found| found != *value))
+            .map(|(name, _)| *name)
+            .collect();
+        if self.has_secret == Some(false) {
+            drift.push("secret");
+        }
+        drift
+    }
+}
+
+/// What became of a deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deletion {
+    /// The provider deleted it.
+    Deleted,
+    /// It is not there, proven by the hook list.
+    Absent,
+    /// The provider says 404 and does not show the list: it may still be there.
+    Hidden,
+}

@@ -1,0 +1,211 @@
+//! Deliveries: proof first, then content. What was not verified cannot be parsed.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use http::HeaderMap;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::api::v1alpha1::EventKind;
+use crate::keys;
+
+/// What a hook proves itself with.
+#[derive(Clone, Debug)]
+pub enum WebhookSecret {
+    /// Derived from the install key. Providers write the bytes in their own form.
+    Derived(DerivedSecret),
+    /// A user's own secret or token.
+    Text(SecretString),
+    /// A user's own pair.
+    BasicAuth {
+        /// User name.
+        username: String,
+        /// Password.
+        password: SecretString,
+    },
+    /// A header of the user's own.
+    Header {
+        /// Its name.
+        name: String,
+        /// Its value.
+        value: SecretString,
+    },
+}
+
+/// The bytes of a derived secret. They do not print.
+#[derive(Clone)]
+pub struct DerivedSecret([u8; 32]);
+
+impl std::fmt::Debug for DerivedSecret {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("DerivedSecret(…)")
+    }
+}
+
+impl DerivedSecret {
+    /// Wraps the bytes.
+    #[must_use]
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl WebhookSecret {
+    /// The text that signs: the derived bytes in base64url, or the user's own value.
+    #[must_use]
+    pub fn text(&self) -> SecretString {
+        match self {
+            Self::Derived(derived) => keys::secret_text(derived.bytes()),
+            Self::Text(value) | Self::Header { value, .. } => value.clone(),
+            Self::BasicAuth { password, .. } => password.clone(),
+        }
+    }
+
+    /// The shortest that is accepted of a user's own secret, in bytes.
+    pub const LEAST_LENGTH: usize = 16;
+
+    /// Whether a user's own secret is long enough.
+    #[must_use]
+    pub fn is_strong_enough(&self) -> bool {
+        self.text().expose_secret().len() >= Self::LEAST_LENGTH
+    }
+}
+
+/// What a provider does about deliveries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeliveryRules {
+    /// Bodies over this many bytes are refused.
+    pub body_limit: usize,
+    /// How long the sinks may take before the delivery is answered as owed.
+    pub answer_within: Duration,
+    /// How long deliveries signed with the previous secret may still come.
+    pub secret_grace: Duration,
+    /// Whether the proof stands in a header, so that it is judged before the body is read.
+    pub proof_in_header: bool,
+}
+
+/// Why a delivery is not authentic. Never says what the right proof would be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// There is no proof, or it is empty.
+    #[error("no signature")]
+    ProofMissing,
+    /// The proof is wrong.
+    #[error("wrong signature")]
+    ProofWrong,
+    /// The proof is too old or from the future.
+    #[error("signature outside its time window")]
+    ProofStale,
+    /// The body is not what its content type says, so the proof cannot be checked.
+    #[error("body does not fit its content type")]
+    Unreadable,
+}
+
+/// A delivery whose proof was right. Only a provider's `verify` makes one.
+#[derive(Debug)]
+pub struct Verified<'a> {
+    headers: &'a HeaderMap,
+    payload: Cow<'a, [u8]>,
+    secret: usize,
+}
+
+impl<'a> Verified<'a> {
+    pub(in crate::providers) const fn new(headers: &'a HeaderMap, payload: Cow<'a, [u8]>, secret: usize) -> Self {
+        Self { headers, payload, secret }
+    }
+
+    /// The headers.
+    #[must_use]
+    pub const fn headers(&self) -> &'a HeaderMap {
+        self.headers
+    }
+
+    /// The JSON document: the body, or the field of a form that held it.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    /// Which of the secrets proved it, by position.
+    #[must_use]
+    pub const fn secret(&self) -> usize {
+        self.secret
+    }
+}
+
+/// What a delivery tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// The provider's id of the delivery: the same when it is sent again.
+    pub delivery_id: String,
+    /// The repository's stable id; `None` in a delivery that is about none.
+    pub repository_id: Option<String>,
+    /// The repository's path, for the time in which its id is not known yet.
+    pub repository_path: Option<String>,
+    /// What happened, in order. Empty for pings, tests, and what is in none of our words.
+    pub events: Vec<Event>,
+    /// Whether it is a ping or a test.
+    pub ping: bool,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// In our words.
+    pub kind: EventKind,
+    /// The full reference name for pushes and tags; for pull requests, the one they go to.
+    pub reference: Option<String>,
+    /// Whether the reference was created, moved or deleted; pull requests: `Updated`.
+    pub change: Change,
+}
+
+impl Event {
+    /// The branch it is about: the pushed one, or the one a pull request goes to.
+    #[must_use]
+    pub fn branch(&self) -> Option<&str> {
+        self.reference.as_deref().and_then(|reference| reference.strip_prefix("refs/heads/"))
+    }
+}
+
+/// What became of a reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is new.
+    Created,
+    /// It moved.
+    Updated,
+    /// It is gone.
+    Deleted,
+}
+
+/// A verified delivery whose content is not what the provider documents.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the body is not what the provider documents: {0}")]
+pub struct ContentError(pub String);
+
+/// Reads one provider's deliveries. Pure: no client, no clock, no state.
+pub trait Webhook: Send + Sync {
+    /// What the provider does about deliveries.
+    fn rules(&self) -> DeliveryRules;
+
+    /// Proves a delivery with any of the secrets, in constant time, trying all of them.
+    ///
+    /// # Errors
+    /// When none of them proves it. No secret at all never means yes.
+    fn verify<'a>(&self, secrets: &[WebhookSecret], headers: &'a HeaderMap, body: &'a [u8]) -> Result<Verified<'a>, Rejection>;
+
+    /// Reads what a verified delivery tells.
+    ///
+    /// # Errors
+    /// When the body is not what the provider documents.
+    fn read(&self, verified: &Verified<'_>) -> Result<Content, ContentError>;
+
+    /// The headers that hold a proof or a credential: they are never handed on.
+    fn proof_headers(&self) -> &'static [&'static str];
+}
