@@ -13,13 +13,15 @@ use tokio::sync::watch;
 use crate::api::v1alpha1::EventKind;
 
 /// For how long an id counts as seen.
-const REMEMBERED: Duration = Duration::from_hours(24);
+const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 /// Ids that are remembered, over all bindings.
 const IDS: u64 = 100_000;
 /// Within which time hooks of two generations deliver the same event.
-const SIDE_BY_SIDE: Duration = Duration::from_mins(10);
+const SIDE_BY_SIDE: Duration = Duration::from_secs(10 * 60);
 /// Contents that are remembered for that time.
 const CONTENTS: u64 = 50_000;
+/// How often the same content is told apart within that time.
+const REPETITIONS: usize = 64;
 
 /// How a delivery ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,13 +53,14 @@ pub(super) struct Dedupe {
     first: RandomState,
     second: RandomState,
     ids: Cache<(u64, u64), Arc<Entry>>,
-    contents: Cache<(u64, usize), Arc<Mutex<Twin>>>,
+    contents: Cache<(u64, usize), Arc<Mutex<Twins>>>,
 }
 
+/// What was delivered with one content: the n-th time by one hook is the n-th time by every other.
 #[derive(Debug)]
-struct Twin {
-    entry: Arc<Entry>,
-    generations: Vec<String>,
+struct Twins {
+    entries: Vec<Arc<Entry>>,
+    counts: Vec<(String, usize)>,
 }
 
 /// What became of one delivery.
@@ -124,20 +127,35 @@ impl Dedupe {
         chosen.claim()
     }
 
-    /// The entry of the same content that came by a hook of another generation, else its own.
+    /// The entry of the same event that came by a hook of another generation, else its own.
     fn twin(&self, identity: &Identity<'_>, own: &Arc<Entry>) -> Arc<Entry> {
         let fingerprint = self.first.hash_one((identity.uid, identity.events, identity.payload));
-        let fresh = || Twin { entry: own.clone(), generations: vec![identity.generation.to_owned()] };
-        let twin = self.contents.get_with((fingerprint, identity.payload.len()), || Arc::new(Mutex::new(fresh())));
-        let mut twin = twin.lock().unwrap_or_else(PoisonError::into_inner);
-        let by_another_hook = !twin.generations.iter().any(|generation| generation == identity.generation);
-        if identity.several_generations && by_another_hook {
-            twin.generations.push(identity.generation.to_owned());
-        } else if !Arc::ptr_eq(&twin.entry, own) {
-            // The same hook says the same again: it happened again.
-            *twin = fresh();
+        let empty = || Arc::new(Mutex::new(Twins { entries: Vec::new(), counts: Vec::new() }));
+        let twins = self.contents.get_with((fingerprint, identity.payload.len()), empty);
+        twins.lock().unwrap_or_else(PoisonError::into_inner).match_up(identity.generation, identity.several_generations, own)
+    }
+}
+
+impl Twins {
+    fn match_up(&mut self, generation: &str, several_generations: bool, own: &Arc<Entry>) -> Arc<Entry> {
+        if self.entries.iter().any(|entry| Arc::ptr_eq(entry, own)) {
+            return own.clone();
         }
-        twin.entry.clone()
+        if self.entries.len() >= REPETITIONS {
+            (self.entries, self.counts) = (Vec::new(), Vec::new());
+        }
+        let before = self.counts.iter().position(|(known, _)| known == generation);
+        let count = before.and_then(|at| self.counts.get(at)).map_or(0, |(_, count)| *count);
+        let twin = self.entries.get(count).filter(|_| several_generations).cloned();
+        let count = if twin.is_some() { count + 1 } else { self.entries.len() + 1 };
+        match before.and_then(|at| self.counts.get_mut(at)) {
+            Some(known) => known.1 = count,
+            None => self.counts.push((generation.to_owned(), count)),
+        }
+        twin.unwrap_or_else(|| {
+            self.entries.push(own.clone());
+            own.clone()
+        })
     }
 }
 
@@ -310,8 +328,11 @@ mod tests {
         let dedupe = Dedupe::new();
         first(dedupe.begin(&identity("1", "100", true, b"push"))).finish(Answer::Accepted);
         first(dedupe.begin(&identity("2", "100", true, b"push"))).finish(Answer::Accepted);
-        // The other hook tells of both as well.
+        // The other hook tells of both as well, and then somebody does it a third time.
         assert!(is_duplicate(&dedupe.begin(&identity("3", "200", true, b"push"))));
+        assert!(is_duplicate(&dedupe.begin(&identity("4", "200", true, b"push"))));
+        first(dedupe.begin(&identity("5", "200", true, b"push"))).finish(Answer::Accepted);
+        assert!(is_duplicate(&dedupe.begin(&identity("6", "100", true, b"push"))));
     }
 
     #[test]

@@ -33,7 +33,6 @@ impl Filter {
     }
 }
 
-
 /// Whether a text fits a pattern in which `*` stands for anything within a segment and `**` for anything at all. Takes time in
 /// proportion to both lengths, whatever the pattern is.
 pub(super) fn glob(pattern: &str, text: &str) -> bool {

@@ -292,7 +292,8 @@ impl Route {
         if let Some(url) = &self.facts.web_url {
             return url.clone();
         }
-        let path = self.facts.repository_path.as_deref().or(self.path.as_ref().map(RepositoryPath::as_str)).unwrap_or(&self.facts.repository);
+        let path =
+            self.facts.repository_path.as_deref().or(self.path.as_ref().map(RepositoryPath::as_str)).unwrap_or(&self.facts.repository);
         match self.connection.as_ref().and_then(|connection| connection.endpoint.as_ref()) {
             Some(endpoint) => format!("{}/{path}", endpoint.web.as_str().trim_end_matches('/')),
             None => path.to_owned(),

@@ -146,8 +146,7 @@ impl Routes {
         connections: impl IntoIterator<Item = &'a GitProviderConnection>,
     ) {
         let connections = connections.into_iter().filter_map(|connection| {
-            let target =
-                ConnectionTarget { namespace: connection.metadata.namespace.clone()?, name: connection.metadata.name.clone()? };
+            let target = ConnectionTarget { namespace: connection.metadata.namespace.clone()?, name: connection.metadata.name.clone()? };
             Some((target, Arc::new(self.connection(connection))))
         });
         let connections: HashMap<_, _> = connections.collect();
