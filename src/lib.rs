@@ -7,3 +7,6 @@ pub mod clock;
 pub mod evidence;
 pub mod keys;
 pub mod providers;
+pub mod receiver;
+pub mod receiver_secrets;
+pub mod sink_support;
