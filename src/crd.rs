@@ -1,6 +1,8 @@
 //! The custom resource definitions, generated from the types in [`crate::api`].
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use kube::CustomResourceExt as _;
 
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
@@ -16,7 +18,30 @@ pub struct YamlError {
 /// The definitions of both kinds, in the order in which they are applied.
 #[must_use]
 pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
-    vec![GitProviderConnection::crd(), RepoBinding::crd()]
+    let mut definitions = vec![GitProviderConnection::crd(), RepoBinding::crd()];
+    for version in definitions.iter_mut().flat_map(|definition| &mut definition.spec.versions) {
+        if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
+            refuse_null(schema);
+        }
+    }
+    definitions
+}
+
+/// Optional fields come out as `nullable`. A null that is stored counts as present for `has()` in a rule and as absent for
+/// the types here, so that every rule with `has()` could be passed by with a null. Without `nullable` it is refused.
+fn refuse_null(schema: &mut JSONSchemaProps) {
+    schema.nullable = None;
+    for property in schema.properties.iter_mut().flat_map(|properties| properties.values_mut()) {
+        refuse_null(property);
+    }
+    match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(items)) => refuse_null(items),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(refuse_null),
+        None => {}
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        refuse_null(values);
+    }
 }
 
 /// One definition as a YAML document, without a separator.
@@ -25,8 +50,7 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
 ///
 /// When the definition cannot be written as YAML.
 pub fn document(definition: &CustomResourceDefinition) -> Result<String, YamlError> {
-    serde_saphyr::to_string(definition)
-        .map_err(|source| YamlError { name: definition.metadata.name.clone().unwrap_or_default(), source })
+    serde_saphyr::to_string(definition).map_err(|source| YamlError { name: definition.metadata.name.clone().unwrap_or_default(), source })
 }
 
 /// All definitions as one YAML stream, for `kubectl apply --server-side -f -`.

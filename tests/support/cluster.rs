@@ -129,8 +129,10 @@ impl Cluster {
         let account =
             ServiceAccount { metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() }, ..ServiceAccount::default() };
         accept_existing(api.create(&PostParams::default(), &account).await)?;
-        let request =
-            TokenRequest { spec: TokenRequestSpec { expiration_seconds: Some(86_400), ..TokenRequestSpec::default() }, ..TokenRequest::default() };
+        let request = TokenRequest {
+            spec: TokenRequestSpec { expiration_seconds: Some(86_400), ..TokenRequestSpec::default() },
+            ..TokenRequest::default()
+        };
         let answer = api.create_token_request(name, &PostParams::default(), &request).await?;
         Ok(answer.status.context("the API server gave no token")?.token)
     }
@@ -144,7 +146,11 @@ impl Cluster {
         let api: Api<ClusterRoleBinding> = Api::all(self.client()?);
         let binding = ClusterRoleBinding {
             metadata: ObjectMeta { name: Some(format!("{namespace}-{name}")), ..ObjectMeta::default() },
-            role_ref: RoleRef { api_group: "rbac.authorization.k8s.io".to_owned(), kind: "ClusterRole".to_owned(), name: "cluster-admin".to_owned() },
+            role_ref: RoleRef {
+                api_group: "rbac.authorization.k8s.io".to_owned(),
+                kind: "ClusterRole".to_owned(),
+                name: "cluster-admin".to_owned(),
+            },
             subjects: Some(vec![Subject {
                 kind: "ServiceAccount".to_owned(),
                 name: name.to_owned(),

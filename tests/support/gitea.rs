@@ -169,7 +169,8 @@ impl Gitea {
     ///
     /// When Gitea does not answer.
     pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(StatusCode, Value)> {
-        let mut request = client()?.request(method, format!("{}/api/v1{path}", self.url)).header("Authorization", format!("token {}", self.token));
+        let mut request =
+            client()?.request(method, format!("{}/api/v1{path}", self.url)).header("Authorization", format!("token {}", self.token));
         if let Some(body) = body {
             request = request.json(body);
         }

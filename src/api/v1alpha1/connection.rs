@@ -91,9 +91,9 @@ const FIXED_FIELDS: &[(&str, &[&str])] = &[
 fn unchanged_while_in_use() -> String {
     let members = FIXED_FIELDS.iter().map(|(member, fields)| {
         let (new, old) = (format!("self.spec.provider.{member}"), format!("oldSelf.spec.provider.{member}"));
-        let same = fields.iter().map(|field| {
-            format!("has({new}.{field}) == has({old}.{field}) && (!has({new}.{field}) || {new}.{field} == {old}.{field})")
-        });
+        let same = fields
+            .iter()
+            .map(|field| format!("has({new}.{field}) == has({old}.{field}) && (!has({new}.{field}) || {new}.{field} == {old}.{field})"));
         let same = same.collect::<Vec<_>>().join(" && ");
         format!("has({new}) == has({old}) && (!has({new}) || ({same}))")
     });
