@@ -21,26 +21,26 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     let mut definitions = vec![GitProviderConnection::crd(), RepoBinding::crd()];
     for version in definitions.iter_mut().flat_map(|definition| &mut definition.spec.versions) {
         if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
-            refuse_null(schema);
+            drop_null(schema);
         }
     }
     definitions
 }
 
-/// Optional fields come out as `nullable`. A null that is stored counts as present for `has()` in a rule and as absent for
-/// the types here, so that every rule with `has()` could be passed by with a null. Without `nullable` it is refused.
-fn refuse_null(schema: &mut JSONSchemaProps) {
+/// Optional fields come out as `nullable`. Such a null is stored and counts as present for `has()` in a rule, but as absent
+/// for the types here: every rule with `has()` could be passed by with a null. Without `nullable` the API server drops it.
+fn drop_null(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
     for property in schema.properties.iter_mut().flat_map(|properties| properties.values_mut()) {
-        refuse_null(property);
+        drop_null(property);
     }
     match &mut schema.items {
-        Some(JSONSchemaPropsOrArray::Schema(items)) => refuse_null(items),
-        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(refuse_null),
+        Some(JSONSchemaPropsOrArray::Schema(items)) => drop_null(items),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(drop_null),
         None => {}
     }
     if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
-        refuse_null(values);
+        drop_null(values);
     }
 }
 
