@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod clock;
+pub mod crd;
 pub mod evidence;
 pub mod keys;
 pub mod providers;
