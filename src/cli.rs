@@ -26,6 +26,7 @@ pub enum Command {
 
 /// The flags of the servers. Every one is also an environment variable.
 #[derive(Clone, Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct ServerArguments {
     /// Where providers reach the receiver, such as <https://hooks.acme.io>
     #[arg(long, env = "FORGEBIND_PUBLIC_URL", value_name = "URL")]
@@ -78,7 +79,13 @@ pub struct ServerArguments {
     #[arg(long, env = "FORGEBIND_NEW_INSTALL_KEY")]
     pub new_install_key: bool,
     /// Where the controller finds the receivers: service/NAME, or admin URLs, comma-separated
-    #[arg(long, env = "FORGEBIND_RECEIVERS", value_name = "RECEIVERS", value_delimiter = ',', default_value = "service/forgebind-receiver")]
+    #[arg(
+        long,
+        env = "FORGEBIND_RECEIVERS",
+        value_name = "RECEIVERS",
+        value_delimiter = ',',
+        default_value = "service/forgebind-receiver"
+    )]
     pub receivers: Vec<String>,
     /// Addresses that stand in for name resolution, comma-separated, as in curl
     #[arg(long, env = "FORGEBIND_RESOLVE", value_name = "HOST:PORT=ADDRESS", value_delimiter = ',')]

@@ -104,7 +104,12 @@ impl TryFrom<ServerArguments> for Config {
                 resolve: each("resolve", &arguments.resolve, resolve)?.into_iter().collect::<BTreeMap<_, _>>(),
                 cluster: crate::providers::transport::network::ClusterNetworks::default(),
             },
-            cleanup_timeout: arguments.cleanup_timeout.as_deref().map(|text| parse::<Interval>("cleanup-timeout", text)).transpose()?.map(|interval| interval.length()),
+            cleanup_timeout: arguments
+                .cleanup_timeout
+                .as_deref()
+                .map(|text| parse::<Interval>("cleanup-timeout", text))
+                .transpose()?
+                .map(|interval| interval.length()),
             new_install_key: arguments.new_install_key,
             receivers: receivers(&arguments.receivers)?,
             log_format: log_format(&arguments.log_format)?,
@@ -118,7 +123,11 @@ fn parse<T: FromStr<Err: Display>>(flag: &'static str, text: &str) -> Result<T, 
     text.trim().parse().map_err(|error: T::Err| ConfigError::new(flag, format!("{text:?}: {error}")))
 }
 
-fn each<T>(flag: &'static str, texts: &[String], read: impl Fn(&'static str, &str) -> Result<T, ConfigError>) -> Result<Vec<T>, ConfigError> {
+fn each<T>(
+    flag: &'static str,
+    texts: &[String],
+    read: impl Fn(&'static str, &str) -> Result<T, ConfigError>,
+) -> Result<Vec<T>, ConfigError> {
     texts.iter().filter(|text| !text.trim().is_empty()).map(|text| read(flag, text)).collect()
 }
 
@@ -226,7 +235,9 @@ mod tests {
 
     #[test]
     fn lists_are_comma_separated() {
-        let config = config(&["--watch-namespaces=a,b", "--providers=gitea,github", "--leader-election=false", "--resolve=a.b.svc:80=127.0.0.1"]).unwrap();
+        let config =
+            config(&["--watch-namespaces=a,b", "--providers=gitea,github", "--leader-election=false", "--resolve=a.b.svc:80=127.0.0.1"])
+                .unwrap();
         assert_eq!(config.watch_namespaces, ["a", "b"]);
         assert_eq!(config.providers.len(), 2);
         assert!(!config.leader_election);

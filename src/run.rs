@@ -103,9 +103,11 @@ pub async fn serve(role: Role, config: Config) -> Result<(), RunError> {
     let stop = stop_signal();
     let health = WatchHealth::default();
     let client = cluster::client(&health).await?;
-    let admin_listener = admin::bind(config.admin_listen)
-        .await
-        .map_err(|source| RunError::Listen { flag: "admin-listen", address: config.admin_listen, source })?;
+    let admin_listener = admin::bind(config.admin_listen).await.map_err(|source| RunError::Listen {
+        flag: "admin-listen",
+        address: config.admin_listen,
+        source,
+    })?;
     cluster::check_definitions(&client, &config.watch_namespaces).await?;
     let keys = keys(role, &client, &config).await?;
     info!(version = env!("CARGO_PKG_VERSION"), ?role, namespace = config.namespace, installation = keys.fingerprint.as_deref(), "starting");
@@ -115,10 +117,16 @@ pub async fn serve(role: Role, config: Config) -> Result<(), RunError> {
     let mut parts = Parts { tasks: JoinSet::new(), registry: Registry::default(), ready: Vec::new(), stop: stop.clone(), health };
     let clock: SharedClock = Arc::new(SystemClock);
     let mut watched = Watched::default();
-    let evidence = if role.receives() { Some(receive(&mut parts, &config, &client, &keys, &network, &clock, &mut watched).await?) } else { None };
-    let campaign = if role.reconciles() { reconcile(&mut parts, &config, &client, keys.clone(), network, clock, &mut watched, evidence.clone()).await? } else { None };
+    let evidence =
+        if role.receives() { Some(receive(&mut parts, &config, &client, &keys, &network, &clock, &mut watched).await?) } else { None };
+    let campaign = if role.reconciles() {
+        reconcile(&mut parts, &config, &client, keys.clone(), network, clock, &mut watched, evidence.clone()).await?
+    } else {
+        None
+    };
     watched.start(&client, watching::scope(&config.watch_namespaces), role.reconciles(), &mut parts.tasks, &mut parts.ready);
-    let endpoint = evidence.map(|store| EvidenceEndpoint { snapshot: Box::new(move || store.snapshot()), token: keys.receiver.evidence_token() });
+    let endpoint =
+        evidence.map(|store| EvidenceEndpoint { snapshot: Box::new(move || store.snapshot()), token: keys.receiver.evidence_token() });
     let end = parts.run(admin_listener, endpoint).await;
     if let Some(campaign) = campaign {
         campaign.resign().await;
@@ -161,7 +169,8 @@ impl Parts {
         let Self { mut tasks, registry, ready, stop, .. } = self;
         let alive = Arc::new(AtomicBool::new(true));
         let still = Arc::clone(&alive);
-        let live: Vec<Check> = vec![("parts", Box::new(move || if still.load(Ordering::Relaxed) { Ok(()) } else { Err("a part ended".to_owned()) }))];
+        let live: Vec<Check> =
+            vec![("parts", Box::new(move || if still.load(Ordering::Relaxed) { Ok(()) } else { Err("a part ended".to_owned()) }))];
         let admin_stop = CancellationToken::new();
         let admin = tokio::spawn(admin::serve(listener, Admin { registry, live, ready, evidence }, admin_stop.clone()));
         let mut result = Ok(());
@@ -208,7 +217,11 @@ async fn receive(
     parts.ready.push(("routes", Box::new(move || synced.check())));
     let stop = parts.stop.clone();
     parts.tasks.spawn(async move {
-        bound.serve(stop.cancelled_owned()).await.map_err(|source| RunError::Listen { flag: "listen", address: ([0, 0, 0, 0], 0).into(), source })
+        bound.serve(stop.cancelled_owned()).await.map_err(|source| RunError::Listen {
+            flag: "listen",
+            address: ([0, 0, 0, 0], 0).into(),
+            source,
+        })
     });
     Ok(evidence)
 }
@@ -254,7 +267,7 @@ async fn reconcile(
         triggers,
     });
     watched.report_invalid(&context);
-    let source = source(config, client, keys.receiver, evidence, parts);
+    let source = source(config, client, &keys.receiver, evidence, parts);
     let (campaign, leading) = campaign(config, client, deadline).await?;
     let requests = Requests { connections: connection_requests, bindings: binding_requests, sessions: session_changes };
     let stop = parts.stop.clone();
@@ -279,7 +292,11 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-async fn campaign(config: &Config, client: &Client, deadline: Arc<LeaseDeadline>) -> Result<(Option<Campaign>, watch::Receiver<bool>), RunError> {
+async fn campaign(
+    config: &Config,
+    client: &Client,
+    deadline: Arc<LeaseDeadline>,
+) -> Result<(Option<Campaign>, watch::Receiver<bool>), RunError> {
     if !config.leader_election {
         let (always, leading) = watch::channel(true);
         // The channel must stay open for as long as the process runs.
@@ -292,14 +309,20 @@ async fn campaign(config: &Config, client: &Client, deadline: Arc<LeaseDeadline>
 }
 
 /// Where the controller reads evidence: in process where it also receives, else from every receiver.
-fn source(config: &Config, client: &Client, key: ReceiverKey, evidence: Option<EvidenceStore>, parts: &mut Parts) -> Arc<dyn EvidenceSource> {
+fn source(
+    config: &Config,
+    client: &Client,
+    key: &ReceiverKey,
+    evidence: Option<EvidenceStore>,
+    parts: &mut Parts,
+) -> Arc<dyn EvidenceSource> {
     if let Some(store) = evidence {
         return Arc::new(InProcess(store));
     }
     match &config.receivers {
-        Receivers::Urls(urls) => Arc::new(receivers::Remote::at(urls.clone(), &key)),
+        Receivers::Urls(urls) => Arc::new(receivers::Remote::at(urls.clone(), key)),
         Receivers::Service(name) => {
-            let (remote, watch) = receivers::Remote::behind(client.clone(), &config.namespace, name, &key);
+            let (remote, watch) = receivers::Remote::behind(client.clone(), &config.namespace, name, key);
             let stop = parts.stop.clone();
             parts.tasks.spawn(async move {
                 tokio::select! {

@@ -196,7 +196,10 @@ pub async fn report_invalid<K: Resource<DynamicType = ()>>(context: &Context, me
         uid: metadata.uid,
         ..ObjectReference::default()
     };
-    let notice = status::Notice::warning(crate::api::v1alpha1::Reason::InvalidObject.as_str(), format!("the stored object does not fit the schema: {error}"));
+    let notice = status::Notice::warning(
+        crate::api::v1alpha1::Reason::InvalidObject.as_str(),
+        format!("the stored object does not fit the schema: {error}"),
+    );
     status::publish_on(context, &reference, &[notice]).await;
 }
 

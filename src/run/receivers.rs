@@ -40,7 +40,12 @@ impl Remote {
     }
 
     /// Receivers behind a Service, and the watch that finds them.
-    pub(super) fn behind(client: Client, namespace: &str, service: &str, key: &ReceiverKey) -> (Self, impl Future<Output = ()> + Send + use<>) {
+    pub(super) fn behind(
+        client: Client,
+        namespace: &str,
+        service: &str,
+        key: &ReceiverKey,
+    ) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let (store, writer) = reflector::store();
         let slices: Api<EndpointSlice> = Api::namespaced(client, namespace);
         let config = watcher::Config::default().labels(&format!("kubernetes.io/service-name={service}")).timeout(WATCH_SECONDS);

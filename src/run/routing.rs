@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Secret;
-use kube::runtime::{WatchStreamExt as _, watch_object};
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::watch_object;
 use kube::{Api, Client, ResourceExt as _};
 use tracing::warn;
 
@@ -22,7 +23,13 @@ use crate::receiver_secrets;
 use crate::watches::Change;
 
 /// The routes of this process.
-pub(super) fn routes(config: &Config, key: ReceiverKey, installation: Option<String>, clock: SharedClock, policy: Arc<NetworkPolicy>) -> Routes {
+pub(super) fn routes(
+    config: &Config,
+    key: ReceiverKey,
+    installation: Option<String>,
+    clock: SharedClock,
+    policy: Arc<NetworkPolicy>,
+) -> Routes {
     let served = config.providers.clone();
     let providers = Arc::new(move |kind| registry::provider(kind).filter(|_| served.contains(&kind)));
     Routes::new(RoutesConfig { installation, providers, ..RoutesConfig::new(key, clock, policy) })

@@ -1,7 +1,8 @@
 //! The watches of a process: one for each kind, shared by everybody who listens.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use kube::api::PartialObjectMeta;
@@ -22,11 +23,14 @@ use crate::watches::{self, Change, Listener, Scope};
 
 type Metadata<K> = PartialObjectMeta<K>;
 
+/// A watch that is to be: what it fills, and who listens.
+type Watch<K> = (Store<K>, Writer<K>, Vec<Listener<K>>);
+
 /// The watches that are to be, with their stores and listeners.
 pub(super) struct Watched {
-    connections: (Store<GitProviderConnection>, Writer<GitProviderConnection>, Vec<Listener<GitProviderConnection>>),
-    bindings: (Store<RepoBinding>, Writer<RepoBinding>, Vec<Listener<RepoBinding>>),
-    namespaces: (Store<Metadata<Namespace>>, Writer<Metadata<Namespace>>, Vec<Listener<Metadata<Namespace>>>),
+    connections: Watch<GitProviderConnection>,
+    bindings: Watch<RepoBinding>,
+    namespaces: Watch<Metadata<Namespace>>,
     secrets: Vec<Listener<Metadata<Secret>>>,
     config_maps: Vec<Listener<Metadata<ConfigMap>>>,
 }
@@ -84,7 +88,7 @@ impl Watched {
 
     fn trigger_by_connections(&mut self, triggers: &Triggers) {
         let (triggers, bindings) = (triggers.clone(), self.bindings());
-        let mut specs: std::collections::HashMap<ObjectRef<GitProviderConnection>, ConnectionFacts> = std::collections::HashMap::new();
+        let mut specs: HashMap<ObjectRef<GitProviderConnection>, ConnectionFacts> = HashMap::new();
         self.on_connections(Box::new(move |change| {
             let (Change::Applied(connection) | Change::Deleted(connection)) = change else { return };
             let key = ObjectRef::from_obj(&**connection);
@@ -116,7 +120,9 @@ impl Watched {
                 // Who waits for the same custom URL may have it now.
                 let url = binding.spec.webhook.as_ref().and_then(|webhook| webhook.url.as_ref());
                 if url.is_some() {
-                    for other in bindings.state_filter(|other| other.spec.webhook.as_ref().is_some_and(|webhook| webhook.url.as_ref() == url)) {
+                    for other in
+                        bindings.state_filter(|other| other.spec.webhook.as_ref().is_some_and(|webhook| webhook.url.as_ref() == url))
+                    {
                         triggers.binding(&other);
                     }
                 }
@@ -131,10 +137,19 @@ impl Watched {
         self.secrets.push(Box::new(move |change| {
             let (Change::Applied(secret) | Change::Deleted(secret)) = change else { return };
             let (namespace, name) = (secret.namespace(), secret.name_any());
-            for connection in connections.state_filter(|connection| connection.namespace() == namespace && connection.spec.secret_names().any(|known| known == name)) {
+            for connection in connections
+                .state_filter(|connection| connection.namespace() == namespace && connection.spec.secret_names().any(|known| known == name))
+            {
                 let _ = on_secret.connections.send(ObjectRef::from_obj(&*connection));
             }
-            let names = |binding: &RepoBinding| binding.spec.webhook.as_ref().and_then(|webhook| webhook.secret_ref.as_ref()).is_some_and(|reference| reference.name == name);
+            let names = |binding: &RepoBinding| {
+                binding
+                    .spec
+                    .webhook
+                    .as_ref()
+                    .and_then(|webhook| webhook.secret_ref.as_ref())
+                    .is_some_and(|reference| reference.name == name)
+            };
             for binding in bindings.state_filter(|binding| binding.namespace() == namespace && names(binding)) {
                 on_secret.binding(&binding);
             }
@@ -143,7 +158,9 @@ impl Watched {
         self.config_maps.push(Box::new(move |change| {
             let (Change::Applied(map) | Change::Deleted(map)) = change else { return };
             let (namespace, name) = (map.namespace(), map.name_any());
-            for connection in connections.state_filter(|connection| connection.namespace() == namespace && connection.spec.config_map_name() == Some(&name)) {
+            for connection in connections
+                .state_filter(|connection| connection.namespace() == namespace && connection.spec.config_map_name() == Some(&name))
+            {
                 let _ = on_map.connections.send(ObjectRef::from_obj(&*connection));
             }
         }));
@@ -152,7 +169,8 @@ impl Watched {
     /// A namespace whose labels change may gain or lose a grant; one that is being deleted shortens what is waited for.
     fn trigger_by_namespaces(&mut self, triggers: &Triggers) {
         let (triggers, connections, bindings) = (triggers.clone(), self.connections(), self.bindings());
-        let mut known: std::collections::HashMap<String, (Option<std::collections::BTreeMap<String, String>>, bool)> = std::collections::HashMap::new();
+        let mut known: std::collections::HashMap<String, (Option<std::collections::BTreeMap<String, String>>, bool)> =
+            std::collections::HashMap::new();
         self.namespaces.2.push(Box::new(move |change| {
             let Change::Applied(namespace) = change else { return };
             let facts = (namespace.metadata.labels.clone(), namespace.metadata.deletion_timestamp.is_some());
@@ -178,7 +196,14 @@ impl Watched {
     }
 
     /// Starts the watches. Those of namespaces, Secrets and `ConfigMap`s serve the controllers only.
-    pub(super) fn start(self, client: &Client, scope: Scope, reconciles: bool, tasks: &mut JoinSet<Result<(), RunError>>, ready: &mut Vec<Check>) {
+    pub(super) fn start(
+        self,
+        client: &Client,
+        scope: Scope,
+        reconciles: bool,
+        tasks: &mut JoinSet<Result<(), RunError>>,
+        ready: &mut Vec<Check>,
+    ) {
         let Self { mut connections, mut bindings, mut namespaces, secrets, config_maps } = self;
         ready.push(("connections", filled(&mut connections.2)));
         ready.push(("bindings", filled(&mut bindings.2)));
@@ -246,7 +271,7 @@ fn filled<K: 'static>(listeners: &mut Vec<Listener<K>>) -> Box<dyn Fn() -> Resul
 fn invalid<K: Resource<DynamicType = ()>>(context: &Arc<Context>, kind: &'static str, change: &Change<K>) {
     let Change::Invalid(object) = change else { return };
     context.metrics.invalid_objects.get_or_create(&Kind { kind }).inc();
-    let InvalidObject { error, metadata } = object;
+    let InvalidObject { error, metadata } = &**object;
     error!(kind, namespace = metadata.namespace, name = metadata.name, error, "stored object does not fit the schema; it is left alone");
     let (context, metadata, error) = (Arc::clone(context), metadata.clone(), error.clone());
     tokio::spawn(async move { crate::controllers::report_invalid::<K>(&context, metadata, &error).await });

@@ -68,10 +68,10 @@ fn report(checks: &[Check]) -> Response {
     let mut status = StatusCode::OK;
     for (name, check) in checks {
         match check() {
-            Ok(()) => lines.push_str(&format!("[+] {name} ok\n")),
+            Ok(()) => lines.extend(["[+] ", name, " ok\n"]),
             Err(problem) => {
                 status = StatusCode::SERVICE_UNAVAILABLE;
-                lines.push_str(&format!("[-] {name} failed: {problem}\n"));
+                lines.extend(["[-] ", name, " failed: ", &problem, "\n"]);
             }
         }
     }

@@ -27,7 +27,8 @@ pub struct FilterError(String);
 /// A filter that cannot be read.
 pub fn start(format: LogFormat, filter: &str) -> Result<(), FilterError> {
     let filter = EnvFilter::try_new(filter).map_err(|error| FilterError(error.to_string()))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_span_events(FmtSpan::NONE).with_target(false);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_span_events(FmtSpan::NONE).with_target(false);
     // A logger that is there already is the one of a test.
     let _ = match format {
         LogFormat::Text => builder.with_ansi(false).try_init(),
