@@ -8,3 +8,6 @@ pub mod crd;
 pub mod evidence;
 pub mod keys;
 pub mod providers;
+pub mod receiver;
+pub mod receiver_secrets;
+pub mod sink_support;

@@ -5,7 +5,7 @@
 
 pub mod credential;
 pub mod error;
-
+pub mod gitea;
 pub mod model;
 pub mod permission;
 pub mod registry;

@@ -1,14 +1,15 @@
 //! The one place that knows which implementation serves which provider.
 
 use super::Provider;
+use super::gitea::Gitea;
 use crate::api::v1alpha1::ProviderKind;
 
 /// The implementation of a provider; `None` where this build has none.
 #[must_use]
 pub fn provider(kind: ProviderKind) -> Option<&'static dyn Provider> {
     match kind {
-        ProviderKind::Gitea
-        | ProviderKind::GitHub
+        ProviderKind::Gitea => Some(&Gitea),
+        ProviderKind::GitHub
         | ProviderKind::GitLab
         | ProviderKind::BitbucketCloud
         | ProviderKind::BitbucketDataCenter

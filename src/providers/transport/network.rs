@@ -1,12 +1,25 @@
-//! Which hosts and addresses may be reached, vetted when connecting.
+//! Which hosts and addresses may be reached: URLs are judged before anything is sent, names again by their addresses when
+//! connecting, so that a name cannot lead where its URL would not have been allowed to.
+
+mod address;
+mod host;
+mod resolver;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::net::IpAddr;
-use std::str::FromStr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
-use url::Url;
+use ipnet::IpNet;
+use url::{Host, Url};
+
+pub use address::ClusterNetworks;
+pub use host::{HostPattern, HostPatternError};
+
+/// How long a connection may take to be made.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the installation allows.
 #[derive(Clone, Debug, Default)]
@@ -15,60 +28,17 @@ pub struct NetworkPolicy {
     pub provider_hosts: Vec<HostPattern>,
     /// Hosts that `http` sinks may have; empty allows none.
     pub sink_hosts: Vec<HostPattern>,
+    /// Addresses that are reached although they are loopback, link-local, metadata or the cluster's own.
+    pub allow_cidrs: Vec<IpNet>,
     /// Whether http is allowed at all, other than to `service` sinks.
     pub insecure_http: bool,
-    /// Addresses that stand in for name resolution.
+    /// Whether `HTTPS_PROXY` and its kin are obeyed where a connection names no proxy of its own.
+    pub environment_proxy: bool,
+    /// Addresses that stand in for name resolution, by lower-case host and port. They are vetted like any other. The
+    /// port is not known when a name is resolved: entries for several ports of one host should agree.
     pub resolve: BTreeMap<(String, u16), IpAddr>,
-}
-
-/// `host`, `host:port` or `*.suffix`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostPattern {
-    host: String,
-    port: Option<u16>,
-}
-
-/// A text that is no host pattern.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not host, host:port or *.suffix")]
-pub struct HostPatternError(String);
-
-impl FromStr for HostPattern {
-    type Err = HostPatternError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refused = || HostPatternError(text.to_owned());
-        let (host, port) = match text.rsplit_once(':') {
-            Some((host, port)) if !host.ends_with(':') && !port.ends_with(']') => (host, Some(port.parse().map_err(|_| refused())?)),
-            _ => (text, None),
-        };
-        let name = host.strip_prefix("*.").unwrap_or(host);
-        if name.is_empty() || name.contains(['/', '*', '@', '?', '#']) || name.contains(char::is_whitespace) {
-            return Err(refused());
-        }
-        Ok(Self { host: host.to_lowercase(), port })
-    }
-}
-
-impl HostPattern {
-    /// Whether a URL's host and port are meant.
-    #[must_use]
-    pub fn matches(&self, url: &Url) -> bool {
-        let Some(host) = url.host_str() else { return false };
-        let host = host.trim_end_matches('.').to_lowercase();
-        let host_fits =
-            self.host.strip_prefix('*').map_or_else(|| host == self.host, |suffix| host.ends_with(suffix) && host.len() > suffix.len());
-        host_fits && self.port.is_none_or(|port| url.port_or_known_default() == Some(port))
-    }
-}
-
-impl fmt::Display for HostPattern {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.port {
-            Some(port) => write!(formatter, "{}:{port}", self.host),
-            None => formatter.write_str(&self.host),
-        }
-    }
+    /// The cluster's own addresses. Shared by all clones, because they become known at run time.
+    pub cluster: ClusterNetworks,
 }
 
 /// Whose connection it is: the rules differ.
@@ -107,6 +77,26 @@ pub enum Refusal {
         /// The host.
         host: String,
     },
+    /// The address is neither http nor https.
+    #[error("{scheme} is not served; use https")]
+    Scheme {
+        /// The scheme.
+        scheme: String,
+    },
+    /// The address holds a user name or a password.
+    #[error("the address of {host} holds a user name; a Secret is the place for it")]
+    UserInfo {
+        /// The host.
+        host: String,
+    },
+}
+
+impl Refusal {
+    /// Whether it is about http rather than about where.
+    #[must_use]
+    pub const fn is_insecure(&self) -> bool {
+        matches!(self, Self::InsecureHttp { .. } | Self::Scheme { .. })
+    }
 }
 
 impl NetworkPolicy {
@@ -116,15 +106,86 @@ impl NetworkPolicy {
     /// What is not allowed and the flag that would allow it.
     pub fn check(&self, purpose: Purpose, url: &Url) -> Result<(), Refusal> {
         let host = url.host_str().unwrap_or_default().to_owned();
-        if url.scheme() != "https" && !self.insecure_http && purpose != Purpose::ServiceSink {
-            return Err(Refusal::InsecureHttp { host });
+        match url.scheme() {
+            "https" => {}
+            "http" if self.insecure_http || purpose == Purpose::ServiceSink => {}
+            "http" => return Err(Refusal::InsecureHttp { host }),
+            scheme => return Err(Refusal::Scheme { scheme: scheme.to_owned() }),
         }
-        Ok(())
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(Refusal::UserInfo { host });
+        }
+        self.check_host(purpose, url)?;
+        match url.host() {
+            Some(Host::Ipv4(address)) => self.check_address(purpose, &host, address.into()),
+            Some(Host::Ipv6(address)) => self.check_address(purpose, &host, address.into()),
+            Some(Host::Domain(name)) => self.check_name(purpose, name),
+            None => Err(Refusal::Host { host, flag: "no flag" }),
+        }
     }
 
-    /// A client builder that follows no redirect, ignores ambient proxies, and connects to vetted addresses only.
+    fn check_host(&self, purpose: Purpose, url: &Url) -> Result<(), Refusal> {
+        let allows = |patterns: &[HostPattern]| patterns.iter().any(|pattern| pattern.matches(url));
+        let (allowed, flag) = match purpose {
+            Purpose::Provider => {
+                (self.provider_hosts.is_empty() || host::is_known_cloud(url) || allows(&self.provider_hosts), "--allow-provider-hosts")
+            }
+            Purpose::HttpSink => (allows(&self.sink_hosts), "--allow-sink-hosts"),
+            Purpose::ServiceSink => (true, ""),
+        };
+        if allowed { Ok(()) } else { Err(Refusal::Host { host: url.host_str().unwrap_or_default().to_owned(), flag }) }
+    }
+
+    /// Names whose address everybody knows. Connecting would find out too, but not through a proxy.
+    fn check_name(&self, purpose: Purpose, name: &str) -> Result<(), Refusal> {
+        let host = name.trim_end_matches('.').to_lowercase();
+        if !self.overrides(&host).is_empty() {
+            return Ok(());
+        }
+        let address = match host.as_str() {
+            "localhost" => Ipv4Addr::LOCALHOST,
+            "metadata.google.internal" | "metadata.goog" | "instance-data" | "instance-data.ec2.internal" => {
+                Ipv4Addr::new(169, 254, 169, 254)
+            }
+            _ if host.ends_with(".localhost") => Ipv4Addr::LOCALHOST,
+            _ => return Ok(()),
+        };
+        self.check_address(purpose, name, address.into())
+    }
+
+    /// Judges an address that a host has.
+    ///
+    /// # Errors
+    /// When it is loopback, unspecified, link-local, multicast, a metadata service, or the cluster's own, and
+    /// `allow_cidrs` does not name it.
+    pub fn check_address(&self, purpose: Purpose, host: &str, address: IpAddr) -> Result<(), Refusal> {
+        let meant = address::unwrap_embedded(address);
+        if self.allow_cidrs.iter().any(|network| network.contains(&address) || network.contains(&meant)) {
+            return Ok(());
+        }
+        let own = purpose != Purpose::ServiceSink && self.cluster.contains(meant);
+        if own || address::is_special(meant) { Err(Refusal::Address { host: host.to_owned(), address: meant }) } else { Ok(()) }
+    }
+
+    /// The addresses that stand in for a host's own, which is in lower case without a dot at its end.
+    fn overrides(&self, host: &str) -> Vec<IpAddr> {
+        let mut addresses: Vec<_> = self.resolve.iter().filter(|((name, _), _)| name == host).map(|(_, address)| *address).collect();
+        addresses.dedup();
+        addresses
+    }
+
+    /// A client builder that follows no redirect, obeys no ambient proxy unless the installation wants it, and connects to
+    /// vetted addresses only. An address in a URL is not resolved: judge each URL with [`check`](Self::check) first.
     #[must_use]
-    pub fn client_builder(self: &Arc<Self>, _purpose: Purpose) -> reqwest::ClientBuilder {
-        reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy()
+    pub fn client_builder(self: &Arc<Self>, purpose: Purpose) -> reqwest::ClientBuilder {
+        // Fails only where one is installed already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let builder = reqwest::Client::builder()
+            .user_agent(concat!("forgebind/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .dns_resolver(resolver::VettedResolver::new(Arc::clone(self), purpose));
+        if self.environment_proxy && purpose != Purpose::ServiceSink { builder } else { builder.no_proxy() }
     }
 }

@@ -1,0 +1,225 @@
+//! Repository paths: `owner/name`, and every clone and web URL of them that people paste.
+
+use url::{Host, Url};
+
+use crate::providers::model::{Endpoint, PathError, RepositoryPath};
+
+const FORM: &str = "a repository of Gitea or Forgejo is owner/name, or one of its https or ssh clone URLs";
+
+/// The pages below a repository whose address people copy from a browser.
+const PAGES: [&str; 16] = [
+    "actions", "activity", "branches", "commit", "commits", "compare", "issues", "packages", "projects", "pulls", "raw", "releases",
+    "settings", "src", "tags", "wiki",
+];
+
+pub(super) fn parse(endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
+    let text = text.trim();
+    if text.contains("://") {
+        return from_url(endpoint, text);
+    }
+    match text.split_once(':') {
+        Some((host, path)) => from_scp_like(endpoint, host, path),
+        None => from_segments(text.strip_suffix('/').unwrap_or(text).split('/')),
+    }
+}
+
+fn from_url(endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
+    let url = Url::parse(text).map_err(|_| malformed())?;
+    if url.password().is_some() {
+        return Err(PathError::Password);
+    }
+    match url.scheme() {
+        "http" | "https" => same_host(endpoint, url.host_str().unwrap_or_default())?,
+        "ssh" | "git+ssh" => return from_ssh(endpoint, &url),
+        _ => return Err(malformed()),
+    }
+    if url.scheme() == endpoint.web.scheme() && url.port_or_known_default() != endpoint.web.port_or_known_default() {
+        return Err(another_host(endpoint, authority(&url)));
+    }
+    let prefix = segments(endpoint.web.path());
+    let all = segments(url.path());
+    let Some(rest) = all.strip_prefix(prefix.as_slice()) else { return Err(malformed()) };
+    match rest {
+        [owner, name] => from_segments([*owner, *name]),
+        [owner, name, page, ..] if PAGES.contains(page) => from_segments([*owner, *name]),
+        _ => Err(malformed()),
+    }
+}
+
+fn from_ssh(endpoint: &Endpoint, url: &Url) -> Result<RepositoryPath, PathError> {
+    same_host(endpoint, url.host_str().unwrap_or_default())?;
+    without_prefix(endpoint, url.path())
+}
+
+/// `git@host:owner/name.git`. Git reads a path that begins with a slash the same way.
+fn from_scp_like(endpoint: &Endpoint, host: &str, path: &str) -> Result<RepositoryPath, PathError> {
+    // `user:password@host:owner/name` splits at the wrong colon.
+    if path.contains('@') {
+        return Err(PathError::Password);
+    }
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    if host.is_empty() || host.contains('/') {
+        return Err(malformed());
+    }
+    same_host(endpoint, host)?;
+    without_prefix(endpoint, path)
+}
+
+/// Over ssh the web address's path prefix is not part of the path; who wrote it all the same is understood.
+fn without_prefix(endpoint: &Endpoint, path: &str) -> Result<RepositoryPath, PathError> {
+    let prefix = segments(endpoint.web.path());
+    let all = segments(path);
+    let rest = match all.strip_prefix(prefix.as_slice()) {
+        Some(rest) if rest.len() == 2 => rest,
+        _ => all.as_slice(),
+    };
+    from_segments(rest.iter().copied())
+}
+
+fn from_segments<'a>(segments: impl IntoIterator<Item = &'a str>) -> Result<RepositoryPath, PathError> {
+    let mut segments = segments.into_iter();
+    let (Some(owner), Some(name), None) = (segments.next(), segments.next(), segments.next()) else { return Err(malformed()) };
+    let name = name.strip_suffix(".git").unwrap_or(name);
+    if is_name(owner) && is_name(name) { Ok(RepositoryPath::new(format!("{owner}/{name}"))) } else { Err(malformed()) }
+}
+
+/// What Gitea admits as the name of an owner or a repository.
+fn is_name(text: &str) -> bool {
+    let fits = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.');
+    !text.is_empty() && text != "." && text != ".." && text.len() <= 100 && text.chars().all(fits)
+}
+
+fn segments(path: &str) -> Vec<&str> {
+    path.split('/').filter(|segment| !segment.is_empty()).collect()
+}
+
+fn same_host(endpoint: &Endpoint, host: &str) -> Result<(), PathError> {
+    let expected = endpoint.web.host_str().unwrap_or_default();
+    if comparable(host) == comparable(expected) { Ok(()) } else { Err(another_host(endpoint, host.to_owned())) }
+}
+
+/// A host in the one form in which it can be compared: lower case, punycode, no dot at its end.
+fn comparable(host: &str) -> String {
+    Host::parse(host.trim_end_matches('.')).map_or_else(|_| host.to_lowercase(), |host| host.to_string())
+}
+
+fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port_or_known_default().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+fn another_host(endpoint: &Endpoint, found: String) -> PathError {
+    let expected = if found.contains(':') { authority(&endpoint.web) } else { endpoint.web.host_str().unwrap_or_default().to_owned() };
+    PathError::AnotherHost { found, expected }
+}
+
+fn malformed() -> PathError {
+    PathError::Malformed(FORM.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(web: &str) -> Endpoint {
+        let web = Url::parse(web).unwrap();
+        Endpoint { api: web.join("api/v1").unwrap(), web, further_origins: Vec::new(), scope: None }
+    }
+
+    #[test]
+    fn every_form_that_people_paste_is_read() {
+        let endpoint = endpoint("https://gitea.acme.io");
+        for text in [
+            "acme/shop",
+            "acme/shop.git",
+            " acme/shop/ ",
+            "https://gitea.acme.io/acme/shop",
+            "https://gitea.acme.io/acme/shop/",
+            "https://gitea.acme.io:443/acme/shop.git",
+            "http://gitea.acme.io/acme/shop.git",
+            "https://GITEA.acme.io./acme/shop.git",
+            "https://ada@gitea.acme.io/acme/shop.git",
+            "https://gitea.acme.io/acme/shop/src/branch/main/README.md",
+            "https://gitea.acme.io/acme/shop/pulls?state=open#top",
+            "git@gitea.acme.io:acme/shop.git",
+            "git@gitea.acme.io:/acme/shop.git",
+            "gitea.acme.io:acme/shop",
+            "ssh://git@gitea.acme.io/acme/shop.git",
+            "ssh://git@gitea.acme.io:2222/acme/shop.git",
+        ] {
+            assert_eq!(parse(&endpoint, text).unwrap().as_str(), "acme/shop", "{text}");
+        }
+    }
+
+    #[test]
+    fn a_path_prefix_is_the_connections() {
+        let endpoint = endpoint("https://acme.io/git/");
+        for text in
+            ["https://acme.io/git/acme/shop", "git@acme.io:acme/shop.git", "ssh://git@acme.io/acme/shop", "git@acme.io:git/acme/shop"]
+        {
+            assert_eq!(parse(&endpoint, text).unwrap().as_str(), "acme/shop", "{text}");
+        }
+        assert!(matches!(parse(&endpoint, "https://acme.io/acme/shop"), Err(PathError::Malformed(_))));
+        assert_eq!(parse(&endpoint, "https://acme.io/git/git/shop").unwrap().as_str(), "git/shop");
+    }
+
+    #[test]
+    fn international_hosts_compare_in_punycode() {
+        let endpoint = endpoint("https://bücher.example");
+        for text in ["https://xn--bcher-kva.example/acme/shop", "git@bücher.example:acme/shop", "ssh://git@BÜCHER.example/acme/shop"] {
+            assert!(parse(&endpoint, text).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn another_host_is_named() {
+        let endpoint = endpoint("https://gitea.acme.io");
+        let found = |text: &str| match parse(&endpoint, text).unwrap_err() {
+            PathError::AnotherHost { found, expected } => (found, expected),
+            other => panic!("{text}: {other}"),
+        };
+        let plain = |found: &str| (found.to_owned(), "gitea.acme.io".to_owned());
+        assert_eq!(found("https://github.com/acme/shop"), plain("github.com"));
+        assert_eq!(found("git@github.com:acme/shop.git"), plain("github.com"));
+        assert_eq!(found("ssh://git@github.com/acme/shop.git"), plain("github.com"));
+        assert_eq!(found("https://gitea.acme.io:3000/acme/shop"), ("gitea.acme.io:3000".to_owned(), "gitea.acme.io:443".to_owned()));
+    }
+
+    #[test]
+    fn a_password_is_refused_and_never_shown() {
+        let endpoint = endpoint("https://gitea.acme.io");
+        for text in
+            ["https://ada:canary@gitea.acme.io/acme/shop", "https://:canary@gitea.acme.io/acme/shop", "ada:canary@gitea.acme.io:acme/shop"]
+        {
+            let error = parse(&endpoint, text).unwrap_err();
+            assert_eq!(error, PathError::Password, "{text}");
+            assert!(!error.to_string().contains("canary"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_repository_is_refused() {
+        let endpoint = endpoint("https://gitea.acme.io");
+        for text in [
+            "",
+            "/",
+            "acme",
+            "acme/",
+            "/acme/shop/x",
+            "acme/shop/more",
+            "acme/..",
+            "acme/sh op",
+            "acme/shöp",
+            "acme/%2e%2e",
+            "acme/.git",
+            "https://gitea.acme.io/acme",
+            "https://gitea.acme.io/acme/shop/nonsense",
+            "https://",
+            "ftp://gitea.acme.io/acme/shop",
+            "file:///acme/shop",
+            ":acme/shop",
+        ] {
+            assert!(matches!(parse(&endpoint, text), Err(PathError::Malformed(_))), "{text:?}: {:?}", parse(&endpoint, text));
+        }
+    }
+}

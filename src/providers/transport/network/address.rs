@@ -1,0 +1,62 @@
+//! Addresses that nobody should reach by naming a URL.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use ipnet::IpNet;
+
+/// The cluster's own addresses: its service ranges and its API servers. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterNetworks(Arc<RwLock<Vec<IpNet>>>);
+
+impl ClusterNetworks {
+    /// Replaces what is known of the cluster.
+    pub fn set(&self, service_ranges: impl IntoIterator<Item = IpNet>, api_servers: impl IntoIterator<Item = IpAddr>) {
+        let networks = service_ranges.into_iter().chain(api_servers.into_iter().map(|address| IpNet::from(unwrap_embedded(address))));
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = networks.collect();
+    }
+
+    pub(super) fn contains(&self, address: IpAddr) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).iter().any(|network| network.contains(&address))
+    }
+}
+
+/// Metadata services that are not link-local.
+const METADATA: [IpAddr; 5] = [
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+];
+
+/// Whether an address is this machine's, this link's, nobody's, everybody's, or a metadata service's. Private ranges are
+/// none of these: that is where providers on premises live.
+pub(super) fn is_special(address: IpAddr) -> bool {
+    METADATA.contains(&address)
+        || match address {
+            IpAddr::V4(address) => {
+                let [first, ..] = address.octets();
+                // 0.0.0.0/8 reaches this machine on Linux; 240.0.0.0/4 is reserved and holds the broadcast address.
+                first == 0 || first >= 240 || address.is_loopback() || address.is_link_local() || address.is_multicast()
+            }
+            IpAddr::V6(address) => {
+                address.is_unspecified() || address.is_loopback() || address.is_unicast_link_local() || address.is_multicast()
+            }
+        }
+}
+
+/// The IPv4 address that an IPv6 address stands for, where it does: mapped, compatible, NAT64 and 6to4.
+pub(super) fn unwrap_embedded(address: IpAddr) -> IpAddr {
+    let IpAddr::V6(v6) = address else { return address };
+    let embedded = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+    };
+    match v6.segments() {
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => embedded(high, low),
+        // `::` and `::1` are of this form and are themselves.
+        [0, 0, 0, 0, 0, 0, high, low] if high > 0 || low > 1 => embedded(high, low),
+        _ => address,
+    }
+}

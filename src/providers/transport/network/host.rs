@@ -1,0 +1,81 @@
+//! Host patterns, and the clouds that are always allowed.
+
+use std::fmt;
+use std::str::FromStr;
+
+use url::{Host, Url};
+
+/// The hosts of the clouds that this program knows.
+const KNOWN_CLOUDS: [&str; 10] = [
+    "github.com",
+    "api.github.com",
+    "ghe.com",
+    "gitlab.com",
+    "bitbucket.org",
+    "api.bitbucket.org",
+    "dev.azure.com",
+    "vssps.dev.azure.com",
+    "visualstudio.com",
+    "app.vssps.visualstudio.com",
+];
+
+/// Whether a URL leads to one of the known clouds, on the port that its scheme has.
+pub(super) fn is_known_cloud(url: &Url) -> bool {
+    let Some(host) = url.host_str() else { return false };
+    let host = host.trim_end_matches('.');
+    let tenant = |suffix: &str| host.strip_suffix(suffix).is_some_and(|name| name.ends_with('.') && name.len() > 1);
+    url.port().is_none() && (KNOWN_CLOUDS.contains(&host) || tenant("ghe.com") || tenant("visualstudio.com"))
+}
+
+/// `host`, `host:port` or `*.suffix`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPattern {
+    /// Lower case, punycode; what follows the asterisk, with its dot, where `any_below`.
+    host: String,
+    any_below: bool,
+    port: Option<u16>,
+}
+
+/// A text that is no host pattern.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not host, host:port or *.suffix")]
+pub struct HostPatternError(String);
+
+impl FromStr for HostPattern {
+    type Err = HostPatternError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refused = || HostPatternError(text.to_owned());
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) if !host.ends_with(':') && !port.ends_with(']') => (host, Some(port.parse().map_err(|_| refused())?)),
+            _ => (text, None),
+        };
+        let (name, any_below) = host.strip_prefix("*.").map_or((host, false), |suffix| (suffix, true));
+        if name.is_empty() || name.contains(['/', '*', '@', '?', '#']) || name.contains(char::is_whitespace) {
+            return Err(refused());
+        }
+        let name = Host::parse(name.trim_end_matches('.')).map_err(|_| refused())?.to_string();
+        Ok(Self { host: if any_below { format!(".{name}") } else { name }, any_below, port })
+    }
+}
+
+impl HostPattern {
+    /// Whether a URL's host and port are meant.
+    #[must_use]
+    pub fn matches(&self, url: &Url) -> bool {
+        let Some(host) = url.host_str() else { return false };
+        let host = host.trim_end_matches('.').to_lowercase();
+        let host_fits = if self.any_below { host.ends_with(&self.host) && host.len() > self.host.len() } else { host == self.host };
+        host_fits && self.port.is_none_or(|port| url.port_or_known_default() == Some(port))
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let asterisk = if self.any_below { "*" } else { "" };
+        match self.port {
+            Some(port) => write!(formatter, "{asterisk}{}:{port}", self.host),
+            None => write!(formatter, "{asterisk}{}", self.host),
+        }
+    }
+}
