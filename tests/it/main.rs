@@ -8,5 +8,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod architecture;
+mod crds;
 mod harness;
 mod schema;
+mod schema_property;
