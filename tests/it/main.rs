@@ -10,6 +10,7 @@ mod support;
 
 mod architecture;
 mod crds;
+mod dependencies;
 mod harness;
 mod schema;
 mod schema_property;
