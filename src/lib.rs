@@ -4,6 +4,10 @@
 
 pub mod api;
 pub mod clock;
+pub mod crd;
 pub mod evidence;
 pub mod keys;
 pub mod providers;
+pub mod receiver;
+pub mod receiver_secrets;
+pub mod sink_support;

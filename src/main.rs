@@ -1,1 +1,3 @@
+//! The `forgebind` binary.
+
 fn main() {}

@@ -97,6 +97,7 @@ reasons! {
     InstallationSuspended: "Authenticated", "The GitHub App's installation is suspended.", "Resume the installation at GitHub.";
     SingleSignOnRequired: "Authenticated", "The token is not authorized for the organization's single sign-on.", "Authorize the token for the organization at the provider.";
     PermissionMissing: "Authorized, WebhookInSync", "The credential lacks a permission.", "Grant what `status.permissions` or the message names.";
+    ExpiresSoon: "CredentialExpiring", "The credential ends within `warnBefore`.", "Make a new credential and put it into the Secret.";
     CannotTell: "Authorized", "The provider cannot tell whether the credential has every permission.", "Nothing to do unless something fails; the rows of `status.permissions` say why.";
     ConnectionNotReady: "ConnectionReady", "The connection does not work.", "See the conditions of the connection.";
     RefNotPermitted: "ConnectionReady", "The connection does not exist or does not allow this binding.", "Ask the connection's owner for a rule in `allowedBindings`.";

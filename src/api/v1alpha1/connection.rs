@@ -38,32 +38,8 @@ use super::shared::{
         priority = 1
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new(
-        "oldSelf.?status.?bindings.orValue(0) == 0 || (\
-         has(self.spec.provider.github) == has(oldSelf.spec.provider.github) && \
-         has(self.spec.provider.gitlab) == has(oldSelf.spec.provider.gitlab) && \
-         has(self.spec.provider.bitbucketCloud) == has(oldSelf.spec.provider.bitbucketCloud) && \
-         has(self.spec.provider.bitbucketDataCenter) == has(oldSelf.spec.provider.bitbucketDataCenter) && \
-         has(self.spec.provider.azureDevOps) == has(oldSelf.spec.provider.azureDevOps) && \
-         has(self.spec.provider.gitea) == has(oldSelf.spec.provider.gitea) && \
-         self.spec.provider.?github.?url == oldSelf.spec.provider.?github.?url && \
-         self.spec.provider.?github.?organization == oldSelf.spec.provider.?github.?organization && \
-         self.spec.provider.?github.?user == oldSelf.spec.provider.?github.?user && \
-         self.spec.provider.?gitlab.?url == oldSelf.spec.provider.?gitlab.?url && \
-         self.spec.provider.?gitlab.?group == oldSelf.spec.provider.?gitlab.?group && \
-         self.spec.provider.?bitbucketCloud.?url == oldSelf.spec.provider.?bitbucketCloud.?url && \
-         self.spec.provider.?bitbucketCloud.?workspace == oldSelf.spec.provider.?bitbucketCloud.?workspace && \
-         self.spec.provider.?bitbucketCloud.?project == oldSelf.spec.provider.?bitbucketCloud.?project && \
-         self.spec.provider.?bitbucketDataCenter.?url == oldSelf.spec.provider.?bitbucketDataCenter.?url && \
-         self.spec.provider.?bitbucketDataCenter.?project == oldSelf.spec.provider.?bitbucketDataCenter.?project && \
-         self.spec.provider.?azureDevOps.?url == oldSelf.spec.provider.?azureDevOps.?url && \
-         self.spec.provider.?azureDevOps.?organization == oldSelf.spec.provider.?azureDevOps.?organization && \
-         self.spec.provider.?azureDevOps.?project == oldSelf.spec.provider.?azureDevOps.?project && \
-         self.spec.provider.?gitea.?url == oldSelf.spec.provider.?gitea.?url && \
-         self.spec.provider.?gitea.?organization == oldSelf.spec.provider.?gitea.?organization && \
-         self.spec.provider.?gitea.?user == oldSelf.spec.provider.?gitea.?user)"
-    )
-    .message("spec.provider cannot change (but for apiURL) while bindings use this connection; create a second connection and move the bindings to it"),
+    validation = Rule::new(unchanged_while_in_use())
+        .message("spec.provider cannot change (but for apiURL) while bindings use this connection; create a second connection and move the bindings to it"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct GitProviderConnectionSpec {
@@ -99,6 +75,30 @@ pub struct GitProviderConnectionSpec {
     /// Stop writing at the provider. Deliveries are still accepted and deletion still cleans up.
     #[serde(default, skip_serializing_if = "is_false")]
     pub suspend: bool,
+}
+
+/// The fields that decide which provider and owner a connection is about; `apiURL` may change.
+const FIXED_FIELDS: &[(&str, &[&str])] = &[
+    ("github", &["url", "organization", "user"]),
+    ("gitlab", &["url", "group"]),
+    ("bitbucketCloud", &["url", "workspace", "project"]),
+    ("bitbucketDataCenter", &["url", "project"]),
+    ("azureDevOps", &["url", "organization", "project"]),
+    ("gitea", &["url", "organization", "user"]),
+];
+
+/// Fields are compared directly: the cost of comparing optional values (`?.`) counts as unbounded.
+fn unchanged_while_in_use() -> String {
+    let members = FIXED_FIELDS.iter().map(|(member, fields)| {
+        let (new, old) = (format!("self.spec.provider.{member}"), format!("oldSelf.spec.provider.{member}"));
+        let same = fields
+            .iter()
+            .map(|field| format!("has({new}.{field}) == has({old}.{field}) && (!has({new}.{field}) || {new}.{field} == {old}.{field})"));
+        let same = same.collect::<Vec<_>>().join(" && ");
+        format!("has({new}) == has({old}) && (!has({new}) || ({same}))")
+    });
+    let members = members.collect::<Vec<_>>().join(" && ");
+    format!("!has(oldSelf.status) || !has(oldSelf.status.bindings) || oldSelf.status.bindings == 0 || ({members})")
 }
 
 fn default_interval() -> Interval {

@@ -1,0 +1,68 @@
+//! Growing pauses, by object.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use super::locked;
+
+/// The first pause.
+const FIRST: Duration = Duration::from_secs(1);
+/// The longest one.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// Counts failures in a row, keyed by UID.
+#[derive(Debug, Default)]
+pub struct Backoff(Mutex<HashMap<String, u32>>);
+
+impl Backoff {
+    /// Notes a failure and says how long to wait: twice as long as the last time, spread over a quarter of it by the UID
+    /// so that objects that failed together do not come back together.
+    #[must_use]
+    pub fn fail(&self, uid: &str) -> Duration {
+        let mut failures = locked(&self.0);
+        let count = failures.entry(uid.to_owned()).or_insert(0);
+        let pause = FIRST.saturating_mul(2_u32.saturating_pow(*count)).min(LONGEST);
+        *count = count.saturating_add(1);
+        pause + spread(uid, pause / 4)
+    }
+
+    /// Forgets the failures of an object.
+    pub fn succeed(&self, uid: &str) {
+        locked(&self.0).remove(uid);
+    }
+}
+
+/// A part of a span that is the object's own: the same at every call, evenly spread over objects.
+#[must_use]
+pub fn spread(uid: &str, span: Duration) -> Duration {
+    let thousandths = u32::try_from(stable_hash(uid) % 1000).unwrap_or_default();
+    span.saturating_mul(thousandths) / 1000
+}
+
+/// A hash that is the same over restarts and versions (FNV-1a), which the standard library's hashers do not promise.
+#[must_use]
+pub fn stable_hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_bound_and_start_again() {
+        let backoff = Backoff::default();
+        let pauses: Vec<_> = (0..12).map(|_| backoff.fail("uid")).collect();
+        assert!(pauses.windows(2).all(|pair| pair[0] <= pair[1]), "{pauses:?}");
+        assert!(pauses[11] <= LONGEST + LONGEST / 4);
+        backoff.succeed("uid");
+        assert!(backoff.fail("uid") < Duration::from_secs(2));
+    }
+
+    #[test]
+    fn objects_are_spread() {
+        let spread: std::collections::HashSet<_> = (0..100).map(|number| spread(&format!("uid-{number}"), Duration::from_secs(3600))).collect();
+        assert!(spread.len() > 80);
+    }
+}

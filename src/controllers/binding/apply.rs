@@ -1,0 +1,219 @@
+//! Does what was planned for a binding: in order, stopping at the first failure.
+
+use std::sync::Arc;
+
+use kube::ResourceExt as _;
+use tracing::{info, warn};
+
+use super::hooks::{HookAction, HookIntent, Kept};
+use super::observe::{Connection, Observation, Place};
+use super::plan::{Action, Hold, Plan};
+use super::user_secret;
+use crate::api::v1alpha1::RepoBinding;
+use crate::api::v1alpha1::binding::HookTarget;
+use crate::controllers::leftovers::{self, Leftover, LeftoverHook};
+use crate::controllers::metrics::HookChange;
+use crate::controllers::{Context, Error, finalizer, locked};
+use crate::providers::{Client, Deletion, ErrorKind, HookRequest, ProviderError, Repository};
+
+/// What came of it.
+pub struct Outcome {
+    /// The object as it is now.
+    pub object: Arc<RepoBinding>,
+    /// Whether our part of it is over.
+    pub gone: bool,
+    /// Hooks that are there beside the kept ones, or in their place.
+    pub present: Vec<Kept>,
+    /// Ids of hooks that are gone.
+    pub absent: Vec<String>,
+    /// Places where nothing of ours is left.
+    pub cleared: Vec<HookTarget>,
+    /// Places whose hooks were written down as left behind.
+    pub recorded: Vec<HookTarget>,
+    /// The first failure.
+    pub failure: Option<Failure>,
+    /// Whether anything was changed at a provider.
+    pub changed_hooks: bool,
+}
+
+/// A failure at a provider.
+#[derive(Debug)]
+pub struct Failure {
+    /// What the provider said.
+    pub error: ProviderError,
+    /// Whether it was met while hooks of another place were removed.
+    pub clearing: bool,
+}
+
+/// Takes the actions in order.
+pub async fn apply(context: &Context, observation: &Observation, plan: &Plan) -> Result<Outcome, Error> {
+    let mut outcome = Outcome {
+        object: Arc::clone(&observation.object),
+        gone: false,
+        present: Vec::new(),
+        absent: Vec::new(),
+        cleared: Vec::new(),
+        recorded: Vec::new(),
+        failure: None,
+        changed_hooks: false,
+    };
+    if plan.foreign {
+        return Ok(outcome);
+    }
+    if plan.hold == Hold::Set {
+        let held = finalizer::add(&context.client, &*outcome.object).await?;
+        context.writes.note(&held);
+        outcome.object = Arc::new(held);
+    }
+    for action in &plan.actions {
+        if let Err(failure) = take(context, observation, action, &mut outcome).await? {
+            warn!(
+                namespace = observation.object.namespace(),
+                name = observation.object.name_any(),
+                error = %failure.error,
+                kind = ?failure.error.kind,
+                "provider refused"
+            );
+            outcome.failure = Some(failure);
+            break;
+        }
+    }
+    if outcome.failure.is_none() {
+        finish(context, observation, plan, &mut outcome).await?;
+    }
+    Ok(outcome)
+}
+
+async fn finish(context: &Context, observation: &Observation, plan: &Plan, outcome: &mut Outcome) -> Result<(), Error> {
+    let listed = observation.places.iter().filter(|place| place.hooks.is_ok()).map(|place| place.target.clone());
+    outcome.cleared.extend(listed);
+    if plan.hold == Hold::Remove {
+        finalizer::remove(&context.client, &*outcome.object).await?;
+        outcome.gone = true;
+        let uid = observation.object.uid().unwrap_or_default();
+        locked(&context.looks).remove(&uid);
+        locked(&context.evidence).remove(&uid);
+        context.writes.forget(&uid);
+        context.backoff.succeed(&uid);
+        info!(namespace = observation.object.namespace(), name = observation.object.name_any(), "binding let go");
+    }
+    Ok(())
+}
+
+/// Takes one action. The outer error is the API server's, the inner one a provider's.
+async fn take(context: &Context, observation: &Observation, action: &Action, outcome: &mut Outcome) -> Result<Result<(), Failure>, Error> {
+    let uid = observation.object.uid().unwrap_or_default();
+    Ok(match action {
+        Action::PublishSecret(secret, accepted) => {
+            user_secret::publish(context, &uid, secret, accepted).await?;
+            Ok(())
+        }
+        Action::WithdrawSecret => {
+            user_secret::withdraw(context, &uid).await?;
+            Ok(())
+        }
+        Action::Hook(action) => match here(observation) {
+            Some((client, repository)) => change(context, observation, client, repository, action, outcome).await.map_err(|error| Failure { error, clearing: false }),
+            None => Ok(()),
+        },
+        Action::Clear(position, action) => match there(observation, *position) {
+            Some((client, repository)) => change(context, observation, client, repository, action, outcome).await.map_err(|error| Failure { error, clearing: true }),
+            None => Ok(()),
+        },
+        Action::Record(position, why) => {
+            if let Some(place) = observation.places.get(*position) {
+                record(context, observation, place, *position, why).await?;
+                outcome.recorded.push(place.target.clone());
+            }
+            Ok(())
+        }
+    })
+}
+
+fn here(observation: &Observation) -> Option<(&dyn Client, &Repository)> {
+    let Connection::Ready { working, .. } = &observation.connection else { return None };
+    let repository = observation.look.as_ref()?.repository.as_ref().ok()?;
+    Some((&*working.client, repository))
+}
+
+fn there(observation: &Observation, position: usize) -> Option<(&dyn Client, &Repository)> {
+    let place = observation.places.get(position)?;
+    let (repository, _) = place.hooks.as_ref().ok()?;
+    Some((&*place.working.as_ref()?.client, repository))
+}
+
+async fn change(
+    context: &Context,
+    observation: &Observation,
+    client: &dyn Client,
+    repository: &Repository,
+    action: &HookAction,
+    outcome: &mut Outcome,
+) -> Result<(), ProviderError> {
+    let (label, id) = match action {
+        HookAction::Create(intent) => {
+            let hook = client.create_hook(repository, &request(intent)).await?;
+            outcome.present.push(kept(&hook.id, intent, false));
+            ("create", hook.id)
+        }
+        HookAction::Update { id, intent, adopted, .. } => {
+            let hook = client.update_hook(repository, id, &request(intent)).await?;
+            outcome.present.push(kept(&hook.id, intent, *adopted));
+            ("update", hook.id)
+        }
+        HookAction::Delete { id, .. } => {
+            if client.delete_hook(repository, id).await? == Deletion::Hidden {
+                let message = "the provider hides the hook from this credential, so nobody knows whether it is gone";
+                return Err(ProviderError::new(ErrorKind::PermissionDenied, "delete hook", message));
+            }
+            outcome.absent.push(id.clone());
+            ("delete", id.clone())
+        }
+        HookAction::Release { id, url, shape } => {
+            // An adopted hook's secret belongs to its owner: where an update would set it, nobody could give it back.
+            let secret = observation.release_secret();
+            client.update_hook(repository, id, &HookRequest { url, secret: &secret, shape }).await?;
+            outcome.absent.push(id.clone());
+            ("update", id.clone())
+        }
+    };
+    outcome.changed_hooks = true;
+    context.metrics.hook_changes.get_or_create(&HookChange { action: label }).inc();
+    info!(
+        namespace = observation.object.namespace(),
+        name = observation.object.name_any(),
+        repository = %repository.path,
+        hook = id,
+        action = label,
+        "hook changed"
+    );
+    Ok(())
+}
+
+const fn request(intent: &HookIntent) -> HookRequest<'_> {
+    HookRequest { url: &intent.url, secret: &intent.secret, shape: &intent.shape }
+}
+
+fn kept(id: &str, intent: &HookIntent, adopted: bool) -> Kept {
+    Kept { id: id.to_owned(), events: intent.shape.events.clone(), generation: intent.generation.clone(), adopted }
+}
+
+async fn record(context: &Context, observation: &Observation, place: &Place, position: usize, why: &str) -> Result<(), Error> {
+    let object = &observation.object;
+    let webhook = object.status.as_ref().and_then(|status| status.webhook.as_ref());
+    let hooks = webhook.filter(|webhook| webhook.target.as_ref() == Some(&place.target)).map(|webhook| webhook.hooks.as_slice()).unwrap_or_default();
+    let uid = object.uid().unwrap_or_default();
+    let key = if position == 0 { uid } else { format!("{uid}.{position}") };
+    let entry = Leftover {
+        namespace: object.namespace().unwrap_or_default(),
+        name: object.name_any(),
+        connection: place.target.connection.clone(),
+        repository: place.target.repository.clone(),
+        repository_id: place.target.repository_id.clone(),
+        hooks: hooks.iter().map(|hook| LeftoverHook { id: hook.id.clone(), host: place.target.host.clone() }).collect(),
+        reason: why.to_owned(),
+        since: observation.now,
+    };
+    leftovers::record(context, &key, &entry).await?;
+    Ok(())
+}

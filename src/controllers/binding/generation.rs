@@ -1,0 +1,87 @@
+//! Which secret a binding's hooks are to carry. Pure.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// How far in the future a generation may seem to lie before it is none: clocks differ.
+const SKEW: i64 = 300;
+
+/// The second that a derived generation stands for; `None` for what is no such second, or lies in the future.
+#[must_use]
+pub fn second(generation: &str, now: Timestamp) -> Option<i64> {
+    let digits = !generation.is_empty() && generation.bytes().all(|byte| byte.is_ascii_digit());
+    generation.parse().ok().filter(|second| digits && *second <= now.as_second().saturating_add(SKEW))
+}
+
+/// What decides about a derived secret.
+#[derive(Clone, Copy, Debug)]
+pub struct Derived<'a> {
+    /// What the status says is current.
+    pub status: Option<&'a str>,
+    /// What the hooks at the provider carry.
+    pub hooks: &'a [&'a str],
+    /// Whether somebody asked for a rotation.
+    pub requested: bool,
+    /// How often it is to be rotated.
+    pub interval: Option<Duration>,
+    /// Whether a rotation may begin: every hook carries the last generation and none is paused.
+    pub settled: bool,
+    /// The present time.
+    pub now: Timestamp,
+}
+
+/// The generation that the hooks are to carry, and whether it is a new one.
+#[must_use]
+pub fn derived(facts: Derived<'_>) -> (String, bool) {
+    let known = facts.hooks.iter().copied().chain(facts.status).filter_map(|generation| second(generation, facts.now)).max();
+    let present = facts.now.as_second();
+    let Some(newest) = known else { return (present.to_string(), true) };
+    let interval = facts.interval.and_then(|interval| i64::try_from(interval.as_secs()).ok());
+    let due = facts.requested || interval.is_some_and(|interval| newest.saturating_add(interval) <= present);
+    if due && facts.settled { (present.max(newest.saturating_add(1)).to_string(), true) } else { (newest.to_string(), false) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn facts<'a>(status: Option<&'a str>, hooks: &'a [&'a str]) -> Derived<'a> {
+        Derived { status, hooks, requested: false, interval: None, settled: true, now: Timestamp::from_second(1000).unwrap() }
+    }
+
+    #[test]
+    fn the_newest_known_generation_is_kept() {
+        assert_eq!(derived(facts(None, &[])), ("1000".to_owned(), true));
+        assert_eq!(derived(facts(Some("500"), &[])), ("500".to_owned(), false));
+        assert_eq!(derived(facts(None, &["400", "600"])), ("600".to_owned(), false), "a wiped status takes what the provider has");
+        assert_eq!(derived(facts(Some("500"), &["600"])), ("600".to_owned(), false), "a crash after the new hook");
+    }
+
+    #[test]
+    fn nonsense_and_the_future_are_no_generations() {
+        assert_eq!(derived(facts(Some("500"), &["9999999999", "-7", "abc", ""])), ("500".to_owned(), false));
+    }
+
+    #[test]
+    fn a_rotation_waits_for_the_one_before() {
+        assert_eq!(derived(Derived { requested: true, ..facts(Some("500"), &["500"]) }), ("1000".to_owned(), true));
+        assert_eq!(derived(Derived { requested: true, settled: false, ..facts(Some("500"), &["400"]) }), ("500".to_owned(), false));
+        assert_eq!(derived(Derived { interval: Some(Duration::from_secs(600)), ..facts(Some("500"), &["500"]) }), ("500".to_owned(), false));
+        assert_eq!(derived(Derived { interval: Some(Duration::from_secs(500)), ..facts(Some("500"), &["500"]) }), ("1000".to_owned(), true));
+    }
+
+    proptest! {
+        #[test]
+        fn generations_never_go_back(status in proptest::option::of(0_i64..1300), hooks in proptest::collection::vec(0_i64..1300, 0..5), requested: bool) {
+            let status = status.map(|second| second.to_string());
+            let hooks: Vec<String> = hooks.iter().map(ToString::to_string).collect();
+            let hooks: Vec<&str> = hooks.iter().map(String::as_str).collect();
+            let (generation, _) = derived(Derived { requested, ..facts(status.as_deref(), &hooks) });
+            let generation: i64 = generation.parse().unwrap();
+            prop_assert!(hooks.iter().copied().chain(status.as_deref()).all(|known| known.parse::<i64>().unwrap() <= generation));
+        }
+    }
+}

@@ -1,0 +1,435 @@
+//! All reading for one binding; failures are kept as data.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+use kube::runtime::reflector::ObjectRef;
+use url::Url;
+
+use super::ownership::{Ownership, host_of};
+use super::rivals::{self, Claim};
+use super::user_secret::{self, UserSecret};
+use super::{Look, plan};
+use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, WebhookSource};
+use crate::api::v1alpha1::{
+    DeletionPolicy, ManagementPolicy, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, RepoBinding,
+};
+use crate::controllers::grant::{self, Request};
+use crate::controllers::sessions::{Trouble, Working};
+use crate::controllers::{Context, Settings, locked, requested};
+use crate::evidence::BindingEvidence;
+use crate::keys::ReceiverKey;
+use crate::providers::webhook::WebhookSecret;
+use crate::providers::{ErrorKind, Hook, PathError, PermissionFinding, ProviderError, Repository, RepositoryPath};
+use crate::sink_support::{self, NotServed};
+
+/// What was seen.
+pub struct Observation {
+    /// The object.
+    pub object: Arc<RepoBinding>,
+    /// When.
+    pub now: Timestamp,
+    /// Our installation.
+    pub fingerprint: String,
+    /// What the administrator decided.
+    pub settings: Settings,
+    /// The binding's identity at providers.
+    pub ownership: Ownership,
+    /// The connection, as far as this binding may know.
+    pub connection: Connection,
+    /// What a look at the repository found; `None` when none was due.
+    pub look: Option<Found>,
+    /// What was remembered of earlier looks.
+    pub memory: Option<Look>,
+    /// Where hooks were made that are to go.
+    pub places: Vec<Place>,
+    /// The secret that the user brought.
+    pub user_secret: Option<Result<UserSecret, Trouble>>,
+    /// Other bindings that want the same URL.
+    pub claims: Vec<Claim>,
+    /// What receivers saw.
+    pub evidence: Option<BindingEvidence>,
+    /// What was asked for by annotation.
+    pub requests: Requests,
+    /// Sinks that get nothing, and why.
+    pub unserved_sinks: Vec<(String, NotServed)>,
+    /// Whether the namespace is being deleted.
+    pub terminating: bool,
+    /// Whether nothing may be written at the provider.
+    pub observe_only: bool,
+    /// Whether the binding or its connection is suspended.
+    pub suspended: bool,
+    /// Derives webhook secrets.
+    pub key: ReceiverKey,
+    /// The connection's own request for new secrets of all its bindings.
+    pub rotation_of_connection: Option<String>,
+}
+
+impl Observation {
+    /// The derived secret of one generation.
+    #[must_use]
+    pub fn derive(&self, namespace: &str, name: &str, generation: &str) -> [u8; 32] {
+        self.key.webhook_secret(namespace, name, generation)
+    }
+
+    /// The secret that goes along when an adopted hook is given back: the one that it carries.
+    #[must_use]
+    pub fn release_secret(&self) -> WebhookSecret {
+        match &self.user_secret {
+            Some(Ok(secret)) => secret.value.clone(),
+            _ => WebhookSecret::Text(String::new().into()),
+        }
+    }
+}
+
+/// What was asked for by annotation and not yet done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "three annotations, and one that stands on the connection")]
+pub struct Requests {
+    /// A look.
+    pub look: bool,
+    /// A new secret.
+    pub rotate: bool,
+    /// The end of the previous ones.
+    pub revoke: bool,
+}
+
+/// The connection, as far as this binding may know.
+pub enum Connection {
+    /// There is none of that name in the binding's own namespace.
+    NotFound,
+    /// It does not exist or does not allow this binding.
+    NotPermitted,
+    /// It was not examined yet.
+    Pending,
+    /// It does not work.
+    NotReady(Trouble),
+    /// Its provider is out of reach for a while.
+    Unreachable(Trouble),
+    /// The repository's text is none of this connection.
+    Path(PathError),
+    /// It works.
+    Ready {
+        /// Its client.
+        working: Working,
+        /// The repository that is meant.
+        path: RepositoryPath,
+        /// When it was inspected.
+        inspected_at: Timestamp,
+    },
+}
+
+/// What a look at the repository found.
+pub struct Found {
+    /// The repository.
+    pub repository: Result<Repository, ProviderError>,
+    /// Whether the branch exists; `None` when none is asked for or there is nothing to look in.
+    pub branch: Option<Result<bool, ProviderError>>,
+    /// Its hooks; `None` when none are wanted.
+    pub hooks: Option<Result<Vec<Hook>, ProviderError>>,
+    /// Whether the credential may manage hooks.
+    pub manage_webhooks: PermissionFinding,
+    /// Whether the connection's grants cover the path under which the provider knows the repository.
+    pub granted: bool,
+}
+
+/// A place where hooks were made that are to go.
+pub struct Place {
+    /// Which place.
+    pub target: HookTarget,
+    /// The repository and its hooks.
+    pub hooks: Result<(Repository, Vec<Hook>), Obstacle>,
+    /// Its client.
+    pub working: Option<Working>,
+}
+
+/// Why a hook cannot be removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Nothing is known of the connection yet.
+    Pending,
+    /// There is no credential that works.
+    Credential(String),
+    /// The provider is out of reach.
+    Outage(String),
+    /// The repository is not there any more, or is hidden.
+    Gone(String),
+}
+
+impl Obstacle {
+    /// What an error means for a removal.
+    #[must_use]
+    pub fn of(error: &ProviderError) -> Self {
+        match error.kind {
+            ErrorKind::NotLeading => Self::Pending,
+            ErrorKind::NotFound => Self::Gone(error.to_string()),
+            kind if kind.is_outage() || kind == ErrorKind::Archived => Self::Outage(error.to_string()),
+            _ => Self::Credential(error.to_string()),
+        }
+    }
+}
+
+/// Reads everything; asks the provider only when a look is due.
+pub async fn observe(context: &Context, object: Arc<RepoBinding>) -> Observation {
+    let now = context.clock.now();
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    let ownership = Ownership::new(&context.keys, &context.settings, &namespace, &name);
+    let requests = requests(context, &object);
+    let connection = connection(context, &object);
+    let memory = locked(&context.looks).get(&object.uid().unwrap_or_default()).cloned();
+    let user_secret = user_secret::read(context, &object).await;
+    let suspended = object.spec.suspend || connection_object(context, &object).is_some_and(|connection| connection.spec.suspend);
+    let mut observation = Observation {
+        now,
+        fingerprint: context.keys.fingerprint.clone(),
+        settings: context.settings.clone(),
+        ownership,
+        connection,
+        look: None,
+        memory,
+        places: Vec::new(),
+        user_secret,
+        claims: rivals::claims(context, &object),
+        evidence: locked(&context.evidence).get(&object.uid().unwrap_or_default()).cloned(),
+        requests,
+        unserved_sinks: unserved_sinks(context, &object),
+        terminating: context.is_terminating(&namespace),
+        observe_only: observe_only(context, &object),
+        suspended,
+        key: context.keys.receiver.clone(),
+        rotation_of_connection: connection_object(context, &object).and_then(|connection| connection.annotations().get(ROTATE_REQUESTED_AT).cloned()),
+        object,
+    };
+    if plan::is_foreign(&observation) {
+        return observation;
+    }
+    if observation.object.metadata.deletion_timestamp.is_none() && !observation.suspended && plan::look_due(&observation) {
+        observation.look = look(context, &observation).await;
+    }
+    for target in plan::places_to_clear(&observation) {
+        let place = place(context, &observation, target).await;
+        observation.places.push(place);
+    }
+    observation
+}
+
+fn connection_object(context: &Context, object: &RepoBinding) -> Option<Arc<crate::api::v1alpha1::GitProviderConnection>> {
+    let target = object.connection_target();
+    context.connections.get(&ObjectRef::new(&target.name).within(&target.namespace))
+}
+
+fn observe_only(context: &Context, object: &RepoBinding) -> bool {
+    let connection = connection_object(context, object).map(|connection| connection.spec.management_policy);
+    context.settings.read_only
+        || object.spec.management_policy == ManagementPolicy::Observe
+        || connection == Some(ManagementPolicy::Observe)
+}
+
+fn requests(context: &Context, object: &RepoBinding) -> Requests {
+    let handled = object.status.as_ref().and_then(|status| status.last_handled.clone()).unwrap_or_default();
+    let of_connection = connection_object(context, object).and_then(|connection| connection.annotations().get(ROTATE_REQUESTED_AT).cloned());
+    // A connection's request counts for the bindings that were there when it was made: a new one has a new secret anyhow.
+    let known = object.status.as_ref().is_some_and(|status| status.webhook.is_some());
+    Requests {
+        look: requested(object, RECONCILE_REQUESTED_AT, handled.reconcile.as_ref()).is_some(),
+        rotate: requested(object, ROTATE_REQUESTED_AT, handled.rotate_secret.as_ref()).is_some()
+            || (known && of_connection.is_some() && of_connection != handled.rotate_secret_of_connection),
+        revoke: requested(object, REVOKE_REQUESTED_AT, handled.revoke_secret.as_ref()).is_some(),
+    }
+}
+
+/// Judges the connection from what is in memory. A connection in another namespace that does not exist looks like one
+/// that does not allow: names of others are not to be guessed.
+fn connection(context: &Context, object: &RepoBinding) -> Connection {
+    let target = object.connection_target();
+    let own = object.namespace().as_deref() == Some(target.namespace.as_str());
+    let Some(connection) = connection_object(context, object) else {
+        return if own { Connection::NotFound } else { Connection::NotPermitted };
+    };
+    let session = context.sessions.get(&target).filter(|session| Some(&session.uid) == connection.metadata.uid.as_ref());
+    let path = session.as_ref().and_then(|session| session.working.as_ref()).map(|working| {
+        let path = working.provider.repository_path(&working.endpoint, &object.spec.repository);
+        (working.clone(), path)
+    });
+    let text = match &path {
+        Some((_, Ok(path))) => path.as_str(),
+        _ => object.spec.repository.as_str(),
+    };
+    // Without a client the path cannot be read from a clone URL, so a grant by pattern cannot be judged yet.
+    let judged = path.is_some() || connection.spec.allowed_bindings.is_none();
+    if judged && !permits(context, object, &connection, text) {
+        return Connection::NotPermitted;
+    }
+    if connection.metadata.deletion_timestamp.is_some() {
+        let trouble = Trouble::new(crate::api::v1alpha1::ConditionType::Ready, crate::api::v1alpha1::Reason::ConnectionNotReady, "it is being deleted");
+        return Connection::NotReady(trouble);
+    }
+    match (session, path) {
+        (None, _) => Connection::Pending,
+        (Some(session), path) => match (session.trouble, path) {
+            (Some(trouble), _) if trouble.is_outage() => Connection::Unreachable(trouble),
+            (Some(trouble), _) if trouble.reason == crate::api::v1alpha1::Reason::Progressing => Connection::Pending,
+            (Some(trouble), _) => Connection::NotReady(trouble),
+            (None, Some((_, Err(error)))) => Connection::Path(error),
+            (None, Some((working, Ok(path)))) => Connection::Ready { working, path, inspected_at: session.inspected_at },
+            (None, None) => Connection::Pending,
+        },
+    }
+}
+
+/// Whether the connection grants a path to this binding.
+pub fn permits(context: &Context, object: &RepoBinding, connection: &crate::api::v1alpha1::GitProviderConnection, path: &str) -> bool {
+    let namespace = object.namespace().unwrap_or_default();
+    let known = context.namespaces.get(&ObjectRef::new(&namespace));
+    let labels = known.as_ref().map(|known| known.metadata.labels.clone().unwrap_or_default());
+    let destination = custom_url(object);
+    let request = Request { namespace: &namespace, namespace_labels: labels.as_ref(), repository: path, destination: destination.as_ref() };
+    grant::permits(connection, request)
+}
+
+/// The address of somebody else's endpoint that the binding names.
+#[must_use]
+pub fn custom_url(object: &RepoBinding) -> Option<Url> {
+    let url = object.spec.webhook.as_ref()?.url.as_ref()?;
+    Url::parse(&url.0).ok()
+}
+
+fn unserved_sinks(context: &Context, object: &RepoBinding) -> Vec<(String, NotServed)> {
+    let judged = object.spec.sinks.iter().map(|sink| (sink.name.clone(), sink_support::served(sink, &context.network)));
+    judged.filter_map(|(name, result)| Some((name, result.err()?))).collect()
+}
+
+async fn look(context: &Context, observation: &Observation) -> Option<Found> {
+    let Connection::Ready { working, path, .. } = &observation.connection else { return None };
+    if working.scope().is_some_and(|scope| !scope.contains(path)) {
+        return None;
+    }
+    let object = &observation.object;
+    let wants_hooks = object.spec.webhook.as_ref().is_some_and(|webhook| webhook.source == WebhookSource::Repository);
+    let repository = repository(working, path, object).await;
+    let Ok(found) = &repository else {
+        return Some(Found { repository, branch: None, hooks: None, manage_webhooks: PermissionFinding::granted(), granted: true });
+    };
+    let branch = match &object.spec.branch {
+        Some(branch) if !found.empty && working.inspection.capabilities.api => Some(working.client.branch_exists(found, branch).await),
+        _ => None,
+    };
+    let on_connection = working.client.permission(&working.inspection, crate::api::v1alpha1::Permission::ManageWebhooks);
+    let manage_webhooks = worse(on_connection, found.manage_webhooks.clone());
+    let same_repository = plan::is_same_repository(object, found);
+    let may = manage_webhooks.state != crate::api::v1alpha1::connection::PermissionState::Missing;
+    let granted = connection_object(context, object).is_some_and(|connection| permits(context, object, &connection, found.path.as_str()));
+    let in_scope = working.scope().is_none_or(|scope| scope.contains(&found.path));
+    let wanted = wants_hooks && may && same_repository && granted && in_scope;
+    let hooks = if wanted { Some(working.client.hooks(found).await) } else { None };
+    Some(Found { repository, branch, hooks, manage_webhooks, granted })
+}
+
+fn worse(one: PermissionFinding, other: PermissionFinding) -> PermissionFinding {
+    use crate::api::v1alpha1::connection::PermissionState::{Granted, Missing, Unknown};
+    match (one.state, other.state) {
+        (Missing, _) => one,
+        (_, Missing) => other,
+        // The role on the repository is the closer witness: where it is known, a scope that cannot be told does not matter less.
+        (Unknown, Granted | Unknown) => one,
+        (Granted, _) => other,
+    }
+}
+
+/// Finds the repository by its path, or, when that is gone, by the stable id that an earlier look wrote down.
+async fn repository(working: &Working, path: &RepositoryPath, object: &RepoBinding) -> Result<Repository, ProviderError> {
+    let known = object.status.as_ref().and_then(|status| status.repository.as_ref());
+    let result = if working.inspection.capabilities.api { working.client.repository(path).await } else { probed(working, path).await };
+    match result {
+        Err(error) if error.kind == ErrorKind::NotFound && working.inspection.capabilities.lookup_by_id => match known {
+            // Only an unchanged path follows a rename; a new path in the spec means another repository.
+            Some(known) if path.same_as(&known.path) => match working.client.repository_by_id(&known.id).await {
+                Ok(Some(renamed)) => Ok(renamed),
+                Ok(None) => Err(error),
+                Err(by_id) if by_id.kind == ErrorKind::NotFound => Err(error),
+                Err(by_id) => Err(by_id),
+            },
+            _ => Err(error),
+        },
+        result => result,
+    }
+}
+
+/// What git alone tells of a repository, for credentials that the API does not take.
+async fn probed(working: &Working, path: &RepositoryPath) -> Result<Repository, ProviderError> {
+    let probe = working.client.probe_git(path).await?;
+    Ok(Repository {
+        id: path.as_str().to_lowercase(),
+        path: path.clone(),
+        web_url: None,
+        clone_url: None,
+        ssh_url: None,
+        default_branch: None,
+        visibility: None,
+        archived: false,
+        empty: probe.heads.is_empty(),
+        manage_webhooks: PermissionFinding::missing("the credential works for git only"),
+    })
+}
+
+/// Looks at a place that is to be cleared, through whatever client of its connection worked last.
+async fn place(context: &Context, observation: &Observation, target: HookTarget) -> Place {
+    let session = context.sessions.get(&target.connection);
+    let working = session.as_ref().and_then(|session| session.working.clone());
+    let hooks = match (&session, &working) {
+        (None, _) => Err(missing_session(context, &target.connection)),
+        (Some(session), None) => Err(session.trouble.as_ref().map_or(Obstacle::Pending, |trouble| {
+            if trouble.is_outage() { Obstacle::Outage(trouble.message.clone()) } else { Obstacle::Credential(trouble.message.clone()) }
+        })),
+        (Some(_), Some(working)) => list(working, &target).await.map_err(|error| Obstacle::of(&error)),
+    };
+    // What the last attempt at the removal itself met counts where the list alone shows nothing wrong.
+    let hooks = match (&hooks, observation.memory.as_ref().and_then(|memory| memory.obstacle.clone())) {
+        (Ok(_), Some(obstacle)) if plan::is_past_bound(observation, &obstacle) => Err(obstacle),
+        _ => hooks,
+    };
+    Place { target, hooks, working }
+}
+
+fn missing_session(context: &Context, connection: &ConnectionTarget) -> Obstacle {
+    let exists = context.connections.get(&ObjectRef::new(&connection.name).within(&connection.namespace)).is_some();
+    if exists { Obstacle::Pending } else { Obstacle::Credential("the connection is gone, and with it the credential".to_owned()) }
+}
+
+async fn list(working: &Working, target: &HookTarget) -> Result<(Repository, Vec<Hook>), ProviderError> {
+    let by_id = if target.repository_id.is_empty() || !working.inspection.capabilities.lookup_by_id {
+        None
+    } else {
+        working.client.repository_by_id(&target.repository_id).await?
+    };
+    let repository = match by_id {
+        Some(repository) => repository,
+        None => {
+            let gone = |error: PathError| ProviderError::new(ErrorKind::NotFound, "find repository", error.to_string());
+            let path = working.provider.repository_path(&working.endpoint, &target.repository).map_err(gone)?;
+            working.client.repository(&path).await?
+        }
+    };
+    let hooks = working.client.hooks(&repository).await?;
+    Ok((repository, hooks))
+}
+
+/// The place that the spec alone names, for a binding whose status was lost before it is deleted.
+#[must_use]
+pub fn place_of_spec(object: &RepoBinding, settings: &Settings) -> Option<HookTarget> {
+    let webhook = object.spec.webhook.as_ref()?;
+    let url = webhook.url.as_ref().map_or_else(|| settings.public_url.clone(), |url| Url::parse(&url.0).ok());
+    Some(HookTarget {
+        connection: object.connection_target(),
+        repository_id: String::new(),
+        repository: object.spec.repository.clone(),
+        host: url.as_ref().map(host_of).unwrap_or_default(),
+    })
+}
+
+/// Whether the object is to leave its hooks where they are.
+#[must_use]
+pub fn orphans(object: &RepoBinding) -> bool {
+    object.spec.deletion_policy == DeletionPolicy::Orphan
+}

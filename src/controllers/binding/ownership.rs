@@ -1,0 +1,209 @@
+//! Whose a hook is, told by its URL alone. Status never makes a hook ours.
+
+use url::Url;
+
+use crate::controllers::{Keys, Settings};
+use crate::providers::HookUrl;
+
+/// Name of the query parameter that marks a hook which delivers elsewhere.
+const MARK: &str = "forgebind";
+/// The path segment before a hook id.
+const HOOKS: &str = "hooks";
+
+/// A binding's identity at every provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ownership {
+    id: String,
+    mark: String,
+    public: Option<Url>,
+    former: Vec<Url>,
+}
+
+/// Whose a hook is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Belonging {
+    /// Ours, delivering to our receiver.
+    Receiver {
+        /// Generation of its secret.
+        generation: String,
+    },
+    /// Ours, delivering elsewhere: the address without our mark.
+    Custom {
+        /// Generation of its secret.
+        generation: String,
+        /// The address without our mark.
+        url: Url,
+    },
+    /// It carries our id under a host that is not ours: a copy of a cluster, or a public URL that was not declared as former.
+    AnotherHost {
+        /// That host.
+        host: String,
+    },
+    /// Somebody else's.
+    Foreign {
+        /// The address; `None` when it is no URL.
+        url: Option<Url>,
+    },
+}
+
+impl Ownership {
+    /// The identity of a binding.
+    #[must_use]
+    pub fn new(keys: &Keys, settings: &Settings, namespace: &str, name: &str) -> Self {
+        Self {
+            id: keys.receiver.hook_id(namespace, name),
+            mark: keys.controller.mark(namespace, name),
+            public: settings.public_url.clone(),
+            former: settings.former_public_urls.clone(),
+        }
+    }
+
+    /// The URL under which our receiver takes deliveries; `None` without a public URL.
+    #[must_use]
+    pub fn receiver_url(&self, generation: &str) -> Option<HookUrl> {
+        let mut url = self.public.clone()?;
+        url.path_segments_mut().ok()?.pop_if_empty().extend([HOOKS, &self.id, generation]);
+        Some(HookUrl::new(url.into()))
+    }
+
+    /// What may be shown of it.
+    #[must_use]
+    pub fn masked_receiver_url(&self) -> Option<String> {
+        let mut url = self.public.clone()?;
+        url.path_segments_mut().ok()?.pop_if_empty().push(HOOKS);
+        Some(format!("{url}/…"))
+    }
+
+    /// Somebody else's endpoint with our mark.
+    #[must_use]
+    pub fn custom_url(&self, custom: &Url, generation: &str) -> HookUrl {
+        let mut url = custom.clone();
+        url.query_pairs_mut().append_pair(MARK, &format!("{}.{generation}", self.mark));
+        HookUrl::new(url.into())
+    }
+
+    /// Whose a hook is.
+    #[must_use]
+    pub fn classify(&self, url: &HookUrl) -> Belonging {
+        let Ok(url) = Url::parse(url.expose()) else { return Belonging::Foreign { url: None } };
+        if let Some(generation) = self.marked(&url) {
+            return Belonging::Custom { generation, url: without_mark(&url) };
+        }
+        match self.generation_in_path(&url) {
+            Some((base, generation)) if self.bases().any(|ours| same_base(ours, &base)) => Belonging::Receiver { generation },
+            Some((base, _)) => Belonging::AnotherHost { host: host_of(&base) },
+            None => Belonging::Foreign { url: Some(url) },
+        }
+    }
+
+    /// Whether a hook is ours; `custom` does not matter for that, only the mark does.
+    #[must_use]
+    pub fn is_ours(&self, url: &HookUrl) -> bool {
+        matches!(self.classify(url), Belonging::Receiver { .. } | Belonging::Custom { .. })
+    }
+
+    fn bases(&self) -> impl Iterator<Item = &Url> {
+        self.public.iter().chain(&self.former)
+    }
+
+    fn marked(&self, url: &Url) -> Option<String> {
+        url.query_pairs().filter(|(name, _)| name == MARK).find_map(|(_, value)| {
+            let (mark, generation) = value.split_once('.')?;
+            (mark == self.mark).then(|| generation.to_owned())
+        })
+    }
+
+    /// The generation behind our id, and the URL before `/hooks`.
+    fn generation_in_path(&self, url: &Url) -> Option<(Url, String)> {
+        let segments: Vec<&str> = url.path_segments()?.collect();
+        let [before @ .., hooks, id, generation] = segments.as_slice() else { return None };
+        if *hooks != HOOKS || *id != self.id {
+            return None;
+        }
+        let mut base = url.clone();
+        base.set_query(None);
+        base.set_path(&before.join("/"));
+        Some((base, (*generation).to_owned()))
+    }
+}
+
+/// Host and port as people know it.
+#[must_use]
+pub fn host_of(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+fn same_base(one: &Url, other: &Url) -> bool {
+    one.scheme() == other.scheme()
+        && one.host_str() == other.host_str()
+        && one.port_or_known_default() == other.port_or_known_default()
+        && one.path().trim_end_matches('/') == other.path().trim_end_matches('/')
+}
+
+/// An address without any mark of ours in its query.
+#[must_use]
+pub fn without_mark(url: &Url) -> Url {
+    let kept: Vec<(String, String)> =
+        url.query_pairs().filter(|(name, _)| name != MARK).map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
+    let mut bare = url.clone();
+    bare.set_query(None);
+    if !kept.is_empty() {
+        bare.query_pairs_mut().extend_pairs(kept);
+    }
+    bare
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::keys::InstallKey;
+
+    pub(crate) fn keys(byte: u8) -> Keys {
+        let install = InstallKey::new(&[byte; 32]).unwrap();
+        Keys { fingerprint: install.fingerprint(), receiver: install.receiver(), controller: install.controller() }
+    }
+
+    pub(crate) fn settings(public: &str, former: &[&str]) -> Settings {
+        Settings {
+            public_url: Some(Url::parse(public).unwrap()),
+            former_public_urls: former.iter().map(|url| Url::parse(url).unwrap()).collect(),
+            namespace: "forgebind-system".to_owned(),
+            providers: crate::api::v1alpha1::ProviderKind::ALL.into_iter().collect(),
+            read_only: false,
+            cleanup_timeout: None,
+        }
+    }
+
+    fn ours() -> Ownership {
+        Ownership::new(&keys(1), &settings("https://hooks.acme.io/git/", &["https://old.acme.io"]), "team", "shop")
+    }
+
+    #[test]
+    fn our_own_urls_are_recognised() {
+        let url = ours().receiver_url("17").unwrap();
+        assert!(url.expose().starts_with("https://hooks.acme.io/git/hooks/"), "{}", url.expose());
+        assert_eq!(ours().classify(&url), Belonging::Receiver { generation: "17".to_owned() });
+        let custom = Url::parse("https://argocd.acme.io/api/webhook").unwrap();
+        let marked = ours().custom_url(&custom, "ab");
+        assert_eq!(ours().classify(&marked), Belonging::Custom { generation: "ab".to_owned(), url: custom });
+    }
+
+    #[test]
+    fn a_former_public_url_is_ours_and_an_undeclared_one_is_left_alone() {
+        let id = ours().receiver_url("1").unwrap().expose().to_owned();
+        let moved = HookUrl::new(id.replace("https://hooks.acme.io/git", "https://old.acme.io"));
+        assert_eq!(ours().classify(&moved), Belonging::Receiver { generation: "1".to_owned() });
+        let copied = HookUrl::new(id.replace("hooks.acme.io", "staging.acme.io:8443"));
+        assert_eq!(ours().classify(&copied), Belonging::AnotherHost { host: "staging.acme.io:8443".to_owned() });
+    }
+
+    #[test]
+    fn hooks_of_others_are_foreign() {
+        let other = Ownership::new(&keys(2), &settings("https://hooks.acme.io/git", &[]), "team", "shop");
+        assert!(matches!(ours().classify(&other.receiver_url("1").unwrap()), Belonging::Foreign { .. }));
+        let custom = Url::parse("https://argocd.acme.io/api/webhook").unwrap();
+        assert!(matches!(ours().classify(&other.custom_url(&custom, "1")), Belonging::Foreign { .. }));
+        assert!(matches!(ours().classify(&HookUrl::new("no url".to_owned())), Belonging::Foreign { url: None }));
+    }
+}

@@ -1,0 +1,486 @@
+//! What to say about a binding. Pure, and the only code that makes its conditions and events.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::ResourceExt as _;
+
+use super::apply::{Failure, Outcome};
+use super::hooks::Kept;
+use super::observe::{Connection, Observation};
+use super::plan::{Finding, Plan};
+use crate::api::v1alpha1::binding::{
+    HookStatus, HookTarget, LastDelivery, PreviousSecret, RepoBindingStatus, RepositoryStatus, SinkStatus, WebhookStatus,
+};
+use crate::api::v1alpha1::{ConditionType, EventKind, LastHandled, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, Reason};
+use crate::controllers::conditions::{self, Conditions, Verdict};
+use crate::controllers::status::Notice;
+use crate::providers::{ErrorKind, Repository};
+use crate::sink_support::NotServedKind;
+
+/// How many earlier secrets are kept at most.
+const PREVIOUS_SECRETS: usize = 8;
+/// Evidence is written at most this often.
+const EVIDENCE_RHYTHM: SignedDuration = SignedDuration::from_secs(60);
+/// The time of the last delivery is written at most this often.
+const LAST_DELIVERY_RHYTHM: SignedDuration = SignedDuration::from_hours(1);
+
+/// What is to be said.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// The status.
+    pub status: RepoBindingStatus,
+    /// Events for what a person should notice.
+    pub notices: Vec<Notice>,
+    /// Whether news of deliveries is in it.
+    pub evidence_written: bool,
+}
+
+/// Whether the look at the repository ended in an outage, so that nothing is known.
+#[must_use]
+pub fn look_failed(observation: &Observation) -> bool {
+    let Some(look) = &observation.look else { return false };
+    let failed = |kind: ErrorKind| kind.is_outage() || matches!(kind, ErrorKind::NotLeading | ErrorKind::Unauthenticated);
+    look.repository.as_ref().is_err_and(|error| failed(error.kind))
+        || matches!(&look.branch, Some(Err(error)) if failed(error.kind))
+        || matches!(&look.hooks, Some(Err(_)))
+}
+
+/// Says it.
+#[must_use]
+pub fn report(observation: &Observation, plan: &Plan, outcome: &Outcome) -> Report {
+    let before = observation.object.status.clone().unwrap_or_default();
+    let webhook = webhook(observation, plan, outcome, &before);
+    let evidence = Evidence::of(observation, &before, webhook.as_ref());
+    let mut conditions = Conditions::new(&before.conditions, observation.object.metadata.generation, observation.now);
+    connection(&mut conditions, observation);
+    repository(&mut conditions, observation, plan);
+    webhook_in_sync(&mut conditions, observation, plan, outcome);
+    evidence.conditions(&mut conditions, observation, webhook.as_ref());
+    cleanup(&mut conditions, plan, outcome);
+    ready(&mut conditions, observation, plan, outcome);
+    let conditions = conditions.finish();
+    let notices = notices(&before, &conditions, webhook.as_ref(), outcome);
+    let news = evidence.is_news(&before, &conditions);
+    let mut status = RepoBindingStatus {
+        observed_generation: observation.object.metadata.generation,
+        conditions,
+        repository: repository_status(observation, plan).or_else(|| before.repository.clone()),
+        webhook,
+        plan: plan.would.clone(),
+        sinks: evidence.sinks(observation, &before, news),
+        accepted_until: if news { evidence.accepted_until.map(Time).or_else(|| before.accepted_until.clone()) } else { before.accepted_until.clone() },
+        heads: before.heads.clone(),
+        installation: Some(observation.fingerprint.clone()),
+        last_handled: last_handled(observation, plan, outcome, &before),
+    };
+    if news && let Some(webhook) = &mut status.webhook {
+        webhook.last_delivery = evidence.last_delivery(webhook.last_delivery.take());
+    }
+    Report { status, notices, evidence_written: news }
+}
+
+fn connection(conditions: &mut Conditions<'_>, observation: &Observation) {
+    let kind = ConditionType::ConnectionReady;
+    match &observation.connection {
+        Connection::Ready { .. } | Connection::Path(_) => conditions.succeed(kind, "the connection works and may be used"),
+        Connection::NotFound => {
+            let name = &observation.object.spec.connection_ref.name;
+            conditions.set(kind, Verdict::False, Reason::ConnectionNotFound, format!("there is no connection {name} in this namespace; create it or correct connectionRef"));
+        }
+        Connection::NotPermitted => {
+            let message = "the connection does not exist or does not allow this binding; ask its owner for a rule in allowedBindings";
+            conditions.set(kind, Verdict::False, Reason::RefNotPermitted, message);
+        }
+        Connection::NotReady(trouble) => {
+            conditions.set(kind, Verdict::False, Reason::ConnectionNotReady, format!("the connection does not work ({}); see its conditions", trouble.reason));
+        }
+        Connection::Unreachable(trouble) => {
+            let message = format!("the connection's provider cannot be reached at present ({}); what works goes on working", trouble.reason);
+            conditions.set(kind, Verdict::Unknown, Reason::ConnectionUnreachable, message);
+        }
+        Connection::Pending => conditions.keep(kind),
+    }
+}
+
+fn set(conditions: &mut Conditions<'_>, kind: ConditionType, finding: &Finding) {
+    conditions.set(kind, finding.verdict, finding.reason, finding.message.clone());
+}
+
+fn repository(conditions: &mut Conditions<'_>, _observation: &Observation, plan: &Plan) {
+    match &plan.repository {
+        Some(finding) => set(conditions, ConditionType::RepositoryFound, finding),
+        None => conditions.keep(ConditionType::RepositoryFound),
+    }
+}
+
+fn webhook_in_sync(conditions: &mut Conditions<'_>, observation: &Observation, plan: &Plan, outcome: &Outcome) {
+    let kind = ConditionType::WebhookInSync;
+    if observation.object.spec.webhook.is_none() {
+        return;
+    }
+    if let Some(finding) = outcome.failure.as_ref().and_then(refusal) {
+        return set(conditions, kind, &finding);
+    }
+    match &plan.webhook {
+        Some(finding) if outcome.failure.is_none() => set(conditions, kind, finding),
+        _ => conditions.keep(kind),
+    }
+}
+
+/// What a provider's refusal says about the hook; `None` where it says something about the provider only.
+fn refusal(failure: &Failure) -> Option<Finding> {
+    let reason = match failure.error.kind {
+        _ if failure.clearing => return None,
+        ErrorKind::PermissionDenied | ErrorKind::NotFound | ErrorKind::NotInstalled => Reason::PermissionMissing,
+        ErrorKind::LimitReached => Reason::HookLimitReached,
+        ErrorKind::TargetRefused => Reason::PublicURLRefused,
+        ErrorKind::Archived => Reason::RepositoryArchived,
+        ErrorKind::Rejected => Reason::RequestRejected,
+        _ => return None,
+    };
+    Some(Finding { verdict: Verdict::False, reason, message: failure.error.to_string() })
+}
+
+fn cleanup(conditions: &mut Conditions<'_>, plan: &Plan, outcome: &Outcome) {
+    let message = match (&plan.blocked, &outcome.failure) {
+        (Some((why, until)), _) => format!("hooks cannot be removed: {why}; written down and let go at {until}"),
+        (None, Some(failure)) if failure.clearing => format!("hooks cannot be removed: {}; tried again", failure.error),
+        _ => return,
+    };
+    conditions.set(ConditionType::CleanupBlocked, Verdict::True, Reason::Progressing, message);
+}
+
+/// Sets Ready from the others, and what goes with it.
+fn ready(conditions: &mut Conditions<'_>, observation: &Observation, plan: &Plan, outcome: &Outcome) {
+    if observation.object.metadata.deletion_timestamp.is_some() {
+        conditions.set(ConditionType::Reconciling, Verdict::True, Reason::Progressing, "being deleted");
+        return conditions.set(ConditionType::Ready, Verdict::False, Reason::Progressing, "being deleted");
+    }
+    let order = [ConditionType::ConnectionReady, ConditionType::RepositoryFound, ConditionType::WebhookInSync];
+    let mut lowering = order.into_iter().filter_map(|kind| conditions.get(kind)).filter(|condition| condition.status == "False");
+    let sinks = conditions.get(ConditionType::Delivering).filter(|condition| condition.status == "False" && condition.reason != Reason::SinkFailing.as_str());
+    let lowering = lowering.next().or(sinks).cloned();
+    let needed = order.into_iter().filter(|kind| *kind != ConditionType::WebhookInSync || observation.object.spec.webhook.is_some());
+    let unknown = needed.filter(|kind| conditions.get(*kind).is_none()).count() > 0;
+    if observation.suspended {
+        return conditions.set(ConditionType::Ready, Verdict::False, Reason::Suspended, "suspended; set spec.suspend to false here and on the connection to go on");
+    }
+    if let Some(condition) = lowering {
+        return lowered(conditions, &condition);
+    }
+    if unknown {
+        let message = progress(observation, outcome);
+        conditions.set(ConditionType::Reconciling, Verdict::True, Reason::Progressing, &message);
+        return conditions.set(ConditionType::Ready, Verdict::Unknown, Reason::Progressing, message);
+    }
+    if outcome.failure.is_some() && plan.webhook.is_some() && !conditions_held(conditions) {
+        conditions.set(ConditionType::Reconciling, Verdict::True, Reason::Progressing, progress(observation, outcome));
+    }
+    let message = match &observation.object.spec.webhook {
+        Some(_) => "the repository is there and its hooks are as they should be",
+        None => "the repository is there",
+    };
+    conditions.succeed(ConditionType::Ready, message);
+}
+
+fn conditions_held(conditions: &Conditions<'_>) -> bool {
+    conditions.get(ConditionType::CleanupBlocked).is_some()
+}
+
+fn lowered(conditions: &mut Conditions<'_>, condition: &Condition) {
+    let reason = Reason::ALL.iter().copied().find(|reason| reason.as_str() == condition.reason).unwrap_or(Reason::Progressing);
+    if waits_for_a_person(reason) {
+        conditions.set(ConditionType::Stalled, Verdict::True, reason, &condition.message);
+    } else {
+        conditions.set(ConditionType::Reconciling, Verdict::True, reason, &condition.message);
+    }
+    conditions.set(ConditionType::Ready, Verdict::False, reason, &condition.message);
+}
+
+/// A missing Secret, connection or repository may come later: none of them is stalled.
+const fn waits_for_a_person(reason: Reason) -> bool {
+    !matches!(
+        reason,
+        Reason::SecretNotFound
+            | Reason::ConnectionNotFound
+            | Reason::ConnectionNotReady
+            | Reason::RefNotPermitted
+            | Reason::NotFoundOrHidden
+            | Reason::BranchNotFound
+            | Reason::Progressing
+    )
+}
+
+fn progress(observation: &Observation, outcome: &Outcome) -> String {
+    let look = observation.look.as_ref();
+    let error = outcome
+        .failure
+        .as_ref()
+        .map(|failure| failure.error.to_string())
+        .or_else(|| look.and_then(|look| look.repository.as_ref().err()).map(ToString::to_string))
+        .or_else(|| look.and_then(|look| look.hooks.as_ref()).and_then(|hooks| hooks.as_ref().err()).map(ToString::to_string));
+    match (error, &observation.connection) {
+        (Some(error), _) => format!("{error}; tried again"),
+        (None, Connection::Unreachable(_)) => "waiting for the connection's provider".to_owned(),
+        (None, _) => "waiting for the connection to be examined".to_owned(),
+    }
+}
+
+fn repository_status(observation: &Observation, plan: &Plan) -> Option<RepositoryStatus> {
+    let replaced = plan.repository.as_ref().is_some_and(|finding| finding.reason == Reason::RepositoryReplaced);
+    let found: &Repository = observation.look.as_ref()?.repository.as_ref().ok().filter(|_| !replaced)?;
+    Some(RepositoryStatus {
+        id: found.id.clone(),
+        path: found.path.as_str().to_owned(),
+        web_url: found.web_url.clone(),
+        clone_url: found.clone_url.clone(),
+        ssh_url: found.ssh_url.clone(),
+        default_branch: found.default_branch.clone(),
+        visibility: found.visibility,
+        archived: found.archived,
+        empty: found.empty,
+    })
+}
+
+/// The hooks and their secrets, as they are after what was done.
+fn webhook(observation: &Observation, plan: &Plan, outcome: &Outcome, before: &RepoBindingStatus) -> Option<WebhookStatus> {
+    let old = before.webhook.clone().unwrap_or_default();
+    let former = former_targets(&old, plan, outcome);
+    let Some(kept) = &plan.kept else {
+        // Not listed now: what was known stays, less what is gone for certain.
+        let left = old.target.as_ref().is_some_and(|target| outcome.cleared.contains(target) || outcome.recorded.contains(target));
+        return match (before.webhook.is_some(), left) {
+            (true, true) if former.is_empty() => None,
+            (true, true) => Some(WebhookStatus { former_targets: former, ..WebhookStatus::default() }),
+            (true, false) => Some(WebhookStatus { former_targets: former, ..old }),
+            (false, _) => None,
+        };
+    };
+    let hooks = present_hooks(kept, outcome);
+    if observation.observe_only && hooks.is_empty() {
+        return (before.webhook.is_some()).then_some(WebhookStatus { hooks: Vec::new(), ..old });
+    }
+    let generation = plan.generation.clone().filter(|wanted| hooks.iter().any(|hook| hook.generation == *wanted)).or_else(|| old.secret_generation.clone());
+    let changed = generation != old.secret_generation;
+    let url = match super::observe::custom_url(&observation.object) {
+        Some(url) => Some(url.to_string()),
+        None => observation.ownership.masked_receiver_url(),
+    };
+    Some(WebhookStatus {
+        url,
+        previous_secrets: previous_secrets(observation, &old, &hooks, generation.as_deref()),
+        secret_changed_at: if changed { Some(Time(observation.now)) } else { old.secret_changed_at },
+        secret_generation: generation,
+        last_delivery: old.last_delivery,
+        former_targets: former,
+        target: if hooks.is_empty() { old.target } else { plan.target.clone() },
+        hooks: hooks.iter().map(hook_status).collect(),
+    })
+}
+
+fn hook_status(hook: &Kept) -> HookStatus {
+    // The order of the API's own list, so that the same hook always reads the same.
+    let events = EventKind::ALL.into_iter().filter(|event| hook.events.contains(event)).collect();
+    HookStatus { id: hook.id.clone(), events, adopted: hook.adopted }
+}
+
+fn present_hooks(kept: &[Kept], outcome: &Outcome) -> Vec<Kept> {
+    let mut hooks: BTreeMap<(usize, String), Kept> = BTreeMap::new();
+    for hook in kept.iter().chain(&outcome.present) {
+        hooks.insert((hook.id.len(), hook.id.clone()), hook.clone());
+    }
+    hooks.retain(|(_, id), _| !outcome.absent.contains(id));
+    hooks.into_values().collect()
+}
+
+/// The places that still hold hooks beside the present one.
+fn former_targets(old: &WebhookStatus, plan: &Plan, outcome: &Outcome) -> Vec<HookTarget> {
+    let moved = match (&plan.target, &old.target) {
+        (Some(new), Some(old_target)) if (&new.connection, &new.repository_id) != (&old_target.connection, &old_target.repository_id) => Some(old_target.clone()),
+        _ => None,
+    };
+    let mut former: Vec<HookTarget> = old.former_targets.iter().cloned().chain(moved).collect();
+    former.retain(|target| !outcome.cleared.contains(target) && !outcome.recorded.contains(target));
+    former.dedup();
+    former
+}
+
+/// The earlier secrets: without an end while a hook may carry them, then for as long as late deliveries may come.
+fn previous_secrets(observation: &Observation, old: &WebhookStatus, hooks: &[Kept], generation: Option<&str>) -> Vec<PreviousSecret> {
+    let grace = match &observation.connection {
+        Connection::Ready { working, .. } => working.provider.webhook().rules().secret_grace,
+        _ => std::time::Duration::ZERO,
+    };
+    let grace_end = observation.now.checked_add(SignedDuration::try_from(grace).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX);
+    let known = old.previous_secrets.iter().map(|previous| (previous.generation.clone(), previous.valid_until.clone()));
+    let replaced = old.secret_generation.iter().map(|generation| (generation.clone(), None));
+    let carried = hooks.iter().map(|hook| (hook.generation.clone(), None));
+    let mut ends: BTreeMap<String, Option<Time>> = BTreeMap::new();
+    for (known, end) in known.chain(replaced).chain(carried).filter(|(known, _)| Some(known.as_str()) != generation) {
+        let entry = ends.entry(known).or_insert_with(|| end.clone());
+        *entry = entry.clone().or(end);
+    }
+    let mut previous: Vec<PreviousSecret> = Vec::new();
+    for (known, end) in ends {
+        let is_carried = hooks.iter().any(|hook| hook.generation == known);
+        let end = match end {
+            _ if is_carried => None,
+            _ if observation.requests.revoke => continue,
+            Some(end) if end.0 <= observation.now => continue,
+            Some(end) => Some(end),
+            None => Some(Time(grace_end)),
+        };
+        previous.push(PreviousSecret { generation: known, valid_until: end });
+    }
+    let surplus = previous.len().saturating_sub(PREVIOUS_SECRETS);
+    previous.split_off(surplus)
+}
+
+fn last_handled(observation: &Observation, plan: &Plan, outcome: &Outcome, before: &RepoBindingStatus) -> Option<LastHandled> {
+    let annotation = |name: &str| observation.object.annotations().get(name).cloned();
+    let old = before.last_handled.clone().unwrap_or_default();
+    let has_webhook = observation.object.spec.webhook.is_some();
+    let looked = observation.look.is_some() && outcome.failure.is_none() && !look_failed(observation);
+    // Acknowledged when it was done, or when there is nothing that it could be done to.
+    let rotated = looked && (plan.rotated || plan.generation.is_none() || !observation.requests.rotate) || !has_webhook;
+    let handled = LastHandled {
+        reconcile: if looked || observation.suspended || observation.look.is_none() { annotation(RECONCILE_REQUESTED_AT) } else { old.reconcile },
+        rotate_secret: if rotated { annotation(ROTATE_REQUESTED_AT) } else { old.rotate_secret },
+        rotate_secret_of_connection: if rotated { observation.rotation_of_connection.clone() } else { old.rotate_secret_of_connection },
+        revoke_secret: if looked || !has_webhook { annotation(REVOKE_REQUESTED_AT) } else { old.revoke_secret },
+    };
+    (handled != LastHandled::default()).then_some(handled)
+}
+
+/// What receivers saw, in the status's terms.
+struct Evidence<'a> {
+    seen: Option<&'a crate::evidence::BindingEvidence>,
+    accepted_until: Option<Timestamp>,
+    first: bool,
+    due: bool,
+    now: Timestamp,
+}
+
+impl<'a> Evidence<'a> {
+    fn of(observation: &'a Observation, before: &RepoBindingStatus, webhook: Option<&WebhookStatus>) -> Self {
+        let seen = observation.evidence.as_ref();
+        let written = observation.memory.as_ref().and_then(|memory| memory.evidence_at);
+        let due = written.is_none_or(|at| observation.now.duration_since(at) >= EVIDENCE_RHYTHM);
+        let known = webhook.and_then(|webhook| webhook.last_delivery.as_ref());
+        let first = known.is_none() && seen.is_some_and(|seen| seen.last_delivery.is_some());
+        let accepted_until = seen.and_then(|seen| seen.accepted_until).max(before.accepted_until.as_ref().map(|time| time.0));
+        Self { seen, accepted_until, first, due, now: observation.now }
+    }
+
+    fn conditions(&self, conditions: &mut Conditions<'_>, observation: &Observation, webhook: Option<&WebhookStatus>) {
+        let spec = &observation.object.spec;
+        let ours = spec.webhook.as_ref().is_some_and(|webhook| webhook.url.is_none());
+        if ours && webhook.is_some_and(|webhook| !webhook.hooks.is_empty()) {
+            self.receiving(conditions, webhook);
+        }
+        if !spec.sinks.is_empty() {
+            self.delivering(conditions, observation);
+        }
+    }
+
+    fn receiving(&self, conditions: &mut Conditions<'_>, webhook: Option<&WebhookStatus>) {
+        let kind = ConditionType::Receiving;
+        let known = webhook.and_then(|webhook| webhook.last_delivery.as_ref()).map(|delivery| delivery.at.0);
+        let last = self.seen.and_then(|seen| seen.last_delivery.as_ref()).map(|delivery| delivery.at).max(known);
+        let refused = self.seen.and_then(|seen| seen.refusals.as_ref()).filter(|refusals| last.is_none_or(|last| last < refusals.last));
+        match (refused, last) {
+            (Some(refusals), _) => {
+                let message = format!("deliveries are refused: {}; forgebind.dev/rotate-requested-at sets a new secret", refusals.reason);
+                conditions.set(kind, Verdict::False, Reason::DeliveriesRefused, message);
+            }
+            (None, Some(_)) => conditions.succeed(kind, "deliveries arrive and verify"),
+            (None, None) => conditions.set(kind, Verdict::Unknown, Reason::AwaitingFirstDelivery, "nothing was delivered yet; push something"),
+        }
+    }
+
+    fn delivering(&self, conditions: &mut Conditions<'_>, observation: &Observation) {
+        let kind = ConditionType::Delivering;
+        if let Some((name, refusal)) = observation.unserved_sinks.first() {
+            let reason = match refusal.kind {
+                NotServedKind::NotAllowed => Reason::SinkNotAllowed,
+                NotServedKind::NotServed => Reason::SinkNotServed,
+            };
+            return conditions.set(kind, Verdict::False, reason, format!("sink {name}: {}", refusal.message));
+        }
+        let failing: Vec<String> = observation
+            .object
+            .spec
+            .sinks
+            .iter()
+            .filter_map(|sink| Some((sink, self.seen?.sinks.get(&sink.name)?.last_error.as_ref()?)))
+            .map(|(sink, error)| format!("sink {}: {error}", sink.name))
+            .collect();
+        if failing.is_empty() {
+            conditions.succeed(kind, "the sinks accept what they are sent");
+        } else {
+            let message = format!("{}; what is owed is sent again", failing.join("; "));
+            conditions.set(kind, Verdict::False, Reason::SinkFailing, message);
+        }
+    }
+
+    /// Whether news of deliveries goes into the status now: the first delivery, a change of a condition, else in a rhythm.
+    fn is_news(&self, before: &RepoBindingStatus, conditions: &[Condition]) -> bool {
+        let turned = |kind| conditions::find(&before.conditions, kind).map(|old| &old.status) != conditions::find(conditions, kind).map(|new| &new.status);
+        self.seen.is_some() && (self.first || self.due || turned(ConditionType::Receiving) || turned(ConditionType::Delivering))
+    }
+
+    fn last_delivery(&self, known: Option<LastDelivery>) -> Option<LastDelivery> {
+        let seen = self.seen.and_then(|seen| seen.last_delivery.as_ref());
+        let recent = known.as_ref().is_some_and(|known| self.now.duration_since(known.at.0) < LAST_DELIVERY_RHYTHM);
+        match seen {
+            Some(seen) if !recent => Some(LastDelivery { at: Time(seen.at), event: seen.event, id: seen.id.clone() }),
+            _ => known,
+        }
+    }
+
+    fn sinks(&self, observation: &Observation, before: &RepoBindingStatus, news: bool) -> Vec<SinkStatus> {
+        let old = |name: &str| before.sinks.iter().find(|sink| sink.name == name).cloned();
+        let rows = observation.object.spec.sinks.iter().map(|sink| {
+            let seen = self.seen.and_then(|seen| seen.sinks.get(&sink.name)).filter(|_| news);
+            match seen {
+                Some(seen) => SinkStatus { name: sink.name.clone(), last_error: seen.last_error.clone(), owed: seen.owed },
+                None => old(&sink.name).unwrap_or_else(|| SinkStatus { name: sink.name.clone(), last_error: None, owed: 0 }),
+            }
+        });
+        rows.collect()
+    }
+}
+
+fn notices(before: &RepoBindingStatus, now: &[Condition], webhook: Option<&WebhookStatus>, outcome: &Outcome) -> Vec<Notice> {
+    let mut notices = Vec::new();
+    let old = conditions::find(&before.conditions, ConditionType::Ready);
+    if let Some(new) = conditions::find(now, ConditionType::Ready)
+        && old.is_none_or(|old| old.status != new.status || old.reason != new.reason)
+    {
+        match new.status.as_str() {
+            "True" => notices.push(Notice::normal("Ready", &new.message)),
+            "False" if new.reason != Reason::Suspended.as_str() => notices.push(Notice::warning(&new.reason, &new.message)),
+            _ => {}
+        }
+    }
+    let rotated = before.webhook.as_ref().and_then(|webhook| webhook.secret_generation.as_ref());
+    let present = webhook.and_then(|webhook| webhook.secret_generation.as_ref());
+    if rotated.is_some() && present.is_some() && rotated != present {
+        notices.push(Notice::normal("SecretRotated", "the webhook secret was replaced; the previous one is accepted while deliveries may still carry it"));
+    }
+    if !outcome.recorded.is_empty() {
+        notices.push(Notice::warning("HooksLeftBehind", "hooks could not be removed and were written down in the operator's namespace"));
+    }
+    for kind in [ConditionType::CleanupBlocked, ConditionType::Delivering, ConditionType::Receiving] {
+        let bad = |condition: &&Condition| if kind == ConditionType::CleanupBlocked { condition.status == "True" } else { condition.status == "False" };
+        let was = conditions::find(&before.conditions, kind).filter(bad).is_some();
+        if let Some(condition) = conditions::find(now, kind).filter(bad)
+            && !was
+        {
+            notices.push(Notice::warning(kind.as_str(), &condition.message));
+        }
+    }
+    notices
+}

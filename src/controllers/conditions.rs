@@ -1,0 +1,137 @@
+//! The only writer of condition lists.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::api::v1alpha1::{ConditionType, Reason};
+
+/// The three values of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is so.
+    True,
+    /// It is not.
+    False,
+    /// Nobody can tell at present.
+    Unknown,
+}
+
+impl Verdict {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// The longest message that is kept, in characters: conditions are read in terminals.
+const LONGEST_MESSAGE: usize = 1024;
+
+/// Builds a condition list from an old one: a transition time stays while the verdict does, and what is not set again is
+/// dropped.
+#[derive(Debug)]
+pub struct Conditions<'a> {
+    generation: Option<i64>,
+    now: Timestamp,
+    old: &'a [Condition],
+    new: Vec<Condition>,
+}
+
+impl<'a> Conditions<'a> {
+    /// Starts from the old list.
+    #[must_use]
+    pub const fn new(old: &'a [Condition], generation: Option<i64>, now: Timestamp) -> Self {
+        Self { generation, now, old, new: Vec::new() }
+    }
+
+    /// Sets one condition.
+    pub fn set(&mut self, kind: ConditionType, verdict: Verdict, reason: Reason, message: impl Into<String>) {
+        let message: String = message.into();
+        let before = find(self.old, kind);
+        let last_transition_time = before
+            .filter(|before| before.status == verdict.as_str())
+            .map_or(Time(self.now), |before| before.last_transition_time.clone());
+        self.new.retain(|condition| condition.type_ != kind.as_str());
+        self.new.push(Condition {
+            type_: kind.as_str().to_owned(),
+            status: verdict.as_str().to_owned(),
+            reason: reason.as_str().to_owned(),
+            message: message.chars().take(LONGEST_MESSAGE).collect(),
+            observed_generation: self.generation,
+            last_transition_time,
+        });
+    }
+
+    /// Sets a condition that is as it should be.
+    pub fn succeed(&mut self, kind: ConditionType, message: impl Into<String>) {
+        self.set(kind, Verdict::True, Reason::Succeeded, message);
+    }
+
+    /// Keeps a condition as it was, for the present generation. Nothing happens where there was none.
+    pub fn keep(&mut self, kind: ConditionType) {
+        if let Some(before) = find(self.old, kind) {
+            let kept = Condition { observed_generation: self.generation, ..before.clone() };
+            self.new.retain(|condition| condition.type_ != kind.as_str());
+            self.new.push(kept);
+        }
+    }
+
+    /// A condition that was set.
+    #[must_use]
+    pub fn get(&self, kind: ConditionType) -> Option<&Condition> {
+        find(&self.new, kind)
+    }
+
+    /// The list, sorted by type, Ready first.
+    #[must_use]
+    pub fn finish(mut self) -> Vec<Condition> {
+        self.new.sort_by(|one, other| (one.type_ != "Ready", &one.type_).cmp(&(other.type_ != "Ready", &other.type_)));
+        self.new
+    }
+}
+
+/// A condition of a list.
+#[must_use]
+pub fn find(conditions: &[Condition], kind: ConditionType) -> Option<&Condition> {
+    conditions.iter().find(|condition| condition.type_ == kind.as_str())
+}
+
+/// Whether a condition of a list is `True`.
+#[must_use]
+pub fn is_true(conditions: &[Condition], kind: ConditionType) -> bool {
+    find(conditions, kind).is_some_and(|condition| condition.status == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn the_transition_time_moves_with_the_verdict_only() {
+        let mut conditions = Conditions::new(&[], Some(1), at(10));
+        conditions.set(ConditionType::Ready, Verdict::False, Reason::Progressing, "first");
+        let old = conditions.finish();
+        let mut conditions = Conditions::new(&old, Some(2), at(20));
+        conditions.set(ConditionType::Ready, Verdict::False, Reason::Unreachable, "second");
+        let same = conditions.finish();
+        assert_eq!(find(&same, ConditionType::Ready).unwrap().last_transition_time, Time(at(10)));
+        let mut conditions = Conditions::new(&same, Some(2), at(30));
+        conditions.succeed(ConditionType::Ready, "third");
+        let changed = conditions.finish();
+        assert_eq!(find(&changed, ConditionType::Ready).unwrap().last_transition_time, Time(at(30)));
+    }
+
+    #[test]
+    fn what_is_not_set_again_is_dropped() {
+        let mut conditions = Conditions::new(&[], Some(1), at(10));
+        conditions.set(ConditionType::Stalled, Verdict::True, Reason::ForeignHook, "x");
+        let old = conditions.finish();
+        assert!(Conditions::new(&old, Some(1), at(20)).finish().is_empty());
+    }
+}

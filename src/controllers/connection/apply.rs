@@ -1,0 +1,28 @@
+//! Does what was planned for a connection.
+
+use std::sync::Arc;
+
+use super::plan::{Action, Plan};
+use super::target;
+use crate::api::v1alpha1::GitProviderConnection;
+use crate::controllers::{Context, Error, finalizer};
+
+/// Takes the actions in order. Answers the object as it is then; `None` when there is nothing left to report on.
+pub async fn apply(context: &Context, object: &Arc<GitProviderConnection>, plan: &Plan) -> Result<Option<Arc<GitProviderConnection>>, Error> {
+    let mut object = Arc::clone(object);
+    for action in &plan.actions {
+        match action {
+            Action::AddFinalizer => {
+                let held = finalizer::add(&context.client, &*object).await?;
+                context.writes.note(&held);
+                object = Arc::new(held);
+            }
+            Action::RemoveFinalizer => {
+                finalizer::remove(&context.client, &*object).await?;
+                context.sessions.remove(&target(&object));
+                return Ok(None);
+            }
+        }
+    }
+    Ok((!plan.foreign).then_some(object))
+}

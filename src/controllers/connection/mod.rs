@@ -1,0 +1,67 @@
+//! Keeps one connection's story true: reachable, authenticated, authorized, and until when.
+
+pub mod apply;
+pub mod material;
+pub mod observe;
+pub mod plan;
+pub mod report;
+pub mod usage;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use kube::ResourceExt as _;
+use kube::runtime::controller::Action;
+use tracing::{debug, info};
+
+use super::{Context, Error, status};
+use crate::api::v1alpha1::GitProviderConnection;
+use crate::api::v1alpha1::binding::ConnectionTarget;
+
+/// How long to wait for the cache to see our own last write; the watch usually brings it before.
+const CACHE_BEHIND: Duration = Duration::from_secs(1);
+
+/// One reconciliation.
+pub fn reconcile(object: Arc<GitProviderConnection>, context: Arc<Context>) -> BoxFuture<'static, Result<Action, Error>> {
+    async move {
+        if !context.writes.seen_by(&*object) {
+            return Ok(Action::requeue(CACHE_BEHIND));
+        }
+        let observation = observe::observe(&context, Arc::clone(&object)).await;
+        let plan = plan::plan(&observation);
+        let object = apply::apply(&context, &object, &plan).await?;
+        let Some(object) = object else { return Ok(Action::await_change()) };
+        let report = report::report(&observation, &plan);
+        let written = status::write(&context, &object, object.status.as_ref(), &report.status).await?;
+        if written {
+            context.metrics.status_writes.get_or_create(&super::metrics::Kind { kind: "GitProviderConnection" }).inc();
+            status::publish(&context, &*object, &report.notices).await;
+            log(&object, &report);
+        } else {
+            debug!(namespace = object.namespace(), name = object.name_any(), "connection unchanged");
+        }
+        context.backoff.succeed(&object.uid().unwrap_or_default());
+        Ok(plan.wake.map_or_else(Action::await_change, Action::requeue))
+    }
+    .boxed()
+}
+
+fn log(object: &GitProviderConnection, report: &report::Report) {
+    let ready = super::conditions::find(&report.status.conditions, crate::api::v1alpha1::ConditionType::Ready);
+    info!(
+        namespace = object.namespace(),
+        name = object.name_any(),
+        ready = ready.map(|ready| ready.status.as_str()),
+        reason = ready.map(|ready| ready.reason.as_str()),
+        message = ready.map(|ready| ready.message.as_str()),
+        "connection status"
+    );
+}
+
+/// Namespace and name of a connection.
+#[must_use]
+pub fn target(object: &GitProviderConnection) -> ConnectionTarget {
+    ConnectionTarget { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
+}

@@ -1,0 +1,239 @@
+//! All reading for one connection; failures are kept as data.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+use secrecy::ExposeSecret as _;
+
+use super::material::{self, Material};
+use super::{plan, target, usage};
+use crate::api::v1alpha1::connection::{CredentialKind, ProviderSpec};
+use crate::api::v1alpha1::{ConditionType, GitProviderConnection, Permission, ProviderKind, RECONCILE_REQUESTED_AT, Reason};
+use crate::controllers::sessions::{Session, Trouble, Working};
+use crate::controllers::{Context, leftovers, requested};
+use crate::providers::transport::TransportSettings;
+use crate::providers::transport::network::Purpose;
+use crate::providers::{Credential, ErrorKind, PermissionFinding, Provider, ProviderError, registry};
+
+/// What was seen.
+pub struct Observation {
+    /// The object.
+    pub object: Arc<GitProviderConnection>,
+    /// When.
+    pub now: Timestamp,
+    /// Our installation.
+    pub fingerprint: String,
+    /// The provider that the spec names.
+    pub provider: Option<ProviderKind>,
+    /// What the present or the last inspection found.
+    pub session: Session,
+    /// Kind, end and Secret of the credential; `None` while its Secret cannot be read.
+    pub credential: Option<CredentialFacts>,
+    /// The permissions that are needed, judged; empty while there is no inspection.
+    pub permissions: Vec<(Permission, PermissionFinding)>,
+    /// Who uses the connection.
+    pub usage: usage::Usage,
+    /// Whether its namespace is being deleted.
+    pub terminating: bool,
+    /// Replaces the bounds of a cleanup that cannot be done.
+    pub cleanup_timeout: Option<Duration>,
+}
+
+/// What is known of the credential without asking the provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CredentialFacts {
+    /// Its kind.
+    pub kind: CredentialKind,
+    /// When it ends, as the Secret or the spec declares.
+    pub declared_end: Option<Timestamp>,
+    /// Version of its Secret.
+    pub secret_version: Option<String>,
+}
+
+/// Reads everything, and inspects the credential when that is due.
+pub async fn observe(context: &Context, object: Arc<GitProviderConnection>) -> Observation {
+    let key = target(&object);
+    let now = context.clock.now();
+    let material = material::read(&context.client, &object).await;
+    let credential = material.as_ref().ok().map(|material| credential_facts(&object, material));
+    let session = look(context, &object, material, now).await;
+    let usage = usage::of(context, &key);
+    let permissions = judge(&session, &needed(&object, &usage));
+    let terminating = context.is_terminating(&key.namespace);
+    Observation {
+        now,
+        fingerprint: context.keys.fingerprint.clone(),
+        provider: object.spec.provider.kind(),
+        session,
+        credential,
+        permissions,
+        usage,
+        terminating,
+        cleanup_timeout: context.settings.cleanup_timeout,
+        object,
+    }
+}
+
+/// The session as it is now: the known one while nothing calls for another look, else a fresh one.
+async fn look(context: &Context, object: &GitProviderConnection, material: Result<Material, Trouble>, now: Timestamp) -> Session {
+    let key = target(object);
+    let known = context.sessions.get(&key);
+    let uid = object.uid().unwrap_or_default();
+    let versions = material.as_ref().map_or_else(|trouble| trouble.message.clone(), |material| material.versions.clone());
+    let inputs = format!("generation={},{versions}", object.metadata.generation.unwrap_or_default());
+    let handled = object.status.as_ref().and_then(|status| status.last_handled.as_ref()).and_then(|handled| handled.reconcile.as_ref());
+    let asked = requested(object, RECONCILE_REQUESTED_AT, handled).is_some();
+    if let Some(known) = &known
+        && !plan::inspection_due(known, &uid, &inputs, now, asked)
+    {
+        return known.clone();
+    }
+    let failures = known.as_ref().map_or(0, |known| known.failures);
+    let (trouble, working) = match inspect(context, object, material, asked).await {
+        Ok(working) => (None, Some(working)),
+        Err(trouble) => (Some(trouble), None),
+    };
+    let failures = if trouble.as_ref().is_some_and(Trouble::is_outage) { failures.saturating_add(1) } else { 0 };
+    let next = plan::next_inspection(trouble.as_ref(), failures, object.spec.interval.length(), &uid, now);
+    let recovered = known.is_none_or(|known| known.trouble.is_some()) && trouble.is_none();
+    context.sessions.set(&key, Session { uid, inputs, inspected_at: now, next, failures, trouble, working: working.clone(), suspected: false });
+    if let (true, Some(working)) = (recovered, &working) {
+        leftovers::work_off(context, &key, working).await;
+    }
+    // What was set is what is known: the last working client of the same object stays with it.
+    context.sessions.get(&key).unwrap_or_else(|| unreachable_session(now))
+}
+
+fn unreachable_session(now: Timestamp) -> Session {
+    let trouble = Trouble::new(ConditionType::Ready, Reason::Progressing, "the connection is gone");
+    Session { uid: String::new(), inputs: String::new(), inspected_at: now, next: None, failures: 0, trouble: Some(trouble), working: None, suspected: false }
+}
+
+async fn inspect(context: &Context, object: &GitProviderConnection, material: Result<Material, Trouble>, asked: bool) -> Result<Working, Trouble> {
+    let provider = served(context, &object.spec.provider)?;
+    let material = material?;
+    let endpoint = provider.endpoint(&object.spec.provider).map_err(|error| trouble_of(&error, None))?;
+    for url in [&endpoint.web, &endpoint.api] {
+        context.network.check(Purpose::Provider, url).map_err(|refusal| refused(&refusal))?;
+    }
+    let credential = material.declared.credential.clone();
+    let end = declared_end(object, &material);
+    let rejection_key = rejection_key(context, endpoint.api.as_str(), &credential);
+    if let Some(trouble) = context.sessions.rejected(&rejection_key, context.clock.now(), asked) {
+        return Err(trouble);
+    }
+    let settings = TransportSettings {
+        kind: provider.kind(),
+        endpoint: &endpoint,
+        identity: rejection_key.clone(),
+        ca_pem: material.ca_pem,
+        client_identity: material.client_identity,
+        proxy: material.proxy,
+    };
+    let transport = context.transports.transport(settings).map_err(|error| trouble_of(&error, end))?;
+    let client = provider.connect(endpoint.clone(), credential.clone(), transport).map_err(|error| trouble_of(&error, end))?;
+    match client.inspect().await {
+        Ok(inspection) => Ok(Working { provider, endpoint, client, inspection }),
+        Err(error) => {
+            let known_end = end.or_else(|| object.status.as_ref()?.credential.as_ref()?.expires_at.as_ref().map(|time| time.0));
+            let expired = known_end.filter(|end| *end <= context.clock.now());
+            let trouble = trouble_of(&error, expired);
+            if error.kind == ErrorKind::Unauthenticated {
+                let probe_again = !matches!(credential, Credential::BasicAuth { .. });
+                context.sessions.reject(rejection_key, &trouble, context.clock.now(), probe_again);
+            }
+            Err(trouble)
+        }
+    }
+}
+
+fn served(context: &Context, spec: &ProviderSpec) -> Result<&'static dyn Provider, Trouble> {
+    let not_served = |message: String| Trouble::new(ConditionType::Reachable, Reason::ProviderNotServed, message);
+    let kind = spec.kind().ok_or_else(|| not_served("spec.provider needs exactly one member".to_owned()))?;
+    if !context.settings.providers.contains(&kind) {
+        return Err(not_served(format!("this installation does not serve {kind}; the flag --providers lists what it serves")));
+    }
+    registry::provider(kind).ok_or_else(|| not_served(format!("this build does not serve {kind}")))
+}
+
+/// Tells a credential at an origin, without telling the credential: by a keyed hash.
+fn rejection_key(context: &Context, origin: &str, credential: &Credential) -> String {
+    let text = match credential {
+        Credential::Anonymous => String::new(),
+        Credential::Token(token) => token.expose_secret().to_owned(),
+        Credential::BasicAuth { username, password } => format!("{username}\0{}", password.expose_secret()),
+        Credential::EmailToken { email, token } => format!("{email}\0{}", token.expose_secret()),
+        Credential::GitHubApp { issuer, private_key, .. } => format!("{issuer}\0{}", private_key.expose_secret()),
+    };
+    format!("{origin} {}", context.keys.receiver.fingerprint(&text.into()))
+}
+
+fn refused(refusal: &crate::providers::transport::network::Refusal) -> Trouble {
+    use crate::providers::transport::network::Refusal;
+    let reason = match refusal {
+        Refusal::InsecureHttp { .. } => Reason::InsecureURL,
+        Refusal::Host { .. } | Refusal::Address { .. } => Reason::HostNotAllowed,
+    };
+    Trouble::new(ConditionType::Reachable, reason, refusal.to_string())
+}
+
+/// An error of an inspection in the words of a condition.
+#[must_use]
+pub fn trouble_of(error: &ProviderError, expired: Option<Timestamp>) -> Trouble {
+    use ConditionType::{Authenticated, Reachable, Ready};
+    let (condition, reason) = match error.kind {
+        ErrorKind::Unauthenticated | ErrorKind::PermissionDenied | ErrorKind::NotFound if expired.is_some() => (Authenticated, Reason::CredentialExpired),
+        ErrorKind::Unauthenticated | ErrorKind::PermissionDenied => (Authenticated, Reason::CredentialRejected),
+        ErrorKind::AppPasswordRetired => (Authenticated, Reason::AppPasswordRetired),
+        ErrorKind::InstallationNotFound | ErrorKind::NotInstalled => (Authenticated, Reason::InstallationNotFound),
+        ErrorKind::InstallationSuspended => (Authenticated, Reason::InstallationSuspended),
+        ErrorKind::SingleSignOnRequired => (Authenticated, Reason::SingleSignOnRequired),
+        ErrorKind::CredentialKindNotAccepted => (Authenticated, Reason::SecretInvalid),
+        ErrorKind::RateLimited => (Reachable, Reason::RateLimited),
+        ErrorKind::Tls => (Reachable, Reason::TLSError),
+        ErrorKind::Proxy => (Reachable, Reason::ProxyError),
+        ErrorKind::HostNotAllowed => (Reachable, Reason::HostNotAllowed),
+        ErrorKind::InsecureUrl => (Reachable, Reason::InsecureURL),
+        ErrorKind::Unreachable | ErrorKind::Transient => (Reachable, Reason::Unreachable),
+        ErrorKind::NotLeading => (Ready, Reason::Progressing),
+        ErrorKind::NotFound
+        | ErrorKind::ResponseInvalid
+        | ErrorKind::EndpointInvalid
+        | ErrorKind::LimitReached
+        | ErrorKind::TargetRefused
+        | ErrorKind::Archived
+        | ErrorKind::Rejected
+        | ErrorKind::Conflict => (Reachable, Reason::ResponseInvalid),
+    };
+    let message = match (reason, expired) {
+        (Reason::CredentialExpired, Some(end)) => format!("the credential expired at {end}: {error}; put a new one into the Secret"),
+        (Reason::CredentialRejected, _) => format!("{error}; put a valid credential into the Secret"),
+        _ => error.to_string(),
+    };
+    Trouble { condition, reason, message, retry_at: error.retry_at }
+}
+
+fn credential_facts(object: &GitProviderConnection, material: &Material) -> CredentialFacts {
+    CredentialFacts {
+        kind: material.declared.credential.kind(),
+        declared_end: declared_end(object, material),
+        secret_version: material.secret_version.clone(),
+    }
+}
+
+fn declared_end(object: &GitProviderConnection, material: &Material) -> Option<Timestamp> {
+    let spec = object.spec.credentials.as_ref().and_then(|credentials| credentials.expires_at.as_deref());
+    material.declared.expires_at.as_deref().and_then(plan::end_of).or_else(|| spec.and_then(plan::end_of))
+}
+
+fn needed(object: &GitProviderConnection, usage: &usage::Usage) -> BTreeSet<Permission> {
+    object.spec.required_permissions.iter().copied().chain(usage.webhooks.then_some(Permission::ManageWebhooks)).collect()
+}
+
+fn judge(session: &Session, needed: &BTreeSet<Permission>) -> Vec<(Permission, PermissionFinding)> {
+    let Some(working) = &session.working else { return Vec::new() };
+    needed.iter().map(|permission| (*permission, working.client.permission(&working.inspection, *permission))).collect()
+}

@@ -1,0 +1,174 @@
+//! What to do about a connection. Pure: no call, no clock.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
+
+use super::observe::Observation;
+use crate::api::v1alpha1::Reason;
+use crate::controllers::backoff::spread;
+use crate::controllers::sessions::{Session, Trouble};
+use crate::controllers::finalizer;
+
+/// The longest pause between two attempts to reach a provider.
+const LONGEST_OUTAGE_PAUSE: Duration = Duration::from_secs(60);
+/// How long a connection without a usable credential waits for its bindings when it is deleted.
+const CREDENTIAL_BOUND: Duration = Duration::from_secs(3600);
+/// How long one waits whose provider is out of reach, or whose bindings have work left.
+const OUTAGE_BOUND: Duration = Duration::from_secs(24 * 3600);
+/// How long one waits whose namespace is being deleted.
+const NAMESPACE_BOUND: Duration = Duration::from_secs(20);
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Hold the object until its bindings have removed their hooks.
+    AddFinalizer,
+    /// Let it go and forget its credential.
+    RemoveFinalizer,
+}
+
+/// What was decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// What to do, in order.
+    pub actions: Vec<Action>,
+    /// Whether another installation manages the object, so that nothing is touched.
+    pub foreign: bool,
+    /// While deleting: until when bindings are waited for.
+    pub deadline: Option<Timestamp>,
+    /// When to look again; `None` waits for a change.
+    pub wake: Option<Duration>,
+}
+
+/// Decides.
+#[must_use]
+pub fn plan(observation: &Observation) -> Plan {
+    let object = &observation.object;
+    let installation = object.status.as_ref().and_then(|status| status.installation.as_ref());
+    if installation.is_some_and(|installation| *installation != observation.fingerprint) {
+        return Plan { actions: Vec::new(), foreign: true, deadline: None, wake: None };
+    }
+    let held = finalizer::is_present(&**object);
+    let mut plan = Plan { actions: Vec::new(), foreign: false, deadline: None, wake: next_look(observation) };
+    match &object.metadata.deletion_timestamp {
+        None if !held => plan.actions.push(Action::AddFinalizer),
+        None => {}
+        Some(deleted) => {
+            let deadline = deleted.0.checked_add(SignedDuration::try_from(bound(observation)).unwrap_or(SignedDuration::MAX)).ok();
+            if held && (observation.usage.holding == 0 || deadline.is_none_or(|deadline| deadline <= observation.now)) {
+                plan.actions.push(Action::RemoveFinalizer);
+            }
+            plan.deadline = deadline;
+            plan.wake = deadline.map(|deadline| until(observation.now, deadline));
+        }
+    }
+    plan
+}
+
+fn bound(observation: &Observation) -> Duration {
+    let bound = match &observation.session.trouble {
+        _ if observation.terminating => return NAMESPACE_BOUND,
+        Some(trouble) if !trouble.is_outage() => CREDENTIAL_BOUND,
+        _ => OUTAGE_BOUND,
+    };
+    observation.cleanup_timeout.unwrap_or(bound)
+}
+
+fn next_look(observation: &Observation) -> Option<Duration> {
+    let inspection = observation.session.next;
+    let end = observation.end().filter(|end| *end > observation.now);
+    let warning = end.and_then(|end| end.checked_sub(warn_before(observation)).ok()).filter(|warning| *warning > observation.now);
+    [inspection, end, warning].into_iter().flatten().min().map(|at| until(observation.now, at))
+}
+
+/// How long before the end the warning comes.
+#[must_use]
+pub fn warn_before(observation: &Observation) -> SignedDuration {
+    let length = observation.object.spec.credentials.as_ref().map(|credentials| credentials.warn_before.length()).unwrap_or_default();
+    SignedDuration::try_from(length).unwrap_or(SignedDuration::MAX)
+}
+
+impl Observation {
+    /// When the credential ends: as the provider tells, else as declared.
+    #[must_use]
+    pub fn end(&self) -> Option<Timestamp> {
+        let told = self.session.working.as_ref().and_then(|working| working.inspection.expires_at);
+        told.or_else(|| self.credential.as_ref().and_then(|credential| credential.declared_end))
+    }
+}
+
+fn until(now: Timestamp, at: Timestamp) -> Duration {
+    // A second more, so that the moment has passed for certain when the wake comes.
+    Duration::try_from(at.duration_since(now)).unwrap_or_default() + Duration::from_secs(1)
+}
+
+/// Whether a connection is to be inspected: nothing is known of it, something that it depends on changed, somebody asks,
+/// its credential was refused elsewhere, or it is time.
+#[must_use]
+pub fn inspection_due(known: &Session, uid: &str, inputs: &str, now: Timestamp, asked: bool) -> bool {
+    known.uid != uid || known.inputs != inputs || asked || known.suspected || known.next.is_some_and(|next| next <= now)
+}
+
+/// When a connection is to be inspected again although nothing changed.
+#[must_use]
+pub fn next_inspection(trouble: Option<&Trouble>, failures: u32, interval: Duration, uid: &str, now: Timestamp) -> Option<Timestamp> {
+    let after = |pause: Duration| now.checked_add(SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX)).ok();
+    let Some(trouble) = trouble else { return after(interval + spread(uid, interval / 10)) };
+    match trouble.reason {
+        Reason::RateLimited => trouble.retry_at.or_else(|| after(LONGEST_OUTAGE_PAUSE)),
+        Reason::CredentialRejected | Reason::CredentialExpired => trouble.retry_at,
+        _ if trouble.is_outage() || trouble.reason == Reason::Progressing => {
+            let pause = Duration::from_secs(1).saturating_mul(2_u32.saturating_pow(failures)).min(LONGEST_OUTAGE_PAUSE).min(interval);
+            after(pause + spread(uid, pause / 4)).max(trouble.retry_at)
+        }
+        _ => after(interval + spread(uid, interval / 10)),
+    }
+}
+
+/// The moment that a declared end stands for: a date ends with its day, in UTC.
+#[must_use]
+pub fn end_of(text: &str) -> Option<Timestamp> {
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Some(time);
+    }
+    let date: Date = text.parse().ok()?;
+    Some(date.tomorrow().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::v1alpha1::ConditionType;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn a_date_ends_with_its_day() {
+        assert_eq!(end_of("2027-03-01"), Some("2027-03-02T00:00:00Z".parse().unwrap()));
+        assert_eq!(end_of("2027-03-01T12:00:00+02:00"), Some("2027-03-01T10:00:00Z".parse().unwrap()));
+        assert_eq!(end_of("soon"), None);
+    }
+
+    #[test]
+    fn outages_are_tried_with_growing_pauses_and_rejections_rest() {
+        let minute = Duration::from_secs(600);
+        let outage = Trouble::new(ConditionType::Reachable, Reason::Unreachable, "x");
+        let first = next_inspection(Some(&outage), 1, minute, "uid", at(0)).unwrap();
+        let tenth = next_inspection(Some(&outage), 10, minute, "uid", at(0)).unwrap();
+        assert!(first < at(4) && tenth >= at(60) && tenth <= at(75), "{first} {tenth}");
+        let mut rejected = Trouble::new(ConditionType::Authenticated, Reason::CredentialRejected, "x");
+        assert_eq!(next_inspection(Some(&rejected), 0, minute, "uid", at(0)), None, "a password is never tried again by itself");
+        rejected.retry_at = Some(at(3600));
+        assert_eq!(next_inspection(Some(&rejected), 0, minute, "uid", at(0)), Some(at(3600)));
+    }
+
+    #[test]
+    fn rate_limits_are_waited_for() {
+        let mut limited = Trouble::new(ConditionType::Reachable, Reason::RateLimited, "x");
+        limited.retry_at = Some(at(5000));
+        assert_eq!(next_inspection(Some(&limited), 3, Duration::from_secs(600), "uid", at(0)), Some(at(5000)));
+    }
+}

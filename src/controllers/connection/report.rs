@@ -1,0 +1,240 @@
+//! What to say about a connection. Pure, and the only code that makes its conditions and events.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt as _;
+
+use super::observe::Observation;
+use super::plan::{self, Plan};
+use crate::api::v1alpha1::connection::{
+    CredentialStatus, GitProviderConnectionStatus, IdentityStatus, PermissionState, PermissionStatus, ServerStatus,
+};
+use crate::api::v1alpha1::{ConditionType, LastHandled, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, Reason};
+use crate::controllers::conditions::{self, Conditions, Verdict};
+use crate::controllers::sessions::Trouble;
+use crate::controllers::status::Notice;
+use crate::providers::permission::Grants;
+
+/// What is to be said.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// The status.
+    pub status: GitProviderConnectionStatus,
+    /// Events for what a person should notice.
+    pub notices: Vec<Notice>,
+}
+
+/// Says it.
+#[must_use]
+pub fn report(observation: &Observation, plan: &Plan) -> Report {
+    let before = observation.object.status.clone().unwrap_or_default();
+    let mut conditions = Conditions::new(&before.conditions, observation.object.metadata.generation, observation.now);
+    reachable_and_authenticated(&mut conditions, observation);
+    authorized(&mut conditions, observation);
+    expiring(&mut conditions, observation);
+    let ready = ready(&mut conditions, observation, plan);
+    let conditions = conditions.finish();
+    let notices = notices(&before, &conditions, ready);
+    let mut status = GitProviderConnectionStatus {
+        observed_generation: observation.object.metadata.generation,
+        conditions,
+        provider: observation.provider,
+        bindings: Some(observation.usage.bindings),
+        installation: Some(observation.fingerprint.clone()),
+        last_handled: last_handled(observation),
+        permissions: permissions(observation),
+        ..before
+    };
+    found(&mut status, observation);
+    Report { status, notices }
+}
+
+fn reachable_and_authenticated(conditions: &mut Conditions<'_>, observation: &Observation) {
+    let Some(trouble) = &observation.session.trouble else {
+        conditions.succeed(ConditionType::Reachable, "the provider answers");
+        let message = match identity_name(observation) {
+            Some(name) => format!("the credential is that of {name}"),
+            None if observation.object.spec.credentials.is_none() => "no credential: public repositories only".to_owned(),
+            None => "the credential is valid".to_owned(),
+        };
+        return conditions.succeed(ConditionType::Authenticated, message);
+    };
+    match trouble.condition {
+        ConditionType::Reachable => {
+            conditions.set(ConditionType::Reachable, Verdict::False, trouble.reason, message_of(trouble));
+            // Whether the credential is good cannot be seen at present; what was known of it still is.
+            conditions.keep(ConditionType::Authenticated);
+        }
+        ConditionType::Authenticated => {
+            if is_answer(trouble.reason) {
+                conditions.succeed(ConditionType::Reachable, "the provider answers");
+            } else {
+                conditions.keep(ConditionType::Reachable);
+            }
+            conditions.set(ConditionType::Authenticated, Verdict::False, trouble.reason, message_of(trouble));
+        }
+        _ => {
+            conditions.keep(ConditionType::Reachable);
+            conditions.keep(ConditionType::Authenticated);
+            conditions.set(ConditionType::Reconciling, Verdict::True, Reason::Progressing, message_of(trouble));
+        }
+    }
+}
+
+/// Whether a reason tells that the provider was asked and answered.
+const fn is_answer(reason: Reason) -> bool {
+    !matches!(reason, Reason::SecretNotFound | Reason::SecretForbidden | Reason::SecretInvalid)
+}
+
+fn message_of(trouble: &Trouble) -> String {
+    match trouble.retry_at {
+        Some(at) => format!("{}; tried again at {}", trouble.message, at.round(jiff::Unit::Second).unwrap_or(at)),
+        None => trouble.message.clone(),
+    }
+}
+
+fn authorized(conditions: &mut Conditions<'_>, observation: &Observation) {
+    if observation.session.trouble.is_some() {
+        return conditions.keep(ConditionType::Authorized);
+    }
+    let of = |state: PermissionState| {
+        let rows = observation.permissions.iter().filter(move |(_, finding)| finding.state == state);
+        rows.map(|(name, finding)| format!("{name}: {}", finding.message.as_deref().unwrap_or_default())).collect::<Vec<_>>()
+    };
+    let (missing, unknown) = (of(PermissionState::Missing), of(PermissionState::Unknown));
+    if !missing.is_empty() {
+        conditions.set(ConditionType::Authorized, Verdict::False, Reason::PermissionMissing, missing.join("; "));
+    } else if !unknown.is_empty() {
+        conditions.set(ConditionType::Authorized, Verdict::Unknown, Reason::CannotTell, unknown.join("; "));
+    } else {
+        conditions.succeed(ConditionType::Authorized, "every permission that is needed is there");
+    }
+}
+
+fn expiring(conditions: &mut Conditions<'_>, observation: &Observation) {
+    let Some(end) = observation.end() else { return };
+    let warned = end.checked_sub(plan::warn_before(observation)).is_ok_and(|warning| warning <= observation.now);
+    if warned && end > observation.now {
+        let message = format!("the credential ends at {end}; put a new one into the Secret before");
+        conditions.set(ConditionType::CredentialExpiring, Verdict::True, Reason::ExpiresSoon, message);
+    } else if end <= observation.now {
+        let message = format!("the credential was to end at {end}; put a new one into the Secret");
+        conditions.set(ConditionType::CredentialExpiring, Verdict::True, Reason::CredentialExpired, message);
+    }
+}
+
+/// Sets Ready from the others, and what goes with it.
+fn ready(conditions: &mut Conditions<'_>, observation: &Observation, plan: &Plan) -> (Verdict, Reason) {
+    if let Some(deadline) = plan.deadline {
+        let message = format!("being deleted: {} bindings still hold hooks made through it; let go at {deadline} at the latest", observation.usage.holding);
+        conditions.set(ConditionType::Reconciling, Verdict::True, Reason::Progressing, &message);
+        conditions.set(ConditionType::Ready, Verdict::False, Reason::Progressing, message);
+        return (Verdict::False, Reason::Progressing);
+    }
+    let lowering = [ConditionType::Reachable, ConditionType::Authenticated, ConditionType::Authorized]
+        .into_iter()
+        .filter_map(|kind| conditions.get(kind))
+        .find(|condition| condition.status == "False")
+        .map(|condition| condition.message.clone());
+    let (verdict, reason, message) = match (&observation.session.trouble, lowering) {
+        _ if observation.object.spec.suspend => (Verdict::False, Reason::Suspended, "suspended; set spec.suspend to false to go on".to_owned()),
+        (Some(trouble), _) if trouble.condition == ConditionType::Ready => (Verdict::Unknown, Reason::Progressing, trouble.message.clone()),
+        (Some(trouble), _) => (Verdict::False, trouble.reason, message_of(trouble)),
+        (None, Some(message)) => (Verdict::False, Reason::PermissionMissing, message),
+        (None, None) => (Verdict::True, Reason::Succeeded, "the provider answers and the credential works".to_owned()),
+    };
+    if verdict == Verdict::False && waits_for_a_person(reason) {
+        conditions.set(ConditionType::Stalled, Verdict::True, reason, &message);
+    } else if verdict == Verdict::False && reason != Reason::Suspended {
+        conditions.set(ConditionType::Reconciling, Verdict::True, reason, &message);
+    }
+    conditions.set(ConditionType::Ready, verdict, reason, message);
+    (verdict, reason)
+}
+
+/// A missing Secret may come later, and an outage ends by itself: neither is stalled.
+const fn waits_for_a_person(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::SecretInvalid
+            | Reason::HostNotAllowed
+            | Reason::InsecureURL
+            | Reason::ProviderNotServed
+            | Reason::CredentialRejected
+            | Reason::CredentialExpired
+            | Reason::AppPasswordRetired
+            | Reason::InstallationNotFound
+            | Reason::InstallationSuspended
+            | Reason::SingleSignOnRequired
+            | Reason::PermissionMissing
+    )
+}
+
+fn identity_name(observation: &Observation) -> Option<String> {
+    observation.session.working.as_ref()?.inspection.identity.as_ref()?.name.clone()
+}
+
+fn permissions(observation: &Observation) -> Vec<PermissionStatus> {
+    let rows = observation.permissions.iter();
+    rows.map(|(name, finding)| PermissionStatus { name: *name, state: finding.state, message: finding.message.clone() }).collect()
+}
+
+/// Writes down what the inspection found. Where it failed, the last good state stays visible.
+fn found(status: &mut GitProviderConnectionStatus, observation: &Observation) {
+    if let Some(facts) = &observation.credential {
+        let known = status.credential.take();
+        let same = known.as_ref().filter(|known| known.kind == facts.kind);
+        status.credential = Some(CredentialStatus {
+            kind: facts.kind,
+            name: same.and_then(|known| known.name.clone()),
+            expires_at: observation.end().map(Time),
+            grants: same.map(|known| known.grants.clone()).unwrap_or_default(),
+            secret_resource_version: facts.secret_version.clone(),
+        });
+    }
+    if observation.session.trouble.is_some() {
+        return;
+    }
+    let Some(working) = &observation.session.working else { return };
+    let inspection = &working.inspection;
+    status.server = Some(ServerStatus { flavor: inspection.flavor.clone(), version: inspection.version.clone() });
+    status.identity = inspection.identity.as_ref().map(|identity| IdentityStatus { name: identity.name.clone(), kind: identity.kind });
+    if let Some(credential) = &mut status.credential {
+        credential.name.clone_from(&inspection.credential_name);
+        credential.grants = match &inspection.grants {
+            Grants::Known(grants) => grants.clone(),
+            Grants::Unknown(_) => Vec::new(),
+        };
+    }
+}
+
+fn last_handled(observation: &Observation) -> Option<LastHandled> {
+    let annotation = |name: &str| observation.object.annotations().get(name).cloned();
+    let handled = LastHandled {
+        reconcile: annotation(RECONCILE_REQUESTED_AT),
+        rotate_secret: annotation(ROTATE_REQUESTED_AT),
+        revoke_secret: annotation(REVOKE_REQUESTED_AT),
+        ..LastHandled::default()
+    };
+    (handled != LastHandled::default()).then_some(handled)
+}
+
+fn notices(before: &GitProviderConnectionStatus, now: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition], ready: (Verdict, Reason)) -> Vec<Notice> {
+    let mut notices = Vec::new();
+    let old = conditions::find(&before.conditions, ConditionType::Ready);
+    let new = conditions::find(now, ConditionType::Ready);
+    if let Some(new) = new
+        && old.is_none_or(|old| old.status != new.status || old.reason != new.reason)
+    {
+        match ready.0 {
+            Verdict::True => notices.push(Notice::normal("Ready", &new.message)),
+            Verdict::False if ready.1 != Reason::Suspended => notices.push(Notice::warning(&new.reason, &new.message)),
+            _ => {}
+        }
+    }
+    if let Some(expiring) = conditions::find(now, ConditionType::CredentialExpiring)
+        && conditions::find(&before.conditions, ConditionType::CredentialExpiring).is_none()
+    {
+        notices.push(Notice::warning("CredentialExpiring", &expiring.message));
+    }
+    notices
+}

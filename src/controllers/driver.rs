@@ -1,0 +1,188 @@
+//! Runs both controllers while this process leads.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{self, BoxFuture};
+use futures::{FutureExt as _, Stream, StreamExt as _, stream};
+use kube::runtime::controller::{Action, Config, Error as ControllerError, applier};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Resource, ResourceExt as _};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::metrics::{Kind, Outcome};
+use super::{Context, Error, binding, connection};
+use crate::api::v1alpha1::binding::ConnectionTarget;
+use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
+use crate::evidence::EvidenceSource;
+
+/// How many objects of one kind are worked on at once.
+const CONNECTIONS_AT_ONCE: u16 = 8;
+const BINDINGS_AT_ONCE: u16 = 32;
+/// Changes of one object within this time count as one.
+const DEBOUNCE: Duration = Duration::from_millis(50);
+/// No reconciliation takes longer: the calls in it have deadlines of their own, this one is for what they miss.
+const LONGEST: Duration = Duration::from_secs(120);
+/// How long reconciliations under way may take to finish when the process stops.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// The requests for reconciliations.
+#[derive(Debug)]
+pub struct Requests {
+    /// Of connections.
+    pub connections: UnboundedReceiver<ObjectRef<GitProviderConnection>>,
+    /// Of bindings.
+    pub bindings: UnboundedReceiver<ObjectRef<RepoBinding>>,
+    /// Connections whose session changed: their bindings are asked for.
+    pub sessions: UnboundedReceiver<ConnectionTarget>,
+}
+
+/// Runs the controllers whenever this process leads, until the token is cancelled. What is under way then may finish.
+pub async fn run(
+    context: Arc<Context>,
+    mut requests: Requests,
+    mut leading: watch::Receiver<bool>,
+    evidence: Arc<dyn EvidenceSource>,
+    stop: CancellationToken,
+) {
+    while wait_to_lead(&mut requests, &mut leading, &stop).await {
+        info!("leading: reconciling");
+        context.metrics.leading.set(1);
+        let term = stop.child_token();
+        tokio::select! {
+            () = lead(&context, &mut requests, &*evidence, &term) => {}
+            () = lost(&mut leading) => warn!("no longer leading: everything under way is dropped"),
+        }
+        context.metrics.leading.set(0);
+    }
+}
+
+/// Waits until this process leads. Requests that come meanwhile are dropped: who begins to lead looks at everything.
+async fn wait_to_lead(requests: &mut Requests, leading: &mut watch::Receiver<bool>, stop: &CancellationToken) -> bool {
+    let drain = async {
+        loop {
+            tokio::select! {
+                Some(_) = requests.connections.recv() => {}
+                Some(_) = requests.bindings.recv() => {}
+                Some(_) = requests.sessions.recv() => {}
+                else => future::pending().await,
+            }
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => false,
+        led = leading.wait_for(|leading| *leading) => led.is_ok(),
+        () = drain => false,
+    }
+}
+
+async fn lost(leading: &mut watch::Receiver<bool>) {
+    if leading.wait_for(|leading| !*leading).await.is_err() {
+        future::pending().await
+    }
+}
+
+async fn lead(context: &Arc<Context>, requests: &mut Requests, evidence: &dyn EvidenceSource, stop: &CancellationToken) {
+    let Requests { connections, bindings, sessions } = requests;
+    let connections = drive(context, "GitProviderConnection", context.connections.clone(), connections, CONNECTIONS_AT_ONCE, stop, connection::reconcile);
+    let bindings = drive(context, "RepoBinding", context.bindings.clone(), bindings, BINDINGS_AT_ONCE, stop, binding::reconcile);
+    let relay = async {
+        while let Some(connection) = sessions.recv().await {
+            for binding in context.bindings_of(&connection) {
+                context.triggers.binding(&binding);
+            }
+        }
+    };
+    let work = future::join(connections, bindings);
+    tokio::select! {
+        _ = work => {}
+        () = relay => {}
+        () = binding::evidence::follow(context, evidence) => {}
+    }
+}
+
+type Reconciler<K> = fn(Arc<K>, Arc<Context>) -> BoxFuture<'static, Result<Action, Error>>;
+
+async fn drive<K>(
+    context: &Arc<Context>,
+    kind: &'static str,
+    store: Store<K>,
+    requests: &mut UnboundedReceiver<ObjectRef<K>>,
+    at_once: u16,
+    stop: &CancellationToken,
+    reconciler: Reconciler<K>,
+) where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    if store.wait_until_ready().await.is_err() {
+        return;
+    }
+    let everything: Vec<_> = store.state().iter().map(|object| ObjectRef::from_obj(&**object)).collect();
+    let queue = stream::iter(everything)
+        .chain(stream::poll_fn(|polling| requests.poll_recv(polling)))
+        .take_until(stop.clone().cancelled_owned())
+        .map(Ok::<_, std::convert::Infallible>);
+    let config = Config::default().concurrency(at_once).debounce(DEBOUNCE);
+    let reconcile = move |object, context| guard(kind, reconciler, object, context).boxed();
+    let policy = |object: Arc<K>, error: &Error, context: Arc<Context>| after_error(kind, &*object, error, &context);
+    let results = applier(reconcile, policy, Arc::clone(context), store, queue, config);
+    finish(results, stop).await;
+}
+
+/// Follows the results to their end; after the stop for a bounded time only.
+async fn finish<K>(results: impl Stream<Item = Result<(ObjectRef<K>, Action), ControllerError<Error, std::convert::Infallible>>>, stop: &CancellationToken)
+where
+    K: Resource<DynamicType = ()>,
+{
+    let follow = results.for_each(|_| future::ready(()));
+    let too_long = async {
+        stop.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        () = follow => {}
+        () = too_long => warn!("reconciliations under way did not finish in time"),
+    }
+}
+
+/// One reconciliation with its time limit, its metrics, and a wall that a panic does not cross: one poisoned object must
+/// not stop the others.
+fn guard<K>(kind: &'static str, reconciler: Reconciler<K>, object: Arc<K>, context: Arc<Context>) -> impl Future<Output = Result<Action, Error>>
+where
+    K: Resource<DynamicType = ()> + Send + Sync + 'static,
+{
+    let started = Instant::now();
+    async move {
+        let reconciliation = AssertUnwindSafe(reconciler(object, Arc::clone(&context))).catch_unwind();
+        let result = match tokio::time::timeout(LONGEST, reconciliation).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(Error::Panicked),
+            Err(_) => Err(Error::TimedOut(LONGEST)),
+        };
+        context.metrics.seconds.get_or_create(&Kind { kind }).observe(started.elapsed().as_secs_f64());
+        let label = if result.is_ok() { "success" } else { "error" };
+        context.metrics.reconciliations.get_or_create(&Outcome { kind, result: label }).inc();
+        result
+    }
+}
+
+fn after_error<K>(kind: &'static str, object: &K, cause: &Error, context: &Context) -> Action
+where
+    K: Resource<DynamicType = ()>,
+{
+    let pause = context.backoff.fail(&object.uid().unwrap_or_default());
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    match cause {
+        // Somebody wrote between our reading and our writing: the watch brings what they wrote.
+        Error::Kubernetes(kube::Error::Api(status)) if status.is_conflict() => {}
+        Error::Panicked => error!(kind, namespace, name, "reconciliation panicked"),
+        cause => warn!(kind, namespace, name, error = %cause, pause = ?pause, "reconciliation failed"),
+    }
+    Action::requeue(pause)
+}

@@ -1,0 +1,68 @@
+//! The finalizer: added and removed by JSON patch, guarded by UID and resourceVersion, so that it can neither hit an
+//! object of the same name nor overwrite somebody else's.
+
+use json_patch::{AddOperation, PatchOperation, RemoveOperation, TestOperation, jsonptr::PointerBuf};
+use kube::api::{Patch, PatchParams};
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::api::v1alpha1::FINALIZER;
+
+/// Whether an object has our finalizer.
+pub fn is_present(object: &impl Resource) -> bool {
+    object.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
+}
+
+/// Adds our finalizer and returns the object as it is then.
+///
+/// # Errors
+/// What the API server said; a conflict when the object changed meanwhile.
+pub async fn add<K>(client: &Client, object: &K) -> kube::Result<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
+{
+    let operation = if object.meta().finalizers.is_some() {
+        PatchOperation::Add(AddOperation { path: pointer(["metadata", "finalizers", "-"]), value: json!(FINALIZER) })
+    } else {
+        PatchOperation::Add(AddOperation { path: pointer(["metadata", "finalizers"]), value: json!([FINALIZER]) })
+    };
+    patch(client, object, vec![operation]).await
+}
+
+/// Removes our finalizer. An object that is gone needs no more of it.
+///
+/// # Errors
+/// What the API server said; a conflict when the object changed meanwhile.
+pub async fn remove<K>(client: &Client, object: &K) -> kube::Result<()>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
+{
+    let Some(position) = object.finalizers().iter().position(|finalizer| finalizer == FINALIZER) else { return Ok(()) };
+    let path = pointer(["metadata", "finalizers", &position.to_string()]);
+    let operations = vec![
+        PatchOperation::Test(TestOperation { path: path.clone(), value: json!(FINALIZER) }),
+        PatchOperation::Remove(RemoveOperation { path }),
+    ];
+    match patch(client, object, operations).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+async fn patch<K>(client: &Client, object: &K, operations: Vec<PatchOperation>) -> kube::Result<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
+{
+    let guard = |field, value| PatchOperation::Test(TestOperation { path: pointer(["metadata", field]), value });
+    let mut guarded = vec![guard("uid", json!(object.uid())), guard("resourceVersion", json!(object.resource_version()))];
+    guarded.extend(operations);
+    let api: Api<K> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
+    api.patch(&object.name_any(), &PatchParams::default(), &Patch::<()>::Json(json_patch::Patch(guarded))).await
+}
+
+fn pointer<const N: usize>(tokens: [&str; N]) -> PointerBuf {
+    PointerBuf::from_tokens(tokens)
+}

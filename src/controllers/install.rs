@@ -1,0 +1,166 @@
+//! The install key: made once, found ever after.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{ListParams, PostParams};
+use kube::core::{DeserializeGuard, NamespaceResourceScope};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use tracing::{info, warn};
+
+use super::finalizer;
+use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
+use crate::keys::{InstallKey, KeyLengthError, ReceiverKey};
+
+/// Name of the Secret that holds the install key.
+pub const INSTALL_KEY: &str = "forgebind-install-key";
+/// Name of the Secret that holds the part of it that a receiver of its own reads.
+pub const RECEIVER_KEY: &str = "forgebind-receiver-key";
+/// The key in both.
+pub const KEY: &str = "key";
+
+/// Why there is no install key.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallKeyError {
+    /// It is gone although hooks were made with it.
+    #[error(
+        "Secret {namespace}/{INSTALL_KEY} is missing although objects of this cluster carry Forgebind's finalizer or status; restore it \
+         from your backup, or begin anew with --new-install-key (hooks made with the old key are then left behind at the providers)"
+    )]
+    Missing {
+        /// The operator's namespace.
+        namespace: String,
+    },
+    /// It is not what it should be.
+    #[error("Secret {namespace}/{name}, key {KEY}: {problem}; restore it from your backup")]
+    Invalid {
+        /// The operator's namespace.
+        namespace: String,
+        /// The Secret.
+        name: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The system has no randomness.
+    #[error("the system gives no random bytes")]
+    NoRandomness,
+    /// The API server refused or did not answer.
+    #[error("API server: {0}")]
+    Kubernetes(#[from] kube::Error),
+}
+
+/// Finds the install key, or makes it when nothing was ever made with another one, or when a new one is wanted.
+///
+/// # Errors
+/// See [`InstallKeyError`].
+pub async fn find_or_create(client: &Client, namespace: &str, watched: &[String], new_key: bool) -> Result<InstallKey, InstallKeyError> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    if let Some(secret) = secrets.get_opt(INSTALL_KEY).await? {
+        return read(&secret, namespace, INSTALL_KEY, InstallKey::new);
+    }
+    if in_use(client, watched).await? {
+        if !new_key {
+            return Err(InstallKeyError::Missing { namespace: namespace.to_owned() });
+        }
+        warn!("beginning anew: hooks made with the lost install key are left behind at the providers");
+    }
+    let bytes = InstallKey::random_bytes().ok_or(InstallKeyError::NoRandomness)?;
+    match secrets.create(&PostParams::default(), &secret_of(INSTALL_KEY, namespace, &bytes, true)).await {
+        Ok(_) => info!(secret = INSTALL_KEY, namespace, "install key made; back this Secret up"),
+        // Another replica was first.
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+        Err(error) => return Err(error.into()),
+    }
+    let secret = secrets.get(INSTALL_KEY).await?;
+    read(&secret, namespace, INSTALL_KEY, InstallKey::new)
+}
+
+/// Reads the receiver's key, for a receiver of its own.
+///
+/// # Errors
+/// When the Secret is not there (yet) or is not what it should be.
+pub async fn receiver_key(client: &Client, namespace: &str) -> Result<ReceiverKey, InstallKeyError> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let secret = secrets.get(RECEIVER_KEY).await?;
+    read(&secret, namespace, RECEIVER_KEY, ReceiverKey::new)
+}
+
+/// Sees to it that receivers of their own find their key.
+///
+/// # Errors
+/// What the API server said.
+pub async fn publish_receiver_key(client: &Client, namespace: &str, key: &ReceiverKey) -> Result<(), InstallKeyError> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let wanted = secret_of(RECEIVER_KEY, namespace, key.bytes(), false);
+    match secrets.get_opt(RECEIVER_KEY).await? {
+        Some(present) if present.data == wanted.data => Ok(()),
+        Some(mut present) => {
+            present.data = wanted.data;
+            secrets.replace(RECEIVER_KEY, &PostParams::default(), &present).await?;
+            Ok(())
+        }
+        None => match secrets.create(&PostParams::default(), &wanted).await {
+            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+            result => Ok(result.map(|_| ())?),
+        },
+    }
+}
+
+fn read<T>(secret: &Secret, namespace: &str, name: &'static str, parse: impl Fn(&[u8]) -> Result<T, KeyLengthError>) -> Result<T, InstallKeyError> {
+    let invalid = |problem: String| InstallKeyError::Invalid { namespace: namespace.to_owned(), name, problem };
+    let bytes = secret.data.as_ref().and_then(|data| data.get(KEY)).ok_or_else(|| invalid("the key is missing".to_owned()))?;
+    parse(&bytes.0).map_err(|error| invalid(error.to_string()))
+}
+
+fn secret_of(name: &str, namespace: &str, bytes: &[u8], immutable: bool) -> Secret {
+    Secret {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(namespace.to_owned()),
+            labels: Some(BTreeMap::from([("app.kubernetes.io/managed-by".to_owned(), "forgebind".to_owned())])),
+            ..ObjectMeta::default()
+        },
+        immutable: Some(immutable),
+        data: Some(BTreeMap::from([(KEY.to_owned(), ByteString(bytes.to_vec()))])),
+        ..Secret::default()
+    }
+}
+
+async fn in_use(client: &Client, watched: &[String]) -> kube::Result<bool> {
+    let connections = any(client, watched, |connection: &GitProviderConnection| {
+        finalizer::is_present(connection) || connection.status.as_ref().is_some_and(|status| status.installation.is_some())
+    });
+    let bindings = any(client, watched, |binding: &RepoBinding| {
+        finalizer::is_present(binding) || binding.status.as_ref().is_some_and(|status| status.installation.is_some())
+    });
+    Ok(connections.await? || bindings.await?)
+}
+
+/// Whether any object fits. One that does not parse cannot be judged and counts: a key is made only when none is needed.
+async fn any<K>(client: &Client, watched: &[String], fits: impl Fn(&K) -> bool) -> kube::Result<bool>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let apis: Vec<Api<DeserializeGuard<K>>> = if watched.is_empty() {
+        vec![Api::all(client.clone())]
+    } else {
+        watched.iter().map(|namespace| Api::namespaced(client.clone(), namespace)).collect()
+    };
+    for api in apis {
+        let mut parameters = ListParams::default().limit(500);
+        loop {
+            let page = api.list(&parameters).await?;
+            if page.items.iter().any(|guard| guard.0.as_ref().map_or(true, &fits)) {
+                return Ok(true);
+            }
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => parameters = parameters.continue_token(&token),
+                None => break,
+            }
+        }
+    }
+    Ok(false)
+}

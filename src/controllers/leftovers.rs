@@ -1,0 +1,191 @@
+//! Hooks that could not be removed: recorded in ConfigMaps of the operator's namespace, and worked off when the connection
+//! works again. What is recorded here was given up nowhere else.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Api;
+use kube::api::{ListParams, PostParams};
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+use super::Context;
+use super::backoff::stable_hash;
+use super::binding::ownership::Ownership;
+use super::sessions::Working;
+use crate::api::v1alpha1::binding::ConnectionTarget;
+use crate::providers::{Deletion, ErrorKind, ProviderError, Repository};
+
+/// How many ConfigMaps share the entries.
+const SHARDS: u64 = 16;
+/// How long an entry is kept.
+const KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
+const LABEL: &str = "forgebind.dev/leftover-hooks";
+/// How often a change is tried when somebody else changed the ConfigMap meanwhile.
+const TRIES: u32 = 5;
+
+/// One binding whose hooks were left. No URL path and no secret stands in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Leftover {
+    /// Namespace of the binding.
+    pub namespace: String,
+    /// Name of the binding.
+    pub name: String,
+    /// The connection through which the hooks were made.
+    pub connection: ConnectionTarget,
+    /// The repository's path.
+    pub repository: String,
+    /// The repository's stable id.
+    #[serde(rename = "repositoryID")]
+    pub repository_id: String,
+    /// The hooks.
+    pub hooks: Vec<LeftoverHook>,
+    /// Why they were left.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// One hook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftoverHook {
+    /// Its id at the provider.
+    pub id: String,
+    /// The host to which it delivers.
+    pub host: String,
+}
+
+fn shard(uid: &str) -> String {
+    format!("forgebind-leftover-hooks-{}", stable_hash(uid) % SHARDS)
+}
+
+fn api(context: &Context) -> Api<ConfigMap> {
+    Api::namespaced(context.client.clone(), &context.settings.namespace)
+}
+
+/// Records an entry under a key: the UID of the binding, with a suffix where it has several targets.
+///
+/// # Errors
+/// What the API server said. The finalizer must not go before this has succeeded.
+pub async fn record(context: &Context, key: &str, entry: &Leftover) -> kube::Result<()> {
+    let text = serde_json::to_string(entry).map_err(kube::Error::SerdeError)?;
+    change(context, key, |data| {
+        data.insert(key.to_owned(), text.clone());
+    })
+    .await?;
+    context.metrics.leftovers_recorded.inc();
+    warn!(namespace = entry.namespace, name = entry.name, repository = entry.repository, reason = entry.reason, "hooks left behind, recorded");
+    Ok(())
+}
+
+async fn forget(context: &Context, key: &str) -> kube::Result<()> {
+    change(context, key, |data| {
+        data.remove(key);
+    })
+    .await
+}
+
+async fn change(context: &Context, key: &str, edit: impl Fn(&mut BTreeMap<String, String>)) -> kube::Result<()> {
+    let api = api(context);
+    let name = shard(key.split('.').next().unwrap_or(key));
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let result = match api.get_opt(&name).await? {
+            Some(mut map) => {
+                edit(map.data.get_or_insert_default());
+                api.replace(&name, &PostParams::default(), &map).await
+            }
+            None => {
+                let mut data = BTreeMap::new();
+                edit(&mut data);
+                let labels = BTreeMap::from([(LABEL.to_owned(), "true".to_owned())]);
+                let metadata = ObjectMeta { name: Some(name.clone()), labels: Some(labels), ..ObjectMeta::default() };
+                api.create(&PostParams::default(), &ConfigMap { metadata, data: Some(data), ..ConfigMap::default() }).await
+            }
+        };
+        match result {
+            Err(kube::Error::Api(status)) if tries < TRIES && (status.is_conflict() || status.is_already_exists()) => {}
+            result => return result.map(|_| ()),
+        }
+    }
+}
+
+/// Works off what was left behind of one connection, now that it works. Trouble is logged; the next time comes.
+pub async fn work_off(context: &Context, connection: &ConnectionTarget, working: &Working) {
+    let maps = match api(context).list(&ListParams::default().labels(LABEL)).await {
+        Ok(maps) => maps,
+        Err(error) => return warn!(error = %error, "leftover hooks not read"),
+    };
+    let entries = maps.items.into_iter().filter_map(|map| map.data).flatten();
+    for (key, text) in entries {
+        let Ok(entry) = serde_json::from_str::<Leftover>(&text) else {
+            warn!(key, "leftover entry is not readable, left as it is");
+            continue;
+        };
+        let done = if entry.since.checked_add(KEPT).is_ok_and(|end| end < context.clock.now()) {
+            warn!(namespace = entry.namespace, name = entry.name, repository = entry.repository, "leftover hooks given up after 90 days");
+            true
+        } else {
+            entry.connection == *connection && remove(context, working, &entry).await
+        };
+        if done && let Err(error) = forget(context, &key).await {
+            warn!(key, error = %error, "leftover entry not removed");
+        }
+    }
+}
+
+async fn remove(context: &Context, working: &Working, entry: &Leftover) -> bool {
+    match try_remove(context, working, entry).await {
+        Ok(true) => {
+            info!(namespace = entry.namespace, name = entry.name, repository = entry.repository, "leftover hooks removed");
+            true
+        }
+        Ok(false) => false,
+        Err(error) => {
+            warn!(namespace = entry.namespace, name = entry.name, error = %error, "leftover hooks not removed, trying again later");
+            false
+        }
+    }
+}
+
+/// Removes the hooks of an entry that still prove to be ours. A binding of the same name that lives again has the same
+/// identity, so its present hooks are spared: it sees to its own.
+async fn try_remove(context: &Context, working: &Working, entry: &Leftover) -> Result<bool, ProviderError> {
+    let Some(repository) = find(working, entry).await? else { return Ok(false) };
+    let spared: BTreeSet<String> = context
+        .bindings
+        .state_filter(|binding| binding.metadata.namespace.as_ref() == Some(&entry.namespace) && binding.metadata.name.as_ref() == Some(&entry.name))
+        .iter()
+        .flat_map(|binding| binding.status.iter().filter_map(|status| status.webhook.as_ref()).flat_map(|webhook| &webhook.hooks))
+        .map(|hook| hook.id.clone())
+        .collect();
+    let ownership = Ownership::new(&context.keys, &context.settings, &entry.namespace, &entry.name);
+    let recorded: BTreeSet<&str> = entry.hooks.iter().map(|hook| hook.id.as_str()).collect();
+    for hook in working.client.hooks(&repository).await? {
+        let ours = ownership.is_ours(&hook.url);
+        if ours && (recorded.is_empty() || recorded.contains(hook.id.as_str())) && !spared.contains(&hook.id) {
+            if working.client.delete_hook(&repository, &hook.id).await? == Deletion::Hidden {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+async fn find(working: &Working, entry: &Leftover) -> Result<Option<Repository>, ProviderError> {
+    let by_id = if entry.repository_id.is_empty() { None } else { working.client.repository_by_id(&entry.repository_id).await.or_else(absent)? };
+    if by_id.is_some() {
+        return Ok(by_id);
+    }
+    let Ok(path) = working.provider.repository_path(&working.endpoint, &entry.repository) else { return Ok(None) };
+    let by_path = working.client.repository(&path).await.map(Some).or_else(absent)?;
+    Ok(by_path.filter(|found| entry.repository_id.is_empty() || found.id == entry.repository_id))
+}
+
+fn absent<T>(error: ProviderError) -> Result<Option<T>, ProviderError> {
+    if error.kind == ErrorKind::NotFound { Ok(None) } else { Err(error) }
+}

@@ -1,0 +1,200 @@
+//! The controllers: what the objects say and what the providers have are made the same, and the status tells how that goes.
+//!
+//! Both work in the same four steps. `observe` does all the reading and keeps failures as data. `plan` and `report` are
+//! pure: the one decides what to do, the other what to say. `apply` does what was decided, without a decision of its own.
+
+pub mod backoff;
+pub mod binding;
+pub mod conditions;
+pub mod connection;
+mod driver;
+pub mod finalizer;
+pub mod grant;
+pub mod install;
+pub mod lease;
+pub mod leftovers;
+pub mod metrics;
+pub mod sessions;
+mod status;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::PartialObjectMeta;
+use kube::runtime::events::Recorder;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Client, Resource, ResourceExt as _};
+use tokio::sync::mpsc::UnboundedSender;
+use url::Url;
+
+use crate::api::v1alpha1::binding::ConnectionTarget;
+use crate::api::v1alpha1::{GitProviderConnection, ProviderKind, RepoBinding};
+use crate::clock::SharedClock;
+use crate::evidence::BindingEvidence;
+use crate::keys::{ControllerKey, ReceiverKey};
+use crate::providers::transport::TransportFactory;
+use crate::providers::transport::network::NetworkPolicy;
+
+pub use driver::run;
+pub use sessions::Sessions;
+
+/// What the administrator decided.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where providers reach the receiver.
+    pub public_url: Option<Url>,
+    /// Where they reached it before: hooks that point there are ours too.
+    pub former_public_urls: Vec<Url>,
+    /// The operator's own namespace.
+    pub namespace: String,
+    /// The providers that are served.
+    pub providers: BTreeSet<ProviderKind>,
+    /// Plan everything, write nothing at a provider.
+    pub read_only: bool,
+    /// Replaces the bounds of a cleanup that cannot be done.
+    pub cleanup_timeout: Option<Duration>,
+}
+
+/// What is derived from the install key.
+#[derive(Clone)]
+pub struct Keys {
+    /// Tells this installation apart.
+    pub fingerprint: String,
+    /// Hook ids and secrets.
+    pub receiver: ReceiverKey,
+    /// Marks on hooks that deliver elsewhere.
+    pub controller: ControllerKey,
+}
+
+/// Everything that a reconciliation needs.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// The time.
+    pub clock: SharedClock,
+    /// What the administrator decided.
+    pub settings: Settings,
+    /// What is derived from the install key.
+    pub keys: Keys,
+    /// Makes the transports of the connections.
+    pub transports: TransportFactory,
+    /// Which hosts may be reached.
+    pub network: Arc<NetworkPolicy>,
+    /// What is known of the connections.
+    pub sessions: Sessions,
+    /// The connections.
+    pub connections: Store<GitProviderConnection>,
+    /// The bindings.
+    pub bindings: Store<RepoBinding>,
+    /// The namespaces, by their metadata.
+    pub namespaces: Store<PartialObjectMeta<Namespace>>,
+    /// What receivers saw, by UID of the binding.
+    pub evidence: Mutex<HashMap<String, BindingEvidence>>,
+    /// When the binding's repository was looked at last, by UID.
+    pub looks: Mutex<HashMap<String, binding::Look>>,
+    /// Our own writes that the caches have yet to see.
+    pub writes: Writes,
+    /// Failures in a row.
+    pub backoff: backoff::Backoff,
+    /// Kubernetes events.
+    pub recorder: Recorder,
+    /// Metrics.
+    pub metrics: metrics::Metrics,
+    /// Asks for reconciliations.
+    pub triggers: Triggers,
+}
+
+/// Asks for reconciliations from outside the watches.
+#[derive(Clone, Debug)]
+pub struct Triggers {
+    /// Of connections.
+    pub connections: UnboundedSender<ObjectRef<GitProviderConnection>>,
+    /// Of bindings.
+    pub bindings: UnboundedSender<ObjectRef<RepoBinding>>,
+}
+
+impl Triggers {
+    /// Asks for a connection to be reconciled.
+    pub fn connection(&self, connection: &ConnectionTarget) {
+        let _ = self.connections.send(ObjectRef::new(&connection.name).within(&connection.namespace));
+    }
+
+    /// Asks for a binding to be reconciled.
+    pub fn binding(&self, binding: &RepoBinding) {
+        let _ = self.bindings.send(ObjectRef::from_obj(binding));
+    }
+}
+
+impl Context {
+    /// The bindings that name a connection.
+    #[must_use]
+    pub fn bindings_of(&self, connection: &ConnectionTarget) -> Vec<Arc<RepoBinding>> {
+        self.bindings.state_filter(|binding| {
+            binding.spec.connection_ref.name == connection.name && binding.connection_namespace() == connection.namespace
+        })
+    }
+
+    /// Whether a namespace is being deleted. `false` where namespaces cannot be read.
+    #[must_use]
+    pub fn is_terminating(&self, namespace: &str) -> bool {
+        self.namespaces.get(&ObjectRef::new(namespace)).is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
+    }
+}
+
+/// Our own writes: nothing is decided from a cache that has not seen them yet.
+#[derive(Debug, Default)]
+pub struct Writes(Mutex<HashMap<String, u64>>);
+
+impl Writes {
+    /// Notes the version that a write of ours produced.
+    pub fn note(&self, object: &impl Resource) {
+        if let (Some(uid), Some(version)) = (object.uid(), version(object)) {
+            locked(&self.0).insert(uid, version);
+        }
+    }
+
+    /// Whether a cached object is at least as new as our last write of it. Versions of one kind are comparable numbers
+    /// (stable since Kubernetes 1.35, and so in every server before it).
+    #[must_use]
+    pub fn seen_by(&self, object: &impl Resource) -> bool {
+        let (Some(uid), Some(version)) = (object.uid(), version(object)) else { return true };
+        locked(&self.0).get(&uid).is_none_or(|written| *written <= version)
+    }
+
+    /// Forgets an object that is gone.
+    pub fn forget(&self, uid: &str) {
+        locked(&self.0).remove(uid);
+    }
+}
+
+fn version(object: &impl Resource) -> Option<u64> {
+    object.resource_version()?.parse().ok()
+}
+
+/// A lock whose holder panicked holds data that is still whole: every critical section here is one map operation.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The value of an annotation that was not acted upon yet.
+#[must_use]
+pub fn requested<'a>(object: &'a impl Resource, annotation: &str, handled: Option<&String>) -> Option<&'a str> {
+    let value = object.annotations().get(annotation)?;
+    (handled != Some(value)).then_some(value)
+}
+
+/// Why a reconciliation failed: trouble with the API server. Trouble with a provider is no error but a condition.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server refused or did not answer.
+    #[error("API server: {0}")]
+    Kubernetes(#[from] kube::Error),
+    /// A step took too long.
+    #[error("not finished within {0:?}")]
+    TimedOut(Duration),
+    /// A bug, confined to one object.
+    #[error("panicked")]
+    Panicked,
+}

@@ -1,0 +1,166 @@
+//! What the connection controller knows and the binding controller needs: a client for each connection, and whether it
+//! works. In memory only, and the only place where a credential lives longer than a call.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::locked;
+use crate::api::v1alpha1::binding::ConnectionTarget;
+use crate::api::v1alpha1::{ConditionType, Reason};
+use crate::providers::model::Scope;
+use crate::providers::{Client, Endpoint, Inspection, Provider};
+
+/// Why a connection does not work, in words for its owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// The condition that it lowers: Reachable or Authenticated.
+    pub condition: ConditionType,
+    /// The reason there.
+    pub reason: Reason,
+    /// What to do next.
+    pub message: String,
+    /// Not before this.
+    pub retry_at: Option<Timestamp>,
+}
+
+impl Trouble {
+    /// Trouble without a time to wait for.
+    #[must_use]
+    pub fn new(condition: ConditionType, reason: Reason, message: impl Into<String>) -> Self {
+        Self { condition, reason, message: message.into(), retry_at: None }
+    }
+
+    /// Whether the provider is out of reach for a while, so that what works goes on working.
+    #[must_use]
+    pub const fn is_outage(&self) -> bool {
+        matches!(self.reason, Reason::Unreachable | Reason::RateLimited | Reason::ResponseInvalid | Reason::ProxyError)
+    }
+}
+
+/// A client that worked.
+#[derive(Clone)]
+pub struct Working {
+    /// The provider.
+    pub provider: &'static dyn Provider,
+    /// Its addresses.
+    pub endpoint: Endpoint,
+    /// The client.
+    pub client: Arc<dyn Client>,
+    /// What the last inspection found.
+    pub inspection: Inspection,
+}
+
+impl Working {
+    /// The owner that bindings are held to.
+    #[must_use]
+    pub fn scope(&self) -> Option<&Scope> {
+        self.inspection.scope.as_ref().or(self.endpoint.scope.as_ref())
+    }
+}
+
+/// What is known of one connection.
+#[derive(Clone)]
+pub struct Session {
+    /// UID of the connection.
+    pub uid: String,
+    /// What the last inspection saw in Kubernetes: a change of any of it calls for another.
+    pub inputs: String,
+    /// When it was inspected last.
+    pub inspected_at: Timestamp,
+    /// When it is to be inspected again although nothing changed; `None` for never.
+    pub next: Option<Timestamp>,
+    /// Outages in a row.
+    pub failures: u32,
+    /// Why it does not work; `None` while it does.
+    pub trouble: Option<Trouble>,
+    /// The last client that worked. Kept while the connection does not, for deletions.
+    pub working: Option<Working>,
+    /// Whether the credential was refused elsewhere, so that it is to be inspected again.
+    pub suspected: bool,
+}
+
+/// A credential that the provider did not accept. Trying it again and again would lock accounts and drain quotas.
+struct Rejection {
+    trouble: Trouble,
+    probe_at: Option<Timestamp>,
+}
+
+/// How long a rejected token rests.
+const REJECTION_RESTS: SignedDuration = SignedDuration::from_hours(1);
+
+/// The sessions of all connections.
+pub struct Sessions {
+    sessions: Mutex<HashMap<ConnectionTarget, Session>>,
+    /// By origin and keyed hash of the credential: shared by all connections that use the same.
+    rejections: Mutex<HashMap<String, Rejection>>,
+    changed: UnboundedSender<ConnectionTarget>,
+}
+
+impl Sessions {
+    /// No sessions yet. Every change of one is told to `changed`.
+    #[must_use]
+    pub fn new(changed: UnboundedSender<ConnectionTarget>) -> Self {
+        Self { sessions: Mutex::default(), rejections: Mutex::default(), changed }
+    }
+
+    /// What is known of a connection.
+    #[must_use]
+    pub fn get(&self, connection: &ConnectionTarget) -> Option<Session> {
+        locked(&self.sessions).get(connection).cloned()
+    }
+
+    /// Notes what an inspection found. The last working client of the same object is kept.
+    pub fn set(&self, connection: &ConnectionTarget, mut session: Session) {
+        let mut sessions = locked(&self.sessions);
+        let before = sessions.remove(connection);
+        if session.working.is_none() {
+            session.working = before.as_ref().filter(|before| before.uid == session.uid).and_then(|before| before.working.clone());
+        }
+        let same = before.is_some_and(|before| before.trouble == session.trouble && before.inputs == session.inputs);
+        sessions.insert(connection.clone(), session);
+        drop(sessions);
+        if !same {
+            self.tell(connection);
+        }
+    }
+
+    /// Notes that the credential was refused outside an inspection. Answers whether that is news.
+    pub fn suspect(&self, connection: &ConnectionTarget) -> bool {
+        locked(&self.sessions).get_mut(connection).is_some_and(|session| !std::mem::replace(&mut session.suspected, true))
+    }
+
+    /// Notes that a provider did not accept a credential. `probe_again`: whether one attempt an hour is harmless, which it is
+    /// not with passwords.
+    pub fn reject(&self, key: String, trouble: &Trouble, now: Timestamp, probe_again: bool) {
+        let probe_at = if probe_again { now.checked_add(REJECTION_RESTS).ok() } else { None };
+        let trouble = Trouble { retry_at: probe_at, ..trouble.clone() };
+        locked(&self.rejections).insert(key, Rejection { trouble, probe_at });
+    }
+
+    /// Why a credential is not tried: it was rejected and rests. The attempt that is due is handed out once. `asked`: a
+    /// person wants another attempt now, which is granted where attempts are harmless.
+    pub fn rejected(&self, key: &str, now: Timestamp, asked: bool) -> Option<Trouble> {
+        let mut rejections = locked(&self.rejections);
+        let rejection = rejections.get(key)?;
+        if rejection.probe_at.is_some_and(|at| asked || at <= now) {
+            rejections.remove(key);
+            return None;
+        }
+        Some(rejection.trouble.clone())
+    }
+
+    /// Forgets a connection that is gone.
+    pub fn remove(&self, connection: &ConnectionTarget) {
+        if locked(&self.sessions).remove(connection).is_some() {
+            self.tell(connection);
+        }
+    }
+
+    fn tell(&self, connection: &ConnectionTarget) {
+        // The receiver goes with the process.
+        let _ = self.changed.send(connection.clone());
+    }
+}

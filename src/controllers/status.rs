@@ -1,0 +1,80 @@
+//! Writing what was decided to say: the status, and events for what a person should notice.
+
+use kube::api::{Patch, PatchParams};
+use kube::core::NamespaceResourceScope;
+use kube::runtime::events::{Event, EventType};
+use kube::{Api, Resource, ResourceExt as _};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tracing::warn;
+
+use super::{Context, Error};
+use crate::api::v1alpha1::FIELD_MANAGER;
+
+/// Something a person should notice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Whether it is trouble.
+    pub warning: bool,
+    /// In `PascalCase`.
+    pub reason: String,
+    /// One sentence.
+    pub message: String,
+}
+
+impl Notice {
+    /// Something that went well.
+    #[must_use]
+    pub fn normal(reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { warning: false, reason: reason.into(), message: message.into() }
+    }
+
+    /// Something that went wrong.
+    #[must_use]
+    pub fn warning(reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { warning: true, reason: reason.into(), message: message.into() }
+    }
+}
+
+/// Applies a status when it differs from the one that the object has. The object's UID and version go along, so that
+/// neither a newer object nor another one of the same name is hit.
+pub async fn write<K, S>(context: &Context, object: &K, old: Option<&S>, new: &S) -> Result<bool, Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
+    S: Serialize + PartialEq,
+{
+    if old == Some(new) {
+        return Ok(false);
+    }
+    let body = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": {"name": object.name_any(), "uid": object.uid(), "resourceVersion": object.resource_version()},
+        "status": new,
+    });
+    let api: Api<K> = Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    let written = api.patch_status(&object.name_any(), &parameters, &Patch::Apply(&body)).await?;
+    context.writes.note(&written);
+    Ok(true)
+}
+
+/// Publishes notices. An event that is lost changes nothing, so trouble is logged and no more.
+pub async fn publish<K>(context: &Context, object: &K, notices: &[Notice])
+where
+    K: Resource<DynamicType = ()>,
+{
+    for notice in notices {
+        let event = Event {
+            type_: if notice.warning { EventType::Warning } else { EventType::Normal },
+            reason: notice.reason.clone(),
+            note: Some(notice.message.chars().take(1000).collect()),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = context.recorder.publish(&event, &object.object_ref(&())).await {
+            warn!(error = %error, reason = notice.reason, "event not published");
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Which requests are deliveries: the checks in the order of their cost, and what each refusal answers.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::BodyExt as _;
+use hyper::body::Body;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::Freshness;
+use super::metrics::Metrics;
+use super::route::{Route, SecretChoice};
+use super::routes::{Routes, parse_path};
+use crate::api::v1alpha1::ProviderKind;
+use crate::providers::Webhook;
+use crate::providers::webhook::{Content, ContentError, Rejection, WebhookSecret};
+
+/// How much of a body over the cap is read, so that a sender that only just exceeds it gets to read the answer.
+const LINGER: usize = 64 * 1024;
+
+/// Why a request is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Method,
+    Encoding,
+    UnknownPath,
+    TooLarge,
+    Proof(Rejection),
+    SecretRevoked,
+    Stale,
+    Doubt,
+    ConnectionAwaited,
+    SecretAwaited,
+    RateLimited,
+    Overloaded,
+    SlowBody,
+    BrokenBody,
+    Panic,
+}
+
+impl Refusal {
+    /// What it answers. Providers act on these: see the module's documentation.
+    pub(super) const fn status(self) -> StatusCode {
+        match self {
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Encoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::UnknownPath | Self::Proof(_) | Self::SecretRevoked => StatusCode::UNAUTHORIZED,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Stale
+            | Self::Doubt
+            | Self::ConnectionAwaited
+            | Self::SecretAwaited
+            | Self::RateLimited
+            | Self::Overloaded
+            | Self::SlowBody
+            | Self::BrokenBody
+            | Self::Panic => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// A word for metrics.
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::Encoding => "content_encoding",
+            Self::UnknownPath => "unknown_path",
+            Self::TooLarge => "body_too_large",
+            Self::Proof(Rejection::ProofMissing) => "proof_missing",
+            Self::Proof(Rejection::ProofWrong) => "proof_wrong",
+            Self::Proof(Rejection::ProofStale) => "proof_stale",
+            Self::Proof(Rejection::Unreadable) => "body_unreadable",
+            Self::SecretRevoked => "secret_revoked",
+            Self::Stale => "watch_stale",
+            Self::Doubt => "secret_changed",
+            Self::ConnectionAwaited => "connection_awaited",
+            Self::SecretAwaited => "secret_awaited",
+            Self::RateLimited => "rate_limited",
+            Self::Overloaded => "overloaded",
+            Self::SlowBody => "body_slow",
+            Self::BrokenBody => "body_broken",
+            Self::Panic => "panic",
+        }
+    }
+
+    /// The words for a person, when the sender or its configuration is at fault; they go into the binding's evidence.
+    pub(super) const fn fault(self) -> Option<&'static str> {
+        match self {
+            Self::TooLarge => Some("body over the size limit"),
+            Self::Proof(Rejection::ProofMissing) => Some("no signature"),
+            Self::Proof(Rejection::ProofWrong) => Some("wrong signature"),
+            Self::Proof(Rejection::ProofStale) => Some("signature outside its time window"),
+            Self::Proof(Rejection::Unreadable) => Some("body does not fit its content type"),
+            Self::SecretRevoked => Some("its secret is no longer valid"),
+            _ => None,
+        }
+    }
+}
+
+/// A refusal, and whose delivery it was as far as the path tells.
+pub(super) struct Refused {
+    pub(super) refusal: Refusal,
+    pub(super) route: Option<Arc<Route>>,
+}
+
+/// An authentic delivery.
+pub(super) struct Admitted {
+    pub(super) route: Arc<Route>,
+    pub(super) kind: ProviderKind,
+    pub(super) generation: String,
+    pub(super) content: Result<Content, ContentError>,
+    pub(super) payload: Bytes,
+    pub(super) at: Timestamp,
+    pub(super) arrived: Instant,
+    pub(super) deadline: Instant,
+    /// Counts the body until the delivery is answered.
+    pub(super) held: Held,
+}
+
+/// The bytes of all bodies that are being received or delivered.
+#[derive(Clone)]
+pub(super) struct ByteBudget {
+    used: Arc<AtomicUsize>,
+    limit: usize,
+    metrics: Metrics,
+}
+
+/// What one request holds of the budget.
+pub(super) struct Held {
+    budget: ByteBudget,
+    bytes: usize,
+}
+
+impl ByteBudget {
+    pub(super) fn new(limit: usize, metrics: Metrics) -> Self {
+        Self { used: Arc::default(), limit, metrics }
+    }
+
+    fn hold(&self) -> Held {
+        Held { budget: self.clone(), bytes: 0 }
+    }
+}
+
+impl Held {
+    fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
+        let used = self.budget.used.fetch_add(bytes, Ordering::AcqRel).saturating_add(bytes);
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.budget.metrics.bytes_in_flight(used);
+        if used > self.budget.limit { Err(Refusal::Overloaded) } else { Ok(()) }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let before = self.budget.used.fetch_sub(self.bytes, Ordering::AcqRel);
+        self.budget.metrics.bytes_in_flight(before.saturating_sub(self.bytes));
+    }
+}
+
+/// Judges requests.
+pub(super) struct Admission {
+    pub(super) routes: Routes,
+    pub(super) freshness: Arc<dyn Freshness>,
+    pub(super) budget: ByteBudget,
+    pub(super) body_timeout: Duration,
+}
+
+impl Admission {
+    /// Takes a request in, or says why not.
+    pub(super) async fn admit<B>(&self, request: Request<B>) -> Result<Admitted, Refused>
+    where
+        B: Body<Data = Bytes> + Send,
+    {
+        let arrived = Instant::now();
+        let (parts, body) = request.into_parts();
+        let nobody = |refusal| Refused { refusal, route: None };
+        if parts.method != Method::POST {
+            return Err(nobody(Refusal::Method));
+        }
+        // Before the look-up: the answer is the same for every path.
+        if parts.headers.get_all(CONTENT_ENCODING).iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+            return Err(nobody(Refusal::Encoding));
+        }
+        let unknown = || nobody(if self.freshness.is_fresh() { Refusal::UnknownPath } else { Refusal::Stale });
+        let (hook, generation) = parse_path(parts.uri.path()).ok_or_else(unknown)?;
+        let route = self.routes.find(hook).ok_or_else(unknown)?;
+        let known = |refusal| Refused { refusal, route: Some(route.clone()) };
+        let (kind, webhook) = route.webhook().ok_or_else(|| known(Refusal::ConnectionAwaited))?;
+        let at = self.routes.clock().now();
+        let examined = Examined { route: &route, generation, webhook, headers: &parts.headers, at };
+        let (content, payload, held) = self.examine(&examined, body).await.map_err(known)?;
+        let deadline = arrived + webhook.rules().answer_within;
+        let generation = generation.to_owned();
+        Ok(Admitted { kind, generation, content, payload, at, arrived, deadline, held, route: route.clone() })
+    }
+
+    async fn examine<B>(&self, request: &Examined<'_>, body: B) -> Result<(Result<Content, ContentError>, Bytes, Held), Refusal>
+    where
+        B: Body<Data = Bytes> + Send,
+    {
+        let rules = request.webhook.rules();
+        let declared = content_length(request.headers);
+        if declared.is_some_and(|declared| declared > rules.body_limit.saturating_add(LINGER)) {
+            return Err(Refusal::TooLarge);
+        }
+        if !request.route.admits() {
+            return Err(Refusal::RateLimited);
+        }
+        let secrets = self.secrets(request)?;
+        if rules.proof_in_header {
+            request.webhook.verify(&secrets, request.headers, &[]).map_err(|rejection| request.rejected(rejection))?;
+        }
+        let mut held = self.budget.hold();
+        let reading = read(body, declared, rules.body_limit, &mut held);
+        let body = tokio::time::timeout(self.body_timeout, reading).await.map_err(|_| Refusal::SlowBody)??;
+        let verified = request.webhook.verify(&secrets, request.headers, &body).map_err(|rejection| request.rejected(rejection))?;
+        let content = request.webhook.read(&verified);
+        let payload = verified.payload();
+        // Usually the payload is the body, which need not be copied then.
+        let whole = std::ptr::eq(payload.as_ptr(), body.as_ptr()) && payload.len() == body.len();
+        let payload = if whole { body.clone() } else { Bytes::copy_from_slice(payload) };
+        Ok((content, payload, held))
+    }
+
+    fn secrets(&self, request: &Examined<'_>) -> Result<Vec<WebhookSecret>, Refusal> {
+        match request.route.secrets(request.generation, self.routes.key(), request.at) {
+            SecretChoice::Any(secrets) => Ok(secrets),
+            SecretChoice::Refused => Err(Refusal::SecretRevoked),
+            SecretChoice::Awaited => Err(Refusal::SecretAwaited),
+        }
+    }
+}
+
+struct Examined<'a> {
+    route: &'a Arc<Route>,
+    generation: &'a str,
+    webhook: &'static dyn Webhook,
+    headers: &'a HeaderMap,
+    at: Timestamp,
+}
+
+impl Examined<'_> {
+    /// A wrong proof right after the secret changed may be our own delay; a missing one never is.
+    fn rejected(&self, rejection: Rejection) -> Refusal {
+        if rejection == Rejection::ProofWrong && self.route.is_in_doubt(self.at) {
+            return Refusal::Doubt;
+        }
+        Refusal::Proof(rejection)
+    }
+}
+
+fn content_length(headers: &HeaderMap) -> Option<usize> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Reads a body of at most `limit` bytes. Of a longer one, at most [`LINGER`] bytes more, which are thrown away.
+async fn read<B>(body: B, declared: Option<usize>, limit: usize, held: &mut Held) -> Result<Bytes, Refusal>
+where
+    B: Body<Data = Bytes> + Send,
+{
+    let mut body = pin!(body);
+    let mut first = Bytes::new();
+    let mut whole = BytesMut::new();
+    let mut length: usize = 0;
+    let keep = declared.is_none_or(|declared| declared <= limit);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Refusal::BrokenBody)?.into_data() else { continue };
+        length = length.saturating_add(data.len());
+        if length > limit.saturating_add(LINGER) {
+            return Err(Refusal::TooLarge);
+        }
+        if !keep || length > limit {
+            continue;
+        }
+        held.grow(data.len())?;
+        if first.is_empty() && whole.is_empty() {
+            // One frame is the usual case: nothing to join.
+            first = data;
+            continue;
+        }
+        if whole.is_empty() {
+            whole.reserve(declared.unwrap_or(length));
+            whole.extend_from_slice(&first);
+            first.clear();
+        }
+        whole.extend_from_slice(&data);
+    }
+    if length > limit {
+        return Err(Refusal::TooLarge);
+    }
+    Ok(if whole.is_empty() { first } else { whole.freeze() })
+}

@@ -1,0 +1,345 @@
+//! Each delivery once: by its id, and, while hooks of several generations deliver side by side, by what it says.
+
+use std::collections::BTreeSet;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+use tokio::sync::watch;
+
+use crate::api::v1alpha1::EventKind;
+
+/// For how long an id counts as seen.
+const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
+/// Ids that are remembered, over all bindings.
+const IDS: u64 = 100_000;
+/// Within which time hooks of two generations deliver the same event.
+const SIDE_BY_SIDE: Duration = Duration::from_secs(10 * 60);
+/// Contents that are remembered for that time.
+const CONTENTS: u64 = 50_000;
+/// How often the same content is told apart within that time.
+const REPETITIONS: usize = 64;
+
+/// How a delivery ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// Every sink accepted it, or none wanted it.
+    Accepted,
+    /// It is owed to at least one sink.
+    Owed,
+    /// It could neither be delivered nor be kept.
+    Overloaded,
+}
+
+/// What identifies a delivery.
+pub(super) struct Identity<'a> {
+    pub(super) uid: &'a str,
+    pub(super) id: &'a str,
+    pub(super) generation: &'a str,
+    /// Whether hooks of several generations may deliver at present.
+    pub(super) several_generations: bool,
+    pub(super) events: &'a [EventKind],
+    pub(super) payload: &'a [u8],
+}
+
+/// What is remembered of deliveries.
+#[derive(Debug)]
+pub(super) struct Dedupe {
+    // Keyed by hashes: the keys are random for each process, so that nobody can choose texts that collide. SipHash costs a
+    // tenth of the proof; SHA-256 would cost as much again.
+    first: RandomState,
+    second: RandomState,
+    ids: Cache<(u64, u64), Arc<Entry>>,
+    contents: Cache<(u64, usize), Arc<Mutex<Twins>>>,
+}
+
+/// What was delivered with one content: the n-th time by one hook is the n-th time by every other.
+#[derive(Debug)]
+struct Twins {
+    entries: Vec<Arc<Entry>>,
+    counts: Vec<(String, usize)>,
+}
+
+/// What became of one delivery.
+#[derive(Debug)]
+pub(super) struct Entry {
+    number: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    /// Which events which sinks have accepted, until all have all.
+    accepted: BTreeSet<(String, usize)>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    New,
+    InFlight(watch::Receiver<Option<Answer>>),
+    Owed,
+    Complete,
+}
+
+/// Whether a delivery is the first of its kind.
+pub(super) enum Begin {
+    /// It is: deliver it.
+    First(Claim),
+    /// It is under way or done: answer what this answers.
+    Duplicate(Pending),
+}
+
+/// The answer to a delivery that came before.
+pub(super) enum Pending {
+    Known(Answer),
+    Awaited(watch::Receiver<Option<Answer>>),
+}
+
+/// The right to deliver. Dropping it without an answer, as a panic does, makes way for the provider's next try.
+pub(super) struct Claim {
+    entry: Arc<Entry>,
+    answer: watch::Sender<Option<Answer>>,
+}
+
+impl Dedupe {
+    pub(super) fn new() -> Self {
+        // Least recently used: the default policy would keep old ids that came twice in place of new ones.
+        let ids = Cache::builder().max_capacity(IDS).time_to_live(REMEMBERED).eviction_policy(EvictionPolicy::lru()).build();
+        let contents = Cache::builder().max_capacity(CONTENTS).time_to_live(SIDE_BY_SIDE).eviction_policy(EvictionPolicy::lru()).build();
+        Self { first: RandomState::new(), second: RandomState::new(), ids, contents }
+    }
+
+    /// Judges a delivery.
+    pub(super) fn begin(&self, identity: &Identity<'_>) -> Begin {
+        let key = (self.first.hash_one((identity.uid, identity.id)), self.second.hash_one((identity.uid, identity.id)));
+        let own = self.ids.get_with(key, || Arc::new(Entry::new(key.0)));
+        if !own.is_new() {
+            return own.claim();
+        }
+        let chosen = self.twin(identity, &own);
+        if !Arc::ptr_eq(&chosen, &own) {
+            self.ids.insert(key, chosen.clone());
+        }
+        chosen.claim()
+    }
+
+    /// The entry of the same event that came by a hook of another generation, else its own.
+    fn twin(&self, identity: &Identity<'_>, own: &Arc<Entry>) -> Arc<Entry> {
+        let fingerprint = self.first.hash_one((identity.uid, identity.events, identity.payload));
+        let empty = || Arc::new(Mutex::new(Twins { entries: Vec::new(), counts: Vec::new() }));
+        let twins = self.contents.get_with((fingerprint, identity.payload.len()), empty);
+        twins.lock().unwrap_or_else(PoisonError::into_inner).match_up(identity.generation, identity.several_generations, own)
+    }
+}
+
+impl Twins {
+    fn match_up(&mut self, generation: &str, several_generations: bool, own: &Arc<Entry>) -> Arc<Entry> {
+        if self.entries.iter().any(|entry| Arc::ptr_eq(entry, own)) {
+            return own.clone();
+        }
+        if self.entries.len() >= REPETITIONS {
+            (self.entries, self.counts) = (Vec::new(), Vec::new());
+        }
+        let before = self.counts.iter().position(|(known, _)| known == generation);
+        let count = before.and_then(|at| self.counts.get(at)).map_or(0, |(_, count)| *count);
+        let twin = self.entries.get(count).filter(|_| several_generations).cloned();
+        let count = if twin.is_some() { count + 1 } else { self.entries.len() + 1 };
+        match before.and_then(|at| self.counts.get_mut(at)) {
+            Some(known) => known.1 = count,
+            None => self.counts.push((generation.to_owned(), count)),
+        }
+        twin.unwrap_or_else(|| {
+            self.entries.push(own.clone());
+            own.clone()
+        })
+    }
+}
+
+impl Entry {
+    fn new(number: u64) -> Self {
+        Self { number, state: Mutex::new(State { phase: Phase::New, accepted: BTreeSet::new() }) }
+    }
+
+    /// A number that stands for the delivery in this process.
+    pub(super) const fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn is_new(&self) -> bool {
+        matches!(self.lock().phase, Phase::New)
+    }
+
+    fn claim(self: Arc<Self>) -> Begin {
+        let mut state = self.lock();
+        let pending = match &state.phase {
+            Phase::InFlight(answer) => Pending::Awaited(answer.clone()),
+            Phase::Owed => Pending::Known(Answer::Owed),
+            Phase::Complete => Pending::Known(Answer::Accepted),
+            Phase::New => {
+                let (answer, receiver) = watch::channel(None);
+                state.phase = Phase::InFlight(receiver);
+                drop(state);
+                return Begin::First(Claim { entry: self, answer });
+            }
+        };
+        Begin::Duplicate(pending)
+    }
+
+    /// Whether a sink has accepted an event of this delivery.
+    pub(super) fn has_accepted(&self, sink: &str, event: usize) -> bool {
+        let state = self.lock();
+        matches!(state.phase, Phase::Complete) || state.accepted.contains(&(sink.to_owned(), event))
+    }
+
+    /// A sink accepted an event.
+    pub(super) fn accept(&self, sink: &str, event: usize) {
+        let mut state = self.lock();
+        if !matches!(state.phase, Phase::Complete) {
+            state.accepted.insert((sink.to_owned(), event));
+        }
+    }
+
+    /// Every sink accepted everything.
+    pub(super) fn complete(&self) {
+        *self.lock() = State { phase: Phase::Complete, accepted: BTreeSet::new() };
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Claim {
+    pub(super) fn entry(&self) -> &Arc<Entry> {
+        &self.entry
+    }
+
+    /// Ends the claim, so that those who wait get the same answer.
+    pub(super) fn finish(self, answer: Answer) {
+        {
+            let mut state = self.entry.lock();
+            // What was owed may have been accepted in the meantime.
+            if !matches!(state.phase, Phase::Complete) {
+                state.phase = match answer {
+                    Answer::Accepted => Phase::Complete,
+                    Answer::Owed => Phase::Owed,
+                    Answer::Overloaded => Phase::New,
+                };
+            }
+        }
+        self.answer.send_replace(Some(answer));
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut state = self.entry.lock();
+        if self.answer.borrow().is_none() && matches!(state.phase, Phase::InFlight(_)) {
+            state.phase = Phase::New;
+        }
+    }
+}
+
+impl Pending {
+    /// The answer; [`Answer::Overloaded`] when the delivery that came before broke off.
+    pub(super) async fn answer(self) -> Answer {
+        match self {
+            Self::Known(answer) => answer,
+            Self::Awaited(mut answer) => {
+                answer.wait_for(Option::is_some).await.ok().and_then(|answer| *answer).unwrap_or(Answer::Overloaded)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity<'a>(id: &'a str, generation: &'a str, several_generations: bool, payload: &'a [u8]) -> Identity<'a> {
+        Identity { uid: "uid", id, generation, several_generations, events: &[EventKind::Push], payload }
+    }
+
+    fn first(begin: Begin) -> Claim {
+        match begin {
+            Begin::First(claim) => claim,
+            Begin::Duplicate(_) => panic!("it is a duplicate"),
+        }
+    }
+
+    fn is_duplicate(begin: &Begin) -> bool {
+        matches!(begin, Begin::Duplicate(_))
+    }
+
+    #[tokio::test]
+    async fn an_id_counts_as_seen_when_it_was_accepted_or_is_owed() {
+        let dedupe = Dedupe::new();
+        let push = identity("1", "100", false, b"{}");
+        first(dedupe.begin(&push)).finish(Answer::Overloaded);
+        let claim = first(dedupe.begin(&push));
+        let Begin::Duplicate(waiting) = dedupe.begin(&push) else { panic!("two claims") };
+        claim.finish(Answer::Owed);
+        assert_eq!(waiting.answer().await, Answer::Owed);
+        assert!(is_duplicate(&dedupe.begin(&push)));
+        let elsewhere = Identity { uid: "other", ..push };
+        assert!(!is_duplicate(&dedupe.begin(&elsewhere)), "ids are a binding's own");
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_breaks_off_makes_way() {
+        let dedupe = Dedupe::new();
+        let push = identity("1", "100", false, b"{}");
+        let claim = first(dedupe.begin(&push));
+        let Begin::Duplicate(waiting) = dedupe.begin(&push) else { panic!("two claims") };
+        drop(claim);
+        assert_eq!(waiting.answer().await, Answer::Overloaded);
+        first(dedupe.begin(&push)).finish(Answer::Accepted);
+    }
+
+    #[test]
+    fn what_a_sink_accepted_is_remembered_for_the_next_try() {
+        let dedupe = Dedupe::new();
+        let push = identity("1", "100", false, b"{}");
+        let claim = first(dedupe.begin(&push));
+        claim.entry().accept("ci", 0);
+        claim.finish(Answer::Overloaded);
+        let claim = first(dedupe.begin(&push));
+        assert!(claim.entry().has_accepted("ci", 0));
+        assert!(!claim.entry().has_accepted("other", 0));
+    }
+
+    #[test]
+    fn the_same_content_by_hooks_of_two_generations_is_one_event() {
+        let dedupe = Dedupe::new();
+        // The first comes before anybody knows that there is a second hook.
+        first(dedupe.begin(&identity("1", "100", false, b"push"))).finish(Answer::Accepted);
+        assert!(is_duplicate(&dedupe.begin(&identity("2", "200", true, b"push"))));
+        assert!(is_duplicate(&dedupe.begin(&identity("2", "200", true, b"push"))), "its id is seen as well");
+        first(dedupe.begin(&identity("3", "200", true, b"push again"))).finish(Answer::Accepted);
+        assert!(is_duplicate(&dedupe.begin(&identity("4", "100", true, b"push again"))));
+    }
+
+    #[test]
+    fn the_same_content_by_one_hook_happened_twice() {
+        let dedupe = Dedupe::new();
+        first(dedupe.begin(&identity("1", "100", true, b"push"))).finish(Answer::Accepted);
+        first(dedupe.begin(&identity("2", "100", true, b"push"))).finish(Answer::Accepted);
+        // The other hook tells of both as well, and then somebody does it a third time.
+        assert!(is_duplicate(&dedupe.begin(&identity("3", "200", true, b"push"))));
+        assert!(is_duplicate(&dedupe.begin(&identity("4", "200", true, b"push"))));
+        first(dedupe.begin(&identity("5", "200", true, b"push"))).finish(Answer::Accepted);
+        assert!(is_duplicate(&dedupe.begin(&identity("6", "100", true, b"push"))));
+    }
+
+    #[test]
+    fn other_events_with_the_same_content_are_others() {
+        let dedupe = Dedupe::new();
+        first(dedupe.begin(&identity("1", "100", true, b"{}"))).finish(Answer::Accepted);
+        let tag = Identity { events: &[EventKind::Tag], ..identity("2", "200", true, b"{}") };
+        assert!(!is_duplicate(&dedupe.begin(&tag)));
+    }
+}

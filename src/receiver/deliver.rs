@@ -1,0 +1,162 @@
+//! What becomes of an authentic delivery.
+
+use std::sync::Arc;
+
+use super::admit::Admitted;
+use super::dedupe::{Answer, Begin, Dedupe, Identity};
+use super::evidence::{Arrival, EvidenceStore};
+use super::metrics::Metrics;
+use super::route::Ownership;
+use super::sinks::{Dispatcher, Parcel, Part};
+use crate::api::v1alpha1::EventKind;
+use crate::providers::webhook::Content;
+
+/// The longest delivery id that is shown or handed on, in characters.
+const ID_LENGTH: usize = 128;
+
+/// How a delivery ended, for the answer, the log and the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Every sink accepted it.
+    Accepted,
+    /// It is owed to a sink.
+    Owed,
+    /// It came before.
+    Duplicate,
+    /// It is a ping or a test.
+    Ping,
+    /// Nothing in it is wanted by the binding or by a sink.
+    Unwanted,
+    /// It is about another repository.
+    Foreign,
+    /// Its content is not what the provider documents.
+    Unreadable,
+    /// It could neither be delivered nor be kept, or the one that came before it could not.
+    Overloaded,
+    /// Nobody can tell yet whose it is.
+    Undecided,
+}
+
+impl Outcome {
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Owed => "owed",
+            Self::Duplicate => "duplicate",
+            Self::Ping => "ping",
+            Self::Unwanted => "unwanted",
+            Self::Foreign => "foreign_repository",
+            Self::Unreadable => "unreadable",
+            Self::Overloaded => "overloaded",
+            Self::Undecided => "undecided",
+        }
+    }
+}
+
+/// Delivers.
+pub(super) struct Delivering {
+    pub(super) dispatcher: Arc<Dispatcher>,
+    pub(super) dedupe: Dedupe,
+    pub(super) evidence: EvidenceStore,
+    pub(super) metrics: Metrics,
+}
+
+impl Delivering {
+    /// Brings a delivery to its end, and tells of it in one line.
+    pub(super) async fn deliver(&self, admitted: Admitted) -> Outcome {
+        let facts = admitted.route.facts.clone();
+        let kind = admitted.kind;
+        let (id, events) = match &admitted.content {
+            Ok(content) => (shown_id(&content.delivery_id), content.events.iter().map(|event| event.kind).collect()),
+            Err(error) => {
+                tracing::warn!(namespace = facts.namespace, name = facts.name, %error, "delivery cannot be read");
+                (String::new(), Vec::new())
+            }
+        };
+        let outcome = self.conclude(admitted, &id, &events).await;
+        self.metrics.delivery(kind, outcome.label());
+        tracing::info!(
+            namespace = facts.namespace,
+            name = facts.name,
+            delivery = id,
+            events = ?events,
+            outcome = outcome.label(),
+            "delivery"
+        );
+        outcome
+    }
+
+    async fn conclude(&self, admitted: Admitted, id: &str, events: &[EventKind]) -> Outcome {
+        let Admitted { route, generation, content, payload, at, arrived, deadline, held, .. } = admitted;
+        let Ok(content) = content else { return Outcome::Unreadable };
+        match route.owns(&content) {
+            Ownership::Ours => (),
+            Ownership::Foreign => return Outcome::Foreign,
+            Ownership::Unknown => return Outcome::Undecided,
+        }
+        let facts = &route.facts;
+        self.evidence.arrived(&facts.uid, &Arrival { at, generation: &generation, id, events });
+        if content.ping {
+            return Outcome::Ping;
+        }
+        let identity = Identity {
+            uid: &facts.uid,
+            id: &content.delivery_id,
+            generation: &generation,
+            several_generations: route.several_generations(&generation, at),
+            events,
+            payload: &payload,
+        };
+        let claim = match self.dedupe.begin(&identity) {
+            Begin::First(claim) => claim,
+            Begin::Duplicate(pending) => {
+                let answer = pending.answer().await;
+                return if answer == Answer::Overloaded { Outcome::Overloaded } else { Outcome::Duplicate };
+            }
+        };
+        let number = claim.entry().number();
+        let parts = parts(facts, &content);
+        if parts.is_empty() {
+            self.evidence.settled(&facts.uid, number, at);
+            claim.finish(Answer::Accepted);
+            let wanted = facts.sinks.is_empty() && events.iter().any(|event| facts.events.contains(event));
+            return if wanted { Outcome::Accepted } else { Outcome::Unwanted };
+        }
+        self.evidence.waiting(&facts.uid, number, at);
+        let parcel = Parcel {
+            uid: facts.uid.clone(),
+            namespace: facts.namespace.clone(),
+            name: facts.name.clone(),
+            id: id.to_owned(),
+            source: route.source(),
+            events: content.events,
+            payload,
+            at,
+            arrived,
+        };
+        let delivery = parcel.seal(claim.entry().clone());
+        let answer = self.dispatcher.deliver(&delivery, parts, deadline).await;
+        claim.finish(answer);
+        drop(held);
+        match answer {
+            Answer::Accepted => Outcome::Accepted,
+            Answer::Owed => Outcome::Owed,
+            Answer::Overloaded => Outcome::Overloaded,
+        }
+    }
+}
+
+/// Which events go to which sinks. Sinks that are not served get nothing; the controller says so.
+fn parts(facts: &super::route::Facts, content: &Content) -> Vec<Part> {
+    let wanted: Vec<_> = content.events.iter().enumerate().filter(|(_, event)| facts.events.contains(&event.kind)).collect();
+    let parts = facts.sinks.iter().filter(|sink| sink.target.is_ok()).map(|sink| Part {
+        sink: sink.name.clone(),
+        events: wanted.iter().filter(|(_, event)| sink.filter.wants(event)).map(|(position, _)| *position).collect(),
+    });
+    parts.filter(|part| !part.events.is_empty()).collect()
+}
+
+/// A delivery id as it is shown: it comes from a header that no signature covers.
+fn shown_id(id: &str) -> String {
+    id.chars().filter(|character| !character.is_control()).take(ID_LENGTH).collect()
+}

@@ -1,0 +1,163 @@
+//! What this receiver saw, for the controller.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+
+use super::routes::Routes;
+use crate::api::v1alpha1::EventKind;
+use crate::evidence::{BindingEvidence, Delivery, Evidence, EvidenceSource, Refusals, SinkEvidence};
+
+/// How many generations of one binding's secret are kept: the status has room for one and eight before it.
+const GENERATIONS: usize = 16;
+/// How long a delivery that was neither accepted nor owed holds the accepted point back.
+const HELD_BACK: SignedDuration = SignedDuration::from_hours(24);
+/// How many such deliveries of one binding are remembered; the earliest ones count.
+const OUTSTANDING: usize = 20_000;
+
+/// The records of one receiver. Cheap to clone; all clones are one.
+#[derive(Clone, Debug)]
+pub struct EvidenceStore {
+    routes: Routes,
+    records: Arc<Mutex<HashMap<String, Record>>>,
+}
+
+#[derive(Debug, Default)]
+struct Record {
+    seen: BindingEvidence,
+    sinks: BTreeMap<String, SinkRecord>,
+    /// Deliveries that not every sink has accepted, with their arrival.
+    outstanding: HashMap<u64, Timestamp>,
+    accepted: Option<Timestamp>,
+}
+
+#[derive(Debug, Default)]
+struct SinkRecord {
+    last_error: Option<String>,
+    failing_since: Option<Timestamp>,
+    owed: i64,
+}
+
+/// An authentic delivery, as it is recorded.
+pub(super) struct Arrival<'a> {
+    pub(super) at: Timestamp,
+    pub(super) generation: &'a str,
+    pub(super) id: &'a str,
+    pub(super) events: &'a [EventKind],
+}
+
+impl EvidenceStore {
+    pub(super) fn new(routes: Routes) -> Self {
+        Self { routes, records: Arc::default() }
+    }
+
+    /// What this receiver saw of the bindings that still exist.
+    #[must_use]
+    pub fn snapshot(&self) -> Evidence {
+        let now = self.routes.clock().now();
+        let mut records = self.lock();
+        records.retain(|uid, _| self.routes.knows(uid));
+        let bindings = records.iter_mut().map(|(uid, record)| (uid.clone(), record.evidence(now))).collect();
+        Evidence { bindings }
+    }
+
+    pub(super) fn arrived(&self, uid: &str, arrival: &Arrival<'_>) {
+        self.with(uid, |record| {
+            let seen = &mut record.seen;
+            seen.generations.insert(arrival.generation.to_owned(), arrival.at);
+            while seen.generations.len() > GENERATIONS {
+                let Some(oldest) = seen.generations.iter().min_by_key(|(_, at)| **at).map(|(generation, _)| generation.clone()) else {
+                    break;
+                };
+                seen.generations.remove(&oldest);
+            }
+            for event in arrival.events {
+                seen.events.insert(*event, arrival.at);
+            }
+            let event = arrival.events.first().copied();
+            seen.last_delivery = Some(Delivery { at: arrival.at, event, id: arrival.id.to_owned() });
+        });
+    }
+
+    pub(super) fn refused(&self, uid: &str, at: Timestamp, reason: &'static str) {
+        self.with(uid, |record| {
+            let count = record.seen.refusals.as_ref().map_or(0, |refusals| refusals.count).saturating_add(1);
+            record.seen.refusals = Some(Refusals { count, last: at, reason: reason.to_owned() });
+        });
+    }
+
+    /// A delivery begins to wait for its sinks. The same delivery that comes again keeps its first arrival.
+    pub(super) fn waiting(&self, uid: &str, delivery: u64, at: Timestamp) {
+        self.with(uid, |record| {
+            if record.outstanding.len() < OUTSTANDING {
+                record.outstanding.entry(delivery).or_insert(at);
+            }
+        });
+    }
+
+    /// A delivery has nothing more to wait for.
+    pub(super) fn settled(&self, uid: &str, delivery: u64, at: Timestamp) {
+        self.with(uid, |record| {
+            record.outstanding.remove(&delivery);
+            record.accepted = record.accepted.max(Some(at));
+        });
+    }
+
+    /// Whether this is the first failure since the sink accepted something.
+    pub(super) fn sink_failed(&self, uid: &str, sink: &str, at: Timestamp, error: String) -> bool {
+        self.with(uid, |record| {
+            let sink = record.sinks.entry(sink.to_owned()).or_default();
+            sink.last_error = Some(error);
+            sink.failing_since.replace(sink.failing_since.unwrap_or(at)).is_none()
+        })
+    }
+
+    /// Whether the sink had failed before.
+    pub(super) fn sink_accepted(&self, uid: &str, sink: &str) -> bool {
+        self.with(uid, |record| {
+            let sink = record.sinks.entry(sink.to_owned()).or_default();
+            sink.last_error = None;
+            sink.failing_since.take().is_some()
+        })
+    }
+
+    pub(super) fn sink_owed(&self, uid: &str, sink: &str, change: i64) {
+        self.with(uid, |record| {
+            let sink = record.sinks.entry(sink.to_owned()).or_default();
+            sink.owed = sink.owed.saturating_add(change);
+        });
+    }
+
+    fn with<R>(&self, uid: &str, act: impl FnOnce(&mut Record) -> R) -> R {
+        let mut records = self.lock();
+        if let Some(record) = records.get_mut(uid) {
+            return act(record);
+        }
+        act(records.entry(uid.to_owned()).or_default())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Record>> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl EvidenceSource for EvidenceStore {
+    async fn collect(&self) -> Vec<Evidence> {
+        vec![self.snapshot()]
+    }
+}
+
+impl Record {
+    fn evidence(&mut self, now: Timestamp) -> BindingEvidence {
+        self.outstanding.retain(|_, at| now.duration_since(*at) < HELD_BACK);
+        let held_back = self.outstanding.values().min().map(|at| at.saturating_sub(SignedDuration::from_millis(1)).unwrap_or(*at));
+        let sinks = self.sinks.iter().map(|(name, sink)| {
+            let owed = u64::try_from(sink.owed).unwrap_or_default();
+            (name.clone(), SinkEvidence { last_error: sink.last_error.clone(), failing_since: sink.failing_since, owed })
+        });
+        BindingEvidence { sinks: sinks.collect(), accepted_until: held_back.or(self.accepted), ..self.seen.clone() }
+    }
+}

@@ -1,0 +1,110 @@
+//! From a request to an answer. Whatever happens, the answer is one of the protocol.
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use http::header::{ALLOW, RETRY_AFTER};
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Body;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use super::admit::{Admission, Admitted, Refusal, Refused};
+use super::deliver::{Delivering, Outcome};
+use super::evidence::EvidenceStore;
+use super::metrics::Metrics;
+
+/// What a sender is asked to wait after a 503, in seconds.
+const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("10");
+
+/// Answers requests. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Handler(Arc<Inner>);
+
+struct Inner {
+    admission: Admission,
+    delivering: Arc<Delivering>,
+    evidence: EvidenceStore,
+    metrics: Metrics,
+    deliveries: TaskTracker,
+}
+
+impl Handler {
+    pub(super) fn new(admission: Admission, delivering: Arc<Delivering>, evidence: EvidenceStore, metrics: Metrics) -> Self {
+        Self(Arc::new(Inner { admission, delivering, evidence, metrics, deliveries: TaskTracker::new() }))
+    }
+
+    /// Answers one request.
+    pub(super) async fn handle<B>(self, request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible>
+    where
+        B: Body<Data = Bytes> + Send,
+    {
+        let begun = Instant::now();
+        let admitted = AssertUnwindSafe(self.0.admission.admit(request)).catch_unwind().await;
+        let response = match admitted {
+            Ok(Ok(admitted)) => self.deliver(admitted).await,
+            Ok(Err(refused)) => self.refuse(&refused),
+            Err(_) => self.refuse(&Refused { refusal: Refusal::Panic, route: None }),
+        };
+        self.0.metrics.request(response.status(), begun.elapsed());
+        Ok(response)
+    }
+
+    /// Waits until every delivery that was taken in is answered, also those whose sender is gone.
+    pub(super) async fn finish(&self) {
+        self.0.deliveries.close();
+        self.0.deliveries.wait().await;
+    }
+
+    async fn deliver(&self, admitted: Admitted) -> Response<Full<Bytes>> {
+        let delivering = self.0.delivering.clone();
+        // A task of its own: a sender that hangs up does not cancel it.
+        let task = self.0.deliveries.spawn(async move { delivering.deliver(admitted).await });
+        match task.await {
+            Ok(Outcome::Owed) => answer(StatusCode::ACCEPTED, "owed\n"),
+            Ok(Outcome::Overloaded | Outcome::Undecided) => answer(StatusCode::SERVICE_UNAVAILABLE, "try again later\n"),
+            Ok(_) => answer(StatusCode::OK, "ok\n"),
+            Err(_) => self.refuse(&Refused { refusal: Refusal::Panic, route: None }),
+        }
+    }
+
+    fn refuse(&self, refused: &Refused) -> Response<Full<Bytes>> {
+        let reason = refused.refusal.label();
+        self.0.metrics.refusal(reason);
+        match &refused.route {
+            Some(route) => {
+                let facts = &route.facts;
+                tracing::warn!(namespace = facts.namespace, name = facts.name, reason, "delivery refused");
+                if let Some(fault) = refused.refusal.fault() {
+                    let now = self.0.admission.routes.clock().now();
+                    self.0.evidence.refused(&facts.uid, now, fault);
+                }
+            }
+            None if refused.refusal == Refusal::Panic => tracing::error!(reason, "request refused"),
+            None => tracing::debug!(reason, "request refused"),
+        }
+        let text = match refused.refusal.status() {
+            StatusCode::UNAUTHORIZED => "not authentic\n",
+            StatusCode::PAYLOAD_TOO_LARGE => "too large\n",
+            StatusCode::METHOD_NOT_ALLOWED => "only POST\n",
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => "no content encoding\n",
+            _ => "try again later\n",
+        };
+        answer(refused.refusal.status(), text)
+    }
+}
+
+fn answer(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    *response.status_mut() = status;
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE => drop(response.headers_mut().insert(RETRY_AFTER, RETRY_SECONDS)),
+        StatusCode::METHOD_NOT_ALLOWED => drop(response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"))),
+        _ => (),
+    }
+    response
+}

@@ -1,0 +1,137 @@
+//! What is counted. Labels come from closed sets: never a path, a repository or a name.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
+
+use http::StatusCode;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::api::v1alpha1::ProviderKind;
+use crate::providers::transport::network::Purpose;
+
+const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 5.0, 10.0];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    code: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabels {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeliveryLabels {
+    provider: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AttemptLabels {
+    kind: &'static str,
+    result: &'static str,
+}
+
+/// The receiver's metrics. Cheap to clone; all clones are one.
+#[derive(Clone, Debug)]
+pub(super) struct Metrics(Arc<Families>);
+
+#[derive(Debug)]
+struct Families {
+    requests: Family<RequestLabels, Counter>,
+    duration: Histogram,
+    refusals: Family<RefusalLabels, Counter>,
+    deliveries: Family<DeliveryLabels, Counter>,
+    attempts: Family<AttemptLabels, Counter>,
+    attempt_duration: Histogram,
+    given_up: Counter,
+    owed_deliveries: Gauge<i64, AtomicI64>,
+    owed_bytes: Gauge<i64, AtomicI64>,
+    connections: Gauge<i64, AtomicI64>,
+    bytes_in_flight: Gauge<i64, AtomicI64>,
+}
+
+/// A word for the kind of a sink.
+pub(super) const fn sink_kind(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::ServiceSink => "service",
+        Purpose::HttpSink | Purpose::Provider => "http",
+    }
+}
+
+fn gauge(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+impl Metrics {
+    pub(super) fn new(registry: &mut Registry) -> Self {
+        let families = Families {
+            requests: Family::default(),
+            duration: Histogram::new(BUCKETS),
+            refusals: Family::default(),
+            deliveries: Family::default(),
+            attempts: Family::default(),
+            attempt_duration: Histogram::new(BUCKETS),
+            given_up: Counter::default(),
+            owed_deliveries: Gauge::default(),
+            owed_bytes: Gauge::default(),
+            connections: Gauge::default(),
+            bytes_in_flight: Gauge::default(),
+        };
+        let registry = registry.sub_registry_with_prefix("forgebind_receiver");
+        registry.register("requests", "Requests by the status code of the answer", families.requests.clone());
+        registry.register_with_unit("request_duration", "From the header to the answer", Unit::Seconds, families.duration.clone());
+        registry.register("refusals", "Requests that were refused, by reason", families.refusals.clone());
+        registry.register("deliveries", "Authentic deliveries, by provider and outcome", families.deliveries.clone());
+        registry.register("sink_attempts", "Attempts at sinks, by kind and result", families.attempts.clone());
+        registry.register_with_unit("sink_attempt_duration", "Duration of one attempt", Unit::Seconds, families.attempt_duration.clone());
+        registry.register("sink_events_given_up", "Owed events that were given up", families.given_up.clone());
+        registry.register("owed_deliveries", "Deliveries that are owed to a sink", families.owed_deliveries.clone());
+        registry.register_with_unit("owed", "Bodies of owed deliveries", Unit::Bytes, families.owed_bytes.clone());
+        registry.register("connections", "Open connections", families.connections.clone());
+        registry.register_with_unit("in_flight", "Bodies that are being received", Unit::Bytes, families.bytes_in_flight.clone());
+        Self(Arc::new(families))
+    }
+
+    pub(super) fn request(&self, status: StatusCode, duration: Duration) {
+        self.0.requests.get_or_create(&RequestLabels { code: status.as_u16() }).inc();
+        self.0.duration.observe(duration.as_secs_f64());
+    }
+
+    pub(super) fn refusal(&self, reason: &'static str) {
+        self.0.refusals.get_or_create(&RefusalLabels { reason }).inc();
+    }
+
+    pub(super) fn delivery(&self, provider: ProviderKind, outcome: &'static str) {
+        self.0.deliveries.get_or_create(&DeliveryLabels { provider: provider.flag(), outcome }).inc();
+    }
+
+    pub(super) fn attempt(&self, purpose: Purpose, result: &'static str, duration: Duration) {
+        self.0.attempts.get_or_create(&AttemptLabels { kind: sink_kind(purpose), result }).inc();
+        self.0.attempt_duration.observe(duration.as_secs_f64());
+    }
+
+    pub(super) fn given_up(&self) {
+        self.0.given_up.inc();
+    }
+
+    pub(super) fn owed(&self, deliveries: usize, bytes: usize) {
+        self.0.owed_deliveries.set(gauge(deliveries));
+        self.0.owed_bytes.set(gauge(bytes));
+    }
+
+    pub(super) fn connections(&self, change: i64) {
+        self.0.connections.inc_by(change);
+    }
+
+    pub(super) fn bytes_in_flight(&self, bytes: usize) {
+        self.0.bytes_in_flight.set(gauge(bytes));
+    }
+}

@@ -1,0 +1,145 @@
+//! Receives webhook deliveries, proves them, and hands them on.
+//!
+//! The order of the checks is the order of their cost: limits of the connection, method and path, the table of routes, the size,
+//! the rate of the route, a proof that stands in a header, the body and its signature, the repository, duplicates, filters, sinks.
+//! No secret ever means "accept".
+//!
+//! Status codes are part of the protocol, because providers act on them:
+//!
+//! | answer | when |
+//! | --- | --- |
+//! | 200 | authentic, whether or not anybody wants it |
+//! | 202 | authentic, and owed to a sink: it is sent again from memory |
+//! | 401 | missing or wrong proof, a secret that is no longer valid, and any unknown path, all alike |
+//! | 405, 415 | not POST, a content encoding; the same for every path |
+//! | 413 | a body over the provider's cap |
+//! | 503 with Retry-After | our own trouble or doubt: never 500, 404 or 410 |
+
+mod admit;
+mod connection;
+mod dedupe;
+mod deliver;
+mod evidence;
+mod filter;
+mod handler;
+mod metrics;
+mod route;
+mod routes;
+mod server;
+mod sinks;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+
+pub use evidence::EvidenceStore;
+pub use route::RateLimit;
+pub use routes::{ProviderLookup, Routes, RoutesConfig};
+pub use server::{BoundReceiver, ServerLimits};
+pub use sinks::{OwedLimits, SinkLimits};
+
+use crate::providers::transport::network::NetworkPolicy;
+use admit::{Admission, ByteBudget};
+use dedupe::Dedupe;
+use deliver::Delivering;
+use handler::Handler;
+use metrics::Metrics;
+use sinks::Dispatcher;
+
+/// Whether the routes are what the API server holds.
+pub trait Freshness: Send + Sync {
+    /// False until every watch has been read once, and while one is silent for longer than it should be. Then unknown paths are
+    /// answered 503, because they may be known elsewhere.
+    fn is_fresh(&self) -> bool;
+}
+
+impl<F: Fn() -> bool + Send + Sync> Freshness for F {
+    fn is_fresh(&self) -> bool {
+        self()
+    }
+}
+
+/// The settings of a receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReceiverConfig {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Limits of connections.
+    pub limits: ServerLimits,
+    /// How sinks are tried.
+    pub sinks: SinkLimits,
+}
+
+impl ReceiverConfig {
+    /// The usual limits.
+    #[must_use]
+    pub fn new(listen: SocketAddr) -> Self {
+        Self { listen, limits: ServerLimits::default(), sinks: SinkLimits::default() }
+    }
+}
+
+/// Receives deliveries.
+pub struct Receiver {
+    config: ReceiverConfig,
+    handler: Handler,
+    dispatcher: Arc<Dispatcher>,
+    evidence: EvidenceStore,
+    metrics: Metrics,
+}
+
+impl Receiver {
+    /// A receiver for these routes. Its metrics are registered under the prefix `forgebind_receiver`.
+    ///
+    /// # Errors
+    /// When the HTTP client for the sinks cannot be made.
+    pub fn new(
+        config: ReceiverConfig,
+        routes: &Routes,
+        policy: &Arc<NetworkPolicy>,
+        freshness: Arc<dyn Freshness>,
+        registry: &mut Registry,
+    ) -> reqwest::Result<Self> {
+        let metrics = Metrics::new(registry);
+        let evidence = EvidenceStore::new(routes.clone());
+        let dispatcher = Dispatcher::new(routes.clone(), policy, config.sinks, evidence.clone(), metrics.clone())?;
+        let admission = Admission {
+            routes: routes.clone(),
+            freshness,
+            budget: ByteBudget::new(config.limits.bytes_in_flight, metrics.clone()),
+            body_timeout: config.limits.body,
+        };
+        let delivering =
+            Delivering { dispatcher: dispatcher.clone(), dedupe: Dedupe::new(), evidence: evidence.clone(), metrics: metrics.clone() };
+        let handler = Handler::new(admission, Arc::new(delivering), evidence.clone(), metrics.clone());
+        Ok(Self { config, handler, dispatcher, evidence, metrics })
+    }
+
+    /// What it saw, for the controller: read in process, or served on the admin port.
+    #[must_use]
+    pub fn evidence(&self) -> EvidenceStore {
+        self.evidence.clone()
+    }
+
+    /// Takes its port.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on.
+    pub async fn bind(self) -> io::Result<BoundReceiver> {
+        let Self { config, handler, dispatcher, metrics, .. } = self;
+        let listener = TcpListener::bind(config.listen).await?;
+        Ok(BoundReceiver { listener, limits: config.limits, handler, dispatcher, metrics })
+    }
+
+    /// Takes its port and serves.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on.
+    pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
+        self.bind().await?.serve(shutdown).await
+    }
+}

@@ -1,0 +1,302 @@
+//! One route: what is known of a binding, and which secrets its deliveries may prove themselves with. Immutable; a change makes
+//! a new one that shares the rate limiter.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use jiff::{SignedDuration, Timestamp};
+
+use super::filter::Filter;
+use crate::api::v1alpha1::binding::{ConnectionTarget, WebhookSource};
+use crate::api::v1alpha1::connection::ProviderSpec;
+use crate::api::v1alpha1::{ConditionType, EventKind, ProviderKind, Reason, RepoBinding};
+use crate::keys::ReceiverKey;
+use crate::providers::model::{Endpoint, RepositoryPath};
+use crate::providers::webhook::{Content, DerivedSecret, WebhookSecret};
+use crate::providers::{Provider, Webhook};
+use crate::sink_support::{self, NotServed, SinkTarget};
+
+/// How far another clock may be ahead of ours.
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(5);
+/// How long after a change of the secret a wrong proof is held to be our own delay.
+const DOUBT: SignedDuration = SignedDuration::from_mins(5);
+
+/// Deliveries that one route takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// In the long run, each second.
+    pub per_second: NonZeroU32,
+    /// At once.
+    pub burst: NonZeroU32,
+}
+
+/// What is known of a binding, read from the object.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub(super) uid: String,
+    pub(super) namespace: String,
+    pub(super) name: String,
+    /// The unguessable part of its path.
+    pub(super) hook: String,
+    /// Whether deliveries are taken at all.
+    pub(super) open: bool,
+    pub(super) connection: ConnectionTarget,
+    pub(super) events: BTreeSet<EventKind>,
+    pub(super) sinks: Vec<Sink>,
+    repository: String,
+    repository_id: Option<String>,
+    repository_path: Option<String>,
+    web_url: Option<String>,
+    /// Whether the status describes an older spec, so that its repository may be the former one.
+    behind: bool,
+    own_secret: bool,
+    generation: Option<String>,
+    previous: Vec<(String, Option<Timestamp>)>,
+    changed_at: Option<Timestamp>,
+}
+
+/// One sink of a binding.
+#[derive(Debug)]
+pub(super) struct Sink {
+    pub(super) name: String,
+    pub(super) target: Result<SinkTarget, NotServed>,
+    pub(super) filter: Filter,
+}
+
+/// What is known of a connection.
+pub(super) struct Connection {
+    pub(super) spec: ProviderSpec,
+    provider: Option<&'static dyn Provider>,
+    endpoint: Option<Endpoint>,
+}
+
+/// The secrets that a user brought, by generation.
+pub(super) type UserSecrets = Arc<Vec<(String, WebhookSecret)>>;
+
+/// One binding's route.
+pub(super) struct Route {
+    pub(super) facts: Arc<Facts>,
+    connection: Option<Arc<Connection>>,
+    user_secrets: Option<UserSecrets>,
+    path: Option<RepositoryPath>,
+    limiter: Arc<DefaultDirectRateLimiter>,
+}
+
+/// Which secret proves deliveries to one URL.
+pub(super) enum SecretChoice {
+    /// These.
+    Any(Vec<WebhookSecret>),
+    /// None any more, or none ever.
+    Refused,
+    /// One that may be known soon: we may be behind.
+    Awaited,
+}
+
+/// Whose delivery it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ownership {
+    /// The binding's.
+    Ours,
+    /// Another repository's.
+    Foreign,
+    /// Nobody can tell yet.
+    Unknown,
+}
+
+impl Facts {
+    /// Reads an object. `None` for one that the API server has not completed yet.
+    pub(super) fn read(
+        binding: &RepoBinding,
+        key: &ReceiverKey,
+        installation: Option<&str>,
+        policy: &crate::providers::transport::network::NetworkPolicy,
+    ) -> Option<Self> {
+        let uid = binding.metadata.uid.clone()?;
+        let namespace = binding.metadata.namespace.clone()?;
+        let name = binding.metadata.name.clone()?;
+        let status = binding.status.as_ref();
+        let webhook = binding.spec.webhook.as_ref();
+        let secret = status.and_then(|status| status.webhook.as_ref());
+        let repository = status.and_then(|status| status.repository.as_ref());
+        let sinks = binding.spec.sinks.iter().map(|sink| Sink {
+            name: sink.name.clone(),
+            target: sink_support::target(&namespace, sink, policy),
+            filter: Filter::new(sink, binding.spec.branch.as_deref()),
+        });
+        Some(Self {
+            hook: key.hook_id(&namespace, &name),
+            open: is_open(binding, installation),
+            connection: binding.connection_target(),
+            events: webhook.map(|webhook| webhook.events.iter().copied().collect()).unwrap_or_default(),
+            sinks: sinks.collect(),
+            repository: binding.spec.repository.clone(),
+            repository_id: repository.map(|repository| repository.id.clone()),
+            repository_path: repository.map(|repository| repository.path.clone()),
+            web_url: repository.and_then(|repository| repository.web_url.clone()),
+            behind: status.and_then(|status| status.observed_generation) != binding.metadata.generation,
+            own_secret: webhook.is_some_and(|webhook| webhook.secret_ref.is_some()),
+            generation: secret.and_then(|secret| secret.secret_generation.clone()),
+            previous: secret
+                .map(|secret| secret.previous_secrets.iter())
+                .into_iter()
+                .flatten()
+                .map(|previous| (previous.generation.clone(), previous.valid_until.as_ref().map(|until| until.0)))
+                .collect(),
+            changed_at: secret.and_then(|secret| secret.secret_changed_at.as_ref()).map(|at| at.0),
+            uid,
+            namespace,
+            name,
+        })
+    }
+}
+
+fn is_open(binding: &RepoBinding, installation: Option<&str>) -> bool {
+    let Some(webhook) = &binding.spec.webhook else { return false };
+    if webhook.url.is_some() || webhook.source != WebhookSource::Repository {
+        return false;
+    }
+    let Some(status) = &binding.status else { return true };
+    let foreign = matches!((installation, status.installation.as_deref()), (Some(ours), Some(theirs)) if ours != theirs);
+    let withdrawn = status.conditions.iter().any(|condition| {
+        condition.type_ == ConditionType::ConnectionReady.as_str()
+            && condition.status == "False"
+            && condition.reason == Reason::RefNotPermitted.as_str()
+    });
+    !foreign && !withdrawn
+}
+
+impl Connection {
+    pub(super) fn new(spec: ProviderSpec, provider: Option<&'static dyn Provider>) -> Self {
+        let endpoint = provider.and_then(|provider| provider.endpoint(&spec).ok());
+        Self { spec, provider, endpoint }
+    }
+}
+
+/// The second that a derived generation stands for.
+fn second(generation: &str) -> Option<i64> {
+    let second: i64 = generation.parse().ok()?;
+    // Only the canonical text, so that no generation has two spellings.
+    (second >= 0 && second.to_string() == generation).then_some(second)
+}
+
+impl Route {
+    pub(super) fn new(facts: Arc<Facts>, connection: Option<Arc<Connection>>, user_secrets: Option<UserSecrets>, rate: RateLimit) -> Self {
+        let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
+        Self::build(facts, connection, user_secrets, Arc::new(RateLimiter::direct(quota)))
+    }
+
+    fn build(
+        facts: Arc<Facts>,
+        connection: Option<Arc<Connection>>,
+        user_secrets: Option<UserSecrets>,
+        limiter: Arc<DefaultDirectRateLimiter>,
+    ) -> Self {
+        let path = connection.as_ref().and_then(|connection| {
+            let (provider, endpoint) = (connection.provider?, connection.endpoint.as_ref()?);
+            provider.repository_path(endpoint, &facts.repository).ok()
+        });
+        Self { facts, connection, user_secrets, path, limiter }
+    }
+
+    /// The same route with other knowledge.
+    pub(super) fn with(&self, facts: Arc<Facts>, connection: Option<Arc<Connection>>, user_secrets: Option<UserSecrets>) -> Self {
+        Self::build(facts, connection, user_secrets, self.limiter.clone())
+    }
+
+    /// Who reads its deliveries; `None` while the connection is not known or its provider is not served.
+    pub(super) fn webhook(&self) -> Option<(ProviderKind, &'static dyn Webhook)> {
+        let provider = self.connection.as_ref()?.provider?;
+        Some((provider.kind(), provider.webhook()))
+    }
+
+    /// Takes one delivery out of the rate.
+    pub(super) fn admits(&self) -> bool {
+        self.limiter.check().is_ok()
+    }
+
+    /// The secrets for deliveries to the URL of a generation.
+    pub(super) fn secrets(&self, generation: &str, key: &ReceiverKey, now: Timestamp) -> SecretChoice {
+        let facts = &*self.facts;
+        let current = facts.generation.as_deref() == Some(generation);
+        let previous = facts.previous.iter().find(|(previous, _)| previous == generation);
+        let listed = current || previous.is_some_and(|(_, until)| until.is_none_or(|until| until > now));
+        if previous.is_some() && !listed {
+            return SecretChoice::Refused;
+        }
+        let Some(second) = second(generation) else { return self.user_secret(generation, listed, now) };
+        if listed || (!facts.own_secret && self.may_be_next(second, now)) {
+            let bytes = key.webhook_secret(&facts.namespace, &facts.name, generation);
+            return SecretChoice::Any(vec![WebhookSecret::Derived(DerivedSecret::new(bytes))]);
+        }
+        SecretChoice::Refused
+    }
+
+    /// Whether a generation that the status does not name may be one that it will name: hooks are written first.
+    fn may_be_next(&self, second: i64, now: Timestamp) -> bool {
+        let present = self.facts.generation.as_deref();
+        let newer = match present.and_then(self::second) {
+            Some(present) => second > present,
+            // The present secret is the user's; only what was made after it can be next.
+            None if present.is_some() => self.facts.changed_at.is_none_or(|at| second >= at.as_second()),
+            None => true,
+        };
+        newer && second <= now.saturating_add(CLOCK_SKEW).map_or(i64::MAX, Timestamp::as_second)
+    }
+
+    fn user_secret(&self, generation: &str, listed: bool, now: Timestamp) -> SecretChoice {
+        if !self.facts.own_secret && !listed {
+            return SecretChoice::Refused;
+        }
+        let Some(secrets) = &self.user_secrets else { return SecretChoice::Awaited };
+        match secrets.iter().find(|(known, _)| known == generation) {
+            Some((_, secret)) => SecretChoice::Any(vec![secret.clone()]),
+            None if listed || self.is_in_doubt(now) => SecretChoice::Awaited,
+            None => SecretChoice::Refused,
+        }
+    }
+
+    /// Whether the secret changed so lately that a wrong proof may be our own delay.
+    pub(super) fn is_in_doubt(&self, now: Timestamp) -> bool {
+        self.facts.changed_at.is_some_and(|at| now.duration_since(at) < DOUBT)
+    }
+
+    /// Whether hooks of several generations may deliver the same event side by side.
+    pub(super) fn several_generations(&self, generation: &str, now: Timestamp) -> bool {
+        self.facts.generation.as_deref() != Some(generation)
+            || self.facts.previous.iter().any(|(_, until)| until.is_none_or(|until| until > now))
+    }
+
+    /// Whose a verified delivery is.
+    pub(super) fn owns(&self, content: &Content) -> Ownership {
+        let fits = |found: &str| self.path.as_ref().map(|path| path.same_as(found));
+        let judge = |fits: bool| if fits { Ownership::Ours } else { Ownership::Foreign };
+        match (&self.facts.repository_id, &content.repository_id, &content.repository_path) {
+            (_, None, None) => judge(content.events.is_empty()),
+            (Some(expected), Some(found), path) => {
+                let moved = self.facts.behind && path.as_deref().and_then(fits).unwrap_or(false);
+                judge(expected == found || moved)
+            }
+            (Some(_), None, Some(path)) => {
+                let present = self.facts.repository_path.as_ref().is_some_and(|known| known.to_lowercase() == path.to_lowercase());
+                judge(present || fits(path).unwrap_or(false))
+            }
+            (None, _, Some(path)) => fits(path).map_or(Ownership::Unknown, judge),
+            (None, Some(_), None) => Ownership::Unknown,
+        }
+    }
+
+    /// What events of this repository name as their source.
+    pub(super) fn source(&self) -> String {
+        if let Some(url) = &self.facts.web_url {
+            return url.clone();
+        }
+        let path =
+            self.facts.repository_path.as_deref().or(self.path.as_ref().map(RepositoryPath::as_str)).unwrap_or(&self.facts.repository);
+        match self.connection.as_ref().and_then(|connection| connection.endpoint.as_ref()) {
+            Some(endpoint) => format!("{}/{path}", endpoint.web.as_str().trim_end_matches('/')),
+            None => path.to_owned(),
+        }
+    }
+}

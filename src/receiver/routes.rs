@@ -1,0 +1,282 @@
+//! From a path to a binding. Fed by whoever watches the API server; read by every delivery without a call to anything.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::route::{Connection, Facts, RateLimit, Route, UserSecrets};
+use crate::api::v1alpha1::binding::ConnectionTarget;
+use crate::api::v1alpha1::{GitProviderConnection, ProviderKind, RepoBinding};
+use crate::clock::SharedClock;
+use crate::keys::{HOOK_ID_LENGTH, ReceiverKey};
+use crate::providers::transport::network::NetworkPolicy;
+use crate::providers::webhook::WebhookSecret;
+use crate::providers::{Provider, registry};
+use crate::receiver_secrets;
+use crate::sink_support::SinkTarget;
+
+/// Which implementation serves a provider: the registry, less what an installation leaves out.
+pub type ProviderLookup = Arc<dyn Fn(ProviderKind) -> Option<&'static dyn Provider> + Send + Sync>;
+
+/// What routes are made by.
+#[derive(Clone)]
+pub struct RoutesConfig {
+    /// Derives hook ids and webhook secrets.
+    pub key: ReceiverKey,
+    /// Judges which secrets are still valid.
+    pub clock: SharedClock,
+    /// Judges the sinks.
+    pub policy: Arc<NetworkPolicy>,
+    /// Our fingerprint: bindings whose status names another have no route. `None` does not look.
+    pub installation: Option<String>,
+    /// Which providers are served.
+    pub providers: ProviderLookup,
+    /// What each route takes.
+    pub rate: RateLimit,
+}
+
+impl RoutesConfig {
+    /// Every provider of this build, any installation, 50 deliveries a second with bursts of 200.
+    #[must_use]
+    pub fn new(key: ReceiverKey, clock: SharedClock, policy: Arc<NetworkPolicy>) -> Self {
+        let count = |count| NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
+        let rate = RateLimit { per_second: count(50), burst: count(200) };
+        Self { key, clock, policy, installation: None, providers: Arc::new(registry::provider), rate }
+    }
+}
+
+/// The table of routes. Cheap to clone; all clones are one table.
+#[derive(Clone)]
+pub struct Routes(Arc<Inner>);
+
+struct Inner {
+    config: RoutesConfig,
+    table: RwLock<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    /// Open routes by hook id. The map's hash is keyed, so that look-ups tell nothing about the ids.
+    by_hook: HashMap<String, Arc<Route>>,
+    /// Every binding, also those whose route is closed.
+    by_uid: HashMap<String, Arc<Route>>,
+    by_name: HashMap<(String, String), String>,
+    connections: HashMap<ConnectionTarget, Arc<Connection>>,
+    user_secrets: HashMap<String, UserSecrets>,
+}
+
+/// Where a sink is now.
+pub(super) enum SinkState {
+    /// Here.
+    At(SinkTarget),
+    /// It may come back: the route is closed, or the installation does not serve it.
+    Held,
+    /// The binding or the sink is gone.
+    Gone,
+}
+
+impl fmt::Debug for Routes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Routes").field("bindings", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl Routes {
+    /// An empty table.
+    #[must_use]
+    pub fn new(config: RoutesConfig) -> Self {
+        Self(Arc::new(Inner { config, table: RwLock::default() }))
+    }
+
+    /// How many bindings are known, whether or not their route is open.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.read().by_uid.len()
+    }
+
+    /// Whether no binding is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes a binding in, or what changed of it. Bindings that are being deleted keep their route until they are gone.
+    pub fn apply_binding(&self, binding: &RepoBinding) {
+        if let Some(facts) = self.facts(binding) {
+            self.write().put(facts, self.0.config.rate);
+        }
+    }
+
+    /// Forgets a binding that is gone. One of the same name and another UID stays.
+    pub fn remove_binding(&self, namespace: &str, name: &str, uid: &str) {
+        let mut table = self.write();
+        if table.by_uid.get(uid).is_some_and(|route| route.facts.namespace == namespace && route.facts.name == name) {
+            table.remove(uid);
+        }
+    }
+
+    /// Takes a connection in, or what changed of it.
+    pub fn apply_connection(&self, connection: &GitProviderConnection) {
+        let (Some(namespace), Some(name)) = (connection.metadata.namespace.clone(), connection.metadata.name.clone()) else { return };
+        let target = ConnectionTarget { namespace, name };
+        // Nearly every event is about its status, which changes no route.
+        if self.read().connections.get(&target).is_some_and(|known| known.spec == connection.spec.provider) {
+            return;
+        }
+        let known = self.connection(connection);
+        let mut table = self.write();
+        table.connections.insert(target.clone(), Arc::new(known));
+        table.refresh(|facts| facts.connection == target);
+    }
+
+    /// Forgets a connection that is gone. Deliveries to its bindings are answered 503 until it is back.
+    pub fn remove_connection(&self, namespace: &str, name: &str) {
+        let target = ConnectionTarget { namespace: namespace.to_owned(), name: name.to_owned() };
+        let mut table = self.write();
+        if table.connections.remove(&target).is_some() {
+            table.refresh(|facts| facts.connection == target);
+        }
+    }
+
+    /// Replaces everything but the secrets of users: after a watch began anew.
+    pub fn replace_all<'a>(
+        &self,
+        bindings: impl IntoIterator<Item = &'a RepoBinding>,
+        connections: impl IntoIterator<Item = &'a GitProviderConnection>,
+    ) {
+        let connections = connections.into_iter().filter_map(|connection| {
+            let target = ConnectionTarget { namespace: connection.metadata.namespace.clone()?, name: connection.metadata.name.clone()? };
+            Some((target, Arc::new(self.connection(connection))))
+        });
+        let connections: HashMap<_, _> = connections.collect();
+        let facts: Vec<_> = bindings.into_iter().filter_map(|binding| self.facts(binding)).collect();
+        let present: HashSet<_> = facts.iter().map(|facts| facts.uid.clone()).collect();
+        let mut table = self.write();
+        table.connections = connections;
+        let gone: Vec<_> = table.by_uid.keys().filter(|uid| !present.contains(*uid)).cloned().collect();
+        for uid in gone {
+            table.remove(&uid);
+        }
+        for facts in facts {
+            table.put(facts, self.0.config.rate);
+        }
+    }
+
+    /// The secrets that the user of a binding brought, by generation. An empty list refuses every delivery.
+    pub fn set_user_secrets(&self, uid: &str, secrets: Vec<(String, WebhookSecret)>) {
+        let mut table = self.write();
+        table.user_secrets.insert(uid.to_owned(), Arc::new(secrets));
+        table.refresh(|facts| facts.uid == uid);
+    }
+
+    /// Replaces the secrets of every binding that belongs to a shard; an empty map when its Secret is gone.
+    pub fn apply_user_secrets(&self, shard: u8, entries: &BTreeMap<String, receiver_secrets::UserSecrets>) {
+        let mut table = self.write();
+        table.user_secrets.retain(|uid, _| receiver_secrets::shard(uid) != shard);
+        for (uid, secrets) in entries {
+            table.user_secrets.insert(uid.clone(), Arc::new(secrets.pairs()));
+        }
+        table.refresh(|facts| receiver_secrets::shard(&facts.uid) == shard);
+    }
+
+    /// The open route of a hook id.
+    pub(super) fn find(&self, hook: &str) -> Option<Arc<Route>> {
+        self.read().by_hook.get(hook).cloned()
+    }
+
+    /// Whether a binding is known.
+    pub(super) fn knows(&self, uid: &str) -> bool {
+        self.read().by_uid.contains_key(uid)
+    }
+
+    /// Where a sink is now.
+    pub(super) fn sink(&self, uid: &str, name: &str) -> SinkState {
+        let table = self.read();
+        let Some(route) = table.by_uid.get(uid) else { return SinkState::Gone };
+        let Some(sink) = route.facts.sinks.iter().find(|sink| sink.name == name) else { return SinkState::Gone };
+        match &sink.target {
+            Ok(target) if route.facts.open => SinkState::At(target.clone()),
+            _ => SinkState::Held,
+        }
+    }
+
+    pub(super) fn key(&self) -> &ReceiverKey {
+        &self.0.config.key
+    }
+
+    pub(super) fn clock(&self) -> &SharedClock {
+        &self.0.config.clock
+    }
+
+    fn facts(&self, binding: &RepoBinding) -> Option<Facts> {
+        let config = &self.0.config;
+        Facts::read(binding, &config.key, config.installation.as_deref(), &config.policy)
+    }
+
+    fn connection(&self, connection: &GitProviderConnection) -> Connection {
+        let spec = connection.spec.provider.clone();
+        let provider = spec.kind().and_then(|kind| (self.0.config.providers)(kind));
+        Connection::new(spec, provider)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Table> {
+        self.0.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Table> {
+        self.0.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn put(&mut self, facts: Facts, rate: RateLimit) {
+        let facts = Arc::new(facts);
+        let name = (facts.namespace.clone(), facts.name.clone());
+        // A binding of the same name and another UID was deleted and made again.
+        if let Some(former) = self.by_name.insert(name, facts.uid.clone()).filter(|former| *former != facts.uid) {
+            self.by_uid.remove(&former);
+        }
+        let connection = self.connections.get(&facts.connection).cloned();
+        let user_secrets = self.user_secrets.get(&facts.uid).cloned();
+        let route = match self.by_uid.get(&facts.uid) {
+            Some(known) => known.with(facts, connection, user_secrets),
+            None => Route::new(facts, connection, user_secrets, rate),
+        };
+        self.show(Arc::new(route));
+    }
+
+    fn show(&mut self, route: Arc<Route>) {
+        if route.facts.open {
+            self.by_hook.insert(route.facts.hook.clone(), route.clone());
+        } else {
+            self.by_hook.remove(&route.facts.hook);
+        }
+        self.by_uid.insert(route.facts.uid.clone(), route);
+    }
+
+    fn remove(&mut self, uid: &str) {
+        let Some(route) = self.by_uid.remove(uid) else { return };
+        let facts = &route.facts;
+        self.by_hook.remove(&facts.hook);
+        self.by_name.remove(&(facts.namespace.clone(), facts.name.clone()));
+    }
+
+    /// Makes routes anew whose connection or secrets changed.
+    fn refresh(&mut self, concerned: impl Fn(&Facts) -> bool) {
+        let routes: Vec<_> = self.by_uid.values().filter(|route| concerned(&route.facts)).cloned().collect();
+        for route in routes {
+            let connection = self.connections.get(&route.facts.connection).cloned();
+            let user_secrets = self.user_secrets.get(&route.facts.uid).cloned();
+            self.show(Arc::new(route.with(route.facts.clone(), connection, user_secrets)));
+        }
+    }
+}
+
+/// Splits `/hooks/<id>/<generation>`; `None` for anything else.
+pub(super) fn parse_path(path: &str) -> Option<(&str, &str)> {
+    let (hook, generation) = path.strip_prefix("/hooks/")?.split_once('/')?;
+    let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+    let shaped = hook.len() == HOOK_ID_LENGTH && (1..=32).contains(&generation.len());
+    (shaped && plain(hook) && plain(generation)).then_some((hook, generation))
+}

@@ -1,0 +1,151 @@
+//! The listener: limits and timeouts of connections, and an end that finishes what is in flight.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::connection::{Patient, Phase};
+use super::handler::Handler;
+use super::metrics::Metrics;
+use super::sinks::Dispatcher;
+
+/// The largest header that is read.
+const HEADER_LENGTH: usize = 64 * 1024;
+/// The pause after an accept that failed for want of something, such as file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The limits of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerLimits {
+    /// How long a header may take; default 5 s.
+    pub header: Duration,
+    /// How long a body may take; default 10 s.
+    pub body: Duration,
+    /// How long a connection may rest between requests; default 30 s.
+    pub idle: Duration,
+    /// How many connections there are at most; further ones wait to be accepted; default 4,096.
+    pub connections: usize,
+    /// The bytes of all bodies that are being received; default 64 MiB.
+    pub bytes_in_flight: usize,
+    /// How long the end may take, what is owed included; default 20 s.
+    pub shutdown: Duration,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self {
+            header: Duration::from_secs(5),
+            body: Duration::from_secs(10),
+            idle: Duration::from_secs(30),
+            connections: 4_096,
+            bytes_in_flight: 64 * 1024 * 1024,
+            shutdown: Duration::from_secs(20),
+        }
+    }
+}
+
+/// A receiver that has its port.
+pub struct BoundReceiver {
+    pub(super) listener: TcpListener,
+    pub(super) limits: ServerLimits,
+    pub(super) handler: Handler,
+    pub(super) dispatcher: Arc<Dispatcher>,
+    pub(super) metrics: Metrics,
+}
+
+impl BoundReceiver {
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `shutdown` is ready, then finishes what is in flight and gives what is owed one last try.
+    ///
+    /// # Errors
+    /// None at present: a connection that fails concerns nobody else.
+    pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
+        let graceful = GracefulShutdown::new();
+        let places = Arc::new(Semaphore::new(self.limits.connections));
+        let mut shutdown = pin!(shutdown);
+        loop {
+            let accepted = tokio::select! {
+                accepted = accept(&self.listener, &places) => accepted,
+                () = &mut shutdown => break,
+            };
+            match accepted {
+                Ok((stream, place)) => self.spawn(stream, place, &graceful),
+                Err(error) => {
+                    tracing::warn!(%error, "connection not accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        let deadline = Instant::now() + self.limits.shutdown;
+        drop(self.listener);
+        let in_flight = async {
+            graceful.shutdown().await;
+            self.handler.finish().await;
+        };
+        if timeout_at(deadline, in_flight).await.is_err() {
+            tracing::warn!("stopped before every delivery was answered");
+        }
+        self.dispatcher.stop(deadline).await;
+        Ok(())
+    }
+
+    fn spawn(&self, stream: TcpStream, place: OwnedSemaphorePermit, graceful: &GracefulShutdown) {
+        let phase = Phase::new();
+        let handler = self.handler.clone();
+        let service = service_fn({
+            let phase = phase.clone();
+            move |request| {
+                phase.busy();
+                let (handler, phase) = (handler.clone(), phase.clone());
+                async move {
+                    let response = handler.handle(request).await;
+                    phase.idle();
+                    response
+                }
+            }
+        });
+        let io = TokioIo::new(Patient::new(stream, phase, self.limits.header, self.limits.idle));
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            // See `Patient`.
+            .header_read_timeout(None)
+            .max_buf_size(HEADER_LENGTH)
+            .serve_connection(io, service);
+        let connection = graceful.watch(connection);
+        let metrics = self.metrics.clone();
+        metrics.connections(1);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "connection ended");
+            }
+            metrics.connections(-1);
+            drop(place);
+        });
+    }
+}
+
+/// One connection, when there is a place for it.
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    // Answers are small; waiting to fill a packet only delays them.
+    stream.set_nodelay(true)?;
+    Ok((stream, place))
+}

@@ -1,0 +1,131 @@
+//! One attempt at one sink.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use crate::providers::transport::network::{NetworkPolicy, Purpose, Refusal};
+use crate::sink_support::SinkTarget;
+
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(3);
+/// For how long an unused connection is kept: shorter than what servers usually do, so that none dies in our hands.
+const IDLE: Duration = Duration::from_secs(4);
+
+/// The HTTP clients, one for each set of rules.
+#[derive(Clone, Debug)]
+pub(super) struct Clients {
+    service: reqwest::Client,
+    http: reqwest::Client,
+    timeout: Duration,
+}
+
+/// Why a sink did not accept. Prints what is safe to show: no body, no path, no address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SinkError {
+    /// It answered something else than 2xx.
+    Status(u16),
+    /// It did not answer in time.
+    Timeout(Duration),
+    /// Its name does not resolve.
+    Name,
+    /// Nothing listens.
+    Refused,
+    /// The connection was not made or broke off.
+    Connection,
+    /// The certificate is not trusted or the handshake failed.
+    Tls,
+    /// The installation does not allow its address.
+    Address,
+    /// It is not served at present.
+    Held,
+    /// Our own fault.
+    Internal,
+}
+
+impl fmt::Display for SinkError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(formatter, "answered {status}"),
+            Self::Timeout(limit) => write!(formatter, "did not answer within {} s", limit.as_secs_f32()),
+            Self::Name => formatter.write_str("name does not resolve"),
+            Self::Refused => formatter.write_str("connection refused"),
+            Self::Connection => formatter.write_str("connection failed"),
+            Self::Tls => formatter.write_str("TLS failed"),
+            Self::Address => formatter.write_str("address is not allowed"),
+            Self::Held => formatter.write_str("is not served at present"),
+            Self::Internal => formatter.write_str("internal error"),
+        }
+    }
+}
+
+impl SinkError {
+    /// A word for metrics.
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::Status(_) => "refused",
+            Self::Timeout(_) => "timeout",
+            _ => "unreachable",
+        }
+    }
+
+    /// Whether the sink will hardly ever accept this event, however often it is sent: the event is at fault, not the sink.
+    pub(super) const fn is_about_the_event(self) -> bool {
+        matches!(self, Self::Status(400 | 406 | 410 | 411 | 413..=415 | 422 | 431))
+    }
+}
+
+impl Clients {
+    pub(super) fn new(policy: &Arc<NetworkPolicy>, timeout: Duration) -> reqwest::Result<Self> {
+        let client = |purpose| {
+            let builder = policy.client_builder(purpose).connect_timeout(CONNECT).pool_idle_timeout(IDLE);
+            builder.user_agent(concat!("forgebind/", env!("CARGO_PKG_VERSION"))).build()
+        };
+        Ok(Self { service: client(Purpose::ServiceSink)?, http: client(Purpose::HttpSink)?, timeout })
+    }
+
+    /// Sends one event. Only a 2xx is acceptance; redirects are not followed.
+    pub(super) async fn send(&self, target: SinkTarget, headers: HeaderMap, payload: Bytes) -> Result<(), SinkError> {
+        let client = if target.purpose == Purpose::ServiceSink { &self.service } else { &self.http };
+        let request = client.post(target.url).headers(headers).body(payload).send();
+        let response = tokio::time::timeout(self.timeout, request).await.map_err(|_| SinkError::Timeout(self.timeout))?;
+        let status = response.map_err(|error| self.classify(&error))?.status();
+        if status.is_success() { Ok(()) } else { Err(SinkError::Status(status.as_u16())) }
+    }
+
+    fn classify(&self, error: &reqwest::Error) -> SinkError {
+        if error.is_timeout() {
+            return SinkError::Timeout(if error.is_connect() { CONNECT } else { self.timeout });
+        }
+        let mut source: Option<&(dyn StdError + 'static)> = error.source();
+        while let Some(cause) = source {
+            if cause.is::<Refusal>() {
+                return SinkError::Address;
+            }
+            if cause.is::<rustls::Error>() {
+                return SinkError::Tls;
+            }
+            if let Some(found) = cause.downcast_ref::<io::Error>() {
+                if found.get_ref().is_some_and(<dyn StdError + Send + Sync>::is::<rustls::Error>) {
+                    return SinkError::Tls;
+                }
+                if found.get_ref().is_some_and(<dyn StdError + Send + Sync>::is::<Refusal>) {
+                    return SinkError::Address;
+                }
+                if found.kind() == io::ErrorKind::ConnectionRefused {
+                    return SinkError::Refused;
+                }
+            }
+            if cause.to_string() == "dns error" {
+                return SinkError::Name;
+            }
+            source = cause.source();
+        }
+        SinkError::Connection
+    }
+}

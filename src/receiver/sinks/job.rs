@@ -1,0 +1,142 @@
+//! A delivery on its way, and its part for one sink.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::owed::OwedPermit;
+use crate::providers::webhook::Event;
+use crate::receiver::dedupe::Entry;
+
+/// What is sent: the same for every sink.
+pub(in crate::receiver) struct Delivery {
+    pub(in crate::receiver) uid: String,
+    pub(in crate::receiver) namespace: String,
+    pub(in crate::receiver) name: String,
+    pub(in crate::receiver) id: String,
+    pub(in crate::receiver) source: String,
+    pub(in crate::receiver) events: Vec<Event>,
+    pub(in crate::receiver) payload: Bytes,
+    pub(in crate::receiver) at: Timestamp,
+    pub(in crate::receiver) arrived: Instant,
+    pub(in crate::receiver) entry: Arc<Entry>,
+    pub(super) open: AtomicUsize,
+    /// Held for as long as anything of it is owed.
+    pub(super) owed: Mutex<Option<OwedPermit>>,
+}
+
+/// What a delivery brings to one sink: positions in [`Delivery::events`].
+pub(in crate::receiver) struct Part {
+    pub(in crate::receiver) sink: String,
+    pub(in crate::receiver) events: Vec<usize>,
+}
+
+pub(super) struct Job {
+    pub(super) delivery: Arc<Delivery>,
+    pub(super) part: Part,
+    progress: Mutex<Progress>,
+    settled: watch::Sender<bool>,
+}
+
+#[derive(Clone, Copy)]
+struct Progress {
+    state: State,
+    next: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Somebody waits for it.
+    Waiting,
+    /// It was answered, and is sent until it is accepted.
+    Owed,
+    /// It was answered with a refusal: nobody counts on it.
+    Cancelled,
+    /// Accepted, or given up.
+    Settled,
+}
+
+impl Delivery {
+    /// One part is settled. Whether it was the last.
+    pub(super) fn settle_part(&self) -> bool {
+        self.open.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    pub(super) fn hold(&self, permit: OwedPermit) {
+        *self.owed.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
+    }
+}
+
+impl Job {
+    pub(super) fn new(delivery: Arc<Delivery>, part: Part) -> Arc<Self> {
+        let progress = Mutex::new(Progress { state: State::Waiting, next: 0 });
+        Arc::new(Self { delivery, part, progress, settled: watch::Sender::new(false) })
+    }
+
+    /// The position of the next event to send.
+    pub(super) fn next(&self) -> Option<usize> {
+        self.part.events.get(self.lock().next).copied()
+    }
+
+    /// One more event was accepted. Whether it was owed.
+    pub(super) fn advance(&self) -> bool {
+        let mut progress = self.lock();
+        progress.next += 1;
+        progress.state == State::Owed
+    }
+
+    /// Turns it into an owed one. How many events are owed by that; `None` when it is settled.
+    pub(super) fn owe(&self) -> Option<usize> {
+        let mut progress = self.lock();
+        (progress.state == State::Waiting).then(|| {
+            progress.state = State::Owed;
+            self.part.events.len().saturating_sub(progress.next)
+        })
+    }
+
+    pub(super) fn cancel(&self) {
+        let mut progress = self.lock();
+        if progress.state == State::Waiting {
+            progress.state = State::Cancelled;
+        }
+    }
+
+    /// Ends it. How many events were owed until now; `None` when it was cancelled.
+    pub(super) fn settle(&self) -> Option<usize> {
+        let mut progress = self.lock();
+        let owed = match progress.state {
+            State::Owed => self.part.events.len().saturating_sub(progress.next),
+            State::Waiting => 0,
+            State::Cancelled | State::Settled => return None,
+        };
+        progress.state = State::Settled;
+        drop(progress);
+        self.settled.send_replace(true);
+        Some(owed)
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.lock().state == State::Settled
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.lock().state == State::Cancelled
+    }
+
+    pub(super) fn is_owed(&self) -> bool {
+        self.lock().state == State::Owed
+    }
+
+    pub(super) async fn wait(&self) {
+        // The sender lives in `self`.
+        let _ = self.settled.subscribe().wait_for(|settled| *settled).await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,201 @@
+//! Handing deliveries on: in order for each sink, no sink waiting for another, each event once.
+//!
+//! Every sink that has something to be sent has one worker, which sends the first of its queue until it is accepted. A delivery
+//! waits for its sinks until its deadline; what is not accepted by then is owed: the worker goes on, the provider is answered.
+
+mod client;
+pub(super) mod cloud_events;
+mod job;
+mod owed;
+mod worker;
+
+use std::collections::hash_map::Entry as Slot;
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use client::Clients;
+use job::Job;
+pub(super) use job::{Delivery, Part};
+use owed::OwedBudget;
+pub use owed::OwedLimits;
+
+use super::dedupe::{Answer, Entry};
+use super::evidence::EvidenceStore;
+use super::metrics::Metrics;
+use super::routes::Routes;
+use crate::providers::transport::network::NetworkPolicy;
+
+/// How sinks are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SinkLimits {
+    /// How long one attempt may take; default 10 s.
+    pub attempt: Duration,
+    /// The first pause after a failure, doubling from there; default 100 ms.
+    pub least_pause: Duration,
+    /// The longest pause; default 1 min.
+    pub longest_pause: Duration,
+    /// After which time an owed event is given up; default 24 h.
+    pub give_up: Duration,
+    /// After which time an event is given up that the sink calls malformed; default 15 min. Until then it holds up the others of
+    /// its sink.
+    pub give_up_malformed: Duration,
+    /// How much may be owed.
+    pub owed: OwedLimits,
+}
+
+impl Default for SinkLimits {
+    fn default() -> Self {
+        Self {
+            attempt: Duration::from_secs(10),
+            least_pause: Duration::from_millis(100),
+            longest_pause: Duration::from_secs(60),
+            give_up: Duration::from_secs(24 * 60 * 60),
+            give_up_malformed: Duration::from_secs(15 * 60),
+            owed: OwedLimits::default(),
+        }
+    }
+}
+
+type QueueKey = (String, String);
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Arc<Job>>,
+    /// Something was added.
+    nudge: Arc<Notify>,
+}
+
+/// Hands deliveries on.
+pub(super) struct Dispatcher {
+    routes: Routes,
+    clients: Clients,
+    limits: SinkLimits,
+    owed: OwedBudget,
+    evidence: EvidenceStore,
+    metrics: Metrics,
+    /// A queue is here as long as it has a worker.
+    queues: Mutex<HashMap<QueueKey, Queue>>,
+    workers: TaskTracker,
+    stopping: CancellationToken,
+}
+
+impl Dispatcher {
+    pub(super) fn new(
+        routes: Routes,
+        policy: &Arc<NetworkPolicy>,
+        limits: SinkLimits,
+        evidence: EvidenceStore,
+        metrics: Metrics,
+    ) -> reqwest::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            routes,
+            clients: Clients::new(policy, limits.attempt)?,
+            limits,
+            owed: OwedBudget::new(limits.owed, metrics.clone()),
+            evidence,
+            metrics,
+            queues: Mutex::default(),
+            workers: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+        }))
+    }
+
+    /// Hands a delivery to its sinks and waits for them until the deadline.
+    pub(super) async fn deliver(self: &Arc<Self>, delivery: &Arc<Delivery>, parts: Vec<Part>, deadline: Instant) -> Answer {
+        delivery.open.store(parts.len(), std::sync::atomic::Ordering::Release);
+        let jobs: Vec<_> = parts.into_iter().map(|part| Job::new(delivery.clone(), part)).collect();
+        // Behind what is owed there is nothing to wait for: that sink is down.
+        let hopeful: Vec<_> = jobs.iter().filter(|job| !self.enqueue(job)).collect();
+        let _ = timeout_at(deadline, join_all(hopeful.into_iter().map(|job| job.wait()))).await;
+        if jobs.iter().all(|job| job.is_settled()) {
+            return Answer::Accepted;
+        }
+        let Some(permit) = self.owed.acquire(&delivery.uid, delivery.payload.len()) else {
+            for job in &jobs {
+                job.cancel();
+                self.withdraw(job);
+            }
+            return Answer::Overloaded;
+        };
+        delivery.hold(permit);
+        for job in &jobs {
+            if let Some(events) = job.owe() {
+                self.evidence.sink_owed(&delivery.uid, &job.part.sink, i64::try_from(events).unwrap_or(i64::MAX));
+            }
+        }
+        Answer::Owed
+    }
+
+    /// Gives what is owed one last try, then ends. What is lost by that is logged.
+    pub(super) async fn stop(&self, deadline: Instant) {
+        self.stopping.cancel();
+        self.workers.close();
+        if timeout_at(deadline, self.workers.wait()).await.is_err() {
+            let left: usize = self.lock().values().map(|queue| queue.jobs.len()).sum();
+            tracing::warn!(deliveries = left, "stopped before every sink answered");
+        }
+    }
+
+    /// Adds a job to its sink's queue. Whether it stands behind something that is owed.
+    fn enqueue(self: &Arc<Self>, job: &Arc<Job>) -> bool {
+        let key = (job.delivery.uid.clone(), job.part.sink.clone());
+        match self.lock().entry(key) {
+            Slot::Occupied(mut queue) => {
+                let queue = queue.get_mut();
+                let behind = queue.jobs.iter().any(|job| job.is_owed());
+                queue.jobs.push_back(job.clone());
+                queue.nudge.notify_one();
+                behind
+            }
+            Slot::Vacant(slot) => {
+                let key = slot.key().clone();
+                let queue = slot.insert(Queue { jobs: VecDeque::from([job.clone()]), nudge: Arc::default() });
+                self.workers.spawn(self.clone().work(key, queue.nudge.clone()));
+                false
+            }
+        }
+    }
+
+    /// Takes cancelled jobs out of a queue, so that it does not grow beyond what may be owed. The first is its worker's.
+    fn withdraw(&self, job: &Job) {
+        let key = (job.delivery.uid.clone(), job.part.sink.clone());
+        if let Some(queue) = self.lock().get_mut(&key) {
+            let mut first = true;
+            queue.jobs.retain(|job| std::mem::take(&mut first) || !job.is_cancelled());
+            queue.nudge.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<QueueKey, Queue>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A delivery that was not handed to anything yet.
+pub(super) struct Parcel {
+    pub(super) uid: String,
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) id: String,
+    pub(super) source: String,
+    pub(super) events: Vec<crate::providers::webhook::Event>,
+    pub(super) payload: bytes::Bytes,
+    pub(super) at: jiff::Timestamp,
+    pub(super) arrived: Instant,
+}
+
+impl Parcel {
+    pub(super) fn seal(self, entry: Arc<Entry>) -> Arc<Delivery> {
+        let Self { uid, namespace, name, id, source, events, payload, at, arrived } = self;
+        let (open, owed) = (AtomicUsize::new(0), Mutex::default());
+        Arc::new(Delivery { uid, namespace, name, id, source, events, payload, at, arrived, entry, open, owed })
+    }
+}

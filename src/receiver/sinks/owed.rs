@@ -1,0 +1,106 @@
+//! How much may be owed: bounded for each binding and for all, because it is kept in memory.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::receiver::metrics::Metrics;
+
+/// The bounds of what is owed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwedLimits {
+    /// Deliveries of one binding.
+    pub per_binding: usize,
+    /// Deliveries of all bindings.
+    pub deliveries: usize,
+    /// Bytes of their bodies.
+    pub bytes: usize,
+}
+
+impl Default for OwedLimits {
+    fn default() -> Self {
+        Self { per_binding: 1_000, deliveries: 10_000, bytes: 64 * 1024 * 1024 }
+    }
+}
+
+/// What is owed at present.
+#[derive(Clone)]
+pub(super) struct OwedBudget {
+    limits: OwedLimits,
+    used: Arc<Mutex<Used>>,
+    metrics: Metrics,
+}
+
+#[derive(Default)]
+struct Used {
+    deliveries: usize,
+    bytes: usize,
+    bindings: HashMap<String, usize>,
+}
+
+/// Room for one delivery. Dropping it gives the room back.
+pub(super) struct OwedPermit {
+    budget: OwedBudget,
+    uid: String,
+    bytes: usize,
+}
+
+impl OwedBudget {
+    pub(super) fn new(limits: OwedLimits, metrics: Metrics) -> Self {
+        Self { limits, used: Arc::default(), metrics }
+    }
+
+    /// Room for one delivery; `None` when there is none left.
+    pub(super) fn acquire(&self, uid: &str, bytes: usize) -> Option<OwedPermit> {
+        let mut used = self.lock();
+        let of_binding = used.bindings.get(uid).copied().unwrap_or_default();
+        let fits = of_binding < self.limits.per_binding
+            && used.deliveries < self.limits.deliveries
+            && used.bytes.saturating_add(bytes) <= self.limits.bytes;
+        if !fits {
+            return None;
+        }
+        used.deliveries += 1;
+        used.bytes += bytes;
+        used.bindings.insert(uid.to_owned(), of_binding + 1);
+        self.metrics.owed(used.deliveries, used.bytes);
+        Some(OwedPermit { budget: self.clone(), uid: uid.to_owned(), bytes })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Used> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for OwedPermit {
+    fn drop(&mut self) {
+        let mut used = self.budget.lock();
+        used.deliveries = used.deliveries.saturating_sub(1);
+        used.bytes = used.bytes.saturating_sub(self.bytes);
+        if let Some(count) = used.bindings.get_mut(&self.uid) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                used.bindings.remove(&self.uid);
+            }
+        }
+        self.budget.metrics.owed(used.deliveries, used.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_bounded_by_binding_count_and_bytes_and_comes_back() {
+        let limits = OwedLimits { per_binding: 2, deliveries: 3, bytes: 100 };
+        let budget = OwedBudget::new(limits, Metrics::new(&mut prometheus_client::registry::Registry::default()));
+        let first = budget.acquire("a", 10).unwrap();
+        let _second = budget.acquire("a", 10).unwrap();
+        assert!(budget.acquire("a", 10).is_none(), "the binding has its share");
+        assert!(budget.acquire("b", 81).is_none(), "too many bytes");
+        let _third = budget.acquire("b", 80).unwrap();
+        assert!(budget.acquire("c", 0).is_none(), "too many deliveries");
+        drop(first);
+        assert!(budget.acquire("a", 10).is_some());
+    }
+}

@@ -1,0 +1,178 @@
+//! The worker of one sink of one binding: sends the first of its queue until it is accepted.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use futures::FutureExt as _;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::client::SinkError;
+use super::job::Job;
+use super::{Dispatcher, QueueKey, SinkLimits, cloud_events};
+use crate::providers::transport::network::Purpose;
+use crate::receiver::routes::SinkState;
+
+/// How often a sink that is down is tried because something new arrived.
+const NUDGED: Duration = Duration::from_secs(1);
+
+/// What became of a job.
+enum Step {
+    /// It is done with: go on to the next.
+    Done,
+    /// It has to be tried again.
+    Again,
+}
+
+fn pauses(limits: &SinkLimits) -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(limits.least_pause)
+        .with_max_delay(limits.longest_pause)
+        .with_factor(2.0)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+impl Dispatcher {
+    /// Works until the queue is empty.
+    pub(super) async fn work(self: Arc<Self>, key: QueueKey, nudge: Arc<Notify>) {
+        let mut schedule = pauses(&self.limits);
+        while let Some(job) = self.front(&key) {
+            // A panic must not leave a queue without a worker.
+            let step = AssertUnwindSafe(self.step(&job)).catch_unwind().await.unwrap_or_else(|_| {
+                tracing::error!(namespace = job.delivery.namespace, name = job.delivery.name, sink = key.1, "a sink's worker panicked");
+                self.failed(&job, Purpose::ServiceSink, SinkError::Internal)
+            });
+            match step {
+                Step::Done => {
+                    self.pop(&key);
+                    schedule = pauses(&self.limits);
+                }
+                Step::Again if self.stopping.is_cancelled() => return self.abandon(&key),
+                Step::Again => self.pause(schedule.next().unwrap_or(self.limits.longest_pause), &nudge).await,
+            }
+        }
+    }
+
+    /// The first job; the queue goes away with its last one.
+    fn front(&self, key: &QueueKey) -> Option<Arc<Job>> {
+        let mut queues = self.lock();
+        let job = queues.get(key).and_then(|queue| queue.jobs.front()).cloned();
+        if job.is_none() {
+            queues.remove(key);
+        }
+        job
+    }
+
+    fn pop(&self, key: &QueueKey) {
+        if let Some(queue) = self.lock().get_mut(key) {
+            queue.jobs.pop_front();
+        }
+    }
+
+    async fn step(&self, job: &Arc<Job>) -> Step {
+        let delivery = &job.delivery;
+        while let Some(position) = job.next() {
+            if job.is_cancelled() {
+                return Step::Done;
+            }
+            let Some(event) = delivery.events.get(position) else { return self.settle(job) };
+            // An earlier try of the same delivery may have got through.
+            if delivery.entry.has_accepted(&job.part.sink, position) {
+                self.accepted(job);
+                continue;
+            }
+            let target = match self.routes.sink(&delivery.uid, &job.part.sink) {
+                SinkState::At(target) => target,
+                SinkState::Held => return self.failed(job, Purpose::ServiceSink, SinkError::Held),
+                SinkState::Gone => return self.give_up(job, "the sink is gone"),
+            };
+            let id = cloud_events::event_id(&delivery.id, position, delivery.events.len());
+            let headers = cloud_events::headers(&id, &delivery.source, event, delivery.at);
+            let purpose = target.purpose;
+            let begun = Instant::now();
+            let result = self.clients.send(target, headers, delivery.payload.clone()).await;
+            self.metrics.attempt(purpose, result.map_or_else(SinkError::label, |()| "accepted"), begun.elapsed());
+            match result {
+                Ok(()) => {
+                    delivery.entry.accept(&job.part.sink, position);
+                    self.accepted(job);
+                }
+                Err(error) => return self.failed(job, purpose, error),
+            }
+        }
+        self.settle(job)
+    }
+
+    fn accepted(&self, job: &Job) {
+        let (delivery, sink) = (&job.delivery, &job.part.sink);
+        if job.advance() {
+            self.evidence.sink_owed(&delivery.uid, sink, -1);
+            tracing::info!(namespace = delivery.namespace, name = delivery.name, sink, delivery = delivery.id, "owed event accepted");
+        }
+        if self.evidence.sink_accepted(&delivery.uid, sink) {
+            tracing::info!(namespace = delivery.namespace, name = delivery.name, sink, "sink accepts again");
+        }
+    }
+
+    fn failed(&self, job: &Job, purpose: Purpose, error: SinkError) -> Step {
+        let (delivery, sink) = (&job.delivery, &job.part.sink);
+        let now = self.routes.clock().now();
+        if self.evidence.sink_failed(&delivery.uid, sink, now, error.to_string()) {
+            let kind = super::super::metrics::sink_kind(purpose);
+            tracing::warn!(namespace = delivery.namespace, name = delivery.name, sink, kind, %error, "sink does not accept");
+        }
+        let age = delivery.arrived.elapsed();
+        if job.is_cancelled() {
+            return Step::Done;
+        }
+        if age > self.limits.give_up || (error.is_about_the_event() && age > self.limits.give_up_malformed) {
+            return self.give_up(job, "the sink did not accept it for too long");
+        }
+        Step::Again
+    }
+
+    fn give_up(&self, job: &Job, reason: &'static str) -> Step {
+        let (delivery, sink) = (&job.delivery, &job.part.sink);
+        tracing::warn!(namespace = delivery.namespace, name = delivery.name, sink, delivery = delivery.id, reason, "event given up");
+        self.metrics.given_up();
+        self.settle(job)
+    }
+
+    fn settle(&self, job: &Job) -> Step {
+        let delivery = &job.delivery;
+        if let Some(owed) = job.settle() {
+            self.evidence.sink_owed(&delivery.uid, &job.part.sink, -i64::try_from(owed).unwrap_or(i64::MAX));
+            if delivery.settle_part() {
+                delivery.entry.complete();
+                self.evidence.settled(&delivery.uid, delivery.entry.number(), delivery.at);
+            }
+        }
+        Step::Done
+    }
+
+    /// Waits for the pause to end, for something new, or for the end.
+    async fn pause(&self, pause: Duration, nudge: &Notify) {
+        let something_new = async {
+            nudge.notified().await;
+            tokio::time::sleep(NUDGED).await;
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => (),
+            () = something_new => (),
+            () = self.stopping.cancelled() => (),
+        }
+    }
+
+    fn abandon(&self, key: &QueueKey) {
+        let Some(queue) = self.lock().remove(key) else { return };
+        let lost = queue.jobs.iter().filter(|job| !job.is_cancelled()).count();
+        if let Some(job) = queue.jobs.front() {
+            let delivery = &job.delivery;
+            tracing::warn!(namespace = delivery.namespace, name = delivery.name, sink = key.1, deliveries = lost, "stopped owing");
+        }
+    }
+}

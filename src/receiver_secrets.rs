@@ -1,0 +1,215 @@
+//! What a receiver needs of webhook secrets that users brought: the wire between the controller, which writes it into a few
+//! Secrets of the operator's namespace, and the receivers, which watch them. Types only.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use k8s_openapi::ByteString;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::providers::webhook::WebhookSecret;
+
+/// Over how many Secrets the entries are spread.
+pub const SHARDS: u8 = 64;
+/// What the names of these Secrets begin with; the number of the shard follows.
+pub const NAME_PREFIX: &str = "forgebind-receiver-secrets-";
+
+/// The shard that holds a binding's entry: `0..SHARDS`, by a hash of the UID that never changes.
+#[must_use]
+pub fn shard(uid: &str) -> u8 {
+    let digest = ring::digest::digest(&ring::digest::SHA256, uid.as_bytes());
+    digest.as_ref().first().map_or(0, |byte| byte % SHARDS)
+}
+
+/// The name of a shard's Secret.
+#[must_use]
+pub fn secret_name(shard: u8) -> String {
+    format!("{NAME_PREFIX}{shard}")
+}
+
+/// The shard that a Secret holds, when it is one of ours.
+#[must_use]
+pub fn shard_of_name(name: &str) -> Option<u8> {
+    let shard = name.strip_prefix(NAME_PREFIX)?.parse().ok().filter(|shard| *shard < SHARDS)?;
+    (secret_name(shard) == name).then_some(shard)
+}
+
+/// A binding's entry: key is its UID, value is this as JSON.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct UserSecrets {
+    /// The present secret and the earlier ones that are still accepted.
+    pub secrets: Vec<UserSecret>,
+}
+
+/// One secret that a user brought.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct UserSecret {
+    /// The keyed fingerprint of its value, as it stands in the delivery URL.
+    pub generation: String,
+    #[serde(flatten)]
+    value: Value,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind")]
+enum Value {
+    Text { secret: Text },
+    BasicAuth { username: String, password: Text },
+    Header { name: String, value: Text },
+}
+
+/// Serializes, never prints.
+#[derive(Clone)]
+struct Text(SecretString);
+
+impl fmt::Debug for Text {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("…")
+    }
+}
+
+impl Serialize for Text {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.expose_secret())
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self(text.into()))
+    }
+}
+
+/// An entry that cannot be read. Says nothing of what stands in it, because that is secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the entry is not JSON of the expected form")]
+pub struct WireError;
+
+impl UserSecret {
+    /// The wire form of a secret; `None` for a derived one, which never travels.
+    #[must_use]
+    pub fn new(generation: String, secret: &WebhookSecret) -> Option<Self> {
+        let value = match secret {
+            WebhookSecret::Derived(_) => return None,
+            WebhookSecret::Text(text) => Value::Text { secret: Text(text.clone()) },
+            WebhookSecret::BasicAuth { username, password } => {
+                Value::BasicAuth { username: username.clone(), password: Text(password.clone()) }
+            }
+            WebhookSecret::Header { name, value } => Value::Header { name: name.clone(), value: Text(value.clone()) },
+        };
+        Some(Self { generation, value })
+    }
+
+    /// The secret.
+    #[must_use]
+    pub fn secret(&self) -> WebhookSecret {
+        match &self.value {
+            Value::Text { secret } => WebhookSecret::Text(secret.0.clone()),
+            Value::BasicAuth { username, password } => {
+                WebhookSecret::BasicAuth { username: username.clone(), password: password.0.clone() }
+            }
+            Value::Header { name, value } => WebhookSecret::Header { name: name.clone(), value: value.0.clone() },
+        }
+    }
+}
+
+impl UserSecrets {
+    /// Reads an entry.
+    ///
+    /// # Errors
+    /// When it is not JSON of this form.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, WireError> {
+        serde_json::from_slice(bytes).map_err(|_| WireError)
+    }
+
+    /// Writes an entry. The bytes are secret.
+    ///
+    /// # Errors
+    /// Never in practice; kept apart from a panic.
+    pub fn to_json(&self) -> Result<Vec<u8>, WireError> {
+        serde_json::to_vec(self).map_err(|_| WireError)
+    }
+
+    /// The pairs that receiver takes.
+    #[must_use]
+    pub fn pairs(&self) -> Vec<(String, WebhookSecret)> {
+        self.secrets.iter().map(|secret| (secret.generation.clone(), secret.secret())).collect()
+    }
+}
+
+/// Reads the data of one shard's Secret. What cannot be read comes back by UID, so that it can be said.
+#[must_use]
+pub fn read_shard(data: &BTreeMap<String, ByteString>) -> (BTreeMap<String, UserSecrets>, Vec<String>) {
+    let mut entries = BTreeMap::new();
+    let mut unreadable = Vec::new();
+    for (uid, bytes) in data {
+        match UserSecrets::from_json(&bytes.0) {
+            Ok(secrets) => drop(entries.insert(uid.clone(), secrets)),
+            Err(WireError) => unreadable.push(uid.clone()),
+        }
+    }
+    (entries, unreadable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples() -> Vec<WebhookSecret> {
+        vec![
+            WebhookSecret::Text("canary-text".into()),
+            WebhookSecret::BasicAuth { username: "forgebind".into(), password: "canary-password".into() },
+            WebhookSecret::Header { name: "X-Token".into(), value: "canary-header".into() },
+        ]
+    }
+
+    #[test]
+    fn every_kind_survives_the_wire() {
+        let secrets = samples().iter().map(|secret| UserSecret::new("0123456789abcdef".into(), secret).unwrap()).collect();
+        let written = UserSecrets { secrets }.to_json().unwrap();
+        let read = UserSecrets::from_json(&written).unwrap().pairs();
+        assert_eq!(read.len(), 3);
+        assert!(matches!(&read[0].1, WebhookSecret::Text(text) if text.expose_secret() == "canary-text"));
+        assert!(
+            matches!(&read[1].1, WebhookSecret::BasicAuth { username, password } if username == "forgebind" && password.expose_secret() == "canary-password")
+        );
+        assert!(
+            matches!(&read[2].1, WebhookSecret::Header { name, value } if name == "X-Token" && value.expose_secret() == "canary-header")
+        );
+    }
+
+    #[test]
+    fn df_20_neither_entries_nor_errors_print_a_secret() {
+        let secrets = UserSecrets { secrets: samples().iter().filter_map(|secret| UserSecret::new("g".into(), secret)).collect() };
+        assert!(!format!("{secrets:?}").contains("canary"));
+        let error = UserSecrets::from_json(br#"{"secrets":"canary"}"#).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("canary"));
+    }
+
+    #[test]
+    fn a_derived_secret_never_travels() {
+        let derived = WebhookSecret::Derived(crate::providers::webhook::DerivedSecret::new([1; 32]));
+        assert!(UserSecret::new("1".into(), &derived).is_none());
+    }
+
+    #[test]
+    fn names_and_shards_belong_together() {
+        for uid in ["", "a", "6f1c1c9e-0000-4000-8000-000000000000"] {
+            assert_eq!(shard_of_name(&secret_name(shard(uid))), Some(shard(uid)));
+        }
+        for name in ["forgebind-receiver-secrets-64", "forgebind-receiver-secrets-01", "forgebind-receiver-secrets-", "other"] {
+            assert_eq!(shard_of_name(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn one_bad_entry_does_not_hide_the_others() {
+        let data = [("good", r#"{"secrets":[{"generation":"g","kind":"Text","secret":"s"}]}"#), ("bad", "{")]
+            .map(|(uid, json)| (uid.to_owned(), ByteString(json.as_bytes().to_vec())))
+            .into();
+        let (entries, unreadable) = read_shard(&data);
+        assert_eq!(entries.keys().collect::<Vec<_>>(), ["good"]);
+        assert_eq!(unreadable, ["bad"]);
+    }
+}

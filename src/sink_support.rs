@@ -1,0 +1,184 @@
+//! Which sinks this build and this installation serve, and where they are. Pure: shared by the controller, which says it, and
+//! the receiver, which acts by it.
+
+use url::Url;
+
+use crate::api::v1alpha1::binding::{HttpSink, ServiceSink, SinkFormat, SinkSpec};
+use crate::providers::transport::network::{NetworkPolicy, Purpose};
+
+/// Why a sink is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotServedKind {
+    /// The installation does not allow its host: `SinkNotAllowed`.
+    NotAllowed,
+    /// This build has not this kind or format of sink: `SinkNotServed`.
+    NotServed,
+}
+
+/// A sink that gets nothing, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct NotServed {
+    /// Which of the two reasons it is.
+    pub kind: NotServedKind,
+    /// What is not served and what to do, safe to show.
+    pub message: String,
+}
+
+/// Where a served sink is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SinkTarget {
+    /// The address.
+    pub url: Url,
+    /// Whose rules hold for connections to it: [`Purpose::ServiceSink`] or [`Purpose::HttpSink`].
+    pub purpose: Purpose,
+}
+
+impl NotServed {
+    fn allowed(message: impl Into<String>) -> Self {
+        Self { kind: NotServedKind::NotAllowed, message: message.into() }
+    }
+
+    fn build(message: impl Into<String>) -> Self {
+        Self { kind: NotServedKind::NotServed, message: message.into() }
+    }
+}
+
+/// Judges a sink.
+///
+/// # Errors
+/// Why it is not served.
+pub fn served(sink: &SinkSpec, policy: &NetworkPolicy) -> Result<(), NotServed> {
+    // Every namespace is judged alike, so that any valid one stands for all.
+    target("default", sink, policy).map(drop)
+}
+
+/// Where a sink of a binding in `namespace` is.
+///
+/// # Errors
+/// Why it is not served.
+pub fn target(namespace: &str, sink: &SinkSpec, policy: &NetworkPolicy) -> Result<SinkTarget, NotServed> {
+    if sink.format == Some(SinkFormat::Passthrough) {
+        return Err(NotServed::build(format!("sink {} has format Passthrough, which this build does not serve", sink.name)));
+    }
+    match (&sink.service, &sink.http, &sink.refresh, &sink.nats) {
+        (Some(service), None, None, None) => service_target(namespace, &sink.name, service),
+        (None, Some(http), None, None) => http_target(&sink.name, http, policy),
+        (None, None, Some(_), None) => Err(NotServed::build(format!("sink {} is a refresh, which this build does not serve", sink.name))),
+        (None, None, None, Some(_)) => Err(NotServed::build(format!("sink {} is a nats, which this build does not serve", sink.name))),
+        _ => Err(NotServed::build(format!("sink {} needs exactly one of service, http, refresh and nats", sink.name))),
+    }
+}
+
+fn service_target(namespace: &str, name: &str, service: &ServiceSink) -> Result<SinkTarget, NotServed> {
+    // The schema bounds only the length: a name like `host/` or `user@host` would turn the address into another host's.
+    if !is_dns_label(&service.name) || !is_dns_label(namespace) {
+        return Err(NotServed::build(format!("sink {name}: service.name is not the name of a Service")));
+    }
+    let path = service.path.as_deref().unwrap_or("/");
+    let host = format!("{}.{namespace}.svc", service.name);
+    Url::parse(&format!("http://{host}:{}{path}", service.port))
+        .ok()
+        .filter(|url| url.host_str() == Some(host.as_str()) && path.starts_with('/') && !path.contains(['?', '#']))
+        .map(|url| SinkTarget { url, purpose: Purpose::ServiceSink })
+        .ok_or_else(|| NotServed::build(format!("sink {name}: service.port or service.path is unusable")))
+}
+
+fn http_target(name: &str, http: &HttpSink, policy: &NetworkPolicy) -> Result<SinkTarget, NotServed> {
+    if http.secret_ref.is_some() {
+        return Err(NotServed::build(format!("sink {name} has http.secretRef, which this build does not serve")));
+    }
+    if http.ca_ref.is_some() {
+        return Err(NotServed::build(format!("sink {name} has http.caRef, which this build does not serve")));
+    }
+    let url = Url::parse(&http.url.0)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "https" | "http") && url.host_str().is_some() && url.username().is_empty())
+        .filter(|url| url.password().is_none())
+        .ok_or_else(|| NotServed::build(format!("sink {name}: http.url is not an address")))?;
+    if url.scheme() == "http" && !policy.insecure_http {
+        return Err(NotServed::allowed(format!("sink {name} is addressed with http; use https")));
+    }
+    if !policy.sink_hosts.iter().any(|pattern| pattern.matches(&url)) {
+        let host = url.host_str().unwrap_or_default();
+        return Err(NotServed::allowed(format!("sink {name}: host {host} is not allowed; --allow-sink-hosts would allow it")));
+    }
+    policy.check(Purpose::HttpSink, &url).map_err(|refusal| NotServed::allowed(format!("sink {name}: {refusal}")))?;
+    Ok(SinkTarget { url, purpose: Purpose::HttpSink })
+}
+
+fn is_dns_label(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    (1..=63).contains(&name.len())
+        && name.bytes().all(|byte| plain(byte) || byte == b'-')
+        && name.bytes().next().is_some_and(plain)
+        && name.bytes().next_back().is_some_and(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn sink(value: Value) -> SinkSpec {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn policy() -> NetworkPolicy {
+        NetworkPolicy { sink_hosts: vec!["events.acme.io".parse().unwrap(), "*.hooks.io:8443".parse().unwrap()], ..Default::default() }
+    }
+
+    #[test]
+    fn a_service_is_of_the_bindings_own_namespace() {
+        let sink = sink(json!({"name": "ci", "service": {"name": "ci", "port": 8080, "path": "/events"}}));
+        let target = target("team-shop", &sink, &policy()).unwrap();
+        assert_eq!(target.url.as_str(), "http://ci.team-shop.svc:8080/events");
+        assert_eq!(target.purpose, Purpose::ServiceSink);
+    }
+
+    #[test]
+    fn a_service_name_cannot_lead_elsewhere() {
+        for name in ["evil.io/", "evil.io#", "evil.io?", "user@evil.io", "evil.io:80/", "a.b", "kubernetes.default", "", "-a", "A", "ä"] {
+            let sink = sink(json!({"name": "ci", "service": {"name": name, "port": 80}}));
+            assert_eq!(served(&sink, &policy()).unwrap_err().kind, NotServedKind::NotServed, "{name}");
+        }
+        for path in ["?a", "#a", "events", "@evil.io", ":1@evil.io/"] {
+            let sink = sink(json!({"name": "ci", "service": {"name": "ci", "port": 80, "path": path}}));
+            assert!(served(&sink, &policy()).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn an_http_sink_needs_an_allowed_host_and_https() {
+        for (url, expected) in [
+            ("https://events.acme.io/git", None),
+            ("https://a.hooks.io:8443/", None),
+            ("https://a.hooks.io/", Some(NotServedKind::NotAllowed)),
+            ("https://evil.io/", Some(NotServedKind::NotAllowed)),
+            ("https://events.acme.io.evil.io/", Some(NotServedKind::NotAllowed)),
+            ("http://events.acme.io/git", Some(NotServedKind::NotAllowed)),
+            ("https://user:password@events.acme.io/", Some(NotServedKind::NotServed)),
+            ("ftp://events.acme.io/", Some(NotServedKind::NotServed)),
+        ] {
+            let sink = sink(json!({"name": "out", "http": {"url": url}}));
+            assert_eq!(served(&sink, &policy()).err().map(|refusal| refusal.kind), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn what_this_build_has_not_is_said() {
+        for (value, words) in [
+            (json!({"name": "s", "refresh": {"kind": "Application", "name": "shop"}}), "refresh"),
+            (json!({"name": "s", "nats": {"url": "nats://n:4222", "subject": "git"}}), "nats"),
+            (json!({"name": "s", "service": {"name": "ci", "port": 80}, "format": "Passthrough"}), "Passthrough"),
+            (json!({"name": "s", "http": {"url": "https://events.acme.io", "secretRef": {"name": "k"}}}), "secretRef"),
+            (json!({"name": "s", "http": {"url": "https://events.acme.io", "caRef": {"name": "k"}}}), "caRef"),
+            (json!({"name": "s"}), "exactly one"),
+        ] {
+            let refusal = served(&sink(value), &policy()).unwrap_err();
+            assert_eq!(refusal.kind, NotServedKind::NotServed);
+            assert!(refusal.message.contains(words), "{refusal}");
+        }
+    }
+}

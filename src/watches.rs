@@ -1,0 +1,257 @@
+//! Watches: one per kind and namespace, each feeding a store and everybody who listens.
+//!
+//! A relist of the API server's watch protocol says what is there and not what is gone. The watches here compare it with
+//! what they knew, so that a listener hears of every deletion, also of one that happened while a watch was broken.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures::stream::{self, BoxStream, SelectAll};
+use futures::{Stream, StreamExt as _};
+use kube::api::PartialObjectMeta;
+use kube::core::error_boundary::InvalidObject;
+use kube::core::{DeserializeGuard, NamespaceResourceScope};
+use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt as _, metadata_watcher, watcher as watch};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use tracing::{info, warn};
+
+/// How long a watch lasts before it is opened again, in seconds. A connection that died in silence is noticed 5 s later.
+pub const WATCH_SECONDS: u32 = 50;
+
+/// What happened to the objects of one kind.
+#[derive(Clone, Debug)]
+pub enum Change<K> {
+    /// It is there, new or changed.
+    Applied(Arc<K>),
+    /// It is gone.
+    Deleted(Arc<K>),
+    /// It is there and does not fit the type.
+    Invalid(InvalidObject),
+    /// The first listing is complete: everything that exists has been told.
+    Ready,
+}
+
+/// Somebody who wants to hear of changes. Called in order, so it must not block.
+pub type Listener<K> = Box<dyn FnMut(&Change<K>) + Send>;
+
+type Guarded<K> = Result<K, InvalidObject>;
+
+/// The namespaces that are watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All of them.
+    All,
+    /// These.
+    Namespaces(Vec<String>),
+}
+
+impl Scope {
+    fn apis<K>(&self, client: &Client) -> Vec<Api<K>>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        match self {
+            Self::All => vec![Api::all(client.clone())],
+            Self::Namespaces(names) => names.iter().map(|name| Api::namespaced(client.clone(), name)).collect(),
+        }
+    }
+}
+
+fn config() -> watcher::Config {
+    watcher::Config::default().timeout(WATCH_SECONDS)
+}
+
+/// Watches objects of a kind of ours until the future is dropped. An object that does not parse is told and stops nothing.
+pub async fn objects<K>(client: Client, scope: Scope, writer: Writer<K>, listeners: Vec<Listener<K>>)
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let streams = scope.apis::<K>(&client).into_iter().map(|api| {
+        let guarded: Api<DeserializeGuard<K>> = match api.namespace() {
+            Some(namespace) => Api::namespaced(client.clone(), namespace),
+            None => Api::all(client.clone()),
+        };
+        let events = watch(guarded, config()).default_backoff().map(|event| event.map(|event| map_event(event, |guard| guard.0.map(strip))));
+        events.boxed()
+    });
+    merge(K::kind(&()).into_owned(), streams.collect(), Some(writer), listeners).await;
+}
+
+/// Watches the metadata of objects of a namespaced kind until the future is dropped. Nothing is stored.
+pub async fn namespaced_metadata<K>(client: Client, scope: Scope, listeners: Vec<Listener<PartialObjectMeta<K>>>)
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let streams = scope.apis::<K>(&client).into_iter().map(metadata_stream).collect();
+    merge(K::kind(&()).into_owned(), streams, None, listeners).await;
+}
+
+/// Watches the metadata of objects of a cluster-scoped kind until the future is dropped.
+pub async fn cluster_metadata<K>(api: Api<K>, writer: Writer<PartialObjectMeta<K>>, listeners: Vec<Listener<PartialObjectMeta<K>>>)
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    merge(K::kind(&()).into_owned(), vec![metadata_stream(api)], Some(writer), listeners).await;
+}
+
+fn metadata_stream<K>(api: Api<K>) -> BoxStream<'static, watcher::Result<Event<Guarded<PartialObjectMeta<K>>>>>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    metadata_watcher(api, config())
+        .default_backoff()
+        .map(|event| event.map(|event| map_event(event, |object| Ok(strip(object)))))
+        .boxed()
+}
+
+fn map_event<A, B>(event: Event<A>, mut map: impl FnMut(A) -> B) -> Event<B> {
+    match event {
+        Event::Apply(object) => Event::Apply(map(object)),
+        Event::Delete(object) => Event::Delete(map(object)),
+        Event::Init => Event::Init,
+        Event::InitApply(object) => Event::InitApply(map(object)),
+        Event::InitDone => Event::InitDone,
+    }
+}
+
+/// Drops what nobody reads and what is most of an object's size in memory.
+fn strip<K: Resource>(mut object: K) -> K {
+    object.meta_mut().managed_fields = None;
+    object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
+    object
+}
+
+/// What one of the merged watches knows.
+struct Listing<K: Resource<DynamicType = ()>> {
+    known: HashMap<ObjectRef<K>, Arc<K>>,
+    /// The keys seen by the listing under way.
+    seen: Vec<ObjectRef<K>>,
+    complete: bool,
+}
+
+impl<K: Resource<DynamicType = ()>> Default for Listing<K> {
+    fn default() -> Self {
+        Self { known: HashMap::new(), seen: Vec::new(), complete: false }
+    }
+}
+
+struct Merged<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    kind: String,
+    listings: Vec<Listing<K>>,
+    writer: Option<Writer<K>>,
+    listeners: Vec<Listener<K>>,
+    ready: bool,
+    failing: bool,
+}
+
+async fn merge<K>(
+    kind: String,
+    streams: Vec<BoxStream<'static, watcher::Result<Event<Guarded<K>>>>>,
+    writer: Option<Writer<K>>,
+    listeners: Vec<Listener<K>>,
+) where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    let listings = streams.iter().map(|_| Listing::default()).collect();
+    let mut merged = Merged { kind, listings, writer, listeners, ready: false, failing: false };
+    let numbered: SelectAll<_> = stream::select_all(streams.into_iter().enumerate().map(|(number, events)| events.map(move |event| (number, event)).boxed()));
+    let mut numbered = pin!(numbered);
+    while let Some((number, event)) = numbered.next().await {
+        match event {
+            Ok(event) => merged.take(number, event),
+            Err(error) => merged.fail(&error),
+        }
+    }
+}
+
+impl<K> Merged<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    fn take(&mut self, number: usize, event: Event<Guarded<K>>) {
+        if std::mem::take(&mut self.failing) {
+            info!(kind = self.kind, "watch works again");
+        }
+        let Some(listing) = self.listings.get_mut(number) else { return };
+        match event {
+            Event::Init => listing.seen.clear(),
+            Event::InitApply(object) => {
+                if let Ok(object) = &object {
+                    listing.seen.push(ObjectRef::from_obj(object));
+                }
+                self.apply(number, object);
+            }
+            Event::InitDone => self.finish_listing(number),
+            Event::Apply(object) => self.apply(number, object),
+            Event::Delete(Ok(object)) => self.delete(number, &ObjectRef::from_obj(&object), Some(Arc::new(object))),
+            Event::Delete(Err(invalid)) => info!(kind = self.kind, name = invalid.metadata.name, "an object that did not parse is gone"),
+        }
+    }
+
+    fn apply(&mut self, number: usize, object: Guarded<K>) {
+        let object = match object {
+            Ok(object) => Arc::new(object),
+            Err(invalid) => return self.tell(&Change::Invalid(invalid)),
+        };
+        if let Some(listing) = self.listings.get_mut(number) {
+            listing.known.insert(ObjectRef::from_obj(&*object), Arc::clone(&object));
+        }
+        if let (Some(writer), true) = (&mut self.writer, self.ready) {
+            writer.apply_watcher_event(&Event::Apply(K::clone(&object)));
+        }
+        self.tell(&Change::Applied(object));
+    }
+
+    fn delete(&mut self, number: usize, key: &ObjectRef<K>, last: Option<Arc<K>>) {
+        let Some(listing) = self.listings.get_mut(number) else { return };
+        let known = listing.known.remove(key);
+        let Some(object) = last.or(known) else { return };
+        if let (Some(writer), true) = (&mut self.writer, self.ready) {
+            writer.apply_watcher_event(&Event::Delete(K::clone(&object)));
+        }
+        self.tell(&Change::Deleted(object));
+    }
+
+    /// Ends a listing: what was known and not seen is gone. The store counts as filled once every watch has listed.
+    fn finish_listing(&mut self, number: usize) {
+        let Some(listing) = self.listings.get_mut(number) else { return };
+        listing.complete = true;
+        let seen: std::collections::HashSet<_> = std::mem::take(&mut listing.seen).into_iter().collect();
+        let gone: Vec<_> = listing.known.keys().filter(|key| !seen.contains(*key)).cloned().collect();
+        for key in gone {
+            self.delete(number, &key, None);
+        }
+        if !self.ready && self.listings.iter().all(|listing| listing.complete) {
+            self.ready = true;
+            if let Some(writer) = &mut self.writer {
+                writer.apply_watcher_event(&Event::Init);
+                for object in self.listings.iter().flat_map(|listing| listing.known.values()) {
+                    writer.apply_watcher_event(&Event::InitApply(K::clone(object)));
+                }
+                writer.apply_watcher_event(&Event::InitDone);
+            }
+            self.tell(&Change::Ready);
+        }
+    }
+
+    fn fail(&mut self, error: &watcher::Error) {
+        if !std::mem::replace(&mut self.failing, true) {
+            warn!(kind = self.kind, error = %error, "watch fails, trying again");
+        }
+    }
+
+    fn tell(&mut self, change: &Change<K>) {
+        for listener in &mut self.listeners {
+            listener(change);
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Integration tests on real parts: a Kubernetes API server, a Gitea and the real binary.
+//!
+//! `make test` runs them; `make tools` builds the parts once. A part that is missing is a failure, never a skip.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
+// Shared with the quickstart; each of the two uses its own share of it.
+#[allow(dead_code, clippy::disallowed_methods)]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod architecture;
+mod crds;
+mod dependencies;
+mod harness;
+mod schema;
+mod schema_property;

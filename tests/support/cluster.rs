@@ -1,0 +1,190 @@
+//! Working with a cluster, whoever runs it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleRef, Subject};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Api, Client, Config};
+use serde_json::json;
+
+use super::components::output_of;
+use super::wait::{Seen, wait_until};
+
+/// A cluster, seen with one identity.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    config: Config,
+    kubeconfig: PathBuf,
+    kubectl: PathBuf,
+}
+
+impl Cluster {
+    /// A cluster from the parts that reach it: the same identity as a client's settings and as a file for programs.
+    pub fn new(config: Config, kubeconfig: PathBuf, kubectl: PathBuf) -> Self {
+        Self { config, kubeconfig, kubectl }
+    }
+
+    /// A client on the present runtime. Clients of tests are not shared: each test has a runtime of its own.
+    ///
+    /// # Errors
+    ///
+    /// When the settings make no client.
+    pub fn client(&self) -> Result<Client> {
+        super::install_crypto();
+        Ok(Client::try_from(self.config.clone())?)
+    }
+
+    /// The kubeconfig file.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// Runs kubectl and returns what it printed.
+    ///
+    /// # Errors
+    ///
+    /// When it fails; the error holds what it said.
+    pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(&self.kubectl);
+        command.arg("--kubeconfig").arg(&self.kubeconfig).args(arguments);
+        output_of(command).await
+    }
+
+    /// Makes a namespace with a name of its own and returns the name.
+    ///
+    /// # Errors
+    ///
+    /// When the API server refuses.
+    pub async fn create_namespace(&self, prefix: &str) -> Result<String> {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("{prefix}-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
+        self.create_namespace_named(&name).await?;
+        Ok(name)
+    }
+
+    /// Makes the namespace `name`; one that is there already is fine.
+    ///
+    /// # Errors
+    ///
+    /// When the API server refuses.
+    pub async fn create_namespace_named(&self, name: &str) -> Result<()> {
+        let api: Api<Namespace> = Api::all(self.client()?);
+        let namespace = Namespace { metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() }, ..Namespace::default() };
+        accept_existing(api.create(&PostParams::default(), &namespace).await).with_context(|| format!("namespace {name}"))
+    }
+
+    /// Makes or replaces a Secret.
+    ///
+    /// # Errors
+    ///
+    /// When the API server refuses.
+    pub async fn apply_secret(&self, namespace: &str, name: &str, entries: &[(&str, &str)]) -> Result<Secret> {
+        let api: Api<Secret> = Api::namespaced(self.client()?, namespace);
+        let data = entries.iter().map(|(key, value)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec()))).collect();
+        let secret = Secret {
+            metadata: ObjectMeta { name: Some(name.to_owned()), namespace: Some(namespace.to_owned()), ..ObjectMeta::default() },
+            data: Some(data),
+            ..Secret::default()
+        };
+        Ok(api.patch(name, &PatchParams::apply("forgebind-test").force(), &Patch::Apply(&secret)).await?)
+    }
+
+    /// Applies the custom resource definitions of this tree and waits until they are served.
+    ///
+    /// # Errors
+    ///
+    /// When the API server refuses one, or does not serve it within 30 s.
+    pub async fn apply_crds(&self) -> Result<()> {
+        let api: Api<CustomResourceDefinition> = Api::all(self.client()?);
+        for definition in forgebind::crd::custom_resource_definitions() {
+            let name = definition.metadata.name.clone().context("a definition without a name")?;
+            api.patch(&name, &PatchParams::apply("forgebind-test").force(), &Patch::Apply(&definition))
+                .await
+                .with_context(|| format!("the API server refuses {name}"))?;
+            wait_until(&format!("{name} to be served"), Duration::from_secs(30), async || {
+                let conditions = api.get(&name).await?.status.and_then(|status| status.conditions).unwrap_or_default();
+                let established = conditions.iter().any(|condition| condition.type_ == "Established" && condition.status == "True");
+                Ok(if established { Seen::Done(()) } else { Seen::NotYet(format!("{conditions:?}")) })
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Makes a service account where there is none and returns a token of it that lasts for the test.
+    ///
+    /// # Errors
+    ///
+    /// When the API server refuses.
+    pub async fn service_account_token(&self, namespace: &str, name: &str) -> Result<String> {
+        let api: Api<ServiceAccount> = Api::namespaced(self.client()?, namespace);
+        let account =
+            ServiceAccount { metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() }, ..ServiceAccount::default() };
+        accept_existing(api.create(&PostParams::default(), &account).await)?;
+        let request = TokenRequest {
+            spec: TokenRequestSpec { expiration_seconds: Some(86_400), ..TokenRequestSpec::default() },
+            ..TokenRequest::default()
+        };
+        let answer = api.create_token_request(name, &PostParams::default(), &request).await?;
+        Ok(answer.status.context("the API server gave no token")?.token)
+    }
+
+    /// Lets a service account do everything. For tests that are not about rights.
+    ///
+    /// # Errors
+    ///
+    /// When the API server refuses.
+    pub async fn grant_everything(&self, namespace: &str, name: &str) -> Result<()> {
+        let api: Api<ClusterRoleBinding> = Api::all(self.client()?);
+        let binding = ClusterRoleBinding {
+            metadata: ObjectMeta { name: Some(format!("{namespace}-{name}")), ..ObjectMeta::default() },
+            role_ref: RoleRef {
+                api_group: "rbac.authorization.k8s.io".to_owned(),
+                kind: "ClusterRole".to_owned(),
+                name: "cluster-admin".to_owned(),
+            },
+            subjects: Some(vec![Subject {
+                kind: "ServiceAccount".to_owned(),
+                name: name.to_owned(),
+                namespace: Some(namespace.to_owned()),
+                ..Subject::default()
+            }]),
+        };
+        accept_existing(api.create(&PostParams::default(), &binding).await)
+    }
+}
+
+fn accept_existing<T>(answer: kube::Result<T>) -> Result<()> {
+    match answer {
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        other => other.map(drop).map_err(Into::into),
+    }
+}
+
+/// Writes a kubeconfig with one cluster and one user that has a token. `authority` is a PEM bundle, for https.
+///
+/// # Errors
+///
+/// When the file cannot be written.
+pub fn write_kubeconfig(path: &Path, server: &str, authority: Option<&Path>, token: &str) -> Result<()> {
+    let mut cluster = json!({ "server": server });
+    if let (Some(fields), Some(authority)) = (cluster.as_object_mut(), authority) {
+        fields.insert("certificate-authority".to_owned(), json!(authority));
+    }
+    let content = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "test",
+        "clusters": [{ "name": "test", "cluster": cluster }],
+        "users": [{ "name": "test", "user": { "token": token } }],
+        "contexts": [{ "name": "test", "context": { "cluster": "test", "user": "test" } }],
+    });
+    // JSON is YAML.
+    std::fs::write(path, serde_json::to_vec_pretty(&content)?).with_context(|| format!("{} cannot be written", path.display()))
+}

@@ -1,0 +1,70 @@
+//! Where the programs are.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+/// The programs, ready to run.
+#[derive(Clone, Debug)]
+pub struct Components {
+    pub etcd: PathBuf,
+    pub kube_apiserver: PathBuf,
+    pub kube_controller_manager: PathBuf,
+    pub kubectl: PathBuf,
+    pub helm: PathBuf,
+    pub gitea: PathBuf,
+    /// Gitea's templates, options and public files.
+    pub gitea_static_root: PathBuf,
+}
+
+/// The root of the repository.
+pub fn repository_root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+impl Components {
+    /// Asks the build script, which builds nothing here.
+    ///
+    /// # Errors
+    ///
+    /// When a component is neither given by the environment nor built; the error says to run `make tools`.
+    pub fn find() -> Result<Self> {
+        let script = repository_root().join("tests/controlplane/build");
+        // Single quotes would be undone by a shell; asking one to print the values keeps their parsing in one place.
+        let print = r#"lines=$("$0" --find) && eval "$lines" && printf '%s\n' "$KUBEBUILDER_ASSETS" "$KUBE_CONTROLLER_MANAGER" "$HELM" "$GITEA" "$GITEA_STATIC_ROOT""#;
+        let output = Command::new("bash").arg("-c").arg(print).arg(&script).output().context("bash cannot be started")?;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "the real components are not there: {}", complaint.trim());
+        let answer = String::from_utf8(output.stdout).context("a path is not UTF-8")?;
+        let mut paths = answer.lines().map(PathBuf::from);
+        let mut next = || paths.next().context("the build script printed fewer paths than expected");
+        let assets = next()?;
+        Ok(Self {
+            etcd: assets.join("etcd"),
+            kube_apiserver: assets.join("kube-apiserver"),
+            kubectl: assets.join("kubectl"),
+            kube_controller_manager: next()?,
+            helm: next()?,
+            gitea: next()?,
+            gitea_static_root: next()?,
+        })
+    }
+}
+
+/// Runs a program to its end without blocking the runtime and returns what it printed.
+///
+/// # Errors
+///
+/// When it cannot be started or fails; the error holds what it said.
+pub async fn output_of(mut command: Command) -> Result<String> {
+    tokio::task::spawn_blocking(move || {
+        let name = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let arguments = command.get_args().map(|argument| argument.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
+        let output = command.output().with_context(|| format!("{name} cannot be started"))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{name} {arguments} failed with {}: {}", output.status, said.trim());
+        String::from_utf8(output.stdout).with_context(|| format!("{name} printed something that is not UTF-8"))
+    })
+    .await?
+}

@@ -1,0 +1,26 @@
+//! Real parts for tests and the quickstart: a Kubernetes control plane, a Gitea, the operator's own binary, and what
+//! stands between them and watches.
+//!
+//! Everything that is started dies with the process that started it, also when that process is killed
+//! ([`process::Process`]). Parts are found by `tests/controlplane/build --find`; what is missing is an error that names
+//! `make tools`.
+
+pub mod cluster;
+pub mod components;
+pub mod control_plane;
+pub mod fault_proxy;
+pub mod gitea;
+pub mod http_server;
+pub mod operator;
+pub mod port;
+pub mod process;
+pub mod scratch;
+pub mod shared;
+pub mod sink;
+pub mod wait;
+
+/// Makes TLS work in this process. Harmless when called again.
+pub fn install_crypto() {
+    // The only error is that a provider is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}

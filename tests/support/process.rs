@@ -1,0 +1,155 @@
+//! Child processes that never outlive this one.
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+
+use anyhow::{Context as _, Result};
+
+/// Runs its arguments as a child and obeys the signals named on its standard input. When that closes, which happens at
+/// the latest when this process ends, however it ends, it kills its whole process group.
+const SUPERVISOR: &str = r#"
+exec 3<&0
+"$@" </dev/null 3<&- &
+child=$!
+(
+  while read -r signal; do kill -s "$signal" "$child"; done <&3
+  kill -s KILL 0
+) &
+guard=$!
+exec 3<&-
+wait "$child"
+status=$?
+kill -s KILL "$guard"
+exit "$status"
+"#;
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Program {
+    name: String,
+    path: PathBuf,
+    arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    log: PathBuf,
+}
+
+impl Program {
+    /// A program whose output is appended to `log`.
+    pub fn new(name: &str, path: impl Into<PathBuf>, log: impl Into<PathBuf>) -> Self {
+        Self { name: name.to_owned(), path: path.into(), arguments: Vec::new(), environment: Vec::new(), log: log.into() }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn argument(mut self, argument: impl Into<OsString>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn arguments<A: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn variable(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be written or `sh` cannot be started.
+    pub fn start(&self) -> Result<Process> {
+        let log = OpenOptions::new().create(true).append(true).open(&self.log).context("the log cannot be opened")?;
+        let mut supervisor = Command::new("sh")
+            .args(["-c", SUPERVISOR, &self.name])
+            .arg(&self.path)
+            .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            // A group of its own: Ctrl-C in a terminal reaches us alone, and we stop things in their order.
+            .process_group(0)
+            .spawn()
+            .context("sh cannot be started")?;
+        let orders = supervisor.stdin.take();
+        Ok(Process { name: self.name.clone(), supervisor, orders, log: self.log.clone() })
+    }
+}
+
+/// A running program.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    supervisor: Child,
+    orders: Option<ChildStdin>,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Where its output is.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// The last lines of its output.
+    pub fn log_tail(&self, lines: usize) -> String {
+        let bytes = std::fs::read(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let all: Vec<&str> = text.lines().collect();
+        all.iter().skip(all.len().saturating_sub(lines)).copied().collect::<Vec<_>>().join("\n")
+    }
+
+    /// Its end and its last lines, when it is not running.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not tell.
+    pub fn obituary(&mut self) -> Result<Option<String>> {
+        let ended = self.exited()?;
+        Ok(ended.map(|status| format!("{} ended by itself with {status}; its last lines:\n{}", self.name, self.log_tail(25))))
+    }
+
+    /// Its exit status, when it has ended. Killed by signal n reads as exit code 128 + n.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not tell.
+    pub fn exited(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.supervisor.try_wait()?)
+    }
+
+    /// Sends it a signal by name, such as `TERM`.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub fn signal(&mut self, signal: &str) -> Result<()> {
+        let orders = self.orders.as_mut().context("it was stopped before")?;
+        writeln!(orders, "{signal}").with_context(|| format!("{} is not running", self.name))
+    }
+
+    /// kill -9, and waits for its end.
+    pub fn kill(&mut self) {
+        // Closing the pipe is the order to kill the whole group.
+        self.orders = None;
+        let _ = self.supervisor.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
