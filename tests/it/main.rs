@@ -8,5 +8,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod architecture;
+mod crds;
+mod dependencies;
 mod harness;
 mod schema;
+mod schema_property;

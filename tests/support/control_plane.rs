@@ -63,8 +63,8 @@ impl Server {
         *self.process() = None;
     }
 
-    fn ensure_running(&self) -> Result<()> {
-        self.process().as_mut().map_or(Ok(()), Process::ensure_running)
+    fn obituary(&self) -> Result<Option<String>> {
+        self.process().as_mut().map_or(Ok(None), Process::obituary)
     }
 }
 
@@ -257,8 +257,11 @@ impl ControlPlane {
     async fn wait_ready(&self) -> Result<()> {
         let client = self.cluster.client()?;
         wait_until("the API server to be ready", START_DEADLINE, async || {
-            self.etcd.ensure_running()?;
-            self.api_server.ensure_running()?;
+            for server in [&self.etcd, &self.api_server] {
+                if let Some(obituary) = server.obituary()? {
+                    return Ok(Seen::Never(obituary));
+                }
+            }
             let answer = client.request_text(http::Request::get("/readyz").body(Vec::new())?).await?;
             // The default namespace tells that the API server has done its own start-up work.
             client.request_text(http::Request::get("/api/v1/namespaces/default").body(Vec::new())?).await?;

@@ -1,5 +1,6 @@
 //! A real Gitea on this machine.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -123,7 +124,9 @@ impl Gitea {
         *self.process() = Some(self.program.start()?);
         let client = client()?;
         wait_until("Gitea to be healthy", Duration::from_secs(60), async || {
-            self.process().as_mut().map_or(Ok(()), Process::ensure_running)?;
+            if let Some(obituary) = self.process().as_mut().context("it was stopped")?.obituary()? {
+                return Ok(Seen::Never(obituary));
+            }
             let answer = client.get(format!("{}/api/healthz", self.url)).send().await?;
             Ok(if answer.status().is_success() { Seen::Done(()) } else { Seen::NotYet(answer.status().to_string()) })
         })
@@ -146,7 +149,7 @@ impl Gitea {
 
     async fn command(&self, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new(&self.executable);
-        command.arg("--config").arg(self.folder.join("app.ini")).args(arguments).env("GITEA_I_AM_BEING_UNSAFE_RUNNING_AS_ROOT", "true");
+        command.arg("--config").arg(self.folder.join("app.ini")).args(arguments).envs(environment(&self.folder));
         output_of(command).await
     }
 
@@ -317,17 +320,14 @@ impl Gitea {
     ///
     /// When git fails; the error holds what it said.
     pub async fn push_commit(&self, account: &Account, path: &str, branch: &str, message: &str) -> Result<String> {
-        let work = tempfile::Builder::new().prefix("forgebind-push-").tempdir()?;
-        let address = self.url.strip_prefix("http://").context("Gitea's address is http")?;
-        let remote = format!("http://{}:{}@{address}/{path}.git", account.name, account.password);
-        git(work.path(), &["clone", "--quiet", &remote, "."]).await?;
+        let clone = WorkingCopy::of(&self.url, account, path).await?;
         // Fails where the branch is not there yet; then a new one begins at what was cloned.
-        if git(work.path(), &["checkout", "--quiet", branch]).await.is_err() {
-            git(work.path(), &["checkout", "--quiet", "-b", branch]).await?;
+        if clone.git(&["checkout", "--quiet", branch]).await.is_err() {
+            clone.git(&["checkout", "--quiet", "-b", branch]).await?;
         }
-        git(work.path(), &["commit", "--quiet", "--allow-empty", "--message", message]).await?;
-        git(work.path(), &["push", "--quiet", "origin", &format!("HEAD:refs/heads/{branch}")]).await?;
-        Ok(git(work.path(), &["rev-parse", "HEAD"]).await?.trim().to_owned())
+        clone.git(&["commit", "--quiet", "--allow-empty", "--message", message]).await?;
+        clone.git(&["push", "--quiet", "origin", &format!("HEAD:refs/heads/{branch}")]).await?;
+        Ok(clone.git(&["rev-parse", "HEAD"]).await?.trim().to_owned())
     }
 
     /// Pushes a tag on the head of the default branch.
@@ -336,31 +336,42 @@ impl Gitea {
     ///
     /// When git fails; the error holds what it said.
     pub async fn push_tag(&self, account: &Account, path: &str, tag: &str) -> Result<()> {
-        let work = tempfile::Builder::new().prefix("forgebind-push-").tempdir()?;
-        let address = self.url.strip_prefix("http://").context("Gitea's address is http")?;
-        let remote = format!("http://{}:{}@{address}/{path}.git", account.name, account.password);
-        git(work.path(), &["clone", "--quiet", &remote, "."]).await?;
-        git(work.path(), &["tag", tag]).await?;
-        git(work.path(), &["push", "--quiet", "origin", &format!("refs/tags/{tag}")]).await.map(drop)
+        let clone = WorkingCopy::of(&self.url, account, path).await?;
+        clone.git(&["tag", tag]).await?;
+        clone.git(&["push", "--quiet", "origin", &format!("refs/tags/{tag}")]).await.map(drop)
     }
 }
 
-/// Runs git in a folder, without the settings of whoever runs the tests.
-async fn git(folder: &Path, arguments: &[&str]) -> Result<String> {
-    let mut command = Command::new("git");
-    command.current_dir(folder).args(arguments);
-    for (name, value) in [
-        ("GIT_CONFIG_GLOBAL", "/dev/null"),
-        ("GIT_CONFIG_NOSYSTEM", "1"),
-        ("GIT_TERMINAL_PROMPT", "0"),
-        ("GIT_AUTHOR_NAME", "Ada"),
-        ("GIT_AUTHOR_EMAIL", "ada@example.com"),
-        ("GIT_COMMITTER_NAME", "Ada"),
-        ("GIT_COMMITTER_EMAIL", "ada@example.com"),
-    ] {
-        command.env(name, value);
+/// A clone in a temporary folder.
+struct WorkingCopy {
+    folder: tempfile::TempDir,
+}
+
+impl WorkingCopy {
+    async fn of(url: &str, account: &Account, path: &str) -> Result<Self> {
+        let clone = Self { folder: tempfile::Builder::new().prefix("forgebind-clone-").tempdir()? };
+        let address = url.strip_prefix("http://").context("Gitea's address is http")?;
+        std::fs::create_dir(clone.folder.path().join("work"))?;
+        clone.git(&["clone", "--quiet", &format!("http://{}:{}@{address}/{path}.git", account.name, account.password), "."]).await?;
+        Ok(clone)
     }
-    output_of(command).await
+
+    /// Runs git without the settings of whoever runs the tests.
+    async fn git(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new("git");
+        command.current_dir(self.folder.path().join("work")).args(arguments).env("GIT_CONFIG_GLOBAL", self.folder.path().join("gitconfig"));
+        for (name, value) in [
+            ("GIT_CONFIG_NOSYSTEM", "1"),
+            ("GIT_TERMINAL_PROMPT", "0"),
+            ("GIT_AUTHOR_NAME", "Ada"),
+            ("GIT_AUTHOR_EMAIL", "ada@example.com"),
+            ("GIT_COMMITTER_NAME", "Ada"),
+            ("GIT_COMMITTER_EMAIL", "ada@example.com"),
+        ] {
+            command.env(name, value);
+        }
+        output_of(command).await
+    }
 }
 
 /// Connections are not kept: they would belong to the runtime of the test that made them.
@@ -368,13 +379,15 @@ fn client() -> Result<reqwest::Client> {
     Ok(reqwest::Client::builder().pool_max_idle_per_host(0).no_proxy().timeout(Duration::from_secs(30)).build()?)
 }
 
+/// Gitea writes git's global settings at its start. They must be a plain file of its own: not those of whoever runs the
+/// tests, and never a device, which git would replace by a file.
+fn environment(folder: &Path) -> [(&'static str, OsString); 2] {
+    [("GITEA_I_AM_BEING_UNSAFE_RUNNING_AS_ROOT", "true".into()), ("GIT_CONFIG_GLOBAL", folder.join("gitconfig").into())]
+}
+
 fn server(executable: &Path, configuration: &Path, folder: &Path) -> Program {
-    Program::new("gitea", executable, folder.join("gitea.log"))
-        .argument("--config")
-        .argument(configuration)
-        .argument("web")
-        .variable("GITEA_I_AM_BEING_UNSAFE_RUNNING_AS_ROOT", "true")
-        .variable("GIT_CONFIG_GLOBAL", "/dev/null")
+    let program = Program::new("gitea", executable, folder.join("gitea.log")).argument("--config").argument(configuration).argument("web");
+    environment(folder).into_iter().fold(program, |program, (name, value)| program.variable(name, value))
 }
 
 fn app_ini(folder: &Path, static_root: &Path, port: u16) -> String {

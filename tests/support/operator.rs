@@ -1,1 +1,270 @@
+//! The real binary, run as `forgebind run` against a test's control plane.
 
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::control_plane::ControlPlane;
+use super::port::free_port;
+use super::process::{Process, Program};
+use super::scratch::Scratch;
+use super::wait::{Seen, wait_until};
+
+/// The name of the service account that the operator runs as, in its own namespace.
+pub const SERVICE_ACCOUNT: &str = "forgebind";
+const READY_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How an operator is started.
+#[derive(Clone, Debug)]
+pub struct Options {
+    kubeconfig: PathBuf,
+    namespace: String,
+    public_port: u16,
+    admin_port: u16,
+    settings: Vec<(String, String)>,
+}
+
+impl Options {
+    /// An operator in `namespace` with the identity of a kubeconfig, with ports of its own, for parts on this machine:
+    /// plain http and loopback addresses are allowed, and no leader is elected.
+    ///
+    /// # Errors
+    ///
+    /// When no port is free.
+    pub fn new(kubeconfig: &Path, namespace: &str) -> Result<Self> {
+        let (public_port, admin_port) = (free_port()?, free_port()?);
+        let options =
+            Self { kubeconfig: kubeconfig.to_owned(), namespace: namespace.to_owned(), public_port, admin_port, settings: Vec::new() };
+        Ok(options
+            .with("public-url", &format!("http://127.0.0.1:{public_port}"))
+            .with("listen", &format!("127.0.0.1:{public_port}"))
+            .with("admin-listen", &format!("127.0.0.1:{admin_port}"))
+            .with("namespace", namespace)
+            .with("allow-insecure-http", "true")
+            .with("allow-cidrs", "127.0.0.0/8")
+            .with("leader-election", "false"))
+    }
+
+    /// An operator with a namespace and a service account of its own, which may do everything, that watches these
+    /// namespaces. `server` stands in for the API server's address, for a proxy before it.
+    ///
+    /// # Errors
+    ///
+    /// When the API server refuses.
+    pub async fn on(plane: &ControlPlane, watched: &[&str], server: Option<&str>) -> Result<Self> {
+        let cluster = plane.cluster();
+        let namespace = cluster.create_namespace("forgebind").await?;
+        let token = cluster.service_account_token(&namespace, SERVICE_ACCOUNT).await?;
+        cluster.grant_everything(&namespace, SERVICE_ACCOUNT).await?;
+        let kubeconfig = plane.kubeconfig_for(&namespace, &token, server)?;
+        Ok(Self::new(&kubeconfig, &namespace)?.with("watch-namespaces", &watched.join(",")))
+    }
+
+    /// Sets a flag, named without its dashes; it replaces an earlier value.
+    #[must_use]
+    pub fn with(mut self, flag: &str, value: &str) -> Self {
+        self.settings.retain(|(name, _)| name != flag);
+        self.settings.push((flag.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Takes a flag away.
+    #[must_use]
+    pub fn without(mut self, flag: &str) -> Self {
+        self.settings.retain(|(name, _)| name != flag);
+        self
+    }
+
+    /// A second operator like this one on ports of its own.
+    ///
+    /// # Errors
+    ///
+    /// When no port is free.
+    pub fn beside(&self) -> Result<Self> {
+        let mut options = self.clone();
+        options.public_port = free_port()?;
+        options.admin_port = free_port()?;
+        let (public_port, admin_port) = (options.public_port, options.admin_port);
+        Ok(options.with("listen", &format!("127.0.0.1:{public_port}")).with("admin-listen", &format!("127.0.0.1:{admin_port}")))
+    }
+
+    /// The operator's own namespace.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The user of its requests in the audit log.
+    pub fn user(&self) -> String {
+        format!("system:serviceaccount:{}:{SERVICE_ACCOUNT}", self.namespace)
+    }
+}
+
+/// A flag that is on or off is given as an environment variable: a value there is the same for every kind of flag.
+fn variable(flag: &str) -> String {
+    format!("FORGEBIND_{}", flag.replace('-', "_").to_uppercase())
+}
+
+/// The binary under test: of the same build as this program.
+fn executable() -> Result<PathBuf> {
+    if let Some(path) = option_env!("CARGO_BIN_EXE_forgebind") {
+        return Ok(path.into());
+    }
+    let this = std::env::current_exe()?;
+    let path = this.ancestors().nth(2).context("this program has no folder")?.join("forgebind");
+    ensure!(path.is_file(), "{} is not there: run `cargo build --bin forgebind`", path.display());
+    Ok(path)
+}
+
+/// A running operator. It ends when it is dropped, and a test that fails then shows the end of its log.
+#[derive(Debug)]
+pub struct Operator {
+    options: Options,
+    program: Program,
+    log: PathBuf,
+    process: Mutex<Option<Process>>,
+    _scratch: Scratch,
+}
+
+impl Operator {
+    /// Starts one and waits until it is ready.
+    ///
+    /// # Errors
+    ///
+    /// When it ends by itself or is not ready within a minute; the error holds the end of its log.
+    pub async fn start(options: Options) -> Result<Self> {
+        let operator = Self::launch(options)?;
+        operator.wait_ready().await?;
+        Ok(operator)
+    }
+
+    /// Starts one and does not wait.
+    ///
+    /// # Errors
+    ///
+    /// When the binary cannot be started.
+    pub fn launch(options: Options) -> Result<Self> {
+        super::install_crypto();
+        let scratch = Scratch::new("operator")?;
+        let log = scratch.path().join("forgebind.log");
+        let mut program = Program::new("forgebind", executable()?, &log).argument("run").variable("KUBECONFIG", &options.kubeconfig);
+        for (flag, value) in &options.settings {
+            program = program.variable(variable(flag), value);
+        }
+        let operator = Self { options, program, log, process: Mutex::new(None), _scratch: scratch };
+        operator.relaunch()?;
+        Ok(operator)
+    }
+
+    /// Starts it again after [`Self::kill`] or [`Self::terminate`], and waits until it is ready.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub async fn restart(&self) -> Result<()> {
+        self.relaunch()?;
+        self.wait_ready().await
+    }
+
+    fn relaunch(&self) -> Result<()> {
+        let mut process = self.process();
+        ensure!(process.is_none(), "the operator is running already");
+        *process = Some(self.program.start()?);
+        Ok(())
+    }
+
+    fn process(&self) -> MutexGuard<'_, Option<Process>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How it was started.
+    pub const fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Where providers reach its receiver.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.options.public_port)
+    }
+
+    /// Where livez, readyz and metrics are.
+    pub fn admin_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.options.admin_port)
+    }
+
+    /// kill -9.
+    pub fn kill(&self) {
+        *self.process() = None;
+    }
+
+    /// Asks it to stop (SIGTERM) and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// When it does not end within the deadline; it is killed then.
+    pub async fn terminate(&self, deadline: Duration) -> Result<ExitStatus> {
+        self.process().as_mut().context("the operator does not run")?.signal("TERM")?;
+        self.wait_exit(deadline).await
+    }
+
+    /// Waits until it ends by itself.
+    ///
+    /// # Errors
+    ///
+    /// When it does not within the deadline; it is killed then.
+    pub async fn wait_exit(&self, deadline: Duration) -> Result<ExitStatus> {
+        let status = wait_until("the operator to end", deadline, async || {
+            let status = self.process().as_mut().context("the operator does not run")?.exited()?;
+            Ok(status.map_or_else(|| Seen::NotYet("it runs".to_owned()), Seen::Done))
+        })
+        .await;
+        self.kill();
+        status
+    }
+
+    /// Everything that it has logged, over all its starts.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Its metrics in Prometheus' text form.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub async fn metrics(&self) -> Result<String> {
+        let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build()?;
+        Ok(client.get(format!("{}/metrics", self.admin_url())).send().await?.error_for_status()?.text().await?)
+    }
+
+    async fn wait_ready(&self) -> Result<()> {
+        let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(Duration::from_secs(5)).build()?;
+        let address = format!("{}/readyz", self.admin_url());
+        wait_until("the operator to be ready", READY_DEADLINE, async || {
+            if let Some(obituary) = self.process().as_mut().context("the operator does not run")?.obituary()? {
+                return Ok(Seen::Never(obituary));
+            }
+            let answer = client.get(&address).send().await?;
+            let status = answer.status();
+            Ok(if status.is_success() { Seen::Done(()) } else { Seen::NotYet(format!("{status} {}", answer.text().await?)) })
+        })
+        .await
+        .with_context(|| format!("its last lines:\n{}", tail(&self.log(), 25)))
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        // The test runner shows this for failed tests alone.
+        if cfg!(test) {
+            eprintln!("the operator's last lines:\n{}", tail(&self.log(), 60));
+        }
+    }
+}
+
+fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<&str> = text.lines().collect();
+    all.iter().skip(all.len().saturating_sub(lines)).copied().collect::<Vec<_>>().join("\n")
+}

@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 /// Runs its arguments as a child and obeys the signals named on its standard input. When that closes, which happens at
 /// the latest when this process ends, however it ends, it kills its whole process group.
@@ -111,16 +111,14 @@ impl Process {
         all.iter().skip(all.len().saturating_sub(lines)).copied().collect::<Vec<_>>().join("\n")
     }
 
-    /// An error with its last lines when it is not running.
+    /// Its end and its last lines, when it is not running.
     ///
     /// # Errors
     ///
-    /// When it has ended.
-    pub fn ensure_running(&mut self) -> Result<()> {
-        match self.exited()? {
-            None => Ok(()),
-            Some(status) => bail!("{} ended by itself with {status}; its last lines:\n{}", self.name, self.log_tail(25)),
-        }
+    /// When the system does not tell.
+    pub fn obituary(&mut self) -> Result<Option<String>> {
+        let ended = self.exited()?;
+        Ok(ended.map(|status| format!("{} ended by itself with {status}; its last lines:\n{}", self.name, self.log_tail(25))))
     }
 
     /// Its exit status, when it has ended. Killed by signal n reads as exit code 128 + n.

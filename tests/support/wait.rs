@@ -11,13 +11,15 @@ pub enum Seen<T> {
     Done(T),
     /// Not yet; the text tells what is there instead.
     NotYet(String),
+    /// Not, and never will be; the text tells why.
+    Never(String),
 }
 
 /// Looks again and again until `look` says that it is so. Errors of `look` count as "not yet".
 ///
 /// # Errors
 ///
-/// When the deadline passes: what was waited for, and what was seen last.
+/// When the deadline passes or `look` gives up: what was waited for, and what was seen last.
 pub async fn wait_until<T>(what: &str, deadline: Duration, mut look: impl AsyncFnMut() -> Result<Seen<T>>) -> Result<T> {
     let began = Instant::now();
     let mut pause = Duration::from_millis(10);
@@ -25,6 +27,7 @@ pub async fn wait_until<T>(what: &str, deadline: Duration, mut look: impl AsyncF
         let seen = match look().await {
             Ok(Seen::Done(value)) => return Ok(value),
             Ok(Seen::NotYet(seen)) => seen,
+            Ok(Seen::Never(reason)) => return Err(anyhow!("{what} will not come: {reason}")),
             Err(error) => format!("error: {error:#}"),
         };
         if began.elapsed() >= deadline {

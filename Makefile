@@ -1,0 +1,28 @@
+# Everything a contributor types. `make help` lists it.
+
+# Cargo finds what it needs in Cargo.lock; --locked makes a forgotten update an error instead of a surprise.
+CARGO ?= cargo
+# Integration tests mostly wait for servers: a few more than cores, few enough not to starve the servers.
+TEST_THREADS ?= 4
+
+.PHONY: help quickstart test lint tools generate
+
+help: ## Show this help
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  Variables: quickstart takes ONCE=1 (end after the story) and CLUSTER=current (the cluster of the present kubeconfig)."
+
+quickstart: tools ## Show the main job end to end on a real cluster and a real Gitea, then leave it running until Ctrl-C
+	@$(CARGO) build --locked --bin forgebind --example quickstart
+	@ONCE='$(ONCE)' CLUSTER='$(CLUSTER)' target/debug/examples/quickstart
+
+test: tools ## Run every check and every test; the last line tells how many passed and failed
+	@CARGO='$(CARGO)' TEST_THREADS='$(TEST_THREADS)' .ci/test
+
+lint: ## Check format, lints, documentation, licences and duplicate dependencies
+	@CARGO='$(CARGO)' .ci/test lint
+
+tools: ## Build what the tests run: Kubernetes, Helm and Gitea, once (says first what it takes)
+	@tests/controlplane/build
+
+generate: ## Rewrite every generated file
+	@UPDATE=1 $(CARGO) test --locked --quiet --test it -- generated checked_in

@@ -1,0 +1,243 @@
+//! Who may import whom, what is pure, and where names and time belong. Read from the source text of `src/`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::support::components::repository_root;
+
+/// Every module of the crate's root and what it may import. Imports point one way:
+/// api <- providers <- {controllers, receiver} <- run <- main. A new module needs a line here.
+const IMPORTS: &[(&str, &[&str])] = &[
+    ("api", &[]),
+    ("clock", &[]),
+    ("keys", &[]),
+    ("glob", &[]),
+    ("watches", &["clock"]),
+    ("evidence", &["api"]),
+    ("telemetry", &["clock", "evidence", "watches"]),
+    ("crd", &["api"]),
+    ("providers", &["api", LEAVES]),
+    ("receiver_secrets", &["api", "providers", LEAVES]),
+    ("sink_support", &["api", "providers", LEAVES]),
+    ("cli", &["api", LEAVES]),
+    ("config", &["api", "providers", "cli", LEAVES]),
+    ("controllers", &["api", "providers", "receiver_secrets", "sink_support", "config", LEAVES]),
+    ("receiver", &["api", "providers", "receiver_secrets", "sink_support", "config", LEAVES]),
+    ("run", &["api", "providers", "receiver_secrets", "sink_support", "config", "controllers", "receiver", "cli", "crd", LEAVES]),
+];
+
+/// Stands for the modules of [`LEAF_MODULES`].
+const LEAVES: &str = "leaves";
+const LEAF_MODULES: &[&str] = &["clock", "keys", "glob", "watches", "evidence", "telemetry"];
+
+/// Where nobody waits, talks or looks at a clock: the same input gives the same output.
+const PURE_FILES: &[&str] = &["plan.rs", "report.rs"];
+const IMPURE: &[&str] = &[
+    "async ",
+    ".await",
+    "Client",
+    "reqwest",
+    "kube::Api",
+    "Api<",
+    "tokio::",
+    "clock::",
+    "Clock",
+    "Instant::now",
+    "Timestamp::now",
+    "SystemTime",
+    "rand::",
+    "std::env",
+    "std::fs",
+];
+
+const PROVIDER_NAMES: &[&str] = &["github", "gitlab", "bitbucket", "azure", "gitea", "forgejo"];
+const PROVIDER_PLACES: &[&str] = &["providers", "api"];
+
+const CLOCK_READINGS: &[&str] = &["Timestamp::now", "SystemTime::now", "Zoned::now", "Utc::now", "Local::now", "OffsetDateTime::now"];
+
+/// What is wrong with one source file. `path` is relative to `src/`.
+fn violations(path: &str, text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let code = without_comments(text);
+    let root = path.split('/').next().unwrap_or_default().trim_end_matches(".rs");
+    let mut complain = |what: String| found.push(format!("src/{path}: {what}"));
+    if !matches!(root, "main" | "lib") {
+        match IMPORTS.iter().find(|(module, _)| *module == root) {
+            None => complain(format!("module `{root}` has no line in the architecture test")),
+            Some((_, allowed)) => {
+                for imported in imported_modules(&code, depth(path)) {
+                    let leaf = allowed.contains(&LEAVES) && LEAF_MODULES.contains(&imported.as_str());
+                    let known = IMPORTS.iter().any(|(module, _)| *module == imported);
+                    if known && imported != root && !leaf && !allowed.contains(&imported.as_str()) {
+                        complain(format!("`{root}` must not import `{imported}`"));
+                    }
+                }
+            }
+        }
+    }
+    let file = path.rsplit('/').next().unwrap_or_default();
+    if PURE_FILES.contains(&file) {
+        for word in IMPURE.iter().filter(|word| without_tests(&code).contains(**word)) {
+            complain(format!("is pure and must not hold `{word}`"));
+        }
+    }
+    if !PROVIDER_PLACES.contains(&root) && !is_test(path) {
+        // Comments count: who reads them must not need to know a provider.
+        let words = without_tests(text).to_lowercase();
+        for name in PROVIDER_NAMES.iter().filter(|name| words.contains(**name)) {
+            complain(format!("names the provider `{name}`"));
+        }
+    }
+    if path != "clock.rs" && !is_test(path) {
+        for reading in CLOCK_READINGS.iter().filter(|reading| without_tests(&code).contains(**reading)) {
+            complain(format!("reads the clock with `{reading}`; only clock.rs does"));
+        }
+    }
+    if path != "cli.rs" && without_tests(&code).contains("env::var") {
+        complain("reads an environment variable; only cli.rs does".to_owned());
+    }
+    found
+}
+
+/// How many modules deep a file is: `a.rs` and `a/mod.rs` are one deep.
+fn depth(path: &str) -> usize {
+    path.split('/').filter(|part| *part != "mod.rs").count()
+}
+
+/// Files that hold tests alone.
+fn is_test(path: &str) -> bool {
+    path.split('/').any(|part| part == "tests" || part == "tests.rs" || part.ends_with("_tests.rs"))
+}
+
+/// What stands before the unit tests of a file.
+fn without_tests(text: &str) -> &str {
+    text.find("#[cfg(test)]\nmod ").map_or(text, |start| &text[..start])
+}
+
+/// The text without line comments. Block comments and text in quotes stay: what is found there errs on the safe side.
+fn without_comments(text: &str) -> String {
+    let code = |line: &str| line.find("//").filter(|start| !line[..*start].contains('"')).map_or(line, |start| &line[..start]).to_owned();
+    text.lines().map(|line| code(line) + "\n").collect()
+}
+
+/// The modules of the crate's root that a text names, by `crate::` or by enough `super::`.
+fn imported_modules(code: &str, depth: usize) -> Vec<String> {
+    let mut modules = Vec::new();
+    for (start, _) in code.match_indices("crate::").filter(|(start, _)| !code[..*start].ends_with(is_name)) {
+        modules.extend(first_names(&code[start + "crate::".len()..]));
+    }
+    let climb = "super::".repeat(depth);
+    for (start, _) in code.match_indices(&climb) {
+        modules.extend(first_names(&code[start + climb.len()..]));
+    }
+    modules
+}
+
+const fn is_name(character: char) -> bool {
+    character.is_ascii_alphanumeric() || character == '_'
+}
+
+/// The first segment of each path that begins here: of `a::b` it is a, of `{a::{b, c}, d}` they are a and d.
+fn first_names(text: &str) -> Vec<String> {
+    let name = |text: &str| text.trim_start().chars().take_while(|character| is_name(*character)).collect::<String>();
+    let Some(group) = text.strip_prefix('{') else { return vec![name(text)] };
+    let (mut names, mut level, mut piece) = (Vec::new(), 1, String::new());
+    for character in group.chars() {
+        level += match character {
+            '{' => 1,
+            '}' => -1,
+            _ => 0,
+        };
+        if level == 0 || (level == 1 && character == ',') {
+            names.push(name(&piece));
+            piece.clear();
+        } else {
+            piece.push(character);
+        }
+        if level == 0 {
+            break;
+        }
+    }
+    names
+}
+
+fn source_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            source_files(&path, files)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_tree_keeps_the_rules() -> Result<()> {
+    let root = repository_root().join("src");
+    let mut files = Vec::new();
+    source_files(&root, &mut files)?;
+    ensure!(files.len() > 5, "the source files were not found");
+    let mut found = Vec::new();
+    for file in files {
+        let path = file.strip_prefix(&root)?.to_str().context("a path is not UTF-8")?.to_owned();
+        found.extend(violations(&path, &std::fs::read_to_string(&file)?));
+    }
+    ensure!(found.is_empty(), "{} violations:\n{}", found.len(), found.join("\n"));
+    Ok(())
+}
+
+#[track_caller]
+fn bites(path: &str, text: &str, expected: &str) {
+    let found = violations(path, text);
+    assert!(found.iter().any(|complaint| complaint.contains(expected)), "{path}: expected {expected:?}, found {found:?}");
+}
+
+#[test]
+fn bad_imports_are_found_however_they_are_written() {
+    bites("controllers/binding/apply.rs", "use crate::receiver::routes;", "`controllers` must not import `receiver`");
+    bites("receiver/admit.rs", "use crate::controllers::lease;", "`receiver` must not import `controllers`");
+    bites("receiver/admit.rs", "use crate::{api::v1alpha1::{A, B}, controllers::lease};", "`receiver` must not import `controllers`");
+    bites("receiver/admit.rs", "use crate::{\n    api,\n    run,\n};", "`receiver` must not import `run`");
+    bites("receiver/admit.rs", "fn f() { crate::controllers::lease::take() }", "`receiver` must not import `controllers`");
+    bites("receiver/admit.rs", "use super::super::controllers::lease;", "`receiver` must not import `controllers`");
+    bites("receiver/sinks/http.rs", "use super::super::super::controllers;", "`receiver` must not import `controllers`");
+    bites("providers/model.rs", "use crate::controllers::finalizer;", "`providers` must not import `controllers`");
+    bites("api/v1alpha1/shared.rs", "use crate::providers::Client;", "`api` must not import `providers`");
+    bites("clock.rs", "use crate::api::v1alpha1::EventKind;", "`clock` must not import `api`");
+    bites("telemetry/logs.rs", "use crate::keys;", "`telemetry` must not import `keys`");
+    bites("config.rs", "use crate::run;", "`config` must not import `run`");
+    bites("novelty.rs", "", "`novelty` has no line");
+}
+
+#[test]
+fn impurity_names_and_clocks_are_found() {
+    bites("controllers/binding/plan.rs", "pub async fn plan() {}", "must not hold `async `");
+    bites("controllers/binding/plan.rs", "use crate::providers::Client;", "must not hold `Client`");
+    bites("controllers/connection/report.rs", "fn f(clock: &dyn Clock) {}", "must not hold `Clock`");
+    bites("controllers/connection/report.rs", "let now = jiff::Timestamp::now();", "must not hold `Timestamp::now`");
+    bites("receiver/admit.rs", "// as GitLab does", "names the provider `gitlab`");
+    bites("controllers/mod.rs", "let name = \"Gitea\";", "names the provider `gitea`");
+    bites("receiver/dedupe.rs", "let now = jiff::Timestamp::now();", "reads the clock");
+    bites("providers/transport/mod.rs", "std::time::SystemTime::now()", "reads the clock");
+    bites("run.rs", "std::env::var(\"X\")", "reads an environment variable");
+}
+
+#[test]
+fn what_is_allowed_is_not_complained_about() {
+    let fine = [
+        ("receiver/admit.rs", "use crate::{api::v1alpha1::EventKind, clock::SharedClock, providers::Webhook};\nuse super::routes;"),
+        ("receiver/admit.rs", "#[cfg(test)]\nmod tests {\n    const NAME: &str = \"gitea\";\n}\n"),
+        ("receiver/tests/fixtures.rs", "const NAME: &str = \"gitea\";"),
+        ("controllers/binding/plan.rs", "/// Never asks the Client; async code applies it.\npub fn plan(now: Timestamp) {}"),
+        ("providers/gitea/mod.rs", "//! Gitea.\nuse crate::api;"),
+        ("clock.rs", "Timestamp::now()"),
+        ("cli.rs", "std::env::var(\"X\")"),
+        ("main.rs", "use forgebind::run;"),
+    ];
+    for (path, text) in fine {
+        assert_eq!(violations(path, text), Vec::<String>::new(), "{path}: {text}");
+    }
+}
