@@ -22,6 +22,7 @@ const IDLE: Duration = Duration::from_secs(4);
 pub(super) struct Clients {
     service: reqwest::Client,
     http: reqwest::Client,
+    policy: Arc<NetworkPolicy>,
     timeout: Duration,
 }
 
@@ -82,15 +83,14 @@ impl SinkError {
 
 impl Clients {
     pub(super) fn new(policy: &Arc<NetworkPolicy>, timeout: Duration) -> reqwest::Result<Self> {
-        let client = |purpose| {
-            let builder = policy.client_builder(purpose).connect_timeout(CONNECT).pool_idle_timeout(IDLE);
-            builder.user_agent(concat!("forgebind/", env!("CARGO_PKG_VERSION"))).build()
-        };
-        Ok(Self { service: client(Purpose::ServiceSink)?, http: client(Purpose::HttpSink)?, timeout })
+        let client = |purpose| policy.client_builder(purpose).connect_timeout(CONNECT).pool_idle_timeout(IDLE).build();
+        Ok(Self { service: client(Purpose::ServiceSink)?, http: client(Purpose::HttpSink)?, policy: policy.clone(), timeout })
     }
 
     /// Sends one event. Only a 2xx is acceptance; redirects are not followed.
     pub(super) async fn send(&self, target: SinkTarget, headers: HeaderMap, payload: Bytes) -> Result<(), SinkError> {
+        // An address in a URL is not judged when connecting, and what is the cluster's own becomes known at run time.
+        self.policy.check(target.purpose, &target.url).map_err(|_| SinkError::Address)?;
         let client = if target.purpose == Purpose::ServiceSink { &self.service } else { &self.http };
         let request = client.post(target.url).headers(headers).body(payload).send();
         let response = tokio::time::timeout(self.timeout, request).await.map_err(|_| SinkError::Timeout(self.timeout))?;
