@@ -308,6 +308,9 @@ async fn df_20_bb_21_neither_logs_nor_metrics_nor_evidence_hold_a_secret_or_a_pa
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().json().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
+    // With a single subscriber, other tests' threads, which have none, would switch call sites off for good.
+    let _second =
+        tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(std::io::sink).with_max_level(tracing::Level::TRACE).finish());
     // All tasks of this test run on this thread.
     let _guard = tracing::subscriber::set_default(subscriber);
     let (up, down) = (Sink::start(200).await, Sink::start(503).await);
