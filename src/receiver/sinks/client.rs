@@ -102,30 +102,25 @@ impl Clients {
         if error.is_timeout() {
             return SinkError::Timeout(if error.is_connect() { CONNECT } else { self.timeout });
         }
-        let mut source: Option<&(dyn StdError + 'static)> = error.source();
-        while let Some(cause) = source {
-            if cause.is::<Refusal>() {
-                return SinkError::Address;
-            }
-            if cause.is::<rustls::Error>() {
-                return SinkError::Tls;
-            }
-            if let Some(found) = cause.downcast_ref::<io::Error>() {
-                if found.get_ref().is_some_and(<dyn StdError + Send + Sync>::is::<rustls::Error>) {
-                    return SinkError::Tls;
-                }
-                if found.get_ref().is_some_and(<dyn StdError + Send + Sync>::is::<Refusal>) {
-                    return SinkError::Address;
-                }
-                if found.kind() == io::ErrorKind::ConnectionRefused {
-                    return SinkError::Refused;
-                }
-            }
-            if cause.to_string() == "dns error" {
-                return SinkError::Name;
-            }
-            source = cause.source();
-        }
-        SinkError::Connection
+        let causes: Vec<_> = std::iter::successors(error.source(), |cause: &&(dyn StdError + 'static)| (*cause).source()).collect();
+        // From the innermost: what the outer ones say of it is less exact.
+        causes.into_iter().rev().find_map(cause_of).unwrap_or(SinkError::Connection)
     }
+}
+
+/// What one cause in a chain tells.
+fn cause_of(cause: &(dyn StdError + 'static)) -> Option<SinkError> {
+    let found = cause.downcast_ref::<io::Error>();
+    // An I/O error shows what it wraps only through its own method.
+    let wraps = |of: fn(&(dyn StdError + Send + Sync + 'static)) -> bool| found.and_then(io::Error::get_ref).is_some_and(of);
+    if cause.is::<Refusal>() || wraps(<dyn StdError + Send + Sync>::is::<Refusal>) {
+        return Some(SinkError::Address);
+    }
+    if cause.is::<rustls::Error>() || wraps(<dyn StdError + Send + Sync>::is::<rustls::Error>) {
+        return Some(SinkError::Tls);
+    }
+    if found.is_some_and(|found| found.kind() == io::ErrorKind::ConnectionRefused) {
+        return Some(SinkError::Refused);
+    }
+    (cause.to_string() == "dns error").then_some(SinkError::Name)
 }

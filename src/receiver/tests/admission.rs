@@ -182,13 +182,16 @@ async fn too_many_deliveries_of_one_route_get_503_and_other_routes_do_not_notice
         object["metadata"]["uid"] = json!("uid-other");
     }));
     let mut codes = Vec::new();
-    for number in 0..8 {
+    for number in 0..100 {
         codes.push(harness.send(&Shot::push(&format!("d-{number}"), "main")).await);
+        if codes.last() != Some(&200) {
+            break;
+        }
         // An update of the object does not refill the rate.
         harness.routes.apply_binding(&binding(|_| ()));
     }
-    assert_eq!(codes[..3], [200, 200, 200]);
-    assert!(codes.contains(&503), "{codes:?}");
+    assert!(codes.len() > 3, "the burst is taken: {codes:?}");
+    assert_eq!(codes.last(), Some(&503));
     let mut shot = Shot::push("d-9", "main");
     shot.path = path_of("team", "other", &generation(0));
     shot.secret = secret_of("team", "other", &generation(0));
@@ -214,13 +217,10 @@ async fn pk_28_a_proof_in_a_header_is_judged_before_the_body_is_read() {
     harness.routes.apply_binding(&binding(|_| ()));
     let mut shot = Shot::new("d-1", pushes_body(&["main"]));
     assert_eq!(harness.send(&shot).await, 401);
-    // A body that never comes would make it wait for the body's limit.
-    let request = harness
-        .request(&shot)
-        .header("x-token", "wrong")
-        .body(reqwest::Body::wrap_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>()));
-    let answer = tokio::time::timeout(std::time::Duration::from_secs(5), request.send()).await.expect("it does not wait for the body");
-    assert_eq!(answer.unwrap().status(), 401);
+    // A body that never comes: whoever waited for it would answer 503.
+    let never = reqwest::Body::wrap_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
+    let request = harness.request(&shot).header("x-token", "wrong").body(never);
+    assert_eq!(request.send().await.unwrap().status(), 401);
     shot.headers.push(("x-token", "right".into()));
     assert_eq!(harness.send(&shot).await, 200);
 }

@@ -106,7 +106,7 @@ pub async fn start(adjust: impl FnOnce(&mut ReceiverConfig, &mut RoutesConfig)) 
     Harness { address, routes, evidence, clock, registry, fresh, client, server, stop: Some(stop) }
 }
 
-pub fn connection(provider: Value) -> GitProviderConnection {
+pub fn connection(provider: &Value) -> GitProviderConnection {
     serde_json::from_value(json!({
         "apiVersion": "forgebind.dev/v1alpha1", "kind": "GitProviderConnection",
         "metadata": {"namespace": "team", "name": "acme", "uid": "connection"},
@@ -116,12 +116,12 @@ pub fn connection(provider: Value) -> GitProviderConnection {
 }
 
 pub fn gitea() -> GitProviderConnection {
-    connection(json!({"gitea": {"url": "https://git.acme.io", "organization": "acme"}}))
+    connection(&json!({"gitea": {"url": "https://git.acme.io", "organization": "acme"}}))
 }
 
 /// The provider of these tests, which can do what the real one cannot.
 pub fn other() -> GitProviderConnection {
-    connection(json!({"github": {"organization": "acme"}}))
+    connection(&json!({"github": {"organization": "acme"}}))
 }
 
 /// A binding `team/shop` of repository 7, `acme/shop`, with the present second as its generation.

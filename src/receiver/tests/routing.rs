@@ -7,6 +7,8 @@ use super::super::routes::parse_path;
 use super::harness::*;
 use crate::providers::webhook::WebhookSecret;
 
+type Change = fn(&mut serde_json::Value);
+
 async fn codes(harness: &Harness, shots: &[Shot]) -> Vec<u16> {
     let mut codes = Vec::new();
     for shot in shots {
@@ -44,7 +46,7 @@ async fn bb_20_bindings_that_concatenate_alike_have_different_routes() {
 async fn a_route_exists_for_suspended_and_deleted_bindings_and_not_for_others() {
     let harness = start(|_, routes| routes.installation = Some("0a0b0c0d".into())).await;
     harness.routes.apply_connection(&gitea());
-    let cases: [(&str, u16, fn(&mut serde_json::Value)); 9] = [
+    let cases: [(&str, u16, Change); 9] = [
         ("no status yet", 200, |object| object["status"] = json!(null)),
         ("suspended", 200, |object| object["spec"]["suspend"] = json!(true)),
         ("being deleted", 200, |object| object["metadata"]["deletionTimestamp"] = json!(NOW)),

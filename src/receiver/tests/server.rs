@@ -61,7 +61,7 @@ async fn a_header_that_trickles_in_is_cut_off() {
 async fn a_kept_connection_may_rest_longer_than_a_header_may_take() {
     let harness = with_gitea(|config| {
         config.limits.header = Duration::from_millis(200);
-        config.limits.idle = Duration::from_millis(1500);
+        config.limits.idle = Duration::from_secs(4);
     })
     .await;
     let mut stream = TcpStream::connect(harness.address).await.unwrap();
