@@ -8,7 +8,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+// Run against the simulators too.
+#[path = "../contract/mod.rs"]
+mod contract_suite;
+
 mod architecture;
+mod contract;
 mod crds;
 mod dependencies;
 mod harness;
