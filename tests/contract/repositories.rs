@@ -80,7 +80,9 @@ async fn branches_are_matched_exactly(subject: &Subject) {
     assert!(exists(&default).await);
     assert!(exists(&subject.branch).await, "{}", subject.branch);
     let (first, last) = subject.branch.split_once('/').expect("a branch with a slash");
-    for name in [first, last, &default[1..], &default[..default.len() - 1], &format!("{default}x"), &default.to_uppercase(), "no/such", "a%2Fb"] {
+    for name in
+        [first, last, &default[1..], &default[..default.len() - 1], &format!("{default}x"), &default.to_uppercase(), "no/such", "a%2Fb"]
+    {
         assert!(!exists(name).await, "{name}");
     }
     let empty = subject.found(&subject.empty).await;

@@ -186,7 +186,8 @@ async fn a_tokens_scopes_are_known_where_the_account_may_list_its_tokens() -> Re
 #[tokio::test]
 async fn a_password_has_every_right_and_a_wrong_one_none() -> Result<()> {
     let place = Place::new().await?;
-    let basic = |username: &str, password: &str| place.client(Credential::BasicAuth { username: username.into(), password: password.into() });
+    let basic =
+        |username: &str, password: &str| place.client(Credential::BasicAuth { username: username.into(), password: password.into() });
     let inspection = basic(ADMIN, ADMIN_PASSWORD).inspect().await?;
     assert_eq!(inspection.identity.unwrap().name.as_deref(), Some(ADMIN));
     assert_eq!(inspection.grants, Grants::Known(vec!["all".into()]));
@@ -211,7 +212,7 @@ async fn a_lost_answer_to_a_creation_is_ambiguous_and_is_not_sent_again() -> Res
     assert_eq!(lost.hits(), 1);
     assert_eq!(client.hooks(&repository).await?.iter().filter(|hook| hook.url == url).count(), 1, "made once all the same");
 
-    let _unavailable = place.proxy.inject(Fault::Answer(StatusCode::BAD_GATEWAY), |_| true);
+    let _unavailable = place.proxy.inject_nth(Fault::Answer(StatusCode::BAD_GATEWAY), 0, usize::MAX, |_| true);
     place.proxy.forget();
     assert_eq!(client.create_hook(&repository, &request).await.unwrap_err().kind, ErrorKind::Transient);
     assert_eq!(place.proxy.exchanges().len(), 1);
@@ -247,7 +248,8 @@ async fn real_deliveries_prove_themselves_and_tell_what_happened() -> Result<()>
     call(Method::PATCH, &format!("/pulls/{number}"), Some(json!({ "state": "closed" }))).await;
     call(Method::PATCH, &format!("/pulls/{number}"), Some(json!({ "state": "open" }))).await;
     wait_until("Gitea to find the pull request mergeable", SOON, async || {
-        let (status, value) = gitea.call(Method::POST, &format!("/repos/{path}/pulls/{number}/merge"), Some(&json!({ "Do": "merge" }))).await?;
+        let (status, value) =
+            gitea.call(Method::POST, &format!("/repos/{path}/pulls/{number}/merge"), Some(&json!({ "Do": "merge" }))).await?;
         Ok(if status.is_success() { Seen::Done(()) } else { Seen::NotYet(format!("{status} {value}")) })
     })
     .await?;
