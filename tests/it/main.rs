@@ -8,8 +8,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+// Run against the simulators too.
+#[path = "../contract/mod.rs"]
+mod contract_suite;
+
 mod architecture;
 mod chain;
+mod contract;
 mod crds;
 mod dependencies;
 mod harness;

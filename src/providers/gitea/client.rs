@@ -261,3 +261,92 @@ pub(super) fn basic_of(username: &str, password: &str) -> Result<HeaderValue, Pr
 fn encoded(header: &HeaderValue) -> &str {
     header.to_str().unwrap_or_default().trim_start_matches("Basic ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::providers::Provider as _;
+    use crate::providers::transport::test_server::{Server, TOKEN, answer, json};
+
+    fn client(server: &Server) -> Arc<dyn Client> {
+        super::super::Gitea.connect(server.endpoint(), Credential::Token(TOKEN.into()), server.transport()).unwrap()
+    }
+
+    fn repository() -> Repository {
+        let document = serde_json::json!({"id": 1, "full_name": "acme/shop"});
+        convert::repository(serde_json::from_value(document).unwrap(), false)
+    }
+
+    fn hooks(ids: std::ops::Range<i64>, total: Option<&str>) -> axum::response::Response {
+        let hooks: Vec<_> = ids.map(|id| serde_json::json!({"id": id, "type": "gitea", "config": {}, "events": []})).collect();
+        let body = serde_json::to_string(&hooks).unwrap();
+        let mut headers = vec![("content-type", "application/json")];
+        headers.extend(total.map(|total| ("x-total-count", total)));
+        answer(200, &headers, &body)
+    }
+
+    #[tokio::test]
+    async fn a_list_ends_where_the_server_says_and_not_at_a_short_page() {
+        for (pages, expected) in [
+            (vec![hooks(0..50, Some("73")), hooks(50..73, Some("73"))], 73),
+            (vec![hooks(0..10, Some("25")), hooks(10..20, Some("25")), hooks(20..25, Some("25"))], 25),
+            (vec![hooks(0..10, None), hooks(10..20, None), hooks(20..24, None)], 24),
+            (vec![hooks(0..10, None), hooks(10..20, None), hooks(0..0, None)], 20),
+            (vec![hooks(0..0, Some("0"))], 0),
+        ] {
+            let calls = pages.len();
+            let server = Server::start(pages).await;
+            assert_eq!(client(&server).hooks(&repository()).await.unwrap().len(), expected);
+            assert_eq!(server.lines().len(), calls);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_list_that_changes_while_it_is_read_is_read_anew() {
+        let moved = || [hooks(0..50, Some("60")), hooks(51..60, Some("59"))];
+        let server = Server::start(moved().into_iter().chain([hooks(0..50, Some("59")), hooks(50..59, Some("59"))])).await;
+        assert_eq!(client(&server).hooks(&repository()).await.unwrap().len(), 59);
+        let server = Server::start(moved().into_iter().chain(moved()).chain(moved())).await;
+        assert_eq!(client(&server).hooks(&repository()).await.unwrap_err().kind, ErrorKind::Transient, "never a short list");
+    }
+
+    #[tokio::test]
+    async fn a_404_is_absence_only_with_the_list_at_hand() {
+        let gone = || json(404, r#"{"message":"not found"}"#);
+        let delete = async |answers: Vec<axum::response::Response>| {
+            let server = Server::start(answers).await;
+            client(&server).delete_hook(&repository(), "7").await
+        };
+        assert_eq!(delete(vec![answer(204, &[], "")]).await.unwrap(), Deletion::Deleted);
+        assert_eq!(delete(vec![gone(), hooks(0..5, Some("5"))]).await.unwrap(), Deletion::Absent);
+        assert_eq!(delete(vec![gone(), gone()]).await.unwrap(), Deletion::Hidden);
+        assert_eq!(delete(vec![gone(), json(403, "{}")]).await.unwrap(), Deletion::Hidden);
+        assert_eq!(delete(vec![gone(), hooks(0..9, Some("9"))]).await.unwrap_err().kind, ErrorKind::PermissionDenied);
+        let broken = || json(500, "{}");
+        assert_eq!(delete(vec![gone(), broken(), broken(), broken()]).await.unwrap_err().kind, ErrorKind::Transient);
+        assert_eq!(delete(vec![json(401, "{}")]).await.unwrap_err().kind, ErrorKind::Unauthenticated);
+    }
+
+    #[tokio::test]
+    async fn a_renamed_repository_is_looked_up_again_before_a_write() {
+        let moved = answer(307, &[("location", "/api/v1/repos/acme/new/hooks/7")], "");
+        let server = Server::start([moved]).await;
+        let error = client(&server).delete_hook(&repository(), "7").await.unwrap_err();
+        assert_eq!((error.kind, server.lines().len()), (ErrorKind::Conflict, 1));
+    }
+
+    #[tokio::test]
+    async fn names_stay_one_segment_each() {
+        let server = Server::start([json(404, "{}"), json(404, "{}")]).await;
+        let client = client(&server);
+        assert!(!client.branch_exists(&repository(), "release/1.0?x#y%2F").await.unwrap());
+        assert_eq!(server.lines(), ["GET /api/v1/repos/acme/shop/branches/release/1.0%3Fx%23y%252F"]);
+    }
+
+    #[test]
+    fn df_20_a_credential_that_cannot_be_sent_is_not_shown() {
+        let error = header("token canary\nx").unwrap_err();
+        assert!(!format!("{error:?} {error}").contains("canary"));
+        assert!(header("token canary").unwrap().is_sensitive());
+    }
+}

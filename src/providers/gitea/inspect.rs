@@ -194,6 +194,67 @@ fn inspection(server: &Server, identity: Option<Identity>, grants: Grants, crede
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::providers::transport::test_server::{Server as TestServer, TOKEN, answer, json};
+    use crate::providers::{Credential, Provider as _};
+
+    async fn inspect(server: &TestServer) -> Result<Inspection, ProviderError> {
+        let client = super::super::Gitea.connect(server.endpoint(), Credential::Token(TOKEN.into()), server.transport()).unwrap();
+        client.inspect().await
+    }
+
+    #[tokio::test]
+    async fn a_token_tells_its_scopes_from_1_27_on() {
+        let server = TestServer::start([
+            json(200, r#"{"version":"1.27.0"}"#),
+            json(200, r#"{"login":"ada"}"#),
+            json(200, r#"{"id":4,"name":"operator","scopes":["write:repository","public-only"]}"#),
+        ])
+        .await;
+        let inspection = inspect(&server).await.unwrap();
+        assert_eq!(inspection.grants, Grants::Known(vec!["public-only".into(), "write:repository".into()]));
+        assert_eq!(inspection.credential_name.as_deref(), Some("operator"));
+        assert!(inspection.capabilities.scope_introspection);
+        assert_eq!(inspection.warnings.len(), 1);
+        assert_eq!(server.lines(), ["GET /api/v1/version", "GET /api/v1/user", "GET /api/v1/token"]);
+    }
+
+    #[tokio::test]
+    async fn what_a_server_does_not_tell_is_unknown_and_not_asked_twice() {
+        let refused = || json(401, r#"{"message":"auth required"}"#);
+        let known = || [json(200, r#"{"version":"11.0.1+gitea-1.22.0"}"#), json(200, r#"{"login":"ada"}"#)];
+        let server = TestServer::start(known().into_iter().chain([refused()]).chain(known())).await;
+        let client = super::super::Gitea.connect(server.endpoint(), Credential::Token(TOKEN.into()), server.transport()).unwrap();
+        let inspection = client.inspect().await.unwrap();
+        assert_eq!(inspection.flavor, FORGEJO);
+        assert_eq!(inspection.grants, Grants::Unknown("Forgejo 11.0.1+gitea-1.22.0 does not tell this credential's scopes".into()));
+        assert_eq!(client.inspect().await.unwrap(), inspection);
+        assert_eq!(server.lines().len(), 5);
+    }
+
+    #[tokio::test]
+    async fn two_tokens_that_end_alike_tell_nothing() {
+        let entries = r#"[{"name":"a","token_last_eight":"89abcdef","scopes":["all"]},{"name":"b","token_last_eight":"89abcdef"}]"#;
+        let list = answer(200, &[("content-type", "application/json"), ("x-total-count", "2")], entries);
+        let server = TestServer::start([json(200, r#"{"version":"1.26.4"}"#), json(200, r#"{"login":"ada"}"#), list]).await;
+        assert!(matches!(inspect(&server).await.unwrap().grants, Grants::Unknown(_)));
+    }
+
+    #[tokio::test]
+    async fn an_account_that_may_not_sign_in_is_not_authenticated() {
+        let prohibited = json(403, r#"{"message":"This account is prohibited from signing in"}"#);
+        let server = TestServer::start([json(200, r#"{"version":"1.26.4"}"#), prohibited]).await;
+        let error = inspect(&server).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unauthenticated);
+        assert!(error.message.contains("prohibited from signing in"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn another_product_is_no_gitea() {
+        for response in [answer(404, &[], "404 page not found"), answer(200, &[("content-type", "text/html")], "<html>"), json(200, "{}")] {
+            let server = TestServer::start([response]).await;
+            assert_eq!(inspect(&server).await.unwrap_err().kind, ErrorKind::ResponseInvalid);
+        }
+    }
 
     #[test]
     fn versions_tell_flavor_and_introspection() {

@@ -44,12 +44,11 @@ pub(super) fn default_kind(failure: &Failure<'_>, marks: &RateMarks) -> Option<E
         // A page for people where the API should be: a login, a firewall, another product.
         _ if failure.is_html => ResponseInvalid,
         200..=299 => return None,
-        ..400 => ResponseInvalid,
         401 => Unauthenticated,
         403 if marks.tell_of_exhaustion() => RateLimited,
         402 | 403 | 451 => PermissionDenied,
         404 | 410 => NotFound,
-        405 | 406 | 426 => ResponseInvalid,
+        ..400 | 405 | 406 | 426 => ResponseInvalid,
         409 | 412 => Conflict,
         400.. => Rejected,
     };

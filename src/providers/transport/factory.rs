@@ -139,13 +139,12 @@ impl TransportFactory {
         let TransportSettings { kind, endpoint, credential_identity, ca_pem, client_identity, proxy } = settings;
         let proxied = proxy.is_some();
         let key = client_key(ca_pem.as_deref(), client_identity.as_ref(), proxy.as_ref());
-        let http = match self.clients.get(&key) {
-            Some(http) => http,
-            None => {
-                let http = self.http(ca_pem.as_deref(), client_identity.as_ref(), proxy.as_ref())?;
-                self.clients.insert(key, http.clone());
-                http
-            }
+        let http = if let Some(http) = self.clients.get(&key) {
+            http
+        } else {
+            let http = self.http(ca_pem.as_deref(), client_identity.as_ref(), proxy.as_ref())?;
+            self.clients.insert(key, http.clone());
+            http
         };
         let bucket = (endpoint.api.origin().ascii_serialization(), credential_identity);
         let gate = self.gates.get_with(bucket, || Arc::new(Gate::new(budget(kind, &endpoint.api), self.clock.clone())));

@@ -29,6 +29,8 @@ pub mod network;
 mod origin;
 mod redact;
 #[cfg(test)]
+pub(in crate::providers) mod test_server;
+#[cfg(test)]
 mod tests;
 
 use std::time::Duration;

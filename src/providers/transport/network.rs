@@ -176,7 +176,6 @@ impl NetworkPolicy {
 
     /// A client builder that follows no redirect, obeys no ambient proxy unless the installation wants it, and connects to
     /// vetted addresses only. An address in a URL is not resolved: judge each URL with [`check`](Self::check) first.
-    #[must_use]
     pub fn client_builder(self: &Arc<Self>, purpose: Purpose) -> reqwest::ClientBuilder {
         // Fails only where one is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();

@@ -45,7 +45,7 @@ impl Redactor {
             .collect::<Vec<_>>()
             .join(" ")
             .chars()
-            .filter(is_shown)
+            .filter(|character| is_shown(*character))
             .collect();
         if line.chars().count() <= LENGTH {
             return line;
@@ -55,7 +55,7 @@ impl Redactor {
 }
 
 /// Characters that would change how the others look.
-fn is_shown(character: &char) -> bool {
+fn is_shown(character: char) -> bool {
     !matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 

@@ -1,118 +1,21 @@
 //! The transport against a server that misbehaves on order.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::Request;
 use axum::response::Response;
 use futures::StreamExt as _;
-use http::{HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use prometheus_client::registry::Registry;
 use url::Url;
 
+use super::test_server::{Server, TOKEN, answer, factory, json, local_policy};
 use super::*;
 use crate::api::v1alpha1::ProviderKind;
 use crate::clock::{Clock, SystemClock};
 use crate::providers::{Endpoint, ErrorKind};
-
-const TOKEN: &str = "canary-0123456789abcdef";
-
-/// One request as the server saw it.
-#[derive(Clone, Debug)]
-struct Seen {
-    line: String,
-    head: String,
-}
-
-/// A server that gives the answers it was handed, one after the other, and remembers what it was asked.
-struct Server {
-    address: std::net::SocketAddr,
-    seen: Arc<Mutex<Vec<Seen>>>,
-}
-
-type Script = Arc<Mutex<VecDeque<Response>>>;
-
-impl Server {
-    async fn start(answers: impl IntoIterator<Item = Response>) -> Self {
-        let script: Script = Arc::new(Mutex::new(answers.into_iter().collect()));
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let log = Arc::clone(&seen);
-        let app = axum::Router::new().fallback(move |request: Request| {
-            let (script, log) = (Arc::clone(&script), Arc::clone(&log));
-            async move {
-                let line = format!("{} {}", request.method(), request.uri());
-                log.lock().unwrap().push(Seen { line, head: format!("{:?}", request.headers().iter().collect::<Vec<_>>()) });
-                let next = script.lock().unwrap().pop_front();
-                match next {
-                    Some(answer) => answer,
-                    None => std::future::pending().await,
-                }
-            }
-        });
-        tokio::spawn(async move { axum::serve(listener, app).await });
-        Self { address, seen }
-    }
-
-    fn url(&self, path: &str) -> Url {
-        format!("http://{}{path}", self.address).parse().unwrap()
-    }
-
-    fn lines(&self) -> Vec<String> {
-        self.seen.lock().unwrap().iter().map(|seen| seen.line.clone()).collect()
-    }
-
-    fn endpoint(&self) -> Endpoint {
-        Endpoint { web: self.url("/"), api: self.url("/api/v1"), further_origins: Vec::new(), scope: None }
-    }
-
-    fn transport(&self) -> Transport {
-        self.transport_with(&factory(Arc::new(Unleased)), None)
-    }
-
-    fn transport_with(&self, factory: &TransportFactory, proxy: Option<ProxySettings>) -> Transport {
-        let endpoint = self.endpoint();
-        let settings = TransportSettings {
-            kind: ProviderKind::Gitea,
-            endpoint: &endpoint,
-            credential_identity: "one".into(),
-            ca_pem: None,
-            client_identity: None,
-            proxy,
-        };
-        authorized(factory.transport(settings).unwrap())
-    }
-}
-
-fn authorized(transport: Transport) -> Transport {
-    transport.authorized(HeaderValue::from_str(&format!("token {TOKEN}")).unwrap(), [TOKEN])
-}
-
-fn local_policy() -> Arc<network::NetworkPolicy> {
-    let allow_cidrs = vec!["127.0.0.0/8".parse().unwrap()];
-    Arc::new(network::NetworkPolicy { insecure_http: true, allow_cidrs, ..network::NetworkPolicy::default() })
-}
-
-fn factory(lease: Arc<dyn Lease>) -> TransportFactory {
-    let timings = Timings { pause: Duration::from_millis(1), park: Duration::ZERO, ..Timings::default() };
-    TransportFactory::new(local_policy(), lease, Arc::new(SystemClock), &mut Registry::default()).with_timings(timings)
-}
-
-fn answer(status: u16, headers: &[(&'static str, &str)], body: &str) -> Response {
-    let mut response = Response::builder().status(status);
-    for (name, value) in headers {
-        response = response.header(*name, *value);
-    }
-    response.body(Body::from(body.to_owned())).unwrap()
-}
-
-fn json(status: u16, body: &str) -> Response {
-    answer(status, &[("content-type", "application/json")], body)
-}
 
 fn read(url: Url) -> Call {
     Call::read(Operation::ListHooks, Method::GET, url)
