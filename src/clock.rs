@@ -17,6 +17,7 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
+        #[expect(clippy::disallowed_methods, reason = "this is the place")]
         Timestamp::now()
     }
 }

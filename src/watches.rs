@@ -5,18 +5,17 @@
 
 use std::collections::HashMap;
 use std::fmt::Debug;
-use std::hash::Hash;
 use std::pin::pin;
 use std::sync::Arc;
 
+use futures::StreamExt as _;
 use futures::stream::{self, BoxStream, SelectAll};
-use futures::{Stream, StreamExt as _};
 use kube::api::PartialObjectMeta;
 use kube::core::error_boundary::InvalidObject;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
-use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
+use kube::runtime::reflector::{ObjectRef, store::Writer};
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt as _, metadata_watcher, watcher as watch};
+use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tracing::{info, warn};
@@ -32,7 +31,7 @@ pub enum Change<K> {
     /// It is gone.
     Deleted(Arc<K>),
     /// It is there and does not fit the type.
-    Invalid(InvalidObject),
+    Invalid(Box<InvalidObject>),
     /// The first listing is complete: everything that exists has been told.
     Ready,
 }
@@ -40,7 +39,7 @@ pub enum Change<K> {
 /// Somebody who wants to hear of changes. Called in order, so it must not block.
 pub type Listener<K> = Box<dyn FnMut(&Change<K>) + Send>;
 
-type Guarded<K> = Result<K, InvalidObject>;
+type Guarded<K> = Result<K, Box<InvalidObject>>;
 
 /// The namespaces that are watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +76,9 @@ where
             Some(namespace) => Api::namespaced(client.clone(), namespace),
             None => Api::all(client.clone()),
         };
-        let events = watch(guarded, config()).default_backoff().map(|event| event.map(|event| map_event(event, |guard| guard.0.map(strip))));
+        let events = watch(guarded, config())
+            .default_backoff()
+            .map(|event| event.map(|event| map_event(event, |guard| guard.0.map(strip).map_err(Box::new))));
         events.boxed()
     });
     merge(K::kind(&()).into_owned(), streams.collect(), Some(writer), listeners).await;
@@ -88,26 +89,26 @@ pub async fn namespaced_metadata<K>(client: Client, scope: Scope, listeners: Vec
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    let streams = scope.apis::<K>(&client).into_iter().map(metadata_stream).collect();
+    let streams = scope.apis::<PartialObjectMeta<K>>(&client).into_iter().map(metadata_stream).collect();
     merge(K::kind(&()).into_owned(), streams, None, listeners).await;
 }
 
 /// Watches the metadata of objects of a cluster-scoped kind until the future is dropped.
-pub async fn cluster_metadata<K>(api: Api<K>, writer: Writer<PartialObjectMeta<K>>, listeners: Vec<Listener<PartialObjectMeta<K>>>)
-where
+pub async fn cluster_metadata<K>(
+    api: Api<PartialObjectMeta<K>>,
+    writer: Writer<PartialObjectMeta<K>>,
+    listeners: Vec<Listener<PartialObjectMeta<K>>>,
+) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     merge(K::kind(&()).into_owned(), vec![metadata_stream(api)], Some(writer), listeners).await;
 }
 
-fn metadata_stream<K>(api: Api<K>) -> BoxStream<'static, watcher::Result<Event<Guarded<PartialObjectMeta<K>>>>>
+fn metadata_stream<K>(api: Api<PartialObjectMeta<K>>) -> BoxStream<'static, watcher::Result<Event<Guarded<PartialObjectMeta<K>>>>>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    metadata_watcher(api, config())
-        .default_backoff()
-        .map(|event| event.map(|event| map_event(event, |object| Ok(strip(object)))))
-        .boxed()
+    watch(api, config()).default_backoff().map(|event| event.map(|event| map_event(event, |object| Ok(strip(object))))).boxed()
 }
 
 fn map_event<A, B>(event: Event<A>, mut map: impl FnMut(A) -> B) -> Event<B> {
@@ -163,7 +164,8 @@ async fn merge<K>(
 {
     let listings = streams.iter().map(|_| Listing::default()).collect();
     let mut merged = Merged { kind, listings, writer, listeners, ready: false, failing: false };
-    let numbered: SelectAll<_> = stream::select_all(streams.into_iter().enumerate().map(|(number, events)| events.map(move |event| (number, event)).boxed()));
+    let numbered: SelectAll<_> =
+        stream::select_all(streams.into_iter().enumerate().map(|(number, events)| events.map(move |event| (number, event)).boxed()));
     let mut numbered = pin!(numbered);
     while let Some((number, event)) = numbered.next().await {
         match event {

@@ -62,7 +62,8 @@ mod tests {
 
     #[test]
     fn objects_are_spread() {
-        let spread: std::collections::HashSet<_> = (0..100).map(|number| spread(&format!("uid-{number}"), Duration::from_secs(3600))).collect();
+        let spread: std::collections::HashSet<_> =
+            (0..100).map(|number| spread(&format!("uid-{number}"), Duration::from_secs(3600))).collect();
         assert!(spread.len() > 80);
     }
 }

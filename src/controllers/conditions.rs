@@ -50,9 +50,8 @@ impl<'a> Conditions<'a> {
     pub fn set(&mut self, kind: ConditionType, verdict: Verdict, reason: Reason, message: impl Into<String>) {
         let message: String = message.into();
         let before = find(self.old, kind);
-        let last_transition_time = before
-            .filter(|before| before.status == verdict.as_str())
-            .map_or(Time(self.now), |before| before.last_transition_time.clone());
+        let last_transition_time =
+            before.filter(|before| before.status == verdict.as_str()).map_or(Time(self.now), |before| before.last_transition_time.clone());
         self.new.retain(|condition| condition.type_ != kind.as_str());
         self.new.push(Condition {
             type_: kind.as_str().to_owned(),

@@ -84,13 +84,14 @@ async fn wait_to_lead(requests: &mut Requests, leading: &mut watch::Receiver<boo
 
 async fn lost(leading: &mut watch::Receiver<bool>) {
     if leading.wait_for(|leading| !*leading).await.is_err() {
-        future::pending().await
+        future::pending::<()>().await;
     }
 }
 
 async fn lead(context: &Arc<Context>, requests: &mut Requests, evidence: &dyn EvidenceSource, stop: &CancellationToken) {
     let Requests { connections, bindings, sessions } = requests;
-    let connections = drive(context, "GitProviderConnection", context.connections.clone(), connections, CONNECTIONS_AT_ONCE, stop, connection::reconcile);
+    let connections =
+        drive(context, "GitProviderConnection", context.connections.clone(), connections, CONNECTIONS_AT_ONCE, stop, connection::reconcile);
     let bindings = drive(context, "RepoBinding", context.bindings.clone(), bindings, BINDINGS_AT_ONCE, stop, binding::reconcile);
     let relay = async {
         while let Some(connection) = sessions.recv().await {
@@ -136,8 +137,10 @@ async fn drive<K>(
 }
 
 /// Follows the results to their end; after the stop for a bounded time only.
-async fn finish<K>(results: impl Stream<Item = Result<(ObjectRef<K>, Action), ControllerError<Error, std::convert::Infallible>>>, stop: &CancellationToken)
-where
+async fn finish<K>(
+    results: impl Stream<Item = Result<(ObjectRef<K>, Action), ControllerError<Error, std::convert::Infallible>>>,
+    stop: &CancellationToken,
+) where
     K: Resource<DynamicType = ()>,
 {
     let follow = results.for_each(|_| future::ready(()));
@@ -153,7 +156,12 @@ where
 
 /// One reconciliation with its time limit, its metrics, and a wall that a panic does not cross: one poisoned object must
 /// not stop the others.
-fn guard<K>(kind: &'static str, reconciler: Reconciler<K>, object: Arc<K>, context: Arc<Context>) -> impl Future<Output = Result<Action, Error>>
+fn guard<K>(
+    kind: &'static str,
+    reconciler: Reconciler<K>,
+    object: Arc<K>,
+    context: Arc<Context>,
+) -> impl Future<Output = Result<Action, Error>>
 where
     K: Resource<DynamicType = ()> + Send + Sync + 'static,
 {

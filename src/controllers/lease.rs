@@ -1,8 +1,8 @@
 //! Leadership, and how long it still lasts.
 //!
 //! The lease library says whether we lead. For a write at a provider that is not enough: the answer may be older than the
-//! lease. So the Lease object itself is watched, and a call may run only until 2 s before the last renewal that the API
-//! server confirmed ends. A process that was stopped and goes on, or one that cannot renew, finds no time left.
+//! lease. So the Lease object itself is watched, and a call may run only for what is left of the last renewal that the API
+//! server confirmed. A process that was stopped and goes on, or one that cannot renew, finds no time left.
 
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -27,9 +27,6 @@ pub const NAME: &str = "forgebind-controller";
 const DURATION: u64 = 20;
 /// How long before its end it is renewed, in seconds: a call that starts just before a renewal has this long.
 const GRACE: u64 = 13;
-/// No call runs longer than until this long before the end.
-const MARGIN: Duration = Duration::from_secs(2);
-
 /// The end of our lease, as the API server confirmed it.
 #[derive(Debug)]
 pub struct LeaseDeadline {
@@ -53,7 +50,7 @@ impl Lease for LeaseDeadline {
     fn remaining(&self) -> Option<Duration> {
         let until = (*self.until.read().unwrap_or_else(std::sync::PoisonError::into_inner))?;
         let left = Duration::try_from(until.duration_since(self.clock.now())).ok()?;
-        left.checked_sub(MARGIN).filter(|left| !left.is_zero())
+        Some(left).filter(|left| !left.is_zero())
     }
 }
 
@@ -154,13 +151,13 @@ mod tests {
     }
 
     #[test]
-    fn time_left_ends_before_the_lease_does() {
+    fn time_left_is_that_of_the_last_confirmed_renewal() {
         let deadline = LeaseDeadline::new(Arc::new(Stopped(Timestamp::from_second(100).unwrap())));
         assert_eq!(deadline.remaining(), None);
         deadline.set(end_of(&lease("me", 95), "me"));
-        assert_eq!(deadline.remaining(), Some(Duration::from_secs(13)));
-        deadline.set(end_of(&lease("me", 82), "me"));
-        assert_eq!(deadline.remaining(), None, "the margin is all that is left");
+        assert_eq!(deadline.remaining(), Some(Duration::from_secs(15)));
+        deadline.set(end_of(&lease("me", 80), "me"));
+        assert_eq!(deadline.remaining(), None, "over");
         deadline.set(end_of(&lease("other", 99), "me"));
         assert_eq!(deadline.remaining(), None);
     }

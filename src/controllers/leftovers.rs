@@ -1,4 +1,4 @@
-//! Hooks that could not be removed: recorded in ConfigMaps of the operator's namespace, and worked off when the connection
+//! Hooks that could not be removed: recorded in `ConfigMap`s of the operator's namespace, and worked off when the connection
 //! works again. What is recorded here was given up nowhere else.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ use super::sessions::Working;
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::providers::{Deletion, ErrorKind, ProviderError, Repository};
 
-/// How many ConfigMaps share the entries.
+/// How many `ConfigMap`s share the entries.
 const SHARDS: u64 = 16;
 /// How long an entry is kept.
 const KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
@@ -77,7 +77,13 @@ pub async fn record(context: &Context, key: &str, entry: &Leftover) -> kube::Res
     })
     .await?;
     context.metrics.leftovers_recorded.inc();
-    warn!(namespace = entry.namespace, name = entry.name, repository = entry.repository, reason = entry.reason, "hooks left behind, recorded");
+    warn!(
+        namespace = entry.namespace,
+        name = entry.name,
+        repository = entry.repository,
+        reason = entry.reason,
+        "hooks left behind, recorded"
+    );
     Ok(())
 }
 
@@ -94,23 +100,24 @@ async fn change(context: &Context, key: &str, edit: impl Fn(&mut BTreeMap<String
     let mut tries = 0;
     loop {
         tries += 1;
-        let result = match api.get_opt(&name).await? {
-            Some(mut map) => {
-                edit(map.data.get_or_insert_default());
-                api.replace(&name, &PostParams::default(), &map).await
-            }
-            None => {
-                let mut data = BTreeMap::new();
-                edit(&mut data);
-                let labels = BTreeMap::from([(LABEL.to_owned(), "true".to_owned())]);
-                let metadata = ObjectMeta { name: Some(name.clone()), labels: Some(labels), ..ObjectMeta::default() };
-                api.create(&PostParams::default(), &ConfigMap { metadata, data: Some(data), ..ConfigMap::default() }).await
-            }
-        };
+        let present = api.get_opt(&name).await?;
+        let exists = present.is_some();
+        let mut map = present.unwrap_or_else(|| empty(&name));
+        edit(map.data.get_or_insert_default());
+        let result =
+            if exists { api.replace(&name, &PostParams::default(), &map).await } else { api.create(&PostParams::default(), &map).await };
         match result {
             Err(kube::Error::Api(status)) if tries < TRIES && (status.is_conflict() || status.is_already_exists()) => {}
             result => return result.map(|_| ()),
         }
+    }
+}
+
+fn empty(name: &str) -> ConfigMap {
+    let labels = BTreeMap::from([(LABEL.to_owned(), "true".to_owned())]);
+    ConfigMap {
+        metadata: ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() },
+        ..ConfigMap::default()
     }
 }
 
@@ -158,7 +165,9 @@ async fn try_remove(context: &Context, working: &Working, entry: &Leftover) -> R
     let Some(repository) = find(working, entry).await? else { return Ok(false) };
     let spared: BTreeSet<String> = context
         .bindings
-        .state_filter(|binding| binding.metadata.namespace.as_ref() == Some(&entry.namespace) && binding.metadata.name.as_ref() == Some(&entry.name))
+        .state_filter(|binding| {
+            binding.metadata.namespace.as_ref() == Some(&entry.namespace) && binding.metadata.name.as_ref() == Some(&entry.name)
+        })
         .iter()
         .flat_map(|binding| binding.status.iter().filter_map(|status| status.webhook.as_ref()).flat_map(|webhook| &webhook.hooks))
         .map(|hook| hook.id.clone())
@@ -166,18 +175,18 @@ async fn try_remove(context: &Context, working: &Working, entry: &Leftover) -> R
     let ownership = Ownership::new(&context.keys, &context.settings, &entry.namespace, &entry.name);
     let recorded: BTreeSet<&str> = entry.hooks.iter().map(|hook| hook.id.as_str()).collect();
     for hook in working.client.hooks(&repository).await? {
-        let ours = ownership.is_ours(&hook.url);
-        if ours && (recorded.is_empty() || recorded.contains(hook.id.as_str())) && !spared.contains(&hook.id) {
-            if working.client.delete_hook(&repository, &hook.id).await? == Deletion::Hidden {
-                return Ok(false);
-            }
+        let left = recorded.is_empty() || recorded.contains(hook.id.as_str());
+        let goes = ownership.is_ours(&hook.url) && left && !spared.contains(&hook.id);
+        if goes && working.client.delete_hook(&repository, &hook.id).await? == Deletion::Hidden {
+            return Ok(false);
         }
     }
     Ok(true)
 }
 
 async fn find(working: &Working, entry: &Leftover) -> Result<Option<Repository>, ProviderError> {
-    let by_id = if entry.repository_id.is_empty() { None } else { working.client.repository_by_id(&entry.repository_id).await.or_else(absent)? };
+    let by_id =
+        if entry.repository_id.is_empty() { None } else { working.client.repository_by_id(&entry.repository_id).await.or_else(absent)? };
     if by_id.is_some() {
         return Ok(by_id);
     }

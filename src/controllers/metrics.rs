@@ -31,7 +31,7 @@ pub struct HookChange {
 }
 
 /// The controllers' metrics.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Metrics {
     /// Reconciliations by how they ended.
     pub reconciliations: Family<Outcome, Counter>,
@@ -53,12 +53,24 @@ impl Metrics {
     /// Registers everything.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
-        let metrics = Self { seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.005, 2.0, 14))), ..Self::default() };
+        let metrics = Self {
+            reconciliations: Family::default(),
+            seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.005, 2.0, 14))),
+            status_writes: Family::default(),
+            hook_changes: Family::default(),
+            leftovers_recorded: Counter::default(),
+            invalid_objects: Family::default(),
+            leading: Gauge::default(),
+        };
         registry.register("forgebind_reconciliations", "Reconciliations by how they ended", metrics.reconciliations.clone());
         registry.register("forgebind_reconciliation_seconds", "Seconds that a reconciliation took", metrics.seconds.clone());
         registry.register("forgebind_status_writes", "Status writes to the API server", metrics.status_writes.clone());
         registry.register("forgebind_hook_changes", "Hooks created, updated and deleted at providers", metrics.hook_changes.clone());
-        registry.register("forgebind_leftovers_recorded", "Entries written for hooks that could not be removed", metrics.leftovers_recorded.clone());
+        registry.register(
+            "forgebind_leftovers_recorded",
+            "Entries written for hooks that could not be removed",
+            metrics.leftovers_recorded.clone(),
+        );
         registry.register("forgebind_invalid_objects", "Objects met that do not fit the schema", metrics.invalid_objects.clone());
         registry.register("forgebind_leading", "1 while this process leads", metrics.leading.clone());
         metrics

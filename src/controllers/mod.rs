@@ -21,7 +21,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PartialObjectMeta;
 use kube::runtime::events::Recorder;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -37,7 +38,7 @@ use crate::keys::{ControllerKey, ReceiverKey};
 use crate::providers::transport::TransportFactory;
 use crate::providers::transport::network::NetworkPolicy;
 
-pub use driver::run;
+pub use driver::{Requests, run};
 pub use sessions::Sessions;
 
 /// What the administrator decided.
@@ -183,6 +184,23 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub fn requested<'a>(object: &'a impl Resource, annotation: &str, handled: Option<&String>) -> Option<&'a str> {
     let value = object.annotations().get(annotation)?;
     (handled != Some(value)).then_some(value)
+}
+
+/// Says of an object that does not parse what is wrong with it, where `kubectl describe` shows it.
+pub async fn report_invalid<K: Resource<DynamicType = ()>>(context: &Context, metadata: ObjectMeta, error: &str) {
+    let reference = ObjectReference {
+        api_version: Some(K::api_version(&()).into_owned()),
+        kind: Some(K::kind(&()).into_owned()),
+        namespace: metadata.namespace,
+        name: metadata.name,
+        uid: metadata.uid,
+        ..ObjectReference::default()
+    };
+    let notice = status::Notice::warning(
+        crate::api::v1alpha1::Reason::InvalidObject.as_str(),
+        format!("the stored object does not fit the schema: {error}"),
+    );
+    status::publish_on(context, &reference, &[notice]).await;
 }
 
 /// Why a reconciliation failed: trouble with the API server. Trouble with a provider is no error but a condition.

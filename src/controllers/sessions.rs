@@ -93,7 +93,7 @@ const REJECTION_RESTS: SignedDuration = SignedDuration::from_hours(1);
 
 /// The sessions of all connections.
 pub struct Sessions {
-    sessions: Mutex<HashMap<ConnectionTarget, Session>>,
+    known: Mutex<HashMap<ConnectionTarget, Session>>,
     /// By origin and keyed hash of the credential: shared by all connections that use the same.
     rejections: Mutex<HashMap<String, Rejection>>,
     changed: UnboundedSender<ConnectionTarget>,
@@ -103,18 +103,18 @@ impl Sessions {
     /// No sessions yet. Every change of one is told to `changed`.
     #[must_use]
     pub fn new(changed: UnboundedSender<ConnectionTarget>) -> Self {
-        Self { sessions: Mutex::default(), rejections: Mutex::default(), changed }
+        Self { known: Mutex::default(), rejections: Mutex::default(), changed }
     }
 
     /// What is known of a connection.
     #[must_use]
     pub fn get(&self, connection: &ConnectionTarget) -> Option<Session> {
-        locked(&self.sessions).get(connection).cloned()
+        locked(&self.known).get(connection).cloned()
     }
 
     /// Notes what an inspection found. The last working client of the same object is kept.
     pub fn set(&self, connection: &ConnectionTarget, mut session: Session) {
-        let mut sessions = locked(&self.sessions);
+        let mut sessions = locked(&self.known);
         let before = sessions.remove(connection);
         if session.working.is_none() {
             session.working = before.as_ref().filter(|before| before.uid == session.uid).and_then(|before| before.working.clone());
@@ -129,7 +129,7 @@ impl Sessions {
 
     /// Notes that the credential was refused outside an inspection. Answers whether that is news.
     pub fn suspect(&self, connection: &ConnectionTarget) -> bool {
-        locked(&self.sessions).get_mut(connection).is_some_and(|session| !std::mem::replace(&mut session.suspected, true))
+        locked(&self.known).get_mut(connection).is_some_and(|session| !std::mem::replace(&mut session.suspected, true))
     }
 
     /// Notes that a provider did not accept a credential. `probe_again`: whether one attempt an hour is harmless, which it is
@@ -154,7 +154,7 @@ impl Sessions {
 
     /// Forgets a connection that is gone.
     pub fn remove(&self, connection: &ConnectionTarget) {
-        if locked(&self.sessions).remove(connection).is_some() {
+        if locked(&self.known).remove(connection).is_some() {
             self.tell(connection);
         }
     }

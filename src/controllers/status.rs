@@ -1,5 +1,6 @@
 //! Writing what was decided to say: the status, and events for what a person should notice.
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::events::{Event, EventType};
@@ -65,6 +66,11 @@ pub async fn publish<K>(context: &Context, object: &K, notices: &[Notice])
 where
     K: Resource<DynamicType = ()>,
 {
+    publish_on(context, &object.object_ref(&()), notices).await;
+}
+
+/// Publishes notices on an object of which only a reference is known.
+pub async fn publish_on(context: &Context, reference: &ObjectReference, notices: &[Notice]) {
     for notice in notices {
         let event = Event {
             type_: if notice.warning { EventType::Warning } else { EventType::Normal },
@@ -73,7 +79,7 @@ where
             action: "Reconcile".to_owned(),
             secondary: None,
         };
-        if let Err(error) = context.recorder.publish(&event, &object.object_ref(&())).await {
+        if let Err(error) = context.recorder.publish(&event, reference).await {
             warn!(error = %error, reason = notice.reason, "event not published");
         }
     }

@@ -5,6 +5,7 @@
 
 pub mod credential;
 pub mod error;
+pub mod git;
 pub mod gitea;
 pub mod model;
 pub mod permission;

@@ -183,7 +183,7 @@ pub struct Repository {
 /// What the git endpoint said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GitProbe {
-    /// Object ids by full reference name; empty for an empty repository.
+    /// Object ids of branches and tags by full reference name; empty for an empty repository.
     pub heads: BTreeMap<String, String>,
 }
 

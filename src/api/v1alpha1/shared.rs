@@ -325,6 +325,7 @@ pub struct LastHandled {
 
 pub(super) const URL_PATTERN: &str = r"^https?://[^/?#@\s]+(/[^?#\s]*)?$";
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
 pub(super) fn is_false(value: &bool) -> bool {
     !*value
 }

@@ -46,6 +46,9 @@ pub struct Failure {
 }
 
 /// Takes the actions in order.
+///
+/// # Errors
+/// What the API server said. What a provider said is in the outcome.
 pub async fn apply(context: &Context, observation: &Observation, plan: &Plan) -> Result<Outcome, Error> {
     let mut outcome = Outcome {
         object: Arc::clone(&observation.object),
@@ -113,11 +116,15 @@ async fn take(context: &Context, observation: &Observation, action: &Action, out
             Ok(())
         }
         Action::Hook(action) => match here(observation) {
-            Some((client, repository)) => change(context, observation, client, repository, action, outcome).await.map_err(|error| Failure { error, clearing: false }),
+            Some((client, repository)) => {
+                change(context, observation, client, repository, action, outcome).await.map_err(|error| Failure { error, clearing: false })
+            }
             None => Ok(()),
         },
         Action::Clear(position, action) => match there(observation, *position) {
-            Some((client, repository)) => change(context, observation, client, repository, action, outcome).await.map_err(|error| Failure { error, clearing: true }),
+            Some((client, repository)) => {
+                change(context, observation, client, repository, action, outcome).await.map_err(|error| Failure { error, clearing: true })
+            }
             None => Ok(()),
         },
         Action::Record(position, why) => {
@@ -201,7 +208,10 @@ fn kept(id: &str, intent: &HookIntent, adopted: bool) -> Kept {
 async fn record(context: &Context, observation: &Observation, place: &Place, position: usize, why: &str) -> Result<(), Error> {
     let object = &observation.object;
     let webhook = object.status.as_ref().and_then(|status| status.webhook.as_ref());
-    let hooks = webhook.filter(|webhook| webhook.target.as_ref() == Some(&place.target)).map(|webhook| webhook.hooks.as_slice()).unwrap_or_default();
+    let hooks = webhook
+        .filter(|webhook| webhook.target.as_ref() == Some(&place.target))
+        .map(|webhook| webhook.hooks.as_slice())
+        .unwrap_or_default();
     let uid = object.uid().unwrap_or_default();
     let key = if position == 0 { uid } else { format!("{uid}.{position}") };
     let entry = Leftover {

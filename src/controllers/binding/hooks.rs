@@ -267,7 +267,8 @@ fn keep(plan: &mut HookPlan, stays: &Ours<'_>, intent: HookIntent, adopted: &BTr
 fn create(plan: &mut HookPlan, hooks: &[Hook], intent: HookIntent, wanted: &Wanted, first: bool) -> bool {
     let foreign = match &wanted.destination {
         Destination::Custom(custom) if first => hooks.iter().find(|hook| {
-            Url::parse(hook.url.expose()).is_ok_and(|url| without_mark(&url) == without_mark(custom)) && hook.shape.part == intent.shape.part
+            Url::parse(hook.url.expose()).is_ok_and(|url| without_mark(&url) == without_mark(custom))
+                && hook.shape.part == intent.shape.part
         }),
         _ => None,
     };

@@ -101,7 +101,8 @@ fn remember(context: &Context, observation: &observe::Observation, plan: &plan::
     };
     // Without a look there is nothing to hold the first one off, but for objects that were settled before the start.
     let first_look_pending = !looked && observation.memory.is_none() && plan::look_due(observation);
-    let waits_for_connection = !looked && observation.memory.is_none() && !matches!(observation.connection, observe::Connection::Ready { .. });
+    let waits_for_connection =
+        !looked && observation.memory.is_none() && !matches!(observation.connection, observe::Connection::Ready { .. });
     if !first_look_pending && !waits_for_connection {
         locked(&context.looks).insert(observation.object.uid().unwrap_or_default(), memory);
     }

@@ -12,8 +12,10 @@ use super::rivals::{self, Claim};
 use super::user_secret::{self, UserSecret};
 use super::{Look, plan};
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, WebhookSource};
+use crate::api::v1alpha1::connection::PermissionState;
 use crate::api::v1alpha1::{
-    DeletionPolicy, ManagementPolicy, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, RepoBinding,
+    ConditionType, DeletionPolicy, GitProviderConnection, ManagementPolicy, Permission, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT,
+    ROTATE_REQUESTED_AT, Reason, RepoBinding,
 };
 use crate::controllers::grant::{self, Request};
 use crate::controllers::sessions::{Trouble, Working};
@@ -85,7 +87,6 @@ impl Observation {
 
 /// What was asked for by annotation and not yet done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "three annotations, and one that stands on the connection")]
 pub struct Requests {
     /// A look.
     pub look: bool,
@@ -96,6 +97,7 @@ pub struct Requests {
 }
 
 /// The connection, as far as this binding may know.
+#[expect(clippy::large_enum_variant, reason = "one at a time is made, and nearly always the large one")]
 pub enum Connection {
     /// There is none of that name in the binding's own namespace.
     NotFound,
@@ -198,7 +200,8 @@ pub async fn observe(context: &Context, object: Arc<RepoBinding>) -> Observation
         observe_only: observe_only(context, &object),
         suspended,
         key: context.keys.receiver.clone(),
-        rotation_of_connection: connection_object(context, &object).and_then(|connection| connection.annotations().get(ROTATE_REQUESTED_AT).cloned()),
+        rotation_of_connection: connection_object(context, &object)
+            .and_then(|connection| connection.annotations().get(ROTATE_REQUESTED_AT).cloned()),
         object,
     };
     if plan::is_foreign(&observation) {
@@ -214,7 +217,7 @@ pub async fn observe(context: &Context, object: Arc<RepoBinding>) -> Observation
     observation
 }
 
-fn connection_object(context: &Context, object: &RepoBinding) -> Option<Arc<crate::api::v1alpha1::GitProviderConnection>> {
+fn connection_object(context: &Context, object: &RepoBinding) -> Option<Arc<GitProviderConnection>> {
     let target = object.connection_target();
     context.connections.get(&ObjectRef::new(&target.name).within(&target.namespace))
 }
@@ -228,7 +231,8 @@ fn observe_only(context: &Context, object: &RepoBinding) -> bool {
 
 fn requests(context: &Context, object: &RepoBinding) -> Requests {
     let handled = object.status.as_ref().and_then(|status| status.last_handled.clone()).unwrap_or_default();
-    let of_connection = connection_object(context, object).and_then(|connection| connection.annotations().get(ROTATE_REQUESTED_AT).cloned());
+    let of_connection =
+        connection_object(context, object).and_then(|connection| connection.annotations().get(ROTATE_REQUESTED_AT).cloned());
     // A connection's request counts for the bindings that were there when it was made: a new one has a new secret anyhow.
     let known = object.status.as_ref().is_some_and(|status| status.webhook.is_some());
     Requests {
@@ -262,14 +266,14 @@ fn connection(context: &Context, object: &RepoBinding) -> Connection {
         return Connection::NotPermitted;
     }
     if connection.metadata.deletion_timestamp.is_some() {
-        let trouble = Trouble::new(crate::api::v1alpha1::ConditionType::Ready, crate::api::v1alpha1::Reason::ConnectionNotReady, "it is being deleted");
+        let trouble = Trouble::new(ConditionType::Ready, Reason::ConnectionNotReady, "it is being deleted");
         return Connection::NotReady(trouble);
     }
     match (session, path) {
         (None, _) => Connection::Pending,
         (Some(session), path) => match (session.trouble, path) {
             (Some(trouble), _) if trouble.is_outage() => Connection::Unreachable(trouble),
-            (Some(trouble), _) if trouble.reason == crate::api::v1alpha1::Reason::Progressing => Connection::Pending,
+            (Some(trouble), _) if trouble.reason == Reason::Progressing => Connection::Pending,
             (Some(trouble), _) => Connection::NotReady(trouble),
             (None, Some((_, Err(error)))) => Connection::Path(error),
             (None, Some((working, Ok(path)))) => Connection::Ready { working, path, inspected_at: session.inspected_at },
@@ -279,7 +283,7 @@ fn connection(context: &Context, object: &RepoBinding) -> Connection {
 }
 
 /// Whether the connection grants a path to this binding.
-pub fn permits(context: &Context, object: &RepoBinding, connection: &crate::api::v1alpha1::GitProviderConnection, path: &str) -> bool {
+pub fn permits(context: &Context, object: &RepoBinding, connection: &GitProviderConnection, path: &str) -> bool {
     let namespace = object.namespace().unwrap_or_default();
     let known = context.namespaces.get(&ObjectRef::new(&namespace));
     let labels = known.as_ref().map(|known| known.metadata.labels.clone().unwrap_or_default());
@@ -315,10 +319,10 @@ async fn look(context: &Context, observation: &Observation) -> Option<Found> {
         Some(branch) if !found.empty && working.inspection.capabilities.api => Some(working.client.branch_exists(found, branch).await),
         _ => None,
     };
-    let on_connection = working.client.permission(&working.inspection, crate::api::v1alpha1::Permission::ManageWebhooks);
+    let on_connection = working.client.permission(&working.inspection, Permission::ManageWebhooks);
     let manage_webhooks = worse(on_connection, found.manage_webhooks.clone());
     let same_repository = plan::is_same_repository(object, found);
-    let may = manage_webhooks.state != crate::api::v1alpha1::connection::PermissionState::Missing;
+    let may = manage_webhooks.state != PermissionState::Missing;
     let granted = connection_object(context, object).is_some_and(|connection| permits(context, object, &connection, found.path.as_str()));
     let in_scope = working.scope().is_none_or(|scope| scope.contains(&found.path));
     let wanted = wants_hooks && may && same_repository && granted && in_scope;
@@ -326,15 +330,14 @@ async fn look(context: &Context, observation: &Observation) -> Option<Found> {
     Some(Found { repository, branch, hooks, manage_webhooks, granted })
 }
 
+/// A right needs the scope and the role: the worse of the two counts.
 fn worse(one: PermissionFinding, other: PermissionFinding) -> PermissionFinding {
-    use crate::api::v1alpha1::connection::PermissionState::{Granted, Missing, Unknown};
-    match (one.state, other.state) {
-        (Missing, _) => one,
-        (_, Missing) => other,
-        // The role on the repository is the closer witness: where it is known, a scope that cannot be told does not matter less.
-        (Unknown, Granted | Unknown) => one,
-        (Granted, _) => other,
-    }
+    let badness = |finding: &PermissionFinding| match finding.state {
+        PermissionState::Granted => 0,
+        PermissionState::Unknown => 1,
+        PermissionState::Missing => 2,
+    };
+    if badness(&other) > badness(&one) { other } else { one }
 }
 
 /// Finds the repository by its path, or, when that is gone, by the stable id that an earlier look wrote down.
@@ -403,13 +406,12 @@ async fn list(working: &Working, target: &HookTarget) -> Result<(Repository, Vec
     } else {
         working.client.repository_by_id(&target.repository_id).await?
     };
-    let repository = match by_id {
-        Some(repository) => repository,
-        None => {
-            let gone = |error: PathError| ProviderError::new(ErrorKind::NotFound, "find repository", error.to_string());
-            let path = working.provider.repository_path(&working.endpoint, &target.repository).map_err(gone)?;
-            working.client.repository(&path).await?
-        }
+    let repository = if let Some(repository) = by_id {
+        repository
+    } else {
+        let gone = |error: PathError| ProviderError::new(ErrorKind::NotFound, "find repository", error.to_string());
+        let path = working.provider.repository_path(&working.endpoint, &target.repository).map_err(gone)?;
+        working.client.repository(&path).await?
     };
     let hooks = working.client.hooks(&repository).await?;
     Ok((repository, hooks))

@@ -172,7 +172,9 @@ pub fn look_due(observation: &Observation) -> bool {
         return true;
     }
     let Some(memory) = &observation.memory else { return !is_settled(observation) };
-    if memory.generation != object.metadata.generation.unwrap_or_default() || (memory.failed && memory.at.is_some_and(|at| at < *inspected_at)) {
+    if memory.generation != object.metadata.generation.unwrap_or_default()
+        || (memory.failed && memory.at.is_some_and(|at| at < *inspected_at))
+    {
         return true;
     }
     memory.next.is_none_or(|next| stretched(observation, next) <= observation.now)
@@ -387,7 +389,13 @@ fn webhook(plan: &mut Plan, observation: &Observation, found: &Found) {
 }
 
 /// The first thing that stands against any hook at all.
-fn obstacle_to_hooks(observation: &Observation, found: &Found, spec: &WebhookSpec, working: &Working, repository: &Repository) -> Option<Finding> {
+fn obstacle_to_hooks(
+    observation: &Observation,
+    found: &Found,
+    spec: &WebhookSpec,
+    working: &Working,
+    repository: &Repository,
+) -> Option<Finding> {
     let custom = observe::custom_url(&observation.object);
     let unknown: Vec<EventKind> = spec.events.iter().copied().filter(|event| !working.provider.events().contains(event)).collect();
     if spec.source != WebhookSource::Repository {
@@ -398,13 +406,17 @@ fn obstacle_to_hooks(observation: &Observation, found: &Found, spec: &WebhookSpe
         return Some(Finding::bad(Reason::EventNotSupported, message));
     }
     if custom.is_none() && observation.settings.public_url.is_none() {
-        return Some(Finding::bad(Reason::PublicURLMissing, "Forgebind does not know where providers reach it; start it with --public-url"));
+        return Some(Finding::bad(
+            Reason::PublicURLMissing,
+            "Forgebind does not know where providers reach it; start it with --public-url",
+        ));
     }
     if let Some(Err(trouble)) = &observation.user_secret {
         return Some(Finding::bad(trouble.reason, trouble.message.clone()));
     }
     if found.manage_webhooks.state == PermissionState::Missing {
-        let message = format!("ManageWebhooks: {}", found.manage_webhooks.message.as_deref().unwrap_or("the credential may not manage hooks"));
+        let message =
+            format!("ManageWebhooks: {}", found.manage_webhooks.message.as_deref().unwrap_or("the credential may not manage hooks"));
         return Some(Finding::bad(Reason::PermissionMissing, message));
     }
     if custom.is_some() && rivals::another_goes_first(&observation.object, &repository.id, &observation.claims) {
@@ -446,12 +458,16 @@ fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, wo
     let changes = !planned.actions.is_empty();
     plan.webhook = Some(match planned.finding {
         Some(finding) => Finding::bad(finding.reason, finding.message),
-        None if changes && repository.archived => {
-            Finding::bad(Reason::RepositoryArchived, format!("{} is archived, so its hooks cannot be changed; unarchive it or remove webhook", repository.path))
-        }
+        None if changes && repository.archived => Finding::bad(
+            Reason::RepositoryArchived,
+            format!("{} is archived, so its hooks cannot be changed; unarchive it or remove webhook", repository.path),
+        ),
         None if changes && observation.observe_only => {
             plan.would = planned.actions.iter().map(|action| described(action, repository)).collect();
-            Finding::bad(Reason::Observing, format!("{} changes would be made, see status.plan; nothing is written while observing", plan.would.len()))
+            Finding::bad(
+                Reason::Observing,
+                format!("{} changes would be made, see status.plan; nothing is written while observing", plan.would.len()),
+            )
         }
         None => Finding::good("the hooks are as they should be"),
     });
@@ -496,14 +512,17 @@ fn wanted_secret(observation: &Observation, spec: &WebhookSpec, hooks: &[Hook], 
     });
     let (namespace, name) = (object.metadata.namespace.as_deref().unwrap_or_default(), object.metadata.name.as_deref().unwrap_or_default());
     let value = WebhookSecret::Derived(DerivedSecret::new(observation.derive(namespace, name, &generation)));
-    let since = generation::second(&generation, observation.now).and_then(|second| Timestamp::from_second(second).ok()).unwrap_or(observation.now);
+    let since =
+        generation::second(&generation, observation.now).and_then(|second| Timestamp::from_second(second).ok()).unwrap_or(observation.now);
     (WantedSecret { generation, value, since }, new)
 }
 
 fn described(action: &HookAction, repository: &Repository) -> PlannedAction {
     let (action, target, reason) = match action {
         HookAction::Create(_) => ("CreateHook", repository.path.to_string(), "there is none".to_owned()),
-        HookAction::Update { id, drift, .. } => ("UpdateHook", format!("{} hook {id}", repository.path), format!("differs in {}", drift.join(", "))),
+        HookAction::Update { id, drift, .. } => {
+            ("UpdateHook", format!("{} hook {id}", repository.path), format!("differs in {}", drift.join(", ")))
+        }
         HookAction::Delete { id, why } => ("DeleteHook", format!("{} hook {id}", repository.path), (*why).to_owned()),
         HookAction::Release { id, .. } => ("ReleaseHook", format!("{} hook {id}", repository.path), "it was somebody else's".to_owned()),
     };
@@ -535,7 +554,8 @@ fn delete(plan: &mut Plan, observation: &Observation) {
     if !finalizer::is_present(&**object) {
         return;
     }
-    let adopted: BTreeSet<String> = if object.spec.webhook.as_ref().is_some_and(|webhook| webhook.adopt) && webhook_status(object).is_none() {
+    let adopted: BTreeSet<String> = if object.spec.webhook.as_ref().is_some_and(|webhook| webhook.adopt) && webhook_status(object).is_none()
+    {
         let hooks = observation.places.iter().filter_map(|place| place.hooks.as_ref().ok()).flat_map(|(_, hooks)| hooks);
         hooks.filter(|hook| observation.ownership.is_ours(&hook.url)).map(|hook| hook.id.clone()).collect()
     } else {

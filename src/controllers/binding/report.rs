@@ -13,7 +13,9 @@ use super::plan::{Finding, Plan};
 use crate::api::v1alpha1::binding::{
     HookStatus, HookTarget, LastDelivery, PreviousSecret, RepoBindingStatus, RepositoryStatus, SinkStatus, WebhookStatus,
 };
-use crate::api::v1alpha1::{ConditionType, EventKind, LastHandled, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, Reason};
+use crate::api::v1alpha1::{
+    ConditionType, EventKind, LastHandled, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, Reason,
+};
 use crate::controllers::conditions::{self, Conditions, Verdict};
 use crate::controllers::status::Notice;
 use crate::providers::{ErrorKind, Repository};
@@ -70,7 +72,11 @@ pub fn report(observation: &Observation, plan: &Plan, outcome: &Outcome) -> Repo
         webhook,
         plan: plan.would.clone(),
         sinks: evidence.sinks(observation, &before, news),
-        accepted_until: if news { evidence.accepted_until.map(Time).or_else(|| before.accepted_until.clone()) } else { before.accepted_until.clone() },
+        accepted_until: if news {
+            evidence.accepted_until.map(Time).or_else(|| before.accepted_until.clone())
+        } else {
+            before.accepted_until.clone()
+        },
         heads: before.heads.clone(),
         installation: Some(observation.fingerprint.clone()),
         last_handled: last_handled(observation, plan, outcome, &before),
@@ -87,17 +93,28 @@ fn connection(conditions: &mut Conditions<'_>, observation: &Observation) {
         Connection::Ready { .. } | Connection::Path(_) => conditions.succeed(kind, "the connection works and may be used"),
         Connection::NotFound => {
             let name = &observation.object.spec.connection_ref.name;
-            conditions.set(kind, Verdict::False, Reason::ConnectionNotFound, format!("there is no connection {name} in this namespace; create it or correct connectionRef"));
+            conditions.set(
+                kind,
+                Verdict::False,
+                Reason::ConnectionNotFound,
+                format!("there is no connection {name} in this namespace; create it or correct connectionRef"),
+            );
         }
         Connection::NotPermitted => {
             let message = "the connection does not exist or does not allow this binding; ask its owner for a rule in allowedBindings";
             conditions.set(kind, Verdict::False, Reason::RefNotPermitted, message);
         }
         Connection::NotReady(trouble) => {
-            conditions.set(kind, Verdict::False, Reason::ConnectionNotReady, format!("the connection does not work ({}); see its conditions", trouble.reason));
+            conditions.set(
+                kind,
+                Verdict::False,
+                Reason::ConnectionNotReady,
+                format!("the connection does not work ({}); see its conditions", trouble.reason),
+            );
         }
         Connection::Unreachable(trouble) => {
-            let message = format!("the connection's provider cannot be reached at present ({}); what works goes on working", trouble.reason);
+            let message =
+                format!("the connection's provider cannot be reached at present ({}); what works goes on working", trouble.reason);
             conditions.set(kind, Verdict::Unknown, Reason::ConnectionUnreachable, message);
         }
         Connection::Pending => conditions.keep(kind),
@@ -160,12 +177,19 @@ fn ready(conditions: &mut Conditions<'_>, observation: &Observation, plan: &Plan
     }
     let order = [ConditionType::ConnectionReady, ConditionType::RepositoryFound, ConditionType::WebhookInSync];
     let mut lowering = order.into_iter().filter_map(|kind| conditions.get(kind)).filter(|condition| condition.status == "False");
-    let sinks = conditions.get(ConditionType::Delivering).filter(|condition| condition.status == "False" && condition.reason != Reason::SinkFailing.as_str());
+    let sinks = conditions
+        .get(ConditionType::Delivering)
+        .filter(|condition| condition.status == "False" && condition.reason != Reason::SinkFailing.as_str());
     let lowering = lowering.next().or(sinks).cloned();
     let needed = order.into_iter().filter(|kind| *kind != ConditionType::WebhookInSync || observation.object.spec.webhook.is_some());
     let unknown = needed.filter(|kind| conditions.get(*kind).is_none()).count() > 0;
     if observation.suspended {
-        return conditions.set(ConditionType::Ready, Verdict::False, Reason::Suspended, "suspended; set spec.suspend to false here and on the connection to go on");
+        return conditions.set(
+            ConditionType::Ready,
+            Verdict::False,
+            Reason::Suspended,
+            "suspended; set spec.suspend to false here and on the connection to go on",
+        );
     }
     if let Some(condition) = lowering {
         return lowered(conditions, &condition);
@@ -262,7 +286,11 @@ fn webhook(observation: &Observation, plan: &Plan, outcome: &Outcome, before: &R
     if observation.observe_only && hooks.is_empty() {
         return (before.webhook.is_some()).then_some(WebhookStatus { hooks: Vec::new(), ..old });
     }
-    let generation = plan.generation.clone().filter(|wanted| hooks.iter().any(|hook| hook.generation == *wanted)).or_else(|| old.secret_generation.clone());
+    let generation = plan
+        .generation
+        .clone()
+        .filter(|wanted| hooks.iter().any(|hook| hook.generation == *wanted))
+        .or_else(|| old.secret_generation.clone());
     let changed = generation != old.secret_generation;
     let url = match super::observe::custom_url(&observation.object) {
         Some(url) => Some(url.to_string()),
@@ -298,7 +326,9 @@ fn present_hooks(kept: &[Kept], outcome: &Outcome) -> Vec<Kept> {
 /// The places that still hold hooks beside the present one.
 fn former_targets(old: &WebhookStatus, plan: &Plan, outcome: &Outcome) -> Vec<HookTarget> {
     let moved = match (&plan.target, &old.target) {
-        (Some(new), Some(old_target)) if (&new.connection, &new.repository_id) != (&old_target.connection, &old_target.repository_id) => Some(old_target.clone()),
+        (Some(new), Some(old_target)) if (&new.connection, &new.repository_id) != (&old_target.connection, &old_target.repository_id) => {
+            Some(old_target.clone())
+        }
         _ => None,
     };
     let mut former: Vec<HookTarget> = old.former_targets.iter().cloned().chain(moved).collect();
@@ -346,7 +376,11 @@ fn last_handled(observation: &Observation, plan: &Plan, outcome: &Outcome, befor
     // Acknowledged when it was done, or when there is nothing that it could be done to.
     let rotated = looked && (plan.rotated || plan.generation.is_none() || !observation.requests.rotate) || !has_webhook;
     let handled = LastHandled {
-        reconcile: if looked || observation.suspended || observation.look.is_none() { annotation(RECONCILE_REQUESTED_AT) } else { old.reconcile },
+        reconcile: if looked || observation.suspended || observation.look.is_none() {
+            annotation(RECONCILE_REQUESTED_AT)
+        } else {
+            old.reconcile
+        },
         rotate_secret: if rotated { annotation(ROTATE_REQUESTED_AT) } else { old.rotate_secret },
         rotate_secret_of_connection: if rotated { observation.rotation_of_connection.clone() } else { old.rotate_secret_of_connection },
         revoke_secret: if looked || !has_webhook { annotation(REVOKE_REQUESTED_AT) } else { old.revoke_secret },
@@ -396,7 +430,9 @@ impl<'a> Evidence<'a> {
                 conditions.set(kind, Verdict::False, Reason::DeliveriesRefused, message);
             }
             (None, Some(_)) => conditions.succeed(kind, "deliveries arrive and verify"),
-            (None, None) => conditions.set(kind, Verdict::Unknown, Reason::AwaitingFirstDelivery, "nothing was delivered yet; push something"),
+            (None, None) => {
+                conditions.set(kind, Verdict::Unknown, Reason::AwaitingFirstDelivery, "nothing was delivered yet; push something");
+            }
         }
     }
 
@@ -427,7 +463,9 @@ impl<'a> Evidence<'a> {
 
     /// Whether news of deliveries goes into the status now: the first delivery, a change of a condition, else in a rhythm.
     fn is_news(&self, before: &RepoBindingStatus, conditions: &[Condition]) -> bool {
-        let turned = |kind| conditions::find(&before.conditions, kind).map(|old| &old.status) != conditions::find(conditions, kind).map(|new| &new.status);
+        let turned = |kind| {
+            conditions::find(&before.conditions, kind).map(|old| &old.status) != conditions::find(conditions, kind).map(|new| &new.status)
+        };
         self.seen.is_some() && (self.first || self.due || turned(ConditionType::Receiving) || turned(ConditionType::Delivering))
     }
 
@@ -468,14 +506,19 @@ fn notices(before: &RepoBindingStatus, now: &[Condition], webhook: Option<&Webho
     let rotated = before.webhook.as_ref().and_then(|webhook| webhook.secret_generation.as_ref());
     let present = webhook.and_then(|webhook| webhook.secret_generation.as_ref());
     if rotated.is_some() && present.is_some() && rotated != present {
-        notices.push(Notice::normal("SecretRotated", "the webhook secret was replaced; the previous one is accepted while deliveries may still carry it"));
+        notices.push(Notice::normal(
+            "SecretRotated",
+            "the webhook secret was replaced; the previous one is accepted while deliveries may still carry it",
+        ));
     }
     if !outcome.recorded.is_empty() {
         notices.push(Notice::warning("HooksLeftBehind", "hooks could not be removed and were written down in the operator's namespace"));
     }
     for kind in [ConditionType::CleanupBlocked, ConditionType::Delivering, ConditionType::Receiving] {
-        let bad = |condition: &&Condition| if kind == ConditionType::CleanupBlocked { condition.status == "True" } else { condition.status == "False" };
-        let was = conditions::find(&before.conditions, kind).filter(bad).is_some();
+        let bad = |condition: &&Condition| {
+            if kind == ConditionType::CleanupBlocked { condition.status == "True" } else { condition.status == "False" }
+        };
+        let was = conditions::find(&before.conditions, kind).as_ref().is_some_and(bad);
         if let Some(condition) = conditions::find(now, kind).filter(bad)
             && !was
         {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 
-use super::ownership::without_mark;
 use super::observe::custom_url;
+use super::ownership::without_mark;
 use crate::api::v1alpha1::{ConditionType, RepoBinding};
 use crate::controllers::{Context, conditions};
 

@@ -33,7 +33,9 @@ pub async fn read(context: &Context, object: &RepoBinding) -> Option<Result<User
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
     let trouble = |reason, message: String| Trouble::new(ConditionType::WebhookInSync, reason, message);
     Some(match api.get_opt(name).await {
-        Ok(Some(secret)) => parse(context, name, secret.data.unwrap_or_default()).map_err(|message| trouble(Reason::SecretInvalid, message)),
+        Ok(Some(secret)) => {
+            parse(context, name, secret.data.unwrap_or_default()).map_err(|message| trouble(Reason::SecretInvalid, message))
+        }
         Ok(None) => Err(trouble(Reason::SecretNotFound, format!("Secret {name} does not exist in this namespace; create it"))),
         Err(error) => Err(trouble(Reason::SecretNotFound, format!("Secret {name} could not be read: {error}"))),
     })
@@ -51,7 +53,11 @@ fn parse(context: &Context, name: &str, mut data: BTreeMap<String, ByteString>) 
         (None, None, None, Some(username), Some(password)) => {
             WebhookSecret::BasicAuth { username: username.expose_secret().to_owned(), password }
         }
-        _ => return Err(format!("Secret {name} needs the key secret, or token, or username and password, or header and token; and no two of these")),
+        _ => {
+            return Err(format!(
+                "Secret {name} needs the key secret, or token, or username and password, or header and token; and no two of these"
+            ));
+        }
     };
     if !value.is_strong_enough() {
         return Err(format!("Secret {name} is too short: a webhook secret needs at least {} bytes", WebhookSecret::LEAST_LENGTH));
@@ -65,7 +71,11 @@ fn parse(context: &Context, name: &str, mut data: BTreeMap<String, ByteString>) 
 /// What the API server said.
 pub async fn publish(context: &Context, uid: &str, secret: &UserSecret, accepted: &BTreeSet<String>) -> kube::Result<()> {
     change(context, uid, |known| {
-        let mut secrets: Vec<_> = known.secrets.into_iter().filter(|known| known.generation != secret.generation && accepted.contains(&known.generation)).collect();
+        let mut secrets: Vec<_> = known
+            .secrets
+            .into_iter()
+            .filter(|known| known.generation != secret.generation && accepted.contains(&known.generation))
+            .collect();
         secrets.extend(receiver_secrets::UserSecret::new(secret.generation.clone(), &secret.value));
         Some(UserSecrets { secrets })
     })
@@ -99,7 +109,11 @@ async fn change(context: &Context, uid: &str, edit: impl Fn(UserSecrets) -> Opti
             Some(entry) => data.insert(uid.to_owned(), entry),
             None => data.remove(uid),
         };
-        let result = if exists { api.replace(&name, &PostParams::default(), &secret).await } else { api.create(&PostParams::default(), &secret).await };
+        let result = if exists {
+            api.replace(&name, &PostParams::default(), &secret).await
+        } else {
+            api.create(&PostParams::default(), &secret).await
+        };
         match result {
             Err(kube::Error::Api(status)) if tries < TRIES && (status.is_conflict() || status.is_already_exists()) => {}
             result => return result.map(|_| ()),

@@ -8,7 +8,14 @@ use crate::api::v1alpha1::GitProviderConnection;
 use crate::controllers::{Context, Error, finalizer};
 
 /// Takes the actions in order. Answers the object as it is then; `None` when there is nothing left to report on.
-pub async fn apply(context: &Context, object: &Arc<GitProviderConnection>, plan: &Plan) -> Result<Option<Arc<GitProviderConnection>>, Error> {
+///
+/// # Errors
+/// What the API server said.
+pub async fn apply(
+    context: &Context,
+    object: &Arc<GitProviderConnection>,
+    plan: &Plan,
+) -> Result<Option<Arc<GitProviderConnection>>, Error> {
     let mut object = Arc::clone(object);
     for action in &plan.actions {
         match action {

@@ -33,6 +33,9 @@ pub struct Material {
 }
 
 /// Reads everything that a connection refers to.
+///
+/// # Errors
+/// What is missing or unusable, as a condition says it.
 pub async fn read(client: &Client, connection: &GitProviderConnection) -> Result<Material, Trouble> {
     let reader = Reader { client, namespace: connection.namespace().unwrap_or_default() };
     let spec = &connection.spec;
@@ -90,9 +93,10 @@ impl Reader<'_> {
         match api.get_opt(name).await {
             Ok(Some(object)) => Ok(object),
             Ok(None) => Err(classify(Reason::SecretNotFound, format!("{kind} {name} does not exist in this namespace; create it"))),
-            Err(kube::Error::Api(status)) if status.is_forbidden() => {
-                Err(classify(Reason::SecretForbidden, format!("Forgebind may not read {kind} {name} in this namespace; grant it get on it")))
-            }
+            Err(kube::Error::Api(status)) if status.is_forbidden() => Err(classify(
+                Reason::SecretForbidden,
+                format!("Forgebind may not read {kind} {name} in this namespace; grant it get on it"),
+            )),
             Err(error) => Err(Trouble::new(ConditionType::Ready, Reason::Progressing, format!("{kind} {name} could not be read: {error}"))),
         }
     }
@@ -129,7 +133,8 @@ impl Reader<'_> {
             versions.push(format!("client={version}"));
             let certificate_pem = required(&data, &reference.name, "tls.crt", certificate)?;
             let key_pem = required(&data, &reference.name, "tls.key", certificate)?;
-            identity = Some(ClientIdentity::new(certificate_pem, key_pem));
+            let key = String::from_utf8_lossy(&key_pem).into_owned().into();
+            identity = Some(ClientIdentity { certificate: certificate_pem, key });
         }
         Ok((ca_pem, identity))
     }
@@ -137,10 +142,13 @@ impl Reader<'_> {
     async fn proxy(&self, name: &str, versions: &mut Vec<String>) -> Result<ProxySettings, Trouble> {
         let (data, version) = self.secret(name, proxy_trouble).await?;
         versions.push(format!("proxy={version}"));
-        let text = |key: &str| data.get(key).map(|value| String::from_utf8_lossy(value).trim_end().to_owned()).filter(|value| !value.is_empty());
-        let address = text("address")
-            .ok_or_else(|| proxy_trouble(Reason::ProxyError, format!("Secret {name} lacks the key address, such as http://proxy.acme.io:3128")))?;
-        Ok(ProxySettings { address, username: text("username"), password: text("password").map(SecretString::from) })
+        let text =
+            |key: &str| data.get(key).map(|value| String::from_utf8_lossy(value).trim_end().to_owned()).filter(|value| !value.is_empty());
+        let address = text("address").ok_or_else(|| {
+            proxy_trouble(Reason::ProxyError, format!("Secret {name} lacks the key address, such as http://proxy.acme.io:3128"))
+        })?;
+        let login = text("username").map(|username| (username, SecretString::from(text("password").unwrap_or_default())));
+        Ok(ProxySettings { address, login })
     }
 }
 

@@ -34,7 +34,7 @@ pub fn reconcile(object: Arc<GitProviderConnection>, context: Arc<Context>) -> B
         let object = apply::apply(&context, &object, &plan).await?;
         let Some(object) = object else { return Ok(Action::await_change()) };
         let report = report::report(&observation, &plan);
-        let written = status::write(&context, &object, object.status.as_ref(), &report.status).await?;
+        let written = status::write(&context, &*object, object.status.as_ref(), &report.status).await?;
         if written {
             context.metrics.status_writes.get_or_create(&super::metrics::Kind { kind: "GitProviderConnection" }).inc();
             status::publish(&context, &*object, &report.notices).await;

@@ -99,7 +99,9 @@ async fn look(context: &Context, object: &GitProviderConnection, material: Resul
     let failures = if trouble.as_ref().is_some_and(Trouble::is_outage) { failures.saturating_add(1) } else { 0 };
     let next = plan::next_inspection(trouble.as_ref(), failures, object.spec.interval.length(), &uid, now);
     let recovered = known.is_none_or(|known| known.trouble.is_some()) && trouble.is_none();
-    context.sessions.set(&key, Session { uid, inputs, inspected_at: now, next, failures, trouble, working: working.clone(), suspected: false });
+    context
+        .sessions
+        .set(&key, Session { uid, inputs, inspected_at: now, next, failures, trouble, working: working.clone(), suspected: false });
     if let (true, Some(working)) = (recovered, &working) {
         leftovers::work_off(context, &key, working).await;
     }
@@ -109,10 +111,24 @@ async fn look(context: &Context, object: &GitProviderConnection, material: Resul
 
 fn unreachable_session(now: Timestamp) -> Session {
     let trouble = Trouble::new(ConditionType::Ready, Reason::Progressing, "the connection is gone");
-    Session { uid: String::new(), inputs: String::new(), inspected_at: now, next: None, failures: 0, trouble: Some(trouble), working: None, suspected: false }
+    Session {
+        uid: String::new(),
+        inputs: String::new(),
+        inspected_at: now,
+        next: None,
+        failures: 0,
+        trouble: Some(trouble),
+        working: None,
+        suspected: false,
+    }
 }
 
-async fn inspect(context: &Context, object: &GitProviderConnection, material: Result<Material, Trouble>, asked: bool) -> Result<Working, Trouble> {
+async fn inspect(
+    context: &Context,
+    object: &GitProviderConnection,
+    material: Result<Material, Trouble>,
+    asked: bool,
+) -> Result<Working, Trouble> {
     let provider = served(context, &object.spec.provider)?;
     let material = material?;
     let endpoint = provider.endpoint(&object.spec.provider).map_err(|error| trouble_of(&error, None))?;
@@ -128,7 +144,7 @@ async fn inspect(context: &Context, object: &GitProviderConnection, material: Re
     let settings = TransportSettings {
         kind: provider.kind(),
         endpoint: &endpoint,
-        identity: rejection_key.clone(),
+        credential_identity: rejection_key.clone(),
         ca_pem: material.ca_pem,
         client_identity: material.client_identity,
         proxy: material.proxy,
@@ -172,10 +188,9 @@ fn rejection_key(context: &Context, origin: &str, credential: &Credential) -> St
 }
 
 fn refused(refusal: &crate::providers::transport::network::Refusal) -> Trouble {
-    use crate::providers::transport::network::Refusal;
     let reason = match refusal {
-        Refusal::InsecureHttp { .. } => Reason::InsecureURL,
-        Refusal::Host { .. } | Refusal::Address { .. } => Reason::HostNotAllowed,
+        refusal if refusal.is_insecure() => Reason::InsecureURL,
+        _ => Reason::HostNotAllowed,
     };
     Trouble::new(ConditionType::Reachable, reason, refusal.to_string())
 }
@@ -185,7 +200,9 @@ fn refused(refusal: &crate::providers::transport::network::Refusal) -> Trouble {
 pub fn trouble_of(error: &ProviderError, expired: Option<Timestamp>) -> Trouble {
     use ConditionType::{Authenticated, Reachable, Ready};
     let (condition, reason) = match error.kind {
-        ErrorKind::Unauthenticated | ErrorKind::PermissionDenied | ErrorKind::NotFound if expired.is_some() => (Authenticated, Reason::CredentialExpired),
+        ErrorKind::Unauthenticated | ErrorKind::PermissionDenied | ErrorKind::NotFound if expired.is_some() => {
+            (Authenticated, Reason::CredentialExpired)
+        }
         ErrorKind::Unauthenticated | ErrorKind::PermissionDenied => (Authenticated, Reason::CredentialRejected),
         ErrorKind::AppPasswordRetired => (Authenticated, Reason::AppPasswordRetired),
         ErrorKind::InstallationNotFound | ErrorKind::NotInstalled => (Authenticated, Reason::InstallationNotFound),

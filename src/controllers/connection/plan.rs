@@ -7,8 +7,8 @@ use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 use super::observe::Observation;
 use crate::api::v1alpha1::Reason;
 use crate::controllers::backoff::spread;
-use crate::controllers::sessions::{Session, Trouble};
 use crate::controllers::finalizer;
+use crate::controllers::sessions::{Session, Trouble};
 
 /// The longest pause between two attempts to reach a provider.
 const LONGEST_OUTAGE_PAUSE: Duration = Duration::from_secs(60);

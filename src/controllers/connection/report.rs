@@ -125,7 +125,10 @@ fn expiring(conditions: &mut Conditions<'_>, observation: &Observation) {
 /// Sets Ready from the others, and what goes with it.
 fn ready(conditions: &mut Conditions<'_>, observation: &Observation, plan: &Plan) -> (Verdict, Reason) {
     if let Some(deadline) = plan.deadline {
-        let message = format!("being deleted: {} bindings still hold hooks made through it; let go at {deadline} at the latest", observation.usage.holding);
+        let message = format!(
+            "being deleted: {} bindings still hold hooks made through it; let go at {deadline} at the latest",
+            observation.usage.holding
+        );
         conditions.set(ConditionType::Reconciling, Verdict::True, Reason::Progressing, &message);
         conditions.set(ConditionType::Ready, Verdict::False, Reason::Progressing, message);
         return (Verdict::False, Reason::Progressing);
@@ -136,7 +139,9 @@ fn ready(conditions: &mut Conditions<'_>, observation: &Observation, plan: &Plan
         .find(|condition| condition.status == "False")
         .map(|condition| condition.message.clone());
     let (verdict, reason, message) = match (&observation.session.trouble, lowering) {
-        _ if observation.object.spec.suspend => (Verdict::False, Reason::Suspended, "suspended; set spec.suspend to false to go on".to_owned()),
+        _ if observation.object.spec.suspend => {
+            (Verdict::False, Reason::Suspended, "suspended; set spec.suspend to false to go on".to_owned())
+        }
         (Some(trouble), _) if trouble.condition == ConditionType::Ready => (Verdict::Unknown, Reason::Progressing, trouble.message.clone()),
         (Some(trouble), _) => (Verdict::False, trouble.reason, message_of(trouble)),
         (None, Some(message)) => (Verdict::False, Reason::PermissionMissing, message),
@@ -218,7 +223,11 @@ fn last_handled(observation: &Observation) -> Option<LastHandled> {
     (handled != LastHandled::default()).then_some(handled)
 }
 
-fn notices(before: &GitProviderConnectionStatus, now: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition], ready: (Verdict, Reason)) -> Vec<Notice> {
+fn notices(
+    before: &GitProviderConnectionStatus,
+    now: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition],
+    ready: (Verdict, Reason),
+) -> Vec<Notice> {
     let mut notices = Vec::new();
     let old = conditions::find(&before.conditions, ConditionType::Ready);
     let new = conditions::find(now, ConditionType::Ready);

@@ -71,7 +71,8 @@ fn all(bindings: &[Arc<RepoBinding>]) -> HashMap<ConnectionTarget, Usage> {
     let mut usages: HashMap<ConnectionTarget, Usage> = HashMap::new();
     for binding in bindings {
         let named = binding.connection_target();
-        let mut connections: Vec<_> = targets(binding).map(|target| target.connection.clone()).filter(|connection| *connection != named).collect();
+        let mut connections: Vec<_> =
+            targets(binding).map(|target| target.connection.clone()).filter(|connection| *connection != named).collect();
         connections.dedup();
         connections.push(named);
         for connection in connections {

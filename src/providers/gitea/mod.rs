@@ -1,7 +1,14 @@
 //! Gitea and Forgejo. One API; which of them answers is told apart at run time.
 
+mod client;
+mod convert;
+mod error;
+mod inspect;
+mod page;
 mod path;
+mod permission;
 mod webhook;
+mod wire;
 
 use std::sync::Arc;
 
@@ -13,7 +20,11 @@ use crate::providers::model::Scope;
 use crate::providers::transport::Transport;
 use crate::providers::{Client, Credential, Endpoint, ErrorKind, PathError, Provider, ProviderError, RepositoryPath, Webhook};
 
+use client::GiteaClient;
 pub use webhook::GiteaWebhook;
+
+/// The word of a scope that is an organization.
+const ORGANIZATION: &str = "organization";
 
 /// Gitea and Forgejo.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +51,7 @@ impl Provider for Gitea {
             None => below(&web, "/api/v1"),
         };
         let scope = match (&spec.organization, &spec.user) {
-            (Some(path), None) => Scope { word: "organization", path: path.clone() },
+            (Some(path), None) => Scope { word: ORGANIZATION, path: path.clone() },
             (None, Some(path)) => Scope { word: "user", path: path.clone() },
             _ => return Err(invalid("gitea needs either organization or user")),
         };
@@ -51,8 +62,8 @@ impl Provider for Gitea {
         path::parse(endpoint, text)
     }
 
-    fn connect(&self, _endpoint: Endpoint, _credential: Credential, _transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
-        Err(invalid("not connected yet"))
+    fn connect(&self, endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
+        GiteaClient::connect(endpoint, credential, transport)
     }
 
     fn webhook(&self) -> &dyn Webhook {

@@ -1,8 +1,43 @@
 //! How requests reach a provider.
+//!
+//! A [`TransportFactory`] knows how to get there: certificates, proxies, rate gates, deadlines. It makes one [`Transport`]
+//! for each connection, without a credential. The provider's [`connect`](super::Provider::connect) decides how to
+//! authenticate, gives the transport its header, and keeps the transport in its client.
+//!
+//! The layers of a call, from the outside in; each is one file:
+//!
+//! 1. trace and redaction (`client`, `redact`): one line for each call; what leaves here is safe to show.
+//! 2. deadline (`client`): 30 s, and never later than 2 s before the lease ends; too little left means that nothing is sent.
+//! 3. retry of reads (`client`): twice at most, with growing pauses, inside the deadline. Writes are sent once.
+//! 4. rate gate (`gate`, `budget`, `limits`): one for each API origin and identity, shared by all connections.
+//! 5. redirects of reads (`client`, `origin`): three at most, by hand, to the same origin only.
+//! 6. metrics and the exchange itself (`metrics`, `exchange`): the origin is checked before a byte is sent, the body is
+//!    capped, the network's errors are told apart.
+//! 7. classification (`classify`): one table for all, after the provider's own differences.
 
+mod answer;
+mod budget;
+mod call;
+mod classify;
+mod client;
+mod exchange;
+mod factory;
+mod gate;
+mod limits;
+mod metrics;
 pub mod network;
+mod origin;
+mod redact;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
+
+pub use answer::Answer;
+pub use call::{Access, Call, Operation};
+pub use classify::{Classifier, Failure};
+pub use client::Transport;
+pub use factory::{ClientIdentity, ProxySettings, Timings, TransportFactory, TransportSettings};
 
 /// How long this process may still act as the leader.
 pub trait Lease: Send + Sync {
@@ -19,7 +54,3 @@ impl Lease for Unleased {
         Some(Duration::MAX)
     }
 }
-
-/// What a [`Client`](super::Client) talks through.
-#[derive(Clone, Debug)]
-pub struct Transport {}

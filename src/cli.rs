@@ -1,0 +1,102 @@
+//! The command line, as it is typed. The only place that reads the environment.
+
+use clap::{Args, Parser, Subcommand};
+
+/// Keeps Git connections alive: validates credentials, manages webhooks, receives and hands on deliveries.
+#[derive(Debug, Parser)]
+#[command(name = "forgebind", version, max_term_width = 110)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Reconcile connections and bindings. Any number of replicas; one of them leads
+    Controller(ServerArguments),
+    /// Receive deliveries. Any number of replicas, without provider credentials
+    Receiver(ServerArguments),
+    /// Do both in one process
+    Run(ServerArguments),
+    /// Print the custom resource definitions: forgebind crd | kubectl apply --server-side -f -
+    Crd,
+}
+
+/// The flags of the servers. Every one is also an environment variable.
+#[derive(Clone, Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub struct ServerArguments {
+    /// Where providers reach the receiver, such as <https://hooks.acme.io>
+    #[arg(long, env = "FORGEBIND_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<String>,
+    /// Where providers reached the receiver before: hooks there are ours too. Comma-separated
+    #[arg(long, env = "FORGEBIND_FORMER_PUBLIC_URLS", value_name = "URLS", value_delimiter = ',')]
+    pub former_public_urls: Vec<String>,
+    /// Where the receiver listens
+    #[arg(long, env = "FORGEBIND_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+    pub listen: String,
+    /// Where livez, readyz, metrics and evidence are served
+    #[arg(long, env = "FORGEBIND_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:9090")]
+    pub admin_listen: String,
+    /// The operator's own namespace [default: that of the service account, else forgebind-system]
+    #[arg(long, env = "FORGEBIND_NAMESPACE", value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// The namespaces to watch, comma-separated [default: all]
+    #[arg(long, env = "FORGEBIND_WATCH_NAMESPACES", value_name = "NAMES", value_delimiter = ',')]
+    pub watch_namespaces: Vec<String>,
+    /// The providers to serve, comma-separated: github, gitlab, bitbucket-cloud, bitbucket-data-center, azure-devops, gitea
+    /// [default: all]
+    #[arg(long, env = "FORGEBIND_PROVIDERS", value_name = "NAMES", value_delimiter = ',')]
+    pub providers: Vec<String>,
+    /// Plan everything, write nothing at a provider
+    #[arg(long, env = "FORGEBIND_READ_ONLY")]
+    pub read_only: bool,
+    /// Whether replicas elect a leader. Without, only one replica may run
+    #[arg(long, env = "FORGEBIND_LEADER_ELECTION", value_name = "BOOL", default_value = "true", num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub leader_election: bool,
+    /// Hosts that providers may have besides the known clouds: host, host:port or *.suffix, comma-separated [default: all]
+    #[arg(long, env = "FORGEBIND_ALLOW_PROVIDER_HOSTS", value_name = "HOSTS", value_delimiter = ',')]
+    pub allow_provider_hosts: Vec<String>,
+    /// Hosts that http sinks may have, comma-separated [default: none]
+    #[arg(long, env = "FORGEBIND_ALLOW_SINK_HOSTS", value_name = "HOSTS", value_delimiter = ',')]
+    pub allow_sink_hosts: Vec<String>,
+    /// Address ranges that are reached although they are loopback, link-local, metadata or the cluster's own,
+    /// comma-separated
+    #[arg(long, env = "FORGEBIND_ALLOW_CIDRS", value_name = "RANGES", value_delimiter = ',')]
+    pub allow_cidrs: Vec<String>,
+    /// Allow http to providers and sinks. For local development only
+    #[arg(long, env = "FORGEBIND_ALLOW_INSECURE_HTTP")]
+    pub allow_insecure_http: bool,
+    /// Obey `HTTPS_PROXY` and its kin where a connection names no proxy
+    #[arg(long, env = "FORGEBIND_USE_ENVIRONMENT_PROXY")]
+    pub use_environment_proxy: bool,
+    /// How long a removal that cannot be done is tried [default: 1h without a credential, 24h without the provider]
+    #[arg(long, env = "FORGEBIND_CLEANUP_TIMEOUT", value_name = "DURATION")]
+    pub cleanup_timeout: Option<String>,
+    /// Begin anew although the install key is lost: hooks made with it are left behind
+    #[arg(long, env = "FORGEBIND_NEW_INSTALL_KEY")]
+    pub new_install_key: bool,
+    /// Where the controller finds the receivers: service/NAME, or admin URLs, comma-separated
+    #[arg(
+        long,
+        env = "FORGEBIND_RECEIVERS",
+        value_name = "RECEIVERS",
+        value_delimiter = ',',
+        default_value = "service/forgebind-receiver"
+    )]
+    pub receivers: Vec<String>,
+    /// Addresses that stand in for name resolution, comma-separated, as in curl
+    #[arg(long, env = "FORGEBIND_RESOLVE", value_name = "HOST:PORT=ADDRESS", value_delimiter = ',')]
+    pub resolve: Vec<String>,
+    /// The form of log lines: text or json
+    #[arg(long, env = "FORGEBIND_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub log_format: String,
+    /// What is logged, such as info or forgebind=debug
+    #[arg(long, env = "FORGEBIND_LOG_FILTER", value_name = "FILTER", default_value = crate::telemetry::logs::DEFAULT_FILTER)]
+    pub log_filter: String,
+    /// Name of this replica among others; the name of the pod in a cluster
+    #[arg(long, env = "HOSTNAME", value_name = "NAME", hide = true)]
+    pub replica: Option<String>,
+}

@@ -1,0 +1,246 @@
+//! Settings: what was typed, validated. Every error is one line that names the flag.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use url::Url;
+
+use crate::api::v1alpha1::{Interval, ProviderKind};
+use crate::cli::ServerArguments;
+use crate::providers::transport::network::NetworkPolicy;
+use crate::telemetry::logs::LogFormat;
+
+/// Where a pod finds its own namespace.
+const SERVICE_ACCOUNT_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+const DEFAULT_NAMESPACE: &str = "forgebind-system";
+
+/// A setting that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("--{flag}: {problem}")]
+pub struct ConfigError {
+    flag: &'static str,
+    problem: String,
+}
+
+impl ConfigError {
+    fn new(flag: &'static str, problem: impl Display) -> Self {
+        Self { flag, problem: problem.to_string() }
+    }
+}
+
+/// The settings of a server.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where providers reach the receiver.
+    pub public_url: Option<Url>,
+    /// Where they reached it before.
+    pub former_public_urls: Vec<Url>,
+    /// Where the receiver listens.
+    pub listen: SocketAddr,
+    /// Where the admin port is.
+    pub admin_listen: SocketAddr,
+    /// The operator's own namespace.
+    pub namespace: String,
+    /// The namespaces to watch; empty for all.
+    pub watch_namespaces: Vec<String>,
+    /// The providers to serve.
+    pub providers: BTreeSet<ProviderKind>,
+    /// Whether nothing is written at a provider.
+    pub read_only: bool,
+    /// Whether replicas elect a leader.
+    pub leader_election: bool,
+    /// Which hosts may be reached.
+    pub network: NetworkPolicy,
+    /// Replaces the bounds of a removal that cannot be done.
+    pub cleanup_timeout: Option<Duration>,
+    /// Whether to begin anew although the install key is lost.
+    pub new_install_key: bool,
+    /// Where the receivers are.
+    pub receivers: Receivers,
+    /// The form of log lines.
+    pub log_format: LogFormat,
+    /// What is logged.
+    pub log_filter: String,
+    /// Name of this replica.
+    pub replica: String,
+}
+
+/// Where the controller finds the receivers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Receivers {
+    /// Behind a Service of the operator's namespace.
+    Service(String),
+    /// At these admin URLs.
+    Urls(Vec<Url>),
+}
+
+impl TryFrom<ServerArguments> for Config {
+    type Error = ConfigError;
+
+    fn try_from(arguments: ServerArguments) -> Result<Self, ConfigError> {
+        let admin_listen: SocketAddr = parse("admin-listen", &arguments.admin_listen)?;
+        let insecure = arguments.allow_insecure_http;
+        Ok(Self {
+            public_url: arguments.public_url.as_deref().map(|url| public_url("public-url", url, insecure)).transpose()?,
+            former_public_urls: each("former-public-urls", &arguments.former_public_urls, |flag, url| public_url(flag, url, true))?,
+            listen: parse("listen", &arguments.listen)?,
+            admin_listen,
+            namespace: arguments.namespace.filter(|name| !name.is_empty()).unwrap_or_else(own_namespace),
+            watch_namespaces: arguments.watch_namespaces.into_iter().filter(|name| !name.is_empty()).collect(),
+            providers: providers(&arguments.providers)?,
+            read_only: arguments.read_only,
+            leader_election: arguments.leader_election,
+            network: NetworkPolicy {
+                provider_hosts: each("allow-provider-hosts", &arguments.allow_provider_hosts, parse)?,
+                sink_hosts: each("allow-sink-hosts", &arguments.allow_sink_hosts, parse)?,
+                allow_cidrs: each("allow-cidrs", &arguments.allow_cidrs, range)?,
+                insecure_http: insecure,
+                environment_proxy: arguments.use_environment_proxy,
+                resolve: each("resolve", &arguments.resolve, resolve)?.into_iter().collect::<BTreeMap<_, _>>(),
+                cluster: crate::providers::transport::network::ClusterNetworks::default(),
+            },
+            cleanup_timeout: arguments
+                .cleanup_timeout
+                .as_deref()
+                .map(|text| parse::<Interval>("cleanup-timeout", text))
+                .transpose()?
+                .map(|interval| interval.length()),
+            new_install_key: arguments.new_install_key,
+            receivers: receivers(&arguments.receivers)?,
+            log_format: log_format(&arguments.log_format)?,
+            log_filter: arguments.log_filter,
+            replica: format!("{}_{}", arguments.replica.unwrap_or_else(|| "forgebind".to_owned()), admin_listen.port()),
+        })
+    }
+}
+
+fn parse<T: FromStr<Err: Display>>(flag: &'static str, text: &str) -> Result<T, ConfigError> {
+    text.trim().parse().map_err(|error: T::Err| ConfigError::new(flag, format!("{text:?}: {error}")))
+}
+
+fn each<T>(
+    flag: &'static str,
+    texts: &[String],
+    read: impl Fn(&'static str, &str) -> Result<T, ConfigError>,
+) -> Result<Vec<T>, ConfigError> {
+    texts.iter().filter(|text| !text.trim().is_empty()).map(|text| read(flag, text)).collect()
+}
+
+fn public_url(flag: &'static str, text: &str, insecure: bool) -> Result<Url, ConfigError> {
+    let url: Url = parse(flag, text)?;
+    let problem = match url.scheme() {
+        "https" => None,
+        "http" if insecure => None,
+        "http" => Some("is http; use https, or --allow-insecure-http for local development"),
+        _ => Some("is neither https nor http"),
+    };
+    let problem = problem.or_else(|| (!url.username().is_empty() || url.password().is_some()).then_some("holds a user name"));
+    let problem = problem.or_else(|| (url.query().is_some() || url.fragment().is_some()).then_some("holds a query or a fragment"));
+    problem.map_or(Ok(url), |problem| Err(ConfigError::new(flag, format!("{text:?} {problem}"))))
+}
+
+fn range(flag: &'static str, text: &str) -> Result<IpNet, ConfigError> {
+    let text = text.trim();
+    text.parse::<IpNet>()
+        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+        .map_err(|_| ConfigError::new(flag, format!("{text:?} is no address range such as 10.0.0.0/8")))
+}
+
+fn resolve(flag: &'static str, text: &str) -> Result<((String, u16), IpAddr), ConfigError> {
+    let refused = || ConfigError::new(flag, format!("{text:?} is not HOST:PORT=ADDRESS, such as git.acme.io:443=10.1.2.3"));
+    let (name, address) = text.trim().split_once('=').ok_or_else(refused)?;
+    let (host, port) = name.rsplit_once(':').ok_or_else(refused)?;
+    let address = address.trim_start_matches('[').trim_end_matches(']').parse().map_err(|_| refused())?;
+    Ok(((host.to_lowercase(), port.parse().map_err(|_| refused())?), address))
+}
+
+fn providers(names: &[String]) -> Result<BTreeSet<ProviderKind>, ConfigError> {
+    let known = |name: &str| ProviderKind::ALL.into_iter().find(|kind| kind.flag() == name);
+    let chosen = each("providers", names, |flag, name| {
+        known(name.trim()).ok_or_else(|| {
+            let all: Vec<_> = ProviderKind::ALL.into_iter().map(ProviderKind::flag).collect();
+            ConfigError::new(flag, format!("{name:?} is none of {}", all.join(", ")))
+        })
+    })?;
+    Ok(if chosen.is_empty() { ProviderKind::ALL.into_iter().collect() } else { chosen.into_iter().collect() })
+}
+
+fn receivers(texts: &[String]) -> Result<Receivers, ConfigError> {
+    let flag = "receivers";
+    match texts {
+        [service] if service.starts_with("service/") => Ok(Receivers::Service(service.trim_start_matches("service/").to_owned())),
+        urls => Ok(Receivers::Urls(each(flag, urls, parse)?)),
+    }
+}
+
+fn log_format(text: &str) -> Result<LogFormat, ConfigError> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        other => Err(ConfigError::new("log-format", format!("{other:?} is neither text nor json"))),
+    }
+}
+
+fn own_namespace() -> String {
+    let of_pod = std::fs::read_to_string(Path::new(SERVICE_ACCOUNT_NAMESPACE)).ok();
+    of_pod.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn config(flags: &[&str]) -> Result<Config, ConfigError> {
+        let arguments = ["forgebind", "run"].iter().chain(flags);
+        let Command::Run(arguments) = Cli::try_parse_from(arguments).unwrap().command else { panic!("run") };
+        arguments.try_into()
+    }
+
+    #[test]
+    fn defaults_serve_everything() {
+        let config = config(&[]).unwrap();
+        assert_eq!(config.providers.len(), 6);
+        assert!(config.watch_namespaces.is_empty() && config.leader_election && !config.read_only);
+        assert_eq!(config.receivers, Receivers::Service("forgebind-receiver".to_owned()));
+    }
+
+    #[test]
+    fn a_bad_value_is_one_line_that_names_the_flag() {
+        for (flag, value) in [
+            ("public-url", "hooks.acme.io"),
+            ("public-url", "http://hooks.acme.io"),
+            ("public-url", "https://hooks.acme.io?x=y"),
+            ("listen", "8080"),
+            ("admin-listen", "nowhere"),
+            ("providers", "gitea,sourceforge"),
+            ("allow-provider-hosts", "https://acme.io"),
+            ("allow-cidrs", "10.0.0.0/99"),
+            ("cleanup-timeout", "soon"),
+            ("resolve", "git.acme.io=10.0.0.1"),
+            ("receivers", "nowhere"),
+            ("log-format", "xml"),
+        ] {
+            let error = config(&[&format!("--{flag}={value}")]).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("--{flag}: ")) && error.lines().count() == 1, "{flag}={value}: {error}");
+        }
+    }
+
+    #[test]
+    fn lists_are_comma_separated() {
+        let config =
+            config(&["--watch-namespaces=a,b", "--providers=gitea,github", "--leader-election=false", "--resolve=a.b.svc:80=127.0.0.1"])
+                .unwrap();
+        assert_eq!(config.watch_namespaces, ["a", "b"]);
+        assert_eq!(config.providers.len(), 2);
+        assert!(!config.leader_election);
+        assert_eq!(config.network.resolve.len(), 1);
+    }
+}

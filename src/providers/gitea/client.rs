@@ -1,0 +1,263 @@
+//! One account at one Gitea or Forgejo.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures::stream::{self, BoxStream, StreamExt as _};
+use http::{HeaderValue, Method};
+use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
+
+use super::inspect::Introspection;
+use super::page::Pages;
+use super::{convert, error, permission, wire};
+use crate::api::v1alpha1::{EventKind, Permission};
+use crate::providers::model::{Deletion, Endpoint, GitProbe, Hook, HookRequest, HookShape, Inspection, Repository, RepositoryPath};
+use crate::providers::transport::{Answer, Call, Operation, Transport};
+use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, git};
+
+/// Times that a list is read anew when it changes while it is read.
+const MOST_READINGS: usize = 3;
+
+pub(super) struct GiteaClient {
+    pub(super) endpoint: Endpoint,
+    pub(super) account: Account,
+    pub(super) transport: Transport,
+    pub(super) introspection: Introspection,
+}
+
+/// The credential, as far as it is needed after connecting.
+pub(super) enum Account {
+    Anonymous,
+    Token(SecretString),
+    Basic { username: String, password: SecretString },
+}
+
+impl GiteaClient {
+    pub(super) fn connect(endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
+        let account = match credential {
+            Credential::Anonymous => Account::Anonymous,
+            Credential::Token(token) => Account::Token(token),
+            Credential::BasicAuth { username, password } => Account::Basic { username, password },
+            Credential::EmailToken { .. } | Credential::GitHubApp { .. } => {
+                let message = "Gitea takes a token, or username and password";
+                return Err(ProviderError::new(ErrorKind::CredentialKindNotAccepted, "connect", message));
+            }
+        };
+        let transport = transport.classified_by(error::classify);
+        let transport = match &account {
+            Account::Anonymous => transport,
+            Account::Token(token) => {
+                let header = header(&format!("token {}", token.expose_secret()))?;
+                let as_password = basic(token.expose_secret())?;
+                transport.authorized(header, [token.expose_secret(), encoded(&as_password)])
+            }
+            Account::Basic { username, password } => {
+                let header = basic_of(username, password.expose_secret())?;
+                transport.authorized(header.clone(), [password.expose_secret(), encoded(&header)])
+            }
+        };
+        Ok(Arc::new(Self { endpoint, account, transport, introspection: Introspection::default() }))
+    }
+
+    /// An address below the API's base; each segment is one, whatever is in it.
+    pub(super) fn api<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Url {
+        below(&self.endpoint.api, segments)
+    }
+
+    fn repository_url<'a>(&self, path: &'a str, rest: impl IntoIterator<Item = &'a str>) -> Url {
+        self.api(["repos"].into_iter().chain(path.split('/')).chain(rest))
+    }
+
+    fn hook_url(&self, repository: &Repository, id: &str) -> Url {
+        self.repository_url(repository.path.as_str(), ["hooks", id])
+    }
+
+    async fn get(&self, operation: Operation, url: Url) -> Result<Answer, ProviderError> {
+        self.transport.send(Call::read(operation, Method::GET, url)).await
+    }
+
+    const fn is_anonymous(&self) -> bool {
+        matches!(self.account, Account::Anonymous)
+    }
+
+    fn converted(&self, repository: wire::Repository) -> Repository {
+        convert::repository(repository, self.is_anonymous())
+    }
+
+    /// Reads the list once. `None` when it changed meanwhile.
+    async fn hooks_once(&self, repository: &Repository) -> Result<Option<Vec<wire::Hook>>, ProviderError> {
+        let mut pages = Pages::new(self.repository_url(repository.path.as_str(), ["hooks"]));
+        let mut hooks: Vec<wire::Hook> = Vec::new();
+        let mut total = None;
+        while let Some(url) = pages.next_url() {
+            let answer = self.get(Operation::ListHooks, url).await?.success()?;
+            let told = pages.total(&answer);
+            let page: Vec<wire::Hook> = pages.take(answer)?;
+            if hooks.is_empty() {
+                total = told;
+            }
+            if told != total {
+                return Ok(None);
+            }
+            hooks.extend(page);
+        }
+        let distinct = hooks.iter().map(|hook| hook.id).collect::<BTreeSet<_>>().len();
+        let whole = distinct == hooks.len() && total.is_none_or(|total| total == distinct);
+        Ok(whole.then_some(hooks))
+    }
+
+    fn write(operation: Operation, method: Method, url: Url, request: &HookRequest<'_>) -> Call {
+        let secret = request.secret.text();
+        Call::write(operation, method, url).conceal(request.url.expose()).conceal(secret.expose_secret())
+    }
+}
+
+#[async_trait]
+impl Client for GiteaClient {
+    async fn inspect(&self) -> Result<Inspection, ProviderError> {
+        self.inspect_credential().await
+    }
+
+    fn permission(&self, inspection: &Inspection, permission: Permission) -> PermissionFinding {
+        if self.is_anonymous() {
+            return permission::judge_anonymous(permission);
+        }
+        let organization = self.endpoint.scope.as_ref().is_some_and(|scope| scope.word == super::ORGANIZATION);
+        permission::judge(&inspection.grants, permission, organization)
+    }
+
+    async fn repository(&self, path: &RepositoryPath) -> Result<Repository, ProviderError> {
+        let url = self.repository_url(path.as_str(), []);
+        let found: wire::Repository = self.get(Operation::LookUpRepository, url).await?.json()?;
+        Ok(self.converted(found))
+    }
+
+    async fn repository_by_id(&self, id: &str) -> Result<Option<Repository>, ProviderError> {
+        let url = self.api(["repositories", id]);
+        let found: wire::Repository = self.get(Operation::LookUpRepository, url).await?.json()?;
+        Ok(Some(self.converted(found)))
+    }
+
+    async fn branch_exists(&self, repository: &Repository, branch: &str) -> Result<bool, ProviderError> {
+        let segments = ["branches"].into_iter().chain(branch.split('/'));
+        let answer = self.get(Operation::LookUpBranch, self.repository_url(repository.path.as_str(), segments)).await?;
+        if answer.refusal() == Some(ErrorKind::NotFound) {
+            return Ok(false);
+        }
+        // File systems without regard to case find branches that are not meant.
+        let found: wire::Branch = answer.json()?;
+        Ok(found.name == branch)
+    }
+
+    async fn probe_git(&self, path: &RepositoryPath) -> Result<GitProbe, ProviderError> {
+        let url = below(&self.endpoint.web, format!("{path}.git").split('/'));
+        let authorization = match &self.account {
+            Account::Token(token) => Some(basic(token.expose_secret())?),
+            Account::Anonymous | Account::Basic { .. } => None,
+        };
+        git::probe(&self.transport, &url, authorization).await
+    }
+
+    fn repositories(&self) -> BoxStream<'_, Result<Vec<Repository>, ProviderError>> {
+        let Some(scope) = &self.endpoint.scope else { return stream::empty().boxed() };
+        let owners = if scope.word == super::ORGANIZATION { "orgs" } else { "users" };
+        let pages = Pages::new(self.api([owners, &scope.path, "repos"]));
+        stream::try_unfold(pages, move |mut pages| async move {
+            let Some(url) = pages.next_url() else { return Ok(None) };
+            let answer = self.get(Operation::ListRepositories, url).await?.success()?;
+            let page: Vec<wire::Repository> = pages.take(answer)?;
+            let page: Vec<_> = page.into_iter().map(|repository| self.converted(repository)).collect();
+            Ok(if page.is_empty() { None } else { Some((page, pages)) })
+        })
+        .boxed()
+    }
+
+    fn hook_shapes(&self, events: &BTreeSet<EventKind>) -> Vec<HookShape> {
+        convert::shapes(events)
+    }
+
+    async fn hooks(&self, repository: &Repository) -> Result<Vec<Hook>, ProviderError> {
+        for _ in 0..MOST_READINGS {
+            if let Some(hooks) = self.hooks_once(repository).await? {
+                return Ok(hooks.into_iter().map(convert::hook).collect());
+            }
+        }
+        let message = "the list kept changing while it was read";
+        Err(ProviderError::new(ErrorKind::Transient, Operation::ListHooks.as_str(), message))
+    }
+
+    async fn create_hook(&self, repository: &Repository, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
+        let url = self.repository_url(repository.path.as_str(), ["hooks"]);
+        let secret = request.secret.text();
+        let document = convert::creation(request.url, request.shape, secret.expose_secret());
+        let call = Self::write(Operation::CreateHook, Method::POST, url, request).json(&document);
+        let made: wire::Hook = self.transport.send(call).await?.json()?;
+        Ok(convert::hook(made))
+    }
+
+    async fn update_hook(&self, repository: &Repository, id: &str, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
+        let url = self.hook_url(repository, id);
+        let document = convert::update(request.url, request.shape);
+        let call = Self::write(Operation::UpdateHook, Method::PATCH, url, request).json(&document);
+        let changed: wire::Hook = self.transport.send(call).await?.json()?;
+        let hook = convert::hook(changed);
+        match convert::foreign_type(&hook, request.shape) {
+            None => Ok(hook),
+            Some(kind) => {
+                let message = format!("the hook is of type {kind}, which cannot be changed; delete it at the provider");
+                Err(ProviderError::new(ErrorKind::Rejected, Operation::UpdateHook.as_str(), message))
+            }
+        }
+    }
+
+    async fn delete_hook(&self, repository: &Repository, id: &str) -> Result<Deletion, ProviderError> {
+        let answer = self.transport.send(Call::delete(Operation::DeleteHook, self.hook_url(repository, id))).await?;
+        match answer.refusal() {
+            None => return Ok(Deletion::Deleted),
+            Some(ErrorKind::NotFound) => {}
+            Some(kind) => return Err(answer.refused(kind)),
+        }
+        // 404 is also the answer to a credential that may not see the hooks.
+        match self.hooks(repository).await {
+            Ok(hooks) if hooks.iter().all(|hook| hook.id != id) => Ok(Deletion::Absent),
+            Ok(_) => Err(answer.refused(ErrorKind::PermissionDenied)),
+            Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::PermissionDenied) => Ok(Deletion::Hidden),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn below<'a>(base: &Url, segments: impl IntoIterator<Item = &'a str>) -> Url {
+    let mut url = base.clone();
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty().extend(segments);
+    }
+    url
+}
+
+fn header(text: &str) -> Result<HeaderValue, ProviderError> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| {
+        let message = "the credential holds characters that cannot be sent, such as a line break";
+        ProviderError::new(ErrorKind::Unauthenticated, "connect", message)
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// A token as a password: any user name goes with it.
+fn basic(token: &str) -> Result<HeaderValue, ProviderError> {
+    basic_of("forgebind", token)
+}
+
+pub(super) fn basic_of(username: &str, password: &str) -> Result<HeaderValue, ProviderError> {
+    header(&format!("Basic {}", STANDARD.encode(format!("{username}:{password}"))))
+}
+
+/// The encoded part of a basic authorization: as secret as what it encodes.
+fn encoded(header: &HeaderValue) -> &str {
+    header.to_str().unwrap_or_default().trim_start_matches("Basic ")
+}

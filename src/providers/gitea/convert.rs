@@ -1,0 +1,221 @@
+//! From the API's documents to the port's words and back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::wire;
+use crate::api::v1alpha1::EventKind;
+use crate::api::v1alpha1::binding::Visibility;
+use crate::providers::model::{Hook, HookShape, HookState, HookUrl, Repository, RepositoryPath};
+use crate::providers::permission::PermissionFinding;
+
+const TYPE: &str = "type";
+const CONTENT_TYPE: &str = "content_type";
+const EVENTS: &str = "events";
+const BRANCH_FILTER: &str = "branch_filter";
+const AUTHORIZATION_HEADER: &str = "authorization_header";
+
+/// The kind of hook that posts Gitea's own documents.
+const OWN_TYPE: &str = "gitea";
+
+pub(super) fn repository(repository: wire::Repository, anonymous: bool) -> Repository {
+    let visibility = match (repository.private, repository.internal) {
+        (true, _) => Visibility::Private,
+        (false, true) => Visibility::Internal,
+        (false, false) => Visibility::Public,
+    };
+    let manage_webhooks = match &repository.permissions {
+        _ if anonymous => PermissionFinding::missing("a credential is needed; without one nothing can be changed"),
+        Some(permissions) if permissions.admin => PermissionFinding::granted(),
+        Some(_) => PermissionFinding::missing("the account needs the role administrator on this repository"),
+        None => PermissionFinding::unknown("the server does not tell the account's role on this repository"),
+    };
+    // An empty repository names the branch that its first push is expected on.
+    let default_branch = if repository.empty { None } else { told(repository.default_branch) };
+    Repository {
+        id: repository.id.to_string(),
+        path: RepositoryPath::new(repository.full_name),
+        web_url: told(repository.html_url),
+        clone_url: told(repository.clone_url),
+        ssh_url: told(repository.ssh_url),
+        default_branch,
+        visibility: Some(visibility),
+        archived: repository.archived,
+        empty: repository.empty,
+        manage_webhooks,
+    }
+}
+
+fn told(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// The words in which Gitea reads back what delivers an event. A branch that goes away is told by `delete` alone.
+const fn words(event: EventKind) -> &'static [&'static str] {
+    match event {
+        EventKind::Push => &["delete", "push"],
+        EventKind::Tag => &["push"],
+        EventKind::PullRequest => &["pull_request", "pull_request_sync"],
+        EventKind::PullRequestMerged | EventKind::PullRequestClosed => &["pull_request"],
+        EventKind::PullRequestComment => &["pull_request_comment"],
+    }
+}
+
+/// The word that has to be written for one to be read back: `pull_request` and `issues` written stand for groups.
+fn written(read: &str) -> &str {
+    match read {
+        "pull_request" => "pull_request_only",
+        "issues" => "issues_only",
+        word => word,
+    }
+}
+
+/// One hook for all events; none for no events, because Gitea takes an empty list for `push`.
+pub(super) fn shapes(events: &BTreeSet<EventKind>) -> Vec<HookShape> {
+    if events.is_empty() {
+        return Vec::new();
+    }
+    let read: BTreeSet<_> = events.iter().flat_map(|event| words(*event)).copied().collect();
+    let fields = fields(OWN_TYPE, "json", &read, "", "");
+    vec![HookShape { part: String::new(), fields, events: events.clone() }]
+}
+
+pub(super) fn hook(hook: wire::Hook) -> Hook {
+    let events = hook.events.unwrap_or_default();
+    let read: BTreeSet<_> = events.iter().map(String::as_str).collect();
+    // These post the same documents under the same headers.
+    let kind = if matches!(hook.kind.as_str(), "gitea" | "gogs" | "forgejo") { OWN_TYPE } else { &hook.kind };
+    let fields = fields(kind, &hook.config.content_type, &read, &hook.branch_filter, &hook.authorization_header);
+    let delivered = EventKind::ALL.into_iter().filter(|event| words(*event).iter().all(|word| read.contains(word))).collect();
+    Hook {
+        id: hook.id.to_string(),
+        url: HookUrl::new(hook.config.url),
+        shape: HookShape { part: String::new(), fields, events: delivered },
+        state: if hook.active { HookState::Active } else { HookState::Paused },
+        has_secret: None,
+    }
+}
+
+/// The compared fields. Of the authorization header only whether there is one: its value is somebody's secret.
+fn fields(
+    kind: &str,
+    content_type: &str,
+    events: &BTreeSet<&str>,
+    branch_filter: &str,
+    authorization_header: &str,
+) -> BTreeMap<&'static str, String> {
+    // `*` and nothing both let every branch through.
+    let branch_filter = if branch_filter == "*" { "" } else { branch_filter };
+    let authorization_header = if authorization_header.is_empty() { "" } else { "set" };
+    BTreeMap::from([
+        (TYPE, kind.to_owned()),
+        (CONTENT_TYPE, content_type.to_owned()),
+        (EVENTS, events.iter().copied().collect::<Vec<_>>().join(",")),
+        (BRANCH_FILTER, branch_filter.to_owned()),
+        (AUTHORIZATION_HEADER, authorization_header.to_owned()),
+    ])
+}
+
+fn field<'a>(shape: &'a HookShape, name: &str) -> &'a str {
+    shape.fields.get(name).map_or("", String::as_str)
+}
+
+/// What turns a hook into the shape: the whole object, because what is left out of an update is reset. Whether it is
+/// active is left out on purpose: that is kept, and a person's pause with it.
+pub(super) fn update(url: &HookUrl, shape: &HookShape) -> Value {
+    let events: Vec<_> = field(shape, EVENTS).split(',').filter(|word| !word.is_empty()).map(written).collect();
+    json!({
+        "config": {"url": url.expose(), "content_type": field(shape, CONTENT_TYPE)},
+        "events": events,
+        "branch_filter": field(shape, BRANCH_FILTER),
+        "authorization_header": "",
+    })
+}
+
+/// What creates a hook of the shape. Without `active` it would be made switched off.
+pub(super) fn creation(url: &HookUrl, shape: &HookShape, secret: &str) -> Value {
+    let mut document = update(url, shape);
+    if let Some(object) = document.as_object_mut() {
+        object.insert(TYPE.to_owned(), json!(field(shape, TYPE)));
+        object.insert("active".to_owned(), json!(true));
+        if let Some(config) = object.get_mut("config").and_then(Value::as_object_mut) {
+            config.insert("secret".to_owned(), json!(secret));
+        }
+    }
+    document
+}
+
+/// The type that an update cannot change, where it is not the wanted one.
+pub(super) fn foreign_type<'a>(hook: &'a Hook, shape: &HookShape) -> Option<&'a str> {
+    Some(field(&hook.shape, TYPE)).filter(|kind| *kind != field(shape, TYPE))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read_back(events: &[&str], active: bool) -> Hook {
+        let document = json!({
+            "id": 7, "type": "gitea", "config": {"url": "https://in.acme.io/hooks/a/1", "content_type": "json"},
+            "events": events, "active": active, "branch_filter": "", "authorization_header": "",
+        });
+        hook(serde_json::from_value(document).unwrap())
+    }
+
+    #[test]
+    fn the_written_words_are_not_the_read_ones() {
+        let shape = shapes(&EventKind::ALL.into_iter().collect()).remove(0);
+        assert_eq!(shape.fields[EVENTS], "delete,pull_request,pull_request_comment,pull_request_sync,push");
+        let document = creation(&HookUrl::new("https://in".into()), &shape, "s");
+        let words = json!(["delete", "pull_request_only", "pull_request_comment", "pull_request_sync", "push"]);
+        assert_eq!(document["events"], words);
+        assert_eq!(document["active"], json!(true));
+        assert_eq!(document["config"]["secret"], json!("s"));
+    }
+
+    #[test]
+    fn bb_21_the_order_of_events_is_not_drift() {
+        let desired = shapes(&[EventKind::Push, EventKind::PullRequest].into()).remove(0);
+        assert_eq!(read_back(&["pull_request_sync", "push", "pull_request", "delete"], true).drift(&desired), Vec::<&str>::new());
+        assert_eq!(read_back(&["pull_request_sync", "push", "pull_request"], true).drift(&desired), [EVENTS]);
+        assert_eq!(read_back(&["pull_request_sync", "push", "pull_request", "delete", "wiki"], true).drift(&desired), [EVENTS]);
+    }
+
+    #[test]
+    fn a_pause_is_a_state_and_not_drift() {
+        let desired = shapes(&[EventKind::Tag].into()).remove(0);
+        let hook = read_back(&["push"], false);
+        assert_eq!((hook.drift(&desired), hook.state), (Vec::new(), HookState::Paused));
+        assert!(update(&hook.url, &desired).get("active").is_none());
+    }
+
+    #[test]
+    fn df_20_an_authorization_header_is_seen_and_not_kept() {
+        let document = json!({"id": 1, "type": "slack", "config": {}, "events": null, "authorization_header": "Bearer canary"});
+        let hook = hook(serde_json::from_value(document).unwrap());
+        assert!(!format!("{hook:?}").contains("canary"));
+        let desired = shapes(&[EventKind::Tag].into()).remove(0);
+        assert!(hook.drift(&desired).contains(&AUTHORIZATION_HEADER));
+        assert_eq!(foreign_type(&hook, &desired), Some("slack"));
+    }
+
+    #[test]
+    fn no_event_is_no_hook() {
+        assert!(shapes(&BTreeSet::new()).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back_as_wanted(events in prop::collection::btree_set(prop::sample::select(EventKind::ALL.to_vec()), 1..6)) {
+            let shape = shapes(&events).remove(0);
+            let written = creation(&HookUrl::new("https://in".into()), &shape, "s");
+            let read: Vec<_> = written["events"].as_array().unwrap().iter().map(|word| word.as_str().unwrap().trim_end_matches("_only")).collect();
+            let hook = read_back(&read, true);
+            prop_assert_eq!(hook.drift(&shape), Vec::<&str>::new());
+            prop_assert!(events.is_subset(&hook.shape.events));
+        }
+    }
+}

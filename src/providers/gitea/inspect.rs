@@ -1,0 +1,214 @@
+//! What a credential is and may do, as far as the server's version tells.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::Method;
+use secrecy::ExposeSecret as _;
+
+use super::client::{Account, GiteaClient, basic_of};
+use super::page::Pages;
+use super::{error, permission, wire};
+use crate::api::v1alpha1::connection::IdentityKind;
+use crate::providers::model::{Capabilities, Identity, Inspection};
+use crate::providers::permission::Grants;
+use crate::providers::transport::{Call, Operation};
+use crate::providers::{ErrorKind, ProviderError};
+
+const GITEA: &str = "Gitea";
+const FORGEJO: &str = "Forgejo";
+/// The first version of Gitea with `GET /token`.
+const TOKEN_INTROSPECTION: (u64, u64) = (1, 27);
+
+/// Whether the server refused to tell a token's scopes, so that it is not asked again and again.
+#[derive(Default)]
+pub(super) struct Introspection {
+    refused: AtomicBool,
+}
+
+/// Which product answers.
+struct Server {
+    flavor: &'static str,
+    version: Option<String>,
+}
+
+impl Server {
+    fn new(version: String) -> Self {
+        // Forgejo tells the Gitea that it is compatible with: `11.0.1+gitea-1.22.0`.
+        let forgejo = version.contains("+gitea-") || version.to_lowercase().contains("forgejo");
+        Self { flavor: if forgejo { FORGEJO } else { GITEA }, version: Some(version) }
+    }
+
+    /// Whether it may have `GET /token`. A build of somebody's own calls itself `development`.
+    fn may_tell_token(&self) -> bool {
+        let number = self.version.as_deref().unwrap_or_default().trim_start_matches('v');
+        let mut parts = number.split(|character: char| !character.is_ascii_digit());
+        let mut next = || parts.next().and_then(|part| part.parse::<u64>().ok());
+        let known = next().zip(next());
+        self.flavor == GITEA && known.is_none_or(|version| version >= TOKEN_INTROSPECTION)
+    }
+}
+
+/// A token's name and scopes.
+struct Told {
+    name: Option<String>,
+    scopes: Vec<String>,
+}
+
+impl GiteaClient {
+    pub(super) async fn inspect_credential(&self) -> Result<Inspection, ProviderError> {
+        let server = self.server().await?;
+        if matches!(self.account, Account::Anonymous) {
+            return Ok(inspection(&server, None, Grants::Unknown("there is no credential".into()), None, false));
+        }
+        let answer = self.transport.send(Call::read(Operation::InspectCredential, Method::GET, self.api(["user"]))).await?;
+        match answer.refusal() {
+            None => {}
+            Some(ErrorKind::PermissionDenied) if error::is_about_scopes(answer.message()) => {
+                let scopes = error::told_scopes(answer.message());
+                let grants = scopes.map_or_else(|| Grants::Unknown(untold(&server)), known);
+                let identity = Identity { name: None, kind: IdentityKind::Token };
+                return Ok(inspection(&server, Some(identity), grants, None, false));
+            }
+            // Not activated, prohibited from signing in, a password that has to be changed: every call ends so.
+            Some(ErrorKind::PermissionDenied) => return Err(answer.refused(ErrorKind::Unauthenticated)),
+            Some(ErrorKind::NotFound) => return Err(answer.invalid("no Gitea or Forgejo answers at this address")),
+            Some(kind) => return Err(answer.refused(kind)),
+        }
+        let user: wire::User = answer.json()?;
+        let told = self.told(&server, &user.login).await?;
+        let identity = Identity { name: Some(user.login), kind: IdentityKind::User };
+        Ok(match told {
+            Some(told) => inspection(&server, Some(identity), known(told.scopes), told.name, true),
+            None => inspection(&server, Some(identity), Grants::Unknown(untold(&server)), None, false),
+        })
+    }
+
+    /// The product and its version. A server that hides it is one all the same.
+    async fn server(&self) -> Result<Server, ProviderError> {
+        let answer = self.transport.send(Call::read(Operation::ReadVersion, Method::GET, self.api(["version"]))).await?;
+        match answer.refusal() {
+            None => Ok(Server::new(answer.json::<wire::Version>()?.version)),
+            Some(ErrorKind::PermissionDenied) => Ok(Server { flavor: GITEA, version: None }),
+            Some(ErrorKind::Unauthenticated) if matches!(self.account, Account::Anonymous) => Ok(Server { flavor: GITEA, version: None }),
+            Some(ErrorKind::NotFound) => Err(answer.invalid("no Gitea or Forgejo answers at this address")),
+            Some(kind) => Err(answer.refused(kind)),
+        }
+    }
+
+    /// The scopes, where the server tells them: itself by `GET /token`, or among the account's tokens, which basic
+    /// authentication may list. `None` where it does not.
+    async fn told(&self, server: &Server, login: &str) -> Result<Option<Told>, ProviderError> {
+        if self.introspection.refused.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        if matches!(self.account, Account::Token(_)) && server.may_tell_token() {
+            let call = Call::read(Operation::InspectCredential, Method::GET, self.api(["token"]));
+            let answer = self.transport.send(call).await?;
+            match answer.refusal() {
+                None => {
+                    let token: wire::Token = answer.json()?;
+                    return Ok(Some(Told { name: Some(token.name), scopes: token.scopes }));
+                }
+                Some(kind) if !is_refusal(kind) => return Err(answer.refused(kind)),
+                Some(_) => {}
+            }
+        }
+        self.told_by_list(login).await
+    }
+
+    async fn told_by_list(&self, login: &str) -> Result<Option<Told>, ProviderError> {
+        let secret = match &self.account {
+            Account::Anonymous => return Ok(None),
+            Account::Token(secret) | Account::Basic { password: secret, .. } => secret.expose_secret(),
+        };
+        let username = if let Account::Basic { username, .. } = &self.account { username } else { login };
+        let authorization = basic_of(username, secret)?;
+        let mut pages = Pages::new(self.api(["users", login, "tokens"]));
+        let mut found = Vec::new();
+        while let Some(url) = pages.next_url() {
+            let call = Call::read(Operation::InspectCredential, Method::GET, url).authorization(authorization.clone());
+            let answer = self.transport.send(call).await?;
+            match answer.refusal() {
+                None => {}
+                Some(kind) if is_refusal(kind) => {
+                    self.introspection.refused.store(true, Ordering::Relaxed);
+                    return Ok(None);
+                }
+                Some(kind) => return Err(answer.refused(kind)),
+            }
+            let page: Vec<wire::TokenEntry> = pages.take(answer)?;
+            found.extend(page.into_iter().filter(|entry| entry.token_last_eight.len() == 8 && secret.ends_with(&entry.token_last_eight)));
+        }
+        let is_password = matches!(self.account, Account::Basic { .. }) && !looks_like_token(secret);
+        Ok(match (found.pop(), found.is_empty()) {
+            (Some(entry), true) => Some(Told { name: Some(entry.name), scopes: entry.scopes }),
+            // A password has every right of its account.
+            (None, _) if is_password => Some(Told { name: None, scopes: vec![permission::ALL.to_owned()] }),
+            _ => None,
+        })
+    }
+}
+
+/// Whether the server says no, rather than that it is in trouble.
+const fn is_refusal(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Unauthenticated | ErrorKind::PermissionDenied | ErrorKind::NotFound | ErrorKind::Rejected | ErrorKind::ResponseInvalid
+    )
+}
+
+/// An access token has 40 hex digits, an OAuth token is a JWT.
+fn looks_like_token(secret: &str) -> bool {
+    (secret.len() == 40 && secret.bytes().all(|byte| byte.is_ascii_hexdigit())) || secret.starts_with("eyJ")
+}
+
+fn known(mut scopes: Vec<String>) -> Grants {
+    scopes.sort();
+    scopes.dedup();
+    Grants::Known(scopes)
+}
+
+fn untold(server: &Server) -> String {
+    match &server.version {
+        Some(version) => format!("{} {version} does not tell this credential's scopes", server.flavor),
+        None => "the server does not tell this credential's scopes".to_owned(),
+    }
+}
+
+fn inspection(server: &Server, identity: Option<Identity>, grants: Grants, credential_name: Option<String>, told: bool) -> Inspection {
+    let public_only = matches!(&grants, Grants::Known(scopes) if scopes.iter().any(|scope| scope == permission::PUBLIC_ONLY));
+    let warnings = public_only.then(|| "the token is limited to public repositories and organizations".to_owned());
+    Inspection {
+        flavor: server.flavor.to_owned(),
+        version: server.version.clone(),
+        identity,
+        credential_name,
+        expires_at: None,
+        grants,
+        capabilities: Capabilities { api: true, lookup_by_id: true, signature: true, scope_introspection: told, ..Capabilities::default() },
+        scope: None,
+        warnings: warnings.into_iter().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_tell_flavor_and_introspection() {
+        for (version, flavor, tells) in [
+            ("1.26.4", GITEA, false),
+            ("1.27.0", GITEA, true),
+            ("v1.27.0-rc0", GITEA, true),
+            ("1.28.0+dev-12-gabcdef", GITEA, true),
+            ("2.0", GITEA, true),
+            ("development", GITEA, true),
+            ("11.0.1+gitea-1.22.0", FORGEJO, false),
+            ("7.0.0-forgejo", FORGEJO, false),
+        ] {
+            let server = Server::new(version.to_owned());
+            assert_eq!((server.flavor, server.may_tell_token()), (flavor, tells), "{version}");
+        }
+    }
+}

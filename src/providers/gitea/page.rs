@@ -1,0 +1,64 @@
+//! Lists by page number. Links are not followed: they are made from the address that the server believes itself to have.
+
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use crate::providers::ProviderError;
+use crate::providers::transport::Answer;
+
+/// Entries that are asked for. The server gives fewer where its administrator says so.
+const PAGE_SIZE: usize = 50;
+/// A list with more pages is not believed to end.
+const MOST_PAGES: usize = 1000;
+
+pub(super) struct Pages {
+    list: Url,
+    page: usize,
+    seen: usize,
+    first_length: usize,
+    done: bool,
+}
+
+impl Pages {
+    pub(super) const fn new(list: Url) -> Self {
+        Self { list, page: 0, seen: 0, first_length: 0, done: false }
+    }
+
+    /// The address of the next page; `None` after the last.
+    pub(super) fn next_url(&mut self) -> Option<Url> {
+        if self.done {
+            return None;
+        }
+        self.page += 1;
+        let mut url = self.list.clone();
+        url.query_pairs_mut().append_pair("page", &self.page.to_string()).append_pair("limit", &PAGE_SIZE.to_string());
+        Some(url)
+    }
+
+    /// How many entries the list has, where the server tells.
+    #[expect(clippy::unused_self, reason = "it is a question about the list")]
+    pub(super) fn total(&self, answer: &Answer) -> Option<usize> {
+        answer.headers().get("x-total-count")?.to_str().ok()?.parse().ok()
+    }
+
+    /// Reads a page and finds out whether it was the last: nothing on it, as many seen as there are, or, where the server
+    /// does not tell how many, fewer than on the first. A first page that is short proves nothing: the server may
+    /// give fewer than were asked for.
+    pub(super) fn take<T: DeserializeOwned>(&mut self, answer: Answer) -> Result<Vec<T>, ProviderError> {
+        let total = self.total(&answer);
+        if self.page > MOST_PAGES {
+            return Err(answer.invalid(&format!("the list has more than {MOST_PAGES} pages")));
+        }
+        let page: Vec<T> = answer.json()?;
+        self.seen += page.len();
+        if self.page == 1 {
+            self.first_length = page.len();
+        }
+        let whole = match total {
+            Some(total) => self.seen >= total,
+            None => self.page > 1 && page.len() < self.first_length,
+        };
+        self.done = page.is_empty() || whole;
+        Ok(page)
+    }
+}

@@ -1,0 +1,91 @@
+//! The documents of the API, as far as they are read. Nothing here prints: a hook's answer may hold an authorization
+//! header in clear.
+
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+pub(super) struct Version {
+    pub(super) version: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct User {
+    pub(super) login: String,
+}
+
+/// The token itself, from Gitea 1.27 on.
+#[derive(Deserialize)]
+pub(super) struct Token {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) scopes: Vec<String>,
+}
+
+/// One of the account's tokens.
+#[derive(Deserialize)]
+pub(super) struct TokenEntry {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) token_last_eight: String,
+    #[serde(default)]
+    pub(super) scopes: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "the API's own document")]
+pub(super) struct Repository {
+    pub(super) id: i64,
+    pub(super) full_name: String,
+    #[serde(default)]
+    pub(super) html_url: String,
+    #[serde(default)]
+    pub(super) clone_url: String,
+    #[serde(default)]
+    pub(super) ssh_url: String,
+    #[serde(default)]
+    pub(super) default_branch: String,
+    #[serde(default)]
+    pub(super) private: bool,
+    #[serde(default)]
+    pub(super) internal: bool,
+    #[serde(default)]
+    pub(super) archived: bool,
+    #[serde(default)]
+    pub(super) empty: bool,
+    pub(super) permissions: Option<Permissions>,
+}
+
+/// The role of the account, whatever the token's scopes are.
+#[derive(Deserialize)]
+pub(super) struct Permissions {
+    #[serde(default)]
+    pub(super) admin: bool,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Branch {
+    pub(super) name: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Hook {
+    pub(super) id: i64,
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) config: HookConfig,
+    pub(super) events: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) active: bool,
+    #[serde(default)]
+    pub(super) branch_filter: String,
+    #[serde(default)]
+    pub(super) authorization_header: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct HookConfig {
+    #[serde(default)]
+    pub(super) url: String,
+    #[serde(default)]
+    pub(super) content_type: String,
+}

@@ -1,0 +1,163 @@
+//! What is asked of a provider.
+
+use std::fmt;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use url::Url;
+
+/// Bytes of an answer, unless the call says otherwise.
+const BODY_LIMIT: usize = 8 * 1024 * 1024;
+
+/// What a call is for: the words of errors, traces and metrics, and what budgets count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// Which product and version answers.
+    ReadVersion,
+    /// Who the credential is and what it may do.
+    InspectCredential,
+    /// Look a repository up.
+    LookUpRepository,
+    /// Look a branch up.
+    LookUpBranch,
+    /// Ask the git endpoint.
+    ProbeGit,
+    /// List the owner's repositories.
+    ListRepositories,
+    /// List a repository's hooks.
+    ListHooks,
+    /// Create a hook.
+    CreateHook,
+    /// Change a hook.
+    UpdateHook,
+    /// Delete a hook.
+    DeleteHook,
+}
+
+impl Operation {
+    /// The words of errors and traces.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadVersion => "read the version",
+            Self::InspectCredential => "inspect the credential",
+            Self::LookUpRepository => "look up the repository",
+            Self::LookUpBranch => "look up the branch",
+            Self::ProbeGit => "probe git",
+            Self::ListRepositories => "list repositories",
+            Self::ListHooks => "list hooks",
+            Self::CreateHook => "create the hook",
+            Self::UpdateHook => "update the hook",
+            Self::DeleteHook => "delete the hook",
+        }
+    }
+
+    /// The label of metrics.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::ReadVersion => "read_version",
+            Self::InspectCredential => "inspect_credential",
+            Self::LookUpRepository => "look_up_repository",
+            Self::LookUpBranch => "look_up_branch",
+            Self::ProbeGit => "probe_git",
+            Self::ListRepositories => "list_repositories",
+            Self::ListHooks => "list_hooks",
+            Self::CreateHook => "create_hook",
+            Self::UpdateHook => "update_hook",
+            Self::DeleteHook => "delete_hook",
+        }
+    }
+}
+
+/// Whether a call changes something. Not the method: some providers read with POST.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It only reads: it may be sent again and may follow redirects.
+    Read,
+    /// It changes something: it is sent once.
+    Write,
+    /// It removes something: it is sent once, and rate budgets keep room for it.
+    Delete,
+}
+
+/// One request. Its credential is the transport's, unless it brings its own.
+#[derive(Clone)]
+pub struct Call {
+    pub(super) operation: Operation,
+    pub(super) access: Access,
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) headers: HeaderMap,
+    pub(super) authorization: Option<HeaderValue>,
+    pub(super) body: Option<Bytes>,
+    pub(super) body_limit: usize,
+    pub(super) concealed: Vec<String>,
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Call({})", self.operation.as_str())
+    }
+}
+
+impl Call {
+    /// A call that only reads. Answers are taken for JSON unless it says otherwise.
+    #[must_use]
+    pub fn read(operation: Operation, method: Method, url: Url) -> Self {
+        Self::new(operation, Access::Read, method, url)
+    }
+
+    /// A call that changes something.
+    #[must_use]
+    pub fn write(operation: Operation, method: Method, url: Url) -> Self {
+        Self::new(operation, Access::Write, method, url)
+    }
+
+    /// A call that removes something.
+    #[must_use]
+    pub fn delete(operation: Operation, url: Url) -> Self {
+        Self::new(operation, Access::Delete, Method::DELETE, url)
+    }
+
+    fn new(operation: Operation, access: Access, method: Method, url: Url) -> Self {
+        let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
+        Self { operation, access, method, url, headers, authorization: None, body: None, body_limit: BODY_LIMIT, concealed: Vec::new() }
+    }
+
+    /// Sends a JSON document.
+    #[must_use]
+    pub fn json(mut self, document: &serde_json::Value) -> Self {
+        self.body = Some(document.to_string().into());
+        self.header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+    }
+
+    /// Sends a header.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// Authenticates in another way than the transport does. Mark the value as sensitive.
+    #[must_use]
+    pub fn authorization(mut self, value: HeaderValue) -> Self {
+        self.authorization = Some(value);
+        self
+    }
+
+    /// Takes answers of up to this many bytes; 8 MiB by default.
+    #[must_use]
+    pub const fn body_limit(mut self, bytes: usize) -> Self {
+        self.body_limit = bytes;
+        self
+    }
+
+    /// Keeps a text out of every error of this call: a webhook secret, an unguessable URL.
+    #[must_use]
+    pub fn conceal(mut self, text: impl Into<String>) -> Self {
+        self.concealed.push(text.into());
+        self
+    }
+}

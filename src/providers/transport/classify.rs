@@ -1,0 +1,174 @@
+//! What a refusal means. One table for all providers; each may say first what it means otherwise.
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, StatusCode};
+use serde_json::Value;
+
+use super::call::{Access, Operation};
+use super::limits::RateMarks;
+use crate::providers::ErrorKind;
+
+/// An answer that may be a refusal, as a provider's own table sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Failure<'a> {
+    /// What was asked.
+    pub operation: Operation,
+    /// Whether it was to change something.
+    pub access: Access,
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+    /// The provider's words, not yet safe to show; empty where it has none.
+    pub message: &'a str,
+    /// Whether the body is a web page.
+    pub is_html: bool,
+}
+
+/// A provider's own table: `None` leaves the answer to the default. It is asked about every answer, also about 2xx.
+pub type Classifier = fn(&Failure<'_>) -> Option<ErrorKind>;
+
+/// The table of a provider that means what most do.
+pub(super) const fn no_differences(_: &Failure<'_>) -> Option<ErrorKind> {
+    None
+}
+
+/// The default table. `None` is a success.
+pub(super) fn default_kind(failure: &Failure<'_>, marks: &RateMarks) -> Option<ErrorKind> {
+    use ErrorKind::{Conflict, NotFound, PermissionDenied, Proxy, RateLimited, Rejected, ResponseInvalid, Transient, Unauthenticated};
+    let kind = match failure.status.as_u16() {
+        407 | 511 => Proxy,
+        429 => RateLimited,
+        501 | 505 => ResponseInvalid,
+        500.. | 408 | 421 | 425 => Transient,
+        // A page for people where the API should be: a login, a firewall, another product.
+        _ if failure.is_html => ResponseInvalid,
+        200..=299 => return None,
+        ..400 => ResponseInvalid,
+        401 => Unauthenticated,
+        403 if marks.tell_of_exhaustion() => RateLimited,
+        402 | 403 | 451 => PermissionDenied,
+        404 | 410 => NotFound,
+        405 | 406 | 426 => ResponseInvalid,
+        409 | 412 => Conflict,
+        400.. => Rejected,
+    };
+    Some(kind)
+}
+
+pub(super) fn is_html(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("text/html") || essence.eq_ignore_ascii_case("application/xhtml+xml")
+}
+
+/// The provider's own words in the body of a refusal: the usual places, then plain text.
+pub(super) fn message(headers: &HeaderMap, body: &[u8]) -> String {
+    if is_html(headers) {
+        return String::new();
+    }
+    let Ok(text) = std::str::from_utf8(body) else { return String::new() };
+    match serde_json::from_str::<Value>(text.trim_start_matches('\u{feff}')) {
+        Ok(document) => in_document(&document).unwrap_or_default(),
+        Err(_) => text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned(),
+    }
+}
+
+fn in_document(document: &Value) -> Option<String> {
+    let text = |value: &Value| value.as_str().filter(|text| !text.trim().is_empty()).map(str::to_owned);
+    let first = |value: &Value| value.as_array().and_then(|items| items.iter().find_map(|item| text(item).or_else(|| in_document(item))));
+    let at = |name: &str| document.get(name);
+    let message =
+        at("message").and_then(|value| text(value).or_else(|| in_document(value)).or_else(|| value.is_object().then(|| value.to_string())));
+    let details = at("errors").and_then(first);
+    match (message, details) {
+        (Some(message), Some(details)) if message != details => Some(format!("{message}: {details}")),
+        (Some(message), _) => Some(message),
+        (None, Some(details)) => Some(details),
+        (None, None) => {
+            at("error_description").and_then(text).or_else(|| at("error").and_then(|value| text(value).or_else(|| in_document(value))))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn kind(status: u16, pairs: &[(&'static str, &'static str)]) -> Option<ErrorKind> {
+        let headers: HeaderMap =
+            pairs.iter().map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value))).collect();
+        let failure = Failure {
+            operation: Operation::ListHooks,
+            access: Access::Read,
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: &headers,
+            message: "",
+            is_html: is_html(&headers),
+        };
+        default_kind(&failure, &RateMarks::read(&headers, "2026-11-20T12:00:00Z".parse().unwrap()))
+    }
+
+    #[test]
+    fn every_status_has_its_kind() {
+        for status in 100..=599 {
+            let expected = match status {
+                200..=299 => None,
+                100..=399 | 405 | 406 | 426 | 501 | 505 => Some(ErrorKind::ResponseInvalid),
+                401 => Some(ErrorKind::Unauthenticated),
+                402 | 403 | 451 => Some(ErrorKind::PermissionDenied),
+                404 | 410 => Some(ErrorKind::NotFound),
+                407 | 511 => Some(ErrorKind::Proxy),
+                409 | 412 => Some(ErrorKind::Conflict),
+                429 => Some(ErrorKind::RateLimited),
+                408 | 421 | 425 | 500.. => Some(ErrorKind::Transient),
+                _ => Some(ErrorKind::Rejected),
+            };
+            assert_eq!(kind(status, &[]), expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_page_for_people_is_no_answer_of_the_api() {
+        let html = [("content-type", "Text/HTML; charset=utf-8")];
+        for status in [200, 203, 302, 400, 401, 403, 404, 422] {
+            assert_eq!(kind(status, &html), Some(ErrorKind::ResponseInvalid), "{status}");
+        }
+        assert_eq!(kind(429, &html), Some(ErrorKind::RateLimited));
+        assert_eq!(kind(502, &html), Some(ErrorKind::Transient));
+        assert_eq!(kind(407, &html), Some(ErrorKind::Proxy));
+    }
+
+    #[test]
+    fn a_refusal_with_rate_marks_is_about_the_rate() {
+        assert_eq!(kind(403, &[("retry-after", "5")]), Some(ErrorKind::RateLimited));
+        assert_eq!(kind(403, &[("x-ratelimit-remaining", "0")]), Some(ErrorKind::RateLimited));
+        assert_eq!(kind(403, &[("x-ratelimit-remaining", "1")]), Some(ErrorKind::PermissionDenied));
+        assert_eq!(kind(404, &[("retry-after", "5")]), Some(ErrorKind::NotFound));
+    }
+
+    #[test]
+    fn the_providers_words_are_found_where_providers_put_them() {
+        let read = |body: &str| message(&HeaderMap::new(), body.as_bytes());
+        for (body, expected) in [
+            (r#"{"message":"Invalid url","url":"https://x"}"#, "Invalid url"),
+            (r#"{"message":"Validation Failed","errors":[{"message":"Hook already exists"}]}"#, "Validation Failed: Hook already exists"),
+            (r#"{"error":"insufficient_scope","error_description":"needs api"}"#, "needs api"),
+            (r#"{"error":"Invalid url given"}"#, "Invalid url given"),
+            (r#"{"type":"error","error":{"message":"lack scopes"}}"#, "lack scopes"),
+            (r#"{"errors":[{"context":null,"message":"not permitted"}]}"#, "not permitted"),
+            (r#"{"message":{"base":["too many"]}}"#, r#"{"base":["too many"]}"#),
+            ("\u{feff}{\"message\":\"TF400813\"}", "TF400813"),
+            ("\n Retry later \n more", "Retry later"),
+            ("[]", ""),
+            ("", ""),
+        ] {
+            assert_eq!(read(body), expected, "{body}");
+        }
+        let html = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("text/html"))]);
+        assert_eq!(message(&html, b"<h1>Sign in</h1>"), "");
+        assert_eq!(message(&HeaderMap::new(), b"\xff\xfe"), "");
+    }
+}

@@ -1,0 +1,266 @@
+//! The transport of one connection: the layers around an exchange, in the order that the module's page gives.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable as _};
+use http::header::{AUTHORIZATION, LOCATION};
+use http::{HeaderValue, StatusCode};
+use tokio::time::Instant;
+use url::Url;
+
+use super::Lease;
+use super::answer::Answer;
+use super::call::{Access, Call};
+use super::classify::{self, Classifier, Failure};
+use super::exchange::{Raw, exchange};
+use super::factory::Timings;
+use super::gate::Gate;
+use super::limits::RateMarks;
+use super::metrics::Metrics;
+use super::network::{NetworkPolicy, Purpose};
+use super::origin::Origins;
+use super::redact::Redactor;
+use crate::api::v1alpha1::ProviderKind;
+use crate::clock::SharedClock;
+use crate::providers::{ErrorKind, ProviderError};
+
+/// Redirects that a read follows.
+const MOST_REDIRECTS: usize = 3;
+/// Times that a read is sent again.
+const MOST_RETRIES: usize = 2;
+
+/// What a [`Client`](crate::providers::Client) talks through. Clones share the connections.
+#[derive(Clone)]
+pub struct Transport {
+    pub(super) shared: Arc<Shared>,
+    pub(super) authorization: Option<HeaderValue>,
+    pub(super) redactor: Redactor,
+    pub(super) classifier: Classifier,
+}
+
+/// What does not depend on the credential.
+pub(super) struct Shared {
+    pub(super) kind: ProviderKind,
+    pub(super) http: reqwest::Client,
+    pub(super) policy: Arc<NetworkPolicy>,
+    pub(super) lease: Arc<dyn Lease>,
+    pub(super) clock: SharedClock,
+    pub(super) gate: Arc<Gate>,
+    pub(super) metrics: Metrics,
+    pub(super) origins: Origins,
+    pub(super) timings: Timings,
+    pub(super) proxied: bool,
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Transport({})", self.shared.kind)
+    }
+}
+
+/// How one attempt ended, when that calls for another.
+enum Attempt {
+    Answered(Box<Answer>),
+    Failed(ProviderError),
+}
+
+impl Transport {
+    /// Authenticates every call with this header. The secrets are kept out of every error.
+    #[must_use]
+    pub fn authorized<'a>(mut self, mut header: HeaderValue, secrets: impl IntoIterator<Item = &'a str>) -> Self {
+        header.set_sensitive(true);
+        self.authorization = Some(header);
+        self.redactor = self.redactor.with(secrets);
+        self
+    }
+
+    /// Judges answers by a provider's own table before the default one.
+    #[must_use]
+    pub fn classified_by(mut self, classifier: Classifier) -> Self {
+        self.classifier = classifier;
+        self
+    }
+
+    /// The present time.
+    #[must_use]
+    pub fn now(&self) -> jiff::Timestamp {
+        self.shared.clock.now()
+    }
+
+    /// A link of an answer, brought onto the API's own address; `None` for what cannot be the API.
+    #[must_use]
+    pub fn rebase(&self, answer: &Answer, link: &str) -> Option<Url> {
+        self.shared.origins.rebase(&answer.url, link)
+    }
+
+    /// Sends a call and returns the answer, refusals among them.
+    ///
+    /// # Errors
+    /// When there is no answer of the provider: see [`ErrorKind`]. `Transient` may have been done all the same.
+    pub async fn send(&self, call: Call) -> Result<Answer, ProviderError> {
+        let started = Instant::now();
+        let redactor = self.redactor.with(call.concealed.iter().map(String::as_str));
+        let result = self.within_deadline(&call, &redactor).await.map_err(|mut error| {
+            error.message = redactor.clean(&error.message);
+            error
+        });
+        let (status, kind) = match &result {
+            Ok(answer) => (Some(answer.status.as_u16()), answer.refusal),
+            Err(error) => (None, Some(error.kind)),
+        };
+        tracing::debug!(
+            provider = self.shared.kind.flag(),
+            operation = call.operation.as_str(),
+            host = call.url.host_str(),
+            status,
+            kind = kind.map(tracing::field::debug),
+            milliseconds = started.elapsed().as_millis(),
+            "called the provider"
+        );
+        result
+    }
+
+    /// How long the call may take, by its own limit and by the lease.
+    fn allowance(&self, call: &Call) -> Result<Duration, ProviderError> {
+        let timings = &self.shared.timings;
+        let left = self.shared.lease.remaining().unwrap_or_default().saturating_sub(timings.lease_margin);
+        if left < timings.least {
+            let message = "this process does not hold the lease for long enough; nothing was sent";
+            return Err(ProviderError::new(ErrorKind::NotLeading, call.operation.as_str(), message));
+        }
+        Ok(left.min(timings.call))
+    }
+
+    async fn within_deadline(&self, call: &Call, redactor: &Redactor) -> Result<Answer, ProviderError> {
+        let allowance = self.allowance(call)?;
+        let sent = AtomicBool::new(false);
+        match tokio::time::timeout(allowance, self.with_retries(call, redactor, &sent)).await {
+            Ok(result) => result,
+            Err(_) if sent.load(Ordering::Relaxed) => {
+                let message = format!("no answer within {} s", allowance.as_secs_f32().ceil());
+                Err(ProviderError::new(ErrorKind::Transient, call.operation.as_str(), message))
+            }
+            Err(_) => Err(self.limited(call, self.now())),
+        }
+    }
+
+    async fn with_retries(&self, call: &Call, redactor: &Redactor, sent: &AtomicBool) -> Result<Answer, ProviderError> {
+        let retries = if call.access == Access::Read { MOST_RETRIES } else { 0 };
+        let pauses = ExponentialBuilder::default().with_min_delay(self.shared.timings.pause).with_max_times(retries).with_jitter();
+        let attempt = || async {
+            let answer = self.attempt(call, redactor, sent).await.map_err(Attempt::Failed)?;
+            // An answer that names a time is waited for by the caller.
+            let again = answer.refusal == Some(ErrorKind::Transient) && answer.retry_at.is_none();
+            if again { Err(Attempt::Answered(Box::new(answer))) } else { Ok(answer) }
+        };
+        let worth_it = |attempt: &Attempt| match attempt {
+            Attempt::Answered(_) => true,
+            Attempt::Failed(error) => matches!(error.kind, ErrorKind::Transient | ErrorKind::Unreachable),
+        };
+        match attempt.retry(pauses).sleep(tokio::time::sleep).when(worth_it).await {
+            Ok(answer) => Ok(answer),
+            Err(Attempt::Answered(answer)) => Ok(*answer),
+            Err(Attempt::Failed(error)) => Err(error),
+        }
+    }
+
+    /// One pass through the gate, and the redirects that a read follows.
+    async fn attempt(&self, call: &Call, redactor: &Redactor, sent: &AtomicBool) -> Result<Answer, ProviderError> {
+        let entered = self.shared.gate.enter(call.access, call.operation, self.shared.timings.park).await;
+        let _permit = entered.map_err(|refused| self.limited(call, refused.retry_at))?;
+        let mut url = call.url.clone();
+        for _ in 0..=MOST_REDIRECTS {
+            sent.store(true, Ordering::Relaxed);
+            let raw = self.exchange(call, &url).await?;
+            match self.redirect(call, &url, &raw)? {
+                Some(next) => url = next,
+                None => return Ok(self.answer(call, url, raw, redactor)),
+            }
+        }
+        Err(ProviderError::new(ErrorKind::ResponseInvalid, call.operation.as_str(), "the provider redirects in circles"))
+    }
+
+    fn limited(&self, call: &Call, retry_at: jiff::Timestamp) -> ProviderError {
+        self.shared.metrics.limited(self.shared.kind);
+        let message = format!("the rate limit is used up until {retry_at:.0}; nothing was sent");
+        ProviderError { retry_at: Some(retry_at), ..ProviderError::new(ErrorKind::RateLimited, call.operation.as_str(), message) }
+    }
+
+    /// Checks the origin, sends, counts. No credential leaves the origins of its connection.
+    async fn exchange(&self, call: &Call, url: &Url) -> Result<Raw, ProviderError> {
+        let refused = |kind, message: String| ProviderError::new(kind, call.operation.as_str(), message);
+        if !self.shared.origins.contain(url) {
+            let host = url.host_str().unwrap_or_default();
+            return Err(refused(ErrorKind::HostNotAllowed, format!("{host} is none of this connection's addresses; nothing was sent")));
+        }
+        self.shared.policy.check(Purpose::Provider, url).map_err(|refusal| {
+            let kind = if refusal.is_insecure() { ErrorKind::InsecureUrl } else { ErrorKind::HostNotAllowed };
+            refused(kind, refusal.to_string())
+        })?;
+        let mut headers = call.headers.clone();
+        if let Some(authorization) = call.authorization.as_ref().or(self.authorization.as_ref()) {
+            headers.insert(AUTHORIZATION, authorization.clone());
+        }
+        let started = Instant::now();
+        let result = exchange(&self.shared.http, call, url, headers, self.shared.proxied).await;
+        let code = result.as_ref().map_or_else(|error| format!("{:?}", error.kind), |raw| raw.status.as_u16().to_string());
+        self.shared.metrics.sent(self.shared.kind, call.operation, code, started.elapsed());
+        result
+    }
+
+    /// Where a read goes on. Writes follow nothing: some other client's POST became a GET that way.
+    fn redirect(&self, call: &Call, from: &Url, raw: &Raw) -> Result<Option<Url>, ProviderError> {
+        let follows = call.access == Access::Read
+            && matches!(
+                raw.status,
+                StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
+            );
+        let Some(location) = raw.headers.get(LOCATION).filter(|_| follows) else { return Ok(None) };
+        let location = location.to_str().unwrap_or_default();
+        match self.shared.origins.rebase(from, location) {
+            Some(url) if self.shared.origins.contain(&url) => Ok(Some(url)),
+            _ => {
+                let target = from.join(location).ok();
+                let host = target.as_ref().and_then(Url::host_str).unwrap_or("no address");
+                let message = format!("redirected to {host}, which is not followed; correct the address of the connection");
+                Err(ProviderError::new(ErrorKind::ResponseInvalid, call.operation.as_str(), message))
+            }
+        }
+    }
+
+    /// Classifies an answer and lets the gate learn from it.
+    fn answer(&self, call: &Call, url: Url, raw: Raw, redactor: &Redactor) -> Answer {
+        let Raw { status, headers, body } = raw;
+        let marks = RateMarks::read(&headers, self.now());
+        let is_html = classify::is_html(&headers);
+        let message = if status == StatusCode::OK && !is_html { String::new() } else { classify::message(&headers, &body) };
+        let refusal = {
+            let failure = Failure { operation: call.operation, access: call.access, status, headers: &headers, message: &message, is_html };
+            match (self.classifier)(&failure) {
+                Some(kind) => Some(kind),
+                None => classify::default_kind(&failure, &marks),
+            }
+        };
+        let retry_at = self.learn(marks, refusal);
+        Answer { operation: call.operation, status, url, headers, body, refusal, message, retry_at, redactor: redactor.clone() }
+    }
+
+    /// What the gate learns. An answer to a rejected credential carries the marks of anonymous calls, and one of a broken
+    /// server is no statement about rates.
+    fn learn(&self, marks: RateMarks, refusal: Option<ErrorKind>) -> Option<jiff::Timestamp> {
+        match refusal {
+            Some(ErrorKind::Unauthenticated) => None,
+            Some(ErrorKind::Transient) => marks.retry_at,
+            _ => {
+                if let Some(remaining) = marks.remaining {
+                    self.shared.metrics.remaining(self.shared.kind, remaining);
+                }
+                let until = self.shared.gate.learn(marks, refusal == Some(ErrorKind::RateLimited));
+                until.filter(|_| refusal == Some(ErrorKind::RateLimited))
+            }
+        }
+    }
+}

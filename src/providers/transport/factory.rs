@@ -1,0 +1,238 @@
+//! Makes transports, and keeps what they share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::sync::Cache;
+use prometheus_client::registry::Registry;
+use ring::digest;
+use secrecy::{ExposeSecret as _, SecretString};
+use url::{Host, Url};
+
+use super::Lease;
+use super::budget::budget;
+use super::classify;
+use super::client::{Shared, Transport};
+use super::gate::Gate;
+use super::metrics::Metrics;
+use super::network::{NetworkPolicy, Purpose, Refusal};
+use super::origin::Origins;
+use super::redact::Redactor;
+use crate::api::v1alpha1::ProviderKind;
+use crate::clock::SharedClock;
+use crate::providers::{Endpoint, ErrorKind, ProviderError};
+
+const OPERATION: &str = "prepare the connection";
+/// Gates and HTTP clients that are kept for the next connection that needs the same.
+const KEPT: u64 = 10_000;
+const KEPT_FOR: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timings {
+    /// A whole call, its waiting and its retries included. 30 s.
+    pub call: Duration,
+    /// What must be left of the lease when a call ends. 2 s.
+    pub lease_margin: Duration,
+    /// With less than this for a call, nothing is sent. 1 s.
+    pub least: Duration,
+    /// The longest wait for a rate limit inside a call; what takes longer is refused with a time. 10 s.
+    pub park: Duration,
+    /// The pause before a read is sent again for the first time. 200 ms.
+    pub pause: Duration,
+}
+
+impl Default for Timings {
+    fn default() -> Self {
+        Self {
+            call: Duration::from_secs(30),
+            lease_margin: Duration::from_secs(2),
+            least: Duration::from_secs(1),
+            park: Duration::from_secs(10),
+            pause: Duration::from_millis(200),
+        }
+    }
+}
+
+/// A certificate and its key, both PEM, that a provider asks for.
+#[derive(Clone, Debug)]
+pub struct ClientIdentity {
+    /// The certificate, with its chain.
+    pub certificate: Vec<u8>,
+    /// The private key.
+    pub key: SecretString,
+}
+
+/// An HTTP proxy.
+#[derive(Clone, Debug)]
+pub struct ProxySettings {
+    /// Its address, such as `http://proxy.acme.io:3128`.
+    pub address: String,
+    /// User name and password for it.
+    pub login: Option<(String, SecretString)>,
+}
+
+/// How to reach one connection's provider. Nothing here authenticates: that is for
+/// [`connect`](crate::providers::Provider::connect).
+#[derive(Clone, Debug)]
+pub struct TransportSettings<'a> {
+    /// Which provider.
+    pub kind: ProviderKind,
+    /// Its addresses. Nothing else is ever reached.
+    pub endpoint: &'a Endpoint,
+    /// Names the account whose rate limits count, without telling the credential: a keyed hash of it, for example.
+    pub credential_identity: String,
+    /// The only certificate authorities to trust, PEM; the system's when absent.
+    pub ca_pem: Option<Vec<u8>>,
+    /// What the provider asks for when connecting.
+    pub client_identity: Option<ClientIdentity>,
+    /// The proxy to go through.
+    pub proxy: Option<ProxySettings>,
+}
+
+/// Makes transports. One for each process: rate gates and connections are shared through it.
+#[derive(Clone)]
+pub struct TransportFactory {
+    policy: Arc<NetworkPolicy>,
+    lease: Arc<dyn Lease>,
+    clock: SharedClock,
+    metrics: Metrics,
+    timings: Timings,
+    gates: Cache<(String, String), Arc<Gate>>,
+    clients: Cache<[u8; 32], reqwest::Client>,
+}
+
+impl std::fmt::Debug for TransportFactory {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("TransportFactory")
+    }
+}
+
+impl TransportFactory {
+    /// A factory whose metrics are in the registry.
+    #[must_use]
+    pub fn new(policy: Arc<NetworkPolicy>, lease: Arc<dyn Lease>, clock: SharedClock, registry: &mut Registry) -> Self {
+        Self {
+            policy,
+            lease,
+            clock,
+            metrics: Metrics::register(registry),
+            timings: Timings::default(),
+            gates: Cache::builder().max_capacity(KEPT).time_to_idle(KEPT_FOR).build(),
+            clients: Cache::builder().max_capacity(KEPT).time_to_idle(KEPT_FOR).build(),
+        }
+    }
+
+    /// The same factory with other timings.
+    #[must_use]
+    pub fn with_timings(mut self, timings: Timings) -> Self {
+        self.timings = timings;
+        self
+    }
+
+    /// A transport for one connection. Nothing is sent here.
+    ///
+    /// # Errors
+    /// `Tls` for certificates or keys that are unusable, `Proxy` for a proxy that is, `HostNotAllowed` for a proxy that may
+    /// not be reached.
+    pub fn transport(&self, settings: TransportSettings<'_>) -> Result<Transport, ProviderError> {
+        let TransportSettings { kind, endpoint, credential_identity, ca_pem, client_identity, proxy } = settings;
+        let proxied = proxy.is_some();
+        let key = client_key(ca_pem.as_deref(), client_identity.as_ref(), proxy.as_ref());
+        let http = match self.clients.get(&key) {
+            Some(http) => http,
+            None => {
+                let http = self.http(ca_pem.as_deref(), client_identity.as_ref(), proxy.as_ref())?;
+                self.clients.insert(key, http.clone());
+                http
+            }
+        };
+        let bucket = (endpoint.api.origin().ascii_serialization(), credential_identity);
+        let gate = self.gates.get_with(bucket, || Arc::new(Gate::new(budget(kind, &endpoint.api), self.clock.clone())));
+        let redactor = match &proxy {
+            Some(ProxySettings { login: Some((_, password)), .. }) => Redactor::default().with([password.expose_secret()]),
+            _ => Redactor::default(),
+        };
+        let shared = Shared {
+            kind,
+            http,
+            policy: Arc::clone(&self.policy),
+            lease: Arc::clone(&self.lease),
+            clock: self.clock.clone(),
+            gate,
+            metrics: self.metrics.clone(),
+            origins: Origins::new(endpoint),
+            timings: self.timings,
+            proxied,
+        };
+        Ok(Transport { shared: Arc::new(shared), authorization: None, redactor, classifier: classify::no_differences })
+    }
+
+    fn http(
+        &self,
+        ca: Option<&[u8]>,
+        identity: Option<&ClientIdentity>,
+        proxy: Option<&ProxySettings>,
+    ) -> Result<reqwest::Client, ProviderError> {
+        let tls = |message: &str| ProviderError::new(ErrorKind::Tls, OPERATION, message);
+        let mut builder = self.policy.client_builder(Purpose::Provider);
+        if let Some(pem) = ca {
+            let certificates = reqwest::Certificate::from_pem_bundle(pem).ok().filter(|certificates| !certificates.is_empty());
+            builder = builder.tls_certs_only(certificates.ok_or_else(|| tls("the certificate authority is no PEM certificate"))?);
+        }
+        if let Some(identity) = identity {
+            let pem = [&identity.certificate, b"\n".as_slice(), identity.key.expose_secret().as_bytes()].concat();
+            let identity = reqwest::Identity::from_pem(&pem).map_err(|_| tls("the client certificate or its key is not PEM"))?;
+            builder = builder.identity(identity);
+        }
+        if let Some(proxy) = proxy {
+            builder = builder.proxy(self.proxy(proxy)?);
+        }
+        builder.build().map_err(|error| ProviderError {
+            source: Some(Box::new(error.without_url())),
+            ..tls("the certificates cannot be used: the key may not fit the certificate, or the system has no trusted roots")
+        })
+    }
+
+    fn proxy(&self, settings: &ProxySettings) -> Result<reqwest::Proxy, ProviderError> {
+        let invalid = || ProviderError::new(ErrorKind::Proxy, OPERATION, "the proxy's address is not like http://proxy.acme.io:3128");
+        let url = Url::parse(&settings.address).ok().filter(|url| matches!(url.scheme(), "http" | "https")).ok_or_else(invalid)?;
+        let host = url.host_str().unwrap_or_default();
+        // Names are vetted when connecting.
+        let literal = match url.host() {
+            Some(Host::Ipv4(address)) => Some(address.into()),
+            Some(Host::Ipv6(address)) => Some(address.into()),
+            _ => None,
+        };
+        if let Some(address) = literal {
+            let refused = |refusal: Refusal| ProviderError::new(ErrorKind::HostNotAllowed, OPERATION, format!("the proxy: {refusal}"));
+            self.policy.check_address(Purpose::Provider, host, address).map_err(refused)?;
+        }
+        let proxy = reqwest::Proxy::all(url).map_err(|_| invalid())?;
+        Ok(match &settings.login {
+            Some((username, password)) => proxy.basic_auth(username, password.expose_secret()),
+            None => proxy,
+        })
+    }
+}
+
+/// Names an HTTP client by what it is made of, so that connections with the same settings share one.
+fn client_key(ca: Option<&[u8]>, identity: Option<&ClientIdentity>, proxy: Option<&ProxySettings>) -> [u8; 32] {
+    let login = proxy.and_then(|proxy| proxy.login.as_ref());
+    let parts = [
+        ca,
+        identity.map(|identity| identity.certificate.as_slice()),
+        identity.map(|identity| identity.key.expose_secret().as_bytes()),
+        proxy.map(|proxy| proxy.address.as_bytes()),
+        login.map(|(username, _)| username.as_bytes()),
+        login.map(|(_, password)| password.expose_secret().as_bytes()),
+    ];
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        context.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_be_bytes());
+        context.update(part.unwrap_or_default());
+    }
+    let mut key = [0; 32];
+    key.copy_from_slice(context.finish().as_ref());
+    key
+}

@@ -1,0 +1,87 @@
+//! The origins that a credential may reach, and links brought back to them.
+
+use url::{Origin, Url};
+
+use crate::providers::Endpoint;
+
+#[derive(Clone, Debug)]
+pub(super) struct Origins {
+    api: Url,
+    allowed: Vec<Origin>,
+}
+
+impl Origins {
+    pub(super) fn new(endpoint: &Endpoint) -> Self {
+        let allowed = [&endpoint.api, &endpoint.web].into_iter().chain(&endpoint.further_origins).map(Url::origin).collect();
+        Self { api: endpoint.api.clone(), allowed }
+    }
+
+    /// Whether the credential may go there.
+    pub(super) fn contain(&self, url: &Url) -> bool {
+        self.allowed.contains(&url.origin())
+    }
+
+    /// A link of an answer, brought onto the API's own address. Behind a proxy links name the host that the provider
+    /// believes itself to be; their path below the API's base is what counts. `None` for what cannot be the API.
+    pub(super) fn rebase(&self, from: &Url, link: &str) -> Option<Url> {
+        let link = from.join(link).ok()?;
+        if link.origin() == from.origin() {
+            return Some(link);
+        }
+        let base: Vec<_> = segments(&self.api).collect();
+        let path: Vec<_> = segments(&link).collect();
+        let tails = (0..base.len().max(1)).filter_map(|skipped| path.strip_prefix(base.get(skipped..)?));
+        let tail = tails.into_iter().next()?;
+        let mut url = self.api.clone();
+        url.path_segments_mut().ok()?.pop_if_empty();
+        url.set_path(&format!("{}/{}", self.api.path().trim_end_matches('/'), tail.join("/")));
+        url.set_query(link.query());
+        Some(url)
+    }
+}
+
+fn segments(url: &Url) -> impl Iterator<Item = &str> {
+    url.path().split('/').filter(|segment| !segment.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origins(api: &str) -> Origins {
+        let api = Url::parse(api).unwrap();
+        Origins::new(&Endpoint { web: api.join("/").unwrap(), api, further_origins: Vec::new(), scope: None })
+    }
+
+    #[test]
+    fn links_are_brought_onto_the_api() {
+        for (api, from, link, expected) in [
+            ("https://a.io/api/v1", "https://a.io/api/v1/x", "/api/v1/repositories/5", Some("https://a.io/api/v1/repositories/5")),
+            ("https://a.io/api/v1", "https://a.io/api/v1/x", "https://a.io/other?page=2", Some("https://a.io/other?page=2")),
+            ("https://a.io/api/v1", "https://a.io/api/v1/x", "http://git:3000/api/v1/x?page=2", Some("https://a.io/api/v1/x?page=2")),
+            ("https://a.io/git/api/v1", "https://a.io/git/api/v1/x", "http://git:3000/api/v1/x", Some("https://a.io/git/api/v1/x")),
+            ("https://a.io/git/api/v1", "https://a.io/git/api/v1/x", "http://git:3000/git/api/v1/x", Some("https://a.io/git/api/v1/x")),
+            ("https://api.a.io", "https://api.a.io/x", "https://api.real.io/repositories/1", Some("https://api.a.io/repositories/1")),
+            ("https://a.io/api/v1", "https://a.io/api/v1/x", "https://login.io/sign-in", None),
+            ("https://a.io/api/v1", "https://a.io/api/v1/x", "https://", None),
+        ] {
+            let found = origins(api).rebase(&Url::parse(from).unwrap(), link);
+            assert_eq!(found.as_ref().map(Url::as_str), expected, "{link} at {api}");
+        }
+    }
+
+    #[test]
+    fn a_credential_stays_with_its_origins() {
+        let origins = origins("https://a.io/api/v1");
+        for (url, allowed) in [
+            ("https://a.io/anything", true),
+            ("https://a.io:443/", true),
+            ("https://a.io:8443/", false),
+            ("http://a.io/", false),
+            ("https://b.a.io/", false),
+            ("https://a.io.evil.example/", false),
+        ] {
+            assert_eq!(origins.contain(&Url::parse(url).unwrap()), allowed, "{url}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Makes what a provider says safe to show: one short line without secrets.
+
+use std::sync::Arc;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
+
+/// Characters of a message.
+const LENGTH: usize = 300;
+/// What stands where something was left out.
+const LEFT_OUT: &str = "…";
+
+/// Knows the texts that must not be shown. Does not print them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Redactor(Arc<Vec<SecretString>>);
+
+impl Redactor {
+    /// One that leaves out these texts too, as they are and percent-encoded.
+    pub(super) fn with<'a>(&self, texts: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut all = (*self.0).clone();
+        for text in texts.into_iter().filter(|text| !text.is_empty()) {
+            let form: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
+            let encoded = utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+            all.extend([form, encoded].into_iter().filter(|encoded| encoded != text).map(SecretString::from));
+            all.push(text.to_owned().into());
+        }
+        // The longest first: one secret may be a part of another.
+        all.sort_by_key(|text| std::cmp::Reverse(text.expose_secret().len()));
+        Self(Arc::new(all))
+    }
+
+    /// A text as it may be shown.
+    pub(super) fn clean(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for secret in self.0.iter() {
+            text = text.replace(secret.expose_secret(), LEFT_OUT);
+        }
+        let words: Vec<_> =
+            text.split(|character: char| character.is_whitespace() || character.is_control()).map(without_url_secrets).collect();
+        let line: String = words
+            .iter()
+            .filter(|word| !word.is_empty())
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(" ")
+            .chars()
+            .filter(is_shown)
+            .collect();
+        if line.chars().count() <= LENGTH {
+            return line;
+        }
+        line.chars().take(LENGTH - 1).chain(LEFT_OUT.chars()).collect()
+    }
+}
+
+/// Characters that would change how the others look.
+fn is_shown(character: &char) -> bool {
+    !matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+/// A word without the user name, password, query and fragment of a URL in it.
+fn without_url_secrets(word: &str) -> String {
+    let Some((before, after)) = word.split_once("://") else { return word.to_owned() };
+    let scheme_start =
+        before.rfind(|character: char| !character.is_ascii_alphanumeric() && character != '+').map_or(0, |position| position + 1);
+    let (lead, scheme) = before.split_at_checked(scheme_start).unwrap_or(("", before));
+    let end = after.find(['"', '\'', '<', '>', ')', ',', '`']).unwrap_or(after.len());
+    let (address, trail) = after.split_at_checked(end).unwrap_or((after, ""));
+    match Url::parse(&format!("{scheme}://{address}")) {
+        Ok(mut url) => {
+            // Both fail only for URLs that cannot have a user name.
+            let _ = url.set_username("");
+            let _ = url.set_password(None);
+            url.set_query(None);
+            url.set_fragment(None);
+            format!("{lead}{url}{trail}")
+        }
+        Err(_) => format!("{lead}{scheme}://{LEFT_OUT}{trail}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn df_20_no_secret_survives() {
+        let redactor = Redactor::default().with(["canary-token", "canary", "pass word/1"]);
+        for text in [
+            "token canary-token is invalid",
+            "https://ada:canary@host/x",
+            "no canary",
+            "pass%20word%2F1 pass+word%2F1 pass word/1",
+            "{\"Authorization\":\"token canary-token\"}",
+        ] {
+            let clean = redactor.clean(text);
+            assert!(!clean.contains("canary") && !clean.contains("word%2F1") && !clean.contains("pass word"), "{clean}");
+        }
+        assert_eq!(redactor.clean("token canary-token is invalid"), "token … is invalid");
+    }
+
+    #[test]
+    fn urls_keep_their_place_and_lose_their_secrets() {
+        let clean = |text: &str| Redactor::default().clean(text);
+        assert_eq!(clean("see https://ada:pw@host/path?token=x#y now"), "see https://host/path now");
+        assert_eq!(clean("(\"https://host/a?sig=1\")"), "(\"https://host/a\")");
+        assert_eq!(clean("at https://[broken?x=1 end"), "at https://… end");
+        assert_eq!(clean("nothing:// here"), "nothing:// here");
+    }
+
+    #[test]
+    fn a_message_is_one_short_line() {
+        let clean = Redactor::default().clean(&format!("a\r\n\tb\u{0}c\u{1b}[31m \u{202e}d {}", "x".repeat(1000)));
+        assert!(clean.starts_with("a b c [31m d xxx"), "{clean}");
+        assert_eq!(clean.chars().count(), 300);
+        assert!(clean.ends_with('…'));
+    }
+
+    #[test]
+    fn df_20_what_it_knows_does_not_print() {
+        assert!(!format!("{:?}", Redactor::default().with(["canary"])).contains("canary"));
+    }
+}

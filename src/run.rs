@@ -1,0 +1,371 @@
+//! The composition root: the only place that knows everything.
+
+mod cluster;
+mod receivers;
+mod routing;
+mod watching;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use kube::runtime::events::{Recorder, Reporter};
+use kube::{Client, Resource as _};
+use prometheus_client::registry::Registry;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
+use crate::clock::{SharedClock, SystemClock};
+use crate::config::{Config, Receivers};
+use crate::controllers::install::{self, InstallKeyError};
+use crate::controllers::lease::{Campaign, LeaseDeadline};
+use crate::controllers::{self, Context, Keys, Requests, Sessions, Settings, Triggers, Writes};
+use crate::evidence::{Evidence, EvidenceSource};
+use crate::keys::ReceiverKey;
+use crate::providers::transport::network::NetworkPolicy;
+use crate::providers::transport::{Lease, TransportFactory, Unleased};
+use crate::receiver::{EvidenceStore, Receiver, ReceiverConfig};
+use crate::telemetry::admin::{self, Admin, Check, EvidenceEndpoint};
+use crate::telemetry::freshness::WatchHealth;
+use crate::telemetry::logs;
+use watching::Watched;
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Reconciles.
+    Controller,
+    /// Receives.
+    Receiver,
+    /// Both.
+    Both,
+}
+
+impl Role {
+    const fn reconciles(self) -> bool {
+        matches!(self, Self::Controller | Self::Both)
+    }
+
+    const fn receives(self) -> bool {
+        matches!(self, Self::Receiver | Self::Both)
+    }
+}
+
+/// Why a server does not start or does not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A log filter that cannot be read.
+    #[error("--log-filter: {0}")]
+    LogFilter(#[from] logs::FilterError),
+    /// There is no cluster to talk to.
+    #[error("no cluster: {0}; set KUBECONFIG or run in a pod")]
+    NoCluster(String),
+    /// The kinds are not installed.
+    #[error("the cluster does not know {0}; install the CRDs: forgebind crd | kubectl apply --server-side -f -")]
+    NotInstalled(String),
+    /// There is no install key.
+    #[error(transparent)]
+    InstallKey(#[from] InstallKeyError),
+    /// An address cannot be listened on.
+    #[error("--{flag} {address}: {source}")]
+    Listen {
+        /// The flag.
+        flag: &'static str,
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// An HTTP client cannot be made.
+    #[error("no HTTP client: {0}")]
+    HttpClient(#[from] reqwest::Error),
+    /// There is no lease to be had.
+    #[error("leader election: {0}")]
+    Lease(#[from] kube_lease_manager::LeaseManagerError),
+    /// The API server refused or did not answer.
+    #[error("API server: {0}")]
+    Kubernetes(#[from] kube::Error),
+    /// A part ended that never should.
+    #[error("{0} ended")]
+    Ended(&'static str),
+}
+
+/// Runs a server until it is told to stop.
+///
+/// # Errors
+/// See [`RunError`].
+pub async fn serve(role: Role, config: Config) -> Result<(), RunError> {
+    logs::start(config.log_format, &config.log_filter)?;
+    // Another part of the process may have chosen the same already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let stop = stop_signal();
+    let health = WatchHealth::default();
+    let client = cluster::client(&health).await?;
+    let admin_listener = admin::bind(config.admin_listen).await.map_err(|source| RunError::Listen {
+        flag: "admin-listen",
+        address: config.admin_listen,
+        source,
+    })?;
+    cluster::check_definitions(&client, &config.watch_namespaces).await?;
+    let keys = keys(role, &client, &config).await?;
+    info!(version = env!("CARGO_PKG_VERSION"), ?role, namespace = config.namespace, installation = keys.fingerprint.as_deref(), "starting");
+    let network = Arc::new(config.network.clone());
+    cluster::learn_networks(&client, &network).await;
+
+    let mut parts = Parts { tasks: JoinSet::new(), registry: Registry::default(), ready: Vec::new(), stop: stop.clone(), health };
+    let clock: SharedClock = Arc::new(SystemClock);
+    let mut watched = Watched::default();
+    let evidence =
+        if role.receives() { Some(receive(&mut parts, &config, &client, &keys, &network, &clock, &mut watched).await?) } else { None };
+    let campaign = if role.reconciles() {
+        reconcile(&mut parts, &config, &client, keys.clone(), network, clock, &mut watched, evidence.clone()).await?
+    } else {
+        None
+    };
+    watched.start(&client, watching::scope(&config.watch_namespaces), role.reconciles(), &mut parts.tasks, &mut parts.ready);
+    let endpoint =
+        evidence.map(|store| EvidenceEndpoint { snapshot: Box::new(move || store.snapshot()), token: keys.receiver.evidence_token() });
+    let end = parts.run(admin_listener, endpoint).await;
+    if let Some(campaign) = campaign {
+        campaign.resign().await;
+    }
+    info!("stopped");
+    end
+}
+
+/// The keys of a role: a receiver of its own never sees the install key.
+#[derive(Clone)]
+struct RoleKeys {
+    fingerprint: Option<String>,
+    receiver: ReceiverKey,
+    controller: Option<crate::keys::ControllerKey>,
+}
+
+async fn keys(role: Role, client: &Client, config: &Config) -> Result<RoleKeys, RunError> {
+    if !role.reconciles() {
+        let receiver = install::receiver_key(client, &config.namespace).await?;
+        return Ok(RoleKeys { fingerprint: None, receiver, controller: None });
+    }
+    let install_key = install::find_or_create(client, &config.namespace, &config.watch_namespaces, config.new_install_key).await?;
+    let receiver = install_key.receiver();
+    install::publish_receiver_key(client, &config.namespace, &receiver).await?;
+    Ok(RoleKeys { fingerprint: Some(install_key.fingerprint()), receiver, controller: Some(install_key.controller()) })
+}
+
+/// What is being put together.
+struct Parts {
+    tasks: JoinSet<Result<(), RunError>>,
+    registry: Registry,
+    ready: Vec<Check>,
+    stop: CancellationToken,
+    health: WatchHealth,
+}
+
+impl Parts {
+    /// Serves the admin port and runs everything until the stop, or until a part ends that never should.
+    async fn run(self, listener: tokio::net::TcpListener, evidence: Option<EvidenceEndpoint>) -> Result<(), RunError> {
+        let Self { mut tasks, registry, ready, stop, .. } = self;
+        let alive = Arc::new(AtomicBool::new(true));
+        let still = Arc::clone(&alive);
+        let live: Vec<Check> =
+            vec![("parts", Box::new(move || if still.load(Ordering::Relaxed) { Ok(()) } else { Err("a part ended".to_owned()) }))];
+        let admin_stop = CancellationToken::new();
+        let admin = tokio::spawn(admin::serve(listener, Admin { registry, live, ready, evidence }, admin_stop.clone()));
+        let mut result = Ok(());
+        while let Some(ended) = tasks.join_next().await {
+            match ended {
+                Ok(Ok(())) if stop.is_cancelled() => {}
+                Ok(Ok(())) => result = Err(RunError::Ended("a part")),
+                Ok(Err(error)) => result = Err(error),
+                Err(error) if error.is_cancelled() => {}
+                Err(error) => {
+                    error!(error = %error, "a part panicked");
+                    result = Err(RunError::Ended("a part"));
+                }
+            }
+            if result.is_err() {
+                alive.store(false, Ordering::Relaxed);
+                stop.cancel();
+            }
+        }
+        admin_stop.cancel();
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(2), admin).await;
+        result
+    }
+}
+
+async fn receive(
+    parts: &mut Parts,
+    config: &Config,
+    client: &Client,
+    keys: &RoleKeys,
+    network: &Arc<NetworkPolicy>,
+    clock: &SharedClock,
+    watched: &mut Watched,
+) -> Result<EvidenceStore, RunError> {
+    let routes = routing::routes(config, keys.receiver.clone(), keys.fingerprint.clone(), clock.clone(), Arc::clone(network));
+    let synced = routing::follow(&routes, watched, client, &config.namespace);
+    let health = parts.health.clone();
+    let fresh = synced.clone();
+    let freshness = move || fresh.all() && health.is_fresh(&["/repobindings", "/gitproviderconnections"]);
+    let receiver = Receiver::new(ReceiverConfig::new(config.listen), &routes, network, Arc::new(freshness), &mut parts.registry)?;
+    let evidence = receiver.evidence();
+    let bound = receiver.bind().await.map_err(|source| RunError::Listen { flag: "listen", address: config.listen, source })?;
+    info!(address = %config.listen, "receiving");
+    parts.ready.push(("routes", Box::new(move || synced.check())));
+    let stop = parts.stop.clone();
+    parts.tasks.spawn(async move {
+        bound.serve(stop.cancelled_owned()).await.map_err(|source| RunError::Listen {
+            flag: "listen",
+            address: ([0, 0, 0, 0], 0).into(),
+            source,
+        })
+    });
+    Ok(evidence)
+}
+
+#[expect(clippy::too_many_arguments, reason = "the composition root hands everything over once")]
+async fn reconcile(
+    parts: &mut Parts,
+    config: &Config,
+    client: &Client,
+    keys: RoleKeys,
+    network: Arc<NetworkPolicy>,
+    clock: SharedClock,
+    watched: &mut Watched,
+    evidence: Option<EvidenceStore>,
+) -> Result<Option<Campaign>, RunError> {
+    let Some(controller) = keys.controller else { return Ok(None) };
+    let deadline = Arc::new(LeaseDeadline::new(clock.clone()));
+    let lease: Arc<dyn Lease> = if config.leader_election { deadline.clone() } else { Arc::new(Unleased) };
+    let (connections, connection_requests) = mpsc::unbounded_channel();
+    let (bindings, binding_requests) = mpsc::unbounded_channel();
+    let (sessions, session_changes) = mpsc::unbounded_channel();
+    let triggers = Triggers { connections, bindings };
+    let bindings_changed = watched.trigger(&triggers);
+    let transports = TransportFactory::new(Arc::clone(&network), lease, clock.clone(), &mut parts.registry);
+    let reporter = Reporter { controller: "forgebind".to_owned(), instance: Some(config.replica.clone()) };
+    let context = Arc::new(Context {
+        client: client.clone(),
+        clock,
+        settings: settings(config),
+        keys: Keys { fingerprint: keys.fingerprint.unwrap_or_default(), receiver: keys.receiver.clone(), controller },
+        transports,
+        network,
+        sessions: Sessions::new(sessions),
+        connections: watched.connections(),
+        bindings: watched.bindings(),
+        namespaces: watched.namespaces(),
+        evidence: std::sync::Mutex::default(),
+        looks: std::sync::Mutex::default(),
+        writes: Writes::default(),
+        backoff: controllers::backoff::Backoff::default(),
+        recorder: Recorder::new(client.clone(), reporter),
+        metrics: controllers::metrics::Metrics::register(&mut parts.registry),
+        triggers,
+    });
+    watched.report_invalid(&context);
+    let source = source(config, client, &keys.receiver, evidence, parts);
+    let (campaign, leading) = campaign(config, client, deadline).await?;
+    let requests = Requests { connections: connection_requests, bindings: binding_requests, sessions: session_changes };
+    let stop = parts.stop.clone();
+    parts.tasks.spawn(async move {
+        let usage = controllers::connection::usage::follow(&context, &bindings_changed);
+        tokio::select! {
+            () = controllers::run(Arc::clone(&context), requests, leading, source, stop) => Ok(()),
+            () = usage => Err(RunError::Ended("the count of bindings")),
+        }
+    });
+    Ok(campaign)
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        public_url: config.public_url.clone(),
+        former_public_urls: config.former_public_urls.clone(),
+        namespace: config.namespace.clone(),
+        providers: config.providers.clone(),
+        read_only: config.read_only,
+        cleanup_timeout: config.cleanup_timeout,
+    }
+}
+
+async fn campaign(
+    config: &Config,
+    client: &Client,
+    deadline: Arc<LeaseDeadline>,
+) -> Result<(Option<Campaign>, watch::Receiver<bool>), RunError> {
+    if !config.leader_election {
+        let (always, leading) = watch::channel(true);
+        // The channel must stay open for as long as the process runs.
+        tokio::spawn(async move { always.closed().await });
+        return Ok((None, leading));
+    }
+    let campaign = Campaign::start(client.clone(), &config.namespace, &config.replica, deadline).await?;
+    let leading = campaign.leading();
+    Ok((Some(campaign), leading))
+}
+
+/// Where the controller reads evidence: in process where it also receives, else from every receiver.
+fn source(
+    config: &Config,
+    client: &Client,
+    key: &ReceiverKey,
+    evidence: Option<EvidenceStore>,
+    parts: &mut Parts,
+) -> Arc<dyn EvidenceSource> {
+    if let Some(store) = evidence {
+        return Arc::new(InProcess(store));
+    }
+    match &config.receivers {
+        Receivers::Urls(urls) => Arc::new(receivers::Remote::at(urls.clone(), key)),
+        Receivers::Service(name) => {
+            let (remote, watch) = receivers::Remote::behind(client.clone(), &config.namespace, name, key);
+            let stop = parts.stop.clone();
+            parts.tasks.spawn(async move {
+                tokio::select! {
+                    () = watch => Err(RunError::Ended("the watch of the receivers")),
+                    () = stop.cancelled() => Ok(()),
+                }
+            });
+            Arc::new(remote)
+        }
+    }
+}
+
+struct InProcess(EvidenceStore);
+
+#[async_trait::async_trait]
+impl EvidenceSource for InProcess {
+    async fn collect(&self) -> Vec<Evidence> {
+        vec![self.0.snapshot()]
+    }
+}
+
+/// A token that is cancelled by SIGTERM or Ctrl-C.
+fn stop_signal() -> CancellationToken {
+    let stop = CancellationToken::new();
+    let cancelled = stop.clone();
+    tokio::spawn(async move {
+        let terminate = async {
+            match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+                Ok(mut signal) => signal.recv().await,
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = terminate => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        info!("stopping: what is under way may finish");
+        cancelled.cancel();
+    });
+    stop
+}
+
+/// Names of the kinds, for messages.
+fn kinds() -> [String; 2] {
+    [GitProviderConnection::plural(&()).into_owned(), RepoBinding::plural(&()).into_owned()]
+}

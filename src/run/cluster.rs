@@ -1,0 +1,76 @@
+//! The cluster: how to reach it, whether it knows our kinds, and what its own addresses are.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
+use kube::api::ListParams;
+use kube::client::ClientBuilder;
+use kube::core::{DeserializeGuard, NamespaceResourceScope};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use tracing::info;
+
+use super::RunError;
+use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
+use crate::providers::transport::network::NetworkPolicy;
+use crate::telemetry::freshness::WatchHealth;
+
+/// How long a connection to the API server may take.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// A client for the cluster of `KUBECONFIG` or of the pod.
+pub(super) async fn client(health: &WatchHealth) -> Result<Client, RunError> {
+    let mut config = kube::Config::infer().await.map_err(|error| RunError::NoCluster(error.to_string()))?;
+    config.connect_timeout = Some(CONNECT);
+    // The library would repeat every verb up to 15 times over minutes, also one that was done: reconciliations repeat
+    // themselves, by looking first.
+    config.default_retry = false;
+    let builder = ClientBuilder::try_from(config)?;
+    Ok(builder.with_layer(health).build())
+}
+
+/// Whether the cluster knows our kinds, said plainly when it does not.
+pub(super) async fn check_definitions(client: &Client, namespaces: &[String]) -> Result<(), RunError> {
+    let [connections, bindings] = super::kinds();
+    check::<GitProviderConnection>(client, namespaces, connections).await?;
+    check::<RepoBinding>(client, namespaces, bindings).await
+}
+
+async fn check<K>(client: &Client, namespaces: &[String], name: String) -> Result<(), RunError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let api: Api<DeserializeGuard<K>> = match namespaces.first() {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    match api.list_metadata(&ListParams::default().limit(1)).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Err(RunError::NotInstalled(name)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Learns which addresses are the cluster's own, so that nobody makes us call them. Where the cluster does not say, the
+/// addresses of the API server are still known.
+pub(super) async fn learn_networks(client: &Client, network: &NetworkPolicy) {
+    let ranges: Vec<IpNet> = match Api::<ServiceCIDR>::all(client.clone()).list(&ListParams::default()).await {
+        Ok(list) => list.items.into_iter().filter_map(|range| range.spec?.cidrs).flatten().filter_map(|range| range.parse().ok()).collect(),
+        Err(error) => {
+            info!(error = %error, "the cluster does not tell its service ranges; they are not refused as targets");
+            Vec::new()
+        }
+    };
+    network.cluster.set(ranges, api_servers().await);
+}
+
+async fn api_servers() -> Vec<IpAddr> {
+    let Ok(config) = kube::Config::infer().await else { return Vec::new() };
+    let Some(host) = config.cluster_url.host() else { return Vec::new() };
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let port = config.cluster_url.port_u16().unwrap_or(443);
+    let addresses = tokio::net::lookup_host((host, port)).await;
+    addresses.map(|addresses| addresses.map(|address| address.ip()).collect()).unwrap_or_default()
+}

@@ -1,0 +1,278 @@
+//! The watches of a process: one for each kind, shared by everybody who listens.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use kube::api::PartialObjectMeta;
+use kube::core::error_boundary::InvalidObject;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tracing::error;
+
+use super::RunError;
+use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
+use crate::controllers::metrics::Kind;
+use crate::controllers::{Context, Triggers};
+use crate::telemetry::admin::Check;
+use crate::watches::{self, Change, Listener, Scope};
+
+type Metadata<K> = PartialObjectMeta<K>;
+
+/// A watch that is to be: what it fills, and who listens.
+type Watch<K> = (Store<K>, Writer<K>, Vec<Listener<K>>);
+
+/// The watches that are to be, with their stores and listeners.
+pub(super) struct Watched {
+    connections: Watch<GitProviderConnection>,
+    bindings: Watch<RepoBinding>,
+    namespaces: Watch<Metadata<Namespace>>,
+    secrets: Vec<Listener<Metadata<Secret>>>,
+    config_maps: Vec<Listener<Metadata<ConfigMap>>>,
+}
+
+impl Default for Watched {
+    fn default() -> Self {
+        let (connections, connection_writer) = reflector::store();
+        let (bindings, binding_writer) = reflector::store();
+        let (namespaces, namespace_writer) = reflector::store();
+        Self {
+            connections: (connections, connection_writer, Vec::new()),
+            bindings: (bindings, binding_writer, Vec::new()),
+            namespaces: (namespaces, namespace_writer, Vec::new()),
+            secrets: Vec::new(),
+            config_maps: Vec::new(),
+        }
+    }
+}
+
+/// The namespaces to watch.
+pub(super) fn scope(namespaces: &[String]) -> Scope {
+    if namespaces.is_empty() { Scope::All } else { Scope::Namespaces(namespaces.to_vec()) }
+}
+
+impl Watched {
+    pub(super) fn connections(&self) -> Store<GitProviderConnection> {
+        self.connections.0.clone()
+    }
+
+    pub(super) fn bindings(&self) -> Store<RepoBinding> {
+        self.bindings.0.clone()
+    }
+
+    pub(super) fn namespaces(&self) -> Store<Metadata<Namespace>> {
+        self.namespaces.0.clone()
+    }
+
+    pub(super) fn on_connections(&mut self, listener: Listener<GitProviderConnection>) {
+        self.connections.2.push(listener);
+    }
+
+    pub(super) fn on_bindings(&mut self, listener: Listener<RepoBinding>) {
+        self.bindings.2.push(listener);
+    }
+
+    /// Lets every change ask for the reconciliations that it concerns. Answers what tells that bindings changed.
+    pub(super) fn trigger(&mut self, triggers: &Triggers) -> Arc<Notify> {
+        let changed = Arc::new(Notify::new());
+        self.trigger_by_connections(triggers);
+        self.trigger_by_bindings(triggers, Arc::clone(&changed));
+        self.trigger_by_references(triggers);
+        self.trigger_by_namespaces(triggers);
+        changed
+    }
+
+    fn trigger_by_connections(&mut self, triggers: &Triggers) {
+        let (triggers, bindings) = (triggers.clone(), self.bindings());
+        let mut specs: HashMap<ObjectRef<GitProviderConnection>, ConnectionFacts> = HashMap::new();
+        self.on_connections(Box::new(move |change| {
+            let (Change::Applied(connection) | Change::Deleted(connection)) = change else { return };
+            let key = ObjectRef::from_obj(&**connection);
+            let facts = ConnectionFacts::of(connection);
+            let gone = matches!(change, Change::Deleted(_));
+            let known = if gone { specs.remove(&key) } else { specs.insert(key.clone(), facts.clone()) };
+            if !gone {
+                let _ = triggers.connections.send(key);
+            }
+            // What its status says comes to the bindings by the session; its grants and its requests come from here.
+            if gone || known.is_none_or(|known| known != facts) {
+                let target = crate::controllers::connection::target(connection);
+                for binding in bindings.state_filter(|binding| binding.connection_target() == target) {
+                    triggers.binding(&binding);
+                }
+            }
+        }));
+    }
+
+    fn trigger_by_bindings(&mut self, triggers: &Triggers, changed: Arc<Notify>) {
+        let (triggers, bindings) = (triggers.clone(), self.bindings());
+        self.on_bindings(Box::new(move |change| match change {
+            Change::Applied(binding) => {
+                triggers.binding(binding);
+                changed.notify_one();
+            }
+            Change::Deleted(binding) => {
+                changed.notify_one();
+                // Who waits for the same custom URL may have it now.
+                let url = binding.spec.webhook.as_ref().and_then(|webhook| webhook.url.as_ref());
+                if url.is_some() {
+                    for other in
+                        bindings.state_filter(|other| other.spec.webhook.as_ref().is_some_and(|webhook| webhook.url.as_ref() == url))
+                    {
+                        triggers.binding(&other);
+                    }
+                }
+            }
+            Change::Invalid(_) | Change::Ready => {}
+        }));
+    }
+
+    /// Secrets and `ConfigMap`s ask for the connections and bindings that name them.
+    fn trigger_by_references(&mut self, triggers: &Triggers) {
+        let (on_secret, connections, bindings) = (triggers.clone(), self.connections(), self.bindings());
+        self.secrets.push(Box::new(move |change| {
+            let (Change::Applied(secret) | Change::Deleted(secret)) = change else { return };
+            let (namespace, name) = (secret.namespace(), secret.name_any());
+            for connection in connections
+                .state_filter(|connection| connection.namespace() == namespace && connection.spec.secret_names().any(|known| known == name))
+            {
+                let _ = on_secret.connections.send(ObjectRef::from_obj(&*connection));
+            }
+            let names = |binding: &RepoBinding| {
+                binding
+                    .spec
+                    .webhook
+                    .as_ref()
+                    .and_then(|webhook| webhook.secret_ref.as_ref())
+                    .is_some_and(|reference| reference.name == name)
+            };
+            for binding in bindings.state_filter(|binding| binding.namespace() == namespace && names(binding)) {
+                on_secret.binding(&binding);
+            }
+        }));
+        let (on_map, connections) = (triggers.clone(), self.connections());
+        self.config_maps.push(Box::new(move |change| {
+            let (Change::Applied(map) | Change::Deleted(map)) = change else { return };
+            let (namespace, name) = (map.namespace(), map.name_any());
+            for connection in connections
+                .state_filter(|connection| connection.namespace() == namespace && connection.spec.config_map_name() == Some(&name))
+            {
+                let _ = on_map.connections.send(ObjectRef::from_obj(&*connection));
+            }
+        }));
+    }
+
+    /// A namespace whose labels change may gain or lose a grant; one that is being deleted shortens what is waited for.
+    fn trigger_by_namespaces(&mut self, triggers: &Triggers) {
+        let (triggers, connections, bindings) = (triggers.clone(), self.connections(), self.bindings());
+        let mut known: std::collections::HashMap<String, (Option<std::collections::BTreeMap<String, String>>, bool)> =
+            std::collections::HashMap::new();
+        self.namespaces.2.push(Box::new(move |change| {
+            let Change::Applied(namespace) = change else { return };
+            let facts = (namespace.metadata.labels.clone(), namespace.metadata.deletion_timestamp.is_some());
+            let name = namespace.name_any();
+            if known.insert(name.clone(), facts.clone()).is_none_or(|before| before == facts) {
+                return;
+            }
+            for binding in bindings.state_filter(|binding| binding.namespace().as_ref() == Some(&name)) {
+                triggers.binding(&binding);
+            }
+            for connection in connections.state_filter(|connection| connection.namespace().as_ref() == Some(&name)) {
+                let _ = triggers.connections.send(ObjectRef::from_obj(&*connection));
+            }
+        }));
+    }
+
+    /// Says of objects that do not parse what is wrong with them; they stop nothing else.
+    pub(super) fn report_invalid(&mut self, context: &Arc<Context>) {
+        let of_connections = Arc::clone(context);
+        self.on_connections(Box::new(move |change| invalid(&of_connections, "GitProviderConnection", change)));
+        let of_bindings = Arc::clone(context);
+        self.on_bindings(Box::new(move |change| invalid(&of_bindings, "RepoBinding", change)));
+    }
+
+    /// Starts the watches. Those of namespaces, Secrets and `ConfigMap`s serve the controllers only.
+    pub(super) fn start(
+        self,
+        client: &Client,
+        scope: Scope,
+        reconciles: bool,
+        tasks: &mut JoinSet<Result<(), RunError>>,
+        ready: &mut Vec<Check>,
+    ) {
+        let Self { mut connections, mut bindings, mut namespaces, secrets, config_maps } = self;
+        ready.push(("connections", filled(&mut connections.2)));
+        ready.push(("bindings", filled(&mut bindings.2)));
+        let (one, other) = (client.clone(), client.clone());
+        let (connection_scope, binding_scope) = (scope.clone(), scope.clone());
+        tasks.spawn(async move {
+            watches::objects(one, connection_scope, connections.1, connections.2).await;
+            Err(RunError::Ended("the watch of connections"))
+        });
+        tasks.spawn(async move {
+            watches::objects(other, binding_scope, bindings.1, bindings.2).await;
+            Err(RunError::Ended("the watch of bindings"))
+        });
+        if !reconciles {
+            return;
+        }
+        let (of_namespaces, of_secrets, of_maps) = (client.clone(), client.clone(), client.clone());
+        let (secret_scope, map_scope) = (scope.clone(), scope);
+        let namespace_listeners = std::mem::take(&mut namespaces.2);
+        tasks.spawn(async move {
+            watches::cluster_metadata::<Namespace>(Api::all(of_namespaces), namespaces.1, namespace_listeners).await;
+            Err(RunError::Ended("the watch of namespaces"))
+        });
+        tasks.spawn(async move {
+            watches::namespaced_metadata::<Secret>(of_secrets, secret_scope, secrets).await;
+            Err(RunError::Ended("the watch of Secrets"))
+        });
+        tasks.spawn(async move {
+            watches::namespaced_metadata::<ConfigMap>(of_maps, map_scope, config_maps).await;
+            Err(RunError::Ended("the watch of ConfigMaps"))
+        });
+    }
+}
+
+/// What of a connection concerns its bindings.
+#[derive(Clone, PartialEq)]
+struct ConnectionFacts {
+    generation: Option<i64>,
+    deleting: bool,
+    rotation: Option<String>,
+}
+
+impl ConnectionFacts {
+    fn of(connection: &GitProviderConnection) -> Self {
+        Self {
+            generation: connection.metadata.generation,
+            deleting: connection.metadata.deletion_timestamp.is_some(),
+            rotation: connection.annotations().get(crate::api::v1alpha1::ROTATE_REQUESTED_AT).cloned(),
+        }
+    }
+}
+
+/// A check that holds once the first listing is complete.
+fn filled<K: 'static>(listeners: &mut Vec<Listener<K>>) -> Box<dyn Fn() -> Result<(), String> + Send + Sync> {
+    let filled = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&filled);
+    listeners.push(Box::new(move |change| {
+        if matches!(change, Change::Ready) {
+            seen.store(true, Ordering::Release);
+        }
+    }));
+    Box::new(move || if filled.load(Ordering::Acquire) { Ok(()) } else { Err("not read yet".to_owned()) })
+}
+
+fn invalid<K: Resource<DynamicType = ()>>(context: &Arc<Context>, kind: &'static str, change: &Change<K>) {
+    let Change::Invalid(object) = change else { return };
+    context.metrics.invalid_objects.get_or_create(&Kind { kind }).inc();
+    let InvalidObject { error, metadata } = &**object;
+    error!(kind, namespace = metadata.namespace, name = metadata.name, error, "stored object does not fit the schema; it is left alone");
+    let (context, metadata, error) = (Arc::clone(context), metadata.clone(), error.clone());
+    tokio::spawn(async move { crate::controllers::report_invalid::<K>(&context, metadata, &error).await });
+}

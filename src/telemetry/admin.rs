@@ -1,0 +1,121 @@
+//! The admin port: livez, readyz, metrics, and the evidence of a receiver.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use ring::hmac;
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::evidence::Evidence;
+
+/// One thing that is checked, by name. An error says what is wrong, in words that are safe to show.
+pub type Check = (&'static str, Box<dyn Fn() -> Result<(), String> + Send + Sync>);
+
+/// What a receiver saw, and what one must show to be told.
+pub struct EvidenceEndpoint {
+    /// Makes the present picture.
+    pub snapshot: Box<dyn Fn() -> Evidence + Send + Sync>,
+    /// What must be shown.
+    pub token: SecretString,
+}
+
+/// What the admin port shows.
+pub struct Admin {
+    /// The metrics.
+    pub registry: Registry,
+    /// Whether the process still works at all: when one of these fails, it should be started again.
+    pub live: Vec<Check>,
+    /// Whether it does its work: when one of these fails, it should get no traffic.
+    pub ready: Vec<Check>,
+    /// The evidence, where a receiver runs.
+    pub evidence: Option<EvidenceEndpoint>,
+}
+
+/// Serves the admin port until the token is cancelled.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken) -> io::Result<()> {
+    let router = Router::new()
+        .route("/livez", get(|State(admin): State<Arc<Admin>>| async move { report(&admin.live) }))
+        .route("/readyz", get(|State(admin): State<Arc<Admin>>| async move { report(&admin.ready) }))
+        .route("/metrics", get(metrics))
+        .route("/evidence", get(evidence))
+        .with_state(Arc::new(admin));
+    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+/// Takes the admin port.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}
+
+fn report(checks: &[Check]) -> Response {
+    let mut lines = String::new();
+    let mut status = StatusCode::OK;
+    for (name, check) in checks {
+        match check() {
+            Ok(()) => lines.extend(["[+] ", name, " ok\n"]),
+            Err(problem) => {
+                status = StatusCode::SERVICE_UNAVAILABLE;
+                lines.extend(["[-] ", name, " failed: ", &problem, "\n"]);
+            }
+        }
+    }
+    (status, lines).into_response()
+}
+
+async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+    let mut text = String::new();
+    match encode(&mut text, &admin.registry) {
+        Ok(()) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+async fn evidence(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Response {
+    let Some(endpoint) = &admin.evidence else { return StatusCode::NOT_FOUND.into_response() };
+    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer "));
+    match shown {
+        Some(shown) if same(shown, endpoint.token.expose_secret()) => Json((endpoint.snapshot)()).into_response(),
+        _ => StatusCode::UNAUTHORIZED.into_response(),
+    }
+}
+
+/// Compares in constant time, by comparing keyed hashes of both.
+fn same(one: &str, other: &str) -> bool {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, other.as_bytes());
+    hmac::verify(&key, one.as_bytes(), hmac::sign(&key, other.as_bytes()).as_ref()).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks_are_reported_by_name() {
+        let checks: Vec<Check> = vec![("one", Box::new(|| Ok(()))), ("two", Box::new(|| Err("no watch".to_owned())))];
+        assert_eq!(report(&checks).status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(report(&[]).status(), StatusCode::OK);
+    }
+
+    #[test]
+    fn tokens_are_compared_whole() {
+        assert!(same("abc", "abc"));
+        assert!(!same("ab", "abc"));
+        assert!(!same("", "abc"));
+    }
+}
