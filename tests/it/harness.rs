@@ -13,8 +13,8 @@ use serde_json::json;
 
 use forgebind::api::v1alpha1::RepoBinding;
 
-use crate::support::control_plane::ControlPlane;
-use crate::support::fault_proxy::{Fault, FaultProxy};
+use crate::support::control_plane::{ADMIN_TOKEN, ControlPlane};
+use crate::support::fault_proxy::{Exchange, Fault, FaultProxy};
 use crate::support::gitea::{Gitea, OPERATOR_SCOPES};
 use crate::support::process::Program;
 use crate::support::shared;
@@ -77,7 +77,7 @@ async fn proxy_before_the_api_server_streams_watches_and_loses_answers_on_order(
     let plane = shared::control_plane().await?;
     let namespace = plane.cluster().create_namespace("proxied").await?;
     let proxy = FaultProxy::before_control_plane(plane).await?;
-    let kubeconfig = plane.kubeconfig_for("proxied", plane.admin_token(), Some(&proxy.url()))?;
+    let kubeconfig = plane.kubeconfig_for("proxied", ADMIN_TOKEN, Some(&proxy.url()))?;
     let maps: Api<ConfigMap> = Api::namespaced(client_of(&kubeconfig).await?, &namespace);
     let mut parameters = WatchParams::default().fields("metadata.name=lost");
     parameters.bookmarks = false;
@@ -112,7 +112,7 @@ async fn proxy_before_the_api_server_streams_watches_and_loses_answers_on_order(
     maps.get("held").await.expect_err("cut off");
     proxy.restore();
     maps.get("held").await?;
-    assert_eq!(proxy.count(|exchange| exchange.is_write()), 4);
+    assert_eq!(proxy.count(Exchange::is_write), 4);
     Ok(())
 }
 

@@ -213,7 +213,10 @@ impl Stage {
         self.step("Pushing again: deliveries go on during the rotation, and arrive once");
         let commit = self.gitea.push_commit(&self.account, "acme/shop", "main", "Paint the door").await?;
         let events = self.sink.wait_for(2, DEADLINE).await?;
-        show(&format!("commit {commit} arrived; {} events so far for 2 pushes", events.len()));
+        if events.len() != 2 {
+            bail!("{} events for 2 pushes", events.len());
+        }
+        show(&format!("commit {commit} arrived: 2 events for 2 pushes"));
         Ok(())
     }
 
