@@ -74,6 +74,15 @@ impl<S> Patient<S> {
         }
         self.timer.as_mut().poll(context)
     }
+
+    /// Sets the timer for the rest that follows an answer: hyper waits for the next header since before the answer, and
+    /// does not read again by itself.
+    fn answered(&mut self, context: &mut Context<'_>) {
+        if self.phase.get() == IDLE {
+            // Should it have passed already, the read that it wakes finds out.
+            let _ = self.expired(context, IDLE);
+        }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
@@ -84,6 +93,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
         if let Poll::Ready(result) = Pin::new(&mut this.stream).poll_read(context, buffer) {
             if phase == IDLE && buffer.filled().len() > before {
                 this.phase.0.store(HEADER, Ordering::Release);
+                // Each header and each rest has a limit of its own, also when nothing was waited for in between.
+                this.armed = None;
             }
             return Poll::Ready(result);
         }
@@ -96,6 +107,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         if let Poll::Ready(result) = Pin::new(&mut this.stream).poll_write(context, data) {
+            this.answered(context);
             return Poll::Ready(result);
         }
         // Whoever does not read our answers is idle.
@@ -114,6 +126,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         if let Poll::Ready(result) = Pin::new(&mut this.stream).poll_write_vectored(context, data) {
+            this.answered(context);
             return Poll::Ready(result);
         }
         ready!(this.expired(context, IDLE));

@@ -7,7 +7,7 @@ use super::dedupe::{Answer, Begin, Dedupe, Identity};
 use super::evidence::{Arrival, EvidenceStore};
 use super::metrics::Metrics;
 use super::route::Ownership;
-use super::sinks::{Dispatcher, Parcel, Part};
+use super::sinks::{Delivery, Dispatcher, Part, Tracking};
 use crate::api::v1alpha1::EventKind;
 use crate::providers::webhook::Content;
 
@@ -123,7 +123,7 @@ impl Delivering {
             return if wanted { Outcome::Accepted } else { Outcome::Unwanted };
         }
         self.evidence.waiting(&facts.uid, number, at);
-        let parcel = Parcel {
+        let delivery = Arc::new(Delivery {
             uid: facts.uid.clone(),
             namespace: facts.namespace.clone(),
             name: facts.name.clone(),
@@ -133,8 +133,9 @@ impl Delivering {
             payload,
             at,
             arrived,
-        };
-        let delivery = parcel.seal(claim.entry().clone());
+            entry: claim.entry().clone(),
+            tracking: Tracking::default(),
+        });
         let answer = self.dispatcher.deliver(&delivery, parts, deadline).await;
         claim.finish(answer);
         drop(held);

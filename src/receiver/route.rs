@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use jiff::{SignedDuration, Timestamp};
@@ -75,13 +76,20 @@ pub(super) struct Connection {
 /// The secrets that a user brought, by generation.
 pub(super) type UserSecrets = Arc<Vec<(String, WebhookSecret)>>;
 
+/// What outlives changes of a route.
+struct Lasting {
+    limiter: DefaultDirectRateLimiter,
+    /// The newest derived generation that proved a delivery. Ahead of the status, it tells that there is a second hook.
+    newest: AtomicI64,
+}
+
 /// One binding's route.
 pub(super) struct Route {
     pub(super) facts: Arc<Facts>,
     connection: Option<Arc<Connection>>,
     user_secrets: Option<UserSecrets>,
     path: Option<RepositoryPath>,
-    limiter: Arc<DefaultDirectRateLimiter>,
+    lasting: Arc<Lasting>,
 }
 
 /// Which secret proves deliveries to one URL.
@@ -184,25 +192,21 @@ fn second(generation: &str) -> Option<i64> {
 impl Route {
     pub(super) fn new(facts: Arc<Facts>, connection: Option<Arc<Connection>>, user_secrets: Option<UserSecrets>, rate: RateLimit) -> Self {
         let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
-        Self::build(facts, connection, user_secrets, Arc::new(RateLimiter::direct(quota)))
+        let lasting = Lasting { limiter: RateLimiter::direct(quota), newest: AtomicI64::new(0) };
+        Self::build(facts, connection, user_secrets, Arc::new(lasting))
     }
 
-    fn build(
-        facts: Arc<Facts>,
-        connection: Option<Arc<Connection>>,
-        user_secrets: Option<UserSecrets>,
-        limiter: Arc<DefaultDirectRateLimiter>,
-    ) -> Self {
+    fn build(facts: Arc<Facts>, connection: Option<Arc<Connection>>, user_secrets: Option<UserSecrets>, lasting: Arc<Lasting>) -> Self {
         let path = connection.as_ref().and_then(|connection| {
             let (provider, endpoint) = (connection.provider?, connection.endpoint.as_ref()?);
             provider.repository_path(endpoint, &facts.repository).ok()
         });
-        Self { facts, connection, user_secrets, path, limiter }
+        Self { facts, connection, user_secrets, path, lasting }
     }
 
     /// The same route with other knowledge.
     pub(super) fn with(&self, facts: Arc<Facts>, connection: Option<Arc<Connection>>, user_secrets: Option<UserSecrets>) -> Self {
-        Self::build(facts, connection, user_secrets, self.limiter.clone())
+        Self::build(facts, connection, user_secrets, self.lasting.clone())
     }
 
     /// Who reads its deliveries; `None` while the connection is not known or its provider is not served.
@@ -213,7 +217,7 @@ impl Route {
 
     /// Takes one delivery out of the rate.
     pub(super) fn admits(&self) -> bool {
-        self.limiter.check().is_ok()
+        self.lasting.limiter.check().is_ok()
     }
 
     /// The secrets for deliveries to the URL of a generation.
@@ -262,9 +266,13 @@ impl Route {
         self.facts.changed_at.is_some_and(|at| now.duration_since(at) < DOUBT)
     }
 
-    /// Whether hooks of several generations may deliver the same event side by side.
+    /// Takes note of a generation that proved a delivery. Whether hooks of several generations may deliver side by side.
     pub(super) fn several_generations(&self, generation: &str, now: Timestamp) -> bool {
-        self.facts.generation.as_deref() != Some(generation)
+        let proved = second(generation).unwrap_or_default();
+        let newest = self.lasting.newest.fetch_max(proved, Ordering::AcqRel).max(proved);
+        let present = self.facts.generation.as_deref();
+        present != Some(generation)
+            || present.and_then(second).is_some_and(|present| newest > present)
             || self.facts.previous.iter().any(|(_, until)| until.is_none_or(|until| until > now))
     }
 

@@ -9,8 +9,10 @@
 mod support;
 
 mod architecture;
+mod chain;
 mod crds;
 mod dependencies;
 mod harness;
 mod schema;
 mod schema_property;
+mod world;

@@ -454,7 +454,7 @@ fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, wo
     plan.kept = Some(planned.kept);
     plan.generation = Some(secret.generation);
     plan.rotated = rotated;
-    plan.wake_at(planned.wake);
+    plan.next_look = planned.wake;
     let changes = !planned.actions.is_empty();
     plan.webhook = Some(match planned.finding {
         Some(finding) => Finding::bad(finding.reason, finding.message),
@@ -615,7 +615,8 @@ fn next_look(plan: &mut Plan, observation: &Observation) {
             (false, true) => interval + spread(uid, interval / 10),
             (false, false) => interval.min(SLOW_PROBE + spread(uid, SLOW_PROBE / 10)),
         };
-        Some(after(observation.now, pause))
+        // What overlaps ends before that.
+        [plan.next_look, Some(after(observation.now, pause))].into_iter().flatten().min()
     } else {
         match &observation.memory {
             Some(memory) => memory.next.map(|next| stretched(observation, next)),

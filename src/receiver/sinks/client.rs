@@ -22,6 +22,7 @@ const IDLE: Duration = Duration::from_secs(4);
 pub(super) struct Clients {
     service: reqwest::Client,
     http: reqwest::Client,
+    policy: Arc<NetworkPolicy>,
     timeout: Duration,
 }
 
@@ -82,15 +83,14 @@ impl SinkError {
 
 impl Clients {
     pub(super) fn new(policy: &Arc<NetworkPolicy>, timeout: Duration) -> reqwest::Result<Self> {
-        let client = |purpose| {
-            let builder = policy.client_builder(purpose).connect_timeout(CONNECT).pool_idle_timeout(IDLE);
-            builder.user_agent(concat!("forgebind/", env!("CARGO_PKG_VERSION"))).build()
-        };
-        Ok(Self { service: client(Purpose::ServiceSink)?, http: client(Purpose::HttpSink)?, timeout })
+        let client = |purpose| policy.client_builder(purpose).connect_timeout(CONNECT).pool_idle_timeout(IDLE).build();
+        Ok(Self { service: client(Purpose::ServiceSink)?, http: client(Purpose::HttpSink)?, policy: policy.clone(), timeout })
     }
 
     /// Sends one event. Only a 2xx is acceptance; redirects are not followed.
     pub(super) async fn send(&self, target: SinkTarget, headers: HeaderMap, payload: Bytes) -> Result<(), SinkError> {
+        // An address in a URL is not judged when connecting, and what is the cluster's own becomes known at run time.
+        self.policy.check(target.purpose, &target.url).map_err(|_| SinkError::Address)?;
         let client = if target.purpose == Purpose::ServiceSink { &self.service } else { &self.http };
         let request = client.post(target.url).headers(headers).body(payload).send();
         let response = tokio::time::timeout(self.timeout, request).await.map_err(|_| SinkError::Timeout(self.timeout))?;
@@ -102,30 +102,25 @@ impl Clients {
         if error.is_timeout() {
             return SinkError::Timeout(if error.is_connect() { CONNECT } else { self.timeout });
         }
-        let mut source: Option<&(dyn StdError + 'static)> = error.source();
-        while let Some(cause) = source {
-            if cause.is::<Refusal>() {
-                return SinkError::Address;
-            }
-            if cause.is::<rustls::Error>() {
-                return SinkError::Tls;
-            }
-            if let Some(found) = cause.downcast_ref::<io::Error>() {
-                if found.get_ref().is_some_and(<dyn StdError + Send + Sync>::is::<rustls::Error>) {
-                    return SinkError::Tls;
-                }
-                if found.get_ref().is_some_and(<dyn StdError + Send + Sync>::is::<Refusal>) {
-                    return SinkError::Address;
-                }
-                if found.kind() == io::ErrorKind::ConnectionRefused {
-                    return SinkError::Refused;
-                }
-            }
-            if cause.to_string() == "dns error" {
-                return SinkError::Name;
-            }
-            source = cause.source();
-        }
-        SinkError::Connection
+        let causes: Vec<_> = std::iter::successors(error.source(), |cause: &&(dyn StdError + 'static)| (*cause).source()).collect();
+        // From the innermost: what the outer ones say of it is less exact.
+        causes.into_iter().rev().find_map(cause_of).unwrap_or(SinkError::Connection)
     }
+}
+
+/// What one cause in a chain tells.
+fn cause_of(cause: &(dyn StdError + 'static)) -> Option<SinkError> {
+    let found = cause.downcast_ref::<io::Error>();
+    // An I/O error shows what it wraps only through its own method.
+    let wraps = |of: fn(&(dyn StdError + Send + Sync + 'static)) -> bool| found.and_then(io::Error::get_ref).is_some_and(of);
+    if cause.is::<Refusal>() || wraps(<dyn StdError + Send + Sync>::is::<Refusal>) {
+        return Some(SinkError::Address);
+    }
+    if cause.is::<rustls::Error>() || wraps(<dyn StdError + Send + Sync>::is::<rustls::Error>) {
+        return Some(SinkError::Tls);
+    }
+    if found.is_some_and(|found| found.kind() == io::ErrorKind::ConnectionRefused) {
+        return Some(SinkError::Refused);
+    }
+    (cause.to_string() == "dns error").then_some(SinkError::Name)
 }

@@ -24,9 +24,16 @@ pub(in crate::receiver) struct Delivery {
     pub(in crate::receiver) at: Timestamp,
     pub(in crate::receiver) arrived: Instant,
     pub(in crate::receiver) entry: Arc<Entry>,
-    pub(super) open: AtomicUsize,
+    pub(in crate::receiver) tracking: Tracking,
+}
+
+/// How far a delivery is.
+#[derive(Default)]
+pub(in crate::receiver) struct Tracking {
+    /// Parts that are not settled.
+    open: AtomicUsize,
     /// Held for as long as anything of it is owed.
-    pub(super) owed: Mutex<Option<OwedPermit>>,
+    owed: Mutex<Option<OwedPermit>>,
 }
 
 /// What a delivery brings to one sink: positions in [`Delivery::events`].
@@ -61,13 +68,17 @@ enum State {
 }
 
 impl Delivery {
+    pub(super) fn expect_parts(&self, count: usize) {
+        self.tracking.open.store(count, Ordering::Release);
+    }
+
     /// One part is settled. Whether it was the last.
     pub(super) fn settle_part(&self) -> bool {
-        self.open.fetch_sub(1, Ordering::AcqRel) == 1
+        self.tracking.open.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
     pub(super) fn hold(&self, permit: OwedPermit) {
-        *self.owed.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
+        *self.tracking.owed.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
     }
 }
 

@@ -11,7 +11,6 @@ mod worker;
 
 use std::collections::hash_map::Entry as Slot;
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,11 +22,11 @@ use tokio_util::task::TaskTracker;
 
 use client::Clients;
 use job::Job;
-pub(super) use job::{Delivery, Part};
+pub(super) use job::{Delivery, Part, Tracking};
 use owed::OwedBudget;
 pub use owed::OwedLimits;
 
-use super::dedupe::{Answer, Entry};
+use super::dedupe::Answer;
 use super::evidence::EvidenceStore;
 use super::metrics::Metrics;
 use super::routes::Routes;
@@ -110,7 +109,7 @@ impl Dispatcher {
 
     /// Hands a delivery to its sinks and waits for them until the deadline.
     pub(super) async fn deliver(self: &Arc<Self>, delivery: &Arc<Delivery>, parts: Vec<Part>, deadline: Instant) -> Answer {
-        delivery.open.store(parts.len(), std::sync::atomic::Ordering::Release);
+        delivery.expect_parts(parts.len());
         let jobs: Vec<_> = parts.into_iter().map(|part| Job::new(delivery.clone(), part)).collect();
         // Behind what is owed there is nothing to wait for: that sink is down.
         let hopeful: Vec<_> = jobs.iter().filter(|job| !self.enqueue(job)).collect();
@@ -176,26 +175,5 @@ impl Dispatcher {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<QueueKey, Queue>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A delivery that was not handed to anything yet.
-pub(super) struct Parcel {
-    pub(super) uid: String,
-    pub(super) namespace: String,
-    pub(super) name: String,
-    pub(super) id: String,
-    pub(super) source: String,
-    pub(super) events: Vec<crate::providers::webhook::Event>,
-    pub(super) payload: bytes::Bytes,
-    pub(super) at: jiff::Timestamp,
-    pub(super) arrived: Instant,
-}
-
-impl Parcel {
-    pub(super) fn seal(self, entry: Arc<Entry>) -> Arc<Delivery> {
-        let Self { uid, namespace, name, id, source, events, payload, at, arrived } = self;
-        let (open, owed) = (AtomicUsize::new(0), Mutex::default());
-        Arc::new(Delivery { uid, namespace, name, id, source, events, payload, at, arrived, entry, open, owed })
     }
 }

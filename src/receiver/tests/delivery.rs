@@ -1,0 +1,353 @@
+//! What reaches the sinks: everything wanted, in order, once.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::harness::*;
+
+async fn with_sinks(sinks: Value) -> Harness {
+    let harness = start(|_, _| ()).await;
+    harness.routes.apply_connection(&gitea());
+    harness.routes.apply_binding(&binding(|object| object["spec"]["sinks"] = sinks));
+    harness
+}
+
+#[tokio::test]
+async fn a_push_becomes_a_cloud_event() {
+    let sink = Sink::start(204).await;
+    let harness = with_sinks(json!([service_sink("a", sink.port)])).await;
+    let shot = Shot::push("d-1", "main");
+    assert_eq!(harness.send(&shot).await, 200);
+    let [event] = &sink.accepted()[..] else { panic!("one event") };
+    for (name, value) in [
+        ("content-type", "application/json"),
+        ("ce-specversion", "1.0"),
+        ("ce-id", "d-1"),
+        ("ce-source", "https://git.acme.io/acme/shop"),
+        ("ce-type", "dev.forgebind.push"),
+        ("ce-subject", "refs/heads/main"),
+        ("ce-time", NOW),
+    ] {
+        assert_eq!(event.header(name), value, "{name}");
+    }
+    assert_eq!(event.body, shot.body, "as it was received");
+    assert_eq!(event.path, "/events");
+    assert_eq!(event.header("host"), format!("sink-a.team.svc:{}", sink.port));
+    assert!(event.headers.keys().all(|name| !name.as_str().starts_with("x-gitea")), "no proof is handed on");
+}
+
+#[tokio::test]
+async fn several_events_of_one_delivery_are_numbered_and_filtered_one_by_one() {
+    let (sink, picky) = (Sink::start(200).await, Sink::start(200).await);
+    let harness = start(|_, _| ()).await;
+    harness.routes.apply_connection(&other());
+    harness.routes.apply_binding(&binding(|object| {
+        let mut second = service_sink("b", picky.port);
+        second["branches"] = json!(["release/*"]);
+        object["spec"]["sinks"] = json!([service_sink("a", sink.port), second]);
+    }));
+    let mut shot = Shot::new("d-1", pushes_body(&["main", "release/1", "release/1/2"]));
+    shot.headers.push(("x-token", "right".into()));
+    assert_eq!(harness.send(&shot).await, 200);
+    assert_eq!(sink.accepted_ids(), ["d-1/1", "d-1/2", "d-1/3"]);
+    assert_eq!(picky.accepted_ids(), ["d-1/2"]);
+}
+
+#[tokio::test]
+async fn df_22_only_wanted_events_and_branches_arrive() {
+    let (sink, picky) = (Sink::start(200).await, Sink::start(200).await);
+    let harness = start(|_, _| ()).await;
+    harness.routes.apply_connection(&gitea());
+    harness.routes.apply_binding(&binding(|object| {
+        let mut second = service_sink("b", picky.port);
+        second["events"] = json!(["Tag"]);
+        object["spec"]["branch"] = json!("main");
+        object["spec"]["webhook"]["events"] = json!(["Push", "Tag"]);
+        object["spec"]["sinks"] = json!([service_sink("a", sink.port), second]);
+    }));
+    let pull_request =
+        json!({"action": "opened", "pull_request": {"base": {"ref": "main"}}, "repository": {"id": 7, "full_name": "acme/shop"}});
+    let mut opened = Shot::new("pull", pull_request.to_string().into_bytes());
+    opened.headers = vec![("x-gitea-event", "pull_request".into())];
+    for shot in
+        [Shot::push("main", "main"), Shot::push("other", "other"), Shot::new("tag", push_body(7, "acme/shop", "refs/tags/v1", "t")), opened]
+    {
+        assert_eq!(harness.send(&shot).await, 200, "{}", shot.id);
+    }
+    assert_eq!(sink.accepted_ids(), ["main", "tag"]);
+    assert_eq!(picky.accepted_ids(), ["tag"]);
+    assert!(harness.metrics().contains(r#"outcome="unwanted"} 2"#));
+}
+
+#[tokio::test]
+async fn the_same_delivery_again_is_answered_and_not_sent_again() {
+    let sink = Sink::start(200).await;
+    let harness = with_sinks(json!([service_sink("a", sink.port)])).await;
+    for _ in 0..3 {
+        assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 200);
+    }
+    assert_eq!(sink.attempts(), 1);
+    assert!(harness.metrics().contains(r#"outcome="duplicate"} 2"#));
+}
+
+#[tokio::test]
+async fn the_same_delivery_while_it_is_under_way_waits_for_the_same_answer() {
+    let sink = Sink::start(SILENT).await;
+    let harness = with_sinks(json!([service_sink("a", sink.port)])).await;
+    let shot = Shot::push("d-1", "main");
+    let both = futures::future::join(harness.send(&shot), harness.send(&shot));
+    let release = async {
+        until("both are taken in", || harness.seen().last_delivery.is_some()).await;
+        sink.usually(200);
+    };
+    let ((first, second), ()) = futures::future::join(both, release).await;
+    assert_eq!((first, second), (200, 200));
+    assert_eq!(sink.attempts(), 1);
+}
+
+#[tokio::test]
+async fn one_event_by_hooks_of_two_generations_arrives_once() {
+    let sink = Sink::start(200).await;
+    let harness = with_sinks(json!([service_sink("a", sink.port)])).await;
+    harness.clock.set("2026-11-20T10:01:00Z");
+    let next = generation(-30);
+    let old = |id: &str, body: &[u8]| Shot::new(id, body.to_vec());
+    let new = |id: &str, body: &[u8]| Shot::with_generation(&next, id, body.to_vec());
+    let bodies = ["1", "2", "3"].map(|commit| push_body(7, "acme/shop", "refs/heads/main", commit));
+    // The new hook is there before the status says so.
+    assert_eq!(harness.send(&old("old-1", &bodies[0])).await, 200);
+    assert_eq!(harness.send(&new("new-1", &bodies[0])).await, 200);
+    assert_eq!(harness.send(&new("new-2", &bodies[1])).await, 200);
+    assert_eq!(harness.send(&old("old-2", &bodies[1])).await, 200);
+    harness.routes.apply_binding(&binding(|object| {
+        object["spec"]["sinks"] = json!([service_sink("a", sink.port)]);
+        object["status"]["webhook"] = json!({"secretGeneration": next, "previousSecrets": [{"generation": generation(0)}]});
+    }));
+    let (first, second) = (old("old-3", &bodies[2]), new("new-3", &bodies[2]));
+    let both = futures::future::join(harness.send(&first), harness.send(&second)).await;
+    assert_eq!(both, (200, 200));
+    let ids = sink.accepted_ids();
+    assert_eq!(ids[..2], ["old-1", "new-2"]);
+    assert_eq!(ids.len(), 3, "{ids:?}");
+    assert_eq!(harness.seen().generations.len(), 2, "both hooks are seen to work");
+}
+
+#[tokio::test]
+async fn a_sink_that_is_down_is_owed_in_order_and_gets_everything_once() {
+    let sink = Sink::start(503).await;
+    let harness = with_sinks(json!([service_sink("a", sink.port)])).await;
+    assert_eq!(harness.send(&Shot::push("d-0", "main")).await, 202);
+    harness.clock.set("2026-11-20T10:00:10Z");
+    for number in 1..5 {
+        assert_eq!(harness.send(&Shot::push(&format!("d-{number}"), "main")).await, 202);
+    }
+    assert_eq!(harness.send(&Shot::push("d-3", "main")).await, 200, "it is on its way");
+    let seen = harness.seen();
+    assert_eq!(seen.sinks["a"].owed, 5);
+    assert_eq!(seen.sinks["a"].last_error.as_deref(), Some("answered 503"));
+    assert_eq!(seen.sinks["a"].failing_since.unwrap().to_string(), NOW);
+    assert_eq!(seen.accepted_until.unwrap().to_string(), "2026-11-20T09:59:59.999Z");
+    assert!(harness.metrics().contains("forgebind_receiver_owed_deliveries 5"));
+    sink.usually(200);
+    until("everything is accepted", || harness.seen().sinks["a"].owed == 0).await;
+    assert_eq!(sink.accepted_ids(), ["d-0", "d-1", "d-2", "d-3", "d-4"]);
+    until("nothing is held", || harness.metrics().contains("forgebind_receiver_owed_deliveries 0")).await;
+    let seen = harness.seen();
+    assert_eq!((&seen.sinks["a"].last_error, seen.sinks["a"].failing_since), (&None, None));
+    assert_eq!(seen.accepted_until.unwrap().to_string(), "2026-11-20T10:00:10Z");
+    assert_eq!(harness.send(&Shot::push("d-0", "main")).await, 200);
+    assert_eq!(sink.accepted().len(), 5, "what was owed counts as seen");
+}
+
+#[tokio::test]
+async fn a_failure_within_the_deadline_is_not_noticed_by_the_sender() {
+    let sink = Sink::start(200).await;
+    sink.next.lock().unwrap().extend([500, 302, 404]);
+    let harness = with_sinks(json!([service_sink("a", sink.port)])).await;
+    assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 200);
+    assert_eq!((sink.attempts(), sink.accepted_ids()), (4, vec!["d-1".to_owned()]));
+    assert_eq!(harness.seen().sinks["a"].owed, 0);
+}
+
+#[tokio::test]
+async fn one_sink_that_is_down_does_not_hold_up_the_other() {
+    let (up, down) = (Sink::start(200).await, Sink::start(SILENT).await);
+    let harness = with_sinks(json!([service_sink("a", up.port), service_sink("b", down.port)])).await;
+    for number in 0..3 {
+        assert_eq!(harness.send(&Shot::push(&format!("d-{number}"), "main")).await, 202);
+        assert_eq!(up.accepted().len(), number + 1);
+    }
+    down.usually(200);
+    until("the other has everything", || down.accepted().len() == 3).await;
+    assert_eq!(up.accepted_ids(), ["d-0", "d-1", "d-2"]);
+    assert_eq!(down.accepted_ids(), ["d-0", "d-1", "d-2"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_owed_is_refused_and_comes_once_when_it_is_sent_again() {
+    let (up, down) = (Sink::start(200).await, Sink::start(503).await);
+    let harness = start(|config, _| config.sinks.owed.per_binding = 1).await;
+    harness.routes.apply_connection(&gitea());
+    harness.routes.apply_binding(&binding(|object| {
+        object["spec"]["sinks"] = json!([service_sink("a", up.port), service_sink("b", down.port)]);
+    }));
+    assert_eq!(harness.send(&Shot::push("d-0", "main")).await, 202);
+    harness.clock.set("2026-11-20T10:00:10Z");
+    assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 503);
+    down.usually(200);
+    until("nothing is owed", || harness.seen().sinks["b"].owed == 0).await;
+    assert_eq!(harness.seen().accepted_until.unwrap().to_string(), "2026-11-20T10:00:09.999Z", "d-1 is missing");
+    assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 200);
+    assert_eq!((up.accepted_ids(), down.accepted_ids()), (vec!["d-0".into(), "d-1".into()], vec!["d-0".to_owned(), "d-1".into()]));
+    assert_eq!(harness.seen().accepted_until.unwrap().to_string(), "2026-11-20T10:00:10Z");
+}
+
+#[tokio::test]
+async fn a_sender_that_hangs_up_does_not_cancel_the_delivery() {
+    let sink = Sink::start(SILENT).await;
+    let harness = with_sinks(json!([service_sink("a", sink.port)])).await;
+    let sending = tokio::spawn(harness.request(&Shot::push("d-1", "main")).send());
+    until("it was taken in", || harness.seen().last_delivery.is_some()).await;
+    sending.abort();
+    assert!(sending.await.is_err_and(|error| error.is_cancelled()));
+    until("the connection is gone", || harness.metrics().contains("forgebind_receiver_connections 0")).await;
+    sink.usually(200);
+    until("it arrived", || sink.accepted_ids() == ["d-1"]).await;
+}
+
+#[tokio::test]
+async fn what_is_owed_follows_the_sink_and_ends_with_it() {
+    let (old, new) = (Sink::start(503).await, Sink::start(200).await);
+    let harness = with_sinks(json!([service_sink("a", old.port)])).await;
+    assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 202);
+    harness.routes.apply_binding(&binding(|object| object["spec"]["sinks"] = json!([service_sink("a", new.port)])));
+    until("it arrived at the new address", || new.accepted_ids() == ["d-1"]).await;
+    new.usually(503);
+    assert_eq!(harness.send(&Shot::push("d-2", "main")).await, 202);
+    harness.routes.apply_binding(&binding(|_| ()));
+    until("it is no longer owed", || harness.metrics().contains("forgebind_receiver_owed_deliveries 0")).await;
+    assert!(harness.metrics().contains("forgebind_receiver_sink_events_given_up_total 1"));
+}
+
+#[tokio::test]
+async fn an_event_that_a_sink_calls_malformed_does_not_block_it_for_ever() {
+    let sink = Sink::start(200).await;
+    let harness = start(|config, _| config.sinks.give_up_malformed = Duration::from_secs(4)).await;
+    harness.routes.apply_connection(&gitea());
+    harness.routes.apply_binding(&binding(|object| object["spec"]["sinks"] = json!([service_sink("a", sink.port)])));
+    sink.usually(422);
+    assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 202);
+    until("it is given up", || harness.metrics().contains("given_up_total 1")).await;
+    sink.usually(200);
+    assert_eq!(harness.send(&Shot::push("d-2", "main")).await, 200);
+    assert_eq!(sink.accepted_ids(), ["d-2"]);
+}
+
+#[tokio::test]
+async fn a_sink_that_is_not_served_gets_nothing_and_holds_up_nothing() {
+    let sink = Sink::start(200).await;
+    let harness = with_sinks(json!([
+        service_sink("a", sink.port),
+        {"name": "out", "http": {"url": format!("http://127.0.0.1:{}/out", sink.port)}},
+        {"name": "nats", "nats": {"url": "nats://nats:4222", "subject": "git"}},
+    ]))
+    .await;
+    assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 200);
+    assert_eq!(sink.accepted().iter().map(|received| received.path.as_str()).collect::<Vec<_>>(), ["/events"]);
+}
+
+#[tokio::test]
+async fn an_http_sink_on_an_allowed_host_is_served() {
+    let sink = Sink::start(200).await;
+    let harness = start(|_, routes| {
+        let mut policy = policy();
+        policy.insecure_http = true;
+        policy.sink_hosts = vec!["127.0.0.1".parse().unwrap()];
+        routes.policy = Arc::new(policy);
+    })
+    .await;
+    harness.routes.apply_connection(&gitea());
+    harness.routes.apply_binding(&binding(|object| {
+        object["spec"]["sinks"] = json!([{"name": "out", "http": {"url": format!("http://127.0.0.1:{}/out", sink.port)}}]);
+    }));
+    assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 200);
+    assert_eq!(sink.accepted()[0].path, "/out");
+}
+
+#[tokio::test]
+async fn errors_of_sinks_are_told_in_safe_words() {
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let elsewhere = json!({"name": "b", "service": {"name": "no-such-service-here", "port": 80}});
+    let harness = with_sinks(json!([service_sink("a", nobody), elsewhere])).await;
+    assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 202);
+    let seen = harness.seen();
+    assert_eq!(seen.sinks["a"].last_error.as_deref(), Some("connection refused"));
+    assert_eq!(seen.sinks["b"].last_error.as_deref(), Some("name does not resolve"));
+}
+
+#[tokio::test]
+async fn a_service_that_leads_to_a_forbidden_address_is_not_reached() {
+    let sink = Sink::start(200).await;
+    let harness = start(|_, routes| {
+        let mut policy = policy();
+        policy.allow_cidrs.clear();
+        routes.policy = Arc::new(policy);
+    })
+    .await;
+    harness.routes.apply_connection(&gitea());
+    harness.routes.apply_binding(&binding(|object| object["spec"]["sinks"] = json!([service_sink("a", sink.port)])));
+    assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 202);
+    assert_eq!(harness.seen().sinks["a"].last_error.as_deref(), Some("address is not allowed"));
+    assert_eq!(sink.attempts(), 0);
+}
+
+/// Collects what is logged on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn df_20_bb_21_neither_logs_nor_metrics_nor_evidence_hold_a_secret_or_a_path() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().json().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
+    // With a single subscriber, other tests' threads, which have none, would switch call sites off for good.
+    let _second =
+        tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(std::io::sink).with_max_level(tracing::Level::TRACE).finish());
+    // All tasks of this test run on this thread.
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let (up, down) = (Sink::start(200).await, Sink::start(503).await);
+    let harness = with_sinks(json!([service_sink("a", up.port), service_sink("b", down.port)])).await;
+    let right = Shot::push("d-1", "main");
+    let unknown = Shot { path: path_of("team", "unknown", &generation(0)), ..right.clone() };
+    for shot in [right.clone(), Shot { secret: "wrong".into(), ..right.clone() }, unknown] {
+        harness.send(&shot).await;
+    }
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let told = format!("{log}{}{}", harness.metrics(), serde_json::to_string(&harness.evidence.snapshot()).unwrap());
+    for forbidden in [
+        secret_of("team", "shop", &generation(0)),
+        sign(&right.secret, &right.body),
+        key().hook_id("team", "shop"),
+        key().hook_id("team", "unknown"),
+        "canary-of-a-sinks-answer".into(),
+    ] {
+        assert!(!told.contains(&forbidden), "{forbidden} is told");
+    }
+    for line in [r#""outcome":"owed""#, r#""reason":"proof_wrong""#, r#""reason":"unknown_path""#, "sink does not accept"] {
+        assert!(log.contains(line), "{line} is not logged:\n{log}");
+    }
+    assert!(!harness.metrics().contains("shop"), "no names in metrics");
+}

@@ -1,0 +1,400 @@
+//! A receiver on a loopback port, a clock that stands still, and sinks that do as they are told.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
+use prometheus_client::registry::Registry;
+use ring::hmac;
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+use super::super::{EvidenceStore, Receiver, ReceiverConfig, Routes, RoutesConfig};
+use crate::api::v1alpha1::{GitProviderConnection, ProviderKind, RepoBinding};
+use crate::clock::Clock;
+use crate::evidence::BindingEvidence;
+use crate::keys::{self, InstallKey};
+use crate::providers::transport::network::NetworkPolicy;
+use crate::providers::webhook::{Content, ContentError, DeliveryRules, Event, Rejection, Verified, WebhookSecret};
+use crate::providers::{
+    Client, Credential, Endpoint, PathError, Provider, ProviderError, RepositoryPath, Webhook, registry, transport::Transport,
+};
+
+pub const NOW: &str = "2026-11-20T10:00:00Z";
+pub const SECRET_CANARY: &str = "canary-of-a-users-own-secret";
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+#[derive(Debug)]
+pub struct ManualClock(Mutex<Timestamp>);
+
+impl ManualClock {
+    pub fn set(&self, now: &str) {
+        *self.0.lock().unwrap() = now.parse().unwrap();
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        *self.0.lock().unwrap()
+    }
+}
+
+pub struct Harness {
+    pub address: SocketAddr,
+    pub routes: Routes,
+    pub evidence: EvidenceStore,
+    pub clock: Arc<ManualClock>,
+    pub registry: Registry,
+    pub fresh: Arc<AtomicBool>,
+    pub client: reqwest::Client,
+    pub server: JoinHandle<std::io::Result<()>>,
+    pub stop: Option<oneshot::Sender<()>>,
+}
+
+pub fn key() -> crate::keys::ReceiverKey {
+    InstallKey::new(&[7; 32]).unwrap().receiver()
+}
+
+pub fn now_second() -> i64 {
+    NOW.parse::<Timestamp>().unwrap().as_second()
+}
+
+/// Services named `sink-a` and `sink-b` of namespace `team` are on this machine.
+pub fn policy() -> NetworkPolicy {
+    let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    NetworkPolicy {
+        allow_cidrs: vec!["127.0.0.0/8".parse().unwrap()],
+        resolve: [(("sink-a.team.svc".to_owned(), 80), local), (("sink-b.team.svc".to_owned(), 80), local)].into(),
+        ..NetworkPolicy::default()
+    }
+}
+
+pub async fn start(adjust: impl FnOnce(&mut ReceiverConfig, &mut RoutesConfig)) -> Harness {
+    let clock = Arc::new(ManualClock(Mutex::new(NOW.parse().unwrap())));
+    let mut routes = RoutesConfig::new(key(), clock.clone(), Arc::new(policy()));
+    let mut config = ReceiverConfig::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    routes.providers = Arc::new(|kind| if kind == ProviderKind::GitHub { Some(&TEST_PROVIDER) } else { registry::provider(kind) });
+    config.sinks.longest_pause = Duration::from_millis(300);
+    adjust(&mut config, &mut routes);
+    let policy = routes.policy.clone();
+    let routes = Routes::new(routes);
+    let fresh = Arc::new(AtomicBool::new(true));
+    let freshness = {
+        let fresh = fresh.clone();
+        Arc::new(move || fresh.load(Ordering::Relaxed))
+    };
+    let mut registry = Registry::default();
+    let receiver = Receiver::new(config, &routes, &policy, freshness, &mut registry).unwrap();
+    let evidence = receiver.evidence();
+    let bound = receiver.bind().await.unwrap();
+    let address = bound.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel();
+    let server = tokio::spawn(bound.serve(async { drop(stopped.await) }));
+    let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
+    Harness { address, routes, evidence, clock, registry, fresh, client, server, stop: Some(stop) }
+}
+
+pub fn connection(provider: &Value) -> GitProviderConnection {
+    serde_json::from_value(json!({
+        "apiVersion": "forgebind.dev/v1alpha1", "kind": "GitProviderConnection",
+        "metadata": {"namespace": "team", "name": "acme", "uid": "connection"},
+        "spec": {"provider": provider},
+    }))
+    .unwrap()
+}
+
+pub fn gitea() -> GitProviderConnection {
+    connection(&json!({"gitea": {"url": "https://git.acme.io", "organization": "acme"}}))
+}
+
+/// The provider of these tests, which can do what the real one cannot.
+pub fn other() -> GitProviderConnection {
+    connection(&json!({"github": {"organization": "acme"}}))
+}
+
+/// A binding `team/shop` of repository 7, `acme/shop`, with the present second as its generation.
+pub fn binding(change: impl FnOnce(&mut Value)) -> RepoBinding {
+    let mut object = json!({
+        "apiVersion": "forgebind.dev/v1alpha1", "kind": "RepoBinding",
+        "metadata": {"namespace": "team", "name": "shop", "uid": "uid-shop", "generation": 1},
+        "spec": {"connectionRef": {"name": "acme"}, "repository": "acme/shop", "webhook": {"events": ["Push", "Tag", "PullRequest"]}},
+        "status": {
+            "observedGeneration": 1,
+            "repository": {"id": "7", "path": "acme/shop", "webURL": "https://git.acme.io/acme/shop"},
+            "webhook": {"secretGeneration": generation(0)},
+        },
+    });
+    change(&mut object);
+    serde_json::from_value(object).unwrap()
+}
+
+/// The generation of `ago` seconds before the present.
+pub fn generation(ago: i64) -> String {
+    (now_second() - ago).to_string()
+}
+
+pub fn service_sink(name: &str, port: u16) -> Value {
+    json!({"name": name, "service": {"name": format!("sink-{name}"), "port": port, "path": "/events"}})
+}
+
+/// A delivery to `team/shop`.
+#[derive(Clone)]
+pub struct Shot {
+    pub path: String,
+    pub id: String,
+    pub secret: String,
+    pub body: Vec<u8>,
+    pub headers: Vec<(&'static str, String)>,
+}
+
+pub fn path_of(namespace: &str, name: &str, generation: &str) -> String {
+    format!("/hooks/{}/{generation}", key().hook_id(namespace, name))
+}
+
+pub fn secret_of(namespace: &str, name: &str, generation: &str) -> String {
+    keys::secret_text(&key().webhook_secret(namespace, name, generation)).expose_secret().to_owned()
+}
+
+pub fn sign(secret: &str, body: &[u8]) -> String {
+    hex::encode(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), body))
+}
+
+impl Shot {
+    /// An authentic one of the present generation.
+    pub fn new(id: &str, body: Vec<u8>) -> Self {
+        Self::with_generation(&generation(0), id, body)
+    }
+
+    pub fn with_generation(generation: &str, id: &str, body: Vec<u8>) -> Self {
+        let (path, secret) = (path_of("team", "shop", generation), secret_of("team", "shop", generation));
+        Self { path, id: id.into(), secret, body, headers: vec![("x-gitea-event", "push".into())] }
+    }
+
+    pub fn push(id: &str, branch: &str) -> Self {
+        Self::new(id, push_body(7, "acme/shop", &format!("refs/heads/{branch}"), id))
+    }
+}
+
+pub fn push_body(repository: i64, path: &str, reference: &str, commit: &str) -> Vec<u8> {
+    let after = hex::encode(ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, commit.as_bytes()));
+    json!({"ref": reference, "before": "1".repeat(40), "after": after, "repository": {"id": repository, "full_name": path}})
+        .to_string()
+        .into_bytes()
+}
+
+/// A body for the provider of these tests: several pushes in one delivery.
+pub fn pushes_body(branches: &[&str]) -> Vec<u8> {
+    json!({"repository": "7", "branches": branches}).to_string().into_bytes()
+}
+
+impl Harness {
+    pub fn request(&self, shot: &Shot) -> reqwest::RequestBuilder {
+        let mut request = self.client.post(format!("http://{}{}", self.address, shot.path)).body(shot.body.clone());
+        request = request.header("content-type", "application/json").header("x-gitea-delivery", &shot.id);
+        if !shot.secret.is_empty() {
+            request = request.header("x-gitea-signature", sign(&shot.secret, &shot.body));
+        }
+        shot.headers.iter().fold(request, |request, (name, value)| request.header(*name, value))
+    }
+
+    pub async fn send(&self, shot: &Shot) -> u16 {
+        self.request(shot).send().await.unwrap().status().as_u16()
+    }
+
+    pub fn seen(&self) -> BindingEvidence {
+        self.evidence.snapshot().bindings.remove("uid-shop").unwrap_or_default()
+    }
+
+    pub fn metrics(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text
+    }
+
+    pub async fn stop(mut self) -> Duration {
+        let begun = std::time::Instant::now();
+        self.stop.take().unwrap().send(()).unwrap();
+        tokio::time::timeout(Duration::from_secs(40), &mut self.server).await.expect("it ends").unwrap().unwrap();
+        begun.elapsed()
+    }
+}
+
+/// Waits for a state.
+pub async fn until(what: &str, mut reached: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    while !reached() {
+        assert!(tokio::time::Instant::now() < deadline, "not reached: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// What a sink was sent.
+#[derive(Clone, Debug)]
+pub struct Received {
+    pub path: String,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    pub accepted: bool,
+}
+
+impl Received {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+/// A sink on a loopback port.
+#[derive(Clone)]
+pub struct Sink {
+    pub port: u16,
+    received: Arc<Mutex<Vec<Received>>>,
+    /// Statuses of the next answers; then `usual`.
+    pub next: Arc<Mutex<VecDeque<u16>>>,
+    usual: watch::Sender<u16>,
+}
+
+/// Instead of a status: no answer until there is another.
+pub const SILENT: u16 = 0;
+
+impl Sink {
+    pub async fn start(usual: u16) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let sink = Self { port, received: Arc::default(), next: Arc::default(), usual: watch::Sender::new(usual) };
+        let serving = sink.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let sink = serving.clone();
+                let service = service_fn(move |request| sink.clone().answer(request));
+                tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        sink
+    }
+
+    pub fn usually(&self, status: u16) {
+        self.usual.send_replace(status);
+    }
+
+    async fn answer(self, request: http::Request<Incoming>) -> Result<http::Response<Full<Bytes>>, hyper::Error> {
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await?.to_bytes();
+        let next = self.next.lock().unwrap().pop_front();
+        let status = match next {
+            Some(status) => status,
+            None => *self.usual.subscribe().wait_for(|status| *status != SILENT).await.unwrap(),
+        };
+        let accepted = (200..300).contains(&status);
+        let received = Received { path: parts.uri.path().to_owned(), headers: parts.headers, body, accepted };
+        self.received.lock().unwrap().push(received);
+        let mut response = http::Response::new(Full::new(Bytes::from_static(b"canary-of-a-sinks-answer")));
+        *response.status_mut() = StatusCode::from_u16(status).unwrap();
+        Ok(response)
+    }
+
+    pub fn accepted(&self) -> Vec<Received> {
+        self.received.lock().unwrap().iter().filter(|received| received.accepted).cloned().collect()
+    }
+
+    pub fn accepted_ids(&self) -> Vec<String> {
+        self.accepted().iter().map(|received| received.header("ce-id").to_owned()).collect()
+    }
+
+    pub fn attempts(&self) -> usize {
+        self.received.lock().unwrap().len()
+    }
+}
+
+/// Proves like the real provider, and reads bodies of its own.
+pub struct TestProvider;
+
+static TEST_PROVIDER: TestProvider = TestProvider;
+
+impl TestProvider {
+    fn real() -> &'static dyn Provider {
+        registry::provider(ProviderKind::Gitea).unwrap()
+    }
+}
+
+impl Provider for TestProvider {
+    fn kind(&self) -> ProviderKind {
+        ProviderKind::GitHub
+    }
+
+    fn credential_kinds(&self) -> &'static [crate::api::v1alpha1::connection::CredentialKind] {
+        &[]
+    }
+
+    fn events(&self) -> &'static [crate::api::v1alpha1::EventKind] {
+        &[]
+    }
+
+    fn endpoint(&self, _: &crate::api::v1alpha1::connection::ProviderSpec) -> Result<Endpoint, ProviderError> {
+        Self::real().endpoint(&gitea().spec.provider)
+    }
+
+    fn repository_path(&self, endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
+        Self::real().repository_path(endpoint, text)
+    }
+
+    fn connect(&self, _: Endpoint, _: Credential, _: Transport) -> Result<Arc<dyn Client>, ProviderError> {
+        unreachable!("a receiver never connects")
+    }
+
+    fn webhook(&self) -> &dyn Webhook {
+        self
+    }
+}
+
+impl Webhook for TestProvider {
+    fn rules(&self) -> DeliveryRules {
+        DeliveryRules { body_limit: 1024, answer_within: Duration::from_secs(2), proof_in_header: true, ..Self::real().webhook().rules() }
+    }
+
+    fn verify<'a>(&self, secrets: &[WebhookSecret], headers: &'a HeaderMap, body: &'a [u8]) -> Result<Verified<'a>, Rejection> {
+        if !body.is_empty() {
+            return Self::real().webhook().verify(secrets, headers, body);
+        }
+        // The check before the body: a header of its own.
+        let token = headers.get("x-token").ok_or(Rejection::ProofMissing)?;
+        if token != "right" {
+            return Err(Rejection::ProofWrong);
+        }
+        let mut signed = HeaderMap::new();
+        signed.insert("x-gitea-signature", sign(secrets[0].text().expose_secret(), b"").parse().unwrap());
+        Self::real().webhook().verify(secrets, Box::leak(Box::new(signed)), b"")
+    }
+
+    fn read(&self, verified: &Verified<'_>) -> Result<Content, ContentError> {
+        let body: Value = serde_json::from_slice(verified.payload()).map_err(|error| ContentError(error.to_string()))?;
+        assert!(body.get("panic").is_none(), "told to");
+        let push = |branch: &Value| Event {
+            kind: crate::api::v1alpha1::EventKind::Push,
+            reference: Some(format!("refs/heads/{}", branch.as_str().unwrap())),
+            change: crate::providers::webhook::Change::Updated,
+        };
+        Ok(Content {
+            delivery_id: verified.headers()["x-gitea-delivery"].to_str().unwrap().to_owned(),
+            repository_id: body["repository"].as_str().map(str::to_owned),
+            repository_path: None,
+            events: body["branches"].as_array().unwrap().iter().map(push).collect(),
+            ping: false,
+        })
+    }
+
+    fn proof_headers(&self) -> &'static [&'static str] {
+        &["x-token"]
+    }
+}

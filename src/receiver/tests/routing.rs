@@ -1,0 +1,205 @@
+//! Which paths and which secrets there are.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::super::routes::parse_path;
+use super::harness::*;
+use crate::providers::webhook::WebhookSecret;
+
+type Change = fn(&mut serde_json::Value);
+
+async fn codes(harness: &Harness, shots: &[Shot]) -> Vec<u16> {
+    let mut codes = Vec::new();
+    for shot in shots {
+        codes.push(harness.send(shot).await);
+    }
+    codes
+}
+
+fn at(generation: &str) -> Shot {
+    Shot::with_generation(generation, generation, push_body(7, "acme/shop", "refs/heads/main", generation))
+}
+
+#[tokio::test]
+async fn bb_20_bindings_that_concatenate_alike_have_different_routes() {
+    let harness = start(|_, _| ()).await;
+    for (namespace, name) in [("ab", "c"), ("a", "bc")] {
+        let mut connection = gitea();
+        connection.metadata.namespace = Some(namespace.into());
+        harness.routes.apply_connection(&connection);
+        harness.routes.apply_binding(&binding(|object| {
+            object["metadata"] = json!({"namespace": namespace, "name": name, "uid": format!("{namespace}/{name}"), "generation": 1});
+        }));
+    }
+    let mut shot = Shot::push("d-1", "main");
+    (shot.path, shot.secret) = (path_of("ab", "c", &generation(0)), secret_of("ab", "c", &generation(0)));
+    assert_eq!(harness.send(&shot).await, 200);
+    shot.secret = secret_of("a", "bc", &generation(0));
+    assert_eq!(harness.send(&shot).await, 401, "the other's secret proves nothing here");
+    let seen = harness.evidence.snapshot().bindings;
+    assert!(seen["ab/c"].last_delivery.is_some());
+    assert!(!seen.contains_key("a/bc"));
+}
+
+#[tokio::test]
+async fn a_route_exists_for_suspended_and_deleted_bindings_and_not_for_others() {
+    let harness = start(|_, routes| routes.installation = Some("0a0b0c0d".into())).await;
+    harness.routes.apply_connection(&gitea());
+    let cases: [(&str, u16, Change); 9] = [
+        ("no status yet", 200, |object| object["status"] = json!(null)),
+        ("suspended", 200, |object| object["spec"]["suspend"] = json!(true)),
+        ("being deleted", 200, |object| object["metadata"]["deletionTimestamp"] = json!(NOW)),
+        ("ours", 200, |object| object["status"]["installation"] = json!("0a0b0c0d")),
+        ("another installation's", 401, |object| object["status"]["installation"] = json!("ffffffff")),
+        ("no webhook", 401, |object| object["spec"]["webhook"] = json!(null)),
+        ("another endpoint", 401, |object| object["spec"]["webhook"]["url"] = json!("https://argocd.acme.io/api/webhook")),
+        ("the App's webhook", 401, |object| object["spec"]["webhook"]["source"] = json!("App")),
+        ("grant withdrawn", 401, |object| {
+            object["status"]["conditions"] = json!([{"type": "ConnectionReady", "status": "False", "reason": "RefNotPermitted", "message": "", "lastTransitionTime": NOW}]);
+        }),
+    ];
+    for (number, (what, code, change)) in cases.into_iter().enumerate() {
+        harness.routes.apply_binding(&binding(change));
+        assert_eq!(harness.send(&Shot::push(&format!("d-{number}"), "main")).await, code, "{what}");
+    }
+    harness.routes.apply_binding(&binding(|_| ()));
+    harness.routes.remove_binding("team", "shop", "another-uid");
+    assert_eq!(harness.send(&Shot::push("last", "main")).await, 200);
+    harness.routes.remove_binding("team", "shop", "uid-shop");
+    assert_eq!(harness.send(&Shot::push("last", "main")).await, 401);
+    assert!(harness.evidence.snapshot().bindings.is_empty());
+}
+
+#[tokio::test]
+async fn a_binding_that_was_made_again_replaces_the_former_in_any_order_of_events() {
+    let harness = start(|_, _| ()).await;
+    harness.routes.apply_connection(&gitea());
+    harness.routes.apply_binding(&binding(|_| ()));
+    harness.routes.apply_binding(&binding(|object| object["metadata"]["uid"] = json!("uid-again")));
+    harness.routes.remove_binding("team", "shop", "uid-shop");
+    assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 200);
+    assert_eq!(harness.evidence.snapshot().bindings.keys().collect::<Vec<_>>(), ["uid-again"]);
+    harness.routes.replace_all([], [&gitea()]);
+    assert!(harness.routes.is_empty());
+    assert_eq!(harness.send(&Shot::push("d-2", "main")).await, 401);
+    harness.routes.replace_all([&binding(|_| ())], [&gitea()]);
+    assert_eq!(harness.send(&Shot::push("d-3", "main")).await, 200);
+}
+
+#[tokio::test]
+async fn df_20_the_generation_in_the_path_decides_which_secret_is_valid() {
+    let harness = start(|_, _| ()).await;
+    harness.routes.apply_connection(&gitea());
+    harness.routes.apply_binding(&binding(|object| {
+        object["status"]["webhook"] = json!({
+            "secretGeneration": generation(100),
+            "secretChangedAt": "2026-11-20T09:50:00Z",
+            "previousSecrets": [
+                {"generation": generation(200)},
+                {"generation": generation(300), "validUntil": "2026-11-20T10:00:01Z"},
+                {"generation": generation(400), "validUntil": "2026-11-20T09:59:59Z"},
+            ],
+        });
+    }));
+    let shots = [
+        (at(&generation(100)), 200, "present"),
+        (at(&generation(200)), 200, "previous, perhaps still in use"),
+        (at(&generation(300)), 200, "previous, in its grace"),
+        (at(&generation(400)), 401, "expired"),
+        (at(&generation(500)), 401, "revoked"),
+        (at(&generation(150)), 401, "never was"),
+        (at(&generation(50)), 200, "written at the provider before the status"),
+        (at(&generation(-5)), 200, "another clock"),
+        (at(&generation(-60)), 401, "from the future"),
+        (at(&format!("0{}", generation(100))), 401, "another spelling"),
+        (at("0123456789abcdef"), 401, "a fingerprint"),
+        (Shot { secret: secret_of("team", "shop", &generation(100)), ..at(&generation(50)) }, 401, "another generation's secret"),
+    ];
+    for (shot, code, what) in shots {
+        assert_eq!(harness.send(&shot).await, code, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_status_any_past_generation_is_proven_and_the_path_compared() {
+    let harness = start(|_, _| ()).await;
+    harness.routes.apply_connection(&gitea());
+    harness.routes.apply_binding(&binding(|object| {
+        object["status"] = json!(null);
+        object["spec"]["repository"] = json!("https://git.acme.io/acme/shop.git");
+    }));
+    assert_eq!(codes(&harness, &[at(&generation(9_999_999)), at(&generation(-60)), at("x")]).await, [200, 401, 401]);
+    harness.send(&Shot::new("d-1", push_body(7, "Acme/Shop", "refs/heads/main", "d"))).await;
+    assert_eq!(harness.seen().last_delivery.unwrap().id, "d-1", "paths are compared without regard to case");
+    assert_eq!(harness.send(&Shot::new("d-2", push_body(9, "acme/other", "refs/heads/main", "d"))).await, 200);
+    assert_eq!(harness.seen().last_delivery.unwrap().id, "d-1", "another repository");
+}
+
+#[tokio::test]
+async fn a_binding_that_moves_takes_deliveries_of_both_repositories_until_its_status_follows() {
+    let harness = start(|_, _| ()).await;
+    harness.routes.apply_connection(&gitea());
+    harness.routes.apply_binding(&binding(|object| {
+        object["metadata"]["generation"] = json!(2);
+        object["spec"]["repository"] = json!("acme/store");
+    }));
+    for (id, body) in [
+        ("old", push_body(7, "acme/shop", "refs/heads/main", "a")),
+        ("new", push_body(8, "acme/store", "refs/heads/main", "b")),
+        ("foreign", push_body(9, "acme/other", "refs/heads/main", "c")),
+    ] {
+        assert_eq!(harness.send(&Shot::new(id, body)).await, 200);
+        let last = harness.seen().last_delivery.unwrap().id;
+        assert_eq!(last == id, id != "foreign", "{id}");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_of_the_users_own_comes_from_the_controller() {
+    let harness = start(|_, _| ()).await;
+    harness.routes.apply_connection(&gitea());
+    harness.routes.apply_binding(&binding(|object| {
+        object["spec"]["webhook"]["secretRef"] = json!({"name": "hook"});
+        object["status"]["webhook"] = json!({"secretGeneration": "aaaaaaaaaaaaaaaa"});
+    }));
+    let shot = |generation: &str, secret: &str| Shot { secret: secret.into(), ..at(generation) };
+    let present = shot("aaaaaaaaaaaaaaaa", SECRET_CANARY);
+    assert_eq!(harness.send(&present).await, 503, "not known yet");
+    harness.routes.set_user_secrets("uid-shop", vec![("aaaaaaaaaaaaaaaa".into(), WebhookSecret::Text(SECRET_CANARY.into()))]);
+    let shots = [
+        present.clone(),
+        shot("aaaaaaaaaaaaaaaa", "wrong"),
+        shot("bbbbbbbbbbbbbbbb", SECRET_CANARY),
+        at(&generation(0)),
+        shot("aaaaaaaaaaaaaaaa", ""),
+    ];
+    assert_eq!(codes(&harness, &shots).await, [200, 401, 401, 401, 401]);
+    let entry = crate::receiver_secrets::UserSecret::new("aaaaaaaaaaaaaaaa".into(), &WebhookSecret::Text("another-of-the-users".into()));
+    let entries = crate::receiver_secrets::UserSecrets { secrets: entry.into_iter().collect() };
+    let shard = crate::receiver_secrets::shard("uid-shop");
+    harness.routes.apply_user_secrets(shard, &[("uid-shop".to_owned(), entries)].into());
+    assert_eq!(codes(&harness, &[present.clone(), shot("aaaaaaaaaaaaaaaa", "another-of-the-users")]).await, [401, 200]);
+    harness.routes.set_user_secrets("uid-shop", Vec::new());
+    assert_eq!(harness.send(&present).await, 503, "the status names it, so that it may come back");
+    harness.routes.apply_user_secrets(shard, &[].into());
+    assert_eq!(harness.send(&present).await, 503);
+}
+
+proptest! {
+    #[test]
+    fn any_path_is_read_without_a_panic(path in ".{0,80}") {
+        let _ = parse_path(&path);
+        let _ = parse_path(&format!("/hooks/{path}"));
+    }
+
+    #[test]
+    fn only_the_exact_form_is_a_route(hook in "[A-Za-z0-9_-]{22}", generation in "[A-Za-z0-9]{1,32}", other in "[^A-Za-z0-9_-]") {
+        let path = format!("/hooks/{hook}/{generation}");
+        prop_assert_eq!(parse_path(&path), Some((hook.as_str(), generation.as_str())));
+        let refused = [format!("{path}/"), format!("/{path}"), format!("{path}{other}"), format!("/hooks/{hook}x/{generation}"), format!("/hooks{path}")];
+        for refused in refused {
+            prop_assert_eq!(parse_path(&refused), None);
+        }
+    }
+}

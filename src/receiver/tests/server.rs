@@ -1,0 +1,156 @@
+//! Limits of connections, and the end.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::harness::*;
+
+/// Reads until the other side closes.
+async fn closed(stream: &mut TcpStream) -> String {
+    let mut text = Vec::new();
+    // A reset is an end as well.
+    let _ = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut text)).await.expect("the connection is closed");
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+async fn with_gitea(adjust: impl FnOnce(&mut super::super::ReceiverConfig)) -> Harness {
+    let harness = start(|config, _| adjust(config)).await;
+    harness.routes.apply_connection(&gitea());
+    harness.routes.apply_binding(&binding(|_| ()));
+    harness
+}
+
+#[tokio::test]
+async fn half_open_connections_are_closed_and_make_room() {
+    let harness = with_gitea(|config| {
+        config.limits.header = Duration::from_millis(200);
+        config.limits.connections = 10;
+    })
+    .await;
+    let mut silent = Vec::new();
+    for number in 0..10 {
+        let mut stream = TcpStream::connect(harness.address).await.unwrap();
+        if number % 2 == 0 {
+            stream.write_all(b"POST /hooks/x/1 HTTP/1.1\r\nhost: x\r\n").await.unwrap();
+        }
+        silent.push(stream);
+    }
+    assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 200, "a place became free");
+    for stream in &mut silent {
+        assert_eq!(closed(stream).await, "");
+    }
+}
+
+#[tokio::test]
+async fn a_header_that_trickles_in_is_cut_off() {
+    let harness = with_gitea(|config| config.limits.header = Duration::from_millis(300)).await;
+    let mut stream = TcpStream::connect(harness.address).await.unwrap();
+    stream.write_all(b"POST / HTTP/1.1\r\n").await.unwrap();
+    let trickle = async {
+        while stream.write_all(b"x: y\r\n").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, trickle).await.expect("it is cut off, however busy it is");
+}
+
+#[tokio::test]
+async fn a_kept_connection_may_rest_longer_than_a_header_may_take() {
+    let harness = with_gitea(|config| {
+        config.limits.header = Duration::from_millis(200);
+        config.limits.idle = Duration::from_secs(4);
+    })
+    .await;
+    let mut stream = TcpStream::connect(harness.address).await.unwrap();
+    let request = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut answer = [0; 12];
+    for _ in 0..2 {
+        stream.write_all(request).await.unwrap();
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 405");
+        // Longer than a header may take: that the connection rests is what is tested.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        while stream.try_read(&mut [0; 1024]).is_ok() {}
+    }
+    closed(&mut stream).await;
+    // The next header has its own limit again.
+    let mut stream = TcpStream::connect(harness.address).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    stream.read_exact(&mut answer).await.unwrap();
+    stream.write_all(b"POST").await.unwrap();
+    closed(&mut stream).await;
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_gets_503() {
+    let harness = with_gitea(|config| config.limits.body = Duration::from_millis(200)).await;
+    let mut stream = TcpStream::connect(harness.address).await.unwrap();
+    let path = path_of("team", "shop", &generation(0));
+    let header = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n12345");
+    stream.write_all(header.as_bytes()).await.unwrap();
+    assert!(closed(&mut stream).await.starts_with("HTTP/1.1 503"));
+}
+
+#[tokio::test]
+async fn an_endless_body_is_cut_off_near_the_cap() {
+    let harness = start(|_, _| ()).await;
+    harness.routes.apply_connection(&other());
+    harness.routes.apply_binding(&binding(|_| ()));
+    let mut stream = TcpStream::connect(harness.address).await.unwrap();
+    let path = path_of("team", "shop", &generation(0));
+    let header = format!("POST {path} HTTP/1.1\r\nhost: x\r\nx-token: right\r\ntransfer-encoding: chunked\r\n\r\n");
+    stream.write_all(header.as_bytes()).await.unwrap();
+    let chunk = [b"1000\r\n".as_slice(), &[b'x'; 4096], b"\r\n"].concat();
+    let endless = async { while stream.write_all(&chunk).await.is_ok() {} };
+    tokio::time::timeout(DEADLINE, endless).await.expect("it is cut off");
+    assert!(harness.metrics().contains(r#"reason="body_too_large"} 1"#));
+}
+
+#[tokio::test]
+async fn the_end_finishes_what_is_in_flight_and_tries_what_is_owed_once_more() {
+    let sink = Sink::start(503).await;
+    let harness = start(|config, _| {
+        config.sinks.least_pause = Duration::from_secs(60);
+        config.sinks.longest_pause = Duration::from_secs(60);
+    })
+    .await;
+    harness.routes.apply_connection(&gitea());
+    harness.routes.apply_binding(&binding(|object| object["spec"]["sinks"] = json!([service_sink("a", sink.port)])));
+    assert_eq!(harness.send(&Shot::push("owed", "main")).await, 202);
+    sink.usually(200);
+    harness.stop().await;
+    assert_eq!(sink.accepted_ids(), ["owed"]);
+}
+
+#[tokio::test]
+async fn the_end_waits_for_a_delivery_that_is_in_flight() {
+    let sink = Sink::start(SILENT).await;
+    let harness = start(|_, _| ()).await;
+    harness.routes.apply_connection(&gitea());
+    harness.routes.apply_binding(&binding(|object| object["spec"]["sinks"] = json!([service_sink("a", sink.port)])));
+    let request = harness.request(&Shot::push("d-1", "main"));
+    let sending = tokio::spawn(async move { request.send().await.map(|response| response.status().as_u16()) });
+    until("it is taken in", || harness.seen().last_delivery.is_some()).await;
+    let address = harness.address;
+    let release = async {
+        until("no connection is accepted", || std::net::TcpStream::connect(address).is_err()).await;
+        sink.usually(200);
+    };
+    futures::future::join(harness.stop(), release).await;
+    assert_eq!(sending.await.unwrap().unwrap(), 200);
+    assert_eq!(sink.accepted_ids(), ["d-1"]);
+}
+
+#[tokio::test]
+async fn a_sink_that_stays_down_does_not_keep_the_end_from_coming() {
+    let sink = Sink::start(503).await;
+    let harness = start(|_, _| ()).await;
+    harness.routes.apply_connection(&gitea());
+    harness.routes.apply_binding(&binding(|object| object["spec"]["sinks"] = json!([service_sink("a", sink.port)])));
+    assert_eq!(harness.send(&Shot::push("owed", "main")).await, 202);
+    harness.stop().await;
+    assert_eq!(sink.accepted_ids(), Vec::<String>::new());
+}

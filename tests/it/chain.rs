@@ -1,0 +1,52 @@
+//! The whole chain on real parts: connection, binding, hook, delivery, rotation, removal.
+
+use anyhow::Result;
+use forgebind::api::v1alpha1::ROTATE_REQUESTED_AT;
+use serde_json::json;
+
+use crate::support::operator::Operator;
+use crate::support::wait::{Seen, wait_until};
+use crate::world::{OVERLAPPED, SOON, World, binding_condition};
+
+#[tokio::test]
+async fn dv_02_dv_22_a_push_arrives_as_a_cloud_event_and_nothing_is_left_in_the_end() -> Result<()> {
+    let world = World::new("chain").await?;
+    let operator = Operator::start(world.options().await?).await?;
+    world.create_connection(world.connection_spec()).await?;
+    world.create_binding("shop", world.binding_spec()).await?;
+    let connection = world.connection_ready().await?;
+    let status = connection.status.unwrap_or_default();
+    assert_eq!(status.identity.and_then(|identity| identity.name).as_deref(), Some(world.account.name.as_str()));
+    assert_eq!(status.server.map(|server| server.flavor).as_deref(), Some("Gitea"));
+    let binding = world.binding_ready("shop").await?;
+    assert_eq!(binding_condition(&binding, "Receiving"), "Unknown/AwaitingFirstDelivery");
+    let hooks = world.hooks_at(&operator.url()).await?;
+    assert_eq!(hooks.len(), 1, "{hooks:?}");
+
+    let commit = world.push("first").await?;
+    let delivered = world.sink.wait_for(1, SOON).await?;
+    let event = &delivered[0];
+    assert_eq!(event.header("ce-type"), "dev.forgebind.push");
+    assert_eq!(event.header("ce-subject"), "refs/heads/main");
+    assert_eq!(event.header("ce-specversion"), "1.0");
+    assert_eq!(event.json()["after"], json!(commit));
+    assert_eq!(event.path, "/events");
+    let binding = world.binding_says("shop", "Receiving", "True/Succeeded").await?;
+    assert!(binding.status.and_then(|status| status.webhook?.last_delivery).is_some());
+
+    world.annotate_binding("shop", ROTATE_REQUESTED_AT, "once").await?;
+    let rotated = wait_until("the old hook to be gone", OVERLAPPED, async || {
+        let present = world.hooks_at(&operator.url()).await?;
+        let replaced = present.len() == 1 && present[0].id != hooks[0].id;
+        Ok(if replaced { Seen::Done(present) } else { Seen::NotYet(format!("{present:?}")) })
+    })
+    .await?;
+    assert_ne!(rotated[0].config.url, hooks[0].config.url, "the URL tells the generation of the secret");
+    world.push("second").await?;
+    world.sink.wait_for(2, SOON).await?;
+
+    world.delete_binding("shop").await?;
+    world.binding_gone("shop", SOON).await?;
+    assert!(world.hooks_at(&operator.url()).await?.is_empty());
+    Ok(())
+}
