@@ -13,9 +13,10 @@ use serde_json::json;
 
 use forgebind::api::v1alpha1::RepoBinding;
 
-use crate::support::control_plane::ControlPlane;
-use crate::support::fault_proxy::{Fault, FaultProxy};
+use crate::support::control_plane::{ADMIN_TOKEN, ControlPlane};
+use crate::support::fault_proxy::{Exchange, Fault, FaultProxy};
 use crate::support::gitea::{Gitea, OPERATOR_SCOPES};
+use crate::support::operator::{Operator, Options};
 use crate::support::process::Program;
 use crate::support::shared;
 use crate::support::sink::{Behavior, SinkServer};
@@ -77,7 +78,7 @@ async fn proxy_before_the_api_server_streams_watches_and_loses_answers_on_order(
     let plane = shared::control_plane().await?;
     let namespace = plane.cluster().create_namespace("proxied").await?;
     let proxy = FaultProxy::before_control_plane(plane).await?;
-    let kubeconfig = plane.kubeconfig_for("proxied", plane.admin_token(), Some(&proxy.url()))?;
+    let kubeconfig = plane.kubeconfig_for("proxied", ADMIN_TOKEN, Some(&proxy.url()))?;
     let maps: Api<ConfigMap> = Api::namespaced(client_of(&kubeconfig).await?, &namespace);
     let mut parameters = WatchParams::default().fields("metadata.name=lost");
     parameters.bookmarks = false;
@@ -112,7 +113,7 @@ async fn proxy_before_the_api_server_streams_watches_and_loses_answers_on_order(
     maps.get("held").await.expect_err("cut off");
     proxy.restore();
     maps.get("held").await?;
-    assert_eq!(proxy.count(|exchange| exchange.is_write()), 4);
+    assert_eq!(proxy.count(Exchange::is_write), 4);
     Ok(())
 }
 
@@ -202,4 +203,30 @@ async fn children_die_with_their_handle_and_obey_signals() -> Result<()> {
 fn is_alive(pid: &str) -> bool {
     let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     state.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
+}
+
+#[tokio::test]
+async fn operator_is_killed_restarted_and_stopped_as_a_process() -> Result<()> {
+    let plane = shared::control_plane().await?;
+    let watched = plane.cluster().create_namespace("operated").await?;
+    let proxy = FaultProxy::before_control_plane(plane).await?;
+    let operator = Operator::start(Options::on(plane, &[&watched], Some(&proxy.url())).await?).await?;
+    assert!(proxy.count(|exchange| exchange.path.contains(&watched)) > 0, "its requests come through the proxy");
+    assert!(operator.metrics().await?.contains("# EOF"));
+    operator.kill();
+    operator.restart().await?;
+    let status = operator.terminate(SOON).await?;
+    assert!(status.success(), "{status}");
+    let user = operator.options().user();
+    assert!(plane.audit_events()?.iter().any(|event| event.user.username == user));
+    Ok(())
+}
+
+#[tokio::test]
+async fn operator_that_cannot_start_is_told_with_its_own_words() -> Result<()> {
+    let plane = shared::control_plane().await?;
+    let options = Options::on(plane, &["default"], None).await?.with("public-url", "not a URL");
+    let error = Operator::start(options).await.expect_err("a wrong flag");
+    assert!(format!("{error:#}").contains("--public-url"), "{error:#}");
+    Ok(())
 }

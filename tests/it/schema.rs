@@ -360,7 +360,7 @@ async fn binding_webhook() -> Result<()> {
     admission.verdict()
 }
 
-fn with_sink(sink: Value) -> Value {
+fn with_sink(sink: &Value) -> Value {
     with(&hooked(), "/sinks", json!([sink]))
 }
 
@@ -368,7 +368,7 @@ fn with_sink(sink: Value) -> Value {
 async fn binding_sinks() -> Result<()> {
     let mut admission = Admission::of("RepoBinding").await?;
     let service = json!({ "name": "ci", "service": { "name": "ci", "port": 80 } });
-    let base = with_sink(service.clone());
+    let base = with_sink(&service);
     admission.admits(base.clone()).await?;
     let kinds = [
         ("service", json!({ "name": "ci", "port": 80, "path": "/events" })),
@@ -377,11 +377,11 @@ async fn binding_sinks() -> Result<()> {
         ("nats", json!({ "url": "nats://nats:4222", "subject": "git.shop" })),
     ];
     let one = "a sink needs exactly one of service, http, refresh and nats";
-    admission.refuses(with_sink(json!({ "name": "ci" })), one).await?;
+    admission.refuses(with_sink(&json!({ "name": "ci" })), one).await?;
     for (position, (name, value)) in kinds.iter().enumerate() {
         let (other, other_value) = &kinds[(position + 1) % kinds.len()];
-        admission.admits(with_sink(json!({ "name": "ci", *name: value }))).await?;
-        admission.refuses(with_sink(json!({ "name": "ci", *name: value, *other: other_value })), one).await?;
+        admission.admits(with_sink(&json!({ "name": "ci", *name: value }))).await?;
+        admission.refuses(with_sink(&json!({ "name": "ci", *name: value, *other: other_value })), one).await?;
     }
     let place = "sinks need webhook without url: deliveries to another url never reach them";
     admission.refuses(with(&binding(), "/sinks", json!([service])), place).await?;
@@ -420,7 +420,7 @@ async fn binding_sinks() -> Result<()> {
 #[tokio::test]
 async fn binding_sink_kinds() -> Result<()> {
     let mut admission = Admission::of("RepoBinding").await?;
-    let service = with_sink(json!({ "name": "ci", "service": { "name": "ci", "port": 80 } }));
+    let service = with_sink(&json!({ "name": "ci", "service": { "name": "ci", "port": 80 } }));
     admission.bounds_text(&service, "/sinks/0/service/name", 1, 63).await?;
     for port in [1, 65_535] {
         admission.admits(with(&service, "/sinks/0/service/port", json!(port))).await?;
@@ -434,18 +434,18 @@ async fn binding_sink_kinds() -> Result<()> {
     let long = json!(format!("/{}", "a".repeat(2048)));
     admission.refuses(with(&service, "/sinks/0/service/path", long), &too_long("path", 2048)).await?;
 
-    let http = with_sink(json!({ "name": "ci", "http": { "url": "https://events.acme.io" } }));
+    let http = with_sink(&json!({ "name": "ci", "http": { "url": "https://events.acme.io" } }));
     judges_addresses(&mut admission, &http, "/sinks/0/http/url").await?;
     admission.bounds_text(&http, "/sinks/0/http/secretRef/name", 1, 253).await?;
     admission.bounds_text(&http, "/sinks/0/http/caRef/name", 1, 253).await?;
 
-    let refresh = with_sink(json!({ "name": "ci", "refresh": { "kind": "Application", "name": "shop" } }));
+    let refresh = with_sink(&json!({ "name": "ci", "refresh": { "kind": "Application", "name": "shop" } }));
     admission.refuses(with(&refresh, "/sinks/0/refresh/kind", json!("Deployment")), "Unsupported value").await?;
     admission.admits(with(&refresh, "/sinks/0/refresh/kind", json!("ApplicationSet"))).await?;
     admission.bounds_text(&refresh, "/sinks/0/refresh/name", 1, 253).await?;
     admission.bounds_text(&refresh, "/sinks/0/refresh/namespace", 1, 63).await?;
 
-    let nats = with_sink(json!({ "name": "ci", "nats": { "url": "nats://nats:4222", "subject": "git" } }));
+    let nats = with_sink(&json!({ "name": "ci", "nats": { "url": "nats://nats:4222", "subject": "git" } }));
     admission.admits(with(&nats, "/sinks/0/nats/url", json!("tls://nats.acme.io:4222"))).await?;
     for bad in ["http://nats:4222", "nats://user:secret@nats", "nats://nats/a", "nats://"] {
         admission.refuses(with(&nats, "/sinks/0/nats/url", json!(bad)), "should match").await?;
@@ -527,7 +527,7 @@ async fn connection_provider_is_fixed_while_bindings_use_it() -> Result<()> {
                     (0, answer) => drop(answer.with_context(|| format!("{member} {change} without bindings"))?),
                     (_, Ok(_)) => panic!("{member} {change} is admitted while bindings use the connection"),
                     (_, Err(error)) => {
-                        assert!(error.to_string().contains("create a second connection and move the bindings to it"), "{error}")
+                        assert!(error.to_string().contains("create a second connection and move the bindings to it"), "{error}");
                     }
                 }
             }
@@ -552,7 +552,7 @@ async fn defaults_stand_in_the_stored_object_and_never_inside_lists() -> Result<
 
     let admission = Admission::of("RepoBinding").await?;
     let sink = json!({ "name": "ci", "service": { "name": "ci", "port": 80 } });
-    let stored = admission.answer(&with_sink(sink.clone())).await?.map_err(anyhow::Error::msg)?;
+    let stored = admission.answer(&with_sink(&sink)).await?.map_err(anyhow::Error::msg)?;
     let expected = json!({
         "connectionRef": { "name": "acme" }, "repository": "acme/shop",
         "webhook": { "events": ["Push", "Tag", "PullRequest"], "source": "Repository" },

@@ -1,3 +1,25 @@
-//! The quickstart.
+//! The main job, end to end, on real parts: a cluster, a Gitea, the operator, one connection and one binding.
+//!
+//! `make quickstart` runs it. `ONCE=1` ends it after the story; otherwise everything keeps running until Ctrl-C.
+//! `CLUSTER=current` uses the cluster of the present kubeconfig instead of starting one.
 
-fn main() {}
+#![allow(clippy::disallowed_methods)]
+// Shared with the tests; each of the two uses its own share of it.
+#[allow(dead_code)]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod story;
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match story::tell().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nThe quickstart failed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

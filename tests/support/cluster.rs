@@ -54,7 +54,8 @@ impl Cluster {
     /// When it fails; the error holds what it said.
     pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new(&self.kubectl);
-        command.arg("--kubeconfig").arg(&self.kubeconfig).args(arguments);
+        // By the environment: there it may also be a list of files.
+        command.env("KUBECONFIG", &self.kubeconfig).args(arguments);
         output_of(command).await
     }
 

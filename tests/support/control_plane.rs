@@ -17,7 +17,8 @@ use super::process::{Process, Program};
 use super::scratch::Scratch;
 use super::wait::{Seen, wait_until};
 
-const ADMIN_TOKEN: &str = "admin-of-a-test-cluster";
+/// The token of the administrator.
+pub const ADMIN_TOKEN: &str = "admin-of-a-test-cluster";
 /// The user whose requests are the test's own.
 pub const ADMIN: &str = "admin";
 const START_DEADLINE: Duration = Duration::from_secs(60);
@@ -191,11 +192,6 @@ impl ControlPlane {
     /// The authority that signed the API server's certificate, as a PEM file.
     pub fn authority(&self) -> PathBuf {
         self.folder.join("ca.crt")
-    }
-
-    /// The token of the administrator.
-    pub const fn admin_token(&self) -> &'static str {
-        ADMIN_TOKEN
     }
 
     /// Writes a kubeconfig for a token of a service account, reaching the API server directly or through `server`.

@@ -222,7 +222,7 @@ impl Gitea {
         let status = answer.status();
         let value: Value = answer.json().await?;
         ensure!(status.is_success(), "Gitea makes no token: {status} {value}");
-        Ok(value["sha1"].as_str().context("Gitea's answer has no token")?.to_owned())
+        Ok(value.get("sha1").and_then(Value::as_str).context("Gitea's answer has no token")?.to_owned())
     }
 
     /// Ends a token.
@@ -254,7 +254,7 @@ impl Gitea {
     pub async fn create_repository(&self, organization: &str, name: &str, empty: bool) -> Result<i64> {
         let body = json!({ "name": name, "private": true, "auto_init": !empty, "default_branch": "main" });
         let value = self.expect(Method::POST, &format!("/orgs/{organization}/repos"), Some(&body)).await?;
-        value["id"].as_i64().context("Gitea's answer has no repository id")
+        value.get("id").and_then(Value::as_i64).context("Gitea's answer has no repository id")
     }
 
     /// Changes settings of a repository, such as `{"archived": true}` or `{"name": "new"}`.
@@ -293,7 +293,7 @@ impl Gitea {
     pub async fn create_hook(&self, path: &str, url: &str, events: &[&str]) -> Result<i64> {
         let body = json!({ "type": "gitea", "active": true, "events": events, "config": { "url": url, "content_type": "json" } });
         let value = self.expect(Method::POST, &format!("/repos/{path}/hooks"), Some(&body)).await?;
-        value["id"].as_i64().context("Gitea's answer has no hook id")
+        value.get("id").and_then(Value::as_i64).context("Gitea's answer has no hook id")
     }
 
     /// Changes a webhook, such as `{"active": false}`.

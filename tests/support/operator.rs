@@ -229,6 +229,16 @@ impl Operator {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
+    /// The file that it logs to.
+    pub fn log_path(&self) -> &Path {
+        &self.log
+    }
+
+    /// The last lines that it logged.
+    pub fn log_tail(&self, lines: usize) -> String {
+        tail(&self.log(), lines)
+    }
+
     /// Its metrics in Prometheus' text form.
     ///
     /// # Errors
