@@ -154,7 +154,12 @@ impl World {
     }
 
     /// Waits until the connection fits.
-    pub async fn connection_until(&self, what: &str, deadline: Duration, fits: impl Fn(&GitProviderConnection) -> bool) -> Result<GitProviderConnection> {
+    pub async fn connection_until(
+        &self,
+        what: &str,
+        deadline: Duration,
+        fits: impl Fn(&GitProviderConnection) -> bool,
+    ) -> Result<GitProviderConnection> {
         wait_until(&format!("the connection: {what}"), deadline, async || {
             let connection = self.connections.get(CONNECTION).await?;
             let seen = describe(&connection.status.clone().unwrap_or_default().conditions);
@@ -164,7 +169,13 @@ impl World {
     }
 
     /// Waits until a binding fits.
-    pub async fn binding_until(&self, name: &str, what: &str, deadline: Duration, fits: impl Fn(&RepoBinding) -> bool) -> Result<RepoBinding> {
+    pub async fn binding_until(
+        &self,
+        name: &str,
+        what: &str,
+        deadline: Duration,
+        fits: impl Fn(&RepoBinding) -> bool,
+    ) -> Result<RepoBinding> {
         wait_until(&format!("binding {name}: {what}"), deadline, async || {
             let binding = self.bindings.get(name).await?;
             let seen = describe(&binding.status.clone().unwrap_or_default().conditions);
@@ -227,10 +238,15 @@ pub fn binding_message(binding: &RepoBinding, kind: &str) -> String {
 }
 
 fn condition(conditions: &[Condition], kind: &str) -> String {
-    conditions.iter().find(|condition| condition.type_ == kind).map(|condition| format!("{}/{}", condition.status, condition.reason)).unwrap_or_default()
+    conditions
+        .iter()
+        .find(|condition| condition.type_ == kind)
+        .map(|condition| format!("{}/{}", condition.status, condition.reason))
+        .unwrap_or_default()
 }
 
 fn describe(conditions: &[Condition]) -> String {
-    let lines = conditions.iter().map(|condition| format!("{}={}/{} ({})", condition.type_, condition.status, condition.reason, condition.message));
+    let lines =
+        conditions.iter().map(|condition| format!("{}={}/{} ({})", condition.type_, condition.status, condition.reason, condition.message));
     lines.collect::<Vec<_>>().join(", ")
 }
