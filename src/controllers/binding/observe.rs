@@ -417,17 +417,16 @@ async fn list(working: &Working, target: &HookTarget) -> Result<(Repository, Vec
     Ok((repository, hooks))
 }
 
-/// The place that the spec alone names, for a binding whose status was lost before it is deleted.
+/// The place that the spec alone names, for a binding whose status knows of none.
 #[must_use]
-pub fn place_of_spec(object: &RepoBinding, settings: &Settings) -> Option<HookTarget> {
-    let webhook = object.spec.webhook.as_ref()?;
-    let url = webhook.url.as_ref().map_or_else(|| settings.public_url.clone(), |url| Url::parse(&url.0).ok());
-    Some(HookTarget {
+pub fn place_of_spec(object: &RepoBinding, settings: &Settings) -> HookTarget {
+    let url = custom_url(object).or_else(|| settings.public_url.clone());
+    HookTarget {
         connection: object.connection_target(),
         repository_id: String::new(),
         repository: object.spec.repository.clone(),
         host: url.as_ref().map(host_of).unwrap_or_default(),
-    })
+    }
 }
 
 /// Whether the object is to leave its hooks where they are.

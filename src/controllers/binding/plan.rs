@@ -57,8 +57,10 @@ pub enum Hold {
     Keep,
     /// It is set before anything is done at a provider.
     Set,
-    /// It is removed once everything was done.
+    /// It is removed once everything was done: the object may go.
     Remove,
+    /// It is removed once everything was done, and the object stays: nothing of ours is left at any provider.
+    Release,
 }
 
 /// What is to be said of a condition.
@@ -160,6 +162,23 @@ fn is_settled(observation: &Observation) -> bool {
         && status.installation.as_ref() == Some(&observation.fingerprint)
         && conditions::is_true(&status.conditions, crate::api::v1alpha1::ConditionType::Ready)
         && finalizer::is_present(&**object)
+        && status.webhook.as_ref().is_none_or(|webhook| !is_under_way(webhook))
+        && !rotation_is_due(observation)
+}
+
+/// Whether the secret is older than it may become. A predecessor may have begun to replace it.
+fn rotation_is_due(observation: &Observation) -> bool {
+    let object = &observation.object;
+    let interval = object.spec.webhook.as_ref().and_then(|webhook| webhook.rotation_interval.as_ref());
+    let generation = webhook_status(object).and_then(|webhook| webhook.secret_generation.as_deref());
+    let made = generation.and_then(|generation| generation::second(generation, observation.now));
+    let made = made.and_then(|second| Timestamp::from_second(second).ok());
+    made.zip(interval).is_some_and(|(made, interval)| after(made, interval.length()) <= observation.now)
+}
+
+/// Whether a rotation or a move was begun and not finished: a hook with an earlier secret, or at an earlier place, is there.
+fn is_under_way(webhook: &WebhookStatus) -> bool {
+    !webhook.former_targets.is_empty() || webhook.previous_secrets.iter().any(|previous| previous.valid_until.is_none())
 }
 
 /// Whether the repository is to be looked at: something that the hooks depend on changed, somebody asks, or it is time.
@@ -223,23 +242,30 @@ pub fn places_to_clear(observation: &Observation) -> Vec<HookTarget> {
         if observe::orphans(object) || !finalizer::is_present(&**object) {
             return Vec::new();
         }
-        let present = present.or_else(|| observe::place_of_spec(object, &observation.settings));
+        let present = present.or_else(|| Some(observe::place_of_spec(object, &observation.settings)));
         return present.into_iter().chain(former).collect();
     }
     if observation.suspended || observation.observe_only {
         return Vec::new();
     }
-    let keeps = match (&observation.connection, wants_own_hook(object)) {
-        (Connection::NotPermitted, _) | (_, None) => None,
-        (Connection::NotReady(trouble), _) if trouble.reason == Reason::ConnectionNotReady => None,
-        _ => match present_target(observation) {
-            Some(target) => Some(target),
-            // Where the hooks are to be cannot be seen now: the old ones stay.
-            None => return Vec::new(),
-        },
-    };
-    let is_kept = |target: &HookTarget| keeps.as_ref().is_some_and(|keeps| same_place(keeps, target));
-    present.into_iter().chain(former).filter(|target| !is_kept(target)).collect()
+    if wants_none(observation) {
+        // A status that names no place may be older than a hook: the finalizer tells that there may be one.
+        let held = finalizer::is_present(&**object);
+        let present = present.or_else(|| held.then(|| observe::place_of_spec(object, &observation.settings)));
+        return present.into_iter().chain(former).collect();
+    }
+    // Where the hooks are to be cannot be seen now: the old ones stay.
+    let Some(keeps) = present_target(observation) else { return Vec::new() };
+    present.into_iter().chain(former).filter(|target| !same_place(&keeps, target)).collect()
+}
+
+/// Whether no hook is to be anywhere: none is asked for, or the connection is not there for this binding any more.
+fn wants_none(observation: &Observation) -> bool {
+    match &observation.connection {
+        Connection::NotPermitted => true,
+        Connection::NotReady(trouble) if trouble.reason == Reason::ConnectionNotReady => true,
+        _ => wants_own_hook(&observation.object).is_none(),
+    }
 }
 
 fn same_place(one: &HookTarget, other: &HookTarget) -> bool {
@@ -301,14 +327,37 @@ pub fn plan(observation: &Observation) -> Plan {
         without_look(&mut plan, observation);
     }
     clear(&mut plan, observation);
-    plan.hold = if !plan.actions.is_empty() && !finalizer::is_present(&*observation.object) { Hold::Set } else { Hold::Keep };
+    plan.hold = match finalizer::is_present(&*observation.object) {
+        false if !plan.actions.is_empty() => Hold::Set,
+        true if is_rid_of_everything(observation) => Hold::Release,
+        _ => Hold::Keep,
+    };
     next_look(&mut plan, observation);
     plan
+}
+
+/// Whether nothing of ours is left anywhere once the plan is carried out, and nothing is to come.
+fn is_rid_of_everything(observation: &Observation) -> bool {
+    let seen = |place: &observe::Place| matches!(place.hooks, Ok(_) | Err(Obstacle::Gone(_)));
+    let idle = observation.suspended || observation.observe_only;
+    !idle && wants_none(observation) && !observation.places.is_empty() && observation.places.iter().all(seen)
 }
 
 fn adopted(object: &RepoBinding) -> BTreeSet<String> {
     let hooks = webhook_status(object).map(|webhook| webhook.hooks.as_slice()).unwrap_or_default();
     hooks.iter().filter(|hook| hook.adopted).map(|hook| hook.id.clone()).collect()
+}
+
+/// The adopted ones among the hooks that are to go. With the status lost, nobody knows which were adopted: where the spec
+/// allows it, all count as adopted, because a hook of somebody else must not be deleted as ours.
+fn adopted_at_places(observation: &Observation) -> BTreeSet<String> {
+    let object = &observation.object;
+    let may_be = object.spec.webhook.as_ref().is_some_and(|webhook| webhook.adopt);
+    if !may_be || webhook_status(object).is_some() {
+        return adopted(object);
+    }
+    let hooks = observation.places.iter().filter_map(|place| place.hooks.as_ref().ok()).flat_map(|(_, hooks)| hooks);
+    hooks.filter(|hook| observation.ownership.is_ours(&hook.url)).map(|hook| hook.id.clone()).collect()
 }
 
 /// What can be said although the repository was not looked at.
@@ -535,7 +584,7 @@ fn clear(plan: &mut Plan, observation: &Observation) {
     if waits && matches!(observation.connection, Connection::Ready { .. }) && wants_own_hook(&observation.object).is_some() {
         return;
     }
-    let adopted = adopted(&observation.object);
+    let adopted = adopted_at_places(observation);
     for (position, place) in observation.places.iter().enumerate() {
         match &place.hooks {
             Ok((_, hooks)) => {
@@ -543,7 +592,12 @@ fn clear(plan: &mut Plan, observation: &Observation) {
                 plan.actions.extend(removal.actions.into_iter().map(|action| Action::Clear(position, action)));
             }
             Err(Obstacle::Gone(why)) => plan.actions.push(Action::Record(position, why.clone())),
-            Err(_) => plan.wake_at(Some(after(observation.now, SLOW_PROBE))),
+            Err(_) => {
+                // Its successor is looked at again too: only beside it does the old one come up.
+                let probe = after(observation.now, SLOW_PROBE);
+                plan.next_look = Some(plan.next_look.map_or(probe, |next| next.min(probe)));
+                plan.wake_at(Some(probe));
+            }
         }
     }
 }
@@ -554,13 +608,7 @@ fn delete(plan: &mut Plan, observation: &Observation) {
     if !finalizer::is_present(&**object) {
         return;
     }
-    let adopted: BTreeSet<String> = if object.spec.webhook.as_ref().is_some_and(|webhook| webhook.adopt) && webhook_status(object).is_none()
-    {
-        let hooks = observation.places.iter().filter_map(|place| place.hooks.as_ref().ok()).flat_map(|(_, hooks)| hooks);
-        hooks.filter(|hook| observation.ownership.is_ours(&hook.url)).map(|hook| hook.id.clone()).collect()
-    } else {
-        adopted(object)
-    };
+    let adopted = adopted_at_places(observation);
     let mut blocked: Option<(String, Timestamp)> = None;
     for (position, place) in observation.places.iter().enumerate() {
         match &place.hooks {
@@ -608,8 +656,10 @@ fn next_look(plan: &mut Plan, observation: &Observation) {
     let interval = object.spec.interval.length();
     let good = |finding: &Option<Finding>| finding.as_ref().is_none_or(|finding| finding.verdict == Verdict::True);
     plan.next_look = if observation.look.is_some() {
-        // What was begun by a predecessor may still arrive at the provider after our list: look once more, soon.
-        let inherited = observation.memory.is_none() && finalizer::is_present(&**object) && !plan.actions.is_empty();
+        // What was begun before, by a predecessor or without an answer, may still arrive at the provider after our list:
+        // look once more, soon.
+        let unanswered = observation.memory.as_ref().map_or_else(|| finalizer::is_present(&**object), |memory| memory.failed);
+        let inherited = unanswered && !plan.actions.is_empty();
         let pause = match (inherited, good(&plan.repository) && good(&plan.webhook)) {
             (true, _) => SECOND_LOOK,
             (false, true) => interval + spread(uid, interval / 10),
