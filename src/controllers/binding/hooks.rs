@@ -339,3 +339,6 @@ fn url(ownership: &Ownership, wanted: &Wanted) -> HookUrl {
 pub fn until(now: Timestamp, at: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now)).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;
