@@ -324,7 +324,7 @@ async fn look(context: &Context, observation: &Observation) -> Option<Found> {
     let same_repository = plan::is_same_repository(object, found);
     let may = manage_webhooks.state != PermissionState::Missing;
     let granted = connection_object(context, object).is_some_and(|connection| permits(context, object, &connection, found.path.as_str()));
-    let in_scope = working.scope().is_none_or(|scope| scope.contains(&found.path));
+    let in_scope = working.scope().is_none_or(|scope| scope.holds(found));
     let wanted = wants_hooks && may && same_repository && granted && in_scope;
     let hooks = if wanted { Some(working.client.hooks(found).await) } else { None };
     Some(Found { repository, branch, hooks, manage_webhooks, granted })
@@ -373,6 +373,7 @@ async fn probed(working: &Working, path: &RepositoryPath) -> Result<Repository, 
         archived: false,
         empty: probe.heads.is_empty(),
         manage_webhooks: PermissionFinding::missing("the credential works for git only"),
+        holder: None,
     })
 }
 

@@ -355,7 +355,7 @@ fn repository(plan: &mut Plan, observation: &Observation, found: &Found) {
             return;
         }
     };
-    let moved_out = working.scope().filter(|scope| !scope.contains(&repository.path));
+    let moved_out = working.scope().filter(|scope| !scope.holds(repository));
     plan.repository = Some(if !is_same_repository(object, repository) {
         let message = format!("{path} now leads to another repository; delete this binding and create it again if that one is meant");
         Finding::bad(Reason::RepositoryReplaced, message)
