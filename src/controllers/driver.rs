@@ -76,6 +76,7 @@ async fn wait_to_lead(requests: &mut Requests, leading: &mut watch::Receiver<boo
         }
     };
     tokio::select! {
+        biased;
         () = stop.cancelled() => false,
         led = leading.wait_for(|leading| *leading) => led.is_ok(),
         () = drain => false,

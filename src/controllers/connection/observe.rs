@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
-use secrecy::ExposeSecret as _;
 
 use super::material::{self, Material};
 use super::{plan, target, usage};
@@ -181,14 +180,7 @@ fn served(context: &Context, spec: &ProviderSpec) -> Result<&'static dyn Provide
 
 /// Tells a credential at an origin, without telling the credential: by a keyed hash.
 fn rejection_key(context: &Context, origin: &str, credential: &Credential) -> String {
-    let text = match credential {
-        Credential::Anonymous => String::new(),
-        Credential::Token(token) => token.expose_secret().to_owned(),
-        Credential::BasicAuth { username, password } => format!("{username}\0{}", password.expose_secret()),
-        Credential::EmailToken { email, token } => format!("{email}\0{}", token.expose_secret()),
-        Credential::GitHubApp { issuer, private_key, .. } => format!("{issuer}\0{}", private_key.expose_secret()),
-    };
-    format!("{origin} {}", context.keys.receiver.fingerprint(&text.into()))
+    format!("{origin} {}", context.keys.receiver.fingerprint(&credential.identifying_text()))
 }
 
 fn refused(refusal: &crate::providers::transport::network::Refusal) -> Trouble {

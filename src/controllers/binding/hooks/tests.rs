@@ -35,7 +35,11 @@ fn wanted(generation: i64, update_sets_secret: bool) -> Wanted {
     Wanted {
         destination: Destination::Receiver,
         shapes: vec![shape("", "push")],
-        secret: WantedSecret { generation: generation.to_string(), value: WebhookSecret::Text("s".to_owned().into()), since: at(generation) },
+        secret: WantedSecret {
+            generation: generation.to_string(),
+            value: WebhookSecret::Text("s".to_owned().into()),
+            since: at(generation),
+        },
         adopt: false,
         update_sets_secret,
         revoke: false,
@@ -157,7 +161,8 @@ fn any_hook(id: u32) -> impl Strategy<Value = Hook> {
     let generation = prop_oneof![Just("9000"), Just("9500"), Just("10000"), Just("99999999999"), Just("x")];
     let part = prop_oneof![Just(""), Just("push"), Just("other")];
     let events = prop_oneof![Just("push"), Just("issues")];
-    let state = prop_oneof![8 => Just(HookState::Active), 1 => Just(HookState::Paused), 1 => Just(HookState::Disabled("failures".to_owned()))];
+    let state =
+        prop_oneof![8 => Just(HookState::Active), 1 => Just(HookState::Paused), 1 => Just(HookState::Disabled("failures".to_owned()))];
     (0_u8..6, generation, part, events, state).prop_map(move |(owner, generation, part, events, state)| {
         let url = match owner {
             0 => ours().receiver_url(generation).unwrap(),
@@ -177,13 +182,15 @@ fn any_hooks() -> impl Strategy<Value = Vec<Hook>> {
 
 fn any_wanted() -> impl Strategy<Value = Wanted> {
     let shapes = prop_oneof![Just(vec![shape("", "push")]), Just(vec![shape("push", "push"), shape("other", "issues")])];
-    (any::<bool>(), shapes, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(receiver, shapes, adopt, update_sets_secret, revoke)| Wanted {
-        destination: if receiver { Destination::Receiver } else { Destination::Custom(custom()) },
-        shapes,
-        adopt: adopt && !receiver,
-        revoke,
-        ..wanted(NOW, update_sets_secret)
-    })
+    (any::<bool>(), shapes, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+        |(receiver, shapes, adopt, update_sets_secret, revoke)| Wanted {
+            destination: if receiver { Destination::Receiver } else { Destination::Custom(custom()) },
+            shapes,
+            adopt: adopt && !receiver,
+            revoke,
+            ..wanted(NOW, update_sets_secret)
+        },
+    )
 }
 
 proptest! {
