@@ -215,6 +215,7 @@ struct ConnectionFacts {
     generation: Option<i64>,
     deleting: bool,
     rotation: Option<String>,
+    revocation: Option<String>,
 }
 
 impl ConnectionFacts {
@@ -223,6 +224,7 @@ impl ConnectionFacts {
             generation: connection.metadata.generation,
             deleting: connection.metadata.deletion_timestamp.is_some(),
             rotation: connection.annotations().get(crate::api::v1alpha1::ROTATE_REQUESTED_AT).cloned(),
+            revocation: connection.annotations().get(crate::api::v1alpha1::REVOKE_REQUESTED_AT).cloned(),
         }
     }
 }

@@ -10,7 +10,9 @@ use kube::ResourceExt as _;
 use super::material::{self, Material};
 use super::{plan, target, usage};
 use crate::api::v1alpha1::connection::{CredentialKind, ProviderSpec};
-use crate::api::v1alpha1::{ConditionType, GitProviderConnection, Permission, ProviderKind, RECONCILE_REQUESTED_AT, Reason};
+use crate::api::v1alpha1::{
+    ConditionType, GitProviderConnection, ManagementPolicy, Permission, ProviderKind, RECONCILE_REQUESTED_AT, Reason,
+};
 use crate::controllers::sessions::{Session, Trouble, Working};
 use crate::controllers::{Context, leftovers, requested};
 use crate::providers::transport::TransportSettings;
@@ -97,11 +99,13 @@ async fn look(context: &Context, object: &GitProviderConnection, material: Resul
     };
     let failures = if trouble.as_ref().is_some_and(Trouble::is_outage) { failures.saturating_add(1) } else { 0 };
     let next = plan::next_inspection(trouble.as_ref(), failures, object.spec.interval.length(), &uid, now);
-    let recovered = known.is_none_or(|known| known.trouble.is_some()) && trouble.is_none();
+    let turned = known.is_none_or(|known| known.trouble.is_some() || known.inputs != inputs);
+    let observing = context.settings.read_only || object.spec.management_policy == ManagementPolicy::Observe;
+    let works_off = turned && trouble.is_none() && !observing;
     context
         .sessions
         .set(&key, Session { uid, inputs, inspected_at: now, next, failures, trouble, working: working.clone(), suspected: false });
-    if let (true, Some(working)) = (recovered, &working) {
+    if let (true, Some(working)) = (works_off, &working) {
         leftovers::work_off(context, &key, working).await;
     }
     // What was set is what is known: the last working client of the same object stays with it.
