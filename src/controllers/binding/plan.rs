@@ -85,8 +85,6 @@ impl Finding {
 /// What was decided.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Whether another installation manages the object, so that nothing is touched.
-    pub foreign: bool,
     /// What becomes of the finalizer.
     pub hold: Hold,
     /// What to do, in order.
@@ -116,7 +114,6 @@ pub struct Plan {
 impl Plan {
     const fn nothing() -> Self {
         Self {
-            foreign: false,
             hold: Hold::Keep,
             actions: Vec::new(),
             would: Vec::new(),
@@ -143,13 +140,6 @@ impl Plan {
     fn wake_at(&mut self, at: Option<Timestamp>) {
         self.wake = [self.wake, at].into_iter().flatten().min();
     }
-}
-
-/// Whether another installation manages the object.
-#[must_use]
-pub fn is_foreign(observation: &Observation) -> bool {
-    let status = observation.object.status.as_ref();
-    status.and_then(|status| status.installation.as_ref()).is_some_and(|installation| *installation != observation.fingerprint)
 }
 
 fn webhook_status(object: &RepoBinding) -> Option<&WebhookStatus> {
@@ -303,10 +293,6 @@ fn deadline(observation: &Observation, obstacle: &Obstacle) -> Option<Timestamp>
 #[must_use]
 pub fn plan(observation: &Observation) -> Plan {
     let mut plan = Plan::nothing();
-    if is_foreign(observation) {
-        plan.foreign = true;
-        return plan;
-    }
     if observation.object.metadata.deletion_timestamp.is_some() {
         delete(&mut plan, observation);
         return plan;
@@ -402,7 +388,10 @@ pub const fn is_refusal(kind: ErrorKind) -> bool {
 }
 
 fn hooks_refused(error: &ProviderError) -> Finding {
-    Finding::bad(Reason::PermissionMissing, format!("ManageWebhooks: the hooks of the repository are not shown to the credential ({error})"))
+    Finding::bad(
+        Reason::PermissionMissing,
+        format!("ManageWebhooks: the hooks of the repository are not shown to the credential ({error})"),
+    )
 }
 
 /// Judges the webhook and plans its hooks.
@@ -411,13 +400,11 @@ fn webhook(plan: &mut Plan, observation: &Observation, found: &Found) {
     let (Connection::Ready { working, .. }, Ok(repository)) = (&observation.connection, &found.repository) else { return };
     match obstacle_to_hooks(observation, found, spec, working, repository) {
         Some(finding) => plan.webhook = Some(finding),
-        None => {
-            match &found.hooks {
-                Some(Ok(hooks)) => plan_hooks(plan, observation, spec, working, repository, hooks),
-                Some(Err(error)) if is_refusal(error.kind) => plan.webhook = Some(hooks_refused(error)),
-                _ => {}
-            }
-        }
+        None => match &found.hooks {
+            Some(Ok(hooks)) => plan_hooks(plan, observation, spec, working, repository, hooks),
+            Some(Err(error)) if is_refusal(error.kind) => plan.webhook = Some(hooks_refused(error)),
+            _ => {}
+        },
     }
 }
 
