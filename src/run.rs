@@ -261,6 +261,7 @@ async fn reconcile(
         evidence: std::sync::Mutex::default(),
         looks: std::sync::Mutex::default(),
         writes: Writes::default(),
+        foreign: controllers::status::Foreign::default(),
         backoff: controllers::backoff::Backoff::default(),
         recorder: Recorder::new(client.clone(), reporter),
         metrics: controllers::metrics::Metrics::register(&mut parts.registry),

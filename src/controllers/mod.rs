@@ -15,7 +15,7 @@ pub mod lease;
 pub mod leftovers;
 pub mod metrics;
 pub mod sessions;
-mod status;
+pub mod status;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -97,6 +97,8 @@ pub struct Context {
     pub looks: Mutex<HashMap<String, binding::Look>>,
     /// Our own writes that the caches have yet to see.
     pub writes: Writes,
+    /// Objects of another installation that were told of lately.
+    pub foreign: status::Foreign,
     /// Failures in a row.
     pub backoff: backoff::Backoff,
     /// Kubernetes events.

@@ -1,17 +1,26 @@
 //! Writing what was decided to say: the status, and events for what a person should notice.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
+use kube::runtime::controller::Action;
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt as _};
+use moka::sync::Cache;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tracing::warn;
 
 use super::{Context, Error};
-use crate::api::v1alpha1::FIELD_MANAGER;
+use crate::api::v1alpha1::{FIELD_MANAGER, Reason};
+
+/// How often it is told that an object is another installation's: as often as the API server forgets events.
+const FOREIGN_RHYTHM: Duration = Duration::from_secs(3600);
+/// Of how many objects it is remembered at most that this was told.
+const FOREIGN_KNOWN: u64 = 10_000;
 
 /// Something a person should notice.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +76,35 @@ where
     K: Resource<DynamicType = ()>,
 {
     publish_on(context, &object.object_ref(&()), notices).await;
+}
+
+/// The objects of another installation that were told of lately, by UID.
+#[derive(Debug)]
+pub struct Foreign(Cache<String, ()>);
+
+impl Default for Foreign {
+    fn default() -> Self {
+        Self(Cache::builder().max_capacity(FOREIGN_KNOWN).time_to_live(FOREIGN_RHYTHM).build())
+    }
+}
+
+/// Says of an object that it is another installation's. An event and no condition: two writers of one status would never
+/// come to rest.
+pub async fn tell_foreign<K>(context: &Context, object: &K) -> Action
+where
+    K: Resource<DynamicType = ()>,
+{
+    let uid = object.uid().unwrap_or_default();
+    if context.foreign.0.get(&uid).is_none() {
+        context.foreign.0.insert(uid, ());
+        let reason = Reason::ManagedByAnotherInstallation.as_str();
+        warn!(kind = %K::kind(&()), namespace = object.namespace(), name = object.name_any(), reason, "hands off");
+        let message = "another installation of Forgebind manages this object; leave it to that one, or, when it is gone, remove \
+                       status.installation: kubectl patch --subresource=status --type=json \
+                       --patch '[{\"op\":\"remove\",\"path\":\"/status/installation\"}]'";
+        publish(context, object, &[Notice::warning(reason, message)]).await;
+    }
+    Action::requeue(FOREIGN_RHYTHM)
 }
 
 /// Publishes notices on an object of which only a reference is known.

@@ -56,7 +56,10 @@ pub fn reconcile(object: Arc<RepoBinding>, context: Arc<Context>) -> BoxFuture<'
         let observation = observe::observe(&context, object).await;
         let plan = plan::plan(&observation);
         let outcome = apply::apply(&context, &observation, &plan).await?;
-        if plan.foreign || outcome.gone {
+        if plan.foreign {
+            return Ok(status::tell_foreign(&context, &*outcome.object).await);
+        }
+        if outcome.gone {
             return Ok(Action::await_change());
         }
         let report = report::report(&observation, &plan, &outcome);

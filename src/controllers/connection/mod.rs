@@ -31,6 +31,9 @@ pub fn reconcile(object: Arc<GitProviderConnection>, context: Arc<Context>) -> B
         }
         let observation = observe::observe(&context, Arc::clone(&object)).await;
         let plan = plan::plan(&observation);
+        if plan.foreign {
+            return Ok(status::tell_foreign(&context, &*object).await);
+        }
         let object = apply::apply(&context, &object, &plan).await?;
         let Some(object) = object else { return Ok(Action::await_change()) };
         let report = report::report(&observation, &plan);
