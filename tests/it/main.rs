@@ -17,6 +17,8 @@ mod chain;
 mod contract;
 mod crds;
 mod dependencies;
+mod docs;
+mod docs_metrics;
 mod harness;
 mod schema;
 mod schema_property;
