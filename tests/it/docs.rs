@@ -110,7 +110,7 @@ fn heading(reason: Reason) -> String {
 
 fn conditions_document() -> Result<String> {
     let mut text = INTRODUCTION.to_owned();
-    text += "\n## The conditions\n\n| on | condition | while True | present | when False, Ready | reasons |\n| --- | --- | --- | --- | --- | --- |\n";
+    text += "\n## The conditions\n\n| on | condition | while True | present | effect of False on Ready | reasons |\n| --- | --- | --- | --- | --- | --- |\n";
     for condition in ConditionType::ALL {
         let carrier = match condition.carrier() {
             Carrier::Connection => "connection",
@@ -183,7 +183,7 @@ fn used(before: &str) -> Result<BTreeMap<String, PathBuf>> {
 
 #[test]
 fn df_23_every_failure_points_to_a_documented_remedy() -> Result<()> {
-    let document = std::fs::read_to_string(repository_root().join(CONDITIONS))?;
+    let document = conditions_document()?;
     let headings: Vec<&str> = document.lines().filter_map(|line| line.strip_prefix("### ")).collect();
     let mut used_reasons = used("Reason::")?;
     used_reasons.remove("ALL");

@@ -61,12 +61,12 @@ macro_rules! condition_types {
 }
 
 condition_types! {
-    Ready: Both, "is Ready", "always", "Everything the object asks for is so.";
+    Ready: Both, "itself", "always", "Everything the object asks for is so.";
     Reachable: Connection, "lowers it", "once the provider was asked", "The provider answers.";
     Authenticated: Connection, "lowers it", "once the credential was tried", "The credential is valid.";
-    Authorized: Connection, "lowers it; Unknown does not", "once the credential was inspected", "The credential may do what is needed.";
+    Authorized: Connection, "lowers it (Unknown does not)", "once the credential was inspected", "The credential may do what is needed.";
     CredentialExpiring: Connection, "none", "while True", "The credential ends soon, or was to end already.";
-    ConnectionReady: Binding, "lowers it; Unknown does not", "once the connection was examined", "The connection may be used and works.";
+    ConnectionReady: Binding, "lowers it (Unknown does not)", "once the connection was examined", "The connection may be used and works.";
     RepositoryFound: Binding, "lowers it", "once the repository was looked up", "The repository and the branch are there.";
     WebhookInSync: Binding, "lowers it", "with `spec.webhook`, once the hooks were listed", "The webhook is as it should be.";
     Receiving: Binding, "none", "while hooks deliver to our receiver", "Deliveries arrive and verify.";
