@@ -7,8 +7,8 @@ use forgebind::api::v1alpha1::{RECONCILE_REQUESTED_AT, ROTATE_REQUESTED_AT, Repo
 use http::Method;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, PostParams};
 use kube::Api;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, PostParams};
 use serde_json::json;
 
 use crate::support::control_plane::ControlPlane;

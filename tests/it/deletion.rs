@@ -20,7 +20,8 @@ const NAMESPACE: Duration = Duration::from_secs(180);
 async fn leftovers(world: &World, operator: &Operator) -> Result<Vec<(String, String)>> {
     let maps: Api<ConfigMap> = Api::namespaced(world.cluster().client()?, operator.options().namespace());
     let maps = maps.list(&ListParams::default()).await?.items;
-    let ours = maps.into_iter().filter(|map| map.metadata.name.as_deref().is_some_and(|name| name.starts_with("forgebind-leftover-hooks-")));
+    let ours =
+        maps.into_iter().filter(|map| map.metadata.name.as_deref().is_some_and(|name| name.starts_with("forgebind-leftover-hooks-")));
     Ok(ours.filter_map(|map| map.data).flatten().collect())
 }
 

@@ -19,6 +19,8 @@ mod crash;
 mod crds;
 mod deletion;
 mod dependencies;
+mod docs;
+mod docs_metrics;
 mod harness;
 mod schema;
 mod schema_property;
