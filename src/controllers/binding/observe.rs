@@ -414,7 +414,13 @@ async fn place(context: &Context, observation: &Observation, target: HookTarget)
         (Some(session), None) => Err(session.trouble.as_ref().map_or(Obstacle::Pending, |trouble| {
             if trouble.is_outage() { Obstacle::Outage(trouble.message.clone()) } else { Obstacle::Credential(trouble.message.clone()) }
         })),
-        (Some(_), Some(working)) => list(working, &target).await.map_err(|error| Obstacle::of(&error)),
+        (Some(session), Some(working)) => list(working, &target).await.map_err(|error| {
+            let news = error.kind == ErrorKind::Unauthenticated || error.kind.is_outage();
+            if news && session.trouble.is_none() && context.sessions.suspect(&target.connection) {
+                context.triggers.connection(&target.connection);
+            }
+            Obstacle::of(&error)
+        }),
     };
     // What the last attempt at the removal itself met counts where the list alone shows nothing wrong.
     let hooks = match (&hooks, observation.memory.as_ref().and_then(|memory| memory.obstacle.clone())) {

@@ -185,7 +185,7 @@ pub fn look_due(observation: &Observation) -> bool {
     let Connection::Ready { inspected_at, .. } = &observation.connection else { return false };
     let object = &observation.object;
     let requests = observation.requests;
-    if requests.look || requests.rotate || requests.revoke || !public_url_is_known(observation) {
+    if requests.look || requests.rotate || requests.revoke || !public_url_is_known(observation) || status_is_lost(observation) {
         return true;
     }
     let Some(memory) = &observation.memory else { return !is_settled(observation) || user_secret_changed(observation) };
@@ -196,6 +196,14 @@ pub fn look_due(observation: &Observation) -> bool {
         return true;
     }
     memory.next.is_none_or(|next| stretched(observation, next) <= observation.now)
+}
+
+/// Whether somebody took out of the status what an earlier look put there.
+fn status_is_lost(observation: &Observation) -> bool {
+    let object = &observation.object;
+    let Some(memory) = observation.memory.as_ref().filter(|memory| memory.at.is_some()) else { return false };
+    let written = object.status.as_ref().is_some_and(|status| status.observed_generation.is_some());
+    !written || (memory.good && wants_own_hook(object).is_some() && webhook_status(object).is_none())
 }
 
 /// The next look, moved by evidence: a verified delivery under the present secret shows that the hook is there.
@@ -341,7 +349,7 @@ pub fn plan(observation: &Observation) -> Plan {
 
 /// Whether nothing of ours is left anywhere once the plan is carried out, and nothing is to come.
 fn is_rid_of_everything(observation: &Observation) -> bool {
-    let seen = |place: &observe::Place| matches!(place.hooks, Ok(_) | Err(Obstacle::Gone(_)));
+    let seen = |place: &Place| matches!(place.hooks, Ok(_) | Err(Obstacle::Gone(_)));
     let idle = observation.suspended || observation.observe_only;
     !idle && wants_none(observation) && !observation.places.is_empty() && observation.places.iter().all(seen)
 }
@@ -639,7 +647,7 @@ fn delete(plan: &mut Plan, observation: &Observation) {
         return;
     }
     let adopted = adopted_at_places(observation);
-    let mut blocked: Option<(String, Timestamp)> = None;
+    let mut blocked: Option<(&Obstacle, Timestamp)> = None;
     for (position, place) in observation.places.iter().enumerate() {
         match &place.hooks {
             _ if observation.observe_only => {
@@ -658,7 +666,7 @@ fn delete(plan: &mut Plan, observation: &Observation) {
             Err(obstacle) => {
                 let until = deadline(observation, obstacle).unwrap_or(observation.now);
                 if blocked.as_ref().is_none_or(|(_, later)| *later < until) {
-                    blocked = Some((text(obstacle), until));
+                    blocked = Some((obstacle, until));
                 }
             }
         }
@@ -670,7 +678,8 @@ fn delete(plan: &mut Plan, observation: &Observation) {
     // A wait that ends by something else than a change ends by its deadline; an outage is probed meanwhile.
     let probe = after(observation.now, Duration::from_secs(15));
     plan.wake_at(blocked.as_ref().map(|(_, until)| after(*until, Duration::from_secs(1)).min(probe)));
-    plan.blocked = blocked;
+    // What is not known yet, after a start, is known in a moment: nothing to bother anybody with.
+    plan.blocked = blocked.filter(|(obstacle, _)| **obstacle != Obstacle::Pending).map(|(obstacle, until)| (text(obstacle), until));
 }
 
 fn held_hooks(object: &RepoBinding) -> bool {
@@ -693,7 +702,7 @@ fn next_look(plan: &mut Plan, observation: &Observation) {
     plan.next_look = if observation.look.is_some() {
         // What was begun before, by a predecessor or without an answer, may still arrive at the provider after our list:
         // look once more, soon.
-        let unanswered = observation.memory.as_ref().map_or_else(|| finalizer::is_present(&**object), |memory| memory.failed);
+        let unanswered = observation.memory.as_ref().map_or_else(|| finalizer::is_present(&**object), |memory| !memory.good);
         let inherited = unanswered && !plan.actions.is_empty();
         let pause = match (inherited, good(&plan.repository) && good(&plan.webhook)) {
             (true, _) => SECOND_LOOK,
