@@ -95,6 +95,8 @@ pub struct Context {
     pub evidence: Mutex<HashMap<String, BindingEvidence>>,
     /// When the binding's repository was looked at last, by UID.
     pub looks: Mutex<HashMap<String, binding::Look>>,
+    /// What the connections were told of their bindings.
+    pub usages: connection::usage::Told,
     /// Which connections have hooks to remove that were left behind.
     pub leftovers: leftovers::Pending,
     /// Our own writes that the caches have yet to see.

@@ -27,6 +27,7 @@ pub async fn apply(
             Action::RemoveFinalizer => {
                 finalizer::remove(&context.client, &*object).await?;
                 context.sessions.remove(&target(&object));
+                context.usages.forget(&target(&object));
                 return Ok(None);
             }
         }

@@ -1,14 +1,14 @@
 //! Who uses a connection: how many bindings, for what, and which of them still hold a hook made through it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget};
-use crate::controllers::{Context, finalizer};
+use crate::controllers::{Context, finalizer, locked};
 
 /// Bindings change in bursts; a connection's count of them follows in this rhythm.
 const RHYTHM: Duration = Duration::from_secs(2);
@@ -44,6 +44,17 @@ fn targets(binding: &RepoBinding) -> impl Iterator<Item = &HookTarget> {
     present.into_iter().chain(webhook.into_iter().flat_map(|webhook| &webhook.former_targets))
 }
 
+/// What each connection was last told of its usage, by the reconciliation that used it.
+#[derive(Debug, Default)]
+pub struct Told(Mutex<HashMap<ConnectionTarget, Usage>>);
+
+impl Told {
+    /// Forgets a connection that is gone.
+    pub fn forget(&self, connection: &ConnectionTarget) {
+        locked(&self.0).remove(connection);
+    }
+}
+
 /// Who uses one connection now.
 #[must_use]
 pub fn of(context: &Context, connection: &ConnectionTarget) -> Usage {
@@ -51,21 +62,19 @@ pub fn of(context: &Context, connection: &ConnectionTarget) -> Usage {
     for binding in context.bindings.state() {
         usage.count(&binding, connection);
     }
+    locked(&context.usages.0).insert(connection.clone(), usage);
     usage
 }
 
-/// Asks for the connections whose usage changed, whenever bindings did.
+/// Asks for the connections whose usage is another than they were told, whenever bindings changed.
 pub async fn follow(context: &Context, bindings_changed: &Notify) {
-    let mut known: HashMap<ConnectionTarget, Usage> = HashMap::new();
     loop {
         bindings_changed.notified().await;
         let present = all(&context.bindings.state());
-        let changed = present.iter().filter(|(connection, usage)| known.get(connection) != Some(usage)).map(|(connection, _)| connection);
-        let gone = known.keys().filter(|connection| !present.contains_key(connection));
-        for connection in changed.chain(gone) {
+        let told = locked(&context.usages.0).clone();
+        for (connection, _) in told.iter().filter(|(connection, told)| present.get(connection).copied().unwrap_or_default() != **told) {
             context.triggers.connection(connection);
         }
-        known = present;
         tokio::time::sleep(RHYTHM).await;
     }
 }
