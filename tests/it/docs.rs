@@ -121,7 +121,7 @@ fn conditions_document() -> Result<String> {
         let reasons: Vec<String> = reasons.map(|reason| format!("[{}](#{})", reason.as_str(), reason.as_str().to_lowercase())).collect();
         let reasons = match condition {
             ConditionType::Ready => "that of the condition that lowers it, Suspended or Progressing".to_owned(),
-            ConditionType::Stalled => "that of Ready".to_owned(),
+            ConditionType::Stalled => "that of Ready, or [ManagedByAnotherInstallation](#managedbyanotherinstallation)".to_owned(),
             ConditionType::Reconciling => "that of Ready, or Progressing".to_owned(),
             _ => reasons.join(", "),
         };
