@@ -129,13 +129,7 @@ impl World {
     }
 
     /// Waits until the hooks of a repository that deliver below an address fit.
-    pub async fn hooks_until(
-        &self,
-        repository: &str,
-        address: &str,
-        what: &str,
-        fits: impl Fn(&[Hook]) -> bool,
-    ) -> Result<Vec<Hook>> {
+    pub async fn hooks_until(&self, repository: &str, address: &str, what: &str, fits: impl Fn(&[Hook]) -> bool) -> Result<Vec<Hook>> {
         wait_until(&format!("the hooks of {repository}: {what}"), SOON, async || {
             let hooks = self.hooks_of(repository, address).await?;
             Ok(if fits(&hooks) { Seen::Done(hooks) } else { Seen::NotYet(format!("{hooks:?}")) })

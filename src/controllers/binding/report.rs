@@ -11,7 +11,8 @@ use super::hooks::Kept;
 use super::observe::{Connection, Observation};
 use super::plan::{Finding, Plan, is_refusal};
 use crate::api::v1alpha1::binding::{
-    HookStatus, HookTarget, LastDelivery, PreviousSecret, RepoBindingStatus, RepositoryStatus, RequestedRepository, SinkStatus, WebhookStatus,
+    HookStatus, HookTarget, LastDelivery, PreviousSecret, RepoBindingStatus, RepositoryStatus, RequestedRepository, SinkStatus,
+    WebhookStatus,
 };
 use crate::api::v1alpha1::{
     ConditionType, EventKind, LastHandled, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, Reason,
