@@ -1,9 +1,9 @@
 //! Which repository a binding stands for, and who may reach it: at a real Gitea.
 
 use anyhow::{Context as _, Result};
-use forgebind::api::v1alpha1::{Permission, RepoBinding};
 use forgebind::api::v1alpha1::binding::RepositoryStatus;
 use forgebind::api::v1alpha1::connection::PermissionState;
+use forgebind::api::v1alpha1::{Permission, RepoBinding};
 use serde_json::{Value, json};
 
 use crate::support::gitea::Hook;
