@@ -15,7 +15,7 @@ pub mod lease;
 pub mod leftovers;
 pub mod metrics;
 pub mod sessions;
-mod status;
+pub mod status;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -135,6 +135,12 @@ impl Context {
         self.bindings.state_filter(|binding| {
             binding.spec.connection_ref.name == connection.name && binding.connection_namespace() == connection.namespace
         })
+    }
+
+    /// Whether an object carries the fingerprint of another installation: hands off.
+    #[must_use]
+    pub fn is_foreign(&self, installation: Option<&str>) -> bool {
+        installation.is_some_and(|installation| installation != self.keys.fingerprint)
     }
 
     /// Whether a namespace is being deleted. `false` where namespaces cannot be read.

@@ -60,9 +60,6 @@ pub async fn apply(context: &Context, observation: &Observation, plan: &Plan) ->
         failure: None,
         changed_hooks: false,
     };
-    if plan.foreign {
-        return Ok(outcome);
-    }
     if plan.hold == Hold::Set {
         let held = finalizer::add(&context.client, &*outcome.object).await?;
         context.writes.note(&held);

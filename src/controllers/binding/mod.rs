@@ -65,13 +65,16 @@ pub fn reconcile(object: Arc<RepoBinding>, context: Arc<Context>) -> BoxFuture<'
         if !context.writes.seen_by(&*object) {
             return Ok(Action::requeue(CACHE_BEHIND));
         }
+        if context.is_foreign(object.status.as_ref().and_then(|status| status.installation.as_deref())) {
+            let conditions = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+            status::stall_foreign(&context, &*object, conditions).await?;
+            return Ok(Action::await_change());
+        }
         let observation = observe::observe(&context, object).await;
         let plan = plan::plan(&observation);
         let outcome = apply::apply(&context, &observation, &plan).await?;
         if outcome.gone {
             tell_rivals(&context, &observation);
-        }
-        if plan.foreign || outcome.gone {
             return Ok(Action::await_change());
         }
         let report = report::report(&observation, &plan, &outcome);

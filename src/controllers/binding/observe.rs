@@ -224,9 +224,6 @@ pub async fn observe(context: &Context, object: Arc<RepoBinding>) -> Observation
         revocation_of_connection: annotation_of_connection(context, &object, REVOKE_REQUESTED_AT),
         object,
     };
-    if plan::is_foreign(&observation) {
-        return observation;
-    }
     if observation.object.metadata.deletion_timestamp.is_none() && !observation.suspended && plan::look_due(&observation) {
         observation.look = look(context, &observation).await;
     }
@@ -289,8 +286,10 @@ fn connection(context: &Context, object: &RepoBinding) -> Connection {
     };
     // Without a client the path cannot be read from a clone URL, so a grant by pattern cannot be judged yet.
     let judged = path.is_some() || connection.spec.allowed_bindings.is_none();
-    if judged && !permits(context, object, &connection, text) {
-        return Connection::NotPermitted;
+    match permits(context, object, &connection, text).filter(|_| judged) {
+        Some(false) => return Connection::NotPermitted,
+        None if judged => return Connection::Pending,
+        _ => {}
     }
     if connection.metadata.deletion_timestamp.is_some() {
         let trouble = Trouble::new(ConditionType::Ready, Reason::ConnectionNotReady, "it is being deleted");
@@ -309,8 +308,9 @@ fn connection(context: &Context, object: &RepoBinding) -> Connection {
     }
 }
 
-/// Whether the connection grants a path to this binding.
-pub fn permits(context: &Context, object: &RepoBinding, connection: &GitProviderConnection, path: &str) -> bool {
+/// Whether the connection grants a path to this binding; `None` where that cannot be told.
+#[must_use]
+pub fn permits(context: &Context, object: &RepoBinding, connection: &GitProviderConnection, path: &str) -> Option<bool> {
     let namespace = object.namespace().unwrap_or_default();
     let known = context.namespaces.get(&ObjectRef::new(&namespace));
     let labels = known.as_ref().map(|known| known.metadata.labels.clone().unwrap_or_default());
@@ -350,7 +350,8 @@ async fn look(context: &Context, observation: &Observation) -> Option<Found> {
     let manage_webhooks = worse(on_connection, found.manage_webhooks.clone());
     let same_repository = plan::is_same_repository(object, path, found);
     let may = manage_webhooks.state != PermissionState::Missing;
-    let granted = connection_object(context, object).is_some_and(|connection| permits(context, object, &connection, found.path.as_str()));
+    let granted = connection_object(context, object)
+        .is_some_and(|connection| permits(context, object, &connection, found.path.as_str()) == Some(true));
     let in_scope = working.scope().is_none_or(|scope| scope.holds(found));
     let wanted = wants_hooks && may && same_repository && granted && in_scope;
     let hooks = if wanted { Some(working.client.hooks(found).await) } else { None };

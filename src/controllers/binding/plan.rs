@@ -85,8 +85,6 @@ impl Finding {
 /// What was decided.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Whether another installation manages the object, so that nothing is touched.
-    pub foreign: bool,
     /// What becomes of the finalizer.
     pub hold: Hold,
     /// What to do, in order.
@@ -116,7 +114,6 @@ pub struct Plan {
 impl Plan {
     const fn nothing() -> Self {
         Self {
-            foreign: false,
             hold: Hold::Keep,
             actions: Vec::new(),
             would: Vec::new(),
@@ -143,13 +140,6 @@ impl Plan {
     fn wake_at(&mut self, at: Option<Timestamp>) {
         self.wake = [self.wake, at].into_iter().flatten().min();
     }
-}
-
-/// Whether another installation manages the object.
-#[must_use]
-pub fn is_foreign(observation: &Observation) -> bool {
-    let status = observation.object.status.as_ref();
-    status.and_then(|status| status.installation.as_ref()).is_some_and(|installation| *installation != observation.fingerprint)
 }
 
 fn webhook_status(object: &RepoBinding) -> Option<&WebhookStatus> {
@@ -311,10 +301,6 @@ fn deadline(observation: &Observation, obstacle: &Obstacle) -> Option<Timestamp>
 #[must_use]
 pub fn plan(observation: &Observation) -> Plan {
     let mut plan = Plan::nothing();
-    if is_foreign(observation) {
-        plan.foreign = true;
-        return plan;
-    }
     if observation.object.metadata.deletion_timestamp.is_some() {
         delete(&mut plan, observation);
         return plan;

@@ -50,6 +50,20 @@ pub fn look_failed(observation: &Observation) -> bool {
         || matches!(&look.hooks, Some(Err(error)) if !is_refusal(error.kind))
 }
 
+/// Whether the present spec was judged. While its provider is out of reach, a changed spec was not: the status goes on
+/// telling of the generation before, and says so by its `observedGeneration`.
+fn is_seen(observation: &Observation, plan: &Plan) -> bool {
+    let before = observation.object.status.as_ref().and_then(|status| status.observed_generation);
+    let unchanged = before.is_none_or(|before| Some(before) == observation.object.metadata.generation);
+    let looked = observation.look.is_some() && !look_failed(observation);
+    let needs_no_look = match observation.connection {
+        Connection::Ready { .. } => plan.repository.is_some(),
+        Connection::Pending | Connection::Unreachable(_) => false,
+        Connection::NotFound | Connection::NotPermitted | Connection::NotReady(_) | Connection::Path(_) => true,
+    };
+    unchanged || looked || needs_no_look || observation.suspended || observation.object.metadata.deletion_timestamp.is_some()
+}
+
 /// Says it.
 #[must_use]
 pub fn report(observation: &Observation, plan: &Plan, outcome: &Outcome) -> Report {
@@ -66,8 +80,9 @@ pub fn report(observation: &Observation, plan: &Plan, outcome: &Outcome) -> Repo
     let conditions = conditions.finish();
     let notices = notices(&before, &conditions, webhook.as_ref(), outcome);
     let news = evidence.is_news(&before, &conditions);
+    let seen = is_seen(observation, plan);
     let mut status = RepoBindingStatus {
-        observed_generation: observation.object.metadata.generation,
+        observed_generation: if seen { observation.object.metadata.generation } else { before.observed_generation },
         conditions,
         repository: repository_status(observation, plan).or_else(|| before.repository.clone()),
         webhook,
@@ -191,6 +206,10 @@ fn ready(conditions: &mut Conditions<'_>, observation: &Observation, plan: &Plan
             Reason::Suspended,
             "suspended; set spec.suspend to false here and on the connection to go on",
         );
+    }
+    if !is_seen(observation, plan) {
+        conditions.keep(ConditionType::Ready);
+        return conditions.set(ConditionType::Reconciling, Verdict::True, Reason::Progressing, progress(observation, outcome));
     }
     if let Some(condition) = lowering {
         return lowered(conditions, &condition);
