@@ -88,21 +88,8 @@ fn observation(object: Value, connection: Connection) -> Observation {
     }
 }
 
-fn outcome(observation: &Observation) -> Outcome {
-    Outcome {
-        object: Arc::clone(&observation.object),
-        gone: false,
-        present: Vec::new(),
-        absent: Vec::new(),
-        cleared: Vec::new(),
-        recorded: Vec::new(),
-        failure: None,
-        changed_hooks: false,
-    }
-}
-
 fn say(observation: &Observation) -> Report {
-    report(observation, &plan::plan(observation), &outcome(observation))
+    report(observation, &plan::plan(observation), &Outcome::nothing(Arc::clone(&observation.object)))
 }
 
 fn reads(status: &RepoBindingStatus, kind: ConditionType) -> String {
