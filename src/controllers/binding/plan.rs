@@ -13,7 +13,7 @@ use super::rivals;
 use super::user_secret::UserSecret;
 use crate::api::v1alpha1::binding::{HookTarget, PlannedAction, RepositoryStatus, WebhookSource, WebhookSpec, WebhookStatus};
 use crate::api::v1alpha1::connection::PermissionState;
-use crate::api::v1alpha1::{EventKind, Reason, RepoBinding};
+use crate::api::v1alpha1::{ConditionType, EventKind, Reason, RepoBinding};
 use crate::controllers::backoff::spread;
 use crate::controllers::conditions::{self, Verdict};
 use crate::controllers::finalizer;
@@ -156,7 +156,7 @@ fn is_settled(observation: &Observation) -> bool {
     let Some(status) = &object.status else { return false };
     status.observed_generation == object.metadata.generation
         && status.installation.as_ref() == Some(&observation.fingerprint)
-        && conditions::is_true(&status.conditions, crate::api::v1alpha1::ConditionType::Ready)
+        && conditions::is_true(&status.conditions, ConditionType::Ready)
         && finalizer::is_present(&**object)
 }
 
@@ -173,10 +173,18 @@ pub fn look_due(observation: &Observation) -> bool {
     if memory.generation != object.metadata.generation.unwrap_or_default()
         || memory.circumstances != observation.circumstances()
         || (!memory.good && memory.at.is_some_and(|at| at < *inspected_at))
+        || (memory.good && !is_told(object))
     {
         return true;
     }
     memory.next.is_none_or(|next| stretched(observation, next) <= observation.now)
+}
+
+/// Whether the status tells what a look found. One that was restored or edited does not.
+fn is_told(object: &RepoBinding) -> bool {
+    let conditions = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let tells = |kind| conditions::find(conditions, kind).is_some();
+    tells(ConditionType::RepositoryFound) && (object.spec.webhook.is_none() || tells(ConditionType::WebhookInSync))
 }
 
 /// The next look, moved by evidence: a verified delivery under the present secret shows that the hook is there.
