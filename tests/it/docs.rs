@@ -86,8 +86,8 @@ fn split(text: &str) -> (Vec<(String, String)>, String) {
         match (line.strip_prefix("```"), &mut open) {
             (Some(language), None) => open = Some((language.trim().to_owned(), String::new())),
             (Some(_), Some(_)) => blocks.extend(open.take()),
-            (None, Some((_, block))) => *block += &format!("{line}\n"),
-            (None, None) => prose += &format!("{line}\n"),
+            (None, Some((_, block))) => block.extend([line, "\n"]),
+            (None, None) => prose.extend([line, "\n"]),
         }
     }
     (blocks, prose)
@@ -142,7 +142,7 @@ fn conditions_document() -> Result<String> {
     }
     for (title, reasons) in sections {
         write!(text, "\n## {title}\n")?;
-        reasons.into_iter().for_each(|reason| text += &heading(reason));
+        text.extend(reasons.into_iter().map(heading));
     }
     text += "\n## Further events\n\nWhen Ready turns False, an event carries its reason. Beside that:\n\n| event | meaning | what to do |\n| --- | --- | --- |\n";
     for (name, meaning, remedy) in EVENTS {
