@@ -108,7 +108,7 @@ async fn bb_21_what_is_not_authentic_is_refused_with_the_right_code_and_nothing_
     assert_eq!(over.len(), BODY_LIMIT + 1);
     let proof = signature(secret.expose_secret(), &over);
     assert_eq!(send(&url, signed("over", &proof), over).await?.0, StatusCode::PAYLOAD_TOO_LARGE, "one byte over the cap");
-    let (status, _) = (reqwest::Client::builder().no_proxy().build()?.get(&url).send().await?.status(), ());
+    let status = reqwest::Client::builder().no_proxy().build()?.get(&url).send().await?.status();
     assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
     assert!(world.sink.deliveries().is_empty(), "{:?}", world.sink.deliveries());
     world.binding_says("shop", "Receiving", "False/DeliveriesRefused").await?;
@@ -235,7 +235,8 @@ async fn one_sink_that_fails_does_not_hold_up_the_other() -> Result<()> {
     let operator = Operator::start(world.options().await?.with("resolve", &resolve)).await?;
     world.create_connection(world.connection_spec()).await?;
     let mut spec = world.binding_spec();
-    spec["sinks"][1] = json!({"name": "audit", "service": {"name": "audit", "port": other.port(), "path": "/log"}});
+    let audit = json!({"name": "audit", "service": {"name": "audit", "port": other.port(), "path": "/log"}});
+    spec["sinks"].as_array_mut().context("a list")?.push(audit);
     world.create_binding("shop", spec).await?;
     world.binding_ready("shop").await?;
     other.behave(Behavior::Hang);
@@ -311,9 +312,7 @@ async fn an_outage_of_the_provider_leaves_bindings_ready_and_deliveries_accepted
     assert_eq!(commits(&world.sink), [commit]);
 
     proxy.restore();
-    world
-        .connection_until("reached again", RECOVERED, |connection| connection_condition(connection, "Ready") == "True/Succeeded")
-        .await?;
+    world.connection_until("reached again", RECOVERED, |connection| connection_condition(connection, "Ready") == "True/Succeeded").await?;
     world.binding_says("shop", "ConnectionReady", "True/Succeeded").await?;
     world.binding_ready("shop").await?;
     let now = world.hooks_at(&operator.url()).await?;

@@ -140,7 +140,12 @@ async fn df_20_no_secret_is_in_a_log_a_status_an_event_a_metric_or_a_config_map(
         world.binding_gone(name, SOON).await?;
     }
     let leftovers = config_maps(&world, operator.options().namespace()).await?;
-    let written: usize = leftovers.iter().filter(|map| map.metadata.name.as_deref().is_some_and(|name| name.starts_with("forgebind-leftover"))).filter_map(|map| map.data.as_ref()).map(std::collections::BTreeMap::len).sum();
+    let written: usize = leftovers
+        .iter()
+        .filter(|map| map.metadata.name.as_deref().is_some_and(|name| name.starts_with("forgebind-leftover")))
+        .filter_map(|map| map.data.as_ref())
+        .map(std::collections::BTreeMap::len)
+        .sum();
     assert_eq!(written, 2, "what was left behind is written down: {leftovers:?}");
     // With the token back the leftovers are worked off.
     let next = world.gitea.create_token(&world.account, "next", OPERATOR_SCOPES).await?;

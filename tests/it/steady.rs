@@ -75,7 +75,8 @@ async fn a_binding_at_rest_costs_no_write_and_no_provider_call() -> Result<()> {
             status.bindings == Some(3) && !status.permissions.is_empty() && connection_condition(connection, "Ready") == "True/Succeeded"
         })
         .await?;
-    let reconciled = async || Ok::<_, anyhow::Error>(crate::deliveries::metric(&operator.metrics().await?, "forgebind_reconciliations_total"));
+    let reconciled =
+        async || Ok::<_, anyhow::Error>(crate::deliveries::metric(&operator.metrics().await?, "forgebind_reconciliations_total"));
     // What those last writes asked for is done when the count of reconciliations stands still.
     let mut known = reconciled().await?;
     wait_until("the reconciliations of the last changes", SOON, async || {
@@ -122,7 +123,8 @@ fn writes<'a>(seen: &'a [AuditEvent], namespace: &str, name: &str) -> (Vec<&'a A
 async fn audited(world: &World, operator: &Operator, start: usize, what: &str, count: usize) -> Result<Vec<AuditEvent>> {
     wait_until(&format!("{count} of {what} in the audit log"), SOON, async || {
         let seen = requests_since(world, operator, start)?;
-        let found = seen.iter().filter(|event| event.is_write() && event.resource() == what && concerns(event, &world.namespace, "shop")).count();
+        let found =
+            seen.iter().filter(|event| event.is_write() && event.resource() == what && concerns(event, &world.namespace, "shop")).count();
         Ok(if found >= count { Seen::Done(seen) } else { Seen::NotYet(format!("{:?}", grouped(&seen))) })
     })
     .await
@@ -137,7 +139,8 @@ async fn one_life_of_a_binding_costs_few_writes_and_calls() -> Result<()> {
     world.create_connection(world.connection_spec_at(&proxy.url())).await?;
     world.connection_ready().await?;
     let seen = requests_since(&world, &operator, start)?;
-    let of_connection = seen.iter().filter(|event| event.is_write() && event.object_ref.as_ref().is_some_and(|object| object.name == CONNECTION));
+    let of_connection =
+        seen.iter().filter(|event| event.is_write() && event.object_ref.as_ref().is_some_and(|object| object.name == CONNECTION));
     eprintln!("figure: writes of a new connection: {:?}", grouped(of_connection));
     eprintln!("figure: provider calls of a new connection: {:?}", calls(&proxy.exchanges()));
     // The event follows the status.
@@ -194,7 +197,9 @@ async fn one_life_of_a_binding_costs_few_writes_and_calls() -> Result<()> {
     assert!(deleted.len() <= 2, "{deleted:?}");
     assert_eq!(made.iter().filter(|call| call.starts_with("DELETE ")).count(), 1, "{made:?}");
     assert!(made.len() <= 3, "the repository, its hooks, the removal: {made:?}");
-    world.connection_until("no binding left", SOON, |connection| connection.status.as_ref().and_then(|status| status.bindings) == Some(0)).await?;
+    world
+        .connection_until("no binding left", SOON, |connection| connection.status.as_ref().and_then(|status| status.bindings) == Some(0))
+        .await?;
     let _ = proxy.exchanges().first().context("calls were made")?;
     Ok(())
 }

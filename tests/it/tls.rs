@@ -107,18 +107,20 @@ async fn a_private_certificate_needs_its_authority_from_a_config_map_or_a_secret
     let connection = connection_says_now(&world, "Reachable", "False/TLSReferenceNotFound").await?;
     assert!(connection_message(&connection, "Ready").contains("Secret acme-ca does not exist"));
     world.cluster().apply_secret(&world.namespace, "acme-ca", &[("authority", "no certificate")]).await?;
-    world.connection_until("what is no certificate", crate::world::SOON, |connection| {
-        connection_condition(connection, "Reachable") == "False/TLSError"
-    })
-    .await?;
+    world
+        .connection_until("what is no certificate", crate::world::SOON, |connection| {
+            connection_condition(connection, "Reachable") == "False/TLSError"
+        })
+        .await?;
     world.cluster().apply_secret(&world.namespace, "acme-ca", &[("authority", proxy.authority_pem())]).await?;
     world.connection_ready().await?;
-    world.create_binding("shop", {
-        let mut spec = world.binding_spec();
-        spec.as_object_mut().expect("an object").retain(|key, _| key == "connectionRef" || key == "repository");
-        spec
-    })
-    .await?;
+    world
+        .create_binding("shop", {
+            let mut spec = world.binding_spec();
+            spec.as_object_mut().expect("an object").retain(|key, _| key == "connectionRef" || key == "repository");
+            spec
+        })
+        .await?;
     world.binding_ready("shop").await?;
     Ok(())
 }

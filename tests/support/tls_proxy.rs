@@ -79,7 +79,6 @@ fn acceptor() -> Result<(String, TlsAcceptor)> {
     let key = KeyPair::generate()?;
     let certificate = parameters.signed_by(&key, &issuer)?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let config =
-        rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key)?;
+    let config = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key)?;
     Ok((authority.pem(), TlsAcceptor::from(Arc::new(config))))
 }

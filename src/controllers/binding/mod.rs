@@ -39,7 +39,8 @@ pub struct Look {
     pub next: Option<Timestamp>,
     /// Whether it ended in an outage, so that it is repeated as soon as the connection works again.
     pub failed: bool,
-    /// Whether all was well, so that evidence may stretch the time to the next one.
+    /// Whether all was well, so that evidence may stretch the time to the next one. Where it was not, the next inspection of
+    /// the connection calls for another look: a credential with other rights may be what was missing.
     pub stretchable: bool,
     /// What the last attempt to remove hooks met.
     pub obstacle: Option<observe::Obstacle>,
@@ -89,7 +90,9 @@ fn remember(context: &Context, observation: &observe::Observation, plan: &plan::
     let before = observation.memory.clone().unwrap_or_default();
     let outage = outcome.failure.as_ref().is_some_and(|failure| failure.error.kind.is_outage()) || report::look_failed(observation);
     let looked = observation.look.is_some();
-    let good = plan.webhook.as_ref().is_none_or(|finding| finding.verdict == super::conditions::Verdict::True) && outcome.failure.is_none();
+    let is_good =
+        |finding: &Option<plan::Finding>| finding.as_ref().is_none_or(|finding| finding.verdict == super::conditions::Verdict::True);
+    let good = is_good(&plan.repository) && is_good(&plan.webhook) && outcome.failure.is_none();
     let memory = Look {
         at: if looked { Some(observation.now) } else { before.at },
         generation: if looked { observation.object.metadata.generation.unwrap_or_default() } else { before.generation },

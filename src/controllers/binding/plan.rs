@@ -173,7 +173,7 @@ pub fn look_due(observation: &Observation) -> bool {
     }
     let Some(memory) = &observation.memory else { return !is_settled(observation) };
     if memory.generation != object.metadata.generation.unwrap_or_default()
-        || (memory.failed && memory.at.is_some_and(|at| at < *inspected_at))
+        || ((memory.failed || !memory.stretchable) && memory.at.is_some_and(|at| at < *inspected_at))
     {
         return true;
     }
