@@ -15,7 +15,7 @@ pub mod lease;
 pub mod leftovers;
 pub mod metrics;
 pub mod sessions;
-pub mod status;
+mod status;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

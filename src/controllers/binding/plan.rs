@@ -13,7 +13,7 @@ use super::rivals;
 use super::user_secret::UserSecret;
 use crate::api::v1alpha1::binding::{HookTarget, PlannedAction, RepositoryStatus, WebhookSource, WebhookSpec, WebhookStatus};
 use crate::api::v1alpha1::connection::PermissionState;
-use crate::api::v1alpha1::{EventKind, Reason, RepoBinding};
+use crate::api::v1alpha1::{ConditionType, EventKind, Reason, RepoBinding};
 use crate::controllers::backoff::spread;
 use crate::controllers::conditions::{self, Verdict};
 use crate::controllers::finalizer;
@@ -158,7 +158,7 @@ fn is_settled(observation: &Observation) -> bool {
     let Some(status) = &object.status else { return false };
     status.observed_generation == object.metadata.generation
         && status.installation.as_ref() == Some(&observation.fingerprint)
-        && conditions::is_true(&status.conditions, crate::api::v1alpha1::ConditionType::Ready)
+        && conditions::is_true(&status.conditions, ConditionType::Ready)
         && finalizer::is_present(&**object)
         && status.webhook.as_ref().is_none_or(|webhook| !is_under_way(webhook))
         && !rotation_is_due(observation)
@@ -198,12 +198,14 @@ pub fn look_due(observation: &Observation) -> bool {
     memory.next.is_none_or(|next| stretched(observation, next) <= observation.now)
 }
 
-/// Whether somebody took out of the status what an earlier look put there.
+/// Whether somebody took out of the status what an earlier look put there: one that was restored or edited tells nothing.
 fn status_is_lost(observation: &Observation) -> bool {
     let object = &observation.object;
     let Some(memory) = observation.memory.as_ref().filter(|memory| memory.at.is_some()) else { return false };
-    let written = object.status.as_ref().is_some_and(|status| status.observed_generation.is_some());
-    !written || (memory.good && wants_own_hook(object).is_some() && webhook_status(object).is_none())
+    let Some(status) = object.status.as_ref().filter(|status| status.observed_generation.is_some()) else { return true };
+    let tells = |kind| conditions::find(&status.conditions, kind).is_some();
+    let hooks_told = wants_own_hook(object).is_none() || (tells(ConditionType::WebhookInSync) && status.webhook.is_some());
+    memory.good && !(tells(ConditionType::RepositoryFound) && hooks_told)
 }
 
 /// The next look, moved by evidence: a verified delivery under the present secret shows that the hook is there.
