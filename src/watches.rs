@@ -7,13 +7,16 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream, SelectAll};
 use kube::api::PartialObjectMeta;
 use kube::core::error_boundary::InvalidObject;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::runtime::reflector::{ObjectRef, store::Writer};
+use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Api, Client, Resource, ResourceExt as _};
@@ -22,6 +25,35 @@ use tracing::{info, warn};
 
 /// How long a watch lasts before it is opened again, in seconds. A connection that died in silence is noticed 5 s later.
 pub const WATCH_SECONDS: u32 = 50;
+
+/// The first pause of a watch that fails, and the longest: when the API server is back, nobody waits much longer for us.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The pauses of a watch that fails. The library's own grow to half a minute.
+#[derive(Debug)]
+pub struct Pauses(ExponentialBackoff);
+
+/// The pauses of a watch, from the first one on. They never end, and begin again with whatever the watch brings.
+#[must_use]
+pub fn pauses() -> Pauses {
+    let pauses = ExponentialBuilder::default().with_min_delay(FIRST_PAUSE).with_max_delay(LONGEST_PAUSE).without_max_times();
+    Pauses(pauses.with_jitter().build())
+}
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.0.next()
+    }
+}
+
+impl Backoff for Pauses {
+    fn reset(&mut self) {
+        *self = pauses();
+    }
+}
 
 /// What happened to the objects of one kind.
 #[derive(Clone, Debug)]
@@ -77,7 +109,7 @@ where
             None => Api::all(client.clone()),
         };
         let events = watch(guarded, config())
-            .default_backoff()
+            .backoff(pauses())
             .map(|event| event.map(|event| map_event(event, |guard| guard.0.map(strip).map_err(Box::new))));
         events.boxed()
     });
@@ -108,7 +140,7 @@ fn metadata_stream<K>(api: Api<PartialObjectMeta<K>>) -> BoxStream<'static, watc
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    watch(api, config()).default_backoff().map(|event| event.map(|event| map_event(event, |object| Ok(strip(object))))).boxed()
+    watch(api, config()).backoff(pauses()).map(|event| event.map(|event| map_event(event, |object| Ok(strip(object))))).boxed()
 }
 
 fn map_event<A, B>(event: Event<A>, mut map: impl FnMut(A) -> B) -> Event<B> {

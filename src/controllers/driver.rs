@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::metrics::{Kind, Outcome};
-use super::{Context, Error, binding, connection};
+use super::{Context, Error, binding, connection, locked};
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::evidence::EvidenceSource;
@@ -53,6 +53,8 @@ pub async fn run(
 ) {
     while wait_to_lead(&mut requests, &mut leading, &stop).await {
         info!("leading: reconciling");
+        // Another leader may have changed what we saw in an earlier term.
+        locked(&context.looks).clear();
         context.metrics.leading.set(1);
         let term = stop.child_token();
         tokio::select! {

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use crate::clock::SharedClock;
 use crate::providers::transport::Lease;
-use crate::watches::WATCH_SECONDS;
+use crate::watches::{self, WATCH_SECONDS};
 
 /// Name of the Lease object.
 pub const NAME: &str = "forgebind-controller";
@@ -162,7 +162,7 @@ async fn campaign(
 /// Follows the Lease object, notes until when it is ours, and tells when nobody holds it.
 async fn follow(leases: Api<LeaseObject>, identity: String, deadline: Arc<LeaseDeadline>, free: Arc<Notify>) {
     let config = watcher::Config::default().fields(&format!("metadata.name={NAME}")).timeout(WATCH_SECONDS);
-    let mut objects = watcher(leases, config).default_backoff().applied_objects().into_stream().boxed();
+    let mut objects = watcher(leases, config).backoff(watches::pauses()).applied_objects().into_stream().boxed();
     while let Some(object) = objects.next().await {
         // An error says nothing about the lease: its last confirmed end stands.
         if let Ok(object) = object {

@@ -14,7 +14,7 @@ use url::Url;
 
 use crate::evidence::{Evidence, EvidenceSource};
 use crate::keys::ReceiverKey;
-use crate::watches::WATCH_SECONDS;
+use crate::watches::{self, WATCH_SECONDS};
 
 /// How long one receiver may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,7 +49,7 @@ impl Remote {
         let (store, writer) = reflector::store();
         let slices: Api<EndpointSlice> = Api::namespaced(client, namespace);
         let config = watcher::Config::default().labels(&format!("kubernetes.io/service-name={service}")).timeout(WATCH_SECONDS);
-        let watch = watcher(slices, config).default_backoff().reflect(writer).for_each(|_| future::ready(()));
+        let watch = watcher(slices, config).backoff(watches::pauses()).reflect(writer).for_each(|_| future::ready(()));
         (Self::new(Place::Slices(store), key), watch)
     }
 

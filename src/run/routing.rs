@@ -20,7 +20,7 @@ use crate::providers::registry;
 use crate::providers::transport::network::NetworkPolicy;
 use crate::receiver::{Routes, RoutesConfig};
 use crate::receiver_secrets;
-use crate::watches::Change;
+use crate::watches::{self, Change};
 
 /// The routes of this process.
 pub(super) fn routes(
@@ -102,7 +102,7 @@ impl Shards {
 
 async fn follow_shard(secrets: Api<Secret>, shard: u8, routes: Routes) {
     let name = receiver_secrets::secret_name(shard);
-    let mut states = watch_object(secrets, &name).default_backoff().boxed();
+    let mut states = watch_object(secrets, &name).backoff(watches::pauses()).boxed();
     let mut failing = false;
     while let Some(state) = states.next().await {
         match state {

@@ -153,7 +153,7 @@ fn after(now: Timestamp, pause: Duration) -> Timestamp {
 }
 
 /// Whether the status says that all was well with the present spec, so that the first look after a start can wait its turn.
-fn is_settled(observation: &Observation) -> bool {
+pub(super) fn is_settled(observation: &Observation) -> bool {
     let object = &observation.object;
     let Some(status) = &object.status else { return false };
     status.observed_generation == object.metadata.generation

@@ -302,3 +302,28 @@ fn a_withdrawn_grant_removes_the_hook_and_an_outage_does_not() {
     observing.observe_only = true;
     assert!(plan::places_to_clear(&observing).is_empty(), "nothing is written while observing");
 }
+
+#[test]
+fn what_was_begun_before_a_start_is_looked_at_first() {
+    let settled = |change: fn(&mut Value)| {
+        let mut object = ready_binding();
+        change(&mut object);
+        plan::is_settled(&observation(object, outage()))
+    };
+    assert!(settled(|_| {}));
+    assert!(settled(|object| {
+        object["status"]["webhook"]["previousSecrets"] = json!([{"generation": "1600000000", "validUntil": time(-60)}]);
+    }));
+    assert!(settled(|object| object["spec"]["webhook"]["rotationInterval"] = json!("30000h")));
+    assert!(!settled(|object| object["status"]["webhook"]["previousSecrets"] = json!([{"generation": "1600000000"}])), "an overlap");
+    assert!(!settled(|object| object["spec"]["webhook"]["rotationInterval"] = json!("24h")), "a rotation that is due");
+    assert!(!settled(|object| object["metadata"]["finalizers"] = json!([])));
+    assert!(
+        !settled(|object| {
+            object["status"]["webhook"]["formerTargets"] = json!([
+                {"connection": {"namespace": "platform", "name": "acme"}, "repositoryID": "6", "repository": "acme/old", "host": "hooks.acme.io"}
+            ]);
+        }),
+        "a move"
+    );
+}
