@@ -32,6 +32,9 @@ pub mod docs {
 
     /// Why things are as they are, where the code alone does not tell.
     pub mod decisions {
+        #[doc = include_str!("docs/decisions/0001-provider-port.md")]
+        pub mod provider_port {}
+
         #[doc = include_str!("docs/decisions/0002-leaf-modules.md")]
         pub mod leaf_modules {}
 

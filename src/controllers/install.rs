@@ -6,9 +6,8 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ListParams, PostParams};
-use kube::core::{DeserializeGuard, NamespaceResourceScope};
+use kube::core::{ApiResource, DynamicObject, NamespaceResourceScope};
 use kube::{Api, Client, Resource};
-use serde::de::DeserializeOwned;
 use tracing::{info, warn};
 
 use super::finalizer;
@@ -135,30 +134,25 @@ fn secret_of(name: &str, namespace: &str, bytes: &[u8], immutable: bool) -> Secr
 }
 
 async fn in_use(client: &Client, watched: &[String]) -> kube::Result<bool> {
-    let connections = any(client, watched, |connection: &GitProviderConnection| {
-        finalizer::is_present(connection) || connection.status.as_ref().is_some_and(|status| status.installation.is_some())
-    });
-    let bindings = any(client, watched, |binding: &RepoBinding| {
-        finalizer::is_present(binding) || binding.status.as_ref().is_some_and(|status| status.installation.is_some())
-    });
-    Ok(connections.await? || bindings.await?)
+    Ok(any_in_use::<GitProviderConnection>(client, watched).await? || any_in_use::<RepoBinding>(client, watched).await?)
 }
 
-/// Whether any object fits. One that does not parse cannot be judged and counts: a key is made only when none is needed.
-async fn any<K>(client: &Client, watched: &[String], fits: impl Fn(&K) -> bool) -> kube::Result<bool>
+/// Read without our types: an object that does not fit them carries our finalizer and our mark like any other, or does not.
+async fn any_in_use<K>(client: &Client, watched: &[String]) -> kube::Result<bool>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
 {
-    let apis: Vec<Api<DeserializeGuard<K>>> = if watched.is_empty() {
-        vec![Api::all(client.clone())]
+    let kind = ApiResource::erase::<K>(&());
+    let apis: Vec<Api<DynamicObject>> = if watched.is_empty() {
+        vec![Api::all_with(client.clone(), &kind)]
     } else {
-        watched.iter().map(|namespace| Api::namespaced(client.clone(), namespace)).collect()
+        watched.iter().map(|namespace| Api::namespaced_with(client.clone(), namespace, &kind)).collect()
     };
     for api in apis {
         let mut parameters = ListParams::default().limit(500);
         loop {
             let page = api.list(&parameters).await?;
-            if page.items.iter().any(|guard| guard.0.as_ref().map_or(true, &fits)) {
+            if page.items.iter().any(is_in_use) {
                 return Ok(true);
             }
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
@@ -168,4 +162,9 @@ where
         }
     }
     Ok(false)
+}
+
+fn is_in_use(object: &DynamicObject) -> bool {
+    let installation = object.data.pointer("/status/installation");
+    finalizer::is_present(object) || installation.is_some_and(|installation| !installation.is_null())
 }

@@ -11,7 +11,7 @@ use super::locked;
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{ConditionType, Reason};
 use crate::providers::model::Scope;
-use crate::providers::{Client, Endpoint, Inspection, Provider};
+use crate::providers::{Client, Endpoint, Inspection, Provider, ProviderError};
 
 /// Why a connection does not work, in words for its owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,12 @@ impl Trouble {
         Self { condition, reason, message: message.into(), retry_at: None }
     }
 
+    /// Whether the provider refused the credential.
+    #[must_use]
+    pub const fn is_rejection(&self) -> bool {
+        matches!(self.reason, Reason::CredentialRejected | Reason::CredentialExpired)
+    }
+
     /// Whether the provider is out of reach for a while, so that what works goes on working.
     #[must_use]
     pub const fn is_outage(&self) -> bool {
@@ -51,6 +57,8 @@ pub struct Working {
     pub client: Arc<dyn Client>,
     /// What the last inspection found.
     pub inspection: Inspection,
+    /// What that inspection saw in Kubernetes: tells which credential the client has.
+    pub inputs: String,
 }
 
 impl Working {
@@ -83,9 +91,12 @@ pub struct Session {
 }
 
 /// A credential that the provider did not accept. Trying it again and again would lock accounts and drain quotas.
-struct Rejection {
-    trouble: Trouble,
-    probe_at: Option<Timestamp>,
+#[derive(Clone, Debug)]
+pub struct Rejection {
+    /// What the provider said.
+    pub error: Arc<ProviderError>,
+    /// When it may be tried again by itself; `None` for never.
+    pub probe_at: Option<Timestamp>,
 }
 
 /// How long a rejected token rests.
@@ -112,12 +123,15 @@ impl Sessions {
         locked(&self.known).get(connection).cloned()
     }
 
-    /// Notes what an inspection found. The last working client of the same object is kept.
+    /// Notes what an inspection found. The last working client of the same object is kept, unless it is its very credential
+    /// that was rejected now.
     pub fn set(&self, connection: &ConnectionTarget, mut session: Session) {
         let mut sessions = locked(&self.known);
         let before = sessions.remove(connection);
         if session.working.is_none() {
-            session.working = before.as_ref().filter(|before| before.uid == session.uid).and_then(|before| before.working.clone());
+            let rejected = session.trouble.as_ref().is_some_and(Trouble::is_rejection);
+            let kept = before.as_ref().filter(|before| before.uid == session.uid).and_then(|before| before.working.clone());
+            session.working = kept.filter(|working| !rejected || working.inputs != session.inputs);
         }
         let same = before.is_some_and(|before| before.trouble == session.trouble && before.inputs == session.inputs);
         sessions.insert(connection.clone(), session);
@@ -134,22 +148,23 @@ impl Sessions {
 
     /// Notes that a provider did not accept a credential. `probe_again`: whether one attempt an hour is harmless, which it is
     /// not with passwords.
-    pub fn reject(&self, key: String, trouble: &Trouble, now: Timestamp, probe_again: bool) {
+    pub fn reject(&self, key: String, error: ProviderError, now: Timestamp, probe_again: bool) -> Rejection {
         let probe_at = if probe_again { now.checked_add(REJECTION_RESTS).ok() } else { None };
-        let trouble = Trouble { retry_at: probe_at, ..trouble.clone() };
-        locked(&self.rejections).insert(key, Rejection { trouble, probe_at });
+        let rejection = Rejection { error: Arc::new(error), probe_at };
+        locked(&self.rejections).insert(key, rejection.clone());
+        rejection
     }
 
     /// Why a credential is not tried: it was rejected and rests. The attempt that is due is handed out once. `asked`: a
     /// person wants another attempt now, which is granted where attempts are harmless.
-    pub fn rejected(&self, key: &str, now: Timestamp, asked: bool) -> Option<Trouble> {
+    pub fn rejected(&self, key: &str, now: Timestamp, asked: bool) -> Option<Rejection> {
         let mut rejections = locked(&self.rejections);
         let rejection = rejections.get(key)?;
         if rejection.probe_at.is_some_and(|at| asked || at <= now) {
             rejections.remove(key);
             return None;
         }
-        Some(rejection.trouble.clone())
+        Some(rejection.clone())
     }
 
     /// Forgets a connection that is gone.

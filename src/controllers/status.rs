@@ -45,6 +45,9 @@ impl Notice {
 
 /// Applies a status when it differs from the one that the object has. The object's UID and version go along, so that
 /// neither a newer object nor another one of the same name is hit.
+///
+/// # Errors
+/// What the API server said; a conflict when the object changed meanwhile.
 pub async fn write<K, S>(context: &Context, object: &K, old: Option<&S>, new: &S) -> Result<bool, Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
@@ -68,6 +71,9 @@ where
 
 /// Says of an object that another installation manages that we leave it alone. Only this one condition is ours: what the
 /// other installation says stays.
+///
+/// # Errors
+/// What the API server said.
 pub async fn stall_foreign<K>(context: &Context, object: &K, present: &[Condition]) -> Result<(), Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,

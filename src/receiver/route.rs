@@ -23,6 +23,8 @@ use crate::sink_support::{self, NotServed, SinkTarget};
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(5);
 /// How long after a change of the secret a wrong proof is held to be our own delay.
 const DOUBT: SignedDuration = SignedDuration::from_mins(5);
+/// A hook that was found rather than made carries a secret that is older than this when it gets into the status.
+const FIRST_WITHIN: SignedDuration = SignedDuration::from_mins(1);
 
 /// Deliveries that one route takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,7 +265,13 @@ impl Route {
 
     /// Whether the secret changed so lately that a wrong proof may be our own delay.
     pub(super) fn is_in_doubt(&self, now: Timestamp) -> bool {
-        self.facts.changed_at.is_some_and(|at| now.duration_since(at) < DOUBT)
+        self.facts.changed_at.is_some_and(|at| now.duration_since(at) < DOUBT && !self.is_first(at))
+    }
+
+    /// Whether the secret is the first one of a hook that was made with it: nothing came before that a delivery may still carry.
+    fn is_first(&self, changed_at: Timestamp) -> bool {
+        let made_at = self.facts.generation.as_deref().and_then(second).and_then(|second| Timestamp::from_second(second).ok());
+        self.facts.previous.is_empty() && made_at.is_some_and(|made_at| changed_at.duration_since(made_at) < FIRST_WITHIN)
     }
 
     /// Takes note of a generation that proved a delivery. Whether hooks of several generations may deliver side by side.

@@ -86,8 +86,8 @@ fn split(text: &str) -> (Vec<(String, String)>, String) {
         match (line.strip_prefix("```"), &mut open) {
             (Some(language), None) => open = Some((language.trim().to_owned(), String::new())),
             (Some(_), Some(_)) => blocks.extend(open.take()),
-            (None, Some((_, block))) => *block += &format!("{line}\n"),
-            (None, None) => prose += &format!("{line}\n"),
+            (None, Some((_, block))) => block.extend([line, "\n"]),
+            (None, None) => prose.extend([line, "\n"]),
         }
     }
     (blocks, prose)
@@ -121,7 +121,7 @@ fn conditions_document() -> Result<String> {
         let reasons: Vec<String> = reasons.map(|reason| format!("[{}](#{})", reason.as_str(), reason.as_str().to_lowercase())).collect();
         let reasons = match condition {
             ConditionType::Ready => "that of the condition that lowers it, Suspended or Progressing".to_owned(),
-            ConditionType::Stalled => "that of Ready".to_owned(),
+            ConditionType::Stalled => "that of Ready, or [ManagedByAnotherInstallation](#managedbyanotherinstallation)".to_owned(),
             ConditionType::Reconciling => "that of Ready, or Progressing".to_owned(),
             _ => reasons.join(", "),
         };
@@ -142,7 +142,7 @@ fn conditions_document() -> Result<String> {
     }
     for (title, reasons) in sections {
         write!(text, "\n## {title}\n")?;
-        reasons.into_iter().for_each(|reason| text += &heading(reason));
+        text.extend(reasons.into_iter().map(heading));
     }
     text += "\n## Further events\n\nWhen Ready turns False, an event carries its reason. Beside that:\n\n| event | meaning | what to do |\n| --- | --- | --- |\n";
     for (name, meaning, remedy) in EVENTS {

@@ -17,6 +17,7 @@ pub mod process;
 pub mod scratch;
 pub mod shared;
 pub mod sink;
+pub mod tls_proxy;
 pub mod wait;
 
 /// Makes TLS work in this process. Harmless when called again.

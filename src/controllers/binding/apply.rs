@@ -36,6 +36,22 @@ pub struct Outcome {
     pub changed_hooks: bool,
 }
 
+impl Outcome {
+    /// Nothing was done yet.
+    pub(super) const fn nothing(object: Arc<RepoBinding>) -> Self {
+        Self {
+            object,
+            gone: false,
+            present: Vec::new(),
+            absent: Vec::new(),
+            cleared: Vec::new(),
+            recorded: Vec::new(),
+            failure: None,
+            changed_hooks: false,
+        }
+    }
+}
+
 /// A failure at a provider.
 #[derive(Debug)]
 pub struct Failure {
@@ -50,16 +66,7 @@ pub struct Failure {
 /// # Errors
 /// What the API server said. What a provider said is in the outcome.
 pub async fn apply(context: &Context, observation: &Observation, plan: &Plan) -> Result<Outcome, Error> {
-    let mut outcome = Outcome {
-        object: Arc::clone(&observation.object),
-        gone: false,
-        present: Vec::new(),
-        absent: Vec::new(),
-        cleared: Vec::new(),
-        recorded: Vec::new(),
-        failure: None,
-        changed_hooks: false,
-    };
+    let mut outcome = Outcome::nothing(Arc::clone(&observation.object));
     if plan.hold == Hold::Set {
         let held = finalizer::add(&context.client, &*outcome.object).await?;
         context.writes.note(&held);
@@ -87,15 +94,25 @@ pub async fn apply(context: &Context, observation: &Observation, plan: &Plan) ->
 async fn finish(context: &Context, observation: &Observation, plan: &Plan, outcome: &mut Outcome) -> Result<(), Error> {
     let listed = observation.places.iter().filter(|place| place.hooks.is_ok()).map(|place| place.target.clone());
     outcome.cleared.extend(listed);
-    if plan.hold == Hold::Remove {
-        finalizer::remove(&context.client, &*outcome.object).await?;
-        outcome.gone = true;
-        let uid = observation.object.uid().unwrap_or_default();
-        locked(&context.looks).remove(&uid);
-        locked(&context.evidence).remove(&uid);
-        context.writes.forget(&uid);
-        context.backoff.succeed(&uid);
-        info!(namespace = observation.object.namespace(), name = observation.object.name_any(), "binding let go");
+    match plan.hold {
+        Hold::Keep | Hold::Set => {}
+        Hold::Remove => {
+            finalizer::remove(&context.client, &*outcome.object).await?;
+            outcome.gone = true;
+            let uid = observation.object.uid().unwrap_or_default();
+            locked(&context.looks).remove(&uid);
+            locked(&context.evidence).remove(&uid);
+            context.writes.forget(&uid);
+            context.backoff.succeed(&uid);
+            info!(namespace = observation.object.namespace(), name = observation.object.name_any(), "binding let go");
+        }
+        Hold::Release => match finalizer::remove(&context.client, &*outcome.object).await? {
+            Some(object) => {
+                context.writes.note(&object);
+                outcome.object = Arc::new(object);
+            }
+            None => outcome.gone = true,
+        },
     }
     Ok(())
 }

@@ -9,6 +9,8 @@ pub mod ownership;
 pub mod plan;
 pub mod report;
 pub mod rivals;
+#[cfg(test)]
+mod tests;
 pub mod user_secret;
 
 use std::sync::Arc;

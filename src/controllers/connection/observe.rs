@@ -13,7 +13,7 @@ use crate::api::v1alpha1::connection::{CredentialKind, ProviderSpec};
 use crate::api::v1alpha1::{
     ConditionType, GitProviderConnection, ManagementPolicy, Permission, ProviderKind, RECONCILE_REQUESTED_AT, Reason,
 };
-use crate::controllers::sessions::{Session, Trouble, Working};
+use crate::controllers::sessions::{Rejection, Session, Trouble, Working};
 use crate::controllers::{Context, leftovers, requested};
 use crate::providers::transport::TransportSettings;
 use crate::providers::transport::network::Purpose;
@@ -93,7 +93,7 @@ async fn look(context: &Context, object: &GitProviderConnection, material: Resul
         return known.clone();
     }
     let failures = known.as_ref().map_or(0, |known| known.failures);
-    let (trouble, working) = match inspect(context, object, material, asked).await {
+    let (trouble, working) = match inspect(context, object, material, &inputs, asked).await {
         Ok(working) => (None, Some(working)),
         Err(trouble) => (Some(trouble), None),
     };
@@ -130,6 +130,7 @@ async fn inspect(
     context: &Context,
     object: &GitProviderConnection,
     material: Result<Material, Trouble>,
+    inputs: &str,
     asked: bool,
 ) -> Result<Working, Trouble> {
     let provider = served(context, &object.spec.provider)?;
@@ -141,8 +142,10 @@ async fn inspect(
     let credential = material.declared.credential.clone();
     let end = declared_end(object, &material);
     let rejection_key = rejection_key(context, endpoint.api.as_str(), &credential);
-    if let Some(trouble) = context.sessions.rejected(&rejection_key, context.clock.now(), asked) {
-        return Err(trouble);
+    let expired_end = end.or_else(|| told_end(object, material.secret_version.as_ref()));
+    let expired = expired_end.filter(|end| *end <= context.clock.now());
+    if let Some(rejection) = context.sessions.rejected(&rejection_key, context.clock.now(), asked) {
+        return Err(trouble_of_rejection(&rejection, expired));
     }
     let settings = TransportSettings {
         kind: provider.kind(),
@@ -152,21 +155,23 @@ async fn inspect(
         client_identity: material.client_identity,
         proxy: material.proxy,
     };
-    let transport = context.transports.transport(settings).map_err(|error| trouble_of(&error, end))?;
-    let client = provider.connect(endpoint.clone(), credential.clone(), transport).map_err(|error| trouble_of(&error, end))?;
+    let transport = context.transports.transport(settings).map_err(|error| trouble_of(&error, None))?;
+    let client = provider.connect(endpoint.clone(), credential.clone(), transport).map_err(|error| trouble_of(&error, expired))?;
     match client.inspect().await {
-        Ok(inspection) => Ok(Working { provider, endpoint, client, inspection }),
-        Err(error) => {
-            let known_end = end.or_else(|| object.status.as_ref()?.credential.as_ref()?.expires_at.as_ref().map(|time| time.0));
-            let expired = known_end.filter(|end| *end <= context.clock.now());
-            let trouble = trouble_of(&error, expired);
-            if error.kind == ErrorKind::Unauthenticated {
-                let probe_again = !matches!(credential, Credential::BasicAuth { .. });
-                context.sessions.reject(rejection_key, &trouble, context.clock.now(), probe_again);
-            }
-            Err(trouble)
+        Ok(inspection) => Ok(Working { provider, endpoint, client, inspection, inputs: inputs.to_owned() }),
+        Err(error) if error.kind == ErrorKind::Unauthenticated => {
+            let probe_again = !matches!(credential, Credential::BasicAuth { .. });
+            let rejection = context.sessions.reject(rejection_key, error, context.clock.now(), probe_again);
+            Err(trouble_of_rejection(&rejection, expired))
         }
+        Err(error) => Err(trouble_of(&error, expired)),
     }
+}
+
+/// A rejection in the words of a condition. What is known of the credential's end now decides, not what was known when the
+/// provider was asked.
+fn trouble_of_rejection(rejection: &Rejection, expired: Option<Timestamp>) -> Trouble {
+    Trouble { retry_at: rejection.probe_at, ..trouble_of(&rejection.error, expired) }
 }
 
 fn served(context: &Context, spec: &ProviderSpec) -> Result<&'static dyn Provider, Trouble> {
@@ -235,6 +240,12 @@ fn credential_facts(object: &GitProviderConnection, material: &Material) -> Cred
         declared_end: declared_end(object, material),
         secret_version: material.secret_version.clone(),
     }
+}
+
+/// When the provider said that the credential ends, back when it still took it. A new Secret is another credential.
+fn told_end(object: &GitProviderConnection, secret_version: Option<&String>) -> Option<Timestamp> {
+    let known = object.status.as_ref()?.credential.as_ref()?;
+    known.expires_at.as_ref().filter(|_| known.secret_resource_version.as_ref() == secret_version).map(|end| end.0)
 }
 
 fn declared_end(object: &GitProviderConnection, material: &Material) -> Option<Timestamp> {

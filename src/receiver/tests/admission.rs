@@ -159,13 +159,28 @@ async fn an_authentic_body_that_cannot_be_read_gets_success() {
 async fn a_wrong_proof_right_after_a_rotation_is_doubt_and_a_missing_one_is_not() {
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&gitea());
-    harness.routes.apply_binding(&binding(|object| object["status"]["webhook"]["secretChangedAt"] = json!(NOW)));
+    harness.routes.apply_binding(&binding(|object| {
+        object["status"]["webhook"]["secretChangedAt"] = json!(NOW);
+        object["status"]["webhook"]["previousSecrets"] = json!([{"generation": generation(-100)}]);
+    }));
     let wrong = Shot { secret: "wrong".into(), ..Shot::push("d-1", "main") };
     harness.clock.set("2026-11-20T10:04:59Z");
     assert_eq!(harness.send(&wrong).await, 503);
     assert_eq!(harness.send(&Shot { secret: String::new(), ..wrong.clone() }).await, 401);
     harness.clock.set("2026-11-20T10:05:01Z");
     assert_eq!(harness.send(&wrong).await, 401);
+}
+
+#[tokio::test]
+async fn a_wrong_proof_is_wrong_for_a_new_hook_and_doubt_for_one_that_was_found() {
+    let harness = start(|_, _| ()).await;
+    harness.routes.apply_connection(&gitea());
+    let wrong = Shot { secret: "wrong".into(), ..Shot::push("d-1", "main") };
+    for (changed_at, code) in [(NOW, 401), ("2026-11-20T10:02:00Z", 503)] {
+        harness.routes.apply_binding(&binding(|object| object["status"]["webhook"]["secretChangedAt"] = json!(changed_at)));
+        harness.clock.set("2026-11-20T10:03:00Z");
+        assert_eq!(harness.send(&wrong).await, code, "{changed_at}");
+    }
 }
 
 #[tokio::test]
