@@ -545,17 +545,23 @@ fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, wo
             plan.would = planned.actions.iter().map(|action| described(action, repository)).collect();
             Finding::bad(
                 Reason::Observing,
-                format!("{} changes would be made, see status.plan; nothing is written while observing", plan.would.len()),
+                format!(
+                    "status.plan lists what would be done; managementPolicy Manage, here and on the connection, and a start without \
+                     --read-only do it (now: {})",
+                    plan.would.iter().map(|planned| planned.action.as_str()).collect::<Vec<_>>().join(", ")
+                ),
             )
         }
         None => Finding::good("the hooks are as they should be"),
     });
+    // Before any hook carries it, and again at every look: what receivers were given may have been lost meanwhile.
+    if let Some(Ok(secret)) = &observation.user_secret
+        && wanted.destination == Destination::Receiver
+        && !observation.observe_only
+    {
+        plan.actions.push(Action::PublishSecret(secret.clone(), accepted_generations(object)));
+    }
     if changes && !observation.observe_only && !repository.archived {
-        if let Some(Ok(secret)) = &observation.user_secret
-            && wanted.destination == Destination::Receiver
-        {
-            plan.actions.push(Action::PublishSecret(secret.clone(), accepted_generations(object)));
-        }
         plan.actions.extend(planned.actions.into_iter().map(Action::Hook));
     }
 }
@@ -673,7 +679,10 @@ fn delete(plan: &mut Plan, observation: &Observation) {
             }
         }
     }
-    if object.spec.webhook.as_ref().is_some_and(|webhook| webhook.secret_ref.is_some()) && blocked.is_none() {
+    // Also without secretRef now: there may have been one before.
+    let may_have_brought =
+        webhook_status(object).is_some() || object.spec.webhook.as_ref().is_some_and(|webhook| webhook.secret_ref.is_some());
+    if may_have_brought && blocked.is_none() {
         plan.actions.push(Action::WithdrawSecret);
     }
     plan.hold = if blocked.is_none() { Hold::Remove } else { Hold::Keep };
