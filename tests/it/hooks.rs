@@ -211,9 +211,11 @@ async fn observes(world: &World, proxy: &FaultProxy) -> Result<()> {
     let binding = world.look_again("shop").await?;
     assert_eq!(planned(&binding), ["CreateHook"]);
     // A reconciliation without a look does not forget the plan.
-    world.annotate_binding("shop", "example.com/anything", "else").await?;
-    let binding = world.look_again("shop").await?;
+    world.patch_binding("shop", json!({"spec": {"suspend": true}})).await?;
+    let binding = world.binding_says("shop", "Ready", "False/Suspended").await?;
     assert_eq!(planned(&binding), ["CreateHook"]);
+    world.patch_binding("shop", json!({"spec": {"suspend": false}})).await?;
+    world.binding_says("shop", "Ready", "False/Observing").await?;
     assert_eq!(writes(proxy), [""; 0]);
     assert!(world.gitea.hooks(&world.repository).await?.is_empty());
     Ok(())

@@ -189,10 +189,34 @@ async fn a_secret_that_the_user_brings_is_named_when_it_is_missing_and_replaced_
     let delivered = world.sink.wait_for(4, SOON).await?;
     assert_eq!(delivered.iter().filter(|delivery| delivery.json()["head_commit"]["message"] == "under both\n").count(), 1);
 
+    // What was prepared for the receivers is prepared again when it is lost.
+    let namespace = operator.options().namespace();
+    let all = world.cluster().kubectl(&["-n", namespace, "get", "secrets", "-o", "name"]).await?;
+    let prepared: Vec<&str> = all.lines().filter(|name| name.contains("forgebind-receiver-secrets-")).collect();
+    assert_eq!(prepared.len(), 1, "{all}");
+    world.cluster().kubectl(&["-n", namespace, "delete", prepared[0]]).await?;
+    let mut newest = body.clone();
+    newest["after"] = json!("3".repeat(40));
+    world.look_again("shop").await?;
+    wait_until("the receiver to know the secret again", SOON, async || {
+        let status = deliver(&new.config.url, second, &newest).await?;
+        Ok(if status == 200 { Seen::Done(()) } else { Seen::NotYet(status.to_string()) })
+    })
+    .await?;
+    world.sink.wait_for(5, SOON).await?;
+
     // Without its Secret the binding says so, and what is there goes on.
     world.cluster().kubectl(&["-n", &world.namespace, "delete", "secret", "own"]).await?;
     world.binding_says("shop", "Ready", "False/SecretNotFound").await?;
     world.push("without the Secret").await?;
-    world.sink.wait_for(5, SOON).await?;
+    world.sink.wait_for(6, SOON).await?;
+
+    // Nothing of it is left behind, also when the binding brings no secret any more.
+    world.patch_binding("shop", json!({"spec": {"webhook": {"secretRef": null}}})).await?;
+    world.binding_ready("shop").await?;
+    world.delete_binding("shop").await?;
+    world.binding_gone("shop", SOON).await?;
+    let left = world.cluster().kubectl(&["-n", namespace, "get", prepared[0], "-o", "jsonpath={.data}"]).await?;
+    assert!(!left.contains(':'), "a secret of the user is left: {}", left.len());
     Ok(())
 }

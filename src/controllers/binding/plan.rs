@@ -109,6 +109,8 @@ pub struct Plan {
     pub blocked: Option<(String, Timestamp)>,
     /// When the repository is to be looked at again.
     pub next_look: Option<Timestamp>,
+    /// When it must be looked at for something that was begun, whatever evidence says.
+    pub appointment: Option<Timestamp>,
     /// When to reconcile again although nothing changes.
     pub wake: Option<Timestamp>,
 }
@@ -127,6 +129,7 @@ impl Plan {
             rotated: false,
             blocked: None,
             next_look: None,
+            appointment: None,
             wake: None,
         }
     }
@@ -210,7 +213,8 @@ fn status_is_lost(observation: &Observation) -> bool {
 
 /// The next look, moved by evidence: a verified delivery under the present secret shows that the hook is there.
 fn stretched(observation: &Observation, next: Timestamp) -> Timestamp {
-    let Some(at) = observation.memory.as_ref().filter(|memory| memory.good).and_then(|memory| memory.at) else { return next };
+    let stretchable = observation.memory.as_ref().filter(|memory| memory.good && memory.appointment.is_none());
+    let Some(at) = stretchable.and_then(|memory| memory.at) else { return next };
     let generation = webhook_status(&observation.object).and_then(|webhook| webhook.secret_generation.as_ref());
     let seen = generation.and_then(|generation| observation.evidence.as_ref()?.generations.get(generation));
     let Some(seen) = seen else { return next };
@@ -533,7 +537,7 @@ fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, wo
     plan.kept = Some(planned.kept);
     plan.generation = Some(secret.generation);
     plan.rotated = rotated;
-    plan.next_look = planned.wake;
+    plan.appointment = planned.wake;
     let changes = !planned.actions.is_empty();
     plan.webhook = Some(match planned.finding {
         Some(finding) => Finding::bad(finding.reason, finding.message),
@@ -545,17 +549,23 @@ fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, wo
             plan.would = planned.actions.iter().map(|action| described(action, repository)).collect();
             Finding::bad(
                 Reason::Observing,
-                format!("{} changes would be made, see status.plan; nothing is written while observing", plan.would.len()),
+                format!(
+                    "status.plan lists what would be done; managementPolicy Manage, here and on the connection, and a start without \
+                     --read-only do it (now: {})",
+                    plan.would.iter().map(|planned| planned.action.as_str()).collect::<Vec<_>>().join(", ")
+                ),
             )
         }
         None => Finding::good("the hooks are as they should be"),
     });
+    // Before any hook carries it, and again at every look: what receivers were given may have been lost meanwhile.
+    if let Some(Ok(secret)) = &observation.user_secret
+        && wanted.destination == Destination::Receiver
+        && !observation.observe_only
+    {
+        plan.actions.push(Action::PublishSecret(secret.clone(), accepted_generations(object)));
+    }
     if changes && !observation.observe_only && !repository.archived {
-        if let Some(Ok(secret)) = &observation.user_secret
-            && wanted.destination == Destination::Receiver
-        {
-            plan.actions.push(Action::PublishSecret(secret.clone(), accepted_generations(object)));
-        }
         plan.actions.extend(planned.actions.into_iter().map(Action::Hook));
     }
 }
@@ -627,7 +637,7 @@ fn clear(plan: &mut Plan, observation: &Observation) {
             Err(_) => {
                 // Its successor is looked at again too: only beside it does the old one come up.
                 let probe = after(observation.now, SLOW_PROBE);
-                plan.next_look = Some(plan.next_look.map_or(probe, |next| next.min(probe)));
+                plan.appointment = Some(plan.appointment.map_or(probe, |next| next.min(probe)));
                 plan.wake_at(Some(probe));
             }
         }
@@ -673,7 +683,10 @@ fn delete(plan: &mut Plan, observation: &Observation) {
             }
         }
     }
-    if object.spec.webhook.as_ref().is_some_and(|webhook| webhook.secret_ref.is_some()) && blocked.is_none() {
+    // Also without secretRef now: there may have been one before.
+    let may_have_brought =
+        webhook_status(object).is_some() || object.spec.webhook.as_ref().is_some_and(|webhook| webhook.secret_ref.is_some());
+    if may_have_brought && blocked.is_none() {
         plan.actions.push(Action::WithdrawSecret);
     }
     plan.hold = if blocked.is_none() { Hold::Remove } else { Hold::Keep };
@@ -706,13 +719,14 @@ fn next_look(plan: &mut Plan, observation: &Observation) {
         // look once more, soon.
         let unanswered = observation.memory.as_ref().map_or_else(|| finalizer::is_present(&**object), |memory| !memory.good);
         let inherited = unanswered && !plan.actions.is_empty();
-        let pause = match (inherited, good(&plan.repository) && good(&plan.webhook)) {
-            (true, _) => SECOND_LOOK,
-            (false, true) => interval + spread(uid, interval / 10),
-            (false, false) => interval.min(SLOW_PROBE + spread(uid, SLOW_PROBE / 10)),
+        let second = inherited.then(|| after(observation.now, SECOND_LOOK));
+        plan.appointment = [plan.appointment, second].into_iter().flatten().min();
+        let pause = if good(&plan.repository) && good(&plan.webhook) {
+            interval + spread(uid, interval / 10)
+        } else {
+            interval.min(SLOW_PROBE + spread(uid, SLOW_PROBE / 10))
         };
-        // What overlaps ends before that.
-        [plan.next_look, Some(after(observation.now, pause))].into_iter().flatten().min()
+        [plan.appointment, Some(after(observation.now, pause))].into_iter().flatten().min()
     } else {
         match &observation.memory {
             Some(memory) => memory.next.map(|next| stretched(observation, next)),

@@ -158,6 +158,18 @@ fn what_was_said_is_not_said_again() {
 }
 
 #[test]
+fn evidence_moves_a_check_for_drift_and_no_appointment() {
+    let next = now() + SignedDuration::from_secs(60);
+    for (appointment, moved) in [(None, true), (Some(next), false)] {
+        let mut delivering = observation(ready_binding(), Connection::Pending);
+        delivering.memory = Some(Look { at: Some(now()), generation: 1, next: Some(next), appointment, good: true, ..Look::default() });
+        delivering.evidence =
+            Some(BindingEvidence { generations: BTreeMap::from([("1700000000".to_owned(), now())]), ..BindingEvidence::default() });
+        assert_eq!(plan::plan(&delivering).next_look > Some(next), moved);
+    }
+}
+
+#[test]
 fn suspended_is_said_before_anything_else() {
     let mut suspended = observation(ready_binding(), Connection::NotPermitted);
     suspended.suspended = true;
