@@ -16,7 +16,7 @@ use crate::support::fault_proxy::{Exchange, Fault, FaultProxy};
 use crate::support::operator::Operator;
 use crate::support::shared;
 use crate::support::wait::{Seen, stays, wait_until};
-use crate::world::{OVERLAPPED, SOON, World};
+use crate::world::{OVERLAPPED, SOON, World, binding_condition, connection_condition};
 
 /// How long a test waits for what needs the end of a lease, or a server's way back.
 const LATER: Duration = Duration::from_secs(180);
@@ -240,7 +240,7 @@ async fn api_server_and_etcd_come_and_go_and_everything_converges() -> Result<()
     plane.start_api_server().await?;
     world.create_binding("after", spec.clone()).await?;
     for name in ["before", "after"] {
-        world.binding_until(name, "Ready", LATER, |binding| crate::world::binding_condition(binding, "Ready") == "True/Succeeded").await?;
+        world.binding_until(name, "Ready", LATER, |binding| binding_condition(binding, "Ready") == "True/Succeeded").await?;
     }
     eprintln!("figure: start of the API server to everything Ready: {:.2?}", began.elapsed());
     assert_eq!(world.hooks_at(&operator.url()).await?.len(), 3);
@@ -254,7 +254,7 @@ async fn api_server_and_etcd_come_and_go_and_everything_converges() -> Result<()
     world.delete_binding("after").await?;
     world.create_binding("last", spec).await?;
     world.binding_gone("after", LATER).await?;
-    world.binding_until("last", "Ready", LATER, |binding| crate::world::binding_condition(binding, "Ready") == "True/Succeeded").await?;
+    world.binding_until("last", "Ready", LATER, |binding| binding_condition(binding, "Ready") == "True/Succeeded").await?;
     eprintln!("figure: start of etcd to everything done: {:.2?}", began.elapsed());
     world
         .binding_until("known", "the request handled", LATER, |binding| {
@@ -299,7 +299,7 @@ async fn two_operators_make_one_hook_and_one_takes_over_from_the_other() -> Resu
     world.create_connection(world.connection_spec_at(&proxy.url())).await?;
     let spec = json!({"connectionRef": {"name": "gitea"}, "repository": world.repository, "webhook": {"events": ["Push"]}});
     world.create_binding("first", spec.clone()).await?;
-    world.binding_until("first", "Ready", LATER, |binding| crate::world::binding_condition(binding, "Ready") == "True/Succeeded").await?;
+    world.binding_until("first", "Ready", LATER, |binding| binding_condition(binding, "Ready") == "True/Succeeded").await?;
     assert_eq!(hooks_there().await?.len(), 1);
     assert_eq!(proxy.count(creates_hook), 1);
 
@@ -308,7 +308,7 @@ async fn two_operators_make_one_hook_and_one_takes_over_from_the_other() -> Resu
     killed.kill();
     let began = Instant::now();
     world.create_binding("second", spec.clone()).await?;
-    world.binding_until("second", "Ready", LATER, |binding| crate::world::binding_condition(binding, "Ready") == "True/Succeeded").await?;
+    world.binding_until("second", "Ready", LATER, |binding| binding_condition(binding, "Ready") == "True/Succeeded").await?;
     eprintln!("figure: kill -9 of the leader to a binding made Ready by the other: {:.2?}", began.elapsed());
     leader(&world, &[survivor], SOON).await?;
 
@@ -319,10 +319,44 @@ async fn two_operators_make_one_hook_and_one_takes_over_from_the_other() -> Resu
     leader(&world, &[killed], LATER).await?;
     eprintln!("figure: SIGTERM of the leader to the other holding the lease: {:.2?}", began.elapsed());
     world.create_binding("third", spec).await?;
-    world.binding_until("third", "Ready", LATER, |binding| crate::world::binding_condition(binding, "Ready") == "True/Succeeded").await?;
+    world.binding_until("third", "Ready", LATER, |binding| binding_condition(binding, "Ready") == "True/Succeeded").await?;
     assert_eq!(hooks_there().await?.len(), 3);
     assert_eq!(proxy.count(creates_hook), 3, "each was made once");
     ensure!(survivor.log().contains("lease released"), "the lease was given back");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_leader_that_stood_still_and_goes_on_creates_nothing() -> Result<()> {
+    let world = World::new("frozen").await?;
+    let proxy = FaultProxy::before_gitea(world.gitea).await?;
+    let options = world.options().await?.with("leader-election", "true");
+    let beside = options.beside()?;
+    let (one, other) = tokio::try_join!(Operator::start(options), Operator::start(beside))?;
+    world.create_connection(world.connection_spec_at(&proxy.url())).await?;
+    world.connection_until("Ready", LATER, |connection| connection_condition(connection, "Ready") == "True/Succeeded").await?;
+    let frozen = leader(&world, &[&one, &other], SOON).await?;
+
+    // It stands still between its list, which shows no hook, and its creation.
+    let mut held = proxy.inject(Fault::HoldAnswer, |exchange| exchange.method == Method::GET && exchange.path.contains("/hooks"));
+    let spec = json!({"connectionRef": {"name": "gitea"}, "repository": world.repository, "webhook": {"events": ["Push"]}});
+    world.create_binding("shop", spec).await?;
+    held.struck(1, SOON).await?;
+    frozen.signal("STOP")?;
+    world.binding_until("shop", "Ready", LATER, |binding| binding_condition(binding, "Ready") == "True/Succeeded").await?;
+    held.release();
+    frozen.signal("CONT")?;
+    wait_until("the frozen one to learn of it", SOON, async || {
+        let leads = frozen.log().contains("no longer leading");
+        Ok(if leads { Seen::Done(()) } else { Seen::NotYet(frozen.log_tail(3)) })
+    })
+    .await?;
+    stays("one creation", Duration::from_secs(3), async || {
+        ensure!(proxy.count(creates_hook) == 1, "{} creations", proxy.count(creates_hook));
+        Ok(())
+    })
+    .await?;
+    assert_eq!(world.hooks_at(&one.url()).await?.len(), 1);
     Ok(())
 }
 

@@ -199,6 +199,15 @@ impl Operator {
         *self.process() = None;
     }
 
+    /// Sends it a signal, such as `STOP`.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        self.process().as_mut().context("the operator does not run")?.signal(name)
+    }
+
     /// Asks it to stop (SIGTERM) and waits for its end.
     ///
     /// # Errors
