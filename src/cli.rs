@@ -2,6 +2,8 @@
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::api::v1alpha1::ProviderKind;
+
 /// Keeps Git connections alive: validates credentials, manages webhooks, receives and hands on deliveries.
 #[derive(Debug, Parser)]
 #[command(name = "forgebind", version, max_term_width = 110)]
@@ -22,6 +24,11 @@ pub enum Command {
     Run(ServerArguments),
     /// Print the custom resource definitions: forgebind crd | kubectl apply --server-side -f -
     Crd,
+}
+
+fn providers_help() -> String {
+    let names: Vec<_> = ProviderKind::ALL.into_iter().map(ProviderKind::flag).collect();
+    format!("The providers to serve, comma-separated: {} [default: all]", names.join(", "))
 }
 
 /// The flags of the servers. Every one is also an environment variable.
@@ -46,9 +53,8 @@ pub struct ServerArguments {
     /// The namespaces to watch, comma-separated [default: all]
     #[arg(long, env = "FORGEBIND_WATCH_NAMESPACES", value_name = "NAMES", value_delimiter = ',')]
     pub watch_namespaces: Vec<String>,
-    /// The providers to serve, comma-separated: github, gitlab, bitbucket-cloud, bitbucket-data-center, azure-devops, gitea
-    /// [default: all]
-    #[arg(long, env = "FORGEBIND_PROVIDERS", value_name = "NAMES", value_delimiter = ',')]
+    #[arg(long, env = "FORGEBIND_PROVIDERS", value_name = "NAMES", value_delimiter = ',', help = providers_help())]
+    #[expect(missing_docs, reason = "its help is made from the list of providers")]
     pub providers: Vec<String>,
     /// Plan everything, write nothing at a provider
     #[arg(long, env = "FORGEBIND_READ_ONLY")]

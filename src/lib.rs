@@ -1,5 +1,4 @@
-//! Forgebind keeps Git connections alive.
-
+#![doc = include_str!("docs/architecture.md")]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod api;
@@ -18,3 +17,46 @@ pub mod run;
 pub mod sink_support;
 pub mod telemetry;
 pub mod watches;
+
+/// The guides, as they stand in `src/docs/`.
+#[cfg(doc)]
+pub mod docs {
+    #[doc = include_str!("docs/conditions.md")]
+    pub mod conditions {}
+
+    #[doc = include_str!("docs/metrics.md")]
+    pub mod metrics {}
+
+    #[doc = include_str!("docs/adding-a-provider.md")]
+    pub mod adding_a_provider {}
+
+    /// Why things are as they are, where the code alone does not tell.
+    pub mod decisions {
+        #[doc = include_str!("docs/decisions/0001-provider-port.md")]
+        pub mod provider_port {}
+
+        #[doc = include_str!("docs/decisions/0002-leaf-modules.md")]
+        pub mod leaf_modules {}
+
+        #[doc = include_str!("docs/decisions/0003-lease-as-fence.md")]
+        pub mod lease_as_fence {}
+
+        #[doc = include_str!("docs/decisions/0004-watches-that-tell-deletions.md")]
+        pub mod watches_that_tell_deletions {}
+
+        #[doc = include_str!("docs/decisions/0005-no-nullable-in-the-schema.md")]
+        pub mod no_nullable_in_the_schema {}
+
+        #[doc = include_str!("docs/decisions/0006-cloudevents-by-hand.md")]
+        pub mod cloudevents_by_hand {}
+
+        #[doc = include_str!("docs/decisions/0007-ring-alone.md")]
+        pub mod ring_alone {}
+
+        #[doc = include_str!("docs/decisions/0008-hook-under-another-host.md")]
+        pub mod hook_under_another_host {}
+
+        #[doc = include_str!("docs/decisions/0009-another-installation-by-one-condition.md")]
+        pub mod another_installation_by_one_condition {}
+    }
+}

@@ -124,7 +124,7 @@ pub async fn serve(role: Role, config: Config) -> Result<(), RunError> {
     } else {
         None
     };
-    watched.start(&client, watching::scope(&config.watch_namespaces), role.reconciles(), &mut parts.tasks, &mut parts.ready);
+    watched.start(&client, &watching::scope(&config.watch_namespaces), role.reconciles(), &mut parts);
     let endpoint =
         evidence.map(|store| EvidenceEndpoint { snapshot: Box::new(move || store.snapshot()), token: keys.receiver.evidence_token() });
     let end = parts.run(admin_listener, endpoint).await;
@@ -164,6 +164,17 @@ struct Parts {
 }
 
 impl Parts {
+    /// Runs something that goes on for as long as the process does.
+    fn spawn(&mut self, name: &'static str, endless: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = endless => Err(RunError::Ended(name)),
+                () = stop.cancelled() => Ok(()),
+            }
+        });
+    }
+
     /// Serves the admin port and runs everything until the stop, or until a part ends that never should.
     async fn run(self, listener: tokio::net::TcpListener, evidence: Option<EvidenceEndpoint>) -> Result<(), RunError> {
         let Self { mut tasks, registry, ready, stop, .. } = self;
@@ -323,13 +334,7 @@ fn source(
         Receivers::Urls(urls) => Arc::new(receivers::Remote::at(urls.clone(), key)),
         Receivers::Service(name) => {
             let (remote, watch) = receivers::Remote::behind(client.clone(), &config.namespace, name, key);
-            let stop = parts.stop.clone();
-            parts.tasks.spawn(async move {
-                tokio::select! {
-                    () = watch => Err(RunError::Ended("the watch of the receivers")),
-                    () = stop.cancelled() => Ok(()),
-                }
-            });
+            parts.spawn("the watch of the receivers", watch);
             Arc::new(remote)
         }
     }

@@ -130,7 +130,8 @@ fn strip<K: Resource>(mut object: K) -> K {
 
 /// What one of the merged watches knows.
 struct Listing<K: Resource<DynamicType = ()>> {
-    known: HashMap<ObjectRef<K>, Arc<K>>,
+    /// The objects, until the store holds them: two copies of everything would be twice the memory.
+    known: HashMap<ObjectRef<K>, Option<Arc<K>>>,
     /// The keys seen by the listing under way.
     seen: Vec<ObjectRef<K>>,
     complete: bool,
@@ -205,7 +206,8 @@ where
             Err(invalid) => return self.tell(&Change::Invalid(invalid)),
         };
         if let Some(listing) = self.listings.get_mut(number) {
-            listing.known.insert(ObjectRef::from_obj(&*object), Arc::clone(&object));
+            let kept = (self.writer.is_none() || !self.ready).then(|| Arc::clone(&object));
+            listing.known.insert(ObjectRef::from_obj(&*object), kept);
         }
         if let (Some(writer), true) = (&mut self.writer, self.ready) {
             writer.apply_watcher_event(&Event::Apply(K::clone(&object)));
@@ -215,8 +217,9 @@ where
 
     fn delete(&mut self, number: usize, key: &ObjectRef<K>, last: Option<Arc<K>>) {
         let Some(listing) = self.listings.get_mut(number) else { return };
-        let known = listing.known.remove(key);
-        let Some(object) = last.or(known) else { return };
+        let known = listing.known.remove(key).flatten();
+        let stored = || self.writer.as_ref().and_then(|writer| writer.as_reader().get(key));
+        let Some(object) = last.or(known).or_else(stored) else { return };
         if let (Some(writer), true) = (&mut self.writer, self.ready) {
             writer.apply_watcher_event(&Event::Delete(K::clone(&object)));
         }
@@ -236,8 +239,8 @@ where
             self.ready = true;
             if let Some(writer) = &mut self.writer {
                 writer.apply_watcher_event(&Event::Init);
-                for object in self.listings.iter().flat_map(|listing| listing.known.values()) {
-                    writer.apply_watcher_event(&Event::InitApply(K::clone(object)));
+                for object in self.listings.iter_mut().flat_map(|listing| listing.known.values_mut()).filter_map(Option::take) {
+                    writer.apply_watcher_event(&Event::InitApply(Arc::unwrap_or_clone(object)));
                 }
                 writer.apply_watcher_event(&Event::InitDone);
             }

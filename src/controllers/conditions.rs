@@ -68,12 +68,11 @@ impl<'a> Conditions<'a> {
         self.set(kind, Verdict::True, Reason::Succeeded, message);
     }
 
-    /// Keeps a condition as it was, for the present generation. Nothing happens where there was none.
+    /// Keeps a condition as it was, with the generation that it was seen for. Nothing happens where there was none.
     pub fn keep(&mut self, kind: ConditionType) {
         if let Some(before) = find(self.old, kind) {
-            let kept = Condition { observed_generation: self.generation, ..before.clone() };
             self.new.retain(|condition| condition.type_ != kind.as_str());
-            self.new.push(kept);
+            self.new.push(before.clone());
         }
     }
 

@@ -76,6 +76,7 @@ async fn wait_to_lead(requests: &mut Requests, leading: &mut watch::Receiver<boo
         }
     };
     tokio::select! {
+        biased;
         () = stop.cancelled() => false,
         led = leading.wait_for(|leading| *leading) => led.is_ok(),
         () = drain => false,
@@ -89,6 +90,12 @@ async fn lost(leading: &mut watch::Receiver<bool>) {
 }
 
 async fn lead(context: &Arc<Context>, requests: &mut Requests, evidence: &dyn EvidenceSource, stop: &CancellationToken) {
+    // A connection that the cache has not seen yet looks like one that was deleted, and hooks would go with it.
+    let filled = async { context.connections.wait_until_ready().await.is_ok() && context.bindings.wait_until_ready().await.is_ok() };
+    tokio::select! {
+        filled = filled => if !filled { return },
+        () = stop.cancelled() => return,
+    }
     let Requests { connections, bindings, sessions } = requests;
     let connections =
         drive(context, "GitProviderConnection", context.connections.clone(), connections, CONNECTIONS_AT_ONCE, stop, connection::reconcile);
@@ -121,9 +128,6 @@ async fn drive<K>(
 ) where
     K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
-    if store.wait_until_ready().await.is_err() {
-        return;
-    }
     let everything: Vec<_> = store.state().iter().map(|object| ObjectRef::from_obj(&**object)).collect();
     let queue = stream::iter(everything)
         .chain(stream::poll_fn(|polling| requests.poll_recv(polling)))

@@ -23,24 +23,34 @@ pub struct Request<'a> {
     pub destination: Option<&'a Url>,
 }
 
-/// Whether some rule of the connection covers the request. Without rules: the same namespace, every repository, and no
-/// destination of somebody else's.
+/// What the rules say. `None` where only a namespace's labels could tell and they cannot be read: that grants nothing new
+/// and withdraws nothing.
+///
+/// Without rules: the same namespace, every repository, and no destination of somebody else's.
 #[must_use]
-pub fn permits(connection: &GitProviderConnection, request: Request<'_>) -> bool {
+pub fn permits(connection: &GitProviderConnection, request: Request<'_>) -> Option<bool> {
     let own = connection.metadata.namespace.as_deref() == Some(request.namespace);
-    match &connection.spec.allowed_bindings {
-        None => own && request.destination.is_none(),
-        Some(rules) => rules.iter().any(|rule| covers(rule, own, request)),
+    let Some(rules) = &connection.spec.allowed_bindings else { return Some(own && request.destination.is_none()) };
+    let verdicts: Vec<_> = rules.iter().map(|rule| covers(rule, own, request)).collect();
+    if verdicts.contains(&Some(true)) {
+        Some(true)
+    } else if verdicts.contains(&None) {
+        None
+    } else {
+        Some(false)
     }
 }
 
-fn covers(rule: &AllowedBinding, own: bool, request: Request<'_>) -> bool {
-    let namespace_fits = match rule.namespaces.from {
-        NamespacesFrom::Same => own,
-        NamespacesFrom::All => true,
-        NamespacesFrom::Selector => rule.namespaces.selector.as_ref().is_some_and(|selector| selects(selector, request.namespace_labels)),
-    };
-    namespace_fits && repository_fits(rule, request.repository) && destination_fits(rule, request.destination)
+fn covers(rule: &AllowedBinding, own: bool, request: Request<'_>) -> Option<bool> {
+    if !repository_fits(rule, request.repository) || !destination_fits(rule, request.destination) {
+        return Some(false);
+    }
+    match (rule.namespaces.from, &rule.namespaces.selector) {
+        (NamespacesFrom::Same, _) => Some(own),
+        (NamespacesFrom::All, _) => Some(true),
+        (NamespacesFrom::Selector, Some(selector)) => request.namespace_labels.map(|labels| selects(selector, labels)),
+        (NamespacesFrom::Selector, None) => Some(false),
+    }
 }
 
 fn repository_fits(rule: &AllowedBinding, repository: &str) -> bool {
@@ -55,8 +65,7 @@ fn destination_fits(rule: &AllowedBinding, destination: Option<&Url>) -> bool {
     rule.destination_hosts.iter().filter_map(|host| host.parse::<HostPattern>().ok()).any(|host| host.matches(url))
 }
 
-fn selects(selector: &LabelSelector, labels: Option<&BTreeMap<String, String>>) -> bool {
-    let Some(labels) = labels else { return false };
+fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
     Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(labels))
 }
 
@@ -85,15 +94,15 @@ mod tests {
     #[test]
     fn without_rules_only_the_own_namespace_may() {
         let connection = connection(None);
-        assert!(permits(&connection, ask("platform", "acme/shop", None)));
-        assert!(!permits(&connection, ask("team", "acme/shop", None)));
+        assert_eq!(permits(&connection, ask("platform", "acme/shop", None)), Some(true));
+        assert_eq!(permits(&connection, ask("team", "acme/shop", None)), Some(false));
         let url = Url::parse("https://argocd.acme.io/api/webhook").unwrap();
-        assert!(!permits(&connection, Request { destination: Some(&url), ..ask("platform", "acme/shop", None) }));
+        assert_eq!(permits(&connection, Request { destination: Some(&url), ..ask("platform", "acme/shop", None) }), Some(false));
     }
 
     #[test]
     fn no_rule_is_nobody() {
-        assert!(!permits(&connection(Some(json!([]))), ask("platform", "acme/shop", None)));
+        assert_eq!(permits(&connection(Some(json!([]))), ask("platform", "acme/shop", None)), Some(false));
     }
 
     #[test]
@@ -104,13 +113,14 @@ mod tests {
         ])));
         let shop = BTreeMap::from([("team".to_owned(), "shop".to_owned())]);
         let other = BTreeMap::from([("team".to_owned(), "other".to_owned())]);
-        assert!(permits(&connection, ask("team", "acme/SHOP-api", Some(&shop))));
-        assert!(!permits(&connection, ask("team", "acme/cart", Some(&shop))));
-        assert!(!permits(&connection, ask("team", "acme/shop-api", Some(&other))));
-        assert!(!permits(&connection, ask("team", "acme/shop-api", None)), "labels that cannot be read grant nothing");
+        assert_eq!(permits(&connection, ask("team", "acme/SHOP-api", Some(&shop))), Some(true));
+        assert_eq!(permits(&connection, ask("team", "acme/cart", Some(&shop))), Some(false));
+        assert_eq!(permits(&connection, ask("team", "acme/shop-api", Some(&other))), Some(false));
+        assert_eq!(permits(&connection, ask("team", "acme/shop-api", None)), None, "labels that cannot be read decide nothing");
+        assert_eq!(permits(&connection, ask("team", "acme/cart", None)), Some(false), "no labels could grant this");
         let url = Url::parse("https://argocd.acme.io/api/webhook").unwrap();
-        assert!(permits(&connection, Request { destination: Some(&url), ..ask("platform", "acme/cart", None) }));
+        assert_eq!(permits(&connection, Request { destination: Some(&url), ..ask("platform", "acme/cart", None) }), Some(true));
         let elsewhere = Url::parse("https://evil.example/hook").unwrap();
-        assert!(!permits(&connection, Request { destination: Some(&elsewhere), ..ask("platform", "acme/cart", None) }));
+        assert_eq!(permits(&connection, Request { destination: Some(&elsewhere), ..ask("platform", "acme/cart", None) }), Some(false));
     }
 }

@@ -137,6 +137,12 @@ impl Context {
         })
     }
 
+    /// Whether an object carries the fingerprint of another installation: hands off.
+    #[must_use]
+    pub fn is_foreign(&self, installation: Option<&str>) -> bool {
+        installation.is_some_and(|installation| installation != self.keys.fingerprint)
+    }
+
     /// Whether a namespace is being deleted. `false` where namespaces cannot be read.
     #[must_use]
     pub fn is_terminating(&self, namespace: &str) -> bool {

@@ -1,6 +1,7 @@
 //! Writing what was decided to say: the status, and events for what a person should notice.
 
 use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::events::{Event, EventType};
@@ -10,8 +11,12 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tracing::warn;
 
+use super::conditions::{self, Conditions, Verdict};
 use super::{Context, Error};
-use crate::api::v1alpha1::FIELD_MANAGER;
+use crate::api::v1alpha1::{ConditionType, FIELD_MANAGER, Reason};
+
+/// The field manager of the one condition that is said of another installation's objects.
+const FOREIGN_FIELD_MANAGER: &str = "forgebind-foreign";
 
 /// Something a person should notice.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +45,9 @@ impl Notice {
 
 /// Applies a status when it differs from the one that the object has. The object's UID and version go along, so that
 /// neither a newer object nor another one of the same name is hit.
+///
+/// # Errors
+/// What the API server said; a conflict when the object changed meanwhile.
 pub async fn write<K, S>(context: &Context, object: &K, old: Option<&S>, new: &S) -> Result<bool, Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
@@ -59,6 +67,37 @@ where
     let written = api.patch_status(&object.name_any(), &parameters, &Patch::Apply(&body)).await?;
     context.writes.note(&written);
     Ok(true)
+}
+
+/// Says of an object that another installation manages that we leave it alone. Only this one condition is ours: what the
+/// other installation says stays.
+///
+/// # Errors
+/// What the API server said.
+pub async fn stall_foreign<K>(context: &Context, object: &K, present: &[Condition]) -> Result<(), Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
+{
+    let reason = Reason::ManagedByAnotherInstallation;
+    if conditions::find(present, ConditionType::Stalled).is_some_and(|condition| condition.reason == reason.as_str()) {
+        return Ok(());
+    }
+    let mut stalled = Conditions::new(&[], object.meta().generation, context.clock.now());
+    let message = format!(
+        "another installation of Forgebind manages this object, installation {} leaves it alone; remove status.installation to hand it over",
+        context.keys.fingerprint
+    );
+    stalled.set(ConditionType::Stalled, Verdict::True, reason, message);
+    let body = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": {"name": object.name_any(), "uid": object.uid()},
+        "status": {"conditions": stalled.finish()},
+    });
+    let api: Api<K> = Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
+    let parameters = PatchParams::apply(FOREIGN_FIELD_MANAGER).force();
+    api.patch_status(&object.name_any(), &parameters, &Patch::Apply(&body)).await?;
+    Ok(())
 }
 
 /// Publishes notices. An event that is lost changes nothing, so trouble is logged and no more.

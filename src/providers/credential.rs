@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::api::v1alpha1::connection::CredentialKind;
 
@@ -50,6 +50,20 @@ impl Credential {
             Self::BasicAuth { .. } => CredentialKind::BasicAuth,
             Self::EmailToken { .. } => CredentialKind::EmailToken,
             Self::GitHubApp { .. } => CredentialKind::GitHubApp,
+        }
+    }
+
+    /// A text that is the same for the same credential and different for any other. As secret as the credential: for keyed
+    /// hashes only.
+    #[must_use]
+    pub fn identifying_text(&self) -> SecretString {
+        let pair = |name: &str, secret: &SecretString| format!("{name}\0{}", secret.expose_secret()).into();
+        match self {
+            Self::Anonymous => SecretString::default(),
+            Self::Token(token) => token.clone(),
+            Self::BasicAuth { username, password } => pair(username, password),
+            Self::EmailToken { email, token } => pair(email, token),
+            Self::GitHubApp { issuer, private_key, .. } => pair(issuer, private_key),
         }
     }
 }
@@ -199,7 +213,6 @@ mod tests {
 
     #[test]
     fn one_newline_at_the_end_is_dropped() {
-        use secrecy::ExposeSecret as _;
         let Credential::Token(token) = read(&[("token", "abc\n")]).unwrap().credential else { panic!("a token") };
         assert_eq!(token.expose_secret(), "abc");
     }

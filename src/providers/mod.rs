@@ -2,6 +2,8 @@
 //!
 //! Three objects. A [`Provider`] is static: it knows addresses, paths and deliveries. A [`Client`] is connected: it has
 //! a credential and talks. A [`Webhook`] reads deliveries: it is pure, and what was not verified cannot be parsed.
+#![doc = "\n\n"]
+#![doc = include_str!("../docs/decisions/0001-provider-port.md")]
 
 pub mod credential;
 pub mod error;
@@ -112,4 +114,33 @@ pub trait Client: Send + Sync {
     /// Deletes a hook. A 404 counts as [`Deletion::Absent`] only after the same credential has read the repository's hook
     /// list and the hook was not in it; otherwise it is [`Deletion::Hidden`].
     async fn delete_hook(&self, repository: &Repository, id: &str) -> Result<Deletion, ProviderError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every row that the decision's tables must have, found in the code.
+    #[test]
+    fn the_decision_maps_every_word_of_the_port() {
+        let decision = include_str!("../docs/decisions/0001-provider-port.md");
+        let code = [include_str!("webhook.rs"), include_str!("mod.rs")].concat();
+        let methods = code.lines().filter_map(|line| line.strip_prefix("    fn ").or_else(|| line.strip_prefix("    async fn ")));
+        let methods = methods
+            .filter_map(|line| line.split(['(', '<']).next())
+            .filter(|name| !["fmt", "kind", "credential_kinds", "events", "webhook"].contains(name));
+        let is_row =
+            |name: &str| decision.lines().any(|line| line.starts_with(&format!("| `{name}` |")) && line.matches(" | ").count() == 6);
+        let trait_methods: Vec<_> = methods.take_while(|name| *name != "the_decision_maps_every_word_of_the_port").collect();
+        let capabilities = format!("{:?}", Capabilities::default());
+        let capabilities = capabilities.split([' ', '{', '}']).filter_map(|word| word.strip_suffix(':')).map(str::to_owned);
+        let words = (trait_methods.iter().map(|name| (*name).to_owned()))
+            .chain(capabilities)
+            .chain(Permission::ALL.iter().map(ToString::to_string))
+            .chain(EventKind::ALL.iter().map(ToString::to_string))
+            .chain(ErrorKind::ALL.iter().map(|kind| format!("{kind:?}")));
+        let missing: Vec<_> = words.filter(|word| !is_row(word)).collect();
+        assert_eq!(missing, Vec::<String>::new());
+        assert!(trait_methods.contains(&"verify") && trait_methods.contains(&"delete_hook"), "{trait_methods:?}");
+    }
 }

@@ -32,6 +32,8 @@ pub struct Scope {
     pub word: &'static str,
     /// Its path: what a repository path begins with.
     pub path: String,
+    /// Key of the project within it, where paths do not show projects.
+    pub holder: Option<String>,
 }
 
 impl Scope {
@@ -41,11 +43,21 @@ impl Scope {
         let path = path.as_str().to_lowercase();
         path.strip_prefix(&self.path.to_lowercase()).is_some_and(|rest| rest.starts_with('/'))
     }
+
+    /// Whether a repository that was found lies in it: by its canonical path and by what holds it.
+    #[must_use]
+    pub fn holds(&self, repository: &Repository) -> bool {
+        let held = |key: &String| repository.holder.as_ref().is_some_and(|holder| holder.key.eq_ignore_ascii_case(key));
+        self.contains(&repository.path) && self.holder.as_ref().is_none_or(held)
+    }
 }
 
 impl fmt::Display for Scope {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} {}", self.word, self.path)
+        match &self.holder {
+            Some(holder) => write!(formatter, "{} {}, project {holder}", self.word, self.path),
+            None => write!(formatter, "{} {}", self.word, self.path),
+        }
     }
 }
 
@@ -178,6 +190,17 @@ pub struct Repository {
     pub empty: bool,
     /// Whether the credential's role lets it manage this repository's hooks.
     pub manage_webhooks: PermissionFinding,
+    /// The project that holds it, where that is no part of its path or where hooks are addressed by its id.
+    pub holder: Option<Holder>,
+}
+
+/// A project that holds repositories.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The provider's stable id.
+    pub id: String,
+    /// Its key or name.
+    pub key: String,
 }
 
 /// What the git endpoint said.
@@ -285,4 +308,47 @@ pub enum Deletion {
     Absent,
     /// The provider says 404 and does not show the list: it may still be there.
     Hidden,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn repository(path: &str, project: Option<&str>) -> Repository {
+        Repository {
+            id: "1".into(),
+            path: RepositoryPath::new(path.into()),
+            web_url: None,
+            clone_url: None,
+            ssh_url: None,
+            default_branch: None,
+            visibility: None,
+            archived: false,
+            empty: false,
+            manage_webhooks: PermissionFinding::granted(),
+            holder: project.map(|key| Holder { id: "2".into(), key: key.into() }),
+        }
+    }
+
+    #[test]
+    fn a_scope_holds_what_lies_in_it() {
+        let owner = Scope { word: "workspace", path: "Acme".into(), holder: None };
+        let project = Scope { holder: Some("APP".into()), ..owner.clone() };
+        for (path, key, by_owner, by_project) in [
+            ("acme/shop", Some("app"), true, true),
+            ("acme/shop", Some("OTHER"), true, false),
+            ("acme/shop", None, true, false),
+            ("acme2/shop", Some("APP"), false, false),
+            ("acme", Some("APP"), false, false),
+        ] {
+            let repository = repository(path, key);
+            assert_eq!((owner.holds(&repository), project.holds(&repository)), (by_owner, by_project), "{path} {key:?}");
+        }
+        assert_eq!(project.to_string(), "workspace Acme, project APP");
+    }
+
+    #[test]
+    fn df_20_a_hooks_address_does_not_print() {
+        assert!(!format!("{:?}", HookUrl::new("https://in/hooks/canary/1".into())).contains("canary"));
+    }
 }

@@ -102,6 +102,9 @@ pub enum Rejection {
     /// The proof is too old or from the future.
     #[error("signature outside its time window")]
     ProofStale,
+    /// A test that the provider documents and does not sign. It is answered with success and proves nothing.
+    #[error("an unsigned test")]
+    UnsignedTest,
     /// The body is not what its content type says, so the proof cannot be checked.
     #[error("body does not fit its content type")]
     Unreadable,

@@ -50,7 +50,10 @@ impl Refusal {
         match self {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Encoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::UnknownPath | Self::Proof(_) | Self::SecretRevoked => StatusCode::UNAUTHORIZED,
+            Self::UnknownPath
+            | Self::Proof(Rejection::ProofMissing | Rejection::ProofWrong | Rejection::ProofStale | Rejection::Unreadable)
+            | Self::SecretRevoked => StatusCode::UNAUTHORIZED,
+            Self::Proof(Rejection::UnsignedTest) => StatusCode::OK,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Stale
             | Self::Doubt
@@ -75,6 +78,7 @@ impl Refusal {
             Self::Proof(Rejection::ProofWrong) => "proof_wrong",
             Self::Proof(Rejection::ProofStale) => "proof_stale",
             Self::Proof(Rejection::Unreadable) => "body_unreadable",
+            Self::Proof(Rejection::UnsignedTest) => "unsigned_test",
             Self::SecretRevoked => "secret_revoked",
             Self::Stale => "watch_stale",
             Self::Doubt => "secret_changed",

@@ -11,14 +11,12 @@ use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
 use tracing::error;
 
-use super::RunError;
+use super::Parts;
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::controllers::metrics::Kind;
 use crate::controllers::{Context, Triggers};
-use crate::telemetry::admin::Check;
 use crate::watches::{self, Change, Listener, Scope};
 
 type Metadata<K> = PartialObjectMeta<K>;
@@ -196,45 +194,18 @@ impl Watched {
     }
 
     /// Starts the watches. Those of namespaces, Secrets and `ConfigMap`s serve the controllers only.
-    pub(super) fn start(
-        self,
-        client: &Client,
-        scope: Scope,
-        reconciles: bool,
-        tasks: &mut JoinSet<Result<(), RunError>>,
-        ready: &mut Vec<Check>,
-    ) {
-        let Self { mut connections, mut bindings, mut namespaces, secrets, config_maps } = self;
-        ready.push(("connections", filled(&mut connections.2)));
-        ready.push(("bindings", filled(&mut bindings.2)));
-        let (one, other) = (client.clone(), client.clone());
-        let (connection_scope, binding_scope) = (scope.clone(), scope.clone());
-        tasks.spawn(async move {
-            watches::objects(one, connection_scope, connections.1, connections.2).await;
-            Err(RunError::Ended("the watch of connections"))
-        });
-        tasks.spawn(async move {
-            watches::objects(other, binding_scope, bindings.1, bindings.2).await;
-            Err(RunError::Ended("the watch of bindings"))
-        });
-        if !reconciles {
-            return;
+    pub(super) fn start(self, client: &Client, scope: &Scope, reconciles: bool, parts: &mut Parts) {
+        let Self { mut connections, mut bindings, namespaces, secrets, config_maps } = self;
+        parts.ready.push(("connections", filled(&mut connections.2)));
+        parts.ready.push(("bindings", filled(&mut bindings.2)));
+        let client = || client.clone();
+        parts.spawn("the watch of connections", watches::objects(client(), scope.clone(), connections.1, connections.2));
+        parts.spawn("the watch of bindings", watches::objects(client(), scope.clone(), bindings.1, bindings.2));
+        if reconciles {
+            parts.spawn("the watch of namespaces", watches::cluster_metadata::<Namespace>(Api::all(client()), namespaces.1, namespaces.2));
+            parts.spawn("the watch of Secrets", watches::namespaced_metadata::<Secret>(client(), scope.clone(), secrets));
+            parts.spawn("the watch of ConfigMaps", watches::namespaced_metadata::<ConfigMap>(client(), scope.clone(), config_maps));
         }
-        let (of_namespaces, of_secrets, of_maps) = (client.clone(), client.clone(), client.clone());
-        let (secret_scope, map_scope) = (scope.clone(), scope);
-        let namespace_listeners = std::mem::take(&mut namespaces.2);
-        tasks.spawn(async move {
-            watches::cluster_metadata::<Namespace>(Api::all(of_namespaces), namespaces.1, namespace_listeners).await;
-            Err(RunError::Ended("the watch of namespaces"))
-        });
-        tasks.spawn(async move {
-            watches::namespaced_metadata::<Secret>(of_secrets, secret_scope, secrets).await;
-            Err(RunError::Ended("the watch of Secrets"))
-        });
-        tasks.spawn(async move {
-            watches::namespaced_metadata::<ConfigMap>(of_maps, map_scope, config_maps).await;
-            Err(RunError::Ended("the watch of ConfigMaps"))
-        });
     }
 }
 
@@ -244,6 +215,7 @@ struct ConnectionFacts {
     generation: Option<i64>,
     deleting: bool,
     rotation: Option<String>,
+    revocation: Option<String>,
 }
 
 impl ConnectionFacts {
@@ -252,6 +224,7 @@ impl ConnectionFacts {
             generation: connection.metadata.generation,
             deleting: connection.metadata.deletion_timestamp.is_some(),
             rotation: connection.annotations().get(crate::api::v1alpha1::ROTATE_REQUESTED_AT).cloned(),
+            revocation: connection.annotations().get(crate::api::v1alpha1::REVOKE_REQUESTED_AT).cloned(),
         }
     }
 }

@@ -224,6 +224,9 @@ async fn a_lost_answer_to_a_creation_is_ambiguous_and_is_not_sent_again() -> Res
 
 #[tokio::test]
 async fn real_deliveries_prove_themselves_and_tell_what_happened() -> Result<()> {
+    use Change::{Created, Deleted, Updated};
+    use EventKind::{PullRequest, PullRequestClosed, PullRequestComment, PullRequestMerged, Push, Tag};
+
     let place = Place::new().await?;
     let repository = place.repository("delivers").await?;
     let client = place.operator();
@@ -257,8 +260,6 @@ async fn real_deliveries_prove_themselves_and_tell_what_happened() -> Result<()>
     call(Method::DELETE, "/branches/topic", None).await;
     call(Method::POST, &format!("/hooks/{}/tests", hook.id), None).await;
 
-    use Change::{Created, Deleted, Updated};
-    use EventKind::{PullRequest, PullRequestClosed, PullRequestComment, PullRequestMerged, Push, Tag};
     let expected = [
         (Push, "refs/heads/main", Updated),
         (Push, "refs/heads/topic", Created),

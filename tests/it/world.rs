@@ -1,10 +1,12 @@
 //! A small world for one test: a namespace, an organization with a repository at the real Gitea, a sink, and an operator that
 //! watches only this namespace. Everything in it has names of its own, so that tests can share the servers.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use forgebind::api::v1alpha1::{GitProviderConnection, RepoBinding};
+use forgebind::api::v1alpha1::{GitProviderConnection, RECONCILE_REQUESTED_AT, RepoBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
@@ -13,7 +15,7 @@ use serde_json::{Value, json};
 use crate::support::cluster::Cluster;
 use crate::support::control_plane::ControlPlane;
 use crate::support::gitea::{Account, Gitea, Hook, OPERATOR_SCOPES};
-use crate::support::operator::Options;
+use crate::support::operator::{Operator, Options};
 use crate::support::shared;
 use crate::support::sink::SinkServer;
 use crate::support::wait::{Seen, wait_until};
@@ -28,6 +30,7 @@ pub const SINK: &str = "ci";
 /// The name of the connection.
 pub const CONNECTION: &str = "gitea";
 
+#[derive(Clone)]
 pub struct World {
     pub plane: &'static ControlPlane,
     pub gitea: &'static Gitea,
@@ -36,7 +39,7 @@ pub struct World {
     pub organization: String,
     /// Path of the first repository.
     pub repository: String,
-    pub sink: SinkServer,
+    pub sink: Arc<SinkServer>,
     pub connections: Api<GitProviderConnection>,
     pub bindings: Api<RepoBinding>,
 }
@@ -64,10 +67,21 @@ impl World {
             repository: format!("{organization}/shop"),
             account,
             organization,
-            sink: SinkServer::start().await?,
+            sink: Arc::new(SinkServer::start().await?),
             connections: Api::namespaced(client.clone(), &namespace),
             bindings: Api::namespaced(client, &namespace),
             namespace,
+        })
+    }
+
+    /// The same world seen from another namespace: bindings and connections are made there.
+    pub fn within(&self, namespace: &str) -> Result<Self> {
+        let client = self.cluster().client()?;
+        Ok(Self {
+            namespace: namespace.to_owned(),
+            connections: Api::namespaced(client.clone(), namespace),
+            bindings: Api::namespaced(client, namespace),
+            ..self.clone()
         })
     }
 
@@ -86,6 +100,48 @@ impl World {
         Ok(options.with("resolve", &self.sink.resolve(SINK, &self.namespace)))
     }
 
+    /// Starts an operator for this world.
+    pub async fn operator(&self) -> Result<Operator> {
+        Operator::start(self.options().await?).await
+    }
+
+    /// Starts an operator that serves this namespace and others, in each of which the sink is known.
+    pub async fn operator_for(&self, others: &[&str]) -> Result<Operator> {
+        let namespaces: Vec<&str> = std::iter::once(self.namespace.as_str()).chain(others.iter().copied()).collect();
+        let services: Vec<String> = namespaces.iter().map(|namespace| self.sink.resolve(SINK, namespace)).collect();
+        let options = self.options().await?.with("watch-namespaces", &namespaces.join(",")).with("resolve", &services.join(","));
+        Operator::start(options).await
+    }
+
+    /// Asks for a look at a binding's repository and waits until it was done.
+    pub async fn look_again(&self, name: &str) -> Result<RepoBinding> {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let request = format!("look-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
+        self.annotate_binding(name, RECONCILE_REQUESTED_AT, &request).await?;
+        let handled = |binding: &RepoBinding| binding.status.as_ref()?.last_handled.as_ref()?.reconcile.clone();
+        self.binding_until(name, "looked at again", SOON, |binding| handled(binding).as_ref() == Some(&request)).await
+    }
+
+    /// Takes everything out of a binding's status, as a restored backup does.
+    pub async fn wipe_status(&self, name: &str) -> Result<()> {
+        self.bindings.patch_status(name, &PatchParams::default(), &Patch::Merge(json!({"status": null}))).await?;
+        Ok(())
+    }
+
+    /// Waits until the hooks of a repository that deliver below an address fit.
+    pub async fn hooks_until(&self, repository: &str, address: &str, what: &str, fits: impl Fn(&[Hook]) -> bool) -> Result<Vec<Hook>> {
+        wait_until(&format!("the hooks of {repository}: {what}"), SOON, async || {
+            let hooks = self.hooks_of(repository, address).await?;
+            Ok(if fits(&hooks) { Seen::Done(hooks) } else { Seen::NotYet(format!("{hooks:?}")) })
+        })
+        .await
+    }
+
+    /// The hooks of a repository that deliver below an address.
+    pub async fn hooks_of(&self, repository: &str, address: &str) -> Result<Vec<Hook>> {
+        Ok(self.gitea.hooks(repository).await?.into_iter().filter(|hook| hook.config.url.starts_with(address)).collect())
+    }
+
     /// The spec of a connection to the organization.
     pub fn connection_spec(&self) -> Value {
         self.connection_spec_at(self.gitea.url())
@@ -100,9 +156,13 @@ impl World {
     }
 
     pub async fn create_connection(&self, spec: Value) -> Result<GitProviderConnection> {
+        self.create_connection_named(CONNECTION, spec).await
+    }
+
+    pub async fn create_connection_named(&self, name: &str, spec: Value) -> Result<GitProviderConnection> {
         let object = json!({
             "apiVersion": "forgebind.dev/v1alpha1", "kind": "GitProviderConnection",
-            "metadata": {"name": CONNECTION, "namespace": self.namespace}, "spec": spec,
+            "metadata": {"name": name, "namespace": self.namespace}, "spec": spec,
         });
         Ok(self.connections.create(&PostParams::default(), &serde_json::from_value(object)?).await?)
     }
@@ -212,7 +272,7 @@ impl World {
 
     /// The hooks of the first repository that deliver to an operator.
     pub async fn hooks_at(&self, operator_url: &str) -> Result<Vec<Hook>> {
-        Ok(self.gitea.hooks(&self.repository).await?.into_iter().filter(|hook| hook.config.url.starts_with(operator_url)).collect())
+        self.hooks_of(&self.repository, operator_url).await
     }
 
     /// Pushes a commit to `main` of the first repository.

@@ -344,6 +344,19 @@ pub struct RepositoryStatus {
     /// Whether it has no commit yet.
     #[serde(default)]
     pub empty: bool,
+    /// What the spec named when the repository was found. Where that is still the same, another repository there is a
+    /// replacement; where the spec names something else, it is a move.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested: Option<RequestedRepository>,
+}
+
+/// What a spec named: through which connection, which path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RequestedRepository {
+    /// The connection.
+    pub connection: ConnectionTarget,
+    /// The path in the provider's own form, whatever form the spec used.
+    pub path: String,
 }
 
 /// The webhook.

@@ -4,35 +4,76 @@
 
 use std::fmt;
 
-/// The types of condition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ConditionType {
-    /// Everything the object asks for is so.
-    Ready,
-    /// The provider answers.
-    Reachable,
-    /// The credential is valid.
-    Authenticated,
-    /// The credential may do what is needed.
-    Authorized,
-    /// The credential ends soon.
-    CredentialExpiring,
-    /// The connection may be used and works.
-    ConnectionReady,
-    /// The repository and the branch are there.
-    RepositoryFound,
-    /// The webhook is as it should be.
-    WebhookInSync,
-    /// Deliveries arrive and verify.
-    Receiving,
-    /// The sinks accept.
-    Delivering,
-    /// Removal waits for something.
-    CleanupBlocked,
-    /// Work is under way.
-    Reconciling,
-    /// Nothing goes on without a person.
-    Stalled,
+/// Which kind of object carries a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// `GitProviderConnection`.
+    Connection,
+    /// `RepoBinding`.
+    Binding,
+    /// Either.
+    Both,
+}
+
+macro_rules! condition_types {
+    ($($variant:ident: $carrier:ident, $lowers:literal, $presence:literal, $meaning:literal;)*) => {
+        /// The types of condition.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum ConditionType {
+            $(#[doc = $meaning] $variant,)*
+        }
+
+        impl ConditionType {
+            /// Every type, in the order of the documentation.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The type as it stands in a condition.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => stringify!($variant),)* }
+            }
+
+            /// What it says while it is True.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => $meaning,)* }
+            }
+
+            /// Which kind carries it.
+            #[must_use]
+            pub const fn carrier(self) -> Carrier {
+                match self { $(Self::$variant => Carrier::$carrier,)* }
+            }
+
+            /// When it is there at all.
+            #[must_use]
+            pub const fn presence(self) -> &'static str {
+                match self { $(Self::$variant => $presence,)* }
+            }
+
+            /// What its being False does to Ready.
+            #[must_use]
+            pub const fn effect_on_ready(self) -> &'static str {
+                match self { $(Self::$variant => $lowers,)* }
+            }
+        }
+    };
+}
+
+condition_types! {
+    Ready: Both, "itself", "always", "Everything the object asks for is so.";
+    Reachable: Connection, "lowers it", "once the provider was asked", "The provider answers.";
+    Authenticated: Connection, "lowers it", "once the credential was tried", "The credential is valid.";
+    Authorized: Connection, "lowers it (Unknown does not)", "once the credential was inspected", "The credential may do what is needed.";
+    CredentialExpiring: Connection, "none", "while True", "The credential ends soon, or was to end already.";
+    ConnectionReady: Binding, "lowers it (Unknown does not)", "once the connection was examined", "The connection may be used and works.";
+    RepositoryFound: Binding, "lowers it", "once the repository was looked up", "The repository and the branch are there.";
+    WebhookInSync: Binding, "lowers it", "with `spec.webhook`, once the hooks were listed", "The webhook is as it should be.";
+    Receiving: Binding, "none", "while hooks deliver to our receiver", "Deliveries arrive and verify.";
+    Delivering: Binding, "lowers it, except by SinkFailing", "with `spec.sinks`", "The sinks accept what they are sent.";
+    CleanupBlocked: Binding, "none", "while True", "Hooks are to be removed and cannot be.";
+    Reconciling: Both, "none", "while True", "Work is under way, or goes on by itself once the reason is gone.";
+    Stalled: Both, "none", "while True", "Nothing goes on without a person.";
 }
 
 macro_rules! reasons {
@@ -53,7 +94,8 @@ macro_rules! reasons {
                 match self { $(Self::$variant => stringify!($variant),)* }
             }
 
-            /// The conditions that carry it.
+            /// The conditions that carry it, separated by commas, after the one that it is about; `all`, or `event` for one that
+            /// is told by a Kubernetes event alone.
             #[must_use]
             pub const fn conditions(self) -> &'static str {
                 match self { $(Self::$variant => $on,)* }
@@ -76,81 +118,59 @@ macro_rules! reasons {
 
 reasons! {
     Succeeded: "all", "Everything is as it should be.", "Nothing to do.";
-    Suspended: "Ready", "`spec.suspend` is set, or that of the connection.", "Set `suspend` to false to go on.";
-    Progressing: "Ready, Reconciling", "Work is under way.", "Wait; the message says for what.";
-    Unreachable: "Reachable", "The provider does not answer.", "Check the address, DNS, and network policies; it is tried again with backoff.";
-    TLSError: "Reachable", "The provider's certificate is not trusted or the handshake failed.", "Put the certificate authority into a ConfigMap or Secret and name it in `tls.caRef`.";
-    TLSReferenceNotFound: "Reachable", "`tls.caRef` or `tls.clientCertificateRef` names something that is missing or unusable.", "Create the object and key that the message names.";
-    HostNotAllowed: "Reachable", "The installation does not allow this host or address.", "Ask the administrator for `--allow-provider-hosts` or `--allow-cidrs`.";
-    InsecureURL: "Reachable", "The address is http.", "Use https; http is for local development with `--allow-insecure-http`.";
-    ResponseInvalid: "Reachable", "Something answers, but not as the provider's API does.", "Check `url` and `apiURL`: a login page, a proxy or another product may stand there.";
-    ProxyError: "Reachable", "The proxy refuses or cannot be reached, or its Secret is missing.", "Check the Secret of `proxySecretRef` and the proxy.";
-    RateLimited: "Reachable", "The provider's rate limit is used up.", "Wait; it goes on at the time that the message names.";
-    ProviderNotServed: "Reachable", "This build or installation does not serve this provider.", "Enable it with `--providers`, or use a build that has it.";
-    SecretNotFound: "Authenticated, WebhookInSync", "The Secret does not exist.", "Create the Secret that the message names, in the same namespace.";
-    SecretForbidden: "Authenticated", "Forgebind may not read Secrets in this namespace.", "Grant it, or move the connection to a namespace where it may.";
-    SecretInvalid: "Authenticated, WebhookInSync", "The Secret's keys are missing, empty or contradict each other.", "Correct the keys that the message names.";
-    CredentialRejected: "Authenticated", "The provider does not accept the credential.", "Put a valid credential into the Secret; it is tried within seconds of the change.";
-    CredentialExpired: "Authenticated", "The credential's end has passed.", "Make a new credential and put it into the Secret.";
-    AppPasswordRetired: "Authenticated", "Bitbucket Cloud no longer accepts app passwords.", "Make an API token and put it into the Secret as `email` and `token`.";
-    InstallationNotFound: "Authenticated", "The GitHub App is not installed at this owner.", "Install it there, or correct the owner.";
-    InstallationSuspended: "Authenticated", "The GitHub App's installation is suspended.", "Resume the installation at GitHub.";
-    SingleSignOnRequired: "Authenticated", "The token is not authorized for the organization's single sign-on.", "Authorize the token for the organization at the provider.";
-    PermissionMissing: "Authorized, WebhookInSync", "The credential lacks a permission.", "Grant what `status.permissions` or the message names.";
-    ExpiresSoon: "CredentialExpiring", "The credential ends within `warnBefore`.", "Make a new credential and put it into the Secret.";
-    CannotTell: "Authorized", "The provider cannot tell whether the credential has every permission.", "Nothing to do unless something fails; the rows of `status.permissions` say why.";
-    ConnectionNotReady: "ConnectionReady", "The connection does not work.", "See the conditions of the connection.";
-    RefNotPermitted: "ConnectionReady", "The connection does not exist or does not allow this binding.", "Ask the connection's owner for a rule in `allowedBindings`.";
-    ConnectionNotFound: "ConnectionReady", "There is no such connection in this namespace.", "Create it or correct `connectionRef`.";
-    ConnectionUnreachable: "ConnectionReady", "The connection's provider cannot be reached at present.", "Wait, or see the conditions of the connection; what works goes on working.";
-    NotFoundOrHidden: "RepositoryFound", "The provider shows no such repository to this credential.", "Correct `repository`, or give the credential access to it.";
-    NotInstalled: "RepositoryFound", "The GitHub App is not installed on this repository, or it does not exist.", "Add the repository to the installation.";
-    BranchNotFound: "RepositoryFound", "The repository has no such branch.", "Correct `branch` or push it.";
-    OutOfScope: "RepositoryFound", "The repository lies outside the owner of the connection.", "Use a connection of its owner.";
-    RepositoryReplaced: "RepositoryFound", "The path now leads to another repository.", "Delete the binding and create it again if the new repository is meant.";
-    RepositoryMovedOutOfScope: "RepositoryFound", "The repository moved to where this binding may not follow.", "Use a connection of its new owner, or extend the grant.";
-    ForeignHook: "WebhookInSync", "Somebody else's hook already delivers to this URL.", "Remove it, or set `webhook.adopt` to take it over.";
-    HookLimitReached: "WebhookInSync", "The provider allows no further hook on this repository.", "Remove hooks that are no longer needed.";
-    PausedAtProvider: "WebhookInSync", "Somebody switched the hook off at the provider.", "Switch it on again at the provider when that is wanted.";
-    DisabledByProvider: "WebhookInSync", "The provider switched the hook off after failures.", "See the message for the cause.";
-    EventNotSupported: "WebhookInSync", "The provider has no such event.", "Remove it from `webhook.events`.";
-    PublicURLMissing: "WebhookInSync", "Forgebind does not know where providers reach it.", "Start it with `--public-url`.";
-    PublicURLRefused: "WebhookInSync", "The provider refuses to deliver to this URL.", "Use an address that the provider accepts; the message has its words.";
-    ClaimedByAnother: "WebhookInSync", "Another binding holds this repository and URL.", "Delete one of them, or use another URL.";
-    HookUnderAnotherHost: "WebhookInSync", "A hook with this binding's identity delivers to another host.", "If that host was this installation's, name it in `--former-public-urls`; else leave it to its owner.";
-    SourceNotServed: "WebhookInSync", "This build does not serve this `webhook.source`.", "Use `source: Repository`.";
-    RepositoryArchived: "WebhookInSync", "The repository is archived, so its hooks cannot be changed.", "Unarchive it, or remove `webhook`.";
-    Observing: "WebhookInSync", "Something would be changed, but `managementPolicy` or `--read-only` forbids it.", "See `status.plan`; set `managementPolicy: Manage` to have it done.";
-    RequestRejected: "WebhookInSync", "The provider refused the request.", "The message has its words.";
-    AwaitingFirstDelivery: "Receiving", "Nothing was delivered yet.", "Push something.";
-    DeliveriesRefused: "Receiving", "Deliveries arrive whose proof is wrong.", "See whether somebody changed the hook's secret; `forgebind.dev/rotate-requested-at` sets a new one.";
-    SinkFailing: "Delivering", "A sink does not accept; what it is owed is sent again.", "See `status.sinks`.";
-    SinkNotAllowed: "Delivering", "The installation does not allow this sink's host.", "Ask the administrator for `--allow-sink-hosts`.";
-    SinkNotServed: "Delivering", "This build does not serve this kind or format of sink.", "Use `service` or `http` with `format: CloudEvents`.";
-    ManagedByAnotherInstallation: "Stalled", "Another installation of Forgebind manages this object.", "Let it, or remove `status.installation` to take the object over.";
-    InvalidObject: "Stalled", "The stored object does not fit the schema.", "Correct the field that the message names.";
-}
-
-impl ConditionType {
-    /// The type as it stands in a condition.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ready => "Ready",
-            Self::Reachable => "Reachable",
-            Self::Authenticated => "Authenticated",
-            Self::Authorized => "Authorized",
-            Self::CredentialExpiring => "CredentialExpiring",
-            Self::ConnectionReady => "ConnectionReady",
-            Self::RepositoryFound => "RepositoryFound",
-            Self::WebhookInSync => "WebhookInSync",
-            Self::Receiving => "Receiving",
-            Self::Delivering => "Delivering",
-            Self::CleanupBlocked => "CleanupBlocked",
-            Self::Reconciling => "Reconciling",
-            Self::Stalled => "Stalled",
-        }
-    }
+    Suspended: "Ready", "`spec.suspend` is set, here or on the connection.", "Set `spec.suspend` to false on the object, and on its connection, to go on.";
+    Progressing: "Ready, Reconciling, CleanupBlocked", "Work is under way, or waits for what the message names.", "Wait. If the same message stays for longer than the object's `interval`, do what it names: it holds the provider's last words or what is waited for.";
+    Unreachable: "Reachable, Ready", "The provider does not answer.", "From a pod, try the address with curl: check `url`, DNS, network policies and firewalls. It is tried again with growing pauses of a minute at most; hooks and routes stay as they are.";
+    TLSError: "Reachable, Ready", "The provider's certificate is not trusted, or the TLS handshake failed.", "Put the certificate authority that signed the provider's certificate into a ConfigMap or Secret of the connection's namespace and name it in `tls.caRef`; for a server that asks for a client certificate, set `tls.clientCertificateRef`.";
+    TLSReferenceNotFound: "Reachable, Ready", "`tls.caRef` or `tls.clientCertificateRef` names something that is missing or unusable.", "Create the object and key that the message names, in the connection's namespace; it is read within seconds.";
+    HostNotAllowed: "Reachable, Ready", "The installation does not allow this host, or the address that its name resolves to.", "Ask the administrator to add the host to `--allow-provider-hosts`, or its address range to `--allow-cidrs` when it is loopback, link-local or the cluster's own.";
+    InsecureURL: "Reachable, Ready", "The provider's address is http, which would send the credential in the clear.", "Change `url` and `apiURL` to https; only for local development start Forgebind with `--allow-insecure-http`.";
+    ResponseInvalid: "Reachable, Ready", "Something answers, but not as the provider's API does.", "Open `url` with `/api/v1/version` (or the provider's own equivalent) behind it: a login page, a proxy or another product may answer there. Correct `url`, or set `apiURL` where the API has another address.";
+    ProxyError: "Reachable, Ready", "The proxy refuses or cannot be reached, or its Secret is missing.", "Check that the Secret of `proxySecretRef` holds `address` (and `username` with `password` where the proxy asks for them), and that the proxy lets the provider's host through.";
+    RateLimited: "Reachable, Ready", "The provider's rate limit is used up.", "Wait: it goes on at the time that the message names. If it returns, raise `interval`, or use an account that nothing else uses.";
+    ProviderNotServed: "Reachable, Ready", "This build or this installation does not serve this provider.", "If the message names `--providers`, ask the administrator to add the provider there; otherwise use a build that implements it.";
+    SecretNotFound: "Authenticated, WebhookInSync, Ready", "The Secret does not exist.", "Create the Secret that the message names, in the same namespace as the object; it is read within seconds.";
+    SecretForbidden: "Authenticated, Ready", "Forgebind may not read Secrets in this namespace.", "Allow Forgebind's service account to get Secrets in this namespace (a Role and a RoleBinding), or move the connection to a namespace where it may.";
+    SecretInvalid: "Authenticated, WebhookInSync, Ready", "The Secret's keys are missing, empty or contradict each other.", "Correct the keys that the message names; a credential is `token`, or `username` with `password`, not both kinds at once.";
+    CredentialRejected: "Authenticated, Ready", "The provider does not accept the credential.", "Make a new credential at the provider and put it into the same Secret; it is tried within seconds of the change. The rejected one is not tried meanwhile (a token once an hour), so that no account is locked.";
+    CredentialExpired: "Authenticated, CredentialExpiring, Ready", "The credential's end has passed.", "Make a new credential at the provider and put it into the same Secret; where `expiresAt` was declared, correct that too.";
+    AppPasswordRetired: "Authenticated, Ready", "Bitbucket Cloud no longer accepts app passwords.", "Make an API token and put it into the Secret as `email` and `token`.";
+    InstallationNotFound: "Authenticated, Ready", "The GitHub App is not installed at this owner.", "Install the App at the owner that the connection names, or correct the owner.";
+    InstallationSuspended: "Authenticated, Ready", "The GitHub App's installation is suspended.", "Have an administrator of the organization resume the installation at GitHub.";
+    SingleSignOnRequired: "Authenticated, Ready", "The token is not authorized for the organization's single sign-on.", "Authorize the token for the organization at the provider, on the page that lists the account's tokens.";
+    PermissionMissing: "Authorized, WebhookInSync, Ready", "The credential lacks a permission.", "Give the credential the scope that the message or the row in `status.permissions` names (a new token where scopes cannot be added), and the account the role at the repository; or remove the permission from `requiredPermissions`.";
+    CannotTell: "Authorized", "The provider cannot tell whether the credential has every permission.", "Nothing to do unless something fails: nothing is held back by it. The rows of `status.permissions` say why the provider cannot tell.";
+    ExpiresSoon: "CredentialExpiring", "The credential ends within `warnBefore`.", "Make a new credential at the provider before the time in the message and put it into the same Secret.";
+    ConnectionNotReady: "ConnectionReady, Ready", "The connection does not work.", "Do what the conditions of the connection say; `kubectl get gpc` shows them. The binding follows by itself.";
+    RefNotPermitted: "ConnectionReady, Ready", "The connection does not exist in the other namespace, or does not allow this binding: which of the two is not told.", "Check name and namespace in `connectionRef`, then ask the connection's owner for a rule in `allowedBindings` that covers this namespace, repository and `webhook.url`.";
+    ConnectionNotFound: "ConnectionReady, Ready", "There is no such connection in this namespace.", "Create the connection, or correct `connectionRef`.";
+    ConnectionUnreachable: "ConnectionReady", "The connection's provider cannot be reached at present.", "Wait, or do what the conditions of the connection say; the hook stays and deliveries are still accepted.";
+    NotFoundOrHidden: "RepositoryFound, Ready", "The provider shows no such repository to this credential.", "Correct `repository`, or give the credential's account read access to it; it is looked for again every few minutes, or at once by changing `forgebind.dev/reconcile-requested-at`.";
+    NotInstalled: "RepositoryFound, Ready", "The GitHub App is not installed on this repository, or it does not exist.", "Add the repository to the App's installation, or correct `repository`.";
+    BranchNotFound: "RepositoryFound, Ready", "The repository has no such branch.", "Correct `branch`, remove it, or push the branch; it is looked for again every few minutes.";
+    OutOfScope: "RepositoryFound, Ready", "The repository lies outside the owner or the host of the connection.", "Correct `repository`, or use a connection whose owner holds it.";
+    RepositoryReplaced: "RepositoryFound, Ready", "The path now leads to another repository than the one that was bound.", "If the new repository is meant, delete the binding and create it again; if not, correct `repository`.";
+    RepositoryMovedOutOfScope: "RepositoryFound, Ready", "The repository moved to where this binding may not follow.", "Use a connection of its new owner, or extend the rule in `allowedBindings` to its new path.";
+    ForeignHook: "WebhookInSync, Ready", "Somebody else's hook already delivers to this URL.", "Remove that hook at the provider (the message has its id), or set `webhook.adopt: true` to take it over.";
+    HookLimitReached: "WebhookInSync, Ready", "The provider allows no further hook on this repository.", "Remove hooks at the provider that are no longer needed; it is tried again by itself.";
+    PausedAtProvider: "WebhookInSync, Ready", "Somebody switched the hook off at the provider.", "Switch the hook on again at the provider when it is wanted; Forgebind does not overrule a person. To have it gone, remove `webhook`.";
+    DisabledByProvider: "WebhookInSync, Ready", "The provider switched the hook off after failures.", "Remove the cause that the message names, then switch the hook on again at the provider.";
+    EventNotSupported: "WebhookInSync, Ready", "The provider has no such event.", "Remove the event that the message names from `webhook.events`.";
+    PublicURLMissing: "WebhookInSync, Ready", "Forgebind does not know where providers reach its receiver.", "Ask the administrator to start Forgebind with `--public-url`, or set `webhook.url` with `webhook.secretRef`.";
+    PublicURLRefused: "WebhookInSync, Ready", "The provider refuses to deliver to this URL.", "Use an address that the provider accepts, or have the provider's administrator allow it; the message has the provider's words.";
+    ClaimedByAnother: "WebhookInSync, Ready", "Another binding holds this repository and this `webhook.url`.", "Delete one of the two bindings, or give this one another `webhook.url`; it takes over by itself when the other one leaves.";
+    HookUnderAnotherHost: "WebhookInSync, Ready", "A hook with this binding's identity delivers to another host.", "If that host was this installation's public URL, name it in `--former-public-urls` and the hook is taken along. If it belongs to the cluster from which this one was copied, leave the hook to it, and give this one an install key of its own: remove the copied Secret `forgebind-install-key` and start once with `--new-install-key`.";
+    SourceNotServed: "WebhookInSync, Ready", "This build does not serve this `webhook.source`.", "Use `source: Repository`.";
+    RepositoryArchived: "WebhookInSync, Ready", "The repository is archived, so its hooks cannot be changed.", "Unarchive the repository at the provider, or remove `webhook` from the binding.";
+    Observing: "WebhookInSync, Ready", "Something would be changed, but `managementPolicy` or `--read-only` forbids it.", "Read `status.plan`; to have it done, set `managementPolicy: Manage` on the binding and its connection, and start Forgebind without `--read-only`.";
+    RequestRejected: "WebhookInSync, Ready", "The provider refused the request as it was made.", "Do what the provider's words in the message ask for; then change `forgebind.dev/reconcile-requested-at` to try at once.";
+    AwaitingFirstDelivery: "Receiving", "Nothing was delivered yet.", "Push something. If it stays so, see the deliveries of the hook in the provider's own settings: the provider must reach the host of `--public-url`.";
+    DeliveriesRefused: "Receiving", "Deliveries arrive that are not taken; the message has the cause, most often a wrong signature.", "See whether somebody changed the hook's secret at the provider, or whether a proxy changes the body; a new value for `forgebind.dev/rotate-requested-at` sets a new secret.";
+    SinkFailing: "Delivering", "A sink does not accept; what it is owed is kept in memory and sent again.", "Read `status.sinks` for the error and repair the sink; what is owed follows by itself. An event is given up after 24 hours, or after 15 minutes where the sink refuses the event itself.";
+    SinkNotAllowed: "Delivering, Ready", "The installation does not allow this sink's host.", "Ask the administrator to add the host to `--allow-sink-hosts`, use https, or use a `service` sink of the own namespace.";
+    SinkNotServed: "Delivering, Ready", "This build does not serve this kind or format of sink.", "Use `service`, or `http` without `caRef` and `secretRef`, with `format: CloudEvents`.";
+    ManagedByAnotherInstallation: "Stalled", "Another installation of Forgebind manages this object, so this one keeps its hands off.", "Leave it to the other installation, or, when that one is gone, take the object over by removing `status.installation`, for example with `kubectl patch --subresource=status --type=json`; hooks of the other installation are not removed.";
+    InvalidObject: "event", "The stored object does not fit the schema, most often because it was stored before the schema became stricter. It is told as an event.", "Correct the field that the message names; other objects go on meanwhile.";
 }
 
 impl fmt::Display for ConditionType {

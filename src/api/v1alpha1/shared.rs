@@ -321,6 +321,9 @@ pub struct LastHandled {
     /// On a binding: value of its connection's `forgebind.dev/rotate-requested-at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotate_secret_of_connection: Option<String>,
+    /// On a binding: value of its connection's `forgebind.dev/revoke-requested-at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoke_secret_of_connection: Option<String>,
 }
 
 pub(super) const URL_PATTERN: &str = r"^https?://[^/?#@\s]+(/[^?#\s]*)?$";

@@ -36,6 +36,22 @@ pub struct Outcome {
     pub changed_hooks: bool,
 }
 
+impl Outcome {
+    /// Nothing was done yet.
+    pub(super) const fn nothing(object: Arc<RepoBinding>) -> Self {
+        Self {
+            object,
+            gone: false,
+            present: Vec::new(),
+            absent: Vec::new(),
+            cleared: Vec::new(),
+            recorded: Vec::new(),
+            failure: None,
+            changed_hooks: false,
+        }
+    }
+}
+
 /// A failure at a provider.
 #[derive(Debug)]
 pub struct Failure {
@@ -50,19 +66,7 @@ pub struct Failure {
 /// # Errors
 /// What the API server said. What a provider said is in the outcome.
 pub async fn apply(context: &Context, observation: &Observation, plan: &Plan) -> Result<Outcome, Error> {
-    let mut outcome = Outcome {
-        object: Arc::clone(&observation.object),
-        gone: false,
-        present: Vec::new(),
-        absent: Vec::new(),
-        cleared: Vec::new(),
-        recorded: Vec::new(),
-        failure: None,
-        changed_hooks: false,
-    };
-    if plan.foreign {
-        return Ok(outcome);
-    }
+    let mut outcome = Outcome::nothing(Arc::clone(&observation.object));
     if plan.hold == Hold::Set {
         let held = finalizer::add(&context.client, &*outcome.object).await?;
         context.writes.note(&held);

@@ -226,6 +226,11 @@ fn part(
             keep(plan, stays, intent, adopted);
             Some(stays.hook.id.as_str())
         }
+        // A new secret is no reason to switch on again what a person switched off.
+        None if !mine.is_empty() && mine.iter().all(|ours| ours.hook.state == HookState::Paused) => {
+            plan.finding = mine.first().map(|ours| paused(ours));
+            None
+        }
         None => create(plan, hooks, intent, wanted, mine.is_empty()).then_some(""),
     };
     let Some(stays) = stays else { return };
@@ -247,10 +252,7 @@ fn keep(plan: &mut HookPlan, stays: &Ours<'_>, intent: HookIntent, adopted: &BTr
         drift.push("url");
     }
     match &stays.hook.state {
-        HookState::Paused => {
-            let message = format!("hook {} is switched off at the provider; switch it on there when it is wanted", stays.hook.id);
-            plan.finding = Some(HookFinding { reason: Reason::PausedAtProvider, message });
-        }
+        HookState::Paused => plan.finding = Some(paused(stays)),
         HookState::Disabled(cause) => {
             let message = format!("the provider switched hook {} off: {cause}", stays.hook.id);
             plan.finding = Some(HookFinding { reason: Reason::DisabledByProvider, message });
@@ -261,6 +263,11 @@ fn keep(plan: &mut HookPlan, stays: &Ours<'_>, intent: HookIntent, adopted: &BTr
         }
         HookState::Active => {}
     }
+}
+
+fn paused(ours: &Ours<'_>) -> HookFinding {
+    let message = format!("hook {} is switched off at the provider; switch it on there when it is wanted", ours.hook.id);
+    HookFinding { reason: Reason::PausedAtProvider, message }
 }
 
 /// Plans a new hook, or the adoption of somebody else's. Answers whether there will be one.
@@ -339,3 +346,6 @@ fn url(ownership: &Ownership, wanted: &Wanted) -> HookUrl {
 pub fn until(now: Timestamp, at: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now)).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,8 @@ pub mod ownership;
 pub mod plan;
 pub mod report;
 pub mod rivals;
+#[cfg(test)]
+mod tests;
 pub mod user_secret;
 
 use std::sync::Arc;
@@ -37,15 +39,26 @@ pub struct Look {
     pub generation: i64,
     /// When the next one is due.
     pub next: Option<Timestamp>,
-    /// Whether it ended in an outage, so that it is repeated as soon as the connection works again.
-    pub failed: bool,
-    /// Whether all was well, so that evidence may stretch the time to the next one. Where it was not, the next inspection of
-    /// the connection calls for another look: a credential with other rights may be what was missing.
-    pub stretchable: bool,
+    /// Whether all was well. If so, evidence may stretch the time to the next one; if not, it is repeated after each
+    /// inspection of the connection, because that is what may have put it right.
+    pub good: bool,
+    /// What it depended on beside the spec.
+    pub circumstances: Circumstances,
     /// What the last attempt to remove hooks met.
     pub obstacle: Option<observe::Obstacle>,
     /// When evidence was written to the status last.
     pub evidence_at: Option<Timestamp>,
+}
+
+/// What a look depends on beside the spec. Where any of it changed, the next look is due at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Circumstances {
+    /// Whether the connection could be used.
+    pub usable: bool,
+    /// Whether nothing might be written at the provider.
+    pub observe_only: bool,
+    /// The generation of the secret that the user brought, or why there is none.
+    pub user_secret: Option<String>,
 }
 
 /// One reconciliation.
@@ -54,10 +67,16 @@ pub fn reconcile(object: Arc<RepoBinding>, context: Arc<Context>) -> BoxFuture<'
         if !context.writes.seen_by(&*object) {
             return Ok(Action::requeue(CACHE_BEHIND));
         }
+        if context.is_foreign(object.status.as_ref().and_then(|status| status.installation.as_deref())) {
+            let conditions = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+            status::stall_foreign(&context, &*object, conditions).await?;
+            return Ok(Action::await_change());
+        }
         let observation = observe::observe(&context, object).await;
         let plan = plan::plan(&observation);
         let outcome = apply::apply(&context, &observation, &plan).await?;
-        if plan.foreign || outcome.gone {
+        if outcome.gone {
+            tell_rivals(&context, &observation);
             return Ok(Action::await_change());
         }
         let report = report::report(&observation, &plan, &outcome);
@@ -68,7 +87,10 @@ pub fn reconcile(object: Arc<RepoBinding>, context: Arc<Context>) -> BoxFuture<'
             log(&outcome.object, &report);
         }
         remember(&context, &observation, &plan, &outcome, report.evidence_written && written);
-        tell_others(&context, &observation, &outcome);
+        tell_connection(&context, &observation, &outcome);
+        if outcome.changed_hooks || written {
+            tell_rivals(&context, &observation);
+        }
         Ok(next(&context, &observation, &plan, &outcome))
     }
     .boxed()
@@ -88,17 +110,16 @@ fn log(object: &RepoBinding, report: &report::Report) {
 
 fn remember(context: &Context, observation: &observe::Observation, plan: &plan::Plan, outcome: &apply::Outcome, evidence_written: bool) {
     let before = observation.memory.clone().unwrap_or_default();
-    let outage = outcome.failure.as_ref().is_some_and(|failure| failure.error.kind.is_outage()) || report::look_failed(observation);
     let looked = observation.look.is_some();
-    let is_good =
-        |finding: &Option<plan::Finding>| finding.as_ref().is_none_or(|finding| finding.verdict == super::conditions::Verdict::True);
-    let good = is_good(&plan.repository) && is_good(&plan.webhook) && outcome.failure.is_none();
+    // What was settled before the start counts as seen now.
+    let seen = looked || observation.memory.is_none();
+    let usable = before.circumstances.usable && observation.connection.may_be_usable();
     let memory = Look {
         at: if looked { Some(observation.now) } else { before.at },
-        generation: if looked { observation.object.metadata.generation.unwrap_or_default() } else { before.generation },
+        generation: if seen { observation.object.metadata.generation.unwrap_or_default() } else { before.generation },
         next: plan.next_look.or(before.next),
-        failed: if looked { outage } else { before.failed },
-        stretchable: if looked { good } else { before.stretchable },
+        good: if seen { plan.is_good(observation) && outcome.failure.is_none() } else { before.good },
+        circumstances: if seen { observation.circumstances() } else { Circumstances { usable, ..before.circumstances } },
         obstacle: outcome.failure.as_ref().map(|failure| observe::Obstacle::of(&failure.error)).or(before.obstacle),
         evidence_at: if evidence_written { Some(observation.now) } else { before.evidence_at },
     };
@@ -111,9 +132,8 @@ fn remember(context: &Context, observation: &observe::Observation, plan: &plan::
     }
 }
 
-/// Tells those whom this reconciliation concerns: the connection whose credential was refused, and bindings that waited
-/// for a URL that this one leaves.
-fn tell_others(context: &Context, observation: &observe::Observation, outcome: &apply::Outcome) {
+/// Asks for an inspection of the connection whose credential was refused or whose provider did not answer.
+fn tell_connection(context: &Context, observation: &observe::Observation, outcome: &apply::Outcome) {
     let look = observation.look.as_ref().and_then(|look| look.repository.as_ref().err());
     let errors = outcome.failure.iter().map(|failure| &failure.error).chain(look);
     let connection = observation.object.connection_target();
@@ -122,10 +142,13 @@ fn tell_others(context: &Context, observation: &observe::Observation, outcome: &
             context.triggers.connection(&connection);
         }
     }
-    if outcome.changed_hooks {
-        for other in rivals::others(context, &observation.object) {
-            context.triggers.binding(&other);
-        }
+}
+
+/// Lets the bindings look again that wait for a hook which this one may have left.
+fn tell_rivals(context: &Context, observation: &observe::Observation) {
+    for other in rivals::waiting(context, &observation.object) {
+        locked(&context.looks).entry(other.uid().unwrap_or_default()).and_modify(|look| look.next = Some(observation.now));
+        context.triggers.binding(&other);
     }
 }
 

@@ -10,7 +10,7 @@ use url::Url;
 use super::ownership::{Ownership, host_of};
 use super::rivals::{self, Claim};
 use super::user_secret::{self, UserSecret};
-use super::{Look, plan};
+use super::{Circumstances, Look, plan};
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, WebhookSource};
 use crate::api::v1alpha1::connection::PermissionState;
 use crate::api::v1alpha1::{
@@ -66,6 +66,8 @@ pub struct Observation {
     pub key: ReceiverKey,
     /// The connection's own request for new secrets of all its bindings.
     pub rotation_of_connection: Option<String>,
+    /// The connection's own request to end the previous secrets of all its bindings.
+    pub revocation_of_connection: Option<String>,
 }
 
 impl Observation {
@@ -73,6 +75,16 @@ impl Observation {
     #[must_use]
     pub fn derive(&self, namespace: &str, name: &str, generation: &str) -> [u8; 32] {
         self.key.webhook_secret(namespace, name, generation)
+    }
+
+    /// What a look depends on beside the spec.
+    #[must_use]
+    pub fn circumstances(&self) -> Circumstances {
+        let user_secret = self.user_secret.as_ref().map(|secret| match secret {
+            Ok(secret) => secret.generation.clone(),
+            Err(trouble) => trouble.message.clone(),
+        });
+        Circumstances { usable: self.connection.may_be_usable(), observe_only: self.observe_only, user_secret }
     }
 
     /// The secret that goes along when an adopted hook is given back: the one that it carries.
@@ -120,6 +132,14 @@ pub enum Connection {
         /// When it was inspected.
         inspected_at: Timestamp,
     },
+}
+
+impl Connection {
+    /// Whether it works as far as is known: an outage is no reason to look at everything again.
+    #[must_use]
+    pub const fn may_be_usable(&self) -> bool {
+        matches!(self, Self::Ready { .. } | Self::Pending | Self::Unreachable(_))
+    }
 }
 
 /// What a look at the repository found.
@@ -200,13 +220,10 @@ pub async fn observe(context: &Context, object: Arc<RepoBinding>) -> Observation
         observe_only: observe_only(context, &object),
         suspended,
         key: context.keys.receiver.clone(),
-        rotation_of_connection: connection_object(context, &object)
-            .and_then(|connection| connection.annotations().get(ROTATE_REQUESTED_AT).cloned()),
+        rotation_of_connection: annotation_of_connection(context, &object, ROTATE_REQUESTED_AT),
+        revocation_of_connection: annotation_of_connection(context, &object, REVOKE_REQUESTED_AT),
         object,
     };
-    if plan::is_foreign(&observation) {
-        return observation;
-    }
     if observation.object.metadata.deletion_timestamp.is_none() && !observation.suspended && plan::look_due(&observation) {
         observation.look = look(context, &observation).await;
     }
@@ -222,6 +239,10 @@ fn connection_object(context: &Context, object: &RepoBinding) -> Option<Arc<GitP
     context.connections.get(&ObjectRef::new(&target.name).within(&target.namespace))
 }
 
+fn annotation_of_connection(context: &Context, object: &RepoBinding, name: &str) -> Option<String> {
+    connection_object(context, object).and_then(|connection| connection.annotations().get(name).cloned())
+}
+
 fn observe_only(context: &Context, object: &RepoBinding) -> bool {
     let connection = connection_object(context, object).map(|connection| connection.spec.management_policy);
     context.settings.read_only
@@ -231,15 +252,18 @@ fn observe_only(context: &Context, object: &RepoBinding) -> bool {
 
 fn requests(context: &Context, object: &RepoBinding) -> Requests {
     let handled = object.status.as_ref().and_then(|status| status.last_handled.clone()).unwrap_or_default();
-    let of_connection =
-        connection_object(context, object).and_then(|connection| connection.annotations().get(ROTATE_REQUESTED_AT).cloned());
     // A connection's request counts for the bindings that were there when it was made: a new one has a new secret anyhow.
     let known = object.status.as_ref().is_some_and(|status| status.webhook.is_some());
+    let by_connection = |name: &str, handled: Option<String>| {
+        let asked = annotation_of_connection(context, object, name);
+        known && asked.is_some() && asked != handled
+    };
     Requests {
         look: requested(object, RECONCILE_REQUESTED_AT, handled.reconcile.as_ref()).is_some(),
         rotate: requested(object, ROTATE_REQUESTED_AT, handled.rotate_secret.as_ref()).is_some()
-            || (known && of_connection.is_some() && of_connection != handled.rotate_secret_of_connection),
-        revoke: requested(object, REVOKE_REQUESTED_AT, handled.revoke_secret.as_ref()).is_some(),
+            || by_connection(ROTATE_REQUESTED_AT, handled.rotate_secret_of_connection),
+        revoke: requested(object, REVOKE_REQUESTED_AT, handled.revoke_secret.as_ref()).is_some()
+            || by_connection(REVOKE_REQUESTED_AT, handled.revoke_secret_of_connection),
     }
 }
 
@@ -262,8 +286,10 @@ fn connection(context: &Context, object: &RepoBinding) -> Connection {
     };
     // Without a client the path cannot be read from a clone URL, so a grant by pattern cannot be judged yet.
     let judged = path.is_some() || connection.spec.allowed_bindings.is_none();
-    if judged && !permits(context, object, &connection, text) {
-        return Connection::NotPermitted;
+    match permits(context, object, &connection, text).filter(|_| judged) {
+        Some(false) => return Connection::NotPermitted,
+        None if judged => return Connection::Pending,
+        _ => {}
     }
     if connection.metadata.deletion_timestamp.is_some() {
         let trouble = Trouble::new(ConditionType::Ready, Reason::ConnectionNotReady, "it is being deleted");
@@ -282,8 +308,9 @@ fn connection(context: &Context, object: &RepoBinding) -> Connection {
     }
 }
 
-/// Whether the connection grants a path to this binding.
-pub fn permits(context: &Context, object: &RepoBinding, connection: &GitProviderConnection, path: &str) -> bool {
+/// Whether the connection grants a path to this binding; `None` where that cannot be told.
+#[must_use]
+pub fn permits(context: &Context, object: &RepoBinding, connection: &GitProviderConnection, path: &str) -> Option<bool> {
     let namespace = object.namespace().unwrap_or_default();
     let known = context.namespaces.get(&ObjectRef::new(&namespace));
     let labels = known.as_ref().map(|known| known.metadata.labels.clone().unwrap_or_default());
@@ -321,10 +348,11 @@ async fn look(context: &Context, observation: &Observation) -> Option<Found> {
     };
     let on_connection = working.client.permission(&working.inspection, Permission::ManageWebhooks);
     let manage_webhooks = worse(on_connection, found.manage_webhooks.clone());
-    let same_repository = plan::is_same_repository(object, found);
+    let same_repository = plan::is_same_repository(object, path, found);
     let may = manage_webhooks.state != PermissionState::Missing;
-    let granted = connection_object(context, object).is_some_and(|connection| permits(context, object, &connection, found.path.as_str()));
-    let in_scope = working.scope().is_none_or(|scope| scope.contains(&found.path));
+    let granted = connection_object(context, object)
+        .is_some_and(|connection| permits(context, object, &connection, found.path.as_str()) == Some(true));
+    let in_scope = working.scope().is_none_or(|scope| scope.holds(found));
     let wanted = wants_hooks && may && same_repository && granted && in_scope;
     let hooks = if wanted { Some(working.client.hooks(found).await) } else { None };
     Some(Found { repository, branch, hooks, manage_webhooks, granted })
@@ -347,7 +375,7 @@ async fn repository(working: &Working, path: &RepositoryPath, object: &RepoBindi
     match result {
         Err(error) if error.kind == ErrorKind::NotFound && working.inspection.capabilities.lookup_by_id => match known {
             // Only an unchanged path follows a rename; a new path in the spec means another repository.
-            Some(known) if path.same_as(&known.path) => match working.client.repository_by_id(&known.id).await {
+            Some(known) if plan::is_as_requested(object, path, known) => match working.client.repository_by_id(&known.id).await {
                 Ok(Some(renamed)) => Ok(renamed),
                 Ok(None) => Err(error),
                 Err(by_id) if by_id.kind == ErrorKind::NotFound => Err(error),
@@ -373,6 +401,7 @@ async fn probed(working: &Working, path: &RepositoryPath) -> Result<Repository, 
         archived: false,
         empty: probe.heads.is_empty(),
         manage_webhooks: PermissionFinding::missing("the credential works for git only"),
+        holder: None,
     })
 }
 

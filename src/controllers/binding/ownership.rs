@@ -155,7 +155,7 @@ pub fn without_mark(url: &Url) -> Url {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::keys::InstallKey;
 

@@ -7,20 +7,20 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::generation;
 use super::hooks::{self, Destination, HookAction, Kept, Wanted, WantedSecret};
-use super::observe::{self, Connection, Found, Observation, Obstacle};
+use super::observe::{self, Connection, Found, Observation, Obstacle, Place};
 use super::ownership::host_of;
 use super::rivals;
 use super::user_secret::UserSecret;
-use crate::api::v1alpha1::binding::{HookTarget, PlannedAction, WebhookSource, WebhookSpec, WebhookStatus};
+use crate::api::v1alpha1::binding::{HookTarget, PlannedAction, RepositoryStatus, WebhookSource, WebhookSpec, WebhookStatus};
 use crate::api::v1alpha1::connection::PermissionState;
-use crate::api::v1alpha1::{EventKind, Reason, RepoBinding};
+use crate::api::v1alpha1::{ConditionType, EventKind, Reason, RepoBinding};
 use crate::controllers::backoff::spread;
 use crate::controllers::conditions::{self, Verdict};
 use crate::controllers::finalizer;
 use crate::controllers::sessions::Working;
 use crate::providers::model::Scope;
 use crate::providers::webhook::{DerivedSecret, WebhookSecret};
-use crate::providers::{Hook, Repository};
+use crate::providers::{ErrorKind, Hook, ProviderError, Repository, RepositoryPath};
 
 /// How long a removal waits for a credential that works.
 const CREDENTIAL_BOUND: Duration = Duration::from_secs(3600);
@@ -85,8 +85,6 @@ impl Finding {
 /// What was decided.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Whether another installation manages the object, so that nothing is touched.
-    pub foreign: bool,
     /// What becomes of the finalizer.
     pub hold: Hold,
     /// What to do, in order.
@@ -116,7 +114,6 @@ pub struct Plan {
 impl Plan {
     const fn nothing() -> Self {
         Self {
-            foreign: false,
             hold: Hold::Keep,
             actions: Vec::new(),
             would: Vec::new(),
@@ -132,16 +129,17 @@ impl Plan {
         }
     }
 
+    /// Whether a look found everything as it should be; nothing to find counts as such.
+    #[must_use]
+    pub fn is_good(&self, observation: &Observation) -> bool {
+        let is_true = |finding: &Option<Finding>| finding.as_ref().is_some_and(|finding| finding.verdict == Verdict::True);
+        let looked = observation.look.is_some();
+        !looked || (is_true(&self.repository) && (observation.object.spec.webhook.is_none() || is_true(&self.webhook)))
+    }
+
     fn wake_at(&mut self, at: Option<Timestamp>) {
         self.wake = [self.wake, at].into_iter().flatten().min();
     }
-}
-
-/// Whether another installation manages the object.
-#[must_use]
-pub fn is_foreign(observation: &Observation) -> bool {
-    let status = observation.object.status.as_ref();
-    status.and_then(|status| status.installation.as_ref()).is_some_and(|installation| *installation != observation.fingerprint)
 }
 
 fn webhook_status(object: &RepoBinding) -> Option<&WebhookStatus> {
@@ -158,7 +156,7 @@ fn is_settled(observation: &Observation) -> bool {
     let Some(status) = &object.status else { return false };
     status.observed_generation == object.metadata.generation
         && status.installation.as_ref() == Some(&observation.fingerprint)
-        && conditions::is_true(&status.conditions, crate::api::v1alpha1::ConditionType::Ready)
+        && conditions::is_true(&status.conditions, ConditionType::Ready)
         && finalizer::is_present(&**object)
 }
 
@@ -168,21 +166,30 @@ pub fn look_due(observation: &Observation) -> bool {
     let Connection::Ready { inspected_at, .. } = &observation.connection else { return false };
     let object = &observation.object;
     let requests = observation.requests;
-    if requests.look || requests.rotate || requests.revoke || !public_url_is_known(observation) || user_secret_changed(observation) {
+    if requests.look || requests.rotate || requests.revoke || !public_url_is_known(observation) {
         return true;
     }
-    let Some(memory) = &observation.memory else { return !is_settled(observation) };
+    let Some(memory) = &observation.memory else { return !is_settled(observation) || user_secret_changed(observation) };
     if memory.generation != object.metadata.generation.unwrap_or_default()
-        || ((memory.failed || !memory.stretchable) && memory.at.is_some_and(|at| at < *inspected_at))
+        || memory.circumstances != observation.circumstances()
+        || (!memory.good && memory.at.is_some_and(|at| at < *inspected_at))
+        || (memory.good && !is_told(object))
     {
         return true;
     }
     memory.next.is_none_or(|next| stretched(observation, next) <= observation.now)
 }
 
+/// Whether the status tells what a look found. One that was restored or edited does not.
+fn is_told(object: &RepoBinding) -> bool {
+    let conditions = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let tells = |kind| conditions::find(conditions, kind).is_some();
+    tells(ConditionType::RepositoryFound) && (object.spec.webhook.is_none() || tells(ConditionType::WebhookInSync))
+}
+
 /// The next look, moved by evidence: a verified delivery under the present secret shows that the hook is there.
 fn stretched(observation: &Observation, next: Timestamp) -> Timestamp {
-    let Some(at) = observation.memory.as_ref().filter(|memory| memory.stretchable).and_then(|memory| memory.at) else { return next };
+    let Some(at) = observation.memory.as_ref().filter(|memory| memory.good).and_then(|memory| memory.at) else { return next };
     let generation = webhook_status(&observation.object).and_then(|webhook| webhook.secret_generation.as_ref());
     let seen = generation.and_then(|generation| observation.evidence.as_ref()?.generations.get(generation));
     let Some(seen) = seen else { return next };
@@ -198,18 +205,26 @@ fn public_url_is_known(observation: &Observation) -> bool {
 fn user_secret_changed(observation: &Observation) -> bool {
     let known = webhook_status(&observation.object).and_then(|webhook| webhook.secret_generation.as_ref());
     match &observation.user_secret {
-        Some(Ok(secret)) => known.is_some_and(|known| *known != secret.generation),
-        _ => false,
+        Some(Ok(secret)) => known != Some(&secret.generation),
+        Some(Err(_)) => true,
+        None => false,
+    }
+}
+
+/// Whether the spec names what it named when the known repository was found.
+#[must_use]
+pub fn is_as_requested(object: &RepoBinding, path: &RepositoryPath, known: &RepositoryStatus) -> bool {
+    match &known.requested {
+        Some(requested) => requested.connection == object.connection_target() && path.same_as(&requested.path),
+        None => path.same_as(&known.path),
     }
 }
 
 /// Whether a repository that was found is the one that the binding stands for.
 #[must_use]
-pub fn is_same_repository(object: &RepoBinding, found: &Repository) -> bool {
-    let Some(status) = &object.status else { return true };
-    let Some(known) = &status.repository else { return true };
-    let asked_for_another = status.observed_generation != object.metadata.generation && !found.path.same_as(&known.path);
-    known.id == found.id || asked_for_another
+pub fn is_same_repository(object: &RepoBinding, path: &RepositoryPath, found: &Repository) -> bool {
+    let known = object.status.as_ref().and_then(|status| status.repository.as_ref());
+    known.is_none_or(|known| known.id == found.id || !is_as_requested(object, path, known))
 }
 
 /// The places whose hooks are to go.
@@ -286,10 +301,6 @@ fn deadline(observation: &Observation, obstacle: &Obstacle) -> Option<Timestamp>
 #[must_use]
 pub fn plan(observation: &Observation) -> Plan {
     let mut plan = Plan::nothing();
-    if is_foreign(observation) {
-        plan.foreign = true;
-        return plan;
-    }
     if observation.object.metadata.deletion_timestamp.is_some() {
         delete(&mut plan, observation);
         return plan;
@@ -346,8 +357,8 @@ fn repository(plan: &mut Plan, observation: &Observation, found: &Found) {
         Ok(repository) => repository,
         Err(error) => {
             let reason = match error.kind {
-                crate::providers::ErrorKind::NotInstalled => Reason::NotInstalled,
-                crate::providers::ErrorKind::NotFound | crate::providers::ErrorKind::PermissionDenied => Reason::NotFoundOrHidden,
+                ErrorKind::NotInstalled => Reason::NotInstalled,
+                kind if is_refusal(kind) => Reason::NotFoundOrHidden,
                 _ => return,
             };
             let message = format!("{path} does not exist, or the credential has no read access to its contents ({error})");
@@ -355,8 +366,8 @@ fn repository(plan: &mut Plan, observation: &Observation, found: &Found) {
             return;
         }
     };
-    let moved_out = working.scope().filter(|scope| !scope.contains(&repository.path));
-    plan.repository = Some(if !is_same_repository(object, repository) {
+    let moved_out = working.scope().filter(|scope| !scope.holds(repository));
+    plan.repository = Some(if !is_same_repository(object, path, repository) {
         let message = format!("{path} now leads to another repository; delete this binding and create it again if that one is meant");
         Finding::bad(Reason::RepositoryReplaced, message)
     } else if let Some(scope) = moved_out {
@@ -367,11 +378,28 @@ fn repository(plan: &mut Plan, observation: &Observation, found: &Found) {
     } else {
         match (&object.spec.branch, &found.branch) {
             (Some(branch), Some(Ok(false))) => Finding::bad(Reason::BranchNotFound, format!("{} has no branch {branch}", repository.path)),
+            (Some(branch), Some(Err(error))) if is_refusal(error.kind) => Finding::bad(
+                Reason::NotFoundOrHidden,
+                format!("branch {branch} of {} cannot be read: the credential needs read access to contents ({error})", repository.path),
+            ),
             (_, Some(Err(_))) => return,
             _ if repository.empty => Finding::good(format!("{} is there and has no commit yet", repository.path)),
             _ => Finding::good(format!("{} is there", repository.path)),
         }
     });
+}
+
+/// Whether a provider's answer says that something is not there or not shown, and not that it failed.
+#[must_use]
+pub const fn is_refusal(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::NotFound | ErrorKind::PermissionDenied)
+}
+
+fn hooks_refused(error: &ProviderError) -> Finding {
+    Finding::bad(
+        Reason::PermissionMissing,
+        format!("ManageWebhooks: the hooks of the repository are not shown to the credential ({error})"),
+    )
 }
 
 /// Judges the webhook and plans its hooks.
@@ -380,11 +408,11 @@ fn webhook(plan: &mut Plan, observation: &Observation, found: &Found) {
     let (Connection::Ready { working, .. }, Ok(repository)) = (&observation.connection, &found.repository) else { return };
     match obstacle_to_hooks(observation, found, spec, working, repository) {
         Some(finding) => plan.webhook = Some(finding),
-        None => {
-            if let Some(Ok(hooks)) = &found.hooks {
-                plan_hooks(plan, observation, spec, working, repository, hooks);
-            }
-        }
+        None => match &found.hooks {
+            Some(Ok(hooks)) => plan_hooks(plan, observation, spec, working, repository, hooks),
+            Some(Err(error)) if is_refusal(error.kind) => plan.webhook = Some(hooks_refused(error)),
+            _ => {}
+        },
     }
 }
 
@@ -538,6 +566,8 @@ fn clear(plan: &mut Plan, observation: &Observation) {
     let adopted = adopted(&observation.object);
     for (position, place) in observation.places.iter().enumerate() {
         match &place.hooks {
+            // The same place seen through another connection: what is there is what is wanted.
+            Ok((repository, _)) if is_present_place(plan, observation, place, repository) => {}
             Ok((_, hooks)) => {
                 let removal = hooks::removal(hooks, &observation.ownership, &adopted, "it is no longer wanted here");
                 plan.actions.extend(removal.actions.into_iter().map(|action| Action::Clear(position, action)));
@@ -546,6 +576,14 @@ fn clear(plan: &mut Plan, observation: &Observation) {
             Err(_) => plan.wake_at(Some(after(observation.now, SLOW_PROBE))),
         }
     }
+}
+
+/// Whether a place is the very repository in which the hooks are to be.
+fn is_present_place(plan: &Plan, observation: &Observation, place: &Place, repository: &Repository) -> bool {
+    let (Connection::Ready { working, .. }, Some(there), Some(target)) = (&observation.connection, &place.working, &plan.target) else {
+        return false;
+    };
+    working.endpoint.api == there.endpoint.api && target.repository_id == repository.id
 }
 
 /// Plans the end: everything of ours goes, or is written down when its time is over.
@@ -564,6 +602,11 @@ fn delete(plan: &mut Plan, observation: &Observation) {
     let mut blocked: Option<(String, Timestamp)> = None;
     for (position, place) in observation.places.iter().enumerate() {
         match &place.hooks {
+            _ if observation.observe_only => {
+                if held_hooks(object) {
+                    plan.actions.push(Action::Record(position, "nothing is written at the provider while observing".to_owned()));
+                }
+            }
             Ok((_, hooks)) => {
                 let removal = hooks::removal(hooks, &observation.ownership, &adopted, "its binding is being deleted");
                 plan.actions.extend(removal.actions.into_iter().map(|action| Action::Clear(position, action)));

@@ -9,9 +9,10 @@ use kube::ResourceExt as _;
 use super::apply::{Failure, Outcome};
 use super::hooks::Kept;
 use super::observe::{Connection, Observation};
-use super::plan::{Finding, Plan};
+use super::plan::{Finding, Plan, is_refusal};
 use crate::api::v1alpha1::binding::{
-    HookStatus, HookTarget, LastDelivery, PreviousSecret, RepoBindingStatus, RepositoryStatus, SinkStatus, WebhookStatus,
+    HookStatus, HookTarget, LastDelivery, PreviousSecret, RepoBindingStatus, RepositoryStatus, RequestedRepository, SinkStatus,
+    WebhookStatus,
 };
 use crate::api::v1alpha1::{
     ConditionType, EventKind, LastHandled, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, Reason,
@@ -46,7 +47,21 @@ pub fn look_failed(observation: &Observation) -> bool {
     let failed = |kind: ErrorKind| kind.is_outage() || matches!(kind, ErrorKind::NotLeading | ErrorKind::Unauthenticated);
     look.repository.as_ref().is_err_and(|error| failed(error.kind))
         || matches!(&look.branch, Some(Err(error)) if failed(error.kind))
-        || matches!(&look.hooks, Some(Err(_)))
+        || matches!(&look.hooks, Some(Err(error)) if !is_refusal(error.kind))
+}
+
+/// Whether the present spec was judged. While its provider is out of reach, a changed spec was not: the status goes on
+/// telling of the generation before, and says so by its `observedGeneration`.
+fn is_seen(observation: &Observation, plan: &Plan) -> bool {
+    let before = observation.object.status.as_ref().and_then(|status| status.observed_generation);
+    let unchanged = before.is_none_or(|before| Some(before) == observation.object.metadata.generation);
+    let looked = observation.look.is_some() && !look_failed(observation);
+    let needs_no_look = match observation.connection {
+        Connection::Ready { .. } => plan.repository.is_some(),
+        Connection::Pending | Connection::Unreachable(_) => false,
+        Connection::NotFound | Connection::NotPermitted | Connection::NotReady(_) | Connection::Path(_) => true,
+    };
+    unchanged || looked || needs_no_look || observation.suspended || observation.object.metadata.deletion_timestamp.is_some()
 }
 
 /// Says it.
@@ -65,12 +80,13 @@ pub fn report(observation: &Observation, plan: &Plan, outcome: &Outcome) -> Repo
     let conditions = conditions.finish();
     let notices = notices(&before, &conditions, webhook.as_ref(), outcome);
     let news = evidence.is_news(&before, &conditions);
+    let seen = is_seen(observation, plan);
     let mut status = RepoBindingStatus {
-        observed_generation: observation.object.metadata.generation,
+        observed_generation: if seen { observation.object.metadata.generation } else { before.observed_generation },
         conditions,
         repository: repository_status(observation, plan).or_else(|| before.repository.clone()),
         webhook,
-        plan: plan.would.clone(),
+        plan: if observation.look.is_none() && observation.observe_only { before.plan.clone() } else { plan.would.clone() },
         sinks: evidence.sinks(observation, &before, news),
         accepted_until: if news {
             evidence.accepted_until.map(Time).or_else(|| before.accepted_until.clone())
@@ -191,6 +207,10 @@ fn ready(conditions: &mut Conditions<'_>, observation: &Observation, plan: &Plan
             "suspended; set spec.suspend to false here and on the connection to go on",
         );
     }
+    if !is_seen(observation, plan) {
+        conditions.keep(ConditionType::Ready);
+        return conditions.set(ConditionType::Reconciling, Verdict::True, Reason::Progressing, progress(observation, outcome));
+    }
     if let Some(condition) = lowering {
         return lowered(conditions, &condition);
     }
@@ -254,6 +274,7 @@ fn progress(observation: &Observation, outcome: &Outcome) -> String {
 
 fn repository_status(observation: &Observation, plan: &Plan) -> Option<RepositoryStatus> {
     let replaced = plan.repository.as_ref().is_some_and(|finding| finding.reason == Reason::RepositoryReplaced);
+    let Connection::Ready { path, .. } = &observation.connection else { return None };
     let found: &Repository = observation.look.as_ref()?.repository.as_ref().ok().filter(|_| !replaced)?;
     Some(RepositoryStatus {
         id: found.id.clone(),
@@ -265,6 +286,7 @@ fn repository_status(observation: &Observation, plan: &Plan) -> Option<Repositor
         visibility: found.visibility,
         archived: found.archived,
         empty: found.empty,
+        requested: Some(RequestedRepository { connection: observation.object.connection_target(), path: path.as_str().to_owned() }),
     })
 }
 
@@ -375,6 +397,7 @@ fn last_handled(observation: &Observation, plan: &Plan, outcome: &Outcome, befor
     let looked = observation.look.is_some() && outcome.failure.is_none() && !look_failed(observation);
     // Acknowledged when it was done, or when there is nothing that it could be done to.
     let rotated = looked && (plan.rotated || plan.generation.is_none() || !observation.requests.rotate) || !has_webhook;
+    let revoked = looked || !has_webhook;
     let handled = LastHandled {
         reconcile: if looked || observation.suspended || observation.look.is_none() {
             annotation(RECONCILE_REQUESTED_AT)
@@ -383,7 +406,8 @@ fn last_handled(observation: &Observation, plan: &Plan, outcome: &Outcome, befor
         },
         rotate_secret: if rotated { annotation(ROTATE_REQUESTED_AT) } else { old.rotate_secret },
         rotate_secret_of_connection: if rotated { observation.rotation_of_connection.clone() } else { old.rotate_secret_of_connection },
-        revoke_secret: if looked || !has_webhook { annotation(REVOKE_REQUESTED_AT) } else { old.revoke_secret },
+        revoke_secret: if revoked { annotation(REVOKE_REQUESTED_AT) } else { old.revoke_secret },
+        revoke_secret_of_connection: if revoked { observation.revocation_of_connection.clone() } else { old.revoke_secret_of_connection },
     };
     (handled != LastHandled::default()).then_some(handled)
 }

@@ -7,7 +7,7 @@ use kube::ResourceExt as _;
 
 use super::observe::custom_url;
 use super::ownership::without_mark;
-use crate::api::v1alpha1::{ConditionType, RepoBinding};
+use crate::api::v1alpha1::{ConditionType, Reason, RepoBinding};
 use crate::controllers::{Context, conditions};
 
 /// One binding's claim to a custom URL.
@@ -21,6 +21,8 @@ pub struct Claim {
     name: (String, String),
     /// The repository's stable id, once known.
     repository_id: Option<String>,
+    /// The repository as the spec names it: what is known of a binding that was not looked at yet.
+    repository: String,
 }
 
 impl Claim {
@@ -34,6 +36,7 @@ impl Claim {
             created: object.metadata.creation_timestamp.as_ref().map(|time| time.0),
             name: (object.namespace().unwrap_or_default(), object.name_any()),
             repository_id: status.and_then(|status| status.repository.as_ref()).map(|repository| repository.id.clone()),
+            repository: object.spec.repository.to_lowercase(),
         }
     }
 }
@@ -53,7 +56,28 @@ pub fn others(context: &Context, object: &RepoBinding) -> Vec<Arc<RepoBinding>> 
         other.metadata.uid != object.metadata.uid
             && other.metadata.deletion_timestamp.is_none()
             && custom_url(other).is_some_and(|theirs| without_mark(&theirs) == url)
-            && other.status.as_ref().is_some_and(|status| conditions::is_true(&status.conditions, ConditionType::ConnectionReady))
+            && !is_held_back(other)
+    })
+}
+
+/// Whether a binding may not use its connection. One that was not looked at yet counts as one that may: two that come
+/// together must not both take the URL.
+fn is_held_back(other: &RepoBinding) -> bool {
+    let conditions = other.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    conditions::find(conditions, ConditionType::ConnectionReady).is_some_and(|condition| condition.status == "False")
+}
+
+/// The bindings of the same repository that were kept from a hook by another one.
+#[must_use]
+pub fn waiting(context: &Context, object: &RepoBinding) -> Vec<Arc<RepoBinding>> {
+    let id = |binding: &RepoBinding| Some(binding.status.as_ref()?.repository.as_ref()?.id.clone());
+    let Some(repository) = id(object) else { return Vec::new() };
+    context.bindings.state_filter(|other| {
+        let conditions = other.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        let kept_back = conditions::find(conditions, ConditionType::WebhookInSync).is_some_and(|condition| {
+            condition.reason == Reason::ClaimedByAnother.as_str() || condition.reason == Reason::ForeignHook.as_str()
+        });
+        kept_back && other.metadata.uid != object.metadata.uid && id(other).as_ref() == Some(&repository)
     })
 }
 
@@ -62,7 +86,11 @@ pub fn others(context: &Context, object: &RepoBinding) -> Vec<Arc<RepoBinding>> 
 pub fn another_goes_first(object: &RepoBinding, repository_id: &str, claims: &[Claim]) -> bool {
     let ours = Claim::of(object);
     let key = |claim: &Claim| (claim.not_holding, claim.created, claim.name.clone());
-    claims.iter().filter(|claim| claim.repository_id.as_deref() == Some(repository_id)).any(|claim| key(claim) < key(&ours))
+    let same = |claim: &&Claim| match &claim.repository_id {
+        Some(id) => id == repository_id,
+        None => claim.repository == ours.repository,
+    };
+    claims.iter().filter(same).any(|claim| key(claim) < key(&ours))
 }
 
 #[cfg(test)]

@@ -31,5 +31,5 @@ pub async fn apply(
             }
         }
     }
-    Ok((!plan.foreign).then_some(object))
+    Ok(Some(object))
 }

@@ -29,6 +29,11 @@ pub fn reconcile(object: Arc<GitProviderConnection>, context: Arc<Context>) -> B
         if !context.writes.seen_by(&*object) {
             return Ok(Action::requeue(CACHE_BEHIND));
         }
+        if context.is_foreign(object.status.as_ref().and_then(|status| status.installation.as_deref())) {
+            let conditions = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+            status::stall_foreign(&context, &*object, conditions).await?;
+            return Ok(Action::await_change());
+        }
         let observation = observe::observe(&context, Arc::clone(&object)).await;
         let plan = plan::plan(&observation);
         let object = apply::apply(&context, &object, &plan).await?;

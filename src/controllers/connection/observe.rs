@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
-use secrecy::ExposeSecret as _;
 
 use super::material::{self, Material};
 use super::{plan, target, usage};
 use crate::api::v1alpha1::connection::{CredentialKind, ProviderSpec};
-use crate::api::v1alpha1::{ConditionType, GitProviderConnection, Permission, ProviderKind, RECONCILE_REQUESTED_AT, Reason};
+use crate::api::v1alpha1::{
+    ConditionType, GitProviderConnection, ManagementPolicy, Permission, ProviderKind, RECONCILE_REQUESTED_AT, Reason,
+};
 use crate::controllers::sessions::{Rejection, Session, Trouble, Working};
 use crate::controllers::{Context, leftovers, requested};
 use crate::providers::transport::TransportSettings;
@@ -98,11 +99,13 @@ async fn look(context: &Context, object: &GitProviderConnection, material: Resul
     };
     let failures = if trouble.as_ref().is_some_and(Trouble::is_outage) { failures.saturating_add(1) } else { 0 };
     let next = plan::next_inspection(trouble.as_ref(), failures, object.spec.interval.length(), &uid, now);
-    let recovered = known.is_none_or(|known| known.trouble.is_some()) && trouble.is_none();
+    let turned = known.is_none_or(|known| known.trouble.is_some() || known.inputs != inputs);
+    let observing = context.settings.read_only || object.spec.management_policy == ManagementPolicy::Observe;
+    let works_off = turned && trouble.is_none() && !observing;
     context
         .sessions
         .set(&key, Session { uid, inputs, inspected_at: now, next, failures, trouble, working: working.clone(), suspected: false });
-    if let (true, Some(working)) = (recovered, &working) {
+    if let (true, Some(working)) = (works_off, &working) {
         leftovers::work_off(context, &key, working).await;
     }
     // What was set is what is known: the last working client of the same object stays with it.
@@ -181,14 +184,7 @@ fn served(context: &Context, spec: &ProviderSpec) -> Result<&'static dyn Provide
 
 /// Tells a credential at an origin, without telling the credential: by a keyed hash.
 fn rejection_key(context: &Context, origin: &str, credential: &Credential) -> String {
-    let text = match credential {
-        Credential::Anonymous => String::new(),
-        Credential::Token(token) => token.expose_secret().to_owned(),
-        Credential::BasicAuth { username, password } => format!("{username}\0{}", password.expose_secret()),
-        Credential::EmailToken { email, token } => format!("{email}\0{}", token.expose_secret()),
-        Credential::GitHubApp { issuer, private_key, .. } => format!("{issuer}\0{}", private_key.expose_secret()),
-    };
-    format!("{origin} {}", context.keys.receiver.fingerprint(&text.into()))
+    format!("{origin} {}", context.keys.receiver.fingerprint(&credential.identifying_text()))
 }
 
 fn refused(refusal: &crate::providers::transport::network::Refusal) -> Trouble {

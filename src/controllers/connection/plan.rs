@@ -33,8 +33,6 @@ pub enum Action {
 pub struct Plan {
     /// What to do, in order.
     pub actions: Vec<Action>,
-    /// Whether another installation manages the object, so that nothing is touched.
-    pub foreign: bool,
     /// While deleting: until when bindings are waited for.
     pub deadline: Option<Timestamp>,
     /// When to look again; `None` waits for a change.
@@ -45,12 +43,8 @@ pub struct Plan {
 #[must_use]
 pub fn plan(observation: &Observation) -> Plan {
     let object = &observation.object;
-    let installation = object.status.as_ref().and_then(|status| status.installation.as_ref());
-    if installation.is_some_and(|installation| *installation != observation.fingerprint) {
-        return Plan { actions: Vec::new(), foreign: true, deadline: None, wake: None };
-    }
     let held = finalizer::is_present(&**object);
-    let mut plan = Plan { actions: Vec::new(), foreign: false, deadline: None, wake: next_look(observation) };
+    let mut plan = Plan { actions: Vec::new(), deadline: None, wake: next_look(observation) };
     match &object.metadata.deletion_timestamp {
         None if !held => plan.actions.push(Action::AddFinalizer),
         None => {}

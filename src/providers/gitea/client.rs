@@ -11,7 +11,6 @@ use http::{HeaderValue, Method};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use super::inspect::Introspection;
 use super::page::Pages;
 use super::{convert, error, permission, wire};
 use crate::api::v1alpha1::{EventKind, Permission};
@@ -26,7 +25,6 @@ pub(super) struct GiteaClient {
     pub(super) endpoint: Endpoint,
     pub(super) account: Account,
     pub(super) transport: Transport,
-    pub(super) introspection: Introspection,
 }
 
 /// The credential, as far as it is needed after connecting.
@@ -60,7 +58,7 @@ impl GiteaClient {
                 transport.authorized(header.clone(), [password.expose_secret(), encoded(&header)])
             }
         };
-        Ok(Arc::new(Self { endpoint, account, transport, introspection: Introspection::default() }))
+        Ok(Arc::new(Self { endpoint, account, transport }))
     }
 
     /// An address below the API's base; each segment is one, whatever is in it.

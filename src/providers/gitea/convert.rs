@@ -44,6 +44,7 @@ pub(super) fn repository(repository: wire::Repository, anonymous: bool) -> Repos
         archived: repository.archived,
         empty: repository.empty,
         manage_webhooks,
+        holder: None,
     }
 }
 

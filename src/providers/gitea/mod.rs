@@ -51,8 +51,8 @@ impl Provider for Gitea {
             None => below(&web, "/api/v1"),
         };
         let scope = match (&spec.organization, &spec.user) {
-            (Some(path), None) => Scope { word: ORGANIZATION, path: path.clone() },
-            (None, Some(path)) => Scope { word: "user", path: path.clone() },
+            (Some(path), None) => Scope { word: ORGANIZATION, path: path.clone(), holder: None },
+            (None, Some(path)) => Scope { word: "user", path: path.clone(), holder: None },
             _ => return Err(invalid("gitea needs either organization or user")),
         };
         Ok(Endpoint { web, api, further_origins: Vec::new(), scope: Some(scope) })

@@ -1,0 +1,242 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::super::ownership::tests::{keys, settings};
+use super::*;
+
+const NOW: i64 = 10_000;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn ours() -> Ownership {
+    Ownership::new(&keys(1), &settings("https://hooks.acme.io", &["https://old.acme.io"]), "team", "shop")
+}
+
+fn theirs() -> Ownership {
+    Ownership::new(&keys(2), &settings("https://hooks.acme.io", &[]), "team", "shop")
+}
+
+fn custom() -> Url {
+    Url::parse("https://argocd.acme.io/api/webhook").unwrap()
+}
+
+fn shape(part: &str, events: &str) -> HookShape {
+    HookShape { part: part.to_owned(), fields: BTreeMap::from([("events", events.to_owned())]), events: BTreeSet::from([EventKind::Push]) }
+}
+
+fn hook(id: u32, url: HookUrl, shape: HookShape) -> Hook {
+    Hook { id: id.to_string(), url, shape, state: HookState::Active, has_secret: None }
+}
+
+fn wanted(generation: i64, update_sets_secret: bool) -> Wanted {
+    Wanted {
+        destination: Destination::Receiver,
+        shapes: vec![shape("", "push")],
+        secret: WantedSecret {
+            generation: generation.to_string(),
+            value: WebhookSecret::Text("s".to_owned().into()),
+            since: at(generation),
+        },
+        adopt: false,
+        update_sets_secret,
+        revoke: false,
+    }
+}
+
+/// What a provider would do: each action has its effect.
+fn apply(hooks: &mut Vec<Hook>, actions: &[HookAction], next_id: &mut u32) {
+    for action in actions {
+        match action {
+            HookAction::Create(intent) => {
+                hooks.push(hook(*next_id, intent.url.clone(), intent.shape.clone()));
+                *next_id += 1;
+            }
+            HookAction::Update { id, intent, .. } => {
+                let changed = hooks.iter_mut().find(|hook| hook.id == *id).expect("an update of a hook that is there");
+                changed.url = intent.url.clone();
+                changed.shape = intent.shape.clone();
+            }
+            HookAction::Release { id, url, .. } => {
+                hooks.iter_mut().find(|hook| hook.id == *id).expect("a release of a hook that is there").url = url.clone();
+            }
+            HookAction::Delete { id, .. } => hooks.retain(|hook| hook.id != *id),
+        }
+    }
+}
+
+fn decide(hooks: &[Hook], wanted: &Wanted, now: i64) -> HookPlan {
+    plan(hooks, &ours(), wanted, &BTreeSet::new(), at(now))
+}
+
+#[test]
+fn none_is_created_and_one_is_left_alone() {
+    let mut hooks = Vec::new();
+    let first = decide(&hooks, &wanted(NOW, false), NOW);
+    assert!(matches!(first.actions.as_slice(), [HookAction::Create(_)]));
+    apply(&mut hooks, &first.actions, &mut 1);
+    assert!(decide(&hooks, &wanted(NOW, false), NOW).actions.is_empty());
+}
+
+#[test]
+fn drift_is_repaired_in_place() {
+    let hooks = [hook(1, ours().receiver_url("9000").unwrap(), shape("", "issues"))];
+    let plan = decide(&hooks, &wanted(9000, false), NOW);
+    assert!(matches!(plan.actions.as_slice(), [HookAction::Update { id, drift, .. }] if id == "1" && drift == &["events"]));
+}
+
+#[test]
+fn a_former_public_url_is_moved_to_the_present_one() {
+    let url = ours().receiver_url("9000").unwrap().expose().replace("hooks.acme.io", "old.acme.io");
+    let plan = decide(&[hook(1, HookUrl::new(url), shape("", "push"))], &wanted(9000, false), NOW);
+    assert!(matches!(plan.actions.as_slice(), [HookAction::Update { drift, .. }] if drift == &["url"]));
+}
+
+#[test]
+fn a_new_secret_is_an_update_where_that_sets_it() {
+    let hooks = [hook(1, ours().receiver_url("9000").unwrap(), shape("", "push"))];
+    let plan = decide(&hooks, &wanted(NOW, true), NOW);
+    assert!(matches!(plan.actions.as_slice(), [HookAction::Update { id, .. }] if id == "1"));
+}
+
+#[test]
+fn a_new_secret_is_a_second_hook_elsewhere_and_the_first_goes_after_the_overlap() {
+    let mut hooks = vec![hook(1, ours().receiver_url("9000").unwrap(), shape("", "push"))];
+    let begun = decide(&hooks, &wanted(NOW, false), NOW);
+    assert!(matches!(begun.actions.as_slice(), [HookAction::Create(_)]), "{:?}", begun.actions);
+    assert_eq!(begun.wake, Some(at(NOW) + OVERLAP));
+    apply(&mut hooks, &begun.actions, &mut 2);
+    assert!(decide(&hooks, &wanted(NOW, false), NOW + 59).actions.is_empty());
+    let ended = decide(&hooks, &wanted(NOW, false), NOW + 60);
+    assert!(matches!(ended.actions.as_slice(), [HookAction::Delete { id, .. }] if id == "1"));
+    let revoked = decide(&hooks, &Wanted { revoke: true, ..wanted(NOW, false) }, NOW + 1);
+    assert!(matches!(revoked.actions.as_slice(), [HookAction::Delete { id, .. }] if id == "1"));
+}
+
+#[test]
+fn a_paused_hook_is_left_as_it_is_and_said() {
+    let mut paused = hook(1, ours().receiver_url("9000").unwrap(), shape("", "issues"));
+    paused.state = HookState::Paused;
+    let plan = decide(&[paused], &wanted(9000, false), NOW);
+    assert!(plan.actions.is_empty());
+    assert_eq!(plan.finding.unwrap().reason, Reason::PausedAtProvider);
+}
+
+#[test]
+fn a_hook_with_our_identity_under_another_host_stops_everything() {
+    let url = ours().receiver_url("9000").unwrap().expose().replace("hooks.acme.io", "copy.acme.io");
+    let plan = decide(&[hook(1, HookUrl::new(url), shape("", "push"))], &wanted(9000, false), NOW);
+    assert!(plan.actions.is_empty() && plan.kept.is_empty());
+    assert_eq!(plan.finding.unwrap().reason, Reason::HookUnderAnotherHost);
+}
+
+#[test]
+fn a_foreign_hook_with_the_custom_url_is_adopted_only_when_asked() {
+    let there = [hook(7, HookUrl::new(custom().into()), shape("", "push"))];
+    let asked = Wanted { destination: Destination::Custom(custom()), ..wanted(9000, false) };
+    let refused = decide(&there, &asked, NOW);
+    assert!(refused.actions.is_empty());
+    assert_eq!(refused.finding.unwrap().reason, Reason::ForeignHook);
+    let mut hooks = there.to_vec();
+    let adopted = decide(&hooks, &Wanted { adopt: true, ..asked.clone() }, NOW);
+    assert!(matches!(adopted.actions.as_slice(), [HookAction::Update { id, adopted: true, .. }] if id == "7"));
+    apply(&mut hooks, &adopted.actions, &mut 8);
+    assert!(decide(&hooks, &Wanted { adopt: true, ..asked }, NOW).actions.is_empty());
+    let given_back = removal(&hooks, &ours(), &BTreeSet::from(["7".to_owned()]), "gone");
+    apply(&mut hooks, &given_back.actions, &mut 8);
+    assert_eq!(hooks, there);
+}
+
+#[test]
+fn a_changed_destination_is_made_before_the_old_hook_goes() {
+    let hooks = [hook(1, ours().receiver_url("9000").unwrap(), shape("", "push"))];
+    let moved = decide(&hooks, &Wanted { destination: Destination::Custom(custom()), ..wanted(9000, false) }, NOW);
+    assert!(matches!(moved.actions.as_slice(), [HookAction::Create(_), HookAction::Delete { id, .. }] if id == "1"));
+}
+
+/// Any hook that could stand on a repository: ours in any state of wear, and everybody else's.
+fn any_hook(id: u32) -> impl Strategy<Value = Hook> {
+    let generation = prop_oneof![Just("9000"), Just("9500"), Just("10000"), Just("99999999999"), Just("x")];
+    let part = prop_oneof![Just(""), Just("push"), Just("other")];
+    let events = prop_oneof![Just("push"), Just("issues")];
+    let state =
+        prop_oneof![8 => Just(HookState::Active), 1 => Just(HookState::Paused), 1 => Just(HookState::Disabled("failures".to_owned()))];
+    (0_u8..6, generation, part, events, state).prop_map(move |(owner, generation, part, events, state)| {
+        let url = match owner {
+            0 => ours().receiver_url(generation).unwrap(),
+            1 => HookUrl::new(ours().receiver_url(generation).unwrap().expose().replace("hooks.acme.io", "old.acme.io")),
+            2 => ours().custom_url(&custom(), generation),
+            3 => theirs().receiver_url(generation).unwrap(),
+            4 => HookUrl::new(custom().into()),
+            _ => HookUrl::new(format!("https://elsewhere.acme.io/{generation}")),
+        };
+        Hook { state, ..hook(id, url, shape(part, events)) }
+    })
+}
+
+fn any_hooks() -> impl Strategy<Value = Vec<Hook>> {
+    (0_usize..8).prop_flat_map(|count| (0..count).map(|id| any_hook(u32::try_from(id).unwrap() + 1)).collect::<Vec<_>>())
+}
+
+fn any_wanted() -> impl Strategy<Value = Wanted> {
+    let shapes = prop_oneof![Just(vec![shape("", "push")]), Just(vec![shape("push", "push"), shape("other", "issues")])];
+    (any::<bool>(), shapes, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+        |(receiver, shapes, adopt, update_sets_secret, revoke)| Wanted {
+            destination: if receiver { Destination::Receiver } else { Destination::Custom(custom()) },
+            shapes,
+            adopt: adopt && !receiver,
+            revoke,
+            ..wanted(NOW, update_sets_secret)
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn a_plan_that_was_done_leaves_nothing_to_do(hooks in any_hooks(), wanted in any_wanted()) {
+        let mut hooks = hooks;
+        let mut next_id = 100;
+        // The second round ends the overlap that the first began.
+        for _ in 0..2 {
+            let plan = plan(&hooks, &ours(), &wanted, &BTreeSet::new(), at(NOW + 61));
+            apply(&mut hooks, &plan.actions, &mut next_id);
+        }
+        let last = plan(&hooks, &ours(), &wanted, &BTreeSet::new(), at(NOW + 61));
+        prop_assert!(last.actions.is_empty(), "{:?}", last.actions);
+    }
+
+    #[test]
+    fn nobody_elses_hook_is_touched(hooks in any_hooks(), wanted in any_wanted()) {
+        let foreign: Vec<Hook> = hooks.iter().filter(|hook| !ours().is_ours(&hook.url)).cloned().collect();
+        let adoptable = |hook: &Hook| wanted.adopt && hook.url.expose() == custom().as_str();
+        let mut after = hooks.clone();
+        let planned = plan(&hooks, &ours(), &wanted, &BTreeSet::new(), at(NOW + 61));
+        apply(&mut after, &planned.actions, &mut 100);
+        for hook in foreign.iter().filter(|hook| !adoptable(hook)) {
+            prop_assert!(after.contains(hook));
+        }
+        let mut emptied = hooks.clone();
+        apply(&mut emptied, &removal(&hooks, &ours(), &BTreeSet::new(), "gone").actions, &mut 100);
+        prop_assert_eq!(emptied, foreign);
+    }
+
+    #[test]
+    fn at_most_one_hook_of_ours_remains_for_each_part_once_overlaps_are_over(hooks in any_hooks(), wanted in any_wanted()) {
+        let switched_off = hooks.iter().any(|hook| hook.state != HookState::Active && ours().is_ours(&hook.url));
+        let mut hooks = hooks;
+        let mut last = HookPlan::default();
+        for _ in 0..2 {
+            last = plan(&hooks, &ours(), &wanted, &BTreeSet::new(), at(NOW + 61));
+            apply(&mut hooks, &last.actions, &mut 100);
+        }
+        prop_assume!(last.finding.is_none() && !switched_off);
+        for shape in &wanted.shapes {
+            let mine = hooks.iter().filter(|hook| ours().is_ours(&hook.url) && hook.shape.part == shape.part).count();
+            prop_assert_eq!(mine, 1);
+        }
+        let all = hooks.iter().filter(|hook| ours().is_ours(&hook.url)).count();
+        prop_assert_eq!(all, wanted.shapes.len());
+    }
+}

@@ -1,0 +1,304 @@
+//! Tables over `plan` and `report`: what is decided and said without any look at a repository.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::Look;
+use super::apply::Outcome;
+use super::observe::{Connection, Observation, Obstacle, Place, Requests};
+use super::ownership::Ownership;
+use super::ownership::tests::{keys, settings};
+use super::plan::{self, Hold};
+use super::report::{Report, report};
+use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, RepoBindingStatus};
+use crate::api::v1alpha1::{ConditionType, EventKind, FINALIZER, Reason, RepoBinding};
+use crate::controllers::conditions::find;
+use crate::controllers::sessions::Trouble;
+use crate::evidence::{BindingEvidence, Delivery, Refusals, SinkEvidence};
+use crate::providers::PathError;
+use crate::sink_support::{NotServed, NotServedKind};
+
+const NOW: i64 = 1_800_000_000;
+
+fn now() -> Timestamp {
+    Timestamp::from_second(NOW).unwrap()
+}
+
+fn time(seconds_ago: i64) -> String {
+    (now() - SignedDuration::from_secs(seconds_ago)).to_string()
+}
+
+fn condition(kind: &str, status: &str, reason: &str) -> Value {
+    json!({"type": kind, "status": status, "reason": reason, "message": "", "observedGeneration": 1, "lastTransitionTime": time(1000)})
+}
+
+/// A binding that was Ready for generation 1, with one hook.
+fn ready_binding() -> Value {
+    json!({
+        "apiVersion": "forgebind.dev/v1alpha1", "kind": "RepoBinding",
+        "metadata": {"name": "shop", "namespace": "team", "uid": "u", "generation": 1, "finalizers": [FINALIZER]},
+        "spec": {
+            "connectionRef": {"name": "acme", "namespace": "platform"}, "repository": "acme/shop",
+            "webhook": {"events": ["Push"]},
+            "sinks": [{"name": "ci", "service": {"name": "ci", "port": 80}}],
+        },
+        "status": {
+            "observedGeneration": 1, "installation": keys(1).fingerprint,
+            "conditions": [
+                condition("Ready", "True", "Succeeded"), condition("ConnectionReady", "True", "Succeeded"),
+                condition("RepositoryFound", "True", "Succeeded"), condition("WebhookInSync", "True", "Succeeded"),
+            ],
+            "repository": {"id": "7", "path": "acme/shop", "archived": false, "empty": false},
+            "webhook": {
+                "url": "https://hooks.acme.io/hooks/…", "secretGeneration": "1700000000",
+                "hooks": [{"id": "31", "events": ["Push"], "adopted": false}],
+                "target": {"connection": {"namespace": "platform", "name": "acme"}, "repositoryID": "7", "repository": "acme/shop", "host": "hooks.acme.io"},
+            },
+        },
+    })
+}
+
+fn observation(object: Value, connection: Connection) -> Observation {
+    let object: RepoBinding = serde_json::from_value(object).unwrap();
+    let settings = settings("https://hooks.acme.io", &[]);
+    Observation {
+        object: Arc::new(object),
+        now: now(),
+        fingerprint: keys(1).fingerprint,
+        ownership: Ownership::new(&keys(1), &settings, "team", "shop"),
+        settings,
+        connection,
+        look: None,
+        memory: Some(Look { at: Some(now()), generation: 1, ..Look::default() }),
+        places: Vec::new(),
+        user_secret: None,
+        claims: Vec::new(),
+        evidence: None,
+        requests: Requests::default(),
+        unserved_sinks: Vec::new(),
+        terminating: false,
+        observe_only: false,
+        suspended: false,
+        key: keys(1).receiver,
+        rotation_of_connection: None,
+        revocation_of_connection: None,
+    }
+}
+
+fn say(observation: &Observation) -> Report {
+    report(observation, &plan::plan(observation), &Outcome::nothing(Arc::clone(&observation.object)))
+}
+
+fn reads(status: &RepoBindingStatus, kind: ConditionType) -> String {
+    find(&status.conditions, kind).map(|condition| format!("{}/{}", condition.status, condition.reason)).unwrap_or_default()
+}
+
+fn outage() -> Connection {
+    Connection::Unreachable(Trouble::new(ConditionType::Reachable, Reason::Unreachable, "no route"))
+}
+
+#[test]
+fn an_outage_of_the_provider_leaves_ready_as_it_was() {
+    let said = say(&observation(ready_binding(), outage()));
+    assert_eq!(reads(&said.status, ConditionType::ConnectionReady), "Unknown/ConnectionUnreachable");
+    assert_eq!(reads(&said.status, ConditionType::Ready), "True/Succeeded");
+    assert_eq!(said.status.webhook, observation(ready_binding(), outage()).object.status.clone().unwrap().webhook);
+    assert!(said.notices.is_empty(), "{:?}", said.notices);
+}
+
+#[test]
+fn a_changed_spec_is_not_called_ready_before_it_was_judged() {
+    for connection in [outage(), Connection::Pending] {
+        let mut object = ready_binding();
+        object["metadata"]["generation"] = json!(2);
+        let said = say(&observation(object, connection));
+        assert_eq!(said.status.observed_generation, Some(1));
+        assert_eq!(reads(&said.status, ConditionType::Reconciling), "True/Progressing");
+        let ready = find(&said.status.conditions, ConditionType::Ready).unwrap();
+        assert_eq!(ready.observed_generation, Some(1));
+    }
+}
+
+#[test]
+fn each_state_of_the_connection_is_said_and_names_no_other_namespace() {
+    let rejected = Trouble::new(ConditionType::Authenticated, Reason::CredentialRejected, "401 for the bot of platform");
+    let elsewhere = PathError::AnotherHost { found: "a.io".to_owned(), expected: "b.io".to_owned() };
+    for (connection, kind, expected, stalled) in [
+        (Connection::NotFound, ConditionType::ConnectionReady, "False/ConnectionNotFound", false),
+        (Connection::NotPermitted, ConditionType::ConnectionReady, "False/RefNotPermitted", false),
+        (Connection::NotReady(rejected), ConditionType::ConnectionReady, "False/ConnectionNotReady", false),
+        (Connection::Path(elsewhere), ConditionType::RepositoryFound, "False/OutOfScope", true),
+    ] {
+        let said = say(&observation(ready_binding(), connection));
+        assert_eq!(reads(&said.status, kind), expected);
+        assert_eq!(reads(&said.status, ConditionType::Ready), expected, "Ready carries the first lowering reason");
+        assert_eq!(find(&said.status.conditions, ConditionType::Stalled).is_some(), stalled, "{expected}");
+        assert_ne!(find(&said.status.conditions, ConditionType::Reconciling).is_some(), stalled, "one of the two: {expected}");
+        assert!(said.status.conditions.iter().all(|condition| !condition.message.contains("platform")), "{:?}", said.status.conditions);
+        assert_eq!(said.notices.len(), 1);
+    }
+}
+
+#[test]
+fn what_was_said_is_not_said_again() {
+    let states: Vec<fn() -> Connection> = vec![|| Connection::NotFound, || Connection::NotPermitted, outage, || Connection::Pending];
+    for state in states {
+        let first = say(&observation(ready_binding(), state()));
+        let mut object = ready_binding();
+        object["status"] = serde_json::to_value(&first.status).unwrap();
+        let mut later = observation(object, state());
+        later.now = now() + SignedDuration::from_secs(600);
+        let second = say(&later);
+        assert_eq!(first.status, second.status, "a status that only time changed is not written");
+        assert!(second.notices.is_empty());
+    }
+}
+
+#[test]
+fn suspended_is_said_before_anything_else() {
+    let mut suspended = observation(ready_binding(), Connection::NotPermitted);
+    suspended.suspended = true;
+    assert_eq!(reads(&say(&suspended).status, ConditionType::Ready), "False/Suspended");
+    assert!(plan::places_to_clear(&suspended).is_empty(), "nothing is written while suspended");
+}
+
+#[test]
+fn a_sink_that_is_not_served_lowers_ready_and_one_that_fails_does_not() {
+    let mut unserved = observation(ready_binding(), outage());
+    unserved.unserved_sinks =
+        vec![("ci".to_owned(), NotServed { kind: NotServedKind::NotServed, message: "nats is not served".to_owned() })];
+    assert_eq!(reads(&say(&unserved).status, ConditionType::Ready), "False/SinkNotServed");
+    let mut failing = observation(ready_binding(), outage());
+    let sink = SinkEvidence { last_error: Some("status 500".to_owned()), failing_since: Some(now()), owed: 3 };
+    failing.evidence = Some(BindingEvidence { sinks: BTreeMap::from([("ci".to_owned(), sink)]), ..BindingEvidence::default() });
+    let said = say(&failing);
+    assert_eq!(reads(&said.status, ConditionType::Delivering), "False/SinkFailing");
+    assert_eq!(reads(&said.status, ConditionType::Ready), "True/Succeeded");
+    assert_eq!(said.status.sinks[0].owed, 3);
+}
+
+fn delivered(seconds_ago: i64) -> BindingEvidence {
+    let at = now() - SignedDuration::from_secs(seconds_ago);
+    BindingEvidence {
+        last_delivery: Some(Delivery { at, event: Some(EventKind::Push), id: format!("d-{seconds_ago}") }),
+        ..BindingEvidence::default()
+    }
+}
+
+#[test]
+fn the_last_delivery_is_written_for_the_first_one_and_then_at_most_hourly() {
+    let mut first = observation(ready_binding(), outage());
+    first.evidence = Some(delivered(5));
+    let said = say(&first);
+    assert!(said.evidence_written);
+    assert_eq!(said.status.webhook.as_ref().unwrap().last_delivery.as_ref().unwrap().id, "d-5");
+    assert_eq!(reads(&said.status, ConditionType::Receiving), "True/Succeeded");
+    for (known_seconds_ago, expected) in [(600, "known"), (3700, "d-5")] {
+        let mut object = ready_binding();
+        object["status"] = serde_json::to_value(&said.status).unwrap();
+        object["status"]["webhook"]["lastDelivery"] = json!({"at": time(known_seconds_ago), "event": "Push", "id": "known"});
+        let mut next = observation(object, outage());
+        next.evidence = Some(delivered(5));
+        assert_eq!(say(&next).status.webhook.unwrap().last_delivery.unwrap().id, expected);
+    }
+}
+
+#[test]
+fn refusals_count_until_a_delivery_verifies_again() {
+    let refusals = |seconds_ago: i64| Refusals {
+        count: 2,
+        last: now() - SignedDuration::from_secs(seconds_ago),
+        reason: "wrong signature".to_owned(),
+    };
+    let mut refused = observation(ready_binding(), outage());
+    refused.evidence = Some(BindingEvidence { refusals: Some(refusals(1)), ..delivered(60) });
+    let said = say(&refused);
+    assert_eq!(reads(&said.status, ConditionType::Receiving), "False/DeliveriesRefused");
+    assert_eq!(reads(&said.status, ConditionType::Ready), "True/Succeeded", "it does not lower Ready");
+    let mut healed = observation(ready_binding(), outage());
+    healed.evidence = Some(BindingEvidence { refusals: Some(refusals(60)), ..delivered(1) });
+    assert_eq!(reads(&say(&healed).status, ConditionType::Receiving), "True/Succeeded");
+}
+
+fn deleted(seconds_ago: i64) -> Value {
+    let mut object = ready_binding();
+    object["metadata"]["deletionTimestamp"] = json!(time(seconds_ago));
+    object
+}
+
+fn with_obstacle(object: Value, obstacle: Obstacle) -> Observation {
+    let mut observation = observation(object, Connection::NotFound);
+    let target = plan::places_to_clear(&observation).remove(0);
+    observation.places = vec![Place { target, hooks: Err(obstacle), working: None }];
+    observation
+}
+
+#[test]
+fn a_removal_that_cannot_be_done_waits_for_its_bound_and_is_then_written_down() {
+    let credential = || Obstacle::Credential("401".to_owned());
+    let outage = || Obstacle::Outage("no route".to_owned());
+    for (obstacle, bound) in [(credential(), 3600), (outage(), 24 * 3600)] {
+        let waiting = with_obstacle(deleted(bound - 60), obstacle.clone());
+        let planned = plan::plan(&waiting);
+        assert!(planned.actions.is_empty() && planned.hold == Hold::Keep);
+        assert!(planned.blocked.is_some() && planned.wake.is_some());
+        assert!(find(&say(&waiting).status.conditions, ConditionType::CleanupBlocked).is_some());
+        let over = plan::plan(&with_obstacle(deleted(bound + 60), obstacle));
+        assert!(matches!(over.actions.as_slice(), [plan::Action::Record(0, _)]), "{:?}", over.actions);
+        assert_eq!(over.hold, Hold::Remove);
+    }
+}
+
+#[test]
+fn a_namespace_that_is_being_deleted_waits_for_twenty_seconds_only() {
+    let mut terminating = with_obstacle(deleted(30), Obstacle::Outage("no route".to_owned()));
+    terminating.terminating = true;
+    assert_eq!(plan::plan(&terminating).hold, Hold::Remove);
+    let mut early = with_obstacle(deleted(5), Obstacle::Outage("no route".to_owned()));
+    early.terminating = true;
+    assert_eq!(plan::plan(&early).hold, Hold::Keep);
+}
+
+#[test]
+fn orphans_go_at_once_and_leave_their_hooks() {
+    let mut object = deleted(1);
+    object["spec"]["deletionPolicy"] = json!("Orphan");
+    let orphaned = observation(object, Connection::NotFound);
+    assert!(plan::places_to_clear(&orphaned).is_empty());
+    let planned = plan::plan(&orphaned);
+    assert!(planned.actions.is_empty());
+    assert_eq!(planned.hold, Hold::Remove);
+}
+
+#[test]
+fn a_binding_without_our_finalizer_made_nothing_and_is_left_alone() {
+    let mut object = deleted(1);
+    object["metadata"]["finalizers"] = json!(["somebody.else/finalizer"]);
+    let planned = plan::plan(&observation(object, Connection::NotFound));
+    assert!(planned.actions.is_empty() && planned.hold == Hold::Keep);
+}
+
+#[test]
+fn a_status_that_was_lost_does_not_lose_the_place_of_the_hooks() {
+    let mut object = deleted(1);
+    object["status"] = json!({});
+    let places = plan::places_to_clear(&observation(object, Connection::NotFound));
+    let connection = ConnectionTarget { namespace: "platform".to_owned(), name: "acme".to_owned() };
+    let expected =
+        HookTarget { connection, repository_id: String::new(), repository: "acme/shop".to_owned(), host: "hooks.acme.io".to_owned() };
+    assert_eq!(places, [expected]);
+}
+
+#[test]
+fn a_withdrawn_grant_removes_the_hook_and_an_outage_does_not() {
+    assert_eq!(plan::places_to_clear(&observation(ready_binding(), Connection::NotPermitted)).len(), 1);
+    for connection in [outage(), Connection::Pending, Connection::NotFound] {
+        assert!(plan::places_to_clear(&observation(ready_binding(), connection)).is_empty());
+    }
+    let mut observing = observation(ready_binding(), Connection::NotPermitted);
+    observing.observe_only = true;
+    assert!(plan::places_to_clear(&observing).is_empty(), "nothing is written while observing");
+}

@@ -1,0 +1,209 @@
+//! Deletions when something that they need is gone: the Secret, the credential, the connection, the namespace.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use kube::Api;
+use kube::api::{DeleteParams, ListParams};
+use serde_json::{Value, json};
+
+use crate::support::gitea::OPERATOR_SCOPES;
+use crate::support::operator::Operator;
+use crate::support::wait::{Seen, stays, wait_until};
+use crate::world::{CONNECTION, SOON, World, binding_condition, connection_condition};
+
+/// How long a test waits for a namespace to be gone.
+const NAMESPACE: Duration = Duration::from_secs(180);
+
+/// What is written down as left behind in the operator's namespace.
+async fn leftovers(world: &World, operator: &Operator) -> Result<Vec<(String, String)>> {
+    let maps: Api<ConfigMap> = Api::namespaced(world.cluster().client()?, operator.options().namespace());
+    let maps = maps.list(&ListParams::default()).await?.items;
+    let ours =
+        maps.into_iter().filter(|map| map.metadata.name.as_deref().is_some_and(|name| name.starts_with("forgebind-leftover-hooks-")));
+    Ok(ours.filter_map(|map| map.data).flatten().collect())
+}
+
+async fn namespace_gone(world: &World) -> Result<()> {
+    let namespaces: Api<Namespace> = Api::all(world.cluster().client()?);
+    wait_until("the namespace to be gone", NAMESPACE, async || {
+        Ok(match namespaces.get_opt(&world.namespace).await? {
+            None => Seen::Done(()),
+            Some(namespace) => Seen::NotYet(format!("{:?}", namespace.status.and_then(|status| status.conditions))),
+        })
+    })
+    .await
+}
+
+/// A world with a connection and a binding that are Ready.
+async fn settled(name: &str, cleanup_timeout: Option<&str>) -> Result<(World, Operator)> {
+    let world = World::new(name).await?;
+    let mut options = world.options().await?;
+    if let Some(timeout) = cleanup_timeout {
+        options = options.with("cleanup-timeout", timeout);
+    }
+    let operator = Operator::start(options).await?;
+    world.create_connection(world.connection_spec()).await?;
+    world.create_binding("shop", world.binding_spec()).await?;
+    world.binding_ready("shop").await?;
+    Ok((world, operator))
+}
+
+#[tokio::test]
+async fn the_secret_then_the_namespace_deleted_removes_the_hook() -> Result<()> {
+    let (world, operator) = settled("secret-first", None).await?;
+    let secrets: Api<Secret> = Api::namespaced(world.cluster().client()?, &world.namespace);
+    secrets.delete("credential", &DeleteParams::default()).await?;
+    world.connection_says("Authenticated", "False/SecretNotFound").await?;
+    let namespaces: Api<Namespace> = Api::all(world.cluster().client()?);
+    let began = Instant::now();
+    namespaces.delete(&world.namespace, &DeleteParams::default()).await?;
+    namespace_gone(&world).await?;
+    eprintln!("figure: a namespace whose Secret went first is gone after {:.2?}", began.elapsed());
+    assert!(world.hooks_at(&operator.url()).await?.is_empty(), "the last working credential did it");
+    assert!(leftovers(&world, &operator).await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_namespace_goes_in_time_although_nobody_knows_the_credential_any_more() -> Result<()> {
+    let (world, operator) = settled("secret-unknown", None).await?;
+    operator.kill();
+    let secrets: Api<Secret> = Api::namespaced(world.cluster().client()?, &world.namespace);
+    secrets.delete("credential", &DeleteParams::default()).await?;
+    operator.restart().await?;
+    world.connection_says("Authenticated", "False/SecretNotFound").await?;
+    let namespaces: Api<Namespace> = Api::all(world.cluster().client()?);
+    let began = Instant::now();
+    namespaces.delete(&world.namespace, &DeleteParams::default()).await?;
+    namespace_gone(&world).await?;
+    eprintln!("figure: a namespace with a hook that cannot be removed is gone after {:.2?}", began.elapsed());
+    let left = world.hooks_at(&operator.url()).await?;
+    let entries = leftovers(&world, &operator).await?;
+    assert_eq!(entries.len(), 1, "{entries:?}");
+    let entry: Value = serde_json::from_str(&entries[0].1)?;
+    assert_eq!(entry["hooks"][0]["id"], json!(left[0].id.to_string()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_credential_dead_for_good_records_the_hook_and_works_it_off_later() -> Result<()> {
+    let (world, operator) = settled("dead-credential", Some("5s")).await?;
+    let uid = world.bindings.get("shop").await?.metadata.uid.context("a UID")?;
+    let hook = world.hooks_at(&operator.url()).await?.remove(0);
+    world.gitea.delete_token(&world.account, "operator").await?;
+    world.delete_binding("shop").await?;
+    wait_until("CleanupBlocked", SOON, async || {
+        let binding = world.bindings.get("shop").await?;
+        let seen = binding_condition(&binding, "CleanupBlocked");
+        Ok(if seen.starts_with("True/") { Seen::Done(()) } else { Seen::NotYet(seen) })
+    })
+    .await?;
+    world.binding_gone("shop", SOON).await?;
+    let entries = leftovers(&world, &operator).await?;
+    assert_eq!(entries.len(), 1, "{entries:?}");
+    let (key, text) = &entries[0];
+    assert_eq!(*key, uid);
+    let path = hook.config.url.strip_prefix(&operator.url()).context("our hook")?;
+    let id = path.split('/').nth(2).context("the unguessable part")?;
+    for hidden in [path, id, &world.account.token, "/hooks/"] {
+        assert!(!text.contains(hidden), "{text}");
+    }
+    let entry: Value = serde_json::from_str(text)?;
+    assert_eq!(entry["namespace"], json!(world.namespace));
+    assert_eq!(entry["name"], json!("shop"));
+    assert_eq!(entry["connection"], json!({"namespace": world.namespace, "name": CONNECTION}));
+    assert_eq!(entry["repository"], json!(world.repository));
+    assert_eq!(entry["hooks"][0]["id"], json!(hook.id.to_string()));
+    assert!(operator.url().ends_with(entry["hooks"][0]["host"].as_str().context("a host")?), "{entry}");
+    assert_eq!(world.hooks_at(&operator.url()).await?.len(), 1, "nobody could remove it");
+
+    let token = world.gitea.create_token(&world.account, "second", OPERATOR_SCOPES).await?;
+    world.cluster().apply_secret(&world.namespace, "credential", &[("token", &token)]).await?;
+    world.connection_ready().await?;
+    wait_until("the hook and its entry to be gone", SOON, async || {
+        let (hooks, entries) = (world.hooks_at(&operator.url()).await?, leftovers(&world, &operator).await?);
+        Ok(if hooks.is_empty() && entries.is_empty() { Seen::Done(()) } else { Seen::NotYet(format!("{hooks:?} {entries:?}")) })
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_orphaned_binding_leaves_its_hook() -> Result<()> {
+    let (world, operator) = settled("orphan", None).await?;
+    world.patch_binding("shop", json!({"spec": {"deletionPolicy": "Orphan"}})).await?;
+    world.binding_ready("shop").await?;
+    let before = world.hooks_at(&operator.url()).await?.remove(0);
+    world.delete_binding("shop").await?;
+    world.binding_gone("shop", SOON).await?;
+    let after = world.hooks_at(&operator.url()).await?;
+    assert_eq!(after.len(), 1);
+    assert_eq!((after[0].id, &after[0].config.url), (before.id, &before.config.url));
+    assert!(leftovers(&world, &operator).await?.is_empty(), "left on purpose");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_connection_waits_for_the_hooks_made_through_it() -> Result<()> {
+    let (world, operator) = settled("connection-first", None).await?;
+    world.connections.delete(CONNECTION, &DeleteParams::default()).await?;
+    wait_until("the connection to be gone", SOON, async || {
+        Ok(match world.connections.get_opt(CONNECTION).await? {
+            None => Seen::Done(()),
+            Some(connection) => Seen::NotYet(connection_condition(&connection, "Ready")),
+        })
+    })
+    .await?;
+    assert!(world.hooks_at(&operator.url()).await?.is_empty(), "the hooks went before the connection");
+    world.binding_says("shop", "ConnectionReady", "False/ConnectionNotFound").await?;
+    // Nothing of ours is left anywhere, so nothing holds the binding.
+    world.delete_binding("shop").await?;
+    world.binding_gone("shop", SOON).await?;
+    assert!(leftovers(&world, &operator).await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_connection_and_its_binding_deleted_together_leave_nothing() -> Result<()> {
+    let (world, operator) = settled("both-deleted", None).await?;
+    world.connections.delete(CONNECTION, &DeleteParams::default()).await?;
+    world.delete_binding("shop").await?;
+    world.binding_gone("shop", SOON).await?;
+    wait_until("the connection to be gone", SOON, async || {
+        Ok(match world.connections.get_opt(CONNECTION).await? {
+            None => Seen::Done(()),
+            Some(connection) => Seen::NotYet(connection_condition(&connection, "Ready")),
+        })
+    })
+    .await?;
+    assert!(world.hooks_at(&operator.url()).await?.is_empty());
+    assert!(leftovers(&world, &operator).await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_webhook_taken_out_of_the_spec_takes_its_hook_along_and_comes_back() -> Result<()> {
+    let (world, operator) = settled("webhook-removed", None).await?;
+    world.patch_binding("shop", json!({"spec": {"webhook": null, "sinks": null}})).await?;
+    wait_until("no hook", SOON, async || {
+        let hooks = world.hooks_at(&operator.url()).await?;
+        Ok(if hooks.is_empty() { Seen::Done(()) } else { Seen::NotYet(format!("{hooks:?}")) })
+    })
+    .await?;
+    world.binding_ready("shop").await?;
+    world.binding_until("shop", "free of our finalizer", SOON, |binding| binding.metadata.finalizers.is_none()).await?;
+    world.patch_binding("shop", json!({"spec": {"webhook": {"events": ["Push"]}}})).await?;
+    wait_until("a hook again", SOON, async || {
+        let hooks = world.hooks_at(&operator.url()).await?;
+        Ok(if hooks.len() == 1 { Seen::Done(()) } else { Seen::NotYet(format!("{hooks:?}")) })
+    })
+    .await?;
+    let binding = world.binding_ready("shop").await?;
+    assert!(binding.metadata.finalizers.is_some());
+    stays("one hook", Duration::from_secs(2), async || {
+        anyhow::ensure!(world.hooks_at(&operator.url()).await?.len() == 1);
+        Ok(())
+    })
+    .await
+}
