@@ -271,6 +271,7 @@ async fn reconcile(
         namespaces: watched.namespaces(),
         evidence: std::sync::Mutex::default(),
         looks: std::sync::Mutex::default(),
+        leftovers: controllers::leftovers::Pending::default(),
         writes: Writes::default(),
         backoff: controllers::backoff::Backoff::default(),
         recorder: Recorder::new(client.clone(), reporter),

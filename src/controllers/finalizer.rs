@@ -31,23 +31,23 @@ where
     patch(client, object, vec![operation]).await
 }
 
-/// Removes our finalizer. An object that is gone needs no more of it.
+/// Removes our finalizer and returns the object as it is then; `None` when it is gone, or had none of ours.
 ///
 /// # Errors
 /// What the API server said; a conflict when the object changed meanwhile.
-pub async fn remove<K>(client: &Client, object: &K) -> kube::Result<()>
+pub async fn remove<K>(client: &Client, object: &K) -> kube::Result<Option<K>>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
 {
-    let Some(position) = object.finalizers().iter().position(|finalizer| finalizer == FINALIZER) else { return Ok(()) };
+    let Some(position) = object.finalizers().iter().position(|finalizer| finalizer == FINALIZER) else { return Ok(None) };
     let path = pointer(["metadata", "finalizers", &position.to_string()]);
     let operations = vec![
         PatchOperation::Test(TestOperation { path: path.clone(), value: json!(FINALIZER) }),
         PatchOperation::Remove(RemoveOperation { path }),
     ];
     match patch(client, object, operations).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Ok(object) => Ok(Some(object)),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -12,9 +12,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease as LeaseObject;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client};
-use kube_lease_manager::LeaseManagerBuilder;
-use tokio::sync::watch;
+use kube_lease_manager::{LeaseManager, LeaseManagerBuilder};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::clock::SharedClock;
@@ -27,6 +28,7 @@ pub const NAME: &str = "forgebind-controller";
 const DURATION: u64 = 20;
 /// How long before its end it is renewed, in seconds: a call that starts just before a renewal has this long.
 const GRACE: u64 = 13;
+
 /// The end of our lease, as the API server confirmed it.
 #[derive(Debug)]
 pub struct LeaseDeadline {
@@ -54,12 +56,17 @@ impl Lease for LeaseDeadline {
     }
 }
 
+/// The pause after the API server failed us: the first, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
 /// A campaign for the lease: runs until it is resigned.
 #[derive(Debug)]
 pub struct Campaign {
     leading: watch::Receiver<bool>,
-    manager: JoinHandle<kube_lease_manager::Result<kube_lease_manager::LeaseManager>>,
+    ended: JoinHandle<kube_lease_manager::Result<()>>,
     deadline: JoinHandle<()>,
+    resigned: CancellationToken,
 }
 
 impl Campaign {
@@ -68,17 +75,14 @@ impl Campaign {
     /// # Errors
     /// When the API server refuses the Lease.
     pub async fn start(client: Client, namespace: &str, identity: &str, deadline: Arc<LeaseDeadline>) -> kube_lease_manager::Result<Self> {
-        let manager = LeaseManagerBuilder::new(client.clone(), NAME)
-            .with_namespace(namespace)
-            .with_identity(identity)
-            .with_duration(DURATION)
-            .with_grace(GRACE)
-            .build()
-            .await?;
-        let (leading, manager) = manager.watch().await;
+        let candidate = Candidate { client: client.clone(), namespace: namespace.to_owned(), identity: identity.to_owned() };
+        let manager = candidate.manager().await?;
+        let (sender, leading) = watch::channel(false);
+        let (resigned, free) = (CancellationToken::new(), Arc::new(Notify::new()));
+        let ended = tokio::spawn(campaign(candidate, manager, sender, Arc::clone(&free), resigned.clone()));
         let leases: Api<LeaseObject> = Api::namespaced(client, namespace);
-        let deadline = tokio::spawn(follow(leases, identity.to_owned(), deadline));
-        Ok(Self { leading, manager, deadline })
+        let deadline = tokio::spawn(follow(leases, identity.to_owned(), deadline, free));
+        Ok(Self { leading, ended, deadline, resigned })
     }
 
     /// Whether we lead, and every change of it.
@@ -89,26 +93,83 @@ impl Campaign {
 
     /// Gives the lease up, so that the next replica need not wait for its end.
     pub async fn resign(self) {
-        let Self { leading, manager, deadline } = self;
-        deadline.abort();
-        // The manager ends when the last receiver is gone, and gives its lease up then.
-        drop(leading);
-        match tokio::time::timeout(Duration::from_secs(5), manager).await {
-            Ok(Ok(Ok(_))) => info!("lease released"),
+        self.deadline.abort();
+        self.resigned.cancel();
+        match tokio::time::timeout(Duration::from_secs(5), self.ended).await {
+            Ok(Ok(Ok(()))) => info!("lease released"),
             Ok(Ok(Err(error))) => warn!(error = %error, "lease not released; the next leader waits for its end"),
             Ok(Err(_)) | Err(_) => warn!("lease not released in time; the next leader waits for its end"),
         }
     }
 }
 
-/// Follows the Lease object and notes until when it is ours.
-async fn follow(leases: Api<LeaseObject>, identity: String, deadline: Arc<LeaseDeadline>) {
+/// Who campaigns.
+struct Candidate {
+    client: Client,
+    namespace: String,
+    identity: String,
+}
+
+impl Candidate {
+    /// A manager that knows nothing of the lease yet, so that it reads it first.
+    async fn manager(&self) -> kube_lease_manager::Result<LeaseManager> {
+        LeaseManagerBuilder::new(self.client.clone(), NAME)
+            .with_namespace(&self.namespace)
+            .with_identity(&self.identity)
+            .with_duration(DURATION)
+            .with_grace(GRACE)
+            .build()
+            .await
+    }
+}
+
+/// Takes and renews the lease until it is resigned, and gives it up then.
+///
+/// The library sleeps to the end of somebody else's lease and does not look meanwhile. When its holder gives it up before
+/// that, a manager that knows nothing takes the place of the sleeping one.
+async fn campaign(
+    candidate: Candidate,
+    mut manager: LeaseManager,
+    leading: watch::Sender<bool>,
+    free: Arc<Notify>,
+    resigned: CancellationToken,
+) -> kube_lease_manager::Result<()> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let standby = !*leading.borrow();
+        tokio::select! {
+            biased;
+            () = resigned.cancelled() => return if standby { Ok(()) } else { manager.release().await },
+            changed = manager.changed() => match changed {
+                Ok(leads) => {
+                    leading.send_replace(leads);
+                    pause = FIRST_PAUSE;
+                }
+                Err(error) => {
+                    warn!(error = %error, "lease not read or renewed, trying again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            },
+            () = free.notified(), if standby => match candidate.manager().await {
+                Ok(fresh) => manager = fresh,
+                Err(error) => warn!(error = %error, "the lease is free and could not be read"),
+            },
+        }
+    }
+}
+
+/// Follows the Lease object, notes until when it is ours, and tells when nobody holds it.
+async fn follow(leases: Api<LeaseObject>, identity: String, deadline: Arc<LeaseDeadline>, free: Arc<Notify>) {
     let config = watcher::Config::default().fields(&format!("metadata.name={NAME}")).timeout(WATCH_SECONDS);
     let mut objects = watcher(leases, config).default_backoff().applied_objects().into_stream().boxed();
     while let Some(object) = objects.next().await {
         // An error says nothing about the lease: its last confirmed end stands.
         if let Ok(object) = object {
             deadline.set(end_of(&object, &identity));
+            if object.spec.as_ref().is_none_or(|spec| spec.holder_identity.is_none()) {
+                free.notify_one();
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Hooks that could not be removed: recorded in `ConfigMap`s of the operator's namespace, and worked off when the connection
 //! works again. What is recorded here was given up nowhere else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Mutex;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -11,10 +12,10 @@ use kube::api::{ListParams, PostParams};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use super::Context;
 use super::backoff::stable_hash;
 use super::binding::ownership::Ownership;
 use super::sessions::Working;
+use super::{Context, locked};
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::providers::{Deletion, ErrorKind, ProviderError, Repository};
 
@@ -58,6 +59,26 @@ pub struct LeftoverHook {
     pub host: String,
 }
 
+/// The connections with entries that could not be worked off yet. In memory: the first success after a start looks anyhow.
+#[derive(Debug, Default)]
+pub struct Pending(Mutex<HashSet<ConnectionTarget>>);
+
+impl Pending {
+    fn note(&self, connection: &ConnectionTarget) {
+        locked(&self.0).insert(connection.clone());
+    }
+
+    /// Whether entries of a connection are there to be tried again.
+    #[must_use]
+    pub fn of(&self, connection: &ConnectionTarget) -> bool {
+        locked(&self.0).contains(connection)
+    }
+
+    fn forget(&self, connection: &ConnectionTarget) {
+        locked(&self.0).remove(connection);
+    }
+}
+
 fn shard(uid: &str) -> String {
     format!("forgebind-leftover-hooks-{}", stable_hash(uid) % SHARDS)
 }
@@ -77,6 +98,7 @@ pub async fn record(context: &Context, key: &str, entry: &Leftover) -> kube::Res
     })
     .await?;
     context.metrics.leftovers_recorded.inc();
+    context.leftovers.note(&entry.connection);
     warn!(
         namespace = entry.namespace,
         name = entry.name,
@@ -127,6 +149,7 @@ pub async fn work_off(context: &Context, connection: &ConnectionTarget, working:
         Ok(maps) => maps,
         Err(error) => return warn!(error = %error, "leftover hooks not read"),
     };
+    context.leftovers.forget(connection);
     let entries = maps.items.into_iter().filter_map(|map| map.data).flatten();
     for (key, text) in entries {
         let Ok(entry) = serde_json::from_str::<Leftover>(&text) else {
@@ -139,8 +162,12 @@ pub async fn work_off(context: &Context, connection: &ConnectionTarget, working:
         } else {
             entry.connection == *connection && remove(context, working, &entry).await
         };
-        if done && let Err(error) = forget(context, &key).await {
+        let removed = if done { forget(context, &key).await } else { Ok(()) };
+        if let Err(error) = &removed {
             warn!(key, error = %error, "leftover entry not removed");
+        }
+        if entry.connection == *connection && (!done || removed.is_err()) {
+            context.leftovers.note(connection);
         }
     }
 }

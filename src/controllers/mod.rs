@@ -95,6 +95,8 @@ pub struct Context {
     pub evidence: Mutex<HashMap<String, BindingEvidence>>,
     /// When the binding's repository was looked at last, by UID.
     pub looks: Mutex<HashMap<String, binding::Look>>,
+    /// Which connections have hooks to remove that were left behind.
+    pub leftovers: leftovers::Pending,
     /// Our own writes that the caches have yet to see.
     pub writes: Writes,
     /// Failures in a row.

@@ -33,6 +33,12 @@ impl Trouble {
         Self { condition, reason, message: message.into(), retry_at: None }
     }
 
+    /// Whether the provider refused the credential.
+    #[must_use]
+    pub const fn is_rejection(&self) -> bool {
+        matches!(self.reason, Reason::CredentialRejected | Reason::CredentialExpired)
+    }
+
     /// Whether the provider is out of reach for a while, so that what works goes on working.
     #[must_use]
     pub const fn is_outage(&self) -> bool {
@@ -51,6 +57,8 @@ pub struct Working {
     pub client: Arc<dyn Client>,
     /// What the last inspection found.
     pub inspection: Inspection,
+    /// What that inspection saw in Kubernetes: tells which credential the client has.
+    pub inputs: String,
 }
 
 impl Working {
@@ -115,12 +123,15 @@ impl Sessions {
         locked(&self.known).get(connection).cloned()
     }
 
-    /// Notes what an inspection found. The last working client of the same object is kept.
+    /// Notes what an inspection found. The last working client of the same object is kept, unless it is its very credential
+    /// that was rejected now.
     pub fn set(&self, connection: &ConnectionTarget, mut session: Session) {
         let mut sessions = locked(&self.known);
         let before = sessions.remove(connection);
         if session.working.is_none() {
-            session.working = before.as_ref().filter(|before| before.uid == session.uid).and_then(|before| before.working.clone());
+            let rejected = session.trouble.as_ref().is_some_and(Trouble::is_rejection);
+            let kept = before.as_ref().filter(|before| before.uid == session.uid).and_then(|before| before.working.clone());
+            session.working = kept.filter(|working| !rejected || working.inputs != session.inputs);
         }
         let same = before.is_some_and(|before| before.trouble == session.trouble && before.inputs == session.inputs);
         sessions.insert(connection.clone(), session);

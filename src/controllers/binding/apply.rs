@@ -94,15 +94,25 @@ pub async fn apply(context: &Context, observation: &Observation, plan: &Plan) ->
 async fn finish(context: &Context, observation: &Observation, plan: &Plan, outcome: &mut Outcome) -> Result<(), Error> {
     let listed = observation.places.iter().filter(|place| place.hooks.is_ok()).map(|place| place.target.clone());
     outcome.cleared.extend(listed);
-    if plan.hold == Hold::Remove {
-        finalizer::remove(&context.client, &*outcome.object).await?;
-        outcome.gone = true;
-        let uid = observation.object.uid().unwrap_or_default();
-        locked(&context.looks).remove(&uid);
-        locked(&context.evidence).remove(&uid);
-        context.writes.forget(&uid);
-        context.backoff.succeed(&uid);
-        info!(namespace = observation.object.namespace(), name = observation.object.name_any(), "binding let go");
+    match plan.hold {
+        Hold::Keep | Hold::Set => {}
+        Hold::Remove => {
+            finalizer::remove(&context.client, &*outcome.object).await?;
+            outcome.gone = true;
+            let uid = observation.object.uid().unwrap_or_default();
+            locked(&context.looks).remove(&uid);
+            locked(&context.evidence).remove(&uid);
+            context.writes.forget(&uid);
+            context.backoff.succeed(&uid);
+            info!(namespace = observation.object.namespace(), name = observation.object.name_any(), "binding let go");
+        }
+        Hold::Release => match finalizer::remove(&context.client, &*outcome.object).await? {
+            Some(object) => {
+                context.writes.note(&object);
+                outcome.object = Arc::new(object);
+            }
+            None => outcome.gone = true,
+        },
     }
     Ok(())
 }

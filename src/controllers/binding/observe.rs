@@ -414,7 +414,13 @@ async fn place(context: &Context, observation: &Observation, target: HookTarget)
         (Some(session), None) => Err(session.trouble.as_ref().map_or(Obstacle::Pending, |trouble| {
             if trouble.is_outage() { Obstacle::Outage(trouble.message.clone()) } else { Obstacle::Credential(trouble.message.clone()) }
         })),
-        (Some(_), Some(working)) => list(working, &target).await.map_err(|error| Obstacle::of(&error)),
+        (Some(session), Some(working)) => list(working, &target).await.map_err(|error| {
+            let news = error.kind == ErrorKind::Unauthenticated || error.kind.is_outage();
+            if news && session.trouble.is_none() && context.sessions.suspect(&target.connection) {
+                context.triggers.connection(&target.connection);
+            }
+            Obstacle::of(&error)
+        }),
     };
     // What the last attempt at the removal itself met counts where the list alone shows nothing wrong.
     let hooks = match (&hooks, observation.memory.as_ref().and_then(|memory| memory.obstacle.clone())) {
@@ -446,17 +452,16 @@ async fn list(working: &Working, target: &HookTarget) -> Result<(Repository, Vec
     Ok((repository, hooks))
 }
 
-/// The place that the spec alone names, for a binding whose status was lost before it is deleted.
+/// The place that the spec alone names, for a binding whose status knows of none.
 #[must_use]
-pub fn place_of_spec(object: &RepoBinding, settings: &Settings) -> Option<HookTarget> {
-    let webhook = object.spec.webhook.as_ref()?;
-    let url = webhook.url.as_ref().map_or_else(|| settings.public_url.clone(), |url| Url::parse(&url.0).ok());
-    Some(HookTarget {
+pub fn place_of_spec(object: &RepoBinding, settings: &Settings) -> HookTarget {
+    let url = custom_url(object).or_else(|| settings.public_url.clone());
+    HookTarget {
         connection: object.connection_target(),
         repository_id: String::new(),
         repository: object.spec.repository.clone(),
         host: url.as_ref().map(host_of).unwrap_or_default(),
-    })
+    }
 }
 
 /// Whether the object is to leave its hooks where they are.

@@ -57,8 +57,10 @@ pub enum Hold {
     Keep,
     /// It is set before anything is done at a provider.
     Set,
-    /// It is removed once everything was done.
+    /// It is removed once everything was done: the object may go.
     Remove,
+    /// It is removed once everything was done, and the object stays: nothing of ours is left at any provider.
+    Release,
 }
 
 /// What is to be said of a condition.
@@ -107,6 +109,8 @@ pub struct Plan {
     pub blocked: Option<(String, Timestamp)>,
     /// When the repository is to be looked at again.
     pub next_look: Option<Timestamp>,
+    /// What of that evidence cannot put off, because more than drift is looked for: the end of an overlap, a rotation.
+    pub not_after: Option<Timestamp>,
     /// When to reconcile again although nothing changes.
     pub wake: Option<Timestamp>,
 }
@@ -125,6 +129,7 @@ impl Plan {
             rotated: false,
             blocked: None,
             next_look: None,
+            not_after: None,
             wake: None,
         }
     }
@@ -158,6 +163,26 @@ fn is_settled(observation: &Observation) -> bool {
         && status.installation.as_ref() == Some(&observation.fingerprint)
         && conditions::is_true(&status.conditions, ConditionType::Ready)
         && finalizer::is_present(&**object)
+        && status.webhook.as_ref().is_none_or(|webhook| !is_under_way(webhook))
+        && !rotation_is_due(observation)
+}
+
+/// Whether the secret is older than it may become. A predecessor may have begun to replace it.
+fn rotation_is_due(observation: &Observation) -> bool {
+    let generation = webhook_status(&observation.object).and_then(|webhook| webhook.secret_generation.as_deref());
+    generation.and_then(|generation| rotation_due_at(observation, generation)).is_some_and(|due| due <= observation.now)
+}
+
+/// When the secret of a generation is to be replaced.
+fn rotation_due_at(observation: &Observation, generation: &str) -> Option<Timestamp> {
+    let interval = observation.object.spec.webhook.as_ref()?.rotation_interval.as_ref()?;
+    let made = Timestamp::from_second(generation::second(generation, observation.now)?).ok()?;
+    Some(after(made, interval.length()))
+}
+
+/// Whether a rotation or a move was begun and not finished: a hook with an earlier secret, or at an earlier place, is there.
+fn is_under_way(webhook: &WebhookStatus) -> bool {
+    !webhook.former_targets.is_empty() || webhook.previous_secrets.iter().any(|previous| previous.valid_until.is_none())
 }
 
 /// Whether the repository is to be looked at: something that the hooks depend on changed, somebody asks, or it is time.
@@ -166,35 +191,39 @@ pub fn look_due(observation: &Observation) -> bool {
     let Connection::Ready { inspected_at, .. } = &observation.connection else { return false };
     let object = &observation.object;
     let requests = observation.requests;
-    if requests.look || requests.rotate || requests.revoke || !public_url_is_known(observation) {
+    if requests.look || requests.rotate || requests.revoke || !public_url_is_known(observation) || status_is_lost(observation) {
         return true;
     }
     let Some(memory) = &observation.memory else { return !is_settled(observation) || user_secret_changed(observation) };
     if memory.generation != object.metadata.generation.unwrap_or_default()
         || memory.circumstances != observation.circumstances()
         || (!memory.good && memory.at.is_some_and(|at| at < *inspected_at))
-        || (memory.good && !is_told(object))
     {
         return true;
     }
     memory.next.is_none_or(|next| stretched(observation, next) <= observation.now)
 }
 
-/// Whether the status tells what a look found. One that was restored or edited does not.
-fn is_told(object: &RepoBinding) -> bool {
-    let conditions = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let tells = |kind| conditions::find(conditions, kind).is_some();
-    tells(ConditionType::RepositoryFound) && (object.spec.webhook.is_none() || tells(ConditionType::WebhookInSync))
+/// Whether somebody took out of the status what an earlier look put there: one that was restored or edited tells nothing.
+fn status_is_lost(observation: &Observation) -> bool {
+    let object = &observation.object;
+    let Some(memory) = observation.memory.as_ref().filter(|memory| memory.at.is_some()) else { return false };
+    let Some(status) = object.status.as_ref().filter(|status| status.observed_generation.is_some()) else { return true };
+    let tells = |kind| conditions::find(&status.conditions, kind).is_some();
+    let hooks_told = wants_own_hook(object).is_none() || (tells(ConditionType::WebhookInSync) && status.webhook.is_some());
+    memory.good && !(tells(ConditionType::RepositoryFound) && hooks_told)
 }
 
 /// The next look, moved by evidence: a verified delivery under the present secret shows that the hook is there.
 fn stretched(observation: &Observation, next: Timestamp) -> Timestamp {
-    let Some(at) = observation.memory.as_ref().filter(|memory| memory.good).and_then(|memory| memory.at) else { return next };
+    let Some(memory) = observation.memory.as_ref().filter(|memory| memory.good) else { return next };
+    let Some(at) = memory.at else { return next };
     let generation = webhook_status(&observation.object).and_then(|webhook| webhook.secret_generation.as_ref());
     let seen = generation.and_then(|generation| observation.evidence.as_ref()?.generations.get(generation));
     let Some(seen) = seen else { return next };
     let latest = at.checked_add(LONGEST_STRETCH).unwrap_or(next);
-    after(*seen, observation.object.spec.interval.length()).min(latest).max(next)
+    let stretched = after(*seen, observation.object.spec.interval.length()).min(latest).max(next);
+    stretched.min(memory.not_after.unwrap_or(Timestamp::MAX))
 }
 
 fn public_url_is_known(observation: &Observation) -> bool {
@@ -238,23 +267,30 @@ pub fn places_to_clear(observation: &Observation) -> Vec<HookTarget> {
         if observe::orphans(object) || !finalizer::is_present(&**object) {
             return Vec::new();
         }
-        let present = present.or_else(|| observe::place_of_spec(object, &observation.settings));
+        let present = present.or_else(|| Some(observe::place_of_spec(object, &observation.settings)));
         return present.into_iter().chain(former).collect();
     }
     if observation.suspended || observation.observe_only {
         return Vec::new();
     }
-    let keeps = match (&observation.connection, wants_own_hook(object)) {
-        (Connection::NotPermitted, _) | (_, None) => None,
-        (Connection::NotReady(trouble), _) if trouble.reason == Reason::ConnectionNotReady => None,
-        _ => match present_target(observation) {
-            Some(target) => Some(target),
-            // Where the hooks are to be cannot be seen now: the old ones stay.
-            None => return Vec::new(),
-        },
-    };
-    let is_kept = |target: &HookTarget| keeps.as_ref().is_some_and(|keeps| same_place(keeps, target));
-    present.into_iter().chain(former).filter(|target| !is_kept(target)).collect()
+    if wants_none(observation) {
+        // A status that names no place may be older than a hook: the finalizer tells that there may be one.
+        let held = finalizer::is_present(&**object);
+        let present = present.or_else(|| held.then(|| observe::place_of_spec(object, &observation.settings)));
+        return present.into_iter().chain(former).collect();
+    }
+    // Where the hooks are to be cannot be seen now: the old ones stay.
+    let Some(keeps) = present_target(observation) else { return Vec::new() };
+    present.into_iter().chain(former).filter(|target| !same_place(&keeps, target)).collect()
+}
+
+/// Whether no hook is to be anywhere: none is asked for, or the connection is not there for this binding any more.
+fn wants_none(observation: &Observation) -> bool {
+    match &observation.connection {
+        Connection::NotPermitted => true,
+        Connection::NotReady(trouble) if trouble.reason == Reason::ConnectionNotReady => true,
+        _ => wants_own_hook(&observation.object).is_none(),
+    }
 }
 
 fn same_place(one: &HookTarget, other: &HookTarget) -> bool {
@@ -312,14 +348,37 @@ pub fn plan(observation: &Observation) -> Plan {
         without_look(&mut plan, observation);
     }
     clear(&mut plan, observation);
-    plan.hold = if !plan.actions.is_empty() && !finalizer::is_present(&*observation.object) { Hold::Set } else { Hold::Keep };
+    plan.hold = match finalizer::is_present(&*observation.object) {
+        false if !plan.actions.is_empty() => Hold::Set,
+        true if is_rid_of_everything(observation) => Hold::Release,
+        _ => Hold::Keep,
+    };
     next_look(&mut plan, observation);
     plan
+}
+
+/// Whether nothing of ours is left anywhere once the plan is carried out, and nothing is to come.
+fn is_rid_of_everything(observation: &Observation) -> bool {
+    let seen = |place: &Place| matches!(place.hooks, Ok(_) | Err(Obstacle::Gone(_)));
+    let idle = observation.suspended || observation.observe_only;
+    !idle && wants_none(observation) && !observation.places.is_empty() && observation.places.iter().all(seen)
 }
 
 fn adopted(object: &RepoBinding) -> BTreeSet<String> {
     let hooks = webhook_status(object).map(|webhook| webhook.hooks.as_slice()).unwrap_or_default();
     hooks.iter().filter(|hook| hook.adopted).map(|hook| hook.id.clone()).collect()
+}
+
+/// The adopted ones among the hooks that are to go. With the status lost, nobody knows which were adopted: where the spec
+/// allows it, all count as adopted, because a hook of somebody else must not be deleted as ours.
+fn adopted_at_places(observation: &Observation) -> BTreeSet<String> {
+    let object = &observation.object;
+    let may_be = object.spec.webhook.as_ref().is_some_and(|webhook| webhook.adopt);
+    if !may_be || webhook_status(object).is_some() {
+        return adopted(object);
+    }
+    let hooks = observation.places.iter().filter_map(|place| place.hooks.as_ref().ok()).flat_map(|(_, hooks)| hooks);
+    hooks.filter(|hook| observation.ownership.is_ours(&hook.url)).map(|hook| hook.id.clone()).collect()
 }
 
 /// What can be said although the repository was not looked at.
@@ -563,7 +622,7 @@ fn clear(plan: &mut Plan, observation: &Observation) {
     if waits && matches!(observation.connection, Connection::Ready { .. }) && wants_own_hook(&observation.object).is_some() {
         return;
     }
-    let adopted = adopted(&observation.object);
+    let adopted = adopted_at_places(observation);
     for (position, place) in observation.places.iter().enumerate() {
         match &place.hooks {
             // The same place seen through another connection: what is there is what is wanted.
@@ -573,7 +632,12 @@ fn clear(plan: &mut Plan, observation: &Observation) {
                 plan.actions.extend(removal.actions.into_iter().map(|action| Action::Clear(position, action)));
             }
             Err(Obstacle::Gone(why)) => plan.actions.push(Action::Record(position, why.clone())),
-            Err(_) => plan.wake_at(Some(after(observation.now, SLOW_PROBE))),
+            Err(_) => {
+                // Its successor is looked at again too: only beside it does the old one come up.
+                let probe = after(observation.now, SLOW_PROBE);
+                plan.next_look = Some(plan.next_look.map_or(probe, |next| next.min(probe)));
+                plan.wake_at(Some(probe));
+            }
         }
     }
 }
@@ -592,14 +656,8 @@ fn delete(plan: &mut Plan, observation: &Observation) {
     if !finalizer::is_present(&**object) {
         return;
     }
-    let adopted: BTreeSet<String> = if object.spec.webhook.as_ref().is_some_and(|webhook| webhook.adopt) && webhook_status(object).is_none()
-    {
-        let hooks = observation.places.iter().filter_map(|place| place.hooks.as_ref().ok()).flat_map(|(_, hooks)| hooks);
-        hooks.filter(|hook| observation.ownership.is_ours(&hook.url)).map(|hook| hook.id.clone()).collect()
-    } else {
-        adopted(object)
-    };
-    let mut blocked: Option<(String, Timestamp)> = None;
+    let adopted = adopted_at_places(observation);
+    let mut blocked: Option<(&Obstacle, Timestamp)> = None;
     for (position, place) in observation.places.iter().enumerate() {
         match &place.hooks {
             _ if observation.observe_only => {
@@ -618,7 +676,7 @@ fn delete(plan: &mut Plan, observation: &Observation) {
             Err(obstacle) => {
                 let until = deadline(observation, obstacle).unwrap_or(observation.now);
                 if blocked.as_ref().is_none_or(|(_, later)| *later < until) {
-                    blocked = Some((text(obstacle), until));
+                    blocked = Some((obstacle, until));
                 }
             }
         }
@@ -630,7 +688,8 @@ fn delete(plan: &mut Plan, observation: &Observation) {
     // A wait that ends by something else than a change ends by its deadline; an outage is probed meanwhile.
     let probe = after(observation.now, Duration::from_secs(15));
     plan.wake_at(blocked.as_ref().map(|(_, until)| after(*until, Duration::from_secs(1)).min(probe)));
-    plan.blocked = blocked;
+    // What is not known yet, after a start, is known in a moment: nothing to bother anybody with.
+    plan.blocked = blocked.filter(|(obstacle, _)| **obstacle != Obstacle::Pending).map(|(obstacle, until)| (text(obstacle), until));
 }
 
 fn held_hooks(object: &RepoBinding) -> bool {
@@ -651,15 +710,20 @@ fn next_look(plan: &mut Plan, observation: &Observation) {
     let interval = object.spec.interval.length();
     let good = |finding: &Option<Finding>| finding.as_ref().is_none_or(|finding| finding.verdict == Verdict::True);
     plan.next_look = if observation.look.is_some() {
-        // What was begun by a predecessor may still arrive at the provider after our list: look once more, soon.
-        let inherited = observation.memory.is_none() && finalizer::is_present(&**object) && !plan.actions.is_empty();
-        let pause = match (inherited, good(&plan.repository) && good(&plan.webhook)) {
-            (true, _) => SECOND_LOOK,
-            (false, true) => interval + spread(uid, interval / 10),
-            (false, false) => interval.min(SLOW_PROBE + spread(uid, SLOW_PROBE / 10)),
+        // What was begun before, by a predecessor or without an answer, may still arrive at the provider after our list:
+        // look once more, soon.
+        let unanswered = observation.memory.as_ref().map_or_else(|| finalizer::is_present(&**object), |memory| !memory.good);
+        let inherited = unanswered && !plan.actions.is_empty();
+        let second_look = inherited.then(|| after(observation.now, SECOND_LOOK));
+        let rotation = plan.generation.as_deref().and_then(|generation| rotation_due_at(observation, generation));
+        let rotation = rotation.filter(|due| *due > observation.now);
+        plan.not_after = [plan.next_look, second_look, rotation].into_iter().flatten().min();
+        let pause = if good(&plan.repository) && good(&plan.webhook) {
+            interval + spread(uid, interval / 10)
+        } else {
+            interval.min(SLOW_PROBE + spread(uid, SLOW_PROBE / 10))
         };
-        // What overlaps ends before that.
-        [plan.next_look, Some(after(observation.now, pause))].into_iter().flatten().min()
+        [plan.not_after, Some(after(observation.now, pause))].into_iter().flatten().min()
     } else {
         match &observation.memory {
             Some(memory) => memory.next.map(|next| stretched(observation, next)),

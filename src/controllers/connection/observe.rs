@@ -93,7 +93,7 @@ async fn look(context: &Context, object: &GitProviderConnection, material: Resul
         return known.clone();
     }
     let failures = known.as_ref().map_or(0, |known| known.failures);
-    let (trouble, working) = match inspect(context, object, material, asked).await {
+    let (trouble, working) = match inspect(context, object, material, &inputs, asked).await {
         Ok(working) => (None, Some(working)),
         Err(trouble) => (Some(trouble), None),
     };
@@ -130,6 +130,7 @@ async fn inspect(
     context: &Context,
     object: &GitProviderConnection,
     material: Result<Material, Trouble>,
+    inputs: &str,
     asked: bool,
 ) -> Result<Working, Trouble> {
     let provider = served(context, &object.spec.provider)?;
@@ -157,7 +158,7 @@ async fn inspect(
     let transport = context.transports.transport(settings).map_err(|error| trouble_of(&error, None))?;
     let client = provider.connect(endpoint.clone(), credential.clone(), transport).map_err(|error| trouble_of(&error, expired))?;
     match client.inspect().await {
-        Ok(inspection) => Ok(Working { provider, endpoint, client, inspection }),
+        Ok(inspection) => Ok(Working { provider, endpoint, client, inspection, inputs: inputs.to_owned() }),
         Err(error) if error.kind == ErrorKind::Unauthenticated => {
             let probe_again = !matches!(credential, Credential::BasicAuth { .. });
             let rejection = context.sessions.reject(rejection_key, error, context.clock.now(), probe_again);

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget};
-use crate::controllers::Context;
+use crate::controllers::{Context, finalizer};
 
 /// Bindings change in bursts; a connection's count of them follows in this rhythm.
 const RHYTHM: Duration = Duration::from_secs(2);
@@ -20,17 +20,20 @@ pub struct Usage {
     pub bindings: i64,
     /// Whether any of them wants a webhook.
     pub webhooks: bool,
-    /// Bindings whose status holds a hook made through it.
+    /// Bindings that hold, or may hold, a hook made through it.
     pub holding: i64,
 }
 
 impl Usage {
     fn count(&mut self, binding: &RepoBinding, connection: &ConnectionTarget) {
-        if binding.connection_target() == *connection {
+        let names = binding.connection_target() == *connection;
+        if names {
             self.bindings += 1;
             self.webhooks |= binding.spec.webhook.is_some();
         }
-        self.holding += i64::from(targets(binding).any(|target| target.connection == *connection));
+        // The finalizer comes before the first hook, and the status after it.
+        let may_hold = names && finalizer::is_present(binding) && targets(binding).next().is_none();
+        self.holding += i64::from(may_hold || targets(binding).any(|target| target.connection == *connection));
     }
 }
 
