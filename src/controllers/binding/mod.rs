@@ -39,8 +39,8 @@ pub struct Look {
     pub generation: i64,
     /// When the next one is due.
     pub next: Option<Timestamp>,
-    /// When there must be one for something that was begun, such as the end of an overlap: evidence does not move it.
-    pub appointment: Option<Timestamp>,
+    /// What of that evidence cannot put off.
+    pub not_after: Option<Timestamp>,
     /// Whether all was well. If so, evidence may stretch the time to the next one; if not, it is repeated after each
     /// inspection of the connection, because that is what may have put it right.
     pub good: bool,
@@ -120,7 +120,7 @@ fn remember(context: &Context, observation: &observe::Observation, plan: &plan::
         at: if looked { Some(observation.now) } else { before.at },
         generation: if seen { observation.object.metadata.generation.unwrap_or_default() } else { before.generation },
         next: plan.next_look.or(before.next),
-        appointment: if looked { plan.appointment } else { before.appointment },
+        not_after: if looked { plan.not_after } else { before.not_after },
         good: if seen { plan.is_good(observation) && outcome.failure.is_none() } else { before.good },
         circumstances: if seen { observation.circumstances() } else { Circumstances { usable, ..before.circumstances } },
         obstacle: outcome.failure.as_ref().map(|failure| observe::Obstacle::of(&failure.error)).or(before.obstacle),

@@ -109,8 +109,8 @@ pub struct Plan {
     pub blocked: Option<(String, Timestamp)>,
     /// When the repository is to be looked at again.
     pub next_look: Option<Timestamp>,
-    /// When it must be looked at for something that was begun, whatever evidence says.
-    pub appointment: Option<Timestamp>,
+    /// What of that evidence cannot put off, because more than drift is looked for: the end of an overlap, a rotation.
+    pub not_after: Option<Timestamp>,
     /// When to reconcile again although nothing changes.
     pub wake: Option<Timestamp>,
 }
@@ -129,7 +129,7 @@ impl Plan {
             rotated: false,
             blocked: None,
             next_look: None,
-            appointment: None,
+            not_after: None,
             wake: None,
         }
     }
@@ -169,12 +169,15 @@ pub(super) fn is_settled(observation: &Observation) -> bool {
 
 /// Whether the secret is older than it may become. A predecessor may have begun to replace it.
 fn rotation_is_due(observation: &Observation) -> bool {
-    let object = &observation.object;
-    let interval = object.spec.webhook.as_ref().and_then(|webhook| webhook.rotation_interval.as_ref());
-    let generation = webhook_status(object).and_then(|webhook| webhook.secret_generation.as_deref());
-    let made = generation.and_then(|generation| generation::second(generation, observation.now));
-    let made = made.and_then(|second| Timestamp::from_second(second).ok());
-    made.zip(interval).is_some_and(|(made, interval)| after(made, interval.length()) <= observation.now)
+    let generation = webhook_status(&observation.object).and_then(|webhook| webhook.secret_generation.as_deref());
+    generation.and_then(|generation| rotation_due_at(observation, generation)).is_some_and(|due| due <= observation.now)
+}
+
+/// When the secret of a generation is to be replaced.
+fn rotation_due_at(observation: &Observation, generation: &str) -> Option<Timestamp> {
+    let interval = observation.object.spec.webhook.as_ref()?.rotation_interval.as_ref()?;
+    let made = Timestamp::from_second(generation::second(generation, observation.now)?).ok()?;
+    Some(after(made, interval.length()))
 }
 
 /// Whether a rotation or a move was begun and not finished: a hook with an earlier secret, or at an earlier place, is there.
@@ -213,13 +216,14 @@ fn status_is_lost(observation: &Observation) -> bool {
 
 /// The next look, moved by evidence: a verified delivery under the present secret shows that the hook is there.
 fn stretched(observation: &Observation, next: Timestamp) -> Timestamp {
-    let stretchable = observation.memory.as_ref().filter(|memory| memory.good && memory.appointment.is_none());
-    let Some(at) = stretchable.and_then(|memory| memory.at) else { return next };
+    let Some(memory) = observation.memory.as_ref().filter(|memory| memory.good) else { return next };
+    let Some(at) = memory.at else { return next };
     let generation = webhook_status(&observation.object).and_then(|webhook| webhook.secret_generation.as_ref());
     let seen = generation.and_then(|generation| observation.evidence.as_ref()?.generations.get(generation));
     let Some(seen) = seen else { return next };
     let latest = at.checked_add(LONGEST_STRETCH).unwrap_or(next);
-    after(*seen, observation.object.spec.interval.length()).min(latest).max(next)
+    let stretched = after(*seen, observation.object.spec.interval.length()).min(latest).max(next);
+    stretched.min(memory.not_after.unwrap_or(Timestamp::MAX))
 }
 
 fn public_url_is_known(observation: &Observation) -> bool {
@@ -537,7 +541,7 @@ fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, wo
     plan.kept = Some(planned.kept);
     plan.generation = Some(secret.generation);
     plan.rotated = rotated;
-    plan.appointment = planned.wake;
+    plan.next_look = planned.wake;
     let changes = !planned.actions.is_empty();
     plan.webhook = Some(match planned.finding {
         Some(finding) => Finding::bad(finding.reason, finding.message),
@@ -637,7 +641,7 @@ fn clear(plan: &mut Plan, observation: &Observation) {
             Err(_) => {
                 // Its successor is looked at again too: only beside it does the old one come up.
                 let probe = after(observation.now, SLOW_PROBE);
-                plan.appointment = Some(plan.appointment.map_or(probe, |next| next.min(probe)));
+                plan.next_look = Some(plan.next_look.map_or(probe, |next| next.min(probe)));
                 plan.wake_at(Some(probe));
             }
         }
@@ -719,14 +723,16 @@ fn next_look(plan: &mut Plan, observation: &Observation) {
         // look once more, soon.
         let unanswered = observation.memory.as_ref().map_or_else(|| finalizer::is_present(&**object), |memory| !memory.good);
         let inherited = unanswered && !plan.actions.is_empty();
-        let second = inherited.then(|| after(observation.now, SECOND_LOOK));
-        plan.appointment = [plan.appointment, second].into_iter().flatten().min();
+        let second_look = inherited.then(|| after(observation.now, SECOND_LOOK));
+        let rotation = plan.generation.as_deref().and_then(|generation| rotation_due_at(observation, generation));
+        let rotation = rotation.filter(|due| *due > observation.now);
+        plan.not_after = [plan.next_look, second_look, rotation].into_iter().flatten().min();
         let pause = if good(&plan.repository) && good(&plan.webhook) {
             interval + spread(uid, interval / 10)
         } else {
             interval.min(SLOW_PROBE + spread(uid, SLOW_PROBE / 10))
         };
-        [plan.appointment, Some(after(observation.now, pause))].into_iter().flatten().min()
+        [plan.not_after, Some(after(observation.now, pause))].into_iter().flatten().min()
     } else {
         match &observation.memory {
             Some(memory) => memory.next.map(|next| stretched(observation, next)),

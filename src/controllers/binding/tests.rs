@@ -158,11 +158,11 @@ fn what_was_said_is_not_said_again() {
 }
 
 #[test]
-fn evidence_moves_a_check_for_drift_and_no_appointment() {
+fn evidence_moves_a_check_for_drift_and_no_end_of_an_overlap() {
     let next = now() + SignedDuration::from_secs(60);
-    for (appointment, moved) in [(None, true), (Some(next), false)] {
+    for (not_after, moved) in [(None, true), (Some(next), false)] {
         let mut delivering = observation(ready_binding(), Connection::Pending);
-        delivering.memory = Some(Look { at: Some(now()), generation: 1, next: Some(next), appointment, good: true, ..Look::default() });
+        delivering.memory = Some(Look { at: Some(now()), generation: 1, next: Some(next), not_after, good: true, ..Look::default() });
         delivering.evidence =
             Some(BindingEvidence { generations: BTreeMap::from([("1700000000".to_owned(), now())]), ..BindingEvidence::default() });
         assert_eq!(plan::plan(&delivering).next_look > Some(next), moved);
