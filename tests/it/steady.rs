@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::json;
 
 use crate::support::control_plane::AuditEvent;
@@ -101,7 +101,7 @@ async fn a_binding_at_rest_costs_no_write_and_no_provider_call() -> Result<()> {
     eprintln!("figure: requests to the API server in {WINDOW:?} at rest with {} bindings: {:?}", BINDINGS.len(), grouped(&seen));
     eprintln!("figure: reconciliations in that time: {}", reconciled().await? - reconciled_before);
     assert!(seen.iter().any(|event| is_lease(event) && event.is_write()), "the Lease is renewed: {:?}", grouped(&seen));
-    // Watches are opened anew every 50 s each; apart from that and the Lease nothing is read.
+    // Each watch is opened anew every 50 s, which may fall into the window; apart from that and the Lease nothing is read.
     let reads: Vec<_> = seen.iter().filter(|event| !event.is_write() && event.verb != "watch" && !is_lease(event)).collect();
     assert!(reads.is_empty(), "{reads:?}");
     Ok(())
@@ -200,6 +200,5 @@ async fn one_life_of_a_binding_costs_few_writes_and_calls() -> Result<()> {
     world
         .connection_until("no binding left", SOON, |connection| connection.status.as_ref().and_then(|status| status.bindings) == Some(0))
         .await?;
-    let _ = proxy.exchanges().first().context("calls were made")?;
     Ok(())
 }
