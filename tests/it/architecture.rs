@@ -32,7 +32,18 @@ const LEAVES: &str = "leaves";
 const LEAF_MODULES: &[&str] = &["clock", "keys", "glob", "watches", "evidence", "telemetry"];
 
 /// Where nobody waits, talks or looks at a clock: the same input gives the same output.
-const PURE_FILES: &[&str] = &["plan.rs", "report.rs"];
+const PURE_FILES: &[&str] = &[
+    "plan.rs",
+    "report.rs",
+    "due.rs",
+    "places.rs",
+    "hooks.rs",
+    "generation.rs",
+    "ownership.rs",
+    "grant.rs",
+    "deliveries.rs",
+    "webhook_status.rs",
+];
 const IMPURE: &[&str] = &[
     "async ",
     ".await",

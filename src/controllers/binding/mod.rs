@@ -127,7 +127,7 @@ fn remember(context: &Context, observation: &observe::Observation, plan: &plan::
         evidence_at: if evidence_written { Some(observation.now) } else { before.evidence_at },
     };
     // Without a look there is nothing to hold the first one off, but for objects that were settled before the start.
-    let first_look_pending = !looked && observation.memory.is_none() && plan::look_due(observation);
+    let first_look_pending = !looked && observation.memory.is_none() && plan::due::look_due(observation);
     let waits_for_connection =
         !looked && observation.memory.is_none() && !matches!(observation.connection, observe::Connection::Ready { .. });
     if !first_look_pending && !waits_for_connection {

@@ -224,10 +224,10 @@ pub async fn observe(context: &Context, object: Arc<RepoBinding>) -> Observation
         revocation_of_connection: annotation_of_connection(context, &object, REVOKE_REQUESTED_AT),
         object,
     };
-    if observation.object.metadata.deletion_timestamp.is_none() && !observation.suspended && plan::look_due(&observation) {
+    if observation.object.metadata.deletion_timestamp.is_none() && !observation.suspended && plan::due::look_due(&observation) {
         observation.look = look(context, &observation).await;
     }
-    for target in plan::places_to_clear(&observation) {
+    for target in plan::places::places_to_clear(&observation) {
         let place = place(context, &observation, target).await;
         observation.places.push(place);
     }
@@ -424,7 +424,7 @@ async fn place(context: &Context, observation: &Observation, target: HookTarget)
     };
     // What the last attempt at the removal itself met counts where the list alone shows nothing wrong.
     let hooks = match (&hooks, observation.memory.as_ref().and_then(|memory| memory.obstacle.clone())) {
-        (Ok(_), Some(obstacle)) if plan::is_past_bound(observation, &obstacle) => Err(obstacle),
+        (Ok(_), Some(obstacle)) if plan::places::is_past_bound(observation, &obstacle) => Err(obstacle),
         _ => hooks,
     };
     Place { target, hooks, working }

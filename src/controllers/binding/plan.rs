@@ -1,5 +1,8 @@
 //! What to do about a binding. Pure: no call, no clock.
 
+pub mod due;
+pub mod places;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -7,33 +10,21 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::generation;
 use super::hooks::{self, Destination, HookAction, Kept, Wanted, WantedSecret};
-use super::observe::{self, Connection, Found, Observation, Obstacle, Place};
-use super::ownership::host_of;
+use super::observe::{self, Connection, Found, Observation};
 use super::rivals;
 use super::user_secret::UserSecret;
 use crate::api::v1alpha1::binding::{HookTarget, PlannedAction, RepositoryStatus, WebhookSource, WebhookSpec, WebhookStatus};
 use crate::api::v1alpha1::connection::PermissionState;
-use crate::api::v1alpha1::{ConditionType, EventKind, Reason, RepoBinding};
-use crate::controllers::backoff::spread;
-use crate::controllers::conditions::{self, Verdict};
+use crate::api::v1alpha1::{EventKind, Reason, RepoBinding};
+use crate::controllers::conditions::Verdict;
 use crate::controllers::finalizer;
 use crate::controllers::sessions::Working;
 use crate::providers::model::Scope;
 use crate::providers::webhook::{DerivedSecret, WebhookSecret};
 use crate::providers::{ErrorKind, Hook, ProviderError, Repository, RepositoryPath};
 
-/// How long a removal waits for a credential that works.
-const CREDENTIAL_BOUND: Duration = Duration::from_secs(3600);
-/// How long it waits for a provider that is out of reach.
-const OUTAGE_BOUND: Duration = Duration::from_secs(24 * 3600);
-/// How long it waits in a namespace that is being deleted.
-const NAMESPACE_BOUND: Duration = Duration::from_secs(20);
-/// Evidence stretches the time between two looks to this at most.
-const LONGEST_STRETCH: SignedDuration = SignedDuration::from_hours(24);
 /// How often something that waits for a change at the provider is looked at.
 const SLOW_PROBE: Duration = Duration::from_secs(300);
-/// When to look again after what may have been done twice.
-const SECOND_LOOK: Duration = Duration::from_secs(60);
 
 /// One thing to do.
 #[derive(Clone, Debug)]
@@ -155,91 +146,6 @@ fn after(now: Timestamp, pause: Duration) -> Timestamp {
     now.checked_add(SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX)
 }
 
-/// Whether the status says that all was well with the present spec, so that the first look after a start can wait its turn.
-pub(super) fn is_settled(observation: &Observation) -> bool {
-    let object = &observation.object;
-    let Some(status) = &object.status else { return false };
-    status.observed_generation == object.metadata.generation
-        && status.installation.as_ref() == Some(&observation.fingerprint)
-        && conditions::is_true(&status.conditions, ConditionType::Ready)
-        && finalizer::is_present(&**object)
-        && status.webhook.as_ref().is_none_or(|webhook| !is_under_way(webhook))
-        && !rotation_is_due(observation)
-}
-
-/// Whether the secret is older than it may become. A predecessor may have begun to replace it.
-fn rotation_is_due(observation: &Observation) -> bool {
-    let generation = webhook_status(&observation.object).and_then(|webhook| webhook.secret_generation.as_deref());
-    generation.and_then(|generation| rotation_due_at(observation, generation)).is_some_and(|due| due <= observation.now)
-}
-
-/// When the secret of a generation is to be replaced.
-fn rotation_due_at(observation: &Observation, generation: &str) -> Option<Timestamp> {
-    let interval = observation.object.spec.webhook.as_ref()?.rotation_interval.as_ref()?;
-    let made = Timestamp::from_second(generation::second(generation, observation.now)?).ok()?;
-    Some(after(made, interval.length()))
-}
-
-/// Whether a rotation or a move was begun and not finished: a hook with an earlier secret, or at an earlier place, is there.
-fn is_under_way(webhook: &WebhookStatus) -> bool {
-    !webhook.former_targets.is_empty() || webhook.previous_secrets.iter().any(|previous| previous.valid_until.is_none())
-}
-
-/// Whether the repository is to be looked at: something that the hooks depend on changed, somebody asks, or it is time.
-#[must_use]
-pub fn look_due(observation: &Observation) -> bool {
-    let Connection::Ready { inspected_at, .. } = &observation.connection else { return false };
-    let object = &observation.object;
-    let requests = observation.requests;
-    if requests.look || requests.rotate || requests.revoke || !public_url_is_known(observation) || status_is_lost(observation) {
-        return true;
-    }
-    let Some(memory) = &observation.memory else { return !is_settled(observation) || user_secret_changed(observation) };
-    if memory.generation != object.metadata.generation.unwrap_or_default()
-        || memory.circumstances != observation.circumstances()
-        || (!memory.good && memory.at.is_some_and(|at| at < *inspected_at))
-    {
-        return true;
-    }
-    memory.next.is_none_or(|next| stretched(observation, next) <= observation.now)
-}
-
-/// Whether somebody took out of the status what an earlier look put there: one that was restored or edited tells nothing.
-fn status_is_lost(observation: &Observation) -> bool {
-    let object = &observation.object;
-    let Some(memory) = observation.memory.as_ref().filter(|memory| memory.at.is_some()) else { return false };
-    let Some(status) = object.status.as_ref().filter(|status| status.observed_generation.is_some()) else { return true };
-    let tells = |kind| conditions::find(&status.conditions, kind).is_some();
-    let hooks_told = wants_own_hook(object).is_none() || (tells(ConditionType::WebhookInSync) && status.webhook.is_some());
-    memory.good && !(tells(ConditionType::RepositoryFound) && hooks_told)
-}
-
-/// The next look, moved by evidence: a verified delivery under the present secret shows that the hook is there.
-fn stretched(observation: &Observation, next: Timestamp) -> Timestamp {
-    let Some(memory) = observation.memory.as_ref().filter(|memory| memory.good) else { return next };
-    let Some(at) = memory.at else { return next };
-    let generation = webhook_status(&observation.object).and_then(|webhook| webhook.secret_generation.as_ref());
-    let seen = generation.and_then(|generation| observation.evidence.as_ref()?.generations.get(generation));
-    let Some(seen) = seen else { return next };
-    let latest = at.checked_add(LONGEST_STRETCH).unwrap_or(next);
-    let stretched = after(*seen, observation.object.spec.interval.length()).min(latest).max(next);
-    stretched.min(memory.not_after.unwrap_or(Timestamp::MAX))
-}
-
-fn public_url_is_known(observation: &Observation) -> bool {
-    let Some(url) = webhook_status(&observation.object).and_then(|webhook| webhook.url.as_ref()) else { return true };
-    observe::custom_url(&observation.object).is_some() || Some(url) == observation.ownership.masked_receiver_url().as_ref()
-}
-
-fn user_secret_changed(observation: &Observation) -> bool {
-    let known = webhook_status(&observation.object).and_then(|webhook| webhook.secret_generation.as_ref());
-    match &observation.user_secret {
-        Some(Ok(secret)) => known != Some(&secret.generation),
-        Some(Err(_)) => true,
-        None => false,
-    }
-}
-
 /// Whether the spec names what it named when the known repository was found.
 #[must_use]
 pub fn is_as_requested(object: &RepoBinding, path: &RepositoryPath, known: &RepositoryStatus) -> bool {
@@ -256,81 +162,8 @@ pub fn is_same_repository(object: &RepoBinding, path: &RepositoryPath, found: &R
     known.is_none_or(|known| known.id == found.id || !is_as_requested(object, path, known))
 }
 
-/// The places whose hooks are to go.
-#[must_use]
-pub fn places_to_clear(observation: &Observation) -> Vec<HookTarget> {
-    let object = &observation.object;
-    let webhook = webhook_status(object);
-    let present = webhook.and_then(|webhook| webhook.target.clone());
-    let former = webhook.map(|webhook| webhook.former_targets.clone()).unwrap_or_default();
-    if object.metadata.deletion_timestamp.is_some() {
-        if observe::orphans(object) || !finalizer::is_present(&**object) {
-            return Vec::new();
-        }
-        let present = present.or_else(|| Some(observe::place_of_spec(object, &observation.settings)));
-        return present.into_iter().chain(former).collect();
-    }
-    if observation.suspended || observation.observe_only {
-        return Vec::new();
-    }
-    if wants_none(observation) {
-        // A status that names no place may be older than a hook: the finalizer tells that there may be one.
-        let held = finalizer::is_present(&**object);
-        let present = present.or_else(|| held.then(|| observe::place_of_spec(object, &observation.settings)));
-        return present.into_iter().chain(former).collect();
-    }
-    // Where the hooks are to be cannot be seen now: the old ones stay.
-    let Some(keeps) = present_target(observation) else { return Vec::new() };
-    present.into_iter().chain(former).filter(|target| !same_place(&keeps, target)).collect()
-}
-
-/// Whether no hook is to be anywhere: none is asked for, or the connection is not there for this binding any more.
-fn wants_none(observation: &Observation) -> bool {
-    match &observation.connection {
-        Connection::NotPermitted => true,
-        Connection::NotReady(trouble) if trouble.reason == Reason::ConnectionNotReady => true,
-        _ => wants_own_hook(&observation.object).is_none(),
-    }
-}
-
-fn same_place(one: &HookTarget, other: &HookTarget) -> bool {
-    one.connection == other.connection && one.repository_id == other.repository_id
-}
-
 fn wants_own_hook(object: &RepoBinding) -> Option<&WebhookSpec> {
     object.spec.webhook.as_ref().filter(|webhook| webhook.source == WebhookSource::Repository)
-}
-
-/// Where the hooks are to be, as far as this look shows it.
-fn present_target(observation: &Observation) -> Option<HookTarget> {
-    let found = observation.look.as_ref()?;
-    let repository = found.repository.as_ref().ok().filter(|_| matches!(found.hooks, Some(Ok(_))))?;
-    let host = match observe::custom_url(&observation.object) {
-        Some(url) => host_of(&url),
-        None => observation.settings.public_url.as_ref().map(host_of)?,
-    };
-    Some(HookTarget {
-        connection: observation.object.connection_target(),
-        repository_id: repository.id.clone(),
-        repository: repository.path.as_str().to_owned(),
-        host,
-    })
-}
-
-/// Whether the time to wait for an obstacle is over.
-#[must_use]
-pub fn is_past_bound(observation: &Observation, obstacle: &Obstacle) -> bool {
-    deadline(observation, obstacle).is_some_and(|deadline| deadline <= observation.now)
-}
-
-fn deadline(observation: &Observation, obstacle: &Obstacle) -> Option<Timestamp> {
-    let deleted = observation.object.metadata.deletion_timestamp.as_ref()?.0;
-    let bound = match obstacle {
-        _ if observation.terminating => NAMESPACE_BOUND,
-        Obstacle::Credential(_) | Obstacle::Gone(_) => observation.settings.cleanup_timeout.unwrap_or(CREDENTIAL_BOUND),
-        Obstacle::Pending | Obstacle::Outage(_) => observation.settings.cleanup_timeout.unwrap_or(OUTAGE_BOUND),
-    };
-    Some(after(deleted, bound))
 }
 
 /// Decides.
@@ -338,7 +171,7 @@ fn deadline(observation: &Observation, obstacle: &Obstacle) -> Option<Timestamp>
 pub fn plan(observation: &Observation) -> Plan {
     let mut plan = Plan::nothing();
     if observation.object.metadata.deletion_timestamp.is_some() {
-        delete(&mut plan, observation);
+        places::delete(&mut plan, observation);
         return plan;
     }
     if let Some(found) = &observation.look {
@@ -347,38 +180,14 @@ pub fn plan(observation: &Observation) -> Plan {
     } else {
         without_look(&mut plan, observation);
     }
-    clear(&mut plan, observation);
+    places::clear(&mut plan, observation);
     plan.hold = match finalizer::is_present(&*observation.object) {
         false if !plan.actions.is_empty() => Hold::Set,
-        true if is_rid_of_everything(observation) => Hold::Release,
+        true if places::is_rid_of_everything(observation) => Hold::Release,
         _ => Hold::Keep,
     };
-    next_look(&mut plan, observation);
+    due::next_look(&mut plan, observation);
     plan
-}
-
-/// Whether nothing of ours is left anywhere once the plan is carried out, and nothing is to come.
-fn is_rid_of_everything(observation: &Observation) -> bool {
-    let seen = |place: &Place| matches!(place.hooks, Ok(_) | Err(Obstacle::Gone(_)));
-    let idle = observation.suspended || observation.observe_only;
-    !idle && wants_none(observation) && !observation.places.is_empty() && observation.places.iter().all(seen)
-}
-
-fn adopted(object: &RepoBinding) -> BTreeSet<String> {
-    let hooks = webhook_status(object).map(|webhook| webhook.hooks.as_slice()).unwrap_or_default();
-    hooks.iter().filter(|hook| hook.adopted).map(|hook| hook.id.clone()).collect()
-}
-
-/// The adopted ones among the hooks that are to go. With the status lost, nobody knows which were adopted: where the spec
-/// allows it, all count as adopted, because a hook of somebody else must not be deleted as ours.
-fn adopted_at_places(observation: &Observation) -> BTreeSet<String> {
-    let object = &observation.object;
-    let may_be = object.spec.webhook.as_ref().is_some_and(|webhook| webhook.adopt);
-    if !may_be || webhook_status(object).is_some() {
-        return adopted(object);
-    }
-    let hooks = observation.places.iter().filter_map(|place| place.hooks.as_ref().ok()).flat_map(|(_, hooks)| hooks);
-    hooks.filter(|hook| observation.ownership.is_ours(&hook.url)).map(|hook| hook.id.clone()).collect()
 }
 
 /// What can be said although the repository was not looked at.
@@ -523,7 +332,7 @@ fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, wo
     let events: BTreeSet<EventKind> = spec.events.iter().copied().collect();
     let shapes = working.client.hook_shapes(&events);
     let (secret, rotated) = wanted_secret(observation, spec, hooks, &destination);
-    let mut adopted = adopted(object);
+    let mut adopted = places::adopted(object);
     if spec.adopt && webhook_status(object).is_none() {
         // With the status lost, nobody knows which hooks were adopted: a hook of somebody else must not be deleted as ours.
         adopted.extend(hooks.iter().filter(|hook| observation.ownership.is_ours(&hook.url)).map(|hook| hook.id.clone()));
@@ -537,7 +346,7 @@ fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, wo
         revoke: observation.requests.revoke,
     };
     let planned = hooks::plan(hooks, &observation.ownership, &wanted, &adopted, observation.now);
-    plan.target = present_target(observation);
+    plan.target = places::present_target(observation);
     plan.kept = Some(planned.kept);
     plan.generation = Some(secret.generation);
     plan.rotated = rotated;
@@ -620,127 +429,4 @@ fn described(action: &HookAction, repository: &Repository) -> PlannedAction {
         HookAction::Release { id, .. } => ("ReleaseHook", format!("{} hook {id}", repository.path), "it was somebody else's".to_owned()),
     };
     PlannedAction { action: action.to_owned(), target, reason }
-}
-
-/// Plans the removal of hooks at places where they are no longer wanted. Their successors come first.
-fn clear(plan: &mut Plan, observation: &Observation) {
-    let waits = plan.webhook.as_ref().is_some_and(|finding| finding.verdict != Verdict::True);
-    if waits && matches!(observation.connection, Connection::Ready { .. }) && wants_own_hook(&observation.object).is_some() {
-        return;
-    }
-    let adopted = adopted_at_places(observation);
-    for (position, place) in observation.places.iter().enumerate() {
-        match &place.hooks {
-            // The same place seen through another connection: what is there is what is wanted.
-            Ok((repository, _)) if is_present_place(plan, observation, place, repository) => {}
-            Ok((_, hooks)) => {
-                let removal = hooks::removal(hooks, &observation.ownership, &adopted, "it is no longer wanted here");
-                plan.actions.extend(removal.actions.into_iter().map(|action| Action::Clear(position, action)));
-            }
-            Err(Obstacle::Gone(why)) => plan.actions.push(Action::Record(position, why.clone())),
-            Err(_) => {
-                // Its successor is looked at again too: only beside it does the old one come up.
-                let probe = after(observation.now, SLOW_PROBE);
-                plan.next_look = Some(plan.next_look.map_or(probe, |next| next.min(probe)));
-                plan.wake_at(Some(probe));
-            }
-        }
-    }
-}
-
-/// Whether a place is the very repository in which the hooks are to be.
-fn is_present_place(plan: &Plan, observation: &Observation, place: &Place, repository: &Repository) -> bool {
-    let (Connection::Ready { working, .. }, Some(there), Some(target)) = (&observation.connection, &place.working, &plan.target) else {
-        return false;
-    };
-    working.endpoint.api == there.endpoint.api && target.repository_id == repository.id
-}
-
-/// Plans the end: everything of ours goes, or is written down when its time is over.
-fn delete(plan: &mut Plan, observation: &Observation) {
-    let object = &observation.object;
-    if !finalizer::is_present(&**object) {
-        return;
-    }
-    let adopted = adopted_at_places(observation);
-    let mut blocked: Option<(&Obstacle, Timestamp)> = None;
-    for (position, place) in observation.places.iter().enumerate() {
-        match &place.hooks {
-            _ if observation.observe_only => {
-                if held_hooks(object) {
-                    plan.actions.push(Action::Record(position, "nothing is written at the provider while observing".to_owned()));
-                }
-            }
-            Ok((_, hooks)) => {
-                let removal = hooks::removal(hooks, &observation.ownership, &adopted, "its binding is being deleted");
-                plan.actions.extend(removal.actions.into_iter().map(|action| Action::Clear(position, action)));
-            }
-            // A repository that nobody shows us has no hook that we could remove. Should it come back, the entry is worked off.
-            Err(Obstacle::Gone(why)) if held_hooks(object) => plan.actions.push(Action::Record(position, why.clone())),
-            Err(Obstacle::Gone(_)) => {}
-            Err(obstacle) if is_past_bound(observation, obstacle) => plan.actions.push(Action::Record(position, text(obstacle))),
-            Err(obstacle) => {
-                let until = deadline(observation, obstacle).unwrap_or(observation.now);
-                if blocked.as_ref().is_none_or(|(_, later)| *later < until) {
-                    blocked = Some((obstacle, until));
-                }
-            }
-        }
-    }
-    // Also without secretRef now: there may have been one before.
-    let may_have_brought =
-        webhook_status(object).is_some() || object.spec.webhook.as_ref().is_some_and(|webhook| webhook.secret_ref.is_some());
-    if may_have_brought && blocked.is_none() {
-        plan.actions.push(Action::WithdrawSecret);
-    }
-    plan.hold = if blocked.is_none() { Hold::Remove } else { Hold::Keep };
-    // A wait that ends by something else than a change ends by its deadline; an outage is probed meanwhile.
-    let probe = after(observation.now, Duration::from_secs(15));
-    plan.wake_at(blocked.as_ref().map(|(_, until)| after(*until, Duration::from_secs(1)).min(probe)));
-    // What is not known yet, after a start, is known in a moment: nothing to bother anybody with.
-    plan.blocked = blocked.filter(|(obstacle, _)| **obstacle != Obstacle::Pending).map(|(obstacle, until)| (text(obstacle), until));
-}
-
-fn held_hooks(object: &RepoBinding) -> bool {
-    webhook_status(object).is_some_and(|webhook| !webhook.hooks.is_empty())
-}
-
-fn text(obstacle: &Obstacle) -> String {
-    match obstacle {
-        Obstacle::Pending => "the connection was not examined yet".to_owned(),
-        Obstacle::Credential(why) | Obstacle::Outage(why) | Obstacle::Gone(why) => why.clone(),
-    }
-}
-
-/// Says when to look at the repository again.
-fn next_look(plan: &mut Plan, observation: &Observation) {
-    let object = &observation.object;
-    let uid = object.metadata.uid.as_deref().unwrap_or_default();
-    let interval = object.spec.interval.length();
-    let good = |finding: &Option<Finding>| finding.as_ref().is_none_or(|finding| finding.verdict == Verdict::True);
-    plan.next_look = if observation.look.is_some() {
-        // What was begun before, by a predecessor or without an answer, may still arrive at the provider after our list:
-        // look once more, soon.
-        let unanswered = observation.memory.as_ref().map_or_else(|| finalizer::is_present(&**object), |memory| !memory.good);
-        let inherited = unanswered && !plan.actions.is_empty();
-        let second_look = inherited.then(|| after(observation.now, SECOND_LOOK));
-        let rotation = plan.generation.as_deref().and_then(|generation| rotation_due_at(observation, generation));
-        let rotation = rotation.filter(|due| *due > observation.now);
-        plan.not_after = [plan.next_look, second_look, rotation].into_iter().flatten().min();
-        let pause = if good(&plan.repository) && good(&plan.webhook) {
-            interval + spread(uid, interval / 10)
-        } else {
-            interval.min(SLOW_PROBE + spread(uid, SLOW_PROBE / 10))
-        };
-        [plan.not_after, Some(after(observation.now, pause))].into_iter().flatten().min()
-    } else {
-        match &observation.memory {
-            Some(memory) => memory.next.map(|next| stretched(observation, next)),
-            // After a start: spread over the interval, because nothing is known to have changed.
-            None => Some(after(observation.now, spread(uid, interval))),
-        }
-    };
-    if matches!(observation.connection, Connection::Ready { .. }) && !observation.suspended {
-        plan.wake_at(plan.next_look);
-    }
 }

@@ -1,33 +1,20 @@
 //! What to say about a binding. Pure, and the only code that makes its conditions and events.
 
-use std::collections::BTreeMap;
+mod deliveries;
+mod webhook_status;
 
-use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt as _;
 
 use super::apply::{Failure, Outcome};
-use super::hooks::Kept;
 use super::observe::{Connection, Observation};
 use super::plan::{Finding, Plan, is_refusal};
-use crate::api::v1alpha1::binding::{
-    HookStatus, HookTarget, LastDelivery, PreviousSecret, RepoBindingStatus, RepositoryStatus, RequestedRepository, SinkStatus,
-    WebhookStatus,
-};
-use crate::api::v1alpha1::{
-    ConditionType, EventKind, LastHandled, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, Reason,
-};
+use crate::api::v1alpha1::binding::{RepoBindingStatus, RepositoryStatus, RequestedRepository, WebhookStatus};
+use crate::api::v1alpha1::{ConditionType, LastHandled, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, Reason};
 use crate::controllers::conditions::{self, Conditions, Verdict};
 use crate::controllers::status::Notice;
 use crate::providers::{ErrorKind, Repository};
-use crate::sink_support::NotServedKind;
-
-/// How many earlier secrets are kept at most.
-const PREVIOUS_SECRETS: usize = 8;
-/// Evidence is written at most this often.
-const EVIDENCE_RHYTHM: SignedDuration = SignedDuration::from_secs(60);
-/// The time of the last delivery is written at most this often.
-const LAST_DELIVERY_RHYTHM: SignedDuration = SignedDuration::from_hours(1);
+use deliveries::Evidence;
 
 /// What is to be said.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,7 +55,7 @@ fn is_seen(observation: &Observation, plan: &Plan) -> bool {
 #[must_use]
 pub fn report(observation: &Observation, plan: &Plan, outcome: &Outcome) -> Report {
     let before = observation.object.status.clone().unwrap_or_default();
-    let webhook = webhook(observation, plan, outcome, &before);
+    let webhook = webhook_status::webhook(observation, plan, outcome, &before);
     let evidence = Evidence::of(observation, &before, webhook.as_ref());
     let mut conditions = Conditions::new(&before.conditions, observation.object.metadata.generation, observation.now);
     connection(&mut conditions, observation);
@@ -290,106 +277,6 @@ fn repository_status(observation: &Observation, plan: &Plan) -> Option<Repositor
     })
 }
 
-/// The hooks and their secrets, as they are after what was done.
-fn webhook(observation: &Observation, plan: &Plan, outcome: &Outcome, before: &RepoBindingStatus) -> Option<WebhookStatus> {
-    let old = before.webhook.clone().unwrap_or_default();
-    let former = former_targets(&old, plan, outcome);
-    let Some(kept) = &plan.kept else {
-        // Not listed now: what was known stays, less what is gone for certain.
-        let left = old.target.as_ref().is_some_and(|target| outcome.cleared.contains(target) || outcome.recorded.contains(target));
-        return match (before.webhook.is_some(), left) {
-            (true, true) if former.is_empty() => None,
-            (true, true) => Some(WebhookStatus { former_targets: former, ..WebhookStatus::default() }),
-            (true, false) => Some(WebhookStatus { former_targets: former, ..old }),
-            (false, _) => None,
-        };
-    };
-    let hooks = present_hooks(kept, outcome);
-    if observation.observe_only && hooks.is_empty() {
-        return (before.webhook.is_some()).then_some(WebhookStatus { hooks: Vec::new(), ..old });
-    }
-    let generation = plan
-        .generation
-        .clone()
-        .filter(|wanted| hooks.iter().any(|hook| hook.generation == *wanted))
-        .or_else(|| old.secret_generation.clone());
-    let changed = generation != old.secret_generation;
-    let url = match super::observe::custom_url(&observation.object) {
-        Some(url) => Some(url.to_string()),
-        None => observation.ownership.masked_receiver_url(),
-    };
-    Some(WebhookStatus {
-        url,
-        previous_secrets: previous_secrets(observation, &old, &hooks, generation.as_deref()),
-        secret_changed_at: if changed { Some(Time(observation.now)) } else { old.secret_changed_at },
-        secret_generation: generation,
-        last_delivery: old.last_delivery,
-        former_targets: former,
-        target: if hooks.is_empty() { old.target } else { plan.target.clone() },
-        hooks: hooks.iter().map(hook_status).collect(),
-    })
-}
-
-fn hook_status(hook: &Kept) -> HookStatus {
-    // The order of the API's own list, so that the same hook always reads the same.
-    let events = EventKind::ALL.into_iter().filter(|event| hook.events.contains(event)).collect();
-    HookStatus { id: hook.id.clone(), events, adopted: hook.adopted }
-}
-
-fn present_hooks(kept: &[Kept], outcome: &Outcome) -> Vec<Kept> {
-    let mut hooks: BTreeMap<(usize, String), Kept> = BTreeMap::new();
-    for hook in kept.iter().chain(&outcome.present) {
-        hooks.insert((hook.id.len(), hook.id.clone()), hook.clone());
-    }
-    hooks.retain(|(_, id), _| !outcome.absent.contains(id));
-    hooks.into_values().collect()
-}
-
-/// The places that still hold hooks beside the present one.
-fn former_targets(old: &WebhookStatus, plan: &Plan, outcome: &Outcome) -> Vec<HookTarget> {
-    let moved = match (&plan.target, &old.target) {
-        (Some(new), Some(old_target)) if (&new.connection, &new.repository_id) != (&old_target.connection, &old_target.repository_id) => {
-            Some(old_target.clone())
-        }
-        _ => None,
-    };
-    let mut former: Vec<HookTarget> = old.former_targets.iter().cloned().chain(moved).collect();
-    former.retain(|target| !outcome.cleared.contains(target) && !outcome.recorded.contains(target));
-    former.dedup();
-    former
-}
-
-/// The earlier secrets: without an end while a hook may carry them, then for as long as late deliveries may come.
-fn previous_secrets(observation: &Observation, old: &WebhookStatus, hooks: &[Kept], generation: Option<&str>) -> Vec<PreviousSecret> {
-    let grace = match &observation.connection {
-        Connection::Ready { working, .. } => working.provider.webhook().rules().secret_grace,
-        _ => std::time::Duration::ZERO,
-    };
-    let grace_end = observation.now.checked_add(SignedDuration::try_from(grace).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX);
-    let known = old.previous_secrets.iter().map(|previous| (previous.generation.clone(), previous.valid_until.clone()));
-    let replaced = old.secret_generation.iter().map(|generation| (generation.clone(), None));
-    let carried = hooks.iter().map(|hook| (hook.generation.clone(), None));
-    let mut ends: BTreeMap<String, Option<Time>> = BTreeMap::new();
-    for (known, end) in known.chain(replaced).chain(carried).filter(|(known, _)| Some(known.as_str()) != generation) {
-        let entry = ends.entry(known).or_insert_with(|| end.clone());
-        *entry = entry.clone().or(end);
-    }
-    let mut previous: Vec<PreviousSecret> = Vec::new();
-    for (known, end) in ends {
-        let is_carried = hooks.iter().any(|hook| hook.generation == known);
-        let end = match end {
-            _ if is_carried => None,
-            _ if observation.requests.revoke => continue,
-            Some(end) if end.0 <= observation.now => continue,
-            Some(end) => Some(end),
-            None => Some(Time(grace_end)),
-        };
-        previous.push(PreviousSecret { generation: known, valid_until: end });
-    }
-    let surplus = previous.len().saturating_sub(PREVIOUS_SECRETS);
-    previous.split_off(surplus)
-}
-
 fn last_handled(observation: &Observation, plan: &Plan, outcome: &Outcome, before: &RepoBindingStatus) -> Option<LastHandled> {
     let annotation = |name: &str| observation.object.annotations().get(name).cloned();
     let old = before.last_handled.clone().unwrap_or_default();
@@ -410,109 +297,6 @@ fn last_handled(observation: &Observation, plan: &Plan, outcome: &Outcome, befor
         revoke_secret_of_connection: if revoked { observation.revocation_of_connection.clone() } else { old.revoke_secret_of_connection },
     };
     (handled != LastHandled::default()).then_some(handled)
-}
-
-/// What receivers saw, in the status's terms.
-struct Evidence<'a> {
-    seen: Option<&'a crate::evidence::BindingEvidence>,
-    accepted_until: Option<Timestamp>,
-    first: bool,
-    due: bool,
-    now: Timestamp,
-}
-
-impl<'a> Evidence<'a> {
-    fn of(observation: &'a Observation, before: &RepoBindingStatus, webhook: Option<&WebhookStatus>) -> Self {
-        let seen = observation.evidence.as_ref();
-        let written = observation.memory.as_ref().and_then(|memory| memory.evidence_at);
-        let due = written.is_none_or(|at| observation.now.duration_since(at) >= EVIDENCE_RHYTHM);
-        let known = webhook.and_then(|webhook| webhook.last_delivery.as_ref());
-        let first = known.is_none() && seen.is_some_and(|seen| seen.last_delivery.is_some());
-        let accepted_until = seen.and_then(|seen| seen.accepted_until).max(before.accepted_until.as_ref().map(|time| time.0));
-        Self { seen, accepted_until, first, due, now: observation.now }
-    }
-
-    fn conditions(&self, conditions: &mut Conditions<'_>, observation: &Observation, webhook: Option<&WebhookStatus>) {
-        let spec = &observation.object.spec;
-        let ours = spec.webhook.as_ref().is_some_and(|webhook| webhook.url.is_none());
-        if ours && webhook.is_some_and(|webhook| !webhook.hooks.is_empty()) {
-            self.receiving(conditions, webhook);
-        }
-        if !spec.sinks.is_empty() {
-            self.delivering(conditions, observation);
-        }
-    }
-
-    fn receiving(&self, conditions: &mut Conditions<'_>, webhook: Option<&WebhookStatus>) {
-        let kind = ConditionType::Receiving;
-        let known = webhook.and_then(|webhook| webhook.last_delivery.as_ref()).map(|delivery| delivery.at.0);
-        let last = self.seen.and_then(|seen| seen.last_delivery.as_ref()).map(|delivery| delivery.at).max(known);
-        let refused = self.seen.and_then(|seen| seen.refusals.as_ref()).filter(|refusals| last.is_none_or(|last| last < refusals.last));
-        match (refused, last) {
-            (Some(refusals), _) => {
-                let message = format!("deliveries are refused: {}; forgebind.dev/rotate-requested-at sets a new secret", refusals.reason);
-                conditions.set(kind, Verdict::False, Reason::DeliveriesRefused, message);
-            }
-            (None, Some(_)) => conditions.succeed(kind, "deliveries arrive and verify"),
-            (None, None) => {
-                conditions.set(kind, Verdict::Unknown, Reason::AwaitingFirstDelivery, "nothing was delivered yet; push something");
-            }
-        }
-    }
-
-    fn delivering(&self, conditions: &mut Conditions<'_>, observation: &Observation) {
-        let kind = ConditionType::Delivering;
-        if let Some((name, refusal)) = observation.unserved_sinks.first() {
-            let reason = match refusal.kind {
-                NotServedKind::NotAllowed => Reason::SinkNotAllowed,
-                NotServedKind::NotServed => Reason::SinkNotServed,
-            };
-            return conditions.set(kind, Verdict::False, reason, format!("sink {name}: {}", refusal.message));
-        }
-        let failing: Vec<String> = observation
-            .object
-            .spec
-            .sinks
-            .iter()
-            .filter_map(|sink| Some((sink, self.seen?.sinks.get(&sink.name)?.last_error.as_ref()?)))
-            .map(|(sink, error)| format!("sink {}: {error}", sink.name))
-            .collect();
-        if failing.is_empty() {
-            conditions.succeed(kind, "the sinks accept what they are sent");
-        } else {
-            let message = format!("{}; what is owed is sent again", failing.join("; "));
-            conditions.set(kind, Verdict::False, Reason::SinkFailing, message);
-        }
-    }
-
-    /// Whether news of deliveries goes into the status now: the first delivery, a change of a condition, else in a rhythm.
-    fn is_news(&self, before: &RepoBindingStatus, conditions: &[Condition]) -> bool {
-        let turned = |kind| {
-            conditions::find(&before.conditions, kind).map(|old| &old.status) != conditions::find(conditions, kind).map(|new| &new.status)
-        };
-        self.seen.is_some() && (self.first || self.due || turned(ConditionType::Receiving) || turned(ConditionType::Delivering))
-    }
-
-    fn last_delivery(&self, known: Option<LastDelivery>) -> Option<LastDelivery> {
-        let seen = self.seen.and_then(|seen| seen.last_delivery.as_ref());
-        let recent = known.as_ref().is_some_and(|known| self.now.duration_since(known.at.0) < LAST_DELIVERY_RHYTHM);
-        match seen {
-            Some(seen) if !recent => Some(LastDelivery { at: Time(seen.at), event: seen.event, id: seen.id.clone() }),
-            _ => known,
-        }
-    }
-
-    fn sinks(&self, observation: &Observation, before: &RepoBindingStatus, news: bool) -> Vec<SinkStatus> {
-        let old = |name: &str| before.sinks.iter().find(|sink| sink.name == name).cloned();
-        let rows = observation.object.spec.sinks.iter().map(|sink| {
-            let seen = self.seen.and_then(|seen| seen.sinks.get(&sink.name)).filter(|_| news);
-            match seen {
-                Some(seen) => SinkStatus { name: sink.name.clone(), last_error: seen.last_error.clone(), owed: seen.owed },
-                None => old(&sink.name).unwrap_or_else(|| SinkStatus { name: sink.name.clone(), last_error: None, owed: 0 }),
-            }
-        });
-        rows.collect()
-    }
 }
 
 fn notices(before: &RepoBindingStatus, now: &[Condition], webhook: Option<&WebhookStatus>, outcome: &Outcome) -> Vec<Notice> {

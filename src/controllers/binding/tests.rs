@@ -174,7 +174,7 @@ fn suspended_is_said_before_anything_else() {
     let mut suspended = observation(ready_binding(), Connection::NotPermitted);
     suspended.suspended = true;
     assert_eq!(reads(&say(&suspended).status, ConditionType::Ready), "False/Suspended");
-    assert!(plan::places_to_clear(&suspended).is_empty(), "nothing is written while suspended");
+    assert!(plan::places::places_to_clear(&suspended).is_empty(), "nothing is written while suspended");
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn deleted(seconds_ago: i64) -> Value {
 
 fn with_obstacle(object: Value, obstacle: Obstacle) -> Observation {
     let mut observation = observation(object, Connection::NotFound);
-    let target = plan::places_to_clear(&observation).remove(0);
+    let target = plan::places::places_to_clear(&observation).remove(0);
     observation.places = vec![Place { target, hooks: Err(obstacle), working: None }];
     observation
 }
@@ -279,7 +279,7 @@ fn orphans_go_at_once_and_leave_their_hooks() {
     let mut object = deleted(1);
     object["spec"]["deletionPolicy"] = json!("Orphan");
     let orphaned = observation(object, Connection::NotFound);
-    assert!(plan::places_to_clear(&orphaned).is_empty());
+    assert!(plan::places::places_to_clear(&orphaned).is_empty());
     let planned = plan::plan(&orphaned);
     assert!(matches!(planned.actions.as_slice(), [plan::Action::WithdrawSecret]), "{:?}", planned.actions);
     assert_eq!(planned.hold, Hold::Remove);
@@ -297,7 +297,7 @@ fn a_binding_without_our_finalizer_made_nothing_and_is_left_alone() {
 fn a_status_that_was_lost_does_not_lose_the_place_of_the_hooks() {
     let mut object = deleted(1);
     object["status"] = json!({});
-    let places = plan::places_to_clear(&observation(object, Connection::NotFound));
+    let places = plan::places::places_to_clear(&observation(object, Connection::NotFound));
     let connection = ConnectionTarget { namespace: "platform".to_owned(), name: "acme".to_owned() };
     let expected =
         HookTarget { connection, repository_id: String::new(), repository: "acme/shop".to_owned(), host: "hooks.acme.io".to_owned() };
@@ -306,13 +306,13 @@ fn a_status_that_was_lost_does_not_lose_the_place_of_the_hooks() {
 
 #[test]
 fn a_withdrawn_grant_removes_the_hook_and_an_outage_does_not() {
-    assert_eq!(plan::places_to_clear(&observation(ready_binding(), Connection::NotPermitted)).len(), 1);
+    assert_eq!(plan::places::places_to_clear(&observation(ready_binding(), Connection::NotPermitted)).len(), 1);
     for connection in [outage(), Connection::Pending, Connection::NotFound] {
-        assert!(plan::places_to_clear(&observation(ready_binding(), connection)).is_empty());
+        assert!(plan::places::places_to_clear(&observation(ready_binding(), connection)).is_empty());
     }
     let mut observing = observation(ready_binding(), Connection::NotPermitted);
     observing.observe_only = true;
-    assert!(plan::places_to_clear(&observing).is_empty(), "nothing is written while observing");
+    assert!(plan::places::places_to_clear(&observing).is_empty(), "nothing is written while observing");
 }
 
 #[test]
@@ -320,7 +320,7 @@ fn what_was_begun_before_a_start_is_looked_at_first() {
     let settled = |change: fn(&mut Value)| {
         let mut object = ready_binding();
         change(&mut object);
-        plan::is_settled(&observation(object, outage()))
+        plan::due::is_settled(&observation(object, outage()))
     };
     assert!(settled(|_| {}));
     assert!(settled(|object| {

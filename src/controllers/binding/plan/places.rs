@@ -1,0 +1,210 @@
+//! Where hooks are that are to go, and for how long their removal is tried. Pure.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Action, Hold, Plan, SLOW_PROBE, after, wants_own_hook, webhook_status};
+use crate::api::v1alpha1::binding::HookTarget;
+use crate::api::v1alpha1::{Reason, RepoBinding};
+use crate::controllers::binding::hooks;
+use crate::controllers::binding::observe::{self, Connection, Observation, Obstacle, Place};
+use crate::controllers::binding::ownership::host_of;
+use crate::controllers::conditions::Verdict;
+use crate::controllers::finalizer;
+use crate::providers::Repository;
+
+/// How long a removal waits for a credential that works.
+const CREDENTIAL_BOUND: Duration = Duration::from_secs(3600);
+/// How long it waits for a provider that is out of reach.
+const OUTAGE_BOUND: Duration = Duration::from_secs(24 * 3600);
+/// How long it waits in a namespace that is being deleted.
+const NAMESPACE_BOUND: Duration = Duration::from_secs(20);
+
+/// The places whose hooks are to go.
+#[must_use]
+pub fn places_to_clear(observation: &Observation) -> Vec<HookTarget> {
+    let object = &observation.object;
+    let webhook = webhook_status(object);
+    let present = webhook.and_then(|webhook| webhook.target.clone());
+    let former = webhook.map(|webhook| webhook.former_targets.clone()).unwrap_or_default();
+    if object.metadata.deletion_timestamp.is_some() {
+        if observe::orphans(object) || !finalizer::is_present(&**object) {
+            return Vec::new();
+        }
+        let present = present.or_else(|| Some(observe::place_of_spec(object, &observation.settings)));
+        return present.into_iter().chain(former).collect();
+    }
+    if observation.suspended || observation.observe_only {
+        return Vec::new();
+    }
+    if wants_none(observation) {
+        // A status that names no place may be older than a hook: the finalizer tells that there may be one.
+        let held = finalizer::is_present(&**object);
+        let present = present.or_else(|| held.then(|| observe::place_of_spec(object, &observation.settings)));
+        return present.into_iter().chain(former).collect();
+    }
+    // Where the hooks are to be cannot be seen now: the old ones stay.
+    let Some(keeps) = present_target(observation) else { return Vec::new() };
+    present.into_iter().chain(former).filter(|target| !same_place(&keeps, target)).collect()
+}
+
+/// Whether no hook is to be anywhere: none is asked for, or the connection is not there for this binding any more.
+pub(super) fn wants_none(observation: &Observation) -> bool {
+    match &observation.connection {
+        Connection::NotPermitted => true,
+        Connection::NotReady(trouble) if trouble.reason == Reason::ConnectionNotReady => true,
+        _ => wants_own_hook(&observation.object).is_none(),
+    }
+}
+
+pub(super) fn same_place(one: &HookTarget, other: &HookTarget) -> bool {
+    one.connection == other.connection && one.repository_id == other.repository_id
+}
+
+/// Where the hooks are to be, as far as this look shows it.
+pub(super) fn present_target(observation: &Observation) -> Option<HookTarget> {
+    let found = observation.look.as_ref()?;
+    let repository = found.repository.as_ref().ok().filter(|_| matches!(found.hooks, Some(Ok(_))))?;
+    let host = match observe::custom_url(&observation.object) {
+        Some(url) => host_of(&url),
+        None => observation.settings.public_url.as_ref().map(host_of)?,
+    };
+    Some(HookTarget {
+        connection: observation.object.connection_target(),
+        repository_id: repository.id.clone(),
+        repository: repository.path.as_str().to_owned(),
+        host,
+    })
+}
+
+/// Whether the time to wait for an obstacle is over.
+#[must_use]
+pub fn is_past_bound(observation: &Observation, obstacle: &Obstacle) -> bool {
+    deadline(observation, obstacle).is_some_and(|deadline| deadline <= observation.now)
+}
+
+pub(super) fn deadline(observation: &Observation, obstacle: &Obstacle) -> Option<Timestamp> {
+    let deleted = observation.object.metadata.deletion_timestamp.as_ref()?.0;
+    let bound = match obstacle {
+        _ if observation.terminating => NAMESPACE_BOUND,
+        Obstacle::Credential(_) | Obstacle::Gone(_) => observation.settings.cleanup_timeout.unwrap_or(CREDENTIAL_BOUND),
+        Obstacle::Pending | Obstacle::Outage(_) => observation.settings.cleanup_timeout.unwrap_or(OUTAGE_BOUND),
+    };
+    Some(after(deleted, bound))
+}
+
+/// Whether nothing of ours is left anywhere once the plan is carried out, and nothing is to come.
+pub(super) fn is_rid_of_everything(observation: &Observation) -> bool {
+    let seen = |place: &Place| matches!(place.hooks, Ok(_) | Err(Obstacle::Gone(_)));
+    let idle = observation.suspended || observation.observe_only;
+    !idle && wants_none(observation) && !observation.places.is_empty() && observation.places.iter().all(seen)
+}
+
+pub(super) fn adopted(object: &RepoBinding) -> BTreeSet<String> {
+    let hooks = webhook_status(object).map(|webhook| webhook.hooks.as_slice()).unwrap_or_default();
+    hooks.iter().filter(|hook| hook.adopted).map(|hook| hook.id.clone()).collect()
+}
+
+/// The adopted ones among the hooks that are to go. With the status lost, nobody knows which were adopted: where the spec
+/// allows it, all count as adopted, because a hook of somebody else must not be deleted as ours.
+pub(super) fn adopted_at_places(observation: &Observation) -> BTreeSet<String> {
+    let object = &observation.object;
+    let may_be = object.spec.webhook.as_ref().is_some_and(|webhook| webhook.adopt);
+    if !may_be || webhook_status(object).is_some() {
+        return adopted(object);
+    }
+    let hooks = observation.places.iter().filter_map(|place| place.hooks.as_ref().ok()).flat_map(|(_, hooks)| hooks);
+    hooks.filter(|hook| observation.ownership.is_ours(&hook.url)).map(|hook| hook.id.clone()).collect()
+}
+
+/// Plans the removal of hooks at places where they are no longer wanted. Their successors come first.
+pub(super) fn clear(plan: &mut Plan, observation: &Observation) {
+    let waits = plan.webhook.as_ref().is_some_and(|finding| finding.verdict != Verdict::True);
+    if waits && matches!(observation.connection, Connection::Ready { .. }) && wants_own_hook(&observation.object).is_some() {
+        return;
+    }
+    let adopted = adopted_at_places(observation);
+    for (position, place) in observation.places.iter().enumerate() {
+        match &place.hooks {
+            // The same place seen through another connection: what is there is what is wanted.
+            Ok((repository, _)) if is_present_place(plan, observation, place, repository) => {}
+            Ok((_, hooks)) => {
+                let removal = hooks::removal(hooks, &observation.ownership, &adopted, "it is no longer wanted here");
+                plan.actions.extend(removal.actions.into_iter().map(|action| Action::Clear(position, action)));
+            }
+            Err(Obstacle::Gone(why)) => plan.actions.push(Action::Record(position, why.clone())),
+            Err(_) => {
+                // Its successor is looked at again too: only beside it does the old one come up.
+                let probe = after(observation.now, SLOW_PROBE);
+                plan.next_look = Some(plan.next_look.map_or(probe, |next| next.min(probe)));
+                plan.wake_at(Some(probe));
+            }
+        }
+    }
+}
+
+/// Whether a place is the very repository in which the hooks are to be.
+pub(super) fn is_present_place(plan: &Plan, observation: &Observation, place: &Place, repository: &Repository) -> bool {
+    let (Connection::Ready { working, .. }, Some(there), Some(target)) = (&observation.connection, &place.working, &plan.target) else {
+        return false;
+    };
+    working.endpoint.api == there.endpoint.api && target.repository_id == repository.id
+}
+
+/// Plans the end: everything of ours goes, or is written down when its time is over.
+pub(super) fn delete(plan: &mut Plan, observation: &Observation) {
+    let object = &observation.object;
+    if !finalizer::is_present(&**object) {
+        return;
+    }
+    let adopted = adopted_at_places(observation);
+    let mut blocked: Option<(&Obstacle, Timestamp)> = None;
+    for (position, place) in observation.places.iter().enumerate() {
+        match &place.hooks {
+            _ if observation.observe_only => {
+                if held_hooks(object) {
+                    plan.actions.push(Action::Record(position, "nothing is written at the provider while observing".to_owned()));
+                }
+            }
+            Ok((_, hooks)) => {
+                let removal = hooks::removal(hooks, &observation.ownership, &adopted, "its binding is being deleted");
+                plan.actions.extend(removal.actions.into_iter().map(|action| Action::Clear(position, action)));
+            }
+            // A repository that nobody shows us has no hook that we could remove. Should it come back, the entry is worked off.
+            Err(Obstacle::Gone(why)) if held_hooks(object) => plan.actions.push(Action::Record(position, why.clone())),
+            Err(Obstacle::Gone(_)) => {}
+            Err(obstacle) if is_past_bound(observation, obstacle) => plan.actions.push(Action::Record(position, text(obstacle))),
+            Err(obstacle) => {
+                let until = deadline(observation, obstacle).unwrap_or(observation.now);
+                if blocked.as_ref().is_none_or(|(_, later)| *later < until) {
+                    blocked = Some((obstacle, until));
+                }
+            }
+        }
+    }
+    // Also without secretRef now: there may have been one before.
+    let may_have_brought =
+        webhook_status(object).is_some() || object.spec.webhook.as_ref().is_some_and(|webhook| webhook.secret_ref.is_some());
+    if may_have_brought && blocked.is_none() {
+        plan.actions.push(Action::WithdrawSecret);
+    }
+    plan.hold = if blocked.is_none() { Hold::Remove } else { Hold::Keep };
+    // A wait that ends by something else than a change ends by its deadline; an outage is probed meanwhile.
+    let probe = after(observation.now, Duration::from_secs(15));
+    plan.wake_at(blocked.as_ref().map(|(_, until)| after(*until, Duration::from_secs(1)).min(probe)));
+    // What is not known yet, after a start, is known in a moment: nothing to bother anybody with.
+    plan.blocked = blocked.filter(|(obstacle, _)| **obstacle != Obstacle::Pending).map(|(obstacle, until)| (text(obstacle), until));
+}
+
+pub(super) fn held_hooks(object: &RepoBinding) -> bool {
+    webhook_status(object).is_some_and(|webhook| !webhook.hooks.is_empty())
+}
+
+pub(super) fn text(obstacle: &Obstacle) -> String {
+    match obstacle {
+        Obstacle::Pending => "the connection was not examined yet".to_owned(),
+        Obstacle::Credential(why) | Obstacle::Outage(why) | Obstacle::Gone(why) => why.clone(),
+    }
+}

@@ -1,0 +1,118 @@
+//! What is said of deliveries: whether they arrive, and whether the sinks accept them. Pure.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::api::v1alpha1::binding::{LastDelivery, RepoBindingStatus, SinkStatus, WebhookStatus};
+use crate::api::v1alpha1::{ConditionType, Reason};
+use crate::controllers::binding::observe::Observation;
+use crate::controllers::conditions::{self, Conditions, Verdict};
+use crate::sink_support::NotServedKind;
+
+/// Evidence is written at most this often.
+const EVIDENCE_RHYTHM: SignedDuration = SignedDuration::from_secs(60);
+/// The time of the last delivery is written at most this often.
+const LAST_DELIVERY_RHYTHM: SignedDuration = SignedDuration::from_hours(1);
+
+/// What receivers saw, in the status's terms.
+pub(super) struct Evidence<'a> {
+    pub(super) seen: Option<&'a crate::evidence::BindingEvidence>,
+    pub(super) accepted_until: Option<Timestamp>,
+    pub(super) first: bool,
+    pub(super) due: bool,
+    pub(super) now: Timestamp,
+}
+
+impl<'a> Evidence<'a> {
+    pub(super) fn of(observation: &'a Observation, before: &RepoBindingStatus, webhook: Option<&WebhookStatus>) -> Self {
+        let seen = observation.evidence.as_ref();
+        let written = observation.memory.as_ref().and_then(|memory| memory.evidence_at);
+        let due = written.is_none_or(|at| observation.now.duration_since(at) >= EVIDENCE_RHYTHM);
+        let known = webhook.and_then(|webhook| webhook.last_delivery.as_ref());
+        let first = known.is_none() && seen.is_some_and(|seen| seen.last_delivery.is_some());
+        let accepted_until = seen.and_then(|seen| seen.accepted_until).max(before.accepted_until.as_ref().map(|time| time.0));
+        Self { seen, accepted_until, first, due, now: observation.now }
+    }
+
+    pub(super) fn conditions(&self, conditions: &mut Conditions<'_>, observation: &Observation, webhook: Option<&WebhookStatus>) {
+        let spec = &observation.object.spec;
+        let ours = spec.webhook.as_ref().is_some_and(|webhook| webhook.url.is_none());
+        if ours && webhook.is_some_and(|webhook| !webhook.hooks.is_empty()) {
+            self.receiving(conditions, webhook);
+        }
+        if !spec.sinks.is_empty() {
+            self.delivering(conditions, observation);
+        }
+    }
+
+    pub(super) fn receiving(&self, conditions: &mut Conditions<'_>, webhook: Option<&WebhookStatus>) {
+        let kind = ConditionType::Receiving;
+        let known = webhook.and_then(|webhook| webhook.last_delivery.as_ref()).map(|delivery| delivery.at.0);
+        let last = self.seen.and_then(|seen| seen.last_delivery.as_ref()).map(|delivery| delivery.at).max(known);
+        let refused = self.seen.and_then(|seen| seen.refusals.as_ref()).filter(|refusals| last.is_none_or(|last| last < refusals.last));
+        match (refused, last) {
+            (Some(refusals), _) => {
+                let message = format!("deliveries are refused: {}; forgebind.dev/rotate-requested-at sets a new secret", refusals.reason);
+                conditions.set(kind, Verdict::False, Reason::DeliveriesRefused, message);
+            }
+            (None, Some(_)) => conditions.succeed(kind, "deliveries arrive and verify"),
+            (None, None) => {
+                conditions.set(kind, Verdict::Unknown, Reason::AwaitingFirstDelivery, "nothing was delivered yet; push something");
+            }
+        }
+    }
+
+    pub(super) fn delivering(&self, conditions: &mut Conditions<'_>, observation: &Observation) {
+        let kind = ConditionType::Delivering;
+        if let Some((name, refusal)) = observation.unserved_sinks.first() {
+            let reason = match refusal.kind {
+                NotServedKind::NotAllowed => Reason::SinkNotAllowed,
+                NotServedKind::NotServed => Reason::SinkNotServed,
+            };
+            return conditions.set(kind, Verdict::False, reason, format!("sink {name}: {}", refusal.message));
+        }
+        let failing: Vec<String> = observation
+            .object
+            .spec
+            .sinks
+            .iter()
+            .filter_map(|sink| Some((sink, self.seen?.sinks.get(&sink.name)?.last_error.as_ref()?)))
+            .map(|(sink, error)| format!("sink {}: {error}", sink.name))
+            .collect();
+        if failing.is_empty() {
+            conditions.succeed(kind, "the sinks accept what they are sent");
+        } else {
+            let message = format!("{}; what is owed is sent again", failing.join("; "));
+            conditions.set(kind, Verdict::False, Reason::SinkFailing, message);
+        }
+    }
+
+    /// Whether news of deliveries goes into the status now: the first delivery, a change of a condition, else in a rhythm.
+    pub(super) fn is_news(&self, before: &RepoBindingStatus, conditions: &[Condition]) -> bool {
+        let turned = |kind| {
+            conditions::find(&before.conditions, kind).map(|old| &old.status) != conditions::find(conditions, kind).map(|new| &new.status)
+        };
+        self.seen.is_some() && (self.first || self.due || turned(ConditionType::Receiving) || turned(ConditionType::Delivering))
+    }
+
+    pub(super) fn last_delivery(&self, known: Option<LastDelivery>) -> Option<LastDelivery> {
+        let seen = self.seen.and_then(|seen| seen.last_delivery.as_ref());
+        let recent = known.as_ref().is_some_and(|known| self.now.duration_since(known.at.0) < LAST_DELIVERY_RHYTHM);
+        match seen {
+            Some(seen) if !recent => Some(LastDelivery { at: Time(seen.at), event: seen.event, id: seen.id.clone() }),
+            _ => known,
+        }
+    }
+
+    pub(super) fn sinks(&self, observation: &Observation, before: &RepoBindingStatus, news: bool) -> Vec<SinkStatus> {
+        let old = |name: &str| before.sinks.iter().find(|sink| sink.name == name).cloned();
+        let rows = observation.object.spec.sinks.iter().map(|sink| {
+            let seen = self.seen.and_then(|seen| seen.sinks.get(&sink.name)).filter(|_| news);
+            match seen {
+                Some(seen) => SinkStatus { name: sink.name.clone(), last_error: seen.last_error.clone(), owed: seen.owed },
+                None => old(&sink.name).unwrap_or_else(|| SinkStatus { name: sink.name.clone(), last_error: None, owed: 0 }),
+            }
+        });
+        rows.collect()
+    }
+}

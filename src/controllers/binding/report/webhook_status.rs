@@ -1,0 +1,116 @@
+//! The hooks and their secrets, as the status tells them. Pure.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::api::v1alpha1::EventKind;
+use crate::api::v1alpha1::binding::{HookStatus, HookTarget, PreviousSecret, RepoBindingStatus, WebhookStatus};
+use crate::controllers::binding::apply::Outcome;
+use crate::controllers::binding::hooks::Kept;
+use crate::controllers::binding::observe::{Connection, Observation, custom_url};
+use crate::controllers::binding::plan::Plan;
+
+/// How many earlier secrets are kept at most.
+const PREVIOUS_SECRETS: usize = 8;
+
+/// The hooks and their secrets, as they are after what was done.
+pub(super) fn webhook(observation: &Observation, plan: &Plan, outcome: &Outcome, before: &RepoBindingStatus) -> Option<WebhookStatus> {
+    let old = before.webhook.clone().unwrap_or_default();
+    let former = former_targets(&old, plan, outcome);
+    let Some(kept) = &plan.kept else {
+        // Not listed now: what was known stays, less what is gone for certain.
+        let left = old.target.as_ref().is_some_and(|target| outcome.cleared.contains(target) || outcome.recorded.contains(target));
+        return match (before.webhook.is_some(), left) {
+            (true, true) if former.is_empty() => None,
+            (true, true) => Some(WebhookStatus { former_targets: former, ..WebhookStatus::default() }),
+            (true, false) => Some(WebhookStatus { former_targets: former, ..old }),
+            (false, _) => None,
+        };
+    };
+    let hooks = present_hooks(kept, outcome);
+    if observation.observe_only && hooks.is_empty() {
+        return (before.webhook.is_some()).then_some(WebhookStatus { hooks: Vec::new(), ..old });
+    }
+    let generation = plan
+        .generation
+        .clone()
+        .filter(|wanted| hooks.iter().any(|hook| hook.generation == *wanted))
+        .or_else(|| old.secret_generation.clone());
+    let changed = generation != old.secret_generation;
+    let url = match custom_url(&observation.object) {
+        Some(url) => Some(url.to_string()),
+        None => observation.ownership.masked_receiver_url(),
+    };
+    Some(WebhookStatus {
+        url,
+        previous_secrets: previous_secrets(observation, &old, &hooks, generation.as_deref()),
+        secret_changed_at: if changed { Some(Time(observation.now)) } else { old.secret_changed_at },
+        secret_generation: generation,
+        last_delivery: old.last_delivery,
+        former_targets: former,
+        target: if hooks.is_empty() { old.target } else { plan.target.clone() },
+        hooks: hooks.iter().map(hook_status).collect(),
+    })
+}
+
+fn hook_status(hook: &Kept) -> HookStatus {
+    // The order of the API's own list, so that the same hook always reads the same.
+    let events = EventKind::ALL.into_iter().filter(|event| hook.events.contains(event)).collect();
+    HookStatus { id: hook.id.clone(), events, adopted: hook.adopted }
+}
+
+fn present_hooks(kept: &[Kept], outcome: &Outcome) -> Vec<Kept> {
+    let mut hooks: BTreeMap<(usize, String), Kept> = BTreeMap::new();
+    for hook in kept.iter().chain(&outcome.present) {
+        hooks.insert((hook.id.len(), hook.id.clone()), hook.clone());
+    }
+    hooks.retain(|(_, id), _| !outcome.absent.contains(id));
+    hooks.into_values().collect()
+}
+
+/// The places that still hold hooks beside the present one.
+fn former_targets(old: &WebhookStatus, plan: &Plan, outcome: &Outcome) -> Vec<HookTarget> {
+    let moved = match (&plan.target, &old.target) {
+        (Some(new), Some(old_target)) if (&new.connection, &new.repository_id) != (&old_target.connection, &old_target.repository_id) => {
+            Some(old_target.clone())
+        }
+        _ => None,
+    };
+    let mut former: Vec<HookTarget> = old.former_targets.iter().cloned().chain(moved).collect();
+    former.retain(|target| !outcome.cleared.contains(target) && !outcome.recorded.contains(target));
+    former.dedup();
+    former
+}
+
+/// The earlier secrets: without an end while a hook may carry them, then for as long as late deliveries may come.
+fn previous_secrets(observation: &Observation, old: &WebhookStatus, hooks: &[Kept], generation: Option<&str>) -> Vec<PreviousSecret> {
+    let grace = match &observation.connection {
+        Connection::Ready { working, .. } => working.provider.webhook().rules().secret_grace,
+        _ => std::time::Duration::ZERO,
+    };
+    let grace_end = observation.now.checked_add(SignedDuration::try_from(grace).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX);
+    let known = old.previous_secrets.iter().map(|previous| (previous.generation.clone(), previous.valid_until.clone()));
+    let replaced = old.secret_generation.iter().map(|generation| (generation.clone(), None));
+    let carried = hooks.iter().map(|hook| (hook.generation.clone(), None));
+    let mut ends: BTreeMap<String, Option<Time>> = BTreeMap::new();
+    for (known, end) in known.chain(replaced).chain(carried).filter(|(known, _)| Some(known.as_str()) != generation) {
+        let entry = ends.entry(known).or_insert_with(|| end.clone());
+        *entry = entry.clone().or(end);
+    }
+    let mut previous: Vec<PreviousSecret> = Vec::new();
+    for (known, end) in ends {
+        let is_carried = hooks.iter().any(|hook| hook.generation == known);
+        let end = match end {
+            _ if is_carried => None,
+            _ if observation.requests.revoke => continue,
+            Some(end) if end.0 <= observation.now => continue,
+            Some(end) => Some(end),
+            None => Some(Time(grace_end)),
+        };
+        previous.push(PreviousSecret { generation: known, valid_until: end });
+    }
+    let surplus = previous.len().saturating_sub(PREVIOUS_SECRETS);
+    previous.split_off(surplus)
+}
