@@ -9,6 +9,27 @@ use crate::support::wait::{Seen, wait_until};
 use crate::world::{OVERLAPPED, SOON, World, binding_condition};
 
 #[tokio::test]
+async fn controller_and_receiver_work_as_processes_of_their_own() -> Result<()> {
+    let world = World::new("apart").await?;
+    let options = world.options().await?;
+    let controller = options.beside()?.only("controller").with("receivers", &options.admin_url());
+    // The receiver reads its part of the key from where the controller puts it at its first start.
+    let _controller = Operator::start(controller).await?;
+    let receiver = Operator::start(options.only("receiver")).await?;
+    world.create_connection(world.connection_spec()).await?;
+    world.create_binding("shop", world.binding_spec()).await?;
+    world.binding_ready("shop").await?;
+    world.push("first").await?;
+    world.sink.wait_for(1, SOON).await?;
+    world.binding_says("shop", "Receiving", "True/Succeeded").await?;
+    let log = receiver.log();
+    assert!(!log.contains("leading"), "a receiver reconciles nothing: {log}");
+    let evidence = reqwest::get(format!("{}/evidence", receiver.admin_url())).await?;
+    assert_eq!(evidence.status(), 401, "evidence is for the controller only");
+    Ok(())
+}
+
+#[tokio::test]
 async fn dv_02_dv_22_a_push_arrives_as_a_cloud_event_and_nothing_is_left_in_the_end() -> Result<()> {
     let world = World::new("chain").await?;
     let operator = Operator::start(world.options().await?).await?;

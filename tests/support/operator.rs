@@ -25,6 +25,7 @@ pub struct Options {
     public_port: u16,
     admin_port: u16,
     settings: Vec<(String, String)>,
+    role: &'static str,
 }
 
 impl Options {
@@ -36,8 +37,14 @@ impl Options {
     /// When no port is free.
     pub fn new(kubeconfig: &Path, namespace: &str) -> Result<Self> {
         let (public_port, admin_port) = (free_port()?, free_port()?);
-        let options =
-            Self { kubeconfig: kubeconfig.to_owned(), namespace: namespace.to_owned(), public_port, admin_port, settings: Vec::new() };
+        let options = Self {
+            kubeconfig: kubeconfig.to_owned(),
+            namespace: namespace.to_owned(),
+            public_port,
+            admin_port,
+            settings: Vec::new(),
+            role: "run",
+        };
         Ok(options
             .with("public-url", &format!("http://127.0.0.1:{public_port}"))
             .with("listen", &format!("127.0.0.1:{public_port}"))
@@ -76,6 +83,18 @@ impl Options {
     pub fn without(mut self, flag: &str) -> Self {
         self.settings.retain(|(name, _)| name != flag);
         self
+    }
+
+    /// Starts only a part of it: `controller` or `receiver`.
+    #[must_use]
+    pub const fn only(mut self, role: &'static str) -> Self {
+        self.role = role;
+        self
+    }
+
+    /// Where livez, readyz and metrics will be.
+    pub fn admin_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.admin_port)
     }
 
     /// A second operator like this one on ports of its own.
@@ -149,7 +168,7 @@ impl Operator {
         super::install_crypto();
         let scratch = Scratch::new("operator")?;
         let log = scratch.path().join("forgebind.log");
-        let mut program = Program::new("forgebind", executable()?, &log).argument("run").variable("KUBECONFIG", &options.kubeconfig);
+        let mut program = Program::new("forgebind", executable()?, &log).argument(options.role).variable("KUBECONFIG", &options.kubeconfig);
         for (flag, value) in &options.settings {
             program = program.variable(variable(flag), value);
         }

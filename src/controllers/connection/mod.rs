@@ -60,7 +60,7 @@ fn log(object: &GitProviderConnection, report: &report::Report) {
         name = object.name_any(),
         ready = ready.map(|ready| ready.status.as_str()),
         reason = ready.map(|ready| ready.reason.as_str()),
-        message = ready.map(|ready| ready.message.as_str()),
+        detail = ready.map(|ready| ready.message.as_str()),
         "connection status"
     );
 }

@@ -25,7 +25,7 @@ pub(in crate::controllers::binding) fn is_settled(observation: &Observation) -> 
     status.observed_generation == object.metadata.generation
         && status.installation.as_ref() == Some(&observation.fingerprint)
         && conditions::is_true(&status.conditions, ConditionType::Ready)
-        && finalizer::is_present(&**object)
+        && (finalizer::is_present(&**object) || object.spec.webhook.is_none())
         && status.webhook.as_ref().is_none_or(|webhook| !is_under_way(webhook))
         && !rotation_is_due(observation)
 }
