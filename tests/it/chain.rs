@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use forgebind::api::v1alpha1::ROTATE_REQUESTED_AT;
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use crate::support::operator::Operator;
@@ -26,6 +27,27 @@ async fn controller_and_receiver_work_as_processes_of_their_own() -> Result<()> 
     assert!(!log.contains("leading"), "a receiver reconciles nothing: {log}");
     let evidence = reqwest::get(format!("{}/evidence", receiver.admin_url())).await?;
     assert_eq!(evidence.status(), 401, "evidence is for the controller only");
+    Ok(())
+}
+
+#[tokio::test]
+async fn df_02_several_connections_of_one_provider_coexist_and_carry_labels() -> Result<()> {
+    let world = World::new("several").await?;
+    let operator = Operator::start(world.options().await?).await?;
+    for environment in ["staging", "production"] {
+        world.create_connection_named(environment, world.connection_spec()).await?;
+        let labels = json!({"metadata": {"labels": {"environment": environment}}});
+        world.connections.patch(environment, &PatchParams::default(), &Patch::Merge(labels)).await?;
+        let mut spec = world.binding_spec();
+        spec["connectionRef"]["name"] = json!(environment);
+        world.create_binding(environment, spec).await?;
+    }
+    for environment in ["staging", "production"] {
+        world.binding_ready(environment).await?;
+    }
+    let selected = ["get", "gpc", "-n", &world.namespace, "-l", "environment=production", "-o", "jsonpath={.items[*].metadata.name}"];
+    assert_eq!(world.cluster().kubectl(&selected).await?.trim(), "production");
+    assert_eq!(world.hooks_at(&operator.url()).await?.len(), 2, "each binding has a hook of its own");
     Ok(())
 }
 
