@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, ObjectReference};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::api::PartialObjectMeta;
 use kube::runtime::events::Recorder;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -141,18 +141,44 @@ impl Context {
         })
     }
 
-    /// Whether an object carries the fingerprint of another installation: hands off.
-    #[must_use]
-    pub fn is_foreign(&self, installation: Option<&str>) -> bool {
-        installation.is_some_and(|installation| installation != self.keys.fingerprint)
-    }
-
     /// Whether a namespace is being deleted. `false` where namespaces cannot be read.
     #[must_use]
     pub fn is_terminating(&self, namespace: &str) -> bool {
         self.namespaces.get(&ObjectRef::new(namespace)).is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
     }
 }
+
+/// What the status of both kinds tells alike.
+pub trait Managed {
+    /// Fingerprint of the installation that manages the object.
+    fn installation(&self) -> Option<&str>;
+
+    /// Its conditions.
+    fn conditions(&self) -> &[Condition];
+}
+
+impl Managed for GitProviderConnection {
+    fn installation(&self) -> Option<&str> {
+        self.status.as_ref()?.installation.as_deref()
+    }
+
+    fn conditions(&self) -> &[Condition] {
+        self.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
+    }
+}
+
+impl Managed for RepoBinding {
+    fn installation(&self) -> Option<&str> {
+        self.status.as_ref()?.installation.as_deref()
+    }
+
+    fn conditions(&self) -> &[Condition] {
+        self.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
+    }
+}
+
+/// How long to wait for the cache to see our own last write; the watch usually brings it before.
+const CACHE_BEHIND: Duration = Duration::from_secs(1);
 
 /// Our own writes: nothing is decided from a cache that has not seen them yet.
 #[derive(Debug, Default)]

@@ -1,18 +1,17 @@
 //! Writing what was decided to say: the status, and events for what a person should notice.
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 use tracing::warn;
 
 use super::conditions::{self, Conditions, Verdict};
-use super::{Context, Error};
+use super::{Context, Error, Managed};
 use crate::api::v1alpha1::{ConditionType, FIELD_MANAGER, Reason};
 
 /// The field manager of the one condition that is said of another installation's objects.
@@ -56,31 +55,36 @@ where
     if old == Some(new) {
         return Ok(false);
     }
-    let body = json!({
-        "apiVersion": K::api_version(&()),
-        "kind": K::kind(&()),
-        "metadata": {"name": object.name_any(), "uid": object.uid(), "resourceVersion": object.resource_version()},
-        "status": new,
-    });
-    let api: Api<K> = Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
-    let parameters = PatchParams::apply(FIELD_MANAGER).force();
-    let written = api.patch_status(&object.name_any(), &parameters, &Patch::Apply(&body)).await?;
+    let metadata = json!({"name": object.name_any(), "uid": object.uid(), "resourceVersion": object.resource_version()});
+    let written = apply(context, object, FIELD_MANAGER, metadata, &json!(new)).await?;
     context.writes.note(&written);
     Ok(true)
 }
 
-/// Says of an object that another installation manages that we leave it alone. Only this one condition is ours: what the
-/// other installation says stays.
-///
-/// # Errors
-/// What the API server said.
-pub async fn stall_foreign<K>(context: &Context, object: &K, present: &[Condition]) -> Result<(), Error>
+async fn apply<K>(context: &Context, object: &K, manager: &str, metadata: Value, status: &Value) -> kube::Result<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
 {
+    let body = json!({"apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": metadata, "status": status});
+    let api: Api<K> = Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
+    api.patch_status(&object.name_any(), &PatchParams::apply(manager).force(), &Patch::Apply(&body)).await
+}
+
+/// Whether another installation manages an object: hands off. Says so in the one condition that is ours then: what the other
+/// installation says stays.
+///
+/// # Errors
+/// What the API server said.
+pub async fn leave_foreign<K>(context: &Context, object: &K) -> Result<bool, Error>
+where
+    K: Managed + Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
+{
+    if object.installation().is_none_or(|installation| installation == context.keys.fingerprint) {
+        return Ok(false);
+    }
     let reason = Reason::ManagedByAnotherInstallation;
-    if conditions::find(present, ConditionType::Stalled).is_some_and(|condition| condition.reason == reason.as_str()) {
-        return Ok(());
+    if conditions::find(object.conditions(), ConditionType::Stalled).is_some_and(|condition| condition.reason == reason.as_str()) {
+        return Ok(true);
     }
     let mut stalled = Conditions::new(&[], object.meta().generation, context.clock.now());
     let message = format!(
@@ -88,16 +92,9 @@ where
         context.keys.fingerprint
     );
     stalled.set(ConditionType::Stalled, Verdict::True, reason, message);
-    let body = json!({
-        "apiVersion": K::api_version(&()),
-        "kind": K::kind(&()),
-        "metadata": {"name": object.name_any(), "uid": object.uid()},
-        "status": {"conditions": stalled.finish()},
-    });
-    let api: Api<K> = Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
-    let parameters = PatchParams::apply(FOREIGN_FIELD_MANAGER).force();
-    api.patch_status(&object.name_any(), &parameters, &Patch::Apply(&body)).await?;
-    Ok(())
+    let metadata = json!({"name": object.name_any(), "uid": object.uid()});
+    apply(context, object, FOREIGN_FIELD_MANAGER, metadata, &json!({"conditions": stalled.finish()})).await?;
+    Ok(true)
 }
 
 /// Publishes notices. An event that is lost changes nothing, so trouble is logged and no more.

@@ -23,12 +23,9 @@ use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 use tracing::info;
 
-use super::{Context, Error, locked, metrics, status};
+use super::{CACHE_BEHIND, Context, Error, locked, metrics, status};
 use crate::api::v1alpha1::{ConditionType, RepoBinding};
 use crate::providers::ErrorKind;
-
-/// How long to wait for the cache to see our own last write; the watch usually brings it before.
-const CACHE_BEHIND: Duration = Duration::from_secs(1);
 
 /// What is remembered of the last look at a binding's repository. In memory: a restart looks again where that matters.
 #[derive(Clone, Debug, Default)]
@@ -69,9 +66,7 @@ pub fn reconcile(object: Arc<RepoBinding>, context: Arc<Context>) -> BoxFuture<'
         if !context.writes.seen_by(&*object) {
             return Ok(Action::requeue(CACHE_BEHIND));
         }
-        if context.is_foreign(object.status.as_ref().and_then(|status| status.installation.as_deref())) {
-            let conditions = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-            status::stall_foreign(&context, &*object, conditions).await?;
+        if status::leave_foreign(&context, &*object).await? {
             return Ok(Action::await_change());
         }
         let observation = observe::observe(&context, object).await;

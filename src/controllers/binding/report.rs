@@ -59,7 +59,7 @@ pub fn report(observation: &Observation, plan: &Plan, outcome: &Outcome) -> Repo
     let evidence = Evidence::of(observation, &before, webhook.as_ref());
     let mut conditions = Conditions::new(&before.conditions, observation.object.metadata.generation, observation.now);
     connection(&mut conditions, observation);
-    repository(&mut conditions, observation, plan);
+    repository(&mut conditions, plan);
     webhook_in_sync(&mut conditions, observation, plan, outcome);
     evidence.conditions(&mut conditions, observation, webhook.as_ref());
     cleanup(&mut conditions, plan, outcome);
@@ -128,7 +128,7 @@ fn set(conditions: &mut Conditions<'_>, kind: ConditionType, finding: &Finding) 
     conditions.set(kind, finding.verdict, finding.reason, finding.message.clone());
 }
 
-fn repository(conditions: &mut Conditions<'_>, _observation: &Observation, plan: &Plan) {
+fn repository(conditions: &mut Conditions<'_>, plan: &Plan) {
     match &plan.repository {
         Some(finding) => set(conditions, ConditionType::RepositoryFound, finding),
         None => conditions.keep(ConditionType::RepositoryFound),
@@ -206,7 +206,7 @@ fn ready(conditions: &mut Conditions<'_>, observation: &Observation, plan: &Plan
         conditions.set(ConditionType::Reconciling, Verdict::True, Reason::Progressing, &message);
         return conditions.set(ConditionType::Ready, Verdict::Unknown, Reason::Progressing, message);
     }
-    if outcome.failure.is_some() && plan.webhook.is_some() && !conditions_held(conditions) {
+    if outcome.failure.is_some() && plan.webhook.is_some() && conditions.get(ConditionType::CleanupBlocked).is_none() {
         conditions.set(ConditionType::Reconciling, Verdict::True, Reason::Progressing, progress(observation, outcome));
     }
     let message = match &observation.object.spec.webhook {
@@ -214,10 +214,6 @@ fn ready(conditions: &mut Conditions<'_>, observation: &Observation, plan: &Plan
         None => "the repository is there",
     };
     conditions.succeed(ConditionType::Ready, message);
-}
-
-fn conditions_held(conditions: &Conditions<'_>) -> bool {
-    conditions.get(ConditionType::CleanupBlocked).is_some()
 }
 
 fn lowered(conditions: &mut Conditions<'_>, condition: &Condition) {

@@ -8,7 +8,6 @@ pub mod report;
 pub mod usage;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -16,12 +15,9 @@ use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 use tracing::{debug, info};
 
-use super::{Context, Error, status};
+use super::{CACHE_BEHIND, Context, Error, status};
 use crate::api::v1alpha1::GitProviderConnection;
 use crate::api::v1alpha1::binding::ConnectionTarget;
-
-/// How long to wait for the cache to see our own last write; the watch usually brings it before.
-const CACHE_BEHIND: Duration = Duration::from_secs(1);
 
 /// One reconciliation.
 pub fn reconcile(object: Arc<GitProviderConnection>, context: Arc<Context>) -> BoxFuture<'static, Result<Action, Error>> {
@@ -29,9 +25,7 @@ pub fn reconcile(object: Arc<GitProviderConnection>, context: Arc<Context>) -> B
         if !context.writes.seen_by(&*object) {
             return Ok(Action::requeue(CACHE_BEHIND));
         }
-        if context.is_foreign(object.status.as_ref().and_then(|status| status.installation.as_deref())) {
-            let conditions = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-            status::stall_foreign(&context, &*object, conditions).await?;
+        if status::leave_foreign(&context, &*object).await? {
             return Ok(Action::await_change());
         }
         let observation = observe::observe(&context, Arc::clone(&object)).await;
