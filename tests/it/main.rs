@@ -31,6 +31,7 @@ mod docs_metrics;
 mod harness;
 mod hooks;
 mod malformed;
+mod objects;
 mod repositories;
 mod schema;
 mod schema_property;
