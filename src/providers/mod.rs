@@ -7,6 +7,7 @@
 
 mod address;
 mod authorization;
+pub mod azure_devops;
 pub mod credential;
 pub mod error;
 pub mod git;
