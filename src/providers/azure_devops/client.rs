@@ -57,9 +57,9 @@ pub(super) enum Account {
 }
 
 impl AzureDevOpsClient {
-    pub(super) fn connect(endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
+    pub(super) fn connect(endpoint: Endpoint, credential: &Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
         let transport = transport.classified_by(error::classify);
-        let (account, transport) = match &credential {
+        let (account, transport) = match credential {
             Credential::Anonymous => (Account::Anonymous, transport),
             // A token is a password, and any user name goes with it.
             Credential::Token(token) => (Account::Token, authorized(transport, "", token)?),
@@ -217,9 +217,12 @@ impl AzureDevOpsClient {
     async fn listed(&self) -> Result<Vec<Repository>, ProviderError> {
         let answer = self.read(Operation::ListRepositories, &self.repositories_url(self.project()), None).await?;
         let list: wire::List<wire::Repository> = answer.json()?;
-        let unasked = || match self.is_anonymous() {
-            true => PermissionFinding::missing("a credential is needed; without one nothing can be changed"),
-            false => PermissionFinding::unknown(format!("needs the permission {EDIT_SUBSCRIPTIONS}, which a list does not tell")),
+        let unasked = || {
+            if self.is_anonymous() {
+                PermissionFinding::missing("a credential is needed; without one nothing can be changed")
+            } else {
+                PermissionFinding::unknown(format!("needs the permission {EDIT_SUBSCRIPTIONS}, which a list does not tell"))
+            }
         };
         Ok(list.value.into_iter().map(|repository| convert::repository(repository, unasked())).collect())
     }

@@ -157,7 +157,7 @@ impl Provider for AzureDevOps {
     }
 
     fn connect(&self, endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
-        AzureDevOpsClient::connect(endpoint, credential, transport)
+        AzureDevOpsClient::connect(endpoint, &credential, transport)
     }
 
     fn webhook(&self) -> &dyn Webhook {
@@ -170,14 +170,14 @@ mod tests {
     use super::*;
     use crate::providers::ErrorKind;
 
-    fn endpoint(document: serde_json::Value) -> Result<Endpoint, ProviderError> {
+    fn endpoint(document: &serde_json::Value) -> Result<Endpoint, ProviderError> {
         let spec = serde_json::from_value(serde_json::json!({ "azureDevOps": document })).unwrap();
         AzureDevOps.endpoint(&spec)
     }
 
     #[test]
     fn dv_18_a_name_is_enough_at_services() {
-        let endpoint = endpoint(serde_json::json!({"organization": "acme"})).unwrap();
+        let endpoint = endpoint(&serde_json::json!({"organization": "acme"})).unwrap();
         assert_eq!(endpoint.web.as_str(), "https://dev.azure.com/acme");
         assert_eq!(endpoint.api, endpoint.web);
         let origins: Vec<_> = endpoint.further_origins.iter().map(Url::as_str).collect();
@@ -198,7 +198,7 @@ mod tests {
             ("Main", "https://tfs.acme.io:8443", "https://tfs.acme.io:8443/Main", false),
             ("Old One", "https://tfs.acme.io/tfs", "https://tfs.acme.io/tfs/Old%20One", false),
         ] {
-            let endpoint = endpoint(serde_json::json!({"organization": organization, "url": url})).unwrap();
+            let endpoint = endpoint(&serde_json::json!({"organization": organization, "url": url})).unwrap();
             assert_eq!(endpoint.web.as_str(), web, "{organization} at {url}");
             assert_eq!(!endpoint.further_origins.is_empty(), services, "{url}");
         }
@@ -217,7 +217,7 @@ mod tests {
             ("https://dev.azure.com/acme", "https://dev.azure.com", "a name such as acme"),
             (" ", "https://dev.azure.com", "a name such as acme"),
         ] {
-            let error = endpoint(serde_json::json!({"organization": organization, "url": url})).unwrap_err();
+            let error = endpoint(&serde_json::json!({"organization": organization, "url": url})).unwrap_err();
             assert_eq!(error.kind, ErrorKind::EndpointInvalid, "{organization} at {url}");
             assert!(error.message.contains(words), "{organization} at {url}: {error}");
         }
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn dt_12_a_project_holds_bindings_to_itself() {
-        let endpoint = endpoint(serde_json::json!({"organization": "acme", "project": "My Shop"})).unwrap();
+        let endpoint = endpoint(&serde_json::json!({"organization": "acme", "project": "My Shop"})).unwrap();
         let scope = endpoint.scope.clone().unwrap();
         assert_eq!(scope.to_string(), "project My Shop");
         assert!(scope.contains(&AzureDevOps.repository_path(&endpoint, "my shop/web").unwrap()));
@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn the_api_may_be_elsewhere() {
         let document = serde_json::json!({"organization": "acme", "apiURL": "https://proxy.acme.io/azure/acme"});
-        let endpoint = endpoint(document).unwrap();
+        let endpoint = endpoint(&document).unwrap();
         assert_eq!(endpoint.api.as_str(), "https://proxy.acme.io/azure/acme");
         assert_eq!(endpoint.web.as_str(), "https://dev.azure.com/acme");
     }

@@ -231,6 +231,22 @@ async fn a_refused_target_is_told_without_the_secret() {
 }
 
 #[tokio::test]
+async fn a_password_goes_over_https_only() {
+    use crate::providers::transport::network::NetworkPolicy;
+    use crate::providers::transport::{TransportFactory, Unleased};
+    let server = Server::start([]).await;
+    let policy = Arc::new(NetworkPolicy { insecure_http: false, ..NetworkPolicy::default() });
+    let clock = Arc::new(crate::clock::SystemClock);
+    let factory = TransportFactory::new(policy, Arc::new(Unleased), clock, &mut prometheus_client::registry::Registry::default());
+    let transport = server.transport_with(&factory, None);
+    let client = super::super::AzureDevOps.connect(server.endpoint(), Credential::Token(TOKEN.into()), transport).unwrap();
+    let (url, secret) = (HookUrl::new("http://in.acme.io/hooks/a/1".into()), WebhookSecret::Text("a-secret-of-the-users-own".into()));
+    let shape = subscription::shapes(&[EventKind::Push].into()).remove(0);
+    let error = client.create_hook(&repository(), &HookRequest { url: &url, secret: &secret, shape: &shape }).await.unwrap_err();
+    assert_eq!((error.kind, server.lines().len()), (ErrorKind::TargetRefused, 0), "{error}");
+}
+
+#[tokio::test]
 async fn a_write_is_sent_once_and_says_that_it_may_have_been_done() {
     for status in [500, 503] {
         let server = Server::start([reply(status, "{}")]).await;

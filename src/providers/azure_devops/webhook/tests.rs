@@ -87,7 +87,7 @@ fn a_wrong_proof_is_refused_before_there_is_a_body() {
     let refused = |authorization: &str| verify(&[text(SECRET)], &[("authorization", authorization)]);
     assert_eq!(refused(&login("forgebind", "another-secret-than-that")), wrong);
     assert_eq!(refused(&login("somebody", SECRET)), wrong);
-    assert_eq!(refused(&login("forgebind", &SECRET[..10])), wrong);
+    assert_eq!(refused(&login("forgebind", "a-secret-o")), wrong);
     assert_eq!(refused(&format!("Bearer {SECRET}")), wrong);
     assert_eq!(refused("Basic"), wrong);
     assert_eq!(refused("Basic ***"), wrong);
