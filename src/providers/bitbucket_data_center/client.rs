@@ -163,12 +163,9 @@ impl BitbucketDataCenterClient {
     /// place, which nothing in the pages tells.
     async fn hooks_if_settled(&self, repository: &Repository) -> Result<Option<Vec<Hook>>, ProviderError> {
         let (hooks, in_one_piece) = self.hooks_once(repository).await?;
-        if in_one_piece {
-            return Ok(Some(hooks));
-        }
-        let (again, _) = self.hooks_once(repository).await?;
+        let settled = in_one_piece || self.hooks_once(repository).await?.0 == hooks;
         let distinct = listing::are_distinct(hooks.iter().map(|hook| hook.id.as_str()));
-        Ok((distinct && hooks == again).then_some(hooks))
+        Ok((settled && distinct).then_some(hooks))
     }
 
     fn write(operation: Operation, method: Method, url: Url, request: &HookRequest<'_>, secret: &SecretString) -> Call {
@@ -212,7 +209,7 @@ impl Client for BitbucketDataCenterClient {
         let found: wire::Repository = self.get(Operation::LookUpRepository, self.repository_url(path.as_str(), [])).await?.json()?;
         let canonical = format!("{}/{}", found.project.key, found.slug);
         let surroundings = self.surroundings(&canonical).await?;
-        Ok(convert::repository(found, surroundings))
+        Ok(convert::repository(&found, surroundings))
     }
 
     async fn repository_by_id(&self, _id: &str) -> Result<Option<Repository>, ProviderError> {
@@ -251,7 +248,7 @@ impl Client for BitbucketDataCenterClient {
         stream::try_unfold(pages, move |mut pages| async move {
             let Some(url) = pages.next_url() else { return Ok(None) };
             let page: Vec<wire::Repository> = pages.take(self.get(Operation::ListRepositories, url).await?)?;
-            let page = page.into_iter().map(|repository| convert::listed(repository, self.is_anonymous())).collect();
+            let page = page.iter().map(|repository| convert::listed(repository, self.is_anonymous())).collect();
             Ok(Some((page, pages)))
         })
         .boxed()

@@ -29,7 +29,7 @@ pub(super) struct Surroundings {
     pub(super) manage_webhooks: PermissionFinding,
 }
 
-pub(super) fn repository(repository: wire::Repository, surroundings: Surroundings) -> Repository {
+pub(super) fn repository(repository: &wire::Repository, surroundings: Surroundings) -> Repository {
     let clone = |name: &str| repository.links.clone.iter().find(|link| link.name.as_deref() == Some(name)).map(|link| link.href.clone());
     // What lies in a public project is public, whatever it says of itself.
     let visibility = if repository.public || repository.project.public { Visibility::Public } else { Visibility::Private };
@@ -50,7 +50,7 @@ pub(super) fn repository(repository: wire::Repository, surroundings: Surrounding
 }
 
 /// A repository as a list shows it: the list tells nothing about its branches and hooks.
-pub(super) fn listed(found: wire::Repository, anonymous: bool) -> Repository {
+pub(super) fn listed(found: &wire::Repository, anonymous: bool) -> Repository {
     let manage_webhooks = if anonymous { anonymous_finding() } else { PermissionFinding::unknown("told when the repository is looked up") };
     repository(found, Surroundings { default_branch: None, empty: false, manage_webhooks })
 }
@@ -220,9 +220,9 @@ mod tests {
         let found = || json!({"id": 4, "slug": "shop", "project": {"key": "APP", "public": true}, "public": false});
         let surroundings =
             |empty| Surroundings { default_branch: Some("main".into()), empty, manage_webhooks: PermissionFinding::granted() };
-        let full = repository(serde_json::from_value(found()).unwrap(), surroundings(false));
+        let full = repository(&serde_json::from_value(found()).unwrap(), surroundings(false));
         assert_eq!((full.default_branch.as_deref(), full.visibility), (Some("main"), Some(Visibility::Public)));
-        assert_eq!(repository(serde_json::from_value(found()).unwrap(), surroundings(true)).default_branch, None);
+        assert_eq!(repository(&serde_json::from_value(found()).unwrap(), surroundings(true)).default_branch, None);
         assert!(shapes(&BTreeSet::new()).is_empty());
     }
 

@@ -43,7 +43,7 @@ impl Pages {
         let page: wire::Page<T> = answer.json()?;
         let start = self.next.unwrap_or_default();
         self.read += 1;
-        self.next = match (page.is_last_page, page.next_page_start) {
+        self.next = match (page.is_last, page.next_start) {
             (true, _) => None,
             (false, Some(next)) if next > start => Some(next),
             (false, _) => return Err(stuck),

@@ -29,8 +29,7 @@ pub(super) fn parse(endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, P
 
 fn from_segments(segments: &[&str]) -> Result<RepositoryPath, PathError> {
     match segments {
-        [project, slug] | ["scm", project, slug] => of(project, slug),
-        ["projects", project, "repos", slug, ..] => of(project, slug),
+        [project, slug] | ["scm", project, slug] | ["projects", project, "repos", slug, ..] => of(project, slug),
         ["users", user, "repos", slug, ..] => of(&format!("~{user}"), slug),
         _ => Err(malformed()),
     }

@@ -13,11 +13,12 @@ pub(super) struct ApplicationProperties {
 
 /// One page of a list.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub(super) struct Page<T> {
     pub(super) values: Vec<T>,
-    pub(super) is_last_page: bool,
-    pub(super) next_page_start: Option<u64>,
+    #[serde(rename = "isLastPage")]
+    pub(super) is_last: bool,
+    #[serde(rename = "nextPageStart")]
+    pub(super) next_start: Option<u64>,
 }
 
 #[derive(Deserialize)]

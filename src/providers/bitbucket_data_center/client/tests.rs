@@ -51,7 +51,7 @@ fn described() -> Value {
 }
 
 fn repository() -> Repository {
-    convert::listed(serde_json::from_value(described()).unwrap(), false)
+    convert::listed(&serde_json::from_value(described()).unwrap(), false)
 }
 
 fn path() -> RepositoryPath {
@@ -247,7 +247,7 @@ async fn a_list_goes_on_where_the_server_says() {
         let server = Server::start([json(200, &page.to_string())]).await;
         assert_eq!(client(&server).hooks(&repository()).await.unwrap_err().kind, ErrorKind::ResponseInvalid, "never a short list");
     }
-    for page in [r#"{"values":[]}"#, r#"[]"#, r#"{"values":[{"id":1}],"isLastPa"#] {
+    for page in [r#"{"values":[]}"#, "[]", r#"{"values":[{"id":1}],"isLastPa"#] {
         let server = Server::start([json(200, page)]).await;
         assert_eq!(client(&server).hooks(&repository()).await.unwrap_err().kind, ErrorKind::ResponseInvalid, "{page}");
     }
@@ -262,6 +262,9 @@ async fn a_list_that_changes_while_it_is_read_is_read_anew() {
     let server = Server::start(answers).await;
     let ids: Vec<_> = client(&server).hooks(&repository()).await.unwrap().into_iter().map(|hook| hook.id).collect();
     assert_eq!(ids, ["0", "2", "3"]);
+    let twice = || page(&[hook(0), hook(0)], None);
+    let server = Server::start([twice(), hooks(0..1, None)]).await;
+    assert_eq!(client(&server).hooks(&repository()).await.unwrap().len(), 1, "no id stands twice");
     let restless = (0..3).flat_map(|_| shifted().into_iter().chain(settled()));
     let server = Server::start(restless).await;
     assert_eq!(client(&server).hooks(&repository()).await.unwrap_err().kind, ErrorKind::Transient);
