@@ -1,6 +1,7 @@
 //! The one place that knows which implementation serves which provider.
 
 use super::Provider;
+use super::bitbucket_data_center::BitbucketDataCenter;
 use super::gitea::Gitea;
 use crate::api::v1alpha1::ProviderKind;
 
@@ -9,10 +10,7 @@ use crate::api::v1alpha1::ProviderKind;
 pub fn provider(kind: ProviderKind) -> Option<&'static dyn Provider> {
     match kind {
         ProviderKind::Gitea => Some(&Gitea),
-        ProviderKind::GitHub
-        | ProviderKind::GitLab
-        | ProviderKind::BitbucketCloud
-        | ProviderKind::BitbucketDataCenter
-        | ProviderKind::AzureDevOps => None,
+        ProviderKind::BitbucketDataCenter => Some(&BitbucketDataCenter),
+        ProviderKind::GitHub | ProviderKind::GitLab | ProviderKind::BitbucketCloud | ProviderKind::AzureDevOps => None,
     }
 }
