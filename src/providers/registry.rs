@@ -2,6 +2,7 @@
 
 use super::Provider;
 use super::gitea::Gitea;
+use super::gitlab::GitLab;
 use crate::api::v1alpha1::ProviderKind;
 
 /// The implementation of a provider; `None` where this build has none.
@@ -9,8 +10,8 @@ use crate::api::v1alpha1::ProviderKind;
 pub fn provider(kind: ProviderKind) -> Option<&'static dyn Provider> {
     match kind {
         ProviderKind::Gitea => Some(&Gitea),
+        ProviderKind::GitLab => Some(&GitLab),
         ProviderKind::GitHub
-        | ProviderKind::GitLab
         | ProviderKind::BitbucketCloud
         | ProviderKind::BitbucketDataCenter
         | ProviderKind::AzureDevOps => None,
