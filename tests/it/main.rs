@@ -8,6 +8,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+// Shared with the simulators' program; each of the two uses its own share of it.
+#[allow(dead_code)]
+#[path = "../sim/facts/mod.rs"]
+mod facts;
+
 // Run against the simulators too.
 #[path = "../contract/mod.rs"]
 mod contract_suite;
@@ -23,6 +28,8 @@ mod deliveries;
 mod dependencies;
 mod docs;
 mod docs_metrics;
+mod facts_distil;
+mod facts_generated;
 mod harness;
 mod hooks;
 mod malformed;
