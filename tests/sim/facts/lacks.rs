@@ -15,6 +15,7 @@ use super::table::{Body, Field, Object, Operation, Table, Type};
 pub fn add(table: &mut Table, additions: Table) -> Vec<String> {
     let mut errors = Vec::new();
     table.aliases.extend(additions.aliases);
+    table.common.extend(additions.common);
     for (name, object) in additions.objects {
         match table.objects.get_mut(&name) {
             Some(present) => add_fields(present, object, &format!("object @{name}"), &mut errors),
@@ -147,6 +148,9 @@ fn place<'a>(table: &'a mut Table, at: &str) -> Option<Place<'a>> {
     let part = words.next()?;
     if let Some(parameter) = part.strip_prefix('?') {
         return operation.query.iter_mut().find(|field| field.name == parameter).map(Place::Field);
+    }
+    if let Some(parameter) = part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) {
+        return operation.path.iter_mut().find(|field| field.name == parameter).map(Place::Field);
     }
     let content = match part {
         "body" => &mut operation.body.as_mut()?.content,

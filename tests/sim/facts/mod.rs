@@ -66,8 +66,9 @@ impl Facts {
     pub fn read(kind: ProviderKind) -> Result<Self, Vec<String>> {
         let mut table = notation::read(distilled(kind), Evidence::OfTheDescription)?.remove(kind.flag()).unwrap_or_default();
         let additions = notation::read(ADDITIONS, Evidence::OfEachGroup)?.remove(kind.flag()).unwrap_or_default();
-        let mut errors = lacks::add(&mut table, additions);
-        errors.extend(slips::SLIPS.iter().filter(|slip| slip.provider == kind).filter_map(|slip| lacks::correct(&mut table, slip).err()));
+        let slips = slips::SLIPS.iter().filter(|slip| slip.provider == kind);
+        let mut errors: Vec<String> = slips.filter_map(|slip| lacks::correct(&mut table, slip).err()).collect();
+        errors.extend(lacks::add(&mut table, additions));
         errors.extend(lacks::dangling(&table));
         if errors.is_empty() { Ok(Self { table }) } else { Err(errors) }
     }
@@ -123,7 +124,7 @@ impl Facts {
             Err(finding) => return if (200..300).contains(&status) { vec![finding] } else { Vec::new() },
         };
         let succeeded = (200..300).contains(&status);
-        let findings = match (operation.answers.get(&status), body) {
+        let findings = match (operation.answers.get(&status).or_else(|| self.table.common.get(&status)), body) {
             (None, _) if succeeded => vec![format!("{status}: not described")],
             (Some(Some(Type::Text)), None) => Vec::new(),
             (Some(Some(_)), None) if succeeded => vec![format!("{status}: no JSON, expected some")],

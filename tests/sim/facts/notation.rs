@@ -113,6 +113,10 @@ impl Reader {
                 }
             }
             "null" if rest == "is absent" => table.null_is_absent = true,
+            "every" if rest == "operation" => {
+                let operation = self.operation(&line.below, Method::GET, "/");
+                table.common.extend(operation.answers);
+            }
             "alias" => match rest.split_once(' ') {
                 Some((alias, original)) => table.aliases.push((alias.to_owned(), original.to_owned())),
                 None => self.complain(line, "an alias is two prefixes of paths"),
@@ -268,6 +272,10 @@ pub fn write(table: &Table) -> String {
     for (alias, original) in &table.aliases {
         let _ = writeln!(text, "alias {alias} {original}");
     }
+    if !table.common.is_empty() {
+        text.push_str("\nevery operation\n");
+        write_answers(&mut text, &table.common);
+    }
     for operation in &table.operations {
         let _ = writeln!(text, "\n{}", operation.name());
         if let Some(like) = &operation.like {
@@ -283,23 +291,27 @@ pub fn write(table: &Table) -> String {
             let _ = writeln!(text, "  body{} {}", mark(body.required), body.content);
             write_object_in_place(&mut text, STEP, &body.content);
         }
-        for (status, content) in &operation.answers {
-            match content {
-                Some(content) => {
-                    let _ = writeln!(text, "  {status} {content}");
-                    write_object_in_place(&mut text, STEP, content);
-                }
-                None => {
-                    let _ = writeln!(text, "  {status}");
-                }
-            }
-        }
+        write_answers(&mut text, &operation.answers);
     }
     for (name, object) in &table.objects {
         let _ = writeln!(text, "\nobject @{name}");
         write_object(&mut text, 0, object);
     }
     text
+}
+
+fn write_answers(text: &mut String, answers: &BTreeMap<u16, Option<Type>>) {
+    for (status, content) in answers {
+        match content {
+            Some(content) => {
+                let _ = writeln!(text, "  {status} {content}");
+                write_object_in_place(text, STEP, content);
+            }
+            None => {
+                let _ = writeln!(text, "  {status}");
+            }
+        }
+    }
 }
 
 fn mark(required: bool) -> &'static str {

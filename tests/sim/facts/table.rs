@@ -13,6 +13,8 @@ pub struct Table {
     pub null_is_absent: bool,
     /// Prefixes of paths that mean the same as another: alias, original.
     pub aliases: Vec<(String, String)>,
+    /// What every operation may answer, by status.
+    pub common: BTreeMap<u16, Option<Type>>,
     /// What can be asked.
     pub operations: Vec<Operation>,
     /// Shared objects by name.
