@@ -5,13 +5,18 @@
 #![doc = "\n\n"]
 #![doc = include_str!("../docs/decisions/0001-provider-port.md")]
 
+mod address;
+mod authorization;
 pub mod credential;
 pub mod error;
 pub mod git;
 pub mod gitea;
+mod listing;
 pub mod model;
 pub mod permission;
 pub mod registry;
+mod signature;
+mod spelling;
 pub mod transport;
 pub mod webhook;
 
@@ -42,6 +47,16 @@ pub trait Provider: Send + Sync {
 
     /// The events that the provider can tell of. Others are `EventNotSupported`.
     fn events(&self) -> &'static [EventKind];
+
+    /// What can be done at best: with the newest server and the fullest credential. For the documentation's tables; what
+    /// holds for a connection is told by its [`Inspection`].
+    fn capabilities(&self) -> Capabilities;
+
+    /// What a credential needs for a permission, in the provider's own words; `None` where the provider has no such thing.
+    fn permission_words(&self, permission: Permission) -> Option<String>;
+
+    /// The provider's own names of what tells of an event; empty where it cannot.
+    fn event_words(&self, event: EventKind) -> &'static [&'static str];
 
     /// The addresses and the owner that a spec stands for, with the provider's defaults.
     ///

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::api::v1alpha1::EventKind;
@@ -187,10 +188,66 @@ pub enum Change {
     Deleted,
 }
 
+impl Change {
+    /// What became of a reference that went from one object to another; an id of zeros is none.
+    #[must_use]
+    pub fn between(before: &str, after: &str) -> Self {
+        let is_zero = |object: &str| !object.is_empty() && object.bytes().all(|byte| byte == b'0');
+        match (is_zero(before), is_zero(after)) {
+            (_, true) => Self::Deleted,
+            (true, false) => Self::Created,
+            (false, false) => Self::Updated,
+        }
+    }
+}
+
+impl Event {
+    /// What became of a branch or a tag, given by its full name; `None` for any other reference.
+    #[must_use]
+    pub fn of_reference(reference: &str, change: Change) -> Option<Self> {
+        let kind = match reference.split('/').collect::<Vec<_>>().as_slice() {
+            ["refs", "heads", _, ..] => EventKind::Push,
+            ["refs", "tags", _, ..] => EventKind::Tag,
+            _ => return None,
+        };
+        Some(Self { kind, reference: Some(reference.to_owned()), change })
+    }
+
+    /// Something about a pull request that goes to this branch, given by its short name.
+    #[must_use]
+    pub fn of_pull_request(kind: EventKind, target: Option<&str>) -> Self {
+        Self { kind, reference: target.map(|name| format!("refs/heads/{name}")), change: Change::Updated }
+    }
+}
+
 /// A verified delivery whose content is not what the provider documents.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the body is not what the provider documents: {0}")]
 pub struct ContentError(pub String);
+
+/// The JSON document of a body: the body itself, or the one `payload` field of a form.
+pub(in crate::providers) fn document<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<Cow<'a, [u8]>, Rejection> {
+    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    if !essence.eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
+        return Ok(Cow::Borrowed(body));
+    }
+    let mut fields = url::form_urlencoded::parse(body).filter(|(name, _)| name == "payload").map(|(_, value)| value);
+    match (fields.next(), fields.next()) {
+        (Some(value), None) => Ok(Cow::Owned(value.into_owned().into_bytes())),
+        _ => Err(Rejection::Unreadable),
+    }
+}
+
+/// The text of a header, unless it is empty.
+pub(in crate::providers) fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok()).filter(|value| !value.is_empty())
+}
+
+/// The same of a header that must be there.
+pub(in crate::providers) fn required_header<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<&'a str, ContentError> {
+    header_text(headers, name).ok_or_else(|| ContentError(format!("no header {name}")))
+}
 
 /// Reads one provider's deliveries. Pure: no client, no clock, no state.
 pub trait Webhook: Send + Sync {

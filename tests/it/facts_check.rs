@@ -6,7 +6,7 @@ use forgebind::api::v1alpha1::ProviderKind;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::facts::Facts;
+use crate::sim::facts::Facts;
 use crate::facts_generated::originals;
 
 /// A request that fits, and the answer to it.

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use crate::facts::table::{Body, Field, Object, Operation, Table, Type};
+use crate::sim::facts::table::{Body, Field, Object, Operation, Table, Type};
 
 /// Longer enumerations are taken as their plain type.
 const LONGEST_ENUMERATION: usize = 40;

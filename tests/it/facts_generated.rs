@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result, ensure};
 use forgebind::api::v1alpha1::ProviderKind;
 use serde_json::Value;
 
-use crate::facts::notation::{self, Evidence};
-use crate::facts::{self, Facts};
+use crate::sim::facts::notation::{self, Evidence};
+use crate::sim::facts::{self, Facts};
 use crate::facts_distil::{Description, distil};
 use crate::support::components::repository_root;
 

@@ -8,10 +8,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-// Shared with the simulators' program; each of the two uses its own share of it.
-#[allow(dead_code)]
-#[path = "../sim/facts/mod.rs"]
-mod facts;
+// Also a program of its own, which uses another share of it.
+#[allow(dead_code, unused_imports, clippy::disallowed_methods)]
+#[path = "../sim/mod.rs"]
+mod sim;
 
 // Run against the simulators too.
 #[path = "../contract/mod.rs"]
@@ -34,10 +34,12 @@ mod facts_generated;
 mod harness;
 mod hooks;
 mod malformed;
+mod objects;
 mod repositories;
 mod schema;
 mod schema_property;
 mod secrecy;
+mod simulated;
 mod steady;
 mod tls;
 mod webhook_secrets;

@@ -4,22 +4,21 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use futures::stream::{self, BoxStream, StreamExt as _};
-use http::{HeaderValue, Method};
+use http::Method;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 use super::page::Pages;
 use super::{convert, error, permission, wire};
 use crate::api::v1alpha1::{EventKind, Permission};
+use crate::providers::address::with_segments;
 use crate::providers::model::{Deletion, Endpoint, GitProbe, Hook, HookRequest, HookShape, Inspection, Repository, RepositoryPath};
 use crate::providers::transport::{Answer, Call, Operation, Transport};
-use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, git};
+use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git, listing};
 
-/// Times that a list is read anew when it changes while it is read.
-const MOST_READINGS: usize = 3;
+/// The user name that goes with a token as a password: any does.
+const ANY_USER: &str = "forgebind";
 
 pub(super) struct GiteaClient {
     pub(super) endpoint: Endpoint,
@@ -49,13 +48,12 @@ impl GiteaClient {
         let transport = match &account {
             Account::Anonymous => transport,
             Account::Token(token) => {
-                let header = header(&format!("token {}", token.expose_secret()))?;
-                let as_password = basic(token.expose_secret())?;
-                transport.authorized(header, [token.expose_secret(), encoded(&as_password)])
+                let as_password = authorization::basic(ANY_USER, token)?;
+                transport.authorized(authorization::token(token)?, [token.expose_secret(), authorization::encoded(&as_password)])
             }
             Account::Basic { username, password } => {
-                let header = basic_of(username, password.expose_secret())?;
-                transport.authorized(header.clone(), [password.expose_secret(), encoded(&header)])
+                let header = authorization::basic(username, password)?;
+                transport.authorized(header.clone(), [password.expose_secret(), authorization::encoded(&header)])
             }
         };
         Ok(Arc::new(Self { endpoint, account, transport }))
@@ -63,7 +61,7 @@ impl GiteaClient {
 
     /// An address below the API's base; each segment is one, whatever is in it.
     pub(super) fn api<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Url {
-        below(&self.endpoint.api, segments)
+        with_segments(&self.endpoint.api, segments)
     }
 
     fn repository_url<'a>(&self, path: &'a str, rest: impl IntoIterator<Item = &'a str>) -> Url {
@@ -103,8 +101,7 @@ impl GiteaClient {
             }
             hooks.extend(page);
         }
-        let distinct = hooks.iter().map(|hook| hook.id).collect::<BTreeSet<_>>().len();
-        let whole = distinct == hooks.len() && total.is_none_or(|total| total == distinct);
+        let whole = listing::are_distinct(hooks.iter().map(|hook| hook.id)) && total.is_none_or(|total| total == hooks.len());
         Ok(whole.then_some(hooks))
     }
 
@@ -152,9 +149,9 @@ impl Client for GiteaClient {
     }
 
     async fn probe_git(&self, path: &RepositoryPath) -> Result<GitProbe, ProviderError> {
-        let url = below(&self.endpoint.web, format!("{path}.git").split('/'));
+        let url = with_segments(&self.endpoint.web, format!("{path}.git").split('/'));
         let authorization = match &self.account {
-            Account::Token(token) => Some(basic(token.expose_secret())?),
+            Account::Token(token) => Some(authorization::basic(ANY_USER, token)?),
             Account::Anonymous | Account::Basic { .. } => None,
         };
         git::probe(&self.transport, &url, authorization).await
@@ -179,13 +176,8 @@ impl Client for GiteaClient {
     }
 
     async fn hooks(&self, repository: &Repository) -> Result<Vec<Hook>, ProviderError> {
-        for _ in 0..MOST_READINGS {
-            if let Some(hooks) = self.hooks_once(repository).await? {
-                return Ok(hooks.into_iter().map(convert::hook).collect());
-            }
-        }
-        let message = "the list kept changing while it was read";
-        Err(ProviderError::new(ErrorKind::Transient, Operation::ListHooks.as_str(), message))
+        let hooks = listing::settled(Operation::ListHooks, || self.hooks_once(repository)).await?;
+        Ok(hooks.into_iter().map(convert::hook).collect())
     }
 
     async fn create_hook(&self, repository: &Repository, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
@@ -214,50 +206,8 @@ impl Client for GiteaClient {
 
     async fn delete_hook(&self, repository: &Repository, id: &str) -> Result<Deletion, ProviderError> {
         let answer = self.transport.send(Call::delete(Operation::DeleteHook, self.hook_url(repository, id))).await?;
-        match answer.refusal() {
-            None => return Ok(Deletion::Deleted),
-            Some(ErrorKind::NotFound) => {}
-            Some(kind) => return Err(answer.refused(kind)),
-        }
-        // 404 is also the answer to a credential that may not see the hooks.
-        match self.hooks(repository).await {
-            Ok(hooks) if hooks.iter().all(|hook| hook.id != id) => Ok(Deletion::Absent),
-            Ok(_) => Err(answer.refused(ErrorKind::PermissionDenied)),
-            Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::PermissionDenied) => Ok(Deletion::Hidden),
-            Err(error) => Err(error),
-        }
+        listing::deletion(answer, id, self.hooks(repository)).await
     }
-}
-
-fn below<'a>(base: &Url, segments: impl IntoIterator<Item = &'a str>) -> Url {
-    let mut url = base.clone();
-    if let Ok(mut path) = url.path_segments_mut() {
-        path.pop_if_empty().extend(segments);
-    }
-    url
-}
-
-fn header(text: &str) -> Result<HeaderValue, ProviderError> {
-    let mut value = HeaderValue::from_str(text).map_err(|_| {
-        let message = "the credential holds characters that cannot be sent, such as a line break";
-        ProviderError::new(ErrorKind::Unauthenticated, "connect", message)
-    })?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-/// A token as a password: any user name goes with it.
-fn basic(token: &str) -> Result<HeaderValue, ProviderError> {
-    basic_of("forgebind", token)
-}
-
-pub(super) fn basic_of(username: &str, password: &str) -> Result<HeaderValue, ProviderError> {
-    header(&format!("Basic {}", STANDARD.encode(format!("{username}:{password}"))))
-}
-
-/// The encoded part of a basic authorization: as secret as what it encodes.
-fn encoded(header: &HeaderValue) -> &str {
-    header.to_str().unwrap_or_default().trim_start_matches("Basic ")
 }
 
 #[cfg(test)]
@@ -339,12 +289,5 @@ mod tests {
         let client = client(&server);
         assert!(!client.branch_exists(&repository(), "release/1.0?x#y%2F").await.unwrap());
         assert_eq!(server.lines(), ["GET /api/v1/repos/acme/shop/branches/release/1.0%3Fx%23y%252F"]);
-    }
-
-    #[test]
-    fn df_20_a_credential_that_cannot_be_sent_is_not_shown() {
-        let error = header("token canary\nx").unwrap_err();
-        assert!(!format!("{error:?} {error}").contains("canary"));
-        assert!(header("token canary").unwrap().is_sensitive());
     }
 }

@@ -53,7 +53,7 @@ fn told(text: String) -> Option<String> {
 }
 
 /// The words in which Gitea reads back what delivers an event. A branch that goes away is told by `delete` alone.
-const fn words(event: EventKind) -> &'static [&'static str] {
+pub(super) const fn words(event: EventKind) -> &'static [&'static str] {
     match event {
         EventKind::Push => &["delete", "push"],
         EventKind::Tag => &["push"],

@@ -3,14 +3,14 @@
 use http::Method;
 use secrecy::ExposeSecret as _;
 
-use super::client::{Account, GiteaClient, basic_of};
+use super::client::{Account, GiteaClient};
 use super::page::Pages;
 use super::{error, permission, wire};
 use crate::api::v1alpha1::connection::IdentityKind;
 use crate::providers::model::{Capabilities, Identity, Inspection};
 use crate::providers::permission::Grants;
 use crate::providers::transport::{Call, Operation};
-use crate::providers::{ErrorKind, ProviderError};
+use crate::providers::{ErrorKind, ProviderError, authorization};
 
 const GITEA: &str = "Gitea";
 const FORGEJO: &str = "Forgejo";
@@ -108,10 +108,10 @@ impl GiteaClient {
     async fn told_by_list(&self, login: &str) -> Result<Option<Told>, ProviderError> {
         let secret = match &self.account {
             Account::Anonymous => return Ok(None),
-            Account::Token(secret) | Account::Basic { password: secret, .. } => secret.expose_secret(),
+            Account::Token(secret) | Account::Basic { password: secret, .. } => secret,
         };
         let username = if let Account::Basic { username, .. } = &self.account { username } else { login };
-        let authorization = basic_of(username, secret)?;
+        let authorization = authorization::basic(username, secret)?;
         let mut pages = Pages::new(self.api(["users", login, "tokens"]));
         let mut found = Vec::new();
         while let Some(url) = pages.next_url() {
@@ -123,9 +123,12 @@ impl GiteaClient {
                 Some(kind) => return Err(answer.refused(kind)),
             }
             let page: Vec<wire::TokenEntry> = pages.take(answer)?;
-            found.extend(page.into_iter().filter(|entry| entry.token_last_eight.len() == 8 && secret.ends_with(&entry.token_last_eight)));
+            found.extend(
+                page.into_iter()
+                    .filter(|entry| entry.token_last_eight.len() == 8 && secret.expose_secret().ends_with(&entry.token_last_eight)),
+            );
         }
-        let is_password = matches!(self.account, Account::Basic { .. }) && !looks_like_token(secret);
+        let is_password = matches!(self.account, Account::Basic { .. }) && !looks_like_token(secret.expose_secret());
         Ok(match (found.pop(), found.is_empty()) {
             (Some(entry), true) => Some(Told { name: Some(entry.name), scopes: entry.scopes }),
             // A password has every right of its account.
@@ -161,6 +164,11 @@ fn untold(server: &Server) -> String {
     }
 }
 
+/// What can be done; whether scopes are told depends on the server's version and the credential.
+pub(super) fn capabilities(scope_introspection: bool) -> Capabilities {
+    Capabilities { api: true, lookup_by_id: true, signature: true, scope_introspection, ..Capabilities::default() }
+}
+
 fn inspection(server: &Server, identity: Option<Identity>, grants: Grants, credential_name: Option<String>, told: bool) -> Inspection {
     let public_only = matches!(&grants, Grants::Known(scopes) if scopes.iter().any(|scope| scope == permission::PUBLIC_ONLY));
     let warnings = public_only.then(|| "the token is limited to public repositories and organizations".to_owned());
@@ -171,7 +179,7 @@ fn inspection(server: &Server, identity: Option<Identity>, grants: Grants, crede
         credential_name,
         expires_at: None,
         grants,
-        capabilities: Capabilities { api: true, lookup_by_id: true, signature: true, scope_introspection: told, ..Capabilities::default() },
+        capabilities: capabilities(told),
         scope: None,
         warnings: warnings.into_iter().collect(),
     }

@@ -12,13 +12,11 @@ mod wire;
 
 use std::sync::Arc;
 
-use url::Url;
-
 use crate::api::v1alpha1::connection::{CredentialKind, ProviderSpec};
-use crate::api::v1alpha1::{EventKind, ProviderKind};
+use crate::api::v1alpha1::{EventKind, Permission, ProviderKind};
 use crate::providers::model::Scope;
 use crate::providers::transport::Transport;
-use crate::providers::{Client, Credential, Endpoint, ErrorKind, PathError, Provider, ProviderError, RepositoryPath, Webhook};
+use crate::providers::{Capabilities, Client, Credential, Endpoint, PathError, Provider, ProviderError, RepositoryPath, Webhook, address};
 
 use client::GiteaClient;
 pub use webhook::GiteaWebhook;
@@ -43,17 +41,29 @@ impl Provider for Gitea {
         &EventKind::ALL
     }
 
+    fn capabilities(&self) -> Capabilities {
+        inspect::capabilities(true)
+    }
+
+    fn permission_words(&self, permission: Permission) -> Option<String> {
+        permission::words(permission)
+    }
+
+    fn event_words(&self, event: EventKind) -> &'static [&'static str] {
+        convert::words(event)
+    }
+
     fn endpoint(&self, spec: &ProviderSpec) -> Result<Endpoint, ProviderError> {
-        let spec = spec.gitea.as_ref().ok_or_else(|| invalid("the spec has no member gitea"))?;
-        let web = address(&spec.url.0)?;
+        let spec = spec.gitea.as_ref().ok_or_else(|| address::invalid("the spec has no member gitea"))?;
+        let web = address::parse(&spec.url.0)?;
         let api = match &spec.api_url {
-            Some(api) => address(&api.0)?,
-            None => below(&web, "/api/v1"),
+            Some(api) => address::parse(&api.0)?,
+            None => address::below(&web, "/api/v1"),
         };
         let scope = match (&spec.organization, &spec.user) {
             (Some(path), None) => Scope { word: ORGANIZATION, path: path.clone(), holder: None },
             (None, Some(path)) => Scope { word: "user", path: path.clone(), holder: None },
-            _ => return Err(invalid("gitea needs either organization or user")),
+            _ => return Err(address::invalid("gitea needs either organization or user")),
         };
         Ok(Endpoint { web, api, further_origins: Vec::new(), scope: Some(scope) })
     }
@@ -69,24 +79,4 @@ impl Provider for Gitea {
     fn webhook(&self) -> &dyn Webhook {
         &GiteaWebhook
     }
-}
-
-fn invalid(message: &str) -> ProviderError {
-    ProviderError::new(ErrorKind::EndpointInvalid, "read the address", message)
-}
-
-/// An address without a slash at the end of its path.
-fn address(text: &str) -> Result<Url, ProviderError> {
-    let url = Url::parse(text).map_err(|error| invalid(&format!("the address is no URL: {error}")))?;
-    let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() || !plain {
-        return Err(invalid("the address must be an http or https URL without user name, query or fragment"));
-    }
-    Ok(below(&url, ""))
-}
-
-fn below(base: &Url, path: &str) -> Url {
-    let mut url = base.clone();
-    url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
-    url
 }

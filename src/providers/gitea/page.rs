@@ -4,12 +4,11 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use crate::providers::ProviderError;
+use crate::providers::listing::MOST_PAGES;
 use crate::providers::transport::Answer;
 
 /// Entries that are asked for. The server gives fewer where its administrator says so.
 const PAGE_SIZE: usize = 50;
-/// A list with more pages is not believed to end.
-const MOST_PAGES: usize = 1000;
 
 pub(super) struct Pages {
     list: Url,

@@ -1,8 +1,7 @@
 //! Repository paths: `owner/name`, and every clone and web URL of them that people paste.
 
-use url::{Host, Url};
-
 use crate::providers::model::{Endpoint, PathError, RepositoryPath};
+use crate::providers::spelling::{Spelling, after_prefix, same_host, same_origin, segments};
 
 const FORM: &str = "a repository of Gitea or Forgejo is owner/name, or one of its https or ssh clone URLs";
 
@@ -13,67 +12,27 @@ const PAGES: [&str; 16] = [
 ];
 
 pub(super) fn parse(endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
-    let text = text.trim();
-    if text.contains("://") {
-        return from_url(endpoint, text);
+    match Spelling::read(text, FORM)? {
+        Spelling::Path(path) => from_segments(path.split('/')),
+        Spelling::Web(url) => {
+            same_origin(endpoint, &url)?;
+            match after_prefix(endpoint, url.path()).ok_or_else(malformed)?.as_slice() {
+                [owner, name] => from_segments([*owner, *name]),
+                [owner, name, page, ..] if PAGES.contains(page) => from_segments([*owner, *name]),
+                _ => Err(malformed()),
+            }
+        }
+        Spelling::Ssh { host, path } => {
+            same_host(endpoint, &host)?;
+            without_prefix(endpoint, &path)
+        }
     }
-    match text.split_once(':') {
-        Some((host, path)) => from_scp_like(endpoint, host, path),
-        None => from_segments(text.strip_suffix('/').unwrap_or(text).split('/')),
-    }
-}
-
-fn from_url(endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
-    let url = Url::parse(text).map_err(|_| malformed())?;
-    if url.password().is_some() {
-        return Err(PathError::Password);
-    }
-    match url.scheme() {
-        "http" | "https" => same_host(endpoint, url.host_str().unwrap_or_default())?,
-        "ssh" | "git+ssh" => return from_ssh(endpoint, &url),
-        _ => return Err(malformed()),
-    }
-    if url.scheme() == endpoint.web.scheme() && url.port_or_known_default() != endpoint.web.port_or_known_default() {
-        return Err(another_host(endpoint, authority(&url)));
-    }
-    let prefix = segments(endpoint.web.path());
-    let all = segments(url.path());
-    let Some(rest) = all.strip_prefix(prefix.as_slice()) else { return Err(malformed()) };
-    match rest {
-        [owner, name] => from_segments([*owner, *name]),
-        [owner, name, page, ..] if PAGES.contains(page) => from_segments([*owner, *name]),
-        _ => Err(malformed()),
-    }
-}
-
-fn from_ssh(endpoint: &Endpoint, url: &Url) -> Result<RepositoryPath, PathError> {
-    same_host(endpoint, url.host_str().unwrap_or_default())?;
-    without_prefix(endpoint, url.path())
-}
-
-/// `git@host:owner/name.git`. Git reads a path that begins with a slash the same way.
-fn from_scp_like(endpoint: &Endpoint, host: &str, path: &str) -> Result<RepositoryPath, PathError> {
-    // `user:password@host:owner/name` splits at the wrong colon.
-    if path.contains('@') {
-        return Err(PathError::Password);
-    }
-    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
-    if host.is_empty() || host.contains('/') {
-        return Err(malformed());
-    }
-    same_host(endpoint, host)?;
-    without_prefix(endpoint, path)
 }
 
 /// Over ssh the web address's path prefix is not part of the path; who wrote it all the same is understood.
 fn without_prefix(endpoint: &Endpoint, path: &str) -> Result<RepositoryPath, PathError> {
-    let prefix = segments(endpoint.web.path());
-    let all = segments(path);
-    let rest = match all.strip_prefix(prefix.as_slice()) {
-        Some(rest) if rest.len() == 2 => rest,
-        _ => all.as_slice(),
-    };
-    from_segments(rest.iter().copied())
+    let rest = after_prefix(endpoint, path).filter(|rest| rest.len() == 2);
+    from_segments(rest.unwrap_or_else(|| segments(path)))
 }
 
 fn from_segments<'a>(segments: impl IntoIterator<Item = &'a str>) -> Result<RepositoryPath, PathError> {
@@ -89,36 +48,14 @@ fn is_name(text: &str) -> bool {
     !text.is_empty() && text != "." && text != ".." && text.len() <= 100 && text.chars().all(fits)
 }
 
-fn segments(path: &str) -> Vec<&str> {
-    path.split('/').filter(|segment| !segment.is_empty()).collect()
-}
-
-fn same_host(endpoint: &Endpoint, host: &str) -> Result<(), PathError> {
-    let expected = endpoint.web.host_str().unwrap_or_default();
-    if comparable(host) == comparable(expected) { Ok(()) } else { Err(another_host(endpoint, host.to_owned())) }
-}
-
-/// A host in the one form in which it can be compared: lower case, punycode, no dot at its end.
-fn comparable(host: &str) -> String {
-    Host::parse(host.trim_end_matches('.')).map_or_else(|_| host.to_lowercase(), |host| host.to_string())
-}
-
-fn authority(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    url.port_or_known_default().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
-}
-
-fn another_host(endpoint: &Endpoint, found: String) -> PathError {
-    let expected = if found.contains(':') { authority(&endpoint.web) } else { endpoint.web.host_str().unwrap_or_default().to_owned() };
-    PathError::AnotherHost { found, expected }
-}
-
 fn malformed() -> PathError {
     PathError::Malformed(FORM.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
+    use url::Url;
+
     use super::*;
 
     fn endpoint(web: &str) -> Endpoint {

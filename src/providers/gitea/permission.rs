@@ -38,6 +38,14 @@ const fn need(permission: Permission, organization: bool) -> Need {
     })
 }
 
+/// The scopes of a permission at an organization, for the documentation.
+pub(super) fn words(permission: Permission) -> Option<String> {
+    match need(permission, true) {
+        Need::Scopes(scopes) => Some(scopes.join(" and ")),
+        Need::NotOffered(_) => None,
+    }
+}
+
 /// Judges a permission by what was granted. `organization`: whether the owner is one.
 pub(super) fn judge(grants: &Grants, permission: Permission, organization: bool) -> PermissionFinding {
     let scopes = match need(permission, organization) {

@@ -3,24 +3,22 @@
 //! A form delivery is signed over its decoded `payload` field, not over the body: decoding that one field is the only
 //! step that comes before the proof.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::header::CONTENT_TYPE;
-use ring::hmac;
-use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 
 use crate::api::v1alpha1::EventKind;
-use crate::providers::webhook::{Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, WebhookSecret};
+use crate::providers::signature;
+use crate::providers::webhook::{
+    Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, WebhookSecret, document, header_text,
+    required_header,
+};
 
 const SIGNATURE: &str = "x-gitea-signature";
 const DELIVERY: &str = "x-gitea-delivery";
 const EVENT: &str = "x-gitea-event";
 const EVENT_TYPE: &str = "x-gitea-event-type";
-/// Bytes of an HMAC-SHA256.
-const DIGEST_LENGTH: usize = 32;
 
 /// Reads deliveries of Gitea and Forgejo.
 #[derive(Clone, Copy, Debug)]
@@ -38,28 +36,18 @@ impl Webhook for GiteaWebhook {
     }
 
     fn verify<'a>(&self, secrets: &[WebhookSecret], headers: &'a HeaderMap, body: &'a [u8]) -> Result<Verified<'a>, Rejection> {
-        let digest = digest(headers)?;
-        let payload = payload(headers, body)?;
-        let mut proven = None;
-        // Every secret is tried, so that the time taken does not tell which of them is right.
-        for (position, secret) in secrets.iter().enumerate() {
-            let text = secret.text();
-            let key = hmac::Key::new(hmac::HMAC_SHA256, text.expose_secret().as_bytes());
-            let right = hmac::verify(&key, &payload, &digest).is_ok();
-            // Anyone can sign with an empty secret.
-            if right && !text.expose_secret().is_empty() && proven.is_none() {
-                proven = Some(position);
-            }
-        }
-        proven.map(|position| Verified::new(headers, payload, position)).ok_or(Rejection::ProofWrong)
+        let digest = signature::digest(signature::only_header(headers, SIGNATURE)?.as_bytes())?;
+        let payload = document(headers, body)?;
+        let position = signature::hmac_sha256(secrets, &payload, &digest)?;
+        Ok(Verified::new(headers, payload, position))
     }
 
     fn read(&self, verified: &Verified<'_>) -> Result<Content, ContentError> {
         let headers = verified.headers();
-        let delivery_id = required(headers, DELIVERY)?.to_owned();
-        let event = required(headers, EVENT)?;
+        let delivery_id = required_header(headers, DELIVERY)?.to_owned();
+        let event = required_header(headers, EVENT)?;
         // Absent before Gitea 1.15; then the event is all there is.
-        let event_type = text(headers, EVENT_TYPE).unwrap_or(event);
+        let event_type = header_text(headers, EVENT_TYPE).unwrap_or(event);
         let body: Body = serde_json::from_slice(verified.payload()).map_err(|error| ContentError(error.to_string()))?;
         let ping = event == "push" && body.is_test_push();
         let events = if ping { None } else { body.event(event, event_type)? };
@@ -70,43 +58,6 @@ impl Webhook for GiteaWebhook {
     fn proof_headers(&self) -> &'static [&'static str] {
         &[SIGNATURE, "x-forgejo-signature", "x-gogs-signature", "x-hub-signature", "x-hub-signature-256", "authorization"]
     }
-}
-
-/// The one digest that the headers hold. A hook without a secret sends the header with nothing in it.
-fn digest(headers: &HeaderMap) -> Result<[u8; DIGEST_LENGTH], Rejection> {
-    let mut values = headers.get_all(SIGNATURE).iter();
-    let value = values.next().ok_or(Rejection::ProofMissing)?;
-    if value.is_empty() {
-        return Err(Rejection::ProofMissing);
-    }
-    if values.next().is_some() {
-        return Err(Rejection::ProofWrong);
-    }
-    let mut digest = [0; DIGEST_LENGTH];
-    hex::decode_to_slice(value.as_bytes(), &mut digest).map_err(|_| Rejection::ProofWrong)?;
-    Ok(digest)
-}
-
-/// What was signed: the body, or the one `payload` field of a form.
-fn payload<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<Cow<'a, [u8]>, Rejection> {
-    let content_type = headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes).unwrap_or_default();
-    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    if !essence.eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
-        return Ok(Cow::Borrowed(body));
-    }
-    let mut fields = url::form_urlencoded::parse(body).filter(|(name, _)| name == "payload").map(|(_, value)| value);
-    match (fields.next(), fields.next()) {
-        (Some(value), None) => Ok(Cow::Owned(value.into_owned().into_bytes())),
-        _ => Err(Rejection::Unreadable),
-    }
-}
-
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name).and_then(|value| value.to_str().ok()).filter(|value| !value.is_empty())
-}
-
-fn required<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<&'a str, ContentError> {
-    text(headers, name).ok_or_else(|| ContentError(format!("no header {name}")))
 }
 
 /// What is read of a body: the union of the documents that Gitea sends.
@@ -151,7 +102,7 @@ impl Body {
 
     fn event(&self, event: &str, event_type: &str) -> Result<Option<Event>, ContentError> {
         match (event, event_type) {
-            ("push", _) => self.push().map(Some),
+            ("push", _) => self.push(),
             // A branch that goes away is told by `delete` alone, a tag by `push` as well; a new one of either by `push` as
             // well as `create`. Each is counted once.
             ("delete", _) if self.ref_type.as_deref() == Some("branch") => self.deleted_branch().map(Some),
@@ -160,20 +111,13 @@ impl Body {
             ("pull_request_comment", _) => Ok(self.comment("reviewed").or_else(|| self.comment("created"))),
             _ => Ok(None),
         }
-        .map(|event| event.filter(|event| event.reference.as_deref().is_none_or(is_branch_or_tag)))
     }
 
-    fn push(&self) -> Result<Event, ContentError> {
+    fn push(&self) -> Result<Option<Event>, ContentError> {
         let (Some(reference), Some(before), Some(after)) = (&self.reference, &self.before, &self.after) else {
             return Err(ContentError("a push without ref, before and after".into()));
         };
-        let kind = if reference.starts_with("refs/tags/") { EventKind::Tag } else { EventKind::Push };
-        let change = match (is_zero(before), is_zero(after)) {
-            (_, true) => Change::Deleted,
-            (true, false) => Change::Created,
-            (false, false) => Change::Updated,
-        };
-        Ok(Event { kind, reference: Some(reference.clone()), change })
+        Ok(Event::of_reference(reference, Change::between(before, after)))
     }
 
     fn deleted_branch(&self) -> Result<Event, ContentError> {
@@ -189,26 +133,18 @@ impl Body {
             "closed" => EventKind::PullRequestClosed,
             _ => return None,
         };
-        Some(Event { kind, reference: self.target(), change: Change::Updated })
+        Some(Event::of_pull_request(kind, self.target()))
     }
 
     fn comment(&self, action: &str) -> Option<Event> {
         let fits = self.action.as_deref() == Some(action);
-        fits.then(|| Event { kind: EventKind::PullRequestComment, reference: self.target(), change: Change::Updated })
+        fits.then(|| Event::of_pull_request(EventKind::PullRequestComment, self.target()))
     }
 
     /// The branch that the pull request goes to.
-    fn target(&self) -> Option<String> {
-        self.pull_request.as_ref()?.base.as_ref().map(|base| format!("refs/heads/{}", base.name))
+    fn target(&self) -> Option<&str> {
+        self.pull_request.as_ref()?.base.as_ref().map(|base| base.name.as_str())
     }
-}
-
-fn is_zero(object: &str) -> bool {
-    !object.is_empty() && object.bytes().all(|byte| byte == b'0')
-}
-
-fn is_branch_or_tag(reference: &str) -> bool {
-    reference.starts_with("refs/heads/") || reference.starts_with("refs/tags/")
 }
 
 #[cfg(test)]

@@ -341,6 +341,18 @@ impl Provider for TestProvider {
         &[]
     }
 
+    fn capabilities(&self) -> crate::providers::Capabilities {
+        Self::real().capabilities()
+    }
+
+    fn permission_words(&self, permission: crate::api::v1alpha1::Permission) -> Option<String> {
+        Self::real().permission_words(permission)
+    }
+
+    fn event_words(&self, event: crate::api::v1alpha1::EventKind) -> &'static [&'static str] {
+        Self::real().event_words(event)
+    }
+
     fn endpoint(&self, _: &crate::api::v1alpha1::connection::ProviderSpec) -> Result<Endpoint, ProviderError> {
         Self::real().endpoint(&gitea().spec.provider)
     }

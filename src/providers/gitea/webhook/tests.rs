@@ -1,4 +1,7 @@
 use http::HeaderValue;
+use http::header::CONTENT_TYPE;
+use ring::hmac;
+use secrecy::ExposeSecret as _;
 
 use super::*;
 use crate::providers::webhook::DerivedSecret;

@@ -1,0 +1,100 @@
+//! What lists have in common: they are whole or an error, and a 404 to a deletion is judged by one.
+
+use std::collections::BTreeSet;
+
+use http::HeaderMap;
+use http::header::LINK;
+
+use super::model::{Deletion, Hook};
+use super::transport::{Answer, Operation};
+use super::{ErrorKind, ProviderError};
+
+/// Times that a list is read anew when it changes while it is read.
+const MOST_READINGS: usize = 3;
+/// A list with more pages is not believed to end.
+pub(super) const MOST_PAGES: usize = 1000;
+
+/// Reads a list until it holds still: `read` answers `None` when it changed under its hands.
+pub(super) async fn settled<T, Reading>(operation: Operation, mut read: impl FnMut() -> Reading) -> Result<Vec<T>, ProviderError>
+where
+    Reading: Future<Output = Result<Option<Vec<T>>, ProviderError>>,
+{
+    for _ in 0..MOST_READINGS {
+        if let Some(list) = read().await? {
+            return Ok(list);
+        }
+    }
+    Err(ProviderError::new(ErrorKind::Transient, operation.as_str(), "the list kept changing while it was read"))
+}
+
+/// Whether no id stands twice: a page that shifted while the list was read shows an entry again.
+pub(super) fn are_distinct<T: Ord>(ids: impl ExactSizeIterator<Item = T>) -> bool {
+    let length = ids.len();
+    ids.collect::<BTreeSet<_>>().len() == length
+}
+
+/// The address with `rel="next"` in a `Link` header (RFC 8288).
+pub(super) fn next_link(headers: &HeaderMap) -> Option<&str> {
+    let links = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
+    let is_next = |parameter: &str| parameter.trim().eq_ignore_ascii_case(r#"rel="next""#) || parameter.trim() == "rel=next";
+    // A comma may stand inside an address, `>` may not.
+    links.flat_map(|value| value.split('<').skip(1)).find_map(|link| {
+        let (address, parameters) = link.split_once('>')?;
+        parameters.trim_end_matches([',', ' ']).split(';').any(is_next).then_some(address)
+    })
+}
+
+/// What became of a deletion. `list` reads the hooks of the repository with the same credential: 404 is also the answer to one
+/// that may not see them.
+///
+/// # Errors
+/// Every refusal but 404, and those of the list other than a refusal to show it.
+pub(super) async fn deletion(
+    answer: Answer,
+    id: &str,
+    list: impl Future<Output = Result<Vec<Hook>, ProviderError>>,
+) -> Result<Deletion, ProviderError> {
+    match answer.refusal() {
+        None => return Ok(Deletion::Deleted),
+        Some(ErrorKind::NotFound) => {}
+        Some(kind) => return Err(answer.refused(kind)),
+    }
+    match list.await {
+        Ok(hooks) if hooks.iter().all(|hook| hook.id != id) => Ok(Deletion::Absent),
+        Ok(_) => Err(answer.refused(ErrorKind::PermissionDenied)),
+        Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::PermissionDenied) => Ok(Deletion::Hidden),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_page_is_found_among_the_links() {
+        let next = |text: &'static str| {
+            let headers = HeaderMap::from_iter([(LINK, http::HeaderValue::from_static(text))]);
+            next_link(&headers).map(str::to_owned)
+        };
+        let both = r#"<https://api.acme.io/hooks?page=1>; rel="prev", <https://api.acme.io/hooks?page=3,4>; rel="next""#;
+        assert_eq!(next(both).unwrap(), "https://api.acme.io/hooks?page=3,4");
+        assert_eq!(next(r#"<https://a/2>; title="x"; rel="next", <https://a/9>; rel="last""#).unwrap(), "https://a/2");
+        assert_eq!(next(r#"<https://a/9>; rel="last""#), None);
+        assert_eq!(next_link(&HeaderMap::new()), None);
+    }
+
+    #[tokio::test]
+    async fn a_list_that_never_settles_is_an_error() {
+        let mut readings = 0;
+        let error = settled::<u8, _>(Operation::ListHooks, || {
+            readings += 1;
+            async { Ok(None) }
+        })
+        .await
+        .unwrap_err();
+        assert_eq!((error.kind, readings), (ErrorKind::Transient, MOST_READINGS));
+        assert_eq!(settled(Operation::ListHooks, || async { Ok(Some(vec![1])) }).await.unwrap(), [1]);
+        assert!(are_distinct([1, 2].into_iter()) && !are_distinct([1, 1].into_iter()));
+    }
+}
