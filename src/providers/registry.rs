@@ -2,15 +2,19 @@
 
 use super::Provider;
 use super::azure_devops::AzureDevOps;
+use super::bitbucket_data_center::BitbucketDataCenter;
 use super::gitea::Gitea;
+use super::gitlab::GitLab;
 use crate::api::v1alpha1::ProviderKind;
 
 /// The implementation of a provider; `None` where this build has none.
 #[must_use]
 pub fn provider(kind: ProviderKind) -> Option<&'static dyn Provider> {
     match kind {
+        ProviderKind::GitLab => Some(&GitLab),
+        ProviderKind::BitbucketDataCenter => Some(&BitbucketDataCenter),
         ProviderKind::AzureDevOps => Some(&AzureDevOps),
         ProviderKind::Gitea => Some(&Gitea),
-        ProviderKind::GitHub | ProviderKind::GitLab | ProviderKind::BitbucketCloud | ProviderKind::BitbucketDataCenter => None,
+        ProviderKind::GitHub | ProviderKind::BitbucketCloud => None,
     }
 }

@@ -51,7 +51,7 @@ mod tests {
     fn kind(status: u16, operation: Operation, location: Option<&'static str>, message: &str, is_html: bool) -> Option<ErrorKind> {
         let headers = location.map(|location| (LOCATION, HeaderValue::from_static(location))).into_iter().collect();
         let status = StatusCode::from_u16(status).unwrap();
-        classify(&Failure { operation, access: Access::Read, status, headers: &headers, message, is_html })
+        classify(&Failure { operation, access: Access::Read, status, headers: &headers, body: b"", message, is_html })
     }
 
     #[test]

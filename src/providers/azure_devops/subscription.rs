@@ -127,13 +127,13 @@ fn part(event_type: &str, notification_type: &str) -> String {
     if notification_type.is_empty() { event_type.to_owned() } else { format!("{event_type}/{notification_type}") }
 }
 
-/// The event types that tell of an event.
+/// The event types that tell of an event, with the notification type where that narrows them.
 pub(super) const fn words(event: EventKind) -> &'static [&'static str] {
     match event {
         EventKind::Push | EventKind::Tag => &[PUSH],
-        EventKind::PullRequest => &[PULL_REQUEST_CREATED, PULL_REQUEST_UPDATED],
+        EventKind::PullRequest => &[PULL_REQUEST_CREATED, "git.pullrequest.updated (PushNotification)"],
         EventKind::PullRequestMerged => &[PULL_REQUEST_MERGED],
-        EventKind::PullRequestClosed => &[PULL_REQUEST_UPDATED],
+        EventKind::PullRequestClosed => &["git.pullrequest.updated (StatusUpdateNotification)"],
         EventKind::PullRequestComment => &[PULL_REQUEST_COMMENT],
     }
 }

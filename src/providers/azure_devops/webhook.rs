@@ -189,7 +189,7 @@ impl Resource {
     /// Something about the pull request, which goes to its target branch.
     fn event(&self, kind: EventKind) -> Event {
         let target = self.target_ref_name.as_deref().or_else(|| self.pull_request.as_ref()?.target_ref_name.as_deref());
-        Event { kind, reference: target.map(str::to_owned), change: Change::Updated }
+        Event { kind, reference: target.map(str::to_owned), change: Change::Updated, once: None }
     }
 }
 

@@ -227,7 +227,15 @@ impl Transport {
         let Some(location) = raw.headers.get(LOCATION).filter(|_| follows) else { return Ok(None) };
         // What a provider's own table knows, such as the way to a page for signing in, is an answer and no place to go to.
         let (status, is_html) = (raw.status, classify::is_html(&raw.headers));
-        let failure = Failure { operation: call.operation, access: call.access, status, headers: &raw.headers, message: "", is_html };
+        let failure = Failure {
+            operation: call.operation,
+            access: call.access,
+            status,
+            headers: &raw.headers,
+            body: &raw.body,
+            message: "",
+            is_html,
+        };
         if (self.classifier)(&failure).is_some() {
             return Ok(None);
         }
@@ -250,7 +258,15 @@ impl Transport {
         let is_html = classify::is_html(&headers);
         let message = if status == StatusCode::OK && !is_html { String::new() } else { classify::message(&headers, &body) };
         let refusal = {
-            let failure = Failure { operation: call.operation, access: call.access, status, headers: &headers, message: &message, is_html };
+            let failure = Failure {
+                operation: call.operation,
+                access: call.access,
+                status,
+                headers: &headers,
+                body: &body,
+                message: &message,
+                is_html,
+            };
             match (self.classifier)(&failure) {
                 Some(kind) => Some(kind),
                 None => classify::default_kind(&failure, &marks),

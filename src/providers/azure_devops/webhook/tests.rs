@@ -42,7 +42,7 @@ fn read(body: &[u8]) -> Result<Content, ContentError> {
 #[track_caller]
 fn reads(body: &[u8], kind: EventKind) {
     let content = read(body).unwrap();
-    let expected = Event { kind, reference: Some("refs/heads/main".into()), change: Change::Updated };
+    let expected = Event { kind, reference: Some("refs/heads/main".into()), change: Change::Updated, once: None };
     assert_eq!((content.events, content.ping), (vec![expected], false));
     assert_eq!(content.repository_id.as_deref(), Some("0f7c9d5e-24c1-4a57-9b0e-3d5a1c8e7f22"));
     assert_eq!(content.repository_path.as_deref(), Some("My Shop/web"));
@@ -103,7 +103,7 @@ fn a_wrong_proof_is_refused_before_there_is_a_body() {
 
 #[test]
 fn pk_23_a_push_tells_branches_and_tags_created_moved_and_deleted_apart() {
-    let event = |kind, reference: &str, change| Event { kind, reference: Some(reference.into()), change };
+    let event = |kind, reference: &str, change| Event { kind, reference: Some(reference.into()), change, once: None };
     assert_eq!(
         read(fixture!("push-several")).unwrap().events,
         [
