@@ -14,7 +14,7 @@ pub fn maker(kind: ProviderKind) -> Option<Maker> {
         ProviderKind::GitLab => None,
         ProviderKind::BitbucketCloud => None,
         ProviderKind::BitbucketDataCenter => None,
-        ProviderKind::AzureDevOps => None,
+        ProviderKind::AzureDevOps => Some(super::azure_devops::make),
         // Built and run as it is.
         ProviderKind::Gitea => None,
     }
