@@ -6,8 +6,8 @@ use forgebind::api::v1alpha1::ProviderKind;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::sim::facts::Facts;
 use crate::facts_generated::originals;
+use crate::sim::facts::Facts;
 
 /// A request that fits, and the answer to it.
 struct Exchange {
@@ -42,6 +42,12 @@ fn github_hook() -> Value {
         "created_at": WHEN, "updated_at": WHEN, "url": api, "test_url": format!("{api}/test"), "ping_url": format!("{api}/pings"),
         "last_response": { "code": null, "status": "unused", "message": null },
     })
+}
+
+fn hook_without_a_name() -> Value {
+    let mut hook = github_hook();
+    hook.as_object_mut().unwrap().remove("name");
+    hook
 }
 
 fn gitlab_hook() -> Value {
@@ -279,6 +285,8 @@ fn fields_are_checked() {
             place("name: null, expected string"),
         ]
     );
+    let again = json!([hook_without_a_name(), hook_without_a_name(), github_hook()]);
+    assert_one(&Facts::of(ProviderKind::GitHub).answer(&Method::GET, list.path, 200, Some(&again)), "200[0].name: missing");
     let page = json!({ "values": [{ "type": "webhook_subscription", "events": ["repo:exploded"] }] });
     let findings = Facts::of(ProviderKind::BitbucketCloud).answer(&Method::GET, "/repositories/acme/shop/hooks", 200, Some(&page));
     assert_one(&findings, "200.values[0].events[0]: \"repo:exploded\", expected \"issue:comment_created\"");

@@ -6,9 +6,9 @@ use anyhow::{Context as _, Result, ensure};
 use forgebind::api::v1alpha1::ProviderKind;
 use serde_json::Value;
 
+use crate::facts_distil::{Description, distil};
 use crate::sim::facts::notation::{self, Evidence};
 use crate::sim::facts::{self, Facts};
-use crate::facts_distil::{Description, distil};
 use crate::support::components::repository_root;
 
 /// Where the descriptions are, when they are at hand: beside the repository, or where `FORGEBIND_OPENAPI_DIR` says.

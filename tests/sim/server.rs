@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use super::contents::{Act, Happening};
 use super::control::{self, Asked};
 use super::delivery::{self, Delivery, Sent};
+use super::facts::{self, Facts};
 use super::message::{Request, Response};
 use super::misbehaviour::{self, Misbehaviour, Order, Wire};
 use super::product::{Product, Settings, Welcome};
@@ -180,7 +181,9 @@ impl Simulator {
 
 impl Drop for Simulator {
     fn drop(&mut self) {
-        let slips = std::mem::take(&mut self.shared.journal().slips);
+        let mut slips = std::mem::take(&mut self.shared.journal().slips);
+        slips.sort();
+        slips.dedup();
         if !slips.is_empty() && !std::thread::panicking() {
             panic!("against the official description of {}:\n{}", self.shared.product.kind(), slips.join("\n"));
         }
@@ -251,8 +254,19 @@ impl Shared {
             return response.clone();
         }
         let response = self.product.answer(request);
+        let slips = self.slips(request, &response);
+        self.journal().slips.extend(slips);
         self.journal().answers.insert(key, response.clone());
         response
+    }
+
+    /// What of a request and its answer is not as the official description says.
+    fn slips(&self, request: &Request, response: &Response) -> Vec<String> {
+        let Some(path) = self.product.api_path(request) else { return Vec::new() };
+        let facts = Facts::of(self.product.kind());
+        let mut slips = facts.request(&request.method, path, &request.query, facts::json(&request.body).as_ref());
+        slips.extend(facts.answer(&request.method, path, response.status.as_u16(), facts::json(&response.body).as_ref()));
+        slips
     }
 
     /// The answer on its way, and whether the request reached the provider.
