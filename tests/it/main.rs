@@ -28,6 +28,7 @@ mod deliveries;
 mod dependencies;
 mod docs;
 mod docs_metrics;
+mod docs_providers;
 mod facts_check;
 mod facts_distil;
 mod facts_generated;
