@@ -184,9 +184,8 @@ impl Drop for Simulator {
         let mut slips = std::mem::take(&mut self.shared.journal().slips);
         slips.sort();
         slips.dedup();
-        if !slips.is_empty() && !std::thread::panicking() {
-            panic!("against the official description of {}:\n{}", self.shared.product.kind(), slips.join("\n"));
-        }
+        let kind = self.shared.product.kind();
+        assert!(slips.is_empty() || std::thread::panicking(), "against the official description of {kind}:\n{}", slips.join("\n"));
     }
 }
 
