@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use super::contents::{Act, Happening};
 use super::control::{self, Asked};
 use super::delivery::{self, Delivery, Sent};
-use super::facts::{self, Facts};
+use super::facts::Facts;
 use super::message::{Request, Response};
 use super::misbehaviour::{self, Misbehaviour, Order, Wire};
 use super::product::{Product, Settings, Welcome};
@@ -253,19 +253,21 @@ impl Shared {
             return response.clone();
         }
         let response = self.product.answer(request);
-        let slips = self.slips(request, &response);
-        self.journal().slips.extend(slips);
         self.journal().answers.insert(key, response.clone());
         response
     }
 
-    /// What of a request and its answer is not as the official description says.
-    fn slips(&self, request: &Request, response: &Response) -> Vec<String> {
-        let Some(path) = self.product.api_path(request) else { return Vec::new() };
+    /// Notes where a request or its answer is not what the official description says.
+    fn hold_to_the_description(&self, request: &Request, response: &Response) {
+        let Some(path) = self.product.api_path(request) else { return };
         let facts = Facts::of(self.product.kind());
-        let mut slips = facts.request(&request.method, path, &request.query, facts::json(&request.body).as_ref());
-        slips.extend(facts.answer(&request.method, path, response.status.as_u16(), facts::json(&response.body).as_ref()));
-        slips
+        let status = response.status.as_u16();
+        let body = Some(request.json()).filter(|body| !body.is_null());
+        let answered = Some(response.document()).filter(|document| !document.is_null());
+        let mut slips = facts.request(&request.method, path, &request.query, body.as_ref());
+        slips.extend(facts.answer(&request.method, path, status, answered.as_ref()));
+        let line = |slip: String| format!("{} {path} {status}: {slip}", request.method);
+        self.journal().slips.extend(slips.into_iter().map(line));
     }
 
     /// The answer on its way, and whether the request reached the provider.
@@ -282,6 +284,7 @@ impl Shared {
             }
         }
         let response = self.answer(request, struck == Some(Misbehaviour::Stale));
+        self.hold_to_the_description(request, &response);
         let pending = self.product.pending();
         if !pending.is_empty() {
             let shared = Arc::clone(self);
