@@ -2,6 +2,7 @@
 
 use forgebind::api::v1alpha1::ProviderKind;
 
+use super::bitbucket_data_center;
 use super::product::{Product, Settings};
 
 /// What makes a product.
@@ -13,7 +14,7 @@ pub fn maker(kind: ProviderKind) -> Option<Maker> {
         ProviderKind::GitHub => None,
         ProviderKind::GitLab => None,
         ProviderKind::BitbucketCloud => None,
-        ProviderKind::BitbucketDataCenter => None,
+        ProviderKind::BitbucketDataCenter => Some(bitbucket_data_center::make),
         ProviderKind::AzureDevOps => None,
         // Built and run as it is.
         ProviderKind::Gitea => None,
