@@ -12,6 +12,7 @@ pub mod credential;
 pub mod error;
 pub mod git;
 pub mod gitea;
+pub mod gitlab;
 mod listing;
 pub mod model;
 pub mod permission;

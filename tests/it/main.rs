@@ -28,6 +28,7 @@ mod deliveries;
 mod dependencies;
 mod docs;
 mod docs_metrics;
+mod docs_providers;
 mod harness;
 mod hooks;
 mod malformed;

@@ -15,6 +15,7 @@ pub mod misbehaviour;
 pub mod product;
 pub mod registry;
 pub mod server;
+pub mod simulated;
 pub mod targets;
 
 pub use contents::{Act, Change, Contents, Happening, PullRequest, PullRequestState};
@@ -23,3 +24,4 @@ pub use message::{Request, Response};
 pub use misbehaviour::{Misbehaviour, Order, Wait};
 pub use product::{Product, Refusal, Settings, Welcome};
 pub use server::Simulator;
+pub use simulated::Simulated;
