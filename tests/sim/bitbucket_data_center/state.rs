@@ -54,8 +54,16 @@ pub struct State {
 impl State {
     /// Nothing yet.
     pub const fn new(web: String) -> Self {
-        let (users, tokens, projects, repositories) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { web, users, tokens, projects, repositories, pending: Vec::new(), limit: None, next: 0 }
+        Self {
+            web,
+            users: Vec::new(),
+            tokens: Vec::new(),
+            projects: Vec::new(),
+            repositories: Vec::new(),
+            pending: Vec::new(),
+            limit: None,
+            next: 0,
+        }
     }
 
     /// A number that was never given before.
