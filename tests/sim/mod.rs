@@ -9,6 +9,7 @@ pub mod bitbucket_data_center;
 pub mod contents;
 pub mod control;
 pub mod delivery;
+pub mod facts;
 pub mod git;
 pub mod message;
 pub mod misbehaviour;
