@@ -11,9 +11,6 @@ pub fn provider(kind: ProviderKind) -> Option<&'static dyn Provider> {
     match kind {
         ProviderKind::Gitea => Some(&Gitea),
         ProviderKind::GitLab => Some(&GitLab),
-        ProviderKind::GitHub
-        | ProviderKind::BitbucketCloud
-        | ProviderKind::BitbucketDataCenter
-        | ProviderKind::AzureDevOps => None,
+        ProviderKind::GitHub | ProviderKind::BitbucketCloud | ProviderKind::BitbucketDataCenter | ProviderKind::AzureDevOps => None,
     }
 }

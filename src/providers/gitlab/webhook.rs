@@ -63,7 +63,9 @@ impl Webhook for GitLabWebhook {
             return Err(Rejection::ProofMissing);
         }
         let position = prove(secrets, |secret| match (secret, &signature) {
-            (WebhookSecret::Derived(derived), Some(signature)) => signature.as_ref().is_ok_and(|signature| signature.fits(derived.bytes(), body)),
+            (WebhookSecret::Derived(derived), Some(signature)) => {
+                signature.as_ref().is_ok_and(|signature| signature.fits(derived.bytes(), body))
+            }
             _ => token.is_ok_and(|token| is_secret(token.as_bytes(), &secret.text())),
         })?;
         let verified = Verified::new(headers, Cow::Borrowed(body), position);
