@@ -1,6 +1,7 @@
 //! The one place that knows which implementation serves which provider.
 
 use super::Provider;
+use super::bitbucket_data_center::BitbucketDataCenter;
 use super::gitea::Gitea;
 use super::gitlab::GitLab;
 use crate::api::v1alpha1::ProviderKind;
@@ -9,8 +10,9 @@ use crate::api::v1alpha1::ProviderKind;
 #[must_use]
 pub fn provider(kind: ProviderKind) -> Option<&'static dyn Provider> {
     match kind {
-        ProviderKind::Gitea => Some(&Gitea),
         ProviderKind::GitLab => Some(&GitLab),
-        ProviderKind::GitHub | ProviderKind::BitbucketCloud | ProviderKind::BitbucketDataCenter | ProviderKind::AzureDevOps => None,
+        ProviderKind::BitbucketDataCenter => Some(&BitbucketDataCenter),
+        ProviderKind::Gitea => Some(&Gitea),
+        ProviderKind::GitHub | ProviderKind::BitbucketCloud | ProviderKind::AzureDevOps => None,
     }
 }

@@ -8,6 +8,7 @@
 pub mod contents;
 pub mod control;
 pub mod delivery;
+pub mod facts;
 pub mod git;
 pub mod message;
 pub mod misbehaviour;

@@ -57,7 +57,7 @@ mod tests {
     fn kind(status: u16, operation: Operation, message: &str, content_type: &'static str) -> Option<ErrorKind> {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
         let status = StatusCode::from_u16(status).unwrap();
-        classify(&Failure { operation, access: Access::Write, status, headers: &headers, message, is_html: false })
+        classify(&Failure { operation, access: Access::Write, status, headers: &headers, message, body: b"", is_html: false })
     }
 
     #[test]

@@ -75,7 +75,7 @@ fn read(delivery: &Delivery) -> Result<Content, ContentError> {
 #[track_caller]
 fn reads(delivery: Delivery, kind: EventKind, reference: &str, change: Change) {
     let content = read(&delivery.with_token(OWN)).unwrap();
-    assert_eq!(content.events, [Event { kind, reference: Some(reference.to_owned()), change }]);
+    assert_eq!(content.events, [Event { kind, reference: Some(reference.to_owned()), change, once: None }]);
     assert_eq!(content.repository_id.as_deref(), Some("17"));
     assert_eq!(content.repository_path.as_deref(), Some("acme/apps/shop"));
     assert!(content.delivery_id.starts_with("5f6a7c1e-33c1-4d5e-8f3a-"), "{}", content.delivery_id);
