@@ -18,6 +18,7 @@ mod sim;
 mod contract_suite;
 
 mod architecture;
+mod bitbucket_data_center;
 mod chain;
 mod contract;
 mod crash;
@@ -32,6 +33,7 @@ mod docs_providers;
 mod facts_check;
 mod facts_distil;
 mod facts_generated;
+mod facts_held;
 mod harness;
 mod hooks;
 mod malformed;

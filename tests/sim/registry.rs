@@ -13,7 +13,7 @@ pub fn maker(kind: ProviderKind) -> Option<Maker> {
         ProviderKind::GitHub => None,
         ProviderKind::GitLab => None,
         ProviderKind::BitbucketCloud => None,
-        ProviderKind::BitbucketDataCenter => None,
+        ProviderKind::BitbucketDataCenter => Some(super::bitbucket_data_center::make),
         ProviderKind::AzureDevOps => None,
         // Built and run as it is.
         ProviderKind::Gitea => None,
