@@ -11,6 +11,7 @@ pub mod credential;
 pub mod error;
 pub mod git;
 pub mod gitea;
+pub mod github;
 mod listing;
 pub mod model;
 pub mod permission;
