@@ -1,8 +1,10 @@
 //! The one place that knows which implementation serves which provider.
 
 use super::Provider;
+use super::bitbucket_data_center::BitbucketDataCenter;
 use super::gitea::Gitea;
 use super::github::GitHub;
+use super::gitlab::GitLab;
 use crate::api::v1alpha1::ProviderKind;
 
 /// The implementation of a provider; `None` where this build has none.
@@ -10,10 +12,9 @@ use crate::api::v1alpha1::ProviderKind;
 pub fn provider(kind: ProviderKind) -> Option<&'static dyn Provider> {
     match kind {
         ProviderKind::GitHub => Some(&GitHub),
+        ProviderKind::GitLab => Some(&GitLab),
+        ProviderKind::BitbucketDataCenter => Some(&BitbucketDataCenter),
         ProviderKind::Gitea => Some(&Gitea),
-        ProviderKind::GitLab
-        | ProviderKind::BitbucketCloud
-        | ProviderKind::BitbucketDataCenter
-        | ProviderKind::AzureDevOps => None,
+        ProviderKind::BitbucketCloud | ProviderKind::AzureDevOps => None,
     }
 }

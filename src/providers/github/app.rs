@@ -197,9 +197,7 @@ impl App {
         }
         match self.make_token(&mut state).await {
             Ok(token) => Ok(state.token.insert(token).clone()),
-            Err(error) if error.kind.is_outage() => {
-                state.token.clone().filter(|token| lasts(token, USED_UNTIL)).ok_or(error)
-            }
+            Err(error) if error.kind.is_outage() => state.token.clone().filter(|token| lasts(token, USED_UNTIL)).ok_or(error),
             Err(error) => Err(error),
         }
     }
@@ -229,7 +227,8 @@ impl App {
                 Some(_) => error::is_about_granted_permissions(answer.message()),
             };
             if fresh || !outdated {
-                let refused = if answer.refusal() == Some(ErrorKind::NotFound) { Some(ErrorKind::InstallationNotFound) } else { answer.refusal() };
+                let refused =
+                    if answer.refusal() == Some(ErrorKind::NotFound) { Some(ErrorKind::InstallationNotFound) } else { answer.refusal() };
                 return Err(answer.refused(refused.unwrap_or(ErrorKind::Rejected)));
             }
         }

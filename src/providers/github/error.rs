@@ -66,7 +66,8 @@ mod tests {
             for access in [Access::Read, Access::Write, Access::Delete] {
                 let headers = HeaderMap::new();
                 let status = StatusCode::from_u16(status).unwrap();
-                let found = classify(&Failure { operation: Operation::ListHooks, access, status, headers: &headers, message: "", is_html: false });
+                let found =
+                    classify(&Failure { operation: Operation::ListHooks, access, status, headers: &headers, message: "", is_html: false });
                 let moved = matches!(status.as_u16(), 301 | 302 | 307 | 308) && access != Access::Read;
                 assert_eq!(found, moved.then_some(ErrorKind::Conflict), "{status} {access:?}");
             }

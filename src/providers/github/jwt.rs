@@ -31,7 +31,8 @@ impl AppKey {
     /// When it is no RSA key. The text says no part of it.
     pub(super) fn read(issuer: &str, pem: &SecretString) -> Result<Self, ProviderError> {
         let unusable = |reason: &str| {
-            let message = format!("githubAppPrivateKey {reason}; it is the PEM file that GitHub hands out, -----BEGIN RSA PRIVATE KEY-----");
+            let message =
+                format!("githubAppPrivateKey {reason}; it is the PEM file that GitHub hands out, -----BEGIN RSA PRIVATE KEY-----");
             ProviderError::new(ErrorKind::CredentialKindNotAccepted, "connect", message)
         };
         let key = match PrivateKeyDer::from_pem_slice(pem.expose_secret().as_bytes()) {
@@ -53,9 +54,9 @@ impl AppKey {
         let encoded = |document: &Value| URL_SAFE_NO_PAD.encode(document.to_string());
         let signed = format!("{}.{}", encoded(&json!({"alg": "RS256", "typ": "JWT"})), encoded(&claims));
         let mut signature = vec![0; self.key.public().modulus_len()];
-        self.key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature).map_err(|_| {
-            ProviderError::new(ErrorKind::CredentialKindNotAccepted, "connect", "githubAppPrivateKey cannot sign")
-        })?;
+        self.key
+            .sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature)
+            .map_err(|_| ProviderError::new(ErrorKind::CredentialKindNotAccepted, "connect", "githubAppPrivateKey cannot sign"))?;
         Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)).into())
     }
 }

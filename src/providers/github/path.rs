@@ -11,8 +11,30 @@ const SSH_OVER_HTTPS_PORT: &str = "ssh.github.com";
 
 /// The pages below a repository whose address people copy from a browser.
 const PAGES: [&str; 24] = [
-    "actions", "activity", "blame", "blob", "branches", "commit", "commits", "compare", "deployments", "discussions", "forks", "graphs",
-    "issues", "network", "packages", "projects", "pull", "pulls", "releases", "security", "settings", "tags", "tree", "wiki",
+    "actions",
+    "activity",
+    "blame",
+    "blob",
+    "branches",
+    "commit",
+    "commits",
+    "compare",
+    "deployments",
+    "discussions",
+    "forks",
+    "graphs",
+    "issues",
+    "network",
+    "packages",
+    "projects",
+    "pull",
+    "pulls",
+    "releases",
+    "security",
+    "settings",
+    "tags",
+    "tree",
+    "wiki",
 ];
 
 pub(super) fn parse(endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {

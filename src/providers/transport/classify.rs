@@ -19,6 +19,8 @@ pub struct Failure<'a> {
     pub status: StatusCode,
     /// The headers.
     pub headers: &'a HeaderMap,
+    /// The body, complete.
+    pub body: &'a [u8],
     /// The provider's words, not yet safe to show; empty where it has none.
     pub message: &'a str,
     /// Whether the body is a web page.
@@ -110,6 +112,7 @@ mod tests {
             access,
             status: StatusCode::from_u16(status).unwrap(),
             headers: &headers,
+            body: b"",
             message: "",
             is_html: is_html(&headers),
         };

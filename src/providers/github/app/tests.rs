@@ -169,7 +169,12 @@ async fn dv_07_what_an_installation_covers_is_listed() {
 
 #[tokio::test]
 async fn df_20_tokens_of_an_app_do_not_show() {
-    let server = Server::start([found(), made(), json(422, r#"{"message":"no canary-of-installation-token here, ghs_4711_canary-of-installation-token"}"#)]).await;
+    let server = Server::start([
+        found(),
+        made(),
+        json(422, r#"{"message":"no canary-of-installation-token here, ghs_4711_canary-of-installation-token"}"#),
+    ])
+    .await;
     let error = create_hook(&*with_app(&server)).await.unwrap_err();
     assert!(!error.to_string().contains("ghs_4711"), "{error}");
 }

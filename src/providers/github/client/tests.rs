@@ -144,8 +144,7 @@ async fn every_call_says_what_it_wants_and_who_asks() {
 fn page(path: &str, ids: Range<i64>, next: Option<&str>) -> Response {
     let rows: Vec<_> = ids.map(|id| serde_json::json!({"id": id, "full_name": format!("{path}/r{id}"), "size": id})).collect();
     let link = next.map(|next| format!("<{next}>; rel=\"next\""));
-    let headers: Vec<_> =
-        [("content-type", "application/json")].into_iter().chain(link.as_deref().map(|link| ("link", link))).collect();
+    let headers: Vec<_> = [("content-type", "application/json")].into_iter().chain(link.as_deref().map(|link| ("link", link))).collect();
     answer(200, &headers, &serde_json::to_string(&rows).unwrap())
 }
 
@@ -167,7 +166,8 @@ async fn a_users_repositories_are_the_public_ones_and_those_that_the_account_rea
         ..server.endpoint()
     };
     // The account's own list shows what others share with it too; the user's list repeats what is public.
-    let server = Server::start([page("bob", 0..3, Some("/api/v1/user/repos?page=2")), page("ada", 3..6, None), page("ada", 5..8, None)]).await;
+    let server =
+        Server::start([page("bob", 0..3, Some("/api/v1/user/repos?page=2")), page("ada", 3..6, None), page("ada", 5..8, None)]).await;
     let client = GitHub.connect(endpoint(&server), Credential::Token(TOKEN.into()), server.transport()).unwrap();
     let pages: Vec<_> = client.repositories().try_collect().await.unwrap();
     let ids: Vec<_> = pages.iter().flatten().map(|repository| repository.id.as_str()).collect();

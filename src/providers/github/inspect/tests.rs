@@ -69,7 +69,8 @@ async fn a_token_that_the_organization_does_not_let_in_is_told() {
     for refusal in ["sso-required", "sso-required-hidden", "sso-without-header"] {
         assert_eq!(inspect(refusal).await.unwrap_err().kind, ErrorKind::SingleSignOnRequired, "{refusal}");
     }
-    for (refusal, says) in [("token-lifetime", "90 days"), ("ip-allow-list", "IP allow list"), ("not-found", "hidden from this credential")] {
+    for (refusal, says) in [("token-lifetime", "90 days"), ("ip-allow-list", "IP allow list"), ("not-found", "hidden from this credential")]
+    {
         let warnings = inspect(refusal).await.unwrap().warnings;
         assert!(warnings[0].contains("organization acme") && warnings[0].contains(says), "{warnings:?}");
     }
@@ -116,7 +117,8 @@ async fn nobody_is_inspected_without_spending_a_call() {
 #[tokio::test]
 async fn dv_04_pk_01_an_app_is_inspected_by_its_installation_and_never_asks_for_a_user() {
     let server =
-        TestServer::start([response("answers/app"), response("answers/installation"), response("answers/installation-token"), meta()]).await;
+        TestServer::start([response("answers/app"), response("answers/installation"), response("answers/installation-token"), meta()])
+            .await;
     let client = with_app(&server);
     let found = client.inspect().await.unwrap();
     assert_eq!(found.identity, Some(Identity { name: Some("acme-forgebind".into()), kind: IdentityKind::App }));
@@ -136,7 +138,8 @@ async fn dv_04_pk_01_an_app_is_inspected_by_its_installation_and_never_asks_for_
 #[tokio::test]
 async fn pk_03_events_that_an_app_does_not_subscribe_to_are_named() {
     let server =
-        TestServer::start([response("answers/app"), response("answers/installation"), response("answers/installation-token"), meta()]).await;
+        TestServer::start([response("answers/app"), response("answers/installation"), response("answers/installation-token"), meta()])
+            .await;
     let warnings = with_app(&server).inspect().await.unwrap().warnings;
     let expected = "the App does not subscribe to the event create, pull_request_review_comment, repository; subscribe to it where the App is registered";
     assert_eq!(warnings, [expected]);
