@@ -184,9 +184,28 @@ pub struct Event {
     pub reference: Option<String>,
     /// Whether the reference was created, moved or deleted; pull requests: `Updated`.
     pub change: Change,
+    /// What it tells the state of, where the provider also tells of changes that are none to us; `None` for an event that
+    /// always counts.
+    pub once: Option<Once>,
+}
+
+/// What keeps an event from being told again: a delivery whose events all tell the state that the delivery before told is taken
+/// for its repetition. Made for providers that send one and the same message for a moved source branch and for an edited title.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Once {
+    /// Whose state it is, within the repository.
+    pub subject: String,
+    /// The state.
+    pub state: String,
 }
 
 impl Event {
+    /// The same event, told once for each state of a subject.
+    #[must_use]
+    pub fn once(self, subject: impl Into<String>, state: impl Into<String>) -> Self {
+        Self { once: Some(Once { subject: subject.into(), state: state.into() }), ..self }
+    }
+
     /// The branch it is about: the pushed one, or the one a pull request goes to.
     #[must_use]
     pub fn branch(&self) -> Option<&str> {
@@ -227,13 +246,13 @@ impl Event {
             ["refs", "tags", _, ..] => EventKind::Tag,
             _ => return None,
         };
-        Some(Self { kind, reference: Some(reference.to_owned()), change })
+        Some(Self { kind, reference: Some(reference.to_owned()), change, once: None })
     }
 
     /// Something about a pull request that goes to this branch, given by its short name.
     #[must_use]
     pub fn of_pull_request(kind: EventKind, target: Option<&str>) -> Self {
-        Self { kind, reference: target.map(|name| format!("refs/heads/{name}")), change: Change::Updated }
+        Self { kind, reference: target.map(|name| format!("refs/heads/{name}")), change: Change::Updated, once: None }
     }
 }
 
