@@ -32,6 +32,7 @@ mod docs_providers;
 mod facts_check;
 mod facts_distil;
 mod facts_generated;
+mod facts_held;
 mod harness;
 mod hooks;
 mod malformed;
