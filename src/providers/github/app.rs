@@ -62,7 +62,6 @@ struct State {
 #[derive(Clone)]
 pub(super) struct Token {
     pub(super) secret: SecretString,
-    pub(super) installation: Arc<wire::Installation>,
     expires_at: Timestamp,
 }
 
@@ -222,7 +221,7 @@ impl App {
             let body = json!({"permissions": permission::narrowed(&installation.permissions)});
             let answer = self.send(Operation::MakeToken, Method::POST, url, Some(&body)).await?;
             let outdated = match answer.refusal() {
-                None => return self.read_token(answer, installation),
+                None => return read_token(answer),
                 Some(ErrorKind::NotFound) => true,
                 Some(_) => error::is_about_granted_permissions(answer.message()),
             };
@@ -234,11 +233,9 @@ impl App {
         }
     }
 
-    fn read_token(&self, answer: Answer, installation: Arc<wire::Installation>) -> Result<Token, ProviderError> {
-        let invalid = answer.invalid("the token's end is no time");
-        let made: wire::InstallationToken = answer.json()?;
-        let expires_at = made.expires_at.parse().map_err(|_| invalid)?;
-        Ok(Token { secret: made.token.into(), installation, expires_at })
+    /// Whether the installation covers chosen repositories only, as far as it is known.
+    pub(super) async fn is_selective(&self) -> bool {
+        self.kept.state.lock().await.installation.as_ref().is_some_and(|installation| installation.is_selective())
     }
 
     /// Whether the App is installed on a repository.
@@ -251,6 +248,13 @@ impl App {
             Some(kind) => Err(answer.refused(kind)),
         }
     }
+}
+
+fn read_token(answer: Answer) -> Result<Token, ProviderError> {
+    let invalid = answer.invalid("the token's end is no time");
+    let made: wire::InstallationToken = answer.json()?;
+    let expires_at = made.expires_at.parse().map_err(|_| invalid)?;
+    Ok(Token { secret: made.token.into(), expires_at })
 }
 
 #[cfg(test)]

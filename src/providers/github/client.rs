@@ -187,13 +187,13 @@ impl GitHubClient {
     async fn hooks_once(&self, repository: &Repository) -> Result<Option<Vec<wire::Hook>>, ProviderError> {
         let mut pages: Vec<(Url, Arc<Document<Vec<wire::Hook>>>)> = Vec::new();
         let mut next = Some(first_page(self.hooks_url(repository)));
-        while let Some(url) = next {
+        while let Some(url) = next.take() {
             if pages.len() >= listing::MOST_PAGES {
                 let message = format!("the list has more than {} pages", listing::MOST_PAGES);
                 return Err(ProviderError::new(ErrorKind::ResponseInvalid, Operation::ListHooks.as_str(), message));
             }
             let page = self.document(Operation::ListHooks, url.clone(), &self.memory.hooks).await?;
-            next = page.next.clone();
+            next.clone_from(&page.next);
             pages.push((url, page));
         }
         let ids = |page: &[wire::Hook]| page.iter().map(|hook| hook.id).collect::<Vec<_>>();
@@ -307,14 +307,13 @@ impl Client for GitHubClient {
         let url = self.repository_url(path.as_str(), []);
         let found = self.document(Operation::LookUpRepository, url, &self.memory.repositories).await;
         let Account::App(app) = &self.account else { return self.described(&found?.content).await };
-        let installation = app.token().await?.installation;
         match found {
-            Err(error) if error.kind == ErrorKind::NotFound && installation.is_selective() => Err(not_installed(path.as_str(), error)),
+            Err(error) if error.kind == ErrorKind::NotFound && app.is_selective().await => Err(not_installed(path.as_str(), error)),
             Err(error) => Err(error),
             Ok(found) => {
                 let found = self.described(&found.content).await?;
                 // What is public is shown to every App, also where it is not installed.
-                let in_doubt = installation.is_selective() && found.visibility == Some(Visibility::Public);
+                let in_doubt = found.visibility == Some(Visibility::Public) && app.is_selective().await;
                 if in_doubt && !app.is_installed_on(found.path.as_str()).await? {
                     let operation = Operation::LookUpRepository.as_str();
                     return Err(not_installed(found.path.as_str(), ProviderError::new(ErrorKind::NotInstalled, operation, "it is public")));

@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(update(&HookUrl::new("https://in".into()), &shape, "s")["config"]["secret"], json!("s"));
     }
 
-    fn wire_repository(rest: Value) -> wire::Repository {
+    fn wire_repository(rest: &Value) -> wire::Repository {
         let mut document = json!({"id": 9_007_199_254_740_993_i64, "full_name": "Acme/Shop", "default_branch": "main"});
         document.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
         serde_json::from_value(document).unwrap()
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn bb_15_who_may_manage_hooks_is_told_for_each_repository() {
-        let state = |rest: Value, viewer| repository(wire_repository(rest), viewer, false).manage_webhooks.state;
+        let state = |rest: Value, viewer| repository(wire_repository(&rest), viewer, false).manage_webhooks.state;
         let (admin, write) = (json!({"permissions": {"admin": true}}), json!({"permissions": {"push": true, "admin": false}}));
         assert_eq!(state(admin.clone(), Viewer::Account), PermissionState::Granted);
         assert_eq!(state(write.clone(), Viewer::Account), PermissionState::Missing);
@@ -219,11 +219,11 @@ mod tests {
 
     #[test]
     fn a_repository_is_what_the_document_says() {
-        let visibility = |rest: Value| repository(wire_repository(rest), Viewer::Account, false).visibility.unwrap();
+        let visibility = |rest: Value| repository(wire_repository(&rest), Viewer::Account, false).visibility.unwrap();
         assert_eq!(visibility(json!({"private": true, "visibility": "internal"})), Visibility::Internal);
         assert_eq!(visibility(json!({"private": true})), Visibility::Private);
         assert_eq!(visibility(json!({"private": false, "visibility": "public"})), Visibility::Public);
-        let found = repository(wire_repository(json!({"archived": true})), Viewer::Account, true);
+        let found = repository(wire_repository(&json!({"archived": true})), Viewer::Account, true);
         assert_eq!((found.id.as_str(), found.path.as_str()), ("9007199254740993", "Acme/Shop"), "ids are wider than a float");
         assert_eq!((found.archived, found.empty, found.default_branch), (true, true, None));
     }

@@ -4,6 +4,7 @@
 //! are 403.
 
 use http::HeaderMap;
+use serde::Deserialize;
 
 use crate::providers::ErrorKind;
 use crate::providers::transport::{Access, Failure};
@@ -22,6 +23,7 @@ pub(super) fn classify(failure: &Failure<'_>) -> Option<ErrorKind> {
         403 | 429 if says("rate limit") || says("abuse detection") || says("number of login attempts exceeded") => {
             Some(ErrorKind::RateLimited)
         }
+        403 | 429 if points_to_rate_limits(failure.body) => Some(ErrorKind::RateLimited),
         403 | 404 if requires_single_sign_on(failure.headers) => Some(ErrorKind::SingleSignOnRequired),
         403 if says("saml enforcement") => Some(ErrorKind::SingleSignOnRequired),
         403 if says("installation has been suspended") => Some(ErrorKind::InstallationSuspended),
@@ -31,6 +33,16 @@ pub(super) fn classify(failure: &Failure<'_>) -> Option<ErrorKind> {
         422 if says("reachable over the public internet") => Some(ErrorKind::TargetRefused),
         _ => None,
     }
+}
+
+/// The page of the documentation that a refusal names is more constant than its words.
+fn points_to_rate_limits(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Refusal {
+        documentation_url: String,
+    }
+    let page = serde_json::from_slice(body).map_or_else(|_| String::new(), |refusal: Refusal| refusal.documentation_url);
+    page.ends_with("secondary-rate-limits") || page.ends_with("#abuse-rate-limits")
 }
 
 /// `partial-results` stands in successes, `required` in refusals.
@@ -66,8 +78,15 @@ mod tests {
             for access in [Access::Read, Access::Write, Access::Delete] {
                 let headers = HeaderMap::new();
                 let status = StatusCode::from_u16(status).unwrap();
-                let found =
-                    classify(&Failure { operation: Operation::ListHooks, access, status, headers: &headers, message: "", is_html: false });
+                let found = classify(&Failure {
+                    operation: Operation::ListHooks,
+                    access,
+                    status,
+                    headers: &headers,
+                    body: b"",
+                    message: "",
+                    is_html: false,
+                });
                 let moved = matches!(status.as_u16(), 301 | 302 | 307 | 308) && access != Access::Read;
                 assert_eq!(found, moved.then_some(ErrorKind::Conflict), "{status} {access:?}");
             }

@@ -31,13 +31,12 @@ pub(super) fn recorded(name: &str) -> Recorded {
     let mut status = 0;
     let mut headers = HeaderMap::new();
     for line in head.lines() {
-        match line.strip_prefix("HTTP/1.1 ") {
-            Some(line) => status = line[..3].parse().unwrap(),
-            None => {
-                let (name, value) = line.split_once(": ").or_else(|| line.strip_suffix(':').map(|name| (name, ""))).unwrap();
-                headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
-            }
+        if let Some(line) = line.strip_prefix("HTTP/1.1 ") {
+            status = line.split(' ').next().unwrap().parse().unwrap();
+            continue;
         }
+        let (name, value) = line.split_once(':').unwrap();
+        headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value.trim()).unwrap());
     }
     Recorded { status, headers, body: body.as_bytes().to_vec() }
 }
@@ -120,6 +119,7 @@ async fn every_refusal_has_its_kind() {
         ("rate-limit-secondary", RateLimited),
         ("rate-limit-secondary-untold", RateLimited),
         ("rate-limit-abuse", RateLimited),
+        ("rate-limit-by-page", RateLimited),
         ("hook-exists", Conflict),
         ("hook-limit", LimitReached),
         ("hook-limit-server", LimitReached),

@@ -19,17 +19,17 @@ struct Need {
 
 /// A permission key with the level that is needed, and its title on GitHub's pages.
 struct Key {
-    key: &'static str,
+    name: &'static str,
     level: &'static str,
     title: &'static str,
 }
 
-const fn read(key: &'static str, title: &'static str) -> Key {
-    Key { key, level: "read", title }
+const fn read(name: &'static str, title: &'static str) -> Key {
+    Key { name, level: "read", title }
 }
 
-const fn write(key: &'static str, title: &'static str) -> Key {
-    Key { key, level: "write", title }
+const fn write(name: &'static str, title: &'static str) -> Key {
+    Key { name, level: "write", title }
 }
 
 const CONTENTS_READ: &[Key] = &[read("contents", "Contents")];
@@ -84,7 +84,7 @@ pub(super) fn words(permission: Permission) -> Option<String> {
 }
 
 fn spell(keys: &[Key]) -> String {
-    keys.iter().map(|key| format!("{}:{} ({})", key.key, key.level, key.title)).collect::<Vec<_>>().join(" or ")
+    keys.iter().map(|key| format!("{}:{} ({})", key.name, key.level, key.title)).collect::<Vec<_>>().join(" or ")
 }
 
 /// Judges a token. Scopes that are known are a classic token's; fine-grained ones do not tell.
@@ -126,7 +126,7 @@ fn covers(granted: &[String], wanted: &str) -> bool {
 /// Judges an installation of an App by its permission keys.
 pub(super) fn judge_app(granted: &BTreeMap<String, String>, permission: Permission) -> PermissionFinding {
     let Some(need) = need(permission) else { return PermissionFinding::missing(NO_PROJECTS) };
-    let has = |key: &Key| granted.get(key.key).is_some_and(|level| rank(level) >= rank(key.level));
+    let has = |key: &Key| granted.get(key.name).is_some_and(|level| rank(level) >= rank(key.level));
     if need.keys.is_empty() || need.keys.iter().any(has) {
         return PermissionFinding::granted();
     }

@@ -2,6 +2,7 @@ use axum::response::Response;
 
 use super::super::GitHub;
 use super::super::fixture_tests::{app_credential, create_hook, organization, path, recorded, repository, response, with_app};
+use crate::clock::{Clock as _, SystemClock};
 use crate::providers::model::Deletion;
 use crate::providers::transport::test_server::{Server, answer, factory, json};
 use crate::providers::transport::{Transport, Unleased};
@@ -94,7 +95,7 @@ async fn a_refused_token_is_replaced_once_for_reads_and_never_for_writes() {
 
 #[tokio::test]
 async fn a_clock_that_is_wrong_is_corrected_by_githubs_own() {
-    let date = (jiff::Timestamp::now() - jiff::SignedDuration::from_mins(30)).to_zoned(jiff::tz::TimeZone::UTC);
+    let date = (SystemClock.now() - jiff::SignedDuration::from_mins(30)).to_zoned(jiff::tz::TimeZone::UTC);
     let date = date.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
     let ahead = || {
         let recorded = recorded("errors/app-clock-ahead");

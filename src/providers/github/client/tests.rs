@@ -13,7 +13,7 @@ use crate::providers::transport::test_server::{Server, TOKEN, answer, json};
 
 fn list(ids: Range<i64>, tag: Option<&str>, next: Option<&str>) -> Response {
     let hooks: Vec<_> = ids.map(|id| serde_json::json!({"id": id, "name": "web", "config": {}, "events": ["push"]})).collect();
-    let link = next.map(|next| format!("<{next}>; rel=\"next\", <https://api.github.com/last>; rel=\"last\""));
+    let link = next.map(|next| format!("<{next}>; rel=\"next\", <https://git.acme.io/api/v1/last>; rel=\"last\""));
     let mut headers = vec![("content-type", "application/json")];
     headers.extend(tag.map(|tag| ("etag", tag)));
     headers.extend(link.as_deref().map(|link| (LINK.as_str(), link)));
@@ -24,7 +24,7 @@ fn unchanged() -> Response {
     answer(304, &[("etag", "\"x\"")], "")
 }
 
-const SECOND: &str = "https://api.github.com/repositories/17/hooks?per_page=100&page=2";
+const SECOND: &str = "https://git.acme.io/api/v1/repositories/17/hooks?per_page=100&page=2";
 
 #[tokio::test]
 async fn a_list_goes_on_where_the_link_says_on_the_connections_own_address() {
@@ -150,7 +150,7 @@ fn page(path: &str, ids: Range<i64>, next: Option<&str>) -> Response {
 
 #[tokio::test]
 async fn bb_15_an_organizations_repositories_are_listed_to_the_last_page() {
-    let next = "https://api.github.com/organizations/3/repos?type=all&per_page=100&page=2";
+    let next = "https://git.acme.io/api/v1/organizations/3/repos?type=all&per_page=100&page=2";
     let server = Server::start([page("acme", 0..100, Some(next)), page("acme", 100..130, None)]).await;
     let pages: Vec<_> = with_token(&server).repositories().try_collect().await.unwrap();
     assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [100, 30]);
