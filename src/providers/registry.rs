@@ -1,6 +1,7 @@
 //! The one place that knows which implementation serves which provider.
 
 use super::Provider;
+use super::bitbucket_cloud::BitbucketCloud;
 use super::gitea::Gitea;
 use crate::api::v1alpha1::ProviderKind;
 
@@ -8,11 +9,8 @@ use crate::api::v1alpha1::ProviderKind;
 #[must_use]
 pub fn provider(kind: ProviderKind) -> Option<&'static dyn Provider> {
     match kind {
+        ProviderKind::BitbucketCloud => Some(&BitbucketCloud),
         ProviderKind::Gitea => Some(&Gitea),
-        ProviderKind::GitHub
-        | ProviderKind::GitLab
-        | ProviderKind::BitbucketCloud
-        | ProviderKind::BitbucketDataCenter
-        | ProviderKind::AzureDevOps => None,
+        ProviderKind::GitHub | ProviderKind::GitLab | ProviderKind::BitbucketDataCenter | ProviderKind::AzureDevOps => None,
     }
 }
