@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
+use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::api::v1alpha1::EventKind;
@@ -111,17 +112,33 @@ pub enum Rejection {
     Unreadable,
 }
 
+/// How far from the present a proof that tells its time may be, by the Standard Webhooks specification.
+pub const PROOF_WINDOW: SignedDuration = SignedDuration::from_secs(5 * 60);
+
 /// A delivery whose proof was right. Only a provider's `verify` makes one.
 #[derive(Debug)]
 pub struct Verified<'a> {
     headers: &'a HeaderMap,
     payload: Cow<'a, [u8]>,
     secret: usize,
+    signed_at: Option<Timestamp>,
 }
 
 impl<'a> Verified<'a> {
     pub(in crate::providers) const fn new(headers: &'a HeaderMap, payload: Cow<'a, [u8]>, secret: usize) -> Self {
-        Self { headers, payload, secret }
+        Self { headers, payload, secret, signed_at: None }
+    }
+
+    /// The same, whose proof says when it was made: it is good for [`PROOF_WINDOW`] around that.
+    pub(in crate::providers) const fn signed_at(mut self, at: Timestamp) -> Self {
+        self.signed_at = Some(at);
+        self
+    }
+
+    /// Whether the proof is good at this moment. Most proofs do not tell their time and always are.
+    #[must_use]
+    pub fn is_timely(&self, now: Timestamp) -> bool {
+        self.signed_at.is_none_or(|at| now.duration_since(at).abs() <= PROOF_WINDOW)
     }
 
     /// The headers.

@@ -19,7 +19,7 @@ async fn a_good_credential_is_known(subject: &Subject) {
     let identity = inspection.identity.as_ref().expect("an identity");
     assert_eq!(identity.name.as_deref(), Some(subject.account.as_str()));
     assert!(!inspection.flavor.is_empty());
-    assert!(inspection.version.is_some());
+    assert_eq!(inspection.version.is_some(), subject.tells_version);
     assert!(inspection.capabilities.api);
     match &inspection.grants {
         Grants::Known(grants) => assert!(grants.is_sorted() && inspection.capabilities.scope_introspection, "{grants:?}"),

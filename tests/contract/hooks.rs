@@ -102,6 +102,9 @@ async fn a_change_is_drift_and_an_update_ends_it(subject: &Subject) {
 }
 
 async fn a_pause_by_hand_is_seen(subject: &Subject) {
+    if !subject.can_pause {
+        return;
+    }
     let repository = subject.found(&subject.repository).await;
     let url = subject.hook_url("paused");
     let shape = shapes(subject, &[EventKind::Push]).remove(0);

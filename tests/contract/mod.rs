@@ -36,16 +36,22 @@ pub struct Subject {
     pub branch: String,
     /// Path of a repository without a commit.
     pub empty: String,
-    /// Path of an archived repository.
-    pub archived: String,
+    /// Path of an archived repository; `None` where there is no such thing.
+    pub archived: Option<String>,
     /// Path of no repository.
     pub unknown: String,
     /// Former and present path of a repository that was renamed.
     pub renamed: (String, String),
-    /// Path of a repository with this many hooks of somebody else, more than two pages.
+    /// Path of a repository with this many hooks of somebody else: several pages of them where the provider has pages.
     pub crowded: (String, usize),
-    /// How many repositories the owner has, more than one page.
+    /// How many repositories the owner has: several pages of them where the provider has pages.
     pub repositories: usize,
+    /// Whether the provider's lists have pages.
+    pub has_pages: bool,
+    /// Whether the server tells its version.
+    pub tells_version: bool,
+    /// Whether a person can switch a hook off.
+    pub can_pause: bool,
     /// Where hooks may deliver to.
     pub target: String,
     /// What a person does at the provider.

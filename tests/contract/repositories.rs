@@ -49,7 +49,9 @@ async fn an_empty_and_an_archived_one_say_so(subject: &Subject) {
     let empty = subject.found(&subject.empty).await;
     assert!(empty.empty);
     assert_eq!(empty.default_branch, None);
-    assert!(subject.found(&subject.archived).await.archived);
+    if let Some(archived) = &subject.archived {
+        assert!(subject.found(archived).await.archived);
+    }
 }
 
 async fn what_is_not_there_is_not_found(subject: &Subject) {
@@ -103,7 +105,7 @@ async fn git_answers_too(subject: &Subject) {
 
 async fn every_page_is_listed(subject: &Subject) {
     let pages: Vec<Vec<Repository>> = subject.client.repositories().try_collect().await.unwrap();
-    assert!(pages.len() > 1, "the suite wants more than one page");
+    assert_eq!(pages.len() > 1, subject.has_pages, "{} pages", pages.len());
     let ids: BTreeSet<_> = pages.iter().flatten().map(|repository| repository.id.clone()).collect();
     assert_eq!(ids.len(), subject.repositories);
     assert_eq!(pages.iter().map(Vec::len).sum::<usize>(), subject.repositories, "none twice");

@@ -8,6 +8,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+// Also a program of its own, which uses another share of it.
+#[allow(dead_code, unused_imports, clippy::disallowed_methods)]
+#[path = "../sim/mod.rs"]
+mod sim;
+
 // Run against the simulators too.
 #[path = "../contract/mod.rs"]
 mod contract_suite;
@@ -23,13 +28,19 @@ mod deliveries;
 mod dependencies;
 mod docs;
 mod docs_metrics;
+mod docs_providers;
+mod facts_check;
+mod facts_distil;
+mod facts_generated;
 mod harness;
 mod hooks;
 mod malformed;
+mod objects;
 mod repositories;
 mod schema;
 mod schema_property;
 mod secrecy;
+mod simulated;
 mod steady;
 mod tls;
 mod webhook_secrets;

@@ -38,7 +38,20 @@ impl HttpServer {
         H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
         F: Future<Output = Result<Response<Body>>> + Send + 'static,
     {
-        let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], port)), handler).await
+    }
+
+    /// The same at any address.
+    ///
+    /// # Errors
+    ///
+    /// When the address is taken or not this machine's.
+    pub async fn start_at<H, F>(address: SocketAddr, handler: H) -> Result<Self>
+    where
+        H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<Response<Body>>> + Send + 'static,
+    {
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let (open, mut opened) = watch::channel(true);
         let handler = Arc::new(handler);

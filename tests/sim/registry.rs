@@ -1,0 +1,21 @@
+//! Which simulator plays which provider.
+
+use forgebind::api::v1alpha1::ProviderKind;
+
+use super::product::{Product, Settings};
+
+/// What makes a product.
+pub type Maker = fn(Settings) -> Box<dyn Product>;
+
+/// The simulator of a provider; `None` where the real one runs here.
+pub fn maker(kind: ProviderKind) -> Option<Maker> {
+    match kind {
+        ProviderKind::GitHub => None,
+        ProviderKind::GitLab => None,
+        ProviderKind::BitbucketCloud => None,
+        ProviderKind::BitbucketDataCenter => None,
+        ProviderKind::AzureDevOps => None,
+        // Built and run as it is.
+        ProviderKind::Gitea => None,
+    }
+}
