@@ -2,6 +2,7 @@
 
 use forgebind::api::v1alpha1::ProviderKind;
 
+use super::bitbucket_cloud;
 use super::product::{Product, Settings};
 
 /// What makes a product.
@@ -12,7 +13,7 @@ pub fn maker(kind: ProviderKind) -> Option<Maker> {
     match kind {
         ProviderKind::GitHub => None,
         ProviderKind::GitLab => None,
-        ProviderKind::BitbucketCloud => None,
+        ProviderKind::BitbucketCloud => Some(bitbucket_cloud::make),
         ProviderKind::BitbucketDataCenter => None,
         ProviderKind::AzureDevOps => None,
         // Built and run as it is.
