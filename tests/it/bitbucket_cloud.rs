@@ -361,13 +361,13 @@ async fn a_failed_delivery_is_tried_twice_more_with_the_same_id() -> Result<()> 
     let client = simulated.operator();
     let shop = client.repository(&simulated.path("acme/shop")).await?;
     create(client.as_ref(), &shop, &format!("http://127.0.0.1:{}/in", sink.port()), &[EventKind::Push]).await?;
-    sink.set(Behavior::Fail(StatusCode::SERVICE_UNAVAILABLE));
+    sink.behave(Behavior::Fail(StatusCode::SERVICE_UNAVAILABLE));
     act(&simulated, json!({"act": "push", "branch": "main", "message": "One"})).await?;
     let attempts: Vec<_> = sink.deliveries().iter().map(|delivery| delivery.header("x-attempt-number").to_owned()).collect();
     assert_eq!(attempts, ["1", "2", "3"]);
     let ids: std::collections::BTreeSet<_> = contents(&simulated, &sink).into_iter().map(|content| content.delivery_id).collect();
     assert_eq!(ids.len(), 1);
-    sink.set(Behavior::Fail(StatusCode::UNAUTHORIZED));
+    sink.behave(Behavior::Fail(StatusCode::UNAUTHORIZED));
     act(&simulated, json!({"act": "push", "branch": "main", "message": "Two"})).await?;
     assert_eq!(sink.deliveries().len(), 4, "a refusal is final");
     assert!(simulated.simulator.sent().iter().all(|sent| !matches!(sent.outcome, Outcome::Failed(_))));

@@ -6,6 +6,7 @@
 //! or git would do ([`control`]).
 
 pub mod bitbucket_cloud;
+pub mod bitbucket_data_center;
 pub mod contents;
 pub mod control;
 pub mod delivery;

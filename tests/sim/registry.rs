@@ -2,7 +2,6 @@
 
 use forgebind::api::v1alpha1::ProviderKind;
 
-use super::bitbucket_cloud;
 use super::product::{Product, Settings};
 
 /// What makes a product.
@@ -13,8 +12,8 @@ pub fn maker(kind: ProviderKind) -> Option<Maker> {
     match kind {
         ProviderKind::GitHub => None,
         ProviderKind::GitLab => None,
-        ProviderKind::BitbucketCloud => Some(bitbucket_cloud::make),
-        ProviderKind::BitbucketDataCenter => None,
+        ProviderKind::BitbucketCloud => Some(super::bitbucket_cloud::make),
+        ProviderKind::BitbucketDataCenter => Some(super::bitbucket_data_center::make),
         ProviderKind::AzureDevOps => None,
         // Built and run as it is.
         ProviderKind::Gitea => None,
