@@ -2,8 +2,10 @@
 
 use super::Provider;
 use super::azure_devops::AzureDevOps;
+use super::bitbucket_cloud::BitbucketCloud;
 use super::bitbucket_data_center::BitbucketDataCenter;
 use super::gitea::Gitea;
+use super::github::GitHub;
 use super::gitlab::GitLab;
 use crate::api::v1alpha1::ProviderKind;
 
@@ -11,10 +13,11 @@ use crate::api::v1alpha1::ProviderKind;
 #[must_use]
 pub fn provider(kind: ProviderKind) -> Option<&'static dyn Provider> {
     match kind {
+        ProviderKind::GitHub => Some(&GitHub),
         ProviderKind::GitLab => Some(&GitLab),
+        ProviderKind::BitbucketCloud => Some(&BitbucketCloud),
         ProviderKind::BitbucketDataCenter => Some(&BitbucketDataCenter),
         ProviderKind::AzureDevOps => Some(&AzureDevOps),
         ProviderKind::Gitea => Some(&Gitea),
-        ProviderKind::GitHub | ProviderKind::BitbucketCloud => None,
     }
 }

@@ -19,7 +19,8 @@ use prometheus_client::registry::Registry;
 use serde_json::json;
 
 use crate::contract_suite::{ByHand, Prepared, Subject, run, secret};
-use crate::support::fault_proxy::{Fault, FaultProxy};
+use crate::sim::facts::{Facts, json as json_of};
+use crate::support::fault_proxy::{Answered, Fault, FaultProxy};
 use crate::support::gitea::{ADMIN, ADMIN_PASSWORD, Account, Gitea, OPERATOR_SCOPES};
 use crate::support::shared;
 use crate::support::sink::SinkServer;
@@ -85,6 +86,24 @@ impl Place {
         let path = self.path(name);
         self.gitea.create_repository(&self.organization, name, false).await?;
         Ok(self.operator().repository(&self.provider.repository_path(&self.endpoint, &path)?).await?)
+    }
+}
+
+/// Every request that a client sent, and every answer of the real server, fits the official description.
+impl Drop for Place {
+    fn drop(&mut self) {
+        let facts = Facts::of(self.provider.kind());
+        let mut findings = Vec::new();
+        for Answered { exchange, status, body } in self.proxy.answers() {
+            let (path, query) = exchange.path.split_once('?').unwrap_or((&exchange.path, ""));
+            let Some(path) = path.strip_prefix("/api/v1") else { continue };
+            let query: Vec<_> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+            findings.extend(facts.request(&exchange.method, path, &query, json_of(&exchange.body).as_ref()));
+            findings.extend(facts.answer(&exchange.method, path, status.as_u16(), json_of(&body).as_ref()));
+        }
+        findings.sort();
+        findings.dedup();
+        assert!(findings.is_empty() || std::thread::panicking(), "against the official description:\n{}", findings.join("\n"));
     }
 }
 

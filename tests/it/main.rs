@@ -18,6 +18,9 @@ mod sim;
 mod contract_suite;
 
 mod architecture;
+mod azure_devops;
+mod bitbucket_cloud;
+mod bitbucket_data_center;
 mod chain;
 mod contract;
 mod crash;
@@ -32,6 +35,7 @@ mod docs_providers;
 mod facts_check;
 mod facts_distil;
 mod facts_generated;
+mod facts_held;
 mod harness;
 mod hooks;
 mod malformed;

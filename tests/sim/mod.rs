@@ -6,11 +6,14 @@
 //! or git would do ([`control`]).
 
 pub mod azure_devops;
+pub mod bitbucket_cloud;
+pub mod bitbucket_data_center;
 pub mod contents;
 pub mod control;
 pub mod delivery;
 pub mod facts;
 pub mod git;
+pub mod gitlab;
 pub mod message;
 pub mod misbehaviour;
 pub mod product;
