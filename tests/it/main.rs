@@ -34,6 +34,7 @@ mod facts_check;
 mod facts_distil;
 mod facts_generated;
 mod facts_held;
+mod gitlab;
 mod harness;
 mod hooks;
 mod malformed;
