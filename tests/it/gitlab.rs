@@ -34,7 +34,7 @@ impl Place {
     async fn new(release: Release, prefix: &'static str) -> Result<Self> {
         let mut gitlab = None;
         let simulator = Simulator::start(|settings| {
-            let made = SimulatedGitLab::new(&settings, release, prefix);
+            let made = SimulatedGitLab::new(settings, release, prefix);
             gitlab = Some(made.clone());
             Box::new(made)
         });
@@ -55,7 +55,7 @@ impl Place {
     }
 
     /// With another group in the spec.
-    fn with_group(&self, group: Value, token: &str) -> Result<Arc<dyn Client>> {
+    fn with_group(&self, group: &Value, token: &str) -> Result<Arc<dyn Client>> {
         let spec = json!({"gitlab": {"url": self.simulated.endpoint.web.as_str(), "group": group}});
         let endpoint = self.simulated.provider.endpoint(&serde_json::from_value(spec)?)?;
         Ok(self.simulated.client_at(&endpoint, &[("token", token.to_owned())]))
@@ -206,7 +206,7 @@ async fn dt_10_a_group_is_found_by_its_number_and_by_its_path_exactly() -> Resul
     let place = Place::current().await?;
     let number = place.gitlab.group_number("acme/apps");
     for group in [json!(number), json!(number.to_string()), json!("Acme/Apps")] {
-        let client = place.with_group(group.clone(), seed::OPERATOR)?;
+        let client = place.with_group(&group, seed::OPERATOR)?;
         let scope = client.inspect().await?.scope.context("a group")?;
         assert_eq!(scope.path, "acme/apps", "{group}");
         let listed = client.repositories().try_collect::<Vec<_>>().await?.concat();
@@ -214,9 +214,9 @@ async fn dt_10_a_group_is_found_by_its_number_and_by_its_path_exactly() -> Resul
         assert_eq!(paths, [SHOP, "acme/apps/present"], "{group}");
         assert!(listed.iter().all(|found| scope.holds(found)));
     }
-    let error = place.with_group(json!(987_654), seed::OPERATOR)?.inspect().await.unwrap_err();
+    let error = place.with_group(&json!(987_654), seed::OPERATOR)?.inspect().await.unwrap_err();
     assert!(error.kind == ErrorKind::NotFound && error.message.contains("group 987654"), "{error}");
-    let inspection = place.with_group(json!("acme/ap"), seed::OPERATOR)?.inspect().await?;
+    let inspection = place.with_group(&json!("acme/ap"), seed::OPERATOR)?.inspect().await?;
     assert!(inspection.scope.is_none() && inspection.warnings.len() == 1, "part of a path is no match");
     Ok(())
 }
