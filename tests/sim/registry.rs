@@ -12,7 +12,7 @@ pub fn maker(kind: ProviderKind) -> Option<Maker> {
     match kind {
         ProviderKind::GitHub => None,
         ProviderKind::GitLab => Some(super::gitlab::make),
-        ProviderKind::BitbucketCloud => None,
+        ProviderKind::BitbucketCloud => Some(super::bitbucket_cloud::make),
         ProviderKind::BitbucketDataCenter => Some(super::bitbucket_data_center::make),
         ProviderKind::AzureDevOps => None,
         // Built and run as it is.
