@@ -241,6 +241,21 @@ async fn pk_28_a_proof_in_a_header_is_judged_before_the_body_is_read() {
 }
 
 #[tokio::test]
+async fn a_proof_that_tells_its_time_is_good_around_it() {
+    let harness = start(|_, _| ()).await;
+    harness.routes.apply_connection(&other());
+    harness.routes.apply_binding(&binding(|_| ()));
+    let minute = jiff::SignedDuration::from_mins(1);
+    for (position, (minutes, status)) in [(0, 200), (5, 200), (-5, 200), (6, 401), (-6, 401)].into_iter().enumerate() {
+        let mut shot = Shot::new(&format!("d-{position}"), pushes_body(&["main"]));
+        shot.headers.push(("x-token", "right".into()));
+        shot.headers.push(("x-signed-at", (harness.clock.now() + minute * minutes).to_string()));
+        assert_eq!(harness.send(&shot).await, status, "{minutes} minutes away");
+    }
+    assert!(harness.metrics().contains(r#"forgebind_receiver_refusals_total{reason="proof_stale"} 2"#));
+}
+
+#[tokio::test]
 async fn a_panic_concerns_one_delivery_alone() {
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&other());

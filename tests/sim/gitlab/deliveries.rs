@@ -138,15 +138,13 @@ impl State {
                 });
                 Message { event, header, branch: reference.strip_prefix("refs/heads/").map(str::to_owned), body }
             }
-            Happening::PullRequest { pull_request, change } => match change {
-                Change::Commented(text) => {
-                    Message { event: "note_events", header: "Note Hook", branch: None, body: self.note(project, pull_request, text) }
-                }
-                _ => {
-                    let body = self.merge_request(project, pull_request, change);
-                    Message { event: "merge_requests_events", header: "Merge Request Hook", branch: None, body }
-                }
-            },
+            Happening::PullRequest { pull_request, change: Change::Commented(text) } => {
+                Message { event: "note_events", header: "Note Hook", branch: None, body: self.note(project, pull_request, text) }
+            }
+            Happening::PullRequest { pull_request, change } => {
+                let body = self.merge_request(project, pull_request, change);
+                Message { event: "merge_requests_events", header: "Merge Request Hook", branch: None, body }
+            }
         })
     }
 
