@@ -1,6 +1,7 @@
 //! The one place that knows which implementation serves which provider.
 
 use super::Provider;
+use super::bitbucket_cloud::BitbucketCloud;
 use super::bitbucket_data_center::BitbucketDataCenter;
 use super::gitea::Gitea;
 use super::github::GitHub;
@@ -13,8 +14,9 @@ pub fn provider(kind: ProviderKind) -> Option<&'static dyn Provider> {
     match kind {
         ProviderKind::GitHub => Some(&GitHub),
         ProviderKind::GitLab => Some(&GitLab),
+        ProviderKind::BitbucketCloud => Some(&BitbucketCloud),
         ProviderKind::BitbucketDataCenter => Some(&BitbucketDataCenter),
         ProviderKind::Gitea => Some(&Gitea),
-        ProviderKind::BitbucketCloud | ProviderKind::AzureDevOps => None,
+        ProviderKind::AzureDevOps => None,
     }
 }

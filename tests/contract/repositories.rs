@@ -30,9 +30,10 @@ async fn every_clone_url_is_the_same_repository(subject: &Subject, prepared: &Pr
     for url in &prepared.clone_urls {
         assert_eq!(subject.found(url).await, expected, "{url}");
     }
+    let path = expected.path.as_str().to_lowercase();
     for url in expected.clone_url.iter().chain(&expected.web_url) {
-        // What the provider itself tells may name another host behind a proxy; the path is what counts.
-        assert!(url.to_lowercase().contains(&expected.path.as_str().to_lowercase()), "{url}");
+        // What the provider itself tells may name another host behind a proxy, and may have more words between owner and name.
+        assert!(path.split('/').all(|segment| url.to_lowercase().contains(segment)), "{url}");
     }
 }
 
@@ -109,7 +110,8 @@ async fn an_empty_and_an_archived_one_say_so(subject: &Subject, prepared: &Prepa
 
 async fn what_is_hidden_is_not_found(subject: &Subject, prepared: &Prepared) {
     let path = subject.path(&subject.repository);
-    assert_eq!(kind(prepared.outsider.repository(&path).await), ErrorKind::NotFound, "hidden is not there");
+    let hidden = kind(prepared.outsider.repository(&path).await);
+    assert!(matches!(hidden, ErrorKind::NotFound | ErrorKind::PermissionDenied), "{hidden:?}");
 }
 
 async fn a_renamed_one_is_found_under_its_new_path(subject: &Subject, prepared: &Prepared) {

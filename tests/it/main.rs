@@ -18,6 +18,8 @@ mod sim;
 mod contract_suite;
 
 mod architecture;
+mod bitbucket_cloud;
+mod bitbucket_data_center;
 mod chain;
 mod contract;
 mod crash;
