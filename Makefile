@@ -9,11 +9,12 @@ TEST_THREADS ?= 4
 
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  Variables: quickstart takes ONCE=1 (end after the story) and CLUSTER=current (the cluster of the present kubeconfig)."
+	@echo "  Variables: quickstart takes ONCE=1 (end after the story), CLUSTER=current (the cluster of the present kubeconfig)"
+	@echo "  and PROVIDER=github, gitlab, bitbucket-cloud, bitbucket-data-center or azure-devops (its simulator in Gitea's place)."
 
 quickstart: tools ## Show the main job end to end on a real cluster and a real Gitea, then leave it running until Ctrl-C
 	@$(CARGO) build --locked --bin forgebind --example quickstart
-	@ONCE='$(ONCE)' CLUSTER='$(CLUSTER)' target/debug/examples/quickstart
+	@ONCE='$(ONCE)' CLUSTER='$(CLUSTER)' PROVIDER='$(PROVIDER)' target/debug/examples/quickstart
 
 test: tools ## Run every check and every test; the last line tells how many passed and failed
 	@CARGO='$(CARGO)' TEST_THREADS='$(TEST_THREADS)' .ci/test

@@ -31,6 +31,9 @@ pub mod docs {
     #[doc = include_str!("docs/metrics.md")]
     pub mod metrics {}
 
+    #[doc = include_str!("docs/providers.md")]
+    pub mod providers {}
+
     #[doc = include_str!("docs/adding-a-provider.md")]
     pub mod adding_a_provider {}
 

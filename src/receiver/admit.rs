@@ -223,6 +223,9 @@ impl Admission {
         let reading = read(body, declared, rules.body_limit, &mut held);
         let body = tokio::time::timeout(self.body_timeout, reading).await.map_err(|_| Refusal::SlowBody)??;
         let verified = request.webhook.verify(&secrets, request.headers, &body).map_err(|rejection| request.rejected(rejection))?;
+        if !verified.is_timely(request.at) {
+            return Err(request.rejected(Rejection::ProofStale));
+        }
         let content = request.webhook.read(&verified);
         let payload = verified.payload();
         // Usually the payload is the body, which need not be copied then.

@@ -16,7 +16,7 @@ use crate::support::fault_proxy::{Exchange, Fault, FaultProxy};
 use crate::support::operator::Operator;
 use crate::support::shared;
 use crate::support::wait::{Seen, stays, wait_until};
-use crate::world::{OVERLAPPED, SOON, World, binding_condition, connection_condition};
+use crate::world::{CONNECTION, OVERLAPPED, SOON, World, binding_condition, connection_condition};
 
 /// How long a test waits for what needs the end of a lease, or a server's way back.
 const LATER: Duration = Duration::from_secs(180);
@@ -138,7 +138,7 @@ async fn a_lost_answer_to_the_creation_leaves_one_hook() -> Result<()> {
 
     // A request that never arrived looks the same from here; it is made again, after looking.
     let mut lost = proxy.inject(Fault::LoseRequest, creates_hook);
-    let spec = json!({"connectionRef": {"name": "gitea"}, "repository": world.repository, "webhook": {"events": ["Tag"]}});
+    let spec = json!({"connectionRef": {"name": CONNECTION}, "repository": world.repository, "webhook": {"events": ["Tag"]}});
     world.create_binding("tags", spec).await?;
     lost.struck(1, SOON).await?;
     world.binding_ready("tags").await?;
@@ -231,7 +231,7 @@ async fn api_server_and_etcd_come_and_go_and_everything_converges() -> Result<()
     world.create_binding("known", world.binding_spec()).await?;
     world.binding_ready("known").await?;
 
-    let spec = json!({"connectionRef": {"name": "gitea"}, "repository": world.repository, "webhook": {"events": ["Tag"]}});
+    let spec = json!({"connectionRef": {"name": CONNECTION}, "repository": world.repository, "webhook": {"events": ["Tag"]}});
     world.create_binding("before", spec.clone()).await?;
     plane.kill_api_server();
     world.push("without an API server").await?;
@@ -297,7 +297,7 @@ async fn two_operators_make_one_hook_and_one_takes_over_from_the_other() -> Resu
     // Both name the same public address: that of the first.
     let hooks_there = async || world.hooks_at(&one.url()).await;
     world.create_connection(world.connection_spec_at(&proxy.url())).await?;
-    let spec = json!({"connectionRef": {"name": "gitea"}, "repository": world.repository, "webhook": {"events": ["Push"]}});
+    let spec = json!({"connectionRef": {"name": CONNECTION}, "repository": world.repository, "webhook": {"events": ["Push"]}});
     world.create_binding("first", spec.clone()).await?;
     world.binding_until("first", "Ready", LATER, |binding| binding_condition(binding, "Ready") == "True/Succeeded").await?;
     assert_eq!(hooks_there().await?.len(), 1);
@@ -339,7 +339,7 @@ async fn a_leader_that_stood_still_and_goes_on_creates_nothing() -> Result<()> {
 
     // It stands still between its list, which shows no hook, and its creation.
     let mut held = proxy.inject(Fault::HoldAnswer, |exchange| exchange.method == Method::GET && exchange.path.contains("/hooks"));
-    let spec = json!({"connectionRef": {"name": "gitea"}, "repository": world.repository, "webhook": {"events": ["Push"]}});
+    let spec = json!({"connectionRef": {"name": CONNECTION}, "repository": world.repository, "webhook": {"events": ["Push"]}});
     world.create_binding("shop", spec).await?;
     held.struck(1, SOON).await?;
     frozen.signal("STOP")?;

@@ -8,12 +8,14 @@
 pub mod contents;
 pub mod control;
 pub mod delivery;
+pub mod facts;
 pub mod git;
 pub mod message;
 pub mod misbehaviour;
 pub mod product;
 pub mod registry;
 pub mod server;
+pub mod simulated;
 pub mod targets;
 
 pub use contents::{Act, Change, Contents, Happening, PullRequest, PullRequestState};
@@ -22,3 +24,4 @@ pub use message::{Request, Response};
 pub use misbehaviour::{Misbehaviour, Order, Wait};
 pub use product::{Product, Refusal, Settings, Welcome};
 pub use server::Simulator;
+pub use simulated::Simulated;

@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use super::contents::{Act, Happening};
 use super::control::{self, Asked};
 use super::delivery::{self, Delivery, Sent};
+use super::facts::Facts;
 use super::message::{Request, Response};
 use super::misbehaviour::{self, Misbehaviour, Order, Wire};
 use super::product::{Product, Settings, Welcome};
@@ -255,6 +256,19 @@ impl Shared {
         response
     }
 
+    /// Notes where a request or its answer is not what the official description says.
+    fn hold_to_the_description(&self, request: &Request, response: &Response) {
+        let Some(path) = self.product.api_path(request) else { return };
+        let facts = Facts::of(self.product.kind());
+        let status = response.status.as_u16();
+        let body = Some(request.json()).filter(|body| !body.is_null());
+        let answered = Some(response.document()).filter(|document| !document.is_null());
+        let mut slips = facts.request(&request.method, path, &request.query, body.as_ref());
+        slips.extend(facts.answer(&request.method, path, status, answered.as_ref()));
+        let line = |slip: String| format!("{} {path} {status}: {slip}", request.method);
+        self.journal().slips.extend(slips.into_iter().map(line));
+    }
+
     /// The answer on its way, and whether the request reached the provider.
     async fn respond(self: &Arc<Self>, request: &Request) -> Result<(Wire, bool)> {
         let struck = self.strike(request);
@@ -269,6 +283,7 @@ impl Shared {
             }
         }
         let response = self.answer(request, struck == Some(Misbehaviour::Stale));
+        self.hold_to_the_description(request, &response);
         let pending = self.product.pending();
         if !pending.is_empty() {
             let shared = Arc::clone(self);

@@ -14,7 +14,7 @@ use super::{Circumstances, Look, plan};
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, WebhookSource};
 use crate::api::v1alpha1::connection::PermissionState;
 use crate::api::v1alpha1::{
-    ConditionType, DeletionPolicy, GitProviderConnection, ManagementPolicy, Permission, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT,
+    ConditionType, DeletionPolicy, GitProviderConnection, ManagementPolicy, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT,
     ROTATE_REQUESTED_AT, Reason, RepoBinding,
 };
 use crate::controllers::grant::{self, Request};
@@ -344,7 +344,8 @@ async fn look(view: &View, observation: &Observation) -> Option<Found> {
         Some(branch) if !found.empty && working.inspection.capabilities.api => Some(working.client.branch_exists(found, branch).await),
         _ => None,
     };
-    let on_connection = working.client.permission(&working.inspection, Permission::ManageWebhooks);
+    let events = object.spec.webhook.iter().flat_map(|webhook| webhook.events.iter().copied()).collect();
+    let on_connection = working.client.hook_permission(&working.inspection, &events);
     let manage_webhooks = worse(on_connection, found.manage_webhooks.clone());
     let same_repository = plan::is_same_repository(object, path, found);
     let may = manage_webhooks.state != PermissionState::Missing;

@@ -35,7 +35,7 @@ mod tests {
     fn kind(status: u16, access: Access) -> Option<ErrorKind> {
         let status = StatusCode::from_u16(status).unwrap();
         let (operation, headers) = (Operation::CreateHook, HeaderMap::new());
-        classify(&Failure { operation, access, status, headers: &headers, message: "", is_html: false })
+        classify(&Failure { operation, access, status, headers: &headers, body: b"", message: "", is_html: false })
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct Failure<'a> {
     pub status: StatusCode,
     /// The headers.
     pub headers: &'a HeaderMap,
+    /// The body, complete.
+    pub body: &'a [u8],
     /// The provider's words, not yet safe to show; empty where it has none.
     pub message: &'a str,
     /// Whether the body is a web page.
@@ -85,9 +87,22 @@ fn in_document(document: &Value) -> Option<String> {
         (Some(message), _) => Some(message),
         (None, Some(details)) => Some(details),
         (None, None) => {
-            at("error_description").and_then(text).or_else(|| at("error").and_then(|value| text(value).or_else(|| in_document(value))))
+            at("error_description").and_then(text).or_else(|| at("error").and_then(|value| text(value).or_else(|| explained(value))))
         }
     }
+}
+
+/// The message of an error object, with what it says of single fields and of required scopes.
+fn explained(error: &Value) -> Option<String> {
+    let fields = error.get("fields").and_then(Value::as_object).into_iter().flatten();
+    let fields = fields.flat_map(|(name, texts)| texts.as_array().into_iter().flatten().map(move |text| (name.as_str(), text)));
+    let fields = fields.filter_map(|(name, text)| Some(format!("{name}: {}", text.as_str()?)));
+    let detail = error.get("detail");
+    let text = detail.and_then(Value::as_str).map(str::to_owned);
+    let required = detail.and_then(|detail| detail.get("required")?.as_array()).into_iter().flatten();
+    let required = required.filter_map(|scope| Some(format!("required: {}", scope.as_str()?)));
+    let parts: Vec<_> = in_document(error).into_iter().chain(fields).chain(text).chain(required).collect();
+    Some(parts.join("; ")).filter(|parts| !parts.is_empty())
 }
 
 #[cfg(test)]
@@ -104,6 +119,7 @@ mod tests {
             access: Access::Read,
             status: StatusCode::from_u16(status).unwrap(),
             headers: &headers,
+            body: b"",
             message: "",
             is_html: is_html(&headers),
         };
@@ -157,6 +173,9 @@ mod tests {
             (r#"{"error":"insufficient_scope","error_description":"needs api"}"#, "needs api"),
             (r#"{"error":"Invalid url given"}"#, "Invalid url given"),
             (r#"{"type":"error","error":{"message":"lack scopes"}}"#, "lack scopes"),
+            (r#"{"error":{"message":"Bad request","fields":{"url":["Enter a valid URL."]}}}"#, "Bad request; url: Enter a valid URL."),
+            (r#"{"error":{"message":"lack scopes","detail":{"required":["webhook"]}}}"#, "lack scopes; required: webhook"),
+            (r#"{"error":{"message":"Not found","detail":"no such hook"}}"#, "Not found; no such hook"),
             (r#"{"errors":[{"context":null,"message":"not permitted"}]}"#, "not permitted"),
             (r#"{"message":{"base":["too many"]}}"#, r#"{"base":["too many"]}"#),
             ("\u{feff}{\"message\":\"TF400813\"}", "TF400813"),

@@ -238,7 +238,15 @@ impl Transport {
         let is_html = classify::is_html(&headers);
         let message = if status == StatusCode::OK && !is_html { String::new() } else { classify::message(&headers, &body) };
         let refusal = {
-            let failure = Failure { operation: call.operation, access: call.access, status, headers: &headers, message: &message, is_html };
+            let failure = Failure {
+                operation: call.operation,
+                access: call.access,
+                status,
+                headers: &headers,
+                body: &body,
+                message: &message,
+                is_html,
+            };
             match (self.classifier)(&failure) {
                 Some(kind) => Some(kind),
                 None => classify::default_kind(&failure, &marks),

@@ -1,0 +1,295 @@
+//! One account at one Bitbucket Data Center.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use futures::stream::{self, BoxStream, StreamExt as _};
+use http::Method;
+use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
+
+use super::convert::Surroundings;
+use super::page::Pages;
+use super::{convert, error, permission, wire};
+use crate::api::v1alpha1::{EventKind, Permission};
+use crate::providers::address::with_segments;
+use crate::providers::model::{Deletion, Endpoint, GitProbe, Hook, HookRequest, HookShape, Inspection, Repository, RepositoryPath};
+use crate::providers::transport::{Answer, Call, Operation, Transport};
+use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git, listing};
+
+/// Entries of a list that has to be whole: all of them, wherever the server allows it.
+const LONG_PAGE: u32 = 1000;
+/// Entries of a list that is handed on page by page, or of which a few count.
+const PAGE: u32 = 100;
+/// How HTTP access tokens begin.
+const TOKEN_PREFIX: &str = "BBDC-";
+/// The user name that goes with a token of a project or a repository as a password, for git.
+const TOKEN_USER: &str = "x-token-auth";
+
+pub(super) struct BitbucketDataCenterClient {
+    pub(super) endpoint: Endpoint,
+    pub(super) account: Account,
+    transport: Transport,
+    /// Whether the server refused the password. Each further attempt brings the account nearer to a CAPTCHA, which locks its
+    /// owner out too.
+    refused: AtomicBool,
+}
+
+/// What the credential is. Its secret part is the transport's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Account {
+    Anonymous,
+    Token,
+    Basic,
+}
+
+impl BitbucketDataCenterClient {
+    pub(super) fn connect(endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
+        let transport = transport.classified_by(error::classify);
+        let (account, transport) = match credential {
+            Credential::Anonymous => (Account::Anonymous, transport),
+            Credential::Token(token) => (Account::Token, bearing(transport, &token)?),
+            // A token in the password's place: as a bearer it needs no right user name, and never counts as a failed log-in.
+            Credential::BasicAuth { username, password } if is_token(&username, &password) => {
+                (Account::Token, bearing(transport, &password)?)
+            }
+            Credential::BasicAuth { username, password } => {
+                let header = authorization::basic(&username, &password)?;
+                (Account::Basic, transport.authorized(header.clone(), [password.expose_secret(), authorization::encoded(&header)]))
+            }
+            Credential::EmailToken { .. } | Credential::GitHubApp { .. } => {
+                let message = "Bitbucket Data Center takes an HTTP access token, or username and password";
+                return Err(ProviderError::new(ErrorKind::CredentialKindNotAccepted, "connect", message));
+            }
+        };
+        Ok(Arc::new(Self { endpoint, account, transport, refused: AtomicBool::new(false) }))
+    }
+
+    /// An address below the API's base; each segment is one, whatever is in it.
+    pub(super) fn api<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Url {
+        with_segments(&self.endpoint.api, segments)
+    }
+
+    fn repository_url<'a>(&self, path: &'a str, rest: impl IntoIterator<Item = &'a str>) -> Url {
+        let (project, slug) = path.split_once('/').unwrap_or((path, ""));
+        self.api(["projects", project, "repos", slug].into_iter().chain(rest))
+    }
+
+    fn hook_url(&self, repository: &Repository, id: &str) -> Url {
+        self.repository_url(repository.path.as_str(), ["webhooks", id])
+    }
+
+    pub(super) const fn is_anonymous(&self) -> bool {
+        matches!(self.account, Account::Anonymous)
+    }
+
+    pub(super) async fn get(&self, operation: Operation, url: Url) -> Result<Answer, ProviderError> {
+        self.send(operation, Call::read(operation, Method::GET, url)).await
+    }
+
+    /// Sends a call, unless its password was refused before.
+    async fn send(&self, operation: Operation, call: Call) -> Result<Answer, ProviderError> {
+        self.check_password(operation)?;
+        let answer = self.transport.send(call).await?;
+        if matches!(self.account, Account::Basic) && answer.refusal() == Some(ErrorKind::Unauthenticated) {
+            self.refused.store(true, Ordering::Relaxed);
+        }
+        Ok(answer)
+    }
+
+    fn check_password(&self, operation: Operation) -> Result<(), ProviderError> {
+        if !self.refused.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let message = "the server refused the password before; it is not sent again";
+        Err(ProviderError::new(ErrorKind::Unauthenticated, operation.as_str(), message))
+    }
+
+    /// What the repository's own document does not tell. Nothing is written: hooks are shown to its administrators only.
+    async fn surroundings(&self, path: &str) -> Result<Surroundings, ProviderError> {
+        let (default_branch, empty, manage_webhooks) =
+            futures::try_join!(self.default_branch(path), self.is_empty(path), self.manage_webhooks(path))?;
+        Ok(Surroundings { default_branch, empty, manage_webhooks })
+    }
+
+    async fn default_branch(&self, path: &str) -> Result<Option<String>, ProviderError> {
+        let answer = self.get(Operation::LookUpRepository, self.repository_url(path, ["default-branch"])).await?;
+        if error::lacks_only_content(&answer) {
+            return Ok(None);
+        }
+        let reference: wire::Reference = answer.json()?;
+        Ok(Some(convert::branch_name(&reference).to_owned()))
+    }
+
+    async fn is_empty(&self, path: &str) -> Result<bool, ProviderError> {
+        let mut url = self.repository_url(path, ["branches"]);
+        url.query_pairs_mut().append_pair("limit", "1");
+        let answer = self.get(Operation::LookUpRepository, url).await?;
+        if error::lacks_only_content(&answer) {
+            return Ok(true);
+        }
+        let page: wire::Page<wire::Reference> = answer.json()?;
+        Ok(page.values.is_empty())
+    }
+
+    async fn manage_webhooks(&self, path: &str) -> Result<PermissionFinding, ProviderError> {
+        if self.is_anonymous() {
+            return Ok(convert::anonymous_finding());
+        }
+        let mut url = self.repository_url(path, ["webhooks"]);
+        url.query_pairs_mut().append_pair("limit", "1");
+        let answer = self.get(Operation::LookUpRepository, url).await?;
+        match answer.refusal() {
+            None => Ok(permission::manage_webhooks(true)),
+            Some(ErrorKind::PermissionDenied | ErrorKind::NotFound) => Ok(permission::manage_webhooks(false)),
+            Some(kind) => Err(answer.refused(kind)),
+        }
+    }
+
+    /// Reads the list once, and whether it came in one piece.
+    async fn hooks_once(&self, repository: &Repository) -> Result<(Vec<Hook>, bool), ProviderError> {
+        let mut pages = Pages::new(self.repository_url(repository.path.as_str(), ["webhooks"]), LONG_PAGE);
+        let mut hooks: Vec<wire::Hook> = Vec::new();
+        while let Some(url) = pages.next_url() {
+            hooks.extend(pages.take::<wire::Hook>(self.get(Operation::ListHooks, url).await?)?);
+        }
+        let own = hooks.into_iter().filter(convert::is_of_repository).map(convert::hook).collect();
+        Ok((own, !pages.are_several()))
+    }
+
+    /// The list, if it held still. Several pages are read twice: a hook that goes away between two of them takes another one's
+    /// place, which nothing in the pages tells.
+    async fn hooks_if_settled(&self, repository: &Repository) -> Result<Option<Vec<Hook>>, ProviderError> {
+        let (hooks, in_one_piece) = self.hooks_once(repository).await?;
+        let settled = in_one_piece || self.hooks_once(repository).await?.0 == hooks;
+        let distinct = listing::are_distinct(hooks.iter().map(|hook| hook.id.as_str()));
+        Ok((settled && distinct).then_some(hooks))
+    }
+
+    fn write(operation: Operation, method: Method, url: Url, request: &HookRequest<'_>, secret: &SecretString) -> Call {
+        Call::write(operation, method, url).conceal(request.url.expose()).conceal(secret.expose_secret())
+    }
+}
+
+/// Authenticates with a token.
+fn bearing(transport: Transport, token: &SecretString) -> Result<Transport, ProviderError> {
+    Ok(transport.authorized(authorization::bearer(token)?, [token.expose_secret()]))
+}
+
+fn is_token(username: &str, password: &SecretString) -> bool {
+    username == TOKEN_USER || password.expose_secret().starts_with(TOKEN_PREFIX)
+}
+
+/// The secret of a request, unless the server would refuse it.
+fn secret(operation: Operation, request: &HookRequest<'_>) -> Result<SecretString, ProviderError> {
+    let secret = request.secret.text();
+    if secret.expose_secret().chars().count() > convert::LONGEST_SECRET {
+        let message = format!("Bitbucket Data Center takes webhook secrets of at most {} characters", convert::LONGEST_SECRET);
+        return Err(ProviderError::new(ErrorKind::Rejected, operation.as_str(), message));
+    }
+    Ok(secret)
+}
+
+#[async_trait]
+impl Client for BitbucketDataCenterClient {
+    async fn inspect(&self) -> Result<Inspection, ProviderError> {
+        self.inspect_credential().await
+    }
+
+    fn permission(&self, inspection: &Inspection, permission: Permission) -> PermissionFinding {
+        if self.is_anonymous() {
+            return permission::judge_anonymous(permission);
+        }
+        permission::judge(permission, inspection.scope.is_some(), self.untold())
+    }
+
+    async fn repository(&self, path: &RepositoryPath) -> Result<Repository, ProviderError> {
+        let found: wire::Repository = self.get(Operation::LookUpRepository, self.repository_url(path.as_str(), [])).await?.json()?;
+        let canonical = format!("{}/{}", found.project.key, found.slug);
+        let surroundings = self.surroundings(&canonical).await?;
+        Ok(convert::repository(&found, surroundings))
+    }
+
+    async fn repository_by_id(&self, _id: &str) -> Result<Option<Repository>, ProviderError> {
+        Ok(None)
+    }
+
+    async fn branch_exists(&self, repository: &Repository, branch: &str) -> Result<bool, ProviderError> {
+        let mut list = self.repository_url(repository.path.as_str(), ["branches"]);
+        // The text is looked for anywhere in a name, without regard to case; what is named so is put first.
+        list.query_pairs_mut().append_pair("filterText", branch).append_pair("boostMatches", "true");
+        let wanted = format!("refs/heads/{branch}");
+        let mut pages = Pages::new(list, PAGE);
+        while let Some(url) = pages.next_url() {
+            let answer = self.get(Operation::LookUpBranch, url).await?;
+            if error::lacks_only_content(&answer) {
+                return Ok(false);
+            }
+            let page: Vec<wire::Reference> = pages.take(answer)?;
+            if page.iter().any(|reference| reference.id == wanted) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn probe_git(&self, path: &RepositoryPath) -> Result<GitProbe, ProviderError> {
+        self.check_password(Operation::ProbeGit)?;
+        let url = with_segments(&self.endpoint.web, ["scm"].into_iter().chain(format!("{path}.git").split('/')));
+        // A refusal by git is no proof against the password: it does not tell who was refused from what.
+        git::probe(&self.transport, &url, None).await
+    }
+
+    fn repositories(&self) -> BoxStream<'_, Result<Vec<Repository>, ProviderError>> {
+        let Some(scope) = &self.endpoint.scope else { return stream::empty().boxed() };
+        let pages = Pages::new(self.api(["projects", &scope.path, "repos"]), PAGE);
+        stream::try_unfold(pages, move |mut pages| async move {
+            let Some(url) = pages.next_url() else { return Ok(None) };
+            let page: Vec<wire::Repository> = pages.take(self.get(Operation::ListRepositories, url).await?)?;
+            let page = page.iter().map(|repository| convert::listed(repository, self.is_anonymous())).collect();
+            Ok(Some((page, pages)))
+        })
+        .boxed()
+    }
+
+    fn hook_shapes(&self, events: &BTreeSet<EventKind>) -> Vec<HookShape> {
+        convert::shapes(events)
+    }
+
+    async fn hooks(&self, repository: &Repository) -> Result<Vec<Hook>, ProviderError> {
+        listing::settled(Operation::ListHooks, || self.hooks_if_settled(repository)).await
+    }
+
+    async fn create_hook(&self, repository: &Repository, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
+        let operation = Operation::CreateHook;
+        let secret = secret(operation, request)?;
+        let url = self.repository_url(repository.path.as_str(), ["webhooks"]);
+        let document = convert::creation(request.url, request.shape, secret.expose_secret());
+        let call = Self::write(operation, Method::POST, url, request, &secret).json(&document);
+        let made: wire::Hook = self.send(operation, call).await?.json()?;
+        Ok(convert::hook(made))
+    }
+
+    async fn update_hook(&self, repository: &Repository, id: &str, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
+        let operation = Operation::UpdateHook;
+        let secret = secret(operation, request)?;
+        let url = self.hook_url(repository, id);
+        // An update replaces the whole: what a person named and paused is read first and written back.
+        let present: wire::Hook = self.get(operation, url.clone()).await?.json()?;
+        let document = convert::update(present, request.url, request.shape, secret.expose_secret());
+        let call = Self::write(operation, Method::PUT, url, request, &secret).json(&document);
+        let changed: wire::Hook = self.send(operation, call).await?.json()?;
+        Ok(convert::hook(changed))
+    }
+
+    async fn delete_hook(&self, repository: &Repository, id: &str) -> Result<Deletion, ProviderError> {
+        let operation = Operation::DeleteHook;
+        let answer = self.send(operation, Call::delete(operation, self.hook_url(repository, id))).await?;
+        listing::deletion(answer, id, self.hooks(repository)).await
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,241 @@
+//! From the API's documents to the port's words and back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+
+use super::{permission, wire};
+use crate::api::v1alpha1::EventKind;
+use crate::api::v1alpha1::binding::Visibility;
+use crate::providers::model::{Hook, HookShape, HookState, HookUrl, Repository, RepositoryPath};
+use crate::providers::permission::PermissionFinding;
+
+const EVENTS: &str = "events";
+const CERTIFICATES: &str = "sslVerificationRequired";
+const CREDENTIALS: &str = "credentials";
+const SECRET: &str = "secret";
+
+/// The name of the hooks that we make, which people see in the repository's settings.
+const HOOK_NAME: &str = "Forgebind";
+/// The longest secret that the server takes, in characters.
+pub(super) const LONGEST_SECRET: usize = 255;
+
+/// What is found out about a repository beside its own document.
+pub(super) struct Surroundings {
+    /// The configured default branch, whether or not it was ever pushed.
+    pub(super) default_branch: Option<String>,
+    /// Whether there is no branch.
+    pub(super) empty: bool,
+    pub(super) manage_webhooks: PermissionFinding,
+}
+
+pub(super) fn repository(repository: &wire::Repository, surroundings: Surroundings) -> Repository {
+    let clone = |name: &str| repository.links.clone.iter().find(|link| link.name.as_deref() == Some(name)).map(|link| link.href.clone());
+    // What lies in a public project is public, whatever it says of itself.
+    let visibility = if repository.public || repository.project.public { Visibility::Public } else { Visibility::Private };
+    Repository {
+        id: repository.id.to_string(),
+        path: RepositoryPath::new(format!("{}/{}", repository.project.key, repository.slug)),
+        web_url: repository.links.own.first().map(|link| link.href.clone()),
+        clone_url: clone("http"),
+        ssh_url: clone("ssh"),
+        // A new repository has a configured default branch before its first push.
+        default_branch: surroundings.default_branch.filter(|_| !surroundings.empty),
+        visibility: Some(visibility),
+        archived: repository.archived,
+        empty: surroundings.empty,
+        manage_webhooks: surroundings.manage_webhooks,
+        holder: None,
+    }
+}
+
+/// A repository as a list shows it: the list tells nothing about its branches and hooks.
+pub(super) fn listed(found: &wire::Repository, anonymous: bool) -> Repository {
+    let manage_webhooks = if anonymous { anonymous_finding() } else { PermissionFinding::unknown("told when the repository is looked up") };
+    repository(found, Surroundings { default_branch: None, empty: false, manage_webhooks })
+}
+
+pub(super) fn anonymous_finding() -> PermissionFinding {
+    PermissionFinding::missing(format!(
+        "needs {}, and a credential; without one nothing can be changed",
+        permission::REPOSITORY_ADMINISTRATION
+    ))
+}
+
+/// The short name of a branch.
+pub(super) fn branch_name(reference: &wire::Reference) -> &str {
+    reference.id.strip_prefix("refs/heads/").unwrap_or(&reference.id)
+}
+
+/// The event keys that deliver an event.
+pub(super) const fn words(event: EventKind) -> &'static [&'static str] {
+    match event {
+        EventKind::Push | EventKind::Tag => &["repo:refs_changed"],
+        EventKind::PullRequest => &["pr:from_ref_updated", "pr:opened"],
+        EventKind::PullRequestMerged => &["pr:merged"],
+        EventKind::PullRequestClosed => &["pr:declined", "pr:deleted"],
+        EventKind::PullRequestComment => &["pr:comment:added"],
+    }
+}
+
+/// One hook for all events; none for no events.
+pub(super) fn shapes(events: &BTreeSet<EventKind>) -> Vec<HookShape> {
+    if events.is_empty() {
+        return Vec::new();
+    }
+    let keys = events.iter().flat_map(|event| words(*event)).copied().collect();
+    let fields = BTreeMap::from([(EVENTS, joined(&keys)), (CERTIFICATES, true.to_string()), (CREDENTIALS, String::new())]);
+    vec![HookShape { part: String::new(), fields, events: events.clone() }]
+}
+
+/// Whether a hook is the repository's own. A project's hook is shown among them by some versions and cannot be changed here.
+pub(super) fn is_of_repository(hook: &wire::Hook) -> bool {
+    hook.scope_type.as_deref().is_none_or(|scope| scope.eq_ignore_ascii_case("repository"))
+}
+
+pub(super) fn hook(hook: wire::Hook) -> Hook {
+    let keys: BTreeSet<_> = hook.events.iter().map(String::as_str).collect();
+    let named = hook.credentials.as_ref().and_then(|credentials| credentials.username.as_deref()).is_some_and(|name| !name.is_empty());
+    let mut fields = BTreeMap::from([(EVENTS, joined(&keys)), (CREDENTIALS, if named { "set" } else { "" }.to_owned())]);
+    if let Some(required) = hook.ssl_verification_required {
+        fields.insert(CERTIFICATES, required.to_string());
+    }
+    let events = EventKind::ALL.into_iter().filter(|event| words(*event).iter().all(|key| keys.contains(key))).collect();
+    // Some versions read the secret back, some mask it and some leave it out: its absence tells nothing.
+    let has_secret = hook.configuration.get(SECRET).and_then(Value::as_str).filter(|secret| !secret.is_empty()).map(|_| true);
+    Hook {
+        id: hook.id.to_string(),
+        url: HookUrl::new(hook.url),
+        shape: HookShape { part: String::new(), fields, events },
+        state: if hook.active { HookState::Active } else { HookState::Paused },
+        has_secret,
+    }
+}
+
+fn joined(keys: &BTreeSet<&str>) -> String {
+    keys.iter().copied().collect::<Vec<_>>().join(",")
+}
+
+fn field<'a>(shape: &'a HookShape, name: &str) -> &'a str {
+    shape.fields.get(name).map_or("", String::as_str)
+}
+
+/// What creates a hook of the shape.
+pub(super) fn creation(url: &HookUrl, shape: &HookShape, secret: &str) -> Value {
+    document(HOOK_NAME, true, Map::new(), url, shape, secret)
+}
+
+/// What turns the present hook into the shape: the whole object, because an update replaces it. Its name stays, and so does a
+/// person's pause. Credentials are left out, and with that removed.
+pub(super) fn update(present: wire::Hook, url: &HookUrl, shape: &HookShape, secret: &str) -> Value {
+    document(present.name.as_deref().unwrap_or(HOOK_NAME), present.active, present.configuration, url, shape, secret)
+}
+
+fn document(name: &str, active: bool, mut configuration: Map<String, Value>, url: &HookUrl, shape: &HookShape, secret: &str) -> Value {
+    configuration.insert(SECRET.to_owned(), json!(secret));
+    json!({
+        "name": name,
+        "url": url.expose(),
+        "active": active,
+        "events": field(shape, EVENTS).split(',').filter(|key| !key.is_empty()).collect::<Vec<_>>(),
+        "configuration": configuration,
+        "sslVerificationRequired": field(shape, CERTIFICATES) != "false",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(document: Value) -> Hook {
+        hook(serde_json::from_value(document).unwrap())
+    }
+
+    fn read_back(events: &[&str], active: bool) -> Hook {
+        read(json!({
+            "id": 7, "name": "Forgebind", "createdDate": 1, "updatedDate": 2, "url": "https://in.acme.io/hooks/a/1", "active": active,
+            "events": events, "configuration": {"secret": "canary"}, "sslVerificationRequired": true, "scopeType": "repository",
+            "statistics": {"counts": {"errors": 4, "failures": 5, "successes": 0}},
+        }))
+    }
+
+    #[test]
+    fn bb_21_the_order_of_events_is_not_drift_and_certificates_are() {
+        let desired = shapes(&[EventKind::Push, EventKind::PullRequest].into()).remove(0);
+        assert_eq!(desired.fields[EVENTS], "pr:from_ref_updated,pr:opened,repo:refs_changed");
+        assert_eq!(read_back(&["repo:refs_changed", "pr:opened", "pr:from_ref_updated"], true).drift(&desired), Vec::<&str>::new());
+        assert_eq!(read_back(&["repo:refs_changed", "pr:opened"], true).drift(&desired), [EVENTS]);
+        let lax = json!({"id": 7, "events": ["repo:refs_changed"], "active": true, "sslVerificationRequired": false});
+        let desired = shapes(&[EventKind::Tag].into()).remove(0);
+        assert_eq!(read(lax).drift(&desired), [CERTIFICATES]);
+    }
+
+    #[test]
+    fn what_is_not_read_back_is_unknown_and_no_drift() {
+        let desired = shapes(&[EventKind::Tag].into()).remove(0);
+        let bare = read(json!({"id": 7, "url": "https://in", "active": true, "events": ["repo:refs_changed"]}));
+        assert_eq!((bare.drift(&desired), bare.has_secret), (Vec::new(), None));
+        let empty = json!({"id": 7, "active": true, "events": ["repo:refs_changed"], "configuration": {"createdBy": "x", "secret": ""}});
+        assert_eq!(read(empty).has_secret, None);
+        assert_eq!(read_back(&["repo:refs_changed"], true).has_secret, Some(true));
+    }
+
+    #[test]
+    fn a_pause_is_a_state_and_an_update_keeps_it() {
+        let desired = shapes(&[EventKind::Tag].into()).remove(0);
+        let paused = read_back(&["repo:refs_changed"], false);
+        assert_eq!((paused.drift(&desired), paused.state), (Vec::new(), HookState::Paused));
+        let present =
+            json!({"id": 7, "name": "theirs", "active": false, "events": [], "configuration": {"secret": "old", "createdBy": "x"}});
+        let written = update(serde_json::from_value(present).unwrap(), &HookUrl::new("https://in".into()), &desired, "new");
+        let expected = json!({
+            "name": "theirs", "url": "https://in", "active": false, "events": ["repo:refs_changed"],
+            "configuration": {"secret": "new", "createdBy": "x"}, "sslVerificationRequired": true,
+        });
+        assert_eq!(written, expected);
+    }
+
+    #[test]
+    fn df_20_credentials_and_secret_are_seen_and_not_kept() {
+        let document = json!({
+            "id": 1, "active": true, "events": ["repo:refs_changed"], "configuration": {"secret": "canary-secret"},
+            "credentials": {"username": "canary-user", "password": "canary-password"},
+        });
+        let hook = read(document);
+        assert!(!format!("{hook:?}").contains("canary"));
+        assert_eq!(hook.drift(&shapes(&[EventKind::Push].into()).remove(0)), [CREDENTIALS]);
+    }
+
+    #[test]
+    fn a_projects_hook_is_not_the_repositorys() {
+        let of = |document: Value| is_of_repository(&serde_json::from_value(document).unwrap());
+        assert!(of(json!({"id": 1})) && of(json!({"id": 1, "scopeType": "repository"})));
+        assert!(!of(json!({"id": 1, "scopeType": "project"})));
+    }
+
+    #[test]
+    fn an_empty_repository_has_a_configured_branch_and_no_default() {
+        let found = || json!({"id": 4, "slug": "shop", "project": {"key": "APP", "public": true}, "public": false});
+        let surroundings =
+            |empty| Surroundings { default_branch: Some("main".into()), empty, manage_webhooks: PermissionFinding::granted() };
+        let full = repository(&serde_json::from_value(found()).unwrap(), surroundings(false));
+        assert_eq!((full.default_branch.as_deref(), full.visibility), (Some("main"), Some(Visibility::Public)));
+        assert_eq!(repository(&serde_json::from_value(found()).unwrap(), surroundings(true)).default_branch, None);
+        assert!(shapes(&BTreeSet::new()).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back_as_wanted(events in prop::collection::btree_set(prop::sample::select(EventKind::ALL.to_vec()), 1..6)) {
+            let shape = shapes(&events).remove(0);
+            let mut written = creation(&HookUrl::new("https://in".into()), &shape, "s");
+            written["id"] = json!(7);
+            let hook = read(written);
+            prop_assert_eq!(hook.drift(&shape), Vec::<&str>::new());
+            prop_assert_eq!(hook.state, HookState::Active);
+            prop_assert!(events.is_subset(&hook.shape.events));
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! What a credential is and may do, as far as the server tells: who it is by a header, its permissions only by what works.
+
+use percent_encoding::percent_decode_str;
+
+use super::client::{Account, BitbucketDataCenterClient};
+use super::{error, permission, wire};
+use crate::api::v1alpha1::connection::IdentityKind;
+use crate::providers::model::{Capabilities, Identity, Inspection, Scope};
+use crate::providers::permission::Grants;
+use crate::providers::transport::{Answer, Operation};
+use crate::providers::webhook::header_text;
+use crate::providers::{ErrorKind, ProviderError};
+
+const FLAVOR: &str = "BitbucketDataCenter";
+/// What the product calls itself.
+const DISPLAY_NAME: &str = "Bitbucket";
+/// The oldest version that is served.
+const OLDEST: (u64, u64) = (8, 9);
+/// What answers to requests that nobody was authenticated for, behind some single sign-on plugins.
+const NOBODY: &str = "anonymous";
+
+const NO_BITBUCKET: &str = "no Bitbucket Data Center answers at this address";
+
+pub(super) const fn capabilities() -> Capabilities {
+    Capabilities {
+        api: true,
+        one_event_per_hook: false,
+        // Some versions read it back, some mask it: nothing is built on it.
+        secret_readable: false,
+        update_sets_secret: true,
+        lookup_by_id: false,
+        delivery_log: false,
+        resend: false,
+        signature: true,
+        scope_introspection: false,
+        expiry_introspection: false,
+    }
+}
+
+impl BitbucketDataCenterClient {
+    pub(super) async fn inspect_credential(&self) -> Result<Inspection, ProviderError> {
+        let operation = if self.is_anonymous() { Operation::ReadVersion } else { Operation::InspectCredential };
+        let answer = self.get(operation, self.api(["application-properties"])).await?;
+        match answer.refusal() {
+            None => {}
+            // An installation may be closed to the public as a whole.
+            Some(ErrorKind::Unauthenticated | ErrorKind::PermissionDenied) if self.is_anonymous() => return Ok(self.anonymous(None)),
+            // Anybody may read this: who may not is no user of the product, and is not asked again with the same password.
+            Some(ErrorKind::Unauthenticated | ErrorKind::PermissionDenied) => return Err(rejected(&answer)),
+            Some(ErrorKind::NotFound) => return Err(answer.invalid(NO_BITBUCKET)),
+            Some(kind) => return Err(answer.refused(kind)),
+        }
+        let name = user_name(&answer);
+        let unnamed = answer.refused(ErrorKind::Unauthenticated);
+        let stranger = answer.invalid(NO_BITBUCKET);
+        let server: wire::ApplicationProperties = answer.json()?;
+        if server.display_name != DISPLAY_NAME {
+            return Err(stranger);
+        }
+        if self.is_anonymous() {
+            return Ok(self.anonymous(Some(server.version)));
+        }
+        let Some(name) = name else {
+            let message = "the server took the request for an anonymous one (no header X-AUSERNAME in its answer): the credential is not \
+                           accepted, or a proxy in front removes the header";
+            return Err(ProviderError { message: message.to_owned(), ..unnamed });
+        };
+        let kind = self.identity_kind(&name).await?;
+        let scope = self.project_if_listed().await?;
+        let mut warnings: Vec<String> = outdated(&server.version).into_iter().collect();
+        if scope.is_none() {
+            warnings.extend(self.endpoint.scope.as_ref().map(|scope| {
+                format!("the repositories of {scope} are not listed for this credential: that needs {}", permission::PROJECT_READING)
+            }));
+        }
+        Ok(Inspection {
+            identity: Some(Identity { name: Some(name), kind }),
+            scope,
+            warnings,
+            ..inspection(Some(server.version), Grants::Unknown(self.untold().to_owned()))
+        })
+    }
+
+    fn anonymous(&self, version: Option<String>) -> Inspection {
+        let warnings = version.as_deref().and_then(outdated).into_iter().collect();
+        Inspection { warnings, ..inspection(version, Grants::Unknown(self.untold().to_owned())) }
+    }
+
+    /// Why the permissions of this credential are not known.
+    pub(super) const fn untold(&self) -> &'static str {
+        match self.account {
+            Account::Anonymous => "there is no credential",
+            Account::Token => "an HTTP access token does not tell its permissions",
+            Account::Basic => "the server does not tell an account's permissions",
+        }
+    }
+
+    /// A token of a project or a repository acts as a user of its own, which is in no directory.
+    async fn identity_kind(&self, name: &str) -> Result<IdentityKind, ProviderError> {
+        if matches!(self.account, Account::Basic) {
+            return Ok(IdentityKind::User);
+        }
+        let answer = self.get(Operation::InspectCredential, self.api(["users", name])).await?;
+        match answer.refusal() {
+            Some(ErrorKind::NotFound | ErrorKind::PermissionDenied) => Ok(IdentityKind::Token),
+            Some(kind) => Err(answer.refused(kind)),
+            None => {
+                let user: wire::User = answer.json()?;
+                let service = user.kind.as_deref() == Some("SERVICE");
+                Ok(if service { IdentityKind::ServiceAccount } else { IdentityKind::User })
+            }
+        }
+    }
+
+    /// The connection's project, if its repositories are listed: the proof of `PROJECT_READ`. A token of one repository lacks
+    /// it and is good for that repository all the same.
+    async fn project_if_listed(&self) -> Result<Option<Scope>, ProviderError> {
+        let Some(scope) = &self.endpoint.scope else { return Ok(None) };
+        let mut url = self.api(["projects", &scope.path, "repos"]);
+        url.query_pairs_mut().append_pair("limit", "1");
+        let answer = self.get(Operation::InspectCredential, url).await?;
+        match answer.refusal() {
+            None => Ok(Some(scope.clone())),
+            Some(ErrorKind::NotFound | ErrorKind::PermissionDenied) => Ok(None),
+            Some(kind) => Err(answer.refused(kind)),
+        }
+    }
+}
+
+/// Who a request was authenticated as. The header's value may be percent-encoded.
+fn user_name(answer: &Answer) -> Option<String> {
+    let name = header_text(answer.headers(), error::USER_NAME.as_str()).filter(|name| *name != NOBODY)?;
+    Some(percent_decode_str(name).decode_utf8_lossy().into_owned())
+}
+
+/// The refusal of a credential, with what a person has to do where the password may be right.
+fn rejected(answer: &Answer) -> ProviderError {
+    let error = answer.refused(ErrorKind::Unauthenticated);
+    if error::asks_for_captcha(answer) {
+        let message = "the server asks for a CAPTCHA after too many failed log-ins: log in once with a browser, or put an HTTP access \
+                       token into the Secret; the password is not tried again until the Secret changes";
+        return ProviderError { message: message.to_owned(), ..error };
+    }
+    error
+}
+
+/// A warning for a version that is older than what is served.
+fn outdated(version: &str) -> Option<String> {
+    let mut numbers = version.split(|character: char| !character.is_ascii_digit()).map_while(|part| part.parse::<u64>().ok());
+    let number = (numbers.next()?, numbers.next().unwrap_or_default());
+    (number < OLDEST).then(|| format!("Bitbucket {version} is older than {}.{}, the oldest version that is served", OLDEST.0, OLDEST.1))
+}
+
+fn inspection(version: Option<String>, grants: Grants) -> Inspection {
+    Inspection {
+        flavor: FLAVOR.to_owned(),
+        version,
+        identity: None,
+        credential_name: None,
+        expires_at: None,
+        grants,
+        capabilities: capabilities(),
+        scope: None,
+        warnings: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::response::Response;
+
+    use super::*;
+    use crate::api::v1alpha1::Permission;
+    use crate::api::v1alpha1::connection::PermissionState;
+    use crate::providers::Credential;
+    use crate::providers::bitbucket_data_center::client::tests::{LIST, connect, refusal};
+    use crate::providers::transport::test_server::{Server, TOKEN, answer, json};
+
+    const PROPERTIES: &str = r#"{"version":"9.4.1","buildNumber":"9004001","buildDate":"1735000000000","displayName":"Bitbucket"}"#;
+    const NOT_PERMITTED: &str = "com.atlassian.bitbucket.AuthorisationException";
+
+    fn properties(user: Option<&str>) -> Response {
+        let mut headers = vec![("content-type", "application/json;charset=UTF-8")];
+        headers.extend(user.map(|user| ("x-ausername", user)));
+        answer(200, &headers, PROPERTIES)
+    }
+
+    fn basic() -> Credential {
+        Credential::BasicAuth { username: "ada".into(), password: TOKEN.into() }
+    }
+
+    async fn inspect(server: &Server, credential: Credential) -> Result<Inspection, ProviderError> {
+        connect(server, credential).inspect().await
+    }
+
+    #[tokio::test]
+    async fn dv_12_version_and_identity_are_told_by_one_call() {
+        let person = json(200, r#"{"name":"ada lovelace","slug":"ada_lovelace","type":"NORMAL"}"#);
+        let server = Server::start([properties(Some("ada%20lovelace")), person, json(200, LIST)]).await;
+        let inspection = inspect(&server, Credential::Token(TOKEN.into())).await.unwrap();
+        assert_eq!(inspection.identity, Some(Identity { name: Some("ada lovelace".into()), kind: IdentityKind::User }));
+        assert_eq!((inspection.flavor.as_str(), inspection.version.as_deref()), (FLAVOR, Some("9.4.1")));
+        assert_eq!(inspection.warnings, Vec::<String>::new());
+        let lines = [
+            "GET /rest/api/latest/application-properties",
+            "GET /rest/api/latest/users/ada%20lovelace",
+            "GET /rest/api/latest/projects/APP/repos?limit=1",
+        ];
+        assert_eq!(server.lines(), lines);
+        assert!(server.seen.lock().unwrap().iter().all(|seen| seen.head.contains("Bearer")));
+    }
+
+    #[tokio::test]
+    async fn pk_11_project_read_is_checked_by_its_effect() {
+        let bot = || refusal(404, "com.atlassian.bitbucket.user.NoSuchUserException");
+        for (list, state) in [(json(200, LIST), PermissionState::Granted), (refusal(401, NOT_PERMITTED), PermissionState::Unknown)] {
+            let server = Server::start([properties(Some("access-token-user/1/9")), bot(), list]).await;
+            let client = connect(&server, Credential::Token(TOKEN.into()));
+            let inspection = client.inspect().await.unwrap();
+            assert_eq!(inspection.identity.as_ref().unwrap().kind, IdentityKind::Token, "the user of a project's token is in no directory");
+            let finding = client.permission(&inspection, Permission::ListRepositories);
+            assert_eq!(finding.state, state);
+            let named = inspection.warnings.iter().any(|warning| warning.contains("PROJECT_READ") && warning.contains("APP"));
+            assert_eq!(named, state == PermissionState::Unknown, "{:?}", inspection.warnings);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_success_without_a_user_is_no_authentication() {
+        for user in [None, Some(""), Some("anonymous")] {
+            let server = Server::start([properties(user)]).await;
+            let error = inspect(&server, Credential::Token(TOKEN.into())).await.unwrap_err();
+            assert_eq!((error.kind, server.lines().len()), (ErrorKind::Unauthenticated, 1), "{user:?}");
+            assert!(error.message.contains("X-AUSERNAME"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_refusal_of_the_open_door_rejects_the_credential() {
+        for response in [
+            refusal(401, "com.atlassian.bitbucket.auth.IncorrectPasswordAuthenticationException"),
+            refusal(401, NOT_PERMITTED),
+            answer(401, &[("x-ausername", "ada")], ""),
+            answer(401, &[], ""),
+            answer(403, &[], ""),
+        ] {
+            let server = Server::start([response]).await;
+            assert_eq!(inspect(&server, basic()).await.unwrap_err().kind, ErrorKind::Unauthenticated);
+            assert_eq!(server.lines().len(), 1, "a password is sent once");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_captcha_says_what_to_do() {
+        let by_body = refusal(403, "com.atlassian.bitbucket.auth.CaptchaRequiredAuthenticationException");
+        let by_header = answer(401, &[("x-authentication-denied-reason", "CAPTCHA_CHALLENGE; login-url=https://git/login")], "");
+        for response in [by_body, by_header] {
+            let server = Server::start([response]).await;
+            let error = inspect(&server, basic()).await.unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Unauthenticated);
+            assert!(error.message.contains("log in once with a browser"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_credential_is_no_error() {
+        for (response, version) in [(properties(None), Some("9.4.1")), (refusal(401, NOT_PERMITTED), None)] {
+            let server = Server::start([response]).await;
+            let inspection = inspect(&server, Credential::Anonymous).await.unwrap();
+            assert_eq!((inspection.identity, inspection.version.as_deref()), (None, version));
+            assert_eq!(server.lines().len(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn another_product_is_no_bitbucket() {
+        let jira = r#"{"version":"9.12.0","displayName":"Jira"}"#;
+        let responses = [
+            answer(404, &[], ""),
+            answer(200, &[("content-type", "text/html")], "<html>"),
+            json(200, "{}"),
+            answer(200, &[("content-type", "application/json"), ("x-ausername", "ada")], jira),
+        ];
+        for response in responses {
+            let server = Server::start([response]).await;
+            assert_eq!(inspect(&server, basic()).await.unwrap_err().kind, ErrorKind::ResponseInvalid);
+        }
+    }
+
+    #[test]
+    fn dv_12_versions_from_8_9_on_are_served_without_a_warning() {
+        for version in ["8.9.2", "8.19.12", "9.4.1", "10.0.0", "10.2.0-rc1", "development"] {
+            assert_eq!(outdated(version), None, "{version}");
+        }
+        assert!(outdated("8.8.7").is_some() && outdated("7.21").is_some());
+    }
+}

@@ -1,0 +1,136 @@
+//! Bitbucket Data Center, and Server 8.9, whose API is the same.
+//!
+//! Facts are from the product's REST API reference and its administration guide: pages "Event payload", "Manage webhooks",
+//! "HTTP access tokens", "Improving instance stability with rate limiting".
+
+mod client;
+mod convert;
+mod error;
+mod inspect;
+mod page;
+mod path;
+mod permission;
+mod webhook;
+mod wire;
+
+use std::sync::Arc;
+
+use url::Url;
+
+use crate::api::v1alpha1::connection::{CredentialKind, ProviderSpec};
+use crate::api::v1alpha1::{EventKind, Permission, ProviderKind};
+use crate::providers::model::Scope;
+use crate::providers::transport::Transport;
+use crate::providers::{Capabilities, Client, Credential, Endpoint, PathError, Provider, ProviderError, RepositoryPath, Webhook, address};
+
+use client::BitbucketDataCenterClient;
+pub use webhook::BitbucketDataCenterWebhook;
+
+/// Where the core API lies below `/rest`: the newest version that the server has.
+const CORE_API: &str = "/api/latest";
+
+/// Bitbucket Data Center.
+#[derive(Clone, Copy, Debug)]
+pub struct BitbucketDataCenter;
+
+impl Provider for BitbucketDataCenter {
+    fn kind(&self) -> ProviderKind {
+        ProviderKind::BitbucketDataCenter
+    }
+
+    fn credential_kinds(&self) -> &'static [CredentialKind] {
+        &[CredentialKind::Token, CredentialKind::BasicAuth, CredentialKind::Anonymous]
+    }
+
+    fn events(&self) -> &'static [EventKind] {
+        &EventKind::ALL
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        inspect::capabilities()
+    }
+
+    fn permission_words(&self, permission: Permission) -> Option<String> {
+        permission::words(permission)
+    }
+
+    fn event_words(&self, event: EventKind) -> &'static [&'static str] {
+        convert::words(event)
+    }
+
+    fn endpoint(&self, spec: &ProviderSpec) -> Result<Endpoint, ProviderError> {
+        let spec = spec.bitbucket_data_center.as_ref();
+        let spec = spec.ok_or_else(|| address::invalid("the spec has no member bitbucketDataCenter"))?;
+        let web = address::parse(&spec.url.0)?;
+        let api = match &spec.api_url {
+            Some(api) => core_api(&address::parse(&api.0)?),
+            None => core_api(&address::below(&web, "/rest")),
+        };
+        if !path::is_project(&spec.project) {
+            return Err(address::invalid("project is the key of a project, such as APP, or ~user for a personal one"));
+        }
+        let scope = Scope { word: "project", path: spec.project.clone(), holder: None };
+        Ok(Endpoint { web, api, further_origins: Vec::new(), scope: Some(scope) })
+    }
+
+    fn repository_path(&self, endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
+        path::parse(endpoint, text)
+    }
+
+    fn connect(&self, endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
+        BitbucketDataCenterClient::connect(endpoint, credential, transport)
+    }
+
+    fn webhook(&self) -> &dyn Webhook {
+        &BitbucketDataCenterWebhook
+    }
+}
+
+/// The core API of an address that stands for `/rest`. One that names the core API and its version already stays.
+fn core_api(rest: &Url) -> Url {
+    let named = ["/api/latest", "/api/1.0"].iter().any(|end| rest.path().ends_with(end));
+    if named { rest.clone() } else { address::below(rest, CORE_API) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn endpoint(member: &serde_json::Value) -> Result<Endpoint, ProviderError> {
+        let spec: ProviderSpec = serde_json::from_value(json!({"bitbucketDataCenter": member})).unwrap();
+        BitbucketDataCenter.endpoint(&spec)
+    }
+
+    #[test]
+    fn dt_29_host_and_project_are_all_an_address_needs() {
+        let found = endpoint(&json!({"url": "https://git.acme.io/bitbucket/", "project": "APP"})).unwrap();
+        assert_eq!(found.web.as_str(), "https://git.acme.io/bitbucket");
+        assert_eq!(found.api.as_str(), "https://git.acme.io/bitbucket/rest/api/latest", "the context path stays");
+        assert_eq!(found.scope.unwrap().to_string(), "project APP");
+        let accepted = BitbucketDataCenter.credential_kinds();
+        assert!(accepted.contains(&CredentialKind::BasicAuth) && accepted.contains(&CredentialKind::Token));
+    }
+
+    #[test]
+    fn an_api_behind_a_proxy_is_named_as_people_know_it() {
+        for (text, expected) in [
+            ("https://proxy.acme.io/rest", "https://proxy.acme.io/rest/api/latest"),
+            ("https://proxy.acme.io/rest/", "https://proxy.acme.io/rest/api/latest"),
+            ("https://proxy.acme.io/rest/api/1.0", "https://proxy.acme.io/rest/api/1.0"),
+            ("https://proxy.acme.io/rest/api/latest/", "https://proxy.acme.io/rest/api/latest"),
+            ("https://proxy.acme.io/dc", "https://proxy.acme.io/dc/api/latest"),
+        ] {
+            let found = endpoint(&json!({"url": "https://git.acme.io", "apiURL": text, "project": "~ada"})).unwrap();
+            assert_eq!((found.web.as_str(), found.api.as_str()), ("https://git.acme.io/", expected));
+        }
+    }
+
+    #[test]
+    fn what_is_no_project_is_refused() {
+        for project in ["APP/shop", "a b", "~", ""] {
+            assert!(endpoint(&json!({"url": "https://git.acme.io", "project": project})).is_err(), "{project}");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Lists by start. Where the next page begins is the server's to say: it may skip what the account may not see.
+
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use super::wire;
+use crate::providers::ProviderError;
+use crate::providers::listing::MOST_PAGES;
+use crate::providers::transport::Answer;
+
+pub(super) struct Pages {
+    list: Url,
+    limit: u32,
+    next: Option<u64>,
+    read: usize,
+}
+
+impl Pages {
+    /// A list, of which so many entries are asked for at once. The server gives fewer where its administrator says so.
+    pub(super) const fn new(list: Url, limit: u32) -> Self {
+        Self { list, limit, next: Some(0), read: 0 }
+    }
+
+    /// The address of the next page; `None` after the last.
+    pub(super) fn next_url(&self) -> Option<Url> {
+        let start = self.next?;
+        let mut url = self.list.clone();
+        url.query_pairs_mut().append_pair("start", &start.to_string()).append_pair("limit", &self.limit.to_string());
+        Some(url)
+    }
+
+    /// Whether more than one page was read.
+    pub(super) const fn are_several(&self) -> bool {
+        self.read > 1
+    }
+
+    /// Reads a page.
+    pub(super) fn take<T: DeserializeOwned>(&mut self, answer: Answer) -> Result<Vec<T>, ProviderError> {
+        if self.read >= MOST_PAGES {
+            return Err(answer.invalid(&format!("the list has more than {MOST_PAGES} pages")));
+        }
+        let stuck = answer.invalid("the list says that it goes on, and not where");
+        let page: wire::Page<T> = answer.json()?;
+        let start = self.next.unwrap_or_default();
+        self.read += 1;
+        self.next = match (page.is_last, page.next_start) {
+            (true, _) => None,
+            (false, Some(next)) if next > start => Some(next),
+            (false, _) => return Err(stuck),
+        };
+        Ok(page.values)
+    }
+}

@@ -1,0 +1,107 @@
+//! The documents of the API, as far as they are read. Nothing here prints: a hook's answer may hold its secret in clear.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// `application-properties`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ApplicationProperties {
+    pub(super) version: String,
+    pub(super) display_name: String,
+}
+
+/// One page of a list.
+#[derive(Deserialize)]
+pub(super) struct Page<T> {
+    pub(super) values: Vec<T>,
+    #[serde(rename = "isLastPage")]
+    pub(super) is_last: bool,
+    #[serde(rename = "nextPageStart")]
+    pub(super) next_start: Option<u64>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct User {
+    #[serde(rename = "type")]
+    pub(super) kind: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Project {
+    pub(super) key: String,
+    #[serde(default)]
+    pub(super) public: bool,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Repository {
+    pub(super) id: i64,
+    pub(super) slug: String,
+    pub(super) project: Project,
+    #[serde(default)]
+    pub(super) public: bool,
+    #[serde(default)]
+    pub(super) archived: bool,
+    #[serde(default)]
+    pub(super) links: Links,
+}
+
+#[derive(Default, Deserialize)]
+pub(super) struct Links {
+    #[serde(default, rename = "self")]
+    pub(super) own: Vec<Link>,
+    #[serde(default)]
+    pub(super) clone: Vec<Link>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Link {
+    pub(super) href: String,
+    pub(super) name: Option<String>,
+}
+
+/// A branch or a tag: `RestMinimalRef` and `RestBranch`.
+#[derive(Deserialize)]
+pub(super) struct Reference {
+    /// The full name.
+    pub(super) id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Hook {
+    pub(super) id: i64,
+    pub(super) name: Option<String>,
+    #[serde(default)]
+    pub(super) url: String,
+    #[serde(default)]
+    pub(super) active: bool,
+    #[serde(default)]
+    pub(super) events: Vec<String>,
+    #[serde(default)]
+    pub(super) configuration: Map<String, Value>,
+    pub(super) credentials: Option<Credentials>,
+    pub(super) ssl_verification_required: Option<bool>,
+    pub(super) scope_type: Option<String>,
+}
+
+/// What a hook authenticates with at its target. Whether there is something is all that is read of it.
+#[derive(Deserialize)]
+pub(super) struct Credentials {
+    pub(super) username: Option<String>,
+}
+
+/// The body of a refusal.
+#[derive(Default, Deserialize)]
+pub(super) struct Refusal {
+    #[serde(default)]
+    pub(super) errors: Vec<RefusalCause>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RefusalCause {
+    /// The class of the server's exception, with its package.
+    pub(super) exception_name: Option<String>,
+}

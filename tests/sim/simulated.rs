@@ -1,0 +1,81 @@
+//! A simulator, and the provider's own client that talks to it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use forgebind::api::v1alpha1::ProviderKind;
+use forgebind::clock::SystemClock;
+use forgebind::providers::credential::DeclaredCredential;
+use forgebind::providers::transport::network::NetworkPolicy;
+use forgebind::providers::transport::{Timings, TransportFactory, TransportSettings, Unleased};
+use forgebind::providers::{Client, Endpoint, Provider, RepositoryPath, registry};
+use prometheus_client::registry::Registry;
+
+use super::product::Welcome;
+use super::registry::maker;
+use super::server::Simulator;
+
+/// A simulator, and the provider that talks to it.
+#[derive(Clone)]
+pub struct Simulated {
+    pub simulator: Arc<Simulator>,
+    pub provider: &'static dyn Provider,
+    pub endpoint: Endpoint,
+    pub welcome: Welcome,
+    pub factory: Arc<TransportFactory>,
+}
+
+impl Simulated {
+    pub async fn new(kind: ProviderKind) -> Result<Self> {
+        let maker = maker(kind).with_context(|| format!("there is no simulator of {kind}"))?;
+        Self::with(Simulator::start(maker).await?, Timings::default())
+    }
+
+    /// Talks to a simulator with other deadlines than the operator's.
+    pub fn with(simulator: Simulator, timings: Timings) -> Result<Self> {
+        let welcome = simulator.welcome();
+        let kind = simulator.product().kind();
+        let provider = registry::provider(kind).with_context(|| format!("{kind} is not served"))?;
+        let endpoint = provider.endpoint(&serde_json::from_value(welcome.provider.clone())?)?;
+        Ok(Self { simulator: Arc::new(simulator), provider, endpoint, welcome, factory: Self::factory(timings) })
+    }
+
+    /// A way to the simulators, with rate gates of its own.
+    pub fn factory(timings: Timings) -> Arc<TransportFactory> {
+        let allow_cidrs = vec!["127.0.0.0/8".parse().unwrap()];
+        let policy = Arc::new(NetworkPolicy { insecure_http: true, allow_cidrs, ..NetworkPolicy::default() });
+        let factory = TransportFactory::new(policy, Arc::new(Unleased), Arc::new(SystemClock), &mut Registry::default());
+        Arc::new(factory.with_timings(timings))
+    }
+
+    /// A client with the credential that a Secret with this data holds.
+    pub fn client(&self, data: &[(&'static str, String)]) -> Arc<dyn Client> {
+        self.client_at(&self.endpoint, data)
+    }
+
+    /// The same at another endpoint.
+    pub fn client_at(&self, endpoint: &Endpoint, data: &[(&'static str, String)]) -> Arc<dyn Client> {
+        let settings = TransportSettings {
+            kind: self.provider.kind(),
+            endpoint,
+            credential_identity: format!("{data:?}"),
+            ca_pem: None,
+            client_identity: None,
+            proxy: None,
+        };
+        let data: BTreeMap<_, _> = data.iter().map(|(key, value)| ((*key).to_owned(), value.clone().into_bytes())).collect();
+        let declared = DeclaredCredential::from_secret(&data).unwrap();
+        self.provider.connect(endpoint.clone(), declared.credential, self.factory.transport(settings).unwrap()).unwrap()
+    }
+
+    /// The client that may do everything.
+    pub fn operator(&self) -> Arc<dyn Client> {
+        self.client(&self.welcome.credential)
+    }
+
+    /// A path in the port's form.
+    pub fn path(&self, text: &str) -> RepositoryPath {
+        self.provider.repository_path(&self.endpoint, text).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+}
