@@ -169,14 +169,17 @@ fn actions(rows: &[Row], style: Style) -> String {
 fn findings(rows: &[Row], style: Style) -> String {
     let mut text = String::new();
     for row in rows {
-        for finding in &row.findings {
-            text += &finding_lines(row, finding, style);
+        for (position, finding) in row.findings.iter().enumerate() {
+            // A remedy that stands below the next one as well is told there.
+            let told_next = row.findings.get(position + 1).is_some_and(|next| next.remedy == finding.remedy);
+            let remedy = finding.remedy.as_deref().filter(|_| !told_next);
+            text += &finding_lines(row, finding, remedy, style);
         }
     }
     if text.is_empty() { text } else { format!("\n{}\n{text}", style.paint(Colour::Bold, "FINDINGS")) }
 }
 
-fn finding_lines(row: &Row, finding: &Finding, style: Style) -> String {
+fn finding_lines(row: &Row, finding: &Finding, remedy: Option<&str>, style: Style) -> String {
     let level = match finding.level {
         Level::Error => style.paint(Colour::Red, "error  "),
         Level::Warning => style.paint(Colour::Yellow, "warning"),
@@ -192,7 +195,7 @@ fn finding_lines(row: &Row, finding: &Finding, style: Style) -> String {
     if let Some(hint) = &finding.hint {
         text += &style.wrapped(&format!("Here: {hint}."), INDENT);
     }
-    if let Some(remedy) = &finding.remedy {
+    if let Some(remedy) = remedy {
         text += &style.wrapped(&format!("What to do: {remedy}"), INDENT);
     }
     text
