@@ -66,6 +66,10 @@ impl Client for Reader {
         self.0.permission(inspection, permission)
     }
 
+    fn hook_permission(&self, inspection: &Inspection, events: &BTreeSet<EventKind>) -> PermissionFinding {
+        self.0.hook_permission(inspection, events)
+    }
+
     async fn repository(&self, path: &RepositoryPath) -> Result<Repository, ProviderError> {
         self.0.repository(path).await
     }
@@ -133,6 +137,10 @@ impl Client for Assumed {
         PermissionFinding::granted()
     }
 
+    fn hook_permission(&self, _: &Inspection, _: &BTreeSet<EventKind>) -> PermissionFinding {
+        PermissionFinding::granted()
+    }
+
     async fn repository(&self, path: &RepositoryPath) -> Result<Repository, ProviderError> {
         let project = self.scope.as_ref().and_then(|scope| scope.holder.clone());
         Ok(Repository {
@@ -184,5 +192,24 @@ impl Client for Assumed {
 
     async fn delete_hook(&self, _: &Repository, _: &str) -> Result<Deletion, ProviderError> {
         refused("delete hook")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// A method with a default that is not handed on would answer for the client, and wrongly.
+    #[test]
+    fn every_method_of_a_client_is_handed_on_and_assumed() {
+        let port = include_str!("../providers/mod.rs").split("pub trait Client:").nth(1).unwrap();
+        let port = port.split("\n}\n").next().unwrap();
+        let methods = port.lines().filter_map(|line| line.strip_prefix("    fn ").or_else(|| line.strip_prefix("    async fn ")));
+        let methods: Vec<_> = methods.filter_map(|line| line.split(['(', '<']).next()).collect();
+        assert!(methods.len() > 10 && methods.contains(&"create_hook"), "{methods:?}");
+        let code = include_str!("clients.rs").split("#[cfg(test)]").next().unwrap();
+        for of in ["impl Client for Reader {", "impl Client for Assumed {"] {
+            let body = code.split(of).nth(1).unwrap().split("\n}\n").next().unwrap();
+            let missing: Vec<_> = methods.iter().filter(|method| !body.contains(&format!("fn {method}("))).collect();
+            assert_eq!(missing, Vec::<&&str>::new(), "{of}");
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! What a check found, in the form in which it is told.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::Serialize;
-use std::collections::BTreeMap;
 
 use super::inventory::{Key, Refused};
 use super::manifests::Place;
@@ -284,10 +285,56 @@ impl CheckResult {
         Self { version: VERSION, ok: summary.not_ready == 0, summary, objects, notes }
     }
 
-    /// The JSON form, with a line break at its end.
+    /// The JSON form, described in `src/docs/check.md`, with a line break at its end.
     #[must_use]
     pub fn to_json(&self) -> String {
         // Maps with text keys and plain values: nothing in it can fail to be written.
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    fn names(value: &Value, found: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(map) => map.iter().for_each(|(name, value)| {
+                found.insert(name.clone());
+                names(value, found);
+            }),
+            Value::Array(items) => items.iter().for_each(|item| names(item, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_field_of_the_json_form_is_documented() {
+        let place = Place { file: "a.yaml".to_owned(), line: 7 };
+        let key = ("team".to_owned(), "shop".to_owned());
+        let mut row = Row::new("RepoBinding", &key, Some(&place), Outcome::NotReady);
+        let mut finding = Finding::of(Level::Error, Some(ConditionType::RepositoryFound), "BranchNotFound", "no branch").at(Some(&place));
+        finding.hint = Some("here".to_owned());
+        row.findings.push(finding);
+        (row.reason, row.message) = (Some("BranchNotFound".to_owned()), Some("no branch".to_owned()));
+        row.actions.push(PlannedAction { action: "CreateHook".to_owned(), target: "acme/shop".to_owned(), reason: "none".to_owned() });
+        let text = "x".to_owned();
+        row.conditions.push(ConditionRow { kind: text.clone(), status: text.clone(), reason: text.clone(), message: text });
+        let result = CheckResult::of(vec![row], vec!["a note".to_owned()], BTreeMap::new());
+        let mut found = BTreeSet::new();
+        names(&serde_json::from_str(&result.to_json()).unwrap(), &mut found);
+        found.remove("CreateHook");
+        assert!(found.len() > 20, "{found:?}");
+        let guide = include_str!("../docs/check.md");
+        let missing: Vec<_> =
+            found.iter().filter(|name| !guide.contains(&format!("{name}`")) && !guide.contains(&format!("`{name}"))).collect();
+        assert_eq!(missing, Vec::<&String>::new());
+        for outcome in ["Ready", "NotReady", "Unknown", "Suspended", "Deleting", "NotAsked"] {
+            assert!(guide.contains(&format!("`{outcome}`")), "{outcome}");
+        }
     }
 }

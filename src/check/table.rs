@@ -227,3 +227,48 @@ fn summary(result: &CheckResult, style: Style) -> String {
     }
     text + "\n"
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::result::Row;
+
+    fn result() -> CheckResult {
+        let key = |name: &str| ("team".to_owned(), name.to_owned());
+        let ready = Row { reason: Some("Succeeded".to_owned()), ..Row::new("GitProviderConnection", &key("acme"), None, Outcome::Ready) };
+        let mut bad = Row::new("RepoBinding", &key("shop"), None, Outcome::NotReady);
+        bad.reason = Some("BranchNotFound".to_owned());
+        let sentence = "a sentence of words that is longer than a narrow terminal is wide, and so goes on below itself";
+        bad.findings.push(Finding::of(Level::Error, None, "BranchNotFound", sentence));
+        CheckResult::of(vec![ready, bad], Vec::new(), BTreeMap::new())
+    }
+
+    #[test]
+    fn columns_are_aligned_and_nothing_is_wrapped_outside_a_terminal() {
+        let text = table(&result(), Style::default());
+        let expected = "\
+KIND         NAMESPACE   NAME   READY   REASON           PLAN
+connection   team        acme   True    Succeeded        -
+binding      team        shop   False   BranchNotFound   -
+
+FINDINGS
+error    binding team/shop
+         BranchNotFound: a sentence of words that is longer than a narrow terminal is wide, and so goes on below itself
+         What to do: Correct `branch`, remove it, or push the branch; it is looked for again every few minutes.
+
+1 connection, 1 binding: 1 would not become Ready.
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_terminal_has_colours_and_lines_that_fit() {
+        let text = table(&result(), Style { colours: true, width: Some(70) });
+        assert!(
+            text.contains("\u{1b}[31mFalse") && text.contains("\u{1b}[32mTrue") && text.contains("\u{1b}[31merror  \u{1b}[0m"),
+            "{text:?}"
+        );
+        let prose = text.lines().filter(|line| line.starts_with(INDENT));
+        assert!(prose.clone().count() > 3 && prose.clone().all(|line| line.chars().count() <= 70), "{text}");
+    }
+}
