@@ -92,6 +92,7 @@ const CHECK_EXAMPLES: &str = "Examples:
 /// The value of an environment variable that an argument names; `None` where it is not set, is empty or is not text. A line
 /// break at its end is dropped.
 #[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the place")]
 pub fn secret_of_environment(name: &str) -> Option<SecretString> {
     let value = std::env::var(name).ok()?;
     let value = value.trim_end_matches(['\r', '\n']);

@@ -211,10 +211,7 @@ fn named(mut metadata: ObjectMeta) -> ObjectMeta {
 
 /// What a manifest makes of the object that the cluster has: its spec, labels and annotations, on the identity and the
 /// history of the present one.
-fn over<K: Resource + Clone>(known: Option<Arc<K>>, new: K, same: impl Fn(&K, &K) -> bool) -> K
-where
-    K: Overlay,
-{
+fn over<K: Resource + Overlay>(known: Option<Arc<K>>, new: K, same: impl Fn(&K, &K) -> bool) -> K {
     let Some(known) = known else { return new };
     let mut result = new.with_status_of(&known);
     let unchanged = same(&result, &known);

@@ -32,23 +32,23 @@ pub(super) fn read(text: &str, first_line: u64) -> Result<(Value, Lines), Malfor
         Malformed { line, problem }
     })?;
     let mut lines = Lines::new();
-    let value = flatten(root, first_line, String::new(), &mut lines);
+    let value = flatten(root, first_line, "", &mut lines);
     Ok((value, lines))
 }
 
-fn flatten(node: Spanned<Node>, first_line: u64, pointer: String, lines: &mut Lines) -> Value {
-    lines.insert(pointer.clone(), node.referenced.line().max(1) + first_line - 1);
+fn flatten(node: Spanned<Node>, first_line: u64, pointer: &str, lines: &mut Lines) -> Value {
+    lines.insert(pointer.to_owned(), node.referenced.line().max(1) + first_line - 1);
     match node.value {
         Node::Scalar(value) => value,
         Node::List(items) => {
             let items = items.into_iter().enumerate();
-            items.map(|(position, item)| flatten(item, first_line, format!("{pointer}/{position}"), lines)).collect()
+            items.map(|(position, item)| flatten(item, first_line, &format!("{pointer}/{position}"), lines)).collect()
         }
         Node::Map(entries) => {
             let mut map = Map::new();
             for (Key(key), value) in entries {
-                let below = child(&pointer, &key);
-                map.insert(key, flatten(value, first_line, below, lines));
+                let below = child(pointer, &key);
+                map.insert(key, flatten(value, first_line, &below, lines));
             }
             Value::Object(map)
         }

@@ -52,7 +52,7 @@ impl Lookout {
         if subject.object.metadata.deletion_timestamp.is_some() {
             row.outcome = Outcome::Deleting;
         }
-        self.hint(&mut row);
+        hint(&mut row);
         row
     }
 
@@ -77,33 +77,12 @@ impl Lookout {
         if subject.object.metadata.deletion_timestamp.is_some() {
             row.outcome = Outcome::Deleting;
         }
-        self.hint(&mut row);
+        hint(&mut row);
         self.hint_of_connection(&mut row, &subject.object);
         if !self.knows_key {
             unrecognised(&mut row, &observation);
         }
         row
-    }
-
-    /// Says what to do where a check knows less than the controller would.
-    fn hint(&self, row: &mut Row) {
-        for finding in &mut row.findings {
-            let credential = finding.condition.as_deref() == Some(ConditionType::Authenticated.as_str());
-            let hint = match () {
-                () if finding.is(Reason::SecretNotFound) && credential => {
-                    "for a credential that is not in Git, name an environment variable with --token-env, or give its Secret with a further -f"
-                }
-                () if finding.is(Reason::SecretNotFound) || finding.is(Reason::TLSReferenceNotFound) => {
-                    "give what is not in Git with a further -f, or read it from the cluster with --from-cluster"
-                }
-                () if finding.is(Reason::PublicURLMissing) => "give this check the --public-url of the installation",
-                () if finding.is(Reason::HostNotAllowed) || finding.is(Reason::InsecureURL) || finding.is(Reason::SinkNotAllowed) => {
-                    "give this check the flags with which the installation is started"
-                }
-                () => continue,
-            };
-            finding.hint = Some(hint.to_owned());
-        }
     }
 
     fn hint_of_connection(&self, row: &mut Row, object: &RepoBinding) {
@@ -130,6 +109,27 @@ impl Lookout {
         for finding in row.findings.iter_mut().filter(|finding| concerned.iter().any(|reason| finding.is(*reason))) {
             finding.hint = Some(hint.clone());
         }
+    }
+}
+
+/// Says what to do where a check knows less than the controller would.
+fn hint(row: &mut Row) {
+    for finding in &mut row.findings {
+        let credential = finding.condition.as_deref() == Some(ConditionType::Authenticated.as_str());
+        let hint = match () {
+            () if finding.is(Reason::SecretNotFound) && credential => {
+                "for a credential that is not in Git, name an environment variable with --token-env, or give its Secret with a further -f"
+            }
+            () if finding.is(Reason::SecretNotFound) || finding.is(Reason::TLSReferenceNotFound) => {
+                "give what is not in Git with a further -f, or read it from the cluster with --from-cluster"
+            }
+            () if finding.is(Reason::PublicURLMissing) => "give this check the --public-url of the installation",
+            () if finding.is(Reason::HostNotAllowed) || finding.is(Reason::InsecureURL) || finding.is(Reason::SinkNotAllowed) => {
+                "give this check the flags with which the installation is started"
+            }
+            () => continue,
+        };
+        finding.hint = Some(hint.to_owned());
     }
 }
 

@@ -149,7 +149,9 @@ fn fill_in(schema: &JSONSchemaProps, value: &mut Value) {
         }
         Value::Array(values) => {
             if let Some(items) = items(schema) {
-                values.iter_mut().for_each(|value| fill_in(items, value));
+                for value in values {
+                    fill_in(items, value);
+                }
             }
         }
         _ => {}
@@ -302,7 +304,7 @@ mod tests {
 
     use super::*;
 
-    fn binding(spec: Value) -> Vec<String> {
+    fn binding(spec: &Value) -> Vec<String> {
         let mut object = json!({
             "apiVersion": "forgebind.dev/v1alpha1", "kind": "RepoBinding", "metadata": {"name": "shop", "namespace": "team"}, "spec": spec,
         });
@@ -322,7 +324,7 @@ mod tests {
     #[test]
     fn what_is_right_has_no_violation() {
         let spec = json!({"connectionRef": {"name": "acme", "namespace": null}, "repository": "acme/shop", "webhook": {}});
-        assert_eq!(binding(spec), Vec::<String>::new());
+        assert_eq!(binding(&spec), Vec::<String>::new());
     }
 
     #[test]
@@ -330,7 +332,7 @@ mod tests {
         let spec = json!({"conectionRef": {"name": "acme"}, "connectionRef": {"name": "acme"}, "repository": "acme/shop", "zebra": 1,
             "webhook": {"events": ["Push", "Psuh"]}, "interval": "1d"});
         assert_eq!(
-            binding(spec),
+            binding(&spec),
             [
                 "spec.conectionRef: there is no such field; did you mean connectionRef?",
                 "spec.interval: \"1d\" does not match ^([0-9]{1,5}(h|m|s)){1,3}$, such as 30s, 10m or 1h30m",
@@ -346,7 +348,7 @@ mod tests {
         let sinks = json!([{"name": "a", "service": {"name": "a", "port": 0}}, {"name": "a", "service": {"name": "a", "port": "80"}}]);
         let spec = json!({"connectionRef": "acme", "repository": "", "webhook": {"events": ["Push", "Push"]}, "sinks": sinks});
         assert_eq!(
-            binding(spec),
+            binding(&spec),
             [
                 "spec.connectionRef: must be an object, and is text",
                 "spec.repository: has 0 characters, and at least 1 are needed",
@@ -356,6 +358,6 @@ mod tests {
                 "spec.webhook.events[1]: is there already, further up in the list",
             ]
         );
-        assert_eq!(binding(json!({})), ["spec: connectionRef is missing", "spec: repository is missing"]);
+        assert_eq!(binding(&json!({})), ["spec: connectionRef is missing", "spec: repository is missing"]);
     }
 }
