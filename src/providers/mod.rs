@@ -7,11 +7,13 @@
 
 mod address;
 mod authorization;
+pub mod bitbucket_cloud;
 pub mod bitbucket_data_center;
 pub mod credential;
 pub mod error;
 pub mod git;
 pub mod gitea;
+pub mod github;
 pub mod gitlab;
 mod listing;
 pub mod model;

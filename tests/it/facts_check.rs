@@ -44,6 +44,12 @@ fn github_hook() -> Value {
     })
 }
 
+fn hook_without_a_name() -> Value {
+    let mut hook = github_hook();
+    hook.as_object_mut().unwrap().remove("name");
+    hook
+}
+
 fn gitlab_hook() -> Value {
     json!({
         "id": 7, "project_id": 3, "url": "https://in.acme.io", "created_at": WHEN, "push_events": true, "tag_push_events": true,
@@ -279,6 +285,8 @@ fn fields_are_checked() {
             place("name: null, expected string"),
         ]
     );
+    let again = json!([hook_without_a_name(), hook_without_a_name(), github_hook()]);
+    assert_one(&Facts::of(ProviderKind::GitHub).answer(&Method::GET, list.path, 200, Some(&again)), "200[0].name: missing");
     let page = json!({ "values": [{ "type": "webhook_subscription", "events": ["repo:exploded"] }] });
     let findings = Facts::of(ProviderKind::BitbucketCloud).answer(&Method::GET, "/repositories/acme/shop/hooks", 200, Some(&page));
     assert_one(&findings, "200.values[0].events[0]: \"repo:exploded\", expected \"issue:comment_created\"");

@@ -18,6 +18,8 @@ mod sim;
 mod contract_suite;
 
 mod architecture;
+mod bitbucket_cloud;
+mod bitbucket_data_center;
 mod chain;
 mod check;
 mod contract;
@@ -33,6 +35,7 @@ mod docs_providers;
 mod facts_check;
 mod facts_distil;
 mod facts_generated;
+mod facts_held;
 mod harness;
 mod hooks;
 mod malformed;

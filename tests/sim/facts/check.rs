@@ -1,6 +1,6 @@
 //! Whether values are what a table says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -35,10 +35,7 @@ impl Checker<'_> {
             },
             Type::Object(object) => self.object(value, object, place),
             Type::Array(items) => match value {
-                Value::Array(values) => {
-                    let checked = values.iter().enumerate();
-                    checked.flat_map(|(position, value)| self.value(value, items, &format!("{place}[{position}]"))).collect()
-                }
+                Value::Array(values) => self.items(values, items, place),
                 _ => vec![wrong(value, content, place)],
             },
             Type::Map(values) => match value {
@@ -56,6 +53,17 @@ impl Checker<'_> {
                 }
             }
         }
+    }
+
+    /// What one item has wrong is not told again of the others.
+    fn items(&self, values: &[Value], content: &Type, place: &str) -> Vec<String> {
+        let mut seen = BTreeSet::new();
+        let mut findings = Vec::new();
+        for (position, value) in values.iter().enumerate() {
+            let new = self.value(value, content, "").into_iter().filter(|finding| seen.insert(finding.clone()));
+            findings.extend(new.map(|finding| format!("{place}[{position}]{finding}")));
+        }
+        findings
     }
 
     /// The findings of the alternative that fits best.

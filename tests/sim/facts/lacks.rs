@@ -106,7 +106,8 @@ enum Place<'a> {
 pub fn correct(table: &mut Table, slip: &Slip) -> Result<(), String> {
     match slip.change {
         Change::Are(fields) => {
-            let separator = if slip.at.split(' ').count() == 2 { ' ' } else { '.' };
+            let place = if slip.at.starts_with("object ") { 2 } else { 3 };
+            let separator = if slip.at.split(' ').count() == place { ' ' } else { '.' };
             fields.iter().try_for_each(|(field, is)| one(table, &format!("{}{separator}{field}", slip.at), &Change::Is(is)))
         }
         Change::CountAndValue => count_and_value(table),

@@ -172,6 +172,11 @@ impl Facts {
     }
 }
 
+/// The JSON of a body; none where there is no body, or one of another kind. A byte order mark is left out.
+pub fn json(body: &[u8]) -> Option<Value> {
+    serde_json::from_slice(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)).ok()
+}
+
 fn below<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
     path.strip_prefix(prefix).filter(|rest| rest.starts_with('/'))
 }
