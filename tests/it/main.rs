@@ -21,6 +21,7 @@ mod architecture;
 mod bitbucket_cloud;
 mod bitbucket_data_center;
 mod chain;
+mod check;
 mod contract;
 mod crash;
 mod crds;
