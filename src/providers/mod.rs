@@ -13,6 +13,7 @@ pub mod credential;
 pub mod error;
 pub mod git;
 pub mod gitea;
+pub mod github;
 pub mod gitlab;
 mod listing;
 pub mod model;

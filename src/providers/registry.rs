@@ -4,6 +4,7 @@ use super::Provider;
 use super::bitbucket_cloud::BitbucketCloud;
 use super::bitbucket_data_center::BitbucketDataCenter;
 use super::gitea::Gitea;
+use super::github::GitHub;
 use super::gitlab::GitLab;
 use crate::api::v1alpha1::ProviderKind;
 
@@ -11,10 +12,11 @@ use crate::api::v1alpha1::ProviderKind;
 #[must_use]
 pub fn provider(kind: ProviderKind) -> Option<&'static dyn Provider> {
     match kind {
+        ProviderKind::GitHub => Some(&GitHub),
         ProviderKind::GitLab => Some(&GitLab),
         ProviderKind::BitbucketCloud => Some(&BitbucketCloud),
         ProviderKind::BitbucketDataCenter => Some(&BitbucketDataCenter),
         ProviderKind::Gitea => Some(&Gitea),
-        ProviderKind::GitHub | ProviderKind::AzureDevOps => None,
+        ProviderKind::AzureDevOps => None,
     }
 }

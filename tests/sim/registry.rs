@@ -11,7 +11,7 @@ pub type Maker = fn(Settings) -> Box<dyn Product>;
 pub fn maker(kind: ProviderKind) -> Option<Maker> {
     match kind {
         ProviderKind::GitHub => None,
-        ProviderKind::GitLab => None,
+        ProviderKind::GitLab => Some(super::gitlab::make),
         ProviderKind::BitbucketCloud => Some(super::bitbucket_cloud::make),
         ProviderKind::BitbucketDataCenter => Some(super::bitbucket_data_center::make),
         ProviderKind::AzureDevOps => None,

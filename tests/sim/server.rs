@@ -28,12 +28,11 @@ use crate::support::port::free_port;
 pub struct Exchange {
     /// The request.
     pub request: Request,
-    /// The status of the answer; `None` when there was none.
+    /// The status of the answer; `None` when there was none, or not yet.
     pub status: Option<u16>,
-    /// Whether it reached the provider's state; false for what was refused on order.
-    pub reached: bool,
     /// When it came.
     pub at: Instant,
+    number: u64,
 }
 
 impl Exchange {
@@ -46,11 +45,27 @@ impl Exchange {
 
 #[derive(Default)]
 struct Journal {
+    arrivals: u64,
     exchanges: Vec<Exchange>,
     sent: Vec<Sent>,
     orders: Vec<(Order, usize)>,
     answers: HashMap<String, Response>,
     slips: Vec<String>,
+}
+
+impl Journal {
+    fn arrived(&mut self, request: &Request) -> u64 {
+        self.arrivals += 1;
+        let number = self.arrivals;
+        self.exchanges.push(Exchange { request: request.clone(), status: None, at: Instant::now(), number });
+        number
+    }
+
+    fn answered(&mut self, number: u64, status: Option<u16>) {
+        if let Some(exchange) = self.exchanges.iter_mut().find(|exchange| exchange.number == number) {
+            exchange.status = status;
+        }
+    }
 }
 
 struct Shared {
@@ -270,12 +285,12 @@ impl Shared {
         self.journal().slips.extend(slips.into_iter().map(line));
     }
 
-    /// The answer on its way, and whether the request reached the provider.
-    async fn respond(self: &Arc<Self>, request: &Request) -> Result<(Wire, bool)> {
+    /// The answer on its way.
+    async fn respond(self: &Arc<Self>, request: &Request) -> Result<Wire> {
         let struck = self.strike(request);
         if let Some(misbehaviour) = &struck {
             if let Some(wire) = misbehaviour::instead(misbehaviour, self.product.as_ref(), &self.url, request) {
-                return Ok((wire, false));
+                return Ok(wire);
             }
             match misbehaviour {
                 Misbehaviour::Slow(pause) => tokio::time::sleep(*pause).await,
@@ -294,7 +309,7 @@ impl Shared {
             Some(misbehaviour) => misbehaviour::afterwards(misbehaviour, &self.url, response),
             None => Wire::Whole(response),
         };
-        Ok((wire, true))
+        Ok(wire)
     }
 }
 
@@ -304,16 +319,16 @@ async fn serve(shared: Arc<Shared>, request: http::Request<Incoming>) -> Result<
         let response = shared.control(asked).await;
         return Wire::Whole(response).into_http().context("an answer of a control endpoint");
     }
-    let at = Instant::now();
+    let number = shared.journal().arrived(&request);
     // In a task of its own: the provider's work goes on when the client goes away.
-    let (worker, asked) = (Arc::clone(&shared), request.clone());
-    let (wire, reached) = tokio::spawn(async move { worker.respond(&asked).await }).await??;
+    let (worker, asked) = (Arc::clone(&shared), request);
+    let wire = tokio::spawn(async move { worker.respond(&asked).await }).await??;
     let status = match &wire {
         Wire::Whole(response) | Wire::Cut(response) => Some(response.status.as_u16()),
         Wire::Huge => Some(200),
         Wire::Nothing => None,
     };
-    shared.journal().exchanges.push(Exchange { request, status, reached, at });
+    shared.journal().answered(number, status);
     wire.into_http().context("the connection is closed on order")
 }
 

@@ -217,7 +217,9 @@ impl GitLabClient {
                 return Err(answer.refused(kind));
             }
             let entries = if list == convert::URL_VARIABLES { &mut hook.url_variables } else { &mut hook.custom_headers };
-            entries.iter_mut().for_each(|entries| entries.retain(|entry| entry.key != key));
+            if let Some(entries) = entries {
+                entries.retain(|entry| entry.key != key);
+            }
         }
         Ok(())
     }

@@ -120,7 +120,7 @@ pub(super) fn hook(hook: wire::Hook, cause: Option<String>) -> Hook {
     fields.extend(hook.url_variables.map(|variables| (URL_VARIABLES, keys(&variables))));
     fields.extend(hook.custom_headers.map(|headers| (CUSTOM_HEADERS, keys(&headers))));
     let is_on = |event: &&str| fields.get(*event).is_some_and(|on| on == "true");
-    let events = EventKind::ALL.into_iter().filter(|event| words(*event).iter().all(|word| is_on(word))).collect();
+    let events = EventKind::ALL.into_iter().filter(|event| words(*event).iter().all(&is_on)).collect();
     let has_secret = match (hook.signing_token_present, hook.token_present) {
         (None, None) => None,
         (signing, token) => Some(signing == Some(true) || token == Some(true)),
@@ -231,7 +231,7 @@ mod tests {
         hook(serde_json::from_value(document).unwrap(), None)
     }
 
-    fn changed(events: &[EventKind], changes: Value) -> Vec<&'static str> {
+    fn changed(events: &[EventKind], changes: &Value) -> Vec<&'static str> {
         let wanted = wanted(events);
         let mut document = shown(&creation(&HookUrl::new("https://in".into()), &wanted));
         document.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
@@ -252,18 +252,18 @@ mod tests {
     #[test]
     fn everything_that_changes_what_is_delivered_is_drift() {
         let push = &[EventKind::Push];
-        assert_eq!(changed(push, json!({})), Vec::<&str>::new());
-        assert_eq!(changed(push, json!({"push_events": false})), ["push_events"]);
-        assert_eq!(changed(push, json!({"job_events": true})), ["job_events"]);
-        assert_eq!(changed(push, json!({"branch_filter_strategy": "regex", "push_events_branch_filter": "^x"})).len(), 2);
-        assert_eq!(changed(push, json!({"branch_filter_strategy": "wildcard", "push_events_branch_filter": "release/*"})).len(), 2);
-        assert_eq!(changed(push, json!({"branch_filter_strategy": "wildcard", "push_events_branch_filter": null})), Vec::<&str>::new());
-        assert_eq!(changed(push, json!({"custom_webhook_template": "{}"})), [TEMPLATE]);
-        assert_eq!(changed(push, json!({"enable_ssl_verification": false})), [TLS_VERIFICATION]);
-        assert_eq!(changed(push, json!({"custom_headers": [{"key": "X-One", "value": "***"}]})), [CUSTOM_HEADERS]);
-        assert_eq!(changed(push, json!({"url_variables": [{"key": "host"}]})), [URL_VARIABLES]);
-        assert_eq!(changed(push, json!({"token_present": false, "signing_token_present": false})), ["secret"]);
-        assert_eq!(changed(push, json!({"token_present": false, "signing_token_present": true})), Vec::<&str>::new());
+        assert_eq!(changed(push, &json!({})), Vec::<&str>::new());
+        assert_eq!(changed(push, &json!({"push_events": false})), ["push_events"]);
+        assert_eq!(changed(push, &json!({"job_events": true})), ["job_events"]);
+        assert_eq!(changed(push, &json!({"branch_filter_strategy": "regex", "push_events_branch_filter": "^x"})).len(), 2);
+        assert_eq!(changed(push, &json!({"branch_filter_strategy": "wildcard", "push_events_branch_filter": "release/*"})).len(), 2);
+        assert_eq!(changed(push, &json!({"branch_filter_strategy": "wildcard", "push_events_branch_filter": null})), Vec::<&str>::new());
+        assert_eq!(changed(push, &json!({"custom_webhook_template": "{}"})), [TEMPLATE]);
+        assert_eq!(changed(push, &json!({"enable_ssl_verification": false})), [TLS_VERIFICATION]);
+        assert_eq!(changed(push, &json!({"custom_headers": [{"key": "X-One", "value": "***"}]})), [CUSTOM_HEADERS]);
+        assert_eq!(changed(push, &json!({"url_variables": [{"key": "host"}]})), [URL_VARIABLES]);
+        assert_eq!(changed(push, &json!({"token_present": false, "signing_token_present": false})), ["secret"]);
+        assert_eq!(changed(push, &json!({"token_present": false, "signing_token_present": true})), Vec::<&str>::new());
     }
 
     #[test]
@@ -306,17 +306,17 @@ mod tests {
 
     #[test]
     fn a_project_is_described() {
-        let project = |more: Value| {
+        let project = |more: &Value| {
             let mut document = json!({"id": 17, "path_with_namespace": "acme/shop", "default_branch": "main", "visibility": "internal"});
             document.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             repository(serde_json::from_value(document).unwrap(), PermissionFinding::granted())
         };
-        let plain = project(json!({"empty_repo": false}));
+        let plain = project(&json!({"empty_repo": false}));
         assert_eq!((plain.id.as_str(), plain.visibility, plain.empty, plain.archived), ("17", Some(Visibility::Internal), false, false));
-        assert_eq!(project(json!({"empty_repo": true})).default_branch, None, "the branch of a first push is none yet");
-        assert!(project(json!({"archived": true})).archived);
-        assert!(project(json!({"marked_for_deletion_on": "2026-11-27"})).archived, "read-only until it is gone");
-        assert!(project(json!({"default_branch": null})).empty);
+        assert_eq!(project(&json!({"empty_repo": true})).default_branch, None, "the branch of a first push is none yet");
+        assert!(project(&json!({"archived": true})).archived);
+        assert!(project(&json!({"marked_for_deletion_on": "2026-11-27"})).archived, "read-only until it is gone");
+        assert!(project(&json!({"default_branch": null})).empty);
     }
 
     #[test]

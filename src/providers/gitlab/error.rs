@@ -51,7 +51,8 @@ mod tests {
     use http::{HeaderMap, HeaderValue};
 
     use super::*;
-    use crate::providers::transport::Access;
+    use crate::providers::transport::test_server::Server;
+    use crate::providers::transport::{Access, Call};
 
     fn kind(status: u16, operation: Operation, message: &str, content_type: &'static str) -> Option<ErrorKind> {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
@@ -77,5 +78,52 @@ mod tests {
         assert_eq!(kind(403, Operation::ProbeGit, "Forbidden", "text/plain"), Some(ErrorKind::RateLimited));
         assert_eq!(kind(403, Operation::ProbeGit, "Forbidden", "application/json"), None);
         assert_eq!(kind(403, Operation::ProbeGit, "You are not allowed to download code from this project.", "text/plain"), None);
+    }
+
+    /// One answer for each kind of refusal, as GitLab gives it, with what follows from it.
+    #[derive(Deserialize)]
+    struct Fixture {
+        kind: String,
+        operation: String,
+        status: u16,
+        headers: std::collections::BTreeMap<String, String>,
+        body: serde_json::Value,
+    }
+
+    impl Fixture {
+        fn answer(&self) -> axum::response::Response {
+            let body = self.body.as_str().map_or_else(|| self.body.to_string(), str::to_owned);
+            let headers = self
+                .headers
+                .iter()
+                .fold(http::Response::builder().status(self.status), |response, (name, value)| response.header(name, value));
+            headers.body(axum::body::Body::from(body)).unwrap()
+        }
+
+        fn operation(&self) -> Operation {
+            use Operation::{CreateHook, InspectCredential, ListHooks, LookUpRepository, ProbeGit, UpdateHook};
+            let all = [CreateHook, InspectCredential, ListHooks, LookUpRepository, ProbeGit, UpdateHook];
+            all.into_iter().find(|operation| operation.as_str() == self.operation).unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn every_recorded_refusal_has_its_kind() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/gitlab");
+        let mut seen = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if !path.file_name().unwrap().to_string_lossy().starts_with("error-") {
+                continue;
+            }
+            let fixture: Fixture = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            let server = Server::start([fixture.answer()]).await;
+            let call = Call::write(fixture.operation(), http::Method::PUT, server.url("/api/v4/x"));
+            let answer = server.transport().classified_by(classify).send(call).await.unwrap();
+            assert_eq!(answer.refusal().map(|kind| format!("{kind:?}")).as_deref(), Some(fixture.kind.as_str()), "{}", path.display());
+            assert_eq!(is_about_scopes(&answer), path.to_string_lossy().contains("error-insufficient"), "{}", path.display());
+            seen += 1;
+        }
+        assert!(seen >= 15, "{seen}");
     }
 }

@@ -46,6 +46,8 @@ pub(super) fn default_kind(failure: &Failure<'_>, marks: &RateMarks) -> Option<E
         // A page for people where the API should be: a login, a firewall, another product.
         _ if failure.is_html => ResponseInvalid,
         200..=299 => return None,
+        // To a conditional request: what was read before still holds.
+        304 if failure.access == Access::Read => return None,
         401 => Unauthenticated,
         403 if marks.tell_of_exhaustion() => RateLimited,
         402 | 403 | 451 => PermissionDenied,
@@ -112,11 +114,15 @@ mod tests {
     use super::*;
 
     fn kind(status: u16, pairs: &[(&'static str, &'static str)]) -> Option<ErrorKind> {
+        kind_of(Access::Read, status, pairs)
+    }
+
+    fn kind_of(access: Access, status: u16, pairs: &[(&'static str, &'static str)]) -> Option<ErrorKind> {
         let headers: HeaderMap =
             pairs.iter().map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value))).collect();
         let failure = Failure {
             operation: Operation::ListHooks,
-            access: Access::Read,
+            access,
             status: StatusCode::from_u16(status).unwrap(),
             headers: &headers,
             body: b"",
@@ -130,7 +136,7 @@ mod tests {
     fn every_status_has_its_kind() {
         for status in 100..=599 {
             let expected = match status {
-                200..=299 => None,
+                200..=299 | 304 => None,
                 100..=399 | 405 | 406 | 426 | 501 | 505 => Some(ErrorKind::ResponseInvalid),
                 401 => Some(ErrorKind::Unauthenticated),
                 402 | 403 | 451 => Some(ErrorKind::PermissionDenied),
@@ -143,6 +149,7 @@ mod tests {
             };
             assert_eq!(kind(status, &[]), expected, "{status}");
         }
+        assert_eq!(kind_of(Access::Delete, 304, &[]), Some(ErrorKind::ResponseInvalid), "no write is conditional");
     }
 
     #[test]

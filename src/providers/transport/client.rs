@@ -18,6 +18,7 @@ use super::classify::{self, Classifier, Failure};
 use super::exchange::{Raw, exchange};
 use super::factory::Timings;
 use super::gate::Gate;
+use super::kept::Kept;
 use super::limits::RateMarks;
 use super::metrics::Metrics;
 use super::network::{NetworkPolicy, Purpose};
@@ -49,6 +50,7 @@ pub(super) struct Shared {
     pub(super) lease: Arc<dyn Lease>,
     pub(super) clock: SharedClock,
     pub(super) gate: Arc<Gate>,
+    pub(super) kept: Kept,
     pub(super) metrics: Metrics,
     pub(super) origins: Origins,
     pub(super) timings: Timings,
@@ -82,6 +84,13 @@ impl Transport {
     pub fn classified_by(mut self, classifier: Classifier) -> Self {
         self.classifier = classifier;
         self
+    }
+
+    /// What a provider keeps for this API and identity longer than one client lives, such as tokens that were made. It is
+    /// shared by all connections with the same identity, made where it is absent, and forgotten when it is idle for hours.
+    #[must_use]
+    pub fn kept<T: Send + Sync + 'static>(&self, name: &str, make: impl Fn() -> T) -> Arc<T> {
+        self.shared.kept.get(name, make)
     }
 
     /// The present time.
