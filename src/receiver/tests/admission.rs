@@ -290,3 +290,26 @@ async fn a_panic_concerns_one_delivery_alone() {
     assert_eq!(harness.send(&shot).await, 200);
     assert!(harness.metrics().contains(r#"forgebind_receiver_refusals_total{reason="panic"} 1"#));
 }
+
+#[tokio::test]
+async fn a_proven_body_over_the_cap_is_success_where_a_refusal_would_end_the_deliveries() {
+    let harness = start(|_, _| ()).await;
+    harness.routes.apply_connection(&connection(&json!({"azureDevOps": {"organization": "acme"}})));
+    harness.routes.apply_binding(&binding(|_| ()));
+    let limit = 10 * 1024 * 1024;
+    let body = vec![b' '; limit + 1];
+    let shot = |password: &str| {
+        let mut shot = Shot::new("d-1", body.clone());
+        let login = base64::engine::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("forgebind:{password}"));
+        shot.headers.push(("authorization", format!("Basic {login}")));
+        shot
+    };
+    assert_eq!(harness.send(&shot("wrong")).await, 401);
+    let right = shot(&secret_of("team", "shop", &generation(0)));
+    assert_eq!(harness.send(&right).await, 200);
+    let far_too_long = Shot { body: vec![b' '; 3 * limit], ..right };
+    assert_eq!(harness.send(&far_too_long).await, 200, "it is read to its end");
+    let seen = harness.seen();
+    assert_eq!(seen.last_delivery, None);
+    assert_eq!(seen.refusals.unwrap().reason, "body over the size limit");
+}
