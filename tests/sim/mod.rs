@@ -7,6 +7,7 @@
 
 pub mod bitbucket_cloud;
 pub mod bitbucket_data_center;
+pub mod azure_devops;
 pub mod contents;
 pub mod control;
 pub mod delivery;
