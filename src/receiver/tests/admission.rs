@@ -2,10 +2,14 @@
 
 use std::sync::atomic::Ordering;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::hmac;
 use serde_json::json;
 
 use super::harness::*;
 use crate::api::v1alpha1::EventKind;
+use crate::clock::Clock as _;
 
 async fn with_gitea() -> Harness {
     let harness = start(|_, _| ()).await;
@@ -238,6 +242,40 @@ async fn pk_28_a_proof_in_a_header_is_judged_before_the_body_is_read() {
     assert_eq!(request.send().await.unwrap().status(), 401);
     shot.headers.push(("x-token", "right".into()));
     assert_eq!(harness.send(&shot).await, 200);
+}
+
+/// A push as GitLab signs it: by id, time and body.
+fn signed_push(id: &str, second: i64) -> Shot {
+    let zeros = "0".repeat(40);
+    let body = json!({
+        "object_kind": "push", "ref": "refs/heads/main", "before": zeros, "after": "1".repeat(40),
+        "project": {"id": 7, "path_with_namespace": "acme/shop"},
+    });
+    let body = body.to_string().into_bytes();
+    let secret = key().webhook_secret("team", "shop", &generation(0));
+    let signed = [format!("{id}.{second}.").as_bytes(), &body].concat();
+    let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &secret), &signed);
+    let mut shot = Shot::new(id, body);
+    shot.secret.clear();
+    shot.headers = vec![
+        ("webhook-id", id.to_owned()),
+        ("webhook-timestamp", second.to_string()),
+        ("webhook-signature", format!("v1,{}", STANDARD.encode(signature))),
+    ];
+    shot
+}
+
+#[tokio::test]
+async fn a_proof_that_tells_its_time_is_good_around_it() {
+    let harness = start(|_, _| ()).await;
+    harness.routes.apply_connection(&connection(&json!({"gitlab": {"group": "acme"}})));
+    harness.routes.apply_binding(&binding(|_| ()));
+    let now = harness.clock.now().as_second();
+    for (seconds, status) in [(0, 200), (300, 200), (-300, 200), (301, 401), (-301, 401)] {
+        let shot = signed_push(&format!("d{seconds}"), now + seconds);
+        assert_eq!(harness.send(&shot).await, status, "{seconds} s away");
+    }
+    assert!(harness.metrics().contains(r#"forgebind_receiver_refusals_total{reason="proof_stale"} 2"#));
 }
 
 #[tokio::test]
