@@ -133,6 +133,8 @@ impl Place {
         };
         let simulated = Simulated::with(Simulator::start(maker).await?, timings)?;
         let client = simulated.operator();
+        // As the controllers do: what an inspection finds decides how the rest is asked.
+        client.inspect().await?;
         let repository = client.repository(&simulated.path(&simulated.welcome.repository)).await?;
         let foreign = Act::AddHook { repository: simulated.welcome.repository.clone(), url: FOREIGN.to_owned() };
         simulated.simulator.act(&foreign).await?;
