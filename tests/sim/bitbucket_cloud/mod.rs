@@ -73,12 +73,12 @@ pub struct BitbucketCloud {
 
 /// What the registry makes.
 pub fn make(settings: Settings) -> Box<dyn Product> {
-    Box::new(BitbucketCloud::new(&settings))
+    Box::new(BitbucketCloud::new(settings))
 }
 
 impl BitbucketCloud {
     /// A fresh one.
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(settings: Settings) -> Self {
         let mut state = State::new(settings);
         furnish(&mut state);
         Self { state: Mutex::new(state) }
