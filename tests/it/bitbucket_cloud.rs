@@ -414,5 +414,6 @@ async fn what_is_removed_from_the_api_says_so() -> Result<()> {
         let body: Value = serde_json::from_str(&answer.text().await?)?;
         assert!(body["error"]["message"].as_str().is_some_and(|message| message.starts_with("CHANGE-2770")));
     }
+    assert_eq!(simulated.simulator.take_slips().len(), 2, "the description has them no more either");
     Ok(())
 }

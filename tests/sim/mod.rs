@@ -7,11 +7,13 @@
 
 pub mod bitbucket_cloud;
 pub mod bitbucket_data_center;
+pub mod azure_devops;
 pub mod contents;
 pub mod control;
 pub mod delivery;
 pub mod facts;
 pub mod git;
+pub mod gitlab;
 pub mod message;
 pub mod misbehaviour;
 pub mod product;
