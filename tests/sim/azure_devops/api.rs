@@ -97,7 +97,9 @@ fn accounts(state: &State, documents: &Documents<'_>, request: &Request, rest: &
             let document = json!({"id": id, "publicAlias": id, "displayName": caller.user, "emailAddress": caller.user, "coreRevision": 1});
             Response::json(200, &document)
         }
-        ["accounts"] if request.parameter("memberId") == Some(&id) => Response::json(200, &list(&[account(ORGANIZATION), account("umbrella")])),
+        ["accounts"] if request.parameter("memberId") == Some(&id) => {
+            Response::json(200, &list(&[account(ORGANIZATION), account("umbrella")]))
+        }
         ["accounts"] => errors::input("A memberId or an ownerId must be specified."),
         _ => errors::no_such_address(),
     };
@@ -215,7 +217,9 @@ fn repositories(
         let all: Vec<Value> = visible.map(document).collect();
         return Response::json(200, &list(&all));
     };
-    let named = |repository: &&Repository| repository.id.eq_ignore_ascii_case(name) || (project.is_some() && repository.name.eq_ignore_ascii_case(name));
+    let named = |repository: &&Repository| {
+        repository.id.eq_ignore_ascii_case(name) || (project.is_some() && repository.name.eq_ignore_ascii_case(name))
+    };
     let Some(found) = visible.find(named) else { return errors::no_repository(name) };
     match rest {
         [] => Response::json(200, &document(found)),
@@ -244,17 +248,30 @@ fn references(documents: &Documents<'_>, request: &Request, repository: &Reposit
 fn fetched(state: &mut State, request: &Request, path: &[String]) -> Response {
     let names: Vec<&str> = path.iter().map(String::as_str).collect();
     let user = match token(state, request) {
-        Some((username, token)) if token.git_only.is_none_or(|generated| generated == username) && !token.expired && token.scopes.contains(&CODE) => {
+        Some((username, token))
+            if token.git_only.is_none_or(|generated| generated == username) && !token.expired && token.scopes.contains(&CODE) =>
+        {
             token.user
         }
-        _ => return Response::text(401, "text/plain", "Authentication failed").with("www-authenticate", r#"Basic realm="https://dev.azure.com/""#),
+        _ => {
+            return Response::text(401, "text/plain", "Authentication failed")
+                .with("www-authenticate", r#"Basic realm="https://dev.azure.com/""#);
+        }
     };
     let (project, name) = match names.as_slice() {
         ["_git", name] => (*name, *name),
         [project, "_git", name] => (*project, *name),
         _ => return errors::no_such_address(),
     };
-    let missing = || Response::text(404, "text/plain; charset=utf-8", &format!("TF401019: The Git repository with name or identifier {name} does not exist or you do not have permissions for the operation you are attempting."));
+    let missing = || {
+        Response::text(
+            404,
+            "text/plain; charset=utf-8",
+            &format!(
+                "TF401019: The Git repository with name or identifier {name} does not exist or you do not have permissions for the operation you are attempting."
+            ),
+        )
+    };
     if !state.project(project).is_some_and(|project| project.is_seen_by(user)) {
         return missing();
     }

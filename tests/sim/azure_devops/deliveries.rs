@@ -58,7 +58,8 @@ pub fn made(state: &mut State, documents: &Documents<'_>, path: &str, happening:
         let id = guid(&format!("event {}", state.next()));
         let event = documents.event(&Told { event_type, happening, repository: &repository, project: &project, id });
         let place = (project.id.as_str(), repository.id.as_str());
-        let asked: Vec<_> = state.subscriptions.iter().filter(|found| wants(found, (event_type, notification_type), place, happening)).cloned().collect();
+        let asked: Vec<_> =
+            state.subscriptions.iter().filter(|found| wants(found, (event_type, notification_type), place, happening)).cloned().collect();
         for subscription in asked {
             let number = state.next();
             let mut body = event.clone();
@@ -89,7 +90,9 @@ pub fn made(state: &mut State, documents: &Documents<'_>, path: &str, happening:
 
 /// Leaves out what a subscription does not ask for.
 fn shorten(body: &mut serde_json::Value, subscription: &Subscription) {
-    for (input, field) in [("messagesToSend", "message"), ("detailedMessagesToSend", "detailedMessage"), ("resourceDetailsToSend", "resource")] {
+    for (input, field) in
+        [("messagesToSend", "message"), ("detailedMessagesToSend", "detailedMessage"), ("resourceDetailsToSend", "resource")]
+    {
         if subscription.consumer(input) == "none" {
             body[field] = serde_json::Value::Null;
         }

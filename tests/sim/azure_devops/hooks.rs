@@ -40,7 +40,8 @@ pub fn answer(state: &mut State, documents: &Documents<'_>, request: &Request, c
     match (&request.method, rest) {
         (&Method::POST, ["subscriptionsquery"]) => query(state, documents, request, caller),
         (&Method::GET, ["subscriptions"]) => {
-            let seen: Vec<Value> = seen(state, caller).filter(|found| fits(found, &parameters(request))).map(|found| documents.subscription(found)).collect();
+            let seen: Vec<Value> =
+                seen(state, caller).filter(|found| fits(found, &parameters(request))).map(|found| documents.subscription(found)).collect();
             Response::json(200, &list(&seen))
         }
         (&Method::POST, ["subscriptions"]) => create(state, documents, request, caller),
@@ -90,7 +91,8 @@ fn fits(subscription: &Subscription, wanted: &Value) -> bool {
 /// Whether one of the filters lets a subscription through: all conditions of that one hold.
 fn passes(filters: &Value, input: impl Fn(&str) -> String) -> bool {
     let holds = |condition: &Value| {
-        let (found, wanted) = (input(condition["inputId"].as_str().unwrap_or_default()), condition["inputValue"].as_str().unwrap_or_default());
+        let (found, wanted) =
+            (input(condition["inputId"].as_str().unwrap_or_default()), condition["inputValue"].as_str().unwrap_or_default());
         let same = if condition["caseSensitive"] == json!(true) { found == wanted } else { found.eq_ignore_ascii_case(wanted) };
         same == (condition["operator"] != json!("notEquals"))
     };
@@ -124,7 +126,9 @@ fn judged(state: &State, request: &Request, caller: Caller) -> Result<Map<String
         modified: now(),
         probation_retries: 0,
     };
-    if (subscription.text("publisherId"), subscription.text("consumerId"), subscription.text("consumerActionId")) != ("tfs", "webHooks", "httpRequest") {
+    if (subscription.text("publisherId"), subscription.text("consumerId"), subscription.text("consumerActionId"))
+        != ("tfs", "webHooks", "httpRequest")
+    {
         return input("There is no such publisher, consumer or action.".to_owned());
     }
     let Some((_, inputs)) = EVENTS.iter().find(|(event, _)| *event == subscription.text("eventType")) else {
@@ -155,7 +159,8 @@ fn judge_place(state: &State, subscription: &Subscription, caller: Caller) -> Re
     }
     let repository = subscription.publisher("repository");
     // Nothing stands for any.
-    let found = repository.is_empty() || state.repositories.iter().any(|found| found.id.eq_ignore_ascii_case(repository) && found.project == project.id);
+    let found = repository.is_empty()
+        || state.repositories.iter().any(|found| found.id.eq_ignore_ascii_case(repository) && found.project == project.id);
     if found { Ok(()) } else { Err(errors::input(&format!("Subscription input 'repository' is not valid: {repository}"))) }
 }
 

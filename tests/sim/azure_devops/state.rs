@@ -165,10 +165,7 @@ impl State {
         };
         let mut state = Self {
             tokens: tokens(),
-            projects: vec![
-                project(PROJECT, &[ADMINISTRATOR, READER]),
-                project(OTHER_PROJECT, &[ADMINISTRATOR, READER, STRANGER]),
-            ],
+            projects: vec![project(PROJECT, &[ADMINISTRATOR, READER]), project(OTHER_PROJECT, &[ADMINISTRATOR, READER, STRANGER])],
             repositories: Vec::new(),
             subscriptions: Vec::new(),
             notifications: Vec::new(),
