@@ -193,8 +193,7 @@ impl Product for BitbucketCloud {
     }
 
     fn api_path<'a>(&self, request: &'a Request) -> Option<&'a str> {
-        // What was taken out of the API is not described any more.
-        request.path.strip_prefix(API).filter(|path| path.starts_with('/') && !matches!(*path, "/repositories" | "/workspaces"))
+        request.path.strip_prefix(API).filter(|path| path.starts_with('/'))
     }
 
     fn answer(&self, request: &Request) -> Response {
