@@ -18,6 +18,7 @@ mod sim;
 mod contract_suite;
 
 mod architecture;
+mod azure_devops;
 mod bitbucket_cloud;
 mod bitbucket_data_center;
 mod chain;
