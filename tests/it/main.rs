@@ -35,6 +35,7 @@ mod facts_check;
 mod facts_distil;
 mod facts_generated;
 mod facts_held;
+mod github;
 mod harness;
 mod hooks;
 mod malformed;

@@ -12,6 +12,7 @@ pub mod control;
 pub mod delivery;
 pub mod facts;
 pub mod git;
+pub mod github;
 pub mod message;
 pub mod misbehaviour;
 pub mod product;
