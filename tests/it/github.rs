@@ -17,7 +17,7 @@ use futures::TryStreamExt as _;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::contract_suite::{Subject, run, secret};
+use crate::contract_suite::{Prepared, Subject, run, secret};
 use crate::sim::github::{Release, SimulatedGitHub, seed};
 use crate::sim::{Act, Misbehaviour, Order, Product, Settings, Simulated, Simulator};
 use crate::simulated::subject;
@@ -122,7 +122,9 @@ async fn dv_04_pk_01_the_contract_holds_with_an_app() -> Result<()> {
     let by_client_id = [("githubAppClientID", seed::APP_CLIENT_ID.to_owned()), ("githubAppPrivateKey", seed::APP_KEY.to_owned())];
     for credential in [seed::app_credential(), by_client_id.to_vec()] {
         let client = place.simulated.client(&credential);
-        run(&Subject { client, account: seed::APP_SLUG.to_owned(), ..subject(&place.simulated) }).await;
+        let subject = subject(&place.simulated);
+        let prepared = subject.prepared.map(|prepared| Prepared { account: seed::APP_SLUG.to_owned(), ..prepared });
+        run(&Subject { client, prepared, ..subject }).await;
     }
     Ok(())
 }

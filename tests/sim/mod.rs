@@ -5,6 +5,7 @@
 //! ([`facts`]), sends the deliveries, misbehaves on order ([`misbehaviour`]) and has control endpoints for what a person
 //! or git would do ([`control`]).
 
+pub mod azure_devops;
 pub mod bitbucket_cloud;
 pub mod bitbucket_data_center;
 pub mod contents;
@@ -13,6 +14,7 @@ pub mod delivery;
 pub mod facts;
 pub mod git;
 pub mod github;
+pub mod gitlab;
 pub mod message;
 pub mod misbehaviour;
 pub mod product;

@@ -100,7 +100,8 @@ impl State {
 
     /// Hex digits that no other simulator gives.
     pub fn digits(&mut self) -> String {
-        let text = format!("{} {} {}", self.web, self.started.as_nanosecond(), self.next_id());
+        let id = self.next_id();
+        let text = format!("{} {} {id}", self.web, self.started.as_nanosecond());
         hex::encode(digest::digest(&digest::SHA256, text.as_bytes()))
     }
 
