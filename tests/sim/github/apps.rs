@@ -162,7 +162,7 @@ impl State {
         };
         let narrowed = |name: &String| token.repositories.as_ref().is_none_or(|names| names.contains(name));
         let found = self.repositories.iter().filter(|found| installation.covers(found) && narrowed(&found.name));
-        let entries: Vec<_> = found.map(|found| self.repository_document(found, caller, super::documents::Form::Installation)).collect();
+        let entries: Vec<_> = found.map(|found| self.repository_document(found, caller, super::documents::Form::Reached)).collect();
         let page = self.page(request, &entries, &request.path);
         let document = json!({
             "total_count": entries.len(), "repository_selection": if installation.selection.is_some() { "selected" } else { "all" },

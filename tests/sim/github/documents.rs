@@ -36,8 +36,8 @@ pub enum Form {
     Full,
     /// In a list.
     Minimal,
-    /// In the list of an installation.
-    Installation,
+    /// In the list of all that an account or an installation reaches.
+    Reached,
 }
 
 /// What stands behind a repository's address, by the member that tells it.
@@ -163,7 +163,7 @@ impl State {
         match form {
             Form::Full => document = with(document, json!({"network_count": 0, "subscribers_count": 1})),
             Form::Minimal => {}
-            Form::Installation => document["has_downloads"] = json!(false),
+            Form::Reached => document["has_downloads"] = json!(false),
         }
         with(document, below(&format!("{}/repos/{path}", self.api_url()), &BELOW_REPOSITORY))
     }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::accounts::{Caller, Grant};
+use super::accounts::Caller;
 use super::documents::{Form, error};
 use super::state::{Repository, State};
 use crate::sim::git;
@@ -11,9 +11,9 @@ use crate::sim::message::{Request, Response};
 type Answer = Result<Response, Response>;
 
 impl State {
-    fn seen(&self, caller: &Caller, fits: impl Fn(&Repository) -> bool) -> Vec<Value> {
+    fn seen(&self, caller: &Caller, form: Form, fits: impl Fn(&Repository) -> bool) -> Vec<Value> {
         let shown = |found: &&Repository| fits(found) && self.shows(caller, found).unwrap_or_default();
-        self.repositories.iter().filter(shown).map(|found| self.repository_document(found, caller, Form::Minimal)).collect()
+        self.repositories.iter().filter(shown).map(|found| self.repository_document(found, caller, form)).collect()
     }
 
     /// The repositories of an organization.
@@ -23,7 +23,7 @@ impl State {
         if let Caller::Person(token) = caller {
             self.signed_on(token, &organization.login)?;
         }
-        let entries = self.seen(caller, |found| found.owner == organization.login);
+        let entries = self.seen(caller, Form::Minimal, |found| found.owner == organization.login);
         Ok(self.page(request, &entries, &format!("{}/organizations/{}/repos", self.release.prefix(), organization.id)))
     }
 
@@ -31,7 +31,7 @@ impl State {
     pub fn user_repositories(&self, request: &Request, caller: &Caller, login: &str) -> Answer {
         let found = self.users.iter().find(|found| found.login.eq_ignore_ascii_case(login) || found.id.to_string() == login);
         let user = found.ok_or_else(|| error(404, "Not Found"))?;
-        let entries = self.seen(caller, |found| found.owner == user.login && found.public);
+        let entries = self.seen(caller, Form::Minimal, |found| found.owner == user.login && found.public);
         Ok(self.page(request, &entries, &format!("{}/user/{}/repos", self.release.prefix(), user.id)))
     }
 
@@ -50,7 +50,7 @@ impl State {
                 || (collaborator && wanted.contains("collaborator"))
                 || (member && wanted.contains("organization_member"))
         };
-        let entries = self.seen(caller, affiliated);
+        let entries = self.seen(caller, Form::Reached, affiliated);
         Ok(self.page(request, &entries, &request.path))
     }
 
@@ -116,10 +116,5 @@ impl State {
             ["repos" | "repositories", ..] => "repo",
             _ => "",
         }
-    }
-
-    /// Whether a token is fine-grained.
-    pub fn is_fine_grained(caller: &Caller) -> bool {
-        matches!(caller, Caller::Person(token) if matches!(token.grant, Grant::FineGrained { .. }))
     }
 }

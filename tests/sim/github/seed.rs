@@ -92,7 +92,7 @@ fn tokens() -> Vec<Token> {
         classic(READER, "grace", &["repo"]),
         classic(OUTSIDER, "mallory", &["admin:repo_hook", "repo"]),
         classic(NO_SCOPES, "ada", &[]),
-        classic(WRITE_HOOKS_ONLY, "ada", &["public_repo", "write:repo_hook"]),
+        classic(WRITE_HOOKS_ONLY, "ada", &["write:repo_hook"]),
         classic(PUBLIC_ONLY, "ada", &["public_repo"]),
         Token { authorized_for: ["acme".to_owned()].into(), ..classic(SIGNED_ON, "ada", &["repo"]) },
         fine_grained(FINE_GRAINED, &[("contents", "read"), ("metadata", "read"), ("repository_hooks", "write")]),
