@@ -37,6 +37,7 @@ mod facts_check;
 mod facts_distil;
 mod facts_generated;
 mod facts_held;
+mod github;
 mod gitlab;
 mod harness;
 mod hooks;
