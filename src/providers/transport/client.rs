@@ -99,6 +99,12 @@ impl Transport {
         self.shared.clock.now()
     }
 
+    /// Whether this installation lets providers be reached and deliver over http: for local development and tests.
+    #[must_use]
+    pub fn allows_http(&self) -> bool {
+        self.shared.policy.insecure_http
+    }
+
     /// A link of an answer, brought onto the API's own address; `None` for what cannot be the API.
     #[must_use]
     pub fn rebase(&self, answer: &Answer, link: &str) -> Option<Url> {
@@ -228,6 +234,20 @@ impl Transport {
                 StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
             );
         let Some(location) = raw.headers.get(LOCATION).filter(|_| follows) else { return Ok(None) };
+        // What a provider's own table knows, such as the way to a page for signing in, is an answer and no place to go to.
+        let (status, is_html) = (raw.status, classify::is_html(&raw.headers));
+        let failure = Failure {
+            operation: call.operation,
+            access: call.access,
+            status,
+            headers: &raw.headers,
+            body: &raw.body,
+            message: "",
+            is_html,
+        };
+        if (self.classifier)(&failure).is_some() {
+            return Ok(None);
+        }
         let location = location.to_str().unwrap_or_default();
         match self.shared.origins.rebase(from, location) {
             Some(url) if self.shared.origins.contain(&url) => Ok(Some(url)),

@@ -193,7 +193,8 @@ impl Product for BitbucketCloud {
     }
 
     fn api_path<'a>(&self, request: &'a Request) -> Option<&'a str> {
-        request.path.strip_prefix(API).filter(|path| path.starts_with('/'))
+        // What was taken out of the API is not described any more.
+        request.path.strip_prefix(API).filter(|path| path.starts_with('/') && !matches!(*path, "/repositories" | "/workspaces"))
     }
 
     fn answer(&self, request: &Request) -> Response {

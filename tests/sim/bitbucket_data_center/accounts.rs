@@ -66,14 +66,16 @@ impl Caller {
 
 impl State {
     /// Who a request is from, or the refusal of its credential.
-    pub fn caller(&mut self, request: &Request) -> Result<Caller, Response> {
+    pub fn caller(&mut self, request: &Request) -> Result<Caller, Box<Response>> {
         if let Some(token) = request.bearer() {
-            return self.token(token).ok_or_else(documents::wrong_token);
+            return self.token(token).ok_or_else(|| Box::new(documents::wrong_token()));
         }
         match request.basic() {
             None => Ok(Caller::anonymous()),
             // A token stands for a password; it is never a failed log-in.
-            Some((_, password)) if password.starts_with("BBDC-") => self.token(&password).ok_or_else(documents::wrong_password),
+            Some((_, password)) if password.starts_with("BBDC-") => {
+                self.token(&password).ok_or_else(|| Box::new(documents::wrong_password()))
+            }
             Some((name, password)) => self.log_in(&name, &password),
         }
     }
@@ -89,16 +91,17 @@ impl State {
         Some(Caller { name: Some(name), id, token: Some(token) })
     }
 
-    fn log_in(&mut self, name: &str, password: &str) -> Result<Caller, Response> {
+    fn log_in(&mut self, name: &str, password: &str) -> Result<Caller, Box<Response>> {
         let login = format!("{}/login", self.web);
-        let user = self.users.iter_mut().find(|user| user.name.eq_ignore_ascii_case(name)).ok_or_else(documents::wrong_password)?;
+        let user = self.users.iter_mut().find(|user| user.name.eq_ignore_ascii_case(name));
+        let user = user.ok_or_else(|| Box::new(documents::wrong_password()))?;
         if user.failed >= LOG_INS_BEFORE_CAPTCHA {
             // The right password too, until somebody solves it in a browser.
-            return Err(documents::captcha(&login));
+            return Err(Box::new(documents::captcha(&login)));
         }
         if user.password != password {
             user.failed += 1;
-            return Err(documents::wrong_password());
+            return Err(Box::new(documents::wrong_password()));
         }
         user.failed = 0;
         Ok(Caller { name: Some(user.name.clone()), id: user.id, token: None })

@@ -13,11 +13,11 @@ pub fn answer(state: &mut State, request: &Request) -> Response {
     let caller = match state.caller(request) {
         Ok(caller) => caller,
         Err(refusal) if git::is_asked(request) => return git::unauthorized(&refusal),
-        Err(refusal) => return state.marked(refusal, &Caller::anonymous()),
+        Err(refusal) => return state.marked(*refusal, &Caller::anonymous()),
     };
     let limited = state.limit.as_mut().and_then(|limit| limit.take(caller.id).err());
     let response = match limited {
-        Some(refusal) => refusal,
+        Some(refusal) => *refusal,
         None => by_path(state, &caller, request),
     };
     state.marked(response, &caller)

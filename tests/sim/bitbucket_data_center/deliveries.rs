@@ -14,8 +14,13 @@ const ACTOR: &str = "ada";
 
 /// What the webhooks of a repository send for a happening. Paused ones and those whose breaker is open send nothing.
 pub fn of(state: &mut State, path: &str, happening: &Happening) -> Vec<Delivery> {
+    together(state, path, std::slice::from_ref(happening))
+}
+
+/// The same for several references of one push, which are told in one delivery; of pull requests, for the first alone.
+pub fn together(state: &mut State, path: &str, happenings: &[Happening]) -> Vec<Delivery> {
     let Some(repository) = state.repository(path) else { return Vec::new() };
-    let Some((event, body)) = told(state, repository, happening) else { return Vec::new() };
+    let Some((event, body)) = told(state, repository, happenings) else { return Vec::new() };
     let subscribed = |hook: &&Hook| hook.active && hook.events.iter().any(|found| found == event) && !hook.breaker.is_open();
     let (path, hooks): (String, Vec<Hook>) = (repository.path(), repository.hooks.iter().filter(subscribed).cloned().collect());
     hooks.iter().map(|hook| signed(state, &path, hook, event, &body)).collect()
@@ -42,13 +47,11 @@ fn signed(state: &mut State, path: &str, hook: &Hook, event: &str, body: &Value)
     delivery.with("x-hub-signature", &format!("sha256={}", hex::encode(digest)))
 }
 
-/// The event of a happening and its document.
-fn told(state: &State, repository: &Repository, happening: &Happening) -> Option<(&'static str, Value)> {
+/// The event of what happened and its document.
+fn told(state: &State, repository: &Repository, happenings: &[Happening]) -> Option<(&'static str, Value)> {
     let actor = state.users.iter().find(|user| user.name == ACTOR).map(|user| state.user_document(ACTOR, user.id))?;
-    let (event, more) = match happening {
-        Happening::Reference { reference, before, after, message } => {
-            ("repo:refs_changed", pushed(state, repository, reference, before.as_deref(), after.as_deref(), message))
-        }
+    let (event, more) = match happenings.first()? {
+        Happening::Reference { .. } => ("repo:refs_changed", pushed(state, repository, happenings)),
         Happening::PullRequest { pull_request, change } => about_pull_request(state, repository, pull_request, change, &actor),
     };
     let mut body = json!({"eventKey": event, "date": DATE, "actor": actor});
@@ -56,7 +59,21 @@ fn told(state: &State, repository: &Repository, happening: &Happening) -> Option
     Some((event, body))
 }
 
-fn pushed(state: &State, repository: &Repository, reference: &str, before: Option<&str>, after: Option<&str>, message: &str) -> Value {
+fn pushed(state: &State, repository: &Repository, happenings: &[Happening]) -> Value {
+    let changes: Vec<_> = happenings.iter().filter_map(change).collect();
+    let mut body = json!({"repository": state.repository_document(repository), "changes": changes});
+    let person = json!({"name": ACTOR, "emailAddress": "ada@acme.example"});
+    let commits: Vec<_> = happenings.iter().filter_map(|happening| commit(happening, &person)).collect();
+    if let Some(last) = commits.last() {
+        body["toCommit"] = last.clone();
+        body["commits"] = json!(commits);
+    }
+    body
+}
+
+/// What a push did to one reference.
+fn change(happening: &Happening) -> Option<Value> {
+    let Happening::Reference { reference, before, after, .. } = happening else { return None };
     let (kind, name) = match reference.strip_prefix("refs/tags/") {
         Some(tag) => ("TAG", tag),
         None => ("BRANCH", reference.trim_start_matches("refs/heads/")),
@@ -66,20 +83,18 @@ fn pushed(state: &State, repository: &Repository, reference: &str, before: Optio
         (_, None) => "DELETE",
         _ => "UPDATE",
     };
-    let (from, to) = (before.unwrap_or(ZERO), after.unwrap_or(ZERO));
-    let mut body = json!({
-        "repository": state.repository_document(repository),
-        "changes": [{
-            "ref": {"id": reference, "displayId": name, "type": kind}, "refId": reference, "fromHash": from, "toHash": to, "type": change,
-        }],
-    });
-    if after.is_some() && kind == "BRANCH" {
-        let person = json!({"name": ACTOR, "emailAddress": "ada@acme.example"});
-        let commit = json!({"id": to, "displayId": &to[..11], "author": person, "committer": person, "message": message, "parents": []});
-        body["commits"] = json!([commit]);
-        body["toCommit"] = commit;
-    }
-    body
+    let object = |object: &Option<String>| object.clone().unwrap_or_else(|| ZERO.to_owned());
+    Some(json!({
+        "ref": {"id": reference, "displayId": name, "type": kind}, "refId": reference, "fromHash": object(before),
+        "toHash": object(after), "type": change,
+    }))
+}
+
+/// The commit that a push to a branch brought.
+fn commit(happening: &Happening, person: &Value) -> Option<Value> {
+    let Happening::Reference { reference, after: Some(id), message, .. } = happening else { return None };
+    let commit = json!({"id": id, "displayId": &id[..11], "author": person, "committer": person, "message": message, "parents": []});
+    reference.starts_with("refs/heads/").then_some(commit)
 }
 
 fn about_pull_request(

@@ -89,8 +89,8 @@ impl Hook {
         self.configuration.get("secret").and_then(Value::as_str)
     }
 
-    fn from_document(id: u64, document: &Value) -> Result<Self, Response> {
-        let invalid = |context: &str, message: &str| Err(documents::error(400, Some(context), None, message));
+    fn from_document(id: u64, document: &Value) -> Result<Self, Box<Response>> {
+        let invalid = |context: &str, message: &str| Err(Box::new(documents::error(400, Some(context), None, message)));
         let text = |name: &str| document[name].as_str().unwrap_or_default().to_owned();
         let (name, url) = (text("name"), text("url"));
         if name.is_empty() {
@@ -108,7 +108,7 @@ impl Hook {
         }
         let configuration = document["configuration"].as_object().cloned().unwrap_or_default();
         match configuration.get("secret").and_then(Value::as_str) {
-            Some("") => return Err(documents::error(500, None, None, "An error occurred while processing the request.")),
+            Some("") => return Err(Box::new(documents::error(500, None, None, "An error occurred while processing the request."))),
             Some(secret) if secret.chars().count() > LONGEST_SECRET => return invalid("configuration", "The secret is too long."),
             _ => {}
         }
@@ -184,7 +184,7 @@ pub fn answer(state: &mut State, path: &str, rest: &[&str], request: &Request) -
                     state.repository_mut(path).unwrap().hooks.push(hook);
                     documents::answer(200, &document)
                 }
-                Err(refusal) => refusal,
+                Err(refusal) => *refusal,
             }
         }
         (&Method::POST, ["test"]) => test(state, path, request),
@@ -210,7 +210,7 @@ fn one(repository: &mut Repository, method: &Method, id: &str, rest: &[&str], re
                 *hook = Hook { breaker: hook.breaker.clone(), log: hook.log.clone(), ..changed };
                 documents::answer(200, &hook.document(false))
             }
-            Err(refusal) => refusal,
+            Err(refusal) => *refusal,
         },
         (&Method::DELETE, []) => {
             repository.hooks.remove(position);

@@ -22,13 +22,13 @@ impl Limit {
     }
 
     /// Takes a token of a user's, by id; what is refused has to wait.
-    pub fn take(&mut self, user: u64) -> Result<(), Response> {
+    pub fn take(&mut self, user: u64) -> Result<(), Box<Response>> {
         let (now, capacity) = (Instant::now(), f64::from(self.capacity));
         let (left, since) = self.buckets.entry(user).or_insert((capacity, now));
         *left = (*left + now.duration_since(*since).as_secs_f64() * f64::from(FILL_RATE)).min(capacity);
         *since = now;
         if *left < 1.0 {
-            return Err(refused(self.capacity).with("retry-after", "1"));
+            return Err(Box::new(refused(self.capacity).with("retry-after", "1")));
         }
         *left -= 1.0;
         Ok(())

@@ -51,13 +51,14 @@ pub struct BitbucketDataCenter {
 
 /// What the registry makes.
 pub fn make(settings: Settings) -> Box<dyn Product> {
-    Box::new(BitbucketDataCenter::new(&settings))
+    Box::new(BitbucketDataCenter::new(settings))
 }
 
 impl BitbucketDataCenter {
     /// A fresh one.
-    pub fn new(settings: &Settings) -> Self {
-        let mut state = State::new(format!("{}{CONTEXT}", settings.url));
+    pub fn new(settings: Settings) -> Self {
+        let Settings { url, .. } = settings;
+        let mut state = State::new(url + CONTEXT);
         furnish(&mut state);
         Self { state: Mutex::new(state) }
     }
@@ -67,6 +68,17 @@ impl BitbucketDataCenter {
     pub fn with_rate_limit(self, capacity: u32) -> Self {
         self.state().limit = Some(limit::Limit::new(capacity));
         self
+    }
+
+    /// Does several things in one push, and gives what the hooks send of it.
+    ///
+    /// # Errors
+    ///
+    /// What is in the way, for people.
+    pub fn push_together(&self, repository: &str, acts: &[Act]) -> Result<Vec<Delivery>, String> {
+        let mut state = self.state();
+        let happened: Vec<_> = acts.iter().map(|act| state.act(act)).collect::<Result<_, _>>()?;
+        Ok(deliveries::together(&mut state, repository, &happened.concat()))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

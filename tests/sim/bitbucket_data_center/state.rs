@@ -164,7 +164,7 @@ impl State {
             Act::RenameRepository { to, .. } => {
                 let (project, slug) = to.split_once('/').filter(|_| !taken).ok_or_else(|| format!("{to} is no free path"))?;
                 (repository.project, repository.slug) = (project.to_owned(), slug.to_owned());
-                repository.name = slug.to_owned();
+                repository.name.clone_from(&repository.slug);
                 Ok(Vec::new())
             }
             Act::AddHook { url, .. } => {

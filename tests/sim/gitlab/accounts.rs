@@ -106,9 +106,7 @@ impl State {
             None if private.is_some() => Err(unauthorized()),
             None => Err(invalid("Token was revoked. You have to re-authorize from the user.")),
             Some(token) if token.revoked => Err(invalid("Token was revoked. You have to re-authorize from the user.")),
-            Some(token) if self.is_over(token) => {
-                Err(invalid("Token is expired. You can either do re-authorization or token refresh."))
-            }
+            Some(token) if self.is_over(token) => Err(invalid("Token is expired. You can either do re-authorization or token refresh.")),
             Some(token) if self.user(token.user).blocked => {
                 Err(Response::json(403, &json!({"message": "403 Forbidden - Your account has been blocked."})))
             }
@@ -169,8 +167,7 @@ impl State {
         let Some((_, password)) = request.basic() else { return if public { Ok(()) } else { Err(challenge()) } };
         let token = self.tokens.iter().find(|token| token.value == password && !token.revoked && !self.is_over(token));
         let token = token.filter(|token| !self.user(token.user).blocked).ok_or_else(challenge)?;
-        let hidden =
-            || plain(404, "The project you were looking for could not be found or you don't have permission to view it.\n");
+        let hidden = || plain(404, "The project you were looking for could not be found or you don't have permission to view it.\n");
         let project = project.filter(|project| self.sees(project, Some(token))).ok_or_else(hidden)?;
         let reads = public || self.user(token.user).admin || self.role(project, token.user).is_some_and(|role| role >= REPORTER);
         let fits = token.scopes.iter().any(|scope| GIT.contains(scope));

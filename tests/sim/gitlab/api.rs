@@ -75,7 +75,8 @@ impl State {
         let reader = self.reader(request, READ_GROUP)?;
         let member = |path: &str, user: u64| {
             let inherited = self.group_role(&format!("{path}/."), user).is_some();
-            inherited || self.projects.iter().any(|project| project.path.starts_with(&format!("{path}/")) && self.role(project, user).is_some())
+            inherited
+                || self.projects.iter().any(|project| project.path.starts_with(&format!("{path}/")) && self.role(project, user).is_some())
         };
         let sees = |group: &super::state::Group| {
             !group.private || reader.is_some_and(|token| self.user(token.user).admin || member(&group.path, token.user))
@@ -132,7 +133,8 @@ impl State {
             }
             (&Method::GET, ["repository", "branches"]) => {
                 let branches = project.contents.branches();
-                let entries: Vec<_> = branches.iter().map(|name| self.branch_document(project, name, project.contents.branch(name).unwrap())).collect();
+                let entries: Vec<_> =
+                    branches.iter().map(|name| self.branch_document(project, name, project.contents.branch(name).unwrap())).collect();
                 Ok(self.page(request, &entries))
             }
             (&Method::GET, ["repository", "branches", name]) => {
@@ -158,7 +160,8 @@ impl State {
         if request.method != Method::GET {
             return message(405, "Non GET methods are not allowed for moved projects");
         }
-        let rest: Vec<_> = rest.iter().map(|part| percent_encoding::utf8_percent_encode(part, percent_encoding::NON_ALPHANUMERIC).to_string()).collect();
+        let rest: Vec<_> =
+            rest.iter().map(|part| percent_encoding::utf8_percent_encode(part, percent_encoding::NON_ALPHANUMERIC).to_string()).collect();
         let mut location = format!("{}/api/v4/projects/{}", self.web, project.id);
         for part in rest {
             location = format!("{location}/{part}");

@@ -36,7 +36,8 @@ impl State {
     fn send_to_hooks(&mut self, project: u64, message: &Message) -> Vec<Delivery> {
         let (now, chain) = (self.now(), self.uuid());
         let project = self.projects.iter().find(|found| found.id == project).unwrap();
-        let wants = |hook: &&Hook| hook.events[message.event] && takes(hook, message.branch.as_deref()) && hook.alert_status(now) == "executable";
+        let wants =
+            |hook: &&Hook| hook.events[message.event] && takes(hook, message.branch.as_deref()) && hook.alert_status(now) == "executable";
         let (path, hooks): (String, Vec<Hook>) = (project.path.clone(), project.hooks.iter().filter(wants).cloned().collect());
         hooks.iter().map(|hook| self.delivery(&path, hook, message.header, &message.body, &chain)).collect()
     }
@@ -60,9 +61,10 @@ impl State {
             None => body.clone(),
         };
         let url = hook.url_variables.iter().fold(hook.url.clone(), |url, (name, value)| url.replace(&format!("{{{name}}}"), value));
-        let own = hook.custom_headers.iter().fold(Delivery::json(path, &hook.id.to_string(), &url, &body), |delivery, (name, value)| {
-            delivery.with(name, value)
-        });
+        let own = hook
+            .custom_headers
+            .iter()
+            .fold(Delivery::json(path, &hook.id.to_string(), &url, &body), |delivery, (name, value)| delivery.with(name, value));
         let delivery = own
             .with("user-agent", &format!("GitLab/{}", self.release.version))
             .with("x-gitlab-event", event)
@@ -99,7 +101,8 @@ impl State {
     /// Writes down how a delivery ended.
     pub fn delivered(&mut self, delivery: &Delivery, outcome: &Outcome) {
         let (id, now) = (self.next_id(), self.now());
-        let Some(hook) = self.projects.iter_mut().flat_map(|project| &mut project.hooks).find(|hook| hook.id.to_string() == delivery.hook) else {
+        let Some(hook) = self.projects.iter_mut().flat_map(|project| &mut project.hooks).find(|hook| hook.id.to_string() == delivery.hook)
+        else {
             return;
         };
         let header = |name: &str| delivery.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
@@ -135,13 +138,13 @@ impl State {
                 });
                 Message { event, header, branch: reference.strip_prefix("refs/heads/").map(str::to_owned), body }
             }
-            Happening::PullRequest { pull_request, change } => match change {
-                Change::Commented(text) => Message { event: "note_events", header: "Note Hook", branch: None, body: self.note(project, pull_request, text) },
-                _ => {
-                    let body = self.merge_request(project, pull_request, change);
-                    Message { event: "merge_requests_events", header: "Merge Request Hook", branch: None, body }
-                }
-            },
+            Happening::PullRequest { pull_request, change: Change::Commented(text) } => {
+                Message { event: "note_events", header: "Note Hook", branch: None, body: self.note(project, pull_request, text) }
+            }
+            Happening::PullRequest { pull_request, change } => {
+                let body = self.merge_request(project, pull_request, change);
+                Message { event: "merge_requests_events", header: "Merge Request Hook", branch: None, body }
+            }
         })
     }
 

@@ -74,13 +74,14 @@ pub struct SimulatedGitLab {
 
 /// The current release at the root of its host.
 pub fn make(settings: Settings) -> Box<dyn Product> {
-    Box::new(SimulatedGitLab::new(&settings, Release::CURRENT, ""))
+    Box::new(SimulatedGitLab::new(settings, Release::CURRENT, ""))
 }
 
 impl SimulatedGitLab {
     /// A release below a path prefix.
-    pub fn new(settings: &Settings, release: Release, prefix: &'static str) -> Self {
-        let mut state = State::new(format!("{}{prefix}", settings.url), settings.allow_local_targets, release);
+    pub fn new(settings: Settings, release: Release, prefix: &'static str) -> Self {
+        let Settings { url, allow_local_targets } = settings;
+        let mut state = State::new(url + prefix, allow_local_targets, release);
         seed::fill(&mut state);
         Self { state: Arc::new(Mutex::new(state)), prefix }
     }

@@ -115,7 +115,8 @@ impl State {
 
     /// A UUID that no other simulator gives.
     pub fn uuid(&mut self) -> String {
-        let text = format!("{} {} {}", self.web, self.started.as_nanosecond(), self.next_id());
+        let number = self.next_id();
+        let text = format!("{} {} {number}", self.web, self.started.as_nanosecond());
         let digits = hex::encode(digest::digest(&digest::SHA256, text.as_bytes()));
         format!("{}-{}-4{}-8{}-{}", &digits[..8], &digits[8..12], &digits[12..15], &digits[15..18], &digits[18..30])
     }
