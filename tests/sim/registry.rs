@@ -15,10 +15,6 @@ pub fn maker(kind: ProviderKind) -> Option<Maker> {
         ProviderKind::BitbucketCloud => Some(super::bitbucket_cloud::make),
         ProviderKind::BitbucketDataCenter => Some(super::bitbucket_data_center::make),
         ProviderKind::AzureDevOps => Some(super::azure_devops::make),
-        ProviderKind::GitLab => Some(super::gitlab::make),
-        ProviderKind::BitbucketCloud => Some(super::bitbucket_cloud::make),
-        ProviderKind::BitbucketDataCenter => Some(super::bitbucket_data_center::make),
-        ProviderKind::AzureDevOps => Some(super::azure_devops::make),
         // Built and run as it is.
         ProviderKind::Gitea => None,
     }
