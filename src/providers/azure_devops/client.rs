@@ -31,8 +31,6 @@ const CONTINUATION: &str = "x-ms-continuationtoken";
 const REFERENCES: &str = "100";
 /// Bytes of a list of repositories: the API gives all of an organization in one answer, about 1 KiB for each.
 const LIST_LIMIT: usize = 64 * 1024 * 1024;
-/// Repositories that are handed on at once.
-const CHUNK: usize = 100;
 /// The security namespace of service hooks.
 const SERVICE_HOOKS: &str = "cb594ebe-87dd-4fc9-ac2c-6a10a4c92046";
 /// Its bits.
@@ -309,15 +307,7 @@ impl Client for AzureDevOpsClient {
     }
 
     fn repositories(&self) -> BoxStream<'_, Result<Vec<Repository>, ProviderError>> {
-        stream::once(self.listed())
-            .flat_map(|listed| match listed {
-                Ok(list) => {
-                    let chunks: Vec<Result<Vec<Repository>, ProviderError>> = list.chunks(CHUNK).map(|chunk| Ok(chunk.to_vec())).collect();
-                    stream::iter(chunks)
-                }
-                Err(error) => stream::iter(vec![Err(error)]),
-            })
-            .boxed()
+        stream::once(self.listed()).boxed()
     }
 
     fn hook_shapes(&self, events: &BTreeSet<EventKind>) -> Vec<HookShape> {
