@@ -19,6 +19,7 @@ mod contract_suite;
 
 mod architecture;
 mod azure_devops;
+mod azure_devops_hooks;
 mod bitbucket_cloud;
 mod bitbucket_data_center;
 mod chain;
