@@ -2,6 +2,7 @@
 
 mod cluster;
 mod receivers;
+mod release;
 mod routing;
 mod watching;
 
@@ -30,6 +31,7 @@ use crate::receiver::{EvidenceStore, Receiver, ReceiverConfig};
 use crate::telemetry::admin::{self, Admin, Check, EvidenceEndpoint};
 use crate::telemetry::freshness::WatchHealth;
 use crate::telemetry::logs;
+pub use release::release;
 use watching::Watched;
 
 /// What a process does.
@@ -87,6 +89,9 @@ pub enum RunError {
     /// The API server refused or did not answer.
     #[error("API server: {0}")]
     Kubernetes(#[from] kube::Error),
+    /// Something could not be released in time.
+    #[error("{0}")]
+    NotReleased(String),
     /// A part ended that never should.
     #[error("{0} ended")]
     Ended(&'static str),
@@ -124,7 +129,7 @@ pub async fn serve(role: Role, config: Config) -> Result<(), RunError> {
     } else {
         None
     };
-    watched.start(&client, &watching::scope(&config.watch_namespaces), role.reconciles(), &mut parts);
+    watched.start(&client, &watching::Scopes::of(&config), role.reconciles(), &mut parts);
     let endpoint =
         evidence.map(|store| EvidenceEndpoint { snapshot: Box::new(move || store.snapshot()), token: keys.receiver.evidence_token() });
     let end = parts.run(admin_listener, endpoint).await;
@@ -148,7 +153,10 @@ async fn keys(role: Role, client: &Client, config: &Config) -> Result<RoleKeys, 
         let receiver = install::receiver_key(client, &config.namespace).await?;
         return Ok(RoleKeys { fingerprint: None, receiver, controller: None });
     }
-    let install_key = install::find_or_create(client, &config.namespace, &config.watch_namespaces, config.new_install_key).await?;
+    let install_key = match &config.install_key_secret {
+        Some(name) => install::brought(client, &config.namespace, name).await?,
+        None => install::find_or_create(client, &config.namespace, &config.watch_namespaces, config.new_install_key).await?,
+    };
     let receiver = install_key.receiver();
     install::publish_receiver_key(client, &config.namespace, &receiver).await?;
     Ok(RoleKeys { fingerprint: Some(install_key.fingerprint()), receiver, controller: Some(install_key.controller()) })
