@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::chart;
 use super::control_plane::ControlPlane;
 use super::port::free_port;
 use super::process::{Process, Program};
@@ -55,8 +56,8 @@ impl Options {
             .with("leader-election", "false"))
     }
 
-    /// An operator with a namespace and a service account of its own, which may do everything, that watches these
-    /// namespaces. `server` stands in for the API server's address, for a proxy before it.
+    /// An operator with a namespace and a service account of its own, which may do what the chart grants and no more, that
+    /// watches these namespaces. `server` stands in for the API server's address, for a proxy before it.
     ///
     /// # Errors
     ///
@@ -65,9 +66,18 @@ impl Options {
         let cluster = plane.cluster();
         let namespace = cluster.create_namespace("forgebind").await?;
         let token = cluster.service_account_token(&namespace, SERVICE_ACCOUNT).await?;
-        cluster.grant_everything(&namespace, SERVICE_ACCOUNT).await?;
         let kubeconfig = plane.kubeconfig_for(&namespace, &token, server)?;
-        Ok(Self::new(&kubeconfig, &namespace)?.with("watch-namespaces", &watched.join(",")))
+        Self::new(&kubeconfig, &namespace)?.watching(plane, watched).await
+    }
+
+    /// Watches these namespaces in place of those before, with the rights for it.
+    ///
+    /// # Errors
+    ///
+    /// When the API server refuses.
+    pub async fn watching(self, plane: &ControlPlane, watched: &[&str]) -> Result<Self> {
+        chart::grant(plane.cluster(), &self.namespace, watched).await?;
+        Ok(self.with("watch-namespaces", &watched.join(",")))
     }
 
     /// Sets a flag, named without its dashes; it replaces an earlier value.

@@ -2,10 +2,10 @@
 What each process asks of the API server, by where: the one list from which every Role is made. A test runs the processes
 with these rights and compares the list with the API server's audit log: neither a verb too few nor one too many.
 
-watched     in every watched namespace
-references  in every namespace whose Secrets may be read
+watched     for connections and bindings: in every namespace, or in each watched one where rbac.scope is Namespaced
+references  for Secrets and ConfigMaps: in each of secretNamespaces
 own         in the release's namespace
-cluster     objects that are in no namespace
+cluster     for objects that are in no namespace
 */}}
 {{- define "forgebind.rights" -}}
 {{- $shards := list -}}
@@ -76,23 +76,28 @@ release:
 {{- range $of.cluster }}{{ if not (has . $cluster) }}{{ $cluster = append $cluster . }}{{ end }}{{ end -}}
 {{- end -}}
 {{- $everywhere := list -}}{{- $byNamespace := dict -}}
-{{- if $root.Values.watchNamespaces -}}
+{{- if eq $root.Values.rbac.scope "Namespaced" -}}
+{{- if not $root.Values.watchNamespaces -}}
+{{- fail "rbac.scope: Namespaced needs watchNamespaces: without a list every namespace is watched, which only a ClusterRole allows" -}}
+{{- end -}}
 {{- range $root.Values.watchNamespaces | uniq }}{{ $_ := set $byNamespace . (concat (get $byNamespace . | default list) $watched) }}{{ end -}}
 {{- else -}}
-{{- $everywhere = concat $everywhere $watched -}}
+{{- /* Also where only some namespaces are watched: a namespace that is deleted loses its Roles first, and nobody could
+       release what is left in it. */ -}}
+{{- $everywhere = concat $everywhere $watched $cluster -}}
 {{- end -}}
 {{- if $references -}}
 {{- $namespaces := include "forgebind.secretNamespaces" $root | fromJsonArray -}}
 {{- if has "*" $namespaces -}}
+{{- if eq $root.Values.rbac.scope "Namespaced" -}}
+{{- fail "rbac.scope: Namespaced needs secretNamespaces by name" -}}
+{{- end -}}
 {{- $everywhere = concat $everywhere $references -}}
 {{- else -}}
 {{- range $namespaces }}{{ $_ := set $byNamespace . (concat (get $byNamespace . | default list) $references) }}{{ end -}}
 {{- end -}}
 {{- end -}}
 {{- $_ := set $byNamespace $root.Release.Namespace (concat (get $byNamespace $root.Release.Namespace | default list) $own) -}}
-{{- if $root.Values.rbac.clusterReads -}}
-{{- $everywhere = concat $everywhere $cluster -}}
-{{- end -}}
 {{- $subject := dict "kind" "ServiceAccount" "name" .account "namespace" $root.Release.Namespace -}}
 {{- if $everywhere }}
 ---
