@@ -25,5 +25,5 @@ lint: ## Check format, lints, documentation, licences and duplicate dependencies
 tools: ## Build what the tests run: Kubernetes, Helm and Gitea, once (says first what it takes)
 	@tests/controlplane/build
 
-generate: ## Rewrite every generated file
+generate: tools ## Rewrite every generated file
 	@UPDATE=1 $(CARGO) test --locked --quiet --test it -- generated checked_in

@@ -19,6 +19,7 @@ mod contract_suite;
 
 mod architecture;
 mod chain;
+mod chart;
 mod contract;
 mod crash;
 mod crds;

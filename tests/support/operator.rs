@@ -27,6 +27,17 @@ pub struct Options {
     admin_port: u16,
     settings: Vec<(String, String)>,
     role: &'static str,
+    account: String,
+    command: Option<Installed>,
+}
+
+/// What an installed Deployment runs.
+#[derive(Clone, Debug)]
+pub struct Installed {
+    /// The arguments of its container.
+    pub arguments: Vec<String>,
+    /// The environment of its container.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Options {
@@ -45,6 +56,8 @@ impl Options {
             admin_port,
             settings: Vec::new(),
             role: "run",
+            account: SERVICE_ACCOUNT.to_owned(),
+            command: None,
         };
         Ok(options
             .with("public-url", &format!("http://127.0.0.1:{public_port}"))
@@ -68,6 +81,39 @@ impl Options {
         let token = cluster.service_account_token(&namespace, SERVICE_ACCOUNT).await?;
         let kubeconfig = plane.kubeconfig_for(&namespace, &token, server)?;
         Self::new(&kubeconfig, &namespace)?.watching(plane, watched).await
+    }
+
+    /// Exactly what a Deployment runs, as its service account, but on local addresses: `public_port` for deliveries, and an
+    /// admin port of its own. `more` are arguments that only this machine needs.
+    ///
+    /// # Errors
+    ///
+    /// When no port is free.
+    pub fn installed(
+        kubeconfig: &Path,
+        namespace: &str,
+        account: &str,
+        mut command: Installed,
+        public_port: u16,
+        more: &[String],
+    ) -> Result<Self> {
+        let admin_port = free_port()?;
+        for (flag, port) in [("--listen=", public_port), ("--admin-listen=", admin_port)] {
+            for argument in command.arguments.iter_mut().filter(|argument| argument.starts_with(flag)) {
+                *argument = format!("{flag}127.0.0.1:{port}");
+            }
+        }
+        command.arguments.extend_from_slice(more);
+        Ok(Self {
+            kubeconfig: kubeconfig.to_owned(),
+            namespace: namespace.to_owned(),
+            public_port,
+            admin_port,
+            settings: Vec::new(),
+            role: "",
+            account: account.to_owned(),
+            command: Some(command),
+        })
     }
 
     /// Watches these namespaces in place of those before, with the rights for it.
@@ -127,7 +173,7 @@ impl Options {
 
     /// The user of its requests in the audit log.
     pub fn user(&self) -> String {
-        format!("system:serviceaccount:{}:{SERVICE_ACCOUNT}", self.namespace)
+        format!("system:serviceaccount:{}:{}", self.namespace, self.account)
     }
 }
 
@@ -137,7 +183,11 @@ fn variable(flag: &str) -> String {
 }
 
 /// The binary under test: of the same build as this program.
-fn executable() -> Result<PathBuf> {
+///
+/// # Errors
+///
+/// When it was not built.
+pub fn executable() -> Result<PathBuf> {
     if let Some(path) = option_env!("CARGO_BIN_EXE_forgebind") {
         return Ok(path.into());
     }
@@ -178,9 +228,17 @@ impl Operator {
         super::install_crypto();
         let scratch = Scratch::new("operator")?;
         let log = scratch.path().join("forgebind.log");
-        let mut program = Program::new("forgebind", executable()?, &log).argument(options.role).variable("KUBECONFIG", &options.kubeconfig);
-        for (flag, value) in &options.settings {
-            program = program.variable(variable(flag), value);
+        let mut program = Program::new("forgebind", executable()?, &log).variable("KUBECONFIG", &options.kubeconfig);
+        if let Some(installed) = &options.command {
+            program = program.arguments(&installed.arguments);
+            for (name, value) in &installed.environment {
+                program = program.variable(name, value);
+            }
+        } else {
+            program = program.argument(options.role);
+            for (flag, value) in &options.settings {
+                program = program.variable(variable(flag), value);
+            }
         }
         let operator = Self { options, program, log, process: Mutex::new(None), _scratch: scratch };
         operator.relaunch()?;
