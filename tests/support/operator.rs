@@ -116,6 +116,18 @@ impl Options {
         })
     }
 
+    /// Gives an argument of an installed Deployment another value. `flag` ends with the equals sign.
+    ///
+    /// # Errors
+    ///
+    /// When it has no such argument.
+    pub fn replace_argument(&mut self, flag: &str, value: &str) -> Result<()> {
+        let arguments = self.command.iter_mut().flat_map(|installed| &mut installed.arguments);
+        let mut found = arguments.filter(|argument| argument.starts_with(flag));
+        *found.next().with_context(|| format!("no {flag}"))? = format!("{flag}{value}");
+        Ok(())
+    }
+
     /// Watches these namespaces in place of those before, with the rights for it.
     ///
     /// # Errors
