@@ -21,15 +21,39 @@ use crate::support::shared;
 use crate::support::wait::{Seen, wait_until};
 use crate::world::{SINK, SOON, World};
 
-/// One thing that may be done: where (empty for everywhere), to what, and how.
-type Right = (String, String, String, String);
+/// One thing that may be done or was done.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Right {
+    /// The namespace; empty for everywhere.
+    place: String,
+    group: String,
+    resource: String,
+    verb: String,
+    /// To which objects; empty for all.
+    names: Vec<String>,
+}
+
+impl Right {
+    /// Whether something that was done needs this right.
+    fn covers(&self, done: &Self) -> bool {
+        let same = (&self.group, &self.resource, &self.verb) == (&done.group, &done.resource, &done.verb);
+        let there = self.place.is_empty() || self.place == done.place;
+        same && there && (self.names.is_empty() || done.names.iter().all(|name| self.names.contains(name)))
+    }
+}
 
 fn rights_of(namespace: &str, rules: Option<Vec<PolicyRule>>) -> Vec<Right> {
     let mut rights = Vec::new();
     for rule in rules.unwrap_or_default() {
         for group in rule.api_groups.iter().flatten() {
             for resource in rule.resources.iter().flatten() {
-                rights.extend(rule.verbs.iter().map(|verb| (namespace.to_owned(), group.clone(), resource.clone(), verb.clone())));
+                rights.extend(rule.verbs.iter().map(|verb| Right {
+                    place: namespace.to_owned(),
+                    group: group.clone(),
+                    resource: resource.clone(),
+                    verb: verb.clone(),
+                    names: rule.resource_names.clone().unwrap_or_default(),
+                }));
             }
         }
     }
@@ -62,7 +86,7 @@ async fn granted(plane: &ControlPlane, namespace: &str, account: &str) -> Result
         }
     }
     ensure!(!rights.is_empty(), "nothing is granted to {namespace}/{account}");
-    ensure!(rights.iter().all(|(_, group, resource, verb)| ![group, resource, verb].contains(&&"*".to_owned())), "a wildcard: {rights:?}");
+    ensure!(rights.iter().all(|right| ![&right.group, &right.resource, &right.verb].iter().any(|part| *part == "*")), "{rights:?}");
     Ok(rights)
 }
 
@@ -74,7 +98,13 @@ fn used(events: &[AuditEvent], namespace: &str, account: &str) -> Result<BTreeSe
         let Some(object) = &event.object_ref else { continue };
         let refused = event.response_status.as_ref().is_some_and(|status| status.code == 403);
         ensure!(!refused, "a verb is missing: {account} may not {} {} in {:?} {}", event.verb, event.resource(), object.namespace, object.name);
-        rights.insert((object.namespace.clone(), object.api_group.clone(), event.resource(), event.verb.clone()));
+        rights.insert(Right {
+            place: object.namespace.clone(),
+            group: object.api_group.clone(),
+            resource: event.resource(),
+            verb: event.verb.clone(),
+            names: vec![object.name.clone()],
+        });
     }
     Ok(rights)
 }
@@ -86,10 +116,7 @@ async fn exactly(plane: &ControlPlane, namespace: &str, account: &str, granted: 
             Ok(used) => used,
             Err(refused) => return Ok(Seen::Never(refused.to_string())),
         };
-        let is_used = |(place, group, resource, verb): &&Right| {
-            used.iter().any(|(at, of, what, how)| (place.is_empty() || place == at) && (group, resource, verb) == (of, what, how))
-        };
-        let idle: Vec<_> = granted.iter().filter(|right| !is_used(right)).collect();
+        let idle: Vec<_> = granted.iter().filter(|right| !used.iter().any(|done| right.covers(done))).collect();
         Ok(if idle.is_empty() { Seen::Done(()) } else { Seen::NotYet(format!("never used: {idle:?}")) })
     })
     .await
@@ -175,8 +202,8 @@ async fn pk_37_controller_and_receiver_are_granted_exactly_what_they_use() -> Re
     exactly(plane, own, &name("controller"), &of_controller).await?;
     exactly(plane, own, &name("receiver"), &of_receiver).await?;
     let secrets_read = |rights: &BTreeSet<Right>| {
-        let places = rights.iter().filter(|(_, _, resource, verb)| resource == "secrets" && verb == "get").map(|right| right.0.clone());
-        places.collect::<BTreeSet<_>>()
+        let reads = rights.iter().filter(|right| right.resource == "secrets" && right.verb == "get");
+        reads.map(|right| right.place.clone()).collect::<BTreeSet<_>>()
     };
     assert_eq!(secrets_read(&of_controller), BTreeSet::from([own.to_owned(), world.namespace.clone()]));
     assert_eq!(secrets_read(&of_receiver), BTreeSet::from([own.to_owned()]));
@@ -383,4 +410,20 @@ async fn hosts_that_are_not_allowed_are_refused_when_they_are_applied() -> Resul
     let moved = json!({"spec": {"provider": {"gitea": {"apiURL": "https://evil.io/api"}}}});
     ensure!(world.connections.patch(&settled.name_any(), &PatchParams::default(), &Patch::Merge(moved)).await.is_err(), "a move to there");
     Ok(())
+}
+
+#[test]
+fn a_right_covers_what_it_names_where_it_is_granted() {
+    let right = |place: &str, verb: &str, names: &[&str]| Right {
+        place: place.to_owned(),
+        group: String::new(),
+        resource: "secrets".to_owned(),
+        verb: verb.to_owned(),
+        names: names.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    let done = right("own", "get", &["key"]);
+    assert!(right("own", "get", &["key", "other"]).covers(&done) && right("", "get", &[]).covers(&done));
+    for other in [right("own", "get", &["other"]), right("own", "list", &[]), right("elsewhere", "get", &[])] {
+        assert!(!other.covers(&done), "{other:?}");
+    }
 }

@@ -29,6 +29,7 @@ mod credentials;
 mod deletion;
 mod deliveries;
 mod dependencies;
+mod deploy;
 mod docs;
 mod docs_metrics;
 mod docs_providers;
