@@ -114,7 +114,7 @@ pub async fn serve(role: Role, config: Config) -> Result<(), RunError> {
         source,
     })?;
     cluster::check_definitions(&client, &config.watch_namespaces).await?;
-    let keys = keys(role, &client, &config).await?;
+    let keys = keys(role, &client, &config, &stop).await?;
     info!(version = env!("CARGO_PKG_VERSION"), ?role, namespace = config.namespace, installation = keys.fingerprint.as_deref(), "starting");
     let network = Arc::new(config.network.clone());
     cluster::learn_networks(&client, &network).await;
@@ -148,9 +148,31 @@ struct RoleKeys {
     controller: Option<crate::keys::ControllerKey>,
 }
 
-async fn keys(role: Role, client: &Client, config: &Config) -> Result<RoleKeys, RunError> {
+/// The pause before a receiver looks for its key again.
+const KEY_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Waits for the key that the controller makes at its first start: a receiver may be there before it.
+async fn awaited_receiver_key(client: &Client, namespace: &str, stop: &CancellationToken) -> Result<ReceiverKey, InstallKeyError> {
+    let mut told = false;
+    loop {
+        match install::receiver_key(client, namespace).await {
+            Err(InstallKeyError::Kubernetes(kube::Error::Api(status))) if status.is_not_found() && !stop.is_cancelled() => {
+                if !std::mem::replace(&mut told, true) {
+                    info!(secret = install::RECEIVER_KEY, namespace, "waiting for the controller to make the receivers' key");
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(KEY_PAUSE) => {}
+                    () = stop.cancelled() => {}
+                }
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn keys(role: Role, client: &Client, config: &Config, stop: &CancellationToken) -> Result<RoleKeys, RunError> {
     if !role.reconciles() {
-        let receiver = install::receiver_key(client, &config.namespace).await?;
+        let receiver = awaited_receiver_key(client, &config.namespace, stop).await?;
         return Ok(RoleKeys { fingerprint: None, receiver, controller: None });
     }
     let install_key = match &config.install_key_secret {

@@ -135,12 +135,7 @@ pub async fn publish_receiver_key(client: &Client, namespace: &str, key: &Receiv
     }
 }
 
-fn read<T>(
-    secret: &Secret,
-    namespace: &str,
-    name: &str,
-    parse: impl Fn(&[u8]) -> Result<T, KeyLengthError>,
-) -> Result<T, InstallKeyError> {
+fn read<T>(secret: &Secret, namespace: &str, name: &str, parse: impl Fn(&[u8]) -> Result<T, KeyLengthError>) -> Result<T, InstallKeyError> {
     let invalid = |problem: String| InstallKeyError::Invalid { namespace: namespace.to_owned(), name: name.to_owned(), problem };
     let bytes = secret.data.as_ref().and_then(|data| data.get(KEY)).ok_or_else(|| invalid("the key is missing".to_owned()))?;
     parse(&bytes.0).map_err(|error| invalid(error.to_string()))

@@ -33,8 +33,12 @@ pub async fn release(config: ReleaseConfig) -> Result<(), RunError> {
     let client = cluster::client(&WatchHealth::default()).await?;
     let name = config.install_key_secret.as_deref().unwrap_or(install::INSTALL_KEY);
     let key = install::find(&client, &config.namespace, name).await?;
-    let release =
-        Release { client, namespaces: config.watch_namespaces.clone(), fingerprint: key.map(|key| key.fingerprint()), timeout: config.timeout };
+    let release = Release {
+        client,
+        namespaces: config.watch_namespaces.clone(),
+        fingerprint: key.map(|key| key.fingerprint()),
+        timeout: config.timeout,
+    };
     if release.fingerprint.is_none() {
         return release.without_key(&config.namespace, name).await;
     }

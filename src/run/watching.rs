@@ -217,7 +217,10 @@ impl Watched {
         if reconciles {
             parts.spawn("the watch of namespaces", watches::cluster_metadata::<Namespace>(Api::all(client()), namespaces.1, namespaces.2));
             parts.spawn("the watch of Secrets", watches::namespaced_metadata::<Secret>(client(), scopes.references.clone(), secrets));
-            parts.spawn("the watch of ConfigMaps", watches::namespaced_metadata::<ConfigMap>(client(), scopes.references.clone(), config_maps));
+            parts.spawn(
+                "the watch of ConfigMaps",
+                watches::namespaced_metadata::<ConfigMap>(client(), scopes.references.clone(), config_maps),
+            );
         }
     }
 }

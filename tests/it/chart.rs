@@ -235,9 +235,8 @@ async fn every_flag_is_a_value_and_means_what_it_says() -> Result<()> {
     let mut given: BTreeSet<String> = BTreeSet::new();
     let more = json!({"mode": "Single", "allow": {"insecureHTTP": true}, "installKey": {"beginAnew": true}});
     for arguments in [arguments, self::arguments(&more).await?] {
-        let names = arguments.into_values().flatten().filter_map(|argument| {
-            Some(argument.strip_prefix("--")?.split('=').next()?.to_owned())
-        });
+        let names =
+            arguments.into_values().flatten().filter_map(|argument| Some(argument.strip_prefix("--")?.split('=').next()?.to_owned()));
         given.extend(names);
     }
     let command = Cli::command();
@@ -252,8 +251,7 @@ async fn every_flag_is_a_value_and_means_what_it_says() -> Result<()> {
 
 #[tokio::test]
 async fn the_jobs_of_an_uninstallation_are_commands_that_exist() -> Result<()> {
-    let jobs: Vec<Value> =
-        rendered_objects(&snapshot_values("all")?).await?.into_iter().filter(|object| object["kind"] == "Job").collect();
+    let jobs: Vec<Value> = rendered_objects(&snapshot_values("all")?).await?.into_iter().filter(|object| object["kind"] == "Job").collect();
     let mut seen = Vec::new();
     for job in jobs {
         let arguments: Vec<String> = serde_json::from_value(job["spec"]["template"]["spec"]["containers"][0]["args"].clone())?;

@@ -61,9 +61,10 @@ fn rights_of(namespace: &str, rules: Option<Vec<PolicyRule>>) -> Vec<Right> {
 }
 
 fn is_of(subjects: Option<&Vec<Subject>>, namespace: &str, account: &str) -> bool {
-    subjects.into_iter().flatten().any(|subject| {
-        subject.kind == "ServiceAccount" && subject.name == account && subject.namespace.as_deref() == Some(namespace)
-    })
+    subjects
+        .into_iter()
+        .flatten()
+        .any(|subject| subject.kind == "ServiceAccount" && subject.name == account && subject.namespace.as_deref() == Some(namespace))
 }
 
 /// Everything that is granted to a service account, as the API server has it.
@@ -97,7 +98,14 @@ fn used(events: &[AuditEvent], namespace: &str, account: &str) -> Result<BTreeSe
     for event in events.iter().filter(|event| event.user.username == user) {
         let Some(object) = &event.object_ref else { continue };
         let refused = event.response_status.as_ref().is_some_and(|status| status.code == 403);
-        ensure!(!refused, "a verb is missing: {account} may not {} {} in {:?} {}", event.verb, event.resource(), object.namespace, object.name);
+        ensure!(
+            !refused,
+            "a verb is missing: {account} may not {} {} in {:?} {}",
+            event.verb,
+            event.resource(),
+            object.namespace,
+            object.name
+        );
         rights.insert(Right {
             place: object.namespace.clone(),
             group: object.api_group.clone(),
@@ -367,7 +375,9 @@ async fn hosts_that_are_not_allowed_are_refused_when_they_are_applied() -> Resul
     let before = json!({"provider": {"gitea": {"url": "https://before.acme.io", "organization": "acme"}}});
     let settled = world.create_connection_named("before", before).await?;
     let values = json!({"crds": {"install": false}, "rbac": {"userRoles": false}, "allow": {"providerHosts": hosts}, "admissionPolicy": {"enabled": true}});
-    let rendered = chart::render(&chart::folder(), &installation.release, &installation.namespace, &values, &["templates/admission-policy.yaml"]).await?;
+    let rendered =
+        chart::render(&chart::folder(), &installation.release, &installation.namespace, &values, &["templates/admission-policy.yaml"])
+            .await?;
     for mut object in chart::objects(&rendered)? {
         if object["kind"] == "ValidatingAdmissionPolicyBinding" {
             object["spec"]["matchResources"] =
@@ -395,10 +405,22 @@ async fn hosts_that_are_not_allowed_are_refused_when_they_are_applied() -> Resul
         })
     })
     .await?;
-    for url in ["https://gitea.acme.io", "https://GITEA.acme.io:3000/x", "https://a.git.acme.io", "https://gitlab.acme.io:8443", "https://github.com"] {
+    for url in [
+        "https://gitea.acme.io",
+        "https://GITEA.acme.io:3000/x",
+        "https://a.git.acme.io",
+        "https://gitlab.acme.io:8443",
+        "https://github.com",
+    ] {
         apply(gitea(url)).await.with_context(|| url.to_owned())?;
     }
-    for url in ["https://git.acme.io", "https://gitlab.acme.io", "https://gitea.acme.io.evil.io", "https://agit.acme.io", "https://github.com:8443"] {
+    for url in [
+        "https://git.acme.io",
+        "https://gitlab.acme.io",
+        "https://gitea.acme.io.evil.io",
+        "https://agit.acme.io",
+        "https://github.com:8443",
+    ] {
         ensure!(apply(gitea(url)).await.is_err(), "{url} is admitted");
     }
     apply(json!({"provider": {"github": {"organization": "acme"}}})).await.context("a cloud without a url")?;

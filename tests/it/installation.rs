@@ -89,7 +89,8 @@ impl Installation {
         command.args(&installed.arguments).envs(installed.environment).env("KUBECONFIG", kubeconfig);
         let printed = output_of(command).await?;
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let condition = |kind: &str| json!({"type": kind, "status": "True", "reason": "CompletionsReached", "message": "", "lastTransitionTime": now});
+        let condition =
+            |kind: &str| json!({"type": kind, "status": "True", "reason": "CompletionsReached", "message": "", "lastTransitionTime": now});
         let status = json!({"status": {
             "startTime": now, "completionTime": now, "succeeded": 1, "conditions": [condition("SuccessCriteriaMet"), condition("Complete")],
         }});
@@ -146,7 +147,10 @@ impl Installation {
         // There is nobody who would tell by EndpointSlices where the receivers are.
         let mut controller = self.options("controller", 0, &[resolve]).await?;
         controller.replace_argument("--receivers=", &receiver.admin_url())?;
+        // In a cluster, too, a receiver may be there before the controller has made its key.
+        let receiver = Operator::launch(receiver)?;
         let controller = Operator::start(controller).await?;
-        Ok((controller, Operator::start(receiver).await?))
+        receiver.wait_ready().await?;
+        Ok((controller, receiver))
     }
 }

@@ -38,6 +38,7 @@ mod hooks;
 mod installation;
 mod malformed;
 mod objects;
+mod release;
 mod repositories;
 mod schema;
 mod schema_property;

@@ -349,7 +349,9 @@ fn controller_manager(components: &Components, folder: &Path) -> Program {
     Program::new("kube-controller-manager", &components.kube_controller_manager, folder.join("kube-controller-manager.log"))
         .argument(option("kubeconfig", folder.join("kubeconfig")))
         .argument(option("service-account-private-key-file", folder.join("service-account.key")))
-        .argument("--controllers=namespace-controller,garbage-collector-controller,serviceaccount-controller,clusterrole-aggregation-controller")
+        .argument(
+            "--controllers=namespace-controller,garbage-collector-controller,serviceaccount-controller,clusterrole-aggregation-controller",
+        )
         .argument("--leader-elect=false")
         .argument("--secure-port=0")
 }

@@ -357,7 +357,12 @@ impl Operator {
         Ok(client.get(format!("{}/metrics", self.admin_url())).send().await?.error_for_status()?.text().await?)
     }
 
-    async fn wait_ready(&self) -> Result<()> {
+    /// Waits until it is ready, after [`Self::launch`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub async fn wait_ready(&self) -> Result<()> {
         let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(Duration::from_secs(5)).build()?;
         let address = format!("{}/readyz", self.admin_url());
         wait_until("the operator to be ready", READY_DEADLINE, async || {
