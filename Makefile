@@ -5,7 +5,7 @@ CARGO ?= cargo
 # Integration tests mostly wait for servers: a few more than cores, few enough not to starve the servers.
 TEST_THREADS ?= 4
 
-.PHONY: help quickstart test lint tools generate
+.PHONY: help quickstart test lint tools generate conformance
 
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,14 @@ lint: ## Check format, lints, documentation, licences and duplicate dependencies
 
 tools: ## Build what the tests run: Kubernetes, Helm and Gitea, once (says first what it takes)
 	@tests/controlplane/build
+
+conformance: ## Ask a provider the whole contract at a sandbox repository of yours (PROVIDER, URL, TOKEN_ENV, REPOSITORY)
+	@$(CARGO) build --locked --example conformance
+	@PROVIDER='$(PROVIDER)' URL='$(URL)' API_URL='$(API_URL)' TOKEN_ENV='$(TOKEN_ENV)' REPOSITORY='$(REPOSITORY)' \
+	  ACCOUNT_USERNAME='$(ACCOUNT_USERNAME)' ACCOUNT_EMAIL='$(ACCOUNT_EMAIL)' OWNER_IS_USER='$(or $(OWNER_IS_USER),false)' \
+	  TARGET='$(or $(TARGET),https://example.com/forgebind-conformance)' \
+	  ALLOW_CIDRS='$(ALLOW_CIDRS)' ALLOW_INSECURE_HTTP='$(or $(ALLOW_INSECURE_HTTP),false)' \
+	  target/debug/examples/conformance
 
 generate: tools ## Rewrite every generated file
 	@UPDATE=1 $(CARGO) test --locked --quiet --test it -- generated checked_in

@@ -1,6 +1,9 @@
 //! The command line, as it is typed. The only place that reads the environment.
 
-use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use secrecy::SecretString;
 
 use crate::api::v1alpha1::ProviderKind;
 
@@ -22,6 +25,12 @@ pub enum Command {
     Receiver(ServerArguments),
     /// Do both in one process
     Run(ServerArguments),
+    /// Check manifests, or a cluster's objects, against the providers without a write anywhere; for the CI of a repository
+    ///
+    /// Says for every connection and binding whether it would become Ready and why not, with the remedy, and what would be
+    /// created, adopted, updated and deleted at the providers. Ends with 0 when everything would become Ready (or is
+    /// suspended), 1 when something would not, 2 when it could not check: bad usage, unreadable input, no cluster.
+    Check(CheckArguments),
     /// Print the custom resource definitions: forgebind crd | kubectl apply --server-side -f -
     Crd,
     /// Let go of every object of this installation, so that it can be removed, and print the webhooks that stay
@@ -33,40 +42,90 @@ fn providers_help() -> String {
     format!("The providers to serve, comma-separated: {} [default: all]", names.join(", "))
 }
 
-/// The flags of the servers. Every one is also an environment variable.
+/// In which form a check says what it found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// For people.
+    #[default]
+    Table,
+    /// For machines: one document, described in `src/docs/check.md`.
+    Json,
+}
+
+/// The flags of a check.
 #[derive(Clone, Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
-pub struct ServerArguments {
+#[command(after_help = CHECK_EXAMPLES)]
+pub struct CheckArguments {
+    /// Manifests: a file, a directory with all below it, or - for standard input. Repeat it for several
+    #[arg(short = 'f', long, value_name = "FILE", required_unless_present = "from_cluster")]
+    pub filename: Vec<PathBuf>,
+    /// An environment variable with a token that stands in for the credential's Secret: of every connection whose Secret is
+    /// not among the manifests, or of the one that is named. Comma-separated, or repeated
+    #[arg(long, value_name = "[[NAMESPACE/]CONNECTION=]NAME", value_delimiter = ',')]
+    pub token_env: Vec<String>,
+    /// Read the cluster of KUBECONFIG: all its connections and bindings, or, with -f, what the manifests would change there.
+    /// It is never written to
+    #[arg(long)]
+    pub from_cluster: bool,
+    /// The installation's install key, so that its own hooks are recognised: 32 bytes, base64 of them, or the Secret
+    /// forgebind-install-key as YAML. With --from-cluster it is read from there where that is allowed
+    #[arg(long, value_name = "FILE")]
+    pub install_key_file: Option<PathBuf>,
+    /// Check the manifests alone: nothing is asked of any provider
+    #[arg(long, conflicts_with = "from_cluster")]
+    pub offline: bool,
+    /// The namespace of manifests that name none
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub default_namespace: String,
+    /// The form of the result
+    #[arg(short = 'o', long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub output: OutputFormat,
+    /// What describes the installation.
+    #[command(flatten)]
+    pub installation: InstallationArguments,
+}
+
+const CHECK_EXAMPLES: &str = "Examples:
+  forgebind check -f clusters/production --offline
+  forgebind check -f . --token-env GIT_TOKEN --public-url https://hooks.acme.io
+  kustomize build overlays/test | forgebind check -f - --token-env platform/acme=ACME_TOKEN -o json
+  forgebind check --from-cluster --watch-namespaces team-shop";
+
+/// The value of an environment variable that an argument names; `None` where it is not set, is empty or is not text. A line
+/// break at its end is dropped.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the place")]
+pub fn secret_of_environment(name: &str) -> Option<SecretString> {
+    let value = std::env::var(name).ok()?;
+    let value = value.trim_end_matches(['\r', '\n']);
+    (!value.is_empty()).then(|| value.into())
+}
+
+/// Whether colours are unwelcome: `NO_COLOR` is set, or the terminal is a dumb one.
+#[must_use]
+pub fn colours_are_unwelcome() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) || std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+}
+
+/// The flags that describe an installation: those of its servers, and of a check that is to say what they would say. Every
+/// one is also an environment variable.
+#[derive(Clone, Debug, Args)]
+pub struct InstallationArguments {
     /// Where providers reach the receiver, such as <https://hooks.acme.io>
     #[arg(long, env = "FORGEBIND_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<String>,
     /// Where providers reached the receiver before: hooks there are ours too. Comma-separated
     #[arg(long, env = "FORGEBIND_FORMER_PUBLIC_URLS", value_name = "URLS", value_delimiter = ',')]
     pub former_public_urls: Vec<String>,
-    /// Where the receiver listens
-    #[arg(long, env = "FORGEBIND_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
-    pub listen: String,
-    /// Where livez, readyz, metrics and evidence are served
-    #[arg(long, env = "FORGEBIND_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:9090")]
-    pub admin_listen: String,
     /// The operator's own namespace [default: that of the service account, else forgebind-system]
     #[arg(long, env = "FORGEBIND_NAMESPACE", value_name = "NAME")]
     pub namespace: Option<String>,
     /// The namespaces to watch, comma-separated [default: all]
     #[arg(long, env = "FORGEBIND_WATCH_NAMESPACES", value_name = "NAMES", value_delimiter = ',')]
     pub watch_namespaces: Vec<String>,
-    /// The namespaces whose Secrets and `ConfigMap`s may be read, comma-separated [default: those to watch]
-    #[arg(long, env = "FORGEBIND_SECRET_NAMESPACES", value_name = "NAMES", value_delimiter = ',')]
-    pub secret_namespaces: Vec<String>,
     #[arg(long, env = "FORGEBIND_PROVIDERS", value_name = "NAMES", value_delimiter = ',', help = providers_help())]
     #[expect(missing_docs, reason = "its help is made from the list of providers")]
     pub providers: Vec<String>,
-    /// Plan everything, write nothing at a provider
-    #[arg(long, env = "FORGEBIND_READ_ONLY")]
-    pub read_only: bool,
-    /// Whether replicas elect a leader. Without, only one replica may run
-    #[arg(long, env = "FORGEBIND_LEADER_ELECTION", value_name = "BOOL", default_value = "true", num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
-    pub leader_election: bool,
     /// Hosts that providers may have besides the known clouds: host, host:port or *.suffix, comma-separated [default: all]
     #[arg(long, env = "FORGEBIND_ALLOW_PROVIDER_HOSTS", value_name = "HOSTS", value_delimiter = ',')]
     pub allow_provider_hosts: Vec<String>,
@@ -83,6 +142,32 @@ pub struct ServerArguments {
     /// Obey `HTTPS_PROXY` and its kin where a connection names no proxy
     #[arg(long, env = "FORGEBIND_USE_ENVIRONMENT_PROXY")]
     pub use_environment_proxy: bool,
+    /// Addresses that stand in for name resolution, comma-separated, as in curl
+    #[arg(long, env = "FORGEBIND_RESOLVE", value_name = "HOST:PORT=ADDRESS", value_delimiter = ',')]
+    pub resolve: Vec<String>,
+}
+
+/// The flags of the servers. Every one is also an environment variable.
+#[derive(Clone, Debug, Args)]
+pub struct ServerArguments {
+    /// What describes the installation.
+    #[command(flatten)]
+    pub installation: InstallationArguments,
+    /// Where the receiver listens
+    #[arg(long, env = "FORGEBIND_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+    pub listen: String,
+    /// Where livez, readyz, metrics and evidence are served
+    #[arg(long, env = "FORGEBIND_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:9090")]
+    pub admin_listen: String,
+    /// The namespaces whose Secrets and `ConfigMap`s may be read, comma-separated [default: those to watch]
+    #[arg(long, env = "FORGEBIND_SECRET_NAMESPACES", value_name = "NAMES", value_delimiter = ',')]
+    pub secret_namespaces: Vec<String>,
+    /// Plan everything, write nothing at a provider
+    #[arg(long, env = "FORGEBIND_READ_ONLY")]
+    pub read_only: bool,
+    /// Whether replicas elect a leader. Without, only one replica may run
+    #[arg(long, env = "FORGEBIND_LEADER_ELECTION", value_name = "BOOL", default_value = "true", num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub leader_election: bool,
     /// How long a removal that cannot be done is tried [default: 1h without a credential, 24h without the provider]
     #[arg(long, env = "FORGEBIND_CLEANUP_TIMEOUT", value_name = "DURATION")]
     pub cleanup_timeout: Option<String>,
@@ -101,9 +186,6 @@ pub struct ServerArguments {
         default_value = "service/forgebind-receiver"
     )]
     pub receivers: Vec<String>,
-    /// Addresses that stand in for name resolution, comma-separated, as in curl
-    #[arg(long, env = "FORGEBIND_RESOLVE", value_name = "HOST:PORT=ADDRESS", value_delimiter = ',')]
-    pub resolve: Vec<String>,
     /// The form of log lines: text or json
     #[arg(long, env = "FORGEBIND_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub log_format: String,

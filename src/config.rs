@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use crate::api::v1alpha1::{Interval, ProviderKind};
-use crate::cli::{ReleaseArguments, ServerArguments};
+use crate::cli::{InstallationArguments, ReleaseArguments, ServerArguments};
 use crate::providers::transport::network::NetworkPolicy;
 use crate::telemetry::logs::LogFormat;
 
@@ -28,7 +28,9 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    fn new(flag: &'static str, problem: impl Display) -> Self {
+    /// What is wrong with the value of a flag, which is named without its dashes.
+    #[must_use]
+    pub fn new(flag: &'static str, problem: impl Display) -> Self {
         Self { flag, problem: problem.to_string() }
     }
 }
@@ -74,6 +76,47 @@ pub struct Config {
     pub replica: String,
 }
 
+/// What describes an installation, to its servers and to a check that says what they would say.
+#[derive(Clone, Debug)]
+pub struct Installation {
+    /// Where providers reach the receiver.
+    pub public_url: Option<Url>,
+    /// Where they reached it before.
+    pub former_public_urls: Vec<Url>,
+    /// The operator's own namespace.
+    pub namespace: String,
+    /// The namespaces to watch; empty for all.
+    pub watch_namespaces: Vec<String>,
+    /// The providers to serve.
+    pub providers: BTreeSet<ProviderKind>,
+    /// Which hosts may be reached.
+    pub network: NetworkPolicy,
+}
+
+impl TryFrom<InstallationArguments> for Installation {
+    type Error = ConfigError;
+
+    fn try_from(arguments: InstallationArguments) -> Result<Self, ConfigError> {
+        let insecure = arguments.allow_insecure_http;
+        Ok(Self {
+            public_url: arguments.public_url.as_deref().map(|url| public_url("public-url", url, insecure)).transpose()?,
+            former_public_urls: each("former-public-urls", &arguments.former_public_urls, |flag, url| public_url(flag, url, true))?,
+            namespace: arguments.namespace.filter(|name| !name.is_empty()).unwrap_or_else(own_namespace),
+            watch_namespaces: named(arguments.watch_namespaces),
+            providers: providers(&arguments.providers)?,
+            network: NetworkPolicy {
+                provider_hosts: each("allow-provider-hosts", &arguments.allow_provider_hosts, parse)?,
+                sink_hosts: each("allow-sink-hosts", &arguments.allow_sink_hosts, parse)?,
+                allow_cidrs: each("allow-cidrs", &arguments.allow_cidrs, range)?,
+                insecure_http: insecure,
+                environment_proxy: arguments.use_environment_proxy,
+                resolve: each("resolve", &arguments.resolve, resolve)?.into_iter().collect::<BTreeMap<_, _>>(),
+                cluster: crate::providers::transport::network::ClusterNetworks::default(),
+            },
+        })
+    }
+}
+
 /// Where the controller finds the receivers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Receivers {
@@ -88,27 +131,20 @@ impl TryFrom<ServerArguments> for Config {
 
     fn try_from(arguments: ServerArguments) -> Result<Self, ConfigError> {
         let admin_listen: SocketAddr = parse("admin-listen", &arguments.admin_listen)?;
-        let insecure = arguments.allow_insecure_http;
+        let Installation { public_url, former_public_urls, namespace, watch_namespaces, providers, network } =
+            arguments.installation.try_into()?;
         Ok(Self {
-            public_url: arguments.public_url.as_deref().map(|url| public_url("public-url", url, insecure)).transpose()?,
-            former_public_urls: each("former-public-urls", &arguments.former_public_urls, |flag, url| public_url(flag, url, true))?,
+            public_url,
+            former_public_urls,
             listen: parse("listen", &arguments.listen)?,
             admin_listen,
-            namespace: arguments.namespace.filter(|name| !name.is_empty()).unwrap_or_else(own_namespace),
-            watch_namespaces: named(arguments.watch_namespaces),
+            namespace,
+            watch_namespaces,
             secret_namespaces: named(arguments.secret_namespaces),
-            providers: providers(&arguments.providers)?,
+            providers,
             read_only: arguments.read_only,
             leader_election: arguments.leader_election,
-            network: NetworkPolicy {
-                provider_hosts: each("allow-provider-hosts", &arguments.allow_provider_hosts, parse)?,
-                sink_hosts: each("allow-sink-hosts", &arguments.allow_sink_hosts, parse)?,
-                allow_cidrs: each("allow-cidrs", &arguments.allow_cidrs, range)?,
-                insecure_http: insecure,
-                environment_proxy: arguments.use_environment_proxy,
-                resolve: each("resolve", &arguments.resolve, resolve)?.into_iter().collect::<BTreeMap<_, _>>(),
-                cluster: crate::providers::transport::network::ClusterNetworks::default(),
-            },
+            network,
             cleanup_timeout: arguments
                 .cleanup_timeout
                 .as_deref()

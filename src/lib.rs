@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod api;
+pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -23,6 +24,9 @@ pub mod watches;
 pub mod docs {
     #[doc = include_str!("docs/conditions.md")]
     pub mod conditions {}
+
+    #[doc = include_str!("docs/check.md")]
+    pub mod check {}
 
     #[doc = include_str!("docs/metrics.md")]
     pub mod metrics {}

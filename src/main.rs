@@ -1,14 +1,20 @@
 //! The `forgebind` binary.
 
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use forgebind::cli::{Cli, Command};
+use forgebind::check::{self, CheckSettings};
+use forgebind::cli::{self, CheckArguments, Cli, Command, OutputFormat};
 use forgebind::config::{Config, ReleaseConfig};
 use forgebind::run::{self, Role};
 
+/// Input that cannot be used, as clap ends for a bad argument.
+const UNUSABLE: u8 = 2;
+
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Check(arguments) => return check_and_tell(arguments),
         Command::Controller(arguments) => serve(Role::Controller, arguments),
         Command::Receiver(arguments) => serve(Role::Receiver, arguments),
         Command::Run(arguments) => serve(Role::Both, arguments),
@@ -34,6 +40,39 @@ fn release(arguments: forgebind::cli::ReleaseArguments) -> Result<(), Box<dyn st
     let config = ReleaseConfig::try_from(arguments)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(run::release(config))?)
+}
+
+fn check_and_tell(arguments: CheckArguments) -> ExitCode {
+    match check_manifests(arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("forgebind: {error}");
+            ExitCode::from(UNUSABLE)
+        }
+    }
+}
+
+/// Checks, prints what was found, and answers whether nothing stands against it.
+fn check_manifests(arguments: CheckArguments) -> Result<bool, Box<dyn std::error::Error>> {
+    let settings = CheckSettings::try_from(arguments)?;
+    let output = settings.output;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(check::run(settings, &mut std::io::stdin()))?;
+    let mut out = std::io::stdout();
+    let text = match output {
+        OutputFormat::Json => result.to_json(),
+        OutputFormat::Table => {
+            let colours = out.is_terminal() && !cli::colours_are_unwelcome();
+            let width = if out.is_terminal() { terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)) } else { None };
+            check::table(&result, check::Style { colours, width })
+        }
+    };
+    // A reader that has seen enough, such as head, is no failure.
+    match out.write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(result.ok),
+    }
 }
 
 fn print_definitions() -> Result<(), Box<dyn std::error::Error>> {

@@ -22,7 +22,8 @@ use crate::clock::{SharedClock, SystemClock};
 use crate::config::{Config, Receivers};
 use crate::controllers::install::{self, InstallKeyError};
 use crate::controllers::lease::{Campaign, LeaseDeadline};
-use crate::controllers::{self, Context, Keys, Requests, Sessions, Settings, Triggers, Writes};
+use crate::controllers::view::{OfCluster, OfProviders};
+use crate::controllers::{self, Context, Keys, Requests, Sessions, Settings, Triggers, View, Writes};
 use crate::evidence::{Evidence, EvidenceSource};
 use crate::keys::ReceiverKey;
 use crate::providers::transport::network::NetworkPolicy;
@@ -288,11 +289,12 @@ async fn reconcile(
     let bindings_changed = watched.trigger(&triggers);
     let transports = TransportFactory::new(Arc::clone(&network), lease, clock.clone(), &mut parts.registry);
     let reporter = Reporter { controller: "forgebind".to_owned(), instance: Some(config.replica.clone()) };
-    let context = Arc::new(Context {
-        client: client.clone(),
+    let view = View {
+        references: Arc::new(OfCluster(client.clone())),
         clock,
         settings: settings(config),
         keys: Keys { fingerprint: keys.fingerprint.unwrap_or_default(), receiver: keys.receiver.clone(), controller },
+        clients: Arc::new(OfProviders),
         transports,
         network,
         sessions: Sessions::new(sessions),
@@ -302,12 +304,16 @@ async fn reconcile(
         evidence: std::sync::Mutex::default(),
         looks: std::sync::Mutex::default(),
         usages: controllers::connection::usage::Told::default(),
+        triggers,
+    };
+    let context = Arc::new(Context {
+        view,
+        client: client.clone(),
         leftovers: controllers::leftovers::Pending::default(),
         writes: Writes::default(),
         backoff: controllers::backoff::Backoff::default(),
         recorder: Recorder::new(client.clone(), reporter),
         metrics: controllers::metrics::Metrics::register(&mut parts.registry),
-        triggers,
     });
     watched.report_invalid(&context);
     let source = source(config, client, &keys.receiver, evidence, parts);
@@ -315,7 +321,7 @@ async fn reconcile(
     let requests = Requests { connections: connection_requests, bindings: binding_requests, sessions: session_changes };
     let stop = parts.stop.clone();
     parts.tasks.spawn(async move {
-        let usage = controllers::connection::usage::follow(&context, &bindings_changed);
+        let usage = controllers::connection::usage::follow(&context.view, &bindings_changed);
         tokio::select! {
             () = controllers::run(Arc::clone(&context), requests, leading, source, stop) => Ok(()),
             () = usage => Err(RunError::Ended("the count of bindings")),

@@ -54,7 +54,7 @@ pub async fn run(
     while wait_to_lead(&mut requests, &mut leading, &stop).await {
         info!("leading: reconciling");
         // Another leader may have changed what we saw in an earlier term.
-        locked(&context.looks).clear();
+        locked(&context.view.looks).clear();
         context.metrics.leading.set(1);
         let term = stop.child_token();
         tokio::select! {
@@ -93,19 +93,27 @@ async fn lost(leading: &mut watch::Receiver<bool>) {
 
 async fn lead(context: &Arc<Context>, requests: &mut Requests, evidence: &dyn EvidenceSource, stop: &CancellationToken) {
     // A connection that the cache has not seen yet looks like one that was deleted, and hooks would go with it.
-    let filled = async { context.connections.wait_until_ready().await.is_ok() && context.bindings.wait_until_ready().await.is_ok() };
+    let filled =
+        async { context.view.connections.wait_until_ready().await.is_ok() && context.view.bindings.wait_until_ready().await.is_ok() };
     tokio::select! {
         filled = filled => if !filled { return },
         () = stop.cancelled() => return,
     }
     let Requests { connections, bindings, sessions } = requests;
-    let connections =
-        drive(context, "GitProviderConnection", context.connections.clone(), connections, CONNECTIONS_AT_ONCE, stop, connection::reconcile);
-    let bindings = drive(context, "RepoBinding", context.bindings.clone(), bindings, BINDINGS_AT_ONCE, stop, binding::reconcile);
+    let connections = drive(
+        context,
+        "GitProviderConnection",
+        context.view.connections.clone(),
+        connections,
+        CONNECTIONS_AT_ONCE,
+        stop,
+        connection::reconcile,
+    );
+    let bindings = drive(context, "RepoBinding", context.view.bindings.clone(), bindings, BINDINGS_AT_ONCE, stop, binding::reconcile);
     let relay = async {
         while let Some(connection) = sessions.recv().await {
-            for binding in context.bindings_of(&connection) {
-                context.triggers.binding(&binding);
+            for binding in context.view.bindings_of(&connection) {
+                context.view.triggers.binding(&binding);
             }
         }
     };

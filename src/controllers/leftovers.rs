@@ -85,7 +85,7 @@ fn shard(uid: &str) -> String {
 }
 
 fn api(context: &Context) -> Api<ConfigMap> {
-    Api::namespaced(context.client.clone(), &context.settings.namespace)
+    Api::namespaced(context.client.clone(), &context.view.settings.namespace)
 }
 
 /// Records an entry under a key: the UID of the binding, with a suffix where it has several targets.
@@ -157,7 +157,7 @@ pub async fn work_off(context: &Context, connection: &ConnectionTarget, working:
             warn!(key, "leftover entry is not readable, left as it is");
             continue;
         };
-        let done = if entry.since.checked_add(KEPT).is_ok_and(|end| end < context.clock.now()) {
+        let done = if entry.since.checked_add(KEPT).is_ok_and(|end| end < context.view.clock.now()) {
             warn!(namespace = entry.namespace, name = entry.name, repository = entry.repository, "leftover hooks given up after 90 days");
             true
         } else {
@@ -192,6 +192,7 @@ async fn remove(context: &Context, working: &Working, entry: &Leftover) -> bool 
 async fn try_remove(context: &Context, working: &Working, entry: &Leftover) -> Result<bool, ProviderError> {
     let Some(repository) = find(working, entry).await? else { return Ok(false) };
     let spared: BTreeSet<String> = context
+        .view
         .bindings
         .state_filter(|binding| {
             binding.metadata.namespace.as_ref() == Some(&entry.namespace) && binding.metadata.name.as_ref() == Some(&entry.name)
@@ -200,7 +201,7 @@ async fn try_remove(context: &Context, working: &Working, entry: &Leftover) -> R
         .flat_map(|binding| binding.status.iter().filter_map(|status| status.webhook.as_ref()).flat_map(|webhook| &webhook.hooks))
         .map(|hook| hook.id.clone())
         .collect();
-    let ownership = Ownership::new(&context.keys, &context.settings, &entry.namespace, &entry.name);
+    let ownership = Ownership::new(&context.view.keys, &context.view.settings, &entry.namespace, &entry.name);
     let recorded: BTreeSet<&str> = entry.hooks.iter().map(|hook| hook.id.as_str()).collect();
     for hook in working.client.hooks(&repository).await? {
         let left = recorded.is_empty() || recorded.contains(hook.id.as_str());

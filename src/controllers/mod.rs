@@ -16,30 +16,27 @@ pub mod leftovers;
 pub mod metrics;
 pub mod sessions;
 mod status;
+pub mod view;
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Namespace, ObjectReference};
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
-use kube::api::PartialObjectMeta;
 use kube::runtime::events::Recorder;
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Resource, ResourceExt as _};
 use tokio::sync::mpsc::UnboundedSender;
 use url::Url;
 
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{GitProviderConnection, ProviderKind, RepoBinding};
-use crate::clock::SharedClock;
-use crate::evidence::BindingEvidence;
 use crate::keys::{ControllerKey, ReceiverKey};
-use crate::providers::transport::TransportFactory;
-use crate::providers::transport::network::NetworkPolicy;
 
 pub use driver::{Requests, run};
 pub use sessions::Sessions;
+pub use view::View;
 
 /// What the administrator decided.
 #[derive(Clone, Debug)]
@@ -69,34 +66,12 @@ pub struct Keys {
     pub controller: ControllerKey,
 }
 
-/// Everything that a reconciliation needs.
+/// Everything that a reconciliation needs: what it sees, and what it writes with.
 pub struct Context {
+    /// What can be seen.
+    pub view: View,
     /// The API server.
     pub client: Client,
-    /// The time.
-    pub clock: SharedClock,
-    /// What the administrator decided.
-    pub settings: Settings,
-    /// What is derived from the install key.
-    pub keys: Keys,
-    /// Makes the transports of the connections.
-    pub transports: TransportFactory,
-    /// Which hosts may be reached.
-    pub network: Arc<NetworkPolicy>,
-    /// What is known of the connections.
-    pub sessions: Sessions,
-    /// The connections.
-    pub connections: Store<GitProviderConnection>,
-    /// The bindings.
-    pub bindings: Store<RepoBinding>,
-    /// The namespaces, by their metadata.
-    pub namespaces: Store<PartialObjectMeta<Namespace>>,
-    /// What receivers saw, by UID of the binding.
-    pub evidence: Mutex<HashMap<String, BindingEvidence>>,
-    /// When the binding's repository was looked at last, by UID.
-    pub looks: Mutex<HashMap<String, binding::Look>>,
-    /// What the connections were told of their bindings.
-    pub usages: connection::usage::Told,
     /// Which connections have hooks to remove that were left behind.
     pub leftovers: leftovers::Pending,
     /// Our own writes that the caches have yet to see.
@@ -107,8 +82,6 @@ pub struct Context {
     pub recorder: Recorder,
     /// Metrics.
     pub metrics: metrics::Metrics,
-    /// Asks for reconciliations.
-    pub triggers: Triggers,
 }
 
 /// Asks for reconciliations from outside the watches.
@@ -129,22 +102,6 @@ impl Triggers {
     /// Asks for a binding to be reconciled.
     pub fn binding(&self, binding: &RepoBinding) {
         let _ = self.bindings.send(ObjectRef::from_obj(binding));
-    }
-}
-
-impl Context {
-    /// The bindings that name a connection.
-    #[must_use]
-    pub fn bindings_of(&self, connection: &ConnectionTarget) -> Vec<Arc<RepoBinding>> {
-        self.bindings.state_filter(|binding| {
-            binding.spec.connection_ref.name == connection.name && binding.connection_namespace() == connection.namespace
-        })
-    }
-
-    /// Whether a namespace is being deleted. `false` where namespaces cannot be read.
-    #[must_use]
-    pub fn is_terminating(&self, namespace: &str) -> bool {
-        self.namespaces.get(&ObjectRef::new(namespace)).is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
     }
 }
 
@@ -175,6 +132,16 @@ impl Managed for RepoBinding {
     fn conditions(&self) -> &[Condition] {
         self.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
     }
+}
+
+/// What is said of an object that another installation manages; `None` for one that is this installation's, or nobody's yet.
+#[must_use]
+pub fn left_to_another(object: &impl Managed, fingerprint: &str) -> Option<String> {
+    object.installation().filter(|installation| *installation != fingerprint)?;
+    Some(format!(
+        "another installation of Forgebind manages this object, installation {fingerprint} leaves it alone; remove status.installation to \
+         hand it over"
+    ))
 }
 
 /// How long to wait for the cache to see our own last write; the watch usually brings it before.

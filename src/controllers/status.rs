@@ -79,18 +79,12 @@ pub async fn leave_foreign<K>(context: &Context, object: &K) -> Result<bool, Err
 where
     K: Managed + Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
 {
-    if object.installation().is_none_or(|installation| installation == context.keys.fingerprint) {
-        return Ok(false);
-    }
+    let Some(message) = super::left_to_another(object, &context.view.keys.fingerprint) else { return Ok(false) };
     let reason = Reason::ManagedByAnotherInstallation;
     if conditions::find(object.conditions(), ConditionType::Stalled).is_some_and(|condition| condition.reason == reason.as_str()) {
         return Ok(true);
     }
-    let mut stalled = Conditions::new(&[], object.meta().generation, context.clock.now());
-    let message = format!(
-        "another installation of Forgebind manages this object, installation {} leaves it alone; remove status.installation to hand it over",
-        context.keys.fingerprint
-    );
+    let mut stalled = Conditions::new(&[], object.meta().generation, context.view.clock.now());
     stalled.set(ConditionType::Stalled, Verdict::True, reason, message);
     let metadata = json!({"name": object.name_any(), "uid": object.uid()});
     apply(context, object, FOREIGN_FIELD_MANAGER, metadata, &json!({"conditions": stalled.finish()})).await?;

@@ -7,11 +7,15 @@
 
 mod address;
 mod authorization;
+pub mod azure_devops;
+pub mod bitbucket_cloud;
 pub mod bitbucket_data_center;
 pub mod credential;
 pub mod error;
 pub mod git;
 pub mod gitea;
+pub mod github;
+pub mod gitlab;
 mod listing;
 pub mod model;
 pub mod permission;
@@ -98,6 +102,13 @@ pub trait Client: Send + Sync {
 
     /// Judges a permission from what an inspection found. Nothing is sent.
     fn permission(&self, inspection: &Inspection, permission: Permission) -> PermissionFinding;
+
+    /// Judges from what an inspection found whether hooks with these events may be managed: some providers ask for a right of
+    /// its own for each event. Nothing is sent.
+    fn hook_permission(&self, inspection: &Inspection, events: &BTreeSet<EventKind>) -> PermissionFinding {
+        let _ = events;
+        self.permission(inspection, Permission::ManageWebhooks)
+    }
 
     /// Looks a repository up. A renamed one is found under its new path, which the answer carries.
     async fn repository(&self, path: &RepositoryPath) -> Result<Repository, ProviderError>;

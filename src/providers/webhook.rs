@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
+use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::api::v1alpha1::EventKind;
@@ -111,17 +112,33 @@ pub enum Rejection {
     Unreadable,
 }
 
+/// How far from the present a proof that tells its time may be, by the Standard Webhooks specification.
+pub const PROOF_WINDOW: SignedDuration = SignedDuration::from_secs(5 * 60);
+
 /// A delivery whose proof was right. Only a provider's `verify` makes one.
 #[derive(Debug)]
 pub struct Verified<'a> {
     headers: &'a HeaderMap,
     payload: Cow<'a, [u8]>,
     secret: usize,
+    signed_at: Option<Timestamp>,
 }
 
 impl<'a> Verified<'a> {
     pub(in crate::providers) const fn new(headers: &'a HeaderMap, payload: Cow<'a, [u8]>, secret: usize) -> Self {
-        Self { headers, payload, secret }
+        Self { headers, payload, secret, signed_at: None }
+    }
+
+    /// The same, whose proof says when it was made: it is good for [`PROOF_WINDOW`] around that.
+    pub(in crate::providers) const fn signed_at(mut self, at: Timestamp) -> Self {
+        self.signed_at = Some(at);
+        self
+    }
+
+    /// Whether the proof is good at this moment. Most proofs do not tell their time and always are.
+    #[must_use]
+    pub fn is_timely(&self, now: Timestamp) -> bool {
+        self.signed_at.is_none_or(|at| now.duration_since(at).abs() <= PROOF_WINDOW)
     }
 
     /// The headers.
@@ -167,9 +184,28 @@ pub struct Event {
     pub reference: Option<String>,
     /// Whether the reference was created, moved or deleted; pull requests: `Updated`.
     pub change: Change,
+    /// What it tells the state of, where the provider also tells of changes that are none to us; `None` for an event that
+    /// always counts.
+    pub once: Option<Once>,
+}
+
+/// What keeps an event from being told again: a delivery whose events all tell the state that the delivery before told is taken
+/// for its repetition. Made for providers that send one and the same message for a moved source branch and for an edited title.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Once {
+    /// Whose state it is, within the repository.
+    pub subject: String,
+    /// The state.
+    pub state: String,
 }
 
 impl Event {
+    /// The same event, told once for each state of a subject.
+    #[must_use]
+    pub fn once(self, subject: impl Into<String>, state: impl Into<String>) -> Self {
+        Self { once: Some(Once { subject: subject.into(), state: state.into() }), ..self }
+    }
+
     /// The branch it is about: the pushed one, or the one a pull request goes to.
     #[must_use]
     pub fn branch(&self) -> Option<&str> {
@@ -210,13 +246,13 @@ impl Event {
             ["refs", "tags", _, ..] => EventKind::Tag,
             _ => return None,
         };
-        Some(Self { kind, reference: Some(reference.to_owned()), change })
+        Some(Self { kind, reference: Some(reference.to_owned()), change, once: None })
     }
 
     /// Something about a pull request that goes to this branch, given by its short name.
     #[must_use]
     pub fn of_pull_request(kind: EventKind, target: Option<&str>) -> Self {
-        Self { kind, reference: target.map(|name| format!("refs/heads/{name}")), change: Change::Updated }
+        Self { kind, reference: target.map(|name| format!("refs/heads/{name}")), change: Change::Updated, once: None }
     }
 }
 
@@ -253,6 +289,12 @@ pub(in crate::providers) fn required_header<'a>(headers: &'a HeaderMap, name: &'
 pub trait Webhook: Send + Sync {
     /// What the provider does about deliveries.
     fn rules(&self) -> DeliveryRules;
+
+    /// Whether a proven delivery over [`DeliveryRules::body_limit`] is answered with success although it is not read. For
+    /// providers that stop delivering after a refusal; only with [`DeliveryRules::proof_in_header`].
+    fn accepts_oversized(&self) -> bool {
+        false
+    }
 
     /// Proves a delivery with any of the secrets, in constant time, trying all of them.
     ///

@@ -31,6 +31,8 @@ pub(super) enum Refusal {
     Encoding,
     UnknownPath,
     TooLarge,
+    /// Too large, proven, and from a provider that would stop delivering if it were refused.
+    Oversized,
     Proof(Rejection),
     SecretRevoked,
     Stale,
@@ -53,7 +55,7 @@ impl Refusal {
             Self::UnknownPath
             | Self::Proof(Rejection::ProofMissing | Rejection::ProofWrong | Rejection::ProofStale | Rejection::Unreadable)
             | Self::SecretRevoked => StatusCode::UNAUTHORIZED,
-            Self::Proof(Rejection::UnsignedTest) => StatusCode::OK,
+            Self::Oversized | Self::Proof(Rejection::UnsignedTest) => StatusCode::OK,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Stale
             | Self::Doubt
@@ -73,7 +75,7 @@ impl Refusal {
             Self::Method => "method",
             Self::Encoding => "content_encoding",
             Self::UnknownPath => "unknown_path",
-            Self::TooLarge => "body_too_large",
+            Self::TooLarge | Self::Oversized => "body_too_large",
             Self::Proof(Rejection::ProofMissing) => "proof_missing",
             Self::Proof(Rejection::ProofWrong) => "proof_wrong",
             Self::Proof(Rejection::ProofStale) => "proof_stale",
@@ -95,7 +97,7 @@ impl Refusal {
     /// The words for a person, when the sender or its configuration is at fault; they go into the binding's evidence.
     pub(super) const fn fault(self) -> Option<&'static str> {
         match self {
-            Self::TooLarge => Some("body over the size limit"),
+            Self::TooLarge | Self::Oversized => Some("body over the size limit"),
             Self::Proof(Rejection::ProofMissing) => Some("no signature"),
             Self::Proof(Rejection::ProofWrong) => Some("wrong signature"),
             Self::Proof(Rejection::ProofStale) => Some("signature outside its time window"),
@@ -209,7 +211,8 @@ impl Admission {
     {
         let rules = request.webhook.rules();
         let declared = content_length(request.headers);
-        if declared.is_some_and(|declared| declared > rules.body_limit.saturating_add(LINGER)) {
+        let oversized = request.webhook.accepts_oversized() && rules.proof_in_header;
+        if !oversized && declared.is_some_and(|declared| declared > rules.body_limit.saturating_add(LINGER)) {
             return Err(Refusal::TooLarge);
         }
         if !request.route.admits() {
@@ -220,9 +223,15 @@ impl Admission {
             request.webhook.verify(&secrets, request.headers, &[]).map_err(|rejection| request.rejected(rejection))?;
         }
         let mut held = self.budget.hold();
-        let reading = read(body, declared, rules.body_limit, &mut held);
-        let body = tokio::time::timeout(self.body_timeout, reading).await.map_err(|_| Refusal::SlowBody)??;
+        // What was proven is read to its end, however long it is: an answer in the middle of a body may not be seen.
+        let linger = if oversized { usize::MAX } else { LINGER };
+        let reading = read(body, Bounds { declared, limit: rules.body_limit, linger }, &mut held);
+        let read = tokio::time::timeout(self.body_timeout, reading).await.map_err(|_| Refusal::SlowBody)?;
+        let body = read.map_err(|refusal| if oversized && refusal == Refusal::TooLarge { Refusal::Oversized } else { refusal })?;
         let verified = request.webhook.verify(&secrets, request.headers, &body).map_err(|rejection| request.rejected(rejection))?;
+        if !verified.is_timely(request.at) {
+            return Err(request.rejected(Rejection::ProofStale));
+        }
         let content = request.webhook.read(&verified);
         let payload = verified.payload();
         // Usually the payload is the body, which need not be copied then.
@@ -262,11 +271,22 @@ fn content_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Reads a body of at most `limit` bytes. Of a longer one, at most [`LINGER`] bytes more, which are thrown away.
-async fn read<B>(body: B, declared: Option<usize>, limit: usize, held: &mut Held) -> Result<Bytes, Refusal>
+/// How much of a body is read.
+struct Bounds {
+    /// How long the sender says that it is.
+    declared: Option<usize>,
+    /// The longest that is kept.
+    limit: usize,
+    /// How many bytes over the limit are read and thrown away.
+    linger: usize,
+}
+
+/// Reads a body of at most `limit` bytes. Of a longer one, at most `linger` bytes more, which are thrown away.
+async fn read<B>(body: B, bounds: Bounds, held: &mut Held) -> Result<Bytes, Refusal>
 where
     B: Body<Data = Bytes> + Send,
 {
+    let Bounds { declared, limit, linger } = bounds;
     let mut body = pin!(body);
     let mut first = Bytes::new();
     let mut whole = BytesMut::new();
@@ -275,7 +295,7 @@ where
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| Refusal::BrokenBody)?.into_data() else { continue };
         length = length.saturating_add(data.len());
-        if length > limit.saturating_add(LINGER) {
+        if length > limit.saturating_add(linger) {
             return Err(Refusal::TooLarge);
         }
         if !keep || length > limit {

@@ -1,4 +1,5 @@
-//! Each delivery once: by its id, and, while hooks of several generations deliver side by side, by what it says.
+//! Each delivery once: by its id, by the state that it tells where its provider repeats states, and, while hooks of several
+//! generations deliver side by side, by what it says.
 
 use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
@@ -11,11 +12,16 @@ use moka::sync::Cache;
 use tokio::sync::watch;
 
 use crate::api::v1alpha1::EventKind;
+use crate::providers::webhook::Once;
 
 /// For how long an id counts as seen.
 const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 /// Ids that are remembered, over all bindings.
 const IDS: u64 = 100_000;
+/// For how long the state of a subject is remembered after it was last told.
+const STATE_REMEMBERED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Subjects whose state is remembered, over all bindings.
+const STATES: u64 = 20_000;
 /// Within which time hooks of two generations deliver the same event.
 const SIDE_BY_SIDE: Duration = Duration::from_secs(10 * 60);
 /// Contents that are remembered for that time.
@@ -42,6 +48,8 @@ pub(super) struct Identity<'a> {
     /// Whether hooks of several generations may deliver at present.
     pub(super) several_generations: bool,
     pub(super) events: &'a [EventKind],
+    /// The states that it tells, when it tells nothing else; otherwise empty.
+    pub(super) once: &'a [&'a Once],
     pub(super) payload: &'a [u8],
 }
 
@@ -54,6 +62,14 @@ pub(super) struct Dedupe {
     second: RandomState,
     ids: Cache<(u64, u64), Arc<Entry>>,
     contents: Cache<(u64, usize), Arc<Mutex<Twins>>>,
+    states: Cache<(u64, u64), Arc<Mutex<Told>>>,
+}
+
+/// The last state that was told of a subject, by its hash, and the delivery that told it.
+#[derive(Debug)]
+struct Told {
+    state: u64,
+    entry: Arc<Entry>,
 }
 
 /// What was delivered with one content: the n-th time by one hook is the n-th time by every other.
@@ -110,7 +126,8 @@ impl Dedupe {
         // Least recently used: the default policy would keep old ids that came twice in place of new ones.
         let ids = Cache::builder().max_capacity(IDS).time_to_live(REMEMBERED).eviction_policy(EvictionPolicy::lru()).build();
         let contents = Cache::builder().max_capacity(CONTENTS).time_to_live(SIDE_BY_SIDE).eviction_policy(EvictionPolicy::lru()).build();
-        Self { first: RandomState::new(), second: RandomState::new(), ids, contents }
+        let states = Cache::builder().max_capacity(STATES).time_to_idle(STATE_REMEMBERED).eviction_policy(EvictionPolicy::lru()).build();
+        Self { first: RandomState::new(), second: RandomState::new(), ids, contents, states }
     }
 
     /// Judges a delivery.
@@ -120,11 +137,26 @@ impl Dedupe {
         if !own.is_new() {
             return own.claim();
         }
-        let chosen = self.twin(identity, &own);
+        let chosen = if identity.once.is_empty() { self.twin(identity, &own) } else { self.of_same_state(identity, &own) };
         if !Arc::ptr_eq(&chosen, &own) {
             self.ids.insert(key, chosen.clone());
         }
         chosen.claim()
+    }
+
+    /// The entry of the delivery that told the same state last, else its own. A state that comes back after another one is told
+    /// again.
+    fn of_same_state(&self, identity: &Identity<'_>, own: &Arc<Entry>) -> Arc<Entry> {
+        let subjects: Vec<_> = identity.once.iter().map(|once| once.subject.as_str()).collect();
+        let states: Vec<_> = identity.once.iter().map(|once| once.state.as_str()).collect();
+        let state = self.first.hash_one(states);
+        let key = (self.first.hash_one((identity.uid, &subjects)), self.second.hash_one((identity.uid, &subjects)));
+        let told = self.states.get_with(key, || Arc::new(Mutex::new(Told { state, entry: own.clone() })));
+        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.state != state {
+            *told = Told { state, entry: own.clone() };
+        }
+        told.entry.clone()
     }
 
     /// The entry of the same event that came by a hook of another generation, else its own.
@@ -261,7 +293,7 @@ mod tests {
     use super::*;
 
     fn identity<'a>(id: &'a str, generation: &'a str, several_generations: bool, payload: &'a [u8]) -> Identity<'a> {
-        Identity { uid: "uid", id, generation, several_generations, events: &[EventKind::Push], payload }
+        Identity { uid: "uid", id, generation, several_generations, events: &[EventKind::Push], once: &[], payload }
     }
 
     fn first(begin: Begin) -> Claim {
@@ -333,6 +365,24 @@ mod tests {
         assert!(is_duplicate(&dedupe.begin(&identity("4", "200", true, b"push"))));
         first(dedupe.begin(&identity("5", "200", true, b"push"))).finish(Answer::Accepted);
         assert!(is_duplicate(&dedupe.begin(&identity("6", "100", true, b"push"))));
+    }
+
+    #[test]
+    fn a_state_is_told_once_until_another_was_told() {
+        let dedupe = Dedupe::new();
+        let once = |subject: &str, state: &str| Once { subject: subject.into(), state: state.into() };
+        let (moved, edited, other) = (once("7", "b"), once("7", "a"), once("8", "a"));
+        let begin = |id: &str, once: &Once| dedupe.begin(&Identity { once: &[once], ..identity(id, "100", false, id.as_bytes()) });
+        first(begin("1", &edited)).finish(Answer::Overloaded);
+        first(begin("2", &edited)).finish(Answer::Accepted);
+        assert!(is_duplicate(&begin("1", &edited)), "the first one's next try");
+        assert!(is_duplicate(&begin("3", &edited)));
+        first(begin("4", &other)).finish(Answer::Accepted);
+        first(begin("5", &moved)).finish(Answer::Accepted);
+        first(begin("6", &edited)).finish(Answer::Accepted);
+        assert!(is_duplicate(&begin("5", &moved)), "an id stays seen");
+        let elsewhere = dedupe.begin(&Identity { uid: "other", once: &[&edited], ..identity("7", "100", false, b"{}") });
+        assert!(!is_duplicate(&elsewhere), "states are a binding's own");
     }
 
     #[test]

@@ -99,12 +99,14 @@ impl Delivering {
         if content.ping {
             return Outcome::Ping;
         }
+        let once: Option<Vec<_>> = content.events.iter().map(|event| event.once.as_ref()).collect();
         let identity = Identity {
             uid: &facts.uid,
             id: &content.delivery_id,
             generation: &generation,
             several_generations: route.several_generations(&generation, at),
             events,
+            once: once.as_deref().unwrap_or_default(),
             payload: &payload,
         };
         let claim = match self.dedupe.begin(&identity) {

@@ -40,7 +40,7 @@ mod tests {
     use crate::providers::webhook::Change;
 
     fn event(kind: EventKind, reference: &str) -> Event {
-        Event { kind, reference: Some(reference.into()), change: Change::Updated }
+        Event { kind, reference: Some(reference.into()), change: Change::Updated, once: None }
     }
 
     fn sink(value: serde_json::Value) -> SinkSpec {
@@ -54,7 +54,7 @@ mod tests {
         assert!(!filter.wants(&event(EventKind::Push, "refs/heads/other")));
         assert!(!filter.wants(&event(EventKind::PullRequest, "refs/heads/other")), "a pull request is filtered by where it goes");
         assert!(filter.wants(&event(EventKind::Tag, "refs/tags/v1")));
-        assert!(!filter.wants(&Event { kind: EventKind::PullRequest, reference: None, change: Change::Updated }));
+        assert!(!filter.wants(&Event { kind: EventKind::PullRequest, reference: None, change: Change::Updated, once: None }));
     }
 
     #[test]

@@ -88,6 +88,7 @@ impl Handler {
             None => tracing::debug!(reason, "request refused"),
         }
         let text = match refused.refusal.status() {
+            StatusCode::OK => "ok\n",
             StatusCode::UNAUTHORIZED => "not authentic\n",
             StatusCode::PAYLOAD_TOO_LARGE => "too large\n",
             StatusCode::METHOD_NOT_ALLOWED => "only POST\n",

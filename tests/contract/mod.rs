@@ -12,7 +12,8 @@ use forgebind::keys;
 use forgebind::providers::webhook::{DerivedSecret, WebhookSecret};
 use forgebind::providers::{Capabilities, Client, Endpoint, HookUrl, Provider, Repository, RepositoryPath};
 
-/// One provider with an account and repositories that were made for the suite.
+/// One provider with an account and a repository. What is `None` is not at hand, and what the suite asks about it is left out:
+/// a stranger's sandbox has neither a crowd of hooks nor a second account.
 pub struct Subject {
     /// The provider.
     pub provider: &'static dyn Provider,
@@ -22,24 +23,32 @@ pub struct Subject {
     pub client: Arc<dyn Client>,
     /// With a credential that the provider never issued.
     pub rejected: Arc<dyn Client>,
-    /// With a valid credential that sees none of the repositories.
-    pub outsider: Arc<dyn Client>,
     /// Without a credential.
     pub anonymous: Arc<dyn Client>,
+    /// Path of a private repository with a commit.
+    pub repository: String,
+    /// Path of no repository.
+    pub unknown: String,
+    /// Where hooks may deliver to.
+    pub target: String,
+    /// What was made for the suite.
+    pub prepared: Option<Prepared>,
+}
+
+/// What was made for the suite: with it, all of it is asked.
+pub struct Prepared {
+    /// With a valid credential that sees none of the private repositories.
+    pub outsider: Arc<dyn Client>,
     /// The account's name.
     pub account: String,
-    /// Path of a private repository with a commit, and its forms as clone URL.
-    pub repository: String,
-    /// Clone URLs of that repository.
+    /// Clone URLs of the repository.
     pub clone_urls: Vec<String>,
-    /// A branch that it has, with a slash in its name.
+    /// A branch of it, with a slash in its name.
     pub branch: String,
     /// Path of a repository without a commit.
     pub empty: String,
     /// Path of an archived repository; `None` where there is no such thing.
     pub archived: Option<String>,
-    /// Path of no repository.
-    pub unknown: String,
     /// Former and present path of a repository that was renamed.
     pub renamed: (String, String),
     /// Path of a repository with this many hooks of somebody else: several pages of them where the provider has pages.
@@ -52,8 +61,6 @@ pub struct Subject {
     pub tells_version: bool,
     /// Whether a person can switch a hook off.
     pub can_pause: bool,
-    /// Where hooks may deliver to.
-    pub target: String,
     /// What a person does at the provider.
     pub by_hand: Box<dyn ByHand>,
 }
@@ -81,6 +88,11 @@ impl Subject {
     /// What can be done here.
     pub async fn capabilities(&self) -> Capabilities {
         self.client.inspect().await.unwrap().capabilities
+    }
+
+    /// How many requests that ask to change something came to the provider, where that is counted.
+    pub fn writes(&self) -> Option<usize> {
+        self.prepared.as_ref().map(|prepared| prepared.by_hand.writes())
     }
 
     /// An address that no other hook has.

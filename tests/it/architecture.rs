@@ -24,6 +24,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("config", &["api", "providers", "cli", LEAVES]),
     ("controllers", &["api", "providers", "receiver_secrets", "sink_support", "config", LEAVES]),
     ("receiver", &["api", "providers", "receiver_secrets", "sink_support", "config", LEAVES]),
+    ("check", &["api", "providers", "sink_support", "config", "controllers", "cli", "crd", LEAVES]),
     ("run", &["api", "providers", "receiver_secrets", "sink_support", "config", "controllers", "receiver", "cli", "crd", LEAVES]),
 ];
 

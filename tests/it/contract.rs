@@ -18,8 +18,9 @@ use http::{Method, StatusCode};
 use prometheus_client::registry::Registry;
 use serde_json::json;
 
-use crate::contract_suite::{ByHand, Subject, run, secret};
-use crate::support::fault_proxy::{Fault, FaultProxy};
+use crate::contract_suite::{ByHand, Prepared, Subject, run, secret};
+use crate::sim::facts::{Facts, json as json_of};
+use crate::support::fault_proxy::{Answered, Fault, FaultProxy};
 use crate::support::gitea::{ADMIN, ADMIN_PASSWORD, Account, Gitea, OPERATOR_SCOPES};
 use crate::support::shared;
 use crate::support::sink::SinkServer;
@@ -88,6 +89,24 @@ impl Place {
     }
 }
 
+/// Every request that a client sent, and every answer of the real server, fits the official description.
+impl Drop for Place {
+    fn drop(&mut self) {
+        let facts = Facts::of(self.provider.kind());
+        let mut findings = Vec::new();
+        for Answered { exchange, status, body } in self.proxy.answers() {
+            let (path, query) = exchange.path.split_once('?').unwrap_or((&exchange.path, ""));
+            let Some(path) = path.strip_prefix("/api/v1") else { continue };
+            let query: Vec<_> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+            findings.extend(facts.request(&exchange.method, path, &query, json_of(&exchange.body).as_ref()));
+            findings.extend(facts.answer(&exchange.method, path, status.as_u16(), json_of(&body).as_ref()));
+        }
+        findings.sort();
+        findings.dedup();
+        assert!(findings.is_empty() || std::thread::panicking(), "against the official description:\n{}", findings.join("\n"));
+    }
+}
+
 struct AtGitea {
     gitea: &'static Gitea,
     proxy: Arc<FaultProxy>,
@@ -133,29 +152,31 @@ async fn subject(place: &Place) -> Result<Subject> {
         endpoint: place.endpoint.clone(),
         client: place.operator(),
         rejected: place.with_token("0123456789abcdef0123456789abcdef01234567"),
-        outsider: place.with_token(&outsider.token),
         anonymous: place.client(Credential::Anonymous),
-        account: place.account.name.clone(),
         repository: path.clone(),
-        clone_urls: vec![
-            format!("{host}/{path}.git"),
-            format!("http://ada@{authority}/{path}"),
-            format!("git@127.0.0.1:{path}.git"),
-            format!("ssh://git@127.0.0.1:2222/{path}.git"),
-            format!("{host}/{path}/src/branch/main"),
-        ],
-        branch: "release/1.0".into(),
-        empty: place.path("empty"),
-        archived: Some(place.path("archived")),
         unknown: place.path("unknown"),
-        renamed: (place.path("former"), place.path("present")),
-        crowded: (crowded, FOREIGN_HOOKS),
-        repositories: FILLERS + 5,
-        has_pages: true,
-        tells_version: true,
-        can_pause: true,
         target: "http://127.0.0.1:9".into(),
-        by_hand: Box::new(AtGitea { gitea, proxy: Arc::clone(&place.proxy) }),
+        prepared: Some(Prepared {
+            outsider: place.with_token(&outsider.token),
+            account: place.account.name.clone(),
+            clone_urls: vec![
+                format!("{host}/{path}.git"),
+                format!("http://ada@{authority}/{path}"),
+                format!("git@127.0.0.1:{path}.git"),
+                format!("ssh://git@127.0.0.1:2222/{path}.git"),
+                format!("{host}/{path}/src/branch/main"),
+            ],
+            branch: "release/1.0".into(),
+            empty: place.path("empty"),
+            archived: Some(place.path("archived")),
+            renamed: (place.path("former"), place.path("present")),
+            crowded: (crowded, FOREIGN_HOOKS),
+            repositories: FILLERS + 5,
+            has_pages: true,
+            tells_version: true,
+            can_pause: true,
+            by_hand: Box::new(AtGitea { gitea, proxy: Arc::clone(&place.proxy) }),
+        }),
     })
 }
 
@@ -163,6 +184,32 @@ async fn subject(place: &Place) -> Result<Subject> {
 async fn gitea_keeps_the_contract_dv_02_dv_03_dv_22() -> Result<()> {
     let place = Place::new().await?;
     run(&subject(&place).await?).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_conformance_program_asks_a_sandbox_and_leaves_nothing_behind() -> Result<()> {
+    let place = Place::new().await?;
+    let repository = place.repository("sandbox").await?;
+    // Cargo builds the examples together with the tests, beside them.
+    let program =
+        std::env::current_exe()?.parent().and_then(|deps| deps.parent()).context("no target folder")?.join("examples/conformance");
+    anyhow::ensure!(program.exists(), "{} is missing: cargo build --example conformance", program.display());
+    let run = async |token: &str| {
+        let run = tokio::process::Command::new(&program)
+            .envs([("PROVIDER", "gitea"), ("URL", place.gitea.url()), ("TOKEN_ENV", "SANDBOX_TOKEN"), ("SANDBOX_TOKEN", token)])
+            .envs([("REPOSITORY", repository.path.as_str()), ("TARGET", "http://127.0.0.1:9/conformance"), ("ACCOUNT_EMAIL", "")])
+            .envs([("ALLOW_INSECURE_HTTP", "true"), ("ALLOW_CIDRS", "127.0.0.0/8")])
+            .output()
+            .await?;
+        anyhow::Ok((run.status.success(), format!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr))))
+    };
+    let (kept, said) = run(&place.account.token).await?;
+    assert!(kept && said.contains("The contract is kept"), "{said}");
+    assert!(place.gitea.hooks(repository.path.as_str()).await?.is_empty());
+    let reader = place.gitea.create_token(&place.account, "reader", &["read:repository", "read:organization", "read:user"]).await?;
+    let (kept, said) = run(&reader).await?;
+    assert!(!kept && said.contains("the contract is not kept") && !said.contains(&reader), "{said}");
     Ok(())
 }
 

@@ -1,11 +1,13 @@
 //! What the API server admits and what it refuses, with the message a user reads: every rule and bound of both kinds.
 
 use anyhow::{Context as _, Result};
+use forgebind::api::v1alpha1::rules;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+use crate::check::judged_offline;
 use crate::support::shared;
 
 /// An API for objects that the Rust types may not be able to hold.
@@ -62,7 +64,16 @@ impl Admission {
         }
     }
 
+    /// `forgebind check` must judge as the API server does.
+    fn compare_offline(&mut self, spec: &Value, refused: bool) {
+        let said = judged_offline(self.kind, spec);
+        if said.is_empty() == refused {
+            self.surprises.push(format!("judged otherwise without an API server: {spec}\n    refused: {refused}, offline: {said:?}"));
+        }
+    }
+
     async fn admits(&mut self, spec: Value) -> Result<()> {
+        self.compare_offline(&spec, false);
         if let Err(message) = self.answer(&spec).await? {
             self.surprises.push(format!("refused: {spec}\n    {message}"));
         }
@@ -70,6 +81,11 @@ impl Admission {
     }
 
     async fn refuses(&mut self, spec: Value, expected: &str) -> Result<()> {
+        self.compare_offline(&spec, true);
+        // The words of a rule are the same on both sides.
+        if rules::MESSAGES.contains(&expected) && !judged_offline(self.kind, &spec).iter().any(|said| said.contains(expected)) {
+            self.surprises.push(format!("refused with other words without an API server: {spec}\n    expected {expected:?}"));
+        }
         match self.answer(&spec).await? {
             Err(message) if message.contains(expected) => {}
             Err(message) => self.surprises.push(format!("refused with other words: {spec}\n    expected {expected:?}\n    {message}")),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use forgebind::providers::RepositoryPath;
 
-use crate::contract_suite::{ByHand, Subject};
+use crate::contract_suite::{ByHand, Prepared, Subject};
 use crate::sim::{Act, Simulated, Simulator};
 
 /// What the contract suite is asked about.
@@ -17,23 +17,25 @@ pub fn subject(simulated: &Simulated) -> Subject {
         endpoint: simulated.endpoint.clone(),
         client: simulated.operator(),
         rejected: simulated.client(&welcome.rejected),
-        outsider: simulated.client(&welcome.outsider),
         anonymous: simulated.client(&[]),
-        account: welcome.account,
         repository: welcome.repository,
-        clone_urls: welcome.spellings,
-        branch: welcome.branch,
-        empty: welcome.empty,
-        archived: welcome.archived,
         unknown,
-        renamed: welcome.renamed,
-        crowded: welcome.crowded,
-        repositories: welcome.repositories,
-        has_pages: welcome.has_pages,
-        tells_version: welcome.tells_version,
-        can_pause: welcome.can_pause,
         target: "https://hooks.acme.example".to_owned(),
-        by_hand: Box::new(AtSimulator(Arc::clone(&simulated.simulator))),
+        prepared: Some(Prepared {
+            outsider: simulated.client(&welcome.outsider),
+            account: welcome.account,
+            clone_urls: welcome.spellings,
+            branch: welcome.branch,
+            empty: welcome.empty,
+            archived: welcome.archived,
+            renamed: welcome.renamed,
+            crowded: welcome.crowded,
+            repositories: welcome.repositories,
+            has_pages: welcome.has_pages,
+            tells_version: welcome.tells_version,
+            can_pause: welcome.can_pause,
+            by_hand: Box::new(AtSimulator(Arc::clone(&simulated.simulator))),
+        }),
     }
 }
 

@@ -128,10 +128,10 @@ async fn a_private_certificate_needs_its_authority_from_a_config_map_or_a_secret
 #[tokio::test]
 async fn a_provider_that_is_not_served_is_said() -> Result<()> {
     let world = World::new("unserved").await?;
-    let _operator = Operator::start(world.options().await?).await?;
+    let _operator = Operator::start(world.options().await?.with("providers", "gitea")).await?;
     let mut spec = world.connection_spec();
     spec["provider"] = json!({"github": {"organization": "acme"}});
-    is_refused(&world, spec, "ProviderNotServed", "this build does not serve").await?;
+    is_refused(&world, spec, "ProviderNotServed", "this installation does not serve GitHub").await?;
     world.create_binding("shop", world.binding_spec()).await?;
     world.binding_says("shop", "Ready", "False/ConnectionNotReady").await?;
     Ok(())

@@ -5,10 +5,15 @@
 //! ([`facts`]), sends the deliveries, misbehaves on order ([`misbehaviour`]) and has control endpoints for what a person
 //! or git would do ([`control`]).
 
+pub mod azure_devops;
+pub mod bitbucket_cloud;
+pub mod bitbucket_data_center;
 pub mod contents;
 pub mod control;
 pub mod delivery;
+pub mod facts;
 pub mod git;
+pub mod gitlab;
 pub mod message;
 pub mod misbehaviour;
 pub mod product;

@@ -9,7 +9,7 @@ use forgebind::clock::SystemClock;
 use forgebind::providers::credential::DeclaredCredential;
 use forgebind::providers::transport::network::NetworkPolicy;
 use forgebind::providers::transport::{Timings, TransportFactory, TransportSettings, Unleased};
-use forgebind::providers::{Client, Endpoint, Provider, RepositoryPath, registry};
+use forgebind::providers::{Client, Credential, Endpoint, Provider, RepositoryPath, registry};
 use prometheus_client::registry::Registry;
 
 use super::product::Welcome;
@@ -49,7 +49,7 @@ impl Simulated {
         Arc::new(factory.with_timings(timings))
     }
 
-    /// A client with the credential that a Secret with this data holds.
+    /// A client with the credential that a Secret with this data holds; without any data, an anonymous one.
     pub fn client(&self, data: &[(&'static str, String)]) -> Arc<dyn Client> {
         self.client_at(&self.endpoint, data)
     }
@@ -65,8 +65,8 @@ impl Simulated {
             proxy: None,
         };
         let data: BTreeMap<_, _> = data.iter().map(|(key, value)| ((*key).to_owned(), value.clone().into_bytes())).collect();
-        let declared = DeclaredCredential::from_secret(&data).unwrap();
-        self.provider.connect(endpoint.clone(), declared.credential, self.factory.transport(settings).unwrap()).unwrap()
+        let credential = if data.is_empty() { Credential::Anonymous } else { DeclaredCredential::from_secret(&data).unwrap().credential };
+        self.provider.connect(endpoint.clone(), credential, self.factory.transport(settings).unwrap()).unwrap()
     }
 
     /// The client that may do everything.

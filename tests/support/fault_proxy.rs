@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::TryStreamExt as _;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING, UPGRADE};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, StreamBody};
+use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use tokio::sync::watch;
 
@@ -36,6 +36,17 @@ impl Exchange {
     pub fn is_write(&self) -> bool {
         !matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS)
     }
+}
+
+/// What the server answered, whether or not the answer arrived.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// To which request.
+    pub exchange: Exchange,
+    /// With which status.
+    pub status: StatusCode,
+    /// With which body.
+    pub body: Bytes,
 }
 
 /// What goes wrong.
@@ -107,6 +118,8 @@ struct State {
     upstream: String,
     client: reqwest::Client,
     exchanges: Mutex<Vec<Exchange>>,
+    /// Where answers are kept; watches have no end, so an API server's are not.
+    answers: Option<Mutex<Vec<Answered>>>,
     rules: Mutex<Vec<Rule>>,
 }
 
@@ -136,7 +149,7 @@ impl FaultProxy {
     pub async fn before_control_plane(plane: &ControlPlane) -> Result<Self> {
         let authority = reqwest::Certificate::from_pem(&std::fs::read(plane.authority())?)?;
         let builder = reqwest::Client::builder().tls_certs_only([authority]);
-        Self::start(plane.server_url(), builder).await
+        Self::start(plane.server_url(), builder, None).await
     }
 
     /// A proxy in front of a Gitea. Its URL is a connection's `url`; Gitea's own answers still name its real address.
@@ -145,14 +158,14 @@ impl FaultProxy {
     ///
     /// When no port is free.
     pub async fn before_gitea(gitea: &Gitea) -> Result<Self> {
-        Self::start(gitea.url(), reqwest::Client::builder()).await
+        Self::start(gitea.url(), reqwest::Client::builder(), Some(Mutex::default())).await
     }
 
-    async fn start(upstream: &str, builder: reqwest::ClientBuilder) -> Result<Self> {
+    async fn start(upstream: &str, builder: reqwest::ClientBuilder, answers: Option<Mutex<Vec<Answered>>>) -> Result<Self> {
         super::install_crypto();
         let client = builder.no_proxy().redirect(reqwest::redirect::Policy::none()).http1_only().build()?;
-        let state =
-            Arc::new(State { upstream: upstream.to_owned(), client, exchanges: Mutex::new(Vec::new()), rules: Mutex::new(Vec::new()) });
+        let (upstream, exchanges, rules) = (upstream.to_owned(), Mutex::default(), Mutex::default());
+        let state = Arc::new(State { upstream, client, exchanges, answers, rules });
         let shared = Arc::clone(&state);
         let server = HttpServer::start(free_port()?, move |request| pass(Arc::clone(&shared), request)).await?;
         Ok(Self { state, server })
@@ -166,6 +179,11 @@ impl FaultProxy {
     /// Every request since the start or the last [`Self::forget`], in the order of arrival.
     pub fn exchanges(&self) -> Vec<Exchange> {
         lock(&self.state.exchanges).clone()
+    }
+
+    /// Every answer of a Gitea since the start, in the order in which they came; those to forgotten requests too.
+    pub fn answers(&self) -> Vec<Answered> {
+        self.state.answers.as_ref().map(|answers| lock(answers).clone()).unwrap_or_default()
     }
 
     /// How many requests matched.
@@ -276,12 +294,18 @@ async fn forward(state: Arc<State>, exchange: Exchange, mut headers: HeaderMap) 
         headers.remove(name);
     }
     let url = format!("{}{}", state.upstream, exchange.path);
-    let answer = state.client.request(exchange.method, url).headers(headers).body(exchange.body).send().await.context("upstream")?;
+    let request = state.client.request(exchange.method.clone(), url).headers(headers).body(exchange.body.clone());
+    let answer = request.send().await.context("upstream")?;
     let mut response = Response::builder().status(answer.status());
     if let Some(headers) = response.headers_mut() {
         headers.extend(answer.headers().clone());
         headers.remove(CONNECTION);
         headers.remove(TRANSFER_ENCODING);
+    }
+    if let Some(answers) = &state.answers {
+        let (status, body) = (answer.status(), answer.bytes().await.context("upstream")?);
+        lock(answers).push(Answered { exchange, status, body: body.clone() });
+        return Ok(response.body(Full::new(body).map_err(|never| match never {}).boxed_unsync())?);
     }
     // Watches stream: pieces are passed on as they come.
     let body = StreamBody::new(answer.bytes_stream().map_ok(Frame::data).map_err(anyhow::Error::from));

@@ -456,7 +456,7 @@ pub struct LastDelivery {
 /// One action that would be taken at the provider.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PlannedAction {
-    /// Such as `CreateHook`, `UpdateHook` or `DeleteHook`.
+    /// `CreateHook`, `AdoptHook`, `UpdateHook`, `DeleteHook` or `ReleaseHook`.
     pub action: String,
     /// The repository or the hook.
     pub target: String,

@@ -3,6 +3,7 @@
 pub mod binding;
 pub mod condition;
 pub mod connection;
+pub mod rules;
 pub mod shared;
 
 pub use binding::{RepoBinding, RepoBindingSpec, RepoBindingStatus};

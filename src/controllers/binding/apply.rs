@@ -37,8 +37,9 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Nothing was done yet.
-    pub(super) const fn nothing(object: Arc<RepoBinding>) -> Self {
+    /// Nothing was done yet, or nothing is to be done.
+    #[must_use]
+    pub const fn nothing(object: Arc<RepoBinding>) -> Self {
         Self {
             object,
             gone: false,
@@ -100,8 +101,8 @@ async fn finish(context: &Context, observation: &Observation, plan: &Plan, outco
             finalizer::remove(&context.client, &*outcome.object).await?;
             outcome.gone = true;
             let uid = observation.object.uid().unwrap_or_default();
-            locked(&context.looks).remove(&uid);
-            locked(&context.evidence).remove(&uid);
+            locked(&context.view.looks).remove(&uid);
+            locked(&context.view.evidence).remove(&uid);
             context.writes.forget(&uid);
             context.backoff.succeed(&uid);
             info!(namespace = observation.object.namespace(), name = observation.object.name_any(), "binding let go");

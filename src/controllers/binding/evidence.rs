@@ -22,8 +22,8 @@ pub async fn follow(context: &Context, source: &dyn EvidenceSource) {
         }
         let changed = replace(context, seen);
         if !changed.is_empty() {
-            for binding in context.bindings.state_filter(|binding| binding.uid().is_some_and(|uid| changed.contains(&uid))) {
-                context.triggers.binding(&binding);
+            for binding in context.view.bindings.state_filter(|binding| binding.uid().is_some_and(|uid| changed.contains(&uid))) {
+                context.view.triggers.binding(&binding);
             }
         }
         tokio::time::sleep(RHYTHM).await;
@@ -32,7 +32,7 @@ pub async fn follow(context: &Context, source: &dyn EvidenceSource) {
 
 /// Takes what was seen now and answers the bindings for which it differs.
 fn replace(context: &Context, seen: HashMap<String, BindingEvidence>) -> std::collections::HashSet<String> {
-    let mut known = locked(&context.evidence);
+    let mut known = locked(&context.view.evidence);
     let changed = seen.iter().filter(|(uid, evidence)| known.get(*uid) != Some(*evidence)).map(|(uid, _)| uid.clone()).collect();
     // A receiver that does not answer is no news: what it told before stands.
     known.extend(seen);

@@ -69,7 +69,7 @@ pub fn reconcile(object: Arc<RepoBinding>, context: Arc<Context>) -> BoxFuture<'
         if status::leave_foreign(&context, &*object).await? {
             return Ok(Action::await_change());
         }
-        let observation = observe::observe(&context, object).await;
+        let observation = observe::observe(&context.view, object).await;
         let plan = plan::plan(&observation);
         let outcome = apply::apply(&context, &observation, &plan).await?;
         if outcome.gone {
@@ -126,7 +126,7 @@ fn remember(context: &Context, observation: &observe::Observation, plan: &plan::
     let waits_for_connection =
         !looked && observation.memory.is_none() && !matches!(observation.connection, observe::Connection::Ready { .. });
     if !first_look_pending && !waits_for_connection {
-        locked(&context.looks).insert(observation.object.uid().unwrap_or_default(), memory);
+        locked(&context.view.looks).insert(observation.object.uid().unwrap_or_default(), memory);
     }
 }
 
@@ -136,17 +136,17 @@ fn tell_connection(context: &Context, observation: &observe::Observation, outcom
     let errors = outcome.failure.iter().map(|failure| &failure.error).chain(look);
     let connection = observation.object.connection_target();
     for error in errors {
-        if (error.kind == ErrorKind::Unauthenticated || error.kind.is_outage()) && context.sessions.suspect(&connection) {
-            context.triggers.connection(&connection);
+        if (error.kind == ErrorKind::Unauthenticated || error.kind.is_outage()) && context.view.sessions.suspect(&connection) {
+            context.view.triggers.connection(&connection);
         }
     }
 }
 
 /// Lets the bindings look again that wait for a hook which this one may have left.
 fn tell_rivals(context: &Context, observation: &observe::Observation) {
-    for other in rivals::waiting(context, &observation.object) {
-        locked(&context.looks).entry(other.uid().unwrap_or_default()).and_modify(|look| look.next = Some(observation.now));
-        context.triggers.binding(&other);
+    for other in rivals::waiting(&context.view, &observation.object) {
+        locked(&context.view.looks).entry(other.uid().unwrap_or_default()).and_modify(|look| look.next = Some(observation.now));
+        context.view.triggers.binding(&other);
     }
 }
 
@@ -155,7 +155,7 @@ fn next(context: &Context, observation: &observe::Observation, plan: &plan::Plan
     if outcome.failure.is_some() || report::look_failed(observation) {
         let pause = context.backoff.fail(&uid);
         let not_before = outcome.failure.as_ref().and_then(|failure| failure.error.retry_at).map(|at| hooks::until(observation.now, at));
-        locked(&context.looks).entry(uid).and_modify(|look| look.next = Some(observation.now));
+        locked(&context.view.looks).entry(uid).and_modify(|look| look.next = Some(observation.now));
         return Action::requeue(pause.max(not_before.unwrap_or_default()));
     }
     context.backoff.succeed(&uid);

@@ -14,12 +14,12 @@ use super::{Circumstances, Look, plan};
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, WebhookSource};
 use crate::api::v1alpha1::connection::PermissionState;
 use crate::api::v1alpha1::{
-    ConditionType, DeletionPolicy, GitProviderConnection, ManagementPolicy, Permission, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT,
+    ConditionType, DeletionPolicy, GitProviderConnection, ManagementPolicy, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT,
     ROTATE_REQUESTED_AT, Reason, RepoBinding,
 };
 use crate::controllers::grant::{self, Request};
 use crate::controllers::sessions::{Trouble, Working};
-use crate::controllers::{Context, Settings, locked, requested};
+use crate::controllers::{Settings, View, locked, requested};
 use crate::evidence::BindingEvidence;
 use crate::keys::ReceiverKey;
 use crate::providers::webhook::WebhookSecret;
@@ -193,69 +193,67 @@ impl Obstacle {
 }
 
 /// Reads everything; asks the provider only when a look is due.
-pub async fn observe(context: &Context, object: Arc<RepoBinding>) -> Observation {
-    let now = context.clock.now();
+pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Observation {
+    let now = view.clock.now();
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    let ownership = Ownership::new(&context.keys, &context.settings, &namespace, &name);
-    let requests = requests(context, &object);
-    let connection = connection(context, &object);
-    let memory = locked(&context.looks).get(&object.uid().unwrap_or_default()).cloned();
-    let user_secret = user_secret::read(context, &object).await;
-    let suspended = object.spec.suspend || connection_object(context, &object).is_some_and(|connection| connection.spec.suspend);
+    let ownership = Ownership::new(&view.keys, &view.settings, &namespace, &name);
+    let requests = requests(view, &object);
+    let connection = connection(view, &object);
+    let memory = locked(&view.looks).get(&object.uid().unwrap_or_default()).cloned();
+    let user_secret = user_secret::read(view, &object).await;
+    let suspended = object.spec.suspend || connection_object(view, &object).is_some_and(|connection| connection.spec.suspend);
     let mut observation = Observation {
         now,
-        fingerprint: context.keys.fingerprint.clone(),
-        settings: context.settings.clone(),
+        fingerprint: view.keys.fingerprint.clone(),
+        settings: view.settings.clone(),
         ownership,
         connection,
         look: None,
         memory,
         places: Vec::new(),
         user_secret,
-        claims: rivals::claims(context, &object),
-        evidence: locked(&context.evidence).get(&object.uid().unwrap_or_default()).cloned(),
+        claims: rivals::claims(view, &object),
+        evidence: locked(&view.evidence).get(&object.uid().unwrap_or_default()).cloned(),
         requests,
-        unserved_sinks: unserved_sinks(context, &object),
-        terminating: context.is_terminating(&namespace),
-        observe_only: observe_only(context, &object),
+        unserved_sinks: unserved_sinks(view, &object),
+        terminating: view.is_terminating(&namespace),
+        observe_only: observe_only(view, &object),
         suspended,
-        key: context.keys.receiver.clone(),
-        rotation_of_connection: annotation_of_connection(context, &object, ROTATE_REQUESTED_AT),
-        revocation_of_connection: annotation_of_connection(context, &object, REVOKE_REQUESTED_AT),
+        key: view.keys.receiver.clone(),
+        rotation_of_connection: annotation_of_connection(view, &object, ROTATE_REQUESTED_AT),
+        revocation_of_connection: annotation_of_connection(view, &object, REVOKE_REQUESTED_AT),
         object,
     };
     if observation.object.metadata.deletion_timestamp.is_none() && !observation.suspended && plan::due::look_due(&observation) {
-        observation.look = look(context, &observation).await;
+        observation.look = look(view, &observation).await;
     }
     for target in plan::places::places_to_clear(&observation) {
-        let place = place(context, &observation, target).await;
+        let place = place(view, &observation, target).await;
         observation.places.push(place);
     }
     observation
 }
 
-fn connection_object(context: &Context, object: &RepoBinding) -> Option<Arc<GitProviderConnection>> {
+fn connection_object(view: &View, object: &RepoBinding) -> Option<Arc<GitProviderConnection>> {
     let target = object.connection_target();
-    context.connections.get(&ObjectRef::new(&target.name).within(&target.namespace))
+    view.connections.get(&ObjectRef::new(&target.name).within(&target.namespace))
 }
 
-fn annotation_of_connection(context: &Context, object: &RepoBinding, name: &str) -> Option<String> {
-    connection_object(context, object).and_then(|connection| connection.annotations().get(name).cloned())
+fn annotation_of_connection(view: &View, object: &RepoBinding, name: &str) -> Option<String> {
+    connection_object(view, object).and_then(|connection| connection.annotations().get(name).cloned())
 }
 
-fn observe_only(context: &Context, object: &RepoBinding) -> bool {
-    let connection = connection_object(context, object).map(|connection| connection.spec.management_policy);
-    context.settings.read_only
-        || object.spec.management_policy == ManagementPolicy::Observe
-        || connection == Some(ManagementPolicy::Observe)
+fn observe_only(view: &View, object: &RepoBinding) -> bool {
+    let connection = connection_object(view, object).map(|connection| connection.spec.management_policy);
+    view.settings.read_only || object.spec.management_policy == ManagementPolicy::Observe || connection == Some(ManagementPolicy::Observe)
 }
 
-fn requests(context: &Context, object: &RepoBinding) -> Requests {
+fn requests(view: &View, object: &RepoBinding) -> Requests {
     let handled = object.status.as_ref().and_then(|status| status.last_handled.clone()).unwrap_or_default();
     // A connection's request counts for the bindings that were there when it was made: a new one has a new secret anyhow.
     let known = object.status.as_ref().is_some_and(|status| status.webhook.is_some());
     let by_connection = |name: &str, handled: Option<String>| {
-        let asked = annotation_of_connection(context, object, name);
+        let asked = annotation_of_connection(view, object, name);
         known && asked.is_some() && asked != handled
     };
     Requests {
@@ -269,13 +267,13 @@ fn requests(context: &Context, object: &RepoBinding) -> Requests {
 
 /// Judges the connection from what is in memory. A connection in another namespace that does not exist looks like one
 /// that does not allow: names of others are not to be guessed.
-fn connection(context: &Context, object: &RepoBinding) -> Connection {
+fn connection(view: &View, object: &RepoBinding) -> Connection {
     let target = object.connection_target();
     let own = object.namespace().as_deref() == Some(target.namespace.as_str());
-    let Some(connection) = connection_object(context, object) else {
+    let Some(connection) = connection_object(view, object) else {
         return if own { Connection::NotFound } else { Connection::NotPermitted };
     };
-    let session = context.sessions.get(&target).filter(|session| Some(&session.uid) == connection.metadata.uid.as_ref());
+    let session = view.sessions.get(&target).filter(|session| Some(&session.uid) == connection.metadata.uid.as_ref());
     let path = session.as_ref().and_then(|session| session.working.as_ref()).map(|working| {
         let path = working.provider.repository_path(&working.endpoint, &object.spec.repository);
         (working.clone(), path)
@@ -286,7 +284,7 @@ fn connection(context: &Context, object: &RepoBinding) -> Connection {
     };
     // Without a client the path cannot be read from a clone URL, so a grant by pattern cannot be judged yet.
     let judged = path.is_some() || connection.spec.allowed_bindings.is_none();
-    match permits(context, object, &connection, text).filter(|_| judged) {
+    match permits(view, object, &connection, text).filter(|_| judged) {
         Some(false) => return Connection::NotPermitted,
         None if judged => return Connection::Pending,
         _ => {}
@@ -310,9 +308,9 @@ fn connection(context: &Context, object: &RepoBinding) -> Connection {
 
 /// Whether the connection grants a path to this binding; `None` where that cannot be told.
 #[must_use]
-pub fn permits(context: &Context, object: &RepoBinding, connection: &GitProviderConnection, path: &str) -> Option<bool> {
+pub fn permits(view: &View, object: &RepoBinding, connection: &GitProviderConnection, path: &str) -> Option<bool> {
     let namespace = object.namespace().unwrap_or_default();
-    let known = context.namespaces.get(&ObjectRef::new(&namespace));
+    let known = view.namespaces.get(&ObjectRef::new(&namespace));
     let labels = known.as_ref().map(|known| known.metadata.labels.clone().unwrap_or_default());
     let destination = custom_url(object);
     let request = Request { namespace: &namespace, namespace_labels: labels.as_ref(), repository: path, destination: destination.as_ref() };
@@ -326,12 +324,12 @@ pub fn custom_url(object: &RepoBinding) -> Option<Url> {
     Url::parse(&url.0).ok()
 }
 
-fn unserved_sinks(context: &Context, object: &RepoBinding) -> Vec<(String, NotServed)> {
-    let judged = object.spec.sinks.iter().map(|sink| (sink.name.clone(), sink_support::served(sink, &context.network)));
+fn unserved_sinks(view: &View, object: &RepoBinding) -> Vec<(String, NotServed)> {
+    let judged = object.spec.sinks.iter().map(|sink| (sink.name.clone(), sink_support::served(sink, &view.network)));
     judged.filter_map(|(name, result)| Some((name, result.err()?))).collect()
 }
 
-async fn look(context: &Context, observation: &Observation) -> Option<Found> {
+async fn look(view: &View, observation: &Observation) -> Option<Found> {
     let Connection::Ready { working, path, .. } = &observation.connection else { return None };
     if working.scope().is_some_and(|scope| !scope.contains(path)) {
         return None;
@@ -346,12 +344,13 @@ async fn look(context: &Context, observation: &Observation) -> Option<Found> {
         Some(branch) if !found.empty && working.inspection.capabilities.api => Some(working.client.branch_exists(found, branch).await),
         _ => None,
     };
-    let on_connection = working.client.permission(&working.inspection, Permission::ManageWebhooks);
+    let events = object.spec.webhook.iter().flat_map(|webhook| webhook.events.iter().copied()).collect();
+    let on_connection = working.client.hook_permission(&working.inspection, &events);
     let manage_webhooks = worse(on_connection, found.manage_webhooks.clone());
     let same_repository = plan::is_same_repository(object, path, found);
     let may = manage_webhooks.state != PermissionState::Missing;
-    let granted = connection_object(context, object)
-        .is_some_and(|connection| permits(context, object, &connection, found.path.as_str()) == Some(true));
+    let granted =
+        connection_object(view, object).is_some_and(|connection| permits(view, object, &connection, found.path.as_str()) == Some(true));
     let in_scope = working.scope().is_none_or(|scope| scope.holds(found));
     let wanted = wants_hooks && may && same_repository && granted && in_scope;
     let hooks = if wanted { Some(working.client.hooks(found).await) } else { None };
@@ -406,18 +405,18 @@ async fn probed(working: &Working, path: &RepositoryPath) -> Result<Repository, 
 }
 
 /// Looks at a place that is to be cleared, through whatever client of its connection worked last.
-async fn place(context: &Context, observation: &Observation, target: HookTarget) -> Place {
-    let session = context.sessions.get(&target.connection);
+async fn place(view: &View, observation: &Observation, target: HookTarget) -> Place {
+    let session = view.sessions.get(&target.connection);
     let working = session.as_ref().and_then(|session| session.working.clone());
     let hooks = match (&session, &working) {
-        (None, _) => Err(missing_session(context, &target.connection)),
+        (None, _) => Err(missing_session(view, &target.connection)),
         (Some(session), None) => Err(session.trouble.as_ref().map_or(Obstacle::Pending, |trouble| {
             if trouble.is_outage() { Obstacle::Outage(trouble.message.clone()) } else { Obstacle::Credential(trouble.message.clone()) }
         })),
         (Some(session), Some(working)) => list(working, &target).await.map_err(|error| {
             let news = error.kind == ErrorKind::Unauthenticated || error.kind.is_outage();
-            if news && session.trouble.is_none() && context.sessions.suspect(&target.connection) {
-                context.triggers.connection(&target.connection);
+            if news && session.trouble.is_none() && view.sessions.suspect(&target.connection) {
+                view.triggers.connection(&target.connection);
             }
             Obstacle::of(&error)
         }),
@@ -430,8 +429,8 @@ async fn place(context: &Context, observation: &Observation, target: HookTarget)
     Place { target, hooks, working }
 }
 
-fn missing_session(context: &Context, connection: &ConnectionTarget) -> Obstacle {
-    let exists = context.connections.get(&ObjectRef::new(&connection.name).within(&connection.namespace)).is_some();
+fn missing_session(view: &View, connection: &ConnectionTarget) -> Obstacle {
+    let exists = view.connections.get(&ObjectRef::new(&connection.name).within(&connection.namespace)).is_some();
     if exists { Obstacle::Pending } else { Obstacle::Credential("the connection is gone, and with it the credential".to_owned()) }
 }
 

@@ -127,6 +127,12 @@ impl Ownership {
     }
 }
 
+/// Whether a hook carries a mark of Forgebind, of this installation or any other.
+#[must_use]
+pub fn is_marked(url: &HookUrl) -> bool {
+    Url::parse(url.expose()).is_ok_and(|url| url.query_pairs().any(|(name, _)| name == MARK))
+}
+
 /// Host and port as people know it.
 #[must_use]
 pub fn host_of(url: &Url) -> String {

@@ -133,6 +133,21 @@ impl Plan {
         !looked || (is_true(&self.repository) && (observation.object.spec.webhook.is_none() || is_true(&self.webhook)))
     }
 
+    /// What is to be done at providers, or would be where nothing may be written, in the words of `status.plan`.
+    #[must_use]
+    pub fn at_providers(&self, observation: &Observation) -> Vec<PlannedAction> {
+        let here = observation.look.as_ref().and_then(|found| found.repository.as_ref().ok());
+        let actions = self.actions.iter().filter_map(|action| match action {
+            Action::Hook(action) => Some(described(action, here?, self.kept.as_deref().unwrap_or_default())),
+            Action::Clear(position, action) => {
+                let (repository, _) = observation.places.get(*position)?.hooks.as_ref().ok()?;
+                Some(described(action, repository, &[]))
+            }
+            Action::PublishSecret(..) | Action::Record(..) | Action::WithdrawSecret => None,
+        });
+        self.would.iter().cloned().chain(actions).collect()
+    }
+
     fn wake_at(&mut self, at: Option<Timestamp>) {
         self.wake = [self.wake, at].into_iter().flatten().min();
     }
@@ -361,7 +376,8 @@ fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, wo
             format!("{} is archived, so its hooks cannot be changed; unarchive it or remove webhook", repository.path),
         ),
         None if changes && observation.observe_only => {
-            plan.would = planned.actions.iter().map(|action| described(action, repository)).collect();
+            let kept = plan.kept.as_deref().unwrap_or_default();
+            plan.would = planned.actions.iter().map(|action| described(action, repository, kept)).collect();
             Finding::bad(
                 Reason::Observing,
                 format!(
@@ -421,9 +437,12 @@ fn wanted_secret(observation: &Observation, spec: &WebhookSpec, hooks: &[Hook], 
     (WantedSecret { generation, value, since }, new)
 }
 
-fn described(action: &HookAction, repository: &Repository) -> PlannedAction {
+fn described(action: &HookAction, repository: &Repository, kept: &[Kept]) -> PlannedAction {
     let (action, target, reason) = match action {
         HookAction::Create(_) => ("CreateHook", repository.path.to_string(), "there is none".to_owned()),
+        HookAction::Update { id, adopted: true, .. } if !kept.iter().any(|hook| hook.id == *id) => {
+            ("AdoptHook", format!("{} hook {id}", repository.path), "webhook.adopt takes it over from somebody else".to_owned())
+        }
         HookAction::Update { id, drift, .. } => {
             ("UpdateHook", format!("{} hook {id}", repository.path), format!("differs in {}", drift.join(", ")))
         }

@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 use super::observe::custom_url;
 use super::ownership::without_mark;
 use crate::api::v1alpha1::{ConditionType, Reason, RepoBinding};
-use crate::controllers::{Context, conditions};
+use crate::controllers::{View, conditions};
 
 /// One binding's claim to a custom URL.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,15 +44,15 @@ impl Claim {
 /// The claims of others to the custom URL of a binding. Those being deleted, suspended by their own missing grant, or
 /// elsewhere do not compete.
 #[must_use]
-pub fn claims(context: &Context, object: &RepoBinding) -> Vec<Claim> {
-    others(context, object).iter().map(|other| Claim::of(other)).collect()
+pub fn claims(view: &View, object: &RepoBinding) -> Vec<Claim> {
+    others(view, object).iter().map(|other| Claim::of(other)).collect()
 }
 
 /// The other bindings that name the same custom URL and are granted and not being deleted.
 #[must_use]
-pub fn others(context: &Context, object: &RepoBinding) -> Vec<Arc<RepoBinding>> {
+pub fn others(view: &View, object: &RepoBinding) -> Vec<Arc<RepoBinding>> {
     let Some(url) = custom_url(object).map(|url| without_mark(&url)) else { return Vec::new() };
-    context.bindings.state_filter(|other| {
+    view.bindings.state_filter(|other| {
         other.metadata.uid != object.metadata.uid
             && other.metadata.deletion_timestamp.is_none()
             && custom_url(other).is_some_and(|theirs| without_mark(&theirs) == url)
@@ -69,10 +69,10 @@ fn is_held_back(other: &RepoBinding) -> bool {
 
 /// The bindings of the same repository that were kept from a hook by another one.
 #[must_use]
-pub fn waiting(context: &Context, object: &RepoBinding) -> Vec<Arc<RepoBinding>> {
+pub fn waiting(view: &View, object: &RepoBinding) -> Vec<Arc<RepoBinding>> {
     let id = |binding: &RepoBinding| Some(binding.status.as_ref()?.repository.as_ref()?.id.clone());
     let Some(repository) = id(object) else { return Vec::new() };
-    context.bindings.state_filter(|other| {
+    view.bindings.state_filter(|other| {
         let conditions = other.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         let kept_back = conditions::find(conditions, ConditionType::WebhookInSync).is_some_and(|condition| {
             condition.reason == Reason::ClaimedByAnother.as_str() || condition.reason == Reason::ForeignHook.as_str()

@@ -10,8 +10,9 @@ use kube::{Api, ResourceExt as _};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::api::v1alpha1::{ConditionType, Reason, RepoBinding};
-use crate::controllers::Context;
 use crate::controllers::sessions::Trouble;
+use crate::controllers::{Context, View};
+use crate::keys::ReceiverKey;
 use crate::providers::webhook::WebhookSecret;
 use crate::receiver_secrets::{self, UserSecrets};
 
@@ -28,20 +29,20 @@ pub struct UserSecret {
 }
 
 /// Reads the Secret that a binding names; `None` when it names none.
-pub async fn read(context: &Context, object: &RepoBinding) -> Option<Result<UserSecret, Trouble>> {
+pub async fn read(view: &View, object: &RepoBinding) -> Option<Result<UserSecret, Trouble>> {
     let name = &object.spec.webhook.as_ref()?.secret_ref.as_ref()?.name;
-    let api: Api<Secret> = Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
+    let namespace = object.namespace().unwrap_or_default();
     let trouble = |reason, message: String| Trouble::new(ConditionType::WebhookInSync, reason, message);
-    Some(match api.get_opt(name).await {
+    Some(match view.references.secret(&namespace, name).await {
         Ok(Some(secret)) => {
-            parse(context, name, secret.data.unwrap_or_default()).map_err(|message| trouble(Reason::SecretInvalid, message))
+            parse(&view.keys.receiver, name, secret.data.unwrap_or_default()).map_err(|message| trouble(Reason::SecretInvalid, message))
         }
         Ok(None) => Err(trouble(Reason::SecretNotFound, format!("Secret {name} does not exist in this namespace; create it"))),
         Err(error) => Err(trouble(Reason::SecretNotFound, format!("Secret {name} could not be read: {error}"))),
     })
 }
 
-fn parse(context: &Context, name: &str, mut data: BTreeMap<String, ByteString>) -> Result<UserSecret, String> {
+fn parse(key: &ReceiverKey, name: &str, mut data: BTreeMap<String, ByteString>) -> Result<UserSecret, String> {
     let mut text = |key: &str| -> Result<Option<SecretString>, String> {
         let Some(ByteString(bytes)) = data.remove(key) else { return Ok(None) };
         let text = String::from_utf8(bytes).map_err(|_| format!("Secret {name}: the key {key} is not UTF-8 text"))?;
@@ -62,7 +63,7 @@ fn parse(context: &Context, name: &str, mut data: BTreeMap<String, ByteString>) 
     if !value.is_strong_enough() {
         return Err(format!("Secret {name} is too short: a webhook secret needs at least {} bytes", WebhookSecret::LEAST_LENGTH));
     }
-    Ok(UserSecret { generation: context.keys.receiver.fingerprint(&value.text()), value })
+    Ok(UserSecret { generation: key.fingerprint(&value.text()), value })
 }
 
 /// Prepares a secret for the receivers beside the earlier ones that are still accepted, before any hook carries it.
@@ -91,7 +92,7 @@ pub async fn withdraw(context: &Context, uid: &str) -> kube::Result<()> {
 }
 
 async fn change(context: &Context, uid: &str, edit: impl Fn(UserSecrets) -> Option<UserSecrets>) -> kube::Result<()> {
-    let api: Api<Secret> = Api::namespaced(context.client.clone(), &context.settings.namespace);
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), &context.view.settings.namespace);
     let name = receiver_secrets::secret_name(receiver_secrets::shard(uid));
     let mut tries = 0;
     loop {

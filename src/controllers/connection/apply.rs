@@ -2,23 +2,25 @@
 
 use std::sync::Arc;
 
+use super::observe::Observation;
 use super::plan::{Action, Plan};
 use super::target;
 use crate::api::v1alpha1::GitProviderConnection;
-use crate::controllers::{Context, Error, finalizer};
+use crate::controllers::{Context, Error, finalizer, leftovers};
 
 /// Takes the actions in order. Answers the object as it is then; `None` when there is nothing left to report on.
 ///
 /// # Errors
 /// What the API server said.
-pub async fn apply(
-    context: &Context,
-    object: &Arc<GitProviderConnection>,
-    plan: &Plan,
-) -> Result<Option<Arc<GitProviderConnection>>, Error> {
-    let mut object = Arc::clone(object);
+pub async fn apply(context: &Context, observation: &Observation, plan: &Plan) -> Result<Option<Arc<GitProviderConnection>>, Error> {
+    let mut object = Arc::clone(&observation.object);
     for action in &plan.actions {
         match action {
+            Action::WorkOffLeftovers => {
+                if let Some(working) = &observation.session.working {
+                    leftovers::work_off(context, &target(&object), working).await;
+                }
+            }
             Action::AddFinalizer => {
                 let held = finalizer::add(&context.client, &*object).await?;
                 context.writes.note(&held);
@@ -26,8 +28,8 @@ pub async fn apply(
             }
             Action::RemoveFinalizer => {
                 finalizer::remove(&context.client, &*object).await?;
-                context.sessions.remove(&target(&object));
-                context.usages.forget(&target(&object));
+                context.view.sessions.remove(&target(&object));
+                context.view.usages.forget(&target(&object));
                 return Ok(None);
             }
         }

@@ -2,15 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::core::NamespaceResourceScope;
-use kube::{Api, Client, Resource, ResourceExt as _};
+use kube::{Resource, ResourceExt as _};
 use secrecy::SecretString;
-use serde::de::DeserializeOwned;
 
 use crate::api::v1alpha1::connection::TlsSpec;
 use crate::api::v1alpha1::{CertificateAuthorityKind, ConditionType, GitProviderConnection, Reason};
 use crate::controllers::sessions::Trouble;
+use crate::controllers::view::References;
 use crate::providers::Credential;
 use crate::providers::credential::DeclaredCredential;
 use crate::providers::transport::{ClientIdentity, ProxySettings};
@@ -36,8 +34,8 @@ pub struct Material {
 ///
 /// # Errors
 /// What is missing or unusable, as a condition says it.
-pub async fn read(client: &Client, connection: &GitProviderConnection) -> Result<Material, Trouble> {
-    let reader = Reader { client, namespace: connection.namespace().unwrap_or_default() };
+pub async fn read(references: &dyn References, connection: &GitProviderConnection) -> Result<Material, Trouble> {
+    let reader = Reader { references, namespace: connection.namespace().unwrap_or_default() };
     let spec = &connection.spec;
     let mut versions = Vec::new();
     let (declared, secret_version) = match &spec.credentials {
@@ -79,37 +77,33 @@ type Classify = fn(Reason, String) -> Trouble;
 type Data = BTreeMap<String, Vec<u8>>;
 
 struct Reader<'a> {
-    client: &'a Client,
+    references: &'a dyn References,
     namespace: String,
 }
 
-impl Reader<'_> {
-    async fn get<K>(&self, name: &str, classify: Classify) -> Result<K, Trouble>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
-    {
-        let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
-        let kind = K::kind(&());
-        match api.get_opt(name).await {
-            Ok(Some(object)) => Ok(object),
-            Ok(None) => Err(classify(Reason::SecretNotFound, format!("{kind} {name} does not exist in this namespace; create it"))),
-            Err(kube::Error::Api(status)) if status.is_forbidden() => Err(classify(
-                Reason::SecretForbidden,
-                format!("Forgebind may not read {kind} {name} in this namespace; grant it get on it"),
-            )),
-            Err(error) => Err(Trouble::new(ConditionType::Ready, Reason::Progressing, format!("{kind} {name} could not be read: {error}"))),
+/// What was asked for, or why it cannot be had.
+fn found<K: Resource<DynamicType = ()>>(answer: kube::Result<Option<K>>, name: &str, classify: Classify) -> Result<K, Trouble> {
+    let kind = K::kind(&());
+    match answer {
+        Ok(Some(object)) => Ok(object),
+        Ok(None) => Err(classify(Reason::SecretNotFound, format!("{kind} {name} does not exist in this namespace; create it"))),
+        Err(kube::Error::Api(status)) if status.is_forbidden() => {
+            Err(classify(Reason::SecretForbidden, format!("Forgebind may not read {kind} {name} in this namespace; grant it get on it")))
         }
+        Err(error) => Err(Trouble::new(ConditionType::Ready, Reason::Progressing, format!("{kind} {name} could not be read: {error}"))),
     }
+}
 
+impl Reader<'_> {
     async fn secret(&self, name: &str, classify: Classify) -> Result<(Data, String), Trouble> {
-        let secret: Secret = self.get(name, classify).await?;
+        let secret = found(self.references.secret(&self.namespace, name).await, name, classify)?;
         let version = secret.resource_version().unwrap_or_default();
         let data = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
         Ok((data, version))
     }
 
     async fn config_map(&self, name: &str, classify: Classify) -> Result<(Data, String), Trouble> {
-        let map: ConfigMap = self.get(name, classify).await?;
+        let map = found(self.references.config_map(&self.namespace, name).await, name, classify)?;
         let version = map.resource_version().unwrap_or_default();
         let text = map.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.into_bytes()));
         let binary = map.binary_data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0));

@@ -28,9 +28,9 @@ pub fn reconcile(object: Arc<GitProviderConnection>, context: Arc<Context>) -> B
         if status::leave_foreign(&context, &*object).await? {
             return Ok(Action::await_change());
         }
-        let observation = observe::observe(&context, Arc::clone(&object)).await;
+        let observation = observe::observe(&context.view, object).await;
         let plan = plan::plan(&observation);
-        let object = apply::apply(&context, &object, &plan).await?;
+        let object = apply::apply(&context, &observation, &plan).await?;
         let Some(object) = object else { return Ok(Action::await_change()) };
         let report = report::report(&observation, &plan);
         let written = status::write(&context, &*object, object.status.as_ref(), &report.status).await?;

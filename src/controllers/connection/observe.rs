@@ -14,7 +14,7 @@ use crate::api::v1alpha1::{
     ConditionType, GitProviderConnection, ManagementPolicy, Permission, ProviderKind, RECONCILE_REQUESTED_AT, Reason,
 };
 use crate::controllers::sessions::{Rejection, Session, Trouble, Working};
-use crate::controllers::{Context, leftovers, requested};
+use crate::controllers::{View, requested};
 use crate::providers::transport::TransportSettings;
 use crate::providers::transport::network::Purpose;
 use crate::providers::{Credential, ErrorKind, PermissionFinding, Provider, ProviderError, registry};
@@ -35,6 +35,8 @@ pub struct Observation {
     pub credential: Option<CredentialFacts>,
     /// The permissions that are needed, judged; empty while there is no inspection.
     pub permissions: Vec<(Permission, PermissionFinding)>,
+    /// Whether it works since this inspection and may be written to, so that what was left behind can be removed now.
+    pub begins_to_work: bool,
     /// Who uses the connection.
     pub usage: usage::Usage,
     /// Whether its namespace is being deleted.
@@ -55,33 +57,35 @@ pub struct CredentialFacts {
 }
 
 /// Reads everything, and inspects the credential when that is due.
-pub async fn observe(context: &Context, object: Arc<GitProviderConnection>) -> Observation {
+pub async fn observe(view: &View, object: Arc<GitProviderConnection>) -> Observation {
     let key = target(&object);
-    let now = context.clock.now();
-    let material = material::read(&context.client, &object).await;
+    let now = view.clock.now();
+    let material = material::read(&*view.references, &object).await;
     let credential = material.as_ref().ok().map(|material| credential_facts(&object, material));
-    let session = look(context, &object, material, now).await;
-    let usage = usage::of(context, &key);
+    let (session, begins_to_work) = look(view, &object, material, now).await;
+    let usage = usage::of(view, &key);
     let permissions = judge(&session, &needed(&object, &usage));
-    let terminating = context.is_terminating(&key.namespace);
+    let terminating = view.is_terminating(&key.namespace);
     Observation {
         now,
-        fingerprint: context.keys.fingerprint.clone(),
+        fingerprint: view.keys.fingerprint.clone(),
         provider: object.spec.provider.kind(),
         session,
         credential,
         permissions,
+        begins_to_work,
         usage,
         terminating,
-        cleanup_timeout: context.settings.cleanup_timeout,
+        cleanup_timeout: view.settings.cleanup_timeout,
         object,
     }
 }
 
-/// The session as it is now: the known one while nothing calls for another look, else a fresh one.
-async fn look(context: &Context, object: &GitProviderConnection, material: Result<Material, Trouble>, now: Timestamp) -> Session {
+/// The session as it is now: the known one while nothing calls for another look, else a fresh one; and whether that one
+/// begins to work.
+async fn look(view: &View, object: &GitProviderConnection, material: Result<Material, Trouble>, now: Timestamp) -> (Session, bool) {
     let key = target(object);
-    let known = context.sessions.get(&key);
+    let known = view.sessions.get(&key);
     let uid = object.uid().unwrap_or_default();
     let versions = material.as_ref().map_or_else(|trouble| trouble.message.clone(), |material| material.versions.clone());
     let inputs = format!("generation={},{versions}", object.metadata.generation.unwrap_or_default());
@@ -90,26 +94,21 @@ async fn look(context: &Context, object: &GitProviderConnection, material: Resul
     if let Some(known) = &known
         && !plan::inspection_due(known, &uid, &inputs, now, asked)
     {
-        return known.clone();
+        return (known.clone(), false);
     }
     let failures = known.as_ref().map_or(0, |known| known.failures);
-    let (trouble, working) = match inspect(context, object, material, &inputs, asked).await {
+    let (trouble, working) = match inspect(view, object, material, &inputs, asked).await {
         Ok(working) => (None, Some(working)),
         Err(trouble) => (Some(trouble), None),
     };
     let failures = if trouble.as_ref().is_some_and(Trouble::is_outage) { failures.saturating_add(1) } else { 0 };
     let next = plan::next_inspection(trouble.as_ref(), failures, object.spec.interval.length(), &uid, now);
     let turned = known.is_none_or(|known| known.trouble.is_some() || known.inputs != inputs);
-    let observing = context.settings.read_only || object.spec.management_policy == ManagementPolicy::Observe;
-    let works_off = turned && trouble.is_none() && !observing;
-    context
-        .sessions
-        .set(&key, Session { uid, inputs, inspected_at: now, next, failures, trouble, working: working.clone(), suspected: false });
-    if let (true, Some(working)) = (works_off, &working) {
-        leftovers::work_off(context, &key, working).await;
-    }
+    let observing = view.settings.read_only || object.spec.management_policy == ManagementPolicy::Observe;
+    let begins_to_work = turned && trouble.is_none() && !observing;
+    view.sessions.set(&key, Session { uid, inputs, inspected_at: now, next, failures, trouble, working, suspected: false });
     // What was set is what is known: the last working client of the same object stays with it.
-    context.sessions.get(&key).unwrap_or_else(|| unreachable_session(now))
+    (view.sessions.get(&key).unwrap_or_else(|| unreachable_session(now)), begins_to_work)
 }
 
 fn unreachable_session(now: Timestamp) -> Session {
@@ -127,24 +126,24 @@ fn unreachable_session(now: Timestamp) -> Session {
 }
 
 async fn inspect(
-    context: &Context,
+    view: &View,
     object: &GitProviderConnection,
     material: Result<Material, Trouble>,
     inputs: &str,
     asked: bool,
 ) -> Result<Working, Trouble> {
-    let provider = served(context, &object.spec.provider)?;
+    let provider = served(view, &object.spec.provider)?;
     let material = material?;
     let endpoint = provider.endpoint(&object.spec.provider).map_err(|error| trouble_of(&error, None))?;
     for url in [&endpoint.web, &endpoint.api] {
-        context.network.check(Purpose::Provider, url).map_err(|refusal| refused(&refusal))?;
+        view.network.check(Purpose::Provider, url).map_err(|refusal| refused(&refusal))?;
     }
     let credential = material.declared.credential.clone();
     let end = declared_end(object, &material);
-    let rejection_key = rejection_key(context, endpoint.api.as_str(), &credential);
+    let rejection_key = rejection_key(view, endpoint.api.as_str(), &credential);
     let expired_end = end.or_else(|| told_end(object, material.secret_version.as_ref()));
-    let expired = expired_end.filter(|end| *end <= context.clock.now());
-    if let Some(rejection) = context.sessions.rejected(&rejection_key, context.clock.now(), asked) {
+    let expired = expired_end.filter(|end| *end <= view.clock.now());
+    if let Some(rejection) = view.sessions.rejected(&rejection_key, view.clock.now(), asked) {
         return Err(trouble_of_rejection(&rejection, expired));
     }
     let settings = TransportSettings {
@@ -155,13 +154,14 @@ async fn inspect(
         client_identity: material.client_identity,
         proxy: material.proxy,
     };
-    let transport = context.transports.transport(settings).map_err(|error| trouble_of(&error, None))?;
-    let client = provider.connect(endpoint.clone(), credential.clone(), transport).map_err(|error| trouble_of(&error, expired))?;
+    let transport = view.transports.transport(settings).map_err(|error| trouble_of(&error, None))?;
+    let client =
+        view.clients.connect(provider, endpoint.clone(), credential.clone(), transport).map_err(|error| trouble_of(&error, expired))?;
     match client.inspect().await {
         Ok(inspection) => Ok(Working { provider, endpoint, client, inspection, inputs: inputs.to_owned() }),
         Err(error) if error.kind == ErrorKind::Unauthenticated => {
             let probe_again = !matches!(credential, Credential::BasicAuth { .. });
-            let rejection = context.sessions.reject(rejection_key, error, context.clock.now(), probe_again);
+            let rejection = view.sessions.reject(rejection_key, error, view.clock.now(), probe_again);
             Err(trouble_of_rejection(&rejection, expired))
         }
         Err(error) => Err(trouble_of(&error, expired)),
@@ -174,18 +174,18 @@ fn trouble_of_rejection(rejection: &Rejection, expired: Option<Timestamp>) -> Tr
     Trouble { retry_at: rejection.probe_at, ..trouble_of(&rejection.error, expired) }
 }
 
-fn served(context: &Context, spec: &ProviderSpec) -> Result<&'static dyn Provider, Trouble> {
+fn served(view: &View, spec: &ProviderSpec) -> Result<&'static dyn Provider, Trouble> {
     let not_served = |message: String| Trouble::new(ConditionType::Reachable, Reason::ProviderNotServed, message);
     let kind = spec.kind().ok_or_else(|| not_served("spec.provider needs exactly one member".to_owned()))?;
-    if !context.settings.providers.contains(&kind) {
+    if !view.settings.providers.contains(&kind) {
         return Err(not_served(format!("this installation does not serve {kind}; the flag --providers lists what it serves")));
     }
     registry::provider(kind).ok_or_else(|| not_served(format!("this build does not serve {kind}")))
 }
 
 /// Tells a credential at an origin, without telling the credential: by a keyed hash.
-fn rejection_key(context: &Context, origin: &str, credential: &Credential) -> String {
-    format!("{origin} {}", context.keys.receiver.fingerprint(&credential.identifying_text()))
+fn rejection_key(view: &View, origin: &str, credential: &Credential) -> String {
+    format!("{origin} {}", view.keys.receiver.fingerprint(&credential.identifying_text()))
 }
 
 fn refused(refusal: &crate::providers::transport::network::Refusal) -> Trouble {

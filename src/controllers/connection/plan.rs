@@ -22,6 +22,8 @@ const NAMESPACE_BOUND: Duration = Duration::from_secs(20);
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
+    /// Remove the hooks that were left behind while it did not work.
+    WorkOffLeftovers,
     /// Hold the object until its bindings have removed their hooks.
     AddFinalizer,
     /// Let it go and forget its credential.
@@ -45,6 +47,9 @@ pub fn plan(observation: &Observation) -> Plan {
     let object = &observation.object;
     let held = finalizer::is_present(&**object);
     let mut plan = Plan { actions: Vec::new(), deadline: None, wake: next_look(observation) };
+    if observation.begins_to_work {
+        plan.actions.push(Action::WorkOffLeftovers);
+    }
     match &object.metadata.deletion_timestamp {
         None if !held => plan.actions.push(Action::AddFinalizer),
         None => {}

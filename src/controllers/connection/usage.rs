@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget};
-use crate::controllers::{Context, finalizer, locked};
+use crate::controllers::{View, finalizer, locked};
 
 /// Bindings change in bursts; a connection's count of them follows in this rhythm.
 const RHYTHM: Duration = Duration::from_secs(2);
@@ -57,23 +57,23 @@ impl Told {
 
 /// Who uses one connection now.
 #[must_use]
-pub fn of(context: &Context, connection: &ConnectionTarget) -> Usage {
+pub fn of(view: &View, connection: &ConnectionTarget) -> Usage {
     let mut usage = Usage::default();
-    for binding in context.bindings.state() {
+    for binding in view.bindings.state() {
         usage.count(&binding, connection);
     }
-    locked(&context.usages.0).insert(connection.clone(), usage);
+    locked(&view.usages.0).insert(connection.clone(), usage);
     usage
 }
 
 /// Asks for the connections whose usage is another than they were told, whenever bindings changed.
-pub async fn follow(context: &Context, bindings_changed: &Notify) {
+pub async fn follow(view: &View, bindings_changed: &Notify) {
     loop {
         bindings_changed.notified().await;
-        let present = all(&context.bindings.state());
-        let told = locked(&context.usages.0).clone();
+        let present = all(&view.bindings.state());
+        let told = locked(&view.usages.0).clone();
         for (connection, _) in told.iter().filter(|(connection, told)| present.get(connection).copied().unwrap_or_default() != **told) {
-            context.triggers.connection(connection);
+            view.triggers.connection(connection);
         }
         tokio::time::sleep(RHYTHM).await;
     }

@@ -123,7 +123,7 @@ impl Body {
     fn deleted_branch(&self) -> Result<Event, ContentError> {
         let name = self.reference.as_deref().ok_or_else(|| ContentError("a deletion without ref".into()))?;
         let reference = if name.starts_with("refs/heads/") { name.to_owned() } else { format!("refs/heads/{name}") };
-        Ok(Event { kind: EventKind::Push, reference: Some(reference), change: Change::Deleted })
+        Ok(Event { kind: EventKind::Push, reference: Some(reference), change: Change::Deleted, once: None })
     }
 
     fn pull_request(&self) -> Option<Event> {

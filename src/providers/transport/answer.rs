@@ -91,7 +91,9 @@ impl Answer {
     /// The refusal, or `ResponseInvalid` for a body that is not what was expected.
     pub fn json<T: DeserializeOwned>(self) -> Result<T, ProviderError> {
         let answer = self.success()?;
-        serde_json::from_slice(&answer.body).map_err(|error| {
+        // Some servers put a byte order mark before their documents.
+        let body = answer.body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&answer.body);
+        serde_json::from_slice(body).map_err(|error| {
             // serde's own text quotes values.
             let place = format!("line {} column {}", error.line(), error.column());
             answer.invalid(&format!("the answer is not what the API documents ({place})"))

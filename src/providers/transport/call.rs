@@ -17,6 +17,8 @@ pub enum Operation {
     ReadVersion,
     /// Who the credential is and what it may do.
     InspectCredential,
+    /// Make a short-lived token of a credential that is none itself.
+    MakeToken,
     /// Look a repository up.
     LookUpRepository,
     /// Look a branch up.
@@ -42,6 +44,7 @@ impl Operation {
         match self {
             Self::ReadVersion => "read the version",
             Self::InspectCredential => "inspect the credential",
+            Self::MakeToken => "make a token",
             Self::LookUpRepository => "look up the repository",
             Self::LookUpBranch => "look up the branch",
             Self::ProbeGit => "probe git",
@@ -59,6 +62,7 @@ impl Operation {
         match self {
             Self::ReadVersion => "read_version",
             Self::InspectCredential => "inspect_credential",
+            Self::MakeToken => "make_token",
             Self::LookUpRepository => "look_up_repository",
             Self::LookUpBranch => "look_up_branch",
             Self::ProbeGit => "probe_git",

@@ -46,6 +46,8 @@ pub(super) fn default_kind(failure: &Failure<'_>, marks: &RateMarks) -> Option<E
         // A page for people where the API should be: a login, a firewall, another product.
         _ if failure.is_html => ResponseInvalid,
         200..=299 => return None,
+        // To a conditional request: what was read before still holds.
+        304 if failure.access == Access::Read => return None,
         401 => Unauthenticated,
         403 if marks.tell_of_exhaustion() => RateLimited,
         402 | 403 | 451 => PermissionDenied,
@@ -87,9 +89,22 @@ fn in_document(document: &Value) -> Option<String> {
         (Some(message), _) => Some(message),
         (None, Some(details)) => Some(details),
         (None, None) => {
-            at("error_description").and_then(text).or_else(|| at("error").and_then(|value| text(value).or_else(|| in_document(value))))
+            at("error_description").and_then(text).or_else(|| at("error").and_then(|value| text(value).or_else(|| explained(value))))
         }
     }
+}
+
+/// The message of an error object, with what it says of single fields and of required scopes.
+fn explained(error: &Value) -> Option<String> {
+    let fields = error.get("fields").and_then(Value::as_object).into_iter().flatten();
+    let fields = fields.flat_map(|(name, texts)| texts.as_array().into_iter().flatten().map(move |text| (name.as_str(), text)));
+    let fields = fields.filter_map(|(name, text)| Some(format!("{name}: {}", text.as_str()?)));
+    let detail = error.get("detail");
+    let text = detail.and_then(Value::as_str).map(str::to_owned);
+    let required = detail.and_then(|detail| detail.get("required")?.as_array()).into_iter().flatten();
+    let required = required.filter_map(|scope| Some(format!("required: {}", scope.as_str()?)));
+    let parts: Vec<_> = in_document(error).into_iter().chain(fields).chain(text).chain(required).collect();
+    Some(parts.join("; ")).filter(|parts| !parts.is_empty())
 }
 
 #[cfg(test)]
@@ -99,11 +114,15 @@ mod tests {
     use super::*;
 
     fn kind(status: u16, pairs: &[(&'static str, &'static str)]) -> Option<ErrorKind> {
+        kind_of(Access::Read, status, pairs)
+    }
+
+    fn kind_of(access: Access, status: u16, pairs: &[(&'static str, &'static str)]) -> Option<ErrorKind> {
         let headers: HeaderMap =
             pairs.iter().map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value))).collect();
         let failure = Failure {
             operation: Operation::ListHooks,
-            access: Access::Read,
+            access,
             status: StatusCode::from_u16(status).unwrap(),
             headers: &headers,
             body: b"",
@@ -117,7 +136,7 @@ mod tests {
     fn every_status_has_its_kind() {
         for status in 100..=599 {
             let expected = match status {
-                200..=299 => None,
+                200..=299 | 304 => None,
                 100..=399 | 405 | 406 | 426 | 501 | 505 => Some(ErrorKind::ResponseInvalid),
                 401 => Some(ErrorKind::Unauthenticated),
                 402 | 403 | 451 => Some(ErrorKind::PermissionDenied),
@@ -130,6 +149,7 @@ mod tests {
             };
             assert_eq!(kind(status, &[]), expected, "{status}");
         }
+        assert_eq!(kind_of(Access::Delete, 304, &[]), Some(ErrorKind::ResponseInvalid), "no write is conditional");
     }
 
     #[test]
@@ -160,6 +180,9 @@ mod tests {
             (r#"{"error":"insufficient_scope","error_description":"needs api"}"#, "needs api"),
             (r#"{"error":"Invalid url given"}"#, "Invalid url given"),
             (r#"{"type":"error","error":{"message":"lack scopes"}}"#, "lack scopes"),
+            (r#"{"error":{"message":"Bad request","fields":{"url":["Enter a valid URL."]}}}"#, "Bad request; url: Enter a valid URL."),
+            (r#"{"error":{"message":"lack scopes","detail":{"required":["webhook"]}}}"#, "lack scopes; required: webhook"),
+            (r#"{"error":{"message":"Not found","detail":"no such hook"}}"#, "Not found; no such hook"),
             (r#"{"errors":[{"context":null,"message":"not permitted"}]}"#, "not permitted"),
             (r#"{"message":{"base":["too many"]}}"#, r#"{"base":["too many"]}"#),
             ("\u{feff}{\"message\":\"TF400813\"}", "TF400813"),

@@ -18,6 +18,7 @@ use super::classify::{self, Classifier, Failure};
 use super::exchange::{Raw, exchange};
 use super::factory::Timings;
 use super::gate::Gate;
+use super::kept::Kept;
 use super::limits::RateMarks;
 use super::metrics::Metrics;
 use super::network::{NetworkPolicy, Purpose};
@@ -49,6 +50,7 @@ pub(super) struct Shared {
     pub(super) lease: Arc<dyn Lease>,
     pub(super) clock: SharedClock,
     pub(super) gate: Arc<Gate>,
+    pub(super) kept: Kept,
     pub(super) metrics: Metrics,
     pub(super) origins: Origins,
     pub(super) timings: Timings,
@@ -84,10 +86,23 @@ impl Transport {
         self
     }
 
+    /// What a provider keeps for this API and identity longer than one client lives, such as tokens that were made. It is
+    /// shared by all connections with the same identity, made where it is absent, and forgotten when it is idle for hours.
+    #[must_use]
+    pub fn kept<T: Send + Sync + 'static>(&self, name: &str, make: impl Fn() -> T) -> Arc<T> {
+        self.shared.kept.get(name, make)
+    }
+
     /// The present time.
     #[must_use]
     pub fn now(&self) -> jiff::Timestamp {
         self.shared.clock.now()
+    }
+
+    /// Whether this installation lets providers be reached and deliver over http: for local development and tests.
+    #[must_use]
+    pub fn allows_http(&self) -> bool {
+        self.shared.policy.insecure_http
     }
 
     /// A link of an answer, brought onto the API's own address; `None` for what cannot be the API.
@@ -219,6 +234,20 @@ impl Transport {
                 StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
             );
         let Some(location) = raw.headers.get(LOCATION).filter(|_| follows) else { return Ok(None) };
+        // What a provider's own table knows, such as the way to a page for signing in, is an answer and no place to go to.
+        let (status, is_html) = (raw.status, classify::is_html(&raw.headers));
+        let failure = Failure {
+            operation: call.operation,
+            access: call.access,
+            status,
+            headers: &raw.headers,
+            body: &raw.body,
+            message: "",
+            is_html,
+        };
+        if (self.classifier)(&failure).is_some() {
+            return Ok(None);
+        }
         let location = location.to_str().unwrap_or_default();
         match self.shared.origins.rebase(from, location) {
             Some(url) if self.shared.origins.contain(&url) => Ok(Some(url)),

@@ -14,6 +14,7 @@ use super::budget::budget;
 use super::classify;
 use super::client::{Shared, Transport};
 use super::gate::Gate;
+use super::kept::{Kept, KeptCache};
 use super::metrics::Metrics;
 use super::network::{NetworkPolicy, Purpose, Refusal};
 use super::origin::Origins;
@@ -100,6 +101,7 @@ pub struct TransportFactory {
     timings: Timings,
     gates: Cache<(String, String), Arc<Gate>>,
     clients: Cache<[u8; 32], reqwest::Client>,
+    kept: KeptCache,
 }
 
 impl std::fmt::Debug for TransportFactory {
@@ -120,6 +122,7 @@ impl TransportFactory {
             timings: Timings::default(),
             gates: Cache::builder().max_capacity(KEPT).time_to_idle(KEPT_FOR).build(),
             clients: Cache::builder().max_capacity(KEPT).time_to_idle(KEPT_FOR).build(),
+            kept: Cache::builder().max_capacity(KEPT).time_to_idle(KEPT_FOR).build(),
         }
     }
 
@@ -147,6 +150,7 @@ impl TransportFactory {
             http
         };
         let bucket = (endpoint.api.origin().ascii_serialization(), credential_identity);
+        let kept = Kept::new(self.kept.clone(), bucket.clone());
         let gate = self.gates.get_with(bucket, || Arc::new(Gate::new(budget(kind, &endpoint.api), self.clock.clone())));
         let redactor = match &proxy {
             Some(ProxySettings { login: Some((_, password)), .. }) => Redactor::default().with([password.expose_secret()]),
@@ -159,6 +163,7 @@ impl TransportFactory {
             lease: Arc::clone(&self.lease),
             clock: self.clock.clone(),
             gate,
+            kept,
             metrics: self.metrics.clone(),
             origins: Origins::new(endpoint),
             timings: self.timings,

@@ -23,6 +23,7 @@ mod client;
 mod exchange;
 mod factory;
 mod gate;
+mod kept;
 mod limits;
 mod metrics;
 pub mod network;

@@ -7,13 +7,15 @@ use crate::providers::Endpoint;
 #[derive(Clone, Debug)]
 pub(super) struct Origins {
     api: Url,
+    /// The host on which a cloud has the API of the web address.
+    cloud: Option<String>,
     allowed: Vec<Origin>,
 }
 
 impl Origins {
     pub(super) fn new(endpoint: &Endpoint) -> Self {
         let allowed = [&endpoint.api, &endpoint.web].into_iter().chain(&endpoint.further_origins).map(Url::origin).collect();
-        Self { api: endpoint.api.clone(), allowed }
+        Self { api: endpoint.api.clone(), cloud: endpoint.web.domain().map(|host| format!("api.{host}")), allowed }
     }
 
     /// Whether the credential may go there.
@@ -30,7 +32,9 @@ impl Origins {
         }
         let base: Vec<_> = segments(&self.api).collect();
         let path: Vec<_> = segments(&link).collect();
-        let tails = (0..base.len().max(1)).filter_map(|skipped| path.strip_prefix(base.get(skipped..)?));
+        // On the cloud's own API host nothing need stand before the path; a proxy in front of it may have a path of its own.
+        let skipped = if link.host_str() == self.cloud.as_deref() { base.len() + 1 } else { base.len().max(1) };
+        let tails = (0..skipped).filter_map(|skipped| path.strip_prefix(base.get(skipped..)?));
         let tail = tails.into_iter().next()?;
         let mut url = self.api.clone();
         url.path_segments_mut().ok()?.pop_if_empty();
@@ -68,6 +72,17 @@ mod tests {
             let found = origins(api).rebase(&Url::parse(from).unwrap(), link);
             assert_eq!(found.as_ref().map(Url::as_str), expected, "{link} at {api}");
         }
+    }
+
+    #[test]
+    fn links_of_a_cloud_are_brought_onto_a_proxy_with_a_path_of_its_own() {
+        let (web, api) = (Url::parse("https://a.io").unwrap(), Url::parse("https://proxy.io/a").unwrap());
+        let origins = Origins::new(&Endpoint { web, api, further_origins: Vec::new(), scope: None });
+        let rebased = |link: &str| origins.rebase(&Url::parse("https://proxy.io/a/x").unwrap(), link).map(String::from);
+        assert_eq!(rebased("https://api.a.io/repositories/1?page=2").unwrap(), "https://proxy.io/a/repositories/1?page=2");
+        assert_eq!(rebased("https://proxy.io/a/x?page=2").unwrap(), "https://proxy.io/a/x?page=2");
+        assert_eq!(rebased("https://api.b.io/repositories/1"), None);
+        assert_eq!(rebased("https://a.io/login"), None);
     }
 
     #[test]

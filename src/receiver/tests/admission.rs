@@ -2,10 +2,14 @@
 
 use std::sync::atomic::Ordering;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::hmac;
 use serde_json::json;
 
 use super::harness::*;
 use crate::api::v1alpha1::EventKind;
+use crate::clock::Clock as _;
 
 async fn with_gitea() -> Harness {
     let harness = start(|_, _| ()).await;
@@ -240,6 +244,40 @@ async fn pk_28_a_proof_in_a_header_is_judged_before_the_body_is_read() {
     assert_eq!(harness.send(&shot).await, 200);
 }
 
+/// A push as GitLab signs it: by id, time and body.
+fn signed_push(id: &str, second: i64) -> Shot {
+    let zeros = "0".repeat(40);
+    let body = json!({
+        "object_kind": "push", "ref": "refs/heads/main", "before": zeros, "after": "1".repeat(40),
+        "project": {"id": 7, "path_with_namespace": "acme/shop"},
+    });
+    let body = body.to_string().into_bytes();
+    let secret = key().webhook_secret("team", "shop", &generation(0));
+    let signed = [format!("{id}.{second}.").as_bytes(), &body].concat();
+    let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &secret), &signed);
+    let mut shot = Shot::new(id, body);
+    shot.secret.clear();
+    shot.headers = vec![
+        ("webhook-id", id.to_owned()),
+        ("webhook-timestamp", second.to_string()),
+        ("webhook-signature", format!("v1,{}", STANDARD.encode(signature))),
+    ];
+    shot
+}
+
+#[tokio::test]
+async fn a_proof_that_tells_its_time_is_good_around_it() {
+    let harness = start(|_, _| ()).await;
+    harness.routes.apply_connection(&connection(&json!({"gitlab": {"group": "acme"}})));
+    harness.routes.apply_binding(&binding(|_| ()));
+    let now = harness.clock.now().as_second();
+    for (seconds, status) in [(0, 200), (300, 200), (-300, 200), (301, 401), (-301, 401)] {
+        let shot = signed_push(&format!("d{seconds}"), now + seconds);
+        assert_eq!(harness.send(&shot).await, status, "{seconds} s away");
+    }
+    assert!(harness.metrics().contains(r#"forgebind_receiver_refusals_total{reason="proof_stale"} 2"#));
+}
+
 #[tokio::test]
 async fn a_panic_concerns_one_delivery_alone() {
     let harness = start(|_, _| ()).await;
@@ -251,4 +289,27 @@ async fn a_panic_concerns_one_delivery_alone() {
     shot.body = pushes_body(&["main"]);
     assert_eq!(harness.send(&shot).await, 200);
     assert!(harness.metrics().contains(r#"forgebind_receiver_refusals_total{reason="panic"} 1"#));
+}
+
+#[tokio::test]
+async fn a_proven_body_over_the_cap_is_success_where_a_refusal_would_end_the_deliveries() {
+    let harness = start(|_, _| ()).await;
+    harness.routes.apply_connection(&connection(&json!({"azureDevOps": {"organization": "acme"}})));
+    harness.routes.apply_binding(&binding(|_| ()));
+    let limit = 10 * 1024 * 1024;
+    let body = vec![b' '; limit + 1];
+    let shot = |password: &str| {
+        let mut shot = Shot::new("d-1", body.clone());
+        let login = base64::engine::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("forgebind:{password}"));
+        shot.headers.push(("authorization", format!("Basic {login}")));
+        shot
+    };
+    assert_eq!(harness.send(&shot("wrong")).await, 401);
+    let right = shot(&secret_of("team", "shop", &generation(0)));
+    assert_eq!(harness.send(&right).await, 200);
+    let far_too_long = Shot { body: vec![b' '; 3 * limit], ..right };
+    assert_eq!(harness.send(&far_too_long).await, 200, "it is read to its end");
+    let seen = harness.seen();
+    assert_eq!(seen.last_delivery, None);
+    assert_eq!(seen.refusals.unwrap().reason, "body over the size limit");
 }

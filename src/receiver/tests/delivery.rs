@@ -93,6 +93,21 @@ async fn the_same_delivery_again_is_answered_and_not_sent_again() {
 }
 
 #[tokio::test]
+async fn a_state_that_was_told_is_not_sent_again() {
+    let sink = Sink::start(200).await;
+    let harness = start(|_, _| ()).await;
+    harness.routes.apply_connection(&other());
+    harness.routes.apply_binding(&binding(|object| object["spec"]["sinks"] = json!([service_sink("a", sink.port)])));
+    for (id, state) in [("opened", "a"), ("edited", "a"), ("moved", "b"), ("edited-again", "b"), ("moved-back", "a")] {
+        let body = json!({"repository": "7", "branches": ["main"], "once": {"subject": "pull request 7", "state": state}});
+        let mut shot = Shot::new(id, body.to_string().into_bytes());
+        shot.headers.push(("x-token", "right".into()));
+        assert_eq!(harness.send(&shot).await, 200, "{id}");
+    }
+    assert_eq!(sink.accepted_ids(), ["opened", "moved", "moved-back"]);
+}
+
+#[tokio::test]
 async fn the_same_delivery_while_it_is_under_way_waits_for_the_same_answer() {
     let sink = Sink::start(SILENT).await;
     let harness = with_sinks(json!([service_sink("a", sink.port)])).await;

@@ -392,10 +392,15 @@ impl Webhook for TestProvider {
     fn read(&self, verified: &Verified<'_>) -> Result<Content, ContentError> {
         let body: Value = serde_json::from_slice(verified.payload()).map_err(|error| ContentError(error.to_string()))?;
         assert!(body.get("panic").is_none(), "told to");
+        let once = body.get("once").map(|once| crate::providers::webhook::Once {
+            subject: once["subject"].as_str().unwrap().to_owned(),
+            state: once["state"].as_str().unwrap().to_owned(),
+        });
         let push = |branch: &Value| Event {
             kind: crate::api::v1alpha1::EventKind::Push,
             reference: Some(format!("refs/heads/{}", branch.as_str().unwrap())),
             change: crate::providers::webhook::Change::Updated,
+            once: once.clone(),
         };
         Ok(Content {
             delivery_id: verified.headers()["x-gitea-delivery"].to_str().unwrap().to_owned(),

@@ -44,7 +44,7 @@ fn read(event: &'static str, event_type: &'static str, body: &[u8]) -> Result<Co
 #[track_caller]
 fn reads(event: &'static str, event_type: &'static str, body: &[u8], kind: EventKind, reference: &str, change: Change) {
     let content = read(event, event_type, body).unwrap();
-    assert_eq!(content.events, [Event { kind, reference: Some(reference.to_owned()), change }]);
+    assert_eq!(content.events, [Event { kind, reference: Some(reference.to_owned()), change, once: None }]);
     assert_eq!(content.repository_id.as_deref(), Some("17"));
     assert_eq!(content.repository_path.as_deref(), Some("acme/shop"));
     assert_eq!(content.delivery_id, "5f6a7c1e-33c1-4d5e-8f3a-000000000001");

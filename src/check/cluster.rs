@@ -1,0 +1,120 @@
+//! Reading a live cluster: its objects, namespaces and install key. Gets and lists only.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::api::ListParams;
+use kube::core::{DeserializeGuard, NamespaceResourceScope};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+
+use super::inventory::{Inventory, Refused, Subject};
+use super::manifests::InputError;
+use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
+use crate::config::Installation;
+use crate::controllers::install::{INSTALL_KEY, KEY};
+use crate::keys::InstallKey;
+
+/// How long a connection to the API server may take.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How many objects are asked for at once.
+const PAGE: u32 = 500;
+
+/// The cluster and what was read of it.
+pub(super) struct Cluster {
+    pub(super) client: Client,
+    pub(super) inventory: Inventory,
+    pub(super) install_key: Option<InstallKey>,
+    /// What could not be read and what follows from that.
+    pub(super) notes: Vec<String>,
+}
+
+fn trouble(error: &kube::Error) -> InputError {
+    InputError(format!("--from-cluster: API server: {error}"))
+}
+
+/// Reads the cluster of `KUBECONFIG` or of the pod.
+pub(super) async fn read(installation: &Installation) -> Result<Cluster, InputError> {
+    let no_cluster = |error: String| InputError(format!("--from-cluster: no cluster: {error}; set KUBECONFIG"));
+    let mut config = kube::Config::infer().await.map_err(|error| no_cluster(error.to_string()))?;
+    config.connect_timeout = Some(CONNECT);
+    let client = Client::try_from(config).map_err(|error| no_cluster(error.to_string()))?;
+    let mut cluster = Cluster { client, inventory: Inventory::default(), install_key: None, notes: Vec::new() };
+    let namespaces = &installation.watch_namespaces;
+    for object in cluster.list::<GitProviderConnection>(namespaces).await? {
+        let key = (object.namespace().unwrap_or_default(), object.name_any());
+        cluster.inventory.connections.insert(key, Subject { object: Arc::new(object), place: None });
+    }
+    for object in cluster.list::<RepoBinding>(namespaces).await? {
+        let key = (object.namespace().unwrap_or_default(), object.name_any());
+        cluster.inventory.bindings.insert(key, Subject { object: Arc::new(object), place: None });
+    }
+    cluster.read_namespaces().await;
+    cluster.read_install_key(&installation.namespace).await;
+    Ok(cluster)
+}
+
+impl Cluster {
+    /// Every object of a kind. Those that do not fit the types are refused, and the others go on.
+    async fn list<K>(&mut self, namespaces: &[String]) -> Result<Vec<K>, InputError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    {
+        let client = || self.client.clone();
+        let apis: Vec<Api<DeserializeGuard<K>>> = if namespaces.is_empty() {
+            vec![Api::all(client())]
+        } else {
+            namespaces.iter().map(|namespace| Api::namespaced(client(), namespace)).collect()
+        };
+        let mut objects = Vec::new();
+        for api in apis {
+            let mut parameters = ListParams::default().limit(PAGE);
+            loop {
+                let page = api.list(&parameters).await.map_err(|error| match &error {
+                    kube::Error::Api(status) if status.is_not_found() => {
+                        InputError(format!("--from-cluster: the cluster does not know {}; install the definitions first", K::plural(&())))
+                    }
+                    _ => trouble(&error),
+                })?;
+                for DeserializeGuard(object) in page.items {
+                    match object {
+                        Ok(object) => objects.push(object),
+                        Err(invalid) => self.inventory.refused.push(Refused {
+                            kind: K::kind(&()).into_owned(),
+                            key: (invalid.metadata.namespace.unwrap_or_default(), invalid.metadata.name.unwrap_or_default()),
+                            violations: vec![(None, format!("the stored object does not fit the schema: {}", invalid.error))],
+                        }),
+                    }
+                }
+                match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                    Some(token) => parameters = parameters.continue_token(&token),
+                    None => break,
+                }
+            }
+        }
+        Ok(objects)
+    }
+
+    async fn read_namespaces(&mut self) {
+        match Api::<Namespace>::all(self.client.clone()).list_metadata(&ListParams::default()).await {
+            Ok(list) => {
+                let named = list.items.into_iter().map(|namespace| (namespace.name_any(), namespace.metadata));
+                self.inventory.namespaces.extend(named);
+            }
+            Err(error) => self.notes.push(format!("namespaces cannot be read ({error}): grants by their labels are not judged")),
+        }
+    }
+
+    async fn read_install_key(&mut self, namespace: &str) {
+        let secret = Api::<Secret>::namespaced(self.client.clone(), namespace).get_opt(INSTALL_KEY).await;
+        match secret {
+            Ok(secret) => {
+                let bytes = secret.and_then(|secret| secret.data?.remove(KEY));
+                self.install_key = bytes.and_then(|bytes| InstallKey::new(&bytes.0).ok());
+            }
+            Err(error) => self.notes.push(format!("Secret {namespace}/{INSTALL_KEY} cannot be read ({error})")),
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! What there is to check: the objects of the manifests over those of the cluster, and what they refer to.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::core::NamespaceResourceScope;
+use kube::{Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::manifests::{InputError, Manifest, Place};
+use super::schema::{KINDS, Schema, Violation, nearest};
+use crate::api::v1alpha1::connection::ProviderSpec;
+use crate::api::v1alpha1::{GROUP, GitProviderConnection, RepoBinding};
+
+/// Namespace and name.
+pub(super) type Key = (String, String);
+
+/// One of our objects and where it came from.
+#[derive(Clone, Debug)]
+pub(super) struct Subject<K> {
+    pub(super) object: Arc<K>,
+    /// Where its manifest stands; `None` for one that is only in the cluster.
+    pub(super) place: Option<Place>,
+}
+
+/// An object that admission would refuse, or that the cluster holds although it does not fit.
+#[derive(Clone, Debug)]
+pub(super) struct Refused {
+    pub(super) kind: String,
+    pub(super) key: Key,
+    /// What is wrong, and where it stands in a manifest.
+    pub(super) violations: Vec<(Option<Place>, String)>,
+}
+
+/// Everything that was read.
+#[derive(Debug, Default)]
+pub(super) struct Inventory {
+    pub(super) connections: BTreeMap<Key, Subject<GitProviderConnection>>,
+    pub(super) bindings: BTreeMap<Key, Subject<RepoBinding>>,
+    pub(super) refused: Vec<Refused>,
+    pub(super) secrets: HashMap<Key, Secret>,
+    pub(super) config_maps: HashMap<Key, ConfigMap>,
+    /// Metadata of namespaces by name.
+    pub(super) namespaces: BTreeMap<String, ObjectMeta>,
+    /// Secrets that somebody else will make from what stands in Git: sealed, encrypted or kept elsewhere.
+    pub(super) promised: BTreeSet<Key>,
+    /// Objects of other kinds, counted.
+    pub(super) ignored: BTreeMap<String, usize>,
+}
+
+impl Inventory {
+    /// Adds the objects of manifests, over those of the cluster that are there already.
+    pub(super) fn add(&mut self, manifests: Vec<Manifest>, default_namespace: &str, now: Timestamp) -> Result<(), InputError> {
+        let [connection, binding] = KINDS.map(Schema::of);
+        let mut seen: BTreeMap<(String, Key), Place> = BTreeMap::new();
+        for manifest in manifests {
+            let key = (manifest.namespace().unwrap_or(default_namespace).to_owned(), manifest.name().to_owned());
+            let place = manifest.place();
+            let ours = manifest.api_version().split('/').next() == Some(GROUP);
+            if ours && let Some(first) = seen.insert((manifest.kind().to_owned(), key.clone()), place.clone()) {
+                let message = format!("is there already, at {}:{}; one of the two would overwrite the other", first.file, first.line);
+                self.refuse(&manifest, &key, vec![(Some(place), message)]);
+                continue;
+            }
+            match (manifest.api_version(), manifest.kind(), &connection, &binding) {
+                ("forgebind.dev/v1alpha1", "GitProviderConnection", Some(schema), _) => {
+                    if let Some(object) = self.typed::<GitProviderConnection>(&manifest, &key, schema, now) {
+                        self.put_connection(key, place, object);
+                    }
+                }
+                ("forgebind.dev/v1alpha1", "RepoBinding", _, Some(schema)) => {
+                    if let Some(object) = self.typed::<RepoBinding>(&manifest, &key, schema, now) {
+                        let known = self.bindings.remove(&key);
+                        let object = over(known.map(|known| known.object), object, |new, old| new.spec == old.spec);
+                        self.bindings.insert(key, Subject { object: Arc::new(object), place: Some(place) });
+                    }
+                }
+                _ if ours => self.refuse_unknown(&manifest, &key),
+                ("v1", "Secret", ..) => self.put_secret(&manifest, key)?,
+                ("v1", "ConfigMap", ..) => {
+                    self.config_maps.insert(key, parse(&manifest)?);
+                }
+                ("v1", "Namespace", ..) => {
+                    let namespace: Namespace = parse(&manifest)?;
+                    self.namespaces.insert(namespace.name_any(), named(namespace.metadata));
+                }
+                _ => self.put_other(&manifest, key),
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, manifest: &Manifest, key: &Key, violations: Vec<(Option<Place>, String)>) {
+        self.refused.push(Refused { kind: manifest.kind().to_owned(), key: key.clone(), violations });
+    }
+
+    fn refuse_unknown(&mut self, manifest: &Manifest, key: &Key) {
+        let message = if KINDS.contains(&manifest.kind()) {
+            format!("{} is no version of this API; use {GROUP}/v1alpha1", manifest.api_version())
+        } else {
+            let hint = nearest(manifest.kind(), KINDS.into_iter()).map(|known| format!("; did you mean {known}?"));
+            format!("{} has no kind {}{}", manifest.api_version(), manifest.kind(), hint.unwrap_or_default())
+        };
+        let place = manifest.place_of("/kind");
+        self.refuse(manifest, key, vec![(Some(place), message)]);
+    }
+
+    /// The object as our types hold it, when admission would let it pass.
+    fn typed<K>(&mut self, manifest: &Manifest, key: &Key, schema: &Schema, now: Timestamp) -> Option<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
+    {
+        let mut value = manifest.value.clone();
+        // A status counts for an object that comes from a cluster; in a manifest that is applied it is dropped.
+        if value.pointer("/metadata/uid").is_none()
+            && let Some(object) = value.as_object_mut()
+        {
+            object.remove("status");
+        }
+        let mut violations: Vec<(Option<Place>, String)> = schema
+            .judge(&mut value)
+            .into_iter()
+            .map(|Violation { pointer, message }| (Some(manifest.place_of(&pointer)), message))
+            .collect();
+        if violations.is_empty() {
+            match serde_json::from_value::<K>(value) {
+                Ok(mut object) => {
+                    let kind = K::kind(&());
+                    let metadata = object.meta_mut();
+                    metadata.namespace = Some(key.0.clone());
+                    metadata.uid.get_or_insert_with(|| format!("{kind} {}/{} of a manifest", key.0, key.1));
+                    metadata.generation.get_or_insert(1);
+                    metadata.creation_timestamp.get_or_insert(Time(now));
+                    return Some(object);
+                }
+                Err(error) => violations.push((Some(manifest.place()), error.to_string())),
+            }
+        }
+        self.refuse(manifest, key, violations);
+        None
+    }
+
+    fn put_connection(&mut self, key: Key, place: Place, object: GitProviderConnection) {
+        let known = self.connections.remove(&key).map(|known| known.object);
+        let used = known.as_ref().and_then(|known| known.status.as_ref()?.bindings).unwrap_or_default();
+        let moved = known.as_ref().is_some_and(|known| fixed(&known.spec.provider) != fixed(&object.spec.provider));
+        if used > 0 && moved {
+            let message = "spec.provider cannot change (but for apiURL) while bindings use this connection; create a second connection and \
+                           move the bindings to it";
+            let violations = vec![(Some(place), message.to_owned())];
+            self.refused.push(Refused { kind: "GitProviderConnection".to_owned(), key: key.clone(), violations });
+            // What is in the cluster stays.
+            self.connections.extend(known.map(|object| (key, Subject { object, place: None })));
+            return;
+        }
+        let object = over(known, object, |new, old| new.spec == old.spec);
+        self.connections.insert(key, Subject { object: Arc::new(object), place: Some(place) });
+    }
+
+    fn put_secret(&mut self, manifest: &Manifest, key: Key) -> Result<(), InputError> {
+        if manifest.value.get("sops").is_some() {
+            self.promised.insert(key);
+            return Ok(());
+        }
+        let mut secret: Secret = parse(manifest)?;
+        for (name, text) in secret.string_data.take().unwrap_or_default() {
+            secret.data.get_or_insert_default().insert(name, ByteString(text.into_bytes()));
+        }
+        self.secrets.insert(key, secret);
+        Ok(())
+    }
+
+    fn put_other(&mut self, manifest: &Manifest, key: Key) {
+        let text = |pointer: &str| manifest.value.pointer(pointer).and_then(Value::as_str);
+        match (manifest.api_version().split('/').next(), manifest.kind()) {
+            (Some("bitnami.com"), "SealedSecret") => {
+                let name = text("/spec/template/metadata/name").map(str::to_owned);
+                self.promised.insert((key.0, name.unwrap_or(key.1)));
+            }
+            (Some("external-secrets.io"), "ExternalSecret") => {
+                let name = text("/spec/target/name").map(str::to_owned);
+                self.promised.insert((key.0, name.unwrap_or(key.1)));
+            }
+            _ => *self.ignored.entry(manifest.qualified_kind()).or_default() += 1,
+        }
+    }
+}
+
+/// An object of ours that cannot be parsed names no value in its error, because it may be a secret one.
+fn parse<K: DeserializeOwned>(manifest: &Manifest) -> Result<K, InputError> {
+    serde_json::from_value(manifest.value.clone()).map_err(|_| {
+        let place = manifest.place();
+        let what = format!("{} {}", manifest.kind(), manifest.name());
+        InputError(format!("{}:{}: {what} has a field of the wrong form (values of data are base64 text)", place.file, place.line))
+    })
+}
+
+/// The label that the API server gives to every namespace.
+pub(super) const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
+fn named(mut metadata: ObjectMeta) -> ObjectMeta {
+    let name = metadata.name.clone().unwrap_or_default();
+    metadata.labels.get_or_insert_default().insert(NAME_LABEL.to_owned(), name);
+    metadata
+}
+
+/// What a manifest makes of the object that the cluster has: its spec, labels and annotations, on the identity and the
+/// history of the present one.
+fn over<K: Resource + Overlay>(known: Option<Arc<K>>, new: K, same: impl Fn(&K, &K) -> bool) -> K {
+    let Some(known) = known else { return new };
+    let mut result = new.with_status_of(&known);
+    let unchanged = same(&result, &known);
+    let written = std::mem::replace(result.meta_mut(), known.meta().clone());
+    let metadata = result.meta_mut();
+    metadata.labels.get_or_insert_default().extend(written.labels.unwrap_or_default());
+    metadata.annotations.get_or_insert_default().extend(written.annotations.unwrap_or_default());
+    if !unchanged {
+        metadata.generation = metadata.generation.map(|generation| generation + 1);
+    }
+    result
+}
+
+/// A kind whose status survives a new spec.
+trait Overlay {
+    fn with_status_of(self, known: &Self) -> Self;
+}
+
+impl Overlay for GitProviderConnection {
+    fn with_status_of(self, known: &Self) -> Self {
+        Self { status: known.status.clone(), ..self }
+    }
+}
+
+impl Overlay for RepoBinding {
+    fn with_status_of(self, known: &Self) -> Self {
+        Self { status: known.status.clone(), ..self }
+    }
+}
+
+/// What of a provider may not change while bindings use it: all but the API's address.
+fn fixed(provider: &ProviderSpec) -> Value {
+    let mut value = serde_json::to_value(provider).unwrap_or_default();
+    for member in value.as_object_mut().into_iter().flat_map(|members| members.values_mut()).filter_map(Value::as_object_mut) {
+        member.remove("apiURL");
+    }
+    value
+}

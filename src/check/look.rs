@@ -1,0 +1,180 @@
+//! Looking at one object: the observe, plan and report of its controller, with nothing applied.
+
+use std::sync::Arc;
+
+use kube::{Resource, ResourceExt as _};
+
+use super::inventory::{Inventory, Key, Subject};
+use super::result::{Finding, Level, Outcome, Row};
+use crate::api::v1alpha1::{ConditionType, GitProviderConnection, RECONCILE_REQUESTED_AT, Reason, RepoBinding};
+use crate::controllers::binding::{self, apply, observe};
+use crate::controllers::{Managed, View, connection, left_to_another};
+use crate::providers::registry;
+use crate::providers::transport::network::HostPattern;
+
+/// Everything that a look needs.
+pub(super) struct Lookout {
+    pub(super) view: View,
+    pub(super) inventory: Inventory,
+    pub(super) offline: bool,
+    pub(super) from_cluster: bool,
+    /// Whether the install key is the installation's own, so that its hooks are recognised.
+    pub(super) knows_key: bool,
+}
+
+impl Lookout {
+    /// Another installation's object is left alone, as its controller would.
+    fn left_alone<K: Managed + Resource<DynamicType = ()>>(&self, object: &K, row: &mut Row) -> bool {
+        let foreign = if self.knows_key { left_to_another(object, &self.view.keys.fingerprint) } else { None };
+        let Some(message) = foreign else { return false };
+        let reason = Reason::ManagedByAnotherInstallation.as_str();
+        row.reason = Some(reason.to_owned());
+        row.findings.push(Finding::of(Level::Error, Some(ConditionType::Stalled), reason, &message));
+        row.message = Some(message);
+        true
+    }
+
+    /// Looks at a connection. Afterwards its bindings can be looked at.
+    pub(super) async fn connection(&self, key: &Key, subject: &Subject<GitProviderConnection>) -> Row {
+        let place = subject.place.as_ref();
+        let mut row = Row::new("GitProviderConnection", key, place, Outcome::NotReady);
+        if self.left_alone(&*subject.object, &mut row) {
+            return row;
+        }
+        let observation = connection::observe::observe(&self.view, Arc::clone(&subject.object)).await;
+        let plan = connection::plan::plan(&observation);
+        let report = connection::report::report(&observation, &plan);
+        row.tell(&report.status.conditions, place, self.offline);
+        if let Some(working) = &observation.session.working {
+            row.findings.extend(working.inspection.warnings.iter().map(|warning| Finding::plain(Level::Warning, warning).at(place)));
+        }
+        row.findings.extend(peculiarities(&subject.object).into_iter().map(|finding| finding.at(place)));
+        if subject.object.metadata.deletion_timestamp.is_some() {
+            row.outcome = Outcome::Deleting;
+        }
+        hint(&mut row);
+        row
+    }
+
+    /// Looks at a binding, once its connection was looked at.
+    pub(super) async fn binding(&self, key: &Key, subject: &Subject<RepoBinding>) -> Row {
+        let place = subject.place.as_ref();
+        let mut row = Row::new("RepoBinding", key, place, Outcome::NotReady);
+        if self.left_alone(&*subject.object, &mut row) {
+            return row;
+        }
+        let mut object = (*subject.object).clone();
+        // As if a person had asked for a look: what the status says of the last one is not what is to be known.
+        object.annotations_mut().insert(RECONCILE_REQUESTED_AT.to_owned(), "check".to_owned());
+        let observation = observe::observe(&self.view, Arc::new(object)).await;
+        let plan = binding::plan::plan(&observation);
+        let nothing_done = apply::Outcome::nothing(Arc::clone(&observation.object));
+        let report = binding::report::report(&observation, &plan, &nothing_done);
+        row.tell(&report.status.conditions, place, self.offline);
+        if !self.offline {
+            row.actions = plan.at_providers(&observation);
+        }
+        if subject.object.metadata.deletion_timestamp.is_some() {
+            row.outcome = Outcome::Deleting;
+        }
+        hint(&mut row);
+        self.hint_of_connection(&mut row, &subject.object);
+        if !self.knows_key {
+            unrecognised(&mut row, &observation);
+        }
+        row
+    }
+
+    fn hint_of_connection(&self, row: &mut Row, object: &RepoBinding) {
+        let target = object.connection_target();
+        let known = self.inventory.connections.get(&(target.namespace.clone(), target.name.clone()));
+        let refused = |kind: &str| {
+            let same = |key: &Key| key.0 == target.namespace && key.1 == target.name;
+            self.inventory.refused.iter().any(|refused| refused.kind == kind && same(&refused.key))
+        };
+        let namespace = object.namespace().unwrap_or_default();
+        let hint = if known.is_none() && refused("GitProviderConnection") {
+            format!("the manifest of connection {}/{} is refused: see there", target.namespace, target.name)
+        } else if known.is_none() && !self.from_cluster {
+            format!(
+                "connection {}/{} is not among the manifests; add it with a further -f, or read the cluster with --from-cluster",
+                target.namespace, target.name
+            )
+        } else if !self.inventory.namespaces.contains_key(&namespace) {
+            format!("the labels of namespace {namespace} are not known, and a grant may go by them; give its manifest with a further -f")
+        } else {
+            return;
+        };
+        let concerned = [Reason::ConnectionNotFound, Reason::RefNotPermitted, Reason::Progressing];
+        for finding in row.findings.iter_mut().filter(|finding| concerned.iter().any(|reason| finding.is(*reason))) {
+            finding.hint = Some(hint.clone());
+        }
+    }
+}
+
+/// Says what to do where a check knows less than the controller would.
+fn hint(row: &mut Row) {
+    for finding in &mut row.findings {
+        let credential = finding.condition.as_deref() == Some(ConditionType::Authenticated.as_str());
+        let hint = match () {
+            () if finding.is(Reason::SecretNotFound) && credential => {
+                "for a credential that is not in Git, name an environment variable with --token-env, or give its Secret with a further -f"
+            }
+            () if finding.is(Reason::SecretNotFound) || finding.is(Reason::TLSReferenceNotFound) => {
+                "give what is not in Git with a further -f, or read it from the cluster with --from-cluster"
+            }
+            () if finding.is(Reason::PublicURLMissing) => "give this check the --public-url of the installation",
+            () if finding.is(Reason::HostNotAllowed) || finding.is(Reason::InsecureURL) || finding.is(Reason::SinkNotAllowed) => {
+                "give this check the flags with which the installation is started"
+            }
+            () => continue,
+        };
+        finding.hint = Some(hint.to_owned());
+    }
+}
+
+/// Without the install key nobody knows whose hooks are those that look like Forgebind's.
+fn unrecognised(row: &mut Row, observation: &observe::Observation) {
+    let hooks = observation.look.iter().filter_map(|look| look.hooks.as_ref()?.as_ref().ok()).flatten();
+    let receiver = observation.ownership.masked_receiver_url();
+    let receiver = receiver.as_deref().map(|url| url.trim_end_matches('…'));
+    let alike = hooks.filter(|hook| {
+        let url = hook.url.expose();
+        let ours = observation.ownership.is_ours(&hook.url);
+        !ours && (receiver.is_some_and(|receiver| url.starts_with(receiver)) || binding::ownership::is_marked(&hook.url))
+    });
+    let ids: Vec<&str> = alike.map(|hook| hook.id.as_str()).collect();
+    if !ids.is_empty() {
+        let message = format!(
+            "hook {} of the repository looks like Forgebind's and may be this binding's own; --install-key-file would tell",
+            ids.join(", ")
+        );
+        row.findings.push(Finding::plain(Level::Warning, message));
+    }
+}
+
+/// What is admitted, served, and yet hardly meant.
+fn peculiarities(object: &GitProviderConnection) -> Vec<Finding> {
+    let warning = |message: String| Finding::plain(Level::Warning, message);
+    let mut found = Vec::new();
+    for (position, rule) in object.spec.allowed_bindings.iter().flatten().enumerate() {
+        for host in rule.destination_hosts.iter().filter(|host| host.parse::<HostPattern>().is_err()) {
+            found.push(warning(format!(
+                "spec.allowedBindings[{position}].destinationHosts: {host:?} is neither host, host:port nor *.suffix, so it allows nothing"
+            )));
+        }
+        if let Some(selector) = &rule.namespaces.selector
+            && kube::core::Selector::try_from(selector.clone()).is_err()
+        {
+            found
+                .push(warning(format!("spec.allowedBindings[{position}].namespaces.selector is no valid selector, so it selects nothing")));
+        }
+    }
+    let provider = object.spec.provider.kind().and_then(registry::provider);
+    for permission in &object.spec.required_permissions {
+        if provider.is_some_and(|provider| provider.permission_words(*permission).is_none()) {
+            found.push(warning(format!("spec.requiredPermissions: the provider has no such thing as {permission}")));
+        }
+    }
+    found
+}

@@ -1,0 +1,293 @@
+//! `forgebind check`: what the controllers would say and do, without a write anywhere.
+//!
+//! The same observe, plan and report that the controllers run, over manifests, a cluster, or the one over the other. What a
+//! view shows is all that they get; their clients refuse to write, and what was planned is told instead of applied.
+
+mod clients;
+mod cluster;
+mod inventory;
+mod located;
+mod look;
+mod manifests;
+mod progress;
+mod references;
+pub mod result;
+pub mod schema;
+mod settings;
+mod table;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Read;
+use std::sync::{Arc, Mutex};
+
+use futures::{StreamExt as _, stream};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Resource;
+use kube::api::PartialObjectMeta;
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::watcher;
+use prometheus_client::registry::Registry;
+use secrecy::SecretString;
+use tokio::sync::mpsc;
+
+use crate::api::v1alpha1::connection::NamespacesFrom;
+use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
+use crate::clock::{SharedClock, SystemClock};
+use crate::controllers::view::{Clients, OfCluster};
+use crate::controllers::{Keys, Sessions, Settings, Triggers, View, connection};
+use crate::keys::InstallKey;
+use crate::providers::transport::{TransportFactory, Unleased};
+use inventory::{Inventory, Key, NAME_LABEL, Subject};
+use look::Lookout;
+pub use manifests::InputError;
+use progress::Progress;
+use references::Gathered;
+use result::{CheckResult, Finding, Level, Row};
+pub use settings::CheckSettings;
+pub use table::{Style, table};
+
+/// How many objects are looked at at once.
+const AT_ONCE: usize = 8;
+
+/// Checks.
+///
+/// # Errors
+/// Input that cannot be used: nothing was checked then.
+pub async fn run(settings: CheckSettings, standard_input: &mut (dyn Read + Send)) -> Result<CheckResult, InputError> {
+    let clock: SharedClock = Arc::new(SystemClock);
+    let read = manifests::read(&settings.paths, standard_input)?;
+    let mut notes: Vec<String> = read.unreadable.iter().map(|file| format!("{file} is no YAML and was left out")).collect();
+    let (mut inventory, client, found_key) = if settings.from_cluster {
+        let cluster = cluster::read(&settings.installation).await?;
+        notes.extend(cluster.notes);
+        (cluster.inventory, Some(cluster.client), cluster.install_key)
+    } else {
+        (Inventory::default(), None, None)
+    };
+    inventory.add(read.objects, &settings.default_namespace, clock.now())?;
+    if !settings.paths.is_empty() && inventory.is_empty_of_ours() {
+        return Err(InputError("no GitProviderConnection and no RepoBinding was found: nothing to check".to_owned()));
+    }
+    if !settings.offline && settings.install_key.is_none() && found_key.is_none() {
+        notes.push("without --install-key-file, hooks that Forgebind made before are not recognised as its own".to_owned());
+    }
+    let ignored = std::mem::take(&mut inventory.ignored);
+    let lookout = lookout(settings, inventory, client, found_key, clock)?;
+    let rows = look(&lookout).await;
+    Ok(CheckResult::of(rows, notes, ignored))
+}
+
+impl Inventory {
+    fn is_empty_of_ours(&self) -> bool {
+        self.connections.is_empty() && self.bindings.is_empty() && self.refused.is_empty()
+    }
+}
+
+/// Puts together what the controllers' code sees.
+fn lookout(
+    settings: CheckSettings,
+    mut inventory: Inventory,
+    client: Option<kube::Client>,
+    found_key: Option<InstallKey>,
+    clock: SharedClock,
+) -> Result<Lookout, InputError> {
+    let no_randomness = || InputError("the system gives no random bytes".to_owned());
+    let chance = InstallKey::random_bytes().ok_or_else(no_randomness)?;
+    let key = settings.install_key.clone().or(found_key);
+    let knows_key = key.is_some();
+    let key = key.map_or_else(|| InstallKey::new(&chance).map_err(|_| no_randomness()), Ok)?;
+    let from_cluster = client.is_some();
+    if settings.offline {
+        without_missing(&mut inventory);
+    }
+    if !from_cluster {
+        name_namespaces(&mut inventory);
+    }
+    let references = gathered(&settings, &inventory, client, hex::encode(chance).into())?;
+    let network = Arc::new(settings.installation.network);
+    // Nobody listens: everything is looked at once, in order.
+    let (connections, _) = mpsc::unbounded_channel();
+    let (bindings, _) = mpsc::unbounded_channel();
+    let (sessions, _) = mpsc::unbounded_channel();
+    let clients: Arc<dyn Clients> = if settings.offline { Arc::new(clients::Assuming) } else { Arc::new(clients::Reading) };
+    let view = View {
+        references: Arc::new(references),
+        clients,
+        transports: TransportFactory::new(Arc::clone(&network), Arc::new(Unleased), clock.clone(), &mut Registry::default()),
+        clock,
+        settings: Settings {
+            public_url: settings.installation.public_url,
+            former_public_urls: settings.installation.former_public_urls,
+            namespace: settings.installation.namespace,
+            providers: settings.installation.providers,
+            read_only: false,
+            cleanup_timeout: None,
+        },
+        keys: Keys { fingerprint: key.fingerprint(), receiver: key.receiver(), controller: key.controller() },
+        network,
+        sessions: Sessions::new(sessions),
+        connections: store(inventory.connections.values().map(|subject| (*subject.object).clone())),
+        bindings: store(inventory.bindings.values().map(|subject| (*subject.object).clone())),
+        namespaces: store(
+            inventory
+                .namespaces
+                .values()
+                .map(|metadata| PartialObjectMeta::<Namespace> { metadata: metadata.clone(), ..PartialObjectMeta::default() }),
+        ),
+        evidence: Mutex::default(),
+        looks: Mutex::default(),
+        usages: connection::usage::Told::default(),
+        triggers: Triggers { connections, bindings },
+    };
+    Ok(Lookout { view, inventory, offline: settings.offline, from_cluster, knows_key })
+}
+
+/// A store that holds these objects for good.
+fn store<K>(objects: impl Iterator<Item = K>) -> Store<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let (store, mut writer) = reflector::store();
+    writer.apply_watcher_event(&watcher::Event::Init);
+    for object in objects {
+        writer.apply_watcher_event(&watcher::Event::InitApply(object));
+    }
+    writer.apply_watcher_event(&watcher::Event::InitDone);
+    store
+}
+
+/// The Secret of a connection's credential.
+fn credential(connection: &Subject<GitProviderConnection>, namespace: &str) -> Option<Key> {
+    let credentials = connection.object.spec.credentials.as_ref()?;
+    Some((namespace.to_owned(), credentials.secret_ref.name.clone()))
+}
+
+fn gathered(
+    settings: &CheckSettings,
+    inventory: &Inventory,
+    client: Option<kube::Client>,
+    stand_in: SecretString,
+) -> Result<Gathered, InputError> {
+    let mut tokens = HashMap::new();
+    for named in &settings.tokens {
+        let mut concerned = inventory.connections.iter().filter(|(key, _)| named.is_for(key)).peekable();
+        if concerned.peek().is_none() {
+            return Err(InputError(format!("--token-env: there is no connection {}", named.name())));
+        }
+        tokens.extend(concerned.filter_map(|(key, subject)| Some((credential(subject, &key.0)?, named.token.clone()))));
+    }
+    let credentials: BTreeSet<Key> = inventory.connections.iter().filter_map(|(key, subject)| credential(subject, &key.0)).collect();
+    let assumed: BTreeSet<Key> = if settings.offline {
+        let of_webhooks = inventory.bindings.iter().filter_map(|(key, subject)| {
+            let reference = subject.object.spec.webhook.as_ref()?.secret_ref.as_ref()?;
+            Some((key.0.clone(), reference.name.clone()))
+        });
+        credentials.iter().cloned().chain(of_webhooks).collect()
+    } else {
+        // A credential that nobody can read is no credential: nothing could be said of its connection.
+        inventory.promised.difference(&credentials).cloned().collect()
+    };
+    Ok(Gathered {
+        secrets: inventory.secrets.clone(),
+        config_maps: inventory.config_maps.clone(),
+        tokens,
+        token: settings.token.clone(),
+        credentials,
+        assumed,
+        stand_in,
+        cluster: client.map(OfCluster),
+    })
+}
+
+/// Without a provider to reach, certificates and proxies that are not among the manifests are nothing to complain about.
+fn without_missing(inventory: &mut Inventory) {
+    let Inventory { connections, secrets, config_maps, .. } = inventory;
+    for ((namespace, _), subject) in connections {
+        let there = |name: &str| secrets.contains_key(&(namespace.clone(), name.to_owned()));
+        let spec = &subject.object.spec;
+        let map_there = spec.config_map_name().is_none_or(|name| config_maps.contains_key(&(namespace.clone(), name.to_owned())));
+        let credential = spec.credentials.as_ref().map(|credentials| credentials.secret_ref.name.as_str());
+        let secrets_there = spec.secret_names().filter(|name| Some(*name) != credential).all(there);
+        if !map_there || !secrets_there {
+            let mut object = (*subject.object).clone();
+            object.spec.tls = None;
+            object.spec.proxy_secret_ref = None;
+            subject.object = Arc::new(object);
+        }
+    }
+}
+
+/// A namespace that is not among the manifests has at least the label of its name. Where no grant asks for another one, that
+/// is all there is to know.
+fn name_namespaces(inventory: &mut Inventory) {
+    let mut rules = inventory.connections.values().flat_map(|subject| subject.object.spec.allowed_bindings.iter().flatten());
+    let by_name_alone = rules.all(|rule| {
+        let selector = rule.namespaces.selector.as_ref().filter(|_| rule.namespaces.from == NamespacesFrom::Selector);
+        let Some(selector) = selector else { return true };
+        let labels = selector.match_labels.iter().flat_map(BTreeMap::keys);
+        labels.chain(selector.match_expressions.iter().flatten().map(|expression| &expression.key)).all(|label| label == NAME_LABEL)
+    });
+    if by_name_alone {
+        let names: BTreeSet<String> = inventory.bindings.keys().map(|(namespace, _)| namespace.clone()).collect();
+        for name in names {
+            inventory.namespaces.entry(name.clone()).or_insert_with(|| {
+                let labels = BTreeMap::from([(NAME_LABEL.to_owned(), name.clone())]);
+                kube::api::ObjectMeta { name: Some(name), labels: Some(labels), ..kube::api::ObjectMeta::default() }
+            });
+        }
+    }
+}
+
+/// Looks at everything that is asked for: with manifests, at them and what they change; else at all.
+async fn look(lookout: &Lookout) -> Vec<Row> {
+    let Inventory { connections, bindings, .. } = &lookout.inventory;
+    let of_manifests = connections.values().any(|subject| subject.place.is_some())
+        || bindings.values().any(|subject| subject.place.is_some())
+        || lookout.inventory.refused.iter().any(|refused| refused.violations.iter().any(|(place, _)| place.is_some()));
+    let target = |subject: &Subject<RepoBinding>| {
+        let target = subject.object.connection_target();
+        (target.namespace, target.name)
+    };
+    let wanted = |subject: &Subject<RepoBinding>| {
+        let changed = connections.get(&target(subject)).is_some_and(|connection| connection.place.is_some());
+        !of_manifests || subject.place.is_some() || changed
+    };
+    let bindings: Vec<_> = bindings.iter().filter(|(_, subject)| wanted(subject)).collect();
+    let needed: BTreeSet<Key> = bindings.iter().map(|(_, subject)| target(subject)).collect();
+    let connections: Vec<_> =
+        connections.iter().filter(|(key, subject)| !of_manifests || subject.place.is_some() || needed.contains(key)).collect();
+    let progress = Progress::new(connections.len() + bindings.len());
+    let step = |row: Row| {
+        progress.step();
+        row
+    };
+    let looking = async {
+        let of_connections = stream::iter(connections).map(async |(key, subject)| step(lookout.connection(key, subject).await));
+        let mut rows: Vec<Row> = of_connections.buffered(AT_ONCE).collect().await;
+        let of_bindings = stream::iter(bindings).map(async |(key, subject)| step(lookout.binding(key, subject).await));
+        rows.extend(of_bindings.buffered(AT_ONCE).collect::<Vec<_>>().await);
+        rows
+    };
+    let mut rows = progress.during(looking).await;
+    rows.extend(lookout.inventory.refused.iter().map(Row::refused));
+    for row in rows.iter_mut().filter(|row| row.reason.is_none()) {
+        row.findings.extend(assumptions(lookout, row));
+    }
+    rows.sort_by_cached_key(|row| (row.kind.clone(), row.namespace.clone(), row.name.clone()));
+    for row in &mut rows {
+        row.findings.sort_by_key(|finding| finding.level);
+    }
+    rows
+}
+
+/// What was taken for granted of an object whose provider was not asked.
+fn assumptions(lookout: &Lookout, row: &Row) -> Option<Finding> {
+    let key = (row.namespace.clone(), row.name.clone());
+    let inventory = &lookout.inventory;
+    let secret = match row.kind.as_str() {
+        "GitProviderConnection" => credential(inventory.connections.get(&key)?, &key.0)?,
+        _ => (key.0.clone(), inventory.bindings.get(&key)?.object.spec.webhook.as_ref()?.secret_ref.as_ref()?.name.clone()),
+    };
+    let missing = !inventory.secrets.contains_key(&secret);
+    missing.then(|| Finding::plain(Level::Note, format!("Secret {} is not among the manifests and was taken as right", secret.1)))
+}

@@ -1,0 +1,132 @@
+//! Settings of a check: what was typed, validated.
+
+use std::path::PathBuf;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use k8s_openapi::api::core::v1::Secret;
+use secrecy::SecretString;
+
+use super::inventory::Key;
+use crate::cli::{CheckArguments, OutputFormat, secret_of_environment};
+use crate::config::{ConfigError, Installation};
+use crate::controllers::install::KEY;
+use crate::keys::{INSTALL_KEY_LENGTH, InstallKey};
+
+/// The settings of a check.
+pub struct CheckSettings {
+    /// What to read.
+    pub paths: Vec<PathBuf>,
+    /// Whether to read a cluster.
+    pub from_cluster: bool,
+    /// Whether to ask no provider.
+    pub offline: bool,
+    /// The namespace of manifests that name none.
+    pub default_namespace: String,
+    /// The install key, where one was given.
+    pub install_key: Option<InstallKey>,
+    /// The form of the result.
+    pub output: OutputFormat,
+    /// What describes the installation.
+    pub installation: Installation,
+    pub(super) token: Option<SecretString>,
+    pub(super) tokens: Vec<NamedToken>,
+}
+
+/// A token for the connection that was named with it.
+pub(super) struct NamedToken {
+    /// Namespace, where it was named, and name.
+    pub(super) connection: (Option<String>, String),
+    pub(super) token: SecretString,
+}
+
+impl NamedToken {
+    pub(super) fn is_for(&self, connection: &Key) -> bool {
+        self.connection.1 == connection.1 && self.connection.0.as_ref().is_none_or(|namespace| *namespace == connection.0)
+    }
+
+    pub(super) fn name(&self) -> String {
+        match &self.connection {
+            (Some(namespace), name) => format!("{namespace}/{name}"),
+            (None, name) => name.clone(),
+        }
+    }
+}
+
+impl TryFrom<CheckArguments> for CheckSettings {
+    type Error = ConfigError;
+
+    fn try_from(arguments: CheckArguments) -> Result<Self, ConfigError> {
+        let (mut token, mut tokens) = (None, Vec::new());
+        for argument in arguments.token_env.iter().map(|argument| argument.trim()).filter(|argument| !argument.is_empty()) {
+            let (connection, variable) = argument.rsplit_once('=').map_or((None, argument), |(name, variable)| (Some(name), variable));
+            let value = secret_of_environment(variable)
+                .ok_or_else(|| ConfigError::new("token-env", format!("the environment variable {variable} is not set, or empty")))?;
+            match connection.map(|name| name.split_once('/').map_or((None, name), |(namespace, name)| (Some(namespace.to_owned()), name))) {
+                None if token.is_some() => {
+                    return Err(ConfigError::new(
+                        "token-env",
+                        "stands for every connection twice; name the connections: NAMESPACE/CONNECTION=NAME",
+                    ));
+                }
+                None => token = Some(value),
+                Some((namespace, name)) => tokens.push(NamedToken { connection: (namespace, name.to_owned()), token: value }),
+            }
+        }
+        Ok(Self {
+            paths: arguments.filename,
+            from_cluster: arguments.from_cluster,
+            offline: arguments.offline,
+            default_namespace: arguments.default_namespace,
+            install_key: arguments.install_key_file.map(|path| install_key(&path)).transpose()?,
+            output: arguments.output,
+            installation: arguments.installation.try_into()?,
+            token,
+            tokens,
+        })
+    }
+}
+
+fn install_key(path: &std::path::Path) -> Result<InstallKey, ConfigError> {
+    let refused = |problem: String| ConfigError::new("install-key-file", format!("{}: {problem}", path.display()));
+    let bytes = std::fs::read(path).map_err(|error| refused(error.to_string()))?;
+    let none = || refused(format!("is neither {INSTALL_KEY_LENGTH} bytes, nor base64 of them, nor a Secret that has them under {KEY}"));
+    let key = key_in(&bytes).ok_or_else(none)?;
+    InstallKey::new(&key).map_err(|error| refused(error.to_string()))
+}
+
+/// The key in any of the forms in which people have it. The bytes themselves go first: they may be any.
+fn key_in(bytes: &[u8]) -> Option<Vec<u8>> {
+    if bytes.len() == INSTALL_KEY_LENGTH {
+        return Some(bytes.to_vec());
+    }
+    let text = std::str::from_utf8(bytes).ok()?.trim();
+    if let Some(key) = STANDARD.decode(text).ok().or_else(|| URL_SAFE_NO_PAD.decode(text).ok()) {
+        return Some(key);
+    }
+    let secret: Secret = serde_saphyr::from_str(text).ok()?;
+    secret.data?.remove(KEY).map(|value| value.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_install_key_is_read_in_every_form_that_people_have() {
+        let key = [7_u8; 32];
+        let base64 = STANDARD.encode(key);
+        let secret = format!("apiVersion: v1\nkind: Secret\nmetadata:\n  name: forgebind-install-key\ndata:\n  key: {base64}\n");
+        for text in
+            [&key[..], base64.as_bytes(), format!("{base64}\n").as_bytes(), URL_SAFE_NO_PAD.encode(key).as_bytes(), secret.as_bytes()]
+        {
+            assert_eq!(key_in(text).as_deref(), Some(&key[..]), "{:?}", String::from_utf8_lossy(text));
+        }
+        assert_eq!(key_in(b"no key at all"), None);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        std::fs::write(&path, "AAAA").unwrap();
+        let error = install_key(&path).err().unwrap().to_string();
+        assert!(error.starts_with("--install-key-file: ") && !error.contains("AAAA"), "{error}");
+    }
+}

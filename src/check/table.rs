@@ -1,0 +1,274 @@
+//! The result as people read it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::result::{CheckResult, Finding, Level, Outcome, Row};
+use crate::api::v1alpha1::binding::PlannedAction;
+
+/// Narrower than this nothing is wrapped to.
+const LEAST_WIDTH: usize = 60;
+/// Wider lines than this nobody likes to read.
+const MOST_WIDTH: usize = 120;
+/// Before the lines of a finding.
+const INDENT: &str = "         ";
+
+/// How a table is drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Style {
+    /// Whether it may have colours.
+    pub colours: bool,
+    /// Columns of the terminal; `None` where it is none, so that nothing is wrapped.
+    pub width: Option<usize>,
+}
+
+#[derive(Clone, Copy)]
+enum Colour {
+    Red,
+    Yellow,
+    Green,
+    Bold,
+}
+
+impl Style {
+    fn paint(self, colour: Colour, text: &str) -> String {
+        let code = match colour {
+            Colour::Red => "31",
+            Colour::Yellow => "33",
+            Colour::Green => "32",
+            Colour::Bold => "1",
+        };
+        if self.colours && !text.trim().is_empty() { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+
+    /// A text behind an indentation, broken between words where it would be too wide.
+    fn wrapped(self, text: &str, indent: &str) -> String {
+        let room = self.width.map(|width| width.clamp(LEAST_WIDTH, MOST_WIDTH) - indent.len());
+        let (mut result, mut line) = (String::new(), String::new());
+        for word in text.split_whitespace() {
+            let full = room.is_some_and(|room| !line.is_empty() && line.chars().count() + 1 + word.chars().count() > room);
+            if full {
+                result.extend([indent, &line, "\n"]);
+                line.clear();
+            }
+            line.extend([if line.is_empty() { "" } else { " " }, word]);
+        }
+        result + indent + &line + "\n"
+    }
+}
+
+/// Draws a result.
+#[must_use]
+pub fn table(result: &CheckResult, style: Style) -> String {
+    let mut text = objects(&result.objects, style);
+    text += &actions(&result.objects, style);
+    text += &findings(&result.objects, style);
+    for note in &result.notes {
+        text += "\n";
+        text += style.wrapped(&format!("Note: {note}."), "").trim_end();
+    }
+    if !result.notes.is_empty() {
+        text += "\n";
+    }
+    text + "\n" + &summary(result, style)
+}
+
+/// Lines of columns, the last of which is as long as it likes.
+fn aligned(lines: &[Vec<(String, Option<Colour>)>], style: Style) -> String {
+    let mut widths: Vec<usize> = Vec::new();
+    for line in lines {
+        for (position, (cell, _)) in line.iter().enumerate() {
+            let width = cell.chars().count();
+            match widths.get_mut(position) {
+                Some(known) => *known = width.max(*known),
+                None => widths.push(width),
+            }
+        }
+    }
+    let mut text = String::new();
+    for line in lines {
+        let mut drawn = String::new();
+        for ((cell, colour), width) in line.iter().zip(&widths) {
+            let padded = format!("{cell:width$}   ");
+            drawn += &colour.map_or_else(|| padded.clone(), |colour| style.paint(colour, &padded));
+        }
+        // Spaces at the end of a line are within the colour of its last cell.
+        text += if style.colours { &drawn } else { drawn.trim_end() };
+        text += "\n";
+    }
+    text
+}
+
+const fn short(kind: &str) -> &str {
+    match kind.as_bytes() {
+        b"GitProviderConnection" => "connection",
+        b"RepoBinding" => "binding",
+        _ => kind,
+    }
+}
+
+fn objects(rows: &[Row], style: Style) -> String {
+    let heading = ["KIND", "NAMESPACE", "NAME", "READY", "REASON", "PLAN"];
+    let mut lines = vec![heading.map(|title| (title.to_owned(), Some(Colour::Bold))).to_vec()];
+    for row in rows {
+        let (ready, colour) = match row.outcome {
+            Outcome::Ready => ("True", Colour::Green),
+            Outcome::NotReady => ("False", Colour::Red),
+            Outcome::Unknown => ("Unknown", Colour::Red),
+            Outcome::Suspended => ("Suspended", Colour::Yellow),
+            Outcome::Deleting => ("Deleting", Colour::Yellow),
+            Outcome::NotAsked => ("not asked", Colour::Green),
+        };
+        let reason = row.reason.as_deref().filter(|_| row.outcome != Outcome::Suspended).unwrap_or("-");
+        let plain = |text: &str| (text.to_owned(), None);
+        lines.push(vec![
+            plain(short(&row.kind)),
+            plain(&row.namespace),
+            plain(&row.name),
+            (ready.to_owned(), Some(colour)),
+            plain(reason),
+            plain(&counted(&row.actions)),
+        ]);
+    }
+    aligned(&lines, style)
+}
+
+/// `create`, `update 2`; a dash for nothing.
+fn counted(actions: &[PlannedAction]) -> String {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for action in actions {
+        *counts.entry(verb(action)).or_default() += 1;
+    }
+    let words: Vec<String> = counts.into_iter().map(|(verb, count)| if count == 1 { verb } else { format!("{verb} {count}") }).collect();
+    if words.is_empty() { "-".to_owned() } else { words.join(", ") }
+}
+
+fn verb(action: &PlannedAction) -> String {
+    action.action.strip_suffix("Hook").unwrap_or(&action.action).to_lowercase()
+}
+
+fn actions(rows: &[Row], style: Style) -> String {
+    let mut lines = Vec::new();
+    for row in rows {
+        for action in &row.actions {
+            let plain = |text: String| (text, None);
+            lines.push(vec![
+                (format!("  {}", verb(action)), Some(Colour::Yellow)),
+                plain(format!("{}/{}", row.namespace, row.name)),
+                plain(action.target.clone()),
+                plain(action.reason.clone()),
+            ]);
+        }
+    }
+    if lines.is_empty() {
+        return String::new();
+    }
+    format!("\n{}\n{}", style.paint(Colour::Bold, "WOULD BE DONE AT THE PROVIDERS"), aligned(&lines, style))
+}
+
+fn findings(rows: &[Row], style: Style) -> String {
+    let mut text = String::new();
+    for row in rows {
+        for (position, finding) in row.findings.iter().enumerate() {
+            // A remedy that stands below the next one as well is told there.
+            let told_next = row.findings.get(position + 1).is_some_and(|next| next.remedy == finding.remedy);
+            let remedy = finding.remedy.as_deref().filter(|_| !told_next);
+            text += &finding_lines(row, finding, remedy, style);
+        }
+    }
+    if text.is_empty() { text } else { format!("\n{}\n{text}", style.paint(Colour::Bold, "FINDINGS")) }
+}
+
+fn finding_lines(row: &Row, finding: &Finding, remedy: Option<&str>, style: Style) -> String {
+    let level = match finding.level {
+        Level::Error => style.paint(Colour::Red, "error  "),
+        Level::Warning => style.paint(Colour::Yellow, "warning"),
+        Level::Note => "note   ".to_owned(),
+    };
+    let mut text = format!("{level}  {} {}/{}", short(&row.kind), row.namespace, row.name);
+    if let (Some(file), Some(line)) = (finding.file.as_ref().or(row.file.as_ref()), finding.line.or(row.line)) {
+        let _ = write!(text, "  ({file}:{line})");
+    }
+    text += "\n";
+    let reason = finding.reason.as_ref().map(|reason| format!("{reason}: ")).unwrap_or_default();
+    text += &style.wrapped(&format!("{reason}{}", finding.message), INDENT);
+    if let Some(hint) = &finding.hint {
+        text += &style.wrapped(&format!("Here: {hint}."), INDENT);
+    }
+    if let Some(remedy) = remedy {
+        text += &style.wrapped(&format!("What to do: {remedy}"), INDENT);
+    }
+    text
+}
+
+fn plural(count: usize, one: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
+}
+
+fn summary(result: &CheckResult, style: Style) -> String {
+    let summary = &result.summary;
+    let objects = format!("{}, {}", plural(summary.connections, "connection"), plural(summary.bindings, "binding"));
+    let not_asked = result.objects.iter().filter(|row| row.outcome == Outcome::NotAsked).count();
+    let verdict = match (result.ok, summary.not_ready) {
+        (true, _) if not_asked > 0 => style.paint(Colour::Green, "the manifests are in order; no provider was asked"),
+        (true, _) => style.paint(Colour::Green, "nothing stands against their becoming Ready"),
+        (false, 1) => style.paint(Colour::Red, "1 would not become Ready"),
+        (false, count) => style.paint(Colour::Red, &format!("{count} would not become Ready")),
+    };
+    let mut text = format!("{objects}: {verdict}.");
+    let planned = result.objects.iter().flat_map(|row| row.actions.iter().cloned()).collect::<Vec<_>>();
+    if !planned.is_empty() {
+        let _ = write!(text, " Plan: {}.", counted(&planned));
+    }
+    let ignored: usize = summary.ignored.values().sum();
+    if ignored > 0 {
+        let kinds: Vec<&str> = summary.ignored.keys().map(String::as_str).collect();
+        let _ = write!(text, " Not checked: {} of other kinds ({}).", plural(ignored, "object"), kinds.join(", "));
+    }
+    text + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::result::Row;
+
+    fn result() -> CheckResult {
+        let key = |name: &str| ("team".to_owned(), name.to_owned());
+        let ready = Row { reason: Some("Succeeded".to_owned()), ..Row::new("GitProviderConnection", &key("acme"), None, Outcome::Ready) };
+        let mut bad = Row::new("RepoBinding", &key("shop"), None, Outcome::NotReady);
+        bad.reason = Some("BranchNotFound".to_owned());
+        let sentence = "a sentence of words that is longer than a narrow terminal is wide, and so goes on below itself";
+        bad.findings.push(Finding::of(Level::Error, None, "BranchNotFound", sentence));
+        CheckResult::of(vec![ready, bad], Vec::new(), BTreeMap::new())
+    }
+
+    #[test]
+    fn columns_are_aligned_and_nothing_is_wrapped_outside_a_terminal() {
+        let text = table(&result(), Style::default());
+        let expected = "\
+KIND         NAMESPACE   NAME   READY   REASON           PLAN
+connection   team        acme   True    Succeeded        -
+binding      team        shop   False   BranchNotFound   -
+
+FINDINGS
+error    binding team/shop
+         BranchNotFound: a sentence of words that is longer than a narrow terminal is wide, and so goes on below itself
+         What to do: Correct `branch`, remove it, or push the branch; it is looked for again every few minutes.
+
+1 connection, 1 binding: 1 would not become Ready.
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_terminal_has_colours_and_lines_that_fit() {
+        let text = table(&result(), Style { colours: true, width: Some(70) });
+        assert!(
+            text.contains("\u{1b}[31mFalse") && text.contains("\u{1b}[32mTrue") && text.contains("\u{1b}[31merror  \u{1b}[0m"),
+            "{text:?}"
+        );
+        let prose = text.lines().filter(|line| line.starts_with(INDENT));
+        assert!(prose.clone().count() > 3 && prose.clone().all(|line| line.chars().count() <= 70), "{text}");
+    }
+}

@@ -1,0 +1,359 @@
+//! One account at one organization or collection.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use futures::stream::{self, BoxStream, StreamExt as _};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::Value;
+use url::Url;
+
+use super::permission::{EDIT_SUBSCRIPTIONS, Proven};
+use super::subscription::Place;
+use super::version::ApiVersion;
+use super::{convert, error, permission, subscription, wire};
+use crate::api::v1alpha1::{EventKind, Permission};
+use crate::providers::address::with_segments;
+use crate::providers::listing::{self, MOST_PAGES};
+use crate::providers::model::{Deletion, Endpoint, GitProbe, Hook, HookRequest, HookShape, Inspection, Repository, RepositoryPath};
+use crate::providers::transport::{Answer, Call, Operation, Transport};
+use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git};
+
+/// Asks for a refusal instead of a redirect to the page for signing in.
+const NO_SIGN_IN: (HeaderName, HeaderValue) = (HeaderName::from_static("x-tfs-fedauthredirect"), HeaderValue::from_static("Suppress"));
+/// The name of the version among the parameters of every call.
+const API_VERSION: &str = "api-version";
+/// Where the next page of a list begins.
+const CONTINUATION: &str = "x-ms-continuationtoken";
+/// References that are asked for at once.
+const REFERENCES: &str = "100";
+/// Bytes of a list of repositories: the API gives all of an organization in one answer, about 1 KiB for each.
+const LIST_LIMIT: usize = 64 * 1024 * 1024;
+/// Repositories that are handed on at once.
+const CHUNK: usize = 100;
+/// The security namespace of service hooks.
+const SERVICE_HOOKS: &str = "cb594ebe-87dd-4fc9-ac2c-6a10a4c92046";
+/// Its bits.
+const VIEW: u8 = 1;
+const EDIT: u8 = 2;
+
+pub(super) struct AzureDevOpsClient {
+    pub(super) endpoint: Endpoint,
+    pub(super) account: Account,
+    pub(super) transport: Transport,
+    pub(super) version: ApiVersion,
+    /// What the last inspection proved.
+    proven: Mutex<Proven>,
+}
+
+/// The credential, as far as it is needed after connecting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Account {
+    Anonymous,
+    Token,
+    Basic { username: String },
+}
+
+impl AzureDevOpsClient {
+    pub(super) fn connect(endpoint: Endpoint, credential: &Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
+        let transport = transport.classified_by(error::classify);
+        let (account, transport) = match credential {
+            Credential::Anonymous => (Account::Anonymous, transport),
+            // A token is a password, and any user name goes with it.
+            Credential::Token(token) => (Account::Token, authorized(transport, "", token)?),
+            Credential::BasicAuth { username, password } => {
+                (Account::Basic { username: username.clone() }, authorized(transport, username, password)?)
+            }
+            Credential::EmailToken { .. } | Credential::GitHubApp { .. } => {
+                let message = "Azure DevOps takes a token, or username and password";
+                return Err(ProviderError::new(ErrorKind::CredentialKindNotAccepted, "connect", message));
+            }
+        };
+        Ok(Arc::new(Self { endpoint, account, transport, version: ApiVersion::default(), proven: Mutex::default() }))
+    }
+
+    pub(super) fn proven(&self) -> Proven {
+        *self.proven.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn prove(&self, proven: Proven) {
+        *self.proven.lock().unwrap_or_else(PoisonError::into_inner) = proven;
+    }
+
+    /// An address below the organization's; each segment is one, whatever is in it.
+    pub(super) fn api<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Url {
+        with_segments(&self.endpoint.api, segments)
+    }
+
+    /// The list of repositories: of the project, where there is one.
+    pub(super) fn repositories_url(&self, project: Option<&str>) -> Url {
+        self.api(project.into_iter().chain(["_apis", "git", "repositories"]))
+    }
+
+    pub(super) fn project(&self) -> Option<&str> {
+        self.endpoint.scope.as_ref().map(|scope| scope.path.as_str())
+    }
+
+    pub(super) const fn is_anonymous(&self) -> bool {
+        matches!(self.account, Account::Anonymous)
+    }
+
+    /// Reads, in the newest version that the server takes. `body` is the question of a read by POST.
+    pub(super) async fn read(&self, operation: Operation, url: &Url, body: Option<&Value>) -> Result<Answer, ProviderError> {
+        loop {
+            let version = self.version.get();
+            let answer = self.send_read(operation, versioned(url, version), body).await?;
+            let too_new = answer.status() == StatusCode::BAD_REQUEST && self.version.step_down(version, answer.message());
+            if !too_new {
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// The same of a resource that was never released from its preview.
+    pub(super) async fn read_preview(&self, operation: Operation, url: &Url) -> Result<Answer, ProviderError> {
+        self.send_read(operation, versioned(url, &format!("{}-preview", self.version.get())), None).await
+    }
+
+    async fn send_read(&self, operation: Operation, url: Url, body: Option<&Value>) -> Result<Answer, ProviderError> {
+        let call = match body {
+            None => Call::read(operation, Method::GET, url),
+            Some(question) => Call::read(operation, Method::POST, url).json(question),
+        };
+        self.transport.send(call.body_limit(LIST_LIMIT).header(NO_SIGN_IN.0, NO_SIGN_IN.1)).await
+    }
+
+    /// Changes something: sent once, in the version that the reads before it settled on.
+    async fn write(
+        &self,
+        operation: Operation,
+        method: Method,
+        url: &Url,
+        request: &HookRequest<'_>,
+        place: &Place,
+    ) -> Result<Answer, ProviderError> {
+        let document = subscription::document(place, request.url, request.shape, request.secret, operation)?;
+        self.refuse_plain_http(operation, request)?;
+        let secret = request.secret.text();
+        let call = Call::write(operation, method, versioned(url, self.version.get()))
+            .json(&document)
+            .conceal(request.url.expose())
+            .conceal(secret.expose_secret())
+            .header(NO_SIGN_IN.0, NO_SIGN_IN.1);
+        self.transport.send(call).await
+    }
+
+    /// The password travels with every delivery, so that it goes over https or not at all.
+    fn refuse_plain_http(&self, operation: Operation, request: &HookRequest<'_>) -> Result<(), ProviderError> {
+        let is_http = Url::parse(request.url.expose()).is_ok_and(|url| url.scheme() == "http");
+        if is_http && !self.transport.allows_http() {
+            let message = "deliveries of Azure DevOps carry a password or a token, so they may go to an https address only";
+            return Err(ProviderError::new(ErrorKind::TargetRefused, operation.as_str(), message));
+        }
+        Ok(())
+    }
+
+    fn subscriptions_url<'a>(&self, rest: impl IntoIterator<Item = &'a str>) -> Url {
+        self.api(["_apis", "hooks", "subscriptions"].into_iter().chain(rest))
+    }
+
+    /// Without a credential a private repository is as good as absent: there is nobody to sign in.
+    fn look_up(&self, answer: Answer) -> Result<wire::Repository, ProviderError> {
+        if self.is_anonymous() && answer.refusal() == Some(ErrorKind::Unauthenticated) {
+            return Err(answer.refused(ErrorKind::NotFound));
+        }
+        answer.json()
+    }
+
+    async fn found(&self, url: &Url) -> Result<Repository, ProviderError> {
+        let found = self.look_up(self.read(Operation::LookUpRepository, url, None).await?)?;
+        let finding = self.manage_webhooks(&found.project).await?;
+        Ok(convert::repository(found, finding))
+    }
+
+    /// Whether the account may change the subscriptions of a project. No scope tells: the permission is asked for.
+    async fn manage_webhooks(&self, project: &wire::Project) -> Result<PermissionFinding, ProviderError> {
+        if self.is_anonymous() {
+            return Ok(PermissionFinding::missing("a credential is needed; without one nothing can be changed"));
+        }
+        let needs = format!("needs the permission {EDIT_SUBSCRIPTIONS} in project {}", project.name);
+        Ok(match self.has_permission(Operation::LookUpRepository, EDIT, &project.id).await? {
+            Some(true) => PermissionFinding::granted(),
+            Some(false) => PermissionFinding::missing(format!("{needs}, as its administrators have it; no scope of a token gives it")),
+            None => PermissionFinding::unknown(format!("{needs}; the server does not tell whether the account has it")),
+        })
+    }
+
+    /// Whether the account has a permission for the service hooks of a project; `None` where it may not ask.
+    async fn has_permission(&self, operation: Operation, bit: u8, project: &str) -> Result<Option<bool>, ProviderError> {
+        let mut url = self.api(["_apis", "permissions", SERVICE_HOOKS, &bit.to_string()]);
+        url.query_pairs_mut().append_pair("tokens", &format!("PublisherSecurity/{project}"));
+        let answer = self.read(operation, &url, None).await?;
+        match answer.refusal() {
+            None => Ok(answer.json::<wire::List<bool>>()?.value.first().copied()),
+            Some(kind) if kind.is_outage() && kind != ErrorKind::ResponseInvalid => Err(answer.refused(kind)),
+            Some(_) => Ok(None),
+        }
+    }
+
+    /// An empty list is also what an account gets that may not see the subscriptions: whether it may has to be known before
+    /// anything is concluded from their absence.
+    async fn may_see_subscriptions(&self, place: &Place) -> Result<(), ProviderError> {
+        match self.has_permission(Operation::ListHooks, VIEW, &place.project).await? {
+            Some(true) => Ok(()),
+            Some(false) => {
+                let message = "the account lacks the permission View subscriptions for the project";
+                Err(ProviderError::new(ErrorKind::PermissionDenied, Operation::ListHooks.as_str(), message))
+            }
+            None => {
+                let url = self.api([place.project.as_str(), "_apis", "git", "repositories", &place.repository]);
+                self.read(Operation::ListHooks, &url, None).await?.success().map(|_| ())
+            }
+        }
+    }
+
+    async fn listed(&self) -> Result<Vec<Repository>, ProviderError> {
+        let answer = self.read(Operation::ListRepositories, &self.repositories_url(self.project()), None).await?;
+        let list: wire::List<wire::Repository> = answer.json()?;
+        let unasked = || {
+            if self.is_anonymous() {
+                PermissionFinding::missing("a credential is needed; without one nothing can be changed")
+            } else {
+                PermissionFinding::unknown(format!("needs the permission {EDIT_SUBSCRIPTIONS}, which a list does not tell"))
+            }
+        };
+        Ok(list.value.into_iter().map(|repository| convert::repository(repository, unasked())).collect())
+    }
+}
+
+/// Authenticates every call with this login.
+fn authorized(transport: Transport, username: &str, password: &SecretString) -> Result<Transport, ProviderError> {
+    let header = authorization::basic(username, password)?;
+    Ok(transport.authorized(header.clone(), [password.expose_secret(), authorization::encoded(&header)]))
+}
+
+fn versioned(url: &Url, version: &str) -> Url {
+    let mut url = url.clone();
+    url.query_pairs_mut().append_pair(API_VERSION, version);
+    url
+}
+
+#[async_trait]
+impl Client for AzureDevOpsClient {
+    async fn inspect(&self) -> Result<Inspection, ProviderError> {
+        self.inspect_credential().await
+    }
+
+    fn permission(&self, inspection: &Inspection, permission: Permission) -> PermissionFinding {
+        if self.is_anonymous() {
+            permission::judge_anonymous(permission)
+        } else if inspection.capabilities.api {
+            permission::judge(self.proven(), permission)
+        } else {
+            permission::judge_git_only(permission)
+        }
+    }
+
+    async fn repository(&self, path: &RepositoryPath) -> Result<Repository, ProviderError> {
+        let (project, name) = path.as_str().split_once('/').unwrap_or(("", path.as_str()));
+        self.found(&self.api([project, "_apis", "git", "repositories", name])).await
+    }
+
+    async fn repository_by_id(&self, id: &str) -> Result<Option<Repository>, ProviderError> {
+        // A name would be looked up as well.
+        if !subscription::is_guid(id) {
+            return Ok(None);
+        }
+        self.found(&self.api(["_apis", "git", "repositories", id])).await.map(Some)
+    }
+
+    async fn branch_exists(&self, repository: &Repository, branch: &str) -> Result<bool, ProviderError> {
+        let project = repository.holder.as_ref().map(|holder| holder.id.as_str());
+        let list = self.api(project.into_iter().chain(["_apis", "git", "repositories", &repository.id, "refs"]));
+        let wanted = format!("refs/heads/{branch}");
+        let mut continuation: Option<String> = None;
+        for _ in 0..MOST_PAGES {
+            let mut url = list.clone();
+            url.query_pairs_mut().append_pair("filter", &format!("heads/{branch}")).append_pair("$top", REFERENCES);
+            if let Some(token) = &continuation {
+                url.query_pairs_mut().append_pair("continuationToken", token);
+            }
+            let answer = self.read(Operation::LookUpBranch, &url, None).await?;
+            if answer.refusal() == Some(ErrorKind::NotFound) {
+                return Ok(false);
+            }
+            continuation = answer
+                .headers()
+                .get(CONTINUATION)
+                .and_then(|value| value.to_str().ok())
+                .filter(|token| !token.is_empty())
+                .map(str::to_owned);
+            // The filter is the beginning of a name.
+            let page: wire::List<wire::Reference> = answer.json()?;
+            if page.value.iter().any(|reference| reference.name == wanted) {
+                return Ok(true);
+            }
+            if continuation.is_none() {
+                return Ok(false);
+            }
+        }
+        let message = format!("the list has more than {MOST_PAGES} pages");
+        Err(ProviderError::new(ErrorKind::ResponseInvalid, Operation::LookUpBranch.as_str(), message))
+    }
+
+    async fn probe_git(&self, path: &RepositoryPath) -> Result<GitProbe, ProviderError> {
+        let (project, name) = path.as_str().split_once('/').unwrap_or(("", path.as_str()));
+        git::probe(&self.transport, &with_segments(&self.endpoint.web, [project, "_git", name]), None).await
+    }
+
+    fn repositories(&self) -> BoxStream<'_, Result<Vec<Repository>, ProviderError>> {
+        stream::once(self.listed())
+            .flat_map(|listed| match listed {
+                Ok(list) => {
+                    let chunks: Vec<Result<Vec<Repository>, ProviderError>> = list.chunks(CHUNK).map(|chunk| Ok(chunk.to_vec())).collect();
+                    stream::iter(chunks)
+                }
+                Err(error) => stream::iter(vec![Err(error)]),
+            })
+            .boxed()
+    }
+
+    fn hook_shapes(&self, events: &BTreeSet<EventKind>) -> Vec<HookShape> {
+        subscription::shapes(events)
+    }
+
+    async fn hooks(&self, repository: &Repository) -> Result<Vec<Hook>, ProviderError> {
+        let place = Place::of(repository, Operation::ListHooks)?;
+        let url = self.api(["_apis", "hooks", "subscriptionsquery"]);
+        let found: wire::SubscriptionsQuery = self.read(Operation::ListHooks, &url, Some(&place.query())).await?.json()?;
+        let found = found.results.unwrap_or_default();
+        let hooks: Vec<_> = found.iter().filter(|subscription| place.has(subscription)).map(subscription::hook).collect();
+        if hooks.is_empty() {
+            self.may_see_subscriptions(&place).await?;
+        }
+        Ok(hooks)
+    }
+
+    async fn create_hook(&self, repository: &Repository, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
+        let place = Place::of(repository, Operation::CreateHook)?;
+        let answer = self.write(Operation::CreateHook, Method::POST, &self.subscriptions_url([]), request, &place).await?;
+        Ok(subscription::hook(&answer.json()?))
+    }
+
+    async fn update_hook(&self, repository: &Repository, id: &str, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
+        let place = Place::of(repository, Operation::UpdateHook)?;
+        let answer = self.write(Operation::UpdateHook, Method::PUT, &self.subscriptions_url([id]), request, &place).await?;
+        Ok(subscription::hook(&answer.json()?))
+    }
+
+    async fn delete_hook(&self, repository: &Repository, id: &str) -> Result<Deletion, ProviderError> {
+        let url = versioned(&self.subscriptions_url([id]), self.version.get());
+        let answer = self.transport.send(Call::delete(Operation::DeleteHook, url).header(NO_SIGN_IN.0, NO_SIGN_IN.1)).await?;
+        listing::deletion(answer, id, self.hooks(repository)).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,242 @@
+//! Azure DevOps Services and Azure DevOps Server. One API; the address tells which of them answers.
+
+mod client;
+mod convert;
+mod error;
+mod inspect;
+mod path;
+mod permission;
+mod subscription;
+mod version;
+mod webhook;
+mod wire;
+
+use std::sync::Arc;
+
+use url::Url;
+
+use crate::api::v1alpha1::connection::{AzureDevOpsSpec, CredentialKind, ProviderSpec};
+use crate::api::v1alpha1::{EventKind, Permission, ProviderKind};
+use crate::providers::address::{comparable, with_segments};
+use crate::providers::model::Scope;
+use crate::providers::transport::Transport;
+use crate::providers::{Capabilities, Client, Credential, Endpoint, PathError, Provider, ProviderError, RepositoryPath, Webhook, address};
+
+use client::AzureDevOpsClient;
+pub use webhook::AzureDevOpsWebhook;
+
+/// The host of Azure DevOps Services.
+const SERVICES: &str = "dev.azure.com";
+/// What the older hosts of Azure DevOps Services end with: `acme.visualstudio.com`.
+const OLDER_SERVICES: &str = ".visualstudio.com";
+/// The name under which those hosts showed their only collection.
+const OLDER_COLLECTION: &str = "DefaultCollection";
+/// Where accounts are kept, above all organizations.
+const ACCOUNTS: &str = "https://app.vssps.visualstudio.com";
+
+/// Azure DevOps Services and Azure DevOps Server.
+#[derive(Clone, Copy, Debug)]
+pub struct AzureDevOps;
+
+/// The organization that a host of Azure DevOps Services is for: its own name, or that of the first segment below the host.
+/// `None` for every other host.
+fn older_organization(host: &str) -> Option<String> {
+    let label = comparable(host).strip_suffix(OLDER_SERVICES)?.to_owned();
+    // `app.vssps` and its like are services, not organizations.
+    (!label.is_empty() && !label.contains('.') && label != "vs-ssh").then_some(label)
+}
+
+/// Whether an address is one of Azure DevOps Services.
+fn is_services(web: &Url) -> bool {
+    let host = web.host_str().unwrap_or_default();
+    comparable(host) == SERVICES || older_organization(host).is_some()
+}
+
+/// The segments of an address's path.
+fn path_segments(url: &Url) -> Vec<&str> {
+    url.path().split('/').filter(|segment| !segment.is_empty()).collect()
+}
+
+/// The organization's address: `https://dev.azure.com/acme`, `https://acme.visualstudio.com`, or a Server's address with the
+/// collection at its end.
+fn web_address(spec: &AzureDevOpsSpec) -> Result<Url, ProviderError> {
+    let organization = spec.organization.trim();
+    let is_name = !organization.is_empty() && !organization.contains(['/', '\\', ':', '?', '#', '@']) && organization != "..";
+    if !is_name {
+        return Err(address::invalid("organization is a name such as acme, not an address; the address belongs in url"));
+    }
+    let Some(url) = &spec.url else {
+        let services = address::parse(&format!("https://{SERVICES}"))?;
+        return Ok(with_segments(&services, [organization]));
+    };
+    let url = address::parse(&url.0)?;
+    let host = url.host_str().unwrap_or_default();
+    let segments = path_segments(&url);
+    let same = |named: &str| {
+        let named = path::decoded(named).unwrap_or_default();
+        if named.eq_ignore_ascii_case(organization) {
+            return Ok(());
+        }
+        Err(address::invalid(&format!("url is the address of the organization {named}, and organization is {organization}")))
+    };
+    if comparable(host) == SERVICES {
+        return match segments.as_slice() {
+            [] => Ok(with_segments(&url, [organization])),
+            [named] => same(named).map(|()| url.clone()),
+            _ => Err(address::invalid("url is the address of a page; it should be https://dev.azure.com")),
+        };
+    }
+    if let Some(named) = older_organization(host) {
+        same(&named)?;
+        return match segments.as_slice() {
+            [] => Ok(url),
+            [collection] if collection.eq_ignore_ascii_case(OLDER_COLLECTION) => Ok(url.clone()),
+            _ => Err(address::invalid("url is the address of a page; it should end after visualstudio.com")),
+        };
+    }
+    if comparable(host).ends_with(OLDER_SERVICES) {
+        return Err(address::invalid("url is the address of a service behind Azure DevOps; it should be https://dev.azure.com"));
+    }
+    // People paste a Server's address with and without the collection.
+    let given = segments.last().is_some_and(|last| same(last).is_ok());
+    Ok(if given { url } else { with_segments(&url, [organization]) })
+}
+
+/// What else the credential may reach at Azure DevOps Services: accounts first, then the same organization under its other
+/// host.
+fn further_origins(web: &Url, organization: &str) -> Result<Vec<Url>, ProviderError> {
+    if !is_services(web) {
+        return Ok(Vec::new());
+    }
+    let older = web.host_str().is_some_and(|host| older_organization(host).is_some());
+    let twin = if older { format!("https://{SERVICES}") } else { format!("https://{}{OLDER_SERVICES}", organization.trim()) };
+    let accounts = address::parse(ACCOUNTS)?;
+    // A name that is no host name has no older address.
+    Ok(std::iter::once(accounts).chain(address::parse(&twin)).collect())
+}
+
+impl Provider for AzureDevOps {
+    fn kind(&self) -> ProviderKind {
+        ProviderKind::AzureDevOps
+    }
+
+    fn credential_kinds(&self) -> &'static [CredentialKind] {
+        &[CredentialKind::Token, CredentialKind::BasicAuth, CredentialKind::Anonymous]
+    }
+
+    fn events(&self) -> &'static [EventKind] {
+        &EventKind::ALL
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        inspect::capabilities(true)
+    }
+
+    fn permission_words(&self, permission: Permission) -> Option<String> {
+        permission::words(permission)
+    }
+
+    fn event_words(&self, event: EventKind) -> &'static [&'static str] {
+        subscription::words(event)
+    }
+
+    fn endpoint(&self, spec: &ProviderSpec) -> Result<Endpoint, ProviderError> {
+        let spec = spec.azure_dev_ops.as_ref().ok_or_else(|| address::invalid("the spec has no member azureDevOps"))?;
+        let web = web_address(spec)?;
+        let api = match &spec.api_url {
+            Some(api) => address::parse(&api.0)?,
+            None => web.clone(),
+        };
+        let scope = spec.project.as_ref().map(|project| Scope { word: "project", path: project.trim().to_owned(), holder: None });
+        let further_origins = further_origins(&web, &spec.organization)?;
+        Ok(Endpoint { web, api, further_origins, scope })
+    }
+
+    fn repository_path(&self, endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
+        path::parse(endpoint, text)
+    }
+
+    fn connect(&self, endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
+        AzureDevOpsClient::connect(endpoint, &credential, transport)
+    }
+
+    fn webhook(&self) -> &dyn Webhook {
+        &AzureDevOpsWebhook
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::providers::ErrorKind;
+
+    fn endpoint(document: &serde_json::Value) -> Result<Endpoint, ProviderError> {
+        let spec = serde_json::from_value(serde_json::json!({ "azureDevOps": document })).unwrap();
+        AzureDevOps.endpoint(&spec)
+    }
+
+    #[test]
+    fn dv_18_a_name_is_enough_at_services() {
+        let endpoint = endpoint(&serde_json::json!({"organization": "acme"})).unwrap();
+        assert_eq!(endpoint.web.as_str(), "https://dev.azure.com/acme");
+        assert_eq!(endpoint.api, endpoint.web);
+        let origins: Vec<_> = endpoint.further_origins.iter().map(Url::as_str).collect();
+        assert_eq!(origins, ["https://app.vssps.visualstudio.com/", "https://acme.visualstudio.com/"]);
+        assert_eq!(endpoint.scope, None);
+    }
+
+    #[test]
+    fn pk_14_pk_15_services_and_server_are_reached_where_they_are() {
+        for (organization, url, web, services) in [
+            ("acme", "https://dev.azure.com", "https://dev.azure.com/acme", true),
+            ("acme", "https://dev.azure.com/acme/", "https://dev.azure.com/acme", true),
+            ("Acme", "https://dev.azure.com/acme", "https://dev.azure.com/acme", true),
+            ("acme", "https://acme.visualstudio.com", "https://acme.visualstudio.com/", true),
+            ("acme", "https://acme.visualstudio.com/DefaultCollection", "https://acme.visualstudio.com/DefaultCollection", true),
+            ("Main", "https://tfs.acme.io/tfs", "https://tfs.acme.io/tfs/Main", false),
+            ("Main", "https://tfs.acme.io/tfs/main", "https://tfs.acme.io/tfs/main", false),
+            ("Main", "https://tfs.acme.io:8443", "https://tfs.acme.io:8443/Main", false),
+            ("Old One", "https://tfs.acme.io/tfs", "https://tfs.acme.io/tfs/Old%20One", false),
+        ] {
+            let endpoint = endpoint(&serde_json::json!({"organization": organization, "url": url})).unwrap();
+            assert_eq!(endpoint.web.as_str(), web, "{organization} at {url}");
+            assert_eq!(!endpoint.further_origins.is_empty(), services, "{url}");
+        }
+    }
+
+    #[test]
+    fn dt_13_an_address_of_another_organization_is_refused() {
+        for (organization, url, words) in [
+            ("acme", "https://dev.azure.com/other", "organization other"),
+            ("acme", "https://other.visualstudio.com", "organization other"),
+            ("acme", "https://dev.azure.com/acme/Shop", "page"),
+            ("acme", "https://acme.visualstudio.com/Shop", "page"),
+            ("acme", "https://app.vssps.visualstudio.com", "service behind"),
+            ("acme", "dev.azure.com/acme", "URL"),
+            ("acme", "ftp://dev.azure.com/acme", "http"),
+            ("https://dev.azure.com/acme", "https://dev.azure.com", "a name such as acme"),
+            (" ", "https://dev.azure.com", "a name such as acme"),
+        ] {
+            let error = endpoint(&serde_json::json!({"organization": organization, "url": url})).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::EndpointInvalid, "{organization} at {url}");
+            assert!(error.message.contains(words), "{organization} at {url}: {error}");
+        }
+    }
+
+    #[test]
+    fn dt_12_a_project_holds_bindings_to_itself() {
+        let endpoint = endpoint(&serde_json::json!({"organization": "acme", "project": "My Shop"})).unwrap();
+        let scope = endpoint.scope.clone().unwrap();
+        assert_eq!(scope.to_string(), "project My Shop");
+        assert!(scope.contains(&AzureDevOps.repository_path(&endpoint, "my shop/web").unwrap()));
+        assert!(!scope.contains(&AzureDevOps.repository_path(&endpoint, "My Shop 2/web").unwrap()));
+    }
+
+    #[test]
+    fn the_api_may_be_elsewhere() {
+        let document = serde_json::json!({"organization": "acme", "apiURL": "https://proxy.acme.io/azure/acme"});
+        let endpoint = endpoint(&document).unwrap();
+        assert_eq!(endpoint.api.as_str(), "https://proxy.acme.io/azure/acme");
+        assert_eq!(endpoint.web.as_str(), "https://dev.azure.com/acme");
+    }
+}

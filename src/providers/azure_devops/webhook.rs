@@ -1,0 +1,238 @@
+//! Deliveries of Azure DevOps: nothing is signed. A password or a header of the subscription proves them, and what they tell
+//! stands in the body alone.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use ring::digest;
+use secrecy::ExposeSecret as _;
+use serde::Deserialize;
+
+use super::subscription::{self, OWN_USERNAME};
+use crate::api::v1alpha1::EventKind;
+use crate::providers::signature;
+use crate::providers::webhook::{Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, WebhookSecret};
+
+/// The scheme before the user name and the password.
+const BASIC: &str = "basic ";
+/// The id of no subscription: what a test may carry.
+const NO_SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000000";
+/// What the text of an update says when the source branch moved.
+const SOURCE_MOVED: &str = "updated the source branch";
+
+/// Reads deliveries of Azure DevOps.
+#[derive(Clone, Copy, Debug)]
+pub struct AzureDevOpsWebhook;
+
+impl Webhook for AzureDevOpsWebhook {
+    fn rules(&self) -> DeliveryRules {
+        DeliveryRules {
+            body_limit: 10 * 1024 * 1024,
+            // How long it waits is not documented.
+            answer_within: Duration::from_secs(9),
+            // A subscription on probation has its last delivery tried again for 36 hours.
+            secret_grace: Duration::from_secs(36 * 60 * 60),
+            proof_in_header: true,
+        }
+    }
+
+    /// A refusal of any kind but a few puts the subscription on probation.
+    fn accepts_oversized(&self) -> bool {
+        true
+    }
+
+    fn verify<'a>(&self, secrets: &[WebhookSecret], headers: &'a HeaderMap, body: &'a [u8]) -> Result<Verified<'a>, Rejection> {
+        let names = secrets.iter().filter_map(|secret| match secret {
+            WebhookSecret::Header { name, .. } => Some(name.as_str()),
+            _ => None,
+        });
+        let mut offered = false;
+        for name in names.chain([AUTHORIZATION.as_str()]) {
+            match signature::only_header(headers, name) {
+                Ok(_) => offered = true,
+                Err(Rejection::ProofMissing) => {}
+                Err(rejection) => return Err(rejection),
+            }
+        }
+        if !offered {
+            return Err(Rejection::ProofMissing);
+        }
+        let position = signature::prove(secrets, |secret| is_proven(secret, headers))?;
+        Ok(Verified::new(headers, Cow::Borrowed(body), position))
+    }
+
+    fn read(&self, verified: &Verified<'_>) -> Result<Content, ContentError> {
+        let body: Body = serde_json::from_slice(verified.payload()).map_err(|error| ContentError(error.to_string()))?;
+        let subscription = body.subscription_id.as_deref().unwrap_or(NO_SUBSCRIPTION);
+        let ping = subscription == NO_SUBSCRIPTION;
+        let events = if ping { Vec::new() } else { body.events()? };
+        let repository = body.resource.repository();
+        Ok(Content {
+            delivery_id: format!("{}:{subscription}", body.id),
+            repository_id: repository.map(|repository| repository.id.clone()),
+            repository_path: repository.and_then(RepositoryBody::path),
+            events,
+            ping,
+        })
+    }
+
+    fn proof_headers(&self) -> &'static [&'static str] {
+        &["authorization"]
+    }
+}
+
+/// Whether the headers hold what a secret asks for.
+fn is_proven(secret: &WebhookSecret, headers: &HeaderMap) -> bool {
+    match secret {
+        WebhookSecret::Header { name, value } => {
+            let told = headers.get(name.as_str()).map(http::HeaderValue::as_bytes).unwrap_or_default();
+            are_same(told, value.expose_secret().trim().as_bytes())
+        }
+        WebhookSecret::BasicAuth { username, password } => is_login(headers, username, password.expose_secret()),
+        WebhookSecret::Derived(_) | WebhookSecret::Text(_) => is_login(headers, OWN_USERNAME, secret.text().expose_secret()),
+    }
+}
+
+fn is_login(headers: &HeaderMap, username: &str, password: &str) -> bool {
+    let told = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (scheme, encoded) = told.split_at_checked(BASIC.len()).unwrap_or_default();
+    let login = STANDARD.decode(encoded.trim()).unwrap_or_default();
+    scheme.eq_ignore_ascii_case(BASIC) & are_same(&login, format!("{username}:{password}").as_bytes())
+}
+
+/// Whether two texts are the same. Their digests are compared, so that the time taken tells nothing of either.
+fn are_same(one: &[u8], other: &[u8]) -> bool {
+    let [one, other] = [one, other].map(|text| digest::digest(&digest::SHA256, text));
+    one.as_ref().iter().zip(other.as_ref()).fold(0, |difference, (one, other)| difference | (one ^ other)) == 0
+}
+
+/// What is read of a body.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Body {
+    id: String,
+    /// Absent in some tests.
+    subscription_id: Option<String>,
+    event_type: String,
+    message: Option<Message>,
+    resource: Resource,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    text: Option<String>,
+}
+
+/// The union of what pushes, pull requests and comments tell.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Resource {
+    repository: Option<RepositoryBody>,
+    ref_updates: Option<Vec<ReferenceUpdate>>,
+    status: Option<String>,
+    target_ref_name: Option<String>,
+    pull_request: Option<PullRequest>,
+    comment: Option<Comment>,
+}
+
+#[derive(Deserialize)]
+struct RepositoryBody {
+    id: String,
+    name: Option<String>,
+    project: Option<ProjectBody>,
+}
+
+#[derive(Deserialize)]
+struct ProjectBody {
+    name: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ReferenceUpdate {
+    name: String,
+    old_object_id: String,
+    new_object_id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PullRequest {
+    repository: Option<RepositoryBody>,
+    target_ref_name: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Comment {
+    comment_type: Option<String>,
+    #[serde(default)]
+    is_deleted: bool,
+}
+
+impl RepositoryBody {
+    fn path(&self) -> Option<String> {
+        let project = self.project.as_ref()?.name.as_ref()?;
+        Some(format!("{project}/{}", self.name.as_ref()?))
+    }
+}
+
+impl Resource {
+    fn repository(&self) -> Option<&RepositoryBody> {
+        self.repository.as_ref().or_else(|| self.pull_request.as_ref()?.repository.as_ref())
+    }
+
+    /// Something about the pull request, which goes to its target branch.
+    fn event(&self, kind: EventKind) -> Event {
+        let target = self.target_ref_name.as_deref().or_else(|| self.pull_request.as_ref()?.target_ref_name.as_deref());
+        Event { kind, reference: target.map(str::to_owned), change: Change::Updated, once: None }
+    }
+}
+
+impl Body {
+    fn events(&self) -> Result<Vec<Event>, ContentError> {
+        let resource = &self.resource;
+        let status = resource.status.as_deref();
+        let kind = match self.event_type.as_str() {
+            subscription::PUSH => return self.pushed(),
+            subscription::PULL_REQUEST_CREATED => Some(EventKind::PullRequest),
+            subscription::PULL_REQUEST_UPDATED => self.updated(),
+            // Told of every merge that was tried, also of those that only test whether it would work.
+            subscription::PULL_REQUEST_MERGED => Some(EventKind::PullRequestMerged).filter(|_| status == Some("completed")),
+            subscription::PULL_REQUEST_COMMENT => Some(EventKind::PullRequestComment).filter(|_| self.is_said()),
+            _ => None,
+        };
+        Ok(kind.map(|kind| resource.event(kind)).into_iter().collect())
+    }
+
+    fn pushed(&self) -> Result<Vec<Event>, ContentError> {
+        let updates = self.resource.ref_updates.as_ref().ok_or_else(|| ContentError("a push without refUpdates".into()))?;
+        let read =
+            |update: &ReferenceUpdate| Event::of_reference(&update.name, Change::between(&update.old_object_id, &update.new_object_id));
+        Ok(updates.iter().filter_map(read).collect())
+    }
+
+    /// What an update is. The body does not repeat which updates the subscription asked for. One that is for pushes has no
+    /// text; one that is for changes of status has, and so has one that somebody changed by hand.
+    fn updated(&self) -> Option<EventKind> {
+        let text = self.message.as_ref().and_then(|message| message.text.as_deref()).unwrap_or_default();
+        match self.resource.status.as_deref() {
+            Some("abandoned") => Some(EventKind::PullRequestClosed),
+            Some("completed") => None,
+            _ if text.is_empty() || text.contains(SOURCE_MOVED) => Some(EventKind::PullRequest),
+            _ => None,
+        }
+    }
+
+    /// Whether a person's comment is there: the system writes some, and a deleted one leaves its place.
+    fn is_said(&self) -> bool {
+        self.resource.comment.as_ref().is_none_or(|comment| !comment.is_deleted && comment.comment_type.as_deref() != Some("system"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

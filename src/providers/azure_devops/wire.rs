@@ -1,0 +1,90 @@
+//! The documents of the REST API, as far as they are read. Nothing here prints: a subscription may hold headers in clear.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// A list: `{"count": 1, "value": []}`.
+#[derive(Deserialize)]
+pub(super) struct List<T> {
+    pub(super) value: Vec<T>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Repository {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) project: Project,
+    /// Full name of the default branch; absent while there is no commit.
+    pub(super) default_branch: Option<String>,
+    pub(super) remote_url: Option<String>,
+    pub(super) ssh_url: Option<String>,
+    pub(super) web_url: Option<String>,
+    #[serde(default)]
+    pub(super) is_disabled: bool,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Project {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) visibility: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Reference {
+    pub(super) name: String,
+}
+
+/// Who the server takes the caller for.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ConnectionData {
+    pub(super) authenticated_user: Option<ConnectedUser>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ConnectedUser {
+    pub(super) id: String,
+    pub(super) provider_display_name: Option<String>,
+}
+
+/// The profile of an account, above all organizations.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Profile {
+    pub(super) public_alias: String,
+}
+
+/// An organization that an account is a member of.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Organization {
+    pub(super) account_name: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct SubscriptionsQuery {
+    /// Absent where nothing fits.
+    #[serde(default)]
+    pub(super) results: Option<Vec<Subscription>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Subscription {
+    pub(super) id: String,
+    pub(super) event_type: String,
+    pub(super) resource_version: Option<String>,
+    #[serde(default)]
+    pub(super) consumer_id: String,
+    #[serde(default)]
+    pub(super) consumer_action_id: String,
+    pub(super) status: Option<String>,
+    #[serde(default)]
+    pub(super) publisher_inputs: BTreeMap<String, Option<String>>,
+    #[serde(default)]
+    pub(super) consumer_inputs: BTreeMap<String, Option<String>>,
+}

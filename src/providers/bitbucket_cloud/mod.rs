@@ -1,0 +1,150 @@
+//! Bitbucket Cloud: bitbucket.org and its API at api.bitbucket.org, version 2.0.
+
+mod account;
+mod client;
+mod convert;
+mod error;
+#[cfg(test)]
+mod fixtures;
+mod inspect;
+mod page;
+mod path;
+mod permission;
+mod webhook;
+mod wire;
+
+use std::sync::Arc;
+
+use url::Url;
+
+use crate::api::v1alpha1::connection::{CredentialKind, ProviderSpec};
+use crate::api::v1alpha1::{EventKind, Permission, ProviderKind};
+use crate::providers::model::Scope;
+use crate::providers::transport::Transport;
+use crate::providers::{Capabilities, Client, Credential, Endpoint, PathError, Provider, ProviderError, RepositoryPath, Webhook, address};
+
+use client::BitbucketCloudClient;
+pub use webhook::BitbucketCloudWebhook;
+
+const WEB: &str = "https://bitbucket.org";
+const WEB_HOST: &str = "bitbucket.org";
+const API: &str = "https://api.bitbucket.org/2.0";
+/// What the API's path ends with, also at another address.
+const API_VERSION: &str = "/2.0";
+
+/// Bitbucket Cloud.
+#[derive(Clone, Copy, Debug)]
+pub struct BitbucketCloud;
+
+impl Provider for BitbucketCloud {
+    fn kind(&self) -> ProviderKind {
+        ProviderKind::BitbucketCloud
+    }
+
+    fn credential_kinds(&self) -> &'static [CredentialKind] {
+        &[CredentialKind::EmailToken, CredentialKind::Token, CredentialKind::BasicAuth, CredentialKind::Anonymous]
+    }
+
+    fn events(&self) -> &'static [EventKind] {
+        &EventKind::ALL
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        inspect::capabilities(true)
+    }
+
+    fn permission_words(&self, permission: Permission) -> Option<String> {
+        permission::words(permission)
+    }
+
+    fn event_words(&self, event: EventKind) -> &'static [&'static str] {
+        convert::words(event)
+    }
+
+    fn endpoint(&self, spec: &ProviderSpec) -> Result<Endpoint, ProviderError> {
+        let spec = spec.bitbucket_cloud.as_ref().ok_or_else(|| address::invalid("the spec has no member bitbucketCloud"))?;
+        let web = address::parse(spec.url.as_ref().map_or(WEB, |url| url.0.as_str()))?;
+        let api = match &spec.api_url {
+            Some(api) => address::parse(&api.0)?,
+            None => api_of(&web)?,
+        };
+        if !path::is_name(&spec.workspace) {
+            return Err(address::invalid("the workspace is its ID, as in the addresses of its repositories: letters, digits, - and _"));
+        }
+        // Keys of projects are upper case; the API compares them with regard to case.
+        let holder = spec.project.as_ref().map(|key| key.to_uppercase());
+        let scope = Scope { word: "workspace", path: spec.workspace.clone(), holder };
+        Ok(Endpoint { web, api, further_origins: Vec::new(), scope: Some(scope) })
+    }
+
+    fn repository_path(&self, endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
+        path::parse(endpoint, text)
+    }
+
+    fn connect(&self, endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
+        BitbucketCloudClient::connect(endpoint, credential, transport)
+    }
+
+    fn webhook(&self) -> &dyn Webhook {
+        &BitbucketCloudWebhook
+    }
+}
+
+/// The API of a web address: a host of its own for bitbucket.org, below the same address for what stands in its place.
+fn api_of(web: &Url) -> Result<Url, ProviderError> {
+    if web.host_str() == Some(WEB_HOST) { address::parse(API) } else { Ok(address::below(web, API_VERSION)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::v1alpha1::connection::{Address, BitbucketCloudSpec};
+
+    use crate::providers::ErrorKind;
+
+    fn endpoint(edit: impl FnOnce(&mut BitbucketCloudSpec)) -> Result<Endpoint, ProviderError> {
+        let mut spec = BitbucketCloudSpec { workspace: "acme".into(), ..BitbucketCloudSpec::default() };
+        edit(&mut spec);
+        BitbucketCloud.endpoint(&ProviderSpec { bitbucket_cloud: Some(spec), ..ProviderSpec::default() })
+    }
+
+    #[test]
+    fn dt_14_the_host_defaults_to_bitbucket_org() {
+        let endpoint = endpoint(|_| ()).unwrap();
+        assert_eq!((endpoint.web.as_str(), endpoint.api.as_str()), ("https://bitbucket.org/", "https://api.bitbucket.org/2.0"));
+        assert_eq!(endpoint.scope.unwrap().to_string(), "workspace acme");
+    }
+
+    #[test]
+    fn another_address_holds_its_api_below_it_unless_that_is_given() {
+        let elsewhere = endpoint(|spec| spec.url = Some(Address("https://proxy.acme.io/bitbucket/".into()))).unwrap();
+        assert_eq!(elsewhere.web.as_str(), "https://proxy.acme.io/bitbucket");
+        assert_eq!(elsewhere.api.as_str(), "https://proxy.acme.io/bitbucket/2.0");
+        let given = endpoint(|spec| spec.api_url = Some(Address("https://proxy.acme.io/api/2.0".into()))).unwrap();
+        assert_eq!((given.web.as_str(), given.api.as_str()), ("https://bitbucket.org/", "https://proxy.acme.io/api/2.0"));
+    }
+
+    #[test]
+    fn dt_15_the_workspace_is_required_and_is_its_id() {
+        for workspace in ["", "Acme Inc", "acme/shop", "{3f0f8e6c-0000-4000-8000-000000000001}", ".."] {
+            let error = endpoint(|spec| spec.workspace = workspace.into()).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::EndpointInvalid, "{workspace}");
+        }
+        assert_eq!(BitbucketCloud.endpoint(&ProviderSpec::default()).unwrap_err().kind, ErrorKind::EndpointInvalid);
+    }
+
+    #[test]
+    fn dt_16_dt_17_the_project_is_optional_and_its_key_is_upper_cased() {
+        assert_eq!(endpoint(|_| ()).unwrap().scope.unwrap().holder, None);
+        let scope = endpoint(|spec| spec.project = Some("app".into())).unwrap().scope.unwrap();
+        assert_eq!((scope.holder.as_deref(), scope.to_string().as_str()), (Some("APP"), "workspace acme, project APP"));
+    }
+
+    #[test]
+    fn every_event_has_its_keys() {
+        for event in BitbucketCloud.events() {
+            assert!(!BitbucketCloud.event_words(*event).is_empty(), "{event}");
+        }
+        assert!(BitbucketCloud.capabilities().update_sets_secret && BitbucketCloud.capabilities().scope_introspection);
+    }
+}

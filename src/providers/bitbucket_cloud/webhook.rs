@@ -1,0 +1,171 @@
+//! Deliveries of Bitbucket Cloud: `X-Hub-Signature` is `sha256=` and the hex HMAC-SHA256 of the body ("Manage webhooks",
+//! "Event payloads").
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use http::HeaderMap;
+use serde::Deserialize;
+
+use crate::api::v1alpha1::EventKind;
+use crate::providers::signature;
+use crate::providers::webhook::{
+    Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, WebhookSecret, required_header,
+};
+
+const SIGNATURE: &str = "x-hub-signature";
+const DELIVERY: &str = "x-request-uuid";
+const EVENT: &str = "x-event-key";
+/// What the keys of test deliveries begin with.
+const DIAGNOSTICS: &str = "diagnostics:";
+
+/// Reads deliveries of Bitbucket Cloud.
+#[derive(Clone, Copy, Debug)]
+pub struct BitbucketCloudWebhook;
+
+impl Webhook for BitbucketCloudWebhook {
+    fn rules(&self) -> DeliveryRules {
+        DeliveryRules {
+            // Bodies over 256 KB are not sent at all ("Troubleshoot webhooks").
+            body_limit: 1024 * 1024,
+            // The sender gives up after 10 s.
+            answer_within: Duration::from_secs(9),
+            secret_grace: Duration::from_secs(60 * 60),
+            proof_in_header: false,
+        }
+    }
+
+    fn verify<'a>(&self, secrets: &[WebhookSecret], headers: &'a HeaderMap, body: &'a [u8]) -> Result<Verified<'a>, Rejection> {
+        let digest = signature::sha256_digest(signature::only_header(headers, SIGNATURE)?)?;
+        let position = signature::hmac_sha256(secrets, body, &digest)?;
+        Ok(Verified::new(headers, Cow::Borrowed(body), position))
+    }
+
+    fn read(&self, verified: &Verified<'_>) -> Result<Content, ContentError> {
+        let headers = verified.headers();
+        let delivery_id = required_header(headers, DELIVERY)?.to_owned();
+        let key = required_header(headers, EVENT)?;
+        let body: Body = serde_json::from_slice(verified.payload()).map_err(|error| ContentError(error.to_string()))?;
+        let ping = key.starts_with(DIAGNOSTICS);
+        let events = if ping { Vec::new() } else { body.events(key)? };
+        let (repository_id, repository_path) = body.repository.map(|repository| (repository.uuid, repository.full_name)).unzip();
+        Ok(Content { delivery_id, repository_id, repository_path, events, ping })
+    }
+
+    fn proof_headers(&self) -> &'static [&'static str] {
+        &[SIGNATURE, "x-hub-signature-256", "authorization"]
+    }
+}
+
+/// What is read of a body: the union of the documents that are sent.
+#[derive(Deserialize)]
+struct Body {
+    repository: Option<RepositoryBody>,
+    push: Option<PushBody>,
+    pullrequest: Option<PullRequestBody>,
+}
+
+#[derive(Deserialize)]
+struct RepositoryBody {
+    uuid: String,
+    full_name: String,
+}
+
+#[derive(Deserialize)]
+struct PushBody {
+    changes: Vec<ChangeBody>,
+}
+
+/// One branch or tag of a push: new, moved or gone.
+#[derive(Deserialize)]
+struct ChangeBody {
+    old: Option<ReferenceBody>,
+    new: Option<ReferenceBody>,
+    #[serde(default)]
+    created: bool,
+    #[serde(default)]
+    closed: bool,
+}
+
+#[derive(Deserialize)]
+struct ReferenceBody {
+    #[serde(rename = "type")]
+    kind: String,
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct PullRequestBody {
+    id: i64,
+    source: EndBody,
+    destination: EndBody,
+}
+
+/// One end of a pull request. A source branch that is gone has no commit any more.
+#[derive(Deserialize)]
+struct EndBody {
+    branch: Option<BranchBody>,
+    commit: Option<CommitBody>,
+}
+
+#[derive(Deserialize)]
+struct BranchBody {
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct CommitBody {
+    hash: String,
+}
+
+impl Body {
+    fn events(&self, key: &str) -> Result<Vec<Event>, ContentError> {
+        let kind = match key {
+            "repo:push" => {
+                let push = self.push.as_ref().ok_or_else(|| ContentError("a push without changes".into()))?;
+                return Ok(push.changes.iter().filter_map(ChangeBody::event).collect());
+            }
+            "pullrequest:created" | "pullrequest:updated" => EventKind::PullRequest,
+            "pullrequest:fulfilled" => EventKind::PullRequestMerged,
+            "pullrequest:rejected" => EventKind::PullRequestClosed,
+            "pullrequest:comment_created" => EventKind::PullRequestComment,
+            _ => return Ok(Vec::new()),
+        };
+        let pull_request = self.pullrequest.as_ref().ok_or_else(|| ContentError("an event of a pull request without one".into()))?;
+        Ok(vec![pull_request.event(kind)])
+    }
+}
+
+impl ChangeBody {
+    fn event(&self) -> Option<Event> {
+        let reference = self.new.as_ref().or(self.old.as_ref())?;
+        let name = match reference.kind.as_str() {
+            "branch" | "named_branch" => format!("refs/heads/{}", reference.name),
+            "tag" | "annotated_tag" => format!("refs/tags/{}", reference.name),
+            _ => return None,
+        };
+        let change = match (&self.old, &self.new) {
+            (_, None) => Change::Deleted,
+            _ if self.closed => Change::Deleted,
+            (None, Some(_)) => Change::Created,
+            _ if self.created => Change::Created,
+            _ => Change::Updated,
+        };
+        Event::of_reference(&name, change)
+    }
+}
+
+impl PullRequestBody {
+    /// A new title, description or reviewer is an update too, with the same commit at the source as before.
+    fn event(&self, kind: EventKind) -> Event {
+        let target = self.destination.branch.as_ref().map(|branch| branch.name.as_str());
+        let event = Event::of_pull_request(kind, target);
+        match &self.source.commit {
+            Some(commit) if kind == EventKind::PullRequest => event.once(format!("pull request {}", self.id), &commit.hash),
+            _ => event,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

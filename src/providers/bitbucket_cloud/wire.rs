@@ -1,0 +1,89 @@
+//! The documents of the API, as far as they are read.
+
+use serde::Deserialize;
+
+/// One page of a list.
+#[derive(Deserialize)]
+pub(super) struct Page<T> {
+    pub(super) values: Vec<T>,
+    /// How many entries the whole list has; not every list tells.
+    pub(super) size: Option<usize>,
+    /// The address of the next page; absent on the last.
+    pub(super) next: Option<String>,
+}
+
+/// The account of an API token. Which of the names is there depends on what the account shows.
+#[derive(Deserialize)]
+pub(super) struct User {
+    pub(super) username: Option<String>,
+    pub(super) nickname: Option<String>,
+    pub(super) display_name: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Repository {
+    pub(super) uuid: String,
+    pub(super) full_name: String,
+    pub(super) is_private: Option<bool>,
+    /// `null` until something is pushed.
+    pub(super) mainbranch: Option<Branch>,
+    pub(super) project: Option<Project>,
+    #[serde(default)]
+    pub(super) links: Links,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Branch {
+    pub(super) name: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Project {
+    pub(super) uuid: String,
+    pub(super) key: String,
+}
+
+#[derive(Default, Deserialize)]
+pub(super) struct Links {
+    pub(super) html: Option<Link>,
+    #[serde(default)]
+    pub(super) clone: Vec<Link>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Link {
+    pub(super) href: String,
+    /// `https` or `ssh` among the clone addresses.
+    pub(super) name: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Hook {
+    pub(super) uuid: String,
+    #[serde(default)]
+    pub(super) url: String,
+    pub(super) description: Option<String>,
+    #[serde(default)]
+    pub(super) active: bool,
+    #[serde(default)]
+    pub(super) events: Vec<String>,
+    pub(super) secret_set: Option<bool>,
+    /// Not in the description of the API; answers have it.
+    pub(super) skip_cert_verification: Option<bool>,
+}
+
+/// The body of a refusal, where it tells of scopes.
+#[derive(Deserialize)]
+pub(super) struct Refusal {
+    pub(super) error: RefusalError,
+}
+
+#[derive(Deserialize)]
+pub(super) struct RefusalError {
+    pub(super) detail: RefusalDetail,
+}
+
+#[derive(Deserialize)]
+pub(super) struct RefusalDetail {
+    pub(super) granted: Vec<String>,
+}

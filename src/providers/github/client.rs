@@ -1,0 +1,412 @@
+//! One account at one GitHub.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::stream::{self, BoxStream, StreamExt as _};
+use http::header::{ACCEPT, ETAG, IF_NONE_MATCH};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use moka::sync::Cache;
+use ring::digest;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use super::app::App;
+use super::conditional::{Document, Memory};
+use super::convert::Viewer;
+use super::{convert, error, permission, wire};
+use crate::api::v1alpha1::binding::Visibility;
+use crate::api::v1alpha1::{EventKind, Permission};
+use crate::providers::address::with_segments;
+use crate::providers::model::{Deletion, Endpoint, GitProbe, Hook, HookRequest, HookShape, Inspection, Repository, RepositoryPath};
+use crate::providers::transport::{Answer, Call, Operation, Transport};
+use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git, listing};
+
+/// The version of the API whose documents are read here. Enterprise Servers know it from 3.9 on; older ones ignore it.
+const API_VERSION: HeaderValue = HeaderValue::from_static("2022-11-28");
+const API_VERSION_HEADER: HeaderName = HeaderName::from_static("x-github-api-version");
+const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.github+json");
+/// Entries on a page, the most that GitHub gives.
+const PAGE_SIZE: &str = "100";
+/// The user name that goes with a token as a password: any does, and this is the one that installation tokens need.
+const TOKEN_USER: &str = "x-access-token";
+
+pub(super) struct GitHubClient {
+    pub(super) endpoint: Endpoint,
+    pub(super) account: Account,
+    pub(super) transport: Transport,
+    memory: Arc<Memory>,
+}
+
+/// The credential, as far as it is needed after connecting.
+pub(super) enum Account {
+    Anonymous,
+    /// A person's or a service user's token, whatever key of the Secret it stood in.
+    Token(SecretString),
+    App(Box<App>),
+}
+
+/// A call as GitHub wants all of them.
+pub(super) fn api_call(call: Call) -> Call {
+    call.header(ACCEPT, MEDIA_TYPE).header(API_VERSION_HEADER, API_VERSION)
+}
+
+impl GitHubClient {
+    pub(super) fn connect(endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
+        let transport = transport.classified_by(error::classify);
+        let identity = digest::digest(&digest::SHA256, credential.identifying_text().expose_secret().as_bytes());
+        let memory = transport.kept(&format!("entity tags of {}", hex::encode(identity)), Memory::default);
+        let account = match credential {
+            Credential::Anonymous => Account::Anonymous,
+            // Passwords are no credential of the API: what stands in their place is a token.
+            Credential::Token(token) | Credential::BasicAuth { password: token, .. } => Account::Token(token),
+            Credential::GitHubApp { issuer, private_key, installation_id, webhook_secret } => {
+                let (id, has_webhook) = (installation_id.as_deref(), webhook_secret.is_some());
+                Account::App(Box::new(App::read(&endpoint, &issuer, &private_key, id, has_webhook, transport.clone())?))
+            }
+            Credential::EmailToken { .. } => {
+                let message = "GitHub takes a token, username and password, or the keys of a GitHub App";
+                return Err(ProviderError::new(ErrorKind::CredentialKindNotAccepted, "connect", message));
+            }
+        };
+        let transport = match &account {
+            Account::Token(token) => {
+                let as_password = authorization::basic(TOKEN_USER, token)?;
+                transport.authorized(authorization::bearer(token)?, [token.expose_secret(), authorization::encoded(&as_password)])
+            }
+            Account::Anonymous | Account::App(_) => transport,
+        };
+        Ok(Arc::new(Self { endpoint, account, transport, memory }))
+    }
+
+    /// An address below the API's base; each segment is one, whatever is in it.
+    pub(super) fn api<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Url {
+        with_segments(&self.endpoint.api, segments)
+    }
+
+    fn repository_url<'a>(&self, path: &'a str, rest: impl IntoIterator<Item = &'a str>) -> Url {
+        self.api(["repos"].into_iter().chain(path.split('/')).chain(rest))
+    }
+
+    fn hooks_url(&self, repository: &Repository) -> Url {
+        self.repository_url(repository.path.as_str(), ["hooks"])
+    }
+
+    fn hook_url(&self, repository: &Repository, id: &str) -> Url {
+        self.repository_url(repository.path.as_str(), ["hooks", id])
+    }
+
+    fn viewer(&self) -> Viewer {
+        match self.account {
+            Account::Anonymous => Viewer::Anonymous,
+            Account::Token(_) => Viewer::Account,
+            Account::App(_) => Viewer::App,
+        }
+    }
+
+    /// Sends a call as this account.
+    async fn send(&self, call: Call) -> Result<Answer, ProviderError> {
+        let Account::App(app) = &self.account else { return self.transport.send(api_call(call)).await };
+        let token = app.token().await?;
+        let transport = self.transport.clone().authorized(authorization::bearer(&token.secret)?, [token.secret.expose_secret()]);
+        let answer = transport.send(api_call(call)).await?;
+        if answer.refusal() == Some(ErrorKind::Unauthenticated) {
+            app.forget(&token).await;
+        }
+        Ok(answer)
+    }
+
+    /// Sends a call that only reads. Where the token of an App's installation is refused before its time, a new one is tried
+    /// once.
+    async fn read(&self, call: Call) -> Result<Answer, ProviderError> {
+        let answer = self.send(call.clone()).await?;
+        let again = matches!(self.account, Account::App(_)) && answer.refusal() == Some(ErrorKind::Unauthenticated);
+        if again { self.send(call).await } else { Ok(answer) }
+    }
+
+    pub(super) async fn get(&self, operation: Operation, url: Url) -> Result<Answer, ProviderError> {
+        self.read(Call::read(operation, Method::GET, url)).await
+    }
+
+    /// Reads a document, or learns that the one that was read before still holds.
+    async fn document<T: DeserializeOwned + Send + Sync + 'static>(
+        &self,
+        operation: Operation,
+        url: Url,
+        memory: &Cache<Url, Arc<Document<T>>>,
+    ) -> Result<Arc<Document<T>>, ProviderError> {
+        let known = memory.get(&url);
+        let call = Call::read(operation, Method::GET, url.clone());
+        let call = match known.as_ref().and_then(|known| known.tag.clone()) {
+            Some(tag) => call.header(IF_NONE_MATCH, tag),
+            None => call,
+        };
+        let answer = self.read(call).await?;
+        if answer.refusal().is_some() {
+            memory.invalidate(&url);
+        }
+        let answer = answer.success()?;
+        if answer.status() == StatusCode::NOT_MODIFIED {
+            return known.ok_or_else(|| answer.invalid("it says that nothing changed, although nothing was known"));
+        }
+        let (tag, next) = (answer.headers().get(ETAG).cloned(), self.next(&answer)?);
+        let document = Arc::new(Document { content: answer.json()?, next, tag });
+        memory.insert(url, Arc::clone(&document));
+        Ok(document)
+    }
+
+    /// Where a list goes on. GitHub's own address in the link gives way to the connection's.
+    fn next(&self, answer: &Answer) -> Result<Option<Url>, ProviderError> {
+        let Some(link) = listing::next_link(answer.headers()) else { return Ok(None) };
+        let next = self.transport.rebase(answer, link).filter(|next| next != answer.url());
+        next.map(Some).ok_or_else(|| answer.invalid("the list goes on at an address that is none of this API"))
+    }
+
+    /// What the document of a repository leaves open: whether it is empty.
+    async fn described(&self, found: &wire::Repository) -> Result<Repository, ProviderError> {
+        let empty = found.size == 0 && self.has_no_branch(&found.full_name).await?;
+        Ok(convert::repository(found.clone(), self.viewer(), empty))
+    }
+
+    /// Asked only where the size leaves it open. Who may not read the contents is not told.
+    async fn has_no_branch(&self, path: &str) -> Result<bool, ProviderError> {
+        let mut url = self.repository_url(path, ["branches"]);
+        url.query_pairs_mut().append_pair("per_page", "1");
+        let answer = self.get(Operation::LookUpRepository, url).await?;
+        match answer.refusal() {
+            None => Ok(answer.json::<Vec<wire::Branch>>()?.is_empty()),
+            Some(ErrorKind::PermissionDenied | ErrorKind::NotFound) => Ok(false),
+            Some(kind) => Err(answer.refused(kind)),
+        }
+    }
+
+    /// Reads the list once. `None` when it changed meanwhile: pages are cut by position, so that an entry that goes while
+    /// they are read hides another. Reading a page again that did not change costs nothing.
+    async fn hooks_once(&self, repository: &Repository) -> Result<Option<Vec<wire::Hook>>, ProviderError> {
+        let mut pages: Vec<(Url, Arc<Document<Vec<wire::Hook>>>)> = Vec::new();
+        let mut next = Some(first_page(self.hooks_url(repository)));
+        while let Some(url) = next.take() {
+            if pages.len() >= listing::MOST_PAGES {
+                let message = format!("the list has more than {} pages", listing::MOST_PAGES);
+                return Err(ProviderError::new(ErrorKind::ResponseInvalid, Operation::ListHooks.as_str(), message));
+            }
+            let page = self.document(Operation::ListHooks, url.clone(), &self.memory.hooks).await?;
+            next.clone_from(&page.next);
+            pages.push((url, page));
+        }
+        let ids = |page: &[wire::Hook]| page.iter().map(|hook| hook.id).collect::<Vec<_>>();
+        if let Some((_, earlier)) = pages.split_last() {
+            for (url, page) in earlier {
+                let again = self.document(Operation::ListHooks, url.clone(), &self.memory.hooks).await?;
+                if ids(&again.content) != ids(&page.content) || again.next != page.next {
+                    return Ok(None);
+                }
+            }
+        }
+        let hooks: Vec<_> = pages.iter().flat_map(|(_, page)| page.content.iter().cloned()).collect();
+        Ok(listing::are_distinct(hooks.iter().map(|hook| hook.id)).then_some(hooks))
+    }
+
+    /// The addresses of the lists in which the owner's repositories stand.
+    fn repository_lists(&self) -> Vec<Url> {
+        let scope = self.endpoint.scope.as_ref();
+        let with = |segments: &[&str], parameters: &[(&str, &str)]| {
+            let mut url = first_page(self.api(segments.iter().copied()));
+            url.query_pairs_mut().extend_pairs(parameters);
+            url
+        };
+        match (&self.account, scope) {
+            (Account::App(_), _) => vec![with(&["installation", "repositories"], &[])],
+            (_, None) => Vec::new(),
+            (_, Some(scope)) if scope.word == super::ORGANIZATION => vec![with(&["orgs", &scope.path, "repos"], &[("type", "all")])],
+            (Account::Anonymous, Some(scope)) => vec![with(&["users", &scope.path, "repos"], &[("type", "owner")])],
+            // A user's own list shows what is public; private ones stand in the account's list, among others.
+            (Account::Token(_), Some(scope)) => vec![
+                with(&["user", "repos"], &[("affiliation", "owner,collaborator")]),
+                with(&["users", &scope.path, "repos"], &[("type", "owner")]),
+            ],
+        }
+    }
+
+    async fn page_of_repositories(&self, url: Url) -> Result<(Vec<wire::Repository>, Option<Url>), ProviderError> {
+        let answer = self.get(Operation::ListRepositories, url).await?.success()?;
+        let next = self.next(&answer)?;
+        let page = match self.account {
+            Account::App(_) => answer.json::<wire::InstallationRepositories>()?.repositories,
+            Account::Anonymous | Account::Token(_) => answer.json()?,
+        };
+        Ok((page, next))
+    }
+
+    /// The next page that is not empty, of the lists that are left.
+    async fn next_repositories(&self, mut walk: Walk) -> Result<Option<(Vec<Repository>, Walk)>, ProviderError> {
+        while let Some(url) = walk.next.take().or_else(|| walk.lists.pop()) {
+            walk.pages += 1;
+            if walk.pages > listing::MOST_PAGES {
+                let message = format!("the list has more than {} pages", listing::MOST_PAGES);
+                return Err(ProviderError::new(ErrorKind::ResponseInvalid, Operation::ListRepositories.as_str(), message));
+            }
+            let (page, next) = self.page_of_repositories(url).await?;
+            walk.next = next;
+            let page = page.into_iter().filter(|repository| walk.seen.insert(repository.id));
+            // Whether it is empty is not told by a list: a size of zero is the sign for it that there is.
+            let page = page.map(|repository| {
+                let empty = repository.size == 0;
+                convert::repository(repository, self.viewer(), empty)
+            });
+            let page: Vec<_> = page.filter(|found| self.endpoint.scope.as_ref().is_none_or(|scope| scope.holds(found))).collect();
+            if !page.is_empty() {
+                return Ok(Some((page, walk)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn write(operation: Operation, method: Method, url: Url, request: &HookRequest<'_>) -> Call {
+        let secret = request.secret.text();
+        Call::write(operation, method, url).conceal(request.url.expose()).conceal(secret.expose_secret())
+    }
+}
+
+/// How far a walk through the owner's repositories has come.
+struct Walk {
+    lists: Vec<Url>,
+    next: Option<Url>,
+    pages: usize,
+    seen: BTreeSet<i64>,
+}
+
+/// What it means for an App that covers chosen repositories when one is not shown to it.
+fn not_installed(path: &str, error: ProviderError) -> ProviderError {
+    let message = format!("the App's installation does not cover {path}, or it does not exist; {}", error.message);
+    ProviderError { kind: ErrorKind::NotInstalled, message, ..error }
+}
+
+fn first_page(mut url: Url) -> Url {
+    url.query_pairs_mut().append_pair("per_page", PAGE_SIZE);
+    url
+}
+
+#[async_trait]
+impl Client for GitHubClient {
+    async fn inspect(&self) -> Result<Inspection, ProviderError> {
+        self.inspect_credential().await
+    }
+
+    fn permission(&self, inspection: &Inspection, permission: Permission) -> PermissionFinding {
+        match &self.account {
+            Account::Anonymous => permission::judge_anonymous(permission),
+            Account::Token(_) => permission::judge_token(&inspection.grants, permission),
+            Account::App(_) => permission::judge_app(&permission::keys(&inspection.grants), permission),
+        }
+    }
+
+    fn hook_permission(&self, inspection: &Inspection, events: &BTreeSet<EventKind>) -> PermissionFinding {
+        match &self.account {
+            Account::App(_) => permission::judge_app_hooks(&permission::keys(&inspection.grants), events),
+            Account::Anonymous | Account::Token(_) => self.permission(inspection, Permission::ManageWebhooks),
+        }
+    }
+
+    async fn repository(&self, path: &RepositoryPath) -> Result<Repository, ProviderError> {
+        let url = self.repository_url(path.as_str(), []);
+        let found = self.document(Operation::LookUpRepository, url, &self.memory.repositories).await;
+        let Account::App(app) = &self.account else { return self.described(&found?.content).await };
+        match found {
+            Err(error) if error.kind == ErrorKind::NotFound && app.is_selective().await => Err(not_installed(path.as_str(), error)),
+            Err(error) => Err(error),
+            Ok(found) => {
+                let found = self.described(&found.content).await?;
+                // What is public is shown to every App, also where it is not installed.
+                let in_doubt = found.visibility == Some(Visibility::Public) && app.is_selective().await;
+                if in_doubt && !app.is_installed_on(found.path.as_str()).await? {
+                    let operation = Operation::LookUpRepository.as_str();
+                    return Err(not_installed(found.path.as_str(), ProviderError::new(ErrorKind::NotInstalled, operation, "it is public")));
+                }
+                Ok(found)
+            }
+        }
+    }
+
+    async fn repository_by_id(&self, id: &str) -> Result<Option<Repository>, ProviderError> {
+        let found = self.document(Operation::LookUpRepository, self.api(["repositories", id]), &self.memory.repositories).await?;
+        Ok(Some(self.described(&found.content).await?))
+    }
+
+    async fn branch_exists(&self, repository: &Repository, branch: &str) -> Result<bool, ProviderError> {
+        let segments = ["branches"].into_iter().chain(branch.split('/'));
+        let answer = self.get(Operation::LookUpBranch, self.repository_url(repository.path.as_str(), segments)).await?;
+        if answer.refusal() == Some(ErrorKind::NotFound) {
+            return Ok(false);
+        }
+        // A branch that was renamed is answered under its new name.
+        let found: wire::Branch = answer.json()?;
+        Ok(found.name == branch)
+    }
+
+    async fn probe_git(&self, path: &RepositoryPath) -> Result<GitProbe, ProviderError> {
+        let url = with_segments(&self.endpoint.web, format!("{path}.git").split('/'));
+        let probe = async |token: &SecretString| {
+            let header = authorization::basic(TOKEN_USER, token)?;
+            let encoded = authorization::encoded(&header).to_owned();
+            let transport = self.transport.clone().authorized(header, [token.expose_secret(), &encoded]);
+            git::probe(&transport, &url, None).await
+        };
+        match &self.account {
+            Account::Anonymous => git::probe(&self.transport, &url, None).await,
+            Account::Token(token) => probe(token).await,
+            Account::App(app) => {
+                let token = app.token().await?;
+                match probe(&token.secret).await {
+                    Err(error) if error.kind == ErrorKind::Unauthenticated => {
+                        app.forget(&token).await;
+                        probe(&app.token().await?.secret).await
+                    }
+                    result => result,
+                }
+            }
+        }
+    }
+
+    fn repositories(&self) -> BoxStream<'_, Result<Vec<Repository>, ProviderError>> {
+        let mut lists = self.repository_lists();
+        lists.reverse();
+        let walk = Walk { lists, next: None, pages: 0, seen: BTreeSet::new() };
+        stream::try_unfold(walk, move |walk| self.next_repositories(walk)).boxed()
+    }
+
+    fn hook_shapes(&self, events: &BTreeSet<EventKind>) -> Vec<HookShape> {
+        convert::shapes(events)
+    }
+
+    async fn hooks(&self, repository: &Repository) -> Result<Vec<Hook>, ProviderError> {
+        let hooks = listing::settled(Operation::ListHooks, || self.hooks_once(repository)).await?;
+        Ok(hooks.iter().map(convert::hook).collect())
+    }
+
+    async fn create_hook(&self, repository: &Repository, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
+        let secret = request.secret.text();
+        let document = convert::creation(request.url, request.shape, secret.expose_secret());
+        let call = Self::write(Operation::CreateHook, Method::POST, self.hooks_url(repository), request).json(&document);
+        let made: wire::Hook = self.send(call).await?.json()?;
+        Ok(convert::hook(&made))
+    }
+
+    async fn update_hook(&self, repository: &Repository, id: &str, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
+        let secret = request.secret.text();
+        let document = convert::update(request.url, request.shape, secret.expose_secret());
+        let call = Self::write(Operation::UpdateHook, Method::PATCH, self.hook_url(repository, id), request).json(&document);
+        let changed: wire::Hook = self.send(call).await?.json()?;
+        Ok(convert::hook(&changed))
+    }
+
+    async fn delete_hook(&self, repository: &Repository, id: &str) -> Result<Deletion, ProviderError> {
+        let answer = self.send(Call::delete(Operation::DeleteHook, self.hook_url(repository, id))).await?;
+        listing::deletion(answer, id, self.hooks(repository)).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

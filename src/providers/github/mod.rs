@@ -1,0 +1,158 @@
+//! GitHub: github.com, data-residency hosts (`*.ghe.com`) and GitHub Enterprise Server.
+
+mod app;
+mod client;
+mod conditional;
+mod convert;
+mod error;
+#[cfg(test)]
+mod fixture_tests;
+mod inspect;
+mod jwt;
+mod path;
+mod permission;
+mod webhook;
+mod wire;
+
+use std::sync::Arc;
+
+use url::Url;
+
+use crate::api::v1alpha1::connection::{CredentialKind, ProviderSpec};
+use crate::api::v1alpha1::{EventKind, Permission, ProviderKind};
+use crate::providers::model::Scope;
+use crate::providers::transport::Transport;
+use crate::providers::{Capabilities, Client, Credential, Endpoint, PathError, Provider, ProviderError, RepositoryPath, Webhook, address};
+
+use client::GitHubClient;
+pub use webhook::GitHubWebhook;
+
+/// The web address of those who have no GitHub of their own.
+const CLOUD: &str = "https://github.com";
+/// The word of a scope that is an organization.
+const ORGANIZATION: &str = "organization";
+/// The word of a scope that is a user.
+const USER: &str = "user";
+
+/// github.com, data-residency hosts and GitHub Enterprise Server.
+#[derive(Clone, Copy, Debug)]
+pub struct GitHub;
+
+impl Provider for GitHub {
+    fn kind(&self) -> ProviderKind {
+        ProviderKind::GitHub
+    }
+
+    fn credential_kinds(&self) -> &'static [CredentialKind] {
+        &[CredentialKind::GitHubApp, CredentialKind::Token, CredentialKind::BasicAuth, CredentialKind::Anonymous]
+    }
+
+    fn events(&self) -> &'static [EventKind] {
+        &EventKind::ALL
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        inspect::capabilities(true, true)
+    }
+
+    fn permission_words(&self, permission: Permission) -> Option<String> {
+        permission::words(permission)
+    }
+
+    fn event_words(&self, event: EventKind) -> &'static [&'static str] {
+        convert::words(event)
+    }
+
+    fn endpoint(&self, spec: &ProviderSpec) -> Result<Endpoint, ProviderError> {
+        let spec = spec.github.as_ref().ok_or_else(|| address::invalid("the spec has no member github"))?;
+        let web = address::parse(spec.url.as_ref().map_or(CLOUD, |url| url.0.as_str()))?;
+        let api = match &spec.api_url {
+            Some(api) => address::parse(&api.0)?,
+            None => api_address(&web)?,
+        };
+        let (word, path) = match (&spec.organization, &spec.user) {
+            (Some(path), None) => (ORGANIZATION, path),
+            (None, Some(path)) => (USER, path),
+            _ => return Err(address::invalid("github needs either organization or user")),
+        };
+        let scope = Scope { word, path: path.clone(), holder: None };
+        Ok(Endpoint { web, api, further_origins: Vec::new(), scope: Some(scope) })
+    }
+
+    fn repository_path(&self, endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
+        path::parse(endpoint, text)
+    }
+
+    fn connect(&self, endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
+        GitHubClient::connect(endpoint, credential, transport)
+    }
+
+    fn webhook(&self) -> &dyn Webhook {
+        &GitHubWebhook
+    }
+}
+
+/// Where the API of a web address is: on a host of its own for the clouds, below the same host for a server.
+fn api_address(web: &Url) -> Result<Url, ProviderError> {
+    let host = address::comparable(web.host_str().unwrap_or_default());
+    if !is_cloud(&host) {
+        return Ok(address::below(web, "/api/v3"));
+    }
+    let host = if host == "www.github.com" { "github.com" } else { &host };
+    let mut api = web.clone();
+    api.set_host(Some(&format!("api.{host}"))).map_err(|error| address::invalid(&format!("the address has no API beside it: {error}")))?;
+    Ok(api)
+}
+
+/// Whether a web address's host is GitHub's own cloud, with or without data residency.
+fn is_cloud(host: &str) -> bool {
+    matches!(host, "github.com" | "www.github.com") || host.ends_with(".ghe.com")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::v1alpha1::connection::{Address, GitHubSpec};
+    use crate::providers::ErrorKind;
+
+    fn endpoint(url: Option<&str>, api_url: Option<&str>) -> Result<Endpoint, ProviderError> {
+        let address = |text: &str| Address(text.to_owned());
+        let spec = GitHubSpec { organization: Some("acme".into()), user: None, url: url.map(address), api_url: api_url.map(address) };
+        GitHub.endpoint(&ProviderSpec { github: Some(spec), ..ProviderSpec::default() })
+    }
+
+    #[test]
+    fn dt_03_the_api_is_where_the_web_address_has_it() {
+        for (url, web, api) in [
+            (None, "https://github.com/", "https://api.github.com/"),
+            (Some("https://GitHub.com/"), "https://github.com/", "https://api.github.com/"),
+            (Some("https://www.github.com"), "https://www.github.com/", "https://api.github.com/"),
+            (Some("https://acme.ghe.com"), "https://acme.ghe.com/", "https://api.acme.ghe.com/"),
+            (Some("https://git.acme.io"), "https://git.acme.io/", "https://git.acme.io/api/v3"),
+            (Some("https://git.acme.io:8443/hub/"), "https://git.acme.io:8443/hub", "https://git.acme.io:8443/hub/api/v3"),
+            (Some("https://github.com.evil.example"), "https://github.com.evil.example/", "https://github.com.evil.example/api/v3"),
+        ] {
+            let endpoint = endpoint(url, None).unwrap();
+            assert_eq!((endpoint.web.as_str(), endpoint.api.as_str()), (web, api));
+        }
+        let proxied = endpoint(None, Some("https://proxy.acme.io/github/")).unwrap();
+        assert_eq!((proxied.web.as_str(), proxied.api.as_str()), ("https://github.com/", "https://proxy.acme.io/github"));
+    }
+
+    #[test]
+    fn the_owner_is_an_organization_or_a_user() {
+        let scope = endpoint(None, None).unwrap().scope.unwrap();
+        assert_eq!(scope.to_string(), "organization acme");
+        let both = GitHubSpec { organization: Some("acme".into()), user: Some("ada".into()), ..GitHubSpec::default() };
+        for (spec, expected) in [
+            (Some(GitHubSpec { user: Some("ada".into()), ..GitHubSpec::default() }), Ok("user ada")),
+            (Some(GitHubSpec::default()), Err(ErrorKind::EndpointInvalid)),
+            (Some(both), Err(ErrorKind::EndpointInvalid)),
+            (None, Err(ErrorKind::EndpointInvalid)),
+        ] {
+            let found = GitHub.endpoint(&ProviderSpec { github: spec, ..ProviderSpec::default() });
+            let found = found.map(|endpoint| endpoint.scope.unwrap().to_string()).map_err(|error| error.kind);
+            assert_eq!(found, expected.map(str::to_owned));
+        }
+    }
+}

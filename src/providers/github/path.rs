@@ -1,0 +1,185 @@
+//! Repository paths: `owner/name`, and every clone and web URL of them that people paste.
+
+use crate::providers::address::comparable;
+use crate::providers::model::{Endpoint, PathError, RepositoryPath};
+use crate::providers::spelling::{Spelling, after_prefix, same_host, same_origin, segments};
+
+const FORM: &str = "a repository of GitHub is owner/name, or one of its https or ssh clone URLs";
+
+/// The host under which github.com takes ssh where port 22 is closed.
+const SSH_OVER_HTTPS_PORT: &str = "ssh.github.com";
+
+/// The pages below a repository whose address people copy from a browser.
+const PAGES: [&str; 24] = [
+    "actions",
+    "activity",
+    "blame",
+    "blob",
+    "branches",
+    "commit",
+    "commits",
+    "compare",
+    "deployments",
+    "discussions",
+    "forks",
+    "graphs",
+    "issues",
+    "network",
+    "packages",
+    "projects",
+    "pull",
+    "pulls",
+    "releases",
+    "security",
+    "settings",
+    "tags",
+    "tree",
+    "wiki",
+];
+
+pub(super) fn parse(endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
+    match Spelling::read(text, FORM)? {
+        Spelling::Path(path) => from_segments(path.split('/')),
+        Spelling::Web(mut url) => {
+            if url.host_str() == Some("www.github.com") && is_at_github_com(endpoint) {
+                // Cannot fail: one registered name takes the place of another.
+                let _ = url.set_host(endpoint.web.host_str());
+            }
+            same_origin(endpoint, &url)?;
+            match after_prefix(endpoint, url.path()).ok_or_else(malformed)?.as_slice() {
+                [owner, name] => from_segments([*owner, *name]),
+                [owner, name, page, ..] if PAGES.contains(page) => from_segments([*owner, *name]),
+                _ => Err(malformed()),
+            }
+        }
+        Spelling::Ssh { host, path } => {
+            if !(comparable(&host) == SSH_OVER_HTTPS_PORT && is_at_github_com(endpoint)) {
+                same_host(endpoint, &host)?;
+            }
+            let rest = after_prefix(endpoint, &path).filter(|rest| rest.len() == 2);
+            from_segments(rest.unwrap_or_else(|| segments(&path)))
+        }
+    }
+}
+
+fn is_at_github_com(endpoint: &Endpoint) -> bool {
+    matches!(endpoint.web.host_str(), Some("github.com" | "www.github.com"))
+}
+
+fn from_segments<'a>(segments: impl IntoIterator<Item = &'a str>) -> Result<RepositoryPath, PathError> {
+    let mut segments = segments.into_iter();
+    let (Some(owner), Some(name), None) = (segments.next(), segments.next(), segments.next()) else { return Err(malformed()) };
+    let name = name.strip_suffix(".git").unwrap_or(name);
+    if is_name(owner) && is_name(name) { Ok(RepositoryPath::new(format!("{owner}/{name}"))) } else { Err(malformed()) }
+}
+
+/// What GitHub admits as the name of a repository; names of owners are a part of that.
+fn is_name(text: &str) -> bool {
+    let fits = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.');
+    !text.is_empty() && text != "." && text != ".." && text.len() <= 100 && text.chars().all(fits)
+}
+
+fn malformed() -> PathError {
+    PathError::Malformed(FORM.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use url::Url;
+
+    use super::*;
+
+    fn endpoint(web: &str) -> Endpoint {
+        let web = Url::parse(web).unwrap();
+        Endpoint { api: web.clone(), web, further_origins: Vec::new(), scope: None }
+    }
+
+    #[test]
+    fn every_form_that_people_paste_is_read() {
+        let endpoint = endpoint("https://github.com");
+        for text in [
+            "acme/shop",
+            "acme/shop.git",
+            " acme/shop/ ",
+            "https://github.com/acme/shop",
+            "https://github.com/acme/shop/",
+            "https://www.github.com/acme/shop",
+            "http://github.com/acme/shop.git",
+            "https://GitHub.com./acme/shop.git",
+            "https://x-access-token@github.com/acme/shop.git",
+            "https://github.com/acme/shop/tree/main/src",
+            "https://github.com/acme/shop/pull/7/files#diff",
+            "https://github.com/acme/shop/settings/hooks",
+            "git@github.com:acme/shop.git",
+            "org-4711@github.com:acme/shop.git",
+            "github.com:acme/shop",
+            "ssh://git@github.com/acme/shop.git",
+            "ssh://git@ssh.github.com:443/acme/shop.git",
+            "git+ssh://git@github.com/acme/shop",
+        ] {
+            assert_eq!(parse(&endpoint, text).unwrap().as_str(), "acme/shop", "{text}");
+        }
+        assert_eq!(parse(&endpoint, "acme-io_emu/.github").unwrap().as_str(), "acme-io_emu/.github");
+    }
+
+    #[test]
+    fn servers_and_data_residency_have_hosts_of_their_own() {
+        for (web, text) in [
+            ("https://git.acme.io:8443", "https://git.acme.io:8443/acme/shop.git"),
+            ("https://git.acme.io:8443", "git@git.acme.io:acme/shop.git"),
+            ("https://acme.io/hub", "https://acme.io/hub/acme/shop"),
+            ("https://acme.io/hub", "git@acme.io:acme/shop"),
+            ("https://acme.ghe.com", "git@acme.ghe.com:acme/shop.git"),
+        ] {
+            assert_eq!(parse(&endpoint(web), text).unwrap().as_str(), "acme/shop", "{text}");
+        }
+    }
+
+    #[test]
+    fn another_host_is_named() {
+        for (web, text) in [
+            ("https://github.com", "https://gitlab.com/acme/shop"),
+            ("https://github.com", "git@git.acme.io:acme/shop.git"),
+            ("https://git.acme.io", "https://github.com/acme/shop"),
+            ("https://git.acme.io", "https://www.github.com/acme/shop"),
+            ("https://git.acme.io", "ssh://git@ssh.github.com/acme/shop"),
+            ("https://git.acme.io", "https://git.acme.io:8443/acme/shop"),
+        ] {
+            assert!(matches!(parse(&endpoint(web), text), Err(PathError::AnotherHost { .. })), "{text} at {web}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_refused_and_never_shown() {
+        for text in ["https://ada:canary@github.com/acme/shop", "ada:canary@github.com:acme/shop"] {
+            let error = parse(&endpoint("https://github.com"), text).unwrap_err();
+            assert_eq!(error, PathError::Password, "{text}");
+            assert!(!error.to_string().contains("canary"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_repository_is_refused() {
+        let endpoint = endpoint("https://github.com");
+        for text in [
+            "",
+            "/",
+            "acme",
+            "acme/",
+            "/acme/shop/x",
+            "acme/shop/more",
+            "acme/..",
+            "acme/sh op",
+            "acme/shöp",
+            "acme/%2e%2e",
+            "acme/.git",
+            "https://github.com/acme",
+            "https://github.com/acme/shop/nonsense",
+            "https://github.com/orgs/acme/repositories",
+            "git://github.com/acme/shop",
+            "file:///acme/shop",
+        ] {
+            assert!(matches!(parse(&endpoint, text), Err(PathError::Malformed(_))), "{text:?}: {:?}", parse(&endpoint, text));
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! GitHub's JSON, as far as it is read.
+
+use std::collections::BTreeMap;
+
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
+
+/// The account of a token.
+#[derive(Deserialize)]
+pub(super) struct User {
+    pub(super) login: String,
+}
+
+/// What a server tells of itself. Only a GitHub Enterprise Server has a version.
+#[derive(Deserialize)]
+pub(super) struct Meta {
+    pub(super) installed_version: Option<String>,
+}
+
+/// An App, as it was registered.
+#[derive(Deserialize)]
+pub(super) struct App {
+    pub(super) name: String,
+    pub(super) slug: Option<String>,
+}
+
+/// An App at one owner.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Installation {
+    pub(super) id: i64,
+    /// Absent login: the installation of an enterprise.
+    pub(super) account: Option<Owner>,
+    #[serde(default)]
+    pub(super) repository_selection: String,
+    #[serde(default)]
+    pub(super) permissions: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) events: Vec<String>,
+    pub(super) suspended_at: Option<String>,
+}
+
+impl Installation {
+    /// Whether it covers chosen repositories only.
+    pub(super) fn is_selective(&self) -> bool {
+        self.repository_selection == "selected"
+    }
+}
+
+/// An organization, a user or an enterprise.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Owner {
+    pub(super) login: Option<String>,
+}
+
+/// The answer to making an installation token. It does not print.
+#[derive(Deserialize)]
+pub(super) struct InstallationToken {
+    pub(super) token: String,
+    pub(super) expires_at: String,
+}
+
+/// A page of an installation's repositories.
+#[derive(Deserialize)]
+pub(super) struct InstallationRepositories {
+    pub(super) repositories: Vec<Repository>,
+}
+
+#[derive(Clone, Deserialize)]
+pub(super) struct Repository {
+    pub(super) id: i64,
+    pub(super) full_name: String,
+    pub(super) html_url: Option<String>,
+    pub(super) clone_url: Option<String>,
+    pub(super) ssh_url: Option<String>,
+    pub(super) default_branch: Option<String>,
+    #[serde(default)]
+    pub(super) private: bool,
+    pub(super) visibility: Option<String>,
+    #[serde(default)]
+    pub(super) archived: bool,
+    /// In KiB. Zero for a repository without a commit, and for a small or new one.
+    #[serde(default)]
+    pub(super) size: u64,
+    pub(super) permissions: Option<Permissions>,
+}
+
+/// The role of the account, whatever the token's scopes are. For an App all may be false although its token works.
+#[derive(Clone, Copy, Deserialize)]
+pub(super) struct Permissions {
+    #[serde(default)]
+    pub(super) admin: bool,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Branch {
+    pub(super) name: String,
+}
+
+#[derive(Clone, Deserialize)]
+pub(super) struct Hook {
+    pub(super) id: i64,
+    #[serde(default)]
+    pub(super) active: bool,
+    #[serde(default)]
+    pub(super) events: Vec<String>,
+    #[serde(default)]
+    pub(super) config: HookConfig,
+}
+
+#[derive(Clone, Default, Deserialize)]
+pub(super) struct HookConfig {
+    #[serde(default)]
+    pub(super) url: String,
+    /// Absent means `form`.
+    pub(super) content_type: Option<String>,
+    #[serde(default, deserialize_with = "text_or_number")]
+    pub(super) insecure_ssl: Option<String>,
+    /// Asterisks where one is set. Only whether it is there is read.
+    #[serde(default)]
+    secret: Option<IgnoredAny>,
+}
+
+impl HookConfig {
+    pub(super) const fn has_secret(&self) -> bool {
+        self.secret.is_some()
+    }
+}
+
+/// `insecure_ssl` is documented as a text or a number.
+fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum TextOrNumber {
+        Text(String),
+        Number(i64),
+    }
+    Ok(Option::deserialize(deserializer)?.map(|value| match value {
+        TextOrNumber::Text(text) => text,
+        TextOrNumber::Number(number) => number.to_string(),
+    }))
+}

@@ -1,0 +1,357 @@
+//! One account at one GitLab. Projects are addressed by id once they are found: ids outlive renames and transfers.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use futures::stream::{self, BoxStream, StreamExt as _};
+use http::Method;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::page::Pages;
+use super::signing::{Proof, Signing, signing_token};
+use super::{convert, error, permission, role, wire};
+use crate::api::v1alpha1::{EventKind, Permission};
+use crate::providers::address::with_segments;
+use crate::providers::model::{Deletion, Endpoint, GitProbe, Hook, HookRequest, HookShape, Inspection, Repository, RepositoryPath};
+use crate::providers::transport::{Answer, Call, Operation, Transport};
+use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git, listing};
+
+/// The user name that goes with a token as a password: any does for an access token, an OAuth token needs this one.
+const ANY_USER: &str = "oauth2";
+/// Hooks that are switched off whose log is read for one list.
+const MOST_CAUSES: usize = 5;
+
+pub(super) struct GitLabClient {
+    pub(super) endpoint: Endpoint,
+    pub(super) account: Account,
+    pub(super) transport: Transport,
+    pub(super) signing: Signing,
+    /// Who the credential is, once that is known.
+    pub(super) holder: Mutex<Option<Holder>>,
+}
+
+/// The credential, as far as it is needed after connecting.
+pub(super) enum Account {
+    Anonymous,
+    /// For git; the API takes the token alone.
+    Token {
+        username: String,
+        token: SecretString,
+    },
+}
+
+/// The account behind the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Holder {
+    pub(super) user_id: i64,
+    /// Whether it administers the whole server.
+    pub(super) is_admin: bool,
+}
+
+impl GitLabClient {
+    pub(super) fn connect(endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
+        let account = match credential {
+            Credential::Anonymous => Account::Anonymous,
+            Credential::Token(token) => Account::Token { username: ANY_USER.to_owned(), token },
+            // GitLab's API takes no account password: what stands here is a token.
+            Credential::BasicAuth { username, password } => Account::Token { username, token: password },
+            Credential::EmailToken { .. } | Credential::GitHubApp { .. } => {
+                let message = "GitLab takes a token, or username and password with the token as password";
+                return Err(ProviderError::new(ErrorKind::CredentialKindNotAccepted, "connect", message));
+            }
+        };
+        let transport = transport.classified_by(error::classify);
+        let transport = match &account {
+            Account::Anonymous => transport,
+            Account::Token { username, token } => {
+                let as_password = authorization::basic(username, token)?;
+                transport.authorized(authorization::bearer(token)?, [token.expose_secret(), authorization::encoded(&as_password)])
+            }
+        };
+        Ok(Arc::new(Self { endpoint, account, transport, signing: Signing::new(), holder: Mutex::new(None) }))
+    }
+
+    /// An address below the API's base; each segment is one, whatever is in it.
+    pub(super) fn api<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Url {
+        with_segments(&self.endpoint.api, segments)
+    }
+
+    /// An address of a project, by its id or its path, which is one segment here.
+    fn project_url<'a>(&self, project: &'a str, rest: impl IntoIterator<Item = &'a str>) -> Url {
+        self.api(["projects", project].into_iter().chain(rest))
+    }
+
+    pub(super) async fn get(&self, operation: Operation, url: Url) -> Result<Answer, ProviderError> {
+        self.transport.send(Call::read(operation, Method::GET, url)).await
+    }
+
+    pub(super) const fn is_anonymous(&self) -> bool {
+        matches!(self.account, Account::Anonymous)
+    }
+
+    pub(super) fn remember(&self, holder: Holder) {
+        *self.holder.lock().unwrap_or_else(PoisonError::into_inner) = Some(holder);
+    }
+
+    /// The account behind the token; `None` where the token may not tell.
+    async fn holder(&self) -> Result<Option<Holder>, ProviderError> {
+        let known = *self.holder.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.is_some() {
+            return Ok(known);
+        }
+        let answer = self.get(Operation::InspectCredential, self.api(["user"])).await?;
+        match answer.refusal() {
+            None => {
+                let user: wire::User = answer.json()?;
+                let holder = Holder { user_id: user.id, is_admin: user.is_admin };
+                self.remember(holder);
+                Ok(Some(holder))
+            }
+            Some(ErrorKind::PermissionDenied) => Ok(None),
+            Some(kind) => Err(answer.refused(kind)),
+        }
+    }
+
+    async fn look_up(&self, project: &str) -> Result<Repository, ProviderError> {
+        let found: wire::Project = self.get(Operation::LookUpRepository, self.project_url(project, [])).await?.json()?;
+        let finding = self.role(&found).await?;
+        Ok(convert::repository(found, finding))
+    }
+
+    /// Whether the account's role lets it manage the project's hooks. A project shows memberships of its own and of its groups;
+    /// what comes from groups that were invited shows only in the list of members.
+    async fn role(&self, project: &wire::Project) -> Result<PermissionFinding, ProviderError> {
+        let shown = role::shown(project.permissions.as_ref());
+        if self.is_anonymous() {
+            return Ok(PermissionFinding::missing("needs a credential"));
+        }
+        if role::suffices(shown) {
+            return Ok(PermissionFinding::granted());
+        }
+        let Some(holder) = self.holder().await? else {
+            return Ok(PermissionFinding::unknown("the token may not tell whose it is, so its role is not known"));
+        };
+        let (project, user) = (project.id.to_string(), holder.user_id.to_string());
+        let answer = self.get(Operation::LookUpRepository, self.project_url(&project, ["members", "all", &user])).await?;
+        match answer.refusal() {
+            None => Ok(role::judge_member(&answer.json()?)),
+            Some(ErrorKind::NotFound) if holder.is_admin => {
+                Ok(PermissionFinding::unknown("an administrator may, unless Admin Mode asks for the scope admin_mode"))
+            }
+            Some(ErrorKind::NotFound | ErrorKind::PermissionDenied) => Ok(role::judge(shown)),
+            Some(kind) => Err(answer.refused(kind)),
+        }
+    }
+
+    /// Reads the list once. `None` when it changed meanwhile.
+    async fn hooks_once(&self, project: &str) -> Result<Option<Vec<wire::Hook>>, ProviderError> {
+        let mut pages = Pages::new(self.project_url(project, ["hooks"]));
+        let mut hooks: Vec<wire::Hook> = Vec::new();
+        while let Some(url) = pages.next_url() {
+            let answer = self.get(Operation::ListHooks, url).await?;
+            hooks.extend(pages.take::<wire::Hook>(&self.transport, answer)?);
+            if !pages.is_settled() {
+                return Ok(None);
+            }
+        }
+        Ok(listing::are_distinct(hooks.iter().map(|hook| hook.id)).then_some(hooks))
+    }
+
+    /// Why deliveries of a hook failed, by its log: kept for seven days, from 17.3 on. What it does not tell is left out.
+    async fn cause(&self, project: &str, hook: i64) -> Option<String> {
+        let mut url = self.project_url(project, ["hooks", &hook.to_string(), "events"]);
+        url.query_pairs_mut().append_pair("per_page", "1");
+        let events: Vec<wire::HookEvent> = self.get(Operation::ListHooks, url).await.ok()?.json().ok()?;
+        convert::last_answer(events.first()?)
+    }
+
+    async fn send_hook(&self, write: HookWrite<'_>, proof: Proof) -> Result<wire::Hook, ProviderError> {
+        let HookWrite { operation, method, url, request, mut document } = write;
+        proof.write(&mut document, request.secret, operation == Operation::UpdateHook);
+        let token = request.secret.text();
+        let call = Call::write(operation, method, url).conceal(request.url.expose()).conceal(token.expose_secret());
+        let call = match signing_token(request.secret) {
+            Some(signing) => call.conceal(signing.expose_secret()),
+            None => call,
+        };
+        let hook: wire::Hook = self.transport.send(call.json(&Value::Object(document))).await?.json()?;
+        self.signing.learn_hook(&hook);
+        Ok(hook)
+    }
+
+    fn change<'a>(&self, project: &str, id: &str, request: &'a HookRequest<'a>) -> HookWrite<'a> {
+        let document = convert::update(request.url, request.shape);
+        let url = self.project_url(project, ["hooks", id]);
+        HookWrite { operation: Operation::UpdateHook, method: Method::PUT, url, request, document }
+    }
+
+    /// Sends a hook with the best proof that the server takes, and looks at what it took. The hook is never left with less
+    /// than a token: a signing token alone is sent only to servers that show whether they took it.
+    async fn write_hook(&self, project: &str, write: HookWrite<'_>) -> Result<wire::Hook, ProviderError> {
+        let request = write.request;
+        let proof = Proof::of(request.secret, self.signing.support());
+        let made = self.send_hook(write, proof).await?;
+        let id = made.id.to_string();
+        match (proof, made.signing_token_present) {
+            (Proof::Signature, Some(true)) | (Proof::Token, _) => Ok(made),
+            (Proof::Signature, _) => {
+                self.signing.refused();
+                self.send_hook(self.change(project, &id, request), Proof::Token).await
+            }
+            // Should this fail, the hook proves itself by both: the signature is what counts then.
+            (Proof::Both, Some(true)) => Ok(self.send_hook(self.change(project, &id, request), Proof::Signature).await.unwrap_or(made)),
+            (Proof::Both, _) => Ok(made),
+        }
+    }
+
+    /// Takes away what the shape does not want and an update cannot remove.
+    async fn remove_surplus(&self, project: &str, hook: &mut wire::Hook, shape: &HookShape) -> Result<(), ProviderError> {
+        let id = hook.id.to_string();
+        for (list, key) in convert::surplus(hook, shape) {
+            let url = self.project_url(project, ["hooks", &id, list, &key]);
+            let answer = self.transport.send(Call::write(Operation::UpdateHook, Method::DELETE, url)).await?;
+            if let Some(kind) = answer.refusal().filter(|kind| *kind != ErrorKind::NotFound) {
+                return Err(answer.refused(kind));
+            }
+            let entries = if list == convert::URL_VARIABLES { &mut hook.url_variables } else { &mut hook.custom_headers };
+            if let Some(entries) = entries {
+                entries.retain(|entry| entry.key != key);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A hook on its way to the server, without its secret.
+struct HookWrite<'a> {
+    operation: Operation,
+    method: Method,
+    url: Url,
+    request: &'a HookRequest<'a>,
+    document: Map<String, Value>,
+}
+
+#[async_trait]
+impl Client for GitLabClient {
+    async fn inspect(&self) -> Result<Inspection, ProviderError> {
+        self.inspect_credential().await
+    }
+
+    fn permission(&self, inspection: &Inspection, permission: Permission) -> PermissionFinding {
+        if self.is_anonymous() {
+            return permission::judge_anonymous(permission);
+        }
+        permission::judge(&inspection.grants, permission)
+    }
+
+    async fn repository(&self, path: &RepositoryPath) -> Result<Repository, ProviderError> {
+        self.look_up(path.as_str()).await
+    }
+
+    async fn repository_by_id(&self, id: &str) -> Result<Option<Repository>, ProviderError> {
+        self.look_up(id).await.map(Some)
+    }
+
+    async fn branch_exists(&self, repository: &Repository, branch: &str) -> Result<bool, ProviderError> {
+        let url = self.project_url(&repository.id, ["repository", "branches", branch]);
+        let answer = self.get(Operation::LookUpBranch, url).await?;
+        if answer.refusal() == Some(ErrorKind::NotFound) {
+            return Ok(false);
+        }
+        let found: wire::Branch = answer.json()?;
+        Ok(found.name == branch)
+    }
+
+    async fn probe_git(&self, path: &RepositoryPath) -> Result<GitProbe, ProviderError> {
+        let url = with_segments(&self.endpoint.web, format!("{path}.git").split('/'));
+        let authorization = match &self.account {
+            Account::Token { username, token } => Some(authorization::basic(username, token)?),
+            Account::Anonymous => None,
+        };
+        git::probe(&self.transport, &url, authorization).await
+    }
+
+    /// With a group: its projects and those of its subgroups. Without one: those that the account is a member of.
+    fn repositories(&self) -> BoxStream<'_, Result<Vec<Repository>, ProviderError>> {
+        let list = match &self.endpoint.scope {
+            Some(scope) => {
+                let mut url = self.api(["groups", &scope.path, "projects"]);
+                url.query_pairs_mut().extend_pairs([("include_subgroups", "true"), ("with_shared", "false")]);
+                url
+            }
+            // Everything that is public is nobody's list.
+            None if self.is_anonymous() => return stream::empty().boxed(),
+            None => {
+                let mut url = self.api(["projects"]);
+                url.query_pairs_mut().extend_pairs([("membership", "true"), ("pagination", "keyset")]);
+                url
+            }
+        };
+        let mut list = list;
+        list.query_pairs_mut().extend_pairs([("order_by", "id"), ("sort", "asc")]);
+        stream::try_unfold(Pages::new(list), move |mut pages| async move {
+            let Some(url) = pages.next_url() else { return Ok(None) };
+            let answer = self.get(Operation::ListRepositories, url).await?;
+            let page: Vec<wire::Project> = pages.take(&self.transport, answer)?;
+            if !pages.is_settled() {
+                return Err(Pages::unsettled(Operation::ListRepositories.as_str()));
+            }
+            let page: Vec<_> = page.into_iter().map(listed).collect();
+            Ok(if page.is_empty() { None } else { Some((page, pages)) })
+        })
+        .boxed()
+    }
+
+    fn hook_shapes(&self, events: &BTreeSet<EventKind>) -> Vec<HookShape> {
+        convert::shapes(events)
+    }
+
+    async fn hooks(&self, repository: &Repository) -> Result<Vec<Hook>, ProviderError> {
+        let hooks = listing::settled(Operation::ListHooks, || self.hooks_once(&repository.id)).await?;
+        let mut converted = Vec::with_capacity(hooks.len());
+        let mut causes = 0;
+        for hook in hooks {
+            self.signing.learn_hook(&hook);
+            let asks = convert::is_disabled(&hook) && causes < MOST_CAUSES;
+            causes += usize::from(asks);
+            let cause = if asks { self.cause(&repository.id, hook.id).await } else { None };
+            converted.push(convert::hook(hook, cause));
+        }
+        Ok(converted)
+    }
+
+    async fn create_hook(&self, repository: &Repository, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
+        let document = convert::creation(request.url, request.shape);
+        let url = self.project_url(&repository.id, ["hooks"]);
+        let write = HookWrite { operation: Operation::CreateHook, method: Method::POST, url, request, document };
+        let made = self.write_hook(&repository.id, write).await?;
+        Ok(convert::hook(made, None))
+    }
+
+    async fn update_hook(&self, repository: &Repository, id: &str, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
+        let mut changed = self.write_hook(&repository.id, self.change(&repository.id, id, request)).await?;
+        self.remove_surplus(&repository.id, &mut changed, request.shape).await?;
+        Ok(convert::hook(changed, None))
+    }
+
+    async fn delete_hook(&self, repository: &Repository, id: &str) -> Result<Deletion, ProviderError> {
+        let url = self.project_url(&repository.id, ["hooks", id]);
+        let answer = self.transport.send(Call::delete(Operation::DeleteHook, url)).await?;
+        listing::deletion(answer, id, self.hooks(repository)).await
+    }
+}
+
+/// A project of a list. Lists of groups do not tell the role.
+fn listed(project: wire::Project) -> Repository {
+    let finding = match role::shown(project.permissions.as_ref()) {
+        level if role::suffices(level) => PermissionFinding::granted(),
+        _ => PermissionFinding::unknown("the list does not tell the whole role; a look-up of the project does"),
+    };
+    convert::repository(project, finding)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! GitLab: gitlab.com and self-managed, with any port and path prefix.
+
+mod client;
+mod convert;
+mod error;
+mod inspect;
+mod page;
+mod path;
+mod permission;
+mod role;
+mod signing;
+mod webhook;
+mod wire;
+
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use crate::api::v1alpha1::connection::{CredentialKind, ProviderSpec};
+use crate::api::v1alpha1::{EventKind, Permission, ProviderKind};
+use crate::providers::model::Scope;
+use crate::providers::transport::Transport;
+use crate::providers::{Capabilities, Client, Credential, Endpoint, PathError, Provider, ProviderError, RepositoryPath, Webhook, address};
+
+use client::GitLabClient;
+pub use webhook::GitLabWebhook;
+
+/// Where GitLab is when the spec does not say.
+const CLOUD: &str = "https://gitlab.com";
+/// The word of a scope.
+const GROUP: &str = "group";
+
+/// GitLab.
+#[derive(Clone, Copy, Debug)]
+pub struct GitLab;
+
+impl Provider for GitLab {
+    fn kind(&self) -> ProviderKind {
+        ProviderKind::GitLab
+    }
+
+    fn credential_kinds(&self) -> &'static [CredentialKind] {
+        &[CredentialKind::Token, CredentialKind::BasicAuth, CredentialKind::Anonymous]
+    }
+
+    fn events(&self) -> &'static [EventKind] {
+        &EventKind::ALL
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        inspect::capabilities(Some(inspect::NEWEST), true, true)
+    }
+
+    fn permission_words(&self, permission: Permission) -> Option<String> {
+        permission::words(permission)
+    }
+
+    fn event_words(&self, event: EventKind) -> &'static [&'static str] {
+        convert::words(event)
+    }
+
+    /// A group given by number stays a number here: only the server knows its path, which the inspection tells.
+    fn endpoint(&self, spec: &ProviderSpec) -> Result<Endpoint, ProviderError> {
+        let spec = spec.gitlab.as_ref().ok_or_else(|| address::invalid("the spec has no member gitlab"))?;
+        let web = address::parse(spec.url.as_ref().map_or(CLOUD, |url| &url.0))?;
+        let api = match &spec.api_url {
+            Some(api) => address::parse(&api.0)?,
+            None => address::below(&web, "/api/v4"),
+        };
+        let scope = match &spec.group {
+            None => None,
+            Some(IntOrString::Int(number)) => Some(number.to_string()),
+            Some(IntOrString::String(text)) => Some(path::group(text).ok_or_else(|| address::invalid(path::GROUP_FORM))?),
+        };
+        let scope = scope.map(|path| Scope { word: GROUP, path, holder: None });
+        Ok(Endpoint { web, api, further_origins: Vec::new(), scope })
+    }
+
+    fn repository_path(&self, endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
+        path::parse(endpoint, text)
+    }
+
+    fn connect(&self, endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
+        GitLabClient::connect(endpoint, credential, transport)
+    }
+
+    fn webhook(&self) -> &dyn Webhook {
+        &GitLabWebhook
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::v1alpha1::connection::{Address, GitLabSpec};
+
+    fn endpoint(url: Option<&str>, api_url: Option<&str>, group: Option<IntOrString>) -> Result<Endpoint, ProviderError> {
+        let address = |text: &str| Address(text.to_owned());
+        let gitlab = GitLabSpec { url: url.map(address), api_url: api_url.map(address), group };
+        GitLab.endpoint(&ProviderSpec { gitlab: Some(gitlab), ..ProviderSpec::default() })
+    }
+
+    #[test]
+    fn dt_09_the_host_is_gitlab_com_unless_it_is_named() {
+        let cloud = endpoint(None, None, None).unwrap();
+        assert_eq!((cloud.web.as_str(), cloud.api.as_str(), cloud.scope), ("https://gitlab.com/", "https://gitlab.com/api/v4", None));
+    }
+
+    #[test]
+    fn dv_16_host_port_and_path_prefix_are_kept() {
+        let prefixed = endpoint(Some("https://git.acme.io:8443/gitlab/"), None, None).unwrap();
+        assert_eq!(prefixed.api.as_str(), "https://git.acme.io:8443/gitlab/api/v4");
+        let behind = endpoint(Some("https://git.acme.io"), Some("https://proxy.acme.io/gl/api/v4/"), None).unwrap();
+        assert_eq!((behind.web.as_str(), behind.api.as_str()), ("https://git.acme.io/", "https://proxy.acme.io/gl/api/v4"));
+    }
+
+    #[test]
+    fn dt_10_a_group_is_a_number_or_a_path() {
+        let scope = |group| endpoint(None, None, Some(group)).unwrap().scope.unwrap().path;
+        assert_eq!(scope(IntOrString::Int(42)), "42");
+        assert_eq!(scope(IntOrString::String("42".into())), "42");
+        assert_eq!(scope(IntOrString::String("/platform/apps/".into())), "platform/apps");
+        for text in ["", "/", "plat form", "https://gitlab.com/platform", "platform/../x"] {
+            assert!(endpoint(None, None, Some(IntOrString::String(text.into()))).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Lists by page number or by key. The number of the next page is preferred to its link, which names the address that the
+//! server believes itself to have.
+
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use crate::providers::listing::{MOST_PAGES, next_link};
+use crate::providers::transport::{Answer, Transport};
+use crate::providers::{ErrorKind, ProviderError};
+
+/// Entries that are asked for: the most that GitLab gives.
+const PAGE_SIZE: usize = 100;
+const NEXT_PAGE: &str = "x-next-page";
+const TOTAL: &str = "x-total";
+
+pub(super) struct Pages {
+    list: Url,
+    next: Option<Url>,
+    read: usize,
+    seen: usize,
+    total: Option<usize>,
+    changed: bool,
+}
+
+impl Pages {
+    pub(super) fn new(mut list: Url) -> Self {
+        list.query_pairs_mut().append_pair("per_page", &PAGE_SIZE.to_string());
+        Self { next: Some(list.clone()), list, read: 0, seen: 0, total: None, changed: false }
+    }
+
+    /// The address of the next page; `None` after the last.
+    pub(super) fn next_url(&mut self) -> Option<Url> {
+        self.next.take()
+    }
+
+    /// Reads a page and finds the next one.
+    pub(super) fn take<T: DeserializeOwned>(&mut self, transport: &Transport, answer: Answer) -> Result<Vec<T>, ProviderError> {
+        let answer = answer.success()?;
+        if self.read >= MOST_PAGES {
+            return Err(answer.invalid(&format!("the list has more than {MOST_PAGES} pages")));
+        }
+        // Left out of lists with more than 10,000 entries.
+        let total = answer.headers().get(TOTAL).and_then(|value| value.to_str().ok()?.parse().ok());
+        self.changed |= self.read > 0 && total != self.total;
+        self.total = total;
+        self.read += 1;
+        let next_page = answer.headers().get(NEXT_PAGE).map(|value| value.to_str().unwrap_or_default().to_owned());
+        let link = match next_link(answer.headers()) {
+            Some(link) if next_page.is_none() => {
+                Some(transport.rebase(&answer, link).ok_or_else(|| answer.invalid("the next page has no usable address"))?)
+            }
+            _ => None,
+        };
+        let page: Vec<T> = answer.json()?;
+        self.seen += page.len();
+        self.next = match (next_page, link) {
+            (Some(number), _) if number.is_empty() => None,
+            (Some(number), _) => Some(self.numbered(&number)),
+            (None, Some(link)) => Some(link),
+            // Something on the way took the headers away. By key there is no number to go on with, and the list ends where
+            // no link is.
+            (None, None) if page.len() >= PAGE_SIZE && !self.is_by_key() => Some(self.numbered(&(self.read + 1).to_string())),
+            (None, None) => None,
+        };
+        Ok(page)
+    }
+
+    fn numbered(&self, number: &str) -> Url {
+        let mut url = self.list.clone();
+        url.query_pairs_mut().append_pair("page", number);
+        url
+    }
+
+    fn is_by_key(&self) -> bool {
+        self.list.query_pairs().any(|(name, value)| name == "pagination" && value == "keyset")
+    }
+
+    /// Whether what was read so far can be the whole list, or its beginning: how many entries there are did not change, and at
+    /// the end that many were seen.
+    pub(super) fn is_settled(&self) -> bool {
+        !self.changed && (self.next.is_some() || self.total.is_none_or(|total| total == self.seen))
+    }
+
+    /// The error for a list that changed under the reader's hands.
+    pub(super) fn unsettled(operation: &'static str) -> ProviderError {
+        ProviderError::new(ErrorKind::Transient, operation, "the list changed while it was read")
+    }
+}

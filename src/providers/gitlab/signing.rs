@@ -1,0 +1,180 @@
+//! Which proof a hook is given. Signing tokens came with 19.0, behind a switch; where a server lacks them or has them switched
+//! off it takes the field and drops it without a word, so that only what is read back tells.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Map, Value, json};
+
+use super::inspect::VersionNumber;
+use super::wire;
+use crate::providers::webhook::WebhookSecret;
+
+/// The first version with signing tokens and with the fields that tell whether a secret is set.
+const SIGNING: VersionNumber = (19, 0);
+const TOKEN: &str = "token";
+const SIGNING_TOKEN: &str = "signing_token";
+
+/// What is known of a server's signing tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Support {
+    /// Nobody has asked yet.
+    Untold,
+    /// The server has none.
+    Lacking,
+    /// It has them.
+    Offered,
+    /// It has them and did not take one.
+    SwitchedOff,
+}
+
+/// What one client learned of its server.
+pub(super) struct Signing(AtomicU8);
+
+impl Signing {
+    pub(super) const fn new() -> Self {
+        Self(AtomicU8::new(Support::Untold as u8))
+    }
+
+    pub(super) fn support(&self) -> Support {
+        let known = self.0.load(Ordering::Relaxed);
+        let all = [Support::Lacking, Support::Offered, Support::SwitchedOff];
+        all.into_iter().find(|support| *support as u8 == known).unwrap_or(Support::Untold)
+    }
+
+    fn set(&self, support: Support) {
+        self.0.store(support as u8, Ordering::Relaxed);
+    }
+
+    /// Learns from the server's version: an update of the server brings them.
+    pub(super) fn learn_version(&self, version: Option<VersionNumber>) {
+        match (version, self.support()) {
+            (Some(version), _) if version < SIGNING => self.set(Support::Lacking),
+            (Some(_), Support::Untold | Support::Lacking) => self.set(Support::Offered),
+            _ => {}
+        }
+    }
+
+    /// Learns from a hook that was read.
+    pub(super) fn learn_hook(&self, hook: &wire::Hook) {
+        match (hook.signing_token_present, self.support()) {
+            (Some(true), _) | (Some(false), Support::Untold | Support::Lacking) => self.set(Support::Offered),
+            (None, Support::Untold) => self.set(Support::Lacking),
+            _ => {}
+        }
+    }
+
+    /// The server told that it has signing tokens and did not take this one.
+    pub(super) fn refused(&self) {
+        self.set(Support::SwitchedOff);
+    }
+}
+
+/// What a hook proves itself with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// `X-Gitlab-Token`: the secret itself in every delivery.
+    Token,
+    /// `webhook-signature`; a token that was there is taken away.
+    Signature,
+    /// Both: for a server of which nobody knows what it can, so that a hook is never without a secret.
+    Both,
+}
+
+impl Proof {
+    /// The proof to ask for. A user's own secret is a token, always: its owner's endpoint knows no other.
+    pub(super) fn of(secret: &WebhookSecret, support: Support) -> Self {
+        match (secret, support) {
+            (WebhookSecret::Derived(_), Support::Offered) => Self::Signature,
+            (WebhookSecret::Derived(_), Support::Untold) => Self::Both,
+            _ => Self::Token,
+        }
+    }
+
+    /// Writes the secret into a hook's document. `update`: whether a hook that is there may hold another.
+    pub(super) fn write(self, document: &mut Map<String, Value>, secret: &WebhookSecret, update: bool) {
+        let token = secret.text();
+        // An adopted hook that is given back has no secret of ours; its own must not be taken away.
+        let has_token = self != Self::Signature && !token.expose_secret().is_empty();
+        if has_token {
+            document.insert(TOKEN.to_owned(), json!(token.expose_secret()));
+        }
+        if let (Self::Signature | Self::Both, Some(signing)) = (self, signing_token(secret)) {
+            document.insert(SIGNING_TOKEN.to_owned(), json!(signing.expose_secret()));
+            if update && self == Self::Signature {
+                document.insert(TOKEN.to_owned(), json!(""));
+            }
+        }
+    }
+}
+
+/// A derived secret as a signing token; `None` for a user's own.
+pub(super) fn signing_token(secret: &WebhookSecret) -> Option<SecretString> {
+    match secret {
+        WebhookSecret::Derived(derived) => Some(format!("whsec_{}", STANDARD.encode(derived.bytes())).into()),
+        WebhookSecret::Text(_) | WebhookSecret::BasicAuth { .. } | WebhookSecret::Header { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::providers::webhook::DerivedSecret;
+
+    fn hook(signing: Option<bool>) -> wire::Hook {
+        serde_json::from_value(json!({"id": 1, "url": "https://in", "signing_token_present": signing})).unwrap()
+    }
+
+    #[test]
+    fn what_a_server_can_is_learned_from_what_it_says() {
+        let signing = Signing::new();
+        signing.learn_version(None);
+        assert_eq!(signing.support(), Support::Untold);
+        signing.learn_hook(&hook(None));
+        assert_eq!(signing.support(), Support::Lacking);
+        signing.learn_version(Some((19, 0)));
+        assert_eq!(signing.support(), Support::Offered);
+        signing.refused();
+        for _ in 0..2 {
+            signing.learn_version(Some((19, 2)));
+            signing.learn_hook(&hook(Some(false)));
+            assert_eq!(signing.support(), Support::SwitchedOff, "one try is enough");
+        }
+        signing.learn_hook(&hook(Some(true)));
+        assert_eq!(signing.support(), Support::Offered, "somebody's hook took one");
+        signing.learn_version(Some((18, 11)));
+        assert_eq!(signing.support(), Support::Lacking);
+    }
+
+    fn written(secret: &WebhookSecret, support: Support, update: bool) -> Map<String, Value> {
+        let mut document = Map::new();
+        Proof::of(secret, support).write(&mut document, secret, update);
+        document
+    }
+
+    #[test]
+    fn a_derived_secret_signs_and_leaves_no_token_behind() {
+        let derived = WebhookSecret::Derived(DerivedSecret::new([7; 32]));
+        let signing = format!("whsec_{}", STANDARD.encode([7; 32]));
+        assert_eq!(Value::from(written(&derived, Support::Offered, false)), json!({"signing_token": signing}));
+        assert_eq!(Value::from(written(&derived, Support::Offered, true)), json!({"signing_token": signing, "token": ""}));
+        let token = derived.text();
+        for support in [Support::Lacking, Support::SwitchedOff] {
+            assert_eq!(Value::from(written(&derived, support, true)), json!({"token": token.expose_secret()}));
+        }
+        let both = json!({"signing_token": signing, "token": token.expose_secret()});
+        assert_eq!(Value::from(written(&derived, Support::Untold, false)), both);
+    }
+
+    #[test]
+    fn pk_10_a_users_own_secret_is_a_token() {
+        let own = WebhookSecret::Text("a-secret-of-the-users-own".into());
+        for support in [Support::Untold, Support::Lacking, Support::Offered, Support::SwitchedOff] {
+            assert_eq!(Value::from(written(&own, support, true)), json!({"token": "a-secret-of-the-users-own"}));
+        }
+        assert_eq!(Value::from(written(&WebhookSecret::Text("".into()), Support::Offered, true)), json!({}), "given back as it is");
+    }
+}

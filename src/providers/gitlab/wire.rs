@@ -1,0 +1,117 @@
+//! The documents of the API, as far as they are read. Nothing here prints: a hook's address is its secret part.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// `GET /personal_access_tokens/self`: of personal, project and group access tokens alike.
+#[derive(Deserialize)]
+pub(super) struct Token {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) scopes: Vec<String>,
+    pub(super) user_id: Option<i64>,
+    /// A date, on whose first second the token ends.
+    pub(super) expires_at: Option<String>,
+}
+
+/// `GET /user`.
+#[derive(Deserialize)]
+pub(super) struct User {
+    pub(super) id: i64,
+    pub(super) username: String,
+    #[serde(default)]
+    pub(super) bot: bool,
+    #[serde(default)]
+    pub(super) is_admin: bool,
+}
+
+/// `GET /version`.
+#[derive(Deserialize)]
+pub(super) struct Version {
+    pub(super) version: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Group {
+    pub(super) full_path: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Project {
+    pub(super) id: i64,
+    pub(super) path_with_namespace: String,
+    pub(super) web_url: Option<String>,
+    pub(super) http_url_to_repo: Option<String>,
+    pub(super) ssh_url_to_repo: Option<String>,
+    pub(super) default_branch: Option<String>,
+    pub(super) visibility: Option<String>,
+    #[serde(default)]
+    pub(super) archived: bool,
+    pub(super) empty_repo: Option<bool>,
+    pub(super) marked_for_deletion_on: Option<String>,
+    pub(super) permissions: Option<Permissions>,
+}
+
+/// The roles that the account has by memberships of its own. Shared groups do not show here.
+#[derive(Deserialize)]
+pub(super) struct Permissions {
+    pub(super) project_access: Option<Access>,
+    pub(super) group_access: Option<Access>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Access {
+    pub(super) access_level: i64,
+}
+
+/// `GET /projects/:id/members/all/:user_id`: the role with inherited and invited memberships.
+#[derive(Deserialize)]
+pub(super) struct Member {
+    pub(super) access_level: i64,
+    pub(super) member_role: Option<MemberRole>,
+}
+
+/// A role of the group's own making.
+#[derive(Deserialize)]
+pub(super) struct MemberRole {
+    pub(super) name: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Branch {
+    pub(super) name: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Hook {
+    pub(super) id: i64,
+    pub(super) url: String,
+    pub(super) enable_ssl_verification: Option<bool>,
+    pub(super) push_events_branch_filter: Option<String>,
+    pub(super) branch_filter_strategy: Option<String>,
+    pub(super) custom_webhook_template: Option<String>,
+    pub(super) url_variables: Option<Vec<Keyed>>,
+    pub(super) custom_headers: Option<Vec<Keyed>>,
+    pub(super) alert_status: Option<String>,
+    pub(super) disabled_until: Option<String>,
+    /// From 19.0 on.
+    pub(super) token_present: Option<bool>,
+    /// From 19.0 on.
+    pub(super) signing_token_present: Option<bool>,
+    /// Among others the events, each a boolean.
+    #[serde(flatten)]
+    pub(super) rest: Map<String, Value>,
+}
+
+/// A variable of the address or a header. Its value is somebody's secret and is not read.
+#[derive(Deserialize)]
+pub(super) struct Keyed {
+    pub(super) key: String,
+}
+
+/// An entry of `GET /projects/:id/hooks/:hook_id/events`.
+#[derive(Deserialize)]
+pub(super) struct HookEvent {
+    /// A status, or `internal error` where no answer came.
+    pub(super) response_status: Option<Value>,
+}

@@ -1,0 +1,48 @@
+//! What a provider keeps longer than one client lives: a client is made anew at each inspection.
+
+use std::any::{Any, TypeId};
+use std::sync::Arc;
+
+use moka::sync::Cache;
+
+/// API origin, identity, name and type.
+type Key = (String, String, String, TypeId);
+
+/// All that is kept, by whom it belongs to. One for each process.
+pub(super) type KeptCache = Cache<Key, Arc<dyn Any + Send + Sync>>;
+
+/// What is kept for one API origin and identity.
+pub(super) struct Kept {
+    all: KeptCache,
+    bucket: (String, String),
+}
+
+impl Kept {
+    pub(super) const fn new(all: KeptCache, bucket: (String, String)) -> Self {
+        Self { all, bucket }
+    }
+
+    pub(super) fn get<T: Send + Sync + 'static>(&self, name: &str, make: impl Fn() -> T) -> Arc<T> {
+        let (origin, identity) = self.bucket.clone();
+        let key = (origin, identity, name.to_owned(), TypeId::of::<T>());
+        let kept = self.all.get_with(key, || Arc::new(make()));
+        // The type is part of the key.
+        kept.downcast().unwrap_or_else(|_| Arc::new(make()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_belongs_to_one_identity_and_name() {
+        let cache: KeptCache = Cache::new(10);
+        let kept = |identity: &str| Kept::new(cache.clone(), ("https://api.acme.io".into(), identity.into()));
+        let first = kept("ada").get("token", || 1);
+        assert!(Arc::ptr_eq(&first, &kept("ada").get("token", || 2)), "a second client finds it");
+        assert_eq!(*kept("bob").get("token", || 3), 3);
+        assert_eq!(*kept("ada").get("tags", || 4), 4);
+        assert_eq!(*kept("ada").get("token", || "another type"), "another type");
+    }
+}

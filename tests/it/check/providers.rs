@@ -1,0 +1,179 @@
+//! What the provider is asked, and what follows from its answers.
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+
+use super::{Bench, PUBLIC_URL, message, row, run, secret, told};
+
+const OWN_SECRET: &str = "a-secret-that-somebody-else-knows";
+
+#[tokio::test]
+async fn a_hook_that_would_be_created_is_told_in_an_aligned_table() -> Result<()> {
+    let bench = Bench::new().await?;
+    let objects = [
+        bench.secret(),
+        bench.connection(json!({})),
+        bench.binding("shop", json!({"webhook": {"events": ["Push"]}, "branch": "main"})),
+        bench.binding("access-only", json!({})),
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "shop"}}),
+    ];
+    let checked = bench.check(&objects, &[]).await?;
+    let repository = bench.repository();
+    let expected = format!(
+        "\
+KIND         NAMESPACE   NAME          READY   REASON      PLAN
+connection   platform    gitea         True    Succeeded   -
+binding      platform    access-only   True    Succeeded   -
+binding      platform    shop          True    Succeeded   create
+
+WOULD BE DONE AT THE PROVIDERS
+  create   platform/shop   {repository}   there is none
+
+Note: without --install-key-file, hooks that Forgebind made before are not recognised as its own.
+
+1 connection, 2 bindings: nothing stands against their becoming Ready. Plan: create. Not checked: 1 object of other kinds \
+         (Deployment.apps).
+"
+    );
+    assert_eq!(checked.text, expected);
+    assert_eq!((checked.code, checked.complaint.as_str()), (0, ""));
+    assert!(bench.proxy.count(|exchange| exchange.path.ends_with("/hooks?limit=50&page=1") || exchange.path.contains("/hooks")) > 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_would_not_become_ready_is_told_with_condition_reason_and_remedy() -> Result<()> {
+    let bench = Bench::new().await?;
+    let repository = bench.repository();
+    let grant = json!([
+        {"namespaces": {"from": "Same"}},
+        {"namespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "shop"}}}, "repositories": [format!("{}/shop*", bench.organization)]},
+    ]);
+    let namespace =
+        |name: &str, team: &str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"team": team}}});
+    let objects = [
+        bench.secret(),
+        bench.connection(json!({"allowedBindings": grant})),
+        namespace("team-shop", "shop"),
+        namespace("team-cart", "cart"),
+        bench.binding("good", json!({"branch": "main"})),
+        bench.binding("branch-missing", json!({"branch": "mian"})),
+        bench.binding("repository-missing", json!({"repository": format!("{}/chop", bench.organization)})),
+        bench.binding("out-of-scope", json!({"repository": "somebody-else/shop"})),
+        bench.binding("elsewhere", json!({"repository": format!("https://git.elsewhere.test/{repository}.git")})),
+        bench.binding("suspended", json!({"suspend": true})),
+        bench.binding("no-connection", json!({"connectionRef": {"name": "nobody"}})),
+        bench.binding("sink", json!({"webhook": {}, "sinks": [{"name": "ci", "http": {"url": "https://ci.acme.test"}}]})),
+        bench.binding_in("team-shop", "granted", json!({})),
+        bench.binding_in("team-cart", "not-granted", json!({})),
+        bench.binding_in("team-nowhere", "labels-unknown", json!({})),
+    ];
+    let checked = bench.check(&objects, &["-o", "json"]).await?;
+    let result = checked.json()?;
+    for (name, expected) in [
+        ("gitea", "Ready Succeeded []"),
+        ("good", "Ready Succeeded []"),
+        ("branch-missing", "NotReady BranchNotFound []"),
+        ("repository-missing", "NotReady NotFoundOrHidden []"),
+        ("out-of-scope", "NotReady OutOfScope []"),
+        ("elsewhere", "NotReady OutOfScope []"),
+        ("suspended", "Suspended Suspended []"),
+        ("no-connection", "NotReady ConnectionNotFound []"),
+        ("sink", "NotReady SinkNotAllowed [CreateHook]"),
+        ("granted", "Ready Succeeded []"),
+        ("not-granted", "NotReady RefNotPermitted []"),
+        ("labels-unknown", "Unknown Progressing []"),
+    ] {
+        assert_eq!(told(&result, name), expected, "{name}: {:#}", row(&result, name));
+    }
+    assert_eq!((checked.code, result["ok"].as_bool(), result["version"].as_u64()), (1, Some(false), Some(1)));
+    assert_eq!(message(&result, "branch-missing", "BranchNotFound"), format!("{repository} has no branch mian"));
+    let finding = &row(&result, "branch-missing")["findings"][0];
+    assert_eq!((finding["level"].as_str(), finding["condition"].as_str()), (Some("error"), Some("RepositoryFound")));
+    assert!(finding["file"].as_str().is_some_and(|file| file.ends_with(".yaml")) && finding["line"].as_u64() > Some(10), "{finding}");
+    let hint = |name: &str| row(&result, name)["findings"][0]["hint"].as_str().unwrap_or_default().to_owned();
+    assert!(hint("no-connection").contains("platform/nobody is not among the manifests"), "{}", hint("no-connection"));
+    assert!(hint("labels-unknown").contains("labels of namespace team-nowhere"), "{}", hint("labels-unknown"));
+    assert!(hint("sink").contains("flags"), "{}", hint("sink"));
+
+    let table = bench.check(&objects, &[]).await?;
+    for expected in [
+        "binding      platform       branch-missing       False       BranchNotFound       -\n",
+        &format!(
+            "         BranchNotFound: {repository} has no branch mian\n         What to do: Correct `branch`, remove it, or push the branch"
+        ),
+        "1 connection, 11 bindings: 8 would not become Ready.",
+    ] {
+        assert!(table.text.contains(expected), "{expected:?} is not in\n{}", table.text);
+    }
+    assert!(!table.text.contains('\u{1b}'), "no colours where there is no terminal");
+    Ok(())
+}
+
+#[tokio::test]
+async fn credentials_are_judged_and_come_from_secrets_or_the_environment() -> Result<()> {
+    let bench = Bench::new().await?;
+    let binding = bench.binding("shop", json!({"webhook": {}}));
+    let wrong =
+        [secret("platform", "credential", "0123456789012345678901234567890123456789"), bench.connection(json!({})), binding.clone()];
+    let checked = bench.check(&wrong, &["-o", "json"]).await?;
+    let result = checked.json()?;
+    assert_eq!(told(&result, "gitea"), "NotReady CredentialRejected []");
+    assert_eq!(told(&result, "shop"), "NotReady ConnectionNotReady []");
+    assert_eq!(checked.code, 1);
+    assert!(!checked.text.contains("0123456789012345678901234567890123456789"));
+
+    let reader = bench.gitea.create_token(&bench.account, "reader", &["read:repository", "read:user"]).await?;
+    let weak = [secret("platform", "credential", &reader), bench.connection(json!({})), binding.clone()];
+    let result = bench.check_json(&weak).await?;
+    assert_eq!(told(&result, "gitea"), "NotReady PermissionMissing []");
+    assert_eq!(told(&result, "shop"), "NotReady PermissionMissing []");
+    let missing = message(&result, "shop", "PermissionMissing");
+    assert!(missing.contains("ManageWebhooks") && missing.contains("write:repository"), "{missing}");
+
+    // Not in Git at all: a Secret of another kind, then none; and a variable stands in.
+    let without = [bench.connection(json!({})), binding];
+    let result = bench.check_json(&without).await?;
+    assert_eq!(told(&result, "gitea"), "NotReady SecretNotFound []");
+    assert!(row(&result, "gitea")["findings"][0]["hint"].as_str().is_some_and(|hint| hint.contains("--token-env")), "{result:#}");
+    let file = bench.file(&without)?;
+    let file = file.to_str().context("a path")?;
+    for named in ["TOKEN", "gitea=TOKEN", "platform/gitea=TOKEN"] {
+        let flags = ["-f", file, "--public-url", PUBLIC_URL, "-o", "json", "--token-env", named];
+        let checked = run(&flags, &[("TOKEN", &bench.account.token)], "").await?;
+        assert_eq!((told(&checked.json()?, "shop").as_str(), checked.code), ("Ready Succeeded [CreateHook]", 0), "{named}: {checked:?}");
+        assert!(!checked.text.contains(&bench.account.token) && !checked.complaint.contains(&bench.account.token));
+    }
+    for (named, complaint) in [("NOT_SET", "NOT_SET is not set"), ("elsewhere/gitea=TOKEN", "there is no connection elsewhere/gitea")] {
+        let checked = run(&["-f", file, "--token-env", named], &[("TOKEN", &bench.account.token)], "").await?;
+        assert!(checked.code == 2 && checked.complaint.contains(complaint), "{checked:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_foreign_hook_with_the_same_url_is_named_and_adopted_only_when_asked() -> Result<()> {
+    let bench = Bench::new().await?;
+    let url = "https://argocd.acme.test/api/webhook";
+    let id = bench.gitea.create_hook(&bench.repository(), url, &["push"]).await?;
+    let spec = |adopt: bool| json!({"webhook": {"events": ["Push"], "url": url, "secretRef": {"name": "own"}, "adopt": adopt}});
+    let connection =
+        bench.connection(json!({"allowedBindings": [{"namespaces": {"from": "Same"}, "destinationHosts": ["argocd.acme.test"]}]}));
+    let own = secret("platform", "own", OWN_SECRET);
+    for (adopt, expected) in [(false, "NotReady ForeignHook []"), (true, "Ready Succeeded [AdoptHook]")] {
+        let objects = [bench.secret(), own.clone(), connection.clone(), bench.binding("shop", spec(adopt))];
+        let result = bench.check_json(&objects).await?;
+        assert_eq!(told(&result, "shop"), expected, "{result:#}");
+        assert!(result.to_string().contains(&format!("hook {id}")), "{result:#}");
+        assert!(!result.to_string().contains(OWN_SECRET));
+    }
+    // One that somebody else will make from what is sealed in Git is taken as there.
+    let sealed =
+        json!({"apiVersion": "bitnami.com/v1alpha1", "kind": "SealedSecret", "metadata": {"name": "own", "namespace": "platform"}});
+    let objects = [bench.secret(), sealed, connection.clone(), bench.binding("shop", spec(true))];
+    assert_eq!(told(&bench.check_json(&objects).await?, "shop"), "Ready Succeeded [AdoptHook]");
+    let objects = [bench.secret(), connection, bench.binding("shop", spec(true))];
+    assert_eq!(told(&bench.check_json(&objects).await?, "shop"), "NotReady SecretNotFound []");
+    assert_eq!(bench.gitea.hooks(&bench.repository()).await?.len(), 1);
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! A simulated Azure DevOps, as an organization at Services or a collection at a Server: one that keeps tokens with their
+//! scopes, the permission to edit subscriptions, subscriptions with their states, and the notifications they sent.
+//!
+//! Not played: probation's retries after 20 minutes and more, and the delays before a delivery is sent again.
+
+mod api;
+mod deliveries;
+mod documents;
+mod errors;
+mod hooks;
+pub mod state;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use forgebind::api::v1alpha1::ProviderKind;
+use serde_json::json;
+
+use super::{Act, Delivery, Happening, Outcome, Product, Refusal, Request, Response, Settings, Wait, Welcome};
+use documents::Documents;
+use state::{ADMINISTRATOR, CROWD, ORGANIZATION, OTHER_PROJECT, PROJECT, State};
+
+/// The newest version of the REST API.
+const NEWEST: &str = "7.1";
+
+/// The simulated provider.
+pub struct AzureDevOps {
+    settings: Settings,
+    state: Mutex<State>,
+}
+
+/// A fresh one.
+pub fn make(settings: Settings) -> Box<dyn Product> {
+    with_version(settings, NEWEST)
+}
+
+/// A Server of 2022, before its first update.
+pub fn make_older(settings: Settings) -> Box<dyn Product> {
+    with_version(settings, "7.0")
+}
+
+fn with_version(settings: Settings, newest: &'static str) -> Box<dyn Product> {
+    let state = Mutex::new(State::new(newest, settings.allow_local_targets));
+    Box::new(AzureDevOps { settings, state })
+}
+
+impl AzureDevOps {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn documents(&self) -> Documents<'_> {
+        Documents { url: &self.settings.url }
+    }
+}
+
+impl Product for AzureDevOps {
+    fn kind(&self) -> ProviderKind {
+        ProviderKind::AzureDevOps
+    }
+
+    fn welcome(&self) -> Welcome {
+        let url = &self.settings.url;
+        let host = url.trim_start_matches("http://");
+        let plain_host = host.split(':').next().unwrap_or_default();
+        let path = |name: &str| format!("{PROJECT}/{name}");
+        let token = |token: &str| vec![("token", token.to_owned())];
+        let notes = [
+            format!("Token for all organizations: {}", state::TOKEN_FOR_ALL),
+            format!("Token that may read code alone: {}", state::CODE_TOKEN),
+            format!("Token without the scope for code: {}", state::TOKEN_WITHOUT_CODE),
+            format!("Token that ended: {}", state::EXPIRED_TOKEN),
+            format!("Generated login for git alone: username={} password={}", state::GIT_USER, state::GIT_PASSWORD),
+        ];
+        Welcome {
+            account: ADMINISTRATOR.to_owned(),
+            provider: json!({"azureDevOps": {"organization": ORGANIZATION, "project": PROJECT, "url": url}}),
+            credential: token(state::TOKEN),
+            rejected: token("simulated-token-that-was-never-issued-zzzzzzzzzzzzzzz"),
+            reader: token(state::READERS_TOKEN),
+            repository: path("web"),
+            other: path("worker"),
+            empty: path("empty"),
+            public: None,
+            outside: format!("{OTHER_PROJECT}/scripts"),
+            outsider: token(state::STRANGERS_TOKEN),
+            spellings: vec![
+                "My%20Shop/web".to_owned(),
+                format!("{url}/{ORGANIZATION}/My%20Shop/_git/web"),
+                format!("http://{ORGANIZATION}@{host}/{ORGANIZATION}/My%20Shop/_git/web/branches"),
+                format!("ssh://{plain_host}:22/{ORGANIZATION}/My%20Shop/_git/web"),
+            ],
+            branch: "release/1.0".to_owned(),
+            archived: Some(path("attic")),
+            renamed: (path("old name"), path("new name")),
+            crowded: (path("busy"), CROWD),
+            repositories: self.state().length(),
+            has_pages: false,
+            tells_version: true,
+            can_pause: true,
+            notes: notes.to_vec(),
+        }
+    }
+
+    fn api_path<'a>(&self, request: &'a Request) -> Option<&'a str> {
+        api::is_described(request).then_some(request.path.as_str())
+    }
+
+    fn answer(&self, request: &Request) -> Response {
+        api::answer(&mut self.state(), &self.documents(), request)
+    }
+
+    fn refusal(&self, refusal: Refusal) -> Response {
+        let limited = |wait: Wait| {
+            let message = "TF400733: The request has been canceled: Request was blocked due to exceeding usage of resource 'Concurrency'.";
+            let response = errors::refused(429, "RequestBlockedException", message).with("x-ratelimit-resource", "Concurrency");
+            let response = match wait {
+                Wait::Reset(seconds) => {
+                    let reset = jiff::Timestamp::now().as_second() + i64::try_from(seconds).unwrap_or_default();
+                    response.with("x-ratelimit-remaining", "0").with("x-ratelimit-reset", &reset.to_string())
+                }
+                _ => response,
+            };
+            wait.mark(response)
+        };
+        match refusal {
+            Refusal::Unauthorized => errors::unauthorized(),
+            Refusal::Forbidden => errors::forbidden(ADMINISTRATOR, "View subscriptions"),
+            Refusal::NotFound => errors::no_repository("web"),
+            Refusal::RateLimited(wait) | Refusal::TooManyRequests(wait) => limited(wait),
+            Refusal::Failed(status) => errors::refused(status, "Exception", "TF246017: Azure DevOps could not complete the operation."),
+        }
+    }
+
+    fn act(&self, act: &Act) -> Result<Vec<Happening>, String> {
+        let mut state = self.state();
+        if let Act::RevokeToken { token } = act {
+            state.revoke(token);
+            return Ok(Vec::new());
+        }
+        let path = act.repository().unwrap_or_default();
+        let repository = state.by_path(path).ok_or_else(|| format!("there is no repository {path}"))?;
+        let happenings = repository.contents.apply(act)?;
+        let (id, project) = (repository.id.clone(), repository.project.clone());
+        match act {
+            Act::RenameRepository { to, .. } => {
+                repository.name = to.split_once('/').map_or(to.as_str(), |(_, name)| name).to_owned();
+            }
+            Act::AddHook { url, .. } => state.add_foreign_to(&project, &id, url),
+            Act::RemoveHook { hook, .. } => state.subscriptions.retain(|found| found.id != *hook),
+            Act::PauseHook { hook, .. } => state.change(hook, |found| found.status = "disabledByUser")?,
+            Act::RedirectHook { hook, url, .. } => state.change(hook, |found| found.set("consumerInputs", "url", url))?,
+            Act::ChangeHook { hook, .. } => state.change(hook, |found| found.set("publisherInputs", "branch", "somewhere-else"))?,
+            _ => {}
+        }
+        Ok(happenings)
+    }
+
+    fn deliveries(&self, repository: &str, happening: &Happening) -> Vec<Delivery> {
+        deliveries::made(&mut self.state(), &self.documents(), repository, happening)
+    }
+
+    fn delivered(&self, delivery: &Delivery, outcome: &Outcome) -> Option<Delivery> {
+        deliveries::judged(&mut self.state(), delivery, outcome)
+    }
+}

@@ -1,0 +1,299 @@
+//! What the organization holds: people, tokens, projects, repositories, subscriptions and their notifications.
+
+use ring::digest;
+use serde_json::{Map, Value, json};
+
+use crate::sim::Contents;
+
+/// The organization; at a Server, the collection.
+pub const ORGANIZATION: &str = "acme";
+/// The project that connections are for.
+pub const PROJECT: &str = "My Shop";
+/// Another one, which everybody sees.
+pub const OTHER_PROJECT: &str = "Tools";
+/// Repositories of the project beside those with a name of their own.
+const FURTHER: usize = 130;
+/// Subscriptions of somebody else for one repository.
+pub const CROWD: usize = 60;
+
+/// Who may do everything in both projects.
+pub const ADMINISTRATOR: &str = "ada@acme.example";
+/// Who may read both projects and change no subscriptions.
+pub const READER: &str = "rob@acme.example";
+/// Who sees the other project alone.
+pub const STRANGER: &str = "eve@acme.example";
+
+/// Reading code.
+pub const CODE: &str = "vso.code";
+/// Reading projects and teams.
+pub const PROJECTS: &str = "vso.project";
+/// Reading the profile.
+pub const PROFILE: &str = "vso.profile";
+/// Reading work items.
+pub const WORK: &str = "vso.work";
+
+/// An id made from a name, the same every time.
+pub fn guid(name: &str) -> String {
+    let text = hex::encode(digest::digest(&digest::SHA256, name.as_bytes()));
+    format!("{}-{}-4{}-8{}-{}", &text[..8], &text[8..12], &text[13..16], &text[17..20], &text[20..32])
+}
+
+/// What opens something.
+#[derive(Clone, Debug)]
+pub struct Token {
+    /// The secret.
+    pub secret: &'static str,
+    /// Whose it is.
+    pub user: &'static str,
+    /// What it may; nothing for a login that only git takes.
+    pub scopes: &'static [&'static str],
+    /// Whether it is for every organization of its owner.
+    pub everywhere: bool,
+    /// Whether its time is over.
+    pub expired: bool,
+    /// Whether git alone takes it, with the user name that was generated along with it.
+    pub git_only: Option<&'static str>,
+}
+
+/// A project.
+#[derive(Clone, Debug)]
+pub struct Project {
+    pub id: String,
+    pub name: String,
+    /// Who sees it.
+    pub members: Vec<&'static str>,
+    /// Who may see, change and delete its subscriptions.
+    pub administrators: Vec<&'static str>,
+}
+
+/// A repository.
+#[derive(Clone, Debug)]
+pub struct Repository {
+    pub id: String,
+    pub name: String,
+    pub project: String,
+    pub disabled: bool,
+    pub contents: Contents,
+}
+
+/// A subscription.
+#[derive(Clone, Debug)]
+pub struct Subscription {
+    pub id: String,
+    /// What was sent: publisher, event, consumer, inputs. The password as it was given.
+    pub document: Map<String, Value>,
+    pub status: &'static str,
+    pub creator: String,
+    pub created: String,
+    pub modified: String,
+    pub probation_retries: u32,
+}
+
+/// A notification of a subscription, and what became of it.
+#[derive(Clone, Debug)]
+pub struct Notification {
+    pub id: u64,
+    pub subscription: String,
+    pub event: Value,
+    pub status: &'static str,
+    pub result: &'static str,
+    pub attempts: u32,
+    pub response: String,
+    pub created: String,
+}
+
+/// Everything.
+pub struct State {
+    pub tokens: Vec<Token>,
+    pub projects: Vec<Project>,
+    pub repositories: Vec<Repository>,
+    /// In the order of their creation.
+    pub subscriptions: Vec<Subscription>,
+    pub notifications: Vec<Notification>,
+    /// Counts what needs a number or an id of its own.
+    pub counter: u64,
+    /// Whether deliveries may go to local addresses.
+    pub allow_local_targets: bool,
+    /// The newest version of the REST API that is taken.
+    pub newest: &'static str,
+}
+
+impl Subscription {
+    /// A field of the document that is a text.
+    pub fn text(&self, name: &str) -> &str {
+        self.document.get(name).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// An input of the publisher; empty where it is not set.
+    pub fn publisher(&self, name: &str) -> &str {
+        self.input("publisherInputs", name)
+    }
+
+    /// An input of the consumer; empty where it is not set.
+    pub fn consumer(&self, name: &str) -> &str {
+        self.input("consumerInputs", name)
+    }
+
+    fn input(&self, group: &str, name: &str) -> &str {
+        self.document.get(group).and_then(|inputs| inputs[name].as_str()).unwrap_or_default()
+    }
+
+    /// Sets an input.
+    pub fn set(&mut self, group: &str, name: &str, value: &str) {
+        self.document.entry(group).or_insert_with(|| json!({}))[name] = json!(value);
+    }
+}
+
+impl Project {
+    pub fn is_seen_by(&self, user: &str) -> bool {
+        self.members.contains(&user)
+    }
+
+    pub fn is_administered_by(&self, user: &str) -> bool {
+        self.administrators.contains(&user)
+    }
+}
+
+impl State {
+    /// What is ready.
+    pub fn new(newest: &'static str, allow_local_targets: bool) -> Self {
+        let project = |name: &str, members: &[&'static str]| Project {
+            id: guid(&format!("project {name}")),
+            name: name.to_owned(),
+            members: members.to_vec(),
+            administrators: vec![ADMINISTRATOR],
+        };
+        let mut state = Self {
+            tokens: tokens(),
+            projects: vec![project(PROJECT, &[ADMINISTRATOR, READER]), project(OTHER_PROJECT, &[ADMINISTRATOR, READER, STRANGER])],
+            repositories: Vec::new(),
+            subscriptions: Vec::new(),
+            notifications: Vec::new(),
+            counter: 0,
+            allow_local_targets,
+            newest,
+        };
+        state.add(PROJECT, "web", &["main", "main-old", "release/1.0", "topic"]);
+        state.add(PROJECT, "web.git", &["main"]);
+        state.add(PROJECT, "worker", &["main", "topic"]);
+        state.add(PROJECT, "empty", &[]);
+        state.add(PROJECT, "attic", &["main"]);
+        state.add(PROJECT, "busy", &["main"]);
+        state.add(PROJECT, "new name", &["main"]);
+        state.add(OTHER_PROJECT, "scripts", &["main"]);
+        for number in 0..FURTHER {
+            state.add(PROJECT, &format!("part-{number:03}"), &["main"]);
+        }
+        state.by_name(PROJECT, "attic").expect("it was added").disabled = true;
+        let (project, busy) = (guid(&format!("project {PROJECT}")), guid(&format!("repository {PROJECT}/busy")));
+        for number in 0..CROWD {
+            state.add_foreign_to(&project, &busy, &format!("https://hooks.example/{number}"));
+        }
+        state
+    }
+
+    fn add(&mut self, project: &str, name: &str, branches: &[&str]) {
+        let seed = format!("{project}/{name}");
+        let contents = if branches.is_empty() { Contents::empty(&seed) } else { Contents::with_branches(&seed, branches) };
+        let id = guid(&format!("repository {seed}"));
+        let project = guid(&format!("project {project}"));
+        self.repositories.push(Repository { id, name: name.to_owned(), project, disabled: false, contents });
+    }
+
+    /// A number that was not given before.
+    pub fn next(&mut self) -> u64 {
+        self.counter += 1;
+        self.counter
+    }
+
+    /// How many repositories the project has.
+    pub fn length(&self) -> usize {
+        let project = guid(&format!("project {PROJECT}"));
+        self.repositories.iter().filter(|repository| repository.project == project).count()
+    }
+
+    /// A project by its name, without regard to case, or by its id.
+    pub fn project(&self, text: &str) -> Option<&Project> {
+        self.projects.iter().find(|project| project.id == text || project.name.eq_ignore_ascii_case(text))
+    }
+
+    /// A repository by the names of its project and its own.
+    pub fn by_name(&mut self, project: &str, name: &str) -> Option<&mut Repository> {
+        let project = self.project(project)?.id.clone();
+        self.repositories.iter_mut().find(|found| found.project == project && found.name.eq_ignore_ascii_case(name))
+    }
+
+    /// A repository by its path.
+    pub fn by_path(&mut self, path: &str) -> Option<&mut Repository> {
+        let (project, name) = path.split_once('/')?;
+        self.by_name(project, name)
+    }
+
+    /// The subscription of somebody else: pushes of one repository.
+    pub fn add_foreign_to(&mut self, project: &str, repository: &str, url: &str) {
+        let document = json!({
+            "publisherId": "tfs", "eventType": "git.push", "resourceVersion": "1.0",
+            "consumerId": "webHooks", "consumerActionId": "httpRequest",
+            "publisherInputs": {"projectId": project, "repository": repository, "branch": "", "pushedBy": ""},
+            "consumerInputs": {"url": url},
+        });
+        self.subscribe(document.as_object().cloned().unwrap_or_default(), ADMINISTRATOR);
+    }
+
+    /// Changes a subscription by hand.
+    ///
+    /// # Errors
+    ///
+    /// When there is none of this id.
+    pub fn change(&mut self, id: &str, edit: impl FnOnce(&mut Subscription)) -> Result<(), String> {
+        let found = self.subscriptions.iter_mut().find(|found| found.id == id);
+        found.map(edit).ok_or_else(|| format!("there is no subscription {id}"))
+    }
+
+    /// Keeps a subscription.
+    pub fn subscribe(&mut self, document: Map<String, Value>, creator: &str) -> Subscription {
+        let id = guid(&format!("subscription {}", self.next()));
+        let now = super::documents::now();
+        let subscription = Subscription {
+            id,
+            document,
+            status: "enabled",
+            creator: creator.to_owned(),
+            created: now.clone(),
+            modified: now,
+            probation_retries: 0,
+        };
+        self.subscriptions.push(subscription.clone());
+        subscription
+    }
+
+    /// Ends a token.
+    pub fn revoke(&mut self, secret: &str) {
+        self.tokens.retain(|token| token.secret != secret);
+    }
+}
+
+/// The token that may do everything.
+pub const TOKEN: &str = "simulated-token-of-ada-for-acme-aaaaaaaaaaaaaaaaaaaa";
+pub const READERS_TOKEN: &str = "simulated-token-of-rob-for-acme-bbbbbbbbbbbbbbbbbbbb";
+pub const STRANGERS_TOKEN: &str = "simulated-token-of-eve-for-acme-cccccccccccccccccccc";
+pub const TOKEN_FOR_ALL: &str = "simulated-token-of-ada-for-all-dddddddddddddddddddddd";
+pub const TOKEN_WITHOUT_CODE: &str = "simulated-token-of-ada-for-work-eeeeeeeeeeeeeeeeeeeee";
+pub const CODE_TOKEN: &str = "simulated-token-of-ada-for-code-fffffffffffffffffffff";
+pub const EXPIRED_TOKEN: &str = "simulated-token-of-ada-that-ended-ggggggggggggggggggg";
+pub const GIT_USER: &str = "ada-for-git";
+pub const GIT_PASSWORD: &str = "simulated-password-for-git-hhhhhhhhhhhhhhhhhhhhhhhhhh";
+
+fn tokens() -> Vec<Token> {
+    let token = |secret, user, scopes| Token { secret, user, scopes, everywhere: false, expired: false, git_only: None };
+    vec![
+        token(TOKEN, ADMINISTRATOR, &[CODE, PROJECTS]),
+        token(READERS_TOKEN, READER, &[CODE, PROJECTS]),
+        token(STRANGERS_TOKEN, STRANGER, &[CODE, PROJECTS]),
+        token(TOKEN_WITHOUT_CODE, ADMINISTRATOR, &[WORK]),
+        token(CODE_TOKEN, ADMINISTRATOR, &[CODE]),
+        Token { everywhere: true, ..token(TOKEN_FOR_ALL, ADMINISTRATOR, &[CODE, PROJECTS, PROFILE]) },
+        Token { expired: true, ..token(EXPIRED_TOKEN, ADMINISTRATOR, &[CODE]) },
+        Token { git_only: Some(GIT_USER), ..token(GIT_PASSWORD, ADMINISTRATOR, &[CODE]) },
+    ]
+}

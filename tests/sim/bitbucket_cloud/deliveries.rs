@@ -1,0 +1,127 @@
+//! What webhooks send ("Event payloads"), and when it is sent again.
+
+use ring::hmac;
+use serde_json::{Value, json};
+
+use super::super::contents::{Change, Happening, PullRequest};
+use super::super::delivery::{Delivery, Outcome};
+use super::hooks::Hook;
+use super::state::{Repository, State};
+
+/// Bytes of a body; what is larger is not sent, and nobody is told.
+const LONGEST_BODY: usize = 256 * 1024;
+/// How often a delivery is sent again after a failure of the receiver.
+const RETRIES: u32 = 2;
+const ATTEMPT: &str = "x-attempt-number";
+const ACTOR: &str = "ada";
+
+/// What the webhooks of a repository send for a happening. References that were pushed together are told by one delivery, in the
+/// place of the first.
+pub fn of(state: &mut State, path: &str, happening: &Happening) -> Vec<Delivery> {
+    let Some(happenings) = told_with(state, happening) else { return Vec::new() };
+    let (workspace, name) = path.split_once('/').unwrap_or_default();
+    let Some(repository) = state.repository(workspace, name) else { return Vec::new() };
+    let Some((event, body)) = told(state, repository, &happenings) else { return Vec::new() };
+    let subscribed = |hook: &&Hook| hook.active && hook.events.iter().any(|found| found == event);
+    let (path, hooks): (String, Vec<Hook>) = (repository.path(), repository.hooks.iter().filter(subscribed).cloned().collect());
+    let deliveries = hooks.iter().map(|hook| signed(state, &path, hook, event, &body));
+    deliveries.filter(|delivery| delivery.body.len() <= LONGEST_BODY).collect()
+}
+
+/// What one delivery tells of; `None` for a reference that an earlier one told of.
+fn told_with(state: &mut State, happening: &Happening) -> Option<Vec<Happening>> {
+    let Some(position) = state.together.iter().position(|together| together.contains(happening)) else {
+        return Some(vec![happening.clone()]);
+    };
+    let together = state.together.get(position)?.clone();
+    if together.last() == Some(happening) {
+        state.together.remove(position);
+    }
+    (together.first() == Some(happening)).then_some(together)
+}
+
+/// The delivery again, where it failed for want of a working receiver.
+pub fn again(delivery: &Delivery, outcome: &Outcome) -> Option<Delivery> {
+    let failed = matches!(outcome, Outcome::Answered(500..=599)) && delivery.attempt < RETRIES;
+    failed.then(|| delivery.clone().with(ATTEMPT, &(delivery.attempt + 2).to_string()))
+}
+
+fn signed(state: &mut State, path: &str, hook: &Hook, event: &str, body: &Value) -> Delivery {
+    let delivery = Delivery::json(path, &hook.uuid, &hook.url, body)
+        .with("content-type", "application/json; charset=UTF-8")
+        .with("user-agent", "Bitbucket-Webhooks/2.0")
+        .with("x-event-key", event)
+        .with("x-hook-uuid", hook.uuid.trim_matches(['{', '}']))
+        .with("x-request-uuid", &state.bare_uuid())
+        .with(ATTEMPT, "1");
+    let Some(secret) = &hook.secret else { return delivery };
+    let digest = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), &delivery.body);
+    delivery.with("x-hub-signature", &format!("sha256={}", hex::encode(digest)))
+}
+
+/// The event key of happenings and their document.
+fn told(state: &State, repository: &Repository, happenings: &[Happening]) -> Option<(&'static str, Value)> {
+    let actor = state.users.iter().find(|user| user.name == ACTOR).map(|user| state.user_document(user))?;
+    let mut body = json!({"actor": actor, "repository": state.repository_document(repository)});
+    match happenings.first()? {
+        Happening::Reference { .. } => {
+            let changes: Vec<Value> = happenings.iter().filter_map(|happening| changed(state, repository, happening)).collect();
+            body["push"] = json!({"changes": changes});
+            Some(("repo:push", body))
+        }
+        Happening::PullRequest { pull_request, change } => {
+            let event = about_pull_request(state, repository, pull_request, change, &mut body);
+            Some((event, body))
+        }
+    }
+}
+
+fn changed(state: &State, repository: &Repository, happening: &Happening) -> Option<Value> {
+    let Happening::Reference { reference, before, after, message } = happening else { return None };
+    let (kind, name) = match reference.strip_prefix("refs/tags/") {
+        Some(tag) => ("tag", tag),
+        None => ("branch", reference.strip_prefix("refs/heads/")?),
+    };
+    let commit = |hash: &String, message: &str| state.commit_document(repository, hash, message);
+    let (old, new) = (before.as_ref().map(|hash| commit(hash, "")), after.as_ref().map(|hash| commit(hash, message)));
+    let end = |target: &Option<Value>| target.as_ref().map(|target| state.reference_document(repository, kind, name, target));
+    Some(json!({
+        "old": end(&old), "new": end(&new), "created": before.is_none(), "closed": after.is_none(),
+        "forced": false, "truncated": false, "commits": new.iter().collect::<Vec<_>>(), "links": {},
+    }))
+}
+
+fn about_pull_request(
+    state: &State,
+    repository: &Repository,
+    pull_request: &PullRequest,
+    change: &Change,
+    body: &mut Value,
+) -> &'static str {
+    let actor = body["actor"].clone();
+    let mut document = state.pull_request_document(repository, pull_request, &actor);
+    let event = match change {
+        Change::Opened => "pullrequest:created",
+        // One message for both, and nothing in it tells which it was.
+        Change::SourceMoved(_) | Change::Edited => "pullrequest:updated",
+        Change::Merged(commit) => {
+            document["merge_commit"] = json!({"type": "commit", "hash": &commit[..12]});
+            document["closed_by"] = actor;
+            "pullrequest:fulfilled"
+        }
+        Change::Closed => {
+            document["closed_by"] = actor;
+            "pullrequest:rejected"
+        }
+        Change::Commented(text) => {
+            body["comment"] = json!({
+                "type": "pullrequest_comment", "id": 41, "user": actor, "deleted": false, "pending": false,
+                "content": {"type": "rendered", "raw": text, "markup": "markdown", "html": format!("<p>{text}</p>")},
+                "pullrequest": {"type": "pullrequest", "id": pull_request.number, "title": pull_request.title},
+            });
+            "pullrequest:comment_created"
+        }
+    };
+    body["pullrequest"] = document;
+    event
+}

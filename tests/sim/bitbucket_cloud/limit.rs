@@ -1,0 +1,53 @@
+//! Rate limits: so many requests of a credential in an hour ("API request limits").
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::super::message::Response;
+use super::documents;
+
+/// Requests that a credential has in an hour.
+pub const HOURLY: usize = 1000;
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// The requests of the last hour, by credential.
+pub struct Limit {
+    requests: usize,
+    made: HashMap<String, Vec<Instant>>,
+}
+
+impl Limit {
+    /// So many requests an hour.
+    pub fn new(requests: usize) -> Self {
+        Self { requests, made: HashMap::new() }
+    }
+
+    /// Counts a request of a credential, or refuses it.
+    pub fn take(&mut self, credential: &str) -> Result<(), Response> {
+        let made = self.made.entry(credential.to_owned()).or_default();
+        made.retain(|at| at.elapsed() < HOUR);
+        if made.len() >= self.requests {
+            return Err(refused(self.requests));
+        }
+        made.push(Instant::now());
+        Ok(())
+    }
+
+    /// An answer with the marks that it has; none tells how many requests are left, or until when.
+    pub fn mark(&self, response: Response, credential: &str) -> Response {
+        let made = self.made.get(credential).map_or(0, Vec::len);
+        marked(response, self.requests, made * 5 > self.requests * 4)
+    }
+}
+
+fn marked(response: Response, limit: usize, near: bool) -> Response {
+    response
+        .with("x-ratelimit-limit", &limit.to_string())
+        .with("x-ratelimit-resource", "api-repository-data")
+        .with("x-ratelimit-nearlimit", if near { "true" } else { "false" })
+}
+
+/// The refusal.
+pub fn refused(limit: usize) -> Response {
+    marked(documents::error(429, "Rate limit for this resource has been exceeded"), limit, true)
+}

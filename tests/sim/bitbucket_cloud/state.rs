@@ -1,0 +1,236 @@
+//! What it knows.
+
+use super::super::contents::{Act, Contents, Happening};
+use super::super::product::Settings;
+use super::hooks::Hook;
+use super::limit::{HOURLY, Limit};
+
+/// A user.
+pub struct User {
+    pub name: String,
+    pub email: String,
+    pub uuid: String,
+}
+
+/// Whose a token is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// A user's, by name: an API token.
+    User(String),
+    /// An access token of the repository with this uuid.
+    Repository(String),
+    /// An access token of a project, by workspace and key.
+    Project(String, String),
+    /// An access token of a workspace.
+    Workspace(String),
+}
+
+/// A token.
+pub struct Token {
+    pub text: String,
+    pub holder: Holder,
+    pub scopes: Vec<String>,
+}
+
+/// What somebody may do with a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Not even see it.
+    None,
+    /// Read it.
+    Read,
+    /// Push to it.
+    Write,
+    /// Change its settings.
+    Admin,
+}
+
+/// A workspace and its members.
+pub struct Workspace {
+    pub slug: String,
+    pub uuid: String,
+    pub members: Vec<(String, Level)>,
+    pub projects: Vec<Project>,
+}
+
+/// A project.
+pub struct Project {
+    pub key: String,
+    pub uuid: String,
+}
+
+/// A repository.
+pub struct Repository {
+    pub uuid: String,
+    pub workspace: String,
+    /// Key of its project.
+    pub project: String,
+    pub slug: String,
+    pub private: bool,
+    /// The how manieth it is.
+    pub number: usize,
+    pub contents: Contents,
+    pub hooks: Vec<Hook>,
+}
+
+impl Repository {
+    /// `workspace/slug`.
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.workspace, self.slug)
+    }
+}
+
+/// Everything.
+pub struct State {
+    /// Its address.
+    pub url: String,
+    pub allow_local_targets: bool,
+    pub users: Vec<User>,
+    pub tokens: Vec<Token>,
+    pub workspaces: Vec<Workspace>,
+    pub repositories: Vec<Repository>,
+    pub limit: Limit,
+    /// References that were pushed together, and that one delivery tells of.
+    pub together: Vec<Vec<Happening>>,
+    next: u64,
+}
+
+impl State {
+    /// Nothing yet.
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            url: settings.url.clone(),
+            allow_local_targets: settings.allow_local_targets,
+            users: Vec::new(),
+            tokens: Vec::new(),
+            workspaces: Vec::new(),
+            repositories: Vec::new(),
+            limit: Limit::new(HOURLY),
+            together: Vec::new(),
+            next: 0,
+        }
+    }
+
+    /// A uuid that was never given before, without braces.
+    pub fn bare_uuid(&mut self) -> String {
+        self.next += 1;
+        format!("5f0a2a3c-33c1-4d5e-8f3a-{:012x}", self.next)
+    }
+
+    /// The same as the API writes it.
+    pub fn uuid(&mut self) -> String {
+        format!("{{{}}}", self.bare_uuid())
+    }
+
+    pub fn add_user(&mut self, name: &str, email: &str) {
+        let uuid = self.uuid();
+        self.users.push(User { name: name.to_owned(), email: email.to_owned(), uuid });
+    }
+
+    pub fn add_workspace(&mut self, slug: &str, projects: &[&str]) {
+        let uuid = self.uuid();
+        let projects = projects.iter().map(|key| Project { key: (*key).to_owned(), uuid: self.uuid() }).collect();
+        self.workspaces.push(Workspace { slug: slug.to_owned(), uuid, members: Vec::new(), projects });
+    }
+
+    pub fn add_member(&mut self, user: &str, workspace: &str, level: Level) {
+        let workspace = self.workspaces.iter_mut().find(|found| found.slug == workspace).unwrap();
+        workspace.members.push((user.to_owned(), level));
+    }
+
+    pub fn add_token(&mut self, text: &str, holder: Holder, scopes: &[&str]) {
+        let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+        self.tokens.push(Token { text: text.to_owned(), holder, scopes });
+    }
+
+    /// A private repository.
+    pub fn add_repository(&mut self, workspace: &str, project: &str, slug: &str, branches: &[&str]) -> &mut Repository {
+        let (uuid, number) = (self.uuid(), self.repositories.len());
+        self.repositories.push(Repository {
+            uuid,
+            workspace: workspace.to_owned(),
+            project: project.to_owned(),
+            slug: slug.to_owned(),
+            private: true,
+            number,
+            contents: Contents::with_branches(&format!("{workspace}/{slug}"), branches),
+            hooks: Vec::new(),
+        });
+        self.repositories.last_mut().unwrap()
+    }
+
+    /// A workspace by its slug or its uuid.
+    pub fn workspace(&self, name: &str) -> Option<&Workspace> {
+        self.workspaces.iter().find(|found| found.slug.eq_ignore_ascii_case(name) || found.uuid == name)
+    }
+
+    /// A repository by workspace and slug, or by its uuid. Nothing leads from a former slug to the present one.
+    pub fn repository(&self, workspace: &str, name: &str) -> Option<&Repository> {
+        let workspace = &self.workspace(workspace)?.slug;
+        let mut repositories = self.repositories.iter().filter(|found| found.workspace == *workspace);
+        repositories.find(|found| found.slug.eq_ignore_ascii_case(name) || found.uuid == name)
+    }
+
+    /// A repository by its path.
+    pub fn at(&mut self, path: &str) -> Option<&mut Repository> {
+        self.repositories.iter_mut().find(|found| found.path().eq_ignore_ascii_case(path))
+    }
+
+    /// Does what somebody does.
+    pub fn act(&mut self, act: &Act) -> Result<Vec<Happening>, String> {
+        if let Act::RevokeToken { token } = act {
+            let before = self.tokens.len();
+            self.tokens.retain(|found| found.text != *token);
+            return if self.tokens.len() < before { Ok(Vec::new()) } else { Err("there is no such token".to_owned()) };
+        }
+        let uuid = self.uuid();
+        let path = act.repository().unwrap_or_default();
+        let taken = matches!(act, Act::RenameRepository { to, .. } if self.at(to).is_some());
+        let repository = self.at(path).ok_or_else(|| format!("there is no repository {path}"))?;
+        match act {
+            Act::Push { branch, .. } if branch.contains(' ') => {
+                let happenings = pushed_together(repository, act, branch)?;
+                let references = happenings.iter().filter(|happening| matches!(happening, Happening::Reference { .. }));
+                let together = references.cloned().collect();
+                self.together.push(together);
+                Ok(happenings)
+            }
+            Act::RenameRepository { to, .. } => {
+                let (workspace, slug) = to.split_once('/').filter(|_| !taken).ok_or_else(|| format!("{to} is no free path"))?;
+                (repository.workspace, repository.slug) = (workspace.to_owned(), slug.to_owned());
+                Ok(Vec::new())
+            }
+            Act::AddHook { url, .. } => {
+                repository.hooks.push(Hook::of_somebody_else(uuid, url));
+                Ok(Vec::new())
+            }
+            Act::RemoveHook { hook, .. } => {
+                let before = repository.hooks.len();
+                repository.hooks.retain(|found| found.uuid != *hook);
+                if repository.hooks.len() < before { Ok(Vec::new()) } else { Err(format!("there is no webhook {hook}")) }
+            }
+            Act::PauseHook { hook, .. } | Act::RedirectHook { hook, .. } | Act::ChangeHook { hook, .. } => {
+                let found = repository.hooks.iter_mut().find(|found| found.uuid == *hook);
+                let found = found.ok_or_else(|| format!("there is no webhook {hook}"))?;
+                match act {
+                    Act::PauseHook { .. } => found.active = false,
+                    Act::RedirectHook { url, .. } => found.url.clone_from(url),
+                    _ => found.events = vec!["repo:fork".to_owned()],
+                }
+                Ok(Vec::new())
+            }
+            _ => repository.contents.apply(act),
+        }
+    }
+}
+
+/// Several branches in one push. No name of a branch holds a space.
+fn pushed_together(repository: &mut Repository, act: &Act, branches: &str) -> Result<Vec<Happening>, String> {
+    let Act::Push { repository: path, message, .. } = act else { return Ok(Vec::new()) };
+    let mut happenings = Vec::new();
+    for branch in branches.split_whitespace() {
+        let push = Act::Push { repository: path.clone(), branch: branch.to_owned(), message: message.clone() };
+        happenings.extend(repository.contents.apply(&push)?);
+    }
+    Ok(happenings)
+}

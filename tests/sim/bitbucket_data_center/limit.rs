@@ -1,0 +1,45 @@
+//! Rate limiting by a bucket of tokens for each user, as the administration guide describes it. Off unless it is set.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use super::super::message::Response;
+use super::documents;
+
+/// Tokens that come back in a second.
+const FILL_RATE: u32 = 1;
+
+/// A limit, and what each user has left of it.
+pub struct Limit {
+    capacity: u32,
+    buckets: HashMap<u64, (f64, Instant)>,
+}
+
+impl Limit {
+    /// So many requests at once.
+    pub fn new(capacity: u32) -> Self {
+        Self { capacity, buckets: HashMap::new() }
+    }
+
+    /// Takes a token of a user's, by id; what is refused has to wait.
+    pub fn take(&mut self, user: u64) -> Result<(), Box<Response>> {
+        let (now, capacity) = (Instant::now(), f64::from(self.capacity));
+        let (left, since) = self.buckets.entry(user).or_insert((capacity, now));
+        *left = (*left + now.duration_since(*since).as_secs_f64() * f64::from(FILL_RATE)).min(capacity);
+        *since = now;
+        if *left < 1.0 {
+            return Err(Box::new(refused(self.capacity).with("retry-after", "1")));
+        }
+        *left -= 1.0;
+        Ok(())
+    }
+}
+
+/// The refusal, without a time.
+pub fn refused(capacity: u32) -> Response {
+    documents::error(429, None, None, "You have been rate limited. Please try again later.")
+        .with("x-ratelimit-limit", &capacity.to_string())
+        .with("x-ratelimit-remaining", "0")
+        .with("x-ratelimit-interval-seconds", "1")
+        .with("x-ratelimit-fillrate", &FILL_RATE.to_string())
+}

@@ -1,0 +1,210 @@
+//! A simulated Bitbucket Data Center 9.4 behind a context path.
+//!
+//! Its state: users with passwords and a CAPTCHA after failed log-ins, HTTP access tokens with permission levels, projects,
+//! personal projects, repositories, webhooks with their statistics and the breaker that skips one which fails.
+
+mod accounts;
+mod api;
+mod breaker;
+mod deliveries;
+mod documents;
+mod git;
+mod hooks;
+mod limit;
+mod state;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use forgebind::api::v1alpha1::ProviderKind;
+use serde_json::json;
+
+use super::contents::{Act, Happening};
+use super::delivery::{Delivery, Outcome};
+use super::message::{Request, Response};
+use super::product::{Product, Refusal, Settings, Welcome};
+use accounts::Caller;
+use state::State;
+
+/// The context path that it is installed below.
+pub const CONTEXT: &str = "/bitbucket";
+/// Failed log-ins after which a user has to solve a CAPTCHA: the product's default.
+pub const LOG_INS_BEFORE_CAPTCHA: u32 = 5;
+/// The password of the user `forgebind`.
+pub const PASSWORD: &str = "correct-horse-battery";
+/// A token of the project `APP` that may administer its repositories.
+pub const PROJECT_TOKEN: &str = "BBDC-UHJvamVjdFRva2VuOmFkbWluaXN0cmF0aW9uLW9mLUFQUA";
+/// A token of the repository `APP/shop` that may administer it, and nothing else.
+pub const REPOSITORY_TOKEN: &str = "BBDC-UmVwb3NpdG9yeVRva2VuOmFkbWluaXN0cmF0aW9uLW9mLXNob3A";
+const OPERATOR_TOKEN: &str = "BBDC-T3BlcmF0b3JUb2tlbjphZG1pbmlzdHJhdGlvbg";
+const READER_TOKEN: &str = "BBDC-UmVhZGVyVG9rZW46cmVhZGluZw";
+const OUTSIDER_TOKEN: &str = "BBDC-T3V0c2lkZXJUb2tlbjpub3RoaW5n";
+
+/// Webhooks of somebody else in one repository.
+const FOREIGN_HOOKS: usize = 120;
+/// Repositories that make the project's list long.
+const FILLERS: usize = 55;
+
+/// The simulated product.
+pub struct BitbucketDataCenter {
+    state: Mutex<State>,
+}
+
+/// What the registry makes.
+pub fn make(settings: Settings) -> Box<dyn Product> {
+    Box::new(BitbucketDataCenter::new(settings))
+}
+
+impl BitbucketDataCenter {
+    /// A fresh one.
+    pub fn new(settings: Settings) -> Self {
+        let Settings { url, .. } = settings;
+        let mut state = State::new(url + CONTEXT);
+        furnish(&mut state);
+        Self { state: Mutex::new(state) }
+    }
+
+    /// One whose administrator allows so many requests at once to a user, and one more each second.
+    #[must_use]
+    pub fn with_rate_limit(self, capacity: u32) -> Self {
+        self.state().limit = Some(limit::Limit::new(capacity));
+        self
+    }
+
+    /// Does several things in one push, and gives what the hooks send of it.
+    ///
+    /// # Errors
+    ///
+    /// What is in the way, for people.
+    pub fn push_together(&self, repository: &str, acts: &[Act]) -> Result<Vec<Delivery>, String> {
+        let mut state = self.state();
+        let happened: Vec<_> = acts.iter().map(|act| state.act(act)).collect::<Result<_, _>>()?;
+        Ok(deliveries::together(&mut state, repository, &happened.concat()))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes users, tokens, projects and repositories.
+fn furnish(state: &mut State) {
+    use accounts::Level::{Admin, Read};
+    state.add_project("APP", "Apps");
+    state.add_project("OPS", "Operations");
+    for (name, password) in [("forgebind", PASSWORD), ("ada", "lovelace-1815"), ("eve", "apple-of-eden")] {
+        state.add_user(name, password);
+    }
+    for (user, project, level) in [("forgebind", "APP", Admin), ("forgebind", "OPS", Read), ("ada", "APP", Read)] {
+        state.grant(user, project, level);
+    }
+    state.add_token(OPERATOR_TOKEN, "forgebind", Read, Admin);
+    state.add_token(READER_TOKEN, "forgebind", Read, Read);
+    state.add_token(OUTSIDER_TOKEN, "eve", Admin, Admin);
+    state.add_repository("APP", "shop", &["main", "release/1.0", "topic"]);
+    state.add_repository("APP", "cart", &["main", "topic"]);
+    state.add_repository("APP", "empty", &[]);
+    state.add_repository("APP", "site", &["main"]).public = true;
+    state.add_repository("APP", "legacy", &["main"]).archived = true;
+    state.add_repository("APP", "former", &["main"]);
+    state.add_repository("APP", "crowded", &["main"]);
+    state.add_repository("OPS", "tools", &["main"]);
+    state.add_repository("~FORGEBIND", "notes", &["main"]);
+    for number in 0..FILLERS {
+        state.add_repository("APP", &format!("part-{number:02}"), &["main"]);
+    }
+    state.add_project_token(PROJECT_TOKEN, "APP", Admin);
+    state.add_repository_token(REPOSITORY_TOKEN, "APP/shop", Admin);
+    let rename = Act::RenameRepository { repository: "APP/former".to_owned(), to: "APP/present".to_owned() };
+    state.act(&rename).unwrap();
+    for number in 0..FOREIGN_HOOKS {
+        let url = format!("https://ci.acme.example/hooks/{number}");
+        state.act(&Act::AddHook { repository: "APP/crowded".to_owned(), url }).unwrap();
+    }
+}
+
+impl Product for BitbucketDataCenter {
+    fn kind(&self) -> ProviderKind {
+        ProviderKind::BitbucketDataCenter
+    }
+
+    fn welcome(&self) -> Welcome {
+        let web = self.state().web.clone();
+        let host = web.trim_start_matches("http://").split([':', '/']).next().unwrap_or_default().to_owned();
+        let token = |token: &str| vec![("token", token.to_owned())];
+        Welcome {
+            account: "forgebind".to_owned(),
+            provider: json!({"bitbucketDataCenter": {"url": web, "project": "APP"}}),
+            credential: token(OPERATOR_TOKEN),
+            rejected: token("BBDC-TmV2ZXJJc3N1ZWQ6bmV2ZXI"),
+            reader: token(READER_TOKEN),
+            repository: "APP/shop".to_owned(),
+            other: "APP/cart".to_owned(),
+            empty: "APP/empty".to_owned(),
+            public: Some("APP/site".to_owned()),
+            outside: "OPS/tools".to_owned(),
+            outsider: token(OUTSIDER_TOKEN),
+            spellings: vec![
+                format!("{web}/scm/APP/shop.git"),
+                format!("{web}/scm/app/shop.git"),
+                format!("{web}/projects/APP/repos/shop/browse"),
+                format!("ssh://git@{host}:7999/app/shop.git"),
+                format!("git@{host}:APP/shop.git"),
+            ],
+            branch: "release/1.0".to_owned(),
+            archived: Some("APP/legacy".to_owned()),
+            renamed: ("APP/former".to_owned(), "APP/present".to_owned()),
+            crowded: ("APP/crowded".to_owned(), FOREIGN_HOOKS),
+            repositories: FILLERS + 7,
+            has_pages: true,
+            tells_version: true,
+            can_pause: true,
+            notes: vec![
+                format!("The same account by password: username=forgebind password={PASSWORD}"),
+                format!("A CAPTCHA is asked for after {LOG_INS_BEFORE_CAPTCHA} failed log-ins; a token goes on working"),
+                format!("A token of the project APP: token={PROJECT_TOKEN}"),
+                format!("A token of the repository APP/shop: token={REPOSITORY_TOKEN}"),
+                "A personal repository: ~FORGEBIND/notes".to_owned(),
+            ],
+        }
+    }
+
+    fn api_path<'a>(&self, request: &'a Request) -> Option<&'a str> {
+        request.path.strip_prefix(CONTEXT)?.strip_prefix("/rest").filter(|path| path.starts_with("/api/latest/"))
+    }
+
+    fn answer(&self, request: &Request) -> Response {
+        api::answer(&mut self.state(), request)
+    }
+
+    fn refusal(&self, refusal: Refusal) -> Response {
+        let mut state = self.state();
+        let nobody = Caller::anonymous();
+        let known = Caller { name: Some("forgebind".to_owned()), id: 1, ..Caller::anonymous() };
+        let (response, caller) = match refusal {
+            Refusal::Unauthorized => (documents::wrong_password(), nobody),
+            Refusal::Forbidden => (documents::not_permitted(), known),
+            Refusal::NotFound => (documents::no_repository("APP", "hidden"), known),
+            Refusal::RateLimited(wait) | Refusal::TooManyRequests(wait) => (wait.mark(limit::refused(60)), known),
+            Refusal::Failed(status) => (documents::error(status, None, None, "An error occurred while processing the request."), known),
+        };
+        state.marked(response, &caller)
+    }
+
+    fn act(&self, act: &Act) -> Result<Vec<Happening>, String> {
+        self.state().act(act)
+    }
+
+    fn deliveries(&self, repository: &str, happening: &Happening) -> Vec<Delivery> {
+        deliveries::of(&mut self.state(), repository, happening)
+    }
+
+    fn pending(&self) -> Vec<Delivery> {
+        std::mem::take(&mut self.state().pending)
+    }
+
+    fn delivered(&self, delivery: &Delivery, outcome: &Outcome) -> Option<Delivery> {
+        deliveries::delivered(&mut self.state(), delivery, outcome);
+        // It never tries again.
+        None
+    }
+}

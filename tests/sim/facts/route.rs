@@ -1,0 +1,59 @@
+//! Which operation a path means.
+
+use percent_encoding::percent_decode_str;
+
+/// How closely a template names a path, segment by segment: smaller is closer.
+pub type Closeness = Vec<Segment>;
+
+/// What stands in a template for a segment of the path. The order is that of closeness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Segment {
+    /// The segment itself.
+    Literal,
+    /// A parameter.
+    Parameter,
+    /// A parameter that takes all that is left.
+    Rest,
+}
+
+/// A path that fits a template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fit {
+    /// How closely.
+    pub closeness: Closeness,
+    /// The values of the parameters, decoded.
+    pub parameters: Vec<(String, String)>,
+}
+
+/// Compares a path, as on the wire, with a template. Segments are separated before they are decoded, so an encoded slash is
+/// part of a value; no segment is empty.
+pub fn fit(template: &str, path: &str) -> Option<Fit> {
+    let mut closeness = Vec::new();
+    let mut parameters = Vec::new();
+    let mut segments = path.strip_prefix('/')?.split('/');
+    for expected in template.strip_prefix('/')?.split('/') {
+        let Some(name) = expected.strip_prefix('{').and_then(|name| name.strip_suffix('}')) else {
+            if segments.next()? != expected {
+                return None;
+            }
+            closeness.push(Segment::Literal);
+            continue;
+        };
+        let (name, kind) = name.strip_suffix("...").map_or((name, Segment::Parameter), |name| (name, Segment::Rest));
+        let value = match kind {
+            Segment::Rest => segments.by_ref().map(decoded).collect::<Option<Vec<_>>>()?.join("/"),
+            _ => decoded(segments.next()?)?,
+        };
+        if value.is_empty() {
+            return None;
+        }
+        closeness.push(kind);
+        parameters.push((name.to_owned(), value));
+    }
+    segments.next().is_none().then_some(Fit { closeness, parameters })
+}
+
+fn decoded(segment: &str) -> Option<String> {
+    let value = percent_decode_str(segment).decode_utf8().ok()?;
+    (!value.is_empty()).then(|| value.into_owned())
+}

@@ -1,0 +1,194 @@
+//! A simulated GitLab, self-managed: users, personal, project and group access tokens, groups with subgroups, projects and their
+//! hooks with secret and signing tokens, logs and automatic disabling, roles, rate limits and pages.
+
+mod accounts;
+mod api;
+mod deliveries;
+mod hooks;
+mod limits;
+mod pages;
+mod projects;
+pub mod seed;
+mod state;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use forgebind::api::v1alpha1::ProviderKind;
+use serde_json::{Value, json};
+
+use self::state::State;
+use super::contents::{Act, Happening};
+use super::delivery::{Delivery, Outcome};
+use super::git;
+use super::message::{Request, Response};
+use super::product::{Product, Refusal, Settings, Welcome};
+
+/// Which GitLab it is.
+#[derive(Clone, Debug)]
+pub struct Release {
+    /// Its version.
+    pub version: &'static str,
+    /// Whether its administrator left signing tokens switched on.
+    pub signing_tokens: bool,
+}
+
+impl Release {
+    /// With everything.
+    pub const CURRENT: Self = Self { version: "19.1.2-ee", signing_tokens: true };
+    /// With signing tokens switched off.
+    pub const SWITCHED_OFF: Self = Self { version: "19.1.2-ee", signing_tokens: false };
+    /// Before signing tokens.
+    pub const OLDER: Self = Self { version: "17.10.4-ee", signing_tokens: false };
+
+    /// Whether it is this version or a later one.
+    fn is_at_least(&self, version: (u32, u32)) -> bool {
+        let mut parts = self.version.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+        (parts.next().unwrap_or_default(), parts.next().unwrap_or_default()) >= version
+    }
+
+    /// Whether hooks tell which secrets they have.
+    fn has_signing_tokens(&self) -> bool {
+        self.is_at_least((19, 0))
+    }
+
+    fn takes_signing_tokens(&self) -> bool {
+        self.has_signing_tokens() && self.signing_tokens
+    }
+
+    fn document(&self) -> Value {
+        json!({
+            "version": self.version, "revision": "0123456789a", "enterprise": self.version.ends_with("-ee"),
+            "kas": {"enabled": false, "externalUrl": null, "version": null},
+        })
+    }
+}
+
+/// The simulated GitLab. Clones share its state.
+#[derive(Clone, Debug)]
+pub struct SimulatedGitLab {
+    state: Arc<Mutex<State>>,
+    /// What its paths begin with, without a slash at the end.
+    prefix: &'static str,
+}
+
+/// The current release at the root of its host.
+pub fn make(settings: Settings) -> Box<dyn Product> {
+    Box::new(SimulatedGitLab::new(settings, Release::CURRENT, ""))
+}
+
+impl SimulatedGitLab {
+    /// A release below a path prefix.
+    pub fn new(settings: Settings, release: Release, prefix: &'static str) -> Self {
+        let Settings { url, allow_local_targets } = settings;
+        let mut state = State::new(url + prefix, allow_local_targets, release);
+        seed::fill(&mut state);
+        Self { state: Arc::new(Mutex::new(state)), prefix }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts its clock forward.
+    pub fn advance(&self, time: Duration) {
+        self.state().advance(time);
+    }
+
+    /// Updates it.
+    pub fn install(&self, release: Release) {
+        self.state().release = release;
+    }
+
+    /// Lets a user ask so often in a minute.
+    pub fn limit(&self, each_minute: u64) {
+        self.state().limits.each_minute = each_minute;
+    }
+
+    /// The number of a group.
+    pub fn group_number(&self, path: &str) -> u64 {
+        self.state().group(path).unwrap().id
+    }
+
+    /// Gives a hook a header and a variable more.
+    pub fn clutter(&self, repository: &str, hook: &str) {
+        let mut state = self.state();
+        let hook = state.hook_of(repository, hook).unwrap();
+        hook.custom_headers.insert("X-Somebody".to_owned(), "canary".to_owned());
+        hook.url_variables.insert("somebody".to_owned(), "canary".to_owned());
+    }
+
+    /// Whether a hook has a secret token, and whether it has a signing token.
+    pub fn secrets(&self, repository: &str, hook: &str) -> (bool, bool) {
+        let mut state = self.state();
+        let hook = state.hook_of(repository, hook).unwrap();
+        (hook.token.is_some(), hook.signing_key.is_some())
+    }
+
+    fn git(&self, segments: &[String], request: &Request) -> Response {
+        let path = segments.join("/");
+        let prefix = self.prefix.trim_matches('/');
+        let path = path.strip_prefix(prefix).unwrap_or(&path).trim_start_matches('/');
+        let path = path.strip_suffix(".git").unwrap_or(path);
+        let state = self.state();
+        let project = state.project_position(path).map(|position| &state.projects[position]);
+        match (state.git_access(request, project), project) {
+            (Err(refusal), _) => refusal,
+            (Ok(()), Some(project)) => git::advertisement(&project.contents),
+            (Ok(()), None) => Response::text(404, "text/plain; charset=utf-8", "not found\n"),
+        }
+    }
+}
+
+impl Product for SimulatedGitLab {
+    fn kind(&self) -> ProviderKind {
+        ProviderKind::GitLab
+    }
+
+    fn welcome(&self) -> Welcome {
+        seed::welcome(&self.state())
+    }
+
+    fn api_path<'a>(&self, request: &'a Request) -> Option<&'a str> {
+        request.path.strip_prefix(self.prefix)?.strip_prefix("/api/v4").filter(|path| path.starts_with('/'))
+    }
+
+    fn answer(&self, request: &Request) -> Response {
+        if let Some(path) = request.below(&format!("{}/api/v4", self.prefix)) {
+            return self.state().api(request, &path);
+        }
+        match git::asked_for(request) {
+            Some(segments) => self.git(&segments, request),
+            None => Response::page(404, "The page could not be found or you don't have permission to view it."),
+        }
+    }
+
+    fn refusal(&self, refusal: Refusal) -> Response {
+        let message = |status: u16, words: &str| Response::json(status, &json!({"message": words}));
+        match refusal {
+            Refusal::Unauthorized => accounts::unauthorized(),
+            Refusal::Forbidden => message(403, "403 Forbidden"),
+            Refusal::NotFound => message(404, "404 Not found"),
+            Refusal::RateLimited(wait) | Refusal::TooManyRequests(wait) => limits::refusal(wait),
+            Refusal::Failed(status) => message(status, &format!("{status} Internal Server Error")),
+        }
+    }
+
+    fn act(&self, act: &Act) -> Result<Vec<Happening>, String> {
+        self.state().act(act)
+    }
+
+    fn deliveries(&self, repository: &str, happening: &Happening) -> Vec<Delivery> {
+        self.state().deliveries(repository, happening)
+    }
+
+    fn pending(&self) -> Vec<Delivery> {
+        std::mem::take(&mut self.state().pending)
+    }
+
+    fn delivered(&self, delivery: &Delivery, outcome: &Outcome) -> Option<Delivery> {
+        self.state().delivered(delivery, outcome);
+        // A failed delivery is counted and not sent again.
+        None
+    }
+}
