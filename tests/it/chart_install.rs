@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use forgebind::api::v1alpha1::{FINALIZER, RepoBinding};
 use kube::ResourceExt as _;
+use kube::api::ListParams;
 use serde_json::{Value, json};
 
 use crate::installation::Installation;
@@ -138,7 +139,7 @@ async fn dt_21_pk_07_installed_upgraded_delivering_uninstalled_and_back_with_the
     ensure!(printed[0].contains(&format!("webhook {} stays at", hooks[0].id)), "{}", printed[0]);
     let binding = theirs.bindings.get("shop").await?;
     assert!(binding.finalizers().is_empty(), "{:?}", binding.finalizers());
-    assert_eq!(world.connections.list(&Default::default()).await?.items.len(), 2, "definitions and objects are kept");
+    assert_eq!(world.connections.list(&ListParams::default()).await?.items.len(), 2, "definitions and objects are kept");
     assert_eq!(world.hooks_at(&format!("http://127.0.0.1:{port}")).await?.len(), 1, "the hook is kept");
 
     // Installed again, it knows its hooks by the install key that stayed; this time they are to go with it.
@@ -166,6 +167,6 @@ async fn dt_21_pk_07_installed_upgraded_delivering_uninstalled_and_back_with_the
     ensure!(printed[0].contains("1 bindings deleted, each with its webhook"), "{}", printed[0]);
     assert!(theirs.bindings.get_opt("shop").await?.is_none());
     assert!(world.hooks_at(&format!("http://127.0.0.1:{port}")).await?.is_empty());
-    assert!(world.connections.list(&Default::default()).await?.items.iter().all(|connection| connection.finalizers().is_empty()));
+    assert!(world.connections.list(&ListParams::default()).await?.items.iter().all(|connection| connection.finalizers().is_empty()));
     Ok(())
 }

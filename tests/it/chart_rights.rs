@@ -81,9 +81,9 @@ async fn granted(plane: &ControlPlane, namespace: &str, account: &str) -> Result
     let somewhere: Api<RoleBinding> = Api::all(client.clone());
     for binding in somewhere.list(&ListParams::default()).await? {
         if is_of(binding.subjects.as_ref(), namespace, account) {
-            let place = binding.namespace().unwrap_or_default();
-            let role = Api::<Role>::namespaced(client.clone(), &place).get(&binding.role_ref.name).await?;
-            rights.extend(rights_of(&place, role.rules));
+            let at = binding.namespace().unwrap_or_default();
+            let role = Api::<Role>::namespaced(client.clone(), &at).get(&binding.role_ref.name).await?;
+            rights.extend(rights_of(&at, role.rules));
         }
     }
     ensure!(!rights.is_empty(), "nothing is granted to {namespace}/{account}");

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use forgebind::clock::{Clock as _, SystemClock};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PodSpec, ServiceAccount};
@@ -88,7 +89,7 @@ impl Installation {
         let mut command = Command::new(executable()?);
         command.args(&installed.arguments).envs(installed.environment).env("KUBECONFIG", kubeconfig);
         let printed = output_of(command).await?;
-        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let now = SystemClock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let condition =
             |kind: &str| json!({"type": kind, "status": "True", "reason": "CompletionsReached", "message": "", "lastTransitionTime": now});
         let status = json!({"status": {
