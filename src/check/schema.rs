@@ -278,8 +278,13 @@ fn judge_text(schema: &JSONSchemaProps, text: &str, pointer: &str, violations: &
     if let Some(pattern) = &schema.pattern
         && !fits(pattern, text)
     {
-        violations.push(Violation::new(pointer, format!("{text:?} does not match {pattern}{}", example(pattern))));
+        violations.push(Violation::new(pointer, format!("{} does not match {pattern}{}", shown(text), example(pattern))));
     }
+}
+
+/// A text as it may be shown: an address may hold a password.
+fn shown(text: &str) -> String {
+    if text.contains('@') { "the value (not shown, because it holds an @)".to_owned() } else { format!("{text:?}") }
 }
 
 /// Patterns tell little to people: an example for those that stand for something with a name.
@@ -358,6 +363,11 @@ mod tests {
                 "spec.webhook.events[1]: is there already, further up in the list",
             ]
         );
+        let sinks = json!([{"name": "a", "nats": {"url": "nats://user:canary@nats.acme.io", "subject": "a"}}]);
+        let said = binding(
+            &json!({"connectionRef": {"name": "a"}, "repository": "https://user:canary@acme.io/a/b", "webhook": {}, "sinks": sinks}),
+        );
+        assert!(said.len() == 2 && !said.concat().contains("canary"), "{said:?}");
         assert_eq!(binding(&json!({})), ["spec: connectionRef is missing", "spec: repository is missing"]);
     }
 }

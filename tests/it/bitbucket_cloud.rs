@@ -249,7 +249,7 @@ async fn a_repository_has_fifty_hooks_and_no_more() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_is_not_public_is_refused_in_the_providers_words() -> Result<()> {
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], crate::support::port::free_port()?));
-    let strict = Simulator::start_at(address, false, |settings| Box::new(BitbucketCloud::new(&settings))).await?;
+    let strict = Simulator::start_at(address, false, |settings| Box::new(BitbucketCloud::new(settings))).await?;
     let simulated = Simulated::with(strict, Timings::default())?;
     let client = simulated.operator();
     let shop = client.repository(&simulated.path("acme/shop")).await?;
@@ -264,7 +264,7 @@ async fn a_target_that_is_not_public_is_refused_in_the_providers_words() -> Resu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rate_limit_of_an_hour_is_kept() -> Result<()> {
-    let limited = Simulator::start(|settings| Box::new(BitbucketCloud::new(&settings).with_hourly_limit(3))).await?;
+    let limited = Simulator::start(|settings| Box::new(BitbucketCloud::new(settings).with_hourly_limit(3))).await?;
     let simulated = Simulated::with(limited, Timings { park: std::time::Duration::ZERO, ..Timings::default() })?;
     let client = simulated.operator();
     let path = simulated.path("acme/shop");

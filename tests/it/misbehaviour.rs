@@ -98,13 +98,13 @@ fn cases(kind: ProviderKind, trap: &str, repository: &str) -> Vec<Case> {
 }
 
 /// The requests that each operation of hooks sends, as method and part of the address.
-struct Requests {
-    list: (Method, &'static str),
-    create: (Method, &'static str),
-    delete: (Method, &'static str),
+pub struct Requests {
+    pub list: (Method, &'static str),
+    pub create: (Method, &'static str),
+    pub delete: (Method, &'static str),
 }
 
-fn requests(kind: ProviderKind) -> Requests {
+pub fn requests(kind: ProviderKind) -> Requests {
     match kind {
         ProviderKind::AzureDevOps => Requests {
             list: (Method::POST, "subscriptionsquery"),

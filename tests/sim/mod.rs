@@ -13,6 +13,7 @@ pub mod control;
 pub mod delivery;
 pub mod facts;
 pub mod git;
+pub mod github;
 pub mod gitlab;
 pub mod message;
 pub mod misbehaviour;

@@ -10,7 +10,7 @@ pub type Maker = fn(Settings) -> Box<dyn Product>;
 /// The simulator of a provider; `None` where the real one runs here.
 pub fn maker(kind: ProviderKind) -> Option<Maker> {
     match kind {
-        ProviderKind::GitHub => None,
+        ProviderKind::GitHub => Some(super::github::make),
         ProviderKind::GitLab => Some(super::gitlab::make),
         ProviderKind::BitbucketCloud => Some(super::bitbucket_cloud::make),
         ProviderKind::BitbucketDataCenter => Some(super::bitbucket_data_center::make),

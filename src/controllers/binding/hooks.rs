@@ -41,6 +41,8 @@ pub struct Wanted {
     pub update_sets_secret: bool,
     /// Whether the old secret is to end now.
     pub revoke: bool,
+    /// From when on a hook that the provider switched off may be made anew.
+    pub revive_from: Timestamp,
 }
 
 /// The secret that is wanted.
@@ -134,6 +136,8 @@ pub struct HookPlan {
     pub finding: Option<HookFinding>,
     /// When there is something to do although nothing changes.
     pub wake: Option<Timestamp>,
+    /// Whether a hook that the provider switched off is made anew.
+    pub revives: bool,
 }
 
 /// A hook of ours with what its URL says.
@@ -219,11 +223,17 @@ fn part(
         shape: shape.clone(),
         generation: wanted.secret.generation.clone(),
     };
-    let present = mine.iter().find(|ours| ours.generation == wanted.secret.generation);
+    // Of two, the one that delivers: the other may be what was made anew.
+    let present =
+        mine.iter().filter(|ours| ours.generation == wanted.secret.generation).min_by_key(|ours| ours.hook.state != HookState::Active);
     let newest = mine.iter().max_by_key(|ours| generation::second(&ours.generation, now));
     let stays = match present.or_else(|| newest.filter(|_| wanted.update_sets_secret)) {
         Some(stays) => {
-            keep(plan, stays, intent, adopted);
+            let adopted_one = adopted.contains(&stays.hook.id);
+            match &stays.hook.state {
+                HookState::Disabled(cause) if !adopted_one => switched_off(plan, stays, cause, intent, wanted, now),
+                _ => keep(plan, stays, intent, adopted_one),
+            }
             Some(stays.hook.id.as_str())
         }
         // A new secret is no reason to switch on again what a person switched off.
@@ -245,20 +255,39 @@ fn part(
     }
 }
 
+/// Makes a hook anew that the provider switched off, and then removes it: its secret and its events may be in use until then.
+/// Not before its time, because what made the provider give up may last.
+fn switched_off(plan: &mut HookPlan, stays: &Ours<'_>, cause: &str, intent: HookIntent, wanted: &Wanted, now: Timestamp) {
+    let id = &stays.hook.id;
+    let next = if wanted.revive_from <= now {
+        plan.actions.push(HookAction::Create(intent));
+        plan.actions.push(HookAction::Delete { id: id.clone(), why: "the provider switched it off" });
+        plan.revives = true;
+        // Soon enough to say that all is well again.
+        let next = now.checked_add(OVERLAP).unwrap_or(now);
+        plan.wake = Some(plan.wake.map_or(next, |wake| wake.min(next)));
+        "a new one takes its place".to_owned()
+    } else {
+        plan.wake = Some(plan.wake.map_or(wanted.revive_from, |wake| wake.min(wanted.revive_from)));
+        format!("a new one takes its place at {:.0}", wanted.revive_from)
+    };
+    let message = format!("the provider switched hook {id} off: {cause}; {next}");
+    plan.finding = Some(HookFinding { reason: Reason::DisabledByProvider, message });
+}
+
 /// Repairs the hook that stays, unless a person or the provider switched it off.
-fn keep(plan: &mut HookPlan, stays: &Ours<'_>, intent: HookIntent, adopted: &BTreeSet<String>) {
+fn keep(plan: &mut HookPlan, stays: &Ours<'_>, intent: HookIntent, adopted: bool) {
     let mut drift = stays.hook.drift(&intent.shape);
     if stays.hook.url != intent.url {
         drift.push("url");
     }
     match &stays.hook.state {
         HookState::Paused => plan.finding = Some(paused(stays)),
-        HookState::Disabled(cause) => {
+        HookState::Disabled(cause) | HookState::HeldBack(cause) => {
             let message = format!("the provider switched hook {} off: {cause}", stays.hook.id);
             plan.finding = Some(HookFinding { reason: Reason::DisabledByProvider, message });
         }
         HookState::Active if !drift.is_empty() => {
-            let adopted = adopted.contains(&stays.hook.id);
             plan.actions.push(HookAction::Update { id: stays.hook.id.clone(), intent, drift, adopted });
         }
         HookState::Active => {}

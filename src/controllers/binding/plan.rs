@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::Revival;
 use super::generation;
 use super::hooks::{self, Destination, HookAction, Kept, Wanted, WantedSecret};
 use super::observe::{self, Connection, Found, Observation};
@@ -96,6 +97,8 @@ pub struct Plan {
     pub generation: Option<String>,
     /// Whether that is a new one because somebody asked.
     pub rotated: bool,
+    /// Whether hooks are made anew that the provider switched off.
+    pub revives: bool,
     /// Why a removal waits, and until when.
     pub blocked: Option<(String, Timestamp)>,
     /// When the repository is to be looked at again.
@@ -118,6 +121,7 @@ impl Plan {
             kept: None,
             generation: None,
             rotated: false,
+            revives: false,
             blocked: None,
             next_look: None,
             not_after: None,
@@ -361,6 +365,7 @@ fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, wo
         adopt: spec.adopt,
         update_sets_secret: working.inspection.capabilities.update_sets_secret,
         revoke: observation.requests.revoke,
+        revive_from: observation.memory.as_ref().and_then(|memory| memory.revival).map_or(Timestamp::MIN, Revival::next),
     };
     let planned = hooks::plan(hooks, &observation.ownership, &wanted, &adopted, observation.now);
     plan.target = places::present_target(observation);
@@ -368,6 +373,7 @@ fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, wo
     plan.generation = Some(secret.generation);
     plan.rotated = rotated;
     plan.next_look = planned.wake;
+    plan.revives = planned.revives && !observation.observe_only && !repository.archived;
     let changes = !planned.actions.is_empty();
     plan.webhook = Some(match planned.finding {
         Some(finding) => Finding::bad(finding.reason, finding.message),

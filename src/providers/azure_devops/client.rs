@@ -31,8 +31,6 @@ const CONTINUATION: &str = "x-ms-continuationtoken";
 const REFERENCES: &str = "100";
 /// Bytes of a list of repositories: the API gives all of an organization in one answer, about 1 KiB for each.
 const LIST_LIMIT: usize = 64 * 1024 * 1024;
-/// Repositories that are handed on at once.
-const CHUNK: usize = 100;
 /// The security namespace of service hooks.
 const SERVICE_HOOKS: &str = "cb594ebe-87dd-4fc9-ac2c-6a10a4c92046";
 /// Its bits.
@@ -214,6 +212,14 @@ impl AzureDevOpsClient {
         }
     }
 
+    /// Asks for the subscriptions of a place once. `None` when an answer shows one twice, as it does when they changed meanwhile.
+    async fn subscriptions_once(&self, place: &Place) -> Result<Option<Vec<wire::Subscription>>, ProviderError> {
+        let url = self.api(["_apis", "hooks", "subscriptionsquery"]);
+        let found: wire::SubscriptionsQuery = self.read(Operation::ListHooks, &url, Some(&place.query())).await?.json()?;
+        let found = found.results.unwrap_or_default();
+        Ok(listing::are_distinct(found.iter().map(|subscription| subscription.id.as_str())).then_some(found))
+    }
+
     async fn listed(&self) -> Result<Vec<Repository>, ProviderError> {
         let answer = self.read(Operation::ListRepositories, &self.repositories_url(self.project()), None).await?;
         let list: wire::List<wire::Repository> = answer.json()?;
@@ -309,15 +315,7 @@ impl Client for AzureDevOpsClient {
     }
 
     fn repositories(&self) -> BoxStream<'_, Result<Vec<Repository>, ProviderError>> {
-        stream::once(self.listed())
-            .flat_map(|listed| match listed {
-                Ok(list) => {
-                    let chunks: Vec<Result<Vec<Repository>, ProviderError>> = list.chunks(CHUNK).map(|chunk| Ok(chunk.to_vec())).collect();
-                    stream::iter(chunks)
-                }
-                Err(error) => stream::iter(vec![Err(error)]),
-            })
-            .boxed()
+        stream::once(self.listed()).boxed()
     }
 
     fn hook_shapes(&self, events: &BTreeSet<EventKind>) -> Vec<HookShape> {
@@ -326,9 +324,7 @@ impl Client for AzureDevOpsClient {
 
     async fn hooks(&self, repository: &Repository) -> Result<Vec<Hook>, ProviderError> {
         let place = Place::of(repository, Operation::ListHooks)?;
-        let url = self.api(["_apis", "hooks", "subscriptionsquery"]);
-        let found: wire::SubscriptionsQuery = self.read(Operation::ListHooks, &url, Some(&place.query())).await?.json()?;
-        let found = found.results.unwrap_or_default();
+        let found = listing::settled(Operation::ListHooks, || self.subscriptions_once(&place)).await?;
         let hooks: Vec<_> = found.iter().filter(|subscription| place.has(subscription)).map(subscription::hook).collect();
         if hooks.is_empty() {
             self.may_see_subscriptions(&place).await?;

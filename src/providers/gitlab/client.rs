@@ -188,23 +188,17 @@ impl GitLabClient {
         HookWrite { operation: Operation::UpdateHook, method: Method::PUT, url, request, document }
     }
 
-    /// Sends a hook with the best proof that the server takes, and looks at what it took. The hook is never left with less
-    /// than a token: a signing token alone is sent only to servers that show whether they took it.
+    /// Sends a hook with the best proof that the server takes, and looks at what it took. A signing token is sent only to
+    /// servers that show whether they took it: should the second write fail, the hook shows that it has no secret.
     async fn write_hook(&self, project: &str, write: HookWrite<'_>) -> Result<wire::Hook, ProviderError> {
         let request = write.request;
         let proof = Proof::of(request.secret, self.signing.support());
         let made = self.send_hook(write, proof).await?;
-        let id = made.id.to_string();
-        match (proof, made.signing_token_present) {
-            (Proof::Signature, Some(true)) | (Proof::Token, _) => Ok(made),
-            (Proof::Signature, _) => {
-                self.signing.refused();
-                self.send_hook(self.change(project, &id, request), Proof::Token).await
-            }
-            // Should this fail, the hook proves itself by both: the signature is what counts then.
-            (Proof::Both, Some(true)) => Ok(self.send_hook(self.change(project, &id, request), Proof::Signature).await.unwrap_or(made)),
-            (Proof::Both, _) => Ok(made),
+        if proof == Proof::Signature && made.signing_token_present != Some(true) {
+            self.signing.refused();
+            return self.send_hook(self.change(project, &made.id.to_string(), request), Proof::Token).await;
         }
+        Ok(made)
     }
 
     /// Takes away what the shape does not want and an update cannot remove.

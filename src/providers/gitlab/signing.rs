@@ -80,16 +80,14 @@ pub(super) enum Proof {
     Token,
     /// `webhook-signature`; a token that was there is taken away.
     Signature,
-    /// Both: for a server of which nobody knows what it can, so that a hook is never without a secret.
-    Both,
 }
 
 impl Proof {
-    /// The proof to ask for. A user's own secret is a token, always: its owner's endpoint knows no other.
+    /// The proof to ask for. A user's own secret is a token, always: its owner's endpoint knows no other. So is every secret
+    /// while nobody knows what the server can: its answer tells, and the next secret signs.
     pub(super) fn of(secret: &WebhookSecret, support: Support) -> Self {
         match (secret, support) {
             (WebhookSecret::Derived(_), Support::Offered) => Self::Signature,
-            (WebhookSecret::Derived(_), Support::Untold) => Self::Both,
             _ => Self::Token,
         }
     }
@@ -97,15 +95,17 @@ impl Proof {
     /// Writes the secret into a hook's document. `update`: whether a hook that is there may hold another.
     pub(super) fn write(self, document: &mut Map<String, Value>, secret: &WebhookSecret, update: bool) {
         let token = secret.text();
-        // An adopted hook that is given back has no secret of ours; its own must not be taken away.
-        let has_token = self != Self::Signature && !token.expose_secret().is_empty();
-        if has_token {
-            document.insert(TOKEN.to_owned(), json!(token.expose_secret()));
-        }
-        if let (Self::Signature | Self::Both, Some(signing)) = (self, signing_token(secret)) {
-            document.insert(SIGNING_TOKEN.to_owned(), json!(signing.expose_secret()));
-            if update && self == Self::Signature {
-                document.insert(TOKEN.to_owned(), json!(""));
+        match (self, signing_token(secret)) {
+            (Self::Signature, Some(signing)) => {
+                document.insert(SIGNING_TOKEN.to_owned(), json!(signing.expose_secret()));
+                if update {
+                    document.insert(TOKEN.to_owned(), json!(""));
+                }
+            }
+            // An adopted hook that is given back has no secret of ours; its own must not be taken away.
+            _ if token.expose_secret().is_empty() => {}
+            _ => {
+                document.insert(TOKEN.to_owned(), json!(token.expose_secret()));
             }
         }
     }
@@ -162,11 +162,9 @@ mod tests {
         assert_eq!(Value::from(written(&derived, Support::Offered, false)), json!({"signing_token": signing}));
         assert_eq!(Value::from(written(&derived, Support::Offered, true)), json!({"signing_token": signing, "token": ""}));
         let token = derived.text();
-        for support in [Support::Lacking, Support::SwitchedOff] {
+        for support in [Support::Untold, Support::Lacking, Support::SwitchedOff] {
             assert_eq!(Value::from(written(&derived, support, true)), json!({"token": token.expose_secret()}));
         }
-        let both = json!({"signing_token": signing, "token": token.expose_secret()});
-        assert_eq!(Value::from(written(&derived, Support::Untold, false)), both);
     }
 
     #[test]

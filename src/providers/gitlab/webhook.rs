@@ -8,6 +8,7 @@
 //!   from signatures alone nobody can make the token, and whoever has seen the token could sign as well. That is why a reader
 //!   without memory needs to know no more than this: **where a signature is sent, it alone counts**, wrong, late or
 //!   malformed though the token beside it be right. Without one the token is accepted: of a hook that signs nobody has it.
+//!   A server that learns to sign is given the next secret in that form.
 //! - A secret that a user brought is written as a token, always, and only as a token it counts.
 //!
 //! A signed delivery is known by its signed `webhook-id`: the `Idempotency-Key` says the same and could be exchanged by whoever

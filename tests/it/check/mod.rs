@@ -127,7 +127,9 @@ impl Bench {
 }
 
 fn object(kind: &str, namespace: &str, name: &str, spec: Value) -> Value {
-    json!({"apiVersion": "forgebind.dev/v1alpha1", "kind": kind, "metadata": {"name": name, "namespace": namespace}, "spec": spec})
+    let mut object = json!({"apiVersion": "forgebind.dev/v1alpha1", "kind": kind, "metadata": {"name": name, "namespace": namespace}});
+    object["spec"] = spec;
+    object
 }
 
 fn secret(namespace: &str, name: &str, token: &str) -> Value {
@@ -145,7 +147,7 @@ fn merge(whole: &mut Value, part: Value) {
 
 /// JSON is YAML.
 fn stream(objects: &[Value]) -> String {
-    objects.iter().map(|object| format!("---\n{object:#}\n")).collect()
+    objects.iter().map(|object| format!("---\n{object:#}\n")).collect::<Vec<_>>().concat()
 }
 
 /// Runs a check without the settings of whoever runs the tests.

@@ -90,7 +90,7 @@ async fn what_would_not_become_ready_is_told_with_condition_reason_and_remedy() 
     assert_eq!(message(&result, "branch-missing", "BranchNotFound"), format!("{repository} has no branch mian"));
     let finding = &row(&result, "branch-missing")["findings"][0];
     assert_eq!((finding["level"].as_str(), finding["condition"].as_str()), (Some("error"), Some("RepositoryFound")));
-    assert!(finding["file"].as_str().is_some_and(|file| file.ends_with(".yaml")) && finding["line"].as_u64() > Some(10), "{finding}");
+    assert!(finding["file"].as_str().is_some_and(|file| file.contains("manifests-")) && finding["line"].as_u64() > Some(10), "{finding}");
     let hint = |name: &str| row(&result, name)["findings"][0]["hint"].as_str().unwrap_or_default().to_owned();
     assert!(hint("no-connection").contains("platform/nobody is not among the manifests"), "{}", hint("no-connection"));
     assert!(hint("labels-unknown").contains("labels of namespace team-nowhere"), "{}", hint("labels-unknown"));

@@ -24,10 +24,10 @@ const DELETE_HOOKS: Scopes = Scopes { access_token: &["webhook"], api_token: &["
 pub fn answer(state: &mut State, request: &Request, segments: &[String]) -> Response {
     let caller = match state.caller(request) {
         Ok(caller) => caller,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     if let Err(refusal) = state.limit.take(&caller.credential) {
-        return caller.mark(refusal, NOTHING);
+        return caller.mark(*refusal, NOTHING);
     }
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     let needed = needed(&request.method, &segments);

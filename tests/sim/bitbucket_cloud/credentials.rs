@@ -76,18 +76,18 @@ impl Caller {
 
 impl State {
     /// Who asks the API. An API token goes with the e-mail address of its account; access tokens stand alone.
-    pub fn caller(&self, request: &Request) -> Result<Caller, Response> {
+    pub fn caller(&self, request: &Request) -> Result<Caller, Box<Response>> {
         if let Some((username, password)) = request.basic() {
             let with_email = |holder: &Holder| matches!(holder, Holder::User(name) if self.email_of(name).eq_ignore_ascii_case(&username));
             let known = self.tokens.iter().any(|token| token.text == password);
             // An app password is refused like any password.
             let refusal = if known { documents::token_invalid } else { documents::login_failed };
-            return self.holding(&password, with_email).ok_or_else(refusal);
+            return self.holding(&password, with_email).ok_or_else(|| refusal().into());
         }
         if let Some(token) = request.bearer() {
-            return self.holding(token, |holder| !matches!(holder, Holder::User(_))).ok_or_else(documents::token_invalid);
+            return self.holding(token, |holder| !matches!(holder, Holder::User(_))).ok_or_else(|| documents::token_invalid().into());
         }
-        if request.header("authorization").is_some() { Err(documents::token_invalid()) } else { Ok(Caller::anonymous()) }
+        if request.header("authorization").is_some() { Err(documents::token_invalid().into()) } else { Ok(Caller::anonymous()) }
     }
 
     /// Who asks git; `None` for a credential that is not taken. The e-mail address is none of git's user names.

@@ -56,7 +56,7 @@ pub fn removed() -> Response {
     Response::json(410, &json!({"type": "error", "error": error}))
 }
 
-fn link(href: String) -> Value {
+fn link(href: &str) -> Value {
     json!({"href": href})
 }
 
@@ -77,23 +77,23 @@ impl State {
             "username": user.name, "nickname": user.name, "display_name": user.name, "account_status": "active",
             "created_on": DATE,
             "links": {
-                "self": link(self.api(&format!("/users/{uuid}"))),
-                "html": link(format!("{}/{uuid}/", self.url)),
-                "avatar": link(format!("{}/avatar/{uuid}", self.url)),
+                "self": link(&self.api(&format!("/users/{uuid}"))),
+                "html": link(&format!("{}/{uuid}/", self.url)),
+                "avatar": link(&format!("{}/avatar/{uuid}", self.url)),
             },
         })
     }
 
     pub fn workspace_document(&self, slug: &str) -> Value {
         let uuid = self.workspace(slug).map(|workspace| workspace.uuid.clone()).unwrap_or_default();
-        let links = json!({"self": link(self.api(&format!("/workspaces/{slug}"))), "html": link(format!("{}/{slug}/", self.url))});
+        let links = json!({"self": link(&self.api(&format!("/workspaces/{slug}"))), "html": link(&format!("{}/{slug}/", self.url))});
         json!({"type": "workspace", "uuid": uuid, "slug": slug, "name": slug, "is_private": true, "created_on": DATE, "links": links})
     }
 
     fn project_document(&self, repository: &Repository) -> Value {
         let (workspace, key) = (&repository.workspace, &repository.project);
         let found = self.workspace(workspace).and_then(|found| found.projects.iter().find(|project| project.key == *key));
-        let html = link(format!("{}/{workspace}/workspace/projects/{key}", self.url));
+        let html = link(&format!("{}/{workspace}/workspace/projects/{key}", self.url));
         let uuid = found.map(|project| project.uuid.as_str());
         json!({"type": "project", "uuid": uuid, "key": key, "name": key, "links": {"html": html}})
     }
@@ -104,9 +104,9 @@ impl State {
         json!({
             "type": "repository", "uuid": repository.uuid, "name": repository.slug, "full_name": path,
             "links": {
-                "self": link(self.api(&format!("/repositories/{path}"))),
-                "html": link(format!("{}/{path}", self.url)),
-                "avatar": link(format!("{}/ravatar/{}", self.url, encoded(&repository.uuid))),
+                "self": link(&self.api(&format!("/repositories/{path}"))),
+                "html": link(&format!("{}/{path}", self.url)),
+                "avatar": link(&format!("{}/ravatar/{}", self.url, encoded(&repository.uuid))),
             },
         })
     }
@@ -128,7 +128,7 @@ impl State {
             "workspace": self.workspace_document(&repository.workspace),
         });
         document.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        document["links"]["hooks"] = link(self.api(&format!("/repositories/{path}/hooks")));
+        document["links"]["hooks"] = link(&self.api(&format!("/repositories/{path}/hooks")));
         // The clone address names who asks; here it is always the same account.
         document["links"]["clone"] = json!([
             {"name": "https", "href": format!("http://forgebind@{authority}/{path}.git")},
@@ -144,7 +144,7 @@ impl State {
             "subject_type": "repository", "subject": self.short_repository_document(repository), "active": hook.active,
             "created_at": DATE, "events": hook.events, "secret_set": hook.secret.is_some(),
             "skip_cert_verification": hook.skip_cert_verification, "history_enabled": false, "read_only": null, "source": null,
-            "links": {"self": link(own)},
+            "links": {"self": link(&own)},
         })
     }
 
@@ -155,8 +155,8 @@ impl State {
             "author": {"type": "author", "raw": "Ada <ada@acme.example>"},
             "parents": [],
             "links": {
-                "self": link(self.api(&format!("/repositories/{path}/commit/{hash}"))),
-                "html": link(format!("{}/{path}/commits/{hash}", self.url)),
+                "self": link(&self.api(&format!("/repositories/{path}/commit/{hash}"))),
+                "html": link(&format!("{}/{path}/commits/{hash}", self.url)),
             },
         })
     }
@@ -168,8 +168,8 @@ impl State {
         json!({
             "type": kind, "name": name, "target": target,
             "links": {
-                "self": link(self.api(&format!("/repositories/{path}/refs/{list}/{name}"))),
-                "html": link(format!("{}/{path}/{page}/{name}", self.url)),
+                "self": link(&self.api(&format!("/repositories/{path}/refs/{list}/{name}"))),
+                "html": link(&format!("{}/{path}/{page}/{name}", self.url)),
             },
         })
     }
@@ -200,8 +200,8 @@ impl State {
             "destination": end(&pull_request.target, repository.contents.branch(&pull_request.target)),
             "comment_count": 0, "task_count": 0, "participants": [], "reviewers": [], "created_on": DATE, "updated_on": DATE,
             "links": {
-                "self": link(self.api(&format!("/repositories/{path}/pullrequests/{}", pull_request.number))),
-                "html": link(format!("{}/{path}/pull-requests/{}", self.url, pull_request.number)),
+                "self": link(&self.api(&format!("/repositories/{path}/pullrequests/{}", pull_request.number))),
+                "html": link(&format!("{}/{path}/pull-requests/{}", self.url, pull_request.number)),
             },
         })
     }

@@ -70,39 +70,51 @@ impl Hook {
     }
 }
 
+/// What a request says about the secret of a webhook.
+enum SecretWish {
+    Keep,
+    Remove,
+    Set(String),
+}
+
 /// What a request says about a webhook.
 struct Wish {
     url: String,
     description: Option<String>,
     active: Option<bool>,
     events: Vec<String>,
-    /// `None`: as it is; `Some(None)`: none any more.
-    secret: Option<Option<String>>,
+    secret: SecretWish,
     skip_cert_verification: Option<bool>,
 }
 
 impl Wish {
-    fn read(document: &Value, allow_local_targets: bool) -> Result<Self, Response> {
-        let url = document["url"].as_str().ok_or_else(|| documents::bad_request("url", "This field is required."))?;
+    fn read(document: &Value, allow_local_targets: bool) -> Result<Self, Box<Response>> {
+        let url = document["url"].as_str().ok_or_else(|| Box::new(documents::bad_request("url", "This field is required.")))?;
         if !targets::is_web_address(url) {
-            return Err(documents::bad_request("url", "Enter a valid URL."));
+            return Err(documents::bad_request("url", "Enter a valid URL.").into());
         }
         if !allow_local_targets && targets::is_private(url) {
-            return Err(documents::bad_request("url", "The URL must be publicly resolvable."));
+            return Err(documents::bad_request("url", "The URL must be publicly resolvable.").into());
         }
         let events: Vec<String> = serde_json::from_value(document["events"].clone()).unwrap_or_default();
         if events.is_empty() {
-            return Err(documents::bad_request("events", "This field is required."));
+            return Err(documents::bad_request("events", "This field is required.").into());
         }
         if !events.iter().all(|event| EVENTS.contains(&event.as_str())) {
-            return Err(documents::bad_request("events", "Value is not a valid choice."));
+            return Err(documents::bad_request("events", "Value is not a valid choice.").into());
         }
-        let secret = document.get("secret").map(|secret| secret.as_str().filter(|secret| !secret.is_empty()).map(str::to_owned));
-        if secret.as_ref().and_then(Option::as_ref).is_some_and(|secret| secret.chars().count() > LONGEST_SECRET) {
-            return Err(documents::bad_request("secret", "Ensure this field has no more than 128 characters."));
-        }
+        let secret = match document.get("secret") {
+            None => SecretWish::Keep,
+            Some(secret) => match secret.as_str().filter(|secret| !secret.is_empty()) {
+                None => SecretWish::Remove,
+                Some(secret) if secret.chars().count() > LONGEST_SECRET => {
+                    return Err(documents::bad_request("secret", "Ensure this field has no more than 128 characters.").into());
+                }
+                Some(secret) => SecretWish::Set(secret.to_owned()),
+            },
+        };
         if document.get("skip_cert_verification").is_some_and(Value::is_null) {
-            return Err(documents::bad_request("skip_cert_verification", "This field may not be null."));
+            return Err(documents::bad_request("skip_cert_verification", "This field may not be null.").into());
         }
         Ok(Self {
             url: url.to_owned(),
@@ -128,7 +140,11 @@ impl Wish {
         hook.events = self.events;
         hook.description = self.description.unwrap_or_else(|| std::mem::take(&mut hook.description));
         hook.active = self.active.unwrap_or(hook.active);
-        hook.secret = self.secret.unwrap_or_else(|| hook.secret.take());
+        match self.secret {
+            SecretWish::Keep => {}
+            SecretWish::Remove => hook.secret = None,
+            SecretWish::Set(secret) => hook.secret = Some(secret),
+        }
         hook.skip_cert_verification = self.skip_cert_verification.unwrap_or(hook.skip_cert_verification);
     }
 }
@@ -136,7 +152,7 @@ impl Wish {
 /// Answers what is asked of the webhooks of a repository, or of one of them.
 pub fn answer(state: &mut State, caller: &Caller, request: &Request, (workspace, name): (&str, &str), rest: &[&str]) -> Response {
     let path = match shown(state, caller, workspace, name) {
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
         Ok(found) if state.level(caller, found) < Level::Admin => {
             return documents::error(403, "Access denied. You must have admin access.");
         }
@@ -173,10 +189,10 @@ fn look_up(state: &State, path: &str, uuid: &str, status: u16) -> Response {
     if status == 201 { response.with("location", &own) } else { response }
 }
 
-fn wish(state: &State, caller: &Caller, request: &Request) -> Result<Wish, Response> {
+fn wish(state: &State, caller: &Caller, request: &Request) -> Result<Wish, Box<Response>> {
     let wish = Wish::read(&request.json(), state.allow_local_targets)?;
     match caller.lacks(wish.scopes()) {
-        Some(refusal) => Err(refusal),
+        Some(refusal) => Err(refusal.into()),
         None => Ok(wish),
     }
 }
@@ -184,7 +200,7 @@ fn wish(state: &State, caller: &Caller, request: &Request) -> Result<Wish, Respo
 fn create(state: &mut State, caller: &Caller, request: &Request, path: &str) -> Response {
     let wish = match wish(state, caller, request) {
         Ok(wish) => wish,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     let uuid = state.uuid();
     let Some(repository) = state.at(path) else { return no_hook() };
@@ -200,7 +216,7 @@ fn create(state: &mut State, caller: &Caller, request: &Request, path: &str) -> 
 fn update(state: &mut State, caller: &Caller, request: &Request, path: &str, uuid: &str) -> Response {
     let wish = match wish(state, caller, request) {
         Ok(wish) => wish,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     let found = state.at(path).and_then(|repository| repository.hooks.iter_mut().find(|hook| hook.uuid == uuid));
     let Some(hook) = found else { return no_hook() };

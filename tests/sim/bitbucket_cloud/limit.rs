@@ -23,11 +23,11 @@ impl Limit {
     }
 
     /// Counts a request of a credential, or refuses it.
-    pub fn take(&mut self, credential: &str) -> Result<(), Response> {
+    pub fn take(&mut self, credential: &str) -> Result<(), Box<Response>> {
         let made = self.made.entry(credential.to_owned()).or_default();
         made.retain(|at| at.elapsed() < HOUR);
         if made.len() >= self.requests {
-            return Err(refused(self.requests));
+            return Err(refused(self.requests).into());
         }
         made.push(Instant::now());
         Ok(())

@@ -73,12 +73,12 @@ pub struct BitbucketCloud {
 
 /// What the registry makes.
 pub fn make(settings: Settings) -> Box<dyn Product> {
-    Box::new(BitbucketCloud::new(&settings))
+    Box::new(BitbucketCloud::new(settings))
 }
 
 impl BitbucketCloud {
     /// A fresh one.
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(settings: Settings) -> Self {
         let mut state = State::new(settings);
         furnish(&mut state);
         Self { state: Mutex::new(state) }
@@ -193,8 +193,7 @@ impl Product for BitbucketCloud {
     }
 
     fn api_path<'a>(&self, request: &'a Request) -> Option<&'a str> {
-        // What was taken out of the API is not described any more.
-        request.path.strip_prefix(API).filter(|path| path.starts_with('/') && !matches!(*path, "/repositories" | "/workspaces"))
+        request.path.strip_prefix(API).filter(|path| path.starts_with('/'))
     }
 
     fn answer(&self, request: &Request) -> Response {

@@ -69,15 +69,15 @@ fn project_of(query: &str) -> Option<String> {
 }
 
 /// A repository that is shown to who asks; a private one is told from one that is not there by the status.
-pub fn shown<'a>(state: &'a State, caller: &Caller, workspace: &str, name: &str) -> Result<&'a Repository, Response> {
-    let found = state.repository(workspace, name).ok_or_else(|| documents::no_repository(404))?;
-    if state.level(caller, found) >= Level::Read { Ok(found) } else { Err(documents::no_repository(403)) }
+pub fn shown<'a>(state: &'a State, caller: &Caller, workspace: &str, name: &str) -> Result<&'a Repository, Box<Response>> {
+    let found = state.repository(workspace, name).ok_or_else(|| Box::new(documents::no_repository(404)))?;
+    if state.level(caller, found) >= Level::Read { Ok(found) } else { Err(documents::no_repository(403).into()) }
 }
 
 pub fn look_up(state: &State, caller: &Caller, workspace: &str, name: &str) -> Response {
     match shown(state, caller, workspace, name) {
         Ok(found) => Response::json(200, &state.repository_document(found)),
-        Err(refusal) => refusal,
+        Err(refusal) => *refusal,
     }
 }
 
@@ -88,7 +88,7 @@ pub fn branches(state: &State, caller: &Caller, request: &Request, workspace: &s
             let documents: Vec<Value> = branches.into_iter().filter_map(|branch| state.branch_document(found, branch)).collect();
             api::page(state, request, &documents)
         }
-        Err(refusal) => refusal,
+        Err(refusal) => *refusal,
     }
 }
 
@@ -98,6 +98,6 @@ pub fn branch(state: &State, caller: &Caller, workspace: &str, name: &str, branc
             Some(document) => Response::json(200, &document),
             None => documents::error(404, &format!("Branch \"{branch}\" does not exist")),
         },
-        Err(refusal) => refusal,
+        Err(refusal) => *refusal,
     }
 }

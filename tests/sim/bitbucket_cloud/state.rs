@@ -97,9 +97,9 @@ pub struct State {
 
 impl State {
     /// Nothing yet.
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(settings: Settings) -> Self {
         Self {
-            url: settings.url.clone(),
+            url: settings.url,
             allow_local_targets: settings.allow_local_targets,
             users: Vec::new(),
             tokens: Vec::new(),

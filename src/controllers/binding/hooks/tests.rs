@@ -43,6 +43,7 @@ fn wanted(generation: i64, update_sets_secret: bool) -> Wanted {
         adopt: false,
         update_sets_secret,
         revoke: false,
+        revive_from: Timestamp::MIN,
     }
 }
 
@@ -125,6 +126,44 @@ fn a_paused_hook_is_left_as_it_is_and_said() {
 }
 
 #[test]
+fn a_hook_that_the_provider_switched_off_is_made_anew_when_it_is_time() {
+    let mut off = hook(1, ours().receiver_url("9000").unwrap(), shape("", "push"));
+    off.state = HookState::Disabled("deliveries failed".to_owned());
+    let mut hooks = vec![off];
+    let waiting = decide(&hooks, &Wanted { revive_from: at(NOW + 30), ..wanted(9000, true) }, NOW);
+    assert!(waiting.actions.is_empty() && !waiting.revives);
+    assert_eq!(waiting.wake, Some(at(NOW + 30)));
+    let finding = waiting.finding.unwrap();
+    assert_eq!(finding.reason, Reason::DisabledByProvider);
+    assert!(finding.message.contains("deliveries failed"), "{}", finding.message);
+    let due = decide(&hooks, &wanted(9000, true), NOW);
+    assert!(matches!(due.actions.as_slice(), [HookAction::Create(_), HookAction::Delete { id, .. }] if id == "1"));
+    assert!(due.revives && due.finding.is_some());
+    // What was made and not yet followed by the removal does not go in the old one's place.
+    apply(&mut hooks, &due.actions[..1], &mut 2);
+    let rest = decide(&hooks, &wanted(9000, true), NOW);
+    assert!(matches!(rest.actions.as_slice(), [HookAction::Delete { id, .. }] if id == "1"), "{:?}", rest.actions);
+    apply(&mut hooks, &rest.actions, &mut 3);
+    let after = decide(&hooks, &wanted(9000, true), NOW);
+    assert!(after.actions.is_empty() && after.finding.is_none());
+}
+
+#[test]
+fn a_hook_that_is_held_back_or_adopted_is_said_and_left() {
+    let mut held = hook(1, ours().receiver_url("9000").unwrap(), shape("", "push"));
+    held.state = HookState::HeldBack("later".to_owned());
+    let plan = decide(&[held], &wanted(9000, true), NOW);
+    assert!(plan.actions.is_empty());
+    assert_eq!(plan.finding.unwrap().reason, Reason::DisabledByProvider);
+    let mut adopted = hook(7, ours().custom_url(&custom(), "9000"), shape("", "push"));
+    adopted.state = HookState::Disabled("deliveries failed".to_owned());
+    let asked = Wanted { destination: Destination::Custom(custom()), adopt: true, ..wanted(9000, true) };
+    let plan = super::plan(&[adopted], &ours(), &asked, &BTreeSet::from(["7".to_owned()]), at(NOW));
+    assert!(plan.actions.is_empty(), "{:?}", plan.actions);
+    assert_eq!(plan.finding.unwrap().reason, Reason::DisabledByProvider);
+}
+
+#[test]
 fn a_hook_with_our_identity_under_another_host_stops_everything() {
     let url = ours().receiver_url("9000").unwrap().expose().replace("hooks.acme.io", "copy.acme.io");
     let plan = decide(&[hook(1, HookUrl::new(url), shape("", "push"))], &wanted(9000, false), NOW);
@@ -161,8 +200,8 @@ fn any_hook(id: u32) -> impl Strategy<Value = Hook> {
     let generation = prop_oneof![Just("9000"), Just("9500"), Just("10000"), Just("99999999999"), Just("x")];
     let part = prop_oneof![Just(""), Just("push"), Just("other")];
     let events = prop_oneof![Just("push"), Just("issues")];
-    let state =
-        prop_oneof![8 => Just(HookState::Active), 1 => Just(HookState::Paused), 1 => Just(HookState::Disabled("failures".to_owned()))];
+    let state = prop_oneof![8 => Just(HookState::Active), 1 => Just(HookState::Paused), 1 => Just(HookState::Disabled("failures".to_owned())),
+            1 => Just(HookState::HeldBack("failures".to_owned()))];
     (0_u8..6, generation, part, events, state).prop_map(move |(owner, generation, part, events, state)| {
         let url = match owner {
             0 => ours().receiver_url(generation).unwrap(),

@@ -1,0 +1,204 @@
+//! What a simulated GitHub knows.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use ring::digest;
+
+use super::Release;
+use super::accounts::{Installation, InstallationToken, Organization, Role, SimulatedApp, Token, User};
+use super::hooks::Hook;
+use super::limits::Limits;
+use crate::sim::contents::{Act, Contents, Happening};
+use crate::sim::delivery::Delivery;
+
+/// A repository.
+#[derive(Debug)]
+pub struct Repository {
+    pub id: u64,
+    pub owner: String,
+    pub name: String,
+    /// Paths that it had.
+    pub former: Vec<String>,
+    pub public: bool,
+    pub archived: bool,
+    pub contents: Contents,
+    /// Roles by login; owners of its organization need none.
+    pub collaborators: BTreeMap<String, Role>,
+    pub hooks: Vec<Hook>,
+}
+
+impl Repository {
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.owner, self.name)
+    }
+}
+
+/// All of it.
+#[derive(Debug)]
+pub struct State {
+    /// Its web address, without a slash at the end.
+    pub web: String,
+    pub allow_local_targets: bool,
+    pub release: Release,
+    pub users: Vec<User>,
+    pub organizations: Vec<Organization>,
+    pub tokens: Vec<Token>,
+    pub app: SimulatedApp,
+    pub installations: Vec<Installation>,
+    pub installation_tokens: Vec<InstallationToken>,
+    pub repositories: Vec<Repository>,
+    pub limits: Limits,
+    /// Deliveries that came out of an answer.
+    pub pending: Vec<Delivery>,
+    ids: u64,
+    started: Timestamp,
+    /// How far its clock was put forward.
+    ahead: SignedDuration,
+}
+
+impl State {
+    pub fn new(web: String, allow_local_targets: bool, release: Release) -> Self {
+        Self {
+            web,
+            allow_local_targets,
+            release,
+            users: Vec::new(),
+            organizations: Vec::new(),
+            tokens: Vec::new(),
+            app: SimulatedApp::default(),
+            installations: Vec::new(),
+            installation_tokens: Vec::new(),
+            repositories: Vec::new(),
+            limits: Limits::default(),
+            pending: Vec::new(),
+            ids: 0,
+            started: Timestamp::now(),
+            ahead: SignedDuration::ZERO,
+        }
+    }
+
+    /// Where its API is.
+    pub fn api_url(&self) -> String {
+        format!("{}{}", self.web, self.release.prefix())
+    }
+
+    pub fn now(&self) -> Timestamp {
+        Timestamp::now() + self.ahead
+    }
+
+    /// Puts its clock forward.
+    pub fn advance(&mut self, time: Duration) {
+        self.ahead += SignedDuration::try_from(time).unwrap();
+    }
+
+    pub fn next_id(&mut self) -> u64 {
+        self.ids += 1;
+        self.ids
+    }
+
+    /// Hex digits that no other simulator gives.
+    pub fn digits(&mut self) -> String {
+        let id = self.next_id();
+        let text = format!("{} {} {id}", self.web, self.started.as_nanosecond());
+        hex::encode(digest::digest(&digest::SHA256, text.as_bytes()))
+    }
+
+    pub fn guid(&mut self) -> String {
+        let digits = self.digits();
+        format!("{}-{}-11e3-8{}-{}", &digits[..8], &digits[8..12], &digits[15..18], &digits[18..30])
+    }
+
+    pub fn add_repository(&mut self, path: &str, branches: &[&str]) -> &mut Repository {
+        let (id, (owner, name)) = (self.next_id(), path.split_once('/').unwrap());
+        let contents = if branches.is_empty() { Contents::empty(path) } else { Contents::with_branches(path, branches) };
+        self.repositories.push(Repository {
+            id,
+            owner: owner.to_owned(),
+            name: name.to_owned(),
+            former: Vec::new(),
+            public: false,
+            archived: false,
+            contents,
+            collaborators: BTreeMap::new(),
+            hooks: Vec::new(),
+        });
+        self.repositories.last_mut().unwrap()
+    }
+
+    pub fn organization(&mut self, login: &str) -> Option<&mut Organization> {
+        self.organizations.iter_mut().find(|found| found.login.eq_ignore_ascii_case(login))
+    }
+
+    pub fn installation_of(&mut self, account: &str) -> Option<&mut Installation> {
+        self.installations.iter_mut().find(|found| found.account.eq_ignore_ascii_case(account))
+    }
+
+    /// A repository by its path, or by one that it had.
+    pub fn repository_position(&self, path: &str) -> Option<usize> {
+        let by = |fits: &dyn Fn(&Repository) -> bool| self.repositories.iter().position(fits);
+        by(&|found| found.path().eq_ignore_ascii_case(path))
+            .or_else(|| by(&|found| found.former.iter().any(|former| former.eq_ignore_ascii_case(path))))
+    }
+
+    /// A repository by its present path.
+    pub fn repository_at(&mut self, path: &str) -> Result<&mut Repository, String> {
+        let found = self.repositories.iter_mut().find(|found| found.path().eq_ignore_ascii_case(path));
+        found.ok_or_else(|| format!("there is no repository {path}"))
+    }
+
+    pub fn hook_of(&mut self, repository: &str, hook: &str) -> Result<&mut Hook, String> {
+        let found = self.repository_at(repository)?.hooks.iter_mut().find(|found| found.id.to_string() == hook);
+        found.ok_or_else(|| format!("there is no hook {hook}"))
+    }
+
+    /// Does what somebody does.
+    pub fn act(&mut self, act: &Act) -> Result<Vec<Happening>, String> {
+        let now = self.now();
+        match act {
+            Act::RevokeToken { token } => {
+                let before = self.tokens.len() + self.installation_tokens.len();
+                self.tokens.retain(|found| found.value != *token);
+                self.installation_tokens.retain(|found| found.value != *token);
+                let found = self.tokens.len() + self.installation_tokens.len() < before;
+                found.then(Vec::new).ok_or_else(|| "there is no such token".to_owned())
+            }
+            Act::PauseHook { repository, hook } => {
+                let hook = self.hook_of(repository, hook)?;
+                (hook.active, hook.updated_at) = (false, now);
+                Ok(Vec::new())
+            }
+            Act::RenameRepository { repository, to } => {
+                let (owner, name) = to.split_once('/').ok_or("a path is owner/name")?;
+                let found = self.repository_at(repository)?;
+                let former = found.path();
+                found.former.push(former);
+                (found.owner, found.name) = (owner.to_owned(), name.to_owned());
+                Ok(Vec::new())
+            }
+            Act::AddHook { repository, url } => {
+                let id = self.next_id();
+                self.repository_at(repository)?.hooks.push(Hook::of_somebody(id, url, "push", now));
+                Ok(Vec::new())
+            }
+            Act::RedirectHook { repository, hook, url } => {
+                self.hook_of(repository, hook)?.config.url.clone_from(url);
+                Ok(Vec::new())
+            }
+            Act::ChangeHook { repository, hook } => {
+                self.hook_of(repository, hook)?.events = ["issues".to_owned()].into();
+                Ok(Vec::new())
+            }
+            Act::RemoveHook { repository, hook } => {
+                self.hook_of(repository, hook)?;
+                self.repository_at(repository)?.hooks.retain(|found| found.id.to_string() != *hook);
+                Ok(Vec::new())
+            }
+            about_contents => {
+                let repository = about_contents.repository().unwrap_or_default().to_owned();
+                self.repository_at(&repository)?.contents.apply(about_contents)
+            }
+        }
+    }
+}
