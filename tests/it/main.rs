@@ -34,6 +34,7 @@ mod dependencies;
 mod docs;
 mod docs_metrics;
 mod docs_providers;
+mod docs_simulators;
 mod facts_check;
 mod facts_distil;
 mod facts_generated;
