@@ -10,7 +10,6 @@ use serde_json::json;
 use crate::sim::control::{self, Asked};
 use crate::sim::{Act, Request, registry};
 use crate::support::components::repository_root;
-use forgebind::api::v1alpha1::ProviderKind;
 
 fn guide() -> Result<String> {
     std::fs::read_to_string(repository_root().join("src/docs/simulators.md")).context("src/docs/simulators.md")
@@ -57,7 +56,7 @@ fn every_control_endpoint_is_understood_and_none_is_left_out() -> Result<()> {
 #[test]
 fn the_guide_names_every_provider_that_is_simulated() -> Result<()> {
     let words = guide()?.to_lowercase().replace([' ', '\n'], "");
-    for kind in ProviderKind::ALL.into_iter().filter(|kind| registry::maker(*kind).is_some()) {
+    for kind in registry::simulated() {
         ensure!(words.contains(&kind.to_string().to_lowercase()), "{kind} is not named");
     }
     Ok(())
