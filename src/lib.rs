@@ -34,6 +34,9 @@ pub mod docs {
     #[doc = include_str!("docs/providers.md")]
     pub mod providers {}
 
+    #[doc = include_str!("docs/simulators.md")]
+    pub mod simulators {}
+
     #[doc = include_str!("docs/adding-a-provider.md")]
     pub mod adding_a_provider {}
 

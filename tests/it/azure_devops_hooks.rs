@@ -71,6 +71,14 @@ async fn pk_20_pk_24_pk_25_three_are_made_and_kept_and_removed_through_failures(
     place.objects.binding_ready(BINDING).await?;
     assert_eq!(place.hooks().await?, made);
     assert_eq!(place.simulated.simulator.writes(), writes, "what is there is found again");
+    // Detached without its hooks and attached once more.
+    place.objects.patch_binding(BINDING, json!({"spec": {"deletionPolicy": "Orphan"}})).await?;
+    place.objects.delete_binding(BINDING).await?;
+    place.objects.binding_gone(BINDING, SOON).await?;
+    place.bind().await?;
+    place.objects.binding_ready(BINDING).await?;
+    assert_eq!(place.hooks().await?, made);
+    assert_eq!(place.simulated.simulator.writes(), writes, "a second attachment makes nothing new");
     place.order(Method::DELETE, "/subscriptions/", 1, 503);
     place.objects.delete_binding(BINDING).await?;
     place.objects.binding_gone(BINDING, SOON).await?;

@@ -326,3 +326,23 @@ fn every_guide_is_part_of_the_documentation_of_the_crate() -> Result<()> {
     }
     Ok(())
 }
+
+/// Callback URLs and the authorization of users belong to OAuth flows, which are not served: the docs say so, and no code begins
+/// one.
+#[test]
+fn pk_05_user_authorization_is_out_of_scope_and_said_to_be() -> Result<()> {
+    let readme = std::fs::read_to_string(repository_root().join("README.md"))?;
+    let paragraph =
+        readme.split("\n\n").find(|paragraph| paragraph.contains("OAuth user flows")).context("README says nothing of OAuth")?;
+    let paragraph = paragraph.replace('\n', " ");
+    for words in ["out of scope", "callback URLs", "setup URL", "\"Request user authorization (OAuth) during installation\" off"] {
+        ensure!(paragraph.contains(words), "{words:?} is missing: {paragraph}");
+    }
+    for path in files(&repository_root().join("src"), ".rs")? {
+        let text = std::fs::read_to_string(&path)?;
+        for begun in ["login/oauth", "oauth/authorize", "authorization_code", "client_secret", "redirect_uri"] {
+            ensure!(!text.contains(begun), "{} has {begun:?}: half a flow", path.display());
+        }
+    }
+    Ok(())
+}

@@ -38,6 +38,7 @@ mod deploy;
 mod docs;
 mod docs_metrics;
 mod docs_providers;
+mod docs_simulators;
 mod facts_check;
 mod facts_distil;
 mod facts_generated;

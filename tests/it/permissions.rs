@@ -2,19 +2,12 @@
 
 use anyhow::Result;
 use forgebind::api::v1alpha1::connection::PermissionState;
-use forgebind::api::v1alpha1::{GitProviderConnection, Permission, ProviderKind};
+use forgebind::api::v1alpha1::{GitProviderConnection, Permission};
 use serde_json::json;
 
 use crate::objects::{CONNECTION, connection_condition};
+use crate::sim::registry;
 use crate::story::{BINDING, Story};
-
-const SIMULATED: [ProviderKind; 5] = [
-    ProviderKind::GitHub,
-    ProviderKind::GitLab,
-    ProviderKind::BitbucketCloud,
-    ProviderKind::BitbucketDataCenter,
-    ProviderKind::AzureDevOps,
-];
 
 /// The rows of the status: permission, state, message.
 fn rows(connection: GitProviderConnection) -> Vec<(Permission, PermissionState, Option<String>)> {
@@ -24,7 +17,7 @@ fn rows(connection: GitProviderConnection) -> Vec<(Permission, PermissionState, 
 
 #[tokio::test]
 async fn dv_08_dv_09_dt_22_dt_23_dt_28_pk_17_bb_06_bb_07_acts_are_reported_and_never_tried() -> Result<()> {
-    for kind in SIMULATED {
+    for kind in registry::simulated() {
         let story = Story::begin(kind).await?;
         story.store(&story.simulated.welcome.credential).await?;
         let mut spec = story.connection_spec();
@@ -58,7 +51,7 @@ async fn dv_08_dv_09_dt_22_dt_23_dt_28_pk_17_bb_06_bb_07_acts_are_reported_and_n
 
 #[tokio::test]
 async fn dt_08_dt_30_df_08_bb_14_a_right_is_demanded_only_by_who_uses_it() -> Result<()> {
-    for kind in SIMULATED {
+    for kind in registry::simulated() {
         let story = Story::begin(kind).await?;
         story.connect(&story.simulated.welcome.reader).await?;
         let spec = json!({"connectionRef": {"name": CONNECTION}, "repository": story.repository(), "branch": "main"});
@@ -87,7 +80,7 @@ async fn dt_08_dt_30_df_08_bb_14_a_right_is_demanded_only_by_who_uses_it() -> Re
 
 #[tokio::test]
 async fn pk_11_dv_13_a_webhook_that_may_not_be_made_is_said_and_not_tried_again_and_again() -> Result<()> {
-    for kind in SIMULATED {
+    for kind in registry::simulated() {
         let story = Story::begin(kind).await?;
         story.connect(&story.simulated.welcome.reader).await?;
         let spec = json!({"connectionRef": {"name": CONNECTION}, "repository": story.repository(), "webhook": {"events": ["Push"]}});

@@ -23,8 +23,13 @@ pub struct Story {
 impl Story {
     /// A fresh simulator with an operator that watches a namespace of its own. No object is there yet.
     pub async fn begin(kind: ProviderKind) -> Result<Self> {
+        Self::begin_as(kind, kind.flag()).await
+    }
+
+    /// The same in a namespace of another name.
+    pub async fn begin_as(kind: ProviderKind, name: &str) -> Result<Self> {
         let plane = shared::control_plane().await?;
-        let objects = Objects::new(plane, kind.flag()).await?;
+        let objects = Objects::new(plane, name).await?;
         let simulated = Simulated::new(kind).await?;
         let operator = objects.operator().await?;
         Ok(Self { objects, simulated, operator })

@@ -1,19 +1,11 @@
 //! A check against each simulated provider: what would be made is told, and nothing is.
 
 use anyhow::Result;
-use forgebind::api::v1alpha1::{EventKind, ProviderKind};
+use forgebind::api::v1alpha1::EventKind;
 use serde_json::{Map, Value, json};
 
 use super::{PUBLIC_URL, object, row, run, stream, told};
-use crate::sim::Simulated;
-
-const SIMULATED: [ProviderKind; 5] = [
-    ProviderKind::GitHub,
-    ProviderKind::GitLab,
-    ProviderKind::BitbucketCloud,
-    ProviderKind::BitbucketDataCenter,
-    ProviderKind::AzureDevOps,
-];
+use crate::sim::{Simulated, registry};
 
 /// The manifests of a connection with this credential and a binding with the default events.
 fn manifests(simulated: &Simulated, credential: &[(&'static str, String)]) -> String {
@@ -29,7 +21,7 @@ fn manifests(simulated: &Simulated, credential: &[(&'static str, String)]) -> St
 
 #[tokio::test]
 async fn a_check_tells_what_would_be_made_at_every_provider_and_makes_nothing() -> Result<()> {
-    for kind in SIMULATED {
+    for kind in registry::simulated() {
         let simulated = Simulated::new(kind).await?;
         let flags = ["-f", "-", "--public-url", PUBLIC_URL];
         let checked = run(&[&flags[..], &["-o", "json"]].concat(), &[], &manifests(&simulated, &simulated.welcome.credential)).await?;
