@@ -65,5 +65,8 @@ pub mod docs {
 
         #[doc = include_str!("docs/decisions/0009-another-installation-by-one-condition.md")]
         pub mod another_installation_by_one_condition {}
+
+        #[doc = include_str!("docs/decisions/0010-rights-and-removal.md")]
+        pub mod rights_and_removal {}
     }
 }

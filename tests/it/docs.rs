@@ -283,8 +283,19 @@ fn every_path_and_link_of_the_guides_leads_somewhere() -> Result<()> {
 
 #[test]
 fn every_flag_of_the_guides_is_one() -> Result<()> {
-    // Of kubectl.
-    const OTHERS: [&str; 6] = ["all", "overwrite", "subresource", "type", "patch", "server-side"];
+    // Of kubectl, and of helm.
+    const OTHERS: [&str; 10] = [
+        "all",
+        "overwrite",
+        "subresource",
+        "type",
+        "patch",
+        "server-side",
+        "namespace",
+        "create-namespace",
+        "set",
+        "reset-then-reuse-values",
+    ];
     let mut flags: BTreeSet<String> = ["help", "version"].map(str::to_owned).into();
     for command in Cli::command().get_subcommands() {
         flags.extend(command.get_arguments().filter_map(|argument| argument.get_long()).map(str::to_owned));

@@ -5,6 +5,9 @@
 //! ([`facts`]), sends the deliveries, misbehaves on order ([`misbehaviour`]) and has control endpoints for what a person
 //! or git would do ([`control`]).
 
+// A refusal is an answer like any other.
+#![allow(clippy::result_large_err)]
+
 pub mod azure_devops;
 pub mod bitbucket_cloud;
 pub mod bitbucket_data_center;

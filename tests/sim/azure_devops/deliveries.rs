@@ -141,8 +141,7 @@ pub fn judged(state: &mut State, delivery: &Delivery, outcome: &Outcome) -> Opti
             subscription.status = "enabled";
             subscription.probation_retries = 0;
         }
-        outcome if outcome.is_success() => {}
-        _ if subscription.status == "enabled" => subscription.status = "onProbation",
+        outcome if !outcome.is_success() && subscription.status == "enabled" => subscription.status = "onProbation",
         _ => {}
     }
     None
