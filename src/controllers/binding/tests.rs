@@ -18,7 +18,7 @@ use crate::api::v1alpha1::{ConditionType, EventKind, FINALIZER, Reason, RepoBind
 use crate::controllers::conditions::find;
 use crate::controllers::sessions::Trouble;
 use crate::evidence::{BindingEvidence, Delivery, Refusals, SinkEvidence};
-use crate::providers::PathError;
+use crate::providers::{ErrorKind, PathError, ProviderError};
 use crate::sink_support::{NotServed, NotServedKind};
 
 const NOW: i64 = 1_800_000_000;
@@ -262,6 +262,16 @@ fn a_removal_that_cannot_be_done_waits_for_its_bound_and_is_then_written_down() 
         assert!(matches!(over.actions.as_slice(), [plan::Action::Record(0, _), plan::Action::WithdrawSecret]), "{:?}", over.actions);
         assert_eq!(over.hold, Hold::Remove);
     }
+}
+
+#[test]
+fn a_404_alone_is_no_proof_that_a_repository_is_gone() {
+    let hidden = Obstacle::of(&ProviderError::new(ErrorKind::NotFound, "look up repository", "404"));
+    let planned = plan::plan(&with_obstacle(deleted(60), hidden));
+    assert!(planned.actions.is_empty() && planned.hold == Hold::Keep && planned.blocked.is_some());
+    let gone = plan::plan(&with_obstacle(deleted(60), Obstacle::Gone("404, and its owner's list does not have it".to_owned())));
+    assert!(matches!(gone.actions.as_slice(), [plan::Action::Record(0, _), plan::Action::WithdrawSecret]), "{:?}", gone.actions);
+    assert_eq!(gone.hold, Hold::Remove, "written down: should it come back, its hooks are removed");
 }
 
 #[test]
