@@ -1,6 +1,6 @@
 //! What to do about the hooks of one repository. Pure: from what is there and what is wanted to a list of actions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -41,6 +41,8 @@ pub struct Wanted {
     pub update_sets_secret: bool,
     /// Whether the old secret is to end now.
     pub revoke: bool,
+    /// Until when nothing is created, by part: the answer to a creation was lost, and the list may not show its hook yet.
+    pub awaited: BTreeMap<String, Timestamp>,
 }
 
 /// The secret that is wanted.
@@ -134,6 +136,29 @@ pub struct HookPlan {
     pub finding: Option<HookFinding>,
     /// When there is something to do although nothing changes.
     pub wake: Option<Timestamp>,
+    /// A creation whose answer was lost is waited for.
+    pub awaits: Option<Awaited>,
+}
+
+/// A hook that may have been created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Awaited {
+    /// When it is looked for again, and created if it is not there.
+    pub until: Timestamp,
+    /// Whether there is none of ours in its place meanwhile.
+    pub lacks: bool,
+}
+
+impl HookPlan {
+    fn wake_at(&mut self, at: Timestamp) {
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+
+    fn wait(&mut self, until: Timestamp, lacks: bool) {
+        let known = self.awaits.unwrap_or(Awaited { until, lacks });
+        self.awaits = Some(Awaited { until: known.until.max(until), lacks: known.lacks || lacks });
+        self.wake_at(until);
+    }
 }
 
 /// A hook of ours with what its URL says.
@@ -184,7 +209,7 @@ pub fn plan(hooks: &[Hook], ownership: &Ownership, wanted: &Wanted, adopted: &BT
     }
     let parts: BTreeSet<&str> = wanted.shapes.iter().map(|shape| shape.part.as_str()).collect();
     // What delivers elsewhere goes last: only once its successor is there.
-    if plan.finding.is_none() {
+    if plan.finding.is_none() && plan.awaits.is_none() {
         let stale = ours.iter().filter(|ours| !ours.fits || !parts.contains(ours.hook.shape.part.as_str()));
         plan.actions.extend(stale.map(|ours| leave(ours, adopted, "it delivers where it is no longer wanted")));
     }
@@ -240,7 +265,7 @@ fn part(
         if same || wanted.update_sets_secret || wanted.revoke || (present.is_some() && overlap_end <= now) {
             plan.actions.push(leave(old, adopted, if same { "there are several" } else { "its secret was replaced" }));
         } else {
-            plan.wake = Some(plan.wake.map_or(overlap_end, |wake| wake.min(overlap_end)));
+            plan.wake_at(overlap_end);
         }
     }
 }
@@ -280,7 +305,13 @@ fn create(plan: &mut HookPlan, hooks: &[Hook], intent: HookIntent, wanted: &Want
         _ => None,
     };
     match foreign {
-        None => plan.actions.push(HookAction::Create(intent)),
+        None => match wanted.awaited.get(&intent.shape.part) {
+            Some(until) => {
+                plan.wait(*until, first);
+                return false;
+            }
+            None => plan.actions.push(HookAction::Create(intent)),
+        },
         Some(hook) if wanted.adopt => {
             plan.actions.push(HookAction::Update { id: hook.id.clone(), intent, drift: vec!["url"], adopted: true });
         }

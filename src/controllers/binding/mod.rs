@@ -1,6 +1,7 @@
 //! Keeps one binding's hook as it should be, and its story true: the connection, the repository, the hook, its deliveries.
 
 pub mod apply;
+pub mod attempts;
 pub mod evidence;
 pub mod generation;
 pub mod hooks;
@@ -76,6 +77,8 @@ pub fn reconcile(object: Arc<RepoBinding>, context: Arc<Context>) -> BoxFuture<'
             tell_rivals(&context, &observation);
             return Ok(Action::await_change());
         }
+        // Before anything that can fail: a creation that is forgotten would be made again at once.
+        note_attempts(&context, &observation, &plan, &outcome);
         let report = report::report(&observation, &plan, &outcome);
         let written = status::write(&context, &*outcome.object, outcome.object.status.as_ref(), &report.status).await?;
         if written {
@@ -103,6 +106,25 @@ fn log(object: &RepoBinding, report: &report::Report) {
         detail = ready.map(|ready| ready.message.as_str()),
         "binding status"
     );
+}
+
+/// Notes what was tried and is not over.
+fn note_attempts(context: &Context, observation: &observe::Observation, plan: &plan::Plan, outcome: &apply::Outcome) {
+    let now = context.view.clock.now();
+    let mut attempts = observation.attempts.clone();
+    attempts.forget(now);
+    if let Some(target) = &plan.target {
+        for part in &outcome.unanswered {
+            attempts.unanswered(target, part, now);
+        }
+    }
+    let uid = observation.object.uid().unwrap_or_default();
+    let mut known = locked(&context.view.attempts);
+    if attempts.is_empty() {
+        known.remove(&uid);
+    } else {
+        known.insert(uid, attempts);
+    }
 }
 
 fn remember(context: &Context, observation: &observe::Observation, plan: &plan::Plan, outcome: &apply::Outcome, evidence_written: bool) {

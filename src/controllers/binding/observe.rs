@@ -8,6 +8,7 @@ use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use url::Url;
 
+use super::attempts::Attempts;
 use super::ownership::{Ownership, host_of};
 use super::rivals::{self, Claim};
 use super::user_secret::{self, UserSecret};
@@ -45,6 +46,8 @@ pub struct Observation {
     pub look: Option<Found>,
     /// What was remembered of earlier looks.
     pub memory: Option<Look>,
+    /// What was tried and is not over.
+    pub attempts: Attempts,
     /// Where hooks were made that are to go.
     pub places: Vec<Place>,
     /// The secret that the user brought.
@@ -211,6 +214,7 @@ pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Observation {
         connection,
         look: None,
         memory,
+        attempts: locked(&view.attempts).get(&object.uid().unwrap_or_default()).cloned().unwrap_or_default(),
         places: Vec::new(),
         user_secret,
         claims: rivals::claims(view, &object),

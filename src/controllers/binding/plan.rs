@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::generation;
-use super::hooks::{self, Destination, HookAction, Kept, Wanted, WantedSecret};
+use super::hooks::{self, Awaited, Destination, HookAction, Kept, Wanted, WantedSecret};
 use super::observe::{self, Connection, Found, Observation};
 use super::rivals;
 use super::user_secret::UserSecret;
@@ -25,6 +25,9 @@ use crate::providers::{ErrorKind, Hook, ProviderError, Repository, RepositoryPat
 
 /// How often something that waits for a change at the provider is looked at.
 const SLOW_PROBE: Duration = Duration::from_secs(300);
+
+/// What is said while a creation whose answer was lost is waited for.
+pub const UNANSWERED: &str = "the answer to the creation of a hook was lost; it is looked for again before another one is made";
 
 /// One thing to do.
 #[derive(Clone, Debug)]
@@ -98,6 +101,8 @@ pub struct Plan {
     pub rotated: bool,
     /// Why a removal waits, and until when.
     pub blocked: Option<(String, Timestamp)>,
+    /// A hook whose creation was not answered, and that is looked for before another one is made.
+    pub awaits: Option<Awaited>,
     /// When the repository is to be looked at again.
     pub next_look: Option<Timestamp>,
     /// What of that evidence cannot put off, because more than drift is looked for: the end of an overlap, a rotation.
@@ -119,6 +124,7 @@ impl Plan {
             generation: None,
             rotated: false,
             blocked: None,
+            awaits: None,
             next_look: None,
             not_after: None,
             wake: None,
@@ -352,6 +358,7 @@ fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, wo
         // With the status lost, nobody knows which hooks were adopted: a hook of somebody else must not be deleted as ours.
         adopted.extend(hooks.iter().filter(|hook| observation.ownership.is_ours(&hook.url)).map(|hook| hook.id.clone()));
     }
+    let target = places::present_target(observation);
     let wanted = Wanted {
         destination,
         shapes,
@@ -359,9 +366,11 @@ fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, wo
         adopt: spec.adopt,
         update_sets_secret: working.inspection.capabilities.update_sets_secret,
         revoke: observation.requests.revoke,
+        awaited: target.as_ref().map(|target| observation.attempts.awaited(target, observation.now)).unwrap_or_default(),
     };
     let planned = hooks::plan(hooks, &observation.ownership, &wanted, &adopted, observation.now);
-    plan.target = places::present_target(observation);
+    plan.target = target;
+    plan.awaits = planned.awaits;
     plan.kept = Some(planned.kept);
     plan.generation = Some(secret.generation);
     plan.rotated = rotated;
@@ -369,6 +378,11 @@ fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, wo
     let changes = !planned.actions.is_empty();
     plan.webhook = Some(match planned.finding {
         Some(finding) => Finding::bad(finding.reason, finding.message),
+        None if planned.awaits.is_some_and(|awaited| awaited.lacks) => Finding {
+            verdict: Verdict::Unknown,
+            reason: Reason::Progressing,
+            message: UNANSWERED.to_owned(),
+        },
         None if changes && repository.archived => Finding::bad(
             Reason::RepositoryArchived,
             format!("{} is archived, so its hooks cannot be changed; unarchive it or remove webhook", repository.path),

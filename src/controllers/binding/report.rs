@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 
 use super::apply::{Failure, Outcome};
 use super::observe::{Connection, Observation};
-use super::plan::{Finding, Plan, is_refusal};
+use super::plan::{Finding, Plan, UNANSWERED, is_refusal};
 use crate::api::v1alpha1::binding::{RepoBindingStatus, RepositoryStatus, RequestedRepository, WebhookStatus};
 use crate::api::v1alpha1::{ConditionType, LastHandled, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, Reason};
 use crate::controllers::conditions::{self, Conditions, Verdict};
@@ -185,7 +185,11 @@ fn ready(conditions: &mut Conditions<'_>, observation: &Observation, plan: &Plan
         .filter(|condition| condition.status == "False" && condition.reason != Reason::SinkFailing.as_str());
     let lowering = lowering.next().or(sinks).cloned();
     let needed = order.into_iter().filter(|kind| *kind != ConditionType::WebhookInSync || observation.object.spec.webhook.is_some());
-    let unknown = needed.filter(|kind| conditions.get(*kind).is_none()).count() > 0;
+    let unsettled = |kind: &ConditionType| match conditions.get(*kind) {
+        None => true,
+        Some(condition) => *kind == ConditionType::WebhookInSync && condition.status == "Unknown",
+    };
+    let unknown = needed.filter(unsettled).count() > 0;
     if observation.suspended {
         return conditions.set(
             ConditionType::Ready,
@@ -196,18 +200,19 @@ fn ready(conditions: &mut Conditions<'_>, observation: &Observation, plan: &Plan
     }
     if !is_seen(observation, plan) {
         conditions.keep(ConditionType::Ready);
-        return conditions.set(ConditionType::Reconciling, Verdict::True, Reason::Progressing, progress(observation, outcome));
+        return conditions.set(ConditionType::Reconciling, Verdict::True, Reason::Progressing, progress(observation, plan, outcome));
     }
     if let Some(condition) = lowering {
         return lowered(conditions, &condition);
     }
     if unknown {
-        let message = progress(observation, outcome);
+        let message = progress(observation, plan, outcome);
         conditions.set(ConditionType::Reconciling, Verdict::True, Reason::Progressing, &message);
         return conditions.set(ConditionType::Ready, Verdict::Unknown, Reason::Progressing, message);
     }
-    if outcome.failure.is_some() && plan.webhook.is_some() && conditions.get(ConditionType::CleanupBlocked).is_none() {
-        conditions.set(ConditionType::Reconciling, Verdict::True, Reason::Progressing, progress(observation, outcome));
+    let failed = outcome.failure.is_some() && plan.webhook.is_some() && conditions.get(ConditionType::CleanupBlocked).is_none();
+    if failed || plan.awaits.is_some() {
+        conditions.set(ConditionType::Reconciling, Verdict::True, Reason::Progressing, progress(observation, plan, outcome));
     }
     let message = match &observation.object.spec.webhook {
         Some(_) => "the repository is there and its hooks are as they should be",
@@ -240,7 +245,7 @@ const fn waits_for_a_person(reason: Reason) -> bool {
     )
 }
 
-fn progress(observation: &Observation, outcome: &Outcome) -> String {
+fn progress(observation: &Observation, plan: &Plan, outcome: &Outcome) -> String {
     let look = observation.look.as_ref();
     let error = outcome
         .failure
@@ -250,6 +255,7 @@ fn progress(observation: &Observation, outcome: &Outcome) -> String {
         .or_else(|| look.and_then(|look| look.hooks.as_ref()).and_then(|hooks| hooks.as_ref().err()).map(ToString::to_string));
     match (error, &observation.connection) {
         (Some(error), _) => format!("{error}; tried again"),
+        (None, _) if plan.awaits.is_some() => UNANSWERED.to_owned(),
         (None, Connection::Unreachable(_)) => "waiting for the connection's provider".to_owned(),
         (None, _) => "waiting for the connection to be examined".to_owned(),
     }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::Look;
 use super::apply::Outcome;
+use super::attempts::Attempts;
 use super::observe::{Connection, Observation, Obstacle, Place, Requests};
 use super::ownership::Ownership;
 use super::ownership::tests::{keys, settings};
@@ -73,6 +74,7 @@ fn observation(object: Value, connection: Connection) -> Observation {
         connection,
         look: None,
         memory: Some(Look { at: Some(now()), generation: 1, ..Look::default() }),
+        attempts: Attempts::default(),
         places: Vec::new(),
         user_secret: None,
         claims: Vec::new(),

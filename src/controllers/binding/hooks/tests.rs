@@ -43,6 +43,7 @@ fn wanted(generation: i64, update_sets_secret: bool) -> Wanted {
         adopt: false,
         update_sets_secret,
         revoke: false,
+        awaited: BTreeMap::new(),
     }
 }
 
@@ -78,6 +79,32 @@ fn none_is_created_and_one_is_left_alone() {
     assert!(matches!(first.actions.as_slice(), [HookAction::Create(_)]));
     apply(&mut hooks, &first.actions, &mut 1);
     assert!(decide(&hooks, &wanted(NOW, false), NOW).actions.is_empty());
+}
+
+#[test]
+fn a_creation_without_an_answer_is_waited_for_before_the_next() {
+    let awaited = BTreeMap::from([("push".to_owned(), at(NOW + 10))]);
+    let asked = Wanted { shapes: vec![shape("push", "push"), shape("other", "issues")], awaited, ..wanted(NOW, true) };
+    let waiting = decide(&[], &asked, NOW + 1);
+    assert!(matches!(waiting.actions.as_slice(), [HookAction::Create(intent)] if intent.shape.part == "other"), "each part by itself");
+    assert_eq!((waiting.awaits, waiting.wake), (Some(Awaited { until: at(NOW + 10), lacks: true }), Some(at(NOW + 10))));
+    let found = [
+        hook(1, ours().receiver_url(&NOW.to_string()).unwrap(), shape("push", "push")),
+        hook(2, ours().receiver_url(&NOW.to_string()).unwrap(), shape("other", "issues")),
+    ];
+    let found = decide(&found, &asked, NOW + 1);
+    assert!(found.actions.is_empty() && found.awaits.is_none() && found.wake.is_none(), "{found:?}");
+}
+
+#[test]
+fn what_is_there_stays_while_its_successor_is_waited_for() {
+    let awaited = BTreeMap::from([(String::new(), at(NOW + 10))]);
+    let old = hook(1, ours().receiver_url("9000").unwrap(), shape("", "push"));
+    let rotating = decide(std::slice::from_ref(&old), &Wanted { awaited: awaited.clone(), ..wanted(NOW, false) }, NOW + 1);
+    assert!(rotating.actions.is_empty());
+    assert_eq!(rotating.awaits, Some(Awaited { until: at(NOW + 10), lacks: false }));
+    let moving = Wanted { awaited, destination: Destination::Custom(custom()), ..wanted(NOW, true) };
+    assert!(decide(&[old], &moving, NOW + 1).actions.is_empty(), "what delivers elsewhere goes last");
 }
 
 #[test]
