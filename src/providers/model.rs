@@ -263,8 +263,10 @@ pub enum HookState {
     Active,
     /// A person switched it off.
     Paused,
-    /// The provider switched it off; the text is its cause.
+    /// The provider switched it off for good; the text is its cause.
     Disabled(String),
+    /// The provider delivers nothing for a while and tries again by itself; the text is its cause.
+    Resting(String),
 }
 
 /// A hook, as the provider shows it.

@@ -48,6 +48,7 @@ mod permissions;
 mod providers;
 mod recovery;
 mod repositories;
+mod revival;
 mod schema;
 mod schema_property;
 mod secrecy;

@@ -23,9 +23,13 @@ pub struct Story {
 impl Story {
     /// A fresh simulator with an operator that watches a namespace of its own. No object is there yet.
     pub async fn begin(kind: ProviderKind) -> Result<Self> {
+        Self::with(kind, Simulated::new(kind).await?).await
+    }
+
+    /// The same with a simulator that is there.
+    pub async fn with(kind: ProviderKind, simulated: Simulated) -> Result<Self> {
         let plane = shared::control_plane().await?;
         let objects = Objects::new(plane, kind.flag()).await?;
-        let simulated = Simulated::new(kind).await?;
         let operator = objects.operator().await?;
         Ok(Self { objects, simulated, operator })
     }

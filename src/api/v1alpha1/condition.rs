@@ -154,7 +154,7 @@ reasons! {
     ForeignHook: "WebhookInSync, Ready", "Somebody else's hook already delivers to this URL.", "Remove that hook at the provider (the message has its id), or set `webhook.adopt: true` to take it over.";
     HookLimitReached: "WebhookInSync, Ready", "The provider allows no further hook on this repository.", "Remove hooks at the provider that are no longer needed; it is tried again by itself.";
     PausedAtProvider: "WebhookInSync, Ready", "Somebody switched the hook off at the provider.", "Switch the hook on again at the provider when it is wanted; Forgebind does not overrule a person. To have it gone, remove `webhook`.";
-    DisabledByProvider: "WebhookInSync, Ready", "The provider switched the hook off after failures.", "Remove the cause that the message names, then switch the hook on again at the provider.";
+    DisabledByProvider: "WebhookInSync, Ready", "The provider switched the hook off after failures.", "Remove the cause that the message names. A new hook is made in its place: at once, or at the time that the message tells, with growing pauses until deliveries are accepted again.";
     EventNotSupported: "WebhookInSync, Ready", "The provider has no such event.", "Remove the event that the message names from `webhook.events`.";
     PublicURLMissing: "WebhookInSync, Ready", "Forgebind does not know where providers reach its receiver.", "Ask the administrator to start Forgebind with `--public-url`, or set `webhook.url` with `webhook.secretRef`.";
     PublicURLRefused: "WebhookInSync, Ready", "The provider refuses to deliver to this URL.", "Use an address that the provider accepts, or have the provider's administrator allow it; the message has the provider's words.";

@@ -1,10 +1,11 @@
-//! What was tried at providers and is not over: creations whose answer was lost. In memory only: what a crash loses, the look
-//! after a start makes up for.
+//! What was tried at providers and is not over: creations whose answer was lost, and hooks that were brought back after the
+//! provider switched them off. In memory only: what a crash loses, the look after a start makes up for.
 
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::hooks::revival::Revival;
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget};
 
 /// How long after a creation without an answer a list that does not show the hook is not believed: lists lag behind.
@@ -32,6 +33,7 @@ impl Seat {
 #[derive(Clone, Debug, Default)]
 pub struct Attempts {
     unanswered: HashMap<Seat, Timestamp>,
+    revivals: HashMap<Seat, Revival>,
 }
 
 impl Attempts {
@@ -48,15 +50,28 @@ impl Attempts {
         ends.filter(|(_, until)| *until > now).collect()
     }
 
+    /// Notes that a hook was brought back, or that its first attempt was put off.
+    pub fn revived(&mut self, target: &HookTarget, part: &str, revival: Revival) {
+        self.revivals.insert(Seat::new(target, part), revival);
+    }
+
+    /// The attempts to bring hooks of a place back, by part.
+    #[must_use]
+    pub fn revivals(&self, target: &HookTarget) -> BTreeMap<String, Revival> {
+        let here = self.revivals.iter().filter(|(seat, _)| seat.is_at(target));
+        here.map(|(seat, revival)| (seat.part.clone(), *revival)).collect()
+    }
+
     /// Forgets what is over.
     pub fn forget(&mut self, now: Timestamp) {
         self.unanswered.retain(|_, at| at.checked_add(LAG).is_ok_and(|until| until > now));
+        self.revivals.retain(|_, revival| revival.end() > now);
     }
 
     /// Whether nothing is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.unanswered.is_empty()
+        self.unanswered.is_empty() && self.revivals.is_empty()
     }
 }
 

@@ -1,11 +1,14 @@
 //! What to do about the hooks of one repository. Pure: from what is there and what is wanted to a list of actions.
 
+pub mod revival;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use url::Url;
 
+use self::revival::{Revived, Standing, revive};
 use super::generation;
 use super::ownership::{Belonging, Ownership, without_mark};
 use crate::api::v1alpha1::{EventKind, Reason};
@@ -43,6 +46,8 @@ pub struct Wanted {
     pub revoke: bool,
     /// Until when nothing is created, by part: the answer to a creation was lost, and the list may not show its hook yet.
     pub awaited: BTreeMap<String, Timestamp>,
+    /// What decides about hooks that the provider switched off.
+    pub known: revival::Known,
 }
 
 /// The secret that is wanted.
@@ -67,6 +72,8 @@ pub struct HookIntent {
     pub shape: HookShape,
     /// Generation of the secret.
     pub generation: String,
+    /// Why it is created.
+    pub why: &'static str,
 }
 
 /// One thing to do.
@@ -138,6 +145,8 @@ pub struct HookPlan {
     pub wake: Option<Timestamp>,
     /// A creation whose answer was lost is waited for.
     pub awaits: Option<Awaited>,
+    /// Hooks that are brought back after the provider switched them off.
+    pub revived: Vec<Revived>,
 }
 
 /// A hook that may have been created.
@@ -166,6 +175,13 @@ struct Ours<'a> {
     hook: &'a Hook,
     generation: String,
     fits: bool,
+}
+
+impl Ours<'_> {
+    /// Whether the provider switched it off.
+    const fn is_off(&self) -> bool {
+        matches!(self.hook.state, HookState::Disabled(_) | HookState::Resting(_))
+    }
 }
 
 /// Sorts hooks into ours and others. Ours that deliver somewhere else than wanted do not fit.
@@ -197,8 +213,9 @@ pub fn any_inactive(hooks: &[Hook], ownership: &Ownership) -> bool {
 #[must_use]
 pub fn plan(hooks: &[Hook], ownership: &Ownership, wanted: &Wanted, adopted: &BTreeSet<String>, now: Timestamp) -> HookPlan {
     let mut ours = ours(hooks, ownership, Some(&wanted.destination));
-    // The order of creation where ids are numbers, so that the same hook is kept every time.
-    ours.sort_by_key(|ours| (ours.hook.id.len(), ours.hook.id.clone()));
+    // The order of creation where ids are numbers, so that the same hook is kept every time. What the provider switched off
+    // comes last: beside it may be what was made in its place.
+    ours.sort_by_key(|ours| (ours.is_off(), ours.hook.id.len(), ours.hook.id.clone()));
     let mut plan = HookPlan { kept: ours.iter().map(|ours| kept(ours, adopted)).collect(), ..HookPlan::default() };
     if let Some(finding) = another_host(hooks, ownership) {
         plan.finding = Some(finding);
@@ -243,12 +260,13 @@ fn part(
         secret: wanted.secret.value.clone(),
         shape: shape.clone(),
         generation: wanted.secret.generation.clone(),
+        why: if mine.is_empty() { "there is none" } else { "its secret is a new one" },
     };
     let present = mine.iter().find(|ours| ours.generation == wanted.secret.generation);
-    let newest = mine.iter().max_by_key(|ours| generation::second(&ours.generation, now));
+    let newest = mine.iter().max_by_key(|ours| (generation::second(&ours.generation, now), !ours.is_off()));
     let stays = match present.or_else(|| newest.filter(|_| wanted.update_sets_secret)) {
         Some(stays) => {
-            keep(plan, stays, intent, adopted);
+            keep(plan, stays, intent, wanted, Standing { adopted: adopted.contains(&stays.hook.id), now });
             Some(stays.hook.id.as_str())
         }
         // A new secret is no reason to switch on again what a person switched off.
@@ -271,20 +289,17 @@ fn part(
 }
 
 /// Repairs the hook that stays, unless a person or the provider switched it off.
-fn keep(plan: &mut HookPlan, stays: &Ours<'_>, intent: HookIntent, adopted: &BTreeSet<String>) {
+fn keep(plan: &mut HookPlan, stays: &Ours<'_>, intent: HookIntent, wanted: &Wanted, standing: Standing) {
     let mut drift = stays.hook.drift(&intent.shape);
     if stays.hook.url != intent.url {
         drift.push("url");
     }
     match &stays.hook.state {
         HookState::Paused => plan.finding = Some(paused(stays)),
-        HookState::Disabled(cause) => {
-            let message = format!("the provider switched hook {} off: {cause}", stays.hook.id);
-            plan.finding = Some(HookFinding { reason: Reason::DisabledByProvider, message });
-        }
+        HookState::Disabled(cause) => revive(plan, stays, cause, false, intent, wanted, standing),
+        HookState::Resting(cause) => revive(plan, stays, cause, true, intent, wanted, standing),
         HookState::Active if !drift.is_empty() => {
-            let adopted = adopted.contains(&stays.hook.id);
-            plan.actions.push(HookAction::Update { id: stays.hook.id.clone(), intent, drift, adopted });
+            plan.actions.push(HookAction::Update { id: stays.hook.id.clone(), intent, drift, adopted: standing.adopted });
         }
         HookState::Active => {}
     }

@@ -117,6 +117,9 @@ fn note_attempts(context: &Context, observation: &observe::Observation, plan: &p
         for part in &outcome.unanswered {
             attempts.unanswered(target, part, now);
         }
+        for revived in plan.revived.iter().filter(|revived| revived.message.is_none() || outcome.created.contains(&revived.part)) {
+            attempts.revived(target, &revived.part, revived.revival);
+        }
     }
     let uid = observation.object.uid().unwrap_or_default();
     let mut known = locked(&context.view.attempts);

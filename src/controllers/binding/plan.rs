@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::generation;
+use super::hooks::revival::{self, Revived};
 use super::hooks::{self, Awaited, Destination, HookAction, Kept, Wanted, WantedSecret};
 use super::observe::{self, Connection, Found, Observation};
 use super::rivals;
@@ -103,6 +104,8 @@ pub struct Plan {
     pub blocked: Option<(String, Timestamp)>,
     /// A hook whose creation was not answered, and that is looked for before another one is made.
     pub awaits: Option<Awaited>,
+    /// Hooks that are brought back after the provider switched them off.
+    pub revived: Vec<Revived>,
     /// When the repository is to be looked at again.
     pub next_look: Option<Timestamp>,
     /// What of that evidence cannot put off, because more than drift is looked for: the end of an overlap, a rotation.
@@ -125,6 +128,7 @@ impl Plan {
             rotated: false,
             blocked: None,
             awaits: None,
+            revived: Vec::new(),
             next_look: None,
             not_after: None,
             wake: None,
@@ -366,11 +370,13 @@ fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, wo
         adopt: spec.adopt,
         update_sets_secret: working.inspection.capabilities.update_sets_secret,
         revoke: observation.requests.revoke,
+        known: known_of_revivals(observation, target.as_ref()),
         awaited: target.as_ref().map(|target| observation.attempts.awaited(target, observation.now)).unwrap_or_default(),
     };
     let planned = hooks::plan(hooks, &observation.ownership, &wanted, &adopted, observation.now);
     plan.target = target;
     plan.awaits = planned.awaits;
+    plan.revived = planned.revived;
     plan.kept = Some(planned.kept);
     plan.generation = Some(secret.generation);
     plan.rotated = rotated;
@@ -378,11 +384,9 @@ fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, wo
     let changes = !planned.actions.is_empty();
     plan.webhook = Some(match planned.finding {
         Some(finding) => Finding::bad(finding.reason, finding.message),
-        None if planned.awaits.is_some_and(|awaited| awaited.lacks) => Finding {
-            verdict: Verdict::Unknown,
-            reason: Reason::Progressing,
-            message: UNANSWERED.to_owned(),
-        },
+        None if planned.awaits.is_some_and(|awaited| awaited.lacks) => {
+            Finding { verdict: Verdict::Unknown, reason: Reason::Progressing, message: UNANSWERED.to_owned() }
+        }
         None if changes && repository.archived => Finding::bad(
             Reason::RepositoryArchived,
             format!("{} is archived, so its hooks cannot be changed; unarchive it or remove webhook", repository.path),
@@ -410,6 +414,18 @@ fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, wo
     }
     if changes && !observation.observe_only && !repository.archived {
         plan.actions.extend(planned.actions.into_iter().map(Action::Hook));
+    }
+}
+
+/// What decides about hooks that the provider switched off.
+fn known_of_revivals(observation: &Observation, target: Option<&HookTarget>) -> revival::Known {
+    let seen = observation.evidence.as_ref();
+    let last = seen.and_then(|seen| seen.last_delivery.as_ref()).map(|delivery| delivery.at);
+    let refusals = seen.and_then(|seen| seen.refusals.as_ref());
+    revival::Known {
+        revivals: target.map(|target| observation.attempts.revivals(target)).unwrap_or_default(),
+        heard: seen.map(|seen| seen.events.clone()).unwrap_or_default(),
+        refused: refusals.is_some_and(|refusals| last.is_none_or(|last| last < refusals.last)),
     }
 }
 
@@ -451,7 +467,7 @@ fn wanted_secret(observation: &Observation, spec: &WebhookSpec, hooks: &[Hook], 
 
 fn described(action: &HookAction, repository: &Repository, kept: &[Kept]) -> PlannedAction {
     let (action, target, reason) = match action {
-        HookAction::Create(_) => ("CreateHook", repository.path.to_string(), "there is none".to_owned()),
+        HookAction::Create(intent) => ("CreateHook", repository.path.to_string(), intent.why.to_owned()),
         HookAction::Update { id, adopted: true, .. } if !kept.iter().any(|hook| hook.id == *id) => {
             ("AdoptHook", format!("{} hook {id}", repository.path), "webhook.adopt takes it over from somebody else".to_owned())
         }

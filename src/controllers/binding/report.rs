@@ -65,7 +65,8 @@ pub fn report(observation: &Observation, plan: &Plan, outcome: &Outcome) -> Repo
     cleanup(&mut conditions, plan, outcome);
     ready(&mut conditions, observation, plan, outcome);
     let conditions = conditions.finish();
-    let notices = notices(&before, &conditions, webhook.as_ref(), outcome);
+    let mut notices = notices(&before, &conditions, webhook.as_ref(), outcome);
+    notices.extend(revived(plan, outcome));
     let news = evidence.is_news(&before, &conditions);
     let seen = is_seen(observation, plan);
     let mut status = RepoBindingStatus {
@@ -241,6 +242,7 @@ const fn waits_for_a_person(reason: Reason) -> bool {
             | Reason::RefNotPermitted
             | Reason::NotFoundOrHidden
             | Reason::BranchNotFound
+            | Reason::DisabledByProvider
             | Reason::Progressing
     )
 }
@@ -299,6 +301,13 @@ fn last_handled(observation: &Observation, plan: &Plan, outcome: &Outcome, befor
         revoke_secret_of_connection: if revoked { observation.revocation_of_connection.clone() } else { old.revoke_secret_of_connection },
     };
     (handled != LastHandled::default()).then_some(handled)
+}
+
+/// Hooks that were made anew because the provider had switched the old ones off.
+fn revived(plan: &Plan, outcome: &Outcome) -> impl Iterator<Item = Notice> {
+    let made = plan.revived.iter().filter(|revived| outcome.created.contains(&revived.part));
+    made.filter_map(|revived| revived.message.as_ref())
+        .map(|message| Notice::warning(Reason::DisabledByProvider.as_str(), format!("{message}; a new one was made in its place")))
 }
 
 fn notices(before: &RepoBindingStatus, now: &[Condition], webhook: Option<&WebhookStatus>, outcome: &Outcome) -> Vec<Notice> {

@@ -240,11 +240,7 @@ fn new_warnings(observation: &Observation, before: &GitProviderConnectionStatus,
     warnings(observation).filter(is_new).map(|warning| Notice::warning("CredentialWarning", warning)).collect()
 }
 
-fn notices(
-    before: &GitProviderConnectionStatus,
-    now: &[Condition],
-    ready: (Verdict, Reason),
-) -> Vec<Notice> {
+fn notices(before: &GitProviderConnectionStatus, now: &[Condition], ready: (Verdict, Reason)) -> Vec<Notice> {
     let mut notices = Vec::new();
     let old = conditions::find(&before.conditions, ConditionType::Ready);
     let new = conditions::find(now, ConditionType::Ready);

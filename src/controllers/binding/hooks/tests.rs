@@ -11,7 +11,7 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-fn ours() -> Ownership {
+pub(super) fn ours() -> Ownership {
     Ownership::new(&keys(1), &settings("https://hooks.acme.io", &["https://old.acme.io"]), "team", "shop")
 }
 
@@ -23,15 +23,15 @@ fn custom() -> Url {
     Url::parse("https://argocd.acme.io/api/webhook").unwrap()
 }
 
-fn shape(part: &str, events: &str) -> HookShape {
+pub(super) fn shape(part: &str, events: &str) -> HookShape {
     HookShape { part: part.to_owned(), fields: BTreeMap::from([("events", events.to_owned())]), events: BTreeSet::from([EventKind::Push]) }
 }
 
-fn hook(id: u32, url: HookUrl, shape: HookShape) -> Hook {
+pub(super) fn hook(id: u32, url: HookUrl, shape: HookShape) -> Hook {
     Hook { id: id.to_string(), url, shape, state: HookState::Active, has_secret: None }
 }
 
-fn wanted(generation: i64, update_sets_secret: bool) -> Wanted {
+pub(super) fn wanted(generation: i64, update_sets_secret: bool) -> Wanted {
     Wanted {
         destination: Destination::Receiver,
         shapes: vec![shape("", "push")],
@@ -44,6 +44,7 @@ fn wanted(generation: i64, update_sets_secret: bool) -> Wanted {
         update_sets_secret,
         revoke: false,
         awaited: BTreeMap::new(),
+        known: revival::Known::default(),
     }
 }
 
@@ -68,7 +69,7 @@ fn apply(hooks: &mut Vec<Hook>, actions: &[HookAction], next_id: &mut u32) {
     }
 }
 
-fn decide(hooks: &[Hook], wanted: &Wanted, now: i64) -> HookPlan {
+pub(super) fn decide(hooks: &[Hook], wanted: &Wanted, now: i64) -> HookPlan {
     plan(hooks, &ours(), wanted, &BTreeSet::new(), at(now))
 }
 
@@ -188,8 +189,12 @@ fn any_hook(id: u32) -> impl Strategy<Value = Hook> {
     let generation = prop_oneof![Just("9000"), Just("9500"), Just("10000"), Just("99999999999"), Just("x")];
     let part = prop_oneof![Just(""), Just("push"), Just("other")];
     let events = prop_oneof![Just("push"), Just("issues")];
-    let state =
-        prop_oneof![8 => Just(HookState::Active), 1 => Just(HookState::Paused), 1 => Just(HookState::Disabled("failures".to_owned()))];
+    let state = prop_oneof![
+        8 => Just(HookState::Active),
+        1 => Just(HookState::Paused),
+        1 => Just(HookState::Disabled("failures".to_owned())),
+        1 => Just(HookState::Resting("failures".to_owned())),
+    ];
     (0_u8..6, generation, part, events, state).prop_map(move |(owner, generation, part, events, state)| {
         let url = match owner {
             0 => ours().receiver_url(generation).unwrap(),
