@@ -303,6 +303,7 @@ async fn reconcile(
         namespaces: watched.namespaces(),
         evidence: std::sync::Mutex::default(),
         looks: std::sync::Mutex::default(),
+        attempts: std::sync::Mutex::default(),
         usages: controllers::connection::usage::Told::default(),
         triggers,
     };

@@ -136,6 +136,7 @@ fn lookout(
         ),
         evidence: Mutex::default(),
         looks: Mutex::default(),
+        attempts: Mutex::default(),
         usages: connection::usage::Told::default(),
         triggers: Triggers { connections, bindings },
     };

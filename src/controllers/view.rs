@@ -50,6 +50,8 @@ pub struct View {
     pub evidence: Mutex<HashMap<String, BindingEvidence>>,
     /// When the binding's repository was looked at last, by UID.
     pub looks: Mutex<HashMap<String, binding::Look>>,
+    /// What was tried for the binding and is not over, by UID.
+    pub attempts: Mutex<HashMap<String, binding::attempts::Attempts>>,
     /// What the connections were told of their bindings.
     pub usages: connection::usage::Told,
     /// Asks for reconciliations.

@@ -49,6 +49,11 @@ const EVENTS: &[(&str, &str, &str)] = &[
         "The credential ends within `warnBefore`, or was to end already.",
         "Make a new credential at the provider and put it into the same Secret.",
     ),
+    (
+        "CredentialWarning",
+        "Something about the credential should be noticed although it works, such as a kind of token that the provider ends soon.",
+        "Do what the message says; it also stands in the message of Authenticated for as long as it holds.",
+    ),
 ];
 
 /// The conditions whose turning bad is told by an event of their own name.

@@ -144,7 +144,10 @@ async fn dt_06_a_classic_token_is_known_to_its_end() -> Result<()> {
     let client = place.simulated.operator();
     let inspection = client.inspect().await?;
     assert_eq!((inspection.flavor.as_str(), inspection.version.as_deref()), ("GitHubEnterpriseServer", Some("3.21.0")));
-    assert_eq!(inspection.grants, Grants::Known(vec!["admin:repo_hook".into(), "read:org".into(), "repo".into()]));
+    assert_eq!(
+        inspection.grants,
+        Grants::Known(["admin:repo_hook", "delete_repo", "read:org", "read:user", "repo"].map(str::to_owned).to_vec())
+    );
     assert_eq!(inspection.expires_at, Some("2099-02-25T04:28:56Z".parse()?));
     assert_eq!(names(&inspection), Some("ada"));
     for (permission, state) in [
@@ -182,7 +185,7 @@ async fn a_fine_grained_token_does_not_tell_and_is_refused_by_name() -> Result<(
 #[tokio::test]
 async fn bb_15_who_may_not_manage_hooks_is_told_so() -> Result<()> {
     let place = Place::new().await?;
-    let client = place.simulated.client(&place.simulated.welcome.reader);
+    let client = place.with_token(seed::READER);
     let shop = place.look(&*client, "acme/shop").await?;
     assert_eq!(shop.manage_webhooks.state, PermissionState::Missing);
     assert!(shop.manage_webhooks.message.as_ref().unwrap().contains("role admin"));

@@ -56,6 +56,7 @@ mod providers;
 mod recovery;
 mod release;
 mod repositories;
+mod revival;
 mod schema;
 mod schema_property;
 mod secrecy;

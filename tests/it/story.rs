@@ -28,9 +28,13 @@ impl Story {
 
     /// The same in a namespace of another name.
     pub async fn begin_as(kind: ProviderKind, name: &str) -> Result<Self> {
+        Self::begin_with(Simulated::new(kind).await?, name).await
+    }
+
+    /// The same with a simulator that is there.
+    pub async fn begin_with(simulated: Simulated, name: &str) -> Result<Self> {
         let plane = shared::control_plane().await?;
         let objects = Objects::new(plane, name).await?;
-        let simulated = Simulated::new(kind).await?;
         let operator = objects.operator().await?;
         Ok(Self { objects, simulated, operator })
     }

@@ -24,6 +24,10 @@ pub struct Outcome {
     pub gone: bool,
     /// Hooks that are there beside the kept ones, or in their place.
     pub present: Vec<Kept>,
+    /// Parts for which a hook was created.
+    pub created: Vec<String>,
+    /// Parts for which the answer to a creation was lost.
+    pub unanswered: Vec<String>,
     /// Ids of hooks that are gone.
     pub absent: Vec<String>,
     /// Places where nothing of ours is left.
@@ -44,6 +48,8 @@ impl Outcome {
             object,
             gone: false,
             present: Vec::new(),
+            created: Vec::new(),
+            unanswered: Vec::new(),
             absent: Vec::new(),
             cleared: Vec::new(),
             recorded: Vec::new(),
@@ -103,6 +109,7 @@ async fn finish(context: &Context, observation: &Observation, plan: &Plan, outco
             let uid = observation.object.uid().unwrap_or_default();
             locked(&context.view.looks).remove(&uid);
             locked(&context.view.evidence).remove(&uid);
+            locked(&context.view.attempts).remove(&uid);
             context.writes.forget(&uid);
             context.backoff.succeed(&uid);
             info!(namespace = observation.object.namespace(), name = observation.object.name_any(), "binding let go");
@@ -174,7 +181,12 @@ async fn change(
 ) -> Result<(), ProviderError> {
     let (label, id) = match action {
         HookAction::Create(intent) => {
-            let hook = client.create_hook(repository, &request(intent)).await?;
+            let answer = client.create_hook(repository, &request(intent)).await;
+            if answer.as_ref().is_err_and(|error| error.kind.is_ambiguous()) {
+                outcome.unanswered.push(intent.shape.part.clone());
+            }
+            let hook = answer?;
+            outcome.created.push(intent.shape.part.clone());
             outcome.present.push(kept(&hook.id, intent, false));
             ("create", hook.id)
         }

@@ -1,11 +1,14 @@
 //! What to do about the hooks of one repository. Pure: from what is there and what is wanted to a list of actions.
 
-use std::collections::BTreeSet;
+pub mod revival;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use url::Url;
 
+use self::revival::{Revived, Standing, revive};
 use super::generation;
 use super::ownership::{Belonging, Ownership, without_mark};
 use crate::api::v1alpha1::{EventKind, Reason};
@@ -41,8 +44,10 @@ pub struct Wanted {
     pub update_sets_secret: bool,
     /// Whether the old secret is to end now.
     pub revoke: bool,
-    /// From when on a hook that the provider switched off may be made anew.
-    pub revive_from: Timestamp,
+    /// Until when nothing is created, by part: the answer to a creation was lost, and the list may not show its hook yet.
+    pub awaited: BTreeMap<String, Timestamp>,
+    /// What decides about hooks that the provider switched off.
+    pub known: revival::Known,
 }
 
 /// The secret that is wanted.
@@ -67,6 +72,8 @@ pub struct HookIntent {
     pub shape: HookShape,
     /// Generation of the secret.
     pub generation: String,
+    /// Why it is created.
+    pub why: &'static str,
 }
 
 /// One thing to do.
@@ -136,8 +143,31 @@ pub struct HookPlan {
     pub finding: Option<HookFinding>,
     /// When there is something to do although nothing changes.
     pub wake: Option<Timestamp>,
-    /// Whether a hook that the provider switched off is made anew.
-    pub revives: bool,
+    /// A creation whose answer was lost is waited for.
+    pub awaits: Option<Awaited>,
+    /// Hooks that are brought back after the provider switched them off.
+    pub revived: Vec<Revived>,
+}
+
+/// A hook that may have been created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Awaited {
+    /// When it is looked for again, and created if it is not there.
+    pub until: Timestamp,
+    /// Whether there is none of ours in its place meanwhile.
+    pub lacks: bool,
+}
+
+impl HookPlan {
+    fn wake_at(&mut self, at: Timestamp) {
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+
+    fn wait(&mut self, until: Timestamp, lacks: bool) {
+        let known = self.awaits.unwrap_or(Awaited { until, lacks });
+        self.awaits = Some(Awaited { until: known.until.max(until), lacks: known.lacks || lacks });
+        self.wake_at(until);
+    }
 }
 
 /// A hook of ours with what its URL says.
@@ -145,6 +175,13 @@ struct Ours<'a> {
     hook: &'a Hook,
     generation: String,
     fits: bool,
+}
+
+impl Ours<'_> {
+    /// Whether the provider switched it off.
+    const fn is_off(&self) -> bool {
+        matches!(self.hook.state, HookState::Disabled(_) | HookState::HeldBack(_))
+    }
 }
 
 /// Sorts hooks into ours and others. Ours that deliver somewhere else than wanted do not fit.
@@ -176,8 +213,9 @@ pub fn any_inactive(hooks: &[Hook], ownership: &Ownership) -> bool {
 #[must_use]
 pub fn plan(hooks: &[Hook], ownership: &Ownership, wanted: &Wanted, adopted: &BTreeSet<String>, now: Timestamp) -> HookPlan {
     let mut ours = ours(hooks, ownership, Some(&wanted.destination));
-    // The order of creation where ids are numbers, so that the same hook is kept every time.
-    ours.sort_by_key(|ours| (ours.hook.id.len(), ours.hook.id.clone()));
+    // The order of creation where ids are numbers, so that the same hook is kept every time. What the provider switched off
+    // comes last: beside it may be what was made in its place.
+    ours.sort_by_key(|ours| (ours.is_off(), ours.hook.id.len(), ours.hook.id.clone()));
     let mut plan = HookPlan { kept: ours.iter().map(|ours| kept(ours, adopted)).collect(), ..HookPlan::default() };
     if let Some(finding) = another_host(hooks, ownership) {
         plan.finding = Some(finding);
@@ -188,7 +226,7 @@ pub fn plan(hooks: &[Hook], ownership: &Ownership, wanted: &Wanted, adopted: &BT
     }
     let parts: BTreeSet<&str> = wanted.shapes.iter().map(|shape| shape.part.as_str()).collect();
     // What delivers elsewhere goes last: only once its successor is there.
-    if plan.finding.is_none() {
+    if plan.finding.is_none() && plan.awaits.is_none() {
         let stale = ours.iter().filter(|ours| !ours.fits || !parts.contains(ours.hook.shape.part.as_str()));
         plan.actions.extend(stale.map(|ours| leave(ours, adopted, "it delivers where it is no longer wanted")));
     }
@@ -222,18 +260,13 @@ fn part(
         secret: wanted.secret.value.clone(),
         shape: shape.clone(),
         generation: wanted.secret.generation.clone(),
+        why: if mine.is_empty() { "there is none" } else { "its secret is a new one" },
     };
-    // Of two, the one that delivers: the other may be what was made anew.
-    let present =
-        mine.iter().filter(|ours| ours.generation == wanted.secret.generation).min_by_key(|ours| ours.hook.state != HookState::Active);
-    let newest = mine.iter().max_by_key(|ours| generation::second(&ours.generation, now));
+    let present = mine.iter().find(|ours| ours.generation == wanted.secret.generation);
+    let newest = mine.iter().max_by_key(|ours| (generation::second(&ours.generation, now), !ours.is_off()));
     let stays = match present.or_else(|| newest.filter(|_| wanted.update_sets_secret)) {
         Some(stays) => {
-            let adopted_one = adopted.contains(&stays.hook.id);
-            match &stays.hook.state {
-                HookState::Disabled(cause) if !adopted_one => switched_off(plan, stays, cause, intent, wanted, now),
-                _ => keep(plan, stays, intent, adopted_one),
-            }
+            keep(plan, stays, intent, wanted, Standing { adopted: adopted.contains(&stays.hook.id), now });
             Some(stays.hook.id.as_str())
         }
         // A new secret is no reason to switch on again what a person switched off.
@@ -250,45 +283,26 @@ fn part(
         if same || wanted.update_sets_secret || wanted.revoke || (present.is_some() && overlap_end <= now) {
             plan.actions.push(leave(old, adopted, if same { "there are several" } else { "its secret was replaced" }));
         } else {
-            plan.wake = Some(plan.wake.map_or(overlap_end, |wake| wake.min(overlap_end)));
+            plan.wake_at(overlap_end);
         }
     }
 }
 
-/// Makes a hook anew that the provider switched off, and then removes it: its secret and its events may be in use until then.
-/// Not before its time, because what made the provider give up may last.
-fn switched_off(plan: &mut HookPlan, stays: &Ours<'_>, cause: &str, intent: HookIntent, wanted: &Wanted, now: Timestamp) {
-    let id = &stays.hook.id;
-    let next = if wanted.revive_from <= now {
-        plan.actions.push(HookAction::Create(intent));
-        plan.actions.push(HookAction::Delete { id: id.clone(), why: "the provider switched it off" });
-        plan.revives = true;
-        // Soon enough to say that all is well again.
-        let next = now.checked_add(OVERLAP).unwrap_or(now);
-        plan.wake = Some(plan.wake.map_or(next, |wake| wake.min(next)));
-        "a new one takes its place".to_owned()
-    } else {
-        plan.wake = Some(plan.wake.map_or(wanted.revive_from, |wake| wake.min(wanted.revive_from)));
-        format!("a new one takes its place at {:.0}", wanted.revive_from)
-    };
-    let message = format!("the provider switched hook {id} off: {cause}; {next}");
-    plan.finding = Some(HookFinding { reason: Reason::DisabledByProvider, message });
-}
-
 /// Repairs the hook that stays, unless a person or the provider switched it off.
-fn keep(plan: &mut HookPlan, stays: &Ours<'_>, intent: HookIntent, adopted: bool) {
+fn keep(plan: &mut HookPlan, stays: &Ours<'_>, intent: HookIntent, wanted: &Wanted, standing: Standing) {
     let mut drift = stays.hook.drift(&intent.shape);
     if stays.hook.url != intent.url {
         drift.push("url");
     }
     match &stays.hook.state {
         HookState::Paused => plan.finding = Some(paused(stays)),
-        HookState::Disabled(cause) | HookState::HeldBack(cause) => {
+        HookState::Disabled(cause) => revive(plan, stays, cause, intent, wanted, standing),
+        HookState::HeldBack(cause) => {
             let message = format!("the provider switched hook {} off: {cause}", stays.hook.id);
             plan.finding = Some(HookFinding { reason: Reason::DisabledByProvider, message });
         }
         HookState::Active if !drift.is_empty() => {
-            plan.actions.push(HookAction::Update { id: stays.hook.id.clone(), intent, drift, adopted });
+            plan.actions.push(HookAction::Update { id: stays.hook.id.clone(), intent, drift, adopted: standing.adopted });
         }
         HookState::Active => {}
     }
@@ -309,7 +323,13 @@ fn create(plan: &mut HookPlan, hooks: &[Hook], intent: HookIntent, wanted: &Want
         _ => None,
     };
     match foreign {
-        None => plan.actions.push(HookAction::Create(intent)),
+        None => match wanted.awaited.get(&intent.shape.part) {
+            Some(until) => {
+                plan.wait(*until, first);
+                return false;
+            }
+            None => plan.actions.push(HookAction::Create(intent)),
+        },
         Some(hook) if wanted.adopt => {
             plan.actions.push(HookAction::Update { id: hook.id.clone(), intent, drift: vec!["url"], adopted: true });
         }

@@ -1,6 +1,7 @@
 //! Keeps one binding's hook as it should be, and its story true: the connection, the repository, the hook, its deliveries.
 
 pub mod apply;
+pub mod attempts;
 pub mod evidence;
 pub mod generation;
 pub mod hooks;
@@ -47,41 +48,6 @@ pub struct Look {
     pub obstacle: Option<observe::Obstacle>,
     /// When evidence was written to the status last.
     pub evidence_at: Option<Timestamp>,
-    /// When hooks were made anew that the provider had switched off.
-    pub revival: Option<Revival>,
-}
-
-/// Hooks that the provider switched off were made anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Revival {
-    /// When last.
-    pub at: Timestamp,
-    /// How often in a row.
-    pub times: u32,
-}
-
-impl Revival {
-    /// The first pause after one; each further one is twice as long.
-    const FIRST_PAUSE: Duration = Duration::from_secs(300);
-    /// The longest pause.
-    const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 3600);
-
-    /// When the next one may be.
-    #[must_use]
-    pub fn next(self) -> Timestamp {
-        let doubled = 2_u32.saturating_pow(self.times.saturating_sub(1));
-        let pause = Self::FIRST_PAUSE.saturating_mul(doubled).min(Self::LONGEST_PAUSE);
-        self.at.checked_add(pause).unwrap_or(Timestamp::MAX)
-    }
-
-    /// What is remembered after a look: one more of them, or none once the hooks held longer than the pause would be.
-    fn after(before: Option<Self>, revives: bool, now: Timestamp) -> Option<Self> {
-        match before {
-            Some(before) if revives => Some(Self { at: now, times: before.times.saturating_add(1) }),
-            None if revives => Some(Self { at: now, times: 1 }),
-            before => before.filter(|before| before.next() > now),
-        }
-    }
 }
 
 /// What a look depends on beside the spec. Where any of it changed, the next look is due at once.
@@ -111,6 +77,8 @@ pub fn reconcile(object: Arc<RepoBinding>, context: Arc<Context>) -> BoxFuture<'
             tell_rivals(&context, &observation);
             return Ok(Action::await_change());
         }
+        // Before anything that can fail: a creation that is forgotten would be made again at once.
+        note_attempts(&context, &observation, &plan, &outcome);
         let report = report::report(&observation, &plan, &outcome);
         let written = status::write(&context, &*outcome.object, outcome.object.status.as_ref(), &report.status).await?;
         if written {
@@ -140,6 +108,28 @@ fn log(object: &RepoBinding, report: &report::Report) {
     );
 }
 
+/// Notes what was tried and is not over.
+fn note_attempts(context: &Context, observation: &observe::Observation, plan: &plan::Plan, outcome: &apply::Outcome) {
+    let now = context.view.clock.now();
+    let mut attempts = observation.attempts.clone();
+    attempts.forget(now);
+    if let Some(target) = &plan.target {
+        for part in &outcome.unanswered {
+            attempts.unanswered(target, part, now);
+        }
+        for revived in plan.revived.iter().filter(|revived| !revived.made || outcome.created.contains(&revived.part)) {
+            attempts.revived(target, &revived.part, revived.revival);
+        }
+    }
+    let uid = observation.object.uid().unwrap_or_default();
+    let mut known = locked(&context.view.attempts);
+    if attempts.is_empty() {
+        known.remove(&uid);
+    } else {
+        known.insert(uid, attempts);
+    }
+}
+
 fn remember(context: &Context, observation: &observe::Observation, plan: &plan::Plan, outcome: &apply::Outcome, evidence_written: bool) {
     let before = observation.memory.clone().unwrap_or_default();
     let looked = observation.look.is_some();
@@ -155,7 +145,6 @@ fn remember(context: &Context, observation: &observe::Observation, plan: &plan::
         circumstances: if seen { observation.circumstances() } else { Circumstances { usable, ..before.circumstances } },
         obstacle: outcome.failure.as_ref().map(|failure| observe::Obstacle::of(&failure.error)).or(before.obstacle),
         evidence_at: if evidence_written { Some(observation.now) } else { before.evidence_at },
-        revival: Revival::after(before.revival, plan.revives, observation.now),
     };
     // Without a look there is nothing to hold the first one off, but for objects that were settled before the start.
     let first_look_pending = !looked && observation.memory.is_none() && plan::due::look_due(observation);
@@ -199,24 +188,5 @@ fn next(context: &Context, observation: &observe::Observation, plan: &plan::Plan
         // A second more, so that the moment has passed for certain when the wake comes.
         Some(at) => Action::requeue(hooks::until(observation.now, at) + Duration::from_secs(1)),
         None => Action::await_change(),
-    }
-}
-
-#[cfg(test)]
-mod revival_tests {
-    use super::*;
-
-    #[test]
-    fn pauses_between_revivals_grow_and_start_anew_once_hooks_held() {
-        let at = |seconds: i64| Timestamp::from_second(1_795_176_000 + seconds).unwrap();
-        let first = Revival::after(None, true, at(0)).unwrap();
-        assert_eq!((first.times, first.next()), (1, at(300)));
-        let second = Revival::after(Some(first), true, at(300)).unwrap();
-        assert_eq!((second.times, second.next()), (2, at(900)));
-        assert_eq!(Revival::after(Some(second), false, at(899)), Some(second));
-        assert_eq!(Revival::after(Some(second), false, at(900)), None, "they held");
-        let many = Revival { at: at(0), times: 40 };
-        assert_eq!(many.next(), at(6 * 3600));
-        assert_eq!(Revival::after(None, false, at(0)), None);
     }
 }

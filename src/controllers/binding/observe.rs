@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use futures::StreamExt as _;
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use url::Url;
 
+use super::attempts::Attempts;
 use super::ownership::{Ownership, host_of};
 use super::rivals::{self, Claim};
 use super::user_secret::{self, UserSecret};
@@ -44,6 +46,8 @@ pub struct Observation {
     pub look: Option<Found>,
     /// What was remembered of earlier looks.
     pub memory: Option<Look>,
+    /// What was tried and is not over.
+    pub attempts: Attempts,
     /// Where hooks were made that are to go.
     pub places: Vec<Place>,
     /// The secret that the user brought.
@@ -175,17 +179,17 @@ pub enum Obstacle {
     Credential(String),
     /// The provider is out of reach.
     Outage(String),
-    /// The repository is not there any more, or is hidden.
+    /// The repository is not there any more, as far as its owner's list tells.
     Gone(String),
 }
 
 impl Obstacle {
-    /// What an error means for a removal.
+    /// What an error means for a removal. A 404 tells nothing by itself: what is hidden from a credential looks like what is
+    /// gone.
     #[must_use]
     pub fn of(error: &ProviderError) -> Self {
         match error.kind {
             ErrorKind::NotLeading => Self::Pending,
-            ErrorKind::NotFound => Self::Gone(error.to_string()),
             kind if kind.is_outage() || kind == ErrorKind::Archived => Self::Outage(error.to_string()),
             _ => Self::Credential(error.to_string()),
         }
@@ -210,6 +214,7 @@ pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Observation {
         connection,
         look: None,
         memory,
+        attempts: locked(&view.attempts).get(&object.uid().unwrap_or_default()).cloned().unwrap_or_default(),
         places: Vec::new(),
         user_secret,
         claims: rivals::claims(view, &object),
@@ -413,13 +418,17 @@ async fn place(view: &View, observation: &Observation, target: HookTarget) -> Pl
         (Some(session), None) => Err(session.trouble.as_ref().map_or(Obstacle::Pending, |trouble| {
             if trouble.is_outage() { Obstacle::Outage(trouble.message.clone()) } else { Obstacle::Credential(trouble.message.clone()) }
         })),
-        (Some(session), Some(working)) => list(working, &target).await.map_err(|error| {
-            let news = error.kind == ErrorKind::Unauthenticated || error.kind.is_outage();
-            if news && session.trouble.is_none() && view.sessions.suspect(&target.connection) {
-                view.triggers.connection(&target.connection);
+        (Some(session), Some(working)) => match list(working, &target).await {
+            Ok(found) => Ok(found),
+            Err(error) => {
+                let news = error.kind == ErrorKind::Unauthenticated || error.kind.is_outage();
+                if news && session.trouble.is_none() && view.sessions.suspect(&target.connection) {
+                    view.triggers.connection(&target.connection);
+                }
+                let gone = error.kind == ErrorKind::NotFound && is_gone(working, &target).await;
+                Err(if gone { Obstacle::Gone(error.to_string()) } else { Obstacle::of(&error) })
             }
-            Obstacle::of(&error)
-        }),
+        },
     };
     // What the last attempt at the removal itself met counts where the list alone shows nothing wrong.
     let hooks = match (&hooks, observation.memory.as_ref().and_then(|memory| memory.obstacle.clone())) {
@@ -449,6 +458,24 @@ async fn list(working: &Working, target: &HookTarget) -> Result<(Repository, Vec
     };
     let hooks = working.client.hooks(&repository).await?;
     Ok((repository, hooks))
+}
+
+/// Whether the owner's list, read to its end, tells that a repository is not there. A list that shows nothing at all tells
+/// nothing: a credential that sees none of the owner's repositories gets the same one.
+async fn is_gone(working: &Working, target: &HookTarget) -> bool {
+    let is_meant = |repository: &Repository| {
+        (!target.repository_id.is_empty() && repository.id == target.repository_id) || repository.path.same_as(&target.repository)
+    };
+    let mut pages = working.client.repositories();
+    let mut shown = false;
+    while let Some(page) = pages.next().await {
+        match page {
+            Ok(page) if page.iter().any(is_meant) => return false,
+            Ok(page) => shown |= !page.is_empty(),
+            Err(_) => return false,
+        }
+    }
+    shown
 }
 
 /// The place that the spec alone names, for a binding whose status knows of none.

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Revival;
 use super::generation;
-use super::hooks::{self, Destination, HookAction, Kept, Wanted, WantedSecret};
+use super::hooks::revival::{self, Revived};
+use super::hooks::{self, Awaited, Destination, HookAction, Kept, Wanted, WantedSecret};
 use super::observe::{self, Connection, Found, Observation};
 use super::rivals;
 use super::user_secret::UserSecret;
@@ -26,6 +26,9 @@ use crate::providers::{ErrorKind, Hook, ProviderError, Repository, RepositoryPat
 
 /// How often something that waits for a change at the provider is looked at.
 const SLOW_PROBE: Duration = Duration::from_secs(300);
+
+/// What is said while a creation whose answer was lost is waited for.
+pub const UNANSWERED: &str = "the answer to the creation of a hook was lost; it is looked for again before another one is made";
 
 /// One thing to do.
 #[derive(Clone, Debug)]
@@ -97,10 +100,12 @@ pub struct Plan {
     pub generation: Option<String>,
     /// Whether that is a new one because somebody asked.
     pub rotated: bool,
-    /// Whether hooks are made anew that the provider switched off.
-    pub revives: bool,
     /// Why a removal waits, and until when.
     pub blocked: Option<(String, Timestamp)>,
+    /// A hook whose creation was not answered, and that is looked for before another one is made.
+    pub awaits: Option<Awaited>,
+    /// Hooks that are brought back after the provider switched them off.
+    pub revived: Vec<Revived>,
     /// When the repository is to be looked at again.
     pub next_look: Option<Timestamp>,
     /// What of that evidence cannot put off, because more than drift is looked for: the end of an overlap, a rotation.
@@ -121,8 +126,9 @@ impl Plan {
             kept: None,
             generation: None,
             rotated: false,
-            revives: false,
             blocked: None,
+            awaits: None,
+            revived: Vec::new(),
             next_look: None,
             not_after: None,
             wake: None,
@@ -358,6 +364,7 @@ fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, wo
         // With the status lost, nobody knows which hooks were adopted: a hook of somebody else must not be deleted as ours.
         adopted.extend(hooks.iter().filter(|hook| observation.ownership.is_ours(&hook.url)).map(|hook| hook.id.clone()));
     }
+    let target = places::present_target(observation);
     let wanted = Wanted {
         destination,
         shapes,
@@ -365,18 +372,23 @@ fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, wo
         adopt: spec.adopt,
         update_sets_secret: working.inspection.capabilities.update_sets_secret,
         revoke: observation.requests.revoke,
-        revive_from: observation.memory.as_ref().and_then(|memory| memory.revival).map_or(Timestamp::MIN, Revival::next),
+        known: known_of_revivals(observation, target.as_ref()),
+        awaited: target.as_ref().map(|target| observation.attempts.awaited(target, observation.now)).unwrap_or_default(),
     };
     let planned = hooks::plan(hooks, &observation.ownership, &wanted, &adopted, observation.now);
-    plan.target = places::present_target(observation);
+    plan.target = target;
+    plan.awaits = planned.awaits;
+    plan.revived = planned.revived;
     plan.kept = Some(planned.kept);
     plan.generation = Some(secret.generation);
     plan.rotated = rotated;
     plan.next_look = planned.wake;
-    plan.revives = planned.revives && !observation.observe_only && !repository.archived;
     let changes = !planned.actions.is_empty();
     plan.webhook = Some(match planned.finding {
         Some(finding) => Finding::bad(finding.reason, finding.message),
+        None if planned.awaits.is_some_and(|awaited| awaited.lacks) => {
+            Finding { verdict: Verdict::Unknown, reason: Reason::Progressing, message: UNANSWERED.to_owned() }
+        }
         None if changes && repository.archived => Finding::bad(
             Reason::RepositoryArchived,
             format!("{} is archived, so its hooks cannot be changed; unarchive it or remove webhook", repository.path),
@@ -404,6 +416,18 @@ fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, wo
     }
     if changes && !observation.observe_only && !repository.archived {
         plan.actions.extend(planned.actions.into_iter().map(Action::Hook));
+    }
+}
+
+/// What decides about hooks that the provider switched off.
+fn known_of_revivals(observation: &Observation, target: Option<&HookTarget>) -> revival::Known {
+    let seen = observation.evidence.as_ref();
+    let last = seen.and_then(|seen| seen.last_delivery.as_ref()).map(|delivery| delivery.at);
+    let refusals = seen.and_then(|seen| seen.refusals.as_ref());
+    revival::Known {
+        revivals: target.map(|target| observation.attempts.revivals(target)).unwrap_or_default(),
+        heard: seen.map(|seen| seen.events.clone()).unwrap_or_default(),
+        refused: refusals.is_some_and(|refusals| last.is_none_or(|last| last < refusals.last)),
     }
 }
 
@@ -445,7 +469,7 @@ fn wanted_secret(observation: &Observation, spec: &WebhookSpec, hooks: &[Hook], 
 
 fn described(action: &HookAction, repository: &Repository, kept: &[Kept]) -> PlannedAction {
     let (action, target, reason) = match action {
-        HookAction::Create(_) => ("CreateHook", repository.path.to_string(), "there is none".to_owned()),
+        HookAction::Create(intent) => ("CreateHook", repository.path.to_string(), intent.why.to_owned()),
         HookAction::Update { id, adopted: true, .. } if !kept.iter().any(|hook| hook.id == *id) => {
             ("AdoptHook", format!("{} hook {id}", repository.path), "webhook.adopt takes it over from somebody else".to_owned())
         }

@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 
 use super::apply::{Failure, Outcome};
 use super::observe::{Connection, Observation};
-use super::plan::{Finding, Plan, is_refusal};
+use super::plan::{Finding, Plan, UNANSWERED, is_refusal};
 use crate::api::v1alpha1::binding::{RepoBindingStatus, RepositoryStatus, RequestedRepository, WebhookStatus};
 use crate::api::v1alpha1::{ConditionType, LastHandled, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, Reason};
 use crate::controllers::conditions::{self, Conditions, Verdict};
@@ -185,7 +185,11 @@ fn ready(conditions: &mut Conditions<'_>, observation: &Observation, plan: &Plan
         .filter(|condition| condition.status == "False" && condition.reason != Reason::SinkFailing.as_str());
     let lowering = lowering.next().or(sinks).cloned();
     let needed = order.into_iter().filter(|kind| *kind != ConditionType::WebhookInSync || observation.object.spec.webhook.is_some());
-    let unknown = needed.filter(|kind| conditions.get(*kind).is_none()).count() > 0;
+    let unsettled = |kind: &ConditionType| match conditions.get(*kind) {
+        None => true,
+        Some(condition) => *kind == ConditionType::WebhookInSync && condition.status == "Unknown",
+    };
+    let unknown = needed.filter(unsettled).count() > 0;
     if observation.suspended {
         return conditions.set(
             ConditionType::Ready,
@@ -196,18 +200,19 @@ fn ready(conditions: &mut Conditions<'_>, observation: &Observation, plan: &Plan
     }
     if !is_seen(observation, plan) {
         conditions.keep(ConditionType::Ready);
-        return conditions.set(ConditionType::Reconciling, Verdict::True, Reason::Progressing, progress(observation, outcome));
+        return conditions.set(ConditionType::Reconciling, Verdict::True, Reason::Progressing, progress(observation, plan, outcome));
     }
     if let Some(condition) = lowering {
         return lowered(conditions, &condition);
     }
     if unknown {
-        let message = progress(observation, outcome);
+        let message = progress(observation, plan, outcome);
         conditions.set(ConditionType::Reconciling, Verdict::True, Reason::Progressing, &message);
         return conditions.set(ConditionType::Ready, Verdict::Unknown, Reason::Progressing, message);
     }
-    if outcome.failure.is_some() && plan.webhook.is_some() && conditions.get(ConditionType::CleanupBlocked).is_none() {
-        conditions.set(ConditionType::Reconciling, Verdict::True, Reason::Progressing, progress(observation, outcome));
+    let failed = outcome.failure.is_some() && plan.webhook.is_some() && conditions.get(ConditionType::CleanupBlocked).is_none();
+    if failed || plan.awaits.is_some() {
+        conditions.set(ConditionType::Reconciling, Verdict::True, Reason::Progressing, progress(observation, plan, outcome));
     }
     let message = match &observation.object.spec.webhook {
         Some(_) => "the repository is there and its hooks are as they should be",
@@ -236,11 +241,12 @@ const fn waits_for_a_person(reason: Reason) -> bool {
             | Reason::RefNotPermitted
             | Reason::NotFoundOrHidden
             | Reason::BranchNotFound
+            | Reason::DisabledByProvider
             | Reason::Progressing
     )
 }
 
-fn progress(observation: &Observation, outcome: &Outcome) -> String {
+fn progress(observation: &Observation, plan: &Plan, outcome: &Outcome) -> String {
     let look = observation.look.as_ref();
     let error = outcome
         .failure
@@ -250,6 +256,7 @@ fn progress(observation: &Observation, outcome: &Outcome) -> String {
         .or_else(|| look.and_then(|look| look.hooks.as_ref()).and_then(|hooks| hooks.as_ref().err()).map(ToString::to_string));
     match (error, &observation.connection) {
         (Some(error), _) => format!("{error}; tried again"),
+        (None, _) if plan.awaits.is_some() => UNANSWERED.to_owned(),
         (None, Connection::Unreachable(_)) => "waiting for the connection's provider".to_owned(),
         (None, _) => "waiting for the connection to be examined".to_owned(),
     }
@@ -278,15 +285,13 @@ fn last_handled(observation: &Observation, plan: &Plan, outcome: &Outcome, befor
     let old = before.last_handled.clone().unwrap_or_default();
     let has_webhook = observation.object.spec.webhook.is_some();
     let looked = observation.look.is_some() && outcome.failure.is_none() && !look_failed(observation);
+    // After a start nobody knows yet whether the connection works: the request waits.
+    let nothing_to_look_at = observation.look.is_none() && !matches!(observation.connection, Connection::Pending);
     // Acknowledged when it was done, or when there is nothing that it could be done to.
     let rotated = looked && (plan.rotated || plan.generation.is_none() || !observation.requests.rotate) || !has_webhook;
     let revoked = looked || !has_webhook;
     let handled = LastHandled {
-        reconcile: if looked || observation.suspended || observation.look.is_none() {
-            annotation(RECONCILE_REQUESTED_AT)
-        } else {
-            old.reconcile
-        },
+        reconcile: if looked || observation.suspended || nothing_to_look_at { annotation(RECONCILE_REQUESTED_AT) } else { old.reconcile },
         rotate_secret: if rotated { annotation(ROTATE_REQUESTED_AT) } else { old.rotate_secret },
         rotate_secret_of_connection: if rotated { observation.rotation_of_connection.clone() } else { old.rotate_secret_of_connection },
         revoke_secret: if revoked { annotation(REVOKE_REQUESTED_AT) } else { old.revoke_secret },

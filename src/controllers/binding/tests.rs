@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::Look;
 use super::apply::Outcome;
+use super::attempts::Attempts;
 use super::observe::{Connection, Observation, Obstacle, Place, Requests};
 use super::ownership::Ownership;
 use super::ownership::tests::{keys, settings};
@@ -18,7 +19,7 @@ use crate::api::v1alpha1::{ConditionType, EventKind, FINALIZER, Reason, RepoBind
 use crate::controllers::conditions::find;
 use crate::controllers::sessions::Trouble;
 use crate::evidence::{BindingEvidence, Delivery, Refusals, SinkEvidence};
-use crate::providers::PathError;
+use crate::providers::{ErrorKind, PathError, ProviderError};
 use crate::sink_support::{NotServed, NotServedKind};
 
 const NOW: i64 = 1_800_000_000;
@@ -73,6 +74,7 @@ fn observation(object: Value, connection: Connection) -> Observation {
         connection,
         look: None,
         memory: Some(Look { at: Some(now()), generation: 1, ..Look::default() }),
+        attempts: Attempts::default(),
         places: Vec::new(),
         user_secret: None,
         claims: Vec::new(),
@@ -262,6 +264,16 @@ fn a_removal_that_cannot_be_done_waits_for_its_bound_and_is_then_written_down() 
         assert!(matches!(over.actions.as_slice(), [plan::Action::Record(0, _), plan::Action::WithdrawSecret]), "{:?}", over.actions);
         assert_eq!(over.hold, Hold::Remove);
     }
+}
+
+#[test]
+fn a_404_alone_is_no_proof_that_a_repository_is_gone() {
+    let hidden = Obstacle::of(&ProviderError::new(ErrorKind::NotFound, "look up repository", "404"));
+    let planned = plan::plan(&with_obstacle(deleted(60), hidden));
+    assert!(planned.actions.is_empty() && planned.hold == Hold::Keep && planned.blocked.is_some());
+    let gone = plan::plan(&with_obstacle(deleted(60), Obstacle::Gone("404, and its owner's list does not have it".to_owned())));
+    assert!(matches!(gone.actions.as_slice(), [plan::Action::Record(0, _), plan::Action::WithdrawSecret]), "{:?}", gone.actions);
+    assert_eq!(gone.hold, Hold::Remove, "written down: should it come back, its hooks are removed");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What to say about a connection. Pure, and the only code that makes its conditions and events.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt as _;
 
 use super::observe::Observation;
@@ -33,7 +33,8 @@ pub fn report(observation: &Observation, plan: &Plan) -> Report {
     expiring(&mut conditions, observation);
     let ready = ready(&mut conditions, observation, plan);
     let conditions = conditions.finish();
-    let notices = notices(&before, &conditions, ready);
+    let mut notices = notices(&before, &conditions, ready);
+    notices.extend(new_warnings(observation, &before, &conditions));
     let mut status = GitProviderConnectionStatus {
         observed_generation: observation.object.metadata.generation,
         conditions,
@@ -56,6 +57,7 @@ fn reachable_and_authenticated(conditions: &mut Conditions<'_>, observation: &Ob
             None if observation.object.spec.credentials.is_none() => "no credential: public repositories only".to_owned(),
             None => "the credential is valid".to_owned(),
         };
+        let message = std::iter::once(message.as_str()).chain(warnings(observation)).collect::<Vec<_>>().join("; ");
         return conditions.succeed(ConditionType::Authenticated, message);
     };
     match trouble.condition {
@@ -178,6 +180,12 @@ fn identity_name(observation: &Observation) -> Option<String> {
     observation.session.working.as_ref()?.inspection.identity.as_ref()?.name.clone()
 }
 
+/// What a user should notice although the connection works.
+fn warnings(observation: &Observation) -> impl Iterator<Item = &str> {
+    let working = observation.session.working.as_ref().filter(|_| observation.session.trouble.is_none());
+    working.into_iter().flat_map(|working| working.inspection.warnings.iter().map(String::as_str))
+}
+
 fn permissions(observation: &Observation) -> Vec<PermissionStatus> {
     let rows = observation.permissions.iter();
     rows.map(|(name, finding)| PermissionStatus { name: *name, state: finding.state, message: finding.message.clone() }).collect()
@@ -223,11 +231,16 @@ fn last_handled(observation: &Observation) -> Option<LastHandled> {
     (handled != LastHandled::default()).then_some(handled)
 }
 
-fn notices(
-    before: &GitProviderConnectionStatus,
-    now: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition],
-    ready: (Verdict, Reason),
-) -> Vec<Notice> {
+/// The warnings that were not in the message before: each is an event once.
+fn new_warnings(observation: &Observation, before: &GitProviderConnectionStatus, now: &[Condition]) -> Vec<Notice> {
+    let tells = |conditions: &[Condition], warning: &str| {
+        conditions::find(conditions, ConditionType::Authenticated).is_some_and(|condition| condition.message.contains(warning))
+    };
+    let is_new = |warning: &&str| tells(now, warning) && !tells(&before.conditions, warning);
+    warnings(observation).filter(is_new).map(|warning| Notice::warning("CredentialWarning", warning)).collect()
+}
+
+fn notices(before: &GitProviderConnectionStatus, now: &[Condition], ready: (Verdict, Reason)) -> Vec<Notice> {
     let mut notices = Vec::new();
     let old = conditions::find(&before.conditions, ConditionType::Ready);
     let new = conditions::find(now, ConditionType::Ready);
@@ -247,3 +260,6 @@ fn notices(
     }
     notices
 }
+
+#[cfg(test)]
+mod tests;

@@ -88,7 +88,10 @@ fn tokens() -> Vec<Token> {
         Token { value, user: "ada", grant, expires_at: Some("2099-04-26 20:23:26 +0200"), authorized_for: BTreeSet::new() }
     };
     vec![
-        Token { expires_at: Some("2099-02-25 04:28:56 UTC"), ..classic(OPERATOR, "ada", &["admin:repo_hook", "read:org", "repo"]) },
+        Token {
+            expires_at: Some("2099-02-25 04:28:56 UTC"),
+            ..classic(OPERATOR, "ada", &["admin:repo_hook", "delete_repo", "read:org", "read:user", "repo"])
+        },
         classic(READER, "grace", &["repo"]),
         classic(OUTSIDER, "mallory", &["admin:repo_hook", "repo"]),
         classic(NO_SCOPES, "ada", &[]),
@@ -139,7 +142,7 @@ pub fn welcome(state: &State) -> Welcome {
         provider,
         credential: token(OPERATOR),
         rejected: token(UNKNOWN),
-        reader: token(READER),
+        reader: token(FINE_GRAINED_READER),
         repository: "acme/shop".into(),
         other: "acme/site".into(),
         empty: "acme/empty".into(),

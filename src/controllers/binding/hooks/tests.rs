@@ -11,7 +11,7 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-fn ours() -> Ownership {
+pub(super) fn ours() -> Ownership {
     Ownership::new(&keys(1), &settings("https://hooks.acme.io", &["https://old.acme.io"]), "team", "shop")
 }
 
@@ -23,15 +23,15 @@ fn custom() -> Url {
     Url::parse("https://argocd.acme.io/api/webhook").unwrap()
 }
 
-fn shape(part: &str, events: &str) -> HookShape {
+pub(super) fn shape(part: &str, events: &str) -> HookShape {
     HookShape { part: part.to_owned(), fields: BTreeMap::from([("events", events.to_owned())]), events: BTreeSet::from([EventKind::Push]) }
 }
 
-fn hook(id: u32, url: HookUrl, shape: HookShape) -> Hook {
+pub(super) fn hook(id: u32, url: HookUrl, shape: HookShape) -> Hook {
     Hook { id: id.to_string(), url, shape, state: HookState::Active, has_secret: None }
 }
 
-fn wanted(generation: i64, update_sets_secret: bool) -> Wanted {
+pub(super) fn wanted(generation: i64, update_sets_secret: bool) -> Wanted {
     Wanted {
         destination: Destination::Receiver,
         shapes: vec![shape("", "push")],
@@ -43,7 +43,8 @@ fn wanted(generation: i64, update_sets_secret: bool) -> Wanted {
         adopt: false,
         update_sets_secret,
         revoke: false,
-        revive_from: Timestamp::MIN,
+        awaited: BTreeMap::new(),
+        known: revival::Known::default(),
     }
 }
 
@@ -68,7 +69,7 @@ fn apply(hooks: &mut Vec<Hook>, actions: &[HookAction], next_id: &mut u32) {
     }
 }
 
-fn decide(hooks: &[Hook], wanted: &Wanted, now: i64) -> HookPlan {
+pub(super) fn decide(hooks: &[Hook], wanted: &Wanted, now: i64) -> HookPlan {
     plan(hooks, &ours(), wanted, &BTreeSet::new(), at(now))
 }
 
@@ -79,6 +80,32 @@ fn none_is_created_and_one_is_left_alone() {
     assert!(matches!(first.actions.as_slice(), [HookAction::Create(_)]));
     apply(&mut hooks, &first.actions, &mut 1);
     assert!(decide(&hooks, &wanted(NOW, false), NOW).actions.is_empty());
+}
+
+#[test]
+fn a_creation_without_an_answer_is_waited_for_before_the_next() {
+    let awaited = BTreeMap::from([("push".to_owned(), at(NOW + 10))]);
+    let asked = Wanted { shapes: vec![shape("push", "push"), shape("other", "issues")], awaited, ..wanted(NOW, true) };
+    let waiting = decide(&[], &asked, NOW + 1);
+    assert!(matches!(waiting.actions.as_slice(), [HookAction::Create(intent)] if intent.shape.part == "other"), "each part by itself");
+    assert_eq!((waiting.awaits, waiting.wake), (Some(Awaited { until: at(NOW + 10), lacks: true }), Some(at(NOW + 10))));
+    let found = [
+        hook(1, ours().receiver_url(&NOW.to_string()).unwrap(), shape("push", "push")),
+        hook(2, ours().receiver_url(&NOW.to_string()).unwrap(), shape("other", "issues")),
+    ];
+    let found = decide(&found, &asked, NOW + 1);
+    assert!(found.actions.is_empty() && found.awaits.is_none() && found.wake.is_none(), "{found:?}");
+}
+
+#[test]
+fn what_is_there_stays_while_its_successor_is_waited_for() {
+    let awaited = BTreeMap::from([(String::new(), at(NOW + 10))]);
+    let old = hook(1, ours().receiver_url("9000").unwrap(), shape("", "push"));
+    let rotating = decide(std::slice::from_ref(&old), &Wanted { awaited: awaited.clone(), ..wanted(NOW, false) }, NOW + 1);
+    assert!(rotating.actions.is_empty());
+    assert_eq!(rotating.awaits, Some(Awaited { until: at(NOW + 10), lacks: false }));
+    let moving = Wanted { awaited, destination: Destination::Custom(custom()), ..wanted(NOW, true) };
+    assert!(decide(&[old], &moving, NOW + 1).actions.is_empty(), "what delivers elsewhere goes last");
 }
 
 #[test]
@@ -126,44 +153,6 @@ fn a_paused_hook_is_left_as_it_is_and_said() {
 }
 
 #[test]
-fn a_hook_that_the_provider_switched_off_is_made_anew_when_it_is_time() {
-    let mut off = hook(1, ours().receiver_url("9000").unwrap(), shape("", "push"));
-    off.state = HookState::Disabled("deliveries failed".to_owned());
-    let mut hooks = vec![off];
-    let waiting = decide(&hooks, &Wanted { revive_from: at(NOW + 30), ..wanted(9000, true) }, NOW);
-    assert!(waiting.actions.is_empty() && !waiting.revives);
-    assert_eq!(waiting.wake, Some(at(NOW + 30)));
-    let finding = waiting.finding.unwrap();
-    assert_eq!(finding.reason, Reason::DisabledByProvider);
-    assert!(finding.message.contains("deliveries failed"), "{}", finding.message);
-    let due = decide(&hooks, &wanted(9000, true), NOW);
-    assert!(matches!(due.actions.as_slice(), [HookAction::Create(_), HookAction::Delete { id, .. }] if id == "1"));
-    assert!(due.revives && due.finding.is_some());
-    // What was made and not yet followed by the removal does not go in the old one's place.
-    apply(&mut hooks, &due.actions[..1], &mut 2);
-    let rest = decide(&hooks, &wanted(9000, true), NOW);
-    assert!(matches!(rest.actions.as_slice(), [HookAction::Delete { id, .. }] if id == "1"), "{:?}", rest.actions);
-    apply(&mut hooks, &rest.actions, &mut 3);
-    let after = decide(&hooks, &wanted(9000, true), NOW);
-    assert!(after.actions.is_empty() && after.finding.is_none());
-}
-
-#[test]
-fn a_hook_that_is_held_back_or_adopted_is_said_and_left() {
-    let mut held = hook(1, ours().receiver_url("9000").unwrap(), shape("", "push"));
-    held.state = HookState::HeldBack("later".to_owned());
-    let plan = decide(&[held], &wanted(9000, true), NOW);
-    assert!(plan.actions.is_empty());
-    assert_eq!(plan.finding.unwrap().reason, Reason::DisabledByProvider);
-    let mut adopted = hook(7, ours().custom_url(&custom(), "9000"), shape("", "push"));
-    adopted.state = HookState::Disabled("deliveries failed".to_owned());
-    let asked = Wanted { destination: Destination::Custom(custom()), adopt: true, ..wanted(9000, true) };
-    let plan = super::plan(&[adopted], &ours(), &asked, &BTreeSet::from(["7".to_owned()]), at(NOW));
-    assert!(plan.actions.is_empty(), "{:?}", plan.actions);
-    assert_eq!(plan.finding.unwrap().reason, Reason::DisabledByProvider);
-}
-
-#[test]
 fn a_hook_with_our_identity_under_another_host_stops_everything() {
     let url = ours().receiver_url("9000").unwrap().expose().replace("hooks.acme.io", "copy.acme.io");
     let plan = decide(&[hook(1, HookUrl::new(url), shape("", "push"))], &wanted(9000, false), NOW);
@@ -200,8 +189,12 @@ fn any_hook(id: u32) -> impl Strategy<Value = Hook> {
     let generation = prop_oneof![Just("9000"), Just("9500"), Just("10000"), Just("99999999999"), Just("x")];
     let part = prop_oneof![Just(""), Just("push"), Just("other")];
     let events = prop_oneof![Just("push"), Just("issues")];
-    let state = prop_oneof![8 => Just(HookState::Active), 1 => Just(HookState::Paused), 1 => Just(HookState::Disabled("failures".to_owned())),
-            1 => Just(HookState::HeldBack("failures".to_owned()))];
+    let state = prop_oneof![
+        8 => Just(HookState::Active),
+        1 => Just(HookState::Paused),
+        1 => Just(HookState::Disabled("failures".to_owned())),
+        1 => Just(HookState::HeldBack("failures".to_owned())),
+    ];
     (0_u8..6, generation, part, events, state).prop_map(move |(owner, generation, part, events, state)| {
         let url = match owner {
             0 => ours().receiver_url(generation).unwrap(),

@@ -113,7 +113,7 @@ pub(super) fn next_look(plan: &mut Plan, observation: &Observation) {
         // What was begun before, by a predecessor or without an answer, may still arrive at the provider after our list:
         // look once more, soon.
         let unanswered = observation.memory.as_ref().map_or_else(|| finalizer::is_present(&**object), |memory| !memory.good);
-        let inherited = unanswered && !plan.actions.is_empty();
+        let inherited = (unanswered && !plan.actions.is_empty()) || plan.awaits.is_some();
         let second_look = inherited.then(|| after(observation.now, SECOND_LOOK));
         let rotation = plan.generation.as_deref().and_then(|generation| rotation_due_at(observation, generation));
         let rotation = rotation.filter(|due| *due > observation.now);

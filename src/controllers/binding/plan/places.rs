@@ -172,7 +172,7 @@ pub(super) fn delete(plan: &mut Plan, observation: &Observation) {
                 let removal = hooks::removal(hooks, &observation.ownership, &adopted, "its binding is being deleted");
                 plan.actions.extend(removal.actions.into_iter().map(|action| Action::Clear(position, action)));
             }
-            // A repository that nobody shows us has no hook that we could remove. Should it come back, the entry is worked off.
+            // A repository that is gone has no hook that we could remove. Should it come back, the entry is worked off.
             Err(Obstacle::Gone(why)) if held_hooks(object) => plan.actions.push(Action::Record(position, why.clone())),
             Err(Obstacle::Gone(_)) => {}
             Err(obstacle) if is_past_bound(observation, obstacle) => plan.actions.push(Action::Record(position, text(obstacle))),

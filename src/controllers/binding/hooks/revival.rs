@@ -1,0 +1,127 @@
+//! What becomes of a hook that the provider switched off. Pure.
+//!
+//! It is made anew: no provider takes an update for a reason to switch it on again. The new one comes before the old one
+//! goes, so that nothing is lost between them, and a receiver that stays broken is tried with growing pauses.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp, Unit};
+
+use super::{HookAction, HookFinding, HookIntent, HookPlan, Ours, Wanted, leave};
+use crate::api::v1alpha1::{EventKind, Reason};
+
+/// The pauses after the first, the second, … attempt.
+const PAUSES: [SignedDuration; 6] = [
+    SignedDuration::from_mins(1),
+    SignedDuration::from_mins(5),
+    SignedDuration::from_mins(30),
+    SignedDuration::from_hours(2),
+    SignedDuration::from_hours(6),
+    SignedDuration::from_hours(24),
+];
+
+/// The attempts to bring one hook back, since its deliveries were good last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Revival {
+    /// How many, one at least.
+    pub attempts: usize,
+    /// When the last one was.
+    pub last: Timestamp,
+}
+
+impl Revival {
+    fn pause(self) -> SignedDuration {
+        let position = self.attempts.saturating_sub(1).min(PAUSES.len() - 1);
+        PAUSES.get(position).copied().unwrap_or_default()
+    }
+
+    /// When the next attempt may be made.
+    #[must_use]
+    pub fn next(self) -> Timestamp {
+        self.last.checked_add(self.pause()).unwrap_or(Timestamp::MAX)
+    }
+
+    /// When it counts no more: nobody had to bring the hook back for twice the pause.
+    #[must_use]
+    pub fn end(self) -> Timestamp {
+        self.next().checked_add(self.pause()).unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// What is known of earlier attempts and of deliveries.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// The attempts, by part.
+    pub revivals: BTreeMap<String, Revival>,
+    /// The last verified delivery of each event.
+    pub heard: BTreeMap<EventKind, Timestamp>,
+    /// Whether our receiver refused the last delivery that reached it.
+    pub refused: bool,
+}
+
+/// An attempt, for whoever remembers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revived {
+    /// Which of several hooks.
+    pub part: String,
+    /// To be remembered.
+    pub revival: Revival,
+    /// Whether the new hook is made now; otherwise the first attempt is put off.
+    pub made: bool,
+}
+
+/// Decides about a hook that the provider switched off.
+pub(super) fn revive(plan: &mut HookPlan, off: &Ours<'_>, cause: &str, intent: HookIntent, wanted: &Wanted, standing: Standing) {
+    let now = standing.now;
+    let part = intent.shape.part.clone();
+    let known = wanted.known.revivals.get(&part).copied().filter(|revival| !was_heard(&intent, wanted, *revival));
+    let revival = Revival { attempts: known.map_or(1, |known| known.attempts.saturating_add(1)), last: now };
+    let (follows, at) = match (wanted.awaited.get(&part), known) {
+        _ if standing.adopted => ("it is somebody else's, who can switch it on again there".to_owned(), None),
+        (Some(until), _) => {
+            plan.wait(*until, false);
+            ("whether a new one was made is looked for again".to_owned(), Some(*until))
+        }
+        (None, Some(known)) if known.next() > now => (made_at(known.next()), Some(known.next())),
+        (None, None) if wanted.known.refused => {
+            plan.revived.push(Revived { part, revival, made: false });
+            (made_at(revival.next()), Some(revival.next()))
+        }
+        (None, _) => {
+            plan.actions.push(HookAction::Create(HookIntent { why: "the provider switched the old one off", ..intent }));
+            plan.actions.push(leave(off, &BTreeSet::new(), "the provider switched it off"));
+            plan.revived.push(Revived { part, revival, made: true });
+            // Whether it lasts is seen before it would be tried again.
+            (format!("a new one takes its place; another one, if need be, not before {}", told(revival.next())), Some(revival.next()))
+        }
+    };
+    let message = format!("the provider switched hook {} off: {cause}; {follows}", off.hook.id);
+    plan.finding = Some(HookFinding { reason: Reason::DisabledByProvider, message });
+    if let Some(at) = at {
+        plan.wake_at(at);
+    }
+}
+
+/// What else decides.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing {
+    /// Whether the hook was somebody else's.
+    pub(super) adopted: bool,
+    /// The present time.
+    pub(super) now: Timestamp,
+}
+
+fn was_heard(intent: &HookIntent, wanted: &Wanted, revival: Revival) -> bool {
+    intent.shape.events.iter().filter_map(|event| wanted.known.heard.get(event)).any(|heard| *heard > revival.last)
+}
+
+fn made_at(next: Timestamp) -> String {
+    format!("a new one takes its place at {}", told(next))
+}
+
+fn told(at: Timestamp) -> Timestamp {
+    at.round(Unit::Second).unwrap_or(at)
+}
+
+#[cfg(test)]
+mod tests;

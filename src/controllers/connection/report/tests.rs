@@ -1,0 +1,113 @@
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use prometheus_client::registry::Registry;
+use serde_json::json;
+
+use super::*;
+use crate::api::v1alpha1::connection::IdentityKind;
+use crate::api::v1alpha1::{GitProviderConnection, ProviderKind};
+use crate::clock::SystemClock;
+use crate::controllers::connection::usage::Usage;
+use crate::controllers::sessions::{Session, Working};
+use crate::providers::model::Identity;
+use crate::providers::transport::network::NetworkPolicy;
+use crate::providers::transport::{TransportFactory, TransportSettings, Unleased};
+use crate::providers::{Capabilities, Credential, Inspection, registry};
+
+const WARNING: &str = "the token is for all accessible organizations (acme, umbrella); such tokens end on 1 December 2026";
+
+/// What an inspection found, with these warnings, and what was said before.
+fn observation(warnings: &[&str], status: Option<&GitProviderConnectionStatus>, trouble: Option<Trouble>) -> Observation {
+    let object: GitProviderConnection = serde_json::from_value(json!({
+        "apiVersion": "forgebind.dev/v1alpha1", "kind": "GitProviderConnection",
+        "metadata": {"name": "acme", "namespace": "platform", "uid": "u", "generation": 1},
+        "spec": {"provider": {"azureDevOps": {"organization": "acme"}}, "credentials": {"secretRef": {"name": "acme"}}},
+        "status": status,
+    }))
+    .unwrap();
+    let provider = registry::provider(ProviderKind::AzureDevOps).unwrap();
+    let endpoint = provider.endpoint(&object.spec.provider).unwrap();
+    let policy = Arc::new(NetworkPolicy::default());
+    let factory = TransportFactory::new(policy, Arc::new(Unleased), Arc::new(SystemClock), &mut Registry::default());
+    let settings = TransportSettings {
+        kind: ProviderKind::AzureDevOps,
+        endpoint: &endpoint,
+        credential_identity: "u".to_owned(),
+        ca_pem: None,
+        client_identity: None,
+        proxy: None,
+    };
+    let transport = factory.transport(settings).unwrap();
+    let client = provider.connect(endpoint.clone(), Credential::Anonymous, transport).unwrap();
+    let inspection = Inspection {
+        flavor: "AzureDevOpsServices".to_owned(),
+        version: None,
+        identity: Some(Identity { name: Some("ada".to_owned()), kind: IdentityKind::User }),
+        credential_name: None,
+        expires_at: None,
+        grants: Grants::Unknown("it does not tell".to_owned()),
+        capabilities: Capabilities { api: true, ..Capabilities::default() },
+        scope: None,
+        warnings: warnings.iter().map(|warning| (*warning).to_owned()).collect(),
+    };
+    let now = Timestamp::from_second(1_800_000_000).unwrap();
+    Observation {
+        object: Arc::new(object),
+        now,
+        fingerprint: "f".to_owned(),
+        provider: Some(ProviderKind::AzureDevOps),
+        session: Session {
+            uid: "u".to_owned(),
+            inputs: String::new(),
+            inspected_at: now,
+            next: None,
+            failures: 0,
+            trouble,
+            working: Some(Working { provider, endpoint, client, inspection, inputs: String::new() }),
+            suspected: false,
+        },
+        credential: None,
+        permissions: Vec::new(),
+        begins_to_work: false,
+        usage: Usage::default(),
+        terminating: false,
+        cleanup_timeout: None,
+    }
+}
+
+fn say(observation: &Observation) -> Report {
+    report(observation, &plan::plan(observation))
+}
+
+fn authenticated(report: &Report) -> (String, String) {
+    let condition = conditions::find(&report.status.conditions, ConditionType::Authenticated).unwrap();
+    (condition.status.clone(), condition.message.clone())
+}
+
+fn events(report: &Report) -> Vec<&str> {
+    report.notices.iter().filter(|notice| notice.reason == "CredentialWarning").map(|notice| notice.message.as_str()).collect()
+}
+
+#[test]
+fn bb_12_a_warning_of_the_inspection_is_told_in_the_condition_and_by_one_event() {
+    let first = say(&observation(&[WARNING], None, None));
+    assert_eq!(authenticated(&first), ("True".to_owned(), format!("the credential is that of ada; {WARNING}")));
+    assert_eq!(conditions::find(&first.status.conditions, ConditionType::Ready).unwrap().status, "True", "it works all the same");
+    assert_eq!(events(&first), [WARNING]);
+
+    let again = say(&observation(&[WARNING], Some(&first.status), None));
+    assert_eq!(again.status, first.status, "nothing is written");
+    assert_eq!(again.notices, Vec::new());
+
+    let outage = Trouble::new(ConditionType::Reachable, Reason::Unreachable, "no route");
+    let unreachable = say(&observation(&[WARNING], Some(&first.status), Some(outage)));
+    let back = say(&observation(&[WARNING], Some(&unreachable.status), None));
+    assert_eq!(events(&back), Vec::<&str>::new(), "an outage makes it no news");
+
+    let second = say(&observation(&[WARNING, "project Shop does not exist"], Some(&first.status), None));
+    assert_eq!(events(&second), ["project Shop does not exist"]);
+    let gone = say(&observation(&[], Some(&second.status), None));
+    assert_eq!(authenticated(&gone).1, "the credential is that of ada");
+    assert_eq!(events(&gone), Vec::<&str>::new());
+}
