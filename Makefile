@@ -33,5 +33,5 @@ conformance: ## Ask a provider the whole contract at a sandbox repository of you
 	  ALLOW_CIDRS='$(ALLOW_CIDRS)' ALLOW_INSECURE_HTTP='$(or $(ALLOW_INSECURE_HTTP),false)' \
 	  target/debug/examples/conformance
 
-generate: ## Rewrite every generated file
+generate: tools ## Rewrite every generated file
 	@UPDATE=1 $(CARGO) test --locked --quiet --test it -- generated checked_in

@@ -33,6 +33,8 @@ pub enum Command {
     Check(CheckArguments),
     /// Print the custom resource definitions: forgebind crd | kubectl apply --server-side -f -
     Crd,
+    /// Let go of every object of this installation, so that it can be removed, and print the webhooks that stay
+    Release(ReleaseArguments),
 }
 
 fn providers_help() -> String {
@@ -157,6 +159,9 @@ pub struct ServerArguments {
     /// Where livez, readyz, metrics and evidence are served
     #[arg(long, env = "FORGEBIND_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:9090")]
     pub admin_listen: String,
+    /// The namespaces whose Secrets and `ConfigMap`s may be read, comma-separated [default: those to watch]
+    #[arg(long, env = "FORGEBIND_SECRET_NAMESPACES", value_name = "NAMES", value_delimiter = ',')]
+    pub secret_namespaces: Vec<String>,
     /// Plan everything, write nothing at a provider
     #[arg(long, env = "FORGEBIND_READ_ONLY")]
     pub read_only: bool,
@@ -166,6 +171,9 @@ pub struct ServerArguments {
     /// How long a removal that cannot be done is tried [default: 1h without a credential, 24h without the provider]
     #[arg(long, env = "FORGEBIND_CLEANUP_TIMEOUT", value_name = "DURATION")]
     pub cleanup_timeout: Option<String>,
+    /// The Secret with an install key of your own, which is then never made [default: forgebind-install-key, made where missing]
+    #[arg(long, env = "FORGEBIND_INSTALL_KEY_SECRET", value_name = "NAME")]
+    pub install_key_secret: Option<String>,
     /// Begin anew although the install key is lost: hooks made with it are left behind
     #[arg(long, env = "FORGEBIND_NEW_INSTALL_KEY")]
     pub new_install_key: bool,
@@ -187,4 +195,25 @@ pub struct ServerArguments {
     /// Name of this replica among others; the name of the pod in a cluster
     #[arg(long, env = "HOSTNAME", value_name = "NAME", hide = true)]
     pub replica: Option<String>,
+}
+
+/// The flags of `forgebind release`. Those of the servers mean the same here.
+#[derive(Clone, Debug, Args)]
+pub struct ReleaseArguments {
+    /// What becomes of the webhooks: keep leaves them at the providers; delete deletes the bindings and waits for the
+    /// controller, which must run, to remove them
+    #[arg(long, env = "FORGEBIND_HOOKS", value_name = "keep|delete", default_value = "keep")]
+    pub hooks: String,
+    /// How long to try
+    #[arg(long, env = "FORGEBIND_TIMEOUT", value_name = "DURATION", default_value = "4m")]
+    pub timeout: String,
+    /// The operator's own namespace [default: that of the service account, else forgebind-system]
+    #[arg(long, env = "FORGEBIND_NAMESPACE", value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// The namespaces that were watched, comma-separated [default: all]
+    #[arg(long, env = "FORGEBIND_WATCH_NAMESPACES", value_name = "NAMES", value_delimiter = ',')]
+    pub watch_namespaces: Vec<String>,
+    /// The Secret with the install key [default: forgebind-install-key]
+    #[arg(long, env = "FORGEBIND_INSTALL_KEY_SECRET", value_name = "NAME")]
+    pub install_key_secret: Option<String>,
 }

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use crate::api::v1alpha1::{Interval, ProviderKind};
-use crate::cli::{InstallationArguments, ServerArguments};
+use crate::cli::{InstallationArguments, ReleaseArguments, ServerArguments};
 use crate::providers::transport::network::NetworkPolicy;
 use crate::telemetry::logs::LogFormat;
 
@@ -50,6 +50,8 @@ pub struct Config {
     pub namespace: String,
     /// The namespaces to watch; empty for all.
     pub watch_namespaces: Vec<String>,
+    /// The namespaces whose Secrets and `ConfigMap`s may be read; empty for those that are watched.
+    pub secret_namespaces: Vec<String>,
     /// The providers to serve.
     pub providers: BTreeSet<ProviderKind>,
     /// Whether nothing is written at a provider.
@@ -60,6 +62,8 @@ pub struct Config {
     pub network: NetworkPolicy,
     /// Replaces the bounds of a removal that cannot be done.
     pub cleanup_timeout: Option<Duration>,
+    /// Name of a Secret with an install key that the administrator brought.
+    pub install_key_secret: Option<String>,
     /// Whether to begin anew although the install key is lost.
     pub new_install_key: bool,
     /// Where the receivers are.
@@ -98,7 +102,7 @@ impl TryFrom<InstallationArguments> for Installation {
             public_url: arguments.public_url.as_deref().map(|url| public_url("public-url", url, insecure)).transpose()?,
             former_public_urls: each("former-public-urls", &arguments.former_public_urls, |flag, url| public_url(flag, url, true))?,
             namespace: arguments.namespace.filter(|name| !name.is_empty()).unwrap_or_else(own_namespace),
-            watch_namespaces: arguments.watch_namespaces.into_iter().filter(|name| !name.is_empty()).collect(),
+            watch_namespaces: named(arguments.watch_namespaces),
             providers: providers(&arguments.providers)?,
             network: NetworkPolicy {
                 provider_hosts: each("allow-provider-hosts", &arguments.allow_provider_hosts, parse)?,
@@ -136,6 +140,7 @@ impl TryFrom<ServerArguments> for Config {
             admin_listen,
             namespace,
             watch_namespaces,
+            secret_namespaces: named(arguments.secret_namespaces),
             providers,
             read_only: arguments.read_only,
             leader_election: arguments.leader_election,
@@ -146,6 +151,7 @@ impl TryFrom<ServerArguments> for Config {
                 .map(|text| parse::<Interval>("cleanup-timeout", text))
                 .transpose()?
                 .map(|interval| interval.length()),
+            install_key_secret: arguments.install_key_secret.filter(|name| !name.is_empty()),
             new_install_key: arguments.new_install_key,
             receivers: receivers(&arguments.receivers)?,
             log_format: log_format(&arguments.log_format)?,
@@ -153,6 +159,52 @@ impl TryFrom<ServerArguments> for Config {
             replica: format!("{}_{}", arguments.replica.unwrap_or_else(|| "forgebind".to_owned()), admin_listen.port()),
         })
     }
+}
+
+/// What becomes of webhooks when the installation is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HooksOnRelease {
+    /// They stay at the providers.
+    Keep,
+    /// They go with their bindings.
+    Delete,
+}
+
+/// The settings of `forgebind release`.
+#[derive(Clone, Debug)]
+pub struct ReleaseConfig {
+    /// What becomes of the webhooks.
+    pub hooks: HooksOnRelease,
+    /// How long to try.
+    pub timeout: Duration,
+    /// The operator's own namespace.
+    pub namespace: String,
+    /// The namespaces that were watched; empty for all.
+    pub watch_namespaces: Vec<String>,
+    /// Name of a Secret with an install key that the administrator brought.
+    pub install_key_secret: Option<String>,
+}
+
+impl TryFrom<ReleaseArguments> for ReleaseConfig {
+    type Error = ConfigError;
+
+    fn try_from(arguments: ReleaseArguments) -> Result<Self, ConfigError> {
+        Ok(Self {
+            hooks: match arguments.hooks.as_str() {
+                "keep" => HooksOnRelease::Keep,
+                "delete" => HooksOnRelease::Delete,
+                other => return Err(ConfigError::new("hooks", format!("{other:?} is neither keep nor delete"))),
+            },
+            timeout: parse::<Interval>("timeout", &arguments.timeout)?.length(),
+            namespace: arguments.namespace.filter(|name| !name.is_empty()).unwrap_or_else(own_namespace),
+            watch_namespaces: named(arguments.watch_namespaces),
+            install_key_secret: arguments.install_key_secret.filter(|name| !name.is_empty()),
+        })
+    }
+}
+
+fn named(names: Vec<String>) -> Vec<String> {
+    names.into_iter().filter(|name| !name.is_empty()).collect()
 }
 
 fn parse<T: FromStr<Err: Display>>(flag: &'static str, text: &str) -> Result<T, ConfigError> {
@@ -266,6 +318,20 @@ mod tests {
         ] {
             let error = config(&[&format!("--{flag}={value}")]).unwrap_err().to_string();
             assert!(error.starts_with(&format!("--{flag}: ")) && error.lines().count() == 1, "{flag}={value}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_release_keeps_hooks_unless_told_otherwise() {
+        let release = |flags: &[&str]| -> Result<ReleaseConfig, ConfigError> {
+            let arguments = ["forgebind", "release"].iter().chain(flags);
+            let Command::Release(arguments) = Cli::try_parse_from(arguments).unwrap().command else { panic!("release") };
+            arguments.try_into()
+        };
+        assert_eq!(release(&[]).unwrap().hooks, HooksOnRelease::Keep);
+        assert_eq!(release(&["--hooks=delete"]).unwrap().hooks, HooksOnRelease::Delete);
+        for (flag, value) in [("hooks", "all"), ("timeout", "soon")] {
+            assert!(release(&[&format!("--{flag}={value}")]).unwrap_err().to_string().starts_with(&format!("--{flag}: ")));
         }
     }
 

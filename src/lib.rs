@@ -34,6 +34,9 @@ pub mod docs {
     #[doc = include_str!("docs/providers.md")]
     pub mod providers {}
 
+    #[doc = include_str!("docs/simulators.md")]
+    pub mod simulators {}
+
     #[doc = include_str!("docs/adding-a-provider.md")]
     pub mod adding_a_provider {}
 
@@ -65,5 +68,8 @@ pub mod docs {
 
         #[doc = include_str!("docs/decisions/0009-another-installation-by-one-condition.md")]
         pub mod another_installation_by_one_condition {}
+
+        #[doc = include_str!("docs/decisions/0010-rights-and-removal.md")]
+        pub mod rights_and_removal {}
     }
 }

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod receivers;
+mod release;
 mod routing;
 mod watching;
 
@@ -31,6 +32,7 @@ use crate::receiver::{EvidenceStore, Receiver, ReceiverConfig};
 use crate::telemetry::admin::{self, Admin, Check, EvidenceEndpoint};
 use crate::telemetry::freshness::WatchHealth;
 use crate::telemetry::logs;
+pub use release::release;
 use watching::Watched;
 
 /// What a process does.
@@ -88,6 +90,9 @@ pub enum RunError {
     /// The API server refused or did not answer.
     #[error("API server: {0}")]
     Kubernetes(#[from] kube::Error),
+    /// Something could not be released in time.
+    #[error("{0}")]
+    NotReleased(String),
     /// A part ended that never should.
     #[error("{0} ended")]
     Ended(&'static str),
@@ -110,7 +115,7 @@ pub async fn serve(role: Role, config: Config) -> Result<(), RunError> {
         source,
     })?;
     cluster::check_definitions(&client, &config.watch_namespaces).await?;
-    let keys = keys(role, &client, &config).await?;
+    let keys = keys(role, &client, &config, &stop).await?;
     info!(version = env!("CARGO_PKG_VERSION"), ?role, namespace = config.namespace, installation = keys.fingerprint.as_deref(), "starting");
     let network = Arc::new(config.network.clone());
     cluster::learn_networks(&client, &network).await;
@@ -125,7 +130,7 @@ pub async fn serve(role: Role, config: Config) -> Result<(), RunError> {
     } else {
         None
     };
-    watched.start(&client, &watching::scope(&config.watch_namespaces), role.reconciles(), &mut parts);
+    watched.start(&client, &watching::Scopes::of(&config), role.reconciles(), &mut parts);
     let endpoint =
         evidence.map(|store| EvidenceEndpoint { snapshot: Box::new(move || store.snapshot()), token: keys.receiver.evidence_token() });
     let end = parts.run(admin_listener, endpoint).await;
@@ -144,12 +149,37 @@ struct RoleKeys {
     controller: Option<crate::keys::ControllerKey>,
 }
 
-async fn keys(role: Role, client: &Client, config: &Config) -> Result<RoleKeys, RunError> {
+/// The pause before a receiver looks for its key again.
+const KEY_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Waits for the key that the controller makes at its first start: a receiver may be there before it.
+async fn awaited_receiver_key(client: &Client, namespace: &str, stop: &CancellationToken) -> Result<ReceiverKey, InstallKeyError> {
+    let mut told = false;
+    loop {
+        match install::receiver_key(client, namespace).await {
+            Err(InstallKeyError::Kubernetes(kube::Error::Api(status))) if status.is_not_found() && !stop.is_cancelled() => {
+                if !std::mem::replace(&mut told, true) {
+                    info!(secret = install::RECEIVER_KEY, namespace, "waiting for the controller to make the receivers' key");
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(KEY_PAUSE) => {}
+                    () = stop.cancelled() => {}
+                }
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn keys(role: Role, client: &Client, config: &Config, stop: &CancellationToken) -> Result<RoleKeys, RunError> {
     if !role.reconciles() {
-        let receiver = install::receiver_key(client, &config.namespace).await?;
+        let receiver = awaited_receiver_key(client, &config.namespace, stop).await?;
         return Ok(RoleKeys { fingerprint: None, receiver, controller: None });
     }
-    let install_key = install::find_or_create(client, &config.namespace, &config.watch_namespaces, config.new_install_key).await?;
+    let install_key = match &config.install_key_secret {
+        Some(name) => install::brought(client, &config.namespace, name).await?,
+        None => install::find_or_create(client, &config.namespace, &config.watch_namespaces, config.new_install_key).await?,
+    };
     let receiver = install_key.receiver();
     install::publish_receiver_key(client, &config.namespace, &receiver).await?;
     Ok(RoleKeys { fingerprint: Some(install_key.fingerprint()), receiver, controller: Some(install_key.controller()) })

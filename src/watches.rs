@@ -3,7 +3,7 @@
 //! A relist of the API server's watch protocol says what is there and not what is gone. The watches here compare it with
 //! what they knew, so that a listener hears of every deletion, also of one that happened while a watch was broken.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::Arc;
@@ -184,7 +184,8 @@ where
     writer: Option<Writer<K>>,
     listeners: Vec<Listener<K>>,
     ready: bool,
-    failing: bool,
+    /// The streams that failed last: one that is forbidden says so once, however well the others go.
+    failing: HashSet<usize>,
 }
 
 async fn merge<K>(
@@ -196,14 +197,14 @@ async fn merge<K>(
     K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
     let listings = streams.iter().map(|_| Listing::default()).collect();
-    let mut merged = Merged { kind, listings, writer, listeners, ready: false, failing: false };
+    let mut merged = Merged { kind, listings, writer, listeners, ready: false, failing: HashSet::new() };
     let numbered: SelectAll<_> =
         stream::select_all(streams.into_iter().enumerate().map(|(number, events)| events.map(move |event| (number, event)).boxed()));
     let mut numbered = pin!(numbered);
     while let Some((number, event)) = numbered.next().await {
         match event {
             Ok(event) => merged.take(number, event),
-            Err(error) => merged.fail(&error),
+            Err(error) => merged.fail(number, &error),
         }
     }
 }
@@ -213,7 +214,7 @@ where
     K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
     fn take(&mut self, number: usize, event: Event<Guarded<K>>) {
-        if std::mem::take(&mut self.failing) {
+        if self.failing.remove(&number) {
             info!(kind = self.kind, "watch works again");
         }
         let Some(listing) = self.listings.get_mut(number) else { return };
@@ -262,7 +263,7 @@ where
     fn finish_listing(&mut self, number: usize) {
         let Some(listing) = self.listings.get_mut(number) else { return };
         listing.complete = true;
-        let seen: std::collections::HashSet<_> = std::mem::take(&mut listing.seen).into_iter().collect();
+        let seen: HashSet<_> = std::mem::take(&mut listing.seen).into_iter().collect();
         let gone: Vec<_> = listing.known.keys().filter(|key| !seen.contains(*key)).cloned().collect();
         for key in gone {
             self.delete(number, &key, None);
@@ -280,8 +281,8 @@ where
         }
     }
 
-    fn fail(&mut self, error: &watcher::Error) {
-        if !std::mem::replace(&mut self.failing, true) {
+    fn fail(&mut self, number: usize, error: &watcher::Error) {
+        if self.failing.insert(number) {
             warn!(kind = self.kind, error = %error, "watch fails, trying again");
         }
     }

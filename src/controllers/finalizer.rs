@@ -39,12 +39,7 @@ pub async fn remove<K>(client: &Client, object: &K) -> kube::Result<Option<K>>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
 {
-    let Some(position) = object.finalizers().iter().position(|finalizer| finalizer == FINALIZER) else { return Ok(None) };
-    let path = pointer(["metadata", "finalizers", &position.to_string()]);
-    let operations = vec![
-        PatchOperation::Test(TestOperation { path: path.clone(), value: json!(FINALIZER) }),
-        PatchOperation::Remove(RemoveOperation { path }),
-    ];
+    let Some(operations) = removal(object) else { return Ok(None) };
     match patch(client, object, operations).await {
         Ok(object) => Ok(Some(object)),
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
@@ -52,15 +47,34 @@ where
     }
 }
 
+/// What removes our finalizer from an object, with no guard; `None` when it has none of ours.
+fn removal(object: &impl Resource) -> Option<Vec<PatchOperation>> {
+    let position = object.finalizers().iter().position(|finalizer| finalizer == FINALIZER)?;
+    let path = pointer(["metadata", "finalizers", &position.to_string()]);
+    Some(vec![
+        PatchOperation::Test(TestOperation { path: path.clone(), value: json!(FINALIZER) }),
+        PatchOperation::Remove(RemoveOperation { path }),
+    ])
+}
+
+/// The guarded patch that removes our finalizer from an object of whatever type; `None` when it has none of ours.
+pub fn removal_patch(object: &impl Resource) -> Option<Patch<()>> {
+    removal(object).map(|operations| guarded(object, operations))
+}
+
+fn guarded(object: &impl Resource, operations: Vec<PatchOperation>) -> Patch<()> {
+    let guard = |field, value| PatchOperation::Test(TestOperation { path: pointer(["metadata", field]), value });
+    let mut guarded = vec![guard("uid", json!(object.uid())), guard("resourceVersion", json!(object.resource_version()))];
+    guarded.extend(operations);
+    Patch::Json(json_patch::Patch(guarded))
+}
+
 async fn patch<K>(client: &Client, object: &K, operations: Vec<PatchOperation>) -> kube::Result<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
 {
-    let guard = |field, value| PatchOperation::Test(TestOperation { path: pointer(["metadata", field]), value });
-    let mut guarded = vec![guard("uid", json!(object.uid())), guard("resourceVersion", json!(object.resource_version()))];
-    guarded.extend(operations);
     let api: Api<K> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
-    api.patch(&object.name_any(), &PatchParams::default(), &Patch::<()>::Json(json_patch::Patch(guarded))).await
+    api.patch(&object.name_any(), &PatchParams::default(), &guarded(object, operations)).await
 }
 
 fn pointer<const N: usize>(tokens: [&str; N]) -> PointerBuf {

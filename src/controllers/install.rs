@@ -33,13 +33,21 @@ pub enum InstallKeyError {
         /// The operator's namespace.
         namespace: String,
     },
+    /// The administrator's own is not there.
+    #[error("Secret {namespace}/{name}, which --install-key-secret names, is missing; create it with the key {KEY} of 32 random bytes")]
+    NotBrought {
+        /// The operator's namespace.
+        namespace: String,
+        /// The Secret.
+        name: String,
+    },
     /// It is not what it should be.
     #[error("Secret {namespace}/{name}, key {KEY}: {problem}; restore it from your backup")]
     Invalid {
         /// The operator's namespace.
         namespace: String,
         /// The Secret.
-        name: &'static str,
+        name: String,
         /// What is wrong.
         problem: String,
     },
@@ -77,6 +85,25 @@ pub async fn find_or_create(client: &Client, namespace: &str, watched: &[String]
     read(&secret, namespace, INSTALL_KEY, InstallKey::new)
 }
 
+/// Reads the install key that the administrator brought in a Secret of another name. It is never made.
+///
+/// # Errors
+/// When the Secret is not there or is not what it should be.
+pub async fn brought(client: &Client, namespace: &str, name: &str) -> Result<InstallKey, InstallKeyError> {
+    let missing = || InstallKeyError::NotBrought { namespace: namespace.to_owned(), name: name.to_owned() };
+    find(client, namespace, name).await?.ok_or_else(missing)
+}
+
+/// Finds the install key in a Secret; `None` where there is no such Secret.
+///
+/// # Errors
+/// When the Secret is not what it should be.
+pub async fn find(client: &Client, namespace: &str, name: &str) -> Result<Option<InstallKey>, InstallKeyError> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let secret = secrets.get_opt(name).await?;
+    secret.map(|secret| read(&secret, namespace, name, InstallKey::new)).transpose()
+}
+
 /// Reads the receiver's key, for a receiver of its own.
 ///
 /// # Errors
@@ -108,13 +135,8 @@ pub async fn publish_receiver_key(client: &Client, namespace: &str, key: &Receiv
     }
 }
 
-fn read<T>(
-    secret: &Secret,
-    namespace: &str,
-    name: &'static str,
-    parse: impl Fn(&[u8]) -> Result<T, KeyLengthError>,
-) -> Result<T, InstallKeyError> {
-    let invalid = |problem: String| InstallKeyError::Invalid { namespace: namespace.to_owned(), name, problem };
+fn read<T>(secret: &Secret, namespace: &str, name: &str, parse: impl Fn(&[u8]) -> Result<T, KeyLengthError>) -> Result<T, InstallKeyError> {
+    let invalid = |problem: String| InstallKeyError::Invalid { namespace: namespace.to_owned(), name: name.to_owned(), problem };
     let bytes = secret.data.as_ref().and_then(|data| data.get(KEY)).ok_or_else(|| invalid("the key is missing".to_owned()))?;
     parse(&bytes.0).map_err(|error| invalid(error.to_string()))
 }

@@ -23,7 +23,8 @@ use crate::providers::{Deletion, ErrorKind, ProviderError, Repository};
 const SHARDS: u64 = 16;
 /// How long an entry is kept.
 const KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
-const LABEL: &str = "forgebind.dev/leftover-hooks";
+/// Marks the `ConfigMap`s with entries.
+pub const LABEL: &str = "forgebind.dev/leftover-hooks";
 /// How often a change is tried when somebody else changed the ConfigMap meanwhile.
 const TRIES: u32 = 5;
 

@@ -263,10 +263,10 @@ pub enum HookState {
     Active,
     /// A person switched it off.
     Paused,
-    /// The provider switched it off for good; the text is its cause.
+    /// The provider switched it off, and only a new hook delivers again; the text is its cause.
     Disabled(String),
-    /// The provider delivers nothing for a while and tries again by itself; the text is its cause.
-    Resting(String),
+    /// The provider holds deliveries back for a while and goes on by itself; the text is its cause.
+    HeldBack(String),
 }
 
 /// A hook, as the provider shows it.

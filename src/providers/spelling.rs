@@ -4,7 +4,7 @@ use url::Url;
 
 use super::PathError;
 use super::address::{authority, comparable};
-use super::model::Endpoint;
+use super::model::{Endpoint, RepositoryPath};
 
 /// A repository as it was written. User names are dropped; passwords are refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +49,70 @@ impl Spelling {
         }
         Ok(Self::Ssh { host: host.to_owned(), path: path.to_owned() })
     }
+}
+
+/// Repositories that are spelled `owner/name`: where each provider that has such differs.
+pub(super) struct OwnerAndName {
+    /// The error for what is none: it says what the provider's form is.
+    pub(super) form: &'static str,
+    /// The pages below a repository whose address people copy from a browser.
+    pub(super) pages: &'static [&'static str],
+    /// Most characters of a name.
+    pub(super) longest: usize,
+    /// A connection's web host, and another host that stands for the same, such as one for ssh over port 443.
+    pub(super) twins: &'static [(&'static str, &'static str)],
+}
+
+impl OwnerAndName {
+    /// Reads a path, a clone URL or the address of a page.
+    pub(super) fn read(&self, endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
+        match Spelling::read(text, self.form)? {
+            Spelling::Path(path) => self.from_segments(path.split('/')),
+            Spelling::Web(mut url) => {
+                if self.is_twin(endpoint, url.host_str().unwrap_or_default()) {
+                    // Cannot fail: one registered name takes the place of another.
+                    let _ = url.set_host(endpoint.web.host_str());
+                }
+                same_origin(endpoint, &url)?;
+                match after_prefix(endpoint, url.path()).ok_or_else(|| self.malformed())?.as_slice() {
+                    [owner, name] => self.from_segments([*owner, *name]),
+                    [owner, name, page, ..] if self.pages.contains(page) => self.from_segments([*owner, *name]),
+                    _ => Err(self.malformed()),
+                }
+            }
+            Spelling::Ssh { host, path } => {
+                if !self.is_twin(endpoint, &host) {
+                    same_host(endpoint, &host)?;
+                }
+                // Over ssh the web address's path prefix is not part of the path; who wrote it all the same is understood.
+                let rest = after_prefix(endpoint, &path).filter(|rest| rest.len() == 2);
+                self.from_segments(rest.unwrap_or_else(|| segments(&path)))
+            }
+        }
+    }
+
+    fn is_twin(&self, endpoint: &Endpoint, host: &str) -> bool {
+        let (web, host) = (endpoint.web.host_str().unwrap_or_default(), comparable(host));
+        self.twins.iter().any(|(of, twin)| *of == web && *twin == host)
+    }
+
+    fn from_segments<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Result<RepositoryPath, PathError> {
+        let mut segments = segments.into_iter();
+        let (Some(owner), Some(name), None) = (segments.next(), segments.next(), segments.next()) else { return Err(self.malformed()) };
+        let name = name.strip_suffix(".git").unwrap_or(name);
+        let fit = is_name(owner, self.longest) && is_name(name, self.longest);
+        if fit { Ok(RepositoryPath::new(format!("{owner}/{name}"))) } else { Err(self.malformed()) }
+    }
+
+    fn malformed(&self) -> PathError {
+        PathError::Malformed(self.form.to_owned())
+    }
+}
+
+/// Whether a text can be the name of an owner or a repository: letters, digits, `-`, `_` and `.`.
+pub(super) fn is_name(text: &str, longest: usize) -> bool {
+    let fits = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.');
+    !text.is_empty() && text != "." && text != ".." && text.len() <= longest && text.chars().all(fits)
 }
 
 /// The segments of a path; empty ones do not count.

@@ -15,6 +15,7 @@ use tracing::error;
 
 use super::Parts;
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
+use crate::config::Config;
 use crate::controllers::metrics::Kind;
 use crate::controllers::{Context, Triggers};
 use crate::watches::{self, Change, Listener, Scope};
@@ -48,9 +49,21 @@ impl Default for Watched {
     }
 }
 
-/// The namespaces to watch.
-pub(super) fn scope(namespaces: &[String]) -> Scope {
-    if namespaces.is_empty() { Scope::All } else { Scope::Namespaces(namespaces.to_vec()) }
+/// Which namespaces are watched for what.
+pub(super) struct Scopes {
+    /// Connections and bindings.
+    objects: Scope,
+    /// What they refer to: Secrets and `ConfigMap`s.
+    references: Scope,
+}
+
+impl Scopes {
+    pub(super) fn of(config: &Config) -> Self {
+        let scope = |namespaces: &[String]| if namespaces.is_empty() { Scope::All } else { Scope::Namespaces(namespaces.to_vec()) };
+        let objects = scope(&config.watch_namespaces);
+        let references = if config.secret_namespaces.is_empty() { objects.clone() } else { scope(&config.secret_namespaces) };
+        Self { objects, references }
+    }
 }
 
 impl Watched {
@@ -194,17 +207,20 @@ impl Watched {
     }
 
     /// Starts the watches. Those of namespaces, Secrets and `ConfigMap`s serve the controllers only.
-    pub(super) fn start(self, client: &Client, scope: &Scope, reconciles: bool, parts: &mut Parts) {
+    pub(super) fn start(self, client: &Client, scopes: &Scopes, reconciles: bool, parts: &mut Parts) {
         let Self { mut connections, mut bindings, namespaces, secrets, config_maps } = self;
         parts.ready.push(("connections", filled(&mut connections.2)));
         parts.ready.push(("bindings", filled(&mut bindings.2)));
         let client = || client.clone();
-        parts.spawn("the watch of connections", watches::objects(client(), scope.clone(), connections.1, connections.2));
-        parts.spawn("the watch of bindings", watches::objects(client(), scope.clone(), bindings.1, bindings.2));
+        parts.spawn("the watch of connections", watches::objects(client(), scopes.objects.clone(), connections.1, connections.2));
+        parts.spawn("the watch of bindings", watches::objects(client(), scopes.objects.clone(), bindings.1, bindings.2));
         if reconciles {
             parts.spawn("the watch of namespaces", watches::cluster_metadata::<Namespace>(Api::all(client()), namespaces.1, namespaces.2));
-            parts.spawn("the watch of Secrets", watches::namespaced_metadata::<Secret>(client(), scope.clone(), secrets));
-            parts.spawn("the watch of ConfigMaps", watches::namespaced_metadata::<ConfigMap>(client(), scope.clone(), config_maps));
+            parts.spawn("the watch of Secrets", watches::namespaced_metadata::<Secret>(client(), scopes.references.clone(), secrets));
+            parts.spawn(
+                "the watch of ConfigMaps",
+                watches::namespaced_metadata::<ConfigMap>(client(), scopes.references.clone(), config_maps),
+            );
         }
     }
 }

@@ -1,9 +1,13 @@
 //! Who may import whom, what is pure, and where names and time belong. Read from the source text of `src/`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
+use forgebind::api::v1alpha1::ProviderKind;
+
+use crate::sim::registry;
 use crate::support::components::repository_root;
 
 /// Every module of the crate's root and what it may import. Imports point one way:
@@ -174,12 +178,13 @@ fn first_names(text: &str) -> Vec<String> {
     names
 }
 
-fn source_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+/// Every file below a folder with one of these endings.
+fn files_below(folder: &Path, endings: &[&str], files: &mut Vec<PathBuf>) -> Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {
-            source_files(&path, files)?;
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files_below(&path, endings, files)?;
+        } else if path.extension().is_some_and(|extension| endings.iter().any(|ending| extension == *ending)) {
             files.push(path);
         }
     }
@@ -190,7 +195,7 @@ fn source_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 fn the_tree_keeps_the_rules() -> Result<()> {
     let root = repository_root().join("src");
     let mut files = Vec::new();
-    source_files(&root, &mut files)?;
+    files_below(&root, &["rs"], &mut files)?;
     ensure!(files.len() > 5, "the source files were not found");
     let mut found = Vec::new();
     for file in files {
@@ -252,4 +257,66 @@ fn what_is_allowed_is_not_complained_about() {
     for (path, text) in fine {
         assert_eq!(violations(path, text), Vec::<String>::new(), "{path}: {text}");
     }
+}
+
+/// Lower case, without what parts the words of a name: `azure_devops`, `azureDevOps` and `Azure DevOps` are the same.
+fn run_together(text: &str) -> String {
+    text.chars().filter(|character| !character.is_whitespace() && !matches!(character, '-' | '_')).flat_map(char::to_lowercase).collect()
+}
+
+/// Whether a file is one provider's own: in its folder, or named after it.
+fn is_own(path: &str) -> bool {
+    let mut parts = path.split('/').map(|part| part.replace('-', "_"));
+    parts.any(|part| {
+        ProviderKind::ALL.into_iter().any(|kind| {
+            let rest = part.strip_prefix(&kind.flag().replace('-', "_"));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '_']))
+        })
+    })
+}
+
+/// The paths in code spans of a text.
+fn paths_in(text: &str) -> BTreeSet<String> {
+    text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_guide_lists_the_files_that_a_new_provider_touches() -> Result<()> {
+    const GUIDE: &str = "src/docs/adding-a-provider.md";
+    const NOT_BY_HAND: [&str; 4] = ["src/docs/providers.md", "charts/forgebind/files/", "tests/snapshots/", "tests/fixtures/"];
+    let root = repository_root();
+    let mut files = vec![root.join("README.md"), root.join("Makefile")];
+    for folder in ["src", "tests", "charts"] {
+        files_below(&root.join(folder), &["rs", "md", "yaml", "json", "tpl", "facts"], &mut files)?;
+    }
+    let simulated: Vec<_> = registry::simulated().collect();
+    let (mut of_all, mut of_some) = (BTreeSet::new(), BTreeSet::new());
+    for file in files {
+        let path = file.strip_prefix(&root)?.to_str().context("a path is not UTF-8")?.to_owned();
+        if is_own(&path) || path == GUIDE || NOT_BY_HAND.iter().any(|place| path.starts_with(place)) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).with_context(|| path.clone())?;
+        let names = |text: &str| {
+            let text = run_together(text);
+            simulated.iter().filter(|kind| text.contains(&run_together(kind.flag()))).count()
+        };
+        if names(&text) == simulated.len() {
+            of_all.insert(path);
+        } else if path.starts_with("src/")
+            && file.extension().is_some_and(|ending| ending == "rs")
+            && !is_test(&path)
+            && names(without_tests(&text)) > 0
+        {
+            of_some.insert(path);
+        }
+    }
+    let guide = std::fs::read_to_string(root.join(GUIDE))?;
+    let (_, listed) = guide.split_once("## What it touches elsewhere").context("the section is missing")?;
+    let (every, some) = listed.split_once("These name a provider for what it alone has").context("the second list is missing")?;
+    let rows = every.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    assert_eq!(rows.flat_map(paths_in).collect::<BTreeSet<_>>(), of_all, "files that name every provider");
+    let items = some.lines().filter_map(|line| line.strip_prefix("- ")?.split(':').next());
+    assert_eq!(items.flat_map(paths_in).collect::<BTreeSet<_>>(), of_some, "files that name some providers");
+    Ok(())
 }

@@ -381,7 +381,7 @@ async fn a_refused_delivery_puts_a_subscription_on_probation_and_success_keeps_i
     assert_eq!(state().await?, HookState::Active);
     sink.behave(Behavior::Fail(http::StatusCode::PAYLOAD_TOO_LARGE));
     simulated.simulator.act(&push).await?;
-    assert!(matches!(state().await?, HookState::Resting(cause) if cause.contains("probation")));
+    assert!(matches!(state().await?, HookState::Disabled(cause) if cause.contains("probation")));
     sink.behave(Behavior::Accept);
     let before = simulated.simulator.sent().len();
     simulated.simulator.act(&push).await?;
@@ -389,7 +389,7 @@ async fn a_refused_delivery_puts_a_subscription_on_probation_and_success_keeps_i
     let (shape, url) = (client.hook_shapes(&[EventKind::Push].into()).remove(0), hook.url.clone());
     let request = HookRequest { url: &url, secret: &secret(1), shape: &shape };
     let updated = client.update_hook(&repository, &hook.id, &request).await?;
-    assert!(matches!(updated.state, HookState::Resting(_)), "an update does not revive it");
+    assert!(matches!(updated.state, HookState::Disabled(_)), "an update does not revive it");
     let (status, log) = ask(&simulated, Method::GET, &format!("_apis/hooks/subscriptions/{}/notifications", hook.id), None).await?;
     let results: Vec<_> =
         log["value"].as_array().context("a log")?.iter().map(|entry| entry["result"].as_str().unwrap_or_default()).collect();

@@ -31,7 +31,7 @@ async fn controller_and_receiver_work_as_processes_of_their_own() -> Result<()> 
 }
 
 #[tokio::test]
-async fn df_02_several_connections_of_one_provider_coexist_and_carry_labels() -> Result<()> {
+async fn df_02_dt_20_several_connections_of_one_provider_coexist_carry_labels_and_show_that_they_are_ready() -> Result<()> {
     let world = World::new("several").await?;
     let operator = Operator::start(world.options().await?).await?;
     for environment in ["staging", "production"] {
@@ -47,7 +47,49 @@ async fn df_02_several_connections_of_one_provider_coexist_and_carry_labels() ->
     }
     let selected = ["get", "gpc", "-n", &world.namespace, "-l", "environment=production", "-o", "jsonpath={.items[*].metadata.name}"];
     assert_eq!(world.cluster().kubectl(&selected).await?.trim(), "production");
+    let table = world.cluster().kubectl(&["get", "gpc", "-n", &world.namespace]).await?;
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().take(4).collect()).collect();
+    let (headings, shown) = rows.split_first().expect("a table has headings");
+    assert_eq!(*headings, ["NAME", "READY", "REASON", "PROVIDER"]);
+    assert_eq!(shown, [["production", "True", "Succeeded", "Gitea"], ["staging", "True", "Succeeded", "Gitea"]]);
     assert_eq!(world.hooks_at(&operator.url()).await?.len(), 2, "each binding has a hook of its own");
+    Ok(())
+}
+
+#[tokio::test]
+async fn df_21_one_repository_is_bound_for_staging_and_production_and_each_gets_its_branch() -> Result<()> {
+    let world = World::new("environments").await?;
+    let _operator = Operator::start(world.options().await?).await?;
+    world.create_connection(world.connection_spec()).await?;
+    world.gitea.push_commit(&world.account, &world.repository, "develop", "the branch of staging").await?;
+    for (environment, branch) in [("staging", "develop"), ("production", "main")] {
+        let mut spec = world.binding_spec();
+        spec["branch"] = json!(branch);
+        spec["sinks"][0]["service"]["path"] = json!(format!("/{environment}"));
+        world.create_binding(environment, spec).await?;
+        world.patch_binding(environment, json!({"metadata": {"labels": {"app": "shop", "environment": environment}}})).await?;
+    }
+    for environment in ["staging", "production"] {
+        world.binding_ready(environment).await?;
+    }
+    let selected =
+        ["get", "repob", "-n", &world.namespace, "-l", "app=shop,environment=production", "-o", "jsonpath={.items[*].spec.branch}"];
+    assert_eq!(world.cluster().kubectl(&selected).await?.trim(), "main");
+
+    let released = world.push("a release").await?;
+    world.sink.wait_for(1, SOON).await?;
+    // The other hook was told of the release as well, before it is told of this.
+    let developed = world.gitea.push_commit(&world.account, &world.repository, "develop", "a change").await?;
+    let arrived = world.sink.wait_for(2, SOON).await?;
+    // Each binding heard of both pushes, and handed on its own.
+    for environment in ["staging", "production"] {
+        world.binding_says(environment, "Receiving", "True/Succeeded").await?;
+    }
+    let told: Vec<_> =
+        arrived.iter().map(|event| (event.path.as_str(), event.header("ce-subject"), event.json()["after"].clone())).collect();
+    let expected = [("/production", "refs/heads/main", json!(released)), ("/staging", "refs/heads/develop", json!(developed))];
+    assert_eq!(told, expected);
+    assert_eq!(world.sink.deliveries().len(), expected.len(), "a push to one branch triggers nothing for the other");
     Ok(())
 }
 

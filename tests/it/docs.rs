@@ -49,6 +49,11 @@ const EVENTS: &[(&str, &str, &str)] = &[
         "The credential ends within `warnBefore`, or was to end already.",
         "Make a new credential at the provider and put it into the same Secret.",
     ),
+    (
+        "CredentialWarning",
+        "Something about the credential should be noticed although it works, such as a kind of token that the provider ends soon.",
+        "Do what the message says; it also stands in the message of Authenticated for as long as it holds.",
+    ),
 ];
 
 /// The conditions whose turning bad is told by an event of their own name.
@@ -283,8 +288,19 @@ fn every_path_and_link_of_the_guides_leads_somewhere() -> Result<()> {
 
 #[test]
 fn every_flag_of_the_guides_is_one() -> Result<()> {
-    // Of kubectl.
-    const OTHERS: [&str; 6] = ["all", "overwrite", "subresource", "type", "patch", "server-side"];
+    // Of kubectl, and of helm.
+    const OTHERS: [&str; 10] = [
+        "all",
+        "overwrite",
+        "subresource",
+        "type",
+        "patch",
+        "server-side",
+        "namespace",
+        "create-namespace",
+        "set",
+        "reset-then-reuse-values",
+    ];
     let mut flags: BTreeSet<String> = ["help", "version"].map(str::to_owned).into();
     for command in Cli::command().get_subcommands() {
         flags.extend(command.get_arguments().filter_map(|argument| argument.get_long()).map(str::to_owned));
@@ -312,6 +328,26 @@ fn every_guide_is_part_of_the_documentation_of_the_crate() -> Result<()> {
     for (path, _) in guides()? {
         let Ok(path) = path.strip_prefix("src") else { continue };
         ensure!(root.contains(&format!("include_str!(\"{}\")", path.display())), "src/lib.rs does not include {}", path.display());
+    }
+    Ok(())
+}
+
+/// Callback URLs and the authorization of users belong to OAuth flows, which are not served: the docs say so, and no code begins
+/// one.
+#[test]
+fn pk_05_user_authorization_is_out_of_scope_and_said_to_be() -> Result<()> {
+    let readme = std::fs::read_to_string(repository_root().join("README.md"))?;
+    let paragraph =
+        readme.split("\n\n").find(|paragraph| paragraph.contains("OAuth user flows")).context("README says nothing of OAuth")?;
+    let paragraph = paragraph.replace('\n', " ");
+    for words in ["out of scope", "callback URLs", "setup URL", "\"Request user authorization (OAuth) during installation\" off"] {
+        ensure!(paragraph.contains(words), "{words:?} is missing: {paragraph}");
+    }
+    for path in files(&repository_root().join("src"), ".rs")? {
+        let text = std::fs::read_to_string(&path)?;
+        for begun in ["login/oauth", "oauth/authorize", "authorization_code", "client_secret", "redirect_uri"] {
+            ensure!(!text.contains(begun), "{} has {begun:?}: half a flow", path.display());
+        }
     }
     Ok(())
 }

@@ -43,7 +43,7 @@ impl Place {
 
     async fn of(release: Release) -> Result<Self> {
         let mut made = None;
-        let simulator = Simulator::start(|settings| boxed(&mut made, &settings, release)).await?;
+        let simulator = Simulator::start(|settings| boxed(&mut made, settings, release)).await?;
         Self::around(simulator, made)
     }
 
@@ -75,7 +75,7 @@ impl Place {
     }
 }
 
-fn boxed(made: &mut Option<SimulatedGitHub>, settings: &Settings, release: Release) -> Box<dyn Product> {
+fn boxed(made: &mut Option<SimulatedGitHub>, settings: Settings, release: Release) -> Box<dyn Product> {
     Box::new(made.insert(SimulatedGitHub::new(settings, release)).clone())
 }
 
@@ -413,7 +413,7 @@ async fn hooks_that_github_refuses_have_their_kind() -> Result<()> {
 
     let mut made = None;
     let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-    let strict = Simulator::start_at(address, false, |settings| boxed(&mut made, &settings, SERVER)).await?;
+    let strict = Simulator::start_at(address, false, |settings| boxed(&mut made, settings, SERVER)).await?;
     let place = Place::around(strict, made)?;
     let client = place.simulated.operator();
     let shop = place.look(&*client, "acme/shop").await?;

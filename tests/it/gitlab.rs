@@ -371,7 +371,7 @@ async fn failures_pause_a_hook_and_then_switch_it_off() -> Result<()> {
     }
     assert_eq!(state().await?, HookState::Active);
     place.push("main").await?;
-    let HookState::Resting(cause) = state().await? else { anyhow::bail!("not paused") };
+    let HookState::HeldBack(cause) = state().await? else { anyhow::bail!("not paused") };
     assert!(cause.starts_with("several deliveries in a row failed"), "{cause}");
     place.push("main").await?;
     assert_eq!(sink.deliveries().len(), 4, "what happens meanwhile is told to nobody");

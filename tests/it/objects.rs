@@ -80,7 +80,7 @@ impl Objects {
     pub async fn operator_for(&self, others: &[&str]) -> Result<Operator> {
         let namespaces: Vec<&str> = std::iter::once(self.namespace.as_str()).chain(others.iter().copied()).collect();
         let services: Vec<String> = namespaces.iter().map(|namespace| self.sink.resolve(SINK, namespace)).collect();
-        let options = self.options().await?.with("watch-namespaces", &namespaces.join(",")).with("resolve", &services.join(","));
+        let options = self.options().await?.watching(self.plane, &namespaces).await?.with("resolve", &services.join(","));
         Operator::start(options).await
     }
 

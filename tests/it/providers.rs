@@ -2,12 +2,14 @@
 //! rotation, repair, move, removal. Nothing here knows which provider it is.
 
 use anyhow::Result;
+use forgebind::api::v1alpha1::connection::IdentityKind;
 use forgebind::api::v1alpha1::{ProviderKind, ROTATE_REQUESTED_AT};
 use forgebind::providers::{Hook, RepositoryPath};
 use serde_json::json;
 
-use crate::objects::{SOON, connection_condition};
+use crate::objects::{CONNECTION, SOON, connection_condition};
 use crate::sim::Act;
+use crate::sim::github::seed::app_credential;
 use crate::story::{BINDING, Story};
 
 /// Somebody else's hook, which is there from the beginning and must be there in the end.
@@ -142,6 +144,24 @@ async fn tell_with(story: Story, credential: &[(&'static str, String)]) -> Resul
 #[tokio::test]
 async fn dv_01_bb_01_the_whole_chain_at_github() -> Result<()> {
     tell(ProviderKind::GitHub).await
+}
+
+#[tokio::test]
+async fn df_01_dv_04_dv_10_the_whole_chain_at_github_with_an_app() -> Result<()> {
+    let credential = app_credential();
+    let story = Story::begin_as(ProviderKind::GitHub, "github-app").await?;
+    assert!(credential.iter().all(|(key, _)| key.starts_with("githubApp")), "no token of a person");
+    let (objects, simulated) = (story.objects.clone(), story.simulated.clone());
+    tell_with(story, &credential).await?;
+    let status = objects.connections.get(CONNECTION).await?.status.unwrap_or_default();
+    assert_eq!(status.identity.map(|identity| identity.kind), Some(IdentityKind::App));
+    // What changed a hook was sent with a token of the installation; this one is of a person.
+    let person = simulated.welcome.credential[0].1.clone();
+    let exchanges = simulated.simulator.exchanges();
+    let writes: Vec<_> = exchanges.iter().filter(|exchange| exchange.is_write() && exchange.request.path.contains("/hooks")).collect();
+    assert!(!writes.is_empty());
+    assert!(writes.iter().all(|exchange| exchange.request.bearer() != Some(person.as_str())), "an App needs no token of a person");
+    Ok(())
 }
 
 #[tokio::test]

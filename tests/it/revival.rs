@@ -5,17 +5,15 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use forgebind::api::v1alpha1::ProviderKind;
 use forgebind::providers::Hook;
-use k8s_openapi::api::events::v1::Event;
-use kube::Api;
-use kube::api::ListParams;
+use forgebind::providers::model::HookState;
+use forgebind::providers::transport::Timings;
 
-use crate::objects::{OVERLAPPED, SOON, binding_condition, binding_message};
+use crate::objects::{OVERLAPPED, SOON, binding_message};
 use crate::sim::gitlab::{Release, SimulatedGitLab};
 use crate::sim::{Act, Simulated, Simulator};
 use crate::story::{BINDING, Story};
 use crate::support::sink::{Behavior, SinkServer};
 use crate::support::wait::{Seen, wait_until};
-use forgebind::providers::transport::Timings;
 
 fn ids(hooks: &[Hook]) -> Vec<String> {
     hooks.iter().map(|hook| hook.id.clone()).collect()
@@ -26,14 +24,12 @@ impl Story {
         Ok(ids(&self.hooks(&self.repository()).await?))
     }
 
-    /// Waits until this hook was made anew and its binding is well.
+    /// Waits until this hook was made anew.
     async fn made_anew(&self, old: &str, deadline: Duration) -> Result<()> {
         wait_until("a new hook in its place", deadline, async || {
-            let binding = self.objects.bindings.get(BINDING).await?;
-            let now = self.ids().await?;
-            let well = binding_condition(&binding, "WebhookInSync") == "True/Succeeded";
-            let done = well && now.len() == self.parts() && !now.iter().any(|id| id == old);
-            Ok(if done { Seen::Done(()) } else { Seen::NotYet(format!("{now:?} {}", binding_message(&binding, "WebhookInSync"))) })
+            let hooks = self.hooks(&self.repository()).await?;
+            let deliver = hooks.iter().all(|hook| hook.state == HookState::Active && hook.id != old);
+            Ok(if deliver && hooks.len() == self.parts() { Seen::Done(()) } else { Seen::NotYet(format!("{hooks:?}")) })
         })
         .await
     }
@@ -48,11 +44,16 @@ impl Story {
         self.operator.restart().await
     }
 
-    async fn told(&self) -> Result<Vec<String>> {
-        let events: Api<Event> = Api::namespaced(self.objects.cluster().client()?, &self.objects.namespace);
-        let list = events.list(&ListParams::default()).await?.items;
-        let told = list.into_iter().filter(|event| event.reason.as_deref() == Some("DisabledByProvider"));
-        Ok(told.filter_map(|event| event.note).collect())
+    /// What the binding says of a hook that the provider switched off.
+    async fn says(&self) -> Result<String> {
+        let binding = self.objects.binding_says(BINDING, "WebhookInSync", "False/DisabledByProvider").await?;
+        Ok(binding_message(&binding, "WebhookInSync"))
+    }
+
+    /// Looks again and waits until all is well.
+    async fn is_well(&self) -> Result<()> {
+        self.objects.look_again(BINDING).await?;
+        self.objects.binding_ready(BINDING).await.map(drop)
     }
 }
 
@@ -66,70 +67,64 @@ async fn gitlab_switches_a_hook_off_and_it_is_made_anew_with_growing_pauses() ->
     });
     let simulated = Simulated::with(simulator.await?, Timings::default())?;
     let gitlab = made.context("it was made")?;
-    let story = Story::with(ProviderKind::GitLab, simulated).await?;
+    let story = Story::begin_with(simulated, "gitlab-revival").await?;
     story.connect(&story.simulated.welcome.credential).await?;
     story.bind().await?;
-
-    // A short pause: as soon as there is a receiver again, nothing more is to be missed.
     let first = story.ids().await?.remove(0);
+
+    // For a short while: GitLab goes on by itself.
     story.push_into_the_void(4, || {}).await?;
     story.objects.look_again(BINDING).await?;
-    story.made_anew(&first, SOON).await?;
-    story.push(&story.repository(), "main").await?;
-    story.objects.sink.wait_for(1, SOON).await?;
-    assert!(story.told().await?.iter().any(|note| note.contains("several deliveries in a row failed")), "{:?}", story.told().await?);
+    let message = story.says().await?;
+    assert!(message.contains("several deliveries in a row failed"), "{message}");
+    assert_eq!(story.ids().await?, [first.clone()]);
 
     // For good.
-    let second = story.ids().await?.remove(0);
     let day = || gitlab.advance(Duration::from_secs(25 * 60 * 60));
-    story.push_into_the_void(40, day).await?;
+    story.push_into_the_void(36, day).await?;
     story.objects.look_again(BINDING).await?;
-    story.made_anew(&second, SOON).await?;
+    story.made_anew(&first, SOON).await?;
+    let message = story.says().await?;
+    assert!(message.contains("40 deliveries in a row failed") && message.contains("a new one takes its place"), "{message}");
+    story.is_well().await?;
 
     // The receiver takes none of its deliveries, which are of another time: it is not made anew again and again.
-    let third = story.ids().await?.remove(0);
+    let second = story.ids().await?.remove(0);
     for _ in 0..40 {
         day();
         story.push(&story.repository(), "main").await?;
     }
     story.objects.look_again(BINDING).await?;
-    let binding = story.objects.binding_says(BINDING, "WebhookInSync", "False/DisabledByProvider").await?;
-    let message = binding_message(&binding, "WebhookInSync");
-    assert!(message.contains("40 deliveries in a row failed") && message.contains("a new one is made at 20"), "{message}");
-    assert_eq!(story.ids().await?, [third], "not before its time");
-    Ok(())
+    let message = story.says().await?;
+    assert!(message.contains("a new one takes its place at 20"), "{message}");
+    assert_eq!(story.ids().await?, [second.clone()], "not before its time");
+    story.made_anew(&second, OVERLAPPED).await
 }
 
 #[tokio::test]
 async fn azure_devops_switches_a_subscription_off_and_it_alone_is_made_anew() -> Result<()> {
-    let story = Story::begin(ProviderKind::AzureDevOps).await?;
+    let story = Story::begin_as(ProviderKind::AzureDevOps, "azure-revival").await?;
     story.connect(&story.simulated.welcome.credential).await?;
     story.bind().await?;
+    let gone = SinkServer::start().await?;
+    gone.behave(Behavior::Fail(http::StatusCode::GONE));
     let before = story.hooks(&story.repository()).await?;
-    let pushes = |hooks: &[Hook]| hooks.iter().find(|hook| hook.shape.part.starts_with("git.push")).map(|hook| hook.id.clone());
-    let first = pushes(&before).context("the subscription for pushes")?;
+    let is_for_pushes = |hook: &&Hook| hook.shape.part == "git.push";
+    let (of_pushes, others): (Vec<Hook>, Vec<Hook>) = before.iter().cloned().partition(|hook| is_for_pushes(&hook));
 
-    // On probation.
-    story.push_into_the_void(1, || {}).await?;
-    story.objects.look_again(BINDING).await?;
-    story.made_anew(&first, SOON).await?;
-    let after = story.hooks(&story.repository()).await?;
-    let kept = |hooks: &[Hook]| hooks.iter().filter(|hook| !hook.shape.part.starts_with("git.push")).cloned().collect::<Vec<_>>();
-    assert_eq!(kept(&after), kept(&before), "the others stay");
-    assert!(story.told().await?.iter().any(|note| note.contains("on probation")), "{:?}", story.told().await?);
-
-    // For good: an answer of 410 does that at once.
-    let second = pushes(&after).context("the subscription for pushes")?;
-    let url = after.iter().find(|hook| hook.id == second).context("it")?.url.expose().to_owned();
-    let sink = SinkServer::start().await?;
-    sink.behave(Behavior::Fail(http::StatusCode::GONE));
-    let redirect = |url: String| Act::RedirectHook { repository: story.repository(), hook: second.clone(), url };
-    story.act(redirect(format!("http://127.0.0.1:{}/in", sink.port()))).await?;
+    // An answer of 410 switches it off at once.
+    let old = of_pushes[0].clone();
+    let redirect = |url: String| Act::RedirectHook { repository: story.repository(), hook: old.id.clone(), url };
+    story.act(redirect(format!("http://127.0.0.1:{}/in", gone.port()))).await?;
     story.push(&story.repository(), "main").await?;
-    story.act(redirect(url)).await?;
+    story.act(redirect(old.url.expose().to_owned())).await?;
     story.objects.look_again(BINDING).await?;
-    story.made_anew(&second, OVERLAPPED).await?;
-    assert!(story.told().await?.iter().any(|note| note.contains("deliveries failed for too long")), "{:?}", story.told().await?);
+    story.made_anew(&old.id, SOON).await?;
+    let message = story.says().await?;
+    assert!(message.contains("deliveries failed for too long"), "{message}");
+    let after = story.hooks(&story.repository()).await?;
+    assert_eq!(after.iter().filter(|hook| !is_for_pushes(hook)).cloned().collect::<Vec<_>>(), others, "the others stay");
+    story.is_well().await?;
     story.push(&story.repository(), "main").await?;
     story.objects.sink.wait_for(1, SOON).await?;
     Ok(())

@@ -160,19 +160,27 @@ async fn judges_durations(admission: &mut Admission, base: &Value, pointer: &str
     Ok(())
 }
 
-#[tokio::test]
-async fn connection_provider() -> Result<()> {
-    let mut admission = Admission::of("GitProviderConnection").await?;
-    let one = "provider needs exactly one of github, gitlab, bitbucketCloud, bitbucketDataCenter, azureDevOps and gitea";
-    let url = "https://git.acme.io";
-    let members = [
+const SERVER: &str = "https://git.acme.io";
+
+/// Each member of the provider with the least that it needs.
+fn members() -> [(&'static str, Value); 6] {
+    [
         ("github", json!({ "user": "ada" })),
         ("gitlab", json!({})),
         ("bitbucketCloud", json!({ "workspace": "acme" })),
-        ("bitbucketDataCenter", json!({ "url": url, "project": "~ada" })),
+        ("bitbucketDataCenter", json!({ "url": SERVER, "project": "~ada" })),
         ("azureDevOps", json!({ "organization": "acme" })),
-        ("gitea", json!({ "url": url, "organization": "acme" })),
-    ];
+        ("gitea", json!({ "url": SERVER, "organization": "acme" })),
+    ]
+}
+
+#[tokio::test]
+async fn dt_01_exactly_one_provider_is_picked() -> Result<()> {
+    let mut admission = Admission::of("GitProviderConnection").await?;
+    let one = "provider needs exactly one of github, gitlab, bitbucketCloud, bitbucketDataCenter, azureDevOps and gitea";
+    let members = members();
+    let all: serde_json::Map<_, _> = members.iter().map(|(name, member)| ((*name).to_owned(), member.clone())).collect();
+    admission.refuses(json!({ "provider": all }), one).await?;
     admission.refuses(json!({ "provider": {} }), one).await?;
     admission.refuses(json!({}), "spec.provider: Required value").await?;
     for (position, (name, member)) in members.iter().enumerate() {
@@ -184,6 +192,13 @@ async fn connection_provider() -> Result<()> {
             judges_addresses(&mut admission, &spec, &format!("/provider/{name}/{field}")).await?;
         }
     }
+    admission.verdict()
+}
+
+#[tokio::test]
+async fn dt_04_a_provider_without_its_owner_is_refused() -> Result<()> {
+    let mut admission = Admission::of("GitProviderConnection").await?;
+    let (members, url) = (members(), SERVER);
     for (spec, expected) in [
         (json!({ "github": {} }), "github needs either organization or user"),
         (json!({ "github": { "organization": "acme", "user": "ada" } }), "github needs either organization or user"),

@@ -23,13 +23,18 @@ pub struct Story {
 impl Story {
     /// A fresh simulator with an operator that watches a namespace of its own. No object is there yet.
     pub async fn begin(kind: ProviderKind) -> Result<Self> {
-        Self::with(kind, Simulated::new(kind).await?).await
+        Self::begin_as(kind, kind.flag()).await
+    }
+
+    /// The same in a namespace of another name.
+    pub async fn begin_as(kind: ProviderKind, name: &str) -> Result<Self> {
+        Self::begin_with(Simulated::new(kind).await?, name).await
     }
 
     /// The same with a simulator that is there.
-    pub async fn with(kind: ProviderKind, simulated: Simulated) -> Result<Self> {
+    pub async fn begin_with(simulated: Simulated, name: &str) -> Result<Self> {
         let plane = shared::control_plane().await?;
-        let objects = Objects::new(plane, kind.flag()).await?;
+        let objects = Objects::new(plane, name).await?;
         let operator = objects.operator().await?;
         Ok(Self { objects, simulated, operator })
     }

@@ -144,7 +144,7 @@ async fn refused(url: &str, secret: &str, body: &Value) -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_secret_that_the_user_brings_is_named_when_it_is_missing_and_replaced_without_a_gap() -> Result<()> {
+async fn pk_13_a_secret_that_the_user_brings_is_named_when_it_is_missing_or_weak_and_replaced_without_a_gap() -> Result<()> {
     let world = World::new("brought").await?;
     let operator = world.operator().await?;
     world.create_connection(world.connection_spec()).await?;

@@ -17,7 +17,7 @@ use crate::support::gitea::{ADMIN, ADMIN_PASSWORD, Account, Gitea, OPERATOR_SCOP
 
 /// What answers.
 enum Server {
-    Real { gitea: Gitea, account: Account },
+    Real { gitea: Box<Gitea>, account: Account },
     Simulated(Simulator),
 }
 
@@ -66,7 +66,7 @@ impl Host {
     }
 
     async fn real() -> Result<Self> {
-        let gitea = Gitea::start().await?;
+        let gitea = Box::new(Gitea::start().await?);
         let account = gitea.create_user("ada", OPERATOR_SCOPES).await?;
         gitea.create_organization(&account, "acme").await?;
         gitea.create_repository("acme", "shop", true).await?;

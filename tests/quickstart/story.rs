@@ -159,11 +159,14 @@ impl Stage {
     }
 
     async fn bind(&self) -> Result<()> {
-        self.step(&format!("Applying a binding: push events of {} shall reach the Service \"ci\"", self.host.repository));
+        self.step(&format!(
+            "Applying a binding: pushes, tags and pull requests of {} shall reach the Service \"ci\"",
+            self.host.repository
+        ));
         let spec = json!({
             "connectionRef": { "name": CONNECTION },
             "repository": self.host.repository,
-            "webhook": { "events": ["Push"] },
+            "webhook": { "events": ["Push", "Tag", "PullRequest"] },
             "sinks": [{ "name": "ci", "service": { "name": "ci", "port": self.sink.port(), "path": "/events" } }],
         });
         self.apply("RepoBinding", "shop", &spec).await?;

@@ -80,8 +80,8 @@ fn segments(path: &str) -> Vec<String> {
 pub struct Response {
     /// Its status.
     pub status: StatusCode,
-    /// Its headers.
-    pub headers: HeaderMap,
+    /// Its headers. Boxed, because an answer is also what a refusal carries up as an error.
+    pub headers: Box<HeaderMap>,
     /// Its body.
     pub body: Bytes,
 }
@@ -95,7 +95,7 @@ impl Response {
     /// A text of a content type.
     pub fn text(status: u16, content_type: &'static str, text: &str) -> Self {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
-        Self { headers, body: text.to_owned().into(), ..Self::empty(status) }
+        Self { headers: Box::new(headers), body: text.to_owned().into(), ..Self::empty(status) }
     }
 
     /// A page for people.
@@ -105,7 +105,7 @@ impl Response {
 
     /// No body.
     pub fn empty(status: u16) -> Self {
-        Self { status: StatusCode::from_u16(status).unwrap(), headers: HeaderMap::new(), body: Bytes::new() }
+        Self { status: StatusCode::from_u16(status).unwrap(), headers: Box::default(), body: Bytes::new() }
     }
 
     /// The answer with a header more.

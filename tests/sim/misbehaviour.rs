@@ -131,13 +131,13 @@ impl Wire {
         Some(match self {
             Self::Whole(response) => {
                 let body = Full::new(response.body).map_err(|never| match never {}).boxed_unsync();
-                head(response.status, response.headers, body)
+                head(response.status, *response.headers, body)
             }
             Self::Cut(mut response) => {
                 let (length, half) = (response.body.len(), response.body.len() / 2);
                 response.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
                 let pieces = [Ok(Frame::data(response.body.slice(..half))), Err(anyhow::anyhow!("cut on order"))];
-                head(response.status, response.headers, StreamBody::new(stream::iter(pieces)).boxed_unsync())
+                head(response.status, *response.headers, StreamBody::new(stream::iter(pieces)).boxed_unsync())
             }
             Self::Huge => {
                 let headers = http::HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);

@@ -7,6 +7,11 @@ use super::product::{Product, Settings};
 /// What makes a product.
 pub type Maker = fn(Settings) -> Box<dyn Product>;
 
+/// The providers that have a simulator.
+pub fn simulated() -> impl Iterator<Item = ProviderKind> {
+    ProviderKind::ALL.into_iter().filter(|kind| maker(*kind).is_some())
+}
+
 /// The simulator of a provider; `None` where the real one runs here.
 pub fn maker(kind: ProviderKind) -> Option<Maker> {
     match kind {

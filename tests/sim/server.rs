@@ -117,8 +117,8 @@ impl Simulator {
         let product = product(Settings { url: url.clone(), allow_local_targets });
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;
         let shared = Arc::new(Shared { product, url, client, journal: Mutex::default(), sending: tokio::sync::Mutex::new(()) });
-        let served = Arc::clone(&shared);
-        let server = HttpServer::start_at(address, move |request| serve(Arc::clone(&served), request)).await?;
+        let state = Arc::clone(&shared);
+        let server = HttpServer::start_at(address, move |request| serve(Arc::clone(&state), request)).await?;
         Ok(Self { shared, server })
     }
 

@@ -45,9 +45,8 @@ struct Arguments {
 }
 
 fn kind(text: &str) -> Result<ProviderKind, String> {
-    let simulated = |kind: &ProviderKind| registry::maker(*kind).is_some();
-    let found = ProviderKind::ALL.into_iter().filter(simulated).find(|kind| kind.flag() == text);
-    let names = ProviderKind::ALL.into_iter().filter(simulated).map(ProviderKind::flag).collect::<Vec<_>>().join(", ");
+    let found = registry::simulated().find(|kind| kind.flag() == text);
+    let names = registry::simulated().map(ProviderKind::flag).collect::<Vec<_>>().join(", ");
     found.ok_or_else(|| format!("there is no simulator of {text}; there are: {names}"))
 }
 

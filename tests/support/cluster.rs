@@ -9,7 +9,6 @@ use anyhow::{Context as _, Result};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
-use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleRef, Subject};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Config};
@@ -137,33 +136,14 @@ impl Cluster {
         let answer = api.create_token_request(name, &PostParams::default(), &request).await?;
         Ok(answer.status.context("the API server gave no token")?.token)
     }
-
-    /// Lets a service account do everything. For tests that are not about rights.
-    ///
-    /// # Errors
-    ///
-    /// When the API server refuses.
-    pub async fn grant_everything(&self, namespace: &str, name: &str) -> Result<()> {
-        let api: Api<ClusterRoleBinding> = Api::all(self.client()?);
-        let binding = ClusterRoleBinding {
-            metadata: ObjectMeta { name: Some(format!("{namespace}-{name}")), ..ObjectMeta::default() },
-            role_ref: RoleRef {
-                api_group: "rbac.authorization.k8s.io".to_owned(),
-                kind: "ClusterRole".to_owned(),
-                name: "cluster-admin".to_owned(),
-            },
-            subjects: Some(vec![Subject {
-                kind: "ServiceAccount".to_owned(),
-                name: name.to_owned(),
-                namespace: Some(namespace.to_owned()),
-                ..Subject::default()
-            }]),
-        };
-        accept_existing(api.create(&PostParams::default(), &binding).await)
-    }
 }
 
-fn accept_existing<T>(answer: kube::Result<T>) -> Result<()> {
+/// Makes an error of everything but an object that is there already.
+///
+/// # Errors
+///
+/// What else the API server said.
+pub fn accept_existing<T>(answer: kube::Result<T>) -> Result<()> {
     match answer {
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
         other => other.map(drop).map_err(Into::into),

@@ -97,6 +97,9 @@ pub struct AuditUser {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct AuditObject {
+    /// Empty for the core group.
+    #[serde(rename = "apiGroup")]
+    pub api_group: String,
     /// Plural, such as `repobindings`.
     pub resource: String,
     /// Such as `status`.
@@ -346,7 +349,9 @@ fn controller_manager(components: &Components, folder: &Path) -> Program {
     Program::new("kube-controller-manager", &components.kube_controller_manager, folder.join("kube-controller-manager.log"))
         .argument(option("kubeconfig", folder.join("kubeconfig")))
         .argument(option("service-account-private-key-file", folder.join("service-account.key")))
-        .argument("--controllers=namespace-controller,garbage-collector-controller,serviceaccount-controller")
+        .argument(
+            "--controllers=namespace-controller,garbage-collector-controller,serviceaccount-controller,clusterrole-aggregation-controller",
+        )
         .argument("--leader-elect=false")
         .argument("--secure-port=0")
 }

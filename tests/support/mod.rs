@@ -5,6 +5,7 @@
 //! ([`process::Process`]). Parts are found by `tests/controlplane/build --find`; what is missing is an error that names
 //! `make tools`.
 
+pub mod chart;
 pub mod cluster;
 pub mod components;
 pub mod control_plane;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::chart;
 use super::control_plane::ControlPlane;
 use super::port::free_port;
 use super::process::{Process, Program};
@@ -26,6 +27,17 @@ pub struct Options {
     admin_port: u16,
     settings: Vec<(String, String)>,
     role: &'static str,
+    account: String,
+    command: Option<Installed>,
+}
+
+/// What an installed Deployment runs.
+#[derive(Clone, Debug)]
+pub struct Installed {
+    /// The arguments of its container.
+    pub arguments: Vec<String>,
+    /// The environment of its container.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Options {
@@ -44,6 +56,8 @@ impl Options {
             admin_port,
             settings: Vec::new(),
             role: "run",
+            account: SERVICE_ACCOUNT.to_owned(),
+            command: None,
         };
         Ok(options
             .with("public-url", &format!("http://127.0.0.1:{public_port}"))
@@ -55,8 +69,8 @@ impl Options {
             .with("leader-election", "false"))
     }
 
-    /// An operator with a namespace and a service account of its own, which may do everything, that watches these
-    /// namespaces. `server` stands in for the API server's address, for a proxy before it.
+    /// An operator with a namespace and a service account of its own, which may do what the chart grants and no more, that
+    /// watches these namespaces. `server` stands in for the API server's address, for a proxy before it.
     ///
     /// # Errors
     ///
@@ -65,9 +79,63 @@ impl Options {
         let cluster = plane.cluster();
         let namespace = cluster.create_namespace("forgebind").await?;
         let token = cluster.service_account_token(&namespace, SERVICE_ACCOUNT).await?;
-        cluster.grant_everything(&namespace, SERVICE_ACCOUNT).await?;
         let kubeconfig = plane.kubeconfig_for(&namespace, &token, server)?;
-        Ok(Self::new(&kubeconfig, &namespace)?.with("watch-namespaces", &watched.join(",")))
+        Self::new(&kubeconfig, &namespace)?.watching(plane, watched).await
+    }
+
+    /// Exactly what a Deployment runs, as its service account, but on local addresses: `public_port` for deliveries, and an
+    /// admin port of its own. `more` are arguments that only this machine needs.
+    ///
+    /// # Errors
+    ///
+    /// When no port is free.
+    pub fn installed(
+        kubeconfig: &Path,
+        namespace: &str,
+        account: &str,
+        mut command: Installed,
+        public_port: u16,
+        more: &[String],
+    ) -> Result<Self> {
+        let admin_port = free_port()?;
+        for (flag, port) in [("--listen=", public_port), ("--admin-listen=", admin_port)] {
+            for argument in command.arguments.iter_mut().filter(|argument| argument.starts_with(flag)) {
+                *argument = format!("{flag}127.0.0.1:{port}");
+            }
+        }
+        command.arguments.extend_from_slice(more);
+        Ok(Self {
+            kubeconfig: kubeconfig.to_owned(),
+            namespace: namespace.to_owned(),
+            public_port,
+            admin_port,
+            settings: Vec::new(),
+            role: "",
+            account: account.to_owned(),
+            command: Some(command),
+        })
+    }
+
+    /// Gives an argument of an installed Deployment another value. `flag` ends with the equals sign.
+    ///
+    /// # Errors
+    ///
+    /// When it has no such argument.
+    pub fn replace_argument(&mut self, flag: &str, value: &str) -> Result<()> {
+        let arguments = self.command.iter_mut().flat_map(|installed| &mut installed.arguments);
+        let mut found = arguments.filter(|argument| argument.starts_with(flag));
+        *found.next().with_context(|| format!("no {flag}"))? = format!("{flag}{value}");
+        Ok(())
+    }
+
+    /// Watches these namespaces in place of those before, with the rights for it.
+    ///
+    /// # Errors
+    ///
+    /// When the API server refuses.
+    pub async fn watching(self, plane: &ControlPlane, watched: &[&str]) -> Result<Self> {
+        chart::grant(plane.cluster(), &self.namespace, watched).await?;
+        Ok(self.with("watch-namespaces", &watched.join(",")))
     }
 
     /// Sets a flag, named without its dashes; it replaces an earlier value.
@@ -117,7 +185,7 @@ impl Options {
 
     /// The user of its requests in the audit log.
     pub fn user(&self) -> String {
-        format!("system:serviceaccount:{}:{SERVICE_ACCOUNT}", self.namespace)
+        format!("system:serviceaccount:{}:{}", self.namespace, self.account)
     }
 }
 
@@ -127,7 +195,11 @@ fn variable(flag: &str) -> String {
 }
 
 /// The binary under test: of the same build as this program.
-fn executable() -> Result<PathBuf> {
+///
+/// # Errors
+///
+/// When it was not built.
+pub fn executable() -> Result<PathBuf> {
     if let Some(path) = option_env!("CARGO_BIN_EXE_forgebind") {
         return Ok(path.into());
     }
@@ -168,9 +240,17 @@ impl Operator {
         super::install_crypto();
         let scratch = Scratch::new("operator")?;
         let log = scratch.path().join("forgebind.log");
-        let mut program = Program::new("forgebind", executable()?, &log).argument(options.role).variable("KUBECONFIG", &options.kubeconfig);
-        for (flag, value) in &options.settings {
-            program = program.variable(variable(flag), value);
+        let mut program = Program::new("forgebind", executable()?, &log).variable("KUBECONFIG", &options.kubeconfig);
+        if let Some(installed) = &options.command {
+            program = program.arguments(&installed.arguments);
+            for (name, value) in &installed.environment {
+                program = program.variable(name, value);
+            }
+        } else {
+            program = program.argument(options.role);
+            for (flag, value) in &options.settings {
+                program = program.variable(variable(flag), value);
+            }
         }
         let operator = Self { options, program, log, process: Mutex::new(None), _scratch: scratch };
         operator.relaunch()?;
@@ -277,7 +357,12 @@ impl Operator {
         Ok(client.get(format!("{}/metrics", self.admin_url())).send().await?.error_for_status()?.text().await?)
     }
 
-    async fn wait_ready(&self) -> Result<()> {
+    /// Waits until it is ready, after [`Self::launch`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub async fn wait_ready(&self) -> Result<()> {
         let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(Duration::from_secs(5)).build()?;
         let address = format!("{}/readyz", self.admin_url());
         wait_until("the operator to be ready", READY_DEADLINE, async || {

@@ -180,7 +180,7 @@ struct Ours<'a> {
 impl Ours<'_> {
     /// Whether the provider switched it off.
     const fn is_off(&self) -> bool {
-        matches!(self.hook.state, HookState::Disabled(_) | HookState::Resting(_))
+        matches!(self.hook.state, HookState::Disabled(_) | HookState::HeldBack(_))
     }
 }
 
@@ -296,8 +296,11 @@ fn keep(plan: &mut HookPlan, stays: &Ours<'_>, intent: HookIntent, wanted: &Want
     }
     match &stays.hook.state {
         HookState::Paused => plan.finding = Some(paused(stays)),
-        HookState::Disabled(cause) => revive(plan, stays, cause, false, intent, wanted, standing),
-        HookState::Resting(cause) => revive(plan, stays, cause, true, intent, wanted, standing),
+        HookState::Disabled(cause) => revive(plan, stays, cause, intent, wanted, standing),
+        HookState::HeldBack(cause) => {
+            let message = format!("the provider switched hook {} off: {cause}", stays.hook.id);
+            plan.finding = Some(HookFinding { reason: Reason::DisabledByProvider, message });
+        }
         HookState::Active if !drift.is_empty() => {
             plan.actions.push(HookAction::Update { id: stays.hook.id.clone(), intent, drift, adopted: standing.adopted });
         }

@@ -117,7 +117,7 @@ fn note_attempts(context: &Context, observation: &observe::Observation, plan: &p
         for part in &outcome.unanswered {
             attempts.unanswered(target, part, now);
         }
-        for revived in plan.revived.iter().filter(|revived| revived.message.is_none() || outcome.created.contains(&revived.part)) {
+        for revived in plan.revived.iter().filter(|revived| !revived.made || outcome.created.contains(&revived.part)) {
             attempts.revived(target, &revived.part, revived.revival);
         }
     }

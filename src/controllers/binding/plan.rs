@@ -206,8 +206,10 @@ pub fn plan(observation: &Observation) -> Plan {
         without_look(&mut plan, observation);
     }
     places::clear(&mut plan, observation);
+    // A hook that is in order may be there without a finalizer: after a removal of the operator that let the object go.
+    let has_hooks = !observation.observe_only && plan.kept.as_ref().is_some_and(|kept| !kept.is_empty());
     plan.hold = match finalizer::is_present(&*observation.object) {
-        false if !plan.actions.is_empty() => Hold::Set,
+        false if has_hooks || !plan.actions.is_empty() => Hold::Set,
         true if places::is_rid_of_everything(observation) => Hold::Release,
         _ => Hold::Keep,
     };

@@ -65,8 +65,7 @@ pub fn report(observation: &Observation, plan: &Plan, outcome: &Outcome) -> Repo
     cleanup(&mut conditions, plan, outcome);
     ready(&mut conditions, observation, plan, outcome);
     let conditions = conditions.finish();
-    let mut notices = notices(&before, &conditions, webhook.as_ref(), outcome);
-    notices.extend(revived(plan, outcome));
+    let notices = notices(&before, &conditions, webhook.as_ref(), outcome);
     let news = evidence.is_news(&before, &conditions);
     let seen = is_seen(observation, plan);
     let mut status = RepoBindingStatus {
@@ -286,28 +285,19 @@ fn last_handled(observation: &Observation, plan: &Plan, outcome: &Outcome, befor
     let old = before.last_handled.clone().unwrap_or_default();
     let has_webhook = observation.object.spec.webhook.is_some();
     let looked = observation.look.is_some() && outcome.failure.is_none() && !look_failed(observation);
+    // After a start nobody knows yet whether the connection works: the request waits.
+    let nothing_to_look_at = observation.look.is_none() && !matches!(observation.connection, Connection::Pending);
     // Acknowledged when it was done, or when there is nothing that it could be done to.
     let rotated = looked && (plan.rotated || plan.generation.is_none() || !observation.requests.rotate) || !has_webhook;
     let revoked = looked || !has_webhook;
     let handled = LastHandled {
-        reconcile: if looked || observation.suspended || observation.look.is_none() {
-            annotation(RECONCILE_REQUESTED_AT)
-        } else {
-            old.reconcile
-        },
+        reconcile: if looked || observation.suspended || nothing_to_look_at { annotation(RECONCILE_REQUESTED_AT) } else { old.reconcile },
         rotate_secret: if rotated { annotation(ROTATE_REQUESTED_AT) } else { old.rotate_secret },
         rotate_secret_of_connection: if rotated { observation.rotation_of_connection.clone() } else { old.rotate_secret_of_connection },
         revoke_secret: if revoked { annotation(REVOKE_REQUESTED_AT) } else { old.revoke_secret },
         revoke_secret_of_connection: if revoked { observation.revocation_of_connection.clone() } else { old.revoke_secret_of_connection },
     };
     (handled != LastHandled::default()).then_some(handled)
-}
-
-/// Hooks that were made anew because the provider had switched the old ones off.
-fn revived(plan: &Plan, outcome: &Outcome) -> impl Iterator<Item = Notice> {
-    let made = plan.revived.iter().filter(|revived| outcome.created.contains(&revived.part));
-    made.filter_map(|revived| revived.message.as_ref())
-        .map(|message| Notice::warning(Reason::DisabledByProvider.as_str(), format!("{message}; a new one was made in its place")))
 }
 
 fn notices(before: &RepoBindingStatus, now: &[Condition], webhook: Option<&WebhookStatus>, outcome: &Outcome) -> Vec<Notice> {

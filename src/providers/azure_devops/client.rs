@@ -212,6 +212,14 @@ impl AzureDevOpsClient {
         }
     }
 
+    /// Asks for the subscriptions of a place once. `None` when an answer shows one twice, as it does when they changed meanwhile.
+    async fn subscriptions_once(&self, place: &Place) -> Result<Option<Vec<wire::Subscription>>, ProviderError> {
+        let url = self.api(["_apis", "hooks", "subscriptionsquery"]);
+        let found: wire::SubscriptionsQuery = self.read(Operation::ListHooks, &url, Some(&place.query())).await?.json()?;
+        let found = found.results.unwrap_or_default();
+        Ok(listing::are_distinct(found.iter().map(|subscription| subscription.id.as_str())).then_some(found))
+    }
+
     async fn listed(&self) -> Result<Vec<Repository>, ProviderError> {
         let answer = self.read(Operation::ListRepositories, &self.repositories_url(self.project()), None).await?;
         let list: wire::List<wire::Repository> = answer.json()?;
@@ -316,9 +324,7 @@ impl Client for AzureDevOpsClient {
 
     async fn hooks(&self, repository: &Repository) -> Result<Vec<Hook>, ProviderError> {
         let place = Place::of(repository, Operation::ListHooks)?;
-        let url = self.api(["_apis", "hooks", "subscriptionsquery"]);
-        let found: wire::SubscriptionsQuery = self.read(Operation::ListHooks, &url, Some(&place.query())).await?.json()?;
-        let found = found.results.unwrap_or_default();
+        let found = listing::settled(Operation::ListHooks, || self.subscriptions_once(&place)).await?;
         let hooks: Vec<_> = found.iter().filter(|subscription| place.has(subscription)).map(subscription::hook).collect();
         if hooks.is_empty() {
             self.may_see_subscriptions(&place).await?;

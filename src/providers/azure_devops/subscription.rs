@@ -330,9 +330,7 @@ fn state(status: &str) -> HookState {
     let disabled = |cause: &str| HookState::Disabled(cause.to_owned());
     match status {
         "disabledByUser" => HookState::Paused,
-        "onProbation" => {
-            HookState::Resting("it is on probation: deliveries failed, and only now and then is one of them tried again".to_owned())
-        }
+        "onProbation" => disabled("it is on probation: deliveries failed, and only now and then is one of them tried again"),
         "disabledBySystem" => disabled("deliveries failed for too long"),
         "disabledByInactiveIdentity" => disabled("who made the subscription has left or lost the permission for it"),
         _ => HookState::Active,

@@ -2,70 +2,46 @@
 
 use super::WEB_HOST;
 use crate::providers::model::{Endpoint, PathError, RepositoryPath};
-use crate::providers::spelling::{Spelling, after_prefix, same_host, same_origin, segments};
+use crate::providers::spelling::{self, OwnerAndName};
 
-const FORM: &str = "a repository of Bitbucket Cloud is workspace/repository, or one of its https or ssh clone URLs";
+/// Most characters of a name.
+const LONGEST: usize = 128;
 
-/// The host that answers ssh on port 443, for networks that let nothing else through.
-const SSH_OVER_443: &str = "altssh.bitbucket.org";
-
-/// The pages below a repository whose address people copy from a browser.
-const PAGES: [&str; 17] = [
-    "admin",
-    "annotate",
-    "branch",
-    "branches",
-    "commits",
-    "compare",
-    "deployments",
-    "diff",
-    "downloads",
-    "forks",
-    "history-node",
-    "overview",
-    "pipelines",
-    "pull-requests",
-    "raw",
-    "src",
-    "tag",
-];
+const SPELLING: OwnerAndName = OwnerAndName {
+    form: "a repository of Bitbucket Cloud is workspace/repository, or one of its https or ssh clone URLs",
+    pages: &[
+        "admin",
+        "annotate",
+        "branch",
+        "branches",
+        "commits",
+        "compare",
+        "deployments",
+        "diff",
+        "downloads",
+        "forks",
+        "history-node",
+        "overview",
+        "pipelines",
+        "pull-requests",
+        "raw",
+        "src",
+        "tag",
+    ],
+    longest: LONGEST,
+    twins: &[
+        // Answers ssh on port 443, for networks that let nothing else through.
+        (WEB_HOST, "altssh.bitbucket.org"),
+    ],
+};
 
 pub(super) fn parse(endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
-    match Spelling::read(text, FORM)? {
-        Spelling::Path(path) => from_segments(path.split('/')),
-        Spelling::Web(url) => {
-            same_origin(endpoint, &url)?;
-            match after_prefix(endpoint, url.path()).ok_or_else(malformed)?.as_slice() {
-                [workspace, name] => from_segments([*workspace, *name]),
-                [workspace, name, page, ..] if PAGES.contains(page) => from_segments([*workspace, *name]),
-                _ => Err(malformed()),
-            }
-        }
-        Spelling::Ssh { host, path } => {
-            let alternative = host.eq_ignore_ascii_case(SSH_OVER_443) && endpoint.web.host_str() == Some(WEB_HOST);
-            if !alternative {
-                same_host(endpoint, &host)?;
-            }
-            from_segments(segments(&path))
-        }
-    }
-}
-
-fn from_segments<'a>(segments: impl IntoIterator<Item = &'a str>) -> Result<RepositoryPath, PathError> {
-    let mut segments = segments.into_iter();
-    let (Some(workspace), Some(name), None) = (segments.next(), segments.next(), segments.next()) else { return Err(malformed()) };
-    let name = name.strip_suffix(".git").unwrap_or(name);
-    if is_name(workspace) && is_name(name) { Ok(RepositoryPath::new(format!("{workspace}/{name}"))) } else { Err(malformed()) }
+    SPELLING.read(endpoint, text)
 }
 
 /// What can be the ID of a workspace or the slug of a repository.
 pub(super) fn is_name(text: &str) -> bool {
-    let fits = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.');
-    !text.is_empty() && text != "." && text != ".." && text.len() <= 128 && text.chars().all(fits)
-}
-
-fn malformed() -> PathError {
-    PathError::Malformed(FORM.to_owned())
+    spelling::is_name(text, LONGEST)
 }
 
 #[cfg(test)]

@@ -1,55 +1,20 @@
 //! Repository paths: `owner/name`, and every clone and web URL of them that people paste.
 
 use crate::providers::model::{Endpoint, PathError, RepositoryPath};
-use crate::providers::spelling::{Spelling, after_prefix, same_host, same_origin, segments};
+use crate::providers::spelling::OwnerAndName;
 
-const FORM: &str = "a repository of Gitea or Forgejo is owner/name, or one of its https or ssh clone URLs";
-
-/// The pages below a repository whose address people copy from a browser.
-const PAGES: [&str; 16] = [
-    "actions", "activity", "branches", "commit", "commits", "compare", "issues", "packages", "projects", "pulls", "raw", "releases",
-    "settings", "src", "tags", "wiki",
-];
+const SPELLING: OwnerAndName = OwnerAndName {
+    form: "a repository of Gitea or Forgejo is owner/name, or one of its https or ssh clone URLs",
+    pages: &[
+        "actions", "activity", "branches", "commit", "commits", "compare", "issues", "packages", "projects", "pulls", "raw", "releases",
+        "settings", "src", "tags", "wiki",
+    ],
+    longest: 100,
+    twins: &[],
+};
 
 pub(super) fn parse(endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
-    match Spelling::read(text, FORM)? {
-        Spelling::Path(path) => from_segments(path.split('/')),
-        Spelling::Web(url) => {
-            same_origin(endpoint, &url)?;
-            match after_prefix(endpoint, url.path()).ok_or_else(malformed)?.as_slice() {
-                [owner, name] => from_segments([*owner, *name]),
-                [owner, name, page, ..] if PAGES.contains(page) => from_segments([*owner, *name]),
-                _ => Err(malformed()),
-            }
-        }
-        Spelling::Ssh { host, path } => {
-            same_host(endpoint, &host)?;
-            without_prefix(endpoint, &path)
-        }
-    }
-}
-
-/// Over ssh the web address's path prefix is not part of the path; who wrote it all the same is understood.
-fn without_prefix(endpoint: &Endpoint, path: &str) -> Result<RepositoryPath, PathError> {
-    let rest = after_prefix(endpoint, path).filter(|rest| rest.len() == 2);
-    from_segments(rest.unwrap_or_else(|| segments(path)))
-}
-
-fn from_segments<'a>(segments: impl IntoIterator<Item = &'a str>) -> Result<RepositoryPath, PathError> {
-    let mut segments = segments.into_iter();
-    let (Some(owner), Some(name), None) = (segments.next(), segments.next(), segments.next()) else { return Err(malformed()) };
-    let name = name.strip_suffix(".git").unwrap_or(name);
-    if is_name(owner) && is_name(name) { Ok(RepositoryPath::new(format!("{owner}/{name}"))) } else { Err(malformed()) }
-}
-
-/// What Gitea admits as the name of an owner or a repository.
-fn is_name(text: &str) -> bool {
-    let fits = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.');
-    !text.is_empty() && text != "." && text != ".." && text.len() <= 100 && text.chars().all(fits)
-}
-
-fn malformed() -> PathError {
-    PathError::Malformed(FORM.to_owned())
+    SPELLING.read(endpoint, text)
 }
 
 #[cfg(test)]

@@ -1,86 +1,48 @@
 //! Repository paths: `owner/name`, and every clone and web URL of them that people paste.
 
-use crate::providers::address::comparable;
 use crate::providers::model::{Endpoint, PathError, RepositoryPath};
-use crate::providers::spelling::{Spelling, after_prefix, same_host, same_origin, segments};
+use crate::providers::spelling::OwnerAndName;
 
-const FORM: &str = "a repository of GitHub is owner/name, or one of its https or ssh clone URLs";
-
-/// The host under which github.com takes ssh where port 22 is closed.
-const SSH_OVER_HTTPS_PORT: &str = "ssh.github.com";
-
-/// The pages below a repository whose address people copy from a browser.
-const PAGES: [&str; 24] = [
-    "actions",
-    "activity",
-    "blame",
-    "blob",
-    "branches",
-    "commit",
-    "commits",
-    "compare",
-    "deployments",
-    "discussions",
-    "forks",
-    "graphs",
-    "issues",
-    "network",
-    "packages",
-    "projects",
-    "pull",
-    "pulls",
-    "releases",
-    "security",
-    "settings",
-    "tags",
-    "tree",
-    "wiki",
-];
+const SPELLING: OwnerAndName = OwnerAndName {
+    form: "a repository of GitHub is owner/name, or one of its https or ssh clone URLs",
+    pages: &[
+        "actions",
+        "activity",
+        "blame",
+        "blob",
+        "branches",
+        "commit",
+        "commits",
+        "compare",
+        "deployments",
+        "discussions",
+        "forks",
+        "graphs",
+        "issues",
+        "network",
+        "packages",
+        "projects",
+        "pull",
+        "pulls",
+        "releases",
+        "security",
+        "settings",
+        "tags",
+        "tree",
+        "wiki",
+    ],
+    longest: 100,
+    twins: &[
+        ("github.com", "www.github.com"),
+        ("www.github.com", "github.com"),
+        // Takes ssh where port 22 is closed.
+        ("github.com", "ssh.github.com"),
+        ("www.github.com", "ssh.github.com"),
+    ],
+};
 
 pub(super) fn parse(endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
-    match Spelling::read(text, FORM)? {
-        Spelling::Path(path) => from_segments(path.split('/')),
-        Spelling::Web(mut url) => {
-            if url.host_str() == Some("www.github.com") && is_at_github_com(endpoint) {
-                // Cannot fail: one registered name takes the place of another.
-                let _ = url.set_host(endpoint.web.host_str());
-            }
-            same_origin(endpoint, &url)?;
-            match after_prefix(endpoint, url.path()).ok_or_else(malformed)?.as_slice() {
-                [owner, name] => from_segments([*owner, *name]),
-                [owner, name, page, ..] if PAGES.contains(page) => from_segments([*owner, *name]),
-                _ => Err(malformed()),
-            }
-        }
-        Spelling::Ssh { host, path } => {
-            if !(comparable(&host) == SSH_OVER_HTTPS_PORT && is_at_github_com(endpoint)) {
-                same_host(endpoint, &host)?;
-            }
-            let rest = after_prefix(endpoint, &path).filter(|rest| rest.len() == 2);
-            from_segments(rest.unwrap_or_else(|| segments(&path)))
-        }
-    }
-}
-
-fn is_at_github_com(endpoint: &Endpoint) -> bool {
-    matches!(endpoint.web.host_str(), Some("github.com" | "www.github.com"))
-}
-
-fn from_segments<'a>(segments: impl IntoIterator<Item = &'a str>) -> Result<RepositoryPath, PathError> {
-    let mut segments = segments.into_iter();
-    let (Some(owner), Some(name), None) = (segments.next(), segments.next(), segments.next()) else { return Err(malformed()) };
-    let name = name.strip_suffix(".git").unwrap_or(name);
-    if is_name(owner) && is_name(name) { Ok(RepositoryPath::new(format!("{owner}/{name}"))) } else { Err(malformed()) }
-}
-
-/// What GitHub admits as the name of a repository; names of owners are a part of that.
-fn is_name(text: &str) -> bool {
-    let fits = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.');
-    !text.is_empty() && text != "." && text != ".." && text.len() <= 100 && text.chars().all(fits)
-}
-
-fn malformed() -> PathError {
-    PathError::Malformed(FORM.to_owned())
+    SPELLING.read(endpoint, text)
 }
 
 #[cfg(test)]

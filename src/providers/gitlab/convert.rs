@@ -153,7 +153,7 @@ fn state(alert: Option<&str>, until: Option<&str>, cause: Option<String>) -> Hoo
     match alert {
         Some("temporarily_disabled") => {
             let until = until.unwrap_or("later");
-            HookState::Resting(format!("several deliveries in a row failed; GitLab sends none until {until} and tries again then"))
+            HookState::HeldBack(format!("several deliveries in a row failed; GitLab sends none until {until} and tries again then"))
         }
         Some("disabled") => {
             let cause = cause.map_or_else(String::new, |cause| format!("; {cause}"));
@@ -278,7 +278,7 @@ mod tests {
     fn what_gitlab_switched_off_is_told_with_its_cause() {
         let state = |alert, until, cause: Option<&str>| state(Some(alert), until, cause.map(str::to_owned));
         assert_eq!(state("executable", None, None), HookState::Active);
-        let HookState::Resting(cause) = state("temporarily_disabled", Some("2026-11-20T12:04:00Z"), None) else { panic!("switched off") };
+        let HookState::HeldBack(cause) = state("temporarily_disabled", Some("2026-11-20T12:04:00Z"), None) else { panic!("switched off") };
         assert!(cause.contains("until 2026-11-20T12:04:00Z"), "{cause}");
         let HookState::Disabled(cause) = state("disabled", None, Some("the last answer was HTTP 401")) else { panic!("switched off") };
         assert_eq!(cause, "40 deliveries in a row failed; the last answer was HTTP 401");

@@ -4,6 +4,7 @@
 mod cluster;
 mod input;
 mod providers;
+mod simulated;
 
 use std::path::PathBuf;
 use std::process::Stdio;

@@ -54,28 +54,28 @@ fn token(state: &State, request: &Request) -> Option<(String, Token)> {
     Some((username, found.clone()))
 }
 
-fn caller(state: &State, request: &Request) -> Result<Caller, Response> {
+fn caller(state: &State, request: &Request) -> Result<Caller, Box<Response>> {
     let suppressed = request.header("x-tfs-fedauthredirect").is_some_and(|value| value.eq_ignore_ascii_case("suppress"));
     let reads = matches!(request.method, Method::GET | Method::POST);
     match token(state, request) {
-        Some((_, token)) if token.expired => Err(errors::expired()),
+        Some((_, token)) if token.expired => Err(errors::expired().into()),
         Some((_, token)) if token.git_only.is_none() => Ok(Caller { user: token.user, scopes: token.scopes }),
-        _ => Err(errors::not_signed_in(suppressed, reads)),
+        _ => Err(errors::not_signed_in(suppressed, reads).into()),
     }
 }
 
 /// Judges the version that a request asks for; `preview`: whether the resource was never released from its preview.
-fn version(state: &State, request: &Request, preview: bool) -> Result<(), Response> {
+fn version(state: &State, request: &Request, preview: bool) -> Result<(), Box<Response>> {
     let accept = request.header("accept").and_then(|accept| accept.split_once("api-version=")).map(|(_, version)| version);
     let Some(asked) = request.parameter("api-version").or(accept) else {
-        return if request.method == Method::GET { Ok(()) } else { Err(errors::version_missing(request.method.as_str())) };
+        return if request.method == Method::GET { Ok(()) } else { Err(errors::version_missing(request.method.as_str()).into()) };
     };
     let number = asked.split('-').next().unwrap_or_default();
     let parsed = |text: &str| text.parse::<f64>().unwrap_or(f64::MAX);
     if parsed(number) > parsed(state.newest) {
-        return Err(errors::version_too_new(asked, state.newest));
+        return Err(errors::version_too_new(asked, state.newest).into());
     }
-    if preview && !asked.contains("-preview") { Err(errors::preview_missing(number)) } else { Ok(()) }
+    if preview && !asked.contains("-preview") { Err(errors::preview_missing(number).into()) } else { Ok(()) }
 }
 
 /// What is above all organizations: only a token for all of them is taken there.
@@ -83,10 +83,10 @@ fn accounts(state: &State, documents: &Documents<'_>, request: &Request, rest: &
     let caller = match caller(state, request) {
         Ok(caller) if token(state, request).is_some_and(|(_, token)| token.everywhere) => caller,
         Ok(_) => return errors::unauthorized(),
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     if let Err(refusal) = version(state, request, rest == ["connectionData"]) {
-        return refusal;
+        return *refusal;
     }
     let id = guid(&format!("user {}", caller.user));
     let account = |name: &str| json!({"accountId": guid(name), "accountName": name, "accountUri": format!("{}/{name}", documents.url)});
@@ -123,10 +123,10 @@ fn connection_data(documents: &Documents<'_>, caller: Caller) -> Response {
 fn organized(state: &mut State, documents: &Documents<'_>, request: &Request, rest: &[&str]) -> Response {
     let caller = match caller(state, request) {
         Ok(caller) => caller,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     let answer = match version(state, request, rest == ["_apis", "connectionData"]) {
-        Err(refusal) => refusal,
+        Err(refusal) => *refusal,
         Ok(()) => within(state, documents, request, caller, rest),
     };
     recognised(answer, caller)

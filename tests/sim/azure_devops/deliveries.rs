@@ -137,13 +137,11 @@ pub fn judged(state: &mut State, delivery: &Delivery, outcome: &Outcome) -> Opti
     let subscription = state.subscriptions.iter_mut().find(|found| found.id == delivery.hook)?;
     match outcome {
         Outcome::Answered(410) => subscription.status = "disabledBySystem",
-        outcome if outcome.is_success() => {
-            if subscription.status == "onProbation" {
-                subscription.status = "enabled";
-                subscription.probation_retries = 0;
-            }
+        outcome if outcome.is_success() && subscription.status == "onProbation" => {
+            subscription.status = "enabled";
+            subscription.probation_retries = 0;
         }
-        _ if subscription.status == "enabled" => subscription.status = "onProbation",
+        outcome if !outcome.is_success() && subscription.status == "enabled" => subscription.status = "onProbation",
         _ => {}
     }
     None

@@ -113,9 +113,9 @@ fn query(state: &State, documents: &Documents<'_>, request: &Request, caller: Ca
 }
 
 /// Judges a subscription that was sent; what it is to become.
-fn judged(state: &State, request: &Request, caller: Caller) -> Result<Map<String, Value>, Response> {
+fn judged(state: &State, request: &Request, caller: Caller) -> Result<Map<String, Value>, Box<Response>> {
     let sent = request.json();
-    let input = |message: String| Err(errors::input(&message));
+    let input = |message: String| Err(errors::input(&message).into());
     let document: Map<String, Value> = FIELDS.iter().filter_map(|name| Some(((*name).to_owned(), sent.get(*name)?.clone()))).collect();
     let subscription = Subscription {
         id: String::new(),
@@ -150,33 +150,33 @@ fn judged(state: &State, request: &Request, caller: Caller) -> Result<Map<String
     Ok(subscription.document)
 }
 
-fn judge_place(state: &State, subscription: &Subscription, caller: Caller) -> Result<(), Response> {
+fn judge_place(state: &State, subscription: &Subscription, caller: Caller) -> Result<(), Box<Response>> {
     let id = subscription.publisher("projectId");
     let project = state.projects.iter().find(|project| project.id.eq_ignore_ascii_case(id) && project.is_seen_by(caller.user));
-    let Some(project) = project else { return Err(errors::input(&format!("Subscription input 'projectId' is not valid: {id}"))) };
+    let Some(project) = project else { return Err(errors::input(&format!("Subscription input 'projectId' is not valid: {id}")).into()) };
     if !project.is_administered_by(caller.user) {
-        return Err(errors::forbidden(caller.user, "Edit subscriptions"));
+        return Err(errors::forbidden(caller.user, "Edit subscriptions").into());
     }
     let repository = subscription.publisher("repository");
     // Nothing stands for any.
     let found = repository.is_empty()
         || state.repositories.iter().any(|found| found.id.eq_ignore_ascii_case(repository) && found.project == project.id);
-    if found { Ok(()) } else { Err(errors::input(&format!("Subscription input 'repository' is not valid: {repository}"))) }
+    if found { Ok(()) } else { Err(errors::input(&format!("Subscription input 'repository' is not valid: {repository}")).into()) }
 }
 
-fn judge_target(subscription: &Subscription, allow_local: bool) -> Result<(), Response> {
+fn judge_target(subscription: &Subscription, allow_local: bool) -> Result<(), Box<Response>> {
     let (url, password) = (subscription.consumer("url"), subscription.consumer("basicAuthPassword"));
     if !targets::is_web_address(url) {
-        return Err(errors::input("Subscription input 'url' is not a valid absolute URL."));
+        return Err(errors::input("Subscription input 'url' is not a valid absolute URL.").into());
     }
     if !allow_local && targets::is_private(url) {
-        return Err(errors::input("The URL must not point to localhost or to an address in a special IP range."));
+        return Err(errors::input("The URL must not point to localhost or to an address in a special IP range.").into());
     }
     if !allow_local && !password.is_empty() && url.starts_with("http://") {
-        return Err(errors::input("Basic authentication needs an HTTPS URL."));
+        return Err(errors::input("Basic authentication needs an HTTPS URL.").into());
     }
     if password.chars().count() > LONGEST_PASSWORD || password.contains(char::is_whitespace) {
-        return Err(errors::input("Subscription input 'basicAuthPassword' is not valid."));
+        return Err(errors::input("Subscription input 'basicAuthPassword' is not valid.").into());
     }
     Ok(())
 }
@@ -187,7 +187,7 @@ fn create(state: &mut State, documents: &Documents<'_>, request: &Request, calle
             let made = state.subscribe(document, caller.user);
             Response::json(200, &documents.subscription(&made))
         }
-        Err(refusal) => refusal,
+        Err(refusal) => *refusal,
     }
 }
 
@@ -196,7 +196,7 @@ fn replace(state: &mut State, documents: &Documents<'_>, request: &Request, call
     let Some(position) = position(state, caller, id) else { return errors::no_subscription(id) };
     let document = match judged(state, request, caller) {
         Ok(document) => document,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     let subscription = &mut state.subscriptions[position];
     subscription.document = document;

@@ -143,7 +143,7 @@ impl Product for AzureDevOps {
         let (id, project) = (repository.id.clone(), repository.project.clone());
         match act {
             Act::RenameRepository { to, .. } => {
-                repository.name = to.split_once('/').map_or(to.as_str(), |(_, name)| name).to_owned();
+                to.split_once('/').map_or(to.as_str(), |(_, name)| name).clone_into(&mut repository.name);
             }
             Act::AddHook { url, .. } => state.add_foreign_to(&project, &id, url),
             Act::RemoveHook { hook, .. } => state.subscriptions.retain(|found| found.id != *hook),

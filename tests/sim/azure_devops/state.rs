@@ -184,7 +184,9 @@ impl State {
         for number in 0..FURTHER {
             state.add(PROJECT, &format!("part-{number:03}"), &["main"]);
         }
-        state.by_name(PROJECT, "attic").expect("it was added").disabled = true;
+        for repository in state.repositories.iter_mut().filter(|repository| repository.name == "attic") {
+            repository.disabled = true;
+        }
         let (project, busy) = (guid(&format!("project {PROJECT}")), guid(&format!("repository {PROJECT}/busy")));
         for number in 0..CROWD {
             state.add_foreign_to(&project, &busy, &format!("https://hooks.example/{number}"));

@@ -35,8 +35,8 @@ pub fn verify(state: &State, token: &str) -> Result<(), Response> {
     let (signed, signature) = (format!("{header}.{claims}"), URL_SAFE_NO_PAD.decode(signature).unwrap_or_default());
     public.verify(signed.as_bytes(), &signature).map_err(|_| undecodable())?;
     let (claims, now) = (decoded(claims), state.now().as_second());
-    let issuer = claims["iss"].as_str().map_or_else(|| claims["iss"].to_string(), str::to_owned);
-    if issuer != state.app.id.to_string() && issuer != state.app.client_id {
+    let app = claims["iss"].as_str().map_or_else(|| claims["iss"].to_string(), str::to_owned);
+    if app != state.app.id.to_string() && app != state.app.client_id {
         return Err(error(404, "Integration not found"));
     }
     let (Some(issued), Some(ends)) = (claims["iat"].as_i64(), claims["exp"].as_i64()) else { return Err(undecodable()) };

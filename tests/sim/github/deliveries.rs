@@ -39,14 +39,14 @@ impl State {
         let mut deliveries = Vec::new();
         for message in &messages {
             for hook in hooks.iter().filter(|hook| hook.wants(message.event)) {
-                deliveries.push(self.to_hook(position, hook, message));
+                deliveries.push(self.hook_delivery(position, hook, message));
             }
-            deliveries.extend(self.to_app(position, &path, message));
+            deliveries.extend(self.app_delivery(position, &path, message));
         }
         deliveries
     }
 
-    fn to_hook(&mut self, position: usize, hook: &Hook, message: &Message) -> Delivery {
+    fn hook_delivery(&mut self, position: usize, hook: &Hook, message: &Message) -> Delivery {
         let (guid, found) = (self.guid(), &self.repositories[position]);
         let id = hook.id.to_string();
         let config = &hook.config;
@@ -61,7 +61,7 @@ impl State {
         self.delivery(&found.path(), &target, message.event, &guid, &message.body)
     }
 
-    fn to_app(&mut self, position: usize, path: &str, message: &Message) -> Option<Delivery> {
+    fn app_delivery(&mut self, position: usize, path: &str, message: &Message) -> Option<Delivery> {
         let (url, secret) = self.app.webhook.clone().filter(|(url, _)| !url.is_empty())?;
         let found = &self.repositories[position];
         let installation =
@@ -110,7 +110,7 @@ impl State {
             "zen": "Keep it logically awesome.", "hook_id": hook.id, "hook": hook.document(&self.api_url(), &found.path()),
             "repository": self.delivered_repository(found), "sender": self.owner_document("ada"),
         });
-        self.to_hook(position, hook, &Message { event: "ping", body })
+        self.hook_delivery(position, hook, &Message { event: "ping", body })
     }
 
     /// The latest push once more, for a hook that is told of pushes.
@@ -119,7 +119,7 @@ impl State {
         let found = &self.repositories[position];
         let commit = found.contents.branch("main").filter(|_| hook.wants("push"))?.to_owned();
         let message = self.push(found, "refs/heads/main", Some(&commit), Some(&commit), "A test");
-        Some(self.to_hook(position, hook, &message))
+        Some(self.hook_delivery(position, hook, &message))
     }
 
     /// A delivery of the log once more, under the same id.

@@ -62,13 +62,13 @@ pub struct SimulatedGitHub {
 
 /// An Enterprise Server.
 pub fn make(settings: Settings) -> Box<dyn Product> {
-    Box::new(SimulatedGitHub::new(&settings, Release::Server("3.21.0")))
+    Box::new(SimulatedGitHub::new(settings, Release::Server("3.21.0")))
 }
 
 impl SimulatedGitHub {
     /// A release.
-    pub fn new(settings: &Settings, release: Release) -> Self {
-        let mut state = State::new(settings.url.clone(), settings.allow_local_targets, release);
+    pub fn new(settings: Settings, release: Release) -> Self {
+        let mut state = State::new(settings.url, settings.allow_local_targets, release);
         seed::fill(&mut state);
         Self { state: Arc::new(Mutex::new(state)) }
     }

@@ -82,12 +82,9 @@ impl State {
         let plain = |status: u16, text: &str| Response::text(status, "text/plain; charset=utf-8", text);
         let path = segments.join("/");
         let path = path.strip_suffix(".git").unwrap_or(&path);
-        let caller = match self.caller(request) {
-            Ok(caller) => caller,
-            Err(_) => {
-                let words = "Invalid username or token. Password authentication is not supported for Git operations.\n";
-                return plain(401, words).with("www-authenticate", r#"Basic realm="GitHub""#);
-            }
+        let Ok(caller) = self.caller(request) else {
+            let words = "Invalid username or token. Password authentication is not supported for Git operations.\n";
+            return plain(401, words).with("www-authenticate", r#"Basic realm="GitHub""#);
         };
         let found = self.repository_position(path).map(|position| &self.repositories[position]);
         let shown = found.filter(|found| self.shows(&caller, found).unwrap_or_default());

@@ -1,8 +1,6 @@
 //! A simulated GitLab, self-managed: users, personal, project and group access tokens, groups with subgroups, projects and their
 //! hooks with secret and signing tokens, logs and automatic disabling, roles, rate limits and pages.
 
-#![expect(clippy::result_large_err, reason = "a refusal is an answer like any other")]
-
 mod accounts;
 mod api;
 mod deliveries;

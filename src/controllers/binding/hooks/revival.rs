@@ -3,11 +3,11 @@
 //! It is made anew: no provider takes an update for a reason to switch it on again. The new one comes before the old one
 //! goes, so that nothing is lost between them, and a receiver that stays broken is tried with growing pauses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp, Unit};
 
-use super::{Destination, HookAction, HookFinding, HookIntent, HookPlan, Ours, Wanted, leave};
+use super::{HookAction, HookFinding, HookIntent, HookPlan, Ours, Wanted, leave};
 use crate::api::v1alpha1::{EventKind, Reason};
 
 /// The pauses after the first, the second, … attempt.
@@ -59,54 +59,46 @@ pub struct Known {
     pub refused: bool,
 }
 
-/// An attempt, for whoever remembers it and tells of it.
+/// An attempt, for whoever remembers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revived {
     /// Which of several hooks.
     pub part: String,
     /// To be remembered.
     pub revival: Revival,
-    /// What the provider did; `None` where the first attempt is only put off.
-    pub message: Option<String>,
+    /// Whether the new hook is made now; otherwise the first attempt is put off.
+    pub made: bool,
 }
 
-/// Decides about a hook that the provider switched off, for good or, with `rests`, until it tries again by itself.
-pub(super) fn revive(plan: &mut HookPlan, off: &Ours<'_>, cause: &str, rests: bool, intent: HookIntent, wanted: &Wanted, of: Standing) {
-    let said = format!("the provider switched hook {} off: {cause}", off.hook.id);
-    let wait = |plan: &mut HookPlan, next: &str, at: Option<Timestamp>| {
-        plan.finding = Some(HookFinding { reason: Reason::DisabledByProvider, message: format!("{said}; {next}") });
-        if let Some(at) = at {
-            plan.wake_at(at);
+/// Decides about a hook that the provider switched off.
+pub(super) fn revive(plan: &mut HookPlan, off: &Ours<'_>, cause: &str, intent: HookIntent, wanted: &Wanted, standing: Standing) {
+    let now = standing.now;
+    let part = intent.shape.part.clone();
+    let known = wanted.known.revivals.get(&part).copied().filter(|revival| !was_heard(&intent, wanted, *revival));
+    let revival = Revival { attempts: known.map_or(1, |known| known.attempts.saturating_add(1)), last: now };
+    let (follows, at) = match (wanted.awaited.get(&part), known) {
+        _ if standing.adopted => ("it is somebody else's, who can switch it on again there".to_owned(), None),
+        (Some(until), _) => {
+            plan.wait(*until, false);
+            ("whether a new one was made is looked for again".to_owned(), Some(*until))
+        }
+        (None, Some(known)) if known.next() > now => (made_at(known.next()), Some(known.next())),
+        (None, None) if wanted.known.refused => {
+            plan.revived.push(Revived { part, revival, made: false });
+            (made_at(revival.next()), Some(revival.next()))
+        }
+        (None, _) => {
+            plan.actions.push(HookAction::Create(HookIntent { why: "the provider switched the old one off", ..intent }));
+            plan.actions.push(leave(off, &BTreeSet::new(), "the provider switched it off"));
+            plan.revived.push(Revived { part, revival, made: true });
+            // Whether it lasts is seen before it would be tried again.
+            (format!("a new one takes its place; another one, if need be, not before {}", told(revival.next())), Some(revival.next()))
         }
     };
-    if of.adopted {
-        return wait(plan, "it is somebody else's, who can switch it on again there", None);
-    }
-    if let Some(until) = wanted.awaited.get(&intent.shape.part) {
-        plan.wait(*until, false);
-        return wait(plan, "whether a new one was made is looked for again", None);
-    }
-    let known = wanted.known.revivals.get(&intent.shape.part).copied().filter(|revival| !was_heard(&intent, wanted, *revival));
-    // Nobody tells how somebody else's endpoint does.
-    let is_doubtful = wanted.known.refused || wanted.destination != Destination::Receiver;
-    if rests && is_doubtful {
-        return wait(plan, "a new one is made once deliveries are accepted again", known.map(Revival::next).filter(|next| *next > of.now));
-    }
-    let revival = Revival { attempts: known.map_or(1, |known| known.attempts.saturating_add(1)), last: of.now };
-    let part = intent.shape.part.clone();
-    match known {
-        Some(known) if known.next() > of.now => wait(plan, &made_at(known.next()), Some(known.next())),
-        None if wanted.known.refused => {
-            wait(plan, &made_at(revival.next()), Some(revival.next()));
-            plan.revived.push(Revived { part, revival, message: None });
-        }
-        _ => {
-            plan.actions.push(HookAction::Create(HookIntent { why: "the provider switched the old one off", ..intent }));
-            plan.actions.push(leave(off, &std::collections::BTreeSet::new(), "the provider switched it off"));
-            // Whether it lasts is seen before it would be tried again.
-            plan.wake_at(revival.next());
-            plan.revived.push(Revived { part, revival, message: Some(said) });
-        }
+    let message = format!("the provider switched hook {} off: {cause}; {follows}", off.hook.id);
+    plan.finding = Some(HookFinding { reason: Reason::DisabledByProvider, message });
+    if let Some(at) = at {
+        plan.wake_at(at);
     }
 }
 
@@ -124,7 +116,11 @@ fn was_heard(intent: &HookIntent, wanted: &Wanted, revival: Revival) -> bool {
 }
 
 fn made_at(next: Timestamp) -> String {
-    format!("a new one is made at {}", next.round(Unit::Second).unwrap_or(next))
+    format!("a new one takes its place at {}", told(next))
+}
+
+fn told(at: Timestamp) -> Timestamp {
+    at.round(Unit::Second).unwrap_or(at)
 }
 
 #[cfg(test)]

@@ -193,7 +193,7 @@ fn any_hook(id: u32) -> impl Strategy<Value = Hook> {
         8 => Just(HookState::Active),
         1 => Just(HookState::Paused),
         1 => Just(HookState::Disabled("failures".to_owned())),
-        1 => Just(HookState::Resting("failures".to_owned())),
+        1 => Just(HookState::HeldBack("failures".to_owned())),
     ];
     (0_u8..6, generation, part, events, state).prop_map(move |(owner, generation, part, events, state)| {
         let url = match owner {

@@ -18,10 +18,6 @@ fn disabled() -> Hook {
     off(HookState::Disabled("40 deliveries failed".to_owned()))
 }
 
-fn resting() -> Hook {
-    off(HookState::Resting("it is on probation".to_owned()))
-}
-
 fn knowing(known: Known) -> Wanted {
     Wanted { known, ..wanted(9000, true) }
 }
@@ -31,25 +27,33 @@ fn tried(attempts: usize, last: i64) -> Known {
 }
 
 fn is_made_anew(plan: &HookPlan) -> bool {
-    matches!(plan.actions.as_slice(), [HookAction::Create(_), HookAction::Delete { id, .. }] if id == "1") && plan.finding.is_none()
+    matches!(plan.actions.as_slice(), [HookAction::Create(_), HookAction::Delete { id, .. }] if id == "1") && plan.revived[0].made
 }
 
 fn waits_until(plan: &HookPlan, second: i64) -> bool {
     let told = plan.finding.as_ref().is_some_and(|finding| {
-        finding.reason == Reason::DisabledByProvider && finding.message.ends_with(&format!("made at {}", at(second)))
+        finding.reason == Reason::DisabledByProvider && finding.message.ends_with(&format!("takes its place at {}", at(second)))
     });
     told && plan.actions.is_empty() && plan.wake == Some(at(second))
 }
 
 #[test]
 fn the_new_one_comes_before_the_old_one_goes() {
-    for state in [disabled(), resting()] {
-        let first = decide(&[state], &knowing(Known::default()), NOW);
-        assert!(is_made_anew(&first), "{first:?}");
-        assert_eq!(first.revived[0].revival, Revival { attempts: 1, last: at(NOW) });
-        assert!(first.revived[0].message.as_deref().unwrap().starts_with("the provider switched hook 1 off: "));
-        assert_eq!(first.wake, Some(at(NOW + 60)), "whether it lasts is looked at");
-    }
+    let first = decide(&[disabled()], &knowing(Known::default()), NOW);
+    assert!(is_made_anew(&first), "{first:?}");
+    assert_eq!(first.revived[0].revival, Revival { attempts: 1, last: at(NOW) });
+    let finding = first.finding.unwrap();
+    assert_eq!(finding.reason, Reason::DisabledByProvider);
+    assert!(finding.message.contains("hook 1 off: 40 deliveries failed; a new one"), "{}", finding.message);
+    assert!(finding.message.ends_with(&format!("not before {}", at(NOW + 60))), "{}", finding.message);
+    assert_eq!(first.wake, Some(at(NOW + 60)), "whether it lasts is looked at");
+}
+
+#[test]
+fn what_the_provider_tries_again_by_itself_is_said_and_left() {
+    let held = decide(&[off(HookState::HeldBack("later".to_owned()))], &knowing(Known::default()), NOW);
+    assert!(held.actions.is_empty() && held.revived.is_empty());
+    assert_eq!(held.finding.unwrap().reason, Reason::DisabledByProvider);
 }
 
 #[test]
@@ -80,14 +84,11 @@ fn pauses_grow_until_deliveries_are_good() {
 #[test]
 fn a_receiver_that_refuses_is_not_tried_at_once() {
     let refusing = Known { refused: true, ..Known::default() };
-    let first = decide(&[disabled()], &knowing(refusing.clone()), NOW);
+    let first = decide(&[disabled()], &knowing(refusing), NOW);
     assert!(waits_until(&first, NOW + 60), "{first:?}");
-    assert_eq!(first.revived, [Revived { part: String::new(), revival: Revival { attempts: 1, last: at(NOW) }, message: None }]);
+    assert_eq!(first.revived, [Revived { part: String::new(), revival: Revival { attempts: 1, last: at(NOW) }, made: false }]);
     let due = decide(&[disabled()], &knowing(Known { refused: true, ..tried(1, NOW - 60) }), NOW);
     assert!(is_made_anew(&due), "{due:?}");
-    let resting = decide(&[resting()], &knowing(refusing), NOW);
-    assert!(resting.actions.is_empty() && resting.revived.is_empty(), "the provider tries again by itself: {resting:?}");
-    assert!(resting.finding.unwrap().message.ends_with("once deliveries are accepted again"));
 }
 
 #[test]

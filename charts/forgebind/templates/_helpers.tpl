@@ -1,0 +1,211 @@
+{{- define "forgebind.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "forgebind.selectorLabels" -}}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "forgebind.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{ include "forgebind.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/part-of: forgebind
+{{- end -}}
+
+{{/* The processes of this mode: what each is called, which subcommand it runs, and where its values stand. */}}
+{{- define "forgebind.components" -}}
+{{- if eq .Values.mode "Single" -}}
+- {component: operator, command: run, values: controller, roles: [controller, receiver], receives: true}
+{{- else -}}
+- {component: controller, command: controller, values: controller, roles: [controller], receives: false}
+- {component: receiver, command: receiver, values: receiver, roles: [receiver], receives: true}
+{{- end -}}
+{{- end -}}
+
+{{- define "forgebind.componentName" -}}
+{{- $fullname := include "forgebind.fullname" .root -}}
+{{- if eq .component "operator" }}{{ $fullname }}{{ else }}{{ printf "%s-%s" $fullname .component }}{{ end -}}
+{{- end -}}
+
+{{- define "forgebind.receiverComponent" -}}
+{{- if eq .Values.mode "Single" }}operator{{ else }}receiver{{ end -}}
+{{- end -}}
+
+{{- define "forgebind.serviceAccountName" -}}
+{{- $account := (index .root.Values .values).serviceAccount -}}
+{{- if $account.name -}}
+{{- $account.name -}}
+{{- else if $account.create -}}
+{{- include "forgebind.componentName" . -}}
+{{- else -}}
+default
+{{- end -}}
+{{- end -}}
+
+{{- define "forgebind.image" -}}
+{{- if .Values.image.digest -}}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "forgebind.installKey" -}}
+{{- default "forgebind-install-key" .Values.installKey.existingSecret -}}
+{{- end -}}
+
+{{/* The namespaces whose Secrets may be read, as YAML; ["*"] for all. */}}
+{{- define "forgebind.secretNamespaces" -}}
+{{- if has "*" .Values.secretNamespaces -}}
+["*"]
+{{- else -}}
+{{- default (list .Release.Namespace) .Values.secretNamespaces | uniq | toJson -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What --providers takes for the providers that are switched on. */}}
+{{- define "forgebind.providers" -}}
+{{- $flags := dict "github" "github" "gitlab" "gitlab" "bitbucketCloud" "bitbucket-cloud" "bitbucketDataCenter" "bitbucket-data-center" "azureDevOps" "azure-devops" "gitea" "gitea" -}}
+{{- $served := list -}}
+{{- range $name := list "github" "gitlab" "bitbucketCloud" "bitbucketDataCenter" "azureDevOps" "gitea" -}}
+{{- if (index $.Values.providers $name).enabled -}}
+{{- $served = append $served (index $flags $name) -}}
+{{- end -}}
+{{- end -}}
+{{- if not $served -}}
+{{- fail "providers: none is enabled, so there would be nothing to serve; enable at least one" -}}
+{{- end -}}
+{{- join "," $served -}}
+{{- end -}}
+
+{{- define "forgebind.proxied" -}}
+{{- if or .Values.proxy.https .Values.proxy.http }}true{{ end -}}
+{{- end -}}
+
+{{/* The arguments of a server, as a YAML list. */}}
+{{- define "forgebind.arguments" -}}
+{{- $values := .root.Values -}}
+- {{ .command }}
+- --namespace={{ .root.Release.Namespace }}
+{{- if .receives }}
+- --listen={{ $values.listenAddress }}:8080
+{{- end }}
+- --admin-listen={{ $values.listenAddress }}:9090
+{{- with $values.publicURL }}
+- --public-url={{ . }}
+{{- end }}
+{{- with $values.formerPublicURLs }}
+- --former-public-urls={{ join "," . }}
+{{- end }}
+{{- with $values.watchNamespaces }}
+- --watch-namespaces={{ join "," . }}
+{{- end }}
+- --providers={{ include "forgebind.providers" .root }}
+{{- if has "controller" .roles }}
+{{- $references := include "forgebind.secretNamespaces" .root | fromJsonArray }}
+{{- if not (has "*" $references) }}
+- --secret-namespaces={{ join "," $references }}
+{{- end }}
+{{- if eq .component "controller" }}
+- --receivers=service/{{ include "forgebind.fullname" .root }}-receiver-admin
+{{- end }}
+{{- with $values.installKey.existingSecret }}
+- --install-key-secret={{ . }}
+{{- end }}
+{{- if $values.installKey.beginAnew }}
+- --new-install-key
+{{- end }}
+{{- if $values.readOnly }}
+- --read-only
+{{- end }}
+{{- with $values.cleanupTimeout }}
+- --cleanup-timeout={{ . }}
+{{- end }}
+{{- end }}
+{{- with $values.allow.providerHosts }}
+- --allow-provider-hosts={{ join "," . }}
+{{- end }}
+{{- with $values.allow.sinkHosts }}
+- --allow-sink-hosts={{ join "," . }}
+{{- end }}
+{{- with $values.allow.cidrs }}
+- --allow-cidrs={{ join "," . }}
+{{- end }}
+{{- if $values.allow.insecureHTTP }}
+- --allow-insecure-http
+{{- end }}
+{{- if include "forgebind.proxied" .root }}
+- --use-environment-proxy
+{{- end }}
+- --log-format={{ $values.log.format }}
+- --log-filter={{ $values.log.filter }}
+{{- end -}}
+
+{{/* Where the process gets what is not a flag. */}}
+{{- define "forgebind.environment" -}}
+{{- $values := .Values -}}
+- name: HOSTNAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+{{- if or $values.caBundle.configMap $values.caBundle.secret }}
+- name: SSL_CERT_DIR
+  value: /etc/ssl/certs:/etc/forgebind/ca
+{{- end }}
+{{- with $values.proxy.https }}
+- name: HTTPS_PROXY
+  value: {{ . | quote }}
+{{- end }}
+{{- with $values.proxy.http }}
+- name: HTTP_PROXY
+  value: {{ . | quote }}
+{{- end }}
+{{- if include "forgebind.proxied" . }}
+- name: NO_PROXY
+  value: {{ concat (list "$(KUBERNETES_SERVICE_HOST)" "localhost" "127.0.0.1" ".svc" ".cluster.local") $values.proxy.exceptions | join "," | quote }}
+{{- end }}
+{{- end -}}
+
+{{- define "forgebind.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- define "forgebind.securityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{/* The host of the public URL, which an Ingress or an HTTPRoute needs. */}}
+{{- define "forgebind.publicHost" -}}
+{{- if not .Values.publicURL -}}
+{{- fail "publicURL: an Ingress or HTTPRoute needs it; set it to where providers reach the receiver, such as https://hooks.acme.io" -}}
+{{- end -}}
+{{- (urlParse .Values.publicURL).hostname -}}
+{{- end -}}
+
+{{- define "forgebind.publicPath" -}}
+{{- (urlParse .Values.publicURL).path | trimSuffix "/" -}}
+{{- end -}}
+
+{{- define "forgebind.certManagerAnnotations" -}}
+{{- if and .clusterIssuer .issuer -}}
+{{- fail "certManager: name a clusterIssuer or an issuer, not both" -}}
+{{- end -}}
+{{- with .clusterIssuer }}cert-manager.io/cluster-issuer: {{ . }}{{ end -}}
+{{- with .issuer }}cert-manager.io/issuer: {{ . }}{{ end -}}
+{{- end -}}

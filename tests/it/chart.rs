@@ -1,0 +1,320 @@
+//! The Helm chart as it is rendered: by the real helm, without a cluster.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::{CommandFactory as _, Parser as _};
+use forgebind::api::v1alpha1::ProviderKind;
+use forgebind::cli::{Cli, Command};
+use forgebind::config::{Config, HooksOnRelease, ReleaseConfig};
+use forgebind::crd;
+use serde_json::{Value, json};
+
+use crate::support::chart::{self, objects, render};
+use crate::support::components::repository_root;
+
+const RELEASE: &str = "forgebind";
+const NAMESPACE: &str = "forgebind-system";
+/// Values that are rendered and compared: the chart's own, everything at once, and as little as can be.
+const SNAPSHOTS: [&str; 3] = ["default", "all", "minimal"];
+
+fn snapshot_path(name: &str, ending: &str) -> PathBuf {
+    repository_root().join("tests/snapshots/chart").join(format!("{name}.{ending}"))
+}
+
+/// The values of one snapshot.
+pub fn snapshot_values(name: &str) -> Result<Value> {
+    Ok(serde_saphyr::from_str(&std::fs::read_to_string(snapshot_path(name, "values.yaml"))?)?)
+}
+
+async fn rendered(values: &Value) -> Result<String> {
+    render(&chart::folder(), RELEASE, NAMESPACE, values, &[]).await
+}
+
+async fn rendered_objects(values: &Value) -> Result<Vec<Value>> {
+    objects(&rendered(values).await?)
+}
+
+/// The arguments of every Deployment, by its name.
+async fn arguments(values: &Value) -> Result<BTreeMap<String, Vec<String>>> {
+    let deployments = rendered_objects(values).await?.into_iter().filter(|object| object["kind"] == "Deployment");
+    let read = |deployment: Value| {
+        let arguments = &deployment["spec"]["template"]["spec"]["containers"][0]["args"];
+        Ok((deployment["metadata"]["name"].as_str().context("a name")?.to_owned(), serde_json::from_value(arguments.clone())?))
+    };
+    deployments.map(read).collect()
+}
+
+/// Compares a generated file with what is checked in. With `UPDATE=1` (`make generate`) it writes instead.
+pub fn compare(path: &std::path::Path, content: &str) -> Result<()> {
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::create_dir_all(path.parent().context("a folder")?)?;
+        std::fs::write(path, content)?;
+    }
+    let present = std::fs::read_to_string(path).with_context(|| format!("{} is missing; run `make generate`", path.display()))?;
+    let differs = present.lines().zip(content.lines()).position(|(present, wanted)| present != wanted);
+    let at = differs.map_or_else(|| "its end".to_owned(), |line| format!("line {}", line + 1));
+    ensure!(present == content, "{} is out of date at {at}; run `make generate`", path.display());
+    Ok(())
+}
+
+#[test]
+fn checked_in_definitions_are_in_the_chart() -> Result<()> {
+    let folder = chart::folder().join("files/crds");
+    for definition in crd::custom_resource_definitions() {
+        compare(&folder.join(format!("{}.yaml", definition.spec.names.plural)), &crd::document(&definition)?)?;
+    }
+    ensure!(std::fs::read_dir(&folder)?.count() == 2, "{} holds other files too", folder.display());
+    Ok(())
+}
+
+#[tokio::test]
+async fn helm_finds_nothing_to_complain_about() -> Result<()> {
+    let folder = chart::folder();
+    for name in SNAPSHOTS {
+        let values = snapshot_path(name, "values.yaml");
+        let (folder, values) = (folder.to_str().context("UTF-8")?, values.to_str().context("UTF-8")?);
+        chart::helm(None, &["lint", "--strict", "--quiet", "--values", values, folder]).await.with_context(|| name.to_owned())?;
+    }
+    Ok(())
+}
+
+/// Definitions are compared elsewhere.
+fn without_definitions(stream: &str) -> String {
+    let documents = stream.split("---\n").filter(|document| !document.contains("\nkind: CustomResourceDefinition\n"));
+    documents.collect::<Vec<_>>().join("---\n")
+}
+
+#[tokio::test]
+async fn rendered_charts_are_the_checked_in_ones() -> Result<()> {
+    for name in SNAPSHOTS {
+        let stream = rendered(&snapshot_values(name)?).await?;
+        compare(&snapshot_path(name, "yaml"), &without_definitions(&stream))?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn definitions_are_kept_by_helm_flux_and_argo_cd_unless_told_otherwise() -> Result<()> {
+    let annotations = async |values: Value| -> Result<Vec<Value>> {
+        let definitions = rendered_objects(&values).await?.into_iter().filter(|object| object["kind"] == "CustomResourceDefinition");
+        Ok(definitions.map(|definition| definition["metadata"]["annotations"].clone()).collect())
+    };
+    let kept = annotations(json!({})).await?;
+    assert_eq!(kept.len(), 2);
+    for annotations in kept {
+        assert_eq!(annotations["helm.sh/resource-policy"], "keep");
+        assert_eq!(annotations["kustomize.toolkit.fluxcd.io/prune"], "disabled");
+        assert_eq!(annotations["argocd.argoproj.io/sync-options"], "Prune=false,Delete=false");
+    }
+    let pruned = annotations(json!({"crds": {"keep": false}})).await?;
+    assert!(pruned.iter().all(|annotations| annotations.get("helm.sh/resource-policy").is_none()), "{pruned:?}");
+    assert!(annotations(json!({"crds": {"install": false}})).await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn values_that_are_unknown_or_wrong_are_refused() -> Result<()> {
+    let cases = [
+        (json!({"publicUrl": "https://hooks.acme.io"}), "publicUrl"),
+        (json!({"publicURL": "hooks.acme.io"}), "publicURL"),
+        (json!({"publicURL": "https://hooks.acme.io?a=b"}), "publicURL"),
+        (json!({"mode": "Both"}), "mode"),
+        (json!({"providers": {"sourceforge": {"enabled": true}}}), "sourceforge"),
+        (json!({"providers": {"gitea": {"enabled": "yes"}}}), "enabled"),
+        (json!({"providers": {"gitea": true}}), "gitea"),
+        (json!({"allow": {"providerHosts": ["https://git.acme.io"]}}), "providerHosts"),
+        (json!({"allow": {"cidrs": ["everything"]}}), "cidrs"),
+        (json!({"cleanupTimeout": "soon"}), "cleanupTimeout"),
+        (json!({"watchNamespaces": ["Team"]}), "watchNamespaces"),
+        (json!({"secretNamespaces": "platform"}), "secretNamespaces"),
+        (json!({"uninstall": {"hooks": "keep"}}), "uninstall"),
+        (json!({"receiver": {"replicas": "2"}}), "replicas"),
+        (json!({"receiver": {"replica": 2}}), "replica"),
+        (json!({"image": {"digest": "latest"}}), "digest"),
+        (json!({"log": {"format": "xml"}}), "format"),
+        // What a schema cannot say, a template does.
+        (json!({"ingress": {"enabled": true}}), "publicURL: an Ingress"),
+        (json!({"ingress": {"enabled": true}, "publicURL": "https://acme.io/git"}), "cannot take a path away"),
+        (json!({"httpRoute": {"enabled": true}, "publicURL": "https://acme.io"}), "parentRefs"),
+        (json!({"admissionPolicy": {"enabled": true}}), "allow.providerHosts"),
+        (json!({"rbac": {"scope": "Namespaced"}}), "watchNamespaces"),
+        (json!({"rbac": {"scope": "Namespaced"}, "watchNamespaces": ["a"], "secretNamespaces": ["*"]}), "secretNamespaces"),
+        (json!({"caBundle": {"configMap": "a", "secret": "b"}}), "caBundle"),
+    ];
+    for (values, named) in cases {
+        let refusal = rendered(&values).await.err().with_context(|| format!("{values} is accepted"))?;
+        ensure!(format!("{refusal:#}").contains(named), "{values}: {refusal:#}");
+    }
+    Ok(())
+}
+
+/// Every value of the chart, by its path, lists and open maps as one.
+fn leaves(value: &Value, schema: &Value, path: &str, found: &mut BTreeSet<String>) {
+    let closed = schema["additionalProperties"] == json!(false);
+    match value.as_object().filter(|_| closed) {
+        Some(members) => {
+            members.iter().for_each(|(name, member)| leaves(member, &schema["properties"][name], &format!("{path}.{name}"), found));
+        }
+        None => drop(found.insert(path.to_owned())),
+    }
+}
+
+fn schema_leaves(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
+    match schema["properties"].as_object().filter(|_| schema["additionalProperties"] == json!(false)) {
+        Some(members) => members.iter().for_each(|(name, member)| schema_leaves(member, &format!("{path}.{name}"), found)),
+        None => drop(found.insert(path.to_owned())),
+    }
+}
+
+#[test]
+fn every_value_has_a_default_a_schema_and_a_sentence() -> Result<()> {
+    let text = std::fs::read_to_string(chart::folder().join("values.yaml"))?;
+    let schema: Value = serde_json::from_str(&std::fs::read_to_string(chart::folder().join("values.schema.json"))?)?;
+    let (mut present, mut known) = (BTreeSet::new(), BTreeSet::new());
+    leaves(&serde_saphyr::from_str(&text)?, &schema, "", &mut present);
+    schema_leaves(&schema, "", &mut known);
+    // Helm hands it to every chart.
+    known.remove(".global");
+    assert_eq!(present, known, "values.yaml and values.schema.json");
+    let lines: Vec<&str> = text.lines().collect();
+    for (before, line) in lines.iter().zip(lines.iter().skip(1)) {
+        let leaf = !line.trim_start().starts_with('#') && line.contains(": ");
+        let commented = before.trim_start().starts_with("# ");
+        // The two parts of resources are explained at once.
+        let part = ["requests:", "limits:"].iter().any(|name| line.trim_start().starts_with(name));
+        ensure!(!leaf || commented || part, "no sentence before {line:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn pk_08_each_provider_is_switched_on_by_itself() -> Result<()> {
+    let defaults: Value = serde_saphyr::from_str(&std::fs::read_to_string(chart::folder().join("values.yaml"))?)?;
+    let names: Vec<String> = defaults["providers"].as_object().context("providers")?.keys().cloned().collect();
+    let served = async |enabled: &[&str]| -> Result<BTreeSet<ProviderKind>> {
+        let providers: serde_json::Map<_, _> =
+            names.iter().map(|name| (name.clone(), json!({"enabled": enabled.contains(&name.as_str())}))).collect();
+        let arguments = arguments(&json!({"mode": "Single", "providers": providers})).await?;
+        let command = Cli::try_parse_from(std::iter::once("forgebind".to_owned()).chain(arguments["forgebind"].clone()))?.command;
+        let Command::Run(arguments) = command else { anyhow::bail!("run") };
+        Ok(Config::try_from(arguments)?.providers)
+    };
+    for kind in ProviderKind::ALL {
+        let is_named = |name: &&String| name.to_lowercase() == kind.flag().replace('-', "");
+        let name = names.iter().find(is_named).with_context(|| format!("no value for {kind}"))?;
+        assert_eq!(served(&[name]).await?, BTreeSet::from([kind]), "{name}");
+    }
+    let all: Vec<&str> = names.iter().map(String::as_str).collect();
+    assert_eq!(served(&all).await?, ProviderKind::ALL.into_iter().collect());
+    let nothing = served(&[]).await.unwrap_err();
+    assert!(format!("{nothing:#}").contains("enable at least one"), "{nothing:#}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_flag_is_a_value_and_means_what_it_says() -> Result<()> {
+    let values = snapshot_values("all")?;
+    let arguments = arguments(&values).await?;
+    let parse = |name: &str| Cli::try_parse_from(std::iter::once("forgebind".to_owned()).chain(arguments[name].clone()));
+    let Command::Controller(flags) = parse("git-controller")?.command else { anyhow::bail!("controller") };
+    let config = Config::try_from(flags)?;
+    assert_eq!(config.public_url.as_ref().map(url::Url::as_str), Some("https://hooks.acme.io/"));
+    assert_eq!(config.watch_namespaces, ["platform", "team-shop"]);
+    assert_eq!(config.secret_namespaces, ["platform"]);
+    assert_eq!(config.install_key_secret.as_deref(), Some("acme-install-key"));
+    assert!(config.read_only && config.network.environment_proxy && config.leader_election && !config.network.insecure_http);
+    assert_eq!(config.network.provider_hosts.len(), 3);
+    assert_eq!(config.providers.len(), 4);
+    let Command::Receiver(flags) = parse("git-receiver")?.command else { anyhow::bail!("receiver") };
+    let receiver = Config::try_from(flags)?;
+    assert!(receiver.install_key_secret.is_none(), "a receiver never learns of the install key");
+    assert_eq!(receiver.public_url, config.public_url);
+
+    let mut given: BTreeSet<String> = BTreeSet::new();
+    let more = json!({"mode": "Single", "allow": {"insecureHTTP": true}, "installKey": {"beginAnew": true}});
+    for arguments in [arguments, self::arguments(&more).await?] {
+        let names =
+            arguments.into_values().flatten().filter_map(|argument| Some(argument.strip_prefix("--")?.split('=').next()?.to_owned()));
+        given.extend(names);
+    }
+    let command = Cli::command();
+    let run = command.find_subcommand("run").context("run")?;
+    let flags: BTreeSet<String> = run.get_arguments().filter_map(|argument| argument.get_long().map(str::to_owned)).collect();
+    // Not for clusters: names stand for themselves there, replicas elect a leader, and the pod's name comes by HOSTNAME.
+    let outside = ["resolve", "leader-election", "replica", "help"].map(str::to_owned).into();
+    let missing: Vec<_> = flags.difference(&given).filter(|flag| !BTreeSet::contains(&outside, *flag)).collect();
+    ensure!(missing.is_empty(), "no value of the chart gives {missing:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_jobs_of_an_uninstallation_are_commands_that_exist() -> Result<()> {
+    let jobs: Vec<Value> = rendered_objects(&snapshot_values("all")?).await?.into_iter().filter(|object| object["kind"] == "Job").collect();
+    let mut seen = Vec::new();
+    for job in jobs {
+        let arguments: Vec<String> = serde_json::from_value(job["spec"]["template"]["spec"]["containers"][0]["args"].clone())?;
+        let command = Cli::try_parse_from(std::iter::once("forgebind".to_owned()).chain(arguments))?.command;
+        let Command::Release(arguments) = command else { anyhow::bail!("release") };
+        let config = ReleaseConfig::try_from(arguments)?;
+        assert_eq!((config.namespace.as_str(), config.install_key_secret.as_deref()), (NAMESPACE, Some("acme-install-key")));
+        seen.push((job["metadata"]["annotations"]["helm.sh/hook"].as_str().context("a hook")?.to_owned(), config.hooks));
+    }
+    let before = ("pre-delete".to_owned(), HooksOnRelease::Delete);
+    let after = ("post-delete".to_owned(), HooksOnRelease::Keep);
+    assert!(seen.len() == 2 && seen.contains(&before) && seen.contains(&after), "{seen:?}");
+    Ok(())
+}
+
+#[test]
+fn alerts_and_the_dashboard_know_only_metrics_that_there_are() -> Result<()> {
+    let documented = std::fs::read_to_string(repository_root().join("src/docs/metrics.md"))?;
+    let rows = documented.lines().filter_map(|line| line.strip_prefix("| `forgebind_"));
+    let known: BTreeSet<String> = rows.filter_map(|row| row.split('`').next()).map(|name| format!("forgebind_{name}")).collect();
+    let alerts: Value = serde_saphyr::from_str(&std::fs::read_to_string(chart::folder().join("files/alerts.yaml"))?)?;
+    let dashboard: Value = serde_json::from_str(&std::fs::read_to_string(chart::folder().join("files/dashboard.json"))?)?;
+    let mut expressions = Vec::new();
+    collect(&alerts, "expr", &mut expressions);
+    let of_alerts = expressions.len();
+    collect(&dashboard, "expr", &mut expressions);
+    ensure!(of_alerts >= 8 && expressions.len() > of_alerts + 10, "{} expressions", expressions.len());
+    for expression in &expressions {
+        let words = expression.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
+        let metrics: Vec<&str> = words.filter(|word| word.starts_with("forgebind_")).collect();
+        ensure!(!metrics.is_empty(), "{expression} asks for no metric of ours");
+        for metric in metrics {
+            let family = ["_bucket", "_sum", "_count"].iter().find_map(|part| metric.strip_suffix(part)).unwrap_or(metric);
+            ensure!(known.contains(family), "{expression}: {metric} is not documented");
+        }
+        ensure!(expression.matches('(').count() == expression.matches(')').count(), "{expression}: brackets");
+    }
+    Ok(())
+}
+
+fn collect(value: &Value, name: &str, found: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            for (key, member) in members {
+                match member.as_str().filter(|_| key == name) {
+                    Some(text) => found.push(text.to_owned()),
+                    None => collect(member, name, found),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(item, name, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_charts_version_is_the_programs() -> Result<()> {
+    let chart: Value = serde_saphyr::from_str(&std::fs::read_to_string(chart::folder().join("Chart.yaml"))?)?;
+    assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(chart["version"], env!("CARGO_PKG_VERSION"));
+    let listed: Value = serde_saphyr::from_str(chart["annotations"]["artifacthub.io/crds"].as_str().context("crds")?)?;
+    let listed: BTreeSet<&str> = listed.as_array().into_iter().flatten().filter_map(|crd| crd["name"].as_str()).collect();
+    let definitions = crd::custom_resource_definitions();
+    assert_eq!(listed, definitions.iter().filter_map(|definition| definition.metadata.name.as_deref()).collect());
+    Ok(())
+}

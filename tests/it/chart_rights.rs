@@ -1,0 +1,451 @@
+//! The rights that the chart grants: exactly those that are used, told by the API server's audit log, and the share of
+//! every user's role.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result, ensure};
+use forgebind::api::v1alpha1::FINALIZER;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, Config, ResourceExt as _};
+use serde_json::{Value, json};
+
+use crate::installation::Installation;
+use crate::support::chart;
+use crate::support::control_plane::{AuditEvent, ControlPlane};
+use crate::support::gitea::OPERATOR_SCOPES;
+use crate::support::operator::Operator;
+use crate::support::port::free_port;
+use crate::support::shared;
+use crate::support::wait::{Seen, wait_until};
+use crate::world::{SINK, SOON, World};
+
+/// One thing that may be done or was done.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Right {
+    /// The namespace; empty for everywhere.
+    place: String,
+    group: String,
+    resource: String,
+    verb: String,
+    /// To which objects; empty for all.
+    names: Vec<String>,
+}
+
+impl Right {
+    /// Whether something that was done needs this right.
+    fn covers(&self, done: &Self) -> bool {
+        let same = (&self.group, &self.resource, &self.verb) == (&done.group, &done.resource, &done.verb);
+        let there = self.place.is_empty() || self.place == done.place;
+        same && there && (self.names.is_empty() || done.names.iter().all(|name| self.names.contains(name)))
+    }
+}
+
+fn rights_of(namespace: &str, rules: Option<Vec<PolicyRule>>) -> Vec<Right> {
+    let mut rights = Vec::new();
+    for rule in rules.unwrap_or_default() {
+        for group in rule.api_groups.iter().flatten() {
+            for resource in rule.resources.iter().flatten() {
+                rights.extend(rule.verbs.iter().map(|verb| Right {
+                    place: namespace.to_owned(),
+                    group: group.clone(),
+                    resource: resource.clone(),
+                    verb: verb.clone(),
+                    names: rule.resource_names.clone().unwrap_or_default(),
+                }));
+            }
+        }
+    }
+    rights
+}
+
+fn is_of(subjects: Option<&Vec<Subject>>, namespace: &str, account: &str) -> bool {
+    subjects
+        .into_iter()
+        .flatten()
+        .any(|subject| subject.kind == "ServiceAccount" && subject.name == account && subject.namespace.as_deref() == Some(namespace))
+}
+
+/// Everything that is granted to a service account, as the API server has it.
+async fn granted(plane: &ControlPlane, namespace: &str, account: &str) -> Result<BTreeSet<Right>> {
+    let client = plane.cluster().client()?;
+    let mut rights = BTreeSet::new();
+    let everywhere: Api<ClusterRoleBinding> = Api::all(client.clone());
+    for binding in everywhere.list(&ListParams::default()).await? {
+        if is_of(binding.subjects.as_ref(), namespace, account) {
+            let role = Api::<ClusterRole>::all(client.clone()).get(&binding.role_ref.name).await?;
+            rights.extend(rights_of("", role.rules));
+        }
+    }
+    let somewhere: Api<RoleBinding> = Api::all(client.clone());
+    for binding in somewhere.list(&ListParams::default()).await? {
+        if is_of(binding.subjects.as_ref(), namespace, account) {
+            let at = binding.namespace().unwrap_or_default();
+            let role = Api::<Role>::namespaced(client.clone(), &at).get(&binding.role_ref.name).await?;
+            rights.extend(rights_of(&at, role.rules));
+        }
+    }
+    ensure!(!rights.is_empty(), "nothing is granted to {namespace}/{account}");
+    ensure!(rights.iter().all(|right| ![&right.group, &right.resource, &right.verb].iter().any(|part| *part == "*")), "{rights:?}");
+    Ok(rights)
+}
+
+/// What a service account asked for; an error when anything was refused for want of a right.
+fn used(events: &[AuditEvent], namespace: &str, account: &str) -> Result<BTreeSet<Right>> {
+    let user = format!("system:serviceaccount:{namespace}:{account}");
+    let mut rights = BTreeSet::new();
+    for event in events.iter().filter(|event| event.user.username == user) {
+        let Some(object) = &event.object_ref else { continue };
+        let refused = event.response_status.as_ref().is_some_and(|status| status.code == 403);
+        ensure!(
+            !refused,
+            "a verb is missing: {account} may not {} {} in {:?} {}",
+            event.verb,
+            event.resource(),
+            object.namespace,
+            object.name
+        );
+        rights.insert(Right {
+            place: object.namespace.clone(),
+            group: object.api_group.clone(),
+            resource: event.resource(),
+            verb: event.verb.clone(),
+            names: vec![object.name.clone()],
+        });
+    }
+    Ok(rights)
+}
+
+/// Waits until every right of a service account was used. What was used without a right was refused.
+async fn exactly(plane: &ControlPlane, namespace: &str, account: &str, granted: &BTreeSet<Right>) -> Result<()> {
+    wait_until(&format!("every right of {account} to be used; one that never is, is one too many"), SOON, async || {
+        let used = match used(&plane.audit_events()?, namespace, account) {
+            Ok(used) => used,
+            Err(refused) => return Ok(Seen::Never(refused.to_string())),
+        };
+        let idle: Vec<_> = granted.iter().filter(|right| !used.iter().any(|done| right.covers(done))).collect();
+        Ok(if idle.is_empty() { Seen::Done(()) } else { Seen::NotYet(format!("never used: {idle:?}")) })
+    })
+    .await
+}
+
+fn values(mode: &str, port: u16, world: &World, hooks: &str) -> Value {
+    json!({
+        "mode": mode,
+        "publicURL": format!("http://127.0.0.1:{port}"),
+        "watchNamespaces": [world.namespace],
+        "secretNamespaces": [world.namespace],
+        "cleanupTimeout": "5s",
+        "allow": {"insecureHTTP": true, "cidrs": ["127.0.0.0/8"]},
+        "log": {"format": "text"},
+        "uninstall": {"hooks": hooks},
+        // This control plane has them already.
+        "crds": {"install": false},
+        "rbac": {"userRoles": false},
+    })
+}
+
+/// Everything that Forgebind ever asks of the API server, once.
+async fn story(world: &World, installation: &Installation, controller: &Operator) -> Result<()> {
+    let cluster = world.cluster();
+    // A connection with a certificate authority from a ConfigMap, and a binding that brings its secret.
+    let authority = std::fs::read_to_string(world.plane.authority())?;
+    let map = json!({"metadata": {"name": "ca"}, "data": {"ca.crt": authority}});
+    let maps: Api<ConfigMap> = Api::namespaced(cluster.client()?, &world.namespace);
+    maps.create(&PostParams::default(), &serde_json::from_value(map)?).await?;
+    cluster.apply_secret(&world.namespace, "own", &[("secret", "a-good-secret-of-the-user-00001")]).await?;
+    let mut spec = world.connection_spec();
+    spec["tls"] = json!({"caRef": {"kind": "ConfigMap", "name": "ca", "key": "ca.crt"}});
+    world.create_connection(spec).await?;
+    let mut spec = world.binding_spec();
+    spec["webhook"]["secretRef"] = json!({"name": "own"});
+    world.create_binding("shop", spec).await?;
+    world.binding_ready("shop").await?;
+    world.push("with the chart's rights").await?;
+    world.sink.wait_for(1, SOON).await?;
+
+    // The same event twice.
+    world.cluster().apply_secret(&world.namespace, "credential", &[("token", "0123456789012345678901234567890123456789")]).await?;
+    world.connection_says("Authenticated", "False/CredentialRejected").await?;
+    world.cluster().apply_secret(&world.namespace, "credential", &[("token", &world.account.token)]).await?;
+    world.connection_ready().await?;
+
+    // A hook that is left behind and worked off.
+    world.gitea.delete_token(&world.account, "operator").await?;
+    world.delete_binding("shop").await?;
+    world.binding_gone("shop", SOON).await?;
+    let token = world.gitea.create_token(&world.account, "second", OPERATOR_SCOPES).await?;
+    cluster.apply_secret(&world.namespace, "credential", &[("token", &token)]).await?;
+    world.connection_ready().await?;
+    wait_until("the hook that was left behind to be gone", SOON, async || {
+        let left = world.gitea.hooks(&world.repository).await?;
+        Ok(if left.is_empty() { Seen::Done(()) } else { Seen::NotYet(format!("{left:?}")) })
+    })
+    .await?;
+
+    // The receivers' key is put right at a start.
+    let secrets: Api<Secret> = Api::namespaced(cluster.client()?, &installation.namespace);
+    let other = json!({"stringData": {"key": "0123456789abcdef0123456789abcdef"}});
+    secrets.patch("forgebind-receiver-key", &PatchParams::default(), &Patch::Merge(other)).await?;
+    controller.kill();
+    controller.restart().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn pk_37_controller_and_receiver_are_granted_exactly_what_they_use() -> Result<()> {
+    let plane = shared::control_plane().await?;
+    let (world, installation, port) = (World::new("exact").await?, Installation::new(plane).await?, free_port()?);
+    installation.install(&chart::folder(), &values("Separate", port, &world, "Delete")).await?;
+    let name = |component: &str| format!("{}-{component}", installation.release);
+    let (own, release) = (installation.namespace.as_str(), name("release"));
+    let of_controller = granted(plane, own, &name("controller")).await?;
+    let of_receiver = granted(plane, own, &name("receiver")).await?;
+    let resolve = format!("--resolve={}", world.sink.resolve(SINK, &world.namespace));
+    // As it is in a cluster: it looks for the receivers behind their Service, and finds none, because no pod runs.
+    let controller = Operator::start(installation.options("controller", 0, std::slice::from_ref(&resolve)).await?).await?;
+    let receiver = Operator::start(installation.options("receiver", port, &[resolve]).await?).await?;
+    story(&world, &installation, &controller).await?;
+    exactly(plane, own, &name("controller"), &of_controller).await?;
+    exactly(plane, own, &name("receiver"), &of_receiver).await?;
+    let secrets_read = |rights: &BTreeSet<Right>| {
+        let reads = rights.iter().filter(|right| right.resource == "secrets" && right.verb == "get");
+        reads.map(|right| right.place.clone()).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(secrets_read(&of_controller), BTreeSet::from([own.to_owned(), world.namespace.clone()]));
+    assert_eq!(secrets_read(&of_receiver), BTreeSet::from([own.to_owned()]));
+
+    let mut running = Some((controller, receiver));
+    let mut of_release = BTreeSet::new();
+    let mut jobs = 0;
+    world.create_binding("late", world.binding_spec()).await?;
+    world.binding_ready("late").await?;
+    installation
+        .uninstall(async |_| {
+            jobs += 1;
+            of_release.extend(granted(plane, own, &release).await?);
+            if jobs == 2 {
+                running = None;
+                // Held, and nobody there to let it go.
+                world.create_binding("held", world.binding_spec()).await?;
+                world.patch_binding("held", json!({"metadata": {"finalizers": [FINALIZER]}})).await?;
+            }
+            Ok(())
+        })
+        .await?;
+    assert_eq!(jobs, 2);
+    exactly(plane, own, &release, &of_release).await
+}
+
+#[tokio::test]
+async fn one_pod_for_both_is_granted_exactly_what_it_uses() -> Result<()> {
+    let plane = shared::control_plane().await?;
+    let (world, installation, port) = (World::new("single").await?, Installation::new(plane).await?, free_port()?);
+    installation.install(&chart::folder(), &values("Single", port, &world, "Keep")).await?;
+    let (own, release) = (installation.namespace.as_str(), format!("{}-release", installation.release));
+    let rights = granted(plane, own, &installation.release).await?;
+    let resolve = format!("--resolve={}", world.sink.resolve(SINK, &world.namespace));
+    let operator = Operator::start(installation.options("operator", port, &[resolve]).await?).await?;
+    story(&world, &installation, &operator).await?;
+    exactly(plane, own, &installation.release, &rights).await?;
+
+    world.create_binding("late", world.binding_spec()).await?;
+    world.binding_ready("late").await?;
+    let mut running = Some(operator);
+    let mut of_release = BTreeSet::new();
+    installation
+        .uninstall(async |_| {
+            running = None;
+            of_release = granted(plane, own, &release).await?;
+            Ok(())
+        })
+        .await?;
+    exactly(plane, own, &release, &of_release).await
+}
+
+/// A client for a service account that has one of the cluster's own roles in a namespace.
+async fn member(plane: &ControlPlane, namespace: &str, role: &str) -> Result<Client> {
+    let cluster = plane.cluster();
+    let token = cluster.service_account_token(namespace, role).await?;
+    let binding = RoleBinding {
+        metadata: kube::api::ObjectMeta { name: Some(role.to_owned()), ..Default::default() },
+        role_ref: RoleRef { api_group: "rbac.authorization.k8s.io".to_owned(), kind: "ClusterRole".to_owned(), name: role.to_owned() },
+        subjects: Some(vec![Subject {
+            kind: "ServiceAccount".to_owned(),
+            name: role.to_owned(),
+            namespace: Some(namespace.to_owned()),
+            ..Subject::default()
+        }]),
+    };
+    Api::<RoleBinding>::namespaced(cluster.client()?, namespace).create(&PostParams::default(), &binding).await?;
+    let kubeconfig = kube::config::Kubeconfig::read_from(plane.kubeconfig_for(&format!("{namespace}-{role}"), &token, None)?)?;
+    Ok(Client::try_from(Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await?)?)
+}
+
+#[tokio::test]
+async fn bb_02_dv_23_connections_are_for_administrators_and_bindings_for_teams() -> Result<()> {
+    let plane = shared::control_plane().await?;
+    let (world, installation) = (World::new("roles").await?, Installation::new(plane).await?);
+    let values = json!({"crds": {"install": false}, "networkPolicy": {"enabled": false}});
+    installation.install(&chart::folder(), &values).await?;
+    let may = async |client: &Client, verb: &str, resource: &str| -> Result<bool> {
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {"namespace": world.namespace, "group": "forgebind.dev", "resource": resource, "verb": verb}},
+        });
+        let api: Api<k8s_openapi::api::authorization::v1::SelfSubjectAccessReview> = Api::all(client.clone());
+        let answer = api.create(&PostParams::default(), &serde_json::from_value(review)?).await?;
+        Ok(answer.status.is_some_and(|status| status.allowed))
+    };
+    let all = ["create", "update", "patch", "delete", "deletecollection"];
+    let expected = [("view", "", ""), ("edit", "repobindings", ""), ("admin", "repobindings", "gitproviderconnections")];
+    for (role, bindings, connections) in expected {
+        let client = member(plane, &world.namespace, role).await?;
+        // The roles of the cluster are put together a little after ours are there.
+        wait_until(&format!("the role {role}"), SOON, async || {
+            Ok(if may(&client, "watch", "gitproviderconnections").await? { Seen::Done(()) } else { Seen::NotYet("not yet".to_owned()) })
+        })
+        .await?;
+        for resource in ["repobindings", "gitproviderconnections"] {
+            for verb in ["get", "list", "watch"] {
+                ensure!(may(&client, verb, resource).await?, "{role} may not {verb} {resource}");
+            }
+            for verb in all {
+                let wanted = [bindings, connections].contains(&resource);
+                wait_until(&format!("{role}: {verb} {resource}: {wanted}"), SOON, async || {
+                    Ok(if may(&client, verb, resource).await? == wanted { Seen::Done(()) } else { Seen::NotYet(format!("{}", !wanted)) })
+                })
+                .await?;
+            }
+            ensure!(!may(&client, "patch", &format!("{resource}/status")).await?, "{role} may write the status of {resource}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn pods_of_the_chart_are_restricted_and_its_objects_are_valid() -> Result<()> {
+    let plane = shared::control_plane().await?;
+    let cluster = plane.cluster();
+    let namespace = cluster.create_namespace("restricted").await?;
+    cluster.kubectl(&["label", "namespace", &namespace, "pod-security.kubernetes.io/enforce=restricted"]).await?;
+    let folder = tempfile::tempdir()?;
+    for name in ["default", "all", "minimal"] {
+        let values = crate::chart::snapshot_values(name)?;
+        let rendered = chart::render(&chart::folder(), "forgebind", &namespace, &values, &[]).await?;
+        let mut pods = 0;
+        for mut object in chart::objects(&rendered)? {
+            // Kinds that this control plane does not know.
+            let group = object["apiVersion"].as_str().unwrap_or_default().split('/').next().unwrap_or_default().to_owned();
+            if ["monitoring.coreos.com", "gateway.networking.k8s.io", "apiextensions.k8s.io"].contains(&group.as_str()) {
+                continue;
+            }
+            for watched in ["platform", "team-shop"] {
+                if object["metadata"]["namespace"] == json!(watched) {
+                    object["metadata"]["namespace"] = json!(namespace);
+                }
+            }
+            let template = object["spec"]["template"].clone();
+            let file = folder.path().join("object.yaml");
+            let mut tried = vec![object];
+            if !template.is_null() {
+                pods += 1;
+                let metadata = json!({"name": "tried", "namespace": namespace});
+                tried.push(json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}));
+            }
+            for object in tried {
+                std::fs::write(&file, object.to_string())?;
+                let path = file.to_str().context("UTF-8")?;
+                let arguments = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", path];
+                cluster.kubectl(&arguments).await.with_context(|| format!("{name}: {object}"))?;
+            }
+        }
+        ensure!(pods >= 2, "{name}: {pods} pods");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn hosts_that_are_not_allowed_are_refused_when_they_are_applied() -> Result<()> {
+    let plane = shared::control_plane().await?;
+    let (world, installation) = (World::new("admission").await?, Installation::new(plane).await?);
+    let hosts = ["gitea.acme.io", "*.git.acme.io", "gitlab.acme.io:8443", "127.0.0.1"];
+    // The other tests of this control plane go on with other hosts.
+    let before = json!({"provider": {"gitea": {"url": "https://before.acme.io", "organization": "acme"}}});
+    let settled = world.create_connection_named("before", before).await?;
+    let values = json!({"crds": {"install": false}, "rbac": {"userRoles": false}, "allow": {"providerHosts": hosts}, "admissionPolicy": {"enabled": true}});
+    let rendered =
+        chart::render(&chart::folder(), &installation.release, &installation.namespace, &values, &["templates/admission-policy.yaml"])
+            .await?;
+    for mut object in chart::objects(&rendered)? {
+        if object["kind"] == "ValidatingAdmissionPolicyBinding" {
+            object["spec"]["matchResources"] =
+                json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": world.namespace}}});
+        }
+        chart::create(plane.cluster(), &object).await?;
+    }
+    let gitea = |url: &str| json!({"provider": {"gitea": {"url": url, "organization": "acme"}}});
+    let parameters = PostParams { dry_run: true, ..PostParams::default() };
+    let apply = async |spec: Value| {
+        let object = json!({
+            "apiVersion": "forgebind.dev/v1alpha1", "kind": "GitProviderConnection",
+            "metadata": {"name": "tried", "namespace": world.namespace}, "spec": spec,
+        });
+        world.connections.create(&parameters, &serde_json::from_value(object)?).await.map(drop).map_err(anyhow::Error::from)
+    };
+    wait_until("the policy", SOON, async || {
+        Ok(match apply(gitea("https://evil.io")).await {
+            Err(error) => {
+                let said = error.to_string();
+                ensure!(said.contains("does not allow the provider host evil.io:443"), "{said}");
+                Seen::Done(())
+            }
+            Ok(()) => Seen::NotYet("it is admitted".to_owned()),
+        })
+    })
+    .await?;
+    for url in [
+        "https://gitea.acme.io",
+        "https://GITEA.acme.io:3000/x",
+        "https://a.git.acme.io",
+        "https://gitlab.acme.io:8443",
+        "https://github.com",
+    ] {
+        apply(gitea(url)).await.with_context(|| url.to_owned())?;
+    }
+    for url in [
+        "https://git.acme.io",
+        "https://gitlab.acme.io",
+        "https://gitea.acme.io.evil.io",
+        "https://agit.acme.io",
+        "https://github.com:8443",
+    ] {
+        ensure!(apply(gitea(url)).await.is_err(), "{url} is admitted");
+    }
+    apply(json!({"provider": {"github": {"organization": "acme"}}})).await.context("a cloud without a url")?;
+    let api_elsewhere = json!({"provider": {"github": {"organization": "acme", "apiURL": "https://evil.io/api"}}});
+    ensure!(apply(api_elsewhere).await.is_err(), "apiURL is judged too");
+    // What was there before is labelled and let go.
+    let label = json!({"metadata": {"labels": {"a": "b"}}});
+    world.connections.patch(&settled.name_any(), &PatchParams::default(), &Patch::Merge(label)).await?;
+    let moved = json!({"spec": {"provider": {"gitea": {"apiURL": "https://evil.io/api"}}}});
+    ensure!(world.connections.patch(&settled.name_any(), &PatchParams::default(), &Patch::Merge(moved)).await.is_err(), "a move to there");
+    Ok(())
+}
+
+#[test]
+fn a_right_covers_what_it_names_where_it_is_granted() {
+    let right = |place: &str, verb: &str, names: &[&str]| Right {
+        place: place.to_owned(),
+        group: String::new(),
+        resource: "secrets".to_owned(),
+        verb: verb.to_owned(),
+        names: names.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    let done = right("own", "get", &["key"]);
+    assert!(right("own", "get", &["key", "other"]).covers(&done) && right("", "get", &[]).covers(&done));
+    for other in [right("own", "get", &["other"]), right("own", "list", &[]), right("elsewhere", "get", &[])] {
+        assert!(!other.covers(&done), "{other:?}");
+    }
+}

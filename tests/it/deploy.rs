@@ -1,0 +1,119 @@
+//! What stands in `deploy/`: rendered from the chart where it can be, built by the real kustomize, and admitted by a real API
+//! server.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Parser as _;
+use forgebind::cli::{Cli, Command};
+use forgebind::config::Config;
+use serde_json::{Value, json};
+
+use crate::chart::compare;
+use crate::support::chart::{self, objects, render};
+use crate::support::components::repository_root;
+use crate::support::shared;
+
+const NAMESPACE: &str = "forgebind-system";
+/// Where objects of the cluster itself are, rendered from the chart with the values beside them.
+const RENDERED: [&str; 2] = ["base", "overlays/namespaced"];
+const INSTALLATIONS: [&str; 3] = ["base", "overlays/namespaced", "overlays/two-receivers"];
+
+/// A rendered chart without what only helm needs: a Job that is applied as it stands would run at once.
+fn without_helm(stream: &str) -> String {
+    let documents = stream.split("---\n").filter(|document| !document.trim().is_empty() && !document.contains("\n    helm.sh/hook: "));
+    let kept = documents.map(|document| {
+        let lines = document.lines().filter(|line| !line.starts_with("# Source: ") && !line.trim_start().starts_with("helm.sh/chart: "));
+        let text = lines.collect::<Vec<_>>().join("\n").trim().to_owned();
+        text.replace("app.kubernetes.io/managed-by: Helm", "app.kubernetes.io/managed-by: kustomize")
+    });
+    format!("# Rendered from the chart by `make generate`.\n---\n{}\n", kept.collect::<Vec<_>>().join("\n---\n"))
+}
+
+#[tokio::test]
+async fn checked_in_manifests_are_those_of_the_chart() -> Result<()> {
+    let root = repository_root().join("deploy");
+    for name in RENDERED {
+        let mut values: Value = serde_saphyr::from_str(&std::fs::read_to_string(root.join(name).join("values.yaml"))?)?;
+        values["crds"] = json!({"install": false});
+        let rendered = render(&chart::folder(), "forgebind", NAMESPACE, &values, &[]).await?;
+        compare(&root.join(name).join("forgebind.yaml"), &without_helm(&rendered))?;
+    }
+    let definitions = render(&chart::folder(), "forgebind", NAMESPACE, &json!({}), &["templates/crds.yaml"]).await?;
+    compare(&root.join("definitions/crds.yaml"), &without_helm(&definitions))
+}
+
+async fn built(name: &str) -> Result<(String, Vec<Value>)> {
+    let folder = repository_root().join("deploy").join(name);
+    let cluster = shared::control_plane().await?.cluster();
+    let stream = cluster.kubectl(&["kustomize", folder.to_str().context("UTF-8")?]).await?;
+    let objects = objects(&stream)?;
+    Ok((stream, objects))
+}
+
+fn kinds(objects: &[Value]) -> BTreeSet<&str> {
+    objects.iter().filter_map(|object| object["kind"].as_str()).collect()
+}
+
+#[tokio::test]
+async fn kustomize_builds_installations_that_the_api_server_admits() -> Result<()> {
+    let cluster = shared::control_plane().await?.cluster();
+    for namespace in [NAMESPACE, "team-shop"] {
+        cluster.create_namespace_named(namespace).await?;
+    }
+    for name in INSTALLATIONS {
+        let (stream, objects) = built(name).await?;
+        let file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
+        std::fs::write(file.path(), &stream)?;
+        let path = file.path().to_str().context("UTF-8")?;
+        let arguments = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-f", path];
+        cluster.kubectl(&arguments).await.context(name)?;
+        let kinds = kinds(&objects);
+        ensure!(kinds.contains("CustomResourceDefinition") && kinds.contains("Namespace") && !kinds.contains("Job"), "{name}: {kinds:?}");
+        for deployment in objects.iter().filter(|object| object["kind"] == "Deployment") {
+            let arguments: Vec<String> = serde_json::from_value(deployment["spec"]["template"]["spec"]["containers"][0]["args"].clone())?;
+            let command = Cli::try_parse_from(std::iter::once("forgebind".to_owned()).chain(arguments))?.command;
+            let (Command::Controller(flags) | Command::Receiver(flags) | Command::Run(flags)) = command else {
+                anyhow::bail!("{name}: no server")
+            };
+            assert_eq!(Config::try_from(flags)?.namespace, NAMESPACE);
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_namespaced_overlay_grants_nothing_of_the_cluster() -> Result<()> {
+    let (_, objects) = built("overlays/namespaced").await?;
+    let kinds = kinds(&objects);
+    ensure!(!kinds.contains("ClusterRole") && !kinds.contains("ClusterRoleBinding") && kinds.contains("Role"), "{kinds:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_receivers_know_their_address_and_are_not_drained_together() -> Result<()> {
+    let (_, objects) = built("overlays/two-receivers").await?;
+    let receiver = objects.iter().find(|object| object["kind"] == "Deployment" && object["metadata"]["name"] == "forgebind-receiver");
+    let spec = &receiver.context("a receiver")?["spec"];
+    assert_eq!(spec["replicas"], 2);
+    let environment = spec["template"]["spec"]["containers"][0]["env"].as_array().context("variables")?;
+    assert!(environment.iter().any(|variable| variable["name"] == "FORGEBIND_PUBLIC_URL"), "{environment:?}");
+    let budget = objects.iter().find(|object| object["kind"] == "PodDisruptionBudget").context("a budget")?;
+    let selector = budget["spec"]["selector"]["matchLabels"].as_object().context("labels")?;
+    let labels = &spec["template"]["metadata"]["labels"];
+    assert!(selector.iter().all(|(name, value)| labels[name] == *value), "{selector:?} {labels}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn examples_for_flux_and_argo_cd_install_this_chart_with_values_that_it_takes() -> Result<()> {
+    for (name, kind, values) in
+        [("gitops/flux", "HelmRelease", "/spec/values"), ("gitops/argocd", "Application", "/spec/source/helm/valuesObject")]
+    {
+        let (_, objects) = built(name).await?;
+        let object = objects.iter().find(|object| object["kind"] == kind).with_context(|| format!("{name} has no {kind}"))?;
+        let values = object.pointer(values).context("values")?;
+        render(&chart::folder(), "forgebind", NAMESPACE, values, &[]).await.context(name)?;
+    }
+    Ok(())
+}

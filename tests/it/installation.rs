@@ -1,0 +1,157 @@
+//! An installation by the real helm. No pod ever runs here: the test reads what a Deployment or a Job would run, and runs
+//! exactly that as a process of this machine with the service account's token. A Job counts as done only after its process
+//! has ended with 0.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use forgebind::clock::{Clock as _, SystemClock};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{PodSpec, ServiceAccount};
+use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams};
+use serde_json::{Value, json};
+
+use crate::support::chart::{self, values_file};
+use crate::support::components::output_of;
+use crate::support::control_plane::ControlPlane;
+use crate::support::operator::{Installed, Operator, Options, executable};
+
+/// A release in a namespace of its own.
+pub struct Installation {
+    pub plane: &'static ControlPlane,
+    pub namespace: String,
+    pub release: String,
+}
+
+impl Installation {
+    /// A namespace for a release that is named like it. Nothing is installed yet.
+    pub async fn new(plane: &'static ControlPlane) -> Result<Self> {
+        let namespace = plane.cluster().create_namespace("forgebind-installed").await?;
+        Ok(Self { plane, release: namespace.clone(), namespace })
+    }
+
+    async fn helm(&self, arguments: &[&str]) -> Result<String> {
+        let arguments = [arguments, &["--namespace", &self.namespace]].concat();
+        chart::helm(Some(self.plane.cluster().kubeconfig()), &arguments).await
+    }
+
+    /// `helm install` of a chart. Answers the notes.
+    pub async fn install(&self, chart: &Path, values: &Value) -> Result<String> {
+        let file = values_file(values)?;
+        let (chart, file) = (chart.to_str().context("UTF-8")?, file.path().to_str().context("UTF-8")?);
+        self.helm(&["install", &self.release, chart, "--values", file]).await
+    }
+
+    /// `helm upgrade` to a chart with the values of before and some more.
+    pub async fn upgrade(&self, chart: &Path, values: &Value) -> Result<String> {
+        let file = values_file(values)?;
+        let (chart, file) = (chart.to_str().context("UTF-8")?, file.path().to_str().context("UTF-8")?);
+        self.helm(&["upgrade", &self.release, chart, "--reset-then-reuse-values", "--values", file]).await
+    }
+
+    /// `helm uninstall`, while the Jobs that it waits for are run. `before` is called before each Job. Answers what the Jobs
+    /// printed, in their order.
+    pub async fn uninstall(&self, mut before: impl AsyncFnMut(&Job) -> Result<()>) -> Result<Vec<String>> {
+        let arguments = ["uninstall", self.release.as_str(), "--timeout", "180s"];
+        let uninstalling = self.helm(&arguments);
+        tokio::pin!(uninstalling);
+        let jobs: Api<Job> = Api::namespaced(self.plane.cluster().client()?, &self.namespace);
+        let (mut printed, mut done) = (Vec::new(), HashSet::new());
+        loop {
+            tokio::select! {
+                answer = &mut uninstalling => {
+                    answer?;
+                    return Ok(printed);
+                }
+                () = tokio::time::sleep(Duration::from_millis(200)) => {
+                    for job in jobs.list(&ListParams::default()).await? {
+                        if done.insert(job.metadata.uid.clone()) {
+                            before(&job).await?;
+                            printed.push(self.run_job(&jobs, &job).await?);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs a Job's command as its service account, and says so in its status once it has ended well.
+    async fn run_job(&self, jobs: &Api<Job>, job: &Job) -> Result<String> {
+        let name = job.metadata.name.clone().context("a name")?;
+        let pod = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref()).context("a pod")?;
+        let (kubeconfig, _) = self.identity(pod).await?;
+        let installed = self.command(pod, &name)?;
+        let mut command = Command::new(executable()?);
+        command.args(&installed.arguments).envs(installed.environment).env("KUBECONFIG", kubeconfig);
+        let printed = output_of(command).await?;
+        let now = SystemClock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let condition =
+            |kind: &str| json!({"type": kind, "status": "True", "reason": "CompletionsReached", "message": "", "lastTransitionTime": now});
+        let status = json!({"status": {
+            "startTime": now, "completionTime": now, "succeeded": 1, "conditions": [condition("SuccessCriteriaMet"), condition("Complete")],
+        }});
+        jobs.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await.context("the Job's status")?;
+        Ok(printed)
+    }
+
+    /// A kubeconfig for the service account of a pod, which must be there, and the account's name.
+    async fn identity(&self, pod: &PodSpec) -> Result<(PathBuf, String)> {
+        let account = pod.service_account_name.clone().context("a service account")?;
+        ensure!(pod.automount_service_account_token == Some(true), "the pod gets no token");
+        let cluster = self.plane.cluster();
+        let accounts: Api<ServiceAccount> = Api::namespaced(cluster.client()?, &self.namespace);
+        accounts.get(&account).await.context("the service account")?;
+        let token = cluster.service_account_token(&self.namespace, &account).await?;
+        Ok((self.plane.kubeconfig_for(&format!("{}-{account}", self.namespace), &token, None)?, account))
+    }
+
+    /// The arguments and the environment of the one container of a pod with this name.
+    fn command(&self, pod: &PodSpec, pod_name: &str) -> Result<Installed> {
+        let [container] = pod.containers.as_slice() else { anyhow::bail!("not one container") };
+        ensure!(container.command.is_none(), "the image's own entry point is the program");
+        ensure!(pod.volumes.as_deref().unwrap_or_default().is_empty(), "files would have to be there too");
+        let mut environment = Vec::new();
+        for variable in container.env.iter().flatten() {
+            let field = variable.value_from.as_ref().and_then(|source| source.field_ref.as_ref()).map(|field| field.field_path.as_str());
+            let value = match (&variable.value, field) {
+                (Some(value), None) => value.clone(),
+                (None, Some("metadata.name")) => pod_name.to_owned(),
+                (None, Some("metadata.namespace")) => self.namespace.clone(),
+                other => anyhow::bail!("{}: unknown source {other:?}", variable.name),
+            };
+            environment.push((variable.name.clone(), value));
+        }
+        Ok(Installed { arguments: container.args.clone().unwrap_or_default(), environment })
+    }
+
+    /// How a component's Deployment is started here. `more` are arguments that only this machine needs.
+    pub async fn options(&self, component: &str, public_port: u16, more: &[String]) -> Result<Options> {
+        let deployments: Api<Deployment> = Api::namespaced(self.plane.cluster().client()?, &self.namespace);
+        let selector = format!("app.kubernetes.io/component={component},app.kubernetes.io/instance={}", self.release);
+        let found = deployments.list(&ListParams::default().labels(&selector)).await?.items;
+        let [deployment] = found.as_slice() else { anyhow::bail!("{} Deployments of {component}", found.len()) };
+        let pod = deployment.spec.as_ref().and_then(|spec| spec.template.spec.as_ref()).context("a pod")?;
+        let (kubeconfig, account) = self.identity(pod).await?;
+        let name = format!("{}-pod", deployment.metadata.name.as_deref().unwrap_or_default());
+        Options::installed(&kubeconfig, &self.namespace, &account, self.command(pod, &name)?, public_port, more)
+    }
+
+    /// Starts what the Deployments of `mode: Separate` run. `resolve` is what stands in for the cluster's DNS.
+    pub async fn start(&self, public_port: u16, resolve: &str) -> Result<(Operator, Operator)> {
+        let resolve = format!("--resolve={resolve}");
+        let receiver = self.options("receiver", public_port, std::slice::from_ref(&resolve)).await?;
+        // There is nobody who would tell by EndpointSlices where the receivers are.
+        let mut controller = self.options("controller", 0, &[resolve]).await?;
+        controller.replace_argument("--receivers=", &receiver.admin_url())?;
+        // In a cluster, too, a receiver may be there before the controller has made its key.
+        let receiver = Operator::launch(receiver)?;
+        let controller = Operator::start(controller).await?;
+        receiver.wait_ready().await?;
+        Ok((controller, receiver))
+    }
+}
