@@ -67,7 +67,7 @@ impl OwnerAndName {
     /// Reads a path, a clone URL or the address of a page.
     pub(super) fn read(&self, endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
         match Spelling::read(text, self.form)? {
-            Spelling::Path(path) => self.from_segments(path.split('/')),
+            Spelling::Path(path) => self.path_of(path.split('/')),
             Spelling::Web(mut url) => {
                 if self.is_twin(endpoint, url.host_str().unwrap_or_default()) {
                     // Cannot fail: one registered name takes the place of another.
@@ -75,8 +75,8 @@ impl OwnerAndName {
                 }
                 same_origin(endpoint, &url)?;
                 match after_prefix(endpoint, url.path()).ok_or_else(|| self.malformed())?.as_slice() {
-                    [owner, name] => self.from_segments([*owner, *name]),
-                    [owner, name, page, ..] if self.pages.contains(page) => self.from_segments([*owner, *name]),
+                    [owner, name] => self.path_of([*owner, *name]),
+                    [owner, name, page, ..] if self.pages.contains(page) => self.path_of([*owner, *name]),
                     _ => Err(self.malformed()),
                 }
             }
@@ -86,7 +86,7 @@ impl OwnerAndName {
                 }
                 // Over ssh the web address's path prefix is not part of the path; who wrote it all the same is understood.
                 let rest = after_prefix(endpoint, &path).filter(|rest| rest.len() == 2);
-                self.from_segments(rest.unwrap_or_else(|| segments(&path)))
+                self.path_of(rest.unwrap_or_else(|| segments(&path)))
             }
         }
     }
@@ -96,7 +96,7 @@ impl OwnerAndName {
         self.twins.iter().any(|(of, twin)| *of == web && *twin == host)
     }
 
-    fn from_segments<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Result<RepositoryPath, PathError> {
+    fn path_of<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Result<RepositoryPath, PathError> {
         let mut segments = segments.into_iter();
         let (Some(owner), Some(name), None) = (segments.next(), segments.next(), segments.next()) else { return Err(self.malformed()) };
         let name = name.strip_suffix(".git").unwrap_or(name);
