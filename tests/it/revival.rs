@@ -77,7 +77,7 @@ async fn gitlab_switches_a_hook_off_and_it_is_made_anew_with_growing_pauses() ->
     story.objects.look_again(BINDING).await?;
     let message = story.says().await?;
     assert!(message.contains("several deliveries in a row failed"), "{message}");
-    assert_eq!(story.ids().await?, [first.clone()]);
+    assert_eq!(story.ids().await?, std::slice::from_ref(&first));
 
     // For good.
     let day = || gitlab.advance(Duration::from_secs(25 * 60 * 60));
@@ -97,7 +97,7 @@ async fn gitlab_switches_a_hook_off_and_it_is_made_anew_with_growing_pauses() ->
     story.objects.look_again(BINDING).await?;
     let message = story.says().await?;
     assert!(message.contains("a new one takes its place at 20"), "{message}");
-    assert_eq!(story.ids().await?, [second.clone()], "not before its time");
+    assert_eq!(story.ids().await?, std::slice::from_ref(&second), "not before its time");
     story.made_anew(&second, OVERLAPPED).await
 }
 
