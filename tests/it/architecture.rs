@@ -51,7 +51,6 @@ const PURE_FILES: &[&str] = &[
 ];
 const IMPURE: &[&str] = &[
     "async ",
-    ".await",
     "Client",
     "reqwest",
     "kube::Api",

@@ -154,7 +154,7 @@ async fn dt_06_a_classic_token_is_known_to_its_end() -> Result<()> {
         (Permission::WriteCommitStatus, PermissionState::Granted),
         (Permission::WriteDeployments, PermissionState::Granted),
         (Permission::ManageWebhooks, PermissionState::Granted),
-        (Permission::DeleteRepositories, PermissionState::Missing),
+        (Permission::DeleteRepositories, PermissionState::Granted),
         (Permission::WriteChecks, PermissionState::Missing),
     ] {
         assert_eq!(client.permission(&inspection, permission).state, state, "{permission}");
