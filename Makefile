@@ -12,7 +12,8 @@ help: ## Show this help
 	@echo "  Variables: quickstart takes ONCE=1 (end after the story), CLUSTER=current (the cluster of the present kubeconfig)"
 	@echo "  and PROVIDER=github, gitlab, bitbucket-cloud, bitbucket-data-center or azure-devops (its simulator in Gitea's place)."
 
-quickstart: tools ## Show the main job end to end on a real cluster and a real Gitea, then leave it running until Ctrl-C
+quickstart: ## Show the main job end to end on a real cluster and a real Gitea, then leave it running until Ctrl-C
+	@tests/controlplane/build --quickstart
 	@$(CARGO) build --locked --bin forgebind --example quickstart
 	@ONCE='$(ONCE)' CLUSTER='$(CLUSTER)' PROVIDER='$(PROVIDER)' target/debug/examples/quickstart
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use super::cluster::{Cluster, accept_existing};
-use super::components::{Components, output_of, repository_root};
+use super::components::{component, output_of, repository_root};
 
 /// The chart of this tree.
 pub fn folder() -> PathBuf {
@@ -23,7 +23,7 @@ pub fn folder() -> PathBuf {
 ///
 /// When it is not there, or fails; the error holds what it said.
 pub async fn helm(kubeconfig: Option<&Path>, arguments: &[&str]) -> Result<String> {
-    let mut command = Command::new(Components::find()?.helm);
+    let mut command = Command::new(component("HELM")?);
     // Without a cluster it must not find one.
     command.env("KUBECONFIG", kubeconfig.unwrap_or(Path::new("/dev/null"))).args(arguments);
     output_of(command).await

@@ -1,5 +1,6 @@
 //! Where the programs are.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,7 +13,6 @@ pub struct Components {
     pub kube_apiserver: PathBuf,
     pub kube_controller_manager: PathBuf,
     pub kubectl: PathBuf,
-    pub helm: PathBuf,
     pub gitea: PathBuf,
     /// Gitea's templates, options and public files.
     pub gitea_static_root: PathBuf,
@@ -30,26 +30,42 @@ impl Components {
     ///
     /// When a component is neither given by the environment nor built; the error says to run `make tools`.
     pub fn find() -> Result<Self> {
-        let script = repository_root().join("tests/controlplane/build");
-        // Single quotes would be undone by a shell; asking one to print the values keeps their parsing in one place.
-        let print = r#"lines=$("$0" --find) && eval "$lines" && printf '%s\n' "$KUBEBUILDER_ASSETS" "$KUBE_CONTROLLER_MANAGER" "$HELM" "$GITEA" "$GITEA_STATIC_ROOT""#;
-        let output = Command::new("bash").arg("-c").arg(print).arg(&script).output().context("bash cannot be started")?;
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "the real components are not there: {}", complaint.trim());
-        let answer = String::from_utf8(output.stdout).context("a path is not UTF-8")?;
-        let mut paths = answer.lines().map(PathBuf::from);
-        let mut next = || paths.next().context("the build script printed fewer paths than expected");
-        let assets = next()?;
+        let named = named()?;
+        let assets = path(&named, "KUBEBUILDER_ASSETS")?;
         Ok(Self {
             etcd: assets.join("etcd"),
             kube_apiserver: assets.join("kube-apiserver"),
             kubectl: assets.join("kubectl"),
-            kube_controller_manager: next()?,
-            helm: next()?,
-            gitea: next()?,
-            gitea_static_root: next()?,
+            kube_controller_manager: path(&named, "KUBE_CONTROLLER_MANAGER")?,
+            gitea: path(&named, "GITEA")?,
+            gitea_static_root: path(&named, "GITEA_STATIC_ROOT")?,
         })
     }
+}
+
+/// A program that only tests need, by the environment variable that names it, such as `HELM`.
+///
+/// # Errors
+///
+/// When it is neither given by the environment nor built; the error says to run `make tools`.
+pub fn component(variable: &str) -> Result<PathBuf> {
+    path(&named()?, variable)
+}
+
+fn path(named: &BTreeMap<String, PathBuf>, variable: &str) -> Result<PathBuf> {
+    named.get(variable).cloned().with_context(|| format!("what {variable} names is not built yet; run `make tools`"))
+}
+
+/// What the build script finds, by environment variable.
+fn named() -> Result<BTreeMap<String, PathBuf>> {
+    let script = repository_root().join("tests/controlplane/build");
+    // Asking a shell to print the values keeps the parsing of its quotes in one place.
+    let print = r#"lines=$("$0" --find) && eval "$lines" && while IFS=' =' read -r _ name _; do printf '%s %s\n' "$name" "${!name}"; done <<<"$lines""#;
+    let output = Command::new("bash").arg("-c").arg(print).arg(&script).output().context("bash cannot be started")?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "the real components are not there: {}", complaint.trim());
+    let answer = String::from_utf8(output.stdout).context("a path is not UTF-8")?;
+    Ok(answer.lines().filter_map(|line| line.split_once(' ')).map(|(name, path)| (name.to_owned(), PathBuf::from(path))).collect())
 }
 
 /// Runs a program to its end without blocking the runtime and returns what it printed.
