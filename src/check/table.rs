@@ -247,7 +247,8 @@ mod tests {
     fn result() -> CheckResult {
         let key = |name: &str| ("team".to_owned(), name.to_owned());
         let found = vec!["Gitea 1.27.0".to_owned(), "as user ada".to_owned()];
-        let ready = Row { reason: Some("Succeeded".to_owned()), found, ..Row::new("GitProviderConnection", &key("acme"), None, Outcome::Ready) };
+        let ready =
+            Row { reason: Some("Succeeded".to_owned()), found, ..Row::new("GitProviderConnection", &key("acme"), None, Outcome::Ready) };
         let mut bad = Row::new("RepoBinding", &key("shop"), None, Outcome::NotReady);
         bad.reason = Some("BranchNotFound".to_owned());
         let sentence = "a sentence of words that is longer than a narrow terminal is wide, and so goes on below itself";
