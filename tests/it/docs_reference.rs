@@ -359,6 +359,8 @@ fn dv_05_pk_02_pk_09_pk_11_pk_18_the_first_connection_names_every_scope_that_is_
     let sections = sections(&guide, "##");
     for provider in served() {
         let section = sections.get(title(provider.kind())).with_context(|| format!("no section {}", title(provider.kind())))?;
+        let parts = section.split([' ', '\n', '`', '*', ',', ';', '(', ')']);
+        let words: BTreeSet<&str> = parts.map(|word| word.trim_end_matches(['.', ':'])).collect();
         for permission in [Permission::ReadContents, Permission::ManageWebhooks] {
             let words = provider.permission_words(permission).context("words")?;
             for scope in scopes(&words) {
