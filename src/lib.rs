@@ -11,6 +11,7 @@ pub mod crd;
 pub mod evidence;
 pub mod glob;
 pub mod keys;
+pub mod kubeconfig;
 pub mod providers;
 pub mod receiver;
 pub mod receiver_secrets;
