@@ -12,6 +12,7 @@ pub mod evidence;
 pub mod glob;
 pub mod keys;
 pub mod providers;
+pub mod public_urls;
 pub mod receiver;
 pub mod receiver_secrets;
 pub mod run;
