@@ -112,7 +112,9 @@ async fn refusal(world: &World, kind: &str, spec: &Value) -> Result<Option<Strin
     };
     match answer {
         Ok(()) => Ok(None),
-        Err(kube::Error::Api(status)) if status.message.contains("this installation does not allow the") => Ok(Some(status.message.clone())),
+        Err(kube::Error::Api(status)) if status.message.contains("this installation does not allow the") => {
+            Ok(Some(status.message.clone()))
+        }
         Err(other) => Err(anyhow::Error::from(other).context(spec.to_string())),
     }
 }

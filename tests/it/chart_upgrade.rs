@@ -54,7 +54,8 @@ async fn versions(installation: &Installation) -> Result<BTreeMap<String, String
     let listed = installation.plane.cluster().kubectl(&["get", "--output=json", "-f", path]).await?;
     let listed: Value = serde_json::from_str(&listed)?;
     let objects = listed["items"].as_array().context("items")?.iter();
-    let about = |object: &Value| (format!("{} {}", object["kind"], object["metadata"]["name"]), object["metadata"]["resourceVersion"].to_string());
+    let about =
+        |object: &Value| (format!("{} {}", object["kind"], object["metadata"]["name"]), object["metadata"]["resourceVersion"].to_string());
     Ok(objects.map(about).collect())
 }
 

@@ -102,8 +102,7 @@ impl Installation {
         command.args(&installed.arguments).envs(installed.environment).env("KUBECONFIG", kubeconfig);
         let printed = output_of(command).await?;
         let now = SystemClock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let condition =
-            |kind: &str| json!({"type": kind, "status": "True", "reason": "CompletionsReached", "message": NO_CONTAINER, "lastTransitionTime": now});
+        let condition = |kind: &str| json!({"type": kind, "status": "True", "reason": "CompletionsReached", "message": NO_CONTAINER, "lastTransitionTime": now});
         let status = json!({"status": {
             "startTime": now, "completionTime": now, "succeeded": 1, "conditions": [condition("SuccessCriteriaMet"), condition("Complete")],
         }});
