@@ -116,7 +116,14 @@ pub async fn serve(role: Role, config: Config) -> Result<(), RunError> {
     })?;
     cluster::check_definitions(&client, &config.watch_namespaces).await?;
     let keys = keys(role, &client, &config, &stop).await?;
-    info!(version = env!("CARGO_PKG_VERSION"), ?role, namespace = config.namespace, installation = keys.fingerprint.as_deref(), "starting");
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        ?role,
+        namespace = config.namespace,
+        installation = keys.fingerprint.as_deref(),
+        public_url = %config.public_urls,
+        "starting"
+    );
     let network = Arc::new(config.network.clone());
     cluster::learn_networks(&client, &network).await;
 

@@ -64,5 +64,6 @@ mod simulated;
 mod steady;
 mod story;
 mod tls;
+mod ways_in;
 mod webhook_secrets;
 mod world;
