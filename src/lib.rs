@@ -72,5 +72,8 @@ pub mod docs {
 
         #[doc = include_str!("docs/decisions/0010-rights-and-removal.md")]
         pub mod rights_and_removal {}
+
+        #[doc = include_str!("docs/decisions/0012-several-ways-in.md")]
+        pub mod several_ways_in {}
     }
 }
