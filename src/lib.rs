@@ -11,6 +11,7 @@ pub mod crd;
 pub mod evidence;
 pub mod glob;
 pub mod keys;
+pub mod kubeconfig;
 pub mod providers;
 pub mod public_urls;
 pub mod receiver;

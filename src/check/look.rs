@@ -67,7 +67,11 @@ impl Lookout {
         let mut object = (*subject.object).clone();
         // As if a person had asked for a look: what the status says of the last one is not what is to be known.
         object.annotations_mut().insert(RECONCILE_REQUESTED_AT.to_owned(), "check".to_owned());
-        let observation = observe::observe(&self.view, Arc::new(object)).await;
+        let mut observation = observe::observe(&self.view, Arc::new(object)).await;
+        if let Some(look) = observation.look.as_mut().filter(|_| !self.from_cluster) {
+            // The manifests are not all the bindings that there are.
+            look.strays.clear();
+        }
         let plan = binding::plan::plan(&observation);
         let nothing_done = apply::Outcome::nothing(Arc::clone(&observation.object));
         let report = binding::report::report(&observation, &plan, &nothing_done);

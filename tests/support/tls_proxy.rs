@@ -15,6 +15,9 @@ use tokio_rustls::TlsAcceptor;
 
 use super::port::free_port;
 
+/// A name that a proxy's certificate also holds. Nothing resolves it.
+pub const NAME: &str = "git.acme.test";
+
 /// The proxy. It ends when it is dropped.
 #[derive(Debug)]
 pub struct TlsProxy {
@@ -64,6 +67,11 @@ impl TlsProxy {
     /// Its address as a URL, without a slash at the end.
     pub fn url(&self) -> String {
         format!("https://{}", self.address)
+    }
+
+    /// Its port.
+    pub const fn port(&self) -> u16 {
+        self.address.port()
     }
 
     /// The authority that signed its certificate, as PEM.
@@ -117,6 +125,7 @@ fn parts(authority_name: &str, demanding: bool) -> Result<Parts> {
     let issuer = Issuer::new(parameters, authority_key);
     let mut parameters = CertificateParams::new(Vec::new())?;
     parameters.subject_alt_names.push(SanType::IpAddress([127, 0, 0, 1].into()));
+    parameters.subject_alt_names.push(SanType::DnsName(NAME.try_into()?));
     let key = KeyPair::generate()?;
     let certificate = parameters.signed_by(&key, &issuer)?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));

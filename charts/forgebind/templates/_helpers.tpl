@@ -151,11 +151,14 @@ default
 {{- end }}
 - --log-format={{ $values.log.format }}
 - --log-filter={{ $values.log.filter }}
+{{- with (index $values .values).extraArgs }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{/* Where the process gets what is not a flag. */}}
 {{- define "forgebind.environment" -}}
-{{- $values := .Values -}}
+{{- $values := .root.Values -}}
 - name: HOSTNAME
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
 {{- if or $values.caBundle.configMap $values.caBundle.secret }}
@@ -170,9 +173,12 @@ default
 - name: HTTP_PROXY
   value: {{ . | quote }}
 {{- end }}
-{{- if include "forgebind.proxied" . }}
+{{- if include "forgebind.proxied" .root }}
 - name: NO_PROXY
   value: {{ concat (list "$(KUBERNETES_SERVICE_HOST)" "localhost" "127.0.0.1" ".svc" ".cluster.local") $values.proxy.exceptions | join "," | quote }}
+{{- end }}
+{{- with (index $values .values).extraEnv }}
+{{ toYaml . }}
 {{- end }}
 {{- end -}}
 

@@ -30,6 +30,19 @@ const SLOW_PROBE: Duration = Duration::from_secs(300);
 /// What is said while a creation whose answer was lost is waited for.
 pub const UNANSWERED: &str = "the answer to the creation of a hook was lost; it is looked for again before another one is made";
 
+/// What is said of hooks that are as they should be.
+const IN_ORDER: &str = "the hooks are as they should be";
+
+/// What is said of hooks beside them that nobody will remove.
+#[must_use]
+pub fn left_behind(strays: &[String]) -> String {
+    format!(
+        "beside them, hook {} was made by Forgebind and belongs to no binding of this installation: made under another install key, or \
+         by a binding that is gone; remove it at the provider unless another installation uses it",
+        strays.join(", ")
+    )
+}
+
 /// One thing to do.
 #[derive(Clone, Debug)]
 pub enum Action {
@@ -402,7 +415,10 @@ fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, wo
                 ),
             )
         }
-        None => Finding::good("the hooks are as they should be"),
+        None => Finding::good(match observation.look.as_ref().map(|look| look.strays.as_slice()) {
+            Some(strays) if !strays.is_empty() => format!("{IN_ORDER}; {}", left_behind(strays)),
+            _ => IN_ORDER.to_owned(),
+        }),
     });
     // Before any hook carries it, and again at every look: what receivers were given may have been lost meanwhile.
     if let Some(Ok(secret)) = &observation.user_secret

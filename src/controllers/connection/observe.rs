@@ -37,6 +37,8 @@ pub struct Observation {
     pub permissions: Vec<(Permission, PermissionFinding)>,
     /// Whether it works since this inspection and may be written to, so that what was left behind can be removed now.
     pub begins_to_work: bool,
+    /// Whether nothing may be written at the provider.
+    pub observing: bool,
     /// Who uses the connection.
     pub usage: usage::Usage,
     /// Whether its namespace is being deleted.
@@ -74,6 +76,7 @@ pub async fn observe(view: &View, object: Arc<GitProviderConnection>) -> Observa
         credential,
         permissions,
         begins_to_work,
+        observing: is_observing(view, &object),
         usage,
         terminating,
         cleanup_timeout: view.settings.cleanup_timeout,
@@ -104,11 +107,14 @@ async fn look(view: &View, object: &GitProviderConnection, material: Result<Mate
     let failures = if trouble.as_ref().is_some_and(Trouble::is_outage) { failures.saturating_add(1) } else { 0 };
     let next = plan::next_inspection(trouble.as_ref(), failures, object.spec.interval.length(), &uid, now);
     let turned = known.is_none_or(|known| known.trouble.is_some() || known.inputs != inputs);
-    let observing = view.settings.read_only || object.spec.management_policy == ManagementPolicy::Observe;
-    let begins_to_work = turned && trouble.is_none() && !observing;
+    let begins_to_work = turned && trouble.is_none() && !is_observing(view, object);
     view.sessions.set(&key, Session { uid, inputs, inspected_at: now, next, failures, trouble, working, suspected: false });
     // What was set is what is known: the last working client of the same object stays with it.
     (view.sessions.get(&key).unwrap_or_else(|| unreachable_session(now)), begins_to_work)
+}
+
+fn is_observing(view: &View, object: &GitProviderConnection) -> bool {
+    view.settings.read_only || object.spec.management_policy == ManagementPolicy::Observe
 }
 
 fn unreachable_session(now: Timestamp) -> Session {
