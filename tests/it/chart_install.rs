@@ -17,7 +17,7 @@ use crate::support::wait::{Seen, wait_until};
 use crate::world::{SINK, SOON, World, connection_condition};
 
 /// A control plane of its own for the rest of this process: definitions that helm installs have one owner.
-async fn bare_plane() -> Result<&'static ControlPlane> {
+pub async fn bare_plane() -> Result<&'static ControlPlane> {
     Ok(Box::leak(Box::new(ControlPlane::start_bare().await?)))
 }
 
@@ -47,7 +47,8 @@ fn earlier_chart(folder: &Path) -> Result<PathBuf> {
 
 const SPEC_FIELDS: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
+/// Copies a folder.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;

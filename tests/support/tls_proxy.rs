@@ -13,6 +13,9 @@ use tokio_rustls::TlsAcceptor;
 
 use super::port::free_port;
 
+/// A name that a proxy's certificate also holds. Nothing resolves it.
+pub const NAME: &str = "git.acme.test";
+
 /// The proxy. It ends when it is dropped.
 #[derive(Debug)]
 pub struct TlsProxy {
@@ -49,6 +52,11 @@ impl TlsProxy {
         format!("https://{}", self.address)
     }
 
+    /// Its port.
+    pub const fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// The authority that signed its certificate, as PEM.
     pub fn authority_pem(&self) -> &str {
         &self.authority_pem
@@ -76,6 +84,7 @@ fn acceptor() -> Result<(String, TlsAcceptor)> {
     let issuer = Issuer::new(parameters, authority_key);
     let mut parameters = CertificateParams::new(Vec::new())?;
     parameters.subject_alt_names.push(SanType::IpAddress([127, 0, 0, 1].into()));
+    parameters.subject_alt_names.push(SanType::DnsName(NAME.try_into()?));
     let key = KeyPair::generate()?;
     let certificate = parameters.signed_by(&key, &issuer)?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
