@@ -36,6 +36,9 @@ pub mod docs {
     #[doc = include_str!("docs/metrics.md")]
     pub mod metrics {}
 
+    #[doc = include_str!("docs/runbooks.md")]
+    pub mod runbooks {}
+
     #[doc = include_str!("docs/providers.md")]
     pub mod providers {}
 
