@@ -24,6 +24,33 @@ pub mod watches;
 /// The guides, as they stand in `src/docs/`.
 #[cfg(doc)]
 pub mod docs {
+    #[doc = include_str!("docs/install.md")]
+    pub mod install {}
+
+    #[doc = include_str!("docs/first-connection.md")]
+    pub mod first_connection {}
+
+    #[doc = include_str!("docs/permissions.md")]
+    pub mod permissions {}
+
+    #[doc = include_str!("docs/troubleshooting.md")]
+    pub mod troubleshooting {}
+
+    #[doc = include_str!("docs/upgrading.md")]
+    pub mod upgrading {}
+
+    #[doc = include_str!("docs/security.md")]
+    pub mod security {}
+
+    #[doc = include_str!("docs/faq.md")]
+    pub mod faq {}
+
+    #[doc = include_str!("docs/flags.md")]
+    pub mod flags {}
+
+    #[doc = include_str!("docs/values.md")]
+    pub mod values {}
+
     #[doc = include_str!("docs/conditions.md")]
     pub mod conditions {}
 
