@@ -13,6 +13,7 @@ pub mod glob;
 pub mod keys;
 pub mod kubeconfig;
 pub mod providers;
+pub mod public_urls;
 pub mod receiver;
 pub mod receiver_secrets;
 pub mod run;

@@ -333,8 +333,7 @@ async fn reconcile(
 
 fn settings(config: &Config) -> Settings {
     Settings {
-        public_url: config.public_url.clone(),
-        former_public_urls: config.former_public_urls.clone(),
+        public_urls: config.public_urls.clone(),
         namespace: config.namespace.clone(),
         providers: config.providers.clone(),
         read_only: config.read_only,

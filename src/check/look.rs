@@ -11,6 +11,7 @@ use crate::controllers::binding::{self, apply, observe};
 use crate::controllers::{Managed, View, connection, left_to_another};
 use crate::providers::registry;
 use crate::providers::transport::network::HostPattern;
+use crate::public_urls::PublicUrls;
 
 /// Everything that a look needs.
 pub(super) struct Lookout {
@@ -48,7 +49,7 @@ impl Lookout {
         if let Some(working) = &observation.session.working {
             row.findings.extend(working.inspection.warnings.iter().map(|warning| Finding::plain(Level::Warning, warning).at(place)));
         }
-        row.findings.extend(peculiarities(&subject.object).into_iter().map(|finding| finding.at(place)));
+        row.findings.extend(peculiarities(&subject.object, &self.view.settings.public_urls).into_iter().map(|finding| finding.at(place)));
         if subject.object.metadata.deletion_timestamp.is_some() {
             row.outcome = Outcome::Deleting;
         }
@@ -136,12 +137,10 @@ fn hint(row: &mut Row) {
 /// Without the install key nobody knows whose hooks are those that look like Forgebind's.
 fn unrecognised(row: &mut Row, observation: &observe::Observation) {
     let hooks = observation.look.iter().filter_map(|look| look.hooks.as_ref()?.as_ref().ok()).flatten();
-    let receiver = observation.ownership.masked_receiver_url();
-    let receiver = receiver.as_deref().map(|url| url.trim_end_matches('…'));
+    let ownership = &observation.ownership;
     let alike = hooks.filter(|hook| {
-        let url = hook.url.expose();
-        let ours = observation.ownership.is_ours(&hook.url);
-        !ours && (receiver.is_some_and(|receiver| url.starts_with(receiver)) || binding::ownership::is_marked(&hook.url))
+        let like_ours = ownership.is_at_our_receiver(&hook.url) || binding::ownership::is_marked(&hook.url);
+        like_ours && !ownership.is_ours(&hook.url)
     });
     let ids: Vec<&str> = alike.map(|hook| hook.id.as_str()).collect();
     if !ids.is_empty() {
@@ -154,9 +153,14 @@ fn unrecognised(row: &mut Row, observation: &observe::Observation) {
 }
 
 /// What is admitted, served, and yet hardly meant.
-fn peculiarities(object: &GitProviderConnection) -> Vec<Finding> {
+fn peculiarities(object: &GitProviderConnection, public_urls: &PublicUrls) -> Vec<Finding> {
     let warning = |message: String| Finding::plain(Level::Warning, message);
     let mut found = Vec::new();
+    // Its bindings say so themselves; here it is told before there are any.
+    let choice = object.spec.receiver.as_ref().and_then(|receiver| receiver.public_url.as_deref());
+    if let Some(Err(missing)) = choice.map(|choice| public_urls.choose(Some(choice))) {
+        found.push(warning(missing.to_string()));
+    }
     for (position, rule) in object.spec.allowed_bindings.iter().flatten().enumerate() {
         for host in rule.destination_hosts.iter().filter(|host| host.parse::<HostPattern>().is_err()) {
             found.push(warning(format!(

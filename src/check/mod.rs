@@ -116,8 +116,7 @@ fn lookout(
         transports: TransportFactory::new(Arc::clone(&network), Arc::new(Unleased), clock.clone(), &mut Registry::default()),
         clock,
         settings: Settings {
-            public_url: settings.installation.public_url,
-            former_public_urls: settings.installation.former_public_urls,
+            public_urls: settings.installation.public_urls,
             namespace: settings.installation.namespace,
             providers: settings.installation.providers,
             read_only: false,

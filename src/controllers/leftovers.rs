@@ -201,7 +201,7 @@ async fn try_remove(context: &Context, working: &Working, entry: &Leftover) -> R
         .flat_map(|binding| binding.status.iter().filter_map(|status| status.webhook.as_ref()).flat_map(|webhook| &webhook.hooks))
         .map(|hook| hook.id.clone())
         .collect();
-    let ownership = Ownership::new(&context.view.keys, &context.view.settings, &entry.namespace, &entry.name);
+    let ownership = Ownership::new(&context.view.keys, &context.view.settings, None, &entry.namespace, &entry.name);
     let recorded: BTreeSet<&str> = entry.hooks.iter().map(|hook| hook.id.as_str()).collect();
     for hook in working.client.hooks(&repository).await? {
         let left = recorded.is_empty() || recorded.contains(hook.id.as_str());

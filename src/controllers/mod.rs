@@ -28,11 +28,11 @@ use kube::runtime::events::Recorder;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Resource, ResourceExt as _};
 use tokio::sync::mpsc::UnboundedSender;
-use url::Url;
 
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{GitProviderConnection, ProviderKind, RepoBinding};
 use crate::keys::{ControllerKey, ReceiverKey};
+use crate::public_urls::PublicUrls;
 
 pub use driver::{Requests, run};
 pub use sessions::Sessions;
@@ -41,10 +41,8 @@ pub use view::View;
 /// What the administrator decided.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where providers reach the receiver.
-    pub public_url: Option<Url>,
-    /// Where they reached it before: hooks that point there are ours too.
-    pub former_public_urls: Vec<Url>,
+    /// Where providers reach the receiver, and reached it before: hooks that point to any of these are ours.
+    pub public_urls: PublicUrls,
     /// The operator's own namespace.
     pub namespace: String,
     /// The providers that are served.

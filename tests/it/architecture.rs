@@ -18,6 +18,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("keys", &[]),
     ("glob", &[]),
     ("kubeconfig", &[]),
+    ("public_urls", &[]),
     ("watches", &["clock"]),
     ("evidence", &["api"]),
     ("telemetry", &["clock", "evidence", "watches"]),
@@ -35,7 +36,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 
 /// Stands for the modules of [`LEAF_MODULES`].
 const LEAVES: &str = "leaves";
-const LEAF_MODULES: &[&str] = &["clock", "keys", "glob", "kubeconfig", "watches", "evidence", "telemetry"];
+const LEAF_MODULES: &[&str] = &["clock", "keys", "glob", "kubeconfig", "public_urls", "watches", "evidence", "telemetry"];
 
 /// Where nobody waits, talks or looks at a clock: the same input gives the same output.
 const PURE_FILES: &[&str] = &[

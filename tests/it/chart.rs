@@ -143,7 +143,11 @@ async fn every_flag_is_a_value_and_means_what_it_says() -> Result<()> {
     let parse = |name: &str| Cli::try_parse_from(std::iter::once("forgebind".to_owned()).chain(arguments[name].clone()));
     let Command::Controller(flags) = parse("git-controller")?.command else { anyhow::bail!("controller") };
     let config = Config::try_from(flags)?;
-    assert_eq!(config.public_url.as_ref().map(url::Url::as_str), Some("https://hooks.acme.io/"));
+    assert_eq!(config.public_urls.default.as_ref().map(url::Url::as_str), Some("https://hooks.acme.io/"));
+    assert_eq!(
+        config.public_urls.named.iter().map(|(name, url)| (name.as_str(), url.as_str())).collect::<Vec<_>>(),
+        [("internal", "https://hooks.acme.corp/")]
+    );
     assert_eq!(config.watch_namespaces, ["platform", "team-shop"]);
     assert_eq!(config.secret_namespaces, ["platform"]);
     assert_eq!(config.install_key_secret.as_deref(), Some("acme-install-key"));
@@ -153,7 +157,7 @@ async fn every_flag_is_a_value_and_means_what_it_says() -> Result<()> {
     let Command::Receiver(flags) = parse("git-receiver")?.command else { anyhow::bail!("receiver") };
     let receiver = Config::try_from(flags)?;
     assert!(receiver.install_key_secret.is_none(), "a receiver never learns of the install key");
-    assert_eq!(receiver.public_url, config.public_url);
+    assert_eq!(receiver.public_urls, config.public_urls);
 
     let mut given: BTreeSet<String> = BTreeSet::new();
     let more = json!({"mode": "Single", "allow": {"insecureHTTP": true}, "installKey": {"beginAnew": true}});
@@ -169,6 +173,47 @@ async fn every_flag_is_a_value_and_means_what_it_says() -> Result<()> {
     let outside = ["resolve", "leader-election", "replica", "help"].map(str::to_owned).into();
     let missing: Vec<_> = flags.difference(&given).filter(|flag| !BTreeSet::contains(&outside, *flag)).collect();
     ensure!(missing.is_empty(), "no value of the chart gives {missing:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_way_in_has_its_host_its_certificate_and_its_path() -> Result<()> {
+    let values = json!({
+        "publicURL": "https://hooks.acme.io",
+        "publicURLs": {"again": "https://hooks.acme.io:8443", "internal": "https://hooks.acme.corp"},
+        "ingress": {"enabled": true, "tls": {"secretName": ""}},
+    });
+    let found =
+        |objects: &[Value], kind: &str| objects.iter().find(|object| object["kind"] == kind).cloned().with_context(|| kind.to_owned());
+    let ingress = found(&rendered_objects(&values).await?, "Ingress")?;
+    let tls = json!([
+        {"hosts": ["hooks.acme.io"], "secretName": "forgebind-receiver-tls"},
+        {"hosts": ["hooks.acme.corp"], "secretName": "forgebind-receiver-internal-tls"},
+    ]);
+    assert_eq!(ingress["spec"]["tls"], tls);
+    let hosts: Vec<&Value> = ingress["spec"]["rules"].as_array().into_iter().flatten().map(|rule| &rule["host"]).collect();
+    assert_eq!(hosts, ["hooks.acme.io", "hooks.acme.corp"]);
+
+    let values = json!({
+        "publicURLs": {"dmz": "https://dmz.acme.io/git", "internal": "https://hooks.acme.corp"},
+        "httpRoute": {"enabled": true, "gateway": {"create": true, "className": "public"}},
+    });
+    let objects = rendered_objects(&values).await?;
+    let route = found(&objects, "HTTPRoute")?;
+    assert_eq!(route["spec"]["hostnames"], json!(["dmz.acme.io", "hooks.acme.corp"]));
+    let paths: Vec<&Value> =
+        route["spec"]["rules"].as_array().into_iter().flatten().map(|rule| &rule["matches"][0]["path"]["value"]).collect();
+    assert_eq!(paths, ["/git/hooks", "/git/apps", "/hooks", "/apps"]);
+    let listeners = found(&objects, "Gateway")?["spec"]["listeners"].clone();
+    let read =
+        |listener: &Value| (listener["name"].clone(), listener["hostname"].clone(), listener["tls"]["certificateRefs"][0]["name"].clone());
+    assert_eq!(
+        listeners.as_array().into_iter().flatten().map(read).collect::<Vec<_>>(),
+        [
+            (json!("https-dmz"), json!("dmz.acme.io"), json!("forgebind-receiver-dmz-tls")),
+            (json!("https-internal"), json!("hooks.acme.corp"), json!("forgebind-receiver-internal-tls")),
+        ]
+    );
     Ok(())
 }
 

@@ -27,6 +27,10 @@ async fn values_that_are_unknown_or_wrong_are_refused() -> Result<()> {
         (json!({"publicUrl": "https://hooks.acme.io"}), "publicUrl"),
         (json!({"publicURL": "hooks.acme.io"}), "publicURL"),
         (json!({"publicURL": "https://hooks.acme.io?a=b"}), "publicURL"),
+        (json!({"publicURL": "https://hooks.acme.io,https://hooks.acme.corp"}), "publicURL"),
+        (json!({"publicURLs": {"internal": "hooks.acme.corp"}}), "publicURLs"),
+        (json!({"publicURLs": {"Internal": "https://hooks.acme.corp"}}), "publicURLs"),
+        (json!({"publicURLs": {"default": "https://hooks.acme.corp"}}), "publicURLs"),
         (json!({"mode": "Both"}), "mode"),
         (json!({"providers": {"sourceforge": {"enabled": true}}}), "sourceforge"),
         (json!({"providers": {"gitea": {"enabled": "yes"}}}), "enabled"),
@@ -44,6 +48,7 @@ async fn values_that_are_unknown_or_wrong_are_refused() -> Result<()> {
         // What a schema cannot say, a template does.
         (json!({"ingress": {"enabled": true}}), "publicURL: an Ingress"),
         (json!({"ingress": {"enabled": true}, "publicURL": "https://acme.io/git"}), "cannot take a path away"),
+        (json!({"ingress": {"enabled": true}, "publicURLs": {"internal": "https://acme.corp/git"}}), "cannot take a path away"),
         (json!({"httpRoute": {"enabled": true}, "publicURL": "https://acme.io"}), "parentRefs"),
         (json!({"rbac": {"scope": "Namespaced"}}), "watchNamespaces"),
         (json!({"rbac": {"scope": "Namespaced"}, "watchNamespaces": ["a"], "secretNamespaces": ["*"]}), "secretNamespaces"),

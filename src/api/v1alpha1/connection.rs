@@ -65,6 +65,9 @@ pub struct GitProviderConnectionSpec {
     /// A Secret of the same namespace with the keys `address`, `username` and `password` of an HTTP proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_secret_ref: Option<LocalReference>,
+    /// How deliveries of this connection's repositories come in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receiver: Option<ReceiverSpec>,
     /// Whether Forgebind may write at the provider.
     #[serde(default)]
     pub management_policy: ManagementPolicy,
@@ -284,6 +287,19 @@ pub struct CredentialsSpec {
 fn default_warn_before() -> Interval {
     // The text is a constant that a unit test parses.
     "720h".parse().unwrap_or_else(|_| unreachable!())
+}
+
+/// How deliveries come in.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReceiverSpec {
+    /// The name of the address to which webhooks deliver, one of those that Forgebind's flag `--public-url` names, such as
+    /// internal. Absent: the one without a name. When it changes, webhooks move to the new address; deliveries under way to
+    /// the old one are still accepted.
+    #[serde(default, rename = "publicURL", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
+        .message("publicURL is the name of an address in --public-url, such as internal: lower-case letters, digits and dashes"))]
+    pub public_url: Option<String>,
 }
 
 /// Which bindings a grant covers.

@@ -187,12 +187,12 @@ async fn change(
             }
             let hook = answer?;
             outcome.created.push(intent.shape.part.clone());
-            outcome.present.push(kept(&hook.id, intent, false));
+            outcome.present.push(kept(observation, &hook.id, intent, false));
             ("create", hook.id)
         }
         HookAction::Update { id, intent, adopted, .. } => {
             let hook = client.update_hook(repository, id, &request(intent)).await?;
-            outcome.present.push(kept(&hook.id, intent, *adopted));
+            outcome.present.push(kept(observation, &hook.id, intent, *adopted));
             ("update", hook.id)
         }
         HookAction::Delete { id, .. } => {
@@ -228,8 +228,9 @@ const fn request(intent: &HookIntent) -> HookRequest<'_> {
     HookRequest { url: &intent.url, secret: &intent.secret, shape: &intent.shape }
 }
 
-fn kept(id: &str, intent: &HookIntent, adopted: bool) -> Kept {
-    Kept { id: id.to_owned(), events: intent.shape.events.clone(), generation: intent.generation.clone(), adopted }
+fn kept(observation: &Observation, id: &str, intent: &HookIntent, adopted: bool) -> Kept {
+    let address = observation.ownership.masked_url(&intent.url);
+    Kept { id: id.to_owned(), events: intent.shape.events.clone(), generation: intent.generation.clone(), adopted, address }
 }
 
 async fn record(context: &Context, observation: &Observation, place: &Place, position: usize, why: &str) -> Result<(), Error> {

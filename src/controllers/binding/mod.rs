@@ -59,6 +59,8 @@ pub struct Circumstances {
     pub observe_only: bool,
     /// The generation of the secret that the user brought, or why there is none.
     pub user_secret: Option<String>,
+    /// Where our receiver is to take its deliveries; `None` where that is nowhere, or they go elsewhere.
+    pub receiver: Option<String>,
 }
 
 /// One reconciliation.

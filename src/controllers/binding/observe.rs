@@ -26,6 +26,7 @@ use crate::evidence::BindingEvidence;
 use crate::keys::ReceiverKey;
 use crate::providers::webhook::WebhookSecret;
 use crate::providers::{ErrorKind, Hook, PathError, PermissionFinding, ProviderError, Repository, RepositoryPath};
+use crate::public_urls::NoPublicUrl;
 use crate::sink_support::{self, NotServed};
 
 /// What was seen.
@@ -38,6 +39,8 @@ pub struct Observation {
     pub fingerprint: String,
     /// What the administrator decided.
     pub settings: Settings,
+    /// Where the connection wants deliveries to our receiver, or why that is nowhere.
+    pub public_url: Result<Url, NoPublicUrl>,
     /// The binding's identity at providers.
     pub ownership: Ownership,
     /// The connection, as far as this binding may know.
@@ -88,7 +91,8 @@ impl Observation {
             Ok(secret) => secret.generation.clone(),
             Err(trouble) => trouble.message.clone(),
         });
-        Circumstances { usable: self.connection.may_be_usable(), observe_only: self.observe_only, user_secret }
+        let receiver = custom_url(&self.object).is_none().then(|| self.ownership.masked_receiver_url()).flatten();
+        Circumstances { usable: self.connection.may_be_usable(), observe_only: self.observe_only, user_secret, receiver }
     }
 
     /// The secret that goes along when an adopted hook is given back: the one that it carries.
@@ -200,7 +204,8 @@ impl Obstacle {
 pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Observation {
     let now = view.clock.now();
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    let ownership = Ownership::new(&view.keys, &view.settings, &namespace, &name);
+    let public_url = public_url(view, &object);
+    let ownership = Ownership::new(&view.keys, &view.settings, public_url.as_ref().ok(), &namespace, &name);
     let requests = requests(view, &object);
     let connection = connection(view, &object);
     let memory = locked(&view.looks).get(&object.uid().unwrap_or_default()).cloned();
@@ -210,6 +215,7 @@ pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Observation {
         now,
         fingerprint: view.keys.fingerprint.clone(),
         settings: view.settings.clone(),
+        public_url,
         ownership,
         connection,
         look: None,
@@ -242,6 +248,13 @@ pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Observation {
 fn connection_object(view: &View, object: &RepoBinding) -> Option<Arc<GitProviderConnection>> {
     let target = object.connection_target();
     view.connections.get(&ObjectRef::new(&target.name).within(&target.namespace))
+}
+
+/// The public URL that the connection chooses. A connection that is not there chooses none.
+fn public_url(view: &View, object: &RepoBinding) -> Result<Url, NoPublicUrl> {
+    let connection = connection_object(view, object);
+    let choice = connection.as_ref().and_then(|connection| connection.spec.receiver.as_ref()?.public_url.as_deref());
+    view.settings.public_urls.choose(choice).cloned()
 }
 
 fn annotation_of_connection(view: &View, object: &RepoBinding, name: &str) -> Option<String> {
@@ -482,8 +495,8 @@ async fn is_gone(working: &Working, target: &HookTarget) -> bool {
 
 /// The place that the spec alone names, for a binding whose status knows of none.
 #[must_use]
-pub fn place_of_spec(object: &RepoBinding, settings: &Settings) -> HookTarget {
-    let url = custom_url(object).or_else(|| settings.public_url.clone());
+pub fn place_of_spec(object: &RepoBinding, public_url: Option<&Url>) -> HookTarget {
+    let url = custom_url(object).or_else(|| public_url.cloned());
     HookTarget {
         connection: object.connection_target(),
         repository_id: String::new(),

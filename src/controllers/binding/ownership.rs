@@ -15,8 +15,10 @@ const HOOKS: &str = "hooks";
 pub struct Ownership {
     id: String,
     mark: String,
-    public: Option<Url>,
-    former: Vec<Url>,
+    /// Where hooks are to deliver.
+    wanted: Option<Url>,
+    /// Where hooks of ours may deliver, of the present and of before.
+    bases: Vec<Url>,
 }
 
 /// Whose a hook is.
@@ -47,21 +49,21 @@ pub enum Belonging {
 }
 
 impl Ownership {
-    /// The identity of a binding.
+    /// The identity of a binding. It is one at every public URL; `wanted` is the one to which its hooks are to deliver.
     #[must_use]
-    pub fn new(keys: &Keys, settings: &Settings, namespace: &str, name: &str) -> Self {
+    pub fn new(keys: &Keys, settings: &Settings, wanted: Option<&Url>, namespace: &str, name: &str) -> Self {
         Self {
             id: keys.receiver.hook_id(namespace, name),
             mark: keys.controller.mark(namespace, name),
-            public: settings.public_url.clone(),
-            former: settings.former_public_urls.clone(),
+            wanted: wanted.cloned(),
+            bases: settings.public_urls.all().cloned().collect(),
         }
     }
 
-    /// The URL under which our receiver takes deliveries; `None` without a public URL.
+    /// The URL under which our receiver is to take deliveries; `None` without a public URL.
     #[must_use]
     pub fn receiver_url(&self, generation: &str) -> Option<HookUrl> {
-        let mut url = self.public.clone()?;
+        let mut url = self.wanted.clone()?;
         url.path_segments_mut().ok()?.pop_if_empty().extend([HOOKS, &self.id, generation]);
         Some(HookUrl::new(url.into()))
     }
@@ -69,9 +71,24 @@ impl Ownership {
     /// What may be shown of it.
     #[must_use]
     pub fn masked_receiver_url(&self) -> Option<String> {
-        let mut url = self.public.clone()?;
-        url.path_segments_mut().ok()?.pop_if_empty().push(HOOKS);
-        Some(format!("{url}/…"))
+        masked(self.wanted.as_ref()?)
+    }
+
+    /// What may be shown of the URL of a hook of ours; empty for one that is not.
+    #[must_use]
+    pub fn masked_url(&self, url: &HookUrl) -> String {
+        let Ok(url) = Url::parse(url.expose()) else { return String::new() };
+        if self.marked(&url).is_some() {
+            return without_mark(&url).into();
+        }
+        self.generation_in_path(&url).and_then(|(base, _)| masked(&base)).unwrap_or_default()
+    }
+
+    /// Whether a hook delivers to a receiver at one of our public URLs, whosever identity it has.
+    #[must_use]
+    pub fn is_at_our_receiver(&self, url: &HookUrl) -> bool {
+        let at = |base: &Url| masked(base).is_some_and(|masked| url.expose().starts_with(masked.trim_end_matches('…')));
+        self.bases.iter().any(at)
     }
 
     /// Somebody else's endpoint with our mark.
@@ -90,7 +107,7 @@ impl Ownership {
             return Belonging::Custom { generation, url: without_mark(&url) };
         }
         match self.generation_in_path(&url) {
-            Some((base, generation)) if self.bases().any(|ours| same_base(ours, &base)) => Belonging::Receiver { generation },
+            Some((base, generation)) if self.bases.iter().any(|ours| same_base(ours, &base)) => Belonging::Receiver { generation },
             Some((base, _)) => Belonging::AnotherHost { host: host_of(&base) },
             None => Belonging::Foreign { url: Some(url) },
         }
@@ -100,10 +117,6 @@ impl Ownership {
     #[must_use]
     pub fn is_ours(&self, url: &HookUrl) -> bool {
         matches!(self.classify(url), Belonging::Receiver { .. } | Belonging::Custom { .. })
-    }
-
-    fn bases(&self) -> impl Iterator<Item = &Url> {
-        self.public.iter().chain(&self.former)
     }
 
     fn marked(&self, url: &Url) -> Option<String> {
@@ -131,6 +144,13 @@ impl Ownership {
 #[must_use]
 pub fn is_marked(url: &HookUrl) -> bool {
     Url::parse(url.expose()).is_ok_and(|url| url.query_pairs().any(|(name, _)| name == MARK))
+}
+
+/// Where hooks below a public URL deliver, without the unguessable part.
+fn masked(base: &Url) -> Option<String> {
+    let mut url = base.clone();
+    url.path_segments_mut().ok()?.pop_if_empty().push(HOOKS);
+    Some(format!("{url}/…"))
 }
 
 /// Host and port as people know it.
@@ -162,8 +182,14 @@ pub fn without_mark(url: &Url) -> Url {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::keys::InstallKey;
+    use crate::public_urls::PublicUrls;
+
+    /// The address named `internal`.
+    pub(crate) const INTERNAL: &str = "https://hooks.acme.corp:8443/git";
 
     pub(crate) fn keys(byte: u8) -> Keys {
         let install = InstallKey::new(&[byte; 32]).unwrap();
@@ -172,8 +198,11 @@ pub(crate) mod tests {
 
     pub(crate) fn settings(public: &str, former: &[&str]) -> Settings {
         Settings {
-            public_url: Some(Url::parse(public).unwrap()),
-            former_public_urls: former.iter().map(|url| Url::parse(url).unwrap()).collect(),
+            public_urls: PublicUrls {
+                default: Some(Url::parse(public).unwrap()),
+                named: BTreeMap::from([("internal".to_owned(), Url::parse(INTERNAL).unwrap())]),
+                former: former.iter().map(|url| Url::parse(url).unwrap()).collect(),
+            },
             namespace: "forgebind-system".to_owned(),
             providers: crate::api::v1alpha1::ProviderKind::ALL.into_iter().collect(),
             read_only: false,
@@ -181,8 +210,13 @@ pub(crate) mod tests {
         }
     }
 
+    /// The identity of team/shop, whose connection chooses this name.
+    pub(crate) fn ownership(byte: u8, settings: &Settings, name: Option<&str>) -> Ownership {
+        Ownership::new(&keys(byte), settings, settings.public_urls.choose(name).ok(), "team", "shop")
+    }
+
     fn ours() -> Ownership {
-        Ownership::new(&keys(1), &settings("https://hooks.acme.io/git/", &["https://old.acme.io"]), "team", "shop")
+        ownership(1, &settings("https://hooks.acme.io/git/", &["https://old.acme.io"]), None)
     }
 
     #[test]
@@ -205,8 +239,24 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn every_public_url_is_ours_whichever_the_connection_chooses() {
+        let settings = settings("https://hooks.acme.io", &[]);
+        let unknown = ownership(1, &settings, Some("intern"));
+        assert_eq!(unknown.receiver_url("1"), None);
+        for name in [None, Some("internal")] {
+            let there = ownership(1, &settings, name);
+            let url = there.receiver_url("1").unwrap();
+            for anywhere in [None, Some("internal"), Some("intern")].map(|name| ownership(1, &settings, name)) {
+                assert_eq!(anywhere.classify(&url), Belonging::Receiver { generation: "1".to_owned() });
+                assert_eq!(Some(anywhere.masked_url(&url)), there.masked_receiver_url(), "shown is where it delivers");
+            }
+        }
+        assert_eq!(ownership(1, &settings, Some("internal")).masked_receiver_url(), Some(format!("{INTERNAL}/hooks/…")));
+    }
+
+    #[test]
     fn hooks_of_others_are_foreign() {
-        let other = Ownership::new(&keys(2), &settings("https://hooks.acme.io/git", &[]), "team", "shop");
+        let other = ownership(2, &settings("https://hooks.acme.io/git", &[]), None);
         assert!(matches!(ours().classify(&other.receiver_url("1").unwrap()), Belonging::Foreign { .. }));
         let custom = Url::parse("https://argocd.acme.io/api/webhook").unwrap();
         assert!(matches!(ours().classify(&other.custom_url(&custom, "1")), Belonging::Foreign { .. }));

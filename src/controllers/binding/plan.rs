@@ -328,11 +328,8 @@ fn obstacle_to_hooks(
         let message = format!("{} has no event {}; remove it from webhook.events", working.provider.kind(), join(&unknown));
         return Some(Finding::bad(Reason::EventNotSupported, message));
     }
-    if custom.is_none() && observation.settings.public_url.is_none() {
-        return Some(Finding::bad(
-            Reason::PublicURLMissing,
-            "Forgebind does not know where providers reach it; start it with --public-url",
-        ));
+    if let (None, Err(missing)) = (&custom, &observation.public_url) {
+        return Some(Finding::bad(Reason::PublicURLMissing, missing.to_string()));
     }
     if let Some(Err(trouble)) = &observation.user_secret {
         return Some(Finding::bad(trouble.reason, trouble.message.clone()));

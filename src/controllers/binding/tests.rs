@@ -10,8 +10,7 @@ use super::Look;
 use super::apply::Outcome;
 use super::attempts::Attempts;
 use super::observe::{Connection, Observation, Obstacle, Place, Requests};
-use super::ownership::Ownership;
-use super::ownership::tests::{keys, settings};
+use super::ownership::tests::{keys, ownership, settings};
 use super::plan::{self, Hold};
 use super::report::{Report, report};
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, RepoBindingStatus};
@@ -69,7 +68,8 @@ fn observation(object: Value, connection: Connection) -> Observation {
         object: Arc::new(object),
         now: now(),
         fingerprint: keys(1).fingerprint,
-        ownership: Ownership::new(&keys(1), &settings, "team", "shop"),
+        public_url: settings.public_urls.choose(None).cloned(),
+        ownership: ownership(1, &settings, None),
         settings,
         connection,
         look: None,
@@ -325,6 +325,31 @@ fn a_withdrawn_grant_removes_the_hook_and_an_outage_does_not() {
     let mut observing = observation(ready_binding(), Connection::NotPermitted);
     observing.observe_only = true;
     assert!(plan::places::places_to_clear(&observing).is_empty(), "nothing is written while observing");
+}
+
+#[test]
+fn another_public_url_since_is_noticed_after_a_start_and_while_running() {
+    let choosing = |name: Option<&str>| {
+        let mut observation = observation(ready_binding(), outage());
+        observation.public_url = observation.settings.public_urls.choose(name).cloned();
+        observation.ownership = ownership(1, &observation.settings, name);
+        observation
+    };
+    let before = choosing(None);
+    assert!(!plan::due::delivers_elsewhere(&before));
+    for name in ["internal", "unknown"] {
+        let after = choosing(Some(name));
+        assert!(plan::due::delivers_elsewhere(&after), "{name}");
+        assert_ne!(after.circumstances(), before.circumstances(), "{name}");
+    }
+    // Who delivers to somebody else's endpoint does not care.
+    let mut object = ready_binding();
+    object["spec"]["webhook"] = json!({"events": ["Push"], "url": "https://argocd.acme.io/api/webhook", "secretRef": {"name": "s"}});
+    let custom = Observation { public_url: before.public_url, ownership: before.ownership, ..observation(object.clone(), outage()) };
+    let other = choosing(Some("internal"));
+    let moved = Observation { public_url: other.public_url, ownership: other.ownership, ..observation(object, outage()) };
+    assert!(!plan::due::delivers_elsewhere(&moved));
+    assert_eq!(moved.circumstances(), custom.circumstances());
 }
 
 #[test]

@@ -54,10 +54,12 @@ pub fn look_due(observation: &Observation) -> bool {
     let Connection::Ready { inspected_at, .. } = &observation.connection else { return false };
     let object = &observation.object;
     let requests = observation.requests;
-    if requests.look || requests.rotate || requests.revoke || !public_url_is_known(observation) || status_is_lost(observation) {
+    if requests.look || requests.rotate || requests.revoke || status_is_lost(observation) {
         return true;
     }
-    let Some(memory) = &observation.memory else { return !is_settled(observation) || user_secret_changed(observation) };
+    let Some(memory) = &observation.memory else {
+        return !is_settled(observation) || user_secret_changed(observation) || delivers_elsewhere(observation);
+    };
     if memory.generation != object.metadata.generation.unwrap_or_default()
         || memory.circumstances != observation.circumstances()
         || (!memory.good && memory.at.is_some_and(|at| at < *inspected_at))
@@ -89,9 +91,11 @@ pub(super) fn stretched(observation: &Observation, next: Timestamp) -> Timestamp
     stretched.min(memory.not_after.unwrap_or(Timestamp::MAX))
 }
 
-pub(super) fn public_url_is_known(observation: &Observation) -> bool {
-    let Some(url) = webhook_status(&observation.object).and_then(|webhook| webhook.url.as_ref()) else { return true };
-    observe::custom_url(&observation.object).is_some() || Some(url) == observation.ownership.masked_receiver_url().as_ref()
+/// Whether the status tells that hooks for our receiver deliver elsewhere than they are to: the connection or the installation
+/// has another public URL since, or none.
+pub(in crate::controllers::binding) fn delivers_elsewhere(observation: &Observation) -> bool {
+    let Some(url) = webhook_status(&observation.object).and_then(|webhook| webhook.url.as_ref()) else { return false };
+    observe::custom_url(&observation.object).is_none() && Some(url) != observation.ownership.masked_receiver_url().as_ref()
 }
 
 pub(super) fn user_secret_changed(observation: &Observation) -> bool {

@@ -39,10 +39,13 @@ pub(super) fn webhook(observation: &Observation, plan: &Plan, outcome: &Outcome,
         .filter(|wanted| hooks.iter().any(|hook| hook.generation == *wanted))
         .or_else(|| old.secret_generation.clone());
     let changed = generation != old.secret_generation;
-    let url = match custom_url(&observation.object) {
+    let wanted = match custom_url(&observation.object) {
         Some(url) => Some(url.to_string()),
         None => observation.ownership.masked_receiver_url(),
     };
+    // While one of them was not moved yet, it is what is told: deliveries still come that way.
+    let elsewhere = hooks.iter().map(|hook| &hook.address).find(|address| Some(*address) != wanted.as_ref());
+    let url = elsewhere.cloned().or(wanted);
     Some(WebhookStatus {
         url,
         previous_secrets: previous_secrets(observation, &old, &hooks, generation.as_deref()),
