@@ -48,9 +48,6 @@ pub mod docs {
     #[doc = include_str!("docs/flags.md")]
     pub mod flags {}
 
-    #[doc = include_str!("docs/values.md")]
-    pub mod values {}
-
     #[doc = include_str!("docs/conditions.md")]
     pub mod conditions {}
 

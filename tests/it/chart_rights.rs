@@ -275,7 +275,9 @@ async fn a_verb_too_many_and_a_verb_too_few_are_noticed() -> Result<()> {
     let receiver = Operator::start(installation.options("receiver", port, &[]).await?).await?;
     wait_until("every right but the added ones to be used", SOON, async || {
         let used = used(&plane.audit_events()?, own, &account)?;
-        let idle = idle(&granted, &used);
+        let mut idle = idle(&granted, &used);
+        // Nobody here brings a webhook secret of their own, for which the receiver has these.
+        idle.retain(|right| right.resource != "secrets");
         let added = idle.len() == 2 && idle.iter().all(|right| right.verb == "get" && right.group == "forgebind.dev");
         Ok(if added { Seen::Done(()) } else { Seen::NotYet(format!("never used: {idle:?}")) })
     })

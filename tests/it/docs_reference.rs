@@ -1,4 +1,4 @@
-//! The references among the guides: flags, values of the chart, permissions, rights. Generated from the code and compared.
+//! The references among the guides: flags, permissions, rights. Generated from the code and compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -106,70 +106,6 @@ fn the_generated_reference_of_flags_is_that_of_the_command_line() -> Result<()> 
         }
     }
     compare("flags.md", &document)
-}
-
-/// The settings of the chart with their comments, in the order of the file: path, default, meaning.
-fn chart_values(text: &str) -> Result<Vec<(String, String, String)>> {
-    let (mut found, mut comment) = (Vec::new(), String::new());
-    // The keys above the present line, each with its indentation and its own comment.
-    let mut above: Vec<(usize, String, String)> = Vec::new();
-    for line in text.lines() {
-        let content = line.trim_start();
-        let indent = line.len() - content.len();
-        if let Some(words) = content.strip_prefix('#') {
-            comment = format!("{comment} {}", words.trim()).trim().to_owned();
-            continue;
-        }
-        let Some((key, value)) = content.split_once(':') else {
-            comment.clear();
-            continue;
-        };
-        above.retain(|(depth, ..)| *depth < indent);
-        let own = std::mem::take(&mut comment);
-        let meaning = if own.is_empty() { above.last().map(|(.., of_group)| of_group.clone()).unwrap_or_default() } else { own };
-        let path = above.iter().map(|(_, key, _)| key.as_str()).chain([key]).collect::<Vec<_>>().join(".");
-        if value.trim().is_empty() {
-            above.push((indent, key.to_owned(), meaning));
-        } else {
-            ensure!(!meaning.is_empty(), "{path} has no comment");
-            found.push((path, value.trim().to_owned(), meaning));
-        }
-    }
-    Ok(found)
-}
-
-/// The paths of all settings of a tree, down to what is no map or an empty one.
-fn leaves(value: &Value, path: &str, found: &mut BTreeSet<String>) {
-    match value {
-        Value::Object(map) if !map.is_empty() => {
-            for (key, value) in map {
-                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                leaves(value, &path, found);
-            }
-        }
-        _ => {
-            found.insert(path.to_owned());
-        }
-    }
-}
-
-#[test]
-fn the_generated_reference_of_the_charts_values_is_complete() -> Result<()> {
-    let text = std::fs::read_to_string(chart::folder().join("values.yaml"))?;
-    let values = chart_values(&text)?;
-    let (mut all, parsed) = (BTreeSet::new(), serde_saphyr::from_str::<Value>(&text)?);
-    leaves(&parsed, "", &mut all);
-    // A map that is written on one line is one setting.
-    for path in &all {
-        ensure!(values.iter().any(|(known, ..)| path == known || path.starts_with(&format!("{known}."))), "{path} is not listed");
-    }
-    let mut document = String::from(
-        "# Values of the chart\n\n<!-- Generated from charts/forgebind/values.yaml by `make generate`. Change it there. -->\n\nA name that \
-         is not here is refused by `helm install`. How they go together is told in [Installing](install.md).\n\n",
-    );
-    document += &table(&["value", "default", "meaning"]);
-    document.extend(values.iter().map(|(path, default, meaning)| row(&[&format!("`{path}`"), &format!("`{default}`"), meaning])));
-    compare("values.md", &document)
 }
 
 fn served() -> Vec<&'static dyn Provider> {

@@ -85,7 +85,9 @@ impl Installation {
                 }
                 () = tokio::time::sleep(Duration::from_millis(200)) => {
                     for job in jobs.list(&ListParams::default()).await? {
-                        if done.insert(job.metadata.uid.clone()) {
+                        // One that failed before stays until its successor comes.
+                        let ended = job.status.as_ref().is_some_and(|status| status.conditions.is_some());
+                        if done.insert(job.metadata.uid.clone()) && !ended {
                             before(&job).await?;
                             match self.run_job(&jobs, &job).await {
                                 Ok(text) => printed.push(text),
