@@ -51,11 +51,17 @@ pub mod docs {
     #[doc = include_str!("docs/conditions.md")]
     pub mod conditions {}
 
+    #[doc = include_str!("docs/backup.md")]
+    pub mod backup {}
+
     #[doc = include_str!("docs/check.md")]
     pub mod check {}
 
     #[doc = include_str!("docs/metrics.md")]
     pub mod metrics {}
+
+    #[doc = include_str!("docs/runbooks.md")]
+    pub mod runbooks {}
 
     #[doc = include_str!("docs/providers.md")]
     pub mod providers {}
@@ -97,5 +103,10 @@ pub mod docs {
 
         #[doc = include_str!("docs/decisions/0010-rights-and-removal.md")]
         pub mod rights_and_removal {}
+
+        #[doc = include_str!("docs/decisions/0011-restore-and-copies.md")]
+        pub mod restore_and_copies {}
+        #[doc = include_str!("docs/decisions/0012-several-ways-in.md")]
+        pub mod several_ways_in {}
     }
 }

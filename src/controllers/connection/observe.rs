@@ -102,7 +102,7 @@ async fn look(view: &View, object: &GitProviderConnection, material: Result<Mate
     let failures = known.as_ref().map_or(0, |known| known.failures);
     let (trouble, working) = match inspect(view, object, material, &inputs, asked).await {
         Ok(working) => (None, Some(working)),
-        Err(trouble) => (Some(trouble), None),
+        Err(trouble) => (Some(naming_certificates(trouble, object)), None),
     };
     let failures = if trouble.as_ref().is_some_and(Trouble::is_outage) { failures.saturating_add(1) } else { 0 };
     let next = plan::next_inspection(trouble.as_ref(), failures, object.spec.interval.length(), &uid, now);
@@ -238,6 +238,23 @@ pub fn trouble_of(error: &ProviderError, expired: Option<Timestamp>) -> Trouble 
         _ => error.to_string(),
     };
     Trouble { condition, reason, message, retry_at: error.retry_at }
+}
+
+/// A failure of TLS together with the objects that it may be about: what is wrong may be in any of them, or that there is none.
+fn naming_certificates(mut trouble: Trouble, object: &GitProviderConnection) -> Trouble {
+    if trouble.reason != Reason::TLSError {
+        return trouble;
+    }
+    let tls = object.spec.tls.as_ref();
+    let authority = tls.and_then(|tls| tls.ca_ref.as_ref()).map_or_else(
+        || "none, so the system's authorities count".to_owned(),
+        |reference| format!("{:?} {}", reference.kind.unwrap_or_default(), reference.name),
+    );
+    let client = tls
+        .and_then(|tls| tls.client_certificate_ref.as_ref())
+        .map_or_else(|| "none".to_owned(), |reference| format!("Secret {}", reference.name));
+    trouble.message = format!("{} (tls.caRef: {authority}; tls.clientCertificateRef: {client})", trouble.message);
+    trouble
 }
 
 fn credential_facts(object: &GitProviderConnection, material: &Material) -> CredentialFacts {
