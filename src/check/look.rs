@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use kube::{Resource, ResourceExt as _};
 
+use super::found;
 use super::inventory::{Inventory, Key, Subject};
 use super::result::{Finding, Level, Outcome, Row};
 use crate::api::v1alpha1::{ConditionType, GitProviderConnection, RECONCILE_REQUESTED_AT, Reason, RepoBinding};
@@ -46,6 +47,9 @@ impl Lookout {
         let plan = connection::plan::plan(&observation);
         let report = connection::report::report(&observation, &plan);
         row.tell(&report.status.conditions, place, self.offline);
+        if !self.offline {
+            row.found = found::phrases(&report.status);
+        }
         if let Some(working) = &observation.session.working {
             row.findings.extend(working.inspection.warnings.iter().map(|warning| Finding::plain(Level::Warning, warning).at(place)));
         }

@@ -5,6 +5,7 @@
 
 pub mod backoff;
 pub mod binding;
+pub mod census;
 pub mod conditions;
 pub mod connection;
 mod driver;
@@ -17,6 +18,7 @@ pub mod metrics;
 pub mod sessions;
 mod status;
 pub mod view;
+mod waiting;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -48,6 +48,30 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
+    /// Every refusal.
+    pub(super) const ALL: [Self; 20] = [
+        Self::Method,
+        Self::Encoding,
+        Self::UnknownPath,
+        Self::TooLarge,
+        Self::Oversized,
+        Self::Proof(Rejection::ProofMissing),
+        Self::Proof(Rejection::ProofWrong),
+        Self::Proof(Rejection::ProofStale),
+        Self::Proof(Rejection::Unreadable),
+        Self::Proof(Rejection::UnsignedTest),
+        Self::SecretRevoked,
+        Self::Stale,
+        Self::Doubt,
+        Self::ConnectionAwaited,
+        Self::SecretAwaited,
+        Self::RateLimited,
+        Self::Overloaded,
+        Self::SlowBody,
+        Self::BrokenBody,
+        Self::Panic,
+    ];
+
     /// What it answers. Providers act on these: see the module's documentation.
     pub(super) const fn status(self) -> StatusCode {
         match self {

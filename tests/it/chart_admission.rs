@@ -59,7 +59,7 @@ fn connections(url: &str) -> Vec<Value> {
         json!({"github": {"organization": "acme"}}),
         json!({"gitlab": {"group": "acme"}}),
         json!({"bitbucketCloud": {"workspace": "acme"}}),
-        json!({"bitbucketDataCenter": {"url": elsewhere}}),
+        json!({"bitbucketDataCenter": {"url": elsewhere, "project": "APP"}}),
         json!({"azureDevOps": {"organization": "acme"}}),
         json!({"gitea": {"url": elsewhere, "organization": "acme"}}),
     ]

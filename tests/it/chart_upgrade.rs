@@ -61,7 +61,8 @@ async fn versions(installation: &Installation) -> Result<BTreeMap<String, String
 
 /// What must not change about a binding: who it is, what is asked of it, and what is known of its hook.
 fn substance(binding: &RepoBinding) -> Value {
-    let hooks = binding.status.as_ref().and_then(|status| status.webhook.as_ref()).map(|webhook| &webhook.hooks);
+    let webhook = binding.status.as_ref().and_then(|status| status.webhook.as_ref());
+    let hooks: Vec<_> = webhook.iter().flat_map(|webhook| &webhook.hooks).map(|hook| &hook.id).collect();
     json!({"uid": binding.uid(), "generation": binding.metadata.generation, "finalizers": binding.finalizers(), "spec": binding.spec, "hooks": hooks})
 }
 

@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod attempts;
+pub mod cause;
 pub mod evidence;
 pub mod generation;
 pub mod hooks;

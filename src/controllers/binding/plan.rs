@@ -16,7 +16,7 @@ use super::rivals;
 use super::user_secret::UserSecret;
 use crate::api::v1alpha1::binding::{HookTarget, PlannedAction, RepositoryStatus, WebhookSource, WebhookSpec, WebhookStatus};
 use crate::api::v1alpha1::connection::PermissionState;
-use crate::api::v1alpha1::{EventKind, Reason, RepoBinding};
+use crate::api::v1alpha1::{EventKind, Permission, Reason, RepoBinding};
 use crate::controllers::conditions::Verdict;
 use crate::controllers::finalizer;
 use crate::controllers::sessions::Working;
@@ -303,10 +303,12 @@ pub const fn is_refusal(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::NotFound | ErrorKind::PermissionDenied)
 }
 
-fn hooks_refused(error: &ProviderError) -> Finding {
+fn hooks_refused(working: &Working, error: &ProviderError) -> Finding {
+    let needs = working.provider.permission_words(Permission::ManageWebhooks).map(|words| format!(", which needs {words}"));
+    let needs = needs.unwrap_or_default();
     Finding::bad(
         Reason::PermissionMissing,
-        format!("ManageWebhooks: the hooks of the repository are not shown to the credential ({error})"),
+        format!("ManageWebhooks: the hooks of the repository are not shown to the credential{needs} ({error})"),
     )
 }
 
@@ -318,7 +320,7 @@ fn webhook(plan: &mut Plan, observation: &Observation, found: &Found) {
         Some(finding) => plan.webhook = Some(finding),
         None => match &found.hooks {
             Some(Ok(hooks)) => plan_hooks(plan, observation, spec, working, repository, hooks),
-            Some(Err(error)) if is_refusal(error.kind) => plan.webhook = Some(hooks_refused(error)),
+            Some(Err(error)) if is_refusal(error.kind) => plan.webhook = Some(hooks_refused(working, error)),
             _ => {}
         },
     }
