@@ -10,6 +10,10 @@ use super::shared::{
     CertificateAuthorityReference, DeletionPolicy, EventKind, Interval, LastHandled, LocalReference, ManagementPolicy, is_false,
 };
 
+/// In `status.webhook.previousSecrets`: every derived generation before the present one. Said when hooks are found although the
+/// status tells of none, because which ones are in their grace is lost with it.
+pub const ANY_EARLIER_GENERATION: &str = "*";
+
 /// One repository, reached through a [`GitProviderConnection`](super::GitProviderConnection).
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -434,7 +438,7 @@ pub struct HookStatus {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PreviousSecret {
-    /// Its generation.
+    /// Its generation; `*` stands for every earlier derived one, after the status was lost.
     pub generation: String,
     /// Until when it is accepted; absent while a hook may still carry it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

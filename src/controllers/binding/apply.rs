@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kube::ResourceExt as _;
 use tracing::{info, warn};
 
+use super::cause::Cause;
 use super::hooks::{HookAction, HookIntent, Kept};
 use super::observe::{Connection, Observation, Place};
 use super::plan::{Action, Hold, Plan};
@@ -139,13 +140,17 @@ async fn take(context: &Context, observation: &Observation, action: &Action, out
         }
         Action::Hook(action) => match here(observation) {
             Some((client, repository)) => {
-                change(context, observation, client, repository, action, outcome).await.map_err(|error| Failure { error, clearing: false })
+                let cause = Cause::of(action, &observation.object, false);
+                let changed = change(context, observation, client, repository, action, cause, outcome).await;
+                changed.map_err(|error| Failure { error, clearing: false })
             }
             None => Ok(()),
         },
         Action::Clear(position, action) => match there(observation, *position) {
             Some((client, repository)) => {
-                change(context, observation, client, repository, action, outcome).await.map_err(|error| Failure { error, clearing: true })
+                let cause = Cause::of(action, &observation.object, true);
+                let changed = change(context, observation, client, repository, action, cause, outcome).await;
+                changed.map_err(|error| Failure { error, clearing: true })
             }
             None => Ok(()),
         },
@@ -177,6 +182,7 @@ async fn change(
     client: &dyn Client,
     repository: &Repository,
     action: &HookAction,
+    cause: Cause,
     outcome: &mut Outcome,
 ) -> Result<(), ProviderError> {
     let (label, id) = match action {
@@ -212,13 +218,14 @@ async fn change(
         }
     };
     outcome.changed_hooks = true;
-    context.metrics.hook_changes.get_or_create(&HookChange { action: label }).inc();
+    context.metrics.hook_changes.get_or_create(&HookChange { action: label, cause: cause.label() }).inc();
     info!(
         namespace = observation.object.namespace(),
         name = observation.object.name_any(),
         repository = %repository.path,
         hook = id,
         action = label,
+        cause = cause.label(),
         "hook changed"
     );
     Ok(())
