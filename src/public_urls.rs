@@ -2,6 +2,7 @@
 //! connections choose them, and some are of before.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use url::Url;
 
@@ -70,6 +71,15 @@ impl PublicUrls {
     }
 }
 
+/// The present ones, as the flag takes them.
+impl fmt::Display for PublicUrls {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = self.named.iter().map(|(name, url)| format!("{name}={url}"));
+        let all: Vec<String> = self.default.iter().map(Url::to_string).chain(named).collect();
+        formatter.write_str(&all.join(","))
+    }
+}
+
 /// Whether a text can be the name of an address: lower-case letters, digits and dashes within, at most 63, and not `default`,
 /// which is the one without a name.
 #[must_use]
@@ -96,6 +106,7 @@ mod tests {
         let both = urls(Some("https://hooks.acme.io"), &[("internal", "https://hooks.acme.corp")]);
         assert_eq!(both.choose(None), Ok(&url("https://hooks.acme.io")));
         assert_eq!(both.choose(Some("internal")), Ok(&url("https://hooks.acme.corp")));
+        assert_eq!(both.to_string(), "https://hooks.acme.io/,internal=https://hooks.acme.corp/");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod watching;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use jiff::Timestamp;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::{Client, Resource as _};
 use prometheus_client::registry::Registry;
@@ -126,7 +127,14 @@ pub async fn serve(role: Role, config: Config) -> Result<(), RunError> {
     })?;
     cluster::check_definitions(&client, &config.watch_namespaces).await?;
     let keys = keys(role, &client, &config, &stop).await?;
-    info!(version = env!("CARGO_PKG_VERSION"), ?role, namespace = config.namespace, installation = keys.fingerprint.as_deref(), "starting");
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        ?role,
+        namespace = config.namespace,
+        installation = keys.fingerprint.as_deref(),
+        public_url = %config.public_urls,
+        "starting"
+    );
     let network = Arc::new(config.network.clone());
     cluster::learn_networks(&client, &network).await;
 
@@ -155,6 +163,8 @@ pub async fn serve(role: Role, config: Config) -> Result<(), RunError> {
 #[derive(Clone)]
 struct RoleKeys {
     fingerprint: Option<String>,
+    /// Since when the key is in this cluster; `None` when this process made it.
+    since: Option<Timestamp>,
     receiver: ReceiverKey,
     controller: Option<crate::keys::ControllerKey>,
 }
@@ -163,7 +173,11 @@ struct RoleKeys {
 const KEY_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Waits for the key that the controller makes at its first start: a receiver may be there before it.
-async fn awaited_receiver_key(client: &Client, namespace: &str, stop: &CancellationToken) -> Result<ReceiverKey, InstallKeyError> {
+async fn awaited_receiver_key(
+    client: &Client,
+    namespace: &str,
+    stop: &CancellationToken,
+) -> Result<install::Held<ReceiverKey>, InstallKeyError> {
     let mut told = false;
     loop {
         match install::receiver_key(client, namespace).await {
@@ -183,16 +197,17 @@ async fn awaited_receiver_key(client: &Client, namespace: &str, stop: &Cancellat
 
 async fn keys(role: Role, client: &Client, config: &Config, stop: &CancellationToken) -> Result<RoleKeys, RunError> {
     if !role.reconciles() {
-        let receiver = awaited_receiver_key(client, &config.namespace, stop).await?;
-        return Ok(RoleKeys { fingerprint: None, receiver, controller: None });
+        let held = awaited_receiver_key(client, &config.namespace, stop).await?;
+        return Ok(RoleKeys { fingerprint: held.fingerprint, since: held.since, receiver: held.key, controller: None });
     }
-    let install_key = match &config.install_key_secret {
+    let install::Held { key: install_key, since, .. } = match &config.install_key_secret {
         Some(name) => install::brought(client, &config.namespace, name).await?,
         None => install::find_or_create(client, &config.namespace, &config.watch_namespaces, config.new_install_key).await?,
     };
     let receiver = install_key.receiver();
-    install::publish_receiver_key(client, &config.namespace, &receiver).await?;
-    Ok(RoleKeys { fingerprint: Some(install_key.fingerprint()), receiver, controller: Some(install_key.controller()) })
+    let fingerprint = install_key.fingerprint();
+    install::publish_receiver_key(client, &config.namespace, &receiver, &fingerprint).await?;
+    Ok(RoleKeys { fingerprint: Some(fingerprint), since, receiver, controller: Some(install_key.controller()) })
 }
 
 /// What is being put together.
@@ -267,7 +282,7 @@ async fn receive(
     clock: &SharedClock,
     watched: &mut Watched,
 ) -> Result<EvidenceStore, RunError> {
-    let routes = routing::routes(config, keys.receiver.clone(), keys.fingerprint.clone(), clock.clone(), Arc::clone(network));
+    let routes = routing::routes(config, keys.receiver.clone(), keys.fingerprint.clone(), keys.since, clock.clone(), Arc::clone(network));
     let synced = routing::follow(&routes, watched, client, &config.namespace);
     let health = parts.health.clone();
     let fresh = synced.clone();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use kube::{Resource, ResourceExt as _};
 
+use super::found;
 use super::inventory::{Inventory, Key, Subject};
 use super::result::{Finding, Level, Outcome, Row};
 use crate::api::v1alpha1::{ConditionType, GitProviderConnection, RECONCILE_REQUESTED_AT, Reason, RepoBinding};
@@ -46,6 +47,9 @@ impl Lookout {
         let plan = connection::plan::plan(&observation);
         let report = connection::report::report(&observation, &plan);
         row.tell(&report.status.conditions, place, self.offline);
+        if !self.offline {
+            row.found = found::phrases(&report.status);
+        }
         if let Some(working) = &observation.session.working {
             row.findings.extend(working.inspection.warnings.iter().map(|warning| Finding::plain(Level::Warning, warning).at(place)));
         }
@@ -67,7 +71,11 @@ impl Lookout {
         let mut object = (*subject.object).clone();
         // As if a person had asked for a look: what the status says of the last one is not what is to be known.
         object.annotations_mut().insert(RECONCILE_REQUESTED_AT.to_owned(), "check".to_owned());
-        let observation = observe::observe(&self.view, Arc::new(object)).await;
+        let mut observation = observe::observe(&self.view, Arc::new(object)).await;
+        if let Some(look) = observation.look.as_mut().filter(|_| !self.from_cluster) {
+            // The manifests are not all the bindings that there are.
+            look.strays.clear();
+        }
         let plan = binding::plan::plan(&observation);
         let nothing_done = apply::Outcome::nothing(Arc::clone(&observation.object));
         let report = binding::report::report(&observation, &plan, &nothing_done);

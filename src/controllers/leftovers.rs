@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{ListParams, PostParams};
+use kube::runtime::reflector::ObjectRef;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
@@ -147,7 +148,7 @@ pub async fn count(context: &Context) {
         warn!(error = %error, "leftover hooks not counted, trying again");
         tokio::time::sleep(COUNT_PAUSE).await;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Every entry with its key. What is known of them is brought up to date.
@@ -242,22 +243,19 @@ async fn remove(context: &Context, working: &Working, entry: &Leftover) -> bool 
 /// Removes the hooks of an entry that still prove to be ours. A binding of the same name that lives again has the same
 /// identity, so its present hooks are spared: it sees to its own.
 async fn try_remove(context: &Context, working: &Working, entry: &Leftover) -> Result<bool, ProviderError> {
+    let alive = context.view.bindings.get(&ObjectRef::new(&entry.name).within(&entry.namespace));
+    let webhook = alive.as_ref().and_then(|binding| binding.status.as_ref()).and_then(|status| status.webhook.as_ref());
+    // After a restore the status may not tell yet which hooks it has: it is waited for.
+    if webhook.is_none() && alive.as_ref().is_some_and(|binding| binding.spec.webhook.is_some()) {
+        return Ok(false);
+    }
+    let spared: BTreeSet<&str> = webhook.iter().flat_map(|webhook| &webhook.hooks).map(|hook| hook.id.as_str()).collect();
     let Some(repository) = find(working, entry).await? else { return Ok(false) };
-    let spared: BTreeSet<String> = context
-        .view
-        .bindings
-        .state_filter(|binding| {
-            binding.metadata.namespace.as_ref() == Some(&entry.namespace) && binding.metadata.name.as_ref() == Some(&entry.name)
-        })
-        .iter()
-        .flat_map(|binding| binding.status.iter().filter_map(|status| status.webhook.as_ref()).flat_map(|webhook| &webhook.hooks))
-        .map(|hook| hook.id.clone())
-        .collect();
     let ownership = Ownership::new(&context.view.keys, &context.view.settings, None, &entry.namespace, &entry.name);
     let recorded: BTreeSet<&str> = entry.hooks.iter().map(|hook| hook.id.as_str()).collect();
     for hook in working.client.hooks(&repository).await? {
         let left = recorded.is_empty() || recorded.contains(hook.id.as_str());
-        let goes = ownership.is_ours(&hook.url) && left && !spared.contains(&hook.id);
+        let goes = ownership.is_ours(&hook.url) && left && !spared.contains(hook.id.as_str());
         if goes && working.client.delete_hook(&repository, &hook.id).await? == Deletion::Hidden {
             return Ok(false);
         }

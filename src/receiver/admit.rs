@@ -36,6 +36,7 @@ pub(super) enum Refusal {
     Proof(Rejection),
     SecretRevoked,
     Stale,
+    BindingAwaited,
     Doubt,
     ConnectionAwaited,
     SecretAwaited,
@@ -82,6 +83,7 @@ impl Refusal {
             Self::Oversized | Self::Proof(Rejection::UnsignedTest) => StatusCode::OK,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Stale
+            | Self::BindingAwaited
             | Self::Doubt
             | Self::ConnectionAwaited
             | Self::SecretAwaited
@@ -107,6 +109,7 @@ impl Refusal {
             Self::Proof(Rejection::UnsignedTest) => "unsigned_test",
             Self::SecretRevoked => "secret_revoked",
             Self::Stale => "watch_stale",
+            Self::BindingAwaited => "binding_awaited",
             Self::Doubt => "secret_changed",
             Self::ConnectionAwaited => "connection_awaited",
             Self::SecretAwaited => "secret_awaited",
@@ -218,7 +221,8 @@ impl Admission {
         }
         let unknown = || nobody(if self.freshness.is_fresh() { Refusal::UnknownPath } else { Refusal::Stale });
         let (hook, generation) = parse_path(parts.uri.path()).ok_or_else(unknown)?;
-        let route = self.routes.find(hook).ok_or_else(unknown)?;
+        let absent = || if self.routes.may_be_incomplete(self.routes.clock().now()) { nobody(Refusal::BindingAwaited) } else { unknown() };
+        let route = self.routes.find(hook).ok_or_else(absent)?;
         let known = |refusal| Refused { refusal, route: Some(route.clone()) };
         let (kind, webhook) = route.webhook().ok_or_else(|| known(Refusal::ConnectionAwaited))?;
         let at = self.routes.clock().now();

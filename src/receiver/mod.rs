@@ -13,7 +13,7 @@
 //! | 401 | missing or wrong proof, a secret that is no longer valid, and any unknown path, all alike |
 //! | 405, 415 | not POST, a content encoding; the same for every path |
 //! | 413 | a body over the provider's cap |
-//! | 503 with Retry-After | our own trouble or doubt: never 500, 404 or 410 |
+//! | 503 with Retry-After | our own trouble or doubt: never 500, 404 or 410. Doubt is also an unknown hook while a cluster may be in the middle of its restore |
 
 mod admit;
 mod connection;
@@ -128,7 +128,6 @@ impl Receiver {
     }
 
     /// Brings those metrics up to date that tell of a state: to be called before they are read.
-    #[must_use]
     pub fn refresh(&self) -> impl Fn() + Send + Sync + use<> {
         let (routes, freshness) = (self.routes.clone(), Arc::clone(&self.freshness));
         let (evidence, metrics) = (self.evidence.clone(), self.metrics.clone());

@@ -10,7 +10,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use jiff::{SignedDuration, Timestamp};
 
 use super::filter::Filter;
-use crate::api::v1alpha1::binding::{ConnectionTarget, WebhookSource};
+use crate::api::v1alpha1::binding::{ANY_EARLIER_GENERATION, ConnectionTarget, WebhookSource};
 use crate::api::v1alpha1::connection::ProviderSpec;
 use crate::api::v1alpha1::{ConditionType, EventKind, ProviderKind, Reason, RepoBinding};
 use crate::keys::ReceiverKey;
@@ -35,6 +35,16 @@ pub struct RateLimit {
     pub burst: NonZeroU32,
 }
 
+/// Whether a binding's deliveries are taken, as far as the object tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Admission {
+    Open,
+    /// None are to come here, or they are another installation's.
+    Closed,
+    /// The connection does not allow this binding, or is not there.
+    NotPermitted,
+}
+
 /// What is known of a binding, read from the object.
 #[derive(Debug)]
 pub(super) struct Facts {
@@ -43,8 +53,7 @@ pub(super) struct Facts {
     pub(super) name: String,
     /// The unguessable part of its path.
     pub(super) hook: String,
-    /// Whether deliveries are taken at all.
-    pub(super) open: bool,
+    admission: Admission,
     pub(super) connection: ConnectionTarget,
     pub(super) events: BTreeSet<EventKind>,
     pub(super) sinks: Vec<Sink>,
@@ -137,7 +146,7 @@ impl Facts {
         });
         Some(Self {
             hook: key.hook_id(&namespace, &name),
-            open: is_open(binding, installation),
+            admission: admission(binding, installation),
             connection: binding.connection_target(),
             events: webhook.map(|webhook| webhook.events.iter().copied().collect()).unwrap_or_default(),
             sinks: sinks.collect(),
@@ -162,19 +171,23 @@ impl Facts {
     }
 }
 
-fn is_open(binding: &RepoBinding, installation: Option<&str>) -> bool {
-    let Some(webhook) = &binding.spec.webhook else { return false };
-    if webhook.url.is_some() || webhook.source != WebhookSource::Repository {
-        return false;
+fn admission(binding: &RepoBinding, installation: Option<&str>) -> Admission {
+    let ours = binding.spec.webhook.as_ref().filter(|webhook| webhook.url.is_none() && webhook.source == WebhookSource::Repository);
+    let theirs = binding.status.as_ref().and_then(|status| status.installation.as_deref());
+    match (installation, theirs) {
+        _ if ours.is_none() => Admission::Closed,
+        (Some(ours), Some(theirs)) if ours != theirs => Admission::Closed,
+        _ if is_withdrawn(binding) => Admission::NotPermitted,
+        _ => Admission::Open,
     }
-    let Some(status) = &binding.status else { return true };
-    let foreign = matches!((installation, status.installation.as_deref()), (Some(ours), Some(theirs)) if ours != theirs);
-    let withdrawn = status.conditions.iter().any(|condition| {
+}
+
+fn is_withdrawn(binding: &RepoBinding) -> bool {
+    binding.status.iter().flat_map(|status| &status.conditions).any(|condition| {
         condition.type_ == ConditionType::ConnectionReady.as_str()
             && condition.status == "False"
             && condition.reason == Reason::RefNotPermitted.as_str()
-    });
-    !foreign && !withdrawn
+    })
 }
 
 impl Connection {
@@ -211,6 +224,16 @@ impl Route {
         Self::build(facts, connection, user_secrets, self.lasting.clone())
     }
 
+    /// Whether deliveries are taken at all. A binding whose connection is not there is told the same as one that it does not
+    /// allow; only the second closes the route: what is not there may be restored in a moment.
+    pub(super) fn is_open(&self) -> bool {
+        match self.facts.admission {
+            Admission::Open => true,
+            Admission::Closed => false,
+            Admission::NotPermitted => self.connection.is_none(),
+        }
+    }
+
     /// Who reads its deliveries; `None` while the connection is not known or its provider is not served.
     pub(super) fn webhook(&self) -> Option<(ProviderKind, &'static dyn Webhook)> {
         let provider = self.connection.as_ref()?.provider?;
@@ -232,7 +255,7 @@ impl Route {
             return SecretChoice::Refused;
         }
         let Some(second) = second(generation) else { return self.user_secret(generation, listed, now) };
-        if listed || (!facts.own_secret && self.may_be_next(second, now)) {
+        if listed || (!facts.own_secret && self.may_be_next(second, now)) || self.may_be_earlier(second, now) {
             let bytes = key.webhook_secret(&facts.namespace, &facts.name, generation);
             return SecretChoice::Any(vec![WebhookSecret::Derived(DerivedSecret::new(bytes))]);
         }
@@ -249,6 +272,12 @@ impl Route {
             None => true,
         };
         newer && second <= now.saturating_add(CLOCK_SKEW).map_or(i64::MAX, Timestamp::as_second)
+    }
+
+    /// Whether a generation may be one whose grace the status lost.
+    fn may_be_earlier(&self, second: i64, now: Timestamp) -> bool {
+        let any = self.facts.previous.iter().find(|(previous, _)| previous == ANY_EARLIER_GENERATION);
+        any.is_some_and(|(_, until)| until.is_some_and(|until| until > now)) && second <= now.as_second()
     }
 
     fn user_secret(&self, generation: &str, listed: bool, now: Timestamp) -> SecretChoice {

@@ -234,3 +234,39 @@ async fn the_jobs_of_an_uninstallation_are_commands_that_exist() -> Result<()> {
     assert!(seen.len() == 2 && seen.contains(&before) && seen.contains(&after), "{seen:?}");
     Ok(())
 }
+
+/// Argo CD maps the hooks of helm that it knows to its own and leaves the others out: `post-delete` since 2.10, `pre-delete`
+/// since 3.3. Whatever it knows, nothing runs but at the end, and nothing is deleted that was to be kept.
+#[tokio::test]
+async fn a_tool_that_knows_fewer_hooks_keeps_webhooks_rather_than_deleting_them() -> Result<()> {
+    for (hooks, knows, runs) in [
+        ("Keep", vec!["pre-delete", "post-delete"], vec!["--hooks=keep"]),
+        ("Keep", vec!["post-delete"], vec!["--hooks=keep"]),
+        ("Delete", vec!["post-delete"], vec!["--hooks=keep"]),
+        ("Delete", vec!["pre-delete", "post-delete"], vec!["--hooks=delete", "--hooks=keep"]),
+        ("Delete", vec![], vec![]),
+    ] {
+        let events = |object: &Value| -> Option<Vec<String>> {
+            Some(object["metadata"]["annotations"]["helm.sh/hook"].as_str()?.split(',').map(str::to_owned).collect())
+        };
+        let all = rendered_objects(&json!({"uninstall": {"hooks": hooks}})).await?;
+        let ends: Vec<_> = all.iter().filter(|object| events(object).is_some()).collect();
+        ensure!(ends.iter().all(|object| events(object).unwrap_or_default().iter().all(|event| event.ends_with("-delete"))), "{ends:?}");
+        let known: Vec<_> = ends
+            .into_iter()
+            .filter(|object| events(object).unwrap_or_default().iter().any(|event| knows.contains(&event.as_str())))
+            .collect();
+        let jobs = known.iter().filter(|object| object["kind"] == "Job");
+        let does = |job: &&&Value| job["spec"]["template"]["spec"]["containers"][0]["args"][1].as_str().unwrap_or_default().to_owned();
+        let mut ran: Vec<String> = jobs.map(|job| does(&job)).collect();
+        ran.sort();
+        assert_eq!(ran, runs, "{hooks}, knowing {knows:?}");
+        // What runs has its account and its rights at the same time.
+        for kind in ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"] {
+            ensure!(runs.is_empty() || known.iter().any(|object| object["kind"] == kind), "{hooks}, knowing {knows:?}: no {kind}");
+        }
+        // All others are no hooks: no Job is applied with them.
+        ensure!(all.iter().all(|object| object["kind"] != "Job" || events(object).is_some()), "a Job that is no hook");
+    }
+    Ok(())
+}

@@ -59,7 +59,7 @@ fn connections(url: &str) -> Vec<Value> {
         json!({"github": {"organization": "acme"}}),
         json!({"gitlab": {"group": "acme"}}),
         json!({"bitbucketCloud": {"workspace": "acme"}}),
-        json!({"bitbucketDataCenter": {"url": elsewhere}}),
+        json!({"bitbucketDataCenter": {"url": elsewhere, "project": "APP"}}),
         json!({"azureDevOps": {"organization": "acme"}}),
         json!({"gitea": {"url": elsewhere, "organization": "acme"}}),
     ]
@@ -112,7 +112,9 @@ async fn refusal(world: &World, kind: &str, spec: &Value) -> Result<Option<Strin
     };
     match answer {
         Ok(()) => Ok(None),
-        Err(kube::Error::Api(status)) if status.message.contains("this installation does not allow the") => Ok(Some(status.message.clone())),
+        Err(kube::Error::Api(status)) if status.message.contains("this installation does not allow the") => {
+            Ok(Some(status.message.clone()))
+        }
         Err(other) => Err(anyhow::Error::from(other).context(spec.to_string())),
     }
 }

@@ -1,4 +1,4 @@
-//! What the chart's objects say of each other: Services find their pods, budgets let a node be drained, and NetworkPolicies,
+//! What the chart's objects say of each other: Services find their pods, budgets let a node be drained, and network policies,
 //! evaluated against the pods of the same rendering, admit what is needed and nothing else.
 
 use std::collections::BTreeMap;
@@ -251,7 +251,9 @@ async fn objects_of_the_chart_find_each_other() -> Result<()> {
         for service in of_kind(&objects, "Service") {
             let selector = json!({"matchLabels": service["spec"]["selector"]});
             let found: Vec<_> = pods_of.values().filter(|pod| selects(&selector, &pod.labels)).collect();
-            let [pod] = found.as_slice() else { anyhow::bail!("{values}: {} finds {} kinds of pod", service["metadata"]["name"], found.len()) };
+            let [pod] = found.as_slice() else {
+                anyhow::bail!("{values}: {} finds {} kinds of pod", service["metadata"]["name"], found.len())
+            };
             for port in service["spec"]["ports"].as_array().context("ports")? {
                 let target = port["targetPort"].as_str().context("a named port")?;
                 ensure!(pod.ports.contains_key(target), "{values}: no port {target}");
@@ -282,7 +284,10 @@ async fn objects_of_the_chart_find_each_other() -> Result<()> {
             let of_pod = labels(&template["metadata"]["labels"]);
             ensure!(selects(&deployment["spec"]["selector"], &of_pod), "{values}: a Deployment does not select its pods");
             let constraints = template["spec"]["topologySpreadConstraints"].as_array().context("constraints")?;
-            ensure!(!constraints.is_empty() && constraints.iter().all(|constraint| selects(&constraint["labelSelector"], &of_pod)), "{values}");
+            ensure!(
+                !constraints.is_empty() && constraints.iter().all(|constraint| selects(&constraint["labelSelector"], &of_pod)),
+                "{values}"
+            );
         }
     }
     let defaults = rendered(&json!({})).await?;

@@ -117,6 +117,11 @@ fn used(events: &[AuditEvent], namespace: &str, account: &str) -> Result<BTreeSe
     Ok(rights)
 }
 
+/// The rights that nothing needed.
+fn idle<'a>(granted: &'a BTreeSet<Right>, used: &BTreeSet<Right>) -> Vec<&'a Right> {
+    granted.iter().filter(|right| !used.iter().any(|done| right.covers(done))).collect()
+}
+
 /// Waits until every right of a service account was used. What was used without a right was refused.
 async fn exactly(plane: &ControlPlane, namespace: &str, account: &str, granted: &BTreeSet<Right>) -> Result<()> {
     wait_until(&format!("every right of {account} to be used; one that never is, is one too many"), SOON, async || {
@@ -124,7 +129,7 @@ async fn exactly(plane: &ControlPlane, namespace: &str, account: &str, granted: 
             Ok(used) => used,
             Err(refused) => return Ok(Seen::Never(refused.to_string())),
         };
-        let idle: Vec<_> = granted.iter().filter(|right| !used.iter().any(|done| right.covers(done))).collect();
+        let idle = idle(granted, &used);
         Ok(if idle.is_empty() { Seen::Done(()) } else { Seen::NotYet(format!("never used: {idle:?}")) })
     })
     .await
@@ -202,6 +207,14 @@ async fn pk_37_controller_and_receiver_are_granted_exactly_what_they_use() -> Re
     let (own, release) = (installation.namespace.as_str(), name("release"));
     let of_controller = granted(plane, own, &name("controller")).await?;
     let of_receiver = granted(plane, own, &name("receiver")).await?;
+    // The receiver stands where everybody reaches it: it writes nothing, and no Secret but its own two kinds is open to it.
+    for right in &of_receiver {
+        ensure!(["get", "list", "watch"].contains(&right.verb.as_str()), "the receiver may {right:?}");
+        let prepared = |name: &String| name == "forgebind-receiver-key" || name.starts_with("forgebind-receiver-secrets-");
+        let own_secret = right.place == own && !right.names.is_empty() && right.names.iter().all(prepared);
+        ensure!(right.resource != "secrets" || own_secret, "the receiver may {right:?}");
+        ensure!(right.resource != "configmaps", "the receiver may {right:?}");
+    }
     let resolve = format!("--resolve={}", world.sink.resolve(SINK, &world.namespace));
     // As it is in a cluster: it looks for the receivers behind their Service, and finds none, because no pod runs.
     let controller = Operator::start(installation.options("controller", 0, std::slice::from_ref(&resolve)).await?).await?;
@@ -236,6 +249,60 @@ async fn pk_37_controller_and_receiver_are_granted_exactly_what_they_use() -> Re
         .await?;
     assert_eq!(jobs, 2);
     exactly(plane, own, &release, &of_release).await
+}
+
+#[tokio::test]
+async fn a_verb_too_many_and_a_verb_too_few_are_noticed() -> Result<()> {
+    let plane = shared::control_plane().await?;
+    let (world, installation, port) = (World::new("mutated").await?, Installation::new(plane).await?, free_port()?);
+    installation.install(&chart::folder(), &values("Separate", port, &world, "Keep")).await?;
+    let (own, account) = (installation.namespace.as_str(), format!("{}-receiver", installation.release));
+    let roles: Api<ClusterRole> = Api::all(plane.cluster().client()?);
+    let changed = async |change: &dyn Fn(&mut Vec<PolicyRule>)| -> Result<()> {
+        let mut role = roles.get(&account).await?;
+        change(role.rules.get_or_insert_default());
+        roles.replace(&account, &PostParams::default(), &role).await?;
+        Ok(())
+    };
+    let is_about = |rule: &PolicyRule, resource: &str| rule.resources.iter().flatten().any(|of_rule| of_rule == resource);
+    changed(&|rules| {
+        rules.iter_mut().filter(|rule| is_about(rule, "repobindings")).for_each(|rule| rule.verbs.push("get".to_owned()));
+    })
+    .await?;
+    let granted = granted(plane, own, &account).await?;
+    // The controller makes the key that the receiver reads.
+    let _controller = Operator::start(installation.options("controller", 0, &[]).await?).await?;
+    let receiver = Operator::start(installation.options("receiver", port, &[]).await?).await?;
+    wait_until("every right but the added ones to be used", SOON, async || {
+        let used = used(&plane.audit_events()?, own, &account)?;
+        let mut idle = idle(&granted, &used);
+        // Nobody here brings a webhook secret of their own, for which the receiver has these.
+        idle.retain(|right| right.resource != "secrets");
+        let added = idle.len() == 2 && idle.iter().all(|right| right.verb == "get" && right.group == "forgebind.dev");
+        Ok(if added { Seen::Done(()) } else { Seen::NotYet(format!("never used: {idle:?}")) })
+    })
+    .await?;
+
+    receiver.kill();
+    changed(&|rules| rules.retain(|rule| !is_about(rule, "servicecidrs"))).await?;
+    let user = format!("--as=system:serviceaccount:{own}:{account}");
+    wait_until("the right to be gone", SOON, async || {
+        let may = plane.cluster().kubectl(&["auth", "can-i", "list", "servicecidrs.networking.k8s.io", &user]).await.is_ok();
+        Ok(if may { Seen::NotYet("it is there".to_owned()) } else { Seen::Done(()) })
+    })
+    .await?;
+    receiver.restart().await?;
+    wait_until("the missing verb to be noticed", SOON, async || {
+        Ok(match used(&plane.audit_events()?, own, &account) {
+            Ok(_) => Seen::NotYet("nothing was refused".to_owned()),
+            Err(noticed) => {
+                let noticed = noticed.to_string();
+                ensure!(noticed.contains("a verb is missing") && noticed.contains("list servicecidrs"), "{noticed}");
+                Seen::Done(())
+            }
+        })
+    })
+    .await
 }
 
 #[tokio::test]

@@ -69,7 +69,10 @@ async fn a_provider_behind_a_proxy_with_an_authority_of_ones_own_is_reached_as_t
     world.sink.wait_for(1, SOON).await?;
     let through = proxy.targets();
     let target = format!("{NAME}:{}", provider.port());
-    ensure!(!through.is_empty() && through.iter().all(|asked| *asked == target), "the API server and the sink are no matter of the proxy: {through:?}");
+    ensure!(
+        !through.is_empty() && through.iter().all(|asked| *asked == target),
+        "the API server and the sink are no matter of the proxy: {through:?}"
+    );
 
     // What NO_PROXY names is reached directly, and the bundle counts there too.
     world.create_connection_named("direct", world.connection_spec_at(&provider.url())).await?;

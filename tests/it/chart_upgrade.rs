@@ -54,13 +54,15 @@ async fn versions(installation: &Installation) -> Result<BTreeMap<String, String
     let listed = installation.plane.cluster().kubectl(&["get", "--output=json", "-f", path]).await?;
     let listed: Value = serde_json::from_str(&listed)?;
     let objects = listed["items"].as_array().context("items")?.iter();
-    let about = |object: &Value| (format!("{} {}", object["kind"], object["metadata"]["name"]), object["metadata"]["resourceVersion"].to_string());
+    let about =
+        |object: &Value| (format!("{} {}", object["kind"], object["metadata"]["name"]), object["metadata"]["resourceVersion"].to_string());
     Ok(objects.map(about).collect())
 }
 
 /// What must not change about a binding: who it is, what is asked of it, and what is known of its hook.
 fn substance(binding: &RepoBinding) -> Value {
-    let hooks = binding.status.as_ref().and_then(|status| status.webhook.as_ref()).map(|webhook| &webhook.hooks);
+    let webhook = binding.status.as_ref().and_then(|status| status.webhook.as_ref());
+    let hooks: Vec<_> = webhook.iter().flat_map(|webhook| &webhook.hooks).map(|hook| &hook.id).collect();
     json!({"uid": binding.uid(), "generation": binding.metadata.generation, "finalizers": binding.finalizers(), "spec": binding.spec, "hooks": hooks})
 }
 

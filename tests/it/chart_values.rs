@@ -97,7 +97,11 @@ async fn every_misspelt_value_is_refused_with_its_name_and_place() -> Result<()>
         (json!({"httpRoute": {"parentRefs": [{"name": "a", "names": "b"}]}}), "/httpRoute/parentRefs/0", "names"),
         (json!({"networkPolicy": {"egress": [{"port": []}]}}), "/networkPolicy/egress/0", "port"),
         (json!({"networkPolicy": {"apiServer": [{"ipBlocks": {}}]}}), "/networkPolicy/apiServer/0", "ipBlocks"),
-        (json!({"networkPolicy": {"metricsFrom": [{"podSelector": {"matchLabel": {}}}]}}), "/networkPolicy/metricsFrom/0/podSelector", "matchLabel"),
+        (
+            json!({"networkPolicy": {"metricsFrom": [{"podSelector": {"matchLabel": {}}}]}}),
+            "/networkPolicy/metricsFrom/0/podSelector",
+            "matchLabel",
+        ),
     ] {
         let refusal = format!("{:#}", rendered(&values).await.err().with_context(|| format!("{values} is accepted"))?);
         let place = format!("at '{path}'");
@@ -191,7 +195,19 @@ async fn a_rendering_depends_on_its_values_alone() -> Result<()> {
     for entry in std::fs::read_dir(chart::folder().join("templates"))? {
         let path = entry?.path();
         let text = std::fs::read_to_string(&path)?;
-        for word in ["lookup ", "rand", "genCA", "genSelfSigned", "genPrivateKey", "genSignedCert", "uuidv4", "now ", ".Capabilities", ".Release.IsUpgrade", ".Release.Revision"] {
+        for word in [
+            "lookup ",
+            "rand",
+            "genCA",
+            "genSelfSigned",
+            "genPrivateKey",
+            "genSignedCert",
+            "uuidv4",
+            "now ",
+            ".Capabilities",
+            ".Release.IsUpgrade",
+            ".Release.Revision",
+        ] {
             let used = text.lines().filter(|line| line.contains("{{")).any(|line| line.contains(word));
             ensure!(!used, "{} uses {word}: the second `helm upgrade` would differ from the first", path.display());
         }

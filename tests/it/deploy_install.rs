@@ -74,7 +74,11 @@ async fn deleting_a_kustomization_deletes_no_hook_and_its_release_lets_everythin
     world.sink.wait_for(2, SOON).await?;
     drop(operator);
     for object in [world.bindings.get("shop").await?.metadata, world.connections.get("git").await?.metadata] {
-        ensure!(object.deletion_timestamp.is_none() && object.finalizers.is_some_and(|finalizers| finalizers.len() == 1), "{:?}", object.name);
+        ensure!(
+            object.deletion_timestamp.is_none() && object.finalizers.is_some_and(|finalizers| finalizers.len() == 1),
+            "{:?}",
+            object.name
+        );
     }
     let address = format!("http://127.0.0.1:{port}");
     assert_eq!(world.hooks_at(&address).await?.len(), 1);
@@ -85,7 +89,8 @@ async fn deleting_a_kustomization_deletes_no_hook_and_its_release_lets_everythin
     let jobs: Api<Job> = Api::namespaced(cluster.client()?, NAMESPACE);
     let printed = installation.run_job(&jobs, &jobs.get("forgebind-release").await?).await?;
     ensure!(printed.contains(&format!("webhook {} stays at", hooks[0].id)), "{printed}");
-    let complete = cluster.kubectl(&["-n", NAMESPACE, "wait", "--for=condition=Complete", "--timeout=30s", "job/forgebind-release"]).await?;
+    let complete =
+        cluster.kubectl(&["-n", NAMESPACE, "wait", "--for=condition=Complete", "--timeout=30s", "job/forgebind-release"]).await?;
     ensure!(complete.contains("condition met"), "{complete}");
     kustomization(cluster, &["delete", "--wait=false"], &release).await?;
     ensure!(world.bindings.get("shop").await?.finalizers().is_empty(), "released");

@@ -23,7 +23,7 @@ use crate::support::control_plane::ControlPlane;
 use crate::support::operator::{Installed, Operator, Options, executable};
 
 /// What a Job's status says of how it came about.
-const NO_CONTAINER: &str = "its command ran as a process of the test and ended with 0; no container ran";
+const NO_CONTAINER: &str = "its command ran as a process of the test and has ended; no container ran";
 
 /// A release in a namespace of its own.
 pub struct Installation {
@@ -73,18 +73,26 @@ impl Installation {
         let uninstalling = self.helm(&arguments);
         tokio::pin!(uninstalling);
         let jobs: Api<Job> = Api::namespaced(self.plane.cluster().client()?, &self.namespace);
-        let (mut printed, mut done) = (Vec::new(), HashSet::new());
+        let (mut printed, mut done, mut failed) = (Vec::new(), HashSet::new(), None);
         loop {
             tokio::select! {
                 answer = &mut uninstalling => {
-                    answer?;
-                    return Ok(printed);
+                    return match (answer, failed) {
+                        (Ok(_), None) => Ok(printed),
+                        (Ok(_), Some(failure)) => Err(failure).context("helm goes on although a Job has failed"),
+                        (Err(refused), failure) => Err(failure.unwrap_or(refused)),
+                    };
                 }
                 () = tokio::time::sleep(Duration::from_millis(200)) => {
                     for job in jobs.list(&ListParams::default()).await? {
-                        if done.insert(job.metadata.uid.clone()) {
+                        // One that failed before stays until its successor comes.
+                        let ended = job.status.as_ref().is_some_and(|status| status.conditions.is_some());
+                        if done.insert(job.metadata.uid.clone()) && !ended {
                             before(&job).await?;
-                            printed.push(self.run_job(&jobs, &job).await?);
+                            match self.run_job(&jobs, &job).await {
+                                Ok(text) => printed.push(text),
+                                Err(failure) => failed = Some(failure),
+                            }
                         }
                     }
                 }
@@ -92,7 +100,7 @@ impl Installation {
         }
     }
 
-    /// Runs a Job's command as its service account, and says so in its status once it has ended well.
+    /// Runs a Job's command as its service account, and says in its status how it has ended.
     pub async fn run_job(&self, jobs: &Api<Job>, job: &Job) -> Result<String> {
         let name = job.metadata.name.clone().context("a name")?;
         let pod = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref()).context("a pod")?;
@@ -100,15 +108,18 @@ impl Installation {
         let installed = self.command(pod, &name).await?;
         let mut command = Command::new(executable()?);
         command.args(&installed.arguments).envs(installed.environment).env("KUBECONFIG", kubeconfig);
-        let printed = output_of(command).await?;
+        let ended = output_of(command).await;
         let now = SystemClock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let condition =
-            |kind: &str| json!({"type": kind, "status": "True", "reason": "CompletionsReached", "message": NO_CONTAINER, "lastTransitionTime": now});
-        let status = json!({"status": {
-            "startTime": now, "completionTime": now, "succeeded": 1, "conditions": [condition("SuccessCriteriaMet"), condition("Complete")],
-        }});
-        jobs.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await.context("the Job's status")?;
-        Ok(printed)
+        let condition = |kind: &str| json!({"type": kind, "status": "True", "reason": "ProcessEnded", "message": NO_CONTAINER, "lastTransitionTime": now});
+        let status = match &ended {
+            Ok(_) => json!({
+                "startTime": now, "completionTime": now, "succeeded": 1, "conditions": [condition("SuccessCriteriaMet"), condition("Complete")],
+            }),
+            Err(_) => json!({"startTime": now, "failed": 1, "conditions": [condition("FailureTarget"), condition("Failed")]}),
+        };
+        let patch = Patch::Merge(json!({"status": status}));
+        jobs.patch_status(&name, &PatchParams::default(), &patch).await.context("the Job's status")?;
+        ended
     }
 
     /// A kubeconfig for the service account of a pod, which must be there, and the account's name.

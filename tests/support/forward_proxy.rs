@@ -70,7 +70,8 @@ async fn tunnel(mut client: TcpStream, known: Arc<BTreeMap<String, [u8; 4]>>, as
     let line = head.lines().next().unwrap_or_default();
     let target = line.strip_prefix("CONNECT ").and_then(|rest| rest.split(' ').next());
     asked.lock().unwrap_or_else(PoisonError::into_inner).push(target.unwrap_or(line).to_owned());
-    let reached = target.and_then(|target| target.rsplit_once(':')).and_then(|(host, port)| Some((*known.get(host)?, port.parse::<u16>().ok()?)));
+    let reached =
+        target.and_then(|target| target.rsplit_once(':')).and_then(|(host, port)| Some((*known.get(host)?, port.parse::<u16>().ok()?)));
     let Some(address) = reached else {
         return client.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n").await.context("the refusal");
     };

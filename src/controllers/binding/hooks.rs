@@ -194,7 +194,7 @@ fn ours<'a>(hooks: &'a [Hook], ownership: &Ownership, destination: Option<&Desti
             let fits = matches!(destination, Some(Destination::Custom(wanted)) if without_mark(wanted) == url);
             Some(Ours { hook, generation, fits })
         }
-        Belonging::AnotherHost { .. } | Belonging::Foreign { .. } => None,
+        Belonging::AnotherHost { .. } | Belonging::AnotherOrigin | Belonging::Foreign { .. } => None,
     });
     sorted.collect()
 }
@@ -373,16 +373,18 @@ fn leave(ours: &Ours<'_>, adopted: &BTreeSet<String>, why: &'static str) -> Hook
 }
 
 fn another_host(hooks: &[Hook], ownership: &Ownership) -> Option<HookFinding> {
-    hooks.iter().find_map(|hook| match ownership.classify(&hook.url) {
-        Belonging::AnotherHost { host } => Some(HookFinding {
-            reason: Reason::HookUnderAnotherHost,
-            message: format!(
-                "hook {} has this binding's identity and delivers to {host}; if that was this installation's public URL, name it in \
-                 --former-public-urls, else leave it to the cluster that it belongs to",
-                hook.id
-            ),
-        }),
-        _ => None,
+    hooks.iter().find_map(|hook| {
+        let what = match ownership.classify(&hook.url) {
+            Belonging::AnotherHost { host } => format!("delivers to {host}; if that"),
+            Belonging::AnotherOrigin => "was made under another public URL; if that one".to_owned(),
+            _ => return None,
+        };
+        let message = format!(
+            "hook {} has this binding's identity and {what} was this installation's public URL, name it in --former-public-urls, else \
+             leave it to the cluster that it belongs to",
+            hook.id
+        );
+        Some(HookFinding { reason: Reason::HookUnderAnotherHost, message })
     })
 }
 

@@ -26,6 +26,7 @@ use kube::runtime::controller::Action;
 use tracing::info;
 
 use super::{CACHE_BEHIND, Context, Error, locked, metrics, status};
+use crate::api::v1alpha1::binding::RepoBindingStatus;
 use crate::api::v1alpha1::{ConditionType, RepoBinding};
 use crate::providers::ErrorKind;
 
@@ -70,7 +71,12 @@ pub fn reconcile(object: Arc<RepoBinding>, context: Arc<Context>) -> BoxFuture<'
         if !context.writes.seen_by(&*object) {
             return Ok(Action::requeue(CACHE_BEHIND));
         }
-        if status::leave_foreign(&context, &*object).await? {
+        if status::leave_foreign(&context, &*object).await? || super::waits_for_its_connection(&context.view, &object) {
+            return Ok(Action::await_change());
+        }
+        if super::belongs_with_another(&context.view, &object) {
+            let nobodys = RepoBindingStatus::default();
+            status::write(&context, &*object, &nobodys).await?;
             return Ok(Action::await_change());
         }
         let observation = observe::observe(&context.view, object).await;
@@ -83,7 +89,7 @@ pub fn reconcile(object: Arc<RepoBinding>, context: Arc<Context>) -> BoxFuture<'
         // Before anything that can fail: a creation that is forgotten would be made again at once.
         note_attempts(&context, &observation, &plan, &outcome);
         let report = report::report(&observation, &plan, &outcome);
-        let written = status::write(&context, &*outcome.object, outcome.object.status.as_ref(), &report.status).await?;
+        let written = status::write(&context, &*outcome.object, &report.status).await?;
         if written {
             context.metrics.status_writes.get_or_create(&metrics::Kind { kind: "RepoBinding" }).inc();
             status::publish(&context, &*outcome.object, &report.notices).await;

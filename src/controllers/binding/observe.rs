@@ -1,5 +1,6 @@
 //! All reading for one binding; failures are kept as data.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
@@ -9,7 +10,7 @@ use kube::runtime::reflector::ObjectRef;
 use url::Url;
 
 use super::attempts::Attempts;
-use super::ownership::{Ownership, host_of};
+use super::ownership::{Belonging, Ownership, host_of, is_alike};
 use super::rivals::{self, Claim};
 use super::user_secret::{self, UserSecret};
 use super::{Circumstances, Look, plan};
@@ -21,7 +22,7 @@ use crate::api::v1alpha1::{
 };
 use crate::controllers::grant::{self, Request};
 use crate::controllers::sessions::{Trouble, Working};
-use crate::controllers::{Settings, View, locked, requested};
+use crate::controllers::{Settings, View, left_to_another, locked, requested};
 use crate::evidence::BindingEvidence;
 use crate::keys::ReceiverKey;
 use crate::providers::webhook::WebhookSecret;
@@ -162,6 +163,9 @@ pub struct Found {
     pub manage_webhooks: PermissionFinding,
     /// Whether the connection's grants cover the path under which the provider knows the repository.
     pub granted: bool,
+    /// Ids of hooks that deliver to this installation's public URL and belong to none of its bindings, or that the status
+    /// names and that are another installation's: nobody here removes them.
+    pub strays: Vec<String>,
 }
 
 /// A place where hooks were made that are to go.
@@ -307,6 +311,10 @@ fn connection(view: &View, object: &RepoBinding) -> Connection {
         None if judged => return Connection::Pending,
         _ => {}
     }
+    if left_to_another(&*connection, &view.keys.fingerprint).is_some() {
+        let message = "another installation of Forgebind manages it";
+        return Connection::NotReady(Trouble::new(ConditionType::Ready, Reason::ManagedByAnotherInstallation, message));
+    }
     if connection.metadata.deletion_timestamp.is_some() {
         let trouble = Trouble::new(ConditionType::Ready, Reason::ConnectionNotReady, "it is being deleted");
         return Connection::NotReady(trouble);
@@ -356,7 +364,8 @@ async fn look(view: &View, observation: &Observation) -> Option<Found> {
     let wants_hooks = object.spec.webhook.as_ref().is_some_and(|webhook| webhook.source == WebhookSource::Repository);
     let repository = repository(working, path, object).await;
     let Ok(found) = &repository else {
-        return Some(Found { repository, branch: None, hooks: None, manage_webhooks: PermissionFinding::granted(), granted: true });
+        let manage_webhooks = PermissionFinding::granted();
+        return Some(Found { repository, branch: None, hooks: None, manage_webhooks, granted: true, strays: Vec::new() });
     };
     let branch = match &object.spec.branch {
         Some(branch) if !found.empty && working.inspection.capabilities.api => Some(working.client.branch_exists(found, branch).await),
@@ -372,7 +381,28 @@ async fn look(view: &View, observation: &Observation) -> Option<Found> {
     let in_scope = working.scope().is_none_or(|scope| scope.holds(found));
     let wanted = wants_hooks && may && same_repository && granted && in_scope;
     let hooks = if wanted { Some(working.client.hooks(found).await) } else { None };
-    Some(Found { repository, branch, hooks, manage_webhooks, granted })
+    let strays = match &hooks {
+        Some(Ok(hooks)) => strays(view, observation, hooks),
+        _ => Vec::new(),
+    };
+    Some(Found { repository, branch, hooks, manage_webhooks, granted, strays })
+}
+
+/// The hooks that look like ours and that nobody here will ever remove: made under an install key that is lost, or by another
+/// installation from which the binding was taken over.
+fn strays(view: &View, observation: &Observation, hooks: &[Hook]) -> Vec<String> {
+    let ownership = &observation.ownership;
+    let others: Vec<(&Hook, String)> = hooks.iter().filter_map(|hook| Some((hook, ownership.other_id(&hook.url)?))).collect();
+    let id = |binding: &RepoBinding| view.keys.receiver.hook_id(&binding.namespace().unwrap_or_default(), &binding.name_any());
+    // Only where there is something to compare with: with thousands of bindings it takes a while.
+    let known: BTreeSet<String> =
+        if others.is_empty() { BTreeSet::new() } else { view.bindings.state().iter().map(|binding| id(binding)).collect() };
+    let nobodys = others.into_iter().filter(|(_, id)| !known.contains(id)).map(|(hook, _)| hook);
+    let status = observation.object.status.as_ref().and_then(|status| status.webhook.as_ref());
+    let told: BTreeSet<&str> = status.iter().flat_map(|webhook| &webhook.hooks).map(|hook| hook.id.as_str()).collect();
+    let foreign = |hook: &&Hook| matches!(ownership.classify(&hook.url), Belonging::Foreign { .. }) && is_alike(&hook.url);
+    let former = hooks.iter().filter(|hook| told.contains(hook.id.as_str())).filter(foreign);
+    nobodys.chain(former).map(|hook| hook.id.clone()).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// A right needs the scope and the role: the worse of the two counts.
@@ -452,8 +482,14 @@ async fn place(view: &View, observation: &Observation, target: HookTarget) -> Pl
 }
 
 fn missing_session(view: &View, connection: &ConnectionTarget) -> Obstacle {
-    let exists = view.connections.get(&ObjectRef::new(&connection.name).within(&connection.namespace)).is_some();
-    if exists { Obstacle::Pending } else { Obstacle::Credential("the connection is gone, and with it the credential".to_owned()) }
+    let gone = || Obstacle::Credential("the connection is gone, and with it the credential".to_owned());
+    match view.connections.get(&ObjectRef::new(&connection.name).within(&connection.namespace)) {
+        None => gone(),
+        Some(connection) if left_to_another(&*connection, &view.keys.fingerprint).is_some() => {
+            Obstacle::Credential("another installation of Forgebind manages the connection".to_owned())
+        }
+        Some(_) => Obstacle::Pending,
+    }
 }
 
 async fn list(working: &Working, target: &HookTarget) -> Result<(Repository, Vec<Hook>), ProviderError> {

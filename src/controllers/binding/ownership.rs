@@ -3,6 +3,7 @@
 use url::Url;
 
 use crate::controllers::{Keys, Settings};
+use crate::keys::HOOK_ID_LENGTH;
 use crate::providers::HookUrl;
 
 /// Name of the query parameter that marks a hook which delivers elsewhere.
@@ -15,6 +16,10 @@ const HOOKS: &str = "hooks";
 pub struct Ownership {
     id: String,
     mark: String,
+    /// The origin that our marks carry.
+    origin: String,
+    /// The origins of marks that are ours: every public URL, of the present and of before, and none at all.
+    origins: Vec<String>,
     /// Where hooks are to deliver.
     wanted: Option<Url>,
     /// Where hooks of ours may deliver, of the present and of before.
@@ -41,6 +46,8 @@ pub enum Belonging {
         /// That host.
         host: String,
     },
+    /// It carries our mark, made under a public URL that is not ours: the same two cases, for a hook that delivers elsewhere.
+    AnotherOrigin,
     /// Somebody else's.
     Foreign {
         /// The address; `None` when it is no URL.
@@ -52,11 +59,16 @@ impl Ownership {
     /// The identity of a binding. It is one at every public URL; `wanted` is the one to which its hooks are to deliver.
     #[must_use]
     pub fn new(keys: &Keys, settings: &Settings, wanted: Option<&Url>, namespace: &str, name: &str) -> Self {
+        let bases: Vec<Url> = settings.public_urls.all().cloned().collect();
+        let origin_of = |url: Option<&Url>| keys.controller.origin(&url.map(base_text).unwrap_or_default());
         Self {
             id: keys.receiver.hook_id(namespace, name),
             mark: keys.controller.mark(namespace, name),
+            // It tells one installation from a copy of it, so it does not depend on what a connection chooses.
+            origin: origin_of(bases.first()),
+            origins: bases.iter().map(Some).chain([None]).map(origin_of).collect(),
             wanted: wanted.cloned(),
-            bases: settings.public_urls.all().cloned().collect(),
+            bases,
         }
     }
 
@@ -95,7 +107,7 @@ impl Ownership {
     #[must_use]
     pub fn custom_url(&self, custom: &Url, generation: &str) -> HookUrl {
         let mut url = custom.clone();
-        url.query_pairs_mut().append_pair(MARK, &format!("{}.{generation}", self.mark));
+        url.query_pairs_mut().append_pair(MARK, &format!("{}.{}.{generation}", self.mark, self.origin));
         HookUrl::new(url.into())
     }
 
@@ -103,8 +115,12 @@ impl Ownership {
     #[must_use]
     pub fn classify(&self, url: &HookUrl) -> Belonging {
         let Ok(url) = Url::parse(url.expose()) else { return Belonging::Foreign { url: None } };
-        if let Some(generation) = self.marked(&url) {
-            return Belonging::Custom { generation, url: without_mark(&url) };
+        match self.marked(&url) {
+            Some((origin, generation)) if self.origins.contains(&origin) => {
+                return Belonging::Custom { generation, url: without_mark(&url) };
+            }
+            Some(_) => return Belonging::AnotherOrigin,
+            None => {}
         }
         match self.generation_in_path(&url) {
             Some((base, generation)) if self.bases.iter().any(|ours| same_base(ours, &base)) => Belonging::Receiver { generation },
@@ -119,25 +135,46 @@ impl Ownership {
         matches!(self.classify(url), Belonging::Receiver { .. } | Belonging::Custom { .. })
     }
 
-    fn marked(&self, url: &Url) -> Option<String> {
+    /// The origin and the generation behind our mark.
+    fn marked(&self, url: &Url) -> Option<(String, String)> {
         url.query_pairs().filter(|(name, _)| name == MARK).find_map(|(_, value)| {
-            let (mark, generation) = value.split_once('.')?;
-            (mark == self.mark).then(|| generation.to_owned())
+            let (mark, rest) = value.split_once('.')?;
+            let (origin, generation) = rest.split_once('.')?;
+            (mark == self.mark).then(|| (origin.to_owned(), generation.to_owned()))
         })
     }
 
     /// The generation behind our id, and the URL before `/hooks`.
     fn generation_in_path(&self, url: &Url) -> Option<(Url, String)> {
-        let segments: Vec<&str> = url.path_segments()?.collect();
-        let [before @ .., hooks, id, generation] = segments.as_slice() else { return None };
-        if *hooks != HOOKS || *id != self.id {
-            return None;
-        }
-        let mut base = url.clone();
-        base.set_query(None);
-        base.set_path(&before.join("/"));
-        Some((base, (*generation).to_owned()))
+        let (base, id, generation) = delivery_path(url)?;
+        (id == self.id).then_some((base, generation))
     }
+
+    /// The id of a hook that delivers to our receiver and is not this binding's: another binding's, or nobody's any more.
+    #[must_use]
+    pub fn other_id(&self, url: &HookUrl) -> Option<String> {
+        let (base, id, _) = delivery_path(&Url::parse(url.expose()).ok()?)?;
+        (id != self.id && self.bases.iter().any(|ours| same_base(ours, &base))).then_some(id)
+    }
+}
+
+/// The URL before `/hooks`, the id and the generation of an address of some Forgebind receiver; `None` for any other.
+fn delivery_path(url: &Url) -> Option<(Url, String, String)> {
+    let segments: Vec<&str> = url.path_segments()?.collect();
+    let [before @ .., hooks, id, generation] = segments.as_slice() else { return None };
+    if *hooks != HOOKS || id.len() != HOOK_ID_LENGTH {
+        return None;
+    }
+    let mut base = url.clone();
+    base.set_query(None);
+    base.set_path(&before.join("/"));
+    Some((base, (*id).to_owned(), (*generation).to_owned()))
+}
+
+/// Whether a hook looks like one of Forgebind's, of this installation or any other.
+#[must_use]
+pub fn is_alike(url: &HookUrl) -> bool {
+    is_marked(url) || Url::parse(url.expose()).is_ok_and(|url| delivery_path(&url).is_some())
 }
 
 /// Whether a hook carries a mark of Forgebind, of this installation or any other.
@@ -161,10 +198,13 @@ pub fn host_of(url: &Url) -> String {
 }
 
 fn same_base(one: &Url, other: &Url) -> bool {
-    one.scheme() == other.scheme()
-        && one.host_str() == other.host_str()
-        && one.port_or_known_default() == other.port_or_known_default()
-        && one.path().trim_end_matches('/') == other.path().trim_end_matches('/')
+    base_text(one) == base_text(other)
+}
+
+/// A public URL in one spelling.
+fn base_text(url: &Url) -> String {
+    let port = url.port_or_known_default().unwrap_or_default();
+    format!("{}://{}:{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path().trim_end_matches('/'))
 }
 
 /// An address without any mark of ours in its query.
@@ -252,6 +292,37 @@ pub(crate) mod tests {
             }
         }
         assert_eq!(ownership(1, &settings, Some("internal")).masked_receiver_url(), Some(format!("{INTERNAL}/hooks/…")));
+    }
+
+    #[test]
+    fn a_mark_is_ours_under_our_public_urls_and_left_alone_under_any_other() {
+        let custom = Url::parse("https://argocd.acme.io/api/webhook?team=shop").unwrap();
+        let under = |public: &str, former: &[&str]| ownership(1, &settings(public, former), None);
+        let made = ours().custom_url(&custom, "ab");
+        for (here, known) in [
+            (under("https://hooks.acme.io:443/git", &[]), true),
+            (under("https://new.acme.io", &["https://hooks.acme.io/git"]), true),
+            (under("https://staging.acme.io", &[]), false),
+        ] {
+            let expected =
+                if known { Belonging::Custom { generation: "ab".to_owned(), url: custom.clone() } } else { Belonging::AnotherOrigin };
+            assert_eq!(here.classify(&made), expected, "{here:?}");
+            assert_eq!(here.is_ours(&made), known);
+        }
+        // An installation that got its first public URL goes on with what it made before.
+        let without = Settings { public_urls: PublicUrls::default(), ..settings("https://hooks.acme.io", &[]) };
+        let before = ownership(1, &without, None).custom_url(&custom, "ab");
+        assert!(ours().is_ours(&before));
+    }
+
+    #[test]
+    fn hooks_at_our_receiver_are_told_from_those_elsewhere() {
+        let other = ownership(2, &settings("https://hooks.acme.io/git", &[]), None).receiver_url("1").unwrap();
+        assert_eq!(ours().other_id(&other), Some(keys(2).receiver.hook_id("team", "shop")));
+        assert_eq!(ours().other_id(&ours().receiver_url("1").unwrap()), None, "this binding's own");
+        let elsewhere = HookUrl::new(other.expose().replace("hooks.acme.io", "hooks.other.io"));
+        assert_eq!(ours().other_id(&elsewhere), None);
+        assert!(is_alike(&elsewhere) && !is_alike(&HookUrl::new("https://argocd.acme.io/api/webhook".to_owned())));
     }
 
     #[test]

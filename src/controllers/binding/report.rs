@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 
 use super::apply::{Failure, Outcome};
 use super::observe::{Connection, Observation};
-use super::plan::{Finding, Plan, UNANSWERED, is_refusal};
+use super::plan::{self, Finding, Plan, UNANSWERED, is_refusal};
 use crate::api::v1alpha1::binding::{RepoBindingStatus, RepositoryStatus, RequestedRepository, WebhookStatus};
 use crate::api::v1alpha1::{ConditionType, LastHandled, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, Reason};
 use crate::controllers::conditions::{self, Conditions, Verdict};
@@ -65,7 +65,8 @@ pub fn report(observation: &Observation, plan: &Plan, outcome: &Outcome) -> Repo
     cleanup(&mut conditions, plan, outcome);
     ready(&mut conditions, observation, plan, outcome);
     let conditions = conditions.finish();
-    let notices = notices(&before, &conditions, webhook.as_ref(), outcome);
+    let mut notices = notices(&before, &conditions, webhook.as_ref(), outcome);
+    notices.extend(left_behind(observation, &before, &conditions));
     let news = evidence.is_news(&before, &conditions);
     let seen = is_seen(observation, plan);
     let mut status = RepoBindingStatus {
@@ -298,6 +299,17 @@ fn last_handled(observation: &Observation, plan: &Plan, outcome: &Outcome, befor
         revoke_secret_of_connection: if revoked { observation.revocation_of_connection.clone() } else { old.revoke_secret_of_connection },
     };
     (handled != LastHandled::default()).then_some(handled)
+}
+
+/// Hooks that nobody will remove are told once more when they are first seen.
+fn left_behind(observation: &Observation, before: &RepoBindingStatus, now: &[Condition]) -> Option<Notice> {
+    let strays = &observation.look.as_ref().filter(|look| !look.strays.is_empty())?.strays;
+    let message = |conditions: &[Condition]| {
+        conditions::find(conditions, ConditionType::WebhookInSync).map(|condition| condition.message.clone()).unwrap_or_default()
+    };
+    let text = plan::left_behind(strays);
+    let news = message(now).contains(&text) && !message(&before.conditions).contains(&text);
+    news.then(|| Notice::warning("HooksLeftBehind", text))
 }
 
 fn notices(before: &RepoBindingStatus, now: &[Condition], webhook: Option<&WebhookStatus>, outcome: &Outcome) -> Vec<Notice> {

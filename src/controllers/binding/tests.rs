@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::Look;
 use super::apply::Outcome;
 use super::attempts::Attempts;
+use super::hooks::Kept;
 use super::observe::{Connection, Observation, Obstacle, Place, Requests};
 use super::ownership::tests::{keys, ownership, settings};
 use super::plan::{self, Hold};
@@ -350,6 +351,25 @@ fn another_public_url_since_is_noticed_after_a_start_and_while_running() {
     let moved = Observation { public_url: other.public_url, ownership: other.ownership, ..observation(object, outage()) };
     assert!(!plan::due::delivers_elsewhere(&moved));
     assert_eq!(moved.circumstances(), custom.circumstances());
+}
+
+#[test]
+fn the_status_tells_where_a_hook_delivers_until_it_has_moved() {
+    let observation = observation(ready_binding(), outage());
+    let kept = |address: &str| Kept {
+        id: "31".to_owned(),
+        events: [EventKind::Push].into(),
+        generation: "1700000000".to_owned(),
+        adopted: false,
+        address: address.to_owned(),
+    };
+    let (old, new) = ("https://hooks.acme.corp/hooks/…", "https://hooks.acme.io/hooks/…");
+    let plan = plan::Plan { kept: Some(vec![kept(old)]), ..plan::plan(&observation) };
+    let url = |outcome: &Outcome| report(&observation, &plan, outcome).status.webhook.unwrap().url;
+    let undone = Outcome::nothing(Arc::clone(&observation.object));
+    assert_eq!(url(&undone).as_deref(), Some(old), "an update that was not made, or failed");
+    let done = Outcome { present: vec![kept(new)], ..undone };
+    assert_eq!(url(&done).as_deref(), Some(new));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use prometheus_client::registry::Registry;
 use url::Url;
 
-use super::test_server::{Server, TOKEN, answer, factory, json, local_policy};
+use super::test_server::{Server, TOKEN, answer, authorized, factory, json, local_policy};
 use super::*;
 use crate::api::v1alpha1::ProviderKind;
 use crate::clock::{Clock, SystemClock};
