@@ -181,7 +181,7 @@ impl Metrics {
         registry.register("forgebind_object_conditions", "Objects that have this condition", metrics.conditions.clone());
         registry.register(
             "forgebind_credentials_ending",
-            "Connections whose credential ends within this time; 0d: has ended",
+            "Connections whose credential ends within this time (0d: has ended)",
             metrics.credentials_ending.clone(),
         );
         registry.register_with_unit(
