@@ -35,6 +35,16 @@ pub struct RateLimit {
     pub burst: NonZeroU32,
 }
 
+/// Whether a binding's deliveries are taken, as far as the object tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Admission {
+    Open,
+    /// None are to come here, or they are another installation's.
+    Closed,
+    /// The connection does not allow this binding, or is not there.
+    NotPermitted,
+}
+
 /// What is known of a binding, read from the object.
 #[derive(Debug)]
 pub(super) struct Facts {
@@ -43,10 +53,7 @@ pub(super) struct Facts {
     pub(super) name: String,
     /// The unguessable part of its path.
     pub(super) hook: String,
-    /// Whether deliveries are taken at all.
-    open: bool,
-    /// Whether the connection does not allow this binding.
-    withdrawn: bool,
+    admission: Admission,
     pub(super) connection: ConnectionTarget,
     pub(super) events: BTreeSet<EventKind>,
     pub(super) sinks: Vec<Sink>,
@@ -139,8 +146,7 @@ impl Facts {
         });
         Some(Self {
             hook: key.hook_id(&namespace, &name),
-            open: is_open(binding, installation),
-            withdrawn: is_withdrawn(binding),
+            admission: admission(binding, installation),
             connection: binding.connection_target(),
             events: webhook.map(|webhook| webhook.events.iter().copied().collect()).unwrap_or_default(),
             sinks: sinks.collect(),
@@ -165,13 +171,15 @@ impl Facts {
     }
 }
 
-fn is_open(binding: &RepoBinding, installation: Option<&str>) -> bool {
-    let Some(webhook) = &binding.spec.webhook else { return false };
-    if webhook.url.is_some() || webhook.source != WebhookSource::Repository {
-        return false;
-    }
+fn admission(binding: &RepoBinding, installation: Option<&str>) -> Admission {
+    let ours = binding.spec.webhook.as_ref().filter(|webhook| webhook.url.is_none() && webhook.source == WebhookSource::Repository);
     let theirs = binding.status.as_ref().and_then(|status| status.installation.as_deref());
-    !matches!((installation, theirs), (Some(ours), Some(theirs)) if ours != theirs)
+    match (installation, theirs) {
+        _ if ours.is_none() => Admission::Closed,
+        (Some(ours), Some(theirs)) if ours != theirs => Admission::Closed,
+        _ if is_withdrawn(binding) => Admission::NotPermitted,
+        _ => Admission::Open,
+    }
 }
 
 fn is_withdrawn(binding: &RepoBinding) -> bool {
@@ -219,7 +227,11 @@ impl Route {
     /// Whether deliveries are taken at all. A binding whose connection is not there is told the same as one that it does not
     /// allow; only the second closes the route: what is not there may be restored in a moment.
     pub(super) fn is_open(&self) -> bool {
-        self.facts.open && !(self.facts.withdrawn && self.connection.is_some())
+        match self.facts.admission {
+            Admission::Open => true,
+            Admission::Closed => false,
+            Admission::NotPermitted => self.connection.is_none(),
+        }
     }
 
     /// Who reads its deliveries; `None` while the connection is not known or its provider is not served.

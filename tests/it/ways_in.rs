@@ -129,14 +129,14 @@ async fn each_connection_has_its_own_way_in_and_a_changed_choice_moves_the_hook_
 
     // Pushes go on while the choice changes; not one of them may be missing. The provider sends each once.
     let mut commits = BTreeSet::new();
-    let pushes = async {
+    let pushing = async {
         for number in 0..8 {
             commits.insert(world.push(&format!("during the move {number}")).await?);
         }
         anyhow::Ok(())
     };
-    let (pushed, chosen) = tokio::join!(pushes, ways.choose("inside", Value::Null));
-    pushed.and(chosen)?;
+    let (all_pushed, chosen) = tokio::join!(pushing, ways.choose("inside", Value::Null));
+    all_pushed.and(chosen)?;
     let moved = ways.delivers_to("inside", &ways.default).await?;
     assert_eq!((moved.id, route(&moved)), (inner.id, route(&inner)), "the same hook with the same secret");
     assert_eq!(ways.hooks().await?.len(), 2, "and no second one");
