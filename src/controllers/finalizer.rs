@@ -62,8 +62,8 @@ pub fn removal_patch(object: &impl Resource) -> Option<Patch<()>> {
     removal(object).map(|operations| guarded(object, operations))
 }
 
-#[must_use]
 /// How such a patch is sent: under our name, so that `managedFields` tells whose finalizer it is.
+#[must_use]
 pub fn parameters() -> PatchParams {
     PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
 }
