@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod components;
 pub mod control_plane;
 pub mod fault_proxy;
+pub mod forward_proxy;
 pub mod gitea;
 pub mod http_server;
 pub mod operator;

@@ -10,6 +10,10 @@ use super::shared::{
     CertificateAuthorityReference, DeletionPolicy, EventKind, Interval, LastHandled, LocalReference, ManagementPolicy, is_false,
 };
 
+/// In `status.webhook.previousSecrets`: every derived generation before the present one. Said when hooks are found although the
+/// status tells of none, because which ones are in their grace is lost with it.
+pub const ANY_EARLIER_GENERATION: &str = "*";
+
 /// What is wanted: the repository, the events that its webhook tells, and where verified deliveries go.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -476,7 +480,8 @@ pub struct HookStatus {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PreviousSecret {
-    /// The generation of the secret, as it stood in `secretGeneration`.
+    /// The generation of the secret, as it stood in `secretGeneration`. An asterisk stands for every earlier generation that
+    /// Forgebind derived, after the status was lost.
     pub generation: String,
     /// The time until which the secret is accepted. It is absent while a webhook may still carry the secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]

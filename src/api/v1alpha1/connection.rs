@@ -70,6 +70,9 @@ pub struct GitProviderConnectionSpec {
     /// the keys username and password are what it asks for. By default no proxy is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_secret_ref: Option<LocalReference>,
+    /// The way in for deliveries of this connection's repositories. By default they come in by the public URL that has no name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receiver: Option<ReceiverSpec>,
     /// Whether Forgebind may write at the provider. Manage, the default, creates, repairs, rotates and removes webhooks.
     /// Observe writes nothing there for any of this connection's bindings, which show in `status.plan` what would be done.
     #[serde(default)]
@@ -308,6 +311,19 @@ pub struct CredentialsSpec {
 fn default_warn_before() -> Interval {
     // The text is a constant that a unit test parses.
     "720h".parse().unwrap_or_else(|_| unreachable!())
+}
+
+/// The way in for deliveries.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReceiverSpec {
+    /// The name of the address to which webhooks deliver, such as internal. It is one of the names in Forgebind's flag
+    /// `--public-url`, at most 63 lower-case letters, digits and dashes. By default it is the address without a name. When it
+    /// changes, webhooks move to the new address, and deliveries under way to the old one are still accepted.
+    #[serde(default, rename = "publicURL", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
+        .message("publicURL is the name of an address in --public-url, such as internal: lower-case letters, digits and dashes"))]
+    pub public_url: Option<String>,
 }
 
 /// A rule that allows bindings to use the connection.
