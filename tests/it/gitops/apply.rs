@@ -50,6 +50,7 @@ fn full_connection(world: &World) -> Value {
         ],
         "tls": {"caRef": {"kind": "ConfigMap", "name": "acme-ca", "key": "ca.pem"}, "clientCertificateRef": {"name": "acme-client"}},
         "proxySecretRef": {"name": "egress"},
+        "receiver": {"publicURL": "internal"},
         "managementPolicy": "Observe",
         "interval": "90m",
         "suspend": false,
