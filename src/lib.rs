@@ -57,6 +57,9 @@ pub mod docs {
     #[doc = include_str!("docs/check.md")]
     pub mod check {}
 
+    #[doc = include_str!("docs/gitops.md")]
+    pub mod gitops {}
+
     #[doc = include_str!("docs/metrics.md")]
     pub mod metrics {}
 

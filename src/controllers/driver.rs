@@ -102,15 +102,8 @@ async fn lead(context: &Arc<Context>, requests: &mut Requests, evidence: &dyn Ev
     }
     let Requests { connections, bindings, sessions } = requests;
     let [connection_kind, binding_kind] = KINDS;
-    let connections = drive(
-        context,
-        connection_kind,
-        context.view.connections.clone(),
-        connections,
-        CONNECTIONS_AT_ONCE,
-        stop,
-        connection::reconcile,
-    );
+    let connections =
+        drive(context, connection_kind, context.view.connections.clone(), connections, CONNECTIONS_AT_ONCE, stop, connection::reconcile);
     let bindings = drive(context, binding_kind, context.view.bindings.clone(), bindings, BINDINGS_AT_ONCE, stop, binding::reconcile);
     let relay = async {
         while let Some(connection) = sessions.recv().await {

@@ -148,7 +148,7 @@ pub async fn count(context: &Context) {
         warn!(error = %error, "leftover hooks not counted, trying again");
         tokio::time::sleep(COUNT_PAUSE).await;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Every entry with its key. What is known of them is brought up to date.

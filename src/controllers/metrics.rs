@@ -168,7 +168,11 @@ impl Metrics {
         );
         registry.register("forgebind_status_writes", "Status writes to the API server", metrics.status_writes.clone());
         registry.register("forgebind_invalid_objects", "Objects met that do not fit the schema", metrics.invalid_objects.clone());
-        registry.register("forgebind_receivers", "Receivers, by whether they told what they saw when asked last", metrics.receivers.clone());
+        registry.register(
+            "forgebind_receivers",
+            "Receivers, by whether they told what they saw when asked last",
+            metrics.receivers.clone(),
+        );
     }
 
     fn register_objects(&self, registry: &mut Registry) {
@@ -177,7 +181,7 @@ impl Metrics {
         registry.register("forgebind_object_conditions", "Objects that have this condition", metrics.conditions.clone());
         registry.register(
             "forgebind_credentials_ending",
-            "Connections whose credential ends within this time; 0d: has ended",
+            "Connections whose credential ends within this time (0d: has ended)",
             metrics.credentials_ending.clone(),
         );
         registry.register_with_unit(

@@ -188,7 +188,7 @@ mod tests {
     use super::*;
     use crate::api::v1alpha1::RepoBinding;
 
-    fn binding(installation: Value, message: &str) -> RepoBinding {
+    fn binding(installation: &Value, message: &str) -> RepoBinding {
         let stalled = json!({"type": "Stalled", "status": "True", "reason": "ManagedByAnotherInstallation", "message": message,
             "lastTransitionTime": "2026-01-01T00:00:00Z"});
         serde_json::from_value(json!({
@@ -202,9 +202,9 @@ mod tests {
     #[test]
     fn a_remark_of_another_installation_stays_and_one_of_our_own_goes_when_the_object_becomes_ours() {
         let says = |object: &RepoBinding| remark_of_another(object, "0a0b0c0d").is_some();
-        assert!(says(&binding(json!("0a0b0c0d"), "installation ffffffff leaves it alone")));
-        assert!(!says(&binding(json!("0a0b0c0d"), "installation 0a0b0c0d leaves it alone")));
-        assert!(!says(&binding(json!(null), "installation ffffffff leaves it alone")), "it was nobody's");
+        assert!(says(&binding(&json!("0a0b0c0d"), "installation ffffffff leaves it alone")));
+        assert!(!says(&binding(&json!("0a0b0c0d"), "installation 0a0b0c0d leaves it alone")));
+        assert!(!says(&binding(&json!(null), "installation ffffffff leaves it alone")), "it was nobody's");
     }
 
     #[test]

@@ -128,7 +128,6 @@ impl Receiver {
     }
 
     /// Brings those metrics up to date that tell of a state: to be called before they are read.
-    #[must_use]
     pub fn refresh(&self) -> impl Fn() + Send + Sync + use<> {
         let (routes, freshness) = (self.routes.clone(), Arc::clone(&self.freshness));
         let (evidence, metrics) = (self.evidence.clone(), self.metrics.clone());

@@ -37,7 +37,7 @@ impl ProcessMetrics {
             open_files: Gauge::default(),
             most_files: Gauge::default(),
         };
-        registry.register("forgebind_build_info", "Always 1; the labels tell what this process is", metrics.build.clone());
+        registry.register("forgebind_build_info", "Always 1, the labels tell what this process is", metrics.build.clone());
         registry.register_with_unit(
             "process_start_time",
             "When the process started, in seconds since 1970",

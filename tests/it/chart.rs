@@ -235,42 +235,38 @@ async fn the_jobs_of_an_uninstallation_are_commands_that_exist() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn alerts_and_the_dashboard_know_only_metrics_that_there_are() -> Result<()> {
-    let documented = std::fs::read_to_string(repository_root().join("src/docs/metrics.md"))?;
-    let rows = documented.lines().filter_map(|line| line.strip_prefix("| `forgebind_"));
-    let known: BTreeSet<String> = rows.filter_map(|row| row.split('`').next()).map(|name| format!("forgebind_{name}")).collect();
-    let alerts: Value = serde_saphyr::from_str(&std::fs::read_to_string(chart::folder().join("files/alerts.yaml"))?)?;
-    let dashboard: Value = serde_json::from_str(&std::fs::read_to_string(chart::folder().join("files/dashboard.json"))?)?;
-    let mut expressions = Vec::new();
-    collect(&alerts, "expr", &mut expressions);
-    let of_alerts = expressions.len();
-    collect(&dashboard, "expr", &mut expressions);
-    ensure!(of_alerts >= 8 && expressions.len() > of_alerts + 10, "{} expressions", expressions.len());
-    for expression in &expressions {
-        let words = expression.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
-        let metrics: Vec<&str> = words.filter(|word| word.starts_with("forgebind_")).collect();
-        ensure!(!metrics.is_empty(), "{expression} asks for no metric of ours");
-        for metric in metrics {
-            let family = ["_bucket", "_sum", "_count"].iter().find_map(|part| metric.strip_suffix(part)).unwrap_or(metric);
-            ensure!(known.contains(family), "{expression}: {metric} is not documented");
+/// Argo CD maps the hooks of helm that it knows to its own and leaves the others out: `post-delete` since 2.10, `pre-delete`
+/// since 3.3. Whatever it knows, nothing runs but at the end, and nothing is deleted that was to be kept.
+#[tokio::test]
+async fn a_tool_that_knows_fewer_hooks_keeps_webhooks_rather_than_deleting_them() -> Result<()> {
+    for (hooks, knows, runs) in [
+        ("Keep", vec!["pre-delete", "post-delete"], vec!["--hooks=keep"]),
+        ("Keep", vec!["post-delete"], vec!["--hooks=keep"]),
+        ("Delete", vec!["post-delete"], vec!["--hooks=keep"]),
+        ("Delete", vec!["pre-delete", "post-delete"], vec!["--hooks=delete", "--hooks=keep"]),
+        ("Delete", vec![], vec![]),
+    ] {
+        let events = |object: &Value| -> Option<Vec<String>> {
+            Some(object["metadata"]["annotations"]["helm.sh/hook"].as_str()?.split(',').map(str::to_owned).collect())
+        };
+        let all = rendered_objects(&json!({"uninstall": {"hooks": hooks}})).await?;
+        let ends: Vec<_> = all.iter().filter(|object| events(object).is_some()).collect();
+        ensure!(ends.iter().all(|object| events(object).unwrap_or_default().iter().all(|event| event.ends_with("-delete"))), "{ends:?}");
+        let known: Vec<_> = ends
+            .into_iter()
+            .filter(|object| events(object).unwrap_or_default().iter().any(|event| knows.contains(&event.as_str())))
+            .collect();
+        let jobs = known.iter().filter(|object| object["kind"] == "Job");
+        let does = |job: &&&Value| job["spec"]["template"]["spec"]["containers"][0]["args"][1].as_str().unwrap_or_default().to_owned();
+        let mut ran: Vec<String> = jobs.map(|job| does(&job)).collect();
+        ran.sort();
+        assert_eq!(ran, runs, "{hooks}, knowing {knows:?}");
+        // What runs has its account and its rights at the same time.
+        for kind in ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"] {
+            ensure!(runs.is_empty() || known.iter().any(|object| object["kind"] == kind), "{hooks}, knowing {knows:?}: no {kind}");
         }
-        ensure!(expression.matches('(').count() == expression.matches(')').count(), "{expression}: brackets");
+        // All others are no hooks: no Job is applied with them.
+        ensure!(all.iter().all(|object| object["kind"] != "Job" || events(object).is_some()), "a Job that is no hook");
     }
     Ok(())
-}
-
-fn collect(value: &Value, name: &str, found: &mut Vec<String>) {
-    match value {
-        Value::Object(members) => {
-            for (key, member) in members {
-                match member.as_str().filter(|_| key == name) {
-                    Some(text) => found.push(text.to_owned()),
-                    None => collect(member, name, found),
-                }
-            }
-        }
-        Value::Array(items) => items.iter().for_each(|item| collect(item, name, found)),
-        _ => {}
-    }
 }

@@ -1,4 +1,4 @@
-//! What the chart's objects say of each other: Services find their pods, budgets let a node be drained, and NetworkPolicies,
+//! What the chart's objects say of each other: Services find their pods, budgets let a node be drained, and network policies,
 //! evaluated against the pods of the same rendering, admit what is needed and nothing else.
 
 use std::collections::BTreeMap;

@@ -46,10 +46,10 @@ fn strict(schema: &mut Value) {
     if members.contains_key("properties") && !open {
         members.insert("additionalProperties".to_owned(), json!(false));
     }
-    if members.remove("nullable") == Some(json!(true)) {
-        if let Some(kind) = members.get("type").cloned().filter(Value::is_string) {
-            members.insert("type".to_owned(), json!([kind, "null"]));
-        }
+    if members.remove("nullable") == Some(json!(true))
+        && let Some(kind) = members.get("type").cloned().filter(Value::is_string)
+    {
+        members.insert("type".to_owned(), json!([kind, "null"]));
     }
     for fields in members.get_mut("properties").and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut) {
         strict(fields);

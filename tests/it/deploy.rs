@@ -47,7 +47,7 @@ pub fn kustomizations() -> Result<BTreeSet<String>> {
 
 /// A rendered chart as kustomize takes it: either without the hooks of helm, because a Job that is applied as it stands would
 /// run at once, or these alone and without what makes them hooks.
-fn without_helm(stream: &str, hooks: bool) -> String {
+pub fn without_helm(stream: &str, hooks: bool) -> String {
     let is_hook = |document: &str| document.contains("\n    helm.sh/hook: ");
     let documents = stream.split("---\n").filter(|document| !document.trim().is_empty() && is_hook(document) == hooks);
     let kept = documents.map(|document| {

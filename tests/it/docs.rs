@@ -26,7 +26,8 @@ condition with nothing to tell is absent. `Reconciling` and `Stalled` follow kst
 away by itself or may come right later, the object is Reconciling; when a person has to act, it is Stalled.
 
 `forgebind.dev/reconcile-requested-at` with any new value has an object looked at now:
-`kubectl annotate repob NAME --overwrite forgebind.dev/reconcile-requested-at=\"$(date)\"`.
+`kubectl annotate repob NAME --overwrite forgebind.dev/reconcile-requested-at=\"$(date +%s)\"`; when
+`status.lastHandled.reconcile` has that value, it was done.
 ";
 
 /// The events that carry no reason of a condition: what they tell, and what to do.

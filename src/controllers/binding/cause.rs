@@ -45,9 +45,8 @@ impl Cause {
             HookAction::Update { intent, .. } if rotated(&intent.generation) => Self::Rotation,
             // Another address with the same secret is another public URL, or an adoption.
             HookAction::Update { drift, .. } if drift.iter().all(|field| *field == "url") => Self::Request,
-            HookAction::Create(_) | HookAction::Update { .. } => Self::Repair,
             HookAction::Delete { .. } if !webhook.previous_secrets.is_empty() => Self::Rotation,
-            HookAction::Delete { .. } => Self::Repair,
+            HookAction::Create(_) | HookAction::Update { .. } | HookAction::Delete { .. } => Self::Repair,
             HookAction::Release { .. } => Self::Request,
         }
     }
