@@ -24,7 +24,6 @@ fn commands_of(line: &str) -> Vec<Words> {
     while let Some(character) = characters.next() {
         match (quote, character) {
             (Some(open), _) if character == open => quote = None,
-            (Some(_), _) => word.get_or_insert_default().push(character),
             (None, '\'' | '"') => {
                 quote = Some(character);
                 word.get_or_insert_default();
@@ -38,7 +37,7 @@ fn commands_of(line: &str) -> Vec<Words> {
                 words.extend(word.take());
                 commands.push(std::mem::take(&mut words));
             }
-            (None, _) => word.get_or_insert_default().push(character),
+            _ => word.get_or_insert_default().push(character),
         }
     }
     words.extend(word);

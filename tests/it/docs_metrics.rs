@@ -213,22 +213,22 @@ fn names_of_series(exposition: &str) -> BTreeSet<String> {
 async fn multiply(world: &World, operator: &Operator, numbers: std::ops::Range<u32>) -> Result<()> {
     let client = reqwest::Client::builder().no_proxy().build()?;
     for number in numbers {
-        let word = format!("hostile{number}");
+        let name = format!("hostile{number}");
         let mut connection = world.connection_spec();
-        connection["credentials"]["secretRef"]["name"] = json!(word);
+        connection["credentials"]["secretRef"]["name"] = json!(name);
         connection["credentials"]["expiresAt"] = json!("2031-03-01");
-        world.create_connection_named(&word, connection).await?;
+        world.create_connection_named(&name, connection).await?;
         let mut binding = world.binding_spec();
-        binding["repository"] = json!(format!("{}/{word}", world.organization));
-        binding["sinks"][0]["name"] = json!(word);
-        world.create_binding(&word, binding.clone()).await?;
-        binding["connectionRef"]["name"] = json!(word);
-        world.create_binding(&format!("{word}-unconnected"), binding).await?;
-        for path in [format!("/hooks/{word}/1"), format!("/{word}?{word}={word}")] {
-            let request = client.post(format!("{}{path}", operator.url())).header("x-gitea-event", &word).header("user-agent", &word);
-            request.body(format!("{{\"{word}\": 1}}")).send().await?;
+        binding["repository"] = json!(format!("{}/{name}", world.organization));
+        binding["sinks"][0]["name"] = json!(name);
+        world.create_binding(&name, binding.clone()).await?;
+        binding["connectionRef"]["name"] = json!(name);
+        world.create_binding(&format!("{name}-unconnected"), binding).await?;
+        for path in [format!("/hooks/{name}/1"), format!("/{name}?{name}={name}")] {
+            let request = client.post(format!("{}{path}", operator.url())).header("x-gitea-event", &name).header("user-agent", &name);
+            request.body(format!("{{\"{name}\": 1}}")).send().await?;
         }
-        client.request(reqwest::Method::from_bytes(word.as_bytes())?, operator.url()).send().await?;
+        client.request(reqwest::Method::from_bytes(name.as_bytes())?, operator.url()).send().await?;
     }
     Ok(())
 }

@@ -64,7 +64,7 @@ pub fn judge(objects: &[Value]) -> Result<Vec<Value>> {
     command.arg(shipped("argocd/argocd-cm.yaml")).arg(shipped("flux/connections.yaml"));
     let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let mut input = process.stdin.take().context("standard input")?;
-    let lines: String = objects.iter().map(|object| format!("{object}\n")).collect();
+    let lines = objects.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
     let writer = std::thread::spawn(move || input.write_all(lines.as_bytes()));
     let output = process.wait_with_output()?;
     ensure!(output.status.success(), "gitops-verdicts: {}", String::from_utf8_lossy(&output.stderr));
