@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Parser as _;
 use forgebind::cli::Cli;
 
-use crate::docs::{guides, here_documents, split};
+use crate::docs::{code_spans, guides, here_documents, split};
 use crate::support::chart::{self, helm};
 use crate::support::components::{component, output_of, repository_root};
 
@@ -86,7 +86,13 @@ struct Shown {
 fn commands() -> Result<Vec<Shown>> {
     let mut found = Vec::new();
     for (guide, text) in guides()? {
-        for (_, block) in split(&text).0.into_iter().filter(|(language, _)| language == "sh") {
+        let (blocks, prose) = split(&text);
+        // In the text, too; what else stands there between backticks may be a part of a command.
+        for code in code_spans(&prose).into_iter().filter(|code| code.starts_with("kubectl ")) {
+            let all = commands_of(code).into_iter().map(bare);
+            found.extend(all.map(|words| Shown { guide: guide.clone(), block: code.to_owned(), words }));
+        }
+        for (_, block) in blocks.into_iter().filter(|(language, _)| language == "sh") {
             let all = lines_of(&block).into_iter().flat_map(|line| commands_of(&line)).map(bare).filter(|words| !words.is_empty());
             found.extend(all.map(|words| Shown { guide: guide.clone(), block: block.clone(), words }));
         }
