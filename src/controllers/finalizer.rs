@@ -63,6 +63,7 @@ pub fn removal_patch(object: &impl Resource) -> Option<Patch<()>> {
 }
 
 /// How such a patch is sent: under our name, so that `managedFields` tells whose finalizer it is.
+#[must_use]
 pub fn parameters() -> PatchParams {
     PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
 }

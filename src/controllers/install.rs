@@ -30,7 +30,7 @@ pub enum InstallKeyError {
     /// It is gone although hooks were made with it.
     #[error(
         "Secret {namespace}/{INSTALL_KEY} is missing although objects of this cluster carry Forgebind's finalizer or status; restore it \
-         from your backup, or begin anew with --new-install-key (hooks made with the old key are then left behind at the providers)"
+         from your backup, or begin anew with --new-install-key (hooks made with the old key are then left behind at the providers; a second installation beside another one begins so, too)"
     )]
     Missing {
         /// The operator's namespace.

@@ -10,7 +10,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use jiff::{SignedDuration, Timestamp};
 
 use super::filter::Filter;
-use crate::api::v1alpha1::binding::{ANY_EARLIER_GENERATION, ConnectionTarget, WebhookSource};
+use crate::api::v1alpha1::binding::{ANY_EARLIER_GENERATION, ConnectionTarget, WebhookSource, WebhookSpec};
 use crate::api::v1alpha1::connection::ProviderSpec;
 use crate::api::v1alpha1::{ConditionType, EventKind, ProviderKind, Reason, RepoBinding};
 use crate::keys::ReceiverKey;
@@ -35,16 +35,6 @@ pub struct RateLimit {
     pub burst: NonZeroU32,
 }
 
-/// Whether a binding's deliveries are taken, as far as the object tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Admission {
-    Open,
-    /// None are to come here, or they are another installation's.
-    Closed,
-    /// The connection does not allow this binding, or is not there.
-    NotPermitted,
-}
-
 /// What is known of a binding, read from the object.
 #[derive(Debug)]
 pub(super) struct Facts {
@@ -53,7 +43,8 @@ pub(super) struct Facts {
     pub(super) name: String,
     /// The unguessable part of its path.
     pub(super) hook: String,
-    admission: Admission,
+    /// Whether deliveries are taken at all.
+    opening: Opening,
     pub(super) connection: ConnectionTarget,
     pub(super) events: BTreeSet<EventKind>,
     pub(super) sinks: Vec<Sink>,
@@ -113,6 +104,17 @@ pub(super) enum SecretChoice {
     Awaited,
 }
 
+/// Whether a binding's object lets deliveries in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opening {
+    /// It does.
+    Open,
+    /// The connection does not allow it, or is not there.
+    WithoutGrant,
+    /// It wants none here, or is another installation's.
+    Closed,
+}
+
 /// Whose delivery it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ownership {
@@ -146,7 +148,7 @@ impl Facts {
         });
         Some(Self {
             hook: key.hook_id(&namespace, &name),
-            admission: admission(binding, installation),
+            opening: Opening::of(binding, installation),
             connection: binding.connection_target(),
             events: webhook.map(|webhook| webhook.events.iter().copied().collect()).unwrap_or_default(),
             sinks: sinks.collect(),
@@ -171,23 +173,22 @@ impl Facts {
     }
 }
 
-fn admission(binding: &RepoBinding, installation: Option<&str>) -> Admission {
-    let ours = binding.spec.webhook.as_ref().filter(|webhook| webhook.url.is_none() && webhook.source == WebhookSource::Repository);
-    let theirs = binding.status.as_ref().and_then(|status| status.installation.as_deref());
-    match (installation, theirs) {
-        _ if ours.is_none() => Admission::Closed,
-        (Some(ours), Some(theirs)) if ours != theirs => Admission::Closed,
-        _ if is_withdrawn(binding) => Admission::NotPermitted,
-        _ => Admission::Open,
+impl Opening {
+    fn of(binding: &RepoBinding, installation: Option<&str>) -> Self {
+        let here = |webhook: &WebhookSpec| webhook.url.is_none() && webhook.source == WebhookSource::Repository;
+        let status = binding.status.as_ref();
+        let theirs = status.and_then(|status| status.installation.as_deref());
+        let foreign = matches!((installation, theirs), (Some(ours), Some(theirs)) if ours != theirs);
+        if foreign || !binding.spec.webhook.as_ref().is_some_and(here) {
+            return Self::Closed;
+        }
+        let withdrawn = status.iter().flat_map(|status| &status.conditions).any(|condition| {
+            condition.type_ == ConditionType::ConnectionReady.as_str()
+                && condition.status == "False"
+                && condition.reason == Reason::RefNotPermitted.as_str()
+        });
+        if withdrawn { Self::WithoutGrant } else { Self::Open }
     }
-}
-
-fn is_withdrawn(binding: &RepoBinding) -> bool {
-    binding.status.iter().flat_map(|status| &status.conditions).any(|condition| {
-        condition.type_ == ConditionType::ConnectionReady.as_str()
-            && condition.status == "False"
-            && condition.reason == Reason::RefNotPermitted.as_str()
-    })
 }
 
 impl Connection {
@@ -227,10 +228,10 @@ impl Route {
     /// Whether deliveries are taken at all. A binding whose connection is not there is told the same as one that it does not
     /// allow; only the second closes the route: what is not there may be restored in a moment.
     pub(super) fn is_open(&self) -> bool {
-        match self.facts.admission {
-            Admission::Open => true,
-            Admission::Closed => false,
-            Admission::NotPermitted => self.connection.is_none(),
+        match self.facts.opening {
+            Opening::Open => true,
+            Opening::WithoutGrant => self.connection.is_none(),
+            Opening::Closed => false,
         }
     }
 

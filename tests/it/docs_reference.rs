@@ -80,7 +80,7 @@ fn flags_document() -> Result<String> {
         match sections.iter_mut().find(|(_, _, known)| *known == rows && !rows.is_empty()) {
             Some((names, abouts, _)) => {
                 names.push(command.get_name().to_owned());
-                *abouts += &format!("\n{about}");
+                abouts.extend(["\n", &about]);
             }
             None => sections.push((vec![command.get_name().to_owned()], about, rows)),
         }
@@ -90,7 +90,7 @@ fn flags_document() -> Result<String> {
         if rows.is_empty() {
             text += "\nIt has no flags.\n";
         } else {
-            text += &format!("\n{}{}", table(&["flag", "environment variable", "default", "meaning"]), rows.concat());
+            write!(text, "\n{}{}", table(&["flag", "environment variable", "default", "meaning"]), rows.concat())?;
         }
     }
     Ok(text)
@@ -207,13 +207,13 @@ fn rights(objects: &[Value], account: &str) -> Result<Vec<[String; 3]>> {
             let group = words("apiGroups").concat();
             let group = if group.is_empty() { String::new() } else { format!(".{group}") };
             let names = words("resourceNames");
-            let named = match names.as_slice() {
+            let limit = match names.as_slice() {
                 [] => String::new(),
                 [one] => format!(", only `{one}`"),
                 [first, .., last] => format!(", only `{first}` to `{last}`"),
             };
             let resources = words("resources").iter().map(|name| format!("`{name}{group}`")).collect::<Vec<_>>().join(", ");
-            rights.push([place.to_owned(), resources + &named, words("verbs").join(", ")]);
+            rights.push([place.to_owned(), resources + &limit, words("verbs").join(", ")]);
         }
     }
     ensure!(!rights.is_empty(), "{account} has no rights");
@@ -296,15 +296,11 @@ fn dv_05_pk_02_pk_09_pk_11_pk_18_the_first_connection_names_every_scope_that_is_
     for provider in served() {
         let section = sections.get(title(provider.kind())).with_context(|| format!("no section {}", title(provider.kind())))?;
         let parts = section.split([' ', '\n', '`', '*', ',', ';', '(', ')']);
-        let words: BTreeSet<&str> = parts.map(|word| word.trim_end_matches(['.', ':'])).collect();
+        let named: BTreeSet<&str> = parts.map(|word| word.trim_end_matches(['.', ':'])).collect();
         for permission in [Permission::ReadContents, Permission::ManageWebhooks] {
-            let words = provider.permission_words(permission).context("words")?;
-            for scope in scopes(&words) {
-                ensure!(
-                    section.contains(scope),
-                    "{}: {permission} takes {scope} ({words}), which the guide does not name",
-                    provider.kind()
-                );
+            let needed = provider.permission_words(permission).context("words")?;
+            for scope in scopes(&needed) {
+                ensure!(named.contains(scope), "{}: {permission} takes {scope} ({needed}), which the guide does not name", provider.kind());
             }
         }
         for key in ["kubectl", "The usual mistake"] {

@@ -313,10 +313,14 @@ async fn bring_back(objects: &Api<DynamicObject>, backup: &DynamicObject) -> Res
     let made = objects.create(&PostParams::default(), &restored).await?;
     restored.metadata = made.metadata;
     let conditions = restored.data["status"]["conditions"].as_array_mut().context("conditions")?;
-    // The backup was made in the middle of something.
-    conditions.push(json!({
-        "type": "Reconciling", "status": "True", "reason": "Progressing", "message": "of the backup", "lastTransitionTime": "2026-01-01T00:00:00Z",
-    }));
+    // The backup was made long ago, in the middle of something.
+    let long_ago = "2026-01-01T00:00:00Z";
+    for condition in conditions.iter_mut() {
+        condition["lastTransitionTime"] = json!(long_ago);
+    }
+    let reconciling =
+        json!({"type": "Reconciling", "status": "True", "reason": "Progressing", "message": "", "lastTransitionTime": long_ago});
+    conditions.push(reconciling);
     let restore = PostParams { field_manager: Some("restore".to_owned()), ..PostParams::default() };
     objects.replace_status(&name, &restore, &restored).await?;
     Ok(())
@@ -430,7 +434,7 @@ async fn a_lost_key_is_begun_anew_and_every_hook_that_it_made_is_named() -> Resu
         world.gitea.delete_hook(&world.repository, id).await?;
     }
     let binding = world.look_again("shop").await?;
-    assert!(!binding_message(&binding, "WebhookInSync").contains("hook"), "{}", binding_message(&binding, "WebhookInSync"));
+    assert!(!binding_message(&binding, "WebhookInSync").contains("made by Forgebind"), "{}", binding_message(&binding, "WebhookInSync"));
     world.look_again("elsewhere").await?;
     world.binding_ready("elsewhere").await?;
     let left: BTreeSet<i64> = identities(&world).await?.into_keys().collect();

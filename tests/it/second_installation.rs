@@ -56,7 +56,7 @@ async fn a_second_installation_keeps_its_hands_off_the_first_ones_objects() -> R
     world.create_connection(world.connection_spec()).await?;
     world.create_binding("shop", spec_of(&world, "shop")).await?;
     let ours = installation(&world.binding_ready("shop").await?);
-    let second = world.operator().await?;
+    let second = Operator::start(world.options().await?.with("new-install-key", "true")).await?;
     world.binding_says("shop", "Stalled", FOREIGN).await?;
     world.connection_says("Stalled", FOREIGN).await?;
     // The first one goes on with it, and does not write against what the other one says.
@@ -92,6 +92,9 @@ async fn a_second_installation_keeps_its_hands_off_the_first_ones_objects() -> R
     // What could not be removed is written down by the first and worked off by it.
     world.cluster().apply_secret(&world.namespace, "credential", &[("token", "rejected")]).await?;
     world.connection_says("Ready", "False/CredentialRejected").await?;
+    // The last working credential is kept for removals, so that it takes a start without any.
+    first.kill();
+    first.restart().await?;
     world.delete_binding("shop").await?;
     world.binding_gone("shop", SOON).await?;
     assert_eq!((leftovers(&world, &first).await?, leftovers(&world, &second).await?), (1, 0));
@@ -157,7 +160,7 @@ async fn a_whole_installation_is_handed_over_with_its_key_and_taken_over_without
 
     // Without the key, because that installation is gone.
     assert!(new.terminate(SOON).await?.success());
-    let third = world.operator().await?;
+    let third = Operator::start(world.options().await?.with("new-install-key", "true")).await?;
     world.binding_says("shop", "Stalled", FOREIGN).await?;
     world.connection_says("Stalled", FOREIGN).await?;
     take_over(&world).await?;

@@ -2,7 +2,6 @@
 //! names of its own, so that tests can share the servers.
 
 use std::ops::Deref;
-use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -12,7 +11,6 @@ pub use crate::objects::{CONNECTION, OVERLAPPED, SINK, SOON, binding_condition, 
 use crate::support::control_plane::ControlPlane;
 use crate::support::gitea::{Account, Gitea, Hook, OPERATOR_SCOPES};
 use crate::support::shared;
-use crate::support::sink::SinkServer;
 use crate::support::wait::{Seen, wait_until};
 
 #[derive(Clone)]
@@ -56,12 +54,6 @@ impl World {
     pub fn in_cluster(&self, plane: &'static ControlPlane) -> Result<Self> {
         let objects = Objects::within(plane, &self.namespace, self.sink.clone())?;
         Ok(Self { objects, ..self.clone() })
-    }
-
-    /// The same world with a sink of its own.
-    pub fn with_sink(mut self, sink: SinkServer) -> Self {
-        self.objects.sink = Arc::new(sink);
-        self
     }
 
     /// The same world seen from another namespace: bindings and connections are made there.

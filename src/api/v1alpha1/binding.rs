@@ -81,8 +81,9 @@ pub struct RepoBindingSpec {
     /// Observe on the connection holds for all its bindings.
     #[serde(default)]
     pub management_policy: ManagementPolicy,
-    /// How often the repository and its webhook are looked at when nothing changes, as a duration such as 30m or 1h30m. It
-    /// defaults to 1h and is at least 10s. Verified deliveries prove that the webhook is there and stretch it to up to 24h.
+    /// How often the repository and its webhook are looked at when nothing changes, as a duration in h, m and s such as 30m
+    /// or 1h30m. It defaults to 1h and is at least 10s. Verified deliveries prove that the webhook is there and stretch it to
+    /// up to 24h.
     #[serde(default = "default_interval")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('10s')").message("interval must be at least 10s"))]
     pub interval: Interval,
@@ -146,17 +147,17 @@ pub struct WebhookSpec {
     #[serde(default)]
     pub source: WebhookSource,
     /// Another endpoint to which the provider is to deliver in place of Forgebind's receiver, such as the webhook address of
-    /// a CI server. It is an http or https URL without user name, query or fragment. It needs `secretRef`, excludes sinks,
-    /// and its host must be allowed by the connection's `destinationHosts`.
+    /// a CI server. It is an http or https URL without user name, query or fragment, of at most 2048 characters. It needs
+    /// `secretRef`, excludes sinks, and its host must be allowed by the connection's `destinationHosts`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<Address>,
     /// A Secret of the binding's namespace with the webhook's secret under the key secret or token, at least 16 bytes. A new
-    /// value there is set at the provider within seconds. Without it Forgebind derives a secret of its own and rotates it.
+    /// value there is set at the provider within seconds. Without it Forgebind derives a secret of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<LocalReference>,
-    /// How often the derived secret is replaced, as a duration such as 2160h (90 days), at least 10m. By default it is
-    /// replaced only when `forgebind.dev/rotate-requested-at` asks for it. Not together with `secretRef`: a secret of your
-    /// own is rotated by changing it.
+    /// How often the derived secret is replaced, as a duration in h, m and s such as 2160h, which is 90 days, at least 10m.
+    /// By default it is replaced only when `forgebind.dev/rotate-requested-at` asks for it. Not together with `secretRef`: a
+    /// secret of your own is rotated by changing it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('10m')").message("rotationInterval must be at least 10m"))]
     pub rotation_interval: Option<Interval>,
@@ -244,8 +245,8 @@ pub struct ServiceSink {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpSink {
-    /// The https URL to which events are posted, without user name, query or fragment. Its host must be one of
-    /// `--allow-sink-hosts` of the installation.
+    /// The https URL to which events are posted, without user name, query or fragment, of at most 2048 characters. Its host
+    /// must be one of `--allow-sink-hosts` of the installation.
     pub url: Address,
     /// The certificate authorities to trust for this address in place of the system's, which are the default. This version
     /// does not serve it and says so with the reason `SinkNotServed`.

@@ -77,8 +77,8 @@ pub struct GitProviderConnectionSpec {
     /// Observe writes nothing there for any of this connection's bindings, which show in `status.plan` what would be done.
     #[serde(default)]
     pub management_policy: ManagementPolicy,
-    /// How often the provider and the credential are checked again when nothing changes, as a duration such as 90s, 10m or
-    /// 1h30m. It defaults to 10m and is at least 10s.
+    /// How often the provider and the credential are checked again when nothing changes, as a duration in h, m and s such as
+    /// 90s, 10m or 1h30m. It defaults to 10m and is at least 10s.
     #[serde(default = "default_interval")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('10s')").message("interval must be at least 10s"))]
     pub interval: Interval,
@@ -182,8 +182,8 @@ pub struct GitHubSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100))]
     pub user: Option<String>,
-    /// The address of the server for browsers, an http or https URL without user name, query or fragment. It defaults to
-    /// https://github.com.
+    /// The address of the server for browsers, an http or https URL without user name, query or fragment, of at most 2048
+    /// characters. It defaults to https://github.com.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<Address>,
     /// The address of the API, for one behind another name or a proxy. It defaults to https://api.github.com for github.com,
@@ -199,8 +199,8 @@ pub struct GitLabSpec {
     /// project that the credential reaches may be bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<IntOrString>,
-    /// The address of the server for browsers, an http or https URL without user name, query or fragment. A path in front of
-    /// GitLab belongs to it. It defaults to https://gitlab.com.
+    /// The address of the server for browsers, an http or https URL without user name, query or fragment, of at most 2048
+    /// characters. A path in front of GitLab belongs to it. It defaults to https://gitlab.com.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<Address>,
     /// The address of the API, for one behind another name or a proxy. It defaults to `url` followed by /api/v4.
@@ -219,8 +219,8 @@ pub struct BitbucketCloudSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100))]
     pub project: Option<String>,
-    /// The address of the server for browsers, an http or https URL without user name, query or fragment. It defaults to
-    /// https://bitbucket.org.
+    /// The address of the server for browsers, an http or https URL without user name, query or fragment, of at most 2048
+    /// characters. It defaults to https://bitbucket.org.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<Address>,
     /// The address of the API, for one behind another name or a proxy. It defaults to https://api.bitbucket.org/2.0.
@@ -231,8 +231,8 @@ pub struct BitbucketCloudSpec {
 /// Bitbucket Data Center or Server.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BitbucketDataCenterSpec {
-    /// The address of the server for browsers, an http or https URL without user name, query or fragment. A context path
-    /// belongs to it.
+    /// The address of the server for browsers, an http or https URL without user name, query or fragment, of at most 2048
+    /// characters. A context path belongs to it.
     pub url: Address,
     /// The key of the project that holds the repositories, or ~user for the personal one of a user. At most 128 characters.
     #[schemars(length(min = 1, max = 128))]
@@ -255,8 +255,9 @@ pub struct AzureDevOpsSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100))]
     pub project: Option<String>,
-    /// The address of the server for browsers, an http or https URL without user name, query or fragment. It defaults to
-    /// https://dev.azure.com; for a Server it is the address without the collection, such as https://tfs.acme.io/tfs.
+    /// The address of the server for browsers, an http or https URL without user name, query or fragment, of at most 2048
+    /// characters. It defaults to https://dev.azure.com; for a Server it is the address without the collection, such as
+    /// https://tfs.acme.io/tfs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<Address>,
     /// The address of the API, for one behind another name or a proxy. It is derived from `url` by default.
@@ -268,8 +269,8 @@ pub struct AzureDevOpsSpec {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new("has(self.organization) != has(self.user)").message("gitea needs either organization or user"))]
 pub struct GiteaSpec {
-    /// The address of the server for browsers, an http or https URL without user name, query or fragment. A path in front of
-    /// Gitea belongs to it.
+    /// The address of the server for browsers, an http or https URL without user name, query or fragment, of at most 2048
+    /// characters. A path in front of Gitea belongs to it.
     pub url: Address,
     /// The organization that owns the repositories, at most 100 characters. Either this or `user` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -301,8 +302,8 @@ pub struct CredentialsSpec {
         "self.matches('^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2}))?$') && timestamp(self.size() == 10 ? self + 'T23:59:59Z' : self) > timestamp('2000-01-01T00:00:00Z')"
     ).message("expiresAt must be a date such as 2027-03-01 or an RFC 3339 time such as 2027-03-01T12:00:00Z"))]
     pub expires_at: Option<String>,
-    /// How long before the end of the credential the condition `CredentialExpiring` appears, as a duration such as 168h. It
-    /// defaults to 720h, which is 30 days.
+    /// How long before the end of the credential the condition `CredentialExpiring` appears, as a duration in h, m and s such
+    /// as 168h. It defaults to 720h, which is 30 days.
     #[serde(default = "default_warn_before")]
     pub warn_before: Interval,
 }

@@ -11,6 +11,7 @@ pub mod ownership;
 pub mod plan;
 pub mod report;
 pub mod rivals;
+pub mod strays;
 #[cfg(test)]
 mod tests;
 pub mod user_secret;

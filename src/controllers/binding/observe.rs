@@ -1,6 +1,5 @@
 //! All reading for one binding; failures are kept as data.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
@@ -10,10 +9,10 @@ use kube::runtime::reflector::ObjectRef;
 use url::Url;
 
 use super::attempts::Attempts;
-use super::ownership::{Belonging, Ownership, host_of, is_alike};
+use super::ownership::{Ownership, host_of};
 use super::rivals::{self, Claim};
 use super::user_secret::{self, UserSecret};
-use super::{Circumstances, Look, plan};
+use super::{Circumstances, Look, plan, strays};
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, WebhookSource};
 use crate::api::v1alpha1::connection::PermissionState;
 use crate::api::v1alpha1::{
@@ -382,27 +381,10 @@ async fn look(view: &View, observation: &Observation) -> Option<Found> {
     let wanted = wants_hooks && may && same_repository && granted && in_scope;
     let hooks = if wanted { Some(working.client.hooks(found).await) } else { None };
     let strays = match &hooks {
-        Some(Ok(hooks)) => strays(view, observation, hooks),
+        Some(Ok(hooks)) => strays::strays(view, observation, hooks),
         _ => Vec::new(),
     };
     Some(Found { repository, branch, hooks, manage_webhooks, granted, strays })
-}
-
-/// The hooks that look like ours and that nobody here will ever remove: made under an install key that is lost, or by another
-/// installation from which the binding was taken over.
-fn strays(view: &View, observation: &Observation, hooks: &[Hook]) -> Vec<String> {
-    let ownership = &observation.ownership;
-    let others: Vec<(&Hook, String)> = hooks.iter().filter_map(|hook| Some((hook, ownership.other_id(&hook.url)?))).collect();
-    let id = |binding: &RepoBinding| view.keys.receiver.hook_id(&binding.namespace().unwrap_or_default(), &binding.name_any());
-    // Only where there is something to compare with: with thousands of bindings it takes a while.
-    let known: BTreeSet<String> =
-        if others.is_empty() { BTreeSet::new() } else { view.bindings.state().iter().map(|binding| id(binding)).collect() };
-    let nobodys = others.into_iter().filter(|(_, id)| !known.contains(id)).map(|(hook, _)| hook);
-    let status = observation.object.status.as_ref().and_then(|status| status.webhook.as_ref());
-    let told: BTreeSet<&str> = status.iter().flat_map(|webhook| &webhook.hooks).map(|hook| hook.id.as_str()).collect();
-    let foreign = |hook: &&Hook| matches!(ownership.classify(&hook.url), Belonging::Foreign { .. }) && is_alike(&hook.url);
-    let former = hooks.iter().filter(|hook| told.contains(hook.id.as_str())).filter(foreign);
-    nobodys.chain(former).map(|hook| hook.id.clone()).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// A right needs the scope and the role: the worse of the two counts.

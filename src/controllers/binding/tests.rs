@@ -387,6 +387,8 @@ fn what_was_begun_before_a_start_is_looked_at_first() {
     assert!(!settled(|object| object["status"]["webhook"]["previousSecrets"] = json!([{"generation": "1600000000"}])), "an overlap");
     assert!(!settled(|object| object["spec"]["webhook"]["rotationInterval"] = json!("24h")), "a rotation that is due");
     assert!(!settled(|object| object["metadata"]["finalizers"] = json!([])));
+    assert!(settled(|object| object["metadata"]["creationTimestamp"] = json!(time(800))), "clocks differ");
+    assert!(!settled(|object| object["metadata"]["creationTimestamp"] = json!(time(600))), "a status from before the object");
     assert!(
         !settled(|object| {
             object["status"]["webhook"]["formerTargets"] = json!([

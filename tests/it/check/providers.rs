@@ -31,7 +31,7 @@ binding      platform    shop          True    Succeeded   create
 
 FOUND
   platform/gitea
-         {server}; as user {user}; ManageWebhooks not told by the provider
+         {server}; as user {user}; granted read:organization, read:user, write:repository; ManageWebhooks granted
 
 WOULD BE DONE AT THE PROVIDERS
   create   platform/shop   {repository}   there is none
