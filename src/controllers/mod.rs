@@ -6,6 +6,7 @@
 pub mod backoff;
 pub mod binding;
 pub mod census;
+pub mod claim;
 pub mod conditions;
 pub mod connection;
 mod driver;
@@ -38,6 +39,7 @@ use crate::api::v1alpha1::{GitProviderConnection, ProviderKind, RepoBinding};
 use crate::keys::{ControllerKey, ReceiverKey};
 use crate::public_urls::PublicUrls;
 
+pub use claim::left_to_another;
 pub use driver::{Requests, run};
 pub use sessions::Sessions;
 pub use view::View;
@@ -152,37 +154,6 @@ impl Managed for RepoBinding {
     fn conditions(&self) -> &[Condition] {
         self.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
     }
-}
-
-/// What is said of an object that another installation manages; `None` for one that is this installation's, or nobody's yet.
-#[must_use]
-pub fn left_to_another(object: &impl Managed, fingerprint: &str) -> Option<String> {
-    object.installation().filter(|installation| *installation != fingerprint)?;
-    Some(format!(
-        "another installation of Forgebind manages this object, installation {fingerprint} leaves it alone; remove status.installation to \
-         hand it over"
-    ))
-}
-
-/// Whether a binding that nobody manages yet is left for now: it goes with its connection, which one installation takes first,
-/// by a write that only one can win. So two installations never both make a hook for a new binding.
-#[must_use]
-pub fn waits_for_its_connection(view: &View, binding: &RepoBinding) -> bool {
-    let target = binding.connection_target();
-    let connection = view.connections.get(&ObjectRef::new(&target.name).within(&target.namespace));
-    binding.installation().is_none() && connection.is_some_and(|connection| connection.installation() != Some(&view.keys.fingerprint))
-}
-
-/// Whether a binding of ours has nothing at any provider and goes by a connection that another installation manages.
-#[must_use]
-pub fn belongs_with_another(view: &View, binding: &RepoBinding) -> bool {
-    let target = binding.connection_target();
-    let connection = view.connections.get(&ObjectRef::new(&target.name).within(&target.namespace));
-    let webhook = binding.status.as_ref().and_then(|status| status.webhook.as_ref());
-    binding.installation().is_some()
-        && binding.metadata.deletion_timestamp.is_none()
-        && webhook.is_none_or(|webhook| webhook.hooks.is_empty() && webhook.former_targets.is_empty())
-        && connection.is_some_and(|connection| left_to_another(&*connection, &view.keys.fingerprint).is_some())
 }
 
 /// How long to wait for the cache to see our own last write; the watch usually brings it before.

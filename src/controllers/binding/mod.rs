@@ -26,6 +26,7 @@ use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 use tracing::info;
 
+use super::claim::{self, Belonging};
 use super::{CACHE_BEHIND, Context, Error, locked, metrics, status};
 use crate::api::v1alpha1::binding::RepoBindingStatus;
 use crate::api::v1alpha1::{ConditionType, RepoBinding};
@@ -72,13 +73,16 @@ pub fn reconcile(object: Arc<RepoBinding>, context: Arc<Context>) -> BoxFuture<'
         if !context.writes.seen_by(&*object) {
             return Ok(Action::requeue(CACHE_BEHIND));
         }
-        if status::leave_foreign(&context, &*object).await? || super::waits_for_its_connection(&context.view, &object) {
+        if status::leave_foreign(&context, &*object).await? {
             return Ok(Action::await_change());
         }
-        if super::belongs_with_another(&context.view, &object) {
-            let nobodys = RepoBindingStatus::default();
-            status::write(&context, &*object, &nobodys).await?;
-            return Ok(Action::await_change());
+        match claim::belonging(&context.view, &object) {
+            Belonging::Ours => {}
+            Belonging::Waits => return Ok(Action::await_change()),
+            Belonging::WithAnother => {
+                status::write(&context, &*object, &RepoBindingStatus::default()).await?;
+                return Ok(Action::await_change());
+            }
         }
         let observation = observe::observe(&context.view, object).await;
         let plan = plan::plan(&observation);
