@@ -5,7 +5,7 @@ CARGO ?= cargo
 # Integration tests mostly wait for servers: a few more than cores, few enough not to starve the servers.
 TEST_THREADS ?= 4
 
-.PHONY: help quickstart test lint tools generate conformance
+.PHONY: help quickstart test lint tools generate conformance image reproducible
 
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,3 +36,9 @@ conformance: ## Ask a provider the whole contract at a sandbox repository of you
 
 generate: tools ## Rewrite every generated file
 	@UPDATE=1 $(CARGO) test --locked --quiet --test it -- generated checked_in
+
+image: ## Build the image as an OCI layout in target/image/layout, without a daemon or a registry (needs buildah)
+	@CARGO='$(CARGO)' .ci/image build
+
+reproducible: ## Build what is in the image twice, in two folders, and compare the bytes
+	@CARGO='$(CARGO)' .ci/image reproducible

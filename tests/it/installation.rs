@@ -5,21 +5,45 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use forgebind::clock::{Clock as _, SystemClock};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{PodSpec, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, PodSpec, ServiceAccount};
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::support::chart::{self, values_file};
 use crate::support::components::output_of;
+use crate::support::container::{Container, Image, SERVICE_ACCOUNT};
 use crate::support::control_plane::ControlPlane;
+use crate::support::image;
 use crate::support::operator::{Installed, Operator, Options, executable};
+
+/// A process of this machine sees the files of this machine, not those that a pod mounts.
+fn needs_no_files(pod: &PodSpec) -> Result<()> {
+    ensure!(pod.volumes.as_deref().unwrap_or_default().is_empty(), "files would have to be there too");
+    Ok(())
+}
+
+/// Sees that a pod asks for a root that cannot be written to, a user that is not root, and no capability.
+fn is_restricted(pod: &PodSpec) -> Result<()> {
+    ensure!(pod.security_context.as_ref().and_then(|context| context.run_as_non_root) == Some(true), "runAsNonRoot");
+    let user = pod.security_context.as_ref().and_then(|context| context.run_as_user);
+    ensure!(user.is_none_or(|user| user == i64::from(image::USER.0)), "the pod runs as another user than the image: {user:?}");
+    for container in &pod.containers {
+        let context = container.security_context.as_ref().context("no securityContext")?;
+        ensure!(context.read_only_root_filesystem == Some(true), "readOnlyRootFilesystem");
+        ensure!(context.allow_privilege_escalation == Some(false), "allowPrivilegeEscalation");
+        let dropped = context.capabilities.as_ref().and_then(|capabilities| capabilities.drop.as_deref());
+        ensure!(dropped.is_some_and(|dropped| dropped == ["ALL"]), "capabilities: {dropped:?}");
+    }
+    Ok(())
+}
 
 /// A release in a namespace of its own.
 pub struct Installation {
@@ -86,6 +110,7 @@ impl Installation {
         let pod = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref()).context("a pod")?;
         let (kubeconfig, _) = self.identity(pod).await?;
         let installed = self.command(pod, &name)?;
+        needs_no_files(pod)?;
         let mut command = Command::new(executable()?);
         command.args(&installed.arguments).envs(installed.environment).env("KUBECONFIG", kubeconfig);
         let printed = output_of(command).await?;
@@ -114,7 +139,6 @@ impl Installation {
     fn command(&self, pod: &PodSpec, pod_name: &str) -> Result<Installed> {
         let [container] = pod.containers.as_slice() else { anyhow::bail!("not one container") };
         ensure!(container.command.is_none(), "the image's own entry point is the program");
-        ensure!(pod.volumes.as_deref().unwrap_or_default().is_empty(), "files would have to be there too");
         let mut environment = Vec::new();
         for variable in container.env.iter().flatten() {
             let field = variable.value_from.as_ref().and_then(|source| source.field_ref.as_ref()).map(|field| field.field_path.as_str());
@@ -129,16 +153,59 @@ impl Installation {
         Ok(Installed { arguments: container.args.clone().unwrap_or_default(), environment })
     }
 
-    /// How a component's Deployment is started here. `more` are arguments that only this machine needs.
-    pub async fn options(&self, component: &str, public_port: u16, more: &[String]) -> Result<Options> {
+    /// The pod of a component's Deployment, and a name for it.
+    async fn pod(&self, component: &str) -> Result<(PodSpec, String)> {
         let deployments: Api<Deployment> = Api::namespaced(self.plane.cluster().client()?, &self.namespace);
         let selector = format!("app.kubernetes.io/component={component},app.kubernetes.io/instance={}", self.release);
         let found = deployments.list(&ListParams::default().labels(&selector)).await?.items;
         let [deployment] = found.as_slice() else { anyhow::bail!("{} Deployments of {component}", found.len()) };
-        let pod = deployment.spec.as_ref().and_then(|spec| spec.template.spec.as_ref()).context("a pod")?;
-        let (kubeconfig, account) = self.identity(pod).await?;
-        let name = format!("{}-pod", deployment.metadata.name.as_deref().unwrap_or_default());
-        Options::installed(&kubeconfig, &self.namespace, &account, self.command(pod, &name)?, public_port, more)
+        let pod = deployment.spec.as_ref().and_then(|spec| spec.template.spec.clone()).context("a pod")?;
+        Ok((pod, format!("{}-pod", deployment.metadata.name.as_deref().unwrap_or_default())))
+    }
+
+    /// How a component's Deployment is started here. `more` are arguments that only this machine needs.
+    pub async fn options(&self, component: &str, public_port: u16, more: &[String]) -> Result<Options> {
+        let (pod, name) = self.pod(component).await?;
+        needs_no_files(&pod)?;
+        let (kubeconfig, account) = self.identity(&pod).await?;
+        Options::installed(&kubeconfig, &self.namespace, &account, self.command(&pod, &name)?, public_port, more)
+    }
+
+    /// The same in a container of an image, with the files that the pod mounts, and only where the pod asks for all that such a
+    /// container holds back.
+    pub async fn contained(&self, component: &str, image: &Image, public_port: u16) -> Result<Options> {
+        let (pod, name) = self.pod(component).await?;
+        is_restricted(&pod)?;
+        let (kubeconfig, account) = self.identity(&pod).await?;
+        let mut command = self.command(&pod, &name)?;
+        let container = Container::new(image)?;
+        let server = self.plane.server_url().strip_prefix("https://").context("https")?;
+        let (host, port) = server.split_once(':').context("a port")?;
+        for (name, value) in [("KUBERNETES_SERVICE_HOST", host), ("KUBERNETES_SERVICE_PORT", port)] {
+            command.environment.push((name.to_owned(), value.to_owned()));
+        }
+        let token = self.plane.cluster().service_account_token(&self.namespace, &account).await?;
+        container.mount(&format!("{SERVICE_ACCOUNT}/token"), token.as_bytes())?;
+        container.mount(&format!("{SERVICE_ACCOUNT}/namespace"), self.namespace.as_bytes())?;
+        container.mount(&format!("{SERVICE_ACCOUNT}/ca.crt"), &std::fs::read(self.plane.authority())?)?;
+        for (path, content) in self.mounted(&pod).await? {
+            container.mount(&path, content.as_bytes())?;
+        }
+        let options = Options::installed(&kubeconfig, &self.namespace, &account, command, public_port, &[])?;
+        Ok(options.inside(Arc::new(container)))
+    }
+
+    /// What the pod's volumes hold, by path. The chart's are ConfigMaps.
+    async fn mounted(&self, pod: &PodSpec) -> Result<Vec<(String, String)>> {
+        let maps: Api<ConfigMap> = Api::namespaced(self.plane.cluster().client()?, &self.namespace);
+        let mut found = Vec::new();
+        for mount in pod.containers.iter().flat_map(|container| container.volume_mounts.iter().flatten()) {
+            let volume = pod.volumes.iter().flatten().find(|volume| volume.name == mount.name).context("a mount without a volume")?;
+            let source = volume.config_map.as_ref().with_context(|| format!("{} is no ConfigMap", volume.name))?;
+            let data = maps.get(&source.name).await?.data.unwrap_or_default();
+            found.extend(data.into_iter().map(|(key, content)| (format!("{}/{key}", mount.mount_path), content)));
+        }
+        Ok(found)
     }
 
     /// Starts what the Deployments of `mode: Separate` run. `resolve` is what stands in for the cluster's DNS.

@@ -47,6 +47,7 @@ mod github;
 mod gitlab;
 mod harness;
 mod hooks;
+mod image;
 mod installation;
 mod malformed;
 mod misbehaviour;
