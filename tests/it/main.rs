@@ -66,4 +66,5 @@ mod steady;
 mod story;
 mod tls;
 mod webhook_secrets;
+mod workflows;
 mod world;
