@@ -111,10 +111,13 @@ pub fn colours_are_unwelcome() -> bool {
 /// one is also an environment variable.
 #[derive(Clone, Debug, Args)]
 pub struct InstallationArguments {
-    /// Where providers reach the receiver, such as <https://hooks.acme.io>
-    #[arg(long, env = "FORGEBIND_PUBLIC_URL", value_name = "URL")]
-    pub public_url: Option<String>,
-    /// Where providers reached the receiver before: hooks there are ours too. Comma-separated
+    /// Where providers reach the receiver, such as <https://hooks.acme.io>. Where not all of them reach the same address, several
+    /// with names, comma-separated, such as `https://hooks.acme.io,internal=https://hooks.acme.corp`: a connection chooses one by
+    /// spec.receiver.publicURL, and the one without a name, if any, is for those that choose none
+    #[arg(long, env = "FORGEBIND_PUBLIC_URL", value_name = "[NAME=]URL", value_delimiter = ',')]
+    pub public_url: Vec<String>,
+    /// Where providers reached the receiver before, by whatever name: hooks there are ours too, and are moved to where their
+    /// connection wants them now. Comma-separated, without names
     #[arg(long, env = "FORGEBIND_FORMER_PUBLIC_URLS", value_name = "URLS", value_delimiter = ',')]
     pub former_public_urls: Vec<String>,
     /// The operator's own namespace [default: that of the service account, else forgebind-system]

@@ -13,6 +13,7 @@ use url::Url;
 use crate::api::v1alpha1::{Interval, ProviderKind};
 use crate::cli::{InstallationArguments, ReleaseArguments, ServerArguments};
 use crate::providers::transport::network::NetworkPolicy;
+use crate::public_urls::{PublicUrls, is_name};
 use crate::telemetry::logs::LogFormat;
 
 /// Where a pod finds its own namespace.
@@ -38,10 +39,8 @@ impl ConfigError {
 /// The settings of a server.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where providers reach the receiver.
-    pub public_url: Option<Url>,
-    /// Where they reached it before.
-    pub former_public_urls: Vec<Url>,
+    /// Where providers reach the receiver, and reached it before.
+    pub public_urls: PublicUrls,
     /// Where the receiver listens.
     pub listen: SocketAddr,
     /// Where the admin port is.
@@ -79,10 +78,8 @@ pub struct Config {
 /// What describes an installation, to its servers and to a check that says what they would say.
 #[derive(Clone, Debug)]
 pub struct Installation {
-    /// Where providers reach the receiver.
-    pub public_url: Option<Url>,
-    /// Where they reached it before.
-    pub former_public_urls: Vec<Url>,
+    /// Where providers reach the receiver, and reached it before.
+    pub public_urls: PublicUrls,
     /// The operator's own namespace.
     pub namespace: String,
     /// The namespaces to watch; empty for all.
@@ -99,8 +96,10 @@ impl TryFrom<InstallationArguments> for Installation {
     fn try_from(arguments: InstallationArguments) -> Result<Self, ConfigError> {
         let insecure = arguments.allow_insecure_http;
         Ok(Self {
-            public_url: arguments.public_url.as_deref().map(|url| public_url("public-url", url, insecure)).transpose()?,
-            former_public_urls: each("former-public-urls", &arguments.former_public_urls, |flag, url| public_url(flag, url, true))?,
+            public_urls: PublicUrls {
+                former: each("former-public-urls", &arguments.former_public_urls, |flag, url| public_url(flag, url, true))?,
+                ..public_urls(&arguments.public_url, insecure)?
+            },
             namespace: arguments.namespace.filter(|name| !name.is_empty()).unwrap_or_else(own_namespace),
             watch_namespaces: named(arguments.watch_namespaces),
             providers: providers(&arguments.providers)?,
@@ -131,11 +130,9 @@ impl TryFrom<ServerArguments> for Config {
 
     fn try_from(arguments: ServerArguments) -> Result<Self, ConfigError> {
         let admin_listen: SocketAddr = parse("admin-listen", &arguments.admin_listen)?;
-        let Installation { public_url, former_public_urls, namespace, watch_namespaces, providers, network } =
-            arguments.installation.try_into()?;
+        let Installation { public_urls, namespace, watch_namespaces, providers, network } = arguments.installation.try_into()?;
         Ok(Self {
-            public_url,
-            former_public_urls,
+            public_urls,
             listen: parse("listen", &arguments.listen)?,
             admin_listen,
             namespace,
@@ -217,6 +214,38 @@ fn each<T>(
     read: impl Fn(&'static str, &str) -> Result<T, ConfigError>,
 ) -> Result<Vec<T>, ConfigError> {
     texts.iter().filter(|text| !text.trim().is_empty()).map(|text| read(flag, text)).collect()
+}
+
+/// The entries of `--public-url`: a URL, or a name and a URL.
+fn public_urls(entries: &[String], insecure: bool) -> Result<PublicUrls, ConfigError> {
+    let flag = "public-url";
+    let refused = |problem: String| ConfigError::new(flag, problem);
+    let mut urls = PublicUrls::default();
+    for entry in entries.iter().map(|entry| entry.trim()).filter(|entry| !entry.is_empty()) {
+        // A URL has a colon or a slash before any equals sign of its own.
+        let named = entry.split_once('=').filter(|(name, _)| !name.contains([':', '/']));
+        let url = public_url(flag, named.map_or(entry, |(_, url)| url), insecure)?;
+        match named {
+            Some((name, _)) if !is_name(name.trim()) => {
+                let rule = "lower-case letters, digits and dashes, at most 63, and not default, which is the one without a name";
+                return Err(refused(format!("{name:?} is no name for an address ({rule})")));
+            }
+            Some((name, _)) => {
+                if urls.named.insert(name.trim().to_owned(), url).is_some() {
+                    return Err(refused(format!("the name {} is given twice", name.trim())));
+                }
+            }
+            None => {
+                if let Some(first) = urls.default.replace(url) {
+                    return Err(refused(format!(
+                        "{:?} and {entry:?} both have no name; name all but one: internal={entry}",
+                        first.as_str()
+                    )));
+                }
+            }
+        }
+    }
+    Ok(urls)
 }
 
 fn public_url(flag: &'static str, text: &str, insecure: bool) -> Result<Url, ConfigError> {
@@ -306,6 +335,15 @@ mod tests {
             ("public-url", "hooks.acme.io"),
             ("public-url", "http://hooks.acme.io"),
             ("public-url", "https://hooks.acme.io?x=y"),
+            ("public-url", "https://hooks.acme.io,https://hooks.acme.corp"),
+            ("public-url", "internal=https://a.acme.io,internal=https://b.acme.io"),
+            ("public-url", "internal=http://hooks.acme.corp"),
+            ("public-url", "internal=hooks.acme.corp"),
+            ("public-url", "internal="),
+            ("public-url", "Internal=https://hooks.acme.corp"),
+            ("public-url", "=https://hooks.acme.corp"),
+            ("public-url", "default=https://hooks.acme.corp"),
+            ("former-public-urls", "internal=https://hooks.acme.corp"),
             ("listen", "8080"),
             ("admin-listen", "nowhere"),
             ("providers", "gitea,sourceforge"),
@@ -319,6 +357,21 @@ mod tests {
             let error = config(&[&format!("--{flag}={value}")]).unwrap_err().to_string();
             assert!(error.starts_with(&format!("--{flag}: ")) && error.lines().count() == 1, "{flag}={value}: {error}");
         }
+    }
+
+    #[test]
+    fn public_urls_have_names_but_for_the_default() {
+        let urls =
+            |value: &str| config(&[&format!("--public-url={value}"), "--former-public-urls=https://old.acme.io"]).unwrap().public_urls;
+        let url = |text: &str| -> Url { text.parse().unwrap() };
+        let both = urls("internal=https://hooks.acme.corp/git, https://hooks.acme.io/a=b");
+        assert_eq!(both.default, Some(url("https://hooks.acme.io/a=b")), "an equals sign of its own makes no name");
+        assert_eq!(both.named, BTreeMap::from([("internal".to_owned(), url("https://hooks.acme.corp/git"))]));
+        assert_eq!(both.former, [url("https://old.acme.io")]);
+        assert_eq!(urls("internal=https://hooks.acme.corp").default, None, "one name alone is no default");
+        // Two names for one address, as while a name is replaced by another.
+        assert_eq!(urls("a=https://hooks.acme.io,b=https://hooks.acme.io").named.len(), 2);
+        assert_eq!(config(&["--public-url="]).unwrap().public_urls, PublicUrls::default());
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! The custom resource definitions, generated from the types in [`crate::api`].
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube::CustomResourceExt as _;
+use serde_json::json;
 
-use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
+use crate::api::v1alpha1::{GitProviderConnection, RepoBinding, UNOBSERVED};
 
 /// A definition that cannot be written as YAML.
 #[derive(Debug, thiserror::Error)]
@@ -21,26 +22,54 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     let mut definitions = vec![GitProviderConnection::crd(), RepoBinding::crd()];
     for version in definitions.iter_mut().flat_map(|definition| &mut definition.spec.versions) {
         if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
-            drop_null(schema);
+            tidy(schema);
+            begin_unobserved(schema);
         }
     }
     definitions
 }
 
+/// An object without a status is current by the rules of kstatus, so that a tool which waits would go on before anybody has
+/// looked at a new object. With this default its generation is never the one that was observed.
+fn begin_unobserved(schema: &mut JSONSchemaProps) {
+    if let Some(status) = schema.properties.as_mut().and_then(|properties| properties.get_mut("status")) {
+        status.default = Some(JSON(json!({"observedGeneration": UNOBSERVED})));
+    }
+}
+
+fn tidy(schema: &mut JSONSchemaProps) {
+    drop_null(schema);
+    each(schema, &mut |schema| {
+        if let Some(description) = &mut schema.description {
+            *description = plain(description);
+        }
+    });
+}
+
+/// A comment as `kubectl explain` shows it well: in one paragraph, which it wraps by itself, and without marks of code.
+fn plain(comment: &str) -> String {
+    comment.replace('`', "").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// Optional fields come out as `nullable`. Such a null is stored and counts as present for `has()` in a rule, but as absent
 /// for the types here: every rule with `has()` could be passed by with a null. Without `nullable` the API server drops it.
 fn drop_null(schema: &mut JSONSchemaProps) {
-    schema.nullable = None;
+    each(schema, &mut |schema| schema.nullable = None);
+}
+
+/// Changes a schema and every schema in it.
+fn each(schema: &mut JSONSchemaProps, change: &mut impl FnMut(&mut JSONSchemaProps)) {
+    change(schema);
     for property in schema.properties.iter_mut().flat_map(|properties| properties.values_mut()) {
-        drop_null(property);
+        each(property, change);
     }
     match &mut schema.items {
-        Some(JSONSchemaPropsOrArray::Schema(items)) => drop_null(items),
-        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(drop_null),
+        Some(JSONSchemaPropsOrArray::Schema(items)) => each(items, change),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(|item| each(item, change)),
         None => {}
     }
     if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
-        drop_null(values);
+        each(values, change);
     }
 }
 

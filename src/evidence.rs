@@ -76,11 +76,20 @@ pub struct SinkEvidence {
     pub owed: u64,
 }
 
+/// What all receivers told when they were asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// What each receiver that answered saw.
+    pub evidence: Vec<Evidence>,
+    /// How many did not answer.
+    pub silent: usize,
+}
+
 /// Where the controller gets evidence: every receiver in turn.
 #[async_trait]
 pub trait EvidenceSource: Send + Sync {
-    /// What each receiver that answers saw. A receiver that does not answer is left out and logged.
-    async fn collect(&self) -> Vec<Evidence>;
+    /// What each receiver that answers saw. A receiver that does not answer is counted and logged.
+    async fn collect(&self) -> Collected;
 }
 
 impl BindingEvidence {

@@ -142,6 +142,15 @@ impl ControllerKey {
     pub fn mark(&self, namespace: &str, name: &str) -> String {
         first_half(derive(&self.0, &[b"mark/v1", namespace.as_bytes(), name.as_bytes()]))
     }
+
+    /// What tells marks apart that were made under different public URLs: eight characters, public. A copy of a cluster has
+    /// the same key and another public URL. `public_url` is empty where there is none.
+    #[must_use]
+    pub fn origin(&self, public_url: &str) -> String {
+        let bytes = derive(&self.0, &[b"origin/v1", public_url.as_bytes()]);
+        let [first, ..] = bytes.as_chunks::<6>().0 else { unreachable!("32 bytes begin with six") };
+        URL_SAFE_NO_PAD.encode(first)
+    }
 }
 
 /// The textual form of a derived webhook secret, base64url without padding.

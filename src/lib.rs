@@ -11,7 +11,9 @@ pub mod crd;
 pub mod evidence;
 pub mod glob;
 pub mod keys;
+pub mod kubeconfig;
 pub mod providers;
+pub mod public_urls;
 pub mod receiver;
 pub mod receiver_secrets;
 pub mod run;
@@ -22,14 +24,47 @@ pub mod watches;
 /// The guides, as they stand in `src/docs/`.
 #[cfg(doc)]
 pub mod docs {
+    #[doc = include_str!("docs/install.md")]
+    pub mod install {}
+
+    #[doc = include_str!("docs/first-connection.md")]
+    pub mod first_connection {}
+
+    #[doc = include_str!("docs/permissions.md")]
+    pub mod permissions {}
+
+    #[doc = include_str!("docs/troubleshooting.md")]
+    pub mod troubleshooting {}
+
+    #[doc = include_str!("docs/upgrading.md")]
+    pub mod upgrading {}
+
+    #[doc = include_str!("docs/security.md")]
+    pub mod security {}
+
+    #[doc = include_str!("docs/faq.md")]
+    pub mod faq {}
+
+    #[doc = include_str!("docs/flags.md")]
+    pub mod flags {}
+
     #[doc = include_str!("docs/conditions.md")]
     pub mod conditions {}
+
+    #[doc = include_str!("docs/backup.md")]
+    pub mod backup {}
 
     #[doc = include_str!("docs/check.md")]
     pub mod check {}
 
+    #[doc = include_str!("docs/gitops.md")]
+    pub mod gitops {}
+
     #[doc = include_str!("docs/metrics.md")]
     pub mod metrics {}
+
+    #[doc = include_str!("docs/runbooks.md")]
+    pub mod runbooks {}
 
     #[doc = include_str!("docs/providers.md")]
     pub mod providers {}
@@ -74,5 +109,10 @@ pub mod docs {
 
         #[doc = include_str!("docs/decisions/0010-rights-and-removal.md")]
         pub mod rights_and_removal {}
+
+        #[doc = include_str!("docs/decisions/0011-restore-and-copies.md")]
+        pub mod restore_and_copies {}
+        #[doc = include_str!("docs/decisions/0012-several-ways-in.md")]
+        pub mod several_ways_in {}
     }
 }

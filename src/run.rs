@@ -9,6 +9,7 @@ mod watching;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use jiff::Timestamp;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::{Client, Resource as _};
 use prometheus_client::registry::Registry;
@@ -24,14 +25,15 @@ use crate::controllers::install::{self, InstallKeyError};
 use crate::controllers::lease::{Campaign, LeaseDeadline};
 use crate::controllers::view::{OfCluster, OfProviders};
 use crate::controllers::{self, Context, Keys, Requests, Sessions, Settings, Triggers, View, Writes};
-use crate::evidence::{Evidence, EvidenceSource};
+use crate::evidence::{Collected, EvidenceSource};
 use crate::keys::ReceiverKey;
 use crate::providers::transport::network::NetworkPolicy;
 use crate::providers::transport::{Lease, TransportFactory, Unleased};
 use crate::receiver::{EvidenceStore, Receiver, ReceiverConfig};
-use crate::telemetry::admin::{self, Admin, Check, EvidenceEndpoint};
+use crate::telemetry::admin::{self, Admin, Check, EvidenceEndpoint, Refresh};
 use crate::telemetry::freshness::WatchHealth;
 use crate::telemetry::logs;
+use crate::telemetry::process::ProcessMetrics;
 pub use release::release;
 use watching::Watched;
 
@@ -49,6 +51,15 @@ pub enum Role {
 impl Role {
     const fn reconciles(self) -> bool {
         matches!(self, Self::Controller | Self::Both)
+    }
+
+    /// As the command is called.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Controller => "controller",
+            Self::Receiver => "receiver",
+            Self::Both => "run",
+        }
     }
 
     const fn receives(self) -> bool {
@@ -116,12 +127,19 @@ pub async fn serve(role: Role, config: Config) -> Result<(), RunError> {
     })?;
     cluster::check_definitions(&client, &config.watch_namespaces).await?;
     let keys = keys(role, &client, &config, &stop).await?;
-    info!(version = env!("CARGO_PKG_VERSION"), ?role, namespace = config.namespace, installation = keys.fingerprint.as_deref(), "starting");
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        ?role,
+        namespace = config.namespace,
+        installation = keys.fingerprint.as_deref(),
+        public_url = %config.public_urls,
+        "starting"
+    );
     let network = Arc::new(config.network.clone());
     cluster::learn_networks(&client, &network).await;
 
-    let mut parts = Parts { tasks: JoinSet::new(), registry: Registry::default(), ready: Vec::new(), stop: stop.clone(), health };
     let clock: SharedClock = Arc::new(SystemClock);
+    let mut parts = Parts::new(role, health, stop.clone(), &clock);
     let mut watched = Watched::default();
     let evidence =
         if role.receives() { Some(receive(&mut parts, &config, &client, &keys, &network, &clock, &mut watched).await?) } else { None };
@@ -145,6 +163,8 @@ pub async fn serve(role: Role, config: Config) -> Result<(), RunError> {
 #[derive(Clone)]
 struct RoleKeys {
     fingerprint: Option<String>,
+    /// Since when the key is in this cluster; `None` when this process made it.
+    since: Option<Timestamp>,
     receiver: ReceiverKey,
     controller: Option<crate::keys::ControllerKey>,
 }
@@ -153,7 +173,11 @@ struct RoleKeys {
 const KEY_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Waits for the key that the controller makes at its first start: a receiver may be there before it.
-async fn awaited_receiver_key(client: &Client, namespace: &str, stop: &CancellationToken) -> Result<ReceiverKey, InstallKeyError> {
+async fn awaited_receiver_key(
+    client: &Client,
+    namespace: &str,
+    stop: &CancellationToken,
+) -> Result<install::Held<ReceiverKey>, InstallKeyError> {
     let mut told = false;
     loop {
         match install::receiver_key(client, namespace).await {
@@ -173,28 +197,39 @@ async fn awaited_receiver_key(client: &Client, namespace: &str, stop: &Cancellat
 
 async fn keys(role: Role, client: &Client, config: &Config, stop: &CancellationToken) -> Result<RoleKeys, RunError> {
     if !role.reconciles() {
-        let receiver = awaited_receiver_key(client, &config.namespace, stop).await?;
-        return Ok(RoleKeys { fingerprint: None, receiver, controller: None });
+        let held = awaited_receiver_key(client, &config.namespace, stop).await?;
+        return Ok(RoleKeys { fingerprint: held.fingerprint, since: held.since, receiver: held.key, controller: None });
     }
-    let install_key = match &config.install_key_secret {
+    let install::Held { key: install_key, since, .. } = match &config.install_key_secret {
         Some(name) => install::brought(client, &config.namespace, name).await?,
         None => install::find_or_create(client, &config.namespace, &config.watch_namespaces, config.new_install_key).await?,
     };
     let receiver = install_key.receiver();
-    install::publish_receiver_key(client, &config.namespace, &receiver).await?;
-    Ok(RoleKeys { fingerprint: Some(install_key.fingerprint()), receiver, controller: Some(install_key.controller()) })
+    let fingerprint = install_key.fingerprint();
+    install::publish_receiver_key(client, &config.namespace, &receiver, &fingerprint).await?;
+    Ok(RoleKeys { fingerprint: Some(fingerprint), since, receiver, controller: Some(install_key.controller()) })
 }
 
 /// What is being put together.
 struct Parts {
     tasks: JoinSet<Result<(), RunError>>,
     registry: Registry,
+    refresh: Vec<Refresh>,
     ready: Vec<Check>,
     stop: CancellationToken,
     health: WatchHealth,
 }
 
 impl Parts {
+    fn new(role: Role, health: WatchHealth, stop: CancellationToken, clock: &SharedClock) -> Self {
+        let mut registry = Registry::default();
+        let process = ProcessMetrics::register(&mut registry, role.name(), clock);
+        health.register(&mut registry);
+        let (watches, now) = (health.clone(), clock.clone());
+        let refresh: Vec<Refresh> = vec![Box::new(move || process.refresh()), Box::new(move || watches.refresh(now.now()))];
+        Self { tasks: JoinSet::new(), registry, refresh, ready: Vec::new(), stop, health }
+    }
+
     /// Runs something that goes on for as long as the process does.
     fn spawn(&mut self, name: &'static str, endless: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
@@ -208,13 +243,13 @@ impl Parts {
 
     /// Serves the admin port and runs everything until the stop, or until a part ends that never should.
     async fn run(self, listener: tokio::net::TcpListener, evidence: Option<EvidenceEndpoint>) -> Result<(), RunError> {
-        let Self { mut tasks, registry, ready, stop, .. } = self;
+        let Self { mut tasks, registry, refresh, ready, stop, .. } = self;
         let alive = Arc::new(AtomicBool::new(true));
         let still = Arc::clone(&alive);
         let live: Vec<Check> =
             vec![("parts", Box::new(move || if still.load(Ordering::Relaxed) { Ok(()) } else { Err("a part ended".to_owned()) }))];
         let admin_stop = CancellationToken::new();
-        let admin = tokio::spawn(admin::serve(listener, Admin { registry, live, ready, evidence }, admin_stop.clone()));
+        let admin = tokio::spawn(admin::serve(listener, Admin { registry, refresh, live, ready, evidence }, admin_stop.clone()));
         let mut result = Ok(());
         while let Some(ended) = tasks.join_next().await {
             match ended {
@@ -247,13 +282,14 @@ async fn receive(
     clock: &SharedClock,
     watched: &mut Watched,
 ) -> Result<EvidenceStore, RunError> {
-    let routes = routing::routes(config, keys.receiver.clone(), keys.fingerprint.clone(), clock.clone(), Arc::clone(network));
+    let routes = routing::routes(config, keys.receiver.clone(), keys.fingerprint.clone(), keys.since, clock.clone(), Arc::clone(network));
     let synced = routing::follow(&routes, watched, client, &config.namespace);
     let health = parts.health.clone();
     let fresh = synced.clone();
     let freshness = move || fresh.all() && health.is_fresh(&["/repobindings", "/gitproviderconnections"]);
     let receiver = Receiver::new(ReceiverConfig::new(config.listen), &routes, network, Arc::new(freshness), &mut parts.registry)?;
     let evidence = receiver.evidence();
+    parts.refresh.push(Box::new(receiver.refresh()));
     let bound = receiver.bind().await.map_err(|source| RunError::Listen { flag: "listen", address: config.listen, source })?;
     info!(address = %config.listen, "receiving");
     parts.ready.push(("routes", Box::new(move || synced.check())));
@@ -317,6 +353,11 @@ async fn reconcile(
         metrics: controllers::metrics::Metrics::register(&mut parts.registry),
     });
     watched.report_invalid(&context);
+    let counted = Arc::clone(&context);
+    parts.refresh.push(Box::new(move || {
+        controllers::census::refresh(&counted);
+        counted.view.transports.refresh_metrics();
+    }));
     let source = source(config, client, &keys.receiver, evidence, parts);
     let (campaign, leading) = campaign(config, client, deadline).await?;
     let requests = Requests { connections: connection_requests, bindings: binding_requests, sessions: session_changes };
@@ -333,8 +374,7 @@ async fn reconcile(
 
 fn settings(config: &Config) -> Settings {
     Settings {
-        public_url: config.public_url.clone(),
-        former_public_urls: config.former_public_urls.clone(),
+        public_urls: config.public_urls.clone(),
         namespace: config.namespace.clone(),
         providers: config.providers.clone(),
         read_only: config.read_only,
@@ -383,8 +423,8 @@ struct InProcess(EvidenceStore);
 
 #[async_trait::async_trait]
 impl EvidenceSource for InProcess {
-    async fn collect(&self) -> Vec<Evidence> {
-        vec![self.0.snapshot()]
+    async fn collect(&self) -> Collected {
+        Collected { evidence: vec![self.0.snapshot()], silent: 0 }
     }
 }
 

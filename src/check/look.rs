@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use kube::{Resource, ResourceExt as _};
 
+use super::found;
 use super::inventory::{Inventory, Key, Subject};
 use super::result::{Finding, Level, Outcome, Row};
 use crate::api::v1alpha1::{ConditionType, GitProviderConnection, RECONCILE_REQUESTED_AT, Reason, RepoBinding};
@@ -11,6 +12,7 @@ use crate::controllers::binding::{self, apply, observe};
 use crate::controllers::{Managed, View, connection, left_to_another};
 use crate::providers::registry;
 use crate::providers::transport::network::HostPattern;
+use crate::public_urls::PublicUrls;
 
 /// Everything that a look needs.
 pub(super) struct Lookout {
@@ -45,10 +47,13 @@ impl Lookout {
         let plan = connection::plan::plan(&observation);
         let report = connection::report::report(&observation, &plan);
         row.tell(&report.status.conditions, place, self.offline);
+        if !self.offline {
+            row.found = found::phrases(&report.status);
+        }
         if let Some(working) = &observation.session.working {
             row.findings.extend(working.inspection.warnings.iter().map(|warning| Finding::plain(Level::Warning, warning).at(place)));
         }
-        row.findings.extend(peculiarities(&subject.object).into_iter().map(|finding| finding.at(place)));
+        row.findings.extend(peculiarities(&subject.object, &self.view.settings.public_urls).into_iter().map(|finding| finding.at(place)));
         if subject.object.metadata.deletion_timestamp.is_some() {
             row.outcome = Outcome::Deleting;
         }
@@ -66,7 +71,11 @@ impl Lookout {
         let mut object = (*subject.object).clone();
         // As if a person had asked for a look: what the status says of the last one is not what is to be known.
         object.annotations_mut().insert(RECONCILE_REQUESTED_AT.to_owned(), "check".to_owned());
-        let observation = observe::observe(&self.view, Arc::new(object)).await;
+        let mut observation = observe::observe(&self.view, Arc::new(object)).await;
+        if let Some(look) = observation.look.as_mut().filter(|_| !self.from_cluster) {
+            // The manifests are not all the bindings that there are.
+            look.strays.clear();
+        }
         let plan = binding::plan::plan(&observation);
         let nothing_done = apply::Outcome::nothing(Arc::clone(&observation.object));
         let report = binding::report::report(&observation, &plan, &nothing_done);
@@ -136,12 +145,10 @@ fn hint(row: &mut Row) {
 /// Without the install key nobody knows whose hooks are those that look like Forgebind's.
 fn unrecognised(row: &mut Row, observation: &observe::Observation) {
     let hooks = observation.look.iter().filter_map(|look| look.hooks.as_ref()?.as_ref().ok()).flatten();
-    let receiver = observation.ownership.masked_receiver_url();
-    let receiver = receiver.as_deref().map(|url| url.trim_end_matches('…'));
+    let ownership = &observation.ownership;
     let alike = hooks.filter(|hook| {
-        let url = hook.url.expose();
-        let ours = observation.ownership.is_ours(&hook.url);
-        !ours && (receiver.is_some_and(|receiver| url.starts_with(receiver)) || binding::ownership::is_marked(&hook.url))
+        let like_ours = ownership.is_at_our_receiver(&hook.url) || binding::ownership::is_marked(&hook.url);
+        like_ours && !ownership.is_ours(&hook.url)
     });
     let ids: Vec<&str> = alike.map(|hook| hook.id.as_str()).collect();
     if !ids.is_empty() {
@@ -154,9 +161,14 @@ fn unrecognised(row: &mut Row, observation: &observe::Observation) {
 }
 
 /// What is admitted, served, and yet hardly meant.
-fn peculiarities(object: &GitProviderConnection) -> Vec<Finding> {
+fn peculiarities(object: &GitProviderConnection, public_urls: &PublicUrls) -> Vec<Finding> {
     let warning = |message: String| Finding::plain(Level::Warning, message);
     let mut found = Vec::new();
+    // Its bindings say so themselves; here it is told before there are any.
+    let choice = object.spec.receiver.as_ref().and_then(|receiver| receiver.public_url.as_deref());
+    if let Some(Err(missing)) = choice.map(|choice| public_urls.choose(Some(choice))) {
+        found.push(warning(missing.to_string()));
+    }
     for (position, rule) in object.spec.allowed_bindings.iter().flatten().enumerate() {
         for host in rule.destination_hosts.iter().filter(|host| host.parse::<HostPattern>().is_err()) {
             found.push(warning(format!(

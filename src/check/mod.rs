@@ -5,6 +5,7 @@
 
 mod clients;
 mod cluster;
+mod found;
 mod inventory;
 mod located;
 mod look;
@@ -68,7 +69,8 @@ pub async fn run(settings: CheckSettings, standard_input: &mut (dyn Read + Send)
     if !settings.paths.is_empty() && inventory.is_empty_of_ours() {
         return Err(InputError("no GitProviderConnection and no RepoBinding was found: nothing to check".to_owned()));
     }
-    if !settings.offline && settings.install_key.is_none() && found_key.is_none() {
+    let with_hooks = inventory.bindings.values().any(|binding| binding.object.spec.webhook.is_some());
+    if with_hooks && !settings.offline && settings.install_key.is_none() && found_key.is_none() {
         notes.push("without --install-key-file, hooks that Forgebind made before are not recognised as its own".to_owned());
     }
     let ignored = std::mem::take(&mut inventory.ignored);
@@ -116,8 +118,7 @@ fn lookout(
         transports: TransportFactory::new(Arc::clone(&network), Arc::new(Unleased), clock.clone(), &mut Registry::default()),
         clock,
         settings: Settings {
-            public_url: settings.installation.public_url,
-            former_public_urls: settings.installation.former_public_urls,
+            public_urls: settings.installation.public_urls,
             namespace: settings.installation.namespace,
             providers: settings.installation.providers,
             read_only: false,

@@ -97,6 +97,9 @@ pub struct Row {
     pub message: Option<String>,
     /// The conditions that its status would hold.
     pub conditions: Vec<ConditionRow>,
+    /// Of a connection: what the provider told of it and its credential, in short phrases.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub found: Vec<String>,
     /// What would be done at the provider.
     pub actions: Vec<PlannedAction>,
     /// What is to be noticed.
@@ -198,6 +201,7 @@ impl Row {
             reason: None,
             message: None,
             conditions: Vec::new(),
+            found: Vec::new(),
             actions: Vec::new(),
             findings: Vec::new(),
         }
@@ -320,6 +324,7 @@ mod tests {
         let mut finding = Finding::of(Level::Error, Some(ConditionType::RepositoryFound), "BranchNotFound", "no branch").at(Some(&place));
         finding.hint = Some("here".to_owned());
         row.findings.push(finding);
+        row.found.push("Gitea 1.27.0".to_owned());
         (row.reason, row.message) = (Some("BranchNotFound".to_owned()), Some("no branch".to_owned()));
         row.actions.push(PlannedAction { action: "CreateHook".to_owned(), target: "acme/shop".to_owned(), reason: "none".to_owned() });
         let text = "x".to_owned();

@@ -61,6 +61,7 @@ impl Style {
 #[must_use]
 pub fn table(result: &CheckResult, style: Style) -> String {
     let mut text = objects(&result.objects, style);
+    text += &found(&result.objects, style);
     text += &actions(&result.objects, style);
     text += &findings(&result.objects, style);
     for note in &result.notes {
@@ -131,6 +132,16 @@ fn objects(rows: &[Row], style: Style) -> String {
         ]);
     }
     aligned(&lines, style)
+}
+
+/// What the providers told of the connections.
+fn found(rows: &[Row], style: Style) -> String {
+    let mut text = String::new();
+    for row in rows.iter().filter(|row| !row.found.is_empty()) {
+        text.extend(["  ", &row.namespace, "/", &row.name, "\n"]);
+        text += &style.wrapped(&row.found.join("; "), INDENT);
+    }
+    if text.is_empty() { text } else { format!("\n{}\n{text}", style.paint(Colour::Bold, "FOUND")) }
 }
 
 /// `create`, `update 2`; a dash for nothing.
@@ -235,7 +246,9 @@ mod tests {
 
     fn result() -> CheckResult {
         let key = |name: &str| ("team".to_owned(), name.to_owned());
-        let ready = Row { reason: Some("Succeeded".to_owned()), ..Row::new("GitProviderConnection", &key("acme"), None, Outcome::Ready) };
+        let found = vec!["Gitea 1.27.0".to_owned(), "as user ada".to_owned()];
+        let ready =
+            Row { reason: Some("Succeeded".to_owned()), found, ..Row::new("GitProviderConnection", &key("acme"), None, Outcome::Ready) };
         let mut bad = Row::new("RepoBinding", &key("shop"), None, Outcome::NotReady);
         bad.reason = Some("BranchNotFound".to_owned());
         let sentence = "a sentence of words that is longer than a narrow terminal is wide, and so goes on below itself";
@@ -250,6 +263,10 @@ mod tests {
 KIND         NAMESPACE   NAME   READY   REASON           PLAN
 connection   team        acme   True    Succeeded        -
 binding      team        shop   False   BranchNotFound   -
+
+FOUND
+  team/acme
+         Gitea 1.27.0; as user ada
 
 FINDINGS
 error    binding team/shop

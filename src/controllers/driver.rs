@@ -16,8 +16,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::metrics::{Kind, Outcome};
-use super::{Context, Error, binding, connection, locked};
+use super::metrics::{KINDS, Kind, Outcome, Running};
+use super::waiting::Waiting;
+use super::{Context, Error, binding, connection, leftovers, locked};
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::evidence::EvidenceSource;
@@ -100,16 +101,10 @@ async fn lead(context: &Arc<Context>, requests: &mut Requests, evidence: &dyn Ev
         () = stop.cancelled() => return,
     }
     let Requests { connections, bindings, sessions } = requests;
-    let connections = drive(
-        context,
-        "GitProviderConnection",
-        context.view.connections.clone(),
-        connections,
-        CONNECTIONS_AT_ONCE,
-        stop,
-        connection::reconcile,
-    );
-    let bindings = drive(context, "RepoBinding", context.view.bindings.clone(), bindings, BINDINGS_AT_ONCE, stop, binding::reconcile);
+    let [connection_kind, binding_kind] = KINDS;
+    let connections =
+        drive(context, connection_kind, context.view.connections.clone(), connections, CONNECTIONS_AT_ONCE, stop, connection::reconcile);
+    let bindings = drive(context, binding_kind, context.view.bindings.clone(), bindings, BINDINGS_AT_ONCE, stop, binding::reconcile);
     let relay = async {
         while let Some(connection) = sessions.recv().await {
             for binding in context.view.bindings_of(&connection) {
@@ -122,6 +117,7 @@ async fn lead(context: &Arc<Context>, requests: &mut Requests, evidence: &dyn Ev
         _ = work => {}
         () = relay => {}
         () = binding::evidence::follow(context, evidence) => {}
+        () = leftovers::count(context) => {}
     }
 }
 
@@ -139,25 +135,37 @@ async fn drive<K>(
     K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
     let everything: Vec<_> = store.state().iter().map(|object| ObjectRef::from_obj(&**object)).collect();
+    let waiting = Arc::new(Waiting::new(kind, context.metrics.clone()));
+    let (asked, begun) = (Arc::clone(&waiting), Arc::clone(&waiting));
     let queue = stream::iter(everything)
         .chain(stream::poll_fn(|polling| requests.poll_recv(polling)))
         .take_until(stop.clone().cancelled_owned())
+        .inspect(move |object| asked.asked(object))
         .map(Ok::<_, std::convert::Infallible>);
     let config = Config::default().concurrency(at_once).debounce(DEBOUNCE);
-    let reconcile = move |object, context| guard(kind, reconciler, object, context).boxed();
+    let reconcile = move |object: Arc<K>, context| {
+        begun.begun(&ObjectRef::from_obj(&*object));
+        guard(kind, reconciler, object, context).boxed()
+    };
     let policy = |object: Arc<K>, error: &Error, context: Arc<Context>| after_error(kind, &*object, error, &context);
     let results = applier(reconcile, policy, Arc::clone(context), store, queue, config);
-    finish(results, stop).await;
+    finish(results, &waiting, stop).await;
 }
 
 /// Follows the results to their end; after the stop for a bounded time only.
 async fn finish<K>(
     results: impl Stream<Item = Result<(ObjectRef<K>, Action), ControllerError<Error, std::convert::Infallible>>>,
+    waiting: &Waiting,
     stop: &CancellationToken,
 ) where
     K: Resource<DynamicType = ()>,
 {
-    let follow = results.for_each(|_| future::ready(()));
+    let follow = results.for_each(|result| {
+        if let Err(ControllerError::ObjectNotFound(object)) = result {
+            waiting.gone(&*object);
+        }
+        future::ready(())
+    });
     let too_long = async {
         stop.cancelled().await;
         tokio::time::sleep(GRACE).await;
@@ -180,7 +188,9 @@ where
     K: Resource<DynamicType = ()> + Send + Sync + 'static,
 {
     let started = Instant::now();
+    let running = Running::begin(&context.metrics, kind);
     async move {
+        let _running = running;
         let reconciliation = AssertUnwindSafe(reconciler(object, Arc::clone(&context))).catch_unwind();
         let result = match tokio::time::timeout(LONGEST, reconciliation).await {
             Ok(Ok(result)) => result,

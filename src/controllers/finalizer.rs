@@ -8,7 +8,7 @@ use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::api::v1alpha1::FINALIZER;
+use crate::api::v1alpha1::{FIELD_MANAGER, FINALIZER};
 
 /// Whether an object has our finalizer.
 pub fn is_present(object: &impl Resource) -> bool {
@@ -62,6 +62,12 @@ pub fn removal_patch(object: &impl Resource) -> Option<Patch<()>> {
     removal(object).map(|operations| guarded(object, operations))
 }
 
+/// How such a patch is sent: under our name, so that `managedFields` tells whose finalizer it is.
+#[must_use]
+pub fn parameters() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+}
+
 fn guarded(object: &impl Resource, operations: Vec<PatchOperation>) -> Patch<()> {
     let guard = |field, value| PatchOperation::Test(TestOperation { path: pointer(["metadata", field]), value });
     let mut guarded = vec![guard("uid", json!(object.uid())), guard("resourceVersion", json!(object.resource_version()))];
@@ -74,7 +80,7 @@ where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
 {
     let api: Api<K> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
-    api.patch(&object.name_any(), &PatchParams::default(), &guarded(object, operations)).await
+    api.patch(&object.name_any(), &parameters(), &guarded(object, operations)).await
 }
 
 fn pointer<const N: usize>(tokens: [&str; N]) -> PointerBuf {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -20,6 +21,8 @@ pub const INSTALL_KEY: &str = "forgebind-install-key";
 pub const RECEIVER_KEY: &str = "forgebind-receiver-key";
 /// The key in both.
 pub const KEY: &str = "key";
+/// Beside the receiver's key: the fingerprint of the installation, by which it tells the objects of another one.
+pub const FINGERPRINT: &str = "installation";
 
 /// Why there is no install key.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +30,7 @@ pub enum InstallKeyError {
     /// It is gone although hooks were made with it.
     #[error(
         "Secret {namespace}/{INSTALL_KEY} is missing although objects of this cluster carry Forgebind's finalizer or status; restore it \
-         from your backup, or begin anew with --new-install-key (hooks made with the old key are then left behind at the providers)"
+         from your backup, or begin anew with --new-install-key (hooks made with the old key are then left behind at the providers; a second installation beside another one begins so, too)"
     )]
     Missing {
         /// The operator's namespace.
@@ -59,14 +62,30 @@ pub enum InstallKeyError {
     Kubernetes(#[from] kube::Error),
 }
 
+/// A key with what is known of its Secret.
+#[derive(Clone)]
+pub struct Held<K> {
+    /// The key.
+    pub key: K,
+    /// Since when the Secret is in this cluster; `None` when this process has just made it.
+    pub since: Option<Timestamp>,
+    /// The installation's fingerprint, where the Secret tells it.
+    pub fingerprint: Option<String>,
+}
+
 /// Finds the install key, or makes it when nothing was ever made with another one, or when a new one is wanted.
 ///
 /// # Errors
 /// See [`InstallKeyError`].
-pub async fn find_or_create(client: &Client, namespace: &str, watched: &[String], new_key: bool) -> Result<InstallKey, InstallKeyError> {
+pub async fn find_or_create(
+    client: &Client,
+    namespace: &str,
+    watched: &[String],
+    new_key: bool,
+) -> Result<Held<InstallKey>, InstallKeyError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     if let Some(secret) = secrets.get_opt(INSTALL_KEY).await? {
-        return read(&secret, namespace, INSTALL_KEY, InstallKey::new);
+        return held(&secret, namespace, INSTALL_KEY, InstallKey::new);
     }
     if in_use(client, watched).await? {
         if !new_key {
@@ -76,22 +95,25 @@ pub async fn find_or_create(client: &Client, namespace: &str, watched: &[String]
     }
     let bytes = InstallKey::random_bytes().ok_or(InstallKeyError::NoRandomness)?;
     match secrets.create(&PostParams::default(), &secret_of(INSTALL_KEY, namespace, &bytes, true)).await {
-        Ok(_) => info!(secret = INSTALL_KEY, namespace, "install key made; back this Secret up"),
+        Ok(made) => {
+            info!(secret = INSTALL_KEY, namespace, "install key made; back this Secret up");
+            return Ok(Held { since: None, ..held(&made, namespace, INSTALL_KEY, InstallKey::new)? });
+        }
         // Another replica was first.
         Err(kube::Error::Api(status)) if status.is_already_exists() => {}
         Err(error) => return Err(error.into()),
     }
     let secret = secrets.get(INSTALL_KEY).await?;
-    read(&secret, namespace, INSTALL_KEY, InstallKey::new)
+    held(&secret, namespace, INSTALL_KEY, InstallKey::new)
 }
 
 /// Reads the install key that the administrator brought in a Secret of another name. It is never made.
 ///
 /// # Errors
 /// When the Secret is not there or is not what it should be.
-pub async fn brought(client: &Client, namespace: &str, name: &str) -> Result<InstallKey, InstallKeyError> {
+pub async fn brought(client: &Client, namespace: &str, name: &str) -> Result<Held<InstallKey>, InstallKeyError> {
     let missing = || InstallKeyError::NotBrought { namespace: namespace.to_owned(), name: name.to_owned() };
-    find(client, namespace, name).await?.ok_or_else(missing)
+    find_held(client, namespace, name).await?.ok_or_else(missing)
 }
 
 /// Finds the install key in a Secret; `None` where there is no such Secret.
@@ -99,28 +121,33 @@ pub async fn brought(client: &Client, namespace: &str, name: &str) -> Result<Ins
 /// # Errors
 /// When the Secret is not what it should be.
 pub async fn find(client: &Client, namespace: &str, name: &str) -> Result<Option<InstallKey>, InstallKeyError> {
+    Ok(find_held(client, namespace, name).await?.map(|held| held.key))
+}
+
+async fn find_held(client: &Client, namespace: &str, name: &str) -> Result<Option<Held<InstallKey>>, InstallKeyError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let secret = secrets.get_opt(name).await?;
-    secret.map(|secret| read(&secret, namespace, name, InstallKey::new)).transpose()
+    secret.map(|secret| held(&secret, namespace, name, InstallKey::new)).transpose()
 }
 
 /// Reads the receiver's key, for a receiver of its own.
 ///
 /// # Errors
 /// When the Secret is not there (yet) or is not what it should be.
-pub async fn receiver_key(client: &Client, namespace: &str) -> Result<ReceiverKey, InstallKeyError> {
+pub async fn receiver_key(client: &Client, namespace: &str) -> Result<Held<ReceiverKey>, InstallKeyError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let secret = secrets.get(RECEIVER_KEY).await?;
-    read(&secret, namespace, RECEIVER_KEY, ReceiverKey::new)
+    held(&secret, namespace, RECEIVER_KEY, ReceiverKey::new)
 }
 
 /// Sees to it that receivers of their own find their key.
 ///
 /// # Errors
 /// What the API server said.
-pub async fn publish_receiver_key(client: &Client, namespace: &str, key: &ReceiverKey) -> Result<(), InstallKeyError> {
+pub async fn publish_receiver_key(client: &Client, namespace: &str, key: &ReceiverKey, fingerprint: &str) -> Result<(), InstallKeyError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let wanted = secret_of(RECEIVER_KEY, namespace, key.bytes(), false);
+    let mut wanted = secret_of(RECEIVER_KEY, namespace, key.bytes(), false);
+    wanted.data.get_or_insert_default().insert(FINGERPRINT.to_owned(), ByteString(fingerprint.into()));
     match secrets.get_opt(RECEIVER_KEY).await? {
         Some(present) if present.data == wanted.data => Ok(()),
         Some(mut present) => {
@@ -133,6 +160,18 @@ pub async fn publish_receiver_key(client: &Client, namespace: &str, key: &Receiv
             result => Ok(result.map(|_| ())?),
         },
     }
+}
+
+fn held<T>(
+    secret: &Secret,
+    namespace: &str,
+    name: &str,
+    parse: impl Fn(&[u8]) -> Result<T, KeyLengthError>,
+) -> Result<Held<T>, InstallKeyError> {
+    let key = read(secret, namespace, name, parse)?;
+    let fingerprint = secret.data.as_ref().and_then(|data| data.get(FINGERPRINT));
+    let fingerprint = fingerprint.and_then(|bytes| String::from_utf8(bytes.0.clone()).ok());
+    Ok(Held { key, since: secret.metadata.creation_timestamp.as_ref().map(|time| time.0), fingerprint })
 }
 
 fn read<T>(secret: &Secret, namespace: &str, name: &str, parse: impl Fn(&[u8]) -> Result<T, KeyLengthError>) -> Result<T, InstallKeyError> {

@@ -3,17 +3,20 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{ListParams, PostParams};
+use kube::runtime::reflector::ObjectRef;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use super::backoff::stable_hash;
 use super::binding::ownership::Ownership;
+use super::metrics::Resolution;
 use super::sessions::Working;
 use super::{Context, locked};
 use crate::api::v1alpha1::binding::ConnectionTarget;
@@ -27,6 +30,8 @@ const KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
 pub const LABEL: &str = "forgebind.dev/leftover-hooks";
 /// How often a change is tried when somebody else changed the ConfigMap meanwhile.
 const TRIES: u32 = 5;
+/// The pause before the entries are counted again, where they could not be read.
+const COUNT_PAUSE: Duration = Duration::from_secs(60);
 
 /// One binding whose hooks were left. No URL path and no secret stands in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,23 +65,35 @@ pub struct LeftoverHook {
     pub host: String,
 }
 
-/// The connections with entries that could not be worked off yet. In memory: the first success after a start looks anyhow.
+/// What is known of the entries without reading them. In memory.
 #[derive(Debug, Default)]
-pub struct Pending(Mutex<HashSet<ConnectionTarget>>);
+pub struct Pending {
+    /// The connections with entries that could not be worked off yet. The first success after a start looks anyhow.
+    connections: Mutex<HashSet<ConnectionTarget>>,
+    /// The keys of all entries, for their number.
+    keys: Mutex<BTreeSet<String>>,
+}
 
 impl Pending {
     fn note(&self, connection: &ConnectionTarget) {
-        locked(&self.0).insert(connection.clone());
+        locked(&self.connections).insert(connection.clone());
     }
 
     /// Whether entries of a connection are there to be tried again.
     #[must_use]
     pub fn of(&self, connection: &ConnectionTarget) -> bool {
-        locked(&self.0).contains(connection)
+        locked(&self.connections).contains(connection)
     }
 
     fn forget(&self, connection: &ConnectionTarget) {
-        locked(&self.0).remove(connection);
+        locked(&self.connections).remove(connection);
+    }
+
+    /// Changes the keys that are known, and answers how many there are.
+    fn keys(&self, change: impl FnOnce(&mut BTreeSet<String>)) -> i64 {
+        let mut keys = locked(&self.keys);
+        change(&mut keys);
+        i64::try_from(keys.len()).unwrap_or(i64::MAX)
     }
 }
 
@@ -100,6 +117,9 @@ pub async fn record(context: &Context, key: &str, entry: &Leftover) -> kube::Res
     .await?;
     context.metrics.leftovers_recorded.inc();
     context.leftovers.note(&entry.connection);
+    context.metrics.leftovers.set(context.leftovers.keys(|keys| {
+        keys.insert(key.to_owned());
+    }));
     warn!(
         namespace = entry.namespace,
         name = entry.name,
@@ -114,7 +134,35 @@ async fn forget(context: &Context, key: &str) -> kube::Result<()> {
     change(context, key, |data| {
         data.remove(key);
     })
-    .await
+    .await?;
+    context.metrics.leftovers.set(context.leftovers.keys(|keys| {
+        keys.remove(key);
+    }));
+    Ok(())
+}
+
+/// Counts the entries when a term begins, also those that an earlier process wrote. Never ends.
+pub async fn count(context: &Context) {
+    context.leftovers.keys(BTreeSet::clear);
+    while let Err(error) = listed(context).await {
+        warn!(error = %error, "leftover hooks not counted, trying again");
+        tokio::time::sleep(COUNT_PAUSE).await;
+    }
+    std::future::pending::<()>().await;
+}
+
+/// Every entry with its key. What is known of them is brought up to date.
+async fn listed(context: &Context) -> kube::Result<BTreeMap<String, String>> {
+    let known = locked(&context.leftovers.keys).clone();
+    let maps = api(context).list(&ListParams::default().labels(LABEL)).await?;
+    let entries: BTreeMap<String, String> = maps.items.into_iter().filter_map(|map| map.data).flatten().collect();
+    // What was recorded while the list was read stays known.
+    let count = context.leftovers.keys(|keys| {
+        keys.retain(|key| entries.contains_key(key) || !known.contains(key));
+        keys.extend(entries.keys().cloned());
+    });
+    context.metrics.leftovers.set(count);
+    Ok(entries)
 }
 
 async fn change(context: &Context, key: &str, edit: impl Fn(&mut BTreeMap<String, String>)) -> kube::Result<()> {
@@ -146,26 +194,31 @@ fn empty(name: &str) -> ConfigMap {
 
 /// Works off what was left behind of one connection, now that it works. Trouble is logged; the next time comes.
 pub async fn work_off(context: &Context, connection: &ConnectionTarget, working: &Working) {
-    let maps = match api(context).list(&ListParams::default().labels(LABEL)).await {
-        Ok(maps) => maps,
+    let entries = match listed(context).await {
+        Ok(entries) => entries,
         Err(error) => return warn!(error = %error, "leftover hooks not read"),
     };
     context.leftovers.forget(connection);
-    let entries = maps.items.into_iter().filter_map(|map| map.data).flatten();
     for (key, text) in entries {
         let Ok(entry) = serde_json::from_str::<Leftover>(&text) else {
             warn!(key, "leftover entry is not readable, left as it is");
             continue;
         };
-        let done = if entry.since.checked_add(KEPT).is_ok_and(|end| end < context.view.clock.now()) {
+        let given_up = entry.since.checked_add(KEPT).is_ok_and(|end| end < context.view.clock.now());
+        let done = if given_up {
             warn!(namespace = entry.namespace, name = entry.name, repository = entry.repository, "leftover hooks given up after 90 days");
             true
         } else {
             entry.connection == *connection && remove(context, working, &entry).await
         };
         let removed = if done { forget(context, &key).await } else { Ok(()) };
-        if let Err(error) = &removed {
-            warn!(key, error = %error, "leftover entry not removed");
+        match &removed {
+            Err(error) => warn!(key, error = %error, "leftover entry not removed"),
+            Ok(()) if done => {
+                let result = if given_up { "given_up" } else { "removed" };
+                context.metrics.leftovers_resolved.get_or_create(&Resolution { result }).inc();
+            }
+            Ok(()) => {}
         }
         if entry.connection == *connection && (!done || removed.is_err()) {
             context.leftovers.note(connection);
@@ -190,22 +243,19 @@ async fn remove(context: &Context, working: &Working, entry: &Leftover) -> bool 
 /// Removes the hooks of an entry that still prove to be ours. A binding of the same name that lives again has the same
 /// identity, so its present hooks are spared: it sees to its own.
 async fn try_remove(context: &Context, working: &Working, entry: &Leftover) -> Result<bool, ProviderError> {
+    let alive = context.view.bindings.get(&ObjectRef::new(&entry.name).within(&entry.namespace));
+    let webhook = alive.as_ref().and_then(|binding| binding.status.as_ref()).and_then(|status| status.webhook.as_ref());
+    // After a restore the status may not tell yet which hooks it has: it is waited for.
+    if webhook.is_none() && alive.as_ref().is_some_and(|binding| binding.spec.webhook.is_some()) {
+        return Ok(false);
+    }
+    let spared: BTreeSet<&str> = webhook.iter().flat_map(|webhook| &webhook.hooks).map(|hook| hook.id.as_str()).collect();
     let Some(repository) = find(working, entry).await? else { return Ok(false) };
-    let spared: BTreeSet<String> = context
-        .view
-        .bindings
-        .state_filter(|binding| {
-            binding.metadata.namespace.as_ref() == Some(&entry.namespace) && binding.metadata.name.as_ref() == Some(&entry.name)
-        })
-        .iter()
-        .flat_map(|binding| binding.status.iter().filter_map(|status| status.webhook.as_ref()).flat_map(|webhook| &webhook.hooks))
-        .map(|hook| hook.id.clone())
-        .collect();
-    let ownership = Ownership::new(&context.view.keys, &context.view.settings, &entry.namespace, &entry.name);
+    let ownership = Ownership::new(&context.view.keys, &context.view.settings, None, &entry.namespace, &entry.name);
     let recorded: BTreeSet<&str> = entry.hooks.iter().map(|hook| hook.id.as_str()).collect();
     for hook in working.client.hooks(&repository).await? {
         let left = recorded.is_empty() || recorded.contains(hook.id.as_str());
-        let goes = ownership.is_ours(&hook.url) && left && !spared.contains(&hook.id);
+        let goes = ownership.is_ours(&hook.url) && left && !spared.contains(hook.id.as_str());
         if goes && working.client.delete_hook(&repository, &hook.id).await? == Deletion::Hidden {
             return Ok(false);
         }

@@ -5,6 +5,7 @@
 
 pub mod backoff;
 pub mod binding;
+pub mod census;
 pub mod conditions;
 pub mod connection;
 mod driver;
@@ -17,6 +18,7 @@ pub mod metrics;
 pub mod sessions;
 mod status;
 pub mod view;
+mod waiting;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -27,12 +29,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::runtime::events::Recorder;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Resource, ResourceExt as _};
+use serde::Serialize;
 use tokio::sync::mpsc::UnboundedSender;
-use url::Url;
 
-use crate::api::v1alpha1::binding::ConnectionTarget;
+use crate::api::v1alpha1::binding::{ConnectionTarget, RepoBindingStatus};
+use crate::api::v1alpha1::connection::GitProviderConnectionStatus;
 use crate::api::v1alpha1::{GitProviderConnection, ProviderKind, RepoBinding};
 use crate::keys::{ControllerKey, ReceiverKey};
+use crate::public_urls::PublicUrls;
 
 pub use driver::{Requests, run};
 pub use sessions::Sessions;
@@ -41,10 +45,8 @@ pub use view::View;
 /// What the administrator decided.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where providers reach the receiver.
-    pub public_url: Option<Url>,
-    /// Where they reached it before: hooks that point there are ours too.
-    pub former_public_urls: Vec<Url>,
+    /// Where providers reach the receiver, and reached it before: hooks that point to any of these are ours.
+    pub public_urls: PublicUrls,
     /// The operator's own namespace.
     pub namespace: String,
     /// The providers that are served.
@@ -107,6 +109,12 @@ impl Triggers {
 
 /// What the status of both kinds tells alike.
 pub trait Managed {
+    /// Its status.
+    type Status: Serialize + PartialEq;
+
+    /// What it says.
+    fn status(&self) -> Option<&Self::Status>;
+
     /// Fingerprint of the installation that manages the object.
     fn installation(&self) -> Option<&str>;
 
@@ -115,6 +123,12 @@ pub trait Managed {
 }
 
 impl Managed for GitProviderConnection {
+    type Status = GitProviderConnectionStatus;
+
+    fn status(&self) -> Option<&Self::Status> {
+        self.status.as_ref()
+    }
+
     fn installation(&self) -> Option<&str> {
         self.status.as_ref()?.installation.as_deref()
     }
@@ -125,6 +139,12 @@ impl Managed for GitProviderConnection {
 }
 
 impl Managed for RepoBinding {
+    type Status = RepoBindingStatus;
+
+    fn status(&self) -> Option<&Self::Status> {
+        self.status.as_ref()
+    }
+
     fn installation(&self) -> Option<&str> {
         self.status.as_ref()?.installation.as_deref()
     }
@@ -142,6 +162,27 @@ pub fn left_to_another(object: &impl Managed, fingerprint: &str) -> Option<Strin
         "another installation of Forgebind manages this object, installation {fingerprint} leaves it alone; remove status.installation to \
          hand it over"
     ))
+}
+
+/// Whether a binding that nobody manages yet is left for now: it goes with its connection, which one installation takes first,
+/// by a write that only one can win. So two installations never both make a hook for a new binding.
+#[must_use]
+pub fn waits_for_its_connection(view: &View, binding: &RepoBinding) -> bool {
+    let target = binding.connection_target();
+    let connection = view.connections.get(&ObjectRef::new(&target.name).within(&target.namespace));
+    binding.installation().is_none() && connection.is_some_and(|connection| connection.installation() != Some(&view.keys.fingerprint))
+}
+
+/// Whether a binding of ours has nothing at any provider and goes by a connection that another installation manages.
+#[must_use]
+pub fn belongs_with_another(view: &View, binding: &RepoBinding) -> bool {
+    let target = binding.connection_target();
+    let connection = view.connections.get(&ObjectRef::new(&target.name).within(&target.namespace));
+    let webhook = binding.status.as_ref().and_then(|status| status.webhook.as_ref());
+    binding.installation().is_some()
+        && binding.metadata.deletion_timestamp.is_none()
+        && webhook.is_none_or(|webhook| webhook.hooks.is_empty() && webhook.former_targets.is_empty())
+        && connection.is_some_and(|connection| left_to_another(&*connection, &view.keys.fingerprint).is_some())
 }
 
 /// How long to wait for the cache to see our own last write; the watch usually brings it before.

@@ -1,11 +1,11 @@
 //! Writing what was decided to say: the status, and events for what a person should notice.
 
 use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt as _};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tracing::warn;
@@ -45,20 +45,88 @@ impl Notice {
 /// Applies a status when it differs from the one that the object has. The object's UID and version go along, so that
 /// neither a newer object nor another one of the same name is hit.
 ///
+/// What somebody else wrote into the status, such as a restore of a backup, is not taken away by an apply: it is replaced then,
+/// so that no condition of a former time stays for ever.
+///
 /// # Errors
 /// What the API server said; a conflict when the object changed meanwhile.
-pub async fn write<K, S>(context: &Context, object: &K, old: Option<&S>, new: &S) -> Result<bool, Error>
+pub async fn write<K>(context: &Context, object: &K, new: &K::Status) -> Result<bool, Error>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
-    S: Serialize + PartialEq,
+    K: Managed + Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
 {
-    if old == Some(new) {
+    if object.status() == Some(new) {
+        return Ok(false);
+    }
+    let remark = remark_of_another(object, &context.view.keys.fingerprint);
+    let wanted = canonical(with(json!(new), remark));
+    if object.status().map(|old| canonical(json!(old))).unwrap_or_default() == wanted {
         return Ok(false);
     }
     let metadata = json!({"name": object.name_any(), "uid": object.uid(), "resourceVersion": object.resource_version()});
-    let written = apply(context, object, FIELD_MANAGER, metadata, &json!(new)).await?;
+    let mut written = apply(context, object, FIELD_MANAGER, metadata, &json!(new)).await?;
+    if written.status().map(|status| canonical(json!(status))).unwrap_or_default() != wanted {
+        written = replace(context, &written, with(json!(new), remark)).await?;
+    }
     context.writes.note(&written);
     Ok(true)
+}
+
+/// The one condition that another installation says of an object that is not its own.
+fn remark_of_another<'a>(object: &'a impl Managed, fingerprint: &str) -> Option<&'a Condition> {
+    object.installation()?;
+    let reason = Reason::ManagedByAnotherInstallation.as_str();
+    conditions::find(object.conditions(), ConditionType::Stalled)
+        .filter(|condition| condition.reason == reason && !condition.message.contains(fingerprint))
+}
+
+/// A status with a condition of somebody else, unless it says something of that kind itself.
+fn with(mut status: Value, remark: Option<&Condition>) -> Value {
+    let conditions = status.get_mut("conditions").and_then(Value::as_array_mut);
+    if let (Some(conditions), Some(remark)) = (conditions, remark)
+        && !conditions.iter().any(|condition| condition.get("type").and_then(Value::as_str) == Some(remark.type_.as_str()))
+    {
+        conditions.push(json!(remark));
+    }
+    status
+}
+
+/// A status in one form: the API server keeps the items of a list map in an order of its own, and nothing is the same as empty.
+fn canonical(value: Value) -> Value {
+    let is_something = |value: &Value| match value {
+        Value::Null => false,
+        Value::Object(fields) => !fields.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        _ => true,
+    };
+    match value {
+        Value::Object(fields) => {
+            let fields = fields.into_iter().map(|(name, value)| (name, canonical(value)));
+            let fields: serde_json::Map<_, _> = fields.filter(|(_, value)| is_something(value)).collect();
+            if fields.is_empty() { Value::Null } else { Value::Object(fields) }
+        }
+        Value::Array(items) => {
+            let mut items: Vec<Value> = items.into_iter().map(canonical).collect();
+            items.sort_by_cached_key(ToString::to_string);
+            Value::Array(items)
+        }
+        value => value,
+    }
+}
+
+/// Puts a status in the place of the one that is there, whoever wrote it.
+async fn replace<K>(context: &Context, object: &K, status: Value) -> kube::Result<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
+{
+    let body = json!([
+        {"op": "test", "path": "/metadata/uid", "value": object.uid()},
+        {"op": "test", "path": "/metadata/resourceVersion", "value": object.resource_version()},
+        {"op": "add", "path": "/status", "value": status},
+    ]);
+    let patch: json_patch::Patch = serde_json::from_value(body).map_err(kube::Error::SerdeError)?;
+    let api: Api<K> = Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
+    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    api.patch_status(&object.name_any(), &parameters, &Patch::<()>::Json(patch)).await
 }
 
 async fn apply<K>(context: &Context, object: &K, manager: &str, metadata: Value, status: &Value) -> kube::Result<K>
@@ -112,5 +180,39 @@ pub async fn publish_on(context: &Context, reference: &ObjectReference, notices:
         if let Err(error) = context.recorder.publish(&event, reference).await {
             warn!(error = %error, reason = notice.reason, "event not published");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::v1alpha1::RepoBinding;
+
+    fn binding(installation: &Value, message: &str) -> RepoBinding {
+        let stalled = json!({"type": "Stalled", "status": "True", "reason": "ManagedByAnotherInstallation", "message": message,
+            "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        serde_json::from_value(json!({
+            "apiVersion": "forgebind.dev/v1alpha1", "kind": "RepoBinding", "metadata": {"name": "shop", "namespace": "team"},
+            "spec": {"connectionRef": {"name": "c"}, "repository": "acme/shop"},
+            "status": {"installation": installation, "conditions": [stalled]},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_remark_of_another_installation_stays_and_one_of_our_own_goes_when_the_object_becomes_ours() {
+        let says = |object: &RepoBinding| remark_of_another(object, "0a0b0c0d").is_some();
+        assert!(says(&binding(&json!("0a0b0c0d"), "installation ffffffff leaves it alone")));
+        assert!(!says(&binding(&json!("0a0b0c0d"), "installation 0a0b0c0d leaves it alone")));
+        assert!(!says(&binding(&json!(null), "installation ffffffff leaves it alone")), "it was nobody's");
+    }
+
+    #[test]
+    fn order_and_emptiness_make_no_difference() {
+        let one = json!({"conditions": [{"type": "A"}, {"type": "B"}], "plan": [], "webhook": {"url": null}});
+        let other = json!({"conditions": [{"type": "B"}, {"type": "A"}]});
+        assert_eq!(canonical(one.clone()), canonical(other));
+        assert_ne!(canonical(one), canonical(json!({"conditions": [{"type": "A"}]})));
+        assert_eq!(canonical(json!({"conditions": []})), Value::Null);
     }
 }

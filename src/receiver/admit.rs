@@ -36,6 +36,7 @@ pub(super) enum Refusal {
     Proof(Rejection),
     SecretRevoked,
     Stale,
+    BindingAwaited,
     Doubt,
     ConnectionAwaited,
     SecretAwaited,
@@ -47,6 +48,30 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
+    /// Every refusal.
+    pub(super) const ALL: [Self; 20] = [
+        Self::Method,
+        Self::Encoding,
+        Self::UnknownPath,
+        Self::TooLarge,
+        Self::Oversized,
+        Self::Proof(Rejection::ProofMissing),
+        Self::Proof(Rejection::ProofWrong),
+        Self::Proof(Rejection::ProofStale),
+        Self::Proof(Rejection::Unreadable),
+        Self::Proof(Rejection::UnsignedTest),
+        Self::SecretRevoked,
+        Self::Stale,
+        Self::Doubt,
+        Self::ConnectionAwaited,
+        Self::SecretAwaited,
+        Self::RateLimited,
+        Self::Overloaded,
+        Self::SlowBody,
+        Self::BrokenBody,
+        Self::Panic,
+    ];
+
     /// What it answers. Providers act on these: see the module's documentation.
     pub(super) const fn status(self) -> StatusCode {
         match self {
@@ -58,6 +83,7 @@ impl Refusal {
             Self::Oversized | Self::Proof(Rejection::UnsignedTest) => StatusCode::OK,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Stale
+            | Self::BindingAwaited
             | Self::Doubt
             | Self::ConnectionAwaited
             | Self::SecretAwaited
@@ -83,6 +109,7 @@ impl Refusal {
             Self::Proof(Rejection::UnsignedTest) => "unsigned_test",
             Self::SecretRevoked => "secret_revoked",
             Self::Stale => "watch_stale",
+            Self::BindingAwaited => "binding_awaited",
             Self::Doubt => "secret_changed",
             Self::ConnectionAwaited => "connection_awaited",
             Self::SecretAwaited => "secret_awaited",
@@ -194,7 +221,8 @@ impl Admission {
         }
         let unknown = || nobody(if self.freshness.is_fresh() { Refusal::UnknownPath } else { Refusal::Stale });
         let (hook, generation) = parse_path(parts.uri.path()).ok_or_else(unknown)?;
-        let route = self.routes.find(hook).ok_or_else(unknown)?;
+        let absent = || if self.routes.may_be_incomplete(self.routes.clock().now()) { nobody(Refusal::BindingAwaited) } else { unknown() };
+        let route = self.routes.find(hook).ok_or_else(absent)?;
         let known = |refusal| Refused { refusal, route: Some(route.clone()) };
         let (kind, webhook) = route.webhook().ok_or_else(|| known(Refusal::ConnectionAwaited))?;
         let at = self.routes.clock().now();

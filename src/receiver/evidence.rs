@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::routes::Routes;
 use crate::api::v1alpha1::EventKind;
-use crate::evidence::{BindingEvidence, Delivery, Evidence, EvidenceSource, Refusals, SinkEvidence};
+use crate::evidence::{BindingEvidence, Collected, Delivery, Evidence, EvidenceSource, Refusals, SinkEvidence};
 
 /// How many generations of one binding's secret are kept: the status has room for one and eight before it.
 const GENERATIONS: usize = 16;
@@ -130,6 +130,13 @@ impl EvidenceStore {
         });
     }
 
+    /// How many sinks did not accept what they were sent last.
+    pub(super) fn failing_sinks(&self) -> usize {
+        let records = self.lock();
+        let known = records.iter().filter(|(uid, _)| self.routes.knows(uid));
+        known.flat_map(|(_, record)| record.sinks.values()).filter(|sink| sink.failing_since.is_some()).count()
+    }
+
     fn with<R>(&self, uid: &str, act: impl FnOnce(&mut Record) -> R) -> R {
         let mut records = self.lock();
         if let Some(record) = records.get_mut(uid) {
@@ -145,8 +152,8 @@ impl EvidenceStore {
 
 #[async_trait]
 impl EvidenceSource for EvidenceStore {
-    async fn collect(&self) -> Vec<Evidence> {
-        vec![self.snapshot()]
+    async fn collect(&self) -> Collected {
+        Collected { evidence: vec![self.snapshot()], silent: 0 }
     }
 }
 

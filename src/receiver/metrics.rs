@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::admit::Refusal;
 use crate::api::v1alpha1::ProviderKind;
 use crate::providers::transport::network::Purpose;
 
@@ -56,6 +57,9 @@ struct Families {
     owed_bytes: Gauge<i64, AtomicI64>,
     connections: Gauge<i64, AtomicI64>,
     bytes_in_flight: Gauge<i64, AtomicI64>,
+    routes: Gauge<i64, AtomicI64>,
+    fresh: Gauge<i64, AtomicI64>,
+    failing_sinks: Gauge<i64, AtomicI64>,
 }
 
 /// A word for the kind of a sink.
@@ -84,7 +88,14 @@ impl Metrics {
             owed_bytes: Gauge::default(),
             connections: Gauge::default(),
             bytes_in_flight: Gauge::default(),
+            routes: Gauge::default(),
+            fresh: Gauge::default(),
+            failing_sinks: Gauge::default(),
         };
+        for refusal in Refusal::ALL {
+            // From 0 on, so that the first one is an increase.
+            drop(families.refusals.get_or_create(&RefusalLabels { reason: refusal.label() }));
+        }
         let registry = registry.sub_registry_with_prefix("forgebind_receiver");
         registry.register("requests", "Requests by the status code of the answer", families.requests.clone());
         registry.register_with_unit("request_duration", "From the header to the answer", Unit::Seconds, families.duration.clone());
@@ -97,6 +108,9 @@ impl Metrics {
         registry.register_with_unit("owed", "Bodies of owed deliveries", Unit::Bytes, families.owed_bytes.clone());
         registry.register("connections", "Open connections", families.connections.clone());
         registry.register_with_unit("in_flight", "Bodies that are being received", Unit::Bytes, families.bytes_in_flight.clone());
+        registry.register("routes", "Bindings that this receiver knows", families.routes.clone());
+        registry.register("fresh", "1 while the API server tells this receiver of changes", families.fresh.clone());
+        registry.register("failing_sinks", "Sinks that did not accept what they were sent last", families.failing_sinks.clone());
         Self(Arc::new(families))
     }
 
@@ -129,6 +143,12 @@ impl Metrics {
 
     pub(super) fn connections(&self, change: i64) {
         self.0.connections.inc_by(change);
+    }
+
+    pub(super) fn state(&self, routes: usize, fresh: bool, failing_sinks: usize) {
+        self.0.routes.set(gauge(routes));
+        self.0.fresh.set(i64::from(fresh));
+        self.0.failing_sinks.set(gauge(failing_sinks));
     }
 
     pub(super) fn bytes_in_flight(&self, bytes: usize) {

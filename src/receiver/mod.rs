@@ -13,7 +13,7 @@
 //! | 401 | missing or wrong proof, a secret that is no longer valid, and any unknown path, all alike |
 //! | 405, 415 | not POST, a content encoding; the same for every path |
 //! | 413 | a body over the provider's cap |
-//! | 503 with Retry-After | our own trouble or doubt: never 500, 404 or 410 |
+//! | 503 with Retry-After | our own trouble or doubt: never 500, 404 or 410. Doubt is also an unknown hook while a cluster may be in the middle of its restore |
 
 mod admit;
 mod connection;
@@ -90,6 +90,8 @@ pub struct Receiver {
     dispatcher: Arc<Dispatcher>,
     evidence: EvidenceStore,
     metrics: Metrics,
+    routes: Routes,
+    freshness: Arc<dyn Freshness>,
 }
 
 impl Receiver {
@@ -109,20 +111,27 @@ impl Receiver {
         let dispatcher = Dispatcher::new(routes.clone(), policy, config.sinks, evidence.clone(), metrics.clone())?;
         let admission = Admission {
             routes: routes.clone(),
-            freshness,
+            freshness: Arc::clone(&freshness),
             budget: ByteBudget::new(config.limits.bytes_in_flight, metrics.clone()),
             body_timeout: config.limits.body,
         };
         let delivering =
             Delivering { dispatcher: dispatcher.clone(), dedupe: Dedupe::new(), evidence: evidence.clone(), metrics: metrics.clone() };
         let handler = Handler::new(admission, Arc::new(delivering), evidence.clone(), metrics.clone());
-        Ok(Self { config, handler, dispatcher, evidence, metrics })
+        Ok(Self { config, handler, dispatcher, evidence, metrics, routes: routes.clone(), freshness })
     }
 
     /// What it saw, for the controller: read in process, or served on the admin port.
     #[must_use]
     pub fn evidence(&self) -> EvidenceStore {
         self.evidence.clone()
+    }
+
+    /// Brings those metrics up to date that tell of a state: to be called before they are read.
+    pub fn refresh(&self) -> impl Fn() + Send + Sync + use<> {
+        let (routes, freshness) = (self.routes.clone(), Arc::clone(&self.freshness));
+        let (evidence, metrics) = (self.evidence.clone(), self.metrics.clone());
+        move || metrics.state(routes.len(), freshness.is_fresh(), evidence.failing_sinks())
     }
 
     /// Takes its port.

@@ -10,7 +10,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use jiff::{SignedDuration, Timestamp};
 
 use super::filter::Filter;
-use crate::api::v1alpha1::binding::{ConnectionTarget, WebhookSource};
+use crate::api::v1alpha1::binding::{ANY_EARLIER_GENERATION, ConnectionTarget, WebhookSource, WebhookSpec};
 use crate::api::v1alpha1::connection::ProviderSpec;
 use crate::api::v1alpha1::{ConditionType, EventKind, ProviderKind, Reason, RepoBinding};
 use crate::keys::ReceiverKey;
@@ -44,7 +44,7 @@ pub(super) struct Facts {
     /// The unguessable part of its path.
     pub(super) hook: String,
     /// Whether deliveries are taken at all.
-    pub(super) open: bool,
+    opening: Opening,
     pub(super) connection: ConnectionTarget,
     pub(super) events: BTreeSet<EventKind>,
     pub(super) sinks: Vec<Sink>,
@@ -104,6 +104,17 @@ pub(super) enum SecretChoice {
     Awaited,
 }
 
+/// Whether a binding's object lets deliveries in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opening {
+    /// It does.
+    Open,
+    /// The connection does not allow it, or is not there.
+    WithoutGrant,
+    /// It wants none here, or is another installation's.
+    Closed,
+}
+
 /// Whose delivery it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ownership {
@@ -137,7 +148,7 @@ impl Facts {
         });
         Some(Self {
             hook: key.hook_id(&namespace, &name),
-            open: is_open(binding, installation),
+            opening: Opening::of(binding, installation),
             connection: binding.connection_target(),
             events: webhook.map(|webhook| webhook.events.iter().copied().collect()).unwrap_or_default(),
             sinks: sinks.collect(),
@@ -162,19 +173,22 @@ impl Facts {
     }
 }
 
-fn is_open(binding: &RepoBinding, installation: Option<&str>) -> bool {
-    let Some(webhook) = &binding.spec.webhook else { return false };
-    if webhook.url.is_some() || webhook.source != WebhookSource::Repository {
-        return false;
+impl Opening {
+    fn of(binding: &RepoBinding, installation: Option<&str>) -> Self {
+        let here = |webhook: &WebhookSpec| webhook.url.is_none() && webhook.source == WebhookSource::Repository;
+        let status = binding.status.as_ref();
+        let theirs = status.and_then(|status| status.installation.as_deref());
+        let foreign = matches!((installation, theirs), (Some(ours), Some(theirs)) if ours != theirs);
+        if foreign || !binding.spec.webhook.as_ref().is_some_and(here) {
+            return Self::Closed;
+        }
+        let withdrawn = status.iter().flat_map(|status| &status.conditions).any(|condition| {
+            condition.type_ == ConditionType::ConnectionReady.as_str()
+                && condition.status == "False"
+                && condition.reason == Reason::RefNotPermitted.as_str()
+        });
+        if withdrawn { Self::WithoutGrant } else { Self::Open }
     }
-    let Some(status) = &binding.status else { return true };
-    let foreign = matches!((installation, status.installation.as_deref()), (Some(ours), Some(theirs)) if ours != theirs);
-    let withdrawn = status.conditions.iter().any(|condition| {
-        condition.type_ == ConditionType::ConnectionReady.as_str()
-            && condition.status == "False"
-            && condition.reason == Reason::RefNotPermitted.as_str()
-    });
-    !foreign && !withdrawn
 }
 
 impl Connection {
@@ -211,6 +225,16 @@ impl Route {
         Self::build(facts, connection, user_secrets, self.lasting.clone())
     }
 
+    /// Whether deliveries are taken at all. A binding whose connection is not there is told the same as one that it does not
+    /// allow; only the second closes the route: what is not there may be restored in a moment.
+    pub(super) fn is_open(&self) -> bool {
+        match self.facts.opening {
+            Opening::Open => true,
+            Opening::WithoutGrant => self.connection.is_none(),
+            Opening::Closed => false,
+        }
+    }
+
     /// Who reads its deliveries; `None` while the connection is not known or its provider is not served.
     pub(super) fn webhook(&self) -> Option<(ProviderKind, &'static dyn Webhook)> {
         let provider = self.connection.as_ref()?.provider?;
@@ -232,7 +256,7 @@ impl Route {
             return SecretChoice::Refused;
         }
         let Some(second) = second(generation) else { return self.user_secret(generation, listed, now) };
-        if listed || (!facts.own_secret && self.may_be_next(second, now)) {
+        if listed || (!facts.own_secret && self.may_be_next(second, now)) || self.may_be_earlier(second, now) {
             let bytes = key.webhook_secret(&facts.namespace, &facts.name, generation);
             return SecretChoice::Any(vec![WebhookSecret::Derived(DerivedSecret::new(bytes))]);
         }
@@ -249,6 +273,12 @@ impl Route {
             None => true,
         };
         newer && second <= now.saturating_add(CLOCK_SKEW).map_or(i64::MAX, Timestamp::as_second)
+    }
+
+    /// Whether a generation may be one whose grace the status lost.
+    fn may_be_earlier(&self, second: i64, now: Timestamp) -> bool {
+        let any = self.facts.previous.iter().find(|(previous, _)| previous == ANY_EARLIER_GENERATION);
+        any.is_some_and(|(_, until)| until.is_some_and(|until| until > now)) && second <= now.as_second()
     }
 
     fn user_secret(&self, generation: &str, listed: bool, now: Timestamp) -> SecretChoice {

@@ -5,6 +5,8 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use jiff::{SignedDuration, Timestamp};
+
 use super::route::{Connection, Facts, RateLimit, Route, UserSecrets};
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{GitProviderConnection, ProviderKind, RepoBinding};
@@ -19,6 +21,9 @@ use crate::sink_support::SinkTarget;
 /// Which implementation serves a provider: the registry, less what an installation leaves out.
 pub type ProviderLookup = Arc<dyn Fn(ProviderKind) -> Option<&'static dyn Provider> + Send + Sync>;
 
+/// How long after its key came into a cluster a receiver takes it that bindings are still on their way.
+const RESTORING: SignedDuration = SignedDuration::from_hours(1);
+
 /// What routes are made by.
 #[derive(Clone)]
 pub struct RoutesConfig {
@@ -30,6 +35,8 @@ pub struct RoutesConfig {
     pub policy: Arc<NetworkPolicy>,
     /// Our fingerprint: bindings whose status names another have no route. `None` does not look.
     pub installation: Option<String>,
+    /// Since when the key is in this cluster; `None` when this process made it, so that no hook can be older.
+    pub key_since: Option<Timestamp>,
     /// Which providers are served.
     pub providers: ProviderLookup,
     /// What each route takes.
@@ -42,7 +49,7 @@ impl RoutesConfig {
     pub fn new(key: ReceiverKey, clock: SharedClock, policy: Arc<NetworkPolicy>) -> Self {
         let count = |count| NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
         let rate = RateLimit { per_second: count(50), burst: count(200) };
-        Self { key, clock, policy, installation: None, providers: Arc::new(registry::provider), rate }
+        Self { key, clock, policy, installation: None, key_since: None, providers: Arc::new(registry::provider), rate }
     }
 }
 
@@ -185,6 +192,12 @@ impl Routes {
         self.read().by_hook.get(hook).cloned()
     }
 
+    /// Whether bindings may be missing that will come: the key was in this cluster before this process, and either there is no
+    /// binding at all or the key has not been there for long. So it is while a cluster is restored.
+    pub(super) fn may_be_incomplete(&self, now: Timestamp) -> bool {
+        self.0.config.key_since.is_some_and(|since| self.is_empty() || now.duration_since(since) < RESTORING)
+    }
+
     /// Whether a binding is known.
     pub(super) fn knows(&self, uid: &str) -> bool {
         self.read().by_uid.contains_key(uid)
@@ -196,7 +209,7 @@ impl Routes {
         let Some(route) = table.by_uid.get(uid) else { return SinkState::Gone };
         let Some(sink) = route.facts.sinks.iter().find(|sink| sink.name == name) else { return SinkState::Gone };
         match &sink.target {
-            Ok(target) if route.facts.open => SinkState::At(target.clone()),
+            Ok(target) if route.is_open() => SinkState::At(target.clone()),
             _ => SinkState::Held,
         }
     }
@@ -247,7 +260,7 @@ impl Table {
     }
 
     fn show(&mut self, route: Arc<Route>) {
-        if route.facts.open {
+        if route.is_open() {
             self.by_hook.insert(route.facts.hook.clone(), route.clone());
         } else {
             self.by_hook.remove(&route.facts.hook);

@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tracing::warn;
 use url::Url;
 
-use crate::evidence::{Evidence, EvidenceSource};
+use crate::evidence::{Collected, Evidence, EvidenceSource};
 use crate::keys::ReceiverKey;
 use crate::watches::{self, WATCH_SECONDS};
 
@@ -88,8 +88,12 @@ fn addresses(slice: &EndpointSlice) -> Vec<Url> {
 
 #[async_trait]
 impl EvidenceSource for Remote {
-    async fn collect(&self) -> Vec<Evidence> {
-        let Some(http) = &self.http else { return Vec::new() };
-        future::join_all(self.urls().into_iter().map(|url| self.ask(http, url))).await.into_iter().flatten().collect()
+    async fn collect(&self) -> Collected {
+        let urls = self.urls();
+        let asked = urls.len();
+        let Some(http) = &self.http else { return Collected { evidence: Vec::new(), silent: asked } };
+        let answers = future::join_all(urls.into_iter().map(|url| self.ask(http, url))).await;
+        let evidence: Vec<Evidence> = answers.into_iter().flatten().collect();
+        Collected { silent: asked.saturating_sub(evidence.len()), evidence }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{DeleteParams, ListParams, PatchParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, Preconditions};
 use kube::core::{ApiResource, DynamicObject, NamespaceResourceScope};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde_json::Value;
@@ -149,7 +149,7 @@ impl Release {
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
         let Some(patch) = finalizer::removal_patch(object) else { return Ok(false) };
-        match self.api::<K>(object).patch(&object.name_any(), &PatchParams::default(), &patch).await {
+        match self.api::<K>(object).patch(&object.name_any(), &finalizer::parameters(), &patch).await {
             Ok(_) => Ok(true),
             // A failed test of the patch is 422, a change in between 409.
             Err(kube::Error::Api(status)) if status.is_not_found() || status.code == 409 || status.code == 422 => Ok(false),

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt as _;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::watch_object;
@@ -27,12 +28,13 @@ pub(super) fn routes(
     config: &Config,
     key: ReceiverKey,
     installation: Option<String>,
+    key_since: Option<Timestamp>,
     clock: SharedClock,
     policy: Arc<NetworkPolicy>,
 ) -> Routes {
     let served = config.providers.clone();
     let providers = Arc::new(move |kind| registry::provider(kind).filter(|_| served.contains(&kind)));
-    Routes::new(RoutesConfig { installation, providers, ..RoutesConfig::new(key, clock, policy) })
+    Routes::new(RoutesConfig { installation, key_since, providers, ..RoutesConfig::new(key, clock, policy) })
 }
 
 /// Whether the routes are complete.

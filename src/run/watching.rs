@@ -230,6 +230,8 @@ impl Watched {
 struct ConnectionFacts {
     generation: Option<i64>,
     deleting: bool,
+    /// Its bindings go with it to whoever manages it.
+    installation: Option<String>,
     rotation: Option<String>,
     revocation: Option<String>,
 }
@@ -239,6 +241,7 @@ impl ConnectionFacts {
         Self {
             generation: connection.metadata.generation,
             deleting: connection.metadata.deletion_timestamp.is_some(),
+            installation: connection.status.as_ref().and_then(|status| status.installation.clone()),
             rotation: connection.annotations().get(crate::api::v1alpha1::ROTATE_REQUESTED_AT).cloned(),
             revocation: connection.annotations().get(crate::api::v1alpha1::REVOKE_REQUESTED_AT).cloned(),
         }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::extract::State;
@@ -21,6 +21,9 @@ use crate::evidence::Evidence;
 /// One thing that is checked, by name. An error says what is wrong, in words that are safe to show.
 pub type Check = (&'static str, Box<dyn Fn() -> Result<(), String> + Send + Sync>);
 
+/// Brings metrics up to date that tell of a state and not of events. Called before each scrape, so it must be quick.
+pub type Refresh = Box<dyn Fn() + Send + Sync>;
+
 /// What a receiver saw, and what one must show to be told.
 pub struct EvidenceEndpoint {
     /// Makes the present picture.
@@ -33,6 +36,8 @@ pub struct EvidenceEndpoint {
 pub struct Admin {
     /// The metrics.
     pub registry: Registry,
+    /// What is done before they are shown.
+    pub refresh: Vec<Refresh>,
     /// Whether the process still works at all: when one of these fails, it should be started again.
     pub live: Vec<Check>,
     /// Whether it does its work: when one of these fails, it should get no traffic.
@@ -46,12 +51,14 @@ pub struct Admin {
 /// # Errors
 /// When the listener fails.
 pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken) -> io::Result<()> {
+    let admin = Arc::new(admin);
+    let scrape = Router::new().route("/metrics", get(metrics)).with_state((Arc::clone(&admin), Arc::default()));
     let router = Router::new()
         .route("/livez", get(|State(admin): State<Arc<Admin>>| async move { report(&admin.live) }))
         .route("/readyz", get(|State(admin): State<Arc<Admin>>| async move { report(&admin.ready) }))
-        .route("/metrics", get(metrics))
         .route("/evidence", get(evidence))
-        .with_state(Arc::new(admin));
+        .with_state(admin)
+        .merge(scrape);
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
@@ -78,9 +85,15 @@ fn report(checks: &[Check]) -> Response {
     (status, lines).into_response()
 }
 
-async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+async fn metrics(State((admin, scrape)): State<(Arc<Admin>, Arc<Mutex<()>>)>) -> Response {
     let mut text = String::new();
-    match encode(&mut text, &admin.registry) {
+    let encoded = {
+        // Two scrapes at once would see each other's half of a refresh.
+        let _alone = scrape.lock().unwrap_or_else(PoisonError::into_inner);
+        admin.refresh.iter().for_each(|refresh| refresh());
+        encode(&mut text, &admin.registry)
+    };
+    match encoded {
         Ok(()) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }

@@ -1,4 +1,5 @@
-//! Whether the watches work: told by when the API server last opened each of them.
+//! How the API server answers: whether the watches work, told by when it last opened each of them, and what it says to all
+//! other requests.
 //!
 //! A watch that brings nothing may be quiet or dead. Each one is opened anew every [`WATCH_SECONDS`], so a path that was not
 //! answered for longer than [`STALE_AFTER`] is one that the API server does not serve us.
@@ -12,22 +13,76 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http::{Request, Response};
+use http::{Method, Request, Response};
+use jiff::{SignedDuration, Timestamp};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
 use tokio::time::Instant;
 use tower::{Layer, Service};
+
+use super::code_label;
 
 /// After this long without an answer, a watch counts as dead.
 pub const STALE_AFTER: Duration = Duration::from_secs(60);
 
-/// Notes when watches are answered. Clones share what they note.
+/// Resources that are watched, as they end a path. Any other would be told as `other`.
+const RESOURCES: [&str; 6] = ["gitproviderconnections", "repobindings", "namespaces", "secrets", "configmaps", "endpointslices"];
+
+/// What was asked of the API server and how it answered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    method: &'static str,
+    code: &'static str,
+}
+
+/// What is watched.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WatchLabels {
+    resource: &'static str,
+}
+
+/// Notes how the API server answers. Clones share what they note.
 #[derive(Clone, Debug, Default)]
-pub struct WatchHealth(Arc<Mutex<HashMap<String, Instant>>>);
+pub struct WatchHealth {
+    seen: Arc<Mutex<HashMap<String, Instant>>>,
+    requests: Family<RequestLabels, Counter>,
+    answered: Family<WatchLabels, Gauge>,
+}
 
 impl WatchHealth {
+    /// Registers what is counted.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("forgebind_kubernetes_requests", "Requests to the API server, by how it answered", self.requests.clone());
+        registry.register_with_unit(
+            "forgebind_watch_last_answer_timestamp",
+            "When the API server last answered the watch of this resource that it has not answered for longest",
+            Unit::Seconds,
+            self.answered.clone(),
+        );
+    }
+
+    /// Brings what was registered up to date.
+    pub fn refresh(&self, now: Timestamp) {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut oldest: HashMap<&'static str, Duration> = HashMap::new();
+        for (path, at) in seen.iter() {
+            let silent = oldest.entry(resource(path)).or_default();
+            *silent = at.elapsed().max(*silent);
+        }
+        drop(seen);
+        for (resource, silent) in oldest {
+            let at = SignedDuration::try_from(silent).ok().and_then(|silent| now.checked_sub(silent).ok());
+            self.answered.get_or_create(&WatchLabels { resource }).set(at.unwrap_or(now).as_second());
+        }
+    }
+
     /// Whether every watch whose path ends with one of these was answered lately. One that was never answered was not.
     #[must_use]
     pub fn is_fresh(&self, endings: &[&str]) -> bool {
-        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         endings.iter().all(|ending| {
             let mut watches = seen.iter().filter(|(path, _)| path.ends_with(ending)).peekable();
             watches.peek().is_some() && watches.all(|(_, at)| at.elapsed() < STALE_AFTER)
@@ -35,7 +90,31 @@ impl WatchHealth {
     }
 
     fn note(&self, path: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(path, Instant::now());
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(path, Instant::now());
+    }
+
+    fn count(&self, method: &'static str, code: &'static str) {
+        self.requests.get_or_create(&RequestLabels { method, code }).inc();
+    }
+}
+
+/// The resource that a path of a collection is about.
+fn resource(path: &str) -> &'static str {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    // One object is watched by its name in the collection.
+    let collection = path.rsplit('/').nth(1).unwrap_or_default();
+    RESOURCES.into_iter().find(|known| *known == name || *known == collection).unwrap_or("other")
+}
+
+fn method_label(method: &Method, watch: bool) -> &'static str {
+    match *method {
+        _ if watch => "WATCH",
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        _ => "other",
     }
 }
 
@@ -70,10 +149,13 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let watch = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "watch=true"));
         let path = watch.then(|| request.uri().path().to_owned());
+        let method = method_label(request.method(), watch);
         let health = self.health.clone();
         let answer = self.inner.call(request);
         async move {
-            let answer = answer.await?;
+            let answer = answer.await;
+            health.count(method, answer.as_ref().map_or("unanswered", |answer| code_label(answer.status())));
+            let answer = answer?;
             if let (Some(path), true) = (path, answer.status().is_success()) {
                 health.note(path);
             }
@@ -99,5 +181,30 @@ mod tests {
         health.note("/apis/forgebind.dev/v1alpha1/repobindings".to_owned());
         tokio::time::advance(Duration::from_secs(20)).await;
         assert!(!health.is_fresh(&["/repobindings"]), "one of the two was not answered");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_watch_that_is_silent_for_longest_is_told_by_resource_and_never_by_path() {
+        let health = WatchHealth::default();
+        for namespace in 0..100 {
+            health.note(format!("/apis/forgebind.dev/v1alpha1/namespaces/team-{namespace}/repobindings"));
+        }
+        tokio::time::advance(Duration::from_secs(30)).await;
+        health.note("/apis/forgebind.dev/v1alpha1/namespaces/team-0/repobindings".to_owned());
+        health.note("/api/v1/namespaces/secrets/secrets/forgebind-receiver-secrets-0".to_owned());
+        let now: Timestamp = "2026-11-20T12:00:30Z".parse().unwrap();
+        health.refresh(now);
+        let mut registry = Registry::default();
+        health.register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let series: Vec<&str> = text.lines().filter(|line| line.starts_with("forgebind_watch")).collect();
+        let expected = |resource: &str, at: &str| {
+            let at: Timestamp = at.parse().unwrap();
+            format!("forgebind_watch_last_answer_timestamp_seconds{{resource=\"{resource}\"}} {}", at.as_second())
+        };
+        assert_eq!(series.len(), 2, "{series:?}");
+        assert!(series.contains(&expected("repobindings", "2026-11-20T12:00:00Z").as_str()), "{series:?}");
+        assert!(series.contains(&expected("secrets", "2026-11-20T12:00:30Z").as_str()), "{series:?}");
     }
 }

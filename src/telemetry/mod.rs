@@ -3,3 +3,43 @@
 pub mod admin;
 pub mod freshness;
 pub mod logs;
+pub mod process;
+
+use http::StatusCode;
+
+/// Statuses that are counted one by one. Of any other only the class is, so that no server makes series at will.
+const COUNTED: [&str; 27] = [
+    "101", "200", "201", "202", "203", "204", "301", "302", "303", "304", "307", "308", "400", "401", "403", "404", "405", "409", "410",
+    "413", "422", "429", "500", "501", "502", "503", "504",
+];
+
+/// A status as the value of a label: `404`, or `4xx` for one that nobody asks for by itself, or `other`.
+#[must_use]
+pub fn code_label(status: StatusCode) -> &'static str {
+    let class = match status.as_u16() / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        5 => "5xx",
+        _ => "other",
+    };
+    COUNTED.into_iter().find(|counted| *counted == status.as_str()).unwrap_or(class)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_server_makes_labels_at_will() {
+        let labels: BTreeSet<&str> = (100..1000).filter_map(|code| StatusCode::from_u16(code).ok()).map(code_label).collect();
+        assert_eq!(labels.len(), COUNTED.len() + 6);
+        for code in COUNTED {
+            assert_eq!(code_label(code.parse().unwrap()), code);
+        }
+        assert_eq!(code_label(StatusCode::IM_A_TEAPOT), "4xx");
+    }
+}

@@ -28,7 +28,7 @@ pub fn snapshot_values(name: &str) -> Result<Value> {
     Ok(serde_saphyr::from_str(&std::fs::read_to_string(snapshot_path(name, "values.yaml"))?)?)
 }
 
-async fn rendered(values: &Value) -> Result<String> {
+pub async fn rendered(values: &Value) -> Result<String> {
     render(&chart::folder(), RELEASE, NAMESPACE, values, &[]).await
 }
 
@@ -96,7 +96,7 @@ async fn rendered_charts_are_the_checked_in_ones() -> Result<()> {
 }
 
 #[tokio::test]
-async fn definitions_are_kept_by_helm_flux_and_argo_cd_unless_told_otherwise() -> Result<()> {
+async fn definitions_are_kept_by_helm_flux_and_argo_cd() -> Result<()> {
     let annotations = async |values: Value| -> Result<Vec<Value>> {
         let definitions = rendered_objects(&values).await?.into_iter().filter(|object| object["kind"] == "CustomResourceDefinition");
         Ok(definitions.map(|definition| definition["metadata"]["annotations"].clone()).collect())
@@ -108,84 +108,7 @@ async fn definitions_are_kept_by_helm_flux_and_argo_cd_unless_told_otherwise() -
         assert_eq!(annotations["kustomize.toolkit.fluxcd.io/prune"], "disabled");
         assert_eq!(annotations["argocd.argoproj.io/sync-options"], "Prune=false,Delete=false");
     }
-    let pruned = annotations(json!({"crds": {"keep": false}})).await?;
-    assert!(pruned.iter().all(|annotations| annotations.get("helm.sh/resource-policy").is_none()), "{pruned:?}");
     assert!(annotations(json!({"crds": {"install": false}})).await?.is_empty());
-    Ok(())
-}
-
-#[tokio::test]
-async fn values_that_are_unknown_or_wrong_are_refused() -> Result<()> {
-    let cases = [
-        (json!({"publicUrl": "https://hooks.acme.io"}), "publicUrl"),
-        (json!({"publicURL": "hooks.acme.io"}), "publicURL"),
-        (json!({"publicURL": "https://hooks.acme.io?a=b"}), "publicURL"),
-        (json!({"mode": "Both"}), "mode"),
-        (json!({"providers": {"sourceforge": {"enabled": true}}}), "sourceforge"),
-        (json!({"providers": {"gitea": {"enabled": "yes"}}}), "enabled"),
-        (json!({"providers": {"gitea": true}}), "gitea"),
-        (json!({"allow": {"providerHosts": ["https://git.acme.io"]}}), "providerHosts"),
-        (json!({"allow": {"cidrs": ["everything"]}}), "cidrs"),
-        (json!({"cleanupTimeout": "soon"}), "cleanupTimeout"),
-        (json!({"watchNamespaces": ["Team"]}), "watchNamespaces"),
-        (json!({"secretNamespaces": "platform"}), "secretNamespaces"),
-        (json!({"uninstall": {"hooks": "keep"}}), "uninstall"),
-        (json!({"receiver": {"replicas": "2"}}), "replicas"),
-        (json!({"receiver": {"replica": 2}}), "replica"),
-        (json!({"image": {"digest": "latest"}}), "digest"),
-        (json!({"log": {"format": "xml"}}), "format"),
-        // What a schema cannot say, a template does.
-        (json!({"ingress": {"enabled": true}}), "publicURL: an Ingress"),
-        (json!({"ingress": {"enabled": true}, "publicURL": "https://acme.io/git"}), "cannot take a path away"),
-        (json!({"httpRoute": {"enabled": true}, "publicURL": "https://acme.io"}), "parentRefs"),
-        (json!({"admissionPolicy": {"enabled": true}}), "allow.providerHosts"),
-        (json!({"rbac": {"scope": "Namespaced"}}), "watchNamespaces"),
-        (json!({"rbac": {"scope": "Namespaced"}, "watchNamespaces": ["a"], "secretNamespaces": ["*"]}), "secretNamespaces"),
-        (json!({"caBundle": {"configMap": "a", "secret": "b"}}), "caBundle"),
-    ];
-    for (values, named) in cases {
-        let refusal = rendered(&values).await.err().with_context(|| format!("{values} is accepted"))?;
-        ensure!(format!("{refusal:#}").contains(named), "{values}: {refusal:#}");
-    }
-    Ok(())
-}
-
-/// Every value of the chart, by its path, lists and open maps as one.
-fn leaves(value: &Value, schema: &Value, path: &str, found: &mut BTreeSet<String>) {
-    let closed = schema["additionalProperties"] == json!(false);
-    match value.as_object().filter(|_| closed) {
-        Some(members) => {
-            members.iter().for_each(|(name, member)| leaves(member, &schema["properties"][name], &format!("{path}.{name}"), found));
-        }
-        None => drop(found.insert(path.to_owned())),
-    }
-}
-
-fn schema_leaves(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
-    match schema["properties"].as_object().filter(|_| schema["additionalProperties"] == json!(false)) {
-        Some(members) => members.iter().for_each(|(name, member)| schema_leaves(member, &format!("{path}.{name}"), found)),
-        None => drop(found.insert(path.to_owned())),
-    }
-}
-
-#[test]
-fn every_value_has_a_default_a_schema_and_a_sentence() -> Result<()> {
-    let text = std::fs::read_to_string(chart::folder().join("values.yaml"))?;
-    let schema: Value = serde_json::from_str(&std::fs::read_to_string(chart::folder().join("values.schema.json"))?)?;
-    let (mut present, mut known) = (BTreeSet::new(), BTreeSet::new());
-    leaves(&serde_saphyr::from_str(&text)?, &schema, "", &mut present);
-    schema_leaves(&schema, "", &mut known);
-    // Helm hands it to every chart.
-    known.remove(".global");
-    assert_eq!(present, known, "values.yaml and values.schema.json");
-    let lines: Vec<&str> = text.lines().collect();
-    for (before, line) in lines.iter().zip(lines.iter().skip(1)) {
-        let leaf = !line.trim_start().starts_with('#') && line.contains(": ");
-        let commented = before.trim_start().starts_with("# ");
-        // The two parts of resources are explained at once.
-        let part = ["requests:", "limits:"].iter().any(|name| line.trim_start().starts_with(name));
-        ensure!(!leaf || commented || part, "no sentence before {line:?}");
-    }
     Ok(())
 }
 
@@ -220,7 +143,11 @@ async fn every_flag_is_a_value_and_means_what_it_says() -> Result<()> {
     let parse = |name: &str| Cli::try_parse_from(std::iter::once("forgebind".to_owned()).chain(arguments[name].clone()));
     let Command::Controller(flags) = parse("git-controller")?.command else { anyhow::bail!("controller") };
     let config = Config::try_from(flags)?;
-    assert_eq!(config.public_url.as_ref().map(url::Url::as_str), Some("https://hooks.acme.io/"));
+    assert_eq!(config.public_urls.default.as_ref().map(url::Url::as_str), Some("https://hooks.acme.io/"));
+    assert_eq!(
+        config.public_urls.named.iter().map(|(name, url)| (name.as_str(), url.as_str())).collect::<Vec<_>>(),
+        [("internal", "https://hooks.acme.corp/")]
+    );
     assert_eq!(config.watch_namespaces, ["platform", "team-shop"]);
     assert_eq!(config.secret_namespaces, ["platform"]);
     assert_eq!(config.install_key_secret.as_deref(), Some("acme-install-key"));
@@ -230,7 +157,7 @@ async fn every_flag_is_a_value_and_means_what_it_says() -> Result<()> {
     let Command::Receiver(flags) = parse("git-receiver")?.command else { anyhow::bail!("receiver") };
     let receiver = Config::try_from(flags)?;
     assert!(receiver.install_key_secret.is_none(), "a receiver never learns of the install key");
-    assert_eq!(receiver.public_url, config.public_url);
+    assert_eq!(receiver.public_urls, config.public_urls);
 
     let mut given: BTreeSet<String> = BTreeSet::new();
     let more = json!({"mode": "Single", "allow": {"insecureHTTP": true}, "installKey": {"beginAnew": true}});
@@ -246,6 +173,47 @@ async fn every_flag_is_a_value_and_means_what_it_says() -> Result<()> {
     let outside = ["resolve", "leader-election", "replica", "help"].map(str::to_owned).into();
     let missing: Vec<_> = flags.difference(&given).filter(|flag| !BTreeSet::contains(&outside, *flag)).collect();
     ensure!(missing.is_empty(), "no value of the chart gives {missing:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_way_in_has_its_host_its_certificate_and_its_path() -> Result<()> {
+    let values = json!({
+        "publicURL": "https://hooks.acme.io",
+        "publicURLs": {"again": "https://hooks.acme.io:8443", "internal": "https://hooks.acme.corp"},
+        "ingress": {"enabled": true, "tls": {"secretName": ""}},
+    });
+    let found =
+        |objects: &[Value], kind: &str| objects.iter().find(|object| object["kind"] == kind).cloned().with_context(|| kind.to_owned());
+    let ingress = found(&rendered_objects(&values).await?, "Ingress")?;
+    let tls = json!([
+        {"hosts": ["hooks.acme.io"], "secretName": "forgebind-receiver-tls"},
+        {"hosts": ["hooks.acme.corp"], "secretName": "forgebind-receiver-internal-tls"},
+    ]);
+    assert_eq!(ingress["spec"]["tls"], tls);
+    let hosts: Vec<&Value> = ingress["spec"]["rules"].as_array().into_iter().flatten().map(|rule| &rule["host"]).collect();
+    assert_eq!(hosts, ["hooks.acme.io", "hooks.acme.corp"]);
+
+    let values = json!({
+        "publicURLs": {"dmz": "https://dmz.acme.io/git", "internal": "https://hooks.acme.corp"},
+        "httpRoute": {"enabled": true, "gateway": {"create": true, "className": "public"}},
+    });
+    let objects = rendered_objects(&values).await?;
+    let route = found(&objects, "HTTPRoute")?;
+    assert_eq!(route["spec"]["hostnames"], json!(["dmz.acme.io", "hooks.acme.corp"]));
+    let paths: Vec<&Value> =
+        route["spec"]["rules"].as_array().into_iter().flatten().map(|rule| &rule["matches"][0]["path"]["value"]).collect();
+    assert_eq!(paths, ["/git/hooks", "/git/apps", "/hooks", "/apps"]);
+    let listeners = found(&objects, "Gateway")?["spec"]["listeners"].clone();
+    let read =
+        |listener: &Value| (listener["name"].clone(), listener["hostname"].clone(), listener["tls"]["certificateRefs"][0]["name"].clone());
+    assert_eq!(
+        listeners.as_array().into_iter().flatten().map(read).collect::<Vec<_>>(),
+        [
+            (json!("https-dmz"), json!("dmz.acme.io"), json!("forgebind-receiver-dmz-tls")),
+            (json!("https-internal"), json!("hooks.acme.corp"), json!("forgebind-receiver-internal-tls")),
+        ]
+    );
     Ok(())
 }
 
@@ -267,54 +235,38 @@ async fn the_jobs_of_an_uninstallation_are_commands_that_exist() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn alerts_and_the_dashboard_know_only_metrics_that_there_are() -> Result<()> {
-    let documented = std::fs::read_to_string(repository_root().join("src/docs/metrics.md"))?;
-    let rows = documented.lines().filter_map(|line| line.strip_prefix("| `forgebind_"));
-    let known: BTreeSet<String> = rows.filter_map(|row| row.split('`').next()).map(|name| format!("forgebind_{name}")).collect();
-    let alerts: Value = serde_saphyr::from_str(&std::fs::read_to_string(chart::folder().join("files/alerts.yaml"))?)?;
-    let dashboard: Value = serde_json::from_str(&std::fs::read_to_string(chart::folder().join("files/dashboard.json"))?)?;
-    let mut expressions = Vec::new();
-    collect(&alerts, "expr", &mut expressions);
-    let of_alerts = expressions.len();
-    collect(&dashboard, "expr", &mut expressions);
-    ensure!(of_alerts >= 8 && expressions.len() > of_alerts + 10, "{} expressions", expressions.len());
-    for expression in &expressions {
-        let words = expression.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
-        let metrics: Vec<&str> = words.filter(|word| word.starts_with("forgebind_")).collect();
-        ensure!(!metrics.is_empty(), "{expression} asks for no metric of ours");
-        for metric in metrics {
-            let family = ["_bucket", "_sum", "_count"].iter().find_map(|part| metric.strip_suffix(part)).unwrap_or(metric);
-            ensure!(known.contains(family), "{expression}: {metric} is not documented");
+/// Argo CD maps the hooks of helm that it knows to its own and leaves the others out: `post-delete` since 2.10, `pre-delete`
+/// since 3.3. Whatever it knows, nothing runs but at the end, and nothing is deleted that was to be kept.
+#[tokio::test]
+async fn a_tool_that_knows_fewer_hooks_keeps_webhooks_rather_than_deleting_them() -> Result<()> {
+    for (hooks, knows, runs) in [
+        ("Keep", vec!["pre-delete", "post-delete"], vec!["--hooks=keep"]),
+        ("Keep", vec!["post-delete"], vec!["--hooks=keep"]),
+        ("Delete", vec!["post-delete"], vec!["--hooks=keep"]),
+        ("Delete", vec!["pre-delete", "post-delete"], vec!["--hooks=delete", "--hooks=keep"]),
+        ("Delete", vec![], vec![]),
+    ] {
+        let events = |object: &Value| -> Option<Vec<String>> {
+            Some(object["metadata"]["annotations"]["helm.sh/hook"].as_str()?.split(',').map(str::to_owned).collect())
+        };
+        let all = rendered_objects(&json!({"uninstall": {"hooks": hooks}})).await?;
+        let ends: Vec<_> = all.iter().filter(|object| events(object).is_some()).collect();
+        ensure!(ends.iter().all(|object| events(object).unwrap_or_default().iter().all(|event| event.ends_with("-delete"))), "{ends:?}");
+        let known: Vec<_> = ends
+            .into_iter()
+            .filter(|object| events(object).unwrap_or_default().iter().any(|event| knows.contains(&event.as_str())))
+            .collect();
+        let jobs = known.iter().filter(|object| object["kind"] == "Job");
+        let does = |job: &&&Value| job["spec"]["template"]["spec"]["containers"][0]["args"][1].as_str().unwrap_or_default().to_owned();
+        let mut ran: Vec<String> = jobs.map(|job| does(&job)).collect();
+        ran.sort();
+        assert_eq!(ran, runs, "{hooks}, knowing {knows:?}");
+        // What runs has its account and its rights at the same time.
+        for kind in ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"] {
+            ensure!(runs.is_empty() || known.iter().any(|object| object["kind"] == kind), "{hooks}, knowing {knows:?}: no {kind}");
         }
-        ensure!(expression.matches('(').count() == expression.matches(')').count(), "{expression}: brackets");
+        // All others are no hooks: no Job is applied with them.
+        ensure!(all.iter().all(|object| object["kind"] != "Job" || events(object).is_some()), "a Job that is no hook");
     }
-    Ok(())
-}
-
-fn collect(value: &Value, name: &str, found: &mut Vec<String>) {
-    match value {
-        Value::Object(members) => {
-            for (key, member) in members {
-                match member.as_str().filter(|_| key == name) {
-                    Some(text) => found.push(text.to_owned()),
-                    None => collect(member, name, found),
-                }
-            }
-        }
-        Value::Array(items) => items.iter().for_each(|item| collect(item, name, found)),
-        _ => {}
-    }
-}
-
-#[test]
-fn the_charts_version_is_the_programs() -> Result<()> {
-    let chart: Value = serde_saphyr::from_str(&std::fs::read_to_string(chart::folder().join("Chart.yaml"))?)?;
-    assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
-    assert_eq!(chart["version"], env!("CARGO_PKG_VERSION"));
-    let listed: Value = serde_saphyr::from_str(chart["annotations"]["artifacthub.io/crds"].as_str().context("crds")?)?;
-    let listed: BTreeSet<&str> = listed.as_array().into_iter().flatten().filter_map(|crd| crd["name"].as_str()).collect();
-    let definitions = crd::custom_resource_definitions();
-    assert_eq!(listed, definitions.iter().filter_map(|definition| definition.metadata.name.as_deref()).collect());
     Ok(())
 }

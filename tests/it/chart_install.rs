@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use forgebind::api::v1alpha1::{FINALIZER, RepoBinding};
-use kube::ResourceExt as _;
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::ListParams;
+use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
 use crate::installation::Installation;
@@ -17,7 +18,7 @@ use crate::support::wait::{Seen, wait_until};
 use crate::world::{SINK, SOON, World, connection_condition};
 
 /// A control plane of its own for the rest of this process: definitions that helm installs have one owner.
-async fn bare_plane() -> Result<&'static ControlPlane> {
+pub async fn bare_plane() -> Result<&'static ControlPlane> {
     Ok(Box::leak(Box::new(ControlPlane::start_bare().await?)))
 }
 
@@ -47,7 +48,8 @@ fn earlier_chart(folder: &Path) -> Result<PathBuf> {
 
 const SPEC_FIELDS: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
+/// Copies a folder.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;
@@ -140,7 +142,8 @@ async fn dt_21_pk_07_installed_upgraded_delivering_uninstalled_and_back_with_the
     let binding = theirs.bindings.get("shop").await?;
     assert!(binding.finalizers().is_empty(), "{:?}", binding.finalizers());
     assert_eq!(world.connections.list(&ListParams::default()).await?.items.len(), 2, "definitions and objects are kept");
-    assert_eq!(world.hooks_at(&format!("http://127.0.0.1:{port}")).await?.len(), 1, "the hook is kept");
+    let address = format!("http://127.0.0.1:{port}");
+    assert_eq!(world.hooks_at(&address).await?.len(), 1, "the hook is kept");
 
     // Installed again, it knows its hooks by the install key that stayed; this time they are to go with it.
     let mut again = values(port, &[&world.namespace]);
@@ -154,9 +157,14 @@ async fn dt_21_pk_07_installed_upgraded_delivering_uninstalled_and_back_with_the
     assert_eq!(present.iter().map(|hook| hook.id).collect::<Vec<_>>(), [hooks[0].id], "no second hook");
     let mut running = Some((controller, receiver));
     let mut jobs = Vec::new();
+    let deployments: Api<Deployment> = Api::namespaced(plane.cluster().client()?, &installation.namespace);
     let printed = installation
         .uninstall(async |job| {
             jobs.push(job.annotations().get("helm.sh/hook").cloned().unwrap_or_default());
+            let (there, hooks) = (deployments.list(&ListParams::default()).await?.items.len(), world.hooks_at(&address).await?.len());
+            // The hooks go before anything else does.
+            let expected = if jobs.len() == 1 { (2, 1) } else { (0, 0) };
+            ensure!((there, hooks) == expected, "before {jobs:?}: {there} Deployments, {hooks} hooks");
             if jobs.len() == 2 {
                 running = None;
             }
@@ -166,7 +174,49 @@ async fn dt_21_pk_07_installed_upgraded_delivering_uninstalled_and_back_with_the
     assert_eq!(jobs, ["pre-delete", "post-delete"]);
     ensure!(printed[0].contains("1 bindings deleted, each with its webhook"), "{}", printed[0]);
     assert!(theirs.bindings.get_opt("shop").await?.is_none());
-    assert!(world.hooks_at(&format!("http://127.0.0.1:{port}")).await?.is_empty());
+    assert!(world.hooks_at(&address).await?.is_empty());
     assert!(world.connections.list(&ListParams::default()).await?.items.iter().all(|connection| connection.finalizers().is_empty()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_uninstallation_that_cannot_remove_hooks_takes_nothing_away() -> Result<()> {
+    let plane = shared::control_plane().await?;
+    let (world, installation, port) = (World::new("stuck").await?, Installation::new(plane).await?, free_port()?);
+    let mut values = values(port, &[&world.namespace]);
+    values["watchNamespaces"] = json!([world.namespace]);
+    values["crds"] = json!({"install": false});
+    values["rbac"] = json!({"userRoles": false});
+    values["uninstall"] = json!({"hooks": "Delete", "timeout": "3s"});
+    installation.install(&chart::folder(), &values).await?;
+    let (controller, receiver) = installation.start(port, &world.sink.resolve(SINK, &world.namespace)).await?;
+    world.create_connection(world.connection_spec()).await?;
+    world.create_binding("shop", world.binding_spec()).await?;
+    world.binding_ready("shop").await?;
+    // Nobody is there who could remove the hook.
+    controller.kill();
+    let refused = installation.uninstall(async |_| Ok(())).await.err().context("it is uninstalled")?;
+    ensure!(format!("{refused:#}").contains("not deleted in time") && format!("{refused:#}").contains("/shop"), "{refused:#}");
+    let deployments: Api<Deployment> = Api::namespaced(plane.cluster().client()?, &installation.namespace);
+    assert_eq!(deployments.list(&ListParams::default()).await?.items.len(), 2, "nothing else is taken away");
+    assert_eq!(world.hooks_at(&receiver.url()).await?.len(), 1);
+    world.push("while it waits").await?;
+    world.sink.wait_for(1, SOON).await?;
+
+    controller.restart().await?;
+    world.binding_gone("shop", SOON).await?;
+    let mut running = Some((controller, receiver));
+    let mut jobs = 0;
+    installation
+        .uninstall(async |_| {
+            jobs += 1;
+            if jobs == 2 {
+                running = None;
+            }
+            Ok(())
+        })
+        .await?;
+    assert!(world.hooks_at(&format!("http://127.0.0.1:{port}")).await?.is_empty());
+    assert!(deployments.list(&ListParams::default()).await?.items.is_empty());
     Ok(())
 }

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
@@ -13,7 +12,6 @@ use crate::schema::{object, untyped};
 use crate::support::components::{output_of, repository_root};
 use crate::support::control_plane::ControlPlane;
 use crate::support::shared;
-use crate::support::wait::{Seen, wait_until};
 
 /// Compares what is checked in with what the types say. With `UPDATE=1` (`make generate`) it writes instead.
 #[test]
@@ -113,41 +111,6 @@ async fn kubectl_shows_short_names_the_category_columns_and_selects_by_connectio
 
 fn columns(table: &str) -> Vec<&str> {
     table.lines().next().unwrap_or_default().split_whitespace().collect()
-}
-
-/// Every field of both specs and statuses explains itself.
-#[tokio::test]
-async fn kubectl_explains_every_field() -> Result<()> {
-    let cluster = shared::control_plane().await?.cluster();
-    for resource in ["gitproviderconnections", "repobindings"] {
-        // The API server publishes the descriptions a little after it serves the kind.
-        wait_until(&format!("kubectl explain {resource}"), Duration::from_secs(30), async || {
-            let text = cluster.kubectl(&["explain", resource]).await?;
-            Ok(if text.contains("DESCRIPTION") { Seen::Done(()) } else { Seen::NotYet(text) })
-        })
-        .await?;
-    }
-    let mut silent = Vec::new();
-    for definition in crd::custom_resource_definitions() {
-        let schema = serde_json::to_value(&definition.spec.versions[0].schema)?;
-        for part in ["spec", "status"] {
-            let place = format!("{}.{part}", definition.spec.names.plural);
-            undescribed(&schema["openAPIV3Schema"]["properties"][part]["properties"], &place, &mut silent);
-        }
-    }
-    assert!(silent.is_empty(), "no description: {silent:?}");
-    Ok(())
-}
-
-fn undescribed(properties: &serde_json::Value, place: &str, silent: &mut Vec<String>) {
-    for (name, schema) in properties.as_object().into_iter().flatten() {
-        let place = format!("{place}.{name}");
-        if schema["description"].as_str().is_none_or(str::is_empty) {
-            silent.push(place.clone());
-        }
-        undescribed(&schema["properties"], &place, silent);
-        undescribed(&schema["items"]["properties"], &place, silent);
-    }
 }
 
 #[tokio::test]

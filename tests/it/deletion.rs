@@ -8,6 +8,7 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
 
+use crate::credentials::connection_message;
 use crate::support::gitea::OPERATOR_SCOPES;
 use crate::support::operator::Operator;
 use crate::support::wait::{Seen, stays, wait_until};
@@ -84,6 +85,51 @@ async fn a_namespace_goes_in_time_although_nobody_knows_the_credential_any_more(
     assert_eq!(entries.len(), 1, "{entries:?}");
     let entry: Value = serde_json::from_str(&entries[0].1)?;
     assert_eq!(entry["hooks"][0]["id"], json!(left[0].id.to_string()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn dt_24_an_emptied_token_is_said_and_the_stored_one_still_cleans_up() -> Result<()> {
+    let (world, operator) = settled("emptied", None).await?;
+    world.create_binding("second", world.binding_spec()).await?;
+    world.binding_ready("second").await?;
+    let hooks = async || -> Result<Vec<(i64, String)>> {
+        Ok(world.hooks_at(&operator.url()).await?.into_iter().map(|hook| (hook.id, hook.config.url)).collect())
+    };
+    let before = hooks().await?;
+    assert_eq!(before.len(), 2, "{before:?}");
+    let put = async |token: &str| world.cluster().apply_secret(&world.namespace, "credential", &[("token", token)]).await;
+
+    put("").await?;
+    let connection = world.connection_says("Authenticated", "False/SecretInvalid").await?;
+    assert_eq!(connection_condition(&connection, "Ready"), "False/SecretInvalid");
+    let message = connection_message(&connection, "Ready");
+    assert!(message.contains("Secret credential") && message.contains("the key token of the Secret is empty"), "{message}");
+    let binding = world.binding_says("shop", "Ready", "False/ConnectionNotReady").await?;
+    assert_eq!(binding_condition(&binding, "CleanupBlocked"), "");
+    // What works at the provider goes on working: the hooks stay, and what they deliver is handed on.
+    let commit = world.push("while the token is empty").await?;
+    for event in world.sink.wait_for(2, SOON).await? {
+        assert_eq!(event.json()["after"], json!(commit));
+    }
+    assert_eq!(hooks().await?, before);
+
+    // The last credential that worked is known still, for what is to be removed and for nothing else.
+    world.delete_binding("second").await?;
+    world.binding_gone("second", SOON).await?;
+    let left = hooks().await?;
+    assert!(left.len() == 1 && before.contains(&left[0]), "{left:?}");
+    assert!(leftovers(&world, &operator).await?.is_empty());
+    world.create_binding("third", world.binding_spec()).await?;
+    world.binding_says("third", "Ready", "False/ConnectionNotReady").await?;
+    assert_eq!(hooks().await?, left);
+
+    put(&world.account.token).await?;
+    world.connection_ready().await?;
+    world.binding_ready("shop").await?;
+    world.binding_ready("third").await?;
+    let after = hooks().await?;
+    assert!(after.len() == 2 && after.contains(&left[0]), "{after:?}");
     Ok(())
 }
 

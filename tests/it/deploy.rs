@@ -2,11 +2,12 @@
 //! server.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser as _;
 use forgebind::cli::{Cli, Command};
-use forgebind::config::Config;
+use forgebind::config::{Config, HooksOnRelease, ReleaseConfig};
 use serde_json::{Value, json};
 
 use crate::chart::compare;
@@ -15,15 +16,44 @@ use crate::support::components::repository_root;
 use crate::support::shared;
 
 const NAMESPACE: &str = "forgebind-system";
-/// Where objects of the cluster itself are, rendered from the chart with the values beside them.
+/// What is rendered from the chart with the values beside it. Each has a folder `release` with what lets its objects go.
 const RENDERED: [&str; 2] = ["base", "overlays/namespaced"];
 const INSTALLATIONS: [&str; 3] = ["base", "overlays/namespaced", "overlays/two-receivers"];
 
-/// A rendered chart without what only helm needs: a Job that is applied as it stands would run at once.
-fn without_helm(stream: &str) -> String {
-    let documents = stream.split("---\n").filter(|document| !document.trim().is_empty() && !document.contains("\n    helm.sh/hook: "));
+/// Where the kustomizations are.
+pub fn folder() -> PathBuf {
+    repository_root().join("deploy")
+}
+
+/// Every kustomization of the tree, by its path.
+pub fn kustomizations() -> Result<BTreeSet<String>> {
+    fn search(folder: &Path, found: &mut BTreeSet<String>) -> Result<()> {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                search(&path, found)?;
+            } else if path.ends_with("kustomization.yaml") {
+                let relative = folder.strip_prefix(self::folder())?;
+                found.insert(relative.to_str().context("UTF-8")?.to_owned());
+            }
+        }
+        Ok(())
+    }
+    let mut found = BTreeSet::new();
+    search(&folder(), &mut found)?;
+    ensure!(INSTALLATIONS.iter().all(|name| found.contains(*name)), "{found:?}");
+    Ok(found)
+}
+
+/// A rendered chart as kustomize takes it: either without the hooks of helm, because a Job that is applied as it stands would
+/// run at once, or these alone and without what makes them hooks.
+pub fn without_helm(stream: &str, hooks: bool) -> String {
+    let is_hook = |document: &str| document.contains("\n    helm.sh/hook: ");
+    let documents = stream.split("---\n").filter(|document| !document.trim().is_empty() && is_hook(document) == hooks);
     let kept = documents.map(|document| {
-        let lines = document.lines().filter(|line| !line.starts_with("# Source: ") && !line.trim_start().starts_with("helm.sh/chart: "));
+        let of_helm = |line: &str| ["helm.sh/chart: ", "helm.sh/hook"].iter().any(|start| line.trim_start().starts_with(start));
+        let annotations = |line: &str| hooks && line == "  annotations:";
+        let lines = document.lines().filter(|line| !line.starts_with("# Source: ") && !of_helm(line) && !annotations(line));
         let text = lines.collect::<Vec<_>>().join("\n").trim().to_owned();
         text.replace("app.kubernetes.io/managed-by: Helm", "app.kubernetes.io/managed-by: kustomize")
     });
@@ -32,19 +62,20 @@ fn without_helm(stream: &str) -> String {
 
 #[tokio::test]
 async fn checked_in_manifests_are_those_of_the_chart() -> Result<()> {
-    let root = repository_root().join("deploy");
     for name in RENDERED {
-        let mut values: Value = serde_saphyr::from_str(&std::fs::read_to_string(root.join(name).join("values.yaml"))?)?;
+        let folder = folder().join(name);
+        let mut values: Value = serde_saphyr::from_str(&std::fs::read_to_string(folder.join("values.yaml"))?)?;
         values["crds"] = json!({"install": false});
         let rendered = render(&chart::folder(), "forgebind", NAMESPACE, &values, &[]).await?;
-        compare(&root.join(name).join("forgebind.yaml"), &without_helm(&rendered))?;
+        compare(&folder.join("forgebind.yaml"), &without_helm(&rendered, false))?;
+        compare(&folder.join("release/forgebind.yaml"), &without_helm(&rendered, true))?;
     }
     let definitions = render(&chart::folder(), "forgebind", NAMESPACE, &json!({}), &["templates/crds.yaml"]).await?;
-    compare(&root.join("definitions/crds.yaml"), &without_helm(&definitions))
+    compare(&folder().join("definitions/crds.yaml"), &without_helm(&definitions, false))
 }
 
 async fn built(name: &str) -> Result<(String, Vec<Value>)> {
-    let folder = repository_root().join("deploy").join(name);
+    let folder = folder().join(name);
     let cluster = shared::control_plane().await?.cluster();
     let stream = cluster.kubectl(&["kustomize", folder.to_str().context("UTF-8")?]).await?;
     let objects = objects(&stream)?;
@@ -69,7 +100,9 @@ async fn kustomize_builds_installations_that_the_api_server_admits() -> Result<(
         let arguments = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-f", path];
         cluster.kubectl(&arguments).await.context(name)?;
         let kinds = kinds(&objects);
-        ensure!(kinds.contains("CustomResourceDefinition") && kinds.contains("Namespace") && !kinds.contains("Job"), "{name}: {kinds:?}");
+        // Who deletes an installation must not delete every object with it, nor the install key with its namespace.
+        let kept = ["CustomResourceDefinition", "Namespace", "Job"].iter().any(|kind| kinds.contains(kind));
+        ensure!(kinds.contains("Deployment") && !kept, "{name}: {kinds:?}");
         for deployment in objects.iter().filter(|object| object["kind"] == "Deployment") {
             let arguments: Vec<String> = serde_json::from_value(deployment["spec"]["template"]["spec"]["containers"][0]["args"].clone())?;
             let command = Cli::try_parse_from(std::iter::once("forgebind".to_owned()).chain(arguments))?.command;
@@ -83,10 +116,40 @@ async fn kustomize_builds_installations_that_the_api_server_admits() -> Result<(
 }
 
 #[tokio::test]
+async fn nobody_prunes_the_definitions_or_the_namespace_with_the_install_key() -> Result<()> {
+    let (_, objects) = built("definitions").await?;
+    assert_eq!(kinds(&objects), BTreeSet::from(["CustomResourceDefinition", "Namespace"]));
+    for object in objects {
+        let annotations = &object["metadata"]["annotations"];
+        assert_eq!(annotations["kustomize.toolkit.fluxcd.io/prune"], "disabled", "{object}");
+        assert_eq!(annotations["argocd.argoproj.io/sync-options"], "Prune=false,Delete=false", "{object}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_release_keeps_hooks_and_needs_no_helm() -> Result<()> {
+    for name in RENDERED {
+        let (stream, objects) = built(&format!("{name}/release")).await?;
+        ensure!(!stream.contains("helm.sh"), "{name}: {stream}");
+        let jobs: Vec<_> = objects.iter().filter(|object| object["kind"] == "Job").collect();
+        let [job] = jobs.as_slice() else { anyhow::bail!("{name}: {} Jobs", jobs.len()) };
+        let arguments: Vec<String> = serde_json::from_value(job["spec"]["template"]["spec"]["containers"][0]["args"].clone())?;
+        let Command::Release(flags) = Cli::try_parse_from(std::iter::once("forgebind".to_owned()).chain(arguments))?.command else {
+            anyhow::bail!("{name}: no release")
+        };
+        assert_eq!(ReleaseConfig::try_from(flags)?.hooks, HooksOnRelease::Keep);
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_namespaced_overlay_grants_nothing_of_the_cluster() -> Result<()> {
-    let (_, objects) = built("overlays/namespaced").await?;
-    let kinds = kinds(&objects);
-    ensure!(!kinds.contains("ClusterRole") && !kinds.contains("ClusterRoleBinding") && kinds.contains("Role"), "{kinds:?}");
+    for name in ["overlays/namespaced", "overlays/namespaced/release"] {
+        let (_, objects) = built(name).await?;
+        let kinds = kinds(&objects);
+        ensure!(!kinds.contains("ClusterRole") && !kinds.contains("ClusterRoleBinding") && kinds.contains("Role"), "{name}: {kinds:?}");
+    }
     Ok(())
 }
 

@@ -26,7 +26,8 @@ condition with nothing to tell is absent. `Reconciling` and `Stalled` follow kst
 away by itself or may come right later, the object is Reconciling; when a person has to act, it is Stalled.
 
 `forgebind.dev/reconcile-requested-at` with any new value has an object looked at now:
-`kubectl annotate repob NAME --overwrite forgebind.dev/reconcile-requested-at=\"$(date)\"`.
+`kubectl annotate repob NAME --overwrite forgebind.dev/reconcile-requested-at=\"$(date +%s)\"`; when
+`status.lastHandled.reconcile` has that value, it was done.
 ";
 
 /// The events that carry no reason of a condition: what they tell, and what to do.
@@ -75,7 +76,7 @@ fn files(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
 }
 
 /// README and the guides, with their paths from the root.
-fn guides() -> Result<Vec<(PathBuf, String)>> {
+pub(crate) fn guides() -> Result<Vec<(PathBuf, String)>> {
     let root = repository_root();
     let mut paths = files(&root.join("src/docs"), ".md")?;
     paths.push(root.join("README.md"));
@@ -84,7 +85,7 @@ fn guides() -> Result<Vec<(PathBuf, String)>> {
 }
 
 /// The parts of a text that stand in fences, each with its language, and the rest.
-fn split(text: &str) -> (Vec<(String, String)>, String) {
+pub(crate) fn split(text: &str) -> (Vec<(String, String)>, String) {
     let (mut blocks, mut prose) = (Vec::new(), String::new());
     let mut open: Option<(String, String)> = None;
     for line in text.lines() {
@@ -98,8 +99,22 @@ fn split(text: &str) -> (Vec<(String, String)>, String) {
     (blocks, prose)
 }
 
+/// What a shell would hand on as standard input or write into a file: the lines between `<<'EOF'` and `EOF`.
+pub(crate) fn here_documents(commands: &str) -> Vec<String> {
+    let (mut found, mut open): (Vec<String>, Option<String>) = (Vec::new(), None);
+    for line in commands.lines() {
+        match &mut open {
+            None if line.contains("<<'EOF'") => open = Some(String::new()),
+            None => {}
+            Some(_) if line == "EOF" => found.extend(open.take()),
+            Some(text) => text.extend([line, "\n"]),
+        }
+    }
+    found
+}
+
 /// What stands between single backticks.
-fn code_spans(prose: &str) -> Vec<&str> {
+pub(crate) fn code_spans(prose: &str) -> Vec<&str> {
     prose.split('`').skip(1).step_by(2).collect()
 }
 
@@ -227,19 +242,23 @@ async fn every_manifest_of_the_guides_is_accepted_by_the_api_server() -> Result<
         for (language, block) in split(&text).0 {
             let place = path.display();
             ensure!(matches!(language.as_str(), "yaml" | "sh" | "text"), "{place}: a fence with the language {language:?}");
-            if language != "yaml" {
-                continue;
+            let manifests = match language.as_str() {
+                "yaml" => vec![block],
+                "sh" => here_documents(&block).into_iter().filter(|text| text.contains("apiVersion: ")).collect(),
+                _ => Vec::new(),
+            };
+            for block in manifests {
+                let namespaces = block.lines().filter_map(|line| line.trim().strip_prefix("namespace: "));
+                for namespace in namespaces.collect::<BTreeSet<_>>() {
+                    cluster.create_namespace_named(namespace).await?;
+                }
+                let file = scratch.path().join(format!("{count}.yaml"));
+                std::fs::write(&file, &block)?;
+                let file = file.to_str().context("the path is not UTF-8")?;
+                let arguments = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", file];
+                cluster.kubectl(&arguments).await.with_context(|| format!("{place}:\n{block}"))?;
+                count += 1;
             }
-            let namespaces = block.lines().filter_map(|line| line.trim().strip_prefix("namespace: "));
-            for namespace in namespaces.collect::<BTreeSet<_>>() {
-                cluster.create_namespace_named(namespace).await?;
-            }
-            let file = scratch.path().join(format!("{count}.yaml"));
-            std::fs::write(&file, &block)?;
-            let file = file.to_str().context("the path is not UTF-8")?;
-            let arguments = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", file];
-            cluster.kubectl(&arguments).await.with_context(|| format!("{place}:\n{block}"))?;
-            count += 1;
         }
     }
     ensure!(count > 0, "there is no manifest to copy");
@@ -286,31 +305,19 @@ fn every_path_and_link_of_the_guides_leads_somewhere() -> Result<()> {
     Ok(())
 }
 
+/// In the text; whole commands are tried elsewhere.
 #[test]
 fn every_flag_of_the_guides_is_one() -> Result<()> {
-    // Of kubectl, and of helm.
-    const OTHERS: [&str; 10] = [
-        "all",
-        "overwrite",
-        "subresource",
-        "type",
-        "patch",
-        "server-side",
-        "namespace",
-        "create-namespace",
-        "set",
-        "reset-then-reuse-values",
-    ];
+    // Of helm.
+    const OTHERS: [&str; 6] = ["create-namespace", "set", "reset-then-reuse-values", "reuse-values", "take-ownership", "no-hooks"];
     let mut flags: BTreeSet<String> = ["help", "version"].map(str::to_owned).into();
     for command in Cli::command().get_subcommands() {
         flags.extend(command.get_arguments().filter_map(|argument| argument.get_long()).map(str::to_owned));
     }
     let mut named = 0;
     for (guide, text) in guides()? {
-        let (blocks, prose) = split(&text);
-        let commands = blocks.iter().filter(|(language, _)| language == "sh").flat_map(|(_, block)| block.lines());
-        let own = commands.filter(|line| line.contains("forgebind ") && !line.contains("kubectl"));
-        for code in code_spans(&prose).into_iter().chain(own) {
+        let prose = split(&text).1;
+        for code in code_spans(&prose).into_iter().filter(|code| !code.starts_with("kubectl ")) {
             for flag in code.split_whitespace().filter_map(|word| word.strip_prefix("--")) {
                 let flag = flag.split('=').next().unwrap_or_default();
                 ensure!(flags.contains(flag) || OTHERS.contains(&flag), "{} names --{flag}, which is no flag", guide.display());

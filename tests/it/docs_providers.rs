@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result, ensure};
 use forgebind::api::v1alpha1::connection::CredentialKind;
-use forgebind::api::v1alpha1::{EventKind, Permission, ProviderKind};
+use forgebind::api::v1alpha1::{EventKind, ProviderKind};
 use forgebind::providers::{Capabilities, Provider, registry};
 
 use crate::support::components::repository_root;
@@ -80,13 +80,8 @@ fn document() -> Result<String> {
         let answers = asked.iter().map(|answers| if answers[position].2 { "yes".to_owned() } else { "no".to_owned() });
         text += &row(std::iter::once(format!("{question} (`{name}`)")).chain(answers));
     }
-    text += "\n## Permissions\n\nWhat a credential needs for each permission, in the provider's own words. Nothing is ever created, sent or \
-             deleted to find out: what a provider does not tell is reported as Unknown.\n\n";
-    text += &heading("", &providers);
-    for permission in Permission::ALL {
-        let words = providers.iter().map(|provider| provider.permission_words(permission).unwrap_or_else(|| "does not exist".to_owned()));
-        text += &row(std::iter::once(format!("`{permission}`")).chain(words));
-    }
+    text +=
+        "\n## Permissions\n\nWhat a credential needs for each permission stands in [Permissions](permissions.md), provider by provider.\n";
     text += "\n## Events\n\nWhat the provider is asked for so that it tells of each event. The receiver hands on exactly the events that a \
              binding names, also where the provider's own are wider.\n\n";
     text += &heading("", &providers);

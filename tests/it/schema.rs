@@ -238,6 +238,22 @@ async fn dt_04_a_provider_without_its_owner_is_refused() -> Result<()> {
 }
 
 #[tokio::test]
+async fn connection_receiver() -> Result<()> {
+    let mut admission = Admission::of("GitProviderConnection").await?;
+    admission.admits(with(&github(), "/receiver", json!({}))).await?;
+    let base = with(&github(), "/receiver", json!({ "publicURL": "internal" }));
+    for good in ["internal", "a", "on-prem-2", "7"] {
+        admission.admits(with(&base, "/receiver/publicURL", json!(good))).await?;
+    }
+    let form = "publicURL is the name of an address in --public-url, such as internal: lower-case letters, digits and dashes";
+    for bad in ["https://hooks.acme.corp", "Internal", "-a", "a-", "a_b", "a.b", "a b"] {
+        admission.refuses(with(&base, "/receiver/publicURL", json!(bad)), form).await?;
+    }
+    admission.bounds_text(&base, "/receiver/publicURL", 1, 63).await?;
+    admission.verdict()
+}
+
+#[tokio::test]
 async fn connection_credentials_and_timing() -> Result<()> {
     let mut admission = Admission::of("GitProviderConnection").await?;
     let base = with(&github(), "/credentials", json!({ "secretRef": { "name": "acme" } }));

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use forgebind::api::v1alpha1::GitProviderConnection;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{ObjectMeta, Patch, PatchParams};
@@ -12,7 +13,8 @@ use crate::credentials::{connection_message, connection_says_now};
 use crate::support::fault_proxy::FaultProxy;
 use crate::support::operator::{Operator, Options};
 use crate::support::tls_proxy::TlsProxy;
-use crate::world::{World, connection_condition};
+use crate::support::wait::{Seen, wait_until};
+use crate::world::{SOON, World, binding_condition, connection_condition};
 
 /// An operator as it runs in production: https alone.
 async fn strict(world: &World) -> Result<Options> {
@@ -122,6 +124,102 @@ async fn a_private_certificate_needs_its_authority_from_a_config_map_or_a_secret
         })
         .await?;
     world.binding_ready("shop").await?;
+    Ok(())
+}
+
+/// Waits until one of several connections fits.
+async fn until(world: &World, name: &str, what: &str, fits: impl Fn(&GitProviderConnection) -> bool) -> Result<()> {
+    wait_until(&format!("connection {name}: {what}"), SOON, async || {
+        let connection = world.connections.get(name).await?;
+        let seen = format!("{} {}", connection_condition(&connection, "Ready"), connection_message(&connection, "Ready"));
+        Ok(if fits(&connection) { Seen::Done(()) } else { Seen::NotYet(seen) })
+    })
+    .await
+}
+
+/// Waits until a connection is not reachable for a reason, with words that say of which object that is.
+async fn fails(world: &World, name: &str, reason: &str, says: &[&str]) -> Result<()> {
+    let expected = format!("False/{reason}");
+    until(world, name, &format!("{expected} {says:?}"), |connection| {
+        let message = connection_message(connection, "Reachable");
+        connection_condition(connection, "Reachable") == expected && says.iter().all(|words| message.contains(words))
+    })
+    .await
+}
+
+async fn is_ready(world: &World, name: &str) -> Result<()> {
+    until(world, name, "Ready", |connection| connection_condition(connection, "Ready") == "True/Succeeded").await
+}
+
+/// Puts what a server accepts and is known by into a `ConfigMap` and a Secret of this name.
+async fn put_certificates(world: &World, name: &str, server: &TlsProxy) -> Result<()> {
+    put_map(world, &format!("{name}-ca"), "ca.crt", server.authority_pem()).await?;
+    let (certificate, key) = server.client()?;
+    world.cluster().apply_secret(&world.namespace, &format!("{name}-client"), &[("tls.crt", certificate), ("tls.key", key)]).await?;
+    Ok(())
+}
+
+/// Changes the Secret with the client certificate that a connection presents.
+async fn present(world: &World, name: &str, secret: &Value) -> Result<()> {
+    let patch = json!({"spec": {"tls": {"clientCertificateRef": secret}}});
+    world.connections.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn dt_27_each_connection_has_its_own_authority_and_client_certificate_and_failures_name_them() -> Result<()> {
+    let world = World::new("mutual").await?;
+    let one = TlsProxy::demanding_a_client_certificate_before(world.gitea.url()).await?;
+    let two = TlsProxy::demanding_a_client_certificate_before(world.gitea.url()).await?;
+    let _operator = Operator::start(strict(&world).await?).await?;
+    for (name, server) in [("one", &one), ("two", &two)] {
+        put_certificates(&world, name, server).await?;
+        let mut spec = world.connection_spec_at(&server.url());
+        spec["tls"] = json!({
+            "caRef": {"kind": "ConfigMap", "name": format!("{name}-ca")},
+            "clientCertificateRef": {"name": format!("{name}-client")},
+        });
+        world.create_connection_named(name, spec).await?;
+        let binding = json!({"connectionRef": {"name": name}, "repository": world.repository});
+        world.create_binding(&format!("by-{name}"), binding).await?;
+    }
+    for name in ["one", "two"] {
+        is_ready(&world, name).await?;
+        world.binding_ready(&format!("by-{name}")).await?;
+    }
+
+    // Another's certificate is not accepted, and none is not enough.
+    present(&world, "two", &json!({"name": "one-client"})).await?;
+    fails(&world, "two", "TLSError", &["does not accept the client certificate", "tls.clientCertificateRef: Secret one-client"]).await?;
+    present(&world, "two", &Value::Null).await?;
+    fails(&world, "two", "TLSError", &["asks for a client certificate", "tls.clientCertificateRef: none"]).await?;
+    present(&world, "two", &json!({"name": "there-is-none"})).await?;
+    fails(&world, "two", "TLSReferenceNotFound", &["Secret there-is-none does not exist"]).await?;
+    let (certificate, key) = two.client()?;
+    for (entries, reason, says) in [
+        ([("tls.crt", certificate), ("tls.key", "")], "TLSReferenceNotFound", "half lacks the key tls.key"),
+        ([("tls.crt", certificate), ("tls.key", "no key")], "TLSError", "Secret half"),
+        ([("tls.crt", certificate), ("tls.key", one.client()?.1)], "TLSError", "Secret half"),
+    ] {
+        world.cluster().apply_secret(&world.namespace, "half", &entries).await?;
+        present(&world, "two", &json!({"name": "half"})).await?;
+        fails(&world, "two", reason, &[says]).await?;
+    }
+    world.cluster().apply_secret(&world.namespace, "half", &[("tls.crt", certificate), ("tls.key", key)]).await?;
+    is_ready(&world, "two").await?;
+
+    // An authority that changes is noticed at once, for this connection alone.
+    put_map(&world, "one-ca", "ca.crt", two.authority_pem()).await?;
+    fails(&world, "one", "TLSError", &["the certificate of 127.0.0.1 is not trusted", "tls.caRef: ConfigMap one-ca"]).await?;
+    is_ready(&world, "two").await?;
+    put_map(&world, "one-ca", "ca.crt", one.authority_pem()).await?;
+    is_ready(&world, "one").await?;
+    for name in ["one", "two"] {
+        let binding = world.look_again(&format!("by-{name}")).await?;
+        assert_eq!(binding_condition(&binding, "Ready"), "True/Succeeded");
+        let whole = serde_json::to_string(&world.connections.get(name).await?)?;
+        assert!(!whole.contains("PRIVATE KEY") && !whole.contains("BEGIN"), "{whole}");
+    }
     Ok(())
 }
 

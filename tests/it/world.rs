@@ -50,6 +50,12 @@ impl World {
         Ok(Self { objects, gitea, repository: format!("{organization}/shop"), account, organization })
     }
 
+    /// The same world in another cluster, whose objects are not there yet.
+    pub fn in_cluster(&self, plane: &'static ControlPlane) -> Result<Self> {
+        let objects = Objects::within(plane, &self.namespace, self.sink.clone())?;
+        Ok(Self { objects, ..self.clone() })
+    }
+
     /// The same world seen from another namespace: bindings and connections are made there.
     pub fn within(&self, namespace: &str) -> Result<Self> {
         let objects = Objects::within(self.plane, namespace, self.sink.clone())?;

@@ -58,6 +58,22 @@ impl Cluster {
         output_of(command).await
     }
 
+    /// Runs a shell script of the guides in a folder, with this cluster's kubectl, and returns what it printed. It ends with the
+    /// first command that fails.
+    ///
+    /// # Errors
+    ///
+    /// When it fails; the error holds what it said.
+    pub async fn script(&self, folder: &Path, script: &str) -> Result<String> {
+        let tools = self.kubectl.parent().context("kubectl has no folder")?;
+        let path = std::env::join_paths(
+            std::iter::once(tools.to_owned()).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
+        )?;
+        let mut command = Command::new("sh");
+        command.env("KUBECONFIG", &self.kubeconfig).env("PATH", path).current_dir(folder).args(["-euc", script]);
+        output_of(command).await.with_context(|| script.to_owned())
+    }
+
     /// Makes a namespace with a name of its own and returns the name.
     ///
     /// # Errors

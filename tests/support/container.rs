@@ -63,20 +63,15 @@ impl Container {
         Ok(Self { scratch, image: image.clone(), means: means()? })
     }
 
-    /// Puts a file there, as a volume would.
+    /// Makes a folder in it, for the files of a volume. Answers where it is, seen from outside.
     ///
     /// # Errors
     ///
-    /// When it cannot be written.
-    pub fn mount(&self, path: &str, content: &[u8]) -> Result<()> {
-        let path = self.scratch.path().join(path.trim_start_matches('/'));
-        std::fs::create_dir_all(path.parent().context("a path with a folder")?)?;
-        std::fs::write(&path, content).with_context(|| format!("{} cannot be written", path.display()))
-    }
-
-    /// The root of its file system, seen from outside.
-    pub fn root(&self) -> &Path {
-        self.scratch.path()
+    /// When it cannot be made.
+    pub fn folder(&self, path: &str) -> Result<PathBuf> {
+        let folder = self.scratch.path().join(path.trim_start_matches('/'));
+        std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+        Ok(folder)
     }
 
     /// What runs in it with these arguments, and with this environment and no other.

@@ -12,6 +12,7 @@ pub mod container;
 pub mod control_plane;
 pub mod elf;
 pub mod fault_proxy;
+pub mod forward_proxy;
 pub mod gitea;
 pub mod http_server;
 pub mod image;

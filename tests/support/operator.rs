@@ -182,6 +182,11 @@ impl Options {
         self
     }
 
+    /// Where the receiver will listen, as a URL.
+    pub fn public_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.public_port)
+    }
+
     /// Where livez, readyz and metrics will be.
     pub fn admin_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.admin_port)
@@ -318,7 +323,7 @@ impl Operator {
 
     /// Where providers reach its receiver.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.options.public_port)
+        self.options.public_url()
     }
 
     /// Where livez, readyz and metrics are.

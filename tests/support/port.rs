@@ -1,9 +1,11 @@
 //! Ports that nobody uses.
 
+use std::fs::File;
 use std::net::TcpListener;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 /// Below the range from which systems take ports for outgoing connections, so that none of those takes one of ours
 /// between this look and the server's start.
@@ -12,20 +14,36 @@ const COUNT: u16 = 12_000;
 
 static NEXT: AtomicU16 = AtomicU16::new(0);
 
-/// A port of 127.0.0.1 that is free now and that this process has not handed out before.
+/// One locked file for each port that this process handed out. A port stays ours while its server is down between two
+/// starts, also for test processes that run at the same time; the locks end with the process, however it ends.
+static HELD: Mutex<Vec<File>> = Mutex::new(Vec::new());
+
+/// A port of 127.0.0.1 that is free now and that no test process has handed out while it runs.
 ///
 /// # Errors
 ///
-/// When every port of the range is taken.
+/// When every port of the range is taken, or no file can be locked in the folder for temporary files.
 pub fn free_port() -> Result<u16> {
     // Test processes that run at the same time start at different places.
     let offset = u16::try_from(std::process::id().wrapping_mul(613) % u32::from(COUNT))?;
     for _ in 0..COUNT {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
         let port = FIRST + (offset + step % COUNT) % COUNT;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        if hold(port)? && TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return Ok(port);
         }
     }
     bail!("no free port between {FIRST} and {}", FIRST + COUNT)
+}
+
+/// Whether this process is the one that may hand a port out.
+fn hold(port: u16) -> Result<bool> {
+    let folder = std::env::temp_dir().join("forgebind-test-ports");
+    std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    let file = File::options().create(true).truncate(false).write(true).open(folder.join(port.to_string()))?;
+    let held = file.try_lock().is_ok();
+    if held {
+        HELD.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(file);
+    }
+    Ok(held)
 }

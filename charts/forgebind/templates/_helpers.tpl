@@ -103,7 +103,7 @@ default
 - --listen={{ $values.listenAddress }}:8080
 {{- end }}
 - --admin-listen={{ $values.listenAddress }}:9090
-{{- with $values.publicURL }}
+{{- with include "forgebind.publicURLArgument" .root }}
 - --public-url={{ . }}
 {{- end }}
 {{- with $values.formerPublicURLs }}
@@ -151,11 +151,14 @@ default
 {{- end }}
 - --log-format={{ $values.log.format }}
 - --log-filter={{ $values.log.filter }}
+{{- with (index $values .values).extraArgs }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{/* Where the process gets what is not a flag. */}}
 {{- define "forgebind.environment" -}}
-{{- $values := .Values -}}
+{{- $values := .root.Values -}}
 - name: HOSTNAME
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
 {{- if or $values.caBundle.configMap $values.caBundle.secret }}
@@ -170,9 +173,12 @@ default
 - name: HTTP_PROXY
   value: {{ . | quote }}
 {{- end }}
-{{- if include "forgebind.proxied" . }}
+{{- if include "forgebind.proxied" .root }}
 - name: NO_PROXY
   value: {{ concat (list "$(KUBERNETES_SERVICE_HOST)" "localhost" "127.0.0.1" ".svc" ".cluster.local") $values.proxy.exceptions | join "," | quote }}
+{{- end }}
+{{- with (index $values .values).extraEnv }}
+{{ toYaml . }}
 {{- end }}
 {{- end -}}
 
@@ -190,16 +196,54 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
-{{/* The host of the public URL, which an Ingress or an HTTPRoute needs. */}}
-{{- define "forgebind.publicHost" -}}
-{{- if not .Values.publicURL -}}
-{{- fail "publicURL: an Ingress or HTTPRoute needs it; set it to where providers reach the receiver, such as https://hooks.acme.io" -}}
+{{/* The public URLs by their names, as a JSON object. The name of the default one is empty. */}}
+{{- define "forgebind.publicURLs" -}}
+{{- $urls := deepCopy (default dict .Values.publicURLs) -}}
+{{- range $name, $_ := $urls -}}
+{{- if or (eq $name "default") (not (regexMatch "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$" $name)) -}}
+{{- fail (printf "publicURLs: %q is no name: lower-case letters, digits and dashes; the default one is publicURL" $name) -}}
 {{- end -}}
-{{- (urlParse .Values.publicURL).hostname -}}
+{{- end -}}
+{{- with .Values.publicURL -}}
+{{- $_ := set $urls "" . -}}
+{{- end -}}
+{{- toJson $urls -}}
 {{- end -}}
 
-{{- define "forgebind.publicPath" -}}
-{{- (urlParse .Values.publicURL).path | trimSuffix "/" -}}
+{{/* The same as the flag takes it. */}}
+{{- define "forgebind.publicURLArgument" -}}
+{{- $entries := list -}}
+{{- range $name, $url := include "forgebind.publicURLs" . | fromJson -}}
+{{- $entries = append $entries (ternary $url (printf "%s=%s" $name $url) (empty $name)) -}}
+{{- end -}}
+{{- join "," $entries -}}
+{{- end -}}
+
+{{/* The hosts of the public URLs, which an Ingress or an HTTPRoute needs, as a JSON array: each once, with what is to be
+appended to names of what is its own. One certificate each: that one cannot be issued keeps no other from it. */}}
+{{- define "forgebind.publicHosts" -}}
+{{- $hosts := list -}}
+{{- $seen := list -}}
+{{- range $name, $url := include "forgebind.publicURLs" . | fromJson -}}
+{{- $host := (urlParse $url).hostname -}}
+{{- if not (has $host $seen) -}}
+{{- $seen = append $seen $host -}}
+{{- $hosts = append $hosts (dict "host" $host "suffix" (ternary "" (printf "-%s" $name) (empty $name))) -}}
+{{- end -}}
+{{- end -}}
+{{- if not $hosts -}}
+{{- fail "publicURL: an Ingress or HTTPRoute needs it; set it to where providers reach the receiver, such as https://hooks.acme.io" -}}
+{{- end -}}
+{{- toJson $hosts -}}
+{{- end -}}
+
+{{/* The paths of the public URLs, each once, as a JSON array. */}}
+{{- define "forgebind.publicPaths" -}}
+{{- $paths := list -}}
+{{- range include "forgebind.publicURLs" . | fromJson -}}
+{{- $paths = append $paths ((urlParse .).path | trimSuffix "/") -}}
+{{- end -}}
+{{- uniq $paths | toJson -}}
 {{- end -}}
 
 {{- define "forgebind.certManagerAnnotations" -}}

@@ -10,7 +10,11 @@ use super::shared::{
     CertificateAuthorityReference, DeletionPolicy, EventKind, Interval, LastHandled, LocalReference, ManagementPolicy, is_false,
 };
 
-/// One repository, reached through a [`GitProviderConnection`](super::GitProviderConnection).
+/// In `status.webhook.previousSecrets`: every derived generation before the present one. Said when hooks are found although the
+/// status tells of none, because which ones are in their grace is lost with it.
+pub const ANY_EARLIER_GENERATION: &str = "*";
+
+/// What is wanted: the repository, the events that its webhook tells, and where verified deliveries go.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "forgebind.dev",
@@ -43,36 +47,48 @@ use super::shared::{
         .message("a sink can only ask for events that webhook.events lists"),
 )]
 pub struct RepoBindingSpec {
-    /// The connection through which the repository is reached.
+    /// The connection through which the repository is reached. It may be of another namespace where its `allowedBindings`
+    /// says so. When it changes, the webhook moves: the new one is made before the old one is deleted.
     pub connection_ref: ConnectionReference,
-    /// The repository: its path in the provider's own form, or its https or ssh clone URL.
+    /// The repository: its path in the provider's own form, such as acme/shop, or its https or ssh clone URL. A URL must be
+    /// of the connection's server and must not hold a password. At most 2048 characters.
     #[schemars(length(min = 1, max = 2048))]
     #[x_kube(validation = Rule::new("!self.matches('^[A-Za-z][A-Za-z0-9+.-]*://[^/@]*:[^/@]*@')")
         .message("repository must not hold a password; the connection's Secret is the place for it"))]
     pub repository: String,
-    /// A branch that must exist when the repository is not empty. Also the default filter of the sinks.
+    /// A branch that must exist when the repository is not empty, such as main. It is also the filter of the sinks that name
+    /// no branches. By default no branch is demanded and deliveries of every branch are handed on. At most 255 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     pub branch: Option<String>,
-    /// The webhook. Absent: access is checked, no hook is made.
+    /// The webhook at the provider. Without it no webhook is made: it is only checked that the connection reaches the
+    /// repository, which needs a credential that may read. Write an empty object for a webhook with every default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<WebhookSpec>,
-    /// What to do with verified deliveries.
+    /// What to do with verified deliveries, at most 8 sinks with a name each. They need `webhook` without `url`. A delivery
+    /// is answered when every sink has accepted it or when it is kept for those that have not. Without sinks, deliveries are
+    /// verified and counted and nothing more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub sinks: Vec<SinkSpec>,
-    /// What becomes of the webhook when this object is deleted.
+    /// What becomes of the webhook when this object is deleted. Delete, the default, removes it at the provider; an adopted
+    /// one is handed back. Orphan leaves it where it is. Without `webhook` it has no effect.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
-    /// Whether Forgebind may write at the provider.
+    /// Whether Forgebind may write at the provider. Manage, the default, creates, repairs, rotates and removes the webhook.
+    /// Observe writes nothing there and shows in `status.plan` what would be done; Ready is False while that is something.
+    /// Observe on the connection holds for all its bindings.
     #[serde(default)]
     pub management_policy: ManagementPolicy,
-    /// How often the hook is looked at when nothing changes.
+    /// How often the repository and its webhook are looked at when nothing changes, as a duration in h, m and s such as 30m
+    /// or 1h30m. It defaults to 1h and is at least 10s. Verified deliveries prove that the webhook is there and stretch it to
+    /// up to 24h.
     #[serde(default = "default_interval")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('10s')").message("interval must be at least 10s"))]
     pub interval: Interval,
-    /// Stop writing at the provider. Deliveries are still accepted and deletion still cleans up.
+    /// Stops every write at the provider while it is true; Ready is then False with the reason Suspended. Deliveries are
+    /// still accepted, and a deletion still cleans up. It defaults to false.
     #[serde(default, skip_serializing_if = "is_false")]
     pub suspend: bool,
 }
@@ -86,10 +102,10 @@ fn default_interval() -> Interval {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct ConnectionReference {
-    /// Name of the connection.
+    /// The name of the `GitProviderConnection`, at most 253 characters.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Namespace of the connection; the binding's own when absent.
+    /// The namespace of the `GitProviderConnection`, at most 63 characters. It defaults to the binding's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
@@ -118,26 +134,35 @@ pub enum WebhookSource {
         .message("webhook.source App excludes url, secretRef and rotationInterval: the App's own webhook has one of each"),
 )]
 pub struct WebhookSpec {
-    /// The events to be told of.
+    /// The events that the webhook tells, at least one: Push, Tag, `PullRequest` (opened, or its branch updated),
+    /// `PullRequestMerged`, `PullRequestClosed` (without a merge) and `PullRequestComment`. It defaults to Push, Tag and
+    /// `PullRequest`. What a provider does not have is refused with the reason `EventNotSupported`.
     #[serde(default = "default_events")]
     #[schemars(length(min = 1, max = 6))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub events: Vec<EventKind>,
-    /// Whose webhook delivers.
+    /// Whose webhook delivers. Repository, the default, is a webhook of the repository's own, which Forgebind makes. App is
+    /// the webhook of the GitHub App behind the connection, which excludes `url`, `secretRef` and `rotationInterval`; this
+    /// version does not serve it and says so with the reason `SourceNotServed`.
     #[serde(default)]
     pub source: WebhookSource,
-    /// Deliver to somebody else's endpoint instead of Forgebind's receiver.
+    /// Another endpoint to which the provider is to deliver in place of Forgebind's receiver, such as the webhook address of
+    /// a CI server. It is an http or https URL without user name, query or fragment, of at most 2048 characters. It needs
+    /// `secretRef`, excludes sinks, and its host must be allowed by the connection's `destinationHosts`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<Address>,
-    /// A Secret of the same namespace with the webhook's secret under `secret` or `token`, at least 16 bytes. Absent: Forgebind makes and
-    /// rotates one.
+    /// A Secret of the binding's namespace with the webhook's secret under the key secret or token, at least 16 bytes. A new
+    /// value there is set at the provider within seconds. Without it Forgebind derives a secret of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<LocalReference>,
-    /// How often the secret is rotated.
+    /// How often the derived secret is replaced, as a duration in h, m and s such as 2160h, which is 90 days, at least 10m.
+    /// By default it is replaced only when `forgebind.dev/rotate-requested-at` asks for it. Not together with `secretRef`: a
+    /// secret of your own is rotated by changing it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('10m')").message("rotationInterval must be at least 10m"))]
     pub rotation_interval: Option<Interval>,
-    /// Take over a hook of somebody else with the same `url`.
+    /// Takes over a webhook of somebody else that has the same `url`, instead of reporting it as `ForeignHook`: it is marked,
+    /// kept in shape, and left in place without the mark when the binding is deleted. It needs `url` and defaults to false.
     #[serde(default, skip_serializing_if = "is_false")]
     pub adopt: bool,
 }
@@ -156,36 +181,45 @@ pub enum SinkFormat {
     Passthrough,
 }
 
-/// What to do with verified deliveries. Exactly one of service, http, refresh and nats.
+/// What to do with verified deliveries. Exactly one of `service`, `http`, `refresh` and `nats`.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.service), has(self.http), has(self.refresh), has(self.nats)].filter(m, m).size() == 1")
     .message("a sink needs exactly one of service, http, refresh and nats"))]
 pub struct SinkSpec {
-    /// Name of the sink, unique in the binding.
+    /// The name of the sink, unique in the binding: lower-case letters, digits and dashes, at most 63 characters. The status
+    /// tells of the sink by this name.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// A Service of the binding's namespace.
+    /// Posts each event to a Service of the binding's own namespace, over plain http inside the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceSink>,
-    /// An https address on a host that the installation allows.
+    /// Posts each event to an https address on a host that the installation allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpSink>,
-    /// A Flux or Argo CD object to refresh.
+    /// Has a Flux or Argo CD object looked at anew for each event, as its own webhook receiver would. This version does not
+    /// serve it and says so with the reason `SinkNotServed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh: Option<RefreshSink>,
-    /// A NATS `JetStream` subject.
+    /// Publishes each event to a NATS `JetStream` subject, with the delivery's id for the removal of duplicates. This version
+    /// does not serve it and says so with the reason `SinkNotServed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nats: Option<NatsSink>,
-    /// The form; `CloudEvents` when absent.
+    /// The form in which events are handed on. `CloudEvents`, the default, is `CloudEvents` 1.0 in binary mode with the
+    /// provider's body as data. Passthrough is the provider's own headers and body, signed again for the sink; this version
+    /// does not serve it and says so with the reason `SinkNotServed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "SinkFormat")]
     pub format: Option<SinkFormat>,
-    /// Which events; all of `webhook.events` when absent.
+    /// Which events this sink gets, at least one, each of them also in `webhook.events`. It defaults to all of
+    /// `webhook.events`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 6))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub events: Option<Vec<EventKind>>,
-    /// Which branches, `*` matching within a segment and `**` across; `spec.branch` when absent, else all.
+    /// The branches whose events this sink gets, 1 to 32 patterns of at most 255 characters: a star stands for any text
+    /// within a segment, two stars for any text across segments, as in release/*. It defaults to `spec.branch`, else to every
+    /// branch. Tags are not filtered by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 255)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -195,13 +229,13 @@ pub struct SinkSpec {
 /// A Service of the binding's namespace.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceSink {
-    /// Name of the Service.
+    /// The name of the Service, at most 63 characters.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// Its port.
+    /// The port of the Service, from 1 to 65535.
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
-    /// The path; `/` when absent.
+    /// The path to which events are posted, beginning with a slash, without query, at most 2048 characters. It defaults to /.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048), regex(pattern = r"^/[^?#\s]*$"))]
     pub path: Option<String>,
@@ -211,12 +245,15 @@ pub struct ServiceSink {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpSink {
-    /// The address.
+    /// The https URL to which events are posted, without user name, query or fragment, of at most 2048 characters. Its host
+    /// must be one of `--allow-sink-hosts` of the installation.
     pub url: Address,
-    /// Certificate authorities to trust instead of the system's.
+    /// The certificate authorities to trust for this address in place of the system's, which are the default. This version
+    /// does not serve it and says so with the reason `SinkNotServed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_ref: Option<CertificateAuthorityReference>,
-    /// A Secret of the same namespace whose key `secret` (`whsec_…`) signs what is sent.
+    /// A Secret of the binding's namespace whose key secret (whsec_ and base64) signs what is sent, as Standard Webhooks has
+    /// it. By default events are sent unsigned. This version does not serve it and says so with the reason `SinkNotServed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<LocalReference>,
 }
@@ -235,12 +272,13 @@ pub enum RefreshKind {
 /// A Flux or Argo CD object to refresh.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RefreshSink {
-    /// Its kind.
+    /// The kind of the object: `GitRepository` of Flux, or Application or `ApplicationSet` of Argo CD.
     pub kind: RefreshKind,
-    /// Its name.
+    /// The name of the object, at most 253 characters.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Its namespace; the binding's own when absent.
+    /// The namespace of the object, at most 63 characters. It defaults to the binding's own; an object elsewhere must name
+    /// the binding's namespace in its annotation `forgebind.dev/refresh-from`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
@@ -250,55 +288,59 @@ pub struct RefreshSink {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NatsSink {
-    /// Address of the server: `nats://host:port` or `tls://host:port`.
+    /// The address of the server in the form `nats://host:port` or `tls://host:port`, at most 2048 characters.
     #[schemars(length(min = 1, max = 2048), regex(pattern = r"^(nats|tls)://[^/?#@\s]+$"))]
     pub url: String,
-    /// The subject.
+    /// The subject to which events are published, without wildcards, at most 255 characters.
     #[schemars(length(min = 1, max = 255), regex(pattern = r"^[^\s*>]+$"))]
     pub subject: String,
-    /// Certificate authorities to trust instead of the system's.
+    /// The certificate authorities to trust for this server in place of the system's, which are the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_ref: Option<CertificateAuthorityReference>,
-    /// A Secret of the same namespace with `token`, `username` and `password`, or `creds`.
+    /// A Secret of the binding's namespace with the key token, the keys username and password, or the key creds. By default
+    /// the server is used without authentication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<LocalReference>,
 }
 
-/// What Forgebind knows of the binding.
+/// What Forgebind knows of the binding. Only Forgebind writes it.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RepoBindingStatus {
-    /// The generation that this status describes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The generation of the spec that this status describes. While it differs from `metadata.generation` the present spec
+    /// was not judged yet; -1 means that Forgebind has not looked at the object at all.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::shared::observed")]
     pub observed_generation: Option<i64>,
-    /// Ready, `ConnectionReady`, `RepositoryFound`, `WebhookInSync`, Receiving, Delivering, and while true `CleanupBlocked`,
-    /// Reconciling, Stalled.
+    /// The state in conditions: Ready, derived from the others; `ConnectionReady`, `RepositoryFound`, `WebhookInSync`,
+    /// Receiving and Delivering as far as they apply; and `CleanupBlocked`, Reconciling and Stalled, which are there only
+    /// while they are True. Messages say what to do next.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// The repository, as the provider describes it.
+    /// The repository as the provider describes it. It is absent until it was found once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<RepositoryStatus>,
-    /// The webhook.
+    /// The webhook as it is at the provider. It is absent while none was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<WebhookStatus>,
-    /// What would be done at the provider, while observing.
+    /// What would be done at the provider if `managementPolicy` allowed it. It is empty unless Forgebind only observes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plan: Vec<PlannedAction>,
-    /// The sinks.
+    /// One row for each sink, by its name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub sinks: Vec<SinkStatus>,
-    /// Every sink accepted everything up to here.
+    /// The time up to which every sink has accepted every delivery. It is written at most once a minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted_until: Option<Time>,
-    /// Branch and tag heads, for finding what was missed.
+    /// The branches and tags as they were seen last, for finding out what was missed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heads: Option<HeadsStatus>,
-    /// Fingerprint of the install key that manages this object.
+    /// The fingerprint of the install key of the installation that manages this object, 8 hexadecimal digits. Other
+    /// installations leave the object alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installation: Option<String>,
-    /// The last annotation values that were acted upon.
+    /// The values of the request annotations that were acted upon last. A value that stands here is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled: Option<LastHandled>,
 }
@@ -315,37 +357,39 @@ pub enum Visibility {
     Private,
 }
 
-/// The repository, as the provider describes it.
+/// The repository as the provider describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RepositoryStatus {
-    /// The provider's stable id.
+    /// The provider's stable id of the repository, which a rename does not change.
     pub id: String,
-    /// The canonical path.
+    /// The canonical path of the repository at the provider.
     pub path: String,
-    /// Its web address.
+    /// The address of the repository for a browser.
     #[serde(default, rename = "webURL", skip_serializing_if = "Option::is_none")]
     pub web_url: Option<String>,
-    /// Where to clone it over https.
+    /// The address for cloning over https.
     #[serde(default, rename = "cloneURL", skip_serializing_if = "Option::is_none")]
     pub clone_url: Option<String>,
-    /// Where to clone it over ssh.
+    /// The address for cloning over ssh.
     #[serde(default, rename = "sshURL", skip_serializing_if = "Option::is_none")]
     pub ssh_url: Option<String>,
-    /// Its default branch; absent while empty.
+    /// The default branch. It is absent while the repository is empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_branch: Option<String>,
-    /// Who can see it.
+    /// Who can see the repository: public is everybody, internal everybody who is signed in, private those who were given
+    /// access. It is absent where the provider does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Visibility")]
     pub visibility: Option<Visibility>,
-    /// Whether it is read-only.
+    /// Whether the repository is archived and thereby read-only at the provider.
     #[serde(default)]
     pub archived: bool,
-    /// Whether it has no commit yet.
+    /// Whether the repository has no commit yet.
     #[serde(default)]
     pub empty: bool,
-    /// What the spec named when the repository was found. Where that is still the same, another repository there is a
-    /// replacement; where the spec names something else, it is a move.
+    /// What the spec named when the repository was found. While the spec names the same, another repository under that path
+    /// is a replacement; otherwise it is a move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested: Option<RequestedRepository>,
 }
@@ -353,79 +397,81 @@ pub struct RepositoryStatus {
 /// What a spec named: through which connection, which path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RequestedRepository {
-    /// The connection.
+    /// The connection that the spec named.
     pub connection: ConnectionTarget,
-    /// The path in the provider's own form, whatever form the spec used.
+    /// The path of the repository in the provider's own form, whatever form the spec used.
     pub path: String,
 }
 
-/// The webhook.
+/// The webhook as it is at the provider.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WebhookStatus {
-    /// Where deliveries go; the unguessable part is masked.
+    /// The address to which the provider delivers. Its unguessable part is masked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// The hooks at the provider. Several where the provider splits by event, and while a secret is replaced or the binding moves.
+    /// The webhooks at the provider, by their ids. There are several where the provider splits by event, and for a short
+    /// while when a secret is replaced or the binding moves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["id".into()]))]
     pub hooks: Vec<HookStatus>,
-    /// Derived secrets: the second in which the present one was made. With `secretRef`: a keyed fingerprint of its value.
+    /// Which secret the webhook has. For a derived secret it is the second since 1970 in which it was made, for one of your
+    /// own a fingerprint from which the secret cannot be told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_generation: Option<String>,
-    /// When the secret was changed last.
+    /// The time at which the secret was changed last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_changed_at: Option<Time>,
-    /// Earlier secrets that are still accepted.
+    /// Earlier secrets that are still accepted for deliveries under way, by generation, at most 8.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["generation".into()]))]
     pub previous_secrets: Vec<PreviousSecret>,
-    /// The last delivery that verified; written for the first one and then at most hourly.
+    /// The last delivery that verified. It is written for the first one and then at most hourly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_delivery: Option<LastDelivery>,
-    /// Where hooks were made that are not yet confirmed gone, after a move.
+    /// Where webhooks were made before a move that are not yet confirmed to be gone, at most 8 places.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub former_targets: Vec<HookTarget>,
-    /// Where the hooks above are.
+    /// Where the present webhooks are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<HookTarget>,
 }
 
-/// The place at a provider where hooks were made.
+/// The place at a provider where webhooks were made.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HookTarget {
-    /// The connection through which they were made.
+    /// The connection through which the webhooks were made.
     pub connection: ConnectionTarget,
-    /// The repository's stable id.
+    /// The provider's stable id of the repository.
     #[serde(rename = "repositoryID")]
     pub repository_id: String,
-    /// The repository's canonical path.
+    /// The canonical path of the repository.
     pub repository: String,
-    /// The host to which the hooks deliver.
+    /// The host to which the webhooks deliver.
     pub host: String,
 }
 
 /// A connection by namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct ConnectionTarget {
-    /// Its namespace.
+    /// The namespace of the connection.
     pub namespace: String,
-    /// Its name.
+    /// The name of the connection.
     pub name: String,
 }
 
-/// One hook at the provider.
+/// One webhook at the provider.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookStatus {
-    /// Its id at the provider.
+    /// The provider's id of the webhook.
     pub id: String,
-    /// The events it delivers.
+    /// The events that this webhook delivers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<EventKind>,
-    /// Whether it was somebody else's before.
+    /// Whether the webhook was somebody else's before and is handed back at the end.
     #[serde(default)]
     pub adopted: bool,
 }
@@ -434,9 +480,10 @@ pub struct HookStatus {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PreviousSecret {
-    /// Its generation.
+    /// The generation of the secret, as it stood in `secretGeneration`. An asterisk stands for every earlier generation that
+    /// Forgebind derived, after the status was lost.
     pub generation: String,
-    /// Until when it is accepted; absent while a hook may still carry it.
+    /// The time until which the secret is accepted. It is absent while a webhook may still carry the secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_until: Option<Time>,
 }
@@ -444,46 +491,47 @@ pub struct PreviousSecret {
 /// The last delivery that verified.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LastDelivery {
-    /// When it arrived.
+    /// The time at which the delivery arrived.
     pub at: Time,
-    /// What it told; absent for a ping.
+    /// The event that the delivery told of. It is absent for a ping, with which a provider tries a new webhook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "EventKind")]
     pub event: Option<EventKind>,
-    /// Its id.
+    /// The provider's id of the delivery.
     pub id: String,
 }
 
 /// One action that would be taken at the provider.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PlannedAction {
-    /// `CreateHook`, `AdoptHook`, `UpdateHook`, `DeleteHook` or `ReleaseHook`.
+    /// What would be done: `CreateHook`, `AdoptHook`, `UpdateHook`, `DeleteHook` or `ReleaseHook`.
     pub action: String,
-    /// The repository or the hook.
+    /// The repository or the webhook to which it would be done.
     pub target: String,
-    /// Why.
+    /// Why it would be done.
     pub reason: String,
 }
 
-/// One sink.
+/// The state of one sink.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SinkStatus {
-    /// Its name.
+    /// The name of the sink, as in `spec.sinks`.
     pub name: String,
-    /// Why it did not accept, the last time.
+    /// Why the sink did not accept an event, the last time. It is absent while all is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
-    /// How many events it is owed.
+    /// How many events the sink is owed. They are kept in memory and sent again with growing pauses.
     #[serde(default)]
     pub owed: u64,
 }
 
-/// Branch and tag heads.
+/// The branches and tags of a repository, in short.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HeadsStatus {
-    /// A hash over all of them.
+    /// A hash over the names and commits of all branches and tags.
     pub hash: String,
-    /// When they were read.
+    /// The time at which they were read.
     pub at: Time,
 }
 

@@ -10,7 +10,7 @@ use super::shared::{
     CertificateAuthorityReference, Interval, LastHandled, LocalReference, ManagementPolicy, Permission, ProviderKind, is_false,
 };
 
-/// One account at one Git provider. Its credential lives in a Secret of the same namespace.
+/// What is wanted: the provider and the owner at it, the credential, and who may use the connection.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "forgebind.dev",
@@ -43,36 +43,47 @@ use super::shared::{
 )]
 #[serde(rename_all = "camelCase")]
 pub struct GitProviderConnectionSpec {
-    /// The provider and the owner at it. Exactly one member.
+    /// The provider and the owner of the repositories there. Exactly one member is set. While bindings use the connection,
+    /// only `apiURL` may change in it.
     pub provider: ProviderSpec,
-    /// The credential. Absent: anonymous, public repositories only.
+    /// The credential. Without it the provider is asked anonymously, which reaches public repositories only and makes no
+    /// webhook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<CredentialsSpec>,
-    /// What the credential must be able to do beyond what the bindings need by themselves.
+    /// What the credential must be able to do beyond what the bindings need by themselves, such as `CommentOnPullRequests`.
+    /// What is missing makes Ready False; what the provider cannot tell does not. It is empty by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub required_permissions: Vec<Permission>,
-    /// Which bindings may use this connection. Absent: those of the same namespace, for every repository, with no
-    /// `webhook.url` elsewhere. An empty list: nobody.
+    /// Which bindings may use this connection, at most 32 rules, one of which must fit. Absent, those of the same namespace
+    /// may, for every repository, but without a `webhook.url`. An empty list allows nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub allowed_bindings: Option<Vec<AllowedBinding>>,
-    /// Certificates for the connection to the provider.
+    /// Certificates for the way to the provider. By default the system's certificate authorities are trusted and no client
+    /// certificate is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
-    /// A Secret of the same namespace with the keys `address`, `username` and `password` of an HTTP proxy.
+    /// A Secret of the same namespace that describes an HTTP proxy for the way to the provider: the key address is its URL,
+    /// the keys username and password are what it asks for. By default no proxy is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_secret_ref: Option<LocalReference>,
-    /// Whether Forgebind may write at the provider.
+    /// The way in for deliveries of this connection's repositories. By default they come in by the public URL that has no name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receiver: Option<ReceiverSpec>,
+    /// Whether Forgebind may write at the provider. Manage, the default, creates, repairs, rotates and removes webhooks.
+    /// Observe writes nothing there for any of this connection's bindings, which show in `status.plan` what would be done.
     #[serde(default)]
     pub management_policy: ManagementPolicy,
-    /// How often the connection is checked again when nothing changes.
+    /// How often the provider and the credential are checked again when nothing changes, as a duration in h, m and s such as
+    /// 90s, 10m or 1h30m. It defaults to 10m and is at least 10s.
     #[serde(default = "default_interval")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('10s')").message("interval must be at least 10s"))]
     pub interval: Interval,
-    /// Stop writing at the provider. Deliveries are still accepted and deletion still cleans up.
+    /// Stops every write at the provider, for the bindings of this connection too, while it is true; Ready is then False with
+    /// the reason Suspended. Deliveries are still accepted, and a deletion still cleans up. It defaults to false.
     #[serde(default, skip_serializing_if = "is_false")]
     pub suspend: bool,
 }
@@ -113,22 +124,22 @@ fn default_interval() -> Interval {
     "[has(self.github), has(self.gitlab), has(self.bitbucketCloud), has(self.bitbucketDataCenter), has(self.azureDevOps), has(self.gitea)].filter(m, m).size() == 1"
 ).message("provider needs exactly one of github, gitlab, bitbucketCloud, bitbucketDataCenter, azureDevOps and gitea"))]
 pub struct ProviderSpec {
-    /// github.com, a data-residency host, or GitHub Enterprise Server.
+    /// GitHub: github.com, a data-residency host, or GitHub Enterprise Server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub github: Option<GitHubSpec>,
-    /// gitlab.com or a self-managed GitLab.
+    /// GitLab: gitlab.com or a self-managed one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gitlab: Option<GitLabSpec>,
-    /// bitbucket.org.
+    /// Bitbucket Cloud: bitbucket.org.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bitbucket_cloud: Option<BitbucketCloudSpec>,
-    /// Bitbucket Data Center or Server.
+    /// Bitbucket Data Center or Server, from version 8.9.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bitbucket_data_center: Option<BitbucketDataCenterSpec>,
     /// Azure DevOps Services or Server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub azure_dev_ops: Option<AzureDevOpsSpec>,
-    /// Gitea or Forgejo.
+    /// Gitea or Forgejo. Which of them it is, is told apart when it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gitea: Option<GiteaSpec>,
 }
@@ -159,54 +170,60 @@ impl JsonSchema for Address {
     }
 }
 
-/// github.com, a data-residency host, or GitHub Enterprise Server.
+/// GitHub: github.com, a data-residency host, or GitHub Enterprise Server.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new("has(self.organization) != has(self.user)").message("github needs either organization or user"))]
 pub struct GitHubSpec {
-    /// The organization that owns the repositories.
+    /// The organization that owns the repositories, at most 100 characters. Either this or `user` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100))]
     pub organization: Option<String>,
-    /// The user that owns the repositories.
+    /// The user that owns the repositories, at most 100 characters. Either this or `organization` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100))]
     pub user: Option<String>,
-    /// Web address; `https://github.com` when absent.
+    /// The address of the server for browsers, an http or https URL without user name, query or fragment, of at most 2048
+    /// characters. It defaults to `https://github.com`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<Address>,
-    /// API address; derived from `url` when absent.
+    /// The address of the API, for one behind another name or a proxy. It defaults to `https://api.github.com` for
+    /// github.com, and is derived from `url` for any other server.
     #[serde(default, rename = "apiURL", skip_serializing_if = "Option::is_none")]
     pub api_url: Option<Address>,
 }
 
-/// gitlab.com or a self-managed GitLab.
+/// GitLab: gitlab.com or a self-managed one.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GitLabSpec {
-    /// The group that holds the repositories, as its number or its full path.
+    /// The group that holds the repositories, as its full path, such as platform/apps, or its number. By default every
+    /// project that the credential reaches may be bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<IntOrString>,
-    /// Web address, path prefix included; `https://gitlab.com` when absent.
+    /// The address of the server for browsers, an http or https URL without user name, query or fragment, of at most 2048
+    /// characters. A path in front of GitLab belongs to it. It defaults to `https://gitlab.com`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<Address>,
-    /// API address; derived from `url` when absent.
+    /// The address of the API, for one behind another name or a proxy. It defaults to `url` followed by /api/v4.
     #[serde(default, rename = "apiURL", skip_serializing_if = "Option::is_none")]
     pub api_url: Option<Address>,
 }
 
-/// bitbucket.org.
+/// Bitbucket Cloud: bitbucket.org.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct BitbucketCloudSpec {
-    /// The workspace that owns the repositories.
+    /// The workspace that owns the repositories, at most 100 characters.
     #[schemars(length(min = 1, max = 100))]
     pub workspace: String,
-    /// The key of the project that holds the repositories; upper-cased before use.
+    /// The key of the project that holds the repositories, at most 100 characters; it is upper-cased before use. By default
+    /// every repository of the workspace may be bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100))]
     pub project: Option<String>,
-    /// Web address; `https://bitbucket.org` when absent.
+    /// The address of the server for browsers, an http or https URL without user name, query or fragment, of at most 2048
+    /// characters. It defaults to `https://bitbucket.org`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<Address>,
-    /// API address; `https://api.bitbucket.org/2.0` when absent.
+    /// The address of the API, for one behind another name or a proxy. It defaults to `https://api.bitbucket.org/2.0`.
     #[serde(default, rename = "apiURL", skip_serializing_if = "Option::is_none")]
     pub api_url: Option<Address>,
 }
@@ -214,12 +231,13 @@ pub struct BitbucketCloudSpec {
 /// Bitbucket Data Center or Server.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BitbucketDataCenterSpec {
-    /// Web address, context path included.
+    /// The address of the server for browsers, an http or https URL without user name, query or fragment, of at most 2048
+    /// characters. A context path belongs to it.
     pub url: Address,
-    /// The key of the project that holds the repositories, or `~user` for a personal one.
+    /// The key of the project that holds the repositories, or ~user for the personal one of a user. At most 128 characters.
     #[schemars(length(min = 1, max = 128))]
     pub project: String,
-    /// API address; derived from `url` when absent.
+    /// The address of the API, for one behind another name or a proxy. It is derived from `url` by default.
     #[serde(default, rename = "apiURL", skip_serializing_if = "Option::is_none")]
     pub api_url: Option<Address>,
 }
@@ -227,18 +245,22 @@ pub struct BitbucketDataCenterSpec {
 /// Azure DevOps Services or Server.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AzureDevOpsSpec {
-    /// The organization; at a Server, the collection.
+    /// The organization, such as acme, or the collection of an Azure DevOps Server. It is a name, not a URL, of at most 100
+    /// characters.
     #[schemars(length(min = 1, max = 100))]
     #[x_kube(validation = Rule::new("!self.contains('/')").message("organization is a name such as acme, not a URL; a Server's address belongs in url"))]
     pub organization: String,
-    /// The project that holds the repositories.
+    /// The project that holds the repositories, at most 100 characters. By default every project of the organization may be
+    /// bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100))]
     pub project: Option<String>,
-    /// Web address; `https://dev.azure.com` when absent.
+    /// The address of the server for browsers, an http or https URL without user name, query or fragment, of at most 2048
+    /// characters. It defaults to `https://dev.azure.com`; for a Server it is the address without the collection, such as
+    /// `https://tfs.acme.io/tfs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<Address>,
-    /// API address; derived from `url` when absent.
+    /// The address of the API, for one behind another name or a proxy. It is derived from `url` by default.
     #[serde(default, rename = "apiURL", skip_serializing_if = "Option::is_none")]
     pub api_url: Option<Address>,
 }
@@ -247,17 +269,18 @@ pub struct AzureDevOpsSpec {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new("has(self.organization) != has(self.user)").message("gitea needs either organization or user"))]
 pub struct GiteaSpec {
-    /// Web address, path prefix included.
+    /// The address of the server for browsers, an http or https URL without user name, query or fragment, of at most 2048
+    /// characters. A path in front of Gitea belongs to it.
     pub url: Address,
-    /// The organization that owns the repositories.
+    /// The organization that owns the repositories, at most 100 characters. Either this or `user` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100))]
     pub organization: Option<String>,
-    /// The user that owns the repositories.
+    /// The user that owns the repositories, at most 100 characters. Either this or `organization` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100))]
     pub user: Option<String>,
-    /// API address; derived from `url` when absent.
+    /// The address of the API, for one behind another name or a proxy. It defaults to `url` followed by /api/v1.
     #[serde(default, rename = "apiURL", skip_serializing_if = "Option::is_none")]
     pub api_url: Option<Address>,
 }
@@ -266,17 +289,21 @@ pub struct GiteaSpec {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialsSpec {
-    /// The Secret, in the same namespace. Its keys tell the kind of credential.
+    /// The Secret with the credential, in the same namespace. Its keys tell the kind: token; username and password; email and
+    /// token; or `githubAppID` (or `githubAppClientID`) and `githubAppPrivateKey`. A change of the Secret takes effect within
+    /// seconds.
     pub secret_ref: LocalReference,
-    /// When the credential ends, where the provider cannot tell: a date (its end, UTC) or an RFC 3339 time. The key
-    /// `expiresAt` of the Secret wins.
+    /// When the credential ends, where the provider cannot tell: a date such as 2027-03-01, which means its end in UTC, or an
+    /// RFC 3339 time such as 2027-03-01T12:00:00Z. The key expiresAt of the Secret wins over it. By default only what the
+    /// provider tells is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 10, max = 40))]
     #[x_kube(validation = Rule::new(
         "self.matches('^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2}))?$') && timestamp(self.size() == 10 ? self + 'T23:59:59Z' : self) > timestamp('2000-01-01T00:00:00Z')"
     ).message("expiresAt must be a date such as 2027-03-01 or an RFC 3339 time such as 2027-03-01T12:00:00Z"))]
     pub expires_at: Option<String>,
-    /// How long before the end `CredentialExpiring` appears.
+    /// How long before the end of the credential the condition `CredentialExpiring` appears, as a duration in h, m and s such
+    /// as 168h. It defaults to 720h, which is 30 days.
     #[serde(default = "default_warn_before")]
     pub warn_before: Interval,
 }
@@ -286,20 +313,36 @@ fn default_warn_before() -> Interval {
     "720h".parse().unwrap_or_else(|_| unreachable!())
 }
 
-/// Which bindings a grant covers.
+/// The way in for deliveries.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReceiverSpec {
+    /// The name of the address to which webhooks deliver, such as internal. It is one of the names in Forgebind's flag
+    /// `--public-url`, at most 63 lower-case letters, digits and dashes. By default it is the address without a name. When it
+    /// changes, webhooks move to the new address, and deliveries under way to the old one are still accepted.
+    #[serde(default, rename = "publicURL", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
+        .message("publicURL is the name of an address in --public-url, such as internal: lower-case letters, digits and dashes"))]
+    pub public_url: Option<String>,
+}
+
+/// A rule that allows bindings to use the connection.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.namespaces.from == 'Same' || (has(self.repositories) && self.repositories.size() > 0)")
     .message("repositories is required unless namespaces.from is Same; use \"**\" for every repository"))]
 pub struct AllowedBinding {
-    /// The namespaces whose bindings are allowed.
+    /// The namespaces whose bindings the rule allows.
     pub namespaces: AllowedNamespaces,
-    /// Repository paths; `*` matches within a segment, `**` across segments, without regard to case.
+    /// The repository paths that the rule allows, at most 64 patterns of at most 512 characters: a star stands for any text
+    /// within a segment, two stars for any text across segments, upper and lower case are alike. It is required unless
+    /// `namespaces.from` is Same, where it defaults to every repository.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 512)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub repositories: Vec<String>,
-    /// Hosts to which these bindings may send deliveries with `webhook.url`: `host`, `host:port` or `*.suffix`.
+    /// The hosts to which these bindings may have webhooks delivered with `webhook.url`, at most 32: host, host:port or
+    /// *.suffix. It is empty by default, which allows none, also in the same namespace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 262)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -317,67 +360,76 @@ pub enum NamespacesFrom {
     Selector,
 }
 
-/// The namespaces of a grant.
+/// The namespaces of a rule.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new("(self.from == 'Selector') == has(self.selector)")
     .message("selector is required with from: Selector and not allowed otherwise"))]
 pub struct AllowedNamespaces {
-    /// How they are chosen.
+    /// How the namespaces are chosen: Same is the connection's own, All is every one, Selector is those whose labels match
+    /// `selector`.
     pub from: NamespacesFrom,
-    /// Their labels.
+    /// The labels of the namespaces. It is required with `from` Selector and not allowed otherwise. An empty selector matches
+    /// every namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<LabelSelector>,
 }
 
-/// Certificates for the connection to the provider. Verification cannot be switched off.
+/// Certificates for the way to the provider. Verification cannot be switched off.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TlsSpec {
-    /// Certificate authorities to trust instead of the system's.
+    /// The certificate authorities to trust for the provider in place of the system's, which are the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_ref: Option<CertificateAuthorityReference>,
-    /// A `kubernetes.io/tls` Secret of the same namespace to present as the client.
+    /// A Secret of the same namespace and of the type kubernetes.io/tls, with the keys tls.crt and tls.key, to be shown to a
+    /// server that asks for a client certificate. By default none is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_certificate_ref: Option<LocalReference>,
 }
 
-/// What Forgebind knows of the connection.
+/// What Forgebind knows of the connection. Only Forgebind writes it.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GitProviderConnectionStatus {
-    /// The generation that this status describes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The generation of the spec that this status describes. While it differs from `metadata.generation` the present spec
+    /// was not judged yet; -1 means that Forgebind has not looked at the object at all.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::shared::observed")]
     pub observed_generation: Option<i64>,
-    /// Ready, Reachable, Authenticated, Authorized, and while true `CredentialExpiring`, Reconciling, Stalled.
+    /// The state in conditions: Ready, derived from the others; Reachable, Authenticated and Authorized as far as they are
+    /// known; and `CredentialExpiring`, Reconciling and Stalled, which are there only while they are True. Messages say what
+    /// to do next.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// The provider.
+    /// The provider that the spec names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ProviderKind")]
     pub provider: Option<ProviderKind>,
-    /// The server that answers.
+    /// The server that answers. It is absent until it answered once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerStatus>,
-    /// Who the credential is.
+    /// The account behind the credential. It is absent where there is no credential and until it was checked once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<IdentityStatus>,
-    /// What the credential is.
+    /// What is known of the credential. It holds nothing secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<CredentialStatus>,
-    /// One row for each permission that is needed or asked for.
+    /// One row for each permission that the bindings need or that `requiredPermissions` asks for, by its name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub permissions: Vec<PermissionStatus>,
-    /// How many bindings use this connection.
+    /// How many bindings use this connection. It is written at most every 10 seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bindings: Option<i64>,
-    /// Where a GitHub App's own webhook must point.
+    /// The address at which the webhook of a GitHub App itself must point, to be entered in the settings of the App. It is
+    /// absent for every other credential.
     #[serde(default, rename = "appWebhookURL", skip_serializing_if = "Option::is_none")]
     pub app_webhook_url: Option<String>,
-    /// Fingerprint of the install key that manages this object.
+    /// The fingerprint of the install key of the installation that manages this object, 8 hexadecimal digits. Other
+    /// installations leave the object alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installation: Option<String>,
-    /// The last annotation values that were acted upon.
+    /// The values of the request annotations that were acted upon last. A value that stands here is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled: Option<LastHandled>,
 }
@@ -385,9 +437,9 @@ pub struct GitProviderConnectionStatus {
 /// The server that answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ServerStatus {
-    /// Which product it is, such as `Gitea`, `Forgejo` or `GitHubEnterpriseServer`.
+    /// The product, such as Gitea, Forgejo or `GitHubEnterpriseServer`.
     pub flavor: String,
-    /// Its version, where it tells.
+    /// The version of the product. It is absent where the server does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
 }
@@ -405,13 +457,14 @@ pub enum IdentityKind {
     Token,
 }
 
-/// Who the credential is.
+/// The account behind the credential.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct IdentityStatus {
-    /// Its name, where the provider tells.
+    /// The name of the account. It is absent where the provider does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// What it is.
+    /// What the account is: User, also a service user; App; `ServiceAccount` of the provider; or Token, which names no
+    /// account.
     pub kind: IdentityKind,
 }
 
@@ -430,22 +483,24 @@ pub enum CredentialKind {
     GitHubApp,
 }
 
-/// What the credential is.
+/// What is known of the credential.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialStatus {
-    /// Its kind.
+    /// The kind of the credential, told by the keys of the Secret: Anonymous, Token, `BasicAuth`, `EmailToken` or
+    /// `GitHubApp`.
     pub kind: CredentialKind,
-    /// Its name at the provider, where the provider tells.
+    /// The name of the credential at the provider. It is absent where the provider does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// When it ends, where that is known.
+    /// The time at which the credential ends, told by the provider, else by the Secret or the spec. It is absent where nobody
+    /// tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
-    /// Scopes or permissions in the provider's own words, where the provider tells.
+    /// The scopes or permissions of the credential in the provider's own words. It is empty where the provider does not tell.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub grants: Vec<String>,
-    /// The version of the Secret that was examined last.
+    /// The resource version of the Secret that was examined last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_resource_version: Option<String>,
 }
@@ -461,12 +516,12 @@ pub enum PermissionState {
     Unknown,
 }
 
-/// One permission.
+/// The state of one permission.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PermissionStatus {
-    /// The permission.
+    /// The permission, in Forgebind's words, which are the same for every provider.
     pub name: Permission,
-    /// Whether it is there.
+    /// Whether the credential has the permission: Granted, Missing, or Unknown where the provider cannot tell.
     pub state: PermissionState,
     /// What is missing or why nobody can tell, in the provider's own words.
     #[serde(default, skip_serializing_if = "Option::is_none")]

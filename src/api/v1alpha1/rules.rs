@@ -65,6 +65,9 @@ rules! {
         fits(r"^https?://[^/?#@\s]+(/[^?#\s]*)?$", text(address))
     };
     "organization is a name such as acme, not a URL; a Server's address belongs in url" => |organization| !text(organization).contains('/');
+    "publicURL is the name of an address in --public-url, such as internal: lower-case letters, digits and dashes" => |name| {
+        fits("^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", text(name))
+    };
     "expiresAt must be a date such as 2027-03-01 or an RFC 3339 time such as 2027-03-01T12:00:00Z" => |end| {
         let form = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2}))?$";
         let year = text(end).get(..4).and_then(|year| year.parse::<i16>().ok());

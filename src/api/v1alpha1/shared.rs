@@ -274,7 +274,7 @@ impl JsonSchema for Interval {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct LocalReference {
-    /// Name of the object.
+    /// The name of the object, at most 253 characters.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
@@ -293,37 +293,48 @@ pub enum CertificateAuthorityKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct CertificateAuthorityReference {
-    /// Kind of the object; `ConfigMap` when absent.
+    /// The kind of the object: `ConfigMap`, the default, or Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "CertificateAuthorityKind")]
     pub kind: Option<CertificateAuthorityKind>,
-    /// Name of the object.
+    /// The name of the object, at most 253 characters.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Key in the object; `ca.crt` when absent.
+    /// The key in the object under which the PEM bundle stands, at most 253 characters. It defaults to ca.crt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub key: Option<String>,
 }
 
-/// The last annotation values that were acted upon.
+/// The values of the request annotations that were acted upon last.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LastHandled {
-    /// Value of `forgebind.dev/reconcile-requested-at`.
+    /// The value of `forgebind.dev/reconcile-requested-at` after which the object was looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reconcile: Option<String>,
-    /// Value of `forgebind.dev/rotate-requested-at`.
+    /// The value of `forgebind.dev/rotate-requested-at` after which the webhook secret was replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotate_secret: Option<String>,
-    /// Value of `forgebind.dev/revoke-requested-at`.
+    /// The value of `forgebind.dev/revoke-requested-at` after which earlier webhook secrets were no longer accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoke_secret: Option<String>,
-    /// On a binding: value of its connection's `forgebind.dev/rotate-requested-at`.
+    /// On a binding, the value of `forgebind.dev/rotate-requested-at` of its connection after which the webhook secret was
+    /// replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotate_secret_of_connection: Option<String>,
-    /// On a binding: value of its connection's `forgebind.dev/revoke-requested-at`.
+    /// On a binding, the value of `forgebind.dev/revoke-requested-at` of its connection after which earlier webhook secrets
+    /// were no longer accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoke_secret_of_connection: Option<String>,
+}
+
+/// What `status.observedGeneration` holds by default: nobody has looked at the object.
+pub const UNOBSERVED: i64 = -1;
+
+/// Reads an `observedGeneration`: the default of the schema stands for none.
+pub(super) fn observed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    Ok(<Option<i64>>::deserialize(deserializer)?.filter(|generation| *generation != UNOBSERVED))
 }
 
 pub(super) const URL_PATTERN: &str = r"^https?://[^/?#@\s]+(/[^?#\s]*)?$";
@@ -344,6 +355,14 @@ mod tests {
         for refused in ["", "5", "h", "1d", "1h1h1h1h", "100000s", "-1s", "1.5h", " 1s"] {
             assert!(refused.parse::<Interval>().is_err(), "{refused:?}");
         }
+    }
+
+    #[test]
+    fn an_object_that_nobody_looked_at_has_no_observed_generation() {
+        let status: super::super::RepoBindingStatus = serde_json::from_str(r#"{"observedGeneration": -1}"#).unwrap();
+        assert_eq!(status, super::super::RepoBindingStatus::default());
+        let status: super::super::GitProviderConnectionStatus = serde_json::from_str(r#"{"observedGeneration": 3}"#).unwrap();
+        assert_eq!(status.observed_generation, Some(3));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kube::ResourceExt as _;
 use tracing::{info, warn};
 
+use super::cause::Cause;
 use super::hooks::{HookAction, HookIntent, Kept};
 use super::observe::{Connection, Observation, Place};
 use super::plan::{Action, Hold, Plan};
@@ -139,13 +140,17 @@ async fn take(context: &Context, observation: &Observation, action: &Action, out
         }
         Action::Hook(action) => match here(observation) {
             Some((client, repository)) => {
-                change(context, observation, client, repository, action, outcome).await.map_err(|error| Failure { error, clearing: false })
+                let cause = Cause::of(action, &observation.object, false);
+                let changed = change(context, observation, client, repository, action, cause, outcome).await;
+                changed.map_err(|error| Failure { error, clearing: false })
             }
             None => Ok(()),
         },
         Action::Clear(position, action) => match there(observation, *position) {
             Some((client, repository)) => {
-                change(context, observation, client, repository, action, outcome).await.map_err(|error| Failure { error, clearing: true })
+                let cause = Cause::of(action, &observation.object, true);
+                let changed = change(context, observation, client, repository, action, cause, outcome).await;
+                changed.map_err(|error| Failure { error, clearing: true })
             }
             None => Ok(()),
         },
@@ -177,6 +182,7 @@ async fn change(
     client: &dyn Client,
     repository: &Repository,
     action: &HookAction,
+    cause: Cause,
     outcome: &mut Outcome,
 ) -> Result<(), ProviderError> {
     let (label, id) = match action {
@@ -187,12 +193,12 @@ async fn change(
             }
             let hook = answer?;
             outcome.created.push(intent.shape.part.clone());
-            outcome.present.push(kept(&hook.id, intent, false));
+            outcome.present.push(kept(observation, &hook.id, intent, false));
             ("create", hook.id)
         }
         HookAction::Update { id, intent, adopted, .. } => {
             let hook = client.update_hook(repository, id, &request(intent)).await?;
-            outcome.present.push(kept(&hook.id, intent, *adopted));
+            outcome.present.push(kept(observation, &hook.id, intent, *adopted));
             ("update", hook.id)
         }
         HookAction::Delete { id, .. } => {
@@ -212,13 +218,14 @@ async fn change(
         }
     };
     outcome.changed_hooks = true;
-    context.metrics.hook_changes.get_or_create(&HookChange { action: label }).inc();
+    context.metrics.hook_changes.get_or_create(&HookChange { action: label, cause: cause.label() }).inc();
     info!(
         namespace = observation.object.namespace(),
         name = observation.object.name_any(),
         repository = %repository.path,
         hook = id,
         action = label,
+        cause = cause.label(),
         "hook changed"
     );
     Ok(())
@@ -228,8 +235,9 @@ const fn request(intent: &HookIntent) -> HookRequest<'_> {
     HookRequest { url: &intent.url, secret: &intent.secret, shape: &intent.shape }
 }
 
-fn kept(id: &str, intent: &HookIntent, adopted: bool) -> Kept {
-    Kept { id: id.to_owned(), events: intent.shape.events.clone(), generation: intent.generation.clone(), adopted }
+fn kept(observation: &Observation, id: &str, intent: &HookIntent, adopted: bool) -> Kept {
+    let address = observation.ownership.masked_url(&intent.url);
+    Kept { id: id.to_owned(), events: intent.shape.events.clone(), generation: intent.generation.clone(), adopted, address }
 }
 
 async fn record(context: &Context, observation: &Observation, place: &Place, position: usize, why: &str) -> Result<(), Error> {

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use kube::ResourceExt as _;
 
+use crate::controllers::metrics::Receivers;
 use crate::controllers::{Context, locked};
-use crate::evidence::{BindingEvidence, EvidenceSource};
+use crate::evidence::{BindingEvidence, Collected, EvidenceSource};
 
 /// How often receivers are asked.
 const RHYTHM: Duration = Duration::from_secs(10);
@@ -15,7 +16,11 @@ const RHYTHM: Duration = Duration::from_secs(10);
 pub async fn follow(context: &Context, source: &dyn EvidenceSource) {
     loop {
         let mut seen: HashMap<String, BindingEvidence> = HashMap::new();
-        for evidence in source.collect().await {
+        let Collected { evidence, silent } = source.collect().await;
+        for (state, count) in [("answering", evidence.len()), ("silent", silent)] {
+            context.metrics.receivers.get_or_create(&Receivers { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        for evidence in evidence {
             for (uid, of_binding) in evidence.bindings {
                 seen.entry(uid).or_default().merge(of_binding);
             }

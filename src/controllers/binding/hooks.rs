@@ -121,6 +121,8 @@ pub struct Kept {
     pub generation: String,
     /// Whether it was somebody else's.
     pub adopted: bool,
+    /// Where it delivers, as far as that may be shown.
+    pub address: String,
 }
 
 /// Why hooks are not as they should be although nothing failed.
@@ -192,7 +194,7 @@ fn ours<'a>(hooks: &'a [Hook], ownership: &Ownership, destination: Option<&Desti
             let fits = matches!(destination, Some(Destination::Custom(wanted)) if without_mark(wanted) == url);
             Some(Ours { hook, generation, fits })
         }
-        Belonging::AnotherHost { .. } | Belonging::Foreign { .. } => None,
+        Belonging::AnotherHost { .. } | Belonging::AnotherOrigin | Belonging::Foreign { .. } => None,
     });
     sorted.collect()
 }
@@ -216,7 +218,7 @@ pub fn plan(hooks: &[Hook], ownership: &Ownership, wanted: &Wanted, adopted: &BT
     // The order of creation where ids are numbers, so that the same hook is kept every time. What the provider switched off
     // comes last: beside it may be what was made in its place.
     ours.sort_by_key(|ours| (ours.is_off(), ours.hook.id.len(), ours.hook.id.clone()));
-    let mut plan = HookPlan { kept: ours.iter().map(|ours| kept(ours, adopted)).collect(), ..HookPlan::default() };
+    let mut plan = HookPlan { kept: ours.iter().map(|ours| kept(ours, ownership, adopted)).collect(), ..HookPlan::default() };
     if let Some(finding) = another_host(hooks, ownership) {
         plan.finding = Some(finding);
         return plan;
@@ -233,8 +235,9 @@ pub fn plan(hooks: &[Hook], ownership: &Ownership, wanted: &Wanted, adopted: &BT
     plan
 }
 
-fn kept(ours: &Ours<'_>, adopted: &BTreeSet<String>) -> Kept {
+fn kept(ours: &Ours<'_>, ownership: &Ownership, adopted: &BTreeSet<String>) -> Kept {
     Kept {
+        address: ownership.masked_url(&ours.hook.url),
         id: ours.hook.id.clone(),
         events: ours.hook.shape.events.clone(),
         generation: ours.generation.clone(),
@@ -262,7 +265,9 @@ fn part(
         generation: wanted.secret.generation.clone(),
         why: if mine.is_empty() { "there is none" } else { "its secret is a new one" },
     };
-    let present = mine.iter().find(|ours| ours.generation == wanted.secret.generation);
+    // Of several, one that is at the right address already: some providers refuse two hooks with one URL.
+    let present = mine.iter().filter(|ours| ours.generation == wanted.secret.generation);
+    let present = present.min_by_key(|ours| (ours.is_off(), ours.hook.url != intent.url));
     let newest = mine.iter().max_by_key(|ours| (generation::second(&ours.generation, now), !ours.is_off()));
     let stays = match present.or_else(|| newest.filter(|_| wanted.update_sets_secret)) {
         Some(stays) => {
@@ -351,7 +356,7 @@ pub fn removal(hooks: &[Hook], ownership: &Ownership, adopted: &BTreeSet<String>
     let ours = ours(hooks, ownership, None);
     HookPlan {
         actions: ours.iter().map(|ours| leave(ours, adopted, why)).collect(),
-        kept: ours.iter().map(|ours| kept(ours, adopted)).collect(),
+        kept: ours.iter().map(|ours| kept(ours, ownership, adopted)).collect(),
         ..HookPlan::default()
     }
 }
@@ -368,16 +373,18 @@ fn leave(ours: &Ours<'_>, adopted: &BTreeSet<String>, why: &'static str) -> Hook
 }
 
 fn another_host(hooks: &[Hook], ownership: &Ownership) -> Option<HookFinding> {
-    hooks.iter().find_map(|hook| match ownership.classify(&hook.url) {
-        Belonging::AnotherHost { host } => Some(HookFinding {
-            reason: Reason::HookUnderAnotherHost,
-            message: format!(
-                "hook {} has this binding's identity and delivers to {host}; if that was this installation's public URL, name it in \
-                 --former-public-urls, else leave it to the cluster that it belongs to",
-                hook.id
-            ),
-        }),
-        _ => None,
+    hooks.iter().find_map(|hook| {
+        let what = match ownership.classify(&hook.url) {
+            Belonging::AnotherHost { host } => format!("delivers to {host}; if that"),
+            Belonging::AnotherOrigin => "was made under another public URL; if that one".to_owned(),
+            _ => return None,
+        };
+        let message = format!(
+            "hook {} has this binding's identity and {what} was this installation's public URL, name it in --former-public-urls, else \
+             leave it to the cluster that it belongs to",
+            hook.id
+        );
+        Some(HookFinding { reason: Reason::HookUnderAnotherHost, message })
     })
 }
 

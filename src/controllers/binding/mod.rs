@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod attempts;
+pub mod cause;
 pub mod evidence;
 pub mod generation;
 pub mod hooks;
@@ -10,6 +11,7 @@ pub mod ownership;
 pub mod plan;
 pub mod report;
 pub mod rivals;
+pub mod strays;
 #[cfg(test)]
 mod tests;
 pub mod user_secret;
@@ -25,6 +27,7 @@ use kube::runtime::controller::Action;
 use tracing::info;
 
 use super::{CACHE_BEHIND, Context, Error, locked, metrics, status};
+use crate::api::v1alpha1::binding::RepoBindingStatus;
 use crate::api::v1alpha1::{ConditionType, RepoBinding};
 use crate::providers::ErrorKind;
 
@@ -59,6 +62,8 @@ pub struct Circumstances {
     pub observe_only: bool,
     /// The generation of the secret that the user brought, or why there is none.
     pub user_secret: Option<String>,
+    /// Where our receiver is to take its deliveries; `None` where that is nowhere, or they go elsewhere.
+    pub receiver: Option<String>,
 }
 
 /// One reconciliation.
@@ -67,7 +72,12 @@ pub fn reconcile(object: Arc<RepoBinding>, context: Arc<Context>) -> BoxFuture<'
         if !context.writes.seen_by(&*object) {
             return Ok(Action::requeue(CACHE_BEHIND));
         }
-        if status::leave_foreign(&context, &*object).await? {
+        if status::leave_foreign(&context, &*object).await? || super::waits_for_its_connection(&context.view, &object) {
+            return Ok(Action::await_change());
+        }
+        if super::belongs_with_another(&context.view, &object) {
+            let nobodys = RepoBindingStatus::default();
+            status::write(&context, &*object, &nobodys).await?;
             return Ok(Action::await_change());
         }
         let observation = observe::observe(&context.view, object).await;
@@ -80,7 +90,7 @@ pub fn reconcile(object: Arc<RepoBinding>, context: Arc<Context>) -> BoxFuture<'
         // Before anything that can fail: a creation that is forgotten would be made again at once.
         note_attempts(&context, &observation, &plan, &outcome);
         let report = report::report(&observation, &plan, &outcome);
-        let written = status::write(&context, &*outcome.object, outcome.object.status.as_ref(), &report.status).await?;
+        let written = status::write(&context, &*outcome.object, &report.status).await?;
         if written {
             context.metrics.status_writes.get_or_create(&metrics::Kind { kind: "RepoBinding" }).inc();
             status::publish(&context, &*outcome.object, &report.notices).await;

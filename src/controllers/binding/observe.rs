@@ -12,7 +12,7 @@ use super::attempts::Attempts;
 use super::ownership::{Ownership, host_of};
 use super::rivals::{self, Claim};
 use super::user_secret::{self, UserSecret};
-use super::{Circumstances, Look, plan};
+use super::{Circumstances, Look, plan, strays};
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, WebhookSource};
 use crate::api::v1alpha1::connection::PermissionState;
 use crate::api::v1alpha1::{
@@ -21,11 +21,12 @@ use crate::api::v1alpha1::{
 };
 use crate::controllers::grant::{self, Request};
 use crate::controllers::sessions::{Trouble, Working};
-use crate::controllers::{Settings, View, locked, requested};
+use crate::controllers::{Settings, View, left_to_another, locked, requested};
 use crate::evidence::BindingEvidence;
 use crate::keys::ReceiverKey;
 use crate::providers::webhook::WebhookSecret;
 use crate::providers::{ErrorKind, Hook, PathError, PermissionFinding, ProviderError, Repository, RepositoryPath};
+use crate::public_urls::NoPublicUrl;
 use crate::sink_support::{self, NotServed};
 
 /// What was seen.
@@ -38,6 +39,8 @@ pub struct Observation {
     pub fingerprint: String,
     /// What the administrator decided.
     pub settings: Settings,
+    /// Where the connection wants deliveries to our receiver, or why that is nowhere.
+    pub public_url: Result<Url, NoPublicUrl>,
     /// The binding's identity at providers.
     pub ownership: Ownership,
     /// The connection, as far as this binding may know.
@@ -88,7 +91,8 @@ impl Observation {
             Ok(secret) => secret.generation.clone(),
             Err(trouble) => trouble.message.clone(),
         });
-        Circumstances { usable: self.connection.may_be_usable(), observe_only: self.observe_only, user_secret }
+        let receiver = custom_url(&self.object).is_none().then(|| self.ownership.masked_receiver_url()).flatten();
+        Circumstances { usable: self.connection.may_be_usable(), observe_only: self.observe_only, user_secret, receiver }
     }
 
     /// The secret that goes along when an adopted hook is given back: the one that it carries.
@@ -158,6 +162,9 @@ pub struct Found {
     pub manage_webhooks: PermissionFinding,
     /// Whether the connection's grants cover the path under which the provider knows the repository.
     pub granted: bool,
+    /// Ids of hooks that deliver to this installation's public URL and belong to none of its bindings, or that the status
+    /// names and that are another installation's: nobody here removes them.
+    pub strays: Vec<String>,
 }
 
 /// A place where hooks were made that are to go.
@@ -200,7 +207,8 @@ impl Obstacle {
 pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Observation {
     let now = view.clock.now();
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    let ownership = Ownership::new(&view.keys, &view.settings, &namespace, &name);
+    let public_url = public_url(view, &object);
+    let ownership = Ownership::new(&view.keys, &view.settings, public_url.as_ref().ok(), &namespace, &name);
     let requests = requests(view, &object);
     let connection = connection(view, &object);
     let memory = locked(&view.looks).get(&object.uid().unwrap_or_default()).cloned();
@@ -210,6 +218,7 @@ pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Observation {
         now,
         fingerprint: view.keys.fingerprint.clone(),
         settings: view.settings.clone(),
+        public_url,
         ownership,
         connection,
         look: None,
@@ -242,6 +251,13 @@ pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Observation {
 fn connection_object(view: &View, object: &RepoBinding) -> Option<Arc<GitProviderConnection>> {
     let target = object.connection_target();
     view.connections.get(&ObjectRef::new(&target.name).within(&target.namespace))
+}
+
+/// The public URL that the connection chooses. A connection that is not there chooses none.
+fn public_url(view: &View, object: &RepoBinding) -> Result<Url, NoPublicUrl> {
+    let connection = connection_object(view, object);
+    let choice = connection.as_ref().and_then(|connection| connection.spec.receiver.as_ref()?.public_url.as_deref());
+    view.settings.public_urls.choose(choice).cloned()
 }
 
 fn annotation_of_connection(view: &View, object: &RepoBinding, name: &str) -> Option<String> {
@@ -294,6 +310,10 @@ fn connection(view: &View, object: &RepoBinding) -> Connection {
         None if judged => return Connection::Pending,
         _ => {}
     }
+    if left_to_another(&*connection, &view.keys.fingerprint).is_some() {
+        let message = "another installation of Forgebind manages it";
+        return Connection::NotReady(Trouble::new(ConditionType::Ready, Reason::ManagedByAnotherInstallation, message));
+    }
     if connection.metadata.deletion_timestamp.is_some() {
         let trouble = Trouble::new(ConditionType::Ready, Reason::ConnectionNotReady, "it is being deleted");
         return Connection::NotReady(trouble);
@@ -343,7 +363,8 @@ async fn look(view: &View, observation: &Observation) -> Option<Found> {
     let wants_hooks = object.spec.webhook.as_ref().is_some_and(|webhook| webhook.source == WebhookSource::Repository);
     let repository = repository(working, path, object).await;
     let Ok(found) = &repository else {
-        return Some(Found { repository, branch: None, hooks: None, manage_webhooks: PermissionFinding::granted(), granted: true });
+        let manage_webhooks = PermissionFinding::granted();
+        return Some(Found { repository, branch: None, hooks: None, manage_webhooks, granted: true, strays: Vec::new() });
     };
     let branch = match &object.spec.branch {
         Some(branch) if !found.empty && working.inspection.capabilities.api => Some(working.client.branch_exists(found, branch).await),
@@ -359,7 +380,11 @@ async fn look(view: &View, observation: &Observation) -> Option<Found> {
     let in_scope = working.scope().is_none_or(|scope| scope.holds(found));
     let wanted = wants_hooks && may && same_repository && granted && in_scope;
     let hooks = if wanted { Some(working.client.hooks(found).await) } else { None };
-    Some(Found { repository, branch, hooks, manage_webhooks, granted })
+    let strays = match &hooks {
+        Some(Ok(hooks)) => strays::strays(view, observation, hooks),
+        _ => Vec::new(),
+    };
+    Some(Found { repository, branch, hooks, manage_webhooks, granted, strays })
 }
 
 /// A right needs the scope and the role: the worse of the two counts.
@@ -439,8 +464,14 @@ async fn place(view: &View, observation: &Observation, target: HookTarget) -> Pl
 }
 
 fn missing_session(view: &View, connection: &ConnectionTarget) -> Obstacle {
-    let exists = view.connections.get(&ObjectRef::new(&connection.name).within(&connection.namespace)).is_some();
-    if exists { Obstacle::Pending } else { Obstacle::Credential("the connection is gone, and with it the credential".to_owned()) }
+    let gone = || Obstacle::Credential("the connection is gone, and with it the credential".to_owned());
+    match view.connections.get(&ObjectRef::new(&connection.name).within(&connection.namespace)) {
+        None => gone(),
+        Some(connection) if left_to_another(&*connection, &view.keys.fingerprint).is_some() => {
+            Obstacle::Credential("another installation of Forgebind manages the connection".to_owned())
+        }
+        Some(_) => Obstacle::Pending,
+    }
 }
 
 async fn list(working: &Working, target: &HookTarget) -> Result<(Repository, Vec<Hook>), ProviderError> {
@@ -482,8 +513,8 @@ async fn is_gone(working: &Working, target: &HookTarget) -> bool {
 
 /// The place that the spec alone names, for a binding whose status knows of none.
 #[must_use]
-pub fn place_of_spec(object: &RepoBinding, settings: &Settings) -> HookTarget {
-    let url = custom_url(object).or_else(|| settings.public_url.clone());
+pub fn place_of_spec(object: &RepoBinding, public_url: Option<&Url>) -> HookTarget {
+    let url = custom_url(object).or_else(|| public_url.cloned());
     HookTarget {
         connection: object.connection_target(),
         repository_id: String::new(),

@@ -3,6 +3,7 @@
 use url::Url;
 
 use crate::controllers::{Keys, Settings};
+use crate::keys::HOOK_ID_LENGTH;
 use crate::providers::HookUrl;
 
 /// Name of the query parameter that marks a hook which delivers elsewhere.
@@ -15,8 +16,14 @@ const HOOKS: &str = "hooks";
 pub struct Ownership {
     id: String,
     mark: String,
-    public: Option<Url>,
-    former: Vec<Url>,
+    /// The origin that our marks carry.
+    origin: String,
+    /// The origins of marks that are ours: every public URL, of the present and of before, and none at all.
+    origins: Vec<String>,
+    /// Where hooks are to deliver.
+    wanted: Option<Url>,
+    /// Where hooks of ours may deliver, of the present and of before.
+    bases: Vec<Url>,
 }
 
 /// Whose a hook is.
@@ -39,6 +46,8 @@ pub enum Belonging {
         /// That host.
         host: String,
     },
+    /// It carries our mark, made under a public URL that is not ours: the same two cases, for a hook that delivers elsewhere.
+    AnotherOrigin,
     /// Somebody else's.
     Foreign {
         /// The address; `None` when it is no URL.
@@ -47,21 +56,26 @@ pub enum Belonging {
 }
 
 impl Ownership {
-    /// The identity of a binding.
+    /// The identity of a binding. It is one at every public URL; `wanted` is the one to which its hooks are to deliver.
     #[must_use]
-    pub fn new(keys: &Keys, settings: &Settings, namespace: &str, name: &str) -> Self {
+    pub fn new(keys: &Keys, settings: &Settings, wanted: Option<&Url>, namespace: &str, name: &str) -> Self {
+        let bases: Vec<Url> = settings.public_urls.all().cloned().collect();
+        let origin_of = |url: Option<&Url>| keys.controller.origin(&url.map(base_text).unwrap_or_default());
         Self {
             id: keys.receiver.hook_id(namespace, name),
             mark: keys.controller.mark(namespace, name),
-            public: settings.public_url.clone(),
-            former: settings.former_public_urls.clone(),
+            // It tells one installation from a copy of it, so it does not depend on what a connection chooses.
+            origin: origin_of(bases.first()),
+            origins: bases.iter().map(Some).chain([None]).map(origin_of).collect(),
+            wanted: wanted.cloned(),
+            bases,
         }
     }
 
-    /// The URL under which our receiver takes deliveries; `None` without a public URL.
+    /// The URL under which our receiver is to take deliveries; `None` without a public URL.
     #[must_use]
     pub fn receiver_url(&self, generation: &str) -> Option<HookUrl> {
-        let mut url = self.public.clone()?;
+        let mut url = self.wanted.clone()?;
         url.path_segments_mut().ok()?.pop_if_empty().extend([HOOKS, &self.id, generation]);
         Some(HookUrl::new(url.into()))
     }
@@ -69,16 +83,31 @@ impl Ownership {
     /// What may be shown of it.
     #[must_use]
     pub fn masked_receiver_url(&self) -> Option<String> {
-        let mut url = self.public.clone()?;
-        url.path_segments_mut().ok()?.pop_if_empty().push(HOOKS);
-        Some(format!("{url}/…"))
+        masked(self.wanted.as_ref()?)
+    }
+
+    /// What may be shown of the URL of a hook of ours; empty for one that is not.
+    #[must_use]
+    pub fn masked_url(&self, url: &HookUrl) -> String {
+        let Ok(url) = Url::parse(url.expose()) else { return String::new() };
+        if self.marked(&url).is_some() {
+            return without_mark(&url).into();
+        }
+        self.generation_in_path(&url).and_then(|(base, _)| masked(&base)).unwrap_or_default()
+    }
+
+    /// Whether a hook delivers to a receiver at one of our public URLs, whosever identity it has.
+    #[must_use]
+    pub fn is_at_our_receiver(&self, url: &HookUrl) -> bool {
+        let at = |base: &Url| masked(base).is_some_and(|masked| url.expose().starts_with(masked.trim_end_matches('…')));
+        self.bases.iter().any(at)
     }
 
     /// Somebody else's endpoint with our mark.
     #[must_use]
     pub fn custom_url(&self, custom: &Url, generation: &str) -> HookUrl {
         let mut url = custom.clone();
-        url.query_pairs_mut().append_pair(MARK, &format!("{}.{generation}", self.mark));
+        url.query_pairs_mut().append_pair(MARK, &format!("{}.{}.{generation}", self.mark, self.origin));
         HookUrl::new(url.into())
     }
 
@@ -86,11 +115,15 @@ impl Ownership {
     #[must_use]
     pub fn classify(&self, url: &HookUrl) -> Belonging {
         let Ok(url) = Url::parse(url.expose()) else { return Belonging::Foreign { url: None } };
-        if let Some(generation) = self.marked(&url) {
-            return Belonging::Custom { generation, url: without_mark(&url) };
+        match self.marked(&url) {
+            Some((origin, generation)) if self.origins.contains(&origin) => {
+                return Belonging::Custom { generation, url: without_mark(&url) };
+            }
+            Some(_) => return Belonging::AnotherOrigin,
+            None => {}
         }
         match self.generation_in_path(&url) {
-            Some((base, generation)) if self.bases().any(|ours| same_base(ours, &base)) => Belonging::Receiver { generation },
+            Some((base, generation)) if self.bases.iter().any(|ours| same_base(ours, &base)) => Belonging::Receiver { generation },
             Some((base, _)) => Belonging::AnotherHost { host: host_of(&base) },
             None => Belonging::Foreign { url: Some(url) },
         }
@@ -102,35 +135,59 @@ impl Ownership {
         matches!(self.classify(url), Belonging::Receiver { .. } | Belonging::Custom { .. })
     }
 
-    fn bases(&self) -> impl Iterator<Item = &Url> {
-        self.public.iter().chain(&self.former)
-    }
-
-    fn marked(&self, url: &Url) -> Option<String> {
+    /// The origin and the generation behind our mark.
+    fn marked(&self, url: &Url) -> Option<(String, String)> {
         url.query_pairs().filter(|(name, _)| name == MARK).find_map(|(_, value)| {
-            let (mark, generation) = value.split_once('.')?;
-            (mark == self.mark).then(|| generation.to_owned())
+            let (mark, rest) = value.split_once('.')?;
+            let (origin, generation) = rest.split_once('.')?;
+            (mark == self.mark).then(|| (origin.to_owned(), generation.to_owned()))
         })
     }
 
     /// The generation behind our id, and the URL before `/hooks`.
     fn generation_in_path(&self, url: &Url) -> Option<(Url, String)> {
-        let segments: Vec<&str> = url.path_segments()?.collect();
-        let [before @ .., hooks, id, generation] = segments.as_slice() else { return None };
-        if *hooks != HOOKS || *id != self.id {
-            return None;
-        }
-        let mut base = url.clone();
-        base.set_query(None);
-        base.set_path(&before.join("/"));
-        Some((base, (*generation).to_owned()))
+        let (base, id, generation) = delivery_path(url)?;
+        (id == self.id).then_some((base, generation))
     }
+
+    /// The id of a hook that delivers to our receiver and is not this binding's: another binding's, or nobody's any more.
+    #[must_use]
+    pub fn other_id(&self, url: &HookUrl) -> Option<String> {
+        let (base, id, _) = delivery_path(&Url::parse(url.expose()).ok()?)?;
+        (id != self.id && self.bases.iter().any(|ours| same_base(ours, &base))).then_some(id)
+    }
+}
+
+/// The URL before `/hooks`, the id and the generation of an address of some Forgebind receiver; `None` for any other.
+fn delivery_path(url: &Url) -> Option<(Url, String, String)> {
+    let segments: Vec<&str> = url.path_segments()?.collect();
+    let [before @ .., hooks, id, generation] = segments.as_slice() else { return None };
+    if *hooks != HOOKS || id.len() != HOOK_ID_LENGTH {
+        return None;
+    }
+    let mut base = url.clone();
+    base.set_query(None);
+    base.set_path(&before.join("/"));
+    Some((base, (*id).to_owned(), (*generation).to_owned()))
+}
+
+/// Whether a hook looks like one of Forgebind's, of this installation or any other.
+#[must_use]
+pub fn is_alike(url: &HookUrl) -> bool {
+    is_marked(url) || Url::parse(url.expose()).is_ok_and(|url| delivery_path(&url).is_some())
 }
 
 /// Whether a hook carries a mark of Forgebind, of this installation or any other.
 #[must_use]
 pub fn is_marked(url: &HookUrl) -> bool {
     Url::parse(url.expose()).is_ok_and(|url| url.query_pairs().any(|(name, _)| name == MARK))
+}
+
+/// Where hooks below a public URL deliver, without the unguessable part.
+fn masked(base: &Url) -> Option<String> {
+    let mut url = base.clone();
+    url.path_segments_mut().ok()?.pop_if_empty().push(HOOKS);
+    Some(format!("{url}/…"))
 }
 
 /// Host and port as people know it.
@@ -141,10 +198,13 @@ pub fn host_of(url: &Url) -> String {
 }
 
 fn same_base(one: &Url, other: &Url) -> bool {
-    one.scheme() == other.scheme()
-        && one.host_str() == other.host_str()
-        && one.port_or_known_default() == other.port_or_known_default()
-        && one.path().trim_end_matches('/') == other.path().trim_end_matches('/')
+    base_text(one) == base_text(other)
+}
+
+/// A public URL in one spelling.
+fn base_text(url: &Url) -> String {
+    let port = url.port_or_known_default().unwrap_or_default();
+    format!("{}://{}:{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path().trim_end_matches('/'))
 }
 
 /// An address without any mark of ours in its query.
@@ -162,8 +222,14 @@ pub fn without_mark(url: &Url) -> Url {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::keys::InstallKey;
+    use crate::public_urls::PublicUrls;
+
+    /// The address named `internal`.
+    pub(crate) const INTERNAL: &str = "https://hooks.acme.corp:8443/git";
 
     pub(crate) fn keys(byte: u8) -> Keys {
         let install = InstallKey::new(&[byte; 32]).unwrap();
@@ -172,8 +238,11 @@ pub(crate) mod tests {
 
     pub(crate) fn settings(public: &str, former: &[&str]) -> Settings {
         Settings {
-            public_url: Some(Url::parse(public).unwrap()),
-            former_public_urls: former.iter().map(|url| Url::parse(url).unwrap()).collect(),
+            public_urls: PublicUrls {
+                default: Some(Url::parse(public).unwrap()),
+                named: BTreeMap::from([("internal".to_owned(), Url::parse(INTERNAL).unwrap())]),
+                former: former.iter().map(|url| Url::parse(url).unwrap()).collect(),
+            },
             namespace: "forgebind-system".to_owned(),
             providers: crate::api::v1alpha1::ProviderKind::ALL.into_iter().collect(),
             read_only: false,
@@ -181,8 +250,13 @@ pub(crate) mod tests {
         }
     }
 
+    /// The identity of team/shop, whose connection chooses this name.
+    pub(crate) fn ownership(byte: u8, settings: &Settings, name: Option<&str>) -> Ownership {
+        Ownership::new(&keys(byte), settings, settings.public_urls.choose(name).ok(), "team", "shop")
+    }
+
     fn ours() -> Ownership {
-        Ownership::new(&keys(1), &settings("https://hooks.acme.io/git/", &["https://old.acme.io"]), "team", "shop")
+        ownership(1, &settings("https://hooks.acme.io/git/", &["https://old.acme.io"]), None)
     }
 
     #[test]
@@ -205,8 +279,55 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn every_public_url_is_ours_whichever_the_connection_chooses() {
+        let settings = settings("https://hooks.acme.io", &[]);
+        let unknown = ownership(1, &settings, Some("intern"));
+        assert_eq!(unknown.receiver_url("1"), None);
+        for name in [None, Some("internal")] {
+            let there = ownership(1, &settings, name);
+            let url = there.receiver_url("1").unwrap();
+            for anywhere in [None, Some("internal"), Some("intern")].map(|name| ownership(1, &settings, name)) {
+                assert_eq!(anywhere.classify(&url), Belonging::Receiver { generation: "1".to_owned() });
+                assert_eq!(Some(anywhere.masked_url(&url)), there.masked_receiver_url(), "shown is where it delivers");
+            }
+        }
+        assert_eq!(ownership(1, &settings, Some("internal")).masked_receiver_url(), Some(format!("{INTERNAL}/hooks/…")));
+    }
+
+    #[test]
+    fn a_mark_is_ours_under_our_public_urls_and_left_alone_under_any_other() {
+        let custom = Url::parse("https://argocd.acme.io/api/webhook?team=shop").unwrap();
+        let under = |public: &str, former: &[&str]| ownership(1, &settings(public, former), None);
+        let made = ours().custom_url(&custom, "ab");
+        for (here, known) in [
+            (under("https://hooks.acme.io:443/git", &[]), true),
+            (under("https://new.acme.io", &["https://hooks.acme.io/git"]), true),
+            (under("https://staging.acme.io", &[]), false),
+        ] {
+            let expected =
+                if known { Belonging::Custom { generation: "ab".to_owned(), url: custom.clone() } } else { Belonging::AnotherOrigin };
+            assert_eq!(here.classify(&made), expected, "{here:?}");
+            assert_eq!(here.is_ours(&made), known);
+        }
+        // An installation that got its first public URL goes on with what it made before.
+        let without = Settings { public_urls: PublicUrls::default(), ..settings("https://hooks.acme.io", &[]) };
+        let before = ownership(1, &without, None).custom_url(&custom, "ab");
+        assert!(ours().is_ours(&before));
+    }
+
+    #[test]
+    fn hooks_at_our_receiver_are_told_from_those_elsewhere() {
+        let other = ownership(2, &settings("https://hooks.acme.io/git", &[]), None).receiver_url("1").unwrap();
+        assert_eq!(ours().other_id(&other), Some(keys(2).receiver.hook_id("team", "shop")));
+        assert_eq!(ours().other_id(&ours().receiver_url("1").unwrap()), None, "this binding's own");
+        let elsewhere = HookUrl::new(other.expose().replace("hooks.acme.io", "hooks.other.io"));
+        assert_eq!(ours().other_id(&elsewhere), None);
+        assert!(is_alike(&elsewhere) && !is_alike(&HookUrl::new("https://argocd.acme.io/api/webhook".to_owned())));
+    }
+
+    #[test]
     fn hooks_of_others_are_foreign() {
-        let other = Ownership::new(&keys(2), &settings("https://hooks.acme.io/git", &[]), "team", "shop");
+        let other = ownership(2, &settings("https://hooks.acme.io/git", &[]), None);
         assert!(matches!(ours().classify(&other.receiver_url("1").unwrap()), Belonging::Foreign { .. }));
         let custom = Url::parse("https://argocd.acme.io/api/webhook").unwrap();
         assert!(matches!(ours().classify(&other.custom_url(&custom, "1")), Belonging::Foreign { .. }));

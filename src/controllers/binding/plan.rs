@@ -16,7 +16,7 @@ use super::rivals;
 use super::user_secret::UserSecret;
 use crate::api::v1alpha1::binding::{HookTarget, PlannedAction, RepositoryStatus, WebhookSource, WebhookSpec, WebhookStatus};
 use crate::api::v1alpha1::connection::PermissionState;
-use crate::api::v1alpha1::{EventKind, Reason, RepoBinding};
+use crate::api::v1alpha1::{EventKind, Permission, Reason, RepoBinding};
 use crate::controllers::conditions::Verdict;
 use crate::controllers::finalizer;
 use crate::controllers::sessions::Working;
@@ -29,6 +29,19 @@ const SLOW_PROBE: Duration = Duration::from_secs(300);
 
 /// What is said while a creation whose answer was lost is waited for.
 pub const UNANSWERED: &str = "the answer to the creation of a hook was lost; it is looked for again before another one is made";
+
+/// What is said of hooks that are as they should be.
+const IN_ORDER: &str = "the hooks are as they should be";
+
+/// What is said of hooks beside them that nobody will remove.
+#[must_use]
+pub fn left_behind(strays: &[String]) -> String {
+    format!(
+        "beside them, hook {} was made by Forgebind and belongs to no binding of this installation: made under another install key, or \
+         by a binding that is gone; remove it at the provider unless another installation uses it",
+        strays.join(", ")
+    )
+}
 
 /// One thing to do.
 #[derive(Clone, Debug)]
@@ -290,10 +303,12 @@ pub const fn is_refusal(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::NotFound | ErrorKind::PermissionDenied)
 }
 
-fn hooks_refused(error: &ProviderError) -> Finding {
+fn hooks_refused(working: &Working, error: &ProviderError) -> Finding {
+    let needs = working.provider.permission_words(Permission::ManageWebhooks).map(|words| format!(", which needs {words}"));
+    let needs = needs.unwrap_or_default();
     Finding::bad(
         Reason::PermissionMissing,
-        format!("ManageWebhooks: the hooks of the repository are not shown to the credential ({error})"),
+        format!("ManageWebhooks: the hooks of the repository are not shown to the credential{needs} ({error})"),
     )
 }
 
@@ -305,7 +320,7 @@ fn webhook(plan: &mut Plan, observation: &Observation, found: &Found) {
         Some(finding) => plan.webhook = Some(finding),
         None => match &found.hooks {
             Some(Ok(hooks)) => plan_hooks(plan, observation, spec, working, repository, hooks),
-            Some(Err(error)) if is_refusal(error.kind) => plan.webhook = Some(hooks_refused(error)),
+            Some(Err(error)) if is_refusal(error.kind) => plan.webhook = Some(hooks_refused(working, error)),
             _ => {}
         },
     }
@@ -328,11 +343,8 @@ fn obstacle_to_hooks(
         let message = format!("{} has no event {}; remove it from webhook.events", working.provider.kind(), join(&unknown));
         return Some(Finding::bad(Reason::EventNotSupported, message));
     }
-    if custom.is_none() && observation.settings.public_url.is_none() {
-        return Some(Finding::bad(
-            Reason::PublicURLMissing,
-            "Forgebind does not know where providers reach it; start it with --public-url",
-        ));
+    if let (None, Err(missing)) = (&custom, &observation.public_url) {
+        return Some(Finding::bad(Reason::PublicURLMissing, missing.to_string()));
     }
     if let Some(Err(trouble)) = &observation.user_secret {
         return Some(Finding::bad(trouble.reason, trouble.message.clone()));
@@ -405,7 +417,10 @@ fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, wo
                 ),
             )
         }
-        None => Finding::good("the hooks are as they should be"),
+        None => Finding::good(match observation.look.as_ref().map(|look| look.strays.as_slice()) {
+            Some(strays) if !strays.is_empty() => format!("{IN_ORDER}; {}", left_behind(strays)),
+            _ => IN_ORDER.to_owned(),
+        }),
     });
     // Before any hook carries it, and again at every look: what receivers were given may have been lost meanwhile.
     if let Some(Ok(secret)) = &observation.user_secret

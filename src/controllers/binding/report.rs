@@ -8,9 +8,11 @@ use kube::ResourceExt as _;
 
 use super::apply::{Failure, Outcome};
 use super::observe::{Connection, Observation};
-use super::plan::{Finding, Plan, UNANSWERED, is_refusal};
+use super::plan::{self, Finding, Plan, UNANSWERED, is_refusal};
 use crate::api::v1alpha1::binding::{RepoBindingStatus, RepositoryStatus, RequestedRepository, WebhookStatus};
-use crate::api::v1alpha1::{ConditionType, LastHandled, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, Reason};
+use crate::api::v1alpha1::{
+    ConditionType, LastHandled, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, Reason, RepoBinding,
+};
 use crate::controllers::conditions::{self, Conditions, Verdict};
 use crate::controllers::status::Notice;
 use crate::providers::{ErrorKind, Repository};
@@ -64,8 +66,12 @@ pub fn report(observation: &Observation, plan: &Plan, outcome: &Outcome) -> Repo
     evidence.conditions(&mut conditions, observation, webhook.as_ref());
     cleanup(&mut conditions, plan, outcome);
     ready(&mut conditions, observation, plan, outcome);
-    let conditions = conditions.finish();
-    let notices = notices(&before, &conditions, webhook.as_ref(), outcome);
+    let mut conditions = conditions.finish();
+    if observation.look.is_some() {
+        begin_with_the_object(&mut conditions, &observation.object);
+    }
+    let mut notices = notices(&before, &conditions, webhook.as_ref(), outcome);
+    notices.extend(left_behind(observation, &before, &conditions));
     let news = evidence.is_news(&before, &conditions);
     let seen = is_seen(observation, plan);
     let mut status = RepoBindingStatus {
@@ -88,6 +94,14 @@ pub fn report(observation: &Observation, plan: &Plan, outcome: &Outcome) -> Repo
         webhook.last_delivery = evidence.last_delivery(webhook.last_delivery.take());
     }
     Report { status, notices, evidence_written: news }
+}
+
+/// Once the hooks were looked at, a status that was restored tells of this object: nothing in it was so before the object was.
+fn begin_with_the_object(conditions: &mut [Condition], object: &RepoBinding) {
+    let Some(made) = object.metadata.creation_timestamp.clone() else { return };
+    for condition in conditions.iter_mut().filter(|condition| condition.last_transition_time.0 < made.0) {
+        condition.last_transition_time = made.clone();
+    }
 }
 
 fn connection(conditions: &mut Conditions<'_>, observation: &Observation) {
@@ -298,6 +312,17 @@ fn last_handled(observation: &Observation, plan: &Plan, outcome: &Outcome, befor
         revoke_secret_of_connection: if revoked { observation.revocation_of_connection.clone() } else { old.revoke_secret_of_connection },
     };
     (handled != LastHandled::default()).then_some(handled)
+}
+
+/// Hooks that nobody will remove are told once more when they are first seen.
+fn left_behind(observation: &Observation, before: &RepoBindingStatus, now: &[Condition]) -> Option<Notice> {
+    let strays = &observation.look.as_ref().filter(|look| !look.strays.is_empty())?.strays;
+    let message = |conditions: &[Condition]| {
+        conditions::find(conditions, ConditionType::WebhookInSync).map(|condition| condition.message.clone()).unwrap_or_default()
+    };
+    let text = plan::left_behind(strays);
+    let news = message(now).contains(&text) && !message(&before.conditions).contains(&text);
+    news.then(|| Notice::warning("HooksLeftBehind", text))
 }
 
 fn notices(before: &RepoBindingStatus, now: &[Condition], webhook: Option<&WebhookStatus>, outcome: &Outcome) -> Vec<Notice> {

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use super::Look;
 use super::apply::Outcome;
 use super::attempts::Attempts;
+use super::hooks::Kept;
 use super::observe::{Connection, Observation, Obstacle, Place, Requests};
-use super::ownership::Ownership;
-use super::ownership::tests::{keys, settings};
+use super::ownership::tests::{keys, ownership, settings};
 use super::plan::{self, Hold};
 use super::report::{Report, report};
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, RepoBindingStatus};
@@ -69,7 +69,8 @@ fn observation(object: Value, connection: Connection) -> Observation {
         object: Arc::new(object),
         now: now(),
         fingerprint: keys(1).fingerprint,
-        ownership: Ownership::new(&keys(1), &settings, "team", "shop"),
+        public_url: settings.public_urls.choose(None).cloned(),
+        ownership: ownership(1, &settings, None),
         settings,
         connection,
         look: None,
@@ -328,6 +329,50 @@ fn a_withdrawn_grant_removes_the_hook_and_an_outage_does_not() {
 }
 
 #[test]
+fn another_public_url_since_is_noticed_after_a_start_and_while_running() {
+    let choosing = |name: Option<&str>| {
+        let mut observation = observation(ready_binding(), outage());
+        observation.public_url = observation.settings.public_urls.choose(name).cloned();
+        observation.ownership = ownership(1, &observation.settings, name);
+        observation
+    };
+    let before = choosing(None);
+    assert!(!plan::due::delivers_elsewhere(&before));
+    for name in ["internal", "unknown"] {
+        let after = choosing(Some(name));
+        assert!(plan::due::delivers_elsewhere(&after), "{name}");
+        assert_ne!(after.circumstances(), before.circumstances(), "{name}");
+    }
+    // Who delivers to somebody else's endpoint does not care.
+    let mut object = ready_binding();
+    object["spec"]["webhook"] = json!({"events": ["Push"], "url": "https://argocd.acme.io/api/webhook", "secretRef": {"name": "s"}});
+    let custom = Observation { public_url: before.public_url, ownership: before.ownership, ..observation(object.clone(), outage()) };
+    let other = choosing(Some("internal"));
+    let moved = Observation { public_url: other.public_url, ownership: other.ownership, ..observation(object, outage()) };
+    assert!(!plan::due::delivers_elsewhere(&moved));
+    assert_eq!(moved.circumstances(), custom.circumstances());
+}
+
+#[test]
+fn the_status_tells_where_a_hook_delivers_until_it_has_moved() {
+    let observation = observation(ready_binding(), outage());
+    let kept = |address: &str| Kept {
+        id: "31".to_owned(),
+        events: [EventKind::Push].into(),
+        generation: "1700000000".to_owned(),
+        adopted: false,
+        address: address.to_owned(),
+    };
+    let (old, new) = ("https://hooks.acme.corp/hooks/…", "https://hooks.acme.io/hooks/…");
+    let plan = plan::Plan { kept: Some(vec![kept(old)]), ..plan::plan(&observation) };
+    let url = |outcome: &Outcome| report(&observation, &plan, outcome).status.webhook.unwrap().url;
+    let undone = Outcome::nothing(Arc::clone(&observation.object));
+    assert_eq!(url(&undone).as_deref(), Some(old), "an update that was not made, or failed");
+    let done = Outcome { present: vec![kept(new)], ..undone };
+    assert_eq!(url(&done).as_deref(), Some(new));
+}
+
+#[test]
 fn what_was_begun_before_a_start_is_looked_at_first() {
     let settled = |change: fn(&mut Value)| {
         let mut object = ready_binding();
@@ -342,6 +387,8 @@ fn what_was_begun_before_a_start_is_looked_at_first() {
     assert!(!settled(|object| object["status"]["webhook"]["previousSecrets"] = json!([{"generation": "1600000000"}])), "an overlap");
     assert!(!settled(|object| object["spec"]["webhook"]["rotationInterval"] = json!("24h")), "a rotation that is due");
     assert!(!settled(|object| object["metadata"]["finalizers"] = json!([])));
+    assert!(settled(|object| object["metadata"]["creationTimestamp"] = json!(time(800))), "clocks differ");
+    assert!(!settled(|object| object["metadata"]["creationTimestamp"] = json!(time(600))), "a status from before the object");
     assert!(
         !settled(|object| {
             object["status"]["webhook"]["formerTargets"] = json!([

@@ -26,14 +26,20 @@ pub fn reconcile(object: Arc<GitProviderConnection>, context: Arc<Context>) -> B
             return Ok(Action::requeue(CACHE_BEHIND));
         }
         if status::leave_foreign(&context, &*object).await? {
+            // It may have been ours: no binding is to use its credential any more.
+            context.view.sessions.remove(&target(&object));
+            context.view.usages.forget(&target(&object));
             return Ok(Action::await_change());
         }
-        let observation = observe::observe(&context.view, object).await;
+        let mut observation = observe::observe(&context.view, object).await;
+        // What could not be removed at once is tried again with every inspection.
+        let inspected = observation.session.inspected_at == observation.now && observation.session.trouble.is_none();
+        observation.begins_to_work |= inspected && !observation.observing && context.leftovers.of(&target(&observation.object));
         let plan = plan::plan(&observation);
         let object = apply::apply(&context, &observation, &plan).await?;
         let Some(object) = object else { return Ok(Action::await_change()) };
         let report = report::report(&observation, &plan);
-        let written = status::write(&context, &*object, object.status.as_ref(), &report.status).await?;
+        let written = status::write(&context, &*object, &report.status).await?;
         if written {
             context.metrics.status_writes.get_or_create(&super::metrics::Kind { kind: "GitProviderConnection" }).inc();
             status::publish(&context, &*object, &report.notices).await;

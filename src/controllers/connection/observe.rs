@@ -37,6 +37,8 @@ pub struct Observation {
     pub permissions: Vec<(Permission, PermissionFinding)>,
     /// Whether it works since this inspection and may be written to, so that what was left behind can be removed now.
     pub begins_to_work: bool,
+    /// Whether nothing may be written at the provider.
+    pub observing: bool,
     /// Who uses the connection.
     pub usage: usage::Usage,
     /// Whether its namespace is being deleted.
@@ -74,6 +76,7 @@ pub async fn observe(view: &View, object: Arc<GitProviderConnection>) -> Observa
         credential,
         permissions,
         begins_to_work,
+        observing: is_observing(view, &object),
         usage,
         terminating,
         cleanup_timeout: view.settings.cleanup_timeout,
@@ -99,16 +102,19 @@ async fn look(view: &View, object: &GitProviderConnection, material: Result<Mate
     let failures = known.as_ref().map_or(0, |known| known.failures);
     let (trouble, working) = match inspect(view, object, material, &inputs, asked).await {
         Ok(working) => (None, Some(working)),
-        Err(trouble) => (Some(trouble), None),
+        Err(trouble) => (Some(naming_certificates(trouble, object)), None),
     };
     let failures = if trouble.as_ref().is_some_and(Trouble::is_outage) { failures.saturating_add(1) } else { 0 };
     let next = plan::next_inspection(trouble.as_ref(), failures, object.spec.interval.length(), &uid, now);
     let turned = known.is_none_or(|known| known.trouble.is_some() || known.inputs != inputs);
-    let observing = view.settings.read_only || object.spec.management_policy == ManagementPolicy::Observe;
-    let begins_to_work = turned && trouble.is_none() && !observing;
+    let begins_to_work = turned && trouble.is_none() && !is_observing(view, object);
     view.sessions.set(&key, Session { uid, inputs, inspected_at: now, next, failures, trouble, working, suspected: false });
     // What was set is what is known: the last working client of the same object stays with it.
     (view.sessions.get(&key).unwrap_or_else(|| unreachable_session(now)), begins_to_work)
+}
+
+fn is_observing(view: &View, object: &GitProviderConnection) -> bool {
+    view.settings.read_only || object.spec.management_policy == ManagementPolicy::Observe
 }
 
 fn unreachable_session(now: Timestamp) -> Session {
@@ -232,6 +238,23 @@ pub fn trouble_of(error: &ProviderError, expired: Option<Timestamp>) -> Trouble 
         _ => error.to_string(),
     };
     Trouble { condition, reason, message, retry_at: error.retry_at }
+}
+
+/// A failure of TLS together with the objects that it may be about: what is wrong may be in any of them, or that there is none.
+fn naming_certificates(mut trouble: Trouble, object: &GitProviderConnection) -> Trouble {
+    if trouble.reason != Reason::TLSError {
+        return trouble;
+    }
+    let tls = object.spec.tls.as_ref();
+    let authority = tls.and_then(|tls| tls.ca_ref.as_ref()).map_or_else(
+        || "none, so the system's authorities count".to_owned(),
+        |reference| format!("{:?} {}", reference.kind.unwrap_or_default(), reference.name),
+    );
+    let client = tls
+        .and_then(|tls| tls.client_certificate_ref.as_ref())
+        .map_or_else(|| "none".to_owned(), |reference| format!("Secret {}", reference.name));
+    trouble.message = format!("{} (tls.caRef: {authority}; tls.clientCertificateRef: {client})", trouble.message);
+    trouble
 }
 
 fn credential_facts(object: &GitProviderConnection, material: &Material) -> CredentialFacts {

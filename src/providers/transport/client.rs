@@ -20,13 +20,14 @@ use super::factory::Timings;
 use super::gate::Gate;
 use super::kept::Kept;
 use super::limits::RateMarks;
-use super::metrics::Metrics;
+use super::metrics::{Metrics, failure_label};
 use super::network::{NetworkPolicy, Purpose};
 use super::origin::Origins;
 use super::redact::Redactor;
 use crate::api::v1alpha1::ProviderKind;
 use crate::clock::SharedClock;
 use crate::providers::{ErrorKind, ProviderError};
+use crate::telemetry::code_label;
 
 /// Redirects that a read follows.
 const MOST_REDIRECTS: usize = 3;
@@ -221,7 +222,7 @@ impl Transport {
         }
         let started = Instant::now();
         let result = exchange(&self.shared.http, call, url, headers, self.shared.proxied).await;
-        let code = result.as_ref().map_or_else(|error| format!("{:?}", error.kind), |raw| raw.status.as_u16().to_string());
+        let code = result.as_ref().map_or_else(|error| failure_label(error.kind), |raw| code_label(raw.status));
         self.shared.metrics.sent(self.shared.kind, call.operation, code, started.elapsed());
         result
     }
@@ -292,9 +293,6 @@ impl Transport {
             Some(ErrorKind::Unauthenticated) => None,
             Some(ErrorKind::Transient) => marks.retry_at,
             _ => {
-                if let Some(remaining) = marks.remaining {
-                    self.shared.metrics.remaining(self.shared.kind, remaining);
-                }
                 let until = self.shared.gate.learn(marks, refusal == Some(ErrorKind::RateLimited));
                 until.filter(|_| refusal == Some(ErrorKind::RateLimited))
             }

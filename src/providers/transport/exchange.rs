@@ -55,7 +55,7 @@ fn network_error(call: &Call, url: &Url, error: reqwest::Error, proxied: bool) -
     let (kind, message) = match cause(&error) {
         Some(Cause::Refusal(refusal)) if refusal.is_insecure() => (ErrorKind::InsecureUrl, refusal.to_string()),
         Some(Cause::Refusal(refusal)) => (ErrorKind::HostNotAllowed, refusal.to_string()),
-        Some(Cause::Tls(error)) => (ErrorKind::Tls, format!("no trusted connection to {host}: {error}")),
+        Some(Cause::Tls(error)) => (ErrorKind::Tls, untrusted(host, &error)),
         None if error.is_connect() && proxied => {
             (ErrorKind::Proxy, format!("the proxy gives no connection to {host}: {}", innermost(&error)))
         }
@@ -69,6 +69,29 @@ fn network_error(call: &Call, url: &Url, error: reqwest::Error, proxied: bool) -
 enum Cause {
     Refusal(Refusal),
     Tls(rustls::Error),
+}
+
+/// Which of the two sides does not trust the other.
+fn untrusted(host: &str, error: &rustls::Error) -> String {
+    use rustls::AlertDescription::{
+        AccessDenied, BadCertificate, CertificateExpired, CertificateRequired, CertificateRevoked, CertificateUnknown, DecryptError,
+        UnknownCA, UnsupportedCertificate,
+    };
+    match error {
+        rustls::Error::InvalidCertificate(_) => format!("the certificate of {host} is not trusted: {error}"),
+        rustls::Error::AlertReceived(CertificateRequired) => format!("{host} asks for a client certificate"),
+        rustls::Error::AlertReceived(
+            AccessDenied
+            | BadCertificate
+            | CertificateExpired
+            | CertificateRevoked
+            | CertificateUnknown
+            | DecryptError
+            | UnknownCA
+            | UnsupportedCertificate,
+        ) => format!("{host} does not accept the client certificate: {error}"),
+        _ => format!("no trusted connection to {host}: {error}"),
+    }
 }
 
 /// The cause that tells more than `connection failed`, wherever in the chain it is.

@@ -99,7 +99,7 @@ pub struct TransportFactory {
     clock: SharedClock,
     metrics: Metrics,
     timings: Timings,
-    gates: Cache<(String, String), Arc<Gate>>,
+    gates: Cache<(String, String), (ProviderKind, Arc<Gate>)>,
     clients: Cache<[u8; 32], reqwest::Client>,
     kept: KeptCache,
 }
@@ -133,6 +133,11 @@ impl TransportFactory {
         self
     }
 
+    /// Brings those metrics up to date that tell how the accounts stand with their rate limits.
+    pub fn refresh_metrics(&self) {
+        self.metrics.accounts(self.gates.iter().map(|(_, (kind, gate))| (kind, gate.standing())));
+    }
+
     /// A transport for one connection. Nothing is sent here.
     ///
     /// # Errors
@@ -151,7 +156,7 @@ impl TransportFactory {
         };
         let bucket = (endpoint.api.origin().ascii_serialization(), credential_identity);
         let kept = Kept::new(self.kept.clone(), bucket.clone());
-        let gate = self.gates.get_with(bucket, || Arc::new(Gate::new(budget(kind, &endpoint.api), self.clock.clone())));
+        let (_, gate) = self.gates.get_with(bucket, || (kind, Arc::new(Gate::new(budget(kind, &endpoint.api), self.clock.clone()))));
         let redactor = match &proxy {
             Some(ProxySettings { login: Some((_, password)), .. }) => Redactor::default().with([password.expose_secret()]),
             _ => Redactor::default(),

@@ -49,10 +49,27 @@ pub(super) struct Refused {
     pub(super) retry_at: Timestamp,
 }
 
+/// How an account stands with its rate limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// Whether nothing is sent for it now.
+    pub(super) rests: bool,
+    /// Calls that are left, as the provider told last; nothing when that was for a time that is over.
+    pub(super) remaining: Option<u64>,
+}
+
 impl Gate {
     pub(super) fn new(budget: RateBudget, clock: SharedClock) -> Self {
         let state = State { sent: budget.rules.iter().map(|_| VecDeque::new()).collect(), ..State::default() };
         Self { budget, clock, writes: Arc::new(Semaphore::new(1)), state: Mutex::new(state) }
+    }
+
+    /// How the account stands now.
+    pub(super) fn standing(&self) -> Standing {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.clock.now();
+        let current = state.told.reset.is_none_or(|reset| reset > now);
+        Standing { rests: !state.parked(now).is_zero(), remaining: state.told.remaining.filter(|_| current) }
     }
 
     /// Waits for its turn, but no longer than `patience`.
@@ -195,8 +212,10 @@ mod tests {
         assert_eq!(gate.learn(marks, true), Some(after(50)));
         assert_eq!(refused(&gate, Access::Read).await, Some(after(50)));
         assert_eq!(refused(&gate, Access::Delete).await, Some(after(50)));
+        assert_eq!(gate.standing(), Standing { rests: true, remaining: Some(0) });
         *clock.0.lock().unwrap() = after(50);
         assert_eq!(refused(&gate, Access::Read).await, None);
+        assert_eq!(gate.standing(), Standing { rests: false, remaining: None });
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! What is counted of calls. Labels are bounded: never a host, a path or a connection.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -11,13 +12,15 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::call::Operation;
+use super::gate::Standing;
 use crate::api::v1alpha1::ProviderKind;
+use crate::providers::ErrorKind;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     provider: &'static str,
     operation: &'static str,
-    code: String,
+    code: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -29,6 +32,20 @@ struct DurationLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ProviderLabels {
     provider: &'static str,
+}
+
+/// What went wrong where no answer came, in a word.
+pub(super) const fn failure_label(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Unreachable => "unreachable",
+        ErrorKind::Tls => "tls",
+        ErrorKind::Proxy => "proxy",
+        ErrorKind::HostNotAllowed => "host_not_allowed",
+        ErrorKind::InsecureUrl => "insecure_url",
+        ErrorKind::Transient => "broken",
+        ErrorKind::ResponseInvalid => "response_invalid",
+        _ => "other",
+    }
 }
 
 #[derive(Clone)]
@@ -46,6 +63,7 @@ pub(super) struct Metrics {
     requests: Family<RequestLabels, Counter>,
     durations: Family<DurationLabels, Histogram, Buckets>,
     remaining: Family<ProviderLabels, Gauge<i64>>,
+    resting: Family<ProviderLabels, Gauge<i64>>,
     limited: Family<ProviderLabels, Counter<u64, AtomicU64>>,
 }
 
@@ -55,6 +73,7 @@ impl Metrics {
             requests: Family::default(),
             durations: Family::new_with_constructor(Buckets),
             remaining: Family::default(),
+            resting: Family::default(),
             limited: Family::default(),
         };
         registry.register(
@@ -70,26 +89,49 @@ impl Metrics {
         );
         registry.register(
             "forgebind_provider_rate_limit_remaining",
-            "Calls that a provider last told to be left",
+            "Calls that are left, as the provider told last, to the account that has the fewest left",
             metrics.remaining.clone(),
+        );
+        registry.register(
+            "forgebind_provider_accounts_resting",
+            "Accounts that send nothing now because their rate limit is used up",
+            metrics.resting.clone(),
         );
         registry.register(
             "forgebind_provider_rate_limited",
             "Calls that were not sent because a rate limit is used up",
             metrics.limited.clone(),
         );
+        for kind in ProviderKind::ALL {
+            // From 0 on, so that the first one is an increase.
+            drop(metrics.limited.get_or_create(&ProviderLabels { provider: kind.flag() }));
+        }
         metrics
     }
 
-    pub(super) fn sent(&self, provider: ProviderKind, operation: Operation, code: String, took: Duration) {
+    pub(super) fn sent(&self, provider: ProviderKind, operation: Operation, code: &'static str, took: Duration) {
         let (provider, operation) = (provider.flag(), operation.label());
         self.requests.get_or_create(&RequestLabels { provider, operation, code }).inc();
         self.durations.get_or_create(&DurationLabels { provider, operation }).observe(took.as_secs_f64());
     }
 
-    pub(super) fn remaining(&self, provider: ProviderKind, remaining: u64) {
-        let remaining = i64::try_from(remaining).unwrap_or(i64::MAX);
-        self.remaining.get_or_create(&ProviderLabels { provider: provider.flag() }).set(remaining);
+    /// Shows how the accounts stand: one entry for each.
+    pub(super) fn accounts(&self, accounts: impl Iterator<Item = (ProviderKind, Standing)>) {
+        let (mut fewest, mut resting) = (BTreeMap::new(), BTreeMap::new());
+        for (provider, standing) in accounts {
+            let provider = provider.flag();
+            *resting.entry(provider).or_insert(0) += i64::from(standing.rests);
+            if let Some(remaining) = standing.remaining {
+                let remaining = i64::try_from(remaining).unwrap_or(i64::MAX);
+                fewest.entry(provider).and_modify(|fewest| *fewest = remaining.min(*fewest)).or_insert(remaining);
+            }
+        }
+        for (family, figures) in [(&self.remaining, fewest), (&self.resting, resting)] {
+            family.clear();
+            for (provider, figure) in figures {
+                family.get_or_create(&ProviderLabels { provider }).set(figure);
+            }
+        }
     }
 
     pub(super) fn limited(&self, provider: ProviderKind) {

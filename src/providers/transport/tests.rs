@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use prometheus_client::registry::Registry;
 use url::Url;
 
-use super::test_server::{Server, TOKEN, answer, factory, json, local_policy};
+use super::test_server::{Server, TOKEN, answer, authorized, factory, json, local_policy};
 use super::*;
 use crate::api::v1alpha1::ProviderKind;
 use crate::clock::{Clock, SystemClock};
@@ -330,14 +330,53 @@ async fn calls_are_counted_by_provider_operation_and_outcome() {
     let mut registry = Registry::default();
     let factory = TransportFactory::new(local_policy(), Arc::new(Unleased), Arc::new(SystemClock), &mut registry);
     server.transport_with(&factory, None).send(read(server.url("/api/v1/x"))).await.unwrap();
-    let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    let text = shown(&factory, &registry);
     for line in [
         r#"forgebind_provider_requests_total{provider="gitea",operation="list_hooks",code="502"} 1"#,
         r#"forgebind_provider_requests_total{provider="gitea",operation="list_hooks",code="200"} 1"#,
         r#"forgebind_provider_request_duration_seconds_count{provider="gitea",operation="list_hooks"} 2"#,
         r#"forgebind_provider_rate_limit_remaining{provider="gitea"} 41"#,
+        r#"forgebind_provider_accounts_resting{provider="gitea"} 0"#,
+        r#"forgebind_provider_rate_limited_total{provider="gitea"} 0"#,
     ] {
         assert!(text.contains(line), "{line} in {text}");
     }
+}
+
+fn shown(factory: &TransportFactory, registry: &Registry) -> String {
+    factory.refresh_metrics();
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+    text
+}
+
+#[tokio::test]
+async fn no_server_and_no_number_of_accounts_makes_series_at_will() {
+    let statuses = [418, 419, 420, 421, 451, 499, 299, 218, 706, 999];
+    let server = Server::start(statuses.map(|status| answer(status, &[("x-ratelimit-remaining", "7")], "[]"))).await;
+    let mut registry = Registry::default();
+    let factory = TransportFactory::new(local_policy(), Arc::new(Unleased), Arc::new(SystemClock), &mut registry);
+    let endpoint = server.endpoint();
+    for account in 0..statuses.len() {
+        let settings = TransportSettings {
+            kind: ProviderKind::Gitea,
+            endpoint: &endpoint,
+            credential_identity: format!("account-{account}"),
+            ca_pem: None,
+            client_identity: None,
+            proxy: None,
+        };
+        let _ = authorized(factory.transport(settings).unwrap()).send(read(server.url("/api/v1/x"))).await;
+    }
+    let text = shown(&factory, &registry);
+    let codes: Vec<&str> = text.lines().filter(|line| line.starts_with("forgebind_provider_requests_total")).collect();
+    let code = |code: &str, count: u32| {
+        format!("forgebind_provider_requests_total{{provider=\"gitea\",operation=\"list_hooks\",code=\"{code}\"}} {count}")
+    };
+    assert_eq!(codes.len(), 3, "{text}");
+    for line in [code("4xx", 6), code("2xx", 2), code("other", 2)] {
+        assert!(codes.contains(&line.as_str()), "{line} in {text}");
+    }
+    let remaining: Vec<&str> = text.lines().filter(|line| line.starts_with("forgebind_provider_rate_limit_remaining")).collect();
+    assert_eq!(remaining, ["forgebind_provider_rate_limit_remaining{provider=\"gitea\"} 7"], "{text}");
 }

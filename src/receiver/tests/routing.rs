@@ -72,6 +72,65 @@ async fn a_route_exists_for_suspended_and_deleted_bindings_and_not_for_others() 
 }
 
 #[tokio::test]
+async fn a_connection_that_is_not_there_yet_does_not_close_the_route_as_a_withdrawn_grant_does() {
+    let harness = start(|_, _| ()).await;
+    harness.routes.apply_binding(&binding(|object| {
+        object["status"]["conditions"] = json!([{"type": "ConnectionReady", "status": "False", "reason": "RefNotPermitted", "message": "", "lastTransitionTime": NOW}]);
+    }));
+    assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 503, "it may be restored in a moment");
+    harness.routes.apply_connection(&gitea());
+    assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 401, "it is there and does not allow");
+    harness.routes.apply_binding(&binding(|_| ()));
+    assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 200);
+}
+
+#[tokio::test]
+async fn an_unknown_hook_is_awaited_while_a_cluster_may_be_in_the_middle_of_its_restore() {
+    let since = "2026-11-20T09:30:00Z";
+    let harness = start(|_, routes| routes.key_since = since.parse().ok()).await;
+    harness.routes.apply_connection(&gitea());
+    let shot = || Shot::push("d-1", "main");
+    assert_eq!(harness.send(&shot()).await, 503, "there is no binding at all");
+    assert_eq!(harness.send(&Shot { path: "/hooks/x/1".into(), ..shot() }).await, 401, "no path of ours");
+    harness.routes.apply_binding(&binding(|object| object["metadata"] = json!({"namespace": "team", "name": "till", "uid": "till"})));
+    assert_eq!(harness.send(&shot()).await, 503, "others may follow");
+    harness.clock.set("2026-11-20T10:30:00Z");
+    assert_eq!(harness.send(&shot()).await, 401, "the key has been here for an hour");
+    harness.routes.remove_binding("team", "till", "till");
+    assert_eq!(harness.send(&shot()).await, 503, "nothing is there, however long the key is");
+    assert!(harness.metrics().contains("reason=\"binding_awaited\"} 3"), "{}", harness.metrics());
+    harness.routes.apply_binding(&binding(|_| ()));
+    harness.clock.set(NOW);
+    assert_eq!(harness.send(&shot()).await, 200, "what was awaited is taken");
+}
+
+#[tokio::test]
+async fn after_a_lost_status_earlier_secrets_are_accepted_until_their_grace_is_over() {
+    let harness = start(|_, _| ()).await;
+    harness.routes.apply_connection(&gitea());
+    let told = |until: &'static str, more: &'static str| {
+        binding(move |object| {
+            object["status"]["webhook"] = json!({
+                "secretGeneration": generation(100), "secretChangedAt": NOW,
+                "previousSecrets": [{"generation": "*", "validUntil": until}, {"generation": generation(400), "validUntil": more}],
+            });
+        })
+    };
+    harness.routes.apply_binding(&told("2026-11-20T11:00:00Z", "2026-11-20T09:00:00Z"));
+    for (shot, code, what) in [
+        (at(&generation(5000)), 200, "it may be in its grace"),
+        (Shot { secret: secret_of("team", "shop", &generation(100)), ..at(&generation(5000)) }, 503, "and must be proven"),
+        (at(&generation(400)), 401, "this one's grace is known to be over"),
+        (at("*"), 401, "the word itself is no generation"),
+        (at("0123456789abcdef"), 401, "a secret of a user"),
+    ] {
+        assert_eq!(harness.send(&shot).await, code, "{what}");
+    }
+    harness.routes.apply_binding(&told("2026-11-20T09:59:59Z", "2026-11-20T09:00:00Z"));
+    assert_eq!(harness.send(&at(&generation(5000))).await, 401, "its time is over");
+}
+
+#[tokio::test]
 async fn a_binding_that_was_made_again_replaces_the_former_in_any_order_of_events() {
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&gitea());

@@ -148,3 +148,30 @@ async fn offline_judges_the_manifests_of_every_provider() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn the_address_that_a_connection_chooses_is_judged_by_the_names_of_the_installation() -> Result<()> {
+    let bench = Bench::new().await?;
+    let more = ["-o", "json", "--public-url", "internal=https://hooks.acme.corp"];
+    let check = async |name: &str| {
+        let objects = [
+            bench.connection(json!({"receiver": {"publicURL": name}})),
+            bench.secret(),
+            bench.binding("shop", json!({"webhook": {"events": ["Push"]}})),
+        ];
+        bench.check(&objects, &more).await
+    };
+    let unknown = check("intern").await?;
+    let result = unknown.json()?;
+    assert_eq!(told(&result, "shop"), "NotReady PublicURLMissing []", "{result:#}");
+    assert_eq!(told(&result, "gitea"), "Ready Succeeded []", "{result:#}");
+    for row in [row(&result, "shop"), row(&result, "gitea")] {
+        let text = row.to_string();
+        assert!(text.contains("is intern, and --public-url has only the names internal"), "{row:#}");
+    }
+    assert_eq!(unknown.code, 1);
+    let known = check("internal").await?;
+    assert_eq!(told(&known.json()?, "shop"), "Ready Succeeded [CreateHook]", "{}", known.text);
+    assert_eq!(known.code, 0);
+    Ok(())
+}

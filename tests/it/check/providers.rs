@@ -1,6 +1,6 @@
 //! What the provider is asked, and what follows from its answers.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
 use super::{Bench, PUBLIC_URL, message, row, run, secret, told};
@@ -19,12 +19,19 @@ async fn a_hook_that_would_be_created_is_told_in_an_aligned_table() -> Result<()
     ];
     let checked = bench.check(&objects, &[]).await?;
     let repository = bench.repository();
+    let result = bench.check_json(&objects).await?;
+    let (user, server) = (&bench.account.name, row(&result, "gitea")["found"][0].as_str().context("what the provider told")?);
+    ensure!(server.starts_with("Gitea 1."), "{server}");
     let expected = format!(
         "\
 KIND         NAMESPACE   NAME          READY   REASON      PLAN
 connection   platform    gitea         True    Succeeded   -
 binding      platform    access-only   True    Succeeded   -
 binding      platform    shop          True    Succeeded   create
+
+FOUND
+  platform/gitea
+         {server}; as user {user}; granted read:organization, read:user, write:repository; ManageWebhooks granted
 
 WOULD BE DONE AT THE PROVIDERS
   create   platform/shop   {repository}   there is none
@@ -38,6 +45,9 @@ Note: without --install-key-file, hooks that Forgebind made before are not recog
     assert_eq!(checked.text, expected);
     assert_eq!((checked.code, checked.complaint.as_str()), (0, ""));
     assert!(bench.proxy.count(|exchange| exchange.path.ends_with("/hooks?limit=50&page=1") || exchange.path.contains("/hooks")) > 0);
+    // Where no hook is asked for, there is none to recognise.
+    let checked = bench.check(&[bench.secret(), bench.connection(json!({})), bench.binding("access-only", json!({}))], &[]).await?;
+    assert!(checked.code == 0 && !checked.text.contains("--install-key-file"), "{}", checked.text);
     Ok(())
 }
 

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::super::ownership::tests::{keys, settings};
+use super::super::ownership::tests::{INTERNAL, ownership, settings};
 use super::*;
 
 const NOW: i64 = 10_000;
@@ -12,11 +12,11 @@ fn at(second: i64) -> Timestamp {
 }
 
 pub(super) fn ours() -> Ownership {
-    Ownership::new(&keys(1), &settings("https://hooks.acme.io", &["https://old.acme.io"]), "team", "shop")
+    ownership(1, &settings("https://hooks.acme.io", &["https://old.acme.io"]), None)
 }
 
 fn theirs() -> Ownership {
-    Ownership::new(&keys(2), &settings("https://hooks.acme.io", &[]), "team", "shop")
+    ownership(2, &settings("https://hooks.acme.io", &[]), None)
 }
 
 fn custom() -> Url {
@@ -122,6 +122,52 @@ fn a_former_public_url_is_moved_to_the_present_one() {
     assert!(matches!(plan.actions.as_slice(), [HookAction::Update { drift, .. }] if drift == &["url"]));
 }
 
+/// Our hook at the address named `internal`, which the connection does not choose any more.
+fn at_internal(id: u32, generation: &str) -> Hook {
+    let there = ownership(1, &settings("https://hooks.acme.io", &[]), Some("internal"));
+    hook(id, there.receiver_url(generation).unwrap(), shape("", "push"))
+}
+
+#[test]
+fn a_hook_at_another_public_url_moves_in_place_and_keeps_its_secret() {
+    for update_sets_secret in [false, true] {
+        let mut hooks = vec![at_internal(1, "9000")];
+        let moved = decide(&hooks, &wanted(9000, update_sets_secret), NOW);
+        assert!(
+            matches!(moved.actions.as_slice(), [HookAction::Update { id, drift, intent, .. }]
+                if id == "1" && drift == &["url"] && intent.generation == "9000"),
+            "{:?}",
+            moved.actions
+        );
+        assert_eq!(moved.kept[0].address, format!("{INTERNAL}/hooks/…"), "until then it is told where it is");
+        apply(&mut hooks, &moved.actions, &mut 2);
+        assert_eq!(hooks[0].url, ours().receiver_url("9000").unwrap());
+        assert!(decide(&hooks, &wanted(9000, update_sets_secret), NOW).actions.is_empty());
+    }
+}
+
+#[test]
+fn of_two_hooks_the_one_at_the_chosen_url_stays_and_is_not_touched() {
+    let hooks = [at_internal(1, "9000"), hook(2, ours().receiver_url("9000").unwrap(), shape("", "push"))];
+    let plan = decide(&hooks, &wanted(9000, true), NOW);
+    assert!(matches!(plan.actions.as_slice(), [HookAction::Delete { id, .. }] if id == "1"), "{:?}", plan.actions);
+}
+
+#[test]
+fn a_move_together_with_a_new_secret_keeps_the_old_way_in_for_the_overlap() {
+    let mut hooks = vec![at_internal(1, "9000")];
+    let begun = decide(&hooks, &wanted(NOW, false), NOW);
+    assert!(
+        matches!(begun.actions.as_slice(), [HookAction::Create(intent)] if intent.url == ours().receiver_url(&NOW.to_string()).unwrap())
+    );
+    apply(&mut hooks, &begun.actions, &mut 2);
+    assert!(decide(&hooks, &wanted(NOW, false), NOW + 59).actions.is_empty());
+    let ended = decide(&hooks, &wanted(NOW, false), NOW + 60);
+    assert!(matches!(ended.actions.as_slice(), [HookAction::Delete { id, .. }] if id == "1"), "{:?}", ended.actions);
+    let at_once = decide(&[at_internal(1, "9000")], &wanted(NOW, true), NOW);
+    assert!(matches!(at_once.actions.as_slice(), [HookAction::Update { id, .. }] if id == "1"), "URL and secret in one update");
+}
+
 #[test]
 fn a_new_secret_is_an_update_where_that_sets_it() {
     let hooks = [hook(1, ours().receiver_url("9000").unwrap(), shape("", "push"))];
@@ -195,13 +241,14 @@ fn any_hook(id: u32) -> impl Strategy<Value = Hook> {
         1 => Just(HookState::Disabled("failures".to_owned())),
         1 => Just(HookState::HeldBack("failures".to_owned())),
     ];
-    (0_u8..6, generation, part, events, state).prop_map(move |(owner, generation, part, events, state)| {
+    (0_u8..7, generation, part, events, state).prop_map(move |(owner, generation, part, events, state)| {
         let url = match owner {
             0 => ours().receiver_url(generation).unwrap(),
             1 => HookUrl::new(ours().receiver_url(generation).unwrap().expose().replace("hooks.acme.io", "old.acme.io")),
             2 => ours().custom_url(&custom(), generation),
             3 => theirs().receiver_url(generation).unwrap(),
             4 => HookUrl::new(custom().into()),
+            5 => at_internal(id, generation).url,
             _ => HookUrl::new(format!("https://elsewhere.acme.io/{generation}")),
         };
         Hook { state, ..hook(id, url, shape(part, events)) }

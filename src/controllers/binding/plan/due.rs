@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Finding, Plan, SLOW_PROBE, after, wants_own_hook, webhook_status};
-use crate::api::v1alpha1::ConditionType;
-use crate::api::v1alpha1::binding::WebhookStatus;
+use crate::api::v1alpha1::binding::{RepoBindingStatus, WebhookStatus};
+use crate::api::v1alpha1::{ConditionType, RepoBinding};
 use crate::controllers::backoff::spread;
 use crate::controllers::binding::generation;
 use crate::controllers::binding::observe::{self, Connection, Observation};
@@ -15,6 +15,8 @@ use crate::controllers::finalizer;
 
 /// Evidence stretches the time between two looks to this at most.
 const LONGEST_STRETCH: SignedDuration = SignedDuration::from_hours(24);
+/// How far the API server's clock and ours may be apart.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(5);
 /// When to look again after what may have been done twice.
 const SECOND_LOOK: Duration = Duration::from_secs(60);
 
@@ -25,9 +27,16 @@ pub(in crate::controllers::binding) fn is_settled(observation: &Observation) -> 
     status.observed_generation == object.metadata.generation
         && status.installation.as_ref() == Some(&observation.fingerprint)
         && conditions::is_true(&status.conditions, ConditionType::Ready)
+        && !is_older_than(status, object)
         && (finalizer::is_present(&**object) || object.spec.webhook.is_none())
         && status.webhook.as_ref().is_none_or(|webhook| !is_under_way(webhook))
         && !rotation_is_due(observation)
+}
+
+/// Whether a status tells of a time before its object was made: it came from a backup, and the hooks may have changed since.
+fn is_older_than(status: &RepoBindingStatus, object: &RepoBinding) -> bool {
+    let Some(made) = object.metadata.creation_timestamp.as_ref().map(|time| time.0) else { return false };
+    status.conditions.iter().any(|condition| made.duration_since(condition.last_transition_time.0) > CLOCKS_DIFFER)
 }
 
 /// Whether the secret is older than it may become. A predecessor may have begun to replace it.
@@ -54,10 +63,12 @@ pub fn look_due(observation: &Observation) -> bool {
     let Connection::Ready { inspected_at, .. } = &observation.connection else { return false };
     let object = &observation.object;
     let requests = observation.requests;
-    if requests.look || requests.rotate || requests.revoke || !public_url_is_known(observation) || status_is_lost(observation) {
+    if requests.look || requests.rotate || requests.revoke || status_is_lost(observation) {
         return true;
     }
-    let Some(memory) = &observation.memory else { return !is_settled(observation) || user_secret_changed(observation) };
+    let Some(memory) = &observation.memory else {
+        return !is_settled(observation) || user_secret_changed(observation) || delivers_elsewhere(observation);
+    };
     if memory.generation != object.metadata.generation.unwrap_or_default()
         || memory.circumstances != observation.circumstances()
         || (!memory.good && memory.at.is_some_and(|at| at < *inspected_at))
@@ -89,9 +100,11 @@ pub(super) fn stretched(observation: &Observation, next: Timestamp) -> Timestamp
     stretched.min(memory.not_after.unwrap_or(Timestamp::MAX))
 }
 
-pub(super) fn public_url_is_known(observation: &Observation) -> bool {
-    let Some(url) = webhook_status(&observation.object).and_then(|webhook| webhook.url.as_ref()) else { return true };
-    observe::custom_url(&observation.object).is_some() || Some(url) == observation.ownership.masked_receiver_url().as_ref()
+/// Whether the status tells that hooks for our receiver deliver elsewhere than they are to: the connection or the installation
+/// has another public URL since, or none.
+pub(in crate::controllers::binding) fn delivers_elsewhere(observation: &Observation) -> bool {
+    let Some(url) = webhook_status(&observation.object).and_then(|webhook| webhook.url.as_ref()) else { return false };
+    observe::custom_url(&observation.object).is_none() && Some(url) != observation.ownership.masked_receiver_url().as_ref()
 }
 
 pub(super) fn user_secret_changed(observation: &Observation) -> bool {

@@ -33,7 +33,7 @@ pub fn places_to_clear(observation: &Observation) -> Vec<HookTarget> {
         if observe::orphans(object) || !finalizer::is_present(&**object) {
             return Vec::new();
         }
-        let present = present.or_else(|| Some(observe::place_of_spec(object, &observation.settings)));
+        let present = present.or_else(|| Some(observe::place_of_spec(object, observation.public_url.as_ref().ok())));
         return present.into_iter().chain(former).collect();
     }
     if observation.suspended || observation.observe_only {
@@ -42,7 +42,7 @@ pub fn places_to_clear(observation: &Observation) -> Vec<HookTarget> {
     if wants_none(observation) {
         // A status that names no place may be older than a hook: the finalizer tells that there may be one.
         let held = finalizer::is_present(&**object);
-        let present = present.or_else(|| held.then(|| observe::place_of_spec(object, &observation.settings)));
+        let present = present.or_else(|| held.then(|| observe::place_of_spec(object, observation.public_url.as_ref().ok())));
         return present.into_iter().chain(former).collect();
     }
     // Where the hooks are to be cannot be seen now: the old ones stay.
@@ -69,7 +69,7 @@ pub(super) fn present_target(observation: &Observation) -> Option<HookTarget> {
     let repository = found.repository.as_ref().ok().filter(|_| matches!(found.hooks, Some(Ok(_))))?;
     let host = match observe::custom_url(&observation.object) {
         Some(url) => host_of(&url),
-        None => observation.settings.public_url.as_ref().map(host_of)?,
+        None => observation.public_url.as_ref().ok().map(host_of)?,
     };
     Some(HookTarget {
         connection: observation.object.connection_target(),

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::v1alpha1::EventKind;
-use crate::api::v1alpha1::binding::{HookStatus, HookTarget, PreviousSecret, RepoBindingStatus, WebhookStatus};
+use crate::api::v1alpha1::binding::{ANY_EARLIER_GENERATION, HookStatus, HookTarget, PreviousSecret, RepoBindingStatus, WebhookStatus};
 use crate::controllers::binding::apply::Outcome;
 use crate::controllers::binding::hooks::Kept;
 use crate::controllers::binding::observe::{Connection, Observation, custom_url};
@@ -39,13 +39,17 @@ pub(super) fn webhook(observation: &Observation, plan: &Plan, outcome: &Outcome,
         .filter(|wanted| hooks.iter().any(|hook| hook.generation == *wanted))
         .or_else(|| old.secret_generation.clone());
     let changed = generation != old.secret_generation;
-    let url = match custom_url(&observation.object) {
+    let found = before.webhook.is_none() && !kept.is_empty() && custom_url(&observation.object).is_none();
+    let wanted = match custom_url(&observation.object) {
         Some(url) => Some(url.to_string()),
         None => observation.ownership.masked_receiver_url(),
     };
+    // While one of them was not moved yet, it is what is told: deliveries still come that way.
+    let elsewhere = hooks.iter().map(|hook| &hook.address).find(|address| Some(*address) != wanted.as_ref());
+    let url = elsewhere.cloned().or(wanted);
     Some(WebhookStatus {
         url,
-        previous_secrets: previous_secrets(observation, &old, &hooks, generation.as_deref()),
+        previous_secrets: previous_secrets(observation, &old, &hooks, generation.as_deref(), found),
         secret_changed_at: if changed { Some(Time(observation.now)) } else { old.secret_changed_at },
         secret_generation: generation,
         last_delivery: old.last_delivery,
@@ -85,7 +89,13 @@ fn former_targets(old: &WebhookStatus, plan: &Plan, outcome: &Outcome) -> Vec<Ho
 }
 
 /// The earlier secrets: without an end while a hook may carry them, then for as long as late deliveries may come.
-fn previous_secrets(observation: &Observation, old: &WebhookStatus, hooks: &[Kept], generation: Option<&str>) -> Vec<PreviousSecret> {
+fn previous_secrets(
+    observation: &Observation,
+    old: &WebhookStatus,
+    hooks: &[Kept],
+    generation: Option<&str>,
+    found: bool,
+) -> Vec<PreviousSecret> {
     let grace = match &observation.connection {
         Connection::Ready { working, .. } => working.provider.webhook().rules().secret_grace,
         _ => std::time::Duration::ZERO,
@@ -98,6 +108,10 @@ fn previous_secrets(observation: &Observation, old: &WebhookStatus, hooks: &[Kep
     for (known, end) in known.chain(replaced).chain(carried).filter(|(known, _)| Some(known.as_str()) != generation) {
         let entry = ends.entry(known).or_insert_with(|| end.clone());
         *entry = entry.clone().or(end);
+    }
+    if found {
+        // Which ones are in their grace is lost with the status: deliveries that carry them are authentic all the same.
+        ends.entry(ANY_EARLIER_GENERATION.to_owned()).or_insert_with(|| Some(Time(grace_end)));
     }
     let mut previous: Vec<PreviousSecret> = Vec::new();
     for (known, end) in ends {

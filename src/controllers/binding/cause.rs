@@ -1,0 +1,127 @@
+//! Why a hook is changed, for the metrics: whoever watches wants to know how often hooks had to be repaired, apart from what
+//! was asked for.
+
+use super::hooks::HookAction;
+use crate::api::v1alpha1::RepoBinding;
+
+/// Why a hook is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Somebody changed the object, its connection or the installation, or deleted the object.
+    Request,
+    /// Its secret is a new one.
+    Rotation,
+    /// Somebody or something changed, doubled or removed the hook at the provider.
+    Repair,
+}
+
+impl Cause {
+    /// Every cause.
+    pub const ALL: [Self; 3] = [Self::Request, Self::Rotation, Self::Repair];
+
+    /// A word for metrics.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Rotation => "rotation",
+            Self::Repair => "repair",
+        }
+    }
+
+    /// Why an action is taken, told by the object as it was before. `clearing`: it removes hooks of a place that is to be
+    /// left.
+    #[must_use]
+    pub fn of(action: &HookAction, object: &RepoBinding, clearing: bool) -> Self {
+        let status = object.status.as_ref();
+        let asked = clearing
+            || object.metadata.deletion_timestamp.is_some()
+            || status.is_none_or(|status| status.observed_generation != object.metadata.generation);
+        let webhook = status.and_then(|status| status.webhook.as_ref());
+        let Some(webhook) = webhook.filter(|webhook| !asked && !webhook.hooks.is_empty()) else { return Self::Request };
+        let rotated = |generation: &str| webhook.secret_generation.as_deref().is_some_and(|known| known != generation);
+        match action {
+            HookAction::Create(intent) if rotated(&intent.generation) => Self::Rotation,
+            HookAction::Update { intent, .. } if rotated(&intent.generation) => Self::Rotation,
+            // Another address with the same secret is another public URL, or an adoption.
+            HookAction::Update { drift, .. } if drift.iter().all(|field| *field == "url") => Self::Request,
+            HookAction::Delete { .. } if !webhook.previous_secrets.is_empty() => Self::Rotation,
+            HookAction::Create(_) | HookAction::Update { .. } | HookAction::Delete { .. } => Self::Repair,
+            HookAction::Release { .. } => Self::Request,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use serde_json::json;
+
+    use super::super::hooks::HookIntent;
+    use super::*;
+    use crate::providers::model::{HookShape, HookUrl};
+    use crate::providers::webhook::WebhookSecret;
+
+    fn object(observed: i64, generation: &str, previous: &[&str]) -> RepoBinding {
+        let previous: Vec<_> = previous.iter().map(|generation| json!({"generation": generation})).collect();
+        serde_json::from_value(json!({
+            "apiVersion": "forgebind.dev/v1alpha1", "kind": "RepoBinding",
+            "metadata": {"name": "shop", "namespace": "team-shop", "generation": 2},
+            "spec": {"connectionRef": {"name": "acme"}, "repository": "acme/shop"},
+            "status": {
+                "observedGeneration": observed, "conditions": [],
+                "webhook": {"hooks": [{"id": "1"}], "secretGeneration": generation, "previousSecrets": previous},
+            },
+        }))
+        .unwrap()
+    }
+
+    fn intent(generation: &str) -> HookIntent {
+        HookIntent {
+            url: HookUrl::new(String::new()),
+            secret: WebhookSecret::Text("s".to_owned().into()),
+            shape: HookShape { part: String::new(), fields: BTreeMap::new(), events: BTreeSet::new() },
+            generation: generation.to_owned(),
+            why: "there is none",
+        }
+    }
+
+    fn create(generation: &str) -> HookAction {
+        HookAction::Create(intent(generation))
+    }
+
+    fn update(generation: &str, drift: &[&'static str]) -> HookAction {
+        HookAction::Update { id: "1".to_owned(), intent: intent(generation), drift: drift.to_vec(), adopted: false }
+    }
+
+    fn delete() -> HookAction {
+        HookAction::Delete { id: "1".to_owned(), why: "there are several" }
+    }
+
+    #[test]
+    fn a_repair_is_what_nobody_asked_for() {
+        let settled = object(2, "100", &[]);
+        assert_eq!(Cause::of(&create("100"), &settled, false), Cause::Repair, "somebody removed it");
+        assert_eq!(Cause::of(&update("100", &["events"]), &settled, false), Cause::Repair, "somebody changed it");
+        assert_eq!(Cause::of(&update("100", &["url", "secret"]), &settled, false), Cause::Repair);
+        assert_eq!(Cause::of(&delete(), &settled, false), Cause::Repair, "there were two");
+        assert_eq!(Cause::of(&update("100", &["url"]), &settled, false), Cause::Request, "another public URL");
+        assert_eq!(Cause::of(&delete(), &settled, true), Cause::Request, "the repository changed");
+    }
+
+    #[test]
+    fn a_new_secret_is_a_rotation_and_a_new_spec_a_request() {
+        assert_eq!(Cause::of(&update("200", &["url"]), &object(2, "100", &[]), false), Cause::Rotation);
+        assert_eq!(Cause::of(&create("200"), &object(2, "100", &[]), false), Cause::Rotation);
+        assert_eq!(Cause::of(&delete(), &object(2, "200", &["100"]), false), Cause::Rotation);
+        let changed = object(1, "100", &[]);
+        assert_eq!(Cause::of(&update("100", &["events"]), &changed, false), Cause::Request);
+        let mut first = object(2, "100", &[]);
+        first.status = None;
+        assert_eq!(Cause::of(&create("100"), &first, false), Cause::Request);
+        let mut deleted = object(2, "100", &[]);
+        deleted.metadata.deletion_timestamp = Some(serde_json::from_value(json!("2026-11-20T12:00:00Z")).unwrap());
+        assert_eq!(Cause::of(&delete(), &deleted, false), Cause::Request);
+    }
+}

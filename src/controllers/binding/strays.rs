@@ -1,0 +1,29 @@
+//! Hooks beside ours that nobody here will ever remove.
+
+use std::collections::BTreeSet;
+
+use kube::ResourceExt as _;
+
+use super::observe::Observation;
+use super::ownership::{Belonging, is_alike};
+use crate::api::v1alpha1::RepoBinding;
+use crate::controllers::View;
+use crate::providers::Hook;
+
+/// The ids of hooks that look like ours and that nobody here will ever remove: made under an install key that is lost, or by another
+/// installation from which the binding was taken over.
+#[must_use]
+pub fn strays(view: &View, observation: &Observation, hooks: &[Hook]) -> Vec<String> {
+    let ownership = &observation.ownership;
+    let others: Vec<(&Hook, String)> = hooks.iter().filter_map(|hook| Some((hook, ownership.other_id(&hook.url)?))).collect();
+    let id = |binding: &RepoBinding| view.keys.receiver.hook_id(&binding.namespace().unwrap_or_default(), &binding.name_any());
+    // Only where there is something to compare with: with thousands of bindings it takes a while.
+    let known: BTreeSet<String> =
+        if others.is_empty() { BTreeSet::new() } else { view.bindings.state().iter().map(|binding| id(binding)).collect() };
+    let nobodys = others.into_iter().filter(|(_, id)| !known.contains(id)).map(|(hook, _)| hook);
+    let status = observation.object.status.as_ref().and_then(|status| status.webhook.as_ref());
+    let told: BTreeSet<&str> = status.iter().flat_map(|webhook| &webhook.hooks).map(|hook| hook.id.as_str()).collect();
+    let foreign = |hook: &&Hook| matches!(ownership.classify(&hook.url), Belonging::Foreign { .. }) && is_alike(&hook.url);
+    let former = hooks.iter().filter(|hook| told.contains(hook.id.as_str())).filter(foreign);
+    nobodys.chain(former).map(|hook| hook.id.clone()).collect::<BTreeSet<_>>().into_iter().collect()
+}

@@ -1,0 +1,138 @@
+//! The ways in: the addresses under which providers reach the receiver. One may be the default, others have names by which
+//! connections choose them, and some are of before.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use url::Url;
+
+/// The longest name, in characters: that of a DNS label.
+const LONGEST_NAME: usize = 63;
+
+/// The addresses under which providers reach the receiver.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PublicUrls {
+    /// That of connections that choose none. One with a name is never it, not even when it is the only one: a second name would
+    /// change what no choice means.
+    pub default: Option<Url>,
+    /// Those that connections choose by name.
+    pub named: BTreeMap<String, Url>,
+    /// Where providers reached the receiver before, whatever its name was then.
+    pub former: Vec<Url>,
+}
+
+/// Why there is no address for a connection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoPublicUrl {
+    /// There is none at all.
+    #[error("Forgebind does not know where providers reach it; start it with --public-url")]
+    None,
+    /// The connection chooses none, and all have names.
+    #[error(
+        "every address of --public-url has a name ({names}), and the connection chooses none; set its spec.receiver.publicURL to a name, or \
+         start Forgebind with one that has none"
+    )]
+    NotChosen {
+        /// The names that there are.
+        names: String,
+    },
+    /// The connection chooses a name that there is not.
+    #[error(
+        "the connection's spec.receiver.publicURL is {name}, and --public-url has {known}; correct the name, or start Forgebind with \
+         --public-url …,{name}=URL (what was made before stays and goes on delivering)"
+    )]
+    Unknown {
+        /// The name.
+        name: String,
+        /// What there is in its place.
+        known: String,
+    },
+}
+
+impl PublicUrls {
+    /// The address that a connection's choice means.
+    ///
+    /// # Errors
+    /// When there is no such address.
+    pub fn choose(&self, name: Option<&str>) -> Result<&Url, NoPublicUrl> {
+        let names = self.named.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        match name {
+            Some(name) => self.named.get(name).ok_or_else(|| {
+                let known = if names.is_empty() { "no names".to_owned() } else { format!("only the names {names}") };
+                NoPublicUrl::Unknown { name: name.to_owned(), known }
+            }),
+            None => self.default.as_ref().ok_or(if names.is_empty() { NoPublicUrl::None } else { NoPublicUrl::NotChosen { names } }),
+        }
+    }
+
+    /// Every address under which a hook is this installation's: the present ones and those of before.
+    pub fn all(&self) -> impl Iterator<Item = &Url> {
+        self.default.iter().chain(self.named.values()).chain(&self.former)
+    }
+}
+
+/// The present ones, as the flag takes them.
+impl fmt::Display for PublicUrls {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = self.named.iter().map(|(name, url)| format!("{name}={url}"));
+        let all: Vec<String> = self.default.iter().map(Url::to_string).chain(named).collect();
+        formatter.write_str(&all.join(","))
+    }
+}
+
+/// Whether a text can be the name of an address: lower-case letters, digits and dashes within, at most 63, and not `default`,
+/// which is the one without a name.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    let plain = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    plain && (1..=LONGEST_NAME).contains(&text.len()) && !text.starts_with('-') && !text.ends_with('-') && text != "default"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        text.parse().unwrap()
+    }
+
+    fn urls(default: Option<&str>, named: &[(&str, &str)]) -> PublicUrls {
+        let named = named.iter().map(|(name, text)| ((*name).to_owned(), url(text))).collect();
+        PublicUrls { default: default.map(url), named, former: Vec::new() }
+    }
+
+    #[test]
+    fn a_choice_means_its_name_and_no_choice_the_default() {
+        let both = urls(Some("https://hooks.acme.io"), &[("internal", "https://hooks.acme.corp")]);
+        assert_eq!(both.choose(None), Ok(&url("https://hooks.acme.io")));
+        assert_eq!(both.choose(Some("internal")), Ok(&url("https://hooks.acme.corp")));
+        assert_eq!(both.to_string(), "https://hooks.acme.io/,internal=https://hooks.acme.corp/");
+    }
+
+    #[test]
+    fn without_an_address_the_message_names_the_flag_and_what_there_is() {
+        let named = urls(None, &[("internal", "https://hooks.acme.corp"), ("dmz", "https://dmz.acme.io")]);
+        for (urls, choice, says) in [
+            (urls(None, &[]), None, "start it with --public-url"),
+            (named.clone(), None, "has a name (dmz, internal), and the connection chooses none"),
+            // One name alone is no default either.
+            (urls(None, &[("internal", "https://hooks.acme.corp")]), None, "has a name (internal)"),
+            (named, Some("intern"), "is intern, and --public-url has only the names dmz, internal"),
+            (urls(Some("https://hooks.acme.io"), &[]), Some("internal"), "--public-url has no names"),
+            (urls(None, &[]), Some("internal"), "--public-url …,internal=URL"),
+        ] {
+            let message = urls.choose(choice).unwrap_err().to_string();
+            assert!(message.contains(says) && message.contains("--public-url") && message.lines().count() == 1, "{message}");
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_dns_labels() {
+        for name in ["internal", "a", "7", "on-prem-2", &"a".repeat(63)] {
+            assert!(is_name(name), "{name}");
+        }
+        for name in ["", "Internal", "in_ternal", "-a", "a-", "default", "in.ternal", "intérieur", &"a".repeat(64)] {
+            assert!(!is_name(name), "{name}");
+        }
+    }
+}
