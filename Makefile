@@ -5,12 +5,13 @@ CARGO ?= cargo
 # Integration tests mostly wait for servers: a few more than cores, few enough not to starve the servers.
 TEST_THREADS ?= 4
 
-.PHONY: help quickstart test lint tools generate conformance
+.PHONY: help quickstart test lint tools generate conformance image reproducible bench
 
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  Variables: quickstart takes ONCE=1 (end after the story), CLUSTER=current (the cluster of the present kubeconfig)"
-	@echo "  and PROVIDER=github, gitlab, bitbucket-cloud, bitbucket-data-center or azure-devops (its simulator in Gitea's place)."
+	@echo "  and PROVIDER=github, gitlab, bitbucket-cloud, bitbucket-data-center or azure-devops (its simulator in Gitea's place);"
+	@echo "  bench takes SIZE=10000 (so many bindings in place of 1000)."
 
 quickstart: ## Show the main job end to end on a real cluster and a real Gitea, then leave it running until Ctrl-C
 	@tests/controlplane/build --quickstart
@@ -36,3 +37,13 @@ conformance: ## Ask a provider the whole contract at a sandbox repository of you
 
 generate: tools ## Rewrite every generated file
 	@UPDATE=1 $(CARGO) test --locked --quiet --test it -- generated checked_in
+
+image: ## Build the image as an OCI layout in target/image/layout, without a daemon or a registry (needs buildah)
+	@CARGO='$(CARGO)' .ci/image build
+
+reproducible: ## Build what is in the image twice, in two folders, and compare the bytes
+	@CARGO='$(CARGO)' .ci/image reproducible
+
+bench: tools ## Measure the release binary: sizes, times, memory, writes and calls, beside what is aimed at
+	@$(CARGO) build --locked --example bench
+	@SIZE='$(SIZE)' target/debug/examples/bench

@@ -150,8 +150,15 @@ pub struct InstallationArguments {
     pub resolve: Vec<String>,
 }
 
+/// Where trust comes from is no flag: the variables are those that other programs read, too.
+const AUTHORITIES: &str = "Certificate authorities:
+  Providers and sinks are trusted by the authorities of the system, in a container by those of its image. SSL_CERT_FILE
+  and SSL_CERT_DIR name other places; several folders are separated by colons, so that
+  SSL_CERT_DIR=/etc/ssl/certs:/etc/acme/ca adds to those of the system. A connection's tls.caRef replaces them for it.";
+
 /// The flags of the servers. Every one is also an environment variable.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = AUTHORITIES)]
 pub struct ServerArguments {
     /// What describes the installation.
     #[command(flatten)]

@@ -72,6 +72,9 @@ pub mod docs {
     #[doc = include_str!("docs/simulators.md")]
     pub mod simulators {}
 
+    #[doc = include_str!("docs/releasing.md")]
+    pub mod releasing {}
+
     #[doc = include_str!("docs/adding-a-provider.md")]
     pub mod adding_a_provider {}
 

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -19,11 +20,38 @@ use serde_json::{Value, json};
 
 use crate::support::chart::{self, values_file};
 use crate::support::components::output_of;
+use crate::support::container::{Container, Image, SERVICE_ACCOUNT};
 use crate::support::control_plane::ControlPlane;
+use crate::support::image;
 use crate::support::operator::{Installed, Operator, Options, executable};
 
 /// What a Job's status says of how it came about.
 const NO_CONTAINER: &str = "its command ran as a process of the test and has ended; no container ran";
+
+/// Lays a volume out as the kubelet does: each key a link into a folder beside it.
+fn lay_out(folder: &Path, contents: &BTreeMap<String, Vec<u8>>) -> Result<()> {
+    std::fs::create_dir(folder.join("..data"))?;
+    for (key, bytes) in contents {
+        std::fs::write(folder.join("..data").join(key), bytes)?;
+        std::os::unix::fs::symlink(Path::new("..data").join(key), folder.join(key))?;
+    }
+    Ok(())
+}
+
+/// Sees that a pod asks for a root that cannot be written to, a user that is not root, and no capability.
+fn is_restricted(pod: &PodSpec) -> Result<()> {
+    ensure!(pod.security_context.as_ref().and_then(|context| context.run_as_non_root) == Some(true), "runAsNonRoot");
+    let user = pod.security_context.as_ref().and_then(|context| context.run_as_user);
+    ensure!(user.is_none_or(|user| user == i64::from(image::USER.0)), "the pod runs as another user than the image: {user:?}");
+    for container in &pod.containers {
+        let context = container.security_context.as_ref().context("no securityContext")?;
+        ensure!(context.read_only_root_filesystem == Some(true), "readOnlyRootFilesystem");
+        ensure!(context.allow_privilege_escalation == Some(false), "allowPrivilegeEscalation");
+        let dropped = context.capabilities.as_ref().and_then(|capabilities| capabilities.drop.as_deref());
+        ensure!(dropped.is_some_and(|dropped| dropped == ["ALL"]), "capabilities: {dropped:?}");
+    }
+    Ok(())
+}
 
 /// A release in a namespace of its own.
 pub struct Installation {
@@ -105,7 +133,7 @@ impl Installation {
         let name = job.metadata.name.clone().context("a name")?;
         let pod = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref()).context("a pod")?;
         let (kubeconfig, _) = self.identity(pod).await?;
-        let installed = self.command(pod, &name).await?;
+        let installed = self.command(pod, &name, &self.mounts(pod).await?)?;
         let mut command = Command::new(executable()?);
         command.args(&installed.arguments).envs(installed.environment).env("KUBECONFIG", kubeconfig);
         let ended = output_of(command).await;
@@ -133,17 +161,21 @@ impl Installation {
         Ok((self.plane.kubeconfig_for(&format!("{}-{account}", self.namespace), &token, None)?, account))
     }
 
-    /// The arguments and the environment of the one container of a pod with this name, and its mounted files laid out.
-    async fn command(&self, pod: &PodSpec, pod_name: &str) -> Result<Installed> {
-        let [container] = pod.containers.as_slice() else { anyhow::bail!("not one container") };
-        ensure!(container.command.is_none(), "the image's own entry point is the program");
-        // The kubelet gives these to every container.
+    /// What the kubelet tells every container of its cluster.
+    fn cluster_variables(&self) -> Result<BTreeMap<String, String>> {
         let server = url::Url::parse(self.plane.server_url())?;
-        let mut known = BTreeMap::from([
+        Ok(BTreeMap::from([
             ("KUBERNETES_SERVICE_HOST".to_owned(), server.host_str().context("a host")?.to_owned()),
             ("KUBERNETES_SERVICE_PORT".to_owned(), server.port().context("a port")?.to_string()),
-        ]);
-        let mounts = self.mounts(pod).await?;
+        ]))
+    }
+
+    /// The arguments and the environment of the one container of a pod with this name. `mounts` are paths in the container with
+    /// the folders that stand in for them.
+    fn command(&self, pod: &PodSpec, pod_name: &str, mounts: &[(String, String)]) -> Result<Installed> {
+        let [container] = pod.containers.as_slice() else { anyhow::bail!("not one container") };
+        ensure!(container.command.is_none(), "the image's own entry point is the program");
+        let mut known = self.cluster_variables()?;
         let local = |text: &str| mounts.iter().fold(text.to_owned(), |text, (path, folder)| text.replace(path.as_str(), folder));
         let mut environment = Vec::new();
         for variable in container.env.iter().flatten() {
@@ -161,14 +193,13 @@ impl Installation {
         Ok(Installed { arguments, environment })
     }
 
-    /// Lays out what the one container of a pod mounts, as the kubelet does: each key a link into a folder beside it. Answers
-    /// the paths in the container with the folders that stand in for them.
-    async fn mounts(&self, pod: &PodSpec) -> Result<Vec<(String, String)>> {
+    /// What the one container of a pod mounts: the files of each volume, by the path of its mount.
+    async fn volumes(&self, pod: &PodSpec) -> Result<Vec<(String, BTreeMap<String, Vec<u8>>)>> {
         let client = self.plane.cluster().client()?;
-        let mut laid_out = Vec::new();
+        let mut found = Vec::new();
         for mount in pod.containers.iter().flat_map(|container| container.volume_mounts.iter().flatten()) {
             let volume = pod.volumes.iter().flatten().find(|volume| volume.name == mount.name).context("a mount without a volume")?;
-            let contents: BTreeMap<String, Vec<u8>> = if let Some(source) = &volume.config_map {
+            let contents = if let Some(source) = &volume.config_map {
                 let map = Api::<ConfigMap>::namespaced(client.clone(), &self.namespace).get(&source.name).await?;
                 map.data.unwrap_or_default().into_iter().map(|(key, text)| (key, text.into_bytes())).collect()
             } else if let Some(source) = &volume.secret {
@@ -178,15 +209,31 @@ impl Installation {
             } else {
                 anyhow::bail!("volume {} is of another kind", volume.name)
             };
+            found.push((mount.mount_path.clone(), contents));
+        }
+        Ok(found)
+    }
+
+    /// Lays the volumes of a pod out in folders of this machine. Answers the paths in the container with the folders that stand
+    /// in for them.
+    async fn mounts(&self, pod: &PodSpec) -> Result<Vec<(String, String)>> {
+        let mut laid_out = Vec::new();
+        for (path, contents) in self.volumes(pod).await? {
             let folder = tempfile::Builder::new().tempdir_in(self.files.path())?.keep();
-            std::fs::create_dir(folder.join("..data"))?;
-            for (key, bytes) in contents {
-                std::fs::write(folder.join("..data").join(&key), bytes)?;
-                std::os::unix::fs::symlink(Path::new("..data").join(&key), folder.join(&key))?;
-            }
-            laid_out.push((mount.mount_path.clone(), folder.to_str().context("UTF-8")?.to_owned()));
+            lay_out(&folder, &contents)?;
+            laid_out.push((path, folder.to_str().context("UTF-8")?.to_owned()));
         }
         Ok(laid_out)
+    }
+
+    /// The pod of a component's Deployment, and a name for it with this end.
+    async fn pod(&self, component: &str, end: &str) -> Result<(PodSpec, String)> {
+        let deployments: Api<Deployment> = Api::namespaced(self.plane.cluster().client()?, &self.namespace);
+        let selector = format!("app.kubernetes.io/component={component},app.kubernetes.io/instance={}", self.release);
+        let found = deployments.list(&ListParams::default().labels(&selector)).await?.items;
+        let [deployment] = found.as_slice() else { anyhow::bail!("{} Deployments of {component}", found.len()) };
+        let pod = deployment.spec.as_ref().and_then(|spec| spec.template.spec.clone()).context("a pod")?;
+        Ok((pod, format!("{}-{end}", deployment.metadata.name.as_deref().unwrap_or_default())))
     }
 
     /// How a component's Deployment is started here. `more` are arguments that only this machine needs.
@@ -196,14 +243,33 @@ impl Installation {
 
     /// The same for one of several pods, by the end of its name.
     pub async fn options_of_pod(&self, component: &str, pod_name: &str, public_port: u16, more: &[String]) -> Result<Options> {
-        let deployments: Api<Deployment> = Api::namespaced(self.plane.cluster().client()?, &self.namespace);
-        let selector = format!("app.kubernetes.io/component={component},app.kubernetes.io/instance={}", self.release);
-        let found = deployments.list(&ListParams::default().labels(&selector)).await?.items;
-        let [deployment] = found.as_slice() else { anyhow::bail!("{} Deployments of {component}", found.len()) };
-        let pod = deployment.spec.as_ref().and_then(|spec| spec.template.spec.as_ref()).context("a pod")?;
-        let (kubeconfig, account) = self.identity(pod).await?;
-        let name = format!("{}-{pod_name}", deployment.metadata.name.as_deref().unwrap_or_default());
-        Options::installed(&kubeconfig, &self.namespace, &account, self.command(pod, &name).await?, public_port, more)
+        let (pod, name) = self.pod(component, pod_name).await?;
+        let (kubeconfig, account) = self.identity(&pod).await?;
+        let command = self.command(&pod, &name, &self.mounts(&pod).await?)?;
+        Options::installed(&kubeconfig, &self.namespace, &account, command, public_port, more)
+    }
+
+    /// The same in a container of an image, where the pod's files have their own paths, and only where the pod asks for all that
+    /// such a container holds back.
+    pub async fn contained(&self, component: &str, image: &Image, public_port: u16) -> Result<Options> {
+        let (pod, name) = self.pod(component, "pod").await?;
+        is_restricted(&pod)?;
+        let (kubeconfig, account) = self.identity(&pod).await?;
+        let mut command = self.command(&pod, &name, &[])?;
+        command.environment.extend(self.cluster_variables()?);
+        let container = Container::new(image)?;
+        let token = self.plane.cluster().service_account_token(&self.namespace, &account).await?;
+        let identity = BTreeMap::from([
+            ("token".to_owned(), token.into_bytes()),
+            ("namespace".to_owned(), self.namespace.clone().into_bytes()),
+            ("ca.crt".to_owned(), std::fs::read(self.plane.authority())?),
+        ]);
+        lay_out(&container.folder(SERVICE_ACCOUNT)?, &identity)?;
+        for (path, contents) in self.volumes(&pod).await? {
+            lay_out(&container.folder(&path)?, &contents)?;
+        }
+        let options = Options::installed(&kubeconfig, &self.namespace, &account, command, public_port, &[])?;
+        Ok(options.inside(Arc::new(container)))
     }
 
     /// Starts what the Deployments of `mode: Separate` run. `resolve` is what stands in for the cluster's DNS.

@@ -8,11 +8,14 @@
 pub mod chart;
 pub mod cluster;
 pub mod components;
+pub mod container;
 pub mod control_plane;
+pub mod elf;
 pub mod fault_proxy;
 pub mod forward_proxy;
 pub mod gitea;
 pub mod http_server;
+pub mod image;
 pub mod operator;
 pub mod port;
 pub mod process;

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::chart;
+use super::container::Container;
 use super::control_plane::ControlPlane;
 use super::port::free_port;
 use super::process::{Process, Program};
@@ -29,6 +30,8 @@ pub struct Options {
     role: &'static str,
     account: String,
     command: Option<Installed>,
+    container: Option<Arc<Container>>,
+    executable: Option<PathBuf>,
 }
 
 /// What an installed Deployment runs.
@@ -58,6 +61,8 @@ impl Options {
             role: "run",
             account: SERVICE_ACCOUNT.to_owned(),
             command: None,
+            container: None,
+            executable: None,
         };
         Ok(options
             .with("public-url", &format!("http://127.0.0.1:{public_port}"))
@@ -113,6 +118,8 @@ impl Options {
             role: "",
             account: account.to_owned(),
             command: Some(command),
+            container: None,
+            executable: None,
         })
     }
 
@@ -126,6 +133,21 @@ impl Options {
         let mut found = arguments.filter(|argument| argument.starts_with(flag));
         *found.next().with_context(|| format!("no {flag}"))? = format!("{flag}{value}");
         Ok(())
+    }
+
+    /// Starts what is installed in a container, where it finds its cluster and its service account as a pod does, and not the
+    /// binary of this build.
+    #[must_use]
+    pub fn inside(mut self, container: Arc<Container>) -> Self {
+        self.container = Some(container);
+        self
+    }
+
+    /// Starts another binary than that of this build.
+    #[must_use]
+    pub fn executable(mut self, path: &Path) -> Self {
+        self.executable = Some(path.to_owned());
+        self
     }
 
     /// Watches these namespaces in place of those before, with the rights for it.
@@ -214,6 +236,24 @@ pub fn executable() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The binary under test, started as the options say.
+fn program(options: &Options, log: &Path) -> Result<Program> {
+    let path = options.executable.clone().map_or_else(executable, Ok)?;
+    let mut program = Program::new("forgebind", path, log).variable("KUBECONFIG", &options.kubeconfig);
+    if let Some(installed) = &options.command {
+        program = program.arguments(&installed.arguments);
+        for (name, value) in &installed.environment {
+            program = program.variable(name, value);
+        }
+    } else {
+        program = program.argument(options.role);
+        for (flag, value) in &options.settings {
+            program = program.variable(variable(flag), value);
+        }
+    }
+    Ok(program)
+}
+
 /// A running operator. It ends when it is dropped, and a test that fails then shows the end of its log.
 #[derive(Debug)]
 pub struct Operator {
@@ -245,18 +285,11 @@ impl Operator {
         super::install_crypto();
         let scratch = Scratch::new("operator")?;
         let log = scratch.path().join("forgebind.log");
-        let mut program = Program::new("forgebind", executable()?, &log).variable("KUBECONFIG", &options.kubeconfig);
-        if let Some(installed) = &options.command {
-            program = program.arguments(&installed.arguments);
-            for (name, value) in &installed.environment {
-                program = program.variable(name, value);
-            }
-        } else {
-            program = program.argument(options.role);
-            for (flag, value) in &options.settings {
-                program = program.variable(variable(flag), value);
-            }
-        }
+        let program = match (&options.container, &options.command) {
+            (Some(container), Some(installed)) => container.program(&installed.environment, &installed.arguments, &log),
+            (Some(_), None) => anyhow::bail!("only what is installed runs in a container"),
+            (None, _) => program(&options, &log)?,
+        };
         let operator = Self { options, program, log, process: Mutex::new(None), _scratch: scratch };
         operator.relaunch()?;
         Ok(operator)

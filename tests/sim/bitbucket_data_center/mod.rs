@@ -70,6 +70,15 @@ impl BitbucketDataCenter {
         self
     }
 
+    /// One whose project `APP` has so many more repositories, which are named `PREFIX-0` and so on.
+    #[must_use]
+    pub fn with_repositories(self, count: usize, prefix: &str) -> Self {
+        for number in 0..count {
+            self.state().add_repository("APP", &format!("{prefix}-{number}"), &["main"]);
+        }
+        self
+    }
+
     /// Does several things in one push, and gives what the hooks send of it.
     ///
     /// # Errors

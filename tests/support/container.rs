@@ -1,0 +1,140 @@
+//! The image's file system, run as the kubelet would run it: a root of its own that cannot be written to, the image's user,
+//! no capability, no way to gain one, an environment of its own. Only the network is this machine's.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::process::Program;
+use super::scratch::Scratch;
+
+/// Where a pod finds its service account.
+pub const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// `$1` becomes a mount that cannot be written to, in a mount namespace of this process alone; then the rest is run.
+const READ_ONLY: &str =
+    r#"mount --bind "$1" "$1" && mount -o remount,bind,ro,nosuid,nodev "$1" && cd / && shift && exec /usr/bin/env -i "$@""#;
+
+/// Where the programs are that lead into the container. Engines give a container the same.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What an image is started with.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// Its file system.
+    pub root: PathBuf,
+    /// Its entry point.
+    pub entrypoint: Vec<String>,
+    /// Its user and group, as numbers.
+    pub user: (u32, u32),
+}
+
+/// How this process may make a root of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Means {
+    /// It is root.
+    Root,
+    /// In a user namespace.
+    UserNamespace,
+}
+
+/// A container that is not started yet. Its file system goes when it is dropped.
+#[derive(Debug)]
+pub struct Container {
+    scratch: Scratch,
+    image: Image,
+    means: Means,
+}
+
+impl Container {
+    /// A container of an image.
+    ///
+    /// # Errors
+    ///
+    /// When its file system cannot be copied, or this process may neither make mounts nor user namespaces.
+    pub fn new(image: &Image) -> Result<Self> {
+        let scratch = Scratch::new("container")?;
+        let status = Command::new("cp").arg("-a").arg(image.root.join(".")).arg(scratch.path()).status()?;
+        ensure!(status.success(), "{} cannot be copied", image.root.display());
+        // Another user has to get in.
+        std::fs::set_permissions(scratch.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        Ok(Self { scratch, image: image.clone(), means: means()? })
+    }
+
+    /// Makes a folder in it, for the files of a volume. Answers where it is, seen from outside.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made.
+    pub fn folder(&self, path: &str) -> Result<PathBuf> {
+        let folder = self.scratch.path().join(path.trim_start_matches('/'));
+        std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+        Ok(folder)
+    }
+
+    /// What runs in it with these arguments, and with this environment and no other.
+    pub fn program(&self, environment: &[(String, String)], arguments: &[String], log: &Path) -> Program {
+        let (program, own) = self.command(environment, arguments);
+        Program::new("forgebind", program, log).arguments(own)
+    }
+
+    /// Runs it to its end and answers what it printed.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started or fails; the error holds what it said.
+    pub fn output(&self, arguments: &[&str]) -> Result<String> {
+        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let (program, own) = self.command(&[], &arguments);
+        let output = Command::new(program).args(own).stdin(Stdio::null()).output()?;
+        ensure!(output.status.success(), "{arguments:?}: {} {}", output.status, String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    fn command(&self, environment: &[(String, String)], arguments: &[String]) -> (&'static str, Vec<OsString>) {
+        let root = self.scratch.path().to_owned();
+        let (user, group) = self.image.user;
+        let mut own: Vec<OsString> = match self.means {
+            Means::Root => ["--mount", "--propagation", "private"].map(OsString::from).into(),
+            Means::UserNamespace => ["--user", "--map-root-user", "--mount", "--propagation", "private"].map(OsString::from).into(),
+        };
+        own.extend(["--", "sh", "-c", READ_ONLY, "sh"].map(OsString::from));
+        own.push(root.clone().into());
+        own.push(PATH.into());
+        own.extend(environment.iter().map(|(name, value)| OsString::from(format!("{name}={value}"))));
+        own.extend(["setpriv", "--no-new-privs"].map(OsString::from));
+        match self.means {
+            Means::Root => {
+                own.extend(["chroot", "--groups="].map(OsString::from));
+                own.extend([format!("--userspec={user}:{group}").into(), root.into()]);
+            }
+            Means::UserNamespace => {
+                own.extend(["unshare", "--user"].map(OsString::from));
+                own.extend([format!("--map-user={user}").into(), format!("--map-group={group}").into()]);
+                own.extend([OsString::from("--root"), root.into(), "--wd=/".into()]);
+            }
+        }
+        own.extend(self.image.entrypoint.iter().chain(arguments).map(OsString::from));
+        ("unshare", own)
+    }
+}
+
+fn means() -> Result<Means> {
+    let may = |arguments: &[&str]| {
+        let mut mount = Command::new("unshare");
+        mount.args(arguments).args(["--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).stderr(Stdio::null());
+        mount.status().is_ok_and(|status| status.success())
+    };
+    if may(&[]) {
+        return Ok(Means::Root);
+    }
+    if may(&["--user", "--map-root-user"]) {
+        return Ok(Means::UserNamespace);
+    }
+    bail!(
+        "the image cannot be started: this needs unshare (util-linux) and either root or user namespaces \
+         (sysctl -w kernel.unprivileged_userns_clone=1, on Ubuntu kernel.apparmor_restrict_unprivileged_userns=0)"
+    )
+}
