@@ -46,4 +46,4 @@ reproducible: ## Build what is in the image twice, in two folders, and compare t
 
 bench: tools ## Measure the release binary: sizes, times, memory, writes and calls, beside what is aimed at
 	@$(CARGO) build --locked --example bench
-	@SIZE='$(SIZE)' target/debug/examples/bench
+	@PROFILE=release SIZE='$(SIZE)' target/debug/examples/bench

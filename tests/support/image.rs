@@ -16,9 +16,13 @@ pub const USER: (u32, u32) = (65_532, 65_532);
 
 static ROOT: OnceCell<(Scratch, Image)> = OnceCell::const_new();
 
+/// Cargo's profile of the binary, unless `PROFILE` names one: the tests have no use for the minutes of the optimisation.
+const PROFILE: &str = "trial";
+
 /// `.ci/image` with arguments.
 fn script(arguments: &[&str]) -> Command {
     let mut command = Command::new(repository_root().join(".ci/image"));
+    command.env("PROFILE", std::env::var("PROFILE").unwrap_or_else(|_| PROFILE.to_owned()));
     // Cargo tells its own children what would change what is built.
     for variable in ["RUSTC", "RUSTDOC", "RUSTC_WRAPPER", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET"] {
         command.env_remove(variable);
@@ -27,21 +31,11 @@ fn script(arguments: &[&str]) -> Command {
     command
 }
 
-/// The static release binary, built where it is not there yet.
-///
-/// # Errors
-///
-/// When it cannot be built; the error holds what the script said.
-pub async fn binary() -> Result<PathBuf> {
-    let printed = output_of(script(&["binary"])).await?;
-    Ok(printed.trim_end().into())
-}
-
 /// The image as the Dockerfile lays it out, without any engine. Built once in a process.
 ///
 /// # Errors
 ///
-/// As [`binary`].
+/// When it cannot be built; the error holds what the script said.
 pub async fn image() -> Result<&'static Image> {
     let make = async || {
         let scratch = Scratch::new("image")?;
