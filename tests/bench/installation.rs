@@ -137,7 +137,7 @@ impl Installation {
     async fn converge(&self, figures: &mut Figures) -> Result<(Duration, Vec<Request>)> {
         let size = self.size;
         self.simulator.forget();
-        let position = self.plane.audit_events()?.len();
+        let position = self.plane.audit_position()?;
         let began = Instant::now();
         let operator = Operator::launch(self.options.clone())?;
         let limit = Duration::from_secs(60) + Duration::from_millis(100) * u32::try_from(size)?;
@@ -183,7 +183,7 @@ impl Installation {
     /// What the operator asked the API server since a position in the audit log, apart from the Lease.
     fn asked_since(&self, position: usize, operator: &Operator) -> Result<Vec<AuditEvent>> {
         let user = operator.options().user();
-        let events = self.plane.audit_events()?.into_iter().skip(position);
+        let events = self.plane.audit_events_since(position)?.into_iter();
         Ok(events.filter(|event| event.user.username == user && event.resource() != "leases").collect())
     }
 
@@ -215,7 +215,7 @@ impl Installation {
         let operator = Operator::start(self.options.clone()).await?;
         settled(&operator).await?;
         self.simulator.forget();
-        let (position, processor) = (self.plane.audit_events()?.len(), processor_seconds(&self.program)?);
+        let (position, processor) = (self.plane.audit_position()?, processor_seconds(&self.program)?);
         tokio::time::sleep(REST).await;
         let asked = self.asked_since(position, &operator)?;
         let writes = asked.iter().filter(|event| event.is_write()).count();

@@ -17,6 +17,7 @@ use crate::contract_suite::{run, secret};
 use crate::sim::azure_devops::{make, make_older, state};
 use crate::sim::{Act, Delivery, Misbehaviour, Order, Outcome, Refusal, Simulated, Simulator, Wait};
 use crate::simulated::subject;
+use crate::support::plain_http;
 use crate::support::sink::{Behavior, SinkServer};
 
 /// The events of a webhook that names none.
@@ -51,7 +52,7 @@ async fn subscribe(client: &dyn Client, repository: &Repository, url: &str, even
 /// Asks the simulator as a person's script would, in the present version.
 async fn ask(simulated: &Simulated, method: Method, path: &str, body: Option<&Value>) -> Result<(u16, Value)> {
     let url = format!("{}/acme/{path}?api-version=7.1", simulated.simulator.url());
-    let request = reqwest::Client::builder().no_proxy().build()?.request(method, url);
+    let request = plain_http::client()?.request(method, url);
     let request = request.basic_auth("", Some(state::TOKEN));
     let answer = match body {
         Some(body) => request.json(body),
@@ -402,7 +403,7 @@ async fn a_refused_delivery_puts_a_subscription_on_probation_and_success_keeps_i
 async fn a_page_to_sign_in_is_what_a_browserlike_client_gets() -> Result<()> {
     let simulated = simulated().await?;
     let url = format!("{}/acme/_apis/git/repositories?api-version=7.1", simulated.simulator.url());
-    let client = reqwest::Client::builder().no_proxy().build()?;
+    let client = plain_http::client()?;
     let answer = client.get(&url).basic_auth("", Some("wrong")).send().await?;
     assert_eq!((answer.status().as_u16(), answer.headers()["content-type"].to_str()?), (203, "text/html; charset=utf-8"));
     let answer = client.get(&url).basic_auth("", Some("wrong")).header("x-tfs-fedauthredirect", "Suppress").send().await?;

@@ -18,6 +18,7 @@ use crate::sim::bitbucket_cloud::{
 };
 use crate::sim::{Act, Misbehaviour, Order, Outcome, Refusal, Simulated, Simulator};
 use crate::simulated::subject;
+use crate::support::plain_http;
 use crate::support::sink::{Behavior, SinkServer};
 
 async fn simulated() -> Result<Simulated> {
@@ -82,7 +83,7 @@ async fn dv_11_dt_18_bb_11_an_app_password_is_answered_with_what_replaced_it() -
 
     // What a client would get that sent it all the same.
     let url = format!("{}/2.0/user", simulated.simulator.url());
-    let answer = reqwest::Client::builder().no_proxy().build()?.get(url).basic_auth("forgebind", Some(APP_PASSWORD)).send().await?;
+    let answer = plain_http::client()?.get(url).basic_auth("forgebind", Some(APP_PASSWORD)).send().await?;
     assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
     assert!(answer.text().await?.starts_with("Login failed"));
     Ok(())
@@ -409,7 +410,7 @@ async fn what_is_removed_from_the_api_says_so() -> Result<()> {
     let (_, token) = simulated.welcome.credential.iter().find(|(key, _)| *key == "token").context("a token")?;
     for path in ["/repositories", "/workspaces"] {
         let url = format!("{}/2.0{path}", simulated.simulator.url());
-        let answer = reqwest::Client::builder().no_proxy().build()?.get(url).basic_auth(EMAIL, Some(token)).send().await?;
+        let answer = plain_http::client()?.get(url).basic_auth(EMAIL, Some(token)).send().await?;
         assert_eq!(answer.status(), StatusCode::GONE, "{path}");
         let body: Value = serde_json::from_str(&answer.text().await?)?;
         assert!(body["error"]["message"].as_str().is_some_and(|message| message.starts_with("CHANGE-2770")));

@@ -17,6 +17,7 @@ use crate::contract_suite::{run, secret};
 use crate::sim::bitbucket_data_center::{BitbucketDataCenter, LOG_INS_BEFORE_CAPTCHA, PASSWORD, PROJECT_TOKEN, REPOSITORY_TOKEN};
 use crate::sim::{Act, Delivery, Misbehaviour, Order, Product, Settings, Simulated, Simulator};
 use crate::simulated::subject;
+use crate::support::plain_http;
 use crate::support::sink::SinkServer;
 use crate::support::wait::{Seen, wait_until};
 
@@ -52,7 +53,7 @@ fn read(simulated: &Simulated, delivery: &Delivery) -> Result<Content> {
 async fn ask(simulated: &Simulated, method: Method, path: &str) -> Result<(u16, Value)> {
     let url = format!("{}/bitbucket/rest/api/latest{path}", simulated.simulator.url());
     let (_, token) = simulated.welcome.credential.first().context("a credential")?;
-    let answer = reqwest::Client::builder().no_proxy().build()?.request(method, url).bearer_auth(token).send().await?;
+    let answer = plain_http::client()?.request(method, url).bearer_auth(token).send().await?;
     let status = answer.status().as_u16();
     Ok((status, serde_json::from_str(&answer.text().await?).unwrap_or_default()))
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::support::fault_proxy::FaultProxy;
 use crate::support::operator::Operator;
+use crate::support::plain_http;
 use crate::support::sink::{Behavior, SinkServer};
 use crate::support::wait::{Seen, stays, wait_until};
 use crate::world::{OVERLAPPED, SOON, World, binding_condition, binding_message, connection_condition};
@@ -38,7 +39,7 @@ pub async fn install_key(world: &World, operator: &Operator) -> Result<Vec<u8>> 
 
 /// Posts to the operator's receiver and returns the status and the text of the answer.
 async fn post(url: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Result<(StatusCode, String)> {
-    let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build()?;
+    let client = plain_http::client()?;
     let mut request = client.post(url).header("Content-Type", "application/json").body(body);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -108,7 +109,7 @@ async fn bb_21_what_is_not_authentic_is_refused_with_the_right_code_and_nothing_
     assert_eq!(over.len(), BODY_LIMIT + 1);
     let proof = signature(secret.expose_secret(), &over);
     assert_eq!(send(&url, signed("over", &proof), over).await?.0, StatusCode::PAYLOAD_TOO_LARGE, "one byte over the cap");
-    let status = reqwest::Client::builder().no_proxy().build()?.get(&url).send().await?.status();
+    let status = plain_http::client()?.get(&url).send().await?.status();
     assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
     assert!(world.sink.deliveries().is_empty(), "{:?}", world.sink.deliveries());
     world.binding_says("shop", "Receiving", "False/DeliveriesRefused").await?;

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::support::components::repository_root;
 use crate::support::operator::Operator;
+use crate::support::plain_http;
 use crate::support::wait::{Seen, wait_until};
 use crate::world::{SOON, World};
 
@@ -176,7 +177,7 @@ async fn what_a_running_operator_measures_is_documented() -> Result<()> {
     world.binding_ready("shop").await?;
     world.push("measured").await?;
     world.sink.wait_for(1, SOON).await?;
-    reqwest::Client::new().post(format!("{}/hooks/nobody/1", operator.url())).send().await?;
+    plain_http::client()?.post(format!("{}/hooks/nobody/1", operator.url())).send().await?;
 
     let documented = documented()?;
     let missing = async || {
@@ -211,7 +212,7 @@ fn names_of_series(exposition: &str) -> BTreeSet<String> {
 
 /// Objects with names of their own in every state of this story, and requests as strangers would send them.
 async fn multiply(world: &World, operator: &Operator, numbers: std::ops::Range<u32>) -> Result<()> {
-    let client = reqwest::Client::builder().no_proxy().build()?;
+    let client = plain_http::client()?;
     for number in numbers {
         let name = format!("hostile{number}");
         let mut connection = world.connection_spec();

@@ -21,6 +21,7 @@ use crate::contract_suite::{Prepared, Subject, run, secret};
 use crate::sim::github::{Release, SimulatedGitHub, seed};
 use crate::sim::{Act, Misbehaviour, Order, Product, Settings, Simulated, Simulator};
 use crate::simulated::subject;
+use crate::support::plain_http;
 use crate::support::port::free_port;
 use crate::support::sink::SinkServer;
 use crate::support::wait::{Seen, wait_until};
@@ -88,7 +89,7 @@ async fn create(client: &dyn Client, repository: &Repository, url: &str, events:
 /// Asks the simulator as a person's script would.
 async fn ask(place: &Place, method: Method, path: &str, body: Option<&Value>) -> Result<(u16, Value)> {
     let url = format!("{}{path}", place.simulated.endpoint.api);
-    let client = reqwest::Client::builder().no_proxy().user_agent("a-script").build()?;
+    let client = plain_http::builder().user_agent("a-script").build()?;
     let request = client.request(method, url).bearer_auth(seed::OPERATOR);
     let answer = if let Some(body) = body { request.json(body) } else { request }.send().await?;
     let status = answer.status().as_u16();

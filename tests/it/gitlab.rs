@@ -18,6 +18,7 @@ use crate::contract_suite::{run, secret};
 use crate::sim::gitlab::{Release, SimulatedGitLab, seed};
 use crate::sim::{Act, Misbehaviour, Order, Simulated, Simulator};
 use crate::simulated::subject;
+use crate::support::plain_http;
 use crate::support::sink::{Behavior, SinkServer};
 
 /// An address at which nothing answers.
@@ -76,8 +77,7 @@ impl Place {
     /// Asks the simulator as a person's script would.
     async fn ask(&self, method: Method, path: &str) -> Result<(u16, Value)> {
         let url = format!("{}{path}", self.simulated.endpoint.api);
-        let answer =
-            reqwest::Client::builder().no_proxy().build()?.request(method, url).header("private-token", seed::OPERATOR).send().await?;
+        let answer = plain_http::client()?.request(method, url).header("private-token", seed::OPERATOR).send().await?;
         let status = answer.status().as_u16();
         Ok((status, serde_json::from_str(&answer.text().await?).unwrap_or_default()))
     }

@@ -17,6 +17,7 @@ use crate::support::control_plane::{ADMIN_TOKEN, ControlPlane};
 use crate::support::fault_proxy::{Exchange, Fault, FaultProxy};
 use crate::support::gitea::{Gitea, OPERATOR_SCOPES};
 use crate::support::operator::{Operator, Options};
+use crate::support::plain_http;
 use crate::support::process::Program;
 use crate::support::shared;
 use crate::support::sink::{Behavior, SinkServer};
@@ -142,7 +143,7 @@ async fn gitea_delivers_a_real_push_through_its_hook() -> Result<()> {
     let proxy = FaultProxy::before_gitea(gitea).await?;
     let unavailable = proxy.inject(Fault::Answer(StatusCode::BAD_GATEWAY), |exchange| exchange.path.ends_with("/hooks"));
     let address = format!("{}/api/v1/repos/{path}/hooks", proxy.url());
-    let client = reqwest::Client::builder().no_proxy().build()?;
+    let client = plain_http::client()?;
     let call = || client.get(&address).header("Authorization", format!("token {}", account.token)).send();
     assert_eq!(call().await?.status(), StatusCode::BAD_GATEWAY);
     assert_eq!(unavailable.hits(), 1);

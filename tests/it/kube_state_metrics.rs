@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::docs_metrics::{Metric, documented_objects};
 use crate::support::chart::{self, create, objects, render};
 use crate::support::components::component;
+use crate::support::plain_http;
 use crate::support::port::free_port;
 use crate::support::process::{Process, Program};
 use crate::support::scratch::Scratch;
@@ -82,7 +83,7 @@ impl KubeStateMetrics {
     }
 
     async fn exposition(&self) -> Result<String> {
-        let client = reqwest::Client::builder().no_proxy().build()?;
+        let client = plain_http::client()?;
         Ok(client.get(format!("http://127.0.0.1:{}/metrics", self.port)).send().await?.error_for_status()?.text().await?)
     }
 

@@ -7,6 +7,7 @@ use forgebind::api::v1alpha1::{Permission, RepoBinding};
 use serde_json::{Value, json};
 
 use crate::support::gitea::Hook;
+use crate::support::plain_http;
 use crate::support::wait::{Seen, wait_until};
 use crate::world::{CONNECTION, SOON, World, binding_condition, binding_message, connection_condition};
 
@@ -278,7 +279,7 @@ async fn grants_admit_close_and_tell_nothing_about_others() -> Result<()> {
     team.binding_says("shop", "Ready", "False/RefNotPermitted").await?;
     platform.hooks_until(&platform.repository, &operator.url(), "gone", <[Hook]>::is_empty).await?;
     wait_until("the route to be closed", SOON, async || {
-        let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build()?;
+        let client = plain_http::client()?;
         let request = client.post(&hook.config.url).header("x-gitea-event", "push").header("x-gitea-signature", "00".repeat(32));
         let status = request.body("{}").send().await?.status();
         Ok(if status == http::StatusCode::UNAUTHORIZED { Seen::Done(()) } else { Seen::NotYet(status.to_string()) })

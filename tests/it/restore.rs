@@ -21,6 +21,7 @@ use crate::support::components::repository_root;
 use crate::support::control_plane::ControlPlane;
 use crate::support::gitea::{Gitea, Hook};
 use crate::support::operator::{Operator, Options, SERVICE_ACCOUNT};
+use crate::support::plain_http;
 use crate::support::scratch::Scratch;
 use crate::support::shared;
 use crate::support::wait::{Seen, stays, wait_until};
@@ -151,7 +152,7 @@ impl Sent {
         });
         let body = serde_json::to_vec(&body)?;
         let signature = hex::encode(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, self.secret.as_bytes()), &body));
-        let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build()?;
+        let client = plain_http::client()?;
         let request = client.post(&self.url).header("content-type", "application/json").header("x-gitea-event", "push");
         let request = request.header("x-gitea-event-type", "push").header("x-gitea-delivery", &self.id);
         let answer = request.header("x-gitea-signature", signature).body(body).send().await?;

@@ -13,6 +13,7 @@ use crate::copies::take_over;
 use crate::restore::{arrives_once, events, guide, identities, spec_of};
 use crate::support::gitea::Hook;
 use crate::support::operator::Operator;
+use crate::support::plain_http;
 use crate::support::scratch::Scratch;
 use crate::support::wait::{Seen, stays, wait_until};
 use crate::world::{SOON, World, binding_condition, connection_condition};
@@ -69,7 +70,7 @@ async fn a_second_installation_keeps_its_hands_off_the_first_ones_objects() -> R
     assert_eq!(world.gitea.hooks(&world.repository).await?.len(), 2);
     assert!(world.hooks_at(&second.url()).await?.is_empty());
     let hook = world.hooks_at(&first.url()).await?.remove(0).config.url.replace(&first.url(), &second.url());
-    let answer = reqwest::Client::builder().no_proxy().build()?.post(hook).body("{}").send().await?;
+    let answer = plain_http::client()?.post(hook).body("{}").send().await?;
     assert_eq!(answer.status(), 401, "the second has no route for it");
     world.binding_says("shop", "Receiving", "True/Succeeded").await?;
     assert_ne!(world.bindings.get("shop").await?.metadata.resource_version, version, "news of deliveries is still written");

@@ -15,6 +15,7 @@ use serde_json::json;
 use crate::deliveries::install_key;
 use crate::support::gitea::OPERATOR_SCOPES;
 use crate::support::operator::Operator;
+use crate::support::plain_http;
 use crate::support::sink::Behavior;
 use crate::support::wait::{Seen, wait_until};
 use crate::world::{SOON, World};
@@ -111,7 +112,7 @@ async fn df_20_no_secret_is_in_a_log_a_status_an_event_a_metric_or_a_config_map(
     learn(&mut canaries, &world, &operator, &key).await?;
     world.push("to both").await?;
     world.sink.wait_for(2, SOON).await?;
-    let client = reqwest::Client::builder().no_proxy().build()?;
+    let client = plain_http::client()?;
     for hook in world.hooks_at(&operator.url()).await? {
         client.post(&hook.config.url).header("X-Gitea-Signature", "00".repeat(32)).body("{}").send().await?;
         client.post(&hook.config.url).body("{}").send().await?;

@@ -21,12 +21,12 @@ const BINDINGS: [&str; 3] = ["shop", "cart", "till"];
 /// The operator's requests since a position in the audit log.
 fn requests_since(world: &World, operator: &Operator, position: usize) -> Result<Vec<AuditEvent>> {
     let user = operator.options().user();
-    let events = world.plane.audit_events()?;
-    Ok(events.into_iter().skip(position).filter(|event| event.user.username == user).collect())
+    let events = world.plane.audit_events_since(position)?;
+    Ok(events.into_iter().filter(|event| event.user.username == user).collect())
 }
 
 fn position(world: &World) -> Result<usize> {
-    Ok(world.plane.audit_events()?.len())
+    world.plane.audit_position()
 }
 
 /// Requests by verb and resource.

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::support::gitea::{Gitea, Hook};
 use crate::support::operator::Operator;
+use crate::support::plain_http;
 use crate::support::wait::{Seen, wait_until};
 use crate::world::{CONNECTION, SINK, SOON, World, binding_condition, binding_message};
 
@@ -44,7 +45,7 @@ async fn push_body(world: &World) -> Result<Value> {
 async fn deliver(url: &str, secret: &str, body: &Value) -> Result<u16> {
     let body = serde_json::to_vec(body)?;
     let signature = hex::encode(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), &body));
-    let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build()?;
+    let client = plain_http::client()?;
     let request = client
         .post(url)
         .header("content-type", "application/json")

@@ -137,10 +137,10 @@ async fn a_release_holds_chart_manifests_and_a_bill_of_every_crate_with_checksum
     sums.args(["--check", "--strict", "SHA256SUMS"]).current_dir(folder.path());
     let agreed = output_of(sums).await?;
     let version = env!("CARGO_PKG_VERSION");
-    let names: BTreeSet<String> = agreed.lines().filter_map(|line| line.strip_suffix(": OK")).map(str::to_owned).collect();
+    let files: BTreeSet<String> = agreed.lines().filter_map(|line| line.strip_suffix(": OK")).map(str::to_owned).collect();
     let package = format!("forgebind-{version}.tgz");
     let wanted = [package.as_str(), "forgebind-crds.yaml", "forgebind.yaml", "forgebind.cdx.json"];
-    assert_eq!(names, wanted.map(str::to_owned).into());
+    assert_eq!(files, wanted.map(str::to_owned).into());
 
     let cluster = shared::control_plane().await?.cluster();
     for file in ["forgebind-crds.yaml", "forgebind.yaml"] {

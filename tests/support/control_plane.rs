@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use kube::Config;
 use kube::config::AuthInfo;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
-use serde::Deserialize;
 
+pub use super::audit::AuditEvent;
+use super::audit::AuditLog;
 use super::cluster::{Cluster, write_kubeconfig};
 use super::components::Components;
 use super::port::free_port;
@@ -32,6 +33,7 @@ pub struct ControlPlane {
     controller_manager: Server,
     api_server: Server,
     etcd: Server,
+    audit: AuditLog,
     // Dropped in this order: the folder goes when nobody writes to it any more.
     _scratch: Scratch,
 }
@@ -66,70 +68,6 @@ impl Server {
 
     fn obituary(&self) -> Result<Option<String>> {
         self.process().as_mut().map_or(Ok(None), Process::obituary)
-    }
-}
-
-/// One answered request, from the audit log.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AuditEvent {
-    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete` or `deletecollection`.
-    pub verb: String,
-    /// The path with its query.
-    #[serde(rename = "requestURI")]
-    pub request_uri: String,
-    /// Who asked.
-    pub user: AuditUser,
-    /// What the request is about; absent for paths such as `/version`.
-    pub object_ref: Option<AuditObject>,
-    /// The answer's status.
-    pub response_status: Option<AuditStatus>,
-}
-
-/// Who asked.
-#[derive(Clone, Debug, Deserialize)]
-pub struct AuditUser {
-    /// The user, such as `system:serviceaccount:NAMESPACE:NAME`.
-    pub username: String,
-}
-
-/// What a request is about.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct AuditObject {
-    /// Empty for the core group.
-    #[serde(rename = "apiGroup")]
-    pub api_group: String,
-    /// Plural, such as `repobindings`.
-    pub resource: String,
-    /// Such as `status`.
-    pub subresource: String,
-    /// Empty for cluster-wide requests.
-    pub namespace: String,
-    /// Empty for lists.
-    pub name: String,
-}
-
-/// How a request was answered.
-#[derive(Clone, Debug, Deserialize)]
-pub struct AuditStatus {
-    /// The HTTP status.
-    pub code: u16,
-}
-
-impl AuditEvent {
-    /// Whether it changes something.
-    pub fn is_write(&self) -> bool {
-        !matches!(self.verb.as_str(), "get" | "list" | "watch")
-    }
-
-    /// The resource, with its subresource after a slash.
-    pub fn resource(&self) -> String {
-        match &self.object_ref {
-            Some(object) if object.subresource.is_empty() => object.resource.clone(),
-            Some(object) => format!("{}/{}", object.resource, object.subresource),
-            None => String::new(),
-        }
     }
 }
 
@@ -172,6 +110,7 @@ impl ControlPlane {
             etcd: Server::new(etcd(&components, &folder, etcd_port, peer_port)),
             api_server: Server::new(api_server(&components, &folder, etcd_port, api_port)),
             controller_manager: Server::new(controller_manager(&components, &folder)),
+            audit: AuditLog::new(folder.join("audit.log")),
             folder,
             _scratch: scratch,
         };
@@ -242,15 +181,31 @@ impl ControlPlane {
         self.wait_ready().await
     }
 
+    /// How many requests were answered so far.
+    ///
+    /// # Errors
+    ///
+    /// When the audit log cannot be read.
+    pub fn audit_position(&self) -> Result<usize> {
+        self.audit.position()
+    }
+
+    /// Every request that was answered since a position, watches included once they ended.
+    ///
+    /// # Errors
+    ///
+    /// When the audit log cannot be read.
+    pub fn audit_events_since(&self, position: usize) -> Result<Vec<AuditEvent>> {
+        self.audit.since(position)
+    }
+
     /// Every request that was answered so far, watches included once they ended.
     ///
     /// # Errors
     ///
-    /// When the log cannot be read.
+    /// When the audit log cannot be read.
     pub fn audit_events(&self) -> Result<Vec<AuditEvent>> {
-        let text = std::fs::read_to_string(self.folder.join("audit.log")).context("the audit log cannot be read")?;
-        // The last line may be in the making.
-        Ok(text.split_inclusive('\n').filter(|line| line.ends_with('\n')).filter_map(|line| serde_json::from_str(line).ok()).collect())
+        self.audit.since(0)
     }
 
     async fn wait_ready(&self) -> Result<()> {

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use super::control_plane::ControlPlane;
 use super::gitea::Gitea;
 use super::http_server::{Body, HttpServer, answer};
+use super::plain_http;
 use super::port::free_port;
 
 /// One request that came through.
@@ -158,7 +159,7 @@ impl FaultProxy {
     ///
     /// When no port is free.
     pub async fn before_gitea(gitea: &Gitea) -> Result<Self> {
-        Self::start(gitea.url(), reqwest::Client::builder(), Some(Mutex::default())).await
+        Self::start(gitea.url(), plain_http::builder(), Some(Mutex::default())).await
     }
 
     /// A proxy in front of an operator's receiver: another way in, by which nobody but those who are told comes.
@@ -167,7 +168,7 @@ impl FaultProxy {
     ///
     /// When no port is free.
     pub async fn before_receiver(url: &str) -> Result<Self> {
-        Self::start(url, reqwest::Client::builder(), None).await
+        Self::start(url, plain_http::builder(), None).await
     }
 
     async fn start(upstream: &str, builder: reqwest::ClientBuilder, answers: Option<Mutex<Vec<Answered>>>) -> Result<Self> {

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::components::{Components, output_of};
+use super::plain_http;
 use super::port::free_port;
 use super::process::{Process, Program};
 use super::scratch::Scratch;
@@ -163,7 +164,9 @@ impl Gitea {
         let scopes = scopes.join(",");
         let arguments = ["admin", "user", "generate-access-token", "--username", user, "--token-name", name, "--scopes", &scopes, "--raw"];
         let printed = self.command(&arguments).await?;
-        Ok(printed.lines().last().context("Gitea printed no token")?.trim().to_owned())
+        // What a slow machine makes it warn of is printed on the same stream.
+        let is_token = |line: &&str| line.len() == 40 && line.bytes().all(|byte| byte.is_ascii_hexdigit());
+        Ok(printed.lines().map(str::trim).find(is_token).with_context(|| format!("no token in: {printed}"))?.to_owned())
     }
 
     /// Calls the API as the administrator and returns the answer, whatever its status.
@@ -374,9 +377,8 @@ impl WorkingCopy {
     }
 }
 
-/// Connections are not kept: they would belong to the runtime of the test that made them.
 fn client() -> Result<reqwest::Client> {
-    Ok(reqwest::Client::builder().pool_max_idle_per_host(0).no_proxy().timeout(Duration::from_secs(30)).build()?)
+    Ok(plain_http::builder().timeout(Duration::from_secs(30)).build()?)
 }
 
 /// Gitea writes git's global settings at its start. They must be a plain file of its own: not those of whoever runs the

@@ -5,6 +5,7 @@
 //! ([`process::Process`]). Parts are found by `tests/controlplane/build --find`; what is missing is an error that names
 //! `make tools`.
 
+pub mod audit;
 pub mod chart;
 pub mod cluster;
 pub mod components;
@@ -17,6 +18,7 @@ pub mod gitea;
 pub mod http_server;
 pub mod image;
 pub mod operator;
+pub mod plain_http;
 pub mod port;
 pub mod process;
 pub mod scratch;

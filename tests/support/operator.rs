@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::chart;
 use super::container::Container;
 use super::control_plane::ControlPlane;
+use super::plain_http;
 use super::port::free_port;
 use super::process::{Process, Program};
 use super::scratch::Scratch;
@@ -391,7 +392,7 @@ impl Operator {
     ///
     /// When it does not answer.
     pub async fn metrics(&self) -> Result<String> {
-        let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build()?;
+        let client = plain_http::client()?;
         Ok(client.get(format!("{}/metrics", self.admin_url())).send().await?.error_for_status()?.text().await?)
     }
 
@@ -401,7 +402,7 @@ impl Operator {
     ///
     /// As [`Self::start`].
     pub async fn wait_ready(&self) -> Result<()> {
-        let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(Duration::from_secs(5)).build()?;
+        let client = plain_http::builder().timeout(Duration::from_secs(5)).build()?;
         let address = format!("{}/readyz", self.admin_url());
         wait_until("the operator to be ready", READY_DEADLINE, async || {
             if let Some(obituary) = self.process().as_mut().context("the operator does not run")?.obituary()? {

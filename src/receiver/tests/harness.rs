@@ -102,7 +102,7 @@ pub async fn start(adjust: impl FnOnce(&mut ReceiverConfig, &mut RoutesConfig)) 
     let address = bound.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
     let server = tokio::spawn(bound.serve(async { drop(stopped.await) }));
-    let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
+    let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).pool_max_idle_per_host(0).build().unwrap();
     Harness { address, routes, evidence, clock, registry, fresh, client, server, stop: Some(stop) }
 }
 
