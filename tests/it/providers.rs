@@ -2,20 +2,38 @@
 //! rotation, repair, move, removal. Nothing here knows which provider it is.
 
 use anyhow::Result;
+use forgebind::api::v1alpha1::binding::RepoBindingStatus;
 use forgebind::api::v1alpha1::connection::IdentityKind;
 use forgebind::api::v1alpha1::{ProviderKind, ROTATE_REQUESTED_AT};
 use forgebind::providers::{Hook, RepositoryPath};
 use serde_json::json;
 
-use crate::objects::{CONNECTION, SOON, connection_condition};
+use crate::objects::{CONNECTION, SINK, SOON, connection_condition};
 use crate::sim::Act;
 use crate::sim::github::seed::app_credential;
 use crate::story::{BINDING, Story};
 
 /// Somebody else's hook, which is there from the beginning and must be there in the end.
 const FOREIGN: &str = "https://ci.elsewhere.example/hook";
+/// A binding for fewer events than the other one.
+const NARROW: &str = "narrow";
 
 impl Story {
+    /// What is said of a new hook is what the next look finds, also where a hook cannot be as narrow as it is wished: a status
+    /// that changes by itself would be written for every binding after every start.
+    async fn rest(&self) -> Result<()> {
+        let spec = json!({
+            "connectionRef": {"name": CONNECTION}, "repository": self.repository(), "webhook": {"events": ["Push", "PullRequest"]},
+            "sinks": [{"name": "ci", "service": {"name": SINK, "port": self.objects.sink.port(), "path": "/narrow"}}],
+        });
+        self.objects.create_binding(NARROW, spec).await?;
+        let made = self.objects.binding_ready(NARROW).await?.status.unwrap_or_default();
+        let seen = self.objects.look_again(NARROW).await?.status.unwrap_or_default();
+        assert_eq!(RepoBindingStatus { last_handled: None, ..seen }, made);
+        self.objects.delete_binding(NARROW).await?;
+        self.objects.binding_gone(NARROW, SOON).await
+    }
+
     /// What was asked for arrives, each once, and what was not does not.
     async fn deliver(&self) -> Result<()> {
         let repository = self.repository();
@@ -133,6 +151,7 @@ async fn tell_with(story: Story, credential: &[(&'static str, String)]) -> Resul
     let identity = story.connect(credential).await?.status.and_then(|status| status.identity).and_then(|identity| identity.name);
     assert!(identity.is_some(), "the connection says who it is");
     story.bind().await?;
+    story.rest().await?;
     story.deliver().await?;
     story.rotate().await?;
     story.repair().await?;

@@ -15,7 +15,7 @@ use crate::api::v1alpha1::binding::HookTarget;
 use crate::controllers::leftovers::{self, Leftover, LeftoverHook};
 use crate::controllers::metrics::HookChange;
 use crate::controllers::{Context, Error, finalizer, locked};
-use crate::providers::{Client, Deletion, ErrorKind, HookRequest, ProviderError, Repository};
+use crate::providers::{Client, Deletion, ErrorKind, Hook, HookRequest, ProviderError, Repository};
 
 /// What came of it.
 pub struct Outcome {
@@ -193,12 +193,12 @@ async fn change(
             }
             let hook = answer?;
             outcome.created.push(intent.shape.part.clone());
-            outcome.present.push(kept(observation, &hook.id, intent, false));
+            outcome.present.push(kept(observation, &hook, intent, false));
             ("create", hook.id)
         }
         HookAction::Update { id, intent, adopted, .. } => {
             let hook = client.update_hook(repository, id, &request(intent)).await?;
-            outcome.present.push(kept(observation, &hook.id, intent, *adopted));
+            outcome.present.push(kept(observation, &hook, intent, *adopted));
             ("update", hook.id)
         }
         HookAction::Delete { id, .. } => {
@@ -235,9 +235,10 @@ const fn request(intent: &HookIntent) -> HookRequest<'_> {
     HookRequest { url: &intent.url, secret: &intent.secret, shape: &intent.shape }
 }
 
-fn kept(observation: &Observation, id: &str, intent: &HookIntent, adopted: bool) -> Kept {
+/// A hook as the provider answered that it is now: it may deliver more than was asked for, which the next look finds, too.
+fn kept(observation: &Observation, hook: &Hook, intent: &HookIntent, adopted: bool) -> Kept {
     let address = observation.ownership.masked_url(&intent.url);
-    Kept { id: id.to_owned(), events: intent.shape.events.clone(), generation: intent.generation.clone(), adopted, address }
+    Kept { id: hook.id.clone(), events: hook.shape.events.clone(), generation: intent.generation.clone(), adopted, address }
 }
 
 async fn record(context: &Context, observation: &Observation, place: &Place, position: usize, why: &str) -> Result<(), Error> {
