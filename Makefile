@@ -44,6 +44,6 @@ image: ## Build the image as an OCI layout in target/image/layout, without a dae
 reproducible: ## Build what is in the image twice, in two folders, and compare the bytes
 	@CARGO='$(CARGO)' .ci/image reproducible
 
-bench: tools ## Measure the release binary: sizes, times, memory, writes and calls, beside what is aimed at
-	@$(CARGO) build --locked --example bench
-	@PROFILE=release SIZE='$(SIZE)' target/debug/examples/bench
+bench: tools ## Measure the release binary: sizes, times, memory, writes, calls and deliveries, beside what is aimed at
+	@$(CARGO) build --locked --profile measure --example bench
+	@PROFILE=release SIZE='$(SIZE)' target/measure/examples/bench

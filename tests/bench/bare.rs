@@ -66,7 +66,7 @@ pub async fn converge(plane: &ControlPlane, simulator: &Simulator, recorded: &[R
 }
 
 /// The repository that a call is about, as the bindings are named after it.
-fn repository(path: &str) -> Option<String> {
+pub fn repository(path: &str) -> Option<String> {
     let rest = path.split_once("/repos/")?.1;
     rest.split('/').next().map(str::to_lowercase)
 }

@@ -1,21 +1,24 @@
 //! An installation with many bindings, and what it costs.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use forgebind::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use kube::api::PostParams;
+use http::Method;
+use kube::api::{ListParams, PostParams};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
 use crate::Progress;
 use crate::bare;
+use crate::deliveries::{Target, targets};
 use crate::figures::Figures;
-use crate::process::{processor_seconds, resident};
+use crate::process::{pid, processor_seconds, resident};
+use crate::receiver;
 use crate::sim::bitbucket_data_center::BitbucketDataCenter;
 use crate::sim::{Request, Simulator};
 use crate::support::control_plane::{AuditEvent, ControlPlane};
@@ -93,7 +96,21 @@ impl Installation {
         let bare = bare::converge(&self.plane, &self.simulator, &calls, &self.namespaces).await?;
         figures.note(format!("{size} bindings by a bare client"), format!("{:.2} s", bare.as_secs_f64()));
         figures.at_least("ratio to the bare client", bare.as_secs_f64() / convergence.as_secs_f64(), 0.6);
-        Ok(())
+        receiver::measure(&self.program, &self.options, &self.targets(&calls).await?, figures, progress).await
+    }
+
+    /// The hooks that the operator made.
+    async fn targets(&self, calls: &[Request]) -> Result<Vec<Target>> {
+        let bindings: Api<RepoBinding> = Api::all(self.plane.cluster().client()?);
+        let mut ids = BTreeMap::new();
+        for binding in bindings.list(&ListParams::default()).await? {
+            if let Some(repository) = binding.status.as_ref().and_then(|status| status.repository.as_ref()) {
+                ids.insert(binding.name_any(), repository.id.parse()?);
+            }
+        }
+        let made = calls.iter().filter(|call| call.method == Method::POST && call.path.ends_with("/webhooks"));
+        let made = made.filter_map(|call| Some((bare::repository(&call.path)?, call.body.as_ref()))).collect::<Vec<_>>();
+        targets(made.iter().map(|(slug, body)| (slug.as_str(), *body)), &ids)
     }
 
     /// Makes the connection and the bindings, as somebody applies them while no operator runs.
@@ -121,7 +138,8 @@ impl Installation {
                             "connectionRef": {"name": CONNECTION, "namespace": self.namespaces[0]},
                             "repository": format!("APP/bench-{index}"),
                             "webhook": {"events": ["Push", "PullRequest"]},
-                            "sinks": [{"name": "ci", "service": {"name": "ci", "port": 80, "path": "/events"}}],
+                            // No sink wants what the receiver is measured with.
+                            "sinks": [{"name": "ci", "service": {"name": "ci", "port": 80, "path": "/events"}, "branches": ["main"]}],
                         },
                     });
                     anyhow::Ok(bindings.create(&PostParams::default(), &serde_json::from_value(binding)?).await?)
@@ -146,7 +164,7 @@ impl Installation {
         let taken = ended.duration_since(began);
         let goal = Duration::from_millis(15) * u32::try_from(size)?;
         figures.time(format!("{size} bindings from start to Ready"), taken, goal);
-        figures.note("processor time for it", format!("{:.2} s", processor_seconds(&self.program)?));
+        figures.note("processor time for it", format!("{:.2} s", processor_seconds(pid(&self.program)?)?));
         settled(&operator).await?;
 
         let asked = self.asked_since(position, &operator)?;
@@ -198,7 +216,7 @@ impl Installation {
             let operator = Operator::launch(options.clone())?;
             ready(&operator).await?;
             times.push(began.elapsed());
-            memory = resident(&self.program)?;
+            memory = resident(pid(&self.program)?)?;
             ensure!(operator.terminate(Duration::from_secs(30)).await?.success(), "it did not stop well");
         }
         times.sort();
@@ -208,7 +226,7 @@ impl Installation {
     async fn resident_at_rest(&self, options: &Options) -> Result<u64> {
         let operator = Operator::start(options.clone()).await?;
         settled(&operator).await?;
-        let memory = resident(&self.program)?;
+        let memory = resident(pid(&self.program)?)?;
         ensure!(operator.terminate(Duration::from_secs(30)).await?.success(), "it did not stop well");
         Ok(memory)
     }
@@ -218,7 +236,7 @@ impl Installation {
         let operator = Operator::start(self.options.clone()).await?;
         settled(&operator).await?;
         self.simulator.forget();
-        let (position, processor) = (self.plane.audit_position()?, processor_seconds(&self.program)?);
+        let (position, processor) = (self.plane.audit_position()?, processor_seconds(pid(&self.program)?)?);
         tokio::time::sleep(REST).await;
         let asked = self.asked_since(position, &operator)?;
         let writes = asked.iter().filter(|event| event.is_write()).count();
@@ -229,8 +247,8 @@ impl Installation {
         figures.at_most(format!("API-server reads {during}"), number(reads), "", 0.0);
         // Without deliveries each repository is looked at once an interval, which is an hour.
         figures.note(format!("provider calls {during}"), format!("{}", self.simulator.exchanges().len()));
-        figures.note(format!("processor time {during}"), format!("{:.2} s", processor_seconds(&self.program)? - processor));
-        let memory = resident(&self.program)?;
+        figures.note(format!("processor time {during}"), format!("{:.2} s", processor_seconds(pid(&self.program)?)? - processor));
+        let memory = resident(pid(&self.program)?)?;
         ensure!(operator.terminate(Duration::from_secs(30)).await?.success(), "it did not stop well");
         Ok(memory)
     }

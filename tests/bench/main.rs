@@ -1,6 +1,7 @@
 //! What an installation costs, measured: sizes, times, memory, writes and calls of the release binary, on a real API server
 //! and etcd, with a simulator as the provider. Times are also told as a ratio to a bare client that sends the same
-//! requests in the same run: the ratio says something on any machine, the seconds only on this one.
+//! requests, and to a bare server that does nothing but prove deliveries, in the same run: the ratio says something on any
+//! machine, the seconds only on this one.
 //!
 //! `make bench` runs it. `SIZE=10000` takes so many bindings in place of 1,000. Nothing is asserted here.
 
@@ -22,9 +23,11 @@ mod sim;
 mod support;
 
 mod bare;
+mod deliveries;
 mod figures;
 mod installation;
 mod process;
+mod receiver;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -62,6 +65,12 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [command, address, secrets] = arguments.as_slice()
+        && command == receiver::BARE
+    {
+        return receiver::serve_bare(address, secrets).await;
+    }
     let size = match std::env::var("SIZE") {
         Ok(size) if !size.is_empty() => size.parse().context("SIZE is a number of bindings")?,
         _ => SIZE,

@@ -1,0 +1,218 @@
+//! Deliveries that are made before the clock runs, and the load that sends them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use ring::hmac;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+/// Bytes of each body.
+const LENGTH: usize = 8 * 1024;
+/// How many connections send at once.
+const CONNECTIONS: usize = 32;
+/// What stands for a commit until each delivery has its own: the same body twice is a duplicate, which is less work.
+const COMMIT: &str = "0000000000000000000000000000000000000000";
+
+/// A hook as the provider knows it.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The path at the receiver.
+    pub path: String,
+    /// What deliveries are signed with.
+    pub secret: String,
+    /// The repository's id.
+    pub id: i64,
+    /// Its name.
+    pub slug: String,
+}
+
+/// Every delivery of one run, signed.
+#[derive(Debug)]
+pub struct Deliveries {
+    targets: Vec<(Target, Body)>,
+    signatures: Vec<String>,
+    first: usize,
+}
+
+/// A body with the place of its commit.
+#[derive(Debug)]
+struct Body {
+    text: Vec<u8>,
+    commit: usize,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Answers {
+    /// How many came.
+    pub count: usize,
+    /// From the first to the last.
+    pub taken: Duration,
+    /// From the moment when a delivery was due to its answer, in order.
+    pub latencies: Vec<Duration>,
+}
+
+impl Answers {
+    /// Answers a second.
+    pub fn rate(&self) -> f64 {
+        f64::from(u32::try_from(self.count).unwrap_or(u32::MAX)) / self.taken.as_secs_f64()
+    }
+
+    /// The latency that one of a hundred exceeds.
+    pub fn p99(&self) -> Duration {
+        self.latencies.get(self.latencies.len() * 99 / 100).copied().unwrap_or_default()
+    }
+}
+
+impl Body {
+    /// A push to a branch that no sink wants, as Data Center tells it, as long as the others.
+    fn of(target: &Target) -> Result<Self> {
+        let document = |padding: &str| {
+            json!({
+                "eventKey": "repo:refs_changed", "date": "2026-11-20T12:00:00+0000", "actor": {"name": "ada", "displayName": padding},
+                "repository": {"slug": target.slug, "id": target.id, "name": target.slug, "project": {"key": "APP", "id": 1, "name": "App"}},
+                "changes": [{
+                    "ref": {"id": "refs/heads/bench", "displayId": "bench", "type": "BRANCH"}, "refId": "refs/heads/bench",
+                    "fromHash": "ffffffffffffffffffffffffffffffffffffffff", "toHash": COMMIT, "type": "UPDATE",
+                }],
+            })
+        };
+        let missing = LENGTH.saturating_sub(document("").to_string().len());
+        let text = document(&"a".repeat(missing)).to_string();
+        let commit = text.find(COMMIT).context("no commit in the body")?;
+        Ok(Self { text: text.into_bytes(), commit })
+    }
+
+    /// The body of one delivery.
+    fn number(&self, number: usize, into: &mut Vec<u8>) {
+        let start = into.len();
+        into.extend_from_slice(&self.text);
+        into[start + self.commit..][..COMMIT.len()].copy_from_slice(format!("{number:040x}").as_bytes());
+    }
+}
+
+impl Deliveries {
+    /// Signs `count` deliveries, one target after the other, with commits that count on from `first`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no target.
+    pub fn sign(targets: &[Target], count: usize, first: usize) -> Result<Self> {
+        ensure!(!targets.is_empty(), "no hook to deliver for");
+        let targets: Vec<_> = targets.iter().map(|target| anyhow::Ok((target.clone(), Body::of(target)?))).collect::<Result<_>>()?;
+        let keys: Vec<_> = targets.iter().map(|(target, _)| hmac::Key::new(hmac::HMAC_SHA256, target.secret.as_bytes())).collect();
+        let mut body = Vec::with_capacity(LENGTH);
+        let signatures = (0..count).map(|index| {
+            body.clear();
+            targets[index % targets.len()].1.number(first + index, &mut body);
+            hex::encode(hmac::sign(&keys[index % keys.len()], &body))
+        });
+        let signatures = signatures.collect();
+        Ok(Self { targets, signatures, first })
+    }
+
+    /// One request as it is on the wire.
+    fn request(&self, index: usize, into: &mut Vec<u8>) {
+        let (target, body) = &self.targets[index % self.targets.len()];
+        let head = format!(
+            "POST {} HTTP/1.1\r\nhost: hooks.acme.io\r\ncontent-type: application/json; charset=utf-8\r\nx-event-key: repo:refs_changed\r\n\
+             x-request-id: {}\r\nx-hub-signature: sha256={}\r\ncontent-length: {}\r\n\r\n",
+            target.path,
+            self.first + index,
+            self.signatures[index],
+            body.text.len(),
+        );
+        into.clear();
+        into.extend_from_slice(head.as_bytes());
+        body.number(self.first + index, into);
+    }
+
+    /// Sends all of them: as fast as answers come, or, with a pace, so many a second whether or not answers come. A delivery
+    /// that starts late because the one before it took long counts from the moment when it was due.
+    ///
+    /// # Errors
+    ///
+    /// When an answer is not 200.
+    pub async fn send(self: &Arc<Self>, to: SocketAddr, pace: Option<f64>) -> Result<Answers> {
+        let next = Arc::new(AtomicUsize::new(0));
+        let began = Instant::now();
+        let mut senders = JoinSet::new();
+        for _ in 0..CONNECTIONS {
+            senders.spawn(Arc::clone(self).send_some(to, Arc::clone(&next), began, pace));
+        }
+        let mut latencies = Vec::with_capacity(self.signatures.len());
+        while let Some(sent) = senders.join_next().await {
+            latencies.extend(sent??);
+        }
+        let taken = began.elapsed();
+        latencies.sort();
+        Ok(Answers { count: latencies.len(), taken, latencies })
+    }
+
+    async fn send_some(
+        self: Arc<Self>,
+        to: SocketAddr,
+        next: Arc<AtomicUsize>,
+        began: Instant,
+        pace: Option<f64>,
+    ) -> Result<Vec<Duration>> {
+        let mut stream = TcpStream::connect(to).await?;
+        stream.set_nodelay(true)?;
+        let (mut request, mut answer, mut latencies) = (Vec::with_capacity(LENGTH + 1024), Vec::with_capacity(1024), Vec::new());
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= self.signatures.len() {
+                return Ok(latencies);
+            }
+            self.request(index, &mut request);
+            let due =
+                pace.map_or_else(Instant::now, |pace| began + Duration::from_secs_f64(f64::from(u32::try_from(index).unwrap_or(0)) / pace));
+            if pace.is_some() {
+                tokio::time::sleep_until(due.into()).await;
+            }
+            stream.write_all(&request).await?;
+            let status = read_answer(&mut stream, &mut answer).await?;
+            ensure!(status == 200, "delivery {index} was answered with {status}");
+            latencies.push(due.elapsed());
+        }
+    }
+}
+
+/// Reads one answer with a length, and gives its status.
+async fn read_answer(stream: &mut TcpStream, answer: &mut Vec<u8>) -> Result<u16> {
+    answer.clear();
+    loop {
+        ensure!(stream.read_buf(answer).await? > 0, "the connection ended in an answer");
+        let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
+        let head = std::str::from_utf8(&answer[..end])?.to_ascii_lowercase();
+        let length =
+            head.lines().find_map(|line| line.strip_prefix("content-length:")).map_or(Ok(0), |value| value.trim().parse::<usize>())?;
+        while answer.len() < end + 4 + length {
+            ensure!(stream.read_buf(answer).await? > 0, "the connection ended in a body");
+        }
+        return head.split(' ').nth(1).context("no status")?.parse().context("no status");
+    }
+}
+
+/// The hooks that were made, from the requests that made them.
+///
+/// # Errors
+///
+/// When a request is not what Data Center takes.
+pub fn targets<'a>(made: impl Iterator<Item = (&'a str, &'a [u8])>, ids: &BTreeMap<String, i64>) -> Result<Vec<Target>> {
+    made.map(|(slug, body)| {
+        let hook: Value = serde_json::from_slice(body)?;
+        let url: url::Url = hook["url"].as_str().context("a hook without a URL")?.parse()?;
+        let secret = hook["configuration"]["secret"].as_str().context("a hook without a secret")?.to_owned();
+        let id = *ids.get(slug).with_context(|| format!("{slug} has no id"))?;
+        Ok(Target { path: url.path().to_owned(), secret, id, slug: slug.to_owned() })
+    })
+    .collect()
+}
