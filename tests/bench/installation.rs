@@ -96,7 +96,7 @@ impl Installation {
         let bare = bare::converge(&self.plane, &self.simulator, &calls, &self.namespaces).await?;
         figures.note(format!("{size} bindings by a bare client"), format!("{:.2} s", bare.as_secs_f64()));
         figures.at_least("ratio to the bare client", bare.as_secs_f64() / convergence.as_secs_f64(), 0.6);
-        receiver::measure(&self.program, &self.options, &self.targets(&calls).await?, figures, progress).await
+        receiver::measure(&self.plane, &self.program, &self.options, &self.targets(&calls).await?, figures, progress).await
     }
 
     /// The hooks that the operator made.

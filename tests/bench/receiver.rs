@@ -22,6 +22,7 @@ use crate::deliveries::{Answers, Deliveries, Target};
 use crate::figures::Figures;
 use crate::process::{pid, processor_seconds};
 use crate::support::components::output_of;
+use crate::support::control_plane::ControlPlane;
 use crate::support::operator::{Operator, Options};
 use crate::support::port::free_port;
 use crate::support::process::{Process, Program};
@@ -48,7 +49,14 @@ struct Measured {
 /// # Errors
 ///
 /// When a server does not start or refuses a delivery.
-pub async fn measure(program: &Path, options: &Options, targets: &[Target], figures: &mut Figures, progress: &Progress) -> Result<()> {
+pub async fn measure(
+    plane: &ControlPlane,
+    program: &Path,
+    options: &Options,
+    targets: &[Target],
+    figures: &mut Figures,
+    progress: &Progress,
+) -> Result<()> {
     progress.say("signing deliveries");
     let mut first = 0;
     let mut signed = |count: usize| {
@@ -59,12 +67,15 @@ pub async fn measure(program: &Path, options: &Options, targets: &[Target], figu
 
     progress.say("delivering to the receiver");
     let operator = Operator::start(options.beside()?.only("receiver")).await?;
+    // For these seconds its routes are what they are.
+    plane.hold_still()?;
     let receiver = run(pid(program)?, operator.url().trim_start_matches("http://").parse()?, &runs, None).await?;
-    ensure!(operator.terminate(Duration::from_secs(30)).await?.success(), "it did not stop well");
     progress.say("delivering to the bare server");
     let (server, address) = start_bare(targets).await?;
     let bare = run(pid(&std::env::current_exe()?)?, address, &runs, Some(receiver.full.rate() / 2.0)).await?;
     drop(server);
+    plane.go_on()?;
+    ensure!(operator.terminate(Duration::from_secs(30)).await?.success(), "it did not stop well");
 
     figures.note("deliveries a second of 8 KiB, one core", format!("{:.0}", receiver.full.rate()));
     figures.note("by a bare server with HMAC", format!("{:.0}", bare.full.rate()));

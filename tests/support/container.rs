@@ -121,6 +121,11 @@ impl Container {
     }
 }
 
+/// Why nothing can be started here; `None` where it can.
+pub fn obstacle() -> Option<String> {
+    means().err().map(|error| error.to_string())
+}
+
 fn means() -> Result<Means> {
     let may = |arguments: &[&str]| {
         let mut mount = Command::new("unshare");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use kube::Config;
 use kube::config::AuthInfo;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
@@ -64,6 +64,10 @@ impl Server {
     fn kill(&self) {
         // Dropping kills and waits.
         *self.process() = None;
+    }
+
+    fn signal(&self, name: &str) -> Result<()> {
+        self.process().as_mut().context("it does not run")?.signal(name)
     }
 
     fn obituary(&self) -> Result<Option<String>> {
@@ -164,6 +168,28 @@ impl ControlPlane {
     pub async fn start_etcd(&self) -> Result<()> {
         self.etcd.start()?;
         self.wait_ready().await
+    }
+
+    /// Holds every server still, so that nothing else is measured. Connections stay open, and nobody answers.
+    ///
+    /// # Errors
+    ///
+    /// When one does not run.
+    pub fn hold_still(&self) -> Result<()> {
+        self.servers().into_iter().try_for_each(|server| server.signal("STOP"))
+    }
+
+    /// Lets every server go on.
+    ///
+    /// # Errors
+    ///
+    /// When one does not run.
+    pub fn go_on(&self) -> Result<()> {
+        self.servers().into_iter().try_for_each(|server| server.signal("CONT"))
+    }
+
+    const fn servers(&self) -> [&Server; 3] {
+        [&self.etcd, &self.api_server, &self.controller_manager]
     }
 
     /// kill -9 of the API server.

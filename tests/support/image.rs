@@ -31,6 +31,16 @@ fn script(arguments: &[&str]) -> Command {
     command
 }
 
+/// Why the image cannot be made here; `None` where it can.
+///
+/// # Errors
+///
+/// When the script cannot be started.
+pub fn obstacle() -> Result<Option<String>> {
+    let output = script(&["possible"]).output().context(".ci/image cannot be started")?;
+    Ok(if output.status.success() { None } else { Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()) })
+}
+
 /// The image as the Dockerfile lays it out, without any engine. Built once in a process.
 ///
 /// # Errors
