@@ -23,6 +23,7 @@ use crate::sim::bitbucket_data_center::BitbucketDataCenter;
 use crate::sim::{Request, Simulator};
 use crate::support::control_plane::{AuditEvent, ControlPlane};
 use crate::support::operator::{Operator, Options};
+use crate::support::plain_http;
 
 /// How many bindings a client works on at once: as many as the operator.
 pub const AT_ONCE: usize = 32;
@@ -256,7 +257,7 @@ impl Installation {
 
 /// Waits until it is ready, looking so often that the look costs no time worth telling.
 async fn ready(operator: &Operator) -> Result<()> {
-    let client = reqwest::Client::builder().no_proxy().build()?;
+    let client = plain_http::client()?;
     let (address, began) = (format!("{}/readyz", operator.admin_url()), Instant::now());
     while began.elapsed() < Duration::from_secs(60) {
         if client.get(&address).send().await.is_ok_and(|answer| answer.status().is_success()) {
