@@ -19,6 +19,7 @@ use super::binding::ownership::Ownership;
 use super::metrics::Resolution;
 use super::sessions::Working;
 use super::{Context, locked};
+use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::providers::{Deletion, ErrorKind, ProviderError, Repository};
 
@@ -194,11 +195,15 @@ fn empty(name: &str) -> ConfigMap {
 
 /// Works off what was left behind of one connection, now that it works. Trouble is logged; the next time comes.
 pub async fn work_off(context: &Context, connection: &ConnectionTarget, working: &Working) {
+    // Before the list is read: what is recorded while it is read is for the next time.
+    context.leftovers.forget(connection);
     let entries = match listed(context).await {
         Ok(entries) => entries,
-        Err(error) => return warn!(error = %error, "leftover hooks not read"),
+        Err(error) => {
+            context.leftovers.note(connection);
+            return warn!(error = %error, "leftover hooks not read");
+        }
     };
-    context.leftovers.forget(connection);
     for (key, text) in entries {
         let Ok(entry) = serde_json::from_str::<Leftover>(&text) else {
             warn!(key, "leftover entry is not readable, left as it is");
@@ -240,16 +245,10 @@ async fn remove(context: &Context, working: &Working, entry: &Leftover) -> bool 
     }
 }
 
-/// Removes the hooks of an entry that still prove to be ours. A binding of the same name that lives again has the same
-/// identity, so its present hooks are spared: it sees to its own.
+/// Removes the hooks of an entry that still prove to be ours, but those of a binding of that name that lives.
 async fn try_remove(context: &Context, working: &Working, entry: &Leftover) -> Result<bool, ProviderError> {
-    let alive = context.view.bindings.get(&ObjectRef::new(&entry.name).within(&entry.namespace));
-    let webhook = alive.as_ref().and_then(|binding| binding.status.as_ref()).and_then(|status| status.webhook.as_ref());
-    // After a restore the status may not tell yet which hooks it has: it is waited for.
-    if webhook.is_none() && alive.as_ref().is_some_and(|binding| binding.spec.webhook.is_some()) {
-        return Ok(false);
-    }
-    let spared: BTreeSet<&str> = webhook.iter().flat_map(|webhook| &webhook.hooks).map(|hook| hook.id.as_str()).collect();
+    let binding = context.view.bindings.get(&ObjectRef::new(&entry.name).within(&entry.namespace));
+    let Some(spared) = spared(binding.as_deref()) else { return Ok(false) };
     let Some(repository) = find(working, entry).await? else { return Ok(false) };
     let ownership = Ownership::new(&context.view.keys, &context.view.settings, None, &entry.namespace, &entry.name);
     let recorded: BTreeSet<&str> = entry.hooks.iter().map(|hook| hook.id.as_str()).collect();
@@ -261,6 +260,19 @@ async fn try_remove(context: &Context, working: &Working, entry: &Leftover) -> R
         }
     }
     Ok(true)
+}
+
+/// The hooks that the binding of an entry's name has now, and sees to itself: a new one of that name has the same identity.
+/// `None` while that cannot be told.
+fn spared(binding: Option<&RepoBinding>) -> Option<BTreeSet<&str>> {
+    // One that is being deleted is the entry's own, let go in a moment: its status names the very hooks that are to go.
+    let Some(alive) = binding.filter(|binding| binding.metadata.deletion_timestamp.is_none()) else { return Some(BTreeSet::new()) };
+    let webhook = alive.status.as_ref().and_then(|status| status.webhook.as_ref());
+    // After a restore the status may not tell yet which hooks it has: it is waited for.
+    if webhook.is_none() && alive.spec.webhook.is_some() {
+        return None;
+    }
+    Some(webhook.iter().flat_map(|webhook| &webhook.hooks).map(|hook| hook.id.as_str()).collect())
 }
 
 async fn find(working: &Working, entry: &Leftover) -> Result<Option<Repository>, ProviderError> {
@@ -276,4 +288,33 @@ async fn find(working: &Working, entry: &Leftover) -> Result<Option<Repository>,
 
 fn absent<T>(error: ProviderError) -> Result<Option<T>, ProviderError> {
     if error.kind == ErrorKind::NotFound { Ok(None) } else { Err(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn binding(deleted: Option<&str>, spec: &Value, webhook: &Value) -> RepoBinding {
+        serde_json::from_value(json!({
+            "apiVersion": "forgebind.dev/v1alpha1", "kind": "RepoBinding",
+            "metadata": {"name": "shop", "namespace": "team", "deletionTimestamp": deleted},
+            "spec": {"connectionRef": {"name": "acme"}, "repository": "acme/shop", "webhook": spec},
+            "status": {"webhook": webhook},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_hooks_of_a_binding_that_lives_are_spared_and_those_of_one_that_goes_are_not() {
+        let holds = json!({"hooks": [{"id": "31", "events": ["Push"], "adopted": false}]});
+        let wants = json!({});
+        let going = binding(Some("2026-01-01T00:00:00Z"), &wants, &holds);
+        assert_eq!(spared(Some(&going)), Some(BTreeSet::new()), "it was recorded, and its finalizer goes next");
+        assert_eq!(spared(Some(&binding(None, &wants, &holds))), Some(BTreeSet::from(["31"])));
+        assert_eq!(spared(Some(&binding(None, &wants, &Value::Null))), None, "not told yet");
+        assert_eq!(spared(Some(&binding(None, &Value::Null, &Value::Null))), Some(BTreeSet::new()));
+        assert_eq!(spared(None), Some(BTreeSet::new()));
+    }
 }
