@@ -78,6 +78,8 @@ pub struct Session {
     pub inputs: String,
     /// When it was inspected last.
     pub inspected_at: Timestamp,
+    /// Since when every inspection succeeded; `None` while it does not work.
+    pub works_since: Option<Timestamp>,
     /// When it is to be inspected again although nothing changed; `None` for never.
     pub next: Option<Timestamp>,
     /// Outages in a row.

@@ -268,6 +268,17 @@ fn a_removal_that_cannot_be_done_waits_for_its_bound_and_is_then_written_down() 
 }
 
 #[test]
+fn what_was_not_tried_yet_is_not_given_up_however_long_ago_the_deletion_was() {
+    for terminating in [false, true] {
+        let mut restarted = with_obstacle(deleted(7 * 24 * 3600), Obstacle::Pending);
+        restarted.terminating = terminating;
+        let planned = plan::plan(&restarted);
+        assert!(planned.actions.is_empty() && planned.hold == Hold::Keep, "{:?}", planned.actions);
+        assert!(planned.blocked.is_none() && planned.wake.is_some());
+    }
+}
+
+#[test]
 fn a_404_alone_is_no_proof_that_a_repository_is_gone() {
     let hidden = Obstacle::of(&ProviderError::new(ErrorKind::NotFound, "look up repository", "404"));
     let planned = plan::plan(&with_obstacle(deleted(60), hidden));

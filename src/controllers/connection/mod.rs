@@ -5,6 +5,8 @@ pub mod material;
 pub mod observe;
 pub mod plan;
 pub mod report;
+#[cfg(test)]
+mod tests;
 pub mod usage;
 
 use std::sync::Arc;

@@ -106,9 +106,11 @@ async fn look(view: &View, object: &GitProviderConnection, material: Result<Mate
     };
     let failures = if trouble.as_ref().is_some_and(Trouble::is_outage) { failures.saturating_add(1) } else { 0 };
     let next = plan::next_inspection(trouble.as_ref(), failures, object.spec.interval.length(), &uid, now);
+    let works_since = trouble.is_none().then(|| known.as_ref().and_then(|known| known.works_since).unwrap_or(now));
     let turned = known.is_none_or(|known| known.trouble.is_some() || known.inputs != inputs);
     let begins_to_work = turned && trouble.is_none() && !is_observing(view, object);
-    view.sessions.set(&key, Session { uid, inputs, inspected_at: now, next, failures, trouble, working, suspected: false });
+    let session = Session { uid, inputs, inspected_at: now, works_since, next, failures, trouble, working, suspected: false };
+    view.sessions.set(&key, session);
     // What was set is what is known: the last working client of the same object stays with it.
     (view.sessions.get(&key).unwrap_or_else(|| unreachable_session(now)), begins_to_work)
 }
@@ -123,6 +125,7 @@ fn unreachable_session(now: Timestamp) -> Session {
         uid: String::new(),
         inputs: String::new(),
         inspected_at: now,
+        works_since: None,
         next: None,
         failures: 0,
         trouble: Some(trouble),

@@ -18,6 +18,8 @@ const CREDENTIAL_BOUND: Duration = Duration::from_secs(3600);
 const OUTAGE_BOUND: Duration = Duration::from_secs(24 * 3600);
 /// How long one waits whose namespace is being deleted.
 const NAMESPACE_BOUND: Duration = Duration::from_secs(20);
+/// How long its bindings have at least from the moment when it works.
+const BINDINGS_GRACE: Duration = Duration::from_secs(20);
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +56,7 @@ pub fn plan(observation: &Observation) -> Plan {
         None if !held => plan.actions.push(Action::AddFinalizer),
         None => {}
         Some(deleted) => {
-            let deadline = deleted.0.checked_add(SignedDuration::try_from(bound(observation)).unwrap_or(SignedDuration::MAX)).ok();
+            let deadline = deadline(observation, deleted.0);
             if held && (observation.usage.holding == 0 || deadline.is_none_or(|deadline| deadline <= observation.now)) {
                 plan.actions.push(Action::RemoveFinalizer);
             }
@@ -63,6 +65,15 @@ pub fn plan(observation: &Observation) -> Plan {
         }
     }
     plan
+}
+
+/// Until when a connection that is being deleted waits for its bindings.
+fn deadline(observation: &Observation, deleted: Timestamp) -> Option<Timestamp> {
+    let after = |begin: Timestamp, pause| begin.checked_add(SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX)).ok();
+    let deadline = after(deleted, bound(observation))?;
+    // After a start that may be long over, and the bindings could not begin before it worked.
+    let grace = observation.session.works_since.and_then(|begun| after(begun, BINDINGS_GRACE));
+    Some(grace.map_or(deadline, |grace| grace.max(deadline)))
 }
 
 fn bound(observation: &Observation) -> Duration {

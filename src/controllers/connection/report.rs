@@ -260,6 +260,3 @@ fn notices(before: &GitProviderConnectionStatus, now: &[Condition], ready: (Verd
     }
     notices
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,16 +1,23 @@
+//! What is decided and said about a connection.
+
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 
-use super::*;
-use crate::api::v1alpha1::connection::IdentityKind;
-use crate::api::v1alpha1::{GitProviderConnection, ProviderKind};
+use super::observe::Observation;
+use super::plan::{self, Action};
+use super::report::{Report, report};
+use super::usage::Usage;
+use crate::api::v1alpha1::connection::{GitProviderConnectionStatus, IdentityKind};
+use crate::api::v1alpha1::{ConditionType, FINALIZER, GitProviderConnection, ProviderKind, Reason};
 use crate::clock::SystemClock;
-use crate::controllers::connection::usage::Usage;
-use crate::controllers::sessions::{Session, Working};
+use crate::controllers::conditions;
+use crate::controllers::sessions::{Session, Trouble, Working};
 use crate::providers::model::Identity;
+use crate::providers::permission::Grants;
 use crate::providers::transport::network::NetworkPolicy;
 use crate::providers::transport::{TransportFactory, TransportSettings, Unleased};
 use crate::providers::{Capabilities, Credential, Inspection, registry};
@@ -61,6 +68,7 @@ fn observation(warnings: &[&str], status: Option<&GitProviderConnectionStatus>, 
             uid: "u".to_owned(),
             inputs: String::new(),
             inspected_at: now,
+            works_since: trouble.is_none().then_some(now),
             next: None,
             failures: 0,
             trouble,
@@ -111,4 +119,23 @@ fn bb_12_a_warning_of_the_inspection_is_told_in_the_condition_and_by_one_event()
     let gone = say(&observation(&[], Some(&second.status), None));
     assert_eq!(authenticated(&gone).1, "the credential is that of ada");
     assert_eq!(events(&gone), Vec::<&str>::new());
+}
+
+#[test]
+fn a_connection_that_works_gives_its_bindings_time_however_long_ago_its_deletion_was() {
+    let deleted = |trouble: Option<Trouble>, works_for: i64| {
+        let mut observation = observation(&[], None, trouble);
+        let object = Arc::make_mut(&mut observation.object);
+        object.metadata.deletion_timestamp = Some(Time(observation.now - SignedDuration::from_hours(7 * 24)));
+        object.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
+        observation.session.works_since = observation.session.works_since.map(|now| now - SignedDuration::from_secs(works_for));
+        observation.usage.holding = 1;
+        plan::plan(&observation)
+    };
+    let restarted = deleted(None, 2);
+    assert_eq!(restarted.actions, []);
+    assert!(restarted.wake.is_some_and(|wake| wake.as_secs() < 30), "{:?}", restarted.wake);
+    assert_eq!(deleted(None, 60).actions, [Action::RemoveFinalizer], "its bindings do not end");
+    let rejected = Trouble::new(ConditionType::Authenticated, Reason::CredentialRejected, "401");
+    assert_eq!(deleted(Some(rejected), 0).actions, [Action::RemoveFinalizer]);
 }

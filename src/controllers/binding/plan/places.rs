@@ -85,12 +85,15 @@ pub fn is_past_bound(observation: &Observation, obstacle: &Obstacle) -> bool {
     deadline(observation, obstacle).is_some_and(|deadline| deadline <= observation.now)
 }
 
+/// Until when an obstacle is waited for; `None` where nobody tried yet, which is over in a moment. After a start that may be
+/// long after the deletion, and who gives up then leaves hooks that would have gone at the first attempt.
 pub(super) fn deadline(observation: &Observation, obstacle: &Obstacle) -> Option<Timestamp> {
     let deleted = observation.object.metadata.deletion_timestamp.as_ref()?.0;
     let bound = match obstacle {
+        Obstacle::Pending => return None,
         _ if observation.terminating => NAMESPACE_BOUND,
         Obstacle::Credential(_) | Obstacle::Gone(_) => observation.settings.cleanup_timeout.unwrap_or(CREDENTIAL_BOUND),
-        Obstacle::Pending | Obstacle::Outage(_) => observation.settings.cleanup_timeout.unwrap_or(OUTAGE_BOUND),
+        Obstacle::Outage(_) => observation.settings.cleanup_timeout.unwrap_or(OUTAGE_BOUND),
     };
     Some(after(deleted, bound))
 }
@@ -160,6 +163,7 @@ pub(super) fn delete(plan: &mut Plan, observation: &Observation) {
         return;
     }
     let adopted = adopted_at_places(observation);
+    let mut untried = false;
     let mut blocked: Option<(&Obstacle, Timestamp)> = None;
     for (position, place) in observation.places.iter().enumerate() {
         match &place.hooks {
@@ -176,26 +180,27 @@ pub(super) fn delete(plan: &mut Plan, observation: &Observation) {
             Err(Obstacle::Gone(why)) if held_hooks(object) => plan.actions.push(Action::Record(position, why.clone())),
             Err(Obstacle::Gone(_)) => {}
             Err(obstacle) if is_past_bound(observation, obstacle) => plan.actions.push(Action::Record(position, text(obstacle))),
-            Err(obstacle) => {
-                let until = deadline(observation, obstacle).unwrap_or(observation.now);
-                if blocked.as_ref().is_none_or(|(_, later)| *later < until) {
-                    blocked = Some((obstacle, until));
-                }
-            }
+            Err(obstacle) => match deadline(observation, obstacle) {
+                Some(until) if blocked.is_none_or(|(_, later)| later < until) => blocked = Some((obstacle, until)),
+                Some(_) => {}
+                None => untried = true,
+            },
         }
     }
+    let ends = blocked.is_none() && !untried;
     // Also without secretRef now: there may have been one before.
     let may_have_brought =
         webhook_status(object).is_some() || object.spec.webhook.as_ref().is_some_and(|webhook| webhook.secret_ref.is_some());
-    if may_have_brought && blocked.is_none() {
+    if may_have_brought && ends {
         plan.actions.push(Action::WithdrawSecret);
     }
-    plan.hold = if blocked.is_none() { Hold::Remove } else { Hold::Keep };
+    plan.hold = if ends { Hold::Remove } else { Hold::Keep };
     // A wait that ends by something else than a change ends by its deadline; an outage is probed meanwhile.
     let probe = after(observation.now, Duration::from_secs(15));
-    plan.wake_at(blocked.as_ref().map(|(_, until)| after(*until, Duration::from_secs(1)).min(probe)));
-    // What is not known yet, after a start, is known in a moment: nothing to bother anybody with.
-    plan.blocked = blocked.filter(|(obstacle, _)| **obstacle != Obstacle::Pending).map(|(obstacle, until)| (text(obstacle), until));
+    let wake = blocked.map(|(_, until)| after(until, Duration::from_secs(1)).min(probe));
+    plan.wake_at(wake.or_else(|| untried.then_some(probe)));
+    // What was not tried yet, after a start, is tried in a moment: nothing to bother anybody with.
+    plan.blocked = blocked.map(|(obstacle, until)| (text(obstacle), until));
 }
 
 pub(super) fn held_hooks(object: &RepoBinding) -> bool {
