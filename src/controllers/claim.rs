@@ -1,7 +1,6 @@
 //! Whose an object is. An installation claims one by the first status that it writes, which only one can win.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::runtime::reflector::ObjectRef;
 
 use super::{Managed, View};
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
@@ -31,8 +30,7 @@ pub enum Belonging {
 /// What becomes of a binding, from what can be seen.
 #[must_use]
 pub fn belonging(view: &View, binding: &RepoBinding) -> Belonging {
-    let target = binding.connection_target();
-    let connection = view.connections.get(&ObjectRef::new(&target.name).within(&target.namespace));
+    let connection = view.connection(&binding.connection_target());
     connection.map_or(Belonging::Ours, |connection| judge(binding, &connection, &view.keys.fingerprint))
 }
 

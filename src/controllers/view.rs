@@ -59,6 +59,12 @@ pub struct View {
 }
 
 impl View {
+    /// A connection; `None` when it is not there.
+    #[must_use]
+    pub fn connection(&self, connection: &ConnectionTarget) -> Option<Arc<GitProviderConnection>> {
+        self.connections.get(&ObjectRef::new(&connection.name).within(&connection.namespace))
+    }
+
     /// The bindings that name a connection.
     #[must_use]
     pub fn bindings_of(&self, connection: &ConnectionTarget) -> Vec<Arc<RepoBinding>> {

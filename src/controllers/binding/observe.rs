@@ -1,19 +1,20 @@
 //! All reading for one binding; failures are kept as data.
 
+mod place;
+
 use std::sync::Arc;
 
-use futures::StreamExt as _;
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use url::Url;
 
 use super::attempts::Attempts;
-use super::ownership::{Ownership, host_of};
+use super::ownership::Ownership;
 use super::rivals::{self, Claim};
 use super::user_secret::{self, UserSecret};
 use super::{Circumstances, Look, plan, strays};
-use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, WebhookSource};
+use crate::api::v1alpha1::binding::WebhookSource;
 use crate::api::v1alpha1::connection::PermissionState;
 use crate::api::v1alpha1::{
     ConditionType, DeletionPolicy, GitProviderConnection, ManagementPolicy, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT,
@@ -28,6 +29,8 @@ use crate::providers::webhook::WebhookSecret;
 use crate::providers::{ErrorKind, Hook, PathError, PermissionFinding, ProviderError, Repository, RepositoryPath};
 use crate::public_urls::NoPublicUrl;
 use crate::sink_support::{self, NotServed};
+
+pub use place::{Obstacle, Place, place_of_spec};
 
 /// What was seen.
 pub struct Observation {
@@ -167,42 +170,6 @@ pub struct Found {
     pub strays: Vec<String>,
 }
 
-/// A place where hooks were made that are to go.
-pub struct Place {
-    /// Which place.
-    pub target: HookTarget,
-    /// The repository and its hooks.
-    pub hooks: Result<(Repository, Vec<Hook>), Obstacle>,
-    /// Its client.
-    pub working: Option<Working>,
-}
-
-/// Why a hook cannot be removed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Obstacle {
-    /// Nothing is known of the connection yet.
-    Pending,
-    /// There is no credential that works.
-    Credential(String),
-    /// The provider is out of reach.
-    Outage(String),
-    /// The repository is not there any more, as far as its owner's list tells.
-    Gone(String),
-}
-
-impl Obstacle {
-    /// What an error means for a removal. A 404 tells nothing by itself: what is hidden from a credential looks like what is
-    /// gone.
-    #[must_use]
-    pub fn of(error: &ProviderError) -> Self {
-        match error.kind {
-            ErrorKind::NotLeading => Self::Pending,
-            kind if kind.is_outage() || kind == ErrorKind::Archived => Self::Outage(error.to_string()),
-            _ => Self::Credential(error.to_string()),
-        }
-    }
-}
-
 /// Reads everything; asks the provider only when a look is due.
 pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Observation {
     let now = view.clock.now();
@@ -213,7 +180,7 @@ pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Observation {
     let connection = connection(view, &object);
     let memory = locked(&view.looks).get(&object.uid().unwrap_or_default()).cloned();
     let user_secret = user_secret::read(view, &object).await;
-    let suspended = object.spec.suspend || connection_object(view, &object).is_some_and(|connection| connection.spec.suspend);
+    let suspended = object.spec.suspend || view.connection(&object.connection_target()).is_some_and(|connection| connection.spec.suspend);
     let mut observation = Observation {
         now,
         fingerprint: view.keys.fingerprint.clone(),
@@ -242,30 +209,25 @@ pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Observation {
         observation.look = look(view, &observation).await;
     }
     for target in plan::places::places_to_clear(&observation) {
-        let place = place(view, &observation, target).await;
+        let place = place::place(view, &observation, target).await;
         observation.places.push(place);
     }
     observation
 }
 
-fn connection_object(view: &View, object: &RepoBinding) -> Option<Arc<GitProviderConnection>> {
-    let target = object.connection_target();
-    view.connections.get(&ObjectRef::new(&target.name).within(&target.namespace))
-}
-
 /// The public URL that the connection chooses. A connection that is not there chooses none.
 fn public_url(view: &View, object: &RepoBinding) -> Result<Url, NoPublicUrl> {
-    let connection = connection_object(view, object);
+    let connection = view.connection(&object.connection_target());
     let choice = connection.as_ref().and_then(|connection| connection.spec.receiver.as_ref()?.public_url.as_deref());
     view.settings.public_urls.choose(choice).cloned()
 }
 
 fn annotation_of_connection(view: &View, object: &RepoBinding, name: &str) -> Option<String> {
-    connection_object(view, object).and_then(|connection| connection.annotations().get(name).cloned())
+    view.connection(&object.connection_target()).and_then(|connection| connection.annotations().get(name).cloned())
 }
 
 fn observe_only(view: &View, object: &RepoBinding) -> bool {
-    let connection = connection_object(view, object).map(|connection| connection.spec.management_policy);
+    let connection = view.connection(&object.connection_target()).map(|connection| connection.spec.management_policy);
     view.settings.read_only || object.spec.management_policy == ManagementPolicy::Observe || connection == Some(ManagementPolicy::Observe)
 }
 
@@ -291,7 +253,7 @@ fn requests(view: &View, object: &RepoBinding) -> Requests {
 fn connection(view: &View, object: &RepoBinding) -> Connection {
     let target = object.connection_target();
     let own = object.namespace().as_deref() == Some(target.namespace.as_str());
-    let Some(connection) = connection_object(view, object) else {
+    let Some(connection) = view.connection(&object.connection_target()) else {
         return if own { Connection::NotFound } else { Connection::NotPermitted };
     };
     let session = view.sessions.get(&target).filter(|session| Some(&session.uid) == connection.metadata.uid.as_ref());
@@ -375,8 +337,9 @@ async fn look(view: &View, observation: &Observation) -> Option<Found> {
     let manage_webhooks = worse(on_connection, found.manage_webhooks.clone());
     let same_repository = plan::is_same_repository(object, path, found);
     let may = manage_webhooks.state != PermissionState::Missing;
-    let granted =
-        connection_object(view, object).is_some_and(|connection| permits(view, object, &connection, found.path.as_str()) == Some(true));
+    let granted = view
+        .connection(&object.connection_target())
+        .is_some_and(|connection| permits(view, object, &connection, found.path.as_str()) == Some(true));
     let in_scope = working.scope().is_none_or(|scope| scope.holds(found));
     let wanted = wants_hooks && may && same_repository && granted && in_scope;
     let hooks = if wanted { Some(working.client.hooks(found).await) } else { None };
@@ -432,95 +395,6 @@ async fn probed(working: &Working, path: &RepositoryPath) -> Result<Repository, 
         manage_webhooks: PermissionFinding::missing("the credential works for git only"),
         holder: None,
     })
-}
-
-/// Looks at a place that is to be cleared, through whatever client of its connection worked last.
-async fn place(view: &View, observation: &Observation, target: HookTarget) -> Place {
-    let session = view.sessions.get(&target.connection);
-    let working = session.as_ref().and_then(|session| session.working.clone());
-    let hooks = match (&session, &working) {
-        (None, _) => Err(missing_session(view, &target.connection)),
-        (Some(session), None) => Err(session.trouble.as_ref().map_or(Obstacle::Pending, |trouble| {
-            if trouble.is_outage() { Obstacle::Outage(trouble.message.clone()) } else { Obstacle::Credential(trouble.message.clone()) }
-        })),
-        (Some(session), Some(working)) => match list(working, &target).await {
-            Ok(found) => Ok(found),
-            Err(error) => {
-                let news = error.kind == ErrorKind::Unauthenticated || error.kind.is_outage();
-                if news && session.trouble.is_none() && view.sessions.suspect(&target.connection) {
-                    view.triggers.connection(&target.connection);
-                }
-                let gone = error.kind == ErrorKind::NotFound && is_gone(working, &target).await;
-                Err(if gone { Obstacle::Gone(error.to_string()) } else { Obstacle::of(&error) })
-            }
-        },
-    };
-    // What the last attempt at the removal itself met counts where the list alone shows nothing wrong.
-    let hooks = match (&hooks, observation.memory.as_ref().and_then(|memory| memory.obstacle.clone())) {
-        (Ok(_), Some(obstacle)) if plan::places::is_past_bound(observation, &obstacle) => Err(obstacle),
-        _ => hooks,
-    };
-    Place { target, hooks, working }
-}
-
-fn missing_session(view: &View, connection: &ConnectionTarget) -> Obstacle {
-    let gone = || Obstacle::Credential("the connection is gone, and with it the credential".to_owned());
-    match view.connections.get(&ObjectRef::new(&connection.name).within(&connection.namespace)) {
-        None => gone(),
-        Some(connection) if left_to_another(&*connection, &view.keys.fingerprint).is_some() => {
-            Obstacle::Credential("another installation of Forgebind manages the connection".to_owned())
-        }
-        Some(_) => Obstacle::Pending,
-    }
-}
-
-async fn list(working: &Working, target: &HookTarget) -> Result<(Repository, Vec<Hook>), ProviderError> {
-    let by_id = if target.repository_id.is_empty() || !working.inspection.capabilities.lookup_by_id {
-        None
-    } else {
-        working.client.repository_by_id(&target.repository_id).await?
-    };
-    let repository = if let Some(repository) = by_id {
-        repository
-    } else {
-        let gone = |error: PathError| ProviderError::new(ErrorKind::NotFound, "find repository", error.to_string());
-        let path = working.provider.repository_path(&working.endpoint, &target.repository).map_err(gone)?;
-        working.client.repository(&path).await?
-    };
-    let hooks = working.client.hooks(&repository).await?;
-    Ok((repository, hooks))
-}
-
-/// Whether the owner's list, read to its end, tells that a repository is not there. A list that shows nothing at all tells
-/// nothing: a credential that sees none of the owner's repositories gets the same one.
-async fn is_gone(working: &Working, target: &HookTarget) -> bool {
-    // Another repository under the same path is not the one that is meant.
-    let is_meant = |repository: &Repository| match target.repository_id.as_str() {
-        "" => repository.path.same_as(&target.repository),
-        id => repository.id == id,
-    };
-    let mut pages = working.client.repositories();
-    let mut shown = false;
-    while let Some(page) = pages.next().await {
-        match page {
-            Ok(page) if page.iter().any(is_meant) => return false,
-            Ok(page) => shown |= !page.is_empty(),
-            Err(_) => return false,
-        }
-    }
-    shown
-}
-
-/// The place that the spec alone names, for a binding whose status knows of none.
-#[must_use]
-pub fn place_of_spec(object: &RepoBinding, public_url: Option<&Url>) -> HookTarget {
-    let url = custom_url(object).or_else(|| public_url.cloned());
-    HookTarget {
-        connection: object.connection_target(),
-        repository_id: String::new(),
-        repository: object.spec.repository.clone(),
-        host: url.as_ref().map(host_of).unwrap_or_default(),
-    }
 }
 
 /// Whether the object is to leave its hooks where they are.
