@@ -7,25 +7,25 @@ use std::hash::BuildHasher as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache;
+use foldhash::quality;
 use tokio::sync::watch;
 
+use super::recent::Recent;
 use crate::api::v1alpha1::EventKind;
 use crate::providers::webhook::Once;
 
 /// For how long an id counts as seen.
 const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 /// Ids that are remembered, over all bindings.
-const IDS: u64 = 100_000;
+const IDS: usize = 100_000;
 /// For how long the state of a subject is remembered after it was last told.
 const STATE_REMEMBERED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Subjects whose state is remembered, over all bindings.
-const STATES: u64 = 20_000;
+const STATES: usize = 20_000;
 /// Within which time hooks of two generations deliver the same event.
 const SIDE_BY_SIDE: Duration = Duration::from_secs(10 * 60);
 /// Contents that are remembered for that time.
-const CONTENTS: u64 = 50_000;
+const CONTENTS: usize = 50_000;
 /// How often the same content is told apart within that time.
 const REPETITIONS: usize = 64;
 
@@ -56,13 +56,14 @@ pub(super) struct Identity<'a> {
 /// What is remembered of deliveries.
 #[derive(Debug)]
 pub(super) struct Dedupe {
-    // Keyed by hashes: the keys are random for each process, so that nobody can choose texts that collide. SipHash costs a
-    // tenth of the proof; SHA-256 would cost as much again.
+    // Keyed by hashes: the keys are random for each process, so that nobody can choose texts that collide.
     first: RandomState,
     second: RandomState,
-    ids: Cache<(u64, u64), Arc<Entry>>,
-    contents: Cache<(u64, usize), Arc<Mutex<Twins>>>,
-    states: Cache<(u64, u64), Arc<Mutex<Told>>>,
+    /// For whole contents, where `SipHash` would cost as much as the proof. Who chooses a content never sees its hash.
+    content: quality::RandomState,
+    ids: Recent<(u64, u64), Arc<Entry>>,
+    contents: Recent<(u64, usize), Arc<Mutex<Twins>>>,
+    states: Recent<(u64, u64), Arc<Mutex<Told>>>,
 }
 
 /// The last state that was told of a subject, by its hash, and the delivery that told it.
@@ -123,23 +124,26 @@ pub(super) struct Claim {
 
 impl Dedupe {
     pub(super) fn new() -> Self {
-        // Least recently used: the default policy would keep old ids that came twice in place of new ones.
-        let ids = Cache::builder().max_capacity(IDS).time_to_live(REMEMBERED).eviction_policy(EvictionPolicy::lru()).build();
-        let contents = Cache::builder().max_capacity(CONTENTS).time_to_live(SIDE_BY_SIDE).eviction_policy(EvictionPolicy::lru()).build();
-        let states = Cache::builder().max_capacity(STATES).time_to_idle(STATE_REMEMBERED).eviction_policy(EvictionPolicy::lru()).build();
-        Self { first: RandomState::new(), second: RandomState::new(), ids, contents, states }
+        Self {
+            first: RandomState::new(),
+            second: RandomState::new(),
+            content: quality::RandomState::default(),
+            ids: Recent::since_noted(REMEMBERED, IDS),
+            contents: Recent::since_noted(SIDE_BY_SIDE, CONTENTS),
+            states: Recent::since_used(STATE_REMEMBERED, STATES),
+        }
     }
 
     /// Judges a delivery.
     pub(super) fn begin(&self, identity: &Identity<'_>) -> Begin {
         let key = (self.first.hash_one((identity.uid, identity.id)), self.second.hash_one((identity.uid, identity.id)));
-        let own = self.ids.get_with(key, || Arc::new(Entry::new(key.0)));
+        let own = self.ids.get_or_note(key, || Arc::new(Entry::new(key.0)));
         if !own.is_new() {
             return own.claim();
         }
         let chosen = if identity.once.is_empty() { self.twin(identity, &own) } else { self.of_same_state(identity, &own) };
         if !Arc::ptr_eq(&chosen, &own) {
-            self.ids.insert(key, chosen.clone());
+            self.ids.note(key, chosen.clone());
         }
         chosen.claim()
     }
@@ -151,7 +155,7 @@ impl Dedupe {
         let states: Vec<_> = identity.once.iter().map(|once| once.state.as_str()).collect();
         let state = self.first.hash_one(states);
         let key = (self.first.hash_one((identity.uid, &subjects)), self.second.hash_one((identity.uid, &subjects)));
-        let told = self.states.get_with(key, || Arc::new(Mutex::new(Told { state, entry: own.clone() })));
+        let told = self.states.get_or_note(key, || Arc::new(Mutex::new(Told { state, entry: own.clone() })));
         let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.state != state {
             *told = Told { state, entry: own.clone() };
@@ -161,9 +165,9 @@ impl Dedupe {
 
     /// The entry of the same event that came by a hook of another generation, else its own.
     fn twin(&self, identity: &Identity<'_>, own: &Arc<Entry>) -> Arc<Entry> {
-        let fingerprint = self.first.hash_one((identity.uid, identity.events, identity.payload));
+        let fingerprint = self.content.hash_one((identity.uid, identity.events, identity.payload));
         let empty = || Arc::new(Mutex::new(Twins { entries: Vec::new(), counts: Vec::new() }));
-        let twins = self.contents.get_with((fingerprint, identity.payload.len()), empty);
+        let twins = self.contents.get_or_note((fingerprint, identity.payload.len()), empty);
         twins.lock().unwrap_or_else(PoisonError::into_inner).match_up(identity.generation, identity.several_generations, own)
     }
 }

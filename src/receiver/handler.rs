@@ -3,9 +3,10 @@
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
-use futures::FutureExt as _;
+use futures::{FutureExt as _, poll};
 use http::header::{ALLOW, RETRY_AFTER};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -62,13 +63,17 @@ impl Handler {
 
     async fn deliver(&self, admitted: Admitted) -> Response<Full<Bytes>> {
         let delivering = self.0.delivering.clone();
-        // A task of its own: a sender that hangs up does not cancel it.
-        let task = self.0.deliveries.spawn(async move { delivering.deliver(admitted).await });
-        match task.await {
-            Ok(Outcome::Owed) => answer(StatusCode::ACCEPTED, "owed\n"),
-            Ok(Outcome::Overloaded | Outcome::Undecided) => answer(StatusCode::SERVICE_UNAVAILABLE, "try again later\n"),
-            Ok(_) => answer(StatusCode::OK, "ok\n"),
-            Err(_) => self.refuse(&Refused { refusal: Refusal::Panic, route: None }),
+        let mut work = AssertUnwindSafe(async move { delivering.deliver(admitted).await }).catch_unwind().boxed();
+        // What waits for nobody is done at once. The rest goes on in a task of its own: a sender that hangs up does not cancel it.
+        let outcome = match poll!(&mut work) {
+            Poll::Ready(outcome) => outcome.ok(),
+            Poll::Pending => self.0.deliveries.spawn(work).await.ok().and_then(Result::ok),
+        };
+        match outcome {
+            Some(Outcome::Owed) => answer(StatusCode::ACCEPTED, "owed\n"),
+            Some(Outcome::Overloaded | Outcome::Undecided) => answer(StatusCode::SERVICE_UNAVAILABLE, "try again later\n"),
+            Some(_) => answer(StatusCode::OK, "ok\n"),
+            None => self.refuse(&Refused { refusal: Refusal::Panic, route: None }),
         }
     }
 

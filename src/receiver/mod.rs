@@ -23,6 +23,7 @@ mod evidence;
 mod filter;
 mod handler;
 mod metrics;
+mod recent;
 mod route;
 mod routes;
 mod server;
