@@ -20,6 +20,7 @@ pub mod run;
 pub mod sink_support;
 pub mod telemetry;
 pub mod watches;
+pub mod wording;
 
 /// The guides, as they stand in `src/docs/`.
 #[cfg(doc)]

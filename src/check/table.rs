@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::result::{CheckResult, Finding, Level, Outcome, Row};
 use crate::api::v1alpha1::binding::PlannedAction;
+use crate::wording;
 
 /// Narrower than this nothing is wrapped to.
 const LEAST_WIDTH: usize = 60;
@@ -212,13 +213,9 @@ fn finding_lines(row: &Row, finding: &Finding, remedy: Option<&str>, style: Styl
     text
 }
 
-fn plural(count: usize, one: &str) -> String {
-    if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
-}
-
 fn summary(result: &CheckResult, style: Style) -> String {
     let summary = &result.summary;
-    let objects = format!("{}, {}", plural(summary.connections, "connection"), plural(summary.bindings, "binding"));
+    let objects = format!("{}, {}", wording::counted(summary.connections, "connection"), wording::counted(summary.bindings, "binding"));
     let not_asked = result.objects.iter().filter(|row| row.outcome == Outcome::NotAsked).count();
     let verdict = match (result.ok, summary.not_ready) {
         (true, _) if not_asked > 0 => style.paint(Colour::Green, "the manifests are in order; no provider was asked"),
@@ -234,7 +231,7 @@ fn summary(result: &CheckResult, style: Style) -> String {
     let ignored: usize = summary.ignored.values().sum();
     if ignored > 0 {
         let kinds: Vec<&str> = summary.ignored.keys().map(String::as_str).collect();
-        let _ = write!(text, " Not checked: {} of other kinds ({}).", plural(ignored, "object"), kinds.join(", "));
+        let _ = write!(text, " Not checked: {} of other kinds ({}).", wording::counted(ignored, "object"), kinds.join(", "));
     }
     text + "\n"
 }

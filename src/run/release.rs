@@ -19,6 +19,7 @@ use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::config::{HooksOnRelease, ReleaseConfig};
 use crate::controllers::{finalizer, install, leftovers};
 use crate::telemetry::freshness::WatchHealth;
+use crate::wording::counted;
 
 /// The pause between two looks.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -43,7 +44,7 @@ pub async fn release(config: ReleaseConfig) -> Result<(), RunError> {
         return release.without_key(&config.namespace, name).await;
     }
     match config.hooks {
-        HooksOnRelease::Delete => release.delete_bindings().await,
+        HooksOnRelease::Delete => release.delete_bindings(&config.namespace).await,
         HooksOnRelease::Keep => release.keep(&config.namespace).await,
     }
 }
@@ -139,7 +140,10 @@ impl Release {
             tokio::time::sleep(PAUSE).await;
         }
         self.tell_leftovers(namespace).await?;
-        println!("{} objects released; the Secret with the install key lets a new installation know these webhooks again", told.len());
+        println!(
+            "{} released; the Secret with the install key lets a new installation know these webhooks again",
+            counted(told.len(), "object")
+        );
         Ok(())
     }
 
@@ -157,32 +161,29 @@ impl Release {
         }
     }
 
-    /// Hooks that were given up before, which nobody removes any more.
-    async fn tell_leftovers(&self, namespace: &str) -> Result<(), RunError> {
+    /// Prints the hooks that were given up, which nobody removes any more, and answers of how many bindings.
+    async fn tell_leftovers(&self, namespace: &str) -> Result<usize, RunError> {
         let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
+        let mut bindings = BTreeSet::new();
         for map in maps.list(&ListParams::default().labels(leftovers::LABEL)).await?.items {
             for entry in map.data.unwrap_or_default().values().filter_map(|text| serde_json::from_str::<leftovers::Leftover>(text).ok()) {
-                let ids: Vec<_> = entry.hooks.iter().map(|hook| hook.id.as_str()).collect();
-                println!(
-                    "binding {}/{}, deleted before: webhook {} stays at {}",
-                    entry.namespace,
-                    entry.name,
-                    ids.join(", "),
-                    entry.repository
-                );
+                println!("binding {}/{}, deleted: {}", entry.namespace, entry.name, left(&entry));
+                bindings.insert((entry.namespace, entry.name));
             }
         }
-        Ok(())
+        Ok(bindings.len())
     }
 
     /// Deletes the bindings and waits until the controller has let every one go, its hook being removed or written down.
-    async fn delete_bindings(&self) -> Result<(), RunError> {
+    async fn delete_bindings(&self, namespace: &str) -> Result<(), RunError> {
         let until = Instant::now() + self.timeout;
         let mut asked = BTreeSet::new();
         loop {
             let bindings = self.list::<RepoBinding>().await?;
             if bindings.is_empty() {
-                println!("{} bindings deleted, each with its webhook", asked.len());
+                let left = self.tell_leftovers(namespace).await?;
+                let webhooks = if left == 0 { "each with its webhook" } else { "but not every webhook with them, see above" };
+                println!("{} deleted, {webhooks}", counted(asked.len(), "binding"));
                 return Ok(());
             }
             for binding in &bindings {
@@ -210,6 +211,18 @@ impl Release {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// What was left behind of a binding, and why.
+fn left(entry: &leftovers::Leftover) -> String {
+    let ids: Vec<_> = entry.hooks.iter().map(|hook| hook.id.as_str()).collect();
+    let webhooks = match ids.as_slice() {
+        // A status that was lost tells of none.
+        [] => "a webhook may stay".to_owned(),
+        [id] => format!("webhook {id} stays"),
+        ids => format!("webhooks {} stay", ids.join(", ")),
+    };
+    format!("{webhooks} at {}, because {}", entry.repository, entry.reason)
 }
 
 fn place(object: &DynamicObject) -> String {

@@ -19,6 +19,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("glob", &[]),
     ("kubeconfig", &[]),
     ("public_urls", &[]),
+    ("wording", &[]),
     ("watches", &["clock"]),
     ("evidence", &["api"]),
     ("telemetry", &["clock", "evidence", "watches"]),
@@ -36,7 +37,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 
 /// Stands for the modules of [`LEAF_MODULES`].
 const LEAVES: &str = "leaves";
-const LEAF_MODULES: &[&str] = &["clock", "keys", "glob", "kubeconfig", "public_urls", "watches", "evidence", "telemetry"];
+const LEAF_MODULES: &[&str] = &["clock", "keys", "glob", "kubeconfig", "public_urls", "watches", "wording", "evidence", "telemetry"];
 
 /// Where nobody waits, talks or looks at a clock: the same input gives the same output.
 const PURE_FILES: &[&str] = &[

@@ -172,7 +172,7 @@ async fn dt_21_pk_07_installed_upgraded_delivering_uninstalled_and_back_with_the
         })
         .await?;
     assert_eq!(jobs, ["pre-delete", "post-delete"]);
-    ensure!(printed[0].contains("1 bindings deleted, each with its webhook"), "{}", printed[0]);
+    ensure!(printed[0].contains("1 binding deleted, each with its webhook"), "{}", printed[0]);
     assert!(theirs.bindings.get_opt("shop").await?.is_none());
     assert!(world.hooks_at(&address).await?.is_empty());
     assert!(world.connections.list(&ListParams::default()).await?.items.iter().all(|connection| connection.finalizers().is_empty()));

@@ -74,9 +74,30 @@ async fn release_touches_nothing_without_the_key_and_gives_up_where_nobody_remov
     let late = release(&world, &operator, &["--hooks", "delete", "--timeout", "3s"]).await.unwrap_err();
     ensure!(format!("{late:#}").contains("not deleted in time") && format!("{late:#}").contains("/shop"), "{late:#}");
     operator.restart().await?;
-    release(&world, &operator, &["--hooks", "delete", "--timeout", "60s"]).await?;
+    let printed = release(&world, &operator, &["--hooks", "delete", "--timeout", "60s"]).await?;
+    ensure!(printed.contains("1 binding deleted, each with its webhook"), "{printed}");
     assert!(world.bindings.get_opt("shop").await?.is_none());
     assert!(world.hooks_at(&operator.url()).await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn release_names_the_hooks_that_could_not_be_deleted() -> Result<()> {
+    let world = World::new("given-up").await?;
+    let operator = Operator::start(world.options().await?.with("cleanup-timeout", "1s")).await?;
+    world.create_connection(world.connection_spec()).await?;
+    world.create_binding("shop", world.binding_spec()).await?;
+    world.binding_ready("shop").await?;
+    let hook = world.hooks_at(&operator.url()).await?.remove(0).id;
+    world.cluster().apply_secret(&world.namespace, "credential", &[("token", "rejected")]).await?;
+    world.connection_says("Ready", "False/CredentialRejected").await?;
+    // Without a start the last working credential would be used.
+    operator.kill();
+    operator.restart().await?;
+    let printed = release(&world, &operator, &["--hooks", "delete", "--timeout", "60s"]).await?;
+    let told = format!("binding {}/shop, deleted: webhook {hook} stays at {}, because ", world.namespace, world.repository);
+    ensure!(printed.contains(&told) && printed.contains("1 binding deleted, but not every webhook with them"), "{printed}");
+    assert_eq!(world.hooks_at(&operator.url()).await?.len(), 1);
     Ok(())
 }
 

@@ -127,10 +127,11 @@ fn expiring(conditions: &mut Conditions<'_>, observation: &Observation) {
 /// Sets Ready from the others, and what goes with it.
 fn ready(conditions: &mut Conditions<'_>, observation: &Observation, plan: &Plan) -> (Verdict, Reason) {
     if let Some(deadline) = plan.deadline {
-        let message = format!(
-            "being deleted: {} bindings still hold hooks made through it; let go at {deadline} at the latest",
-            observation.usage.holding
-        );
+        let held = match observation.usage.holding {
+            1 => "1 binding still holds a hook".to_owned(),
+            count => format!("{count} bindings still hold hooks"),
+        };
+        let message = format!("being deleted: {held} made through it; let go at {deadline} at the latest");
         conditions.set(ConditionType::Reconciling, Verdict::True, Reason::Progressing, &message);
         conditions.set(ConditionType::Ready, Verdict::False, Reason::Progressing, message);
         return (Verdict::False, Reason::Progressing);
