@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
@@ -26,6 +27,11 @@ status=$?
 kill -s KILL "$guard"
 exit "$status"
 "#;
+
+/// How long the end of what was killed is waited for; it is a matter of milliseconds.
+const LONGEST_END: Duration = Duration::from_secs(10);
+/// The pause between two looks at it.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -145,7 +151,27 @@ impl Process {
         // Closing the pipe is the order to kill the whole group.
         self.orders = None;
         let _ = self.supervisor.wait();
+        // The supervisor dies with the others, and may be the first: what they hold, such as a port, is theirs until they end.
+        let until = Instant::now() + LONGEST_END;
+        while is_alive(self.supervisor.id()) && Instant::now() < until {
+            std::thread::sleep(PAUSE);
+        }
     }
+}
+
+/// Whether a process of a group still runs. Where the system does not tell, none does.
+fn is_alive(group: u32) -> bool {
+    let runs = |folder: &Path| {
+        let stat = std::fs::read_to_string(folder.join("stat")).ok()?;
+        // After the name, which may hold anything: state, parent, group.
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+        let (state, of) = (fields.next()?, fields.nth(1)?);
+        // One that ended is there until somebody asks how; its other threads may be slower than its first.
+        let threads = || std::fs::read_dir(folder.join("task")).map_or(0, Iterator::count);
+        Some(of.parse() == Ok(group) && (state != "Z" || threads() > 1))
+    };
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.into_iter().any(|process| runs(&process.path()).unwrap_or(false))
 }
 
 impl Drop for Process {
