@@ -100,13 +100,13 @@ pub async fn measure(
         pin(server.process, "0").await?;
         server.round(&warm_up, None).await?;
     }
-    let pairs = pairs(&receiver, &bare, full, None).await?;
-    let pace = median(pairs.iter().map(|(ours, _)| ours.answers.rate())) / 2.0;
-    let paced = self::pairs(&receiver, &bare, half, Some(pace)).await?;
+    let full = pairs(&receiver, &bare, full, None).await?;
+    let pace = median(full.iter().map(|(ours, _)| ours.answers.rate())) / 2.0;
+    let half = pairs(&receiver, &bare, half, Some(pace)).await?;
     pin(std::process::id(), &format!("0,{others}")).await?;
     plane.go_on()?;
     ensure!(operator.terminate(Duration::from_secs(30)).await?.success(), "it did not stop well");
-    tell(figures, &pairs, &paced);
+    tell(figures, &full, &half);
     Ok(())
 }
 

@@ -170,8 +170,8 @@ fn is_alive(group: u32) -> bool {
         let threads = || std::fs::read_dir(folder.join("task")).map_or(0, Iterator::count);
         Some(of.parse() == Ok(group) && (state != "Z" || threads() > 1))
     };
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    processes.into_iter().any(|process| runs(&process.path()).unwrap_or(false))
+    let mut processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.any(|process| runs(&process.path()).unwrap_or(false))
 }
 
 impl Drop for Process {

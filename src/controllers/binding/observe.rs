@@ -253,7 +253,7 @@ fn requests(view: &View, object: &RepoBinding) -> Requests {
 fn connection(view: &View, object: &RepoBinding) -> Connection {
     let target = object.connection_target();
     let own = object.namespace().as_deref() == Some(target.namespace.as_str());
-    let Some(connection) = view.connection(&object.connection_target()) else {
+    let Some(connection) = view.connection(&target) else {
         return if own { Connection::NotFound } else { Connection::NotPermitted };
     };
     let session = view.sessions.get(&target).filter(|session| Some(&session.uid) == connection.metadata.uid.as_ref());

@@ -69,11 +69,15 @@ pub fn plan(observation: &Observation) -> Plan {
 
 /// Until when a connection that is being deleted waits for its bindings.
 fn deadline(observation: &Observation, deleted: Timestamp) -> Option<Timestamp> {
-    let after = |begin: Timestamp, pause| begin.checked_add(SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX)).ok();
     let deadline = after(deleted, bound(observation))?;
     // After a start that may be long over, and the bindings could not begin before it worked.
     let grace = observation.session.works_since.and_then(|begun| after(begun, BINDINGS_GRACE));
     Some(grace.map_or(deadline, |grace| grace.max(deadline)))
+}
+
+/// The moment that a pause after another one ends; `None` for never.
+fn after(begin: Timestamp, pause: Duration) -> Option<Timestamp> {
+    begin.checked_add(SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX)).ok()
 }
 
 fn bound(observation: &Observation) -> Duration {
@@ -123,7 +127,7 @@ pub fn inspection_due(known: &Session, uid: &str, inputs: &str, now: Timestamp, 
 /// When a connection is to be inspected again although nothing changed.
 #[must_use]
 pub fn next_inspection(trouble: Option<&Trouble>, failures: u32, interval: Duration, uid: &str, now: Timestamp) -> Option<Timestamp> {
-    let after = |pause: Duration| now.checked_add(SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX)).ok();
+    let after = |pause| after(now, pause);
     let Some(trouble) = trouble else { return after(interval + spread(uid, interval / 10)) };
     match trouble.reason {
         Reason::RateLimited => trouble.retry_at.or_else(|| after(LONGEST_OUTAGE_PAUSE)),
