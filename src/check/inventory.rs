@@ -16,6 +16,7 @@ use super::manifests::{InputError, Manifest, Place};
 use super::schema::{KINDS, Schema, Violation, nearest};
 use crate::api::v1alpha1::connection::ProviderSpec;
 use crate::api::v1alpha1::{GROUP, GitProviderConnection, RepoBinding};
+use crate::shown;
 
 /// Namespace and name.
 pub(super) type Key = (String, String);
@@ -138,7 +139,7 @@ impl Inventory {
                     metadata.creation_timestamp.get_or_insert(Time(now));
                     return Some(object);
                 }
-                Err(error) => violations.push((Some(manifest.place()), error.to_string())),
+                Err(error) => violations.push((Some(manifest.place()), shown::line(&error.to_string(), 300))),
             }
         }
         self.refuse(manifest, key, violations);

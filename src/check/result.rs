@@ -293,7 +293,9 @@ impl CheckResult {
     #[must_use]
     pub fn to_json(&self) -> String {
         // Maps with text keys and plain values: nothing in it can fail to be written.
-        serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
+        let text = serde_json::to_string_pretty(self).unwrap_or_default();
+        // JSON leaves in a text what reverses its order in a terminal.
+        text.lines().map(crate::shown::escaped).flat_map(|line| [line, "\n".into()]).collect()
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::result::{CheckResult, Finding, Level, Outcome, Row};
 use crate::api::v1alpha1::binding::PlannedAction;
-use crate::wording;
+use crate::{shown, wording};
 
 /// Narrower than this nothing is wrapped to.
 const LEAST_WIDTH: usize = 60;
@@ -31,28 +31,55 @@ enum Colour {
     Bold,
 }
 
+impl Colour {
+    const ALL: [Self; 4] = [Self::Red, Self::Yellow, Self::Green, Self::Bold];
+
+    /// What begins it in a terminal.
+    const fn sequence(self) -> &'static str {
+        match self {
+            Self::Red => "\u{1b}[31m",
+            Self::Yellow => "\u{1b}[33m",
+            Self::Green => "\u{1b}[32m",
+            Self::Bold => "\u{1b}[1m",
+        }
+    }
+}
+
+/// What ends every colour.
+const PLAIN: &str = "\u{1b}[0m";
+
 impl Style {
     fn paint(self, colour: Colour, text: &str) -> String {
-        let code = match colour {
-            Colour::Red => "31",
-            Colour::Yellow => "33",
-            Colour::Green => "32",
-            Colour::Bold => "1",
-        };
-        if self.colours && !text.trim().is_empty() { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+        let text = shown::escaped(text);
+        if self.colours && !text.trim().is_empty() { format!("{}{text}{PLAIN}", colour.sequence()) } else { text.into_owned() }
+    }
+
+    /// The whole text as a terminal may have it: of what it obeys, nothing but our colours and the ends of lines. What was found may
+    /// be anybody's words.
+    fn safe(self, text: &str) -> String {
+        let sequences = || Colour::ALL.map(Colour::sequence).into_iter().chain([PLAIN]).filter(|_| self.colours);
+        let (mut safe, mut rest) = (String::with_capacity(text.len()), text);
+        while !rest.is_empty() {
+            let ours = sequences().chain(["\n"]).find(|sequence| rest.starts_with(sequence));
+            let length = ours.map_or_else(|| rest.chars().next().map_or(rest.len(), char::len_utf8), str::len);
+            let (piece, after) = rest.split_at_checked(length).unwrap_or((rest, ""));
+            safe += if ours.is_some() { piece.into() } else { shown::escaped(piece) }.as_ref();
+            rest = after;
+        }
+        safe
     }
 
     /// A text behind an indentation, broken between words where it would be too wide.
     fn wrapped(self, text: &str, indent: &str) -> String {
         let room = self.width.map(|width| width.clamp(LEAST_WIDTH, MOST_WIDTH) - indent.len());
         let (mut result, mut line) = (String::new(), String::new());
-        for word in text.split_whitespace() {
+        for word in text.split_whitespace().map(shown::escaped) {
             let full = room.is_some_and(|room| !line.is_empty() && line.chars().count() + 1 + word.chars().count() > room);
             if full {
                 result.extend([indent, &line, "\n"]);
                 line.clear();
             }
-            line.extend([if line.is_empty() { "" } else { " " }, word]);
+            line.extend([if line.is_empty() { "" } else { " " }, &word]);
         }
         result + indent + &line + "\n"
     }
@@ -72,7 +99,7 @@ pub fn table(result: &CheckResult, style: Style) -> String {
     if !result.notes.is_empty() {
         text += "\n";
     }
-    text + "\n" + &summary(result, style)
+    style.safe(&(text + "\n" + &summary(result, style)))
 }
 
 /// Lines of columns, the last of which is as long as it likes.
@@ -251,6 +278,25 @@ mod tests {
         let sentence = "a sentence of words that is longer than a narrow terminal is wide, and so goes on below itself";
         bad.findings.push(Finding::of(Level::Error, None, "BranchNotFound", sentence));
         CheckResult::of(vec![ready, bad], Vec::new(), BTreeMap::new())
+    }
+
+    #[test]
+    fn foreign_words_do_not_drive_the_terminal_that_shows_them() {
+        let hostile = "x\u{1b}[2J\u{1b}]0;title\u{7}\r\n\u{202e}y\u{9b}2J";
+        let key = (hostile.to_owned(), hostile.to_owned());
+        let mut row = Row::new("RepoBinding", &key, None, Outcome::NotReady);
+        row.reason = Some(hostile.to_owned());
+        row.message = Some(hostile.to_owned());
+        row.found = vec![hostile.to_owned()];
+        row.findings.push(Finding::of(Level::Error, None, hostile, hostile));
+        let result = CheckResult::of(vec![row], vec![hostile.to_owned()], BTreeMap::from([(hostile.to_owned(), 1)]));
+        for colours in [false, true] {
+            let text = table(&result, Style { colours, width: Some(80) });
+            let ours = Colour::ALL.iter().fold(text.replace(PLAIN, ""), |text, colour| text.replace(colour.sequence(), ""));
+            assert!(ours.lines().all(shown::is_plain) && text.contains("\\u001b[2J"), "{}", text.escape_debug());
+            assert_eq!(text.contains(PLAIN), colours);
+        }
+        assert!(result.to_json().lines().all(shown::is_plain), "{}", result.to_json());
     }
 
     #[test]

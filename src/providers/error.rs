@@ -5,6 +5,8 @@ use std::fmt;
 
 use jiff::Timestamp;
 
+use crate::shown;
+
 /// What went wrong. Every kind has exactly one [`Disposition`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ErrorKind {
@@ -143,6 +145,9 @@ impl ErrorKind {
     }
 }
 
+/// Characters of a message.
+pub(in crate::providers) const LENGTH: usize = 300;
+
 /// An error of a provider. Its text is safe to show: it holds no credential and no unguessable path.
 #[derive(Debug)]
 pub struct ProviderError {
@@ -161,10 +166,11 @@ pub struct ProviderError {
 }
 
 impl ProviderError {
-    /// An error with neither request id, time nor source.
+    /// An error with neither request id, time nor source. What is in the message of a provider's own words is made safe to show.
     #[must_use]
     pub fn new(kind: ErrorKind, operation: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, operation, request_id: None, retry_at: None, message: message.into(), source: None }
+        let message = shown::line(&message.into(), LENGTH);
+        Self { kind, operation, request_id: None, retry_at: None, message, source: None }
     }
 }
 

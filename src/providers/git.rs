@@ -10,8 +10,10 @@ use super::ProviderError;
 use super::model::GitProbe;
 use super::transport::{Call, Operation, Transport};
 
-/// Bytes of an advertisement: about 300,000 references.
-const ADVERTISEMENT_LIMIT: usize = 32 * 1024 * 1024;
+/// Bytes of an advertisement: about 150,000 references.
+const ADVERTISEMENT_LIMIT: usize = 16 * 1024 * 1024;
+/// References that are kept of one.
+const MOST_HEADS: usize = 10_000;
 const ADVERTISEMENT: &str = "application/x-git-upload-pack-advertisement";
 
 /// Asks for the references of the repository that is cloned from this URL.
@@ -50,7 +52,7 @@ fn references(mut rest: &[u8]) -> Option<BTreeMap<String, String>> {
         let (object, name) = std::str::from_utf8(line.trim_ascii_end()).ok()?.split_once(' ')?;
         let wanted = name.starts_with("refs/heads/") || name.starts_with("refs/tags/");
         // `^{}` is what an annotated tag points at, not a reference.
-        if wanted && !name.ends_with("^{}") {
+        if wanted && heads.len() < MOST_HEADS && !name.ends_with("^{}") {
             heads.insert(name.to_owned(), object.to_owned());
         }
     }

@@ -1,18 +1,118 @@
 //! What lists have in common: they are whole or an error, and a 404 to a deletion is judged by one.
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::marker::PhantomData;
 
 use http::HeaderMap;
 use http::header::LINK;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 
 use super::model::{Deletion, Hook};
-use super::transport::{Answer, Operation};
+use super::transport::{Answer, Operation, Reserved, Transport, UNRESERVED};
 use super::{ErrorKind, ProviderError};
 
 /// Times that a list is read anew when it changes while it is read.
 const MOST_READINGS: usize = 3;
 /// A list with more pages is not believed to end.
 pub(super) const MOST_PAGES: usize = 1000;
+/// Entries of one page: as many as any provider gives at once.
+const PAGE: usize = 1000;
+/// Entries of a list that is put together: several times as many hooks as any provider allows for a repository.
+const MOST_KEPT: usize = 2000;
+/// Bytes of one.
+const MOST_KEPT_BYTES: usize = 4 * 1024 * 1024;
+/// Entries of a list that is handed on page by page.
+const MOST_PASSED: usize = 100_000;
+
+/// The entries of one page. Reading ends with an error where there are more than a page can hold, so that a short document of
+/// millions of entries is never unfolded in memory.
+pub(super) struct Entries<T, const MOST: usize = PAGE>(pub(super) Vec<T>);
+
+impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for Entries<T, MOST> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(EntriesVisitor::<T, MOST>(PhantomData))
+    }
+}
+
+struct EntriesVisitor<T, const MOST: usize>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for EntriesVisitor<T, MOST> {
+    type Value = Entries<T, MOST>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "at most {MOST} entries")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = items.next_element()? {
+            if entries.len() >= MOST {
+                return Err(A::Error::invalid_length(entries.len() + 1, &self));
+            }
+            entries.push(entry);
+        }
+        Ok(Entries(entries))
+    }
+}
+
+/// How much of a list was read. Every list is bounded in pages and entries; one that is put together in memory, also in bytes.
+pub(super) struct Extent {
+    operation: Operation,
+    pages: usize,
+    entries: usize,
+    bytes: usize,
+    keeps: bool,
+    reserved: Option<Reserved>,
+}
+
+impl Extent {
+    /// Of a list that is put together in memory.
+    pub(super) const fn kept(operation: Operation) -> Self {
+        Self { operation, pages: 0, entries: 0, bytes: 0, keeps: true, reserved: None }
+    }
+
+    /// Of a list that is handed on page by page.
+    pub(super) const fn passing(operation: Operation) -> Self {
+        Self { operation, pages: 0, entries: 0, bytes: 0, keeps: false, reserved: None }
+    }
+
+    /// Counts a page. `bytes` is what it takes in memory, for which a list that is put together takes room.
+    ///
+    /// # Errors
+    /// `ResponseInvalid` for a list that is longer than any list of the API, `Transient` where there is no room for it now.
+    pub(super) fn add(&mut self, transport: &Transport, entries: usize, bytes: usize) -> Result<(), ProviderError> {
+        self.pages += 1;
+        self.entries += entries;
+        self.bytes = self.bytes.saturating_add(bytes);
+        let too_long = |what: String| Err(ProviderError::new(ErrorKind::ResponseInvalid, self.operation.as_str(), what));
+        if self.pages > MOST_PAGES {
+            return too_long(format!("the list has more than {MOST_PAGES} pages"));
+        }
+        let most = if self.keeps { MOST_KEPT } else { MOST_PASSED };
+        if self.entries > most {
+            return too_long(format!("the list has more than {most} entries"));
+        }
+        if !self.keeps {
+            return Ok(());
+        }
+        if self.bytes > MOST_KEPT_BYTES {
+            return too_long(format!("the list is longer than {MOST_KEPT_BYTES} bytes"));
+        }
+        if self.bytes > UNRESERVED {
+            let Some(more) = transport.try_reserve(bytes) else {
+                let message = "too many long lists are read at this moment; this one is read later";
+                return Err(ProviderError::new(ErrorKind::Transient, self.operation.as_str(), message));
+            };
+            self.reserved = Some(match self.reserved.take() {
+                Some(reserved) => reserved.and(more),
+                None => more,
+            });
+        }
+        Ok(())
+    }
+}
 
 /// Reads a list until it holds still: `read` answers `None` when it changed under its hands.
 pub(super) async fn settled<T, Reading>(operation: Operation, mut read: impl FnMut() -> Reading) -> Result<Vec<T>, ProviderError>
@@ -67,6 +167,8 @@ pub(super) async fn deletion(
     }
 }
 
+#[cfg(test)]
+mod endless;
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,6 +11,7 @@ pub mod azure_devops;
 pub mod bitbucket_cloud;
 pub mod bitbucket_data_center;
 pub mod credential;
+mod entrance;
 pub mod error;
 pub mod git;
 pub mod gitea;
@@ -20,6 +21,7 @@ mod listing;
 pub mod model;
 pub mod permission;
 pub mod registry;
+mod scalar;
 mod signature;
 mod spelling;
 pub mod transport;
@@ -75,16 +77,27 @@ pub trait Provider: Send + Sync {
     /// When the text is no repository of this provider, names another host, or holds a password.
     fn repository_path(&self, endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError>;
 
-    /// A client for one account. Connects lazily: nothing is sent here.
+    /// A client for one account, as the provider makes it. Connects lazily: nothing is sent here. Its answers are the server's
+    /// own words; [`connect`](Self::connect) is for everybody else.
     ///
     /// # Errors
     /// A credential of a kind that the provider does not accept.
+    fn client(&self, endpoint: Endpoint, credential: Credential, transport: transport::Transport)
+    -> Result<Arc<dyn Client>, ProviderError>;
+
+    /// A client for one account whose answers are safe to show.
+    ///
+    /// # Errors
+    /// As [`client`](Self::client).
     fn connect(
         &self,
         endpoint: Endpoint,
         credential: Credential,
         transport: transport::Transport,
-    ) -> Result<Arc<dyn Client>, ProviderError>;
+    ) -> Result<Arc<dyn Client>, ProviderError> {
+        let client = self.client(endpoint.clone(), credential, transport)?;
+        Ok(Arc::new(entrance::Entrance::new(client, endpoint)))
+    }
 
     /// The reader of this provider's deliveries.
     fn webhook(&self) -> &dyn Webhook;
@@ -155,7 +168,7 @@ mod tests {
         let methods = code.lines().filter_map(|line| line.strip_prefix("    fn ").or_else(|| line.strip_prefix("    async fn ")));
         let methods = methods
             .filter_map(|line| line.split(['(', '<']).next())
-            .filter(|name| !["fmt", "kind", "credential_kinds", "events", "webhook"].contains(name));
+            .filter(|name| !["fmt", "from", "kind", "credential_kinds", "events", "webhook", "connect"].contains(name));
         let is_row =
             |name: &str| decision.lines().any(|line| line.starts_with(&format!("| `{name}` |")) && line.matches(" | ").count() == 6);
         let trait_methods: Vec<_> = methods.take_while(|name| *name != "the_decision_maps_every_word_of_the_port").collect();

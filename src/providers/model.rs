@@ -206,7 +206,7 @@ pub struct Holder {
 /// What the git endpoint said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GitProbe {
-    /// Object ids of branches and tags by full reference name; empty for an empty repository.
+    /// Object ids of branches and tags by full reference name, as many as are worth keeping; empty for an empty repository.
     pub heads: BTreeMap<String, String>,
 }
 

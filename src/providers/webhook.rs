@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::api::v1alpha1::EventKind;
+use crate::json::JsonError;
 use crate::keys;
 
 /// What a hook proves itself with.
@@ -261,6 +262,12 @@ impl Event {
 #[error("the body is not what the provider documents: {0}")]
 pub struct ContentError(pub String);
 
+impl From<JsonError> for ContentError {
+    fn from(error: JsonError) -> Self {
+        Self(error.to_string())
+    }
+}
+
 /// The JSON document of a body: the body itself, or the one `payload` field of a form.
 pub(in crate::providers) fn document<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<Cow<'a, [u8]>, Rejection> {
     let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
@@ -311,3 +318,6 @@ pub trait Webhook: Send + Sync {
     /// The headers that hold a proof or a credential: they are never handed on.
     fn proof_headers(&self) -> &'static [&'static str];
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,12 @@
-//! Structured logs: one line for each thing that happened.
+//! Structured logs: one line for each thing that happened, without characters that cannot be seen, and of a bounded length.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
+
+use crate::shown;
 
 /// The form of a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,12 +32,107 @@ pub struct FilterError(String);
 /// A filter that cannot be read.
 pub fn start(format: LogFormat, filter: &str) -> Result<(), FilterError> {
     let filter = EnvFilter::try_new(filter).map_err(|error| FilterError(error.to_string()))?;
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_span_events(FmtSpan::NONE).with_target(false);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(|| OneLine(std::io::stderr()))
+        .with_span_events(FmtSpan::NONE)
+        .with_target(false);
     // A logger that is there already is the one of a test.
     let _ = match format {
         LogFormat::Text => builder.with_ansi(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
     };
     Ok(())
+}
+
+/// Bytes of a line. No line of ours is near it; what is longer holds something that should not be in a log.
+const LONGEST: usize = 32 * 1024;
+/// Characters that are shown of a longer one.
+const SHOWN: usize = 2000;
+
+/// Writes what is one event as one line, whatever is in it: somebody else's words can neither begin a new line nor drive the
+/// terminal that shows the log.
+struct OneLine<W>(W);
+
+impl<W: Write> Write for OneLine<W> {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        self.0.write_all(as_line(text.strip_suffix('\n').unwrap_or(&text)).as_bytes())?;
+        self.0.write_all(b"\n")?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+fn as_line(event: &str) -> Cow<'_, str> {
+    if event.len() <= LONGEST {
+        return shown::escaped(event);
+    }
+    let beginning: String = event.chars().take(SHOWN).collect();
+    let message = format!("a line of {} bytes was cut", event.len());
+    if event.starts_with('{') {
+        return shown::escaped(&serde_json::json!({"level": "WARN", "message": message, "beginning": beginning}).to_string())
+            .into_owned()
+            .into();
+    }
+    format!("{}… ({message})", shown::escaped(&beginning)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(format: LogFormat, words: &str) -> String {
+        let written = Written::default();
+        let writer = written.clone();
+        let builder = tracing_subscriber::fmt().with_writer(move || OneLine(writer.clone()));
+        let tell = || tracing::warn!(id = %words, "it said {words}");
+        match format {
+            LogFormat::Text => tracing::subscriber::with_default(builder.with_ansi(false).finish(), tell),
+            LogFormat::Json => tracing::subscriber::with_default(builder.json().flatten_event(true).finish(), tell),
+        }
+        let bytes = written.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn foreign_words_neither_begin_a_line_nor_drive_a_terminal_in_either_format() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let text = logged(format, "a\n2026-11-20 ERROR forged\u{1b}[2J\u{202e}\u{e0041}b");
+            assert_eq!(text.matches('\n').count(), 1, "{text}");
+            assert!(shown::is_plain(text.trim_end()) && text.contains("forged"), "{text}");
+            if format == LogFormat::Json {
+                let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+                assert_eq!(line["id"].as_str().unwrap().chars().filter(|character| *character == '\u{202e}').count(), 1);
+            }
+        }
+    }
+
+    #[test]
+    fn no_line_is_longer_than_a_log_can_take() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let text = logged(format, &"x\u{202e}".repeat(4_000_000));
+            assert!(text.len() < LONGEST && text.ends_with('\n') && text.contains("bytes was cut"), "{}", text.len());
+            assert!(format == LogFormat::Text || serde_json::from_str::<serde_json::Value>(&text).is_ok(), "{text}");
+        }
+    }
 }

@@ -17,12 +17,14 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("keys", &[]),
     ("glob", &[]),
+    ("json", &[]),
     ("kubeconfig", &[]),
     ("public_urls", &[]),
+    ("shown", &[]),
     ("wording", &[]),
     ("watches", &["clock"]),
     ("evidence", &["api"]),
-    ("telemetry", &["clock", "evidence", "watches"]),
+    ("telemetry", &["clock", "evidence", "shown", "watches"]),
     ("crd", &["api"]),
     ("providers", &["api", LEAVES]),
     ("receiver_secrets", &["api", "providers", LEAVES]),
@@ -37,7 +39,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
 
 /// Stands for the modules of [`LEAF_MODULES`].
 const LEAVES: &str = "leaves";
-const LEAF_MODULES: &[&str] = &["clock", "keys", "glob", "kubeconfig", "public_urls", "watches", "wording", "evidence", "telemetry"];
+const LEAF_MODULES: &[&str] =
+    &["clock", "keys", "glob", "json", "kubeconfig", "public_urls", "shown", "watches", "wording", "evidence", "telemetry"];
 
 /// Where nobody waits, talks or looks at a clock: the same input gives the same output.
 const PURE_FILES: &[&str] = &[

@@ -16,7 +16,7 @@ use super::version::ApiVersion;
 use super::{convert, error, permission, subscription, wire};
 use crate::api::v1alpha1::{EventKind, Permission};
 use crate::providers::address::with_segments;
-use crate::providers::listing::{self, MOST_PAGES};
+use crate::providers::listing::{self, Extent};
 use crate::providers::model::{Deletion, Endpoint, GitProbe, Hook, HookRequest, HookShape, Inspection, Repository, RepositoryPath};
 use crate::providers::transport::{Answer, Call, Operation, Transport};
 use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git};
@@ -30,7 +30,9 @@ const CONTINUATION: &str = "x-ms-continuationtoken";
 /// References that are asked for at once.
 const REFERENCES: &str = "100";
 /// Bytes of a list of repositories: the API gives all of an organization in one answer, about 1 KiB for each.
-const LIST_LIMIT: usize = 64 * 1024 * 1024;
+const LIST_LIMIT: usize = 24 * 1024 * 1024;
+/// Repositories of such a list.
+const MOST_REPOSITORIES: usize = 50_000;
 /// The security namespace of service hooks.
 const SERVICE_HOOKS: &str = "cb594ebe-87dd-4fc9-ac2c-6a10a4c92046";
 /// Its bits.
@@ -120,7 +122,9 @@ impl AzureDevOpsClient {
             None => Call::read(operation, Method::GET, url),
             Some(question) => Call::read(operation, Method::POST, url).json(question),
         };
-        self.transport.send(call.body_limit(LIST_LIMIT).header(NO_SIGN_IN.0, NO_SIGN_IN.1)).await
+        // Every other answer is about one thing, or a page.
+        let call = if operation == Operation::ListRepositories { call.body_limit(LIST_LIMIT) } else { call };
+        self.transport.send(call.header(NO_SIGN_IN.0, NO_SIGN_IN.1)).await
     }
 
     /// Changes something: sent once, in the version that the reads before it settled on.
@@ -190,7 +194,7 @@ impl AzureDevOpsClient {
         url.query_pairs_mut().append_pair("tokens", &format!("PublisherSecurity/{project}"));
         let answer = self.read(operation, &url, None).await?;
         match answer.refusal() {
-            None => Ok(answer.json::<wire::List<bool>>()?.value.first().copied()),
+            None => Ok(answer.json::<wire::List<bool>>()?.value.0.first().copied()),
             Some(kind) if kind.is_outage() && kind != ErrorKind::ResponseInvalid => Err(answer.refused(kind)),
             Some(_) => Ok(None),
         }
@@ -216,13 +220,13 @@ impl AzureDevOpsClient {
     async fn subscriptions_once(&self, place: &Place) -> Result<Option<Vec<wire::Subscription>>, ProviderError> {
         let url = self.api(["_apis", "hooks", "subscriptionsquery"]);
         let found: wire::SubscriptionsQuery = self.read(Operation::ListHooks, &url, Some(&place.query())).await?.json()?;
-        let found = found.results.unwrap_or_default();
+        let found = found.results.map_or_else(Vec::new, |results| results.0);
         Ok(listing::are_distinct(found.iter().map(|subscription| subscription.id.as_str())).then_some(found))
     }
 
     async fn listed(&self) -> Result<Vec<Repository>, ProviderError> {
         let answer = self.read(Operation::ListRepositories, &self.repositories_url(self.project()), None).await?;
-        let list: wire::List<wire::Repository> = answer.json()?;
+        let list: wire::List<wire::Repository, MOST_REPOSITORIES> = answer.json()?;
         let unasked = || {
             if self.is_anonymous() {
                 PermissionFinding::missing("a credential is needed; without one nothing can be changed")
@@ -230,7 +234,7 @@ impl AzureDevOpsClient {
                 PermissionFinding::unknown(format!("needs the permission {EDIT_SUBSCRIPTIONS}, which a list does not tell"))
             }
         };
-        Ok(list.value.into_iter().map(|repository| convert::repository(repository, unasked())).collect())
+        Ok(list.value.0.into_iter().map(|repository| convert::repository(repository, unasked())).collect())
     }
 }
 
@@ -280,7 +284,8 @@ impl Client for AzureDevOpsClient {
         let list = self.api(project.into_iter().chain(["_apis", "git", "repositories", &repository.id, "refs"]));
         let wanted = format!("refs/heads/{branch}");
         let mut continuation: Option<String> = None;
-        for _ in 0..MOST_PAGES {
+        let mut extent = Extent::passing(Operation::LookUpBranch);
+        loop {
             let mut url = list.clone();
             url.query_pairs_mut().append_pair("filter", &format!("heads/{branch}")).append_pair("$top", REFERENCES);
             if let Some(token) = &continuation {
@@ -298,15 +303,14 @@ impl Client for AzureDevOpsClient {
                 .map(str::to_owned);
             // The filter is the beginning of a name.
             let page: wire::List<wire::Reference> = answer.json()?;
-            if page.value.iter().any(|reference| reference.name == wanted) {
+            extent.add(&self.transport, page.value.0.len(), 0)?;
+            if page.value.0.iter().any(|reference| reference.name == wanted) {
                 return Ok(true);
             }
             if continuation.is_none() {
                 return Ok(false);
             }
         }
-        let message = format!("the list has more than {MOST_PAGES} pages");
-        Err(ProviderError::new(ErrorKind::ResponseInvalid, Operation::LookUpBranch.as_str(), message))
     }
 
     async fn probe_git(&self, path: &RepositoryPath) -> Result<GitProbe, ProviderError> {

@@ -155,7 +155,7 @@ impl AzureDevOpsClient {
         let mut url = with_segments(accounts, ["_apis", "accounts"]);
         url.query_pairs_mut().append_pair("memberId", &profile.public_alias);
         let list: wire::List<wire::Organization> = self.read(Operation::InspectCredential, &url, None).await?.json()?;
-        let mut names: Vec<_> = list.value.into_iter().map(|organization| organization.account_name).collect();
+        let mut names: Vec<_> = list.value.0.into_iter().map(|organization| organization.account_name).collect();
         names.sort();
         Ok(names)
     }

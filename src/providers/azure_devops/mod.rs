@@ -156,7 +156,7 @@ impl Provider for AzureDevOps {
         path::parse(endpoint, text)
     }
 
-    fn connect(&self, endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
+    fn client(&self, endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
         AzureDevOpsClient::connect(endpoint, &credential, transport)
     }
 

@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use super::subscription::{self, OWN_USERNAME};
 use crate::api::v1alpha1::EventKind;
+use crate::json;
 use crate::providers::signature;
 use crate::providers::webhook::{Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, WebhookSecret};
 
@@ -66,7 +67,7 @@ impl Webhook for AzureDevOpsWebhook {
     }
 
     fn read(&self, verified: &Verified<'_>) -> Result<Content, ContentError> {
-        let body: Body = serde_json::from_slice(verified.payload()).map_err(|error| ContentError(error.to_string()))?;
+        let body: Body = json::read(verified.payload())?;
         let subscription = body.subscription_id.as_deref().unwrap_or(NO_SUBSCRIPTION);
         let ping = subscription == NO_SUBSCRIPTION;
         let events = if ping { Vec::new() } else { body.events()? };

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::providers::listing::Entries;
+
 /// A list: `{"count": 1, "value": []}`.
 #[derive(Deserialize)]
-pub(super) struct List<T> {
-    pub(super) value: Vec<T>,
+pub(super) struct List<T, const MOST: usize = 1000> {
+    pub(super) value: Entries<T, MOST>,
 }
 
 #[derive(Deserialize)]
@@ -69,7 +71,7 @@ pub(super) struct Organization {
 pub(super) struct SubscriptionsQuery {
     /// Absent where nothing fits.
     #[serde(default)]
-    pub(super) results: Option<Vec<Subscription>>,
+    pub(super) results: Option<Entries<Subscription, 2000>>,
 }
 
 #[derive(Deserialize)]

@@ -14,6 +14,7 @@ use super::page::Pages;
 use super::{convert, error, permission, wire};
 use crate::api::v1alpha1::{EventKind, Permission};
 use crate::providers::address::with_segments;
+use crate::providers::listing::Extent;
 use crate::providers::model::{Deletion, Endpoint, GitProbe, Hook, HookRequest, HookShape, Inspection, Repository, RepositoryPath};
 use crate::providers::transport::{Answer, Call, Operation, Transport};
 use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, git, listing};
@@ -67,7 +68,7 @@ impl BitbucketCloudClient {
 
     /// Reads the list once. `None` when it changed meanwhile.
     async fn hooks_once(&self, repository: &Repository) -> Result<Option<Vec<wire::Hook>>, ProviderError> {
-        let mut pages = Pages::new(self.repository_url(repository, ["hooks"]));
+        let mut pages = Pages::new(self.repository_url(repository, ["hooks"]), Extent::kept(Operation::ListHooks));
         let mut hooks: Vec<wire::Hook> = Vec::new();
         while let Some(url) = pages.next_url() {
             let answer = self.get(Operation::ListHooks, url).await?;
@@ -153,7 +154,7 @@ impl Client for BitbucketCloudClient {
         let Some(mut url) = self.repositories_url() else { return stream::empty().boxed() };
         // Oldest first: what is made meanwhile comes last.
         url.query_pairs_mut().append_pair("sort", "created_on");
-        stream::try_unfold(Pages::new(url), move |mut pages| async move {
+        stream::try_unfold(Pages::new(url, Extent::passing(Operation::ListRepositories)), move |mut pages| async move {
             let Some(url) = pages.next_url() else { return Ok(None) };
             let answer = self.get(Operation::ListRepositories, url).await?;
             let page = pages.take(&self.transport, answer, |repository: &wire::Repository| &repository.uuid)?;

@@ -81,7 +81,7 @@ impl Provider for BitbucketCloud {
         path::parse(endpoint, text)
     }
 
-    fn connect(&self, endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
+    fn client(&self, endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
         BitbucketCloudClient::connect(endpoint, credential, transport)
     }
 

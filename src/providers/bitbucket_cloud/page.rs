@@ -7,7 +7,7 @@ use url::Url;
 
 use super::wire::Page;
 use crate::providers::ProviderError;
-use crate::providers::listing::MOST_PAGES;
+use crate::providers::listing::Extent;
 use crate::providers::transport::{Answer, Transport};
 
 /// Entries that are asked for: the most that the API gives.
@@ -22,12 +22,13 @@ pub(super) struct Pages {
     seen: BTreeSet<String>,
     entries: usize,
     shifted: bool,
+    extent: Extent,
 }
 
 impl Pages {
-    pub(super) fn new(mut list: Url) -> Self {
+    pub(super) fn new(mut list: Url, extent: Extent) -> Self {
         list.query_pairs_mut().append_pair("pagelen", PAGE_LENGTH);
-        Self { next: Some(list), read: 0, size: None, seen: BTreeSet::new(), entries: 0, shifted: false }
+        Self { next: Some(list), read: 0, size: None, seen: BTreeSet::new(), entries: 0, shifted: false, extent }
     }
 
     /// The address of the next page; `None` after the last.
@@ -44,26 +45,22 @@ impl Pages {
     ) -> Result<Vec<T>, ProviderError> {
         let answer = answer.success()?;
         self.read += 1;
-        if self.read > MOST_PAGES {
-            return Err(answer.invalid(&format!("the list has more than {MOST_PAGES} pages")));
-        }
-        let page: Page<T> = serde_json::from_slice(answer.body()).map_err(|error| {
-            let place = format!("line {} column {}", error.line(), error.column());
-            answer.invalid(&format!("the page is not what the API documents ({place})"))
-        })?;
+        let page: Page<T> = answer.read()?;
+        self.extent.add(transport, page.values.0.len(), answer.body().len())?;
         if self.read == 1 {
             self.size = page.size;
         }
         self.shifted |= page.size.is_some_and(|size| self.size != Some(size));
-        self.entries += page.values.len();
-        self.seen.extend(page.values.iter().map(|value| id(value).to_owned()));
+        let values = page.values.0;
+        self.entries += values.len();
+        self.seen.extend(values.iter().map(|value| id(value).to_owned()));
         self.next = match &page.next {
             Some(link) => {
                 Some(transport.rebase(&answer, link).ok_or_else(|| answer.invalid("the link to the next page leads out of the API"))?)
             }
             None => None,
         };
-        Ok(page.values)
+        Ok(values)
     }
 
     /// Whether the list changed while it was read: an entry stood twice, or their number was another. Asked after the last page.

@@ -8,6 +8,7 @@ use http::HeaderMap;
 use serde::Deserialize;
 
 use crate::api::v1alpha1::EventKind;
+use crate::json;
 use crate::providers::signature;
 use crate::providers::webhook::{
     Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, WebhookSecret, required_header,
@@ -45,7 +46,7 @@ impl Webhook for BitbucketCloudWebhook {
         let headers = verified.headers();
         let delivery_id = required_header(headers, DELIVERY)?.to_owned();
         let key = required_header(headers, EVENT)?;
-        let body: Body = serde_json::from_slice(verified.payload()).map_err(|error| ContentError(error.to_string()))?;
+        let body: Body = json::read(verified.payload())?;
         let ping = key.starts_with(DIAGNOSTICS);
         let events = if ping { Vec::new() } else { body.events(key)? };
         let (repository_id, repository_path) = body.repository.map(|repository| (repository.uuid, repository.full_name)).unzip();

@@ -2,10 +2,12 @@
 
 use serde::Deserialize;
 
+use crate::providers::listing::Entries;
+
 /// One page of a list.
 #[derive(Deserialize)]
 pub(super) struct Page<T> {
-    pub(super) values: Vec<T>,
+    pub(super) values: Entries<T>,
     /// How many entries the whole list has; not every list tells.
     pub(super) size: Option<usize>,
     /// The address of the next page; absent on the last.

@@ -15,6 +15,7 @@ use super::page::Pages;
 use super::{convert, error, permission, wire};
 use crate::api::v1alpha1::{EventKind, Permission};
 use crate::providers::address::with_segments;
+use crate::providers::listing::Extent;
 use crate::providers::model::{Deletion, Endpoint, GitProbe, Hook, HookRequest, HookShape, Inspection, Repository, RepositoryPath};
 use crate::providers::transport::{Answer, Call, Operation, Transport};
 use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git, listing};
@@ -131,7 +132,7 @@ impl BitbucketDataCenterClient {
             return Ok(true);
         }
         let page: wire::Page<wire::Reference> = answer.json()?;
-        Ok(page.values.is_empty())
+        Ok(page.values.0.is_empty())
     }
 
     async fn manage_webhooks(&self, path: &str) -> Result<PermissionFinding, ProviderError> {
@@ -150,10 +151,11 @@ impl BitbucketDataCenterClient {
 
     /// Reads the list once, and whether it came in one piece.
     async fn hooks_once(&self, repository: &Repository) -> Result<(Vec<Hook>, bool), ProviderError> {
-        let mut pages = Pages::new(self.repository_url(repository.path.as_str(), ["webhooks"]), LONG_PAGE);
+        let mut pages =
+            Pages::new(self.repository_url(repository.path.as_str(), ["webhooks"]), LONG_PAGE, Extent::kept(Operation::ListHooks));
         let mut hooks: Vec<wire::Hook> = Vec::new();
         while let Some(url) = pages.next_url() {
-            hooks.extend(pages.take::<wire::Hook>(self.get(Operation::ListHooks, url).await?)?);
+            hooks.extend(pages.take::<wire::Hook>(&self.transport, self.get(Operation::ListHooks, url).await?)?);
         }
         let own = hooks.into_iter().filter(convert::is_of_repository).map(convert::hook).collect();
         Ok((own, !pages.are_several()))
@@ -221,13 +223,13 @@ impl Client for BitbucketDataCenterClient {
         // The text is looked for anywhere in a name, without regard to case; what is named so is put first.
         list.query_pairs_mut().append_pair("filterText", branch).append_pair("boostMatches", "true");
         let wanted = format!("refs/heads/{branch}");
-        let mut pages = Pages::new(list, PAGE);
+        let mut pages = Pages::new(list, PAGE, Extent::passing(Operation::LookUpBranch));
         while let Some(url) = pages.next_url() {
             let answer = self.get(Operation::LookUpBranch, url).await?;
             if error::lacks_only_content(&answer) {
                 return Ok(false);
             }
-            let page: Vec<wire::Reference> = pages.take(answer)?;
+            let page: Vec<wire::Reference> = pages.take(&self.transport, answer)?;
             if page.iter().any(|reference| reference.id == wanted) {
                 return Ok(true);
             }
@@ -244,10 +246,10 @@ impl Client for BitbucketDataCenterClient {
 
     fn repositories(&self) -> BoxStream<'_, Result<Vec<Repository>, ProviderError>> {
         let Some(scope) = &self.endpoint.scope else { return stream::empty().boxed() };
-        let pages = Pages::new(self.api(["projects", &scope.path, "repos"]), PAGE);
+        let pages = Pages::new(self.api(["projects", &scope.path, "repos"]), PAGE, Extent::passing(Operation::ListRepositories));
         stream::try_unfold(pages, move |mut pages| async move {
             let Some(url) = pages.next_url() else { return Ok(None) };
-            let page: Vec<wire::Repository> = pages.take(self.get(Operation::ListRepositories, url).await?)?;
+            let page: Vec<wire::Repository> = pages.take(&self.transport, self.get(Operation::ListRepositories, url).await?)?;
             let page = page.iter().map(|repository| convert::listed(repository, self.is_anonymous())).collect();
             Ok(Some((page, pages)))
         })

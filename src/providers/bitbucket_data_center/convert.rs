@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{permission, wire};
 use crate::api::v1alpha1::EventKind;
 use crate::api::v1alpha1::binding::Visibility;
 use crate::providers::model::{Hook, HookShape, HookState, HookUrl, Repository, RepositoryPath};
 use crate::providers::permission::PermissionFinding;
+use crate::providers::scalar::Scalar;
 
 const EVENTS: &str = "events";
 const CERTIFICATES: &str = "sslVerificationRequired";
@@ -102,7 +103,7 @@ pub(super) fn hook(hook: wire::Hook) -> Hook {
     }
     let events = EventKind::ALL.into_iter().filter(|event| words(*event).iter().all(|key| keys.contains(key))).collect();
     // Some versions read the secret back, some mask it and some leave it out: its absence tells nothing.
-    let has_secret = hook.configuration.get(SECRET).and_then(Value::as_str).filter(|secret| !secret.is_empty()).map(|_| true);
+    let has_secret = hook.configuration.get(SECRET).and_then(Scalar::as_text).filter(|secret| !secret.is_empty()).map(|_| true);
     Hook {
         id: hook.id.to_string(),
         url: HookUrl::new(hook.url),
@@ -122,7 +123,7 @@ fn field<'a>(shape: &'a HookShape, name: &str) -> &'a str {
 
 /// What creates a hook of the shape.
 pub(super) fn creation(url: &HookUrl, shape: &HookShape, secret: &str) -> Value {
-    document(HOOK_NAME, true, Map::new(), url, shape, secret)
+    document(HOOK_NAME, true, BTreeMap::new(), url, shape, secret)
 }
 
 /// What turns the present hook into the shape: the whole object, because an update replaces it. Its name stays, and so does a
@@ -131,8 +132,15 @@ pub(super) fn update(present: wire::Hook, url: &HookUrl, shape: &HookShape, secr
     document(present.name.as_deref().unwrap_or(HOOK_NAME), present.active, present.configuration, url, shape, secret)
 }
 
-fn document(name: &str, active: bool, mut configuration: Map<String, Value>, url: &HookUrl, shape: &HookShape, secret: &str) -> Value {
-    configuration.insert(SECRET.to_owned(), json!(secret));
+fn document(
+    name: &str,
+    active: bool,
+    mut configuration: BTreeMap<String, Scalar>,
+    url: &HookUrl,
+    shape: &HookShape,
+    secret: &str,
+) -> Value {
+    configuration.insert(SECRET.to_owned(), Scalar::Text(secret.to_owned()));
     json!({
         "name": name,
         "url": url.expose(),

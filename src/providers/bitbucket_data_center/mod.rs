@@ -77,7 +77,7 @@ impl Provider for BitbucketDataCenter {
         path::parse(endpoint, text)
     }
 
-    fn connect(&self, endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
+    fn client(&self, endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
         BitbucketDataCenterClient::connect(endpoint, credential, transport)
     }
 

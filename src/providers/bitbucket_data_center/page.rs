@@ -5,20 +5,21 @@ use url::Url;
 
 use super::wire;
 use crate::providers::ProviderError;
-use crate::providers::listing::MOST_PAGES;
-use crate::providers::transport::Answer;
+use crate::providers::listing::Extent;
+use crate::providers::transport::{Answer, Transport};
 
 pub(super) struct Pages {
     list: Url,
     limit: u32,
     next: Option<u64>,
     read: usize,
+    extent: Extent,
 }
 
 impl Pages {
     /// A list, of which so many entries are asked for at once. The server gives fewer where its administrator says so.
-    pub(super) const fn new(list: Url, limit: u32) -> Self {
-        Self { list, limit, next: Some(0), read: 0 }
+    pub(super) const fn new(list: Url, limit: u32, extent: Extent) -> Self {
+        Self { list, limit, next: Some(0), read: 0, extent }
     }
 
     /// The address of the next page; `None` after the last.
@@ -35,19 +36,17 @@ impl Pages {
     }
 
     /// Reads a page.
-    pub(super) fn take<T: DeserializeOwned>(&mut self, answer: Answer) -> Result<Vec<T>, ProviderError> {
-        if self.read >= MOST_PAGES {
-            return Err(answer.invalid(&format!("the list has more than {MOST_PAGES} pages")));
-        }
-        let stuck = answer.invalid("the list says that it goes on, and not where");
-        let page: wire::Page<T> = answer.json()?;
+    pub(super) fn take<T: DeserializeOwned>(&mut self, transport: &Transport, answer: Answer) -> Result<Vec<T>, ProviderError> {
+        let answer = answer.success()?;
+        let page: wire::Page<T> = answer.read()?;
+        self.extent.add(transport, page.values.0.len(), answer.body().len())?;
         let start = self.next.unwrap_or_default();
         self.read += 1;
         self.next = match (page.is_last, page.next_start) {
             (true, _) => None,
             (false, Some(next)) if next > start => Some(next),
-            (false, _) => return Err(stuck),
+            (false, _) => return Err(answer.invalid("the list says that it goes on, and not where")),
         };
-        Ok(page.values)
+        Ok(page.values.0)
     }
 }

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::api::v1alpha1::EventKind;
+use crate::json;
 use crate::providers::signature;
 use crate::providers::webhook::{
     Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, WebhookSecret, header_text, required_header,
@@ -52,7 +53,7 @@ impl Webhook for BitbucketDataCenterWebhook {
         let headers = verified.headers();
         let delivery_id = required_header(headers, DELIVERY)?.to_owned();
         let event = required_header(headers, EVENT)?;
-        let body: Body = serde_json::from_slice(verified.payload()).map_err(|error| ContentError(error.to_string()))?;
+        let body: Body = json::read(verified.payload())?;
         let events = body.events(event)?;
         let repository = body.pull_request.map(|pull_request| pull_request.target.repository).or(body.repository);
         let (repository_id, repository_path) = repository.map(RepositoryBody::identity).unzip();

@@ -1,7 +1,11 @@
 //! The documents of the API, as far as they are read. Nothing here prints: a hook's answer may hold its secret in clear.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
-use serde_json::{Map, Value};
+
+use crate::providers::listing::Entries;
+use crate::providers::scalar::Scalar;
 
 /// `application-properties`.
 #[derive(Deserialize)]
@@ -14,7 +18,7 @@ pub(super) struct ApplicationProperties {
 /// One page of a list.
 #[derive(Deserialize)]
 pub(super) struct Page<T> {
-    pub(super) values: Vec<T>,
+    pub(super) values: Entries<T>,
     #[serde(rename = "isLastPage")]
     pub(super) is_last: bool,
     #[serde(rename = "nextPageStart")]
@@ -80,7 +84,7 @@ pub(super) struct Hook {
     #[serde(default)]
     pub(super) events: Vec<String>,
     #[serde(default)]
-    pub(super) configuration: Map<String, Value>,
+    pub(super) configuration: BTreeMap<String, Scalar>,
     pub(super) credentials: Option<Credentials>,
     pub(super) ssl_verification_required: Option<bool>,
     pub(super) scope_type: Option<String>,

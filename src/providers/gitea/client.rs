@@ -13,6 +13,7 @@ use super::page::Pages;
 use super::{convert, error, permission, wire};
 use crate::api::v1alpha1::{EventKind, Permission};
 use crate::providers::address::with_segments;
+use crate::providers::listing::Extent;
 use crate::providers::model::{Deletion, Endpoint, GitProbe, Hook, HookRequest, HookShape, Inspection, Repository, RepositoryPath};
 use crate::providers::transport::{Answer, Call, Operation, Transport};
 use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git, listing};
@@ -86,13 +87,13 @@ impl GiteaClient {
 
     /// Reads the list once. `None` when it changed meanwhile.
     async fn hooks_once(&self, repository: &Repository) -> Result<Option<Vec<wire::Hook>>, ProviderError> {
-        let mut pages = Pages::new(self.repository_url(repository.path.as_str(), ["hooks"]));
+        let mut pages = Pages::new(self.repository_url(repository.path.as_str(), ["hooks"]), Extent::kept(Operation::ListHooks));
         let mut hooks: Vec<wire::Hook> = Vec::new();
         let mut total = None;
         while let Some(url) = pages.next_url() {
             let answer = self.get(Operation::ListHooks, url).await?.success()?;
             let told = pages.total(&answer);
-            let page: Vec<wire::Hook> = pages.take(answer)?;
+            let page: Vec<wire::Hook> = pages.take(&self.transport, answer)?;
             if hooks.is_empty() {
                 total = told;
             }
@@ -160,11 +161,11 @@ impl Client for GiteaClient {
     fn repositories(&self) -> BoxStream<'_, Result<Vec<Repository>, ProviderError>> {
         let Some(scope) = &self.endpoint.scope else { return stream::empty().boxed() };
         let owners = if scope.word == super::ORGANIZATION { "orgs" } else { "users" };
-        let pages = Pages::new(self.api([owners, &scope.path, "repos"]));
+        let pages = Pages::new(self.api([owners, &scope.path, "repos"]), Extent::passing(Operation::ListRepositories));
         stream::try_unfold(pages, move |mut pages| async move {
             let Some(url) = pages.next_url() else { return Ok(None) };
             let answer = self.get(Operation::ListRepositories, url).await?.success()?;
-            let page: Vec<wire::Repository> = pages.take(answer)?;
+            let page: Vec<wire::Repository> = pages.take(&self.transport, answer)?;
             let page: Vec<_> = page.into_iter().map(|repository| self.converted(repository)).collect();
             Ok(if page.is_empty() { None } else { Some((page, pages)) })
         })

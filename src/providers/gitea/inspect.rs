@@ -7,6 +7,7 @@ use super::client::{Account, GiteaClient};
 use super::page::Pages;
 use super::{error, permission, wire};
 use crate::api::v1alpha1::connection::IdentityKind;
+use crate::providers::listing::Extent;
 use crate::providers::model::{Capabilities, Identity, Inspection};
 use crate::providers::permission::Grants;
 use crate::providers::transport::{Call, Operation};
@@ -112,7 +113,7 @@ impl GiteaClient {
         };
         let username = if let Account::Basic { username, .. } = &self.account { username } else { login };
         let authorization = authorization::basic(username, secret)?;
-        let mut pages = Pages::new(self.api(["users", login, "tokens"]));
+        let mut pages = Pages::new(self.api(["users", login, "tokens"]), Extent::kept(Operation::InspectCredential));
         let mut found = Vec::new();
         while let Some(url) = pages.next_url() {
             let call = Call::read(Operation::InspectCredential, Method::GET, url).authorization(authorization.clone());
@@ -122,7 +123,7 @@ impl GiteaClient {
                 Some(kind) if is_refusal(kind) => return Ok(None),
                 Some(kind) => return Err(answer.refused(kind)),
             }
-            let page: Vec<wire::TokenEntry> = pages.take(answer)?;
+            let page: Vec<wire::TokenEntry> = pages.take(&self.transport, answer)?;
             found.extend(
                 page.into_iter()
                     .filter(|entry| entry.token_last_eight.len() == 8 && secret.expose_secret().ends_with(&entry.token_last_eight)),

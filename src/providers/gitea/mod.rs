@@ -72,7 +72,7 @@ impl Provider for Gitea {
         path::parse(endpoint, text)
     }
 
-    fn connect(&self, endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
+    fn client(&self, endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
         GiteaClient::connect(endpoint, credential, transport)
     }
 

@@ -4,8 +4,8 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use crate::providers::ProviderError;
-use crate::providers::listing::MOST_PAGES;
-use crate::providers::transport::Answer;
+use crate::providers::listing::{Entries, Extent};
+use crate::providers::transport::{Answer, Transport};
 
 /// Entries that are asked for. The server gives fewer where its administrator says so.
 const PAGE_SIZE: usize = 50;
@@ -16,11 +16,12 @@ pub(super) struct Pages {
     seen: usize,
     first_length: usize,
     done: bool,
+    extent: Extent,
 }
 
 impl Pages {
-    pub(super) const fn new(list: Url) -> Self {
-        Self { list, page: 0, seen: 0, first_length: 0, done: false }
+    pub(super) const fn new(list: Url, extent: Extent) -> Self {
+        Self { list, page: 0, seen: 0, first_length: 0, done: false, extent }
     }
 
     /// The address of the next page; `None` after the last.
@@ -43,12 +44,11 @@ impl Pages {
     /// Reads a page and finds out whether it was the last: nothing on it, as many seen as there are, or, where the server
     /// does not tell how many, fewer than on the first. A first page that is short proves nothing: the server may
     /// give fewer than were asked for.
-    pub(super) fn take<T: DeserializeOwned>(&mut self, answer: Answer) -> Result<Vec<T>, ProviderError> {
+    pub(super) fn take<T: DeserializeOwned>(&mut self, transport: &Transport, answer: Answer) -> Result<Vec<T>, ProviderError> {
         let total = self.total(&answer);
-        if self.page > MOST_PAGES {
-            return Err(answer.invalid(&format!("the list has more than {MOST_PAGES} pages")));
-        }
-        let page: Vec<T> = answer.json()?;
+        let answer = answer.success()?;
+        let Entries(page) = answer.read::<Entries<T>>()?;
+        self.extent.add(transport, page.len(), answer.body().len())?;
         self.seen += page.len();
         if self.page == 1 {
             self.first_length = page.len();

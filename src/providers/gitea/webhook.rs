@@ -9,6 +9,7 @@ use http::HeaderMap;
 use serde::Deserialize;
 
 use crate::api::v1alpha1::EventKind;
+use crate::json;
 use crate::providers::signature;
 use crate::providers::webhook::{
     Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, WebhookSecret, document, header_text,
@@ -48,7 +49,7 @@ impl Webhook for GiteaWebhook {
         let event = required_header(headers, EVENT)?;
         // Absent before Gitea 1.15; then the event is all there is.
         let event_type = header_text(headers, EVENT_TYPE).unwrap_or(event);
-        let body: Body = serde_json::from_slice(verified.payload()).map_err(|error| ContentError(error.to_string()))?;
+        let body: Body = json::read(verified.payload())?;
         let ping = event == "push" && body.is_test_push();
         let events = if ping { None } else { body.event(event, event_type)? };
         let (repository_id, repository_path) = body.repository.map(|repository| (repository.id.to_string(), repository.full_name)).unzip();

@@ -7,21 +7,20 @@ use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use http::header::{ACCEPT, ETAG, IF_NONE_MATCH};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
-use moka::sync::Cache;
 use ring::digest;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
 use url::Url;
 
 use super::app::App;
-use super::conditional::{Document, Memory};
 use super::convert::Viewer;
 use super::{convert, error, permission, wire};
 use crate::api::v1alpha1::binding::Visibility;
 use crate::api::v1alpha1::{EventKind, Permission};
 use crate::providers::address::with_segments;
+use crate::providers::listing::{Entries, Extent};
 use crate::providers::model::{Deletion, Endpoint, GitProbe, Hook, HookRequest, HookShape, Inspection, Repository, RepositoryPath};
-use crate::providers::transport::{Answer, Call, Operation, Transport};
+use crate::providers::transport::{Answer, Call, Document, Operation, Transport};
 use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git, listing};
 
 /// The version of the API whose documents are read here. Enterprise Servers know it from 3.9 on; older ones ignore it.
@@ -37,7 +36,9 @@ pub(super) struct GitHubClient {
     pub(super) endpoint: Endpoint,
     pub(super) account: Account,
     pub(super) transport: Transport,
-    memory: Arc<Memory>,
+    /// A keyed part of what is remembered: GitHub binds entity tags to the token that they were read with, so a new installation token
+    /// begins anew.
+    credential: String,
 }
 
 /// The credential, as far as it is needed after connecting.
@@ -57,7 +58,6 @@ impl GitHubClient {
     pub(super) fn connect(endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
         let transport = transport.classified_by(error::classify);
         let identity = digest::digest(&digest::SHA256, credential.identifying_text().expose_secret().as_bytes());
-        let memory = transport.kept(&format!("entity tags of {}", hex::encode(identity)), Memory::default);
         let account = match credential {
             Credential::Anonymous => Account::Anonymous,
             // Passwords are no credential of the API: what stands in their place is a token.
@@ -78,7 +78,7 @@ impl GitHubClient {
             }
             Account::Anonymous | Account::App(_) => transport,
         };
-        Ok(Arc::new(Self { endpoint, account, transport, memory }))
+        Ok(Arc::new(Self { endpoint, account, transport, credential: hex::encode(identity) }))
     }
 
     /// An address below the API's base; each segment is one, whatever is in it.
@@ -131,13 +131,13 @@ impl GitHubClient {
     }
 
     /// Reads a document, or learns that the one that was read before still holds.
-    async fn document<T: DeserializeOwned + Send + Sync + 'static>(
+    async fn document<T: DeserializeOwned + wire::Weighed + Send + Sync + 'static>(
         &self,
         operation: Operation,
         url: Url,
-        memory: &Cache<Url, Arc<Document<T>>>,
     ) -> Result<Arc<Document<T>>, ProviderError> {
-        let known = memory.get(&url);
+        let documents = self.transport.documents();
+        let known = documents.get::<T>(&self.credential, &url);
         let call = Call::read(operation, Method::GET, url.clone());
         let call = match known.as_ref().and_then(|known| known.tag.clone()) {
             Some(tag) => call.header(IF_NONE_MATCH, tag),
@@ -145,15 +145,16 @@ impl GitHubClient {
         };
         let answer = self.read(call).await?;
         if answer.refusal().is_some() {
-            memory.invalidate(&url);
+            documents.forget::<T>(&self.credential, &url);
         }
         let answer = answer.success()?;
         if answer.status() == StatusCode::NOT_MODIFIED {
             return known.ok_or_else(|| answer.invalid("it says that nothing changed, although nothing was known"));
         }
         let (tag, next) = (answer.headers().get(ETAG).cloned(), self.next(&answer)?);
-        let document = Arc::new(Document { content: answer.json()?, next, tag });
-        memory.insert(url, Arc::clone(&document));
+        let content: T = answer.json()?;
+        let document = Arc::new(Document { weight: content.weight(), content, next, tag });
+        documents.remember(&self.credential, &url, &document);
         Ok(document)
     }
 
@@ -176,7 +177,7 @@ impl GitHubClient {
         url.query_pairs_mut().append_pair("per_page", "1");
         let answer = self.get(Operation::LookUpRepository, url).await?;
         match answer.refusal() {
-            None => Ok(answer.json::<Vec<wire::Branch>>()?.is_empty()),
+            None => Ok(answer.json::<Entries<wire::Branch>>()?.0.is_empty()),
             Some(ErrorKind::PermissionDenied | ErrorKind::NotFound) => Ok(false),
             Some(kind) => Err(answer.refused(kind)),
         }
@@ -185,27 +186,25 @@ impl GitHubClient {
     /// Reads the list once. `None` when it changed meanwhile: pages are cut by position, so that an entry that goes while
     /// they are read hides another. Reading a page again that did not change costs nothing.
     async fn hooks_once(&self, repository: &Repository) -> Result<Option<Vec<wire::Hook>>, ProviderError> {
-        let mut pages: Vec<(Url, Arc<Document<Vec<wire::Hook>>>)> = Vec::new();
+        let mut pages: Vec<(Url, Arc<Document<Entries<wire::Hook>>>)> = Vec::new();
+        let mut extent = Extent::kept(Operation::ListHooks);
         let mut next = Some(first_page(self.hooks_url(repository)));
         while let Some(url) = next.take() {
-            if pages.len() >= listing::MOST_PAGES {
-                let message = format!("the list has more than {} pages", listing::MOST_PAGES);
-                return Err(ProviderError::new(ErrorKind::ResponseInvalid, Operation::ListHooks.as_str(), message));
-            }
-            let page = self.document(Operation::ListHooks, url.clone(), &self.memory.hooks).await?;
+            let page = self.document::<Entries<wire::Hook>>(Operation::ListHooks, url.clone()).await?;
+            extent.add(&self.transport, page.content.0.len(), page.weight)?;
             next.clone_from(&page.next);
             pages.push((url, page));
         }
         let ids = |page: &[wire::Hook]| page.iter().map(|hook| hook.id).collect::<Vec<_>>();
         if let Some((_, earlier)) = pages.split_last() {
             for (url, page) in earlier {
-                let again = self.document(Operation::ListHooks, url.clone(), &self.memory.hooks).await?;
-                if ids(&again.content) != ids(&page.content) || again.next != page.next {
+                let again = self.document::<Entries<wire::Hook>>(Operation::ListHooks, url.clone()).await?;
+                if ids(&again.content.0) != ids(&page.content.0) || again.next != page.next {
                     return Ok(None);
                 }
             }
         }
-        let hooks: Vec<_> = pages.iter().flat_map(|(_, page)| page.content.iter().cloned()).collect();
+        let hooks: Vec<_> = pages.iter().flat_map(|(_, page)| page.content.0.iter().cloned()).collect();
         Ok(listing::are_distinct(hooks.iter().map(|hook| hook.id)).then_some(hooks))
     }
 
@@ -234,8 +233,8 @@ impl GitHubClient {
         let answer = self.get(Operation::ListRepositories, url).await?.success()?;
         let next = self.next(&answer)?;
         let page = match self.account {
-            Account::App(_) => answer.json::<wire::InstallationRepositories>()?.repositories,
-            Account::Anonymous | Account::Token(_) => answer.json()?,
+            Account::App(_) => answer.json::<wire::InstallationRepositories>()?.repositories.0,
+            Account::Anonymous | Account::Token(_) => answer.json::<Entries<_>>()?.0,
         };
         Ok((page, next))
     }
@@ -243,12 +242,8 @@ impl GitHubClient {
     /// The next page that is not empty, of the lists that are left.
     async fn next_repositories(&self, mut walk: Walk) -> Result<Option<(Vec<Repository>, Walk)>, ProviderError> {
         while let Some(url) = walk.next.take().or_else(|| walk.lists.pop()) {
-            walk.pages += 1;
-            if walk.pages > listing::MOST_PAGES {
-                let message = format!("the list has more than {} pages", listing::MOST_PAGES);
-                return Err(ProviderError::new(ErrorKind::ResponseInvalid, Operation::ListRepositories.as_str(), message));
-            }
             let (page, next) = self.page_of_repositories(url).await?;
+            walk.extent.add(&self.transport, page.len(), 0)?;
             walk.next = next;
             let page = page.into_iter().filter(|repository| walk.seen.insert(repository.id));
             // Whether it is empty is not told by a list: a size of zero is the sign for it that there is.
@@ -274,7 +269,7 @@ impl GitHubClient {
 struct Walk {
     lists: Vec<Url>,
     next: Option<Url>,
-    pages: usize,
+    extent: Extent,
     seen: BTreeSet<i64>,
 }
 
@@ -312,7 +307,7 @@ impl Client for GitHubClient {
 
     async fn repository(&self, path: &RepositoryPath) -> Result<Repository, ProviderError> {
         let url = self.repository_url(path.as_str(), []);
-        let found = self.document(Operation::LookUpRepository, url, &self.memory.repositories).await;
+        let found = self.document::<wire::Repository>(Operation::LookUpRepository, url).await;
         let Account::App(app) = &self.account else { return self.described(&found?.content).await };
         match found {
             Err(error) if error.kind == ErrorKind::NotFound && app.is_selective().await => Err(not_installed(path.as_str(), error)),
@@ -331,7 +326,7 @@ impl Client for GitHubClient {
     }
 
     async fn repository_by_id(&self, id: &str) -> Result<Option<Repository>, ProviderError> {
-        let found = self.document(Operation::LookUpRepository, self.api(["repositories", id]), &self.memory.repositories).await?;
+        let found = self.document::<wire::Repository>(Operation::LookUpRepository, self.api(["repositories", id])).await?;
         Ok(Some(self.described(&found.content).await?))
     }
 
@@ -373,7 +368,7 @@ impl Client for GitHubClient {
     fn repositories(&self) -> BoxStream<'_, Result<Vec<Repository>, ProviderError>> {
         let mut lists = self.repository_lists();
         lists.reverse();
-        let walk = Walk { lists, next: None, pages: 0, seen: BTreeSet::new() };
+        let walk = Walk { lists, next: None, extent: Extent::passing(Operation::ListRepositories), seen: BTreeSet::new() };
         stream::try_unfold(walk, move |walk| self.next_repositories(walk)).boxed()
     }
 

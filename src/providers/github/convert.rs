@@ -92,7 +92,8 @@ pub(super) fn hook(hook: &wire::Hook) -> Hook {
     let told = |word: &&str| events.contains(word) || events.contains(EVERYTHING);
     let delivered = EventKind::ALL.into_iter().filter(|event| words(*event).iter().all(told)).collect();
     let config = &hook.config;
-    let fields = fields(&events, config.content_type.as_deref().unwrap_or("form"), config.insecure_ssl.as_deref().unwrap_or("0"));
+    let insecure_ssl = config.insecure_ssl.as_ref().map_or_else(|| "0".to_owned(), ToString::to_string);
+    let fields = fields(&events, config.content_type.as_deref().unwrap_or("form"), &insecure_ssl);
     Hook {
         id: hook.id.to_string(),
         url: HookUrl::new(config.url.clone()),

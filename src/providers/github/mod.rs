@@ -2,7 +2,6 @@
 
 mod app;
 mod client;
-mod conditional;
 mod convert;
 mod error;
 #[cfg(test)]
@@ -83,7 +82,7 @@ impl Provider for GitHub {
         path::parse(endpoint, text)
     }
 
-    fn connect(&self, endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
+    fn client(&self, endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
         GitHubClient::connect(endpoint, credential, transport)
     }
 

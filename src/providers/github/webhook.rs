@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::api::v1alpha1::EventKind;
+use crate::json;
 use crate::providers::signature;
 use crate::providers::webhook::{
     Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, WebhookSecret, document, required_header,
@@ -46,7 +47,7 @@ impl Webhook for GitHubWebhook {
         let headers = verified.headers();
         let delivery_id = required_header(headers, DELIVERY)?.to_owned();
         let event = required_header(headers, EVENT)?;
-        let body: Body = serde_json::from_slice(verified.payload()).map_err(|error| ContentError(error.to_string()))?;
+        let body: Body = json::read(verified.payload())?;
         let events = body.event(event)?.into_iter().collect();
         let (repository_id, repository_path) = body.repository.map(|repository| (repository.id.to_string(), repository.full_name)).unzip();
         Ok(Content { delivery_id, repository_id, repository_path, events, ping: event == "ping" })

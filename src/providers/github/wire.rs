@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde::{Deserialize, Deserializer};
+
+use crate::providers::listing::Entries;
+use crate::providers::scalar::Scalar;
 
 /// The account of a token.
 #[derive(Deserialize)]
@@ -62,7 +65,7 @@ pub(super) struct InstallationToken {
 /// A page of an installation's repositories.
 #[derive(Deserialize)]
 pub(super) struct InstallationRepositories {
-    pub(super) repositories: Vec<Repository>,
+    pub(super) repositories: Entries<Repository>,
 }
 
 #[derive(Clone, Deserialize)]
@@ -113,8 +116,8 @@ pub(super) struct HookConfig {
     pub(super) url: String,
     /// Absent means `form`.
     pub(super) content_type: Option<String>,
-    #[serde(default, deserialize_with = "text_or_number")]
-    pub(super) insecure_ssl: Option<String>,
+    /// Documented as a text or a number.
+    pub(super) insecure_ssl: Option<Scalar>,
     /// Asterisks where one is set. Only whether it is there is read.
     #[serde(default)]
     secret: Option<IgnoredAny>,
@@ -126,16 +129,26 @@ impl HookConfig {
     }
 }
 
-/// `insecure_ssl` is documented as a text or a number.
-fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum TextOrNumber {
-        Text(String),
-        Number(i64),
+/// Tells how much memory it takes.
+pub(super) trait Weighed {
+    /// In bytes, nearly.
+    fn weight(&self) -> usize;
+}
+
+impl Weighed for Repository {
+    fn weight(&self) -> usize {
+        let optional = [&self.html_url, &self.clone_url, &self.ssh_url, &self.default_branch, &self.visibility];
+        size_of::<Self>() + self.full_name.len() + optional.into_iter().flatten().map(String::len).sum::<usize>()
     }
-    Ok(Option::deserialize(deserializer)?.map(|value| match value {
-        TextOrNumber::Text(text) => text,
-        TextOrNumber::Number(number) => number.to_string(),
-    }))
+}
+
+impl Weighed for Entries<Hook> {
+    fn weight(&self) -> usize {
+        let of_text = |text: &String| size_of::<String>() + text.len();
+        let of_hook = |hook: &Hook| {
+            let config = hook.config.url.len() + hook.config.content_type.as_ref().map_or(0, String::len);
+            size_of::<Hook>() + config + hook.events.iter().map(of_text).sum::<usize>()
+        };
+        self.0.iter().map(of_hook).sum()
+    }
 }

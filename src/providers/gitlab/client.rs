@@ -15,6 +15,7 @@ use super::signing::{Proof, Signing, signing_token};
 use super::{convert, error, permission, role, wire};
 use crate::api::v1alpha1::{EventKind, Permission};
 use crate::providers::address::with_segments;
+use crate::providers::listing::{Entries, Extent};
 use crate::providers::model::{Deletion, Endpoint, GitProbe, Hook, HookRequest, HookShape, Inspection, Repository, RepositoryPath};
 use crate::providers::transport::{Answer, Call, Operation, Transport};
 use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git, listing};
@@ -148,7 +149,7 @@ impl GitLabClient {
 
     /// Reads the list once. `None` when it changed meanwhile.
     async fn hooks_once(&self, project: &str) -> Result<Option<Vec<wire::Hook>>, ProviderError> {
-        let mut pages = Pages::new(self.project_url(project, ["hooks"]));
+        let mut pages = Pages::new(self.project_url(project, ["hooks"]), Extent::kept(Operation::ListHooks));
         let mut hooks: Vec<wire::Hook> = Vec::new();
         while let Some(url) = pages.next_url() {
             let answer = self.get(Operation::ListHooks, url).await?;
@@ -164,7 +165,7 @@ impl GitLabClient {
     async fn cause(&self, project: &str, hook: i64) -> Option<String> {
         let mut url = self.project_url(project, ["hooks", &hook.to_string(), "events"]);
         url.query_pairs_mut().append_pair("per_page", "1");
-        let events: Vec<wire::HookEvent> = self.get(Operation::ListHooks, url).await.ok()?.json().ok()?;
+        let Entries::<wire::HookEvent>(events) = self.get(Operation::ListHooks, url).await.ok()?.json().ok()?;
         convert::last_answer(events.first()?)
     }
 
@@ -286,7 +287,7 @@ impl Client for GitLabClient {
         };
         let mut list = list;
         list.query_pairs_mut().extend_pairs([("order_by", "id"), ("sort", "asc")]);
-        stream::try_unfold(Pages::new(list), move |mut pages| async move {
+        stream::try_unfold(Pages::new(list, Extent::passing(Operation::ListRepositories)), move |mut pages| async move {
             let Some(url) = pages.next_url() else { return Ok(None) };
             let answer = self.get(Operation::ListRepositories, url).await?;
             let page: Vec<wire::Project> = pages.take(&self.transport, answer)?;

@@ -9,6 +9,7 @@ use crate::api::v1alpha1::EventKind;
 use crate::api::v1alpha1::binding::Visibility;
 use crate::providers::model::{Hook, HookShape, HookState, HookUrl, Repository, RepositoryPath};
 use crate::providers::permission::PermissionFinding;
+use crate::providers::scalar::Scalar;
 
 /// Every event of a project's hook. All are written, because what is left out keeps its value or gets a default.
 const EVENTS: [&str; 17] = [
@@ -108,7 +109,7 @@ pub(super) fn shapes(events: &BTreeSet<EventKind>) -> Vec<HookShape> {
 pub(super) fn hook(hook: wire::Hook, cause: Option<String>) -> Hook {
     let mut fields: BTreeMap<&'static str, String> = BTreeMap::new();
     for event in EVENTS {
-        if let Some(Value::Bool(on)) = hook.rest.get(event) {
+        if let Some(Scalar::Flag(on)) = hook.rest.get(event) {
             fields.insert(event, on.to_string());
         }
     }
@@ -171,11 +172,11 @@ pub(super) fn is_disabled(hook: &wire::Hook) -> bool {
 /// How the last delivery ended, in words; `None` where the log does not tell.
 pub(super) fn last_answer(event: &wire::HookEvent) -> Option<String> {
     match event.response_status.as_ref()? {
-        Value::Number(status) => Some(format!("the last answer was HTTP {status}")),
-        Value::String(status) if status.len() == 3 && status.bytes().all(|byte| byte.is_ascii_digit()) => {
+        Scalar::Number(status) => Some(format!("the last answer was HTTP {status}")),
+        Scalar::Text(status) if status.len() == 3 && status.bytes().all(|byte| byte.is_ascii_digit()) => {
             Some(format!("the last answer was HTTP {status}"))
         }
-        Value::String(_) => Some("the last one got no answer".to_owned()),
+        Scalar::Text(_) => Some("the last one got no answer".to_owned()),
         _ => None,
     }
 }
@@ -286,7 +287,7 @@ mod tests {
 
     #[test]
     fn the_last_answer_is_told_in_our_own_words() {
-        let told = |status: Value| last_answer(&wire::HookEvent { response_status: Some(status) });
+        let told = |status: Value| last_answer(&serde_json::from_value(json!({"response_status": status})).unwrap());
         assert_eq!(told(json!("401")).unwrap(), "the last answer was HTTP 401");
         assert_eq!(told(json!(502)).unwrap(), "the last answer was HTTP 502");
         assert_eq!(told(json!("internal error")).unwrap(), "the last one got no answer");

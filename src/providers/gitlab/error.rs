@@ -41,7 +41,7 @@ struct Refusal {
 /// Whether a 403 is about the token's scopes or, of a fine-grained token, its permissions: the token is valid then. A blocked
 /// account is refused with the same status.
 pub(super) fn is_about_scopes(answer: &Answer) -> bool {
-    let refusal = serde_json::from_slice::<Refusal>(answer.body());
+    let refusal = crate::json::read::<Refusal>(answer.body());
     answer.status() == StatusCode::FORBIDDEN
         && refusal.is_ok_and(|refusal| matches!(refusal.error.as_str(), "insufficient_scope" | "insufficient_granular_scope"))
 }

@@ -80,7 +80,7 @@ impl Provider for GitLab {
         path::parse(endpoint, text)
     }
 
-    fn connect(&self, endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
+    fn client(&self, endpoint: Endpoint, credential: Credential, transport: Transport) -> Result<Arc<dyn Client>, ProviderError> {
         GitLabClient::connect(endpoint, credential, transport)
     }
 

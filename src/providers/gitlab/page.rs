@@ -4,7 +4,7 @@
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use crate::providers::listing::{MOST_PAGES, next_link};
+use crate::providers::listing::{Entries, Extent, next_link};
 use crate::providers::transport::{Answer, Transport};
 use crate::providers::{ErrorKind, ProviderError};
 
@@ -20,12 +20,13 @@ pub(super) struct Pages {
     seen: usize,
     total: Option<usize>,
     changed: bool,
+    extent: Extent,
 }
 
 impl Pages {
-    pub(super) fn new(mut list: Url) -> Self {
+    pub(super) fn new(mut list: Url, extent: Extent) -> Self {
         list.query_pairs_mut().append_pair("per_page", &PAGE_SIZE.to_string());
-        Self { next: Some(list.clone()), list, read: 0, seen: 0, total: None, changed: false }
+        Self { next: Some(list.clone()), list, read: 0, seen: 0, total: None, changed: false, extent }
     }
 
     /// The address of the next page; `None` after the last.
@@ -36,9 +37,6 @@ impl Pages {
     /// Reads a page and finds the next one.
     pub(super) fn take<T: DeserializeOwned>(&mut self, transport: &Transport, answer: Answer) -> Result<Vec<T>, ProviderError> {
         let answer = answer.success()?;
-        if self.read >= MOST_PAGES {
-            return Err(answer.invalid(&format!("the list has more than {MOST_PAGES} pages")));
-        }
         // Left out of lists with more than 10,000 entries.
         let total = answer.headers().get(TOTAL).and_then(|value| value.to_str().ok()?.parse().ok());
         self.changed |= self.read > 0 && total != self.total;
@@ -51,7 +49,8 @@ impl Pages {
             }
             _ => None,
         };
-        let page: Vec<T> = answer.json()?;
+        let Entries(page) = answer.read::<Entries<T>>()?;
+        self.extent.add(transport, page.len(), answer.body().len())?;
         self.seen += page.len();
         self.next = match (next_page, link) {
             (Some(number), _) if number.is_empty() => None,

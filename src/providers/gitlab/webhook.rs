@@ -28,6 +28,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
 use crate::api::v1alpha1::EventKind;
+use crate::json;
 use crate::providers::signature::{only_header, prove};
 use crate::providers::webhook::{
     Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, WebhookSecret, header_text, required_header,
@@ -78,7 +79,7 @@ impl Webhook for GitLabWebhook {
 
     fn read(&self, verified: &Verified<'_>) -> Result<Content, ContentError> {
         let delivery_id = delivery_id(verified)?;
-        let body: Body = serde_json::from_slice(verified.payload()).map_err(|error| ContentError(error.to_string()))?;
+        let body: Body = json::read(verified.payload())?;
         let events = body.event()?.into_iter().collect();
         let (repository_id, repository_path) = match body.project {
             Some(project) => (Some(project.id.to_string()), project.path_with_namespace),

@@ -1,7 +1,10 @@
 //! The documents of the API, as far as they are read. Nothing here prints: a hook's address is its secret part.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
-use serde_json::{Map, Value};
+
+use crate::providers::scalar::Scalar;
 
 /// `GET /personal_access_tokens/self`: of personal, project and group access tokens alike.
 #[derive(Deserialize)]
@@ -100,7 +103,7 @@ pub(super) struct Hook {
     pub(super) signing_token_present: Option<bool>,
     /// Among others the events, each a boolean.
     #[serde(flatten)]
-    pub(super) rest: Map<String, Value>,
+    pub(super) rest: BTreeMap<String, Scalar>,
 }
 
 /// A variable of the address or a header. Its value is somebody's secret and is not read.
@@ -113,5 +116,5 @@ pub(super) struct Keyed {
 #[derive(Deserialize)]
 pub(super) struct HookEvent {
     /// A status, or `internal error` where no answer came.
-    pub(super) response_status: Option<Value>,
+    pub(super) response_status: Option<Scalar>,
 }

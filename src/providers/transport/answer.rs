@@ -8,12 +8,17 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use url::Url;
 
+use super::byte_budget::Reserved;
 use super::call::Operation;
 use super::redact::Redactor;
+use crate::json;
 use crate::providers::{ErrorKind, ProviderError};
 
 /// Where providers put the id of a request.
 const REQUEST_IDS: [&str; 5] = ["x-github-request-id", "x-request-id", "x-arequestid", "x-vss-e2eid", "activityid"];
+/// So many bytes a value of a document takes at least, on the average. A document of shorter ones would take many times its length
+/// in memory.
+const LEAST_VALUE: usize = 24;
 /// Characters of a request id that are kept.
 const REQUEST_ID_LENGTH: usize = 64;
 
@@ -29,6 +34,10 @@ pub struct Answer {
     pub(super) message: String,
     pub(super) retry_at: Option<Timestamp>,
     pub(super) redactor: Redactor,
+    pub(super) body_limit: usize,
+    /// The room that the body takes, until this is dropped.
+    #[expect(dead_code, reason = "held for its drop")]
+    pub(super) reserved: Option<Reserved>,
 }
 
 impl fmt::Debug for Answer {
@@ -50,7 +59,7 @@ impl Answer {
         &self.headers
     }
 
-    /// The body, complete.
+    /// The body: of a success complete, of a refusal its beginning.
     #[must_use]
     pub const fn body(&self) -> &Bytes {
         &self.body
@@ -90,14 +99,18 @@ impl Answer {
     /// # Errors
     /// The refusal, or `ResponseInvalid` for a body that is not what was expected.
     pub fn json<T: DeserializeOwned>(self) -> Result<T, ProviderError> {
-        let answer = self.success()?;
-        // Some servers put a byte order mark before their documents.
-        let body = answer.body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&answer.body);
-        serde_json::from_slice(body).map_err(|error| {
-            // serde's own text quotes values.
-            let place = format!("line {} column {}", error.line(), error.column());
-            answer.invalid(&format!("the answer is not what the API documents ({place})"))
-        })
+        self.success()?.read()
+    }
+
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// `ResponseInvalid` for a body that is not what was expected.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, ProviderError> {
+        if !json::has_at_most(self.body_limit / LEAST_VALUE, &self.body) {
+            return Err(self.invalid("the answer holds more values than any answer of the API"));
+        }
+        json::read(&self.body).map_err(|error| self.invalid(&format!("the answer is not what the API documents: {error}")))
     }
 
     /// This answer as an error of a kind, with the provider's words.

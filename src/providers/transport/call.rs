@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use url::Url;
 
 /// Bytes of an answer, unless the call says otherwise.
-const BODY_LIMIT: usize = 8 * 1024 * 1024;
+const BODY_LIMIT: usize = 4 * 1024 * 1024;
 
 /// What a call is for: the words of errors, traces and metrics, and what budgets count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -151,7 +151,7 @@ impl Call {
         self
     }
 
-    /// Takes answers of up to this many bytes; 8 MiB by default.
+    /// Takes answers of up to this many bytes; 4 MiB by default. Of a refusal only the beginning is read, whatever this says.
     #[must_use]
     pub const fn body_limit(mut self, bytes: usize) -> Self {
         self.body_limit = bytes;

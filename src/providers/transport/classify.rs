@@ -6,7 +6,11 @@ use serde_json::Value;
 
 use super::call::{Access, Operation};
 use super::limits::RateMarks;
+use crate::json;
 use crate::providers::ErrorKind;
+
+/// Values of a refusal's document: more than any provider explains itself with.
+const MOST_VALUES: usize = 2000;
 
 /// An answer that may be a refusal, as a provider's own table sees it.
 #[derive(Clone, Copy, Debug)]
@@ -70,10 +74,18 @@ pub(super) fn message(headers: &HeaderMap, body: &[u8]) -> String {
     if is_html(headers) {
         return String::new();
     }
-    let Ok(text) = std::str::from_utf8(body) else { return String::new() };
-    match serde_json::from_str::<Value>(text.trim_start_matches('\u{feff}')) {
-        Ok(document) => in_document(&document).unwrap_or_default(),
-        Err(_) => text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned(),
+    let text = match std::str::from_utf8(body) {
+        Ok(text) => text,
+        // Only the beginning of a long body was read, and a character may be cut.
+        Err(error) if error.error_len().is_none() => {
+            body.get(..error.valid_up_to()).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+        }
+        Err(_) => return String::new(),
+    };
+    let document = if json::has_at_most(MOST_VALUES, body) { json::read_text::<Value>(text).ok() } else { None };
+    match document {
+        Some(document) => in_document(&document).unwrap_or_default(),
+        None => text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned(),
     }
 }
 

@@ -13,8 +13,10 @@ use url::Url;
 
 use super::Lease;
 use super::answer::Answer;
+use super::byte_budget::{ByteBudget, Reserved};
 use super::call::{Access, Call};
 use super::classify::{self, Classifier, Failure};
+use super::documents::Documents;
 use super::exchange::{Raw, exchange};
 use super::factory::Timings;
 use super::gate::Gate;
@@ -52,6 +54,8 @@ pub(super) struct Shared {
     pub(super) clock: SharedClock,
     pub(super) gate: Arc<Gate>,
     pub(super) kept: Kept,
+    pub(super) documents: Documents,
+    pub(super) byte_budget: ByteBudget,
     pub(super) metrics: Metrics,
     pub(super) origins: Origins,
     pub(super) timings: Timings,
@@ -92,6 +96,18 @@ impl Transport {
     #[must_use]
     pub fn kept<T: Send + Sync + 'static>(&self, name: &str, make: impl Fn() -> T) -> Arc<T> {
         self.shared.kept.get(name, make)
+    }
+
+    /// What was read for this API and identity, for a provider that asks whether it still holds. All documents of the process
+    /// share one room, counted in bytes; what was not asked for the longest time makes way.
+    #[must_use]
+    pub fn documents(&self) -> &Documents {
+        &self.shared.documents
+    }
+
+    /// Takes room for so many bytes of a list that is put together from several answers; `None` where there is none now.
+    pub(in crate::providers) fn try_reserve(&self, bytes: usize) -> Option<Reserved> {
+        self.shared.byte_budget.try_reserve(bytes)
     }
 
     /// The present time.
@@ -221,7 +237,7 @@ impl Transport {
             headers.insert(AUTHORIZATION, authorization.clone());
         }
         let started = Instant::now();
-        let result = exchange(&self.shared.http, call, url, headers, self.shared.proxied).await;
+        let result = exchange(&self.shared.http, call, url, headers, self.shared.proxied, &self.shared.byte_budget).await;
         let code = result.as_ref().map_or_else(|error| failure_label(error.kind), |raw| code_label(raw.status));
         self.shared.metrics.sent(self.shared.kind, call.operation, code, started.elapsed());
         result
@@ -263,7 +279,7 @@ impl Transport {
 
     /// Classifies an answer and lets the gate learn from it.
     fn answer(&self, call: &Call, url: Url, raw: Raw, redactor: &Redactor) -> Answer {
-        let Raw { status, headers, body } = raw;
+        let Raw { status, headers, body, reserved } = raw;
         let marks = RateMarks::read(&headers, self.now());
         let is_html = classify::is_html(&headers);
         let message = if status == StatusCode::OK && !is_html { String::new() } else { classify::message(&headers, &body) };
@@ -283,7 +299,19 @@ impl Transport {
             }
         };
         let retry_at = self.learn(marks, refusal);
-        Answer { operation: call.operation, status, url, headers, body, refusal, message, retry_at, redactor: redactor.clone() }
+        Answer {
+            operation: call.operation,
+            status,
+            url,
+            headers,
+            body,
+            refusal,
+            message,
+            retry_at,
+            redactor: redactor.clone(),
+            body_limit: call.body_limit,
+            reserved,
+        }
     }
 
     /// What the gate learns. An answer to a rejected credential carries the marks of anonymous calls, and one of a broken

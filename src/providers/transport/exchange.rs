@@ -1,51 +1,123 @@
 //! One request and its answer, and what went wrong on the way.
 
 use std::error::Error as StdError;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
+use tokio::time::Instant;
 use url::Url;
 
+use super::byte_budget::{ByteBudget, Reserved, UNRESERVED};
 use super::call::Call;
+use super::classify::is_html;
 use super::network::Refusal;
 use crate::providers::{ErrorKind, ProviderError};
+
+/// Bytes of a body that are read of a refusal, a redirect or a web page: enough for the provider's words.
+const REFUSAL_LIMIT: usize = 64 * 1024;
+/// How long a body that needs a reservation may take at least, and for each MiB that it may have. The room is not kept for a
+/// server that has stopped to send.
+const LARGE_BODY_WITHIN: Duration = Duration::from_secs(10);
+const LARGE_BODY_PER_MIB: Duration = Duration::from_secs(1);
 
 /// An answer as the network gave it.
 pub(super) struct Raw {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
+    /// Of a success complete, of everything else at most the beginning.
     pub(super) body: Bytes,
+    /// The room that the body takes, where it is large.
+    pub(super) reserved: Option<Reserved>,
 }
 
-/// Sends a request to a URL that was judged before, and reads the whole answer.
+/// Sends a request to a URL that was judged before, and reads the answer.
 pub(super) async fn exchange(
     http: &reqwest::Client,
     call: &Call,
     url: &Url,
     headers: HeaderMap,
     proxied: bool,
+    budget: &ByteBudget,
 ) -> Result<Raw, ProviderError> {
     let mut request = http.request(call.method.clone(), url.clone()).headers(headers);
     if let Some(body) = &call.body {
         request = request.body(body.clone());
     }
-    let mut response = request.send().await.map_err(|error| network_error(call, url, error, proxied))?;
+    let broken = |error| network_error(call, url, error, proxied);
+    let mut response = request.send().await.map_err(broken)?;
     let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
+    if !status.is_success() || is_html(&headers) {
+        let body = beginning(&mut response).await.map_err(broken)?;
+        return Ok(Raw { status, headers, body, reserved: None });
+    }
+    let (body, reserved) = whole(&mut response, call, budget, &broken).await?;
+    Ok(Raw { status, headers, body, reserved })
+}
+
+/// The beginning of a body of which the provider's words are all that counts.
+async fn beginning(response: &mut reqwest::Response) -> Result<Bytes, reqwest::Error> {
+    let mut body = BytesMut::new();
+    while body.len() < REFUSAL_LIMIT
+        && let Some(mut chunk) = response.chunk().await?
+    {
+        chunk.truncate(REFUSAL_LIMIT - body.len());
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+/// A whole body. What is larger than everybody may have waits for room.
+async fn whole(
+    response: &mut reqwest::Response,
+    call: &Call,
+    budget: &ByteBudget,
+    broken: &impl Fn(reqwest::Error) -> ProviderError,
+) -> Result<(Bytes, Option<Reserved>), ProviderError> {
     let too_long = || {
         let message = format!("the answer is longer than {} bytes", call.body_limit);
         ProviderError::new(ErrorKind::ResponseInvalid, call.operation.as_str(), message)
     };
-    if response.content_length().is_some_and(|length| usize::try_from(length).map_or(true, |length| length > call.body_limit)) {
+    let announced = response.content_length().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+    if announced.is_some_and(|length| length > call.body_limit) {
         return Err(too_long());
     }
-    let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| network_error(call, url, error, proxied))? {
-        if body.len() + chunk.len() > call.body_limit {
+    let most = announced.unwrap_or(call.body_limit);
+    let (mut body, mut reserved, mut until) = (BytesMut::new(), None, None);
+    while let Some(chunk) = next_chunk(response, call, until, broken).await? {
+        if chunk.len() > call.body_limit.saturating_sub(body.len()) {
             return Err(too_long());
+        }
+        if reserved.is_none() && body.len() + chunk.len() > UNRESERVED {
+            reserved = budget.reserve(most).await;
+            until = Some(Instant::now() + patience(most));
+            // In one piece: a buffer that grows is there twice while it does.
+            body.reserve(most.saturating_sub(body.len()));
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Raw { status, headers, body: body.freeze() })
+    Ok((body.freeze(), reserved))
+}
+
+fn patience(bytes: usize) -> Duration {
+    let mebibytes = u32::try_from(bytes / (1024 * 1024)).unwrap_or(u32::MAX);
+    LARGE_BODY_WITHIN.saturating_add(LARGE_BODY_PER_MIB.saturating_mul(mebibytes))
+}
+
+async fn next_chunk(
+    response: &mut reqwest::Response,
+    call: &Call,
+    until: Option<Instant>,
+    broken: &impl Fn(reqwest::Error) -> ProviderError,
+) -> Result<Option<Bytes>, ProviderError> {
+    let Some(until) = until else { return response.chunk().await.map_err(broken) };
+    match tokio::time::timeout_at(until, response.chunk()).await {
+        Ok(chunk) => chunk.map_err(broken),
+        Err(_) => {
+            let message = "a large answer came too slowly and was given up";
+            Err(ProviderError::new(ErrorKind::Transient, call.operation.as_str(), message))
+        }
+    }
 }
 
 /// An error with no answer behind it, in our words.

@@ -11,10 +11,12 @@ use url::{Host, Url};
 
 use super::Lease;
 use super::budget::budget;
+use super::byte_budget::ByteBudget;
 use super::classify;
 use super::client::{Shared, Transport};
+use super::documents::{self, DocumentCache, Documents};
 use super::gate::Gate;
-use super::kept::{Kept, KeptCache};
+use super::kept::{Bucket, Kept, KeptCache};
 use super::metrics::Metrics;
 use super::network::{NetworkPolicy, Purpose, Refusal};
 use super::origin::Origins;
@@ -24,8 +26,10 @@ use crate::clock::SharedClock;
 use crate::providers::{Endpoint, ErrorKind, ProviderError};
 
 const OPERATION: &str = "prepare the connection";
-/// Gates and HTTP clients that are kept for the next connection that needs the same.
+/// Gates that are kept for the next connection that needs the same.
 const KEPT: u64 = 10_000;
+/// HTTP clients that are kept so. Each holds its certificate authorities, read.
+const KEPT_CLIENTS: u64 = 500;
 const KEPT_FOR: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// How long things may take.
@@ -99,9 +103,11 @@ pub struct TransportFactory {
     clock: SharedClock,
     metrics: Metrics,
     timings: Timings,
-    gates: Cache<(String, String), (ProviderKind, Arc<Gate>)>,
+    gates: Cache<Bucket, (ProviderKind, Arc<Gate>)>,
     clients: Cache<[u8; 32], reqwest::Client>,
     kept: KeptCache,
+    documents: DocumentCache,
+    byte_budget: ByteBudget,
 }
 
 impl std::fmt::Debug for TransportFactory {
@@ -121,8 +127,10 @@ impl TransportFactory {
             metrics: Metrics::register(registry),
             timings: Timings::default(),
             gates: Cache::builder().max_capacity(KEPT).time_to_idle(KEPT_FOR).build(),
-            clients: Cache::builder().max_capacity(KEPT).time_to_idle(KEPT_FOR).build(),
+            clients: Cache::builder().max_capacity(KEPT_CLIENTS).time_to_idle(KEPT_FOR).build(),
             kept: Cache::builder().max_capacity(KEPT).time_to_idle(KEPT_FOR).build(),
+            documents: documents::cache(),
+            byte_budget: ByteBudget::default(),
         }
     }
 
@@ -130,6 +138,14 @@ impl TransportFactory {
     #[must_use]
     pub fn with_timings(mut self, timings: Timings) -> Self {
         self.timings = timings;
+        self
+    }
+
+    /// The same factory with room for so many bytes of answers.
+    #[cfg(test)]
+    #[must_use]
+    pub(super) fn with_byte_budget(mut self, bytes: usize) -> Self {
+        self.byte_budget = ByteBudget::of(bytes);
         self
     }
 
@@ -146,16 +162,17 @@ impl TransportFactory {
     pub fn transport(&self, settings: TransportSettings<'_>) -> Result<Transport, ProviderError> {
         let TransportSettings { kind, endpoint, credential_identity, ca_pem, client_identity, proxy } = settings;
         let proxied = proxy.is_some();
-        let key = client_key(ca_pem.as_deref(), client_identity.as_ref(), proxy.as_ref());
-        let http = if let Some(http) = self.clients.get(&key) {
+        let way = way(ca_pem.as_deref(), client_identity.as_ref(), proxy.as_ref());
+        let http = if let Some(http) = self.clients.get(&way) {
             http
         } else {
             let http = self.http(ca_pem.as_deref(), client_identity.as_ref(), proxy.as_ref())?;
-            self.clients.insert(key, http.clone());
+            self.clients.insert(way, http.clone());
             http
         };
-        let bucket = (endpoint.api.origin().ascii_serialization(), credential_identity);
+        let bucket = Bucket { origin: endpoint.api.origin().ascii_serialization(), identity: credential_identity, way };
         let kept = Kept::new(self.kept.clone(), bucket.clone());
+        let documents = Documents::new(self.documents.clone(), bucket.clone());
         let (_, gate) = self.gates.get_with(bucket, || (kind, Arc::new(Gate::new(budget(kind, &endpoint.api), self.clock.clone()))));
         let redactor = match &proxy {
             Some(ProxySettings { login: Some((_, password)), .. }) => Redactor::default().with([password.expose_secret()]),
@@ -169,6 +186,8 @@ impl TransportFactory {
             clock: self.clock.clone(),
             gate,
             kept,
+            documents,
+            byte_budget: self.byte_budget.clone(),
             metrics: self.metrics.clone(),
             origins: Origins::new(endpoint),
             timings: self.timings,
@@ -225,8 +244,9 @@ impl TransportFactory {
     }
 }
 
-/// Names an HTTP client by what it is made of, so that connections with the same settings share one.
-fn client_key(ca: Option<&[u8]>, identity: Option<&ClientIdentity>, proxy: Option<&ProxySettings>) -> [u8; 32] {
+/// Names the way to a provider by what it is made of: connections with the same settings share an HTTP client and what is known
+/// of the account.
+fn way(ca: Option<&[u8]>, identity: Option<&ClientIdentity>, proxy: Option<&ProxySettings>) -> [u8; 32] {
     let login = proxy.and_then(|proxy| proxy.login.as_ref());
     let parts = [
         ca,

@@ -5,26 +5,34 @@ use std::sync::Arc;
 
 use moka::sync::Cache;
 
-/// API origin, identity, name and type.
-type Key = (String, String, String, TypeId);
+/// Whose something is: API origin, identity, and the way there. An answer that came through somebody's own proxy or that somebody's
+/// own authority vouches for counts for those who go the same way, and for nobody else.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Bucket {
+    pub(super) origin: String,
+    pub(super) identity: String,
+    pub(super) way: [u8; 32],
+}
+
+/// Whose, name and type.
+type Key = (Bucket, String, TypeId);
 
 /// All that is kept, by whom it belongs to. One for each process.
 pub(super) type KeptCache = Cache<Key, Arc<dyn Any + Send + Sync>>;
 
-/// What is kept for one API origin and identity.
+/// What is kept for one API origin, identity and way.
 pub(super) struct Kept {
     all: KeptCache,
-    bucket: (String, String),
+    bucket: Bucket,
 }
 
 impl Kept {
-    pub(super) const fn new(all: KeptCache, bucket: (String, String)) -> Self {
+    pub(super) const fn new(all: KeptCache, bucket: Bucket) -> Self {
         Self { all, bucket }
     }
 
     pub(super) fn get<T: Send + Sync + 'static>(&self, name: &str, make: impl Fn() -> T) -> Arc<T> {
-        let (origin, identity) = self.bucket.clone();
-        let key = (origin, identity, name.to_owned(), TypeId::of::<T>());
+        let key = (self.bucket.clone(), name.to_owned(), TypeId::of::<T>());
         let kept = self.all.get_with(key, || Arc::new(make()));
         // The type is part of the key.
         kept.downcast().unwrap_or_else(|_| Arc::new(make()))
@@ -38,7 +46,10 @@ mod tests {
     #[test]
     fn what_is_kept_belongs_to_one_identity_and_name() {
         let cache: KeptCache = Cache::new(10);
-        let kept = |identity: &str| Kept::new(cache.clone(), ("https://api.acme.io".into(), identity.into()));
+        let kept = |identity: &str| {
+            let bucket = Bucket { origin: "https://api.acme.io".into(), identity: identity.into(), way: [0; 32] };
+            Kept::new(cache.clone(), bucket)
+        };
         let first = kept("ada").get("token", || 1);
         assert!(Arc::ptr_eq(&first, &kept("ada").get("token", || 2)), "a second client finds it");
         assert_eq!(*kept("bob").get("token", || 3), 3);

@@ -11,15 +11,17 @@
 //! 3. retry of reads (`client`): twice at most, with growing pauses, inside the deadline. Writes are sent once.
 //! 4. rate gate (`gate`, `budget`, `limits`): one for each API origin and identity, shared by all connections.
 //! 5. redirects of reads (`client`, `origin`): three at most, by hand, to the same origin only.
-//! 6. metrics and the exchange itself (`metrics`, `exchange`): the origin is checked before a byte is sent, the body is
-//!    capped, the network's errors are told apart.
+//! 6. metrics and the exchange itself (`metrics`, `exchange`, `byte_budget`): the origin is checked before a byte is sent, each
+//!    body is capped and all bodies together have one budget, the network's errors are told apart.
 //! 7. classification (`classify`): one table for all, after the provider's own differences.
 
 mod answer;
 mod budget;
+mod byte_budget;
 mod call;
 mod classify;
 mod client;
+mod documents;
 mod exchange;
 mod factory;
 mod gate;
@@ -37,9 +39,11 @@ mod tests;
 use std::time::Duration;
 
 pub use answer::Answer;
+pub(in crate::providers) use byte_budget::{Reserved, UNRESERVED};
 pub use call::{Access, Call, Operation};
 pub use classify::{Classifier, Failure};
 pub use client::Transport;
+pub use documents::{Document, Documents};
 pub use factory::{ClientIdentity, ProxySettings, Timings, TransportFactory, TransportSettings};
 
 /// How long this process may still act as the leader.

@@ -6,8 +6,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-/// Characters of a message.
-const LENGTH: usize = 300;
+use crate::providers::error::LENGTH;
+use crate::shown;
+
 /// What stands where something was left out.
 const LEFT_OUT: &str = "…";
 
@@ -36,27 +37,9 @@ impl Redactor {
         for secret in self.0.iter() {
             text = text.replace(secret.expose_secret(), LEFT_OUT);
         }
-        let words: Vec<_> =
-            text.split(|character: char| character.is_whitespace() || character.is_control()).map(without_url_secrets).collect();
-        let line: String = words
-            .iter()
-            .filter(|word| !word.is_empty())
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join(" ")
-            .chars()
-            .filter(|character| is_shown(*character))
-            .collect();
-        if line.chars().count() <= LENGTH {
-            return line;
-        }
-        line.chars().take(LENGTH - 1).chain(LEFT_OUT.chars()).collect()
+        let words = text.split(|character: char| character.is_whitespace() || character.is_control()).map(without_url_secrets);
+        shown::line(&words.collect::<Vec<_>>().join(" "), LENGTH)
     }
-}
-
-/// Characters that would change how the others look.
-fn is_shown(character: char) -> bool {
-    !matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// A word without the user name, password, query and fragment of a URL in it.

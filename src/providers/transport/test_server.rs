@@ -29,6 +29,7 @@ pub(in crate::providers) struct Seen {
 pub(in crate::providers) struct Server {
     pub(in crate::providers) address: std::net::SocketAddr,
     pub(in crate::providers) seen: Arc<Mutex<Vec<Seen>>>,
+    pub(in crate::providers) script: Arc<Mutex<VecDeque<Response>>>,
 }
 
 type Script = Arc<Mutex<VecDeque<Response>>>;
@@ -39,9 +40,9 @@ impl Server {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let log = Arc::clone(&seen);
+        let (log, answers) = (Arc::clone(&seen), Arc::clone(&script));
         let app = axum::Router::new().fallback(move |request: Request| {
-            let (script, log) = (Arc::clone(&script), Arc::clone(&log));
+            let (script, log) = (Arc::clone(&answers), Arc::clone(&log));
             async move {
                 let line = format!("{} {}", request.method(), request.uri());
                 log.lock().unwrap().push(Seen { line, head: format!("{:?}", request.headers().iter().collect::<Vec<_>>()) });
@@ -53,7 +54,12 @@ impl Server {
             }
         });
         tokio::spawn(async move { axum::serve(listener, app).await });
-        Self { address, seen }
+        Self { address, seen, script }
+    }
+
+    /// Replaces the answers that are to be given.
+    pub(in crate::providers) fn answer(&self, answers: impl IntoIterator<Item = Response>) {
+        *self.script.lock().unwrap() = answers.into_iter().collect();
     }
 
     pub(in crate::providers) fn url(&self, path: &str) -> Url {

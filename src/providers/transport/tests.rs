@@ -1,6 +1,7 @@
 //! The transport against a server that misbehaves on order.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -121,15 +122,98 @@ async fn a_page_or_a_broken_document_is_no_answer() {
 
 #[tokio::test]
 async fn a_body_without_end_is_cut_off() {
-    let announced = Response::builder().header("content-type", "application/json").body(Body::from(vec![b' '; 9 * 1024 * 1024])).unwrap();
+    let announced = Response::builder().header("content-type", "application/json").body(Body::from(vec![b' '; 5 * 1024 * 1024])).unwrap();
     let chunks = futures::stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from(vec![b' '; 64 * 1024]))).take(1600);
     let streamed = Response::builder().header("content-type", "application/json").body(Body::from_stream(chunks)).unwrap();
     for response in [announced, streamed] {
         let server = Server::start([response]).await;
         let error = server.transport().send(read(server.url("/api/v1/x"))).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::ResponseInvalid);
-        assert!(error.message.contains("longer than 8388608 bytes"), "{error}");
+        assert!(error.message.contains("longer than 4194304 bytes"), "{error}");
     }
+}
+
+/// An endless body, and how many bytes were taken of it.
+fn endless(status: u16, content_type: &str) -> (Response, Arc<AtomicUsize>) {
+    let taken = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&taken);
+    let chunks = futures::stream::repeat_with(move || {
+        counted.fetch_add(16 * 1024, Ordering::Relaxed);
+        Ok::<_, std::io::Error>(Bytes::from(vec![b'['; 16 * 1024]))
+    });
+    let response = Response::builder().status(status).header("content-type", content_type).body(Body::from_stream(chunks)).unwrap();
+    (response, taken)
+}
+
+#[tokio::test]
+async fn of_a_refusal_a_redirect_and_a_web_page_only_the_beginning_is_read() {
+    for (status, content_type, kind) in [
+        (400, "application/json", ErrorKind::Rejected),
+        (401, "application/json", ErrorKind::Unauthenticated),
+        (404, "text/plain", ErrorKind::NotFound),
+        (500, "application/json", ErrorKind::Transient),
+        (302, "application/json", ErrorKind::ResponseInvalid),
+        (200, "text/html", ErrorKind::ResponseInvalid),
+    ] {
+        let (response, taken) = endless(status, content_type);
+        let server = Server::start([response]).await;
+        let answer = server.transport().send(write(server.url("/api/v1/x"))).await.unwrap();
+        assert_eq!((answer.refusal(), answer.body().len()), (Some(kind), 64 * 1024), "{status}");
+        drop(answer);
+        // What the sockets hold beyond that is the kernel's.
+        assert!(taken.load(Ordering::Relaxed) < 16 * 1024 * 1024, "{status}: {taken:?}");
+    }
+    let announced = Response::builder().status(500).body(Body::from(vec![b'x'; 5 * 1024 * 1024])).unwrap();
+    let server = Server::start([announced]).await;
+    let error = server.transport().send(write(server.url("/api/v1/x"))).await.unwrap().success().unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Transient, "its length does not matter: {error}");
+    assert!(error.message.chars().count() <= 300, "{error}");
+}
+
+#[tokio::test]
+async fn large_answers_of_all_servers_share_one_budget_and_small_ones_need_none() {
+    let large = || json(200, &format!("\"{}\"", "x".repeat(1024 * 1024)));
+    let server = Server::start([large(), json(200, "[]"), large()]).await;
+    let factory = factory(Arc::new(Unleased)).with_byte_budget(3 * 1024 * 1024);
+    let (one, other) = (server.transport_with(&factory, None), server.transport_with(&factory, None));
+    let first = one.send(read(server.url("/api/v1/1"))).await.unwrap();
+    assert!(other.send(read(server.url("/api/v1/2"))).await.is_ok(), "a small one goes beside it");
+    let mut second = std::pin::pin!(other.send(read(server.url("/api/v1/3"))));
+    assert!(tokio::time::timeout(Duration::from_millis(300), &mut second).await.is_err(), "there is no room while the first is held");
+    assert_eq!(first.json::<String>().unwrap().len(), 1024 * 1024);
+    assert_eq!(second.await.unwrap().body().len(), 1024 * 1024 + 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_is_not_kept_for_a_server_that_stops_to_send() {
+    let chunks = futures::stream::iter([Ok::<_, std::io::Error>(Bytes::from(vec![b' '; 1024 * 1024]))]).chain(futures::stream::pending());
+    let stuck = Response::builder().header("content-type", "application/json").body(Body::from_stream(chunks)).unwrap();
+    let server = Server::start([stuck]).await;
+    let started = tokio::time::Instant::now();
+    let error = server.transport().send(write(server.url("/api/v1/x"))).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Transient, "{error}");
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn documents_that_unfold_in_memory_are_refused() {
+    let entries = |count: usize| format!("[{}]", vec!["{}"; count].join(","));
+    for body in [
+        "[".repeat(3 * 1024 * 1024),
+        r#"{"a":"#.repeat(800_000),
+        format!("[{}]", vec!["0"; 1_000_000].join(",")),
+        entries(500_000),
+        format!(r#"[{{"events":[{}]}}]"#, vec!["\"\""; 1_000_000].join(",")),
+    ] {
+        let server = Server::start([json(200, &body)]).await;
+        let answer = server.transport().send(read(server.url("/api/v1/x"))).await.unwrap();
+        let error = answer.read::<serde_json::Value>().unwrap_err();
+        assert_eq!(error.kind, ErrorKind::ResponseInvalid, "{error}");
+        assert!(error.message.len() < 200, "{error}");
+    }
+    use crate::providers::listing::Entries;
+    let read = |count: usize| crate::json::read::<Entries<std::collections::BTreeMap<String, u8>>>(entries(count).as_bytes()).is_ok();
+    assert!(read(1000) && !read(1001), "no page holds more");
 }
 
 #[tokio::test]

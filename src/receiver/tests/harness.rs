@@ -361,7 +361,7 @@ impl Provider for TestProvider {
         Self::real().repository_path(endpoint, text)
     }
 
-    fn connect(&self, _: Endpoint, _: Credential, _: Transport) -> Result<Arc<dyn Client>, ProviderError> {
+    fn client(&self, _: Endpoint, _: Credential, _: Transport) -> Result<Arc<dyn Client>, ProviderError> {
         unreachable!("a receiver never connects")
     }
 

@@ -25,7 +25,7 @@ pub(in super::super) fn refusal(status: u16, exception: &str) -> Response {
 pub(in super::super) fn connect(server: &Server, credential: Credential) -> Arc<dyn Client> {
     let scope = Scope { word: "project", path: "APP".into(), holder: None };
     let endpoint = Endpoint { web: server.url("/"), api: server.url("/rest/api/latest"), further_origins: Vec::new(), scope: Some(scope) };
-    BitbucketDataCenter.connect(endpoint, credential, server.transport()).unwrap()
+    BitbucketDataCenter.client(endpoint, credential, server.transport()).unwrap()
 }
 
 fn client(server: &Server) -> Arc<dyn Client> {
@@ -96,7 +96,7 @@ async fn answering(respond: impl Fn(&str) -> Response + Send + Sync + 'static) -
         }
     });
     tokio::spawn(async move { axum::serve(listener, app).await });
-    (Server { address, seen: Arc::default() }, lines)
+    (Server { address, seen: Arc::default(), script: Arc::default() }, lines)
 }
 
 async fn look_up(about: impl Fn(&str) -> Option<Response> + Send + Sync + 'static) -> Result<Repository, ProviderError> {

@@ -1,0 +1,234 @@
+//! Where a provider's words enter: every client that anybody gets is one of these, so that no text of a provider reaches a status,
+//! an event, a log or a terminal unseen.
+//!
+//! - What names something (ids, paths, keys) is taken as it is or not at all: a name without its hidden characters is another name.
+//! - What is told (names of accounts, causes, warnings) loses its hidden characters and has a bounded length.
+//! - URLs that people and programs follow lead to the connection's own provider over https, or http where the connection has http;
+//!   ssh addresses hold nothing that ssh could take for an option.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use url::Url;
+
+use super::address::comparable;
+use super::model::{HookState, Identity};
+use super::permission::Grants;
+use super::{
+    Client, Deletion, Endpoint, ErrorKind, GitProbe, Hook, HookRequest, HookShape, Inspection, PermissionFinding, ProviderError,
+    Repository, RepositoryPath,
+};
+use crate::api::v1alpha1::{EventKind, Permission};
+use crate::shown::{self, is_plain};
+
+/// Characters of a name. Longer ones are no provider's.
+const NAME: usize = 1024;
+/// Characters of an address.
+const ADDRESS: usize = 2048;
+/// Characters of what is told.
+const WORDS: usize = 300;
+/// Characters of a short text, such as a version.
+const SHORT: usize = 128;
+/// Grants and warnings of one inspection.
+const MOST: usize = 1000;
+/// The host that serves ssh for all of `*.visualstudio.com`.
+const VISUAL_STUDIO: (&str, &str) = (".visualstudio.com", "vs-ssh.visualstudio.com");
+
+/// A client whose answers are safe to show.
+pub(super) struct Entrance {
+    client: Arc<dyn Client>,
+    endpoint: Endpoint,
+}
+
+impl Entrance {
+    pub(super) const fn new(client: Arc<dyn Client>, endpoint: Endpoint) -> Self {
+        Self { client, endpoint }
+    }
+
+    fn inspected(&self, found: Inspection) -> Result<Inspection, ProviderError> {
+        let Inspection { flavor, version, identity, credential_name, expires_at, grants, capabilities, scope, warnings } = found;
+        let named = |scope: &super::model::Scope| name("inspect", "path of the owner", &scope.path);
+        scope.as_ref().map(named).transpose()?;
+        Ok(Inspection {
+            flavor: shown::line(&flavor, SHORT),
+            version: version.map(|version| shown::line(&version, SHORT)),
+            identity: identity.map(|identity| Identity { name: identity.name.and_then(|name| told(&name)), kind: identity.kind }),
+            credential_name: credential_name.and_then(|name| told(&name)),
+            expires_at,
+            grants: match grants {
+                // A right that is not spelled as it is documented is none.
+                Grants::Known(rights) => {
+                    Grants::Known(rights.into_iter().filter(|right| is_name(right) && right.len() <= SHORT).take(MOST).collect())
+                }
+                Grants::Unknown(why) => Grants::Unknown(shown::line(&why, WORDS)),
+            },
+            capabilities,
+            scope,
+            warnings: warnings.iter().take(MOST).map(|warning| shown::line(warning, WORDS)).collect(),
+        })
+    }
+
+    fn described(&self, found: Repository) -> Result<Repository, ProviderError> {
+        let operation = "look up the repository";
+        name(operation, "id of the repository", &found.id)?;
+        name(operation, "path of the repository", found.path.as_str())?;
+        if let Some(holder) = &found.holder {
+            name(operation, "id of the project", &holder.id)?;
+            name(operation, "key of the project", &holder.key)?;
+        }
+        Ok(Repository {
+            web_url: found.web_url.and_then(|url| self.link(&url)),
+            clone_url: found.clone_url.and_then(|url| self.link(&url)),
+            ssh_url: found.ssh_url.filter(|url| self.is_ssh_address(url)),
+            // git takes no such name for a branch, and a program takes it for an option.
+            default_branch: found.default_branch.filter(|branch| is_name(branch) && !branch.starts_with('-')),
+            manage_webhooks: finding(found.manage_webhooks),
+            ..found
+        })
+    }
+
+    /// A link as it may be followed: to one of the connection's own origins. Nobody can tell whether another host is the provider's.
+    fn link(&self, text: &str) -> Option<String> {
+        let url = Url::parse(text).ok().filter(|url| is_plain(text) && url.as_str().len() <= ADDRESS)?;
+        let own = [&self.endpoint.web, &self.endpoint.api].into_iter().chain(&self.endpoint.further_origins);
+        let is_own = own.into_iter().any(|own| own.origin() == url.origin());
+        let is_web = matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none();
+        (is_own && is_web).then(|| url.into())
+    }
+
+    /// `ssh://user@host:port/path` or `user@host:path`, at the provider's own host or one below it.
+    fn is_ssh_address(&self, text: &str) -> bool {
+        if !is_plain(text) || text.len() > ADDRESS || text.contains(char::is_whitespace) {
+            return false;
+        }
+        let (authority, path) = match text.strip_prefix("ssh://") {
+            Some(rest) => rest.split_once('/').unwrap_or((rest, "")),
+            None => match text.split_once(':') {
+                Some(parts) => parts,
+                None => return false,
+            },
+        };
+        let (user, address) = authority.rsplit_once('@').unwrap_or(("git", authority));
+        let host = match address.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+            _ => address,
+        };
+        is_ssh_word(user) && is_ssh_word(host.trim_start_matches('[')) && !path.starts_with('-') && self.is_own_host(host)
+    }
+
+    fn is_own_host(&self, host: &str) -> bool {
+        let host = comparable(host);
+        let web = comparable(self.endpoint.web.host_str().unwrap_or_default());
+        let (tenants, of_all) = VISUAL_STUDIO;
+        host == web || host.ends_with(&format!(".{web}")) || (web.ends_with(tenants) && host == of_all)
+    }
+}
+
+/// What ssh cannot take for an option: a user name or a host.
+fn is_ssh_word(word: &str) -> bool {
+    let is_usual = |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-' | ':' | ']');
+    !word.is_empty() && !word.starts_with('-') && word.chars().all(is_usual)
+}
+
+fn is_name(text: &str) -> bool {
+    is_plain(text) && text.len() <= NAME
+}
+
+/// Takes a name as it is, or refuses the answer that holds it.
+fn name(operation: &'static str, what: &str, text: &str) -> Result<(), ProviderError> {
+    if is_name(text) {
+        return Ok(());
+    }
+    let message = format!("the {what} holds characters that cannot be seen, or more than {NAME}");
+    Err(ProviderError::new(ErrorKind::ResponseInvalid, operation, message))
+}
+
+/// A name that is only told; `None` where nothing of it can be seen.
+fn told(text: &str) -> Option<String> {
+    Some(shown::line(text, SHORT)).filter(|text| !text.is_empty())
+}
+
+fn finding(found: PermissionFinding) -> PermissionFinding {
+    PermissionFinding { message: found.message.map(|message| shown::line(&message, WORDS)), ..found }
+}
+
+fn hook(operation: &'static str, mut found: Hook) -> Result<Hook, ProviderError> {
+    name(operation, "id of a hook", &found.id)?;
+    for value in found.shape.fields.values_mut() {
+        // It stays different from what is wanted.
+        if !is_plain(value) || value.len() > ADDRESS {
+            *value = shown::escaped(value).chars().take(ADDRESS).collect();
+        }
+    }
+    found.state = match found.state {
+        HookState::Disabled(cause) => HookState::Disabled(shown::line(&cause, WORDS)),
+        HookState::HeldBack(cause) => HookState::HeldBack(shown::line(&cause, WORDS)),
+        state @ (HookState::Active | HookState::Paused) => state,
+    };
+    Ok(found)
+}
+
+#[async_trait]
+impl Client for Entrance {
+    async fn inspect(&self) -> Result<Inspection, ProviderError> {
+        self.inspected(self.client.inspect().await?)
+    }
+
+    fn permission(&self, inspection: &Inspection, permission: Permission) -> PermissionFinding {
+        finding(self.client.permission(inspection, permission))
+    }
+
+    fn hook_permission(&self, inspection: &Inspection, events: &BTreeSet<EventKind>) -> PermissionFinding {
+        finding(self.client.hook_permission(inspection, events))
+    }
+
+    async fn repository(&self, path: &RepositoryPath) -> Result<Repository, ProviderError> {
+        self.described(self.client.repository(path).await?)
+    }
+
+    async fn repository_by_id(&self, id: &str) -> Result<Option<Repository>, ProviderError> {
+        self.client.repository_by_id(id).await?.map(|found| self.described(found)).transpose()
+    }
+
+    async fn branch_exists(&self, repository: &Repository, branch: &str) -> Result<bool, ProviderError> {
+        self.client.branch_exists(repository, branch).await
+    }
+
+    async fn probe_git(&self, path: &RepositoryPath) -> Result<GitProbe, ProviderError> {
+        let found = self.client.probe_git(path).await?;
+        // None of them is shown; whether there is any counts.
+        let heads = found.heads.into_iter().map(|(name, object)| (shown::escaped(&name).into_owned(), object)).collect();
+        Ok(GitProbe { heads })
+    }
+
+    fn repositories(&self) -> BoxStream<'_, Result<Vec<Repository>, ProviderError>> {
+        let pages = self.client.repositories();
+        pages.map(|page| page?.into_iter().map(|found| self.described(found)).collect()).boxed()
+    }
+
+    fn hook_shapes(&self, events: &BTreeSet<EventKind>) -> Vec<HookShape> {
+        self.client.hook_shapes(events)
+    }
+
+    async fn hooks(&self, repository: &Repository) -> Result<Vec<Hook>, ProviderError> {
+        self.client.hooks(repository).await?.into_iter().map(|found| hook("list hooks", found)).collect()
+    }
+
+    async fn create_hook(&self, repository: &Repository, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
+        hook("create the hook", self.client.create_hook(repository, request).await?)
+    }
+
+    async fn update_hook(&self, repository: &Repository, id: &str, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
+        hook("update the hook", self.client.update_hook(repository, id, request).await?)
+    }
+
+    async fn delete_hook(&self, repository: &Repository, id: &str) -> Result<Deletion, ProviderError> {
+        self.client.delete_hook(repository, id).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! Lists without end, at every provider.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::extract::Request;
+use axum::response::Response;
+use futures::TryStreamExt as _;
+use serde_json::{Value, json};
+
+use crate::api::v1alpha1::ProviderKind;
+use crate::providers::model::{Holder, Repository, RepositoryPath, Scope};
+use crate::providers::transport::test_server::{Server, TOKEN, factory};
+use crate::providers::transport::{TransportSettings, Unleased};
+use crate::providers::{Client, Credential, Endpoint, ErrorKind, PermissionFinding, registry};
+
+const GUID: &str = "5b1bd0e5-6c7c-4d1b-8a64-6b33b1f3a111";
+
+/// One entry of a list of hooks, which is one of repositories as well.
+fn entry(kind: ProviderKind, number: usize, padding: &str) -> Value {
+    let url = format!("https://elsewhere.example/{padding}");
+    match kind {
+        ProviderKind::GitHub => json!({"id": number, "full_name": "acme/shop", "config": {"url": url}}),
+        ProviderKind::GitLab => json!({"id": number, "path_with_namespace": "acme/shop", "url": url}),
+        ProviderKind::Gitea => json!({"id": number, "full_name": "acme/shop", "type": "gitea", "config": {"url": url}, "events": []}),
+        ProviderKind::BitbucketCloud => json!({"uuid": number.to_string(), "full_name": "acme/shop", "url": url}),
+        ProviderKind::BitbucketDataCenter => json!({"id": number, "slug": "shop", "project": {"key": "acme"}, "url": url}),
+        ProviderKind::AzureDevOps => json!({"id": number.to_string(), "name": "shop", "project": {"id": GUID, "name": "acme"},
+            "eventType": "git.push", "publisherInputs": {}, "consumerInputs": {"url": url}}),
+    }
+}
+
+/// A page that says that another one follows.
+fn page(kind: ProviderKind, number: usize, length: usize, padding: &str, at: &str) -> Response {
+    let entries: Vec<Value> = (0..length).map(|position| entry(kind, number * length + position, padding)).collect();
+    let mut response = Response::builder().header("content-type", "application/json");
+    let document = match kind {
+        ProviderKind::GitHub => {
+            response = response.header("link", format!("<{at}?page={}>; rel=\"next\"", number + 1));
+            json!(entries)
+        }
+        ProviderKind::GitLab => {
+            response = response.header("x-next-page", (number + 1).to_string());
+            json!(entries)
+        }
+        ProviderKind::Gitea => json!(entries),
+        ProviderKind::BitbucketCloud => json!({"values": entries, "next": format!("{at}?page={}", number + 1)}),
+        ProviderKind::BitbucketDataCenter => json!({"values": entries, "isLastPage": false, "nextPageStart": (number + 1) * length}),
+        // All in one answer.
+        ProviderKind::AzureDevOps => json!({"results": entries, "value": entries}),
+    };
+    response.body(document.to_string().into()).unwrap()
+}
+
+/// A client of a server that goes on for ever, and how often it was asked.
+async fn endless(kind: ProviderKind, length: usize, padding: usize) -> (Arc<dyn Client>, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (counter, padding) = (Arc::clone(&asked), "x".repeat(padding));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let app = axum::Router::new().fallback(move |request: Request| {
+        let number = counter.fetch_add(1, Ordering::Relaxed);
+        let answer = page(kind, number, length, &padding, &format!("http://{address}{}", request.uri().path()));
+        async { answer }
+    });
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let scope = Some(Scope { word: "organization", path: "acme".into(), holder: None });
+    let server = Server::start([]).await;
+    let web = format!("http://{address}/").parse().unwrap();
+    let api = format!("http://{address}/api/v1").parse().unwrap();
+    let endpoint = Endpoint { web, api, scope, ..server.endpoint() };
+    let settings = TransportSettings {
+        kind,
+        endpoint: &endpoint,
+        credential_identity: String::new(),
+        ca_pem: None,
+        client_identity: None,
+        proxy: None,
+    };
+    let transport = factory(Arc::new(Unleased)).transport(settings).unwrap();
+    let client = registry::provider(kind).unwrap().connect(endpoint.clone(), Credential::Token(TOKEN.into()), transport).unwrap();
+    (client, asked)
+}
+
+fn repository() -> Repository {
+    Repository {
+        id: "0f7c9d5e-24c1-4a57-9b0e-3d5a1c8e7f22".into(),
+        path: RepositoryPath::new("acme/shop".into()),
+        web_url: None,
+        clone_url: None,
+        ssh_url: None,
+        default_branch: None,
+        visibility: None,
+        archived: false,
+        empty: false,
+        manage_webhooks: PermissionFinding::granted(),
+        holder: Some(Holder { id: GUID.into(), key: "acme".into() }),
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_hooks_ends_by_its_entries_and_by_its_bytes_at_every_provider() {
+    for kind in ProviderKind::ALL {
+        let in_one_answer = kind == ProviderKind::AzureDevOps;
+        // By entries: small ones without end.
+        let (client, asked) = endless(kind, if in_one_answer { 3000 } else { 100 }, 1).await;
+        let error = client.hooks(&repository()).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::ResponseInvalid, "{kind}: {error}");
+        assert!(asked.load(Ordering::Relaxed) <= 25, "{kind}: {asked:?} pages");
+        // By bytes: pages of 1 MiB.
+        let (client, asked) = endless(kind, if in_one_answer { 1000 } else { 10 }, 100 * 1024).await;
+        let error = client.hooks(&repository()).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::ResponseInvalid, "{kind}: {error}");
+        assert!(asked.load(Ordering::Relaxed) <= 6, "{kind}: {asked:?} pages");
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_repositories_ends_by_its_entries_at_every_provider() {
+    for kind in ProviderKind::ALL {
+        let (client, asked) = endless(kind, if kind == ProviderKind::AzureDevOps { 60_000 } else { 1000 }, 1).await;
+        let mut read = 0;
+        let result = client.repositories().try_for_each(|page| {
+            read += page.len();
+            futures::future::ready(Ok(()))
+        });
+        let error = result.await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::ResponseInvalid, "{kind}: {error}");
+        assert!(asked.load(Ordering::Relaxed) <= 110 && read <= 100_000, "{kind}: {asked:?} pages, {read} repositories");
+    }
+}
