@@ -11,6 +11,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 pub const INSTALL_KEY_LENGTH: usize = 32;
 /// Characters of a hook id.
 pub const HOOK_ID_LENGTH: usize = 22;
+/// What the generation of a secret that a user brought begins with. That of a derived secret consists of digits alone.
+const BROUGHT: &str = "own";
 
 /// The one secret of an installation. Losing it costs every hook's identity.
 #[derive(Clone)]
@@ -121,12 +123,22 @@ impl ReceiverKey {
         derive(&self.key, &[b"secret/v1", namespace.as_bytes(), name.as_bytes(), generation.as_bytes()])
     }
 
-    /// The generation of a secret that a user brought: 16 hex digits, public.
+    /// A fingerprint of something secret that consists of parts: 16 hex digits, public. Each part counts with its length, so that
+    /// no two lists of parts are the same text.
     #[must_use]
-    pub fn fingerprint(&self, value: &SecretString) -> String {
-        let mut digits = hex::encode(derive(&self.key, &[b"fingerprint/v1", value.expose_secret().as_bytes()]));
+    pub fn fingerprint(&self, parts: &[SecretString]) -> String {
+        let lengths: Vec<[u8; 8]> = parts.iter().map(|part| (part.expose_secret().len() as u64).to_be_bytes()).collect();
+        let mut all: Vec<&[u8]> = vec![b"fingerprint/v1"];
+        all.extend(parts.iter().zip(&lengths).flat_map(|(part, length)| [length.as_slice(), part.expose_secret().as_bytes()]));
+        let mut digits = hex::encode(derive(&self.key, &all));
         digits.truncate(16);
         digits
+    }
+
+    /// The generation of a webhook secret that a user brought, by all of its parts. Never one that [`derived_second`] reads.
+    #[must_use]
+    pub fn brought_generation(&self, parts: &[SecretString]) -> String {
+        format!("{BROUGHT}{}", self.fingerprint(parts))
     }
 
     /// What the controller shows a receiver to be given its evidence.
@@ -153,6 +165,14 @@ impl ControllerKey {
     }
 }
 
+/// The second that the generation of a derived secret stands for; `None` for that of a secret that a user brought and for any other
+/// text. Only the canonical text counts, so that no generation has two spellings.
+#[must_use]
+pub fn derived_second(generation: &str) -> Option<i64> {
+    let second: i64 = generation.parse().ok()?;
+    (second >= 0 && second.to_string() == generation).then_some(second)
+}
+
 /// The textual form of a derived webhook secret, base64url without padding.
 #[must_use]
 pub fn secret_text(bytes: &[u8; 32]) -> SecretString {
@@ -161,6 +181,8 @@ pub fn secret_text(bytes: &[u8; 32]) -> SecretString {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn key() -> InstallKey {
@@ -189,6 +211,35 @@ mod tests {
         let secrets = [("a", "b", "1"), ("a", "b", "2"), ("a", "c", "1"), ("c", "b", "1")]
             .map(|(namespace, name, generation)| receiver.webhook_secret(namespace, name, generation));
         assert!(secrets.iter().enumerate().all(|(at, one)| secrets.iter().skip(at + 1).all(|other| one != other)));
+    }
+
+    fn parts(texts: &[String]) -> Vec<SecretString> {
+        texts.iter().map(|text| SecretString::from(text.clone())).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn the_generation_of_a_brought_secret_is_never_taken_for_that_of_a_derived_one(bytes: [u8; 32], text in ".{0,40}", second in 0_i64..) {
+            let brought = ReceiverKey::new(&bytes).unwrap().brought_generation(&parts(&[text]));
+            prop_assert_eq!(derived_second(&brought), None);
+            prop_assert_eq!(derived_second(&second.to_string()), Some(second));
+            prop_assert_eq!(derived_second(&format!("0{second}")), None, "a second spelling");
+        }
+
+        #[test]
+        fn every_part_of_a_secret_counts_for_its_fingerprint(one in proptest::collection::vec(".{0,3}", 0..4), other in proptest::collection::vec(".{0,3}", 0..4)) {
+            let fingerprint = |texts: &[String]| key().receiver().fingerprint(&parts(texts));
+            prop_assert_eq!(fingerprint(&one) == fingerprint(&other), one == other);
+        }
+    }
+
+    #[test]
+    fn a_generation_is_decided_by_its_form_and_not_by_chance() {
+        // The fingerprint of one in about two thousand secrets consists of digits alone.
+        let receiver = key().receiver();
+        let of = |number: u32| parts(&[format!("secret-{number}")]);
+        let digits = (0..100_000).map(of).find(|parts| receiver.fingerprint(parts).bytes().all(|byte| byte.is_ascii_digit())).unwrap();
+        assert_eq!(derived_second(&receiver.brought_generation(&digits)), None);
     }
 
     #[test]

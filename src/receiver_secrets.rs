@@ -45,7 +45,7 @@ pub struct UserSecrets {
 /// One secret that a user brought.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct UserSecret {
-    /// The keyed fingerprint of its value, as it stands in the delivery URL.
+    /// The keyed fingerprint of all its parts, as it stands in the delivery URL.
     pub generation: String,
     #[serde(flatten)]
     value: Value,

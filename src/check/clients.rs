@@ -13,8 +13,8 @@ use crate::providers::model::{Holder, Scope};
 use crate::providers::permission::Grants;
 use crate::providers::transport::Transport;
 use crate::providers::{
-    Client, Credential, Deletion, Endpoint, ErrorKind, GitProbe, Hook, HookRequest, HookShape, Inspection, PermissionFinding, Provider,
-    ProviderError, Repository, RepositoryPath,
+    Client, Credential, Deletion, Endpoint, ErrorKind, GitProbe, Hook, HookRelease, HookRequest, HookShape, Inspection, PermissionFinding,
+    Provider, ProviderError, Repository, RepositoryPath,
 };
 
 /// Clients that read at the provider and refuse to write.
@@ -106,6 +106,10 @@ impl Client for Reader {
         refused("update hook")
     }
 
+    async fn release_hook(&self, _: &Repository, _: &str, _: &HookRelease<'_>) -> Result<(), ProviderError> {
+        refused("update hook")
+    }
+
     async fn delete_hook(&self, _: &Repository, _: &str) -> Result<Deletion, ProviderError> {
         refused("delete hook")
     }
@@ -187,6 +191,10 @@ impl Client for Assumed {
     }
 
     async fn update_hook(&self, _: &Repository, _: &str, _: &HookRequest<'_>) -> Result<Hook, ProviderError> {
+        refused("update hook")
+    }
+
+    async fn release_hook(&self, _: &Repository, _: &str, _: &HookRelease<'_>) -> Result<(), ProviderError> {
         refused("update hook")
     }
 

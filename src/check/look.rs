@@ -83,6 +83,7 @@ impl Lookout {
         if !self.offline {
             row.actions = plan.at_providers(&observation);
         }
+        row.findings.extend(plan.notes.iter().map(|note| Finding::plain(Level::Warning, note).at(place)));
         if subject.object.metadata.deletion_timestamp.is_some() {
             row.outcome = Outcome::Deleting;
         }

@@ -4,12 +4,31 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use jiff::SignedDuration;
+
 use super::locked;
 
 /// The first pause.
 const FIRST: Duration = Duration::from_secs(1);
 /// The longest one.
 const LONGEST: Duration = Duration::from_secs(300);
+
+/// The pauses after the first, the second, … attempt at something that may not succeed for days.
+const GROWING: [SignedDuration; 6] = [
+    SignedDuration::from_mins(1),
+    SignedDuration::from_mins(5),
+    SignedDuration::from_mins(30),
+    SignedDuration::from_hours(2),
+    SignedDuration::from_hours(6),
+    SignedDuration::from_hours(24),
+];
+
+/// The pause after so many attempts at something that may not succeed for days.
+#[must_use]
+pub fn growing_pause(attempts: usize) -> SignedDuration {
+    let position = attempts.saturating_sub(1).min(GROWING.len() - 1);
+    GROWING.get(position).copied().unwrap_or_default()
+}
 
 /// Counts failures in a row, keyed by UID.
 #[derive(Debug, Default)]

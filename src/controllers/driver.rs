@@ -117,7 +117,7 @@ async fn lead(context: &Arc<Context>, requests: &mut Requests, evidence: &dyn Ev
         _ = work => {}
         () = relay => {}
         () = binding::evidence::follow(context, evidence) => {}
-        () = leftovers::count(context) => {}
+        () = leftovers::work(context) => {}
     }
 }
 

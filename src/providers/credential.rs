@@ -53,18 +53,22 @@ impl Credential {
         }
     }
 
-    /// A text that is the same for the same credential and different for any other. As secret as the credential: for keyed
-    /// hashes only.
+    /// A text that is the same for the same credential and different for any other: its kind and each of its parts, with their
+    /// lengths. As secret as the credential: for keyed hashes only.
     #[must_use]
     pub fn identifying_text(&self) -> SecretString {
-        let pair = |name: &str, secret: &SecretString| format!("{name}\0{}", secret.expose_secret()).into();
-        match self {
-            Self::Anonymous => SecretString::default(),
-            Self::Token(token) => token.clone(),
-            Self::BasicAuth { username, password } => pair(username, password),
-            Self::EmailToken { email, token } => pair(email, token),
-            Self::GitHubApp { issuer, private_key, .. } => pair(issuer, private_key),
-        }
+        let parts = match self {
+            Self::Anonymous => vec![],
+            Self::Token(token) => vec![token.expose_secret()],
+            Self::BasicAuth { username: name, password: secret } | Self::EmailToken { email: name, token: secret } => {
+                vec![name.as_str(), secret.expose_secret()]
+            }
+            Self::GitHubApp { issuer, private_key, installation_id, .. } => {
+                vec![issuer.as_str(), private_key.expose_secret(), installation_id.as_deref().unwrap_or_default()]
+            }
+        };
+        let parts: String = parts.iter().map(|part| format!(" {}:{part}", part.len())).collect();
+        format!("{:?}{parts}", self.kind()).into()
     }
 }
 

@@ -39,7 +39,8 @@ use crate::api::v1alpha1::{EventKind, Permission, ProviderKind};
 pub use credential::Credential;
 pub use error::{Disposition, ErrorKind, ProviderError};
 pub use model::{
-    Capabilities, Deletion, Endpoint, GitProbe, Hook, HookRequest, HookShape, HookUrl, Inspection, PathError, Repository, RepositoryPath,
+    Capabilities, Deletion, Endpoint, GitProbe, Hook, HookRelease, HookRequest, HookShape, HookUrl, Inspection, PathError, Repository,
+    RepositoryPath,
 };
 pub use permission::PermissionFinding;
 pub use webhook::Webhook;
@@ -70,6 +71,12 @@ pub trait Provider: Send + Sync {
     /// # Errors
     /// An address that is no URL, or a spec whose member for this provider is absent.
     fn endpoint(&self, spec: &ProviderSpec) -> Result<Endpoint, ProviderError>;
+
+    /// How many hooks the server at this endpoint allows, by its documentation; `None` where it documents none.
+    fn hook_limit(&self, endpoint: &Endpoint) -> Option<model::HookLimit> {
+        let _ = endpoint;
+        None
+    }
 
     /// Reads a repository from its path or from any clone URL that people paste. A user name is dropped.
     ///
@@ -150,6 +157,12 @@ pub trait Client: Send + Sync {
     /// Changes a hook into what is requested and returns the server's own view. Sets the secret only where
     /// [`Capabilities::update_sets_secret`].
     async fn update_hook(&self, repository: &Repository, id: &str, request: &HookRequest<'_>) -> Result<Hook, ProviderError>;
+
+    /// Leaves an adopted hook to its owner: it delivers to another address, and its secret stays as it is.
+    ///
+    /// # Errors
+    /// `Rejected`, with nothing written, where the provider would lose the secret and the caller does not know it.
+    async fn release_hook(&self, repository: &Repository, id: &str, release: &HookRelease<'_>) -> Result<(), ProviderError>;
 
     /// Deletes a hook. A 404 counts as [`Deletion::Absent`] only after the same credential has read the repository's hook
     /// list and the hook was not in it; otherwise it is [`Deletion::Hidden`].

@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use url::Url;
 
 use super::permission::{Grants, PermissionFinding};
+use super::transport::Operation;
 use super::webhook::WebhookSecret;
+use super::{ErrorKind, ProviderError};
 use crate::api::v1alpha1::EventKind;
 use crate::api::v1alpha1::binding::Visibility;
 use crate::api::v1alpha1::connection::IdentityKind;
@@ -254,6 +256,36 @@ pub struct HookRequest<'a> {
     pub secret: &'a WebhookSecret,
     /// What it is to be.
     pub shape: &'a HookShape,
+}
+
+/// What leaves an adopted hook to its owner. Its secret is the owner's and stays.
+#[derive(Clone, Copy, Debug)]
+pub struct HookRelease<'a> {
+    /// Where it is to deliver from now on.
+    pub url: &'a HookUrl,
+    /// The secret that it carries, where that is known. It is sent only where the provider replaces the hook as a whole and does not
+    /// show the secret.
+    pub secret: Option<&'a WebhookSecret>,
+    /// What it is, which stays.
+    pub shape: &'a HookShape,
+}
+
+impl HookRelease<'_> {
+    /// The refusal to write a hook whose secret would be lost by that.
+    pub(in crate::providers) fn would_lose_the_secret(operation: Operation) -> ProviderError {
+        let message = "the hook was adopted, and this provider would lose its secret by the update that hands it back; restore the Secret \
+                       that webhook.secretRef names, or delete the hook at the provider";
+        ProviderError::new(ErrorKind::Rejected, operation.as_str(), message)
+    }
+}
+
+/// How many hooks a provider allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookLimit {
+    /// So many on each repository.
+    EachRepository(usize),
+    /// So many for each event of a repository.
+    EachEvent(usize),
 }
 
 /// Whether a hook delivers.

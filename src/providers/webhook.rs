@@ -70,6 +70,18 @@ impl WebhookSecret {
         }
     }
 
+    /// Every part of it that a hook carries, beginning with its kind: two secrets with the same parts are the same to a provider.
+    #[must_use]
+    pub fn parts(&self) -> Vec<SecretString> {
+        let (kind, name) = match self {
+            Self::Derived(_) => ("derived", ""),
+            Self::Text(_) => ("text", ""),
+            Self::BasicAuth { username, .. } => ("basic-auth", username.as_str()),
+            Self::Header { name, .. } => ("header", name.as_str()),
+        };
+        vec![kind.into(), name.into(), self.text()]
+    }
+
     /// The shortest that is accepted of a user's own secret, in bytes.
     pub const LEAST_LENGTH: usize = 16;
 

@@ -13,7 +13,7 @@ use super::filter::Filter;
 use crate::api::v1alpha1::binding::{ANY_EARLIER_GENERATION, ConnectionTarget, WebhookSource, WebhookSpec};
 use crate::api::v1alpha1::connection::ProviderSpec;
 use crate::api::v1alpha1::{ConditionType, EventKind, ProviderKind, Reason, RepoBinding};
-use crate::keys::ReceiverKey;
+use crate::keys::{ReceiverKey, derived_second};
 use crate::providers::model::{Endpoint, RepositoryPath};
 use crate::providers::webhook::{Content, DerivedSecret, WebhookSecret};
 use crate::providers::{Provider, Webhook};
@@ -198,13 +198,6 @@ impl Connection {
     }
 }
 
-/// The second that a derived generation stands for.
-fn second(generation: &str) -> Option<i64> {
-    let second: i64 = generation.parse().ok()?;
-    // Only the canonical text, so that no generation has two spellings.
-    (second >= 0 && second.to_string() == generation).then_some(second)
-}
-
 impl Route {
     pub(super) fn new(facts: Arc<Facts>, connection: Option<Arc<Connection>>, user_secrets: Option<UserSecrets>, rate: RateLimit) -> Self {
         let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
@@ -255,7 +248,7 @@ impl Route {
         if previous.is_some() && !listed {
             return SecretChoice::Refused;
         }
-        let Some(second) = second(generation) else { return self.user_secret(generation, listed, now) };
+        let Some(second) = derived_second(generation) else { return self.user_secret(generation, listed, now) };
         if listed || (!facts.own_secret && self.may_be_next(second, now)) || self.may_be_earlier(second, now) {
             let bytes = key.webhook_secret(&facts.namespace, &facts.name, generation);
             return SecretChoice::Any(vec![WebhookSecret::Derived(DerivedSecret::new(bytes))]);
@@ -266,7 +259,7 @@ impl Route {
     /// Whether a generation that the status does not name may be one that it will name: hooks are written first.
     fn may_be_next(&self, second: i64, now: Timestamp) -> bool {
         let present = self.facts.generation.as_deref();
-        let newer = match present.and_then(self::second) {
+        let newer = match present.and_then(derived_second) {
             Some(present) => second > present,
             // The present secret is the user's; only what was made after it can be next.
             None if present.is_some() => self.facts.changed_at.is_none_or(|at| second >= at.as_second()),
@@ -300,17 +293,17 @@ impl Route {
 
     /// Whether the secret is the first one of a hook that was made with it: nothing came before that a delivery may still carry.
     fn is_first(&self, changed_at: Timestamp) -> bool {
-        let made_at = self.facts.generation.as_deref().and_then(second).and_then(|second| Timestamp::from_second(second).ok());
+        let made_at = self.facts.generation.as_deref().and_then(derived_second).and_then(|second| Timestamp::from_second(second).ok());
         self.facts.previous.is_empty() && made_at.is_some_and(|made_at| changed_at.duration_since(made_at) < FIRST_WITHIN)
     }
 
     /// Takes note of a generation that proved a delivery. Whether hooks of several generations may deliver side by side.
     pub(super) fn several_generations(&self, generation: &str, now: Timestamp) -> bool {
-        let proved = second(generation).unwrap_or_default();
+        let proved = derived_second(generation).unwrap_or_default();
         let newest = self.lasting.newest.fetch_max(proved, Ordering::AcqRel).max(proved);
         let present = self.facts.generation.as_deref();
         present != Some(generation)
-            || present.and_then(second).is_some_and(|present| newest > present)
+            || present.and_then(derived_second).is_some_and(|present| newest > present)
             || self.facts.previous.iter().any(|(_, until)| until.is_none_or(|until| until > now))
     }
 

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use forgebind::api::v1alpha1::EventKind;
+use forgebind::providers::model::HookRelease;
 use forgebind::providers::model::HookState;
+use forgebind::providers::webhook::WebhookSecret;
 use forgebind::providers::{Deletion, ErrorKind, Hook, HookRequest, HookShape, HookUrl, Repository};
 
 use super::{Prepared, Subject, secret};
@@ -12,6 +14,7 @@ pub async fn all(subject: &Subject) {
     a_hook_lives_and_goes(subject).await;
     what_was_wanted_is_what_is_read(subject).await;
     a_change_is_drift_and_an_update_ends_it(subject).await;
+    a_hook_that_is_given_back_keeps_its_secret(subject).await;
     refusals_have_their_kind(subject).await;
     if let Some(prepared) = &subject.prepared {
         an_empty_repository_has_hooks_too(subject, prepared).await;
@@ -104,6 +107,31 @@ async fn a_change_is_drift_and_an_update_ends_it(subject: &Subject) {
     assert_eq!(listed(subject, &repository, &hook.id).await, Some(changed.clone()));
     remove(subject, &repository, &changed).await;
     let error = subject.client.update_hook(&repository, &hook.id, &request).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::NotFound, "{error}");
+}
+
+/// A hook that was adopted is left to its owner with the secret that it has, also when nobody knows that secret any more: where the
+/// provider would lose it, nothing is written.
+async fn a_hook_that_is_given_back_keeps_its_secret(subject: &Subject) {
+    let repository = subject.found(&subject.repository).await;
+    let shape = shapes(subject, &[EventKind::Push]).remove(0);
+    let (url, theirs) = (subject.hook_url("adopted?forgebind=x"), subject.hook_url("adopted"));
+    let secret = WebhookSecret::Text("the-secret-of-its-owner".into());
+    let hook = subject.client.create_hook(&repository, &HookRequest { url: &url, secret: &secret, shape: &shape }).await.unwrap();
+    match subject.client.release_hook(&repository, &hook.id, &HookRelease { url: &theirs, secret: None, shape: &hook.shape }).await {
+        Ok(()) => {}
+        Err(error) => {
+            assert_eq!(error.kind, ErrorKind::Rejected, "{error}");
+            assert_eq!(listed(subject, &repository, &hook.id).await.unwrap(), hook, "nothing was written");
+            let known = HookRelease { url: &theirs, secret: Some(&secret), shape: &hook.shape };
+            subject.client.release_hook(&repository, &hook.id, &known).await.unwrap();
+        }
+    }
+    let left = listed(subject, &repository, &hook.id).await.unwrap();
+    assert_eq!(left, Hook { url: theirs, ..hook.clone() }, "all but the address is as it was, its secret included");
+    remove(subject, &repository, &left).await;
+    let gone = HookRelease { url: &url, secret: Some(&secret), shape: &hook.shape };
+    let error = subject.client.release_hook(&repository, &hook.id, &gone).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotFound, "{error}");
 }
 

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use http::{Method, StatusCode};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Secret};
 use kube::Api;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
 use serde_json::{Value, json};
 
 use crate::credentials::connection_message;
@@ -150,7 +151,7 @@ async fn a_credential_dead_for_good_records_the_hook_and_works_it_off_later() ->
     let entries = leftovers(&world, &operator).await?;
     assert_eq!(entries.len(), 1, "{entries:?}");
     let (key, text) = &entries[0];
-    assert_eq!(*key, uid);
+    assert!(key.starts_with(&format!("{uid}.")), "{key}: each place of the binding has an entry of its own");
     let path = hook.config.url.strip_prefix(&operator.url()).context("our hook")?;
     let id = path.split('/').nth(2).context("the unguessable part")?;
     for hidden in [path, id, &world.account.token, "/hooks/"] {
@@ -252,4 +253,69 @@ async fn a_webhook_taken_out_of_the_spec_takes_its_hook_along_and_comes_back() -
         Ok(())
     })
     .await
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_repository_that_is_gone_ends_after_one_proof() -> Result<()> {
+    let (world, operator) = settled("repository-first", None).await?;
+    world.gitea.create_repository(&world.organization, "other", false).await?;
+    let (status, _) = world.gitea.call(Method::DELETE, &format!("/repos/{}", world.repository), None).await?;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    world.delete_binding("shop").await?;
+    world.binding_gone("shop", SOON).await?;
+    wait_until("no entry that alerts for 90 days", SOON, async || {
+        let resolved = operator.metrics().await?.lines().any(|line| line == "forgebind_leftovers_resolved_total{result=\"removed\"} 1");
+        let entries = leftovers(&world, &operator).await?;
+        Ok(if resolved && entries.is_empty() { Seen::Done(()) } else { Seen::NotYet(format!("{entries:?}")) })
+    })
+    .await
+}
+
+/// Fills the room for entries in a namespace of the operator: every shard to the brim, or the share of one namespace.
+async fn fill(world: &World, operator: &Operator, share_of: Option<&str>) -> Result<()> {
+    let maps: Api<ConfigMap> = Api::namespaced(world.cluster().client()?, operator.options().namespace());
+    let entry = |namespace: &str| {
+        let connection = json!({"namespace": namespace, "name": "elsewhere"});
+        json!({"namespace": namespace, "name": "x", "connection": connection, "repository": "x/x", "repositoryID": "1", "hooks": [],
+            "reason": "of a test", "since": "2999-01-01T00:00:00Z"})
+        .to_string()
+    };
+    for shard in 0..16 {
+        let data = match share_of {
+            None => [("filler".to_owned(), "x".repeat(1_048_000))].into(),
+            Some(namespace) if shard == 0 => (0..500).map(|number| (format!("uid-{number}"), entry(namespace))).collect(),
+            Some(_) => continue,
+        };
+        let metadata = ObjectMeta {
+            name: Some(format!("forgebind-leftover-hooks-{shard}")),
+            labels: Some([("forgebind.dev/leftover-hooks".to_owned(), "true".to_owned())].into()),
+            ..ObjectMeta::default()
+        };
+        maps.create(&PostParams::default(), &ConfigMap { metadata, data: Some(data), ..ConfigMap::default() }).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deletion_ends_with_an_event_where_there_is_no_room_to_write_its_hooks_down() -> Result<()> {
+    for (name, own_share) in [("store-full", false), ("share-used-up", true)] {
+        let (world, operator) = settled(name, Some("5s")).await?;
+        operator.kill();
+        fill(&world, &operator, own_share.then_some(world.namespace.as_str())).await?;
+        operator.restart().await?;
+        world.connection_ready().await?;
+        world.gitea.delete_token(&world.account, "operator").await?;
+        world.delete_binding("shop").await?;
+        world.binding_gone("shop", SOON).await?;
+        let events: Api<Event> = Api::namespaced(world.cluster().client()?, &world.namespace);
+        wait_until("the event", SOON, async || {
+            let notes: Vec<_> = events.list(&ListParams::default()).await?.items.into_iter().filter_map(|event| event.message).collect();
+            let told = notes.iter().any(|note| note.contains("no room") && note.contains(&world.repository));
+            Ok(if told { Seen::Done(()) } else { Seen::NotYet(format!("{notes:?}")) })
+        })
+        .await?;
+        assert!(operator.log().contains("no room to record them"), "{name}");
+        assert!(leftovers(&world, &operator).await?.iter().all(|(_, text)| !text.contains(&world.repository)), "{name}");
+    }
+    Ok(())
 }

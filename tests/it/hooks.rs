@@ -122,6 +122,31 @@ async fn a_hook_of_somebody_else_with_the_same_url_is_left_alone_and_taken_over_
 }
 
 #[tokio::test]
+async fn an_adopted_hook_with_a_query_is_handed_back_letter_by_letter_although_its_secret_is_gone() -> Result<()> {
+    let world = World::new("query").await?;
+    let _operator = world.operator().await?;
+    let url = format!("{}?job=a%20b&token=x%2Fy", allow_custom(&world).await?);
+    let theirs = world.gitea.create_hook(&world.repository, &url, &["push"]).await?;
+    world.create_binding("shop", custom_spec(&world, &url, true)).await?;
+    let binding = world.binding_ready("shop").await?;
+    let webhook = binding.status.context("a status")?.webhook.context("a webhook")?;
+    assert_eq!(webhook.url.as_deref(), Some(url.as_str()));
+    assert!(webhook.hooks.len() == 1 && webhook.hooks[0].adopted, "{:?}", webhook.hooks);
+    let marked = world.gitea.hooks(&world.repository).await?;
+    assert!(marked[0].config.url.starts_with(&format!("{url}&forgebind=")), "{marked:?}");
+    world.look_again("shop").await?;
+    assert_eq!(seen(&world.gitea.hooks(&world.repository).await?), seen(&marked), "in order");
+
+    let secrets: kube::Api<k8s_openapi::api::core::v1::Secret> = kube::Api::namespaced(world.cluster().client()?, &world.namespace);
+    secrets.delete("own", &kube::api::DeleteParams::default()).await?;
+    world.delete_binding("shop").await?;
+    world.binding_gone("shop", SOON).await?;
+    let left = world.gitea.hooks(&world.repository).await?;
+    assert_eq!(left.iter().map(|hook| (hook.id, hook.config.url.clone())).collect::<Vec<_>>(), [(theirs, url)]);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_hook_that_was_deleted_or_changed_by_hand_is_repaired_without_a_new_secret() -> Result<()> {
     let world = World::new("repair").await?;
     let operator = world.operator().await?;

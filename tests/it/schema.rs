@@ -132,15 +132,35 @@ fn github() -> Value {
 
 const URL_MESSAGE: &str = "must be an http or https URL without user name, query or fragment, like https://git.acme.io/path";
 
+const HOOK_URL_MESSAGE: &str = "must be an http or https URL without user name or fragment, like https://ci.acme.io/hooks?job=shop";
+
+/// Addresses of a connection have no query; that of somebody else's endpoint may have one.
 async fn judges_addresses(admission: &mut Admission, base: &Value, pointer: &str) -> Result<()> {
+    judges_plain_addresses(admission, base, pointer, URL_MESSAGE).await?;
+    for bad in ["https://git.acme.io?a=b", "https://git.acme.io/x?a=b"] {
+        admission.refuses(with(base, pointer, json!(bad)), URL_MESSAGE).await?;
+    }
+    Ok(())
+}
+
+async fn judges_hook_addresses(admission: &mut Admission, base: &Value, pointer: &str) -> Result<()> {
+    judges_plain_addresses(admission, base, pointer, HOOK_URL_MESSAGE).await?;
+    for good in ["https://ci.acme.io?job=x", "https://ci.acme.io/hooks?job=a/b&token=%20y?z", "https://ci.acme.io/?", "http://ci/x?a@b"] {
+        admission.admits(with(base, pointer, json!(good))).await?;
+    }
+    for bad in ["https://ci.acme.io?job=x#part", "https://ci.acme.io?job=a b", "https://user@ci.acme.io/?job=x"] {
+        admission.refuses(with(base, pointer, json!(bad)), HOOK_URL_MESSAGE).await?;
+    }
+    Ok(())
+}
+
+async fn judges_plain_addresses(admission: &mut Admission, base: &Value, pointer: &str, message: &str) -> Result<()> {
     for good in ["https://git.acme.io", "http://127.0.0.1:3000/", "https://git.acme.io/gitlab/x", "https://[::1]:8443/a"] {
         admission.admits(with(base, pointer, json!(good))).await?;
     }
     let bad = ["", "git.acme.io", "ftp://git.acme.io", "https://", "https://user@git.acme.io", "https://a:b@git.acme.io/x"];
-    for bad in
-        bad.into_iter().chain(["https://git.acme.io?a=b", "https://git.acme.io/#a", "https://git acme.io", "https://git.acme.io/a\nb"])
-    {
-        admission.refuses(with(base, pointer, json!(bad)), URL_MESSAGE).await?;
+    for bad in bad.into_iter().chain(["https://git.acme.io/#a", "https://git acme.io", "https://git.acme.io/a\nb"]) {
+        admission.refuses(with(base, pointer, json!(bad)), message).await?;
     }
     let long = |length: usize| json!(format!("https://a/{}", "a".repeat(length - 10)));
     admission.admits(with(base, pointer, long(2048))).await?;
@@ -383,8 +403,11 @@ async fn binding_webhook() -> Result<()> {
     admission.admits(with(&custom, "/webhook/adopt", json!(true))).await?;
     admission.admits(with(&hooked(), "/webhook/adopt", json!(false))).await?;
     admission.admits(with(&hooked(), "/webhook/secretRef", secret.clone())).await?;
-    judges_addresses(&mut admission, &custom, "/webhook/url").await?;
+    judges_hook_addresses(&mut admission, &custom, "/webhook/url").await?;
     admission.bounds_text(&custom, "/webhook/secretRef/name", 1, 253).await?;
+    admission.bounds_text(&custom, "/webhook/secretRef/key", 1, 253).await?;
+    admission.admits(with(&custom, "/webhook/secretRef/key", json!("webhook.github.secret"))).await?;
+    admission.refuses(with(&custom, "/webhook/secretRef/key", json!("a/b")), "should match").await?;
     admission
         .refuses(
             with(&custom, "/webhook/secretRef", Value::Null),

@@ -147,14 +147,16 @@ pub struct WebhookSpec {
     #[serde(default)]
     pub source: WebhookSource,
     /// Another endpoint to which the provider is to deliver in place of Forgebind's receiver, such as the webhook address of
-    /// a CI server. It is an http or https URL without user name, query or fragment, of at most 2048 characters. It needs
-    /// `secretRef`, excludes sinks, and its host must be allowed by the connection's `destinationHosts`.
+    /// a CI server. It is an http or https URL without user name or fragment, of at most 2048 characters. It may have a query,
+    /// such as ?job=shop, to which Forgebind adds its own mark; what stands in a query can be read by everybody who may read
+    /// this object. It needs `secretRef`, excludes sinks, and its host must be allowed by the connection's `destinationHosts`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub url: Option<Address>,
-    /// A Secret of the binding's namespace with the webhook's secret under the key secret or token, at least 16 bytes. A new
-    /// value there is set at the provider within seconds. Without it Forgebind derives a secret of its own.
+    pub url: Option<HookAddress>,
+    /// A Secret of the binding's namespace with the webhook's secret, at least 16 bytes, under the key that `key` names or else
+    /// under secret or token. A new value there is set at the provider within seconds. Without it Forgebind derives a secret of
+    /// its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret_ref: Option<LocalReference>,
+    pub secret_ref: Option<WebhookSecretReference>,
     /// How often the derived secret is replaced, as a duration in h, m and s such as 2160h, which is 90 days, at least 10m.
     /// By default it is replaced only when `forgebind.dev/rotate-requested-at` asks for it. Not together with `secretRef`: a
     /// secret of your own is rotated by changing it.
@@ -165,6 +167,48 @@ pub struct WebhookSpec {
     /// kept in shape, and left in place without the mark when the binding is deleted. It needs `url` and defaults to false.
     #[serde(default, skip_serializing_if = "is_false")]
     pub adopt: bool,
+}
+
+/// The address of an endpoint, without user name or fragment. It may have a query.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct HookAddress(pub String);
+
+const HOOK_URL_PATTERN: &str = r"^https?://[^/?#@\s]+(/[^?#\s]*)?([?][^#\s]*)?$";
+
+impl JsonSchema for HookAddress {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "HookAddress".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "maxLength": 2048,
+            "x-kubernetes-validations": [{
+                "rule": format!("self.matches({HOOK_URL_PATTERN:?})"),
+                "message": "must be an http or https URL without user name or fragment, like https://ci.acme.io/hooks?job=shop",
+            }],
+        })
+    }
+}
+
+/// A Secret of the same namespace that holds a webhook's secret.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+pub struct WebhookSecretReference {
+    /// The name of the Secret, at most 253 characters.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key of the Secret under which the webhook's secret stands, such as webhook.github.secret, at most 253 characters. Other
+    /// keys are then not read. By default the keys are secret, or token, or username and password, or header and token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
+    pub key: Option<String>,
 }
 
 fn default_events() -> Vec<EventKind> {

@@ -64,6 +64,9 @@ rules! {
     "must be an http or https URL without user name, query or fragment, like https://git.acme.io/path" => |address| {
         fits(r"^https?://[^/?#@\s]+(/[^?#\s]*)?$", text(address))
     };
+    "must be an http or https URL without user name or fragment, like https://ci.acme.io/hooks?job=shop" => |address| {
+        fits(r"^https?://[^/?#@\s]+(/[^?#\s]*)?([?][^#\s]*)?$", text(address))
+    };
     "organization is a name such as acme, not a URL; a Server's address belongs in url" => |organization| !text(organization).contains('/');
     "publicURL is the name of an address in --public-url, such as internal: lower-case letters, digits and dashes" => |name| {
         fits("^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", text(name))

@@ -6,16 +6,17 @@ use kube::ResourceExt as _;
 use tracing::{info, warn};
 
 use super::cause::Cause;
-use super::hooks::{HookAction, HookIntent, Kept};
-use super::observe::{Connection, Observation, Place};
+use super::hooks::repair::did_not_last;
+use super::hooks::{HookAction, HookFinding, HookIntent, Kept};
+use super::observe::{Connection, Observation};
 use super::plan::{Action, Hold, Plan};
-use super::user_secret;
+use super::{report, user_secret};
 use crate::api::v1alpha1::RepoBinding;
-use crate::api::v1alpha1::binding::HookTarget;
-use crate::controllers::leftovers::{self, Leftover, LeftoverHook};
+use crate::api::v1alpha1::binding::{HookStatus, HookTarget};
+use crate::controllers::leftovers::{self, Leftover, LeftoverHook, Noted};
 use crate::controllers::metrics::HookChange;
 use crate::controllers::{Context, Error, finalizer, locked};
-use crate::providers::{Client, Deletion, ErrorKind, Hook, HookRequest, ProviderError, Repository};
+use crate::providers::{Client, Deletion, ErrorKind, Hook, HookRelease, HookRequest, ProviderError, Repository};
 
 /// What came of it.
 pub struct Outcome {
@@ -29,12 +30,18 @@ pub struct Outcome {
     pub created: Vec<String>,
     /// Parts for which the answer to a creation was lost.
     pub unanswered: Vec<String>,
+    /// Parts whose hook was changed.
+    pub updated: Vec<String>,
+    /// What is said of hooks that the provider did not make what it was asked for, although it accepted the change.
+    pub unrepaired: Vec<HookFinding>,
     /// Ids of hooks that are gone.
     pub absent: Vec<String>,
     /// Places where nothing of ours is left.
     pub cleared: Vec<HookTarget>,
-    /// Places whose hooks were written down as left behind.
+    /// Places whose hooks were left behind: written down, as far as there was room.
     pub recorded: Vec<HookTarget>,
+    /// Those of them for which there was no room.
+    pub unrecorded: Vec<HookTarget>,
     /// The first failure.
     pub failure: Option<Failure>,
     /// Whether anything was changed at a provider.
@@ -51,9 +58,12 @@ impl Outcome {
             present: Vec::new(),
             created: Vec::new(),
             unanswered: Vec::new(),
+            updated: Vec::new(),
+            unrepaired: Vec::new(),
             absent: Vec::new(),
             cleared: Vec::new(),
             recorded: Vec::new(),
+            unrecorded: Vec::new(),
             failure: None,
             changed_hooks: false,
         }
@@ -95,6 +105,10 @@ pub async fn apply(context: &Context, observation: &Observation, plan: &Plan) ->
     }
     if outcome.failure.is_none() {
         finish(context, observation, plan, &mut outcome).await?;
+    }
+    for target in report::surplus_targets(observation, plan, &outcome) {
+        record(context, observation, &target, "the binding moved so often that its status has no room for this place", &mut outcome)
+            .await?;
     }
     Ok(outcome)
 }
@@ -156,8 +170,7 @@ async fn take(context: &Context, observation: &Observation, action: &Action, out
         },
         Action::Record(position, why) => {
             if let Some(place) = observation.places.get(*position) {
-                record(context, observation, place, *position, why).await?;
-                outcome.recorded.push(place.target.clone());
+                record(context, observation, &place.target, why, outcome).await?;
             }
             Ok(())
         }
@@ -198,6 +211,8 @@ async fn change(
         }
         HookAction::Update { id, intent, adopted, .. } => {
             let hook = client.update_hook(repository, id, &request(intent)).await?;
+            outcome.updated.push(intent.shape.part.clone());
+            outcome.unrepaired.extend(differs_still(&hook, intent));
             outcome.present.push(kept(observation, &hook, intent, *adopted));
             ("update", hook.id)
         }
@@ -210,9 +225,7 @@ async fn change(
             ("delete", id.clone())
         }
         HookAction::Release { id, url, shape } => {
-            // An adopted hook's secret belongs to its owner: where an update would set it, nobody could give it back.
-            let secret = observation.release_secret();
-            client.update_hook(repository, id, &HookRequest { url, secret: &secret, shape }).await?;
+            client.release_hook(repository, id, &HookRelease { url, secret: observation.brought_secret(), shape }).await?;
             outcome.absent.push(id.clone());
             ("update", id.clone())
         }
@@ -235,31 +248,42 @@ const fn request(intent: &HookIntent) -> HookRequest<'_> {
     HookRequest { url: &intent.url, secret: &intent.secret, shape: &intent.shape }
 }
 
+/// What is said of a hook that is not what it was to become, as the answer to its update shows it.
+fn differs_still(hook: &Hook, intent: &HookIntent) -> Option<HookFinding> {
+    let mut fields = hook.drift(&intent.shape);
+    if hook.url != intent.url {
+        fields.push("url");
+    }
+    (!fields.is_empty()).then(|| did_not_last(&hook.id, &fields, 1, "it is repaired again, with growing pauses"))
+}
+
 /// A hook as the provider answered that it is now: it may deliver more than was asked for, which the next look finds, too.
 fn kept(observation: &Observation, hook: &Hook, intent: &HookIntent, adopted: bool) -> Kept {
     let address = observation.ownership.masked_url(&intent.url);
     Kept { id: hook.id.clone(), events: hook.shape.events.clone(), generation: intent.generation.clone(), adopted, address }
 }
 
-async fn record(context: &Context, observation: &Observation, place: &Place, position: usize, why: &str) -> Result<(), Error> {
+async fn record(context: &Context, observation: &Observation, target: &HookTarget, why: &str, outcome: &mut Outcome) -> Result<(), Error> {
     let object = &observation.object;
     let webhook = object.status.as_ref().and_then(|status| status.webhook.as_ref());
-    let hooks = webhook
-        .filter(|webhook| webhook.target.as_ref() == Some(&place.target))
-        .map(|webhook| webhook.hooks.as_slice())
-        .unwrap_or_default();
-    let uid = object.uid().unwrap_or_default();
-    let key = if position == 0 { uid } else { format!("{uid}.{position}") };
+    let hooks =
+        webhook.filter(|webhook| webhook.target.as_ref() == Some(target)).map(|webhook| webhook.hooks.as_slice()).unwrap_or_default();
+    let left = |hook: &HookStatus| LeftoverHook { id: hook.id.clone(), host: target.host.clone(), adopted: hook.adopted };
     let entry = Leftover {
         namespace: object.namespace().unwrap_or_default(),
         name: object.name_any(),
-        connection: place.target.connection.clone(),
-        repository: place.target.repository.clone(),
-        repository_id: place.target.repository_id.clone(),
-        hooks: hooks.iter().map(|hook| LeftoverHook { id: hook.id.clone(), host: place.target.host.clone() }).collect(),
+        connection: target.connection.clone(),
+        repository: target.repository.clone(),
+        repository_id: target.repository_id.clone(),
+        hooks: hooks.iter().map(left).collect(),
+        hand_back: webhook.is_none() && object.spec.webhook.as_ref().is_some_and(|webhook| webhook.adopt),
         reason: why.to_owned(),
         since: observation.now,
     };
-    leftovers::record(context, &key, &entry).await?;
+    let key = Leftover::key(&object.uid().unwrap_or_default(), target);
+    if leftovers::record(context, &key, &entry).await? == Noted::NoRoom {
+        outcome.unrecorded.push(target.clone());
+    }
+    outcome.recorded.push(target.clone());
     Ok(())
 }

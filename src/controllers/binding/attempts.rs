@@ -5,11 +5,15 @@ use std::collections::{BTreeMap, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::hooks::repair::Repair;
 use super::hooks::revival::Revival;
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget};
 
 /// How long after a creation without an answer a list that does not show the hook is not believed: lists lag behind.
 pub const LAG: SignedDuration = SignedDuration::from_secs(10);
+
+/// For how long a repair counts that was not found to last: longer than the longest time between two looks.
+const REPAIRS_COUNT: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// Where a hook is: each of several hooks of one binding has a part of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +38,7 @@ impl Seat {
 pub struct Attempts {
     unanswered: HashMap<Seat, Timestamp>,
     revivals: HashMap<Seat, Revival>,
+    repairs: HashMap<Seat, Repair>,
 }
 
 impl Attempts {
@@ -62,8 +67,25 @@ impl Attempts {
         here.map(|(seat, revival)| (seat.part.clone(), *revival)).collect()
     }
 
+    /// Notes that a hook was repaired, or that it was found in order: `None`.
+    pub fn repaired(&mut self, target: &HookTarget, part: &str, repair: Option<Repair>) {
+        let seat = Seat::new(target, part);
+        match repair {
+            Some(repair) => drop(self.repairs.insert(seat, repair)),
+            None => drop(self.repairs.remove(&seat)),
+        }
+    }
+
+    /// The repairs at a place that were not found to last, by part.
+    #[must_use]
+    pub fn repairs(&self, target: &HookTarget) -> BTreeMap<String, Repair> {
+        let here = self.repairs.iter().filter(|(seat, _)| seat.is_at(target));
+        here.map(|(seat, repair)| (seat.part.clone(), repair.clone())).collect()
+    }
+
     /// Forgets what is over.
     pub fn forget(&mut self, now: Timestamp) {
+        self.repairs.retain(|_, repair| repair.last.checked_add(REPAIRS_COUNT).is_ok_and(|until| until > now));
         self.unanswered.retain(|_, at| at.checked_add(LAG).is_ok_and(|until| until > now));
         self.revivals.retain(|_, revival| revival.end() > now);
     }
@@ -71,7 +93,7 @@ impl Attempts {
     /// Whether nothing is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.unanswered.is_empty() && self.revivals.is_empty()
+        self.unanswered.is_empty() && self.revivals.is_empty() && self.repairs.is_empty()
     }
 }
 

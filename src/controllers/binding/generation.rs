@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::keys;
+
 /// How far in the future a generation may seem to lie before it is none: clocks differ.
 const SKEW: i64 = 300;
 
 /// The second that a derived generation stands for; `None` for what is no such second, or lies in the future.
 #[must_use]
 pub fn second(generation: &str, now: Timestamp) -> Option<i64> {
-    let digits = !generation.is_empty() && generation.bytes().all(|byte| byte.is_ascii_digit());
-    generation.parse().ok().filter(|second| digits && *second <= now.as_second().saturating_add(SKEW))
+    keys::derived_second(generation).filter(|second| *second <= now.as_second().saturating_add(SKEW))
 }
 
 /// What decides about a derived secret.

@@ -1,5 +1,6 @@
 //! What to do about the hooks of one repository. Pure: from what is there and what is wanted to a list of actions.
 
+pub mod repair;
 pub mod revival;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,9 +9,10 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use url::Url;
 
+use self::repair::{Repair, repair};
 use self::revival::{Revived, Standing, revive};
 use super::generation;
-use super::ownership::{Belonging, Ownership, without_mark};
+use super::ownership::{Belonging, Ownership, is_alike, normal_form, same_host, without_mark};
 use crate::api::v1alpha1::{EventKind, Reason};
 use crate::providers::model::HookState;
 use crate::providers::webhook::WebhookSecret;
@@ -149,6 +151,10 @@ pub struct HookPlan {
     pub awaits: Option<Awaited>,
     /// Hooks that are brought back after the provider switched them off.
     pub revived: Vec<Revived>,
+    /// Hooks that are repaired, by part, and those that were found in order: `None`.
+    pub repairs: BTreeMap<String, Option<Repair>>,
+    /// What a person should know although nothing is wrong.
+    pub notes: Vec<String>,
 }
 
 /// A hook that may have been created.
@@ -191,7 +197,7 @@ fn ours<'a>(hooks: &'a [Hook], ownership: &Ownership, destination: Option<&Desti
     let sorted = hooks.iter().filter_map(|hook| match ownership.classify(&hook.url) {
         Belonging::Receiver { generation } => Some(Ours { hook, generation, fits: destination == Some(&Destination::Receiver) }),
         Belonging::Custom { generation, url } => {
-            let fits = matches!(destination, Some(Destination::Custom(wanted)) if without_mark(wanted) == url);
+            let fits = matches!(destination, Some(Destination::Custom(wanted)) if normal_form(wanted) == normal_form(&url));
             Some(Ours { hook, generation, fits })
         }
         Belonging::AnotherHost { .. } | Belonging::AnotherOrigin | Belonging::Foreign { .. } => None,
@@ -226,6 +232,7 @@ pub fn plan(hooks: &[Hook], ownership: &Ownership, wanted: &Wanted, adopted: &BT
     for shape in &wanted.shapes {
         part(&mut plan, hooks, &ours, shape, ownership, wanted, adopted, now);
     }
+    plan.notes.extend(neighbours(hooks, ownership, wanted, &plan));
     let parts: BTreeSet<&str> = wanted.shapes.iter().map(|shape| shape.part.as_str()).collect();
     // What delivers elsewhere goes last: only once its successor is there.
     if plan.finding.is_none() && plan.awaits.is_none() {
@@ -306,10 +313,10 @@ fn keep(plan: &mut HookPlan, stays: &Ours<'_>, intent: HookIntent, wanted: &Want
             let message = format!("the provider switched hook {} off: {cause}", stays.hook.id);
             plan.finding = Some(HookFinding { reason: Reason::DisabledByProvider, message });
         }
-        HookState::Active if !drift.is_empty() => {
-            plan.actions.push(HookAction::Update { id: stays.hook.id.clone(), intent, drift, adopted: standing.adopted });
+        HookState::Active if !drift.is_empty() => repair(plan, stays, intent, drift, wanted, (standing.adopted, standing.now)),
+        HookState::Active => {
+            plan.repairs.insert(intent.shape.part, None);
         }
-        HookState::Active => {}
     }
 }
 
@@ -322,8 +329,7 @@ fn paused(ours: &Ours<'_>) -> HookFinding {
 fn create(plan: &mut HookPlan, hooks: &[Hook], intent: HookIntent, wanted: &Wanted, first: bool) -> bool {
     let foreign = match &wanted.destination {
         Destination::Custom(custom) if first => hooks.iter().find(|hook| {
-            Url::parse(hook.url.expose()).is_ok_and(|url| without_mark(&url) == without_mark(custom))
-                && hook.shape.part == intent.shape.part
+            Url::parse(hook.url.expose()).is_ok_and(|url| normal_form(&url) == normal_form(custom)) && hook.shape.part == intent.shape.part
         }),
         _ => None,
     };
@@ -340,7 +346,8 @@ fn create(plan: &mut HookPlan, hooks: &[Hook], intent: HookIntent, wanted: &Want
         }
         Some(hook) => {
             let message = format!(
-                "hook {} of somebody else delivers to webhook.url already; remove it at the provider, or set webhook.adopt to take it over",
+                "hook {} of somebody else delivers to webhook.url already, in this or another spelling; remove it at the provider, or set \
+                 webhook.adopt to take it over",
                 hook.id
             );
             plan.finding = Some(HookFinding { reason: Reason::ForeignHook, message });
@@ -348,6 +355,24 @@ fn create(plan: &mut HookPlan, hooks: &[Hook], intent: HookIntent, wanted: &Want
         }
     }
     true
+}
+
+/// Hooks of others that lead to the host of somebody else's endpoint: perhaps the same endpoint under another path.
+fn neighbours(hooks: &[Hook], ownership: &Ownership, wanted: &Wanted, plan: &HookPlan) -> Option<String> {
+    let Destination::Custom(custom) = &wanted.destination else { return None };
+    let touched = |hook: &Hook| plan.actions.iter().any(|action| matches!(action, HookAction::Update { id, .. } if *id == hook.id));
+    let beside = |hook: &&Hook| {
+        let foreign = matches!(ownership.classify(&hook.url), Belonging::Foreign { .. }) && !is_alike(&hook.url);
+        foreign && !touched(hook) && Url::parse(hook.url.expose()).is_ok_and(|url| same_host(&url, custom))
+    };
+    let ids: Vec<&str> = hooks.iter().filter(beside).map(|hook| hook.id.as_str()).collect();
+    (!ids.is_empty() && plan.finding.is_none()).then(|| {
+        let host = custom.host_str().unwrap_or_default();
+        format!(
+            "hook {} of somebody else delivers to {host} too; remove it at the provider if it leads to the same endpoint",
+            ids.join(", ")
+        )
+    })
 }
 
 /// The removal of every hook of ours.
@@ -404,4 +429,4 @@ pub fn until(now: Timestamp, at: Timestamp) -> Duration {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::controllers) mod tests;

@@ -88,6 +88,7 @@ pub fn reconcile(object: Arc<RepoBinding>, context: Arc<Context>) -> BoxFuture<'
         let plan = plan::plan(&observation);
         let outcome = apply::apply(&context, &observation, &plan).await?;
         if outcome.gone {
+            status::publish(&context, &*outcome.object, &report::left_behind_notices(&outcome)).await;
             tell_rivals(&context, &observation);
             return Ok(Action::await_change());
         }
@@ -134,6 +135,9 @@ fn note_attempts(context: &Context, observation: &observe::Observation, plan: &p
         for revived in plan.revived.iter().filter(|revived| !revived.made || outcome.created.contains(&revived.part)) {
             attempts.revived(target, &revived.part, revived.revival);
         }
+        for (part, repair) in plan.repairs.iter().filter(|(part, repair)| repair.is_none() || outcome.updated.contains(part)) {
+            attempts.repaired(target, part, repair.clone());
+        }
     }
     let uid = observation.object.uid().unwrap_or_default();
     let mut known = locked(&context.view.attempts);
@@ -155,7 +159,7 @@ fn remember(context: &Context, observation: &observe::Observation, plan: &plan::
         generation: if seen { observation.object.metadata.generation.unwrap_or_default() } else { before.generation },
         next: plan.next_look.or(before.next),
         not_after: if looked { plan.not_after } else { before.not_after },
-        good: if seen { plan.is_good(observation) && outcome.failure.is_none() } else { before.good },
+        good: if seen { plan.is_good(observation) && outcome.failure.is_none() && outcome.unrepaired.is_empty() } else { before.good },
         circumstances: if seen { observation.circumstances() } else { Circumstances { usable, ..before.circumstances } },
         obstacle: outcome.failure.as_ref().map(|failure| observe::Obstacle::of(&failure.error)).or(before.obstacle),
         evidence_at: if evidence_written { Some(observation.now) } else { before.evidence_at },

@@ -2,6 +2,7 @@
 
 mod place;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -17,7 +18,7 @@ use super::{Circumstances, Look, plan, strays};
 use crate::api::v1alpha1::binding::WebhookSource;
 use crate::api::v1alpha1::connection::PermissionState;
 use crate::api::v1alpha1::{
-    ConditionType, DeletionPolicy, GitProviderConnection, ManagementPolicy, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT,
+    ConditionType, DeletionPolicy, EventKind, GitProviderConnection, ManagementPolicy, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT,
     ROTATE_REQUESTED_AT, Reason, RepoBinding,
 };
 use crate::controllers::grant::{self, Request};
@@ -30,7 +31,7 @@ use crate::providers::{ErrorKind, Hook, PathError, PermissionFinding, ProviderEr
 use crate::public_urls::NoPublicUrl;
 use crate::sink_support::{self, NotServed};
 
-pub use place::{Obstacle, Place, place_of_spec};
+pub use place::{Obstacle, Place, is_gone, place_of_spec};
 
 /// What was seen.
 pub struct Observation {
@@ -60,6 +61,8 @@ pub struct Observation {
     pub user_secret: Option<Result<UserSecret, Trouble>>,
     /// Other bindings that want the same URL.
     pub claims: Vec<Claim>,
+    /// The events of the other bindings that want a hook on the same repository.
+    pub siblings: Vec<BTreeSet<EventKind>>,
     /// What receivers saw.
     pub evidence: Option<BindingEvidence>,
     /// What was asked for by annotation.
@@ -98,13 +101,10 @@ impl Observation {
         Circumstances { usable: self.connection.may_be_usable(), observe_only: self.observe_only, user_secret, receiver }
     }
 
-    /// The secret that goes along when an adopted hook is given back: the one that it carries.
+    /// The secret that the user brought and that hooks carry, adopted ones too; `None` where it cannot be read now.
     #[must_use]
-    pub fn release_secret(&self) -> WebhookSecret {
-        match &self.user_secret {
-            Some(Ok(secret)) => secret.value.clone(),
-            _ => WebhookSecret::Text(String::new().into()),
-        }
+    pub fn brought_secret(&self) -> Option<&WebhookSecret> {
+        Some(&self.user_secret.as_ref()?.as_ref().ok()?.value)
     }
 }
 
@@ -194,6 +194,7 @@ pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Observation {
         places: Vec::new(),
         user_secret,
         claims: rivals::claims(view, &object),
+        siblings: Vec::new(),
         evidence: locked(&view.evidence).get(&object.uid().unwrap_or_default()).cloned(),
         requests,
         unserved_sinks: unserved_sinks(view, &object),
@@ -207,6 +208,7 @@ pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Observation {
     };
     if observation.object.metadata.deletion_timestamp.is_none() && !observation.suspended && plan::due::look_due(&observation) {
         observation.look = look(view, &observation).await;
+        observation.siblings = rivals::siblings(view, &observation);
     }
     for target in plan::places::places_to_clear(&observation) {
         let place = place::place(view, &observation, target).await;

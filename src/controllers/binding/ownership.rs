@@ -137,10 +137,9 @@ impl Ownership {
 
     /// The origin and the generation behind our mark.
     fn marked(&self, url: &Url) -> Option<(String, String)> {
-        url.query_pairs().filter(|(name, _)| name == MARK).find_map(|(_, value)| {
-            let (mark, rest) = value.split_once('.')?;
-            let (origin, generation) = rest.split_once('.')?;
-            (mark == self.mark).then(|| (origin.to_owned(), generation.to_owned()))
+        url.query().unwrap_or_default().split('&').filter_map(read_mark).find_map(|(mark, origin, generation)| {
+            let ours = mark == self.mark;
+            ours.then_some((origin, generation))
         })
     }
 
@@ -180,7 +179,16 @@ pub fn is_alike(url: &HookUrl) -> bool {
 /// Whether a hook carries a mark of Forgebind, of this installation or any other.
 #[must_use]
 pub fn is_marked(url: &HookUrl) -> bool {
-    Url::parse(url.expose()).is_ok_and(|url| url.query_pairs().any(|(name, _)| name == MARK))
+    Url::parse(url.expose()).is_ok_and(|url| url.query().unwrap_or_default().split('&').any(|part| read_mark(part).is_some()))
+}
+
+/// The identity, the origin and the generation of a part of a query that is a mark of Forgebind. A parameter of the same name that
+/// has another form belongs to the endpoint.
+fn read_mark(part: &str) -> Option<(String, String, String)> {
+    let (_, value) = url::form_urlencoded::parse(part.as_bytes()).next().filter(|(name, _)| name == MARK)?;
+    let mut parts = value.splitn(3, '.').map(str::to_owned);
+    let (mark, origin, generation) = (parts.next()?, parts.next()?, parts.next()?);
+    (mark.len() == HOOK_ID_LENGTH).then_some((mark, origin, generation))
 }
 
 /// Where hooks below a public URL deliver, without the unguessable part.
@@ -207,17 +215,58 @@ fn base_text(url: &Url) -> String {
     format!("{}://{}:{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path().trim_end_matches('/'))
 }
 
-/// An address without any mark of ours in its query.
+/// An address without any mark of ours in its query. What else stands there is left letter by letter.
 #[must_use]
 pub fn without_mark(url: &Url) -> Url {
-    let kept: Vec<(String, String)> =
-        url.query_pairs().filter(|(name, _)| name != MARK).map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
+    let kept = url.query().unwrap_or_default().split('&').filter(|part| read_mark(part).is_none()).collect::<Vec<_>>().join("&");
     let mut bare = url.clone();
-    bare.set_query(None);
-    if !kept.is_empty() {
-        bare.query_pairs_mut().extend_pairs(kept);
-    }
+    bare.set_query(Some(kept.as_str()).filter(|kept| !kept.is_empty()));
     bare
+}
+
+/// One text for all spellings of an address: without our mark, with the host in lower case and without its last dot, with the port,
+/// without a slash at the end, with one form of percent-encoding, and with the parameters of the query in order.
+#[must_use]
+pub fn normal_form(url: &Url) -> String {
+    let bare = without_mark(url);
+    let host = bare.host_str().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
+    let path = one_encoding(bare.path());
+    let mut query: Vec<String> = bare.query().unwrap_or_default().split('&').map(one_encoding).collect();
+    query.sort_unstable();
+    let port = bare.port_or_known_default().unwrap_or_default();
+    format!("{}://{host}:{port}{}?{}", bare.scheme(), path.trim_end_matches('/'), query.join("&"))
+}
+
+/// Whether two addresses lead to one host, whatever the port.
+#[must_use]
+pub fn same_host(one: &Url, other: &Url) -> bool {
+    let host = |url: &Url| url.host_str().map(|host| host.trim_end_matches('.').to_ascii_lowercase());
+    host(one) == host(other)
+}
+
+/// What needs no percent-encoding stands in clear, and hexadecimal digits are capitals (RFC 3986, section 6.2.2).
+fn one_encoding(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut normal = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let byte = part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match (byte.map(char::from), part.get(2..)) {
+            (Some(plain), Some(rest)) if plain.is_ascii_alphanumeric() || "-._~".contains(plain) => {
+                normal.push(plain);
+                normal.push_str(rest);
+            }
+            (Some(_), Some(rest)) => {
+                normal.push('%');
+                normal.extend(part.chars().take(2).map(|digit| digit.to_ascii_uppercase()));
+                normal.push_str(rest);
+            }
+            _ => {
+                normal.push('%');
+                normal.push_str(part);
+            }
+        }
+    }
+    normal
 }
 
 #[cfg(test)]
@@ -323,6 +372,55 @@ pub(crate) mod tests {
         let elsewhere = HookUrl::new(other.expose().replace("hooks.acme.io", "hooks.other.io"));
         assert_eq!(ours().other_id(&elsewhere), None);
         assert!(is_alike(&elsewhere) && !is_alike(&HookUrl::new("https://argocd.acme.io/api/webhook".to_owned())));
+    }
+
+    #[test]
+    fn a_mark_is_merged_into_a_query_and_taken_out_again_letter_by_letter() {
+        for endpoint in [
+            "https://ci.acme.io/hooks?job=shop",
+            "https://ci.acme.io/generic-webhook-trigger/invoke?token=a%20b&empty=&flag&x=%2f",
+            "https://acme.webhook.office.com/webhookb2/1@2/IncomingWebhook/3?a=1+2&a=1",
+            "https://ci.acme.io/hooks?forgebind=their-own&forgebind=a.b.c",
+            "https://ci.acme.io/hooks",
+        ] {
+            let custom = Url::parse(endpoint).unwrap();
+            let marked = ours().custom_url(&custom, "17");
+            assert_ne!(marked.expose(), endpoint);
+            assert_eq!(ours().classify(&marked), Belonging::Custom { generation: "17".to_owned(), url: custom.clone() }, "{endpoint}");
+            assert_eq!(without_mark(&Url::parse(marked.expose()).unwrap()).as_str(), endpoint);
+            assert_eq!(ours().masked_url(&marked), endpoint, "what the status tells");
+            assert!(!is_marked(&HookUrl::new(endpoint.to_owned())), "{endpoint}");
+        }
+    }
+
+    #[test]
+    fn an_address_has_one_normal_form_in_every_spelling() {
+        let normal = |text: &str| normal_form(&Url::parse(text).unwrap());
+        let same = [
+            "https://ci.acme.io/hooks/a%2Fb?x=%7E1&y=2",
+            "https://ci.acme.io:443/hooks/a%2fb?x=~1&y=2",
+            "HTTPS://CI.Acme.IO/hooks/a%2Fb/?y=2&x=%7e1",
+            "https://ci.acme.io./%68ooks/a%2Fb?x=~1&y=2",
+        ];
+        for spelling in same {
+            assert_eq!(normal(spelling), normal(same[0]), "{spelling}");
+            let marked = ours().custom_url(&Url::parse(spelling).unwrap(), "1");
+            assert_eq!(normal(marked.expose()), normal(same[0]), "with our mark: {spelling}");
+        }
+        for other in [
+            "http://ci.acme.io/hooks/a%2Fb?x=~1&y=2",
+            "https://ci.acme.io:8443/hooks/a%2Fb?x=~1&y=2",
+            "https://ci.acme.io/hooks/a/b?x=~1&y=2",
+            "https://ci.acme.io/Hooks/a%2Fb?x=~1&y=2",
+            "https://ci.acme.io/hooks/a%2Fb?x=~1&y=3",
+            "https://ci.acme.io/hooks/a%2Fb?x=~1",
+        ] {
+            assert_ne!(normal(other), normal(same[0]), "{other}");
+        }
+        assert_eq!(normal("https://ci.acme.io"), normal("https://ci.acme.io/"));
+        assert_eq!(one_encoding("%"), "%");
+        assert_eq!(one_encoding("%4"), "%4");
+        assert_eq!(one_encoding("%zz%41"), "%zzA");
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! What to do about a binding. Pure: no call, no clock.
 
+pub mod crowding;
 pub mod due;
 pub mod places;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, Unit};
 
 use super::generation;
+use super::hooks::repair::Repair;
 use super::hooks::revival::{self, Revived};
 use super::hooks::{self, Awaited, Destination, HookAction, Kept, Wanted, WantedSecret};
 use super::observe::{self, Connection, Found, Observation};
@@ -119,6 +121,10 @@ pub struct Plan {
     pub awaits: Option<Awaited>,
     /// Hooks that are brought back after the provider switched them off.
     pub revived: Vec<Revived>,
+    /// Hooks that are repaired, by part, and those that were found in order: `None`.
+    pub repairs: BTreeMap<String, Option<Repair>>,
+    /// What a person should know although nothing is wrong.
+    pub notes: Vec<String>,
     /// When the repository is to be looked at again.
     pub next_look: Option<Timestamp>,
     /// What of that evidence cannot put off, because more than drift is looked for: the end of an overlap, a rotation.
@@ -142,6 +148,8 @@ impl Plan {
             blocked: None,
             awaits: None,
             revived: Vec::new(),
+            repairs: BTreeMap::new(),
+            notes: Vec::new(),
             next_look: None,
             not_after: None,
             wake: None,
@@ -178,6 +186,12 @@ impl Plan {
 
 fn webhook_status(object: &RepoBinding) -> Option<&WebhookStatus> {
     object.status.as_ref()?.webhook.as_ref()
+}
+
+/// A moment as people are told it.
+#[must_use]
+pub fn told(at: Timestamp) -> Timestamp {
+    at.round(Unit::Second).unwrap_or(at)
 }
 
 fn after(now: Timestamp, pause: Duration) -> Timestamp {
@@ -354,7 +368,7 @@ fn obstacle_to_hooks(
             format!("ManageWebhooks: {}", found.manage_webhooks.message.as_deref().unwrap_or("the credential may not manage hooks"));
         return Some(Finding::bad(Reason::PermissionMissing, message));
     }
-    if custom.is_some() && rivals::another_goes_first(&observation.object, &repository.id, &observation.claims) {
+    if custom.is_some() && rivals::another_goes_first(&observation.object, repository, &working.endpoint.api, &observation.claims) {
         let message = "another binding has this repository and webhook.url already; delete one of them or use another url";
         return Some(Finding::bad(Reason::ClaimedByAnother, message));
     }
@@ -391,6 +405,9 @@ fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, wo
     plan.target = target;
     plan.awaits = planned.awaits;
     plan.revived = planned.revived;
+    plan.repairs = planned.repairs;
+    plan.notes = planned.notes;
+    plan.notes.extend(crowding::note(observation, working, repository, hooks));
     plan.kept = Some(planned.kept);
     plan.generation = Some(secret.generation);
     plan.rotated = rotated;
@@ -417,10 +434,11 @@ fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, wo
                 ),
             )
         }
-        None => Finding::good(match observation.look.as_ref().map(|look| look.strays.as_slice()) {
-            Some(strays) if !strays.is_empty() => format!("{IN_ORDER}; {}", left_behind(strays)),
-            _ => IN_ORDER.to_owned(),
-        }),
+        None => {
+            let strays = observation.look.as_ref().map(|look| look.strays.as_slice()).filter(|strays| !strays.is_empty());
+            let further = strays.map(left_behind).into_iter().chain(plan.notes.iter().cloned());
+            Finding::good(std::iter::once(IN_ORDER.to_owned()).chain(further).collect::<Vec<_>>().join("; "))
+        }
     });
     // Before any hook carries it, and again at every look: what receivers were given may have been lost meanwhile.
     if let Some(Ok(secret)) = &observation.user_secret
@@ -441,6 +459,7 @@ fn known_of_revivals(observation: &Observation, target: Option<&HookTarget>) -> 
     let refusals = seen.and_then(|seen| seen.refusals.as_ref());
     revival::Known {
         revivals: target.map(|target| observation.attempts.revivals(target)).unwrap_or_default(),
+        repairs: target.map(|target| observation.attempts.repairs(target)).unwrap_or_default(),
         heard: seen.map(|seen| seen.events.clone()).unwrap_or_default(),
         refused: refusals.is_some_and(|refusals| last.is_none_or(|last| last < refusals.last)),
     }

@@ -18,6 +18,8 @@ use crate::controllers::status::Notice;
 use crate::providers::{ErrorKind, Repository};
 use deliveries::Evidence;
 
+pub use webhook_status::surplus_targets;
+
 /// What is to be said.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
@@ -158,6 +160,10 @@ fn webhook_in_sync(conditions: &mut Conditions<'_>, observation: &Observation, p
         return set(conditions, kind, &finding);
     }
     match &plan.webhook {
+        Some(finding) if outcome.failure.is_none() && finding.verdict == Verdict::True && !outcome.unrepaired.is_empty() => {
+            let message = outcome.unrepaired.iter().map(|finding| finding.message.as_str()).collect::<Vec<_>>().join("; ");
+            conditions.set(kind, Verdict::False, Reason::RepairDidNotLast, message);
+        }
         Some(finding) if outcome.failure.is_none() => set(conditions, kind, finding),
         _ => conditions.keep(kind),
     }
@@ -256,6 +262,7 @@ const fn waits_for_a_person(reason: Reason) -> bool {
             | Reason::NotFoundOrHidden
             | Reason::BranchNotFound
             | Reason::DisabledByProvider
+            | Reason::RepairDidNotLast
             | Reason::Progressing
     )
 }
@@ -325,6 +332,24 @@ fn left_behind(observation: &Observation, before: &RepoBindingStatus, now: &[Con
     news.then(|| Notice::warning("HooksLeftBehind", text))
 }
 
+/// What is told of hooks that could not be removed, also of an object that is gone.
+#[must_use]
+pub fn left_behind_notices(outcome: &Outcome) -> Vec<Notice> {
+    let mut notices = Vec::new();
+    if outcome.recorded.len() > outcome.unrecorded.len() {
+        notices.push(Notice::warning("HooksLeftBehind", "hooks could not be removed and were written down in the operator's namespace"));
+    }
+    if !outcome.unrecorded.is_empty() {
+        let places = outcome.unrecorded.iter().map(|place| format!("{} (to {})", place.repository, place.host)).collect::<Vec<_>>();
+        let text = format!(
+            "hooks could not be removed, and there is no room left to write them down; remove them at the provider by hand: {}",
+            places.join(", ")
+        );
+        notices.push(Notice::warning("HooksLeftBehind", text));
+    }
+    notices
+}
+
 fn notices(before: &RepoBindingStatus, now: &[Condition], webhook: Option<&WebhookStatus>, outcome: &Outcome) -> Vec<Notice> {
     let mut notices = Vec::new();
     let old = conditions::find(&before.conditions, ConditionType::Ready);
@@ -345,9 +370,7 @@ fn notices(before: &RepoBindingStatus, now: &[Condition], webhook: Option<&Webho
             "the webhook secret was replaced; the previous one is accepted while deliveries may still carry it",
         ));
     }
-    if !outcome.recorded.is_empty() {
-        notices.push(Notice::warning("HooksLeftBehind", "hooks could not be removed and were written down in the operator's namespace"));
-    }
+    notices.extend(left_behind_notices(outcome));
     for kind in [ConditionType::CleanupBlocked, ConditionType::Delivering, ConditionType::Receiving] {
         let bad = |condition: &&Condition| {
             if kind == ConditionType::CleanupBlocked { condition.status == "True" } else { condition.status == "False" }

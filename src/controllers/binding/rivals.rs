@@ -1,17 +1,63 @@
 //! Several bindings that want the same hook: the same repository and the same custom URL. Our own URLs never collide.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
+use url::Url;
 
-use super::observe::custom_url;
-use super::ownership::without_mark;
-use crate::api::v1alpha1::{ConditionType, Reason, RepoBinding};
+use super::observe::{Connection, Observation, custom_url};
+use super::ownership::normal_form;
+use super::plan::{crowding, is_as_requested};
+use crate::api::v1alpha1::binding::WebhookSource;
+use crate::api::v1alpha1::{ConditionType, EventKind, Reason, RepoBinding};
 use crate::controllers::{View, conditions};
+use crate::providers::{Repository, RepositoryPath, registry};
+
+/// The repository that a binding stands for, as far as that is known without asking a provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stand {
+    /// The API of its server: ids count within one server only.
+    api: Url,
+    /// The stable id, once the repository was found.
+    id: Option<String>,
+    /// The path; `None` for a text that is no repository of this provider.
+    path: Option<RepositoryPath>,
+}
+
+impl Stand {
+    /// Read from the spec, the status and the connection; `None` while that is not there.
+    fn of(view: &View, object: &RepoBinding) -> Option<Self> {
+        let spec = &view.connection(&object.connection_target())?.spec.provider;
+        let provider = registry::provider(spec.kind()?)?;
+        let endpoint = provider.endpoint(spec).ok()?;
+        let path = provider.repository_path(&endpoint, &object.spec.repository).ok();
+        let known = object.status.as_ref().and_then(|status| status.repository.as_ref());
+        let known = known.filter(|known| path.as_ref().is_some_and(|path| is_as_requested(object, path, known)));
+        Some(Self { api: endpoint.api, id: known.map(|known| known.id.clone()), path })
+    }
+
+    fn is(&self, api: &Url, repository: &Repository) -> bool {
+        let same = match (&self.id, &self.path) {
+            (Some(id), _) => *id == repository.id,
+            (None, Some(path)) => path.same_as(repository.path.as_str()),
+            (None, None) => false,
+        };
+        same && self.api == *api
+    }
+
+    fn is_that_of(&self, other: &Self) -> bool {
+        let same = match (&self.id, &other.id) {
+            (Some(ours), Some(theirs)) => ours == theirs,
+            _ => matches!((&self.path, &other.path), (Some(ours), Some(theirs)) if ours.same_as(theirs.as_str())),
+        };
+        same && self.api == other.api
+    }
+}
 
 /// One binding's claim to a custom URL.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// Whether it does not hold the hook at present: holders sort first.
     not_holding: bool,
@@ -19,24 +65,19 @@ pub struct Claim {
     created: Option<Timestamp>,
     /// Its namespace and name.
     name: (String, String),
-    /// The repository's stable id, once known.
-    repository_id: Option<String>,
-    /// The repository as the spec names it: what is known of a binding that was not looked at yet.
-    repository: String,
+    /// The repository; `None` where its connection is not there, so that it can have no hook.
+    stand: Option<Stand>,
 }
 
 impl Claim {
-    /// The claim of a binding.
-    #[must_use]
-    pub fn of(object: &RepoBinding) -> Self {
+    fn of(object: &RepoBinding, stand: Option<Stand>) -> Self {
         let status = object.status.as_ref();
         let holds = status.and_then(|status| status.webhook.as_ref()).is_some_and(|webhook| !webhook.hooks.is_empty());
         Self {
             not_holding: !holds,
             created: object.metadata.creation_timestamp.as_ref().map(|time| time.0),
             name: (object.namespace().unwrap_or_default(), object.name_any()),
-            repository_id: status.and_then(|status| status.repository.as_ref()).map(|repository| repository.id.clone()),
-            repository: object.spec.repository.to_lowercase(),
+            stand,
         }
     }
 }
@@ -45,19 +86,38 @@ impl Claim {
 /// elsewhere do not compete.
 #[must_use]
 pub fn claims(view: &View, object: &RepoBinding) -> Vec<Claim> {
-    others(view, object).iter().map(|other| Claim::of(other)).collect()
+    others(view, object).iter().map(|other| Claim::of(other, Stand::of(view, other))).collect()
 }
 
-/// The other bindings that name the same custom URL and are granted and not being deleted.
+/// The other bindings that name the same custom URL, in whatever spelling, and are granted and not being deleted.
 #[must_use]
 pub fn others(view: &View, object: &RepoBinding) -> Vec<Arc<RepoBinding>> {
-    let Some(url) = custom_url(object).map(|url| without_mark(&url)) else { return Vec::new() };
+    let Some(url) = custom_url(object).map(|url| normal_form(&url)) else { return Vec::new() };
     view.bindings.state_filter(|other| {
         other.metadata.uid != object.metadata.uid
             && other.metadata.deletion_timestamp.is_none()
-            && custom_url(other).is_some_and(|theirs| without_mark(&theirs) == url)
+            && custom_url(other).is_some_and(|theirs| normal_form(&theirs) == url)
             && !is_held_back(other)
     })
+}
+
+/// The events of the other bindings that want a hook on the repository that a look found.
+#[must_use]
+pub fn siblings(view: &View, observation: &Observation) -> Vec<BTreeSet<EventKind>> {
+    let Connection::Ready { working, .. } = &observation.connection else { return Vec::new() };
+    let Some(Ok(repository)) = observation.look.as_ref().map(|look| &look.repository) else { return Vec::new() };
+    if working.provider.hook_limit(&working.endpoint).is_none() {
+        return Vec::new();
+    }
+    let wants = |other: &RepoBinding| other.spec.webhook.as_ref().is_some_and(|webhook| webhook.source == WebhookSource::Repository);
+    let others = view.bindings.state_filter(|other| {
+        other.metadata.uid != observation.object.metadata.uid
+            && other.metadata.deletion_timestamp.is_none()
+            && wants(other)
+            && !is_held_back(other)
+            && Stand::of(view, other).is_some_and(|stand| stand.is(&working.endpoint.api, repository))
+    });
+    others.iter().map(|other| crowding::events(other)).collect()
 }
 
 /// Whether a binding may not use its connection. One that was not looked at yet counts as one that may: two that come
@@ -70,26 +130,23 @@ fn is_held_back(other: &RepoBinding) -> bool {
 /// The bindings of the same repository that were kept from a hook by another one.
 #[must_use]
 pub fn waiting(view: &View, object: &RepoBinding) -> Vec<Arc<RepoBinding>> {
-    let id = |binding: &RepoBinding| Some(binding.status.as_ref()?.repository.as_ref()?.id.clone());
-    let Some(repository) = id(object) else { return Vec::new() };
+    let Some(ours) = Stand::of(view, object) else { return Vec::new() };
     view.bindings.state_filter(|other| {
         let conditions = other.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         let kept_back = conditions::find(conditions, ConditionType::WebhookInSync).is_some_and(|condition| {
             condition.reason == Reason::ClaimedByAnother.as_str() || condition.reason == Reason::ForeignHook.as_str()
         });
-        kept_back && other.metadata.uid != object.metadata.uid && id(other).as_ref() == Some(&repository)
+        kept_back && other.metadata.uid != object.metadata.uid && Stand::of(view, other).is_some_and(|theirs| theirs.is_that_of(&ours))
     })
 }
 
-/// Whether another claim to the same repository goes before ours: who holds the hook, else the oldest, then the name.
+/// Whether another claim to the same repository of the same server goes before ours: who holds the hook, else the oldest, then the
+/// name.
 #[must_use]
-pub fn another_goes_first(object: &RepoBinding, repository_id: &str, claims: &[Claim]) -> bool {
-    let ours = Claim::of(object);
+pub fn another_goes_first(object: &RepoBinding, repository: &Repository, api: &Url, claims: &[Claim]) -> bool {
+    let ours = Claim::of(object, None);
     let key = |claim: &Claim| (claim.not_holding, claim.created, claim.name.clone());
-    let same = |claim: &&Claim| match &claim.repository_id {
-        Some(id) => id == repository_id,
-        None => claim.repository == ours.repository,
-    };
+    let same = |claim: &&Claim| claim.stand.as_ref().is_some_and(|stand| stand.is(api, repository));
     claims.iter().filter(same).any(|claim| key(claim) < key(&ours))
 }
 
@@ -98,6 +155,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::api::v1alpha1::ProviderKind;
+    use crate::providers::PermissionFinding;
 
     fn binding(name: &str, created: &str, holds: bool) -> RepoBinding {
         let hooks = if holds { json!([{"id": "1"}]) } else { json!([]) };
@@ -111,17 +170,69 @@ mod tests {
         .unwrap()
     }
 
+    fn api(host: &str) -> Url {
+        Url::parse(&format!("https://{host}/api/v1/")).unwrap()
+    }
+
+    fn path_of(path: &str) -> RepositoryPath {
+        let spec = serde_json::from_value(json!({"gitea": {"url": "https://git.acme.io", "organization": "acme"}})).unwrap();
+        let provider = registry::provider(ProviderKind::Gitea).unwrap();
+        provider.repository_path(&provider.endpoint(&spec).unwrap(), path).unwrap()
+    }
+
+    fn stand(host: &str, id: Option<&str>, path: &str) -> Stand {
+        Stand { api: api(host), id: id.map(str::to_owned), path: Some(path_of(path)) }
+    }
+
+    fn repository(id: &str, path: &str) -> Repository {
+        Repository {
+            id: id.to_owned(),
+            path: path_of(path),
+            web_url: None,
+            clone_url: None,
+            ssh_url: None,
+            default_branch: None,
+            visibility: None,
+            archived: false,
+            empty: false,
+            manage_webhooks: PermissionFinding::granted(),
+            holder: None,
+        }
+    }
+
+    fn goes_first(object: &RepoBinding, other: &RepoBinding, stand: Stand) -> bool {
+        another_goes_first(object, &repository("7", "acme/shop"), &api("git.acme.io"), &[Claim::of(other, Some(stand))])
+    }
+
     #[test]
     fn dt_26_the_holder_goes_first_then_the_oldest_then_the_name() {
         let old = binding("b", "2026-01-01T00:00:00Z", false);
         let new = binding("a", "2026-01-02T00:00:00Z", false);
         let holder = binding("c", "2026-01-03T00:00:00Z", true);
-        assert!(another_goes_first(&new, "7", &[Claim::of(&old)]));
-        assert!(!another_goes_first(&old, "7", &[Claim::of(&new)]));
-        assert!(another_goes_first(&old, "7", &[Claim::of(&holder)]));
-        assert!(!another_goes_first(&new, "8", &[Claim::of(&old)]), "another repository is no rival");
+        let same = || stand("git.acme.io", Some("7"), "acme/shop");
+        assert!(goes_first(&new, &old, same()));
+        assert!(!goes_first(&old, &new, same()));
+        assert!(goes_first(&old, &holder, same()));
         let twin = binding("d", "2026-01-01T00:00:00Z", false);
-        assert!(another_goes_first(&twin, "7", &[Claim::of(&old)]));
-        assert!(!another_goes_first(&old, "7", &[Claim::of(&twin)]));
+        assert!(goes_first(&twin, &old, same()));
+        assert!(!goes_first(&old, &twin, same()));
+    }
+
+    #[test]
+    fn repositories_with_the_same_small_id_at_two_servers_are_no_rivals() {
+        let (new, holder) = (binding("a", "2026-01-02T00:00:00Z", false), binding("c", "2026-01-03T00:00:00Z", true));
+        for (theirs, rivals) in [
+            (stand("git.acme.io", Some("7"), "acme/renamed"), true),
+            (stand("git.acme.io", Some("8"), "acme/shop"), false),
+            (stand("git.acme.io", None, "Acme/Shop"), true),
+            (stand("git.acme.io", None, "acme/store"), false),
+            (stand("git.other.io", Some("7"), "acme/shop"), false),
+            (stand("git.other.io", None, "acme/shop"), false),
+        ] {
+            assert_eq!(goes_first(&new, &holder, theirs.clone()), rivals, "{theirs:?}");
+            assert_eq!(theirs.is_that_of(&stand("git.acme.io", Some("7"), "acme/shop")), rivals, "{theirs:?}");
+        }
+        let nowhere = [Claim::of(&holder, None)];
+        assert!(!another_goes_first(&new, &repository("7", "acme/shop"), &api("git.acme.io"), &nowhere), "without a connection");
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use kube::CustomResourceExt as _;
 use serde_json::{Value, json};
 
 use super::Look;
@@ -13,9 +14,9 @@ use super::hooks::Kept;
 use super::observe::{Connection, Observation, Obstacle, Place, Requests};
 use super::ownership::tests::{keys, ownership, settings};
 use super::plan::{self, Hold};
-use super::report::{Report, report};
+use super::report::{Report, left_behind_notices, report, surplus_targets};
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, RepoBindingStatus};
-use crate::api::v1alpha1::{ConditionType, EventKind, FINALIZER, Reason, RepoBinding};
+use crate::api::v1alpha1::{ConditionType, EventKind, FINALIZER, GitProviderConnection, Reason, RepoBinding};
 use crate::controllers::conditions::find;
 use crate::controllers::sessions::Trouble;
 use crate::evidence::{BindingEvidence, Delivery, Refusals, SinkEvidence};
@@ -79,6 +80,7 @@ fn observation(object: Value, connection: Connection) -> Observation {
         places: Vec::new(),
         user_secret: None,
         claims: Vec::new(),
+        siblings: Vec::new(),
         evidence: None,
         requests: Requests::default(),
         unserved_sinks: Vec::new(),
@@ -381,6 +383,89 @@ fn the_status_tells_where_a_hook_delivers_until_it_has_moved() {
     assert_eq!(url(&undone).as_deref(), Some(old), "an update that was not made, or failed");
     let done = Outcome { present: vec![kept(new)], ..undone };
     assert_eq!(url(&done).as_deref(), Some(new));
+}
+
+fn kept(id: u32, generation: &str) -> Kept {
+    let address = "https://hooks.acme.io/hooks/…".to_owned();
+    Kept { id: id.to_string(), events: [EventKind::Push].into(), generation: generation.to_owned(), adopted: false, address }
+}
+
+fn place(number: u32) -> HookTarget {
+    let connection = ConnectionTarget { namespace: "platform".to_owned(), name: "acme".to_owned() };
+    HookTarget { connection, repository_id: number.to_string(), repository: format!("acme/{number}"), host: "hooks.acme.io".to_owned() }
+}
+
+#[test]
+fn of_earlier_secrets_those_stay_that_are_carried_or_accepted_longest() {
+    let mut object = ready_binding();
+    let previous = |number: i64| json!({"generation": format!("own{number:016x}"), "validUntil": time(-10 * number)});
+    object["status"]["webhook"]["previousSecrets"] = (1..=8).map(previous).collect();
+    let observation = observation(object, outage());
+    // In the overlap: one hook carries the old secret still.
+    let plan = plan::Plan {
+        kept: Some(vec![kept(31, "1700000000"), kept(32, "1800000000")]),
+        generation: Some("1800000000".to_owned()),
+        ..plan::plan(&observation)
+    };
+    let said = report(&observation, &plan, &Outcome::nothing(Arc::clone(&observation.object)));
+    let kept: Vec<_> = said.status.webhook.unwrap().previous_secrets.into_iter().map(|previous| previous.generation).collect();
+    let expected: Vec<_> = (2..=8).map(|number| format!("own{number:016x}")).chain(["1700000000".to_owned()]).collect();
+    assert_eq!(kept, expected, "the one that ends first goes, and not the one whose text comes first");
+}
+
+/// The pointers of every list in a schema that has a bound.
+fn bounded_lists(schema: &Value, pointer: &str, found: &mut BTreeMap<String, usize>) {
+    if let Some(most) = schema["maxItems"].as_u64() {
+        found.insert(pointer.to_owned(), usize::try_from(most).unwrap());
+    }
+    for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
+        bounded_lists(schema, &format!("{pointer}/{name}"), found);
+    }
+}
+
+#[test]
+fn every_bounded_list_of_a_status_keeps_within_its_bound_and_what_falls_out_is_recorded() {
+    let bounds = |crd: &Value| {
+        let mut found = BTreeMap::new();
+        bounded_lists(&crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"], "", &mut found);
+        found
+    };
+    let of_connections = bounds(&serde_json::to_value(GitProviderConnection::crd()).unwrap());
+    assert!(of_connections.is_empty(), "a new bounded list needs a row here: {of_connections:?}");
+
+    let mut object = ready_binding();
+    let previous = |number: i64| json!({"generation": format!("own{number:016x}"), "validUntil": time(-10 * number)});
+    object["status"]["webhook"]["previousSecrets"] = (1..=8).map(previous).collect();
+    object["status"]["webhook"]["formerTargets"] = (100..108).map(|number| serde_json::to_value(place(number)).unwrap()).collect();
+    let observation = observation(object, outage());
+    let plan = plan::Plan {
+        kept: Some(vec![kept(31, "1700000000"), kept(32, "1800000000")]),
+        generation: Some("1800000000".to_owned()),
+        target: Some(place(200)),
+        ..plan::plan(&observation)
+    };
+    let mut outcome = Outcome::nothing(Arc::clone(&observation.object));
+    let surplus = surplus_targets(&observation, &plan, &outcome);
+    assert_eq!(surplus, [place(100)], "the oldest");
+    outcome.recorded.extend(surplus);
+    let said = report(&observation, &plan, &outcome);
+    let status = serde_json::to_value(&said.status).unwrap();
+    for (pointer, most) in bounds(&serde_json::to_value(RepoBinding::crd()).unwrap()) {
+        let length = status.pointer(&pointer).and_then(Value::as_array).map(Vec::len);
+        assert_eq!(length, Some(most), "{pointer} was to overflow by one");
+    }
+    assert!(said.notices.iter().any(|notice| notice.reason == "HooksLeftBehind"), "{:?}", said.notices);
+}
+
+#[test]
+fn hooks_for_which_there_is_no_room_are_told_by_name() {
+    let observation = observation(ready_binding(), outage());
+    let mut outcome = Outcome::nothing(Arc::clone(&observation.object));
+    outcome.recorded = vec![place(1), place(2)];
+    outcome.unrecorded = vec![place(2)];
+    let told: Vec<_> = left_behind_notices(&outcome).into_iter().map(|notice| notice.message).collect();
+    assert!(told[0].contains("written down") && told[1].contains("no room") && told[1].contains("acme/2 (to hooks.acme.io)"), "{told:?}");
+    assert!(!told[1].contains("acme/1"), "{told:?}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use kube::api::PostParams;
 use kube::{Api, ResourceExt as _};
 use secrecy::{ExposeSecret as _, SecretString};
 
+use crate::api::v1alpha1::binding::WebhookSecretReference;
 use crate::api::v1alpha1::{ConditionType, Reason, RepoBinding};
 use crate::controllers::sessions::Trouble;
 use crate::controllers::{Context, View};
@@ -22,7 +23,7 @@ const TRIES: u32 = 5;
 /// A secret and the generation that stands for it.
 #[derive(Clone, Debug)]
 pub struct UserSecret {
-    /// A keyed fingerprint of its value.
+    /// A keyed fingerprint of all its parts.
     pub generation: String,
     /// The secret.
     pub value: WebhookSecret,
@@ -30,25 +31,44 @@ pub struct UserSecret {
 
 /// Reads the Secret that a binding names; `None` when it names none.
 pub async fn read(view: &View, object: &RepoBinding) -> Option<Result<UserSecret, Trouble>> {
-    let name = &object.spec.webhook.as_ref()?.secret_ref.as_ref()?.name;
+    let reference = object.spec.webhook.as_ref()?.secret_ref.as_ref()?;
+    let name = &reference.name;
     let namespace = object.namespace().unwrap_or_default();
     let trouble = |reason, message: String| Trouble::new(ConditionType::WebhookInSync, reason, message);
     Some(match view.references.secret(&namespace, name).await {
-        Ok(Some(secret)) => {
-            parse(&view.keys.receiver, name, secret.data.unwrap_or_default()).map_err(|message| trouble(Reason::SecretInvalid, message))
-        }
+        Ok(Some(secret)) => parse(&view.keys.receiver, reference, secret.data.unwrap_or_default())
+            .map_err(|message| trouble(Reason::SecretInvalid, message)),
         Ok(None) => Err(trouble(Reason::SecretNotFound, format!("Secret {name} does not exist in this namespace; create it"))),
         Err(error) => Err(trouble(Reason::SecretNotFound, format!("Secret {name} could not be read: {error}"))),
     })
 }
 
-fn parse(key: &ReceiverKey, name: &str, mut data: BTreeMap<String, ByteString>) -> Result<UserSecret, String> {
-    let mut text = |key: &str| -> Result<Option<SecretString>, String> {
-        let Some(ByteString(bytes)) = data.remove(key) else { return Ok(None) };
-        let text = String::from_utf8(bytes).map_err(|_| format!("Secret {name}: the key {key} is not UTF-8 text"))?;
-        Ok(Some(text.strip_suffix('\n').unwrap_or(&text).into()))
+fn parse(key: &ReceiverKey, reference: &WebhookSecretReference, data: BTreeMap<String, ByteString>) -> Result<UserSecret, String> {
+    let name = &reference.name;
+    let value = match &reference.key {
+        Some(named) => {
+            let value = text(name, named, &data)?;
+            let value = value.ok_or_else(|| format!("Secret {name} has no key {named}, which webhook.secretRef.key names; add it"))?;
+            WebhookSecret::Text(value)
+        }
+        None => by_usual_keys(name, &data)?,
     };
-    let value = match (text("secret")?, text("token")?, text("header")?, text("username")?, text("password")?) {
+    if !value.is_strong_enough() {
+        return Err(format!("Secret {name} is too short: a webhook secret needs at least {} bytes", WebhookSecret::LEAST_LENGTH));
+    }
+    Ok(UserSecret { generation: key.brought_generation(&value.parts()), value })
+}
+
+fn text(name: &str, key: &str, data: &BTreeMap<String, ByteString>) -> Result<Option<SecretString>, String> {
+    let Some(ByteString(bytes)) = data.get(key) else { return Ok(None) };
+    let text = std::str::from_utf8(bytes).map_err(|_| format!("Secret {name}: the key {key} is not UTF-8 text"))?;
+    let text = text.strip_suffix("\r\n").or_else(|| text.strip_suffix('\n')).unwrap_or(text);
+    Ok(Some(text.into()))
+}
+
+fn by_usual_keys(name: &str, data: &BTreeMap<String, ByteString>) -> Result<WebhookSecret, String> {
+    let text = |key: &str| text(name, key, data);
+    Ok(match (text("secret")?, text("token")?, text("header")?, text("username")?, text("password")?) {
         (Some(value), None, None, None, None) | (None, Some(value), None, None, None) => WebhookSecret::Text(value),
         (None, Some(value), Some(header), None, None) => WebhookSecret::Header { name: header.expose_secret().to_owned(), value },
         (None, None, None, Some(username), Some(password)) => {
@@ -56,14 +76,11 @@ fn parse(key: &ReceiverKey, name: &str, mut data: BTreeMap<String, ByteString>) 
         }
         _ => {
             return Err(format!(
-                "Secret {name} needs the key secret, or token, or username and password, or header and token; and no two of these"
+                "Secret {name} needs the key secret, or token, or username and password, or header and token, and no two of these; or \
+                 name another key in webhook.secretRef.key"
             ));
         }
-    };
-    if !value.is_strong_enough() {
-        return Err(format!("Secret {name} is too short: a webhook secret needs at least {} bytes", WebhookSecret::LEAST_LENGTH));
-    }
-    Ok(UserSecret { generation: key.fingerprint(&value.text()), value })
+    })
 }
 
 /// Prepares a secret for the receivers beside the earlier ones that are still accepted, before any hook carries it.
@@ -125,4 +142,52 @@ async fn change(context: &Context, uid: &str, edit: impl Fn(UserSecrets) -> Opti
 fn empty(name: &str) -> Secret {
     let labels = BTreeMap::from([("app.kubernetes.io/managed-by".to_owned(), "forgebind".to_owned())]);
     Secret { metadata: ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() }, ..Secret::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::keys::InstallKey;
+
+    fn read(key: Option<&str>, data: &[(&str, &str)]) -> Result<UserSecret, String> {
+        let reference = WebhookSecretReference { name: "hook".to_owned(), key: key.map(str::to_owned) };
+        let data = data.iter().map(|(key, value)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec()))).collect();
+        parse(&InstallKey::new(&[7; 32]).unwrap().receiver(), &reference, data)
+    }
+
+    #[test]
+    fn a_change_of_any_part_of_a_brought_secret_is_another_generation() {
+        let (long, other) = ("0123456789abcdef", "fedcba9876543210");
+        let secrets = [
+            vec![("secret", long)],
+            vec![("secret", other)],
+            vec![("username", "ci"), ("password", long)],
+            vec![("username", "cd"), ("password", long)],
+            vec![("username", "ci"), ("password", other)],
+            vec![("header", "X-Token"), ("token", long)],
+            vec![("header", "X-Other"), ("token", long)],
+            vec![("header", "X-Token"), ("token", other)],
+            vec![("username", "X-Token"), ("password", long)],
+        ];
+        let generations: HashSet<_> = secrets.iter().map(|data| read(None, data).unwrap().generation).collect();
+        assert_eq!(generations.len(), secrets.len());
+        let same = |data: &[(&str, &str)]| read(None, data).unwrap().generation;
+        assert_eq!(same(&[("secret", long)]), same(&[("token", long)]), "the key under which a text stands is no part of it");
+        assert_eq!(same(&[("secret", long)]), same(&[("secret", "0123456789abcdef\r\n")]), "nor is the end of the line");
+    }
+
+    #[test]
+    fn a_key_of_any_name_holds_the_secret_and_the_others_are_not_read() {
+        let argo = [("webhook.github.secret", "0123456789abcdef"), ("secret", "another-secret-of-it"), ("admin.password", "x")];
+        let named = read(Some("webhook.github.secret"), &argo).unwrap();
+        assert!(matches!(&named.value, WebhookSecret::Text(value) if value.expose_secret() == "0123456789abcdef"));
+        let refused = read(Some("webhook.gitlab.secret"), &argo).unwrap_err();
+        assert!(refused.contains("has no key webhook.gitlab.secret"), "{refused}");
+        assert!(read(Some("admin.password"), &argo).unwrap_err().contains("too short"));
+        let usual = read(None, &argo).unwrap();
+        assert!(matches!(&usual.value, WebhookSecret::Text(value) if value.expose_secret() == "another-secret-of-it"));
+        assert!(read(None, &argo[..1]).unwrap_err().contains("webhook.secretRef.key"), "it says what helps");
+    }
 }

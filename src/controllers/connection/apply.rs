@@ -6,7 +6,7 @@ use super::observe::Observation;
 use super::plan::{Action, Plan};
 use super::target;
 use crate::api::v1alpha1::GitProviderConnection;
-use crate::controllers::{Context, Error, finalizer, leftovers};
+use crate::controllers::{Context, Error, finalizer};
 
 /// Takes the actions in order. Answers the object as it is then; `None` when there is nothing left to report on.
 ///
@@ -16,11 +16,7 @@ pub async fn apply(context: &Context, observation: &Observation, plan: &Plan) ->
     let mut object = Arc::clone(&observation.object);
     for action in &plan.actions {
         match action {
-            Action::WorkOffLeftovers => {
-                if let Some(working) = &observation.session.working {
-                    leftovers::work_off(context, &target(&object), working).await;
-                }
-            }
+            Action::WorkOffLeftovers => context.leftovers.try_now(&target(&object)),
             Action::AddFinalizer => {
                 let held = finalizer::add(&context.client, &*object).await?;
                 context.writes.note(&held);

@@ -33,10 +33,7 @@ pub fn reconcile(object: Arc<GitProviderConnection>, context: Arc<Context>) -> B
             context.view.usages.forget(&target(&object));
             return Ok(Action::await_change());
         }
-        let mut observation = observe::observe(&context.view, object).await;
-        // What could not be removed at once is tried again with every inspection.
-        let inspected = observation.session.inspected_at == observation.now && observation.session.trouble.is_none();
-        observation.begins_to_work |= inspected && !observation.observing && context.leftovers.of(&target(&observation.object));
+        let observation = observe::observe(&context.view, object).await;
         let plan = plan::plan(&observation);
         let object = apply::apply(&context, &observation, &plan).await?;
         let Some(object) = object else { return Ok(Action::await_change()) };

@@ -194,7 +194,7 @@ fn served(view: &View, spec: &ProviderSpec) -> Result<&'static dyn Provider, Tro
 
 /// Tells a credential at an origin, without telling the credential: by a keyed hash.
 fn rejection_key(view: &View, origin: &str, credential: &Credential) -> String {
-    format!("{origin} {}", view.keys.receiver.fingerprint(&credential.identifying_text()))
+    format!("{origin} {}", view.keys.receiver.fingerprint(&[credential.identifying_text()]))
 }
 
 fn refused(refusal: &crate::providers::transport::network::Refusal) -> Trouble {

@@ -17,8 +17,11 @@ use super::{convert, error, permission, subscription, wire};
 use crate::api::v1alpha1::{EventKind, Permission};
 use crate::providers::address::with_segments;
 use crate::providers::listing::{self, Extent};
-use crate::providers::model::{Deletion, Endpoint, GitProbe, Hook, HookRequest, HookShape, Inspection, Repository, RepositoryPath};
+use crate::providers::model::{
+    Deletion, Endpoint, GitProbe, Hook, HookRelease, HookRequest, HookShape, Inspection, Repository, RepositoryPath,
+};
 use crate::providers::transport::{Answer, Call, Operation, Transport};
+use crate::providers::webhook::WebhookSecret;
 use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git};
 
 /// Asks for a refusal instead of a redirect to the page for signing in.
@@ -346,6 +349,22 @@ impl Client for AzureDevOpsClient {
         let place = Place::of(repository, Operation::UpdateHook)?;
         let answer = self.write(Operation::UpdateHook, Method::PUT, &self.subscriptions_url([id]), request, &place).await?;
         Ok(subscription::hook(&answer.json()?))
+    }
+
+    /// An update replaces the whole, and a password is shown by a mask only.
+    async fn release_hook(&self, repository: &Repository, id: &str, release: &HookRelease<'_>) -> Result<(), ProviderError> {
+        let operation = Operation::UpdateHook;
+        let place = Place::of(repository, operation)?;
+        let url = self.subscriptions_url([id]);
+        let present: wire::Subscription = self.read(operation, &url, None).await?.json()?;
+        let document = subscription::released(&place, release, &present)?;
+        let secret = release.secret.map(WebhookSecret::text).unwrap_or_default();
+        let call = Call::write(operation, Method::PUT, versioned(&url, self.version.get()))
+            .json(&document)
+            .conceal(release.url.expose())
+            .conceal(secret.expose_secret())
+            .header(NO_SIGN_IN.0, NO_SIGN_IN.1);
+        self.transport.send(call).await?.success().map(drop)
     }
 
     async fn delete_hook(&self, repository: &Repository, id: &str) -> Result<Deletion, ProviderError> {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::wire;
 use crate::api::v1alpha1::EventKind;
-use crate::providers::model::{Hook, HookShape, HookState, HookUrl, Repository};
+use crate::providers::model::{Hook, HookRelease, HookShape, HookState, HookUrl, Repository};
 use crate::providers::transport::Operation;
 use crate::providers::webhook::WebhookSecret;
 use crate::providers::{ErrorKind, ProviderError};
@@ -285,6 +285,24 @@ pub(super) fn document(
         "publisherInputs": publisher,
         "consumerInputs": consumer,
     }))
+}
+
+/// The present subscription with another address, and with the proof that it has: headers are shown, a password is not.
+///
+/// # Errors
+/// `Rejected` where it has a password that the caller does not know.
+pub(super) fn released(place: &Place, release: &HookRelease<'_>, present: &wire::Subscription) -> Result<Value, ProviderError> {
+    let consumer = |name: &str| value(&present.consumer_inputs, name);
+    let operation = Operation::UpdateHook;
+    let has_login = !consumer(PASSWORD).is_empty() || !consumer(USERNAME).is_empty();
+    let none = WebhookSecret::Text(SecretString::default());
+    let secret = if has_login { release.secret.ok_or_else(|| HookRelease::would_lose_the_secret(operation))? } else { &none };
+    let mut document = document(place, release.url, release.shape, secret, operation)?;
+    let headers = Some(consumer(HEADERS)).filter(|headers| !headers.is_empty());
+    if let (Some(headers), Some(inputs)) = (headers, document.get_mut("consumerInputs").and_then(Value::as_object_mut)) {
+        inputs.entry(HEADERS).or_insert_with(|| json!(headers));
+    }
+    Ok(document)
 }
 
 pub(super) fn hook(subscription: &wire::Subscription) -> Hook {

@@ -15,7 +15,9 @@ use super::{convert, error, permission, wire};
 use crate::api::v1alpha1::{EventKind, Permission};
 use crate::providers::address::with_segments;
 use crate::providers::listing::Extent;
-use crate::providers::model::{Deletion, Endpoint, GitProbe, Hook, HookRequest, HookShape, Inspection, Repository, RepositoryPath};
+use crate::providers::model::{
+    Deletion, Endpoint, GitProbe, Hook, HookRelease, HookRequest, HookShape, Inspection, Repository, RepositoryPath,
+};
 use crate::providers::transport::{Answer, Call, Operation, Transport};
 use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, git, listing};
 
@@ -86,7 +88,7 @@ impl BitbucketCloudClient {
         present: Option<&wire::Hook>,
     ) -> Result<Hook, ProviderError> {
         let secret = request.secret.text();
-        let document = convert::document(request.url, request.shape, secret.expose_secret(), present);
+        let document = convert::document(request.url, request.shape, Some(secret.expose_secret()), present);
         let call = Call::write(operation, method, url).conceal(request.url.expose()).conceal(secret.expose_secret()).json(&document);
         let written: wire::Hook = self.transport.send(call).await?.json()?;
         Ok(convert::hook(written))
@@ -189,6 +191,15 @@ impl Client for BitbucketCloudClient {
         let url = self.repository_url(repository, ["hooks", id]);
         let present: wire::Hook = self.get(Operation::UpdateHook, url.clone()).await?.json()?;
         self.write((Operation::UpdateHook, Method::PUT), url, request, Some(&present)).await
+    }
+
+    /// A secret that is left out stays.
+    async fn release_hook(&self, repository: &Repository, id: &str, release: &HookRelease<'_>) -> Result<(), ProviderError> {
+        let url = self.repository_url(repository, ["hooks", id]);
+        let present: wire::Hook = self.get(Operation::UpdateHook, url.clone()).await?.json()?;
+        let document = convert::document(release.url, release.shape, None, Some(&present));
+        let call = Call::write(Operation::UpdateHook, Method::PUT, url).conceal(release.url.expose()).json(&document);
+        self.transport.send(call).await?.success().map(drop)
     }
 
     async fn delete_hook(&self, repository: &Repository, id: &str) -> Result<Deletion, ProviderError> {

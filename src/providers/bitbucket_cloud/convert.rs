@@ -92,18 +92,22 @@ fn fields(events: &BTreeSet<&str>, skip_cert_verification: Option<bool>) -> BTre
     std::iter::once(events).chain(skips).collect()
 }
 
-/// What makes a hook of the shape. A change keeps what a person said about the present hook: its pause and its description.
-pub(super) fn document(url: &HookUrl, shape: &HookShape, secret: &str, present: Option<&wire::Hook>) -> Value {
+/// What makes a hook of the shape. A change keeps what a person said about the present hook: its pause and its description; and,
+/// without `secret`, its secret.
+pub(super) fn document(url: &HookUrl, shape: &HookShape, secret: Option<&str>, present: Option<&wire::Hook>) -> Value {
     let events: Vec<_> = shape.fields.get(EVENTS).map_or("", String::as_str).split(',').filter(|key| !key.is_empty()).collect();
     let description = present.and_then(|hook| hook.description.as_deref()).filter(|description| !description.is_empty());
-    json!({
+    let mut document = json!({
         "description": description.unwrap_or(DESCRIPTION),
         "url": url.expose(),
         "active": present.is_none_or(|hook| hook.active),
-        "secret": secret,
         "events": events,
         "skip_cert_verification": false,
-    })
+    });
+    if let (Some(secret), Some(fields)) = (secret, document.as_object_mut()) {
+        fields.insert("secret".to_owned(), json!(secret));
+    }
+    document
 }
 
 #[cfg(test)]
@@ -144,7 +148,7 @@ mod tests {
         let desired = shapes(&[EventKind::Tag].into()).remove(0);
         let lax = json!({"uuid": "{1}", "events": ["repo:push"], "active": true, "secret_set": true, "skip_cert_verification": true});
         assert_eq!(hook(read(lax)).drift(&desired), [SKIP_CERT_VERIFICATION]);
-        assert_eq!(document(&HookUrl::new("https://in".into()), &desired, "s", None)["skip_cert_verification"], json!(false));
+        assert_eq!(document(&HookUrl::new("https://in".into()), &desired, Some("s"), None)["skip_cert_verification"], json!(false));
     }
 
     #[test]
@@ -153,9 +157,9 @@ mod tests {
         let paused = read_back(&["repo:push"], false, true);
         assert_eq!((paused.drift(&desired), &paused.state), (Vec::new(), &HookState::Paused));
         let present = read(json!({"uuid": "{1}", "active": false, "description": "Deploys"}));
-        let changed = document(&paused.url, &desired, "s", Some(&present));
+        let changed = document(&paused.url, &desired, Some("s"), Some(&present));
         assert_eq!((&changed["active"], &changed["description"]), (&json!(false), &json!("Deploys")));
-        let made = document(&paused.url, &desired, "s", None);
+        let made = document(&paused.url, &desired, Some("s"), None);
         assert_eq!((&made["active"], &made["description"]), (&json!(true), &json!(DESCRIPTION)));
     }
 
@@ -198,7 +202,7 @@ mod tests {
         #[test]
         fn what_is_written_reads_back_as_wanted(events in prop::collection::btree_set(prop::sample::select(EventKind::ALL.to_vec()), 1..6)) {
             let shape = shapes(&events).remove(0);
-            let mut written = document(&HookUrl::new("https://in".into()), &shape, "s", None);
+            let mut written = document(&HookUrl::new("https://in".into()), &shape, Some("s"), None);
             written["uuid"] = json!("{1}");
             written["secret_set"] = json!(true);
             let hook = hook(read(written));

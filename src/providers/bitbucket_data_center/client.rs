@@ -16,8 +16,11 @@ use super::{convert, error, permission, wire};
 use crate::api::v1alpha1::{EventKind, Permission};
 use crate::providers::address::with_segments;
 use crate::providers::listing::Extent;
-use crate::providers::model::{Deletion, Endpoint, GitProbe, Hook, HookRequest, HookShape, Inspection, Repository, RepositoryPath};
+use crate::providers::model::{
+    Deletion, Endpoint, GitProbe, Hook, HookRelease, HookRequest, HookShape, Inspection, Repository, RepositoryPath,
+};
 use crate::providers::transport::{Answer, Call, Operation, Transport};
+use crate::providers::webhook::WebhookSecret;
 use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git, listing};
 
 /// Entries of a list that has to be whole: all of them, wherever the server allows it.
@@ -284,6 +287,21 @@ impl Client for BitbucketDataCenterClient {
         let call = Self::write(operation, Method::PUT, url, request, &secret).json(&document);
         let changed: wire::Hook = self.send(operation, call).await?.json()?;
         Ok(convert::hook(changed))
+    }
+
+    /// An update replaces the whole, and only some servers show the secret.
+    async fn release_hook(&self, repository: &Repository, id: &str, release: &HookRelease<'_>) -> Result<(), ProviderError> {
+        let operation = Operation::UpdateHook;
+        let url = self.hook_url(repository, id);
+        let present: wire::Hook = self.get(operation, url.clone()).await?.json()?;
+        let known = release.secret.map(WebhookSecret::text);
+        let secret = convert::shown_secret(&present)
+            .map(SecretString::from)
+            .or(known)
+            .ok_or_else(|| HookRelease::would_lose_the_secret(operation))?;
+        let document = convert::update(present, release.url, release.shape, secret.expose_secret());
+        let call = Call::write(operation, Method::PUT, url).conceal(release.url.expose()).conceal(secret.expose_secret());
+        self.send(operation, call.json(&document)).await?.success().map(drop)
     }
 
     async fn delete_hook(&self, repository: &Repository, id: &str) -> Result<Deletion, ProviderError> {

@@ -14,7 +14,9 @@ use super::{convert, error, permission, wire};
 use crate::api::v1alpha1::{EventKind, Permission};
 use crate::providers::address::with_segments;
 use crate::providers::listing::Extent;
-use crate::providers::model::{Deletion, Endpoint, GitProbe, Hook, HookRequest, HookShape, Inspection, Repository, RepositoryPath};
+use crate::providers::model::{
+    Deletion, Endpoint, GitProbe, Hook, HookRelease, HookRequest, HookShape, Inspection, Repository, RepositoryPath,
+};
 use crate::providers::transport::{Answer, Call, Operation, Transport};
 use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git, listing};
 
@@ -203,6 +205,12 @@ impl Client for GiteaClient {
                 Err(ProviderError::new(ErrorKind::Rejected, Operation::UpdateHook.as_str(), message))
             }
         }
+    }
+
+    /// No update changes the secret.
+    async fn release_hook(&self, repository: &Repository, id: &str, release: &HookRelease<'_>) -> Result<(), ProviderError> {
+        let call = Call::write(Operation::UpdateHook, Method::PATCH, self.hook_url(repository, id)).conceal(release.url.expose());
+        self.transport.send(call.json(&convert::update(release.url, release.shape))).await?.success().map(drop)
     }
 
     async fn delete_hook(&self, repository: &Repository, id: &str) -> Result<Deletion, ProviderError> {

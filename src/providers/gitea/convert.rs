@@ -16,6 +16,11 @@ const EVENTS: &str = "events";
 const BRANCH_FILTER: &str = "branch_filter";
 const AUTHORIZATION_HEADER: &str = "authorization_header";
 
+/// Comments on pull requests.
+const COMMENTS: &str = "pull_request_comment";
+/// Forgejo, and Gitea up to 1.23, have one switch for this and [`COMMENTS`], and read back both. The two count as one.
+const TIED_TO_COMMENTS: &str = "pull_request_review_comment";
+
 /// The kind of hook that posts Gitea's own documents.
 const OWN_TYPE: &str = "gitea";
 
@@ -59,7 +64,7 @@ pub(super) const fn words(event: EventKind) -> &'static [&'static str] {
         EventKind::Tag => &["push"],
         EventKind::PullRequest => &["pull_request", "pull_request_sync"],
         EventKind::PullRequestMerged | EventKind::PullRequestClosed => &["pull_request"],
-        EventKind::PullRequestComment => &["pull_request_comment"],
+        EventKind::PullRequestComment => &[COMMENTS],
     }
 }
 
@@ -84,7 +89,10 @@ pub(super) fn shapes(events: &BTreeSet<EventKind>) -> Vec<HookShape> {
 
 pub(super) fn hook(hook: wire::Hook) -> Hook {
     let events = hook.events.unwrap_or_default();
-    let read: BTreeSet<_> = events.iter().map(String::as_str).collect();
+    let mut read: BTreeSet<_> = events.iter().map(String::as_str).collect();
+    if read.contains(COMMENTS) {
+        read.remove(TIED_TO_COMMENTS);
+    }
     // These post the same documents under the same headers.
     let kind = if matches!(hook.kind.as_str(), "gitea" | "gogs" | "forgejo") { OWN_TYPE } else { &hook.kind };
     let fields = fields(kind, &hook.config.content_type, &read, &hook.branch_filter, &hook.authorization_header);
@@ -183,6 +191,22 @@ mod tests {
         assert_eq!(read_back(&["pull_request_sync", "push", "pull_request", "delete"], true).drift(&desired), Vec::<&str>::new());
         assert_eq!(read_back(&["pull_request_sync", "push", "pull_request"], true).drift(&desired), [EVENTS]);
         assert_eq!(read_back(&["pull_request_sync", "push", "pull_request", "delete", "wiki"], true).drift(&desired), [EVENTS]);
+    }
+
+    #[test]
+    fn events_that_a_server_switches_together_are_compared_as_one() {
+        let every = shapes(&EventKind::ALL.into_iter().collect()).remove(0);
+        // What each server reads back of the very same hook.
+        let gitea_1_24 = ["delete", "push", "pull_request", "pull_request_comment", "pull_request_sync"];
+        let forgejo = ["delete", "push", "pull_request", "pull_request_comment", "pull_request_review_comment", "pull_request_sync"];
+        for read in [&gitea_1_24[..], &forgejo[..]] {
+            let hook = read_back(read, true);
+            assert_eq!(hook.drift(&every), Vec::<&str>::new(), "{read:?}");
+            assert_eq!(hook.shape.events, every.events, "{read:?}");
+        }
+        let push = shapes(&[EventKind::Push].into()).remove(0);
+        assert_eq!(read_back(&["delete", "push", "pull_request_review_comment"], true).drift(&push), [EVENTS], "alone it is another one");
+        assert_eq!(read_back(&["delete", "push", "pull_request_comment", "pull_request_review_comment"], true).drift(&push), [EVENTS]);
     }
 
     #[test]

@@ -19,7 +19,9 @@ use crate::api::v1alpha1::binding::Visibility;
 use crate::api::v1alpha1::{EventKind, Permission};
 use crate::providers::address::with_segments;
 use crate::providers::listing::{Entries, Extent};
-use crate::providers::model::{Deletion, Endpoint, GitProbe, Hook, HookRequest, HookShape, Inspection, Repository, RepositoryPath};
+use crate::providers::model::{
+    Deletion, Endpoint, GitProbe, Hook, HookRelease, HookRequest, HookShape, Inspection, Repository, RepositoryPath,
+};
 use crate::providers::transport::{Answer, Call, Document, Operation, Transport};
 use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git, listing};
 
@@ -395,6 +397,14 @@ impl Client for GitHubClient {
         let call = Self::write(Operation::UpdateHook, Method::PATCH, self.hook_url(repository, id), request).json(&document);
         let changed: wire::Hook = self.send(call).await?.json()?;
         Ok(convert::hook(&changed))
+    }
+
+    /// Changes one field of the configuration. An update of the hook itself replaces the configuration, and a secret that is left out
+    /// is gone.
+    async fn release_hook(&self, repository: &Repository, id: &str, release: &HookRelease<'_>) -> Result<(), ProviderError> {
+        let url = self.repository_url(repository.path.as_str(), ["hooks", id, "config"]);
+        let call = Call::write(Operation::UpdateHook, Method::PATCH, url).conceal(release.url.expose());
+        self.send(call.json(&serde_json::json!({"url": release.url.expose()}))).await?.success().map(drop)
     }
 
     async fn delete_hook(&self, repository: &Repository, id: &str) -> Result<Deletion, ProviderError> {

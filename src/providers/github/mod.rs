@@ -19,7 +19,7 @@ use url::Url;
 
 use crate::api::v1alpha1::connection::{CredentialKind, ProviderSpec};
 use crate::api::v1alpha1::{EventKind, Permission, ProviderKind};
-use crate::providers::model::Scope;
+use crate::providers::model::{HookLimit, Scope};
 use crate::providers::transport::Transport;
 use crate::providers::{Capabilities, Client, Credential, Endpoint, PathError, Provider, ProviderError, RepositoryPath, Webhook, address};
 
@@ -76,6 +76,11 @@ impl Provider for GitHub {
         };
         let scope = Scope { word, path: path.clone(), holder: None };
         Ok(Endpoint { web, api, further_origins: Vec::new(), scope: Some(scope) })
+    }
+
+    fn hook_limit(&self, endpoint: &Endpoint) -> Option<HookLimit> {
+        let host = address::comparable(endpoint.web.host_str().unwrap_or_default());
+        Some(HookLimit::EachEvent(if is_cloud(&host) { 20 } else { 250 }))
     }
 
     fn repository_path(&self, endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {

@@ -16,7 +16,9 @@ use super::{convert, error, permission, role, wire};
 use crate::api::v1alpha1::{EventKind, Permission};
 use crate::providers::address::with_segments;
 use crate::providers::listing::{Entries, Extent};
-use crate::providers::model::{Deletion, Endpoint, GitProbe, Hook, HookRequest, HookShape, Inspection, Repository, RepositoryPath};
+use crate::providers::model::{
+    Deletion, Endpoint, GitProbe, Hook, HookRelease, HookRequest, HookShape, Inspection, Repository, RepositoryPath,
+};
 use crate::providers::transport::{Answer, Call, Operation, Transport};
 use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git, listing};
 
@@ -330,6 +332,14 @@ impl Client for GitLabClient {
         let mut changed = self.write_hook(&repository.id, self.change(&repository.id, id, request)).await?;
         self.remove_surplus(&repository.id, &mut changed, request.shape).await?;
         Ok(convert::hook(changed, None))
+    }
+
+    /// A token that is left out stays.
+    async fn release_hook(&self, repository: &Repository, id: &str, release: &HookRelease<'_>) -> Result<(), ProviderError> {
+        let url = self.project_url(&repository.id, ["hooks", id]);
+        let document = convert::update(release.url, release.shape);
+        let call = Call::write(Operation::UpdateHook, Method::PUT, url).conceal(release.url.expose());
+        self.transport.send(call.json(&Value::Object(document))).await?.success().map(drop)
     }
 
     async fn delete_hook(&self, repository: &Repository, id: &str) -> Result<Deletion, ProviderError> {

@@ -18,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::api::v1alpha1::connection::{CredentialKind, ProviderSpec};
 use crate::api::v1alpha1::{EventKind, Permission, ProviderKind};
-use crate::providers::model::Scope;
+use crate::providers::model::{HookLimit, Scope};
 use crate::providers::transport::Transport;
 use crate::providers::{Capabilities, Client, Credential, Endpoint, PathError, Provider, ProviderError, RepositoryPath, Webhook, address};
 
@@ -74,6 +74,11 @@ impl Provider for GitLab {
         };
         let scope = scope.map(|path| Scope { word: GROUP, path, holder: None });
         Ok(Endpoint { web, api, further_origins: Vec::new(), scope })
+    }
+
+    /// The default of a server, which its administrator may change.
+    fn hook_limit(&self, _: &Endpoint) -> Option<HookLimit> {
+        Some(HookLimit::EachRepository(100))
     }
 
     fn repository_path(&self, endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {

@@ -245,6 +245,25 @@ async fn a_secret_of_the_users_own_comes_from_the_controller() {
     assert_eq!(harness.send(&present).await, 503);
 }
 
+#[tokio::test]
+async fn a_secret_of_the_users_own_is_never_taken_for_a_derived_one() {
+    let parts = |number: usize| WebhookSecret::Text(format!("secret-of-the-user-{number}").into()).parts();
+    let only_digits = |number: &usize| key().fingerprint(&parts(*number)).bytes().all(|byte| byte.is_ascii_digit());
+    for number in (0..).filter(only_digits).take(2) {
+        let secret = format!("secret-of-the-user-{number}");
+        let own = key().brought_generation(&parts(number));
+        let harness = start(|_, _| ()).await;
+        harness.routes.apply_connection(&gitea());
+        harness.routes.apply_binding(&binding(|object| {
+            object["spec"]["webhook"]["secretRef"] = json!({"name": "hook"});
+            object["status"]["webhook"] = json!({"secretGeneration": own});
+        }));
+        harness.routes.set_user_secrets("uid-shop", vec![(own.clone(), WebhookSecret::Text(secret.clone().into()))]);
+        let delivered = Shot { secret, ..at(&own) };
+        assert_eq!(codes(&harness, &[delivered, at(&own)]).await, [200, 401], "the user's secret alone proves it");
+    }
+}
+
 proptest! {
     #[test]
     fn any_path_is_read_without_a_panic(path in ".{0,80}") {

@@ -1,7 +1,7 @@
 //! A check against each simulated provider: what would be made is told, and nothing is.
 
 use anyhow::Result;
-use forgebind::api::v1alpha1::EventKind;
+use forgebind::api::v1alpha1::{EventKind, ProviderKind};
 use serde_json::{Map, Value, json};
 
 use super::{PUBLIC_URL, object, row, run, stream, told};
@@ -46,6 +46,36 @@ async fn a_check_tells_what_would_be_made_at_every_provider_and_makes_nothing() 
             simulated.welcome.credential.iter().chain(&simulated.welcome.rejected).filter(|(key, _)| *key != "username" && *key != "email")
         {
             assert!(!checked.text.contains(secret) && !rejected.text.contains(secret), "{kind}: a secret was printed");
+        }
+    }
+    Ok(())
+}
+
+/// Manifests of as many bindings of one repository, all with the same events.
+fn crowd(simulated: &Simulated, bindings: usize) -> String {
+    let webhook = json!({"events": ["Push"]});
+    let binding = json!({"connectionRef": {"name": "git"}, "repository": simulated.welcome.repository, "webhook": webhook});
+    let bindings = (0..bindings).map(|number| object("RepoBinding", "platform", &format!("shop-{number}"), binding.clone()));
+    manifests(simulated, &simulated.welcome.credential) + &stream(&bindings.collect::<Vec<_>>())
+}
+
+#[tokio::test]
+async fn more_bindings_of_one_repository_than_its_provider_allows_hooks_are_warned_of_before_any_is_refused() -> Result<()> {
+    for (kind, limit) in [(ProviderKind::GitHub, 20), (ProviderKind::GitLab, 100)] {
+        let simulated = Simulated::new(kind).await?;
+        let flags = ["-f", "-", "--public-url", PUBLIC_URL, "-o", "json"];
+        for (bindings, warned) in
+            [(limit / 2, None), (limit - 1, Some("further ones will be refused")), (limit + 5, Some("the provider allows"))]
+        {
+            let result = run(&flags, &[], &crowd(&simulated, bindings)).await?.json()?;
+            let findings = row(&result, "shop-3")["findings"].to_string();
+            match warned {
+                None => assert!(!findings.contains("allows"), "{kind} {bindings}: {findings}"),
+                Some(text) => {
+                    assert!(findings.contains(text) && findings.contains("warning"), "{kind} {bindings}: {findings}");
+                    assert!(findings.contains(&format!("allows {limit}")), "{kind} {bindings}: {findings}");
+                }
+            }
         }
     }
     Ok(())

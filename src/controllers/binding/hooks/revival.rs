@@ -5,20 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::{SignedDuration, Timestamp, Unit};
+use jiff::{SignedDuration, Timestamp};
 
+use super::repair::Repair;
 use super::{HookAction, HookFinding, HookIntent, HookPlan, Ours, Wanted, leave};
 use crate::api::v1alpha1::{EventKind, Reason};
-
-/// The pauses after the first, the second, … attempt.
-const PAUSES: [SignedDuration; 6] = [
-    SignedDuration::from_mins(1),
-    SignedDuration::from_mins(5),
-    SignedDuration::from_mins(30),
-    SignedDuration::from_hours(2),
-    SignedDuration::from_hours(6),
-    SignedDuration::from_hours(24),
-];
+use crate::controllers::backoff::growing_pause;
+use crate::controllers::binding::plan::told;
 
 /// The attempts to bring one hook back, since its deliveries were good last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +24,7 @@ pub struct Revival {
 
 impl Revival {
     fn pause(self) -> SignedDuration {
-        let position = self.attempts.saturating_sub(1).min(PAUSES.len() - 1);
-        PAUSES.get(position).copied().unwrap_or_default()
+        growing_pause(self.attempts)
     }
 
     /// When the next attempt may be made.
@@ -53,6 +45,8 @@ impl Revival {
 pub struct Known {
     /// The attempts, by part.
     pub revivals: BTreeMap<String, Revival>,
+    /// The repairs that were not found to last, by part.
+    pub repairs: BTreeMap<String, Repair>,
     /// The last verified delivery of each event.
     pub heard: BTreeMap<EventKind, Timestamp>,
     /// Whether our receiver refused the last delivery that reached it.
@@ -117,10 +111,6 @@ fn was_heard(intent: &HookIntent, wanted: &Wanted, revival: Revival) -> bool {
 
 fn made_at(next: Timestamp) -> String {
     format!("a new one takes its place at {}", told(next))
-}
-
-fn told(at: Timestamp) -> Timestamp {
-    at.round(Unit::Second).unwrap_or(at)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-pub(super) fn ours() -> Ownership {
+pub(in crate::controllers) fn ours() -> Ownership {
     ownership(1, &settings("https://hooks.acme.io", &["https://old.acme.io"]), None)
 }
 
@@ -23,15 +23,15 @@ fn custom() -> Url {
     Url::parse("https://argocd.acme.io/api/webhook").unwrap()
 }
 
-pub(super) fn shape(part: &str, events: &str) -> HookShape {
+pub(in crate::controllers) fn shape(part: &str, events: &str) -> HookShape {
     HookShape { part: part.to_owned(), fields: BTreeMap::from([("events", events.to_owned())]), events: BTreeSet::from([EventKind::Push]) }
 }
 
-pub(super) fn hook(id: u32, url: HookUrl, shape: HookShape) -> Hook {
+pub(in crate::controllers) fn hook(id: u32, url: HookUrl, shape: HookShape) -> Hook {
     Hook { id: id.to_string(), url, shape, state: HookState::Active, has_secret: None }
 }
 
-pub(super) fn wanted(generation: i64, update_sets_secret: bool) -> Wanted {
+pub(in crate::controllers) fn wanted(generation: i64, update_sets_secret: bool) -> Wanted {
     Wanted {
         destination: Destination::Receiver,
         shapes: vec![shape("", "push")],
@@ -69,7 +69,7 @@ fn apply(hooks: &mut Vec<Hook>, actions: &[HookAction], next_id: &mut u32) {
     }
 }
 
-pub(super) fn decide(hooks: &[Hook], wanted: &Wanted, now: i64) -> HookPlan {
+pub(in crate::controllers) fn decide(hooks: &[Hook], wanted: &Wanted, now: i64) -> HookPlan {
     plan(hooks, &ours(), wanted, &BTreeSet::new(), at(now))
 }
 
@@ -221,6 +221,93 @@ fn a_foreign_hook_with_the_custom_url_is_adopted_only_when_asked() {
     let given_back = removal(&hooks, &ours(), &BTreeSet::from(["7".to_owned()]), "gone");
     apply(&mut hooks, &given_back.actions, &mut 8);
     assert_eq!(hooks, there);
+}
+
+#[test]
+fn a_foreign_hook_is_known_in_every_spelling_of_its_url_and_no_second_one_is_planned() {
+    let wish = Url::parse("https://ci.acme.io/hooks/shop?job=a%2Fb&x=1").unwrap();
+    for spelling in [
+        "https://ci.acme.io/hooks/shop?job=a%2Fb&x=1",
+        "https://ci.acme.io/hooks/shop/?job=a%2Fb&x=1",
+        "https://ci.acme.io:443/hooks/shop?job=a%2Fb&x=1",
+        "https://CI.acme.io/hooks/shop?x=1&job=a%2fb",
+        "https://ci.acme.io./hooks/%73hop?job=a%2Fb&x=1",
+    ] {
+        let there = [hook(7, HookUrl::new(spelling.to_owned()), shape("", "push"))];
+        let asked = Wanted { destination: Destination::Custom(wish.clone()), ..wanted(9000, true) };
+        let refused = decide(&there, &asked, NOW);
+        assert!(refused.actions.is_empty(), "{spelling}: {:?}", refused.actions);
+        assert_eq!(refused.finding.unwrap().reason, Reason::ForeignHook, "{spelling}");
+        let mut hooks = there.to_vec();
+        let adopting = Wanted { adopt: true, ..asked };
+        let adopted = decide(&hooks, &adopting, NOW);
+        assert!(matches!(adopted.actions.as_slice(), [HookAction::Update { id, adopted: true, .. }] if id == "7"), "{spelling}");
+        apply(&mut hooks, &adopted.actions, &mut 8);
+        assert!(decide(&hooks, &adopting, NOW).actions.is_empty(), "{spelling}");
+        // Ours, in a spelling that a provider made of it, is no other one either.
+        let ours_there = ours().custom_url(&Url::parse(spelling).unwrap(), "9000");
+        let kept = decide(&[hook(7, ours_there, shape("", "push"))], &adopting, NOW);
+        assert!(kept.actions.iter().all(|action| matches!(action, HookAction::Update { id, .. } if id == "7")), "{:?}", kept.actions);
+    }
+}
+
+#[test]
+fn another_hook_to_the_same_host_is_told_and_stands_against_nothing() {
+    let asked = Wanted { destination: Destination::Custom(custom()), ..wanted(9000, true) };
+    let there = [
+        hook(5, HookUrl::new("https://argocd.acme.io:8443/other".to_owned()), shape("", "push")),
+        hook(6, HookUrl::new("https://elsewhere.acme.io/api/webhook".to_owned()), shape("", "push")),
+        hook(7, theirs().custom_url(&Url::parse("https://argocd.acme.io/other").unwrap(), "1"), shape("", "push")),
+    ];
+    let plan = decide(&there, &asked, NOW);
+    assert!(matches!(plan.actions.as_slice(), [HookAction::Create(_)]) && plan.finding.is_none());
+    assert_eq!(plan.notes.len(), 1, "{:?}", plan.notes);
+    assert!(plan.notes[0].contains("hook 5 ") && plan.notes[0].contains("argocd.acme.io"), "{:?}", plan.notes);
+    assert!(decide(&there, &wanted(9000, true), NOW).notes.is_empty(), "our own receiver has many hooks");
+}
+
+#[test]
+fn a_repair_that_does_not_last_is_counted_made_with_pauses_and_told() {
+    let url = ours().receiver_url("9000").unwrap();
+    let hooks = [hook(1, url, shape("", "issues,push"))];
+    let mut asked = wanted(9000, true);
+    let mut now = NOW;
+    let mut updates = Vec::new();
+    while now < NOW + 3 * 86_400 {
+        let plan = decide(&hooks, &asked, now);
+        for action in &plan.actions {
+            assert!(matches!(action, HookAction::Update { drift, .. } if drift == &["events"]), "{action:?}");
+            updates.push(now - NOW);
+        }
+        let told = plan.finding.map(|finding| (finding.reason, finding.message));
+        match updates.len() {
+            1 if updates[0] == now - NOW => assert_eq!(told, None, "the first repair may hold"),
+            _ => {
+                let (reason, message) = told.expect("it is told");
+                assert_eq!(reason, Reason::RepairDidNotLast);
+                assert!(message.contains("hook 1 differs in events"), "{message}");
+            }
+        }
+        assert!(!plan.actions.is_empty() || plan.wake.is_some(), "somebody wakes up for the next one");
+        asked.known.repairs.extend(plan.repairs.into_iter().filter_map(|(part, repair)| Some((part, repair?))));
+        now += 30;
+    }
+    assert_eq!(updates[..5], [0, 60, 360, 2160, 9360], "with growing pauses");
+    assert!(updates.len() < 10, "{updates:?}");
+}
+
+#[test]
+fn a_repair_of_something_else_is_no_repetition_and_one_that_lasts_is_forgotten() {
+    let url = ours().receiver_url("9000").unwrap();
+    let mut asked = wanted(9000, true);
+    let first = decide(&[hook(1, url.clone(), shape("", "issues"))], &asked, NOW);
+    asked.known.repairs.extend(first.repairs.into_iter().filter_map(|(part, repair)| Some((part, repair?))));
+    // Another wish.
+    let other = Wanted { shapes: vec![shape("", "push,tags")], ..asked.clone() };
+    assert!(decide(&[hook(1, url.clone(), shape("", "push"))], &other, NOW + 1).finding.is_none());
+    // As it should be.
+    let good = decide(&[hook(1, url, shape("", "push"))], &asked, NOW + 1);
+    assert_eq!(good.repairs, BTreeMap::from([(String::new(), None)]));
 }
 
 #[test]

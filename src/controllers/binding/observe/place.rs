@@ -107,7 +107,7 @@ async fn list(working: &Working, target: &HookTarget) -> Result<(Repository, Vec
 
 /// Whether the owner's list, read to its end, tells that a repository is not there. A list that shows nothing at all tells
 /// nothing: a credential that sees none of the owner's repositories gets the same one.
-async fn is_gone(working: &Working, target: &HookTarget) -> bool {
+pub async fn is_gone(working: &Working, target: &HookTarget) -> bool {
     // Another repository under the same path is not the one that is meant.
     let is_meant = |repository: &Repository| match target.repository_id.as_str() {
         "" => repository.path.same_as(&target.repository),

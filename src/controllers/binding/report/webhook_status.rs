@@ -1,6 +1,6 @@
 //! The hooks and their secrets, as the status tells them. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -12,8 +12,10 @@ use crate::controllers::binding::hooks::Kept;
 use crate::controllers::binding::observe::{Connection, Observation, custom_url};
 use crate::controllers::binding::plan::Plan;
 
-/// How many earlier secrets are kept at most.
+/// How many earlier secrets are kept at most, as the schema has it.
 const PREVIOUS_SECRETS: usize = 8;
+/// How many former places are kept at most, as the schema has it.
+const FORMER_TARGETS: usize = 8;
 
 /// The hooks and their secrets, as they are after what was done.
 pub(super) fn webhook(observation: &Observation, plan: &Plan, outcome: &Outcome, before: &RepoBindingStatus) -> Option<WebhookStatus> {
@@ -74,7 +76,17 @@ fn present_hooks(kept: &[Kept], outcome: &Outcome) -> Vec<Kept> {
     hooks.into_values().collect()
 }
 
-/// The places that still hold hooks beside the present one.
+/// The oldest of the former places, for which the status has no room: their hooks are recorded as left behind before the status is
+/// written.
+#[must_use]
+pub fn surplus_targets(observation: &Observation, plan: &Plan, outcome: &Outcome) -> Vec<HookTarget> {
+    let old = observation.object.status.as_ref().and_then(|status| status.webhook.as_ref());
+    let Some(mut former) = old.filter(|_| !outcome.gone).map(|old| former_targets(old, plan, outcome)) else { return Vec::new() };
+    former.truncate(former.len().saturating_sub(FORMER_TARGETS));
+    former
+}
+
+/// The places that still hold hooks beside the present one, each of them once, in the order in which they were left.
 fn former_targets(old: &WebhookStatus, plan: &Plan, outcome: &Outcome) -> Vec<HookTarget> {
     let moved = match (&plan.target, &old.target) {
         (Some(new), Some(old_target)) if (&new.connection, &new.repository_id) != (&old_target.connection, &old_target.repository_id) => {
@@ -84,7 +96,10 @@ fn former_targets(old: &WebhookStatus, plan: &Plan, outcome: &Outcome) -> Vec<Ho
     };
     let mut former: Vec<HookTarget> = old.former_targets.iter().cloned().chain(moved).collect();
     former.retain(|target| !outcome.cleared.contains(target) && !outcome.recorded.contains(target));
-    former.dedup();
+    let mut later = BTreeSet::new();
+    former.reverse();
+    former.retain(|target| later.insert(target.clone()));
+    former.reverse();
     former
 }
 
@@ -125,6 +140,9 @@ fn previous_secrets(
         };
         previous.push(PreviousSecret { generation: known, valid_until: end });
     }
+    // What hooks carry comes last, and of the others what is accepted longest.
+    let end = |previous: &PreviousSecret| previous.valid_until.as_ref().map_or(Timestamp::MAX, |end| end.0);
+    previous.sort_by(|one, other| (end(one), &one.generation).cmp(&(end(other), &other.generation)));
     let surplus = previous.len().saturating_sub(PREVIOUS_SECRETS);
     previous.split_off(surplus)
 }
