@@ -29,7 +29,8 @@ pub enum Command {
     ///
     /// Says for every connection and binding whether it would become Ready and why not, with the remedy, and what would be
     /// created, adopted, updated and deleted at the providers. Ends with 0 when everything would become Ready (or is
-    /// suspended), 1 when something would not, 2 when it could not check: bad usage, unreadable input, no cluster.
+    /// suspended), 1 when something would not, 2 when it could not check: bad usage, unreadable input, no cluster. With
+    /// --fail-on-plan it ends with 1 also when something would be done at a provider.
     Check(CheckArguments),
     /// Print the custom resource definitions: forgebind crd | kubectl apply --server-side -f -
     Crd,
@@ -60,7 +61,8 @@ pub struct CheckArguments {
     #[arg(short = 'f', long, value_name = "FILE", required_unless_present = "from_cluster")]
     pub filename: Vec<PathBuf>,
     /// An environment variable with a token that stands in for the credential's Secret: of every connection whose Secret is
-    /// not among the manifests, or of the one that is named. Comma-separated, or repeated
+    /// not among the manifests, or of the one that is named. It is sent to the known clouds and to hosts in
+    /// --allow-provider-hosts only, because whoever writes a manifest chooses its host. Comma-separated, or repeated
     #[arg(long, value_name = "[[NAMESPACE/]CONNECTION=]NAME", value_delimiter = ',')]
     pub token_env: Vec<String>,
     /// Read the cluster of KUBECONFIG: all its connections and bindings, or, with -f, what the manifests would change there.
@@ -74,6 +76,10 @@ pub struct CheckArguments {
     /// Check the manifests alone: nothing is asked of any provider
     #[arg(long, conflicts_with = "from_cluster")]
     pub offline: bool,
+    /// End with 1 when anything would be done at a provider, although everything would become Ready: for a repository whose
+    /// hooks are to be as they are, such as one that only observes
+    #[arg(long, conflicts_with = "offline")]
+    pub fail_on_plan: bool,
     /// The namespace of manifests that name none
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub default_namespace: String,
@@ -91,13 +97,13 @@ const CHECK_EXAMPLES: &str = "Examples:
   kustomize build overlays/test | forgebind check -f - --token-env platform/acme=ACME_TOKEN -o json
   forgebind check --from-cluster --watch-namespaces team-shop";
 
-/// The value of an environment variable that an argument names; `None` where it is not set, is empty or is not text. A line
-/// break at its end is dropped.
+/// The token in an environment variable that an argument names; `None` where it is not set, is empty or is not text. White
+/// space at its ends is dropped, as from a token in a Secret.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the place")]
 pub fn secret_of_environment(name: &str) -> Option<SecretString> {
     let value = std::env::var(name).ok()?;
-    let value = value.trim_end_matches(['\r', '\n']);
+    let value = value.trim();
     (!value.is_empty()).then(|| value.into())
 }
 

@@ -100,8 +100,8 @@ impl TryFrom<InstallationArguments> for Installation {
                 former: each("former-public-urls", &arguments.former_public_urls, |flag, url| public_url(flag, url, true))?,
                 ..public_urls(&arguments.public_url, insecure)?
             },
-            namespace: arguments.namespace.filter(|name| !name.is_empty()).unwrap_or_else(own_namespace),
-            watch_namespaces: named(arguments.watch_namespaces),
+            namespace: operator_namespace(arguments.namespace)?,
+            watch_namespaces: namespaces("watch-namespaces", &arguments.watch_namespaces)?,
             providers: providers(&arguments.providers)?,
             network: NetworkPolicy {
                 provider_hosts: each("allow-provider-hosts", &arguments.allow_provider_hosts, parse)?,
@@ -129,15 +129,15 @@ impl TryFrom<ServerArguments> for Config {
     type Error = ConfigError;
 
     fn try_from(arguments: ServerArguments) -> Result<Self, ConfigError> {
-        let admin_listen: SocketAddr = parse("admin-listen", &arguments.admin_listen)?;
+        let admin_listen = listener("admin-listen", &arguments.admin_listen)?;
         let Installation { public_urls, namespace, watch_namespaces, providers, network } = arguments.installation.try_into()?;
         Ok(Self {
             public_urls,
-            listen: parse("listen", &arguments.listen)?,
+            listen: listener("listen", &arguments.listen)?,
             admin_listen,
             namespace,
             watch_namespaces,
-            secret_namespaces: named(arguments.secret_namespaces),
+            secret_namespaces: namespaces("secret-namespaces", &arguments.secret_namespaces)?,
             providers,
             read_only: arguments.read_only,
             leader_election: arguments.leader_election,
@@ -193,19 +193,56 @@ impl TryFrom<ReleaseArguments> for ReleaseConfig {
                 other => return Err(ConfigError::new("hooks", format!("{other:?} is neither keep nor delete"))),
             },
             timeout: parse::<Interval>("timeout", &arguments.timeout)?.length(),
-            namespace: arguments.namespace.filter(|name| !name.is_empty()).unwrap_or_else(own_namespace),
-            watch_namespaces: named(arguments.watch_namespaces),
+            namespace: operator_namespace(arguments.namespace)?,
+            watch_namespaces: namespaces("watch-namespaces", &arguments.watch_namespaces)?,
             install_key_secret: arguments.install_key_secret.filter(|name| !name.is_empty()),
         })
     }
 }
 
-fn named(names: Vec<String>) -> Vec<String> {
-    names.into_iter().filter(|name| !name.is_empty()).collect()
+/// The items of a list flag, without the white space around them. A list that is empty as a whole is none, as of a variable
+/// that is set to nothing; an empty item among others is a slip.
+///
+/// # Errors
+/// Empty items, with the flag.
+pub fn items<'a>(flag: &'static str, texts: &'a [String]) -> Result<Vec<&'a str>, ConfigError> {
+    let items: Vec<&str> = texts.iter().map(|text| text.trim()).collect();
+    match items.as_slice() {
+        [""] => Ok(Vec::new()),
+        all if all.contains(&"") => {
+            Err(ConfigError::new(flag, format!("{:?} has an empty item; remove the comma too many", texts.join(","))))
+        }
+        _ => Ok(items),
+    }
+}
+
+/// The names of namespaces.
+fn namespaces(flag: &'static str, texts: &[String]) -> Result<Vec<String>, ConfigError> {
+    each(flag, texts, namespace)
+}
+
+fn namespace(flag: &'static str, name: &str) -> Result<String, ConfigError> {
+    let name = name.trim();
+    if is_dns_label(name) {
+        return Ok(name.to_owned());
+    }
+    Err(ConfigError::new(flag, format!("{name:?} is no name of a namespace: lower-case letters, digits and dashes, at most 63")))
+}
+
+fn operator_namespace(name: Option<String>) -> Result<String, ConfigError> {
+    match name.filter(|name| !name.trim().is_empty()) {
+        Some(name) => namespace("namespace", &name),
+        None => Ok(own_namespace()),
+    }
 }
 
 fn parse<T: FromStr<Err: Display>>(flag: &'static str, text: &str) -> Result<T, ConfigError> {
     text.trim().parse().map_err(|error: T::Err| ConfigError::new(flag, format!("{text:?}: {error}")))
+}
+
+fn listener(flag: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
+    let form = || ConfigError::new(flag, format!("{text:?} is no address with a port, such as 0.0.0.0:8080 or [::]:8080"));
+    text.trim().parse().map_err(|_| form())
 }
 
 fn each<T>(
@@ -213,7 +250,7 @@ fn each<T>(
     texts: &[String],
     read: impl Fn(&'static str, &str) -> Result<T, ConfigError>,
 ) -> Result<Vec<T>, ConfigError> {
-    texts.iter().filter(|text| !text.trim().is_empty()).map(|text| read(flag, text)).collect()
+    items(flag, texts)?.into_iter().map(|text| read(flag, text)).collect()
 }
 
 /// The entries of `--public-url`: a URL, or a name and a URL.
@@ -221,7 +258,7 @@ fn public_urls(entries: &[String], insecure: bool) -> Result<PublicUrls, ConfigE
     let flag = "public-url";
     let refused = |problem: String| ConfigError::new(flag, problem);
     let mut urls = PublicUrls::default();
-    for entry in entries.iter().map(|entry| entry.trim()).filter(|entry| !entry.is_empty()) {
+    for entry in items(flag, entries)? {
         // A URL has a colon or a slash before any equals sign of its own.
         let named = entry.split_once('=').filter(|(name, _)| !name.contains([':', '/']));
         let url = public_url(flag, named.map_or(entry, |(_, url)| url), insecure)?;
@@ -261,8 +298,13 @@ fn public_url(flag: &'static str, text: &str, insecure: bool) -> Result<Url, Con
     problem.map_or(Ok(url), |problem| Err(ConfigError::new(flag, format!("{text:?} {problem}"))))
 }
 
+fn is_dns_label(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let (first, last) = (name.bytes().next(), name.bytes().next_back());
+    name.len() <= 63 && first.is_some_and(plain) && last.is_some_and(plain) && name.bytes().all(|byte| plain(byte) || byte == b'-')
+}
+
 fn range(flag: &'static str, text: &str) -> Result<IpNet, ConfigError> {
-    let text = text.trim();
     text.parse::<IpNet>()
         .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
         .map_err(|_| ConfigError::new(flag, format!("{text:?} is no address range such as 10.0.0.0/8")))
@@ -270,7 +312,7 @@ fn range(flag: &'static str, text: &str) -> Result<IpNet, ConfigError> {
 
 fn resolve(flag: &'static str, text: &str) -> Result<((String, u16), IpAddr), ConfigError> {
     let refused = || ConfigError::new(flag, format!("{text:?} is not HOST:PORT=ADDRESS, such as git.acme.io:443=10.1.2.3"));
-    let (name, address) = text.trim().split_once('=').ok_or_else(refused)?;
+    let (name, address) = text.split_once('=').ok_or_else(refused)?;
     let (host, port) = name.rsplit_once(':').ok_or_else(refused)?;
     let address = address.trim_start_matches('[').trim_end_matches(']').parse().map_err(|_| refused())?;
     Ok(((host.to_lowercase(), port.parse().map_err(|_| refused())?), address))
@@ -279,7 +321,7 @@ fn resolve(flag: &'static str, text: &str) -> Result<((String, u16), IpAddr), Co
 fn providers(names: &[String]) -> Result<BTreeSet<ProviderKind>, ConfigError> {
     let known = |name: &str| ProviderKind::ALL.into_iter().find(|kind| kind.flag() == name);
     let chosen = each("providers", names, |flag, name| {
-        known(name.trim()).ok_or_else(|| {
+        known(name).ok_or_else(|| {
             let all: Vec<_> = ProviderKind::ALL.into_iter().map(ProviderKind::flag).collect();
             ConfigError::new(flag, format!("{name:?} is none of {}", all.join(", ")))
         })
@@ -289,9 +331,13 @@ fn providers(names: &[String]) -> Result<BTreeSet<ProviderKind>, ConfigError> {
 
 fn receivers(texts: &[String]) -> Result<Receivers, ConfigError> {
     let flag = "receivers";
-    match texts {
-        [service] if service.starts_with("service/") => Ok(Receivers::Service(service.trim_start_matches("service/").to_owned())),
-        urls => Ok(Receivers::Urls(each(flag, urls, parse)?)),
+    match items(flag, texts)?.as_slice() {
+        [] => Err(ConfigError::new(flag, "is empty; name service/NAME or admin URLs")),
+        [service] if service.starts_with("service/") => match service.trim_start_matches("service/") {
+            "" => Err(ConfigError::new(flag, "\"service/\" lacks the name of the Service behind it")),
+            name => Ok(Receivers::Service(name.to_owned())),
+        },
+        _ => Ok(Receivers::Urls(each(flag, texts, parse)?)),
     }
 }
 
@@ -352,6 +398,10 @@ mod tests {
             ("cleanup-timeout", "soon"),
             ("resolve", "git.acme.io=10.0.0.1"),
             ("receivers", "nowhere"),
+            ("receivers", "service/"),
+            ("receivers", ""),
+            ("watch-namespaces", "Team_A"),
+            ("secret-namespaces", "team a"),
             ("log-format", "xml"),
         ] {
             let error = config(&[&format!("--{flag}={value}")]).unwrap_err().to_string();

@@ -99,7 +99,7 @@ pub enum RunError {
     #[error("leader election: {0}")]
     Lease(#[from] kube_lease_manager::LeaseManagerError),
     /// The API server refused or did not answer.
-    #[error("API server: {0}")]
+    #[error("API server: {}", crate::wording::of_api_server(.0))]
     Kubernetes(#[from] kube::Error),
     /// Something could not be released in time.
     #[error("{0}")]

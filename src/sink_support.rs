@@ -5,6 +5,7 @@ use url::Url;
 
 use crate::api::v1alpha1::binding::{HttpSink, ServiceSink, SinkFormat, SinkSpec};
 use crate::providers::transport::network::{NetworkPolicy, Purpose};
+use crate::wording;
 
 /// Why a sink is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub enum NotServedKind {
 pub struct NotServed {
     /// Which of the two reasons it is.
     pub kind: NotServedKind,
-    /// What is not served and what to do, safe to show.
+    /// What is not served and what to do, safe to show. Does not name the sink.
     pub message: String,
 }
 
@@ -59,21 +60,21 @@ pub fn served(sink: &SinkSpec, policy: &NetworkPolicy) -> Result<(), NotServed> 
 /// Why it is not served.
 pub fn target(namespace: &str, sink: &SinkSpec, policy: &NetworkPolicy) -> Result<SinkTarget, NotServed> {
     if sink.format == Some(SinkFormat::Passthrough) {
-        return Err(NotServed::build(format!("sink {} has format Passthrough, which this build does not serve", sink.name)));
+        return Err(NotServed::build("format Passthrough is not served by this build; use CloudEvents"));
     }
     match (&sink.service, &sink.http, &sink.refresh, &sink.nats) {
-        (Some(service), None, None, None) => service_target(namespace, &sink.name, service),
-        (None, Some(http), None, None) => http_target(&sink.name, http, policy),
-        (None, None, Some(_), None) => Err(NotServed::build(format!("sink {} is a refresh, which this build does not serve", sink.name))),
-        (None, None, None, Some(_)) => Err(NotServed::build(format!("sink {} is a nats, which this build does not serve", sink.name))),
-        _ => Err(NotServed::build(format!("sink {} needs exactly one of service, http, refresh and nats", sink.name))),
+        (Some(service), None, None, None) => service_target(namespace, service),
+        (None, Some(http), None, None) => http_target(http, policy),
+        (None, None, Some(_), None) => Err(NotServed::build("refresh is not served by this build; use service or http")),
+        (None, None, None, Some(_)) => Err(NotServed::build("nats is not served by this build; use service or http")),
+        _ => Err(NotServed::build("it needs exactly one of service, http, refresh and nats")),
     }
 }
 
-fn service_target(namespace: &str, name: &str, service: &ServiceSink) -> Result<SinkTarget, NotServed> {
+fn service_target(namespace: &str, service: &ServiceSink) -> Result<SinkTarget, NotServed> {
     // The schema bounds only the length: a name like `host/` or `user@host` would turn the address into another host's.
     if !is_dns_label(&service.name) || !is_dns_label(namespace) {
-        return Err(NotServed::build(format!("sink {name}: service.name is not the name of a Service")));
+        return Err(NotServed::build(format!("service.name is {}, which is not the name of a Service", wording::quoted(&service.name))));
     }
     let path = service.path.as_deref().unwrap_or("/");
     let host = format!("{}.{namespace}.svc", service.name);
@@ -81,29 +82,37 @@ fn service_target(namespace: &str, name: &str, service: &ServiceSink) -> Result<
         .ok()
         .filter(|url| url.host_str() == Some(host.as_str()) && path.starts_with('/') && !path.contains(['?', '#']))
         .map(|url| SinkTarget { url, purpose: Purpose::ServiceSink })
-        .ok_or_else(|| NotServed::build(format!("sink {name}: service.port or service.path is unusable")))
+        .ok_or_else(|| {
+            NotServed::build(format!(
+                "service.port {} or service.path {} is not usable; a path begins with / and has no query",
+                service.port,
+                wording::quoted(path)
+            ))
+        })
 }
 
-fn http_target(name: &str, http: &HttpSink, policy: &NetworkPolicy) -> Result<SinkTarget, NotServed> {
+fn http_target(http: &HttpSink, policy: &NetworkPolicy) -> Result<SinkTarget, NotServed> {
     if http.secret_ref.is_some() {
-        return Err(NotServed::build(format!("sink {name} has http.secretRef, which this build does not serve")));
+        return Err(NotServed::build("http.secretRef is not served by this build; remove it"));
     }
     if http.ca_ref.is_some() {
-        return Err(NotServed::build(format!("sink {name} has http.caRef, which this build does not serve")));
+        return Err(NotServed::build("http.caRef is not served by this build; remove it"));
     }
     let url = Url::parse(&http.url.0)
         .ok()
         .filter(|url| matches!(url.scheme(), "https" | "http") && url.host_str().is_some() && url.username().is_empty())
         .filter(|url| url.password().is_none())
-        .ok_or_else(|| NotServed::build(format!("sink {name}: http.url is not an address")))?;
+        .ok_or_else(|| {
+            NotServed::build(format!("http.url is {}; it should be an https URL without user name", wording::quoted(&http.url.0)))
+        })?;
     if url.scheme() == "http" && !policy.insecure_http {
-        return Err(NotServed::allowed(format!("sink {name} is addressed with http; use https")));
+        return Err(NotServed::allowed("http.url begins with http, which would send events in the clear; use https"));
     }
     if !policy.sink_hosts.iter().any(|pattern| pattern.matches(&url)) {
         let host = url.host_str().unwrap_or_default();
-        return Err(NotServed::allowed(format!("sink {name}: host {host} is not allowed; --allow-sink-hosts would allow it")));
+        return Err(NotServed::allowed(format!("host {host} of http.url is not allowed; --allow-sink-hosts would allow it")));
     }
-    policy.check(Purpose::HttpSink, &url).map_err(|refusal| NotServed::allowed(format!("sink {name}: {refusal}")))?;
+    policy.check(Purpose::HttpSink, &url).map_err(|refusal| NotServed::allowed(refusal.to_string()))?;
     Ok(SinkTarget { url, purpose: Purpose::HttpSink })
 }
 

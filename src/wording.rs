@@ -1,7 +1,81 @@
 //! Words for people.
 
+use kube::runtime::watcher;
+
+/// The longest value of a user that is repeated to them, in characters.
+const LONGEST_QUOTE: usize = 120;
+
+/// A value that a user wrote, as a message repeats it: in quotes, on one line, not too long, and without what stands before
+/// an `@`, which may be a password.
+#[must_use]
+pub fn quoted(value: &str) -> String {
+    let shown = value.rsplit_once('@').map_or_else(|| value.to_owned(), |(_, rest)| format!("…@{rest}"));
+    let end = if shown.chars().count() > LONGEST_QUOTE { "…" } else { "" };
+    format!("{:?}", shown.chars().take(LONGEST_QUOTE).chain(end.chars()).collect::<String>())
+}
+
+/// Several names in a sentence: `a`, `a and b`, `a, b and c`.
+#[must_use]
+pub fn enumerated<T: AsRef<str>>(names: &[T]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => one.as_ref().to_owned(),
+        [first @ .., last] => {
+            let first = first.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+            format!("{first} and {}", last.as_ref())
+        }
+    }
+}
+
+/// What the API server said, as it said it. The library's own text repeats the whole answer as a dump of its fields.
+#[must_use]
+pub fn of_api_server(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => format!("{} ({})", status.message, status.code),
+        kube::Error::Api(status) => format!("{} ({})", status.reason, status.code),
+        other => other.to_string(),
+    }
+}
+
+/// What the API server said to a watch.
+#[must_use]
+pub fn of_watch(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) | watcher::Error::WatchFailed(error) => {
+            of_api_server(error)
+        }
+        watcher::Error::WatchError(status) if !status.message.is_empty() => format!("{} ({})", status.message, status.code),
+        other => other.to_string(),
+    }
+}
+
 /// How many there are of something, in words that agree: `1 binding`, `2 bindings`.
 #[must_use]
 pub fn counted(count: usize, one: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repeated_value_is_short_and_holds_no_password_and_no_line_break() {
+        assert_eq!(quoted("no-path"), "\"no-path\"");
+        assert_eq!(quoted("a\nb\u{1b}[31m"), "\"a\\nb\\u{1b}[31m\"");
+        assert_eq!(quoted("https://ada:canary@acme.io:x/y"), "\"…@acme.io:x/y\"");
+        assert_eq!(quoted(&"a".repeat(200)).chars().count(), LONGEST_QUOTE + 3);
+    }
+
+    #[test]
+    fn names_are_enumerated_as_in_a_sentence() {
+        assert_eq!([enumerated(&["a"]), enumerated(&["a", "b"]), enumerated(&["a", "b", "c"])], ["a", "a and b", "a, b and c"]);
+    }
+
+    #[test]
+    fn what_the_api_server_said_is_no_dump_of_its_answer() {
+        let status = kube::core::Status::failure("secrets \"key\" not found", "NotFound").with_code(404);
+        let text = of_api_server(&kube::Error::Api(Box::new(status)));
+        assert_eq!(text, "secrets \"key\" not found (404)");
+    }
 }

@@ -7,20 +7,26 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 
+use super::outside::Outside;
+use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{EventKind, Permission};
 use crate::controllers::view::Clients;
 use crate::providers::model::{Holder, Scope};
 use crate::providers::permission::Grants;
-use crate::providers::transport::Transport;
+use crate::providers::transport::{ProxySettings, Transport};
 use crate::providers::{
     Client, Credential, Deletion, Endpoint, ErrorKind, GitProbe, Hook, HookRelease, HookRequest, HookShape, Inspection, PermissionFinding,
     Provider, ProviderError, Repository, RepositoryPath,
 };
 
 /// Clients that read at the provider and refuse to write.
-pub(super) struct Reading;
+pub(super) struct Reading(pub(super) Outside);
 
 impl Clients for Reading {
+    fn admit(&self, connection: &ConnectionTarget, endpoint: &Endpoint, proxy: Option<&ProxySettings>) -> Result<(), String> {
+        self.0.admit(connection, endpoint, proxy)
+    }
+
     fn connect(
         &self,
         provider: &'static dyn Provider,

@@ -16,7 +16,7 @@ use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::config::Installation;
 use crate::controllers::install::{INSTALL_KEY, KEY};
 use crate::keys::InstallKey;
-use crate::kubeconfig;
+use crate::{kubeconfig, wording};
 
 /// How long a connection to the API server may take.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -33,7 +33,7 @@ pub(super) struct Cluster {
 }
 
 fn trouble(error: &kube::Error) -> InputError {
-    InputError(format!("--from-cluster: API server: {error}"))
+    InputError(format!("--from-cluster: API server: {}", wording::of_api_server(error)))
 }
 
 /// Reads the cluster of `KUBECONFIG` or of the pod.
@@ -104,7 +104,10 @@ impl Cluster {
                 let named = list.items.into_iter().map(|namespace| (namespace.name_any(), namespace.metadata));
                 self.inventory.namespaces.extend(named);
             }
-            Err(error) => self.notes.push(format!("namespaces cannot be read ({error}): grants by their labels are not judged")),
+            Err(error) => {
+                let error = wording::of_api_server(&error);
+                self.notes.push(format!("namespaces cannot be read ({error}): grants by their labels are not judged"));
+            }
         }
     }
 
@@ -115,7 +118,12 @@ impl Cluster {
                 let bytes = secret.and_then(|secret| secret.data?.remove(KEY));
                 self.install_key = bytes.and_then(|bytes| InstallKey::new(&bytes.0).ok());
             }
-            Err(error) => self.notes.push(format!("Secret {namespace}/{INSTALL_KEY} cannot be read ({error})")),
+            Err(error) => {
+                let error = wording::of_api_server(&error);
+                self.notes.push(format!(
+                    "Secret {namespace}/{INSTALL_KEY} cannot be read ({error}): hooks of the installation are not recognised"
+                ));
+            }
         }
     }
 }

@@ -13,7 +13,8 @@ pub(super) fn phrases(status: &GitProviderConnectionStatus) -> Vec<String> {
     let mut phrases = vec![server(status), identity(status)];
     phrases.extend(status.credential.as_ref().into_iter().flat_map(credential));
     phrases.extend(status.permissions.iter().map(|permission| match permission.state {
-        PermissionState::Granted => format!("{} granted", permission.name),
+        // What the role at a single repository allows is told by its binding.
+        PermissionState::Granted => format!("scopes suffice for {}", permission.name),
         PermissionState::Missing => format!("{} missing", permission.name),
         PermissionState::Unknown => format!("{} not told by the provider", permission.name),
     }));
@@ -70,7 +71,7 @@ mod tests {
             "as user ada",
             "granted read:user, write:repository",
             "ends 2027-03-01T23:59:59Z",
-            "ManageWebhooks granted",
+            "scopes suffice for ManageWebhooks",
             "ReadIssues not told by the provider",
         ];
         assert_eq!(told("True"), expected);

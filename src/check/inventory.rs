@@ -46,6 +46,11 @@ pub(super) struct Inventory {
     pub(super) refused: Vec<Refused>,
     pub(super) secrets: HashMap<Key, Secret>,
     pub(super) config_maps: HashMap<Key, ConfigMap>,
+    /// Which `-f` connections and Secrets came with; those of the cluster are in neither.
+    pub(super) connection_sources: BTreeMap<Key, usize>,
+    pub(super) secret_sources: BTreeMap<Key, usize>,
+    /// Connections of manifests that lead where the one in the cluster leads already.
+    pub(super) unmoved: BTreeSet<Key>,
     /// Metadata of namespaces by name.
     pub(super) namespaces: BTreeMap<String, ObjectMeta>,
     /// Secrets that somebody else will make from what stands in Git: sealed, encrypted or kept elsewhere.
@@ -71,7 +76,7 @@ impl Inventory {
             match (manifest.api_version(), manifest.kind(), &connection, &binding) {
                 ("forgebind.dev/v1alpha1", "GitProviderConnection", Some(schema), _) => {
                     if let Some(object) = self.typed::<GitProviderConnection>(&manifest, &key, schema, now) {
-                        self.put_connection(key, place, object);
+                        self.put_connection(key, manifest.source, place, object);
                     }
                 }
                 ("forgebind.dev/v1alpha1", "RepoBinding", _, Some(schema)) => {
@@ -146,7 +151,7 @@ impl Inventory {
         None
     }
 
-    fn put_connection(&mut self, key: Key, place: Place, object: GitProviderConnection) {
+    fn put_connection(&mut self, key: Key, source: usize, place: Place, object: GitProviderConnection) {
         let known = self.connections.remove(&key).map(|known| known.object);
         let used = known.as_ref().and_then(|known| known.status.as_ref()?.bindings).unwrap_or_default();
         let moved = known.as_ref().is_some_and(|known| fixed(&known.spec.provider) != fixed(&object.spec.provider));
@@ -159,7 +164,15 @@ impl Inventory {
             self.connections.extend(known.map(|object| (key, Subject { object, place: None })));
             return;
         }
+        let leads = |object: &GitProviderConnection| {
+            let spec = object.spec.clone();
+            (spec.provider, spec.tls, spec.proxy_secret_ref, spec.credentials.map(|credentials| credentials.secret_ref))
+        };
+        if known.as_ref().is_some_and(|known| leads(known) == leads(&object)) {
+            self.unmoved.insert(key.clone());
+        }
         let object = over(known, object, |new, old| new.spec == old.spec);
+        self.connection_sources.insert(key.clone(), source);
         self.connections.insert(key, Subject { object: Arc::new(object), place: Some(place) });
     }
 
@@ -172,6 +185,7 @@ impl Inventory {
         for (name, text) in secret.string_data.take().unwrap_or_default() {
             secret.data.get_or_insert_default().insert(name, ByteString(text.into_bytes()));
         }
+        self.secret_sources.insert(key.clone(), manifest.source);
         self.secrets.insert(key, secret);
         Ok(())
     }

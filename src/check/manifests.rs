@@ -31,6 +31,8 @@ pub(super) struct Place {
 /// One object as it was written.
 #[derive(Clone, Debug)]
 pub(super) struct Manifest {
+    /// Which `-f` it came with, by position.
+    pub(super) source: usize,
     pub(super) file: String,
     pub(super) value: Value,
     lines: Lines,
@@ -98,23 +100,23 @@ pub(super) struct Manifests {
 /// Reads all that was named. `-` is standard input.
 pub(super) fn read(paths: &[PathBuf], standard_input: &mut dyn Read) -> Result<Manifests, InputError> {
     let mut manifests = Manifests::default();
-    for path in paths {
+    for (source, path) in paths.iter().enumerate() {
         let name = path.display().to_string();
         if name == STANDARD_INPUT {
             let mut text = String::new();
             let read = standard_input.take(LARGEST).read_to_string(&mut text);
             read.map_err(|error| InputError(format!("-: standard input cannot be read: {error}")))?;
-            manifests.add(&name, &text, true)?;
+            manifests.add(source, &name, &text, true)?;
         } else if path.is_dir() {
             let mut files = Vec::new();
             list(path, &mut files)?;
             for file in files {
                 let text = text_of(&file)?;
-                manifests.add(&file.display().to_string(), &text, false)?;
+                manifests.add(source, &file.display().to_string(), &text, false)?;
             }
         } else {
             let text = text_of(path)?;
-            manifests.add(&name, &text, true)?;
+            manifests.add(source, &name, &text, true)?;
         }
     }
     Ok(manifests)
@@ -155,7 +157,7 @@ fn list(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), InputError> {
 
 impl Manifests {
     /// Adds the documents of a text. `named`: somebody named this very file, so that what it holds is meant.
-    fn add(&mut self, file: &str, text: &str, named: bool) -> Result<(), InputError> {
+    fn add(&mut self, source: usize, file: &str, text: &str, named: bool) -> Result<(), InputError> {
         for (first_line, document) in documents(text) {
             let (value, lines) = match located::read(document, first_line) {
                 Ok(read) => read,
@@ -167,7 +169,7 @@ impl Manifests {
                     return Err(InputError(format!("{file}:{}: no YAML: {}", error.line.unwrap_or(first_line), error.problem)));
                 }
             };
-            self.sort(Manifest { file: file.to_owned(), value, lines, pointer: String::new() }, named)?;
+            self.sort(Manifest { source, file: file.to_owned(), value, lines, pointer: String::new() }, named)?;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ mod inventory;
 mod located;
 mod look;
 mod manifests;
+mod outside;
 mod progress;
 mod references;
 pub mod result;
@@ -41,6 +42,7 @@ use crate::providers::transport::{TransportFactory, Unleased};
 use inventory::{Inventory, Key, NAME_LABEL, Subject};
 use look::Lookout;
 pub use manifests::InputError;
+use outside::Outside;
 use progress::Progress;
 use references::Gathered;
 use result::{CheckResult, Finding, Level, Row};
@@ -74,9 +76,10 @@ pub async fn run(settings: CheckSettings, standard_input: &mut (dyn Read + Send)
         notes.push("without --install-key-file, hooks that Forgebind made before are not recognised as its own".to_owned());
     }
     let ignored = std::mem::take(&mut inventory.ignored);
+    let fail_on_plan = settings.fail_on_plan;
     let lookout = lookout(settings, inventory, client, found_key, clock)?;
     let rows = look(&lookout).await;
-    Ok(CheckResult::of(rows, notes, ignored))
+    Ok(CheckResult::of(rows, notes, ignored, fail_on_plan))
 }
 
 impl Inventory {
@@ -106,12 +109,13 @@ fn lookout(
         name_namespaces(&mut inventory);
     }
     let references = gathered(&settings, &inventory, client, hex::encode(chance).into())?;
-    let network = Arc::new(settings.installation.network);
+    let network = Arc::new(settings.installation.network.clone());
+    let outside = Outside::new(&settings, &inventory, &network);
     // Nobody listens: everything is looked at once, in order.
     let (connections, _) = mpsc::unbounded_channel();
     let (bindings, _) = mpsc::unbounded_channel();
     let (sessions, _) = mpsc::unbounded_channel();
-    let clients: Arc<dyn Clients> = if settings.offline { Arc::new(clients::Assuming) } else { Arc::new(clients::Reading) };
+    let clients: Arc<dyn Clients> = if settings.offline { Arc::new(clients::Assuming) } else { Arc::new(clients::Reading(outside)) };
     let view = View {
         references: Arc::new(references),
         clients,

@@ -19,7 +19,7 @@ const VERSION: u32 = 1;
 pub struct CheckResult {
     /// Version of this form.
     pub version: u32,
-    /// Whether nothing stands against any object's becoming Ready.
+    /// Whether every object would become Ready, and, where that was asked for, nothing would be done at the providers.
     pub ok: bool,
     /// How many of what.
     pub summary: Summary,
@@ -258,8 +258,12 @@ impl Row {
 /// What a condition gives to notice. Ready and what goes with it repeat the others.
 fn finding(condition: &Condition) -> Option<Finding> {
     let kind = ConditionType::ALL.iter().copied().find(|kind| kind.as_str() == condition.type_)?;
-    let lowers = kind.effect_on_ready().starts_with("lowers") && condition.reason != Reason::SinkFailing.as_str();
+    let spared = [Reason::SinkFailing, Reason::Observing].iter().any(|reason| condition.reason == reason.as_str());
+    let lowers = kind.effect_on_ready().starts_with("lowers") && !spared;
     let level = match (kind, condition.status.as_str()) {
+        // What a person asked for, and what no person can do anything about.
+        (ConditionType::WebhookInSync, "False") if condition.reason == Reason::Observing.as_str() => Level::Note,
+        (ConditionType::Authorized, "Unknown") => Level::Note,
         (ConditionType::CredentialExpiring | ConditionType::CleanupBlocked, "True") => Level::Warning,
         (ConditionType::Ready | ConditionType::Reconciling | ConditionType::Stalled, _)
         | (ConditionType::Receiving, "Unknown")
@@ -272,7 +276,7 @@ fn finding(condition: &Condition) -> Option<Finding> {
 
 impl CheckResult {
     /// Counts what the rows hold.
-    pub(super) fn of(objects: Vec<Row>, notes: Vec<String>, ignored: BTreeMap<String, usize>) -> Self {
+    pub(super) fn of(objects: Vec<Row>, notes: Vec<String>, ignored: BTreeMap<String, usize>, fail_on_plan: bool) -> Self {
         let count = |matches: &dyn Fn(&Row) -> bool| objects.iter().filter(|row| matches(row)).count();
         let mut actions = BTreeMap::new();
         for action in objects.iter().flat_map(|row| &row.actions) {
@@ -286,7 +290,8 @@ impl CheckResult {
             actions,
             ignored,
         };
-        Self { version: VERSION, ok: summary.not_ready == 0, summary, objects, notes }
+        let planned = fail_on_plan && !summary.actions.is_empty();
+        Self { version: VERSION, ok: summary.not_ready == 0 && !planned, summary, objects, notes }
     }
 
     /// The JSON form, described in `src/docs/check.md`, with a line break at its end.
@@ -331,7 +336,7 @@ mod tests {
         row.actions.push(PlannedAction { action: "CreateHook".to_owned(), target: "acme/shop".to_owned(), reason: "none".to_owned() });
         let text = "x".to_owned();
         row.conditions.push(ConditionRow { kind: text.clone(), status: text.clone(), reason: text.clone(), message: text });
-        let result = CheckResult::of(vec![row], vec!["a note".to_owned()], BTreeMap::new());
+        let result = CheckResult::of(vec![row], vec!["a note".to_owned()], BTreeMap::new(), false);
         let mut found = BTreeSet::new();
         names(&serde_json::from_str(&result.to_json()).unwrap(), &mut found);
         found.remove("CreateHook");

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 
 use super::inventory::Key;
 use crate::cli::{CheckArguments, OutputFormat, secret_of_environment};
-use crate::config::{ConfigError, Installation};
+use crate::config::{self, ConfigError, Installation};
 use crate::controllers::install::KEY;
 use crate::keys::{INSTALL_KEY_LENGTH, InstallKey};
 
@@ -21,6 +21,8 @@ pub struct CheckSettings {
     pub from_cluster: bool,
     /// Whether to ask no provider.
     pub offline: bool,
+    /// Whether something to do at a provider is a reason to fail.
+    pub fail_on_plan: bool,
     /// The namespace of manifests that name none.
     pub default_namespace: String,
     /// The install key, where one was given.
@@ -58,7 +60,7 @@ impl TryFrom<CheckArguments> for CheckSettings {
 
     fn try_from(arguments: CheckArguments) -> Result<Self, ConfigError> {
         let (mut token, mut tokens) = (None, Vec::new());
-        for argument in arguments.token_env.iter().map(|argument| argument.trim()).filter(|argument| !argument.is_empty()) {
+        for argument in config::items("token-env", &arguments.token_env)? {
             let (connection, variable) = argument.rsplit_once('=').map_or((None, argument), |(name, variable)| (Some(name), variable));
             let value = secret_of_environment(variable)
                 .ok_or_else(|| ConfigError::new("token-env", format!("the environment variable {variable} is not set, or empty")))?;
@@ -77,6 +79,7 @@ impl TryFrom<CheckArguments> for CheckSettings {
             paths: arguments.filename,
             from_cluster: arguments.from_cluster,
             offline: arguments.offline,
+            fail_on_plan: arguments.fail_on_plan,
             default_namespace: arguments.default_namespace,
             install_key: arguments.install_key_file.map(|path| install_key(&path)).transpose()?,
             output: arguments.output,
@@ -110,7 +113,87 @@ fn key_in(bytes: &[u8]) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::Parser as _;
+
     use super::*;
+    use crate::cli::{Cli, Command};
+    use crate::config::{Config, ReleaseConfig};
+
+    /// A list flag, a value of it with two items, and what comes of it.
+    type Row = (&'static str, &'static str, &'static str, fn(&[&str]) -> Result<String, String>);
+
+    fn of_server(flags: &[&str], told: fn(Config) -> String) -> Result<String, String> {
+        let arguments = ["forgebind", "run"].iter().chain(flags);
+        let Command::Run(arguments) = Cli::try_parse_from(arguments).unwrap().command else { panic!("run") };
+        Config::try_from(arguments).map(told).map_err(|error| error.to_string())
+    }
+
+    fn of_check(flags: &[&str]) -> Result<String, String> {
+        let arguments = ["forgebind", "check", "-f", "-"].iter().chain(flags);
+        let Command::Check(arguments) = Cli::try_parse_from(arguments).unwrap().command else { panic!("check") };
+        // No such variables are set: that is what is said of each.
+        CheckSettings::try_from(arguments).map(|_| String::new()).map_err(|error| error.to_string())
+    }
+
+    fn of_release(flags: &[&str]) -> Result<String, String> {
+        let arguments = ["forgebind", "release"].iter().chain(flags);
+        let Command::Release(arguments) = Cli::try_parse_from(arguments).unwrap().command else { panic!("release") };
+        ReleaseConfig::try_from(arguments).map(|config| format!("{:?}", config.watch_namespaces)).map_err(|error| error.to_string())
+    }
+
+    /// Every list flag of every command: blanks around items do not count, and an empty item is refused with the flag.
+    #[test]
+    fn all_lists_are_read_alike() {
+        let rows: &[Row] = &[
+            ("public-url", "https://a.acme.io", "b=https://b.acme.io", |flags| of_server(flags, |config| config.public_urls.to_string())),
+            ("former-public-urls", "https://a.acme.io", "https://b.acme.io", |flags| {
+                of_server(flags, |config| format!("{:?}", config.public_urls.former))
+            }),
+            ("watch-namespaces", "team-a", "team-b", |flags| of_server(flags, |config| format!("{:?}", config.watch_namespaces))),
+            ("secret-namespaces", "team-a", "team-b", |flags| of_server(flags, |config| format!("{:?}", config.secret_namespaces))),
+            ("providers", "gitea", "github", |flags| of_server(flags, |config| format!("{:?}", config.providers))),
+            ("allow-provider-hosts", "git.acme.io", "*.acme.corp:8443", |flags| {
+                of_server(flags, |config| format!("{:?}", config.network.provider_hosts))
+            }),
+            ("allow-sink-hosts", "ci.acme.io", "*.acme.corp", |flags| {
+                of_server(flags, |config| format!("{:?}", config.network.sink_hosts))
+            }),
+            ("allow-cidrs", "10.0.0.0/8", "192.168.0.1", |flags| of_server(flags, |config| format!("{:?}", config.network.allow_cidrs))),
+            ("resolve", "a.acme.io:443=10.0.0.1", "b.acme.io:443=[::1]", |flags| {
+                of_server(flags, |config| format!("{:?}", config.network.resolve))
+            }),
+            ("receivers", "http://10.0.0.1:9090", "http://10.0.0.2:9090", |flags| {
+                of_server(flags, |config| format!("{:?}", config.receivers))
+            }),
+            ("token-env", "a=FORGEBIND_NOT_SET", "b=FORGEBIND_NOT_SET", of_check),
+            ("watch-namespaces", "team-a", "team-b", of_release),
+        ];
+        for (flag, one, other, read) in rows {
+            let with = |value: &str| read(&[&format!("--{flag}={value}")]);
+            let plain = with(&format!("{one},{other}"));
+            for spaced in [format!("{one}, {other}"), format!(" {one} ,\t{other} "), format!("{one},{other}\n")] {
+                assert_eq!(with(&spaced), plain, "--{flag}={spaced:?}");
+            }
+            let repeated = read(&[&format!("--{flag}"), &format!("{one} "), &format!("--{flag}"), &format!(" {other}")]);
+            assert_eq!(repeated, plain, "--{flag}");
+            for slip in [format!("{one},,{other}"), format!("{one},"), format!(",{one}"), format!("{one}, ,{other}"), ",".to_owned()] {
+                let error = with(&slip).unwrap_err();
+                assert!(error.starts_with(&format!("--{flag}: ")) && error.contains("has an empty item"), "--{flag}={slip:?}: {error}");
+            }
+            if *flag != "receivers" {
+                assert_eq!(with(""), with("   "), "--{flag}: a list of nothing is no list");
+                assert_ne!(with("").err().unwrap_or_default().contains("empty item"), true, "--{flag}");
+            }
+        }
+        let command = <Cli as clap::CommandFactory>::command();
+        let lists = command
+            .get_subcommands()
+            .flat_map(|command| command.get_arguments().filter(|argument| argument.get_value_delimiter().is_some()));
+        let missing: BTreeSet<_> = lists.filter_map(|list| list.get_long()).filter(|flag| !rows.iter().any(|row| row.0 == *flag)).collect();
+        assert_eq!(missing, BTreeSet::new(), "every list flag has a row");
+    }
 
     #[test]
     fn an_install_key_is_read_in_every_form_that_people_have() {

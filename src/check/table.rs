@@ -246,7 +246,8 @@ fn summary(result: &CheckResult, style: Style) -> String {
     let not_asked = result.objects.iter().filter(|row| row.outcome == Outcome::NotAsked).count();
     let verdict = match (result.ok, summary.not_ready) {
         (true, _) if not_asked > 0 => style.paint(Colour::Green, "the manifests are in order; no provider was asked"),
-        (true, _) => style.paint(Colour::Green, "nothing stands against their becoming Ready"),
+        (true, _) => style.paint(Colour::Green, "all would become Ready"),
+        (false, 0) => style.paint(Colour::Red, "all would become Ready, and something would be done at the providers (--fail-on-plan)"),
         (false, 1) => style.paint(Colour::Red, "1 would not become Ready"),
         (false, count) => style.paint(Colour::Red, &format!("{count} would not become Ready")),
     };
@@ -277,7 +278,7 @@ mod tests {
         bad.reason = Some("BranchNotFound".to_owned());
         let sentence = "a sentence of words that is longer than a narrow terminal is wide, and so goes on below itself";
         bad.findings.push(Finding::of(Level::Error, None, "BranchNotFound", sentence));
-        CheckResult::of(vec![ready, bad], Vec::new(), BTreeMap::new())
+        CheckResult::of(vec![ready, bad], Vec::new(), BTreeMap::new(), false)
     }
 
     #[test]
@@ -289,7 +290,7 @@ mod tests {
         row.message = Some(hostile.to_owned());
         row.found = vec![hostile.to_owned()];
         row.findings.push(Finding::of(Level::Error, None, hostile, hostile));
-        let result = CheckResult::of(vec![row], vec![hostile.to_owned()], BTreeMap::from([(hostile.to_owned(), 1)]));
+        let result = CheckResult::of(vec![row], vec![hostile.to_owned()], BTreeMap::from([(hostile.to_owned(), 1)]), false);
         for colours in [false, true] {
             let text = table(&result, Style { colours, width: Some(80) });
             let ours = Colour::ALL.iter().fold(text.replace(PLAIN, ""), |text, colour| text.replace(colour.sequence(), ""));

@@ -76,6 +76,12 @@ impl<'a> Conditions<'a> {
         }
     }
 
+    /// Whether the old list has a condition.
+    #[must_use]
+    pub fn was(&self, kind: ConditionType) -> bool {
+        find(self.old, kind).is_some()
+    }
+
     /// A condition that was set.
     #[must_use]
     pub fn get(&self, kind: ConditionType) -> Option<&Condition> {

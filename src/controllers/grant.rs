@@ -9,6 +9,7 @@ use url::Url;
 use crate::api::v1alpha1::connection::{AllowedBinding, GitProviderConnection, NamespacesFrom};
 use crate::glob;
 use crate::providers::transport::network::HostPattern;
+use crate::wording;
 
 /// Who asks for what.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +64,42 @@ fn repository_fits(rule: &AllowedBinding, repository: &str) -> bool {
 fn destination_fits(rule: &AllowedBinding, destination: Option<&Url>) -> bool {
     let Some(url) = destination else { return true };
     rule.destination_hosts.iter().filter_map(|host| host.parse::<HostPattern>().ok()).any(|host| host.matches(url))
+}
+
+/// What a connection lacks to permit a binding of its own namespace, and how to give it that.
+#[must_use]
+pub fn lacking(
+    connection: &GitProviderConnection,
+    labels: Option<&BTreeMap<String, String>>,
+    repository: &str,
+    destination: Option<&Url>,
+) -> String {
+    let host = destination.and_then(Url::host_str).unwrap_or_default();
+    let Some(rules) = &connection.spec.allowed_bindings else {
+        return format!(
+            "webhook.url leads to {host}, and without allowedBindings a connection allows no webhook.url; add the rule {{namespaces: {{from: \
+             Same}}, destinationHosts: [{host}]}} to its spec.allowedBindings"
+        );
+    };
+    let here = rules.iter().filter(|rule| match (rule.namespaces.from, &rule.namespaces.selector) {
+        (NamespacesFrom::Same | NamespacesFrom::All, _) => true,
+        (NamespacesFrom::Selector, Some(selector)) => labels.is_some_and(|labels| selects(selector, labels)),
+        (NamespacesFrom::Selector, None) => false,
+    });
+    let (fitting, others): (Vec<_>, Vec<_>) = here.partition(|rule| repository_fits(rule, repository));
+    let patterns: Vec<&str> = others.iter().flat_map(|rule| &rule.repositories).map(String::as_str).collect();
+    match (fitting.is_empty(), patterns.is_empty()) {
+        (true, true) => "none of its allowedBindings is for its own namespace; add the rule {namespaces: {from: Same}}".to_owned(),
+        (true, false) => format!(
+            "the rules in its allowedBindings for this namespace have the repositories {}, and none of them covers {}; extend one",
+            patterns.join(", "),
+            wording::quoted(repository)
+        ),
+        (false, _) => format!(
+            "webhook.url leads to {host}, which no rule in its allowedBindings for this namespace and repository has in destinationHosts; add \
+             {host} there"
+        ),
+    }
 }
 
 fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
@@ -122,5 +159,45 @@ mod tests {
         assert_eq!(permits(&connection, Request { destination: Some(&url), ..ask("platform", "acme/cart", None) }), Some(true));
         let elsewhere = Url::parse("https://evil.example/hook").unwrap();
         assert_eq!(permits(&connection, Request { destination: Some(&elsewhere), ..ask("platform", "acme/cart", None) }), Some(false));
+    }
+
+    /// In the own namespace a person is told which part of the rules does not fit, and what to add.
+    #[test]
+    fn what_a_connection_lacks_for_its_own_namespace_is_named() {
+        let url = Url::parse("https://argocd.acme.io/api/webhook").unwrap();
+        let labels = BTreeMap::from([("team".to_owned(), "shop".to_owned())]);
+        let same = |more: serde_json::Value| {
+            let mut rule = json!({"namespaces": {"from": "Same"}});
+            rule.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            Some(json!([rule]))
+        };
+        let selected =
+            json!([{"namespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "shop"}}}, "repositories": ["acme/*"]}]);
+        for (rules, destination, words) in [
+            (
+                None,
+                Some(&url),
+                "without allowedBindings a connection allows no webhook.url; add the rule {namespaces: {from: Same}, destinationHosts: [argocd.acme.io]}",
+            ),
+            (same(json!({})), Some(&url), "add argocd.acme.io there"),
+            (
+                same(json!({"destinationHosts": ["ci.acme.io"]})),
+                Some(&url),
+                "which no rule in its allowedBindings for this namespace and repository has in destinationHosts",
+            ),
+            (
+                same(json!({"repositories": ["acme/cart", "acme/pay-*"]})),
+                None,
+                "have the repositories acme/cart, acme/pay-*, and none of them covers \"acme/shop\"",
+            ),
+            (Some(json!([])), None, "add the rule {namespaces: {from: Same}}"),
+            (Some(selected), Some(&url), "destinationHosts; add argocd.acme.io there"),
+        ] {
+            let connection = connection(rules);
+            let request = Request { destination, ..ask("platform", "acme/shop", Some(&labels)) };
+            assert_eq!(permits(&connection, request), Some(false), "{words}");
+            let text = lacking(&connection, Some(&labels), "acme/shop", destination);
+            assert!(text.contains(words), "{text}");
+        }
     }
 }

@@ -58,7 +58,7 @@ pub enum InstallKeyError {
     #[error("the system gives no random bytes")]
     NoRandomness,
     /// The API server refused or did not answer.
-    #[error("API server: {0}")]
+    #[error("API server: {}", crate::wording::of_api_server(.0))]
     Kubernetes(#[from] kube::Error),
 }
 

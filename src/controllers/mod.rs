@@ -222,7 +222,7 @@ pub async fn report_invalid<K: Resource<DynamicType = ()>>(context: &Context, me
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server refused or did not answer.
-    #[error("API server: {0}")]
+    #[error("API server: {}", crate::wording::of_api_server(.0))]
     Kubernetes(#[from] kube::Error),
     /// A step took too long.
     #[error("not finished within {0:?}")]

@@ -19,7 +19,7 @@ use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::clock::SharedClock;
 use crate::evidence::BindingEvidence;
 use crate::providers::transport::network::NetworkPolicy;
-use crate::providers::transport::{Transport, TransportFactory};
+use crate::providers::transport::{ProxySettings, Transport, TransportFactory};
 use crate::providers::{Client, Credential, Endpoint, Provider, ProviderError};
 
 /// Everything that `observe` reads.
@@ -82,6 +82,16 @@ impl View {
 
 /// Makes clients from what was read. A client is the one way from here to a provider.
 pub trait Clients: Send + Sync {
+    /// Whether the credential of a connection may be sent where its spec leads. It always may where both are of one namespace;
+    /// a check may have the two from different hands.
+    ///
+    /// # Errors
+    /// Who would get it, and what would allow that.
+    fn admit(&self, connection: &ConnectionTarget, endpoint: &Endpoint, proxy: Option<&ProxySettings>) -> Result<(), String> {
+        let _ = (connection, endpoint, proxy);
+        Ok(())
+    }
+
     /// A client for one account. Nothing is sent here.
     ///
     /// # Errors

@@ -3,18 +3,25 @@
 use url::{Host, Url};
 
 use super::{ErrorKind, ProviderError};
+use crate::wording;
 
 /// `EndpointInvalid`, with this text.
 pub(super) fn invalid(message: &str) -> ProviderError {
-    ProviderError::new(ErrorKind::EndpointInvalid, "read the address", message)
+    ProviderError::new(ErrorKind::EndpointInvalid, "read the spec", message)
 }
 
-/// An http or https address without user name, query and fragment, and without a slash at the end of its path.
-pub(super) fn parse(text: &str) -> Result<Url, ProviderError> {
-    let url = Url::parse(text).map_err(|error| invalid(&format!("the address is no URL: {error}")))?;
+/// `EndpointInvalid` for a field whose value cannot be what it stands for: what it is and what it should be.
+pub(super) fn invalid_field(field: &str, value: &str, form: &str) -> ProviderError {
+    invalid(&format!("{field} is {}; it should be {form}", wording::quoted(value)))
+}
+
+/// The http or https address in a field, without user name, query and fragment, and without a slash at the end of its path.
+pub(super) fn parse(field: &str, text: &str) -> Result<Url, ProviderError> {
+    let form = "an http or https URL without user name, query or fragment, such as https://git.acme.io";
+    let url = Url::parse(text.trim()).map_err(|_| invalid_field(field, text, form))?;
     let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() || !plain {
-        return Err(invalid("the address must be an http or https URL without user name, query or fragment"));
+        return Err(invalid_field(field, text, form));
     }
     Ok(below(&url, ""))
 }
@@ -52,15 +59,17 @@ mod tests {
 
     #[test]
     fn an_address_is_plain_and_ends_without_a_slash() {
-        assert_eq!(parse("https://git.acme.io/git/").unwrap().as_str(), "https://git.acme.io/git");
+        assert_eq!(parse("url", "https://git.acme.io/git/").unwrap().as_str(), "https://git.acme.io/git");
         for text in ["git.acme.io", "ftp://git.acme.io", "https://ada@git.acme.io", "https://git.acme.io/?a=b", "https://git.acme.io/#a"] {
-            assert_eq!(parse(text).unwrap_err().kind, ErrorKind::EndpointInvalid, "{text}");
+            let error = parse("gitea.url", text).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::EndpointInvalid, "{text}");
+            assert!(error.message.starts_with("gitea.url is \"") && error.message.contains("git.acme.io"), "{error}");
         }
     }
 
     #[test]
     fn segments_stay_segments() {
-        let base = parse("https://git.acme.io/git").unwrap();
+        let base = parse("url", "https://git.acme.io/git").unwrap();
         assert_eq!(with_segments(&base, ["a/b", "c?d"]).as_str(), "https://git.acme.io/git/a%2Fb/c%3Fd");
         assert_eq!(below(&base, "/api/v1").as_str(), "https://git.acme.io/git/api/v1");
         assert_eq!(authority(&base), "git.acme.io:443");

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+use jiff::civil::Date;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::secret_keys::{SecretError, SecretKeys};
 use crate::api::v1alpha1::connection::CredentialKind;
 
 /// A credential. Its secret parts do not print.
@@ -79,31 +82,8 @@ pub struct DeclaredCredential {
     pub credential: Credential,
     /// Value of the key `expiresAt`.
     pub expires_at: Option<String>,
-}
-
-/// Why a Secret holds no usable credential. Names keys, never values.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SecretError {
-    /// No known key is there.
-    #[error("the Secret has none of the keys token, username and password, email and token, or githubAppID and githubAppPrivateKey")]
-    NoKey,
-    /// A key is missing beside others.
-    #[error("the Secret has {present} but lacks {missing}")]
-    KeyMissing {
-        /// The key that is there.
-        present: &'static str,
-        /// The key that is not.
-        missing: &'static str,
-    },
-    /// A key is there and empty.
-    #[error("the key {0} of the Secret is empty")]
-    Empty(&'static str),
-    /// A key is not UTF-8 text.
-    #[error("the key {0} of the Secret is not UTF-8 text")]
-    NotText(&'static str),
-    /// Keys of two kinds of credential are there.
-    #[error("the Secret holds two kinds of credential, {0} and {1}; remove the keys of one of them")]
-    Ambiguous(&'static str, &'static str),
+    /// What is to be noticed of the Secret's values although they can be used. Names keys, never values.
+    pub warnings: Vec<String>,
 }
 
 const TOKEN: &str = "token";
@@ -117,39 +97,15 @@ const APP_INSTALLATION_ID: &str = "githubAppInstallationID";
 const APP_WEBHOOK_SECRET: &str = "githubAppWebhookSecret";
 const EXPIRES_AT: &str = "expiresAt";
 
-/// The known keys of a Secret, read as text. One newline at the end is dropped: `kubectl create secret --from-file` and
-/// editors leave it there.
-struct Keys<'a>(&'a BTreeMap<String, Vec<u8>>);
-
-impl Keys<'_> {
-    fn has(&self, key: &str) -> bool {
-        self.0.contains_key(key)
-    }
-
-    fn text(&self, key: &'static str) -> Result<String, SecretError> {
-        let bytes = self.0.get(key).map(Vec::as_slice).unwrap_or_default();
-        let text = std::str::from_utf8(bytes).map_err(|_| SecretError::NotText(key))?;
-        let text = text.strip_suffix("\r\n").or_else(|| text.strip_suffix('\n')).unwrap_or(text);
-        if text.trim().is_empty() { Err(SecretError::Empty(key)) } else { Ok(text.to_owned()) }
-    }
-
-    fn optional(&self, key: &'static str) -> Result<Option<String>, SecretError> {
-        if self.has(key) { self.text(key).map(Some) } else { Ok(None) }
-    }
-
-    fn beside(&self, present: &'static str, missing: &'static str) -> Result<String, SecretError> {
-        if self.has(missing) { self.text(missing) } else { Err(SecretError::KeyMissing { present, missing }) }
-    }
-}
-
 impl DeclaredCredential {
     /// Reads a Secret's data. Keys that are not known are ignored.
     ///
     /// # Errors
     /// Missing, empty or contradicting keys, each named.
     pub fn from_secret(data: &BTreeMap<String, Vec<u8>>) -> Result<Self, SecretError> {
-        let keys = Keys(data);
-        let expires_at = keys.optional(EXPIRES_AT)?;
+        let keys = SecretKeys(data);
+        let expires_at = keys.optional(EXPIRES_AT, SecretKeys::word)?;
+        let mut warnings: Vec<String> = expires_at.as_deref().and_then(unreadable_end).into_iter().collect();
         let app = [APP_ID, APP_CLIENT_ID, APP_PRIVATE_KEY].into_iter().find(|key| keys.has(key));
         let basic = [USERNAME, PASSWORD].into_iter().find(|key| keys.has(key));
         let token = [TOKEN, EMAIL].into_iter().find(|key| keys.has(key));
@@ -158,30 +114,57 @@ impl DeclaredCredential {
                 return Err(SecretError::Ambiguous(one, other));
             }
             (Some(_), None, None) => app_credential(&keys)?,
-            (None, Some(_), None) => {
-                Credential::BasicAuth { username: keys.beside(PASSWORD, USERNAME)?, password: keys.beside(USERNAME, PASSWORD)?.into() }
-            }
+            (None, Some(_), None) => basic_credential(&keys, &mut warnings)?,
             (None, None, Some(_)) if keys.has(EMAIL) => {
-                Credential::EmailToken { email: keys.text(EMAIL)?, token: keys.beside(EMAIL, TOKEN)?.into() }
+                Credential::EmailToken { email: keys.word(EMAIL)?, token: beside(&keys, EMAIL, TOKEN, SecretKeys::token)?.into() }
             }
-            (None, None, Some(_)) => Credential::Token(keys.text(TOKEN)?.into()),
+            (None, None, Some(_)) => Credential::Token(keys.token(TOKEN)?.into()),
             (None, None, None) => return Err(SecretError::NoKey),
         };
-        Ok(Self { credential, expires_at })
+        Ok(Self { credential, expires_at, warnings })
     }
 }
 
-fn app_credential(keys: &Keys<'_>) -> Result<Credential, SecretError> {
+/// A key that has to be there because another one is.
+fn beside<'a, T>(
+    keys: &SecretKeys<'a>,
+    present: &'static str,
+    missing: &'static str,
+    read: impl Fn(&SecretKeys<'a>, &'static str) -> Result<T, SecretError>,
+) -> Result<T, SecretError> {
+    if keys.has(missing) { read(keys, missing) } else { Err(SecretError::KeyMissing { present, missing }) }
+}
+
+fn basic_credential(keys: &SecretKeys<'_>, warnings: &mut Vec<String>) -> Result<Credential, SecretError> {
+    let username = beside(keys, PASSWORD, USERNAME, SecretKeys::word)?;
+    let (password, has_edges) = beside(keys, USERNAME, PASSWORD, SecretKeys::password)?;
+    warnings.extend(has_edges.then(|| {
+        format!(
+            "the value of the key {PASSWORD} begins or ends with white space, which is sent as a part of it; remove it unless it is meant"
+        )
+    }));
+    Ok(Credential::BasicAuth { username, password: password.into() })
+}
+
+/// What is to be said of an end that cannot be read, and so counts for nothing.
+fn unreadable_end(text: &str) -> Option<String> {
+    let is_end = text.parse::<Timestamp>().is_ok() || text.parse::<Date>().is_ok();
+    let message =
+        || format!("the value of the key {EXPIRES_AT} is neither a date such as 2027-03-01 nor a time in RFC 3339, so it is ignored");
+    (!is_end).then(message)
+}
+
+fn app_credential(keys: &SecretKeys<'_>) -> Result<Credential, SecretError> {
     let issuer = match (keys.has(APP_ID), keys.has(APP_CLIENT_ID)) {
         (true, true) => return Err(SecretError::Ambiguous(APP_ID, APP_CLIENT_ID)),
-        (false, true) => keys.text(APP_CLIENT_ID)?,
-        _ => keys.beside(APP_PRIVATE_KEY, APP_ID)?,
+        (false, true) => keys.token(APP_CLIENT_ID)?,
+        _ => beside(keys, APP_PRIVATE_KEY, APP_ID, SecretKeys::token)?,
     };
     Ok(Credential::GitHubApp {
         issuer,
-        private_key: keys.beside(APP_ID, APP_PRIVATE_KEY)?.into(),
-        installation_id: keys.optional(APP_INSTALLATION_ID)?,
-        webhook_secret: keys.optional(APP_WEBHOOK_SECRET)?.map(SecretString::from),
+        private_key: beside(keys, APP_ID, APP_PRIVATE_KEY, SecretKeys::word)?.into(),
+        installation_id: keys.optional(APP_INSTALLATION_ID, SecretKeys::token)?,
+        webhook_secret: keys.optional(APP_WEBHOOK_SECRET, SecretKeys::shared)?.map(SecretString::from),
     })
 }
 
@@ -207,7 +190,7 @@ mod tests {
     #[test]
     fn trouble_names_the_key() {
         assert_eq!(read(&[]).unwrap_err(), SecretError::NoKey);
-        assert_eq!(read(&[("token", "\n")]).unwrap_err(), SecretError::Empty("token"));
+        assert_eq!(read(&[("token", "\n")]).unwrap_err(), SecretError::Empty("token".to_owned()));
         assert_eq!(read(&[("username", "u")]).unwrap_err(), SecretError::KeyMissing { present: "username", missing: "password" });
         assert_eq!(read(&[("password", "p")]).unwrap_err(), SecretError::KeyMissing { present: "password", missing: "username" });
         assert_eq!(read(&[("email", "e")]).unwrap_err(), SecretError::KeyMissing { present: "email", missing: "token" });
@@ -215,10 +198,97 @@ mod tests {
         assert!(matches!(read(&[("token", "t"), ("githubAppID", "1")]).unwrap_err(), SecretError::Ambiguous(..)));
     }
 
+    /// What becomes of a value with white space around it.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Fate {
+        /// It is read without it.
+        Trimmed,
+        /// It is read with it, and that is said.
+        KeptAndNamed,
+        /// It is refused, with the key.
+        Refused,
+    }
+
+    /// Every key of every form of credential. One line break at the end is nobody's: it is dropped everywhere.
     #[test]
-    fn one_newline_at_the_end_is_dropped() {
-        let Credential::Token(token) = read(&[("token", "abc\n")]).unwrap().credential else { panic!("a token") };
-        assert_eq!(token.expose_secret(), "abc");
+    fn white_space_around_a_value_is_dropped_named_or_refused_and_never_sent_unsaid() {
+        use Fate::{KeptAndNamed, Refused, Trimmed};
+        let app: &[(&str, &str)] = &[
+            ("githubAppID", "12"),
+            ("githubAppPrivateKey", "-----BEGIN RSA PRIVATE KEY-----\nx\n-----END RSA PRIVATE KEY-----"),
+            ("githubAppInstallationID", "34"),
+            ("githubAppWebhookSecret", "a-secret-of-an-app"),
+        ];
+        let by_client: &[(&str, &str)] = &[("githubAppClientID", "Iv1.8a61f9b3a7aba766"), ("githubAppPrivateKey", "key")];
+        let forms: &[(&[(&str, &str)], &str, Fate)] = &[
+            (&[("token", "ghp_abc"), ("expiresAt", "2027-03-01")], "token", Trimmed),
+            (&[("token", "ghp_abc"), ("expiresAt", "2027-03-01")], "expiresAt", Trimmed),
+            (&[("email", "ada@acme.io"), ("token", "ATATT3x")], "email", Trimmed),
+            (&[("email", "ada@acme.io"), ("token", "ATATT3x")], "token", Trimmed),
+            (&[("username", "ada"), ("password", "pass word")], "username", Trimmed),
+            (&[("username", "ada"), ("password", "pass word")], "password", KeptAndNamed),
+            (app, "githubAppID", Trimmed),
+            (app, "githubAppPrivateKey", Trimmed),
+            (app, "githubAppInstallationID", Trimmed),
+            (app, "githubAppWebhookSecret", Refused),
+            (by_client, "githubAppClientID", Trimmed),
+        ];
+        let told = |declared: &DeclaredCredential| {
+            format!("{:?} {:?}", declared.credential.identifying_text().expose_secret(), declared.expires_at)
+        };
+        let whole = |declared: &DeclaredCredential| match &declared.credential {
+            Credential::GitHubApp { installation_id, webhook_secret, .. } => {
+                format!(
+                    "{} {installation_id:?} {:?}",
+                    told(declared),
+                    webhook_secret.as_ref().map(|secret| secret.expose_secret().to_owned())
+                )
+            }
+            _ => told(declared),
+        };
+        for (pairs, key, fate) in forms {
+            let plain = read(pairs).unwrap();
+            assert_eq!(plain.warnings, Vec::<String>::new());
+            let with = |before: &str, after: &str| {
+                let edited: Vec<(&str, String)> = pairs
+                    .iter()
+                    .map(|(name, value)| (*name, if name == key { format!("{before}{value}{after}") } else { (*value).to_owned() }))
+                    .collect();
+                read(&edited.iter().map(|(name, value)| (*name, value.as_str())).collect::<Vec<_>>())
+            };
+            for end in ["\n", "\r\n"] {
+                let declared = with("", end).unwrap();
+                assert_eq!((whole(&declared), declared.warnings.len()), (whole(&plain), 0), "{key} {end:?}");
+            }
+            for (before, after) in [(" ", ""), ("", " "), ("", "\t"), ("", " \n"), ("\n", ""), ("", "\n\n"), ("\u{a0}", "")] {
+                let found = with(before, after);
+                let case = format!("{key} {before:?} {after:?}");
+                match fate {
+                    Trimmed => {
+                        let declared = found.unwrap();
+                        assert_eq!((whole(&declared), declared.warnings.len()), (whole(&plain), 0), "{case}");
+                    }
+                    KeptAndNamed => {
+                        let declared = found.unwrap();
+                        assert_ne!(whole(&declared), whole(&plain), "{case}");
+                        assert!(declared.warnings.len() == 1 && declared.warnings[0].contains(key), "{case}: {:?}", declared.warnings);
+                    }
+                    Refused => assert_eq!(found.unwrap_err(), SecretError::Edges(key.to_string()), "{case}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_of_several_words_and_an_end_that_is_none_are_named() {
+        for text in ["ghp_abc def", "ghp_abc\ndef", "ghp_abc\u{0}def"] {
+            assert_eq!(read(&[("token", text)]).unwrap_err(), SecretError::NotOneWord("token".to_owned()), "{text:?}");
+        }
+        for (text, warnings) in [("2027-03-01", 0), ("2027-03-01T12:00:00Z", 0), ("next year", 1), ("01.03.2027", 1)] {
+            let declared = read(&[("token", "ghp_abc"), ("expiresAt", text)]).unwrap();
+            assert_eq!(declared.warnings.len(), warnings, "{text}");
+            assert!(!declared.warnings.concat().contains(text), "values are never told");
+        }
     }
 
     #[test]

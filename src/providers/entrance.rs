@@ -18,8 +18,8 @@ use super::address::comparable;
 use super::model::{HookState, Identity};
 use super::permission::Grants;
 use super::{
-    Client, Deletion, Endpoint, ErrorKind, GitProbe, Hook, HookRequest, HookShape, Inspection, PermissionFinding, ProviderError,
-    Repository, RepositoryPath,
+    Client, Deletion, Endpoint, ErrorKind, GitProbe, Hook, HookRelease, HookRequest, HookShape, Inspection, PermissionFinding,
+    ProviderError, Repository, RepositoryPath,
 };
 use crate::api::v1alpha1::{EventKind, Permission};
 use crate::shown::{self, is_plain};
@@ -223,6 +223,10 @@ impl Client for Entrance {
 
     async fn update_hook(&self, repository: &Repository, id: &str, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
         hook("update the hook", self.client.update_hook(repository, id, request).await?)
+    }
+
+    async fn release_hook(&self, repository: &Repository, id: &str, release: &HookRelease<'_>) -> Result<(), ProviderError> {
+        self.client.release_hook(repository, id, release).await
     }
 
     async fn delete_hook(&self, repository: &Repository, id: &str) -> Result<Deletion, ProviderError> {

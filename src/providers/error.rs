@@ -20,6 +20,8 @@ pub enum ErrorKind {
     InstallationSuspended,
     /// GitHub: the token is not authorized for single sign-on.
     SingleSignOnRequired,
+    /// A policy of the owner refuses whoever asks from here, whatever the credential: conditional access, a list of addresses.
+    AccessPolicy,
     /// The credential is valid and lacks a right.
     PermissionDenied,
     /// Not there, or hidden from this credential.
@@ -77,12 +79,13 @@ pub enum Disposition {
 
 impl ErrorKind {
     /// Every kind.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Unauthenticated,
         Self::AppPasswordRetired,
         Self::InstallationNotFound,
         Self::InstallationSuspended,
         Self::SingleSignOnRequired,
+        Self::AccessPolicy,
         Self::PermissionDenied,
         Self::NotFound,
         Self::NotInstalled,
@@ -113,6 +116,7 @@ impl ErrorKind {
             | Self::InstallationNotFound
             | Self::InstallationSuspended
             | Self::SingleSignOnRequired
+            | Self::AccessPolicy
             | Self::PermissionDenied
             | Self::NotFound
             | Self::NotInstalled

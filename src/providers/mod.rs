@@ -22,6 +22,7 @@ pub mod model;
 pub mod permission;
 pub mod registry;
 mod scalar;
+pub mod secret_keys;
 mod signature;
 mod spelling;
 pub mod transport;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use url::Url;
 
 use crate::api::v1alpha1::connection::{CredentialKind, ProviderSpec};
 use crate::api::v1alpha1::{EventKind, Permission, ProviderKind};
@@ -77,6 +79,10 @@ pub trait Provider: Send + Sync {
         let _ = endpoint;
         None
     }
+
+    /// An address that this provider's API answers whoever opens it in a browser, also without a credential: what is there
+    /// instead tells why nothing works.
+    fn version_address(&self, endpoint: &Endpoint) -> Url;
 
     /// Reads a repository from its path or from any clone URL that people paste. A user name is dropped.
     ///

@@ -1,10 +1,11 @@
 //! How people write a repository: its path, a clone URL, the address of one of its pages.
 
+use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::PathError;
-use super::address::{authority, comparable};
+use super::address::{authority, comparable, invalid_field};
 use super::model::{Endpoint, RepositoryPath};
+use super::{PathError, ProviderError};
 
 /// A repository as it was written. User names are dropped; passwords are refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +92,13 @@ impl OwnerAndName {
         }
     }
 
+    /// The name of an owner that a field of the spec holds.
+    pub(super) fn owner(&self, field: &str, text: &str) -> Result<String, ProviderError> {
+        let name = text.trim();
+        let form = "a name such as acme, as in the addresses of its repositories: letters, digits, -, _ and .";
+        if is_name(name, self.longest) { Ok(name.to_owned()) } else { Err(invalid_field(field, text, form)) }
+    }
+
     fn is_twin(&self, endpoint: &Endpoint, host: &str) -> bool {
         let (web, host) = (endpoint.web.host_str().unwrap_or_default(), comparable(host));
         self.twins.iter().any(|(of, twin)| *of == web && *twin == host)
@@ -99,8 +107,9 @@ impl OwnerAndName {
     fn path_of<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Result<RepositoryPath, PathError> {
         let mut segments = segments.into_iter();
         let (Some(owner), Some(name), None) = (segments.next(), segments.next(), segments.next()) else { return Err(self.malformed()) };
-        let name = name.strip_suffix(".git").unwrap_or(name);
-        let fit = is_name(owner, self.longest) && is_name(name, self.longest);
+        let (owner, name) = decoded(owner).zip(decoded(name)).ok_or_else(|| self.malformed())?;
+        let name = name.strip_suffix(".git").unwrap_or(&name);
+        let fit = is_name(&owner, self.longest) && is_name(name, self.longest);
         if fit { Ok(RepositoryPath::new(format!("{owner}/{name}"))) } else { Err(self.malformed()) }
     }
 
@@ -113,6 +122,11 @@ impl OwnerAndName {
 pub(super) fn is_name(text: &str, longest: usize) -> bool {
     let fits = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.');
     !text.is_empty() && text != "." && text != ".." && text.len() <= longest && text.chars().all(fits)
+}
+
+/// A text as it was before it was put into an address; `None` where that is no text.
+pub(super) fn decoded(text: &str) -> Option<String> {
+    percent_decode_str(text).decode_utf8().ok().map(std::borrow::Cow::into_owned)
 }
 
 /// The segments of a path; empty ones do not count.

@@ -60,7 +60,10 @@ pub(super) async fn learn_networks(client: &Client, network: &NetworkPolicy) {
     let ranges: Vec<IpNet> = match Api::<ServiceCIDR>::all(client.clone()).list(&ListParams::default()).await {
         Ok(list) => list.items.into_iter().filter_map(|range| range.spec?.cidrs).flatten().filter_map(|range| range.parse().ok()).collect(),
         Err(error) => {
-            info!(error = %error, "the cluster does not tell its service ranges; they are not refused as targets");
+            info!(
+                error = crate::wording::of_api_server(&error),
+                "the cluster does not tell its service ranges; they are not refused as targets"
+            );
             Vec::new()
         }
     };

@@ -22,7 +22,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("public_urls", &[]),
     ("shown", &[]),
     ("wording", &[]),
-    ("watches", &["clock"]),
+    ("watches", &["clock", "wording"]),
     ("evidence", &["api"]),
     ("telemetry", &["clock", "evidence", "shown", "watches"]),
     ("crd", &["api"]),

@@ -232,7 +232,7 @@ async fn a_hook_that_a_person_switched_off_is_respected_and_said() -> Result<()>
 /// That a plan is told and stays told, and that nothing was written.
 async fn observes(world: &World, proxy: &FaultProxy) -> Result<()> {
     let binding = world.binding_says("shop", "WebhookInSync", "False/Observing").await?;
-    assert_eq!(binding_condition(&binding, "Ready"), "False/Observing");
+    assert_eq!(binding_condition(&binding, "Ready"), "True/Observing");
     let binding = world.look_again("shop").await?;
     assert_eq!(planned(&binding), ["CreateHook"]);
     // A reconciliation without a look does not forget the plan.
@@ -240,7 +240,7 @@ async fn observes(world: &World, proxy: &FaultProxy) -> Result<()> {
     let binding = world.binding_says("shop", "Ready", "False/Suspended").await?;
     assert_eq!(planned(&binding), ["CreateHook"]);
     world.patch_binding("shop", json!({"spec": {"suspend": false}})).await?;
-    world.binding_says("shop", "Ready", "False/Observing").await?;
+    world.binding_says("shop", "Ready", "True/Observing").await?;
     assert_eq!(writes(proxy), [""; 0]);
     assert!(world.gitea.hooks(&world.repository).await?.is_empty());
     Ok(())

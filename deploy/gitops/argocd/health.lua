@@ -1,5 +1,5 @@
 -- What Argo CD shows of a GitProviderConnection and of a RepoBinding. It says what the conditions say, and is wiser than the
--- rules of kstatus in one thing: what a person holds back (suspend, managementPolicy: Observe) is Suspended.
+-- rules of kstatus in one thing: what a person suspended is Suspended. What is only observed is Healthy, with its plan.
 local conditions = {}
 if obj.status ~= nil and obj.status.conditions ~= nil then
   for _, condition in ipairs(obj.status.conditions) do
@@ -18,7 +18,7 @@ end
 if obj.status.observedGeneration ~= obj.metadata.generation then
   return { status = "Progressing", message = "Forgebind has not judged the present spec yet" }
 end
-if ready.status == "False" and (ready.reason == "Suspended" or ready.reason == "Observing") then
+if ready.status == "False" and ready.reason == "Suspended" then
   return { status = "Suspended", message = ready.message }
 end
 if is("Stalled", "True") then

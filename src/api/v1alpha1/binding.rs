@@ -77,8 +77,8 @@ pub struct RepoBindingSpec {
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
     /// Whether Forgebind may write at the provider. Manage, the default, creates, repairs, rotates and removes the webhook.
-    /// Observe writes nothing there and shows in `status.plan` what would be done; Ready is False while that is something.
-    /// Observe on the connection holds for all its bindings.
+    /// Observe writes nothing there and shows in `status.plan` what would be done; Ready is True then, with the reason
+    /// Observing while that is something. Observe on the connection holds for all its bindings.
     #[serde(default)]
     pub management_policy: ManagementPolicy,
     /// How often the repository and its webhook are looked at when nothing changes, as a duration in h, m and s such as 30m

@@ -521,7 +521,8 @@ pub enum PermissionState {
 pub struct PermissionStatus {
     /// The permission, in Forgebind's words, which are the same for every provider.
     pub name: Permission,
-    /// Whether the credential has the permission: Granted, Missing, or Unknown where the provider cannot tell.
+    /// Whether the credential itself has the permission, by its scopes: Granted, Missing, or Unknown where the provider cannot
+    /// tell. Whether its account has the role at a repository is told by each binding.
     pub state: PermissionState,
     /// What is missing or why nobody can tell, in the provider's own words.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,6 +1,7 @@
 //! All reading for one binding; failures are kept as data.
 
 mod place;
+mod refusal;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -49,6 +50,8 @@ pub struct Observation {
     pub ownership: Ownership,
     /// The connection, as far as this binding may know.
     pub connection: Connection,
+    /// Why a connection of the own namespace does not permit this binding.
+    pub refusal: Option<String>,
     /// What a look at the repository found; `None` when none was due.
     pub look: Option<Found>,
     /// What was remembered of earlier looks.
@@ -187,6 +190,7 @@ pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Observation {
         settings: view.settings.clone(),
         public_url,
         ownership,
+        refusal: refusal::of_own_namespace(view, &object, &connection),
         connection,
         look: None,
         memory,
@@ -359,7 +363,14 @@ fn worse(one: PermissionFinding, other: PermissionFinding) -> PermissionFinding 
         PermissionState::Unknown => 1,
         PermissionState::Missing => 2,
     };
-    if badness(&other) > badness(&one) { other } else { one }
+    if badness(&other) <= badness(&one) {
+        return one;
+    }
+    if other.state != PermissionState::Missing {
+        return other;
+    }
+    let why = other.message.unwrap_or_default();
+    PermissionFinding::missing(format!("the role of the credential's account at this repository does not suffice: {why}"))
 }
 
 /// Finds the repository by its path, or, when that is gone, by the stable id that an earlier look wrote down.

@@ -24,7 +24,8 @@ use crate::controllers::finalizer;
 use crate::controllers::sessions::Working;
 use crate::providers::model::Scope;
 use crate::providers::webhook::{DerivedSecret, WebhookSecret};
-use crate::providers::{ErrorKind, Hook, ProviderError, Repository, RepositoryPath};
+use crate::providers::{ErrorKind, Hook, PathError, ProviderError, Repository, RepositoryPath};
+use crate::wording;
 
 /// How often something that waits for a change at the provider is looked at.
 const SLOW_PROBE: Duration = Duration::from_secs(300);
@@ -38,10 +39,13 @@ const IN_ORDER: &str = "the hooks are as they should be";
 /// What is said of hooks beside them that nobody will remove.
 #[must_use]
 pub fn left_behind(strays: &[String]) -> String {
+    let (hooks, belong, them, uses) = match strays {
+        [one] => (format!("hook {one} was"), "belongs", "it", "uses it"),
+        several => (format!("hooks {} were", wording::enumerated(several)), "belong", "them", "uses them"),
+    };
     format!(
-        "beside them, hook {} was made by Forgebind and belongs to no binding of this installation: made under another install key, or \
-         by a binding that is gone; remove it at the provider unless another installation uses it",
-        strays.join(", ")
+        "beside them, {hooks} made by Forgebind and {belong} to no binding of this installation: made under another install key, or by a \
+         binding that is gone; remove {them} at the provider unless another installation {uses}"
     )
 }
 
@@ -248,13 +252,7 @@ pub fn plan(observation: &Observation) -> Plan {
 fn without_look(plan: &mut Plan, observation: &Observation) {
     let object = &observation.object;
     match &observation.connection {
-        Connection::Path(error) => {
-            let reason = match error {
-                crate::providers::PathError::AnotherHost { .. } => Reason::OutOfScope,
-                _ => Reason::NotFoundOrHidden,
-            };
-            plan.repository = Some(Finding::bad(reason, error.to_string()));
-        }
+        Connection::Path(error) => plan.repository = Some(no_repository(&object.spec.repository, error)),
         Connection::Ready { working, path, .. } => {
             if let Some(scope) = working.scope().filter(|scope| !scope.contains(path)) {
                 plan.repository = Some(out_of_scope(Reason::OutOfScope, path.as_str(), scope));
@@ -264,6 +262,17 @@ fn without_look(plan: &mut Plan, observation: &Observation) {
     }
     if object.spec.webhook.is_some() && wants_own_hook(object).is_none() {
         plan.webhook = Some(Finding::bad(Reason::SourceNotServed, "this build does not serve webhook.source App; use Repository"));
+    }
+}
+
+/// What is said of a text that is no repository of the connection.
+fn no_repository(text: &str, error: &PathError) -> Finding {
+    match error {
+        PathError::AnotherHost { .. } => Finding::bad(Reason::OutOfScope, error.to_string()),
+        PathError::Password => Finding::bad(Reason::SpecInvalid, error.to_string()),
+        PathError::Malformed(form) => {
+            Finding::bad(Reason::SpecInvalid, format!("repository is {}, which can be none: {form}", wording::quoted(text)))
+        }
     }
 }
 
@@ -280,6 +289,10 @@ fn repository(plan: &mut Plan, observation: &Observation, found: &Found) {
         Err(error) => {
             let reason = match error.kind {
                 ErrorKind::NotInstalled => Reason::NotInstalled,
+                ErrorKind::AccessPolicy => {
+                    plan.repository = Some(Finding::bad(Reason::AccessPolicyRefused, format!("{path}: {error}")));
+                    return;
+                }
                 kind if is_refusal(kind) => Reason::NotFoundOrHidden,
                 _ => return,
             };
@@ -428,8 +441,8 @@ fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, wo
             Finding::bad(
                 Reason::Observing,
                 format!(
-                    "status.plan lists what would be done; managementPolicy Manage, here and on the connection, and a start without \
-                     --read-only do it (now: {})",
+                    "nothing is written; status.plan lists what would be done: {} (managementPolicy Manage, here and on the connection, \
+                     and a start without --read-only do it)",
                     plan.would.iter().map(|planned| planned.action.as_str()).collect::<Vec<_>>().join(", ")
                 ),
             )

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt as _;
 
 use super::apply::{Failure, Outcome};
-use super::observe::{Connection, Observation};
+use super::observe::{Connection, Observation, custom_url};
 use super::plan::{self, Finding, Plan, UNANSWERED, is_refusal};
 use crate::api::v1alpha1::binding::{RepoBindingStatus, RepositoryStatus, RequestedRepository, WebhookStatus};
 use crate::api::v1alpha1::{
@@ -120,8 +120,7 @@ fn connection(conditions: &mut Conditions<'_>, observation: &Observation) {
             );
         }
         Connection::NotPermitted => {
-            let message = "the connection does not exist or does not allow this binding; ask its owner for a rule in allowedBindings";
-            conditions.set(kind, Verdict::False, Reason::RefNotPermitted, message);
+            conditions.set(kind, Verdict::False, Reason::RefNotPermitted, not_permitted(observation));
         }
         Connection::NotReady(trouble) => {
             conditions.set(
@@ -138,6 +137,21 @@ fn connection(conditions: &mut Conditions<'_>, observation: &Observation) {
         }
         Connection::Pending => conditions.keep(kind),
     }
+}
+
+/// Of a connection in another namespace it is not told whether it exists; what a rule would have to cover is in the binding.
+fn not_permitted(observation: &Observation) -> String {
+    let name = &observation.object.spec.connection_ref.name;
+    if let Some(lacking) = &observation.refusal {
+        return format!("connection {name} does not allow this binding: {lacking}");
+    }
+    let url = custom_url(&observation.object);
+    let destination = url.map(|url| format!(" and, for webhook.url, {} in destinationHosts", url.host_str().unwrap_or_default()));
+    format!(
+        "connection {name} does not exist in that namespace or does not allow this binding; ask its owner for a rule in allowedBindings that \
+         covers this namespace, the repository{}",
+        destination.unwrap_or_default()
+    )
 }
 
 fn set(conditions: &mut Conditions<'_>, kind: ConditionType, finding: &Finding) {
@@ -199,7 +213,10 @@ fn ready(conditions: &mut Conditions<'_>, observation: &Observation, plan: &Plan
         return conditions.set(ConditionType::Ready, Verdict::False, Reason::Progressing, "being deleted");
     }
     let order = [ConditionType::ConnectionReady, ConditionType::RepositoryFound, ConditionType::WebhookInSync];
-    let mut lowering = order.into_iter().filter_map(|kind| conditions.get(kind)).filter(|condition| condition.status == "False");
+    let observing =
+        conditions.get(ConditionType::WebhookInSync).filter(|condition| condition.reason == Reason::Observing.as_str()).cloned();
+    let lowers = |condition: &&Condition| condition.status == "False" && condition.reason != Reason::Observing.as_str();
+    let mut lowering = order.into_iter().filter_map(|kind| conditions.get(kind)).filter(lowers);
     let sinks = conditions
         .get(ConditionType::Delivering)
         .filter(|condition| condition.status == "False" && condition.reason != Reason::SinkFailing.as_str());
@@ -234,6 +251,9 @@ fn ready(conditions: &mut Conditions<'_>, observation: &Observation, plan: &Plan
     if failed || plan.awaits.is_some() {
         conditions.set(ConditionType::Reconciling, Verdict::True, Reason::Progressing, progress(observation, plan, outcome));
     }
+    if let Some(observing) = observing {
+        return conditions.set(ConditionType::Ready, Verdict::True, Reason::Observing, observing.message);
+    }
     let message = match &observation.object.spec.webhook {
         Some(_) => "the repository is there and its hooks are as they should be",
         None => "the repository is there",
@@ -256,6 +276,7 @@ const fn waits_for_a_person(reason: Reason) -> bool {
     !matches!(
         reason,
         Reason::SecretNotFound
+            | Reason::SecretForbidden
             | Reason::ConnectionNotFound
             | Reason::ConnectionNotReady
             | Reason::RefNotPermitted

@@ -83,6 +83,7 @@ fn observation(object: Value, connection: Connection) -> Observation {
         siblings: Vec::new(),
         evidence: None,
         requests: Requests::default(),
+        refusal: None,
         unserved_sinks: Vec::new(),
         terminating: false,
         observe_only: false,
@@ -188,6 +189,12 @@ fn a_sink_that_is_not_served_lowers_ready_and_one_that_fails_does_not() {
     unserved.unserved_sinks =
         vec![("ci".to_owned(), NotServed { kind: NotServedKind::NotServed, message: "nats is not served".to_owned() })];
     assert_eq!(reads(&say(&unserved).status, ConditionType::Ready), "False/SinkNotServed");
+    // Every sink that gets nothing is named, each once.
+    let refusal = |words: &str| NotServed { kind: NotServedKind::NotServed, message: words.to_owned() };
+    unserved.unserved_sinks.push(("bus".to_owned(), refusal("nats is not served by this build")));
+    let told = say(&unserved).status;
+    let delivering = find(&told.conditions, ConditionType::Delivering).unwrap();
+    assert_eq!(delivering.message, "sink ci: nats is not served; sink bus: nats is not served by this build");
     let mut failing = observation(ready_binding(), outage());
     let sink = SinkEvidence { last_error: Some("status 500".to_owned()), failing_since: Some(now()), owed: 3 };
     failing.evidence = Some(BindingEvidence { sinks: BTreeMap::from([("ci".to_owned(), sink)]), ..BindingEvidence::default() });

@@ -7,15 +7,17 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
 use kube::{Api, ResourceExt as _};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 
 use crate::api::v1alpha1::binding::WebhookSecretReference;
 use crate::api::v1alpha1::{ConditionType, Reason, RepoBinding};
 use crate::controllers::sessions::Trouble;
 use crate::controllers::{Context, View};
 use crate::keys::ReceiverKey;
+use crate::providers::secret_keys::{SecretError, SecretKeys};
 use crate::providers::webhook::WebhookSecret;
 use crate::receiver_secrets::{self, UserSecrets};
+use crate::wording;
 
 /// How often a change is tried when somebody else changed the Secret meanwhile.
 const TRIES: u32 = 5;
@@ -39,19 +41,25 @@ pub async fn read(view: &View, object: &RepoBinding) -> Option<Result<UserSecret
         Ok(Some(secret)) => parse(&view.keys.receiver, reference, secret.data.unwrap_or_default())
             .map_err(|message| trouble(Reason::SecretInvalid, message)),
         Ok(None) => Err(trouble(Reason::SecretNotFound, format!("Secret {name} does not exist in this namespace; create it"))),
-        Err(error) => Err(trouble(Reason::SecretNotFound, format!("Secret {name} could not be read: {error}"))),
+        Err(kube::Error::Api(status)) if status.is_forbidden() => {
+            Err(trouble(Reason::SecretForbidden, format!("Forgebind may not read Secret {name} in this namespace; grant it get on it")))
+        }
+        Err(error) => {
+            Err(trouble(Reason::Progressing, format!("Secret {name} could not be read: {}; tried again", wording::of_api_server(&error))))
+        }
     })
 }
 
 fn parse(key: &ReceiverKey, reference: &WebhookSecretReference, data: BTreeMap<String, ByteString>) -> Result<UserSecret, String> {
     let name = &reference.name;
+    let data = data.into_iter().map(|(key, value)| (key, value.0)).collect();
+    let keys = SecretKeys(&data);
     let value = match &reference.key {
-        Some(named) => {
-            let value = text(name, named, &data)?;
-            let value = value.ok_or_else(|| format!("Secret {name} has no key {named}, which webhook.secretRef.key names; add it"))?;
-            WebhookSecret::Text(value)
+        Some(named) if !keys.has(named) => {
+            return Err(format!("Secret {name} has no key {named}, which webhook.secretRef.key names; add it"));
         }
-        None => by_usual_keys(name, &data)?,
+        Some(named) => WebhookSecret::Text(keys.shared(named).map_err(|error| format!("Secret {name}: {error}"))?.into()),
+        None => by_usual_keys(name, &keys)?,
     };
     if !value.is_strong_enough() {
         return Err(format!("Secret {name} is too short: a webhook secret needs at least {} bytes", WebhookSecret::LEAST_LENGTH));
@@ -59,21 +67,14 @@ fn parse(key: &ReceiverKey, reference: &WebhookSecretReference, data: BTreeMap<S
     Ok(UserSecret { generation: key.brought_generation(&value.parts()), value })
 }
 
-fn text(name: &str, key: &str, data: &BTreeMap<String, ByteString>) -> Result<Option<SecretString>, String> {
-    let Some(ByteString(bytes)) = data.get(key) else { return Ok(None) };
-    let text = std::str::from_utf8(bytes).map_err(|_| format!("Secret {name}: the key {key} is not UTF-8 text"))?;
-    let text = text.strip_suffix("\r\n").or_else(|| text.strip_suffix('\n')).unwrap_or(text);
-    Ok(Some(text.into()))
-}
-
-fn by_usual_keys(name: &str, data: &BTreeMap<String, ByteString>) -> Result<WebhookSecret, String> {
-    let text = |key: &str| text(name, key, data);
-    Ok(match (text("secret")?, text("token")?, text("header")?, text("username")?, text("password")?) {
+fn by_usual_keys(name: &str, keys: &SecretKeys<'_>) -> Result<WebhookSecret, String> {
+    let refused = |error: SecretError| format!("Secret {name}: {error}");
+    let shared = |key| keys.optional(key, SecretKeys::shared).map(|text| text.map(SecretString::from)).map_err(refused);
+    let word = |key| keys.optional(key, SecretKeys::word).map_err(refused);
+    Ok(match (shared("secret")?, shared("token")?, word("header")?, word("username")?, shared("password")?) {
         (Some(value), None, None, None, None) | (None, Some(value), None, None, None) => WebhookSecret::Text(value),
-        (None, Some(value), Some(header), None, None) => WebhookSecret::Header { name: header.expose_secret().to_owned(), value },
-        (None, None, None, Some(username), Some(password)) => {
-            WebhookSecret::BasicAuth { username: username.expose_secret().to_owned(), password }
-        }
+        (None, Some(value), Some(name), None, None) => WebhookSecret::Header { name, value },
+        (None, None, None, Some(username), Some(password)) => WebhookSecret::BasicAuth { username, password },
         _ => {
             return Err(format!(
                 "Secret {name} needs the key secret, or token, or username and password, or header and token, and no two of these; or \
@@ -148,6 +149,8 @@ fn empty(name: &str) -> Secret {
 mod tests {
     use std::collections::HashSet;
 
+    use secrecy::ExposeSecret as _;
+
     use super::*;
     use crate::keys::InstallKey;
 
@@ -189,5 +192,37 @@ mod tests {
         let usual = read(None, &argo).unwrap();
         assert!(matches!(&usual.value, WebhookSecret::Text(value) if value.expose_secret() == "another-secret-of-it"));
         assert!(read(None, &argo[..1]).unwrap_err().contains("webhook.secretRef.key"), "it says what helps");
+    }
+
+    /// What both sides know has no white space at its ends, because a header loses it on its way; a name is read without.
+    #[test]
+    fn white_space_around_a_webhook_secret_is_named_with_its_key() {
+        let value = "0123456789abcdef";
+        let forms: [&[&str]; 4] = [&["secret"], &["token"], &["header", "token"], &["username", "password"]];
+        for form in forms {
+            for edited in form {
+                let with = |text: &str| {
+                    let pairs: Vec<_> = form.iter().map(|key| (*key, if key == edited { text } else { value })).collect();
+                    read(None, &pairs).map(|secret| format!("{:?} {}", secret.value, secret.value.text().expose_secret()))
+                };
+                let plain = with(value).unwrap();
+                for end in ["\n", "\r\n"] {
+                    assert_eq!(with(&format!("{value}{end}")).as_ref(), Ok(&plain), "{form:?} {edited} {end:?}");
+                }
+                for text in [format!("{value} "), format!(" {value}"), format!("{value}\t\n"), format!("{value}\n\n")] {
+                    match *edited {
+                        "header" | "username" => assert_eq!(with(&text).as_ref(), Ok(&plain), "{form:?} {edited} {text:?}"),
+                        _ => {
+                            let message = with(&text).unwrap_err();
+                            assert!(
+                                message.contains(&format!("Secret hook: the key {edited} of the Secret begins or ends with white space")),
+                                "{message}"
+                            );
+                            assert!(!message.contains(value), "{message}");
+                        }
+                    }
+                }
+            }
+        }
     }
 }

@@ -11,7 +11,9 @@ use crate::controllers::sessions::Trouble;
 use crate::controllers::view::References;
 use crate::providers::Credential;
 use crate::providers::credential::DeclaredCredential;
+use crate::providers::secret_keys::{SecretError, SecretKeys};
 use crate::providers::transport::{ClientIdentity, ProxySettings};
+use crate::wording;
 
 /// Everything that was read.
 #[derive(Clone, Debug)]
@@ -39,7 +41,7 @@ pub async fn read(references: &dyn References, connection: &GitProviderConnectio
     let spec = &connection.spec;
     let mut versions = Vec::new();
     let (declared, secret_version) = match &spec.credentials {
-        None => (DeclaredCredential { credential: Credential::Anonymous, expires_at: None }, None),
+        None => (DeclaredCredential { credential: Credential::Anonymous, expires_at: None, warnings: Vec::new() }, None),
         Some(credentials) => {
             let (data, version) = reader.secret(&credentials.secret_ref.name, authentication).await?;
             versions.push(format!("credential={version}"));
@@ -66,11 +68,11 @@ fn authentication(reason: Reason, message: String) -> Trouble {
 }
 
 fn certificate(_: Reason, message: String) -> Trouble {
-    Trouble::new(ConditionType::Reachable, Reason::TLSReferenceNotFound, message)
+    Trouble::new(ConditionType::Reachable, Reason::TLSReferenceNotFound, format!("tls: {message}"))
 }
 
 fn proxy_trouble(_: Reason, message: String) -> Trouble {
-    Trouble::new(ConditionType::Reachable, Reason::ProxyError, message)
+    Trouble::new(ConditionType::Reachable, Reason::ProxyError, format!("proxySecretRef: {message}"))
 }
 
 type Classify = fn(Reason, String) -> Trouble;
@@ -90,7 +92,11 @@ fn found<K: Resource<DynamicType = ()>>(answer: kube::Result<Option<K>>, name: &
         Err(kube::Error::Api(status)) if status.is_forbidden() => {
             Err(classify(Reason::SecretForbidden, format!("Forgebind may not read {kind} {name} in this namespace; grant it get on it")))
         }
-        Err(error) => Err(Trouble::new(ConditionType::Ready, Reason::Progressing, format!("{kind} {name} could not be read: {error}"))),
+        Err(error) => Err(Trouble::new(
+            ConditionType::Ready,
+            Reason::Progressing,
+            format!("{kind} {name} could not be read: {}", wording::of_api_server(&error)),
+        )),
     }
 }
 
@@ -136,12 +142,16 @@ impl Reader<'_> {
     async fn proxy(&self, name: &str, versions: &mut Vec<String>) -> Result<ProxySettings, Trouble> {
         let (data, version) = self.secret(name, proxy_trouble).await?;
         versions.push(format!("proxy={version}"));
-        let text =
-            |key: &str| data.get(key).map(|value| String::from_utf8_lossy(value).trim_end().to_owned()).filter(|value| !value.is_empty());
-        let address = text("address").ok_or_else(|| {
-            proxy_trouble(Reason::ProxyError, format!("Secret {name} lacks the key address, such as http://proxy.acme.io:3128"))
-        })?;
-        let login = text("username").map(|username| (username, SecretString::from(text("password").unwrap_or_default())));
+        let keys = SecretKeys(&data);
+        if !keys.has("address") {
+            let message = format!("Secret {name} lacks the key address, such as http://proxy.acme.io:3128");
+            return Err(proxy_trouble(Reason::ProxyError, message));
+        }
+        let refused = |error: SecretError| proxy_trouble(Reason::ProxyError, format!("Secret {name}: {error}"));
+        let address = keys.word("address").map_err(refused)?;
+        let username = keys.optional("username", SecretKeys::word).map_err(refused)?;
+        let password = keys.optional("password", SecretKeys::password).map_err(refused)?.map(|(password, _)| password);
+        let login = username.map(|username| (username, SecretString::from(password.unwrap_or_default())));
         Ok(ProxySettings { address, login })
     }
 }

@@ -102,7 +102,7 @@ async fn look(view: &View, object: &GitProviderConnection, material: Result<Mate
     let failures = known.as_ref().map_or(0, |known| known.failures);
     let (trouble, working) = match inspect(view, object, material, &inputs, asked).await {
         Ok(working) => (None, Some(working)),
-        Err(trouble) => (Some(naming_certificates(trouble, object)), None),
+        Err(trouble) => (Some(naming_address(naming_certificates(trouble, object), object)), None),
     };
     let failures = if trouble.as_ref().is_some_and(Trouble::is_outage) { failures.saturating_add(1) } else { 0 };
     let next = plan::next_inspection(trouble.as_ref(), failures, object.spec.interval.length(), &uid, now);
@@ -147,13 +147,15 @@ async fn inspect(
     for url in [&endpoint.web, &endpoint.api] {
         view.network.check(Purpose::Provider, url).map_err(|refusal| refused(&refusal))?;
     }
+    let not_admitted = |message: String| Trouble::new(ConditionType::Reachable, Reason::HostNotAllowed, message);
+    view.clients.admit(&target(object), &endpoint, material.proxy.as_ref()).map_err(not_admitted)?;
     let credential = material.declared.credential.clone();
     let end = declared_end(object, &material);
     let rejection_key = rejection_key(view, endpoint.api.as_str(), &credential);
     let expired_end = end.or_else(|| told_end(object, material.secret_version.as_ref()));
     let expired = expired_end.filter(|end| *end <= view.clock.now());
     if let Some(rejection) = view.sessions.rejected(&rejection_key, view.clock.now(), asked) {
-        return Err(trouble_of_rejection(&rejection, expired));
+        return Err(trouble_of_rejection(&rejection, expired, &material.declared.warnings));
     }
     let settings = TransportSettings {
         kind: provider.kind(),
@@ -167,20 +169,39 @@ async fn inspect(
     let client =
         view.clients.connect(provider, endpoint.clone(), credential.clone(), transport).map_err(|error| trouble_of(&error, expired))?;
     match client.inspect().await {
-        Ok(inspection) => Ok(Working { provider, endpoint, client, inspection, inputs: inputs.to_owned() }),
+        Ok(mut inspection) => {
+            inspection.warnings.extend(material.declared.warnings);
+            Ok(Working { provider, endpoint, client, inspection, inputs: inputs.to_owned() })
+        }
+        Err(error) if is_refusal(error.kind) && matches!(credential, Credential::Anonymous) => Err(closed(&error)),
         Err(error) if error.kind == ErrorKind::Unauthenticated => {
             let probe_again = !matches!(credential, Credential::BasicAuth { .. });
             let rejection = view.sessions.reject(rejection_key, error, view.clock.now(), probe_again);
-            Err(trouble_of_rejection(&rejection, expired))
+            Err(trouble_of_rejection(&rejection, expired, &material.declared.warnings))
         }
         Err(error) => Err(trouble_of(&error, expired)),
     }
 }
 
+const fn is_refusal(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Unauthenticated | ErrorKind::PermissionDenied)
+}
+
+/// A server that shows nothing to anybody, in the words of a condition.
+fn closed(error: &ProviderError) -> Trouble {
+    let message = format!(
+        "the server shows nothing without a credential ({error}); put one into a Secret of this namespace and name that in \
+         spec.credentials.secretRef.name"
+    );
+    Trouble::new(ConditionType::Authenticated, Reason::CredentialNeeded, message)
+}
+
 /// A rejection in the words of a condition. What is known of the credential's end now decides, not what was known when the
-/// provider was asked.
-fn trouble_of_rejection(rejection: &Rejection, expired: Option<Timestamp>) -> Trouble {
-    Trouble { retry_at: rejection.probe_at, ..trouble_of(&rejection.error, expired) }
+/// provider was asked. What is to be noticed of the Secret may be why it is no good.
+fn trouble_of_rejection(rejection: &Rejection, expired: Option<Timestamp>, warnings: &[String]) -> Trouble {
+    let trouble = trouble_of(&rejection.error, expired);
+    let message = std::iter::once(trouble.message.as_str()).chain(warnings.iter().map(String::as_str)).collect::<Vec<_>>().join("; ");
+    Trouble { retry_at: rejection.probe_at, message, ..trouble }
 }
 
 fn served(view: &View, spec: &ProviderSpec) -> Result<&'static dyn Provider, Trouble> {
@@ -208,7 +229,7 @@ fn refused(refusal: &crate::providers::transport::network::Refusal) -> Trouble {
 /// An error of an inspection in the words of a condition.
 #[must_use]
 pub fn trouble_of(error: &ProviderError, expired: Option<Timestamp>) -> Trouble {
-    use ConditionType::{Authenticated, Reachable, Ready};
+    use ConditionType::{Authenticated, Authorized, Reachable, Ready};
     let (condition, reason) = match error.kind {
         ErrorKind::Unauthenticated | ErrorKind::PermissionDenied | ErrorKind::NotFound if expired.is_some() => {
             (Authenticated, Reason::CredentialExpired)
@@ -218,6 +239,7 @@ pub fn trouble_of(error: &ProviderError, expired: Option<Timestamp>) -> Trouble 
         ErrorKind::InstallationNotFound | ErrorKind::NotInstalled => (Authenticated, Reason::InstallationNotFound),
         ErrorKind::InstallationSuspended => (Authenticated, Reason::InstallationSuspended),
         ErrorKind::SingleSignOnRequired => (Authenticated, Reason::SingleSignOnRequired),
+        ErrorKind::AccessPolicy => (Authenticated, Reason::AccessPolicyRefused),
         ErrorKind::CredentialKindNotAccepted => (Authenticated, Reason::SecretInvalid),
         ErrorKind::RateLimited => (Reachable, Reason::RateLimited),
         ErrorKind::Tls => (Reachable, Reason::TLSError),
@@ -226,9 +248,10 @@ pub fn trouble_of(error: &ProviderError, expired: Option<Timestamp>) -> Trouble 
         ErrorKind::InsecureUrl => (Reachable, Reason::InsecureURL),
         ErrorKind::Unreachable | ErrorKind::Transient => (Reachable, Reason::Unreachable),
         ErrorKind::NotLeading => (Ready, Reason::Progressing),
-        ErrorKind::NotFound
-        | ErrorKind::ResponseInvalid
-        | ErrorKind::EndpointInvalid
+        // What is spelled wrongly is no outage: it stays so until somebody corrects it.
+        ErrorKind::EndpointInvalid => (Reachable, Reason::SpecInvalid),
+        ErrorKind::NotFound => (Authorized, Reason::OwnerNotFound),
+        ErrorKind::ResponseInvalid
         | ErrorKind::LimitReached
         | ErrorKind::TargetRefused
         | ErrorKind::Archived
@@ -238,9 +261,19 @@ pub fn trouble_of(error: &ProviderError, expired: Option<Timestamp>) -> Trouble 
     let message = match (reason, expired) {
         (Reason::CredentialExpired, Some(end)) => format!("the credential expired at {end}: {error}; put a new one into the Secret"),
         (Reason::CredentialRejected, _) => format!("{error}; put a valid credential into the Secret"),
+        (Reason::SpecInvalid, _) => error.message.clone(),
         _ => error.to_string(),
     };
     Trouble { condition, reason, message, retry_at: error.retry_at }
+}
+
+/// Something other than the provider's API together with the address at which a person can see what it is.
+fn naming_address(mut trouble: Trouble, object: &GitProviderConnection) -> Trouble {
+    let provider = object.spec.provider.kind().and_then(registry::provider).filter(|_| trouble.reason == Reason::ResponseInvalid);
+    if let Some((provider, endpoint)) = provider.and_then(|provider| Some((provider, provider.endpoint(&object.spec.provider).ok()?))) {
+        trouble.message = format!("{}; open {} to see what answers there", trouble.message, provider.version_address(&endpoint));
+    }
+    trouble
 }
 
 /// A failure of TLS together with the objects that it may be about: what is wrong may be in any of them, or that there is none.

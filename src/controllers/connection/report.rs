@@ -8,11 +8,16 @@ use super::plan::{self, Plan};
 use crate::api::v1alpha1::connection::{
     CredentialStatus, GitProviderConnectionStatus, IdentityStatus, PermissionState, PermissionStatus, ServerStatus,
 };
-use crate::api::v1alpha1::{ConditionType, LastHandled, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, Reason};
+use crate::api::v1alpha1::{
+    ConditionType, LastHandled, Permission, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, Reason,
+};
 use crate::controllers::conditions::{self, Conditions, Verdict};
 use crate::controllers::sessions::Trouble;
 use crate::controllers::status::Notice;
 use crate::providers::permission::Grants;
+
+/// What is said of the permissions of a credential that cannot be used.
+const WITHOUT_CREDENTIAL: &str = "not known while the credential is not accepted; see the condition Authenticated";
 
 /// What is to be said.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,6 +79,10 @@ fn reachable_and_authenticated(conditions: &mut Conditions<'_>, observation: &Ob
             }
             conditions.set(ConditionType::Authenticated, Verdict::False, trouble.reason, message_of(trouble));
         }
+        ConditionType::Authorized => {
+            conditions.succeed(ConditionType::Reachable, "the provider answers");
+            conditions.keep(ConditionType::Authenticated);
+        }
         _ => {
             conditions.keep(ConditionType::Reachable);
             conditions.keep(ConditionType::Authenticated);
@@ -95,8 +104,18 @@ fn message_of(trouble: &Trouble) -> String {
 }
 
 fn authorized(conditions: &mut Conditions<'_>, observation: &Observation) {
-    if observation.session.trouble.is_some() {
-        return conditions.keep(ConditionType::Authorized);
+    let kind = ConditionType::Authorized;
+    match &observation.session.trouble {
+        None => {}
+        Some(trouble) if trouble.condition == kind => return conditions.set(kind, Verdict::False, trouble.reason, message_of(trouble)),
+        // Nobody can say what a credential may do that is not there or not accepted.
+        Some(trouble) if trouble.condition == ConditionType::Authenticated => {
+            if conditions.was(kind) {
+                conditions.set(kind, Verdict::Unknown, Reason::CannotTell, WITHOUT_CREDENTIAL);
+            }
+            return;
+        }
+        Some(_) => return conditions.keep(kind),
     }
     let of = |state: PermissionState| {
         let rows = observation.permissions.iter().filter(move |(_, finding)| finding.state == state);
@@ -108,7 +127,12 @@ fn authorized(conditions: &mut Conditions<'_>, observation: &Observation) {
     } else if !unknown.is_empty() {
         conditions.set(ConditionType::Authorized, Verdict::Unknown, Reason::CannotTell, unknown.join("; "));
     } else {
-        conditions.succeed(ConditionType::Authorized, "every permission that is needed is there");
+        let message = if observation.permissions.is_empty() {
+            "no permission is needed: requiredPermissions is empty, and no binding has a webhook"
+        } else {
+            "the credential itself has every permission that is needed; what its account may do at a repository is told by each binding"
+        };
+        conditions.succeed(ConditionType::Authorized, message);
     }
 }
 
@@ -148,6 +172,9 @@ fn ready(conditions: &mut Conditions<'_>, observation: &Observation, plan: &Plan
         (Some(trouble), _) if trouble.condition == ConditionType::Ready => (Verdict::Unknown, Reason::Progressing, trouble.message.clone()),
         (Some(trouble), _) => (Verdict::False, trouble.reason, message_of(trouble)),
         (None, Some(message)) => (Verdict::False, Reason::PermissionMissing, message),
+        (None, None) if observation.object.spec.credentials.is_none() => {
+            (Verdict::True, Reason::Succeeded, "the provider answers; without a credential only what is public is seen".to_owned())
+        }
         (None, None) => (Verdict::True, Reason::Succeeded, "the provider answers and the credential works".to_owned()),
     };
     if verdict == Verdict::False && waits_for_a_person(reason) {
@@ -164,15 +191,18 @@ const fn waits_for_a_person(reason: Reason) -> bool {
     matches!(
         reason,
         Reason::SecretInvalid
+            | Reason::SpecInvalid
             | Reason::HostNotAllowed
             | Reason::InsecureURL
             | Reason::ProviderNotServed
+            | Reason::CredentialNeeded
             | Reason::CredentialRejected
             | Reason::CredentialExpired
             | Reason::AppPasswordRetired
             | Reason::InstallationNotFound
             | Reason::InstallationSuspended
             | Reason::SingleSignOnRequired
+            | Reason::AccessPolicyRefused
             | Reason::PermissionMissing
     )
 }
@@ -189,6 +219,14 @@ fn warnings(observation: &Observation) -> impl Iterator<Item = &str> {
 
 fn permissions(observation: &Observation) -> Vec<PermissionStatus> {
     let rows = observation.permissions.iter();
+    if observation.session.trouble.as_ref().is_some_and(|trouble| trouble.condition == ConditionType::Authenticated) {
+        let unknown = |name: &Permission| PermissionStatus {
+            name: *name,
+            state: PermissionState::Unknown,
+            message: Some(WITHOUT_CREDENTIAL.to_owned()),
+        };
+        return rows.map(|(name, _)| unknown(name)).collect();
+    }
     rows.map(|(name, finding)| PermissionStatus { name: *name, state: finding.state, message: finding.message.clone() }).collect()
 }
 

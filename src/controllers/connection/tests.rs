@@ -11,8 +11,8 @@ use super::observe::Observation;
 use super::plan::{self, Action};
 use super::report::{Report, report};
 use super::usage::Usage;
-use crate::api::v1alpha1::connection::{GitProviderConnectionStatus, IdentityKind};
-use crate::api::v1alpha1::{ConditionType, FINALIZER, GitProviderConnection, ProviderKind, Reason};
+use crate::api::v1alpha1::connection::{GitProviderConnectionStatus, IdentityKind, PermissionState};
+use crate::api::v1alpha1::{ConditionType, FINALIZER, GitProviderConnection, Permission, ProviderKind, Reason};
 use crate::clock::SystemClock;
 use crate::controllers::conditions;
 use crate::controllers::sessions::{Session, Trouble, Working};
@@ -20,7 +20,7 @@ use crate::providers::model::Identity;
 use crate::providers::permission::Grants;
 use crate::providers::transport::network::NetworkPolicy;
 use crate::providers::transport::{TransportFactory, TransportSettings, Unleased};
-use crate::providers::{Capabilities, Credential, Inspection, registry};
+use crate::providers::{Capabilities, Credential, ErrorKind, Inspection, PermissionFinding, ProviderError, registry};
 
 const WARNING: &str = "the token is for all accessible organizations (acme, umbrella); such tokens end on 1 December 2026";
 
@@ -119,6 +119,65 @@ fn bb_12_a_warning_of_the_inspection_is_told_in_the_condition_and_by_one_event()
     let gone = say(&observation(&[], Some(&second.status), None));
     assert_eq!(authenticated(&gone).1, "the credential is that of ada");
     assert_eq!(events(&gone), Vec::<&str>::new());
+}
+
+/// What was so of a credential is not so of one that is refused: nothing beside the refusal says that it is good.
+#[test]
+fn of_a_credential_that_is_not_accepted_no_permission_is_claimed() {
+    let state =
+        |report: &Report, kind| conditions::find(&report.status.conditions, kind).map(|found| format!("{}/{}", found.status, found.reason));
+    let with = |status: Option<&GitProviderConnectionStatus>, trouble: Option<Trouble>| {
+        let mut observation = observation(&[], status, trouble);
+        observation.permissions = vec![(Permission::ReadContents, PermissionFinding::granted())];
+        say(&observation)
+    };
+    let good = with(None, None);
+    assert_eq!(state(&good, ConditionType::Authorized).as_deref(), Some("True/Succeeded"));
+    let rejected = Trouble::new(ConditionType::Authenticated, Reason::CredentialRejected, "401");
+    let refused = with(Some(&good.status), Some(rejected.clone()));
+    assert_eq!(state(&refused, ConditionType::Authenticated).as_deref(), Some("False/CredentialRejected"));
+    assert_eq!(state(&refused, ConditionType::Authorized).as_deref(), Some("Unknown/CannotTell"));
+    assert_eq!(refused.status.permissions[0].state, PermissionState::Unknown);
+    // One that never worked was never judged.
+    assert_eq!(state(&with(None, Some(rejected)), ConditionType::Authorized), None);
+    // During an outage, what was known of it still is.
+    let outage = Trouble::new(ConditionType::Reachable, Reason::Unreachable, "no route");
+    let unreachable = with(Some(&good.status), Some(outage));
+    assert_eq!(state(&unreachable, ConditionType::Authorized).as_deref(), Some("True/Succeeded"));
+    assert_eq!(unreachable.status.permissions[0].state, PermissionState::Granted);
+}
+
+/// What is spelled wrongly and what is not there stays so until somebody does something: it is never told as an outage.
+#[test]
+fn what_a_person_has_to_correct_is_never_an_outage() {
+    use ErrorKind::{
+        AppPasswordRetired, CredentialKindNotAccepted, EndpointInvalid, HostNotAllowed, InsecureUrl, InstallationNotFound, NotFound,
+        PermissionDenied, RateLimited, ResponseInvalid, Transient, Unauthenticated, Unreachable,
+    };
+    let corrected = [
+        AppPasswordRetired,
+        CredentialKindNotAccepted,
+        EndpointInvalid,
+        HostNotAllowed,
+        InsecureUrl,
+        InstallationNotFound,
+        NotFound,
+        PermissionDenied,
+        Unauthenticated,
+    ];
+    let waited_for = [RateLimited, ResponseInvalid, Transient, Unreachable];
+    let trouble = |kind| super::observe::trouble_of(&ProviderError::new(kind, "inspect the credential", "words"), None);
+    for (kind, is_outage) in corrected.map(|kind| (kind, false)).into_iter().chain(waited_for.map(|kind| (kind, true))) {
+        let trouble = trouble(kind);
+        assert_eq!(trouble.is_outage(), is_outage, "{kind:?}: {}", trouble.reason);
+        assert!(trouble.message.contains("words"), "{kind:?}: {}", trouble.message);
+    }
+    assert_eq!(trouble(EndpointInvalid).message, "words", "the field, its value and the form are all there is to say");
+    let observed = say(&observation(&[], None, Some(trouble(NotFound)))).status.conditions;
+    let state = |kind| conditions::find(&observed, kind).map(|found| format!("{}/{}", found.status, found.reason)).unwrap_or_default();
+    assert_eq!(state(ConditionType::Reachable), "True/Succeeded", "the provider answered");
+    assert_eq!(state(ConditionType::Authorized), "False/OwnerNotFound");
+    assert_eq!(state(ConditionType::Ready), "False/OwnerNotFound");
 }
 
 #[test]

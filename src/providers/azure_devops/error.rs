@@ -9,8 +9,13 @@ use crate::providers::transport::{Failure, Operation};
 /// Parts of the addresses that somebody who is not signed in is sent to.
 const SIGN_IN: [&str; 4] = ["_signin", "_signedin", "login.microsoftonline.com", "login.live.com"];
 
+/// What the refusal by a conditional access policy begins with.
+const CONDITIONAL_ACCESS: &str = "VS403463";
+
 pub(super) fn classify(failure: &Failure<'_>) -> Option<ErrorKind> {
     match failure.status.as_u16() {
+        // The credential may be as good as it likes: the organization's directory lets nobody in from here.
+        401 | 403 if failure.message.contains(CONDITIONAL_ACCESS) => Some(ErrorKind::AccessPolicy),
         // A credential that is not accepted gets the sign-in page, as a success or by a redirect.
         203 => Some(ErrorKind::Unauthenticated),
         300..=399 if leads_to_sign_in(failure.headers) => Some(ErrorKind::Unauthenticated),
@@ -74,6 +79,15 @@ mod tests {
             assert_eq!(kind(302, Operation::LookUpRepository, Some(location), "", true), Some(ErrorKind::Unauthenticated), "{location}");
         }
         assert_eq!(kind(302, Operation::LookUpRepository, Some("/acme/Shop/_apis/git/repositories/1"), "", false), None);
+    }
+
+    #[test]
+    fn a_policy_of_the_directory_is_no_wrong_credential() {
+        let words = "VS403463: The conditional access policy defined by your Azure Active Directory administrator has failed.";
+        for status in [401, 403] {
+            assert_eq!(kind(status, Operation::InspectCredential, None, words, false), Some(ErrorKind::AccessPolicy), "{status}");
+        }
+        assert_eq!(kind(404, Operation::InspectCredential, None, words, false), None);
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl AzureDevOpsClient {
             answer = self.list_of_repositories(None).await?;
         }
         if self.is_anonymous() {
-            return self.anonymous(&answer, warnings);
+            return self.anonymous(&answer, warnings).await;
         }
         match answer.refusal() {
             None => {}
@@ -78,11 +78,18 @@ impl AzureDevOpsClient {
         ProviderError { message, ..error }
     }
 
-    fn anonymous(&self, answer: &Answer, warnings: Vec<String>) -> Result<Inspection, ProviderError> {
+    /// Without a credential the public projects of an organization are shown, where it allows any.
+    async fn anonymous(&self, answer: &Answer, warnings: Vec<String>) -> Result<Inspection, ProviderError> {
         match answer.refusal() {
-            None | Some(ErrorKind::Unauthenticated | ErrorKind::PermissionDenied) => Ok(self.inspection(None, true, warnings)),
-            Some(kind) => Err(self.no_organization(answer, kind)),
+            None => {}
+            Some(ErrorKind::Unauthenticated | ErrorKind::PermissionDenied) => {
+                if self.may_list_projects().await? == Some(false) {
+                    return Err(answer.refused(ErrorKind::Unauthenticated));
+                }
+            }
+            Some(kind) => return Err(self.no_organization(answer, kind)),
         }
+        Ok(self.inspection(None, true, warnings))
     }
 
     /// What the API refuses may still be a token without the scope for code, or a login that is for git alone.

@@ -19,6 +19,7 @@ use crate::api::v1alpha1::connection::{AzureDevOpsSpec, CredentialKind, Provider
 use crate::api::v1alpha1::{EventKind, Permission, ProviderKind};
 use crate::providers::address::{comparable, with_segments};
 use crate::providers::model::Scope;
+use crate::providers::spelling::decoded;
 use crate::providers::transport::Transport;
 use crate::providers::{Capabilities, Client, Credential, Endpoint, PathError, Provider, ProviderError, RepositoryPath, Webhook, address};
 
@@ -29,6 +30,9 @@ pub use webhook::AzureDevOpsWebhook;
 const SERVICES: &str = "dev.azure.com";
 /// What the older hosts of Azure DevOps Services end with: `acme.visualstudio.com`.
 const OLDER_SERVICES: &str = ".visualstudio.com";
+/// The fields of the spec that messages name.
+const URL: &str = "azureDevOps.url";
+const ORGANIZATION: &str = "azureDevOps.organization";
 /// The name under which those hosts showed their only collection.
 const OLDER_COLLECTION: &str = "DefaultCollection";
 /// Where accounts are kept, above all organizations.
@@ -57,33 +61,45 @@ fn path_segments(url: &Url) -> Vec<&str> {
     url.path().split('/').filter(|segment| !segment.is_empty()).collect()
 }
 
+/// The name of the organization or collection, as people write it or copy it from an address.
+fn organization(spec: &AzureDevOpsSpec) -> Result<String, ProviderError> {
+    let name = decoded(spec.organization.trim()).filter(|name| {
+        !name.is_empty()
+            && name != "."
+            && name != ".."
+            && !name.contains(['/', '\\', ':', '?', '#', '@'])
+            && !name.contains(char::is_control)
+    });
+    let form = "a name such as acme, not an address; the address belongs in azureDevOps.url";
+    name.ok_or_else(|| address::invalid_field(ORGANIZATION, &spec.organization, form))
+}
+
 /// The organization's address: `https://dev.azure.com/acme`, `https://acme.visualstudio.com`, or a Server's address with the
 /// collection at its end.
 fn web_address(spec: &AzureDevOpsSpec) -> Result<Url, ProviderError> {
-    let organization = spec.organization.trim();
-    let is_name = !organization.is_empty() && !organization.contains(['/', '\\', ':', '?', '#', '@']) && organization != "..";
-    if !is_name {
-        return Err(address::invalid("organization is a name such as acme, not an address; the address belongs in url"));
-    }
+    let organization = organization(spec)?;
+    let organization = organization.as_str();
     let Some(url) = &spec.url else {
-        let services = address::parse(&format!("https://{SERVICES}"))?;
+        let services = address::parse(URL, &format!("https://{SERVICES}"))?;
         return Ok(with_segments(&services, [organization]));
     };
-    let url = address::parse(&url.0)?;
+    let url = address::parse(URL, &url.0)?;
     let host = url.host_str().unwrap_or_default();
     let segments = path_segments(&url);
     let same = |named: &str| {
-        let named = path::decoded(named).unwrap_or_default();
+        let named = decoded(named).unwrap_or_default();
         if named.eq_ignore_ascii_case(organization) {
             return Ok(());
         }
-        Err(address::invalid(&format!("url is the address of the organization {named}, and organization is {organization}")))
+        let message =
+            format!("{URL} is the address of the organization {named}, and {ORGANIZATION} is {organization}; correct one of them");
+        Err(address::invalid(&message))
     };
     if comparable(host) == SERVICES {
         return match segments.as_slice() {
             [] => Ok(with_segments(&url, [organization])),
             [named] => same(named).map(|()| url.clone()),
-            _ => Err(address::invalid("url is the address of a page; it should be https://dev.azure.com")),
+            _ => Err(address::invalid_field(URL, url.as_str(), "https://dev.azure.com, not the address of a page")),
         };
     }
     if let Some(named) = older_organization(host) {
@@ -91,11 +107,11 @@ fn web_address(spec: &AzureDevOpsSpec) -> Result<Url, ProviderError> {
         return match segments.as_slice() {
             [] => Ok(url),
             [collection] if collection.eq_ignore_ascii_case(OLDER_COLLECTION) => Ok(url.clone()),
-            _ => Err(address::invalid("url is the address of a page; it should end after visualstudio.com")),
+            _ => Err(address::invalid_field(URL, url.as_str(), "an address that ends after visualstudio.com, not that of a page")),
         };
     }
     if comparable(host).ends_with(OLDER_SERVICES) {
-        return Err(address::invalid("url is the address of a service behind Azure DevOps; it should be https://dev.azure.com"));
+        return Err(address::invalid_field(URL, url.as_str(), "https://dev.azure.com, not the address of a service behind it"));
     }
     // People paste a Server's address with and without the collection.
     let given = segments.last().is_some_and(|last| same(last).is_ok());
@@ -110,9 +126,9 @@ fn further_origins(web: &Url, organization: &str) -> Result<Vec<Url>, ProviderEr
     }
     let older = web.host_str().is_some_and(|host| older_organization(host).is_some());
     let twin = if older { format!("https://{SERVICES}") } else { format!("https://{}{OLDER_SERVICES}", organization.trim()) };
-    let accounts = address::parse(ACCOUNTS)?;
+    let accounts = address::parse(URL, ACCOUNTS)?;
     // A name that is no host name has no older address.
-    Ok(std::iter::once(accounts).chain(address::parse(&twin)).collect())
+    Ok(std::iter::once(accounts).chain(address::parse(URL, &twin)).collect())
 }
 
 impl Provider for AzureDevOps {
@@ -144,12 +160,19 @@ impl Provider for AzureDevOps {
         let spec = spec.azure_dev_ops.as_ref().ok_or_else(|| address::invalid("the spec has no member azureDevOps"))?;
         let web = web_address(spec)?;
         let api = match &spec.api_url {
-            Some(api) => address::parse(&api.0)?,
+            Some(api) => address::parse("azureDevOps.apiURL", &api.0)?,
             None => web.clone(),
         };
-        let scope = spec.project.as_ref().map(|project| Scope { word: "project", path: project.trim().to_owned(), holder: None });
-        let further_origins = further_origins(&web, &spec.organization)?;
+        let form = "the name of a project, such as Shop or My Shop";
+        let project = |text: &String| path::project(text).ok_or_else(|| address::invalid_field("azureDevOps.project", text, form));
+        let project = spec.project.as_ref().map(project).transpose()?;
+        let scope = project.map(|path| Scope { word: "project", path, holder: None });
+        let further_origins = further_origins(&web, &organization(spec)?)?;
         Ok(Endpoint { web, api, further_origins, scope })
+    }
+
+    fn version_address(&self, endpoint: &Endpoint) -> Url {
+        address::with_segments(&endpoint.api, ["_apis", "connectionData"])
     }
 
     fn repository_path(&self, endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
@@ -212,9 +235,10 @@ mod tests {
             ("acme", "https://dev.azure.com/acme/Shop", "page"),
             ("acme", "https://acme.visualstudio.com/Shop", "page"),
             ("acme", "https://app.vssps.visualstudio.com", "service behind"),
-            ("acme", "dev.azure.com/acme", "URL"),
+            ("acme", "dev.azure.com/acme", "azureDevOps.url is \"dev.azure.com/acme\""),
             ("acme", "ftp://dev.azure.com/acme", "http"),
             ("https://dev.azure.com/acme", "https://dev.azure.com", "a name such as acme"),
+            ("acme%2Fshop", "https://dev.azure.com", "azureDevOps.organization is \"acme%2Fshop\""),
             (" ", "https://dev.azure.com", "a name such as acme"),
         ] {
             let error = endpoint(&serde_json::json!({"organization": organization, "url": url})).unwrap_err();
@@ -230,6 +254,18 @@ mod tests {
         assert_eq!(scope.to_string(), "project My Shop");
         assert!(scope.contains(&AzureDevOps.repository_path(&endpoint, "my shop/web").unwrap()));
         assert!(!scope.contains(&AzureDevOps.repository_path(&endpoint, "My Shop 2/web").unwrap()));
+    }
+
+    #[test]
+    fn names_copied_from_an_address_are_decoded() {
+        let copied = serde_json::json!({"organization": "Old%20One", "project": "My%20Shop", "url": "https://tfs.acme.io/tfs"});
+        let endpoint = endpoint(&copied).unwrap();
+        assert_eq!(endpoint.web.as_str(), "https://tfs.acme.io/tfs/Old%20One");
+        let scope = endpoint.scope.clone().unwrap();
+        assert_eq!(scope.path, "My Shop");
+        for text in ["My%20Shop/web", "My Shop/web", "https://tfs.acme.io/tfs/Old%20One/My%20Shop/_git/web"] {
+            assert!(scope.contains(&AzureDevOps.repository_path(&endpoint, text).unwrap()), "{text}");
+        }
     }
 
     #[test]

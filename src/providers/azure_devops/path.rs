@@ -1,12 +1,11 @@
 //! Repository paths: `Project/repository`, and every clone and web URL of them that people paste. `.git` is a part of the name.
 
-use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::{OLDER_COLLECTION, SERVICES, is_services, older_organization, path_segments};
 use crate::providers::address::{authority, comparable};
 use crate::providers::model::{Endpoint, PathError, RepositoryPath};
-use crate::providers::spelling::{Spelling, same_host, same_origin, segments};
+use crate::providers::spelling::{Spelling, decoded, same_host, same_origin, segments};
 
 const FORM: &str = "a repository of Azure DevOps is Project/repository, or one of its https or ssh clone URLs";
 /// The segment before a repository's name.
@@ -30,9 +29,9 @@ pub(super) fn parse(endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, P
     }
 }
 
-/// A text as it was before it was put into an address.
-pub(super) fn decoded(text: &str) -> Option<String> {
-    percent_decode_str(text).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+/// The name of a project, as people write it or copy it from an address; `None` for what is none.
+pub(super) fn project(text: &str) -> Option<String> {
+    decoded(text.trim()).filter(|name| is_name(name) && !name.starts_with('_'))
 }
 
 /// `Project/repository`.

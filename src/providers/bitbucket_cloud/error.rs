@@ -18,6 +18,7 @@ pub(super) fn classify(failure: &Failure<'_>) -> Option<ErrorKind> {
         // Moved: look it up again, under its new path.
         301 | 302 | 307 | 308 if failure.access != Access::Read => Some(ErrorKind::Conflict),
         400 if is_hook_write(failure.operation) => Some(refused_hook(failure.message)),
+        403 if is_about_addresses(failure.message) => Some(ErrorKind::AccessPolicy),
         // A private repository is hidden from strangers with this status.
         403 if failure.operation == Operation::LookUpRepository && !failure.is_html && hides(failure) => Some(ErrorKind::NotFound),
         // An operation that was taken out of the API: no repository is missing.
@@ -28,6 +29,12 @@ pub(super) fn classify(failure: &Failure<'_>) -> Option<ErrorKind> {
 
 const fn is_hook_write(operation: Operation) -> bool {
     matches!(operation, Operation::CreateHook | Operation::UpdateHook)
+}
+
+/// Whether the workspace lets nobody in from this address.
+fn is_about_addresses(message: &str) -> bool {
+    let words = message.to_lowercase();
+    ["allowlist your ip", "whitelist your ip"].iter().any(|part| words.contains(part))
 }
 
 /// Whether a 403 is about this repository rather than about scopes, networks or rates.
@@ -111,12 +118,9 @@ mod tests {
     fn a_403_hides_a_repository_unless_it_is_about_something_else() {
         let look_up = |message| kind(Operation::LookUpRepository, Access::Read, 403, message);
         assert_eq!(look_up("Forbidden"), Some(ErrorKind::NotFound));
-        for message in [
-            "Your credentials lack one or more required privilege scopes.",
-            "To access this repository, an admin of acme must allowlist your IP address.",
-        ] {
-            assert_eq!(look_up(message), None, "{message}");
-        }
+        assert_eq!(look_up("Your credentials lack one or more required privilege scopes."), None);
+        let address = "To access this repository, an admin of acme must allowlist your IP address.";
+        assert_eq!(look_up(address), Some(ErrorKind::AccessPolicy));
         let headers = HeaderMap::from_iter([(RETRY_AFTER, http::HeaderValue::from_static("5"))]);
         let (operation, status) = (Operation::LookUpRepository, StatusCode::FORBIDDEN);
         let limited = Failure { operation, access: Access::Read, status, headers: &headers, body: b"", message: "", is_html: false };

@@ -60,11 +60,17 @@ impl BitbucketCloudClient {
     async fn inspect_anonymous(&self) -> Result<Inspection, ProviderError> {
         let answer = self.first_repository().await?;
         match answer.refusal() {
-            None | Some(ErrorKind::Unauthenticated | ErrorKind::PermissionDenied | ErrorKind::NotFound) => {
-                Ok(inspection(None, Grants::Unknown("there is no credential".into()), Vec::new()))
+            None | Some(ErrorKind::PermissionDenied | ErrorKind::NotFound) => {}
+            // The workspace may be closed alone. What is public anywhere is shown to everybody, unless nothing is.
+            Some(ErrorKind::Unauthenticated) => {
+                let anywhere = self.get(Operation::InspectCredential, self.api(["repositories"])).await?;
+                if anywhere.refusal() == Some(ErrorKind::Unauthenticated) {
+                    return Err(anywhere.refused(ErrorKind::Unauthenticated));
+                }
             }
-            Some(kind) => Err(answer.refused(kind)),
+            Some(kind) => return Err(answer.refused(kind)),
         }
+        Ok(inspection(None, Grants::Unknown("there is no credential".into()), Vec::new()))
     }
 
     async fn first_repository(&self) -> Result<Answer, ProviderError> {
@@ -228,5 +234,14 @@ mod tests {
             assert_eq!(inspection.identity, None);
             assert_eq!(client.permission(&inspection, Permission::ManageWebhooks).state, PermissionState::Missing);
         }
+        // A workspace that is closed, where others are not.
+        let server = Server::start([fixtures::answer("error-401-token"), json(200, r#"{"values":[]}"#)]).await;
+        assert!(client(&server, Credential::Anonymous, None).inspect().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_shows_nothing_to_nobody_asks_for_a_credential() {
+        let server = Server::start([fixtures::answer("error-401-token"), fixtures::answer("error-401-token")]).await;
+        assert_eq!(client(&server, Credential::Anonymous, None).inspect().await.unwrap_err().kind, ErrorKind::Unauthenticated);
     }
 }

@@ -63,18 +63,28 @@ impl Provider for BitbucketCloud {
 
     fn endpoint(&self, spec: &ProviderSpec) -> Result<Endpoint, ProviderError> {
         let spec = spec.bitbucket_cloud.as_ref().ok_or_else(|| address::invalid("the spec has no member bitbucketCloud"))?;
-        let web = address::parse(spec.url.as_ref().map_or(WEB, |url| url.0.as_str()))?;
+        let web = address::parse("bitbucketCloud.url", spec.url.as_ref().map_or(WEB, |url| url.0.as_str()))?;
         let api = match &spec.api_url {
-            Some(api) => address::parse(&api.0)?,
+            Some(api) => address::parse("bitbucketCloud.apiURL", &api.0)?,
             None => api_of(&web)?,
         };
-        if !path::is_name(&spec.workspace) {
-            return Err(address::invalid("the workspace is its ID, as in the addresses of its repositories: letters, digits, - and _"));
+        let workspace = spec.workspace.trim();
+        if !path::is_name(workspace) {
+            let form = "the workspace's ID, as in the addresses of its repositories: letters, digits, - and _";
+            return Err(address::invalid_field("bitbucketCloud.workspace", &spec.workspace, form));
         }
         // Keys of projects are upper case; the API compares them with regard to case.
-        let holder = spec.project.as_ref().map(|key| key.to_uppercase());
-        let scope = Scope { word: "workspace", path: spec.workspace.clone(), holder };
+        let holder = spec.project.as_ref().map(|key| key.trim().to_uppercase());
+        if holder.as_ref().is_some_and(|key| !path::is_name(key)) {
+            let form = "the key of a project, such as APP: letters, digits and _";
+            return Err(address::invalid_field("bitbucketCloud.project", spec.project.as_deref().unwrap_or_default(), form));
+        }
+        let scope = Scope { word: "workspace", path: workspace.to_owned(), holder };
         Ok(Endpoint { web, api, further_origins: Vec::new(), scope: Some(scope) })
+    }
+
+    fn version_address(&self, endpoint: &Endpoint) -> Url {
+        address::with_segments(&endpoint.api, ["user"])
     }
 
     fn repository_path(&self, endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
@@ -92,7 +102,7 @@ impl Provider for BitbucketCloud {
 
 /// The API of a web address: a host of its own for bitbucket.org, below the same address for what stands in its place.
 fn api_of(web: &Url) -> Result<Url, ProviderError> {
-    if web.host_str() == Some(WEB_HOST) { address::parse(API) } else { Ok(address::below(web, API_VERSION)) }
+    if web.host_str() == Some(WEB_HOST) { address::parse("bitbucketCloud.url", API) } else { Ok(address::below(web, API_VERSION)) }
 }
 
 #[cfg(test)]

@@ -115,7 +115,7 @@ pub(super) fn hook(hook: wire::Hook) -> Hook {
 
 /// The secret of a hook where the server shows it in clear: some versions mask it, and some leave it out.
 pub(super) fn shown_secret(hook: &wire::Hook) -> Option<String> {
-    let secret = hook.configuration.get(SECRET)?.as_str()?;
+    let secret = hook.configuration.get(SECRET)?.as_text()?;
     let is_mask = secret.chars().all(|character| character == '*');
     (!is_mask).then(|| secret.to_owned())
 }

@@ -44,7 +44,10 @@ impl BitbucketDataCenterClient {
         match answer.refusal() {
             None => {}
             // An installation may be closed to the public as a whole.
-            Some(ErrorKind::Unauthenticated | ErrorKind::PermissionDenied) if self.is_anonymous() => return Ok(self.anonymous(None)),
+            Some(ErrorKind::Unauthenticated | ErrorKind::PermissionDenied) if self.is_anonymous() => {
+                self.shows_something().await?;
+                return Ok(self.anonymous(None));
+            }
             // Anybody may read this: who may not is no user of the product, and is not asked again with the same password.
             Some(ErrorKind::Unauthenticated | ErrorKind::PermissionDenied) => return Err(rejected(&answer)),
             Some(ErrorKind::NotFound) => return Err(answer.invalid(NO_BITBUCKET)),
@@ -79,6 +82,17 @@ impl BitbucketDataCenterClient {
             warnings,
             ..inspection(Some(server.version), Grants::Unknown(self.untold().to_owned()))
         })
+    }
+
+    /// Fails where the server refuses even a list of what is public.
+    async fn shows_something(&self) -> Result<(), ProviderError> {
+        let mut url = self.api(["repos"]);
+        url.query_pairs_mut().extend_pairs([("visibility", "public"), ("limit", "1")]);
+        let answer = self.get(Operation::InspectCredential, url).await?;
+        match answer.refusal() {
+            Some(ErrorKind::Unauthenticated | ErrorKind::PermissionDenied) => Err(answer.refused(ErrorKind::Unauthenticated)),
+            _ => Ok(()),
+        }
     }
 
     fn anonymous(&self, version: Option<String>) -> Inspection {
@@ -264,11 +278,21 @@ mod tests {
 
     #[tokio::test]
     async fn no_credential_is_no_error() {
-        for (response, version) in [(properties(None), Some("9.4.1")), (refusal(401, NOT_PERMITTED), None)] {
-            let server = Server::start([response]).await;
+        let public = json(200, r#"{"size":0,"limit":1,"isLastPage":true,"values":[]}"#);
+        for (responses, version) in [(vec![properties(None)], Some("9.4.1")), (vec![refusal(401, NOT_PERMITTED), public], None)] {
+            let calls = responses.len();
+            let server = Server::start(responses).await;
             let inspection = inspect(&server, Credential::Anonymous).await.unwrap();
             assert_eq!((inspection.identity, inspection.version.as_deref()), (None, version));
-            assert_eq!(server.lines().len(), 1);
+            assert_eq!(server.lines().len(), calls);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_shows_nothing_to_nobody_asks_for_a_credential() {
+        for exception in [NOT_PERMITTED, "com.atlassian.bitbucket.auth.NoSuchAuthenticationException"] {
+            let server = Server::start([refusal(401, exception), refusal(401, exception)]).await;
+            assert_eq!(inspect(&server, Credential::Anonymous).await.unwrap_err().kind, ErrorKind::Unauthenticated, "{exception}");
         }
     }
 

@@ -61,16 +61,20 @@ impl Provider for BitbucketDataCenter {
     fn endpoint(&self, spec: &ProviderSpec) -> Result<Endpoint, ProviderError> {
         let spec = spec.bitbucket_data_center.as_ref();
         let spec = spec.ok_or_else(|| address::invalid("the spec has no member bitbucketDataCenter"))?;
-        let web = address::parse(&spec.url.0)?;
+        let web = address::parse("bitbucketDataCenter.url", &spec.url.0)?;
         let api = match &spec.api_url {
-            Some(api) => core_api(&address::parse(&api.0)?),
+            Some(api) => core_api(&address::parse("bitbucketDataCenter.apiURL", &api.0)?),
             None => core_api(&address::below(&web, "/rest")),
         };
-        if !path::is_project(&spec.project) {
-            return Err(address::invalid("project is the key of a project, such as APP, or ~user for a personal one"));
-        }
-        let scope = Scope { word: "project", path: spec.project.clone(), holder: None };
+        let form = "the key of a project, such as APP, or ~user for a personal one";
+        let project = path::project(&spec.project);
+        let project = project.ok_or_else(|| address::invalid_field("bitbucketDataCenter.project", &spec.project, form))?;
+        let scope = Scope { word: "project", path: project, holder: None };
         Ok(Endpoint { web, api, further_origins: Vec::new(), scope: Some(scope) })
+    }
+
+    fn version_address(&self, endpoint: &Endpoint) -> Url {
+        address::with_segments(&endpoint.api, ["application-properties"])
     }
 
     fn repository_path(&self, endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
@@ -129,8 +133,31 @@ mod tests {
 
     #[test]
     fn what_is_no_project_is_refused() {
-        for project in ["APP/shop", "a b", "~", ""] {
-            assert!(endpoint(&json!({"url": "https://git.acme.io", "project": project})).is_err(), "{project}");
+        for project in ["APP/shop", "APP%2Fshop", "a b", "~", "~a b", "", "..", "A?B", "A\nB"] {
+            let error = endpoint(&json!({"url": "https://git.acme.io", "project": project})).unwrap_err();
+            let value = format!("bitbucketDataCenter.project is {project:?}; it should be the key of a project, such as APP");
+            assert!(error.message.starts_with(&value), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_project_key_is_whatever_the_server_takes() {
+        for (project, path) in [
+            ("APP", "APP"),
+            ("MY-APP", "MY-APP"),
+            ("my_app.2", "my_app.2"),
+            ("2FAST", "2FAST"),
+            ("ÄPP", "ÄPP"),
+            (" APP ", "APP"),
+            ("~ada", "~ada"),
+            ("%7Eada", "~ada"),
+            ("~ada.l@acme.io", "~ada.l@acme.io"),
+        ] {
+            let found = endpoint(&json!({"url": "https://git.acme.io", "project": project})).unwrap();
+            let scope = found.scope.clone().unwrap();
+            assert_eq!(scope.path, path);
+            let repository = BitbucketDataCenter.repository_path(&found, &format!("{path}/shop")).unwrap();
+            assert!(scope.contains(&repository), "{project}");
         }
     }
 }

@@ -50,13 +50,19 @@ fn slug_of(name: &str) -> String {
     name.split_whitespace().collect::<Vec<_>>().join("-")
 }
 
-/// Whether a text is the key of a project, or `~` and the slug of a user.
-pub(super) fn is_project(text: &str) -> bool {
+/// The key of a project, or `~` and the slug of a user, as people write it or copy it from an address; `None` for what is
+/// neither.
+pub(super) fn project(text: &str) -> Option<String> {
+    decoded(text).ok().filter(|text| is_project(text))
+}
+
+/// Whether a text is the key of a project, or `~` and the slug of a user. Which characters a key may have depends on the version
+/// and on how the project was made, so that all are taken that can stand in an address.
+fn is_project(text: &str) -> bool {
+    let fits = |character: char| !character.is_whitespace() && !character.is_control() && !"/\\?#%:~".contains(character);
     match text.strip_prefix('~') {
         Some(user) => is_slug(user),
-        None => {
-            !text.is_empty() && text.len() <= LONGEST && text.chars().all(|character| character.is_ascii_alphanumeric() || character == '_')
-        }
+        None => !text.is_empty() && text != "." && text != ".." && text.chars().count() <= LONGEST && text.chars().all(fits),
     }
 }
 
@@ -129,6 +135,18 @@ mod tests {
     }
 
     #[test]
+    fn a_hyphen_in_a_key_is_read_in_every_form() {
+        let endpoint = endpoint("https://git.acme.io");
+        let texts = [
+            "MY-APP/shop",
+            "https://git.acme.io/scm/MY-APP/shop.git",
+            "https://git.acme.io/projects/MY-APP/repos/shop/browse",
+            "ssh://git@git.acme.io:7999/MY-APP/shop.git",
+        ];
+        reads(&endpoint, &texts, "MY-APP/shop");
+    }
+
+    #[test]
     fn a_context_path_is_the_connections() {
         let endpoint = endpoint("https://acme.io/bitbucket/");
         let texts = [
@@ -174,7 +192,8 @@ mod tests {
             "APP/%2e%2e",
             "APP/a%2Fb",
             "APP/.git",
-            "A-B/shop",
+            "A B/shop",
+            "A?B/shop",
             "~/shop",
             "https://git.acme.io/APP/shop",
             "https://git.acme.io/projects/APP",

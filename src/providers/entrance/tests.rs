@@ -104,6 +104,10 @@ impl Client for Hostile {
         Ok(hook_of(self.1))
     }
 
+    async fn release_hook(&self, _: &Repository, _: &str, _: &HookRelease<'_>) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
     async fn delete_hook(&self, _: &Repository, _: &str) -> Result<Deletion, ProviderError> {
         Ok(Deletion::Absent)
     }

@@ -81,10 +81,24 @@ impl GiteaClient {
         let answer = self.transport.send(Call::read(Operation::ReadVersion, Method::GET, self.api(["version"]))).await?;
         match answer.refusal() {
             None => Ok(Server::new(answer.json::<wire::Version>()?.version)),
+            Some(ErrorKind::PermissionDenied | ErrorKind::Unauthenticated) if matches!(self.account, Account::Anonymous) => {
+                self.shows_something().await?;
+                Ok(Server { flavor: GITEA, version: None })
+            }
             Some(ErrorKind::PermissionDenied) => Ok(Server { flavor: GITEA, version: None }),
-            Some(ErrorKind::Unauthenticated) if matches!(self.account, Account::Anonymous) => Ok(Server { flavor: GITEA, version: None }),
             Some(ErrorKind::NotFound) => Err(answer.invalid("no Gitea or Forgejo answers at this address")),
             Some(kind) => Err(answer.refused(kind)),
+        }
+    }
+
+    /// Fails where the server shows nothing to anybody who is not signed in: `REQUIRE_SIGNIN_VIEW`, or a proxy that asks for more.
+    async fn shows_something(&self) -> Result<(), ProviderError> {
+        let mut url = self.api(["repos", "search"]);
+        url.query_pairs_mut().append_pair("limit", "1");
+        let answer = self.transport.send(Call::read(Operation::InspectCredential, Method::GET, url)).await?;
+        match answer.refusal() {
+            Some(ErrorKind::Unauthenticated | ErrorKind::PermissionDenied) => Err(answer.refused(ErrorKind::Unauthenticated)),
+            _ => Ok(()),
         }
     }
 
@@ -238,6 +252,21 @@ mod tests {
         let error = inspect(&server).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Unauthenticated);
         assert!(error.message.contains("prohibited from signing in"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_shows_nothing_to_nobody_asks_for_a_credential() {
+        let anonymous = async |answers: Vec<axum::response::Response>| {
+            let server = TestServer::start(answers).await;
+            super::super::Gitea.connect(server.endpoint(), Credential::Anonymous, server.transport()).unwrap().inspect().await
+        };
+        for status in [401, 403] {
+            let refused = || json(status, r#"{"message":"Only signed in user is allowed to call APIs."}"#);
+            let error = anonymous(vec![refused(), refused()]).await.unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Unauthenticated, "{status}");
+            let hidden = anonymous(vec![refused(), json(200, r#"{"ok":true,"data":[]}"#)]).await.unwrap();
+            assert_eq!((hidden.identity, hidden.version), (None, None), "the version alone is hidden");
+        }
     }
 
     #[tokio::test]

@@ -12,6 +12,8 @@ mod wire;
 
 use std::sync::Arc;
 
+use url::Url;
+
 use crate::api::v1alpha1::connection::{CredentialKind, ProviderSpec};
 use crate::api::v1alpha1::{EventKind, Permission, ProviderKind};
 use crate::providers::model::Scope;
@@ -55,17 +57,21 @@ impl Provider for Gitea {
 
     fn endpoint(&self, spec: &ProviderSpec) -> Result<Endpoint, ProviderError> {
         let spec = spec.gitea.as_ref().ok_or_else(|| address::invalid("the spec has no member gitea"))?;
-        let web = address::parse(&spec.url.0)?;
+        let web = address::parse("gitea.url", &spec.url.0)?;
         let api = match &spec.api_url {
-            Some(api) => address::parse(&api.0)?,
+            Some(api) => address::parse("gitea.apiURL", &api.0)?,
             None => address::below(&web, "/api/v1"),
         };
         let scope = match (&spec.organization, &spec.user) {
-            (Some(path), None) => Scope { word: ORGANIZATION, path: path.clone(), holder: None },
-            (None, Some(path)) => Scope { word: "user", path: path.clone(), holder: None },
+            (Some(path), None) => Scope { word: ORGANIZATION, path: path::owner("gitea.organization", path)?, holder: None },
+            (None, Some(path)) => Scope { word: "user", path: path::owner("gitea.user", path)?, holder: None },
             _ => return Err(address::invalid("gitea needs either organization or user")),
         };
         Ok(Endpoint { web, api, further_origins: Vec::new(), scope: Some(scope) })
+    }
+
+    fn version_address(&self, endpoint: &Endpoint) -> Url {
+        address::with_segments(&endpoint.api, ["version"])
     }
 
     fn repository_path(&self, endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {

@@ -26,6 +26,7 @@ pub(super) fn classify(failure: &Failure<'_>) -> Option<ErrorKind> {
         403 | 429 if points_to_rate_limits(failure.body) => Some(ErrorKind::RateLimited),
         403 | 404 if requires_single_sign_on(failure.headers) => Some(ErrorKind::SingleSignOnRequired),
         403 if says("saml enforcement") => Some(ErrorKind::SingleSignOnRequired),
+        403 if says("ip allow list") => Some(ErrorKind::AccessPolicy),
         403 if says("installation has been suspended") => Some(ErrorKind::InstallationSuspended),
         403 if says("archived") => Some(ErrorKind::Archived),
         422 if says("hook already exists") => Some(ErrorKind::Conflict),

@@ -90,8 +90,8 @@ pub(super) async fn create_hook(client: &dyn Client) -> Result<crate::providers:
 #[tokio::test]
 async fn every_refusal_has_its_kind() {
     use ErrorKind::{
-        Archived, Conflict, InstallationSuspended, LimitReached, NotFound, PermissionDenied, RateLimited, Rejected, ResponseInvalid,
-        SingleSignOnRequired, TargetRefused, Transient, Unauthenticated,
+        AccessPolicy, Archived, Conflict, InstallationSuspended, LimitReached, NotFound, PermissionDenied, RateLimited, Rejected,
+        ResponseInvalid, SingleSignOnRequired, TargetRefused, Transient, Unauthenticated,
     };
     let table = [
         ("bad-credentials", Unauthenticated),
@@ -105,7 +105,7 @@ async fn every_refusal_has_its_kind() {
         ("sso-required-hidden", SingleSignOnRequired),
         ("sso-without-header", SingleSignOnRequired),
         ("token-lifetime", PermissionDenied),
-        ("ip-allow-list", PermissionDenied),
+        ("ip-allow-list", AccessPolicy),
         ("fine-grained-lacks-permission", PermissionDenied),
         ("integration-lacks-permission", PermissionDenied),
         ("must-have-admin", PermissionDenied),

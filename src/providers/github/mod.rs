@@ -64,23 +64,27 @@ impl Provider for GitHub {
 
     fn endpoint(&self, spec: &ProviderSpec) -> Result<Endpoint, ProviderError> {
         let spec = spec.github.as_ref().ok_or_else(|| address::invalid("the spec has no member github"))?;
-        let web = address::parse(spec.url.as_ref().map_or(CLOUD, |url| url.0.as_str()))?;
+        let web = address::parse("github.url", spec.url.as_ref().map_or(CLOUD, |url| url.0.as_str()))?;
         let api = match &spec.api_url {
-            Some(api) => address::parse(&api.0)?,
+            Some(api) => address::parse("github.apiURL", &api.0)?,
             None => api_address(&web)?,
         };
-        let (word, path) = match (&spec.organization, &spec.user) {
-            (Some(path), None) => (ORGANIZATION, path),
-            (None, Some(path)) => (USER, path),
+        let (word, field, path) = match (&spec.organization, &spec.user) {
+            (Some(path), None) => (ORGANIZATION, "github.organization", path),
+            (None, Some(path)) => (USER, "github.user", path),
             _ => return Err(address::invalid("github needs either organization or user")),
         };
-        let scope = Scope { word, path: path.clone(), holder: None };
+        let scope = Scope { word, path: path::owner(field, path)?, holder: None };
         Ok(Endpoint { web, api, further_origins: Vec::new(), scope: Some(scope) })
     }
 
     fn hook_limit(&self, endpoint: &Endpoint) -> Option<HookLimit> {
         let host = address::comparable(endpoint.web.host_str().unwrap_or_default());
         Some(HookLimit::EachEvent(if is_cloud(&host) { 20 } else { 250 }))
+    }
+
+    fn version_address(&self, endpoint: &Endpoint) -> Url {
+        address::with_segments(&endpoint.api, ["meta"])
     }
 
     fn repository_path(&self, endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
@@ -104,7 +108,8 @@ fn api_address(web: &Url) -> Result<Url, ProviderError> {
     }
     let host = if host == "www.github.com" { "github.com" } else { &host };
     let mut api = web.clone();
-    api.set_host(Some(&format!("api.{host}"))).map_err(|error| address::invalid(&format!("the address has no API beside it: {error}")))?;
+    api.set_host(Some(&format!("api.{host}")))
+        .map_err(|error| address::invalid(&format!("github.url has no API beside it ({error}); set github.apiURL")))?;
     Ok(api)
 }
 

@@ -1,5 +1,6 @@
 //! Repository paths: `owner/name`, and every clone and web URL of them that people paste.
 
+use crate::providers::ProviderError;
 use crate::providers::model::{Endpoint, PathError, RepositoryPath};
 use crate::providers::spelling::OwnerAndName;
 
@@ -43,6 +44,11 @@ const SPELLING: OwnerAndName = OwnerAndName {
 
 pub(super) fn parse(endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
     SPELLING.read(endpoint, text)
+}
+
+/// The name of an owner in a field of the spec.
+pub(super) fn owner(field: &str, text: &str) -> Result<String, ProviderError> {
+    SPELLING.owner(field, text)
 }
 
 #[cfg(test)]

@@ -119,9 +119,43 @@ impl GitLabClient {
     }
 
     async fn look_up(&self, project: &str) -> Result<Repository, ProviderError> {
-        let found: wire::Project = self.get(Operation::LookUpRepository, self.project_url(project, [])).await?.json()?;
+        let mut answer = self.get(Operation::LookUpRepository, self.project_url(project, [])).await?;
+        if project.contains('/') && error::has_no_such_address(&answer) {
+            let id = self.listed_id(project).await?;
+            answer = self.get(Operation::LookUpRepository, self.project_url(&id, [])).await?;
+        }
+        let found: wire::Project = answer.json()?;
         let finding = self.role(&found).await?;
         Ok(convert::repository(found, finding))
+    }
+
+    /// The number of a project whose path does not reach GitLab as one segment, by a list that is asked for in the query.
+    async fn listed_id(&self, path: &str) -> Result<String, ProviderError> {
+        let mut list = self.api(["projects"]);
+        list.query_pairs_mut().extend_pairs([("search", path), ("search_namespaces", "true"), ("simple", "true")]);
+        let mut pages = Pages::new(list, Extent::passing(Operation::LookUpRepository));
+        while let Some(url) = pages.next_url() {
+            let page: Vec<wire::Project> = pages.take(&self.transport, self.get(Operation::LookUpRepository, url).await?)?;
+            if let Some(found) = page.iter().find(|project| project.path_with_namespace.eq_ignore_ascii_case(path)) {
+                return Ok(found.id.to_string());
+            }
+        }
+        let message = format!("no list shows it by its path. {}", error::DECODED);
+        Err(ProviderError::new(ErrorKind::NotFound, Operation::LookUpRepository.as_str(), message))
+    }
+
+    /// Whether a branch is in the list of those whose names begin so.
+    async fn lists_branch(&self, project: &str, branch: &str) -> Result<bool, ProviderError> {
+        let mut list = self.project_url(project, ["repository", "branches"]);
+        list.query_pairs_mut().append_pair("search", &format!("^{branch}"));
+        let mut pages = Pages::new(list, Extent::passing(Operation::LookUpBranch));
+        while let Some(url) = pages.next_url() {
+            let page: Vec<wire::Branch> = pages.take(&self.transport, self.get(Operation::LookUpBranch, url).await?)?;
+            if page.iter().any(|found| found.name == branch) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether the account's role lets it manage the project's hooks. A project shows memberships of its own and of its groups;
@@ -255,6 +289,9 @@ impl Client for GitLabClient {
     async fn branch_exists(&self, repository: &Repository, branch: &str) -> Result<bool, ProviderError> {
         let url = self.project_url(&repository.id, ["repository", "branches", branch]);
         let answer = self.get(Operation::LookUpBranch, url).await?;
+        if branch.contains('/') && error::has_no_such_address(&answer) {
+            return self.lists_branch(&repository.id, branch).await;
+        }
         if answer.refusal() == Some(ErrorKind::NotFound) {
             return Ok(false);
         }

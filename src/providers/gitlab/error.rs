@@ -46,6 +46,18 @@ pub(super) fn is_about_scopes(answer: &Answer) -> bool {
         && refusal.is_ok_and(|refusal| matches!(refusal.error.as_str(), "insufficient_scope" | "insufficient_granular_scope"))
 }
 
+/// What is said where something in front of GitLab turns `%2F` in addresses into a slash.
+pub(super) const DECODED: &str = "GitLab does not see encoded slashes: something in front of it decodes %2F in addresses; have it pass \
+     them on (nginx: proxy_pass without a path; Apache: AllowEncodedSlashes NoDecode and nocanon), or set gitlab.apiURL to an address \
+     without it";
+
+/// Whether GitLab has no such address at all, which it words otherwise than that it has no such project, group or branch: an
+/// encoded slash in it came as a plain one.
+pub(super) fn has_no_such_address(answer: &Answer) -> bool {
+    let refusal = serde_json::from_slice::<Refusal>(answer.body());
+    answer.status() == StatusCode::NOT_FOUND && refusal.is_ok_and(|refusal| refusal.error == "404 Not Found")
+}
+
 #[cfg(test)]
 mod tests {
     use http::{HeaderMap, HeaderValue};

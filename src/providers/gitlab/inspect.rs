@@ -146,6 +146,9 @@ impl GitLabClient {
             Some(kind) => return Err(answer.refused(kind)),
         };
         let group = self.group().await?;
+        if version.is_none() && group.scope.is_none() {
+            self.shows_something().await?;
+        }
         let number = version.as_deref().and_then(version_number);
         Ok(Inspection {
             flavor: FLAVOR.to_owned(),
@@ -158,6 +161,17 @@ impl GitLabClient {
             scope: group.scope,
             warnings: group.warning.into_iter().collect(),
         })
+    }
+
+    /// Fails where the server shows not even its public projects to anybody who is not signed in.
+    async fn shows_something(&self) -> Result<(), ProviderError> {
+        let mut url = self.api(["projects"]);
+        url.query_pairs_mut().extend_pairs([("visibility", "public"), ("simple", "true"), ("per_page", "1")]);
+        let answer = self.get(Operation::InspectCredential, url).await?;
+        match answer.refusal() {
+            Some(ErrorKind::Unauthenticated | ErrorKind::PermissionDenied) => Err(answer.refused(ErrorKind::Unauthenticated)),
+            _ => Ok(()),
+        }
     }
 
     /// The token's own description. Every classic scope may read it.
@@ -205,6 +219,9 @@ impl GitLabClient {
         let number = is_number(&given.path);
         match answer.refusal() {
             None => {}
+            Some(ErrorKind::NotFound) if given.path.contains('/') && error::has_no_such_address(&answer) => {
+                return Ok(self.unresolved(error::DECODED));
+            }
             Some(ErrorKind::NotFound) if number => {
                 let message = format!("there is no {given}, or it is hidden from this token; name the group by its path instead");
                 return Err(ProviderError { message, ..answer.refused(ErrorKind::NotFound) });

@@ -14,6 +14,8 @@ mod wire;
 
 use std::sync::Arc;
 
+use url::Url;
+
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::api::v1alpha1::connection::{CredentialKind, ProviderSpec};
@@ -62,15 +64,17 @@ impl Provider for GitLab {
     /// A group given by number stays a number here: only the server knows its path, which the inspection tells.
     fn endpoint(&self, spec: &ProviderSpec) -> Result<Endpoint, ProviderError> {
         let spec = spec.gitlab.as_ref().ok_or_else(|| address::invalid("the spec has no member gitlab"))?;
-        let web = address::parse(spec.url.as_ref().map_or(CLOUD, |url| &url.0))?;
+        let web = address::parse("gitlab.url", spec.url.as_ref().map_or(CLOUD, |url| &url.0))?;
         let api = match &spec.api_url {
-            Some(api) => address::parse(&api.0)?,
+            Some(api) => address::parse("gitlab.apiURL", &api.0)?,
             None => address::below(&web, "/api/v4"),
         };
         let scope = match &spec.group {
             None => None,
             Some(IntOrString::Int(number)) => Some(number.to_string()),
-            Some(IntOrString::String(text)) => Some(path::group(text).ok_or_else(|| address::invalid(path::GROUP_FORM))?),
+            Some(IntOrString::String(text)) => {
+                Some(path::group(text).ok_or_else(|| address::invalid_field("gitlab.group", text, path::GROUP_FORM))?)
+            }
         };
         let scope = scope.map(|path| Scope { word: GROUP, path, holder: None });
         Ok(Endpoint { web, api, further_origins: Vec::new(), scope })
@@ -79,6 +83,10 @@ impl Provider for GitLab {
     /// The default of a server, which its administrator may change.
     fn hook_limit(&self, _: &Endpoint) -> Option<HookLimit> {
         Some(HookLimit::EachRepository(100))
+    }
+
+    fn version_address(&self, endpoint: &Endpoint) -> Url {
+        address::with_segments(&endpoint.api, ["version"])
     }
 
     fn repository_path(&self, endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
@@ -125,6 +133,7 @@ mod tests {
         assert_eq!(scope(IntOrString::Int(42)), "42");
         assert_eq!(scope(IntOrString::String("42".into())), "42");
         assert_eq!(scope(IntOrString::String("/platform/apps/".into())), "platform/apps");
+        assert_eq!(scope(IntOrString::String("platform%2Fapps".into())), "platform/apps", "as the API has it in its addresses");
         for text in ["", "/", "plat form", "https://gitlab.com/platform", "platform/../x"] {
             assert!(endpoint(None, None, Some(IntOrString::String(text.into()))).is_err(), "{text:?}");
         }

@@ -1,11 +1,11 @@
 //! Repository paths: two segments or more, and every clone and web URL of them that people paste.
 
 use crate::providers::model::{Endpoint, PathError, RepositoryPath};
-use crate::providers::spelling::{Spelling, after_prefix, same_host, same_origin, segments};
+use crate::providers::spelling::{Spelling, after_prefix, decoded, same_host, same_origin, segments};
 
 const FORM: &str = "a repository of GitLab is group/name with any number of subgroups, or one of its https or ssh clone URLs";
 /// What a group in a spec may be.
-pub(super) const GROUP_FORM: &str = "gitlab.group is the number of a group or its full path, such as platform/apps";
+pub(super) const GROUP_FORM: &str = "the number of a group or its full path, such as platform/apps";
 
 /// Where gitlab.com takes ssh at port 443.
 const CLOUD: &str = "gitlab.com";
@@ -17,7 +17,8 @@ const LONGEST_NAME: usize = 255;
 
 pub(super) fn parse(endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
     match Spelling::read(text, FORM)? {
-        Spelling::Path(path) => from_segments(&path.split('/').collect::<Vec<_>>()),
+        // As the API has a path in its addresses, with %2F in it, or as it is.
+        Spelling::Path(path) => from_segments(&decoded(&path).ok_or_else(malformed)?.split('/').collect::<Vec<_>>()),
         Spelling::Web(url) => {
             same_origin(endpoint, &url)?;
             let path = after_prefix(endpoint, url.path()).ok_or_else(malformed)?;
@@ -35,7 +36,8 @@ pub(super) fn parse(endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, P
 
 /// The path of a group, or its number; `None` for what is neither.
 pub(super) fn group(text: &str) -> Option<String> {
-    let segments = text.trim().trim_matches('/').split('/').collect::<Vec<_>>();
+    let text = decoded(text.trim())?;
+    let segments = text.trim_matches('/').split('/').collect::<Vec<_>>();
     segments.iter().all(|segment| is_name(segment)).then(|| segments.join("/"))
 }
 

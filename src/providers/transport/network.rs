@@ -124,13 +124,22 @@ impl NetworkPolicy {
         }
     }
 
+    /// Whether the installation names the host of a URL as one of a provider.
+    #[must_use]
+    pub fn is_listed(&self, url: &Url) -> bool {
+        self.provider_hosts.iter().any(|pattern| pattern.matches(url))
+    }
+
+    /// Whether a URL leads to one of the known clouds or to a host that the installation names, which an empty list does not.
+    #[must_use]
+    pub fn is_cloud_or_listed(&self, url: &Url) -> bool {
+        host::is_known_cloud(url) || self.is_listed(url)
+    }
+
     fn check_host(&self, purpose: Purpose, url: &Url) -> Result<(), Refusal> {
-        let allows = |patterns: &[HostPattern]| patterns.iter().any(|pattern| pattern.matches(url));
         let (allowed, flag) = match purpose {
-            Purpose::Provider => {
-                (self.provider_hosts.is_empty() || host::is_known_cloud(url) || allows(&self.provider_hosts), "--allow-provider-hosts")
-            }
-            Purpose::HttpSink => (allows(&self.sink_hosts), "--allow-sink-hosts"),
+            Purpose::Provider => (self.provider_hosts.is_empty() || self.is_cloud_or_listed(url), "--allow-provider-hosts"),
+            Purpose::HttpSink => (self.sink_hosts.iter().any(|pattern| pattern.matches(url)), "--allow-sink-hosts"),
             Purpose::ServiceSink => (true, ""),
         };
         if allowed { Ok(()) } else { Err(Refusal::Host { host: url.host_str().unwrap_or_default().to_owned(), flag }) }

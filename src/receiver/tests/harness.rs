@@ -357,6 +357,10 @@ impl Provider for TestProvider {
         Self::real().endpoint(&gitea().spec.provider)
     }
 
+    fn version_address(&self, endpoint: &Endpoint) -> url::Url {
+        Self::real().version_address(endpoint)
+    }
+
     fn repository_path(&self, endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
         Self::real().repository_path(endpoint, text)
     }

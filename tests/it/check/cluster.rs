@@ -118,3 +118,31 @@ async fn a_live_cluster_is_read_and_never_written_to() -> Result<()> {
     assert!(nowhere.code == 2 && nowhere.complaint.contains("--from-cluster: no cluster"), "{nowhere:?}");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_secret_of_the_cluster_is_not_sent_where_a_manifest_leads_its_connection() -> Result<()> {
+    let (world, proxy, operator, _) = settled("check-led").await?;
+    let elsewhere = FaultProxy::before_gitea(world.gitea).await?;
+    let kubeconfig = world.plane.kubeconfig_for("check-led", ADMIN_TOKEN, None)?;
+    let environment = [("KUBECONFIG", kubeconfig.to_str().context("a path")?)];
+    let url = operator.url();
+    let flags = ["--from-cluster", "-f", "-", "-o", "json", "--public-url", &url, "--namespace", operator.options().namespace()];
+    let flags = [&flags[..], &["--watch-namespaces", &world.namespace]].concat();
+    let connection = |name: &str, api: Option<String>| {
+        let mut spec = world.connection_spec_at(&proxy.url());
+        if let Some(api) = api {
+            spec["provider"]["gitea"]["apiURL"] = json!(api);
+        }
+        object("GitProviderConnection", &world.namespace, name, spec)
+    };
+    let api = || Some(format!("{}/api/v1", elsewhere.url()));
+    for (name, manifest) in [(CONNECTION, connection(CONNECTION, api())), ("new", connection("new", api()))] {
+        let result = run(&flags, &environment, &stream(&[manifest])).await?.json()?;
+        assert_eq!(told(&result, name), "NotReady HostNotAllowed []", "{result:#}");
+        assert!(result.to_string().contains("the credential comes from the cluster"), "{result:#}");
+        assert_eq!(elsewhere.exchanges().len(), 0, "{name}: nobody was asked");
+    }
+    let unmoved = run(&flags, &environment, &stream(&[connection(CONNECTION, None)])).await?.json()?;
+    assert_eq!(told(&unmoved, CONNECTION), "Ready Succeeded []", "{unmoved:#}");
+    Ok(())
+}

@@ -80,7 +80,7 @@ async fn offline_judges_the_manifests_alone_and_asks_nobody() -> Result<()> {
         ("gitea", "NotAsked - []"),
         ("good", "NotAsked - []"),
         ("ambiguous", "NotReady SecretInvalid []"),
-        ("path", "NotReady NotFoundOrHidden []"),
+        ("path", "NotReady SpecInvalid []"),
         ("refused", "NotReady InvalidObject []"),
         ("misspelt", "NotReady InvalidObject []"),
         ("plural", "NotReady InvalidObject []"),

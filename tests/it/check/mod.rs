@@ -5,6 +5,7 @@ mod cluster;
 mod input;
 mod providers;
 mod simulated;
+mod spelling;
 
 use std::path::PathBuf;
 use std::process::Stdio;

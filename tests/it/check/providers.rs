@@ -3,7 +3,9 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
-use super::{Bench, PUBLIC_URL, message, row, run, secret, told};
+use crate::support::gitea::{Gitea, OPERATOR_SCOPES};
+
+use super::{Bench, PUBLIC_URL, message, object, row, run, secret, told};
 
 const OWN_SECRET: &str = "a-secret-that-somebody-else-knows";
 
@@ -31,14 +33,14 @@ binding      platform    shop          True    Succeeded   create
 
 FOUND
   platform/gitea
-         {server}; as user {user}; granted read:organization, read:user, write:repository; ManageWebhooks granted
+         {server}; as user {user}; granted read:organization, read:user, write:repository; scopes suffice for ManageWebhooks
 
 WOULD BE DONE AT THE PROVIDERS
   create   platform/shop   {repository}   there is none
 
 Note: without --install-key-file, hooks that Forgebind made before are not recognised as its own.
 
-1 connection, 2 bindings: nothing stands against their becoming Ready. Plan: create. Not checked: 1 object of other kinds \
+1 connection, 2 bindings: all would become Ready. Plan: create. Not checked: 1 object of other kinds \
          (Deployment.apps).
 "
     );
@@ -149,7 +151,7 @@ async fn credentials_are_judged_and_come_from_secrets_or_the_environment() -> Re
     let file = bench.file(&without)?;
     let file = file.to_str().context("a path")?;
     for named in ["TOKEN", "gitea=TOKEN", "platform/gitea=TOKEN"] {
-        let flags = ["-f", file, "--public-url", PUBLIC_URL, "-o", "json", "--token-env", named];
+        let flags = ["-f", file, "--public-url", PUBLIC_URL, "-o", "json", "--token-env", named, "--allow-provider-hosts", "127.0.0.1"];
         let checked = run(&flags, &[("TOKEN", &bench.account.token)], "").await?;
         assert_eq!((told(&checked.json()?, "shop").as_str(), checked.code), ("Ready Succeeded [CreateHook]", 0), "{named}: {checked:?}");
         assert!(!checked.text.contains(&bench.account.token) && !checked.complaint.contains(&bench.account.token));
@@ -185,5 +187,114 @@ async fn a_foreign_hook_with_the_same_url_is_named_and_adopted_only_when_asked()
     let objects = [bench.secret(), connection, bench.binding("shop", spec(true))];
     assert_eq!(told(&bench.check_json(&objects).await?, "shop"), "NotReady SecretNotFound []");
     assert_eq!(bench.gitea.hooks(&bench.repository()).await?.len(), 1);
+    Ok(())
+}
+
+/// Whoever opens a merge request chooses host, proxy and the Secret's name, and gets no credential that is not in the manifests.
+#[tokio::test]
+async fn a_credential_from_elsewhere_is_not_sent_where_a_manifest_chooses() -> Result<()> {
+    let bench = Bench::new().await?;
+    let token = bench.account.token.clone();
+    let own = bench.file(&[bench.connection(json!({}))])?;
+    let proxied = json!({
+        "provider": {"github": {"organization": "acme"}}, "proxySecretRef": {"name": "way"},
+        "credentials": {"secretRef": {"name": "credential"}},
+    });
+    let way = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "way", "namespace": "platform"}, "stringData": {"address": bench.proxy.url()},
+    });
+    let proxied = bench.file(&[object("GitProviderConnection", "platform", "gitea", proxied), way])?;
+    let kept = bench.file(&[bench.secret()])?;
+    let together = bench.file(&[bench.connection(json!({})), bench.secret()])?;
+    let path = |path: &std::path::Path| path.to_str().unwrap_or_default().to_owned();
+    let (own, proxied, kept, together) = (path(&own), path(&proxied), path(&kept), path(&together));
+    for (flags, from) in [
+        (vec!["-f", &own, "--token-env", "TOKEN"], "--token-env"),
+        (vec!["-f", &own, "--token-env", "platform/gitea=TOKEN"], "--token-env"),
+        (vec!["-f", &together, "--token-env", "gitea=TOKEN"], "--token-env"),
+        (vec!["-f", &own, "-f", &kept], "another -f"),
+        (vec!["-f", &proxied, "--token-env", "TOKEN"], "--token-env"),
+        (vec!["-f", &proxied, "-f", &kept], "another -f"),
+    ] {
+        let checked = run(&[&flags[..], &["-o", "json"]].concat(), &[("TOKEN", &token)], "").await?;
+        let result = checked.json()?;
+        assert_eq!((told(&result, "gitea").as_str(), checked.code), ("NotReady HostNotAllowed []", 1), "{flags:?}: {result:#}");
+        let message = message(&result, "gitea", "HostNotAllowed");
+        assert!(message.contains(from) && message.contains("--allow-provider-hosts 127.0.0.1"), "{flags:?}: {message}");
+        assert!(!checked.text.contains(&token) && !checked.complaint.contains(&token), "{flags:?}");
+        assert_eq!(bench.proxy.exchanges().len(), 0, "{flags:?}: nobody was asked");
+    }
+    for flags in [
+        vec!["-f", &together],
+        vec!["-f", &own, "-f", &kept, "--allow-provider-hosts", "127.0.0.1"],
+        vec!["-f", &own, "--token-env", "TOKEN", "--allow-provider-hosts", "127.0.0.1"],
+    ] {
+        let checked = run(&[&flags[..], &["-o", "json"]].concat(), &[("TOKEN", &token)], "").await?;
+        assert_eq!(told(&checked.json()?, "gitea"), "Ready Succeeded []", "{flags:?}: {checked:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_webhook_url_without_destination_hosts_is_told_what_the_connection_lacks() -> Result<()> {
+    let bench = Bench::new().await?;
+    let spec = json!({"webhook": {"events": ["Push"], "url": "https://argocd.acme.test/api/webhook", "secretRef": {"name": "own"}}});
+    let objects = |connection: serde_json::Value| {
+        [bench.secret(), secret("platform", "own", OWN_SECRET), bench.connection(connection), bench.binding("shop", spec.clone())]
+    };
+    for connection in [json!({}), json!({"allowedBindings": [{"namespaces": {"from": "Same"}}]})] {
+        let result = bench.check_json(&objects(connection)).await?;
+        assert_eq!(told(&result, "shop"), "NotReady RefNotPermitted []", "{result:#}");
+        let text = message(&result, "shop", "RefNotPermitted");
+        assert!(text.contains("connection gitea does not allow this binding: webhook.url leads to argocd.acme.test"), "{text}");
+        assert!(text.contains("destinationHosts") && !text.contains("does not exist"), "{text}");
+    }
+    let rule = json!({"allowedBindings": [{"namespaces": {"from": "Same"}, "destinationHosts": ["argocd.acme.test"]}]});
+    assert_eq!(told(&bench.check_json(&objects(rule)).await?, "shop"), "Ready Succeeded [CreateHook]", "the rule that is advised");
+    // Of a connection in another namespace it is not told whether it exists, but what a rule would have to cover.
+    let elsewhere =
+        [bench.secret(), secret("team", "own", OWN_SECRET), bench.connection(json!({})), bench.binding_in("team", "shop", spec.clone())];
+    let text = message(&bench.check_json(&elsewhere).await?, "shop", "RefNotPermitted");
+    assert!(
+        text.contains("does not exist in that namespace or does not allow") && text.contains("argocd.acme.test in destinationHosts"),
+        "{text}"
+    );
+    Ok(())
+}
+
+/// A dry run lives in a repository like any other object: it is as it was asked to be, and whoever wants no plan says so.
+#[tokio::test]
+async fn an_observing_binding_with_a_plan_is_ready_and_fails_a_check_only_when_asked() -> Result<()> {
+    let bench = Bench::new().await?;
+    let observing = json!({"webhook": {"events": ["Push"]}, "managementPolicy": "Observe"});
+    let objects = [bench.secret(), bench.connection(json!({})), bench.binding("shop", observing)];
+    let checked = bench.check(&objects, &["-o", "json"]).await?;
+    let result = checked.json()?;
+    assert_eq!((told(&result, "shop").as_str(), checked.code), ("Ready Observing [CreateHook]", 0), "{result:#}");
+    let finding = &row(&result, "shop")["findings"][0];
+    assert_eq!((finding["level"].as_str(), finding["reason"].as_str()), (Some("note"), Some("Observing")), "{finding}");
+    assert!(message(&result, "shop", "Observing").contains("status.plan lists what would be done: CreateHook"), "{finding}");
+
+    let strict = bench.check(&objects, &["--fail-on-plan"]).await?;
+    assert_eq!(strict.code, 1, "{strict:?}");
+    let verdict = "all would become Ready, and something would be done at the providers (--fail-on-plan). Plan: create.";
+    assert!(strict.text.contains(verdict), "{}", strict.text);
+    let nothing = [bench.secret(), bench.connection(json!({})), bench.binding("shop", json!({}))];
+    assert_eq!(bench.check(&nothing, &["--fail-on-plan"]).await?.code, 0, "nothing would be done");
+    Ok(())
+}
+
+/// The scopes of a token and the role of its account are two things, and each is told by its own word.
+#[tokio::test]
+async fn a_role_that_is_missing_does_not_stand_beside_a_permission_that_is_granted() -> Result<()> {
+    let bench = Bench::new().await?;
+    let reader = bench.gitea.create_user(&Gitea::unique_name("reader"), OPERATOR_SCOPES).await?;
+    let objects =
+        [secret("platform", "credential", &reader.token), bench.connection(json!({})), bench.binding("shop", json!({"webhook": {}}))];
+    let checked = bench.check(&objects, &[]).await?;
+    assert!(checked.text.contains("scopes suffice for ManageWebhooks"), "{}", checked.text);
+    assert!(!checked.text.contains("ManageWebhooks granted"), "{}", checked.text);
+    let words = "PermissionMissing: ManageWebhooks: the role of the credential's account at this repository does not suffice";
+    assert!(checked.text.contains(words), "{}", checked.text);
     Ok(())
 }

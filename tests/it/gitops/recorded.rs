@@ -264,7 +264,7 @@ async fn checked_in_statuses_of_what_a_person_holds_back_are_those_of_a_real_run
     world.patch_connection(json!({"spec": {"suspend": false, "managementPolicy": "Observe"}})).await?;
     connection_says_now(world, "Ready", "True/Succeeded").await?;
     world.patch_binding("shop", json!({"spec": {"suspend": false, "webhook": {"events": ["Push", "PullRequest"]}}})).await?;
-    world.binding_says("shop", "Ready", "False/Observing").await?;
+    world.binding_says("shop", "Ready", "True/Observing").await?;
     scene.record_connection("observing").await?;
     scene.record_binding("observing").await
 }

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Finding, Plan, SLOW_PROBE, after, wants_own_hook, webhook_status};
 use crate::api::v1alpha1::binding::{RepoBindingStatus, WebhookStatus};
-use crate::api::v1alpha1::{ConditionType, RepoBinding};
+use crate::api::v1alpha1::{ConditionType, Reason, RepoBinding};
 use crate::controllers::backoff::spread;
 use crate::controllers::binding::generation;
 use crate::controllers::binding::observe::{self, Connection, Observation};
@@ -121,7 +121,9 @@ pub(super) fn next_look(plan: &mut Plan, observation: &Observation) {
     let object = &observation.object;
     let uid = object.metadata.uid.as_deref().unwrap_or_default();
     let interval = object.spec.interval.length();
-    let good = |finding: &Option<Finding>| finding.as_ref().is_none_or(|finding| finding.verdict == Verdict::True);
+    // What is only observed is as it was asked to be.
+    let settled = |finding: &Finding| finding.verdict == Verdict::True || finding.reason == Reason::Observing;
+    let good = |finding: &Option<Finding>| finding.as_ref().is_none_or(settled);
     plan.next_look = if observation.look.is_some() {
         // What was begun before, by a predecessor or without an answer, may still arrive at the provider after our list:
         // look once more, soon.

@@ -64,12 +64,13 @@ impl<'a> Evidence<'a> {
 
     pub(super) fn delivering(&self, conditions: &mut Conditions<'_>, observation: &Observation) {
         let kind = ConditionType::Delivering;
-        if let Some((name, refusal)) = observation.unserved_sinks.first() {
-            let reason = match refusal.kind {
+        if let Some((_, first)) = observation.unserved_sinks.first() {
+            let reason = match first.kind {
                 NotServedKind::NotAllowed => Reason::SinkNotAllowed,
                 NotServedKind::NotServed => Reason::SinkNotServed,
             };
-            return conditions.set(kind, Verdict::False, reason, format!("sink {name}: {}", refusal.message));
+            let all = observation.unserved_sinks.iter().map(|(name, refusal)| format!("sink {name}: {}", refusal.message));
+            return conditions.set(kind, Verdict::False, reason, all.collect::<Vec<_>>().join("; "));
         }
         let failing: Vec<String> = observation
             .object

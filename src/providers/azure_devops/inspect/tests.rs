@@ -187,10 +187,20 @@ async fn bb_12_a_token_for_all_organizations_is_warned_of() {
 
 #[tokio::test]
 async fn no_credential_is_no_error() {
-    for response in [sign_in(), reply(200, r#"{"count":0,"value":[]}"#)] {
-        let (result, lines) = inspect(vec![response], Credential::Anonymous, None).await;
+    let empty = || reply(200, r#"{"count":0,"value":[]}"#);
+    for responses in [vec![sign_in(), empty()], vec![empty()]] {
+        let calls = responses.len();
+        let (result, lines) = inspect(responses, Credential::Anonymous, None).await;
         let inspection = result.unwrap();
-        assert_eq!((inspection.identity, lines.len()), (None, 1));
+        assert_eq!((inspection.identity, lines.len()), (None, calls));
         assert!(inspection.capabilities.api);
+    }
+}
+
+#[tokio::test]
+async fn an_organization_that_shows_nothing_to_nobody_asks_for_a_credential() {
+    for refused in [sign_in, unauthorized] {
+        let (result, _) = inspect(vec![refused(), refused()], Credential::Anonymous, None).await;
+        assert_eq!(result.unwrap_err().kind, ErrorKind::Unauthenticated);
     }
 }

@@ -69,12 +69,13 @@ async fn a_token_that_the_organization_does_not_let_in_is_told() {
     for refusal in ["sso-required", "sso-required-hidden", "sso-without-header"] {
         assert_eq!(inspect(refusal).await.unwrap_err().kind, ErrorKind::SingleSignOnRequired, "{refusal}");
     }
-    for (refusal, says) in [("token-lifetime", "90 days"), ("ip-allow-list", "IP allow list"), ("not-found", "hidden from this credential")]
-    {
+    for (refusal, says) in [("token-lifetime", "90 days"), ("not-found", "hidden from this credential")] {
         let warnings = inspect(refusal).await.unwrap().warnings;
         assert!(warnings[0].contains("organization acme") && warnings[0].contains(says), "{warnings:?}");
     }
     assert_eq!(inspect("rate-limit-primary").await.unwrap_err().kind, ErrorKind::RateLimited);
+    let refused = inspect("ip-allow-list").await.unwrap_err();
+    assert!(refused.kind == ErrorKind::AccessPolicy && refused.message.contains("IP allow list"), "{refused}");
 }
 
 #[tokio::test]

@@ -303,3 +303,39 @@ async fn dt_11_a_user_name_goes_with_the_token_to_git_and_not_to_the_api() {
     assert!(heads[0].1.contains(&format!("Bearer {TOKEN}")), "{heads:?}");
     assert!(heads[1].0.starts_with("GET /gitlab/acme/shop.git/info/refs") && heads[1].1.contains("Basic "), "{heads:?}");
 }
+
+/// A proxy that decodes `%2F` makes two segments of one: GitLab says then that it has no such address, and numbers lead on.
+#[tokio::test]
+async fn a_project_behind_a_proxy_that_decodes_slashes_is_found_by_its_number() {
+    let no_address = || json_answer(404, &json!({"error": "404 Not Found"}));
+    let shop = || json!({"id": 17, "path_with_namespace": "acme/shop", "permissions": {"project_access": {"access_level": 40}}});
+    let path = RepositoryPath::new("acme/shop".to_owned());
+    let others = json!({"id": 16, "path_with_namespace": "acme/shop-old"});
+    let server = Server::start([no_address(), page(&[others.clone(), shop()], &[("x-next-page", "")]), json_answer(200, &shop())]).await;
+    assert_eq!(client(&server).repository(&path).await.unwrap().id, "17");
+    let lines = server.lines();
+    assert_eq!(lines[0], "GET /gitlab/api/v4/projects/acme%2Fshop");
+    assert!(lines[1].starts_with("GET /gitlab/api/v4/projects?search=acme%2Fshop&search_namespaces=true"), "{lines:?}");
+    assert_eq!(lines[2], "GET /gitlab/api/v4/projects/17");
+
+    let server = Server::start([no_address(), page(&[others], &[("x-next-page", "")])]).await;
+    let error = client(&server).repository(&path).await.unwrap_err();
+    assert!(error.kind == ErrorKind::NotFound && error.message.contains("decodes %2F"), "{error}");
+    // A project that is not there is said in other words, and asks for no list.
+    let server = Server::start([json_answer(404, &json!({"message": "404 Project Not Found"}))]).await;
+    let error = client(&server).repository(&path).await.unwrap_err();
+    assert!(error.kind == ErrorKind::NotFound && !error.message.contains("%2F"), "{error}");
+    assert_eq!(server.lines().len(), 1);
+}
+
+#[tokio::test]
+async fn a_branch_with_a_slash_behind_such_a_proxy_is_found_in_the_list() {
+    let no_address = || json_answer(404, &json!({"error": "404 Not Found"}));
+    for (listed, expected) in [(json!({"name": "feature/x"}), true), (json!({"name": "feature/x2"}), false)] {
+        let server = Server::start([no_address(), page(&[listed], &[("x-next-page", "")])]).await;
+        assert_eq!(client(&server).branch_exists(&repository(), "feature/x").await.unwrap(), expected);
+        assert!(server.lines()[1].contains("/branches?search=%5Efeature%2Fx&"), "{:?}", server.lines());
+    }
+    let server = Server::start([json_answer(404, &json!({"message": "404 Branch Not Found"}))]).await;
+    assert!(!client(&server).branch_exists(&repository(), "feature/x").await.unwrap());
+}

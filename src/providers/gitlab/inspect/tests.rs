@@ -175,16 +175,28 @@ async fn dt_10_a_group_by_number_is_resolved_and_one_by_path_must_match() {
     let (result, _) = with_group("platform/apps", missing()).await;
     let inspection = result.unwrap();
     assert!(inspection.scope.is_none() && inspection.warnings[0].contains("group platform/apps"), "the path itself holds bindings");
+    let (result, _) = with_group("platform/apps", json_answer(404, r#"{"error":"404 Not Found"}"#)).await;
+    let warnings = result.unwrap().warnings;
+    assert!(warnings[0].contains("decodes %2F"), "{warnings:?}");
 }
 
 #[tokio::test]
 async fn without_a_credential_the_refusal_tells_that_gitlab_answers() {
-    let server = Server::start([json_answer(401, r#"{"message":"401 Unauthorized"}"#)]).await;
+    let server = Server::start([json_answer(401, r#"{"message":"401 Unauthorized"}"#), json_answer(200, "[]")]).await;
     let endpoint = Endpoint { api: server.url("/api/v4"), web: server.url("/"), further_origins: Vec::new(), scope: None };
     let client = super::super::GitLab.connect(endpoint, Credential::Anonymous, server.transport()).unwrap();
     let inspection = client.inspect().await.unwrap();
     assert_eq!((inspection.identity.clone(), inspection.version.clone()), (None, None));
     assert_eq!(client.permission(&inspection, Permission::ManageWebhooks).state, PermissionState::Missing);
+}
+
+#[tokio::test]
+async fn a_server_that_shows_nothing_to_nobody_asks_for_a_credential() {
+    let refused = || json_answer(401, r#"{"message":"401 Unauthorized"}"#);
+    let server = Server::start([refused(), refused()]).await;
+    let endpoint = Endpoint { api: server.url("/api/v4"), web: server.url("/"), further_origins: Vec::new(), scope: None };
+    let client = super::super::GitLab.connect(endpoint, Credential::Anonymous, server.transport()).unwrap();
+    assert_eq!(client.inspect().await.unwrap_err().kind, ErrorKind::Unauthenticated);
 }
 
 #[test]

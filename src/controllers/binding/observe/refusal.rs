@@ -1,0 +1,17 @@
+//! Why a connection of the binding's own namespace does not allow it. There, nothing is hidden from anybody.
+
+use kube::ResourceExt as _;
+use kube::runtime::reflector::ObjectRef;
+
+use super::{Connection, custom_url};
+use crate::api::v1alpha1::RepoBinding;
+use crate::controllers::{View, grant};
+
+/// What the connection lacks; `None` where it is permitted, or is another namespace's.
+pub(super) fn of_own_namespace(view: &View, object: &RepoBinding, found: &Connection) -> Option<String> {
+    let target = object.connection_target();
+    let namespace = object.namespace().filter(|namespace| *namespace == target.namespace)?;
+    let connection = view.connection(&target).filter(|_| matches!(found, Connection::NotPermitted))?;
+    let labels = view.namespaces.get(&ObjectRef::new(&namespace)).map(|known| known.metadata.labels.clone().unwrap_or_default());
+    Some(grant::lacking(&connection, labels.as_ref(), &object.spec.repository, custom_url(object).as_ref()))
+}
