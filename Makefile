@@ -11,7 +11,7 @@ help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  Variables: quickstart takes ONCE=1 (end after the story), CLUSTER=current (the cluster of the present kubeconfig)"
 	@echo "  and PROVIDER=github, gitlab, bitbucket-cloud, bitbucket-data-center or azure-devops (its simulator in Gitea's place);"
-	@echo "  bench takes SIZE=10000 (so many bindings in place of 1000)."
+	@echo "  bench takes SIZE=10000 (so many bindings in place of 1000) and ONLY=memory (what hostile peers cost in memory)."
 
 quickstart: ## Show the main job end to end on a real cluster and a real Gitea, then leave it running until Ctrl-C
 	@tests/controlplane/build --quickstart
@@ -46,4 +46,4 @@ reproducible: ## Build what is in the image twice, in two folders, and compare t
 
 bench: tools ## Measure the release binary: sizes, times, memory, writes, calls and deliveries, beside what is aimed at
 	@$(CARGO) build --locked --profile measure --example bench
-	@PROFILE=release SIZE='$(SIZE)' target/measure/examples/bench
+	@PROFILE=release SIZE='$(SIZE)' ONLY='$(ONLY)' target/measure/examples/bench

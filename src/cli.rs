@@ -138,6 +138,10 @@ pub struct InstallationArguments {
     /// Hosts that providers may have besides the known clouds: host, host:port or *.suffix, comma-separated [default: all]
     #[arg(long, env = "FORGEBIND_ALLOW_PROVIDER_HOSTS", value_name = "HOSTS", value_delimiter = ',')]
     pub allow_provider_hosts: Vec<String>,
+    /// Hosts that the proxies of connections (proxySecretRef) may have, comma-separated: a proxy sees whatever the connection's
+    /// own tls.caRef lets it decrypt [default: all; none where --allow-provider-hosts is set]
+    #[arg(long, env = "FORGEBIND_ALLOW_PROXY_HOSTS", value_name = "HOSTS", value_delimiter = ',')]
+    pub allow_proxy_hosts: Vec<String>,
     /// Hosts that http sinks may have, comma-separated [default: none]
     #[arg(long, env = "FORGEBIND_ALLOW_SINK_HOSTS", value_name = "HOSTS", value_delimiter = ',')]
     pub allow_sink_hosts: Vec<String>,

@@ -105,6 +105,7 @@ impl TryFrom<InstallationArguments> for Installation {
             providers: providers(&arguments.providers)?,
             network: NetworkPolicy {
                 provider_hosts: each("allow-provider-hosts", &arguments.allow_provider_hosts, parse)?,
+                proxy_hosts: each("allow-proxy-hosts", &arguments.allow_proxy_hosts, parse)?,
                 sink_hosts: each("allow-sink-hosts", &arguments.allow_sink_hosts, parse)?,
                 allow_cidrs: each("allow-cidrs", &arguments.allow_cidrs, range)?,
                 insecure_http: insecure,
@@ -394,6 +395,8 @@ mod tests {
             ("admin-listen", "nowhere"),
             ("providers", "gitea,sourceforge"),
             ("allow-provider-hosts", "https://acme.io"),
+            ("allow-proxy-hosts", "http://proxy.acme.io:3128"),
+            ("allow-sink-hosts", "https://acme.io"),
             ("allow-cidrs", "10.0.0.0/99"),
             ("cleanup-timeout", "soon"),
             ("resolve", "git.acme.io=10.0.0.1"),

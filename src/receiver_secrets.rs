@@ -120,7 +120,7 @@ impl UserSecrets {
     /// # Errors
     /// When it is not JSON of this form.
     pub fn from_json(bytes: &[u8]) -> Result<Self, WireError> {
-        serde_json::from_slice(bytes).map_err(|_| WireError)
+        crate::json::read(bytes).map_err(|_| WireError)
     }
 
     /// Writes an entry. The bytes are secret.

@@ -2,6 +2,8 @@
 
 use kube::runtime::watcher;
 
+use crate::json::JsonError;
+
 /// The longest value of a user that is repeated to them, in characters.
 const LONGEST_QUOTE: usize = 120;
 
@@ -27,12 +29,14 @@ pub fn enumerated<T: AsRef<str>>(names: &[T]) -> String {
     }
 }
 
-/// What the API server said, as it said it. The library's own text repeats the whole answer as a dump of its fields.
+/// What the API server said, as it said it. The library's own text repeats the whole answer as a dump of its fields, or quotes an
+/// object that it could not read, which may be a Secret.
 #[must_use]
 pub fn of_api_server(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if !status.message.is_empty() => format!("{} ({})", status.message, status.code),
         kube::Error::Api(status) => format!("{} ({})", status.reason, status.code),
+        kube::Error::SerdeError(error) => format!("the API server's answer could not be read: {}", JsonError::from(error)),
         other => other.to_string(),
     }
 }
@@ -77,5 +81,13 @@ mod tests {
         let status = kube::core::Status::failure("secrets \"key\" not found", "NotFound").with_code(404);
         let text = of_api_server(&kube::Error::Api(Box::new(status)));
         assert_eq!(text, "secrets \"key\" not found (404)");
+    }
+
+    #[test]
+    fn df_20_a_secret_that_the_api_server_sends_in_another_form_is_not_quoted() {
+        let secret = r#"{"apiVersion":"v1","kind":"Secret","data":"canary"}"#;
+        let error = serde_json::from_str::<k8s_openapi::api::core::v1::Secret>(secret).unwrap_err();
+        assert!(error.to_string().contains("canary"), "that is why");
+        assert!(!of_api_server(&kube::Error::SerdeError(error)).contains("canary"));
     }
 }

@@ -17,15 +17,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::metrics::{KINDS, Kind, Outcome, Running};
+use super::turns::Turns;
 use super::waiting::Waiting;
 use super::{Context, Error, binding, connection, leftovers, locked};
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::evidence::EvidenceSource;
 
-/// How many objects of one kind are worked on at once.
-const CONNECTIONS_AT_ONCE: u16 = 8;
-const BINDINGS_AT_ONCE: u16 = 32;
+/// How many objects of one kind are worked on at once, three quarters of them of one namespace.
+const CONNECTIONS_AT_ONCE: usize = 8;
+const BINDINGS_AT_ONCE: usize = 32;
 /// Changes of one object within this time count as one.
 const DEBOUNCE: Duration = Duration::from_millis(50);
 /// No reconciliation takes longer: the calls in it have deadlines of their own, this one is for what they miss.
@@ -128,7 +129,7 @@ async fn drive<K>(
     kind: &'static str,
     store: Store<K>,
     requests: &mut UnboundedReceiver<ObjectRef<K>>,
-    at_once: u16,
+    at_once: usize,
     stop: &CancellationToken,
     reconciler: Reconciler<K>,
 ) where
@@ -142,10 +143,25 @@ async fn drive<K>(
         .take_until(stop.clone().cancelled_owned())
         .inspect(move |object| asked.asked(object))
         .map(Ok::<_, std::convert::Infallible>);
-    let config = Config::default().concurrency(at_once).debounce(DEBOUNCE);
+    // Without a bound of its own: whose turn it is, is decided below.
+    let config = Config::default().concurrency(0).debounce(DEBOUNCE);
+    let (turns, objects, stopped) = (Turns::new(at_once), store.clone(), stop.clone());
     let reconcile = move |object: Arc<K>, context| {
-        begun.begun(&ObjectRef::from_obj(&*object));
-        guard(kind, reconciler, object, context).boxed()
+        let (turns, objects, begun, stopped) = (Arc::clone(&turns), objects.clone(), Arc::clone(&begun), stopped.clone());
+        async move {
+            let namespace = object.namespace().unwrap_or_default();
+            let _turn = tokio::select! {
+                turn = turns.take(&namespace) => turn,
+                // What has not begun is for the next leader.
+                () = stopped.cancelled() => return Ok(Action::await_change()),
+            };
+            let reference = ObjectRef::from_obj(&*object);
+            begun.begun(&reference);
+            // It may have changed while it waited.
+            let Some(object) = objects.get(&reference) else { return Ok(Action::await_change()) };
+            guard(kind, reconciler, object, context).await
+        }
+        .boxed()
     };
     let policy = |object: Arc<K>, error: &Error, context: Arc<Context>| after_error(kind, &*object, error, &context);
     let results = applier(reconcile, policy, Arc::clone(context), store, queue, config);

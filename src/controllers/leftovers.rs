@@ -167,7 +167,7 @@ async fn stored(context: &Context, key: &str) -> kube::Result<Option<Leftover>> 
 }
 
 fn read(key: &str, text: &str) -> Option<Leftover> {
-    let entry = serde_json::from_str(text).ok();
+    let entry = crate::json::read_text(text).ok();
     if entry.is_none() {
         info!(key, "leftover entry is not readable, left as it is");
     }

@@ -18,6 +18,7 @@ pub mod leftovers;
 pub mod metrics;
 pub mod sessions;
 mod status;
+mod turns;
 pub mod view;
 mod waiting;
 

@@ -11,7 +11,7 @@ use super::locked;
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{ConditionType, Reason};
 use crate::providers::model::Scope;
-use crate::providers::{Client, Endpoint, Inspection, Provider, ProviderError};
+use crate::providers::{Client, Disposition, Endpoint, Inspection, Provider, ProviderError};
 
 /// Why a connection does not work, in words for its owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,27 +22,42 @@ pub struct Trouble {
     pub reason: Reason,
     /// What to do next.
     pub message: String,
+    /// What follows from it. The reason is for people alone.
+    pub disposition: Disposition,
     /// Not before this.
     pub retry_at: Option<Timestamp>,
 }
 
 impl Trouble {
-    /// Trouble without a time to wait for.
+    /// Trouble with what stands in the cluster, before the provider was asked: it waits for a change there.
     #[must_use]
     pub fn new(condition: ConditionType, reason: Reason, message: impl Into<String>) -> Self {
-        Self { condition, reason, message: message.into(), retry_at: None }
+        Self { condition, reason, message: message.into(), disposition: Disposition::Misconfigured, retry_at: None }
     }
 
-    /// Whether the provider refused the credential.
+    /// Nothing is known, for a moment.
+    #[must_use]
+    pub fn pending(message: impl Into<String>) -> Self {
+        let disposition = Disposition::NotAsked;
+        Self { condition: ConditionType::Ready, reason: Reason::Progressing, message: message.into(), disposition, retry_at: None }
+    }
+
+    /// Whether the provider does not take the credential.
     #[must_use]
     pub const fn is_rejection(&self) -> bool {
-        matches!(self.reason, Reason::CredentialRejected | Reason::CredentialExpired)
+        matches!(self.disposition, Disposition::CredentialRefused | Disposition::CredentialUnusable | Disposition::Hidden)
     }
 
     /// Whether the provider is out of reach for a while, so that what works goes on working.
     #[must_use]
     pub const fn is_outage(&self) -> bool {
-        matches!(self.reason, Reason::Unreachable | Reason::RateLimited | Reason::ResponseInvalid | Reason::ProxyError)
+        self.disposition.is_outage()
+    }
+
+    /// Whether nothing is known, for a moment.
+    #[must_use]
+    pub const fn is_pending(&self) -> bool {
+        matches!(self.disposition, Disposition::NotAsked)
     }
 }
 
@@ -84,6 +99,8 @@ pub struct Session {
     pub next: Option<Timestamp>,
     /// Outages in a row.
     pub failures: u32,
+    /// Whether the last inspection ended because the provider did not answer for long.
+    pub hung: bool,
     /// Why it does not work; `None` while it does.
     pub trouble: Option<Trouble>,
     /// The last client that worked. Kept while the connection does not, for deletions.

@@ -48,29 +48,6 @@ impl Entrance {
         Self { client, endpoint }
     }
 
-    fn inspected(&self, found: Inspection) -> Result<Inspection, ProviderError> {
-        let Inspection { flavor, version, identity, credential_name, expires_at, grants, capabilities, scope, warnings } = found;
-        let named = |scope: &super::model::Scope| name("inspect", "path of the owner", &scope.path);
-        scope.as_ref().map(named).transpose()?;
-        Ok(Inspection {
-            flavor: shown::line(&flavor, SHORT),
-            version: version.map(|version| shown::line(&version, SHORT)),
-            identity: identity.map(|identity| Identity { name: identity.name.and_then(|name| told(&name)), kind: identity.kind }),
-            credential_name: credential_name.and_then(|name| told(&name)),
-            expires_at,
-            grants: match grants {
-                // A right that is not spelled as it is documented is none.
-                Grants::Known(rights) => {
-                    Grants::Known(rights.into_iter().filter(|right| is_name(right) && right.len() <= SHORT).take(MOST).collect())
-                }
-                Grants::Unknown(why) => Grants::Unknown(shown::line(&why, WORDS)),
-            },
-            capabilities,
-            scope,
-            warnings: warnings.iter().take(MOST).map(|warning| shown::line(warning, WORDS)).collect(),
-        })
-    }
-
     fn described(&self, found: Repository) -> Result<Repository, ProviderError> {
         let operation = "look up the repository";
         name(operation, "id of the repository", &found.id)?;
@@ -127,6 +104,29 @@ impl Entrance {
     }
 }
 
+fn inspected(found: Inspection) -> Result<Inspection, ProviderError> {
+    let Inspection { flavor, version, identity, credential_name, expires_at, grants, capabilities, scope, warnings } = found;
+    let named = |scope: &super::model::Scope| name("inspect", "path of the owner", &scope.path);
+    scope.as_ref().map(named).transpose()?;
+    Ok(Inspection {
+        flavor: shown::line(&flavor, SHORT),
+        version: version.map(|version| shown::line(&version, SHORT)),
+        identity: identity.map(|identity| Identity { name: identity.name.and_then(|name| told(&name)), kind: identity.kind }),
+        credential_name: credential_name.and_then(|name| told(&name)),
+        expires_at,
+        grants: match grants {
+            // A right that is not spelled as it is documented is none.
+            Grants::Known(rights) => {
+                Grants::Known(rights.into_iter().filter(|right| is_name(right) && right.len() <= SHORT).take(MOST).collect())
+            }
+            Grants::Unknown(why) => Grants::Unknown(shown::line(&why, WORDS)),
+        },
+        capabilities,
+        scope,
+        warnings: warnings.iter().take(MOST).map(|warning| shown::line(warning, WORDS)).collect(),
+    })
+}
+
 /// What ssh cannot take for an option: a user name or a host.
 fn is_ssh_word(word: &str) -> bool {
     let is_usual = |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-' | ':' | ']');
@@ -174,7 +174,7 @@ fn hook(operation: &'static str, mut found: Hook) -> Result<Hook, ProviderError>
 #[async_trait]
 impl Client for Entrance {
     async fn inspect(&self) -> Result<Inspection, ProviderError> {
-        self.inspected(self.client.inspect().await?)
+        inspected(self.client.inspect().await?)
     }
 
     fn permission(&self, inspection: &Inspection, permission: Permission) -> PermissionFinding {

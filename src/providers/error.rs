@@ -62,19 +62,43 @@ pub enum ErrorKind {
     NotLeading,
 }
 
-/// What follows from an error.
+/// What follows from an error: the only classification of errors. Whoever decides something by the kind of an error asks here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
-    /// Wait until the object, its Secret or the provider's side changes; look again slowly.
-    WaitForChange,
-    /// Wait until `retry_at`.
-    RetryAt,
-    /// Try again with growing pauses.
-    BackOff,
-    /// Wait for a person.
-    Stalled,
-    /// Look again now.
+    /// The credential was refused. It is not sent again by itself: accounts lock.
+    CredentialRefused,
+    /// The credential cannot be used as it is, until its Secret or something at the provider changes.
+    CredentialUnusable,
+    /// Not there, or not shown to this credential.
+    Hidden,
+    /// The provider said no, and will say it again.
+    Refused,
+    /// Nothing can be written for a while.
+    ReadOnly,
+    /// The connection's spec or the installation's settings stand against it.
+    Misconfigured,
+    /// The provider is out of reach for a while. What works goes on working; it is tried again with growing pauses.
+    Outage,
+    /// The same, with a time at which it is over.
+    RateLimited,
+    /// What is there changed meanwhile: look again.
     LookAgain,
+    /// Nothing was asked, and so nothing learnt.
+    NotAsked,
+}
+
+impl Disposition {
+    /// Whether the provider is out of reach for a while, so that what works goes on working.
+    #[must_use]
+    pub const fn is_outage(self) -> bool {
+        matches!(self, Self::Outage | Self::RateLimited)
+    }
+
+    /// Whether it says something about the whole connection, which is inspected then, rather than about one repository.
+    #[must_use]
+    pub const fn concerns_connection(self) -> bool {
+        matches!(self, Self::CredentialRefused | Self::CredentialUnusable) || self.is_outage()
+    }
 }
 
 impl ErrorKind {
@@ -111,28 +135,33 @@ impl ErrorKind {
     #[must_use]
     pub const fn disposition(self) -> Disposition {
         match self {
-            Self::Unauthenticated
-            | Self::AppPasswordRetired
+            Self::Unauthenticated => Disposition::CredentialRefused,
+            Self::AppPasswordRetired
             | Self::InstallationNotFound
             | Self::InstallationSuspended
             | Self::SingleSignOnRequired
             | Self::AccessPolicy
-            | Self::PermissionDenied
-            | Self::NotFound
-            | Self::NotInstalled
-            | Self::LimitReached
-            | Self::Archived => Disposition::WaitForChange,
-            Self::RateLimited => Disposition::RetryAt,
-            Self::TargetRefused
-            | Self::Rejected
-            | Self::HostNotAllowed
-            | Self::InsecureUrl
-            | Self::EndpointInvalid
-            | Self::CredentialKindNotAccepted => Disposition::Stalled,
+            | Self::CredentialKindNotAccepted => Disposition::CredentialUnusable,
+            Self::PermissionDenied | Self::NotFound | Self::NotInstalled => Disposition::Hidden,
+            Self::LimitReached | Self::TargetRefused | Self::Rejected => Disposition::Refused,
+            Self::Archived => Disposition::ReadOnly,
+            Self::HostNotAllowed | Self::InsecureUrl | Self::EndpointInvalid => Disposition::Misconfigured,
+            Self::Unreachable | Self::Tls | Self::Proxy | Self::Transient | Self::ResponseInvalid => Disposition::Outage,
+            Self::RateLimited => Disposition::RateLimited,
             Self::Conflict => Disposition::LookAgain,
-            Self::Unreachable | Self::Tls | Self::Proxy | Self::Transient | Self::ResponseInvalid | Self::NotLeading => {
-                Disposition::BackOff
+            Self::NotLeading => Disposition::NotAsked,
+        }
+    }
+
+    /// What it means in an inspection, which is about no repository and changes nothing: what can only be said of those tells
+    /// that something else answers there.
+    #[must_use]
+    pub const fn at_inspection(self) -> Self {
+        match self {
+            Self::NotFound | Self::LimitReached | Self::TargetRefused | Self::Archived | Self::Rejected | Self::Conflict => {
+                Self::ResponseInvalid
             }
+            kind => kind,
         }
     }
 
@@ -142,10 +171,23 @@ impl ErrorKind {
         matches!(self, Self::Transient | Self::ResponseInvalid | Self::Conflict)
     }
 
-    /// Whether it tells that the provider is out of reach rather than that it said no.
+    /// Whether a read that ended so is worth sending again within the same call.
+    #[must_use]
+    pub const fn may_pass_at_once(self) -> bool {
+        matches!(self, Self::Transient | Self::Unreachable)
+    }
+
+    /// Whether the provider is out of reach rather than that it said no.
     #[must_use]
     pub const fn is_outage(self) -> bool {
-        matches!(self, Self::Unreachable | Self::Tls | Self::Proxy | Self::Transient | Self::ResponseInvalid | Self::RateLimited)
+        self.disposition().is_outage()
+    }
+
+    /// Whether a question of which the answer is not needed stays open: the server could not answer now, and may later. A server
+    /// that answers with something else than its API never will.
+    #[must_use]
+    pub const fn leaves_open(self) -> bool {
+        (self.is_outage() && !matches!(self, Self::ResponseInvalid)) || matches!(self.disposition(), Disposition::NotAsked)
     }
 }
 
@@ -191,5 +233,58 @@ impl fmt::Display for ProviderError {
 impl StdError for ProviderError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One line for each kind: its disposition, and every question that is asked of a kind: whether it is an outage, concerns the
+    /// connection, leaves a question open, may have been done all the same, may pass at once.
+    #[test]
+    fn every_kind_has_one_place_in_one_table() {
+        use Disposition as D;
+        use ErrorKind as K;
+        let table = [
+            (K::Unauthenticated, D::CredentialRefused, "-c---"),
+            (K::AppPasswordRetired, D::CredentialUnusable, "-c---"),
+            (K::InstallationNotFound, D::CredentialUnusable, "-c---"),
+            (K::InstallationSuspended, D::CredentialUnusable, "-c---"),
+            (K::SingleSignOnRequired, D::CredentialUnusable, "-c---"),
+            (K::AccessPolicy, D::CredentialUnusable, "-c---"),
+            (K::PermissionDenied, D::Hidden, "-----"),
+            (K::NotFound, D::Hidden, "-----"),
+            (K::NotInstalled, D::Hidden, "-----"),
+            (K::RateLimited, D::RateLimited, "oco--"),
+            (K::LimitReached, D::Refused, "-----"),
+            (K::TargetRefused, D::Refused, "-----"),
+            (K::Archived, D::ReadOnly, "-----"),
+            (K::Rejected, D::Refused, "-----"),
+            (K::Conflict, D::LookAgain, "---a-"),
+            (K::Unreachable, D::Outage, "oco-p"),
+            (K::Tls, D::Outage, "oco--"),
+            (K::Proxy, D::Outage, "oco--"),
+            (K::HostNotAllowed, D::Misconfigured, "-----"),
+            (K::InsecureUrl, D::Misconfigured, "-----"),
+            (K::Transient, D::Outage, "ocoap"),
+            (K::ResponseInvalid, D::Outage, "oc-a-"),
+            (K::EndpointInvalid, D::Misconfigured, "-----"),
+            (K::CredentialKindNotAccepted, D::CredentialUnusable, "-c---"),
+            (K::NotLeading, D::NotAsked, "--o--"),
+        ];
+        assert_eq!(table.map(|(kind, _, _)| kind), ErrorKind::ALL);
+        for (kind, disposition, answers) in table {
+            assert_eq!(kind.disposition(), disposition, "{kind:?}");
+            let asked = [
+                ('o', kind.is_outage()),
+                ('c', kind.disposition().concerns_connection()),
+                ('o', kind.leaves_open()),
+                ('a', kind.is_ambiguous()),
+                ('p', kind.may_pass_at_once()),
+            ];
+            let found: String = asked.into_iter().map(|(letter, is)| if is { letter } else { '-' }).collect();
+            assert_eq!(found, answers, "{kind:?}");
+        }
     }
 }

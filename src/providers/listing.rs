@@ -11,7 +11,7 @@ use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 
 use super::model::{Deletion, Hook};
 use super::transport::{Answer, Operation, Reserved, Transport, UNRESERVED};
-use super::{ErrorKind, ProviderError};
+use super::{Disposition, ErrorKind, ProviderError};
 
 /// Times that a list is read anew when it changes while it is read.
 const MOST_READINGS: usize = 3;
@@ -162,7 +162,7 @@ pub(super) async fn deletion(
     match list.await {
         Ok(hooks) if hooks.iter().all(|hook| hook.id != id) => Ok(Deletion::Absent),
         Ok(_) => Err(answer.refused(ErrorKind::PermissionDenied)),
-        Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::PermissionDenied) => Ok(Deletion::Hidden),
+        Err(error) if error.kind.disposition() == Disposition::Hidden => Ok(Deletion::Hidden),
         Err(error) => Err(error),
     }
 }

@@ -166,7 +166,7 @@ impl Release {
         let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
         let mut bindings = BTreeSet::new();
         for map in maps.list(&ListParams::default().labels(leftovers::LABEL)).await?.items {
-            for entry in map.data.unwrap_or_default().values().filter_map(|text| serde_json::from_str::<leftovers::Leftover>(text).ok()) {
+            for entry in map.data.unwrap_or_default().values().filter_map(|text| crate::json::read_text::<leftovers::Leftover>(text).ok()) {
                 println!("binding {}/{}, deleted: {}", entry.namespace, entry.name, left(&entry));
                 bindings.insert((entry.namespace, entry.name));
             }

@@ -17,6 +17,7 @@ use crate::Progress;
 use crate::bare;
 use crate::deliveries::{Target, targets};
 use crate::figures::Figures;
+use crate::memory;
 use crate::process::{pid, processor_seconds, resident};
 use crate::receiver;
 use crate::sim::bitbucket_data_center::BitbucketDataCenter;
@@ -97,7 +98,17 @@ impl Installation {
         let bare = bare::converge(&self.plane, &self.simulator, &calls, &self.namespaces).await?;
         figures.note(format!("{size} bindings by a bare client"), format!("{:.2} s", bare.as_secs_f64()));
         figures.at_least("ratio to the bare client", bare.as_secs_f64() / convergence.as_secs_f64(), 0.6);
-        receiver::measure(&self.plane, &self.program, &self.options, &self.targets(&calls).await?, figures, progress).await
+        receiver::measure(&self.plane, &self.program, &self.options, &self.targets(&calls).await?, figures, progress).await?;
+        self.measure_memory(figures, progress).await
+    }
+
+    /// Takes the figures of memory under hostile peers alone.
+    ///
+    /// # Errors
+    ///
+    /// When a part fails.
+    pub async fn measure_memory(&self, figures: &mut Figures, progress: &Progress) -> Result<()> {
+        memory::measure(&self.plane, &self.program, &self.options, figures, progress).await
     }
 
     /// The hooks that the operator made.

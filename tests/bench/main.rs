@@ -3,7 +3,8 @@
 //! requests, and to a bare server that does nothing but prove deliveries, in the same run: the ratio says something on any
 //! machine, the seconds only on this one.
 //!
-//! `make bench` runs it. `SIZE=10000` takes so many bindings in place of 1,000. Nothing is asserted here.
+//! `make bench` runs it. `SIZE=10000` takes so many bindings in place of 1,000; `ONLY=memory` measures nothing but what hostile
+//! peers cost in memory. Nothing is asserted here.
 
 #![allow(
     clippy::disallowed_methods,
@@ -26,6 +27,7 @@ mod bare;
 mod deliveries;
 mod figures;
 mod installation;
+mod memory;
 mod process;
 mod receiver;
 
@@ -82,7 +84,11 @@ async fn run() -> Result<()> {
     figures.sizes(image).await?;
     progress.say("etcd, kube-apiserver and the simulator");
     let installation = Installation::start(image.root.join("forgebind"), size).await?;
-    installation.measure(&mut figures, &progress).await?;
+    if std::env::var("ONLY").is_ok_and(|only| only == "memory") {
+        installation.measure_memory(&mut figures, &progress).await?;
+    } else {
+        installation.measure(&mut figures, &progress).await?;
+    }
     println!("{figures}");
     Ok(())
 }

@@ -21,7 +21,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("kubeconfig", &[]),
     ("public_urls", &[]),
     ("shown", &[]),
-    ("wording", &[]),
+    ("wording", &["json"]),
     ("watches", &["clock", "wording"]),
     ("evidence", &["api"]),
     ("telemetry", &["clock", "evidence", "shown", "watches"]),
@@ -77,6 +77,9 @@ const PROVIDER_PLACES: &[&str] = &["providers", "api"];
 
 const CLOCK_READINGS: &[&str] = &["Timestamp::now", "SystemTime::now", "Zoned::now", "Utc::now", "Local::now", "OffsetDateTime::now"];
 
+/// How texts of others become values. Of a value that is there already the error tells what is in the program anyway.
+const FOREIGN_JSON: &[&str] = &["serde_json::from_slice", "serde_json::from_str", "serde_json::from_reader"];
+
 /// What is wrong with one source file. `path` is relative to `src/`.
 fn violations(path: &str, text: &str) -> Vec<String> {
     let mut found = Vec::new();
@@ -113,6 +116,11 @@ fn violations(path: &str, text: &str) -> Vec<String> {
     if path != "clock.rs" && !is_test(path) {
         for reading in CLOCK_READINGS.iter().filter(|reading| without_tests(&code).contains(**reading)) {
             complain(format!("reads the clock with `{reading}`; only clock.rs does"));
+        }
+    }
+    if path != "json.rs" && !is_test(path) {
+        for reading in FOREIGN_JSON.iter().filter(|reading| without_tests(&code).contains(**reading)) {
+            complain(format!("reads with `{reading}`, whose errors quote what was read; json.rs has what does not"));
         }
     }
     if path != "cli.rs" && without_tests(&code).contains("env::var") {
@@ -231,6 +239,7 @@ fn bad_imports_are_found_however_they_are_written() {
     bites("clock.rs", "use crate::api::v1alpha1::EventKind;", "`clock` must not import `api`");
     bites("telemetry/logs.rs", "use crate::keys;", "`telemetry` must not import `keys`");
     bites("config.rs", "use crate::run;", "`config` must not import `run`");
+    bites("receiver/admit.rs", "let body: Body = serde_json::from_slice(body)?;", "whose errors quote what was read");
     bites("novelty.rs", "", "`novelty` has no line");
 }
 

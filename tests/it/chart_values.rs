@@ -36,6 +36,7 @@ async fn values_that_are_unknown_or_wrong_are_refused() -> Result<()> {
         (json!({"providers": {"gitea": {"enabled": "yes"}}}), "enabled"),
         (json!({"providers": {"gitea": true}}), "gitea"),
         (json!({"allow": {"providerHosts": ["https://git.acme.io"]}}), "providerHosts"),
+        (json!({"allow": {"proxyHosts": ["http://proxy.acme.io:3128"]}}), "proxyHosts"),
         (json!({"allow": {"cidrs": ["everything"]}}), "cidrs"),
         (json!({"cleanupTimeout": "soon"}), "cleanupTimeout"),
         (json!({"watchNamespaces": ["Team"]}), "watchNamespaces"),

@@ -54,6 +54,7 @@ mod facts_check;
 mod facts_distil;
 mod facts_generated;
 mod facts_held;
+mod fairness;
 mod github;
 mod gitlab;
 mod gitops;

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 
 use crate::credentials::{connection_message, connection_says_now};
 use crate::support::fault_proxy::FaultProxy;
+use crate::support::forward_proxy::ForwardProxy;
 use crate::support::operator::{Operator, Options};
-use crate::support::tls_proxy::TlsProxy;
+use crate::support::tls_proxy::{NAME, TlsProxy};
 use crate::support::wait::{Seen, wait_until};
 use crate::world::{SOON, World, binding_condition, connection_condition};
 
@@ -66,6 +67,26 @@ async fn only_provider_hosts_that_are_listed_are_reached() -> Result<()> {
     world.patch_connection(json!({"spec": {"provider": {"gitea": {"url": listed.url()}}}})).await?;
     connection_says_now(&world, "Ready", "True/Succeeded").await?;
     assert_eq!(other.exchanges().len(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_proxy_of_ones_own_needs_its_host_listed_where_provider_hosts_are() -> Result<()> {
+    let world = World::new("proxies").await?;
+    let (provider, proxy) = (TlsProxy::before(world.gitea.url()).await?, ForwardProxy::start(&[NAME]).await?);
+    let options = world.options().await?.with("allow-provider-hosts", NAME);
+    world.cluster().apply_secret(&world.namespace, "egress", &[("address", &proxy.url())]).await?;
+    put_map(&world, "acme-ca", "ca.crt", provider.authority_pem()).await?;
+    let mut spec = world.connection_spec_at(&format!("https://{NAME}:{}", provider.port()));
+    spec["tls"] = json!({"caRef": {"kind": "ConfigMap", "name": "acme-ca"}});
+    spec["proxySecretRef"] = json!({"name": "egress"});
+    let operator = Operator::start(options.clone()).await?;
+    is_refused(&world, spec, "HostNotAllowed", "--allow-proxy-hosts").await?;
+    assert_eq!(proxy.targets(), Vec::<String>::new(), "no credential goes through it");
+    drop(operator);
+    let _operator = Operator::start(options.with("allow-proxy-hosts", "127.0.0.1")).await?;
+    connection_says_now(&world, "Ready", "True/Succeeded").await?;
+    assert!(!proxy.targets().is_empty());
     Ok(())
 }
 

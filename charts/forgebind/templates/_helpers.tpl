@@ -137,6 +137,9 @@ default
 {{- with $values.allow.providerHosts }}
 - --allow-provider-hosts={{ join "," . }}
 {{- end }}
+{{- with $values.allow.proxyHosts }}
+- --allow-proxy-hosts={{ join "," . }}
+{{- end }}
 {{- with $values.allow.sinkHosts }}
 - --allow-sink-hosts={{ join "," . }}
 {{- end }}

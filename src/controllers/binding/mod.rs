@@ -30,7 +30,6 @@ use super::claim::{self, Belonging};
 use super::{CACHE_BEHIND, Context, Error, locked, metrics, status};
 use crate::api::v1alpha1::binding::RepoBindingStatus;
 use crate::api::v1alpha1::{ConditionType, RepoBinding};
-use crate::providers::ErrorKind;
 
 /// What is remembered of the last look at a binding's repository. In memory: a restart looks again where that matters.
 #[derive(Clone, Debug, Default)]
@@ -179,7 +178,7 @@ fn tell_connection(context: &Context, observation: &observe::Observation, outcom
     let errors = outcome.failure.iter().map(|failure| &failure.error).chain(look);
     let connection = observation.object.connection_target();
     for error in errors {
-        if (error.kind == ErrorKind::Unauthenticated || error.kind.is_outage()) && context.view.sessions.suspect(&connection) {
+        if error.kind.disposition().concerns_connection() && context.view.sessions.suspect(&connection) {
             context.view.triggers.connection(&connection);
         }
     }

@@ -290,7 +290,7 @@ fn connection(view: &View, object: &RepoBinding) -> Connection {
         (None, _) => Connection::Pending,
         (Some(session), path) => match (session.trouble, path) {
             (Some(trouble), _) if trouble.is_outage() => Connection::Unreachable(trouble),
-            (Some(trouble), _) if trouble.reason == Reason::Progressing => Connection::Pending,
+            (Some(trouble), _) if trouble.is_pending() => Connection::Pending,
             (Some(trouble), _) => Connection::NotReady(trouble),
             (None, Some((_, Err(error)))) => Connection::Path(error),
             (None, Some((working, Ok(path)))) => Connection::Ready { working, path, inspected_at: session.inspected_at },

@@ -24,7 +24,7 @@ use crate::controllers::finalizer;
 use crate::controllers::sessions::Working;
 use crate::providers::model::Scope;
 use crate::providers::webhook::{DerivedSecret, WebhookSecret};
-use crate::providers::{ErrorKind, Hook, PathError, ProviderError, Repository, RepositoryPath};
+use crate::providers::{Disposition, ErrorKind, Hook, PathError, ProviderError, Repository, RepositoryPath};
 use crate::wording;
 
 /// How often something that waits for a change at the provider is looked at.
@@ -326,8 +326,8 @@ fn repository(plan: &mut Plan, observation: &Observation, found: &Found) {
 
 /// Whether a provider's answer says that something is not there or not shown, and not that it failed.
 #[must_use]
-pub const fn is_refusal(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::NotFound | ErrorKind::PermissionDenied)
+pub fn is_refusal(kind: ErrorKind) -> bool {
+    kind.disposition() == Disposition::Hidden
 }
 
 fn hooks_refused(working: &Working, error: &ProviderError) -> Finding {

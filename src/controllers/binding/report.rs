@@ -15,7 +15,7 @@ use crate::api::v1alpha1::{
 };
 use crate::controllers::conditions::{self, Conditions, Verdict};
 use crate::controllers::status::Notice;
-use crate::providers::{ErrorKind, Repository};
+use crate::providers::{ErrorKind, ProviderError, Repository};
 use deliveries::Evidence;
 
 pub use webhook_status::surplus_targets;
@@ -31,14 +31,14 @@ pub struct Report {
     pub evidence_written: bool,
 }
 
-/// Whether the look at the repository ended in an outage, so that nothing is known.
+/// Whether the look at the repository failed in part, so that it is not known: whatever is no answer about the repository.
 #[must_use]
 pub fn look_failed(observation: &Observation) -> bool {
     let Some(look) = &observation.look else { return false };
-    let failed = |kind: ErrorKind| kind.is_outage() || matches!(kind, ErrorKind::NotLeading | ErrorKind::Unauthenticated);
-    look.repository.as_ref().is_err_and(|error| failed(error.kind))
-        || matches!(&look.branch, Some(Err(error)) if failed(error.kind))
-        || matches!(&look.hooks, Some(Err(error)) if !is_refusal(error.kind))
+    let failed = |error: &ProviderError| !is_refusal(error.kind);
+    look.repository.as_ref().is_err_and(failed)
+        || matches!(&look.branch, Some(Err(error)) if failed(error))
+        || matches!(&look.hooks, Some(Err(error)) if failed(error))
 }
 
 /// Whether the present spec was judged. While its provider is out of reach, a changed spec was not: the status goes on
@@ -187,7 +187,7 @@ fn webhook_in_sync(conditions: &mut Conditions<'_>, observation: &Observation, p
 fn refusal(failure: &Failure) -> Option<Finding> {
     let reason = match failure.error.kind {
         _ if failure.clearing => return None,
-        ErrorKind::PermissionDenied | ErrorKind::NotFound | ErrorKind::NotInstalled => Reason::PermissionMissing,
+        kind if is_refusal(kind) => Reason::PermissionMissing,
         ErrorKind::LimitReached => Reason::HookLimitReached,
         ErrorKind::TargetRefused => Reason::PublicURLRefused,
         ErrorKind::Archived => Reason::RepositoryArchived,

@@ -11,16 +11,17 @@ use super::Look;
 use super::apply::Outcome;
 use super::attempts::Attempts;
 use super::hooks::Kept;
-use super::observe::{Connection, Observation, Obstacle, Place, Requests};
+use super::observe::{Connection, Found, Observation, Obstacle, Place, Requests};
 use super::ownership::tests::{keys, ownership, settings};
 use super::plan::{self, Hold};
-use super::report::{Report, left_behind_notices, report, surplus_targets};
+use super::report::{Report, left_behind_notices, look_failed, report, surplus_targets};
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, RepoBindingStatus};
-use crate::api::v1alpha1::{ConditionType, EventKind, FINALIZER, GitProviderConnection, Reason, RepoBinding};
+use crate::api::v1alpha1::{ConditionType, EventKind, FINALIZER, GitProviderConnection, RepoBinding};
 use crate::controllers::conditions::find;
-use crate::controllers::sessions::Trouble;
+use crate::controllers::connection::observe::trouble_of;
+use crate::controllers::connection::plan::next_inspection;
 use crate::evidence::{BindingEvidence, Delivery, Refusals, SinkEvidence};
-use crate::providers::{ErrorKind, PathError, ProviderError};
+use crate::providers::{Disposition, ErrorKind, PathError, PermissionFinding, ProviderError};
 use crate::sink_support::{NotServed, NotServedKind};
 
 const NOW: i64 = 1_800_000_000;
@@ -103,7 +104,7 @@ fn reads(status: &RepoBindingStatus, kind: ConditionType) -> String {
 }
 
 fn outage() -> Connection {
-    Connection::Unreachable(Trouble::new(ConditionType::Reachable, Reason::Unreachable, "no route"))
+    Connection::Unreachable(trouble_of(&ProviderError::new(ErrorKind::Unreachable, "inspect", "no route"), None))
 }
 
 #[test]
@@ -113,6 +114,44 @@ fn an_outage_of_the_provider_leaves_ready_as_it_was() {
     assert_eq!(reads(&said.status, ConditionType::Ready), "True/Succeeded");
     assert_eq!(said.status.webhook, observation(ready_binding(), outage()).object.status.clone().unwrap().webhook);
     assert!(said.notices.is_empty(), "{:?}", said.notices);
+}
+
+/// What looks at repositories, removes hooks, inspects connections and waits must take the same error for the same thing.
+#[test]
+fn every_decider_takes_every_kind_of_error_for_the_same_thing() {
+    for kind in ErrorKind::ALL {
+        let error = || ProviderError::new(kind, "look", "x");
+        let (obstacle, trouble) = (Obstacle::of(&error()), trouble_of(&error(), None));
+        assert_eq!(matches!(obstacle, Obstacle::Pending), kind.disposition() == Disposition::NotAsked, "{kind:?}");
+        let is_outage = matches!(obstacle, Obstacle::Outage(_));
+        // What is read-only or changed at the moment of the removal is waited for as an outage is.
+        let passes = matches!(kind.disposition(), Disposition::ReadOnly | Disposition::LookAgain);
+        assert_eq!(is_outage, kind.is_outage() || passes, "{kind:?}");
+        assert_eq!(trouble.is_outage(), kind.at_inspection().is_outage(), "{kind:?}");
+        assert_eq!(trouble.is_pending(), matches!(obstacle, Obstacle::Pending), "{kind:?}");
+
+        let next = next_inspection(Some(&trouble), 0, std::time::Duration::from_secs(600), "u", now());
+        let is_soon = next.is_some_and(|next| next.duration_since(now()) <= SignedDuration::from_secs(75));
+        assert_eq!(is_soon, trouble.is_outage() || trouble.is_pending(), "{kind:?}: {next:?}");
+        assert_eq!(next.is_none(), kind == ErrorKind::Unauthenticated, "{kind:?}: only a refused credential is not tried again by itself");
+
+        let found = |repository, hooks| Found {
+            repository,
+            branch: None,
+            hooks,
+            manage_webhooks: PermissionFinding::granted(),
+            granted: true,
+            strays: Vec::new(),
+        };
+        for look in [found(Err(error()), None), found(Err(error()), Some(Err(error())))] {
+            let seen = Observation { look: Some(look), ..observation(ready_binding(), Connection::Pending) };
+            assert_ne!(
+                look_failed(&seen),
+                kind.disposition() == Disposition::Hidden,
+                "{kind:?}: an answer or a failure, and never neither"
+            );
+        }
+    }
 }
 
 #[test]
@@ -130,7 +169,7 @@ fn a_changed_spec_is_not_called_ready_before_it_was_judged() {
 
 #[test]
 fn each_state_of_the_connection_is_said_and_names_no_other_namespace() {
-    let rejected = Trouble::new(ConditionType::Authenticated, Reason::CredentialRejected, "401 for the bot of platform");
+    let rejected = trouble_of(&ProviderError::new(ErrorKind::Unauthenticated, "inspect", "401 for the bot of platform"), None);
     let elsewhere = PathError::AnotherHost { found: "a.io".to_owned(), expected: "b.io".to_owned() };
     for (connection, kind, expected, stalled) in [
         (Connection::NotFound, ConditionType::ConnectionReady, "False/ConnectionNotFound", false),

@@ -92,11 +92,7 @@ fn found<K: Resource<DynamicType = ()>>(answer: kube::Result<Option<K>>, name: &
         Err(kube::Error::Api(status)) if status.is_forbidden() => {
             Err(classify(Reason::SecretForbidden, format!("Forgebind may not read {kind} {name} in this namespace; grant it get on it")))
         }
-        Err(error) => Err(Trouble::new(
-            ConditionType::Ready,
-            Reason::Progressing,
-            format!("{kind} {name} could not be read: {}", wording::of_api_server(&error)),
-        )),
+        Err(error) => Err(Trouble::pending(format!("{kind} {name} could not be read: {}", wording::of_api_server(&error)))),
     }
 }
 

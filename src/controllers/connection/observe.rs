@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
+use tokio::time::Instant;
 
 use super::material::{self, Material};
 use super::{plan, target, usage};
@@ -17,7 +18,7 @@ use crate::controllers::sessions::{Rejection, Session, Trouble, Working};
 use crate::controllers::{View, requested};
 use crate::providers::transport::TransportSettings;
 use crate::providers::transport::network::Purpose;
-use crate::providers::{Credential, ErrorKind, PermissionFinding, Provider, ProviderError, registry};
+use crate::providers::{Credential, Disposition, ErrorKind, PermissionFinding, Provider, ProviderError, registry};
 
 /// What was seen.
 pub struct Observation {
@@ -100,16 +101,19 @@ async fn look(view: &View, object: &GitProviderConnection, material: Result<Mate
         return (known.clone(), false);
     }
     let failures = known.as_ref().map_or(0, |known| known.failures);
-    let (trouble, working) = match inspect(view, object, material, &inputs, asked).await {
+    let patience = plan::patience(known.as_ref());
+    let began = Instant::now();
+    let (trouble, working) = match inspect(view, object, material, &inputs, asked, patience).await {
         Ok(working) => (None, Some(working)),
         Err(trouble) => (Some(naming_address(naming_certificates(trouble, object), object)), None),
     };
+    let hung = trouble.as_ref().is_some_and(Trouble::is_outage) && began.elapsed() >= plan::SHORT_PATIENCE;
     let failures = if trouble.as_ref().is_some_and(Trouble::is_outage) { failures.saturating_add(1) } else { 0 };
     let next = plan::next_inspection(trouble.as_ref(), failures, object.spec.interval.length(), &uid, now);
     let works_since = trouble.is_none().then(|| known.as_ref().and_then(|known| known.works_since).unwrap_or(now));
     let turned = known.is_none_or(|known| known.trouble.is_some() || known.inputs != inputs);
     let begins_to_work = turned && trouble.is_none() && !is_observing(view, object);
-    let session = Session { uid, inputs, inspected_at: now, works_since, next, failures, trouble, working, suspected: false };
+    let session = Session { uid, inputs, inspected_at: now, works_since, next, failures, hung, trouble, working, suspected: false };
     view.sessions.set(&key, session);
     // What was set is what is known: the last working client of the same object stays with it.
     (view.sessions.get(&key).unwrap_or_else(|| unreachable_session(now)), begins_to_work)
@@ -120,7 +124,7 @@ fn is_observing(view: &View, object: &GitProviderConnection) -> bool {
 }
 
 fn unreachable_session(now: Timestamp) -> Session {
-    let trouble = Trouble::new(ConditionType::Ready, Reason::Progressing, "the connection is gone");
+    let trouble = Trouble::pending("the connection is gone");
     Session {
         uid: String::new(),
         inputs: String::new(),
@@ -128,6 +132,7 @@ fn unreachable_session(now: Timestamp) -> Session {
         works_since: None,
         next: None,
         failures: 0,
+        hung: false,
         trouble: Some(trouble),
         working: None,
         suspected: false,
@@ -140,6 +145,7 @@ async fn inspect(
     material: Result<Material, Trouble>,
     inputs: &str,
     asked: bool,
+    patience: Duration,
 ) -> Result<Working, Trouble> {
     let provider = served(view, &object.spec.provider)?;
     let material = material?;
@@ -151,24 +157,29 @@ async fn inspect(
     view.clients.admit(&target(object), &endpoint, material.proxy.as_ref()).map_err(not_admitted)?;
     let credential = material.declared.credential.clone();
     let end = declared_end(object, &material);
-    let rejection_key = rejection_key(view, endpoint.api.as_str(), &credential);
+    let mut settings = TransportSettings {
+        kind: provider.kind(),
+        endpoint: &endpoint,
+        credential_identity: String::new(),
+        ca_pem: material.ca_pem,
+        client_identity: material.client_identity,
+        proxy: material.proxy,
+    };
+    let rejection_key = rejection_key(view, endpoint.api.as_str(), &credential, &settings);
+    settings.credential_identity.clone_from(&rejection_key);
     let expired_end = end.or_else(|| told_end(object, material.secret_version.as_ref()));
     let expired = expired_end.filter(|end| *end <= view.clock.now());
     if let Some(rejection) = view.sessions.rejected(&rejection_key, view.clock.now(), asked) {
         return Err(trouble_of_rejection(&rejection, expired, &material.declared.warnings));
     }
-    let settings = TransportSettings {
-        kind: provider.kind(),
-        endpoint: &endpoint,
-        credential_identity: rejection_key.clone(),
-        ca_pem: material.ca_pem,
-        client_identity: material.client_identity,
-        proxy: material.proxy,
-    };
     let transport = view.transports.transport(settings).map_err(|error| trouble_of(&error, None))?;
     let client =
         view.clients.connect(provider, endpoint.clone(), credential.clone(), transport).map_err(|error| trouble_of(&error, expired))?;
-    match client.inspect().await {
+    let inspection = tokio::time::timeout(patience, client.inspect()).await.unwrap_or_else(|_| {
+        let message = format!("the provider did not answer within {} s", patience.as_secs());
+        Err(ProviderError::new(ErrorKind::Transient, "inspect the credential", message))
+    });
+    match inspection {
         Ok(mut inspection) => {
             inspection.warnings.extend(material.declared.warnings);
             Ok(Working { provider, endpoint, client, inspection, inputs: inputs.to_owned() })
@@ -213,9 +224,10 @@ fn served(view: &View, spec: &ProviderSpec) -> Result<&'static dyn Provider, Tro
     registry::provider(kind).ok_or_else(|| not_served(format!("this build does not serve {kind}")))
 }
 
-/// Tells a credential at an origin, without telling the credential: by a keyed hash.
-fn rejection_key(view: &View, origin: &str, credential: &Credential) -> String {
-    format!("{origin} {}", view.keys.receiver.fingerprint(&[credential.identifying_text()]))
+/// Tells a credential at an origin, without telling the credential: by a keyed hash. Somebody's own proxy or authority may answer
+/// in the origin's place, so that the way there is a part of it: what is learnt on one way holds for no other.
+fn rejection_key(view: &View, origin: &str, credential: &Credential, settings: &TransportSettings<'_>) -> String {
+    format!("{origin} {}", view.keys.receiver.fingerprint(&[credential.identifying_text(), settings.way()]))
 }
 
 fn refused(refusal: &crate::providers::transport::network::Refusal) -> Trouble {
@@ -230,8 +242,11 @@ fn refused(refusal: &crate::providers::transport::network::Refusal) -> Trouble {
 #[must_use]
 pub fn trouble_of(error: &ProviderError, expired: Option<Timestamp>) -> Trouble {
     use ConditionType::{Authenticated, Authorized, Reachable, Ready};
+    let kind = error.kind.at_inspection();
+    let mut disposition = kind.disposition();
     let (condition, reason) = match error.kind {
         ErrorKind::Unauthenticated | ErrorKind::PermissionDenied | ErrorKind::NotFound if expired.is_some() => {
+            disposition = Disposition::CredentialRefused;
             (Authenticated, Reason::CredentialExpired)
         }
         ErrorKind::Unauthenticated | ErrorKind::PermissionDenied => (Authenticated, Reason::CredentialRejected),
@@ -264,7 +279,7 @@ pub fn trouble_of(error: &ProviderError, expired: Option<Timestamp>) -> Trouble 
         (Reason::SpecInvalid, _) => error.message.clone(),
         _ => error.to_string(),
     };
-    Trouble { condition, reason, message, retry_at: error.retry_at }
+    Trouble { condition, reason, message, disposition, retry_at: error.retry_at }
 }
 
 /// Something other than the provider's API together with the address at which a person can see what it is.

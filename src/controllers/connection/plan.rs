@@ -5,13 +5,19 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 
 use super::observe::Observation;
-use crate::api::v1alpha1::Reason;
 use crate::controllers::backoff::spread;
 use crate::controllers::finalizer;
 use crate::controllers::sessions::{Session, Trouble};
+use crate::providers::Disposition;
 
 /// The longest pause between two attempts to reach a provider.
 const LONGEST_OUTAGE_PAUSE: Duration = Duration::from_secs(60);
+/// How long a whole inspection may take.
+const PATIENCE: Duration = Duration::from_secs(45);
+/// How long one may take whose predecessor took longer and got no answer: a server that hangs is not waited for again and again.
+pub const SHORT_PATIENCE: Duration = Duration::from_secs(5);
+/// Every so many attempts one has the whole time: a server may be slow, and work.
+const LONG_ATTEMPT: u32 = 6;
 /// How long a connection without a usable credential waits for its bindings when it is deleted.
 const CREDENTIAL_BOUND: Duration = Duration::from_secs(3600);
 /// How long one waits whose provider is out of reach, or whose bindings have work left.
@@ -83,7 +89,7 @@ fn after(begin: Timestamp, pause: Duration) -> Option<Timestamp> {
 fn bound(observation: &Observation) -> Duration {
     let bound = match &observation.session.trouble {
         _ if observation.terminating => return NAMESPACE_BOUND,
-        Some(trouble) if !trouble.is_outage() => CREDENTIAL_BOUND,
+        Some(trouble) if !trouble.is_outage() && !trouble.is_pending() => CREDENTIAL_BOUND,
         _ => OUTAGE_BOUND,
     };
     observation.cleanup_timeout.unwrap_or(bound)
@@ -124,19 +130,33 @@ pub fn inspection_due(known: &Session, uid: &str, inputs: &str, now: Timestamp, 
     known.uid != uid || known.inputs != inputs || asked || known.suspected || known.next.is_some_and(|next| next <= now)
 }
 
+/// How long the next inspection may take.
+#[must_use]
+pub fn patience(known: Option<&Session>) -> Duration {
+    match known {
+        Some(known) if known.hung && !known.failures.is_multiple_of(LONG_ATTEMPT) => SHORT_PATIENCE,
+        _ => PATIENCE,
+    }
+}
+
 /// When a connection is to be inspected again although nothing changed.
 #[must_use]
 pub fn next_inspection(trouble: Option<&Trouble>, failures: u32, interval: Duration, uid: &str, now: Timestamp) -> Option<Timestamp> {
     let after = |pause| after(now, pause);
     let Some(trouble) = trouble else { return after(interval + spread(uid, interval / 10)) };
-    match trouble.reason {
-        Reason::RateLimited => trouble.retry_at.or_else(|| after(LONGEST_OUTAGE_PAUSE)),
-        Reason::CredentialRejected | Reason::CredentialExpired => trouble.retry_at,
-        _ if trouble.is_outage() || trouble.reason == Reason::Progressing => {
+    match trouble.disposition {
+        Disposition::RateLimited => trouble.retry_at.or_else(|| after(LONGEST_OUTAGE_PAUSE)),
+        Disposition::CredentialRefused => trouble.retry_at,
+        Disposition::Outage | Disposition::NotAsked => {
             let pause = Duration::from_secs(1).saturating_mul(2_u32.saturating_pow(failures)).min(LONGEST_OUTAGE_PAUSE).min(interval);
             after(pause + spread(uid, pause / 4)).max(trouble.retry_at)
         }
-        _ => after(interval + spread(uid, interval / 10)),
+        Disposition::CredentialUnusable
+        | Disposition::Hidden
+        | Disposition::Refused
+        | Disposition::ReadOnly
+        | Disposition::Misconfigured
+        | Disposition::LookAgain => after(interval + spread(uid, interval / 10)),
     }
 }
 
@@ -153,7 +173,12 @@ pub fn end_of(text: &str) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::v1alpha1::ConditionType;
+    use crate::controllers::connection::observe::trouble_of;
+    use crate::providers::{ErrorKind, ProviderError};
+
+    fn trouble(kind: ErrorKind) -> Trouble {
+        trouble_of(&ProviderError::new(kind, "inspect", "x"), None)
+    }
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -169,19 +194,41 @@ mod tests {
     #[test]
     fn outages_are_tried_with_growing_pauses_and_rejections_rest() {
         let minute = Duration::from_secs(600);
-        let outage = Trouble::new(ConditionType::Reachable, Reason::Unreachable, "x");
+        let outage = trouble(ErrorKind::Unreachable);
         let first = next_inspection(Some(&outage), 1, minute, "uid", at(0)).unwrap();
         let tenth = next_inspection(Some(&outage), 10, minute, "uid", at(0)).unwrap();
         assert!(first < at(4) && tenth >= at(60) && tenth <= at(75), "{first} {tenth}");
-        let mut rejected = Trouble::new(ConditionType::Authenticated, Reason::CredentialRejected, "x");
+        let mut rejected = trouble(ErrorKind::Unauthenticated);
         assert_eq!(next_inspection(Some(&rejected), 0, minute, "uid", at(0)), None, "a password is never tried again by itself");
         rejected.retry_at = Some(at(3600));
         assert_eq!(next_inspection(Some(&rejected), 0, minute, "uid", at(0)), Some(at(3600)));
     }
 
     #[test]
+    fn a_server_that_hung_is_not_waited_for_again_but_for_every_sixth_time() {
+        let session = |hung, failures| Session {
+            uid: String::new(),
+            inputs: String::new(),
+            inspected_at: at(0),
+            works_since: None,
+            next: None,
+            failures,
+            hung,
+            trouble: None,
+            working: None,
+            suspected: false,
+        };
+        assert_eq!(patience(None), PATIENCE);
+        assert_eq!(patience(Some(&session(false, 1))), PATIENCE);
+        for failures in 1..=12 {
+            let expected = if failures % 6 == 0 { PATIENCE } else { SHORT_PATIENCE };
+            assert_eq!(patience(Some(&session(true, failures))), expected, "{failures}");
+        }
+    }
+
+    #[test]
     fn rate_limits_are_waited_for() {
-        let mut limited = Trouble::new(ConditionType::Reachable, Reason::RateLimited, "x");
+        let mut limited = trouble(ErrorKind::RateLimited);
         limited.retry_at = Some(at(5000));
         assert_eq!(next_inspection(Some(&limited), 3, Duration::from_secs(600), "uid", at(0)), Some(at(5000)));
     }

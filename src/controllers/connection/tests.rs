@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 
-use super::observe::Observation;
+use super::observe::{Observation, trouble_of};
 use super::plan::{self, Action};
 use super::report::{Report, report};
 use super::usage::Usage;
@@ -71,6 +71,7 @@ fn observation(warnings: &[&str], status: Option<&GitProviderConnectionStatus>, 
             works_since: trouble.is_none().then_some(now),
             next: None,
             failures: 0,
+            hung: false,
             trouble,
             working: Some(Working { provider, endpoint, client, inspection, inputs: String::new() }),
             suspected: false,
@@ -109,7 +110,7 @@ fn bb_12_a_warning_of_the_inspection_is_told_in_the_condition_and_by_one_event()
     assert_eq!(again.status, first.status, "nothing is written");
     assert_eq!(again.notices, Vec::new());
 
-    let outage = Trouble::new(ConditionType::Reachable, Reason::Unreachable, "no route");
+    let outage = trouble_of(&ProviderError::new(ErrorKind::Unreachable, "inspect", "no route"), None);
     let unreachable = say(&observation(&[WARNING], Some(&first.status), Some(outage)));
     let back = say(&observation(&[WARNING], Some(&unreachable.status), None));
     assert_eq!(events(&back), Vec::<&str>::new(), "an outage makes it no news");
@@ -195,6 +196,6 @@ fn a_connection_that_works_gives_its_bindings_time_however_long_ago_its_deletion
     assert_eq!(restarted.actions, []);
     assert!(restarted.wake.is_some_and(|wake| wake.as_secs() < 30), "{:?}", restarted.wake);
     assert_eq!(deleted(None, 60).actions, [Action::RemoveFinalizer], "its bindings do not end");
-    let rejected = Trouble::new(ConditionType::Authenticated, Reason::CredentialRejected, "401");
+    let rejected = trouble_of(&ProviderError::new(ErrorKind::Unauthenticated, "inspect", "401"), None);
     assert_eq!(deleted(Some(rejected), 0).actions, [Action::RemoveFinalizer]);
 }

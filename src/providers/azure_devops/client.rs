@@ -198,7 +198,7 @@ impl AzureDevOpsClient {
         let answer = self.read(operation, &url, None).await?;
         match answer.refusal() {
             None => Ok(answer.json::<wire::List<bool>>()?.value.0.first().copied()),
-            Some(kind) if kind.is_outage() && kind != ErrorKind::ResponseInvalid => Err(answer.refused(kind)),
+            Some(kind) if kind.leaves_open() => Err(answer.refused(kind)),
             Some(_) => Ok(None),
         }
     }

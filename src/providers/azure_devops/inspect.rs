@@ -117,7 +117,7 @@ impl AzureDevOpsClient {
         let answer = self.read_preview(Operation::InspectCredential, &url).await?;
         match answer.refusal() {
             None => {}
-            Some(kind) if kind.is_outage() && kind != ErrorKind::ResponseInvalid => return Err(answer.refused(kind)),
+            Some(kind) if kind.leaves_open() => return Err(answer.refused(kind)),
             Some(_) => return Ok(None),
         }
         let told = recognised(&answer);

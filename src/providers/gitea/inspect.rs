@@ -113,7 +113,7 @@ impl GiteaClient {
                     let token: wire::Token = answer.json()?;
                     return Ok(Some(Told { name: Some(token.name), scopes: token.scopes }));
                 }
-                Some(kind) if !is_refusal(kind) => return Err(answer.refused(kind)),
+                Some(kind) if kind.leaves_open() => return Err(answer.refused(kind)),
                 Some(_) => {}
             }
         }
@@ -134,8 +134,8 @@ impl GiteaClient {
             let answer = self.transport.send(call).await?;
             match answer.refusal() {
                 None => {}
-                Some(kind) if is_refusal(kind) => return Ok(None),
-                Some(kind) => return Err(answer.refused(kind)),
+                Some(kind) if kind.leaves_open() => return Err(answer.refused(kind)),
+                Some(_) => return Ok(None),
             }
             let page: Vec<wire::TokenEntry> = pages.take(&self.transport, answer)?;
             found.extend(
@@ -151,14 +151,6 @@ impl GiteaClient {
             _ => None,
         })
     }
-}
-
-/// Whether the server says no, rather than that it is in trouble.
-const fn is_refusal(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::Unauthenticated | ErrorKind::PermissionDenied | ErrorKind::NotFound | ErrorKind::Rejected | ErrorKind::ResponseInvalid
-    )
 }
 
 /// An access token has 40 hex digits, an OAuth token is a JWT.

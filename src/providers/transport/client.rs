@@ -190,7 +190,7 @@ impl Transport {
         };
         let worth_it = |attempt: &Attempt| match attempt {
             Attempt::Answered(_) => true,
-            Attempt::Failed(error) => matches!(error.kind, ErrorKind::Transient | ErrorKind::Unreachable),
+            Attempt::Failed(error) => error.kind.may_pass_at_once(),
         };
         match attempt.retry(pauses).sleep(tokio::time::sleep).when(worth_it).await {
             Ok(answer) => Ok(answer),

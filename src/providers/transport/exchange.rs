@@ -111,13 +111,13 @@ async fn next_chunk(
     broken: &impl Fn(reqwest::Error) -> ProviderError,
 ) -> Result<Option<Bytes>, ProviderError> {
     let Some(until) = until else { return response.chunk().await.map_err(broken) };
-    match tokio::time::timeout_at(until, response.chunk()).await {
-        Ok(chunk) => chunk.map_err(broken),
-        Err(_) => {
+    tokio::time::timeout_at(until, response.chunk()).await.map_or_else(
+        |_| {
             let message = "a large answer came too slowly and was given up";
             Err(ProviderError::new(ErrorKind::Transient, call.operation.as_str(), message))
-        }
-    }
+        },
+        |chunk| chunk.map_err(broken),
+    )
 }
 
 /// An error with no answer behind it, in our words.

@@ -7,7 +7,7 @@ use moka::sync::Cache;
 use prometheus_client::registry::Registry;
 use ring::digest;
 use secrecy::{ExposeSecret as _, SecretString};
-use url::{Host, Url};
+use url::Url;
 
 use super::Lease;
 use super::budget::budget;
@@ -18,7 +18,7 @@ use super::documents::{self, DocumentCache, Documents};
 use super::gate::Gate;
 use super::kept::{Bucket, Kept, KeptCache};
 use super::metrics::Metrics;
-use super::network::{NetworkPolicy, Purpose, Refusal};
+use super::network::{NetworkPolicy, Purpose};
 use super::origin::Origins;
 use super::redact::Redactor;
 use crate::api::v1alpha1::ProviderKind;
@@ -93,6 +93,14 @@ pub struct TransportSettings<'a> {
     pub client_identity: Option<ClientIdentity>,
     /// The proxy to go through.
     pub proxy: Option<ProxySettings>,
+}
+
+impl TransportSettings<'_> {
+    /// Names the way to the provider: its certificate authorities, the client certificate and the proxy. As secret as these.
+    #[must_use]
+    pub fn way(&self) -> SecretString {
+        hex::encode(way(self.ca_pem.as_deref(), self.client_identity.as_ref(), self.proxy.as_ref())).into()
+    }
 }
 
 /// Makes transports. One for each process: rate gates and connections are shared through it.
@@ -225,17 +233,8 @@ impl TransportFactory {
     fn proxy(&self, settings: &ProxySettings) -> Result<reqwest::Proxy, ProviderError> {
         let invalid = || ProviderError::new(ErrorKind::Proxy, OPERATION, "the proxy's address is not like http://proxy.acme.io:3128");
         let url = Url::parse(&settings.address).ok().filter(|url| matches!(url.scheme(), "http" | "https")).ok_or_else(invalid)?;
-        let host = url.host_str().unwrap_or_default();
-        // Names are vetted when connecting.
-        let literal = match url.host() {
-            Some(Host::Ipv4(address)) => Some(address.into()),
-            Some(Host::Ipv6(address)) => Some(address.into()),
-            _ => None,
-        };
-        if let Some(address) = literal {
-            let refused = |refusal: Refusal| ProviderError::new(ErrorKind::HostNotAllowed, OPERATION, format!("the proxy: {refusal}"));
-            self.policy.check_address(Purpose::Provider, host, address).map_err(refused)?;
-        }
+        let refused = |refusal| ProviderError::new(ErrorKind::HostNotAllowed, OPERATION, format!("the proxy of proxySecretRef: {refusal}"));
+        self.policy.check_proxy(&url).map_err(refused)?;
         let proxy = reqwest::Proxy::all(url).map_err(|_| invalid())?;
         Ok(match &settings.login {
             Some((username, password)) => proxy.basic_auth(username, password.expose_secret()),

@@ -21,11 +21,17 @@ pub use host::{HostPattern, HostPatternError};
 /// How long a connection may take to be made.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Bytes that a server may send ahead on a stream of HTTP/2.
+const WINDOW: u32 = 256 * 1024;
+
 /// What the installation allows.
 #[derive(Clone, Debug, Default)]
 pub struct NetworkPolicy {
     /// Hosts that providers may have besides the known clouds; empty allows all.
     pub provider_hosts: Vec<HostPattern>,
+    /// Hosts that the proxies of connections may have. Empty allows all where `provider_hosts` does, and none where it does not: a
+    /// proxy sees what its connection's own certificate authorities let it decrypt, so that it is another way to any host.
+    pub proxy_hosts: Vec<HostPattern>,
     /// Hosts that `http` sinks may have; empty allows none.
     pub sink_hosts: Vec<HostPattern>,
     /// Addresses that are reached although they are loopback, link-local, metadata or the cluster's own.
@@ -136,6 +142,24 @@ impl NetworkPolicy {
         host::is_known_cloud(url) || self.is_listed(url)
     }
 
+    /// Judges the proxy that a connection names. Its name is judged again by its addresses when connecting.
+    ///
+    /// # Errors
+    /// What is not allowed and the flag that would allow it.
+    pub fn check_proxy(&self, proxy: &Url) -> Result<(), Refusal> {
+        let host = proxy.host_str().unwrap_or_default();
+        let any = self.provider_hosts.is_empty() && self.proxy_hosts.is_empty();
+        if !any && !self.proxy_hosts.iter().any(|pattern| pattern.matches(proxy)) {
+            return Err(Refusal::Host { host: host.to_owned(), flag: "--allow-proxy-hosts" });
+        }
+        match proxy.host() {
+            Some(Host::Ipv4(address)) => self.check_address(Purpose::Provider, host, address.into()),
+            Some(Host::Ipv6(address)) => self.check_address(Purpose::Provider, host, address.into()),
+            Some(Host::Domain(name)) => self.check_name(Purpose::Provider, name),
+            None => Err(Refusal::Host { host: host.to_owned(), flag: "no flag" }),
+        }
+    }
+
     fn check_host(&self, purpose: Purpose, url: &Url) -> Result<(), Refusal> {
         let (allowed, flag) = match purpose {
             Purpose::Provider => (self.provider_hosts.is_empty() || self.is_cloud_or_listed(url), "--allow-provider-hosts"),
@@ -193,6 +217,9 @@ impl NetworkPolicy {
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
             .connect_timeout(CONNECT_TIMEOUT)
+            // What HTTP/2 lets a server send ahead of its being read counts in nobody's budget.
+            .http2_initial_stream_window_size(WINDOW)
+            .http2_initial_connection_window_size(2 * WINDOW)
             .dns_resolver(resolver::VettedResolver::new(Arc::clone(self), purpose));
         if self.environment_proxy && purpose != Purpose::ServiceSink { builder } else { builder.no_proxy() }
     }

@@ -16,6 +16,7 @@ use super::test_server::{Server, TOKEN, answer, authorized, factory, json, local
 use super::*;
 use crate::api::v1alpha1::ProviderKind;
 use crate::clock::{Clock, SystemClock};
+use crate::providers::listing::Entries;
 use crate::providers::{Endpoint, ErrorKind};
 
 fn read(url: Url) -> Call {
@@ -211,7 +212,6 @@ async fn documents_that_unfold_in_memory_are_refused() {
         assert_eq!(error.kind, ErrorKind::ResponseInvalid, "{error}");
         assert!(error.message.len() < 200, "{error}");
     }
-    use crate::providers::listing::Entries;
     let read = |count: usize| crate::json::read::<Entries<std::collections::BTreeMap<String, u8>>>(entries(count).as_bytes()).is_ok();
     assert!(read(1000) && !read(1001), "no page holds more");
 }
@@ -344,6 +344,21 @@ async fn a_proxy_is_used_and_its_refusals_are_its_own() {
     let transport = server.transport_with(&factory(Arc::new(Unleased)), Some(ProxySettings { address, login: None }));
     let error = transport.send(write(server.url("/api/v1/x"))).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Proxy, "{error}");
+}
+
+/// What one connection learns through a proxy of its own must not bind those who go straight to the provider.
+#[tokio::test]
+async fn rates_and_what_is_kept_belong_to_the_way_that_they_were_learnt_on() {
+    let proxy = Server::start([answer(429, &[("retry-after", "3600")], "")]).await;
+    let server = Server::start([json(200, "[]")]).await;
+    let factory = factory(Arc::new(Unleased));
+    let settings = Some(ProxySettings { address: proxy.url("").to_string(), login: None });
+    let (through, straight) = (server.transport_with(&factory, settings), server.transport_with(&factory, None));
+    let error = through.send(write(server.url("/api/v1/x"))).await.unwrap().success().unwrap_err();
+    assert_eq!(error.kind, ErrorKind::RateLimited);
+    assert_eq!(through.send(write(server.url("/api/v1/x"))).await.unwrap_err().kind, ErrorKind::RateLimited, "nothing is sent");
+    assert!(straight.send(write(server.url("/api/v1/x"))).await.is_ok(), "the provider limited nobody");
+    assert!(!Arc::ptr_eq(&through.kept("token", || 1), &straight.kept("token", || 1)));
 }
 
 #[tokio::test]

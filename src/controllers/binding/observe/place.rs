@@ -8,9 +8,9 @@ use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget};
 use crate::controllers::binding::ownership::host_of;
 use crate::controllers::binding::plan;
-use crate::controllers::sessions::Working;
+use crate::controllers::sessions::{Trouble, Working};
 use crate::controllers::{View, left_to_another};
-use crate::providers::{ErrorKind, Hook, PathError, ProviderError, Repository};
+use crate::providers::{Disposition, ErrorKind, Hook, PathError, ProviderError, Repository};
 
 /// A place where hooks were made that are to go.
 pub struct Place {
@@ -40,10 +40,23 @@ impl Obstacle {
     /// gone.
     #[must_use]
     pub fn of(error: &ProviderError) -> Self {
-        match error.kind {
-            ErrorKind::NotLeading => Self::Pending,
-            kind if kind.is_outage() || kind == ErrorKind::Archived => Self::Outage(error.to_string()),
-            _ => Self::Credential(error.to_string()),
+        Self::by(error.kind.disposition(), error.to_string())
+    }
+
+    /// What the trouble of a connection that has no client means for a removal.
+    fn of_trouble(trouble: &Trouble) -> Self {
+        Self::by(trouble.disposition, trouble.message.clone())
+    }
+
+    fn by(disposition: Disposition, why: String) -> Self {
+        match disposition {
+            Disposition::NotAsked => Self::Pending,
+            Disposition::Outage | Disposition::RateLimited | Disposition::ReadOnly | Disposition::LookAgain => Self::Outage(why),
+            Disposition::CredentialRefused
+            | Disposition::CredentialUnusable
+            | Disposition::Hidden
+            | Disposition::Refused
+            | Disposition::Misconfigured => Self::Credential(why),
         }
     }
 }
@@ -54,13 +67,11 @@ pub(super) async fn place(view: &View, observation: &Observation, target: HookTa
     let working = session.as_ref().and_then(|session| session.working.clone());
     let hooks = match (&session, &working) {
         (None, _) => Err(missing_session(view, &target.connection)),
-        (Some(session), None) => Err(session.trouble.as_ref().map_or(Obstacle::Pending, |trouble| {
-            if trouble.is_outage() { Obstacle::Outage(trouble.message.clone()) } else { Obstacle::Credential(trouble.message.clone()) }
-        })),
+        (Some(session), None) => Err(session.trouble.as_ref().map_or(Obstacle::Pending, Obstacle::of_trouble)),
         (Some(session), Some(working)) => match list(working, &target).await {
             Ok(found) => Ok(found),
             Err(error) => {
-                let news = error.kind == ErrorKind::Unauthenticated || error.kind.is_outage();
+                let news = error.kind.disposition().concerns_connection();
                 if news && session.trouble.is_none() && view.sessions.suspect(&target.connection) {
                     view.triggers.connection(&target.connection);
                 }

@@ -251,3 +251,26 @@ async fn a_name_that_leads_to_this_machine_is_refused_when_connecting() {
     }
     assert!(found, "{error:?}");
 }
+
+#[test]
+fn where_provider_hosts_are_listed_a_proxy_has_to_be_listed_too() {
+    let patterns = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<HostPattern>>();
+    for (providers, proxies, proxy, allowed) in [
+        (&[][..], &[][..], "http://proxy.acme.io:3128", true),
+        (&["git.acme.io"], &[], "http://proxy.acme.io:3128", false),
+        (&["git.acme.io"], &[], "http://git.acme.io", false),
+        (&["git.acme.io"], &[], "http://github.com", false),
+        (&["git.acme.io"], &["proxy.acme.io"], "http://proxy.acme.io:3128", true),
+        (&["git.acme.io"], &["proxy.acme.io:3128"], "http://proxy.acme.io:3129", false),
+        (&["git.acme.io"], &["*.acme.io"], "http://proxy.evil.example:3128", false),
+        (&[], &["proxy.acme.io"], "http://proxy.evil.example:3128", false),
+        (&[], &["127.0.0.1"], "http://127.0.0.1:3128", false),
+        (&[], &[], "http://localhost:3128", false),
+    ] {
+        let policy = NetworkPolicy { provider_hosts: patterns(providers), proxy_hosts: patterns(proxies), ..NetworkPolicy::default() };
+        assert_eq!(policy.check_proxy(&proxy.parse().unwrap()).is_ok(), allowed, "{proxy} with {providers:?} and {proxies:?}");
+    }
+    let policy = NetworkPolicy { provider_hosts: patterns(&["git.acme.io"]), ..NetworkPolicy::default() };
+    let refusal = policy.check_proxy(&"http://proxy.acme.io:3128".parse().unwrap()).unwrap_err().to_string();
+    assert!(refusal.contains("proxy.acme.io") && refusal.contains("--allow-proxy-hosts"), "{refusal}");
+}

@@ -1,0 +1,184 @@
+//! Who is worked on next: namespaces take turns, and none takes all workers.
+//!
+//! A server of one tenant that does not answer holds a worker until the deadline. First come, first served would let the objects
+//! of that tenant hold every worker, and everybody else would wait for them.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::oneshot;
+
+use super::locked;
+
+/// Hands out workers.
+#[derive(Debug)]
+pub(super) struct Turns {
+    /// How many of them one namespace may have at once.
+    most: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    free: usize,
+    /// Workers of each namespace that has any.
+    taken: HashMap<String, usize>,
+    /// Who waits, by namespace: the one whose turn is next comes first.
+    waiting: VecDeque<(String, VecDeque<oneshot::Sender<Turn>>)>,
+}
+
+/// One worker. It is free again when this is dropped.
+#[derive(Debug)]
+pub(super) struct Turn {
+    turns: Option<Arc<Turns>>,
+    namespace: String,
+}
+
+impl Turns {
+    /// So many workers.
+    #[must_use]
+    pub(super) fn new(workers: usize) -> Arc<Self> {
+        let state = State { free: workers, ..State::default() };
+        Arc::new(Self { most: (workers - workers / 4).max(1), state: Mutex::new(state) })
+    }
+
+    /// Waits for a worker. Dropping the future gives the place in the queue up.
+    pub(super) async fn take(self: &Arc<Self>, namespace: &str) -> Turn {
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut state = locked(&self.state);
+            match state.waiting.iter_mut().find(|(other, _)| other == namespace) {
+                Some((_, queue)) => queue.push_back(sender),
+                None => state.waiting.push_back((namespace.to_owned(), VecDeque::from([sender]))),
+            }
+        }
+        self.hand_out();
+        match receiver.await {
+            Ok(turn) => turn,
+            // Whoever waits is in the queue, and nobody takes a sender out of it without using it.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Gives every worker that is free to whoever is next.
+    fn hand_out(self: &Arc<Self>) {
+        loop {
+            // A turn is sent outside of the lock: dropping one takes it.
+            let next = locked(&self.state).next(self.most);
+            let Some((namespace, sender)) = next else { return };
+            let turn = Turn { turns: Some(Arc::clone(self)), namespace };
+            if let Err(mut unwanted) = sender.send(turn) {
+                // Not by dropping it, which would come back here for every one that gave up.
+                unwanted.turns = None;
+                locked(&self.state).give_back(&unwanted.namespace);
+            }
+        }
+    }
+}
+
+impl State {
+    /// Takes a worker for the next namespace that may have one more.
+    fn next(&mut self, most: usize) -> Option<(String, oneshot::Sender<Turn>)> {
+        if self.free == 0 {
+            return None;
+        }
+        let may_have_more = |(namespace, _): &(String, _)| self.taken.get(namespace).is_none_or(|taken| *taken < most);
+        let position = self.waiting.iter().position(may_have_more)?;
+        let (namespace, mut queue) = self.waiting.remove(position)?;
+        let sender = queue.pop_front()?;
+        if !queue.is_empty() {
+            self.waiting.push_back((namespace.clone(), queue));
+        }
+        self.free -= 1;
+        *self.taken.entry(namespace.clone()).or_default() += 1;
+        Some((namespace, sender))
+    }
+
+    fn give_back(&mut self, namespace: &str) {
+        self.free += 1;
+        if let Some(taken) = self.taken.get_mut(namespace) {
+            *taken -= 1;
+            if *taken == 0 {
+                self.taken.remove(namespace);
+            }
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(turns) = self.turns.take() {
+            locked(&turns.state).give_back(&self.namespace);
+            turns.hand_out();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    fn now(turns: &Arc<Turns>, namespace: &str) -> Option<Turn> {
+        turns.take(namespace).now_or_never()
+    }
+
+    #[tokio::test]
+    async fn one_namespace_never_has_all_workers_and_another_begins_at_once() {
+        let turns = Turns::new(8);
+        let hanging: Vec<_> = std::iter::from_fn(|| now(&turns, "hostile")).collect();
+        assert_eq!(hanging.len(), 6);
+        let (one, two) = (now(&turns, "shop"), now(&turns, "blog"));
+        assert!(one.is_some() && two.is_some());
+        assert!(now(&turns, "more").is_none(), "there are only eight");
+        drop((hanging, one, two));
+        assert_eq!(locked(&turns.state).free, 8);
+        assert!(locked(&turns.state).taken.is_empty());
+    }
+
+    #[tokio::test]
+    async fn namespaces_take_turns_whoever_asked_first() {
+        let turns = Turns::new(1);
+        let mut running = now(&turns, "a").unwrap();
+        let order = ["a", "a", "a", "b", "b", "c"];
+        let mut waiting: Vec<_> = order.iter().map(|namespace| (*namespace, Box::pin(turns.take(namespace)))).collect();
+        for (_, turn) in &mut waiting {
+            assert!(futures::poll!(turn.as_mut()).is_pending());
+        }
+        let mut begun = Vec::new();
+        while !waiting.is_empty() {
+            drop(running);
+            let mut next = None;
+            for (position, (_, turn)) in waiting.iter_mut().enumerate() {
+                if let std::task::Poll::Ready(turn) = futures::poll!(turn.as_mut()) {
+                    next = Some((position, turn));
+                    break;
+                }
+            }
+            let (position, turn) = next.expect("somebody is next");
+            begun.push(waiting.remove(position).0);
+            running = turn;
+        }
+        assert_eq!(begun, ["a", "b", "c", "a", "b", "a"]);
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_loses_no_worker() {
+        let turns = Turns::new(1);
+        let running = now(&turns, "a").unwrap();
+        let many: Vec<_> = (0..100_000).map(|_| Box::pin(turns.take("a"))).collect();
+        let mut many = futures::future::join_all(many);
+        assert!(futures::poll!(&mut many).is_pending());
+        drop(many);
+        drop(running);
+        assert!(now(&turns, "b").is_some());
+        // A worker that was handed out and never seen comes back too.
+        let running = now(&turns, "a").unwrap();
+        let mut waiting = Box::pin(turns.take("b"));
+        assert!(futures::poll!(waiting.as_mut()).is_pending());
+        drop(running);
+        drop(waiting);
+        assert!(now(&turns, "c").is_some());
+    }
+}
