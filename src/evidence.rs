@@ -92,6 +92,36 @@ pub trait EvidenceSource: Send + Sync {
     async fn collect(&self) -> Collected;
 }
 
+/// Generations of one binding's secret of which a receiver tells: the status has room for one and eight before it.
+pub const GENERATIONS: usize = 16;
+/// Sinks of one binding of which one receiver tells.
+const SINKS: usize = 64;
+/// Characters of any text that a receiver tells.
+const TEXT_LENGTH: usize = 256;
+
+impl Evidence {
+    /// The same with nothing in it that is longer than a receiver has reason to make it.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        for evidence in self.bindings.values_mut() {
+            while evidence.generations.len() > GENERATIONS {
+                evidence.generations.pop_first();
+            }
+            while evidence.sinks.len() > SINKS {
+                evidence.sinks.pop_last();
+            }
+            let texts = evidence.sinks.values_mut().filter_map(|sink| sink.last_error.as_mut());
+            let texts = texts.chain(evidence.last_delivery.as_mut().map(|delivery| &mut delivery.id));
+            for text in texts.chain(evidence.refusals.as_mut().map(|refusals| &mut refusals.reason)) {
+                if let Some((at, _)) = text.char_indices().nth(TEXT_LENGTH) {
+                    text.truncate(at);
+                }
+            }
+        }
+        self
+    }
+}
+
 impl BindingEvidence {
     /// Adds what another receiver saw of the same binding.
     pub fn merge(&mut self, other: Self) {
@@ -130,5 +160,29 @@ impl BindingEvidence {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_receiver_tells_is_cut_to_what_it_has_reason_to_tell() {
+        let long = "ü".repeat(5000);
+        let sink = SinkEvidence { last_error: Some(long.clone()), ..SinkEvidence::default() };
+        let seen = BindingEvidence {
+            generations: (0..1000).map(|number| (format!("{number:04}"), Timestamp::UNIX_EPOCH)).collect(),
+            sinks: (0..1000).map(|number| (format!("{number:04}"), sink.clone())).collect(),
+            last_delivery: Some(Delivery { at: Timestamp::UNIX_EPOCH, event: None, id: long.clone() }),
+            refusals: Some(Refusals { count: 1, last: Timestamp::UNIX_EPOCH, reason: long }),
+            ..BindingEvidence::default()
+        };
+        let bounded = Evidence { bindings: [("uid".to_owned(), seen)].into() }.bounded();
+        assert!(serde_json::to_vec(&bounded).unwrap().len() < 64 * 1024);
+        let seen = &bounded.bindings["uid"];
+        assert_eq!((seen.generations.len(), seen.sinks.len()), (GENERATIONS, SINKS));
+        assert!(seen.generations.contains_key("0999"), "the latest are kept");
+        assert_eq!(seen.refusals.as_ref().unwrap().reason, "ü".repeat(TEXT_LENGTH));
     }
 }

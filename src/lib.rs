@@ -69,6 +69,9 @@ pub mod docs {
     #[doc = include_str!("docs/runbooks.md")]
     pub mod runbooks {}
 
+    #[doc = include_str!("docs/events.md")]
+    pub mod events {}
+
     #[doc = include_str!("docs/providers.md")]
     pub mod providers {}
 

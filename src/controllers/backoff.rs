@@ -1,6 +1,6 @@
 //! Growing pauses, by object.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -46,6 +46,11 @@ impl Backoff {
         pause + spread(uid, pause / 4)
     }
 
+    /// Forgets every object that is not among these.
+    pub fn keep(&self, present: &HashSet<String>) {
+        locked(&self.0).retain(|uid, _| present.contains(uid));
+    }
+
     /// Forgets the failures of an object.
     pub fn succeed(&self, uid: &str) {
         locked(&self.0).remove(uid);
@@ -77,6 +82,15 @@ mod tests {
         assert!(pauses[11] <= LONGEST + LONGEST / 4);
         backoff.succeed("uid");
         assert!(backoff.fail("uid") < Duration::from_secs(2));
+    }
+
+    #[test]
+    fn failures_of_objects_that_are_gone_are_forgotten() {
+        let backoff = Backoff::default();
+        let pause = backoff.fail("gone");
+        let _ = (backoff.fail("gone"), backoff.fail("here"));
+        backoff.keep(&["here".to_owned()].into());
+        assert_eq!((backoff.fail("gone"), locked(&backoff.0).len()), (pause, 2));
     }
 
     #[test]

@@ -22,7 +22,7 @@ mod turns;
 pub mod view;
 mod waiting;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -178,6 +178,11 @@ impl Writes {
     pub fn seen_by(&self, object: &impl Resource) -> bool {
         let (Some(uid), Some(version)) = (object.uid(), version(object)) else { return true };
         locked(&self.0).get(&uid).is_none_or(|written| *written <= version)
+    }
+
+    /// Forgets every object that is not among these.
+    pub fn keep(&self, present: &HashSet<String>) {
+        locked(&self.0).retain(|uid, _| present.contains(uid));
     }
 
     /// Forgets an object that is gone.

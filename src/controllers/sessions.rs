@@ -1,7 +1,7 @@
 //! What the connection controller knows and the binding controller needs: a client for each connection, and whether it
 //! works. In memory only, and the only place where a credential lives longer than a call.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
@@ -120,12 +120,49 @@ pub struct Rejection {
 
 /// How long a rejected token rests.
 const REJECTION_RESTS: SignedDuration = SignedDuration::from_hours(1);
+/// How long a rejection is remembered that no connection is about any more: whoever deletes and creates a connection over and
+/// over does not get one more attempt each time.
+const REJECTION_KEPT: SignedDuration = SignedDuration::from_hours(24);
+/// How often it is looked for such rejections at most.
+const PRUNED_EVERY: SignedDuration = SignedDuration::from_mins(1);
+
+/// The rejections of all credentials, and which credential each connection has now.
+#[derive(Default)]
+struct Rejections {
+    /// By origin and keyed hash of the credential: shared by all connections that use the same.
+    known: HashMap<String, Remembered>,
+    used: HashMap<ConnectionTarget, String>,
+    pruned_at: Option<Timestamp>,
+}
+
+struct Remembered {
+    rejection: Rejection,
+    /// Since when no connection uses the credential.
+    unused_since: Option<Timestamp>,
+}
+
+impl Rejections {
+    /// Forgets rejections of credentials that no connection has used for long.
+    fn prune(&mut self, now: Timestamp) {
+        if self.pruned_at.is_some_and(|at| now.duration_since(at) < PRUNED_EVERY) {
+            return;
+        }
+        self.pruned_at = Some(now);
+        let used: HashSet<&String> = self.used.values().collect();
+        self.known.retain(|key, remembered| {
+            if used.contains(key) {
+                remembered.unused_since = None;
+                return true;
+            }
+            now.duration_since(*remembered.unused_since.get_or_insert(now)) < REJECTION_KEPT
+        });
+    }
+}
 
 /// The sessions of all connections.
 pub struct Sessions {
     known: Mutex<HashMap<ConnectionTarget, Session>>,
-    /// By origin and keyed hash of the credential: shared by all connections that use the same.
-    rejections: Mutex<HashMap<String, Rejection>>,
+    rejections: Mutex<Rejections>,
     changed: UnboundedSender<ConnectionTarget>,
 }
 
@@ -170,24 +207,36 @@ impl Sessions {
     pub fn reject(&self, key: String, error: ProviderError, now: Timestamp, probe_again: bool) -> Rejection {
         let probe_at = if probe_again { now.checked_add(REJECTION_RESTS).ok() } else { None };
         let rejection = Rejection { error: Arc::new(error), probe_at };
-        locked(&self.rejections).insert(key, rejection.clone());
+        let mut rejections = locked(&self.rejections);
+        rejections.prune(now);
+        rejections.known.insert(key, Remembered { rejection: rejection.clone(), unused_since: None });
         rejection
+    }
+
+    /// Notes which credential a connection has now: its rejection is remembered for as long.
+    pub fn uses(&self, connection: &ConnectionTarget, key: &str, now: Timestamp) {
+        let mut rejections = locked(&self.rejections);
+        if rejections.used.get(connection).is_none_or(|used| used != key) {
+            rejections.used.insert(connection.clone(), key.to_owned());
+            rejections.prune(now);
+        }
     }
 
     /// Why a credential is not tried: it was rejected and rests. The attempt that is due is handed out once. `asked`: a
     /// person wants another attempt now, which is granted where attempts are harmless.
     pub fn rejected(&self, key: &str, now: Timestamp, asked: bool) -> Option<Rejection> {
         let mut rejections = locked(&self.rejections);
-        let rejection = rejections.get(key)?;
+        let rejection = rejections.known.get(key)?.rejection.clone();
         if rejection.probe_at.is_some_and(|at| asked || at <= now) {
-            rejections.remove(key);
+            rejections.known.remove(key);
             return None;
         }
-        Some(rejection.clone())
+        Some(rejection)
     }
 
     /// Forgets a connection that is gone.
     pub fn remove(&self, connection: &ConnectionTarget) {
+        locked(&self.rejections).used.remove(connection);
         if locked(&self.known).remove(connection).is_some() {
             self.tell(connection);
         }
@@ -196,5 +245,53 @@ impl Sessions {
     fn tell(&self, connection: &ConnectionTarget) {
         // The receiver goes with the process.
         let _ = self.changed.send(connection.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::providers::ErrorKind;
+
+    fn connection(name: &str) -> ConnectionTarget {
+        ConnectionTarget { namespace: "team".into(), name: name.into() }
+    }
+
+    fn at(hours: i64) -> Timestamp {
+        Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hours)
+    }
+
+    #[test]
+    fn a_rejected_password_is_remembered_while_a_connection_has_it_and_forgotten_a_day_later() {
+        let sessions = Sessions::new(tokio::sync::mpsc::unbounded_channel().0);
+        let reject = |key: &str, hours| {
+            sessions.reject(key.into(), ProviderError::new(ErrorKind::Unauthenticated, "inspect", "no"), at(hours), false);
+        };
+        for name in ["a", "b"] {
+            sessions.uses(&connection(name), "first", at(0));
+        }
+        reject("first", 0);
+        let kept = |hours| sessions.rejected("first", at(hours), true).is_some();
+        sessions.uses(&connection("a"), "second", at(1));
+        reject("second", 30);
+        assert!(kept(30), "another connection still has it");
+        sessions.remove(&connection("b"));
+        reject("second", 40);
+        assert!(kept(63), "whoever creates it again gets no further attempt");
+        reject("second", 65);
+        assert!(!kept(65));
+        assert!(sessions.rejected("second", at(1000), true).is_some(), "it is used");
+    }
+
+    #[test]
+    fn passwords_that_are_replaced_again_and_again_do_not_pile_up() {
+        let sessions = Sessions::new(tokio::sync::mpsc::unbounded_channel().0);
+        for hour in 0..1000 {
+            let key = format!("password {hour}");
+            sessions.uses(&connection("a"), &key, at(hour));
+            sessions.reject(key, ProviderError::new(ErrorKind::Unauthenticated, "inspect", "no"), at(hour), false);
+        }
+        let known = locked(&sessions.rejections).known.len();
+        assert!(known <= 26, "{known}");
     }
 }

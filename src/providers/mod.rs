@@ -20,6 +20,7 @@ pub mod gitlab;
 mod listing;
 pub mod model;
 pub mod permission;
+pub mod pull_request;
 pub mod registry;
 mod scalar;
 pub mod secret_keys;

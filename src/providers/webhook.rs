@@ -6,8 +6,10 @@ use std::time::Duration;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
 use jiff::{SignedDuration, Timestamp};
+use ring::digest;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::pull_request::ActionName;
 use crate::api::v1alpha1::EventKind;
 use crate::json::JsonError;
 use crate::keys;
@@ -166,6 +168,12 @@ impl<'a> Verified<'a> {
         &self.payload
     }
 
+    /// The same, to be kept. It is the body itself wherever the document was sent as it is.
+    #[must_use]
+    pub fn into_payload(self) -> Cow<'a, [u8]> {
+        self.payload
+    }
+
     /// Which of the secrets proved it, by position.
     #[must_use]
     pub const fn secret(&self) -> usize {
@@ -193,8 +201,12 @@ pub struct Content {
 pub struct Event {
     /// In our words.
     pub kind: EventKind,
-    /// The full reference name for pushes and tags; for pull requests, the one they go to.
+    /// The full reference name for pushes and tags; for pull requests, the one they go to. `None` where the provider does not
+    /// tell it: the comment on a pull request as a whole at GitHub.
     pub reference: Option<String>,
+    /// The commit that the reference points to now, or the last one of the pull request's source branch. `None` where the
+    /// provider does not tell it, and for what is deleted.
+    pub commit: Option<String>,
     /// Whether the reference was created, moved or deleted; pull requests: `Updated`.
     pub change: Change,
     /// What it tells the state of, where the provider also tells of changes that are none to us; `None` for an event that
@@ -219,6 +231,13 @@ impl Event {
         Self { once: Some(Once { subject: subject.into(), state: state.into() }), ..self }
     }
 
+    /// The same event with its commit. What is no commit id is left out, and so are the zeros that stand for none.
+    #[must_use]
+    pub fn at(self, commit: Option<&str>) -> Self {
+        let is_id = |id: &str| (7..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_hexdigit()) && !is_zero(id);
+        Self { commit: commit.filter(|id| is_id(id)).map(str::to_owned), ..self }
+    }
+
     /// The branch it is about: the pushed one, or the one a pull request goes to.
     #[must_use]
     pub fn branch(&self) -> Option<&str> {
@@ -241,13 +260,16 @@ impl Change {
     /// What became of a reference that went from one object to another; an id of zeros is none.
     #[must_use]
     pub fn between(before: &str, after: &str) -> Self {
-        let is_zero = |object: &str| !object.is_empty() && object.bytes().all(|byte| byte == b'0');
         match (is_zero(before), is_zero(after)) {
             (_, true) => Self::Deleted,
             (true, false) => Self::Created,
             (false, false) => Self::Updated,
         }
     }
+}
+
+fn is_zero(object: &str) -> bool {
+    !object.is_empty() && object.bytes().all(|byte| byte == b'0')
 }
 
 impl Event {
@@ -259,13 +281,13 @@ impl Event {
             ["refs", "tags", _, ..] => EventKind::Tag,
             _ => return None,
         };
-        Some(Self { kind, reference: Some(reference.to_owned()), change, once: None })
+        Some(Self { kind, reference: Some(reference.to_owned()), commit: None, change, once: None })
     }
 
     /// Something about a pull request that goes to this branch, given by its short name.
     #[must_use]
     pub fn of_pull_request(kind: EventKind, target: Option<&str>) -> Self {
-        Self { kind, reference: target.map(|name| format!("refs/heads/{name}")), change: Change::Updated, once: None }
+        Self { kind, reference: target.map(|name| format!("refs/heads/{name}")), commit: None, change: Change::Updated, once: None }
     }
 }
 
@@ -304,6 +326,21 @@ pub(in crate::providers) fn required_header<'a>(headers: &'a HeaderMap, name: &'
     header_text(headers, name).ok_or_else(|| ContentError(format!("no header {name}")))
 }
 
+/// Bytes of a body's digest in a delivery id that we make.
+const ID_DIGEST_LENGTH: usize = 16;
+
+/// The provider's id of a delivery, from the header that holds it. A delivery without one, as older servers send it and proxies
+/// leave it, is known by its event and its body: the same when it is sent again.
+pub(in crate::providers) fn delivery_id(verified: &Verified<'_>, header: &str, event: &str) -> String {
+    header_text(verified.headers(), header).map_or_else(|| derived_id(event, verified.payload()), str::to_owned)
+}
+
+/// An id made of the event and the body, for a delivery that has none.
+pub(in crate::providers) fn derived_id(event: &str, payload: &[u8]) -> String {
+    let digest = hex::encode(digest::digest(&digest::SHA256, payload).as_ref());
+    format!("{event}-{}", digest.get(..2 * ID_DIGEST_LENGTH).unwrap_or_default())
+}
+
 /// Reads one provider's deliveries. Pure: no client, no clock, no state.
 pub trait Webhook: Send + Sync {
     /// What the provider does about deliveries.
@@ -326,6 +363,9 @@ pub trait Webhook: Send + Sync {
     /// # Errors
     /// When the body is not what the provider documents.
     fn read(&self, verified: &Verified<'_>) -> Result<Content, ContentError>;
+
+    /// What the provider can tell about pull requests, in its own words. Those that it is not asked for are listed as well.
+    fn pull_request_actions(&self) -> &'static [ActionName];
 
     /// The headers that hold a proof or a credential: they are never handed on.
     fn proof_headers(&self) -> &'static [&'static str];

@@ -1,5 +1,6 @@
 //! Which requests are deliveries: the checks in the order of their cost, and what each refusal answers.
 
+use std::borrow::Cow;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,6 +25,9 @@ use crate::providers::webhook::{Content, ContentError, Rejection, WebhookSecret}
 /// How much of a body over the cap is read, so that a sender that only just exceeds it gets to read the answer.
 const LINGER: usize = 64 * 1024;
 
+/// The most that is reserved for a body before it comes: a length is only said, and costs nothing to say.
+const RESERVED: usize = 256 * 1024;
+
 /// Why a request is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -44,12 +48,14 @@ pub(super) enum Refusal {
     Overloaded,
     SlowBody,
     BrokenBody,
+    /// More connections of one peer than its share. Refused before there is a request.
+    PeerShare,
     Panic,
 }
 
 impl Refusal {
     /// Every refusal.
-    pub(super) const ALL: [Self; 20] = [
+    pub(super) const ALL: [Self; 22] = [
         Self::Method,
         Self::Encoding,
         Self::UnknownPath,
@@ -62,6 +68,7 @@ impl Refusal {
         Self::Proof(Rejection::UnsignedTest),
         Self::SecretRevoked,
         Self::Stale,
+        Self::BindingAwaited,
         Self::Doubt,
         Self::ConnectionAwaited,
         Self::SecretAwaited,
@@ -69,6 +76,7 @@ impl Refusal {
         Self::Overloaded,
         Self::SlowBody,
         Self::BrokenBody,
+        Self::PeerShare,
         Self::Panic,
     ];
 
@@ -91,6 +99,7 @@ impl Refusal {
             | Self::Overloaded
             | Self::SlowBody
             | Self::BrokenBody
+            | Self::PeerShare
             | Self::Panic => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -117,6 +126,7 @@ impl Refusal {
             Self::Overloaded => "overloaded",
             Self::SlowBody => "body_slow",
             Self::BrokenBody => "body_broken",
+            Self::PeerShare => "peer_share",
             Self::Panic => "panic",
         }
     }
@@ -139,6 +149,15 @@ impl Refusal {
 pub(super) struct Refused {
     pub(super) refusal: Refusal,
     pub(super) route: Option<Arc<Route>>,
+    /// The path, when nobody knows it.
+    pub(super) unknown_path: Option<String>,
+}
+
+impl Refused {
+    /// A refusal that is about no route.
+    pub(super) const fn of(refusal: Refusal) -> Self {
+        Self { refusal, route: None, unknown_path: None }
+    }
 }
 
 /// An authentic delivery.
@@ -186,6 +205,14 @@ impl Held {
         self.budget.metrics.bytes_in_flight(used);
         if used > self.budget.limit { Err(Refusal::Overloaded) } else { Ok(()) }
     }
+
+    /// Holds this many bytes from now on, which may be more than there is room for: they are there already.
+    fn change_to(&mut self, bytes: usize) {
+        let used = self.budget.used.fetch_add(bytes, Ordering::AcqRel).saturating_add(bytes);
+        let before = std::mem::replace(&mut self.bytes, bytes);
+        self.budget.used.fetch_sub(before, Ordering::AcqRel);
+        self.budget.metrics.bytes_in_flight(used.saturating_sub(before));
+    }
 }
 
 impl Drop for Held {
@@ -211,19 +238,20 @@ impl Admission {
     {
         let arrived = Instant::now();
         let (parts, body) = request.into_parts();
-        let nobody = |refusal| Refused { refusal, route: None };
         if parts.method != Method::POST {
-            return Err(nobody(Refusal::Method));
+            return Err(Refused::of(Refusal::Method));
         }
         // Before the look-up: the answer is the same for every path.
         if parts.headers.get_all(CONTENT_ENCODING).iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-            return Err(nobody(Refusal::Encoding));
+            return Err(Refused::of(Refusal::Encoding));
         }
-        let unknown = || nobody(if self.freshness.is_fresh() { Refusal::UnknownPath } else { Refusal::Stale });
-        let (hook, generation) = parse_path(parts.uri.path()).ok_or_else(unknown)?;
-        let absent = || if self.routes.may_be_incomplete(self.routes.clock().now()) { nobody(Refusal::BindingAwaited) } else { unknown() };
+        let path = parts.uri.path();
+        let strange = |refusal| Refused { refusal, route: None, unknown_path: Some(path.to_owned()) };
+        let unknown = || strange(if self.freshness.is_fresh() { Refusal::UnknownPath } else { Refusal::Stale });
+        let (hook, generation) = parse_path(path).ok_or_else(unknown)?;
+        let absent = || if self.routes.may_be_incomplete(self.routes.clock().now()) { strange(Refusal::BindingAwaited) } else { unknown() };
         let route = self.routes.find(hook).ok_or_else(absent)?;
-        let known = |refusal| Refused { refusal, route: Some(route.clone()) };
+        let known = |refusal| Refused { refusal, route: Some(route.clone()), unknown_path: None };
         let (kind, webhook) = route.webhook().ok_or_else(|| known(Refusal::ConnectionAwaited))?;
         let at = self.routes.clock().now();
         let examined = Examined { route: &route, generation, webhook, headers: &parts.headers, at };
@@ -261,10 +289,16 @@ impl Admission {
             return Err(request.rejected(Rejection::ProofStale));
         }
         let content = request.webhook.read(&verified);
-        let payload = verified.payload();
-        // Usually the payload is the body, which need not be copied then.
-        let whole = std::ptr::eq(payload.as_ptr(), body.as_ptr()) && payload.len() == body.len();
-        let payload = if whole { body.clone() } else { Bytes::copy_from_slice(payload) };
+        let payload = match verified.into_payload() {
+            // Usually the payload is the body, which need not be copied then.
+            Cow::Borrowed(payload) if payload.len() == body.len() => body.clone(),
+            Cow::Borrowed(payload) => body.slice_ref(payload),
+            // A form holds its document in a form of its own: it counts in place of the body, which goes now.
+            Cow::Owned(payload) => {
+                held.change_to(payload.len());
+                Bytes::from(payload)
+            }
+        };
         Ok((content, payload, held))
     }
 
@@ -336,7 +370,7 @@ where
             continue;
         }
         if whole.is_empty() {
-            whole.reserve(declared.unwrap_or(length));
+            whole.reserve(declared.unwrap_or(length).min(RESERVED));
             whole.extend_from_slice(&first);
             first.clear();
         }

@@ -9,10 +9,14 @@ use super::metrics::Metrics;
 use super::route::Ownership;
 use super::sinks::{Delivery, Dispatcher, Part, Tracking};
 use crate::api::v1alpha1::EventKind;
-use crate::providers::webhook::Content;
+use crate::providers::webhook::{Content, Event};
 
-/// The longest delivery id that is shown or handed on, in characters.
-const ID_LENGTH: usize = 128;
+/// The longest delivery id that is shown or handed on, and the longest reference that is shown, in characters.
+const SHOWN_LENGTH: usize = 128;
+/// References of one delivery that are shown.
+const SHOWN_REFS: usize = 5;
+/// Characters of a commit's id that are shown.
+const SHORT_COMMIT: usize = 8;
 
 /// How a delivery ended, for the answer, the log and the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,11 +70,14 @@ impl Delivering {
     pub(super) async fn deliver(&self, admitted: Admitted) -> Outcome {
         let facts = admitted.route.facts.clone();
         let kind = admitted.kind;
-        let (id, events) = match &admitted.content {
-            Ok(content) => (shown_id(&content.delivery_id), content.events.iter().map(|event| event.kind).collect()),
+        let (id, events, refs) = match &admitted.content {
+            Ok(content) => {
+                let kinds = content.events.iter().map(|event| event.kind).collect();
+                (shown(&content.delivery_id), kinds, refs(&content.events))
+            }
             Err(error) => {
                 tracing::warn!(namespace = facts.namespace, name = facts.name, %error, "delivery cannot be read");
-                (String::new(), Vec::new())
+                (String::new(), Vec::new(), String::new())
             }
         };
         let outcome = self.conclude(admitted, &id, &events).await;
@@ -80,6 +87,7 @@ impl Delivering {
             name = facts.name,
             delivery = id,
             events = ?events,
+            refs,
             outcome = outcome.label(),
             "delivery"
         );
@@ -159,7 +167,42 @@ fn parts(facts: &super::route::Facts, content: &Content) -> Vec<Part> {
     parts.filter(|part| !part.events.is_empty()).collect()
 }
 
-/// A delivery id as it is shown: it comes from a header that no signature covers.
-fn shown_id(id: &str) -> String {
-    id.chars().filter(|character| !character.is_control()).take(ID_LENGTH).collect()
+/// A text of a delivery as it is shown: an id comes from a header that no signature covers, a reference from whoever may push.
+fn shown(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).take(SHOWN_LENGTH).collect()
+}
+
+/// What a delivery is about, for the log: each reference with the beginning of its commit.
+fn refs(events: &[Event]) -> String {
+    let one = |event: &Event| {
+        let reference = event.reference.as_deref().map_or_else(|| "-".to_owned(), shown);
+        match event.commit.as_deref().and_then(|commit| commit.get(..SHORT_COMMIT)) {
+            Some(commit) => format!("{reference}@{commit}"),
+            None => reference,
+        }
+    };
+    let shown = events.iter().take(SHOWN_REFS).map(one).collect::<Vec<_>>().join(" ");
+    match events.len().saturating_sub(SHOWN_REFS) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::providers::webhook::Change;
+
+    #[test]
+    fn a_line_of_the_log_names_references_and_commits_and_is_bounded() {
+        let event = |reference: &str, commit| Event::of_reference(reference, Change::Updated).unwrap().at(commit);
+        let push = event("refs/heads/main", Some("2b7d44102b7d44102b7d44102b7d44102b7d4410"));
+        assert_eq!(refs(std::slice::from_ref(&push)), "refs/heads/main@2b7d4410");
+        assert_eq!(refs(&[push, event("refs/tags/v1", None)]), "refs/heads/main@2b7d4410 refs/tags/v1");
+        assert_eq!(refs(&[Event::of_pull_request(EventKind::PullRequestComment, None)]), "-");
+        assert_eq!(refs(&[event("refs/heads/a\nforged=1", None)]), "refs/heads/aforged=1");
+        let many = vec![event(&format!("refs/heads/{}", "x".repeat(5000)), None); 3000];
+        let line = refs(&many);
+        assert!(line.len() < 1000 && line.ends_with(" and 2995 more"), "{line}");
+    }
 }

@@ -8,12 +8,12 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::routes::Routes;
 use crate::api::v1alpha1::EventKind;
-use crate::evidence::{BindingEvidence, Collected, Delivery, Evidence, EvidenceSource, Refusals, SinkEvidence};
+use crate::evidence::{BindingEvidence, Collected, Delivery, Evidence, EvidenceSource, GENERATIONS, Refusals, SinkEvidence};
 
-/// How many generations of one binding's secret are kept: the status has room for one and eight before it.
-const GENERATIONS: usize = 16;
 /// How long a delivery that was neither accepted nor owed holds the accepted point back.
 const HELD_BACK: SignedDuration = SignedDuration::from_hours(24);
+/// Records that are kept beyond the bindings that exist, before those of others are looked for.
+const SPARE_RECORDS: usize = 64;
 /// How many such deliveries of one binding are remembered; the earliest ones count.
 const OUTSTANDING: usize = 20_000;
 
@@ -58,7 +58,7 @@ impl EvidenceStore {
     pub fn snapshot(&self) -> Evidence {
         let now = self.routes.clock().now();
         let mut records = self.lock();
-        records.retain(|uid, _| self.routes.knows(uid));
+        self.forget_gone(&mut records);
         let bindings = records.iter_mut().map(|(uid, record)| (uid.clone(), record.evidence(now))).collect();
         Evidence { bindings }
     }
@@ -142,7 +142,20 @@ impl EvidenceStore {
         if let Some(record) = records.get_mut(uid) {
             return act(record);
         }
+        // Nobody may ask for a long time: then it is here that bindings go which are gone.
+        if records.len() >= self.routes.len().saturating_mul(2).max(SPARE_RECORDS) {
+            self.forget_gone(&mut records);
+        }
         act(records.entry(uid.to_owned()).or_default())
+    }
+
+    /// Forgets bindings and sinks that are gone. A sink that is owed something is kept until it is not.
+    fn forget_gone(&self, records: &mut HashMap<String, Record>) {
+        records.retain(|uid, record| {
+            let Some(names) = self.routes.sink_names(uid) else { return false };
+            record.sinks.retain(|name, sink| sink.owed > 0 || names.contains(name));
+            true
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Record>> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::api::v1alpha1::EventKind;
-use crate::api::v1alpha1::binding::SinkSpec;
+use crate::api::v1alpha1::binding::{SinkSpec, short_branch};
 use crate::glob;
 use crate::providers::webhook::Event;
 
@@ -15,11 +15,12 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    /// The filter of a sink whose binding names `branch`.
+    /// The filter of a sink whose binding names `branch`. Branches may be written with their full name.
     pub(super) fn new(sink: &SinkSpec, branch: Option<&str>) -> Self {
         let events = sink.events.as_ref().map(|events| events.iter().copied().collect());
         // git forbids `*` in names, so that the name of a branch is a pattern for itself alone.
         let branches = sink.branches.clone().or_else(|| branch.map(|branch| vec![branch.to_owned()]));
+        let branches = branches.map(|patterns| patterns.iter().map(|pattern| short_branch(pattern).to_owned()).collect());
         Self { events, branches }
     }
 
@@ -29,8 +30,11 @@ impl Filter {
             return false;
         }
         let Some(branches) = &self.branches else { return true };
-        // A tag is on no branch.
-        event.kind == EventKind::Tag || event.branch().is_some_and(|branch| branches.iter().any(|pattern| glob::matches(pattern, branch)))
+        // A tag is on no branch. An event whose branch the provider does not tell may be of any: silence would be worse than one
+        // event too many, and whoever gets it sees that it names none.
+        event.kind == EventKind::Tag
+            || event.reference.is_none()
+            || event.branch().is_some_and(|branch| branches.iter().any(|pattern| glob::matches(pattern, branch)))
     }
 }
 
@@ -40,7 +44,7 @@ mod tests {
     use crate::providers::webhook::Change;
 
     fn event(kind: EventKind, reference: &str) -> Event {
-        Event { kind, reference: Some(reference.into()), change: Change::Updated, once: None }
+        Event { kind, reference: Some(reference.into()), commit: None, change: Change::Updated, once: None }
     }
 
     fn sink(value: serde_json::Value) -> SinkSpec {
@@ -54,7 +58,29 @@ mod tests {
         assert!(!filter.wants(&event(EventKind::Push, "refs/heads/other")));
         assert!(!filter.wants(&event(EventKind::PullRequest, "refs/heads/other")), "a pull request is filtered by where it goes");
         assert!(filter.wants(&event(EventKind::Tag, "refs/tags/v1")));
-        assert!(!filter.wants(&Event { kind: EventKind::PullRequest, reference: None, change: Change::Updated, once: None }));
+    }
+
+    #[test]
+    fn an_event_whose_branch_the_provider_does_not_tell_passes_every_filter() {
+        let untold = Event { kind: EventKind::PullRequestComment, reference: None, commit: None, change: Change::Updated, once: None };
+        let of_binding = Filter::new(&sink(serde_json::json!({"name": "s"})), Some("main"));
+        let of_sink = Filter::new(&sink(serde_json::json!({"name": "s", "branches": ["release/*"]})), None);
+        assert!(of_binding.wants(&untold) && of_sink.wants(&untold));
+        let picky = Filter::new(&sink(serde_json::json!({"name": "s", "events": ["Push"]})), Some("main"));
+        assert!(!picky.wants(&untold), "not among its events");
+    }
+
+    #[test]
+    fn branches_may_be_written_short_or_in_full() {
+        for (pattern, branch) in [("refs/heads/main", "main"), ("refs/heads/release/*", "release/1"), ("refs/heads/**", "a/b")] {
+            let reference = format!("refs/heads/{branch}");
+            let of_sink = Filter::new(&sink(serde_json::json!({"name": "s", "branches": [pattern]})), None);
+            assert!(of_sink.wants(&event(EventKind::Push, &reference)), "{pattern}");
+            assert!(!of_sink.wants(&event(EventKind::Push, "refs/heads/other-1")) || pattern.ends_with("**"), "{pattern}");
+        }
+        let of_binding = Filter::new(&sink(serde_json::json!({"name": "s"})), Some("refs/heads/main"));
+        assert!(of_binding.wants(&event(EventKind::Push, "refs/heads/main")));
+        assert!(!of_binding.wants(&event(EventKind::Push, "refs/heads/other")));
     }
 
     #[test]

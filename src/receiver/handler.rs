@@ -18,6 +18,7 @@ use super::admit::{Admission, Admitted, Refusal, Refused};
 use super::deliver::{Delivering, Outcome};
 use super::evidence::EvidenceStore;
 use super::metrics::Metrics;
+use super::strangers::Strangers;
 
 /// What a sender is asked to wait after a 503, in seconds.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("10");
@@ -32,11 +33,12 @@ struct Inner {
     evidence: EvidenceStore,
     metrics: Metrics,
     deliveries: TaskTracker,
+    strangers: Strangers,
 }
 
 impl Handler {
     pub(super) fn new(admission: Admission, delivering: Arc<Delivering>, evidence: EvidenceStore, metrics: Metrics) -> Self {
-        Self(Arc::new(Inner { admission, delivering, evidence, metrics, deliveries: TaskTracker::new() }))
+        Self(Arc::new(Inner { admission, delivering, evidence, metrics, deliveries: TaskTracker::new(), strangers: Strangers::new() }))
     }
 
     /// Answers one request.
@@ -49,7 +51,7 @@ impl Handler {
         let response = match admitted {
             Ok(Ok(admitted)) => self.deliver(admitted).await,
             Ok(Err(refused)) => self.refuse(&refused),
-            Err(_) => self.refuse(&Refused { refusal: Refusal::Panic, route: None }),
+            Err(_) => self.refuse(&Refused::of(Refusal::Panic)),
         };
         self.0.metrics.request(response.status(), begun.elapsed());
         Ok(response)
@@ -73,15 +75,15 @@ impl Handler {
             Some(Outcome::Owed) => answer(StatusCode::ACCEPTED, "owed\n"),
             Some(Outcome::Overloaded | Outcome::Undecided) => answer(StatusCode::SERVICE_UNAVAILABLE, "try again later\n"),
             Some(_) => answer(StatusCode::OK, "ok\n"),
-            None => self.refuse(&Refused { refusal: Refusal::Panic, route: None }),
+            None => self.refuse(&Refused::of(Refusal::Panic)),
         }
     }
 
     fn refuse(&self, refused: &Refused) -> Response<Full<Bytes>> {
         let reason = refused.refusal.label();
         self.0.metrics.refusal(reason);
-        match &refused.route {
-            Some(route) => {
+        match (&refused.route, &refused.unknown_path) {
+            (Some(route), _) => {
                 let facts = &route.facts;
                 tracing::warn!(namespace = facts.namespace, name = facts.name, reason, "delivery refused");
                 if let Some(fault) = refused.refusal.fault() {
@@ -89,8 +91,9 @@ impl Handler {
                     self.0.evidence.refused(&facts.uid, now, fault);
                 }
             }
-            None if refused.refusal == Refusal::Panic => tracing::error!(reason, "request refused"),
-            None => tracing::debug!(reason, "request refused"),
+            (None, Some(path)) => self.0.strangers.tell(path, reason),
+            (None, None) if refused.refusal == Refusal::Panic => tracing::error!(reason, "request refused"),
+            (None, None) => tracing::debug!(reason, "request refused"),
         }
         let text = match refused.refusal.status() {
             StatusCode::OK => "ok\n",

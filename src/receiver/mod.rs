@@ -13,7 +13,8 @@
 //! | 401 | missing or wrong proof, a secret that is no longer valid, and any unknown path, all alike |
 //! | 405, 415 | not POST, a content encoding; the same for every path |
 //! | 413 | a body over the provider's cap |
-//! | 503 with Retry-After | our own trouble or doubt: never 500, 404 or 410. Doubt is also an unknown hook while a cluster may be in the middle of its restore |
+//! | 431 | a header over 16 KiB, answered by the HTTP library |
+//! | 503 with Retry-After | our own trouble or doubt, or more connections of one peer than its share: never 500, 404 or 410. Doubt is also an unknown hook while a cluster may be in the middle of its restore |
 
 mod admit;
 mod connection;
@@ -23,11 +24,13 @@ mod evidence;
 mod filter;
 mod handler;
 mod metrics;
+mod peers;
 mod recent;
 mod route;
 mod routes;
 mod server;
 mod sinks;
+mod strangers;
 #[cfg(test)]
 mod tests;
 

@@ -144,7 +144,7 @@ impl Facts {
         let sinks = binding.spec.sinks.iter().map(|sink| Sink {
             name: sink.name.clone(),
             target: sink_support::target(&namespace, sink, policy),
-            filter: Filter::new(sink, binding.spec.branch.as_deref()),
+            filter: Filter::new(sink, binding.spec.branch_name()),
         });
         Some(Self {
             hook: key.hook_id(&namespace, &name),

@@ -203,6 +203,11 @@ impl Routes {
         self.read().by_uid.contains_key(uid)
     }
 
+    /// The names of a binding's sinks; `None` when the binding is not known.
+    pub(super) fn sink_names(&self, uid: &str) -> Option<HashSet<String>> {
+        Some(self.read().by_uid.get(uid)?.facts.sinks.iter().map(|sink| sink.name.clone()).collect())
+    }
+
     /// Where a sink is now.
     pub(super) fn sink(&self, uid: &str, name: &str) -> SinkState {
         let table = self.read();

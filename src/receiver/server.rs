@@ -14,13 +14,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::admit::Refusal;
 use super::connection::{Patient, Phase};
 use super::handler::Handler;
 use super::metrics::Metrics;
+use super::peers::{Peers, Place};
 use super::sinks::Dispatcher;
 
 /// The largest header that is read.
-const HEADER_LENGTH: usize = 64 * 1024;
+const HEADER_LENGTH: usize = 16 * 1024;
+/// What a peer is answered that has its share of the connections, as far as it still reads.
+const PEER_ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 10\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 /// The pause after an accept that failed for want of something, such as file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -33,8 +37,11 @@ pub struct ServerLimits {
     pub body: Duration,
     /// How long a connection may rest between requests; default 30 s.
     pub idle: Duration,
-    /// How many connections there are at most; further ones wait to be accepted; default 4,096.
+    /// How many connections there are at most; further ones wait to be accepted; default 1,024.
     pub connections: usize,
+    /// How many of them one peer holds at most; further ones of it are answered 503; default 768. Behind an Ingress that is what
+    /// the Ingress may hold.
+    pub per_peer: usize,
     /// The bytes of all bodies that are being received; default 64 MiB.
     pub bytes_in_flight: usize,
     /// How long the end may take, what is owed included; default 20 s.
@@ -47,7 +54,8 @@ impl Default for ServerLimits {
             header: Duration::from_secs(5),
             body: Duration::from_secs(10),
             idle: Duration::from_secs(30),
-            connections: 4_096,
+            connections: 1_024,
+            per_peer: 768,
             bytes_in_flight: 64 * 1024 * 1024,
             shutdown: Duration::from_secs(20),
         }
@@ -79,6 +87,7 @@ impl BoundReceiver {
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
         let graceful = GracefulShutdown::new();
         let places = Arc::new(Semaphore::new(self.limits.connections));
+        let peers = Peers::new(self.limits.per_peer);
         let mut shutdown = pin!(shutdown);
         loop {
             let accepted = tokio::select! {
@@ -86,7 +95,10 @@ impl BoundReceiver {
                 () = &mut shutdown => break,
             };
             match accepted {
-                Ok((stream, place)) => self.spawn(stream, place, &graceful),
+                Ok((stream, peer, place)) => match peers.take(peer.ip()) {
+                    Some(share) => self.spawn(stream, (place, share), &graceful),
+                    None => self.refuse(&stream),
+                },
                 Err(error) => {
                     tracing::warn!(%error, "connection not accepted");
                     sleep(ACCEPT_PAUSE).await;
@@ -106,7 +118,13 @@ impl BoundReceiver {
         Ok(())
     }
 
-    fn spawn(&self, stream: TcpStream, place: OwnedSemaphorePermit, graceful: &GracefulShutdown) {
+    /// Answers a connection of a peer that has its share, as far as that goes without waiting.
+    fn refuse(&self, stream: &TcpStream) {
+        self.metrics.refusal(Refusal::PeerShare.label());
+        let _ = stream.try_write(PEER_ANSWER);
+    }
+
+    fn spawn(&self, stream: TcpStream, place: (OwnedSemaphorePermit, Place), graceful: &GracefulShutdown) {
         let phase = Phase::new();
         let handler = self.handler.clone();
         let service = service_fn({
@@ -142,10 +160,10 @@ impl BoundReceiver {
 }
 
 /// One connection, when there is a place for it.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    // Answers are small; waiting to fill a packet only delays them.
-    stream.set_nodelay(true)?;
-    Ok((stream, place))
+    let (stream, peer) = listener.accept().await?;
+    // Answers are small; waiting to fill a packet only delays them. One that is gone already finds out when it is read.
+    let _ = stream.set_nodelay(true);
+    Ok((stream, peer, place))
 }

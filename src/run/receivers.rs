@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::{StreamExt as _, future};
+use futures::{StreamExt as _, future, stream};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::{WatchStreamExt as _, reflector, reflector::Store, watcher};
 use kube::{Api, Client};
@@ -18,6 +18,10 @@ use crate::watches::{self, WATCH_SECONDS};
 
 /// How long one receiver may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of one receiver's answer: several times what it says of 10,000 bindings.
+const LONGEST_ANSWER: usize = 32 * 1024 * 1024;
+/// Receivers that are asked at once: so many answers are in memory.
+const AT_ONCE: usize = 4;
 /// Name of the admin port in the receivers' Service.
 const PORT: &str = "admin";
 
@@ -70,11 +74,35 @@ impl Remote {
         let url = base.join("evidence").ok()?;
         let answer = http.get(url).bearer_auth(self.token.expose_secret()).send().await.and_then(reqwest::Response::error_for_status);
         let evidence = match answer {
-            Ok(answer) => answer.json::<Evidence>().await,
-            Err(error) => Err(error),
+            Ok(answer) => read(answer).await,
+            Err(error) => Err(Unread::Http(error.without_url())),
         };
-        evidence.map_err(|error| warn!(receiver = %base, error = %error.without_url(), "receiver does not tell what it saw")).ok()
+        evidence.map_err(|error| warn!(receiver = %base, %error, "receiver does not tell what it saw")).ok()
     }
+}
+
+/// Why an answer is not used. None of them repeats what stands in it.
+#[derive(Debug, thiserror::Error)]
+enum Unread {
+    #[error(transparent)]
+    Http(reqwest::Error),
+    #[error("the answer is over {} MiB", LONGEST_ANSWER >> 20)]
+    TooLong,
+    #[error("the answer is not what a receiver tells (line {0}, column {1})")]
+    Malformed(usize, usize),
+}
+
+/// Reads an answer of bounded length. A receiver stands where the internet reaches it: what it says is not trusted to be short.
+async fn read(mut answer: reqwest::Response) -> Result<Evidence, Unread> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(|error| Unread::Http(error.without_url()))? {
+        if body.len().saturating_add(chunk.len()) > LONGEST_ANSWER {
+            return Err(Unread::TooLong);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    let evidence: Evidence = serde_json::from_slice(&body).map_err(|error| Unread::Malformed(error.line(), error.column()))?;
+    Ok(evidence.bounded())
 }
 
 fn addresses(slice: &EndpointSlice) -> Vec<Url> {
@@ -92,8 +120,61 @@ impl EvidenceSource for Remote {
         let urls = self.urls();
         let asked = urls.len();
         let Some(http) = &self.http else { return Collected { evidence: Vec::new(), silent: asked } };
-        let answers = future::join_all(urls.into_iter().map(|url| self.ask(http, url))).await;
-        let evidence: Vec<Evidence> = answers.into_iter().flatten().collect();
+        let answers = stream::iter(urls).map(|url| self.ask(http, url)).buffered(AT_ONCE);
+        let evidence: Vec<Evidence> = answers.filter_map(future::ready).collect().await;
         Collected { silent: asked.saturating_sub(evidence.len()), evidence }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::keys::InstallKey;
+
+    /// A receiver that answers every request with so many copies of a text, between a beginning and an end.
+    async fn receiver(begin: &'static str, filling: &'static str, copies: usize, end: &'static str) -> Url {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 4096]).await;
+                // Without a length: how long it is shows only while it is read.
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n").await;
+                let _ = stream.write_all(begin.as_bytes()).await;
+                let chunk = filling.repeat(1024);
+                for _ in 0..copies / 1024 {
+                    if stream.write_all(chunk.as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+                let _ = stream.write_all(end.as_bytes()).await;
+            }
+        });
+        url
+    }
+
+    async fn collected(urls: Vec<Url>) -> Collected {
+        Remote::at(urls, &InstallKey::new(&[7; 32]).unwrap().receiver()).collect().await
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_cut_off_and_the_other_receivers_count() {
+        let endless = receiver("{\"bindings\":{\"a\":{}", " ", 1 << 30, "}}").await;
+        let honest = receiver("{\"bindings\":{\"a\":{}", " ", 1024, "}}").await;
+        let found = collected(vec![endless, honest]).await;
+        assert_eq!((found.evidence.len(), found.silent), (1, 1));
+        assert!(found.evidence[0].bindings.contains_key("a"));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_none_is_not_repeated() {
+        let url = receiver("{\"bindings\": \"canary", "", 0, "").await;
+        let answer = reqwest::Client::builder().no_proxy().build().unwrap().get(url).send().await.unwrap();
+        let error = read(answer).await.unwrap_err().to_string();
+        assert!(error.contains("not what a receiver tells") && !error.contains("canary"), "{error}");
     }
 }

@@ -20,7 +20,7 @@ use crate::support::wait::{Seen, stays, wait_until};
 use crate::world::{OVERLAPPED, SOON, World, binding_condition, binding_message, connection_condition};
 
 /// The largest body that is taken, in bytes.
-const BODY_LIMIT: usize = 10 * 1024 * 1024;
+const BODY_LIMIT: usize = 25 * 1024 * 1024;
 /// Beyond any pause between two attempts at a provider that was out of reach.
 const RECOVERED: Duration = Duration::from_secs(180);
 

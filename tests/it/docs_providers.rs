@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use anyhow::{Context as _, Result, ensure};
 use forgebind::api::v1alpha1::connection::CredentialKind;
 use forgebind::api::v1alpha1::{EventKind, ProviderKind};
+use forgebind::providers::pull_request::PullRequestAction;
 use forgebind::providers::{Capabilities, Provider, registry};
 
 use crate::support::components::repository_root;
@@ -68,6 +69,42 @@ fn code(words: &[&str]) -> String {
     words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
 
+/// What can happen to a pull request, which event tells of it, and how each provider calls it.
+fn pull_requests(providers: &[&dyn Provider]) -> String {
+    let mut text = String::from(
+        "\n## Pull requests\n\nWhat can happen to a pull request, the event that tells of it, and the provider's own name of it: the event \
+         and its action, and in parentheses what tells it from others of that name. A dash in the second column means that nothing is \
+         sent, at any provider; an empty cell that the provider does not tell it. A name that stands in several rows counts as the row \
+         that comes first, if any of them is sent.\n\n",
+    );
+    let names = ["".to_owned(), "event".to_owned()].into_iter().chain(providers.iter().map(|provider| provider.kind().to_string()));
+    text += &(row(names) + &format!("|{}\n", " --- |".repeat(providers.len() + 2)));
+    for action in PullRequestAction::ALL {
+        let event = action.event().map_or_else(|| "-".to_owned(), |event| format!("`{event}`"));
+        let names = providers.iter().map(|provider| {
+            let actions = provider.webhook().pull_request_actions().iter().filter(|(_, listed)| *listed == action);
+            code(&actions.map(|(name, _)| *name).collect::<Vec<_>>())
+        });
+        text += &row([action.words().to_owned(), event].into_iter().chain(names));
+    }
+    text + PULL_REQUEST_NOTES
+}
+
+/// What the table of pull requests cannot say.
+const PULL_REQUEST_NOTES: &str = "
+- Azure DevOps lets nobody subscribe to a changed target. A reactivated or published pull request is told, if at all, by the
+  subscription for changes of status, which exists where a binding asks for `PullRequestClosed`: it becomes `PullRequest` where
+  the binding asks for both.
+- Bitbucket Data Center's `pr:reopened` is read where it comes and not asked for: not every version knows the key, and one that does
+  not refuses the whole webhook.
+- Bitbucket Cloud does not say what an update changed. It is sent when the last commit of the source branch, the target or the
+  draft mark are others than in the delivery before, so that a pull request that becomes a draft is sent as well. It cannot
+  open a declined pull request again.
+- GitLab names a changed target from 16.8 on; before that nobody can tell it from other updates.
+- Of a review at GitHub and Gitea that approves or asks for changes nothing is sent, also where it has a text. Comments on lines
+  of GitHub's reviews are sent one by one.
+";
+
 fn document() -> Result<String> {
     let providers = served();
     let mut text = String::from(
@@ -92,6 +129,7 @@ fn document() -> Result<String> {
         });
         text += &row(std::iter::once(format!("`{event}`")).chain(words));
     }
+    text += &pull_requests(&providers);
     text += "\n## Credentials\n\nThe keys of the Secret that each provider accepts.\n\n";
     for provider in &providers {
         let kinds: Vec<_> = provider.credential_kinds().iter().map(|kind| keys(*kind).to_owned()).collect();

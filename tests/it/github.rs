@@ -263,7 +263,7 @@ async fn pk_03_events_that_the_app_does_not_subscribe_to_are_named() -> Result<(
     let credential = [seed::app_credential(), vec![("githubAppWebhookSecret", "a-secret-of-the-apps-own".to_owned())]].concat();
     let client = place.simulated.client(&credential);
     assert_eq!(client.inspect().await?.warnings, Vec::<String>::new());
-    place.github.subscribe(&["issue_comment", "push", "pull_request_review_comment"]);
+    place.github.subscribe(&["issue_comment", "push", "pull_request_review", "pull_request_review_comment"]);
     let warnings = client.inspect().await?.warnings;
     assert!(warnings[0].contains("the event create, pull_request, repository"), "{warnings:?}");
     Ok(())

@@ -369,6 +369,28 @@ async fn binding_reference_and_repository() -> Result<()> {
     admission.bounds_text(&binding(), "/connectionRef/namespace", 1, 63).await?;
     admission.bounds_text(&binding(), "/repository", 1, 2048).await?;
     admission.bounds_text(&binding(), "/branch", 1, 255).await?;
+    let one_branch =
+        "branch is the name of one branch, such as main or refs/heads/main, and no pattern; patterns belong in the branches of a sink";
+    for right in ["main", "refs/heads/main", "release/1.0", "refs", "größe"] {
+        admission.admits(with(&binding(), "/branch", json!(right))).await?;
+    }
+    for wrong in [
+        "release/*",
+        "refs/tags/v1",
+        "refs/heads/",
+        "refs/pull/1/head",
+        " main",
+        "main ",
+        "a b",
+        "main\n",
+        "a~1",
+        "a:b",
+        "a?",
+        "[a]",
+        "a\\b",
+    ] {
+        admission.refuses(with(&binding(), "/branch", json!(wrong)), one_branch).await?;
+    }
     let good = ["acme/shop", "https://git.acme.io/acme/shop.git", "https://ada@git.acme.io/acme/shop.git", "git@git.acme.io:acme/shop.git"];
     for good in good.into_iter().chain(["ssh://git@git.acme.io:2222/acme/shop.git", "Project/a repository"]) {
         admission.admits(with(&binding(), "/repository", json!(good))).await?;
@@ -484,6 +506,13 @@ async fn binding_sinks() -> Result<()> {
     admission.admits(with(&base, "/sinks/0/branches", json!(["a".repeat(255)]))).await?;
     admission.refuses(with(&base, "/sinks/0/branches", json!(["a".repeat(256)])), "may not be more than 255 bytes").await?;
     admission.refuses(with(&base, "/sinks/0/branches", json!([""])), "should be at least 1 chars").await?;
+    let patterns = "branches are names or patterns of branches such as main, release/* or refs/heads/main; * and ** are the only wildcards, and tags are not filtered";
+    for right in ["main", "**", "release/*", "refs/heads/main", "refs/heads/**", "refs*"] {
+        admission.admits(with(&base, "/sinks/0/branches", json!(["other", right]))).await?;
+    }
+    for wrong in ["refs/tags/v*", "refs/heads/", "refs/*", " main", "main,develop ", "release/?", "release/[0-9]", "^main$", "a\\*"] {
+        admission.refuses(with(&base, "/sinks/0/branches", json!(["other", wrong])), patterns).await?;
+    }
     admission.verdict()
 }
 

@@ -56,10 +56,13 @@ pub struct RepoBindingSpec {
     #[x_kube(validation = Rule::new("!self.matches('^[A-Za-z][A-Za-z0-9+.-]*://[^/@]*:[^/@]*@')")
         .message("repository must not hold a password; the connection's Secret is the place for it"))]
     pub repository: String,
-    /// A branch that must exist when the repository is not empty, such as main. It is also the filter of the sinks that name
-    /// no branches. By default no branch is demanded and deliveries of every branch are handed on. At most 255 characters.
+    /// A branch that must exist when the repository is not empty, such as main or refs/heads/main: one name, no pattern. It is
+    /// also the filter of the sinks that name no branches. By default no branch is demanded and deliveries of every branch are
+    /// handed on. At most 255 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = Rule::new(r"(!self.startsWith('refs/') || self.matches('^refs/heads/.')) && self.matches('^[^\\s~^:?*\\[\\\\]+$')")
+        .message("branch is the name of one branch, such as main or refs/heads/main, and no pattern; patterns belong in the branches of a sink"))]
     pub branch: Option<String>,
     /// The webhook at the provider. Without it no webhook is made: it is only checked that the connection reaches the
     /// repository, which needs a credential that may read. Write an empty object for a webhook with every default.
@@ -91,6 +94,23 @@ pub struct RepoBindingSpec {
     /// still accepted, and a deletion still cleans up. It defaults to false.
     #[serde(default, skip_serializing_if = "is_false")]
     pub suspend: bool,
+}
+
+/// What the full name of a branch begins with.
+const BRANCH_PREFIX: &str = "refs/heads/";
+
+/// The short name of a branch, or a pattern of such, that may be written in full.
+#[must_use]
+pub fn short_branch(branch: &str) -> &str {
+    branch.strip_prefix(BRANCH_PREFIX).unwrap_or(branch)
+}
+
+impl RepoBindingSpec {
+    /// The short name of `branch`.
+    #[must_use]
+    pub fn branch_name(&self) -> Option<&str> {
+        self.branch.as_deref().map(short_branch)
+    }
 }
 
 fn default_interval() -> Interval {
@@ -262,11 +282,16 @@ pub struct SinkSpec {
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub events: Option<Vec<EventKind>>,
     /// The branches whose events this sink gets, 1 to 32 patterns of at most 255 characters: a star stands for any text
-    /// within a segment, two stars for any text across segments, as in release/*. It defaults to `spec.branch`, else to every
-    /// branch. Tags are not filtered by it.
+    /// within a segment, two stars for any text across segments, as in release/* or refs/heads/release/*. A pull request counts
+    /// by the branch that it goes to. It defaults to `spec.branch`, else to every branch. Tags are not filtered by it, nor are
+    /// events whose branch the provider does not tell, such as a comment on a GitHub pull request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 255)))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new(r"self.all(b, (!b.startsWith('refs/') || b.matches('^refs/heads/.')) && b.matches('^[^\\s~^:?\\[\\\\]+$'))")
+            .message("branches are names or patterns of branches such as main, release/* or refs/heads/main; * and ** are the only wildcards, and tags are not filtered"),
+    )]
     pub branches: Option<Vec<String>>,
 }
 

@@ -38,6 +38,12 @@ rules! {
         let events: BTreeSet<&str> = texts(webhook, "events").collect();
         items(spec, "sinks").flat_map(|sink| texts(sink, "events")).all(|event| events.contains(event))
     };
+    "branch is the name of one branch, such as main or refs/heads/main, and no pattern; patterns belong in the branches of a sink" => |branch| {
+        names_branches(text(branch)) && !text(branch).contains('*')
+    };
+    "branches are names or patterns of branches such as main, release/* or refs/heads/main; * and ** are the only wildcards, and tags are not filtered" => |branches| {
+        branches.as_array().into_iter().flatten().all(|branch| names_branches(text(branch)))
+    };
     "repository must not hold a password; the connection's Secret is the place for it" => |repository| {
         !fits("^[A-Za-z][A-Za-z0-9+.-]*://[^/@]*:[^/@]*@", text(repository))
     };
@@ -89,6 +95,11 @@ rules! {
 #[must_use]
 pub fn fits(pattern: &str, text: &str) -> bool {
     RegexBuilder::new(pattern).unicode(false).build().is_ok_and(|pattern| pattern.is_match(text.as_bytes()))
+}
+
+/// Whether a name or a pattern can be that of a branch: what git allows in none matches nothing, and would do so silently.
+fn names_branches(text: &str) -> bool {
+    (!text.starts_with("refs/") || fits("^refs/heads/.", text)) && fits(r"^[^\s~^:?\[\\]+$", text)
 }
 
 fn has(value: &Value, field: &str) -> bool {

@@ -334,7 +334,7 @@ async fn look(view: &View, observation: &Observation) -> Option<Found> {
         let manage_webhooks = PermissionFinding::granted();
         return Some(Found { repository, branch: None, hooks: None, manage_webhooks, granted: true, strays: Vec::new() });
     };
-    let branch = match &object.spec.branch {
+    let branch = match object.spec.branch_name() {
         Some(branch) if !found.empty && working.inspection.capabilities.api => Some(working.client.branch_exists(found, branch).await),
         _ => None,
     };

@@ -311,7 +311,7 @@ fn repository(plan: &mut Plan, observation: &Observation, found: &Found) {
         let message = format!("the repository moved to {}, for which the connection has no grant", repository.path);
         Finding::bad(Reason::RepositoryMovedOutOfScope, message)
     } else {
-        match (&object.spec.branch, &found.branch) {
+        match (object.spec.branch_name(), &found.branch) {
             (Some(branch), Some(Ok(false))) => Finding::bad(Reason::BranchNotFound, format!("{} has no branch {branch}", repository.path)),
             (Some(branch), Some(Err(error))) if is_refusal(error.kind) => Finding::bad(
                 Reason::NotFoundOrHidden,

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use kube::ResourceExt as _;
+
 use super::observe::Observation;
 use super::plan::{Action, Plan};
 use super::target;
@@ -26,6 +28,9 @@ pub async fn apply(context: &Context, observation: &Observation, plan: &Plan) ->
                 finalizer::remove(&context.client, &*object).await?;
                 context.view.sessions.remove(&target(&object));
                 context.view.usages.forget(&target(&object));
+                let uid = object.uid().unwrap_or_default();
+                context.writes.forget(&uid);
+                context.backoff.succeed(&uid);
                 return Ok(None);
             }
         }

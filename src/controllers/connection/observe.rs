@@ -169,6 +169,7 @@ async fn inspect(
     settings.credential_identity.clone_from(&rejection_key);
     let expired_end = end.or_else(|| told_end(object, material.secret_version.as_ref()));
     let expired = expired_end.filter(|end| *end <= view.clock.now());
+    view.sessions.uses(&target(object), &rejection_key, view.clock.now());
     if let Some(rejection) = view.sessions.rejected(&rejection_key, view.clock.now(), asked) {
         return Err(trouble_of_rejection(&rejection, expired, &material.declared.warnings));
     }

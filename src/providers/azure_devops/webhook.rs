@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use jiff::{SignedDuration, Timestamp};
 use ring::digest;
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
@@ -15,15 +16,50 @@ use serde::Deserialize;
 use super::subscription::{self, OWN_USERNAME};
 use crate::api::v1alpha1::EventKind;
 use crate::json;
+use crate::providers::pull_request::PullRequestAction::{
+    Administered, Classified, Closed, CommentChanged, Commented, Drafted, Edited, Merged, Opened, Ready, Reopened, Reviewed, SourceMoved,
+};
+use crate::providers::pull_request::{self, ActionName};
 use crate::providers::signature;
-use crate::providers::webhook::{Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, WebhookSecret};
+use crate::providers::webhook::{
+    Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, WebhookSecret, derived_id,
+};
 
 /// The scheme before the user name and the password.
 const BASIC: &str = "basic ";
 /// The id of no subscription: what a test may carry.
 const NO_SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000000";
-/// What the text of an update says when the source branch moved.
-const SOURCE_MOVED: &str = "updated the source branch";
+/// What the text of an update says, and how the update is called in [`ACTIONS`] then.
+const TEXTS: [(&str, &str); 4] = [
+    ("updated the source branch", " (source branch)"),
+    ("reactivated ", " (reactivated)"),
+    ("published the pull request", " (published)"),
+    ("marked the pull request as a draft", " (draft)"),
+];
+/// An edit comes later than its comment by more than the provider's own rounding.
+const EDITED_AFTER: SignedDuration = SignedDuration::from_secs(1);
+
+/// What Azure DevOps tells about pull requests: the event type, and what its status or text says. A changed target has no
+/// notification type to ask for. A reactivated pull request is told by the subscription for changes of status, which exists for
+/// `PullRequestClosed`.
+const ACTIONS: &[ActionName] = &[
+    ("git.pullrequest.created", Opened),
+    ("git.pullrequest.updated (reactivated)", Reopened),
+    ("git.pullrequest.updated (source branch)", SourceMoved),
+    ("git.pullrequest.updated (published)", Ready),
+    ("git.pullrequest.merged (completed)", Merged),
+    ("git.pullrequest.updated (abandoned)", Closed),
+    ("ms.vss-code.git-pullrequest-comment-event", Commented),
+    ("git.pullrequest.updated (draft)", Drafted),
+    ("git.pullrequest.updated", Edited),
+    ("ms.vss-code.git-pullrequest-comment-event (edited)", CommentChanged),
+    ("ms.vss-code.git-pullrequest-comment-event (deleted)", CommentChanged),
+    ("git.pullrequest.updated", Reviewed),
+    ("git.pullrequest.updated", Classified),
+    ("git.pullrequest.updated (completed)", Administered),
+    ("git.pullrequest.merged", Administered),
+    ("ms.vss-code.git-pullrequest-comment-event (system)", Administered),
+];
 
 /// Reads deliveries of Azure DevOps.
 #[derive(Clone, Copy, Debug)]
@@ -72,13 +108,18 @@ impl Webhook for AzureDevOpsWebhook {
         let ping = subscription == NO_SUBSCRIPTION;
         let events = if ping { Vec::new() } else { body.events()? };
         let repository = body.resource.repository();
+        let id = body.id.clone().unwrap_or_else(|| derived_id(&body.event_type, verified.payload()));
         Ok(Content {
-            delivery_id: format!("{}:{subscription}", body.id),
-            repository_id: repository.map(|repository| repository.id.clone()),
+            delivery_id: format!("{id}:{subscription}"),
+            repository_id: repository.and_then(|repository| repository.id.clone()),
             repository_path: repository.and_then(RepositoryBody::path),
             events,
             ping,
         })
+    }
+
+    fn pull_request_actions(&self) -> &'static [ActionName] {
+        ACTIONS
     }
 
     fn proof_headers(&self) -> &'static [&'static str] {
@@ -115,7 +156,7 @@ fn are_same(one: &[u8], other: &[u8]) -> bool {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Body {
-    id: String,
+    id: Option<String>,
     /// Absent in some tests.
     subscription_id: Option<String>,
     event_type: String,
@@ -136,13 +177,14 @@ struct Resource {
     ref_updates: Option<Vec<ReferenceUpdate>>,
     status: Option<String>,
     target_ref_name: Option<String>,
+    last_merge_source_commit: Option<CommitBody>,
     pull_request: Option<PullRequest>,
     comment: Option<Comment>,
 }
 
 #[derive(Deserialize)]
 struct RepositoryBody {
-    id: String,
+    id: Option<String>,
     name: Option<String>,
     project: Option<ProjectBody>,
 }
@@ -165,12 +207,21 @@ struct ReferenceUpdate {
 struct PullRequest {
     repository: Option<RepositoryBody>,
     target_ref_name: Option<String>,
+    last_merge_source_commit: Option<CommitBody>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CommitBody {
+    commit_id: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Comment {
     comment_type: Option<String>,
+    published_date: Option<String>,
+    last_content_updated_date: Option<String>,
     #[serde(default)]
     is_deleted: bool,
 }
@@ -190,48 +241,68 @@ impl Resource {
     /// Something about the pull request, which goes to its target branch.
     fn event(&self, kind: EventKind) -> Event {
         let target = self.target_ref_name.as_deref().or_else(|| self.pull_request.as_ref()?.target_ref_name.as_deref());
-        Event { kind, reference: target.map(str::to_owned), change: Change::Updated, once: None }
+        let commit = self.last_merge_source_commit.as_ref();
+        let commit = commit.or_else(|| self.pull_request.as_ref()?.last_merge_source_commit.as_ref());
+        let event = Event { kind, reference: target.map(str::to_owned), commit: None, change: Change::Updated, once: None };
+        event.at(commit.and_then(|commit| commit.commit_id.as_deref()))
+    }
+}
+
+impl Comment {
+    /// What tells it from a new comment of a person: the system writes some, and a deleted one leaves its place.
+    fn detail(&self) -> &'static str {
+        if self.is_deleted {
+            " (deleted)"
+        } else if self.comment_type.as_deref() == Some("system") {
+            " (system)"
+        } else if self.is_edited() {
+            " (edited)"
+        } else {
+            ""
+        }
+    }
+
+    fn is_edited(&self) -> bool {
+        let time = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
+        let times = time(&self.published_date).zip(time(&self.last_content_updated_date));
+        times.is_some_and(|(published, changed)| changed.duration_since(published) > EDITED_AFTER)
     }
 }
 
 impl Body {
     fn events(&self) -> Result<Vec<Event>, ContentError> {
-        let resource = &self.resource;
-        let status = resource.status.as_deref();
-        let kind = match self.event_type.as_str() {
+        let status = self.resource.status.as_deref();
+        let detail = match self.event_type.as_str() {
             subscription::PUSH => return self.pushed(),
-            subscription::PULL_REQUEST_CREATED => Some(EventKind::PullRequest),
-            subscription::PULL_REQUEST_UPDATED => self.updated(),
+            subscription::PULL_REQUEST_UPDATED => self.update(),
             // Told of every merge that was tried, also of those that only test whether it would work.
-            subscription::PULL_REQUEST_MERGED => Some(EventKind::PullRequestMerged).filter(|_| status == Some("completed")),
-            subscription::PULL_REQUEST_COMMENT => Some(EventKind::PullRequestComment).filter(|_| self.is_said()),
-            _ => None,
+            subscription::PULL_REQUEST_MERGED if status == Some("completed") => " (completed)",
+            subscription::PULL_REQUEST_COMMENT => self.resource.comment.as_ref().map_or("", Comment::detail),
+            _ => "",
         };
-        Ok(kind.map(|kind| resource.event(kind)).into_iter().collect())
+        let kind = pull_request::told_by(ACTIONS, &format!("{}{detail}", self.event_type));
+        Ok(kind.map(|kind| self.resource.event(kind)).into_iter().collect())
     }
 
     fn pushed(&self) -> Result<Vec<Event>, ContentError> {
         let updates = self.resource.ref_updates.as_ref().ok_or_else(|| ContentError("a push without refUpdates".into()))?;
-        let read =
-            |update: &ReferenceUpdate| Event::of_reference(&update.name, Change::between(&update.old_object_id, &update.new_object_id));
+        let read = |update: &ReferenceUpdate| {
+            let change = Change::between(&update.old_object_id, &update.new_object_id);
+            Event::of_reference(&update.name, change).map(|event| event.at(Some(&update.new_object_id)))
+        };
         Ok(updates.iter().filter_map(read).collect())
     }
 
     /// What an update is. The body does not repeat which updates the subscription asked for. One that is for pushes has no
     /// text; one that is for changes of status has, and so has one that somebody changed by hand.
-    fn updated(&self) -> Option<EventKind> {
+    fn update(&self) -> &'static str {
         let text = self.message.as_ref().and_then(|message| message.text.as_deref()).unwrap_or_default();
         match self.resource.status.as_deref() {
-            Some("abandoned") => Some(EventKind::PullRequestClosed),
-            Some("completed") => None,
-            _ if text.is_empty() || text.contains(SOURCE_MOVED) => Some(EventKind::PullRequest),
-            _ => None,
+            Some("abandoned") => " (abandoned)",
+            Some("completed") => " (completed)",
+            _ if text.is_empty() => " (source branch)",
+            _ => TEXTS.iter().find(|(words, _)| text.contains(words)).map_or("", |(_, detail)| detail),
         }
-    }
-
-    /// Whether a person's comment is there: the system writes some, and a deleted one leaves its place.
-    fn is_said(&self) -> bool {
-        self.resource.comment.as_ref().is_none_or(|comment| !comment.is_deleted && comment.comment_type.as_deref() != Some("system"))
     }
 }
 

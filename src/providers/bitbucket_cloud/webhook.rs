@@ -9,9 +9,13 @@ use serde::Deserialize;
 
 use crate::api::v1alpha1::EventKind;
 use crate::json;
+use crate::providers::pull_request::PullRequestAction::{
+    Classified, Closed, CommentChanged, Commented, Drafted, Edited, Merged, Opened, Ready, Retargeted, Reviewed, SourceMoved,
+};
+use crate::providers::pull_request::{self, ActionName};
 use crate::providers::signature;
 use crate::providers::webhook::{
-    Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, WebhookSecret, required_header,
+    Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, WebhookSecret, delivery_id, required_header,
 };
 
 const SIGNATURE: &str = "x-hub-signature";
@@ -19,6 +23,31 @@ const DELIVERY: &str = "x-request-uuid";
 const EVENT: &str = "x-event-key";
 /// What the keys of test deliveries begin with.
 const DIAGNOSTICS: &str = "diagnostics:";
+
+/// What Bitbucket Cloud tells about pull requests. An update does not say what changed: it counts when the last commit of the
+/// source branch, the target or the draft mark are others than in the delivery before, and so a new draft mark counts as well.
+/// A declined pull request cannot be opened again.
+const ACTIONS: &[ActionName] = &[
+    ("pullrequest:created", Opened),
+    ("pullrequest:updated", SourceMoved),
+    ("pullrequest:push", SourceMoved),
+    ("pullrequest:updated", Retargeted),
+    ("pullrequest:updated", Ready),
+    ("pullrequest:fulfilled", Merged),
+    ("pullrequest:rejected", Closed),
+    ("pullrequest:comment_created", Commented),
+    ("pullrequest:updated", Drafted),
+    ("pullrequest:updated", Edited),
+    ("pullrequest:comment_updated", CommentChanged),
+    ("pullrequest:comment_deleted", CommentChanged),
+    ("pullrequest:comment_resolved", CommentChanged),
+    ("pullrequest:comment_reopened", CommentChanged),
+    ("pullrequest:approved", Reviewed),
+    ("pullrequest:unapproved", Reviewed),
+    ("pullrequest:changes_request_created", Reviewed),
+    ("pullrequest:changes_request_removed", Reviewed),
+    ("pullrequest:updated", Classified),
+];
 
 /// Reads deliveries of Bitbucket Cloud.
 #[derive(Clone, Copy, Debug)]
@@ -44,13 +73,18 @@ impl Webhook for BitbucketCloudWebhook {
 
     fn read(&self, verified: &Verified<'_>) -> Result<Content, ContentError> {
         let headers = verified.headers();
-        let delivery_id = required_header(headers, DELIVERY)?.to_owned();
         let key = required_header(headers, EVENT)?;
+        let delivery_id = delivery_id(verified, DELIVERY, key);
         let body: Body = json::read(verified.payload())?;
         let ping = key.starts_with(DIAGNOSTICS);
         let events = if ping { Vec::new() } else { body.events(key)? };
-        let (repository_id, repository_path) = body.repository.map(|repository| (repository.uuid, repository.full_name)).unzip();
+        let (repository_id, repository_path) =
+            body.repository.map(|repository| (repository.uuid, repository.full_name)).unwrap_or_default();
         Ok(Content { delivery_id, repository_id, repository_path, events, ping })
+    }
+
+    fn pull_request_actions(&self) -> &'static [ActionName] {
+        ACTIONS
     }
 
     fn proof_headers(&self) -> &'static [&'static str] {
@@ -68,8 +102,8 @@ struct Body {
 
 #[derive(Deserialize)]
 struct RepositoryBody {
-    uuid: String,
-    full_name: String,
+    uuid: Option<String>,
+    full_name: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -93,11 +127,15 @@ struct ReferenceBody {
     #[serde(rename = "type")]
     kind: String,
     name: String,
+    target: Option<CommitBody>,
 }
 
 #[derive(Deserialize)]
 struct PullRequestBody {
     id: i64,
+    state: Option<String>,
+    #[serde(default)]
+    draft: bool,
     source: EndBody,
     destination: EndBody,
 }
@@ -116,24 +154,18 @@ struct BranchBody {
 
 #[derive(Deserialize)]
 struct CommitBody {
-    hash: String,
+    hash: Option<String>,
 }
 
 impl Body {
     fn events(&self, key: &str) -> Result<Vec<Event>, ContentError> {
-        let kind = match key {
-            "repo:push" => {
-                let push = self.push.as_ref().ok_or_else(|| ContentError("a push without changes".into()))?;
-                return Ok(push.changes.iter().filter_map(ChangeBody::event).collect());
-            }
-            "pullrequest:created" | "pullrequest:updated" => EventKind::PullRequest,
-            "pullrequest:fulfilled" => EventKind::PullRequestMerged,
-            "pullrequest:rejected" => EventKind::PullRequestClosed,
-            "pullrequest:comment_created" => EventKind::PullRequestComment,
-            _ => return Ok(Vec::new()),
-        };
+        if key == "repo:push" {
+            let push = self.push.as_ref().ok_or_else(|| ContentError("a push without changes".into()))?;
+            return Ok(push.changes.iter().filter_map(ChangeBody::event).collect());
+        }
+        let Some(kind) = pull_request::told_by(ACTIONS, key) else { return Ok(Vec::new()) };
         let pull_request = self.pullrequest.as_ref().ok_or_else(|| ContentError("an event of a pull request without one".into()))?;
-        Ok(vec![pull_request.event(kind)])
+        Ok(pull_request.event(kind).into_iter().collect())
     }
 }
 
@@ -152,19 +184,27 @@ impl ChangeBody {
             _ if self.created => Change::Created,
             _ => Change::Updated,
         };
-        Event::of_reference(&name, change)
+        let commit = self.new.as_ref().and_then(|reference| reference.target.as_ref()?.hash.as_deref());
+        Event::of_reference(&name, change).map(|event| event.at(commit))
     }
 }
 
 impl PullRequestBody {
-    /// A new title, description or reviewer is an update too, with the same commit at the source as before.
-    fn event(&self, kind: EventKind) -> Event {
+    /// A new title, description or reviewer is an update too, with the same commit, target and draft mark as before; and so is
+    /// any change of one that is merged or declined.
+    fn event(&self, kind: EventKind) -> Option<Event> {
         let target = self.destination.branch.as_ref().map(|branch| branch.name.as_str());
-        let event = Event::of_pull_request(kind, target);
-        match &self.source.commit {
-            Some(commit) if kind == EventKind::PullRequest => event.once(format!("pull request {}", self.id), &commit.hash),
-            _ => event,
+        let commit = self.source.commit.as_ref().and_then(|commit| commit.hash.as_deref());
+        let event = Event::of_pull_request(kind, target).at(commit);
+        if kind != EventKind::PullRequest {
+            return Some(event);
         }
+        if self.state.as_deref().is_some_and(|state| state != "OPEN") {
+            return None;
+        }
+        let Some(commit) = commit else { return Some(event) };
+        let mark = if self.draft { "draft" } else { "ready" };
+        Some(event.once(format!("pull request {}", self.id), format!("{commit} {} {mark}", target.unwrap_or_default())))
     }
 }
 

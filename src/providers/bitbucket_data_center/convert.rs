@@ -72,7 +72,7 @@ pub(super) fn branch_name(reference: &wire::Reference) -> &str {
 pub(super) const fn words(event: EventKind) -> &'static [&'static str] {
     match event {
         EventKind::Push | EventKind::Tag => &["repo:refs_changed"],
-        EventKind::PullRequest => &["pr:from_ref_updated", "pr:opened"],
+        EventKind::PullRequest => &["pr:from_ref_updated", "pr:modified", "pr:opened"],
         EventKind::PullRequestMerged => &["pr:merged"],
         EventKind::PullRequestClosed => &["pr:declined", "pr:deleted"],
         EventKind::PullRequestComment => &["pr:comment:added"],
@@ -179,8 +179,11 @@ mod tests {
     #[test]
     fn bb_21_the_order_of_events_is_not_drift_and_certificates_are() {
         let desired = shapes(&[EventKind::Push, EventKind::PullRequest].into()).remove(0);
-        assert_eq!(desired.fields[EVENTS], "pr:from_ref_updated,pr:opened,repo:refs_changed");
-        assert_eq!(read_back(&["repo:refs_changed", "pr:opened", "pr:from_ref_updated"], true).drift(&desired), Vec::<&str>::new());
+        assert_eq!(desired.fields[EVENTS], "pr:from_ref_updated,pr:modified,pr:opened,repo:refs_changed");
+        assert_eq!(
+            read_back(&["repo:refs_changed", "pr:opened", "pr:from_ref_updated", "pr:modified"], true).drift(&desired),
+            Vec::<&str>::new()
+        );
         assert_eq!(read_back(&["repo:refs_changed", "pr:opened"], true).drift(&desired), [EVENTS]);
         let lax = json!({"id": 7, "events": ["repo:refs_changed"], "active": true, "sslVerificationRequired": false});
         let desired = shapes(&[EventKind::Tag].into()).remove(0);

@@ -10,11 +10,16 @@ use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::api::v1alpha1::EventKind;
 use crate::json;
+use crate::providers::pull_request::PullRequestAction::{
+    Administered, Classified, Closed, CommentChanged, Commented, Drafted, Edited, Merged, Opened, Ready, Reopened, Retargeted, Reviewed,
+    SourceMoved,
+};
+use crate::providers::pull_request::{self, ActionName};
 use crate::providers::signature;
 use crate::providers::webhook::{
-    Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, WebhookSecret, header_text, required_header,
+    Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, WebhookSecret, delivery_id, header_text,
+    required_header,
 };
 
 const SIGNATURE: &str = "x-hub-signature";
@@ -23,6 +28,30 @@ const EVENT: &str = "x-event-key";
 const PING: &str = "diagnostics:ping";
 /// Bytes of a test at most.
 const LONGEST_TEST: usize = 1024;
+
+/// What Bitbucket Data Center tells about pull requests. Not every version knows every key: `pr:reopened` and `pr:to_ref_updated`
+/// are refused by some in a hook, so that they are never asked for, and read where they come.
+const ACTIONS: &[ActionName] = &[
+    ("pr:opened", Opened),
+    ("pr:reopened", Reopened),
+    ("pr:from_ref_updated", SourceMoved),
+    ("pr:modified (previousTarget)", Retargeted),
+    ("pr:modified (draft)", Ready),
+    ("pr:merged", Merged),
+    ("pr:declined", Closed),
+    ("pr:deleted", Closed),
+    ("pr:comment:added", Commented),
+    ("pr:modified", Drafted),
+    ("pr:modified", Edited),
+    ("pr:comment:edited", CommentChanged),
+    ("pr:comment:deleted", CommentChanged),
+    ("pr:reviewer:approved", Reviewed),
+    ("pr:reviewer:unapproved", Reviewed),
+    ("pr:reviewer:changes_requested", Reviewed),
+    ("pr:reviewer:needs_work", Reviewed),
+    ("pr:reviewer:updated", Classified),
+    ("pr:to_ref_updated", Administered),
+];
 
 /// Reads deliveries of Bitbucket Data Center.
 #[derive(Clone, Copy, Debug)]
@@ -51,13 +80,17 @@ impl Webhook for BitbucketDataCenterWebhook {
 
     fn read(&self, verified: &Verified<'_>) -> Result<Content, ContentError> {
         let headers = verified.headers();
-        let delivery_id = required_header(headers, DELIVERY)?.to_owned();
         let event = required_header(headers, EVENT)?;
+        let delivery_id = delivery_id(verified, DELIVERY, event);
         let body: Body = json::read(verified.payload())?;
         let events = body.events(event)?;
         let repository = body.pull_request.map(|pull_request| pull_request.target.repository).or(body.repository);
-        let (repository_id, repository_path) = repository.map(RepositoryBody::identity).unzip();
+        let (repository_id, repository_path) = repository.map(RepositoryBody::identity).unwrap_or_default();
         Ok(Content { delivery_id, repository_id, repository_path, events, ping: event == PING })
+    }
+
+    fn pull_request_actions(&self) -> &'static [ActionName] {
+        ACTIONS
     }
 
     fn proof_headers(&self) -> &'static [&'static str] {
@@ -79,18 +112,23 @@ struct Body {
     repository: Option<RepositoryBody>,
     changes: Option<Vec<ChangeBody>>,
     pull_request: Option<PullRequestBody>,
+    /// Of a changed pull request: how it was before, also what did not change.
+    previous_title: Option<String>,
+    previous_description: Option<String>,
+    previous_target: Option<ReferenceBody>,
 }
 
 #[derive(Deserialize)]
 struct RepositoryBody {
-    id: i64,
-    slug: String,
-    project: ProjectBody,
+    id: Option<i64>,
+    slug: Option<String>,
+    project: Option<ProjectBody>,
 }
 
 impl RepositoryBody {
-    fn identity(self) -> (String, String) {
-        (self.id.to_string(), format!("{}/{}", self.project.key, self.slug))
+    fn identity(self) -> (Option<String>, Option<String>) {
+        let path = self.project.zip(self.slug).map(|(project, slug)| format!("{}/{slug}", project.key));
+        (self.id.map(|id| id.to_string()), path)
     }
 }
 
@@ -123,10 +161,22 @@ impl ChangeBody {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct PullRequestBody {
+    title: Option<String>,
+    description: Option<String>,
+    /// From 8.18 on.
+    draft: Option<bool>,
+    from_ref: Option<SourceBody>,
     /// Where it goes to, and whose webhooks tell of it. It may come from a fork.
     #[serde(rename = "toRef")]
     target: TargetBody,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SourceBody {
+    latest_commit: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -136,24 +186,44 @@ struct TargetBody {
     repository: RepositoryBody,
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ReferenceBody {
+    display_id: String,
+}
+
 impl Body {
     fn events(&self, event: &str) -> Result<Vec<Event>, ContentError> {
-        let kind = match event {
-            "repo:refs_changed" => return self.pushed(),
-            "pr:opened" | "pr:from_ref_updated" => EventKind::PullRequest,
-            "pr:merged" => EventKind::PullRequestMerged,
-            "pr:declined" | "pr:deleted" => EventKind::PullRequestClosed,
-            "pr:comment:added" => EventKind::PullRequestComment,
-            _ => return Ok(Vec::new()),
-        };
-        let pull_request = self.pull_request.as_ref().ok_or_else(|| ContentError(format!("{event} without pullRequest")))?;
-        Ok(vec![Event::of_pull_request(kind, Some(&pull_request.target.display_id))])
+        if event == "repo:refs_changed" {
+            return self.pushed();
+        }
+        if !event.starts_with("pr:") {
+            return Ok(Vec::new());
+        }
+        let request = self.pull_request.as_ref().ok_or_else(|| ContentError(format!("{event} without pullRequest")))?;
+        let detail = if event == "pr:modified" { self.modification(request) } else { "" };
+        let kind = pull_request::told_by(ACTIONS, &format!("{event}{detail}"));
+        let commit = request.from_ref.as_ref().and_then(|source| source.latest_commit.as_deref());
+        Ok(kind.map(|kind| Event::of_pull_request(kind, Some(&request.target.display_id)).at(commit)).into_iter().collect())
+    }
+
+    /// What a change of a pull request changed, as far as it is told apart in [`ACTIONS`]. The draft mark has no former value:
+    /// it is what changed when nothing else did.
+    fn modification(&self, request: &PullRequestBody) -> &'static str {
+        let before = |text: &Option<String>| text.clone().unwrap_or_default();
+        if self.previous_target.as_ref().is_some_and(|previous| previous.display_id != request.target.display_id) {
+            return " (previousTarget)";
+        }
+        let same_words =
+            before(&self.previous_title) == before(&request.title) && before(&self.previous_description) == before(&request.description);
+        if same_words && request.draft == Some(false) { " (draft)" } else { "" }
     }
 
     /// One event for each branch and tag, in the order of the push.
     fn pushed(&self) -> Result<Vec<Event>, ContentError> {
         let changes = self.changes.as_ref().ok_or_else(|| ContentError("repo:refs_changed without changes".into()))?;
-        Ok(changes.iter().filter_map(|change| Event::of_reference(&change.ref_id, change.change())).collect())
+        let read = |change: &ChangeBody| Event::of_reference(&change.ref_id, change.change()).map(|event| event.at(Some(&change.to_hash)));
+        Ok(changes.iter().filter_map(read).collect())
     }
 }
 

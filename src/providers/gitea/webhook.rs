@@ -10,9 +10,13 @@ use serde::Deserialize;
 
 use crate::api::v1alpha1::EventKind;
 use crate::json;
+use crate::providers::pull_request::PullRequestAction::{
+    Classified, Closed, CommentChanged, Commented, Drafted, Edited, Merged, Opened, Ready, Reopened, Retargeted, Reviewed, SourceMoved,
+};
+use crate::providers::pull_request::{self, ActionName, is_draft_title};
 use crate::providers::signature;
 use crate::providers::webhook::{
-    Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, WebhookSecret, document, header_text,
+    Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, WebhookSecret, delivery_id, document, header_text,
     required_header,
 };
 
@@ -21,6 +25,36 @@ const DELIVERY: &str = "x-gitea-delivery";
 const EVENT: &str = "x-gitea-event";
 const EVENT_TYPE: &str = "x-gitea-event-type";
 
+/// What Gitea and Forgejo tell about pull requests: the event's type and the action.
+const ACTIONS: &[ActionName] = &[
+    ("pull_request opened", Opened),
+    ("pull_request reopened", Reopened),
+    ("pull_request_sync synchronized", SourceMoved),
+    // Before Gitea 1.15 events have no type.
+    ("pull_request synchronized", SourceMoved),
+    ("pull_request edited (changes.ref)", Retargeted),
+    ("pull_request edited (draft prefix)", Ready),
+    ("pull_request closed (merged)", Merged),
+    ("pull_request closed", Closed),
+    ("pull_request_comment created", Commented),
+    ("pull_request_review_comment reviewed", Commented),
+    ("pull_request_review_comment created", Commented),
+    ("pull_request edited", Drafted),
+    ("pull_request edited", Edited),
+    ("pull_request_comment edited", CommentChanged),
+    ("pull_request_comment deleted", CommentChanged),
+    ("pull_request_review_approved reviewed", Reviewed),
+    ("pull_request_review_rejected reviewed", Reviewed),
+    ("pull_request_assign assigned", Classified),
+    ("pull_request_assign unassigned", Classified),
+    ("pull_request_label label_updated", Classified),
+    ("pull_request_label label_cleared", Classified),
+    ("pull_request_milestone milestoned", Classified),
+    ("pull_request_milestone demilestoned", Classified),
+    ("pull_request_review_request review_requested", Classified),
+    ("pull_request_review_request review_request_removed", Classified),
+];
+
 /// Reads deliveries of Gitea and Forgejo.
 #[derive(Clone, Copy, Debug)]
 pub struct GiteaWebhook;
@@ -28,7 +62,8 @@ pub struct GiteaWebhook;
 impl Webhook for GiteaWebhook {
     fn rules(&self) -> DeliveryRules {
         DeliveryRules {
-            body_limit: 10 * 1024 * 1024,
+            // The server has no limit of its own.
+            body_limit: 25 * 1024 * 1024,
             // The sender gives up after 5 s and never tries again.
             answer_within: Duration::from_secs(4),
             secret_grace: Duration::from_secs(60 * 60),
@@ -45,15 +80,20 @@ impl Webhook for GiteaWebhook {
 
     fn read(&self, verified: &Verified<'_>) -> Result<Content, ContentError> {
         let headers = verified.headers();
-        let delivery_id = required_header(headers, DELIVERY)?.to_owned();
         let event = required_header(headers, EVENT)?;
+        let delivery_id = delivery_id(verified, DELIVERY, event);
         // Absent before Gitea 1.15; then the event is all there is.
         let event_type = header_text(headers, EVENT_TYPE).unwrap_or(event);
         let body: Body = json::read(verified.payload())?;
         let ping = event == "push" && body.is_test_push();
         let events = if ping { None } else { body.event(event, event_type)? };
-        let (repository_id, repository_path) = body.repository.map(|repository| (repository.id.to_string(), repository.full_name)).unzip();
+        let (id, repository_path) = body.repository.map(|repository| (repository.id, repository.full_name)).unwrap_or_default();
+        let repository_id = id.map(|id| id.to_string());
         Ok(Content { delivery_id, repository_id, repository_path, events: events.into_iter().collect(), ping })
+    }
+
+    fn pull_request_actions(&self) -> &'static [ActionName] {
+        ACTIONS
     }
 
     fn proof_headers(&self) -> &'static [&'static str] {
@@ -71,6 +111,7 @@ struct Body {
     before: Option<String>,
     after: Option<String>,
     action: Option<String>,
+    changes: Option<Changes>,
     pull_request: Option<PullRequestBody>,
     #[serde(default)]
     is_pull: bool,
@@ -78,21 +119,39 @@ struct Body {
 
 #[derive(Deserialize)]
 struct RepositoryBody {
-    id: i64,
-    full_name: String,
+    id: Option<i64>,
+    full_name: Option<String>,
+}
+
+/// What an edit changed: the former values.
+#[derive(Deserialize)]
+struct Changes {
+    #[serde(rename = "ref")]
+    target: Option<Former>,
+    title: Option<Former>,
+}
+
+#[derive(Deserialize)]
+struct Former {
+    #[serde(default)]
+    from: String,
 }
 
 #[derive(Deserialize)]
 struct PullRequestBody {
+    title: Option<String>,
     #[serde(default)]
     merged: bool,
-    base: Option<BranchBody>,
+    base: Option<EndBody>,
+    head: Option<EndBody>,
 }
 
+/// One end of a pull request.
 #[derive(Deserialize)]
-struct BranchBody {
+struct EndBody {
     #[serde(rename = "ref")]
     name: String,
+    sha: Option<String>,
 }
 
 impl Body {
@@ -107,10 +166,11 @@ impl Body {
             // A branch that goes away is told by `delete` alone, a tag by `push` as well; a new one of either by `push` as
             // well as `create`. Each is counted once.
             ("delete", _) if self.ref_type.as_deref() == Some("branch") => self.deleted_branch().map(Some),
-            ("pull_request", "pull_request" | "pull_request_sync") => Ok(self.pull_request()),
-            ("issue_comment", _) if self.is_pull || event_type == "pull_request_comment" => Ok(self.comment("created")),
-            ("pull_request_comment", _) => Ok(self.comment("reviewed").or_else(|| self.comment("created"))),
-            _ => Ok(None),
+            ("issue_comment", _) if self.is_pull || event_type == "pull_request_comment" => {
+                Ok(self.about_pull_request("pull_request_comment"))
+            }
+            ("pull_request_comment", _) => Ok(self.about_pull_request("pull_request_review_comment")),
+            _ => Ok(self.about_pull_request(event_type)),
         }
     }
 
@@ -118,33 +178,43 @@ impl Body {
         let (Some(reference), Some(before), Some(after)) = (&self.reference, &self.before, &self.after) else {
             return Err(ContentError("a push without ref, before and after".into()));
         };
-        Ok(Event::of_reference(reference, Change::between(before, after)))
+        Ok(Event::of_reference(reference, Change::between(before, after)).map(|event| event.at(Some(after))))
     }
 
     fn deleted_branch(&self) -> Result<Event, ContentError> {
         let name = self.reference.as_deref().ok_or_else(|| ContentError("a deletion without ref".into()))?;
         let reference = if name.starts_with("refs/heads/") { name.to_owned() } else { format!("refs/heads/{name}") };
-        Ok(Event { kind: EventKind::Push, reference: Some(reference), change: Change::Deleted, once: None })
+        Ok(Event { kind: EventKind::Push, reference: Some(reference), commit: None, change: Change::Deleted, once: None })
     }
 
-    fn pull_request(&self) -> Option<Event> {
-        let kind = match self.action.as_deref()? {
-            "opened" | "reopened" | "synchronized" => EventKind::PullRequest,
-            "closed" if self.pull_request.as_ref()?.merged => EventKind::PullRequestMerged,
-            "closed" => EventKind::PullRequestClosed,
-            _ => return None,
+    /// Not every version's comments on a pull request as a whole tell the branch that it goes to.
+    fn about_pull_request(&self, event_type: &str) -> Option<Event> {
+        let kind = pull_request::told_by(ACTIONS, &self.action_name(event_type)?)?;
+        let request = self.pull_request.as_ref();
+        let target = request.and_then(|request| Some(request.base.as_ref()?.name.as_str()));
+        Some(Event::of_pull_request(kind, target).at(request.and_then(|request| request.head.as_ref()?.sha.as_deref())))
+    }
+
+    /// The name of the action in [`ACTIONS`].
+    fn action_name(&self, event_type: &str) -> Option<String> {
+        let action = self.action.as_deref()?;
+        let detail = match (event_type, action) {
+            ("pull_request", "closed") if self.pull_request.as_ref()?.merged => " (merged)",
+            ("pull_request", "edited") => self.edit(),
+            _ => "",
         };
-        Some(Event::of_pull_request(kind, self.target()))
+        Some(format!("{event_type} {action}{detail}"))
     }
 
-    fn comment(&self, action: &str) -> Option<Event> {
-        let fits = self.action.as_deref() == Some(action);
-        fits.then(|| Event::of_pull_request(EventKind::PullRequestComment, self.target()))
-    }
-
-    /// The branch that the pull request goes to.
-    fn target(&self) -> Option<&str> {
-        self.pull_request.as_ref()?.base.as_ref().map(|base| base.name.as_str())
+    /// What an edit changed, as far as it is told apart in [`ACTIONS`].
+    fn edit(&self) -> &'static str {
+        let Some(changes) = &self.changes else { return "" };
+        if changes.target.is_some() {
+            return " (changes.ref)";
+        }
+        let title = self.pull_request.as_ref().and_then(|request| request.title.as_deref()).unwrap_or_default();
+        let became_ready = changes.title.as_ref().is_some_and(|former| is_draft_title(&former.from) && !is_draft_title(title));
+        if became_ready { " (draft prefix)" } else { "" }
     }
 }
 

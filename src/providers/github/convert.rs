@@ -66,7 +66,7 @@ pub(super) const fn words(event: EventKind) -> &'static [&'static str] {
     match event {
         EventKind::Push | EventKind::Tag => &["push"],
         EventKind::PullRequest | EventKind::PullRequestMerged | EventKind::PullRequestClosed => &["pull_request"],
-        EventKind::PullRequestComment => &["issue_comment", "pull_request_review_comment"],
+        EventKind::PullRequestComment => &["issue_comment", "pull_request_review", "pull_request_review_comment"],
     }
 }
 
@@ -151,9 +151,12 @@ mod tests {
     #[test]
     fn one_hook_has_each_event_of_github_once() {
         let shape = shapes(&EventKind::ALL.into_iter().collect()).remove(0);
-        assert_eq!(shape.fields[EVENTS], "issue_comment,pull_request,pull_request_review_comment,push");
+        assert_eq!(shape.fields[EVENTS], "issue_comment,pull_request,pull_request_review,pull_request_review_comment,push");
         let document = creation(&HookUrl::new("https://in".into()), &shape, "s");
-        assert_eq!(document["events"], json!(["issue_comment", "pull_request", "pull_request_review_comment", "push"]));
+        assert_eq!(
+            document["events"],
+            json!(["issue_comment", "pull_request", "pull_request_review", "pull_request_review_comment", "push"])
+        );
         assert_eq!((&document["name"], &document["active"]), (&json!("web"), &json!(true)));
         assert_eq!(document["config"], json!({"url": "https://in", "content_type": "json", "insecure_ssl": "0", "secret": "s"}));
         assert!(shapes(&BTreeSet::new()).is_empty());

@@ -8,16 +8,62 @@ use http::HeaderMap;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::api::v1alpha1::EventKind;
 use crate::json;
+use crate::providers::pull_request::PullRequestAction::{
+    Administered, Classified, Closed, CommentChanged, Commented, Drafted, Edited, Merged, Opened, Ready, Reopened, Retargeted, Reviewed,
+    SourceMoved,
+};
+use crate::providers::pull_request::{self, ActionName};
 use crate::providers::signature;
 use crate::providers::webhook::{
-    Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, WebhookSecret, document, required_header,
+    Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, WebhookSecret, delivery_id, document,
+    required_header,
 };
 
 const SIGNATURE: &str = "x-hub-signature-256";
 const DELIVERY: &str = "x-github-delivery";
 const EVENT: &str = "x-github-event";
+
+/// What GitHub tells about pull requests: the event and its action.
+const ACTIONS: &[ActionName] = &[
+    ("pull_request opened", Opened),
+    ("pull_request reopened", Reopened),
+    ("pull_request synchronize", SourceMoved),
+    ("pull_request edited (base)", Retargeted),
+    ("pull_request ready_for_review", Ready),
+    ("pull_request closed (merged)", Merged),
+    ("pull_request closed", Closed),
+    ("issue_comment created", Commented),
+    ("pull_request_review_comment created", Commented),
+    ("pull_request_review submitted (commented)", Commented),
+    ("pull_request converted_to_draft", Drafted),
+    ("pull_request edited", Edited),
+    ("issue_comment edited", CommentChanged),
+    ("issue_comment deleted", CommentChanged),
+    ("issue_comment pinned", CommentChanged),
+    ("issue_comment unpinned", CommentChanged),
+    ("pull_request_review_comment edited", CommentChanged),
+    ("pull_request_review_comment deleted", CommentChanged),
+    ("pull_request_review edited", CommentChanged),
+    ("pull_request_review submitted", Reviewed),
+    ("pull_request_review dismissed", Reviewed),
+    ("pull_request assigned", Classified),
+    ("pull_request unassigned", Classified),
+    ("pull_request labeled", Classified),
+    ("pull_request unlabeled", Classified),
+    ("pull_request milestoned", Classified),
+    ("pull_request demilestoned", Classified),
+    ("pull_request review_requested", Classified),
+    ("pull_request review_request_removed", Classified),
+    ("pull_request auto_merge_enabled", Administered),
+    ("pull_request auto_merge_disabled", Administered),
+    ("pull_request enqueued", Administered),
+    ("pull_request dequeued", Administered),
+    ("pull_request locked", Administered),
+    ("pull_request unlocked", Administered),
+    ("pull_request_review_thread resolved", CommentChanged),
+    ("pull_request_review_thread unresolved", CommentChanged),
+];
 
 /// Reads deliveries of GitHub.
 #[derive(Clone, Copy, Debug)]
@@ -45,12 +91,16 @@ impl Webhook for GitHubWebhook {
 
     fn read(&self, verified: &Verified<'_>) -> Result<Content, ContentError> {
         let headers = verified.headers();
-        let delivery_id = required_header(headers, DELIVERY)?.to_owned();
         let event = required_header(headers, EVENT)?;
         let body: Body = json::read(verified.payload())?;
         let events = body.event(event)?.into_iter().collect();
-        let (repository_id, repository_path) = body.repository.map(|repository| (repository.id.to_string(), repository.full_name)).unzip();
-        Ok(Content { delivery_id, repository_id, repository_path, events, ping: event == "ping" })
+        let delivery_id = delivery_id(verified, DELIVERY, event);
+        let (id, repository_path) = body.repository.map(|repository| (repository.id, repository.full_name)).unwrap_or_default();
+        Ok(Content { delivery_id, repository_id: id.map(|id| id.to_string()), repository_path, events, ping: event == "ping" })
+    }
+
+    fn pull_request_actions(&self) -> &'static [ActionName] {
+        ACTIONS
     }
 
     fn proof_headers(&self) -> &'static [&'static str] {
@@ -67,27 +117,51 @@ struct Body {
     before: Option<String>,
     after: Option<String>,
     action: Option<String>,
+    changes: Option<Changes>,
     pull_request: Option<PullRequestBody>,
+    review: Option<ReviewBody>,
     issue: Option<IssueBody>,
 }
 
 #[derive(Deserialize)]
 struct RepositoryBody {
-    id: i64,
-    full_name: String,
+    id: Option<i64>,
+    full_name: Option<String>,
+}
+
+/// What an edit changed.
+#[derive(Deserialize)]
+struct Changes {
+    base: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
 struct PullRequestBody {
     #[serde(default)]
     merged: bool,
-    base: Option<BranchBody>,
+    base: Option<EndBody>,
+    head: Option<EndBody>,
+}
+
+/// One end of a pull request.
+#[derive(Deserialize)]
+struct EndBody {
+    #[serde(rename = "ref")]
+    name: String,
+    sha: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct BranchBody {
-    #[serde(rename = "ref")]
-    name: String,
+struct ReviewBody {
+    state: Option<String>,
+    body: Option<String>,
+}
+
+impl ReviewBody {
+    /// Whether it is a comment on the whole. One that only holds comments on lines has no text: each of those is told by itself.
+    fn is_comment(&self) -> bool {
+        self.state.as_deref() == Some("commented") && self.body.as_deref().is_some_and(|text| !text.is_empty())
+    }
 }
 
 /// A pull request is an issue too, and says so.
@@ -100,10 +174,8 @@ impl Body {
     fn event(&self, event: &str) -> Result<Option<Event>, ContentError> {
         match event {
             "push" => self.push(),
-            "pull_request" => Ok(self.pull_request()),
-            "issue_comment" if self.issue.as_ref().is_some_and(|issue| issue.pull_request.is_some()) => Ok(self.comment()),
-            "pull_request_review_comment" => Ok(self.comment()),
-            _ => Ok(None),
+            "issue_comment" if self.issue.as_ref().is_none_or(|issue| issue.pull_request.is_none()) => Ok(None),
+            _ => Ok(self.about_pull_request(event)),
         }
     }
 
@@ -112,27 +184,27 @@ impl Body {
         let (Some(reference), Some(before), Some(after)) = (&self.reference, &self.before, &self.after) else {
             return Err(ContentError("a push without ref, before and after".into()));
         };
-        Ok(Event::of_reference(reference, Change::between(before, after)))
+        Ok(Event::of_reference(reference, Change::between(before, after)).map(|event| event.at(Some(after))))
     }
 
-    fn pull_request(&self) -> Option<Event> {
-        let kind = match self.action.as_deref()? {
-            "opened" | "reopened" | "ready_for_review" | "synchronize" => EventKind::PullRequest,
-            "closed" if self.pull_request.as_ref()?.merged => EventKind::PullRequestMerged,
-            "closed" => EventKind::PullRequestClosed,
-            _ => return None,
+    /// The comment on a pull request as a whole tells neither the branch that it goes to nor a commit; everything else does.
+    fn about_pull_request(&self, event: &str) -> Option<Event> {
+        let kind = pull_request::told_by(ACTIONS, &self.action_name(event)?)?;
+        let target = self.pull_request.as_ref().and_then(|request| request.base.as_ref()).map(|base| base.name.as_str());
+        let commit = self.pull_request.as_ref().and_then(|request| request.head.as_ref()?.sha.as_deref());
+        Some(Event::of_pull_request(kind, target).at(commit))
+    }
+
+    /// The name of the action in [`ACTIONS`].
+    fn action_name(&self, event: &str) -> Option<String> {
+        let action = self.action.as_deref()?;
+        let detail = match (event, action) {
+            ("pull_request", "closed") if self.pull_request.as_ref()?.merged => " (merged)",
+            ("pull_request", "edited") if self.changes.as_ref().is_some_and(|changes| changes.base.is_some()) => " (base)",
+            ("pull_request_review", "submitted") if self.review.as_ref().is_some_and(ReviewBody::is_comment) => " (commented)",
+            _ => "",
         };
-        Some(Event::of_pull_request(kind, self.target()))
-    }
-
-    /// The comment on a pull request as a whole does not tell the branch that it goes to; the one on a line of it does.
-    fn comment(&self) -> Option<Event> {
-        let fits = self.action.as_deref() == Some("created");
-        fits.then(|| Event::of_pull_request(EventKind::PullRequestComment, self.target()))
-    }
-
-    fn target(&self) -> Option<&str> {
-        self.pull_request.as_ref()?.base.as_ref().map(|base| base.name.as_str())
+        Some(format!("{event} {action}{detail}"))
     }
 }
 

@@ -12,7 +12,8 @@
 //! - A secret that a user brought is written as a token, always, and only as a token it counts.
 //!
 //! A signed delivery is known by its signed `webhook-id`: the `Idempotency-Key` says the same and could be exchanged by whoever
-//! sends a captured delivery again. Before 17.4 neither is there; then the event's id and the body tell deliveries apart.
+//! sends a captured delivery again. Before 17.4 neither is there; then the event's id, where there is one, and the body tell
+//! deliveries apart.
 //!
 //! A test that somebody sends at GitLab is made of the repository's last event and is in no way marked: it is taken for one.
 
@@ -23,15 +24,20 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use jiff::Timestamp;
-use ring::{digest, hmac};
+use ring::hmac;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
+use serde_json::Value;
 
-use crate::api::v1alpha1::EventKind;
 use crate::json;
+use crate::providers::pull_request::PullRequestAction::{
+    Administered, Classified, Closed, CommentChanged, Commented, Drafted, Edited, Merged, Opened, Ready, Reopened, Retargeted, Reviewed,
+    SourceMoved,
+};
+use crate::providers::pull_request::{self, ActionName, is_draft_title};
 use crate::providers::signature::{only_header, prove};
 use crate::providers::webhook::{
-    Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, WebhookSecret, header_text, required_header,
+    Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, WebhookSecret, derived_id, header_text,
 };
 
 const TOKEN: &str = "x-gitlab-token";
@@ -40,8 +46,27 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const SIGNATURE: &str = "webhook-signature";
 const SIGNED_ID: &str = "webhook-id";
 const SIGNED_TIME: &str = "webhook-timestamp";
-/// Bytes of a body's digest in an id that we make.
-const ID_DIGEST_LENGTH: usize = 8;
+
+/// What GitLab tells about merge requests: the kind of the object and its action. An update names what it changed.
+const ACTIONS: &[ActionName] = &[
+    ("merge_request open", Opened),
+    ("merge_request reopen", Reopened),
+    ("merge_request update (oldrev)", SourceMoved),
+    ("merge_request update (changes.target_branch)", Retargeted),
+    ("merge_request update (changes.draft)", Ready),
+    ("merge_request merge", Merged),
+    ("merge_request close", Closed),
+    ("note create", Commented),
+    ("merge_request update", Drafted),
+    ("merge_request update", Edited),
+    ("note update", CommentChanged),
+    ("merge_request approved", Reviewed),
+    ("merge_request approval", Reviewed),
+    ("merge_request unapproved", Reviewed),
+    ("merge_request unapproval", Reviewed),
+    ("merge_request update", Classified),
+    ("merge_request update", Administered),
+];
 
 /// Reads deliveries of GitLab.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +75,8 @@ pub struct GitLabWebhook;
 impl Webhook for GitLabWebhook {
     fn rules(&self) -> DeliveryRules {
         DeliveryRules {
-            body_limit: 10 * 1024 * 1024,
+            // What GitLab.com sends at most; a server of one's own may be told to send more.
+            body_limit: 25 * 1024 * 1024,
             // The sender gives up after 10 s, counts that as a failure and does not try again.
             answer_within: Duration::from_secs(9),
             secret_grace: Duration::from_secs(60 * 60),
@@ -78,14 +104,20 @@ impl Webhook for GitLabWebhook {
     }
 
     fn read(&self, verified: &Verified<'_>) -> Result<Content, ContentError> {
-        let delivery_id = delivery_id(verified)?;
         let body: Body = json::read(verified.payload())?;
+        let delivery_id = delivery_id(verified, body.object_kind.as_deref().unwrap_or_default());
         let events = body.event()?.into_iter().collect();
-        let (repository_id, repository_path) = match body.project {
-            Some(project) => (Some(project.id.to_string()), project.path_with_namespace),
-            None => (body.project_id.map(|id| id.to_string()), None),
-        };
-        Ok(Content { delivery_id, repository_id, repository_path, events, ping: false })
+        Ok(Content {
+            delivery_id,
+            repository_id: body.project_id().map(|id| id.to_string()),
+            repository_path: body.project.and_then(|project| project.path_with_namespace),
+            events,
+            ping: false,
+        })
+    }
+
+    fn pull_request_actions(&self) -> &'static [ActionName] {
+        ACTIONS
     }
 
     fn proof_headers(&self) -> &'static [&'static str] {
@@ -127,15 +159,14 @@ fn is_secret(given: &[u8], secret: &SecretString) -> bool {
     hmac::verify(&key, given, hmac::sign(&key, secret.expose_secret().as_bytes()).as_ref()).is_ok()
 }
 
-fn delivery_id(verified: &Verified<'_>) -> Result<String, ContentError> {
+fn delivery_id(verified: &Verified<'_>, object_kind: &str) -> String {
     let headers = verified.headers();
     let signed = headers.contains_key(SIGNATURE).then(|| header_text(headers, SIGNED_ID)).flatten();
-    if let Some(id) = signed.or_else(|| header_text(headers, IDEMPOTENCY_KEY)) {
-        return Ok(id.to_owned());
+    match signed.or_else(|| header_text(headers, IDEMPOTENCY_KEY)) {
+        Some(id) => id.to_owned(),
+        // The event's id is shared by all deliveries of one chain of events.
+        None => derived_id(header_text(headers, EVENT_UUID).unwrap_or(object_kind), verified.payload()),
     }
-    let event = required_header(headers, EVENT_UUID)?;
-    let digest = hex::encode(digest::digest(&digest::SHA256, verified.payload()).as_ref());
-    Ok(format!("{event}-{}", digest.get(..2 * ID_DIGEST_LENGTH).unwrap_or_default()))
 }
 
 /// What is read of a body: the union of the documents that GitLab sends.
@@ -149,12 +180,14 @@ struct Body {
     project_id: Option<i64>,
     project: Option<Project>,
     object_attributes: Option<Attributes>,
+    changes: Option<Value>,
     merge_request: Option<MergeRequest>,
 }
 
+/// Older servers, and the documentation's own samples, leave the id to `project_id`.
 #[derive(Deserialize)]
 struct Project {
-    id: i64,
+    id: Option<i64>,
     path_with_namespace: Option<String>,
 }
 
@@ -162,9 +195,12 @@ struct Project {
 #[derive(Deserialize)]
 struct Attributes {
     action: Option<String>,
+    state: Option<String>,
     /// The commit before an update that brought commits.
     oldrev: Option<String>,
     target_branch: Option<String>,
+    target_project_id: Option<i64>,
+    last_commit: Option<Commit>,
     noteable_type: Option<String>,
 }
 
@@ -172,9 +208,24 @@ struct Attributes {
 #[derive(Deserialize)]
 struct MergeRequest {
     target_branch: Option<String>,
+    target_project_id: Option<i64>,
+    last_commit: Option<Commit>,
+}
+
+#[derive(Deserialize)]
+struct Commit {
+    id: Option<String>,
 }
 
 impl Body {
+    /// The project whose hook it is: named in one of several places, by the server's version and the kind of the event.
+    fn project_id(&self) -> Option<i64> {
+        let project = self.project.as_ref().and_then(|project| project.id);
+        let target = || self.object_attributes.as_ref()?.target_project_id;
+        let commented = || self.merge_request.as_ref()?.target_project_id;
+        project.or(self.project_id).or_else(target).or_else(commented)
+    }
+
     /// What happened, by the body's own word: headers are not signed.
     fn event(&self) -> Result<Option<Event>, ContentError> {
         match self.object_kind.as_deref() {
@@ -189,28 +240,58 @@ impl Body {
         let (Some(reference), Some(before), Some(after)) = (&self.reference, &self.before, &self.after) else {
             return Err(ContentError("a push without ref, before and after".into()));
         };
-        Ok(Event::of_reference(reference, Change::between(before, after)))
+        Ok(Event::of_reference(reference, Change::between(before, after)).map(|event| event.at(Some(after))))
     }
 
     fn merge_request(&self) -> Result<Option<Event>, ContentError> {
         let attributes = self.object_attributes.as_ref().ok_or_else(|| ContentError("a merge request without object_attributes".into()))?;
-        let kind = match attributes.action.as_deref() {
-            Some("open" | "reopen") => EventKind::PullRequest,
-            Some("update") if attributes.oldrev.is_some() => EventKind::PullRequest,
-            Some("merge") => EventKind::PullRequestMerged,
-            Some("close") => EventKind::PullRequestClosed,
-            _ => return Ok(None),
-        };
-        Ok(Some(Event::of_pull_request(kind, attributes.target_branch.as_deref())))
+        let action = attributes.action.as_deref().unwrap_or_default();
+        let detail = if action == "update" { self.update(attributes) } else { "" };
+        let kind = pull_request::told_by(ACTIONS, &format!("merge_request {action}{detail}"));
+        let commit = attributes.last_commit.as_ref().and_then(|commit| commit.id.as_deref());
+        Ok(kind.map(|kind| Event::of_pull_request(kind, attributes.target_branch.as_deref()).at(commit)))
     }
 
-    /// A new comment on a merge request. Before 16.11 comments have no action, and no deliveries for changed ones.
+    /// What an update of a merge request changed, as far as it is told apart in [`ACTIONS`].
+    fn update(&self, attributes: &Attributes) -> &'static str {
+        let is_open = attributes.state.as_deref().is_none_or(|state| state == "opened");
+        if attributes.oldrev.is_some() {
+            " (oldrev)"
+        } else if is_open && self.change("target_branch").is_some() {
+            " (changes.target_branch)"
+        } else if is_open && self.became_ready() {
+            " (changes.draft)"
+        } else {
+            ""
+        }
+    }
+
+    fn change(&self, field: &str) -> Option<&Value> {
+        self.changes.as_ref()?.get(field)
+    }
+
+    /// Servers before 16.3 do not list the mark itself, but the title that carries it.
+    fn became_ready(&self) -> bool {
+        if let Some(draft) = self.change("draft") {
+            return draft["previous"] == true && draft["current"] == false;
+        }
+        self.change("title").is_some_and(|title| match (title["previous"].as_str(), title["current"].as_str()) {
+            (Some(previous), Some(current)) => is_draft_title(previous) && !is_draft_title(current),
+            _ => false,
+        })
+    }
+
+    /// A comment on a merge request. Before 16.11 comments have no action, and no deliveries for changed ones.
     fn note(&self) -> Option<Event> {
         let attributes = self.object_attributes.as_ref()?;
-        let is_new = attributes.action.as_deref().is_none_or(|action| action == "create");
-        let fits = attributes.noteable_type.as_deref() == Some("MergeRequest") && is_new;
-        let target = self.merge_request.as_ref().and_then(|request| request.target_branch.as_deref());
-        fits.then(|| Event::of_pull_request(EventKind::PullRequestComment, target))
+        if attributes.noteable_type.as_deref() != Some("MergeRequest") {
+            return None;
+        }
+        let kind = pull_request::told_by(ACTIONS, &format!("note {}", attributes.action.as_deref().unwrap_or("create")))?;
+        let request = self.merge_request.as_ref();
+        let target = request.and_then(|request| request.target_branch.as_deref());
+        let commit = request.and_then(|request| request.last_commit.as_ref()?.id.as_deref());
+        Some(Event::of_pull_request(kind, target).at(commit))
     }
 }
 

@@ -1,6 +1,127 @@
+use http::HeaderName;
+use serde_json::{Value, json};
+
 use super::*;
 use crate::api::v1alpha1::ProviderKind;
 use crate::providers::registry;
+
+const PUSHED: &str = "2b7d44102b7d44102b7d44102b7d44102b7d4410";
+const BEFORE: &str = "1f0c9a7e1f0c9a7e1f0c9a7e1f0c9a7e1f0c9a7e";
+
+fn webhook(provider: ProviderKind) -> &'static dyn Webhook {
+    registry::provider(provider).unwrap().webhook()
+}
+
+/// A push of one branch, without an id of the delivery and without a repository.
+fn push(provider: ProviderKind) -> (HeaderMap, Value) {
+    let plain = json!({"ref": "refs/heads/main", "before": BEFORE, "after": PUSHED});
+    let (headers, body): (&[(&str, &str)], Value) = match provider {
+        ProviderKind::GitHub => (&[("x-github-event", "push")], plain),
+        ProviderKind::Gitea => (&[("x-gitea-event", "push"), ("x-gitea-event-type", "push")], plain),
+        ProviderKind::GitLab => (&[], json!({"object_kind": "push", "ref": "refs/heads/main", "before": BEFORE, "after": PUSHED})),
+        ProviderKind::BitbucketCloud => {
+            let branch = |hash: &str| json!({"type": "branch", "name": "main", "target": {"hash": hash}});
+            (&[("x-event-key", "repo:push")], json!({"push": {"changes": [{"old": branch(BEFORE), "new": branch(PUSHED)}]}}))
+        }
+        ProviderKind::BitbucketDataCenter => {
+            let change = json!({"refId": "refs/heads/main", "fromHash": BEFORE, "toHash": PUSHED, "type": "UPDATE"});
+            (&[("x-event-key", "repo:refs_changed")], json!({"changes": [change]}))
+        }
+        ProviderKind::AzureDevOps => {
+            let update = json!({"name": "refs/heads/main", "oldObjectId": BEFORE, "newObjectId": PUSHED});
+            (&[], json!({"subscriptionId": "2", "eventType": "git.push", "resource": {"refUpdates": [update]}}))
+        }
+    };
+    let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())).collect();
+    (headers, body)
+}
+
+fn read(provider: ProviderKind, headers: &HeaderMap, body: &Value) -> Content {
+    let body = body.to_string().into_bytes();
+    webhook(provider).read(&Verified::new(headers, Cow::Borrowed(&body), 0)).unwrap_or_else(|error| panic!("{provider}: {error}"))
+}
+
+#[test]
+fn a_delivery_without_an_id_is_read_and_known_by_its_event_and_body() {
+    for provider in ProviderKind::ALL {
+        let (headers, body) = push(provider);
+        let content = read(provider, &headers, &body);
+        assert_eq!(content.events.len(), 1, "{provider}: it is not lost");
+        assert!(content.delivery_id.len() > 2 * ID_DIGEST_LENGTH, "{provider}: {}", content.delivery_id);
+        assert_eq!(read(provider, &headers, &body).delivery_id, content.delivery_id, "{provider}: the same when it is sent again");
+        let another: Value = serde_json::from_str(&body.to_string().replace(PUSHED, &"3".repeat(40))).unwrap();
+        assert_ne!(read(provider, &headers, &another).delivery_id, content.delivery_id, "{provider}");
+    }
+    assert_ne!(derived_id("push", b"{}"), derived_id("pull_request", b"{}"));
+}
+
+#[test]
+fn a_repository_that_is_named_by_its_id_or_by_its_path_alone_is_found() {
+    let told = |provider, more: &Value| {
+        let (headers, mut body) = push(provider);
+        for (pointer, value) in more.as_object().unwrap() {
+            body[pointer] = value.clone();
+        }
+        let content = read(provider, &headers, &body);
+        (content.repository_id, content.repository_path)
+    };
+    let (id, path) = (|| (Some("17".to_owned()), None), |path: &str| (None, Some(path.to_owned())));
+    for provider in [ProviderKind::GitHub, ProviderKind::Gitea] {
+        assert_eq!(told(provider, &json!({"repository": {"id": 17}})), id(), "{provider}");
+        assert_eq!(told(provider, &json!({"repository": {"full_name": "acme/shop"}})), path("acme/shop"), "{provider}");
+    }
+    let gitlab = |more: &Value| told(ProviderKind::GitLab, more);
+    assert_eq!(gitlab(&json!({"project": {"id": 17}})), id());
+    assert_eq!(gitlab(&json!({"project_id": 17})), id());
+    assert_eq!(gitlab(&json!({"project_id": 17, "project": {"name": "shop"}})), id(), "as the documentation's own samples");
+    assert_eq!(gitlab(&json!({"project": {"path_with_namespace": "acme/shop"}})), path("acme/shop"));
+    let request = json!({"target_project_id": 17, "action": "open", "target_branch": "main"});
+    assert_eq!(gitlab(&json!({"object_kind": "merge_request", "project": {}, "object_attributes": request})), id());
+    let note = json!({"noteable_type": "MergeRequest"});
+    assert_eq!(gitlab(&json!({"object_kind": "note", "object_attributes": note, "merge_request": {"target_project_id": 17}})), id());
+    let cloud = |more: &Value| told(ProviderKind::BitbucketCloud, more);
+    assert_eq!(cloud(&json!({"repository": {"uuid": "17"}})), id());
+    assert_eq!(cloud(&json!({"repository": {"full_name": "acme/shop"}})), path("acme/shop"));
+    let data_center = |more: &Value| told(ProviderKind::BitbucketDataCenter, more);
+    assert_eq!(data_center(&json!({"repository": {"id": 17, "slug": "shop"}})), id());
+    assert_eq!(data_center(&json!({"repository": {"slug": "shop", "project": {"key": "APP"}}})), path("APP/shop"));
+    let azure = |repository: &Value| {
+        let (headers, mut body) = push(ProviderKind::AzureDevOps);
+        body["resource"]["repository"] = repository.clone();
+        let content = read(ProviderKind::AzureDevOps, &headers, &body);
+        (content.repository_id, content.repository_path)
+    };
+    assert_eq!(azure(&json!({"id": "17", "name": "web"})), id());
+    assert_eq!(azure(&json!({"name": "web", "project": {"name": "Shop"}})), path("Shop/web"));
+}
+
+#[test]
+fn a_push_tells_the_commit_that_its_branch_points_to_now() {
+    for provider in ProviderKind::ALL {
+        let (headers, body) = push(provider);
+        let event = read(provider, &headers, &body).events.remove(0);
+        assert_eq!((event.reference.as_deref(), event.commit.as_deref()), (Some("refs/heads/main"), Some(PUSHED)), "{provider}");
+    }
+    let event = || Event::of_pull_request(EventKind::PullRequest, None);
+    for none in ["", "0000000000000000000000000000000000000000", "abc", "2b7d4410\nforged", &"a".repeat(65)] {
+        assert_eq!(event().at(Some(none)).commit, None, "{none:?}");
+    }
+}
+
+#[test]
+fn as_much_is_taken_as_each_provider_sends() {
+    let mib = |provider| webhook(provider).rules().body_limit >> 20;
+    for (provider, limit) in [
+        (ProviderKind::GitHub, 25),
+        (ProviderKind::GitLab, 25),
+        (ProviderKind::Gitea, 25),
+        (ProviderKind::BitbucketDataCenter, 10),
+        (ProviderKind::AzureDevOps, 10),
+        (ProviderKind::BitbucketCloud, 1),
+    ] {
+        assert_eq!(mib(provider), limit, "{provider}");
+    }
+}
 
 /// An event of each provider that is read from the body, and the headers around it.
 fn headers(kind: ProviderKind) -> HeaderMap {
@@ -14,7 +135,7 @@ fn headers(kind: ProviderKind) -> HeaderMap {
         ProviderKind::AzureDevOps => &[],
         ProviderKind::Gitea => &[("x-gitea-event", "push"), ("x-gitea-event-type", "push"), ("x-gitea-delivery", "1")],
     };
-    pairs.iter().map(|(name, value)| (name.parse::<http::HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap())).collect()
+    pairs.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap())).collect()
 }
 
 #[test]

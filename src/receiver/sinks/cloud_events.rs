@@ -43,7 +43,7 @@ mod tests {
     use crate::providers::webhook::Change;
 
     fn push(reference: &str) -> Event {
-        Event { kind: EventKind::Push, reference: Some(reference.into()), change: Change::Updated, once: None }
+        Event { kind: EventKind::Push, reference: Some(reference.into()), commit: None, change: Change::Updated, once: None }
     }
 
     #[test]

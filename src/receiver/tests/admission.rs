@@ -77,7 +77,7 @@ async fn unknown_paths_and_methods_are_never_404() {
 #[tokio::test]
 async fn a_body_one_byte_over_the_cap_gets_413_and_one_at_the_cap_is_read() {
     let harness = with_gitea().await;
-    let limit = 10 * 1024 * 1024;
+    let limit = 25 * 1024 * 1024;
     let mut body = push_body(7, "acme/shop", "refs/heads/main", "d");
     body.resize(limit, b' ');
     assert_eq!(harness.send(&Shot::new("d-1", body.clone())).await, 200);

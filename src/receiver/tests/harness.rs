@@ -403,6 +403,7 @@ impl Webhook for TestProvider {
         let push = |branch: &Value| Event {
             kind: crate::api::v1alpha1::EventKind::Push,
             reference: Some(format!("refs/heads/{}", branch.as_str().unwrap())),
+            commit: None,
             change: crate::providers::webhook::Change::Updated,
             once: once.clone(),
         };
@@ -413,6 +414,10 @@ impl Webhook for TestProvider {
             events: body["branches"].as_array().unwrap().iter().map(push).collect(),
             ping: false,
         })
+    }
+
+    fn pull_request_actions(&self) -> &'static [crate::providers::pull_request::ActionName] {
+        &[]
     }
 
     fn proof_headers(&self) -> &'static [&'static str] {

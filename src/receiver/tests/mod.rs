@@ -3,5 +3,7 @@
 mod admission;
 mod delivery;
 mod harness;
+mod logs;
+mod providers;
 mod routing;
 mod server;

@@ -154,3 +154,39 @@ async fn a_sink_that_stays_down_does_not_keep_the_end_from_coming() {
     harness.stop().await;
     assert_eq!(sink.accepted_ids(), Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn a_header_over_sixteen_kibibytes_is_refused_and_one_below_is_read() {
+    let harness = with_gitea(|_| ()).await;
+    let request = |length: usize| harness.request(&Shot::push("d-1", "main")).header("x-filling", "x".repeat(length));
+    assert_eq!(request(15 * 1024).send().await.unwrap().status(), 200);
+    let refused = request(17 * 1024).send().await;
+    assert!(refused.is_err() || refused.unwrap().status() == 431, "whoever still reads is told so");
+    assert_eq!(harness.seen().last_delivery.unwrap().id, "d-1");
+}
+
+#[tokio::test]
+async fn one_peer_holds_no_more_than_its_share_and_gets_503_beyond_it() {
+    let harness = with_gitea(|config| {
+        config.limits.connections = 10;
+        config.limits.per_peer = 3;
+    })
+    .await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(TcpStream::connect(harness.address).await.unwrap());
+    }
+    until("they are accepted", || harness.metrics().contains("forgebind_receiver_connections 3")).await;
+    let mut one_more = TcpStream::connect(harness.address).await.unwrap();
+    assert!(closed(&mut one_more).await.starts_with("HTTP/1.1 503"));
+    assert!(harness.metrics().contains(r#"forgebind_receiver_refusals_total{reason="peer_share"} 1"#));
+    drop(held.pop());
+    until("a place is free", || harness.metrics().contains("forgebind_receiver_connections 2")).await;
+    assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 200);
+}
+
+#[test]
+fn the_usual_limits_bound_what_headers_take() {
+    let limits = super::super::ServerLimits::default();
+    assert_eq!((limits.connections, limits.per_peer, limits.bytes_in_flight), (1024, 768, 64 << 20));
+}

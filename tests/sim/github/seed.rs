@@ -113,7 +113,8 @@ fn fill_app(state: &mut State) {
         ("repository_hooks", "write"),
     ]
     .into();
-    let events = vec!["create", "issue_comment", "pull_request", "pull_request_review_comment", "push", "repository"];
+    let events =
+        vec!["create", "issue_comment", "pull_request", "pull_request_review", "pull_request_review_comment", "push", "repository"];
     state.app = SimulatedApp { id: APP_ID, client_id: APP_CLIENT_ID.to_owned(), permissions: permissions.clone(), events, webhook: None };
     for (account, selection) in [("acme", Some(CHOSEN.to_vec())), ("ada", None)] {
         let id = 25_000 + state.next_id();

@@ -140,7 +140,7 @@ fn pull_requests_tell_opening_merging_and_closing_apart() {
 fn an_update_that_did_not_move_the_source_tells_what_was_told() {
     let once = |name: &str| content(name).events.remove(0).once;
     let Some(Once { subject, state }) = once("pullrequest-created") else { panic!("a state") };
-    assert_eq!((subject.as_str(), state.len()), ("pull request 7", 12));
+    assert_eq!((subject.as_str(), state.as_str()), ("pull request 7", "020b418324a3 main ready"));
     assert_eq!(once("pullrequest-updated-title"), once("pullrequest-created"));
     let moved = once("pullrequest-updated-source").unwrap();
     assert!(moved.subject == subject && moved.state != state);
@@ -171,9 +171,7 @@ fn what_is_not_documented_is_an_error() {
     assert_eq!(read(&altered("push-branch", "repo:fork", b"{}")).unwrap().events, []);
     let bookmark = br#"{"push":{"changes":[{"new":{"type":"note","name":"x"}},{}]}}"#;
     assert_eq!(read(&altered("push-branch", "repo:push", bookmark)).unwrap().events, []);
-    for header in [DELIVERY, EVENT] {
-        let mut push = fixtures::read("push-branch");
-        push.headers.remove(header);
-        assert!(read(&push).is_err(), "{header}");
-    }
+    let mut push = fixtures::read("push-branch");
+    push.headers.remove(EVENT);
+    assert!(read(&push).is_err(), "nobody can tell what it is");
 }

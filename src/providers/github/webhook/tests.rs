@@ -4,6 +4,7 @@ use ring::hmac;
 
 use super::super::fixture_tests::recorded;
 use super::*;
+use crate::api::v1alpha1::EventKind;
 
 const SECRET: &str = "a-secret-of-the-users-own";
 
@@ -61,9 +62,8 @@ fn dv_10_bb_05_every_event_is_read() {
         ("meta-deleted", None),
     ] {
         let content = read(name);
-        let expected =
-            expected.map(|(kind, reference, change)| Event { kind, reference: reference.map(str::to_owned), change, once: None });
-        assert_eq!(content.events, expected.into_iter().collect::<Vec<_>>(), "{name}");
+        let told: Vec<_> = content.events.iter().map(|event| (event.kind, event.reference.as_deref(), event.change)).collect();
+        assert_eq!(told, expected.into_iter().collect::<Vec<_>>(), "{name}");
         assert_eq!(content.repository_id.as_deref(), Some("17"), "{name}");
         assert_eq!(content.repository_path.as_deref(), Some("acme/shop"), "{name}");
         assert_eq!(content.delivery_id, "72d3162e-cc78-11e3-81ab-4c9367dc0958", "{name}");
@@ -160,10 +160,6 @@ fn what_is_not_documented_is_an_error_and_no_panic() {
         let verified = GitHubWebhook.verify(&secrets, &headers, body.as_bytes()).unwrap();
         assert!(GitHubWebhook.read(&verified).is_err(), "{event} {body}");
     }
-    let (mut headers, body) = delivery("push");
-    headers.remove(DELIVERY);
-    let secrets = [secret(SECRET)];
-    assert!(GitHubWebhook.read(&GitHubWebhook.verify(&secrets, &headers, &body).unwrap()).is_err());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 use http::HeaderValue;
 
 use super::*;
+use crate::api::v1alpha1::EventKind;
 use crate::providers::webhook::{DerivedSecret, PROOF_WINDOW};
 
 const OWN: &str = "a-secret-of-the-users-own";
@@ -75,7 +76,8 @@ fn read(delivery: &Delivery) -> Result<Content, ContentError> {
 #[track_caller]
 fn reads(delivery: Delivery, kind: EventKind, reference: &str, change: Change) {
     let content = read(&delivery.with_token(OWN)).unwrap();
-    assert_eq!(content.events, [Event { kind, reference: Some(reference.to_owned()), change, once: None }]);
+    let told: Vec<_> = content.events.iter().map(|event| (event.kind, event.reference.as_deref().unwrap(), event.change)).collect();
+    assert_eq!(told, [(kind, reference, change)]);
     assert_eq!(content.repository_id.as_deref(), Some("17"));
     assert_eq!(content.repository_path.as_deref(), Some("acme/apps/shop"));
     assert!(content.delivery_id.starts_with("5f6a7c1e-33c1-4d5e-8f3a-"), "{}", content.delivery_id);
@@ -221,8 +223,6 @@ fn a_delivery_is_known_by_what_its_sender_repeats() {
     assert_eq!(id(&older), first);
     older.body = delivery!("push-created").body;
     assert_ne!(id(&older), first, "hooks of one chain share the event's id");
-    older.headers.remove(EVENT_UUID);
-    assert!(read(&older).is_err());
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn a_captured_delivery_does_not_become_another_by_an_unsigned_header() {
 #[test]
 fn what_is_not_documented_is_an_error() {
     let body = |text: &str| Delivery { body: text.as_bytes().to_vec(), ..delivery!("push").with_token(OWN) };
-    for text in ["not json", "[]", r#"{"object_kind":"push"}"#, r#"{"object_kind":"merge_request"}"#, r#"{"project":{}}"#] {
+    for text in ["not json", "[]", r#"{"object_kind":"push"}"#, r#"{"object_kind":"merge_request"}"#, r#"{"project":{"id":"17"}}"#] {
         assert!(read(&body(text)).is_err(), "{text}");
     }
     assert_eq!(read(&body(r#"{"object_kind":"build","project_id":17}"#)).unwrap().repository_id.as_deref(), Some("17"));

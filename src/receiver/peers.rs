@@ -1,0 +1,102 @@
+//! How many connections one peer holds, so that nobody takes the places of all others.
+//!
+//! Behind an Ingress every delivery comes from the Ingress's own addresses: a share is most of all places, and what it leaves is
+//! for whoever comes from elsewhere.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The connections of each peer that has any. Cheap to clone; all clones are one.
+#[derive(Clone, Debug)]
+pub(super) struct Peers {
+    share: usize,
+    held: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+/// One connection of a peer. Dropping it gives the place back.
+#[derive(Debug)]
+pub(super) struct Place {
+    peers: Peers,
+    peer: IpAddr,
+}
+
+impl Peers {
+    pub(super) fn new(share: usize) -> Self {
+        Self { share, held: Arc::default() }
+    }
+
+    /// A place for one more connection of a peer; `None` when it has its share.
+    pub(super) fn take(&self, address: IpAddr) -> Option<Place> {
+        let peer = peer(address);
+        let mut held = self.lock();
+        let count = held.entry(peer).or_insert(0);
+        if *count >= self.share {
+            return None;
+        }
+        *count += 1;
+        drop(held);
+        Some(Place { peers: self.clone(), peer })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who an address is: of IPv6 the network of 64 bits, in which anybody has as many addresses as he likes.
+fn peer(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut held = self.peers.lock();
+        if let Some(count) = held.get_mut(&self.peer) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                held.remove(&self.peer);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(peers: &Peers, address: &str) -> Option<Place> {
+        peers.take(address.parse().unwrap())
+    }
+
+    #[test]
+    fn a_peer_holds_its_share_and_others_theirs() {
+        let peers = Peers::new(2);
+        let first = take(&peers, "10.0.0.1").unwrap();
+        let _second = take(&peers, "::ffff:10.0.0.1").unwrap();
+        assert!(take(&peers, "10.0.0.1").is_none());
+        let _other = take(&peers, "10.0.0.2").unwrap();
+        drop(first);
+        assert!(take(&peers, "10.0.0.1").is_some());
+    }
+
+    #[test]
+    fn all_addresses_of_one_network_of_ipv6_are_one_peer() {
+        let peers = Peers::new(1);
+        let _one = take(&peers, "2001:db8:1:2::1").unwrap();
+        assert!(take(&peers, "2001:db8:1:2:ffff::9").is_none());
+        assert!(take(&peers, "2001:db8:1:3::1").is_some());
+    }
+
+    #[test]
+    fn nothing_is_kept_of_who_is_gone() {
+        let peers = Peers::new(1);
+        for number in 0..100_u8 {
+            drop(peers.take(IpAddr::from([10, 0, 0, number])));
+        }
+        assert!(peers.lock().is_empty());
+    }
+}

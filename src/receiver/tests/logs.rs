@@ -1,0 +1,120 @@
+//! What is logged of deliveries and refusals, and what never is.
+
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+use tracing::subscriber::DefaultGuard;
+
+use super::harness::*;
+
+/// Collects what is logged on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    /// From here on, all tasks of a test being on its own thread.
+    fn at(level: tracing::Level) -> (Self, (DefaultGuard, tracing::Dispatch)) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().json().with_max_level(level).with_writer(move || writer.clone()).finish();
+        // With a single subscriber, other tests' threads, which have none, would switch call sites off for good.
+        let second =
+            tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(std::io::sink).with_max_level(tracing::Level::TRACE).finish());
+        (log, (tracing::subscriber::set_default(subscriber), second))
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    /// The fields of the lines with this message.
+    fn lines(&self, message: &str) -> Vec<Value> {
+        let text = self.text();
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.map(|mut line| line["fields"].take()).filter(|fields| fields["message"] == message).collect()
+    }
+}
+
+async fn with_sinks(sinks: &[Value]) -> Harness {
+    let harness = start(|_, _| ()).await;
+    harness.routes.apply_connection(&gitea());
+    harness.routes.apply_binding(&binding(|object| object["spec"]["sinks"] = json!(sinks)));
+    harness
+}
+
+#[tokio::test]
+async fn df_20_bb_21_neither_logs_nor_metrics_nor_evidence_hold_a_secret_or_a_path() {
+    let (log, _guard) = Log::at(tracing::Level::TRACE);
+    let (up, down) = (Sink::start(200).await, Sink::start(503).await);
+    let harness = with_sinks(&[service_sink("a", up.port), service_sink("b", down.port)]).await;
+    let right = Shot::push("d-1", "main");
+    let unknown = Shot { path: path_of("team", "unknown", &generation(0)), ..right.clone() };
+    for shot in [right.clone(), Shot { secret: "wrong".into(), ..right.clone() }, unknown] {
+        harness.send(&shot).await;
+    }
+    let log = log.text();
+    let told = format!("{log}{}{}", harness.metrics(), serde_json::to_string(&harness.evidence.snapshot()).unwrap());
+    for forbidden in [
+        secret_of("team", "shop", &generation(0)),
+        sign(&right.secret, &right.body),
+        key().hook_id("team", "shop"),
+        key().hook_id("team", "unknown"),
+        "canary-of-a-sinks-answer".into(),
+    ] {
+        assert!(!told.contains(&forbidden), "{forbidden} is told");
+    }
+    for line in [r#""outcome":"owed""#, r#""reason":"proof_wrong""#, r#""reason":"unknown_path""#, "sink does not accept"] {
+        assert!(log.contains(line), "{line} is not logged:\n{log}");
+    }
+    assert!(!harness.metrics().contains("shop"), "no names in metrics");
+}
+
+#[tokio::test]
+async fn a_request_to_an_unknown_path_is_told_at_info_by_the_digest_of_its_path() {
+    let (log, _guard) = Log::at(tracing::Level::INFO);
+    let harness = with_sinks(&[]).await;
+    let path = path_of("team", "gone", &generation(0));
+    assert_eq!(harness.send(&Shot { path: path.clone(), ..Shot::push("d-1", "main") }).await, 401);
+    let digest = hex::encode(ring::digest::digest(&ring::digest::SHA256, path.as_bytes()));
+    let [line] = &log.lines("request to an unknown path refused")[..] else { panic!("{}", log.text()) };
+    assert_eq!((line["path_sha256"].as_str(), line["reason"].as_str()), (digest.get(..16), Some("unknown_path")));
+    harness.fresh.store(false, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(harness.send(&Shot { path, ..Shot::push("d-1", "main") }).await, 503);
+    assert_eq!(log.lines("request to an unknown path refused")[1]["reason"], "watch_stale");
+}
+
+#[tokio::test]
+async fn requests_to_unknown_paths_do_not_fill_the_log() {
+    let (log, _guard) = Log::at(tracing::Level::INFO);
+    let harness = with_sinks(&[]).await;
+    for _ in 0..150 {
+        assert_eq!(harness.send(&Shot { path: "/".into(), ..Shot::push("d-1", "main") }).await, 401);
+    }
+    let lines = log.lines("request to an unknown path refused");
+    // A place in the log comes free every two seconds.
+    assert!((30..75).contains(&lines.len()), "{} lines", lines.len());
+    assert!(harness.metrics().contains(r#"reason="unknown_path"} 150"#), "all of them are counted");
+}
+
+#[tokio::test]
+async fn the_line_of_a_delivery_names_its_reference_and_its_commit() {
+    let (log, _guard) = Log::at(tracing::Level::INFO);
+    let harness = with_sinks(&[]).await;
+    let shot = Shot::push("d-1", "main");
+    assert_eq!(harness.send(&shot).await, 200);
+    let [line] = &log.lines("delivery")[..] else { panic!("{}", log.text()) };
+    let commit = serde_json::from_slice::<Value>(&shot.body).unwrap()["after"].as_str().unwrap()[..8].to_owned();
+    assert_eq!(line["refs"], json!(format!("refs/heads/main@{commit}")));
+    assert_eq!((&line["delivery"], &line["outcome"]), (&json!("d-1"), &json!("accepted")));
+}
