@@ -135,6 +135,12 @@ async fn credentials_are_judged_and_come_from_secrets_or_the_environment() -> Re
     assert_eq!(checked.code, 1);
     assert!(!checked.text.contains("0123456789012345678901234567890123456789"));
 
+    // White space around a token is nobody's: its scopes are told as ever.
+    let spaced = [secret("platform", "credential", &format!(" {} \n", bench.account.token)), bench.connection(json!({}))];
+    let result = bench.check_json(&spaced).await?;
+    assert_eq!(told(&result, "gitea"), "Ready Succeeded []", "{result:#}");
+    assert!(row(&result, "gitea")["found"].to_string().contains("granted read:organization"), "{result:#}");
+
     let reader = bench.gitea.create_token(&bench.account, "reader", &["read:repository", "read:user"]).await?;
     let weak = [secret("platform", "credential", &reader), bench.connection(json!({})), binding.clone()];
     let result = bench.check_json(&weak).await?;
@@ -289,6 +295,7 @@ async fn an_observing_binding_with_a_plan_is_ready_and_fails_a_check_only_when_a
 async fn a_role_that_is_missing_does_not_stand_beside_a_permission_that_is_granted() -> Result<()> {
     let bench = Bench::new().await?;
     let reader = bench.gitea.create_user(&Gitea::unique_name("reader"), OPERATOR_SCOPES).await?;
+    bench.gitea.edit_repository(&bench.repository(), &json!({"private": false})).await?;
     let objects =
         [secret("platform", "credential", &reader.token), bench.connection(json!({})), bench.binding("shop", json!({"webhook": {}}))];
     let checked = bench.check(&objects, &[]).await?;

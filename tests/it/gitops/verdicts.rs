@@ -53,7 +53,7 @@ const TOLD_BY_ARGO_CD: &[(&str, &str)] = &[
     ("connection-credential-expiring", "ExpiresSoon: the credential ends at"),
     ("binding-sink-failing", "SinkFailing: sink ci"),
     ("binding-stale-generation", "present spec"),
-    ("binding-observing", "status.plan lists what would be done: CreateHook"),
+    ("binding-observing", "status.plan lists what would be done: UpdateHook"),
 ];
 
 fn shipped(file: &str) -> PathBuf {
