@@ -173,11 +173,11 @@ pub struct ServerArguments {
     /// What describes the installation.
     #[command(flatten)]
     pub installation: InstallationArguments,
-    /// Where the receiver listens
-    #[arg(long, env = "FORGEBIND_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+    /// Where the receiver listens; [::] is every address, of IPv6 and of IPv4
+    #[arg(long, env = "FORGEBIND_LISTEN", value_name = "ADDRESS", default_value = "[::]:8080")]
     pub listen: String,
     /// Where livez, readyz, metrics and evidence are served
-    #[arg(long, env = "FORGEBIND_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:9090")]
+    #[arg(long, env = "FORGEBIND_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "[::]:9090")]
     pub admin_listen: String,
     /// The namespaces whose Secrets and `ConfigMap`s may be read, comma-separated [default: those to watch]
     #[arg(long, env = "FORGEBIND_SECRET_NAMESPACES", value_name = "NAMES", value_delimiter = ',')]

@@ -16,7 +16,10 @@ const BROUGHT: &str = "own";
 
 /// The one secret of an installation. Losing it costs every hook's identity.
 #[derive(Clone)]
-pub struct InstallKey(hmac::Key);
+pub struct InstallKey {
+    key: hmac::Key,
+    bytes: [u8; INSTALL_KEY_LENGTH],
+}
 
 /// What a receiver needs: hook ids, webhook secrets, and proof towards the controller.
 #[derive(Clone)]
@@ -58,10 +61,14 @@ impl InstallKey {
     /// # Errors
     /// When there are not exactly [`INSTALL_KEY_LENGTH`] of them.
     pub fn new(bytes: &[u8]) -> Result<Self, KeyLengthError> {
-        if bytes.len() != INSTALL_KEY_LENGTH {
-            return Err(KeyLengthError(bytes.len()));
-        }
-        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, bytes)))
+        let bytes = <[u8; INSTALL_KEY_LENGTH]>::try_from(bytes).map_err(|_| KeyLengthError(bytes.len()))?;
+        Ok(Self { key: hmac::Key::new(hmac::HMAC_SHA256, &bytes), bytes })
+    }
+
+    /// The bytes, for the Secret that holds them.
+    #[must_use]
+    pub const fn bytes(&self) -> &[u8; INSTALL_KEY_LENGTH] {
+        &self.bytes
     }
 
     /// Bytes for a new key, or `None` where the system has no randomness.
@@ -74,19 +81,19 @@ impl InstallKey {
     /// The receiver's part.
     #[must_use]
     pub fn receiver(&self) -> ReceiverKey {
-        ReceiverKey::from_array(derive(&self.0, &[b"receiver/v1"]))
+        ReceiverKey::from_array(derive(&self.key, &[b"receiver/v1"]))
     }
 
     /// The controller's part.
     #[must_use]
     pub fn controller(&self) -> ControllerKey {
-        ControllerKey(hmac::Key::new(hmac::HMAC_SHA256, &derive(&self.0, &[b"controller/v1"])))
+        ControllerKey(hmac::Key::new(hmac::HMAC_SHA256, &derive(&self.key, &[b"controller/v1"])))
     }
 
     /// Tells installations apart: eight hex digits, public.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        let mut digits = hex::encode(derive(&self.0, &[b"installation/v1"]));
+        let mut digits = hex::encode(derive(&self.key, &[b"installation/v1"]));
         digits.truncate(8);
         digits
     }

@@ -13,6 +13,7 @@ pub mod glob;
 pub mod json;
 pub mod keys;
 pub mod kubeconfig;
+pub mod listening;
 pub mod providers;
 pub mod public_urls;
 pub mod receiver;

@@ -4,6 +4,7 @@ mod cluster;
 mod receivers;
 mod release;
 mod routing;
+mod shards;
 mod watching;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use tracing::{error, info};
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{Config, Receivers};
+use crate::controllers::install::guard::{Guarded, Trouble};
 use crate::controllers::install::{self, InstallKeyError};
 use crate::controllers::lease::{Campaign, LeaseDeadline};
 use crate::controllers::view::{OfCluster, OfProviders};
@@ -82,6 +84,14 @@ pub enum RunError {
     /// There is no install key.
     #[error(transparent)]
     InstallKey(#[from] InstallKeyError),
+    /// The same, and the namespace in which it was looked for may be the cause.
+    #[error("{doubt}; {error}")]
+    Namespace {
+        /// What speaks against the namespace.
+        doubt: String,
+        /// What came of it.
+        error: InstallKeyError,
+    },
     /// An address cannot be listened on.
     #[error("--{flag} {address}: {source}")]
     Listen {
@@ -126,7 +136,10 @@ pub async fn serve(role: Role, config: Config) -> Result<(), RunError> {
         source,
     })?;
     cluster::check_definitions(&client, &config.watch_namespaces).await?;
-    let keys = keys(role, &client, &config, &stop).await?;
+    let keys = match keys(role, &client, &config, &stop).await {
+        Ok(keys) => keys,
+        Err(error) => return Err(doubted(&client, &config.namespace, error).await),
+    };
     info!(
         version = env!("CARGO_PKG_VERSION"),
         ?role,
@@ -167,6 +180,21 @@ struct RoleKeys {
     since: Option<Timestamp>,
     receiver: ReceiverKey,
     controller: Option<crate::keys::ControllerKey>,
+    /// Their Secrets, which the controller watches.
+    guarded: Vec<Guarded>,
+}
+
+/// An error about a key, with what speaks against the namespace in which the key was looked for.
+async fn doubted(client: &Client, namespace: &str, error: InstallKeyError) -> RunError {
+    let elsewhere = match &error {
+        InstallKeyError::Missing { .. } | InstallKeyError::NotBrought { .. } => true,
+        InstallKeyError::Kubernetes(kube::Error::Api(status)) => status.is_not_found() || status.is_forbidden(),
+        _ => false,
+    };
+    match if elsewhere { install::doubt_of_namespace(client, namespace).await } else { None } {
+        Some(doubt) => RunError::Namespace { doubt, error },
+        None => error.into(),
+    }
 }
 
 /// The pause before a receiver looks for its key again.
@@ -183,7 +211,8 @@ async fn awaited_receiver_key(
         match install::receiver_key(client, namespace).await {
             Err(InstallKeyError::Kubernetes(kube::Error::Api(status))) if status.is_not_found() && !stop.is_cancelled() => {
                 if !std::mem::replace(&mut told, true) {
-                    info!(secret = install::RECEIVER_KEY, namespace, "waiting for the controller to make the receivers' key");
+                    let doubt = install::doubt_of_namespace(client, namespace).await;
+                    info!(secret = install::RECEIVER_KEY, namespace, doubt, "waiting for the controller to make the receivers' key");
                 }
                 tokio::select! {
                     () = tokio::time::sleep(KEY_PAUSE) => {}
@@ -195,10 +224,11 @@ async fn awaited_receiver_key(
     }
 }
 
-async fn keys(role: Role, client: &Client, config: &Config, stop: &CancellationToken) -> Result<RoleKeys, RunError> {
+async fn keys(role: Role, client: &Client, config: &Config, stop: &CancellationToken) -> Result<RoleKeys, InstallKeyError> {
     if !role.reconciles() {
         let held = awaited_receiver_key(client, &config.namespace, stop).await?;
-        return Ok(RoleKeys { fingerprint: held.fingerprint, since: held.since, receiver: held.key, controller: None });
+        let (fingerprint, since, receiver) = (held.fingerprint, held.since, held.key);
+        return Ok(RoleKeys { fingerprint, since, receiver, controller: None, guarded: Vec::new() });
     }
     let install::Held { key: install_key, since, .. } = match &config.install_key_secret {
         Some(name) => install::brought(client, &config.namespace, name).await?,
@@ -207,7 +237,11 @@ async fn keys(role: Role, client: &Client, config: &Config, stop: &CancellationT
     let receiver = install_key.receiver();
     let fingerprint = install_key.fingerprint();
     install::publish_receiver_key(client, &config.namespace, &receiver, &fingerprint).await?;
-    Ok(RoleKeys { fingerprint: Some(fingerprint), since, receiver, controller: Some(install_key.controller()) })
+    let guarded = vec![
+        Guarded::install_key(&config.namespace, &install_key, config.install_key_secret.as_deref()),
+        Guarded::receiver_key(&config.namespace, &receiver, &fingerprint),
+    ];
+    Ok(RoleKeys { fingerprint: Some(fingerprint), since, receiver, controller: Some(install_key.controller()), guarded })
 }
 
 /// What is being put together.
@@ -329,6 +363,7 @@ async fn reconcile(
         references: Arc::new(OfCluster(client.clone())),
         clock,
         settings: settings(config),
+        key_trouble: Trouble::default(),
         keys: Keys { fingerprint: keys.fingerprint.unwrap_or_default(), receiver: keys.receiver.clone(), controller },
         clients: Arc::new(OfProviders),
         transports,
@@ -353,6 +388,10 @@ async fn reconcile(
         metrics: controllers::metrics::Metrics::register(&mut parts.registry),
     });
     watched.report_invalid(&context);
+    shards::renew(watched, &context);
+    for guarded in keys.guarded {
+        parts.spawn("the watch of a key's Secret", install::guard::watch(Arc::clone(&context), guarded));
+    }
     let counted = Arc::clone(&context);
     parts.refresh.push(Box::new(move || {
         controllers::census::refresh(&counted);

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
-use futures::StreamExt as _;
 use futures::stream::{self, BoxStream, SelectAll};
+use futures::{Stream, StreamExt as _, future};
 use kube::api::PartialObjectMeta;
 use kube::core::error_boundary::InvalidObject;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
@@ -134,6 +134,32 @@ pub async fn cluster_metadata<K>(
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     merge(K::kind(&()).into_owned(), vec![metadata_stream(api)], Some(writer), listeners).await;
+}
+
+/// Watches one object by its name: as it is now, or `None` while it is not there. A deletion is told even when the watch was
+/// broken meanwhile.
+pub fn object<K>(api: Api<K>, name: &str) -> impl Stream<Item = watcher::Result<Option<K>>> + Send + use<K>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let events = watch(api, config().fields(&format!("metadata.name={name}"))).backoff(pauses());
+    let seen = events.scan(false, |seen, event| {
+        match &event {
+            Ok(Event::Init) => *seen = false,
+            Ok(Event::InitApply(_)) => *seen = true,
+            _ => {}
+        }
+        future::ready(Some((*seen, event)))
+    });
+    seen.filter_map(|(seen, event)| {
+        future::ready(match event {
+            Ok(Event::Apply(object) | Event::InitApply(object)) => Some(Ok(Some(object))),
+            Ok(Event::Delete(_)) => Some(Ok(None)),
+            Ok(Event::InitDone) if !seen => Some(Ok(None)),
+            Ok(Event::Init | Event::InitDone) => None,
+            Err(error) => Some(Err(error)),
+        })
+    })
 }
 
 fn metadata_stream<K>(api: Api<PartialObjectMeta<K>>) -> BoxStream<'static, watcher::Result<Event<Guarded<PartialObjectMeta<K>>>>>

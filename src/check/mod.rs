@@ -36,7 +36,7 @@ use crate::api::v1alpha1::connection::NamespacesFrom;
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::clock::{SharedClock, SystemClock};
 use crate::controllers::view::{Clients, OfCluster};
-use crate::controllers::{Keys, Sessions, Settings, Triggers, View, connection};
+use crate::controllers::{Keys, Sessions, Settings, Triggers, View, connection, install};
 use crate::keys::InstallKey;
 use crate::providers::transport::{TransportFactory, Unleased};
 use inventory::{Inventory, Key, NAME_LABEL, Subject};
@@ -129,6 +129,7 @@ fn lookout(
             cleanup_timeout: None,
         },
         keys: Keys { fingerprint: key.fingerprint(), receiver: key.receiver(), controller: key.controller() },
+        key_trouble: install::guard::Trouble::default(),
         network,
         sessions: Sessions::new(sessions),
         connections: store(inventory.connections.values().map(|subject| (*subject.object).clone())),

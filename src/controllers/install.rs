@@ -1,14 +1,17 @@
 //! The install key: made once, found ever after.
 
+pub mod guard;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ListParams, PostParams};
 use kube::core::{ApiResource, DynamicObject, NamespaceResourceScope};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client, Resource, ResourceExt};
 use tracing::{info, warn};
 
 use super::finalizer;
@@ -146,8 +149,7 @@ pub async fn receiver_key(client: &Client, namespace: &str) -> Result<Held<Recei
 /// What the API server said.
 pub async fn publish_receiver_key(client: &Client, namespace: &str, key: &ReceiverKey, fingerprint: &str) -> Result<(), InstallKeyError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let mut wanted = secret_of(RECEIVER_KEY, namespace, key.bytes(), false);
-    wanted.data.get_or_insert_default().insert(FINGERPRINT.to_owned(), ByteString(fingerprint.into()));
+    let wanted = receiver_secret(namespace, key, fingerprint);
     match secrets.get_opt(RECEIVER_KEY).await? {
         Some(present) if present.data == wanted.data => Ok(()),
         Some(mut present) => {
@@ -160,6 +162,36 @@ pub async fn publish_receiver_key(client: &Client, namespace: &str, key: &Receiv
             result => Ok(result.map(|_| ())?),
         },
     }
+}
+
+/// What speaks against the operator's own namespace as it was given: where the keys are not in it, that is often the cause.
+/// `None` where nothing does, or nothing of it may be asked.
+pub async fn doubt_of_namespace(client: &Client, namespace: &str) -> Option<String> {
+    let named = |name: &str| ListParams::default().fields(&format!("metadata.name={name}"));
+    let namespaces = Api::<Namespace>::all(client.clone()).list_metadata(&named(namespace)).await;
+    if namespaces.is_ok_and(|found| found.items.is_empty()) {
+        return Some(format!("--namespace is {namespace}, and the cluster has no such namespace"));
+    }
+    if let Some(own) = namespace_of_account(client).await.filter(|own| own != namespace) {
+        return Some(format!(
+            "--namespace is {namespace}, and this process runs as a service account of the namespace {own}: correct --namespace, or leave \
+             it away"
+        ));
+    }
+    let secrets = Api::<Secret>::all(client.clone()).list_metadata(&named(INSTALL_KEY)).await.ok()?;
+    let elsewhere: Vec<String> = secrets.items.iter().filter_map(ResourceExt::namespace).filter(|found| found != namespace).collect();
+    if elsewhere.is_empty() {
+        return None;
+    }
+    Some(format!("--namespace is {namespace}, and a Secret {INSTALL_KEY} is in {}: see which namespace is meant", elsewhere.join(", ")))
+}
+
+/// The namespace of the service account as which the API server knows this process.
+async fn namespace_of_account(client: &Client) -> Option<String> {
+    let reviews: Api<SelfSubjectReview> = Api::all(client.clone());
+    let answer = reviews.create(&PostParams::default(), &SelfSubjectReview::default()).await.ok()?;
+    let username = answer.status?.user_info?.username?;
+    Some(username.strip_prefix("system:serviceaccount:")?.split(':').next()?.to_owned())
 }
 
 fn held<T>(
@@ -178,6 +210,12 @@ fn read<T>(secret: &Secret, namespace: &str, name: &str, parse: impl Fn(&[u8]) -
     let invalid = |problem: String| InstallKeyError::Invalid { namespace: namespace.to_owned(), name: name.to_owned(), problem };
     let bytes = secret.data.as_ref().and_then(|data| data.get(KEY)).ok_or_else(|| invalid("the key is missing".to_owned()))?;
     parse(&bytes.0).map_err(|error| invalid(error.to_string()))
+}
+
+fn receiver_secret(namespace: &str, key: &ReceiverKey, fingerprint: &str) -> Secret {
+    let mut secret = secret_of(RECEIVER_KEY, namespace, key.bytes(), false);
+    secret.data.get_or_insert_default().insert(FINGERPRINT.to_owned(), ByteString(fingerprint.into()));
+    secret
 }
 
 fn secret_of(name: &str, namespace: &str, bytes: &[u8], immutable: bool) -> Secret {

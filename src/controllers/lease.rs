@@ -4,15 +4,15 @@
 //! lease. So the Lease object itself is watched, and a call may run only for what is left of the last renewal that the API
 //! server confirmed. A process that was stopped and goes on, or one that cannot renew, finds no time left.
 
+use std::pin::pin;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease as LeaseObject;
-use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client};
-use kube_lease_manager::{LeaseManager, LeaseManagerBuilder};
+use kube_lease_manager::{LeaseManager, LeaseManagerBuilder, LeaseManagerError};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use crate::clock::SharedClock;
 use crate::providers::transport::Lease;
-use crate::watches::{self, WATCH_SECONDS};
+use crate::watches;
 
 /// Name of the Lease object.
 pub const NAME: &str = "forgebind-controller";
@@ -78,10 +78,10 @@ impl Campaign {
         let candidate = Candidate { client: client.clone(), namespace: namespace.to_owned(), identity: identity.to_owned() };
         let manager = candidate.manager().await?;
         let (sender, leading) = watch::channel(false);
-        let (resigned, free) = (CancellationToken::new(), Arc::new(Notify::new()));
-        let ended = tokio::spawn(campaign(candidate, manager, sender, Arc::clone(&free), resigned.clone()));
+        let (resigned, told) = (CancellationToken::new(), Arc::new(Told::default()));
+        let ended = tokio::spawn(campaign(candidate, manager, sender, Arc::clone(&told), resigned.clone()));
         let leases: Api<LeaseObject> = Api::namespaced(client, namespace);
-        let deadline = tokio::spawn(follow(leases, identity.to_owned(), deadline, free));
+        let deadline = tokio::spawn(follow(leases, identity.to_owned(), deadline, told));
         Ok(Self { leading, ended, deadline, resigned })
     }
 
@@ -101,6 +101,15 @@ impl Campaign {
             Ok(Err(_)) | Err(_) => warn!("lease not released in time; the next leader waits for its end"),
         }
     }
+}
+
+/// What the watch of the Lease object tells.
+#[derive(Debug, Default)]
+struct Told {
+    /// Nobody holds it.
+    free: Notify,
+    /// Somebody deleted it, and with it all that anybody held.
+    gone: Notify,
 }
 
 /// Who campaigns.
@@ -126,16 +135,36 @@ impl Candidate {
 /// Takes and renews the lease until it is resigned, and gives it up then.
 ///
 /// The library sleeps to the end of somebody else's lease and does not look meanwhile. When its holder gives it up before
-/// that, a manager that knows nothing takes the place of the sleeping one.
+/// that, a manager that knows nothing takes the place of the sleeping one. The same when the object is deleted, which the library
+/// makes at the beginning only: whoever led does no longer, because another one may be first to make it anew.
 async fn campaign(
     candidate: Candidate,
     mut manager: LeaseManager,
     leading: watch::Sender<bool>,
-    free: Arc<Notify>,
+    told: Arc<Told>,
     resigned: CancellationToken,
 ) -> kube_lease_manager::Result<()> {
     let mut pause = FIRST_PAUSE;
+    let mut lost = false;
     loop {
+        if std::mem::take(&mut lost) {
+            warn!("the Lease was deleted; it is made anew, and whoever is first leads");
+            leading.send_replace(false);
+            // The library and the watch both tell of one deletion.
+            let _ = told.gone.notified().now_or_never();
+            match candidate.manager().await {
+                Ok(fresh) => manager = fresh,
+                Err(error) => {
+                    warn!(error = %error, "the Lease could not be made anew, trying again");
+                    lost = true;
+                    tokio::select! {
+                        () = resigned.cancelled() => return Ok(()),
+                        () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+                    }
+                    continue;
+                }
+            }
+        }
         let standby = !*leading.borrow();
         tokio::select! {
             biased;
@@ -145,13 +174,15 @@ async fn campaign(
                     leading.send_replace(leads);
                     pause = FIRST_PAUSE;
                 }
+                Err(error) if is_gone(&error) => lost = true,
                 Err(error) => {
                     warn!(error = %error, "lease not read or renewed, trying again");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             },
-            () = free.notified(), if standby => match candidate.manager().await {
+            () = told.gone.notified() => lost = true,
+            () = told.free.notified(), if standby => match candidate.manager().await {
                 Ok(fresh) => manager = fresh,
                 Err(error) => warn!(error = %error, "the lease is free and could not be read"),
             },
@@ -159,18 +190,34 @@ async fn campaign(
     }
 }
 
-/// Follows the Lease object, notes until when it is ours, and tells when nobody holds it.
-async fn follow(leases: Api<LeaseObject>, identity: String, deadline: Arc<LeaseDeadline>, free: Arc<Notify>) {
-    let config = watcher::Config::default().fields(&format!("metadata.name={NAME}")).timeout(WATCH_SECONDS);
-    let mut objects = watcher(leases, config).backoff(watches::pauses()).applied_objects().into_stream().boxed();
+/// Follows the Lease object, notes until when it is ours, and tells when nobody holds it or it is gone.
+async fn follow(leases: Api<LeaseObject>, identity: String, deadline: Arc<LeaseDeadline>, told: Arc<Told>) {
+    let mut objects = pin!(watches::object(leases, NAME));
     while let Some(object) = objects.next().await {
-        // An error says nothing about the lease: its last confirmed end stands.
-        if let Ok(object) = object {
-            deadline.set(end_of(&object, &identity));
-            if object.spec.as_ref().is_none_or(|spec| spec.holder_identity.is_none()) {
-                free.notify_one();
+        match object {
+            Ok(Some(object)) => {
+                deadline.set(end_of(&object, &identity));
+                if object.spec.as_ref().is_none_or(|spec| spec.holder_identity.is_none()) {
+                    told.free.notify_one();
+                }
             }
+            // Nobody may call a provider on the strength of a Lease that another one may hold by now.
+            Ok(None) => {
+                deadline.set(None);
+                told.gone.notify_one();
+            }
+            // An error says nothing about the lease: its last confirmed end stands.
+            Err(_) => {}
         }
+    }
+}
+
+/// Whether an error of the library says that there is no such Lease.
+fn is_gone(error: &LeaseManagerError) -> bool {
+    match error {
+        LeaseManagerError::NonexistentLease(_) => true,
+        LeaseManagerError::KubeError(kube::Error::Api(status)) => status.is_not_found(),
+        _ => false,
     }
 }
 

@@ -71,6 +71,13 @@ pub struct OfProvider {
     pub provider: &'static str,
 }
 
+/// The key that a figure is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfKey {
+    /// `install` or `receiver`.
+    pub key: &'static str,
+}
+
 /// Receivers, by whether they tell the controller what they saw.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Receivers {
@@ -117,6 +124,10 @@ pub struct Metrics {
     pub receivers: Family<Receivers, Gauge>,
     /// 1 while this process leads.
     pub leading: Gauge,
+    /// 1 while a key of this process is in its Secret.
+    pub keys_stored: Family<OfKey, Gauge>,
+    /// Secrets with keys that were deleted and written back.
+    pub keys_restored: Family<OfKey, Counter>,
 }
 
 impl Metrics {
@@ -142,10 +153,13 @@ impl Metrics {
             invalid_objects: Family::default(),
             receivers: Family::default(),
             leading: Gauge::default(),
+            keys_stored: Family::default(),
+            keys_restored: Family::default(),
         };
         metrics.register_reconciling(registry);
         metrics.register_objects(registry);
         metrics.register_hooks(registry);
+        metrics.register_keys(registry);
         metrics.begin();
         metrics
     }
@@ -209,6 +223,16 @@ impl Metrics {
         );
     }
 
+    fn register_keys(&self, registry: &mut Registry) {
+        let metrics = self;
+        registry.register(
+            "forgebind_keys_stored",
+            "1 while the Secret of this key holds the key that is worked with",
+            metrics.keys_stored.clone(),
+        );
+        registry.register("forgebind_keys_restored", "Secrets of keys that were deleted and written back", metrics.keys_restored.clone());
+    }
+
     fn begin(&self) {
         for kind in KINDS {
             drop(self.invalid_objects.get_or_create(&Kind { kind }));
@@ -222,6 +246,9 @@ impl Metrics {
             for cause in super::binding::cause::Cause::ALL {
                 drop(self.hook_changes.get_or_create(&HookChange { action, cause: cause.label() }));
             }
+        }
+        for key in ["install", "receiver"] {
+            drop(self.keys_restored.get_or_create(&OfKey { key }));
         }
         for result in ["removed", "given_up"] {
             drop(self.leftovers_resolved.get_or_create(&Resolution { result }));

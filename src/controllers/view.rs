@@ -13,7 +13,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
-use super::{Keys, Sessions, Settings, Triggers, binding, connection};
+use super::{Keys, Sessions, Settings, Triggers, binding, connection, install};
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::clock::SharedClock;
@@ -32,6 +32,8 @@ pub struct View {
     pub settings: Settings,
     /// What is derived from the install key.
     pub keys: Keys,
+    /// What is wrong with the Secret of that key.
+    pub key_trouble: install::guard::Trouble,
     /// Makes the clients of the connections.
     pub clients: Arc<dyn Clients>,
     /// Makes their transports.

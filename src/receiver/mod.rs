@@ -39,7 +39,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
 
 pub use evidence::EvidenceStore;
 pub use route::RateLimit;
@@ -47,6 +46,7 @@ pub use routes::{ProviderLookup, Routes, RoutesConfig};
 pub use server::{BoundReceiver, ServerLimits};
 pub use sinks::{OwedLimits, SinkLimits};
 
+use crate::listening;
 use crate::providers::transport::network::NetworkPolicy;
 use admit::{Admission, ByteBudget};
 use dedupe::Dedupe;
@@ -144,7 +144,7 @@ impl Receiver {
     /// When the address cannot be listened on.
     pub async fn bind(self) -> io::Result<BoundReceiver> {
         let Self { config, handler, dispatcher, metrics, .. } = self;
-        let listener = TcpListener::bind(config.listen).await?;
+        let listener = listening::bind(config.listen).await?;
         Ok(BoundReceiver { listener, limits: config.limits, handler, dispatcher, metrics })
     }
 

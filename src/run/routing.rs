@@ -1,27 +1,20 @@
 //! Feeds the receiver's routes from the watches, and from the Secrets in which the controller prepares what users brought.
 
-use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::StreamExt as _;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::watch_object;
-use kube::{Api, Client, ResourceExt as _};
-use tracing::warn;
+use kube::{Client, ResourceExt as _};
 
+use super::shards::Shards;
 use super::watching::Watched;
-use crate::api::v1alpha1::RepoBinding;
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::keys::ReceiverKey;
 use crate::providers::registry;
 use crate::providers::transport::network::NetworkPolicy;
 use crate::receiver::{Routes, RoutesConfig};
-use crate::receiver_secrets;
-use crate::watches::{self, Change};
+use crate::watches::Change;
 
 /// The routes of this process.
 pub(super) fn routes(
@@ -65,7 +58,8 @@ pub(super) fn follow(routes: &Routes, watched: &mut Watched, client: &Client, na
         Change::Invalid(_) => {}
     }));
     let (table, complete) = (routes.clone(), Arc::clone(&synced.bindings));
-    let shards = Shards { client: client.clone(), namespace: namespace.to_owned(), routes: routes.clone(), watched: Mutex::default() };
+    let prepared = routes.clone();
+    let shards = Shards::new(client, namespace, Arc::new(move |shard, entries| prepared.apply_user_secrets(shard, entries)));
     watched.on_bindings(Box::new(move |change| match change {
         Change::Applied(binding) => {
             table.apply_binding(binding);
@@ -78,50 +72,4 @@ pub(super) fn follow(routes: &Routes, watched: &mut Watched, client: &Client, na
         Change::Invalid(_) => {}
     }));
     synced
-}
-
-/// Watches the Secrets with users' webhook secrets by name, and only those that some binding needs: a receiver is never
-/// given the right to list Secrets.
-struct Shards {
-    client: Client,
-    namespace: String,
-    routes: Routes,
-    watched: Mutex<HashSet<u8>>,
-}
-
-impl Shards {
-    fn watch_for(&self, binding: &RepoBinding) {
-        let brought = binding.spec.webhook.as_ref().is_some_and(|webhook| webhook.secret_ref.is_some() && webhook.url.is_none());
-        let Some(uid) = binding.uid().filter(|_| brought) else { return };
-        let shard = receiver_secrets::shard(&uid);
-        if self.watched.lock().unwrap_or_else(PoisonError::into_inner).insert(shard) {
-            let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
-            // Ends with the process.
-            tokio::spawn(follow_shard(secrets, shard, self.routes.clone()));
-        }
-    }
-}
-
-async fn follow_shard(secrets: Api<Secret>, shard: u8, routes: Routes) {
-    let name = receiver_secrets::secret_name(shard);
-    let mut states = watch_object(secrets, &name).backoff(watches::pauses()).boxed();
-    let mut failing = false;
-    while let Some(state) = states.next().await {
-        match state {
-            Ok(secret) => {
-                failing = false;
-                let data = secret.and_then(|secret| secret.data).unwrap_or_default();
-                let (entries, unreadable) = receiver_secrets::read_shard(&data);
-                for uid in unreadable {
-                    warn!(shard, uid, "prepared webhook secret is not readable");
-                }
-                routes.apply_user_secrets(shard, &entries);
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut failing, true) {
-                    warn!(shard, error = %error, "prepared webhook secrets cannot be watched, trying again");
-                }
-            }
-        }
-    }
 }

@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::evidence::Evidence;
+use crate::listening;
 
 /// One thing that is checked, by name. An error says what is wrong, in words that are safe to show.
 pub type Check = (&'static str, Box<dyn Fn() -> Result<(), String> + Send + Sync>);
@@ -67,7 +68,7 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken)
 /// # Errors
 /// When the address cannot be listened on.
 pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).await
+    listening::bind(address).await
 }
 
 fn report(checks: &[Check]) -> Response {

@@ -19,12 +19,13 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("glob", &[]),
     ("json", &[]),
     ("kubeconfig", &[]),
+    ("listening", &[]),
     ("public_urls", &[]),
     ("shown", &[]),
     ("wording", &["json"]),
     ("watches", &["clock", "wording"]),
     ("evidence", &["api"]),
-    ("telemetry", &["clock", "evidence", "shown", "watches"]),
+    ("telemetry", &["clock", "evidence", "listening", "shown", "watches"]),
     ("crd", &["api"]),
     ("providers", &["api", LEAVES]),
     ("receiver_secrets", &["api", "providers", LEAVES]),
@@ -40,7 +41,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 /// Stands for the modules of [`LEAF_MODULES`].
 const LEAVES: &str = "leaves";
 const LEAF_MODULES: &[&str] =
-    &["clock", "keys", "glob", "json", "kubeconfig", "public_urls", "shown", "watches", "wording", "evidence", "telemetry"];
+    &["clock", "keys", "glob", "json", "kubeconfig", "listening", "public_urls", "shown", "watches", "wording", "evidence", "telemetry"];
 
 /// Where nobody waits, talks or looks at a clock: the same input gives the same output.
 const PURE_FILES: &[&str] = &[

@@ -171,13 +171,13 @@ async fn pk_26_nothing_is_asked_of_or_made_for_a_whole_project_or_organization()
 }
 
 #[tokio::test]
-async fn pk_19_missing_edit_subscriptions_is_named() -> Result<()> {
+async fn pk_19_missing_permissions_for_subscriptions_are_named() -> Result<()> {
     let simulated = simulated().await?;
     let path = simulated.path(&simulated.welcome.repository);
     let found = simulated.client(&simulated.welcome.reader).repository(&path).await?;
     assert_eq!(found.manage_webhooks.state, PermissionState::Missing);
     let message = found.manage_webhooks.message.context("a message")?;
-    assert!(message.contains("Edit subscriptions in project My Shop"), "{message}");
+    assert!(message.contains("Delete subscriptions in project My Shop"), "{message}");
     let readers = simulated.client(&simulated.welcome.reader);
     let error = subscribe(&*readers, &repository(&simulated).await?, "https://in.acme.example/hooks/a/1", &DEFAULT).await.unwrap_err();
     assert!(error.to_string().contains("Edit subscriptions"), "{error}");

@@ -119,12 +119,12 @@ async fn a_subscription_on_probation_is_made_anew() -> Result<()> {
 }
 
 #[tokio::test]
-async fn pk_19_a_binding_says_that_edit_subscriptions_is_missing() -> Result<()> {
+async fn pk_19_a_binding_says_which_permissions_for_subscriptions_are_missing() -> Result<()> {
     let place = Place::new("azure-reader", &[("token", state::READERS_TOKEN)]).await?;
     place.bind().await?;
     let binding = place.objects.binding_says(BINDING, "WebhookInSync", "False/PermissionMissing").await?;
     let message = binding_message(&binding, "WebhookInSync");
-    assert!(message.contains("Edit subscriptions in project My Shop"), "{message}");
+    assert!(message.contains("Delete subscriptions in project My Shop"), "{message}");
     assert_eq!(place.simulated.simulator.writes(), 0, "nothing was tried");
     Ok(())
 }

@@ -331,10 +331,16 @@ async fn one_pod_for_both_is_granted_exactly_what_it_uses() -> Result<()> {
     exactly(plane, own, &release, &of_release).await
 }
 
+/// A client for a service account, which is made where it is not there.
+pub async fn client_of(plane: &ControlPlane, namespace: &str, account: &str) -> Result<Client> {
+    let token = plane.cluster().service_account_token(namespace, account).await?;
+    let kubeconfig = kube::config::Kubeconfig::read_from(plane.kubeconfig_for(&format!("{namespace}-{account}"), &token, None)?)?;
+    Ok(Client::try_from(Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await?)?)
+}
+
 /// A client for a service account that has one of the cluster's own roles in a namespace.
 async fn member(plane: &ControlPlane, namespace: &str, role: &str) -> Result<Client> {
     let cluster = plane.cluster();
-    let token = cluster.service_account_token(namespace, role).await?;
     let binding = RoleBinding {
         metadata: kube::api::ObjectMeta { name: Some(role.to_owned()), ..Default::default() },
         role_ref: RoleRef { api_group: "rbac.authorization.k8s.io".to_owned(), kind: "ClusterRole".to_owned(), name: role.to_owned() },
@@ -346,8 +352,7 @@ async fn member(plane: &ControlPlane, namespace: &str, role: &str) -> Result<Cli
         }]),
     };
     Api::<RoleBinding>::namespaced(cluster.client()?, namespace).create(&PostParams::default(), &binding).await?;
-    let kubeconfig = kube::config::Kubeconfig::read_from(plane.kubeconfig_for(&format!("{namespace}-{role}"), &token, None)?)?;
-    Ok(Client::try_from(Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await?)?)
+    client_of(plane, namespace, role).await
 }
 
 #[tokio::test]

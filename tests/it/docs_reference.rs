@@ -225,7 +225,9 @@ const CLUSTER_RIGHTS: &str = "
 
 What the chart grants by default, here with the release `forgebind` in `forgebind-system` and `secretNamespaces={team-shop}`. A
 test compares these rights with what the API server saw: one too many fails it, and so does one too few. With
-`rbac.scope: Namespaced` there is no ClusterRole; see [Installing](install.md#one-namespace-without-a-clusterrole).
+`rbac.scope: Namespaced` there is no ClusterRole; see [Installing](install.md#one-namespace-without-a-clusterrole). A patch of
+connections and bindings is for their finalizers: a ValidatingAdmissionPolicy refuses these accounts every other change of
+them; see [Security](security.md#rights-in-the-cluster).
 ";
 
 const USER_RIGHTS: &str = "

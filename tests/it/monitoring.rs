@@ -112,6 +112,12 @@ async fn every_alert_fires_when_it_should_and_only_then() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn objects_of_one_tenant_warn_and_page_nobody() -> Result<()> {
+    let path = repository_root().join("tests/fixtures/alerts/one-tenant.test.yaml");
+    promtool(&["test", "rules", path.to_str().context("UTF-8")?]).await.map(drop)
+}
+
 #[test]
 fn every_alert_says_what_is_wrong_how_bad_it_is_and_what_to_do() -> Result<()> {
     let runbooks = read(RUNBOOKS)?;

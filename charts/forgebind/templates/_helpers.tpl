@@ -94,6 +94,11 @@ default
 {{- if or .Values.proxy.https .Values.proxy.http }}true{{ end -}}
 {{- end -}}
 
+{{/* Whether policies limit what Forgebind's accounts may write. They are objects of the cluster, which Namespaced makes none of. */}}
+{{- define "forgebind.limitsWrites" -}}
+{{- if and .Values.rbac.limitWrites (eq .Values.rbac.scope "Cluster") }}true{{ end -}}
+{{- end -}}
+
 {{/* The arguments of a server, as a YAML list. */}}
 {{- define "forgebind.arguments" -}}
 {{- $values := .root.Values -}}
@@ -178,25 +183,40 @@ default
 {{- end }}
 {{- if include "forgebind.proxied" .root }}
 - name: NO_PROXY
-  value: {{ concat (list "$(KUBERNETES_SERVICE_HOST)" "localhost" "127.0.0.1" ".svc" ".cluster.local") $values.proxy.exceptions | join "," | quote }}
+  value: {{ concat (list "$(KUBERNETES_SERVICE_HOST)" "localhost" "127.0.0.1" ".svc" ".cluster.local") (default list $values.proxy.exceptions) | join "," | quote }}
 {{- end }}
 {{- with (index $values .values).extraEnv }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
 
-{{- define "forgebind.podSecurityContext" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
-seccompProfile: {type: RuntimeDefault}
+{{/* A map without its members that are null or an empty text. Helm takes out some that are null and leaves others in, and those
+in the values.yaml of a chart above this one change nothing at all: there an empty text does. */}}
+{{- define "forgebind.withoutNulls" -}}
+{{- $kept := dict -}}
+{{- range $name, $value := . -}}
+{{- if not (or (kindIs "invalid" $value) (eq (toString $value) "")) }}{{ $_ := set $kept $name $value }}{{ end -}}
+{{- end -}}
+{{- toYaml $kept -}}
 {{- end -}}
 
-{{- define "forgebind.securityContext" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities: {drop: [ALL]}
+{{/* The same of resources, whose two members are maps themselves. */}}
+{{- define "forgebind.resources" -}}
+{{- $kept := dict -}}
+{{- range $name, $of := . -}}
+{{- $_ := set $kept $name (include "forgebind.withoutNulls" $of | fromYaml) -}}
+{{- end -}}
+{{- toYaml $kept -}}
+{{- end -}}
+
+{{/* Seconds of a duration such as 1h30m. */}}
+{{- define "forgebind.seconds" -}}
+{{- $sum := 0 -}}
+{{- range regexFindAll "[0-9]+[hms]" . -1 -}}
+{{- $unit := ternary 3600 (ternary 60 1 (hasSuffix "m" .)) (hasSuffix "h" .) -}}
+{{- $sum = add $sum (mul $unit (regexFind "[0-9]+" . | int)) -}}
+{{- end -}}
+{{- $sum -}}
 {{- end -}}
 
 {{/* The public URLs by their names, as a JSON object. The name of the default one is empty. */}}

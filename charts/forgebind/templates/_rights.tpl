@@ -24,8 +24,9 @@ controller:
   own:
   # The API server cannot limit a creation to a name.
   - {apiGroups: [""], resources: [secrets], verbs: [create]}
-  - {apiGroups: [""], resources: [secrets], resourceNames: [{{ $installKey }}], verbs: [get]}
-  - {apiGroups: [""], resources: [secrets], resourceNames: {{ prepend $shards "forgebind-receiver-key" | toJson }}, verbs: [get, update]}
+  # Watched, so that a key that somebody deletes is noticed and written back.
+  - {apiGroups: [""], resources: [secrets], resourceNames: [{{ $installKey }}], verbs: [get, list, watch]}
+  - {apiGroups: [""], resources: [secrets], resourceNames: {{ prepend $shards "forgebind-receiver-key" | toJson }}, verbs: [get, list, update, watch]}
   # Hooks that could not be removed are written down, and found by a label.
   - {apiGroups: [""], resources: [configmaps], verbs: [create, list]}
   - {apiGroups: [""], resources: [configmaps], resourceNames: {{ $leftovers | toJson }}, verbs: [get, update]}

@@ -80,6 +80,8 @@ pub struct Observation {
     pub suspended: bool,
     /// Derives webhook secrets.
     pub key: ReceiverKey,
+    /// What is wrong with the Secret of the install key: what is made while it lasts may be unknown after a restart.
+    pub key_trouble: Option<String>,
     /// The connection's own request for new secrets of all its bindings.
     pub rotation_of_connection: Option<String>,
     /// The connection's own request to end the previous secrets of all its bindings.
@@ -206,6 +208,7 @@ pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Observation {
         observe_only: observe_only(view, &object),
         suspended,
         key: view.keys.receiver.clone(),
+        key_trouble: view.key_trouble.get(),
         rotation_of_connection: annotation_of_connection(view, &object, ROTATE_REQUESTED_AT),
         revocation_of_connection: annotation_of_connection(view, &object, REVOKE_REQUESTED_AT),
         object,

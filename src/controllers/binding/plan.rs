@@ -453,6 +453,11 @@ fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, wo
             Finding::good(std::iter::once(IN_ORDER.to_owned()).chain(further).collect::<Vec<_>>().join("; "))
         }
     });
+    let is_good = plan.webhook.as_ref().is_some_and(|finding| finding.verdict == Verdict::True);
+    if let Some(trouble) = observation.key_trouble.as_ref().filter(|_| changes && is_good) {
+        let message = format!("no hook is made or changed now, because it might not be known again after a restart: {trouble}");
+        plan.webhook = Some(Finding::bad(Reason::InstallKeyNotStored, message));
+    }
     // Before any hook carries it, and again at every look: what receivers were given may have been lost meanwhile.
     if let Some(Ok(secret)) = &observation.user_secret
         && wanted.destination == Destination::Receiver
@@ -460,7 +465,7 @@ fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, wo
     {
         plan.actions.push(Action::PublishSecret(secret.clone(), accepted_generations(object)));
     }
-    if changes && !observation.observe_only && !repository.archived {
+    if changes && !observation.observe_only && !repository.archived && observation.key_trouble.is_none() {
         plan.actions.extend(planned.actions.into_iter().map(Action::Hook));
     }
 }

@@ -283,6 +283,7 @@ const fn waits_for_a_person(reason: Reason) -> bool {
             | Reason::NotFoundOrHidden
             | Reason::BranchNotFound
             | Reason::DisabledByProvider
+            | Reason::InstallKeyNotStored
             | Reason::RepairDidNotLast
             | Reason::Progressing
     )

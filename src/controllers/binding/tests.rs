@@ -90,6 +90,7 @@ fn observation(object: Value, connection: Connection) -> Observation {
         observe_only: false,
         suspended: false,
         key: keys(1).receiver,
+        key_trouble: None,
         rotation_of_connection: None,
         revocation_of_connection: None,
     }

@@ -196,7 +196,9 @@ async fn attempt(context: &Context, key: &str) {
     match ended {
         Ok(End::GivenUp) => drop(context.metrics.leftovers_resolved.get_or_create(&Resolution { result: "given_up" }).inc()),
         Ok(End::Removed) => drop(context.metrics.leftovers_resolved.get_or_create(&Resolution { result: "removed" }).inc()),
-        Ok(End::Withdrawn | End::Waits) => {}
+        // By a person who removed the hooks by hand, or by mistake: nobody else has the entry.
+        Ok(End::Withdrawn) => warn!(key, "somebody took the entry of leftover hooks out of its ConfigMap; they are not removed any more"),
+        Ok(End::Waits) => {}
         Err(trouble) => {
             warn!(key, error = %trouble, "leftover hooks not removed, trying again later");
             // Who does not answer for one of them does not answer for the others either.

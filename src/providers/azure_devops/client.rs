@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use url::Url;
 
-use super::permission::{EDIT_SUBSCRIPTIONS, Proven};
+use super::permission::{Proven, SUBSCRIPTIONS};
 use super::subscription::Place;
 use super::version::ApiVersion;
 use super::{convert, error, permission, subscription, wire};
@@ -38,9 +38,11 @@ const LIST_LIMIT: usize = 24 * 1024 * 1024;
 const MOST_REPOSITORIES: usize = 50_000;
 /// The security namespace of service hooks.
 const SERVICE_HOOKS: &str = "cb594ebe-87dd-4fc9-ac2c-6a10a4c92046";
-/// Its bits.
+/// Its bits that are needed, as the documentation of service hooks calls them. Whoever may edit subscriptions need not be allowed
+/// to delete them, and then hooks would stay for ever.
+const SUBSCRIPTION_BITS: [(u8, &str); 3] = [(VIEW, "View subscriptions"), (2, "Edit subscriptions"), (4, "Delete subscriptions")];
 const VIEW: u8 = 1;
-const EDIT: u8 = 2;
+const ALL_BITS: u8 = 7;
 
 pub(super) struct AzureDevOpsClient {
     pub(super) endpoint: Endpoint,
@@ -183,11 +185,30 @@ impl AzureDevOpsClient {
         if self.is_anonymous() {
             return Ok(PermissionFinding::missing("a credential is needed; without one nothing can be changed"));
         }
-        let needs = format!("needs the permission {EDIT_SUBSCRIPTIONS} in project {}", project.name);
-        Ok(match self.has_permission(Operation::LookUpRepository, EDIT, &project.id).await? {
+        let needs = |permissions: &str| format!("needs the {permissions} in project {}", project.name);
+        let all = format!("permissions {SUBSCRIPTIONS}");
+        Ok(match self.has_permission(Operation::LookUpRepository, ALL_BITS, &project.id).await? {
             Some(true) => PermissionFinding::granted(),
-            Some(false) => PermissionFinding::missing(format!("{needs}, as its administrators have it; no scope of a token gives it")),
-            None => PermissionFinding::unknown(format!("{needs}; the server does not tell whether the account has it")),
+            Some(false) => {
+                let missing = self.missing_permissions(&project.id).await?;
+                PermissionFinding::missing(format!("{}, as its administrators have; no scope of a token gives it", needs(&missing)))
+            }
+            None => PermissionFinding::unknown(format!("{}; the server does not tell whether the account has them", needs(&all))),
+        })
+    }
+
+    /// Which of the permissions for subscriptions an account lacks that has not all of them: the answer to several is one.
+    async fn missing_permissions(&self, project: &str) -> Result<String, ProviderError> {
+        let mut missing = Vec::new();
+        for (bit, name) in SUBSCRIPTION_BITS {
+            if self.has_permission(Operation::LookUpRepository, bit, project).await? == Some(false) {
+                missing.push(name);
+            }
+        }
+        Ok(match missing.as_slice() {
+            [] => format!("permissions {SUBSCRIPTIONS}"),
+            [one] => format!("permission {one}"),
+            several => format!("permissions {}", several.join(" and ")),
         })
     }
 
@@ -234,7 +255,7 @@ impl AzureDevOpsClient {
             if self.is_anonymous() {
                 PermissionFinding::missing("a credential is needed; without one nothing can be changed")
             } else {
-                PermissionFinding::unknown(format!("needs the permission {EDIT_SUBSCRIPTIONS}, which a list does not tell"))
+                PermissionFinding::unknown(format!("needs the permissions {SUBSCRIPTIONS}, which a list does not tell"))
             }
         };
         Ok(list.value.0.into_iter().map(|repository| convert::repository(repository, unasked())).collect())

@@ -3,8 +3,8 @@
 use crate::api::v1alpha1::Permission;
 use crate::providers::permission::PermissionFinding;
 
-/// The permission that no scope expresses, as the documentation of service hooks calls it.
-pub(super) const EDIT_SUBSCRIPTIONS: &str = "Edit subscriptions";
+/// The permissions that no scope expresses, as the documentation of service hooks calls them.
+pub(super) const SUBSCRIPTIONS: &str = "View, Edit and Delete subscriptions";
 /// The scope that everything here needs.
 pub(super) const CODE_READ: &str = "Code (Read), vso.code";
 const PROJECT_READ: &str = "Project and Team (Read), vso.project";
@@ -40,7 +40,7 @@ const fn scope(permission: Permission) -> Option<&'static str> {
 pub(super) fn words(permission: Permission) -> Option<String> {
     let scope = scope(permission)?;
     Some(match permission {
-        Permission::ManageWebhooks => format!("{scope}, and the permission {EDIT_SUBSCRIPTIONS}"),
+        Permission::ManageWebhooks => format!("{scope}, and the permissions {SUBSCRIPTIONS}"),
         _ => scope.to_owned(),
     })
 }
@@ -57,7 +57,7 @@ pub(super) fn judge(proven: Proven, permission: Permission) -> PermissionFinding
         (Some(true), _) => PermissionFinding::granted(),
         (Some(false), _) => PermissionFinding::missing(format!("needs scope {scope}")),
         (None, Permission::ManageWebhooks) => PermissionFinding::unknown(format!(
-            "needs the permission {EDIT_SUBSCRIPTIONS}, which belongs to a project: it is looked at for each repository"
+            "needs the permissions {SUBSCRIPTIONS}, which belong to a project: they are looked at for each repository"
         )),
         (None, _) => PermissionFinding::unknown(format!("needs scope {scope}; Azure DevOps does not tell a token's scopes")),
     }
@@ -117,7 +117,7 @@ mod tests {
         let words = |permission| judge(proven, permission).message.unwrap();
         assert!(words(Permission::WriteContents).contains("Code (Read & write)"));
         assert!(words(Permission::WriteCommitStatus).contains("vso.code_status"));
-        assert!(words(Permission::ManageWebhooks).contains("Edit subscriptions"));
+        assert!(words(Permission::ManageWebhooks).contains("View, Edit and Delete subscriptions"));
         let without = judge(Proven { code: true, projects: Some(false) }, Permission::ListProjects);
         assert_eq!((without.state, without.message.unwrap().as_str()), (Missing, "needs scope Project and Team (Read), vso.project"));
         assert_eq!(judge(Proven::default(), Permission::ListProjects).state, Unknown);
@@ -146,6 +146,9 @@ mod tests {
             let offered = !matches!(permission, Permission::WriteChecks | Permission::WriteDeployments);
             assert_eq!(words(permission).is_some(), offered, "{permission}");
         }
-        assert_eq!(words(Permission::ManageWebhooks).unwrap(), "Code (Read), vso.code, and the permission Edit subscriptions");
+        assert_eq!(
+            words(Permission::ManageWebhooks).unwrap(),
+            "Code (Read), vso.code, and the permissions View, Edit and Delete subscriptions"
+        );
     }
 }

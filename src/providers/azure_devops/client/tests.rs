@@ -79,24 +79,35 @@ async fn dv_20_a_repository_is_looked_up_by_its_names() {
         [
             "GET /api/v1/My%20Shop/_apis/git/repositories/web?api-version=7.1".to_owned(),
             format!(
-                "GET /api/v1/_apis/permissions/cb594ebe-87dd-4fc9-ac2c-6a10a4c92046/2?tokens=PublisherSecurity%2F{PROJECT}&api-version=7.1"
+                "GET /api/v1/_apis/permissions/cb594ebe-87dd-4fc9-ac2c-6a10a4c92046/7?tokens=PublisherSecurity%2F{PROJECT}&api-version=7.1"
             ),
         ]
     );
 }
 
 #[tokio::test]
-async fn pk_19_missing_edit_subscriptions_is_named() {
+async fn pk_19_each_permission_for_subscriptions_is_asked_for_and_named_where_it_is_missing() {
     use crate::api::v1alpha1::connection::PermissionState::{Missing, Unknown};
-    let (without, _) = look_up(vec![found(), permission(false)]).await;
-    let finding = without.unwrap().manage_webhooks;
-    assert_eq!(finding.state, Missing);
-    assert!(finding.message.unwrap().contains("Edit subscriptions in project My Shop"));
+    for ([view, edit, delete], named) in [
+        ([false, false, false], "View subscriptions and Edit subscriptions and Delete subscriptions in project My Shop,"),
+        ([true, false, false], "permissions Edit subscriptions and Delete subscriptions in project My Shop,"),
+        // Whose hooks could be made and never removed.
+        ([true, true, false], "the permission Delete subscriptions in project My Shop,"),
+        ([true, false, true], "the permission Edit subscriptions in project My Shop,"),
+    ] {
+        let answers = [false, view, edit, delete].map(permission);
+        let (without, lines) = look_up(std::iter::once(found()).chain(answers).collect()).await;
+        let finding = without.unwrap().manage_webhooks;
+        assert_eq!(finding.state, Missing);
+        assert!(finding.message.clone().unwrap().contains(named), "{finding:?}");
+        let asked: Vec<_> = lines.iter().filter_map(|line| line.split("92046/").nth(1)?.split('?').next()).collect();
+        assert_eq!(asked, ["7", "1", "2", "4"]);
+    }
     for refusal in [documented!("error-unauthorized", "json"), documented!("error-forbidden", "json"), reply(404, "{}")] {
         let (untold, _) = look_up(vec![found(), refusal]).await;
         let finding = untold.unwrap().manage_webhooks;
         assert_eq!(finding.state, Unknown);
-        assert!(finding.message.unwrap().contains("Edit subscriptions"));
+        assert!(finding.message.unwrap().contains("View, Edit and Delete subscriptions"));
     }
     let (limited, _) = look_up(vec![found(), documented!("error-rate", "json")]).await;
     assert_eq!(limited.unwrap_err().kind, ErrorKind::RateLimited);

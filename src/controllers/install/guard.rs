@@ -1,0 +1,192 @@
+//! The Secrets with the installation's keys, while it runs. A key that is in memory alone is lost with the process, and with the
+//! install key every hook's identity: so its Secret is watched, written back when it is gone, and never overwritten.
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::PostParams;
+use tracing::{error, info, warn};
+
+use super::{INSTALL_KEY, KEY, RECEIVER_KEY, receiver_secret, secret_of};
+use crate::controllers::metrics::OfKey;
+use crate::controllers::{Context, locked};
+use crate::keys::{InstallKey, ReceiverKey};
+use crate::watches;
+
+/// The pause before a Secret that is missing is tried again, and before one that is not as it should be is told again.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// What is wrong with the stored install key, for everybody who is about to make what only that key knows again. `None` while the
+/// Secret holds the key that this process works with.
+#[derive(Clone, Debug, Default)]
+pub struct Trouble(Arc<Mutex<Option<String>>>);
+
+impl Trouble {
+    /// What is wrong.
+    #[must_use]
+    pub fn get(&self) -> Option<String> {
+        locked(&self.0).clone()
+    }
+
+    fn set(&self, trouble: Option<String>) {
+        *locked(&self.0) = trouble;
+    }
+}
+
+/// A Secret that is watched, with the key that this process works with.
+#[derive(Clone)]
+pub struct Guarded {
+    /// What figures call it.
+    label: &'static str,
+    name: String,
+    key: [u8; 32],
+    /// What is written back; `None` where another made the Secret, and would be in conflict with us.
+    ours: Option<Secret>,
+}
+
+impl Guarded {
+    /// The install key. `brought` is the Secret of another name in which the administrator brought it.
+    #[must_use]
+    pub fn install_key(namespace: &str, key: &InstallKey, brought: Option<&str>) -> Self {
+        let ours = brought.is_none().then(|| secret_of(INSTALL_KEY, namespace, key.bytes(), true));
+        Self { label: "install", name: brought.unwrap_or(INSTALL_KEY).to_owned(), key: *key.bytes(), ours }
+    }
+
+    /// The receivers' key.
+    #[must_use]
+    pub fn receiver_key(namespace: &str, key: &ReceiverKey, fingerprint: &str) -> Self {
+        let ours = Some(receiver_secret(namespace, key, fingerprint));
+        Self { label: "receiver", name: RECEIVER_KEY.to_owned(), key: *key.bytes(), ours }
+    }
+
+    /// What the figures about it are labelled with.
+    pub(crate) const fn labels(&self) -> OfKey {
+        OfKey { key: self.label }
+    }
+
+    fn judge(&self, present: Option<&Secret>) -> Found {
+        let Some(present) = present else { return Found::Missing };
+        let bytes = present.data.as_ref().and_then(|data| data.get(KEY));
+        if bytes.is_some_and(|bytes| bytes.0 == self.key) { Found::AsHeld } else { Found::Other }
+    }
+
+    /// What is told of a Secret that is not as it should be, and cannot be made so by this process.
+    fn remedy(&self, namespace: &str, found: Found, refusal: Option<&kube::Error>) -> String {
+        let secret = format!("Secret {namespace}/{}", self.name);
+        match (found, refusal) {
+            (Found::AsHeld, _) => format!("{secret} is as it should be"),
+            (Found::Missing, Some(refusal)) => format!(
+                "{secret} is missing and cannot be written back ({refusal}); this process still has the key: do not end it, and restore \
+                 the Secret or let it be written"
+            ),
+            (Found::Missing, None) => format!(
+                "{secret} is missing, and Forgebind did not make it; put it back from where it came before this process ends, which \
+                 still has the key"
+            ),
+            (Found::Other, _) => format!(
+                "{secret} holds another key than the one that this process works with, and is not overwritten; put the earlier key \
+                 back, or, when the new one is meant, restart Forgebind: hooks made with the earlier key are then left behind"
+            ),
+        }
+    }
+}
+
+/// How a Secret was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    AsHeld,
+    Missing,
+    Other,
+}
+
+/// Watches one of the Secrets for as long as the process runs: told at once when it is gone or another one, written back when it
+/// is gone.
+pub async fn watch(context: Arc<Context>, guarded: Guarded) {
+    let namespace = context.view.settings.namespace.clone();
+    let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &namespace);
+    let mut states = pin!(watches::object(secrets.clone(), &guarded.name));
+    let (mut found, mut failing) = (Found::AsHeld, false);
+    note(&context, &guarded, None);
+    loop {
+        tokio::select! {
+            state = states.next() => match state {
+                Some(Ok(secret)) => (found, failing) = (guarded.judge(secret.as_ref()), false),
+                Some(Err(error)) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        warn!(secret = guarded.name, namespace, error = %error, "the Secret with a key cannot be watched, trying again");
+                    }
+                    continue;
+                }
+                None => return,
+            },
+            () = tokio::time::sleep(PAUSE), if found != Found::AsHeld => {}
+        }
+        let trouble = match found {
+            Found::AsHeld => None,
+            Found::Missing => write_back(&context, &secrets, &guarded, &namespace).await,
+            Found::Other => Some(guarded.remedy(&namespace, found, None)),
+        };
+        if let Some(trouble) = &trouble {
+            error!(secret = guarded.name, namespace, "{trouble}");
+        }
+        note(&context, &guarded, trouble);
+    }
+}
+
+/// Creates a Secret that is gone, with the key that this process has; answers what stands against that. What somebody else creates
+/// meanwhile stays, and the watch brings it.
+async fn write_back(context: &Context, secrets: &Api<Secret>, guarded: &Guarded, namespace: &str) -> Option<String> {
+    let Some(ours) = &guarded.ours else { return Some(guarded.remedy(namespace, Found::Missing, None)) };
+    match secrets.create(&PostParams::default(), ours).await {
+        Ok(_) => {
+            context.metrics.keys_restored.get_or_create(&guarded.labels()).inc();
+            warn!(secret = guarded.name, namespace, "somebody deleted the Secret; it was written back with the same key");
+            None
+        }
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {
+            info!(secret = guarded.name, namespace, "the Secret that was missing is there again");
+            None
+        }
+        Err(refusal) => Some(guarded.remedy(namespace, Found::Missing, Some(&refusal))),
+    }
+}
+
+fn note(context: &Context, guarded: &Guarded, trouble: Option<String>) {
+    context.metrics.keys_stored.get_or_create(&guarded.labels()).set(i64::from(trouble.is_none()));
+    if guarded.label == "install" {
+        context.view.key_trouble.set(trouble);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guarded(brought: Option<&str>) -> Guarded {
+        Guarded::install_key("system", &InstallKey::new(&[7; 32]).unwrap(), brought)
+    }
+
+    #[test]
+    fn a_secret_with_another_key_or_none_is_not_taken_for_the_one_that_is_held() {
+        let stored = guarded(None);
+        assert_eq!(stored.judge(None), Found::Missing);
+        assert_eq!(stored.judge(stored.ours.as_ref()), Found::AsHeld);
+        let other = secret_of(INSTALL_KEY, "system", &[8; 32], true);
+        assert_eq!(stored.judge(Some(&other)), Found::Other);
+        assert_eq!(stored.judge(Some(&Secret::default())), Found::Other, "one without a key");
+    }
+
+    #[test]
+    fn a_key_that_somebody_brought_is_never_made_and_no_remedy_shows_a_key() {
+        assert!(guarded(Some("acme-key")).ours.is_none() && guarded(None).ours.is_some());
+        let refusal = kube::Error::LinesCodecMaxLineLengthExceeded;
+        for (found, refusal) in [(Found::Missing, Some(&refusal)), (Found::Missing, None), (Found::Other, None)] {
+            let told = guarded(Some("acme-key")).remedy("system", found, refusal);
+            assert!(told.starts_with("Secret system/acme-key ") && !told.contains("7, 7"), "{told}");
+        }
+    }
+}

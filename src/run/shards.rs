@@ -1,0 +1,111 @@
+//! Watches the Secrets with users' webhook secrets by name, and only those that some binding needs: a receiver is never given the
+//! right to list Secrets.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client, ResourceExt as _};
+use tracing::{info, warn};
+
+use super::watching::Watched;
+use crate::api::v1alpha1::RepoBinding;
+use crate::controllers::{Context, locked};
+use crate::receiver_secrets::{self, UserSecrets};
+use crate::watches::{self, Change};
+
+/// Hears what is prepared in a shard, at first and after every change.
+pub(super) type Hears = Arc<dyn Fn(u8, &BTreeMap<String, UserSecrets>) + Send + Sync>;
+
+/// The shards that are watched.
+pub(super) struct Shards {
+    client: Client,
+    namespace: String,
+    hears: Hears,
+    watched: Mutex<HashSet<u8>>,
+}
+
+impl Shards {
+    pub(super) fn new(client: &Client, namespace: &str, hears: Hears) -> Self {
+        Self { client: client.clone(), namespace: namespace.to_owned(), hears, watched: Mutex::default() }
+    }
+
+    pub(super) fn watch_for(&self, binding: &RepoBinding) {
+        let Some(uid) = binding.uid().filter(|_| brings_secret(binding)) else { return };
+        let shard = receiver_secrets::shard(&uid);
+        if locked(&self.watched).insert(shard) {
+            let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+            // Ends with the process.
+            tokio::spawn(follow(secrets, shard, Arc::clone(&self.hears)));
+        }
+    }
+}
+
+/// Whether a binding brings a secret of its own for deliveries to our receiver.
+fn brings_secret(binding: &RepoBinding) -> bool {
+    binding.spec.webhook.as_ref().is_some_and(|webhook| webhook.secret_ref.is_some() && webhook.url.is_none())
+}
+
+async fn follow(secrets: Api<Secret>, shard: u8, hears: Hears) {
+    let name = receiver_secrets::secret_name(shard);
+    let mut states = pin!(watches::object(secrets, &name));
+    let mut failing = false;
+    while let Some(state) = states.next().await {
+        match state {
+            Ok(secret) => {
+                failing = false;
+                let data = secret.and_then(|secret| secret.data).unwrap_or_default();
+                let (entries, unreadable) = receiver_secrets::read_shard(&data);
+                for uid in unreadable {
+                    warn!(shard, uid, "prepared webhook secret is not readable");
+                }
+                hears(shard, &entries);
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    warn!(shard, error = %error, "prepared webhook secrets cannot be watched, trying again");
+                }
+            }
+        }
+    }
+}
+
+/// Has bindings looked at again whose prepared secret somebody deleted, because a look prepares it: until then the receivers would
+/// refuse what arrives.
+pub(super) fn renew(watched: &mut Watched, context: &Arc<Context>) {
+    let prepared: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+    let (context, known) = (Arc::clone(context), Arc::clone(&prepared));
+    let (client, namespace) = (context.client.clone(), context.view.settings.namespace.clone());
+    let hears: Hears = Arc::new(move |shard, entries| {
+        let gone = gone(&locked(&known), shard, entries);
+        for binding in context.view.bindings.state_filter(|binding| binding.uid().is_some_and(|uid| gone.contains(&uid))) {
+            info!(namespace = binding.namespace(), name = binding.name_any(), "the prepared webhook secret is gone; it is prepared again");
+            locked(&context.view.looks).entry(binding.uid().unwrap_or_default()).or_default().next = None;
+            context.view.triggers.binding(&binding);
+        }
+    });
+    let shards = Shards::new(&client, &namespace, hears);
+    watched.on_bindings(Box::new(move |change| match change {
+        Change::Applied(binding) => {
+            let mut prepared = locked(&prepared);
+            let uid = binding.uid().unwrap_or_default();
+            // Only what was prepared can be lost: the first look of a binding prepares it before the status tells a generation.
+            if !brings_secret(binding) || binding.metadata.deletion_timestamp.is_some() {
+                prepared.remove(&uid);
+            } else if binding.status.as_ref().and_then(|status| status.webhook.as_ref()?.secret_generation.as_ref()).is_some() {
+                prepared.insert(uid);
+            }
+            drop(prepared);
+            shards.watch_for(binding);
+        }
+        Change::Deleted(binding) => drop(locked(&prepared).remove(&binding.uid().unwrap_or_default())),
+        Change::Invalid(_) | Change::Ready => {}
+    }));
+}
+
+/// The UIDs that were prepared in a shard and are not any more.
+fn gone(prepared: &BTreeSet<String>, shard: u8, entries: &BTreeMap<String, UserSecrets>) -> BTreeSet<String> {
+    prepared.iter().filter(|uid| receiver_secrets::shard(uid) == shard && !entries.contains_key(*uid)).cloned().collect()
+}
