@@ -70,8 +70,8 @@ impl Credential {
                 vec![issuer.as_str(), private_key.expose_secret(), installation_id.as_deref().unwrap_or_default()]
             }
         };
-        let parts: String = parts.iter().map(|part| format!(" {}:{part}", part.len())).collect();
-        format!("{:?}{parts}", self.kind()).into()
+        let parts: Vec<String> = parts.iter().map(|part| format!("{}:{part}", part.len())).collect();
+        format!("{:?} {}", self.kind(), parts.join(" ")).into()
     }
 }
 

@@ -2,13 +2,17 @@
 //! wrong on the way.
 
 use anyhow::Result;
-use forgebind::api::v1alpha1::ProviderKind;
-use forgebind::providers::Hook;
+use forgebind::api::v1alpha1::{EventKind, ProviderKind};
 use forgebind::providers::model::HookState;
+use forgebind::providers::webhook::WebhookSecret;
+use forgebind::providers::{Hook, HookRequest, HookUrl};
 use http::{Method, StatusCode};
-use serde_json::json;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::DeleteParams;
+use serde_json::{Value, json};
 
-use crate::objects::{CONNECTION, Objects, SOON, binding_message};
+use crate::objects::{CONNECTION, Objects, SOON, binding_condition, binding_message};
 use crate::sim::azure_devops::state;
 use crate::sim::{Act, Misbehaviour, Order, Refusal, Simulated};
 use crate::support::operator::Operator;
@@ -37,12 +41,12 @@ impl Place {
         Ok(Self { objects, simulated, _operator: operator })
     }
 
+    fn spec(&self, webhook: Value) -> Value {
+        json!({"connectionRef": {"name": CONNECTION}, "repository": self.simulated.welcome.repository, "webhook": webhook})
+    }
+
     async fn bind(&self) -> Result<()> {
-        let spec = json!({
-            "connectionRef": {"name": CONNECTION}, "repository": self.simulated.welcome.repository,
-            "webhook": {"events": ["Push", "Tag", "PullRequest"]},
-        });
-        self.objects.create_binding(BINDING, spec).await.map(drop)
+        self.objects.create_binding(BINDING, self.spec(json!({"events": ["Push", "Tag", "PullRequest"]}))).await.map(drop)
     }
 
     async fn hooks(&self) -> Result<Vec<Hook>> {
@@ -115,6 +119,64 @@ async fn a_subscription_on_probation_is_made_anew() -> Result<()> {
     place.objects.look_again(BINDING).await?;
     place.objects.binding_ready(BINDING).await?;
     assert_eq!(place.hooks().await?, anew);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_new_user_name_alone_reaches_the_hooks_and_what_they_deliver_is_accepted() -> Result<()> {
+    let place = Place::new("azure-login", &[("token", state::TOKEN)]).await?;
+    let login = async |username: &str| {
+        let data = [("username", username), ("password", "a-password-of-the-user")];
+        place.objects.cluster().apply_secret(&place.objects.namespace, "login", &data).await
+    };
+    login("before").await?;
+    place.objects.create_binding(BINDING, place.spec(json!({"events": ["Push"], "secretRef": {"name": "login"}}))).await?;
+    place.objects.binding_ready(BINDING).await?;
+    let made = place.hooks().await?;
+    login("after").await?;
+    wait_until("the hook to carry another login", SOON, async || {
+        let hooks = place.hooks().await?;
+        Ok(if hooks.len() == 1 && hooks[0].url != made[0].url { Seen::Done(()) } else { Seen::NotYet(format!("{hooks:?}")) })
+    })
+    .await?;
+    let repository = place.simulated.welcome.repository.clone();
+    place.simulated.simulator.act(&Act::Push { repository, branch: "main".into(), message: "m".into() }).await?;
+    place.objects.binding_says(BINDING, "Receiving", "True/Succeeded").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_adopted_hook_whose_password_would_be_lost_keeps_its_mark_until_the_secret_is_back() -> Result<()> {
+    let place = Place::new("azure-adopted", &[("token", state::TOKEN)]).await?;
+    let grant = json!([{"namespaces": {"from": "Same"}, "destinationHosts": ["ci.acme.example"]}]);
+    place.objects.patch_connection(json!({"spec": {"allowedBindings": grant}})).await?;
+    let own = async || place.objects.cluster().apply_secret(&place.objects.namespace, "own", &[("secret", "a-secret-of-the-owner")]).await;
+    own().await?;
+    let client = place.simulated.operator();
+    let found = client.repository(&place.simulated.path(&place.simulated.welcome.repository)).await?;
+    let url = HookUrl::new("https://ci.acme.example/hooks?job=shop".to_owned());
+    let shape = client.hook_shapes(&[EventKind::Push].into()).remove(0);
+    let secret = WebhookSecret::Text("a-secret-of-the-owner".into());
+    let theirs = client.create_hook(&found, &HookRequest { url: &url, secret: &secret, shape: &shape }).await?;
+    let webhook = json!({"events": ["Push"], "url": url.expose(), "secretRef": {"name": "own"}, "adopt": true});
+    place.objects.create_binding(BINDING, place.spec(webhook)).await?;
+    place.objects.binding_ready(BINDING).await?;
+    let marked = place.hooks().await?;
+    assert!(marked.len() == 1 && marked[0].id == theirs.id && marked[0].url != url, "{marked:?}");
+
+    let secrets: Api<Secret> = Api::namespaced(place.objects.cluster().client()?, &place.objects.namespace);
+    secrets.delete("own", &DeleteParams::default()).await?;
+    place.objects.delete_binding(BINDING).await?;
+    let blocked = place
+        .objects
+        .binding_until(BINDING, "blocked", SOON, |binding| binding_condition(binding, "CleanupBlocked").starts_with("True"))
+        .await?;
+    let message = binding_message(&blocked, "CleanupBlocked");
+    assert!(message.contains("restore the Secret that webhook.secretRef names"), "{message}");
+    assert_eq!(place.hooks().await?, marked, "nothing was taken away");
+    own().await?;
+    place.objects.binding_gone(BINDING, SOON).await?;
+    assert_eq!(place.hooks().await?, [Hook { url, ..theirs }], "with its password");
     Ok(())
 }
 

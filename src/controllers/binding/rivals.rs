@@ -110,8 +110,16 @@ pub fn siblings(view: &View, observation: &Observation) -> Vec<BTreeSet<EventKin
         return Vec::new();
     }
     let wants = |other: &RepoBinding| other.spec.webhook.as_ref().is_some_and(|webhook| webhook.source == WebhookSource::Repository);
+    // Cheap before exact: there may be thousands of bindings.
+    let name = |path: &str| path.trim_end_matches('/').trim_end_matches(".git").rsplit(['/', ':']).next().map(str::to_lowercase);
+    let ours = name(repository.path.as_str());
+    let alike = |other: &RepoBinding| {
+        let known = other.status.as_ref().and_then(|status| status.repository.as_ref());
+        known.map_or_else(|| name(&other.spec.repository) == ours, |known| known.id == repository.id)
+    };
     let others = view.bindings.state_filter(|other| {
         other.metadata.uid != observation.object.metadata.uid
+            && alike(other)
             && other.metadata.deletion_timestamp.is_none()
             && wants(other)
             && !is_held_back(other)

@@ -11,13 +11,14 @@ use super::Look;
 use super::apply::Outcome;
 use super::attempts::Attempts;
 use super::hooks::Kept;
+use super::hooks::repair::did_not_last;
 use super::observe::{Connection, Found, Observation, Obstacle, Place, Requests};
 use super::ownership::tests::{keys, ownership, settings};
 use super::plan::{self, Hold};
 use super::report::{Report, left_behind_notices, look_failed, report, surplus_targets};
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, RepoBindingStatus};
-use crate::api::v1alpha1::{ConditionType, EventKind, FINALIZER, GitProviderConnection, RepoBinding};
-use crate::controllers::conditions::find;
+use crate::api::v1alpha1::{ConditionType, EventKind, FINALIZER, GitProviderConnection, Reason, RepoBinding};
+use crate::controllers::conditions::{Verdict, find};
 use crate::controllers::connection::observe::trouble_of;
 use crate::controllers::connection::plan::next_inspection;
 use crate::evidence::{BindingEvidence, Delivery, Refusals, SinkEvidence};
@@ -502,6 +503,21 @@ fn every_bounded_list_of_a_status_keeps_within_its_bound_and_what_falls_out_is_r
         assert_eq!(length, Some(most), "{pointer} was to overflow by one");
     }
     assert!(said.notices.iter().any(|notice| notice.reason == "HooksLeftBehind"), "{:?}", said.notices);
+}
+
+#[test]
+fn a_hook_that_the_provider_did_not_make_as_it_was_asked_is_not_called_in_sync() {
+    let observation = observation(ready_binding(), outage());
+    let good = plan::Finding { verdict: Verdict::True, reason: Reason::Succeeded, message: "in order".to_owned() };
+    let plan = plan::Plan { webhook: Some(good), kept: Some(vec![kept(31, "1700000000")]), ..plan::plan(&observation) };
+    let done = Outcome::nothing(Arc::clone(&observation.object));
+    assert_eq!(reads(&report(&observation, &plan, &done).status, ConditionType::WebhookInSync), "True/Succeeded");
+    let finding = did_not_last("31", &["events"], 1, "it is repaired again, with growing pauses");
+    let undone = Outcome { unrepaired: vec![finding], ..done };
+    let said = report(&observation, &plan, &undone).status;
+    assert_eq!(reads(&said, ConditionType::WebhookInSync), "False/RepairDidNotLast");
+    assert_eq!(reads(&said, ConditionType::Ready), "False/RepairDidNotLast");
+    assert!(find(&said.conditions, ConditionType::Stalled).is_none(), "it is tried again by itself");
 }
 
 #[test]

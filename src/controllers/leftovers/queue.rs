@@ -42,8 +42,16 @@ const REST: Duration = Duration::from_secs(5);
 struct Due {
     namespace: String,
     connection: ConnectionTarget,
+    since: Timestamp,
     attempts: usize,
     next: Timestamp,
+}
+
+impl Due {
+    fn of(entry: Leftover, next: Timestamp) -> Self {
+        let Leftover { namespace, connection, since, .. } = entry;
+        Self { namespace, connection, since, attempts: 0, next }
+    }
 }
 
 /// The entries that are recorded and when each of them is tried again.
@@ -58,8 +66,7 @@ pub struct Pending {
 impl Pending {
     /// Notes an entry that was recorded. The first attempt is made in a moment: what stood against the removal may be over.
     pub(super) fn add(&self, key: &str, entry: &Leftover, now: Timestamp) {
-        let (namespace, connection) = (entry.namespace.clone(), entry.connection.clone());
-        let due = Due { namespace, connection, attempts: 0, next: now.checked_add(FIRST).unwrap_or(now) };
+        let due = Due::of(entry.clone(), now.checked_add(FIRST).unwrap_or(now));
         locked(&self.entries).insert(key.to_owned(), due);
         self.changed.notify_one();
     }
@@ -85,8 +92,7 @@ impl Pending {
     fn fill(&self, recorded: BTreeMap<String, Leftover>, now: Timestamp) {
         let mut entries = locked(&self.entries);
         for (key, entry) in recorded {
-            let Leftover { namespace, connection, .. } = entry;
-            entries.entry(key).or_insert(Due { namespace, connection, attempts: 0, next: now });
+            entries.entry(key).or_insert_with(|| Due::of(entry, now));
         }
         self.complete.store(true, Ordering::Release);
     }
@@ -118,12 +124,12 @@ impl Pending {
     }
 
     /// Notes an attempt before it is made: one that is cut off has its pause, and nothing is lost of it or of any other.
-    fn begin(&self, key: &str, now: Timestamp) -> Option<ConnectionTarget> {
+    fn begin(&self, key: &str, now: Timestamp) -> Option<Due> {
         let mut entries = locked(&self.entries);
         let due = entries.get_mut(key)?;
         due.attempts = due.attempts.saturating_add(1);
         due.next = after(now, due.attempts);
-        Some(due.connection.clone())
+        Some(due.clone())
     }
 
     /// Puts the entries of a connection off that cannot be worked off at present, each by its own pause.
@@ -167,7 +173,7 @@ enum End {
     Removed,
     /// It is too old.
     GivenUp,
-    /// It is not recorded any more.
+    /// It is not recorded any more, or not so that it can be read.
     Withdrawn,
     /// It is tried again.
     Waits,
@@ -186,10 +192,11 @@ enum Trouble {
 
 async fn attempt(context: &Context, key: &str) {
     let now = context.view.clock.now();
-    let Some(connection) = context.leftovers.begin(key, now) else { return };
-    let worked = tokio::time::timeout(LONGEST, work_off(context, key, &connection)).await;
+    let Some(due) = context.leftovers.begin(key, now) else { return };
+    let worked = tokio::time::timeout(LONGEST, work_off(context, key, &due)).await;
     let ended = match worked.unwrap_or(Err(Trouble::TimedOut)) {
         Ok(End::Waits) => return,
+        Ok(End::Withdrawn) => return context.leftovers.remove(key),
         Ok(end) => forget(context, key).await.map(|()| end).map_err(Trouble::from),
         Err(trouble) => Err(trouble),
     };
@@ -204,23 +211,25 @@ async fn attempt(context: &Context, key: &str) {
             // Who does not answer for one of them does not answer for the others either.
             let silent = matches!(&trouble, Trouble::TimedOut) || matches!(&trouble, Trouble::Provider(error) if error.kind.is_outage());
             if silent {
-                context.leftovers.put_off(&connection, context.view.clock.now());
+                context.leftovers.put_off(&due.connection, context.view.clock.now());
             }
         }
     }
 }
 
-async fn work_off(context: &Context, key: &str, connection: &ConnectionTarget) -> Result<End, Trouble> {
-    let Some(working) = usable(context, connection) else {
-        context.leftovers.put_off(connection, context.view.clock.now());
+async fn work_off(context: &Context, key: &str, due: &Due) -> Result<End, Trouble> {
+    let now = context.view.clock.now();
+    // Also where the connection is gone for good.
+    if due.since.checked_add(KEPT).is_ok_and(|end| end < now) {
+        warn!(key, namespace = due.namespace, "leftover hooks given up after 90 days");
+        return Ok(End::GivenUp);
+    }
+    let Some(working) = usable(context, &due.connection) else {
+        context.leftovers.put_off(&due.connection, now);
         return Ok(End::Waits);
     };
     let Some(entry) = stored(context, key).await? else { return Ok(End::Withdrawn) };
     let (namespace, name, repository) = (&entry.namespace, &entry.name, &entry.repository);
-    if entry.since.checked_add(KEPT).is_ok_and(|end| end < context.view.clock.now()) {
-        warn!(namespace, name, repository, "leftover hooks given up after 90 days");
-        return Ok(End::GivenUp);
-    }
     let end = remove(context, &working, &entry).await?;
     if end == End::Removed {
         info!(namespace, name, repository, "leftover hooks removed");

@@ -131,6 +131,14 @@ mod tests {
     }
 
     #[test]
+    fn a_cloud_allows_fewer_hooks_than_a_server() {
+        let limit = |url: Option<&str>| GitHub.hook_limit(&endpoint(url, None).unwrap());
+        assert_eq!(limit(None), Some(HookLimit::EachEvent(20)));
+        assert_eq!(limit(Some("https://acme.ghe.com")), Some(HookLimit::EachEvent(20)));
+        assert_eq!(limit(Some("https://github.acme.io")), Some(HookLimit::EachEvent(250)));
+    }
+
+    #[test]
     fn dt_03_the_api_is_where_the_web_address_has_it() {
         for (url, web, api) in [
             (None, "https://github.com/", "https://api.github.com/"),

