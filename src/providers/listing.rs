@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use http::HeaderMap;
 use http::header::LINK;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, Error as _, SeqAccess, Visitor};
 
 use super::model::{Deletion, Hook};
 use super::transport::{Answer, Operation, Reserved, Transport, UNRESERVED};
@@ -142,6 +142,26 @@ pub(super) fn next_link(headers: &HeaderMap) -> Option<&str> {
         let (address, parameters) = link.split_once('>')?;
         parameters.trim_end_matches([',', ' ']).split(';').any(is_next).then_some(address)
     })
+}
+
+/// What is wrong with a write whose answer shows nothing of the hook, and neither does the list.
+pub(super) const UNSHOWN: &str = "the answer is empty, and the list of hooks does not show what was written";
+
+/// The hook that a write made or changed: as the answer shows it, or, where a server answers without a body, as the list does.
+///
+/// # Errors
+/// The refusal, and those of the list; `ResponseInvalid` where neither shows the hook.
+pub(super) async fn written<T: DeserializeOwned>(
+    answer: Answer,
+    hook: impl FnOnce(T) -> Hook,
+    list: impl Future<Output = Result<Vec<Hook>, ProviderError>>,
+    is_meant: impl Fn(&Hook) -> bool,
+) -> Result<Hook, ProviderError> {
+    let answer = answer.success()?;
+    if !answer.body().is_empty() {
+        return Ok(hook(answer.json()?));
+    }
+    list.await?.into_iter().rfind(is_meant).ok_or_else(|| answer.invalid(UNSHOWN))
 }
 
 /// What became of a deletion. `list` reads the hooks of the repository with the same credential: 404 is also the answer to one

@@ -17,6 +17,7 @@ pub mod git;
 pub mod gitea;
 pub mod github;
 pub mod gitlab;
+mod lenient;
 mod listing;
 pub mod model;
 pub mod permission;

@@ -110,6 +110,52 @@ async fn a_personal_project_has_repositories_and_hooks() -> Result<()> {
     Ok(())
 }
 
+/// Without a project every repository that the account reads is served, in whatever project it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_contract_holds_without_a_project() -> Result<()> {
+    let mut simulated = simulated().await?;
+    simulated.welcome.provider = json!({"bitbucketDataCenter": {"url": simulated.endpoint.web.as_str()}});
+    simulated.endpoint = simulated.provider.endpoint(&serde_json::from_value(simulated.welcome.provider.clone())?)?;
+    assert_eq!(simulated.endpoint.scope, None);
+    // A repository of another project and a personal one.
+    simulated.welcome.repositories += 2;
+    run(&subject(&simulated)).await;
+    let client = simulated.operator();
+    let pages: Vec<Vec<Repository>> = client.repositories().try_collect().await?;
+    let listed: Vec<_> = pages.concat().into_iter().map(|found| (found.path.as_str().to_owned(), found.archived)).collect();
+    for (path, archived) in [("APP/shop", false), ("OPS/tools", false), ("~FORGEBIND/notes", false), ("APP/legacy", true)] {
+        assert!(listed.contains(&(path.to_owned(), archived)), "{path}");
+    }
+    let notes = client.repository(&simulated.path("~forgebind/notes")).await?;
+    let hook = create(client.as_ref(), &notes, DEAF, &[EventKind::Push]).await?;
+    assert_eq!(client.delete_hook(&notes, &hook.id).await?, Deletion::Deleted);
+    assert_eq!(client.delete_hook(&notes, &hook.id).await?, Deletion::Absent, "proven by the list");
+    let inspection = client.inspect().await?;
+    assert_eq!((client.permission(&inspection, Permission::ListRepositories).state, inspection.scope), (PermissionState::Granted, None));
+    assert_eq!(inspection.warnings, Vec::<String>::new());
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_a_project_a_token_lists_what_it_reaches() -> Result<()> {
+    let simulated = simulated().await?;
+    let spec = json!({"bitbucketDataCenter": {"url": simulated.endpoint.web.as_str()}});
+    let endpoint = simulated.provider.endpoint(&serde_json::from_value(spec)?)?;
+    for (text, expected) in [(REPOSITORY_TOKEN, vec!["APP/shop", "APP/site"]), (PROJECT_TOKEN, Vec::new())] {
+        let client = simulated.client_at(&endpoint, &token(text));
+        let inspection = client.inspect().await?;
+        assert_eq!(inspection.warnings, Vec::<String>::new());
+        let pages: Vec<Vec<Repository>> = client.repositories().try_collect().await?;
+        let listed: Vec<_> = pages.concat().into_iter().map(|found| found.path.as_str().to_owned()).collect();
+        if expected.is_empty() {
+            assert!(listed.len() > 50 && listed.iter().all(|path| path.starts_with("APP/")), "{listed:?}");
+        } else {
+            assert_eq!(listed, expected, "its own, and what is public");
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn pk_11_a_token_without_repo_admin_is_told_so() -> Result<()> {
     let simulated = simulated().await?;

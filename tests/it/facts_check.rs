@@ -248,6 +248,29 @@ fn parameters_are_checked() {
     assert_one(&gitlab.request(&Method::GET, "/groups", &of("owned", "perhaps"), None), "\"perhaps\" is not boolean");
 }
 
+/// What belongs into the body may stand in the query or in a form, where every value is a text; and what differs in case only.
+#[test]
+fn parameters_are_found_where_the_provider_takes_them() {
+    let of = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let gitlab = |query: &[(String, String)], body: Option<Value>| {
+        Facts::of(ProviderKind::GitLab).request(&Method::POST, "/projects/7/hooks", query, body.as_ref())
+    };
+    let address = of("url", "https://in.acme.io");
+    assert_eq!(gitlab(&[address.clone(), of("push_events", "true")], None), Vec::<String>::new());
+    assert_eq!(gitlab(&[address.clone()], Some(json!({ "push_events": "0" }))), Vec::<String>::new());
+    assert_one(&gitlab(&[of("push_events", "true")], None), "body.url: missing");
+    assert_one(&gitlab(&[address.clone(), of("push_events", "perhaps")], None), "body.push_events: a string, expected boolean");
+    assert_one(&gitlab(&[address.clone(), of("frobnicate", "1")], None), "?frobnicate: unknown parameter");
+    let (query, body) = ([of("active", "true")], json!({ "active": true }));
+    let github = Facts::of(ProviderKind::GitHub).request(&Method::PATCH, "/repos/acme/shop/hooks/7", &query, Some(&body));
+    assert_one(&github, "?active: unknown parameter");
+
+    let shouted = |kind, path: &str, query: &[(String, String)]| Facts::of(kind).request(&Method::GET, path, query, None);
+    let version = [of("API-Version", "7.1")];
+    assert_eq!(shouted(ProviderKind::AzureDevOps, "/acme/_APIS/Git/Repositories", &version), Vec::<String>::new());
+    assert_one(&shouted(ProviderKind::GitHub, "/Repos/acme/shop", &[]), "unknown path");
+}
+
 #[test]
 fn fields_are_checked() {
     let mut creation = exchange(ProviderKind::GitLab, &Method::POST);

@@ -188,7 +188,7 @@ fn members() -> [(&'static str, Value); 6] {
         ("github", json!({ "user": "ada" })),
         ("gitlab", json!({})),
         ("bitbucketCloud", json!({ "workspace": "acme" })),
-        ("bitbucketDataCenter", json!({ "url": SERVER, "project": "~ada" })),
+        ("bitbucketDataCenter", json!({ "url": SERVER })),
         ("azureDevOps", json!({ "organization": "acme" })),
         ("gitea", json!({ "url": SERVER, "organization": "acme" })),
     ]
@@ -227,7 +227,6 @@ async fn dt_04_a_provider_without_its_owner_is_refused() -> Result<()> {
         (json!({ "gitea": { "organization": "acme" } }), "spec.provider.gitea.url: Required value"),
         (json!({ "bitbucketCloud": {} }), "spec.provider.bitbucketCloud.workspace: Required value"),
         (json!({ "bitbucketDataCenter": { "project": "APP" } }), "spec.provider.bitbucketDataCenter.url: Required value"),
-        (json!({ "bitbucketDataCenter": { "url": url } }), "spec.provider.bitbucketDataCenter.project: Required value"),
         (json!({ "azureDevOps": {} }), "spec.provider.azureDevOps.organization: Required value"),
         (
             json!({ "azureDevOps": { "organization": "https://dev.azure.com/acme" } }),
@@ -599,7 +598,11 @@ async fn connection_provider_is_fixed_while_bindings_use_it() -> Result<()> {
             json!({ "workspace": "a", "project": "P" }),
             vec![json!({ "url": other }), json!({ "workspace": "b" }), json!({ "project": "Q" })],
         ),
-        ("bitbucketDataCenter", json!({ "url": url, "project": "P" }), vec![json!({ "url": other }), json!({ "project": "Q" })]),
+        (
+            "bitbucketDataCenter",
+            json!({ "url": url, "project": "P" }),
+            vec![json!({ "url": other }), json!({ "project": "Q" }), json!({ "project": null })],
+        ),
         (
             "azureDevOps",
             json!({ "organization": "a", "project": "P" }),

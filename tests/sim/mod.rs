@@ -17,6 +17,7 @@ pub mod github;
 pub mod gitlab;
 pub mod message;
 pub mod misbehaviour;
+pub mod parameters;
 pub mod product;
 pub mod registry;
 pub mod server;

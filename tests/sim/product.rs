@@ -102,6 +102,12 @@ pub trait Product: Send + Sync + 'static {
     /// git.
     fn api_path<'a>(&self, request: &'a Request) -> Option<&'a str>;
 
+    /// The parameters of an API request as the official description has them: without those that stand for a credential, with
+    /// those that were sent otherwise.
+    fn query(&self, request: &Request) -> Vec<(String, String)> {
+        request.query.clone()
+    }
+
     /// Answers any request but those of control endpoints.
     fn answer(&self, request: &Request) -> Response;
 

@@ -234,9 +234,11 @@ pub struct BitbucketDataCenterSpec {
     /// The address of the server for browsers, an http or https URL without user name, query or fragment, of at most 2048
     /// characters. A context path belongs to it.
     pub url: Address,
-    /// The key of the project that holds the repositories, or ~user for the personal one of a user. At most 128 characters.
+    /// The key of the project that holds the repositories, or ~user for the personal one of a user. At most 128 characters. By
+    /// default every repository that the credential reaches may be bound, in whatever project it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
-    pub project: String,
+    pub project: Option<String>,
     /// The address of the API, for one behind another name or a proxy. It is derived from `url` by default.
     #[serde(default, rename = "apiURL", skip_serializing_if = "Option::is_none")]
     pub api_url: Option<Address>,

@@ -363,13 +363,14 @@ impl Client for AzureDevOpsClient {
     async fn create_hook(&self, repository: &Repository, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
         let place = Place::of(repository, Operation::CreateHook)?;
         let answer = self.write(Operation::CreateHook, Method::POST, &self.subscriptions_url([]), request, &place).await?;
-        Ok(subscription::hook(&answer.json()?))
+        let made = |hook: &Hook| hook.url == *request.url && hook.shape.part == request.shape.part;
+        listing::written(answer, |found| subscription::hook(&found), self.hooks(repository), made).await
     }
 
     async fn update_hook(&self, repository: &Repository, id: &str, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
         let place = Place::of(repository, Operation::UpdateHook)?;
         let answer = self.write(Operation::UpdateHook, Method::PUT, &self.subscriptions_url([id]), request, &place).await?;
-        Ok(subscription::hook(&answer.json()?))
+        listing::written(answer, |found| subscription::hook(&found), self.hooks(repository), |hook| hook.id == id).await
     }
 
     /// An update replaces the whole, and a password is shown by a mask only.

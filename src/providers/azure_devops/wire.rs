@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::providers::lenient;
 use crate::providers::listing::Entries;
 
 /// A list: `{"count": 1, "value": []}`.
@@ -23,7 +24,7 @@ pub(super) struct Repository {
     pub(super) remote_url: Option<String>,
     pub(super) ssh_url: Option<String>,
     pub(super) web_url: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) is_disabled: bool,
 }
 
@@ -80,13 +81,13 @@ pub(super) struct Subscription {
     pub(super) id: String,
     pub(super) event_type: String,
     pub(super) resource_version: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) consumer_id: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) consumer_action_id: String,
     pub(super) status: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) publisher_inputs: BTreeMap<String, Option<String>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) consumer_inputs: BTreeMap<String, Option<String>>,
 }

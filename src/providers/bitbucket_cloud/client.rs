@@ -83,6 +83,7 @@ impl BitbucketCloudClient {
     async fn write(
         &self,
         (operation, method): (Operation, Method),
+        repository: &Repository,
         url: Url,
         request: &HookRequest<'_>,
         present: Option<&wire::Hook>,
@@ -90,8 +91,12 @@ impl BitbucketCloudClient {
         let secret = request.secret.text();
         let document = convert::document(request.url, request.shape, Some(secret.expose_secret()), present);
         let call = Call::write(operation, method, url).conceal(request.url.expose()).conceal(secret.expose_secret()).json(&document);
-        let written: wire::Hook = self.transport.send(call).await?.json()?;
-        Ok(convert::hook(written))
+        let answer = self.transport.send(call).await?;
+        let is_meant = |hook: &Hook| match present {
+            Some(present) => hook.id == present.uuid,
+            None => hook.url == *request.url,
+        };
+        listing::written(answer, convert::hook, self.hooks(repository), is_meant).await
     }
 }
 
@@ -182,7 +187,7 @@ impl Client for BitbucketCloudClient {
     async fn create_hook(&self, repository: &Repository, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
         check_secret(Operation::CreateHook, request)?;
         let url = self.repository_url(repository, ["hooks"]);
-        self.write((Operation::CreateHook, Method::POST), url, request, None).await
+        self.write((Operation::CreateHook, Method::POST), repository, url, request, None).await
     }
 
     /// Reads the hook first: an update replaces it whole, and a pause is a person's.
@@ -190,7 +195,7 @@ impl Client for BitbucketCloudClient {
         check_secret(Operation::UpdateHook, request)?;
         let url = self.repository_url(repository, ["hooks", id]);
         let present: wire::Hook = self.get(Operation::UpdateHook, url.clone()).await?.json()?;
-        self.write((Operation::UpdateHook, Method::PUT), url, request, Some(&present)).await
+        self.write((Operation::UpdateHook, Method::PUT), repository, url, request, Some(&present)).await
     }
 
     /// A secret that is left out stays.

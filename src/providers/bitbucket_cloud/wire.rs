@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use crate::providers::lenient;
 use crate::providers::listing::Entries;
 
 /// One page of a list.
@@ -30,7 +31,7 @@ pub(super) struct Repository {
     /// `null` until something is pushed.
     pub(super) mainbranch: Option<Branch>,
     pub(super) project: Option<Project>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) links: Links,
 }
 
@@ -48,7 +49,7 @@ pub(super) struct Project {
 #[derive(Default, Deserialize)]
 pub(super) struct Links {
     pub(super) html: Option<Link>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) clone: Vec<Link>,
 }
 
@@ -62,12 +63,12 @@ pub(super) struct Link {
 #[derive(Deserialize)]
 pub(super) struct Hook {
     pub(super) uuid: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) url: String,
     pub(super) description: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) active: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) events: Vec<String>,
     pub(super) secret_set: Option<bool>,
     /// Not in the description of the API; answers have it.

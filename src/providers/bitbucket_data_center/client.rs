@@ -39,6 +39,8 @@ pub(super) struct BitbucketDataCenterClient {
     /// Whether the server refused the password. Each further attempt brings the account nearer to a CAPTCHA, which locks its
     /// owner out too.
     refused: AtomicBool,
+    /// Whether the repositories were listed: of the connection's project, or of all.
+    lists: AtomicBool,
 }
 
 /// What the credential is. Its secret part is the transport's.
@@ -68,7 +70,7 @@ impl BitbucketDataCenterClient {
                 return Err(ProviderError::new(ErrorKind::CredentialKindNotAccepted, "connect", message));
             }
         };
-        Ok(Arc::new(Self { endpoint, account, transport, refused: AtomicBool::new(false) }))
+        Ok(Arc::new(Self { endpoint, account, transport, refused: AtomicBool::new(false), lists: AtomicBool::new(false) }))
     }
 
     /// An address below the API's base; each segment is one, whatever is in it.
@@ -83,6 +85,24 @@ impl BitbucketDataCenterClient {
 
     fn hook_url(&self, repository: &Repository, id: &str) -> Url {
         self.repository_url(repository.path.as_str(), ["webhooks", id])
+    }
+
+    /// The list of the repositories that the connection is about: those of its project, or all that the account may read.
+    pub(super) fn repositories_url(&self) -> Url {
+        match &self.endpoint.scope {
+            Some(scope) => self.api(["projects", &scope.path, "repos"]),
+            None => {
+                let mut url = self.api(["repos"]);
+                // Left out, it means those alone that are not archived; a project's list has both.
+                url.query_pairs_mut().append_pair("archived", "ALL");
+                url
+            }
+        }
+    }
+
+    /// Notes whether the repositories were listed.
+    pub(super) fn note_listing(&self, listed: bool) {
+        self.lists.store(listed, Ordering::Relaxed);
     }
 
     pub(super) const fn is_anonymous(&self) -> bool {
@@ -203,11 +223,11 @@ impl Client for BitbucketDataCenterClient {
         self.inspect_credential().await
     }
 
-    fn permission(&self, inspection: &Inspection, permission: Permission) -> PermissionFinding {
+    fn permission(&self, _: &Inspection, permission: Permission) -> PermissionFinding {
         if self.is_anonymous() {
             return permission::judge_anonymous(permission);
         }
-        permission::judge(permission, inspection.scope.is_some(), self.untold())
+        permission::judge(permission, self.lists.load(Ordering::Relaxed), self.untold())
     }
 
     async fn repository(&self, path: &RepositoryPath) -> Result<Repository, ProviderError> {
@@ -248,8 +268,7 @@ impl Client for BitbucketDataCenterClient {
     }
 
     fn repositories(&self) -> BoxStream<'_, Result<Vec<Repository>, ProviderError>> {
-        let Some(scope) = &self.endpoint.scope else { return stream::empty().boxed() };
-        let pages = Pages::new(self.api(["projects", &scope.path, "repos"]), PAGE, Extent::passing(Operation::ListRepositories));
+        let pages = Pages::new(self.repositories_url(), PAGE, Extent::passing(Operation::ListRepositories));
         stream::try_unfold(pages, move |mut pages| async move {
             let Some(url) = pages.next_url() else { return Ok(None) };
             let page: Vec<wire::Repository> = pages.take(&self.transport, self.get(Operation::ListRepositories, url).await?)?;
@@ -273,8 +292,8 @@ impl Client for BitbucketDataCenterClient {
         let url = self.repository_url(repository.path.as_str(), ["webhooks"]);
         let document = convert::creation(request.url, request.shape, secret.expose_secret());
         let call = Self::write(operation, Method::POST, url, request, &secret).json(&document);
-        let made: wire::Hook = self.send(operation, call).await?.json()?;
-        Ok(convert::hook(made))
+        let answer = self.send(operation, call).await?;
+        listing::written(answer, convert::hook, self.hooks(repository), |hook| hook.url == *request.url).await
     }
 
     async fn update_hook(&self, repository: &Repository, id: &str, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
@@ -285,8 +304,8 @@ impl Client for BitbucketDataCenterClient {
         let present: wire::Hook = self.get(operation, url.clone()).await?.json()?;
         let document = convert::update(present, request.url, request.shape, secret.expose_secret());
         let call = Self::write(operation, Method::PUT, url, request, &secret).json(&document);
-        let changed: wire::Hook = self.send(operation, call).await?.json()?;
-        Ok(convert::hook(changed))
+        let answer = self.send(operation, call).await?;
+        listing::written(answer, convert::hook, self.hooks(repository), |hook| hook.id == id).await
     }
 
     /// An update replaces the whole, and only some servers show the secret.

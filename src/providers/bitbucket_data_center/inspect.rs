@@ -5,7 +5,7 @@ use percent_encoding::percent_decode_str;
 use super::client::{Account, BitbucketDataCenterClient};
 use super::{error, permission, wire};
 use crate::api::v1alpha1::connection::IdentityKind;
-use crate::providers::model::{Capabilities, Identity, Inspection, Scope};
+use crate::providers::model::{Capabilities, Identity, Inspection};
 use crate::providers::permission::Grants;
 use crate::providers::transport::{Answer, Operation};
 use crate::providers::webhook::header_text;
@@ -69,16 +69,19 @@ impl BitbucketDataCenterClient {
             return Err(ProviderError { message: message.to_owned(), ..unnamed });
         };
         let kind = self.identity_kind(&name).await?;
-        let scope = self.project_if_listed().await?;
+        let listed = self.are_repositories_listed().await?;
+        self.note_listing(listed);
         let mut warnings: Vec<String> = outdated(&server.version).into_iter().collect();
-        if scope.is_none() {
-            warnings.extend(self.endpoint.scope.as_ref().map(|scope| {
-                format!("the repositories of {scope} are not listed for this credential: that needs {}", permission::PROJECT_READING)
-            }));
+        if !listed {
+            warnings.push(match &self.endpoint.scope {
+                Some(scope) => {
+                    format!("the repositories of {scope} are not listed for this credential: that needs {}", permission::PROJECT_READING)
+                }
+                None => "the server does not list the repositories that this credential may read".to_owned(),
+            });
         }
         Ok(Inspection {
             identity: Some(Identity { name: Some(name), kind }),
-            scope,
             warnings,
             ..inspection(Some(server.version), Grants::Unknown(self.untold().to_owned()))
         })
@@ -126,16 +129,16 @@ impl BitbucketDataCenterClient {
         }
     }
 
-    /// The connection's project, if its repositories are listed: the proof of `PROJECT_READ`. A token of one repository lacks
-    /// it and is good for that repository all the same.
-    async fn project_if_listed(&self) -> Result<Option<Scope>, ProviderError> {
-        let Some(scope) = &self.endpoint.scope else { return Ok(None) };
-        let mut url = self.api(["projects", &scope.path, "repos"]);
+    /// Whether the repositories of the connection's project are listed: the proof of `PROJECT_READ`. A token of one repository
+    /// lacks it and is good for that repository all the same. Without a project, whether any list is given: it holds what the
+    /// credential may read.
+    async fn are_repositories_listed(&self) -> Result<bool, ProviderError> {
+        let mut url = self.repositories_url();
         url.query_pairs_mut().append_pair("limit", "1");
         let answer = self.get(Operation::InspectCredential, url).await?;
         match answer.refusal() {
-            None => Ok(Some(scope.clone())),
-            Some(ErrorKind::NotFound | ErrorKind::PermissionDenied) => Ok(None),
+            None => Ok(true),
+            Some(ErrorKind::NotFound | ErrorKind::PermissionDenied) => Ok(false),
             Some(kind) => Err(answer.refused(kind)),
         }
     }

@@ -67,10 +67,12 @@ impl Provider for BitbucketDataCenter {
             None => core_api(&address::below(&web, "/rest")),
         };
         let form = "the key of a project, such as APP, or ~user for a personal one";
-        let project = path::project(&spec.project);
-        let project = project.ok_or_else(|| address::invalid_field("bitbucketDataCenter.project", &spec.project, form))?;
-        let scope = Scope { word: "project", path: project, holder: None };
-        Ok(Endpoint { web, api, further_origins: Vec::new(), scope: Some(scope) })
+        let scope = |text: &String| {
+            let path = path::project(text).ok_or_else(|| address::invalid_field("bitbucketDataCenter.project", text, form))?;
+            Ok(Scope { word: "project", path, holder: None })
+        };
+        let scope = spec.project.as_ref().map(scope).transpose()?;
+        Ok(Endpoint { web, api, further_origins: Vec::new(), scope })
     }
 
     fn version_address(&self, endpoint: &Endpoint) -> Url {
@@ -105,6 +107,12 @@ mod tests {
     fn endpoint(member: &serde_json::Value) -> Result<Endpoint, ProviderError> {
         let spec: ProviderSpec = serde_json::from_value(json!({"bitbucketDataCenter": member})).unwrap();
         BitbucketDataCenter.endpoint(&spec)
+    }
+
+    #[test]
+    fn the_project_may_be_left_out() {
+        let found = endpoint(&json!({"url": "https://git.acme.io"})).unwrap();
+        assert_eq!((found.api.as_str(), found.scope), ("https://git.acme.io/rest/api/latest", None));
     }
 
     #[test]

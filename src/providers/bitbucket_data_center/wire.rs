@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::providers::lenient::{self, Id};
 use crate::providers::listing::Entries;
 use crate::providers::scalar::Scalar;
 
@@ -34,28 +35,28 @@ pub(super) struct User {
 #[derive(Deserialize)]
 pub(super) struct Project {
     pub(super) key: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) public: bool,
 }
 
 #[derive(Deserialize)]
 pub(super) struct Repository {
-    pub(super) id: i64,
+    pub(super) id: Id,
     pub(super) slug: String,
     pub(super) project: Project,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) public: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) archived: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) links: Links,
 }
 
 #[derive(Default, Deserialize)]
 pub(super) struct Links {
-    #[serde(default, rename = "self")]
+    #[serde(default, deserialize_with = "lenient::or_default", rename = "self")]
     pub(super) own: Vec<Link>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) clone: Vec<Link>,
 }
 
@@ -75,15 +76,15 @@ pub(super) struct Reference {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Hook {
-    pub(super) id: i64,
+    pub(super) id: Id,
     pub(super) name: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) url: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) active: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) events: Vec<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) configuration: BTreeMap<String, Scalar>,
     pub(super) credentials: Option<Credentials>,
     pub(super) ssl_verification_required: Option<bool>,
@@ -99,7 +100,7 @@ pub(super) struct Credentials {
 /// The body of a refusal.
 #[derive(Default, Deserialize)]
 pub(super) struct Refusal {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) errors: Vec<RefusalCause>,
 }
 

@@ -104,7 +104,7 @@ impl GiteaClient {
             }
             hooks.extend(page);
         }
-        let whole = listing::are_distinct(hooks.iter().map(|hook| hook.id)) && total.is_none_or(|total| total == hooks.len());
+        let whole = listing::are_distinct(hooks.iter().map(|hook| hook.id.as_str())) && total.is_none_or(|total| total == hooks.len());
         Ok(whole.then_some(hooks))
     }
 
@@ -188,16 +188,16 @@ impl Client for GiteaClient {
         let secret = request.secret.text();
         let document = convert::creation(request.url, request.shape, secret.expose_secret());
         let call = Self::write(Operation::CreateHook, Method::POST, url, request).json(&document);
-        let made: wire::Hook = self.transport.send(call).await?.json()?;
-        Ok(convert::hook(made))
+        let answer = self.transport.send(call).await?;
+        listing::written(answer, convert::hook, self.hooks(repository), |hook| hook.url == *request.url).await
     }
 
     async fn update_hook(&self, repository: &Repository, id: &str, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
         let url = self.hook_url(repository, id);
         let document = convert::update(request.url, request.shape);
         let call = Self::write(Operation::UpdateHook, Method::PATCH, url, request).json(&document);
-        let changed: wire::Hook = self.transport.send(call).await?.json()?;
-        let hook = convert::hook(changed);
+        let answer = self.transport.send(call).await?;
+        let hook = listing::written(answer, convert::hook, self.hooks(repository), |hook| hook.id == id).await?;
         match convert::foreign_type(&hook, request.shape) {
             None => Ok(hook),
             Some(kind) => {

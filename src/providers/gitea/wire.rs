@@ -3,6 +3,8 @@
 
 use serde::Deserialize;
 
+use crate::providers::lenient::{self, Id};
+
 #[derive(Deserialize)]
 pub(super) struct Version {
     pub(super) version: String,
@@ -17,7 +19,7 @@ pub(super) struct User {
 #[derive(Deserialize)]
 pub(super) struct Token {
     pub(super) name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) scopes: Vec<String>,
 }
 
@@ -25,32 +27,32 @@ pub(super) struct Token {
 #[derive(Deserialize)]
 pub(super) struct TokenEntry {
     pub(super) name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) token_last_eight: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) scopes: Vec<String>,
 }
 
 #[derive(Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "the API's own document")]
 pub(super) struct Repository {
-    pub(super) id: i64,
+    pub(super) id: Id,
     pub(super) full_name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) html_url: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) clone_url: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) ssh_url: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) default_branch: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) private: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) internal: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) archived: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) empty: bool,
     pub(super) permissions: Option<Permissions>,
 }
@@ -58,7 +60,7 @@ pub(super) struct Repository {
 /// The role of the account, whatever the token's scopes are.
 #[derive(Deserialize)]
 pub(super) struct Permissions {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) admin: bool,
 }
 
@@ -69,23 +71,23 @@ pub(super) struct Branch {
 
 #[derive(Deserialize)]
 pub(super) struct Hook {
-    pub(super) id: i64,
+    pub(super) id: Id,
     #[serde(rename = "type")]
     pub(super) kind: String,
     pub(super) config: HookConfig,
     pub(super) events: Option<Vec<String>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) active: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) branch_filter: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) authorization_header: String,
 }
 
 #[derive(Deserialize)]
 pub(super) struct HookConfig {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) url: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) content_type: String,
 }

@@ -217,7 +217,7 @@ impl App {
                 Some(installation) => installation,
                 None => self.find_installation(Operation::MakeToken, state).await?,
             };
-            let url = with_segments(&self.api, ["app", "installations", &installation.id.to_string(), "access_tokens"]);
+            let url = with_segments(&self.api, ["app", "installations", installation.id.as_str(), "access_tokens"]);
             let body = json!({"permissions": permission::narrowed(&installation.permissions)});
             let answer = self.send(Operation::MakeToken, Method::POST, url, Some(&body)).await?;
             let outdated = match answer.refusal() {

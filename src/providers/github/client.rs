@@ -18,6 +18,7 @@ use super::{convert, error, permission, wire};
 use crate::api::v1alpha1::binding::Visibility;
 use crate::api::v1alpha1::{EventKind, Permission};
 use crate::providers::address::with_segments;
+use crate::providers::lenient::Id;
 use crate::providers::listing::{Entries, Extent};
 use crate::providers::model::{
     Deletion, Endpoint, GitProbe, Hook, HookRelease, HookRequest, HookShape, Inspection, Repository, RepositoryPath,
@@ -197,7 +198,7 @@ impl GitHubClient {
             next.clone_from(&page.next);
             pages.push((url, page));
         }
-        let ids = |page: &[wire::Hook]| page.iter().map(|hook| hook.id).collect::<Vec<_>>();
+        let ids = |page: &[wire::Hook]| page.iter().map(|hook| hook.id.clone()).collect::<Vec<_>>();
         if let Some((_, earlier)) = pages.split_last() {
             for (url, page) in earlier {
                 let again = self.document::<Entries<wire::Hook>>(Operation::ListHooks, url.clone()).await?;
@@ -207,7 +208,7 @@ impl GitHubClient {
             }
         }
         let hooks: Vec<_> = pages.iter().flat_map(|(_, page)| page.content.0.iter().cloned()).collect();
-        Ok(listing::are_distinct(hooks.iter().map(|hook| hook.id)).then_some(hooks))
+        Ok(listing::are_distinct(hooks.iter().map(|hook| hook.id.as_str())).then_some(hooks))
     }
 
     /// The addresses of the lists in which the owner's repositories stand.
@@ -247,7 +248,7 @@ impl GitHubClient {
             let (page, next) = self.page_of_repositories(url).await?;
             walk.extent.add(&self.transport, page.len(), 0)?;
             walk.next = next;
-            let page = page.into_iter().filter(|repository| walk.seen.insert(repository.id));
+            let page = page.into_iter().filter(|repository| walk.seen.insert(repository.id.clone()));
             // Whether it is empty is not told by a list: a size of zero is the sign for it that there is.
             let page = page.map(|repository| {
                 let empty = repository.size == 0;
@@ -272,7 +273,7 @@ struct Walk {
     lists: Vec<Url>,
     next: Option<Url>,
     extent: Extent,
-    seen: BTreeSet<i64>,
+    seen: BTreeSet<Id>,
 }
 
 /// What it means for an App that covers chosen repositories when one is not shown to it.
@@ -387,16 +388,17 @@ impl Client for GitHubClient {
         let secret = request.secret.text();
         let document = convert::creation(request.url, request.shape, secret.expose_secret());
         let call = Self::write(Operation::CreateHook, Method::POST, self.hooks_url(repository), request).json(&document);
-        let made: wire::Hook = self.send(call).await?.json()?;
-        Ok(convert::hook(&made))
+        let answer = self.send(call).await?;
+        let made = |hook: &Hook| hook.url == *request.url;
+        listing::written(answer, |hook: wire::Hook| convert::hook(&hook), self.hooks(repository), made).await
     }
 
     async fn update_hook(&self, repository: &Repository, id: &str, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
         let secret = request.secret.text();
         let document = convert::update(request.url, request.shape, secret.expose_secret());
         let call = Self::write(Operation::UpdateHook, Method::PATCH, self.hook_url(repository, id), request).json(&document);
-        let changed: wire::Hook = self.send(call).await?.json()?;
-        Ok(convert::hook(&changed))
+        let answer = self.send(call).await?;
+        listing::written(answer, |hook: wire::Hook| convert::hook(&hook), self.hooks(repository), |hook| hook.id == id).await
     }
 
     /// Changes one field of the configuration. An update of the hook itself replaces the configuration, and a secret that is left out

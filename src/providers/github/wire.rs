@@ -8,6 +8,8 @@ use serde::de::IgnoredAny;
 use crate::providers::listing::Entries;
 use crate::providers::scalar::Scalar;
 
+use crate::providers::lenient::{self, Id};
+
 /// The account of a token.
 #[derive(Deserialize)]
 pub(super) struct User {
@@ -30,14 +32,14 @@ pub(super) struct App {
 /// An App at one owner.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Installation {
-    pub(super) id: i64,
+    pub(super) id: Id,
     /// Absent login: the installation of an enterprise.
     pub(super) account: Option<Owner>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) repository_selection: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) permissions: BTreeMap<String, String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) events: Vec<String>,
     pub(super) suspended_at: Option<String>,
 }
@@ -70,19 +72,19 @@ pub(super) struct InstallationRepositories {
 
 #[derive(Clone, Deserialize)]
 pub(super) struct Repository {
-    pub(super) id: i64,
+    pub(super) id: Id,
     pub(super) full_name: String,
     pub(super) html_url: Option<String>,
     pub(super) clone_url: Option<String>,
     pub(super) ssh_url: Option<String>,
     pub(super) default_branch: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) private: bool,
     pub(super) visibility: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) archived: bool,
     /// In KiB. Zero for a repository without a commit, and for a small or new one.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) size: u64,
     pub(super) permissions: Option<Permissions>,
 }
@@ -90,7 +92,7 @@ pub(super) struct Repository {
 /// The role of the account, whatever the token's scopes are. For an App all may be false although its token works.
 #[derive(Clone, Copy, Deserialize)]
 pub(super) struct Permissions {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) admin: bool,
 }
 
@@ -101,18 +103,18 @@ pub(super) struct Branch {
 
 #[derive(Clone, Deserialize)]
 pub(super) struct Hook {
-    pub(super) id: i64,
-    #[serde(default)]
+    pub(super) id: Id,
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) active: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) events: Vec<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) config: HookConfig,
 }
 
 #[derive(Clone, Default, Deserialize)]
 pub(super) struct HookConfig {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) url: String,
     /// Absent means `form`.
     pub(super) content_type: Option<String>,

@@ -15,6 +15,7 @@ use super::signing::{Proof, Signing, signing_token};
 use super::{convert, error, permission, role, wire};
 use crate::api::v1alpha1::{EventKind, Permission};
 use crate::providers::address::with_segments;
+use crate::providers::lenient::Id;
 use crate::providers::listing::{Entries, Extent};
 use crate::providers::model::{
     Deletion, Endpoint, GitProbe, Hook, HookRelease, HookRequest, HookShape, Inspection, Repository, RepositoryPath,
@@ -47,9 +48,9 @@ pub(super) enum Account {
 }
 
 /// The account behind the token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Holder {
-    pub(super) user_id: i64,
+    pub(super) user_id: Id,
     /// Whether it administers the whole server.
     pub(super) is_admin: bool,
 }
@@ -101,7 +102,7 @@ impl GitLabClient {
 
     /// The account behind the token; `None` where the token may not tell.
     async fn holder(&self) -> Result<Option<Holder>, ProviderError> {
-        let known = *self.holder.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.holder.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if known.is_some() {
             return Ok(known);
         }
@@ -110,7 +111,7 @@ impl GitLabClient {
             None => {
                 let user: wire::User = answer.json()?;
                 let holder = Holder { user_id: user.id, is_admin: user.is_admin };
-                self.remember(holder);
+                self.remember(holder.clone());
                 Ok(Some(holder))
             }
             Some(ErrorKind::PermissionDenied) => Ok(None),
@@ -171,8 +172,9 @@ impl GitLabClient {
         let Some(holder) = self.holder().await? else {
             return Ok(PermissionFinding::unknown("the token may not tell whose it is, so its role is not known"));
         };
-        let (project, user) = (project.id.to_string(), holder.user_id.to_string());
-        let answer = self.get(Operation::LookUpRepository, self.project_url(&project, ["members", "all", &user])).await?;
+        let answer = self
+            .get(Operation::LookUpRepository, self.project_url(project.id.as_str(), ["members", "all", holder.user_id.as_str()]))
+            .await?;
         match answer.refusal() {
             None => Ok(role::judge_member(&answer.json()?)),
             Some(ErrorKind::NotFound) if holder.is_admin => {
@@ -194,19 +196,19 @@ impl GitLabClient {
                 return Ok(None);
             }
         }
-        Ok(listing::are_distinct(hooks.iter().map(|hook| hook.id)).then_some(hooks))
+        Ok(listing::are_distinct(hooks.iter().map(|hook| hook.id.as_str())).then_some(hooks))
     }
 
     /// Why deliveries of a hook failed, by its log: kept for seven days, from 17.3 on. What it does not tell is left out.
-    async fn cause(&self, project: &str, hook: i64) -> Option<String> {
-        let mut url = self.project_url(project, ["hooks", &hook.to_string(), "events"]);
+    async fn cause(&self, project: &str, hook: &str) -> Option<String> {
+        let mut url = self.project_url(project, ["hooks", hook, "events"]);
         url.query_pairs_mut().append_pair("per_page", "1");
         let Entries::<wire::HookEvent>(events) = self.get(Operation::ListHooks, url).await.ok()?.json().ok()?;
         convert::last_answer(events.first()?)
     }
 
     async fn send_hook(&self, write: HookWrite<'_>, proof: Proof) -> Result<wire::Hook, ProviderError> {
-        let HookWrite { operation, method, url, request, mut document } = write;
+        let HookWrite { operation, method, url, project, request, mut document } = write;
         proof.write(&mut document, request.secret, operation == Operation::UpdateHook);
         let token = request.secret.text();
         let call = Call::write(operation, method, url).conceal(request.url.expose()).conceal(token.expose_secret());
@@ -214,15 +216,23 @@ impl GitLabClient {
             Some(signing) => call.conceal(signing.expose_secret()),
             None => call,
         };
-        let hook: wire::Hook = self.transport.send(call.json(&Value::Object(document))).await?.json()?;
+        let answer = self.transport.send(call.json(&Value::Object(document))).await?.success()?;
+        let hook = if answer.body().is_empty() { self.unshown(project, &answer, request).await? } else { answer.json()? };
         self.signing.learn_hook(&hook);
         Ok(hook)
     }
 
-    fn change<'a>(&self, project: &str, id: &str, request: &'a HookRequest<'a>) -> HookWrite<'a> {
+    /// The hook that was written, where the answer to that shows nothing of it.
+    async fn unshown(&self, project: &str, answer: &Answer, request: &HookRequest<'_>) -> Result<wire::Hook, ProviderError> {
+        let hooks = listing::settled(Operation::ListHooks, || self.hooks_once(project)).await?;
+        let found = hooks.into_iter().rfind(|hook| hook.url == request.url.expose());
+        found.ok_or_else(|| answer.invalid(listing::UNSHOWN))
+    }
+
+    fn change<'a>(&self, project: &'a str, id: &str, request: &'a HookRequest<'a>) -> HookWrite<'a> {
         let document = convert::update(request.url, request.shape);
         let url = self.project_url(project, ["hooks", id]);
-        HookWrite { operation: Operation::UpdateHook, method: Method::PUT, url, request, document }
+        HookWrite { operation: Operation::UpdateHook, method: Method::PUT, url, project, request, document }
     }
 
     /// Sends a hook with the best proof that the server takes, and looks at what it took. A signing token is sent only to
@@ -233,7 +243,7 @@ impl GitLabClient {
         let made = self.send_hook(write, proof).await?;
         if proof == Proof::Signature && made.signing_token_present != Some(true) {
             self.signing.refused();
-            return self.send_hook(self.change(project, &made.id.to_string(), request), Proof::Token).await;
+            return self.send_hook(self.change(project, made.id.as_str(), request), Proof::Token).await;
         }
         Ok(made)
     }
@@ -261,6 +271,7 @@ struct HookWrite<'a> {
     operation: Operation,
     method: Method,
     url: Url,
+    project: &'a str,
     request: &'a HookRequest<'a>,
     document: Map<String, Value>,
 }
@@ -351,7 +362,7 @@ impl Client for GitLabClient {
             self.signing.learn_hook(&hook);
             let asks = convert::is_disabled(&hook) && causes < MOST_CAUSES;
             causes += usize::from(asks);
-            let cause = if asks { self.cause(&repository.id, hook.id).await } else { None };
+            let cause = if asks { self.cause(&repository.id, hook.id.as_str()).await } else { None };
             converted.push(convert::hook(hook, cause));
         }
         Ok(converted)
@@ -360,7 +371,8 @@ impl Client for GitLabClient {
     async fn create_hook(&self, repository: &Repository, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
         let document = convert::creation(request.url, request.shape);
         let url = self.project_url(&repository.id, ["hooks"]);
-        let write = HookWrite { operation: Operation::CreateHook, method: Method::POST, url, request, document };
+        let project = repository.id.as_str();
+        let write = HookWrite { operation: Operation::CreateHook, method: Method::POST, url, project, request, document };
         let made = self.write_hook(&repository.id, write).await?;
         Ok(convert::hook(made, None))
     }

@@ -115,7 +115,7 @@ impl GitLabClient {
         let version = if sees_accounts { self.version().await? } else { None };
         let api = may(&grants, &[READ_API, API]);
         let group = if api { self.group().await? } else { self.unresolved("the token has no scope for the API") };
-        let user_id = user.as_ref().map(|user| user.id).or_else(|| told.token()?.user_id);
+        let user_id = user.as_ref().map(|user| user.id.clone()).or_else(|| told.token()?.user_id.clone());
         if let Some(user_id) = user_id {
             self.remember(Holder { user_id, is_admin: user.as_ref().is_some_and(|user| user.is_admin) });
         }
@@ -276,6 +276,9 @@ fn identity(user: Option<wire::User>) -> Identity {
 
 /// The first second of the day on which a token ends, in UTC.
 fn end(date: &str) -> Option<Timestamp> {
+    if let Ok(moment) = date.parse::<Timestamp>() {
+        return Some(moment);
+    }
     let date: Date = date.parse().ok()?;
     date.to_zoned(TimeZone::UTC).ok().map(|midnight| midnight.timestamp())
 }

@@ -6,13 +6,15 @@ use serde::Deserialize;
 
 use crate::providers::scalar::Scalar;
 
+use crate::providers::lenient::{self, Id};
+
 /// `GET /personal_access_tokens/self`: of personal, project and group access tokens alike.
 #[derive(Deserialize)]
 pub(super) struct Token {
     pub(super) name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) scopes: Vec<String>,
-    pub(super) user_id: Option<i64>,
+    pub(super) user_id: Option<Id>,
     /// A date, on whose first second the token ends.
     pub(super) expires_at: Option<String>,
 }
@@ -20,11 +22,11 @@ pub(super) struct Token {
 /// `GET /user`.
 #[derive(Deserialize)]
 pub(super) struct User {
-    pub(super) id: i64,
+    pub(super) id: Id,
     pub(super) username: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) bot: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) is_admin: bool,
 }
 
@@ -41,14 +43,14 @@ pub(super) struct Group {
 
 #[derive(Deserialize)]
 pub(super) struct Project {
-    pub(super) id: i64,
+    pub(super) id: Id,
     pub(super) path_with_namespace: String,
     pub(super) web_url: Option<String>,
     pub(super) http_url_to_repo: Option<String>,
     pub(super) ssh_url_to_repo: Option<String>,
     pub(super) default_branch: Option<String>,
     pub(super) visibility: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) archived: bool,
     pub(super) empty_repo: Option<bool>,
     pub(super) marked_for_deletion_on: Option<String>,
@@ -64,12 +66,14 @@ pub(super) struct Permissions {
 
 #[derive(Deserialize)]
 pub(super) struct Access {
+    #[serde(deserialize_with = "lenient::integer")]
     pub(super) access_level: i64,
 }
 
 /// `GET /projects/:id/members/all/:user_id`: the role with inherited and invited memberships.
 #[derive(Deserialize)]
 pub(super) struct Member {
+    #[serde(deserialize_with = "lenient::integer")]
     pub(super) access_level: i64,
     pub(super) member_role: Option<MemberRole>,
 }
@@ -87,7 +91,7 @@ pub(super) struct Branch {
 
 #[derive(Deserialize)]
 pub(super) struct Hook {
-    pub(super) id: i64,
+    pub(super) id: Id,
     pub(super) url: String,
     pub(super) enable_ssl_verification: Option<bool>,
     pub(super) push_events_branch_filter: Option<String>,

@@ -6,6 +6,7 @@ use forgebind::providers::registry;
 use serde_json::json;
 
 use super::{Bench, object, row, run, stream, told};
+use crate::sim::Simulated;
 
 #[tokio::test]
 async fn input_comes_from_standard_input_files_directories_and_lists_and_is_refused_with_its_line() -> Result<()> {
@@ -146,6 +147,61 @@ async fn offline_judges_the_manifests_of_every_provider() -> Result<()> {
             assert_eq!(told(&result, "one"), "NotReady ProviderNotServed []", "{kind}");
         }
     }
+    Ok(())
+}
+
+/// One connection serves every owner that its credential reaches, where the provider lets a credential reach several.
+#[tokio::test]
+async fn an_owner_that_may_be_left_out_keeps_nothing_out() -> Result<()> {
+    for (kind, provider, repositories) in [
+        (ProviderKind::GitLab, json!({"gitlab": {}}), ["acme/apps/shop", "globex/tools"]),
+        (ProviderKind::BitbucketCloud, json!({"bitbucketCloud": {"workspace": "acme"}}), ["acme/shop", "acme/tools"]),
+        (
+            ProviderKind::BitbucketDataCenter,
+            json!({"bitbucketDataCenter": {"url": "https://bitbucket.acme.test/git"}}),
+            ["APP/shop", "~ada/notes"],
+        ),
+        (ProviderKind::AzureDevOps, json!({"azureDevOps": {"organization": "acme"}}), ["Shop/web", "Tools/scripts"]),
+    ] {
+        let connection = json!({"provider": provider, "credentials": {"secretRef": {"name": "credential"}}});
+        let binding = |repository: &str| json!({"connectionRef": {"name": "one"}, "repository": repository, "webhook": {}});
+        let objects = [
+            object("GitProviderConnection", "team", "one", connection),
+            object("RepoBinding", "team", "here", binding(repositories[0])),
+            object("RepoBinding", "team", "there", binding(repositories[1])),
+        ];
+        let flags = ["-f", "-", "--offline", "-o", "json", "--public-url", "https://hooks.acme.test"];
+        let result = run(&flags, &[], &stream(&objects)).await?.json()?;
+        for name in ["one", "here", "there"] {
+            assert_eq!(told(&result, name), "NotAsked - []", "{kind}: {result:#}");
+        }
+    }
+    Ok(())
+}
+
+/// The same against a server: repositories of two projects, one of them a person's, plan their hooks by one connection.
+#[tokio::test]
+async fn one_connection_serves_the_projects_of_a_whole_data_center() -> Result<()> {
+    let simulated = Simulated::new(ProviderKind::BitbucketDataCenter).await?;
+    let data: serde_json::Map<_, _> = simulated.welcome.credential.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+    let metadata = json!({"name": "credential", "namespace": "team"});
+    let provider = json!({"bitbucketDataCenter": {"url": simulated.endpoint.web.as_str()}});
+    let connection = json!({"provider": provider, "credentials": {"secretRef": {"name": "credential"}}});
+    let binding = |repository: &str| json!({"connectionRef": {"name": "one"}, "repository": repository, "webhook": {}, "branch": "main"});
+    let objects = [
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data}),
+        object("GitProviderConnection", "team", "one", connection),
+        object("RepoBinding", "team", "shop", binding("APP/shop")),
+        object("RepoBinding", "team", "notes", binding("~forgebind/notes")),
+        object("RepoBinding", "team", "tools", binding("OPS/tools")),
+    ];
+    let flags = ["-f", "-", "-o", "json", "--public-url", "https://hooks.acme.test"];
+    let result = run(&flags, &[], &stream(&objects)).await?.json()?;
+    assert_eq!(told(&result, "one"), "Ready Succeeded []", "{result:#}");
+    for name in ["shop", "notes"] {
+        assert_eq!(told(&result, name), "Ready Succeeded [CreateHook]", "{result:#}");
+    }
+    assert_eq!(told(&result, "tools"), "NotReady PermissionMissing []", "read, and not administered: {result:#}");
     Ok(())
 }
 

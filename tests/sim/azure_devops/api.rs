@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::documents::{Documents, list};
 use super::errors;
 use super::hooks;
+use super::locations;
 use super::state::{CODE, ORGANIZATION, PROFILE, PROJECTS, Project, Repository, State, Token, guid};
 use crate::sim::git;
 use crate::sim::{Request, Response};
@@ -30,12 +31,52 @@ impl Caller {
 /// The path of the API that a request is for: what the official description has.
 pub fn is_described(request: &Request) -> bool {
     // The data of a connection is described below an organization, and is answered above all of them too.
-    request.segments().iter().any(|segment| segment == "_apis") && request.path != "/_apis/connectionData"
+    let segments = spelled(&request.segments());
+    segments.iter().any(|segment| segment == "_apis") && segments != ["_apis", "connectionData"]
+}
+
+/// Words of paths, which mean the same in any case.
+const WORDS: [&str; 19] = [
+    "_apis",
+    "_git",
+    "accounts",
+    "connectionData",
+    "git",
+    "hooks",
+    "me",
+    "notifications",
+    "permissions",
+    "profile",
+    "profiles",
+    "projects",
+    "refs",
+    "repositories",
+    "resourceAreas",
+    "subscriptions",
+    "subscriptionsquery",
+    "Location",
+    "core",
+];
+
+/// Segments with the words of the API as they are spelled here: from `_apis` or `_git` on, as before it stand names alone.
+fn spelled(segments: &[String]) -> Vec<String> {
+    let word = |segment: &String| WORDS.into_iter().find(|word| segment.eq_ignore_ascii_case(word));
+    let begins = |segment: &String| word(segment).is_some_and(|word| word.starts_with('_'));
+    let first = segments.iter().position(begins).unwrap_or(segments.len());
+    let spell =
+        |(position, segment): (usize, &String)| word(segment).filter(|_| position >= first).map_or_else(|| segment.clone(), str::to_owned);
+    segments.iter().enumerate().map(spell).collect()
+}
+
+/// The version of the API that the Accept header asks for, as official clients do.
+pub fn accepted_version(request: &Request) -> Option<&str> {
+    let (_, version) = request.header("accept")?.split_once("api-version=")?;
+    version.split([';', ',']).next().map(str::trim)
 }
 
 /// Answers a request.
 pub fn answer(state: &mut State, documents: &Documents<'_>, request: &Request) -> Response {
-    let segments = request.segments();
+    let segments = spelled(&request.segments());
     let names: Vec<&str> = segments.iter().map(String::as_str).collect();
     match names.as_slice() {
         ["_apis", rest @ ..] => accounts(state, documents, request, rest),
@@ -64,11 +105,21 @@ fn caller(state: &State, request: &Request) -> Result<Caller, Box<Response>> {
     }
 }
 
+/// A parameter of the query; its name means the same in any case.
+pub fn parameter<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
+    request.query.iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+}
+
+fn number(request: &Request, name: &str) -> Option<usize> {
+    parameter(request, name)?.parse().ok()
+}
+
 /// Judges the version that a request asks for; `preview`: whether the resource was never released from its preview.
 fn version(state: &State, request: &Request, preview: bool) -> Result<(), Box<Response>> {
-    let accept = request.header("accept").and_then(|accept| accept.split_once("api-version=")).map(|(_, version)| version);
-    let Some(asked) = request.parameter("api-version").or(accept) else {
-        return if request.method == Method::GET { Ok(()) } else { Err(errors::version_missing(request.method.as_str()).into()) };
+    let asked = parameter(request, "api-version").or_else(|| accepted_version(request));
+    let Some(asked) = asked else {
+        let reads = matches!(request.method, Method::GET | Method::OPTIONS);
+        return if reads { Ok(()) } else { Err(errors::version_missing(request.method.as_str()).into()) };
     };
     let number = asked.split('-').next().unwrap_or_default();
     let parsed = |text: &str| text.parse::<f64>().unwrap_or(f64::MAX);
@@ -91,13 +142,13 @@ fn accounts(state: &State, documents: &Documents<'_>, request: &Request, rest: &
     let id = guid(&format!("user {}", caller.user));
     let account = |name: &str| json!({"accountId": guid(name), "accountName": name, "accountUri": format!("{}/{name}", documents.url)});
     let answer = match rest {
-        ["connectionData"] => connection_data(documents, caller),
+        ["connectionData"] => connection_data(state, documents, caller),
         ["profile", "profiles", _] | ["accounts"] if !caller.has(PROFILE) => errors::scope_missing(),
         ["profile", "profiles", "me"] => {
             let document = json!({"id": id, "publicAlias": id, "displayName": caller.user, "emailAddress": caller.user, "coreRevision": 1});
             Response::json(200, &document)
         }
-        ["accounts"] if request.parameter("memberId") == Some(&id) => {
+        ["accounts"] if parameter(request, "memberId") == Some(&id) => {
             Response::json(200, &list(&[account(ORGANIZATION), account("umbrella")]))
         }
         ["accounts"] => errors::input("A memberId or an ownerId must be specified."),
@@ -110,11 +161,11 @@ fn recognised(answer: Response, caller: Caller) -> Response {
     answer.with("x-vss-userdata", &format!("{}:{}", guid(&format!("user {}", caller.user)), caller.user))
 }
 
-fn connection_data(documents: &Documents<'_>, caller: Caller) -> Response {
+fn connection_data(state: &State, documents: &Documents<'_>, caller: Caller) -> Response {
     let user = json!({"id": documents.identity(caller.user)["id"], "providerDisplayName": caller.user, "isActive": true});
     let document = json!({
         "authenticatedUser": user, "authorizedUser": user, "instanceId": guid("instance"), "deploymentId": guid("deployment"),
-        "deploymentType": "onPremises",
+        "deploymentType": if state.is_hosted { "hosted" } else { "onPremises" },
     });
     Response::json(200, &document)
 }
@@ -125,7 +176,8 @@ fn organized(state: &mut State, documents: &Documents<'_>, request: &Request, re
         Ok(caller) => caller,
         Err(refusal) => return *refusal,
     };
-    let answer = match version(state, request, rest == ["_apis", "connectionData"]) {
+    let preview = matches!(rest, ["_apis", "connectionData"] | ["_apis", "resourceAreas", ..]);
+    let answer = match version(state, request, preview) {
         Err(refusal) => *refusal,
         Ok(()) => within(state, documents, request, caller, rest),
     };
@@ -134,7 +186,9 @@ fn organized(state: &mut State, documents: &Documents<'_>, request: &Request, re
 
 fn within(state: &mut State, documents: &Documents<'_>, request: &Request, caller: Caller, rest: &[&str]) -> Response {
     match (&request.method, rest) {
-        (&Method::GET, ["_apis", "connectionData"]) => connection_data(documents, caller),
+        (&Method::OPTIONS, ["_apis", area @ ..]) if area.len() < 2 => locations::answer(state.newest, area.first().copied()),
+        (&Method::GET, ["_apis", "resourceAreas", rest @ ..]) => locations::areas(state.is_hosted, documents, rest),
+        (&Method::GET, ["_apis", "connectionData"]) => connection_data(state, documents, caller),
         (&Method::GET, ["_apis", "projects", rest @ ..]) => projects(state, documents, request, caller, rest),
         (&Method::GET, ["_apis", "permissions", namespace, bits]) => permissions(state, request, caller, namespace, bits),
         (_, ["_apis", "hooks", rest @ ..]) => {
@@ -165,7 +219,7 @@ fn projects(state: &State, documents: &Documents<'_>, request: &Request, caller:
     let seen = state.projects.iter().filter(|project| project.is_seen_by(caller.user));
     match rest {
         [] => {
-            let (skip, top) = (request.number("$skip").unwrap_or(0), request.number("$top").unwrap_or(100));
+            let (skip, top) = (number(request, "$skip").unwrap_or(0), number(request, "$top").unwrap_or(100));
             let seen: Vec<Value> = seen.skip(skip).take(top).map(|project| documents.project(project)).collect();
             Response::json(200, &list(&seen))
         }
@@ -180,18 +234,16 @@ fn projects(state: &State, documents: &Documents<'_>, request: &Request, caller:
 /// Whether the caller has permissions, one answer for each token.
 fn permissions(state: &State, request: &Request, caller: Caller, namespace: &str, bits: &str) -> Response {
     let project = |token: &str| state.projects.iter().find(|project| token.contains(&project.id)).cloned();
-    let tokens = request.parameter("tokens").unwrap_or_default();
-    let wants_hooks = match namespace {
+    let tokens = parameter(request, "tokens").unwrap_or_default();
+    let wants_hooks = match namespace.to_lowercase().as_str() {
         SERVICE_HOOKS => true,
         GIT => false,
         _ => return errors::refused(404, "InvalidSecurityNamespaceException", &format!("There is no security namespace {namespace}.")),
     };
-    if bits.parse::<u32>().is_err() {
-        return errors::input("The permissions are no number.");
-    }
+    let Ok(bits) = bits.parse::<u8>() else { return errors::input("The permissions are no number.") };
     let judged = tokens.split(',').map(|token| {
         let found = project(token);
-        found.is_some_and(|project| if wants_hooks { project.is_administered_by(caller.user) } else { project.is_seen_by(caller.user) })
+        found.is_some_and(|project| if wants_hooks { project.lets(caller.user, bits) } else { project.is_seen_by(caller.user) })
     });
     Response::json(200, &list(&judged.map(Value::Bool).collect::<Vec<_>>()))
 }
@@ -231,9 +283,9 @@ fn repositories(
 
 /// The references whose name begins with the filter, page by page.
 fn references(documents: &Documents<'_>, request: &Request, repository: &Repository) -> Response {
-    let beginning = format!("refs/{}", request.parameter("filter").unwrap_or_default());
-    let from = request.parameter("continuationToken").unwrap_or_default();
-    let top = request.number("$top").unwrap_or(usize::MAX);
+    let beginning = format!("refs/{}", parameter(request, "filter").unwrap_or_default());
+    let from = parameter(request, "continuationToken").unwrap_or_default();
+    let top = number(request, "$top").unwrap_or(usize::MAX);
     let found = repository.contents.references.iter().filter(|(name, _)| name.starts_with(&beginning) && name.as_str() >= from);
     let found: Vec<_> = found.collect();
     let page: Vec<Value> = found.iter().take(top).map(|(name, object)| documents.reference(repository, name, object)).collect();

@@ -28,7 +28,8 @@ pub fn list(value: &[Value]) -> Value {
 }
 
 impl Documents<'_> {
-    fn base(&self) -> String {
+    /// The address of the organization.
+    pub fn base(&self) -> String {
         format!("{}/{ORGANIZATION}", self.url)
     }
 

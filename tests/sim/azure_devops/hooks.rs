@@ -3,10 +3,10 @@
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use super::api::Caller;
+use super::api::{Caller, parameter};
 use super::documents::{Documents, list, now};
 use super::errors;
-use super::state::{Notification, State, Subscription};
+use super::state::{DELETE, EDIT, Notification, State, Subscription, VIEW};
 use crate::sim::{Request, Response, targets};
 
 /// What the publisher tells of, and the inputs that narrow each.
@@ -51,6 +51,9 @@ pub fn answer(state: &mut State, documents: &Documents<'_>, request: &Request, c
         },
         (&Method::PUT, ["subscriptions", id]) => replace(state, documents, request, caller, id),
         (&Method::DELETE, ["subscriptions", id]) => match position(state, caller, id) {
+            Some(position) if !lets(state, &state.subscriptions[position], caller, DELETE) => {
+                errors::forbidden(caller.user, "Delete subscriptions")
+            }
             Some(position) => {
                 state.subscriptions.remove(position);
                 Response::empty(204)
@@ -64,11 +67,13 @@ pub fn answer(state: &mut State, documents: &Documents<'_>, request: &Request, c
 
 /// The subscriptions of projects whose subscriptions the caller may see. The others are left out without a word.
 fn seen(state: &State, caller: Caller) -> impl Iterator<Item = &Subscription> {
-    let may = move |subscription: &&Subscription| {
-        let project = state.projects.iter().find(|project| project.id == subscription.publisher("projectId"));
-        project.is_some_and(|project| project.is_administered_by(caller.user))
-    };
-    state.subscriptions.iter().filter(may)
+    state.subscriptions.iter().filter(move |subscription| lets(state, subscription, caller, VIEW))
+}
+
+/// Whether the caller has a permission for the subscriptions of a subscription's project.
+fn lets(state: &State, subscription: &Subscription, caller: Caller, bit: u8) -> bool {
+    let project = state.projects.iter().find(|project| project.id == subscription.publisher("projectId"));
+    project.is_some_and(|project| project.lets(caller.user, bit))
 }
 
 fn position(state: &State, caller: Caller, id: &str) -> Option<usize> {
@@ -79,7 +84,7 @@ fn position(state: &State, caller: Caller, id: &str) -> Option<usize> {
 /// The filters of a list.
 fn parameters(request: &Request) -> Value {
     let told = ["publisherId", "eventType", "consumerId", "consumerActionId"];
-    told.iter().filter_map(|name| Some(((*name).to_owned(), json!(request.parameter(name)?)))).collect::<Map<_, _>>().into()
+    told.iter().filter_map(|name| Some(((*name).to_owned(), json!(parameter(request, name)?)))).collect::<Map<_, _>>().into()
 }
 
 fn fits(subscription: &Subscription, wanted: &Value) -> bool {
@@ -154,7 +159,7 @@ fn judge_place(state: &State, subscription: &Subscription, caller: Caller) -> Re
     let id = subscription.publisher("projectId");
     let project = state.projects.iter().find(|project| project.id.eq_ignore_ascii_case(id) && project.is_seen_by(caller.user));
     let Some(project) = project else { return Err(errors::input(&format!("Subscription input 'projectId' is not valid: {id}")).into()) };
-    if !project.is_administered_by(caller.user) {
+    if !project.lets(caller.user, EDIT) {
         return Err(errors::forbidden(caller.user, "Edit subscriptions").into());
     }
     let repository = subscription.publisher("repository");
@@ -212,7 +217,7 @@ fn replace(state: &mut State, documents: &Documents<'_>, request: &Request, call
 fn notifications(state: &State, request: &Request, caller: Caller, id: &str, rest: &[&str]) -> Response {
     let Some(position) = position(state, caller, id) else { return errors::no_subscription(id) };
     let subscription = &state.subscriptions[position];
-    let wanted = |name: &str, found: &str| request.parameter(name).is_none_or(|wanted| wanted.eq_ignore_ascii_case(found));
+    let wanted = |name: &str, found: &str| parameter(request, name).is_none_or(|wanted| wanted.eq_ignore_ascii_case(found));
     // The newest first.
     let mut found = state.notifications.iter().rev().filter(|notification| notification.subscription == subscription.id);
     match rest {

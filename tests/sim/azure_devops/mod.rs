@@ -1,5 +1,5 @@
 //! A simulated Azure DevOps, as an organization at Services or a collection at a Server: one that keeps tokens with their
-//! scopes, the permission to edit subscriptions, subscriptions with their states, and the notifications they sent.
+//! scopes, the permissions to view, edit and delete subscriptions, subscriptions with their states, and the notifications they sent.
 //!
 //! Not played: probation's retries after 20 minutes and more, and the delays before a delivery is sent again.
 
@@ -8,6 +8,7 @@ mod deliveries;
 mod documents;
 mod errors;
 mod hooks;
+mod locations;
 pub mod state;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -30,16 +31,16 @@ pub struct AzureDevOps {
 
 /// A fresh one.
 pub fn make(settings: Settings) -> Box<dyn Product> {
-    with_version(settings, NEWEST)
+    with_version(settings, NEWEST, true)
 }
 
 /// A Server of 2022, before its first update.
 pub fn make_older(settings: Settings) -> Box<dyn Product> {
-    with_version(settings, "7.0")
+    with_version(settings, "7.0", false)
 }
 
-fn with_version(settings: Settings, newest: &'static str) -> Box<dyn Product> {
-    let state = Mutex::new(State::new(newest, settings.allow_local_targets));
+fn with_version(settings: Settings, newest: &'static str, is_hosted: bool) -> Box<dyn Product> {
+    let state = Mutex::new(State { is_hosted, ..State::new(newest, settings.allow_local_targets) });
     Box::new(AzureDevOps { settings, state })
 }
 
@@ -69,6 +70,7 @@ impl Product for AzureDevOps {
             format!("Token that may read code alone: {}", state::CODE_TOKEN),
             format!("Token without the scope for code: {}", state::TOKEN_WITHOUT_CODE),
             format!("Token that ended: {}", state::EXPIRED_TOKEN),
+            format!("Token of somebody who may view and edit subscriptions, and not delete them: {}", state::EDITORS_TOKEN),
             format!("Generated login for git alone: username={} password={}", state::GIT_USER, state::GIT_PASSWORD),
         ];
         Welcome {
@@ -103,6 +105,13 @@ impl Product for AzureDevOps {
 
     fn api_path<'a>(&self, request: &'a Request) -> Option<&'a str> {
         api::is_described(request).then_some(request.path.as_str())
+    }
+
+    /// Official clients name the version in the Accept header.
+    fn query(&self, request: &Request) -> Vec<(String, String)> {
+        let named = api::parameter(request, "api-version").is_none().then(|| api::accepted_version(request)).flatten();
+        let version = named.map(|version| ("api-version".to_owned(), version.to_owned()));
+        request.query.iter().cloned().chain(version).collect()
     }
 
     fn answer(&self, request: &Request) -> Response {

@@ -20,8 +20,17 @@ pub const CROWD: usize = 60;
 pub const ADMINISTRATOR: &str = "ada@acme.example";
 /// Who may read both projects and change no subscriptions.
 pub const READER: &str = "rob@acme.example";
+/// Who may read both projects, and view and edit their subscriptions without deleting any.
+pub const EDITOR: &str = "max@acme.example";
 /// Who sees the other project alone.
 pub const STRANGER: &str = "eve@acme.example";
+
+/// Viewing subscriptions.
+pub const VIEW: u8 = 1;
+/// Creating and changing subscriptions.
+pub const EDIT: u8 = 2;
+/// Deleting subscriptions: a permission of its own.
+pub const DELETE: u8 = 4;
 
 /// Reading code.
 pub const CODE: &str = "vso.code";
@@ -62,8 +71,8 @@ pub struct Project {
     pub name: String,
     /// Who sees it.
     pub members: Vec<&'static str>,
-    /// Who may see, change and delete its subscriptions.
-    pub administrators: Vec<&'static str>,
+    /// Who may do what with its subscriptions: bits of the security namespace of service hooks.
+    pub subscriptions: Vec<(&'static str, u8)>,
 }
 
 /// A repository.
@@ -116,6 +125,8 @@ pub struct State {
     pub allow_local_targets: bool,
     /// The newest version of the REST API that is taken.
     pub newest: &'static str,
+    /// Whether it is an organization at Services; otherwise a collection at a Server.
+    pub is_hosted: bool,
 }
 
 impl Subscription {
@@ -149,8 +160,9 @@ impl Project {
         self.members.contains(&user)
     }
 
-    pub fn is_administered_by(&self, user: &str) -> bool {
-        self.administrators.contains(&user)
+    /// Whether somebody has all of these permissions for the subscriptions.
+    pub fn lets(&self, user: &str, bits: u8) -> bool {
+        self.subscriptions.iter().any(|(name, granted)| *name == user && granted & bits == bits)
     }
 }
 
@@ -161,17 +173,21 @@ impl State {
             id: guid(&format!("project {name}")),
             name: name.to_owned(),
             members: members.to_vec(),
-            administrators: vec![ADMINISTRATOR],
+            subscriptions: vec![(ADMINISTRATOR, VIEW | EDIT | DELETE), (EDITOR, VIEW | EDIT)],
         };
         let mut state = Self {
             tokens: tokens(),
-            projects: vec![project(PROJECT, &[ADMINISTRATOR, READER]), project(OTHER_PROJECT, &[ADMINISTRATOR, READER, STRANGER])],
+            projects: vec![
+                project(PROJECT, &[ADMINISTRATOR, READER, EDITOR]),
+                project(OTHER_PROJECT, &[ADMINISTRATOR, READER, EDITOR, STRANGER]),
+            ],
             repositories: Vec::new(),
             subscriptions: Vec::new(),
             notifications: Vec::new(),
             counter: 0,
             allow_local_targets,
             newest,
+            is_hosted: true,
         };
         state.add(PROJECT, "web", &["main", "main-old", "release/1.0", "topic"]);
         state.add(PROJECT, "web.git", &["main"]);
@@ -278,6 +294,7 @@ impl State {
 /// The token that may do everything.
 pub const TOKEN: &str = "simulated-token-of-ada-for-acme-aaaaaaaaaaaaaaaaaaaa";
 pub const READERS_TOKEN: &str = "simulated-token-of-rob-for-acme-bbbbbbbbbbbbbbbbbbbb";
+pub const EDITORS_TOKEN: &str = "simulated-token-of-max-for-acme-iiiiiiiiiiiiiiiiiiii";
 pub const STRANGERS_TOKEN: &str = "simulated-token-of-eve-for-acme-cccccccccccccccccccc";
 pub const TOKEN_FOR_ALL: &str = "simulated-token-of-ada-for-all-dddddddddddddddddddddd";
 pub const TOKEN_WITHOUT_CODE: &str = "simulated-token-of-ada-for-work-eeeeeeeeeeeeeeeeeeeee";
@@ -291,6 +308,7 @@ fn tokens() -> Vec<Token> {
     vec![
         token(TOKEN, ADMINISTRATOR, &[CODE, PROJECTS]),
         token(READERS_TOKEN, READER, &[CODE, PROJECTS]),
+        token(EDITORS_TOKEN, EDITOR, &[CODE, PROJECTS]),
         token(STRANGERS_TOKEN, STRANGER, &[CODE, PROJECTS]),
         token(TOKEN_WITHOUT_CODE, ADMINISTRATOR, &[WORK]),
         token(CODE_TOKEN, ADMINISTRATOR, &[CODE]),

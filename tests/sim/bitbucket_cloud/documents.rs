@@ -9,7 +9,12 @@ use super::API;
 use super::hooks::Hook;
 use super::state::{Repository, State, User};
 
-const DATE: &str = "2026-11-20T12:00:00+00:00";
+/// A moment as documents have it: with microseconds, which many clients demand.
+const DATE: &str = "2026-11-20T12:00:00.123456+00:00";
+/// The same of a webhook, which is written differently.
+const HOOK_DATE: &str = "2026-11-20T12:00:00.123456Z";
+/// The same of a commit, which git knows to the second.
+const COMMIT_DATE: &str = "2026-11-20T12:00:00+00:00";
 
 /// What is said of a repository that is not there, and of one that is hidden.
 pub const HIDDEN: &str = "You may not have access to this repository or it no longer exists in this workspace. If you think this \
@@ -80,22 +85,44 @@ impl State {
                 "self": link(&self.api(&format!("/users/{uuid}"))),
                 "html": link(&format!("{}/{uuid}/", self.url)),
                 "avatar": link(&format!("{}/avatar/{uuid}", self.url)),
+                "repositories": link(&self.api(&format!("/repositories/{uuid}"))),
             },
         })
     }
 
-    pub fn workspace_document(&self, slug: &str) -> Value {
+    /// A workspace as it stands in other documents.
+    fn short_workspace_document(&self, slug: &str) -> Value {
         let uuid = self.workspace(slug).map(|workspace| workspace.uuid.clone()).unwrap_or_default();
-        let links = json!({"self": link(&self.api(&format!("/workspaces/{slug}"))), "html": link(&format!("{}/{slug}/", self.url))});
-        json!({"type": "workspace", "uuid": uuid, "slug": slug, "name": slug, "is_private": true, "created_on": DATE, "links": links})
+        let links = json!({
+            "self": link(&self.api(&format!("/workspaces/{slug}"))),
+            "html": link(&format!("{}/{slug}/", self.url)),
+            "avatar": link(&format!("{}/workspaces/{slug}/avatar/", self.url)),
+        });
+        json!({"type": "workspace", "uuid": uuid, "slug": slug, "name": slug, "links": links})
+    }
+
+    pub fn workspace_document(&self, slug: &str) -> Value {
+        let mut document = self.short_workspace_document(slug);
+        document["is_private"] = json!(true);
+        document["created_on"] = json!(DATE);
+        for name in ["members", "projects", "snippets"] {
+            document["links"][name] = link(&self.api(&format!("/workspaces/{slug}/{name}")));
+        }
+        document["links"]["owners"] = link(&self.api(&format!("/workspaces/{slug}/members?q=permission%3D%22owner%22")));
+        document["links"]["repositories"] = link(&self.api(&format!("/repositories/{slug}")));
+        document
     }
 
     fn project_document(&self, repository: &Repository) -> Value {
         let (workspace, key) = (&repository.workspace, &repository.project);
         let found = self.workspace(workspace).and_then(|found| found.projects.iter().find(|project| project.key == *key));
-        let html = link(&format!("{}/{workspace}/workspace/projects/{key}", self.url));
-        let uuid = found.map(|project| project.uuid.as_str());
-        json!({"type": "project", "uuid": uuid, "key": key, "name": key, "links": {"html": html}})
+        let html = format!("{}/{workspace}/workspace/projects/{key}", self.url);
+        let links = json!({
+            "self": link(&self.api(&format!("/workspaces/{workspace}/projects/{key}"))),
+            "html": link(&html),
+            "avatar": link(&format!("{html}/avatar/32")),
+        });
+        json!({"type": "project", "uuid": found.map(|project| project.uuid.as_str()), "key": key, "name": key, "links": links})
     }
 
     /// A repository as it stands in other documents.
@@ -115,9 +142,14 @@ impl State {
         let path = repository.path();
         let authority = self.url.trim_start_matches("http://");
         let host = authority.split(':').next().unwrap_or_default();
-        let created = format!("2026-01-01T{:02}:{:02}:00+00:00", repository.number / 60, repository.number % 60);
+        let created = format!("2026-01-01T{:02}:{:02}:00.654321+00:00", repository.number / 60, repository.number % 60);
         let workspace = self.workspace(&repository.workspace).map(|workspace| workspace.uuid.clone());
-        let owner = json!({"type": "team", "uuid": workspace, "display_name": repository.workspace});
+        let slug = &repository.workspace;
+        let links = json!({
+            "self": link(&self.api(&format!("/workspaces/{slug}"))), "html": link(&format!("{}/{slug}/", self.url)),
+            "avatar": link(&format!("{}/workspaces/{slug}/avatar/", self.url)),
+        });
+        let owner = json!({"type": "team", "uuid": workspace, "display_name": slug, "username": slug, "links": links});
         let mut document = self.short_repository_document(repository);
         let mainbranch = if repository.contents.is_empty() { Value::Null } else { json!({"type": "branch", "name": "main"}) };
         let more = json!({
@@ -125,10 +157,12 @@ impl State {
             "size": if repository.contents.is_empty() { 0 } else { 12345 }, "has_issues": false, "has_wiki": false,
             "fork_policy": "no_public_forks", "created_on": created, "updated_on": DATE, "website": null, "parent": null,
             "mainbranch": mainbranch, "owner": owner, "project": self.project_document(repository),
-            "workspace": self.workspace_document(&repository.workspace),
+            "workspace": self.short_workspace_document(&repository.workspace),
         });
         document.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        document["links"]["hooks"] = link(&self.api(&format!("/repositories/{path}/hooks")));
+        for name in ["commits", "downloads", "forks", "hooks", "pullrequests", "watchers"] {
+            document["links"][name] = link(&self.api(&format!("/repositories/{path}/{name}")));
+        }
         // The clone address names who asks; here it is always the same account.
         document["links"]["clone"] = json!([
             {"name": "https", "href": format!("http://forgebind@{authority}/{path}.git")},
@@ -142,7 +176,7 @@ impl State {
         json!({
             "type": "webhook_subscription", "uuid": hook.uuid, "url": hook.url, "description": hook.description,
             "subject_type": "repository", "subject": self.short_repository_document(repository), "active": hook.active,
-            "created_at": DATE, "events": hook.events, "secret_set": hook.secret.is_some(),
+            "created_at": HOOK_DATE, "events": hook.events, "secret_set": hook.secret.is_some(),
             "skip_cert_verification": hook.skip_cert_verification, "history_enabled": false, "read_only": null, "source": null,
             "links": {"self": link(&own)},
         })
@@ -151,7 +185,7 @@ impl State {
     pub fn commit_document(&self, repository: &Repository, hash: &str, message: &str) -> Value {
         let path = repository.path();
         json!({
-            "type": "commit", "hash": hash, "date": DATE, "message": message,
+            "type": "commit", "hash": hash, "date": COMMIT_DATE, "message": message,
             "author": {"type": "author", "raw": "Ada <ada@acme.example>"},
             "parents": [],
             "links": {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::super::message::{Request, Response};
 use super::accounts::{Caller, Level};
 use super::state::State;
-use super::{CONTEXT, documents, git, hooks};
+use super::{CONTEXT, documents, git, hooks, lists};
 
 /// Answers any request.
 pub fn answer(state: &mut State, request: &Request) -> Response {
@@ -27,13 +27,25 @@ fn by_path(state: &mut State, caller: &Caller, request: &Request) -> Response {
     if git::is_asked(request) {
         return git::answer(state, caller, request);
     }
-    let rest = format!("{CONTEXT}/rest/api");
-    let segments = request.below(&rest).unwrap_or_default();
+    let segments = request.below(CONTEXT).unwrap_or_default();
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     match segments.as_slice() {
-        ["latest" | "1.0", rest @ ..] => resource(state, caller, request, rest),
+        ["rest", "api", "latest" | "1.0", rest @ ..] => resource(state, caller, request, rest),
+        ["plugins", "servlet", "applinks", "whoami"] => who_asks(state, caller, request),
+        ["login"] => Response::page(200, "Log in"),
         // Everything else is for people, who log in first.
         _ => Response::empty(302).with("location", &format!("{}/login?next={}", state.web, request.path)),
+    }
+}
+
+/// The name of who asks, and nothing for nobody: what clients ask for that know no other way to learn it.
+fn who_asks(state: &State, caller: &Caller, request: &Request) -> Response {
+    match &caller.token {
+        Some(_) if !state.release.takes_tokens_everywhere() && request.bearer().is_none() => documents::wrong_password(),
+        Some(_) if !state.release.takes_tokens_everywhere() => {
+            Response::empty(302).with("location", &format!("{}/login?next={}", state.web, request.path))
+        }
+        _ => Response::text(200, "text/plain;charset=UTF-8", caller.name.as_deref().unwrap_or_default()),
     }
 }
 
@@ -41,9 +53,20 @@ fn resource(state: &mut State, caller: &Caller, request: &Request, rest: &[&str]
     match (&request.method, rest) {
         (&Method::GET, ["application-properties"]) => documents::answer(
             200,
-            &json!({"version": "9.4.1", "buildNumber": "9004001", "buildDate": "1735000000000", "displayName": "Bitbucket"}),
+            &json!({
+                "version": state.release.version(), "buildNumber": state.release.build(), "buildDate": "1735000000000",
+                "displayName": "Bitbucket",
+            }),
         ),
         (&Method::GET, ["users", slug]) => user(state, caller, slug),
+        // Personal projects have a second address.
+        (_, ["users", user, "repos", rest @ ..]) => {
+            let key = format!("~{}", user.trim_start_matches('~'));
+            let below: Vec<&str> = ["projects", key.as_str(), "repos"].into_iter().chain(rest.iter().copied()).collect();
+            resource(state, caller, request, &below)
+        }
+        (&Method::GET, ["projects"]) => lists::projects(state, caller, request),
+        (&Method::GET, ["repos"]) => lists::repositories(state, caller, request),
         (&Method::GET, ["projects", key]) => project(state, caller, key, |state, key| documents::answer(200, &state.project_document(key))),
         (&Method::GET, ["projects", key, "repos"]) => project(state, caller, key, |state, key| {
             let repositories = state.repositories.iter().filter(|repository| repository.project == key);

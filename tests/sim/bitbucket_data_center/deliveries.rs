@@ -39,7 +39,10 @@ fn request_id(state: &mut State) -> String {
 fn signed(state: &mut State, path: &str, hook: &Hook, event: &str, body: &Value) -> Delivery {
     let delivery = Delivery::json(path, &hook.id.to_string(), &hook.url, body)
         .with("content-type", "application/json; charset=utf-8")
-        .with("user-agent", "Atlassian HttpClient 4.0.2 / Bitbucket-9.4.1 (9004001) / Default")
+        .with(
+            "user-agent",
+            &format!("Atlassian HttpClient 4.0.2 / Bitbucket-{} ({}) / Default", state.release.version(), state.release.build()),
+        )
         .with(EVENT, event)
         .with("x-request-id", &request_id(state));
     let Some(secret) = hook.secret() else { return delivery };

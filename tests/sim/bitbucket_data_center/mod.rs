@@ -11,6 +11,7 @@ mod documents;
 mod git;
 mod hooks;
 mod limit;
+mod lists;
 mod state;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -44,6 +45,36 @@ const FOREIGN_HOOKS: usize = 120;
 /// Repositories that make the project's list long.
 const FILLERS: usize = 55;
 
+/// Which version it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// 9.4.
+    Current,
+    /// 8.9, the oldest that is served.
+    Oldest,
+}
+
+impl Release {
+    const fn version(self) -> &'static str {
+        match self {
+            Self::Current => "9.4.1",
+            Self::Oldest => "8.9.2",
+        }
+    }
+
+    const fn build(self) -> &'static str {
+        match self {
+            Self::Current => "9004001",
+            Self::Oldest => "8009002",
+        }
+    }
+
+    /// Whether HTTP access tokens are taken beside the REST API and git too, as before 8.9.22, 8.19.12 and 9.3.2.
+    const fn takes_tokens_everywhere(self) -> bool {
+        matches!(self, Self::Oldest)
+    }
+}
+
 /// The simulated product.
 pub struct BitbucketDataCenter {
     state: Mutex<State>,
@@ -61,6 +92,13 @@ impl BitbucketDataCenter {
         let mut state = State::new(url + CONTEXT);
         furnish(&mut state);
         Self { state: Mutex::new(state) }
+    }
+
+    /// The oldest version that is served.
+    #[must_use]
+    pub fn of_the_oldest_release(self) -> Self {
+        self.state().release = Release::Oldest;
+        self
     }
 
     /// One whose administrator allows so many requests at once to a user, and one more each second.

@@ -3,6 +3,7 @@
 use super::super::contents::{Act, Contents, Happening};
 use super::super::delivery::Delivery;
 use super::super::message::Response;
+use super::Release;
 use super::accounts::{Caller, Holder, Level, Token, User};
 use super::hooks::Hook;
 use super::limit::Limit;
@@ -48,6 +49,7 @@ pub struct State {
     pub pending: Vec<Delivery>,
     /// The rate limit, if the administrator set one.
     pub limit: Option<Limit>,
+    pub release: Release,
     next: u64,
 }
 
@@ -62,6 +64,7 @@ impl State {
             repositories: Vec::new(),
             pending: Vec::new(),
             limit: None,
+            release: Release::Current,
             next: 0,
         }
     }

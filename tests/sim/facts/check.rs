@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::table::{Field, Object, Type};
+use crate::sim::parameters;
 
 /// Which way a value goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct Checker<'a> {
     pub objects: &'a BTreeMap<String, Object>,
     /// Whether a null in an answer stands for an absent field.
     pub null_is_absent: bool,
+    /// Whether a text may stand for a number or a truth value, as it does in forms.
+    pub texts_are_values: bool,
     /// Which way the value goes.
     pub direction: Direction,
 }
@@ -46,7 +49,7 @@ impl Checker<'_> {
             },
             Type::Union(parts) => self.closest(value, parts, content, place),
             plain => {
-                if is_a(value, plain) {
+                if is_a(value, plain) || (self.texts_are_values && is_text_of(value, plain)) {
                     Vec::new()
                 } else {
                     vec![wrong(value, plain, place)]
@@ -118,6 +121,15 @@ impl Checker<'_> {
                 || read.is_some_and(|value| self.value(&value, single, place).is_empty())
         };
         texts.into_iter().filter(|text| !fits(text)).map(|text| format!("{place}: {text:?} is not {single}")).collect()
+    }
+}
+
+/// Whether a value is the text of something of a type.
+fn is_text_of(value: &Value, content: &Type) -> bool {
+    let Some(text) = value.as_str() else { return false };
+    match content {
+        Type::Boolean => matches!(parameters::flag(value), Ok(Some(_))),
+        _ => serde_json::from_str::<Value>(text).is_ok_and(|read| is_a(&read, content)),
     }
 }
 

@@ -14,6 +14,8 @@ use super::table::{Body, Field, Object, Operation, Table, Type};
 /// Returns what is there already or has no place.
 pub fn add(table: &mut Table, additions: Table) -> Vec<String> {
     let mut errors = Vec::new();
+    table.ignores_case |= additions.ignores_case;
+    table.parameters_anywhere |= additions.parameters_anywhere;
     table.aliases.extend(additions.aliases);
     table.common.extend(additions.common);
     for (name, object) in additions.objects {

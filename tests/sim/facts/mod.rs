@@ -21,6 +21,7 @@ use self::check::{Checker, Direction};
 use self::notation::Evidence;
 use self::route::Fit;
 use self::table::{Operation, Table, Type};
+use super::parameters;
 
 /// What the tables say about one provider.
 #[derive(Debug)]
@@ -84,15 +85,17 @@ impl Facts {
             Err(finding) => return vec![finding],
         };
         let checker = self.checker(Direction::Request);
+        let (query, body) = self.put_in_place(operation, query, body);
         let mut findings = Vec::new();
         for parameter in &operation.path {
             let values = fit.parameters.iter().filter(|(name, _)| *name == parameter.name);
             findings.extend(values.flat_map(|(name, value)| checker.parameter(value, &parameter.content, &format!("{{{name}}}"))));
         }
+        let same = |one: &str, other: &str| one == other || (self.table.ignores_case && one.eq_ignore_ascii_case(other));
         let wire_name = |name: &str, known: &table::Field| {
-            known.name == name || (matches!(known.content, Type::Array(_)) && name.strip_suffix("[]") == Some(&known.name))
+            same(&known.name, name) || (matches!(known.content, Type::Array(_)) && name.strip_suffix("[]") == Some(&known.name))
         };
-        for (name, value) in query {
+        for (name, value) in &query {
             match operation.query.iter().find(|known| wire_name(name, known)) {
                 Some(known) => findings.extend(checker.parameter(value, &known.content, &format!("?{name}"))),
                 None => findings.push(format!("?{name}: unknown parameter")),
@@ -103,7 +106,7 @@ impl Facts {
                 findings.push(format!("?{}: missing", known.name));
             }
         }
-        match (&operation.body, body) {
+        match (&operation.body, &body) {
             (Some(expected), None) if expected.required && expected.content != Type::Text => findings.push("body: missing".to_owned()),
             (None, Some(_)) => findings.push("body: none is described".to_owned()),
             (Some(expected), Some(value)) => findings.extend(checker.value(value, &expected.content, "body")),
@@ -136,8 +139,44 @@ impl Facts {
         named(operation, findings)
     }
 
+    /// Whether a body may be a form.
+    pub const fn takes_forms(&self) -> bool {
+        self.table.parameters_anywhere
+    }
+
     fn checker(&self, direction: Direction) -> Checker<'_> {
-        Checker { objects: &self.table.objects, null_is_absent: self.table.null_is_absent, direction }
+        let texts_are_values = self.table.parameters_anywhere && direction == Direction::Request;
+        Checker { objects: &self.table.objects, null_is_absent: self.table.null_is_absent, texts_are_values, direction }
+    }
+
+    /// Query and body of a request, with what belongs into the body and stands in the query put into the body, where the provider
+    /// takes it there.
+    fn put_in_place(
+        &self,
+        operation: &Operation,
+        query: &[(String, String)],
+        body: Option<&Value>,
+    ) -> (Vec<(String, String)>, Option<Value>) {
+        let fields = match operation.body.as_ref().map(|body| &body.content) {
+            Some(Type::Named(name)) => self.table.objects.get(name).map(|object| object.fields.as_slice()),
+            Some(Type::Object(object)) => Some(object.fields.as_slice()),
+            _ => None,
+        };
+        let of_body = |(name, _): &&(String, String)| {
+            let name = name.split('[').next().unwrap_or_default();
+            let is = |fields: &[table::Field]| fields.iter().any(|field| field.name == name);
+            self.table.parameters_anywhere && fields.is_some_and(is) && !is(&operation.query)
+        };
+        let (moved, kept): (Vec<_>, Vec<_>) = query.iter().partition(of_body);
+        let kept = kept.into_iter().cloned().collect();
+        if moved.is_empty() {
+            return (kept, body.cloned());
+        }
+        let mut whole = parameters::nested(&moved.into_iter().cloned().collect::<Vec<_>>());
+        if let (Some(members), Some(Value::Object(body))) = (whole.as_object_mut(), body) {
+            members.extend(body.clone());
+        }
+        (kept, Some(whole))
     }
 
     /// The operation whose template names the path most closely, among those whose parameters take the values if there are
@@ -148,7 +187,8 @@ impl Facts {
     }
 
     fn find_original(&self, method: &Method, path: &str) -> Result<(&Operation, Fit), String> {
-        let fits: Vec<_> = self.table.operations.iter().filter_map(|known| Some((known, route::fit(&known.template, path)?))).collect();
+        let fit = |known: &'_ Operation| route::fit(&known.template, path, self.table.ignores_case);
+        let fits: Vec<_> = self.table.operations.iter().filter_map(|known| Some((known, fit(known)?))).collect();
         let checker = self.checker(Direction::Request);
         let takes = |(operation, fit): &(&Operation, Fit)| {
             operation.path.iter().all(|field| {

@@ -113,6 +113,8 @@ impl Reader {
                 }
             }
             "null" if rest == "is absent" => table.null_is_absent = true,
+            "paths" if rest == "ignore case" => table.ignores_case = true,
+            "parameters" if rest == "anywhere" => table.parameters_anywhere = true,
             "every" if rest == "operation" => {
                 let operation = self.operation(&line.below, Method::GET, "/");
                 table.common.extend(operation.answers);
@@ -268,6 +270,12 @@ pub fn write(table: &Table) -> String {
     let mut text = String::new();
     if table.null_is_absent {
         text.push_str("null is absent\n");
+    }
+    if table.ignores_case {
+        text.push_str("paths ignore case\n");
+    }
+    if table.parameters_anywhere {
+        text.push_str("parameters anywhere\n");
     }
     for (alias, original) in &table.aliases {
         let _ = writeln!(text, "alias {alias} {original}");

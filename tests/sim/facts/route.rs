@@ -27,13 +27,14 @@ pub struct Fit {
 
 /// Compares a path, as on the wire, with a template. Segments are separated before they are decoded, so an encoded slash is
 /// part of a value; no segment is empty.
-pub fn fit(template: &str, path: &str) -> Option<Fit> {
+pub fn fit(template: &str, path: &str, ignores_case: bool) -> Option<Fit> {
     let mut closeness = Vec::new();
     let mut parameters = Vec::new();
     let mut segments = path.strip_prefix('/')?.split('/');
     for expected in template.strip_prefix('/')?.split('/') {
         let Some(name) = expected.strip_prefix('{').and_then(|name| name.strip_suffix('}')) else {
-            if segments.next()? != expected {
+            let found = segments.next()?;
+            if found != expected && !(ignores_case && found.eq_ignore_ascii_case(expected)) {
                 return None;
             }
             closeness.push(Segment::Literal);

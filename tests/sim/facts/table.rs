@@ -11,6 +11,10 @@ use serde_json::Value;
 pub struct Table {
     /// Whether a null in an answer stands for an absent field: the description's language has no word for null.
     pub null_is_absent: bool,
+    /// Whether paths and the names of parameters mean the same in any case.
+    pub ignores_case: bool,
+    /// Whether parameters of a body may stand in the query or in a form too, where every value is a text.
+    pub parameters_anywhere: bool,
     /// Prefixes of paths that mean the same as another: alias, original.
     pub aliases: Vec<(String, String)>,
     /// What every operation may answer, by status.

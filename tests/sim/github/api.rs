@@ -10,22 +10,34 @@ use super::documents::error;
 use super::state::State;
 use crate::sim::message::{Request, Response};
 
-const VERSION: &str = "2022-11-28";
+/// The versions of the API, oldest first.
+const VERSIONS: [&str; 2] = ["2022-11-28", "2026-03-10"];
+/// Without a header it is the oldest.
+pub const DEFAULT_VERSION: &str = VERSIONS[0];
 const DEFAULT_LENGTH: usize = 30;
 const GREATEST_LENGTH: usize = 100;
 
 type Answer = Result<Response, Response>;
+
+/// The version of the API that a request is for; `None` for one that does not exist.
+fn version(request: &Request) -> Option<&'static str> {
+    match request.header("x-github-api-version") {
+        None => Some(DEFAULT_VERSION),
+        Some(asked) => VERSIONS.into_iter().find(|version| *version == asked),
+    }
+}
 
 impl State {
     /// Answers a request below the API's base.
     pub fn api(&mut self, request: &Request, path: &[String]) -> Response {
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         let now = self.now();
+        let version = version(request).unwrap_or(DEFAULT_VERSION);
         let caller = match self.caller(request) {
             Ok(caller) => caller,
             // A credential that is none is counted as nobody's.
             Err(refusal) => {
-                let refusal = self.marked(refusal);
+                let refusal = self.marked(refusal, version);
                 return self.limits.mark(refusal, "nobody", now);
             }
         };
@@ -34,7 +46,7 @@ impl State {
         let answer = if free { Ok(()) } else { self.limits.call(&account, now) };
         let answer = answer.and_then(|()| self.checked(request, &caller, &path)).unwrap_or_else(|refusal| refusal);
         let answer = self.conditional(request, answer, &account);
-        let answer = self.marked(Self::told(answer, &caller, &path));
+        let answer = self.marked(Self::told(answer, &caller, &path), version);
         self.limits.mark(answer, &account, now)
     }
 
@@ -42,7 +54,7 @@ impl State {
         if !request.headers.contains_key("user-agent") {
             return Err(error(403, "Request forbidden by administrative rules. Please make sure your request has a User-Agent header"));
         }
-        if request.header("x-github-api-version").is_some_and(|version| version != VERSION) {
+        if version(request).is_none() {
             return Err(error(400, "The API version that was asked for is not supported"));
         }
         let writes = !matches!(request.method, Method::GET | Method::HEAD) && path.last() != Some(&"access_tokens");
@@ -61,8 +73,16 @@ impl State {
         match (request.method.as_str(), path) {
             ("GET", ["rate_limit"]) => {
                 let now = self.now();
-                Ok(Response::json(200, &self.limits.document(&caller.account(), now)))
+                let mut document = self.limits.document(&caller.account(), now);
+                if version(request) != Some(DEFAULT_VERSION)
+                    && let Some(members) = document.as_object_mut()
+                {
+                    // Version 2026-03-10 has `resources.core` alone.
+                    members.remove("rate");
+                }
+                Ok(Response::json(200, &document))
             }
+            ("GET", ["versions"]) => Ok(Response::json(200, &json!(VERSIONS))),
             ("GET", ["meta"]) => Ok(Response::json(200, &self.meta())),
             ("GET", ["user"]) => match caller {
                 Caller::Person(token) => Ok(Response::json(200, &self.account_document(token.user))),
@@ -189,13 +209,13 @@ impl State {
     }
 
     /// What stands in every answer.
-    pub fn marked(&self, answer: Response) -> Response {
+    pub fn marked(&self, answer: Response, version: &str) -> Response {
         let id = hex::encode_upper(&digest::digest(&digest::SHA256, &answer.body).as_ref()[..8]);
         let answer = answer
             .with("date", &self.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
             .with("x-github-media-type", "github.v3; format=json")
             .with("x-github-request-id", &format!("8C5A:{id}"))
-            .with("x-github-api-version-selected", VERSION);
+            .with("x-github-api-version-selected", version);
         match self.release {
             Release::Server(version) => answer.with("x-github-enterprise-version", version),
             Release::Cloud => answer,

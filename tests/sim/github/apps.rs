@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::accounts::{Caller, Installation, InstallationToken, Permissions, suffices};
 use super::documents::{error, invalid};
-use super::state::State;
+use super::state::{Repository, State};
 use super::{hook_error, seed};
 use crate::sim::message::{Request, Response};
 
@@ -134,22 +134,32 @@ impl State {
         }
         let body = request.json();
         let permissions = narrowed(&installation, &body["permissions"])?;
-        let repositories: Option<Vec<String>> =
-            body["repositories"].as_array().map(|names| names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect());
-        let outside = |name: &String| !self.repositories.iter().any(|found| found.name == *name && installation.covers(found));
-        if repositories.as_ref().is_some_and(|names| names.iter().any(outside)) {
-            let words = "There is at least one repository that does not exist or is not accessible to the parent installation.";
-            return Err(invalid(words, None));
-        }
+        let repositories = self.chosen(&installation, &body)?;
         let (expires_at, digits) = (self.now() + HOUR, self.digits());
         // No longer 40 characters: an id and a signed part.
         let value = format!("ghs_{}_{}.{}.{}", self.app.id, &digits[..24], &digits[24..44], digits);
-        let selection = if installation.selection.is_some() { "selected" } else { "all" };
+        let selection = if installation.selection.is_some() || repositories.is_some() { "selected" } else { "all" };
         let document = json!({
             "token": value, "expires_at": format!("{expires_at:.0}"), "permissions": permissions, "repository_selection": selection,
         });
         self.installation_tokens.push(InstallationToken { value, installation: installation.id, permissions, repositories, expires_at });
         Ok(Response::json(201, &document))
+    }
+
+    /// Names of the repositories that a token is narrowed to, by their names or by their ids; `None` for all that the
+    /// installation covers.
+    fn chosen(&self, installation: &Installation, body: &Value) -> Result<Option<Vec<String>>, Response> {
+        if body["repositories"].is_null() && body["repository_ids"].is_null() {
+            return Ok(None);
+        }
+        let named = |wanted: &Value| {
+            let fits = |found: &&Repository| wanted.as_str() == Some(found.name.as_str()) || wanted.as_u64() == Some(found.id);
+            self.repositories.iter().find(|found| installation.covers(found) && fits(found)).map(|found| found.name.clone())
+        };
+        let asked = [&body["repositories"], &body["repository_ids"]].into_iter().filter_map(Value::as_array).flatten();
+        let names: Option<Vec<String>> = asked.map(named).collect();
+        let words = "There is at least one repository that does not exist or is not accessible to the parent installation.";
+        names.map(Some).ok_or_else(|| invalid(words, None))
     }
 
     /// What an installation covers.
@@ -172,9 +182,9 @@ impl State {
     }
 }
 
-/// The permissions that are asked for, if the installation has them; all of them where none are.
+/// The permissions that are asked for, if the installation has them; all of them where none are, also by an empty object.
 fn narrowed(installation: &Installation, asked: &Value) -> Result<Permissions, Response> {
-    let Some(asked) = asked.as_object() else { return Ok(installation.permissions.clone()) };
+    let Some(asked) = asked.as_object().filter(|asked| !asked.is_empty()) else { return Ok(installation.permissions.clone()) };
     let mut permissions = Permissions::new();
     for (key, level) in asked {
         let level = if level == "write" { "write" } else { "read" };

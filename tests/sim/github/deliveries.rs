@@ -1,5 +1,6 @@
 //! What hooks send.
 
+use jiff::Timestamp;
 use ring::hmac;
 use serde_json::{Value, json};
 
@@ -165,7 +166,10 @@ impl State {
             (_, true) => "delete",
             (false, false) => return None,
         };
-        let body = json!({"ref": name, "ref_type": kind, "master_branch": "main", "description": null, "pusher_type": "user"});
+        let mut body = json!({"ref": name, "ref_type": kind, "pusher_type": "user"});
+        if event == "create" {
+            body = with(body, json!({"master_branch": "main", "description": null}));
+        }
         Some(Message { event, body: with(body, self.sender(repository)) })
     }
 
@@ -185,7 +189,21 @@ impl State {
             "deleted": after.is_none(), "forced": false, "base_ref": null, "compare": format!("{web}/compare/{}...{}", &old[..12], &new[..12]),
             "commits": commits, "head_commit": commit,
         });
-        Message { event: "push", body: with(body, self.sender(repository)) }
+        let mut body = with(body, self.sender(repository));
+        body["repository"] = self.pushed_repository(repository);
+        Message { event: "push", body }
+    }
+
+    /// A repository, in the words of pushes alone: two of its times are numbers, and its owner has a name.
+    fn pushed_repository(&self, repository: &Repository) -> Value {
+        let mut document = self.delivered_repository(repository);
+        for time in ["created_at", "pushed_at"] {
+            let seconds = document[time].as_str().and_then(|text| text.parse::<Timestamp>().ok()).map(Timestamp::as_second);
+            document[time] = json!(seconds);
+        }
+        document["owner"]["name"] = json!(repository.owner);
+        document["owner"]["email"] = Value::Null;
+        with(document, json!({"master_branch": "main", "stargazers": 0}))
     }
 
     fn about_pull_request(&self, repository: &Repository, found: &PullRequest, change: &Change) -> Message {

@@ -200,7 +200,7 @@ impl Product for SimulatedGitHub {
             Refusal::TooManyRequests(wait) => wait.mark(limits::secondary(429)),
             Refusal::Failed(status) => documents::error(status, "Server Error"),
         };
-        state.marked(response)
+        state.marked(response, api::DEFAULT_VERSION)
     }
 
     fn act(&self, act: &Act) -> Result<Vec<Happening>, String> {

@@ -10,6 +10,15 @@ use crate::sim::message::{Request, Response};
 
 type Answer = Result<Response, Response>;
 
+/// Whether a repository is among those that a list is narrowed to.
+fn is_of_kind(repository: &Repository, kind: Option<&str>) -> bool {
+    match kind {
+        Some("public") => repository.public,
+        Some("private") => !repository.public,
+        _ => true,
+    }
+}
+
 impl State {
     fn seen(&self, caller: &Caller, form: Form, fits: impl Fn(&Repository) -> bool) -> Vec<Value> {
         let shown = |found: &&Repository| fits(found) && self.shows(caller, found).unwrap_or_default();
@@ -23,7 +32,8 @@ impl State {
         if let Caller::Person(token) = caller {
             self.signed_on(token, &organization.login)?;
         }
-        let entries = self.seen(caller, Form::Minimal, |found| found.owner == organization.login);
+        let entries =
+            self.seen(caller, Form::Minimal, |found| found.owner == organization.login && is_of_kind(found, request.parameter("type")));
         Ok(self.page(request, &entries, &format!("{}/organizations/{}/repos", self.release.prefix(), organization.id)))
     }
 
@@ -50,7 +60,7 @@ impl State {
                 || (collaborator && wanted.contains("collaborator"))
                 || (member && wanted.contains("organization_member"))
         };
-        let entries = self.seen(caller, Form::Reached, affiliated);
+        let entries = self.seen(caller, Form::Reached, |found| affiliated(found) && is_of_kind(found, request.parameter("visibility")));
         Ok(self.page(request, &entries, &request.path))
     }
 

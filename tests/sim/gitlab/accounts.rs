@@ -97,7 +97,7 @@ impl State {
     /// Who asks; `None` for nobody.
     pub fn caller(&self, request: &Request) -> Result<Option<&Token>, Response> {
         let private = request.header("private-token").or_else(|| request.parameter("private_token"));
-        let Some(value) = private.or_else(|| request.bearer()) else {
+        let Some(value) = private.or_else(|| request.bearer()).or_else(|| request.parameter("access_token")) else {
             return if request.header("authorization").is_some() { Err(unauthorized()) } else { Ok(None) };
         };
         let found = self.tokens.iter().find(|token| token.value == value);

@@ -7,6 +7,7 @@ use super::accounts::{ANY, Need, READ, READ_USER, Token, WRITE, token_document, 
 use super::hooks::{Hook, Rules, refused};
 use super::state::{Project, State};
 use crate::sim::message::{Request, Response};
+use crate::sim::parameters;
 
 const READ_PROJECT: Need = Need { scopes: READ, permission: "read_project" };
 const READ_GROUP: Need = Need { scopes: READ, permission: "read_group" };
@@ -91,7 +92,7 @@ impl State {
         let below = format!("{}/", group.path);
         let inside = |project: &&Project| {
             let rest = project.path.strip_prefix(&below);
-            rest.is_some_and(|rest| subgroups || !rest.contains('/')) && self.sees(project, reader)
+            rest.is_some_and(|rest| subgroups || !rest.contains('/')) && self.sees(project, reader) && passes(project, request)
         };
         let mut found: Vec<_> = self.projects.iter().filter(inside).collect();
         sort(&mut found, request);
@@ -102,15 +103,20 @@ impl State {
     fn own_projects(&self, request: &Request) -> Answer {
         let reader = self.reader(request, READ_PROJECT)?;
         let membership = request.parameter("membership") == Some("true");
-        let fits = |project: &&Project| match reader {
-            Some(token) if membership => self.role(project, token.user).is_some(),
-            _ => self.sees(project, reader),
+        let by_key = request.parameter("pagination") == Some("keyset");
+        if by_key && request.parameter("order_by") != Some("id") {
+            return Err(Response::json(405, &json!({"error": "Keyset pagination is not yet available for this type of request"})));
+        }
+        let least = request.number("min_access_level");
+        let fits = |project: &&Project| {
+            let role = reader.and_then(|token| self.role(project, token.user));
+            let belongs = if membership && reader.is_some() { role.is_some() } else { self.sees(project, reader) };
+            belongs && least.is_none_or(|least| role.is_some_and(|role| role >= least as u64)) && passes(project, request)
         };
         let mut found: Vec<_> = self.projects.iter().filter(fits).collect();
         sort(&mut found, request);
         let entries: Vec<_> = found.into_iter().map(|project| self.project_with_role(project, reader)).collect();
-        let by_key = request.parameter("pagination") == Some("keyset");
-        Ok(if by_key { self.after_key(request, &entries) } else { self.page(request, &entries) })
+        Ok(if by_key { self.by_key(request, &entries) } else { self.page(request, &entries) })
     }
 
     fn project(&mut self, request: &Request, key: &str, rest: &[&str]) -> Answer {
@@ -190,7 +196,7 @@ impl State {
             (&Method::GET, []) => Ok(Response::json(200, &hook.document(project, &self.release, now))),
             (&Method::PUT, []) => {
                 let mut changed = hook;
-                changed.change(&request.json(), &self.rules())?;
+                changed.change(&parameters::gathered(request), &self.rules())?;
                 let document = changed.document(project, &self.release, now);
                 self.projects[position].hooks[place] = changed;
                 Ok(Response::json(200, &document))
@@ -205,7 +211,7 @@ impl State {
                 entries.remove(*key).map(|_| Response::empty(204)).ok_or_else(nothing)
             }
             (&Method::PUT, [list @ ("url_variables" | "custom_headers"), key]) => {
-                let value = request.json()["value"].as_str().map(str::to_owned);
+                let value = parameters::gathered(request)["value"].as_str().map(str::to_owned);
                 let value = value.ok_or_else(|| Response::json(400, &json!({"error": "value is missing"})))?;
                 let hook = &mut self.projects[position].hooks[place];
                 let entries = if *list == "url_variables" { &mut hook.url_variables } else { &mut hook.custom_headers };
@@ -231,7 +237,7 @@ impl State {
 
     fn create_hook(&mut self, request: &Request, position: usize) -> Answer {
         let (id, uuid, now) = (self.next_id(), self.uuid(), self.now());
-        let hook = Hook::create(id, uuid, now, &request.json(), &self.rules())?;
+        let hook = Hook::create(id, uuid, now, &parameters::gathered(request), &self.rules())?;
         let project = &mut self.projects[position];
         if project.hooks.len() >= project.hook_limit {
             return Err(refused(&format!("Maximum number of project hooks ({}) exceeded", project.hook_limit)));
@@ -278,10 +284,25 @@ impl State {
     }
 }
 
-/// Newest first, unless the request asks for the order of ids.
+/// Whether a project is among those that the filters of a list let through.
+fn passes(project: &Project, request: &Request) -> bool {
+    let number = |name: &str| request.number(name).map(|number| number as u64);
+    let flag = |name: &str| request.parameter(name).and_then(|text| parameters::flag(&json!(text)).ok().flatten());
+    let name = project.path.rsplit('/').next().unwrap_or_default().to_lowercase();
+    number("id_after").is_none_or(|id| project.id > id)
+        && number("id_before").is_none_or(|id| project.id < id)
+        && flag("archived").is_none_or(|archived| project.archived == archived)
+        && request.parameter("visibility").is_none_or(|visibility| project.visibility.word() == visibility)
+        && request.parameter("search").is_none_or(|text| name.contains(&text.to_lowercase()))
+}
+
+/// By id, which is the order of their making; the last one first, unless the request asks otherwise.
 fn sort(projects: &mut [&Project], request: &Request) {
-    projects.sort_by_key(|project| project.id);
-    if request.parameter("order_by") != Some("id") || request.parameter("sort") != Some("asc") {
+    match request.parameter("order_by") {
+        Some("name" | "path") => projects.sort_by(|one, other| one.path.rsplit('/').next().cmp(&other.path.rsplit('/').next())),
+        _ => projects.sort_by_key(|project| project.id),
+    }
+    if request.parameter("sort") != Some("asc") {
         projects.reverse();
     }
 }

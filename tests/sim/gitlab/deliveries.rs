@@ -167,7 +167,7 @@ impl State {
 
     fn commit(&self, project: &Project, id: &str, message: &str) -> Value {
         json!({
-            "id": id, "message": message, "title": message.lines().next(), "timestamp": self.now().to_string(),
+            "id": id, "message": message, "title": message.lines().next(), "timestamp": self.now().strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string(),
             "url": format!("{}/{}/-/commit/{id}", self.web, project.path), "author": {"name": PERSON, "email": "[REDACTED]"},
             "added": [], "modified": [], "removed": [],
         })

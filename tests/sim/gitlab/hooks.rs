@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::Release;
 use crate::sim::message::Response;
+use crate::sim::parameters;
 use crate::sim::targets::{is_private, is_web_address};
 
 /// Every event that a project's hook has.
@@ -112,6 +113,9 @@ impl Hook {
 
     /// A new hook from the body of a request.
     pub fn create(id: u64, uuid: String, now: Timestamp, document: &Value, rules: &Rules<'_>) -> Result<Self, Response> {
+        if document["url"].is_null() {
+            return Err(Response::json(400, &json!({"error": "url is missing"})));
+        }
         let mut hook = Self::new(id, uuid, now);
         hook.change(document, rules)?;
         Ok(hook)
@@ -128,15 +132,16 @@ impl Hook {
 
     /// Takes what a request says and leaves the rest.
     pub fn change(&mut self, document: &Value, rules: &Rules<'_>) -> Result<(), Response> {
-        let url = document["url"].as_str().ok_or_else(|| Response::json(400, &json!({"error": "url is missing"})))?;
-        if !is_web_address(url) || (is_private(url) && !rules.allow_local_targets) {
-            return Err(refused("Invalid url given"));
-        }
         let mut changed = self.clone();
-        changed.redirect(url);
+        if let Some(url) = document["url"].as_str() {
+            if !is_web_address(url) || (is_private(url) && !rules.allow_local_targets) {
+                return Err(refused("Invalid url given"));
+            }
+            changed.redirect(url);
+        }
         changed.take_secrets(document, rules.release)?;
         changed.take_filter(document)?;
-        changed.take_rest(document);
+        changed.take_rest(document)?;
         *self = changed;
         Ok(())
     }
@@ -174,9 +179,13 @@ impl Hook {
         Ok(())
     }
 
-    fn take_rest(&mut self, document: &Value) {
+    fn take_rest(&mut self, document: &Value) -> Result<(), Response> {
+        let flag = |name: &str| {
+            let refusal = |()| Response::json(400, &json!({"error": format!("{name} is invalid")}));
+            parameters::flag(&document[name]).map_err(refusal)
+        };
         for event in EVENTS {
-            if let Some(on) = document[event].as_bool() {
+            if let Some(on) = flag(event)? {
                 self.events.insert(event.to_owned(), on);
             }
         }
@@ -184,7 +193,7 @@ impl Hook {
         self.name = text("name").or_else(|| self.name.take());
         self.description = text("description").or_else(|| self.description.take());
         self.template = text("custom_webhook_template").or_else(|| self.template.take());
-        self.verifies_tls = document["enable_ssl_verification"].as_bool().unwrap_or(self.verifies_tls);
+        self.verifies_tls = flag("enable_ssl_verification")?.unwrap_or(self.verifies_tls);
         for (name, entries) in [("url_variables", &mut self.url_variables), ("custom_headers", &mut self.custom_headers)] {
             // Entries are added; a single one is taken away by a call of its own.
             for entry in document[name].as_array().into_iter().flatten() {
@@ -192,17 +201,18 @@ impl Hook {
                 entries.insert(value("key"), value("value"));
             }
         }
+        Ok(())
     }
 
     /// As the API shows it. Neither secret is shown, nor the values of headers and variables.
     pub fn document(&self, project: u64, release: &Release, now: Timestamp) -> Value {
         let mut document = json!({
             "id": self.id, "url": self.url, "name": self.name, "description": self.description,
-            "created_at": self.created_at.to_string(), "project_id": project, "repository_update_events": false,
+            "created_at": time(self.created_at), "project_id": project, "repository_update_events": false,
             "enable_ssl_verification": self.verifies_tls, "push_events_branch_filter": self.branch_filter,
             "branch_filter_strategy": self.branch_strategy, "custom_webhook_template": self.template,
             "url_variables": keys(&self.url_variables), "custom_headers": masked(&self.custom_headers),
-            "alert_status": self.alert_status(now), "disabled_until": self.disabled_until.map(|until| until.to_string()),
+            "alert_status": self.alert_status(now), "disabled_until": self.disabled_until.map(time),
         });
         for (event, on) in &self.events {
             document[event] = json!(on);
@@ -242,6 +252,11 @@ impl Hook {
 pub struct Rules<'a> {
     pub allow_local_targets: bool,
     pub release: &'a Release,
+}
+
+/// A moment as the API writes it: with milliseconds, neither more nor fewer.
+fn time(moment: Timestamp) -> String {
+    format!("{moment:.3}")
 }
 
 pub fn refused(words: &str) -> Response {

@@ -153,6 +153,10 @@ impl Product for SimulatedGitLab {
         request.path.strip_prefix(self.prefix)?.strip_prefix("/api/v4").filter(|path| path.starts_with('/'))
     }
 
+    fn query(&self, request: &Request) -> Vec<(String, String)> {
+        request.query.iter().filter(|(name, _)| !matches!(name.as_str(), "private_token" | "access_token")).cloned().collect()
+    }
+
     fn answer(&self, request: &Request) -> Response {
         if let Some(path) = request.below(&format!("{}/api/v4", self.prefix)) {
             return self.state().api(request, &path);

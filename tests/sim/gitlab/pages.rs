@@ -34,18 +34,18 @@ impl State {
         response.with("x-total", &entries.len().to_string()).with("x-total-pages", &pages.to_string())
     }
 
-    /// The part of a list of projects, sorted by id, that comes after a key. Nothing but a link leads on.
-    pub fn after_key(&self, request: &Request, entries: &[Value]) -> Response {
+    /// The beginning of a list of projects that is sorted by id. Nothing but a link leads on: to what comes after the last id, or
+    /// before it where the greatest come first.
+    pub fn by_key(&self, request: &Request, entries: &[Value]) -> Response {
         let length = request.number("per_page").unwrap_or(DEFAULT_LENGTH).clamp(1, GREATEST_LENGTH);
-        let after = request.number("id_after").unwrap_or_default() as u64;
-        let rest: Vec<_> = entries.iter().filter(|entry| entry["id"].as_u64() > Some(after)).collect();
-        let shown: Vec<Value> = rest.iter().take(length).map(|entry| (*entry).clone()).collect();
+        let shown: Vec<Value> = entries.iter().take(length).cloned().collect();
         let last = shown.last().and_then(|entry| entry["id"].as_u64()).unwrap_or_default().to_string();
         let response = Response::json(200, &shown.into());
-        if rest.len() <= length {
+        if entries.len() <= length {
             return response;
         }
-        response.with("link", &format!("<{}>; rel=\"next\"", self.address(request, "id_after", &last)))
+        let beyond = if request.parameter("sort") == Some("asc") { "id_after" } else { "id_before" };
+        response.with("link", &format!("<{}>; rel=\"next\"", self.address(request, beyond, &last)))
     }
 
     /// The address of a request with another value of a parameter.
