@@ -15,6 +15,7 @@ use crate::api::v1alpha1::RepoBinding;
 use crate::controllers::{Context, locked};
 use crate::receiver_secrets::{self, UserSecrets};
 use crate::watches::{self, Change};
+use crate::wording;
 
 /// Hears what is prepared in a shard, at first and after every change.
 pub(super) type Hears = Arc<dyn Fn(u8, &BTreeMap<String, UserSecrets>) + Send + Sync>;
@@ -65,7 +66,7 @@ async fn follow(secrets: Api<Secret>, shard: u8, hears: Hears) {
             }
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
-                    warn!(shard, error = %error, "prepared webhook secrets cannot be watched, trying again");
+                    warn!(shard, error = wording::of_watch(&error), "prepared webhook secrets cannot be watched, trying again");
                 }
             }
         }

@@ -15,7 +15,7 @@ use super::{INSTALL_KEY, KEY, RECEIVER_KEY, receiver_secret, secret_of};
 use crate::controllers::metrics::OfKey;
 use crate::controllers::{Context, locked};
 use crate::keys::{InstallKey, ReceiverKey};
-use crate::watches;
+use crate::{watches, wording};
 
 /// The pause before a Secret that is missing is tried again, and before one that is not as it should be is told again.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -80,8 +80,9 @@ impl Guarded {
         match (found, refusal) {
             (Found::AsHeld, _) => format!("{secret} is as it should be"),
             (Found::Missing, Some(refusal)) => format!(
-                "{secret} is missing and cannot be written back ({refusal}); this process still has the key: do not end it, and restore \
-                 the Secret or let it be written"
+                "{secret} is missing and cannot be written back ({}); this process still has the key: do not end it, and restore the \
+                 Secret or let it be written",
+                wording::of_api_server(refusal)
             ),
             (Found::Missing, None) => format!(
                 "{secret} is missing, and Forgebind did not make it; put it back from where it came before this process ends, which \
@@ -117,7 +118,8 @@ pub async fn watch(context: Arc<Context>, guarded: Guarded) {
                 Some(Ok(secret)) => (found, failing) = (guarded.judge(secret.as_ref()), false),
                 Some(Err(error)) => {
                     if !std::mem::replace(&mut failing, true) {
-                        warn!(secret = guarded.name, namespace, error = %error, "the Secret with a key cannot be watched, trying again");
+                        let error = wording::of_watch(&error);
+                        warn!(secret = guarded.name, namespace, error, "the Secret with a key cannot be watched, trying again");
                     }
                     continue;
                 }

@@ -208,7 +208,7 @@ impl AzureDevOpsClient {
         Ok(match missing.as_slice() {
             [] => format!("permissions {SUBSCRIPTIONS}"),
             [one] => format!("permission {one}"),
-            several => format!("permissions {}", several.join(" and ")),
+            several => format!("permissions {}", crate::wording::enumerated(several)),
         })
     }
 

@@ -89,7 +89,7 @@ async fn dv_20_a_repository_is_looked_up_by_its_names() {
 async fn pk_19_each_permission_for_subscriptions_is_asked_for_and_named_where_it_is_missing() {
     use crate::api::v1alpha1::connection::PermissionState::{Missing, Unknown};
     for ([view, edit, delete], named) in [
-        ([false, false, false], "View subscriptions and Edit subscriptions and Delete subscriptions in project My Shop,"),
+        ([false, false, false], "View subscriptions, Edit subscriptions and Delete subscriptions in project My Shop,"),
         ([true, false, false], "permissions Edit subscriptions and Delete subscriptions in project My Shop,"),
         // Whose hooks could be made and never removed.
         ([true, true, false], "the permission Delete subscriptions in project My Shop,"),
