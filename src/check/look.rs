@@ -13,6 +13,7 @@ use crate::controllers::{Managed, View, connection, left_to_another};
 use crate::providers::registry;
 use crate::providers::transport::network::HostPattern;
 use crate::public_urls::PublicUrls;
+use crate::wording;
 
 /// Everything that a look needs.
 pub(super) struct Lookout {
@@ -153,10 +154,11 @@ fn unrecognised(row: &mut Row, observation: &observe::Observation) {
     });
     let ids: Vec<&str> = alike.map(|hook| hook.id.as_str()).collect();
     if !ids.is_empty() {
-        let message = format!(
-            "hook {} of the repository looks like Forgebind's and may be this binding's own; --install-key-file would tell",
-            ids.join(", ")
-        );
+        let (hooks, look, own) = match ids.as_slice() {
+            [one] => (format!("hook {one}"), "looks", "this binding's own"),
+            several => (format!("hooks {}", wording::enumerated(several)), "look", "of this binding"),
+        };
+        let message = format!("{hooks} of the repository {look} like Forgebind's and may be {own}; --install-key-file would tell");
         row.findings.push(Finding::plain(Level::Warning, message));
     }
 }

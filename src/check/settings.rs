@@ -157,6 +157,9 @@ mod tests {
             ("allow-provider-hosts", "git.acme.io", "*.acme.corp:8443", |flags| {
                 of_server(flags, |config| format!("{:?}", config.network.provider_hosts))
             }),
+            ("allow-proxy-hosts", "proxy.acme.io:3128", "*.acme.corp", |flags| {
+                of_server(flags, |config| format!("{:?}", config.network.proxy_hosts))
+            }),
             ("allow-sink-hosts", "ci.acme.io", "*.acme.corp", |flags| {
                 of_server(flags, |config| format!("{:?}", config.network.sink_hosts))
             }),
@@ -184,7 +187,7 @@ mod tests {
             }
             if *flag != "receivers" {
                 assert_eq!(with(""), with("   "), "--{flag}: a list of nothing is no list");
-                assert_ne!(with("").err().unwrap_or_default().contains("empty item"), true, "--{flag}");
+                assert!(!with("").err().unwrap_or_default().contains("empty item"), "--{flag}");
             }
         }
         let command = <Cli as clap::CommandFactory>::command();

@@ -209,6 +209,9 @@ mod tests {
         Refused,
     }
 
+    /// The keys of a form of credential with their values, one of the keys, and what becomes of white space there.
+    type Row<'a> = (&'a [(&'a str, &'a str)], &'static str, Fate);
+
     /// Every key of every form of credential. One line break at the end is nobody's: it is dropped everywhere.
     #[test]
     fn white_space_around_a_value_is_dropped_named_or_refused_and_never_sent_unsaid() {
@@ -220,7 +223,7 @@ mod tests {
             ("githubAppWebhookSecret", "a-secret-of-an-app"),
         ];
         let by_client: &[(&str, &str)] = &[("githubAppClientID", "Iv1.8a61f9b3a7aba766"), ("githubAppPrivateKey", "key")];
-        let forms: &[(&[(&str, &str)], &str, Fate)] = &[
+        let forms: &[Row<'_>] = &[
             (&[("token", "ghp_abc"), ("expiresAt", "2027-03-01")], "token", Trimmed),
             (&[("token", "ghp_abc"), ("expiresAt", "2027-03-01")], "expiresAt", Trimmed),
             (&[("email", "ada@acme.io"), ("token", "ATATT3x")], "email", Trimmed),

@@ -373,7 +373,7 @@ fn worse(one: PermissionFinding, other: PermissionFinding) -> PermissionFinding 
         return other;
     }
     let why = other.message.unwrap_or_default();
-    PermissionFinding::missing(format!("the role of the credential's account at this repository does not suffice: {why}"))
+    PermissionFinding::missing(format!("at this repository the credential does not suffice: {why}"))
 }
 
 /// Finds the repository by its path, or, when that is gone, by the stable id that an earlier look wrote down.

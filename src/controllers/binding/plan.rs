@@ -367,7 +367,9 @@ fn obstacle_to_hooks(
         return Some(Finding::bad(Reason::SourceNotServed, "this build does not serve webhook.source App; use Repository"));
     }
     if !unknown.is_empty() {
-        let message = format!("{} has no event {}; remove it from webhook.events", working.provider.kind(), join(&unknown));
+        let (event, them) = if unknown.len() == 1 { ("event", "it") } else { ("events", "them") };
+        let names = wording::enumerated(&unknown.iter().map(|event| event.as_str()).collect::<Vec<_>>());
+        let message = format!("{} has no {event} {names}; remove {them} from webhook.events", working.provider.kind());
         return Some(Finding::bad(Reason::EventNotSupported, message));
     }
     if let (None, Err(missing)) = (&custom, &observation.public_url) {
@@ -386,10 +388,6 @@ fn obstacle_to_hooks(
         return Some(Finding::bad(Reason::ClaimedByAnother, message));
     }
     None
-}
-
-fn join(events: &[EventKind]) -> String {
-    events.iter().map(|event| event.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, working: &Working, repository: &Repository, hooks: &[Hook]) {

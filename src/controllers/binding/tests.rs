@@ -217,6 +217,14 @@ fn evidence_moves_a_check_for_drift_and_no_end_of_an_overlap() {
 }
 
 #[test]
+fn what_is_said_of_several_hooks_is_said_in_the_plural() {
+    let one = plan::left_behind(&["58".to_owned()]);
+    assert!(one.contains("hook 58 was made by Forgebind and belongs to no binding"), "{one}");
+    let several = plan::left_behind(&["58".to_owned(), "63".to_owned()]);
+    assert!(several.contains("hooks 58 and 63 were made by Forgebind and belong to no binding"), "{several}");
+}
+
+#[test]
 fn suspended_is_said_before_anything_else() {
     let mut suspended = observation(ready_binding(), Connection::NotPermitted);
     suspended.suspended = true;

@@ -67,12 +67,14 @@ fn authentication(reason: Reason, message: String) -> Trouble {
     Trouble::new(ConditionType::Authenticated, reason, message)
 }
 
-fn certificate(_: Reason, message: String) -> Trouble {
-    Trouble::new(ConditionType::Reachable, Reason::TLSReferenceNotFound, format!("tls: {message}"))
+fn certificate(_: Reason, mut message: String) -> Trouble {
+    message.insert_str(0, "tls: ");
+    Trouble::new(ConditionType::Reachable, Reason::TLSReferenceNotFound, message)
 }
 
-fn proxy_trouble(_: Reason, message: String) -> Trouble {
-    Trouble::new(ConditionType::Reachable, Reason::ProxyError, format!("proxySecretRef: {message}"))
+fn proxy_trouble(_: Reason, mut message: String) -> Trouble {
+    message.insert_str(0, "proxySecretRef: ");
+    Trouble::new(ConditionType::Reachable, Reason::ProxyError, message)
 }
 
 type Classify = fn(Reason, String) -> Trouble;

@@ -83,9 +83,12 @@ impl AzureDevOpsClient {
         match answer.refusal() {
             None => {}
             Some(ErrorKind::Unauthenticated | ErrorKind::PermissionDenied) => {
-                if self.may_list_projects().await? == Some(false) {
-                    return Err(answer.refused(ErrorKind::Unauthenticated));
-                }
+                let shows_nothing = self.may_list_projects().await? == Some(false);
+                return if shows_nothing {
+                    Err(answer.refused(ErrorKind::Unauthenticated))
+                } else {
+                    Ok(self.inspection(None, true, warnings))
+                };
             }
             Some(kind) => return Err(self.no_organization(answer, kind)),
         }

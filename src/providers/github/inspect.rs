@@ -15,6 +15,7 @@ use crate::providers::permission::Grants;
 use crate::providers::transport::{Answer, Operation};
 use crate::providers::webhook::header_text;
 use crate::providers::{ErrorKind, ProviderError};
+use crate::wording;
 
 const CLOUD: &str = "GitHub";
 const DATA_RESIDENCY: &str = "GitHubEnterpriseCloud";
@@ -166,7 +167,9 @@ fn missing_events(subscribed: &[String]) -> Option<String> {
     let mut missing: Vec<_> = ours.chain([CREATIONS, MOVES]).filter(|event| !subscribed.iter().any(|found| found == event)).collect();
     missing.sort_unstable();
     missing.dedup();
-    let text = format!("the App does not subscribe to the event {}; subscribe to it where the App is registered", missing.join(", "));
+    let (event, them) = if missing.len() == 1 { ("event", "it") } else { ("events", "them") };
+    let names = wording::enumerated(&missing);
+    let text = format!("the App does not subscribe to the {event} {names}; subscribe to {them} where the App is registered");
     (!missing.is_empty()).then_some(text)
 }
 

@@ -301,7 +301,7 @@ async fn a_role_that_is_missing_does_not_stand_beside_a_permission_that_is_grant
     let checked = bench.check(&objects, &[]).await?;
     assert!(checked.text.contains("scopes suffice for ManageWebhooks"), "{}", checked.text);
     assert!(!checked.text.contains("ManageWebhooks granted"), "{}", checked.text);
-    let words = "PermissionMissing: ManageWebhooks: the role of the credential's account at this repository does not suffice";
+    let words = "PermissionMissing: ManageWebhooks: at this repository the credential does not suffice";
     assert!(checked.text.contains(words), "{}", checked.text);
     Ok(())
 }

@@ -142,7 +142,7 @@ async fn pk_03_events_that_an_app_does_not_subscribe_to_are_named() {
         TestServer::start([response("answers/app"), response("answers/installation"), response("answers/installation-token"), meta()])
             .await;
     let warnings = with_app(&server).inspect().await.unwrap().warnings;
-    let expected = "the App does not subscribe to the event create, pull_request_review, pull_request_review_comment, repository; subscribe to it where the App is registered";
+    let expected = "the App does not subscribe to the events create, pull_request_review, pull_request_review_comment and repository; subscribe to them where the App is registered";
     assert_eq!(warnings, [expected]);
     let all = ["create", "issue_comment", "pull_request", "pull_request_review", "pull_request_review_comment", "push", "repository"];
     assert_eq!(missing_events(&all.map(str::to_owned)), None);
