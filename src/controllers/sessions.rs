@@ -54,6 +54,20 @@ impl Trouble {
         self.disposition.is_outage()
     }
 
+    /// Whether nothing goes on without a person. What is missing in the cluster may come later by itself.
+    #[must_use]
+    pub const fn waits_for_a_person(&self) -> bool {
+        match self.disposition {
+            Disposition::CredentialRefused | Disposition::CredentialUnusable | Disposition::Hidden | Disposition::Refused => true,
+            Disposition::Misconfigured => {
+                !matches!(self.reason, Reason::SecretNotFound | Reason::SecretForbidden | Reason::TLSReferenceNotFound | Reason::ProxyError)
+            }
+            Disposition::Outage | Disposition::RateLimited | Disposition::ReadOnly | Disposition::LookAgain | Disposition::NotAsked => {
+                false
+            }
+        }
+    }
+
     /// Whether nothing is known, for a moment.
     #[must_use]
     pub const fn is_pending(&self) -> bool {

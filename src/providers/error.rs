@@ -154,13 +154,11 @@ impl ErrorKind {
     }
 
     /// What it means in an inspection, which is about no repository and changes nothing: what can only be said of those tells
-    /// that something else answers there.
+    /// that something else answers there. `NotFound` is about the owner that the connection names.
     #[must_use]
     pub const fn at_inspection(self) -> Self {
         match self {
-            Self::NotFound | Self::LimitReached | Self::TargetRefused | Self::Archived | Self::Rejected | Self::Conflict => {
-                Self::ResponseInvalid
-            }
+            Self::LimitReached | Self::TargetRefused | Self::Archived | Self::Rejected | Self::Conflict => Self::ResponseInvalid,
             kind => kind,
         }
     }

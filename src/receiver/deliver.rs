@@ -10,6 +10,7 @@ use super::route::Ownership;
 use super::sinks::{Delivery, Dispatcher, Part, Tracking};
 use crate::api::v1alpha1::EventKind;
 use crate::providers::webhook::{Content, Event};
+use crate::shown::is_hidden;
 
 /// The longest delivery id that is shown or handed on, and the longest reference that is shown, in characters.
 const SHOWN_LENGTH: usize = 128;
@@ -169,7 +170,7 @@ fn parts(facts: &super::route::Facts, content: &Content) -> Vec<Part> {
 
 /// A text of a delivery as it is shown: an id comes from a header that no signature covers, a reference from whoever may push.
 fn shown(text: &str) -> String {
-    text.chars().filter(|character| !character.is_control()).take(SHOWN_LENGTH).collect()
+    text.chars().filter(|character| !is_hidden(*character)).take(SHOWN_LENGTH).collect()
 }
 
 /// What a delivery is about, for the log: each reference with the beginning of its commit.

@@ -132,6 +132,8 @@ fn every_decider_takes_every_kind_of_error_for_the_same_thing() {
         assert_eq!(trouble.is_outage(), kind.at_inspection().is_outage(), "{kind:?}");
         assert_eq!(trouble.is_pending(), matches!(obstacle, Obstacle::Pending), "{kind:?}");
 
+        assert_ne!(trouble.waits_for_a_person(), trouble.is_outage() || trouble.is_pending(), "{kind:?}");
+
         let next = next_inspection(Some(&trouble), 0, std::time::Duration::from_secs(600), "u", now());
         let is_soon = next.is_some_and(|next| next.duration_since(now()) <= SignedDuration::from_secs(75));
         assert_eq!(is_soon, trouble.is_outage() || trouble.is_pending(), "{kind:?}: {next:?}");

@@ -177,34 +177,15 @@ fn ready(conditions: &mut Conditions<'_>, observation: &Observation, plan: &Plan
         }
         (None, None) => (Verdict::True, Reason::Succeeded, "the provider answers and the credential works".to_owned()),
     };
-    if verdict == Verdict::False && waits_for_a_person(reason) {
+    // A permission that is missing is for a person to give.
+    let waits_for_a_person = observation.session.trouble.as_ref().is_none_or(Trouble::waits_for_a_person);
+    if verdict == Verdict::False && reason != Reason::Suspended && waits_for_a_person {
         conditions.set(ConditionType::Stalled, Verdict::True, reason, &message);
     } else if verdict == Verdict::False && reason != Reason::Suspended {
         conditions.set(ConditionType::Reconciling, Verdict::True, reason, &message);
     }
     conditions.set(ConditionType::Ready, verdict, reason, message);
     (verdict, reason)
-}
-
-/// A missing Secret may come later, and an outage ends by itself: neither is stalled.
-const fn waits_for_a_person(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::SecretInvalid
-            | Reason::SpecInvalid
-            | Reason::HostNotAllowed
-            | Reason::InsecureURL
-            | Reason::ProviderNotServed
-            | Reason::CredentialNeeded
-            | Reason::CredentialRejected
-            | Reason::CredentialExpired
-            | Reason::AppPasswordRetired
-            | Reason::InstallationNotFound
-            | Reason::InstallationSuspended
-            | Reason::SingleSignOnRequired
-            | Reason::AccessPolicyRefused
-            | Reason::PermissionMissing
-    )
 }
 
 fn identity_name(observation: &Observation) -> Option<String> {
