@@ -102,7 +102,7 @@ pub(in crate::providers) fn told_by(actions: &[ActionName], name: &str) -> Optio
     actions.iter().find(|(known, _)| *known == name).and_then(|(_, action)| action.event())
 }
 
-/// Whether a title marks a draft. GitLab and Gitea have no other mark; both let the prefix be written in any case.
+/// Whether a title marks a draft, at providers that have no other mark. The prefix may be written in any case.
 pub(in crate::providers) fn is_draft_title(title: &str) -> bool {
     const PREFIXES: [&str; 5] = ["draft:", "[draft]", "(draft)", "wip:", "[wip]"];
     let title = title.trim_start();

@@ -202,7 +202,7 @@ pub struct Event {
     /// In our words.
     pub kind: EventKind,
     /// The full reference name for pushes and tags; for pull requests, the one they go to. `None` where the provider does not
-    /// tell it: the comment on a pull request as a whole at GitHub.
+    /// tell it, as some do of a comment on a pull request as a whole.
     pub reference: Option<String>,
     /// The commit that the reference points to now, or the last one of the pull request's source branch. `None` where the
     /// provider does not tell it, and for what is deleted.

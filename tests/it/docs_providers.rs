@@ -77,7 +77,7 @@ fn pull_requests(providers: &[&dyn Provider]) -> String {
          sent, at any provider; an empty cell that the provider does not tell it. A name that stands in several rows counts as the row \
          that comes first, if any of them is sent.\n\n",
     );
-    let names = ["".to_owned(), "event".to_owned()].into_iter().chain(providers.iter().map(|provider| provider.kind().to_string()));
+    let names = [String::new(), "event".to_owned()].into_iter().chain(providers.iter().map(|provider| provider.kind().to_string()));
     text += &(row(names) + &format!("|{}\n", " --- |".repeat(providers.len() + 2)));
     for action in PullRequestAction::ALL {
         let event = action.event().map_or_else(|| "-".to_owned(), |event| format!("`{event}`"));

@@ -211,15 +211,16 @@ struct PullRequest {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct CommitBody {
-    commit_id: Option<String>,
+    #[serde(rename = "commitId")]
+    id: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Comment {
-    comment_type: Option<String>,
+    #[serde(rename = "commentType")]
+    kind: Option<String>,
     published_date: Option<String>,
     last_content_updated_date: Option<String>,
     #[serde(default)]
@@ -244,7 +245,7 @@ impl Resource {
         let commit = self.last_merge_source_commit.as_ref();
         let commit = commit.or_else(|| self.pull_request.as_ref()?.last_merge_source_commit.as_ref());
         let event = Event { kind, reference: target.map(str::to_owned), commit: None, change: Change::Updated, once: None };
-        event.at(commit.and_then(|commit| commit.commit_id.as_deref()))
+        event.at(commit.and_then(|commit| commit.id.as_deref()))
     }
 }
 
@@ -253,7 +254,7 @@ impl Comment {
     fn detail(&self) -> &'static str {
         if self.is_deleted {
             " (deleted)"
-        } else if self.comment_type.as_deref() == Some("system") {
+        } else if self.kind.as_deref() == Some("system") {
             " (system)"
         } else if self.is_edited() {
             " (edited)"

@@ -27,7 +27,7 @@ use jiff::Timestamp;
 use ring::hmac;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
-use serde_json::Value;
+use serde::de::IgnoredAny;
 
 use crate::json;
 use crate::providers::pull_request::PullRequestAction::{
@@ -104,7 +104,11 @@ impl Webhook for GitLabWebhook {
     }
 
     fn read(&self, verified: &Verified<'_>) -> Result<Content, ContentError> {
-        let body: Body = json::read(verified.payload())?;
+        let mut body: Body = json::read(verified.payload())?;
+        if body.is_update() {
+            let update = json::read::<Update>(verified.payload()).ok();
+            body.changes = update.and_then(|update| update.changes).unwrap_or_default();
+        }
         let delivery_id = delivery_id(verified, body.object_kind.as_deref().unwrap_or_default());
         let events = body.event()?.into_iter().collect();
         Ok(Content {
@@ -180,7 +184,9 @@ struct Body {
     project_id: Option<i64>,
     project: Option<Project>,
     object_attributes: Option<Attributes>,
-    changes: Option<Value>,
+    /// Read apart, and only of an update: other events have something else under that name.
+    #[serde(skip)]
+    changes: Changes,
     merge_request: Option<MergeRequest>,
 }
 
@@ -204,6 +210,25 @@ struct Attributes {
     noteable_type: Option<String>,
 }
 
+#[derive(Deserialize)]
+struct Update {
+    changes: Option<Changes>,
+}
+
+/// What an update changed. Only this is read of it: a document of any values takes many times its own length in memory.
+#[derive(Default, Deserialize)]
+struct Changes {
+    target_branch: Option<IgnoredAny>,
+    draft: Option<Changed<bool>>,
+    title: Option<Changed<String>>,
+}
+
+#[derive(Deserialize)]
+struct Changed<T> {
+    previous: Option<T>,
+    current: Option<T>,
+}
+
 /// What a comment is about.
 #[derive(Deserialize)]
 struct MergeRequest {
@@ -217,6 +242,19 @@ struct Commit {
     id: Option<String>,
 }
 
+impl Changes {
+    /// Servers before 16.3 do not list the mark itself, but the title that carries it.
+    fn became_ready(&self) -> bool {
+        if let Some(draft) = &self.draft {
+            return draft.previous == Some(true) && draft.current == Some(false);
+        }
+        self.title.as_ref().is_some_and(|title| match (&title.previous, &title.current) {
+            (Some(previous), Some(current)) => is_draft_title(previous) && !is_draft_title(current),
+            _ => false,
+        })
+    }
+}
+
 impl Body {
     /// The project whose hook it is: named in one of several places, by the server's version and the kind of the event.
     fn project_id(&self) -> Option<i64> {
@@ -224,6 +262,11 @@ impl Body {
         let target = || self.object_attributes.as_ref()?.target_project_id;
         let commented = || self.merge_request.as_ref()?.target_project_id;
         project.or(self.project_id).or_else(target).or_else(commented)
+    }
+
+    fn is_update(&self) -> bool {
+        let action = self.object_attributes.as_ref().and_then(|attributes| attributes.action.as_deref());
+        self.object_kind.as_deref() == Some("merge_request") && action == Some("update")
     }
 
     /// What happened, by the body's own word: headers are not signed.
@@ -257,28 +300,13 @@ impl Body {
         let is_open = attributes.state.as_deref().is_none_or(|state| state == "opened");
         if attributes.oldrev.is_some() {
             " (oldrev)"
-        } else if is_open && self.change("target_branch").is_some() {
+        } else if is_open && self.changes.target_branch.is_some() {
             " (changes.target_branch)"
-        } else if is_open && self.became_ready() {
+        } else if is_open && self.changes.became_ready() {
             " (changes.draft)"
         } else {
             ""
         }
-    }
-
-    fn change(&self, field: &str) -> Option<&Value> {
-        self.changes.as_ref()?.get(field)
-    }
-
-    /// Servers before 16.3 do not list the mark itself, but the title that carries it.
-    fn became_ready(&self) -> bool {
-        if let Some(draft) = self.change("draft") {
-            return draft["previous"] == true && draft["current"] == false;
-        }
-        self.change("title").is_some_and(|title| match (title["previous"].as_str(), title["current"].as_str()) {
-            (Some(previous), Some(current)) => is_draft_title(previous) && !is_draft_title(current),
-            _ => false,
-        })
     }
 
     /// A comment on a merge request. Before 16.11 comments have no action, and no deliveries for changed ones.

@@ -141,6 +141,20 @@ fn gitea(name: &'static str, more: &Value, tells: Option<EventKind>) -> Sample {
 
 /// Every documented action of every provider, with what is sent for it.
 fn samples() -> Vec<Sample> {
+    [
+        github_samples(),
+        gitlab_samples(),
+        bitbucket_cloud_samples(),
+        bitbucket_data_center_samples(),
+        azure_devops_samples(),
+        gitea_samples(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn github_samples() -> Vec<Sample> {
     let none = &json!({});
     let mut samples = vec![
         github("pull_request opened", none, OPEN),
@@ -156,6 +170,22 @@ fn samples() -> Vec<Sample> {
         github("pull_request edited", &json!({"changes": {"title": {"from": "old"}}}), None),
         github("pull_request_review submitted", &json!({"review": {"state": "approved", "body": "Fine"}}), None),
         github("pull_request_review submitted", &json!({"review": {"state": "commented", "body": null}}), None),
+    ];
+    let plain = [
+        ("pull_request", "converted_to_draft assigned unassigned labeled unlabeled milestoned demilestoned review_requested"),
+        ("pull_request", "review_request_removed auto_merge_enabled auto_merge_disabled enqueued dequeued locked unlocked"),
+        ("issue_comment", "edited deleted pinned unpinned"),
+        ("pull_request_review_comment", "edited deleted"),
+        ("pull_request_review", "edited dismissed"),
+        ("pull_request_review_thread", "resolved unresolved"),
+    ];
+    samples.extend(names(&plain).map(|name| github(name, none, None)));
+    samples
+}
+
+fn gitlab_samples() -> Vec<Sample> {
+    let none = &json!({});
+    let mut samples = vec![
         gitlab("merge_request open", none, OPEN),
         gitlab("merge_request reopen", none, OPEN),
         gitlab("merge_request update (oldrev)", &json!({"object_attributes": {"oldrev": "1f0c9a7e"}}), OPEN),
@@ -182,12 +212,33 @@ fn samples() -> Vec<Sample> {
             &json!({"object_attributes": {"state": "merged"}, "changes": {"draft": {"previous": true, "current": false}}}),
             None,
         ),
+    ];
+    let plain = [("merge_request", "approved approval unapproved unapproval"), ("note", "update")];
+    samples.extend(names(&plain).map(|name| gitlab(name, none, None)));
+    samples
+}
+
+fn bitbucket_cloud_samples() -> Vec<Sample> {
+    let mut samples = vec![
         bitbucket_cloud("pullrequest:created", OPEN),
         bitbucket_cloud("pullrequest:updated", OPEN),
         bitbucket_cloud("pullrequest:push", OPEN),
         bitbucket_cloud("pullrequest:fulfilled", MERGED),
         bitbucket_cloud("pullrequest:rejected", CLOSED),
         bitbucket_cloud("pullrequest:comment_created", COMMENT),
+    ];
+    for name in "comment_updated comment_deleted comment_resolved comment_reopened".split(' ') {
+        samples.push(bitbucket_cloud(leak(format!("pullrequest:{name}")), None));
+    }
+    for name in "approved unapproved changes_request_created changes_request_removed".split(' ') {
+        samples.push(bitbucket_cloud(leak(format!("pullrequest:{name}")), None));
+    }
+    samples
+}
+
+fn bitbucket_data_center_samples() -> Vec<Sample> {
+    let none = &json!({});
+    let mut samples = vec![
         bitbucket_data_center("pr:opened", none, OPEN),
         bitbucket_data_center("pr:reopened", none, OPEN),
         bitbucket_data_center("pr:from_ref_updated", none, OPEN),
@@ -201,6 +252,19 @@ fn samples() -> Vec<Sample> {
         bitbucket_data_center("pr:modified", &json!({"previousDescription": "Old"}), None),
         bitbucket_data_center("pr:modified", &json!({"pullRequest": {"draft": true}}), None),
         bitbucket_data_center("pr:modified", &json!({"pullRequest": {"draft": null}}), None),
+    ];
+    for name in "reviewer:approved reviewer:unapproved reviewer:changes_requested reviewer:needs_work reviewer:updated".split(' ') {
+        samples.push(bitbucket_data_center(leak(format!("pr:{name}")), none, None));
+    }
+    for name in ["pr:comment:edited", "pr:comment:deleted", "pr:to_ref_updated"] {
+        samples.push(bitbucket_data_center(name, none, None));
+    }
+    samples
+}
+
+fn azure_devops_samples() -> Vec<Sample> {
+    let none = &json!({});
+    vec![
         azure_devops("git.pullrequest.created", none, OPEN),
         azure_devops("git.pullrequest.updated (source branch)", none, OPEN),
         azure_devops("git.pullrequest.updated (source branch)", &said("updated the source branch of pull request 12 (Price)"), OPEN),
@@ -220,6 +284,12 @@ fn samples() -> Vec<Sample> {
             &commented(&json!({"publishedDate": "2026-11-20T11:57:00.1Z", "lastContentUpdatedDate": "2026-11-20T11:59:00Z"})),
             None,
         ),
+    ]
+}
+
+fn gitea_samples() -> Vec<Sample> {
+    let none = &json!({});
+    let mut samples = vec![
         gitea("pull_request opened", none, OPEN),
         gitea("pull_request reopened", none, OPEN),
         gitea("pull_request_sync synchronized", none, OPEN),
@@ -234,29 +304,6 @@ fn samples() -> Vec<Sample> {
         gitea("pull_request edited", &json!({"changes": {"title": {"from": "Old"}}}), None),
         gitea("pull_request edited", &json!({"changes": {"title": {"from": "Old"}}, "pull_request": {"title": "WIP: Price"}}), None),
     ];
-    let plain = [
-        ("pull_request", "converted_to_draft assigned unassigned labeled unlabeled milestoned demilestoned review_requested"),
-        ("pull_request", "review_request_removed auto_merge_enabled auto_merge_disabled enqueued dequeued locked unlocked"),
-        ("issue_comment", "edited deleted pinned unpinned"),
-        ("pull_request_review_comment", "edited deleted"),
-        ("pull_request_review", "edited dismissed"),
-        ("pull_request_review_thread", "resolved unresolved"),
-    ];
-    samples.extend(names(&plain).map(|name| github(name, none, None)));
-    let plain = [("merge_request", "approved approval unapproved unapproval"), ("note", "update")];
-    samples.extend(names(&plain).map(|name| gitlab(name, none, None)));
-    for name in "comment_updated comment_deleted comment_resolved comment_reopened".split(' ') {
-        samples.push(bitbucket_cloud(leak(format!("pullrequest:{name}")), None));
-    }
-    for name in "approved unapproved changes_request_created changes_request_removed".split(' ') {
-        samples.push(bitbucket_cloud(leak(format!("pullrequest:{name}")), None));
-    }
-    for name in "reviewer:approved reviewer:unapproved reviewer:changes_requested reviewer:needs_work reviewer:updated".split(' ') {
-        samples.push(bitbucket_data_center(leak(format!("pr:{name}")), none, None));
-    }
-    for name in ["pr:comment:edited", "pr:comment:deleted", "pr:to_ref_updated"] {
-        samples.push(bitbucket_data_center(name, none, None));
-    }
     let plain = [
         ("pull_request_comment", "edited deleted"),
         ("pull_request_review_approved", "reviewed"),

@@ -114,7 +114,7 @@ async fn the_line_of_a_delivery_names_its_reference_and_its_commit() {
     let shot = Shot::push("d-1", "main");
     assert_eq!(harness.send(&shot).await, 200);
     let [line] = &log.lines("delivery")[..] else { panic!("{}", log.text()) };
-    let commit = serde_json::from_slice::<Value>(&shot.body).unwrap()["after"].as_str().unwrap()[..8].to_owned();
+    let commit = serde_json::from_slice::<Value>(&shot.body).unwrap()["after"].as_str().unwrap().get(..8).unwrap().to_owned();
     assert_eq!(line["refs"], json!(format!("refs/heads/main@{commit}")));
     assert_eq!((&line["delivery"], &line["outcome"]), (&json!("d-1"), &json!("accepted")));
 }

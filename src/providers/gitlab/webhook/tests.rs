@@ -241,4 +241,8 @@ fn what_is_not_documented_is_an_error() {
     }
     assert_eq!(read(&body(r#"{"object_kind":"build","project_id":17}"#)).unwrap().repository_id.as_deref(), Some("17"));
     assert_eq!(read(&body(r#"{"event_name":"user_add_to_team"}"#)).unwrap().repository_id, None);
+    let changes = r#"{"event_name":"repository_update","project_id":17,"changes":[{"ref":"refs/heads/main"}]}"#;
+    assert_eq!(read(&body(changes)).unwrap().events, [], "other events have something else under that name");
+    let odd = r#"{"object_kind":"merge_request","project_id":17,"object_attributes":{"action":"update"},"changes":{"title":7}}"#;
+    assert_eq!(read(&body(odd)).unwrap().events, []);
 }
