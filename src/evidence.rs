@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::v1alpha1::EventKind;
 
+/// Why deliveries are refused of a repository that was renamed or moved to where its binding may not follow.
+pub const DEPARTED: &str = "the repository is where the connection does not allow this binding";
+
 /// What one receiver saw, by UID of the binding.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {

@@ -162,6 +162,14 @@ impl ControllerKey {
         first_half(derive(&self.0, &[b"mark/v1", namespace.as_bytes(), name.as_bytes()]))
     }
 
+    /// What proves that this installation wrote down where a binding has hooks: 22 characters, public. A status can be written
+    /// by others, who cannot make one.
+    #[must_use]
+    pub fn seal(&self, place: [&str; 6]) -> String {
+        let [namespace, name, connection_namespace, connection, id, path] = place.map(str::as_bytes);
+        first_half(derive(&self.0, &[b"seal/v1", namespace, name, connection_namespace, connection, id, path]))
+    }
+
     /// What tells marks apart that were made under different public URLs: eight characters, public. A copy of a cluster has
     /// the same key and another public URL. `public_url` is empty where there is none.
     #[must_use]

@@ -10,6 +10,7 @@ pub mod controllers;
 pub mod crd;
 pub mod evidence;
 pub mod glob;
+pub mod grant;
 pub mod json;
 pub mod keys;
 pub mod kubeconfig;
@@ -121,5 +122,8 @@ pub mod docs {
         pub mod restore_and_copies {}
         #[doc = include_str!("docs/decisions/0012-several-ways-in.md")]
         pub mod several_ways_in {}
+
+        #[doc = include_str!("docs/decisions/0013-one-gate-for-credentials.md")]
+        pub mod one_gate_for_credentials {}
     }
 }

@@ -4,6 +4,7 @@
 mod queue;
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -70,6 +71,25 @@ pub struct LeftoverHook {
     /// Whether it was somebody else's, so that it is handed back and not deleted.
     #[serde(default)]
     pub adopted: bool,
+}
+
+/// An entry as it was read from the operator's own namespace, which only the operator writes: what is built otherwise is none.
+#[derive(Clone, Debug)]
+pub struct Stored(Leftover);
+
+impl Deref for Stored {
+    type Target = Leftover;
+
+    fn deref(&self) -> &Leftover {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+impl Stored {
+    pub(in crate::controllers) const fn of_test(entry: Leftover) -> Self {
+        Self(entry)
+    }
 }
 
 /// What became of an entry that was to be recorded.
@@ -161,9 +181,9 @@ async fn listed(context: &Context) -> kube::Result<BTreeMap<String, Leftover>> {
 }
 
 /// One entry; `None` when it is not there any more, or cannot be read.
-async fn stored(context: &Context, key: &str) -> kube::Result<Option<Leftover>> {
+async fn stored(context: &Context, key: &str) -> kube::Result<Option<Stored>> {
     let map = api(context).get_opt(&shard(key)).await?;
-    Ok(map.and_then(|map| map.data).and_then(|mut data| data.remove(key)).and_then(|text| read(key, &text)))
+    Ok(map.and_then(|map| map.data).and_then(|mut data| data.remove(key)).and_then(|text| read(key, &text)).map(Stored))
 }
 
 fn read(key: &str, text: &str) -> Option<Leftover> {
@@ -214,7 +234,7 @@ mod tests {
 
     fn place(repository: &str) -> HookTarget {
         let connection = ConnectionTarget { namespace: "platform".to_owned(), name: "acme".to_owned() };
-        HookTarget { connection, repository_id: "7".to_owned(), repository: repository.to_owned(), host: String::new() }
+        HookTarget { connection, repository_id: "7".to_owned(), repository: repository.to_owned(), host: String::new(), seal: None }
     }
 
     #[test]

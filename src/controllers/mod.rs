@@ -11,7 +11,7 @@ pub mod conditions;
 pub mod connection;
 mod driver;
 pub mod finalizer;
-pub mod grant;
+pub mod gate;
 pub mod install;
 pub mod lease;
 pub mod leftovers;

@@ -1,5 +1,5 @@
-//! What the connection controller knows and the binding controller needs: a client for each connection, and whether it
-//! works. In memory only, and the only place where a credential lives longer than a call.
+//! What the connection controller knows and the binding controller needs: a client for each connection, behind the gate, and
+//! whether it works. In memory only, and the only place where a credential lives longer than a call.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::gate::Working;
 use super::locked;
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{ConditionType, Reason};
-use crate::providers::model::Scope;
-use crate::providers::{Client, Disposition, Endpoint, Inspection, Provider, ProviderError};
+use crate::providers::{Disposition, ProviderError};
 
 /// Why a connection does not work, in words for its owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,29 +72,6 @@ impl Trouble {
     #[must_use]
     pub const fn is_pending(&self) -> bool {
         matches!(self.disposition, Disposition::NotAsked)
-    }
-}
-
-/// A client that worked.
-#[derive(Clone)]
-pub struct Working {
-    /// The provider.
-    pub provider: &'static dyn Provider,
-    /// Its addresses.
-    pub endpoint: Endpoint,
-    /// The client.
-    pub client: Arc<dyn Client>,
-    /// What the last inspection found.
-    pub inspection: Inspection,
-    /// What that inspection saw in Kubernetes: tells which credential the client has.
-    pub inputs: String,
-}
-
-impl Working {
-    /// The owner that bindings are held to.
-    #[must_use]
-    pub fn scope(&self) -> Option<&Scope> {
-        self.inspection.scope.as_ref().or(self.endpoint.scope.as_ref())
     }
 }
 

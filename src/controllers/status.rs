@@ -54,13 +54,24 @@ pub async fn write<K>(context: &Context, object: &K, new: &K::Status) -> Result<
 where
     K: Managed + Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
 {
+    Ok(put(context, object, new).await?.is_some())
+}
+
+/// As [`write`]; answers the object as it is then, `None` when there was nothing to write.
+///
+/// # Errors
+/// As [`write`].
+pub async fn put<K>(context: &Context, object: &K, new: &K::Status) -> Result<Option<K>, Error>
+where
+    K: Managed + Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
+{
     if object.status() == Some(new) {
-        return Ok(false);
+        return Ok(None);
     }
     let remark = remark_of_another(object, &context.view.keys.fingerprint);
     let wanted = canonical(with(json!(new), remark));
     if object.status().map(|old| canonical(json!(old))).unwrap_or_default() == wanted {
-        return Ok(false);
+        return Ok(None);
     }
     let metadata = json!({"name": object.name_any(), "uid": object.uid(), "resourceVersion": object.resource_version()});
     let mut written = apply(context, object, FIELD_MANAGER, metadata, &json!(new)).await?;
@@ -68,7 +79,7 @@ where
         written = replace(context, &written, with(json!(new), remark)).await?;
     }
     context.writes.note(&written);
-    Ok(true)
+    Ok(Some(written))
 }
 
 /// The one condition that another installation says of an object that is not its own.

@@ -42,7 +42,13 @@ impl Scope {
     /// Whether a repository lies in it, without regard to case.
     #[must_use]
     pub fn contains(&self, path: &RepositoryPath) -> bool {
-        let path = path.as_str().to_lowercase();
+        self.covers(path.as_str())
+    }
+
+    /// As [`Scope::contains`], for a path of which a delivery tells.
+    #[must_use]
+    pub fn covers(&self, path: &str) -> bool {
+        let path = path.to_lowercase();
         path.strip_prefix(&self.path.to_lowercase()).is_some_and(|rest| rest.starts_with('/'))
     }
 

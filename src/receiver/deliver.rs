@@ -9,6 +9,7 @@ use super::metrics::Metrics;
 use super::route::Ownership;
 use super::sinks::{Delivery, Dispatcher, Part, Tracking};
 use crate::api::v1alpha1::EventKind;
+use crate::evidence::DEPARTED;
 use crate::providers::webhook::{Content, Event};
 use crate::shown::is_hidden;
 
@@ -101,6 +102,11 @@ impl Delivering {
         match route.owns(&content) {
             Ownership::Ours => (),
             Ownership::Foreign => return Outcome::Foreign,
+            Ownership::Departed => {
+                // The controller looks at the repository then.
+                self.evidence.refused(&route.facts.uid, at, DEPARTED);
+                return Outcome::Foreign;
+            }
             Ownership::Unknown => return Outcome::Undecided,
         }
         let facts = &route.facts;

@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::filter::Filter;
 use crate::api::v1alpha1::binding::{ANY_EARLIER_GENERATION, ConnectionTarget, WebhookSource, WebhookSpec};
-use crate::api::v1alpha1::connection::ProviderSpec;
-use crate::api::v1alpha1::{ConditionType, EventKind, ProviderKind, Reason, RepoBinding};
+use crate::api::v1alpha1::connection::{AllowedBinding, ProviderSpec};
+use crate::api::v1alpha1::{ConditionType, EventKind, GitProviderConnection, ProviderKind, Reason, RepoBinding};
+use crate::grant::{self, Request, Rules};
 use crate::keys::{ReceiverKey, derived_second};
 use crate::providers::model::{Endpoint, RepositoryPath};
 use crate::providers::webhook::{Content, DerivedSecret, WebhookSecret};
@@ -71,6 +73,10 @@ pub(super) struct Sink {
 /// What is known of a connection.
 pub(super) struct Connection {
     pub(super) spec: ProviderSpec,
+    /// Its namespace.
+    namespace: Option<String>,
+    /// Whom it lets use it.
+    pub(super) allowed: Option<Vec<AllowedBinding>>,
     provider: Option<&'static dyn Provider>,
     endpoint: Option<Endpoint>,
 }
@@ -109,7 +115,7 @@ pub(super) enum SecretChoice {
 enum Opening {
     /// It does.
     Open,
-    /// The connection does not allow it, or is not there.
+    /// The connection does not allow it, or is not there; or the repository is where it may not follow.
     WithoutGrant,
     /// It wants none here, or is another installation's.
     Closed,
@@ -122,6 +128,8 @@ pub(super) enum Ownership {
     Ours,
     /// Another repository's.
     Foreign,
+    /// The binding's, whose repository was renamed or moved to where the connection does not let the binding follow.
+    Departed,
     /// Nobody can tell yet.
     Unknown,
 }
@@ -182,19 +190,29 @@ impl Opening {
         if foreign || !binding.spec.webhook.as_ref().is_some_and(here) {
             return Self::Closed;
         }
+        let says = |condition: &Condition, kind: ConditionType, reason: Reason| {
+            condition.type_ == kind.as_str() && condition.status == "False" && condition.reason == reason.as_str()
+        };
         let withdrawn = status.iter().flat_map(|status| &status.conditions).any(|condition| {
-            condition.type_ == ConditionType::ConnectionReady.as_str()
-                && condition.status == "False"
-                && condition.reason == Reason::RefNotPermitted.as_str()
+            says(condition, ConditionType::ConnectionReady, Reason::RefNotPermitted)
+                || says(condition, ConditionType::RepositoryFound, Reason::RepositoryMovedOutOfScope)
         });
         if withdrawn { Self::WithoutGrant } else { Self::Open }
     }
 }
 
 impl Connection {
-    pub(super) fn new(spec: ProviderSpec, provider: Option<&'static dyn Provider>) -> Self {
+    pub(super) fn new(connection: &GitProviderConnection, provider: Option<&'static dyn Provider>) -> Self {
+        let spec = connection.spec.provider.clone();
         let endpoint = provider.and_then(|provider| provider.endpoint(&spec).ok());
-        Self { spec, provider, endpoint }
+        let (namespace, allowed) = (connection.metadata.namespace.clone(), connection.spec.allowed_bindings.clone());
+        Self { spec, namespace, allowed, provider, endpoint }
+    }
+
+    /// Whether its rules refuse a path to a namespace for certain: labels of namespaces are not known here.
+    fn refuses(&self, namespace: &str, repository: Option<&str>) -> bool {
+        let rules = Rules { namespace: self.namespace.as_deref(), allowed: self.allowed.as_deref() };
+        grant::permits(rules, Request { namespace, namespace_labels: None, repository, destination: None }) == Some(false)
     }
 }
 
@@ -218,11 +236,31 @@ impl Route {
         Self::build(facts, connection, user_secrets, self.lasting.clone())
     }
 
+    /// Whether the connection's own rules refuse what the binding asks for, or the repository that it was given. Judged from the
+    /// object itself, so that a grant that is withdrawn ends although no controller may be there to say so.
+    fn is_refused(&self) -> bool {
+        let Some(connection) = &self.connection else { return false };
+        let asked = match (&self.path, &connection.endpoint) {
+            (Some(path), _) => Some(path.as_str()),
+            (None, Some(_)) => Some(self.facts.repository.as_str()),
+            (None, None) => None,
+        };
+        let refuses = |path: Option<&str>| connection.refuses(&self.facts.namespace, path);
+        refuses(asked) || self.facts.repository_path.as_deref().is_some_and(|known| refuses(Some(known)))
+    }
+
+    /// Whether a path of which a delivery tells is one where the binding may not follow.
+    fn is_out_of_reach(&self, found: &str) -> bool {
+        let Some(connection) = &self.connection else { return false };
+        let scope = connection.endpoint.as_ref().and_then(|endpoint| endpoint.scope.as_ref());
+        connection.refuses(&self.facts.namespace, Some(found)) || scope.is_some_and(|scope| !scope.covers(found))
+    }
+
     /// Whether deliveries are taken at all. A binding whose connection is not there is told the same as one that it does not
     /// allow; only the second closes the route: what is not there may be restored in a moment.
     pub(super) fn is_open(&self) -> bool {
         match self.facts.opening {
-            Opening::Open => true,
+            Opening::Open => !self.is_refused(),
             Opening::WithoutGrant => self.connection.is_none(),
             Opening::Closed => false,
         }
@@ -311,6 +349,10 @@ impl Route {
     pub(super) fn owns(&self, content: &Content) -> Ownership {
         let fits = |found: &str| self.path.as_ref().map(|path| path.same_as(found));
         let judge = |fits: bool| if fits { Ownership::Ours } else { Ownership::Foreign };
+        let ours = self.facts.repository_id.is_some() && content.repository_id == self.facts.repository_id;
+        if ours && content.repository_path.as_deref().is_some_and(|found| self.is_out_of_reach(found)) {
+            return Ownership::Departed;
+        }
         match (&self.facts.repository_id, &content.repository_id, &content.repository_path) {
             (_, None, None) => judge(content.events.is_empty()),
             (Some(expected), Some(found), path) => {

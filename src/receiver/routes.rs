@@ -128,7 +128,8 @@ impl Routes {
         let (Some(namespace), Some(name)) = (connection.metadata.namespace.clone(), connection.metadata.name.clone()) else { return };
         let target = ConnectionTarget { namespace, name };
         // Nearly every event is about its status, which changes no route.
-        if self.read().connections.get(&target).is_some_and(|known| known.spec == connection.spec.provider) {
+        let same = |known: &Arc<Connection>| known.spec == connection.spec.provider && known.allowed == connection.spec.allowed_bindings;
+        if self.read().connections.get(&target).is_some_and(same) {
             return;
         }
         let known = self.connection(connection);
@@ -233,9 +234,8 @@ impl Routes {
     }
 
     fn connection(&self, connection: &GitProviderConnection) -> Connection {
-        let spec = connection.spec.provider.clone();
-        let provider = spec.kind().and_then(|kind| (self.0.config.providers)(kind));
-        Connection::new(spec, provider)
+        let provider = connection.spec.provider.kind().and_then(|kind| (self.0.config.providers)(kind));
+        Connection::new(connection, provider)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Table> {

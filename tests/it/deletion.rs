@@ -19,7 +19,7 @@ use crate::world::{CONNECTION, SOON, World, binding_condition, connection_condit
 const NAMESPACE: Duration = Duration::from_secs(180);
 
 /// What is written down as left behind in the operator's namespace.
-async fn leftovers(world: &World, operator: &Operator) -> Result<Vec<(String, String)>> {
+pub async fn leftovers(world: &World, operator: &Operator) -> Result<Vec<(String, String)>> {
     let maps: Api<ConfigMap> = Api::namespaced(world.cluster().client()?, operator.options().namespace());
     let maps = maps.list(&ListParams::default()).await?.items;
     let ours =

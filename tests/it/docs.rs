@@ -46,6 +46,11 @@ const EVENTS: &[(&str, &str, &str)] = &[
          entry has their ids.",
     ),
     (
+        "HooksGoWithConnection",
+        "A connection is being deleted. The hooks that bindings hold through it are removed at the provider first.",
+        "If that was not meant, apply the connection again: its bindings then make their hooks anew.",
+    ),
+    (
         "CredentialExpiring",
         "The credential ends within `warnBefore`, or was to end already.",
         "Make a new credential at the provider and put it into the same Secret.",

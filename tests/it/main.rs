@@ -58,6 +58,7 @@ mod facts_generated;
 mod facts_held;
 mod fairness;
 mod foreign_clients;
+mod gate;
 mod github;
 mod gitlab;
 mod gitops;

@@ -499,7 +499,7 @@ pub struct WebhookStatus {
     /// The last delivery that verified. It is written for the first one and then at most hourly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_delivery: Option<LastDelivery>,
-    /// Where webhooks were made before a move that are not yet confirmed to be gone, at most 8 places.
+    /// Where webhooks were made before a move that are not yet confirmed to be gone, or are about to be made, at most 8 places.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub former_targets: Vec<HookTarget>,
@@ -521,6 +521,9 @@ pub struct HookTarget {
     pub repository: String,
     /// The host to which the webhooks deliver.
     pub host: String,
+    /// Forgebind's proof that it wrote this place down itself. At a place without it, nothing is looked for or removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal: Option<String>,
 }
 
 /// A connection by namespace and name.

@@ -420,7 +420,8 @@ pub struct GitProviderConnectionStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub permissions: Vec<PermissionStatus>,
-    /// How many bindings use this connection. It is written at most every 10 seconds.
+    /// How many bindings use this connection: those that it allows, and those that hold a webhook made through it. It is
+    /// written at most every 10 seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bindings: Option<i64>,
     /// The address at which the webhook of a GitHub App itself must point, to be entered in the settings of the App. It is

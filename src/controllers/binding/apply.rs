@@ -8,15 +8,16 @@ use tracing::{info, warn};
 use super::cause::Cause;
 use super::hooks::repair::did_not_last;
 use super::hooks::{HookAction, HookFinding, HookIntent, Kept};
-use super::observe::{Connection, Observation};
-use super::plan::{Action, Hold, Plan};
+use super::observe::{Observation, Obstacle, Place, UNTOLD};
+use super::plan::{self, Action, Hold, Plan};
 use super::{report, user_secret};
 use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::binding::{HookStatus, HookTarget};
+use crate::controllers::gate::{Admitted, Ours};
 use crate::controllers::leftovers::{self, Leftover, LeftoverHook, Noted};
 use crate::controllers::metrics::HookChange;
-use crate::controllers::{Context, Error, finalizer, locked};
-use crate::providers::{Client, Deletion, ErrorKind, Hook, HookRelease, HookRequest, ProviderError, Repository};
+use crate::controllers::{Context, Error, finalizer, locked, status};
+use crate::providers::{Deletion, ErrorKind, Hook, HookRelease, HookRequest, ProviderError};
 
 /// What came of it.
 pub struct Outcome {
@@ -24,6 +25,8 @@ pub struct Outcome {
     pub object: Arc<RepoBinding>,
     /// Whether our part of it is over.
     pub gone: bool,
+    /// Where a first hook was about to be made, once that was written down.
+    pub announced: Option<HookTarget>,
     /// Hooks that are there beside the kept ones, or in their place.
     pub present: Vec<Kept>,
     /// Parts for which a hook was created.
@@ -55,6 +58,7 @@ impl Outcome {
         Self {
             object,
             gone: false,
+            announced: None,
             present: Vec::new(),
             created: Vec::new(),
             unanswered: Vec::new(),
@@ -77,6 +81,19 @@ pub struct Failure {
     pub error: ProviderError,
     /// Whether it was met while hooks of another place were removed.
     pub clearing: bool,
+    /// Whether it may be told to the binding.
+    pub told: bool,
+}
+
+impl Failure {
+    /// The failure with no more in it than the binding may know.
+    fn as_told(mut self) -> Self {
+        if !self.told {
+            let retry_at = self.error.retry_at;
+            self.error = ProviderError { retry_at, ..ProviderError::new(self.error.kind, "remove hook", UNTOLD) };
+        }
+        self
+    }
 }
 
 /// Takes the actions in order.
@@ -99,7 +116,7 @@ pub async fn apply(context: &Context, observation: &Observation, plan: &Plan) ->
                 kind = ?failure.error.kind,
                 "provider refused"
             );
-            outcome.failure = Some(failure);
+            outcome.failure = Some(failure.as_told());
             break;
         }
     }
@@ -107,6 +124,11 @@ pub async fn apply(context: &Context, observation: &Observation, plan: &Plan) ->
         finish(context, observation, plan, &mut outcome).await?;
     }
     for target in report::surplus_targets(observation, plan, &outcome) {
+        // A place that somebody else wrote into the status is dropped from it, and left nowhere.
+        if !observation.seal.is_on(&target) {
+            outcome.cleared.push(target);
+            continue;
+        }
         record(context, observation, &target, "the binding moved so often that its status has no room for this place", &mut outcome)
             .await?;
     }
@@ -114,7 +136,8 @@ pub async fn apply(context: &Context, observation: &Observation, plan: &Plan) ->
 }
 
 async fn finish(context: &Context, observation: &Observation, plan: &Plan, outcome: &mut Outcome) -> Result<(), Error> {
-    let listed = observation.places.iter().filter(|place| place.hooks.is_ok()).map(|place| place.target.clone());
+    let listed = observation.places.iter().filter(|place| matches!(place.hooks, Ok(_) | Err(Obstacle::NotHeld)));
+    let listed = listed.map(|place| place.target.clone());
     outcome.cleared.extend(listed);
     match plan.hold {
         Hold::Keep | Hold::Set => {}
@@ -152,24 +175,29 @@ async fn take(context: &Context, observation: &Observation, action: &Action, out
             user_secret::withdraw(context, &uid).await?;
             Ok(())
         }
+        Action::Announce(target) => {
+            outcome.object = announce(context, observation, &outcome.object, target).await?;
+            outcome.announced = Some(target.clone());
+            Ok(())
+        }
         Action::Hook(action) => match here(observation) {
-            Some((client, repository)) => {
+            Some(repository) => {
                 let cause = Cause::of(action, &observation.object, false);
-                let changed = change(context, observation, client, repository, action, cause, outcome).await;
-                changed.map_err(|error| Failure { error, clearing: false })
+                let changed = change(context, observation, At::Here(repository), action, cause, outcome).await;
+                changed.map_err(|error| Failure { error, clearing: false, told: true })
             }
             None => Ok(()),
         },
         Action::Clear(position, action) => match there(observation, *position) {
-            Some((client, repository)) => {
+            Some((place, ours)) => {
                 let cause = Cause::of(action, &observation.object, true);
-                let changed = change(context, observation, client, repository, action, cause, outcome).await;
-                changed.map_err(|error| Failure { error, clearing: true })
+                let changed = change(context, observation, At::There(ours), action, cause, outcome).await;
+                changed.map_err(|error| Failure { error, clearing: true, told: place.told })
             }
             None => Ok(()),
         },
         Action::Record(position, why) => {
-            if let Some(place) = observation.places.get(*position) {
+            if let Some(place) = observation.places.get(*position).filter(|place| place.held) {
                 record(context, observation, &place.target, why, outcome).await?;
             }
             Ok(())
@@ -177,30 +205,85 @@ async fn take(context: &Context, observation: &Observation, action: &Action, out
     })
 }
 
-fn here(observation: &Observation) -> Option<(&dyn Client, &Repository)> {
-    let Connection::Ready { working, .. } = &observation.connection else { return None };
-    let repository = observation.look.as_ref()?.repository.as_ref().ok()?;
-    Some((&*working.client, repository))
+/// Writes down where a hook is about to be made. The first status that an installation writes claims the object, too.
+async fn announce(
+    context: &Context,
+    observation: &Observation,
+    object: &Arc<RepoBinding>,
+    target: &HookTarget,
+) -> Result<Arc<RepoBinding>, Error> {
+    let mut announced = observation.object.status.clone().unwrap_or_default();
+    announced.installation = Some(observation.fingerprint.clone());
+    announced.webhook.get_or_insert_default().former_targets.push(target.clone());
+    Ok(status::put(context, &**object, &announced).await?.map_or_else(|| Arc::clone(object), Arc::new))
 }
 
-fn there(observation: &Observation, position: usize) -> Option<(&dyn Client, &Repository)> {
+fn here(observation: &Observation) -> Option<&Admitted> {
+    observation.look.as_ref()?.repository.here()
+}
+
+fn there(observation: &Observation, position: usize) -> Option<(&Place, &Ours)> {
     let place = observation.places.get(position)?;
-    let (repository, _) = place.hooks.as_ref().ok()?;
-    Some((&*place.working.as_ref()?.client, repository))
+    Some((place, place.hooks.as_ref().ok()?))
+}
+
+/// Where a hook is changed, and by which permit.
+#[derive(Clone, Copy)]
+enum At<'a> {
+    /// In the repository that the spec names.
+    Here(&'a Admitted),
+    /// At a place that is to be cleared.
+    There(&'a Ours),
+}
+
+impl At<'_> {
+    fn path(&self) -> &str {
+        match self {
+            Self::Here(repository) => repository.path.as_str(),
+            Self::There(ours) => ours.path(),
+        }
+    }
+
+    async fn create(&self, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
+        match self {
+            Self::Here(repository) => repository.create_hook(request).await,
+            Self::There(_) => Err(ProviderError::new(ErrorKind::Rejected, "create hook", "nothing is made at a place that is left")),
+        }
+    }
+
+    async fn update(&self, id: &str, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
+        match self {
+            Self::Here(repository) => repository.update_hook(id, request).await,
+            Self::There(_) => Err(ProviderError::new(ErrorKind::Rejected, "update hook", "nothing is kept at a place that is left")),
+        }
+    }
+
+    async fn release(&self, id: &str, release: &HookRelease<'_>) -> Result<(), ProviderError> {
+        match self {
+            Self::Here(repository) => repository.release_hook(id, release).await,
+            Self::There(ours) => ours.release(id, release).await,
+        }
+    }
+
+    async fn delete(&self, id: &str) -> Result<Deletion, ProviderError> {
+        match self {
+            Self::Here(repository) => repository.delete_hook(id).await,
+            Self::There(ours) => ours.delete(id).await,
+        }
+    }
 }
 
 async fn change(
     context: &Context,
     observation: &Observation,
-    client: &dyn Client,
-    repository: &Repository,
+    at: At<'_>,
     action: &HookAction,
     cause: Cause,
     outcome: &mut Outcome,
 ) -> Result<(), ProviderError> {
     let (label, id) = match action {
         HookAction::Create(intent) => {
-            let answer = client.create_hook(repository, &request(intent)).await;
+            let answer = at.create(&request(intent)).await;
             if answer.as_ref().is_err_and(|error| error.kind.is_ambiguous()) {
                 outcome.unanswered.push(intent.shape.part.clone());
             }
@@ -210,14 +293,14 @@ async fn change(
             ("create", hook.id)
         }
         HookAction::Update { id, intent, adopted, .. } => {
-            let hook = client.update_hook(repository, id, &request(intent)).await?;
+            let hook = at.update(id, &request(intent)).await?;
             outcome.updated.push(intent.shape.part.clone());
             outcome.unrepaired.extend(differs_still(&hook, intent));
             outcome.present.push(kept(observation, &hook, intent, *adopted));
             ("update", hook.id)
         }
         HookAction::Delete { id, .. } => {
-            if client.delete_hook(repository, id).await? == Deletion::Hidden {
+            if at.delete(id).await? == Deletion::Hidden {
                 let message = "the provider hides the hook from this credential, so nobody knows whether it is gone";
                 return Err(ProviderError::new(ErrorKind::PermissionDenied, "delete hook", message));
             }
@@ -225,7 +308,7 @@ async fn change(
             ("delete", id.clone())
         }
         HookAction::Release { id, url, shape } => {
-            client.release_hook(repository, id, &HookRelease { url, secret: observation.brought_secret(), shape }).await?;
+            at.release(id, &HookRelease { url, secret: observation.brought_secret(), shape }).await?;
             outcome.absent.push(id.clone());
             ("update", id.clone())
         }
@@ -235,7 +318,7 @@ async fn change(
     info!(
         namespace = observation.object.namespace(),
         name = observation.object.name_any(),
-        repository = %repository.path,
+        repository = at.path(),
         hook = id,
         action = label,
         cause = cause.label(),
@@ -276,7 +359,7 @@ async fn record(context: &Context, observation: &Observation, target: &HookTarge
         repository: target.repository.clone(),
         repository_id: target.repository_id.clone(),
         hooks: hooks.iter().map(left).collect(),
-        hand_back: webhook.is_none() && object.spec.webhook.as_ref().is_some_and(|webhook| webhook.adopt),
+        hand_back: !plan::places::tells_of_hooks(object) && object.spec.webhook.as_ref().is_some_and(|webhook| webhook.adopt),
         reason: why.to_owned(),
         since: observation.now,
     };

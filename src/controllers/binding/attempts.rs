@@ -107,7 +107,13 @@ mod tests {
 
     fn target(id: &str) -> HookTarget {
         let connection = ConnectionTarget { namespace: "platform".to_owned(), name: "acme".to_owned() };
-        HookTarget { connection, repository_id: id.to_owned(), repository: "acme/shop".to_owned(), host: "hooks.acme.io".to_owned() }
+        HookTarget {
+            connection,
+            repository_id: id.to_owned(),
+            repository: "acme/shop".to_owned(),
+            host: "hooks.acme.io".to_owned(),
+            seal: None,
+        }
     }
 
     #[test]

@@ -64,6 +64,8 @@ pub struct Circumstances {
     pub user_secret: Option<String>,
     /// Where our receiver is to take its deliveries; `None` where that is nowhere, or they go elsewhere.
     pub receiver: Option<String>,
+    /// Whether the repository that the status knows has a path that the connection does not grant.
+    pub known_without_grant: bool,
 }
 
 /// One reconciliation.
@@ -87,7 +89,7 @@ pub fn reconcile(object: Arc<RepoBinding>, context: Arc<Context>) -> BoxFuture<'
         let plan = plan::plan(&observation);
         let outcome = apply::apply(&context, &observation, &plan).await?;
         if outcome.gone {
-            status::publish(&context, &*outcome.object, &report::left_behind_notices(&outcome)).await;
+            status::publish(&context, &*outcome.object, &report::left_behind_notices(&observation, &outcome)).await;
             tell_rivals(&context, &observation);
             return Ok(Action::await_change());
         }
@@ -174,7 +176,7 @@ fn remember(context: &Context, observation: &observe::Observation, plan: &plan::
 
 /// Asks for an inspection of the connection whose credential was refused or whose provider did not answer.
 fn tell_connection(context: &Context, observation: &observe::Observation, outcome: &apply::Outcome) {
-    let look = observation.look.as_ref().and_then(|look| look.repository.as_ref().err());
+    let look = observation.look.as_ref().and_then(|look| look.repository.error());
     let errors = outcome.failure.iter().map(|failure| &failure.error).chain(look);
     let connection = observation.object.connection_target();
     for error in errors {

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
-use kube::runtime::reflector::ObjectRef;
 use url::Url;
 
 use super::attempts::Attempts;
@@ -16,23 +15,24 @@ use super::ownership::Ownership;
 use super::rivals::{self, Claim};
 use super::user_secret::{self, UserSecret};
 use super::{Circumstances, Look, plan, strays};
-use crate::api::v1alpha1::binding::WebhookSource;
+use crate::api::v1alpha1::binding::{RepositoryStatus, WebhookSource};
 use crate::api::v1alpha1::connection::PermissionState;
 use crate::api::v1alpha1::{
     ConditionType, DeletionPolicy, EventKind, GitProviderConnection, ManagementPolicy, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT,
     ROTATE_REQUESTED_AT, Reason, RepoBinding,
 };
-use crate::controllers::grant::{self, Request};
-use crate::controllers::sessions::{Trouble, Working};
+use crate::controllers::gate::{self, Departure, Seal, Sight, Use, Working};
+use crate::controllers::sessions::Trouble;
 use crate::controllers::{Settings, View, left_to_another, locked, requested};
 use crate::evidence::BindingEvidence;
 use crate::keys::ReceiverKey;
 use crate::providers::webhook::WebhookSecret;
-use crate::providers::{ErrorKind, Hook, PathError, PermissionFinding, ProviderError, Repository, RepositoryPath};
+use crate::providers::{Hook, PathError, PermissionFinding, ProviderError, RepositoryPath};
 use crate::public_urls::NoPublicUrl;
 use crate::sink_support::{self, NotServed};
 
-pub use place::{Obstacle, Place, is_gone, place_of_spec};
+pub use crate::controllers::gate::custom_url;
+pub use place::{Obstacle, Place, UNTOLD, place_of_spec};
 
 /// What was seen.
 pub struct Observation {
@@ -48,8 +48,14 @@ pub struct Observation {
     pub public_url: Result<Url, NoPublicUrl>,
     /// The binding's identity at providers.
     pub ownership: Ownership,
+    /// The seal on the places where its hooks are.
+    pub seal: Seal,
     /// The connection, as far as this binding may know.
     pub connection: Connection,
+    /// Whether the connection grants what the spec asks for; `None` where that cannot be told.
+    pub granted: Option<bool>,
+    /// Whether the repository that the status knows has a path that the connection does not grant.
+    pub known_without_grant: bool,
     /// Why a connection of the own namespace does not permit this binding.
     pub refusal: Option<String>,
     /// What a look at the repository found; `None` when none was due.
@@ -103,7 +109,25 @@ impl Observation {
             Err(trouble) => trouble.message.clone(),
         });
         let receiver = custom_url(&self.object).is_none().then(|| self.ownership.masked_receiver_url()).flatten();
-        Circumstances { usable: self.connection.may_be_usable(), observe_only: self.observe_only, user_secret, receiver }
+        let known_without_grant = self.known_without_grant;
+        Circumstances {
+            usable: self.connection.may_be_usable(),
+            observe_only: self.observe_only,
+            user_secret,
+            receiver,
+            known_without_grant,
+        }
+    }
+
+    /// How the repository is out of reach, although it was asked for by a granted path: it was renamed or transferred, or the
+    /// grant for its present path was withdrawn.
+    #[must_use]
+    pub fn departure(&self) -> Option<Departure> {
+        match &self.look {
+            Some(Found { repository: Sight::Here(_), .. }) => None,
+            Some(Found { repository: Sight::Departed(departure), .. }) => Some(*departure),
+            _ => self.known_without_grant.then_some(Departure::WithoutGrant),
+        }
     }
 
     /// The secret that the user brought and that hooks carry, adopted ones too; `None` where it cannot be read now.
@@ -139,10 +163,12 @@ pub enum Connection {
     Unreachable(Trouble),
     /// The repository's text is none of this connection.
     Path(PathError),
-    /// It works.
+    /// It works, and may be used.
     Ready {
-        /// Its client.
+        /// What is known of it.
         working: Working,
+        /// The permit to use its client.
+        permit: Use,
         /// The repository that is meant.
         path: RepositoryPath,
         /// When it was inspected.
@@ -161,15 +187,13 @@ impl Connection {
 /// What a look at the repository found.
 pub struct Found {
     /// The repository.
-    pub repository: Result<Repository, ProviderError>,
+    pub repository: Sight,
     /// Whether the branch exists; `None` when none is asked for or there is nothing to look in.
     pub branch: Option<Result<bool, ProviderError>>,
     /// Its hooks; `None` when none are wanted.
     pub hooks: Option<Result<Vec<Hook>, ProviderError>>,
     /// Whether the credential may manage hooks.
     pub manage_webhooks: PermissionFinding,
-    /// Whether the connection's grants cover the path under which the provider knows the repository.
-    pub granted: bool,
     /// Ids of hooks that deliver to this installation's public URL and belong to none of its bindings, or that the status
     /// names and that are another installation's: nobody here removes them.
     pub strays: Vec<String>,
@@ -181,8 +205,12 @@ pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Observation {
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     let public_url = public_url(view, &object);
     let ownership = Ownership::new(&view.keys, &view.settings, public_url.as_ref().ok(), &namespace, &name);
+    let seal = Seal::new(&view.keys.controller, &namespace, &name);
     let requests = requests(view, &object);
-    let connection = connection(view, &object);
+    let known = view.connection(&object.connection_target());
+    let granted = known.as_ref().map_or(Some(false), |known| gate::grants(view, &object, known));
+    let known_without_grant = known.as_ref().is_some_and(|known| known_without_grant(view, &object, known));
+    let connection = connection(view, &object, granted);
     let memory = locked(&view.looks).get(&object.uid().unwrap_or_default()).cloned();
     let user_secret = user_secret::read(view, &object).await;
     let suspended = object.spec.suspend || view.connection(&object.connection_target()).is_some_and(|connection| connection.spec.suspend);
@@ -192,8 +220,11 @@ pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Observation {
         settings: view.settings.clone(),
         public_url,
         ownership,
+        seal,
         refusal: refusal::of_own_namespace(view, &object, &connection),
         connection,
+        granted,
+        known_without_grant,
         look: None,
         memory,
         attempts: locked(&view.attempts).get(&object.uid().unwrap_or_default()).cloned().unwrap_or_default(),
@@ -243,7 +274,8 @@ fn observe_only(view: &View, object: &RepoBinding) -> bool {
 fn requests(view: &View, object: &RepoBinding) -> Requests {
     let handled = object.status.as_ref().and_then(|status| status.last_handled.clone()).unwrap_or_default();
     // A connection's request counts for the bindings that were there when it was made: a new one has a new secret anyhow.
-    let known = object.status.as_ref().is_some_and(|status| status.webhook.is_some());
+    let webhook = object.status.as_ref().and_then(|status| status.webhook.as_ref());
+    let known = webhook.is_some_and(|webhook| webhook.secret_generation.is_some());
     let by_connection = |name: &str, handled: Option<String>| {
         let asked = annotation_of_connection(view, object, name);
         known && asked.is_some() && asked != handled
@@ -257,29 +289,28 @@ fn requests(view: &View, object: &RepoBinding) -> Requests {
     }
 }
 
+/// Whether the connection refuses the path under which the repository was found last, although it grants the one in the spec.
+fn known_without_grant(view: &View, object: &RepoBinding, connection: &GitProviderConnection) -> bool {
+    let known = object.status.as_ref().and_then(|status| status.repository.as_ref());
+    let same = |known: &&RepositoryStatus| match (&known.requested, gate::path_at(connection, &object.spec.repository)) {
+        (Some(_), Some(Ok(path))) => plan::is_as_requested(object, &path, known),
+        _ => false,
+    };
+    known.filter(same).is_some_and(|known| gate::permits(view, object, connection, Some(&known.path)) == Some(false))
+}
+
 /// Judges the connection from what is in memory. A connection in another namespace that does not exist looks like one
-/// that does not allow: names of others are not to be guessed.
-fn connection(view: &View, object: &RepoBinding) -> Connection {
+/// that does not allow: names of others are not to be guessed. Grants are judged first, whether or not it works.
+fn connection(view: &View, object: &RepoBinding, granted: Option<bool>) -> Connection {
     let target = object.connection_target();
     let own = object.namespace().as_deref() == Some(target.namespace.as_str());
     let Some(connection) = view.connection(&target) else {
         return if own { Connection::NotFound } else { Connection::NotPermitted };
     };
-    let session = view.sessions.get(&target).filter(|session| Some(&session.uid) == connection.metadata.uid.as_ref());
-    let path = session.as_ref().and_then(|session| session.working.as_ref()).map(|working| {
-        let path = working.provider.repository_path(&working.endpoint, &object.spec.repository);
-        (working.clone(), path)
-    });
-    let text = match &path {
-        Some((_, Ok(path))) => path.as_str(),
-        _ => object.spec.repository.as_str(),
-    };
-    // Without a client the path cannot be read from a clone URL, so a grant by pattern cannot be judged yet.
-    let judged = path.is_some() || connection.spec.allowed_bindings.is_none();
-    match permits(view, object, &connection, text).filter(|_| judged) {
+    match granted {
+        Some(true) => {}
         Some(false) => return Connection::NotPermitted,
-        None if judged => return Connection::Pending,
-        _ => {}
+        None => return Connection::Pending,
     }
     if left_to_another(&*connection, &view.keys.fingerprint).is_some() {
         let message = "another installation of Forgebind manages it";
@@ -289,35 +320,24 @@ fn connection(view: &View, object: &RepoBinding) -> Connection {
         let trouble = Trouble::new(ConditionType::Ready, Reason::ConnectionNotReady, "it is being deleted");
         return Connection::NotReady(trouble);
     }
-    match (session, path) {
-        (None, _) => Connection::Pending,
-        (Some(session), path) => match (session.trouble, path) {
-            (Some(trouble), _) if trouble.is_outage() => Connection::Unreachable(trouble),
-            (Some(trouble), _) if trouble.is_pending() => Connection::Pending,
-            (Some(trouble), _) => Connection::NotReady(trouble),
-            (None, Some((_, Err(error)))) => Connection::Path(error),
-            (None, Some((working, Ok(path)))) => Connection::Ready { working, path, inspected_at: session.inspected_at },
-            (None, None) => Connection::Pending,
-        },
+    let session = view.sessions.get(&target).filter(|session| Some(&session.uid) == connection.metadata.uid.as_ref());
+    let Some(session) = session else { return Connection::Pending };
+    match session.trouble {
+        Some(trouble) if trouble.is_outage() => return Connection::Unreachable(trouble),
+        Some(trouble) if trouble.is_pending() => return Connection::Pending,
+        Some(trouble) => return Connection::NotReady(trouble),
+        None => {}
     }
-}
-
-/// Whether the connection grants a path to this binding; `None` where that cannot be told.
-#[must_use]
-pub fn permits(view: &View, object: &RepoBinding, connection: &GitProviderConnection, path: &str) -> Option<bool> {
-    let namespace = object.namespace().unwrap_or_default();
-    let known = view.namespaces.get(&ObjectRef::new(&namespace));
-    let labels = known.as_ref().map(|known| known.metadata.labels.clone().unwrap_or_default());
-    let destination = custom_url(object);
-    let request = Request { namespace: &namespace, namespace_labels: labels.as_ref(), repository: path, destination: destination.as_ref() };
-    grant::permits(connection, request)
-}
-
-/// The address of somebody else's endpoint that the binding names.
-#[must_use]
-pub fn custom_url(object: &RepoBinding) -> Option<Url> {
-    let url = object.spec.webhook.as_ref()?.url.as_ref()?;
-    Url::parse(&url.0).ok()
+    let Some(working) = session.working else { return Connection::Pending };
+    let path = match working.provider.repository_path(&working.endpoint, &object.spec.repository) {
+        Ok(path) => path,
+        Err(error) => return Connection::Path(error),
+    };
+    match Use::granted(view, object, &target, &working, &path) {
+        Some(permit) => Connection::Ready { working, permit, path, inspected_at: session.inspected_at },
+        // The spec changed since the inspection, so that the text meant another path then.
+        None => Connection::Pending,
+    }
 }
 
 fn unserved_sinks(view: &View, object: &RepoBinding) -> Vec<(String, NotServed)> {
@@ -326,37 +346,34 @@ fn unserved_sinks(view: &View, object: &RepoBinding) -> Vec<(String, NotServed)>
 }
 
 async fn look(view: &View, observation: &Observation) -> Option<Found> {
-    let Connection::Ready { working, path, .. } = &observation.connection else { return None };
+    let Connection::Ready { working, permit, path, .. } = &observation.connection else { return None };
     if working.scope().is_some_and(|scope| !scope.contains(path)) {
         return None;
     }
     let object = &observation.object;
     let wants_hooks = object.spec.webhook.as_ref().is_some_and(|webhook| webhook.source == WebhookSource::Repository);
-    let repository = repository(working, path, object).await;
-    let Ok(found) = &repository else {
+    // Only an unchanged path follows a rename; a new path in the spec means another repository.
+    let known = object.status.as_ref().and_then(|status| status.repository.as_ref());
+    let known = known.filter(|known| plan::is_as_requested(object, path, known));
+    let repository = permit.find(view, object, known).await;
+    let Sight::Here(found) = &repository else {
         let manage_webhooks = PermissionFinding::granted();
-        return Some(Found { repository, branch: None, hooks: None, manage_webhooks, granted: true, strays: Vec::new() });
+        return Some(Found { repository, branch: None, hooks: None, manage_webhooks, strays: Vec::new() });
     };
     let branch = match object.spec.branch_name() {
-        Some(branch) if !found.empty && working.inspection.capabilities.api => Some(working.client.branch_exists(found, branch).await),
+        Some(branch) if !found.empty && working.inspection.capabilities.api => Some(found.branch_exists(branch).await),
         _ => None,
     };
     let events = object.spec.webhook.iter().flat_map(|webhook| webhook.events.iter().copied()).collect();
-    let on_connection = working.client.hook_permission(&working.inspection, &events);
-    let manage_webhooks = worse(on_connection, found.manage_webhooks.clone());
-    let same_repository = plan::is_same_repository(object, path, found);
+    let manage_webhooks = worse(working.hook_permission(&events), found.manage_webhooks.clone());
     let may = manage_webhooks.state != PermissionState::Missing;
-    let granted = view
-        .connection(&object.connection_target())
-        .is_some_and(|connection| permits(view, object, &connection, found.path.as_str()) == Some(true));
-    let in_scope = working.scope().is_none_or(|scope| scope.holds(found));
-    let wanted = wants_hooks && may && same_repository && granted && in_scope;
-    let hooks = if wanted { Some(working.client.hooks(found).await) } else { None };
+    let wanted = wants_hooks && may && plan::is_same_repository(object, path, found);
+    let hooks = if wanted { Some(found.hooks().await) } else { None };
     let strays = match &hooks {
         Some(Ok(hooks)) => strays::strays(view, observation, hooks),
         _ => Vec::new(),
     };
-    Some(Found { repository, branch, hooks, manage_webhooks, granted, strays })
+    Some(Found { repository, branch, hooks, manage_webhooks, strays })
 }
 
 /// A right needs the scope and the role: the worse of the two counts.
@@ -374,43 +391,6 @@ fn worse(one: PermissionFinding, other: PermissionFinding) -> PermissionFinding 
     }
     let why = other.message.unwrap_or_default();
     PermissionFinding::missing(format!("at this repository the credential does not suffice: {why}"))
-}
-
-/// Finds the repository by its path, or, when that is gone, by the stable id that an earlier look wrote down.
-async fn repository(working: &Working, path: &RepositoryPath, object: &RepoBinding) -> Result<Repository, ProviderError> {
-    let known = object.status.as_ref().and_then(|status| status.repository.as_ref());
-    let result = if working.inspection.capabilities.api { working.client.repository(path).await } else { probed(working, path).await };
-    match result {
-        Err(error) if error.kind == ErrorKind::NotFound && working.inspection.capabilities.lookup_by_id => match known {
-            // Only an unchanged path follows a rename; a new path in the spec means another repository.
-            Some(known) if plan::is_as_requested(object, path, known) => match working.client.repository_by_id(&known.id).await {
-                Ok(Some(renamed)) => Ok(renamed),
-                Ok(None) => Err(error),
-                Err(by_id) if by_id.kind == ErrorKind::NotFound => Err(error),
-                Err(by_id) => Err(by_id),
-            },
-            _ => Err(error),
-        },
-        result => result,
-    }
-}
-
-/// What git alone tells of a repository, for credentials that the API does not take.
-async fn probed(working: &Working, path: &RepositoryPath) -> Result<Repository, ProviderError> {
-    let probe = working.client.probe_git(path).await?;
-    Ok(Repository {
-        id: path.as_str().to_lowercase(),
-        path: path.clone(),
-        web_url: None,
-        clone_url: None,
-        ssh_url: None,
-        default_branch: None,
-        visibility: None,
-        archived: false,
-        empty: probe.heads.is_empty(),
-        manage_webhooks: PermissionFinding::missing("the credential works for git only"),
-        holder: None,
-    })
 }
 
 /// Whether the object is to leave its hooks where they are.

@@ -21,7 +21,7 @@ use crate::api::v1alpha1::connection::PermissionState;
 use crate::api::v1alpha1::{EventKind, Permission, Reason, RepoBinding};
 use crate::controllers::conditions::Verdict;
 use crate::controllers::finalizer;
-use crate::controllers::sessions::Working;
+use crate::controllers::gate::{Departure, Sight, Working};
 use crate::providers::model::Scope;
 use crate::providers::webhook::{DerivedSecret, WebhookSecret};
 use crate::providers::{Disposition, ErrorKind, Hook, PathError, ProviderError, Repository, RepositoryPath};
@@ -54,6 +54,8 @@ pub fn left_behind(strays: &[String]) -> String {
 pub enum Action {
     /// Prepare a user's own secret for the receivers, beside the generations that are still accepted.
     PublishSecret(UserSecret, BTreeSet<String>),
+    /// Write down under our seal where a first hook is about to be made, so that it can be removed whatever happens next.
+    Announce(HookTarget),
     /// Change a hook of the repository that the spec names.
     Hook(HookAction),
     /// Remove a hook of a place that is to be cleared, by the position of that place.
@@ -171,14 +173,14 @@ impl Plan {
     /// What is to be done at providers, or would be where nothing may be written, in the words of `status.plan`.
     #[must_use]
     pub fn at_providers(&self, observation: &Observation) -> Vec<PlannedAction> {
-        let here = observation.look.as_ref().and_then(|found| found.repository.as_ref().ok());
+        let here = observation.look.as_ref().and_then(|found| found.repository.here());
         let actions = self.actions.iter().filter_map(|action| match action {
-            Action::Hook(action) => Some(described(action, here?, self.kept.as_deref().unwrap_or_default())),
+            Action::Hook(action) => Some(described(action, here?.path.as_str(), self.kept.as_deref().unwrap_or_default())),
             Action::Clear(position, action) => {
-                let (repository, _) = observation.places.get(*position)?.hooks.as_ref().ok()?;
-                Some(described(action, repository, &[]))
+                let ours = observation.places.get(*position)?.hooks.as_ref().ok()?;
+                Some(described(action, ours.path(), &[]))
             }
-            Action::PublishSecret(..) | Action::Record(..) | Action::WithdrawSecret => None,
+            Action::PublishSecret(..) | Action::Announce(_) | Action::Record(..) | Action::WithdrawSecret => None,
         });
         self.would.iter().cloned().chain(actions).collect()
     }
@@ -255,10 +257,13 @@ fn without_look(plan: &mut Plan, observation: &Observation) {
         Connection::Path(error) => plan.repository = Some(no_repository(&object.spec.repository, error)),
         Connection::Ready { working, path, .. } => {
             if let Some(scope) = working.scope().filter(|scope| !scope.contains(path)) {
-                plan.repository = Some(out_of_scope(Reason::OutOfScope, path.as_str(), scope));
+                plan.repository = Some(out_of_scope(path.as_str(), scope));
             }
         }
         _ => {}
+    }
+    if plan.repository.is_none() && observation.departure().is_some() {
+        plan.repository = Some(departed(&object.spec.repository, Departure::WithoutGrant, None));
     }
     if object.spec.webhook.is_some() && wants_own_hook(object).is_none() {
         plan.webhook = Some(Finding::bad(Reason::SourceNotServed, "this build does not serve webhook.source App; use Repository"));
@@ -276,8 +281,22 @@ fn no_repository(text: &str, error: &PathError) -> Finding {
     }
 }
 
-fn out_of_scope(reason: Reason, path: &str, scope: &Scope) -> Finding {
-    Finding::bad(reason, format!("{path} lies outside the {scope} of the connection; use a connection of its owner"))
+fn out_of_scope(path: &str, scope: &Scope) -> Finding {
+    Finding::bad(Reason::OutOfScope, format!("{path} lies outside the {scope} of the connection; use a connection of its owner"))
+}
+
+/// What is said of a repository that is out of reach: never where it is.
+fn departed(path: &str, departure: Departure, scope: Option<&Scope>) -> Finding {
+    let message = match (departure, scope) {
+        (Departure::OutOfScope, Some(scope)) => {
+            format!("{path} leads to a repository outside the {scope} of the connection: it was moved; use a connection of its owner")
+        }
+        _ => format!(
+            "{path} leads to a repository for which the connection has no grant: it was renamed or moved; ask the connection's owner for a \
+             rule in allowedBindings that covers its present path"
+        ),
+    };
+    Finding::bad(Reason::RepositoryMovedOutOfScope, message)
 }
 
 /// Judges the repository and the branch.
@@ -285,8 +304,12 @@ fn repository(plan: &mut Plan, observation: &Observation, found: &Found) {
     let Connection::Ready { working, path, .. } = &observation.connection else { return };
     let object = &observation.object;
     let repository = match &found.repository {
-        Ok(repository) => repository,
-        Err(error) => {
+        Sight::Here(repository) => repository,
+        Sight::Departed(departure) => {
+            plan.repository = Some(departed(path.as_str(), *departure, working.scope()));
+            return;
+        }
+        Sight::Failed(error) => {
             let reason = match error.kind {
                 ErrorKind::NotInstalled => Reason::NotInstalled,
                 ErrorKind::AccessPolicy => {
@@ -301,15 +324,9 @@ fn repository(plan: &mut Plan, observation: &Observation, found: &Found) {
             return;
         }
     };
-    let moved_out = working.scope().filter(|scope| !scope.holds(repository));
     plan.repository = Some(if !is_same_repository(object, path, repository) {
         let message = format!("{path} now leads to another repository; delete this binding and create it again if that one is meant");
         Finding::bad(Reason::RepositoryReplaced, message)
-    } else if let Some(scope) = moved_out {
-        out_of_scope(Reason::RepositoryMovedOutOfScope, repository.path.as_str(), scope)
-    } else if !found.granted {
-        let message = format!("the repository moved to {}, for which the connection has no grant", repository.path);
-        Finding::bad(Reason::RepositoryMovedOutOfScope, message)
     } else {
         match (object.spec.branch_name(), &found.branch) {
             (Some(branch), Some(Ok(false))) => Finding::bad(Reason::BranchNotFound, format!("{} has no branch {branch}", repository.path)),
@@ -342,7 +359,7 @@ fn hooks_refused(working: &Working, error: &ProviderError) -> Finding {
 /// Judges the webhook and plans its hooks.
 fn webhook(plan: &mut Plan, observation: &Observation, found: &Found) {
     let Some(spec) = &observation.object.spec.webhook else { return };
-    let (Connection::Ready { working, .. }, Ok(repository)) = (&observation.connection, &found.repository) else { return };
+    let (Connection::Ready { working, .. }, Sight::Here(repository)) = (&observation.connection, &found.repository) else { return };
     match obstacle_to_hooks(observation, found, spec, working, repository) {
         Some(finding) => plan.webhook = Some(finding),
         None => match &found.hooks {
@@ -394,10 +411,10 @@ fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, wo
     let object = &observation.object;
     let destination = observe::custom_url(object).map_or(Destination::Receiver, Destination::Custom);
     let events: BTreeSet<EventKind> = spec.events.iter().copied().collect();
-    let shapes = working.client.hook_shapes(&events);
+    let shapes = working.hook_shapes(&events);
     let (secret, rotated) = wanted_secret(observation, spec, hooks, &destination);
     let mut adopted = places::adopted(object);
-    if spec.adopt && webhook_status(object).is_none() {
+    if spec.adopt && !places::tells_of_hooks(object) {
         // With the status lost, nobody knows which hooks were adopted: a hook of somebody else must not be deleted as ours.
         adopted.extend(hooks.iter().filter(|hook| observation.ownership.is_ours(&hook.url)).map(|hook| hook.id.clone()));
     }
@@ -435,7 +452,7 @@ fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, wo
         ),
         None if changes && observation.observe_only => {
             let kept = plan.kept.as_deref().unwrap_or_default();
-            plan.would = planned.actions.iter().map(|action| described(action, repository, kept)).collect();
+            plan.would = planned.actions.iter().map(|action| described(action, repository.path.as_str(), kept)).collect();
             Finding::bad(
                 Reason::Observing,
                 format!(
@@ -464,6 +481,7 @@ fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, wo
         plan.actions.push(Action::PublishSecret(secret.clone(), accepted_generations(object)));
     }
     if changes && !observation.observe_only && !repository.archived && observation.key_trouble.is_none() {
+        plan.actions.extend(places::to_announce(plan, observation, &planned.actions).map(Action::Announce));
         plan.actions.extend(planned.actions.into_iter().map(Action::Hook));
     }
 }
@@ -517,17 +535,17 @@ fn wanted_secret(observation: &Observation, spec: &WebhookSpec, hooks: &[Hook], 
     (WantedSecret { generation, value, since }, new)
 }
 
-fn described(action: &HookAction, repository: &Repository, kept: &[Kept]) -> PlannedAction {
+fn described(action: &HookAction, repository: &str, kept: &[Kept]) -> PlannedAction {
     let (action, target, reason) = match action {
-        HookAction::Create(intent) => ("CreateHook", repository.path.to_string(), intent.why.to_owned()),
+        HookAction::Create(intent) => ("CreateHook", repository.to_owned(), intent.why.to_owned()),
         HookAction::Update { id, adopted: true, .. } if !kept.iter().any(|hook| hook.id == *id) => {
-            ("AdoptHook", format!("{} hook {id}", repository.path), "webhook.adopt takes it over from somebody else".to_owned())
+            ("AdoptHook", format!("{repository} hook {id}"), "webhook.adopt takes it over from somebody else".to_owned())
         }
         HookAction::Update { id, drift, .. } => {
-            ("UpdateHook", format!("{} hook {id}", repository.path), format!("differs in {}", drift.join(", ")))
+            ("UpdateHook", format!("{repository} hook {id}"), format!("differs in {}", drift.join(", ")))
         }
-        HookAction::Delete { id, why } => ("DeleteHook", format!("{} hook {id}", repository.path), (*why).to_owned()),
-        HookAction::Release { id, .. } => ("ReleaseHook", format!("{} hook {id}", repository.path), "it was somebody else's".to_owned()),
+        HookAction::Delete { id, why } => ("DeleteHook", format!("{repository} hook {id}"), (*why).to_owned()),
+        HookAction::Release { id, .. } => ("ReleaseHook", format!("{repository} hook {id}"), "it was somebody else's".to_owned()),
     };
     PlannedAction { action: action.to_owned(), target, reason }
 }

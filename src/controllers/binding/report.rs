@@ -9,7 +9,7 @@ use kube::ResourceExt as _;
 use super::apply::{Failure, Outcome};
 use super::observe::{Connection, Observation, custom_url};
 use super::plan::{self, Finding, Plan, UNANSWERED, is_refusal};
-use crate::api::v1alpha1::binding::{RepoBindingStatus, RepositoryStatus, RequestedRepository, WebhookStatus};
+use crate::api::v1alpha1::binding::{HookTarget, RepoBindingStatus, RepositoryStatus, RequestedRepository, WebhookStatus};
 use crate::api::v1alpha1::{
     ConditionType, LastHandled, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, Reason, RepoBinding,
 };
@@ -36,7 +36,7 @@ pub struct Report {
 pub fn look_failed(observation: &Observation) -> bool {
     let Some(look) = &observation.look else { return false };
     let failed = |error: &ProviderError| !is_refusal(error.kind);
-    look.repository.as_ref().is_err_and(failed)
+    look.repository.error().is_some_and(failed)
         || matches!(&look.branch, Some(Err(error)) if failed(error))
         || matches!(&look.hooks, Some(Err(error)) if failed(error))
 }
@@ -64,7 +64,7 @@ pub fn report(observation: &Observation, plan: &Plan, outcome: &Outcome) -> Repo
     let mut conditions = Conditions::new(&before.conditions, observation.object.metadata.generation, observation.now);
     connection(&mut conditions, observation);
     repository(&mut conditions, plan);
-    webhook_in_sync(&mut conditions, observation, plan, outcome);
+    webhook_in_sync(&mut conditions, observation, plan, outcome, &before, webhook.as_ref());
     evidence.conditions(&mut conditions, observation, webhook.as_ref());
     cleanup(&mut conditions, plan, outcome);
     ready(&mut conditions, observation, plan, outcome);
@@ -72,7 +72,8 @@ pub fn report(observation: &Observation, plan: &Plan, outcome: &Outcome) -> Repo
     if observation.look.is_some() {
         begin_with_the_object(&mut conditions, &observation.object);
     }
-    let mut notices = notices(&before, &conditions, webhook.as_ref(), outcome);
+    let mut notices = notices(&before, &conditions, webhook.as_ref());
+    notices.extend(left_behind_notices(observation, outcome));
     notices.extend(left_behind(observation, &before, &conditions));
     let news = evidence.is_news(&before, &conditions);
     let seen = is_seen(observation, plan);
@@ -122,6 +123,10 @@ fn connection(conditions: &mut Conditions<'_>, observation: &Observation) {
         Connection::NotPermitted => {
             conditions.set(kind, Verdict::False, Reason::RefNotPermitted, not_permitted(observation));
         }
+        Connection::NotReady(trouble) if trouble.reason == Reason::ConnectionNotReady => {
+            let message = "the connection is being deleted, and the hook that was made through it goes with it";
+            conditions.set(kind, Verdict::False, Reason::ConnectionNotReady, message);
+        }
         Connection::NotReady(trouble) => {
             conditions.set(
                 kind,
@@ -165,12 +170,24 @@ fn repository(conditions: &mut Conditions<'_>, plan: &Plan) {
     }
 }
 
-fn webhook_in_sync(conditions: &mut Conditions<'_>, observation: &Observation, plan: &Plan, outcome: &Outcome) {
+fn webhook_in_sync(
+    conditions: &mut Conditions<'_>,
+    observation: &Observation,
+    plan: &Plan,
+    outcome: &Outcome,
+    before: &RepoBindingStatus,
+    webhook: Option<&WebhookStatus>,
+) {
     let kind = ConditionType::WebhookInSync;
     if observation.object.spec.webhook.is_none() {
         return;
     }
     if let Some(finding) = outcome.failure.as_ref().and_then(refusal) {
+        return set(conditions, kind, &finding);
+    }
+    if conditions::find(&before.conditions, kind).is_some()
+        && let Some(finding) = withheld(observation, webhook)
+    {
         return set(conditions, kind, &finding);
     }
     match &plan.webhook {
@@ -181,6 +198,26 @@ fn webhook_in_sync(conditions: &mut Conditions<'_>, observation: &Observation, p
         Some(finding) if outcome.failure.is_none() => set(conditions, kind, finding),
         _ => conditions.keep(kind),
     }
+}
+
+/// What is said of a hook that goes, or went, although it is asked for.
+fn withheld(observation: &Observation, webhook: Option<&WebhookStatus>) -> Option<Finding> {
+    let holds = webhook.is_some_and(|webhook| !webhook.hooks.is_empty() || !webhook.former_targets.is_empty());
+    let (reason, why) = match plan::places::withheld(observation) {
+        Some(withheld) => withheld,
+        None if matches!(observation.connection, Connection::NotFound) && !holds => {
+            (Reason::ConnectionNotFound, "there is no such connection in this namespace")
+        }
+        None => return None,
+    };
+    // While nothing is written at the provider, or the binding is suspended, the hook stays where it is.
+    let stays = holds && (observation.observe_only || observation.suspended);
+    let message = match (holds, stays) {
+        (true, true) => format!("the hook is no longer wanted and stays while nothing is changed here: {why}"),
+        (true, false) => format!("the hook is being removed: {why}"),
+        (false, _) => format!("there is no hook: {why}"),
+    };
+    Some(Finding { verdict: Verdict::False, reason, message })
 }
 
 /// What a provider's refusal says about the hook; `None` where it says something about the provider only.
@@ -295,7 +332,7 @@ fn progress(observation: &Observation, plan: &Plan, outcome: &Outcome) -> String
         .failure
         .as_ref()
         .map(|failure| failure.error.to_string())
-        .or_else(|| look.and_then(|look| look.repository.as_ref().err()).map(ToString::to_string))
+        .or_else(|| look.and_then(|look| look.repository.error()).map(ToString::to_string))
         .or_else(|| look.and_then(|look| look.hooks.as_ref()).and_then(|hooks| hooks.as_ref().err()).map(ToString::to_string));
     match (error, &observation.connection) {
         (Some(error), _) => format!("{error}; tried again"),
@@ -308,7 +345,8 @@ fn progress(observation: &Observation, plan: &Plan, outcome: &Outcome) -> String
 fn repository_status(observation: &Observation, plan: &Plan) -> Option<RepositoryStatus> {
     let replaced = plan.repository.as_ref().is_some_and(|finding| finding.reason == Reason::RepositoryReplaced);
     let Connection::Ready { path, .. } = &observation.connection else { return None };
-    let found: &Repository = observation.look.as_ref()?.repository.as_ref().ok().filter(|_| !replaced)?;
+    // Of a repository without a grant nothing is told.
+    let found: &Repository = observation.look.as_ref()?.repository.here().filter(|_| !replaced)?;
     Some(RepositoryStatus {
         id: found.id.clone(),
         path: found.path.as_str().to_owned(),
@@ -354,15 +392,19 @@ fn left_behind(observation: &Observation, before: &RepoBindingStatus, now: &[Con
     news.then(|| Notice::warning("HooksLeftBehind", text))
 }
 
-/// What is told of hooks that could not be removed, also of an object that is gone.
+/// What is told of hooks that could not be removed, also of an object that is gone. Of places for which the binding has no grant,
+/// nothing is told.
 #[must_use]
-pub fn left_behind_notices(outcome: &Outcome) -> Vec<Notice> {
+pub fn left_behind_notices(observation: &Observation, outcome: &Outcome) -> Vec<Notice> {
+    let hidden = |target: &HookTarget| observation.places.iter().any(|place| !place.told && place.target == *target);
+    let told = |targets: &[HookTarget]| targets.iter().filter(|target| !hidden(target)).cloned().collect::<Vec<_>>();
+    let (recorded, unrecorded) = (told(&outcome.recorded), told(&outcome.unrecorded));
     let mut notices = Vec::new();
-    if outcome.recorded.len() > outcome.unrecorded.len() {
+    if recorded.len() > unrecorded.len() {
         notices.push(Notice::warning("HooksLeftBehind", "hooks could not be removed and were written down in the operator's namespace"));
     }
-    if !outcome.unrecorded.is_empty() {
-        let places = outcome.unrecorded.iter().map(|place| format!("{} (to {})", place.repository, place.host)).collect::<Vec<_>>();
+    if !unrecorded.is_empty() {
+        let places = unrecorded.iter().map(|place| format!("{} (to {})", place.repository, place.host)).collect::<Vec<_>>();
         let text = format!(
             "hooks could not be removed, and there is no room left to write them down; remove them at the provider by hand: {}",
             places.join(", ")
@@ -372,7 +414,7 @@ pub fn left_behind_notices(outcome: &Outcome) -> Vec<Notice> {
     notices
 }
 
-fn notices(before: &RepoBindingStatus, now: &[Condition], webhook: Option<&WebhookStatus>, outcome: &Outcome) -> Vec<Notice> {
+fn notices(before: &RepoBindingStatus, now: &[Condition], webhook: Option<&WebhookStatus>) -> Vec<Notice> {
     let mut notices = Vec::new();
     let old = conditions::find(&before.conditions, ConditionType::Ready);
     if let Some(new) = conditions::find(now, ConditionType::Ready)
@@ -392,7 +434,6 @@ fn notices(before: &RepoBindingStatus, now: &[Condition], webhook: Option<&Webho
             "the webhook secret was replaced; the previous one is accepted while deliveries may still carry it",
         ));
     }
-    notices.extend(left_behind_notices(outcome));
     for kind in [ConditionType::CleanupBlocked, ConditionType::Delivering, ConditionType::Receiving] {
         let bad = |condition: &&Condition| {
             if kind == ConditionType::CleanupBlocked { condition.status == "True" } else { condition.status == "False" }

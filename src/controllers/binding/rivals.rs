@@ -12,7 +12,7 @@ use super::ownership::normal_form;
 use super::plan::{crowding, is_as_requested};
 use crate::api::v1alpha1::binding::WebhookSource;
 use crate::api::v1alpha1::{ConditionType, EventKind, Reason, RepoBinding};
-use crate::controllers::{View, conditions};
+use crate::controllers::{View, conditions, gate};
 use crate::providers::{Repository, RepositoryPath, registry};
 
 /// The repository that a binding stands for, as far as that is known without asking a provider.
@@ -97,7 +97,7 @@ pub fn others(view: &View, object: &RepoBinding) -> Vec<Arc<RepoBinding>> {
         other.metadata.uid != object.metadata.uid
             && other.metadata.deletion_timestamp.is_none()
             && custom_url(other).is_some_and(|theirs| normal_form(&theirs) == url)
-            && !is_held_back(other)
+            && !is_held_back(view, other)
     })
 }
 
@@ -105,7 +105,7 @@ pub fn others(view: &View, object: &RepoBinding) -> Vec<Arc<RepoBinding>> {
 #[must_use]
 pub fn siblings(view: &View, observation: &Observation) -> Vec<BTreeSet<EventKind>> {
     let Connection::Ready { working, .. } = &observation.connection else { return Vec::new() };
-    let Some(Ok(repository)) = observation.look.as_ref().map(|look| &look.repository) else { return Vec::new() };
+    let Some(repository) = observation.look.as_ref().and_then(|look| look.repository.here()) else { return Vec::new() };
     if working.provider.hook_limit(&working.endpoint).is_none() {
         return Vec::new();
     }
@@ -122,7 +122,7 @@ pub fn siblings(view: &View, observation: &Observation) -> Vec<BTreeSet<EventKin
             && alike(other)
             && other.metadata.deletion_timestamp.is_none()
             && wants(other)
-            && !is_held_back(other)
+            && !is_held_back(view, other)
             && Stand::of(view, other).is_some_and(|stand| stand.is(&working.endpoint.api, repository))
     });
     others.iter().map(|other| crowding::events(other)).collect()
@@ -130,7 +130,10 @@ pub fn siblings(view: &View, observation: &Observation) -> Vec<BTreeSet<EventKin
 
 /// Whether a binding may not use its connection. One that was not looked at yet counts as one that may: two that come
 /// together must not both take the URL.
-fn is_held_back(other: &RepoBinding) -> bool {
+fn is_held_back(view: &View, other: &RepoBinding) -> bool {
+    if view.connection(&other.connection_target()).is_some_and(|connection| gate::grants(view, other, &connection) == Some(false)) {
+        return true;
+    }
     let conditions = other.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     conditions::find(conditions, ConditionType::ConnectionReady).is_some_and(|condition| condition.status == "False")
 }

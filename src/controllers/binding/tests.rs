@@ -21,6 +21,7 @@ use crate::api::v1alpha1::{ConditionType, EventKind, FINALIZER, GitProviderConne
 use crate::controllers::conditions::{Verdict, find};
 use crate::controllers::connection::observe::trouble_of;
 use crate::controllers::connection::plan::next_inspection;
+use crate::controllers::gate::{Seal, Sight};
 use crate::evidence::{BindingEvidence, Delivery, Refusals, SinkEvidence};
 use crate::providers::{Disposition, ErrorKind, PathError, PermissionFinding, ProviderError};
 use crate::sink_support::{NotServed, NotServedKind};
@@ -75,6 +76,9 @@ fn observation(object: Value, connection: Connection) -> Observation {
         public_url: settings.public_urls.choose(None).cloned(),
         ownership: ownership(1, &settings, None),
         settings,
+        seal: seal(),
+        granted: Some(!matches!(connection, Connection::NotPermitted)),
+        known_without_grant: false,
         connection,
         look: None,
         memory: Some(Look { at: Some(now()), generation: 1, ..Look::default() }),
@@ -95,6 +99,10 @@ fn observation(object: Value, connection: Connection) -> Observation {
         rotation_of_connection: None,
         revocation_of_connection: None,
     }
+}
+
+fn seal() -> Seal {
+    Seal::new(&keys(1).controller, "team", "shop")
 }
 
 fn say(observation: &Observation) -> Report {
@@ -144,10 +152,9 @@ fn every_decider_takes_every_kind_of_error_for_the_same_thing() {
             branch: None,
             hooks,
             manage_webhooks: PermissionFinding::granted(),
-            granted: true,
             strays: Vec::new(),
         };
-        for look in [found(Err(error()), None), found(Err(error()), Some(Err(error())))] {
+        for look in [found(Sight::Failed(error()), None), found(Sight::Failed(error()), Some(Err(error())))] {
             let seen = Observation { look: Some(look), ..observation(ready_binding(), Connection::Pending) };
             assert_ne!(
                 look_failed(&seen),
@@ -307,7 +314,7 @@ fn deleted(seconds_ago: i64) -> Value {
 fn with_obstacle(object: Value, obstacle: Obstacle) -> Observation {
     let mut observation = observation(object, Connection::NotFound);
     let target = plan::places::places_to_clear(&observation).remove(0);
-    observation.places = vec![Place { target, hooks: Err(obstacle), working: None }];
+    observation.places = vec![Place { target, held: true, told: true, hooks: Err(obstacle) }];
     observation
 }
 
@@ -383,8 +390,13 @@ fn a_status_that_was_lost_does_not_lose_the_place_of_the_hooks() {
     object["status"] = json!({});
     let places = plan::places::places_to_clear(&observation(object, Connection::NotFound));
     let connection = ConnectionTarget { namespace: "platform".to_owned(), name: "acme".to_owned() };
-    let expected =
-        HookTarget { connection, repository_id: String::new(), repository: "acme/shop".to_owned(), host: "hooks.acme.io".to_owned() };
+    let expected = HookTarget {
+        connection,
+        repository_id: String::new(),
+        repository: "acme/shop".to_owned(),
+        host: "hooks.acme.io".to_owned(),
+        seal: None,
+    };
     assert_eq!(places, [expected]);
 }
 
@@ -450,7 +462,13 @@ fn kept(id: u32, generation: &str) -> Kept {
 
 fn place(number: u32) -> HookTarget {
     let connection = ConnectionTarget { namespace: "platform".to_owned(), name: "acme".to_owned() };
-    HookTarget { connection, repository_id: number.to_string(), repository: format!("acme/{number}"), host: "hooks.acme.io".to_owned() }
+    HookTarget {
+        connection,
+        repository_id: number.to_string(),
+        repository: format!("acme/{number}"),
+        host: "hooks.acme.io".to_owned(),
+        seal: None,
+    }
 }
 
 #[test]
@@ -536,7 +554,7 @@ fn hooks_for_which_there_is_no_room_are_told_by_name() {
     let mut outcome = Outcome::nothing(Arc::clone(&observation.object));
     outcome.recorded = vec![place(1), place(2)];
     outcome.unrecorded = vec![place(2)];
-    let told: Vec<_> = left_behind_notices(&outcome).into_iter().map(|notice| notice.message).collect();
+    let told: Vec<_> = left_behind_notices(&observation, &outcome).into_iter().map(|notice| notice.message).collect();
     assert!(told[0].contains("written down") && told[1].contains("no room") && told[1].contains("acme/2 (to hooks.acme.io)"), "{told:?}");
     assert!(!told[1].contains("acme/1"), "{told:?}");
 }

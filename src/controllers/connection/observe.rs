@@ -14,7 +14,8 @@ use crate::api::v1alpha1::connection::{CredentialKind, ProviderSpec};
 use crate::api::v1alpha1::{
     ConditionType, GitProviderConnection, ManagementPolicy, Permission, ProviderKind, RECONCILE_REQUESTED_AT, Reason,
 };
-use crate::controllers::sessions::{Rejection, Session, Trouble, Working};
+use crate::controllers::gate::Working;
+use crate::controllers::sessions::{Rejection, Session, Trouble};
 use crate::controllers::{View, requested};
 use crate::providers::transport::TransportSettings;
 use crate::providers::transport::network::Purpose;
@@ -183,7 +184,7 @@ async fn inspect(
     match inspection {
         Ok(mut inspection) => {
             inspection.warnings.extend(material.declared.warnings);
-            Ok(Working { provider, endpoint, client, inspection, inputs: inputs.to_owned() })
+            Ok(Working::new(provider, endpoint, client, inspection, inputs.to_owned()))
         }
         Err(error) if is_refusal(error.kind) && matches!(credential, Credential::Anonymous) => Err(closed(&error)),
         Err(error) if error.kind == ErrorKind::Unauthenticated => {
@@ -334,5 +335,5 @@ fn needed(object: &GitProviderConnection, usage: &usage::Usage) -> BTreeSet<Perm
 
 fn judge(session: &Session, needed: &BTreeSet<Permission>) -> Vec<(Permission, PermissionFinding)> {
     let Some(working) = &session.working else { return Vec::new() };
-    needed.iter().map(|permission| (*permission, working.client.permission(&working.inspection, *permission))).collect()
+    needed.iter().map(|permission| (*permission, working.permission(*permission))).collect()
 }

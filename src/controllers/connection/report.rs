@@ -40,6 +40,7 @@ pub fn report(observation: &Observation, plan: &Plan) -> Report {
     let conditions = conditions.finish();
     let mut notices = notices(&before, &conditions, ready);
     notices.extend(new_warnings(observation, &before, &conditions));
+    notices.extend(deletion_begins(observation, plan, &before.conditions));
     let mut status = GitProviderConnectionStatus {
         observed_generation: observation.object.metadata.generation,
         conditions,
@@ -151,11 +152,7 @@ fn expiring(conditions: &mut Conditions<'_>, observation: &Observation) {
 /// Sets Ready from the others, and what goes with it.
 fn ready(conditions: &mut Conditions<'_>, observation: &Observation, plan: &Plan) -> (Verdict, Reason) {
     if let Some(deadline) = plan.deadline {
-        let held = match observation.usage.holding {
-            1 => "1 binding still holds a hook".to_owned(),
-            count => format!("{count} bindings still hold hooks"),
-        };
-        let message = format!("being deleted: {held} made through it; let go at {deadline} at the latest");
+        let message = format!("being deleted: {}; let go at {deadline} at the latest", going(observation.usage.holding));
         conditions.set(ConditionType::Reconciling, Verdict::True, Reason::Progressing, &message);
         conditions.set(ConditionType::Ready, Verdict::False, Reason::Progressing, message);
         return (Verdict::False, Reason::Progressing);
@@ -186,6 +183,23 @@ fn ready(conditions: &mut Conditions<'_>, observation: &Observation, plan: &Plan
     }
     conditions.set(ConditionType::Ready, verdict, reason, message);
     (verdict, reason)
+}
+
+/// What becomes of the hooks that bindings hold through a connection that is being deleted.
+fn going(holding: i64) -> String {
+    match holding {
+        0 => "no binding holds a hook made through it".to_owned(),
+        1 => "the hook that 1 binding holds through it is removed at the provider, and its deliveries end".to_owned(),
+        count => format!("the hooks that {count} bindings hold through it are removed at the provider, and their deliveries end"),
+    }
+}
+
+/// Once a connection is being deleted, its owner is told what goes with it: the bindings themselves stay.
+fn deletion_begins(observation: &Observation, plan: &Plan, before: &[Condition]) -> Option<Notice> {
+    let told = conditions::find(before, ConditionType::Ready).is_some_and(|ready| ready.message.starts_with("being deleted"));
+    let begins = plan.deadline.is_some() && !told && observation.usage.holding > 0;
+    let message = format!("{}; the bindings stay, without a hook until they have a connection again", going(observation.usage.holding));
+    begins.then(|| Notice::warning("HooksGoWithConnection", message))
 }
 
 fn identity_name(observation: &Observation) -> Option<String> {

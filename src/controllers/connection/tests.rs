@@ -15,7 +15,8 @@ use crate::api::v1alpha1::connection::{GitProviderConnectionStatus, IdentityKind
 use crate::api::v1alpha1::{ConditionType, FINALIZER, GitProviderConnection, Permission, ProviderKind, Reason};
 use crate::clock::SystemClock;
 use crate::controllers::conditions;
-use crate::controllers::sessions::{Session, Trouble, Working};
+use crate::controllers::gate::Working;
+use crate::controllers::sessions::{Session, Trouble};
 use crate::providers::model::Identity;
 use crate::providers::permission::Grants;
 use crate::providers::transport::network::NetworkPolicy;
@@ -73,7 +74,7 @@ fn observation(warnings: &[&str], status: Option<&GitProviderConnectionStatus>, 
             failures: 0,
             hung: false,
             trouble,
-            working: Some(Working { provider, endpoint, client, inspection, inputs: String::new() }),
+            working: Some(Working::new(provider, endpoint, client, inspection, String::new())),
             suspected: false,
         },
         credential: None,

@@ -1,14 +1,16 @@
 //! Who uses a connection: how many bindings, for what, and which of them still hold a hook made through it.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Mutex;
 use std::time::Duration;
 
+use kube::ResourceExt as _;
 use tokio::sync::Notify;
 
-use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget};
-use crate::controllers::{View, finalizer, locked};
+use crate::api::v1alpha1::{ConditionType, RepoBinding};
+use crate::controllers::gate::{self, Seal};
+use crate::controllers::{View, conditions, finalizer, locked};
 
 /// Bindings change in bursts; a connection's count of them follows in this rhythm.
 const RHYTHM: Duration = Duration::from_secs(2);
@@ -16,32 +18,41 @@ const RHYTHM: Duration = Duration::from_secs(2);
 /// Who uses a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Bindings that name it.
+    /// Bindings that it grants what they ask for, or that hold a hook made through it.
     pub bindings: i64,
-    /// Whether any of them wants a webhook.
+    /// Whether any binding that it grants wants a webhook.
     pub webhooks: bool,
     /// Bindings that hold, or may hold, a hook made through it.
     pub holding: i64,
 }
 
 impl Usage {
-    fn count(&mut self, binding: &RepoBinding, connection: &ConnectionTarget) {
-        let names = binding.connection_target() == *connection;
-        if names {
-            self.bindings += 1;
-            self.webhooks |= binding.spec.webhook.is_some();
-        }
+    /// Counts a binding for a connection. Who only names it counts for nothing: anybody can.
+    fn count(&mut self, view: &View, binding: &RepoBinding, connection: &ConnectionTarget) {
+        let granted = binding.connection_target() == *connection && is_granted(view, binding, connection);
         // The finalizer comes before the first hook, and the status after it.
-        let may_hold = names && finalizer::is_present(binding) && targets(binding).next().is_none();
-        self.holding += i64::from(may_hold || targets(binding).any(|target| target.connection == *connection));
+        let may_hold = granted && finalizer::is_present(binding) && held_places(view, binding).next().is_none();
+        let holds = may_hold || held_places(view, binding).any(|target| target.connection == *connection);
+        self.bindings += i64::from(granted || holds);
+        self.webhooks |= granted && binding.spec.webhook.is_some();
+        self.holding += i64::from(holds);
     }
 }
 
-/// The places where a binding's status holds hooks.
-fn targets(binding: &RepoBinding) -> impl Iterator<Item = &HookTarget> {
+/// Whether the connection grants the binding what it asks for. Where that cannot be told, what was so before counts.
+fn is_granted(view: &View, binding: &RepoBinding, connection: &ConnectionTarget) -> bool {
+    let Some(known) = view.connection(connection) else { return false };
+    let conditions = || binding.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    gate::grants(view, binding, &known).unwrap_or_else(|| conditions::is_true(conditions(), ConditionType::ConnectionReady))
+}
+
+/// The places where this installation wrote down that a binding has hooks, or is about to have one.
+fn held_places<'a>(view: &View, binding: &'a RepoBinding) -> impl Iterator<Item = &'a HookTarget> {
+    let seal = Seal::new(&view.keys.controller, &binding.namespace().unwrap_or_default(), &binding.name_any());
     let webhook = binding.status.as_ref().and_then(|status| status.webhook.as_ref());
     let present = webhook.filter(|webhook| !webhook.hooks.is_empty()).and_then(|webhook| webhook.target.as_ref());
-    present.into_iter().chain(webhook.into_iter().flat_map(|webhook| &webhook.former_targets))
+    let former = webhook.into_iter().flat_map(|webhook| &webhook.former_targets);
+    present.into_iter().chain(former).filter(move |target| seal.is_on(target))
 }
 
 /// What each connection was last told of its usage, by the reconciliation that used it.
@@ -60,7 +71,7 @@ impl Told {
 pub fn of(view: &View, connection: &ConnectionTarget) -> Usage {
     let mut usage = Usage::default();
     for binding in view.bindings.state() {
-        usage.count(&binding, connection);
+        usage.count(view, &binding, connection);
     }
     locked(&view.usages.0).insert(connection.clone(), usage);
     usage
@@ -70,7 +81,7 @@ pub fn of(view: &View, connection: &ConnectionTarget) -> Usage {
 pub async fn follow(view: &View, bindings_changed: &Notify) {
     loop {
         bindings_changed.notified().await;
-        let present = all(&view.bindings.state());
+        let present = all(view);
         let told = locked(&view.usages.0).clone();
         for (connection, _) in told.iter().filter(|(connection, told)| present.get(connection).copied().unwrap_or_default() != **told) {
             view.triggers.connection(connection);
@@ -79,16 +90,14 @@ pub async fn follow(view: &View, bindings_changed: &Notify) {
     }
 }
 
-fn all(bindings: &[Arc<RepoBinding>]) -> HashMap<ConnectionTarget, Usage> {
+fn all(view: &View) -> HashMap<ConnectionTarget, Usage> {
     let mut usages: HashMap<ConnectionTarget, Usage> = HashMap::new();
-    for binding in bindings {
+    for binding in view.bindings.state() {
         let named = binding.connection_target();
-        let mut connections: Vec<_> =
-            targets(binding).map(|target| target.connection.clone()).filter(|connection| *connection != named).collect();
-        connections.dedup();
-        connections.push(named);
+        let held = held_places(view, &binding).map(|target| target.connection.clone());
+        let connections: BTreeSet<ConnectionTarget> = held.chain([named]).collect();
         for connection in connections {
-            usages.entry(connection.clone()).or_default().count(binding, &connection);
+            usages.entry(connection.clone()).or_default().count(view, &binding, &connection);
         }
     }
     usages

@@ -12,17 +12,16 @@ use kube::runtime::reflector::ObjectRef;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use super::{Leftover, OF_A_NAMESPACE, forget, listed, stored};
-use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget};
+use super::{Leftover, OF_A_NAMESPACE, Stored, forget, listed, stored};
+use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{ManagementPolicy, RepoBinding};
 use crate::controllers::backoff::growing_pause;
 use crate::controllers::binding::hooks::{self, HookAction};
-use crate::controllers::binding::observe::is_gone;
 use crate::controllers::binding::ownership::Ownership;
+use crate::controllers::gate::{Cleanup, Ours, Working};
 use crate::controllers::metrics::Resolution;
-use crate::controllers::sessions::Working;
 use crate::controllers::{Context, locked};
-use crate::providers::{Client, Deletion, ErrorKind, HookRelease, ProviderError, Repository};
+use crate::providers::{Deletion, ErrorKind, HookRelease, ProviderError};
 
 /// How long an entry is kept.
 const KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
@@ -246,16 +245,16 @@ fn usable(context: &Context, connection: &ConnectionTarget) -> Option<Working> {
 
 /// Removes the hooks of an entry that still prove to be ours, but those of a binding of that name that lives. Adopted ones are handed
 /// back. A repository that is gone, as its owner's list tells, has none.
-async fn remove(context: &Context, working: &Working, entry: &Leftover) -> Result<End, Trouble> {
+async fn remove(context: &Context, working: &Working, entry: &Stored) -> Result<End, Trouble> {
     let binding = context.view.bindings.get(&ObjectRef::new(&entry.name).within(&entry.namespace));
     let Some(spared) = spared(binding.as_deref()) else { return Ok(End::Waits) };
-    let Some(repository) = find(working, entry).await? else {
-        return Ok(if is_gone(working, &place(entry)).await { End::Removed } else { End::Waits });
-    };
     let ownership = Ownership::new(&context.view.keys, &context.view.settings, None, &entry.namespace, &entry.name);
-    let hooks = working.client.hooks(&repository).await?;
-    for action in removal(entry, &hooks, &ownership, &spared) {
-        if !take(&*working.client, &repository, &action).await? {
+    let cleanup = Cleanup::left(entry, ownership.clone());
+    let Some(ours) = cleanup.list(working).await.map(Some).or_else(absent)? else {
+        return Ok(if cleanup.is_gone(working).await { End::Removed } else { End::Waits });
+    };
+    for action in removal(entry, ours.hooks(), &ownership, &spared) {
+        if !take(&ours, &action).await? {
             return Ok(End::Waits);
         }
     }
@@ -276,12 +275,10 @@ fn removal(entry: &Leftover, hooks: &[crate::providers::Hook], ownership: &Owner
 }
 
 /// Whether it is done for certain.
-async fn take(client: &dyn Client, repository: &Repository, action: &HookAction) -> Result<bool, ProviderError> {
+async fn take(ours: &Ours, action: &HookAction) -> Result<bool, ProviderError> {
     match action {
-        HookAction::Delete { id, .. } => Ok(client.delete_hook(repository, id).await? != Deletion::Hidden),
-        HookAction::Release { id, url, shape } => {
-            client.release_hook(repository, id, &HookRelease { url, secret: None, shape }).await.map(|()| true)
-        }
+        HookAction::Delete { id, .. } => Ok(ours.delete(id).await? != Deletion::Hidden),
+        HookAction::Release { id, url, shape } => ours.release(id, &HookRelease { url, secret: None, shape }).await.map(|()| true),
         HookAction::Create(_) | HookAction::Update { .. } => Ok(true),
     }
 }
@@ -292,31 +289,11 @@ fn spared(binding: Option<&RepoBinding>) -> Option<BTreeSet<&str>> {
     // One that is being deleted is the entry's own, let go in a moment: its status names the very hooks that are to go.
     let Some(alive) = binding.filter(|binding| binding.metadata.deletion_timestamp.is_none()) else { return Some(BTreeSet::new()) };
     let webhook = alive.status.as_ref().and_then(|status| status.webhook.as_ref());
-    // After a restore the status may not tell yet which hooks it has: it is waited for.
-    if webhook.is_none() && alive.spec.webhook.is_some() {
+    // After a restore, and just before its first hook, the status may not tell yet which hooks it has: it is waited for.
+    if webhook.is_none_or(|webhook| webhook.secret_generation.is_none()) && alive.spec.webhook.is_some() {
         return None;
     }
     Some(webhook.iter().flat_map(|webhook| &webhook.hooks).map(|hook| hook.id.as_str()).collect())
-}
-
-fn place(entry: &Leftover) -> HookTarget {
-    HookTarget {
-        connection: entry.connection.clone(),
-        repository_id: entry.repository_id.clone(),
-        repository: entry.repository.clone(),
-        host: String::new(),
-    }
-}
-
-async fn find(working: &Working, entry: &Leftover) -> Result<Option<Repository>, ProviderError> {
-    let by_id =
-        if entry.repository_id.is_empty() { None } else { working.client.repository_by_id(&entry.repository_id).await.or_else(absent)? };
-    if by_id.is_some() {
-        return Ok(by_id);
-    }
-    let Ok(path) = working.provider.repository_path(&working.endpoint, &entry.repository) else { return Ok(None) };
-    let by_path = working.client.repository(&path).await.map(Some).or_else(absent)?;
-    Ok(by_path.filter(|found| entry.repository_id.is_empty() || found.id == entry.repository_id))
 }
 
 fn absent<T>(error: ProviderError) -> Result<Option<T>, ProviderError> {

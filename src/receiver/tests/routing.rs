@@ -46,7 +46,7 @@ async fn bb_20_bindings_that_concatenate_alike_have_different_routes() {
 async fn a_route_exists_for_suspended_and_deleted_bindings_and_not_for_others() {
     let harness = start(|_, routes| routes.installation = Some("0a0b0c0d".into())).await;
     harness.routes.apply_connection(&gitea());
-    let cases: [(&str, u16, Change); 9] = [
+    let cases: [(&str, u16, Change); 10] = [
         ("no status yet", 200, |object| object["status"] = json!(null)),
         ("suspended", 200, |object| object["spec"]["suspend"] = json!(true)),
         ("being deleted", 200, |object| object["metadata"]["deletionTimestamp"] = json!(NOW)),
@@ -57,6 +57,9 @@ async fn a_route_exists_for_suspended_and_deleted_bindings_and_not_for_others() 
         ("the App's webhook", 401, |object| object["spec"]["webhook"]["source"] = json!("App")),
         ("grant withdrawn", 401, |object| {
             object["status"]["conditions"] = json!([{"type": "ConnectionReady", "status": "False", "reason": "RefNotPermitted", "message": "", "lastTransitionTime": NOW}]);
+        }),
+        ("moved out of the grant", 401, |object| {
+            object["status"]["conditions"] = json!([{"type": "RepositoryFound", "status": "False", "reason": "RepositoryMovedOutOfScope", "message": "", "lastTransitionTime": NOW}]);
         }),
     ];
     for (number, (what, code, change)) in cases.into_iter().enumerate() {
@@ -69,6 +72,55 @@ async fn a_route_exists_for_suspended_and_deleted_bindings_and_not_for_others() 
     harness.routes.remove_binding("team", "shop", "uid-shop");
     assert_eq!(harness.send(&Shot::push("last", "main")).await, 401);
     assert!(harness.evidence.snapshot().bindings.is_empty());
+}
+
+/// The connection with these rules.
+fn allowing(rules: &serde_json::Value) -> crate::api::v1alpha1::GitProviderConnection {
+    let mut connection = gitea();
+    connection.spec.allowed_bindings = serde_json::from_value(rules.clone()).unwrap();
+    connection
+}
+
+#[tokio::test]
+async fn a_route_closes_by_the_connections_own_rules_although_no_controller_says_so() {
+    let harness = start(|_, _| ()).await;
+    let same = |repositories: serde_json::Value| json!([{"namespaces": {"from": "Same"}, "repositories": repositories}]);
+    let selector = json!([{"namespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "shop"}}}, "repositories": ["acme/*"]}]);
+    let moved: Change = |object| object["status"]["repository"]["path"] = json!("acme/store");
+    let cases: [(&str, serde_json::Value, Change, u16); 8] = [
+        ("no rules", json!(null), |_| (), 200),
+        ("nobody", json!([]), |_| (), 401),
+        ("its path", same(json!(["acme/shop"])), |_| (), 200),
+        ("another path", same(json!(["acme/cart"])), |_| (), 401),
+        ("what was found is another path", same(json!(["acme/shop"])), moved, 401),
+        ("what was found is covered, too", same(json!(["acme/shop", "acme/store"])), moved, 200),
+        ("a rule by labels, which are not known here", selector.clone(), |_| (), 200),
+        ("a rule by labels for another path", selector, |object| object["spec"]["repository"] = json!("other/shop"), 401),
+    ];
+    for (number, (what, rules, change, code)) in cases.into_iter().enumerate() {
+        harness.routes.apply_binding(&binding(change));
+        harness.routes.apply_connection(&allowing(&rules));
+        assert_eq!(harness.send(&Shot::push(&format!("d-{number}"), "main")).await, code, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_of_a_repository_that_was_renamed_out_of_the_grant_or_the_owner_is_not_the_bindings() {
+    let harness = start(|_, _| ()).await;
+    harness.routes.apply_connection(&allowing(&json!([{"namespaces": {"from": "Same"}, "repositories": ["*/shop*"]}])));
+    harness.routes.apply_binding(&binding(|_| ()));
+    for (number, (path, ours)) in [("acme/shop-2", true), ("acme/secret", false), ("other/shop", false)].into_iter().enumerate() {
+        harness.clock.set(&format!("2026-11-20T10:0{number}:00Z"));
+        let id = format!("d-{number}");
+        assert_eq!(harness.send(&Shot::new(&id, push_body(7, path, "refs/heads/main", &id))).await, 200, "{path}");
+        let seen = harness.evidence.snapshot().bindings.remove("uid-shop").unwrap();
+        assert_eq!(seen.last_delivery.is_some_and(|last| last.id == id), ours, "{path}");
+        assert_eq!(seen.refusals.map(|refusals| refusals.reason), (!ours).then(|| crate::evidence::DEPARTED.to_owned()), "{path}");
+    }
+    let foreign = Shot::new("d-9", push_body(8, "other/shop", "refs/heads/main", "d-9"));
+    assert_eq!(harness.send(&foreign).await, 200);
+    let seen = harness.evidence.snapshot().bindings.remove("uid-shop").unwrap();
+    assert_eq!(seen.refusals.unwrap().count, 2, "another repository calls for no look");
 }
 
 #[tokio::test]

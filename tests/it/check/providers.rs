@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
+use crate::support::fault_proxy::Exchange;
 use crate::support::gitea::{Gitea, OPERATOR_SCOPES};
 
 use super::{Bench, PUBLIC_URL, message, object, row, run, secret, told};
@@ -193,6 +194,35 @@ async fn a_foreign_hook_with_the_same_url_is_named_and_adopted_only_when_asked()
     let objects = [bench.secret(), connection, bench.binding("shop", spec(true))];
     assert_eq!(told(&bench.check_json(&objects).await?, "shop"), "NotReady SecretNotFound []");
     assert_eq!(bench.gitea.hooks(&bench.repository()).await?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_binding_without_a_grant_causes_no_call_whatever_its_manifest_says() -> Result<()> {
+    let bench = Bench::new().await?;
+    let forged = |deleted: bool| {
+        let mut binding = bench.binding_in("team-cart", if deleted { "going" } else { "held" }, json!({"webhook": {}}));
+        binding["metadata"]["uid"] = json!("forged");
+        binding["metadata"]["finalizers"] = json!(["forgebind.dev/cleanup"]);
+        if deleted {
+            binding["metadata"]["deletionTimestamp"] = json!("2026-11-20T00:00:00Z");
+        }
+        let connection = json!({"namespace": "platform", "name": "gitea"});
+        binding["status"] = json!({"webhook": {
+            "hooks": [{"id": "1"}],
+            "target": {"connection": connection, "repositoryID": "1", "repository": bench.repository(), "host": "hooks.acme.test"},
+        }});
+        binding
+    };
+    let connection = bench.connection(json!({"allowedBindings": []}));
+    let objects = [bench.secret(), connection, bench.binding("own", json!({"webhook": {}})), forged(false), forged(true)];
+    let result = bench.check_json(&objects).await?;
+    assert_eq!(told(&result, "own"), "NotReady RefNotPermitted []");
+    assert_eq!(told(&result, "held"), "NotReady RefNotPermitted []");
+    assert_eq!(row(&result, "going")["actions"], json!([]));
+    assert_eq!(told(&result, "gitea"), "Ready Succeeded []", "whoever only names it needs nothing of it");
+    let asks = |exchange: &Exchange| exchange.path.contains("/repos/") || exchange.path.contains("/repositories/");
+    assert_eq!(bench.proxy.count(asks), 0, "{:?}", bench.proxy.exchanges());
     Ok(())
 }
 

@@ -1,6 +1,5 @@
 //! Where hooks were made that are to go: what is there, and what stands against their removal.
 
-use futures::StreamExt as _;
 use url::Url;
 
 use super::{Observation, custom_url};
@@ -8,18 +7,24 @@ use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget};
 use crate::controllers::binding::ownership::host_of;
 use crate::controllers::binding::plan;
-use crate::controllers::sessions::{Trouble, Working};
+use crate::controllers::gate::{self, Cleanup, Ours, Sight, Use, Working};
+use crate::controllers::sessions::Trouble;
 use crate::controllers::{View, left_to_another};
-use crate::providers::{Disposition, ErrorKind, Hook, PathError, ProviderError, Repository};
+use crate::providers::{Disposition, ErrorKind, ProviderError};
+
+/// What is said of a removal to a binding that has no grant for the place, whatever stands against it.
+pub const UNTOLD: &str = "the connection no longer allows this binding, and its hook could not be removed yet";
 
 /// A place where hooks were made that are to go.
 pub struct Place {
     /// Which place.
     pub target: HookTarget,
-    /// The repository and its hooks.
-    pub hooks: Result<(Repository, Vec<Hook>), Obstacle>,
-    /// Its client.
-    pub working: Option<Working>,
+    /// Whether this installation wrote down that hooks are there, or were about to be made. Only then they may be left behind.
+    pub held: bool,
+    /// Whether what is met there may be told to the binding.
+    pub told: bool,
+    /// The binding's own hooks there.
+    pub hooks: Result<Ours, Obstacle>,
 }
 
 /// Why a hook cannot be removed.
@@ -33,6 +38,10 @@ pub enum Obstacle {
     Outage(String),
     /// The repository is not there any more, as far as its owner's list tells.
     Gone(String),
+    /// Something of which the binding may not be told, because it has no grant for the place.
+    Untold,
+    /// Nothing shows that this installation ever held a hook there, so nobody looks.
+    NotHeld,
 }
 
 impl Obstacle {
@@ -63,29 +72,85 @@ impl Obstacle {
 
 /// Looks at a place that is to be cleared, through whatever client of its connection worked last.
 pub(super) async fn place(view: &View, observation: &Observation, target: HookTarget) -> Place {
-    let session = view.sessions.get(&target.connection);
-    let working = session.as_ref().and_then(|session| session.working.clone());
-    let hooks = match (&session, &working) {
-        (None, _) => Err(missing_session(view, &target.connection)),
-        (Some(session), None) => Err(session.trouble.as_ref().map_or(Obstacle::Pending, Obstacle::of_trouble)),
-        (Some(session), Some(working)) => match list(working, &target).await {
-            Ok(found) => Ok(found),
-            Err(error) => {
-                let news = error.kind.disposition().concerns_connection();
-                if news && session.trouble.is_none() && view.sessions.suspect(&target.connection) {
-                    view.triggers.connection(&target.connection);
-                }
-                let gone = error.kind == ErrorKind::NotFound && is_gone(working, &target).await;
-                Err(if gone { Obstacle::Gone(error.to_string()) } else { Obstacle::of(&error) })
+    let held = observation.seal.is_on(&target);
+    let told = observation.departure().is_none() && gate::may_be_told(view, &observation.object, &target);
+    let hooks = match hooks(view, observation, &target, told).await {
+        // What the last attempt at the removal itself met counts where the list alone shows nothing wrong.
+        Ok(hooks) => match observation.memory.as_ref().and_then(|memory| memory.obstacle.clone()) {
+            Some(_) if !told => {
+                let over = plan::places::is_past_bound(observation, &Obstacle::Credential(String::new()));
+                if over { Err(Obstacle::Untold) } else { Ok(hooks) }
             }
+            Some(obstacle) if plan::places::is_past_bound(observation, &obstacle) => Err(obstacle),
+            _ => Ok(hooks),
         },
+        Err(Obstacle::Credential(_) | Obstacle::Outage(_)) if !told => Err(Obstacle::Untold),
+        Err(obstacle) => Err(obstacle),
     };
-    // What the last attempt at the removal itself met counts where the list alone shows nothing wrong.
-    let hooks = match (&hooks, observation.memory.as_ref().and_then(|memory| memory.obstacle.clone())) {
-        (Ok(_), Some(obstacle)) if plan::places::is_past_bound(observation, &obstacle) => Err(obstacle),
-        _ => hooks,
+    Place { target, held, told, hooks }
+}
+
+async fn hooks(view: &View, observation: &Observation, target: &HookTarget, told: bool) -> Result<Ours, Obstacle> {
+    let cleanup = Cleanup::held(&observation.seal, &observation.ownership, target);
+    if cleanup.is_none() && !is_of_spec(observation, target) {
+        return Err(Obstacle::NotHeld);
+    }
+    let session = view.sessions.get(&target.connection).ok_or_else(|| missing_session(view, &target.connection))?;
+    let working = session.working.as_ref().ok_or_else(|| session.trouble.as_ref().map_or(Obstacle::Pending, Obstacle::of_trouble))?;
+    let listed = match &cleanup {
+        Some(cleanup) => cleanup.list(working).await,
+        None => by_grant(view, observation, target, working).await?,
     };
-    Place { target, hooks, working }
+    let error = match listed {
+        Ok(ours) => return Ok(ours),
+        Err(error) => error,
+    };
+    let news = error.kind.disposition().concerns_connection();
+    if news && session.trouble.is_none() && view.sessions.suspect(&target.connection) {
+        view.triggers.connection(&target.connection);
+    }
+    if error.kind == ErrorKind::NotFound {
+        // Without a grant nobody reads the owner's list: it is left for later, like what is gone.
+        let gone = if told { is_gone(view, observation, target, working).await } else { true };
+        if gone {
+            return Err(Obstacle::Gone(if told { error.to_string() } else { UNTOLD.to_owned() }));
+        }
+    }
+    Err(Obstacle::of(&error))
+}
+
+/// Whether a place is the one that the spec names, to a binding whose status knows of none, and that it is granted.
+fn is_of_spec(observation: &Observation, target: &HookTarget) -> bool {
+    let object = &observation.object;
+    observation.granted == Some(true) && *target == place_of_spec(object, observation.public_url.as_ref().ok())
+}
+
+/// The permit for a place that a binding has a grant for.
+fn permit(view: &View, observation: &Observation, target: &HookTarget, working: &Working) -> Option<Use> {
+    let path = working.provider.repository_path(&working.endpoint, &target.repository).ok()?;
+    Use::granted(view, &observation.object, &target.connection, working, &path)
+}
+
+/// The hooks at the place that the spec names. Where a grant does not lead there, nothing of ours is.
+async fn by_grant(
+    view: &View,
+    observation: &Observation,
+    target: &HookTarget,
+    working: &Working,
+) -> Result<Result<Ours, ProviderError>, Obstacle> {
+    let permit = permit(view, observation, target, working).ok_or(Obstacle::NotHeld)?;
+    match permit.find(view, &observation.object, None).await {
+        Sight::Here(repository) => Ok(repository.ours(target, &observation.ownership).await),
+        Sight::Departed(_) => Err(Obstacle::NotHeld),
+        Sight::Failed(error) => Ok(Err(error)),
+    }
+}
+
+async fn is_gone(view: &View, observation: &Observation, target: &HookTarget, working: &Working) -> bool {
+    match permit(view, observation, target, working) {
+        Some(permit) => permit.is_gone(&target.repository_id).await,
+        None => false,
+    }
 }
 
 fn missing_session(view: &View, connection: &ConnectionTarget) -> Obstacle {
@@ -99,43 +164,6 @@ fn missing_session(view: &View, connection: &ConnectionTarget) -> Obstacle {
     }
 }
 
-async fn list(working: &Working, target: &HookTarget) -> Result<(Repository, Vec<Hook>), ProviderError> {
-    let by_id = if target.repository_id.is_empty() || !working.inspection.capabilities.lookup_by_id {
-        None
-    } else {
-        working.client.repository_by_id(&target.repository_id).await?
-    };
-    let repository = if let Some(repository) = by_id {
-        repository
-    } else {
-        let gone = |error: PathError| ProviderError::new(ErrorKind::NotFound, "find repository", error.to_string());
-        let path = working.provider.repository_path(&working.endpoint, &target.repository).map_err(gone)?;
-        working.client.repository(&path).await?
-    };
-    let hooks = working.client.hooks(&repository).await?;
-    Ok((repository, hooks))
-}
-
-/// Whether the owner's list, read to its end, tells that a repository is not there. A list that shows nothing at all tells
-/// nothing: a credential that sees none of the owner's repositories gets the same one.
-pub async fn is_gone(working: &Working, target: &HookTarget) -> bool {
-    // Another repository under the same path is not the one that is meant.
-    let is_meant = |repository: &Repository| match target.repository_id.as_str() {
-        "" => repository.path.same_as(&target.repository),
-        id => repository.id == id,
-    };
-    let mut pages = working.client.repositories();
-    let mut shown = false;
-    while let Some(page) = pages.next().await {
-        match page {
-            Ok(page) if page.iter().any(is_meant) => return false,
-            Ok(page) => shown |= !page.is_empty(),
-            Err(_) => return false,
-        }
-    }
-    shown
-}
-
 /// The place that the spec alone names, for a binding whose status knows of none.
 #[must_use]
 pub fn place_of_spec(object: &RepoBinding, public_url: Option<&Url>) -> HookTarget {
@@ -145,5 +173,6 @@ pub fn place_of_spec(object: &RepoBinding, public_url: Option<&Url>) -> HookTarg
         repository_id: String::new(),
         repository: object.spec.repository.clone(),
         host: url.as_ref().map(host_of).unwrap_or_default(),
+        seal: None,
     }
 }

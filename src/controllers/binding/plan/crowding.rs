@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::api::v1alpha1::{EventKind, RepoBinding};
 use crate::controllers::binding::observe::Observation;
 use crate::controllers::binding::ownership::is_alike;
-use crate::controllers::sessions::Working;
+use crate::controllers::gate::Working;
 use crate::providers::model::HookLimit;
 use crate::providers::{Hook, Repository};
 

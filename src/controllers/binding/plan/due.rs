@@ -12,6 +12,7 @@ use crate::controllers::binding::generation;
 use crate::controllers::binding::observe::{self, Connection, Observation};
 use crate::controllers::conditions::{self, Verdict};
 use crate::controllers::finalizer;
+use crate::evidence::DEPARTED;
 
 /// Evidence stretches the time between two looks to this at most.
 const LONGEST_STRETCH: SignedDuration = SignedDuration::from_hours(24);
@@ -63,7 +64,7 @@ pub fn look_due(observation: &Observation) -> bool {
     let Connection::Ready { inspected_at, .. } = &observation.connection else { return false };
     let object = &observation.object;
     let requests = observation.requests;
-    if requests.look || requests.rotate || requests.revoke || status_is_lost(observation) {
+    if requests.look || requests.rotate || requests.revoke || status_is_lost(observation) || was_departed(observation) {
         return true;
     }
     let Some(memory) = &observation.memory else {
@@ -76,6 +77,14 @@ pub fn look_due(observation: &Observation) -> bool {
         return true;
     }
     memory.next.is_none_or(|next| stretched(observation, next) <= observation.now)
+}
+
+/// Whether a delivery told since the last look that the repository is where the binding may not follow.
+fn was_departed(observation: &Observation) -> bool {
+    let refusals = observation.evidence.as_ref().and_then(|evidence| evidence.refusals.as_ref());
+    let told = refusals.filter(|refusals| refusals.reason == DEPARTED);
+    let looked = observation.memory.as_ref().and_then(|memory| memory.at);
+    told.is_some_and(|told| looked.is_none_or(|at| at < told.last))
 }
 
 /// Whether somebody took out of the status what an earlier look put there: one that was restored or edited tells nothing.

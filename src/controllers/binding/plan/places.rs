@@ -8,17 +8,19 @@ use jiff::Timestamp;
 use super::{Action, Hold, Plan, SLOW_PROBE, after, wants_own_hook, webhook_status};
 use crate::api::v1alpha1::binding::HookTarget;
 use crate::api::v1alpha1::{Reason, RepoBinding};
-use crate::controllers::binding::hooks;
+use crate::controllers::binding::hooks::{self, HookAction};
 use crate::controllers::binding::observe::{self, Connection, Observation, Obstacle, Place};
 use crate::controllers::binding::ownership::host_of;
 use crate::controllers::conditions::Verdict;
 use crate::controllers::finalizer;
-use crate::providers::Repository;
+use crate::controllers::gate::Ours;
 
 /// How long a removal waits for a credential that works.
 const CREDENTIAL_BOUND: Duration = Duration::from_secs(3600);
 /// How long it waits for a provider that is out of reach.
 const OUTAGE_BOUND: Duration = Duration::from_secs(24 * 3600);
+/// How many former places the status has room for.
+pub const FORMER_TARGETS: usize = 8;
 /// How long it waits in a namespace that is being deleted.
 const NAMESPACE_BOUND: Duration = Duration::from_secs(20);
 
@@ -33,50 +35,75 @@ pub fn places_to_clear(observation: &Observation) -> Vec<HookTarget> {
         if observe::orphans(object) || !finalizer::is_present(&**object) {
             return Vec::new();
         }
-        let present = present.or_else(|| Some(observe::place_of_spec(object, observation.public_url.as_ref().ok())));
-        return present.into_iter().chain(former).collect();
+        return present.or_else(|| place_by_grant(observation, &former)).into_iter().chain(former).collect();
     }
     if observation.suspended || observation.observe_only {
         return Vec::new();
     }
     if wants_none(observation) {
-        // A status that names no place may be older than a hook: the finalizer tells that there may be one.
-        let held = finalizer::is_present(&**object);
-        let present = present.or_else(|| held.then(|| observe::place_of_spec(object, observation.public_url.as_ref().ok())));
-        return present.into_iter().chain(former).collect();
+        return present.or_else(|| place_by_grant(observation, &former)).into_iter().chain(former).collect();
     }
     // Where the hooks are to be cannot be seen now: the old ones stay.
     let Some(keeps) = present_target(observation) else { return Vec::new() };
     present.into_iter().chain(former).filter(|target| !same_place(&keeps, target)).collect()
 }
 
-/// Whether no hook is to be anywhere: none is asked for, or the connection is not there for this binding any more.
-pub(super) fn wants_none(observation: &Observation) -> bool {
+/// The place that the spec names, for a binding whose status was lost, so that it names none: the finalizer tells that a hook
+/// may be there. Anybody can set a finalizer, so that nobody looks there without a grant.
+fn place_by_grant(observation: &Observation, former: &[HookTarget]) -> Option<HookTarget> {
+    let lost = finalizer::is_present(&*observation.object) && former.is_empty();
+    (lost && observation.granted == Some(true)).then(|| observe::place_of_spec(&observation.object, observation.public_url.as_ref().ok()))
+}
+
+/// Why a hook that is asked for is not to be: the connection is not there for this binding any more.
+#[must_use]
+pub fn withheld(observation: &Observation) -> Option<(Reason, &'static str)> {
     match &observation.connection {
-        Connection::NotPermitted => true,
-        Connection::NotReady(trouble) if trouble.reason == Reason::ConnectionNotReady => true,
-        _ => wants_own_hook(&observation.object).is_none(),
+        Connection::NotPermitted => Some((Reason::RefNotPermitted, "the connection does not exist or does not allow this binding")),
+        Connection::NotReady(trouble) if trouble.reason == Reason::ConnectionNotReady => {
+            Some((Reason::ConnectionNotReady, "the connection is being deleted"))
+        }
+        _ => observation
+            .departure()
+            .map(|_| (Reason::RepositoryMovedOutOfScope, "the repository is where the connection does not allow this binding")),
     }
 }
 
-pub(super) fn same_place(one: &HookTarget, other: &HookTarget) -> bool {
+/// Whether no hook is to be anywhere: none is asked for, or it is withheld.
+pub(super) fn wants_none(observation: &Observation) -> bool {
+    wants_own_hook(&observation.object).is_none() || withheld(observation).is_some()
+}
+
+/// Whether two places are one: the same repository through the same connection.
+#[must_use]
+pub fn same_place(one: &HookTarget, other: &HookTarget) -> bool {
     one.connection == other.connection && one.repository_id == other.repository_id
 }
 
 /// Where the hooks are to be, as far as this look shows it.
 pub(super) fn present_target(observation: &Observation) -> Option<HookTarget> {
     let found = observation.look.as_ref()?;
-    let repository = found.repository.as_ref().ok().filter(|_| matches!(found.hooks, Some(Ok(_))))?;
+    let repository = found.repository.here().filter(|_| matches!(found.hooks, Some(Ok(_))))?;
     let host = match observe::custom_url(&observation.object) {
         Some(url) => host_of(&url),
         None => observation.public_url.as_ref().ok().map(host_of)?,
     };
-    Some(HookTarget {
-        connection: observation.object.connection_target(),
-        repository_id: repository.id.clone(),
-        repository: repository.path.as_str().to_owned(),
-        host,
-    })
+    Some(repository.place(&observation.seal, host))
+}
+
+/// The place that is to be written down before the first hook is made there: a crash, or a grant that is withdrawn, may come
+/// before the hook is in the status.
+pub(super) fn to_announce(plan: &Plan, observation: &Observation, actions: &[HookAction]) -> Option<HookTarget> {
+    let makes = |action: &HookAction| matches!(action, HookAction::Create(_) | HookAction::Update { adopted: true, .. });
+    let target = plan.target.as_ref().filter(|_| actions.iter().any(makes))?;
+    let webhook = webhook_status(&observation.object);
+    let former = webhook.map(|webhook| webhook.former_targets.as_slice()).unwrap_or_default();
+    let is_known = webhook
+        .and_then(|webhook| webhook.target.as_ref())
+        .into_iter()
+        .chain(former)
+        .any(|known| same_place(known, target) && known.seal == target.seal);
+    (!is_known && former.len() < FORMER_TARGETS).then(|| target.clone())
 }
 
 /// Whether the time to wait for an obstacle is over.
@@ -90,7 +117,9 @@ pub fn is_past_bound(observation: &Observation, obstacle: &Obstacle) -> bool {
 pub(super) fn deadline(observation: &Observation, obstacle: &Obstacle) -> Option<Timestamp> {
     let deleted = observation.object.metadata.deletion_timestamp.as_ref()?.0;
     let bound = match obstacle {
-        Obstacle::Pending => return None,
+        Obstacle::Pending | Obstacle::NotHeld => return None,
+        // A wait would tell what stands against it.
+        Obstacle::Untold => Duration::ZERO,
         _ if observation.terminating => NAMESPACE_BOUND,
         Obstacle::Credential(_) | Obstacle::Gone(_) => observation.settings.cleanup_timeout.unwrap_or(CREDENTIAL_BOUND),
         Obstacle::Outage(_) => observation.settings.cleanup_timeout.unwrap_or(OUTAGE_BOUND),
@@ -98,11 +127,13 @@ pub(super) fn deadline(observation: &Observation, obstacle: &Obstacle) -> Option
     Some(after(deleted, bound))
 }
 
-/// Whether nothing of ours is left anywhere once the plan is carried out, and nothing is to come.
+/// Whether nothing of ours is left anywhere once the plan is carried out, and nothing is to come. A finalizer that somebody
+/// else set, to a binding that holds nothing and may look at nothing, goes at once.
 pub(super) fn is_rid_of_everything(observation: &Observation) -> bool {
-    let seen = |place: &Place| matches!(place.hooks, Ok(_) | Err(Obstacle::Gone(_)));
+    let seen = |place: &Place| matches!(place.hooks, Ok(_) | Err(Obstacle::Gone(_) | Obstacle::NotHeld));
     let idle = observation.suspended || observation.observe_only;
-    !idle && wants_none(observation) && !observation.places.is_empty() && observation.places.iter().all(seen)
+    let judged = !observation.places.is_empty() || observation.granted.is_some();
+    !idle && judged && wants_none(observation) && observation.places.iter().all(seen)
 }
 
 pub(super) fn adopted(object: &RepoBinding) -> BTreeSet<String> {
@@ -115,11 +146,16 @@ pub(super) fn adopted(object: &RepoBinding) -> BTreeSet<String> {
 pub(super) fn adopted_at_places(observation: &Observation) -> BTreeSet<String> {
     let object = &observation.object;
     let may_be = object.spec.webhook.as_ref().is_some_and(|webhook| webhook.adopt);
-    if !may_be || webhook_status(object).is_some() {
+    if !may_be || tells_of_hooks(object) {
         return adopted(object);
     }
-    let hooks = observation.places.iter().filter_map(|place| place.hooks.as_ref().ok()).flat_map(|(_, hooks)| hooks);
-    hooks.filter(|hook| observation.ownership.is_ours(&hook.url)).map(|hook| hook.id.clone()).collect()
+    observation.places.iter().filter_map(|place| place.hooks.as_ref().ok()).flat_map(Ours::hooks).map(|hook| hook.id.clone()).collect()
+}
+
+/// Whether the status tells which hooks were made. One that was lost does not, nor one that was written just before the first.
+#[must_use]
+pub fn tells_of_hooks(object: &RepoBinding) -> bool {
+    webhook_status(object).is_some_and(|webhook| webhook.secret_generation.is_some())
 }
 
 /// Plans the removal of hooks at places where they are no longer wanted. Their successors come first.
@@ -132,12 +168,13 @@ pub(super) fn clear(plan: &mut Plan, observation: &Observation) {
     for (position, place) in observation.places.iter().enumerate() {
         match &place.hooks {
             // The same place seen through another connection: what is there is what is wanted.
-            Ok((repository, _)) if is_present_place(plan, observation, place, repository) => {}
-            Ok((_, hooks)) => {
-                let removal = hooks::removal(hooks, &observation.ownership, &adopted, "it is no longer wanted here");
+            Ok(ours) if is_present_place(plan, observation, ours) => {}
+            Ok(ours) => {
+                let removal = hooks::removal(ours.hooks(), &observation.ownership, &adopted, "it is no longer wanted here");
                 plan.actions.extend(removal.actions.into_iter().map(|action| Action::Clear(position, action)));
             }
-            Err(Obstacle::Gone(why)) => plan.actions.push(Action::Record(position, why.clone())),
+            Err(Obstacle::Gone(why)) if place.held => plan.actions.push(Action::Record(position, why.clone())),
+            Err(Obstacle::Gone(_) | Obstacle::NotHeld) => {}
             Err(_) => {
                 // Its successor is looked at again too: only beside it does the old one come up.
                 let probe = after(observation.now, SLOW_PROBE);
@@ -149,11 +186,9 @@ pub(super) fn clear(plan: &mut Plan, observation: &Observation) {
 }
 
 /// Whether a place is the very repository in which the hooks are to be.
-pub(super) fn is_present_place(plan: &Plan, observation: &Observation, place: &Place, repository: &Repository) -> bool {
-    let (Connection::Ready { working, .. }, Some(there), Some(target)) = (&observation.connection, &place.working, &plan.target) else {
-        return false;
-    };
-    working.endpoint.api == there.endpoint.api && target.repository_id == repository.id
+pub(super) fn is_present_place(plan: &Plan, observation: &Observation, ours: &Ours) -> bool {
+    let (Connection::Ready { working, .. }, Some(target)) = (&observation.connection, &plan.target) else { return false };
+    working.endpoint.api == *ours.api() && target.repository_id == ours.repository_id()
 }
 
 /// Plans the end: everything of ours goes, or is written down when its time is over.
@@ -168,18 +203,22 @@ pub(super) fn delete(plan: &mut Plan, observation: &Observation) {
     for (position, place) in observation.places.iter().enumerate() {
         match &place.hooks {
             _ if observation.observe_only => {
-                if held_hooks(object) {
+                if held_hooks(object) && place.held {
                     plan.actions.push(Action::Record(position, "nothing is written at the provider while observing".to_owned()));
                 }
             }
-            Ok((_, hooks)) => {
-                let removal = hooks::removal(hooks, &observation.ownership, &adopted, "its binding is being deleted");
+            Ok(ours) => {
+                let removal = hooks::removal(ours.hooks(), &observation.ownership, &adopted, "its binding is being deleted");
                 plan.actions.extend(removal.actions.into_iter().map(|action| Action::Clear(position, action)));
             }
             // A repository that is gone has no hook that we could remove. Should it come back, the entry is worked off.
-            Err(Obstacle::Gone(why)) if held_hooks(object) => plan.actions.push(Action::Record(position, why.clone())),
-            Err(Obstacle::Gone(_)) => {}
-            Err(obstacle) if is_past_bound(observation, obstacle) => plan.actions.push(Action::Record(position, text(obstacle))),
+            Err(Obstacle::Gone(why)) if held_hooks(object) && place.held => plan.actions.push(Action::Record(position, why.clone())),
+            Err(Obstacle::Gone(_) | Obstacle::NotHeld) => {}
+            Err(obstacle) if is_past_bound(observation, obstacle) && place.held => {
+                plan.actions.push(Action::Record(position, text(obstacle)));
+            }
+            // No hook was ever held there, as far as is known: nothing that could be left behind.
+            Err(obstacle) if is_past_bound(observation, obstacle) => {}
             Err(obstacle) => match deadline(observation, obstacle) {
                 Some(until) if blocked.is_none_or(|(_, later)| later < until) => blocked = Some((obstacle, until)),
                 Some(_) => {}
@@ -211,5 +250,7 @@ pub(super) fn text(obstacle: &Obstacle) -> String {
     match obstacle {
         Obstacle::Pending => "the connection was not examined yet".to_owned(),
         Obstacle::Credential(why) | Obstacle::Outage(why) | Obstacle::Gone(why) => why.clone(),
+        Obstacle::Untold => observe::UNTOLD.to_owned(),
+        Obstacle::NotHeld => "no hook was made there".to_owned(),
     }
 }

@@ -11,16 +11,15 @@ use crate::controllers::binding::apply::Outcome;
 use crate::controllers::binding::hooks::Kept;
 use crate::controllers::binding::observe::{Connection, Observation, custom_url};
 use crate::controllers::binding::plan::Plan;
+use crate::controllers::binding::plan::places::{FORMER_TARGETS, same_place};
 
 /// How many earlier secrets are kept at most, as the schema has it.
 const PREVIOUS_SECRETS: usize = 8;
-/// How many former places are kept at most, as the schema has it.
-const FORMER_TARGETS: usize = 8;
 
 /// The hooks and their secrets, as they are after what was done.
 pub(super) fn webhook(observation: &Observation, plan: &Plan, outcome: &Outcome, before: &RepoBindingStatus) -> Option<WebhookStatus> {
     let old = before.webhook.clone().unwrap_or_default();
-    let former = former_targets(&old, plan, outcome);
+    let mut former = former_targets(&old, plan, outcome);
     let Some(kept) = &plan.kept else {
         // Not listed now: what was known stays, less what is gone for certain.
         let left = old.target.as_ref().is_some_and(|target| outcome.cleared.contains(target) || outcome.recorded.contains(target));
@@ -32,8 +31,11 @@ pub(super) fn webhook(observation: &Observation, plan: &Plan, outcome: &Outcome,
         };
     };
     let hooks = present_hooks(kept, outcome);
+    // What was written down before the first hook was made is over, unless that may still appear.
+    let may_appear = hooks.is_empty() && (!outcome.unanswered.is_empty() || plan.awaits.is_some());
+    former.retain(|target| may_appear || plan.target.as_ref().is_none_or(|present| !same_place(present, target)));
     if observation.observe_only && hooks.is_empty() {
-        return (before.webhook.is_some()).then_some(WebhookStatus { hooks: Vec::new(), ..old });
+        return (before.webhook.is_some()).then_some(WebhookStatus { hooks: Vec::new(), former_targets: former, ..old });
     }
     let generation = plan
         .generation
@@ -94,7 +96,8 @@ fn former_targets(old: &WebhookStatus, plan: &Plan, outcome: &Outcome) -> Vec<Ho
         }
         _ => None,
     };
-    let mut former: Vec<HookTarget> = old.former_targets.iter().cloned().chain(moved).collect();
+    let announced = outcome.announced.iter().filter(|target| !old.former_targets.contains(target)).cloned();
+    let mut former: Vec<HookTarget> = old.former_targets.iter().cloned().chain(moved).chain(announced).collect();
     former.retain(|target| !outcome.cleared.contains(target) && !outcome.recorded.contains(target));
     let mut later = BTreeSet::new();
     former.reverse();

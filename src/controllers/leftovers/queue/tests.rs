@@ -41,7 +41,7 @@ fn binding(deleted: Option<&str>, spec: &Value, webhook: &Value) -> RepoBinding 
 
 #[test]
 fn the_hooks_of_a_binding_that_lives_are_spared_and_those_of_one_that_goes_are_not() {
-    let holds = json!({"hooks": [{"id": "31", "events": ["Push"], "adopted": false}]});
+    let holds = json!({"secretGeneration": "1700000000", "hooks": [{"id": "31", "events": ["Push"], "adopted": false}]});
     let wants = json!({});
     let going = binding(Some("2026-01-01T00:00:00Z"), &wants, &holds);
     assert_eq!(spared(Some(&going)), Some(BTreeSet::new()), "it was recorded, and its finalizer goes next");

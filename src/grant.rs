@@ -18,10 +18,27 @@ pub struct Request<'a> {
     pub namespace: &'a str,
     /// Labels of that namespace; `None` where they cannot be read.
     pub namespace_labels: Option<&'a BTreeMap<String, String>>,
-    /// The repository's path.
-    pub repository: &'a str,
+    /// The repository's path; `None` while it cannot be read, so that the rest alone is judged.
+    pub repository: Option<&'a str>,
     /// Where `webhook.url` points, when it is set.
     pub destination: Option<&'a Url>,
+}
+
+/// The rules of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules<'a> {
+    /// Its namespace.
+    pub namespace: Option<&'a str>,
+    /// Its `allowedBindings`.
+    pub allowed: Option<&'a [AllowedBinding]>,
+}
+
+impl<'a> Rules<'a> {
+    /// Those of this connection.
+    #[must_use]
+    pub fn of(connection: &'a GitProviderConnection) -> Self {
+        Self { namespace: connection.metadata.namespace.as_deref(), allowed: connection.spec.allowed_bindings.as_deref() }
+    }
 }
 
 /// What the rules say. `None` where only a namespace's labels could tell and they cannot be read: that grants nothing new
@@ -29,9 +46,9 @@ pub struct Request<'a> {
 ///
 /// Without rules: the same namespace, every repository, and no destination of somebody else's.
 #[must_use]
-pub fn permits(connection: &GitProviderConnection, request: Request<'_>) -> Option<bool> {
-    let own = connection.metadata.namespace.as_deref() == Some(request.namespace);
-    let Some(rules) = &connection.spec.allowed_bindings else { return Some(own && request.destination.is_none()) };
+pub fn permits(rules: Rules<'_>, request: Request<'_>) -> Option<bool> {
+    let own = rules.namespace == Some(request.namespace);
+    let Some(rules) = rules.allowed else { return Some(own && request.destination.is_none()) };
     let verdicts: Vec<_> = rules.iter().map(|rule| covers(rule, own, request)).collect();
     if verdicts.contains(&Some(true)) {
         Some(true)
@@ -54,7 +71,8 @@ fn covers(rule: &AllowedBinding, own: bool, request: Request<'_>) -> Option<bool
     }
 }
 
-fn repository_fits(rule: &AllowedBinding, repository: &str) -> bool {
+fn repository_fits(rule: &AllowedBinding, repository: Option<&str>) -> bool {
+    let Some(repository) = repository else { return true };
     // The schema demands patterns from all rules but those for the own namespace.
     let unrestricted = rule.repositories.is_empty() && rule.namespaces.from == NamespacesFrom::Same;
     let repository = repository.to_lowercase();
@@ -86,7 +104,7 @@ pub fn lacking(
         (NamespacesFrom::Selector, Some(selector)) => labels.is_some_and(|labels| selects(selector, labels)),
         (NamespacesFrom::Selector, None) => false,
     });
-    let (fitting, others): (Vec<_>, Vec<_>) = here.partition(|rule| repository_fits(rule, repository));
+    let (fitting, others): (Vec<_>, Vec<_>) = here.partition(|rule| repository_fits(rule, Some(repository)));
     let patterns: Vec<&str> = others.iter().flat_map(|rule| &rule.repositories).map(String::as_str).collect();
     match (fitting.is_empty(), patterns.is_empty()) {
         (true, true) => "none of its allowedBindings is for its own namespace; add the rule {namespaces: {from: Same}}".to_owned(),
@@ -112,6 +130,10 @@ mod tests {
 
     use super::*;
 
+    fn permits(connection: &GitProviderConnection, request: Request<'_>) -> Option<bool> {
+        super::permits(Rules::of(connection), request)
+    }
+
     fn connection(rules: Option<serde_json::Value>) -> GitProviderConnection {
         let mut spec = json!({"provider": {"gitea": {"url": "https://gitea.acme.io", "organization": "acme"}}});
         if let Some(rules) = rules {
@@ -125,7 +147,7 @@ mod tests {
     }
 
     fn ask<'a>(namespace: &'a str, repository: &'a str, labels: Option<&'a BTreeMap<String, String>>) -> Request<'a> {
-        Request { namespace, namespace_labels: labels, repository, destination: None }
+        Request { namespace, namespace_labels: labels, repository: Some(repository), destination: None }
     }
 
     #[test]
@@ -140,6 +162,14 @@ mod tests {
     #[test]
     fn no_rule_is_nobody() {
         assert_eq!(permits(&connection(Some(json!([]))), ask("platform", "acme/shop", None)), Some(false));
+    }
+
+    #[test]
+    fn a_namespace_is_judged_before_the_path_can_be_read() {
+        let connection = connection(Some(json!([{"namespaces": {"from": "Same"}, "repositories": ["acme/shop"]}])));
+        let asks = |namespace| Request { repository: None, ..ask(namespace, "", None) };
+        assert_eq!(permits(&connection, asks("platform")), Some(true));
+        assert_eq!(permits(&connection, asks("team")), Some(false));
     }
 
     #[test]

@@ -1,0 +1,168 @@
+//! What a hook that this installation held opens: the binding's own hooks in that one repository, to be removed.
+
+use std::sync::Arc;
+
+use url::Url;
+
+use super::admit::is_missing;
+use super::{Admitted, Seal, View, Working, permits};
+use crate::api::v1alpha1::RepoBinding;
+use crate::api::v1alpha1::binding::HookTarget;
+use crate::controllers::binding::ownership::Ownership;
+use crate::controllers::leftovers::Stored;
+use crate::providers::{Client, Deletion, ErrorKind, Hook, HookRelease, ProviderError, Repository};
+
+/// This installation wrote down that hooks of a binding are at a place, so that they may be removed there, whether or not
+/// the binding may use the connection now.
+#[derive(Clone, Debug)]
+pub struct Cleanup {
+    target: HookTarget,
+    ownership: Ownership,
+    /// Whether it is the operator's own work on a leftover, of which no binding learns anything.
+    unseen: bool,
+}
+
+/// The hooks in one repository that bear a binding's own id.
+pub struct Ours {
+    client: Arc<dyn Client>,
+    api: Url,
+    repository: Repository,
+    target: HookTarget,
+    hooks: Vec<Hook>,
+}
+
+impl Cleanup {
+    /// A permit for a place that bears the binding's seal.
+    #[must_use]
+    pub fn held(seal: &Seal, ownership: &Ownership, target: &HookTarget) -> Option<Self> {
+        seal.is_on(target).then(|| Self { target: target.clone(), ownership: ownership.clone(), unseen: false })
+    }
+
+    /// A permit for hooks that were left behind. The entry stands in the operator's own namespace, which only it writes.
+    #[must_use]
+    pub fn left(entry: &Stored, ownership: Ownership) -> Self {
+        let target = HookTarget {
+            connection: entry.connection.clone(),
+            repository_id: entry.repository_id.clone(),
+            repository: entry.repository.clone(),
+            host: String::new(),
+            seal: None,
+        };
+        Self { target, ownership, unseen: true }
+    }
+
+    /// Lists the hooks that are the binding's own.
+    ///
+    /// # Errors
+    /// What the provider said, and `NotFound` where another repository has the path now.
+    pub async fn list(&self, working: &Working) -> Result<Ours, ProviderError> {
+        let repository = self.repository(working).await?;
+        Ours::list(Arc::clone(&working.client), working.endpoint.api.clone(), repository, &self.target, &self.ownership).await
+    }
+
+    /// Whether the owner's list tells that the repository of a leftover is not there any more. For a binding, only a grant opens
+    /// that list.
+    pub async fn is_gone(&self, working: &Working) -> bool {
+        self.unseen && is_missing(&*working.client, &self.target.repository_id, &self.target.repository).await
+    }
+
+    async fn repository(&self, working: &Working) -> Result<Repository, ProviderError> {
+        let absent = |message: String| ProviderError::new(ErrorKind::NotFound, "find repository", message);
+        let id = self.target.repository_id.as_str();
+        if !id.is_empty()
+            && working.inspection.capabilities.lookup_by_id
+            && let Some(found) = working.client.repository_by_id(id).await?
+        {
+            return Ok(found);
+        }
+        let path = working.provider.repository_path(&working.endpoint, &self.target.repository);
+        let found = working.client.repository(&path.map_err(|error| absent(error.to_string()))?).await?;
+        if id.is_empty() || found.id == id {
+            Ok(found)
+        } else {
+            Err(absent(format!("another repository is at {} now", self.target.repository)))
+        }
+    }
+}
+
+/// Whether what is met at a place may be told to a binding: it has a grant for the place, or the connection would be one of
+/// its own namespace.
+#[must_use]
+pub fn may_be_told(view: &View, object: &RepoBinding, target: &HookTarget) -> bool {
+    match view.connection(&target.connection) {
+        Some(connection) => permits(view, object, &connection, Some(&target.repository)) == Some(true),
+        None => object.metadata.namespace.as_ref() == Some(&target.connection.namespace),
+    }
+}
+
+impl Admitted {
+    /// Of the repository's hooks, those that are the binding's own.
+    ///
+    /// # Errors
+    /// What the provider said.
+    pub async fn ours(&self, target: &HookTarget, ownership: &Ownership) -> Result<Ours, ProviderError> {
+        Ours::list(Arc::clone(&self.client), self.api.clone(), self.repository.clone(), target, ownership).await
+    }
+}
+
+impl Ours {
+    async fn list(
+        client: Arc<dyn Client>,
+        api: Url,
+        repository: Repository,
+        target: &HookTarget,
+        ownership: &Ownership,
+    ) -> Result<Self, ProviderError> {
+        let hooks = client.hooks(&repository).await?;
+        let hooks = hooks.into_iter().filter(|hook| ownership.is_ours(&hook.url)).collect();
+        Ok(Self { client, api, repository, target: target.clone(), hooks })
+    }
+
+    /// The hooks.
+    #[must_use]
+    pub fn hooks(&self) -> &[Hook] {
+        &self.hooks
+    }
+
+    /// The provider's stable id of the repository.
+    #[must_use]
+    pub fn repository_id(&self) -> &str {
+        &self.repository.id
+    }
+
+    /// The repository's path as it was written down, whatever it is called now.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.target.repository
+    }
+
+    /// The address of the API that has it.
+    #[must_use]
+    pub const fn api(&self) -> &Url {
+        &self.api
+    }
+
+    /// As [`Client::delete_hook`], for one of these hooks.
+    ///
+    /// # Errors
+    /// What the provider said, and `Rejected` for any other hook.
+    pub async fn delete(&self, id: &str) -> Result<Deletion, ProviderError> {
+        self.among(id)?;
+        self.client.delete_hook(&self.repository, id).await
+    }
+
+    /// Hands one of these hooks, which was adopted, back to its owner.
+    ///
+    /// # Errors
+    /// What the provider said, and `Rejected` for any other hook.
+    pub async fn release(&self, id: &str, release: &HookRelease<'_>) -> Result<(), ProviderError> {
+        self.among(id)?;
+        self.client.release_hook(&self.repository, id, release).await
+    }
+
+    fn among(&self, id: &str) -> Result<(), ProviderError> {
+        let known = self.hooks.iter().any(|hook| hook.id == id);
+        let refused = || ProviderError::new(ErrorKind::Rejected, "change hook", format!("hook {id} is not the binding's own"));
+        known.then_some(()).ok_or_else(refused)
+    }
+}

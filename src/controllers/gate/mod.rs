@@ -1,0 +1,130 @@
+//! The gate before every credential: how a binding reaches a connection's client, and how not.
+//!
+//! A client is private to this module. For a binding there are two ways to one, and each is a permit that only this module
+//! makes, after it has checked what the permit stands for:
+//!
+//! - [`Use`]: the connection's rules grant what the binding asks for. It finds the repository, and hands out [`Admitted`]
+//!   only when the rules and the owner cover the repository that was found, too.
+//! - [`Cleanup`]: this installation wrote down, under its own seal, that hooks of the binding are at a place. It lists and
+//!   removes the hooks that bear the binding's own id in that one repository, and nothing else. Without a grant nothing of
+//!   what it meets is told.
+//!
+//! A status is a claim: who forges one has neither a grant nor a seal.
+#![doc = "\n\n"]
+#![doc = include_str!("../../docs/decisions/0013-one-gate-for-credentials.md")]
+
+mod admit;
+mod cleanup;
+mod seal;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kube::ResourceExt as _;
+use kube::runtime::reflector::ObjectRef;
+use url::Url;
+
+use super::View;
+use crate::api::v1alpha1::{EventKind, GitProviderConnection, Permission, RepoBinding};
+use crate::grant::{self, Request, Rules};
+use crate::providers::model::Scope;
+use crate::providers::{Client, Endpoint, HookShape, Inspection, PathError, PermissionFinding, Provider, RepositoryPath, registry};
+
+pub use admit::{Admitted, Departure, Sight, Use};
+pub use cleanup::{Cleanup, Ours, may_be_told};
+pub use seal::Seal;
+
+/// A client that worked, with what is known of its connection. The client itself is reached by a permit only.
+#[derive(Clone)]
+pub struct Working {
+    /// The provider.
+    pub provider: &'static dyn Provider,
+    /// Its addresses.
+    pub endpoint: Endpoint,
+    /// What the last inspection found.
+    pub inspection: Inspection,
+    /// What that inspection saw in Kubernetes: tells which credential the client has.
+    pub inputs: String,
+    client: Arc<dyn Client>,
+}
+
+impl Working {
+    /// Puts a client behind the gate, once it was inspected.
+    #[must_use]
+    pub fn new(
+        provider: &'static dyn Provider,
+        endpoint: Endpoint,
+        client: Arc<dyn Client>,
+        inspection: Inspection,
+        inputs: String,
+    ) -> Self {
+        Self { provider, endpoint, inspection, inputs, client }
+    }
+
+    /// The owner that bindings are held to.
+    #[must_use]
+    pub fn scope(&self) -> Option<&Scope> {
+        self.inspection.scope.as_ref().or(self.endpoint.scope.as_ref())
+    }
+
+    /// Judges a permission from what the inspection found. Nothing is sent.
+    #[must_use]
+    pub fn permission(&self, permission: Permission) -> PermissionFinding {
+        self.client.permission(&self.inspection, permission)
+    }
+
+    /// Judges from what the inspection found whether hooks with these events may be managed. Nothing is sent.
+    #[must_use]
+    pub fn hook_permission(&self, events: &BTreeSet<EventKind>) -> PermissionFinding {
+        self.client.hook_permission(&self.inspection, events)
+    }
+
+    /// What the provider must be asked for to deliver these events. Nothing is sent.
+    #[must_use]
+    pub fn hook_shapes(&self, events: &BTreeSet<EventKind>) -> Vec<HookShape> {
+        self.client.hook_shapes(events)
+    }
+}
+
+/// The path that a text means at a connection, read from the connection's spec: no client is needed for it. `None` while the
+/// spec has no address from which it could be read.
+#[must_use]
+pub fn path_at(connection: &GitProviderConnection, text: &str) -> Option<Result<RepositoryPath, PathError>> {
+    let provider = registry::provider(connection.spec.provider.kind()?)?;
+    let endpoint = provider.endpoint(&connection.spec.provider).ok()?;
+    Some(provider.repository_path(&endpoint, text))
+}
+
+/// Whether a connection grants what a binding asks for; `None` where that cannot be told. Judged whether or not the
+/// connection works: a grant that is withdrawn ends at once.
+#[must_use]
+pub fn grants(view: &View, object: &RepoBinding, connection: &GitProviderConnection) -> Option<bool> {
+    let text = object.spec.repository.as_str();
+    match path_at(connection, text) {
+        Some(Ok(path)) => permits(view, object, connection, Some(path.as_str())),
+        // What is no path at this connection fits a pattern only as it stands.
+        Some(Err(_)) => permits(view, object, connection, Some(text)),
+        None => permits(view, object, connection, None),
+    }
+}
+
+/// Whether a connection grants a path to a binding; `None` where that cannot be told. Without a path, the namespace and the
+/// destination alone are judged.
+#[must_use]
+pub fn permits(view: &View, object: &RepoBinding, connection: &GitProviderConnection, path: Option<&str>) -> Option<bool> {
+    let namespace = object.namespace().unwrap_or_default();
+    let known = view.namespaces.get(&ObjectRef::new(&namespace));
+    let labels = known.as_ref().map(|known| known.metadata.labels.clone().unwrap_or_default());
+    let destination = custom_url(object);
+    let request = Request { namespace: &namespace, namespace_labels: labels.as_ref(), repository: path, destination: destination.as_ref() };
+    grant::permits(Rules::of(connection), request)
+}
+
+/// The address of somebody else's endpoint that the binding names.
+#[must_use]
+pub fn custom_url(object: &RepoBinding) -> Option<Url> {
+    let url = object.spec.webhook.as_ref()?.url.as_ref()?;
+    Url::parse(&url.0).ok()
+}

@@ -1,0 +1,694 @@
+//! What may be called and told, situation by situation: a provider that notes every call, behind the observe, plan and report
+//! of a binding.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::Resource;
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::watcher;
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::{Cleanup, Seal, Working};
+use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, RepoBindingStatus};
+use crate::api::v1alpha1::{
+    ConditionType, EventKind, FINALIZER, GitProviderConnection, Permission, ProviderKind, RECONCILE_REQUESTED_AT, Reason, RepoBinding,
+};
+use crate::clock::SystemClock;
+use crate::controllers::binding::apply::Outcome;
+use crate::controllers::binding::observe::{self, UNTOLD};
+use crate::controllers::binding::ownership::{Ownership, tests as ownership};
+use crate::controllers::binding::plan::{self, Action, Hold};
+use crate::controllers::binding::report::report;
+use crate::controllers::conditions::find;
+use crate::controllers::connection::usage;
+use crate::controllers::leftovers::{Leftover, LeftoverHook, Stored};
+use crate::controllers::sessions::{Session, Trouble};
+use crate::controllers::view::{OfProviders, References};
+use crate::controllers::{Sessions, Triggers, View, install};
+use crate::providers::model::HookState;
+use crate::providers::permission::Grants;
+use crate::providers::transport::network::NetworkPolicy;
+use crate::providers::transport::{TransportFactory, Unleased};
+use crate::providers::{
+    Client, Deletion, Endpoint, ErrorKind, GitProbe, Hook, HookRelease, HookRequest, HookShape, HookUrl, Inspection, PermissionFinding,
+    ProviderError, Repository, RepositoryPath, registry,
+};
+
+/// The name under which a repository hides that no binding here is granted.
+const HIDDEN: &str = "acme/hidden-canary";
+/// What the provider says when it fails.
+const WORDS: &str = "words of the provider";
+
+/// One repository: by which paths it is found, its id, and its path.
+struct Known {
+    found_by: Vec<&'static str>,
+    id: &'static str,
+    path: &'static str,
+}
+
+/// A provider that notes what it is asked.
+struct Recorder {
+    endpoint: Endpoint,
+    repositories: Vec<Known>,
+    hooks: Vec<(&'static str, HookUrl)>,
+    fails: Option<ErrorKind>,
+    calls: Arc<Mutex<Vec<String>>>,
+}
+
+impl Recorder {
+    fn note(&self, call: String) -> Result<(), ProviderError> {
+        self.calls.lock().unwrap().push(call);
+        self.fails.map_or(Ok(()), |kind| Err(ProviderError::new(kind, "call", WORDS)))
+    }
+
+    fn repository_of(&self, known: &Known) -> Repository {
+        let provider = registry::provider(ProviderKind::Gitea).unwrap();
+        Repository {
+            id: known.id.to_owned(),
+            path: provider.repository_path(&self.endpoint, known.path).unwrap(),
+            web_url: Some(format!("https://gitea.acme.io/{}", known.path)),
+            clone_url: Some(format!("https://gitea.acme.io/{}.git", known.path)),
+            ssh_url: None,
+            default_branch: Some("main".to_owned()),
+            visibility: None,
+            archived: false,
+            empty: false,
+            manage_webhooks: PermissionFinding::granted(),
+            holder: None,
+        }
+    }
+}
+
+fn absent<T>() -> Result<T, ProviderError> {
+    Err(ProviderError::new(ErrorKind::NotFound, "look up repository", WORDS))
+}
+
+#[async_trait]
+impl Client for Recorder {
+    async fn inspect(&self) -> Result<Inspection, ProviderError> {
+        unreachable!("no binding inspects a credential")
+    }
+
+    fn permission(&self, _: &Inspection, _: Permission) -> PermissionFinding {
+        PermissionFinding::granted()
+    }
+
+    async fn repository(&self, path: &RepositoryPath) -> Result<Repository, ProviderError> {
+        self.note(format!("repository {path}"))?;
+        let found = self.repositories.iter().find(|known| known.found_by.contains(&path.as_str()));
+        found.map_or_else(absent, |known| Ok(self.repository_of(known)))
+    }
+
+    async fn repository_by_id(&self, id: &str) -> Result<Option<Repository>, ProviderError> {
+        self.note(format!("by id {id}"))?;
+        let found = self.repositories.iter().find(|known| known.id == id);
+        found.map_or_else(absent, |known| Ok(Some(self.repository_of(known))))
+    }
+
+    async fn branch_exists(&self, repository: &Repository, _: &str) -> Result<bool, ProviderError> {
+        self.note(format!("branch of {}", repository.id)).map(|()| true)
+    }
+
+    async fn probe_git(&self, path: &RepositoryPath) -> Result<GitProbe, ProviderError> {
+        self.note(format!("git {path}")).map(|()| GitProbe { heads: std::collections::BTreeMap::new() })
+    }
+
+    fn repositories(&self) -> BoxStream<'_, Result<Vec<Repository>, ProviderError>> {
+        let other = Known { found_by: Vec::new(), id: "99", path: "acme/other" };
+        let page = self.note("the owner's list".to_owned()).map(|()| vec![self.repository_of(&other)]);
+        stream::iter([page]).boxed()
+    }
+
+    fn hook_shapes(&self, events: &BTreeSet<EventKind>) -> Vec<HookShape> {
+        vec![HookShape { events: events.clone(), ..HookShape::default() }]
+    }
+
+    async fn hooks(&self, repository: &Repository) -> Result<Vec<Hook>, ProviderError> {
+        self.note(format!("hooks of {}", repository.id))?;
+        let shape = HookShape { events: [EventKind::Push].into(), ..HookShape::default() };
+        let hook = |(id, url): &(&str, HookUrl)| Hook {
+            id: (*id).to_owned(),
+            url: url.clone(),
+            shape: shape.clone(),
+            state: HookState::Active,
+            has_secret: Some(true),
+        };
+        Ok(self.hooks.iter().map(hook).collect())
+    }
+
+    async fn create_hook(&self, repository: &Repository, _: &HookRequest<'_>) -> Result<Hook, ProviderError> {
+        self.note(format!("create at {}", repository.id)).and_then(|()| absent())
+    }
+
+    async fn update_hook(&self, repository: &Repository, id: &str, _: &HookRequest<'_>) -> Result<Hook, ProviderError> {
+        self.note(format!("update {id} of {}", repository.id)).and_then(|()| absent())
+    }
+
+    async fn release_hook(&self, repository: &Repository, id: &str, _: &HookRelease<'_>) -> Result<(), ProviderError> {
+        self.note(format!("release {id} of {}", repository.id))
+    }
+
+    async fn delete_hook(&self, repository: &Repository, id: &str) -> Result<Deletion, ProviderError> {
+        self.note(format!("delete {id} of {}", repository.id)).map(|()| Deletion::Deleted)
+    }
+}
+
+struct NoReferences;
+
+#[async_trait]
+impl References for NoReferences {
+    async fn secret(&self, _: &str, _: &str) -> kube::Result<Option<Secret>> {
+        Ok(None)
+    }
+
+    async fn config_map(&self, _: &str, _: &str) -> kube::Result<Option<ConfigMap>> {
+        Ok(None)
+    }
+}
+
+fn store<K>(objects: impl IntoIterator<Item = K>) -> Store<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let (store, mut writer) = reflector::store();
+    writer.apply_watcher_event(&watcher::Event::Init);
+    for object in objects {
+        writer.apply_watcher_event(&watcher::Event::InitApply(object));
+    }
+    writer.apply_watcher_event(&watcher::Event::InitDone);
+    store
+}
+
+fn target() -> ConnectionTarget {
+    ConnectionTarget { namespace: "platform".to_owned(), name: "acme".to_owned() }
+}
+
+fn seal(name: &str) -> Seal {
+    Seal::new(&ownership::keys(1).controller, "team", name)
+}
+
+fn place(id: &str, path: &str) -> HookTarget {
+    HookTarget {
+        connection: target(),
+        repository_id: id.to_owned(),
+        repository: path.to_owned(),
+        host: "hooks.acme.io".to_owned(),
+        seal: None,
+    }
+}
+
+/// The connection `platform/acme`, which grants `acme/shop*` to the namespace `team`.
+fn connection() -> Value {
+    json!({
+        "apiVersion": "forgebind.dev/v1alpha1", "kind": "GitProviderConnection",
+        "metadata": {"name": "acme", "namespace": "platform", "uid": "c", "generation": 1},
+        "spec": {
+            "provider": {"gitea": {"url": "https://gitea.acme.io", "organization": "acme"}},
+            "allowedBindings": [{"namespaces": {"from": "All"}, "repositories": ["acme/shop*"]}],
+        },
+        "status": {"installation": ownership::keys(1).fingerprint},
+    })
+}
+
+/// The binding `team/shop` of `acme/shop`, new.
+fn new_binding() -> Value {
+    json!({
+        "apiVersion": "forgebind.dev/v1alpha1", "kind": "RepoBinding",
+        "metadata": {"name": "shop", "namespace": "team", "uid": "b", "generation": 1},
+        "spec": {
+            "connectionRef": {"name": "acme", "namespace": "platform"}, "repository": "acme/shop", "branch": "main",
+            "webhook": {"events": ["Push"]},
+        },
+        "status": {"installation": ownership::keys(1).fingerprint},
+    })
+}
+
+/// The same with the hook 31 in repository 7, written down by this installation.
+fn holding() -> Value {
+    let mut binding = new_binding();
+    binding["metadata"]["finalizers"] = json!([FINALIZER]);
+    // What was settled before a start is not looked at at once.
+    binding["metadata"]["annotations"] = json!({RECONCILE_REQUESTED_AT: "now"});
+    let conditions: Vec<Value> = ["Ready", "ConnectionReady", "RepositoryFound", "WebhookInSync"]
+        .map(|kind| json!({"type": kind, "status": "True", "reason": "Succeeded", "message": "", "lastTransitionTime": "2026-11-01T00:00:00Z"}))
+        .into();
+    binding["status"] = json!({
+        "observedGeneration": 1, "installation": ownership::keys(1).fingerprint, "conditions": conditions,
+        "repository": {"id": "7", "path": "acme/shop", "requested": {"connection": target(), "path": "acme/shop"}},
+        "webhook": {
+            "secretGeneration": "1700000000", "target": seal("shop").put_on(place("7", "acme/shop")),
+            "hooks": [{"id": "31", "events": ["Push"], "adopted": false}],
+        },
+    });
+    binding
+}
+
+fn deleted(mut binding: Value) -> Value {
+    binding["metadata"]["deletionTimestamp"] = json!(Timestamp::now().to_string());
+    binding
+}
+
+/// A new binding with a finalizer that somebody else set.
+fn preset() -> Value {
+    let mut binding = new_binding();
+    binding["metadata"]["finalizers"] = json!([FINALIZER]);
+    binding
+}
+
+/// Whether the connection works.
+#[derive(Clone, Copy, PartialEq)]
+enum Credential {
+    Works,
+    /// It was refused after a start: there is no client at all.
+    DeadAfterStart,
+}
+
+/// One situation.
+struct Situation {
+    connection: Option<Value>,
+    binding: Value,
+    repositories: Vec<Known>,
+    /// Whether the binding's own hook is there.
+    hooked: bool,
+    credential: Credential,
+    fails: Option<ErrorKind>,
+}
+
+impl Situation {
+    /// The connection works, and the repository is there with the binding's own hook.
+    fn new(binding: Value) -> Self {
+        let repositories = vec![Known { found_by: vec!["acme/shop"], id: "7", path: "acme/shop" }];
+        Self { connection: Some(connection()), binding, repositories, hooked: true, credential: Credential::Works, fails: None }
+    }
+
+    fn without_grant(self) -> Self {
+        self.with_rules(&json!([]))
+    }
+
+    fn with_rules(mut self, rules: &Value) -> Self {
+        self.connection.as_mut().unwrap()["spec"]["allowedBindings"] = rules.clone();
+        self
+    }
+
+    /// The path leads to another one since.
+    fn leading_to(mut self, path: &'static str) -> Self {
+        self.repositories = vec![Known { found_by: vec!["acme/shop", path], id: "7", path }];
+        self
+    }
+
+    fn view(&self) -> (View, Arc<Mutex<Vec<String>>>) {
+        let (keys, settings) = (ownership::keys(1), ownership::settings("https://hooks.acme.io", &[]));
+        let (clock, network) = (Arc::new(SystemClock), Arc::new(NetworkPolicy::default()));
+        let (connections, _) = mpsc::unbounded_channel();
+        let (bindings, _) = mpsc::unbounded_channel();
+        let (changed, _) = mpsc::unbounded_channel();
+        let known = self.connection.clone().map(|object| serde_json::from_value::<GitProviderConnection>(object).unwrap());
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let sessions = Sessions::new(changed);
+        sessions.set(&target(), self.session(Arc::clone(&calls)));
+        let view = View {
+            references: Arc::new(NoReferences),
+            clients: Arc::new(OfProviders),
+            transports: TransportFactory::new(Arc::clone(&network), Arc::new(Unleased), clock.clone(), &mut Registry::default()),
+            clock,
+            settings,
+            keys,
+            network,
+            sessions,
+            connections: store(known),
+            bindings: store([serde_json::from_value(self.binding.clone()).unwrap()]),
+            namespaces: store([]),
+            evidence: Mutex::default(),
+            looks: Mutex::default(),
+            attempts: Mutex::default(),
+            usages: usage::Told::default(),
+            key_trouble: install::guard::Trouble::default(),
+            triggers: Triggers { connections, bindings },
+        };
+        (view, calls)
+    }
+
+    fn session(&self, calls: Arc<Mutex<Vec<String>>>) -> Session {
+        let now = Timestamp::now();
+        let rejected = || Trouble::new(ConditionType::Authenticated, Reason::CredentialRejected, WORDS);
+        let works = self.credential == Credential::Works;
+        Session {
+            uid: "c".to_owned(),
+            inputs: String::new(),
+            inspected_at: now,
+            works_since: works.then_some(now),
+            next: None,
+            failures: 0,
+            trouble: (!works).then(rejected),
+            working: works.then(|| self.working(calls)),
+            suspected: false,
+            hung: false,
+        }
+    }
+
+    fn working(&self, calls: Arc<Mutex<Vec<String>>>) -> Working {
+        let provider = registry::provider(ProviderKind::Gitea).unwrap();
+        let spec = serde_json::from_value(connection()["spec"]["provider"].clone()).unwrap();
+        let endpoint = provider.endpoint(&spec).unwrap();
+        let known = |known: &Known| Known { found_by: known.found_by.clone(), ..*known };
+        let own = ownership::ownership(1, &ownership::settings("https://hooks.acme.io", &[]), None).receiver_url("1700000000").unwrap();
+        let other = HookUrl::new("https://ci.other.io/hook".to_owned());
+        let client = Recorder {
+            endpoint: endpoint.clone(),
+            repositories: self.repositories.iter().map(known).collect(),
+            hooks: self.hooked.then_some(("31", own)).into_iter().chain([("32", other)]).collect(),
+            fails: self.fails,
+            calls,
+        };
+        let inspection = Inspection {
+            flavor: "Gitea".to_owned(),
+            version: None,
+            identity: None,
+            credential_name: None,
+            expires_at: None,
+            grants: Grants::Unknown("not asked".to_owned()),
+            capabilities: provider.capabilities(),
+            scope: None,
+            warnings: Vec::new(),
+        };
+        Working::new(provider, endpoint, Arc::new(client), inspection, String::new())
+    }
+
+    async fn seen(&self) -> Seen {
+        let (view, calls) = self.view();
+        let binding: RepoBinding = serde_json::from_value(self.binding.clone()).unwrap();
+        let observation = observe::observe(&view, Arc::new(binding)).await;
+        let plan = plan::plan(&observation);
+        let report = report(&observation, &plan, &Outcome::nothing(Arc::clone(&observation.object)));
+        let actions = plan.actions.iter().map(|action| match action {
+            Action::Announce(_) => "announce".to_owned(),
+            Action::Hook(_) => "hook".to_owned(),
+            Action::Clear(..) => "clear".to_owned(),
+            Action::Record(_, why) if why == UNTOLD => "record untold".to_owned(),
+            Action::Record(..) => "record".to_owned(),
+            Action::PublishSecret(..) | Action::WithdrawSecret => "secret".to_owned(),
+        });
+        let actions = actions.filter(|action| action != "secret").collect::<Vec<_>>().join(", ");
+        let told = serde_json::to_string(&report.status).unwrap() + &format!("{:?}", report.notices);
+        let calls = calls.lock().unwrap().join(", ");
+        Seen { calls, actions, hold: plan.hold, status: report.status, told }
+    }
+}
+
+/// What came of a situation.
+struct Seen {
+    calls: String,
+    actions: String,
+    hold: Hold,
+    status: RepoBindingStatus,
+    told: String,
+}
+
+impl Seen {
+    fn says(&self, kind: ConditionType) -> String {
+        find(&self.status.conditions, kind).map(|condition| format!("{}/{}", condition.status, condition.reason)).unwrap_or_default()
+    }
+
+    /// The receiver takes deliveries unless the status says one of these two.
+    fn closes_route(&self) -> bool {
+        self.says(ConditionType::ConnectionReady) == "False/RefNotPermitted"
+            || self.says(ConditionType::RepositoryFound) == "False/RepositoryMovedOutOfScope"
+    }
+}
+
+/// A status that somebody wrote: a hook in a repository of which the binding has no grant.
+fn forged(seal: Option<String>) -> Value {
+    let mut binding = holding();
+    binding["status"]["webhook"]["target"] = json!(HookTarget { seal, ..place("8", HIDDEN) });
+    binding["status"]["webhook"]["formerTargets"] = json!([place("9", HIDDEN)]);
+    binding
+}
+
+/// A rule for everything but the new name.
+fn renamed(path: &'static str) -> Situation {
+    let mut situation = Situation::new(holding()).leading_to(path);
+    situation.repositories[0].found_by = vec!["acme/shop", path];
+    situation
+}
+
+#[tokio::test]
+async fn what_is_called_told_and_kept_open_in_every_situation() {
+    let gone = |mut situation: Situation| {
+        situation.repositories.clear();
+        situation
+    };
+    let dead = |mut situation: Situation| {
+        situation.credential = Credential::DeadAfterStart;
+        situation
+    };
+    let refused = |mut situation: Situation, kind| {
+        situation.fails = Some(kind);
+        situation
+    };
+    let going = |mut situation: Situation| {
+        situation.connection.as_mut().unwrap()["metadata"]["deletionTimestamp"] = json!("2026-11-30T00:00:00Z");
+        situation
+    };
+    let missing = |mut situation: Situation| {
+        situation.connection = None;
+        situation
+    };
+    let copied = seal("other").put_on(place("8", HIDDEN)).seal;
+    let moved_copy = seal("shop").put_on(place("7", "acme/shop")).seal;
+    let found_elsewhere = || {
+        let mut binding = holding();
+        binding["status"]["repository"]["path"] = json!("acme/store");
+        Situation::new(binding)
+    };
+    let lost = || preset();
+    let (look, clean) = ("repository acme/shop, branch of 7, hooks of 7", "by id 7, hooks of 7");
+    let look_and_clean = "repository acme/shop, by id 7, hooks of 7";
+    let cases: Vec<(&str, Situation, &str, &str, Hold, bool)> = vec![
+        // (situation, calls, actions, finalizer, whether the route is closed)
+        ("granted", Situation { hooked: false, ..Situation::new(new_binding()) }, look, "announce, hook", Hold::Set, false),
+        ("granted, with its hook", Situation::new(holding()), look, "", Hold::Keep, false),
+        ("no grant", Situation::new(new_binding()).without_grant(), "", "", Hold::Keep, true),
+        ("no connection", missing(Situation::new(new_binding())), "", "", Hold::Keep, true),
+        ("redirect out of the grant", Situation::new(new_binding()).leading_to(HIDDEN), "repository acme/shop", "", Hold::Keep, true),
+        ("renamed out of the grant", renamed(HIDDEN), look_and_clean, "clear", Hold::Release, true),
+        ("transferred out of the owner", renamed("other/canary"), look_and_clean, "clear", Hold::Release, true),
+        ("renamed within the grant", renamed("acme/shop-2"), look, "", Hold::Keep, false),
+        ("grant withdrawn", Situation::new(holding()).without_grant(), clean, "clear", Hold::Release, true),
+        ("grant withdrawn, dead credential, restart", dead(Situation::new(holding()).without_grant()), "", "", Hold::Keep, true),
+        ("grant for the found path withdrawn, dead credential, restart", dead(found_elsewhere()), "", "", Hold::Keep, true),
+        ("dead credential, restart", dead(Situation::new(holding())), "", "", Hold::Keep, false),
+        ("connection being deleted", going(Situation::new(holding())), clean, "clear", Hold::Release, false),
+        ("preset finalizer, no grant", Situation::new(preset()).without_grant(), "", "", Hold::Release, true),
+        ("preset finalizer, no connection", missing(Situation::new(preset())), "", "", Hold::Release, true),
+        ("preset finalizer, no grant, deleted", Situation::new(deleted(preset())).without_grant(), "", "", Hold::Remove, true),
+        ("preset finalizer, no connection, deleted", missing(Situation::new(deleted(preset()))), "", "", Hold::Remove, true),
+        ("preset finalizer, dead credential, deleted", dead(Situation::new(deleted(preset())).without_grant()), "", "", Hold::Remove, true),
+        ("forged status, no grant", Situation::new(forged(None)).without_grant(), "", "", Hold::Release, true),
+        ("forged status, deleted", Situation::new(deleted(forged(None))), "", "", Hold::Remove, false),
+        ("forged status with another binding's seal", Situation::new(deleted(forged(copied))), "", "", Hold::Remove, false),
+        ("forged status with the seal of another place", Situation::new(deleted(forged(moved_copy))), "", "", Hold::Remove, false),
+        ("deleted", Situation::new(deleted(holding())), clean, "clear", Hold::Remove, false),
+        ("deleted without a grant", Situation::new(deleted(holding())).without_grant(), clean, "clear", Hold::Remove, true),
+        (
+            "deleted, renamed out of the grant",
+            {
+                let mut situation = renamed(HIDDEN);
+                situation.binding = deleted(holding());
+                situation
+            },
+            clean,
+            "clear",
+            Hold::Remove,
+            false,
+        ),
+        (
+            "deleted without a grant, refused",
+            refused(Situation::new(deleted(holding())).without_grant(), ErrorKind::PermissionDenied),
+            "by id 7",
+            "record untold",
+            Hold::Remove,
+            true,
+        ),
+        (
+            "deleted without a grant, out of reach",
+            refused(Situation::new(deleted(holding())).without_grant(), ErrorKind::Unreachable),
+            "by id 7",
+            "record untold",
+            Hold::Remove,
+            true,
+        ),
+        (
+            "deleted without a grant, no client",
+            dead(Situation::new(deleted(holding())).without_grant()),
+            "",
+            "record untold",
+            Hold::Remove,
+            true,
+        ),
+        (
+            "deleted without a grant, repository gone",
+            gone(Situation::new(deleted(holding())).without_grant()),
+            "by id 7",
+            "record untold",
+            Hold::Remove,
+            true,
+        ),
+        ("deleted, repository gone", gone(Situation::new(deleted(holding()))), "by id 7, the owner's list", "record", Hold::Remove, false),
+        ("deleted, out of reach", refused(Situation::new(deleted(holding())), ErrorKind::Unreachable), "by id 7", "", Hold::Keep, false),
+        ("status lost, deleted", Situation::new(deleted(lost())), "repository acme/shop, hooks of 7", "clear", Hold::Remove, false),
+        (
+            "status lost, deleted, redirect",
+            Situation::new(deleted(lost())).leading_to(HIDDEN),
+            "repository acme/shop",
+            "",
+            Hold::Remove,
+            false,
+        ),
+        (
+            "status lost, deleted, repository gone",
+            gone(Situation::new(deleted(lost()))),
+            "repository acme/shop, the owner's list",
+            "",
+            Hold::Remove,
+            false,
+        ),
+    ];
+    let mut wrong = Vec::new();
+    for (what, situation, calls, actions, hold, closed) in cases {
+        let seen = situation.seen().await;
+        let found = (seen.calls.as_str(), seen.actions.as_str(), seen.hold, seen.closes_route());
+        // What a forged status holds stays in it until the next write; nothing more is told.
+        let before = situation.binding["status"].to_string();
+        let leaked = ["canary", WORDS].into_iter().find(|word| closed && seen.told.contains(word) && !before.contains(word));
+        if found != (calls, actions, hold, closed) || leaked.is_some() {
+            wrong.push(format!("{what}: {found:?}, leaked {leaked:?}: {}", seen.told));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[tokio::test]
+async fn without_a_grant_everything_looks_like_a_connection_that_does_not_exist() {
+    let mut none = Situation::new(new_binding());
+    none.connection = None;
+    for binding in [new_binding(), preset(), deleted(preset())] {
+        let of = |mut situation: Situation| {
+            situation.binding = binding.clone();
+            situation
+        };
+        let conditions = |seen: &Seen| {
+            let strip = |condition: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
+                (condition.type_.clone(), condition.status.clone(), condition.reason.clone(), condition.message.clone())
+            };
+            seen.status.conditions.iter().map(strip).collect::<Vec<_>>()
+        };
+        let expected = of(Situation { connection: None, ..Situation::new(new_binding()) }).seen().await;
+        for (what, mut situation) in [
+            ("works", Situation::new(new_binding()).without_grant()),
+            ("no repository", Situation { repositories: Vec::new(), ..Situation::new(new_binding()).without_grant() }),
+            ("dead", Situation { credential: Credential::DeadAfterStart, ..Situation::new(new_binding()).without_grant() }),
+            ("out of reach", Situation { fails: Some(ErrorKind::Unreachable), ..Situation::new(new_binding()).without_grant() }),
+        ] {
+            situation = of(situation);
+            let seen = situation.seen().await;
+            assert_eq!(conditions(&seen), conditions(&expected), "{what}");
+            assert_eq!((seen.hold, seen.calls.as_str(), seen.actions.as_str()), (expected.hold, "", ""), "{what}");
+            assert_eq!(seen.status.repository, None, "{what}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_repository_without_a_grant_gets_into_no_status() {
+    let redirected = Situation::new(new_binding()).leading_to(HIDDEN).seen().await;
+    assert_eq!(redirected.status.repository, None);
+    assert_eq!(redirected.says(ConditionType::RepositoryFound), "False/RepositoryMovedOutOfScope");
+    let renamed = renamed(HIDDEN).seen().await;
+    assert_eq!(renamed.status.repository.as_ref().map(|known| known.path.as_str()), Some("acme/shop"), "as it was when it was granted");
+    assert_eq!(renamed.says(ConditionType::WebhookInSync), "False/RepositoryMovedOutOfScope");
+}
+
+#[tokio::test]
+async fn a_hook_that_goes_with_its_connection_is_no_longer_called_in_sync() {
+    let mut situation = Situation::new(holding());
+    situation.connection.as_mut().unwrap()["metadata"]["deletionTimestamp"] = json!("2026-11-30T00:00:00Z");
+    let going = situation.seen().await;
+    assert_eq!(going.says(ConditionType::WebhookInSync), "False/ConnectionNotReady");
+    assert!(going.told.contains("the hook is being removed: the connection is being deleted"), "{}", going.told);
+    let withdrawn = Situation::new(holding()).without_grant().seen().await;
+    assert_eq!(withdrawn.says(ConditionType::WebhookInSync), "False/RefNotPermitted");
+}
+
+#[test]
+fn a_connection_counts_whom_it_grants_and_who_holds_a_hook_and_nobody_else() {
+    let cases = [
+        ("granted", Situation::new(new_binding()), (1, true, 0)),
+        ("granted, with a finalizer alone", Situation::new(preset()), (1, true, 1)),
+        ("granted, with a hook", Situation::new(holding()), (1, true, 1)),
+        ("no grant", Situation::new(new_binding()).without_grant(), (0, false, 0)),
+        ("no grant, with a finalizer alone", Situation::new(preset()).without_grant(), (0, false, 0)),
+        ("no grant, with a hook", Situation::new(holding()).without_grant(), (1, false, 1)),
+        ("no grant, with a status of somebody else", Situation::new(forged(None)).without_grant(), (0, false, 0)),
+        (
+            "another path is granted",
+            Situation::new(preset()).with_rules(&json!([{"namespaces": {"from": "All"}, "repositories": ["acme/cart"]}])),
+            (0, false, 0),
+        ),
+    ];
+    for (what, mut situation, expected) in cases {
+        for credential in [Credential::Works, Credential::DeadAfterStart] {
+            situation.credential = credential;
+            let (view, calls) = situation.view();
+            let usage = usage::of(&view, &target());
+            assert_eq!((usage.bindings, usage.webhooks, usage.holding), expected, "{what}");
+            assert!(calls.lock().unwrap().is_empty());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_leftover_opens_the_bindings_own_hooks_in_its_repository_alone() {
+    let entry = Stored::of_test(Leftover {
+        namespace: "team".to_owned(),
+        name: "shop".to_owned(),
+        connection: target(),
+        repository: "acme/shop".to_owned(),
+        repository_id: "7".to_owned(),
+        hooks: vec![LeftoverHook { id: "31".to_owned(), host: "hooks.acme.io".to_owned(), adopted: false }],
+        hand_back: false,
+        reason: String::new(),
+        since: Timestamp::now(),
+    });
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let ownership = |name| Ownership::new(&ownership::keys(1), &ownership::settings("https://hooks.acme.io", &[]), None, "team", name);
+    let working = Situation::new(new_binding()).working(Arc::clone(&calls));
+    let ours = Cleanup::left(&entry, ownership("shop")).list(&working).await.unwrap();
+    assert_eq!(ours.hooks().iter().map(|hook| hook.id.as_str()).collect::<Vec<_>>(), ["31"]);
+    assert_eq!(ours.delete("32").await.unwrap_err().kind, ErrorKind::Rejected, "somebody else's");
+    assert_eq!(ours.delete("31").await.unwrap(), Deletion::Deleted);
+    assert_eq!(calls.lock().unwrap().join(", "), "by id 7, hooks of 7, delete 31 of 7");
+    let others = Cleanup::left(&entry, ownership("other")).list(&working).await.unwrap();
+    assert!(others.hooks().is_empty(), "another binding's");
+}
+
+#[tokio::test]
+async fn another_repository_under_a_path_that_was_written_down_is_left_alone() {
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let mut situation = Situation::new(new_binding());
+    situation.repositories[0].id = "8";
+    let mut working = situation.working(Arc::clone(&calls));
+    working.inspection.capabilities.lookup_by_id = false;
+    let sealed = seal("shop").put_on(place("7", "acme/shop"));
+    let own = ownership::ownership(1, &ownership::settings("https://hooks.acme.io", &[]), None);
+    let error = Cleanup::held(&seal("shop"), &own, &sealed).unwrap().list(&working).await.err().unwrap();
+    assert_eq!(error.kind, ErrorKind::NotFound);
+    assert_eq!(calls.lock().unwrap().join(", "), "repository acme/shop");
+}
