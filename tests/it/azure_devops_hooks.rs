@@ -41,12 +41,12 @@ impl Place {
         Ok(Self { objects, simulated, _operator: operator })
     }
 
-    fn spec(&self, webhook: Value) -> Value {
+    fn spec(&self, webhook: &Value) -> Value {
         json!({"connectionRef": {"name": CONNECTION}, "repository": self.simulated.welcome.repository, "webhook": webhook})
     }
 
     async fn bind(&self) -> Result<()> {
-        self.objects.create_binding(BINDING, self.spec(json!({"events": ["Push", "Tag", "PullRequest"]}))).await.map(drop)
+        self.objects.create_binding(BINDING, self.spec(&json!({"events": ["Push", "Tag", "PullRequest"]}))).await.map(drop)
     }
 
     async fn hooks(&self) -> Result<Vec<Hook>> {
@@ -130,7 +130,7 @@ async fn a_new_user_name_alone_reaches_the_hooks_and_what_they_deliver_is_accept
         place.objects.cluster().apply_secret(&place.objects.namespace, "login", &data).await
     };
     login("before").await?;
-    place.objects.create_binding(BINDING, place.spec(json!({"events": ["Push"], "secretRef": {"name": "login"}}))).await?;
+    place.objects.create_binding(BINDING, place.spec(&json!({"events": ["Push"], "secretRef": {"name": "login"}}))).await?;
     place.objects.binding_ready(BINDING).await?;
     let made = place.hooks().await?;
     login("after").await?;
@@ -159,7 +159,7 @@ async fn an_adopted_hook_whose_password_would_be_lost_keeps_its_mark_until_the_s
     let secret = WebhookSecret::Text("a-secret-of-the-owner".into());
     let theirs = client.create_hook(&found, &HookRequest { url: &url, secret: &secret, shape: &shape }).await?;
     let webhook = json!({"events": ["Push"], "url": url.expose(), "secretRef": {"name": "own"}, "adopt": true});
-    place.objects.create_binding(BINDING, place.spec(webhook)).await?;
+    place.objects.create_binding(BINDING, place.spec(&webhook)).await?;
     place.objects.binding_ready(BINDING).await?;
     let marked = place.hooks().await?;
     assert!(marked.len() == 1 && marked[0].id == theirs.id && marked[0].url != url, "{marked:?}");

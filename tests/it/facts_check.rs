@@ -257,7 +257,7 @@ fn parameters_are_found_where_the_provider_takes_them() {
     };
     let address = of("url", "https://in.acme.io");
     assert_eq!(gitlab(&[address.clone(), of("push_events", "true")], None), Vec::<String>::new());
-    assert_eq!(gitlab(&[address.clone()], Some(json!({ "push_events": "0" }))), Vec::<String>::new());
+    assert_eq!(gitlab(std::slice::from_ref(&address), Some(json!({ "push_events": "0" }))), Vec::<String>::new());
     assert_one(&gitlab(&[of("push_events", "true")], None), "body.url: missing");
     assert_one(&gitlab(&[address.clone(), of("push_events", "perhaps")], None), "body.push_events: a string, expected boolean");
     assert_one(&gitlab(&[address.clone(), of("frobnicate", "1")], None), "?frobnicate: unknown parameter");

@@ -7,9 +7,9 @@ use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use forgebind::api::v1alpha1::ProviderKind;
+use forgebind::clock::{Clock as _, SystemClock};
 use forgebind::providers::transport::Timings;
 use http::Method;
-use jiff::Timestamp;
 use reqwest::RequestBuilder;
 use ring::rand::SystemRandom;
 use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
@@ -57,7 +57,7 @@ async fn send(request: RequestBuilder) -> Result<Answer> {
 
 /// The JWT of the simulated App, as every library makes it.
 fn app_jwt() -> Result<String> {
-    let now = Timestamp::now().as_second();
+    let now = SystemClock.now().as_second();
     let part = |document: &Value| URL_SAFE_NO_PAD.encode(document.to_string());
     let claims = json!({"iat": now - 60, "exp": now + 300, "iss": github::APP_ID.to_string()});
     let signed = format!("{}.{}", part(&json!({"alg": "RS256", "typ": "JWT"})), part(&claims));
@@ -76,8 +76,8 @@ async fn an_app_that_asks_for_no_permission_gets_all_of_the_installations() -> R
     let tokens = format!("/api/v3/app/installations/{}/access_tokens", found["id"]);
     let make = async |body: Value| send(request(&simulated, Method::POST, &tokens)?.bearer_auth(&jwt).json(&body)).await;
     for body in [json!({"permissions": {}}), json!({})] {
-        let made = make(body.clone()).await?;
-        assert_eq!((made.status, &made.json()["permissions"]), (201, &found["permissions"]), "{body}");
+        let answer = make(body.clone()).await?;
+        assert_eq!((answer.status, &answer.json()["permissions"]), (201, &found["permissions"]), "{body}");
     }
     let shop = send(request(&simulated, Method::GET, "/api/v3/repos/acme/shop")?.bearer_auth(github::OPERATOR)).await?.json();
     let narrowed = make(json!({"repository_ids": [shop["id"]], "permissions": {"contents": "read"}})).await?.json();
@@ -211,9 +211,9 @@ async fn gitlab_takes_parameters_in_query_form_and_json_and_needs_no_url_to_chan
     ];
     for (field, change) in changes {
         assert_eq!(hook[field], json!(false), "{field}");
-        let changed = send(change).await?;
-        assert_eq!((changed.status, &changed.json()[field]), (200, &json!(true)), "{field}: {}", changed.text);
-        assert_eq!(changed.json()["url"], hook["url"], "{field}");
+        let answer = send(change).await?;
+        assert_eq!((answer.status, &answer.json()[field]), (200, &json!(true)), "{field}: {}", answer.text);
+        assert_eq!(answer.json()["url"], hook["url"], "{field}");
     }
     let nowhere = send(form(hooks.ask(Method::POST, "")?, "push_events=true")).await?;
     assert_eq!((nowhere.status, nowhere.json()), (400, json!({"error": "url is missing"})));

@@ -87,7 +87,7 @@ pub struct Failure {
 
 impl Failure {
     /// The failure with no more in it than the binding may know.
-    fn as_told(mut self) -> Self {
+    fn for_binding(mut self) -> Self {
         if !self.told {
             let retry_at = self.error.retry_at;
             self.error = ProviderError { retry_at, ..ProviderError::new(self.error.kind, "remove hook", UNTOLD) };
@@ -116,7 +116,7 @@ pub async fn apply(context: &Context, observation: &Observation, plan: &Plan) ->
                 kind = ?failure.error.kind,
                 "provider refused"
             );
-            outcome.failure = Some(failure.as_told());
+            outcome.failure = Some(failure.for_binding());
             break;
         }
     }

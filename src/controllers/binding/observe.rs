@@ -35,6 +35,7 @@ pub use crate::controllers::gate::custom_url;
 pub use place::{Obstacle, Place, UNTOLD, place_of_spec};
 
 /// What was seen.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact by itself")]
 pub struct Observation {
     /// The object.
     pub object: Arc<RepoBinding>,

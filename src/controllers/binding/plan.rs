@@ -324,10 +324,7 @@ fn repository(plan: &mut Plan, observation: &Observation, found: &Found) {
             return;
         }
     };
-    plan.repository = Some(if !is_same_repository(object, path, repository) {
-        let message = format!("{path} now leads to another repository; delete this binding and create it again if that one is meant");
-        Finding::bad(Reason::RepositoryReplaced, message)
-    } else {
+    plan.repository = Some(if is_same_repository(object, path, repository) {
         match (object.spec.branch_name(), &found.branch) {
             (Some(branch), Some(Ok(false))) => Finding::bad(Reason::BranchNotFound, format!("{} has no branch {branch}", repository.path)),
             (Some(branch), Some(Err(error))) if is_refusal(error.kind) => Finding::bad(
@@ -338,6 +335,9 @@ fn repository(plan: &mut Plan, observation: &Observation, found: &Found) {
             _ if repository.empty => Finding::good(format!("{} is there and has no commit yet", repository.path)),
             _ => Finding::good(format!("{} is there", repository.path)),
         }
+    } else {
+        let message = format!("{path} now leads to another repository; delete this binding and create it again if that one is meant");
+        Finding::bad(Reason::RepositoryReplaced, message)
     });
 }
 

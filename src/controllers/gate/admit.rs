@@ -22,6 +22,7 @@ pub struct Use {
 }
 
 /// Which repository the provider has for a binding.
+#[expect(clippy::large_enum_variant, reason = "one at a time is made, and nearly always the large one")]
 pub enum Sight {
     /// One that the grant and the owner cover.
     Here(Admitted),

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Resource;
 use kube::runtime::reflector::{self, Store};
@@ -21,7 +20,7 @@ use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, RepoBindingSta
 use crate::api::v1alpha1::{
     ConditionType, EventKind, FINALIZER, GitProviderConnection, Permission, ProviderKind, RECONCILE_REQUESTED_AT, Reason, RepoBinding,
 };
-use crate::clock::SystemClock;
+use crate::clock::{Clock as _, SystemClock};
 use crate::controllers::binding::apply::Outcome;
 use crate::controllers::binding::observe::{self, UNTOLD};
 use crate::controllers::binding::ownership::{Ownership, tests as ownership};
@@ -252,7 +251,7 @@ fn holding() -> Value {
 }
 
 fn deleted(mut binding: Value) -> Value {
-    binding["metadata"]["deletionTimestamp"] = json!(Timestamp::now().to_string());
+    binding["metadata"]["deletionTimestamp"] = json!(SystemClock.now().to_string());
     binding
 }
 
@@ -337,7 +336,7 @@ impl Situation {
     }
 
     fn session(&self, calls: Arc<Mutex<Vec<String>>>) -> Session {
-        let now = Timestamp::now();
+        let now = SystemClock.now();
         let rejected = || Trouble::new(ConditionType::Authenticated, Reason::CredentialRejected, WORDS);
         let works = self.credential == Credential::Works;
         Session {
@@ -440,6 +439,7 @@ fn renamed(path: &'static str) -> Situation {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one table, a line for each situation")]
 async fn what_is_called_told_and_kept_open_in_every_situation() {
     let gone = |mut situation: Situation| {
         situation.repositories.clear();
@@ -665,7 +665,7 @@ async fn a_leftover_opens_the_bindings_own_hooks_in_its_repository_alone() {
         hooks: vec![LeftoverHook { id: "31".to_owned(), host: "hooks.acme.io".to_owned(), adopted: false }],
         hand_back: false,
         reason: String::new(),
-        since: Timestamp::now(),
+        since: SystemClock.now(),
     });
     let calls = Arc::new(Mutex::new(Vec::new()));
     let ownership = |name| Ownership::new(&ownership::keys(1), &ownership::settings("https://hooks.acme.io", &[]), None, "team", name);

@@ -89,15 +89,13 @@ impl BitbucketDataCenterClient {
 
     /// The list of the repositories that the connection is about: those of its project, or all that the account may read.
     pub(super) fn repositories_url(&self) -> Url {
-        match &self.endpoint.scope {
-            Some(scope) => self.api(["projects", &scope.path, "repos"]),
-            None => {
-                let mut url = self.api(["repos"]);
-                // Left out, it means those alone that are not archived; a project's list has both.
-                url.query_pairs_mut().append_pair("archived", "ALL");
-                url
-            }
+        if let Some(scope) = &self.endpoint.scope {
+            return self.api(["projects", &scope.path, "repos"]);
         }
+        let mut url = self.api(["repos"]);
+        // Left out, it means those alone that are not archived; a project's list has both.
+        url.query_pairs_mut().append_pair("archived", "ALL");
+        url
     }
 
     /// Notes whether the repositories were listed.

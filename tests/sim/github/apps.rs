@@ -152,12 +152,12 @@ impl State {
         if body["repositories"].is_null() && body["repository_ids"].is_null() {
             return Ok(None);
         }
-        let named = |wanted: &Value| {
+        let name_of = |wanted: &Value| {
             let fits = |found: &&Repository| wanted.as_str() == Some(found.name.as_str()) || wanted.as_u64() == Some(found.id);
             self.repositories.iter().find(|found| installation.covers(found) && fits(found)).map(|found| found.name.clone())
         };
         let asked = [&body["repositories"], &body["repository_ids"]].into_iter().filter_map(Value::as_array).flatten();
-        let names: Option<Vec<String>> = asked.map(named).collect();
+        let names: Option<Vec<String>> = asked.map(name_of).collect();
         let words = "There is at least one repository that does not exist or is not accessible to the parent installation.";
         names.map(Some).ok_or_else(|| invalid(words, None))
     }
