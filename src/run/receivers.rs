@@ -13,6 +13,7 @@ use tracing::warn;
 use url::Url;
 
 use crate::evidence::{Collected, Evidence, EvidenceSource};
+use crate::json::{self, JsonError};
 use crate::keys::ReceiverKey;
 use crate::watches::{self, WATCH_SECONDS};
 
@@ -88,8 +89,8 @@ enum Unread {
     Http(reqwest::Error),
     #[error("the answer is over {} MiB", LONGEST_ANSWER >> 20)]
     TooLong,
-    #[error("the answer is not what a receiver tells (line {0}, column {1})")]
-    Malformed(usize, usize),
+    #[error("the answer is not what a receiver tells: {0}")]
+    Malformed(JsonError),
 }
 
 /// Reads an answer of bounded length. A receiver stands where the internet reaches it: what it says is not trusted to be short.
@@ -101,8 +102,7 @@ async fn read(mut answer: reqwest::Response) -> Result<Evidence, Unread> {
         }
         body.extend_from_slice(&chunk);
     }
-    let evidence: Evidence = serde_json::from_slice(&body).map_err(|error| Unread::Malformed(error.line(), error.column()))?;
-    Ok(evidence.bounded())
+    json::read::<Evidence>(&body).map(Evidence::bounded).map_err(Unread::Malformed)
 }
 
 fn addresses(slice: &EndpointSlice) -> Vec<Url> {

@@ -4,6 +4,7 @@ use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use serde::Deserialize;
 
+use crate::json;
 use crate::providers::ErrorKind;
 use crate::providers::transport::{Answer, Failure, Operation};
 
@@ -54,7 +55,7 @@ pub(super) const DECODED: &str = "GitLab does not see encoded slashes: something
 /// Whether GitLab has no such address at all, which it words otherwise than that it has no such project, group or branch: an
 /// encoded slash in it came as a plain one.
 pub(super) fn has_no_such_address(answer: &Answer) -> bool {
-    let refusal = serde_json::from_slice::<Refusal>(answer.body());
+    let refusal = json::read::<Refusal>(answer.body());
     answer.status() == StatusCode::NOT_FOUND && refusal.is_ok_and(|refusal| refusal.error == "404 Not Found")
 }
 

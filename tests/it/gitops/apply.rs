@@ -97,7 +97,7 @@ fn full_binding(world: &World) -> Value {
 fn other_bindings(world: &World) -> Vec<Value> {
     let with_url = json!({
         "connectionRef": {"name": CONNECTION}, "repository": world.repository,
-        "webhook": {"events": ["Push"], "url": "https://Argocd.acme.io/api/webhook/", "secretRef": {"name": "own"}, "adopt": true},
+        "webhook": {"events": ["Push"], "url": "https://Argocd.acme.io/api/webhook/", "secretRef": {"name": "own", "key": "webhook.secret"}, "adopt": true},
     });
     let with_sinks = json!({
         "connectionRef": {"name": CONNECTION}, "repository": world.repository, "webhook": {},
