@@ -87,6 +87,15 @@ impl WebhookSecret {
     /// The shortest that is accepted of a user's own secret, in bytes.
     pub const LEAST_LENGTH: usize = 16;
 
+    /// The longest that is accepted, all of its parts together, in bytes. What is prepared for the receivers shares a few Secrets.
+    pub const MOST_LENGTH: usize = 1024;
+
+    /// Whether a user's own secret is too long.
+    #[must_use]
+    pub fn is_too_long(&self) -> bool {
+        self.parts().iter().map(|part| part.expose_secret().len()).sum::<usize>() > Self::MOST_LENGTH
+    }
+
     /// Whether a user's own secret is long enough.
     #[must_use]
     pub fn is_strong_enough(&self) -> bool {

@@ -266,6 +266,11 @@ impl Route {
         }
     }
 
+    /// Whether events that were taken may go to the sinks. While a connection is gone, nobody can tell that it grants anything.
+    pub(super) fn may_send(&self) -> bool {
+        self.facts.opening == Opening::Open && !self.is_refused()
+    }
+
     /// Who reads its deliveries; `None` while the connection is not known or its provider is not served.
     pub(super) fn webhook(&self) -> Option<(ProviderKind, &'static dyn Webhook)> {
         let provider = self.connection.as_ref()?.provider?;

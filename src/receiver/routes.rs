@@ -215,7 +215,7 @@ impl Routes {
         let Some(route) = table.by_uid.get(uid) else { return SinkState::Gone };
         let Some(sink) = route.facts.sinks.iter().find(|sink| sink.name == name) else { return SinkState::Gone };
         match &sink.target {
-            Ok(target) if route.is_open() => SinkState::At(target.clone()),
+            Ok(target) if route.may_send() => SinkState::At(target.clone()),
             _ => SinkState::Held,
         }
     }

@@ -78,7 +78,9 @@ async fn a_finalizer_that_somebody_set_makes_no_call_holds_nobody_up_and_tells_n
         for name in names {
             if round == "released" {
                 let binding = team.binding_says(name, "Ready", "False/RefNotPermitted").await?;
-                told.push((binding_message(&binding, "Ready"), binding_condition(&binding, "CleanupBlocked")));
+                // The name is the one that the binding gave itself.
+                let message = binding_message(&binding, "Ready").replace("there-is-none", CONNECTION);
+                told.push((message, binding_condition(&binding, "CleanupBlocked")));
                 team.binding_until(name, "free of the finalizer", SOON, |binding| binding.metadata.finalizers.is_none()).await?;
             }
             team.delete_binding(name).await?;

@@ -265,7 +265,7 @@ async fn pk_03_events_that_the_app_does_not_subscribe_to_are_named() -> Result<(
     assert_eq!(client.inspect().await?.warnings, Vec::<String>::new());
     place.github.subscribe(&["issue_comment", "push", "pull_request_review", "pull_request_review_comment"]);
     let warnings = client.inspect().await?.warnings;
-    assert!(warnings[0].contains("the event create, pull_request, repository"), "{warnings:?}");
+    assert!(warnings[0].contains("the events create, pull_request and repository"), "{warnings:?}");
     Ok(())
 }
 

@@ -64,6 +64,9 @@ fn parse(key: &ReceiverKey, reference: &WebhookSecretReference, data: BTreeMap<S
     if !value.is_strong_enough() {
         return Err(format!("Secret {name} is too short: a webhook secret needs at least {} bytes", WebhookSecret::LEAST_LENGTH));
     }
+    if value.is_too_long() {
+        return Err(format!("Secret {name} is too long: a webhook secret has at most {} bytes in all", WebhookSecret::MOST_LENGTH));
+    }
     Ok(UserSecret { generation: key.brought_generation(&value.parts()), value })
 }
 
@@ -179,6 +182,17 @@ mod tests {
         let same = |data: &[(&str, &str)]| read(None, data).unwrap().generation;
         assert_eq!(same(&[("secret", long)]), same(&[("token", long)]), "the key under which a text stands is no part of it");
         assert_eq!(same(&[("secret", long)]), same(&[("secret", "0123456789abcdef\r\n")]), "nor is the end of the line");
+    }
+
+    #[test]
+    fn a_secret_that_would_fill_what_all_tenants_share_is_refused() {
+        let most = "x".repeat(WebhookSecret::MOST_LENGTH);
+        assert!(read(None, &[("secret", &most)]).is_ok());
+        let forms: [&[(&str, &str)]; 3] =
+            [&[("secret", &format!("{most}x"))], &[("header", "X-Token"), ("token", &most)], &[("username", "ci"), ("password", &most)]];
+        for form in forms {
+            assert_eq!(read(None, form).unwrap_err(), "Secret hook is too long: a webhook secret has at most 1024 bytes in all");
+        }
     }
 
     #[test]

@@ -48,8 +48,10 @@ fn is_granted(view: &View, binding: &RepoBinding, connection: &ConnectionTarget)
 
 /// The places where this installation wrote down that a binding has hooks, or is about to have one.
 fn held_places<'a>(view: &View, binding: &'a RepoBinding) -> impl Iterator<Item = &'a HookTarget> {
+    // Without the finalizer its hooks are gone or recorded; what keeps the object then is somebody else's.
+    let is_done = binding.metadata.deletion_timestamp.is_some() && !finalizer::is_present(binding);
     let seal = Seal::new(&view.keys.controller, &binding.namespace().unwrap_or_default(), &binding.name_any());
-    let webhook = binding.status.as_ref().and_then(|status| status.webhook.as_ref());
+    let webhook = binding.status.as_ref().and_then(|status| status.webhook.as_ref()).filter(|_| !is_done);
     let present = webhook.filter(|webhook| !webhook.hooks.is_empty()).and_then(|webhook| webhook.target.as_ref());
     let former = webhook.into_iter().flat_map(|webhook| &webhook.former_targets);
     present.into_iter().chain(former).filter(move |target| seal.is_on(target))

@@ -88,7 +88,9 @@ impl Use {
         path: &RepositoryPath,
     ) -> Option<Self> {
         let known = view.connection(connection)?;
-        let granted = permits(view, object, &known, Some(path.as_str())) == Some(true);
+        // The rules may have changed together with the server or the owner that they are about, and the client is still the old one.
+        let is_present = working.provider.endpoint(&known.spec.provider).is_ok_and(|present| present == working.endpoint);
+        let granted = is_present && permits(view, object, &known, Some(path.as_str())) == Some(true);
         granted.then(|| Self { working: working.clone(), path: path.clone(), connection: connection.clone() })
     }
 

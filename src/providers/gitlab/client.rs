@@ -21,6 +21,7 @@ use crate::providers::model::{
     Deletion, Endpoint, GitProbe, Hook, HookRelease, HookRequest, HookShape, Inspection, Repository, RepositoryPath,
 };
 use crate::providers::transport::{Answer, Call, Operation, Transport};
+use crate::providers::webhook::WebhookSecret;
 use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git, listing};
 
 /// The user name that goes with a token as a password: any does for an access token, an OAuth token needs this one.
@@ -383,11 +384,14 @@ impl Client for GitLabClient {
         Ok(convert::hook(changed, None))
     }
 
-    /// A token that is left out stays.
+    /// GitLab clears the token of a hook whose address changes, unless it is sent along.
     async fn release_hook(&self, repository: &Repository, id: &str, release: &HookRelease<'_>) -> Result<(), ProviderError> {
+        let operation = Operation::UpdateHook;
+        let secret = release.secret.map(WebhookSecret::text).ok_or_else(|| HookRelease::would_lose_the_secret(operation))?;
         let url = self.project_url(&repository.id, ["hooks", id]);
-        let document = convert::update(release.url, release.shape);
-        let call = Call::write(Operation::UpdateHook, Method::PUT, url).conceal(release.url.expose());
+        let mut document = convert::update(release.url, release.shape);
+        document.insert("token".to_owned(), secret.expose_secret().into());
+        let call = Call::write(operation, Method::PUT, url).conceal(release.url.expose()).conceal(secret.expose_secret());
         self.transport.send(call.json(&Value::Object(document))).await?.success().map(drop)
     }
 

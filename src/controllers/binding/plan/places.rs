@@ -29,8 +29,10 @@ const NAMESPACE_BOUND: Duration = Duration::from_secs(20);
 pub fn places_to_clear(observation: &Observation) -> Vec<HookTarget> {
     let object = &observation.object;
     let webhook = webhook_status(object);
-    let present = webhook.and_then(|webhook| webhook.target.clone());
-    let former = webhook.map(|webhook| webhook.former_targets.clone()).unwrap_or_default();
+    // What this installation did not write down itself counts for nothing, as if the status were lost.
+    let is_sealed = |target: &&HookTarget| observation.seal.is_on(target);
+    let present = webhook.and_then(|webhook| webhook.target.as_ref()).filter(is_sealed).cloned();
+    let former: Vec<_> = webhook.into_iter().flat_map(|webhook| &webhook.former_targets).filter(is_sealed).cloned().collect();
     if object.metadata.deletion_timestamp.is_some() {
         if observe::orphans(object) || !finalizer::is_present(&**object) {
             return Vec::new();
@@ -203,7 +205,7 @@ pub(super) fn delete(plan: &mut Plan, observation: &Observation) {
     for (position, place) in observation.places.iter().enumerate() {
         match &place.hooks {
             _ if observation.observe_only => {
-                if held_hooks(object) && place.held {
+                if place.held {
                     plan.actions.push(Action::Record(position, "nothing is written at the provider while observing".to_owned()));
                 }
             }
@@ -212,7 +214,7 @@ pub(super) fn delete(plan: &mut Plan, observation: &Observation) {
                 plan.actions.extend(removal.actions.into_iter().map(|action| Action::Clear(position, action)));
             }
             // A repository that is gone has no hook that we could remove. Should it come back, the entry is worked off.
-            Err(Obstacle::Gone(why)) if held_hooks(object) && place.held => plan.actions.push(Action::Record(position, why.clone())),
+            Err(Obstacle::Gone(why)) if place.held => plan.actions.push(Action::Record(position, why.clone())),
             Err(Obstacle::Gone(_) | Obstacle::NotHeld) => {}
             Err(obstacle) if is_past_bound(observation, obstacle) && place.held => {
                 plan.actions.push(Action::Record(position, text(obstacle)));
@@ -240,10 +242,6 @@ pub(super) fn delete(plan: &mut Plan, observation: &Observation) {
     plan.wake_at(wake.or_else(|| untried.then_some(probe)));
     // What was not tried yet, after a start, is tried in a moment: nothing to bother anybody with.
     plan.blocked = blocked.map(|(obstacle, until)| (text(obstacle), until));
-}
-
-pub(super) fn held_hooks(object: &RepoBinding) -> bool {
-    webhook_status(object).is_some_and(|webhook| !webhook.hooks.is_empty())
 }
 
 pub(super) fn text(obstacle: &Obstacle) -> String {
