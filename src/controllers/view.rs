@@ -67,12 +67,10 @@ impl View {
         self.connections.get(&ObjectRef::new(&connection.name).within(&connection.namespace))
     }
 
-    /// The bindings that name a connection.
+    /// The bindings that name a connection, or may have a hook made through it.
     #[must_use]
     pub fn bindings_of(&self, connection: &ConnectionTarget) -> Vec<Arc<RepoBinding>> {
-        self.bindings.state_filter(|binding| {
-            binding.spec.connection_ref.name == connection.name && binding.connection_namespace() == connection.namespace
-        })
+        self.bindings.state_filter(|binding| binding.is_about(connection))
     }
 
     /// Whether a namespace is being deleted. `false` where namespaces cannot be read.

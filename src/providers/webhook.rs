@@ -93,7 +93,7 @@ impl WebhookSecret {
     /// Whether a user's own secret is too long.
     #[must_use]
     pub fn is_too_long(&self) -> bool {
-        self.parts().iter().map(|part| part.expose_secret().len()).sum::<usize>() > Self::MOST_LENGTH
+        self.parts().iter().skip(1).map(|part| part.expose_secret().len()).sum::<usize>() > Self::MOST_LENGTH
     }
 
     /// Whether a user's own secret is long enough.

@@ -112,7 +112,7 @@ impl Watched {
             // What its status says comes to the bindings by the session; its grants and its requests come from here.
             if gone || known.is_none_or(|known| known != facts) {
                 let target = crate::controllers::connection::target(connection);
-                for binding in bindings.state_filter(|binding| binding.connection_target() == target) {
+                for binding in bindings.state_filter(|binding| binding.is_about(&target)) {
                     triggers.binding(&binding);
                 }
             }

@@ -15,7 +15,7 @@ use super::ownership::Ownership;
 use super::rivals::{self, Claim};
 use super::user_secret::{self, UserSecret};
 use super::{Circumstances, Look, plan, strays};
-use crate::api::v1alpha1::binding::{RepositoryStatus, WebhookSource};
+use crate::api::v1alpha1::binding::{HookTarget, RepositoryStatus, WebhookSource};
 use crate::api::v1alpha1::connection::PermissionState;
 use crate::api::v1alpha1::{
     ConditionType, DeletionPolicy, EventKind, GitProviderConnection, ManagementPolicy, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT,
@@ -57,6 +57,9 @@ pub struct Observation {
     pub granted: Option<bool>,
     /// Whether the repository that the status knows has a path that the connection does not grant.
     pub known_without_grant: bool,
+    /// Places whose connection does not allow this binding any more, or is being deleted, wherever the spec points to now. They
+    /// are cleared whatever the binding says of itself: it must not hold on to them.
+    pub withdrawn: Vec<HookTarget>,
     /// Why a connection of the own namespace does not permit this binding.
     pub refusal: Option<String>,
     /// What a look at the repository found; `None` when none was due.
@@ -221,11 +224,12 @@ pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Observation {
         settings: view.settings.clone(),
         public_url,
         ownership,
-        seal,
         refusal: refusal::of_own_namespace(view, &object, &connection),
         connection,
         granted,
         known_without_grant,
+        withdrawn: withdrawn(view, &object, &seal),
+        seal,
         look: None,
         memory,
         attempts: locked(&view.attempts).get(&object.uid().unwrap_or_default()).cloned().unwrap_or_default(),
@@ -298,6 +302,20 @@ fn known_without_grant(view: &View, object: &RepoBinding, connection: &GitProvid
         _ => false,
     };
     known.filter(same).is_some_and(|known| gate::permits(view, object, connection, Some(&known.path)) == Some(false))
+}
+
+fn withdrawn(view: &View, object: &RepoBinding, seal: &Seal) -> Vec<HookTarget> {
+    let is_withdrawn = |target: &&HookTarget| {
+        let Some(connection) = view.connection(&target.connection).filter(|_| seal.is_on(target)) else { return false };
+        // What its owner or the administrator wants left alone is.
+        let is_left_alone = view.settings.read_only
+            || connection.spec.suspend
+            || connection.spec.management_policy == ManagementPolicy::Observe
+            || left_to_another(&*connection, &view.keys.fingerprint).is_some();
+        let ends = connection.metadata.deletion_timestamp.is_some();
+        !is_left_alone && (ends || gate::permits(view, object, &connection, Some(&target.repository)) == Some(false))
+    };
+    object.hook_targets().filter(is_withdrawn).cloned().collect()
 }
 
 /// Judges the connection from what is in memory. A connection in another namespace that does not exist looks like one

@@ -211,7 +211,7 @@ fn withheld(observation: &Observation, webhook: Option<&WebhookStatus>) -> Optio
         None => return None,
     };
     // While nothing is written at the provider, or the binding is suspended, the hook stays where it is.
-    let stays = holds && (observation.observe_only || observation.suspended);
+    let stays = holds && (observation.observe_only || observation.suspended) && observation.withdrawn.is_empty();
     let message = match (holds, stays) {
         (true, true) => format!("the hook is no longer wanted and stays while nothing is changed here: {why}"),
         (true, false) => format!("the hook is being removed: {why}"),

@@ -21,7 +21,7 @@ use crate::api::v1alpha1::{ConditionType, EventKind, FINALIZER, GitProviderConne
 use crate::controllers::conditions::{Verdict, find};
 use crate::controllers::connection::observe::trouble_of;
 use crate::controllers::connection::plan::next_inspection;
-use crate::controllers::gate::{Seal, Sight};
+use crate::controllers::gate::{Seal, Sight, sealed};
 use crate::evidence::{BindingEvidence, Delivery, Refusals, SinkEvidence};
 use crate::providers::{Disposition, ErrorKind, PathError, PermissionFinding, ProviderError};
 use crate::sink_support::{NotServed, NotServedKind};
@@ -67,7 +67,10 @@ fn ready_binding() -> Value {
 }
 
 fn observation(object: Value, connection: Connection) -> Observation {
-    let object: RepoBinding = serde_json::from_value(object).unwrap();
+    let mut object: RepoBinding = serde_json::from_value(object).unwrap();
+    if let Some(webhook) = object.status.as_mut().and_then(|status| status.webhook.as_mut()) {
+        webhook.target = webhook.target.take().map(|target| sealed(&seal(), target));
+    }
     let settings = settings("https://hooks.acme.io", &[]);
     Observation {
         object: Arc::new(object),
@@ -79,6 +82,7 @@ fn observation(object: Value, connection: Connection) -> Observation {
         seal: seal(),
         granted: Some(!matches!(connection, Connection::NotPermitted)),
         known_without_grant: false,
+        withdrawn: Vec::new(),
         connection,
         look: None,
         memory: Some(Look { at: Some(now()), generation: 1, ..Look::default() }),

@@ -36,6 +36,13 @@ pub use admit::{Admitted, Departure, Sight, Use};
 pub use cleanup::{Cleanup, Ours, may_be_told};
 pub use seal::Seal;
 
+/// A place as this installation writes it down.
+#[cfg(test)]
+#[must_use]
+pub fn sealed(seal: &Seal, target: crate::api::v1alpha1::binding::HookTarget) -> crate::api::v1alpha1::binding::HookTarget {
+    seal.put_on(target)
+}
+
 /// A client that worked, with what is known of its connection. The client itself is reached by a permit only.
 #[derive(Clone)]
 pub struct Working {

@@ -461,6 +461,11 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
         situation.connection = None;
         situation
     };
+    let with = |mut situation: Situation, field: &str, value: Value| {
+        situation.binding["spec"][field] = value;
+        situation
+    };
+    let moved_away = |situation| with(situation, "connectionRef", json!({"name": "there-is-none"}));
     let copied = seal("other").put_on(place("8", HIDDEN)).seal;
     let moved_copy = seal("shop").put_on(place("7", "acme/shop")).seal;
     let found_elsewhere = || {
@@ -485,6 +490,26 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
         ("grant withdrawn, dead credential, restart", dead(Situation::new(holding()).without_grant()), "", "", Hold::Keep, true),
         ("grant for the found path withdrawn, dead credential, restart", dead(found_elsewhere()), "", "", Hold::Keep, true),
         ("dead credential, restart", dead(Situation::new(holding())), "", "", Hold::Keep, false),
+        ("moved away, grant withdrawn", moved_away(Situation::new(holding()).without_grant()), clean, "clear", Hold::Keep, false),
+        ("moved away, grant kept", moved_away(Situation::new(holding())), "", "", Hold::Keep, false),
+        ("moved away, connection being deleted", moved_away(going(Situation::new(holding()))), clean, "clear", Hold::Keep, false),
+        (
+            "suspended, grant withdrawn",
+            with(Situation::new(holding()).without_grant(), "suspend", json!(true)),
+            clean,
+            "clear",
+            Hold::Keep,
+            true,
+        ),
+        (
+            "observing, grant withdrawn",
+            with(Situation::new(holding()).without_grant(), "managementPolicy", json!("Observe")),
+            clean,
+            "clear",
+            Hold::Keep,
+            true,
+        ),
+        ("suspended", with(Situation::new(holding()), "suspend", json!(true)), "", "", Hold::Keep, false),
         ("connection being deleted", going(Situation::new(holding())), clean, "clear", Hold::Release, false),
         ("preset finalizer, no grant", Situation::new(preset()).without_grant(), "", "", Hold::Release, true),
         ("preset finalizer, no connection", missing(Situation::new(preset())), "", "", Hold::Release, true),

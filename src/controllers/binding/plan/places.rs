@@ -39,14 +39,15 @@ pub fn places_to_clear(observation: &Observation) -> Vec<HookTarget> {
         }
         return present.or_else(|| place_by_grant(observation, &former)).into_iter().chain(former).collect();
     }
+    let withdrawn = || observation.withdrawn.clone();
     if observation.suspended || observation.observe_only {
-        return Vec::new();
+        return withdrawn();
     }
     if wants_none(observation) {
         return present.or_else(|| place_by_grant(observation, &former)).into_iter().chain(former).collect();
     }
     // Where the hooks are to be cannot be seen now: the old ones stay.
-    let Some(keeps) = present_target(observation) else { return Vec::new() };
+    let Some(keeps) = present_target(observation) else { return withdrawn() };
     present.into_iter().chain(former).filter(|target| !same_place(&keeps, target)).collect()
 }
 
@@ -163,12 +164,11 @@ pub fn tells_of_hooks(object: &RepoBinding) -> bool {
 /// Plans the removal of hooks at places where they are no longer wanted. Their successors come first.
 pub(super) fn clear(plan: &mut Plan, observation: &Observation) {
     let waits = plan.webhook.as_ref().is_some_and(|finding| finding.verdict != Verdict::True);
-    if waits && matches!(observation.connection, Connection::Ready { .. }) && wants_own_hook(&observation.object).is_some() {
-        return;
-    }
+    let waits = waits && matches!(observation.connection, Connection::Ready { .. }) && wants_own_hook(&observation.object).is_some();
     let adopted = adopted_at_places(observation);
     for (position, place) in observation.places.iter().enumerate() {
         match &place.hooks {
+            _ if waits && !observation.withdrawn.contains(&place.target) => {}
             // The same place seen through another connection: what is there is what is wanted.
             Ok(ours) if is_present_place(plan, observation, ours) => {}
             Ok(ours) => {
