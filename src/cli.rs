@@ -173,7 +173,7 @@ pub struct ServerArguments {
     /// What describes the installation.
     #[command(flatten)]
     pub installation: InstallationArguments,
-    /// Where the receiver listens; [::] is every address, of IPv6 and of IPv4
+    /// Where the receiver listens; by default on every address, of IPv6 and of IPv4
     #[arg(long, env = "FORGEBIND_LISTEN", value_name = "ADDRESS", default_value = "[::]:8080")]
     pub listen: String,
     /// Where livez, readyz, metrics and evidence are served

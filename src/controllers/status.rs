@@ -57,10 +57,10 @@ where
     Ok(put(context, object, new).await?.is_some())
 }
 
-/// As [`write`]; answers the object as it is then, `None` when there was nothing to write.
+/// As [`write()`]; answers the object as it is then, `None` when there was nothing to write.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub async fn put<K>(context: &Context, object: &K, new: &K::Status) -> Result<Option<K>, Error>
 where
     K: Managed + Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
