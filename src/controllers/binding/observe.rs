@@ -207,17 +207,18 @@ pub struct Found {
 pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Observation {
     let now = view.clock.now();
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    let public_url = public_url(view, &object);
-    let ownership = Ownership::new(&view.keys, &view.settings, public_url.as_ref().ok(), &namespace, &name);
     let seal = Seal::new(&view.keys.controller, &namespace, &name);
-    let requests = requests(view, &object);
     let known = view.connection(&object.connection_target());
     let granted = known.as_ref().map_or(Some(false), |known| gate::grants(view, &object, known));
+    let governing = known.as_deref().filter(|_| is_governed(&object, granted, &seal));
+    let public_url = public_url(view, governing);
+    let ownership = Ownership::new(&view.keys, &view.settings, public_url.as_ref().ok(), &namespace, &name);
+    let requests = requests(&object, governing);
     let known_without_grant = known.as_ref().is_some_and(|known| known_without_grant(view, &object, known));
     let connection = connection(view, &object, granted);
     let memory = locked(&view.looks).get(&object.uid().unwrap_or_default()).cloned();
     let user_secret = user_secret::read(view, &object).await;
-    let suspended = object.spec.suspend || view.connection(&object.connection_target()).is_some_and(|connection| connection.spec.suspend);
+    let suspended = object.spec.suspend || governing.is_some_and(|connection| connection.spec.suspend);
     let mut observation = Observation {
         now,
         fingerprint: view.keys.fingerprint.clone(),
@@ -241,12 +242,12 @@ pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Observation {
         requests,
         unserved_sinks: unserved_sinks(view, &object),
         terminating: view.is_terminating(&namespace),
-        observe_only: observe_only(view, &object),
+        observe_only: observe_only(view, &object, governing),
         suspended,
         key: view.keys.receiver.clone(),
         key_trouble: view.key_trouble.get(),
-        rotation_of_connection: annotation_of_connection(view, &object, ROTATE_REQUESTED_AT),
-        revocation_of_connection: annotation_of_connection(view, &object, REVOKE_REQUESTED_AT),
+        rotation_of_connection: annotation_of_connection(governing, ROTATE_REQUESTED_AT),
+        revocation_of_connection: annotation_of_connection(governing, REVOKE_REQUESTED_AT),
         object,
     };
     if observation.object.metadata.deletion_timestamp.is_none() && !observation.suspended && plan::due::look_due(&observation) {
@@ -260,29 +261,36 @@ pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Observation {
     observation
 }
 
+/// Whether what the connection says of itself counts for the binding. Without a grant, nothing of a foreign connection may be told
+/// by what becomes of the binding, unless a hook was made through it.
+fn is_governed(object: &RepoBinding, granted: Option<bool>, seal: &Seal) -> bool {
+    let target = object.connection_target();
+    let is_own = object.metadata.namespace.as_ref() == Some(&target.namespace);
+    granted == Some(true) || is_own || object.hook_targets().any(|held| held.connection == target && seal.is_on(held))
+}
+
 /// The public URL that the connection chooses. A connection that is not there chooses none.
-fn public_url(view: &View, object: &RepoBinding) -> Result<Url, NoPublicUrl> {
-    let connection = view.connection(&object.connection_target());
-    let choice = connection.as_ref().and_then(|connection| connection.spec.receiver.as_ref()?.public_url.as_deref());
+fn public_url(view: &View, connection: Option<&GitProviderConnection>) -> Result<Url, NoPublicUrl> {
+    let choice = connection.and_then(|connection| connection.spec.receiver.as_ref()?.public_url.as_deref());
     view.settings.public_urls.choose(choice).cloned()
 }
 
-fn annotation_of_connection(view: &View, object: &RepoBinding, name: &str) -> Option<String> {
-    view.connection(&object.connection_target()).and_then(|connection| connection.annotations().get(name).cloned())
+fn annotation_of_connection(connection: Option<&GitProviderConnection>, name: &str) -> Option<String> {
+    connection.and_then(|connection| connection.annotations().get(name).cloned())
 }
 
-fn observe_only(view: &View, object: &RepoBinding) -> bool {
-    let connection = view.connection(&object.connection_target()).map(|connection| connection.spec.management_policy);
+fn observe_only(view: &View, object: &RepoBinding, connection: Option<&GitProviderConnection>) -> bool {
+    let connection = connection.map(|connection| connection.spec.management_policy);
     view.settings.read_only || object.spec.management_policy == ManagementPolicy::Observe || connection == Some(ManagementPolicy::Observe)
 }
 
-fn requests(view: &View, object: &RepoBinding) -> Requests {
+fn requests(object: &RepoBinding, connection: Option<&GitProviderConnection>) -> Requests {
     let handled = object.status.as_ref().and_then(|status| status.last_handled.clone()).unwrap_or_default();
     // A connection's request counts for the bindings that were there when it was made: a new one has a new secret anyhow.
     let webhook = object.status.as_ref().and_then(|status| status.webhook.as_ref());
     let known = webhook.is_some_and(|webhook| webhook.secret_generation.is_some());
     let by_connection = |name: &str, handled: Option<String>| {
-        let asked = annotation_of_connection(view, object, name);
+        let asked = annotation_of_connection(connection, name);
         known && asked.is_some() && asked != handled
     };
     Requests {

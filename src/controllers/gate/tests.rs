@@ -18,7 +18,8 @@ use tokio::sync::mpsc;
 use super::{Cleanup, Seal, Working};
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, RepoBindingStatus};
 use crate::api::v1alpha1::{
-    ConditionType, EventKind, FINALIZER, GitProviderConnection, Permission, ProviderKind, RECONCILE_REQUESTED_AT, Reason, RepoBinding,
+    ConditionType, EventKind, FINALIZER, GitProviderConnection, Permission, ProviderKind, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT,
+    ROTATE_REQUESTED_AT, Reason, RepoBinding,
 };
 use crate::clock::{Clock as _, SystemClock};
 use crate::controllers::binding::apply::Outcome;
@@ -618,7 +619,14 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
 async fn without_a_grant_everything_looks_like_a_connection_that_does_not_exist() {
     let mut none = Situation::new(new_binding());
     none.connection = None;
-    for binding in [new_binding(), preset(), deleted(preset())] {
+    let with = |pointer: &str, field: &str, value: Value| {
+        let mut situation = Situation::new(new_binding()).without_grant();
+        situation.connection.as_mut().unwrap()[pointer][field] = value;
+        situation
+    };
+    let mut without_webhook = preset();
+    without_webhook["spec"].as_object_mut().unwrap().remove("webhook");
+    for binding in [new_binding(), preset(), deleted(preset()), without_webhook] {
         let of = |mut situation: Situation| {
             situation.binding = binding.clone();
             situation
@@ -635,12 +643,16 @@ async fn without_a_grant_everything_looks_like_a_connection_that_does_not_exist(
             ("no repository", Situation { repositories: Vec::new(), ..Situation::new(new_binding()).without_grant() }),
             ("dead", Situation { credential: Credential::DeadAfterStart, ..Situation::new(new_binding()).without_grant() }),
             ("out of reach", Situation { fails: Some(ErrorKind::Unreachable), ..Situation::new(new_binding()).without_grant() }),
+            ("suspended", with("spec", "suspend", json!(true))),
+            ("observing", with("spec", "managementPolicy", json!("Observe"))),
+            ("asking", with("metadata", "annotations", json!({ROTATE_REQUESTED_AT: "canary", REVOKE_REQUESTED_AT: "canary"}))),
         ] {
             situation = of(situation);
             let seen = situation.seen().await;
             assert_eq!(conditions(&seen), conditions(&expected), "{what}");
             assert_eq!((seen.hold, seen.calls.as_str(), seen.actions.as_str()), (expected.hold, "", ""), "{what}");
             assert_eq!(seen.status.repository, None, "{what}");
+            assert_eq!(seen.status.last_handled, expected.status.last_handled, "{what}");
         }
     }
 }
