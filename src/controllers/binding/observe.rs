@@ -312,10 +312,11 @@ fn known_without_grant(view: &View, object: &RepoBinding, connection: &GitProvid
     known.filter(same).is_some_and(|known| gate::permits(view, object, connection, Some(&known.path)) == Some(false))
 }
 
+/// The sealed places of a binding that its connections no longer allow, judged by each place's own connection.
 fn withdrawn(view: &View, object: &RepoBinding, seal: &Seal) -> Vec<HookTarget> {
     let is_withdrawn = |target: &&HookTarget| {
         let Some(connection) = view.connection(&target.connection).filter(|_| seal.is_on(target)) else { return false };
-        // What its owner or the administrator wants left alone is.
+        // Nothing is changed through a connection that its owner or the administrator froze.
         let is_left_alone = view.settings.read_only
             || connection.spec.suspend
             || connection.spec.management_policy == ManagementPolicy::Observe
