@@ -1,7 +1,7 @@
 //! One route: what is known of a binding, and which secrets its deliveries may prove themselves with. Immutable; a change makes
 //! a new one that shares the rate limiter.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -48,6 +48,9 @@ pub(super) struct Facts {
     /// Whether deliveries are taken at all.
     opening: Opening,
     pub(super) connection: ConnectionTarget,
+    /// Under which connection the repository in the status was found; `None` while the status knows of none. It may be another
+    /// than the one of the spec, which a move changes before anybody has looked.
+    found_under: Option<ConnectionTarget>,
     pub(super) events: BTreeSet<EventKind>,
     pub(super) sinks: Vec<Sink>,
     repository: String,
@@ -81,6 +84,9 @@ pub(super) struct Connection {
     endpoint: Option<Endpoint>,
 }
 
+/// The connections that are known.
+pub(super) type Connections = HashMap<ConnectionTarget, Arc<Connection>>;
+
 /// The secrets that a user brought, by generation.
 pub(super) type UserSecrets = Arc<Vec<(String, WebhookSecret)>>;
 
@@ -95,6 +101,8 @@ struct Lasting {
 pub(super) struct Route {
     pub(super) facts: Arc<Facts>,
     connection: Option<Arc<Connection>>,
+    /// The one under which the repository in the status was found.
+    found_under: Option<Arc<Connection>>,
     user_secrets: Option<UserSecrets>,
     path: Option<RepositoryPath>,
     lasting: Arc<Lasting>,
@@ -158,6 +166,10 @@ impl Facts {
             hook: key.hook_id(&namespace, &name),
             opening: Opening::of(binding, installation),
             connection: binding.connection_target(),
+            found_under: repository.map(|known| {
+                // A status of an earlier version does not say it.
+                known.requested.as_ref().map_or_else(|| binding.connection_target(), |requested| requested.connection.clone())
+            }),
             events: webhook.map(|webhook| webhook.events.iter().copied().collect()).unwrap_or_default(),
             sinks: sinks.collect(),
             repository: binding.spec.repository.clone(),
@@ -178,6 +190,11 @@ impl Facts {
             namespace,
             name,
         })
+    }
+
+    /// Whether what changes of a connection changes the route.
+    pub(super) fn is_about(&self, connection: &ConnectionTarget) -> bool {
+        self.connection == *connection || self.found_under.as_ref() == Some(connection)
     }
 }
 
@@ -217,41 +234,58 @@ impl Connection {
 }
 
 impl Route {
-    pub(super) fn new(facts: Arc<Facts>, connection: Option<Arc<Connection>>, user_secrets: Option<UserSecrets>, rate: RateLimit) -> Self {
+    pub(super) fn new(facts: Arc<Facts>, connections: &Connections, user_secrets: Option<UserSecrets>, rate: RateLimit) -> Self {
         let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
         let lasting = Lasting { limiter: RateLimiter::direct(quota), newest: AtomicI64::new(0) };
-        Self::build(facts, connection, user_secrets, Arc::new(lasting))
+        Self::build(facts, connections, user_secrets, Arc::new(lasting))
     }
 
-    fn build(facts: Arc<Facts>, connection: Option<Arc<Connection>>, user_secrets: Option<UserSecrets>, lasting: Arc<Lasting>) -> Self {
+    fn build(facts: Arc<Facts>, connections: &Connections, user_secrets: Option<UserSecrets>, lasting: Arc<Lasting>) -> Self {
+        let connection = connections.get(&facts.connection).cloned();
+        let found_under = facts.found_under.as_ref().and_then(|target| connections.get(target)).cloned();
         let path = connection.as_ref().and_then(|connection| {
             let (provider, endpoint) = (connection.provider?, connection.endpoint.as_ref()?);
             provider.repository_path(endpoint, &facts.repository).ok()
         });
-        Self { facts, connection, user_secrets, path, lasting }
+        Self { facts, connection, found_under, user_secrets, path, lasting }
     }
 
     /// The same route with other knowledge.
-    pub(super) fn with(&self, facts: Arc<Facts>, connection: Option<Arc<Connection>>, user_secrets: Option<UserSecrets>) -> Self {
-        Self::build(facts, connection, user_secrets, self.lasting.clone())
+    pub(super) fn with(&self, facts: Arc<Facts>, connections: &Connections, user_secrets: Option<UserSecrets>) -> Self {
+        Self::build(facts, connections, user_secrets, self.lasting.clone())
     }
 
-    /// Whether the connection's own rules refuse what the binding asks for, or the repository that it was given. Judged from the
+    /// Whether the connections' own rules refuse what the binding asks for, or the repository that it was given. Judged from the
     /// object itself, so that a grant that is withdrawn ends although no controller may be there to say so.
+    ///
+    /// The repository that it was given is judged by the connection that gave it: the binding may name another one by now,
+    /// whose rules say nothing about it and may be the binding's own to write.
     fn is_refused(&self) -> bool {
-        let Some(connection) = &self.connection else { return false };
-        let asked = match (&self.path, &connection.endpoint) {
-            (Some(path), _) => Some(path.as_str()),
-            (None, Some(_)) => Some(self.facts.repository.as_str()),
-            (None, None) => None,
-        };
-        let refuses = |path: Option<&str>| connection.refuses(&self.facts.namespace, path);
-        refuses(asked) || self.facts.repository_path.as_deref().is_some_and(|known| refuses(Some(known)))
+        self.connection.as_ref().is_some_and(|connection| {
+            let asked = match (&self.path, &connection.endpoint) {
+                (Some(path), _) => Some(path.as_str()),
+                (None, Some(_)) => Some(self.facts.repository.as_str()),
+                (None, None) => None,
+            };
+            connection.refuses(&self.facts.namespace, asked)
+        }) || self.found_under.as_ref().is_some_and(|connection| {
+            let known = self.facts.repository_path.as_deref();
+            known.is_some_and(|known| connection.refuses(&self.facts.namespace, Some(known)))
+        })
     }
 
-    /// Whether a path of which a delivery tells is one where the binding may not follow.
+    /// Whether the binding names another connection than the one under which its repository was found, and that one is not there.
+    /// Nobody can tell then that events of the repository are the binding's to have. They are neither taken nor refused: the
+    /// connection may be restored in a moment, and else the status soon tells of what the binding has now.
+    fn lacks_origin(&self) -> bool {
+        let is_another = self.facts.found_under.as_ref().is_some_and(|found_under| *found_under != self.facts.connection);
+        is_another && self.found_under.is_none()
+    }
+
+    /// Whether a path of which a delivery tells is one where the binding may not follow: a path of the repository that the status
+    /// knows, so that the connection judges under which it was found.
     fn is_out_of_reach(&self, found: &str) -> bool {
-        let Some(connection) = &self.connection else { return false };
+        let Some(connection) = &self.found_under else { return self.lacks_origin() };
         let scope = connection.endpoint.as_ref().and_then(|endpoint| endpoint.scope.as_ref());
         connection.refuses(&self.facts.namespace, Some(found)) || scope.is_some_and(|scope| !scope.covers(found))
     }
@@ -268,11 +302,14 @@ impl Route {
 
     /// Whether events that were taken may go to the sinks. While a connection is gone, nobody can tell that it grants anything.
     pub(super) fn may_send(&self) -> bool {
-        self.facts.opening == Opening::Open && !self.is_refused()
+        self.facts.opening == Opening::Open && !self.is_refused() && !self.lacks_origin()
     }
 
-    /// Who reads its deliveries; `None` while the connection is not known or its provider is not served.
+    /// Who reads its deliveries; `None` while a connection that they depend on is not known or its provider is not served.
     pub(super) fn webhook(&self) -> Option<(ProviderKind, &'static dyn Webhook)> {
+        if self.lacks_origin() {
+            return None;
+        }
         let provider = self.connection.as_ref()?.provider?;
         Some((provider.kind(), provider.webhook()))
     }
@@ -378,9 +415,11 @@ impl Route {
         if let Some(url) = &self.facts.web_url {
             return url.clone();
         }
-        let path =
-            self.facts.repository_path.as_deref().or(self.path.as_ref().map(RepositoryPath::as_str)).unwrap_or(&self.facts.repository);
-        match self.connection.as_ref().and_then(|connection| connection.endpoint.as_ref()) {
+        let (path, connection) = match &self.facts.repository_path {
+            Some(known) => (known.as_str(), &self.found_under),
+            None => (self.path.as_ref().map_or(self.facts.repository.as_str(), RepositoryPath::as_str), &self.connection),
+        };
+        match connection.as_ref().and_then(|connection| connection.endpoint.as_ref()) {
             Some(endpoint) => format!("{}/{path}", endpoint.web.as_str().trim_end_matches('/')),
             None => path.to_owned(),
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::route::{Connection, Facts, RateLimit, Route, UserSecrets};
+use super::route::{Connection, Connections, Facts, RateLimit, Route, UserSecrets};
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{GitProviderConnection, ProviderKind, RepoBinding};
 use crate::clock::SharedClock;
@@ -69,7 +69,7 @@ struct Table {
     /// Every binding, also those whose route is closed.
     by_uid: HashMap<String, Arc<Route>>,
     by_name: HashMap<(String, String), String>,
-    connections: HashMap<ConnectionTarget, Arc<Connection>>,
+    connections: Connections,
     user_secrets: HashMap<String, UserSecrets>,
 }
 
@@ -135,7 +135,7 @@ impl Routes {
         let known = self.connection(connection);
         let mut table = self.write();
         table.connections.insert(target.clone(), Arc::new(known));
-        table.refresh(|facts| facts.connection == target);
+        table.refresh(|facts| facts.is_about(&target));
     }
 
     /// Forgets a connection that is gone. Deliveries to its bindings are answered 503 until it is back.
@@ -143,7 +143,7 @@ impl Routes {
         let target = ConnectionTarget { namespace: namespace.to_owned(), name: name.to_owned() };
         let mut table = self.write();
         if table.connections.remove(&target).is_some() {
-            table.refresh(|facts| facts.connection == target);
+            table.refresh(|facts| facts.is_about(&target));
         }
     }
 
@@ -157,7 +157,7 @@ impl Routes {
             let target = ConnectionTarget { namespace: connection.metadata.namespace.clone()?, name: connection.metadata.name.clone()? };
             Some((target, Arc::new(self.connection(connection))))
         });
-        let connections: HashMap<_, _> = connections.collect();
+        let connections: Connections = connections.collect();
         let facts: Vec<_> = bindings.into_iter().filter_map(|binding| self.facts(binding)).collect();
         let present: HashSet<_> = facts.iter().map(|facts| facts.uid.clone()).collect();
         let mut table = self.write();
@@ -255,11 +255,10 @@ impl Table {
         if let Some(former) = self.by_name.insert(name, facts.uid.clone()).filter(|former| *former != facts.uid) {
             self.by_uid.remove(&former);
         }
-        let connection = self.connections.get(&facts.connection).cloned();
         let user_secrets = self.user_secrets.get(&facts.uid).cloned();
         let route = match self.by_uid.get(&facts.uid) {
-            Some(known) => known.with(facts, connection, user_secrets),
-            None => Route::new(facts, connection, user_secrets, rate),
+            Some(known) => known.with(facts, &self.connections, user_secrets),
+            None => Route::new(facts, &self.connections, user_secrets, rate),
         };
         self.show(Arc::new(route));
     }
@@ -284,9 +283,8 @@ impl Table {
     fn refresh(&mut self, concerned: impl Fn(&Facts) -> bool) {
         let routes: Vec<_> = self.by_uid.values().filter(|route| concerned(&route.facts)).cloned().collect();
         for route in routes {
-            let connection = self.connections.get(&route.facts.connection).cloned();
             let user_secrets = self.user_secrets.get(&route.facts.uid).cloned();
-            self.show(Arc::new(route.with(route.facts.clone(), connection, user_secrets)));
+            self.show(Arc::new(route.with(route.facts.clone(), &self.connections, user_secrets)));
         }
     }
 }

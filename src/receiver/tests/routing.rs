@@ -104,6 +104,91 @@ async fn a_route_closes_by_the_connections_own_rules_although_no_controller_says
     }
 }
 
+/// The connection of the namespace `platform` with these rules.
+fn of_platform(rules: &serde_json::Value) -> crate::api::v1alpha1::GitProviderConnection {
+    let mut connection = allowing(rules);
+    connection.metadata.namespace = Some("platform".into());
+    connection
+}
+
+/// The binding, moved from the connection of `platform`, under which its repository was found, to `acme` of its own namespace,
+/// through which nothing was found yet.
+fn moved(change: impl FnOnce(&mut serde_json::Value)) -> crate::api::v1alpha1::RepoBinding {
+    binding(|object| {
+        object["metadata"]["generation"] = json!(2);
+        object["spec"]["repository"] = json!("acme/store");
+        object["status"]["repository"]["requested"] = json!({"connection": {"namespace": "platform", "name": "acme"}, "path": "acme/shop"});
+        change(object);
+    })
+}
+
+#[tokio::test]
+async fn a_binding_that_was_moved_has_its_former_repository_judged_by_the_connection_that_gave_it() {
+    let harness = start(|_, _| ()).await;
+    let all = |repositories: serde_json::Value| json!([{"namespaces": {"from": "All"}, "repositories": repositories}]);
+    let own = |repositories: serde_json::Value| json!([{"namespaces": {"from": "Same"}, "repositories": repositories}]);
+    let (former, present) = (all(json!(["acme/shop"])), own(json!(["acme/store"])));
+    let mut number = 0;
+    let mut sent = async |what: &str, path: &str, code: u16, ours: bool| {
+        number += 1;
+        let id = format!("d-{number}");
+        assert_eq!(harness.send(&Shot::new(&id, push_body(7, path, "refs/heads/main", &id))).await, code, "{what}");
+        assert_eq!(harness.seen().last_delivery.is_some_and(|last| last.id == id), ours, "{what}");
+    };
+    harness.routes.apply_binding(&moved(|_| ()));
+    harness.routes.apply_connection(&allowing(&present));
+    sent("the one that gave it is not there", "acme/shop", 503, false).await;
+    harness.routes.apply_connection(&of_platform(&former));
+    sent("it still grants it, and the new one need not", "acme/shop", 200, true).await;
+    sent("renamed to where it does not lead", "acme/secret", 200, false).await;
+    harness.routes.apply_connection(&of_platform(&json!([])));
+    harness.routes.apply_connection(&allowing(&own(json!(["*/*"]))));
+    sent("it withdrew the grant, whatever the new one grants", "acme/shop", 401, false).await;
+    harness.routes.apply_connection(&of_platform(&former));
+    sent("it grants it again", "acme/shop", 200, true).await;
+    harness.routes.apply_connection(&allowing(&json!([])));
+    sent("the new one does not allow what is asked of it", "acme/shop", 401, false).await;
+    harness.routes.apply_connection(&allowing(&present));
+    harness.routes.remove_connection("platform", "acme");
+    sent("it is gone", "acme/shop", 503, false).await;
+    harness.routes.replace_all([&moved(|_| ())], [&of_platform(&former), &allowing(&present)]);
+    sent("it is there again after a watch began anew", "acme/shop", 200, true).await;
+    harness.routes.remove_connection("platform", "acme");
+    harness.routes.apply_binding(&moved(|object| {
+        object["status"]["repository"] = json!({
+            "id": "7", "path": "acme/store", "requested": {"connection": {"namespace": "team", "name": "acme"}, "path": "acme/store"},
+        });
+    }));
+    sent("the status followed, and the former one counts no more", "acme/store", 200, true).await;
+}
+
+#[tokio::test]
+async fn what_is_owed_waits_while_the_connection_that_gave_the_repository_does_not_grant_it() {
+    use super::super::routes::SinkState;
+    let harness = start(|_, _| ()).await;
+    let sends = || matches!(harness.routes.sink("uid-shop", "a"), SinkState::At(_));
+    harness.routes.apply_connection(&gitea());
+    harness.routes.apply_binding(&moved(|object| object["spec"]["sinks"] = json!([service_sink("a", 80)])));
+    assert!(!sends(), "nobody can tell that it grants anything");
+    harness.routes.apply_connection(&of_platform(&json!([{"namespaces": {"from": "All"}, "repositories": ["acme/shop"]}])));
+    assert!(sends());
+    harness.routes.apply_connection(&of_platform(&json!([])));
+    assert!(!sends(), "it does not");
+}
+
+#[tokio::test]
+async fn an_event_names_the_server_on_which_its_repository_was_found() {
+    let harness = start(|_, _| ()).await;
+    let elsewhere = connection(&json!({"gitea": {"url": "https://git.team.io", "organization": "acme"}}));
+    harness.routes.apply_connection(&elsewhere);
+    harness.routes.apply_connection(&of_platform(&json!(null)));
+    harness.routes.apply_binding(&moved(|object| object["status"]["repository"]["webURL"] = json!(null)));
+    let hook = key().hook_id("team", "shop");
+    assert!(harness.routes.find(&hook).is_none(), "without rules another namespace has no grant");
+    harness.routes.apply_connection(&of_platform(&json!([{"namespaces": {"from": "All"}, "repositories": ["acme/shop"]}])));
+    assert_eq!(harness.routes.find(&hook).unwrap().source(), "https://git.acme.io/acme/shop");
+}
+
 #[tokio::test]
 async fn a_delivery_of_a_repository_that_was_renamed_out_of_the_grant_or_the_owner_is_not_the_bindings() {
     let harness = start(|_, _| ()).await;
