@@ -1,6 +1,6 @@
 //! The watches of a process: one for each kind, shared by everybody who listens.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -177,16 +177,39 @@ impl Watched {
         }));
     }
 
-    /// A namespace whose labels change may gain or lose a grant; one that is being deleted shortens what is waited for.
+    /// A namespace whose labels change, or become known after its bindings, may gain or lose a grant; one that is being deleted
+    /// shortens what is waited for.
     fn trigger_by_namespaces(&mut self, triggers: &Triggers) {
         let (triggers, connections, bindings) = (triggers.clone(), self.connections(), self.bindings());
-        let mut known: std::collections::HashMap<String, (Option<std::collections::BTreeMap<String, String>>, bool)> =
-            std::collections::HashMap::new();
+        let mut known: HashMap<String, (Option<BTreeMap<String, String>>, bool)> = HashMap::new();
+        let mut listed = false;
         self.namespaces.2.push(Box::new(move |change| {
-            let Change::Applied(namespace) = change else { return };
+            let namespace = match change {
+                Change::Applied(namespace) => namespace,
+                Change::Deleted(namespace) => {
+                    known.remove(&namespace.name_any());
+                    return;
+                }
+                // No label could be read until now, so that every grant by labels was undecided.
+                Change::Ready => {
+                    listed = true;
+                    let by_labels = |binding: &RepoBinding| {
+                        let target = binding.connection_target();
+                        let connection = connections.get(&ObjectRef::new(&target.name).within(&target.namespace));
+                        connection.is_some_and(|connection| connection.spec.grants_by_labels())
+                    };
+                    for binding in bindings.state_filter(by_labels) {
+                        triggers.binding(&binding);
+                    }
+                    return;
+                }
+                Change::Invalid(_) => return,
+            };
             let facts = (namespace.metadata.labels.clone(), namespace.metadata.deletion_timestamp.is_some());
             let name = namespace.name_any();
-            if known.insert(name.clone(), facts.clone()).is_none_or(|before| before == facts) {
+            // What the first listing tells is followed by its end.
+            let is_news = known.insert(name.clone(), facts.clone()).map_or(listed, |before| before != facts);
+            if !is_news {
                 return;
             }
             for binding in bindings.state_filter(|binding| binding.namespace().as_ref() == Some(&name)) {
@@ -267,4 +290,85 @@ fn invalid<K: Resource<DynamicType = ()>>(context: &Arc<Context>, kind: &'static
     error!(kind, namespace = metadata.namespace, name = metadata.name, error, "stored object does not fit the schema; it is left alone");
     let (context, metadata, error) = (Arc::clone(context), metadata.clone(), error.clone());
     tokio::spawn(async move { crate::controllers::report_invalid::<K>(&context, metadata, &error).await });
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::watcher::Event;
+    use serde_json::{Value, json};
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    use super::*;
+
+    fn of<K: serde::de::DeserializeOwned>(object: Value) -> K {
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn fill<K: Resource<DynamicType = ()> + Clone + 'static>(watch: &mut Watch<K>, objects: impl IntoIterator<Item = Value>)
+    where
+        K: serde::de::DeserializeOwned,
+    {
+        watch.1.apply_watcher_event(&Event::Init);
+        for object in objects {
+            watch.1.apply_watcher_event(&Event::InitApply(of(object)));
+        }
+        watch.1.apply_watcher_event(&Event::InitDone);
+    }
+
+    fn connection(name: &str, from: &Value) -> Value {
+        json!({
+            "apiVersion": "forgebind.dev/v1alpha1", "kind": "GitProviderConnection",
+            "metadata": {"name": name, "namespace": "platform"},
+            "spec": {
+                "provider": {"gitea": {"url": "https://gitea.acme.io", "organization": "acme"}},
+                "allowedBindings": [{"namespaces": from, "repositories": ["acme/*"]}],
+            },
+        })
+    }
+
+    fn binding(namespace: &str, name: &str, connection: &str) -> Value {
+        json!({
+            "apiVersion": "forgebind.dev/v1alpha1", "kind": "RepoBinding",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {"connectionRef": {"name": connection, "namespace": "platform"}, "repository": "acme/shop"},
+        })
+    }
+
+    fn asked(bindings: &mut UnboundedReceiver<ObjectRef<RepoBinding>>) -> Vec<String> {
+        let mut asked: Vec<_> = std::iter::from_fn(|| bindings.try_recv().ok())
+            .map(|binding| format!("{}/{}", binding.namespace.unwrap_or_default(), binding.name))
+            .collect();
+        asked.sort_unstable();
+        asked
+    }
+
+    #[test]
+    fn a_namespace_that_is_seen_after_its_bindings_asks_for_them() {
+        let (connections, _kept) = unbounded_channel();
+        let (bindings, mut requests) = unbounded_channel();
+        let mut watched = Watched::default();
+        watched.trigger_by_namespaces(&Triggers { connections, bindings });
+        let selector = json!({"from": "Selector", "selector": {"matchLabels": {"team": "shop"}}});
+        fill(&mut watched.connections, [connection("by-labels", &selector), connection("all", &json!({"from": "All"}))]);
+        let known = [("team", "shop", "by-labels"), ("team", "till", "all"), ("late", "shop", "by-labels"), ("late", "till", "all")];
+        fill(&mut watched.bindings, known.map(|(namespace, name, connection)| binding(namespace, name, connection)));
+        let mut tell = |change: Change<Metadata<Namespace>>| watched.namespaces.2.iter_mut().for_each(|listener| listener(&change));
+        let namespace = |name: &str, team: &str| -> Arc<Metadata<Namespace>> {
+            Arc::new(of(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"team": team}}})))
+        };
+
+        tell(Change::Applied(namespace("team", "shop")));
+        assert_eq!(asked(&mut requests), [""; 0], "the labels cannot be read before the listing is over");
+        tell(Change::Ready);
+        assert_eq!(asked(&mut requests), ["late/shop", "team/shop"], "whom a grant by labels concerns");
+        tell(Change::Applied(namespace("team", "shop")));
+        assert_eq!(asked(&mut requests), [""; 0], "nothing new");
+        tell(Change::Applied(namespace("late", "shop")));
+        assert_eq!(asked(&mut requests), ["late/shop", "late/till"], "its first sight");
+        tell(Change::Applied(namespace("late", "other")));
+        assert_eq!(asked(&mut requests), ["late/shop", "late/till"], "other labels");
+        tell(Change::Deleted(namespace("late", "other")));
+        tell(Change::Applied(namespace("late", "other")));
+        assert_eq!(asked(&mut requests), ["late/shop", "late/till"], "one that was made again");
+    }
 }

@@ -555,6 +555,13 @@ impl ProviderSpec {
 
 /// The Secrets that a connection reads, all in its own namespace.
 impl GitProviderConnectionSpec {
+    /// Whether any rule chooses namespaces by their labels.
+    #[must_use]
+    pub fn grants_by_labels(&self) -> bool {
+        let mut rules = self.allowed_bindings.iter().flatten();
+        rules.any(|rule| rule.namespaces.from == NamespacesFrom::Selector)
+    }
+
     /// Names of the Secrets that this spec refers to.
     pub fn secret_names(&self) -> impl Iterator<Item = &str> {
         use super::shared::CertificateAuthorityKind;
