@@ -99,6 +99,24 @@ impl InstallKey {
     }
 }
 
+/// Whose hooks they are: a binding's, made through one connection. The same binding has another identity through another connection,
+/// so that a hook which one connection let it make proves nothing once the binding names another one.
+#[derive(Clone, Copy, Debug)]
+pub struct HookOwner<'a> {
+    /// Namespace of the binding.
+    pub namespace: &'a str,
+    /// Name of the binding.
+    pub name: &'a str,
+    /// Namespace and name of the connection.
+    pub connection: (&'a str, &'a str),
+}
+
+impl<'a> HookOwner<'a> {
+    const fn parts(self) -> [&'a [u8]; 4] {
+        [self.namespace.as_bytes(), self.name.as_bytes(), self.connection.0.as_bytes(), self.connection.1.as_bytes()]
+    }
+}
+
 impl ReceiverKey {
     /// A key from its bytes.
     ///
@@ -118,16 +136,16 @@ impl ReceiverKey {
         &self.bytes
     }
 
-    /// The unguessable part of a binding's delivery URL: 22 characters.
+    /// The unguessable part of the delivery URL of a binding's hooks: 22 characters.
     #[must_use]
-    pub fn hook_id(&self, namespace: &str, name: &str) -> String {
-        first_half(derive(&self.key, &[b"hook/v1", namespace.as_bytes(), name.as_bytes()]))
+    pub fn hook_id(&self, owner: HookOwner<'_>) -> String {
+        first_half(derive(&self.key, &[&[b"hook/v1".as_slice()], owner.parts().as_slice()].concat()))
     }
 
     /// The derived webhook secret of one generation: 32 bytes. Providers write them in their own form.
     #[must_use]
-    pub fn webhook_secret(&self, namespace: &str, name: &str, generation: &str) -> [u8; 32] {
-        derive(&self.key, &[b"secret/v1", namespace.as_bytes(), name.as_bytes(), generation.as_bytes()])
+    pub fn webhook_secret(&self, owner: HookOwner<'_>, generation: &str) -> [u8; 32] {
+        derive(&self.key, &[&[b"secret/v1".as_slice()], owner.parts().as_slice(), &[generation.as_bytes()]].concat())
     }
 
     /// A fingerprint of something secret that consists of parts: 16 hex digits, public. Each part counts with its length, so that
@@ -204,27 +222,42 @@ mod tests {
         InstallKey::new(&[7; 32]).unwrap()
     }
 
+    fn owner<'a>(namespace: &'a str, name: &'a str) -> HookOwner<'a> {
+        HookOwner { namespace, name, connection: ("platform", "acme") }
+    }
+
     #[test]
     fn names_that_concatenate_alike_have_different_ids() {
         let receiver = key().receiver();
-        assert_ne!(receiver.hook_id("team", "a-b"), receiver.hook_id("team-a", "b"));
-        assert_ne!(receiver.hook_id("ab", "c"), receiver.hook_id("a", "bc"));
-        assert_eq!(receiver.hook_id("ab", "c").len(), HOOK_ID_LENGTH);
+        assert_ne!(receiver.hook_id(owner("team", "a-b")), receiver.hook_id(owner("team-a", "b")));
+        assert_ne!(receiver.hook_id(owner("ab", "c")), receiver.hook_id(owner("a", "bc")));
+        assert_eq!(receiver.hook_id(owner("ab", "c")).len(), HOOK_ID_LENGTH);
+    }
+
+    #[test]
+    fn a_binding_has_another_identity_through_another_connection() {
+        let receiver = key().receiver();
+        let through = |connection| HookOwner { connection, ..owner("team", "shop") };
+        for other in [("team", "acme"), ("platform", "other"), ("platformacme", "")] {
+            assert_ne!(receiver.hook_id(owner("team", "shop")), receiver.hook_id(through(other)), "{other:?}");
+            let secret = |owner| receiver.webhook_secret(owner, "1");
+            assert_ne!(secret(owner("team", "shop")), secret(through(other)), "{other:?}");
+        }
     }
 
     #[test]
     fn a_receiver_with_its_own_key_derives_the_same() {
         let receiver = key().receiver();
         let restored = ReceiverKey::new(receiver.bytes()).unwrap();
-        assert_eq!(receiver.hook_id("a", "b"), restored.hook_id("a", "b"));
-        assert_eq!(receiver.webhook_secret("a", "b", "1"), restored.webhook_secret("a", "b", "1"));
+        assert_eq!(receiver.hook_id(owner("a", "b")), restored.hook_id(owner("a", "b")));
+        assert_eq!(receiver.webhook_secret(owner("a", "b"), "1"), restored.webhook_secret(owner("a", "b"), "1"));
     }
 
     #[test]
     fn bb_20_every_binding_and_generation_has_its_own_secret() {
         let receiver = key().receiver();
         let secrets = [("a", "b", "1"), ("a", "b", "2"), ("a", "c", "1"), ("c", "b", "1")]
-            .map(|(namespace, name, generation)| receiver.webhook_secret(namespace, name, generation));
+            .map(|(namespace, name, generation)| receiver.webhook_secret(owner(namespace, name), generation));
         assert!(secrets.iter().enumerate().all(|(at, one)| secrets.iter().skip(at + 1).all(|other| one != other)));
     }
 

@@ -279,8 +279,9 @@ pub struct HookRelease<'a> {
 impl HookRelease<'_> {
     /// The refusal to write a hook whose secret would be lost by that.
     pub(in crate::providers) fn would_lose_the_secret(operation: Operation) -> ProviderError {
-        let message = "the hook was adopted, and this provider would lose its secret by the update that hands it back; restore the Secret \
-                       that webhook.secretRef names, or delete the hook at the provider";
+        let message = "the hook was adopted, and this provider would lose its secret by the update that hands it back: either the Secret \
+                       that webhook.secretRef names is not there any more, or somebody changed the hook's address at the provider; put it \
+                       right, or delete the hook at the provider";
         ProviderError::new(ErrorKind::Rejected, operation.as_str(), message)
     }
 }

@@ -11,11 +11,11 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::filter::Filter;
-use crate::api::v1alpha1::binding::{ANY_EARLIER_GENERATION, ConnectionTarget, WebhookSource, WebhookSpec};
+use crate::api::v1alpha1::binding::{ANY_EARLIER_GENERATION, ConnectionTarget, HookTarget, WebhookSource, WebhookSpec};
 use crate::api::v1alpha1::connection::{AllowedBinding, ProviderSpec};
 use crate::api::v1alpha1::{ConditionType, EventKind, GitProviderConnection, ProviderKind, Reason, RepoBinding};
 use crate::grant::{self, Request, Rules};
-use crate::keys::{ReceiverKey, derived_second};
+use crate::keys::{HookOwner, ReceiverKey, derived_second};
 use crate::providers::model::{Endpoint, RepositoryPath};
 use crate::providers::webhook::{Content, DerivedSecret, WebhookSecret};
 use crate::providers::{Provider, Webhook};
@@ -38,7 +38,7 @@ pub struct RateLimit {
 }
 
 /// What is known of a binding, read from the object.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Facts {
     pub(super) uid: String,
     pub(super) namespace: String,
@@ -48,11 +48,8 @@ pub(super) struct Facts {
     /// Whether deliveries are taken at all.
     opening: Opening,
     pub(super) connection: ConnectionTarget,
-    /// Under which connection the repository in the status was found; `None` while the status knows of none. It may be another
-    /// than the one of the spec, which a move changes before anybody has looked.
-    found_under: Option<ConnectionTarget>,
     pub(super) events: BTreeSet<EventKind>,
-    pub(super) sinks: Vec<Sink>,
+    pub(super) sinks: Arc<[Sink]>,
     repository: String,
     repository_id: Option<String>,
     repository_path: Option<String>,
@@ -63,10 +60,12 @@ pub(super) struct Facts {
     generation: Option<String>,
     previous: Vec<(String, Option<Timestamp>)>,
     changed_at: Option<Timestamp>,
+    /// The same binding through each other connection through which it still has hooks: after a move, until they are removed.
+    pub(super) former: Vec<Arc<Self>>,
 }
 
 /// One sink of a binding.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Sink {
     pub(super) name: String,
     pub(super) target: Result<SinkTarget, NotServed>,
@@ -84,9 +83,6 @@ pub(super) struct Connection {
     endpoint: Option<Endpoint>,
 }
 
-/// The connections that are known.
-pub(super) type Connections = HashMap<ConnectionTarget, Arc<Connection>>;
-
 /// The secrets that a user brought, by generation.
 pub(super) type UserSecrets = Arc<Vec<(String, WebhookSecret)>>;
 
@@ -101,8 +97,6 @@ struct Lasting {
 pub(super) struct Route {
     pub(super) facts: Arc<Facts>,
     connection: Option<Arc<Connection>>,
-    /// The one under which the repository in the status was found.
-    found_under: Option<Arc<Connection>>,
     user_secrets: Option<UserSecrets>,
     path: Option<RepositoryPath>,
     lasting: Arc<Lasting>,
@@ -156,22 +150,21 @@ impl Facts {
         let status = binding.status.as_ref();
         let webhook = binding.spec.webhook.as_ref();
         let secret = status.and_then(|status| status.webhook.as_ref());
+        let connection = binding.connection_target();
+        // After a move, the status still tells of the repository that the former connection gave: nothing of this one's.
         let repository = status.and_then(|status| status.repository.as_ref());
+        let repository = repository.filter(|known| known.requested.as_ref().is_none_or(|requested| requested.connection == connection));
         let sinks = binding.spec.sinks.iter().map(|sink| Sink {
             name: sink.name.clone(),
             target: sink_support::target(&namespace, sink, policy),
             filter: Filter::new(sink, binding.spec.branch_name()),
         });
-        Some(Self {
-            hook: key.hook_id(&namespace, &name),
+        let present = Self {
+            hook: key.hook_id(owner(&namespace, &name, &connection)),
             opening: Opening::of(binding, installation),
-            connection: binding.connection_target(),
-            found_under: repository.map(|known| {
-                // A status of an earlier version does not say it.
-                known.requested.as_ref().map_or_else(|| binding.connection_target(), |requested| requested.connection.clone())
-            }),
+            connection,
             events: webhook.map(|webhook| webhook.events.iter().copied().collect()).unwrap_or_default(),
-            sinks: sinks.collect(),
+            sinks: sinks.collect::<Vec<_>>().into(),
             repository: binding.spec.repository.clone(),
             repository_id: repository.map(|repository| repository.id.clone()),
             repository_path: repository.map(|repository| repository.path.clone()),
@@ -186,16 +179,49 @@ impl Facts {
                 .map(|previous| (previous.generation.clone(), previous.valid_until.as_ref().map(|until| until.0)))
                 .collect(),
             changed_at: secret.and_then(|secret| secret.secret_changed_at.as_ref()).map(|at| at.0),
+            former: Vec::new(),
             uid,
             namespace,
             name,
-        })
+        };
+        let mut former: Vec<Arc<Self>> = Vec::new();
+        for place in binding.hook_targets().filter(|place| place.connection != present.connection) {
+            if former.iter().all(|known| known.connection != place.connection) {
+                former.push(Arc::new(present.at(place, key)));
+            }
+        }
+        Some(Self { former, ..present })
     }
 
-    /// Whether what changes of a connection changes the route.
-    pub(super) fn is_about(&self, connection: &ConnectionTarget) -> bool {
-        self.connection == *connection || self.found_under.as_ref() == Some(connection)
+    /// The binding as its hooks at a former place know it. Whoever forges the place reaches nothing by it: the connection's own rules
+    /// judge it, and the hooks' URLs and secrets are those of that connection alone.
+    fn at(&self, place: &HookTarget, key: &ReceiverKey) -> Self {
+        Self {
+            hook: key.hook_id(owner(&self.namespace, &self.name, &place.connection)),
+            connection: place.connection.clone(),
+            repository: place.repository.clone(),
+            repository_id: Some(place.repository_id.clone()),
+            repository_path: Some(place.repository.clone()),
+            web_url: None,
+            behind: false,
+            former: Vec::new(),
+            ..self.clone()
+        }
     }
+
+    /// Whether what changes of a connection changes a route of the binding.
+    pub(super) fn is_about(&self, connection: &ConnectionTarget) -> bool {
+        self.connection == *connection || self.former.iter().any(|former| former.connection == *connection)
+    }
+
+    /// Whose the hooks are.
+    fn owner(&self) -> HookOwner<'_> {
+        owner(&self.namespace, &self.name, &self.connection)
+    }
+}
+
+fn owner<'a>(namespace: &'a str, name: &'a str, connection: &'a ConnectionTarget) -> HookOwner<'a> {
+    HookOwner { namespace, name, connection: (&connection.namespace, &connection.name) }
 }
 
 impl Opening {
@@ -234,58 +260,41 @@ impl Connection {
 }
 
 impl Route {
-    pub(super) fn new(facts: Arc<Facts>, connections: &Connections, user_secrets: Option<UserSecrets>, rate: RateLimit) -> Self {
+    pub(super) fn new(facts: Arc<Facts>, connection: Option<Arc<Connection>>, user_secrets: Option<UserSecrets>, rate: RateLimit) -> Self {
         let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
         let lasting = Lasting { limiter: RateLimiter::direct(quota), newest: AtomicI64::new(0) };
-        Self::build(facts, connections, user_secrets, Arc::new(lasting))
+        Self::build(facts, connection, user_secrets, Arc::new(lasting))
     }
 
-    fn build(facts: Arc<Facts>, connections: &Connections, user_secrets: Option<UserSecrets>, lasting: Arc<Lasting>) -> Self {
-        let connection = connections.get(&facts.connection).cloned();
-        let found_under = facts.found_under.as_ref().and_then(|target| connections.get(target)).cloned();
+    fn build(facts: Arc<Facts>, connection: Option<Arc<Connection>>, user_secrets: Option<UserSecrets>, lasting: Arc<Lasting>) -> Self {
         let path = connection.as_ref().and_then(|connection| {
             let (provider, endpoint) = (connection.provider?, connection.endpoint.as_ref()?);
             provider.repository_path(endpoint, &facts.repository).ok()
         });
-        Self { facts, connection, found_under, user_secrets, path, lasting }
+        Self { facts, connection, user_secrets, path, lasting }
     }
 
     /// The same route with other knowledge.
-    pub(super) fn with(&self, facts: Arc<Facts>, connections: &Connections, user_secrets: Option<UserSecrets>) -> Self {
-        Self::build(facts, connections, user_secrets, self.lasting.clone())
+    pub(super) fn with(&self, facts: Arc<Facts>, connection: Option<Arc<Connection>>, user_secrets: Option<UserSecrets>) -> Self {
+        Self::build(facts, connection, user_secrets, self.lasting.clone())
     }
 
-    /// Whether the connections' own rules refuse what the binding asks for, or the repository that it was given. Judged from the
+    /// Whether the connection's own rules refuse what the binding asks for, or the repository that it was given. Judged from the
     /// object itself, so that a grant that is withdrawn ends although no controller may be there to say so.
-    ///
-    /// The repository that it was given is judged by the connection that gave it: the binding may name another one by now,
-    /// whose rules say nothing about it and may be the binding's own to write.
     fn is_refused(&self) -> bool {
-        self.connection.as_ref().is_some_and(|connection| {
-            let asked = match (&self.path, &connection.endpoint) {
-                (Some(path), _) => Some(path.as_str()),
-                (None, Some(_)) => Some(self.facts.repository.as_str()),
-                (None, None) => None,
-            };
-            connection.refuses(&self.facts.namespace, asked)
-        }) || self.found_under.as_ref().is_some_and(|connection| {
-            let known = self.facts.repository_path.as_deref();
-            known.is_some_and(|known| connection.refuses(&self.facts.namespace, Some(known)))
-        })
+        let Some(connection) = &self.connection else { return false };
+        let asked = match (&self.path, &connection.endpoint) {
+            (Some(path), _) => Some(path.as_str()),
+            (None, Some(_)) => Some(self.facts.repository.as_str()),
+            (None, None) => None,
+        };
+        let refuses = |path: Option<&str>| connection.refuses(&self.facts.namespace, path);
+        refuses(asked) || self.facts.repository_path.as_deref().is_some_and(|known| refuses(Some(known)))
     }
 
-    /// Whether the binding names another connection than the one under which its repository was found, and that one is not there.
-    /// Nobody can tell then that events of the repository are the binding's to have. They are neither taken nor refused: the
-    /// connection may be restored in a moment, and else the status soon tells of what the binding has now.
-    fn lacks_origin(&self) -> bool {
-        let is_another = self.facts.found_under.as_ref().is_some_and(|found_under| *found_under != self.facts.connection);
-        is_another && self.found_under.is_none()
-    }
-
-    /// Whether a path of which a delivery tells is one where the binding may not follow: a path of the repository that the status
-    /// knows, so that the connection judges under which it was found.
+    /// Whether a path of which a delivery tells is one where the binding may not follow.
     fn is_out_of_reach(&self, found: &str) -> bool {
-        let Some(connection) = &self.found_under else { return self.lacks_origin() };
+        let Some(connection) = &self.connection else { return false };
         let scope = connection.endpoint.as_ref().and_then(|endpoint| endpoint.scope.as_ref());
         connection.refuses(&self.facts.namespace, Some(found)) || scope.is_some_and(|scope| !scope.covers(found))
     }
@@ -300,16 +309,22 @@ impl Route {
         }
     }
 
-    /// Whether events that were taken may go to the sinks. While a connection is gone, nobody can tell that it grants anything.
-    pub(super) fn may_send(&self) -> bool {
-        self.facts.opening == Opening::Open && !self.is_refused() && !self.lacks_origin()
+    /// The routes of the same binding through the other connections through which it still has hooks.
+    pub(super) fn former(&self, connections: &HashMap<ConnectionTarget, Arc<Connection>>) -> Vec<Self> {
+        let route = |facts: &Arc<Facts>| {
+            let connection = connections.get(&facts.connection).cloned();
+            Self::build(Arc::clone(facts), connection, self.user_secrets.clone(), Arc::clone(&self.lasting))
+        };
+        self.facts.former.iter().map(route).collect()
     }
 
-    /// Who reads its deliveries; `None` while a connection that they depend on is not known or its provider is not served.
+    /// Whether events that were taken may go to the sinks. While a connection is gone, nobody can tell that it grants anything.
+    pub(super) fn may_send(&self) -> bool {
+        self.facts.opening == Opening::Open && !self.is_refused()
+    }
+
+    /// Who reads its deliveries; `None` while the connection is not known or its provider is not served.
     pub(super) fn webhook(&self) -> Option<(ProviderKind, &'static dyn Webhook)> {
-        if self.lacks_origin() {
-            return None;
-        }
         let provider = self.connection.as_ref()?.provider?;
         Some((provider.kind(), provider.webhook()))
     }
@@ -330,7 +345,7 @@ impl Route {
         }
         let Some(second) = derived_second(generation) else { return self.user_secret(generation, listed, now) };
         if listed || (!facts.own_secret && self.may_be_next(second, now)) || self.may_be_earlier(second, now) {
-            let bytes = key.webhook_secret(&facts.namespace, &facts.name, generation);
+            let bytes = key.webhook_secret(facts.owner(), generation);
             return SecretChoice::Any(vec![WebhookSecret::Derived(DerivedSecret::new(bytes))]);
         }
         SecretChoice::Refused
@@ -415,11 +430,9 @@ impl Route {
         if let Some(url) = &self.facts.web_url {
             return url.clone();
         }
-        let (path, connection) = match &self.facts.repository_path {
-            Some(known) => (known.as_str(), &self.found_under),
-            None => (self.path.as_ref().map_or(self.facts.repository.as_str(), RepositoryPath::as_str), &self.connection),
-        };
-        match connection.as_ref().and_then(|connection| connection.endpoint.as_ref()) {
+        let path =
+            self.facts.repository_path.as_deref().or(self.path.as_ref().map(RepositoryPath::as_str)).unwrap_or(&self.facts.repository);
+        match self.connection.as_ref().and_then(|connection| connection.endpoint.as_ref()) {
             Some(endpoint) => format!("{}/{path}", endpoint.web.as_str().trim_end_matches('/')),
             None => path.to_owned(),
         }

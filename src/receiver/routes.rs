@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::route::{Connection, Connections, Facts, RateLimit, Route, UserSecrets};
+use super::route::{Connection, Facts, RateLimit, Route, UserSecrets};
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{GitProviderConnection, ProviderKind, RepoBinding};
 use crate::clock::SharedClock;
@@ -69,7 +69,7 @@ struct Table {
     /// Every binding, also those whose route is closed.
     by_uid: HashMap<String, Arc<Route>>,
     by_name: HashMap<(String, String), String>,
-    connections: Connections,
+    connections: HashMap<ConnectionTarget, Arc<Connection>>,
     user_secrets: HashMap<String, UserSecrets>,
 }
 
@@ -157,7 +157,7 @@ impl Routes {
             let target = ConnectionTarget { namespace: connection.metadata.namespace.clone()?, name: connection.metadata.name.clone()? };
             Some((target, Arc::new(self.connection(connection))))
         });
-        let connections: Connections = connections.collect();
+        let connections: HashMap<_, _> = connections.collect();
         let facts: Vec<_> = bindings.into_iter().filter_map(|binding| self.facts(binding)).collect();
         let present: HashSet<_> = facts.iter().map(|facts| facts.uid.clone()).collect();
         let mut table = self.write();
@@ -215,7 +215,8 @@ impl Routes {
         let Some(route) = table.by_uid.get(uid) else { return SinkState::Gone };
         let Some(sink) = route.facts.sinks.iter().find(|sink| sink.name == name) else { return SinkState::Gone };
         match &sink.target {
-            Ok(target) if route.may_send() => SinkState::At(target.clone()),
+            // What was taken through a former connection may be among it.
+            Ok(target) if route.may_send() && route.former(&table.connections).iter().all(Route::may_send) => SinkState::At(target.clone()),
             _ => SinkState::Held,
         }
     }
@@ -253,38 +254,48 @@ impl Table {
         let name = (facts.namespace.clone(), facts.name.clone());
         // A binding of the same name and another UID was deleted and made again.
         if let Some(former) = self.by_name.insert(name, facts.uid.clone()).filter(|former| *former != facts.uid) {
-            self.by_uid.remove(&former);
+            self.hide(&former);
         }
+        let connection = self.connections.get(&facts.connection).cloned();
         let user_secrets = self.user_secrets.get(&facts.uid).cloned();
         let route = match self.by_uid.get(&facts.uid) {
-            Some(known) => known.with(facts, &self.connections, user_secrets),
-            None => Route::new(facts, &self.connections, user_secrets, rate),
+            Some(known) => known.with(facts, connection, user_secrets),
+            None => Route::new(facts, connection, user_secrets, rate),
         };
         self.show(Arc::new(route));
     }
 
     fn show(&mut self, route: Arc<Route>) {
-        if route.is_open() {
-            self.by_hook.insert(route.facts.hook.clone(), route.clone());
-        } else {
-            self.by_hook.remove(&route.facts.hook);
+        self.hide(&route.facts.uid);
+        let former = route.former(&self.connections).into_iter().filter(Route::may_send).map(Arc::new);
+        for route in former.chain(Some(Arc::clone(&route)).filter(|route| route.is_open())) {
+            self.by_hook.insert(route.facts.hook.clone(), route);
         }
         self.by_uid.insert(route.facts.uid.clone(), route);
     }
 
+    /// Takes a binding's routes out of the table.
+    fn hide(&mut self, uid: &str) -> Option<Arc<Route>> {
+        let route = self.by_uid.remove(uid)?;
+        for facts in route.facts.former.iter().chain([&route.facts]) {
+            self.by_hook.remove(&facts.hook);
+        }
+        Some(route)
+    }
+
     fn remove(&mut self, uid: &str) {
-        let Some(route) = self.by_uid.remove(uid) else { return };
-        let facts = &route.facts;
-        self.by_hook.remove(&facts.hook);
-        self.by_name.remove(&(facts.namespace.clone(), facts.name.clone()));
+        if let Some(route) = self.hide(uid) {
+            self.by_name.remove(&(route.facts.namespace.clone(), route.facts.name.clone()));
+        }
     }
 
     /// Makes routes anew whose connection or secrets changed.
     fn refresh(&mut self, concerned: impl Fn(&Facts) -> bool) {
         let routes: Vec<_> = self.by_uid.values().filter(|route| concerned(&route.facts)).cloned().collect();
         for route in routes {
+            let connection = self.connections.get(&route.facts.connection).cloned();
             let user_secrets = self.user_secrets.get(&route.facts.uid).cloned();
-            self.show(Arc::new(route.with(route.facts.clone(), &self.connections, user_secrets)));
+            self.show(Arc::new(route.with(route.facts.clone(), connection, user_secrets)));
         }
     }
 }

@@ -470,6 +470,9 @@ pub struct RequestedRepository {
     pub connection: ConnectionTarget,
     /// The path of the repository in the provider's own form, whatever form the spec used.
     pub path: String,
+    /// Proves that this installation found the repository under a grant. Without it, the id is not looked up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal: Option<String>,
 }
 
 /// The webhook as it is at the provider.

@@ -168,8 +168,9 @@ async fn take(context: &Context, observation: &Observation, action: &Action, out
     let uid = observation.object.uid().unwrap_or_default();
     Ok(match action {
         Action::PublishSecret(secret, accepted) => {
-            user_secret::publish(context, &uid, secret, accepted).await?;
-            Ok(())
+            let namespace = observation.object.namespace().unwrap_or_default();
+            let published = user_secret::publish(context, &namespace, &uid, secret, accepted).await?;
+            published.map_err(|error| Failure { error, clearing: false, told: true })
         }
         Action::WithdrawSecret => {
             user_secret::withdraw(context, &uid).await?;
@@ -308,7 +309,7 @@ async fn change(
             ("delete", id.clone())
         }
         HookAction::Release { id, url, shape } => {
-            at.release(id, &HookRelease { url, secret: observation.brought_secret(), shape }).await?;
+            at.release(id, &HookRelease { url, secret: observation.secret_to_hand_back(url), shape }).await?;
             outcome.absent.push(id.clone());
             ("update", id.clone())
         }

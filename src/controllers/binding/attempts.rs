@@ -15,6 +15,9 @@ pub const LAG: SignedDuration = SignedDuration::from_secs(10);
 /// For how long a repair counts that was not found to last: longer than the longest time between two looks.
 const REPAIRS_COUNT: SignedDuration = SignedDuration::from_hours(7 * 24);
 
+/// For how long a place that was cleared without a grant is not looked at again.
+const CLEARED_COUNTS: SignedDuration = SignedDuration::from_hours(1);
+
 /// Where a hook is: each of several hooks of one binding has a part of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Seat {
@@ -39,6 +42,7 @@ pub struct Attempts {
     unanswered: HashMap<Seat, Timestamp>,
     revivals: HashMap<Seat, Revival>,
     repairs: HashMap<Seat, Repair>,
+    cleared: HashMap<Seat, Timestamp>,
 }
 
 impl Attempts {
@@ -53,6 +57,17 @@ impl Attempts {
         let here = self.unanswered.iter().filter(|(seat, _)| seat.is_at(target));
         let ends = here.map(|(seat, at)| (seat.part.clone(), at.checked_add(LAG).unwrap_or(Timestamp::MAX)));
         ends.filter(|(_, until)| *until > now).collect()
+    }
+
+    /// Notes that a place was cleared without a grant: whoever writes it into the status again causes no other call.
+    pub fn cleared(&mut self, target: &HookTarget, now: Timestamp) {
+        self.cleared.insert(Seat::new(target, ""), now);
+    }
+
+    /// Whether a place was cleared lately.
+    #[must_use]
+    pub fn was_cleared(&self, target: &HookTarget, now: Timestamp) -> bool {
+        self.cleared.get(&Seat::new(target, "")).is_some_and(|at| now.duration_since(*at) < CLEARED_COUNTS)
     }
 
     /// Notes that a hook was brought back, or that its first attempt was put off.
@@ -88,12 +103,13 @@ impl Attempts {
         self.repairs.retain(|_, repair| repair.last.checked_add(REPAIRS_COUNT).is_ok_and(|until| until > now));
         self.unanswered.retain(|_, at| at.checked_add(LAG).is_ok_and(|until| until > now));
         self.revivals.retain(|_, revival| revival.end() > now);
+        self.cleared.retain(|_, at| now.duration_since(*at) < CLEARED_COUNTS);
     }
 
     /// Whether nothing is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.unanswered.is_empty() && self.revivals.is_empty() && self.repairs.is_empty()
+        self.unanswered.is_empty() && self.revivals.is_empty() && self.repairs.is_empty() && self.cleared.is_empty()
     }
 }
 

@@ -112,6 +112,17 @@ pub enum HookAction {
     },
 }
 
+impl HookAction {
+    /// The id of the hook, where there is one.
+    #[must_use]
+    pub fn id(&self) -> Option<&String> {
+        match self {
+            Self::Create(_) => None,
+            Self::Update { id, .. } | Self::Delete { id, .. } | Self::Release { id, .. } => Some(id),
+        }
+    }
+}
+
 /// A hook of ours that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {

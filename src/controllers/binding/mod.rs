@@ -140,6 +140,9 @@ fn note_attempts(context: &Context, observation: &observe::Observation, plan: &p
             attempts.repaired(target, part, repair.clone());
         }
     }
+    for place in observation.places.iter().filter(|place| !place.told && place.hooks.is_ok() && outcome.cleared.contains(&place.target)) {
+        attempts.cleared(&place.target, now);
+    }
     let uid = observation.object.uid().unwrap_or_default();
     let mut known = locked(&context.view.attempts);
     if attempts.is_empty() {

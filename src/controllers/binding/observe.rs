@@ -11,7 +11,7 @@ use kube::ResourceExt as _;
 use url::Url;
 
 use super::attempts::Attempts;
-use super::ownership::Ownership;
+use super::ownership::{Ownership, normal_form};
 use super::rivals::{self, Claim};
 use super::user_secret::{self, UserSecret};
 use super::{Circumstances, Look, plan, strays};
@@ -25,9 +25,9 @@ use crate::controllers::gate::{self, Departure, Seal, Sight, Use, Working};
 use crate::controllers::sessions::Trouble;
 use crate::controllers::{Settings, View, left_to_another, locked, requested};
 use crate::evidence::BindingEvidence;
-use crate::keys::ReceiverKey;
+use crate::keys::{HookOwner, ReceiverKey};
 use crate::providers::webhook::WebhookSecret;
-use crate::providers::{Hook, PathError, PermissionFinding, ProviderError, RepositoryPath};
+use crate::providers::{Hook, HookUrl, PathError, PermissionFinding, ProviderError, RepositoryPath};
 use crate::public_urls::NoPublicUrl;
 use crate::sink_support::{self, NotServed};
 
@@ -101,8 +101,11 @@ pub struct Observation {
 impl Observation {
     /// The derived secret of one generation.
     #[must_use]
-    pub fn derive(&self, namespace: &str, name: &str, generation: &str) -> [u8; 32] {
-        self.key.webhook_secret(namespace, name, generation)
+    pub fn derive(&self, generation: &str) -> [u8; 32] {
+        let (namespace, name) = (self.object.namespace().unwrap_or_default(), self.object.name_any());
+        let connection = self.object.connection_target();
+        let owner = HookOwner { namespace: &namespace, name: &name, connection: (&connection.namespace, &connection.name) };
+        self.key.webhook_secret(owner, generation)
     }
 
     /// What a look depends on beside the spec.
@@ -132,6 +135,16 @@ impl Observation {
             Some(Found { repository: Sight::Departed(departure), .. }) => Some(*departure),
             _ => self.known_without_grant.then_some(Departure::WithoutGrant),
         }
+    }
+
+    /// The secret with which an adopted hook is handed back to an address; `None` for an address at which nothing was adopted, to which
+    /// somebody changed the hook at the provider: the secret would go there.
+    #[must_use]
+    pub fn secret_to_hand_back(&self, url: &HookUrl) -> Option<&WebhookSecret> {
+        let adopted = self.object.status.as_ref().and_then(|status| status.webhook.as_ref()?.url.as_deref());
+        let adopted = adopted.and_then(|url| Url::parse(url).ok());
+        let is_at = |known: &Url| Url::parse(url.expose()).is_ok_and(|url| normal_form(&url) == normal_form(known));
+        custom_url(&self.object).iter().chain(&adopted).any(is_at).then(|| self.brought_secret()).flatten()
     }
 
     /// The secret that the user brought and that hooks carry, adopted ones too; `None` where it cannot be read now.
@@ -212,7 +225,7 @@ pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Observation {
     let granted = known.as_ref().map_or(Some(false), |known| gate::grants(view, &object, known));
     let governing = known.as_deref().filter(|_| is_governed(&object, granted, &seal));
     let public_url = public_url(view, governing);
-    let ownership = Ownership::new(&view.keys, &view.settings, public_url.as_ref().ok(), &namespace, &name);
+    let ownership = Ownership::new(&view.keys, &view.settings, public_url.as_ref().ok(), (&namespace, &name), &object.connection_target());
     let requests = requests(&object, governing);
     let known_without_grant = known.as_ref().is_some_and(|known| known_without_grant(view, &object, known));
     let connection = connection(view, &object, granted);
@@ -382,7 +395,8 @@ async fn look(view: &View, observation: &Observation) -> Option<Found> {
     let wants_hooks = object.spec.webhook.as_ref().is_some_and(|webhook| webhook.source == WebhookSource::Repository);
     // Only an unchanged path follows a rename; a new path in the spec means another repository.
     let known = object.status.as_ref().and_then(|status| status.repository.as_ref());
-    let known = known.filter(|known| plan::is_as_requested(object, path, known));
+    // A status that somebody wrote leads nowhere: the id in it would be looked up with the connection's credential.
+    let known = known.filter(|known| plan::is_as_requested(object, path, known) && observation.seal.is_on_repository(known));
     let repository = permit.find(view, object, known).await;
     let Sight::Here(found) = &repository else {
         let manage_webhooks = PermissionFinding::granted();

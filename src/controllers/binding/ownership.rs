@@ -2,8 +2,9 @@
 
 use url::Url;
 
+use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::controllers::{Keys, Settings};
-use crate::keys::HOOK_ID_LENGTH;
+use crate::keys::{HOOK_ID_LENGTH, HookOwner};
 use crate::providers::HookUrl;
 
 /// Name of the query parameter that marks a hook which delivers elsewhere.
@@ -56,13 +57,16 @@ pub enum Belonging {
 }
 
 impl Ownership {
-    /// The identity of a binding. It is one at every public URL; `wanted` is the one to which its hooks are to deliver.
+    /// The identity of a binding (`namespace`, `name`) through a connection. It is one at every public URL; `wanted` is the one to
+    /// which its hooks are to deliver.
     #[must_use]
-    pub fn new(keys: &Keys, settings: &Settings, wanted: Option<&Url>, namespace: &str, name: &str) -> Self {
+    pub fn new(keys: &Keys, settings: &Settings, wanted: Option<&Url>, binding: (&str, &str), connection: &ConnectionTarget) -> Self {
+        let (namespace, name) = binding;
+        let owner = HookOwner { namespace, name, connection: (&connection.namespace, &connection.name) };
         let bases: Vec<Url> = settings.public_urls.all().cloned().collect();
         let origin_of = |url: Option<&Url>| keys.controller.origin(&url.map(base_text).unwrap_or_default());
         Self {
-            id: keys.receiver.hook_id(namespace, name),
+            id: keys.receiver.hook_id(owner),
             mark: keys.controller.mark(namespace, name),
             // It tells one installation from a copy of it, so it does not depend on what a connection chooses.
             origin: origin_of(bases.first()),
@@ -280,6 +284,16 @@ pub(crate) mod tests {
     /// The address named `internal`.
     pub(crate) const INTERNAL: &str = "https://hooks.acme.corp:8443/git";
 
+    /// The connection of the tests.
+    pub(crate) fn connection() -> ConnectionTarget {
+        ConnectionTarget { namespace: "platform".to_owned(), name: "acme".to_owned() }
+    }
+
+    /// A binding's identity through that connection.
+    pub(crate) fn owner<'a>(namespace: &'a str, name: &'a str) -> HookOwner<'a> {
+        HookOwner { namespace, name, connection: ("platform", "acme") }
+    }
+
     pub(crate) fn keys(byte: u8) -> Keys {
         let install = InstallKey::new(&[byte; 32]).unwrap();
         Keys { fingerprint: install.fingerprint(), receiver: install.receiver(), controller: install.controller() }
@@ -301,7 +315,7 @@ pub(crate) mod tests {
 
     /// The identity of team/shop, whose connection chooses this name.
     pub(crate) fn ownership(byte: u8, settings: &Settings, name: Option<&str>) -> Ownership {
-        Ownership::new(&keys(byte), settings, settings.public_urls.choose(name).ok(), "team", "shop")
+        Ownership::new(&keys(byte), settings, settings.public_urls.choose(name).ok(), ("team", "shop"), &connection())
     }
 
     fn ours() -> Ownership {
@@ -367,7 +381,7 @@ pub(crate) mod tests {
     #[test]
     fn hooks_at_our_receiver_are_told_from_those_elsewhere() {
         let other = ownership(2, &settings("https://hooks.acme.io/git", &[]), None).receiver_url("1").unwrap();
-        assert_eq!(ours().other_id(&other), Some(keys(2).receiver.hook_id("team", "shop")));
+        assert_eq!(ours().other_id(&other), Some(keys(2).receiver.hook_id(owner("team", "shop"))));
         assert_eq!(ours().other_id(&ours().receiver_url("1").unwrap()), None, "this binding's own");
         let elsewhere = HookUrl::new(other.expose().replace("hooks.acme.io", "hooks.other.io"));
         assert_eq!(ours().other_id(&elsewhere), None);

@@ -400,7 +400,9 @@ fn obstacle_to_hooks(
             format!("ManageWebhooks: {}", found.manage_webhooks.message.as_deref().unwrap_or("the credential may not manage hooks"));
         return Some(Finding::bad(Reason::PermissionMissing, message));
     }
-    if custom.is_some() && rivals::another_goes_first(&observation.object, repository, &working.endpoint.api, &observation.claims) {
+    if custom.is_some()
+        && rivals::another_goes_first(&observation.object, &observation.seal, repository, working.server(), &observation.claims)
+    {
         let message = "another binding has this repository and webhook.url already; delete one of them or use another url";
         return Some(Finding::bad(Reason::ClaimedByAnother, message));
     }
@@ -528,8 +530,7 @@ fn wanted_secret(observation: &Observation, spec: &WebhookSpec, hooks: &[Hook], 
         settled,
         now: observation.now,
     });
-    let (namespace, name) = (object.metadata.namespace.as_deref().unwrap_or_default(), object.metadata.name.as_deref().unwrap_or_default());
-    let value = WebhookSecret::Derived(DerivedSecret::new(observation.derive(namespace, name, &generation)));
+    let value = WebhookSecret::Derived(DerivedSecret::new(observation.derive(&generation)));
     let since =
         generation::second(&generation, observation.now).and_then(|second| Timestamp::from_second(second).ok()).unwrap_or(observation.now);
     (WantedSecret { generation, value, since }, new)

@@ -346,7 +346,8 @@ fn repository_status(observation: &Observation, plan: &Plan) -> Option<Repositor
     let replaced = plan.repository.as_ref().is_some_and(|finding| finding.reason == Reason::RepositoryReplaced);
     let Connection::Ready { path, .. } = &observation.connection else { return None };
     // Of a repository without a grant nothing is told.
-    let found: &Repository = observation.look.as_ref()?.repository.here().filter(|_| !replaced)?;
+    let admitted = observation.look.as_ref()?.repository.here().filter(|_| !replaced)?;
+    let found: &Repository = admitted;
     Some(RepositoryStatus {
         id: found.id.clone(),
         path: found.path.as_str().to_owned(),
@@ -357,7 +358,11 @@ fn repository_status(observation: &Observation, plan: &Plan) -> Option<Repositor
         visibility: found.visibility,
         archived: found.archived,
         empty: found.empty,
-        requested: Some(RequestedRepository { connection: observation.object.connection_target(), path: path.as_str().to_owned() }),
+        requested: Some(RequestedRepository {
+            connection: observation.object.connection_target(),
+            path: path.as_str().to_owned(),
+            seal: Some(admitted.repository_seal(&observation.seal)),
+        }),
     })
 }
 

@@ -12,7 +12,8 @@ use super::ownership::normal_form;
 use super::plan::{crowding, is_as_requested};
 use crate::api::v1alpha1::binding::WebhookSource;
 use crate::api::v1alpha1::{ConditionType, EventKind, Reason, RepoBinding};
-use crate::controllers::{View, conditions, gate};
+use crate::controllers::gate::{self, Seal, Server};
+use crate::controllers::{View, conditions};
 use crate::providers::{Repository, RepositoryPath, registry};
 
 /// The repository that a binding stands for, as far as that is known without asking a provider.
@@ -20,6 +21,8 @@ use crate::providers::{Repository, RepositoryPath, registry};
 pub struct Stand {
     /// The API of its server: ids count within one server only.
     api: Url,
+    /// The server as its connection reaches it; `None` while that was not inspected.
+    server: Option<Server>,
     /// The stable id, once the repository was found.
     id: Option<String>,
     /// The path; `None` for a text that is no repository of this provider.
@@ -35,16 +38,18 @@ impl Stand {
         let path = provider.repository_path(&endpoint, &object.spec.repository).ok();
         let known = object.status.as_ref().and_then(|status| status.repository.as_ref());
         let known = known.filter(|known| path.as_ref().is_some_and(|path| is_as_requested(object, path, known)));
-        Some(Self { api: endpoint.api, id: known.map(|known| known.id.clone()), path })
+        let session = view.sessions.get(&object.connection_target());
+        let server = session.and_then(|session| Some(session.working?.server().clone())).filter(|server| *server.api() == endpoint.api);
+        Some(Self { api: endpoint.api, server, id: known.map(|known| known.id.clone()), path })
     }
 
-    fn is(&self, api: &Url, repository: &Repository) -> bool {
+    fn is(&self, server: &Server, repository: &Repository) -> bool {
         let same = match (&self.id, &self.path) {
             (Some(id), _) => *id == repository.id,
             (None, Some(path)) => path.same_as(repository.path.as_str()),
             (None, None) => false,
         };
-        same && self.api == *api
+        same && self.server.as_ref().map_or(self.api == *server.api(), |ours| ours == server)
     }
 
     fn is_that_of(&self, other: &Self) -> bool {
@@ -70,9 +75,9 @@ pub struct Claim {
 }
 
 impl Claim {
-    fn of(object: &RepoBinding, stand: Option<Stand>) -> Self {
-        let status = object.status.as_ref();
-        let holds = status.and_then(|status| status.webhook.as_ref()).is_some_and(|webhook| !webhook.hooks.is_empty());
+    fn of(object: &RepoBinding, seal: &Seal, stand: Option<Stand>) -> Self {
+        let webhook = object.status.as_ref().and_then(|status| status.webhook.as_ref());
+        let holds = webhook.is_some_and(|webhook| !webhook.hooks.is_empty() && webhook.target.as_ref().is_some_and(|at| seal.is_on(at)));
         Self {
             not_holding: !holds,
             created: object.metadata.creation_timestamp.as_ref().map(|time| time.0),
@@ -86,7 +91,24 @@ impl Claim {
 /// elsewhere do not compete.
 #[must_use]
 pub fn claims(view: &View, object: &RepoBinding) -> Vec<Claim> {
-    others(view, object).iter().map(|other| Claim::of(other, Stand::of(view, other))).collect()
+    let claim = |other: &Arc<RepoBinding>| {
+        let seal = seal_of(view, other);
+        let stand = Stand::of(view, other).filter(|stand| counts(object, other, stand, &seal));
+        Claim::of(other, &seal, stand)
+    };
+    others(view, object).iter().map(claim).collect()
+}
+
+/// Whether a claim counts against a binding. Through the same connection, its rules decided. Anybody can make another connection to the
+/// same server: then only a repository counts to which that one led.
+fn counts(object: &RepoBinding, other: &RepoBinding, stand: &Stand, seal: &Seal) -> bool {
+    let known = other.status.as_ref().and_then(|status| status.repository.as_ref());
+    let is_proved = stand.server.is_some() && known.is_some_and(|known| seal.is_on_repository(known));
+    is_proved || other.connection_target() == object.connection_target()
+}
+
+fn seal_of(view: &View, object: &RepoBinding) -> Seal {
+    Seal::new(&view.keys.controller, &object.namespace().unwrap_or_default(), &object.name_any())
 }
 
 /// The other bindings that name the same custom URL, in whatever spelling, and are granted and not being deleted.
@@ -123,7 +145,7 @@ pub fn siblings(view: &View, observation: &Observation) -> Vec<BTreeSet<EventKin
             && other.metadata.deletion_timestamp.is_none()
             && wants(other)
             && !is_held_back(view, other)
-            && Stand::of(view, other).is_some_and(|stand| stand.is(&working.endpoint.api, repository))
+            && Stand::of(view, other).is_some_and(|stand| stand.is(working.server(), repository))
     });
     others.iter().map(|other| crowding::events(other)).collect()
 }
@@ -142,6 +164,11 @@ fn is_held_back(view: &View, other: &RepoBinding) -> bool {
 #[must_use]
 pub fn waiting(view: &View, object: &RepoBinding) -> Vec<Arc<RepoBinding>> {
     let Some(ours) = Stand::of(view, object) else { return Vec::new() };
+    // Who only names the connection and the repository sets nobody in motion.
+    let connection = view.connection(&object.connection_target());
+    if connection.is_none_or(|connection| gate::grants(view, object, &connection) != Some(true)) {
+        return Vec::new();
+    }
     view.bindings.state_filter(|other| {
         let conditions = other.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         let kept_back = conditions::find(conditions, ConditionType::WebhookInSync).is_some_and(|condition| {
@@ -154,10 +181,10 @@ pub fn waiting(view: &View, object: &RepoBinding) -> Vec<Arc<RepoBinding>> {
 /// Whether another claim to the same repository of the same server goes before ours: who holds the hook, else the oldest, then the
 /// name.
 #[must_use]
-pub fn another_goes_first(object: &RepoBinding, repository: &Repository, api: &Url, claims: &[Claim]) -> bool {
-    let ours = Claim::of(object, None);
+pub fn another_goes_first(object: &RepoBinding, seal: &Seal, repository: &Repository, server: &Server, claims: &[Claim]) -> bool {
+    let ours = Claim::of(object, seal, None);
     let key = |claim: &Claim| (claim.not_holding, claim.created, claim.name.clone());
-    let same = |claim: &&Claim| claim.stand.as_ref().is_some_and(|stand| stand.is(api, repository));
+    let same = |claim: &&Claim| claim.stand.as_ref().is_some_and(|stand| stand.is(server, repository));
     claims.iter().filter(same).any(|claim| key(claim) < key(&ours))
 }
 
@@ -167,6 +194,8 @@ mod tests {
 
     use super::*;
     use crate::api::v1alpha1::ProviderKind;
+    use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, RequestedRepository};
+    use crate::controllers::binding::ownership::tests as ownership;
     use crate::providers::PermissionFinding;
 
     fn binding(name: &str, created: &str, holds: bool) -> RepoBinding {
@@ -191,8 +220,28 @@ mod tests {
         provider.repository_path(&provider.endpoint(&spec).unwrap(), path).unwrap()
     }
 
+    fn server(host: &str, way: &str) -> Server {
+        Server::new(api(host), way.into())
+    }
+
+    /// The seal of a binding, and the binding with it on the place of its hooks.
+    fn sealed(mut object: RepoBinding) -> (RepoBinding, Seal) {
+        let seal = Seal::new(&ownership::keys(1).controller, "team", &object.name_any());
+        let target = HookTarget {
+            connection: object.connection_target(),
+            repository_id: "7".to_owned(),
+            repository: "acme/shop".to_owned(),
+            host: "argocd.acme.io".to_owned(),
+            seal: None,
+        };
+        if let Some(webhook) = object.status.as_mut().and_then(|status| status.webhook.as_mut()) {
+            webhook.target = Some(gate::sealed(&seal, target));
+        }
+        (object, seal)
+    }
+
     fn stand(host: &str, id: Option<&str>, path: &str) -> Stand {
-        Stand { api: api(host), id: id.map(str::to_owned), path: Some(path_of(path)) }
+        Stand { api: api(host), server: Some(server(host, "")), id: id.map(str::to_owned), path: Some(path_of(path)) }
     }
 
     fn repository(id: &str, path: &str) -> Repository {
@@ -212,7 +261,9 @@ mod tests {
     }
 
     fn goes_first(object: &RepoBinding, other: &RepoBinding, stand: Stand) -> bool {
-        another_goes_first(object, &repository("7", "acme/shop"), &api("git.acme.io"), &[Claim::of(other, Some(stand))])
+        let ((object, ours), (other, theirs)) = (sealed(object.clone()), sealed(other.clone()));
+        let claims = [Claim::of(&other, &theirs, Some(stand))];
+        another_goes_first(&object, &ours, &repository("7", "acme/shop"), &server("git.acme.io", ""), &claims)
     }
 
     #[test]
@@ -243,7 +294,40 @@ mod tests {
             assert_eq!(goes_first(&new, &holder, theirs.clone()), rivals, "{theirs:?}");
             assert_eq!(theirs.is_that_of(&stand("git.acme.io", Some("7"), "acme/shop")), rivals, "{theirs:?}");
         }
-        let nowhere = [Claim::of(&holder, None)];
-        assert!(!another_goes_first(&new, &repository("7", "acme/shop"), &api("git.acme.io"), &nowhere), "without a connection");
+        let ((new, ours), (holder, theirs)) = (sealed(new), sealed(holder));
+        let goes_first =
+            |claim: Claim| another_goes_first(&new, &ours, &repository("7", "acme/shop"), &server("git.acme.io", ""), &[claim]);
+        assert!(!goes_first(Claim::of(&holder, &theirs, None)), "without a connection");
+        let elsewhere = Stand { server: Some(server("git.acme.io", "own proxy")), ..stand("git.acme.io", Some("7"), "acme/shop") };
+        assert!(!goes_first(Claim::of(&holder, &theirs, Some(elsewhere))), "what answers there may be anybody");
+        let same = || Some(stand("git.acme.io", Some("7"), "acme/shop"));
+        assert!(goes_first(Claim::of(&holder, &theirs, same())));
+        assert!(!goes_first(Claim::of(&holder, &ours, same())), "somebody wrote the status");
+    }
+
+    #[test]
+    fn a_claim_through_another_connection_counts_once_that_one_led_to_the_repository() {
+        let ours = binding("a", "2026-01-02T00:00:00Z", false);
+        let (mut theirs, seal) = sealed(binding("b", "2026-01-01T00:00:00Z", false));
+        let inspected = stand("git.acme.io", Some("7"), "acme/shop");
+        let not_inspected = Stand { server: None, ..inspected.clone() };
+        assert!(counts(&ours, &theirs, &not_inspected, &seal), "through the same connection");
+        theirs.spec.connection_ref.name = "own".to_owned();
+        assert!(!counts(&ours, &theirs, &inspected, &seal), "anybody can name a repository");
+        let known = theirs.status.as_mut().unwrap().repository.as_mut().unwrap();
+        let target = ConnectionTarget { namespace: "team".to_owned(), name: "own".to_owned() };
+        let place = HookTarget {
+            connection: target.clone(),
+            repository_id: known.id.clone(),
+            repository: known.path.clone(),
+            host: String::new(),
+            seal: None,
+        };
+        let seal_on_it = gate::sealed(&seal, place).seal;
+        known.requested = Some(RequestedRepository { connection: target, path: "acme/shop".to_owned(), seal: seal_on_it });
+        assert!(counts(&ours, &theirs, &inspected, &seal));
+        assert!(!counts(&ours, &theirs, &not_inspected, &seal));
+        theirs.status.as_mut().unwrap().repository.as_mut().unwrap().id = "8".to_owned();
+        assert!(!counts(&ours, &theirs, &inspected, &seal), "somebody wrote the status");
     }
 }

@@ -7,7 +7,9 @@ use kube::ResourceExt as _;
 use super::observe::Observation;
 use super::ownership::{Belonging, is_alike};
 use crate::api::v1alpha1::RepoBinding;
+use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::controllers::View;
+use crate::keys::HookOwner;
 use crate::providers::Hook;
 
 /// The ids of hooks that look like ours and that nobody here will ever remove: made under an install key that is lost, or by another
@@ -16,10 +18,20 @@ use crate::providers::Hook;
 pub fn strays(view: &View, observation: &Observation, hooks: &[Hook]) -> Vec<String> {
     let ownership = &observation.ownership;
     let others: Vec<(&Hook, String)> = hooks.iter().filter_map(|hook| Some((hook, ownership.other_id(&hook.url)?))).collect();
-    let id = |binding: &RepoBinding| view.keys.receiver.hook_id(&binding.namespace().unwrap_or_default(), &binding.name_any());
+    let ids = |binding: &RepoBinding| -> Vec<String> {
+        let (namespace, name) = (binding.namespace().unwrap_or_default(), binding.name_any());
+        // Also through the connections at whose places it still has hooks that it will remove.
+        let former = binding.hook_targets().map(|target| target.connection.clone());
+        let connections: BTreeSet<ConnectionTarget> = former.chain([binding.connection_target()]).collect();
+        let id = |connection: &ConnectionTarget| {
+            let owner = HookOwner { namespace: &namespace, name: &name, connection: (&connection.namespace, &connection.name) };
+            view.keys.receiver.hook_id(owner)
+        };
+        connections.iter().map(id).collect()
+    };
     // Only where there is something to compare with: with thousands of bindings it takes a while.
     let known: BTreeSet<String> =
-        if others.is_empty() { BTreeSet::new() } else { view.bindings.state().iter().map(|binding| id(binding)).collect() };
+        if others.is_empty() { BTreeSet::new() } else { view.bindings.state().iter().flat_map(|binding| ids(binding)).collect() };
     let nobodys = others.into_iter().filter(|(_, id)| !known.contains(id)).map(|(hook, _)| hook);
     let status = observation.object.status.as_ref().and_then(|status| status.webhook.as_ref());
     let told: BTreeSet<&str> = status.iter().flat_map(|webhook| &webhook.hooks).map(|hook| hook.id.as_str()).collect();

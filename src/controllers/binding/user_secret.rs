@@ -16,11 +16,21 @@ use crate::controllers::{Context, View};
 use crate::keys::ReceiverKey;
 use crate::providers::secret_keys::{SecretError, SecretKeys};
 use crate::providers::webhook::WebhookSecret;
+use crate::providers::{ErrorKind, ProviderError};
 use crate::receiver_secrets::{self, UserSecrets};
 use crate::wording;
 
 /// How often a change is tried when somebody else changed the Secret meanwhile.
 const TRIES: u32 = 5;
+
+/// How many earlier secrets of a binding are kept beside the present one.
+const EARLIER_SECRETS: usize = 3;
+
+/// What all entries of one shard may take, in bytes: the API server refuses Secrets of more than 1 MiB.
+const SHARD_BYTES: usize = 1000 * 1024;
+
+/// What the entries of one namespace may take of a shard, in bytes: one namespace does not use up the room of all.
+const NAMESPACE_BYTES: usize = 128 * 1024;
 
 /// A secret and the generation that stands for it.
 #[derive(Clone, Debug)]
@@ -87,21 +97,55 @@ fn by_usual_keys(name: &str, keys: &SecretKeys<'_>) -> Result<WebhookSecret, Str
     })
 }
 
-/// Prepares a secret for the receivers beside the earlier ones that are still accepted, before any hook carries it.
+/// Prepares a secret for the receivers beside the earlier ones that are still accepted, before any hook carries it. The inner error
+/// says that there is no room for it.
 ///
 /// # Errors
 /// What the API server said.
-pub async fn publish(context: &Context, uid: &str, secret: &UserSecret, accepted: &BTreeSet<String>) -> kube::Result<()> {
-    change(context, uid, |known| {
+pub async fn publish(
+    context: &Context,
+    namespace: &str,
+    uid: &str,
+    secret: &UserSecret,
+    accepted: &BTreeSet<String>,
+) -> kube::Result<Result<(), ProviderError>> {
+    let edit = |known: UserSecrets| {
         let mut secrets: Vec<_> = known
             .secrets
             .into_iter()
             .filter(|known| known.generation != secret.generation && accepted.contains(&known.generation))
             .collect();
+        // The newest come last.
+        drop(secrets.drain(..secrets.len().saturating_sub(EARLIER_SECRETS)));
         secrets.extend(receiver_secrets::UserSecret::new(secret.generation.clone(), &secret.value));
         Some(UserSecrets { secrets })
+    };
+    let theirs: BTreeSet<String> = context
+        .view
+        .bindings
+        .state_filter(|binding| binding.namespace().as_deref() == Some(namespace))
+        .iter()
+        .filter_map(|b| b.uid())
+        .collect();
+    let room = |data: &BTreeMap<String, ByteString>, entry: &ByteString| has_room(data, uid, entry.0.len(), &theirs);
+    Ok(if change(context, uid, edit, room).await? {
+        Ok(())
+    } else {
+        let message = format!(
+            "the Secrets in which Forgebind keeps the webhook secrets that users bring have no room for another one of namespace \
+             {namespace}: remove webhook.secretRef from bindings that do not need it, or use shorter secrets"
+        );
+        Err(ProviderError::new(ErrorKind::LimitReached, "prepare the webhook secret for the receivers", message))
     })
-    .await
+}
+
+/// Whether an entry fits into a shard of these entries: beside those of the same namespace, and beside all others.
+fn has_room(data: &BTreeMap<String, ByteString>, uid: &str, size: usize, same_namespace: &BTreeSet<String>) -> bool {
+    let others = || data.iter().filter(|(known, _)| *known != uid);
+    let of = |entry: (&String, &ByteString)| entry.0.len() + entry.1.0.len();
+    let all: usize = others().map(of).sum();
+    let theirs: usize = others().filter(|(known, _)| same_namespace.contains(*known)).map(of).sum();
+    all + size <= SHARD_BYTES && theirs + size <= NAMESPACE_BYTES
 }
 
 /// Takes a binding's secrets back.
@@ -109,10 +153,16 @@ pub async fn publish(context: &Context, uid: &str, secret: &UserSecret, accepted
 /// # Errors
 /// What the API server said.
 pub async fn withdraw(context: &Context, uid: &str) -> kube::Result<()> {
-    change(context, uid, |_| None).await
+    change(context, uid, |_| None, |_, _| true).await.map(|_| ())
 }
 
-async fn change(context: &Context, uid: &str, edit: impl Fn(UserSecrets) -> Option<UserSecrets>) -> kube::Result<()> {
+/// Changes a binding's entry. `false` where there is no room for it, and nothing was changed.
+async fn change(
+    context: &Context,
+    uid: &str,
+    edit: impl Fn(UserSecrets) -> Option<UserSecrets>,
+    room: impl Fn(&BTreeMap<String, ByteString>, &ByteString) -> bool,
+) -> kube::Result<bool> {
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &context.view.settings.namespace);
     let name = receiver_secrets::secret_name(receiver_secrets::shard(uid));
     let mut tries = 0;
@@ -125,7 +175,10 @@ async fn change(context: &Context, uid: &str, edit: impl Fn(UserSecrets) -> Opti
         let known = data.get(uid).and_then(|entry| UserSecrets::from_json(&entry.0).ok()).unwrap_or_default();
         let wanted = edit(known).and_then(|secrets| secrets.to_json().ok()).map(ByteString);
         if wanted.as_ref() == data.get(uid) {
-            return Ok(());
+            return Ok(true);
+        }
+        if wanted.as_ref().is_some_and(|entry| !room(data, entry)) {
+            return Ok(false);
         }
         match wanted {
             Some(entry) => data.insert(uid.to_owned(), entry),
@@ -138,7 +191,7 @@ async fn change(context: &Context, uid: &str, edit: impl Fn(UserSecrets) -> Opti
         };
         match result {
             Err(kube::Error::Api(status)) if tries < TRIES && (status.is_conflict() || status.is_already_exists()) => {}
-            result => return result.map(|_| ()),
+            result => return result.map(|_| true),
         }
     }
 }
@@ -156,6 +209,18 @@ mod tests {
 
     use super::*;
     use crate::keys::InstallKey;
+
+    #[test]
+    fn the_entries_of_one_namespace_leave_room_for_those_of_others() {
+        let entry = |size: usize| ByteString(vec![0; size]);
+        let theirs: BTreeSet<String> = (0..4).map(|number| format!("uid-{number}")).collect();
+        let mut data: BTreeMap<String, ByteString> = theirs.iter().map(|uid| (uid.clone(), entry(NAMESPACE_BYTES / 4 - 100))).collect();
+        assert!(!has_room(&data, "uid-new", 1000, &theirs), "their share is used up");
+        assert!(has_room(&data, "uid-new", 1000, &BTreeSet::new()), "another namespace has its own");
+        assert!(has_room(&data, "uid-0", NAMESPACE_BYTES / 4 - 100, &theirs), "an entry takes the room of the one before");
+        data.extend((0..10).map(|number| (format!("other-{number}"), entry(SHARD_BYTES / 12))));
+        assert!(!has_room(&data, "uid-new", SHARD_BYTES / 12, &BTreeSet::new()), "the Secret would be too large");
+    }
 
     fn read(key: Option<&str>, data: &[(&str, &str)]) -> Result<UserSecret, String> {
         let reference = WebhookSecretReference { name: "hook".to_owned(), key: key.map(str::to_owned) };

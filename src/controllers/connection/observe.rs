@@ -174,6 +174,7 @@ async fn inspect(
     if let Some(rejection) = view.sessions.rejected(&rejection_key, view.clock.now(), asked) {
         return Err(trouble_of_rejection(&rejection, expired, &material.declared.warnings));
     }
+    let way = settings.way();
     let transport = view.transports.transport(settings).map_err(|error| trouble_of(&error, None))?;
     let client =
         view.clients.connect(provider, endpoint.clone(), credential.clone(), transport).map_err(|error| trouble_of(&error, expired))?;
@@ -184,7 +185,7 @@ async fn inspect(
     match inspection {
         Ok(mut inspection) => {
             inspection.warnings.extend(material.declared.warnings);
-            Ok(Working::new(provider, endpoint, client, inspection, inputs.to_owned()))
+            Ok(Working::new(provider, endpoint, client, inspection, inputs.to_owned(), way))
         }
         Err(error) if is_refusal(error.kind) && matches!(credential, Credential::Anonymous) => Err(closed(&error)),
         Err(error) if error.kind == ErrorKind::Unauthenticated => {

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget};
 use crate::api::v1alpha1::{ConditionType, RepoBinding};
 use crate::controllers::gate::{self, Seal};
-use crate::controllers::{View, conditions, finalizer, locked};
+use crate::controllers::{View, conditions, finalizer, left_to_another, locked};
 
 /// Bindings change in bursts; a connection's count of them follows in this rhythm.
 const RHYTHM: Duration = Duration::from_secs(2);
@@ -29,6 +29,10 @@ pub struct Usage {
 impl Usage {
     /// Counts a binding for a connection. Who only names it counts for nothing: anybody can.
     fn count(&mut self, view: &View, binding: &RepoBinding, connection: &ConnectionTarget) {
+        // Another installation's has nothing that this one could remove.
+        if left_to_another(binding, &view.keys.fingerprint).is_some() {
+            return;
+        }
         let granted = binding.connection_target() == *connection && is_granted(view, binding, connection);
         // The finalizer comes before the first hook, and the status after it.
         let may_hold = granted && finalizer::is_present(binding) && held_places(view, binding).next().is_none();

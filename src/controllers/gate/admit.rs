@@ -3,15 +3,13 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use futures::StreamExt as _;
-use url::Url;
-
-use super::{Seal, View, Working, permits};
+use super::{Seal, Server, View, Working, permits};
 use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, RepositoryStatus};
 use crate::providers::{
     Client, Deletion, ErrorKind, Hook, HookRelease, HookRequest, PermissionFinding, ProviderError, Repository, RepositoryPath,
 };
+use futures::StreamExt as _;
 
 /// A grant was checked: the connection lets this binding's namespace use this path, and send deliveries where it wants.
 #[derive(Clone)]
@@ -64,7 +62,7 @@ impl Sight {
 /// A repository that the grant and the owner cover.
 pub struct Admitted {
     pub(super) client: Arc<dyn Client>,
-    pub(super) api: Url,
+    pub(super) server: Server,
     pub(super) repository: Repository,
     connection: ConnectionTarget,
 }
@@ -113,9 +111,9 @@ impl Use {
         let connection = view.connection(&self.connection);
         match connection.and_then(|connection| permits(view, object, &connection, Some(repository.path.as_str()))) {
             Some(true) => {
-                let api = self.working.endpoint.api.clone();
+                let server = self.working.server().clone();
                 let connection = self.connection.clone();
-                Sight::Here(Admitted { client: Arc::clone(&self.working.client), api, repository, connection })
+                Sight::Here(Admitted { client: Arc::clone(&self.working.client), server, repository, connection })
             }
             _ => Sight::Departed(Departure::WithoutGrant),
         }
@@ -191,6 +189,12 @@ impl Admitted {
             host,
             seal: None,
         })
+    }
+
+    /// The seal on the repository itself.
+    #[must_use]
+    pub fn repository_seal(&self, seal: &Seal) -> String {
+        seal.of_repository(&self.connection, &self.repository.id, self.repository.path.as_str())
     }
 
     /// As [`Client::branch_exists`].

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use url::Url;
-
 use super::admit::is_missing;
-use super::{Admitted, Seal, View, Working, permits};
+use super::{Admitted, Seal, Server, View, Working, permits};
 use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::binding::HookTarget;
 use crate::controllers::binding::ownership::Ownership;
@@ -25,9 +23,10 @@ pub struct Cleanup {
 /// The hooks in one repository that bear a binding's own id.
 pub struct Ours {
     client: Arc<dyn Client>,
-    api: Url,
+    server: Server,
     repository: Repository,
     target: HookTarget,
+    ownership: Ownership,
     hooks: Vec<Hook>,
 }
 
@@ -57,7 +56,7 @@ impl Cleanup {
     /// What the provider said, and `NotFound` where another repository has the path now.
     pub async fn list(&self, working: &Working) -> Result<Ours, ProviderError> {
         let repository = self.repository(working).await?;
-        Ours::list(Arc::clone(&working.client), working.endpoint.api.clone(), repository, &self.target, &self.ownership).await
+        Ours::list(Arc::clone(&working.client), working.server().clone(), repository, &self.target, &self.ownership).await
     }
 
     /// Whether the owner's list tells that the repository of a leftover is not there any more. For a binding, only a grant opens
@@ -101,21 +100,21 @@ impl Admitted {
     /// # Errors
     /// What the provider said.
     pub async fn ours(&self, target: &HookTarget, ownership: &Ownership) -> Result<Ours, ProviderError> {
-        Ours::list(Arc::clone(&self.client), self.api.clone(), self.repository.clone(), target, ownership).await
+        Ours::list(Arc::clone(&self.client), self.server.clone(), self.repository.clone(), target, ownership).await
     }
 }
 
 impl Ours {
     async fn list(
         client: Arc<dyn Client>,
-        api: Url,
+        server: Server,
         repository: Repository,
         target: &HookTarget,
         ownership: &Ownership,
     ) -> Result<Self, ProviderError> {
         let hooks = client.hooks(&repository).await?;
         let hooks = hooks.into_iter().filter(|hook| ownership.is_ours(&hook.url)).collect();
-        Ok(Self { client, api, repository, target: target.clone(), hooks })
+        Ok(Self { client, server, repository, target: target.clone(), ownership: ownership.clone(), hooks })
     }
 
     /// The hooks.
@@ -136,10 +135,16 @@ impl Ours {
         &self.target.repository
     }
 
-    /// The address of the API that has it.
+    /// The server that has it.
     #[must_use]
-    pub const fn api(&self) -> &Url {
-        &self.api
+    pub const fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// The binding's identity there.
+    #[must_use]
+    pub const fn ownership(&self) -> &Ownership {
+        &self.ownership
     }
 
     /// As [`Client::delete_hook`], for one of these hooks.

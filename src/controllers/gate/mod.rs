@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
+use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 use super::View;
@@ -43,6 +44,38 @@ pub fn sealed(seal: &Seal, target: crate::api::v1alpha1::binding::HookTarget) ->
     seal.put_on(target)
 }
 
+/// A provider's server as a connection reaches it. Where the proxy or the certificate authorities differ, somebody else may answer
+/// under the same address: what is learnt on one way counts for no other.
+#[derive(Clone, Debug)]
+pub struct Server {
+    api: Url,
+    way: SecretString,
+}
+
+impl Server {
+    /// The server at an address, reached on a way ([`TransportSettings::way`](crate::providers::transport::TransportSettings::way)).
+    #[must_use]
+    pub const fn new(api: Url, way: SecretString) -> Self {
+        Self { api, way }
+    }
+}
+
+impl Server {
+    /// Its address.
+    #[must_use]
+    pub const fn api(&self) -> &Url {
+        &self.api
+    }
+}
+
+impl PartialEq for Server {
+    fn eq(&self, other: &Self) -> bool {
+        self.api == other.api && self.way.expose_secret() == other.way.expose_secret()
+    }
+}
+
+impl Eq for Server {}
+
 /// A client that worked, with what is known of its connection. The client itself is reached by a permit only.
 #[derive(Clone)]
 pub struct Working {
@@ -54,6 +87,7 @@ pub struct Working {
     pub inspection: Inspection,
     /// What that inspection saw in Kubernetes: tells which credential the client has.
     pub inputs: String,
+    server: Server,
     client: Arc<dyn Client>,
 }
 
@@ -66,8 +100,16 @@ impl Working {
         client: Arc<dyn Client>,
         inspection: Inspection,
         inputs: String,
+        way: SecretString,
     ) -> Self {
-        Self { provider, endpoint, inspection, inputs, client }
+        let server = Server::new(endpoint.api.clone(), way);
+        Self { provider, endpoint, inspection, inputs, server, client }
+    }
+
+    /// The server, as the client reaches it.
+    #[must_use]
+    pub const fn server(&self) -> &Server {
+        &self.server
     }
 
     /// The owner that bindings are held to.

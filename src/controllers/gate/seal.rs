@@ -1,6 +1,6 @@
 //! The seal on a place: this installation wrote down that a binding has hooks there, or is about to.
 
-use crate::api::v1alpha1::binding::HookTarget;
+use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, RepositoryStatus};
 use crate::keys::ControllerKey;
 
 /// Seals the places of one binding. Whoever can write a status can copy a seal to the same place of the same binding, and
@@ -30,9 +30,21 @@ impl Seal {
         target.seal.as_ref().is_some_and(|seal| *seal == self.of(target))
     }
 
+    /// The seal on a repository that a grant led to: that a hook may be there, too.
+    pub(super) fn of_repository(&self, connection: &ConnectionTarget, id: &str, path: &str) -> String {
+        self.key.seal([&self.namespace, &self.name, &connection.namespace, &connection.name, id, path])
+    }
+
+    /// Whether a grant led to the repository that a status tells of.
+    #[must_use]
+    pub fn is_on_repository(&self, known: &RepositoryStatus) -> bool {
+        known.requested.as_ref().is_some_and(|requested| {
+            requested.seal.as_ref().is_some_and(|seal| *seal == self.of_repository(&requested.connection, &known.id, &known.path))
+        })
+    }
+
     fn of(&self, target: &HookTarget) -> String {
-        let connection = &target.connection;
-        self.key.seal([&self.namespace, &self.name, &connection.namespace, &connection.name, &target.repository_id, &target.repository])
+        self.of_repository(&target.connection, &target.repository_id, &target.repository)
     }
 }
 

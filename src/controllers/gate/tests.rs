@@ -379,7 +379,7 @@ impl Situation {
             scope: None,
             warnings: Vec::new(),
         };
-        Working::new(provider, endpoint, Arc::new(client), inspection, String::new())
+        Working::new(provider, endpoint, Arc::new(client), inspection, String::new(), "way".into())
     }
 
     async fn seen(&self) -> Seen {
@@ -475,6 +475,29 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
         Situation::new(binding)
     };
     let lost = || preset();
+    let orphan = |object| {
+        let mut object = deleted(object);
+        object["spec"]["deletionPolicy"] = json!("Orphan");
+        object
+    };
+    let with_url = |mut object: Value| {
+        object["spec"]["webhook"]["url"] = json!("https://ci.acme.io/hook");
+        object
+    };
+    let anywhere = |object| {
+        let rule = json!({"namespaces": {"from": "All"}, "repositories": ["acme/*"], "destinationHosts": ["ci.acme.io"]});
+        Situation::new(object).with_rules(&json!([rule]))
+    };
+    // A repository that the path does not lead to any more, under the id that the status names.
+    let known_by_id = |seal: Option<String>| {
+        let mut binding = holding();
+        binding["status"]["webhook"] = Value::Null;
+        binding["status"]["repository"]["requested"]["seal"] = json!(seal);
+        let repositories = vec![Known { found_by: Vec::new(), id: "7", path: HIDDEN }];
+        Situation { repositories, ..Situation::new(binding) }
+    };
+    let found = seal("shop").put_on(place("7", "acme/shop")).seal;
+    let of_another = seal("other").put_on(place("7", "acme/shop")).seal;
     let (look, clean) = ("repository acme/shop, branch of 7, hooks of 7", "by id 7, hooks of 7");
     let look_and_clean = "repository acme/shop, by id 7, hooks of 7";
     let cases: Vec<(&str, Situation, &str, &str, Hold, bool)> = vec![
@@ -535,6 +558,12 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
             Hold::Remove,
             false,
         ),
+        ("renamed, the id is known", known_by_id(found), "repository acme/shop, by id 7, repository acme/shop", "", Hold::Release, true),
+        ("an id that somebody wrote", known_by_id(None), "repository acme/shop", "", Hold::Keep, false),
+        ("an id that another binding found", known_by_id(of_another), "repository acme/shop", "", Hold::Keep, false),
+        ("left as an orphan", Situation::new(orphan(holding())), "", "", Hold::Remove, false),
+        ("left as an orphan, grant withdrawn", Situation::new(orphan(holding())).without_grant(), clean, "clear", Hold::Remove, true),
+        ("left as an orphan at another endpoint", anywhere(orphan(with_url(holding()))), clean, "clear", Hold::Remove, false),
         ("deleted", Situation::new(deleted(holding())), clean, "clear", Hold::Remove, false),
         ("deleted without a grant", Situation::new(deleted(holding())).without_grant(), clean, "clear", Hold::Remove, true),
         (
@@ -719,7 +748,9 @@ async fn a_leftover_opens_the_bindings_own_hooks_in_its_repository_alone() {
         since: SystemClock.now(),
     });
     let calls = Arc::new(Mutex::new(Vec::new()));
-    let ownership = |name| Ownership::new(&ownership::keys(1), &ownership::settings("https://hooks.acme.io", &[]), None, "team", name);
+    let ownership = |name| {
+        Ownership::new(&ownership::keys(1), &ownership::settings("https://hooks.acme.io", &[]), None, ("team", name), &entry.connection)
+    };
     let working = Situation::new(new_binding()).working(Arc::clone(&calls));
     let ours = Cleanup::left(&entry, ownership("shop")).list(&working).await.unwrap();
     assert_eq!(ours.hooks().iter().map(|hook| hook.id.as_str()).collect::<Vec<_>>(), ["31"]);

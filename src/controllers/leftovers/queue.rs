@@ -248,7 +248,7 @@ fn usable(context: &Context, connection: &ConnectionTarget) -> Option<Working> {
 async fn remove(context: &Context, working: &Working, entry: &Stored) -> Result<End, Trouble> {
     let binding = context.view.bindings.get(&ObjectRef::new(&entry.name).within(&entry.namespace));
     let Some(spared) = spared(binding.as_deref()) else { return Ok(End::Waits) };
-    let ownership = Ownership::new(&context.view.keys, &context.view.settings, None, &entry.namespace, &entry.name);
+    let ownership = Ownership::new(&context.view.keys, &context.view.settings, None, (&entry.namespace, &entry.name), &entry.connection);
     let cleanup = Cleanup::left(entry, ownership.clone());
     let Some(ours) = cleanup.list(working).await.map(Some).or_else(absent)? else {
         return Ok(if cleanup.is_gone(working).await { End::Removed } else { End::Waits });

@@ -59,7 +59,7 @@ async fn pk_28_bb_21_missing_and_wrong_proofs_get_401_and_are_not_handed_on() {
 #[tokio::test]
 async fn unknown_paths_and_methods_are_never_404() {
     let harness = with_gitea().await;
-    let hook = key().hook_id("team", "shop");
+    let hook = key().hook_id(owner("team", "shop"));
     for path in
         ["/", "/hooks", "/hooks/", &format!("/hooks/{hook}"), &format!("/hooks/{hook}/"), &format!("/hooks/{hook}/1/2"), "/hooks/%2e/1"]
     {
@@ -252,7 +252,7 @@ fn signed_push(id: &str, second: i64) -> Shot {
         "project": {"id": 7, "path_with_namespace": "acme/shop"},
     });
     let body = body.to_string().into_bytes();
-    let secret = key().webhook_secret("team", "shop", &generation(0));
+    let secret = key().webhook_secret(owner("team", "shop"), &generation(0));
     let signed = [format!("{id}.{second}.").as_bytes(), &body].concat();
     let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &secret), &signed);
     let mut shot = Shot::new(id, body);

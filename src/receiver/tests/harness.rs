@@ -25,7 +25,7 @@ use super::super::{EvidenceStore, Receiver, ReceiverConfig, Routes, RoutesConfig
 use crate::api::v1alpha1::{GitProviderConnection, ProviderKind, RepoBinding};
 use crate::clock::Clock;
 use crate::evidence::BindingEvidence;
-use crate::keys::{self, InstallKey};
+use crate::keys::{self, HookOwner, InstallKey};
 use crate::providers::transport::network::NetworkPolicy;
 use crate::providers::webhook::{Content, ContentError, DeliveryRules, Event, Rejection, Verified, WebhookSecret};
 use crate::providers::{
@@ -159,12 +159,17 @@ pub struct Shot {
     pub headers: Vec<(&'static str, String)>,
 }
 
+/// Whose the hooks of a binding are that were made through `team/acme`.
+pub fn owner<'a>(namespace: &'a str, name: &'a str) -> HookOwner<'a> {
+    HookOwner { namespace, name, connection: (namespace, "acme") }
+}
+
 pub fn path_of(namespace: &str, name: &str, generation: &str) -> String {
-    format!("/hooks/{}/{generation}", key().hook_id(namespace, name))
+    format!("/hooks/{}/{generation}", key().hook_id(owner(namespace, name)))
 }
 
 pub fn secret_of(namespace: &str, name: &str, generation: &str) -> String {
-    keys::secret_text(&key().webhook_secret(namespace, name, generation)).expose_secret().to_owned()
+    keys::secret_text(&key().webhook_secret(owner(namespace, name), generation)).expose_secret().to_owned()
 }
 
 pub fn sign(secret: &str, body: &[u8]) -> String {

@@ -68,8 +68,8 @@ async fn df_20_bb_21_neither_logs_nor_metrics_nor_evidence_hold_a_secret_or_a_pa
     for forbidden in [
         secret_of("team", "shop", &generation(0)),
         sign(&right.secret, &right.body),
-        key().hook_id("team", "shop"),
-        key().hook_id("team", "unknown"),
+        key().hook_id(owner("team", "shop")),
+        key().hook_id(owner("team", "unknown")),
         "canary-of-a-sinks-answer".into(),
     ] {
         assert!(!told.contains(&forbidden), "{forbidden} is told");

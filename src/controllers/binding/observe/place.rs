@@ -1,11 +1,12 @@
 //! Where hooks were made that are to go: what is there, and what stands against their removal.
 
+use kube::ResourceExt as _;
 use url::Url;
 
 use super::{Observation, custom_url};
 use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget};
-use crate::controllers::binding::ownership::host_of;
+use crate::controllers::binding::ownership::{Ownership, host_of};
 use crate::controllers::binding::plan;
 use crate::controllers::gate::{self, Cleanup, Ours, Sight, Use, Working};
 use crate::controllers::sessions::Trouble;
@@ -91,8 +92,10 @@ pub(super) async fn place(view: &View, observation: &Observation, target: HookTa
 }
 
 async fn hooks(view: &View, observation: &Observation, target: &HookTarget, told: bool) -> Result<Ours, Obstacle> {
-    let cleanup = Cleanup::held(&observation.seal, &observation.ownership, target);
-    if cleanup.is_none() && !is_of_spec(observation, target) {
+    let ownership = ownership(view, observation, &target.connection);
+    let cleanup = Cleanup::held(&observation.seal, &ownership, target);
+    let is_over = !told && observation.attempts.was_cleared(target, observation.now);
+    if is_over || (cleanup.is_none() && !is_of_spec(observation, target)) {
         return Err(Obstacle::NotHeld);
     }
     let session = view.sessions.get(&target.connection).ok_or_else(|| missing_session(view, &target.connection))?;
@@ -117,6 +120,13 @@ async fn hooks(view: &View, observation: &Observation, target: &HookTarget, told
         }
     }
     Err(Obstacle::of(&error))
+}
+
+/// The binding's identity through a connection: the one that its hooks have which were made through it.
+fn ownership(view: &View, observation: &Observation, connection: &ConnectionTarget) -> Ownership {
+    let object = &observation.object;
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    Ownership::new(&view.keys, &view.settings, observation.public_url.as_ref().ok(), (&namespace, &name), connection)
 }
 
 /// Whether a place is the one that the spec names, to a binding whose status knows of none, and that it is granted.

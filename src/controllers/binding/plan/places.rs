@@ -34,10 +34,11 @@ pub fn places_to_clear(observation: &Observation) -> Vec<HookTarget> {
     let present = webhook.and_then(|webhook| webhook.target.as_ref()).filter(is_sealed).cloned();
     let former: Vec<_> = webhook.into_iter().flat_map(|webhook| &webhook.former_targets).filter(is_sealed).cloned().collect();
     if object.metadata.deletion_timestamp.is_some() {
-        if observe::orphans(object) || !finalizer::is_present(&**object) {
+        if !finalizer::is_present(&**object) {
             return Vec::new();
         }
-        return present.or_else(|| place_by_grant(observation, &former)).into_iter().chain(former).collect();
+        let places = present.or_else(|| place_by_grant(observation, &former)).into_iter().chain(former);
+        return places.filter(|place| !is_left(observation, place)).collect();
     }
     let withdrawn = || observation.withdrawn.clone();
     if observation.suspended || observation.observe_only {
@@ -49,6 +50,16 @@ pub fn places_to_clear(observation: &Observation) -> Vec<HookTarget> {
     // Where the hooks are to be cannot be seen now: the old ones stay.
     let Some(keeps) = present_target(observation) else { return withdrawn() };
     present.into_iter().chain(former).filter(|target| !same_place(&keeps, target)).collect()
+}
+
+/// Whether the hooks at a place stay there although the object goes, as its deletion policy says. It does not say so for a connection
+/// of another namespace that does not allow the binding any more, nor where its owner could not end the deliveries later on: our
+/// receiver takes none without a grant, somebody else's endpoint takes them for ever.
+fn is_left(observation: &Observation, place: &HookTarget) -> bool {
+    let object = &observation.object;
+    let is_own = object.metadata.namespace.as_ref() == Some(&place.connection.namespace);
+    let may_stay = is_own || observe::custom_url(object).is_none();
+    observe::orphans(object) && may_stay && !observation.withdrawn.contains(place)
 }
 
 /// The place that the spec names, for a binding whose status was lost, so that it names none: the finalizer tells that a hook
@@ -169,11 +180,11 @@ pub(super) fn clear(plan: &mut Plan, observation: &Observation) {
     for (position, place) in observation.places.iter().enumerate() {
         match &place.hooks {
             _ if waits && !observation.withdrawn.contains(&place.target) => {}
-            // The same place seen through another connection: what is there is what is wanted.
-            Ok(ours) if is_present_place(plan, observation, ours) => {}
             Ok(ours) => {
-                let removal = hooks::removal(ours.hooks(), &observation.ownership, &adopted, "it is no longer wanted here");
-                plan.actions.extend(removal.actions.into_iter().map(|action| Action::Clear(position, action)));
+                let kept = kept_there(plan, observation, ours);
+                let removal = hooks::removal(ours.hooks(), ours.ownership(), &adopted, "it is no longer wanted here");
+                let removal = removal.actions.into_iter().filter(|action| action.id().is_none_or(|id| !kept.contains(id)));
+                plan.actions.extend(removal.map(|action| Action::Clear(position, action)));
             }
             Err(Obstacle::Gone(why)) if place.held => plan.actions.push(Action::Record(position, why.clone())),
             Err(Obstacle::Gone(_) | Obstacle::NotHeld) => {}
@@ -187,10 +198,12 @@ pub(super) fn clear(plan: &mut Plan, observation: &Observation) {
     }
 }
 
-/// Whether a place is the very repository in which the hooks are to be.
-pub(super) fn is_present_place(plan: &Plan, observation: &Observation, ours: &Ours) -> bool {
-    let (Connection::Ready { working, .. }, Some(target)) = (&observation.connection, &plan.target) else { return false };
-    working.endpoint.api == *ours.api() && target.repository_id == ours.repository_id()
+/// The hooks at a place that are wanted now: through another connection they were found in the very same repository. What somebody
+/// else may have said in the server's name, on another way, keeps nothing.
+fn kept_there(plan: &Plan, observation: &Observation, ours: &Ours) -> BTreeSet<String> {
+    let (Connection::Ready { working, .. }, Some(target)) = (&observation.connection, &plan.target) else { return BTreeSet::new() };
+    let is_same = working.server() == ours.server() && target.repository_id == ours.repository_id();
+    plan.kept.iter().flatten().filter(|_| is_same).map(|hook| hook.id.clone()).collect()
 }
 
 /// Plans the end: everything of ours goes, or is written down when its time is over.
@@ -210,7 +223,7 @@ pub(super) fn delete(plan: &mut Plan, observation: &Observation) {
                 }
             }
             Ok(ours) => {
-                let removal = hooks::removal(ours.hooks(), &observation.ownership, &adopted, "its binding is being deleted");
+                let removal = hooks::removal(ours.hooks(), ours.ownership(), &adopted, "its binding is being deleted");
                 plan.actions.extend(removal.actions.into_iter().map(|action| Action::Clear(position, action)));
             }
             // A repository that is gone has no hook that we could remove. Should it come back, the entry is worked off.
