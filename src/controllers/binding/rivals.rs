@@ -27,15 +27,23 @@ pub struct Stand {
 }
 
 impl Stand {
-    /// Read from the spec, the status and the connection; `None` while that is not there.
+    /// Read from the spec, the status and the connection; while that is not there, from the status of a binding that has hooks.
     fn of(view: &View, object: &RepoBinding) -> Option<Self> {
-        let spec = &view.connection(&object.connection_target())?.spec.provider;
+        let Some(connection) = view.connection(&object.connection_target()) else { return Self::held(object) };
+        let spec = &connection.spec.provider;
         let provider = registry::provider(spec.kind()?)?;
         let endpoint = provider.endpoint(spec).ok()?;
         let path = provider.repository_path(&endpoint, &object.spec.repository).ok();
         let known = object.status.as_ref().and_then(|status| status.repository.as_ref());
-        let known = known.filter(|known| path.as_ref().is_some_and(|path| is_as_requested(object, path, known)));
+        let known = known.filter(|known| path.as_ref().is_some_and(|path| is_as_requested(object, &endpoint.api, path, known)));
         Some(Self { api: endpoint.api, id: known.map(|known| known.id.clone()), path })
+    }
+
+    /// Where a binding has hooks, as its status tells.
+    fn held(object: &RepoBinding) -> Option<Self> {
+        let known = object.status.as_ref().and_then(|status| status.repository.as_ref()).filter(|_| holds(object))?;
+        let requested = known.requested.as_ref().filter(|requested| requested.connection == object.connection_target())?;
+        Some(Self { api: Url::parse(requested.api.as_ref()?).ok()?, id: Some(known.id.clone()), path: None })
     }
 
     fn is(&self, api: &Url, repository: &Repository) -> bool {
@@ -65,21 +73,24 @@ pub struct Claim {
     created: Option<Timestamp>,
     /// Its namespace and name.
     name: (String, String),
-    /// The repository; `None` where its connection is not there, so that it can have no hook.
+    /// The repository; `None` where its connection is not there and it has no hook.
     stand: Option<Stand>,
 }
 
 impl Claim {
     fn of(object: &RepoBinding, stand: Option<Stand>) -> Self {
-        let status = object.status.as_ref();
-        let holds = status.and_then(|status| status.webhook.as_ref()).is_some_and(|webhook| !webhook.hooks.is_empty());
         Self {
-            not_holding: !holds,
+            not_holding: !holds(object),
             created: object.metadata.creation_timestamp.as_ref().map(|time| time.0),
             name: (object.namespace().unwrap_or_default(), object.name_any()),
             stand,
         }
     }
+}
+
+/// Whether a binding has hooks, as far as its status tells.
+fn holds(object: &RepoBinding) -> bool {
+    object.status.as_ref().and_then(|status| status.webhook.as_ref()).is_some_and(|webhook| !webhook.hooks.is_empty())
 }
 
 /// The claims of others to the custom URL of a binding. Those being deleted, suspended by their own missing grant, or
@@ -129,10 +140,14 @@ pub fn siblings(view: &View, observation: &Observation) -> Vec<BTreeSet<EventKin
 }
 
 /// Whether a binding may not use its connection. One that was not looked at yet counts as one that may: two that come
-/// together must not both take the URL.
+/// together must not both take the URL. So does one that has its hooks already, for as long as no grant is withdrawn: while its
+/// credential is dead, its hooks are no less its own.
 fn is_held_back(view: &View, other: &RepoBinding) -> bool {
     if view.connection(&other.connection_target()).is_some_and(|connection| gate::grants(view, other, &connection) == Some(false)) {
         return true;
+    }
+    if holds(other) {
+        return false;
     }
     let conditions = other.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     conditions::find(conditions, ConditionType::ConnectionReady).is_some_and(|condition| condition.status == "False")

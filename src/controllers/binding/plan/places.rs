@@ -34,8 +34,12 @@ pub fn places_to_clear(observation: &Observation) -> Vec<HookTarget> {
     let present = webhook.and_then(|webhook| webhook.target.as_ref()).filter(is_sealed).cloned();
     let former: Vec<_> = webhook.into_iter().flat_map(|webhook| &webhook.former_targets).filter(is_sealed).cloned().collect();
     if object.metadata.deletion_timestamp.is_some() {
-        if observe::orphans(object) || !finalizer::is_present(&**object) {
+        if !finalizer::is_present(&**object) {
             return Vec::new();
+        }
+        // What is left behind on purpose is left within the grant only.
+        if observe::orphans(object) {
+            return observation.withdrawn.clone();
         }
         return present.or_else(|| place_by_grant(observation, &former)).into_iter().chain(former).collect();
     }
