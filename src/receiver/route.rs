@@ -48,21 +48,27 @@ pub(super) struct Facts {
     /// Whether deliveries are taken at all.
     opening: Opening,
     pub(super) connection: ConnectionTarget,
-    /// Under which connection the repository in the status was found; `None` while the status knows of none. It may be another
-    /// than the one of the spec, which a move changes before anybody has looked.
-    found_under: Option<ConnectionTarget>,
     pub(super) events: BTreeSet<EventKind>,
     pub(super) sinks: Vec<Sink>,
     repository: String,
-    repository_id: Option<String>,
-    repository_path: Option<String>,
-    web_url: Option<String>,
+    /// The repository that was found for it; `None` while none was.
+    known: Option<Known>,
     /// Whether the status describes an older spec, so that its repository may be the former one.
     behind: bool,
     own_secret: bool,
     generation: Option<String>,
     previous: Vec<(String, Option<Timestamp>)>,
     changed_at: Option<Timestamp>,
+}
+
+/// The repository that the controller found for a binding.
+#[derive(Clone, Debug)]
+struct Known {
+    /// Under which connection. It may be another than the one of the spec, which a move changes before anybody has looked.
+    under: ConnectionTarget,
+    id: String,
+    path: String,
+    web_url: Option<String>,
 }
 
 /// One sink of a binding.
@@ -166,16 +172,16 @@ impl Facts {
             hook: key.hook_id(&namespace, &name),
             opening: Opening::of(binding, installation),
             connection: binding.connection_target(),
-            found_under: repository.map(|known| {
-                // A status of an earlier version does not say it.
-                known.requested.as_ref().map_or_else(|| binding.connection_target(), |requested| requested.connection.clone())
-            }),
             events: webhook.map(|webhook| webhook.events.iter().copied().collect()).unwrap_or_default(),
             sinks: sinks.collect(),
             repository: binding.spec.repository.clone(),
-            repository_id: repository.map(|repository| repository.id.clone()),
-            repository_path: repository.map(|repository| repository.path.clone()),
-            web_url: repository.and_then(|repository| repository.web_url.clone()),
+            known: repository.map(|known| Known {
+                // A status of an earlier version does not say it.
+                under: known.requested.as_ref().map_or_else(|| binding.connection_target(), |requested| requested.connection.clone()),
+                id: known.id.clone(),
+                path: known.path.clone(),
+                web_url: known.web_url.clone(),
+            }),
             behind: status.and_then(|status| status.observed_generation) != binding.metadata.generation,
             own_secret: webhook.is_some_and(|webhook| webhook.secret_ref.is_some()),
             generation: secret.and_then(|secret| secret.secret_generation.clone()),
@@ -194,7 +200,14 @@ impl Facts {
 
     /// Whether what changes of a connection changes the route.
     pub(super) fn is_about(&self, connection: &ConnectionTarget) -> bool {
-        self.connection == *connection || self.found_under.as_ref() == Some(connection)
+        self.connection == *connection || self.known.as_ref().is_some_and(|known| known.under == *connection)
+    }
+
+    /// The facts of a binding whose status was lost tell of no repository. The one that was found goes on counting until another
+    /// one is: it is judged by the rules of its own connection all the same.
+    pub(super) fn after(mut self, before: &Self) -> Self {
+        self.known = self.known.or_else(|| before.known.clone());
+        self
     }
 }
 
@@ -242,7 +255,7 @@ impl Route {
 
     fn build(facts: Arc<Facts>, connections: &Connections, user_secrets: Option<UserSecrets>, lasting: Arc<Lasting>) -> Self {
         let connection = connections.get(&facts.connection).cloned();
-        let found_under = facts.found_under.as_ref().and_then(|target| connections.get(target)).cloned();
+        let found_under = facts.known.as_ref().and_then(|known| connections.get(&known.under)).cloned();
         let path = connection.as_ref().and_then(|connection| {
             let (provider, endpoint) = (connection.provider?, connection.endpoint.as_ref()?);
             provider.repository_path(endpoint, &facts.repository).ok()
@@ -268,17 +281,18 @@ impl Route {
                 (None, None) => None,
             };
             connection.refuses(&self.facts.namespace, asked)
-        }) || self.found_under.as_ref().is_some_and(|connection| {
-            let known = self.facts.repository_path.as_deref();
-            known.is_some_and(|known| connection.refuses(&self.facts.namespace, Some(known)))
-        })
+        }) || self
+            .found_under
+            .as_ref()
+            .zip(self.facts.known.as_ref())
+            .is_some_and(|(connection, known)| connection.refuses(&self.facts.namespace, Some(&known.path)))
     }
 
     /// Whether the binding names another connection than the one under which its repository was found, and that one is not there.
     /// Nobody can tell then that events of the repository are the binding's to have. They are neither taken nor refused: the
     /// connection may be restored in a moment, and else the status soon tells of what the binding has now.
     fn lacks_origin(&self) -> bool {
-        let is_another = self.facts.found_under.as_ref().is_some_and(|found_under| *found_under != self.facts.connection);
+        let is_another = self.facts.known.as_ref().is_some_and(|known| known.under != self.facts.connection);
         is_another && self.found_under.is_none()
     }
 
@@ -387,36 +401,42 @@ impl Route {
             || self.facts.previous.iter().any(|(_, until)| until.is_none_or(|until| until > now))
     }
 
-    /// Whose a verified delivery is.
+    /// Whose a verified delivery is. A repository is the binding's once the controller has found it with the connection's
+    /// credential, and not because the spec names its path: a hook may be left from a time when a connection granted that path to
+    /// a binding of this name, and the spec may name any connection.
     pub(super) fn owns(&self, content: &Content) -> Ownership {
         let fits = |found: &str| self.path.as_ref().map(|path| path.same_as(found));
-        let judge = |fits: bool| if fits { Ownership::Ours } else { Ownership::Foreign };
-        let ours = self.facts.repository_id.is_some() && content.repository_id == self.facts.repository_id;
-        if ours && content.repository_path.as_deref().is_some_and(|found| self.is_out_of_reach(found)) {
+        let is_silent = content.repository_id.is_none() && content.repository_path.is_none() && content.events.is_empty();
+        let Some(known) = &self.facts.known else {
+            return match (&content.repository_id, &content.repository_path) {
+                (None, None) if is_silent => Ownership::Ours,
+                (None, None) => Ownership::Foreign,
+                (_, Some(path)) if fits(path) == Some(false) => Ownership::Foreign,
+                _ => Ownership::Unknown,
+            };
+        };
+        let is_known = content.repository_id.as_ref() == Some(&known.id);
+        if is_known && content.repository_path.as_deref().is_some_and(|found| self.is_out_of_reach(found)) {
             return Ownership::Departed;
         }
-        match (&self.facts.repository_id, &content.repository_id, &content.repository_path) {
-            (_, None, None) => judge(content.events.is_empty()),
-            (Some(expected), Some(found), path) => {
-                let moved = self.facts.behind && path.as_deref().and_then(fits).unwrap_or(false);
-                judge(expected == found || moved)
-            }
-            (Some(_), None, Some(path)) => {
-                let present = self.facts.repository_path.as_ref().is_some_and(|known| known.to_lowercase() == path.to_lowercase());
-                judge(present || fits(path).unwrap_or(false))
-            }
-            (None, _, Some(path)) => fits(path).map_or(Ownership::Unknown, judge),
-            (None, Some(_), None) => Ownership::Unknown,
+        let is_asked_for = || content.repository_path.as_deref().and_then(fits).unwrap_or(false);
+        match (&content.repository_id, &content.repository_path) {
+            (None, None) if is_silent => Ownership::Ours,
+            (Some(_), _) if is_known => Ownership::Ours,
+            (None, Some(path)) if known.path.to_lowercase() == path.to_lowercase() => Ownership::Ours,
+            (None, Some(_)) if !self.facts.behind && known.under == self.facts.connection && is_asked_for() => Ownership::Ours,
+            (Some(_), _) | (None, Some(_)) if self.facts.behind && is_asked_for() => Ownership::Unknown,
+            _ => Ownership::Foreign,
         }
     }
 
     /// What events of this repository name as their source.
     pub(super) fn source(&self) -> String {
-        if let Some(url) = &self.facts.web_url {
+        if let Some(url) = self.facts.known.as_ref().and_then(|known| known.web_url.as_ref()) {
             return url.clone();
         }
-        let (path, connection) = match &self.facts.repository_path {
-            Some(known) => (known.as_str(), &self.found_under),
+        let (path, connection) = match &self.facts.known {
+            Some(known) => (known.path.as_str(), &self.found_under),
             None => (self.path.as_ref().map_or(self.facts.repository.as_str(), RepositoryPath::as_str), &self.connection),
         };
         match connection.as_ref().and_then(|connection| connection.endpoint.as_ref()) {
