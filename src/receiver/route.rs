@@ -412,6 +412,8 @@ impl Route {
                 (None, None) if is_silent => Ownership::Ours,
                 (None, None) => Ownership::Foreign,
                 (_, Some(path)) if fits(path) == Some(false) => Ownership::Foreign,
+                // It goes to nobody, and comes as soon as the first hook is made, perhaps before the status does.
+                _ if content.ping => Ownership::Ours,
                 _ => Ownership::Unknown,
             };
         };

@@ -338,6 +338,23 @@ async fn without_a_status_any_past_generation_is_proven_and_the_repository_await
 }
 
 #[tokio::test]
+async fn the_ping_of_a_first_hook_needs_no_status() {
+    use super::super::route::Ownership;
+    use crate::providers::webhook::Content;
+    let harness = start(|_, _| ()).await;
+    harness.routes.apply_connection(&gitea());
+    harness.routes.apply_binding(&binding(|object| object["status"] = json!({})));
+    let route = harness.routes.find(&key().hook_id("team", "shop")).unwrap();
+    let told = |path: &str, ping: bool| {
+        let (repository_id, repository_path) = (Some("7".to_owned()), Some(path.to_owned()));
+        route.owns(&Content { delivery_id: "d".to_owned(), repository_id, repository_path, events: Vec::new(), ping })
+    };
+    assert_eq!(told("acme/shop", true), Ownership::Ours, "nothing of it goes anywhere");
+    assert_eq!(told("acme/other", true), Ownership::Foreign);
+    assert_eq!(told("acme/shop", false), Ownership::Unknown);
+}
+
+#[tokio::test]
 async fn a_status_that_is_lost_does_not_lose_the_repository_that_was_found() {
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&of_platform(&json!([{"namespaces": {"from": "All"}, "repositories": ["acme/shop"]}])));
