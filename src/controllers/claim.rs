@@ -1,7 +1,11 @@
 //! Whose an object is. An installation claims one by the first status that it writes, which only one can win.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt as _;
+
+use super::gate::{self, Seal};
 use super::{Managed, View};
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 
@@ -27,11 +31,15 @@ pub enum Belonging {
     WithAnother,
 }
 
-/// What becomes of a binding, from what can be seen.
+/// What becomes of a binding, from what can be seen. A connection of another namespace that does not allow it counts as one that is
+/// not there: a binding that waited would tell that it is.
 #[must_use]
 pub fn belonging(view: &View, binding: &RepoBinding) -> Belonging {
-    let connection = view.connection(&binding.connection_target());
-    connection.map_or(Belonging::Ours, |connection| judge(binding, &connection, &view.keys.fingerprint))
+    let target = binding.connection_target();
+    let is_own = binding.metadata.namespace.as_ref() == Some(&target.namespace);
+    let seal = Seal::new(&view.keys.controller, &binding.namespace().unwrap_or_default(), &binding.name_any());
+    let may_know = |connection: &Arc<GitProviderConnection>| is_own || gate::granted(view, binding, Some(connection), &seal) != Some(false);
+    view.connection(&target).filter(may_know).map_or(Belonging::Ours, |connection| judge(binding, &connection, &view.keys.fingerprint))
 }
 
 fn judge(binding: &RepoBinding, connection: &GitProviderConnection, fingerprint: &str) -> Belonging {

@@ -51,9 +51,8 @@ pub(super) struct Facts {
     pub(super) events: BTreeSet<EventKind>,
     pub(super) sinks: Arc<[Sink]>,
     repository: String,
-    repository_id: Option<String>,
-    repository_path: Option<String>,
-    web_url: Option<String>,
+    /// The repository that was found for it; `None` while none was.
+    known: Option<Known>,
     /// Whether the status describes an older spec, so that its repository may be the former one.
     behind: bool,
     own_secret: bool,
@@ -62,6 +61,14 @@ pub(super) struct Facts {
     changed_at: Option<Timestamp>,
     /// The same binding through each other connection through which it still has hooks: after a move, until they are removed.
     pub(super) former: Vec<Arc<Self>>,
+}
+
+/// The repository that the controller found for a binding.
+#[derive(Clone, Debug)]
+struct Known {
+    id: String,
+    path: String,
+    web_url: Option<String>,
 }
 
 /// One sink of a binding.
@@ -166,9 +173,7 @@ impl Facts {
             events: webhook.map(|webhook| webhook.events.iter().copied().collect()).unwrap_or_default(),
             sinks: sinks.collect::<Vec<_>>().into(),
             repository: binding.spec.repository.clone(),
-            repository_id: repository.map(|repository| repository.id.clone()),
-            repository_path: repository.map(|repository| repository.path.clone()),
-            web_url: repository.and_then(|repository| repository.web_url.clone()),
+            known: repository.map(|known| Known { id: known.id.clone(), path: known.path.clone(), web_url: known.web_url.clone() }),
             behind: status.and_then(|status| status.observed_generation) != binding.metadata.generation,
             own_secret: webhook.is_some_and(|webhook| webhook.secret_ref.is_some()),
             generation: secret.and_then(|secret| secret.secret_generation.clone()),
@@ -200,13 +205,20 @@ impl Facts {
             hook: key.hook_id(owner(&self.namespace, &self.name, &place.connection)),
             connection: place.connection.clone(),
             repository: place.repository.clone(),
-            repository_id: Some(place.repository_id.clone()),
-            repository_path: Some(place.repository.clone()),
-            web_url: None,
+            known: Some(Known { id: place.repository_id.clone(), path: place.repository.clone(), web_url: None }),
             behind: false,
             former: Vec::new(),
             ..self.clone()
         }
+    }
+
+    /// The facts of a binding whose status was lost tell of no repository. The one that was found goes on counting until another
+    /// one is.
+    pub(super) fn after(mut self, before: &Self) -> Self {
+        if self.connection == before.connection {
+            self.known = self.known.or_else(|| before.known.clone());
+        }
+        self
     }
 
     /// Whether what changes of a connection changes a route of the binding.
@@ -289,7 +301,7 @@ impl Route {
             (None, None) => None,
         };
         let refuses = |path: Option<&str>| connection.refuses(&self.facts.namespace, path);
-        refuses(asked) || self.facts.repository_path.as_deref().is_some_and(|known| refuses(Some(known)))
+        refuses(asked) || self.facts.known.as_ref().is_some_and(|known| refuses(Some(&known.path)))
     }
 
     /// Whether a path of which a delivery tells is one where the binding may not follow.
@@ -402,36 +414,44 @@ impl Route {
             || self.facts.previous.iter().any(|(_, until)| until.is_none_or(|until| until > now))
     }
 
-    /// Whose a verified delivery is.
+    /// Whose a verified delivery is. A repository is the binding's once the controller has found it with the connection's
+    /// credential, and not because the spec names its path: a hook may be left from a time when a connection granted that path to
+    /// a binding of this name, and the spec may name any connection.
     pub(super) fn owns(&self, content: &Content) -> Ownership {
         let fits = |found: &str| self.path.as_ref().map(|path| path.same_as(found));
-        let judge = |fits: bool| if fits { Ownership::Ours } else { Ownership::Foreign };
-        let ours = self.facts.repository_id.is_some() && content.repository_id == self.facts.repository_id;
-        if ours && content.repository_path.as_deref().is_some_and(|found| self.is_out_of_reach(found)) {
+        let is_silent = content.repository_id.is_none() && content.repository_path.is_none() && content.events.is_empty();
+        let Some(known) = &self.facts.known else {
+            return match (&content.repository_id, &content.repository_path) {
+                (None, None) if is_silent => Ownership::Ours,
+                (None, None) => Ownership::Foreign,
+                (_, Some(path)) if fits(path) == Some(false) => Ownership::Foreign,
+                // It goes to nobody, and comes as soon as the first hook is made, perhaps before the status does.
+                _ if content.ping => Ownership::Ours,
+                _ => Ownership::Unknown,
+            };
+        };
+        let is_known = content.repository_id.as_ref() == Some(&known.id);
+        if is_known && content.repository_path.as_deref().is_some_and(|found| self.is_out_of_reach(found)) {
             return Ownership::Departed;
         }
-        match (&self.facts.repository_id, &content.repository_id, &content.repository_path) {
-            (_, None, None) => judge(content.events.is_empty()),
-            (Some(expected), Some(found), path) => {
-                let moved = self.facts.behind && path.as_deref().and_then(fits).unwrap_or(false);
-                judge(expected == found || moved)
-            }
-            (Some(_), None, Some(path)) => {
-                let present = self.facts.repository_path.as_ref().is_some_and(|known| known.to_lowercase() == path.to_lowercase());
-                judge(present || fits(path).unwrap_or(false))
-            }
-            (None, _, Some(path)) => fits(path).map_or(Ownership::Unknown, judge),
-            (None, Some(_), None) => Ownership::Unknown,
+        let is_asked_for = || content.repository_path.as_deref().and_then(fits).unwrap_or(false);
+        match (&content.repository_id, &content.repository_path) {
+            (None, None) if is_silent => Ownership::Ours,
+            (Some(_), _) if is_known => Ownership::Ours,
+            (None, Some(path)) if known.path.to_lowercase() == path.to_lowercase() => Ownership::Ours,
+            (None, Some(_)) if !self.facts.behind && is_asked_for() => Ownership::Ours,
+            (Some(_), _) | (None, Some(_)) if self.facts.behind && is_asked_for() => Ownership::Unknown,
+            _ => Ownership::Foreign,
         }
     }
 
     /// What events of this repository name as their source.
     pub(super) fn source(&self) -> String {
-        if let Some(url) = &self.facts.web_url {
+        if let Some(url) = self.facts.known.as_ref().and_then(|known| known.web_url.as_ref()) {
             return url.clone();
         }
-        let path =
-            self.facts.repository_path.as_deref().or(self.path.as_ref().map(RepositoryPath::as_str)).unwrap_or(&self.facts.repository);
+        let known = self.facts.known.as_ref().map(|known| known.path.as_str());
+        let path = known.or(self.path.as_ref().map(RepositoryPath::as_str)).unwrap_or(&self.facts.repository);
         match self.connection.as_ref().and_then(|connection| connection.endpoint.as_ref()) {
             Some(endpoint) => format!("{}/{path}", endpoint.web.as_str().trim_end_matches('/')),
             None => path.to_owned(),

@@ -250,7 +250,10 @@ impl Routes {
 
 impl Table {
     fn put(&mut self, facts: Facts, rate: RateLimit) {
-        let facts = Arc::new(facts);
+        let facts = match self.by_uid.get(&facts.uid) {
+            Some(known) => Arc::new(facts.after(&known.facts)),
+            None => Arc::new(facts),
+        };
         let name = (facts.namespace.clone(), facts.name.clone());
         // A binding of the same name and another UID was deleted and made again.
         if let Some(former) = self.by_name.insert(name, facts.uid.clone()).filter(|former| *former != facts.uid) {

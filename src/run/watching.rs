@@ -304,9 +304,9 @@ mod tests {
         serde_json::from_value(object).unwrap()
     }
 
-    fn fill<K: Resource<DynamicType = ()> + Clone + 'static>(watch: &mut Watch<K>, objects: impl IntoIterator<Item = Value>)
+    fn fill<K>(watch: &mut Watch<K>, objects: impl IntoIterator<Item = Value>)
     where
-        K: serde::de::DeserializeOwned,
+        K: Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + 'static,
     {
         watch.1.apply_watcher_event(&Event::Init);
         for object in objects {

@@ -76,7 +76,8 @@ pub struct RepoBindingSpec {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub sinks: Vec<SinkSpec>,
     /// What becomes of the webhook when this object is deleted. Delete, the default, removes it at the provider; an adopted
-    /// one is handed back. Orphan leaves it where it is. Without `webhook` it has no effect.
+    /// one is handed back. Orphan leaves it where it is, also one that delivers to `url`, for as long as the connection allows
+    /// this binding; otherwise it is removed as with Delete. Without `webhook` it has no effect.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
     /// Whether Forgebind may write at the provider. Manage, the default, creates, repairs, rotates and removes the webhook.
@@ -463,11 +464,15 @@ pub struct RepositoryStatus {
     pub requested: Option<RequestedRepository>,
 }
 
-/// What a spec named: through which connection, which path.
+/// What a spec named: through which connection, at which server, which path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RequestedRepository {
     /// The connection that the spec named.
     pub connection: ConnectionTarget,
+    /// The address of the API to which that connection led. A connection that is made again under the same name may lead
+    /// elsewhere, where an id means another repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<String>,
     /// The path of the repository in the provider's own form, whatever form the spec used.
     pub path: String,
     /// Proves that this installation found the repository under a grant. Without it, the id is not looked up.

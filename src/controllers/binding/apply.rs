@@ -206,7 +206,8 @@ async fn take(context: &Context, observation: &Observation, action: &Action, out
     })
 }
 
-/// Writes down where a hook is about to be made. The first status that an installation writes claims the object, too.
+/// Writes down where a hook is about to be made, and in which repository: its first delivery may come before the next status. The
+/// first status that an installation writes claims the object, too.
 async fn announce(
     context: &Context,
     observation: &Observation,
@@ -215,6 +216,7 @@ async fn announce(
 ) -> Result<Arc<RepoBinding>, Error> {
     let mut announced = observation.object.status.clone().unwrap_or_default();
     announced.installation = Some(observation.fingerprint.clone());
+    announced.repository = report::found_repository(observation).or(announced.repository);
     announced.webhook.get_or_insert_default().former_targets.push(target.clone());
     Ok(status::put(context, &**object, &announced).await?.map_or_else(|| Arc::clone(object), Arc::new))
 }

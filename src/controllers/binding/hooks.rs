@@ -297,7 +297,7 @@ fn part(
             plan.finding = mine.first().map(|ours| paused(ours));
             None
         }
-        None => create(plan, hooks, intent, wanted, mine.is_empty()).then_some(""),
+        None => create(plan, hooks, ownership, intent, wanted, mine.is_empty()).then_some(""),
     };
     let Some(stays) = stays else { return };
     for old in mine.iter().filter(|ours| ours.hook.id != stays) {
@@ -337,7 +337,7 @@ fn paused(ours: &Ours<'_>) -> HookFinding {
 }
 
 /// Plans a new hook, or the adoption of somebody else's. Answers whether there will be one.
-fn create(plan: &mut HookPlan, hooks: &[Hook], intent: HookIntent, wanted: &Wanted, first: bool) -> bool {
+fn create(plan: &mut HookPlan, hooks: &[Hook], ownership: &Ownership, intent: HookIntent, wanted: &Wanted, first: bool) -> bool {
     let foreign = match &wanted.destination {
         Destination::Custom(custom) if first => hooks.iter().find(|hook| {
             Url::parse(hook.url.expose()).is_ok_and(|url| normal_form(&url) == normal_form(custom)) && hook.shape.part == intent.shape.part
@@ -352,6 +352,16 @@ fn create(plan: &mut HookPlan, hooks: &[Hook], intent: HookIntent, wanted: &Want
             }
             None => plan.actions.push(HookAction::Create(intent)),
         },
+        // Handed back at the end, it would stay without a mark and without anybody who removes it.
+        Some(hook) if ownership.is_of_another_binding(&hook.url) => {
+            let message = format!(
+                "hook {} delivers to webhook.url already and was made for another binding of this installation, from which webhook.adopt \
+                 takes nothing over; delete that binding, or make it again under its name where it is gone, or remove the hook at the provider",
+                hook.id
+            );
+            plan.finding = Some(HookFinding { reason: Reason::ForeignHook, message });
+            return false;
+        }
         Some(hook) if wanted.adopt => {
             plan.actions.push(HookAction::Update { id: hook.id.clone(), intent, drift: vec!["url"], adopted: true });
         }

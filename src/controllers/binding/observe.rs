@@ -11,7 +11,7 @@ use kube::ResourceExt as _;
 use url::Url;
 
 use super::attempts::Attempts;
-use super::ownership::{Ownership, normal_form};
+use super::ownership::{Ownership, endpoint_of_another, normal_form};
 use super::rivals::{self, Claim};
 use super::user_secret::{self, UserSecret};
 use super::{Circumstances, Look, plan, strays};
@@ -222,12 +222,13 @@ pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Observation {
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     let seal = Seal::new(&view.keys.controller, &namespace, &name);
     let known = view.connection(&object.connection_target());
-    let granted = known.as_ref().map_or(Some(false), |known| gate::grants(view, &object, known));
+    let granted = gate::granted(view, &object, known.as_deref(), &seal);
     let governing = known.as_deref().filter(|_| is_governed(&object, granted, &seal));
     let public_url = public_url(view, governing);
     let ownership = Ownership::new(&view.keys, &view.settings, public_url.as_ref().ok(), (&namespace, &name), &object.connection_target());
     let requests = requests(&object, governing);
-    let known_without_grant = known.as_ref().is_some_and(|known| known_without_grant(view, &object, known));
+    let may_know = known.as_deref().filter(|_| granted != Some(false));
+    let known_without_grant = may_know.is_some_and(|known| known_without_grant(view, &object, known));
     let connection = connection(view, &object, granted);
     let memory = locked(&view.looks).get(&object.uid().unwrap_or_default()).cloned();
     let user_secret = user_secret::read(view, &object).await;
@@ -318,26 +319,47 @@ fn requests(object: &RepoBinding, connection: Option<&GitProviderConnection>) ->
 /// Whether the connection refuses the path under which the repository was found last, although it grants the one in the spec.
 fn known_without_grant(view: &View, object: &RepoBinding, connection: &GitProviderConnection) -> bool {
     let known = object.status.as_ref().and_then(|status| status.repository.as_ref());
-    let same = |known: &&RepositoryStatus| match (&known.requested, gate::path_at(connection, &object.spec.repository)) {
-        (Some(_), Some(Ok(path))) => plan::is_as_requested(object, &path, known),
+    let same = |known: &&RepositoryStatus| match (&known.requested, gate::place_at(connection, &object.spec.repository)) {
+        (Some(_), Some((api, Ok(path)))) => plan::is_as_requested(object, &api, &path, known),
         _ => false,
     };
     known.filter(same).is_some_and(|known| gate::permits(view, object, connection, Some(&known.path)) == Some(false))
 }
 
-/// The sealed places of a binding that its connections no longer allow, judged by each place's own connection.
+/// The sealed places of a binding that its connections no longer allow, judged by each place's own connection. A binding that is
+/// deleted and leaves its hooks behind leaves none where it has no grant: nobody would be there to remove them later.
 fn withdrawn(view: &View, object: &RepoBinding, seal: &Seal) -> Vec<HookTarget> {
     let is_withdrawn = |target: &&HookTarget| {
         let Some(connection) = view.connection(&target.connection).filter(|_| seal.is_on(target)) else { return false };
+        let is_refused = is_refused_at(view, object, &connection, target);
+        if object.metadata.deletion_timestamp.is_some() && orphans(object) {
+            return is_refused;
+        }
         // Nothing is changed through a connection that its owner or the administrator froze.
         let is_left_alone = view.settings.read_only
             || connection.spec.suspend
             || connection.spec.management_policy == ManagementPolicy::Observe
             || left_to_another(&*connection, &view.keys.fingerprint).is_some();
         let ends = connection.metadata.deletion_timestamp.is_some();
-        !is_left_alone && (ends || gate::permits(view, object, &connection, Some(&target.repository)) == Some(false))
+        !is_left_alone && (ends || is_refused)
     };
     object.hook_targets().filter(is_withdrawn).cloned().collect()
+}
+
+/// Whether a connection refuses what a hook of the binding has at a place: the path under which it was made there, the one under
+/// which that repository was found last, or the endpoint to which it delivers, whatever the spec names by now.
+fn is_refused_at(view: &View, object: &RepoBinding, connection: &GitProviderConnection, target: &HookTarget) -> bool {
+    let refuses = |path: &str| gate::permits(view, object, connection, Some(path)) == Some(false);
+    let status = object.status.as_ref();
+    let found_last = status.and_then(|status| status.repository.as_ref()).filter(|known| {
+        let under = known.requested.as_ref().map(|requested| &requested.connection);
+        known.id == target.repository_id && under == Some(&target.connection)
+    });
+    let present = status.and_then(|status| status.webhook.as_ref()).filter(|webhook| webhook.target.as_ref() == Some(target));
+    let endpoint = present.and_then(|webhook| webhook.url.as_deref()).and_then(endpoint_of_another);
+    let refuses_endpoint =
+        |endpoint: &Url| gate::permits_to(view, object, connection, Some(&target.repository), Some(endpoint)) == Some(false);
+    refuses(&target.repository) || found_last.is_some_and(|known| refuses(&known.path)) || endpoint.as_ref().is_some_and(refuses_endpoint)
 }
 
 /// Judges the connection from what is in memory. A connection in another namespace that does not exist looks like one
@@ -396,7 +418,8 @@ async fn look(view: &View, observation: &Observation) -> Option<Found> {
     // Only an unchanged path follows a rename; a new path in the spec means another repository.
     let known = object.status.as_ref().and_then(|status| status.repository.as_ref());
     // A status that somebody wrote leads nowhere: the id in it would be looked up with the connection's credential.
-    let known = known.filter(|known| plan::is_as_requested(object, path, known) && observation.seal.is_on_repository(known));
+    let known =
+        known.filter(|known| plan::is_as_requested(object, &working.endpoint.api, path, known) && observation.seal.is_on_repository(known));
     let repository = permit.find(view, object, known).await;
     let Sight::Here(found) = &repository else {
         let manage_webhooks = PermissionFinding::granted();
@@ -409,7 +432,7 @@ async fn look(view: &View, observation: &Observation) -> Option<Found> {
     let events = object.spec.webhook.iter().flat_map(|webhook| webhook.events.iter().copied()).collect();
     let manage_webhooks = worse(working.hook_permission(&events), found.manage_webhooks.clone());
     let may = manage_webhooks.state != PermissionState::Missing;
-    let wanted = wants_hooks && may && plan::is_same_repository(object, path, found);
+    let wanted = wants_hooks && may && plan::is_same_repository(object, &working.endpoint.api, path, found);
     let hooks = if wanted { Some(found.hooks().await) } else { None };
     let strays = match &hooks {
         Some(Ok(hooks)) => strays::strays(view, observation, hooks),

@@ -11,6 +11,8 @@ use crate::providers::HookUrl;
 const MARK: &str = "forgebind";
 /// The path segment before a hook id.
 const HOOKS: &str = "hooks";
+/// What is shown in place of the unguessable part of an address.
+const MASKED: &str = "/…";
 
 /// A binding's identity at every provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,6 +149,14 @@ impl Ownership {
         })
     }
 
+    /// Whether a hook that delivers elsewhere was made by this installation for another of its bindings.
+    #[must_use]
+    pub fn is_of_another_binding(&self, url: &HookUrl) -> bool {
+        let Ok(url) = Url::parse(url.expose()) else { return false };
+        let mut marks = url.query().unwrap_or_default().split('&').filter_map(read_mark);
+        marks.any(|(mark, origin, _)| mark != self.mark && self.origins.contains(&origin))
+    }
+
     /// The generation behind our id, and the URL before `/hooks`.
     fn generation_in_path(&self, url: &Url) -> Option<(Url, String)> {
         let (base, id, generation) = delivery_path(url)?;
@@ -199,7 +209,13 @@ fn read_mark(part: &str) -> Option<(String, String, String)> {
 fn masked(base: &Url) -> Option<String> {
     let mut url = base.clone();
     url.path_segments_mut().ok()?.pop_if_empty().push(HOOKS);
-    Some(format!("{url}/…"))
+    Some(format!("{url}{MASKED}"))
+}
+
+/// The address of somebody else's endpoint, from what a status tells of where a hook delivers; `None` for a receiver of Forgebind.
+#[must_use]
+pub fn endpoint_of_another(told: &str) -> Option<Url> {
+    Url::parse(told).ok().filter(|_| !told.ends_with(MASKED))
 }
 
 /// Host and port as people know it.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, Unit};
+use url::Url;
 
 use super::generation;
 use super::hooks::repair::Repair;
@@ -204,20 +205,25 @@ fn after(now: Timestamp, pause: Duration) -> Timestamp {
     now.checked_add(SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX)
 }
 
-/// Whether the spec names what it named when the known repository was found.
+/// Whether the spec names what it named when the known repository was found: through the same connection, which leads to the same
+/// server, the same path. Ids and paths of another server tell nothing of it.
 #[must_use]
-pub fn is_as_requested(object: &RepoBinding, path: &RepositoryPath, known: &RepositoryStatus) -> bool {
+pub fn is_as_requested(object: &RepoBinding, api: &Url, path: &RepositoryPath, known: &RepositoryStatus) -> bool {
     match &known.requested {
-        Some(requested) => requested.connection == object.connection_target() && path.same_as(&requested.path),
+        Some(requested) => {
+            // A status of an earlier version does not say which server it was.
+            let same_server = requested.api.as_ref().is_none_or(|known| known == api.as_str());
+            same_server && requested.connection == object.connection_target() && path.same_as(&requested.path)
+        }
         None => path.same_as(&known.path),
     }
 }
 
 /// Whether a repository that was found is the one that the binding stands for.
 #[must_use]
-pub fn is_same_repository(object: &RepoBinding, path: &RepositoryPath, found: &Repository) -> bool {
+pub fn is_same_repository(object: &RepoBinding, api: &Url, path: &RepositoryPath, found: &Repository) -> bool {
     let known = object.status.as_ref().and_then(|status| status.repository.as_ref());
-    known.is_none_or(|known| known.id == found.id || !is_as_requested(object, path, known))
+    known.is_none_or(|known| known.id == found.id || !is_as_requested(object, api, path, known))
 }
 
 fn wants_own_hook(object: &RepoBinding) -> Option<&WebhookSpec> {
@@ -324,7 +330,7 @@ fn repository(plan: &mut Plan, observation: &Observation, found: &Found) {
             return;
         }
     };
-    plan.repository = Some(if is_same_repository(object, path, repository) {
+    plan.repository = Some(if is_same_repository(object, &working.endpoint.api, path, repository) {
         match (object.spec.branch_name(), &found.branch) {
             (Some(branch), Some(Ok(false))) => Finding::bad(Reason::BranchNotFound, format!("{} has no branch {branch}", repository.path)),
             (Some(branch), Some(Err(error))) if is_refusal(error.kind) => Finding::bad(

@@ -80,9 +80,13 @@ pub fn report(observation: &Observation, plan: &Plan, outcome: &Outcome) -> Repo
     let mut status = RepoBindingStatus {
         observed_generation: if seen { observation.object.metadata.generation } else { before.observed_generation },
         conditions,
-        repository: repository_status(observation, plan).or_else(|| before.repository.clone()),
+        repository: repository_status(observation, plan).or_else(|| known_repository(observation, &before)),
         webhook,
-        plan: if observation.look.is_none() && observation.observe_only { before.plan.clone() } else { plan.would.clone() },
+        plan: if observation.look.is_none() && observation.observe_only && plan::places::withheld(observation).is_none() {
+            before.plan.clone()
+        } else {
+            plan.would.clone()
+        },
         sinks: evidence.sinks(observation, &before, news),
         accepted_until: if news {
             evidence.accepted_until.map(Time).or_else(|| before.accepted_until.clone())
@@ -344,9 +348,15 @@ fn progress(observation: &Observation, plan: &Plan, outcome: &Outcome) -> String
 
 fn repository_status(observation: &Observation, plan: &Plan) -> Option<RepositoryStatus> {
     let replaced = plan.repository.as_ref().is_some_and(|finding| finding.reason == Reason::RepositoryReplaced);
-    let Connection::Ready { path, .. } = &observation.connection else { return None };
+    found_repository(observation).filter(|_| !replaced)
+}
+
+/// What a look found.
+#[must_use]
+pub fn found_repository(observation: &Observation) -> Option<RepositoryStatus> {
+    let Connection::Ready { working, path, .. } = &observation.connection else { return None };
     // Of a repository without a grant nothing is told.
-    let admitted = observation.look.as_ref()?.repository.here().filter(|_| !replaced)?;
+    let admitted = observation.look.as_ref()?.repository.here()?;
     let found: &Repository = admitted;
     Some(RepositoryStatus {
         id: found.id.clone(),
@@ -360,9 +370,32 @@ fn repository_status(observation: &Observation, plan: &Plan) -> Option<Repositor
         empty: found.empty,
         requested: Some(RequestedRepository {
             connection: observation.object.connection_target(),
+            api: Some(working.endpoint.api.to_string()),
             path: path.as_str().to_owned(),
             seal: Some(admitted.repository_seal(&observation.seal)),
         }),
+    })
+}
+
+/// What the status goes on telling of the repository that was found last. Once the connection does not grant its path any more, that
+/// is what later looks and the removal of its hooks are judged by, and nothing of what the provider said of it.
+fn known_repository(observation: &Observation, before: &RepoBindingStatus) -> Option<RepositoryStatus> {
+    let known = before.repository.clone()?;
+    if !observation.known_without_grant {
+        return Some(known);
+    }
+    let RepositoryStatus { id, path, requested, .. } = known;
+    Some(RepositoryStatus {
+        id,
+        path,
+        requested,
+        web_url: None,
+        clone_url: None,
+        ssh_url: None,
+        default_branch: None,
+        visibility: None,
+        archived: false,
+        empty: false,
     })
 }
 

@@ -30,14 +30,15 @@ pub struct Stand {
 }
 
 impl Stand {
-    /// Read from the spec, the status and the connection; `None` while that is not there.
+    /// Read from the spec, the status and the connection; while that is not there, from the status of a binding that has hooks.
     fn of(view: &View, object: &RepoBinding) -> Option<Self> {
-        let spec = &view.connection(&object.connection_target())?.spec.provider;
+        let connection = view.connection(&object.connection_target())?;
+        let spec = &connection.spec.provider;
         let provider = registry::provider(spec.kind()?)?;
         let endpoint = provider.endpoint(spec).ok()?;
         let path = provider.repository_path(&endpoint, &object.spec.repository).ok();
         let known = object.status.as_ref().and_then(|status| status.repository.as_ref());
-        let known = known.filter(|known| path.as_ref().is_some_and(|path| is_as_requested(object, path, known)));
+        let known = known.filter(|known| path.as_ref().is_some_and(|path| is_as_requested(object, &endpoint.api, path, known)));
         let session = view.sessions.get(&object.connection_target());
         let server = session.and_then(|session| Some(session.working?.server().clone())).filter(|server| *server.api() == endpoint.api);
         Some(Self { api: endpoint.api, server, id: known.map(|known| known.id.clone()), path })
@@ -70,21 +71,25 @@ pub struct Claim {
     created: Option<Timestamp>,
     /// Its namespace and name.
     name: (String, String),
-    /// The repository; `None` where its connection is not there, so that it can have no hook.
+    /// The repository; `None` where its connection is not there, or does not count.
     stand: Option<Stand>,
 }
 
 impl Claim {
     fn of(object: &RepoBinding, seal: &Seal, stand: Option<Stand>) -> Self {
-        let webhook = object.status.as_ref().and_then(|status| status.webhook.as_ref());
-        let holds = webhook.is_some_and(|webhook| !webhook.hooks.is_empty() && webhook.target.as_ref().is_some_and(|at| seal.is_on(at)));
         Self {
-            not_holding: !holds,
+            not_holding: !holds(object, seal),
             created: object.metadata.creation_timestamp.as_ref().map(|time| time.0),
             name: (object.namespace().unwrap_or_default(), object.name_any()),
             stand,
         }
     }
+}
+
+/// Whether a binding has hooks, where this installation wrote down that it may.
+fn holds(object: &RepoBinding, seal: &Seal) -> bool {
+    let webhook = object.status.as_ref().and_then(|status| status.webhook.as_ref());
+    webhook.is_some_and(|webhook| !webhook.hooks.is_empty() && webhook.target.as_ref().is_some_and(|target| seal.is_on(target)))
 }
 
 /// The claims of others to the custom URL of a binding. Those being deleted, suspended by their own missing grant, or
@@ -151,10 +156,14 @@ pub fn siblings(view: &View, observation: &Observation) -> Vec<BTreeSet<EventKin
 }
 
 /// Whether a binding may not use its connection. One that was not looked at yet counts as one that may: two that come
-/// together must not both take the URL.
+/// together must not both take the URL. So does one that has its hooks already, for as long as no grant is withdrawn: while its
+/// credential is dead, its hooks are no less its own.
 fn is_held_back(view: &View, other: &RepoBinding) -> bool {
     if view.connection(&other.connection_target()).is_some_and(|connection| gate::grants(view, other, &connection) == Some(false)) {
         return true;
+    }
+    if holds(other, &seal_of(view, other)) {
+        return false;
     }
     let conditions = other.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     conditions::find(conditions, ConditionType::ConnectionReady).is_some_and(|condition| condition.status == "False")
@@ -324,7 +333,12 @@ mod tests {
             seal: None,
         };
         let seal_on_it = gate::sealed(&seal, place).seal;
-        known.requested = Some(RequestedRepository { connection: target, path: "acme/shop".to_owned(), seal: seal_on_it });
+        known.requested = Some(RequestedRepository {
+            connection: target,
+            api: Some("https://git.acme.io/api/v1/".to_owned()),
+            path: "acme/shop".to_owned(),
+            seal: seal_on_it,
+        });
         assert!(counts(&ours, &theirs, &inspected, &seal));
         assert!(!counts(&ours, &theirs, &not_inspected, &seal));
         theirs.status.as_mut().unwrap().repository.as_mut().unwrap().id = "8".to_owned();

@@ -7,10 +7,10 @@ use std::time::Duration;
 use kube::ResourceExt as _;
 use tokio::sync::Notify;
 
+use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget};
-use crate::api::v1alpha1::{ConditionType, RepoBinding};
 use crate::controllers::gate::{self, Seal};
-use crate::controllers::{View, conditions, finalizer, left_to_another, locked};
+use crate::controllers::{View, finalizer, left_to_another, locked};
 
 /// Bindings change in bursts; a connection's count of them follows in this rhythm.
 const RHYTHM: Duration = Duration::from_secs(2);
@@ -46,19 +46,22 @@ impl Usage {
 /// Whether the connection grants the binding what it asks for. Where that cannot be told, what was so before counts.
 fn is_granted(view: &View, binding: &RepoBinding, connection: &ConnectionTarget) -> bool {
     let Some(known) = view.connection(connection) else { return false };
-    let conditions = || binding.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    gate::grants(view, binding, &known).unwrap_or_else(|| conditions::is_true(conditions(), ConditionType::ConnectionReady))
+    gate::grants(view, binding, &known).unwrap_or_else(|| gate::had_grant(binding, &seal_of(view, binding)))
 }
 
 /// The places where this installation wrote down that a binding has hooks, or is about to have one.
 fn held_places<'a>(view: &View, binding: &'a RepoBinding) -> impl Iterator<Item = &'a HookTarget> {
     // Without the finalizer its hooks are gone or recorded; what keeps the object then is somebody else's.
     let is_done = binding.metadata.deletion_timestamp.is_some() && !finalizer::is_present(binding);
-    let seal = Seal::new(&view.keys.controller, &binding.namespace().unwrap_or_default(), &binding.name_any());
+    let seal = seal_of(view, binding);
     let webhook = binding.status.as_ref().and_then(|status| status.webhook.as_ref()).filter(|_| !is_done);
     let present = webhook.filter(|webhook| !webhook.hooks.is_empty()).and_then(|webhook| webhook.target.as_ref());
     let former = webhook.into_iter().flat_map(|webhook| &webhook.former_targets);
     present.into_iter().chain(former).filter(move |target| seal.is_on(target))
+}
+
+fn seal_of(view: &View, binding: &RepoBinding) -> Seal {
+    Seal::new(&view.keys.controller, &binding.namespace().unwrap_or_default(), &binding.name_any())
 }
 
 /// What each connection was last told of its usage, by the reconciliation that used it.

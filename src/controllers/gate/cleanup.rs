@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::admit::is_missing;
-use super::{Admitted, Seal, Server, View, Working, permits};
+use super::{Admitted, Seal, Server, View, Working, permits_text};
 use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::binding::HookTarget;
 use crate::controllers::binding::ownership::Ownership;
@@ -89,7 +89,7 @@ impl Cleanup {
 #[must_use]
 pub fn may_be_told(view: &View, object: &RepoBinding, target: &HookTarget) -> bool {
     match view.connection(&target.connection) {
-        Some(connection) => permits(view, object, &connection, Some(&target.repository)) == Some(true),
+        Some(connection) => permits_text(view, object, &connection, &target.repository) == Some(true),
         None => object.metadata.namespace.as_ref() == Some(&target.connection.namespace),
     }
 }

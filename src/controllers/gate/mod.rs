@@ -27,8 +27,8 @@ use kube::runtime::reflector::ObjectRef;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use super::View;
-use crate::api::v1alpha1::{EventKind, GitProviderConnection, Permission, RepoBinding};
+use super::{View, conditions};
+use crate::api::v1alpha1::{ConditionType, EventKind, GitProviderConnection, Permission, RepoBinding};
 use crate::grant::{self, Request, Rules};
 use crate::providers::model::Scope;
 use crate::providers::{Client, Endpoint, HookShape, Inspection, PathError, PermissionFinding, Provider, RepositoryPath, registry};
@@ -137,13 +137,14 @@ impl Working {
     }
 }
 
-/// The path that a text means at a connection, read from the connection's spec: no client is needed for it. `None` while the
-/// spec has no address from which it could be read.
+/// The address of a connection's API and the path that a text means there, read from the connection's spec: no client is needed
+/// for it. `None` while the spec has no address from which they could be read.
 #[must_use]
-pub fn path_at(connection: &GitProviderConnection, text: &str) -> Option<Result<RepositoryPath, PathError>> {
+pub fn place_at(connection: &GitProviderConnection, text: &str) -> Option<(Url, Result<RepositoryPath, PathError>)> {
     let provider = registry::provider(connection.spec.provider.kind()?)?;
     let endpoint = provider.endpoint(&connection.spec.provider).ok()?;
-    Some(provider.repository_path(&endpoint, text))
+    let path = provider.repository_path(&endpoint, text);
+    Some((endpoint.api, path))
 }
 
 /// Whether a connection grants what a binding asks for; `None` where that cannot be told. Judged whether or not the
@@ -151,11 +152,18 @@ pub fn path_at(connection: &GitProviderConnection, text: &str) -> Option<Result<
 #[must_use]
 pub fn grants(view: &View, object: &RepoBinding, connection: &GitProviderConnection) -> Option<bool> {
     let text = object.spec.repository.as_str();
-    match path_at(connection, text) {
-        Some(Ok(path)) => permits(view, object, connection, Some(path.as_str())),
-        // What is no path at this connection fits a pattern only as it stands.
-        Some(Err(_)) => permits(view, object, connection, Some(text)),
+    match place_at(connection, text) {
+        Some(_) => permits_text(view, object, connection, text),
         None => permits(view, object, connection, None),
+    }
+}
+
+/// Whether a connection grants to a binding the path that a text means there; `None` where that cannot be told.
+fn permits_text(view: &View, object: &RepoBinding, connection: &GitProviderConnection, text: &str) -> Option<bool> {
+    match place_at(connection, text) {
+        Some((_, Ok(path))) => permits(view, object, connection, Some(path.as_str())),
+        // What is no path at this connection fits a pattern only as it stands.
+        Some((_, Err(_))) | None => permits(view, object, connection, Some(text)),
     }
 }
 
@@ -163,12 +171,49 @@ pub fn grants(view: &View, object: &RepoBinding, connection: &GitProviderConnect
 /// destination alone are judged.
 #[must_use]
 pub fn permits(view: &View, object: &RepoBinding, connection: &GitProviderConnection, path: Option<&str>) -> Option<bool> {
+    permits_to(view, object, connection, path, custom_url(object).as_ref())
+}
+
+/// The same for an endpoint to which a hook of the binding delivers; `None` stands for our receiver.
+#[must_use]
+pub fn permits_to(
+    view: &View,
+    object: &RepoBinding,
+    connection: &GitProviderConnection,
+    path: Option<&str>,
+    destination: Option<&Url>,
+) -> Option<bool> {
     let namespace = object.namespace().unwrap_or_default();
     let known = view.namespaces.get(&ObjectRef::new(&namespace));
     let labels = known.as_ref().map(|known| known.metadata.labels.clone().unwrap_or_default());
-    let destination = custom_url(object);
-    let request = Request { namespace: &namespace, namespace_labels: labels.as_ref(), repository: path, destination: destination.as_ref() };
+    let request = Request { namespace: &namespace, namespace_labels: labels.as_ref(), repository: path, destination };
     grant::permits(Rules::of(connection), request)
+}
+
+/// Whether the connection grants what the binding asks for; `None` where that cannot be told, which withdraws nothing from a binding
+/// that had a grant. Any other one gets the same answer as for a connection that is not there.
+#[must_use]
+pub fn granted(view: &View, object: &RepoBinding, connection: Option<&GitProviderConnection>, seal: &Seal) -> Option<bool> {
+    let Some(connection) = connection else { return Some(false) };
+    let is_own = object.metadata.namespace.as_ref() == Some(&object.connection_target().namespace);
+    let granted = grants(view, object, connection);
+    if granted.is_none() && !is_own && !had_grant(object, seal) { Some(false) } else { granted }
+}
+
+/// Whether the binding was told before that the connection which it names is there and allows it.
+#[must_use]
+pub fn had_grant(object: &RepoBinding, seal: &Seal) -> bool {
+    let target = object.connection_target();
+    let status = object.status.as_ref();
+    let conditions = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let requested = status.and_then(|status| status.repository.as_ref()?.requested.as_ref());
+    let was_ready = conditions::find(conditions, ConditionType::ConnectionReady).is_some_and(|condition| {
+        // Of which connection it was said: the spec may name another one since.
+        let of_this = condition.observed_generation == object.metadata.generation
+            || requested.is_some_and(|requested| requested.connection == target);
+        condition.status == "True" && of_this
+    });
+    was_ready || object.hook_targets().any(|held| held.connection == target && seal.is_on(held))
 }
 
 /// The address of somebody else's endpoint that the binding names.

@@ -275,6 +275,8 @@ enum Credential {
 struct Situation {
     connection: Option<Value>,
     binding: Value,
+    /// Other bindings.
+    others: Vec<Value>,
     repositories: Vec<Known>,
     /// Whether the binding's own hook is there.
     hooked: bool,
@@ -286,7 +288,8 @@ impl Situation {
     /// The connection works, and the repository is there with the binding's own hook.
     fn new(binding: Value) -> Self {
         let repositories = vec![Known { found_by: vec!["acme/shop"], id: "7", path: "acme/shop" }];
-        Self { connection: Some(connection()), binding, repositories, hooked: true, credential: Credential::Works, fails: None }
+        let (connection, credential) = (Some(connection()), Credential::Works);
+        Self { connection, binding, others: Vec::new(), repositories, hooked: true, credential, fails: None }
     }
 
     fn without_grant(self) -> Self {
@@ -324,7 +327,7 @@ impl Situation {
             network,
             sessions,
             connections: store(known),
-            bindings: store([serde_json::from_value(self.binding.clone()).unwrap()]),
+            bindings: store(self.others.iter().chain([&self.binding]).map(|binding| serde_json::from_value(binding.clone()).unwrap())),
             namespaces: store([]),
             evidence: Mutex::default(),
             looks: Mutex::default(),
@@ -660,12 +663,6 @@ async fn without_a_grant_everything_looks_like_a_connection_that_does_not_exist(
             situation.binding = binding.clone();
             situation
         };
-        let conditions = |seen: &Seen| {
-            let strip = |condition: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
-                (condition.type_.clone(), condition.status.clone(), condition.reason.clone(), condition.message.clone())
-            };
-            seen.status.conditions.iter().map(strip).collect::<Vec<_>>()
-        };
         let expected = of(Situation { connection: None, ..Situation::new(new_binding()) }).seen().await;
         for (what, mut situation) in [
             ("works", Situation::new(new_binding()).without_grant()),
@@ -683,6 +680,236 @@ async fn without_a_grant_everything_looks_like_a_connection_that_does_not_exist(
             assert_eq!(seen.status.repository, None, "{what}");
             assert_eq!(seen.status.last_handled, expected.status.last_handled, "{what}");
         }
+    }
+}
+
+/// What is told by conditions, without the times.
+fn conditions(seen: &Seen) -> Vec<(String, String, String, String)> {
+    let strip = |condition: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
+        (condition.type_.clone(), condition.status.clone(), condition.reason.clone(), condition.message.clone())
+    };
+    seen.status.conditions.iter().map(strip).collect()
+}
+
+/// Nobody here can read labels of namespaces, as with Roles alone.
+#[tokio::test]
+async fn a_grant_by_labels_that_cannot_be_read_tells_nothing_to_whom_it_did_not_admit_before() {
+    let rules =
+        json!([{"namespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "shop"}}}, "repositories": ["acme/shop*"]}]);
+    let mut elsewhere = holding();
+    elsewhere["metadata"]["generation"] = json!(2);
+    for condition in elsewhere["status"]["conditions"].as_array_mut().unwrap() {
+        condition["observedGeneration"] = json!(1);
+    }
+    let other = ConnectionTarget { name: "other".to_owned(), ..target() };
+    elsewhere["status"]["repository"]["requested"]["connection"] = json!(other);
+    elsewhere["status"]["webhook"]["target"] = json!(seal("shop").put_on(HookTarget { connection: other, ..place("7", "acme/shop") }));
+    let mut forged_path = new_binding();
+    forged_path["status"]["repository"] =
+        json!({"id": "7", "path": "acme/secret", "requested": {"connection": target(), "path": "acme/shop"}});
+    let strangers = [
+        ("new", new_binding()),
+        ("with a finalizer", preset()),
+        ("deleted", deleted(preset())),
+        ("moved here from another connection", elsewhere),
+        ("a status of somebody else", forged_path),
+    ];
+    for (what, binding) in strangers {
+        let missing = Situation { connection: None, ..Situation::new(binding.clone()) }.seen().await;
+        for rules in [&rules, &json!([])] {
+            let seen = Situation::new(binding.clone()).with_rules(rules).seen().await;
+            assert_eq!(conditions(&seen), conditions(&missing), "{what}");
+            assert_eq!((seen.hold, seen.calls.as_str(), &seen.actions), (missing.hold, "", &missing.actions), "{what}");
+            assert_eq!((&seen.status.last_handled, &seen.status.repository), (&missing.status.last_handled, &missing.status.repository));
+        }
+    }
+
+    // What was admitted before is neither refused nor looked at.
+    let mut unreachable = holding();
+    unreachable["status"]["conditions"][1] = json!({"type": "ConnectionReady", "status": "Unknown", "reason": "ConnectionUnreachable", "message": "", "lastTransitionTime": "2026-11-01T00:00:00Z"});
+    let mut without_hook = holding();
+    without_hook["spec"].as_object_mut().unwrap().remove("webhook");
+    without_hook["status"].as_object_mut().unwrap().remove("webhook");
+    for (what, binding, says) in [
+        ("with a hook", holding(), "True/Succeeded"),
+        ("with a hook, during an outage", unreachable, "Unknown/ConnectionUnreachable"),
+        ("without a hook", without_hook, "True/Succeeded"),
+    ] {
+        let seen = Situation::new(binding).with_rules(&rules).seen().await;
+        assert_eq!(seen.says(ConditionType::ConnectionReady), says, "{what}");
+        assert_eq!((seen.hold, seen.calls.as_str(), seen.actions.as_str()), (Hold::Keep, "", ""), "{what}");
+    }
+
+    // In the own namespace nothing is hidden.
+    let mut own = Situation::new(new_binding()).with_rules(&rules);
+    own.connection.as_mut().unwrap()["metadata"]["namespace"] = json!("team");
+    own.binding["spec"]["connectionRef"] = json!({"name": "acme"});
+    assert_eq!(own.seen().await.says(ConditionType::ConnectionReady), "");
+}
+
+#[tokio::test]
+async fn a_connection_that_was_made_again_for_another_server_begins_anew() {
+    let known = |id: &str, api: Option<&str>| {
+        let mut binding = holding();
+        binding["status"]["repository"]["id"] = json!(id);
+        binding["status"]["repository"]["requested"]["api"] = json!(api);
+        binding["status"]["repository"]["requested"]["seal"] = json!(seal("shop").put_on(place(id, "acme/shop")).seal);
+        Situation::new(binding)
+    };
+    let (old, new) = ("https://git.old.io/api/v1", "https://gitea.acme.io/api/v1");
+    let seen = known("9", Some(old)).seen().await;
+    assert_eq!(seen.says(ConditionType::RepositoryFound), "True/Succeeded");
+    let found = seen.status.repository.unwrap();
+    assert_eq!((found.id.as_str(), found.requested.unwrap().api.as_deref()), ("7", Some(new)));
+    for api in [Some(new), None] {
+        let replaced = known("9", api).seen().await;
+        assert_eq!(replaced.says(ConditionType::RepositoryFound), "False/RepositoryReplaced", "at the same server: {api:?}");
+    }
+    // An id of the other server is none of this one's.
+    for (api, calls) in [(Some(old), "repository acme/shop"), (Some(new), "repository acme/shop, by id 7, branch of 7, hooks of 7")] {
+        let mut situation = known("7", api);
+        situation.repositories = vec![Known { found_by: vec!["acme/shop-2"], id: "7", path: "acme/shop-2" }];
+        assert_eq!(situation.seen().await.calls, calls, "{api:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_stands_against_a_removal_is_told_or_not_in_whatever_form_the_repository_is_named() {
+    for text in ["acme/shop", "https://gitea.acme.io/acme/shop.git", "git@gitea.acme.io:acme/shop.git"] {
+        let mut binding = deleted(preset());
+        binding["spec"]["repository"] = json!(text);
+        let granted = Situation { fails: Some(ErrorKind::Unreachable), ..Situation::new(binding.clone()) };
+        let seen = granted.seen().await;
+        assert_eq!(seen.hold, Hold::Keep, "{text}: it waits for an outage to end");
+        assert!(seen.told.contains(WORDS), "{text}: {}", seen.told);
+    }
+}
+
+/// A binding of a custom URL, which takes over what is there.
+fn adopting(mut binding: Value, host: &str) -> Value {
+    binding["spec"]["webhook"] = json!({"events": ["Push"], "url": format!("https://{host}/hook"), "adopt": true});
+    binding
+}
+
+#[tokio::test]
+async fn a_hook_stays_with_the_binding_that_has_it_until_its_grant_is_withdrawn() {
+    let rules = json!([{"namespaces": {"from": "All"}, "repositories": ["acme/shop*"], "destinationHosts": ["ci.acme.io"]}]);
+    let not_ready = |mut binding: Value| {
+        binding["status"]["conditions"][1] = json!({
+            "type": "ConnectionReady", "status": "False", "reason": "ConnectionNotReady", "message": "", "lastTransitionTime": "2026-11-01T00:00:00Z",
+        });
+        binding
+    };
+    let holder = || {
+        let mut holder = adopting(holding(), "ci.acme.io");
+        holder["metadata"]["name"] = json!("holder");
+        holder["metadata"]["uid"] = json!("h");
+        holder["status"]["webhook"]["target"] = json!(seal("holder").put_on(place("7", "acme/shop")));
+        not_ready(holder)
+    };
+    let mut empty = holder();
+    empty["status"]["webhook"]["hooks"] = json!([]);
+    let mut refused = holder();
+    refused["spec"]["repository"] = json!("acme/cart");
+    refused["status"]["repository"]["requested"]["path"] = json!("acme/cart");
+    let mut lost = holder();
+    lost["spec"]["connectionRef"]["name"] = json!("gone");
+    lost["status"]["repository"]["requested"] = json!({
+        "connection": {"namespace": "platform", "name": "gone"}, "api": "https://gitea.acme.io/api/v1", "path": "acme/shop",
+    });
+    for (what, other, says) in [
+        ("its connection does not work", holder(), "False/ClaimedByAnother"),
+        // Nobody can tell what it had; a hook of its own that is there is never taken over.
+        ("its connection is not there", lost, "True/Succeeded"),
+        ("it has no hook, and its connection does not work", empty, "True/Succeeded"),
+        ("it has no grant any more", refused, "True/Succeeded"),
+    ] {
+        let mut situation = Situation::new(adopting(new_binding(), "ci.acme.io")).with_rules(&rules);
+        situation.others.push(other);
+        let seen = situation.seen().await;
+        assert_eq!(seen.says(ConditionType::WebhookInSync), says, "{what}");
+        assert_eq!(seen.actions.contains("hook"), says == "True/Succeeded", "{what}");
+    }
+}
+
+#[tokio::test]
+async fn of_a_repository_that_was_renamed_out_of_the_grant_nothing_stays_while_the_binding_rests() {
+    let described = json!({
+        "id": "7", "path": HIDDEN, "webURL": "https://gitea.acme.io/web-canary", "cloneURL": "https://gitea.acme.io/clone-canary.git",
+        "sshURL": "git@gitea.acme.io:ssh-canary.git", "defaultBranch": "branch-canary", "visibility": "private", "archived": true,
+        "empty": true, "requested": {"connection": target(), "path": "acme/shop"},
+    });
+    for (what, field, value) in [("suspended", "suspend", json!(true)), ("observing", "managementPolicy", json!("Observe"))] {
+        let mut binding = holding();
+        binding["spec"][field] = value;
+        binding["status"]["repository"] = described.clone();
+        binding["status"]["plan"] = json!([{"action": "UpdateHook", "target": "plan-canary hook 31", "reason": "differs"}]);
+        let mut situation = Situation { credential: Credential::DeadAfterStart, ..Situation::new(binding).leading_to(HIDDEN) };
+        // Twice: what is judged by must not go with what is told.
+        for _ in 0..2 {
+            let seen = situation.seen().await;
+            assert_eq!(seen.says(ConditionType::RepositoryFound), "False/RepositoryMovedOutOfScope", "{what}");
+            for canary in ["web-canary", "clone-canary", "ssh-canary", "branch-canary", "private", "plan-canary", "\"archived\":true"] {
+                assert!(!seen.told.contains(canary), "{what}: {canary} in {}", seen.told);
+            }
+            situation.binding["status"] = serde_json::to_value(&seen.status).unwrap();
+        }
+        situation.credential = Credential::Works;
+        let seen = situation.seen().await;
+        assert_eq!(seen.actions, "clear", "{what}: the hook goes all the same");
+    }
+}
+
+#[tokio::test]
+async fn a_hook_goes_when_its_endpoint_is_no_longer_allowed_whatever_the_spec_names_by_now() {
+    let rules = |hosts: Value| json!([{"namespaces": {"from": "All"}, "repositories": ["acme/shop*"], "destinationHosts": hosts}]);
+    for (allowed, actions) in [(json!(["ci.acme.io"]), ""), (json!([]), "clear")] {
+        let mut binding = holding();
+        binding["spec"]["suspend"] = json!(true);
+        binding["status"]["webhook"]["url"] = json!("https://ci.acme.io/hook");
+        let seen = Situation::new(binding).with_rules(&rules(allowed)).seen().await;
+        assert_eq!(seen.actions, actions, "suspended, with webhook.url taken out of the spec");
+    }
+    let mut received = holding();
+    received["spec"]["suspend"] = json!(true);
+    received["status"]["webhook"]["url"] = json!("https://hooks.acme.io/hooks/…");
+    assert_eq!(Situation::new(received).seen().await.actions, "", "our receiver is no endpoint of somebody else");
+}
+
+#[tokio::test]
+async fn a_binding_leaves_its_hook_behind_within_the_grant_only() {
+    let rules = |hosts: Value| json!([{"namespaces": {"from": "All"}, "repositories": ["acme/shop*"], "destinationHosts": hosts}]);
+    let custom = |url: &str| {
+        let mut binding = deleted(holding());
+        binding["spec"]["deletionPolicy"] = json!("Orphan");
+        binding["spec"]["webhook"]["url"] = json!(url);
+        binding["status"]["webhook"]["url"] = json!(url);
+        Situation::new(binding)
+    };
+    let observed = |mut situation: Situation| {
+        situation.connection.as_mut().unwrap()["spec"]["managementPolicy"] = json!("Observe");
+        situation
+    };
+    let (granted, clean) = (rules(json!(["ci.acme.io"])), "by id 7, hooks of 7");
+    let url = "https://ci.acme.io/hook";
+    let mut going = custom(url).with_rules(&granted);
+    going.connection.as_mut().unwrap()["metadata"]["deletionTimestamp"] = json!("2026-11-30T00:00:00Z");
+    let dead = Situation { credential: Credential::DeadAfterStart, ..custom(url).without_grant() };
+    let mut received = custom(url).with_rules(&granted);
+    received.binding["spec"]["webhook"] = json!({"events": ["Push"]});
+    received.binding["status"]["webhook"]["url"] = json!("https://hooks.acme.io/hooks/…");
+    for (what, situation, calls, actions) in [
+        ("granted to our receiver", received, "", ""),
+        // Its owner could not end these deliveries later on.
+        ("granted", custom(url).with_rules(&granted), clean, "clear"),
+        ("granted, while the connection is being deleted", going, clean, "clear"),
+        ("no grant for the repository", custom(url).without_grant(), clean, "clear"),
+        ("no grant for the endpoint", custom(url).with_rules(&rules(json!([]))), clean, "clear"),
+        ("no grant, dead credential", dead, "", "record untold"),
+        ("no grant, and nothing may be written now", observed(custom(url).without_grant()), clean, "record"),
+    ] {
+        let seen = situation.seen().await;
+        assert_eq!((seen.calls.as_str(), seen.actions.as_str(), seen.hold), (calls, actions, Hold::Remove), "{what}");
     }
 }
 

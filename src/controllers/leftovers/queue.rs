@@ -18,7 +18,7 @@ use crate::api::v1alpha1::{ManagementPolicy, RepoBinding};
 use crate::controllers::backoff::growing_pause;
 use crate::controllers::binding::hooks::{self, HookAction};
 use crate::controllers::binding::ownership::Ownership;
-use crate::controllers::gate::{Cleanup, Ours, Working};
+use crate::controllers::gate::{self, Cleanup, Ours, Working};
 use crate::controllers::metrics::Resolution;
 use crate::controllers::{Context, locked};
 use crate::providers::{Deletion, ErrorKind, HookRelease, ProviderError};
@@ -247,7 +247,13 @@ fn usable(context: &Context, connection: &ConnectionTarget) -> Option<Working> {
 /// back. A repository that is gone, as its owner's list tells, has none.
 async fn remove(context: &Context, working: &Working, entry: &Stored) -> Result<End, Trouble> {
     let binding = context.view.bindings.get(&ObjectRef::new(&entry.name).within(&entry.namespace));
-    let Some(spared) = spared(binding.as_deref()) else { return Ok(End::Waits) };
+    // Another connection, or one that does not allow it, makes no hook at this place: who names a connection that never works would
+    // else keep the entry for ever.
+    let may_make = |binding: &RepoBinding| {
+        let connection = context.view.connection(&entry.connection).filter(|_| binding.connection_target() == entry.connection);
+        connection.is_some_and(|connection| gate::permits(&context.view, binding, &connection, Some(&entry.repository)) != Some(false))
+    };
+    let Some(spared) = spared(binding.as_deref(), may_make) else { return Ok(End::Waits) };
     let ownership = Ownership::new(&context.view.keys, &context.view.settings, None, (&entry.namespace, &entry.name), &entry.connection);
     let cleanup = Cleanup::left(entry, ownership.clone());
     let Some(ours) = cleanup.list(working).await.map(Some).or_else(absent)? else {
@@ -284,13 +290,13 @@ async fn take(ours: &Ours, action: &HookAction) -> Result<bool, ProviderError> {
 }
 
 /// The hooks that the binding of an entry's name has now, and sees to itself: a new one of that name has the same identity.
-/// `None` while that cannot be told.
-fn spared(binding: Option<&RepoBinding>) -> Option<BTreeSet<&str>> {
+/// `None` while that cannot be told of one that may have made hooks at the place.
+fn spared(binding: Option<&RepoBinding>, may_make: impl Fn(&RepoBinding) -> bool) -> Option<BTreeSet<&str>> {
     // One that is being deleted is the entry's own, let go in a moment: its status names the very hooks that are to go.
     let Some(alive) = binding.filter(|binding| binding.metadata.deletion_timestamp.is_none()) else { return Some(BTreeSet::new()) };
     let webhook = alive.status.as_ref().and_then(|status| status.webhook.as_ref());
     // After a restore, and just before its first hook, the status may not tell yet which hooks it has: it is waited for.
-    if webhook.is_none_or(|webhook| webhook.secret_generation.is_none()) && alive.spec.webhook.is_some() {
+    if webhook.is_none_or(|webhook| webhook.secret_generation.is_none()) && alive.spec.webhook.is_some() && may_make(alive) {
         return None;
     }
     Some(webhook.iter().flat_map(|webhook| &webhook.hooks).map(|hook| hook.id.as_str()).collect())

@@ -49,7 +49,7 @@ async fn a_route_exists_for_suspended_and_deleted_bindings_and_not_for_others() 
     let harness = start(|_, routes| routes.installation = Some("0a0b0c0d".into())).await;
     harness.routes.apply_connection(&gitea());
     let cases: [(&str, u16, Change); 10] = [
-        ("no status yet", 200, |object| object["status"] = json!(null)),
+        ("no status yet", 503, |object| object["status"] = json!(null)),
         ("suspended", 200, |object| object["spec"]["suspend"] = json!(true)),
         ("being deleted", 200, |object| object["metadata"]["deletionTimestamp"] = json!(NOW)),
         ("ours", 200, |object| object["status"]["installation"] = json!("0a0b0c0d")),
@@ -155,7 +155,7 @@ async fn a_hook_counts_for_the_connection_through_which_it_was_made_alone() {
     harness.routes.apply_connection(&of_platform(&former));
     sent("it still grants it, and the new one need not", "platform", "acme/shop", 200, true).await;
     sent("renamed to where it does not lead", "platform", "acme/secret", 200, false).await;
-    sent("the new one's hook, before the status tells of it", "team", "acme/store", 200, true).await;
+    sent("the new one's hook, before the status tells of it", "team", "acme/store", 503, false).await;
     harness.routes.apply_connection(&of_platform(&json!([])));
     harness.routes.apply_connection(&allowing(&own(json!(["*/*"]))));
     sent("it withdrew the grant, whatever the new one grants", "platform", "acme/shop", 401, false).await;
@@ -323,36 +323,91 @@ async fn df_20_the_generation_in_the_path_decides_which_secret_is_valid() {
 }
 
 #[tokio::test]
-async fn without_a_status_any_past_generation_is_proven_and_the_path_compared() {
+async fn without_a_status_any_past_generation_is_proven_and_the_repository_awaited() {
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&gitea());
-    harness.routes.apply_binding(&binding(|object| {
+    let without_status = |object: &mut serde_json::Value| {
         object["status"] = json!(null);
         object["spec"]["repository"] = json!("https://git.acme.io/acme/shop.git");
-    }));
-    assert_eq!(codes(&harness, &[at(&generation(9_999_999)), at(&generation(-60)), at("x")]).await, [200, 401, 401]);
-    harness.send(&Shot::new("d-1", push_body(7, "Acme/Shop", "refs/heads/main", "d"))).await;
-    assert_eq!(harness.seen().last_delivery.unwrap().id, "d-1", "paths are compared without regard to case");
+    };
+    harness.routes.apply_binding(&binding(without_status));
+    assert_eq!(codes(&harness, &[at(&generation(9_999_999)), at(&generation(-60)), at("x")]).await, [503, 401, 401]);
+    let named = Shot::new("d-1", push_body(7, "Acme/Shop", "refs/heads/main", "d"));
+    assert_eq!(harness.send(&named).await, 503, "whoever makes a binding may name any path, and any connection");
     assert_eq!(harness.send(&Shot::new("d-2", push_body(9, "acme/other", "refs/heads/main", "d"))).await, 200);
-    assert_eq!(harness.seen().last_delivery.unwrap().id, "d-1", "another repository");
+    assert_eq!(harness.seen().last_delivery, None, "another repository");
+    harness.routes.apply_binding(&binding(|_| ()));
+    assert_eq!(harness.send(&named).await, 200);
+    assert_eq!(harness.seen().last_delivery.unwrap().id, "d-1");
+    assert_eq!(codes(&harness, &[at(&generation(-60)), at("x")]).await, [401, 401]);
 }
 
 #[tokio::test]
-async fn a_binding_that_moves_takes_deliveries_of_both_repositories_until_its_status_follows() {
+async fn the_ping_of_a_first_hook_needs_no_status() {
+    use super::super::route::Ownership;
+    use crate::providers::webhook::Content;
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&gitea());
+    harness.routes.apply_binding(&binding(|object| object["status"] = json!({})));
+    let route = harness.routes.find(&key().hook_id(owner("team", "shop"))).unwrap();
+    let told = |path: &str, ping: bool| {
+        let (repository_id, repository_path) = (Some("7".to_owned()), Some(path.to_owned()));
+        route.owns(&Content { delivery_id: "d".to_owned(), repository_id, repository_path, events: Vec::new(), ping })
+    };
+    assert_eq!(told("acme/shop", true), Ownership::Ours, "nothing of it goes anywhere");
+    assert_eq!(told("acme/other", true), Ownership::Foreign);
+    assert_eq!(told("acme/shop", false), Ownership::Unknown);
+}
+
+#[tokio::test]
+async fn a_status_that_is_lost_does_not_lose_the_repository_that_was_found() {
+    let harness = start(|_, _| ()).await;
+    harness.routes.apply_connection(&gitea());
+    harness.routes.apply_binding(&binding(|_| ()));
+    let lost = |object: &mut serde_json::Value| object["status"] = json!({});
+    harness.routes.apply_binding(&binding(lost));
+    assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 200);
+    assert_eq!(harness.seen().last_delivery.unwrap().id, "d-1");
+    // Whoever takes the status away and names a connection of his own has no hook through that one.
+    harness.routes.apply_connection(&of_platform(&json!([{"namespaces": {"from": "All"}, "repositories": ["*/*"]}])));
     harness.routes.apply_binding(&binding(|object| {
+        lost(object);
+        object["spec"]["connectionRef"]["namespace"] = json!("platform");
+    }));
+    assert_eq!(harness.send(&Shot::push("d-2", "main")).await, 401, "its hook was made through the other one");
+    assert_eq!(harness.send(&through("platform", "d-3", "acme/shop")).await, 503, "and what that one led to is not known");
+    // One that was made again under its name is another one, and begins with nothing.
+    harness.routes.apply_binding(&binding(|object| {
+        lost(object);
+        object["metadata"]["uid"] = json!("uid-again");
+    }));
+    assert_eq!(harness.send(&Shot::push("d-4", "main")).await, 503);
+}
+
+#[tokio::test]
+async fn a_binding_that_moves_takes_deliveries_of_the_new_repository_once_its_status_follows() {
+    let harness = start(|_, _| ()).await;
+    harness.routes.apply_connection(&gitea());
+    let moved = |object: &mut serde_json::Value| {
         object["metadata"]["generation"] = json!(2);
         object["spec"]["repository"] = json!("acme/store");
+    };
+    harness.routes.apply_binding(&binding(moved));
+    let old = || Shot::new("old", push_body(7, "acme/shop", "refs/heads/main", "a"));
+    let new = || Shot::new("new", push_body(8, "acme/store", "refs/heads/main", "b"));
+    let foreign = || Shot::new("foreign", push_body(9, "acme/other", "refs/heads/main", "c"));
+    for (shot, code, last) in [(old(), 200, "old"), (new(), 503, "old"), (foreign(), 200, "old")] {
+        assert_eq!(harness.send(&shot).await, code, "{}", shot.id);
+        assert_eq!(harness.seen().last_delivery.unwrap().id, last, "{}", shot.id);
+    }
+    // The controller found it, and writes that down before it makes the hook there.
+    harness.routes.apply_binding(&binding(|object| {
+        moved(object);
+        object["status"]["repository"] = json!({"id": "8", "path": "acme/store"});
     }));
-    for (id, body) in [
-        ("old", push_body(7, "acme/shop", "refs/heads/main", "a")),
-        ("new", push_body(8, "acme/store", "refs/heads/main", "b")),
-        ("foreign", push_body(9, "acme/other", "refs/heads/main", "c")),
-    ] {
-        assert_eq!(harness.send(&Shot::new(id, body)).await, 200);
-        let last = harness.seen().last_delivery.unwrap().id;
-        assert_eq!(last == id, id != "foreign", "{id}");
+    for (shot, last) in [(new(), "new"), (old(), "new"), (foreign(), "new")] {
+        assert_eq!(harness.send(&shot).await, 200, "{}", shot.id);
+        assert_eq!(harness.seen().last_delivery.unwrap().id, last, "{}", shot.id);
     }
 }
 

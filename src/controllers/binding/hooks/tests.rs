@@ -224,6 +224,29 @@ fn a_foreign_hook_with_the_custom_url_is_adopted_only_when_asked() {
 }
 
 #[test]
+fn a_hook_of_another_binding_of_this_installation_is_never_taken_over() {
+    let settings = settings("https://hooks.acme.io", &[]);
+    let of = |byte: u8, name: &str| {
+        Ownership::new(
+            &super::super::ownership::tests::keys(byte),
+            &settings,
+            None,
+            ("team", name),
+            &super::super::ownership::tests::connection(),
+        )
+    };
+    let asked = Wanted { destination: Destination::Custom(custom()), adopt: true, ..wanted(9000, true) };
+    let there = |ownership: Ownership| [hook(7, ownership.custom_url(&custom(), "8000"), shape("", "push"))];
+    let refused = decide(&there(of(1, "orphaned")), &asked, NOW);
+    assert!(refused.actions.is_empty(), "{:?}", refused.actions);
+    let finding = refused.finding.unwrap();
+    assert_eq!(finding.reason, Reason::ForeignHook);
+    assert!(finding.message.contains("hook 7") && finding.message.contains("another binding of this installation"), "{}", finding.message);
+    let lost_key = decide(&there(of(2, "shop")), &asked, NOW);
+    assert!(matches!(lost_key.actions.as_slice(), [HookAction::Update { id, adopted: true, .. }] if id == "7"), "another installation's");
+}
+
+#[test]
 fn a_foreign_hook_is_known_in_every_spelling_of_its_url_and_no_second_one_is_planned() {
     let wish = Url::parse("https://ci.acme.io/hooks/shop?job=a%2Fb&x=1").unwrap();
     for spelling in [

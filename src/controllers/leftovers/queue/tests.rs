@@ -44,11 +44,15 @@ fn the_hooks_of_a_binding_that_lives_are_spared_and_those_of_one_that_goes_are_n
     let holds = json!({"secretGeneration": "1700000000", "hooks": [{"id": "31", "events": ["Push"], "adopted": false}]});
     let wants = json!({});
     let going = binding(Some("2026-01-01T00:00:00Z"), &wants, &holds);
-    assert_eq!(spared(Some(&going)), Some(BTreeSet::new()), "it was recorded, and its finalizer goes next");
-    assert_eq!(spared(Some(&binding(None, &wants, &holds))), Some(BTreeSet::from(["31"])));
+    let spared =
+        |binding: Option<&RepoBinding>| spared(binding, |_| true).map(|ids| ids.into_iter().map(str::to_owned).collect::<Vec<_>>());
+    assert_eq!(spared(Some(&going)), Some(Vec::new()), "it was recorded, and its finalizer goes next");
+    assert_eq!(spared(Some(&binding(None, &wants, &holds))), Some(vec!["31".to_owned()]));
     assert_eq!(spared(Some(&binding(None, &wants, &Value::Null))), None, "not told yet");
-    assert_eq!(spared(Some(&binding(None, &Value::Null, &Value::Null))), Some(BTreeSet::new()));
-    assert_eq!(spared(None), Some(BTreeSet::new()));
+    assert_eq!(spared(Some(&binding(None, &Value::Null, &Value::Null))), Some(Vec::new()));
+    assert_eq!(spared(None), Some(Vec::new()));
+    let elsewhere = binding(None, &wants, &Value::Null);
+    assert_eq!(super::spared(Some(&elsewhere), |_| false), Some(BTreeSet::new()), "it can have made none there, and waits for nothing");
 }
 
 #[test]
