@@ -49,6 +49,8 @@ fn brings_secret(binding: &RepoBinding) -> bool {
     binding.spec.webhook.as_ref().is_some_and(|webhook| webhook.secret_ref.is_some() && webhook.url.is_none())
 }
 
+/// Follows one of these Secrets. Its trouble is told as that of any other watch; how the API server answers is counted where all
+/// requests are.
 async fn follow(secrets: Api<Secret>, shard: u8, hears: Hears) {
     let name = receiver_secrets::secret_name(shard);
     let mut states = pin!(watches::object(secrets, &name));
@@ -56,7 +58,9 @@ async fn follow(secrets: Api<Secret>, shard: u8, hears: Hears) {
     while let Some(state) = states.next().await {
         match state {
             Ok(secret) => {
-                failing = false;
+                if std::mem::take(&mut failing) {
+                    info!(kind = "Secret", name, "watch works again");
+                }
                 let data = secret.and_then(|secret| secret.data).unwrap_or_default();
                 let (entries, unreadable) = receiver_secrets::read_shard(&data);
                 for uid in unreadable {
@@ -66,7 +70,7 @@ async fn follow(secrets: Api<Secret>, shard: u8, hears: Hears) {
             }
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
-                    warn!(shard, error = wording::of_watch(&error), "prepared webhook secrets cannot be watched, trying again");
+                    warn!(kind = "Secret", name, error = wording::of_watch(&error), "watch fails, trying again");
                 }
             }
         }
@@ -109,4 +113,86 @@ pub(super) fn renew(watched: &mut Watched, context: &Arc<Context>) {
 /// The UIDs that were prepared in a shard and are not any more.
 fn gone(prepared: &BTreeSet<String>, shard: u8, entries: &BTreeMap<String, UserSecrets>) -> BTreeSet<String> {
     prepared.iter().filter(|uid| receiver_secrets::shard(uid) == shard && !entries.contains_key(*uid)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use http::{Request, Response, StatusCode};
+    use kube::client::Body;
+    use prometheus_client::registry::Registry;
+    use serde_json::json;
+    use tower::{Layer as _, service_fn};
+
+    use super::*;
+    use crate::telemetry::freshness::WatchHealth;
+
+    /// Collects what is logged on this thread.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            locked(&self.0).extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// An API server that forbids the first two requests, then lists nothing, and never answers a watch.
+    async fn answer(request: Request<Body>, asked: Arc<AtomicUsize>) -> Result<Response<Body>, Infallible> {
+        if request.uri().query().is_some_and(|query| query.contains("watch=true")) {
+            std::future::pending::<()>().await;
+        }
+        let (status, body) = if asked.fetch_add(1, Ordering::Relaxed) < 2 {
+            let message = "secrets \"forgebind-receiver-secrets-7\" is forbidden";
+            (StatusCode::FORBIDDEN, json!({"kind": "Status", "status": "Failure", "message": message, "reason": "Forbidden", "code": 403}))
+        } else {
+            (StatusCode::OK, json!({"kind": "SecretList", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": []}))
+        };
+        let mut response = Response::new(Body::from(serde_json::to_vec(&body).unwrap()));
+        *response.status_mut() = status;
+        Ok(response)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_prepared_secret_that_cannot_be_watched_is_logged_once_and_counted_and_so_is_that_it_works_again() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+        // With a single subscriber, other tests' threads, which have none, would switch call sites off for good.
+        let _second = tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(std::io::sink).finish());
+        let _guard = tracing::subscriber::set_default(subscriber);
+
+        let (health, asked) = (WatchHealth::default(), Arc::new(AtomicUsize::new(0)));
+        let service = health.layer(service_fn(move |request| answer(request, Arc::clone(&asked))));
+        let secrets = Api::namespaced(Client::new(service, "system"), "system");
+        let (told, mut hear) = tokio::sync::mpsc::unbounded_channel();
+        let hears: Hears = Arc::new(move |shard, entries| {
+            let _ = told.send((shard, entries.len()));
+        });
+        tokio::select! {
+            () = follow(secrets, 7, hears) => panic!("it never ends"),
+            heard = tokio::time::timeout(Duration::from_secs(60), hear.recv()) => assert_eq!(heard.unwrap(), Some((7, 0))),
+        }
+
+        let text = String::from_utf8(locked(&log.0).clone()).unwrap();
+        let of = |message: &str| text.lines().filter(|line| line.contains(message)).map(str::to_owned).collect::<Vec<_>>();
+        let (fails, works) = (of("watch fails, trying again"), of("watch works again"));
+        assert_eq!((fails.len(), works.len()), (1, 1), "{text}");
+        for word in [r#""kind":"Secret""#, r#""name":"forgebind-receiver-secrets-7""#, "is forbidden (403)"] {
+            assert!(fails.concat().contains(word), "{fails:?}");
+        }
+        let mut registry = Registry::default();
+        health.register(&mut registry);
+        let mut metrics = String::new();
+        prometheus_client::encoding::text::encode(&mut metrics, &registry).unwrap();
+        assert!(metrics.contains(r#"forgebind_kubernetes_requests_total{method="GET",code="403"} 2"#), "{metrics}");
+    }
 }
