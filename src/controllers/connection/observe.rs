@@ -117,7 +117,12 @@ async fn look(view: &View, object: &GitProviderConnection, material: Result<Mate
     let session = Session { uid, inputs, inspected_at: now, works_since, next, failures, hung, trouble, working, suspected: false };
     view.sessions.set(&key, session);
     // What was set is what is known: the last working client of the same object stays with it.
-    (view.sessions.get(&key).unwrap_or_else(|| unreachable_session(now)), begins_to_work)
+    let known = view.sessions.get(&key).unwrap_or_else(|| unreachable_session(now));
+    // Its deletion may have been told while the provider was asked: nobody else would forget the credential then.
+    if view.connection(&key).is_none() {
+        super::forget(view, &key);
+    }
+    (known, begins_to_work)
 }
 
 fn is_observing(view: &View, object: &GitProviderConnection) -> bool {
