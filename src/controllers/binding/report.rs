@@ -108,11 +108,10 @@ fn begin_with_the_object(conditions: &mut [Condition], object: &RepoBinding) {
 }
 
 fn connection(conditions: &mut Conditions<'_>, observation: &Observation) {
-    let kind = ConditionType::ConnectionReady;
+    let (kind, name) = (ConditionType::ConnectionReady, &observation.object.spec.connection_ref.name);
     match &observation.connection {
         Connection::Ready { .. } | Connection::Path(_) => conditions.succeed(kind, "the connection works and may be used"),
         Connection::NotFound => {
-            let name = &observation.object.spec.connection_ref.name;
             conditions.set(
                 kind,
                 Verdict::False,
@@ -124,7 +123,7 @@ fn connection(conditions: &mut Conditions<'_>, observation: &Observation) {
             conditions.set(kind, Verdict::False, Reason::RefNotPermitted, not_permitted(observation));
         }
         Connection::NotReady(trouble) if trouble.reason == Reason::ConnectionNotReady => {
-            let message = "the connection is being deleted, and the hook that was made through it goes with it";
+            let message = format!("connection {name} is being deleted, and the hook that was made through it goes with it");
             conditions.set(kind, Verdict::False, Reason::ConnectionNotReady, message);
         }
         Connection::NotReady(trouble) => {
@@ -132,12 +131,12 @@ fn connection(conditions: &mut Conditions<'_>, observation: &Observation) {
                 kind,
                 Verdict::False,
                 Reason::ConnectionNotReady,
-                format!("the connection does not work ({}); see its conditions", trouble.reason),
+                format!("connection {name} does not work ({}); see its conditions", trouble.reason),
             );
         }
         Connection::Unreachable(trouble) => {
-            let message =
-                format!("the connection's provider cannot be reached at present ({}); what works goes on working", trouble.reason);
+            let why = trouble.reason;
+            let message = format!("the provider of connection {name} cannot be reached at present ({why}); what works goes on working");
             conditions.set(kind, Verdict::Unknown, Reason::ConnectionUnreachable, message);
         }
         Connection::Pending => conditions.keep(kind),
@@ -222,16 +221,21 @@ fn withheld(observation: &Observation, webhook: Option<&WebhookStatus>) -> Optio
 
 /// What a provider's refusal says about the hook; `None` where it says something about the provider only.
 fn refusal(failure: &Failure) -> Option<Finding> {
-    let reason = match failure.error.kind {
+    let (reason, remedy) = match failure.error.kind {
         _ if failure.clearing => return None,
-        kind if is_refusal(kind) => Reason::PermissionMissing,
-        ErrorKind::LimitReached => Reason::HookLimitReached,
-        ErrorKind::TargetRefused => Reason::PublicURLRefused,
-        ErrorKind::Archived => Reason::RepositoryArchived,
-        ErrorKind::Rejected => Reason::RequestRejected,
+        kind if is_refusal(kind) => {
+            (Reason::PermissionMissing, "; give the credential's account the right to manage hooks of the repository")
+        }
+        ErrorKind::LimitReached => (Reason::HookLimitReached, "; remove hooks at the provider that are no longer needed"),
+        ErrorKind::TargetRefused => {
+            (Reason::PublicURLRefused, "; use an address that the provider accepts, or have its administrator allow this one")
+        }
+        ErrorKind::Archived => (Reason::RepositoryArchived, "; unarchive the repository or remove webhook"),
+        // What to do is in the words of the provider.
+        ErrorKind::Rejected => (Reason::RequestRejected, ""),
         _ => return None,
     };
-    Some(Finding { verdict: Verdict::False, reason, message: failure.error.to_string() })
+    Some(Finding { verdict: Verdict::False, reason, message: format!("{}{remedy}", failure.error) })
 }
 
 fn cleanup(conditions: &mut Conditions<'_>, plan: &Plan, outcome: &Outcome) {
