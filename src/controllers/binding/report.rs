@@ -403,15 +403,22 @@ pub fn left_behind_notices(observation: &Observation, outcome: &Outcome) -> Vec<
     let hidden = |target: &HookTarget| observation.places.iter().any(|place| !place.told && place.target == *target);
     let told = |targets: &[HookTarget]| targets.iter().filter(|target| !hidden(target)).cloned().collect::<Vec<_>>();
     let (recorded, unrecorded) = (told(&outcome.recorded), told(&outcome.unrecorded));
+    let named = |places: &mut dyn Iterator<Item = &HookTarget>| {
+        places.map(|place| format!("{} (to {})", place.repository, place.host)).collect::<Vec<_>>().join(", ")
+    };
     let mut notices = Vec::new();
     if recorded.len() > unrecorded.len() {
-        notices.push(Notice::warning("HooksLeftBehind", "hooks could not be removed and were written down in the operator's namespace"));
+        let text = format!(
+            "hooks could not be removed and were written down in the operator's namespace: {}; they are removed once their connection \
+             works again, or remove them at the provider by hand",
+            named(&mut recorded.iter().filter(|place| !unrecorded.contains(place)))
+        );
+        notices.push(Notice::warning("HooksLeftBehind", text));
     }
     if !unrecorded.is_empty() {
-        let places = unrecorded.iter().map(|place| format!("{} (to {})", place.repository, place.host)).collect::<Vec<_>>();
         let text = format!(
             "hooks could not be removed, and there is no room left to write them down; remove them at the provider by hand: {}",
-            places.join(", ")
+            named(&mut unrecorded.iter())
         );
         notices.push(Notice::warning("HooksLeftBehind", text));
     }

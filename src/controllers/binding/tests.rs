@@ -560,6 +560,7 @@ fn hooks_for_which_there_is_no_room_are_told_by_name() {
     outcome.unrecorded = vec![place(2)];
     let told: Vec<_> = left_behind_notices(&observation, &outcome).into_iter().map(|notice| notice.message).collect();
     assert!(told[0].contains("written down") && told[1].contains("no room") && told[1].contains("acme/2 (to hooks.acme.io)"), "{told:?}");
+    assert!(told[0].contains("acme/1 (to hooks.acme.io)") && !told[0].contains("acme/2"), "{told:?}");
     assert!(!told[1].contains("acme/1"), "{told:?}");
 }
 
