@@ -593,7 +593,8 @@ pub struct SinkStatus {
     /// Why the sink did not accept an event, the last time. It is absent while all is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
-    /// How many events are pending: the sink has not accepted them yet. They are kept in memory and sent again with growing pauses.
+    /// How many events are pending, because the sink has not accepted them yet. They are kept in memory and sent again with growing
+    /// pauses.
     #[serde(default)]
     pub pending: u64,
 }

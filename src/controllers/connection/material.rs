@@ -10,7 +10,7 @@ use crate::api::v1alpha1::{CertificateAuthorityKind, ConditionType, GitProviderC
 use crate::controllers::sessions::Trouble;
 use crate::controllers::view::References;
 use crate::providers::Credential;
-use crate::providers::credential::DeclaredCredential;
+use crate::providers::credential::{DeclaredCredential, key_words};
 use crate::providers::secret_keys::{SecretError, SecretKeys};
 use crate::providers::transport::{ClientIdentity, ProxySettings};
 use crate::wording;
@@ -70,14 +70,10 @@ pub async fn read(references: &dyn References, connection: &GitProviderConnectio
 pub fn place_of_credential(connection: &GitProviderConnection, kind: Option<CredentialKind>) -> Option<String> {
     let reference = &connection.spec.credentials.as_ref()?.secret_ref;
     let secret = format!("Secret {}/{}", connection.namespace().unwrap_or_default(), reference.name);
-    let keys = match kind {
-        Some(CredentialKind::Token) => ", key token",
-        Some(CredentialKind::BasicAuth) => ", keys username and password",
-        Some(CredentialKind::EmailToken) => ", keys email and token",
-        Some(CredentialKind::GitHubApp) => ", keys githubAppID (or githubAppClientID) and githubAppPrivateKey",
-        Some(CredentialKind::Anonymous) | None => "",
-    };
-    Some(secret + keys)
+    Some(match kind.and_then(key_words) {
+        Some(keys) => format!("{secret}, {keys}"),
+        None => secret,
+    })
 }
 
 /// A field that names an object: what it is for, and what is said where that cannot be had.

@@ -326,7 +326,7 @@ fn with_remedy(mut trouble: Trouble, object: &GitProviderConnection, kind: Crede
         Reason::SecretInvalid => credential("correct", None),
         Reason::ProxyError => proxy(),
         Reason::InstallationNotFound => words("install the App at the owner, or correct the owner in provider"),
-        Reason::InstallationSuspended => words("have an administrator of the organization resume it at GitHub"),
+        Reason::InstallationSuspended => words("have an administrator of the organization resume it at the provider"),
         Reason::SingleSignOnRequired => words("authorize the token for the organization at the provider"),
         Reason::AccessPolicyRefused => words("have an administrator of the owner allow the cluster's addresses or the account"),
         Reason::OwnerNotFound => words("correct the owner or url in provider, or give the credential's account access to it"),
