@@ -75,8 +75,8 @@ pub struct SinkEvidence {
     /// Since when it has not accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing_since: Option<Timestamp>,
-    /// How many events it is owed.
-    pub owed: u64,
+    /// How many events are pending for it.
+    pub pending: u64,
 }
 
 /// What all receivers told when they were asked.
@@ -149,7 +149,7 @@ impl BindingEvidence {
         };
         for (name, theirs) in other.sinks {
             let mine = self.sinks.entry(name).or_default();
-            mine.owed = mine.owed.saturating_add(theirs.owed);
+            mine.pending = mine.pending.saturating_add(theirs.pending);
             if theirs.last_error.is_some() {
                 mine.last_error = theirs.last_error;
                 mine.failing_since = match (mine.failing_since, theirs.failing_since) {

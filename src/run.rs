@@ -388,6 +388,7 @@ async fn reconcile(
         metrics: controllers::metrics::Metrics::register(&mut parts.registry),
     });
     watched.report_invalid(&context);
+    watched.forget_gone(&context);
     shards::renew(watched, &context);
     for guarded in keys.guarded {
         parts.spawn("the watch of a key's Secret", install::guard::watch(Arc::clone(&context), guarded));

@@ -296,5 +296,6 @@ fn assumptions(lookout: &Lookout, row: &Row) -> Option<Finding> {
         _ => (key.0.clone(), inventory.bindings.get(&key)?.object.spec.webhook.as_ref()?.secret_ref.as_ref()?.name.clone()),
     };
     let missing = !inventory.secrets.contains_key(&secret);
-    missing.then(|| Finding::plain(Level::Note, format!("Secret {} is not among the manifests and was taken as right", secret.1)))
+    missing
+        .then(|| Finding::plain(Level::Note, format!("Secret {}/{} is not among the manifests and was taken as right", secret.0, secret.1)))
 }

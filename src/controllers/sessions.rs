@@ -16,7 +16,7 @@ use crate::providers::{Disposition, ProviderError};
 /// Why a connection does not work, in words for its owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
-    /// The condition that it lowers: Reachable or Authenticated.
+    /// The condition that it lowers: Reachable, Authenticated or Authorized.
     pub condition: ConditionType,
     /// The reason there.
     pub reason: Reason,
@@ -60,7 +60,7 @@ impl Trouble {
         match self.disposition {
             Disposition::CredentialRefused | Disposition::CredentialUnusable | Disposition::Hidden | Disposition::Refused => true,
             Disposition::Misconfigured => {
-                !matches!(self.reason, Reason::SecretNotFound | Reason::SecretForbidden | Reason::TLSReferenceNotFound | Reason::ProxyError)
+                !matches!(self.reason, Reason::SecretNotFound | Reason::SecretForbidden | Reason::TLSReferenceNotFound)
             }
             Disposition::Outage | Disposition::RateLimited | Disposition::ReadOnly | Disposition::LookAgain | Disposition::NotAsked => {
                 false

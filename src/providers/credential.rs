@@ -97,6 +97,18 @@ const APP_INSTALLATION_ID: &str = "githubAppInstallationID";
 const APP_WEBHOOK_SECRET: &str = "githubAppWebhookSecret";
 const EXPIRES_AT: &str = "expiresAt";
 
+/// The keys under which a kind of credential stands, in words; `None` where it has none.
+#[must_use]
+pub const fn key_words(kind: CredentialKind) -> Option<&'static str> {
+    match kind {
+        CredentialKind::Token => Some("key token"),
+        CredentialKind::BasicAuth => Some("keys username and password"),
+        CredentialKind::EmailToken => Some("keys email and token"),
+        CredentialKind::GitHubApp => Some("keys githubAppID (or githubAppClientID) and githubAppPrivateKey"),
+        CredentialKind::Anonymous => None,
+    }
+}
+
 impl DeclaredCredential {
     /// Reads a Secret's data. Keys that are not known are ignored.
     ///

@@ -104,7 +104,7 @@ pub enum PathError {
     #[error("{0}")]
     Malformed(String),
     /// It is on another host.
-    #[error("the repository is at {found}, the connection is at {expected}")]
+    #[error("the repository is at {found}, the connection is at {expected}; correct repository or use a connection of {found}")]
     AnotherHost {
         /// Host in the text.
         found: String,
@@ -112,7 +112,7 @@ pub enum PathError {
         expected: String,
     },
     /// It holds a password.
-    #[error("the repository URL holds a password; the connection's Secret is the place for it")]
+    #[error("the repository URL holds a password; remove it, the connection's Secret is the place for it")]
     Password,
 }
 

@@ -3,14 +3,17 @@
 
 use std::collections::BTreeMap;
 
-/// Why the value of a key cannot be used. Names keys, never values.
+/// Why the value of a key cannot be used, and what to do. Names keys, never values. Whoever tells it names the Secret before it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
     /// No known key is there.
-    #[error("the Secret has none of the keys token, username and password, email and token, or githubAppID and githubAppPrivateKey")]
+    #[error(
+        "it has none of the keys token, username and password, email and token, or githubAppID and githubAppPrivateKey; add those of one \
+         kind of credential"
+    )]
     NoKey,
     /// A key is missing beside others.
-    #[error("the Secret has {present} but lacks {missing}")]
+    #[error("it has {present} but lacks {missing}; add that key")]
     KeyMissing {
         /// The key that is there.
         present: &'static str,
@@ -18,24 +21,22 @@ pub enum SecretError {
         missing: &'static str,
     },
     /// A key is there and empty.
-    #[error("the key {0} of the Secret is empty")]
+    #[error("the key {0} is empty; put its value there")]
     Empty(String),
     /// A key is not UTF-8 text.
-    #[error("the key {0} of the Secret is not UTF-8 text")]
+    #[error("the key {0} is not UTF-8 text; store it as text")]
     NotText(String),
     /// A token has white space inside.
-    #[error(
-        "the key {0} of the Secret has white space or control characters between others, which no token has; put the token alone into it"
-    )]
+    #[error("the key {0} has white space or control characters between others, which no token has; put the token alone into it")]
     NotOneWord(String),
     /// A shared secret has white space at an end.
     #[error(
-        "the key {0} of the Secret begins or ends with white space, which not every provider and proxy hands on; remove it, here and at whoever \
-         shares the secret"
+        "the key {0} begins or ends with white space, which not every provider and proxy hands on; remove it, here and at whoever shares \
+         the secret"
     )]
     Edges(String),
     /// Keys of two kinds of credential are there.
-    #[error("the Secret holds two kinds of credential, {0} and {1}; remove the keys of one of them")]
+    #[error("it holds two kinds of credential, {0} and {1}; remove the keys of one of them")]
     Ambiguous(&'static str, &'static str),
 }
 

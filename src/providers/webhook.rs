@@ -108,7 +108,7 @@ impl WebhookSecret {
 pub struct DeliveryRules {
     /// Bodies over this many bytes are refused.
     pub body_limit: usize,
-    /// How long the sinks may take before the delivery is answered as owed.
+    /// How long the sinks may take before the delivery is answered as pending.
     pub answer_within: Duration,
     /// How long deliveries signed with the previous secret may still come.
     pub secret_grace: Duration,

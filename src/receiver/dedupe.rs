@@ -34,8 +34,8 @@ const REPETITIONS: usize = 64;
 pub(super) enum Answer {
     /// Every sink accepted it, or none wanted it.
     Accepted,
-    /// It is owed to at least one sink.
-    Owed,
+    /// It is pending for at least one sink.
+    Pending,
     /// It could neither be delivered nor be kept.
     Overloaded,
 }
@@ -98,7 +98,7 @@ struct State {
 enum Phase {
     New,
     InFlight(watch::Receiver<Option<Answer>>),
-    Owed,
+    Pending,
     Complete,
 }
 
@@ -107,11 +107,11 @@ pub(super) enum Begin {
     /// It is: deliver it.
     First(Claim),
     /// It is under way or done: answer what this answers.
-    Duplicate(Pending),
+    Duplicate(Earlier),
 }
 
 /// The answer to a delivery that came before.
-pub(super) enum Pending {
+pub(super) enum Earlier {
     Known(Answer),
     Awaited(watch::Receiver<Option<Answer>>),
 }
@@ -212,9 +212,9 @@ impl Entry {
     fn claim(self: Arc<Self>) -> Begin {
         let mut state = self.lock();
         let pending = match &state.phase {
-            Phase::InFlight(answer) => Pending::Awaited(answer.clone()),
-            Phase::Owed => Pending::Known(Answer::Owed),
-            Phase::Complete => Pending::Known(Answer::Accepted),
+            Phase::InFlight(answer) => Earlier::Awaited(answer.clone()),
+            Phase::Pending => Earlier::Known(Answer::Pending),
+            Phase::Complete => Earlier::Known(Answer::Accepted),
             Phase::New => {
                 let (answer, receiver) = watch::channel(None);
                 state.phase = Phase::InFlight(receiver);
@@ -258,11 +258,11 @@ impl Claim {
     pub(super) fn finish(self, answer: Answer) {
         {
             let mut state = self.entry.lock();
-            // What was owed may have been accepted in the meantime.
+            // What was pending may have been accepted in the meantime.
             if !matches!(state.phase, Phase::Complete) {
                 state.phase = match answer {
                     Answer::Accepted => Phase::Complete,
-                    Answer::Owed => Phase::Owed,
+                    Answer::Pending => Phase::Pending,
                     Answer::Overloaded => Phase::New,
                 };
             }
@@ -280,7 +280,7 @@ impl Drop for Claim {
     }
 }
 
-impl Pending {
+impl Earlier {
     /// The answer; [`Answer::Overloaded`] when the delivery that came before broke off.
     pub(super) async fn answer(self) -> Answer {
         match self {
@@ -312,14 +312,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_id_counts_as_seen_when_it_was_accepted_or_is_owed() {
+    async fn an_id_counts_as_seen_when_it_was_accepted_or_is_pending() {
         let dedupe = Dedupe::new();
         let push = identity("1", "100", false, b"{}");
         first(dedupe.begin(&push)).finish(Answer::Overloaded);
         let claim = first(dedupe.begin(&push));
         let Begin::Duplicate(waiting) = dedupe.begin(&push) else { panic!("two claims") };
-        claim.finish(Answer::Owed);
-        assert_eq!(waiting.answer().await, Answer::Owed);
+        claim.finish(Answer::Pending);
+        assert_eq!(waiting.answer().await, Answer::Pending);
         assert!(is_duplicate(&dedupe.begin(&push)));
         let elsewhere = Identity { uid: "other", ..push };
         assert!(!is_duplicate(&dedupe.begin(&elsewhere)), "ids are a binding's own");

@@ -25,8 +25,8 @@ const SHORT_COMMIT: usize = 8;
 pub(super) enum Outcome {
     /// Every sink accepted it.
     Accepted,
-    /// It is owed to a sink.
-    Owed,
+    /// It is pending for a sink.
+    Pending,
     /// It came before.
     Duplicate,
     /// It is a ping or a test.
@@ -47,7 +47,7 @@ impl Outcome {
     pub(super) const fn label(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
-            Self::Owed => "owed",
+            Self::Pending => "pending",
             Self::Duplicate => "duplicate",
             Self::Ping => "ping",
             Self::Unwanted => "unwanted",
@@ -158,7 +158,7 @@ impl Delivering {
         drop(held);
         match answer {
             Answer::Accepted => Outcome::Accepted,
-            Answer::Owed => Outcome::Owed,
+            Answer::Pending => Outcome::Pending,
             Answer::Overloaded => Outcome::Overloaded,
         }
     }

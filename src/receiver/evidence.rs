@@ -10,7 +10,7 @@ use super::routes::Routes;
 use crate::api::v1alpha1::EventKind;
 use crate::evidence::{BindingEvidence, Collected, Delivery, Evidence, EvidenceSource, GENERATIONS, Refusals, SinkEvidence};
 
-/// How long a delivery that was neither accepted nor owed holds the accepted point back.
+/// How long a delivery that was neither accepted nor pending holds the accepted point back.
 const HELD_BACK: SignedDuration = SignedDuration::from_hours(24);
 /// Records that are kept beyond the bindings that exist, before those of others are looked for.
 const SPARE_RECORDS: usize = 64;
@@ -37,7 +37,7 @@ struct Record {
 struct SinkRecord {
     last_error: Option<String>,
     failing_since: Option<Timestamp>,
-    owed: i64,
+    pending: i64,
 }
 
 /// An authentic delivery, as it is recorded.
@@ -123,10 +123,10 @@ impl EvidenceStore {
         })
     }
 
-    pub(super) fn sink_owed(&self, uid: &str, sink: &str, change: i64) {
+    pub(super) fn sink_pending(&self, uid: &str, sink: &str, change: i64) {
         self.with(uid, |record| {
             let sink = record.sinks.entry(sink.to_owned()).or_default();
-            sink.owed = sink.owed.saturating_add(change);
+            sink.pending = sink.pending.saturating_add(change);
         });
     }
 
@@ -149,13 +149,19 @@ impl EvidenceStore {
         act(records.entry(uid.to_owned()).or_default())
     }
 
-    /// Forgets bindings and sinks that are gone. A sink that is owed something is kept until it is not.
+    /// Forgets bindings and sinks that are gone. A sink for which something is pending is kept until nothing is.
     fn forget_gone(&self, records: &mut HashMap<String, Record>) {
         records.retain(|uid, record| {
             let Some(names) = self.routes.sink_names(uid) else { return false };
-            record.sinks.retain(|name, sink| sink.owed > 0 || names.contains(name));
+            record.sinks.retain(|name, sink| sink.pending > 0 || names.contains(name));
             true
         });
+    }
+
+    /// How many bindings there are records of.
+    #[cfg(test)]
+    pub(super) fn records(&self) -> usize {
+        self.lock().len()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Record>> {
@@ -175,8 +181,8 @@ impl Record {
         self.outstanding.retain(|_, at| now.duration_since(*at) < HELD_BACK);
         let held_back = self.outstanding.values().min().map(|at| at.saturating_sub(SignedDuration::from_millis(1)).unwrap_or(*at));
         let sinks = self.sinks.iter().map(|(name, sink)| {
-            let owed = u64::try_from(sink.owed).unwrap_or_default();
-            (name.clone(), SinkEvidence { last_error: sink.last_error.clone(), failing_since: sink.failing_since, owed })
+            let pending = u64::try_from(sink.pending).unwrap_or_default();
+            (name.clone(), SinkEvidence { last_error: sink.last_error.clone(), failing_since: sink.failing_since, pending })
         });
         BindingEvidence { sinks: sinks.collect(), accepted_until: held_back.or(self.accepted), ..self.seen.clone() }
     }

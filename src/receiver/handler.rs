@@ -72,7 +72,7 @@ impl Handler {
             Poll::Pending => self.0.deliveries.spawn(work).await.ok().and_then(Result::ok),
         };
         match outcome {
-            Some(Outcome::Owed) => answer(StatusCode::ACCEPTED, "owed\n"),
+            Some(Outcome::Pending) => answer(StatusCode::ACCEPTED, "pending\n"),
             Some(Outcome::Overloaded | Outcome::Undecided) => answer(StatusCode::SERVICE_UNAVAILABLE, "try again later\n"),
             Some(_) => answer(StatusCode::OK, "ok\n"),
             None => self.refuse(&Refused::of(Refusal::Panic)),

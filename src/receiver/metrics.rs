@@ -53,8 +53,8 @@ struct Families {
     attempts: Family<AttemptLabels, Counter>,
     attempt_duration: Histogram,
     given_up: Counter,
-    owed_deliveries: Gauge<i64, AtomicI64>,
-    owed_bytes: Gauge<i64, AtomicI64>,
+    pending_deliveries: Gauge<i64, AtomicI64>,
+    pending_bytes: Gauge<i64, AtomicI64>,
     connections: Gauge<i64, AtomicI64>,
     bytes_in_flight: Gauge<i64, AtomicI64>,
     routes: Gauge<i64, AtomicI64>,
@@ -84,8 +84,8 @@ impl Metrics {
             attempts: Family::default(),
             attempt_duration: Histogram::new(BUCKETS),
             given_up: Counter::default(),
-            owed_deliveries: Gauge::default(),
-            owed_bytes: Gauge::default(),
+            pending_deliveries: Gauge::default(),
+            pending_bytes: Gauge::default(),
             connections: Gauge::default(),
             bytes_in_flight: Gauge::default(),
             routes: Gauge::default(),
@@ -103,9 +103,9 @@ impl Metrics {
         registry.register("deliveries", "Authentic deliveries, by provider and outcome", families.deliveries.clone());
         registry.register("sink_attempts", "Attempts at sinks, by kind and result", families.attempts.clone());
         registry.register_with_unit("sink_attempt_duration", "Duration of one attempt", Unit::Seconds, families.attempt_duration.clone());
-        registry.register("sink_events_given_up", "Owed events that were given up", families.given_up.clone());
-        registry.register("owed_deliveries", "Deliveries that are owed to a sink", families.owed_deliveries.clone());
-        registry.register_with_unit("owed", "Bodies of owed deliveries", Unit::Bytes, families.owed_bytes.clone());
+        registry.register("sink_events_given_up", "Pending events that were given up", families.given_up.clone());
+        registry.register("pending_deliveries", "Deliveries that are pending for a sink", families.pending_deliveries.clone());
+        registry.register_with_unit("pending", "Bodies of pending deliveries", Unit::Bytes, families.pending_bytes.clone());
         registry.register("connections", "Open connections", families.connections.clone());
         registry.register_with_unit("in_flight", "Bodies that are being received", Unit::Bytes, families.bytes_in_flight.clone());
         registry.register("routes", "Bindings that this receiver knows", families.routes.clone());
@@ -136,9 +136,9 @@ impl Metrics {
         self.0.given_up.inc();
     }
 
-    pub(super) fn owed(&self, deliveries: usize, bytes: usize) {
-        self.0.owed_deliveries.set(gauge(deliveries));
-        self.0.owed_bytes.set(gauge(bytes));
+    pub(super) fn pending(&self, deliveries: usize, bytes: usize) {
+        self.0.pending_deliveries.set(gauge(deliveries));
+        self.0.pending_bytes.set(gauge(bytes));
     }
 
     pub(super) fn connections(&self, change: i64) {

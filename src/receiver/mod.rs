@@ -9,7 +9,7 @@
 //! | answer | when |
 //! | --- | --- |
 //! | 200 | authentic, whether or not anybody wants it |
-//! | 202 | authentic, and owed to a sink: it is sent again from memory |
+//! | 202 | authentic, and pending for a sink: it is sent again from memory |
 //! | 401 | missing or wrong proof, a secret that is no longer valid, and any unknown path, all alike |
 //! | 405, 415 | not POST, a content encoding; the same for every path |
 //! | 413 | a body over the provider's cap |
@@ -44,7 +44,7 @@ pub use evidence::EvidenceStore;
 pub use route::RateLimit;
 pub use routes::{ProviderLookup, Routes, RoutesConfig};
 pub use server::{BoundReceiver, ServerLimits};
-pub use sinks::{OwedLimits, SinkLimits};
+pub use sinks::{PendingLimits, SinkLimits};
 
 use crate::listening;
 use crate::providers::transport::network::NetworkPolicy;

@@ -44,7 +44,7 @@ pub struct ServerLimits {
     pub per_peer: usize,
     /// The bytes of all bodies that are being received; default 64 MiB.
     pub bytes_in_flight: usize,
-    /// How long the end may take, what is owed included; default 20 s.
+    /// How long the end may take, what is pending included; default 20 s.
     pub shutdown: Duration,
 }
 
@@ -80,7 +80,7 @@ impl BoundReceiver {
         self.listener.local_addr()
     }
 
-    /// Serves until `shutdown` is ready, then finishes what is in flight and gives what is owed one last try.
+    /// Serves until `shutdown` is ready, then finishes what is in flight and gives what is pending one last try.
     ///
     /// # Errors
     /// None at present: a connection that fails concerns nobody else.

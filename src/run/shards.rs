@@ -49,6 +49,8 @@ fn brings_secret(binding: &RepoBinding) -> bool {
     binding.spec.webhook.as_ref().is_some_and(|webhook| webhook.secret_ref.is_some() && webhook.url.is_none())
 }
 
+/// Follows one of these Secrets. Its trouble is told as that of any other watch; how the API server answers is counted where all
+/// requests are.
 async fn follow(secrets: Api<Secret>, shard: u8, hears: Hears) {
     let name = receiver_secrets::secret_name(shard);
     let mut states = pin!(watches::object(secrets, &name));
@@ -56,7 +58,9 @@ async fn follow(secrets: Api<Secret>, shard: u8, hears: Hears) {
     while let Some(state) = states.next().await {
         match state {
             Ok(secret) => {
-                failing = false;
+                if std::mem::take(&mut failing) {
+                    info!(kind = "Secret", name, "watch works again");
+                }
                 let data = secret.and_then(|secret| secret.data).unwrap_or_default();
                 let (entries, unreadable) = receiver_secrets::read_shard(&data);
                 for uid in unreadable {
@@ -66,7 +70,7 @@ async fn follow(secrets: Api<Secret>, shard: u8, hears: Hears) {
             }
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
-                    warn!(shard, error = wording::of_watch(&error), "prepared webhook secrets cannot be watched, trying again");
+                    warn!(kind = "Secret", name, error = wording::of_watch(&error), "watch fails, trying again");
                 }
             }
         }
@@ -110,3 +114,6 @@ pub(super) fn renew(watched: &mut Watched, context: &Arc<Context>) {
 fn gone(prepared: &BTreeSet<String>, shard: u8, entries: &BTreeMap<String, UserSecrets>) -> BTreeSet<String> {
     prepared.iter().filter(|uid| receiver_secrets::shard(uid) == shard && !entries.contains_key(*uid)).cloned().collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -221,6 +221,16 @@ impl Watched {
         }));
     }
 
+    /// Has forgotten what is known of connections that are gone.
+    pub(super) fn forget_gone(&mut self, context: &Arc<Context>) {
+        let context = Arc::clone(context);
+        self.on_connections(Box::new(move |change| {
+            if let Change::Deleted(connection) = change {
+                crate::controllers::connection::gone(&context, connection);
+            }
+        }));
+    }
+
     /// Says of objects that do not parse what is wrong with them; they stop nothing else.
     pub(super) fn report_invalid(&mut self, context: &Arc<Context>) {
         let of_connections = Arc::clone(context);

@@ -89,6 +89,15 @@ impl WatchHealth {
         })
     }
 
+    /// The figures as they are scraped.
+    #[cfg(test)]
+    pub fn scraped(&self) -> String {
+        let (mut registry, mut text) = (Registry::default(), String::new());
+        self.register(&mut registry);
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        text
+    }
+
     fn note(&self, path: String) {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(path, Instant::now());
     }
@@ -194,10 +203,7 @@ mod tests {
         health.note("/api/v1/namespaces/secrets/secrets/forgebind-receiver-secrets-0".to_owned());
         let now: Timestamp = "2026-11-20T12:00:30Z".parse().unwrap();
         health.refresh(now);
-        let mut registry = Registry::default();
-        health.register(&mut registry);
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let text = health.scraped();
         let series: Vec<&str> = text.lines().filter(|line| line.starts_with("forgebind_watch")).collect();
         let expected = |resource: &str, at: &str| {
             let at: Timestamp = at.parse().unwrap();

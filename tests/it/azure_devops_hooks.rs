@@ -191,6 +191,55 @@ async fn pk_19_a_binding_says_which_permissions_for_subscriptions_are_missing() 
     Ok(())
 }
 
+/// Who may make subscriptions and not delete them would leave them behind: none is made.
+#[tokio::test]
+async fn who_may_edit_and_not_delete_subscriptions_is_told_the_one_permission_that_is_missing_and_nothing_is_made() -> Result<()> {
+    let place = Place::new("azure-editor", &[("token", state::EDITORS_TOKEN)]).await?;
+    place.objects.connection_ready().await?;
+    place.bind().await?;
+    let binding = place.objects.binding_says(BINDING, "WebhookInSync", "False/PermissionMissing").await?;
+    assert_eq!(binding_condition(&binding, "Ready"), "False/PermissionMissing");
+    let message = binding_message(&binding, "WebhookInSync");
+    assert!(message.contains("the permission Delete subscriptions in project My Shop"), "{message}");
+    assert!(!message.contains("View subscriptions") && !message.contains("Edit subscriptions"), "those are there: {message}");
+    place.objects.look_again(BINDING).await?;
+    assert_eq!(place.hooks().await?, []);
+    assert_eq!(place.simulated.simulator.writes(), 0, "nothing was tried");
+    Ok(())
+}
+
+/// The finalizer is what lets the controller forget a connection in order. Where somebody takes it off by hand, the watch's word
+/// has to do: a credential is not used after its connection is gone.
+#[tokio::test]
+async fn the_credential_of_a_connection_that_lost_its_finalizer_by_hand_is_used_no_more_once_it_is_gone() -> Result<()> {
+    let place = Place::new("stripped", &[("token", state::TOKEN)]).await?;
+    place.bind().await?;
+    place.objects.binding_ready(BINDING).await?;
+    let made = place.hooks().await?;
+    // A suspended connection leaves the hooks where they are while it is being deleted.
+    place.objects.patch_connection(json!({"spec": {"suspend": true}})).await?;
+    place.objects.binding_says(BINDING, "Ready", "False/Suspended").await?;
+    place.objects.connections.delete(CONNECTION, &DeleteParams::default()).await?;
+    place.objects.patch_connection(json!({"metadata": {"finalizers": null}})).await?;
+    wait_until("the connection to be gone", SOON, async || {
+        let connection = place.objects.connections.get_opt(CONNECTION).await?;
+        Ok(if connection.is_none() { Seen::Done(()) } else { Seen::NotYet(format!("{connection:?}")) })
+    })
+    .await?;
+    place.objects.binding_says(BINDING, "ConnectionReady", "False/ConnectionNotFound").await?;
+    let asked = place.simulated.simulator.exchanges().len();
+    place.objects.delete_binding(BINDING).await?;
+    let blocked = place
+        .objects
+        .binding_until(BINDING, "blocked", SOON, |binding| binding_condition(binding, "CleanupBlocked").starts_with("True"))
+        .await?;
+    let message = binding_message(&blocked, "CleanupBlocked");
+    assert!(message.contains("the connection is gone, and with it the credential"), "{message}");
+    assert_eq!(place.simulated.simulator.exchanges().len(), asked, "nobody was asked with it");
+    assert_eq!(place.hooks().await?, made);
+    Ok(())
+}
+
 #[tokio::test]
 async fn df_17_df_19_a_login_for_git_alone_makes_a_connection_ready() -> Result<()> {
     let place = Place::new("azure-git", &[("username", state::GIT_USER), ("password", state::GIT_PASSWORD)]).await?;

@@ -102,7 +102,8 @@ async fn bb_08_a_token_replaced_in_the_secret_is_ready_again_within_seconds() ->
     assert_eq!(connection_condition(&connection, "Ready"), "False/CredentialRejected");
     assert_eq!(connection_condition(&connection, "Stalled"), "True/CredentialRejected");
     let message = connection_message(&connection, "Ready");
-    assert!(message.contains("put a valid credential into the Secret"), "{message}");
+    let remedy = format!("put a valid credential into Secret {}/credential, key token", world.namespace);
+    assert!(message.contains(&remedy), "{message}");
     world.binding_says("shop", "ConnectionReady", "False/ConnectionNotReady").await?;
     let third = world.gitea.create_token(&world.account, "third", crate::support::gitea::OPERATOR_SCOPES).await?;
     put_token(&world, &third).await?;
@@ -221,17 +222,18 @@ async fn a_missing_wrong_empty_or_ambiguous_secret_is_named_key_by_key() -> Resu
     spec["credentials"]["secretRef"]["name"] = json!("late");
     world.create_connection(spec).await?;
     let connection = world.connection_says("Authenticated", "False/SecretNotFound").await?;
-    assert!(connection_message(&connection, "Ready").contains("Secret late does not exist in this namespace; create it"));
+    let named = format!("Secret {}/late, which credentials.secretRef names, does not exist; create it with the key token", world.namespace);
+    assert!(connection_message(&connection, "Ready").contains(&named), "{}", connection_message(&connection, "Ready"));
     assert_eq!(connection_condition(&connection, "Stalled"), "", "a missing Secret may come later");
 
     let (token, password) = (world.account.token.as_str(), world.account.password.as_str());
     let cases: &[(&[(&str, &str)], &str)] = &[
         (&[("tokn", token)], "none of the keys token, username and password"),
-        (&[("token", "")], "the key token of the Secret is empty"),
-        (&[("token", "\n")], "the key token of the Secret is empty"),
+        (&[("token", "")], "the key token is empty; put its value there"),
+        (&[("token", "\n")], "the key token is empty; put its value there"),
         (&[("username", "ada")], "has username but lacks password"),
         (&[("password", password)], "has password but lacks username"),
-        (&[("username", "ada"), ("password", "")], "the key password of the Secret is empty"),
+        (&[("username", "ada"), ("password", "")], "the key password is empty; put its value there"),
         (&[("token", token), ("password", password)], "two kinds of credential, password and token"),
         (&[("githubAppID", "1"), ("token", token)], "two kinds of credential, githubAppID and token"),
         (&[("githubAppID", "1")], "has githubAppID but lacks githubAppPrivateKey"),
@@ -242,6 +244,7 @@ async fn a_missing_wrong_empty_or_ambiguous_secret_is_named_key_by_key() -> Resu
         let fits = |connection: &GitProviderConnection| {
             connection_condition(connection, "Authenticated") == "False/SecretInvalid"
                 && connection_message(connection, "Ready").contains(expected)
+                && connection_message(connection, "Ready").contains(&format!("Secret {}/late", world.namespace))
         };
         let connection = world.connection_until(expected, SOON, fits).await?;
         assert_eq!(connection_condition(&connection, "Stalled"), "True/SecretInvalid");
@@ -252,7 +255,7 @@ async fn a_missing_wrong_empty_or_ambiguous_secret_is_named_key_by_key() -> Resu
     let not_text = json!({"data": {"email": null, "token": ByteString(vec![0xff, 0xfe])}});
     secrets.patch("late", &PatchParams::default(), &Patch::Merge(&not_text)).await?;
     let fits = |connection: &GitProviderConnection| {
-        connection_message(connection, "Ready").contains("the key token of the Secret is not UTF-8 text")
+        connection_message(connection, "Ready").contains("the key token is not UTF-8 text; store it as text")
     };
     world.connection_until("the key that is no text", SOON, fits).await?;
 
@@ -286,7 +289,8 @@ async fn bb_08_a_dead_token_whose_end_has_passed_is_expired_and_not_merely_rejec
     world.create_connection(spec).await?;
     let connection = world.connection_says("Authenticated", "False/CredentialExpired").await?;
     assert_eq!(connection_condition(&connection, "Ready"), "False/CredentialExpired");
-    assert!(connection_message(&connection, "Ready").contains("put a new one into the Secret"));
+    let remedy = format!("put a new one into Secret {}/credential, key token", world.namespace);
+    assert!(connection_message(&connection, "Ready").contains(&remedy), "{}", connection_message(&connection, "Ready"));
     assert_eq!(connection_condition(&connection, "Stalled"), "True/CredentialExpired");
 
     // What is declared decides, also when it is declared after the refusal: for that nobody has to be asked again.
@@ -317,7 +321,12 @@ async fn an_end_that_is_near_is_warned_of_and_ready_stays_true() -> Result<()> {
     world.create_connection(spec).await?;
     let connection = world.connection_says("CredentialExpiring", "True/ExpiresSoon").await?;
     assert_eq!(connection_condition(&connection, "Ready"), "True/Succeeded");
-    assert!(connection_message(&connection, "CredentialExpiring").contains("put a new one into the Secret before"));
+    let remedy = format!("put a new one into Secret {}/credential, key token", world.namespace);
+    assert!(
+        connection_message(&connection, "CredentialExpiring").contains(&remedy),
+        "{}",
+        connection_message(&connection, "CredentialExpiring")
+    );
     assert!(connection.status.and_then(|status| status.credential?.expires_at).is_some());
     event_on(&world, CONNECTION, "CredentialExpiring").await?;
     // How early is the user's choice.

@@ -105,7 +105,7 @@ async fn dt_24_an_emptied_token_is_said_and_the_stored_one_still_cleans_up() -> 
     let connection = world.connection_says("Authenticated", "False/SecretInvalid").await?;
     assert_eq!(connection_condition(&connection, "Ready"), "False/SecretInvalid");
     let message = connection_message(&connection, "Ready");
-    assert!(message.contains("Secret credential") && message.contains("the key token of the Secret is empty"), "{message}");
+    assert!(message.contains(&format!("Secret {}/credential", world.namespace)) && message.contains("the key token is empty"), "{message}");
     let binding = world.binding_says("shop", "Ready", "False/ConnectionNotReady").await?;
     assert_eq!(binding_condition(&binding, "CleanupBlocked"), "");
     // What works at the provider goes on working: the hooks stay, and what they deliver is handed on.

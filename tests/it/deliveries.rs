@@ -1,4 +1,4 @@
-//! What becomes of deliveries on real parts: refused, accepted once, owed, filtered, and received through an outage.
+//! What becomes of deliveries on real parts: refused, accepted once, pending, filtered, and received through an outage.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -197,12 +197,16 @@ async fn a_rotation_under_twenty_pushes_refuses_none_loses_none_and_repeats_none
 
 fn sink_status(binding: &forgebind::api::v1alpha1::RepoBinding, name: &str) -> Value {
     let sinks = binding.status.as_ref().map(|status| status.sinks.clone()).unwrap_or_default();
-    sinks.iter().find(|sink| sink.name == name).map(|sink| json!({"owed": sink.owed, "lastError": sink.last_error})).unwrap_or_default()
+    sinks
+        .iter()
+        .find(|sink| sink.name == name)
+        .map(|sink| json!({"pending": sink.pending, "lastError": sink.last_error}))
+        .unwrap_or_default()
 }
 
 #[tokio::test]
-async fn a_sink_that_is_down_is_owed_the_event_and_the_provider_is_answered() -> Result<()> {
-    let world = World::new("owed").await?;
+async fn an_event_is_pending_for_a_sink_that_is_down_and_the_provider_is_answered() -> Result<()> {
+    let world = World::new("pending").await?;
     let operator = Operator::start(world.options().await?).await?;
     world.create_connection(world.connection_spec()).await?;
     world.create_binding("shop", world.binding_spec()).await?;
@@ -210,7 +214,7 @@ async fn a_sink_that_is_down_is_owed_the_event_and_the_provider_is_answered() ->
     world.sink.behave(Behavior::Fail(StatusCode::SERVICE_UNAVAILABLE));
     let first = world.push("to a sink that is down").await?;
     let second = world.push("and another").await?;
-    deliveries_counted(&operator, "owed", 2).await?;
+    deliveries_counted(&operator, "pending", 2).await?;
     let metrics = operator.metrics().await?;
     assert_eq!(metric(&metrics, "forgebind_receiver_requests_total{code=\"202\"}"), 2, "{metrics}");
     assert_eq!(metric(&metrics, "forgebind_receiver_requests_total"), 2, "the provider saw nothing but 2xx: {metrics}");
@@ -222,9 +226,9 @@ async fn a_sink_that_is_down_is_owed_the_event_and_the_provider_is_answered() ->
     world.sink.behave(Behavior::Accept);
     world.sink.wait_for(2, SOON).await?;
     let binding = world.binding_says("shop", "Delivering", "True/Succeeded").await?;
-    assert_eq!(sink_status(&binding, "ci"), json!({"owed": 0, "lastError": null}));
+    assert_eq!(sink_status(&binding, "ci"), json!({"pending": 0, "lastError": null}));
     assert_eq!(commits(&world.sink), [first, second], "each once, in the order of their arrival");
-    assert_eq!(metric(&operator.metrics().await?, "forgebind_receiver_owed_deliveries"), 0);
+    assert_eq!(metric(&operator.metrics().await?, "forgebind_receiver_pending_deliveries"), 0);
     Ok(())
 }
 
@@ -244,11 +248,11 @@ async fn one_sink_that_fails_does_not_hold_up_the_other() -> Result<()> {
     let commit = world.push("to one of two").await?;
     // The healthy one has it while the provider is still waiting for its answer.
     world.sink.wait_for(1, SOON).await?;
-    deliveries_counted(&operator, "owed", 1).await?;
+    deliveries_counted(&operator, "pending", 1).await?;
     let binding = world.binding_says("shop", "Delivering", "False/SinkFailing").await?;
     assert!(binding_message(&binding, "Delivering").contains("sink audit"), "{}", binding_message(&binding, "Delivering"));
     assert!(!binding_message(&binding, "Delivering").contains("sink ci"));
-    assert_eq!(sink_status(&binding, "ci"), json!({"owed": 0, "lastError": null}));
+    assert_eq!(sink_status(&binding, "ci"), json!({"pending": 0, "lastError": null}));
     other.behave(Behavior::Accept);
     assert_eq!(other.wait_for(1, SOON).await?[0].path, "/log");
     world.binding_says("shop", "Delivering", "True/Succeeded").await?;

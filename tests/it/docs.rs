@@ -41,7 +41,7 @@ const EVENTS: &[(&str, &str, &str)] = &[
     (
         "HooksLeftBehind",
         "Hooks could not be removed in time. They are written down in a ConfigMap `forgebind-leftover-hooks-<n>` of the operator's \
-         namespace; where there is no room for them, the message names the repositories.",
+         namespace; where there is no room for them, they are in the message alone, which names the repositories.",
         "Make the connection work again: the entry is then worked off by itself. Or delete the hooks at the provider by hand; the \
          entry has their ids.",
     ),

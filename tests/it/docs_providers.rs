@@ -92,9 +92,10 @@ fn pull_requests(providers: &[&dyn Provider]) -> String {
 
 /// What the table of pull requests cannot say.
 const PULL_REQUEST_NOTES: &str = "
-- Azure DevOps lets nobody subscribe to a changed target. A reactivated or published pull request is told, if at all, by the
-  subscription for changes of status, which exists where a binding asks for `PullRequestClosed`: it becomes `PullRequest` where
-  the binding asks for both.
+- Azure DevOps lets nobody subscribe to a changed target: `git.pullrequest.updated` is for pushes to the source branch, changes of
+  status, reviewers and votes, and its documentation names no other change, with a `notificationType` or without one. The next
+  push tells of the new target. A reactivated or published pull request is told, if at all, by the subscription for changes of
+  status, which exists where a binding asks for `PullRequestClosed`: it becomes `PullRequest` where the binding asks for both.
 - Bitbucket Data Center's `pr:reopened` is read where it comes and not asked for: not every version knows the key, and one that does
   not refuses the whole webhook.
 - Bitbucket Cloud does not say what an update changed. It is sent when the last commit of the source branch, the target or the

@@ -142,7 +142,7 @@ async fn each_object_is_told_by_kube_state_metrics_with_the_rights_of_the_chart(
     let _operator = world.operator().await?;
     story(&world).await?;
     world.sink.behave(Behavior::Fail(http::StatusCode::SERVICE_UNAVAILABLE));
-    world.push("owed").await?;
+    world.push("pending").await?;
     let ksm = KubeStateMetrics::start(&world).await?;
     let namespace = world.namespace.clone();
     let shows = async |metric: &str, labels: &[(&str, &str)], value: f64| {
@@ -182,11 +182,11 @@ async fn each_object_is_told_by_kube_state_metrics_with_the_rights_of_the_chart(
     shows("forgebind_binding_condition_info", &condition("shop", "WebhookInSync", "True", "Succeeded"), 1.0).await?;
     shows("forgebind_binding_condition_info", &condition("hidden", "Ready", "False", "NotFoundOrHidden"), 1.0).await?;
     shows("forgebind_binding_condition_info", &condition("shop", "Delivering", "False", "SinkFailing"), 1.0).await?;
-    shows("forgebind_binding_sink_owed_events", &[("name", "shop"), ("sink", "ci")], 1.0).await?;
+    shows("forgebind_binding_sink_pending_events", &[("name", "shop"), ("sink", "ci")], 1.0).await?;
     later("forgebind_binding_last_delivery_timestamp_seconds", binding).await?;
     later("forgebind_binding_secret_changed_timestamp_seconds", binding).await?;
     world.sink.behave(Behavior::Accept);
-    shows("forgebind_binding_sink_owed_events", &[("name", "shop"), ("sink", "ci")], 0.0).await?;
+    shows("forgebind_binding_sink_pending_events", &[("name", "shop"), ("sink", "ci")], 0.0).await?;
     later("forgebind_binding_accepted_until_timestamp_seconds", binding).await?;
     let spec: Value = json!({"spec": {"interval": "2h"}});
     world.patch_binding("shop", spec).await?;

@@ -114,9 +114,12 @@ async fn a_private_certificate_needs_its_authority_from_a_config_map_or_a_secret
     let in_map = json!({"spec": {"tls": {"caRef": {"kind": "ConfigMap", "name": "acme-ca"}}}});
     world.patch_connection(in_map).await?;
     let connection = connection_says_now(&world, "Reachable", "False/TLSReferenceNotFound").await?;
-    assert!(connection_message(&connection, "Ready").contains("ConfigMap acme-ca does not exist"));
+    assert!(connection_message(&connection, "Ready").contains("/acme-ca, which tls.caRef names, does not exist; create it"));
     put_map(&world, "acme-ca", "other.crt", proxy.authority_pem()).await?;
-    let lacks = |connection: &_| connection_message(connection, "Ready").contains("acme-ca lacks the key ca.crt");
+    let lacks = |connection: &_| {
+        connection_message(connection, "Ready")
+            .contains("/acme-ca, which tls.caRef names, lacks the key ca.crt or it is empty; put it there")
+    };
     world.connection_until("the key that is missing", crate::world::SOON, lacks).await?;
     put_map(&world, "acme-ca", "ca.crt", proxy.authority_pem()).await?;
     let began = Instant::now();
@@ -211,16 +214,26 @@ async fn dt_27_each_connection_has_its_own_authority_and_client_certificate_and_
 
     // Another's certificate is not accepted, and none is not enough.
     present(&world, "two", &json!({"name": "one-client"})).await?;
-    fails(&world, "two", "TLSError", &["does not accept the client certificate", "tls.clientCertificateRef: Secret one-client"]).await?;
+    fails(&world, "two", "TLSError", &["does not accept the client certificate", "/one-client"]).await?;
     present(&world, "two", &Value::Null).await?;
     fails(&world, "two", "TLSError", &["asks for a client certificate", "tls.clientCertificateRef: none"]).await?;
     present(&world, "two", &json!({"name": "there-is-none"})).await?;
-    fails(&world, "two", "TLSReferenceNotFound", &["Secret there-is-none does not exist"]).await?;
+    fails(
+        &world,
+        "two",
+        "TLSReferenceNotFound",
+        &["/there-is-none, which tls.clientCertificateRef names, does not exist; create it with the keys tls.crt and tls.key"],
+    )
+    .await?;
     let (certificate, key) = two.client()?;
     for (entries, reason, says) in [
-        ([("tls.crt", certificate), ("tls.key", "")], "TLSReferenceNotFound", "half lacks the key tls.key"),
-        ([("tls.crt", certificate), ("tls.key", "no key")], "TLSError", "Secret half"),
-        ([("tls.crt", certificate), ("tls.key", one.client()?.1)], "TLSError", "Secret half"),
+        (
+            [("tls.crt", certificate), ("tls.key", "")],
+            "TLSReferenceNotFound",
+            "/half, which tls.clientCertificateRef names, lacks the key tls.key",
+        ),
+        ([("tls.crt", certificate), ("tls.key", "no key")], "TLSError", "/half"),
+        ([("tls.crt", certificate), ("tls.key", one.client()?.1)], "TLSError", "/half"),
     ] {
         world.cluster().apply_secret(&world.namespace, "half", &entries).await?;
         present(&world, "two", &json!({"name": "half"})).await?;
@@ -231,7 +244,7 @@ async fn dt_27_each_connection_has_its_own_authority_and_client_certificate_and_
 
     // An authority that changes is noticed at once, for this connection alone.
     put_map(&world, "one-ca", "ca.crt", two.authority_pem()).await?;
-    fails(&world, "one", "TLSError", &["the certificate of 127.0.0.1 is not trusted", "tls.caRef: ConfigMap one-ca"]).await?;
+    fails(&world, "one", "TLSError", &["the certificate of 127.0.0.1 is not trusted", "/one-ca"]).await?;
     is_ready(&world, "two").await?;
     put_map(&world, "one-ca", "ca.crt", one.authority_pem()).await?;
     is_ready(&world, "one").await?;

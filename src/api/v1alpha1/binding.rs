@@ -601,9 +601,10 @@ pub struct SinkStatus {
     /// Why the sink did not accept an event, the last time. It is absent while all is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
-    /// How many events the sink is owed. They are kept in memory and sent again with growing pauses.
+    /// How many events are pending, because the sink has not accepted them yet. They are kept in memory and sent again with growing
+    /// pauses.
     #[serde(default)]
-    pub owed: u64,
+    pub pending: u64,
 }
 
 /// The branches and tags of a repository, in short.

@@ -127,16 +127,16 @@ reasons! {
     InsecureURL: "Reachable, Ready", "The provider's address is http, which would send the credential in the clear.", "Change `url` and `apiURL` to https; only for local development start Forgebind with `--allow-insecure-http`.";
     ResponseInvalid: "Reachable, Ready", "Something answers, but not as the provider's API does.", "Open the address that the message names: a login page, a proxy or another product may answer there. Correct `url`, or set `apiURL` where the API has another address.";
     SpecInvalid: "Reachable, RepositoryFound, Ready", "A field of the spec cannot be what it stands for: an address, an owner or a repository.", "Correct the field that the message names; the message has its value and what it should be. Nothing is asked of the provider before.";
-    ProxyError: "Reachable, Ready", "The proxy refuses or cannot be reached, or its Secret is missing.", "Check that the Secret of `proxySecretRef` holds `address` (and `username` with `password` where the proxy asks for them), and that the proxy lets the provider's host through.";
+    ProxyError: "Reachable, Ready", "The proxy refuses or cannot be reached.", "Check `address` in the Secret that `proxySecretRef` names (and `username` with `password` where the proxy asks for them), and that the proxy lets the provider's host through.";
     RateLimited: "Reachable, Ready", "The provider's rate limit is used up.", "Wait: it goes on at the time that the message names. If it returns, raise `interval`, or use an account that nothing else uses.";
     ProviderNotServed: "Reachable, Ready", "This build or this installation does not serve this provider.", "If the message names `--providers`, ask the administrator to add the provider there; otherwise use a build that implements it.";
-    SecretNotFound: "Authenticated, WebhookInSync, Ready", "The Secret does not exist.", "Create the Secret that the message names, in the same namespace as the object; it is read within seconds.";
-    SecretForbidden: "Authenticated, WebhookInSync, Ready", "Forgebind may not read Secrets in this namespace.", "Allow Forgebind's service account to get Secrets in this namespace (a Role and a RoleBinding), or move the connection to a namespace where it may.";
-    SecretInvalid: "Authenticated, WebhookInSync, Ready", "The Secret's keys are missing, empty, not usable as they are, or contradict each other.", "Correct the keys that the message names; a credential is `token`, or `username` with `password`, not both kinds at once.";
+    SecretNotFound: "Authenticated, Reachable, WebhookInSync, Ready", "The Secret with the credential, the proxy or the webhook secret does not exist.", "Create the Secret that the message names, in the same namespace as the object; it is read within seconds.";
+    SecretForbidden: "Authenticated, Reachable, WebhookInSync, Ready", "Forgebind may not read Secrets in this namespace.", "Allow Forgebind's service account to get Secrets in this namespace (a Role and a RoleBinding), or move the connection to a namespace where it may.";
+    SecretInvalid: "Authenticated, Reachable, WebhookInSync, Ready", "The keys of the Secret with the credential, the proxy or the webhook secret are missing, empty, not usable as they are, or contradict each other.", "Correct the keys that the message names; a credential is `token`, or `username` with `password`, not both kinds at once, and a proxy is `address`.";
     CredentialNeeded: "Authenticated, Ready", "The connection has no credential, and the provider shows nothing without one.", "Make a credential at the provider, put it into a Secret of the connection's namespace (under the key `token`, or `username` with `password`), and name that Secret in `spec.credentials.secretRef.name`.";
-    CredentialRejected: "Authenticated, Ready", "The provider does not accept the credential.", "Make a new credential at the provider and put it into the same Secret; it is tried within seconds of the change. The rejected one is not tried meanwhile (a token once an hour), so that no account is locked.";
-    CredentialExpired: "Authenticated, CredentialExpiring, Ready", "The credential's end has passed.", "Make a new credential at the provider and put it into the same Secret; where `expiresAt` was declared, correct that too.";
-    AppPasswordRetired: "Authenticated, Ready", "Bitbucket Cloud no longer accepts app passwords.", "Make an API token and put it into the Secret as `email` and `token`.";
+    CredentialRejected: "Authenticated, Ready", "The provider does not accept the credential.", "Make a new credential at the provider and put it into the Secret that the message names; it is tried within seconds of the change. The rejected one is not tried meanwhile (a token once an hour), so that no account is locked.";
+    CredentialExpired: "Authenticated, CredentialExpiring, Ready", "The credential's end has passed.", "Make a new credential at the provider and put it into the Secret that the message names; where `expiresAt` was declared, correct that too.";
+    AppPasswordRetired: "Authenticated, Ready", "Bitbucket Cloud no longer accepts app passwords.", "Make an API token and put it into the Secret that the message names, as `email` and `token`, without `username` and `password`.";
     InstallationNotFound: "Authenticated, Ready", "The GitHub App is not installed at this owner.", "Install the App at the owner that the connection names, or correct the owner.";
     InstallationSuspended: "Authenticated, Ready", "The GitHub App's installation is suspended.", "Have an administrator of the organization resume the installation at GitHub.";
     AccessPolicyRefused: "Authenticated, RepositoryFound, Ready", "A policy of the owner refuses requests from here, whatever the credential: conditional access, or a list of allowed addresses.", "Have an administrator of the owner allow the addresses from which the cluster's requests come, or the credential's account; the message has the provider's words. The credential need not be changed.";
@@ -144,7 +144,7 @@ reasons! {
     PermissionMissing: "Authorized, WebhookInSync, Ready", "The credential lacks a permission.", "Give the credential the scope that the message or the row in `status.permissions` names (a new token where scopes cannot be added), and the account the role at the repository; or remove the permission from `requiredPermissions`.";
     OwnerNotFound: "Authorized, Ready", "The provider shows no such owner (organization, collection or group) to this credential.", "Correct the owner or `url` in `spec.provider`, or give the credential's account access to the owner; it is looked for again at every `interval`.";
     CannotTell: "Authorized", "The provider cannot tell whether the credential has every permission.", "Nothing to do unless something fails: nothing is held back by it. The rows of `status.permissions` say why the provider cannot tell.";
-    ExpiresSoon: "CredentialExpiring", "The credential ends within `warnBefore`.", "Make a new credential at the provider before the time in the message and put it into the same Secret.";
+    ExpiresSoon: "CredentialExpiring", "The credential ends within `warnBefore`.", "Make a new credential at the provider before the time in the message and put it into the Secret that the message names.";
     ConnectionNotReady: "ConnectionReady, WebhookInSync, Ready", "The connection does not work, or is being deleted, and the hook that was made through it with it.", "Do what the conditions of the connection say; `kubectl get gpc` shows them. The binding follows by itself.";
     RefNotPermitted: "ConnectionReady, WebhookInSync, Ready", "The connection does not allow this binding. Of one in another namespace it is not told whether it exists at all.", "Check name and namespace in `connectionRef`; then have the connection's owner add a rule to its `allowedBindings` that covers this namespace and repository and, for a `webhook.url`, has its host in `destinationHosts`.";
     ConnectionNotFound: "ConnectionReady, WebhookInSync, Ready", "There is no such connection in this namespace.", "Create the connection, or correct `connectionRef`.";
@@ -172,7 +172,7 @@ reasons! {
     RequestRejected: "WebhookInSync, Ready", "The provider refused the request as it was made.", "Do what the provider's words in the message ask for; then change `forgebind.dev/reconcile-requested-at` to try at once.";
     AwaitingFirstDelivery: "Receiving", "Nothing was delivered yet.", "Push something. If it stays so, see the deliveries of the hook in the provider's own settings: the provider must reach the host in `status.webhook.url`. Where it reaches another address of `--public-url`, choose that by `spec.receiver.publicURL` of the connection.";
     DeliveriesRefused: "Receiving", "Deliveries arrive that are not taken; the message has the cause, most often a wrong signature.", "See whether somebody changed the hook's secret at the provider, or whether a proxy changes the body; a new value for `forgebind.dev/rotate-requested-at` sets a new secret.";
-    SinkFailing: "Delivering", "A sink does not accept; what it is owed is kept in memory and sent again.", "Read `status.sinks` for the error and repair the sink; what is owed follows by itself. An event is given up after 24 hours, or after 15 minutes where the sink refuses the event itself.";
+    SinkFailing: "Delivering", "A sink does not accept; what is pending for it is kept in memory and sent again.", "Read `status.sinks` for the error and repair the sink; what is pending follows by itself. An event is given up after 24 hours, or after 15 minutes where the sink refuses the event itself.";
     SinkNotAllowed: "Delivering, Ready", "The installation does not allow this sink's host.", "Ask the administrator to add the host to `--allow-sink-hosts`, use https, or use a `service` sink of the own namespace.";
     SinkNotServed: "Delivering, Ready", "This build does not serve this kind or format of sink.", "Use `service`, or `http` without `caRef` and `secretRef`, with `format: CloudEvents`.";
     ManagedByAnotherInstallation: "Stalled", "Another installation of Forgebind manages this object, so this one keeps its hands off.", "Leave it to the other installation, or, when that one is gone, take the object over by removing `status.installation`, for example with `kubectl patch --subresource=status --type=json`; hooks of the other installation are not removed.";
@@ -188,5 +188,31 @@ impl fmt::Display for ConditionType {
 impl fmt::Display for Reason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_meaning_a_remedy_and_conditions_that_exist() {
+        for reason in Reason::ALL {
+            let (meaning, remedy) = (reason.meaning(), reason.remedy());
+            for text in [meaning, remedy] {
+                assert!(
+                    text.len() > 10 && text.ends_with('.') && text.starts_with(|first: char| first.is_uppercase() || first == '`'),
+                    "{reason}: {text:?}"
+                );
+                assert!(!text.split(|character: char| !character.is_alphabetic()).any(|word| word == "owed"), "{reason}: {text:?}");
+            }
+            assert_ne!(meaning, remedy, "{reason}");
+            assert_eq!(remedy == "Nothing to do.", *reason == Reason::Succeeded, "{reason}: somebody reads this to know what to do");
+            // A person has one object before them and is told of more than one kind of Secret.
+            assert!(!remedy.contains("the same Secret") && !remedy.contains("into the Secret as"), "{reason}: which Secret?");
+            for condition in reason.conditions().split(", ").filter(|name| !["all", "event"].contains(name)) {
+                assert!(ConditionType::ALL.iter().any(|kind| kind.as_str() == condition), "{reason}: {condition}");
+            }
+        }
     }
 }

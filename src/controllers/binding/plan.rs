@@ -319,20 +319,30 @@ fn repository(plan: &mut Plan, observation: &Observation, found: &Found) {
             let reason = match error.kind {
                 ErrorKind::NotInstalled => Reason::NotInstalled,
                 ErrorKind::AccessPolicy => {
-                    plan.repository = Some(Finding::bad(Reason::AccessPolicyRefused, format!("{path}: {error}")));
+                    let message = format!(
+                        "{path}: {error}; have an administrator of the owner allow the addresses of the cluster or the credential's account"
+                    );
+                    plan.repository = Some(Finding::bad(Reason::AccessPolicyRefused, message));
                     return;
                 }
                 kind if is_refusal(kind) => Reason::NotFoundOrHidden,
                 _ => return,
             };
-            let message = format!("{path} does not exist, or the credential has no read access to its contents ({error})");
+            let remedy = match reason {
+                Reason::NotInstalled => "correct repository, or add it to the App's installation",
+                _ => "correct repository, or give the credential's account read access",
+            };
+            let message = format!("{path} does not exist, or the credential has no read access to its contents ({error}); {remedy}");
             plan.repository = Some(Finding::bad(reason, message));
             return;
         }
     };
     plan.repository = Some(if is_same_repository(object, &working.endpoint.api, path, repository) {
         match (object.spec.branch_name(), &found.branch) {
-            (Some(branch), Some(Ok(false))) => Finding::bad(Reason::BranchNotFound, format!("{} has no branch {branch}", repository.path)),
+            (Some(branch), Some(Ok(false))) => {
+                let message = format!("{} has no branch {branch}; correct branch, remove it, or push the branch", repository.path);
+                Finding::bad(Reason::BranchNotFound, message)
+            }
             (Some(branch), Some(Err(error))) if is_refusal(error.kind) => Finding::bad(
                 Reason::NotFoundOrHidden,
                 format!("branch {branch} of {} cannot be read: the credential needs read access to contents ({error})", repository.path),
@@ -342,7 +352,9 @@ fn repository(plan: &mut Plan, observation: &Observation, found: &Found) {
             _ => Finding::good(format!("{} is there", repository.path)),
         }
     } else {
-        let message = format!("{path} now leads to another repository; delete this binding and create it again if that one is meant");
+        let message = format!(
+            "{path} now leads to another repository; delete this binding and create it again if that one is meant, else correct repository"
+        );
         Finding::bad(Reason::RepositoryReplaced, message)
     });
 }

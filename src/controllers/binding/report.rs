@@ -112,11 +112,10 @@ fn begin_with_the_object(conditions: &mut [Condition], object: &RepoBinding) {
 }
 
 fn connection(conditions: &mut Conditions<'_>, observation: &Observation) {
-    let kind = ConditionType::ConnectionReady;
+    let (kind, name) = (ConditionType::ConnectionReady, &observation.object.spec.connection_ref.name);
     match &observation.connection {
         Connection::Ready { .. } | Connection::Path(_) => conditions.succeed(kind, "the connection works and may be used"),
         Connection::NotFound => {
-            let name = &observation.object.spec.connection_ref.name;
             conditions.set(
                 kind,
                 Verdict::False,
@@ -128,7 +127,7 @@ fn connection(conditions: &mut Conditions<'_>, observation: &Observation) {
             conditions.set(kind, Verdict::False, Reason::RefNotPermitted, not_permitted(observation));
         }
         Connection::NotReady(trouble) if trouble.reason == Reason::ConnectionNotReady => {
-            let message = "the connection is being deleted, and the hook that was made through it goes with it";
+            let message = format!("connection {name} is being deleted, and the hook that was made through it goes with it");
             conditions.set(kind, Verdict::False, Reason::ConnectionNotReady, message);
         }
         Connection::NotReady(trouble) => {
@@ -136,12 +135,12 @@ fn connection(conditions: &mut Conditions<'_>, observation: &Observation) {
                 kind,
                 Verdict::False,
                 Reason::ConnectionNotReady,
-                format!("the connection does not work ({}); see its conditions", trouble.reason),
+                format!("connection {name} does not work ({}); see its conditions", trouble.reason),
             );
         }
         Connection::Unreachable(trouble) => {
-            let message =
-                format!("the connection's provider cannot be reached at present ({}); what works goes on working", trouble.reason);
+            let why = trouble.reason;
+            let message = format!("the provider of connection {name} cannot be reached at present ({why}); what works goes on working");
             conditions.set(kind, Verdict::Unknown, Reason::ConnectionUnreachable, message);
         }
         Connection::Pending => conditions.keep(kind),
@@ -226,16 +225,21 @@ fn withheld(observation: &Observation, webhook: Option<&WebhookStatus>) -> Optio
 
 /// What a provider's refusal says about the hook; `None` where it says something about the provider only.
 fn refusal(failure: &Failure) -> Option<Finding> {
-    let reason = match failure.error.kind {
+    let (reason, remedy) = match failure.error.kind {
         _ if failure.clearing => return None,
-        kind if is_refusal(kind) => Reason::PermissionMissing,
-        ErrorKind::LimitReached => Reason::HookLimitReached,
-        ErrorKind::TargetRefused => Reason::PublicURLRefused,
-        ErrorKind::Archived => Reason::RepositoryArchived,
-        ErrorKind::Rejected => Reason::RequestRejected,
+        kind if is_refusal(kind) => {
+            (Reason::PermissionMissing, "; give the credential's account the right to manage hooks of the repository")
+        }
+        ErrorKind::LimitReached => (Reason::HookLimitReached, "; remove hooks at the provider that are no longer needed"),
+        ErrorKind::TargetRefused => {
+            (Reason::PublicURLRefused, "; use an address that the provider accepts, or have its administrator allow this one")
+        }
+        ErrorKind::Archived => (Reason::RepositoryArchived, "; unarchive the repository or remove webhook"),
+        // What to do is in the words of the provider.
+        ErrorKind::Rejected => (Reason::RequestRejected, ""),
         _ => return None,
     };
-    Some(Finding { verdict: Verdict::False, reason, message: failure.error.to_string() })
+    Some(Finding { verdict: Verdict::False, reason, message: format!("{}{remedy}", failure.error) })
 }
 
 fn cleanup(conditions: &mut Conditions<'_>, plan: &Plan, outcome: &Outcome) {
@@ -437,15 +441,22 @@ pub fn left_behind_notices(observation: &Observation, outcome: &Outcome) -> Vec<
     let hidden = |target: &HookTarget| observation.places.iter().any(|place| !place.told && place.target == *target);
     let told = |targets: &[HookTarget]| targets.iter().filter(|target| !hidden(target)).cloned().collect::<Vec<_>>();
     let (recorded, unrecorded) = (told(&outcome.recorded), told(&outcome.unrecorded));
+    let named = |places: &mut dyn Iterator<Item = &HookTarget>| {
+        places.map(|place| format!("{} (to {})", place.repository, place.host)).collect::<Vec<_>>().join(", ")
+    };
     let mut notices = Vec::new();
     if recorded.len() > unrecorded.len() {
-        notices.push(Notice::warning("HooksLeftBehind", "hooks could not be removed and were written down in the operator's namespace"));
+        let text = format!(
+            "hooks could not be removed and were written down in the operator's namespace: {}; they are removed once their connection \
+             works again, or remove them at the provider by hand",
+            named(&mut recorded.iter().filter(|place| !unrecorded.contains(place)))
+        );
+        notices.push(Notice::warning("HooksLeftBehind", text));
     }
     if !unrecorded.is_empty() {
-        let places = unrecorded.iter().map(|place| format!("{} (to {})", place.repository, place.host)).collect::<Vec<_>>();
         let text = format!(
             "hooks could not be removed, and there is no room left to write them down; remove them at the provider by hand: {}",
-            places.join(", ")
+            named(&mut unrecorded.iter())
         );
         notices.push(Notice::warning("HooksLeftBehind", text));
     }

@@ -258,12 +258,12 @@ fn a_sink_that_is_not_served_lowers_ready_and_one_that_fails_does_not() {
     let delivering = find(&told.conditions, ConditionType::Delivering).unwrap();
     assert_eq!(delivering.message, "sink ci: nats is not served; sink bus: nats is not served by this build");
     let mut failing = observation(ready_binding(), outage());
-    let sink = SinkEvidence { last_error: Some("status 500".to_owned()), failing_since: Some(now()), owed: 3 };
+    let sink = SinkEvidence { last_error: Some("status 500".to_owned()), failing_since: Some(now()), pending: 3 };
     failing.evidence = Some(BindingEvidence { sinks: BTreeMap::from([("ci".to_owned(), sink)]), ..BindingEvidence::default() });
     let said = say(&failing);
     assert_eq!(reads(&said.status, ConditionType::Delivering), "False/SinkFailing");
     assert_eq!(reads(&said.status, ConditionType::Ready), "True/Succeeded");
-    assert_eq!(said.status.sinks[0].owed, 3);
+    assert_eq!(said.status.sinks[0].pending, 3);
 }
 
 fn delivered(seconds_ago: i64) -> BindingEvidence {
@@ -560,6 +560,7 @@ fn hooks_for_which_there_is_no_room_are_told_by_name() {
     outcome.unrecorded = vec![place(2)];
     let told: Vec<_> = left_behind_notices(&observation, &outcome).into_iter().map(|notice| notice.message).collect();
     assert!(told[0].contains("written down") && told[1].contains("no room") && told[1].contains("acme/2 (to hooks.acme.io)"), "{told:?}");
+    assert!(told[0].contains("acme/1 (to hooks.acme.io)") && !told[0].contains("acme/2"), "{told:?}");
     assert!(!told[1].contains("acme/1"), "{told:?}");
 }
 

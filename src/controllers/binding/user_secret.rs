@@ -46,42 +46,59 @@ pub async fn read(view: &View, object: &RepoBinding) -> Option<Result<UserSecret
     let reference = object.spec.webhook.as_ref()?.secret_ref.as_ref()?;
     let name = &reference.name;
     let namespace = object.namespace().unwrap_or_default();
+    let named = format!("Secret {namespace}/{name}, which webhook.secretRef names");
     let trouble = |reason, message: String| Trouble::new(ConditionType::WebhookInSync, reason, message);
     Some(match view.references.secret(&namespace, name).await {
-        Ok(Some(secret)) => parse(&view.keys.receiver, reference, secret.data.unwrap_or_default())
+        Ok(Some(secret)) => parse(&view.keys.receiver, &named, reference, secret.data.unwrap_or_default())
             .map_err(|message| trouble(Reason::SecretInvalid, message)),
-        Ok(None) => Err(trouble(Reason::SecretNotFound, format!("Secret {name} does not exist in this namespace; create it"))),
+        Ok(None) => {
+            let key = reference.key.as_deref().unwrap_or("secret");
+            Err(trouble(Reason::SecretNotFound, format!("{named}, does not exist; create it with the key {key}")))
+        }
         Err(kube::Error::Api(status)) if status.is_forbidden() => {
-            Err(trouble(Reason::SecretForbidden, format!("Forgebind may not read Secret {name} in this namespace; grant it get on it")))
+            let message = format!("Forgebind may not read {named}; grant its service account get on it");
+            Err(trouble(Reason::SecretForbidden, message))
         }
         Err(error) => {
-            Err(trouble(Reason::Progressing, format!("Secret {name} could not be read: {}; tried again", wording::of_api_server(&error))))
+            let message = format!("{named}, could not be read: {}; tried again", wording::of_api_server(&error));
+            Err(trouble(Reason::Progressing, message))
         }
     })
 }
 
-fn parse(key: &ReceiverKey, reference: &WebhookSecretReference, data: BTreeMap<String, ByteString>) -> Result<UserSecret, String> {
-    let name = &reference.name;
+/// Reads a Secret; `named` is how it is told.
+fn parse(
+    key: &ReceiverKey,
+    named: &str,
+    reference: &WebhookSecretReference,
+    data: BTreeMap<String, ByteString>,
+) -> Result<UserSecret, String> {
     let data = data.into_iter().map(|(key, value)| (key, value.0)).collect();
     let keys = SecretKeys(&data);
     let value = match &reference.key {
-        Some(named) if !keys.has(named) => {
-            return Err(format!("Secret {name} has no key {named}, which webhook.secretRef.key names; add it"));
+        Some(key) if !keys.has(key) => {
+            return Err(format!("{named}, has no key {key}, which webhook.secretRef.key names; add it"));
         }
-        Some(named) => WebhookSecret::Text(keys.shared(named).map_err(|error| format!("Secret {name}: {error}"))?.into()),
-        None => by_usual_keys(name, &keys)?,
+        Some(key) => WebhookSecret::Text(keys.shared(key).map_err(|error| format!("{named}: {error}"))?.into()),
+        None => by_usual_keys(named, &keys)?,
     };
     if !value.is_strong_enough() {
-        return Err(format!("Secret {name} is too short: a webhook secret needs at least {} bytes", WebhookSecret::LEAST_LENGTH));
+        return Err(format!(
+            "{named}, is too short: a webhook secret needs at least {} bytes; put a longer one there",
+            WebhookSecret::LEAST_LENGTH
+        ));
     }
     if value.is_too_long() {
-        return Err(format!("Secret {name} is too long: a webhook secret has at most {} bytes in all", WebhookSecret::MOST_LENGTH));
+        return Err(format!(
+            "{named}, is too long: a webhook secret has at most {} bytes in all; put a shorter one there",
+            WebhookSecret::MOST_LENGTH
+        ));
     }
     Ok(UserSecret { generation: key.brought_generation(&value.parts()), value })
 }
 
-fn by_usual_keys(name: &str, keys: &SecretKeys<'_>) -> Result<WebhookSecret, String> {
-    let refused = |error: SecretError| format!("Secret {name}: {error}");
+fn by_usual_keys(named: &str, keys: &SecretKeys<'_>) -> Result<WebhookSecret, String> {
+    let refused = |error: SecretError| format!("{named}: {error}");
     let shared = |key| keys.optional(key, SecretKeys::shared).map(|text| text.map(SecretString::from)).map_err(refused);
     let word = |key| keys.optional(key, SecretKeys::word).map_err(refused);
     Ok(match (shared("secret")?, shared("token")?, word("header")?, word("username")?, shared("password")?) {
@@ -90,7 +107,7 @@ fn by_usual_keys(name: &str, keys: &SecretKeys<'_>) -> Result<WebhookSecret, Str
         (None, None, None, Some(username), Some(password)) => WebhookSecret::BasicAuth { username, password },
         _ => {
             return Err(format!(
-                "Secret {name} needs the key secret, or token, or username and password, or header and token, and no two of these; or \
+                "{named}, needs the key secret, or token, or username and password, or header and token, and no two of these; or \
                  name another key in webhook.secretRef.key"
             ));
         }
@@ -210,6 +227,8 @@ mod tests {
     use super::*;
     use crate::keys::InstallKey;
 
+    const NAMED: &str = "Secret team/hook, which webhook.secretRef names";
+
     #[test]
     fn the_entries_of_one_namespace_leave_room_for_those_of_others() {
         let entry = |size: usize| ByteString(vec![0; size]);
@@ -225,7 +244,7 @@ mod tests {
     fn read(key: Option<&str>, data: &[(&str, &str)]) -> Result<UserSecret, String> {
         let reference = WebhookSecretReference { name: "hook".to_owned(), key: key.map(str::to_owned) };
         let data = data.iter().map(|(key, value)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec()))).collect();
-        parse(&InstallKey::new(&[7; 32]).unwrap().receiver(), &reference, data)
+        parse(&InstallKey::new(&[7; 32]).unwrap().receiver(), NAMED, &reference, data)
     }
 
     #[test]
@@ -256,7 +275,8 @@ mod tests {
         let forms: [&[(&str, &str)]; 3] =
             [&[("secret", &format!("{most}x"))], &[("header", "X-Token"), ("token", &most)], &[("username", "ci"), ("password", &most)]];
         for form in forms {
-            assert_eq!(read(None, form).unwrap_err(), "Secret hook is too long: a webhook secret has at most 1024 bytes in all");
+            let expected = format!("{NAMED}, is too long: a webhook secret has at most 1024 bytes in all; put a shorter one there");
+            assert_eq!(read(None, form).unwrap_err(), expected);
         }
     }
 
@@ -293,10 +313,7 @@ mod tests {
                         "header" | "username" => assert_eq!(with(&text).as_ref(), Ok(&plain), "{form:?} {edited} {text:?}"),
                         _ => {
                             let message = with(&text).unwrap_err();
-                            assert!(
-                                message.contains(&format!("Secret hook: the key {edited} of the Secret begins or ends with white space")),
-                                "{message}"
-                            );
+                            assert!(message.contains(&format!("{NAMED}: the key {edited} begins or ends with white space")), "{message}");
                             assert!(!message.contains(value), "{message}");
                         }
                     }

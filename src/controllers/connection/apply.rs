@@ -6,7 +6,7 @@ use kube::ResourceExt as _;
 
 use super::observe::Observation;
 use super::plan::{Action, Plan};
-use super::target;
+use super::{forget, target};
 use crate::api::v1alpha1::GitProviderConnection;
 use crate::controllers::{Context, Error, finalizer};
 
@@ -26,8 +26,7 @@ pub async fn apply(context: &Context, observation: &Observation, plan: &Plan) ->
             }
             Action::RemoveFinalizer => {
                 finalizer::remove(&context.client, &*object).await?;
-                context.view.sessions.remove(&target(&object));
-                context.view.usages.forget(&target(&object));
+                forget(&context.view, &target(&object));
                 let uid = object.uid().unwrap_or_default();
                 context.writes.forget(&uid);
                 context.backoff.succeed(&uid);

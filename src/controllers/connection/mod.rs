@@ -17,7 +17,7 @@ use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 use tracing::{debug, info};
 
-use super::{CACHE_BEHIND, Context, Error, status};
+use super::{CACHE_BEHIND, Context, Error, View, status};
 use crate::api::v1alpha1::GitProviderConnection;
 use crate::api::v1alpha1::binding::ConnectionTarget;
 
@@ -29,8 +29,7 @@ pub fn reconcile(object: Arc<GitProviderConnection>, context: Arc<Context>) -> B
         }
         if status::leave_foreign(&context, &*object).await? {
             // It may have been ours: no binding is to use its credential any more.
-            context.view.sessions.remove(&target(&object));
-            context.view.usages.forget(&target(&object));
+            forget(&context.view, &target(&object));
             return Ok(Action::await_change());
         }
         let observation = observe::observe(&context.view, object).await;
@@ -62,6 +61,24 @@ fn log(object: &GitProviderConnection, report: &report::Report) {
         detail = ready.map(|ready| ready.message.as_str()),
         "connection status"
     );
+}
+
+/// Forgets what is known of a connection that is not there any more, or not ours: its client holds the credential.
+pub fn forget(view: &View, connection: &ConnectionTarget) {
+    view.sessions.remove(connection);
+    view.usages.forget(connection);
+}
+
+/// Forgets everything about a connection that the watch told to be gone, also of one that lost its finalizer by somebody's hand.
+pub fn gone(context: &Context, object: &GitProviderConnection) {
+    let uid = object.uid().unwrap_or_default();
+    context.writes.forget(&uid);
+    context.backoff.succeed(&uid);
+    // One of the same name may be there already: what is known of it stays.
+    let connection = target(object);
+    if context.view.connection(&connection).is_none_or(|present| present.uid() == object.uid()) {
+        forget(&context.view, &connection);
+    }
 }
 
 /// Namespace and name of a connection.

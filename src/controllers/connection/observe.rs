@@ -104,9 +104,20 @@ async fn look(view: &View, object: &GitProviderConnection, material: Result<Mate
     let failures = known.as_ref().map_or(0, |known| known.failures);
     let patience = plan::patience(known.as_ref());
     let began = Instant::now();
+    let kind = material.as_ref().ok().map(|material| material.declared.credential.kind());
     let (trouble, working) = match inspect(view, object, material, &inputs, asked, patience).await {
         Ok(working) => (None, Some(working)),
-        Err(trouble) => (Some(naming_address(naming_certificates(trouble, object), object)), None),
+        Err(trouble) => {
+            let trouble = naming_address(naming_certificates(trouble, object), object);
+            // Trouble with what stands in the cluster has its remedy already.
+            (
+                Some(match kind {
+                    Some(kind) => with_remedy(trouble, object, kind),
+                    None => trouble,
+                }),
+                None,
+            )
+        }
     };
     let hung = trouble.as_ref().is_some_and(Trouble::is_outage) && began.elapsed() >= plan::SHORT_PATIENCE;
     let failures = if trouble.as_ref().is_some_and(Trouble::is_outage) { failures.saturating_add(1) } else { 0 };
@@ -117,7 +128,12 @@ async fn look(view: &View, object: &GitProviderConnection, material: Result<Mate
     let session = Session { uid, inputs, inspected_at: now, works_since, next, failures, hung, trouble, working, suspected: false };
     view.sessions.set(&key, session);
     // What was set is what is known: the last working client of the same object stays with it.
-    (view.sessions.get(&key).unwrap_or_else(|| unreachable_session(now)), begins_to_work)
+    let known = view.sessions.get(&key).unwrap_or_else(|| unreachable_session(now));
+    // Its deletion may have been told while the provider was asked: nobody else would forget the credential then.
+    if view.connection(&key).is_none() {
+        super::forget(view, &key);
+    }
+    (known, begins_to_work)
 }
 
 fn is_observing(view: &View, object: &GitProviderConnection) -> bool {
@@ -204,8 +220,8 @@ const fn is_refusal(kind: ErrorKind) -> bool {
 /// A server that shows nothing to anybody, in the words of a condition.
 fn closed(error: &ProviderError) -> Trouble {
     let message = format!(
-        "the server shows nothing without a credential ({error}); put one into a Secret of this namespace and name that in \
-         spec.credentials.secretRef.name"
+        "the server shows nothing without a credential ({error}); put one into a Secret of this namespace, under the key token or username \
+         and password, and name that Secret in credentials.secretRef"
     );
     Trouble::new(ConditionType::Authenticated, Reason::CredentialNeeded, message)
 }
@@ -224,7 +240,7 @@ fn served(view: &View, spec: &ProviderSpec) -> Result<&'static dyn Provider, Tro
     if !view.settings.providers.contains(&kind) {
         return Err(not_served(format!("this installation does not serve {kind}; the flag --providers lists what it serves")));
     }
-    registry::provider(kind).ok_or_else(|| not_served(format!("this build does not serve {kind}")))
+    registry::provider(kind).ok_or_else(|| not_served(format!("this build does not serve {kind}; use one that does")))
 }
 
 /// Tells a credential at an origin, without telling the credential: by a keyed hash. Somebody's own proxy or authority may answer
@@ -277,8 +293,7 @@ pub fn trouble_of(error: &ProviderError, expired: Option<Timestamp>) -> Trouble 
         | ErrorKind::Conflict => (Reachable, Reason::ResponseInvalid),
     };
     let message = match (reason, expired) {
-        (Reason::CredentialExpired, Some(end)) => format!("the credential expired at {end}: {error}; put a new one into the Secret"),
-        (Reason::CredentialRejected, _) => format!("{error}; put a valid credential into the Secret"),
+        (Reason::CredentialExpired, Some(end)) => format!("the credential expired at {end}: {error}"),
         (Reason::SpecInvalid, _) => error.message.clone(),
         _ => error.to_string(),
     };
@@ -294,6 +309,36 @@ fn naming_address(mut trouble: Trouble, object: &GitProviderConnection) -> Troub
     trouble
 }
 
+/// What the provider said, and what to do: with the Secret that holds what is no good, where it is that.
+fn with_remedy(mut trouble: Trouble, object: &GitProviderConnection, kind: CredentialKind) -> Trouble {
+    // What is wrong may be the kind or the keys, which the message names then.
+    let kind = Some(kind).filter(|_| !trouble.message.contains("the keys "));
+    let credential = |what: &str, kind| material::place_of_credential(object, kind).map(|place| format!("{what} {place}"));
+    let proxy = || {
+        let reference = object.spec.proxy_secret_ref.as_ref()?;
+        let namespace = target(object).namespace;
+        Some(format!("check address and login in Secret {namespace}/{}, which proxySecretRef names", reference.name))
+    };
+    let words = |text: &str| Some(text.to_owned());
+    let remedy = match trouble.reason {
+        Reason::CredentialExpired => credential("put a new one into", kind),
+        Reason::CredentialRejected => credential("put a valid credential into", kind),
+        Reason::AppPasswordRetired => credential("put it into", None),
+        Reason::SecretInvalid => credential("correct", None),
+        Reason::ProxyError => proxy(),
+        Reason::InstallationNotFound => words("install the App at the owner, or correct the owner in provider"),
+        Reason::InstallationSuspended => words("have an administrator of the organization resume it at the provider"),
+        Reason::SingleSignOnRequired => words("authorize the token for the organization at the provider"),
+        Reason::AccessPolicyRefused => words("have an administrator of the owner allow the cluster's addresses or the account"),
+        Reason::OwnerNotFound => words("correct the owner or url in provider, or give the credential's account access to it"),
+        _ => None,
+    };
+    if let Some(remedy) = remedy {
+        trouble.message = format!("{}; {remedy}", trouble.message);
+    }
+    trouble
+}
+
 /// A failure of TLS together with the objects that it may be about: what is wrong may be in any of them, or that there is none.
 fn naming_certificates(mut trouble: Trouble, object: &GitProviderConnection) -> Trouble {
     if trouble.reason != Reason::TLSError {
@@ -302,11 +347,11 @@ fn naming_certificates(mut trouble: Trouble, object: &GitProviderConnection) -> 
     let tls = object.spec.tls.as_ref();
     let authority = tls.and_then(|tls| tls.ca_ref.as_ref()).map_or_else(
         || "none, so the system's authorities count".to_owned(),
-        |reference| format!("{:?} {}", reference.kind.unwrap_or_default(), reference.name),
+        |reference| format!("{:?} {}/{}", reference.kind.unwrap_or_default(), target(object).namespace, reference.name),
     );
     let client = tls
         .and_then(|tls| tls.client_certificate_ref.as_ref())
-        .map_or_else(|| "none".to_owned(), |reference| format!("Secret {}", reference.name));
+        .map_or_else(|| "none".to_owned(), |reference| format!("Secret {}/{}", target(object).namespace, reference.name));
     trouble.message = format!("{} (tls.caRef: {authority}; tls.clientCertificateRef: {client})", trouble.message);
     trouble
 }
@@ -337,4 +382,70 @@ fn needed(object: &GitProviderConnection, usage: &usage::Usage) -> BTreeSet<Perm
 fn judge(session: &Session, needed: &BTreeSet<Permission>) -> Vec<(Permission, PermissionFinding)> {
     let Some(working) = &session.working else { return Vec::new() };
     needed.iter().map(|permission| (*permission, working.permission(*permission))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn connection() -> GitProviderConnection {
+        serde_json::from_value(json!({
+            "apiVersion": "forgebind.dev/v1alpha1", "kind": "GitProviderConnection", "metadata": {"name": "acme", "namespace": "team"},
+            "spec": {
+                "provider": {"github": {"organization": "acme"}}, "credentials": {"secretRef": {"name": "token"}},
+                "proxySecretRef": {"name": "egress"},
+            },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn what_a_person_has_to_do_is_said_with_the_secret_and_its_keys() {
+        let expired: Timestamp = "2026-11-01T00:00:00Z".parse().unwrap();
+        let email = "the API takes it with the address only, under the keys email and token";
+        let cases = [
+            // (error, its words, kind of credential, whether its end is over, how the message ends)
+            (
+                ErrorKind::Unauthenticated,
+                "401",
+                CredentialKind::Token,
+                false,
+                "401; put a valid credential into Secret team/token, key token",
+            ),
+            (
+                ErrorKind::PermissionDenied,
+                "403",
+                CredentialKind::BasicAuth,
+                false,
+                "403; put a valid credential into Secret team/token, keys username and password",
+            ),
+            (ErrorKind::Unauthenticated, "401", CredentialKind::Token, true, "401; put a new one into Secret team/token, key token"),
+            (ErrorKind::Unauthenticated, email, CredentialKind::Token, false, "put a valid credential into Secret team/token"),
+            (ErrorKind::AppPasswordRetired, "retired", CredentialKind::BasicAuth, false, "retired; put it into Secret team/token"),
+            (ErrorKind::CredentialKindNotAccepted, "takes a token", CredentialKind::BasicAuth, false, "; correct Secret team/token"),
+            (
+                ErrorKind::Proxy,
+                "407",
+                CredentialKind::Token,
+                false,
+                "; check address and login in Secret team/egress, which proxySecretRef names",
+            ),
+            (
+                ErrorKind::SingleSignOnRequired,
+                "SAML",
+                CredentialKind::Token,
+                false,
+                "authorize the token for the organization at the provider",
+            ),
+            (ErrorKind::NotFound, "404", CredentialKind::Token, false, "or give the credential's account access to it"),
+            (ErrorKind::Unreachable, "no route", CredentialKind::Token, false, "inspect: no route"),
+        ];
+        for (error, words, kind, over, ends) in cases {
+            let trouble = trouble_of(&ProviderError::new(error, "inspect", words), over.then_some(expired));
+            let said = with_remedy(trouble, &connection(), kind).message;
+            assert!(said.ends_with(ends), "{error:?}: {said}");
+        }
+    }
 }

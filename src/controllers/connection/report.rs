@@ -3,6 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt as _;
 
+use super::material;
 use super::observe::Observation;
 use super::plan::{self, Plan};
 use crate::api::v1alpha1::connection::{
@@ -140,11 +141,14 @@ fn authorized(conditions: &mut Conditions<'_>, observation: &Observation) {
 fn expiring(conditions: &mut Conditions<'_>, observation: &Observation) {
     let Some(end) = observation.end() else { return };
     let warned = end.checked_sub(plan::warn_before(observation)).is_ok_and(|warning| warning <= observation.now);
+    let kind = observation.credential.as_ref().map(|credential| credential.kind);
+    let place = material::place_of_credential(&observation.object, kind);
+    let remedy = place.map(|place| format!("; put a new one into {place}")).unwrap_or_default();
     if warned && end > observation.now {
-        let message = format!("the credential ends at {end}; put a new one into the Secret before");
+        let message = format!("the credential ends at {end}{remedy}");
         conditions.set(ConditionType::CredentialExpiring, Verdict::True, Reason::ExpiresSoon, message);
     } else if end <= observation.now {
-        let message = format!("the credential was to end at {end}; put a new one into the Secret");
+        let message = format!("the credential was to end at {end}{remedy}");
         conditions.set(ConditionType::CredentialExpiring, Verdict::True, Reason::CredentialExpired, message);
     }
 }

@@ -1001,3 +1001,21 @@ async fn another_repository_under_a_path_that_was_written_down_is_left_alone() {
     assert_eq!(error.kind, ErrorKind::NotFound);
     assert_eq!(calls.lock().unwrap().join(", "), "repository acme/shop");
 }
+
+/// Its deletion may be told while it is looked at, and a finalizer that somebody took off by hand holds nothing back.
+#[tokio::test]
+async fn a_look_that_ends_after_the_connection_is_gone_leaves_no_credential_in_memory() {
+    let mut named = connection();
+    // There is no such Secret, so that no provider is asked, and the last client that worked is kept.
+    named["spec"]["credentials"] = json!({"secretRef": {"name": "token"}});
+    for is_there in [true, false] {
+        let situation = Situation { connection: is_there.then(|| named.clone()), ..Situation::new(new_binding()) };
+        let (view, calls) = situation.view();
+        let object: GitProviderConnection = serde_json::from_value(named.clone()).unwrap();
+        let seen = crate::controllers::connection::observe::observe(&view, Arc::new(object)).await;
+        assert!(seen.session.working.is_some(), "it works for as long as the look lasts");
+        let remembered = view.sessions.get(&target()).is_some_and(|session| session.working.is_some());
+        assert_eq!(remembered, is_there);
+        assert!(calls.lock().unwrap().is_empty());
+    }
+}

@@ -39,8 +39,10 @@ const TEXTS: [(&str, &str); 4] = [
 /// An edit comes later than its comment by more than the provider's own rounding.
 const EDITED_AFTER: SignedDuration = SignedDuration::from_secs(1);
 
-/// What Azure DevOps tells about pull requests: the event type, and what its status or text says. A changed target has no
-/// notification type to ask for. A reactivated pull request is told by the subscription for changes of status, which exists for
+/// What Azure DevOps tells about pull requests: the event type, and what its status or text says. A changed target is not among
+/// them: an update is a push to the source branch or a change of status, reviewers or votes ("Service hooks events", pull request
+/// updated, with the four values of `notificationType`). Without a `notificationType` all four would come and nothing that is
+/// documented beyond them; and no body says what it was before, so that it could not be told from the others. A reactivated pull request is told by the subscription for changes of status, which exists for
 /// `PullRequestClosed`.
 const ACTIONS: &[ActionName] = &[
     ("git.pullrequest.created", Opened),

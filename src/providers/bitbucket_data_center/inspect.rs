@@ -154,8 +154,8 @@ fn user_name(answer: &Answer) -> Option<String> {
 fn rejected(answer: &Answer) -> ProviderError {
     let error = answer.refused(ErrorKind::Unauthenticated);
     if error::asks_for_captcha(answer) {
-        let message = "the server asks for a CAPTCHA after too many failed log-ins: log in once with a browser, or put an HTTP access \
-                       token into the Secret; the password is not tried again until the Secret changes";
+        let message = "the server asks for a CAPTCHA after too many failed log-ins: log in once with a browser, or use an HTTP access \
+                       token in its place; the password is not tried again until its Secret changes";
         return ProviderError { message: message.to_owned(), ..error };
     }
     error

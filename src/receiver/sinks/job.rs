@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::owed::OwedPermit;
+use super::pending::PendingPermit;
 use crate::providers::webhook::Event;
 use crate::receiver::dedupe::Entry;
 
@@ -32,8 +32,8 @@ pub(in crate::receiver) struct Delivery {
 pub(in crate::receiver) struct Tracking {
     /// Parts that are not settled.
     open: AtomicUsize,
-    /// Held for as long as anything of it is owed.
-    owed: Mutex<Option<OwedPermit>>,
+    /// Held for as long as anything of it is pending.
+    pending: Mutex<Option<PendingPermit>>,
 }
 
 /// What a delivery brings to one sink: positions in [`Delivery::events`].
@@ -60,7 +60,7 @@ enum State {
     /// Somebody waits for it.
     Waiting,
     /// It was answered, and is sent until it is accepted.
-    Owed,
+    Pending,
     /// It was answered with a refusal: nobody counts on it.
     Cancelled,
     /// Accepted, or given up.
@@ -77,8 +77,8 @@ impl Delivery {
         self.tracking.open.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
-    pub(super) fn hold(&self, permit: OwedPermit) {
-        *self.tracking.owed.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
+    pub(super) fn hold(&self, permit: PendingPermit) {
+        *self.tracking.pending.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
     }
 }
 
@@ -93,18 +93,18 @@ impl Job {
         self.part.events.get(self.lock().next).copied()
     }
 
-    /// One more event was accepted. Whether it was owed.
+    /// One more event was accepted. Whether it was pending.
     pub(super) fn advance(&self) -> bool {
         let mut progress = self.lock();
         progress.next += 1;
-        progress.state == State::Owed
+        progress.state == State::Pending
     }
 
-    /// Turns it into an owed one. How many events are owed by that; `None` when it is settled.
-    pub(super) fn owe(&self) -> Option<usize> {
+    /// Turns it into a pending one. How many events are pending by that; `None` when it is settled.
+    pub(super) fn defer(&self) -> Option<usize> {
         let mut progress = self.lock();
         (progress.state == State::Waiting).then(|| {
-            progress.state = State::Owed;
+            progress.state = State::Pending;
             self.part.events.len().saturating_sub(progress.next)
         })
     }
@@ -116,18 +116,18 @@ impl Job {
         }
     }
 
-    /// Ends it. How many events were owed until now; `None` when it was cancelled.
+    /// Ends it. How many events were pending until now; `None` when it was cancelled.
     pub(super) fn settle(&self) -> Option<usize> {
         let mut progress = self.lock();
-        let owed = match progress.state {
-            State::Owed => self.part.events.len().saturating_sub(progress.next),
+        let pending = match progress.state {
+            State::Pending => self.part.events.len().saturating_sub(progress.next),
             State::Waiting => 0,
             State::Cancelled | State::Settled => return None,
         };
         progress.state = State::Settled;
         drop(progress);
         self.settled.send_replace(true);
-        Some(owed)
+        Some(pending)
     }
 
     pub(super) fn is_settled(&self) -> bool {
@@ -138,8 +138,8 @@ impl Job {
         self.lock().state == State::Cancelled
     }
 
-    pub(super) fn is_owed(&self) -> bool {
-        self.lock().state == State::Owed
+    pub(super) fn is_pending(&self) -> bool {
+        self.lock().state == State::Pending
     }
 
     pub(super) async fn wait(&self) {

@@ -1,12 +1,12 @@
 //! Handing deliveries on: in order for each sink, no sink waiting for another, each event once.
 //!
 //! Every sink that has something to be sent has one worker, which sends the first of its queue until it is accepted. A delivery
-//! waits for its sinks until its deadline; what is not accepted by then is owed: the worker goes on, the provider is answered.
+//! waits for its sinks until its deadline; what is not accepted by then is pending: the worker goes on, the provider is answered.
 
 mod client;
 pub(super) mod cloud_events;
 mod job;
-mod owed;
+mod pending;
 mod worker;
 
 use std::collections::hash_map::Entry as Slot;
@@ -23,8 +23,8 @@ use tokio_util::task::TaskTracker;
 use client::Clients;
 use job::Job;
 pub(super) use job::{Delivery, Part, Tracking};
-use owed::OwedBudget;
-pub use owed::OwedLimits;
+use pending::PendingBudget;
+pub use pending::PendingLimits;
 
 use super::dedupe::Answer;
 use super::evidence::EvidenceStore;
@@ -41,13 +41,13 @@ pub struct SinkLimits {
     pub least_pause: Duration,
     /// The longest pause; default 1 min.
     pub longest_pause: Duration,
-    /// After which time an owed event is given up; default 24 h.
+    /// After which time a pending event is given up; default 24 h.
     pub give_up: Duration,
     /// After which time an event is given up that the sink calls malformed; default 15 min. Until then it holds up the others of
     /// its sink.
     pub give_up_malformed: Duration,
-    /// How much may be owed.
-    pub owed: OwedLimits,
+    /// How much may be pending.
+    pub pending: PendingLimits,
 }
 
 impl Default for SinkLimits {
@@ -58,7 +58,7 @@ impl Default for SinkLimits {
             longest_pause: Duration::from_secs(60),
             give_up: Duration::from_secs(24 * 60 * 60),
             give_up_malformed: Duration::from_secs(15 * 60),
-            owed: OwedLimits::default(),
+            pending: PendingLimits::default(),
         }
     }
 }
@@ -77,7 +77,7 @@ pub(super) struct Dispatcher {
     routes: Routes,
     clients: Clients,
     limits: SinkLimits,
-    owed: OwedBudget,
+    pending: PendingBudget,
     evidence: EvidenceStore,
     metrics: Metrics,
     /// A queue is here as long as it has a worker.
@@ -98,7 +98,7 @@ impl Dispatcher {
             routes,
             clients: Clients::new(policy, limits.attempt)?,
             limits,
-            owed: OwedBudget::new(limits.owed, metrics.clone()),
+            pending: PendingBudget::new(limits.pending, metrics.clone()),
             evidence,
             metrics,
             queues: Mutex::default(),
@@ -111,13 +111,13 @@ impl Dispatcher {
     pub(super) async fn deliver(self: &Arc<Self>, delivery: &Arc<Delivery>, parts: Vec<Part>, deadline: Instant) -> Answer {
         delivery.expect_parts(parts.len());
         let jobs: Vec<_> = parts.into_iter().map(|part| Job::new(delivery.clone(), part)).collect();
-        // Behind what is owed there is nothing to wait for: that sink is down.
+        // Behind what is pending there is nothing to wait for: that sink is down.
         let hopeful: Vec<_> = jobs.iter().filter(|job| !self.enqueue(job)).collect();
         let _ = timeout_at(deadline, join_all(hopeful.into_iter().map(|job| job.wait()))).await;
         if jobs.iter().all(|job| job.is_settled()) {
             return Answer::Accepted;
         }
-        let Some(permit) = self.owed.acquire(&delivery.uid, delivery.payload.len()) else {
+        let Some(permit) = self.pending.acquire(&delivery.uid, delivery.payload.len()) else {
             for job in &jobs {
                 job.cancel();
                 self.withdraw(job);
@@ -126,14 +126,14 @@ impl Dispatcher {
         };
         delivery.hold(permit);
         for job in &jobs {
-            if let Some(events) = job.owe() {
-                self.evidence.sink_owed(&delivery.uid, &job.part.sink, i64::try_from(events).unwrap_or(i64::MAX));
+            if let Some(events) = job.defer() {
+                self.evidence.sink_pending(&delivery.uid, &job.part.sink, i64::try_from(events).unwrap_or(i64::MAX));
             }
         }
-        Answer::Owed
+        Answer::Pending
     }
 
-    /// Gives what is owed one last try, then ends. What is lost by that is logged.
+    /// Gives what is pending one last try, then ends. What is lost by that is logged.
     pub(super) async fn stop(&self, deadline: Instant) {
         self.stopping.cancel();
         self.workers.close();
@@ -143,13 +143,13 @@ impl Dispatcher {
         }
     }
 
-    /// Adds a job to its sink's queue. Whether it stands behind something that is owed.
+    /// Adds a job to its sink's queue. Whether it stands behind something that is pending.
     fn enqueue(self: &Arc<Self>, job: &Arc<Job>) -> bool {
         let key = (job.delivery.uid.clone(), job.part.sink.clone());
         match self.lock().entry(key) {
             Slot::Occupied(mut queue) => {
                 let queue = queue.get_mut();
-                let behind = queue.jobs.iter().any(|job| job.is_owed());
+                let behind = queue.jobs.iter().any(|job| job.is_pending());
                 queue.jobs.push_back(job.clone());
                 queue.nudge.notify_one();
                 behind
@@ -163,7 +163,7 @@ impl Dispatcher {
         }
     }
 
-    /// Takes cancelled jobs out of a queue, so that it does not grow beyond what may be owed. The first is its worker's.
+    /// Takes cancelled jobs out of a queue, so that it does not grow beyond what may be pending. The first is its worker's.
     fn withdraw(&self, job: &Job) {
         let key = (job.delivery.uid.clone(), job.part.sink.clone());
         if let Some(queue) = self.lock().get_mut(&key) {

@@ -110,8 +110,8 @@ impl Dispatcher {
     fn accepted(&self, job: &Job) {
         let (delivery, sink) = (&job.delivery, &job.part.sink);
         if job.advance() {
-            self.evidence.sink_owed(&delivery.uid, sink, -1);
-            tracing::info!(namespace = delivery.namespace, name = delivery.name, sink, delivery = delivery.id, "owed event accepted");
+            self.evidence.sink_pending(&delivery.uid, sink, -1);
+            tracing::info!(namespace = delivery.namespace, name = delivery.name, sink, delivery = delivery.id, "pending event accepted");
         }
         if self.evidence.sink_accepted(&delivery.uid, sink) {
             tracing::info!(namespace = delivery.namespace, name = delivery.name, sink, "sink accepts again");
@@ -144,8 +144,8 @@ impl Dispatcher {
 
     fn settle(&self, job: &Job) -> Step {
         let delivery = &job.delivery;
-        if let Some(owed) = job.settle() {
-            self.evidence.sink_owed(&delivery.uid, &job.part.sink, -i64::try_from(owed).unwrap_or(i64::MAX));
+        if let Some(pending) = job.settle() {
+            self.evidence.sink_pending(&delivery.uid, &job.part.sink, -i64::try_from(pending).unwrap_or(i64::MAX));
             if delivery.settle_part() {
                 delivery.entry.complete();
                 self.evidence.settled(&delivery.uid, delivery.entry.number(), delivery.at);

@@ -150,7 +150,7 @@ async fn one_event_by_hooks_of_two_generations_arrives_once() {
 }
 
 #[tokio::test]
-async fn a_sink_that_is_down_is_owed_in_order_and_gets_everything_once() {
+async fn events_are_pending_in_order_for_a_sink_that_is_down_and_it_gets_everything_once() {
     let sink = Sink::start(503).await;
     let harness = with_sinks(json!([service_sink("a", sink.port)])).await;
     assert_eq!(harness.send(&Shot::push("d-0", "main")).await, 202);
@@ -160,20 +160,20 @@ async fn a_sink_that_is_down_is_owed_in_order_and_gets_everything_once() {
     }
     assert_eq!(harness.send(&Shot::push("d-3", "main")).await, 200, "it is on its way");
     let seen = harness.seen();
-    assert_eq!(seen.sinks["a"].owed, 5);
+    assert_eq!(seen.sinks["a"].pending, 5);
     assert_eq!(seen.sinks["a"].last_error.as_deref(), Some("answered 503"));
     assert_eq!(seen.sinks["a"].failing_since.unwrap().to_string(), NOW);
     assert_eq!(seen.accepted_until.unwrap().to_string(), "2026-11-20T09:59:59.999Z");
-    assert!(harness.metrics().contains("forgebind_receiver_owed_deliveries 5"));
+    assert!(harness.metrics().contains("forgebind_receiver_pending_deliveries 5"));
     sink.usually(200);
-    until("everything is accepted", || harness.seen().sinks["a"].owed == 0).await;
+    until("everything is accepted", || harness.seen().sinks["a"].pending == 0).await;
     assert_eq!(sink.accepted_ids(), ["d-0", "d-1", "d-2", "d-3", "d-4"]);
-    until("nothing is held", || harness.metrics().contains("forgebind_receiver_owed_deliveries 0")).await;
+    until("nothing is held", || harness.metrics().contains("forgebind_receiver_pending_deliveries 0")).await;
     let seen = harness.seen();
     assert_eq!((&seen.sinks["a"].last_error, seen.sinks["a"].failing_since), (&None, None));
     assert_eq!(seen.accepted_until.unwrap().to_string(), "2026-11-20T10:00:10Z");
     assert_eq!(harness.send(&Shot::push("d-0", "main")).await, 200);
-    assert_eq!(sink.accepted().len(), 5, "what was owed counts as seen");
+    assert_eq!(sink.accepted().len(), 5, "what was pending counts as seen");
 }
 
 #[tokio::test]
@@ -183,7 +183,7 @@ async fn a_failure_within_the_deadline_is_not_noticed_by_the_sender() {
     let harness = with_sinks(json!([service_sink("a", sink.port)])).await;
     assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 200);
     assert_eq!((sink.attempts(), sink.accepted_ids()), (4, vec!["d-1".to_owned()]));
-    assert_eq!(harness.seen().sinks["a"].owed, 0);
+    assert_eq!(harness.seen().sinks["a"].pending, 0);
 }
 
 #[tokio::test]
@@ -201,9 +201,9 @@ async fn one_sink_that_is_down_does_not_hold_up_the_other() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_owed_is_refused_and_comes_once_when_it_is_sent_again() {
+async fn what_cannot_be_kept_pending_is_refused_and_comes_once_when_it_is_sent_again() {
     let (up, down) = (Sink::start(200).await, Sink::start(503).await);
-    let harness = start(|config, _| config.sinks.owed.per_binding = 1).await;
+    let harness = start(|config, _| config.sinks.pending.per_binding = 1).await;
     harness.routes.apply_connection(&gitea());
     harness.routes.apply_binding(&binding(|object| {
         object["spec"]["sinks"] = json!([service_sink("a", up.port), service_sink("b", down.port)]);
@@ -212,7 +212,7 @@ async fn what_cannot_be_owed_is_refused_and_comes_once_when_it_is_sent_again() {
     harness.clock.set("2026-11-20T10:00:10Z");
     assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 503);
     down.usually(200);
-    until("nothing is owed", || harness.seen().sinks["b"].owed == 0).await;
+    until("nothing is pending", || harness.seen().sinks["b"].pending == 0).await;
     assert_eq!(harness.seen().accepted_until.unwrap().to_string(), "2026-11-20T10:00:09.999Z", "d-1 is missing");
     assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 200);
     assert_eq!((up.accepted_ids(), down.accepted_ids()), (vec!["d-0".into(), "d-1".into()], vec!["d-0".to_owned(), "d-1".into()]));
@@ -233,7 +233,7 @@ async fn a_sender_that_hangs_up_does_not_cancel_the_delivery() {
 }
 
 #[tokio::test]
-async fn what_is_owed_follows_the_sink_and_ends_with_it() {
+async fn what_is_pending_follows_the_sink_and_ends_with_it() {
     let (old, new) = (Sink::start(503).await, Sink::start(200).await);
     let harness = with_sinks(json!([service_sink("a", old.port)])).await;
     assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 202);
@@ -242,7 +242,7 @@ async fn what_is_owed_follows_the_sink_and_ends_with_it() {
     new.usually(503);
     assert_eq!(harness.send(&Shot::push("d-2", "main")).await, 202);
     harness.routes.apply_binding(&binding(|_| ()));
-    until("it is no longer owed", || harness.metrics().contains("forgebind_receiver_owed_deliveries 0")).await;
+    until("it is no longer pending", || harness.metrics().contains("forgebind_receiver_pending_deliveries 0")).await;
     assert!(harness.metrics().contains("forgebind_receiver_sink_events_given_up_total 1"));
 }
 

@@ -40,6 +40,10 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 pub struct ManualClock(Mutex<Timestamp>);
 
 impl ManualClock {
+    pub fn at(now: &str) -> Self {
+        Self(Mutex::new(now.parse().unwrap()))
+    }
+
     pub fn set(&self, now: &str) {
         *self.0.lock().unwrap() = now.parse().unwrap();
     }
@@ -82,7 +86,7 @@ pub fn policy() -> NetworkPolicy {
 }
 
 pub async fn start(adjust: impl FnOnce(&mut ReceiverConfig, &mut RoutesConfig)) -> Harness {
-    let clock = Arc::new(ManualClock(Mutex::new(NOW.parse().unwrap())));
+    let clock = Arc::new(ManualClock::at(NOW));
     let mut routes = RoutesConfig::new(key(), clock.clone(), Arc::new(policy()));
     let mut config = ReceiverConfig::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     routes.providers = Arc::new(|kind| if kind == ProviderKind::GitHub { Some(&TEST_PROVIDER) } else { registry::provider(kind) });

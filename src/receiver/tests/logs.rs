@@ -74,7 +74,7 @@ async fn df_20_bb_21_neither_logs_nor_metrics_nor_evidence_hold_a_secret_or_a_pa
     ] {
         assert!(!told.contains(&forbidden), "{forbidden} is told");
     }
-    for line in [r#""outcome":"owed""#, r#""reason":"proof_wrong""#, r#""reason":"unknown_path""#, "sink does not accept"] {
+    for line in [r#""outcome":"pending""#, r#""reason":"proof_wrong""#, r#""reason":"unknown_path""#, "sink does not accept"] {
         assert!(log.contains(line), "{line} is not logged:\n{log}");
     }
     assert!(!harness.metrics().contains("shop"), "no names in metrics");

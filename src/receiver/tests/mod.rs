@@ -2,6 +2,7 @@
 
 mod admission;
 mod delivery;
+mod evidence;
 mod harness;
 mod logs;
 mod providers;

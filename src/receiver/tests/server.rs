@@ -110,7 +110,7 @@ async fn an_endless_body_is_cut_off_near_the_cap() {
 }
 
 #[tokio::test]
-async fn the_end_finishes_what_is_in_flight_and_tries_what_is_owed_once_more() {
+async fn the_end_finishes_what_is_in_flight_and_tries_what_is_pending_once_more() {
     let sink = Sink::start(503).await;
     let harness = start(|config, _| {
         config.sinks.least_pause = Duration::from_secs(60);
@@ -119,10 +119,10 @@ async fn the_end_finishes_what_is_in_flight_and_tries_what_is_owed_once_more() {
     .await;
     harness.routes.apply_connection(&gitea());
     harness.routes.apply_binding(&binding(|object| object["spec"]["sinks"] = json!([service_sink("a", sink.port)])));
-    assert_eq!(harness.send(&Shot::push("owed", "main")).await, 202);
+    assert_eq!(harness.send(&Shot::push("pending", "main")).await, 202);
     sink.usually(200);
     harness.stop().await;
-    assert_eq!(sink.accepted_ids(), ["owed"]);
+    assert_eq!(sink.accepted_ids(), ["pending"]);
 }
 
 #[tokio::test]
@@ -150,7 +150,7 @@ async fn a_sink_that_stays_down_does_not_keep_the_end_from_coming() {
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&gitea());
     harness.routes.apply_binding(&binding(|object| object["spec"]["sinks"] = json!([service_sink("a", sink.port)])));
-    assert_eq!(harness.send(&Shot::push("owed", "main")).await, 202);
+    assert_eq!(harness.send(&Shot::push("pending", "main")).await, 202);
     harness.stop().await;
     assert_eq!(sink.accepted_ids(), Vec::<String>::new());
 }

@@ -97,7 +97,7 @@ async fn offline_judges_the_manifests_alone_and_asks_nobody() -> Result<()> {
         "did you mean RepoBinding?",
         "is there already, at ",
         "two kinds of credential, password and token",
-        "Secret credential is not among the manifests and was taken as right",
+        "/credential is not among the manifests and was taken as right",
     ] {
         assert!(said.contains(expected), "{expected:?} is not in\n{said}");
     }

@@ -100,7 +100,10 @@ async fn what_would_not_become_ready_is_told_with_condition_reason_and_remedy() 
         assert_eq!(told(&result, name), expected, "{name}: {:#}", row(&result, name));
     }
     assert_eq!((checked.code, result["ok"].as_bool(), result["version"].as_u64()), (1, Some(false), Some(1)));
-    assert_eq!(message(&result, "branch-missing", "BranchNotFound"), format!("{repository} has no branch mian"));
+    assert_eq!(
+        message(&result, "branch-missing", "BranchNotFound"),
+        format!("{repository} has no branch mian; correct branch, remove it, or push the branch")
+    );
     let finding = &row(&result, "branch-missing")["findings"][0];
     assert_eq!((finding["level"].as_str(), finding["condition"].as_str()), (Some("error"), Some("RepositoryFound")));
     assert!(finding["file"].as_str().is_some_and(|file| file.contains("manifests-")) && finding["line"].as_u64() > Some(10), "{finding}");
@@ -113,7 +116,7 @@ async fn what_would_not_become_ready_is_told_with_condition_reason_and_remedy() 
     for expected in [
         "binding      platform       branch-missing       False       BranchNotFound       -\n",
         &format!(
-            "         BranchNotFound: {repository} has no branch mian\n         What to do: Correct `branch`, remove it, or push the branch"
+            "         BranchNotFound: {repository} has no branch mian; correct branch, remove it, or push the branch\n         What to do: Correct `branch`"
         ),
         "1 connection, 11 bindings: 8 would not become Ready.",
     ] {

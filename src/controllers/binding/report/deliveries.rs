@@ -83,7 +83,7 @@ impl<'a> Evidence<'a> {
         if failing.is_empty() {
             conditions.succeed(kind, "the sinks accept what they are sent");
         } else {
-            let message = format!("{}; what is owed is sent again", failing.join("; "));
+            let message = format!("{}; what is pending is sent again", failing.join("; "));
             conditions.set(kind, Verdict::False, Reason::SinkFailing, message);
         }
     }
@@ -110,8 +110,8 @@ impl<'a> Evidence<'a> {
         let rows = observation.object.spec.sinks.iter().map(|sink| {
             let seen = self.seen.and_then(|seen| seen.sinks.get(&sink.name)).filter(|_| news);
             match seen {
-                Some(seen) => SinkStatus { name: sink.name.clone(), last_error: seen.last_error.clone(), owed: seen.owed },
-                None => old(&sink.name).unwrap_or_else(|| SinkStatus { name: sink.name.clone(), last_error: None, owed: 0 }),
+                Some(seen) => SinkStatus { name: sink.name.clone(), last_error: seen.last_error.clone(), pending: seen.pending },
+                None => old(&sink.name).unwrap_or_else(|| SinkStatus { name: sink.name.clone(), last_error: None, pending: 0 }),
             }
         });
         rows.collect()

@@ -1,13 +1,13 @@
-//! How much may be owed: bounded for each binding and for all, because it is kept in memory.
+//! How much may be pending: bounded for each binding and for all, because it is kept in memory.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::receiver::metrics::Metrics;
 
-/// The bounds of what is owed.
+/// The bounds of what is pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OwedLimits {
+pub struct PendingLimits {
     /// Deliveries of one binding.
     pub per_binding: usize,
     /// Deliveries of all bindings.
@@ -16,16 +16,16 @@ pub struct OwedLimits {
     pub bytes: usize,
 }
 
-impl Default for OwedLimits {
+impl Default for PendingLimits {
     fn default() -> Self {
         Self { per_binding: 1_000, deliveries: 10_000, bytes: 64 * 1024 * 1024 }
     }
 }
 
-/// What is owed at present.
+/// What is pending at present.
 #[derive(Clone)]
-pub(super) struct OwedBudget {
-    limits: OwedLimits,
+pub(super) struct PendingBudget {
+    limits: PendingLimits,
     used: Arc<Mutex<Used>>,
     metrics: Metrics,
 }
@@ -38,19 +38,19 @@ struct Used {
 }
 
 /// Room for one delivery. Dropping it gives the room back.
-pub(super) struct OwedPermit {
-    budget: OwedBudget,
+pub(super) struct PendingPermit {
+    budget: PendingBudget,
     uid: String,
     bytes: usize,
 }
 
-impl OwedBudget {
-    pub(super) fn new(limits: OwedLimits, metrics: Metrics) -> Self {
+impl PendingBudget {
+    pub(super) fn new(limits: PendingLimits, metrics: Metrics) -> Self {
         Self { limits, used: Arc::default(), metrics }
     }
 
     /// Room for one delivery; `None` when there is none left.
-    pub(super) fn acquire(&self, uid: &str, bytes: usize) -> Option<OwedPermit> {
+    pub(super) fn acquire(&self, uid: &str, bytes: usize) -> Option<PendingPermit> {
         let mut used = self.lock();
         let of_binding = used.bindings.get(uid).copied().unwrap_or_default();
         let fits = of_binding < self.limits.per_binding
@@ -62,8 +62,8 @@ impl OwedBudget {
         used.deliveries += 1;
         used.bytes += bytes;
         used.bindings.insert(uid.to_owned(), of_binding + 1);
-        self.metrics.owed(used.deliveries, used.bytes);
-        Some(OwedPermit { budget: self.clone(), uid: uid.to_owned(), bytes })
+        self.metrics.pending(used.deliveries, used.bytes);
+        Some(PendingPermit { budget: self.clone(), uid: uid.to_owned(), bytes })
     }
 
     fn lock(&self) -> MutexGuard<'_, Used> {
@@ -71,7 +71,7 @@ impl OwedBudget {
     }
 }
 
-impl Drop for OwedPermit {
+impl Drop for PendingPermit {
     fn drop(&mut self) {
         let mut used = self.budget.lock();
         used.deliveries = used.deliveries.saturating_sub(1);
@@ -82,7 +82,7 @@ impl Drop for OwedPermit {
                 used.bindings.remove(&self.uid);
             }
         }
-        self.budget.metrics.owed(used.deliveries, used.bytes);
+        self.budget.metrics.pending(used.deliveries, used.bytes);
     }
 }
 
@@ -92,8 +92,8 @@ mod tests {
 
     #[test]
     fn room_is_bounded_by_binding_count_and_bytes_and_comes_back() {
-        let limits = OwedLimits { per_binding: 2, deliveries: 3, bytes: 100 };
-        let budget = OwedBudget::new(limits, Metrics::new(&mut prometheus_client::registry::Registry::default()));
+        let limits = PendingLimits { per_binding: 2, deliveries: 3, bytes: 100 };
+        let budget = PendingBudget::new(limits, Metrics::new(&mut prometheus_client::registry::Registry::default()));
         let first = budget.acquire("a", 10).unwrap();
         let _second = budget.acquire("a", 10).unwrap();
         assert!(budget.acquire("a", 10).is_none(), "the binding has its share");

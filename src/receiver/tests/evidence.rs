@@ -1,0 +1,70 @@
+//! What is remembered of deliveries, and for how long.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::super::{EvidenceStore, Routes, RoutesConfig};
+use super::harness::*;
+use crate::api::v1alpha1::RepoBinding;
+
+fn with_sinks(names: &[&str]) -> RepoBinding {
+    let sinks: Vec<_> = names.iter().map(|name| service_sink(name, 80)).collect();
+    binding(|object| object["spec"]["sinks"] = json!(sinks))
+}
+
+fn store() -> (Routes, EvidenceStore, Timestamp) {
+    let now: Timestamp = NOW.parse().unwrap();
+    let routes = Routes::new(RoutesConfig::new(key(), Arc::new(ManualClock::at(NOW)), Arc::new(policy())));
+    routes.apply_connection(&gitea());
+    routes.apply_binding(&with_sinks(&["a", "b"]));
+    (routes.clone(), EvidenceStore::new(routes), now)
+}
+
+fn sinks(store: &EvidenceStore) -> Vec<(String, u64)> {
+    let seen = store.snapshot().bindings.remove("uid-shop").unwrap_or_default();
+    seen.sinks.into_iter().map(|(name, sink)| (name, sink.pending)).collect()
+}
+
+#[test]
+fn a_sink_that_left_its_binding_is_forgotten_once_nothing_is_pending_for_it() {
+    let (routes, store, now) = store();
+    for sink in ["a", "b"] {
+        store.sink_failed("uid-shop", sink, now, "status 500".to_owned());
+    }
+    store.sink_pending("uid-shop", "b", 2);
+    let both = [("a".to_owned(), 0), ("b".to_owned(), 2)];
+    assert_eq!(sinks(&store), both, "both are the binding's");
+    routes.apply_binding(&with_sinks(&["b"]));
+    assert_eq!(sinks(&store), both[1..]);
+    routes.apply_binding(&with_sinks(&["c"]));
+    assert_eq!(sinks(&store), both[1..], "two events are still counted there");
+    store.sink_pending("uid-shop", "b", -2);
+    assert_eq!(sinks(&store), []);
+}
+
+#[test]
+fn a_binding_that_is_gone_is_forgotten_when_somebody_asks() {
+    let (routes, store, now) = store();
+    store.refused("uid-shop", now, "proof_wrong");
+    store.sink_pending("uid-shop", "a", 1);
+    store.refused("uid-of-nobody", now, "proof_wrong");
+    assert_eq!(store.snapshot().bindings.into_keys().collect::<Vec<_>>(), ["uid-shop"]);
+    assert_eq!(store.records(), 1);
+    routes.remove_binding("team", "shop", "uid-shop");
+    assert!(store.snapshot().bindings.is_empty(), "also with events that are pending for a sink");
+    assert_eq!(store.records(), 0);
+}
+
+#[test]
+fn bindings_that_come_and_go_do_not_pile_up_while_nobody_asks() {
+    let (_routes, store, now) = store();
+    store.refused("uid-shop", now, "proof_wrong");
+    for number in 0..1000 {
+        store.refused(&format!("gone-{number}"), now, "proof_wrong");
+        assert!(store.records() <= 65, "{}", store.records());
+    }
+    let seen = store.snapshot().bindings;
+    assert_eq!(seen["uid-shop"].refusals.as_ref().map(|refusals| refusals.count), Some(1), "what exists is kept: {seen:?}");
+}
