@@ -7,8 +7,8 @@ use forgebind::crd;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::Value;
 
-use crate::support::shared;
-use crate::support::wait::{Seen, wait_until};
+use testkit::shared;
+use testkit::wait::{Seen, wait_until};
 
 /// A description that is longer is a page, not an explanation.
 const LONGEST: usize = 600;

@@ -8,7 +8,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use crate::cli::check::judged_offline;
-use crate::support::shared;
+use testkit::shared;
 
 /// An API for objects that the Rust types may not be able to hold.
 pub fn untyped(client: Client, namespace: &str, kind: &str) -> Api<DynamicObject> {

@@ -11,7 +11,7 @@ use forgebind::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use forgebind::crd;
 
 use crate::api::schema::{object, untyped};
-use crate::support::shared;
+use testkit::shared;
 
 /// The schema of a kind.
 fn schema_of(kind: &str) -> Value {

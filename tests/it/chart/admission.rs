@@ -6,10 +6,10 @@ use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::installation::Installation;
-use crate::support::chart;
-use crate::support::wait::{Seen, wait_until};
-use crate::world::{SOON, World};
+use testkit::installation::Installation;
+use testkit::chart;
+use testkit::wait::{Seen, wait_until};
+use testkit::world::{SOON, World};
 
 const PROVIDER_HOSTS: [&str; 4] = ["gitea.acme.io", "*.git.acme.io", "gitlab.acme.io:8443", "10.1.2.3"];
 const SINK_HOSTS: [&str; 2] = ["events.acme.io", "*.hooks.acme.io:8443"];

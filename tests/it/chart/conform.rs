@@ -9,12 +9,12 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Map, Value, json};
 
 use crate::chart::rendering::snapshot_values;
-use crate::support::chart::{self, objects};
-use crate::support::cluster::Cluster;
-use crate::support::components::component;
-use crate::support::shared;
-use crate::support::wait::{Seen, wait_until};
-use crate::world::SOON;
+use testkit::chart::{self, objects};
+use testkit::cluster::Cluster;
+use testkit::components::component;
+use testkit::shared;
+use testkit::wait::{Seen, wait_until};
+use testkit::world::SOON;
 
 /// Groups of the examples for Flux and Argo CD, whose definitions are not among the tools: their kinds are skipped, by name,
 /// and the chart is rendered with the values in them by another test.

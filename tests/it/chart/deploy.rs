@@ -11,9 +11,9 @@ use forgebind::config::{Config, HooksOnRelease, ReleaseConfig};
 use serde_json::{Value, json};
 
 use crate::chart::rendering::compare;
-use crate::support::chart::{self, objects, render};
-use crate::support::components::repository_root;
-use crate::support::shared;
+use testkit::chart::{self, objects, render};
+use testkit::components::repository_root;
+use testkit::shared;
 
 const NAMESPACE: &str = "forgebind-system";
 /// What is rendered from the chart with the values beside it. Each has a folder `release` with what lets its objects go.

@@ -7,13 +7,13 @@ use serde_json::json;
 
 use crate::chart::deploy;
 use crate::chart::install::bare_plane;
-use crate::installation::Installation;
-use crate::support::cluster::Cluster;
-use crate::support::operator::Operator;
-use crate::support::port::free_port;
-use crate::support::shared;
-use crate::support::wait::{Seen, wait_until};
-use crate::world::{SINK, SOON, World};
+use testkit::installation::Installation;
+use testkit::cluster::Cluster;
+use testkit::operator::Operator;
+use testkit::port::free_port;
+use testkit::shared;
+use testkit::wait::{Seen, wait_until};
+use testkit::world::{SINK, SOON, World};
 
 const NAMESPACE: &str = "forgebind-system";
 /// The namespace that the overlay is for.

@@ -9,13 +9,13 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
-use crate::installation::Installation;
-use crate::support::chart;
-use crate::support::control_plane::ControlPlane;
-use crate::support::port::free_port;
-use crate::support::shared;
-use crate::support::wait::{Seen, wait_until};
-use crate::world::{SINK, SOON, World, connection_condition};
+use testkit::installation::Installation;
+use testkit::chart;
+use testkit::control_plane::ControlPlane;
+use testkit::port::free_port;
+use testkit::shared;
+use testkit::wait::{Seen, wait_until};
+use testkit::world::{SINK, SOON, World, connection_condition};
 
 /// A control plane of its own for the rest of this process: definitions that helm installs have one owner.
 pub async fn bare_plane() -> Result<&'static ControlPlane> {

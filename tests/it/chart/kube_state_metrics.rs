@@ -7,15 +7,15 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::docs::metrics::{Metric, documented_objects};
-use crate::support::chart::{self, create, objects, render};
-use crate::support::components::component;
-use crate::support::plain_http;
-use crate::support::port::free_port;
-use crate::support::process::{Process, Program};
-use crate::support::scratch::Scratch;
-use crate::support::sink::Behavior;
-use crate::support::wait::{Seen, wait_until};
-use crate::world::{CONNECTION, SOON, World};
+use testkit::chart::{self, create, objects, render};
+use testkit::components::component;
+use testkit::plain_http;
+use testkit::port::free_port;
+use testkit::process::{Process, Program};
+use testkit::scratch::Scratch;
+use testkit::sink::Behavior;
+use testkit::wait::{Seen, wait_until};
+use testkit::world::{CONNECTION, SOON, World};
 
 const TEMPLATE: &str = "templates/kube-state-metrics.yaml";
 /// Labels of every series.

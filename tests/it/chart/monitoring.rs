@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use crate::chart::deploy::without_helm;
 use crate::chart::rendering::compare;
 use crate::docs::metrics::{documented, documented_objects};
-use crate::support::chart::{self, objects, render};
-use crate::support::components::{component, output_of, repository_root};
+use testkit::chart::{self, objects, render};
+use testkit::components::{component, output_of, repository_root};
 
 /// Alerts on our own metrics.
 const ALERTS: &str = "charts/forgebind/files/alerts.yaml";

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::chart::rendering::snapshot_values;
-use crate::support::chart::{self, objects, render};
+use testkit::chart::{self, objects, render};
 
 const NAMESPACE: &str = "forgebind-system";
 type Labels = BTreeMap<String, String>;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::chart::install::copy;
 use crate::chart::rendering::rendered;
-use crate::support::chart::{self, objects, render};
+use testkit::chart::{self, objects, render};
 
 /// A chart that has this one as a dependency.
 struct Parent {

@@ -11,8 +11,8 @@ use forgebind::config::{Config, HooksOnRelease, ReleaseConfig};
 use forgebind::crd;
 use serde_json::{Value, json};
 
-use crate::support::chart::{self, objects, render};
-use crate::support::components::repository_root;
+use testkit::chart::{self, objects, render};
+use testkit::components::repository_root;
 
 const RELEASE: &str = "forgebind";
 const NAMESPACE: &str = "forgebind-system";

@@ -11,15 +11,15 @@ use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Config, ResourceExt as _};
 use serde_json::{Value, json};
 
-use crate::installation::Installation;
-use crate::support::chart;
-use crate::support::control_plane::{AuditEvent, ControlPlane};
-use crate::support::gitea::OPERATOR_SCOPES;
-use crate::support::operator::Operator;
-use crate::support::port::free_port;
-use crate::support::shared;
-use crate::support::wait::{Seen, wait_until};
-use crate::world::{SINK, SOON, World};
+use testkit::installation::Installation;
+use testkit::chart;
+use testkit::control_plane::{AuditEvent, ControlPlane};
+use testkit::gitea::OPERATOR_SCOPES;
+use testkit::operator::Operator;
+use testkit::port::free_port;
+use testkit::shared;
+use testkit::wait::{Seen, wait_until};
+use testkit::world::{SINK, SOON, World};
 
 /// One thing that may be done or was done.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -10,16 +10,16 @@ use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 use serde_json::{Value, json};
 
-use crate::installation::Installation;
+use testkit::installation::Installation;
 use crate::operator::credentials::connection_message;
-use crate::support::chart;
-use crate::support::forward_proxy::ForwardProxy;
-use crate::support::operator::Operator;
-use crate::support::port::free_port;
-use crate::support::shared;
-use crate::support::tls_proxy::{NAME, TlsProxy};
-use crate::support::wait::{Seen, wait_until};
-use crate::world::{SINK, SOON, World, connection_condition};
+use testkit::chart;
+use testkit::forward_proxy::ForwardProxy;
+use testkit::operator::Operator;
+use testkit::port::free_port;
+use testkit::shared;
+use testkit::tls_proxy::{NAME, TlsProxy};
+use testkit::wait::{Seen, wait_until};
+use testkit::world::{SINK, SOON, World, connection_condition};
 
 /// The values of these tests. The shared control plane has the definitions already.
 fn values(mode: &str, port: u16, world: &World) -> Value {

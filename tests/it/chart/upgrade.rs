@@ -9,14 +9,14 @@ use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 use crate::chart::install::{bare_plane, copy};
-use crate::installation::Installation;
-use crate::support::chart;
-use crate::support::components::{component, output_of};
-use crate::support::operator::Operator;
-use crate::support::port::free_port;
-use crate::support::shared;
-use crate::support::wait::{Seen, wait_until};
-use crate::world::{SINK, SOON, World};
+use testkit::installation::Installation;
+use testkit::chart;
+use testkit::components::{component, output_of};
+use testkit::operator::Operator;
+use testkit::port::free_port;
+use testkit::shared;
+use testkit::wait::{Seen, wait_until};
+use testkit::world::{SINK, SOON, World};
 
 const SPEC_FIELDS: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
 

@@ -7,7 +7,7 @@ use forgebind::crd;
 use serde_json::{Value, json};
 
 use crate::chart::rendering::{compare, rendered};
-use crate::support::chart;
+use testkit::chart;
 
 fn file(name: &str) -> Result<String> {
     std::fs::read_to_string(chart::folder().join(name)).with_context(|| name.to_owned())

@@ -8,11 +8,11 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 
 use crate::chart::rights::client_of;
-use crate::installation::Installation;
-use crate::support::chart;
-use crate::support::shared;
-use crate::support::wait::{Seen, wait_until};
-use crate::world::{CONNECTION, SOON, World};
+use testkit::installation::Installation;
+use testkit::chart;
+use testkit::shared;
+use testkit::wait::{Seen, wait_until};
+use testkit::world::{CONNECTION, SOON, World};
 
 const BINDING: &str = "shop";
 const THEIRS: &str = "example.com/theirs";

@@ -10,13 +10,13 @@ use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
-use crate::installation::Installation;
-use crate::support::chart;
-use crate::support::components::output_of;
-use crate::support::operator::{Operator, executable};
-use crate::support::port::free_port;
-use crate::support::shared;
-use crate::world::{SINK, SOON, World};
+use testkit::installation::Installation;
+use testkit::chart;
+use testkit::components::output_of;
+use testkit::operator::{Operator, executable};
+use testkit::port::free_port;
+use testkit::shared;
+use testkit::world::{SINK, SOON, World};
 
 /// Runs `forgebind release` for an operator's installation, as the cluster's administrator.
 async fn release(world: &World, operator: &Operator, more: &[&str]) -> Result<String> {

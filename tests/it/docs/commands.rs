@@ -10,8 +10,8 @@ use clap::Parser as _;
 use forgebind::cli::Cli;
 
 use crate::docs::guides::{code_spans, guides, here_documents, split};
-use crate::support::chart::{self, helm};
-use crate::support::components::{component, output_of, repository_root};
+use testkit::chart::{self, helm};
+use testkit::components::{component, output_of, repository_root};
 
 /// One command with its arguments, as a shell would take it apart.
 type Words = Vec<String>;

@@ -10,9 +10,9 @@ use forgebind::api::v1alpha1::condition::Carrier;
 use forgebind::api::v1alpha1::{ConditionType, Reason};
 use forgebind::cli::Cli;
 
-use crate::support::components::repository_root;
-use crate::support::scratch::Scratch;
-use crate::support::shared;
+use testkit::components::repository_root;
+use testkit::scratch::Scratch;
+use testkit::shared;
 
 const CONDITIONS: &str = "src/docs/conditions.md";
 

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
-use crate::support::components::repository_root;
-use crate::support::operator::Operator;
-use crate::support::plain_http;
-use crate::support::wait::{Seen, wait_until};
-use crate::world::{SOON, World};
+use testkit::components::repository_root;
+use testkit::operator::Operator;
+use testkit::plain_http;
+use testkit::wait::{Seen, wait_until};
+use testkit::world::{SOON, World};
 
 const METRICS: &str = "src/docs/metrics.md";
 /// Where metrics are registered.

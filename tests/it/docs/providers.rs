@@ -8,7 +8,7 @@ use forgebind::api::v1alpha1::{EventKind, ProviderKind};
 use forgebind::providers::pull_request::PullRequestAction;
 use forgebind::providers::{Capabilities, Provider, registry};
 
-use crate::support::components::repository_root;
+use testkit::components::repository_root;
 
 /// The questions of [`Capabilities`], as a reader asks them.
 fn questions(capabilities: &Capabilities) -> [(&'static str, &'static str, bool); 10] {

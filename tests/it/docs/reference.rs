@@ -10,8 +10,8 @@ use forgebind::cli::Cli;
 use forgebind::providers::{Provider, registry};
 use serde_json::{Value, json};
 
-use crate::support::chart::{self, objects, render};
-use crate::support::components::repository_root;
+use testkit::chart::{self, objects, render};
+use testkit::components::repository_root;
 
 /// Compares a guide, or a part of it between two comments, with what the code says. With `UPDATE=1` it writes instead.
 fn compare(guide: &str, expected: &str) -> Result<()> {

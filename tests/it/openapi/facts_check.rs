@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::openapi::facts_generated::originals;
-use crate::sim::facts::Facts;
+use testkit::sim::facts::Facts;
 
 /// A request that fits, and the answer to it.
 struct Exchange {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use crate::sim::facts::table::{Body, Field, Object, Operation, Table, Type};
+use testkit::sim::facts::table::{Body, Field, Object, Operation, Table, Type};
 
 /// Longer enumerations are taken as their plain type.
 const LONGEST_ENUMERATION: usize = 40;
@@ -279,7 +279,7 @@ fn objects_in_place(content: &Type) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use crate::sim::facts::notation::write;
+    use testkit::sim::facts::notation::write;
 
     use super::*;
 

@@ -7,11 +7,11 @@ use forgebind::api::v1alpha1::ProviderKind;
 use serde_json::Value;
 
 use crate::openapi::facts_distil::{Description, distil};
-use crate::sim::facts::notation::{self, Evidence};
-use crate::sim::facts::slips::{Change, Slip};
-use crate::sim::facts::table::Table;
-use crate::sim::facts::{self, Facts, lacks};
-use crate::support::components::repository_root;
+use testkit::sim::facts::notation::{self, Evidence};
+use testkit::sim::facts::slips::{Change, Slip};
+use testkit::sim::facts::table::Table;
+use testkit::sim::facts::{self, Facts, lacks};
+use testkit::components::repository_root;
 
 /// Where the descriptions are, when they are at hand: beside the repository, or where `FORGEBIND_OPENAPI_DIR` says.
 pub fn originals() -> Option<PathBuf> {
@@ -88,7 +88,7 @@ fn checked_in_fact_tables_are_those_of_the_official_descriptions() -> Result<()>
             kind.flag(),
             notation::write(&table)
         );
-        let path = repository_root().join("tests/sim/facts").join(format!("{}.facts", kind.flag()));
+        let path = repository_root().join("tests/testkit/src/sim/facts").join(format!("{}.facts", kind.flag()));
         if std::env::var_os("UPDATE").is_some() {
             std::fs::write(&path, &text)?;
         }

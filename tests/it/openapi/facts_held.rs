@@ -4,7 +4,7 @@ use anyhow::Result;
 use forgebind::api::v1alpha1::ProviderKind;
 use serde_json::{Value, json};
 
-use crate::sim::{Act, Delivery, Happening, Outcome, Product, Refusal, Request, Response, Simulator, Welcome};
+use testkit::sim::{Act, Delivery, Happening, Outcome, Product, Refusal, Request, Response, Simulator, Welcome};
 
 /// Answers every request with the same document.
 struct Echo(Value);

@@ -5,9 +5,9 @@ use forgebind::api::v1alpha1::ROTATE_REQUESTED_AT;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use crate::support::operator::Operator;
-use crate::support::wait::{Seen, wait_until};
-use crate::world::{OVERLAPPED, SOON, World, binding_condition};
+use testkit::operator::Operator;
+use testkit::wait::{Seen, wait_until};
+use testkit::world::{OVERLAPPED, SOON, World, binding_condition};
 
 #[tokio::test]
 async fn controller_and_receiver_work_as_processes_of_their_own() -> Result<()> {

@@ -9,13 +9,13 @@ use tokio::sync::OnceCell;
 
 use crate::operator::deliveries::metric;
 use crate::operator::restore::{arrived, arrives_once, connect, generation, guide, identities, spec_of, spec_of_custom};
-use crate::support::control_plane::ControlPlane;
-use crate::support::fault_proxy::{Exchange, FaultProxy};
-use crate::support::gitea::Hook;
-use crate::support::operator::{Operator, Options};
-use crate::support::scratch::Scratch;
-use crate::support::wait::{Seen, wait_until};
-use crate::world::{OVERLAPPED, SINK, SOON, World, binding_condition, binding_message};
+use testkit::control_plane::ControlPlane;
+use testkit::fault_proxy::{Exchange, FaultProxy};
+use testkit::gitea::Hook;
+use testkit::operator::{Operator, Options};
+use testkit::scratch::Scratch;
+use testkit::wait::{Seen, wait_until};
+use testkit::world::{OVERLAPPED, SINK, SOON, World, binding_condition, binding_message};
 
 /// The cluster that copies are made into.
 async fn other_cluster() -> Result<&'static ControlPlane> {

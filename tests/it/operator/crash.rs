@@ -11,12 +11,12 @@ use kube::Api;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, PostParams};
 use serde_json::json;
 
-use crate::support::control_plane::ControlPlane;
-use crate::support::fault_proxy::{Exchange, Fault, FaultProxy};
-use crate::support::operator::Operator;
-use crate::support::shared;
-use crate::support::wait::{Seen, stays, wait_until};
-use crate::world::{CONNECTION, OVERLAPPED, SOON, World, binding_condition, connection_condition};
+use testkit::control_plane::ControlPlane;
+use testkit::fault_proxy::{Exchange, Fault, FaultProxy};
+use testkit::operator::Operator;
+use testkit::shared;
+use testkit::wait::{Seen, stays, wait_until};
+use testkit::world::{CONNECTION, OVERLAPPED, SOON, World, binding_condition, connection_condition};
 
 /// How long a test waits for what needs the end of a lease, or a server's way back.
 const LATER: Duration = Duration::from_secs(180);

@@ -17,10 +17,10 @@ use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::support::fault_proxy::{Exchange, FaultProxy};
-use crate::support::operator::Operator;
-use crate::support::wait::{Seen, wait_until};
-use crate::world::{CONNECTION, SOON, World, binding_condition, binding_message, connection_condition};
+use testkit::fault_proxy::{Exchange, FaultProxy};
+use testkit::operator::Operator;
+use testkit::wait::{Seen, wait_until};
+use testkit::world::{CONNECTION, SOON, World, binding_condition, binding_message, connection_condition};
 
 const DEAD_TOKEN: &str = "0123456789abcdef0123456789abcdef01234567";
 
@@ -85,7 +85,7 @@ async fn bb_08_a_token_replaced_in_the_secret_is_ready_again_within_seconds() ->
     let hooks = world.hooks_at(&operator.url()).await?;
 
     // While all is well: the new token is looked at, and the old one is not needed any more.
-    let second = world.gitea.create_token(&world.account, "second", crate::support::gitea::OPERATOR_SCOPES).await?;
+    let second = world.gitea.create_token(&world.account, "second", testkit::gitea::OPERATOR_SCOPES).await?;
     let version = put_token(&world, &second).await?.resource_version();
     let began = Instant::now();
     world.connection_until("the new token examined", SOON, |connection| secret_version(connection) == version).await?;
@@ -104,7 +104,7 @@ async fn bb_08_a_token_replaced_in_the_secret_is_ready_again_within_seconds() ->
     let message = connection_message(&connection, "Ready");
     assert!(message.contains("put a valid credential into the Secret"), "{message}");
     world.binding_says("shop", "ConnectionReady", "False/ConnectionNotReady").await?;
-    let third = world.gitea.create_token(&world.account, "third", crate::support::gitea::OPERATOR_SCOPES).await?;
+    let third = world.gitea.create_token(&world.account, "third", testkit::gitea::OPERATOR_SCOPES).await?;
     put_token(&world, &third).await?;
     let began = Instant::now();
     let connection = world.connection_ready().await?;
@@ -346,7 +346,7 @@ async fn bb_03_the_identity_behind_the_token_is_shown() -> Result<()> {
     assert!(shown.contains("True"), "{shown}");
     // Somebody else's token shows as theirs.
     let other =
-        world.gitea.create_user(&crate::support::gitea::Gitea::unique_name("grace"), crate::support::gitea::OPERATOR_SCOPES).await?;
+        world.gitea.create_user(&testkit::gitea::Gitea::unique_name("grace"), testkit::gitea::OPERATOR_SCOPES).await?;
     put_token(&world, &other.token).await?;
     let fits = |connection: &GitProviderConnection| {
         connection.status.as_ref().and_then(|status| status.identity.as_ref()?.name.as_deref()) == Some(other.name.as_str())

@@ -10,10 +10,10 @@ use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
 use serde_json::{Value, json};
 
 use crate::operator::credentials::connection_message;
-use crate::support::gitea::OPERATOR_SCOPES;
-use crate::support::operator::Operator;
-use crate::support::wait::{Seen, stays, wait_until};
-use crate::world::{CONNECTION, SOON, World, binding_condition, connection_condition};
+use testkit::gitea::OPERATOR_SCOPES;
+use testkit::operator::Operator;
+use testkit::wait::{Seen, stays, wait_until};
+use testkit::world::{CONNECTION, SOON, World, binding_condition, connection_condition};
 
 /// How long a test waits for a namespace to be gone.
 const NAMESPACE: Duration = Duration::from_secs(180);

@@ -12,12 +12,12 @@ use ring::hmac;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
-use crate::support::fault_proxy::FaultProxy;
-use crate::support::operator::Operator;
-use crate::support::plain_http;
-use crate::support::sink::{Behavior, SinkServer};
-use crate::support::wait::{Seen, stays, wait_until};
-use crate::world::{OVERLAPPED, SOON, World, binding_condition, binding_message, connection_condition};
+use testkit::fault_proxy::FaultProxy;
+use testkit::operator::Operator;
+use testkit::plain_http;
+use testkit::sink::{Behavior, SinkServer};
+use testkit::wait::{Seen, stays, wait_until};
+use testkit::world::{OVERLAPPED, SOON, World, binding_condition, binding_message, connection_condition};
 
 /// The largest body that is taken, in bytes.
 const BODY_LIMIT: usize = 25 * 1024 * 1024;

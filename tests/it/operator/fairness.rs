@@ -6,9 +6,9 @@ use anyhow::Result;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use crate::objects::Objects;
-use crate::support::wait::{Seen, wait_until};
-use crate::world::World;
+use testkit::objects::Objects;
+use testkit::wait::{Seen, wait_until};
+use testkit::world::World;
 
 /// Several times as many as there are workers for connections.
 const HANGING: usize = 30;

@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 
 use crate::operator::credentials::event_on;
 use crate::operator::deletion::leftovers;
-use crate::support::fault_proxy::{Exchange, Fault, FaultProxy};
-use crate::support::gitea::Hook;
-use crate::support::operator::Operator;
-use crate::support::wait::{Seen, stays, wait_until};
-use crate::world::{CONNECTION, SOON, World, binding_condition, binding_message, connection_condition};
+use testkit::fault_proxy::{Exchange, Fault, FaultProxy};
+use testkit::gitea::Hook;
+use testkit::operator::Operator;
+use testkit::wait::{Seen, stays, wait_until};
+use testkit::world::{CONNECTION, SOON, World, binding_condition, binding_message, connection_condition};
 
 /// Part of a name that no binding here may learn.
 const CANARY: &str = "canary";

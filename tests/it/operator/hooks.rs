@@ -4,10 +4,10 @@ use anyhow::{Context as _, Result};
 use forgebind::api::v1alpha1::RepoBinding;
 use serde_json::{Value, json};
 
-use crate::support::fault_proxy::{Exchange, FaultProxy};
-use crate::support::gitea::Hook;
-use crate::support::operator::Operator;
-use crate::world::{CONNECTION, SOON, World, binding_condition, binding_message};
+use testkit::fault_proxy::{Exchange, FaultProxy};
+use testkit::gitea::Hook;
+use testkit::operator::Operator;
+use testkit::world::{CONNECTION, SOON, World, binding_condition, binding_message};
 
 const OWN_SECRET: &str = "a-webhook-secret-of-the-user-0001";
 

@@ -11,9 +11,9 @@ use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
 use crate::operator::deliveries::metric;
-use crate::support::operator::{Operator, Options};
-use crate::support::wait::{Seen, stays, wait_until};
-use crate::world::{SOON, World, binding_message};
+use testkit::operator::{Operator, Options};
+use testkit::wait::{Seen, stays, wait_until};
+use testkit::world::{SOON, World, binding_message};
 
 const INSTALL_KEY: &str = "forgebind-install-key";
 const RECEIVER_KEY: &str = "forgebind-receiver-key";

@@ -9,11 +9,11 @@ use kube::core::{ApiResource, DynamicObject};
 use serde_json::{Value, json};
 
 use crate::operator::credentials::event_on;
-use crate::support::control_plane::ControlPlane;
-use crate::support::operator::Operator;
-use crate::support::shared;
-use crate::support::wait::{Seen, wait_until};
-use crate::world::{SOON, World};
+use testkit::control_plane::ControlPlane;
+use testkit::operator::Operator;
+use testkit::shared;
+use testkit::wait::{Seen, wait_until};
+use testkit::world::{SOON, World};
 
 /// The definitions as a version before this one might have had them: anything goes.
 async fn install_loosened(plane: &ControlPlane) -> Result<()> {

@@ -6,10 +6,10 @@ use forgebind::api::v1alpha1::connection::PermissionState;
 use forgebind::api::v1alpha1::{Permission, RepoBinding};
 use serde_json::{Value, json};
 
-use crate::support::gitea::Hook;
-use crate::support::plain_http;
-use crate::support::wait::{Seen, wait_until};
-use crate::world::{CONNECTION, SOON, World, binding_condition, binding_message, connection_condition};
+use testkit::gitea::Hook;
+use testkit::plain_http;
+use testkit::wait::{Seen, wait_until};
+use testkit::world::{CONNECTION, SOON, World, binding_condition, binding_message, connection_condition};
 
 fn repository(binding: &RepoBinding) -> Result<RepositoryStatus> {
     binding.status.clone().and_then(|status| status.repository).context("the status names no repository")

@@ -17,15 +17,15 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
 use crate::operator::deliveries::{install_key, metric};
-use crate::support::components::repository_root;
-use crate::support::control_plane::ControlPlane;
-use crate::support::gitea::{Gitea, Hook};
-use crate::support::operator::{Operator, Options, SERVICE_ACCOUNT};
-use crate::support::plain_http;
-use crate::support::scratch::Scratch;
-use crate::support::shared;
-use crate::support::wait::{Seen, stays, wait_until};
-use crate::world::{CONNECTION, OVERLAPPED, SINK, SOON, World, binding_condition, binding_message, connection_condition};
+use testkit::components::repository_root;
+use testkit::control_plane::ControlPlane;
+use testkit::gitea::{Gitea, Hook};
+use testkit::operator::{Operator, Options, SERVICE_ACCOUNT};
+use testkit::plain_http;
+use testkit::scratch::Scratch;
+use testkit::shared;
+use testkit::wait::{Seen, stays, wait_until};
+use testkit::world::{CONNECTION, OVERLAPPED, SINK, SOON, World, binding_condition, binding_message, connection_condition};
 
 /// Forgebind's namespace, as the guide has it.
 const SYSTEM: &str = "forgebind-system";

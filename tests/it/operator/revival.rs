@@ -8,12 +8,12 @@ use forgebind::providers::Hook;
 use forgebind::providers::model::HookState;
 use forgebind::providers::transport::Timings;
 
-use crate::objects::{OVERLAPPED, SOON, binding_message};
-use crate::sim::gitlab::{Release, SimulatedGitLab};
-use crate::sim::{Act, Simulated, Simulator};
-use crate::story::{BINDING, Story};
-use crate::support::sink::{Behavior, SinkServer};
-use crate::support::wait::{Seen, wait_until};
+use testkit::objects::{OVERLAPPED, SOON, binding_message};
+use testkit::sim::gitlab::{Release, SimulatedGitLab};
+use testkit::sim::{Act, Simulated, Simulator};
+use testkit::story::{BINDING, Story};
+use testkit::sink::{Behavior, SinkServer};
+use testkit::wait::{Seen, wait_until};
 
 fn ids(hooks: &[Hook]) -> Vec<String> {
     hooks.iter().map(|hook| hook.id.clone()).collect()

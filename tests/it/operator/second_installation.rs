@@ -11,12 +11,12 @@ use kube::api::ListParams;
 
 use crate::operator::copies::take_over;
 use crate::operator::restore::{arrives_once, events, guide, identities, spec_of};
-use crate::support::gitea::Hook;
-use crate::support::operator::Operator;
-use crate::support::plain_http;
-use crate::support::scratch::Scratch;
-use crate::support::wait::{Seen, stays, wait_until};
-use crate::world::{SOON, World, binding_condition, connection_condition};
+use testkit::gitea::Hook;
+use testkit::operator::Operator;
+use testkit::plain_http;
+use testkit::scratch::Scratch;
+use testkit::wait::{Seen, stays, wait_until};
+use testkit::world::{SOON, World, binding_condition, connection_condition};
 
 const FOREIGN: &str = "True/ManagedByAnotherInstallation";
 

@@ -13,12 +13,12 @@ use secrecy::ExposeSecret as _;
 use serde_json::json;
 
 use crate::operator::deliveries::install_key;
-use crate::support::gitea::OPERATOR_SCOPES;
-use crate::support::operator::Operator;
-use crate::support::plain_http;
-use crate::support::sink::Behavior;
-use crate::support::wait::{Seen, wait_until};
-use crate::world::{SOON, World};
+use testkit::gitea::OPERATOR_SCOPES;
+use testkit::operator::Operator;
+use testkit::plain_http;
+use testkit::sink::Behavior;
+use testkit::wait::{Seen, wait_until};
+use testkit::world::{SOON, World};
 
 const BROUGHT: &str = "canary-of-a-webhook-secret-0123456789";
 

@@ -7,11 +7,11 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use crate::support::control_plane::AuditEvent;
-use crate::support::fault_proxy::{Exchange, FaultProxy};
-use crate::support::operator::Operator;
-use crate::support::wait::{Seen, stays, wait_until};
-use crate::world::{CONNECTION, SOON, World, binding_condition, connection_condition};
+use testkit::control_plane::AuditEvent;
+use testkit::fault_proxy::{Exchange, FaultProxy};
+use testkit::operator::Operator;
+use testkit::wait::{Seen, stays, wait_until};
+use testkit::world::{CONNECTION, SOON, World, binding_condition, connection_condition};
 
 /// How long rest is watched. Longer than every rhythm inside the operator that is shorter than a minute: evidence is pulled every
 /// 10 s, the Lease renewed more often than that.

@@ -10,12 +10,12 @@ use kube::api::{ObjectMeta, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::operator::credentials::{connection_message, connection_says_now};
-use crate::support::fault_proxy::FaultProxy;
-use crate::support::forward_proxy::ForwardProxy;
-use crate::support::operator::{Operator, Options};
-use crate::support::tls_proxy::{NAME, TlsProxy};
-use crate::support::wait::{Seen, wait_until};
-use crate::world::{SOON, World, binding_condition, connection_condition};
+use testkit::fault_proxy::FaultProxy;
+use testkit::forward_proxy::ForwardProxy;
+use testkit::operator::{Operator, Options};
+use testkit::tls_proxy::{NAME, TlsProxy};
+use testkit::wait::{Seen, wait_until};
+use testkit::world::{SOON, World, binding_condition, connection_condition};
 
 /// An operator as it runs in production: https alone.
 async fn strict(world: &World) -> Result<Options> {
@@ -117,7 +117,7 @@ async fn a_private_certificate_needs_its_authority_from_a_config_map_or_a_secret
     assert!(connection_message(&connection, "Ready").contains("ConfigMap acme-ca does not exist"));
     put_map(&world, "acme-ca", "other.crt", proxy.authority_pem()).await?;
     let lacks = |connection: &_| connection_message(connection, "Ready").contains("acme-ca lacks the key ca.crt");
-    world.connection_until("the key that is missing", crate::world::SOON, lacks).await?;
+    world.connection_until("the key that is missing", testkit::world::SOON, lacks).await?;
     put_map(&world, "acme-ca", "ca.crt", proxy.authority_pem()).await?;
     let began = Instant::now();
     world.connection_ready().await?;
@@ -131,7 +131,7 @@ async fn a_private_certificate_needs_its_authority_from_a_config_map_or_a_secret
     assert!(connection_message(&connection, "Ready").contains("Secret acme-ca does not exist"));
     world.cluster().apply_secret(&world.namespace, "acme-ca", &[("authority", "no certificate")]).await?;
     world
-        .connection_until("what is no certificate", crate::world::SOON, |connection| {
+        .connection_until("what is no certificate", testkit::world::SOON, |connection| {
             connection_condition(connection, "Reachable") == "False/TLSError"
         })
         .await?;

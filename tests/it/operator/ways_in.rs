@@ -9,10 +9,10 @@ use http::Method;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::support::fault_proxy::{Exchange, Fault, FaultProxy};
-use crate::support::gitea::Hook;
-use crate::support::operator::{Operator, Options};
-use crate::world::{SOON, World, binding_condition, binding_message};
+use testkit::fault_proxy::{Exchange, Fault, FaultProxy};
+use testkit::gitea::Hook;
+use testkit::operator::{Operator, Options};
+use testkit::world::{SOON, World, binding_condition, binding_message};
 
 /// A world with two ways in: the operator's own address is the default, a proxy before it is `internal`.
 struct Ways {

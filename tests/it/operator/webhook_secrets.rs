@@ -10,11 +10,11 @@ use ring::hmac;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
-use crate::support::gitea::{Gitea, Hook};
-use crate::support::operator::Operator;
-use crate::support::plain_http;
-use crate::support::wait::{Seen, wait_until};
-use crate::world::{CONNECTION, SINK, SOON, World, binding_condition, binding_message};
+use testkit::gitea::{Gitea, Hook};
+use testkit::operator::Operator;
+use testkit::plain_http;
+use testkit::wait::{Seen, wait_until};
+use testkit::world::{CONNECTION, SINK, SOON, World, binding_condition, binding_message};
 
 /// The key from which an operator derives what its receiver knows.
 async fn receiver_key(world: &World, operator: &Operator) -> Result<ReceiverKey> {

@@ -13,12 +13,12 @@ use forgebind::providers::{Client, Deletion, Endpoint, ErrorKind, Hook, HookRequ
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::contract_suite::{run, secret};
-use crate::sim::azure_devops::{make, make_older, state};
-use crate::sim::{Act, Delivery, Misbehaviour, Order, Outcome, Refusal, Simulated, Simulator, Wait};
-use crate::simulated::subject;
-use crate::support::plain_http;
-use crate::support::sink::{Behavior, SinkServer};
+use testkit::contract::{run, secret};
+use testkit::sim::azure_devops::{make, make_older, state};
+use testkit::sim::{Act, Delivery, Misbehaviour, Order, Outcome, Refusal, Simulated, Simulator, Wait};
+use testkit::contract::simulated::subject;
+use testkit::plain_http;
+use testkit::sink::{Behavior, SinkServer};
 
 /// The events of a webhook that names none.
 const DEFAULT: [EventKind; 3] = [EventKind::Push, EventKind::Tag, EventKind::PullRequest];
@@ -92,7 +92,7 @@ async fn pk_15_the_contract_holds_with_a_server_of_an_older_version() -> Result<
 async fn df_18_the_contract_holds_with_a_token_as_password() -> Result<()> {
     let simulated = simulated().await?;
     let by_password = simulated.client(&login("anybody", state::TOKEN));
-    run(&crate::contract_suite::Subject { client: by_password, ..subject(&simulated) }).await;
+    run(&testkit::contract::Subject { client: by_password, ..subject(&simulated) }).await;
     Ok(())
 }
 
@@ -264,7 +264,7 @@ async fn retry_after_holds_on_a_success_and_in_a_refusal() -> Result<()> {
 
 #[tokio::test]
 async fn a_target_that_azure_devops_does_not_reach_is_refused_with_its_words() -> Result<()> {
-    let strict = Simulator::start_at(([127, 0, 0, 1], crate::support::port::free_port()?).into(), false, make).await?;
+    let strict = Simulator::start_at(([127, 0, 0, 1], testkit::port::free_port()?).into(), false, make).await?;
     let simulated = Simulated::with(strict, Timings::default())?;
     let (client, repository) = (simulated.operator(), repository(&simulated).await?);
     for (url, words) in [

@@ -12,13 +12,13 @@ use kube::Api;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
-use crate::objects::{CONNECTION, Objects, SOON, binding_condition, binding_message};
-use crate::sim::azure_devops::state;
-use crate::sim::{Act, Misbehaviour, Order, Refusal, Simulated};
-use crate::support::operator::Operator;
-use crate::support::shared;
-use crate::support::sink::{Behavior, SinkServer};
-use crate::support::wait::{Seen, wait_until};
+use testkit::objects::{CONNECTION, Objects, SOON, binding_condition, binding_message};
+use testkit::sim::azure_devops::state;
+use testkit::sim::{Act, Misbehaviour, Order, Refusal, Simulated};
+use testkit::operator::Operator;
+use testkit::shared;
+use testkit::sink::{Behavior, SinkServer};
+use testkit::wait::{Seen, wait_until};
 
 const BINDING: &str = "shop";
 

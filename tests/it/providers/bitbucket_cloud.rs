@@ -11,15 +11,15 @@ use futures::TryStreamExt as _;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::contract_suite::{run, secret};
-use crate::sim::bitbucket_cloud::{
+use testkit::contract::{run, secret};
+use testkit::sim::bitbucket_cloud::{
     API_TOKEN_WITHOUT_USER, APP_PASSWORD, BitbucketCloud, EMAIL, MOST_HOOKS, OPERATOR_SCOPES, PROJECT_TOKEN, REPOSITORY_TOKEN,
     WORKSPACE_TOKEN, api_token,
 };
-use crate::sim::{Act, Misbehaviour, Order, Outcome, Refusal, Simulated, Simulator};
-use crate::simulated::subject;
-use crate::support::plain_http;
-use crate::support::sink::{Behavior, SinkServer};
+use testkit::sim::{Act, Misbehaviour, Order, Outcome, Refusal, Simulated, Simulator};
+use testkit::contract::simulated::subject;
+use testkit::plain_http;
+use testkit::sink::{Behavior, SinkServer};
 
 async fn simulated() -> Result<Simulated> {
     Simulated::new(ProviderKind::BitbucketCloud).await
@@ -249,7 +249,7 @@ async fn a_repository_has_fifty_hooks_and_no_more() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_is_not_public_is_refused_in_the_providers_words() -> Result<()> {
-    let address = std::net::SocketAddr::from(([127, 0, 0, 1], crate::support::port::free_port()?));
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], testkit::port::free_port()?));
     let strict = Simulator::start_at(address, false, |settings| Box::new(BitbucketCloud::new(settings))).await?;
     let simulated = Simulated::with(strict, Timings::default())?;
     let client = simulated.operator();
@@ -313,7 +313,7 @@ async fn lists_stay_whole_and_on_the_api_whatever_comes_back() -> Result<()> {
 /// What reached a sink, read as the receiver reads it.
 fn contents(simulated: &Simulated, sink: &SinkServer) -> Vec<Content> {
     let webhook = simulated.provider.webhook();
-    let read = |delivery: &crate::support::sink::Delivery| {
+    let read = |delivery: &testkit::sink::Delivery| {
         assert!(webhook.verify(&[secret(2)], &delivery.headers, &delivery.body).is_err());
         webhook.read(&webhook.verify(&[secret(2), secret(1)], &delivery.headers, &delivery.body).unwrap()).unwrap()
     };

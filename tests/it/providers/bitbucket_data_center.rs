@@ -13,13 +13,13 @@ use futures::TryStreamExt as _;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::contract_suite::{run, secret};
-use crate::sim::bitbucket_data_center::{BitbucketDataCenter, LOG_INS_BEFORE_CAPTCHA, PASSWORD, PROJECT_TOKEN, REPOSITORY_TOKEN};
-use crate::sim::{Act, Delivery, Misbehaviour, Order, Product, Settings, Simulated, Simulator};
-use crate::simulated::subject;
-use crate::support::plain_http;
-use crate::support::sink::SinkServer;
-use crate::support::wait::{Seen, wait_until};
+use testkit::contract::{run, secret};
+use testkit::sim::bitbucket_data_center::{BitbucketDataCenter, LOG_INS_BEFORE_CAPTCHA, PASSWORD, PROJECT_TOKEN, REPOSITORY_TOKEN};
+use testkit::sim::{Act, Delivery, Misbehaviour, Order, Product, Settings, Simulated, Simulator};
+use testkit::contract::simulated::subject;
+use testkit::plain_http;
+use testkit::sink::SinkServer;
+use testkit::wait::{Seen, wait_until};
 
 /// An address at which nothing answers.
 const DEAF: &str = "http://127.0.0.1:9";
@@ -68,7 +68,7 @@ async fn dv_12_the_contract_holds() -> Result<()> {
 async fn dt_29_the_contract_holds_with_user_and_password() -> Result<()> {
     let simulated = simulated().await?;
     let by_password = simulated.client(&basic("forgebind", PASSWORD));
-    run(&crate::contract_suite::Subject { client: by_password, ..subject(&simulated) }).await;
+    run(&testkit::contract::Subject { client: by_password, ..subject(&simulated) }).await;
     Ok(())
 }
 

@@ -8,10 +8,10 @@ use forgebind::api::v1alpha1::{ProviderKind, ROTATE_REQUESTED_AT};
 use forgebind::providers::{Hook, RepositoryPath};
 use serde_json::json;
 
-use crate::objects::{CONNECTION, SINK, SOON, connection_condition};
-use crate::sim::Act;
-use crate::sim::github::seed::app_credential;
-use crate::story::{BINDING, Story};
+use testkit::objects::{CONNECTION, SINK, SOON, connection_condition};
+use testkit::sim::Act;
+use testkit::sim::github::seed::app_credential;
+use testkit::story::{BINDING, Story};
 
 /// Somebody else's hook, which is there from the beginning and must be there in the end.
 const FOREIGN: &str = "https://ci.elsewhere.example/hook";

@@ -18,13 +18,13 @@ use http::{Method, StatusCode};
 use prometheus_client::registry::Registry;
 use serde_json::json;
 
-use crate::contract_suite::{ByHand, Prepared, Subject, run, secret};
-use crate::sim::facts::{Facts, json as json_of};
-use crate::support::fault_proxy::{Answered, Fault, FaultProxy};
-use crate::support::gitea::{ADMIN, ADMIN_PASSWORD, Account, Gitea, OPERATOR_SCOPES};
-use crate::support::shared;
-use crate::support::sink::SinkServer;
-use crate::support::wait::{Seen, wait_until};
+use testkit::contract::{ByHand, Prepared, Subject, run, secret};
+use testkit::sim::facts::{Facts, json as json_of};
+use testkit::fault_proxy::{Answered, Fault, FaultProxy};
+use testkit::gitea::{ADMIN, ADMIN_PASSWORD, Account, Gitea, OPERATOR_SCOPES};
+use testkit::shared;
+use testkit::sink::SinkServer;
+use testkit::wait::{Seen, wait_until};
 
 const FOREIGN_HOOKS: usize = 120;
 const FILLERS: usize = 55;
@@ -124,7 +124,7 @@ impl ByHand for AtGitea {
     }
 
     fn writes(&self) -> usize {
-        self.proxy.count(crate::support::fault_proxy::Exchange::is_write)
+        self.proxy.count(testkit::fault_proxy::Exchange::is_write)
     }
 }
 
@@ -328,7 +328,7 @@ async fn real_deliveries_prove_themselves_and_tell_what_happened() -> Result<()>
     let webhook = place.provider.webhook();
     let read = || -> Vec<Content> {
         let deliveries = sink.deliveries();
-        let secrets = [crate::contract_suite::secret(6), secret.clone()];
+        let secrets = [testkit::contract::secret(6), secret.clone()];
         deliveries
             .iter()
             .map(|delivery| {

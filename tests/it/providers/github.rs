@@ -17,14 +17,14 @@ use futures::TryStreamExt as _;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::contract_suite::{Prepared, Subject, run, secret};
-use crate::sim::github::{Release, SimulatedGitHub, seed};
-use crate::sim::{Act, Misbehaviour, Order, Product, Settings, Simulated, Simulator};
-use crate::simulated::subject;
-use crate::support::plain_http;
-use crate::support::port::free_port;
-use crate::support::sink::SinkServer;
-use crate::support::wait::{Seen, wait_until};
+use testkit::contract::{Prepared, Subject, run, secret};
+use testkit::sim::github::{Release, SimulatedGitHub, seed};
+use testkit::sim::{Act, Misbehaviour, Order, Product, Settings, Simulated, Simulator};
+use testkit::contract::simulated::subject;
+use testkit::plain_http;
+use testkit::port::free_port;
+use testkit::sink::SinkServer;
+use testkit::wait::{Seen, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
 /// An address at which nothing answers.
@@ -494,7 +494,7 @@ async fn a_write_to_a_former_path_is_looked_up_again() -> Result<()> {
 /// What was delivered to a sink, proven and read.
 fn read(place: &Place, sink: &SinkServer) -> Vec<Content> {
     let webhook = place.simulated.provider.webhook();
-    let read = |delivery: &crate::support::sink::Delivery| {
+    let read = |delivery: &testkit::sink::Delivery| {
         let verified = webhook.verify(&[secret(1)], &delivery.headers, &delivery.body).unwrap();
         webhook.read(&verified).unwrap()
     };
@@ -639,5 +639,5 @@ async fn an_unnamed_visitor_reads_what_is_public() -> Result<()> {
 
 #[test]
 fn it_is_found_by_its_kind() {
-    assert!(crate::sim::registry::maker(ProviderKind::GitHub).is_some());
+    assert!(testkit::sim::registry::maker(ProviderKind::GitHub).is_some());
 }

@@ -14,12 +14,12 @@ use futures::TryStreamExt as _;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::contract_suite::{run, secret};
-use crate::sim::gitlab::{Release, SimulatedGitLab, seed};
-use crate::sim::{Act, Misbehaviour, Order, Simulated, Simulator};
-use crate::simulated::subject;
-use crate::support::plain_http;
-use crate::support::sink::{Behavior, SinkServer};
+use testkit::contract::{run, secret};
+use testkit::sim::gitlab::{Release, SimulatedGitLab, seed};
+use testkit::sim::{Act, Misbehaviour, Order, Simulated, Simulator};
+use testkit::contract::simulated::subject;
+use testkit::plain_http;
+use testkit::sink::{Behavior, SinkServer};
 
 /// An address at which nothing answers.
 const DEAF: &str = "http://127.0.0.1:9/hooks/deaf";
@@ -424,8 +424,8 @@ async fn a_project_has_a_hundred_hooks_at_most() -> Result<()> {
 
 #[tokio::test]
 async fn private_targets_are_refused_unless_allowed() -> Result<()> {
-    let address = std::net::SocketAddr::from(([127, 0, 0, 1], crate::support::port::free_port()?));
-    let simulator = Simulator::start_at(address, false, crate::sim::gitlab::make).await?;
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], testkit::port::free_port()?));
+    let simulator = Simulator::start_at(address, false, testkit::sim::gitlab::make).await?;
     let simulated = Simulated::with(simulator, Timings::default())?;
     let client = simulated.operator();
     let shop = client.repository(&simulated.path(SHOP)).await?;

@@ -9,9 +9,9 @@ use forgebind::providers::transport::Timings;
 use forgebind::providers::{Client, Deletion, ErrorKind, Hook, HookRequest, HookUrl, ProviderError, Repository};
 use http::Method;
 
-use crate::contract_suite::secret;
-use crate::sim::{self, Act, Misbehaviour, Order, Refusal, Simulated, Simulator, Wait};
-use crate::support::sink::SinkServer;
+use testkit::contract::secret;
+use testkit::sim::{self, Act, Misbehaviour, Order, Refusal, Simulated, Simulator, Wait};
+use testkit::sink::SinkServer;
 
 use ErrorKind::{Conflict, NotFound, PermissionDenied, RateLimited, ResponseInvalid, Transient, Unauthenticated};
 use Misbehaviour::{CutAnswer, Duplicate, ForeignLinks, HugeBody, LostAnswer, Meanwhile, Redirect, Refuse, Slow, WebPage};

@@ -5,9 +5,9 @@ use forgebind::api::v1alpha1::connection::PermissionState;
 use forgebind::api::v1alpha1::{GitProviderConnection, Permission};
 use serde_json::json;
 
-use crate::objects::{CONNECTION, connection_condition};
-use crate::sim::registry;
-use crate::story::{BINDING, Story};
+use testkit::objects::{CONNECTION, connection_condition};
+use testkit::sim::registry;
+use testkit::story::{BINDING, Story};
 
 /// The rows of the status: permission, state, message.
 fn rows(connection: GitProviderConnection) -> Vec<(Permission, PermissionState, Option<String>)> {
@@ -24,7 +24,7 @@ async fn dv_08_dv_09_dt_22_dt_23_dt_28_pk_17_bb_06_bb_07_acts_are_reported_and_n
         spec["requiredPermissions"] = json!(Permission::ALL.map(|permission| permission.to_string()));
         story.objects.create_connection(spec).await?;
         let told = |connection: &GitProviderConnection| !matches!(connection_condition(connection, "Authorized").as_str(), "");
-        let connection = story.objects.connection_until("Authorized", crate::objects::SOON, told).await?;
+        let connection = story.objects.connection_until("Authorized", testkit::objects::SOON, told).await?;
         let authorized = connection_condition(&connection, "Authorized");
         let rows = rows(connection);
         assert_eq!(
@@ -69,7 +69,7 @@ async fn dt_08_dt_30_df_08_bb_14_a_right_is_demanded_only_by_who_uses_it() -> Re
         let seen = |connection: &GitProviderConnection| {
             connection.status.as_ref().is_some_and(|status| status.observed_generation == generation && !status.permissions.is_empty())
         };
-        let connection = story.objects.connection_until("judged anew", crate::objects::SOON, seen).await?;
+        let connection = story.objects.connection_until("judged anew", testkit::objects::SOON, seen).await?;
         let ready = connection_condition(&connection, "Ready");
         let rows = rows(connection);
         let state = |name: Permission| rows.iter().find(|(permission, ..)| *permission == name).map(|(_, state, _)| *state);
@@ -96,7 +96,7 @@ async fn pk_11_dv_13_a_webhook_that_may_not_be_made_is_said_and_not_tried_again_
         let spec = json!({"connectionRef": {"name": CONNECTION}, "repository": story.repository(), "webhook": {"events": ["Push"]}});
         story.objects.create_binding(BINDING, spec).await?;
         let binding = story.objects.binding_says(BINDING, "WebhookInSync", "False/PermissionMissing").await?;
-        let message = crate::objects::binding_message(&binding, "WebhookInSync");
+        let message = testkit::objects::binding_message(&binding, "WebhookInSync");
         let words = story.simulated.provider.permission_words(Permission::ManageWebhooks).unwrap_or_default();
         let mut scopes = words.split([' ', ',', ';', '(', ')']).filter(|word| {
             word.contains([':', '_']) && !word.ends_with(':') || ["api", "Maintainer", "webhook", "subscriptions"].contains(word)
@@ -104,7 +104,7 @@ async fn pk_11_dv_13_a_webhook_that_may_not_be_made_is_said_and_not_tried_again_
         assert!(scopes.any(|scope| message.contains(scope)), "{kind}: it names what is missing of {words:?}: {message}");
         assert!(story.simulated.simulator.writes() <= 1, "{kind}: {} writes", story.simulated.simulator.writes());
         story.objects.delete_binding(BINDING).await?;
-        story.objects.binding_gone(BINDING, crate::objects::SOON).await?;
+        story.objects.binding_gone(BINDING, testkit::objects::SOON).await?;
     }
     Ok(())
 }

@@ -5,11 +5,11 @@ use anyhow::Result;
 use forgebind::api::v1alpha1::ProviderKind;
 use http::Method;
 
-use crate::objects::{OVERLAPPED, SOON};
+use testkit::objects::{OVERLAPPED, SOON};
 use crate::providers::misbehaviour::requests;
-use crate::sim::{Misbehaviour, Order, Refusal};
-use crate::story::{BINDING, Story};
-use crate::support::wait::{Seen, wait_until};
+use testkit::sim::{Misbehaviour, Order, Refusal};
+use testkit::story::{BINDING, Story};
+use testkit::wait::{Seen, wait_until};
 
 fn order(request: (Method, &str), skip: usize, times: usize, misbehaviour: Misbehaviour) -> Order {
     Order { method: Some(request.0), containing: request.1.to_owned(), skip, times, misbehaviour }

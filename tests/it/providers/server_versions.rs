@@ -17,8 +17,8 @@ use forgebind::providers::{Deletion, Hook, HookRequest, HookUrl};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::contract_suite::secret;
-use crate::sim::{Act, Delivery, Happening, Outcome, Product, Refusal, Request, Response, Settings, Simulated, Simulator, Welcome};
+use testkit::contract::secret;
+use testkit::sim::{Act, Delivery, Happening, Outcome, Product, Refusal, Request, Response, Settings, Simulated, Simulator, Welcome};
 
 /// One version of a server, with one repository.
 #[derive(Clone)]

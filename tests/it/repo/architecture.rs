@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 
 use forgebind::api::v1alpha1::ProviderKind;
 
-use crate::sim::registry;
-use crate::support::components::repository_root;
+use testkit::sim::registry;
+use testkit::components::repository_root;
 
 /// Every module of the crate's root and what it may import. Imports point one way:
 /// api <- providers <- {controllers, receiver} <- run <- main. A new module needs a line here.

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::support::components::{output_of, repository_root};
+use testkit::components::{output_of, repository_root};
 
 /// A package of the dependency graph.
 #[derive(Debug)]

@@ -13,15 +13,15 @@ use serde_json::json;
 
 use forgebind::api::v1alpha1::RepoBinding;
 
-use crate::support::control_plane::{ADMIN_TOKEN, ControlPlane};
-use crate::support::fault_proxy::{Exchange, Fault, FaultProxy};
-use crate::support::gitea::{Gitea, OPERATOR_SCOPES};
-use crate::support::operator::{Operator, Options};
-use crate::support::plain_http;
-use crate::support::process::Program;
-use crate::support::shared;
-use crate::support::sink::{Behavior, SinkServer};
-use crate::support::wait::{Seen, wait_until};
+use testkit::control_plane::{ADMIN_TOKEN, ControlPlane};
+use testkit::fault_proxy::{Exchange, Fault, FaultProxy};
+use testkit::gitea::{Gitea, OPERATOR_SCOPES};
+use testkit::operator::{Operator, Options};
+use testkit::plain_http;
+use testkit::process::Program;
+use testkit::shared;
+use testkit::sink::{Behavior, SinkServer};
+use testkit::wait::{Seen, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
 

@@ -10,15 +10,15 @@ use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 use serde_json::{Value, json};
 
-use crate::installation::Installation;
+use testkit::installation::Installation;
 use crate::operator::credentials::connection_message;
-use crate::support::components::repository_root;
-use crate::support::container::{Container, Image};
-use crate::support::operator::Operator;
-use crate::support::port::free_port;
-use crate::support::tls_proxy::TlsProxy;
-use crate::support::{chart, container, elf, image, shared};
-use crate::world::{SOON, World};
+use testkit::components::repository_root;
+use testkit::container::{Container, Image};
+use testkit::operator::Operator;
+use testkit::port::free_port;
+use testkit::tls_proxy::TlsProxy;
+use testkit::{chart, container, elf, image, shared};
+use testkit::world::{SOON, World};
 
 const BINARY: &str = "forgebind";
 const AUTHORITIES: &str = "etc/ssl/certs/ca-certificates.crt";

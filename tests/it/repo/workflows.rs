@@ -8,9 +8,9 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::support::components::{component, output_of, repository_root};
-use crate::support::scratch::Scratch;
-use crate::support::{chart, shared};
+use testkit::components::{component, output_of, repository_root};
+use testkit::scratch::Scratch;
+use testkit::{chart, shared};
 
 /// What may be written, and by which job. Everything else is read at most.
 const WRITES: &[(&str, &str, &[&str])] =

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use crate::support::components::output_of;
-use crate::support::container::Image;
-use crate::support::image;
+use testkit::components::output_of;
+use testkit::container::Image;
+use testkit::image;
 
 const MIB: u64 = 1024 * 1024;
 

@@ -14,14 +14,6 @@
     clippy::indexing_slicing,
     clippy::string_slice
 )]
-// Shared with the tests; each of them uses its own share of it.
-#[allow(dead_code, unused_imports)]
-#[path = "../../sim/mod.rs"]
-mod sim;
-// Shared with the tests; each of them uses its own share of it.
-#[allow(dead_code)]
-#[path = "../../support/mod.rs"]
-mod support;
 
 mod bare;
 mod deliveries;
@@ -38,7 +30,7 @@ use anyhow::{Context as _, Result};
 
 use figures::Figures;
 use installation::Installation;
-use support::image;
+use testkit::image;
 
 /// How many bindings, where `SIZE` does not say.
 const SIZE: usize = 1000;

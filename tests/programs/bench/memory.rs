@@ -19,8 +19,8 @@ use tokio::task::JoinSet;
 use crate::Progress;
 use crate::figures::Figures;
 use crate::process::{peak, pid};
-use crate::support::control_plane::ControlPlane;
-use crate::support::operator::{Operator, Options};
+use testkit::control_plane::ControlPlane;
+use testkit::operator::{Operator, Options};
 
 /// Servers, each with a connection of its own.
 const SERVERS: usize = 8;

@@ -21,13 +21,13 @@ use crate::Progress;
 use crate::deliveries::{Answers, Deliveries, Target};
 use crate::figures::Figures;
 use crate::process::{pid, processor_seconds};
-use crate::support::components::output_of;
-use crate::support::control_plane::ControlPlane;
-use crate::support::operator::{Operator, Options};
-use crate::support::port::free_port;
-use crate::support::process::{Process, Program};
-use crate::support::scratch::Scratch;
-use crate::support::wait::{Seen, wait_until};
+use testkit::components::output_of;
+use testkit::control_plane::ControlPlane;
+use testkit::operator::{Operator, Options};
+use testkit::port::free_port;
+use testkit::process::{Process, Program};
+use testkit::scratch::Scratch;
+use testkit::wait::{Seen, wait_until};
 
 /// The argument with which this program is the bare server.
 pub const BARE: &str = "bare-receiver";

@@ -15,10 +15,6 @@
     clippy::indexing_slicing,
     clippy::string_slice
 )]
-// Shared with the tests.
-#[allow(dead_code)]
-#[path = "../../contract/mod.rs"]
-mod contract_suite;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -35,7 +31,7 @@ use forgebind::providers::{Client, Endpoint, Provider, registry};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
-use contract_suite::Subject;
+use testkit::contract::Subject;
 
 /// Asks a provider everything that the contract suite asks, at a sandbox repository, and cleans up after itself.
 #[derive(Parser)]
@@ -181,7 +177,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
     println!("Asking {} at {}", arguments.provider, way.endpoint.api);
     let subject = Arc::new(subject);
     let asked = Arc::clone(&subject);
-    let outcome = tokio::spawn(async move { contract_suite::run(&asked).await }).await;
+    let outcome = tokio::spawn(async move { testkit::contract::run(&asked).await }).await;
     let left = clean_up(&subject).await?;
     if outcome.is_err() {
         bail!("the contract is not kept; {left} webhooks that were left have been removed");

@@ -5,14 +5,6 @@
 //! kubeconfig instead of starting one.
 
 #![allow(clippy::disallowed_methods)]
-// Shared with the tests; each of them uses its own share of it.
-#[allow(dead_code, unused_imports, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
-#[path = "../../sim/mod.rs"]
-mod sim;
-// Shared with the tests; each of the two uses its own share of it.
-#[allow(dead_code)]
-#[path = "../../support/mod.rs"]
-mod support;
 
 mod host;
 mod story;

@@ -11,12 +11,12 @@ use kube::{Api, Config};
 use serde_json::{Value, json};
 
 use crate::host::{self, Host};
-use crate::support::cluster::Cluster;
-use crate::support::components::Components;
-use crate::support::control_plane::ControlPlane;
-use crate::support::operator::{Operator, Options};
-use crate::support::sink::SinkServer;
-use crate::support::wait::{Seen, wait_until};
+use testkit::cluster::Cluster;
+use testkit::components::Components;
+use testkit::control_plane::ControlPlane;
+use testkit::operator::{Operator, Options};
+use testkit::sink::SinkServer;
+use testkit::wait::{Seen, wait_until};
 
 /// Made for the story and removed after it: never a namespace that somebody else may have.
 const TEAM: &str = "quickstart-team-a";
@@ -83,7 +83,7 @@ async fn find_cluster(components: &Components, began: Instant) -> Result<(Cluste
             Ok((plane.cluster().clone(), Some(plane)))
         }
         "current" => {
-            crate::support::install_crypto();
+            testkit::install_crypto();
             let config = Config::infer().await.context("CLUSTER=current needs a kubeconfig (KUBECONFIG) that works")?;
             step(began, &format!("Using the cluster of the present kubeconfig: {}", config.cluster_url));
             Ok((Cluster::new(config, present_kubeconfig()?, components.kubectl.clone()), None))

@@ -12,13 +12,6 @@
     clippy::indexing_slicing,
     clippy::string_slice
 )]
-// Shared with the tests; each of them uses its own share of it.
-#[allow(dead_code, unused_imports)]
-#[path = "../../sim/mod.rs"]
-mod sim;
-#[allow(dead_code)]
-#[path = "../../support/mod.rs"]
-mod support;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -27,7 +20,7 @@ use anyhow::{Context as _, Result};
 use clap::Parser;
 use forgebind::api::v1alpha1::ProviderKind;
 
-use sim::{Simulator, control, registry};
+use testkit::sim::{Simulator, control, registry};
 
 /// Simulates a Git provider: it keeps hooks, permissions, rate limits and delivery logs, and delivers real webhooks.
 #[derive(Parser)]

@@ -7,11 +7,11 @@ use serde_json::json;
 
 use super::{object, row, run, secret, stream, told};
 use crate::operator::deliveries::install_key;
-use crate::support::control_plane::ADMIN_TOKEN;
-use crate::support::fault_proxy::{Exchange, FaultProxy};
-use crate::support::operator::Operator;
-use crate::support::scratch::Scratch;
-use crate::world::{CONNECTION, SOON, World};
+use testkit::control_plane::ADMIN_TOKEN;
+use testkit::fault_proxy::{Exchange, FaultProxy};
+use testkit::operator::Operator;
+use testkit::scratch::Scratch;
+use testkit::world::{CONNECTION, SOON, World};
 
 /// A world with a binding that an operator made Ready and then left alone.
 async fn settled(name: &str) -> Result<(World, FaultProxy, Operator, Vec<u8>)> {
@@ -76,7 +76,7 @@ async fn a_live_cluster_is_read_and_never_written_to() -> Result<()> {
     let environment = [("KUBECONFIG", kubeconfig.to_str().context("a path")?)];
     let url = operator.url();
     let flags = ["--from-cluster", "-o", "json", "--public-url", &url, "--namespace", operator.options().namespace()];
-    let resolve = world.sink.resolve(crate::world::SINK, &world.namespace);
+    let resolve = world.sink.resolve(testkit::world::SINK, &world.namespace);
     let flags = [&flags[..], &["--watch-namespaces", &world.namespace, "--resolve", &resolve]].concat();
     let checked = run(&flags, &environment, "").await?;
     let result = checked.json()?;

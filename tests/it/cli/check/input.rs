@@ -6,7 +6,7 @@ use forgebind::providers::registry;
 use serde_json::json;
 
 use super::{Bench, object, row, run, stream, told};
-use crate::sim::Simulated;
+use testkit::sim::Simulated;
 
 #[tokio::test]
 async fn input_comes_from_standard_input_files_directories_and_lists_and_is_refused_with_its_line() -> Result<()> {

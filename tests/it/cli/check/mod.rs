@@ -15,10 +15,10 @@ use anyhow::{Context as _, Result, ensure};
 use forgebind::check::schema::Schema;
 use serde_json::{Value, json};
 
-use crate::support::fault_proxy::{Exchange, FaultProxy};
-use crate::support::gitea::{Account, Gitea, OPERATOR_SCOPES};
-use crate::support::scratch::Scratch;
-use crate::support::shared;
+use testkit::fault_proxy::{Exchange, FaultProxy};
+use testkit::gitea::{Account, Gitea, OPERATOR_SCOPES};
+use testkit::scratch::Scratch;
+use testkit::shared;
 
 const PUBLIC_URL: &str = "https://hooks.acme.test";
 

@@ -3,8 +3,8 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
-use crate::support::fault_proxy::Exchange;
-use crate::support::gitea::{Gitea, OPERATOR_SCOPES};
+use testkit::fault_proxy::Exchange;
+use testkit::gitea::{Gitea, OPERATOR_SCOPES};
 
 use super::{Bench, PUBLIC_URL, message, object, row, run, secret, told};
 

@@ -5,7 +5,7 @@ use forgebind::api::v1alpha1::{EventKind, ProviderKind};
 use serde_json::{Map, Value, json};
 
 use super::{PUBLIC_URL, object, row, run, stream, told};
-use crate::sim::{Simulated, registry};
+use testkit::sim::{Simulated, registry};
 
 /// The manifests of a connection with this credential and a binding with the default events.
 fn manifests(simulated: &Simulated, credential: &[(&'static str, String)]) -> String {

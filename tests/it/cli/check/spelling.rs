@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{message, object, row, run, stream, told};
-use crate::support::http_server::{HttpServer, answer};
+use testkit::http_server::{HttpServer, answer};
 
 /// A member of `spec.provider` at an address, a repository that fits it, and texts that can be none there.
 fn providers(url: &str) -> Vec<(&'static str, Value, &'static str, [&'static str; 3])> {

@@ -9,10 +9,10 @@ use forgebind::crd;
 use serde_json::{Value, json};
 
 use super::{BINDING_KIND, CONNECTION_KIND, raw};
-use crate::support::operator::Operator;
-use crate::support::scratch::Scratch;
-use crate::support::wait::{Seen, wait_until};
-use crate::world::{CONNECTION, SINK, SOON, World};
+use testkit::operator::Operator;
+use testkit::scratch::Scratch;
+use testkit::wait::{Seen, wait_until};
+use testkit::world::{CONNECTION, SINK, SOON, World};
 
 /// A finalizer that is not ours.
 const OF_SOMEBODY_ELSE: &str = "example.com/of-somebody-else";

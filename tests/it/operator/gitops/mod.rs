@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::support::cluster::Cluster;
-use crate::support::components::repository_root;
+use testkit::cluster::Cluster;
+use testkit::components::repository_root;
 
 /// The kinds as the recorded files and kubectl name them.
 const CONNECTION_KIND: &str = "gitproviderconnection";

@@ -6,11 +6,11 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
 use crate::operator::deliveries::metric;
-use crate::support::fault_proxy::FaultProxy;
-use crate::support::operator::Operator;
-use crate::support::scratch::Scratch;
-use crate::support::wait::{Seen, wait_until};
-use crate::world::{CONNECTION, SOON, World};
+use testkit::fault_proxy::FaultProxy;
+use testkit::operator::Operator;
+use testkit::scratch::Scratch;
+use testkit::wait::{Seen, wait_until};
+use testkit::world::{CONNECTION, SOON, World};
 
 /// How often the tool comes round.
 const ROUNDS: usize = 8;

@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 
 use super::{BINDING_KIND, CONNECTION_KIND, raw, recorded_folder};
 use crate::operator::credentials::connection_says_now;
-use crate::support::fault_proxy::{Fault, FaultProxy};
-use crate::support::operator::Operator;
-use crate::support::sink::Behavior;
-use crate::support::wait::{Seen, wait_until};
-use crate::world::{CONNECTION, SOON, World, binding_condition};
+use testkit::fault_proxy::{Fault, FaultProxy};
+use testkit::operator::Operator;
+use testkit::sink::Behavior;
+use testkit::wait::{Seen, wait_until};
+use testkit::world::{CONNECTION, SOON, World, binding_condition};
 
 const DEAD_TOKEN: &str = "0123456789abcdef0123456789abcdef01234567";
 /// What differs from run to run, and what stands for it.

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::recorded_folder;
 use crate::chart::rendering::compare;
-use crate::support::components::{component, repository_root};
+use testkit::components::{component, repository_root};
 
 /// A recorded status, and what kstatus, Argo CD and the expressions of Flux are to say of it.
 const EXPECTED: &[(&str, &str, &str, &str)] = &[

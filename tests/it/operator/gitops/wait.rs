@@ -8,9 +8,9 @@ use forgebind::clock::{Clock as _, SystemClock};
 use serde_json::json;
 
 use super::{BINDING_KIND, CONNECTION_KIND, raw};
-use crate::support::components::{Components, output_of};
-use crate::support::operator::Operator;
-use crate::world::{CONNECTION, World};
+use testkit::components::{Components, output_of};
+use testkit::operator::Operator;
+use testkit::world::{CONNECTION, World};
 
 const GUIDE: &str = include_str!("../../../../src/docs/gitops.md");
 /// In the guide, all are of this namespace.

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::contents::Act;
 use super::message::{Request, Response};
 use super::product::{Product, Refusal};
-use crate::support::http_server::Body;
+use crate::http_server::Body;
 
 /// Bytes of a body that no client should swallow.
 const HUGE: usize = 100 * 1024 * 1024;

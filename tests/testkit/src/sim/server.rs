@@ -21,8 +21,8 @@ use super::message::{Request, Response};
 use super::misbehaviour::{self, Misbehaviour, Order, Wire};
 use super::parameters;
 use super::product::{Product, Settings, Welcome};
-use crate::support::http_server::{Body, HttpServer};
-use crate::support::port::free_port;
+use crate::http_server::{Body, HttpServer};
+use crate::port::free_port;
 
 /// One request and its answer.
 #[derive(Clone, Debug)]
@@ -113,7 +113,7 @@ impl Simulator {
         allow_local_targets: bool,
         product: impl FnOnce(Settings) -> Box<dyn Product>,
     ) -> Result<Self> {
-        crate::support::install_crypto();
+        crate::install_crypto();
         let url = format!("http://{address}");
         let product = product(Settings { url: url.clone(), allow_local_targets });
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use crate::objects::Objects;
 pub use crate::objects::{CONNECTION, OVERLAPPED, SINK, SOON, binding_condition, binding_message, connection_condition};
-use crate::support::control_plane::ControlPlane;
-use crate::support::gitea::{Account, Gitea, Hook, OPERATOR_SCOPES};
-use crate::support::shared;
-use crate::support::wait::{Seen, wait_until};
+use crate::control_plane::ControlPlane;
+use crate::gitea::{Account, Gitea, Hook, OPERATOR_SCOPES};
+use crate::shared;
+use crate::wait::{Seen, wait_until};
 
 #[derive(Clone)]
 pub struct World {

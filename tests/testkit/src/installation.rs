@@ -18,12 +18,12 @@ use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::support::chart::{self, values_file};
-use crate::support::components::output_of;
-use crate::support::container::{Container, Image, SERVICE_ACCOUNT};
-use crate::support::control_plane::ControlPlane;
-use crate::support::image;
-use crate::support::operator::{Installed, Operator, Options, executable};
+use crate::chart::{self, values_file};
+use crate::components::output_of;
+use crate::container::{Container, Image, SERVICE_ACCOUNT};
+use crate::control_plane::ControlPlane;
+use crate::image;
+use crate::operator::{Installed, Operator, Options, executable};
 
 /// What a Job's status says of how it came about.
 const NO_CONTAINER: &str = "its command ran as a process of the test and has ended; no container ran";

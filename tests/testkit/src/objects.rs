@@ -12,11 +12,11 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::support::cluster::Cluster;
-use crate::support::control_plane::ControlPlane;
-use crate::support::operator::{Operator, Options};
-use crate::support::sink::SinkServer;
-use crate::support::wait::{Seen, wait_until};
+use crate::cluster::Cluster;
+use crate::control_plane::ControlPlane;
+use crate::operator::{Operator, Options};
+use crate::sink::SinkServer;
+use crate::wait::{Seen, wait_until};
 
 /// How long a test waits for a state that is due within seconds.
 pub const SOON: Duration = Duration::from_secs(60);

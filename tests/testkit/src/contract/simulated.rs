@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use forgebind::providers::RepositoryPath;
 
-use crate::contract_suite::{ByHand, Prepared, Subject};
+use crate::contract::{ByHand, Prepared, Subject};
 use crate::sim::{Act, Simulated, Simulator};
 
 /// What the contract suite is asked about.

@@ -32,7 +32,7 @@ pub const FINE_GRAINED_READER: &str = "github_pat_11SIMULATED_readera90d4e6f";
 pub const SIGNED_ON: &str = "ghp_signedon2d6c0b18simulated00000000000";
 
 /// The private key of the App: made up, and good for nothing but this.
-pub const APP_KEY: &str = include_str!("../../fixtures/github/app-private-key.pkcs1.pem");
+pub const APP_KEY: &str = include_str!("../../../../fixtures/github/app-private-key.pkcs1.pem");
 pub const APP_ID: u64 = 4711;
 pub const APP_CLIENT_ID: &str = "Iv23liSimulated0000";
 pub const APP_SLUG: &str = "acme-forgebind";

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use crate::objects::{CONNECTION, Objects, SINK, SOON, binding_condition};
 use crate::sim::{Act, Happening, Simulated};
-use crate::support::operator::Operator;
-use crate::support::shared;
-use crate::support::wait::{Seen, wait_until};
+use crate::operator::Operator;
+use crate::shared;
+use crate::wait::{Seen, wait_until};
 
 /// The name of the binding.
 pub const BINDING: &str = "shop";
