@@ -8,9 +8,9 @@ use serde_json::json;
 
 use forgebind::crd;
 
-use crate::api::schema::{object, untyped};
 use testkit::components::{output_of, repository_root};
 use testkit::control_plane::ControlPlane;
+use testkit::objects::{object, untyped};
 use testkit::shared;
 
 /// Compares what is checked in with what the types say. With `UPDATE=1` (`make generate`) it writes instead.

@@ -1,6 +1,6 @@
 //! The custom resources: what the API server accepts, refuses and explains.
 
-pub mod crds;
-pub mod explain;
-pub mod schema;
-pub mod schema_property;
+mod crds;
+mod explain;
+mod schema;
+mod schema_property;

@@ -2,25 +2,12 @@
 
 use anyhow::{Context as _, Result};
 use forgebind::api::v1alpha1::rules;
+use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
-use kube::core::{ApiResource, GroupVersionKind};
-use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use crate::cli::check::judged_offline;
+use testkit::objects::{judged_offline, object, untyped};
 use testkit::shared;
-
-/// An API for objects that the Rust types may not be able to hold.
-pub fn untyped(client: Client, namespace: &str, kind: &str) -> Api<DynamicObject> {
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("forgebind.dev", "v1alpha1", kind));
-    Api::namespaced_with(client, namespace, &resource)
-}
-
-/// An object of a kind with this spec.
-pub fn object(kind: &str, name: &str, spec: &Value) -> Result<DynamicObject> {
-    let value = json!({ "apiVersion": "forgebind.dev/v1alpha1", "kind": kind, "metadata": { "name": name }, "spec": spec });
-    Ok(serde_json::from_value(value)?)
-}
 
 /// Sets what `pointer` names in a copy of `base`; `null` removes it.
 fn with(base: &Value, pointer: &str, value: Value) -> Value {

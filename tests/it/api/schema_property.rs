@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use forgebind::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use forgebind::crd;
 
-use crate::api::schema::{object, untyped};
+use testkit::objects::{object, untyped};
 use testkit::shared;
 
 /// The schema of a kind.

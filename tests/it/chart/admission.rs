@@ -6,8 +6,8 @@ use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use testkit::installation::Installation;
 use testkit::chart;
+use testkit::installation::Installation;
 use testkit::wait::{Seen, wait_until};
 use testkit::world::{SOON, World};
 

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Map, Value, json};
 
-use crate::chart::rendering::snapshot_values;
+use testkit::chart::snapshot_values;
 use testkit::chart::{self, objects};
 use testkit::cluster::Cluster;
 use testkit::components::component;
@@ -134,8 +134,8 @@ async fn streams(cluster: &Cluster) -> Result<BTreeMap<String, String>> {
         let rendered = chart::render(&chart::folder(), "forgebind", "forgebind-system", &snapshot_values(name)?, &[]).await?;
         streams.insert(name.to_owned(), rendered);
     }
-    for name in crate::chart::deploy::kustomizations()? {
-        let folder = crate::chart::deploy::folder().join(&name);
+    for name in testkit::deploy::kustomizations()? {
+        let folder = testkit::deploy::folder().join(&name);
         streams.insert(name, cluster.kubectl(&["kustomize", folder.to_str().context("UTF-8")?]).await?);
     }
     Ok(streams)

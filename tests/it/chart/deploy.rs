@@ -2,7 +2,6 @@
 //! server.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser as _;
@@ -10,55 +9,14 @@ use forgebind::cli::{Cli, Command};
 use forgebind::config::{Config, HooksOnRelease, ReleaseConfig};
 use serde_json::{Value, json};
 
-use crate::chart::rendering::compare;
 use testkit::chart::{self, objects, render};
-use testkit::components::repository_root;
+use testkit::deploy::{INSTALLATIONS, folder, without_helm};
+use testkit::generated::compare;
 use testkit::shared;
 
 const NAMESPACE: &str = "forgebind-system";
 /// What is rendered from the chart with the values beside it. Each has a folder `release` with what lets its objects go.
 const RENDERED: [&str; 2] = ["base", "overlays/namespaced"];
-const INSTALLATIONS: [&str; 3] = ["base", "overlays/namespaced", "overlays/two-receivers"];
-
-/// Where the kustomizations are.
-pub fn folder() -> PathBuf {
-    repository_root().join("deploy")
-}
-
-/// Every kustomization of the tree, by its path.
-pub fn kustomizations() -> Result<BTreeSet<String>> {
-    fn search(folder: &Path, found: &mut BTreeSet<String>) -> Result<()> {
-        for entry in std::fs::read_dir(folder)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                search(&path, found)?;
-            } else if path.ends_with("kustomization.yaml") {
-                let relative = folder.strip_prefix(self::folder())?;
-                found.insert(relative.to_str().context("UTF-8")?.to_owned());
-            }
-        }
-        Ok(())
-    }
-    let mut found = BTreeSet::new();
-    search(&folder(), &mut found)?;
-    ensure!(INSTALLATIONS.iter().all(|name| found.contains(*name)), "{found:?}");
-    Ok(found)
-}
-
-/// A rendered chart as kustomize takes it: either without the hooks of helm, because a Job that is applied as it stands would
-/// run at once, or these alone and without what makes them hooks.
-pub fn without_helm(stream: &str, hooks: bool) -> String {
-    let is_hook = |document: &str| document.contains("\n    helm.sh/hook: ");
-    let documents = stream.split("---\n").filter(|document| !document.trim().is_empty() && is_hook(document) == hooks);
-    let kept = documents.map(|document| {
-        let of_helm = |line: &str| ["helm.sh/chart: ", "helm.sh/hook"].iter().any(|start| line.trim_start().starts_with(start));
-        let annotations = |line: &str| hooks && line == "  annotations:";
-        let lines = document.lines().filter(|line| !line.starts_with("# Source: ") && !of_helm(line) && !annotations(line));
-        let text = lines.collect::<Vec<_>>().join("\n").trim().to_owned();
-        text.replace("app.kubernetes.io/managed-by: Helm", "app.kubernetes.io/managed-by: kustomize")
-    });
-    format!("# Rendered from the chart by `make generate`.\n---\n{}\n", kept.collect::<Vec<_>>().join("\n---\n"))
-}
 
 #[tokio::test]
 async fn checked_in_manifests_are_those_of_the_chart() -> Result<()> {

@@ -5,10 +5,10 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
-use crate::chart::deploy;
-use crate::chart::install::bare_plane;
-use testkit::installation::Installation;
 use testkit::cluster::Cluster;
+use testkit::control_plane::OwnControlPlane;
+use testkit::deploy;
+use testkit::installation::Installation;
 use testkit::operator::Operator;
 use testkit::port::free_port;
 use testkit::shared;
@@ -45,7 +45,8 @@ fn overlay(base: &str, folder: &std::path::Path, port: u16) -> Result<()> {
 
 #[tokio::test]
 async fn deleting_a_kustomization_deletes_no_hook_and_its_release_lets_everything_go() -> Result<()> {
-    let plane = bare_plane().await?;
+    let own = OwnControlPlane::start_bare().await?;
+    let plane = own.plane();
     let cluster = plane.cluster();
     let (folder, port) = (tempfile::tempdir()?, free_port()?);
     overlay("overlays/namespaced", folder.path(), port)?;

@@ -9,18 +9,14 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
-use testkit::installation::Installation;
 use testkit::chart;
-use testkit::control_plane::ControlPlane;
+use testkit::control_plane::OwnControlPlane;
+use testkit::installation::Installation;
 use testkit::port::free_port;
+use testkit::scratch::copy;
 use testkit::shared;
 use testkit::wait::{Seen, wait_until};
 use testkit::world::{SINK, SOON, World, connection_condition};
-
-/// A control plane of its own for the rest of this process: definitions that helm installs have one owner.
-pub async fn bare_plane() -> Result<&'static ControlPlane> {
-    Ok(Box::leak(Box::new(ControlPlane::start_bare().await?)))
-}
 
 /// The values of these tests: what only a test needs is plain http to this machine.
 fn values(port: u16, namespaces: &[&str]) -> Value {
@@ -48,21 +44,6 @@ fn earlier_chart(folder: &Path) -> Result<PathBuf> {
 
 const SPEC_FIELDS: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
 
-/// Copies a folder.
-pub fn copy(from: &Path, to: &Path) -> Result<()> {
-    std::fs::create_dir_all(to)?;
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target)?;
-        } else {
-            std::fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
-}
-
 /// Whether the API server keeps `spec.branch` of a binding.
 async fn keeps_branch(world: &World) -> Result<bool> {
     let mut spec = world.binding_spec();
@@ -78,7 +59,8 @@ async fn keeps_branch(world: &World) -> Result<bool> {
 /// From `helm install` of an earlier chart to its removal: one story, because each step stands on the one before.
 #[tokio::test]
 async fn dt_21_pk_07_installed_upgraded_delivering_uninstalled_and_back_with_the_charts_own_rights() -> Result<()> {
-    let plane = bare_plane().await?;
+    let own = OwnControlPlane::start_bare().await?;
+    let plane = own.plane();
     let installation = Installation::new(plane).await?;
     let folder = tempfile::tempdir()?;
     let port = free_port()?;

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::docs::metrics::{Metric, documented_objects};
 use testkit::chart::{self, create, objects, render};
 use testkit::components::component;
+use testkit::documented_metrics::{Metric, documented_objects};
 use testkit::plain_http;
 use testkit::port::free_port;
 use testkit::process::{Process, Program};

@@ -7,11 +7,11 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::chart::deploy::without_helm;
-use crate::chart::rendering::compare;
-use crate::docs::metrics::{documented, documented_objects};
 use testkit::chart::{self, objects, render};
 use testkit::components::{component, output_of, repository_root};
+use testkit::deploy::without_helm;
+use testkit::documented_metrics::{documented, documented_objects};
+use testkit::generated::compare;
 
 /// Alerts on our own metrics.
 const ALERTS: &str = "charts/forgebind/files/alerts.yaml";
@@ -238,7 +238,7 @@ async fn alerts_on_objects_come_with_kube_state_metrics_alone() -> Result<()> {
 
 #[tokio::test]
 async fn checked_in_monitoring_is_that_of_the_chart() -> Result<()> {
-    let folder: PathBuf = crate::chart::deploy::folder().join("monitoring");
+    let folder: PathBuf = testkit::deploy::folder().join("monitoring");
     let values: Value = serde_saphyr::from_str(&std::fs::read_to_string(folder.join("values.yaml"))?)?;
     let templates = TEMPLATES.map(|name| format!("templates/{name}.yaml"));
     let templates: Vec<&str> = templates.iter().map(String::as_str).collect();

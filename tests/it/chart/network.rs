@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::chart::rendering::snapshot_values;
+use testkit::chart::snapshot_values;
 use testkit::chart::{self, objects, render};
 
 const NAMESPACE: &str = "forgebind-system";

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::chart::install::copy;
-use crate::chart::rendering::rendered;
+use testkit::chart::rendered;
 use testkit::chart::{self, objects, render};
+use testkit::scratch::copy;
 
 /// A chart that has this one as a dependency.
 struct Parent {

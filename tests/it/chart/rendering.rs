@@ -1,7 +1,6 @@
 //! The Helm chart as it is rendered: by the real helm, without a cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{CommandFactory as _, Parser as _};
@@ -11,26 +10,11 @@ use forgebind::config::{Config, HooksOnRelease, ReleaseConfig};
 use forgebind::crd;
 use serde_json::{Value, json};
 
-use testkit::chart::{self, objects, render};
-use testkit::components::repository_root;
+use testkit::chart::{self, NAMESPACE, objects, rendered, snapshot_path, snapshot_values};
+use testkit::generated::compare;
 
-const RELEASE: &str = "forgebind";
-const NAMESPACE: &str = "forgebind-system";
 /// Values that are rendered and compared: the chart's own, everything at once, and as little as can be.
 const SNAPSHOTS: [&str; 3] = ["default", "all", "minimal"];
-
-fn snapshot_path(name: &str, ending: &str) -> PathBuf {
-    repository_root().join("tests/snapshots/chart").join(format!("{name}.{ending}"))
-}
-
-/// The values of one snapshot.
-pub fn snapshot_values(name: &str) -> Result<Value> {
-    Ok(serde_saphyr::from_str(&std::fs::read_to_string(snapshot_path(name, "values.yaml"))?)?)
-}
-
-pub async fn rendered(values: &Value) -> Result<String> {
-    render(&chart::folder(), RELEASE, NAMESPACE, values, &[]).await
-}
 
 async fn rendered_objects(values: &Value) -> Result<Vec<Value>> {
     objects(&rendered(values).await?)
@@ -44,19 +28,6 @@ async fn arguments(values: &Value) -> Result<BTreeMap<String, Vec<String>>> {
         Ok((deployment["metadata"]["name"].as_str().context("a name")?.to_owned(), serde_json::from_value(arguments.clone())?))
     };
     deployments.map(read).collect()
-}
-
-/// Compares a generated file with what is checked in. With `UPDATE=1` (`make generate`) it writes instead.
-pub fn compare(path: &std::path::Path, content: &str) -> Result<()> {
-    if std::env::var_os("UPDATE").is_some() {
-        std::fs::create_dir_all(path.parent().context("a folder")?)?;
-        std::fs::write(path, content)?;
-    }
-    let present = std::fs::read_to_string(path).with_context(|| format!("{} is missing; run `make generate`", path.display()))?;
-    let differs = present.lines().zip(content.lines()).position(|(present, wanted)| present != wanted);
-    let at = differs.map_or_else(|| "its end".to_owned(), |line| format!("line {}", line + 1));
-    ensure!(present == content, "{} is out of date at {at}; run `make generate`", path.display());
-    Ok(())
 }
 
 #[test]

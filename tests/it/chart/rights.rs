@@ -8,13 +8,13 @@ use forgebind::api::v1alpha1::FINALIZER;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client, Config, ResourceExt as _};
+use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 
-use testkit::installation::Installation;
 use testkit::chart;
-use testkit::control_plane::{AuditEvent, ControlPlane};
+use testkit::control_plane::{AuditEvent, ControlPlane, client_of};
 use testkit::gitea::OPERATOR_SCOPES;
+use testkit::installation::Installation;
 use testkit::operator::Operator;
 use testkit::port::free_port;
 use testkit::shared;
@@ -329,13 +329,6 @@ async fn one_pod_for_both_is_granted_exactly_what_it_uses() -> Result<()> {
         })
         .await?;
     exactly(plane, own, &release, &of_release).await
-}
-
-/// A client for a service account, which is made where it is not there.
-pub async fn client_of(plane: &ControlPlane, namespace: &str, account: &str) -> Result<Client> {
-    let token = plane.cluster().service_account_token(namespace, account).await?;
-    let kubeconfig = kube::config::Kubeconfig::read_from(plane.kubeconfig_for(&format!("{namespace}-{account}"), &token, None)?)?;
-    Ok(Client::try_from(Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await?)?)
 }
 
 /// A client for a service account that has one of the cluster's own roles in a namespace.

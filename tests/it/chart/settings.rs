@@ -10,16 +10,15 @@ use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 use serde_json::{Value, json};
 
-use testkit::installation::Installation;
-use crate::operator::credentials::connection_message;
 use testkit::chart;
 use testkit::forward_proxy::ForwardProxy;
+use testkit::installation::Installation;
 use testkit::operator::Operator;
 use testkit::port::free_port;
 use testkit::shared;
 use testkit::tls_proxy::{NAME, TlsProxy};
 use testkit::wait::{Seen, wait_until};
-use testkit::world::{SINK, SOON, World, connection_condition};
+use testkit::world::{SINK, SOON, World, connection_condition, connection_message};
 
 /// The values of these tests. The shared control plane has the definitions already.
 fn values(mode: &str, port: u16, world: &World) -> Value {

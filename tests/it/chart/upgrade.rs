@@ -8,12 +8,13 @@ use forgebind::api::v1alpha1::RepoBinding;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
-use crate::chart::install::{bare_plane, copy};
-use testkit::installation::Installation;
 use testkit::chart;
 use testkit::components::{component, output_of};
+use testkit::control_plane::OwnControlPlane;
+use testkit::installation::Installation;
 use testkit::operator::Operator;
 use testkit::port::free_port;
+use testkit::scratch::copy;
 use testkit::shared;
 use testkit::wait::{Seen, wait_until};
 use testkit::world::{SINK, SOON, World};
@@ -78,7 +79,8 @@ async fn admits_branch(world: &World, wanted: bool) -> Result<()> {
 
 #[tokio::test]
 async fn an_upgrade_keeps_objects_and_hooks_does_nothing_twice_and_can_be_rolled_back() -> Result<()> {
-    let plane = bare_plane().await?;
+    let own = OwnControlPlane::start_bare().await?;
+    let plane = own.plane();
     let installation = Installation::new(plane).await?;
     let folder = tempfile::tempdir()?;
     let earlier = earlier_chart(folder.path())?;

@@ -6,8 +6,9 @@ use anyhow::{Context as _, Result, ensure};
 use forgebind::crd;
 use serde_json::{Value, json};
 
-use crate::chart::rendering::{compare, rendered};
 use testkit::chart;
+use testkit::chart::rendered;
+use testkit::generated::compare;
 
 fn file(name: &str) -> Result<String> {
     std::fs::read_to_string(chart::folder().join(name)).with_context(|| name.to_owned())
@@ -214,7 +215,7 @@ async fn a_rendering_depends_on_its_values_alone() -> Result<()> {
             ensure!(!used, "{} uses {word}: the second `helm upgrade` would differ from the first", path.display());
         }
     }
-    let values = crate::chart::rendering::snapshot_values("all")?;
+    let values = testkit::chart::snapshot_values("all")?;
     assert_eq!(rendered(&values).await?, rendered(&values).await?);
     Ok(())
 }

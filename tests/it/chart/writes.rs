@@ -7,9 +7,9 @@ use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Po
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 
-use crate::chart::rights::client_of;
-use testkit::installation::Installation;
 use testkit::chart;
+use testkit::control_plane::client_of;
+use testkit::installation::Installation;
 use testkit::shared;
 use testkit::wait::{Seen, wait_until};
 use testkit::world::{CONNECTION, SOON, World};

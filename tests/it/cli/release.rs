@@ -10,9 +10,9 @@ use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
-use testkit::installation::Installation;
 use testkit::chart;
 use testkit::components::output_of;
+use testkit::installation::Installation;
 use testkit::operator::{Operator, executable};
 use testkit::port::free_port;
 use testkit::shared;

@@ -9,9 +9,9 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Parser as _;
 use forgebind::cli::Cli;
 
-use crate::docs::guides::{code_spans, guides, here_documents, split};
 use testkit::chart::{self, helm};
 use testkit::components::{component, output_of, repository_root};
+use testkit::guides::{code_spans, guides, here_documents, split};
 
 /// One command with its arguments, as a shell would take it apart.
 type Words = Vec<String>;

@@ -11,6 +11,7 @@ use forgebind::api::v1alpha1::{ConditionType, Reason};
 use forgebind::cli::Cli;
 
 use testkit::components::repository_root;
+use testkit::guides::{code_spans, files, guides, here_documents, split};
 use testkit::scratch::Scratch;
 use testkit::shared;
 
@@ -64,64 +65,6 @@ const EVENTS: &[(&str, &str, &str)] = &[
 
 /// The conditions whose turning bad is told by an event of their own name.
 const TOLD_BY_NAME: &[ConditionType] = &[ConditionType::CleanupBlocked, ConditionType::Delivering, ConditionType::Receiving];
-
-/// Every file below a folder whose name ends so.
-fn files(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
-        let path = entry?.path();
-        if path.is_dir() {
-            found.extend(files(&path, ending)?);
-        } else if path.to_string_lossy().ends_with(ending) {
-            found.push(path);
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// README and the guides, with their paths from the root.
-pub(crate) fn guides() -> Result<Vec<(PathBuf, String)>> {
-    let root = repository_root();
-    let mut paths = files(&root.join("src/docs"), ".md")?;
-    paths.push(root.join("README.md"));
-    let guides = paths.into_iter().map(|path| Ok((path.strip_prefix(&root)?.to_owned(), std::fs::read_to_string(&path)?)));
-    guides.collect()
-}
-
-/// The parts of a text that stand in fences, each with its language, and the rest.
-pub(crate) fn split(text: &str) -> (Vec<(String, String)>, String) {
-    let (mut blocks, mut prose) = (Vec::new(), String::new());
-    let mut open: Option<(String, String)> = None;
-    for line in text.lines() {
-        match (line.strip_prefix("```"), &mut open) {
-            (Some(language), None) => open = Some((language.trim().to_owned(), String::new())),
-            (Some(_), Some(_)) => blocks.extend(open.take()),
-            (None, Some((_, block))) => block.extend([line, "\n"]),
-            (None, None) => prose.extend([line, "\n"]),
-        }
-    }
-    (blocks, prose)
-}
-
-/// What a shell would hand on as standard input or write into a file: the lines between `<<'EOF'` and `EOF`.
-pub(crate) fn here_documents(commands: &str) -> Vec<String> {
-    let (mut found, mut open): (Vec<String>, Option<String>) = (Vec::new(), None);
-    for line in commands.lines() {
-        match &mut open {
-            None if line.contains("<<'EOF'") => open = Some(String::new()),
-            None => {}
-            Some(_) if line == "EOF" => found.extend(open.take()),
-            Some(text) => text.extend([line, "\n"]),
-        }
-    }
-    found
-}
-
-/// What stands between single backticks.
-pub(crate) fn code_spans(prose: &str) -> Vec<&str> {
-    prose.split('`').skip(1).step_by(2).collect()
-}
 
 fn carries(reason: Reason, condition: ConditionType) -> bool {
     reason.conditions() == "all" || reason.conditions().split(", ").any(|carried| carried == condition.as_str())

@@ -6,12 +6,12 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
 use testkit::components::repository_root;
+use testkit::documented_metrics::{METRICS, Metric, cells, documented};
 use testkit::operator::Operator;
 use testkit::plain_http;
 use testkit::wait::{Seen, wait_until};
 use testkit::world::{SOON, World};
 
-const METRICS: &str = "src/docs/metrics.md";
 /// Where metrics are registered.
 const SOURCES: [&str; 5] = [
     "src/controllers/metrics.rs",
@@ -20,44 +20,9 @@ const SOURCES: [&str; 5] = [
     "src/telemetry/freshness.rs",
     "src/telemetry/process.rs",
 ];
-/// Where the guide turns from our own metrics to those of kube-state-metrics.
-const OBJECTS: &str = "\n## Each object by kube-state-metrics\n";
-
-/// One metric: its type, its labels, what it means.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Metric {
-    pub kind: String,
-    pub labels: BTreeSet<String>,
-    pub meaning: String,
-}
 
 fn read(path: &str) -> Result<String> {
     std::fs::read_to_string(repository_root().join(path)).with_context(|| path.to_owned())
-}
-
-fn cells(row: &str) -> Vec<&str> {
-    row.trim().trim_matches('|').split('|').map(str::trim).collect()
-}
-
-/// Our own metrics.
-pub fn documented() -> Result<BTreeMap<String, Metric>> {
-    tables(read(METRICS)?.split_once(OBJECTS).context("no part about kube-state-metrics")?.0)
-}
-
-/// What kube-state-metrics tells.
-pub fn documented_objects() -> Result<BTreeMap<String, Metric>> {
-    tables(read(METRICS)?.split_once(OBJECTS).context("no part about kube-state-metrics")?.1)
-}
-
-fn tables(text: &str) -> Result<BTreeMap<String, Metric>> {
-    let is_row = |line: &&str| ["| `forgebind_", "| `process_"].iter().any(|begin| line.starts_with(begin));
-    let rows = text.lines().filter(is_row).map(|line| {
-        let cells = cells(line);
-        ensure!(cells.len() == 4, "{METRICS}: not four cells: {line}");
-        let labels = cells[2].split('`').skip(1).step_by(2).map(str::to_owned).collect();
-        Ok((cells[0].trim_matches('`').to_owned(), Metric { kind: cells[1].to_owned(), labels, meaning: cells[3].to_owned() }))
-    });
-    rows.collect()
 }
 
 /// What stands between two texts.

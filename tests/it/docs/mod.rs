@@ -1,8 +1,8 @@
 //! The guides: what they say is what the programs do.
 
-pub mod commands;
-pub mod guides;
-pub mod metrics;
-pub mod providers;
-pub mod reference;
-pub mod simulators;
+mod commands;
+mod guides;
+mod metrics;
+mod providers;
+mod reference;
+mod simulators;

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use serde_json::json;
 
+use testkit::components::repository_root;
 use testkit::sim::control::{self, Asked};
 use testkit::sim::{Act, Request, registry};
-use testkit::components::repository_root;
 
 fn guide() -> Result<String> {
     std::fs::read_to_string(repository_root().join("src/docs/simulators.md")).context("src/docs/simulators.md")

@@ -6,8 +6,8 @@ use forgebind::api::v1alpha1::ProviderKind;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::openapi::facts_generated::originals;
 use testkit::sim::facts::Facts;
+use testkit::sim::facts::distil::originals;
 
 /// A request that fits, and the answer to it.
 struct Exchange {

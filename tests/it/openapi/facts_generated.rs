@@ -1,28 +1,15 @@
 //! The fact tables that are checked in, and the official descriptions that they are distilled from.
 
-use std::path::PathBuf;
-
 use anyhow::{Context as _, Result, ensure};
 use forgebind::api::v1alpha1::ProviderKind;
 use serde_json::Value;
 
-use crate::openapi::facts_distil::{Description, distil};
+use testkit::components::repository_root;
+use testkit::sim::facts::distil::{Description, distil, originals};
 use testkit::sim::facts::notation::{self, Evidence};
 use testkit::sim::facts::slips::{Change, Slip};
 use testkit::sim::facts::table::Table;
 use testkit::sim::facts::{self, Facts, lacks};
-use testkit::components::repository_root;
-
-/// Where the descriptions are, when they are at hand: beside the repository, or where `FORGEBIND_OPENAPI_DIR` says.
-pub fn originals() -> Option<PathBuf> {
-    let named = std::env::var_os("FORGEBIND_OPENAPI_DIR").map(PathBuf::from);
-    let folder = named.unwrap_or_else(|| repository_root().join("../shared/openapi"));
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    println!("The official API descriptions are not at hand: there is no {}; FORGEBIND_OPENAPI_DIR can name it.", folder.display());
-    None
-}
 
 struct Original {
     title: &'static str,

@@ -7,12 +7,11 @@ use kube::api::{ApiResource, DynamicObject, ListParams, ObjectMeta, PostParams};
 use kube::{Api, ResourceExt as _};
 use tokio::sync::OnceCell;
 
-use crate::operator::deliveries::metric;
-use crate::operator::restore::{arrived, arrives_once, connect, generation, guide, identities, spec_of, spec_of_custom};
 use testkit::control_plane::ControlPlane;
 use testkit::fault_proxy::{Exchange, FaultProxy};
 use testkit::gitea::Hook;
-use testkit::operator::{Operator, Options};
+use testkit::operator::{Operator, Options, metric};
+use testkit::restore::{arrived, arrives_once, connect, generation, guide, identities, spec_of, spec_of_custom, take_over};
 use testkit::scratch::Scratch;
 use testkit::wait::{Seen, wait_until};
 use testkit::world::{OVERLAPPED, SINK, SOON, World, binding_condition, binding_message};
@@ -62,15 +61,6 @@ async fn copy(world: &World, original: &Operator) -> Result<(World, Options)> {
 fn writes(proxy: &FaultProxy) -> Vec<String> {
     let exchanges = proxy.exchanges().into_iter().filter(Exchange::is_write);
     exchanges.map(|exchange| format!("{} {}", exchange.method, exchange.path)).collect()
-}
-
-/// Has a copy take its objects over with the guide's commands, in its own namespace.
-pub async fn take_over(world: &World) -> Result<()> {
-    let folder = Scratch::new("take-over")?;
-    for script in guide("### Taking objects over")? {
-        world.cluster().script(folder.path(), &script.replace(" -A ", &format!(" -n {} ", world.namespace))).await?;
-    }
-    Ok(())
 }
 
 #[tokio::test]

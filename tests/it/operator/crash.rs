@@ -11,7 +11,7 @@ use kube::Api;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, PostParams};
 use serde_json::json;
 
-use testkit::control_plane::ControlPlane;
+use testkit::control_plane::OwnControlPlane;
 use testkit::fault_proxy::{Exchange, Fault, FaultProxy};
 use testkit::operator::Operator;
 use testkit::shared;
@@ -223,8 +223,9 @@ async fn killed_in_the_overlap_of_a_rotation_the_old_hook_goes_all_the_same() ->
 
 #[tokio::test]
 async fn api_server_and_etcd_come_and_go_and_everything_converges() -> Result<()> {
-    // Of its own, because the others go on; it lives until this process ends.
-    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().await?));
+    // Of its own, because the others go on.
+    let own = OwnControlPlane::start().await?;
+    let plane = own.plane();
     let world = World::on(plane, shared::gitea().await?, "outage").await?;
     let operator = Operator::start(world.options().await?).await?;
     world.create_connection(world.connection_spec()).await?;

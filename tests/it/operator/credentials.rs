@@ -10,8 +10,7 @@ use futures::StreamExt as _;
 use jiff::SignedDuration;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::api::events::v1::Event;
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
@@ -20,40 +19,11 @@ use tokio::task::JoinHandle;
 use testkit::fault_proxy::{Exchange, FaultProxy};
 use testkit::operator::Operator;
 use testkit::wait::{Seen, wait_until};
-use testkit::world::{CONNECTION, SOON, World, binding_condition, binding_message, connection_condition};
+use testkit::world::{
+    CONNECTION, SOON, World, binding_condition, binding_message, connection_condition, connection_message, connection_says_now, event_on,
+};
 
 const DEAD_TOKEN: &str = "0123456789abcdef0123456789abcdef01234567";
-
-pub fn connection_message(connection: &GitProviderConnection, kind: &str) -> String {
-    let conditions = connection.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
-    conditions.into_iter().find(|condition| condition.type_ == kind).map(|condition| condition.message).unwrap_or_default()
-}
-
-/// Waits until a condition of the connection reads `status/reason` for the present generation.
-pub async fn connection_says_now(world: &World, condition: &str, expected: &str) -> Result<GitProviderConnection> {
-    let what = format!("{condition} {expected} for its present generation");
-    let fits = |connection: &GitProviderConnection| {
-        let observed = connection.status.as_ref().and_then(|status| status.observed_generation);
-        connection_condition(connection, condition) == expected && observed == connection.metadata.generation
-    };
-    world.connection_until(&what, SOON, fits).await
-}
-
-/// Waits for an event on an object and returns its note.
-pub async fn event_on(world: &World, object: &str, reason: &str) -> Result<String> {
-    let events: Api<Event> = Api::namespaced(world.cluster().client()?, &world.namespace);
-    wait_until(&format!("an event {reason} on {object}"), SOON, async || {
-        let list = events.list(&ListParams::default()).await?.items;
-        let on_object: Vec<_> =
-            list.into_iter().filter(|event| event.regarding.as_ref().is_some_and(|on| on.name.as_deref() == Some(object))).collect();
-        let found = on_object.iter().find(|event| event.reason.as_deref() == Some(reason));
-        Ok(match found {
-            Some(event) => Seen::Done(event.note.clone().unwrap_or_default()),
-            None => Seen::NotYet(format!("{:?}", on_object.iter().map(|event| &event.reason).collect::<Vec<_>>())),
-        })
-    })
-    .await
-}
 
 async fn put_token(world: &World, token: &str) -> Result<Secret> {
     world.cluster().apply_secret(&world.namespace, "credential", &[("token", token)]).await
@@ -345,8 +315,7 @@ async fn bb_03_the_identity_behind_the_token_is_shown() -> Result<()> {
     let shown = world.cluster().kubectl(&["get", "gpc", CONNECTION, "-n", &world.namespace, "-o", "wide"]).await?;
     assert!(shown.contains("True"), "{shown}");
     // Somebody else's token shows as theirs.
-    let other =
-        world.gitea.create_user(&testkit::gitea::Gitea::unique_name("grace"), testkit::gitea::OPERATOR_SCOPES).await?;
+    let other = world.gitea.create_user(&testkit::gitea::Gitea::unique_name("grace"), testkit::gitea::OPERATOR_SCOPES).await?;
     put_token(&world, &other.token).await?;
     let fits = |connection: &GitProviderConnection| {
         connection.status.as_ref().and_then(|status| status.identity.as_ref()?.name.as_deref()) == Some(other.name.as_str())

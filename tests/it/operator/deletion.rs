@@ -9,23 +9,13 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
 use serde_json::{Value, json};
 
-use crate::operator::credentials::connection_message;
 use testkit::gitea::OPERATOR_SCOPES;
 use testkit::operator::Operator;
 use testkit::wait::{Seen, stays, wait_until};
-use testkit::world::{CONNECTION, SOON, World, binding_condition, connection_condition};
+use testkit::world::{CONNECTION, SOON, World, binding_condition, connection_condition, connection_message, leftovers};
 
 /// How long a test waits for a namespace to be gone.
 const NAMESPACE: Duration = Duration::from_secs(180);
-
-/// What is written down as left behind in the operator's namespace.
-pub async fn leftovers(world: &World, operator: &Operator) -> Result<Vec<(String, String)>> {
-    let maps: Api<ConfigMap> = Api::namespaced(world.cluster().client()?, operator.options().namespace());
-    let maps = maps.list(&ListParams::default()).await?.items;
-    let ours =
-        maps.into_iter().filter(|map| map.metadata.name.as_deref().is_some_and(|name| name.starts_with("forgebind-leftover-hooks-")));
-    Ok(ours.filter_map(|map| map.data).flatten().collect())
-}
 
 async fn namespace_gone(world: &World) -> Result<()> {
     let namespaces: Api<Namespace> = Api::all(world.cluster().client()?);

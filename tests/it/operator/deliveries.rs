@@ -6,36 +6,21 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use forgebind::keys::{InstallKey, secret_text};
 use http::{Method, StatusCode};
-use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
 use ring::hmac;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
 use testkit::fault_proxy::FaultProxy;
-use testkit::operator::Operator;
+use testkit::operator::{Operator, metric};
 use testkit::plain_http;
 use testkit::sink::{Behavior, SinkServer};
 use testkit::wait::{Seen, stays, wait_until};
-use testkit::world::{OVERLAPPED, SOON, World, binding_condition, binding_message, connection_condition};
+use testkit::world::{OVERLAPPED, SOON, World, binding_condition, binding_message, connection_condition, install_key};
 
 /// The largest body that is taken, in bytes.
 const BODY_LIMIT: usize = 25 * 1024 * 1024;
 /// Beyond any pause between two attempts at a provider that was out of reach.
 const RECOVERED: Duration = Duration::from_secs(180);
-
-/// The sum of all samples of a metric whose line begins so.
-pub fn metric(text: &str, beginning: &str) -> u64 {
-    let values = text.lines().filter(|line| line.starts_with(beginning)).filter_map(|line| line.rsplit_once(' '));
-    values.filter_map(|(_, value)| value.parse::<u64>().ok()).sum()
-}
-
-/// The key from which an operator derives everything.
-pub async fn install_key(world: &World, operator: &Operator) -> Result<Vec<u8>> {
-    let secrets: Api<Secret> = Api::namespaced(world.cluster().client()?, operator.options().namespace());
-    let data = secrets.get("forgebind-install-key").await?.data.unwrap_or_default();
-    Ok(data.get("key").context("the key")?.0.clone())
-}
 
 /// Posts to the operator's receiver and returns the status and the text of the answer.
 async fn post(url: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Result<(StatusCode, String)> {

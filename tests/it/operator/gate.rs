@@ -8,13 +8,11 @@ use http::Method;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::operator::credentials::event_on;
-use crate::operator::deletion::leftovers;
 use testkit::fault_proxy::{Exchange, Fault, FaultProxy};
 use testkit::gitea::Hook;
 use testkit::operator::Operator;
 use testkit::wait::{Seen, stays, wait_until};
-use testkit::world::{CONNECTION, SOON, World, binding_condition, binding_message, connection_condition};
+use testkit::world::{CONNECTION, SOON, World, binding_condition, binding_message, connection_condition, event_on, leftovers};
 
 /// Part of a name that no binding here may learn.
 const CANARY: &str = "canary";

@@ -10,8 +10,7 @@ use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
-use crate::operator::deliveries::metric;
-use testkit::operator::{Operator, Options};
+use testkit::operator::{Operator, Options, metric};
 use testkit::wait::{Seen, stays, wait_until};
 use testkit::world::{SOON, World, binding_message};
 

@@ -8,12 +8,11 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject};
 use serde_json::{Value, json};
 
-use crate::operator::credentials::event_on;
-use testkit::control_plane::ControlPlane;
+use testkit::control_plane::{ControlPlane, OwnControlPlane};
 use testkit::operator::Operator;
 use testkit::shared;
 use testkit::wait::{Seen, wait_until};
-use testkit::world::{SOON, World};
+use testkit::world::{SOON, World, event_on};
 
 /// The definitions as a version before this one might have had them: anything goes.
 async fn install_loosened(plane: &ControlPlane) -> Result<()> {
@@ -64,8 +63,8 @@ async fn store<K: kube::Resource<DynamicType = ()>>(plane: &ControlPlane, namesp
 #[tokio::test]
 async fn a_malformed_object_stored_before_the_definition_was_tightened_stops_nothing_else() -> Result<()> {
     use forgebind::api::v1alpha1::{GitProviderConnection, RepoBinding};
-    // Worlds keep what they stand on for the rest of the run.
-    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start_bare().await?));
+    let own = OwnControlPlane::start_bare().await?;
+    let plane = own.plane();
     install_loosened(plane).await?;
     let world = World::on(plane, shared::gitea().await?, "malformed").await?;
     store::<RepoBinding>(plane, &world.namespace, json!({"connectionRef": 5, "repository": ["acme/shop"], "interval": {"a": 1}})).await?;

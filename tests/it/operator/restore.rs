@@ -9,47 +9,25 @@ use anyhow::{Context as _, Result, ensure};
 use forgebind::api::v1alpha1::{FINALIZER, REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, RepoBinding};
 use forgebind::controllers::backoff::stable_hash;
 use forgebind::keys::{InstallKey, ReceiverKey, secret_text};
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Secret};
-use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use ring::hmac;
 use secrecy::ExposeSecret as _;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::operator::deliveries::{install_key, metric};
-use testkit::components::repository_root;
-use testkit::control_plane::ControlPlane;
+use testkit::control_plane::OwnControlPlane;
 use testkit::gitea::{Gitea, Hook};
-use testkit::operator::{Operator, Options, SERVICE_ACCOUNT};
+use testkit::operator::{Operator, Options, SERVICE_ACCOUNT, metric};
 use testkit::plain_http;
+use testkit::restore::{arrives_once, connect, custom_url, events, generation, guide, identities, spec_of, spec_of_custom};
 use testkit::scratch::Scratch;
 use testkit::shared;
 use testkit::wait::{Seen, stays, wait_until};
-use testkit::world::{CONNECTION, OVERLAPPED, SINK, SOON, World, binding_condition, binding_message, connection_condition};
+use testkit::world::{CONNECTION, OVERLAPPED, SINK, SOON, World, binding_condition, binding_message, connection_condition, install_key};
 
 /// Forgebind's namespace, as the guide has it.
 const SYSTEM: &str = "forgebind-system";
-const BROUGHT_SECRET: &str = "a-webhook-secret-of-the-user-0001";
-
-/// The shell scripts below a heading of the guide, in their order.
-pub fn guide(heading: &str) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(repository_root().join("src/docs/backup.md"))?;
-    let (mut inside, mut open, mut scripts) = (false, false, Vec::<String>::new());
-    for line in text.lines() {
-        match line {
-            "```" => open = false,
-            "```sh" if inside => {
-                open = true;
-                scripts.push(String::new());
-            }
-            line if open => scripts.last_mut().context("a script")?.extend([line, "\n"]),
-            line if line.starts_with('#') => inside = line == heading,
-            _ => {}
-        }
-    }
-    ensure!(!scripts.is_empty(), "the guide has no script below {heading}");
-    Ok(scripts)
-}
 
 /// How Forgebind is started in its usual namespace of a cluster of its own, with the rights of the chart.
 async fn in_its_namespace(world: &World) -> Result<Options> {
@@ -61,71 +39,9 @@ async fn in_its_namespace(world: &World) -> Result<Options> {
     Ok(options.with("resolve", &world.sink.resolve(SINK, &world.namespace)))
 }
 
-pub fn generation(binding: &RepoBinding) -> Option<String> {
-    binding.status.as_ref()?.webhook.as_ref()?.secret_generation.clone()
-}
-
 fn hook_ids(binding: &RepoBinding) -> Vec<String> {
     let webhook = binding.status.as_ref().and_then(|status| status.webhook.as_ref());
     webhook.map(|webhook| webhook.hooks.iter().map(|hook| hook.id.clone()).collect()).unwrap_or_default()
-}
-
-/// What identifies the hooks of the first repository: their ids and URLs.
-pub async fn identities(world: &World) -> Result<BTreeMap<i64, String>> {
-    Ok(world.gitea.hooks(&world.repository).await?.into_iter().map(|hook| (hook.id, hook.config.url)).collect())
-}
-
-/// A binding whose events arrive at the sink under its own name.
-pub fn spec_of(world: &World, name: &str) -> Value {
-    let mut spec = world.binding_spec();
-    spec["sinks"][0]["service"]["path"] = json!(format!("/of/{name}"));
-    spec
-}
-
-/// A binding whose hook delivers to somebody else's endpoint, which is the sink.
-pub fn spec_of_custom(world: &World) -> Value {
-    json!({
-        "connectionRef": {"name": CONNECTION}, "repository": world.repository,
-        "webhook": {"events": ["Push"], "url": custom_url(world), "secretRef": {"name": "own"}},
-    })
-}
-
-pub fn custom_url(world: &World) -> String {
-    format!("http://127.0.0.1:{}/api/webhook", world.sink.port())
-}
-
-/// A connection that allows hooks at the sink's address, and a user's secret.
-pub async fn connect(world: &World, spec: Value) -> Result<()> {
-    let mut spec = spec;
-    let host = format!("127.0.0.1:{}", world.sink.port());
-    spec["allowedBindings"] = json!([{"namespaces": {"from": "Same"}, "destinationHosts": [host]}]);
-    world.cluster().apply_secret(&world.namespace, "own", &[("secret", BROUGHT_SECRET)]).await?;
-    world.create_connection(spec).await.map(drop)
-}
-
-/// How often each commit arrived, by the path at the sink.
-pub fn arrived(world: &World) -> BTreeMap<(String, String), usize> {
-    let mut counts = BTreeMap::new();
-    for delivery in world.sink.accepted() {
-        let commit = delivery.json()["after"].as_str().unwrap_or_default().to_owned();
-        *counts.entry((delivery.path, commit)).or_default() += 1;
-    }
-    counts
-}
-
-/// Waits until a commit arrived once under each of these paths.
-pub async fn arrives_once(world: &World, commit: &str, paths: &[&str]) -> Result<()> {
-    wait_until(&format!("{commit} at {paths:?}"), SOON, async || {
-        let counts = arrived(world);
-        let seen: Vec<usize> =
-            paths.iter().map(|path| counts.get(&((*path).to_owned(), commit.to_owned())).copied().unwrap_or(0)).collect();
-        Ok(match () {
-            () if seen.iter().any(|count| *count > 1) => Seen::Never(format!("{seen:?}")),
-            () if seen.iter().all(|count| *count == 1) => Seen::Done(()),
-            () => Seen::NotYet(format!("{seen:?}")),
-        })
-    })
-    .await
 }
 
 /// A delivery as the provider would send it, signed with a derived secret.
@@ -239,13 +155,15 @@ async fn backed_up_and_lost(world: &World, folder: &Path) -> Result<Before> {
 #[tokio::test]
 async fn restored_from_yaml_and_key_every_hook_is_found_again_none_doubled_and_no_delivery_refused() -> Result<()> {
     // Planes of its own, because the first one is killed and everything of the second is waited for.
-    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().await?));
-    let world = World::on(plane, shared::gitea().await?, "restored").await?;
+    let lost = OwnControlPlane::start().await?;
+    let world = World::on(lost.plane(), shared::gitea().await?, "restored").await?;
     let folder = Scratch::new("backup")?;
     let before = backed_up_and_lost(&world, folder.path()).await?;
     assert_eq!(before.hooks.len(), 5, "{:?}", before.hooks);
 
-    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().await?));
+    drop(lost);
+    let new = OwnControlPlane::start().await?;
+    let plane = new.plane();
     let world = world.in_cluster(plane)?;
     let steps = guide("## Restore")?;
     let [first, objects, wait] = steps.as_slice() else { anyhow::bail!("the guide has {} steps", steps.len()) };
@@ -386,13 +304,6 @@ async fn restored_with_an_old_status_the_hook_and_its_newer_secret_stay_and_noth
     .await?;
     assert_eq!(answered(&operator, 401).await?, 0);
     Ok(())
-}
-
-/// The events of a reason in a namespace.
-pub async fn events(world: &World, reason: &str) -> Result<Vec<String>> {
-    let events: Api<Event> = Api::namespaced(world.cluster().client()?, &world.namespace);
-    let found = events.list(&ListParams::default().fields(&format!("reason={reason}"))).await?;
-    Ok(found.into_iter().filter_map(|event| event.message).collect())
 }
 
 #[tokio::test]

@@ -11,50 +11,48 @@ use forgebind::providers::transport::Timings;
 use testkit::objects::{OVERLAPPED, SOON, binding_message};
 use testkit::sim::gitlab::{Release, SimulatedGitLab};
 use testkit::sim::{Act, Simulated, Simulator};
-use testkit::story::{BINDING, Story};
 use testkit::sink::{Behavior, SinkServer};
+use testkit::story::{BINDING, Story};
 use testkit::wait::{Seen, wait_until};
 
 fn ids(hooks: &[Hook]) -> Vec<String> {
     hooks.iter().map(|hook| hook.id.clone()).collect()
 }
 
-impl Story {
-    async fn ids(&self) -> Result<Vec<String>> {
-        Ok(ids(&self.hooks(&self.repository()).await?))
-    }
+async fn present_ids(story: &Story) -> Result<Vec<String>> {
+    Ok(ids(&story.hooks(&story.repository()).await?))
+}
 
-    /// Waits until this hook was made anew.
-    async fn made_anew(&self, old: &str, deadline: Duration) -> Result<()> {
-        wait_until("a new hook in its place", deadline, async || {
-            let hooks = self.hooks(&self.repository()).await?;
-            let deliver = hooks.iter().all(|hook| hook.state == HookState::Active && hook.id != old);
-            Ok(if deliver && hooks.len() == self.parts() { Seen::Done(()) } else { Seen::NotYet(format!("{hooks:?}")) })
-        })
-        .await
-    }
+/// Waits until this hook was made anew.
+async fn made_anew(story: &Story, old: &str, deadline: Duration) -> Result<()> {
+    wait_until("a new hook in its place", deadline, async || {
+        let hooks = story.hooks(&story.repository()).await?;
+        let deliver = hooks.iter().all(|hook| hook.state == HookState::Active && hook.id != old);
+        Ok(if deliver && hooks.len() == story.parts() { Seen::Done(()) } else { Seen::NotYet(format!("{hooks:?}")) })
+    })
+    .await
+}
 
-    /// Pushes while nobody listens.
-    async fn push_into_the_void(&self, times: usize, between: impl Fn()) -> Result<()> {
-        self.operator.kill();
-        for _ in 0..times {
-            between();
-            self.push(&self.repository(), "main").await?;
-        }
-        self.operator.restart().await
+/// Pushes while nobody listens.
+async fn push_into_the_void(story: &Story, times: usize, between: impl Fn()) -> Result<()> {
+    story.operator.kill();
+    for _ in 0..times {
+        between();
+        story.push(&story.repository(), "main").await?;
     }
+    story.operator.restart().await
+}
 
-    /// What the binding says of a hook that the provider switched off.
-    async fn says(&self) -> Result<String> {
-        let binding = self.objects.binding_says(BINDING, "WebhookInSync", "False/DisabledByProvider").await?;
-        Ok(binding_message(&binding, "WebhookInSync"))
-    }
+/// What the binding says of a hook that the provider switched off.
+async fn says(story: &Story) -> Result<String> {
+    let binding = story.objects.binding_says(BINDING, "WebhookInSync", "False/DisabledByProvider").await?;
+    Ok(binding_message(&binding, "WebhookInSync"))
+}
 
-    /// Looks again and waits until all is well.
-    async fn is_well(&self) -> Result<()> {
-        self.objects.look_again(BINDING).await?;
-        self.objects.binding_ready(BINDING).await.map(drop)
-    }
+/// Looks again and waits until all is well.
+async fn is_well(story: &Story) -> Result<()> {
+    story.objects.look_again(BINDING).await?;
+    story.objects.binding_ready(BINDING).await.map(drop)
 }
 
 #[tokio::test]
@@ -70,35 +68,35 @@ async fn gitlab_switches_a_hook_off_and_it_is_made_anew_with_growing_pauses() ->
     let story = Story::begin_with(simulated, "gitlab-revival").await?;
     story.connect(&story.simulated.welcome.credential).await?;
     story.bind().await?;
-    let first = story.ids().await?.remove(0);
+    let first = present_ids(&story).await?.remove(0);
 
     // For a short while: GitLab goes on by itself.
-    story.push_into_the_void(4, || {}).await?;
+    push_into_the_void(&story, 4, || {}).await?;
     story.objects.look_again(BINDING).await?;
-    let message = story.says().await?;
+    let message = says(&story).await?;
     assert!(message.contains("several deliveries in a row failed"), "{message}");
-    assert_eq!(story.ids().await?, std::slice::from_ref(&first));
+    assert_eq!(present_ids(&story).await?, std::slice::from_ref(&first));
 
     // For good.
     let day = || gitlab.advance(Duration::from_secs(25 * 60 * 60));
-    story.push_into_the_void(36, day).await?;
+    push_into_the_void(&story, 36, day).await?;
     story.objects.look_again(BINDING).await?;
-    story.made_anew(&first, SOON).await?;
-    let message = story.says().await?;
+    made_anew(&story, &first, SOON).await?;
+    let message = says(&story).await?;
     assert!(message.contains("40 deliveries in a row failed") && message.contains("a new one takes its place"), "{message}");
-    story.is_well().await?;
+    is_well(&story).await?;
 
     // The receiver takes none of its deliveries, which are of another time: it is not made anew again and again.
-    let second = story.ids().await?.remove(0);
+    let second = present_ids(&story).await?.remove(0);
     for _ in 0..40 {
         day();
         story.push(&story.repository(), "main").await?;
     }
     story.objects.look_again(BINDING).await?;
-    let message = story.says().await?;
+    let message = says(&story).await?;
     assert!(message.contains("a new one takes its place at 20"), "{message}");
-    assert_eq!(story.ids().await?, std::slice::from_ref(&second), "not before its time");
-    story.made_anew(&second, OVERLAPPED).await
+    assert_eq!(present_ids(&story).await?, std::slice::from_ref(&second), "not before its time");
+    made_anew(&story, &second, OVERLAPPED).await
 }
 
 #[tokio::test]
@@ -119,12 +117,12 @@ async fn azure_devops_switches_a_subscription_off_and_it_alone_is_made_anew() ->
     story.push(&story.repository(), "main").await?;
     story.act(redirect(old.url.expose().to_owned())).await?;
     story.objects.look_again(BINDING).await?;
-    story.made_anew(&old.id, SOON).await?;
-    let message = story.says().await?;
+    made_anew(&story, &old.id, SOON).await?;
+    let message = says(&story).await?;
     assert!(message.contains("deliveries failed for too long"), "{message}");
     let after = story.hooks(&story.repository()).await?;
     assert_eq!(after.iter().filter(|hook| !is_for_pushes(hook)).cloned().collect::<Vec<_>>(), others, "the others stay");
-    story.is_well().await?;
+    is_well(&story).await?;
     story.push(&story.repository(), "main").await?;
     story.objects.sink.wait_for(1, SOON).await?;
     Ok(())

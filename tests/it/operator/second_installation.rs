@@ -9,11 +9,10 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::ListParams;
 
-use crate::operator::copies::take_over;
-use crate::operator::restore::{arrives_once, events, guide, identities, spec_of};
 use testkit::gitea::Hook;
 use testkit::operator::Operator;
 use testkit::plain_http;
+use testkit::restore::{arrives_once, events, guide, identities, spec_of, take_over};
 use testkit::scratch::Scratch;
 use testkit::wait::{Seen, stays, wait_until};
 use testkit::world::{SOON, World, binding_condition, connection_condition};

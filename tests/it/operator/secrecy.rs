@@ -12,13 +12,12 @@ use kube::api::ListParams;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 
-use crate::operator::deliveries::install_key;
 use testkit::gitea::OPERATOR_SCOPES;
 use testkit::operator::Operator;
 use testkit::plain_http;
 use testkit::sink::Behavior;
 use testkit::wait::{Seen, wait_until};
-use testkit::world::{SOON, World};
+use testkit::world::{SOON, World, install_key};
 
 const BROUGHT: &str = "canary-of-a-webhook-secret-0123456789";
 

@@ -76,7 +76,7 @@ async fn a_binding_at_rest_costs_no_write_and_no_provider_call() -> Result<()> {
         })
         .await?;
     let reconciled =
-        async || Ok::<_, anyhow::Error>(crate::operator::deliveries::metric(&operator.metrics().await?, "forgebind_reconciliations_total"));
+        async || Ok::<_, anyhow::Error>(testkit::operator::metric(&operator.metrics().await?, "forgebind_reconciliations_total"));
     // What those last writes asked for is done when the count of reconciliations stands still.
     let mut known = reconciled().await?;
     wait_until("the reconciliations of the last changes", SOON, async || {

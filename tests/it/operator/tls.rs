@@ -9,13 +9,12 @@ use kube::Api;
 use kube::api::{ObjectMeta, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::operator::credentials::{connection_message, connection_says_now};
 use testkit::fault_proxy::FaultProxy;
 use testkit::forward_proxy::ForwardProxy;
 use testkit::operator::{Operator, Options};
 use testkit::tls_proxy::{NAME, TlsProxy};
 use testkit::wait::{Seen, wait_until};
-use testkit::world::{SOON, World, binding_condition, connection_condition};
+use testkit::world::{SOON, World, binding_condition, connection_condition, connection_message, connection_says_now};
 
 /// An operator as it runs in production: https alone.
 async fn strict(world: &World) -> Result<Options> {

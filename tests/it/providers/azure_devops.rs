@@ -13,11 +13,11 @@ use forgebind::providers::{Client, Deletion, Endpoint, ErrorKind, Hook, HookRequ
 use http::Method;
 use serde_json::{Value, json};
 
+use testkit::contract::simulated::subject;
 use testkit::contract::{run, secret};
+use testkit::plain_http;
 use testkit::sim::azure_devops::{make, make_older, state};
 use testkit::sim::{Act, Delivery, Misbehaviour, Order, Outcome, Refusal, Simulated, Simulator, Wait};
-use testkit::contract::simulated::subject;
-use testkit::plain_http;
 use testkit::sink::{Behavior, SinkServer};
 
 /// The events of a webhook that names none.

@@ -13,10 +13,10 @@ use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
 use testkit::objects::{CONNECTION, Objects, SOON, binding_condition, binding_message};
-use testkit::sim::azure_devops::state;
-use testkit::sim::{Act, Misbehaviour, Order, Refusal, Simulated};
 use testkit::operator::Operator;
 use testkit::shared;
+use testkit::sim::azure_devops::state;
+use testkit::sim::{Act, Misbehaviour, Order, Refusal, Simulated};
 use testkit::sink::{Behavior, SinkServer};
 use testkit::wait::{Seen, wait_until};
 

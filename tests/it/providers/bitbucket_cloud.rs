@@ -11,14 +11,14 @@ use futures::TryStreamExt as _;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use testkit::contract::simulated::subject;
 use testkit::contract::{run, secret};
+use testkit::plain_http;
 use testkit::sim::bitbucket_cloud::{
     API_TOKEN_WITHOUT_USER, APP_PASSWORD, BitbucketCloud, EMAIL, MOST_HOOKS, OPERATOR_SCOPES, PROJECT_TOKEN, REPOSITORY_TOKEN,
     WORKSPACE_TOKEN, api_token,
 };
 use testkit::sim::{Act, Misbehaviour, Order, Outcome, Refusal, Simulated, Simulator};
-use testkit::contract::simulated::subject;
-use testkit::plain_http;
 use testkit::sink::{Behavior, SinkServer};
 
 async fn simulated() -> Result<Simulated> {

@@ -13,11 +13,11 @@ use futures::TryStreamExt as _;
 use http::Method;
 use serde_json::{Value, json};
 
+use testkit::contract::simulated::subject;
 use testkit::contract::{run, secret};
+use testkit::plain_http;
 use testkit::sim::bitbucket_data_center::{BitbucketDataCenter, LOG_INS_BEFORE_CAPTCHA, PASSWORD, PROJECT_TOKEN, REPOSITORY_TOKEN};
 use testkit::sim::{Act, Delivery, Misbehaviour, Order, Product, Settings, Simulated, Simulator};
-use testkit::contract::simulated::subject;
-use testkit::plain_http;
 use testkit::sink::SinkServer;
 use testkit::wait::{Seen, wait_until};
 

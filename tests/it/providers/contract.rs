@@ -19,10 +19,10 @@ use prometheus_client::registry::Registry;
 use serde_json::json;
 
 use testkit::contract::{ByHand, Prepared, Subject, run, secret};
-use testkit::sim::facts::{Facts, json as json_of};
 use testkit::fault_proxy::{Answered, Fault, FaultProxy};
 use testkit::gitea::{ADMIN, ADMIN_PASSWORD, Account, Gitea, OPERATOR_SCOPES};
 use testkit::shared;
+use testkit::sim::facts::{Facts, json as json_of};
 use testkit::sink::SinkServer;
 use testkit::wait::{Seen, wait_until};
 

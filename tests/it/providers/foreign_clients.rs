@@ -17,12 +17,12 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 
+use testkit::plain_http;
 use testkit::sim::azure_devops::{make_older, state};
 use testkit::sim::bitbucket_data_center::{BitbucketDataCenter, PASSWORD, PROJECT_TOKEN, REPOSITORY_TOKEN};
 use testkit::sim::github::seed as github;
 use testkit::sim::gitlab::seed as gitlab;
 use testkit::sim::{Act, Product, Simulated, Simulator};
-use testkit::plain_http;
 
 /// What came back.
 struct Answer {

@@ -17,12 +17,12 @@ use futures::TryStreamExt as _;
 use http::Method;
 use serde_json::{Value, json};
 
-use testkit::contract::{Prepared, Subject, run, secret};
-use testkit::sim::github::{Release, SimulatedGitHub, seed};
-use testkit::sim::{Act, Misbehaviour, Order, Product, Settings, Simulated, Simulator};
 use testkit::contract::simulated::subject;
+use testkit::contract::{Prepared, Subject, run, secret};
 use testkit::plain_http;
 use testkit::port::free_port;
+use testkit::sim::github::{Release, SimulatedGitHub, seed};
+use testkit::sim::{Act, Misbehaviour, Order, Product, Settings, Simulated, Simulator};
 use testkit::sink::SinkServer;
 use testkit::wait::{Seen, wait_until};
 

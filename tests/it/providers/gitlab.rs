@@ -14,11 +14,11 @@ use futures::TryStreamExt as _;
 use http::Method;
 use serde_json::{Value, json};
 
+use testkit::contract::simulated::subject;
 use testkit::contract::{run, secret};
+use testkit::plain_http;
 use testkit::sim::gitlab::{Release, SimulatedGitLab, seed};
 use testkit::sim::{Act, Misbehaviour, Order, Simulated, Simulator};
-use testkit::contract::simulated::subject;
-use testkit::plain_http;
 use testkit::sink::{Behavior, SinkServer};
 
 /// An address at which nothing answers.

@@ -10,6 +10,7 @@ use forgebind::providers::{Client, Deletion, ErrorKind, Hook, HookRequest, HookU
 use http::Method;
 
 use testkit::contract::secret;
+use testkit::sim::requests::requests;
 use testkit::sim::{self, Act, Misbehaviour, Order, Refusal, Simulated, Simulator, Wait};
 use testkit::sink::SinkServer;
 
@@ -95,24 +96,6 @@ fn cases(kind: ProviderKind, trap: &str, repository: &str) -> Vec<Case> {
         cases.push(same("the provider's own rate limit", Refuse(Refusal::RateLimited(wait)), &[RateLimited]));
     }
     cases
-}
-
-/// The requests that each operation of hooks sends, as method and part of the address.
-pub struct Requests {
-    pub list: (Method, &'static str),
-    pub create: (Method, &'static str),
-    pub delete: (Method, &'static str),
-}
-
-pub fn requests(kind: ProviderKind) -> Requests {
-    match kind {
-        ProviderKind::AzureDevOps => Requests {
-            list: (Method::POST, "subscriptionsquery"),
-            create: (Method::POST, "/subscriptions?"),
-            delete: (Method::DELETE, "/subscriptions/"),
-        },
-        _ => Requests { list: (Method::GET, "hooks?"), create: (Method::POST, "hooks?"), delete: (Method::DELETE, "hooks/") },
-    }
 }
 
 /// A fresh simulator for one case: what a rate limit leaves behind must not reach the next.

@@ -1,15 +1,15 @@
 //! Each provider: its client and webhook against the real server or its simulator, and the operator with it.
 
-pub mod azure_devops;
-pub mod azure_devops_hooks;
-pub mod bitbucket_cloud;
-pub mod bitbucket_data_center;
-pub mod chain;
-pub mod contract;
-pub mod foreign_clients;
-pub mod github;
-pub mod gitlab;
-pub mod misbehaviour;
-pub mod permissions;
-pub mod recovery;
-pub mod server_versions;
+mod azure_devops;
+mod azure_devops_hooks;
+mod bitbucket_cloud;
+mod bitbucket_data_center;
+mod chain;
+mod contract;
+mod foreign_clients;
+mod github;
+mod gitlab;
+mod misbehaviour;
+mod permissions;
+mod recovery;
+mod server_versions;

@@ -6,7 +6,7 @@ use forgebind::api::v1alpha1::ProviderKind;
 use http::Method;
 
 use testkit::objects::{OVERLAPPED, SOON};
-use crate::providers::misbehaviour::requests;
+use testkit::sim::requests::requests;
 use testkit::sim::{Misbehaviour, Order, Refusal};
 use testkit::story::{BINDING, Story};
 use testkit::wait::{Seen, wait_until};

@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 
 use forgebind::api::v1alpha1::ProviderKind;
 
-use testkit::sim::registry;
 use testkit::components::repository_root;
+use testkit::sim::registry;
 
 /// Every module of the crate's root and what it may import. Imports point one way:
 /// api <- providers <- {controllers, receiver} <- run <- main. A new module needs a line here.
@@ -343,4 +343,116 @@ fn the_guide_lists_the_files_that_a_new_provider_touches() -> Result<()> {
     let items = some.lines().filter_map(|line| line.strip_prefix("- ")?.split(':').next());
     assert_eq!(items.flat_map(paths_in).collect::<BTreeSet<_>>(), of_some, "files that name some providers");
     Ok(())
+}
+
+/// A line without what stands in quotes, which is data.
+fn without_quotes(line: &str) -> String {
+    let (mut kept, mut quoted, mut escaped) = (String::new(), false, false);
+    for character in line.chars() {
+        match character {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ if quoted => {}
+            _ => kept.push(character),
+        }
+    }
+    kept
+}
+
+/// Whether a text names a path that begins with this, at the beginning of a word.
+fn names_path(code: &str, beginning: &str) -> bool {
+    code.match_indices(beginning).any(|(start, _)| !code[..start].ends_with(|before: char| is_name(before) || before == ':'))
+}
+
+/// What is wrong with one file of `tests/it/`. `path` is relative to it; `beside` are the modules in its folder.
+///
+/// A test file can be read, moved and deleted alone: whatever two of them need is in `tests/testkit/`, or, where only the
+/// files of one folder need it, in that folder's `mod.rs`, which then holds no test.
+fn test_violations(path: &str, text: &str, beside: &[String]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut complain = |what: &str| found.push(format!("tests/it/{path}: {what}"));
+    let code: String = without_comments(text).lines().map(|line| without_quotes(line) + "\n").collect();
+    let is_list = matches!(path.rsplit('/').next(), Some("mod.rs" | "main.rs"));
+    if is_list && ["#[test]", "#[tokio::test", "proptest!"].iter().any(|mark| code.contains(mark)) {
+        complain("holds a test; it only lists modules and holds what its folder shares");
+    }
+    if names_path(&code, "crate::") || code.contains("super::super::") {
+        complain("names another file of tests/it; what two of them need is in tests/testkit");
+    }
+    let named: Vec<String> = if is_list {
+        let taken = |module: &&String| [format!("{module}::"), format!("self::{module}::")].iter().any(|path| names_path(&code, path));
+        beside.iter().filter(taken).cloned().collect()
+    } else {
+        let after = code.match_indices("super::").map(|(start, climb)| first_names(&code[start + climb.len()..]));
+        after.flatten().filter(|name| beside.contains(name)).collect()
+    };
+    for module in named {
+        complain(&format!("takes from `{module}` beside it; what two files need is in tests/testkit"));
+    }
+    found
+}
+
+/// The modules that the folder of a file holds.
+fn modules_beside(file: &Path) -> Result<Vec<String>> {
+    let entries = std::fs::read_dir(file.parent().context("a folder")?)?;
+    let names = entries.map(|entry| Ok(entry?.path().file_stem().context("a name")?.to_string_lossy().into_owned()));
+    names.filter(|name| !matches!(name.as_deref(), Ok("mod" | "main"))).collect()
+}
+
+#[test]
+fn no_test_file_takes_from_another() -> Result<()> {
+    let root = repository_root().join("tests/it");
+    let mut files = Vec::new();
+    files_below(&root, &["rs"], &mut files)?;
+    ensure!(files.len() > 50, "the tests were not found");
+    let mut found = Vec::new();
+    for file in files {
+        let path = file.strip_prefix(&root)?.to_str().context("a path is not UTF-8")?.to_owned();
+        found.extend(test_violations(&path, &std::fs::read_to_string(&file)?, &modules_beside(&file)?));
+    }
+    ensure!(found.is_empty(), "{} violations:\n{}", found.len(), found.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn nothing_in_tests_is_compiled_twice_or_hidden_from_the_compiler() -> Result<()> {
+    let root = repository_root();
+    let mut files = Vec::new();
+    files_below(&root.join("tests"), &["rs"], &mut files)?;
+    for file in files {
+        let text = std::fs::read_to_string(&file)?;
+        let code: String = without_comments(&text).lines().map(|line| without_quotes(line) + "\n").collect();
+        for attribute in ["#[path", "dead_code", "unused_imports"] {
+            ensure!(!code.contains(attribute), "{} has `{attribute}`; what is shared is in tests/testkit", file.display());
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn tests_that_take_from_each_other_are_found_however_it_is_written() {
+    let beside = ["crash".to_owned(), "deliveries".to_owned()];
+    let bites = |path: &str, text: &str, expected: &str| {
+        let found = test_violations(path, text, &beside);
+        assert!(found.iter().any(|complaint| complaint.contains(expected)), "{path}: {text}: expected {expected:?}, found {found:?}");
+    };
+    bites("operator/crash.rs", "use crate::operator::deliveries::metric;", "names another file");
+    bites("operator/crash.rs", "fn f() { crate::cli::check::judged() }", "names another file");
+    bites("operator/gitops/wait.rs", "use super::super::deliveries::metric;", "names another file");
+    bites("operator/crash.rs", "use super::deliveries::metric;", "takes from `deliveries`");
+    bites("operator/crash.rs", "use super::{deliveries::metric};", "takes from `deliveries`");
+    bites("operator/mod.rs", "mod deliveries;\npub use deliveries::metric;", "takes from `deliveries`");
+    bites("operator/mod.rs", "mod deliveries;\npub use self::{crash, deliveries::{metric}};", "takes from `deliveries`");
+    bites("operator/mod.rs", "mod deliveries;\npub use self::deliveries::metric;", "takes from `deliveries`");
+    bites("operator/mod.rs", "mod deliveries;\n#[tokio::test]\nasync fn works() {}", "holds a test");
+    bites("main.rs", "#[test]\nfn works() {}", "holds a test");
+    for (path, text) in [
+        ("operator/crash.rs", "//! Unlike crate::operator::deliveries.\nuse testkit::world::World;\nuse forgebind::crate_name;"),
+        ("operator/crash.rs", "let text = \"use crate::operator::deliveries; \\\" crate::x\";"),
+        ("cli/check/input.rs", "use super::{Bench, row};"),
+        ("cli/check/mod.rs", "mod crash;\nmod deliveries;\n\nuse testkit::deliveries::Bench;"),
+    ] {
+        assert_eq!(test_violations(path, text, &beside), Vec::<String>::new(), "{path}: {text}");
+    }
 }

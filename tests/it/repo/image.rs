@@ -10,15 +10,14 @@ use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 use serde_json::{Value, json};
 
-use testkit::installation::Installation;
-use crate::operator::credentials::connection_message;
 use testkit::components::repository_root;
 use testkit::container::{Container, Image};
+use testkit::installation::Installation;
 use testkit::operator::Operator;
 use testkit::port::free_port;
 use testkit::tls_proxy::TlsProxy;
+use testkit::world::{SOON, World, connection_message};
 use testkit::{chart, container, elf, image, shared};
-use testkit::world::{SOON, World};
 
 const BINARY: &str = "forgebind";
 const AUTHORITIES: &str = "etc/ssl/certs/ca-certificates.crt";

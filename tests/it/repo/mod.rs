@@ -1,7 +1,7 @@
 //! The repository itself: layout, dependencies, workflows, the image, and the test kit.
 
-pub mod architecture;
-pub mod dependencies;
-pub mod harness;
-pub mod image;
-pub mod workflows;
+mod architecture;
+mod dependencies;
+mod harness;
+mod image;
+mod workflows;

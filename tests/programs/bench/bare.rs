@@ -12,8 +12,8 @@ use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
 use crate::installation::AT_ONCE;
-use testkit::sim::{Request, Simulator};
 use testkit::control_plane::ControlPlane;
+use testkit::sim::{Request, Simulator};
 
 /// What is sent for one binding.
 struct Work {

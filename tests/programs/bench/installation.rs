@@ -20,11 +20,11 @@ use crate::figures::Figures;
 use crate::memory;
 use crate::process::{pid, processor_seconds, resident};
 use crate::receiver;
-use testkit::sim::bitbucket_data_center::BitbucketDataCenter;
-use testkit::sim::{Request, Simulator};
 use testkit::control_plane::{AuditEvent, ControlPlane};
 use testkit::operator::{Operator, Options};
 use testkit::plain_http;
+use testkit::sim::bitbucket_data_center::BitbucketDataCenter;
+use testkit::sim::{Request, Simulator};
 
 /// How many bindings a client works on at once: as many as the operator.
 pub const AT_ONCE: usize = 32;

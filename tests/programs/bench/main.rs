@@ -6,14 +6,7 @@
 //! `make bench` runs it. `SIZE=10000` takes so many bindings in place of 1,000; `ONLY=memory` measures nothing but what hostile
 //! peers cost in memory. Nothing is asserted here.
 
-#![allow(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::string_slice
-)]
+#![allow(clippy::disallowed_methods)]
 
 mod bare;
 mod deliveries;

@@ -7,14 +7,7 @@
 //!
 //! The repository needs a commit. The webhooks point at `TARGET`, an address that answers whatever it is sent.
 
-#![allow(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::string_slice
-)]
+#![allow(clippy::disallowed_methods)]
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;

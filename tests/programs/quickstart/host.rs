@@ -12,8 +12,8 @@ use forgebind::providers::{Client, Endpoint, Hook, Provider, registry};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
-use testkit::sim::{self, Act, Happening, Simulator, control};
 use testkit::gitea::{ADMIN, ADMIN_PASSWORD, Account, Gitea, OPERATOR_SCOPES};
+use testkit::sim::{self, Act, Happening, Simulator, control};
 
 /// What answers.
 enum Server {

@@ -4,15 +4,6 @@
 //! cargo run --example simulator -- gitlab --listen 127.0.0.1:9000
 //! ```
 
-#![allow(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::string_slice
-)]
-
 use std::net::SocketAddr;
 use std::process::ExitCode;
 

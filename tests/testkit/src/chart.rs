@@ -125,3 +125,24 @@ pub async fn grant(cluster: &Cluster, own: &str, watched: &[&str]) -> Result<()>
     }
     Ok(())
 }
+
+/// One of the two files of a snapshot.
+pub fn snapshot_path(name: &str, ending: &str) -> PathBuf {
+    repository_root().join("tests/snapshots/chart").join(format!("{name}.{ending}"))
+}
+
+/// The release that is rendered.
+pub const RELEASE: &str = "forgebind";
+
+/// The namespace for which it is rendered.
+pub const NAMESPACE: &str = "forgebind-system";
+
+/// The values of one snapshot.
+pub fn snapshot_values(name: &str) -> Result<Value> {
+    Ok(serde_saphyr::from_str(&std::fs::read_to_string(snapshot_path(name, "values.yaml"))?)?)
+}
+
+/// The chart as it is rendered with values.
+pub async fn rendered(values: &Value) -> Result<String> {
+    render(&folder(), RELEASE, NAMESPACE, values, &[]).await
+}

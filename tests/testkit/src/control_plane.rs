@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use kube::Config;
 use kube::config::AuthInfo;
+use kube::{Client, Config};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 
 pub use super::audit::AuditEvent;
@@ -335,4 +335,40 @@ fn controller_manager(components: &Components, folder: &Path) -> Program {
         )
         .argument("--leader-elect=false")
         .argument("--secure-port=0")
+}
+
+/// A control plane of one test, which ends with the test. What the test made refers to it for the rest of the process, which is
+/// why the value stays; its programs would take the processor from the tests that follow.
+#[derive(Debug)]
+pub struct OwnControlPlane(&'static ControlPlane);
+
+impl OwnControlPlane {
+    /// As [`ControlPlane::start`].
+    pub async fn start() -> Result<Self> {
+        Ok(Self(Box::leak(Box::new(ControlPlane::start().await?))))
+    }
+
+    /// As [`ControlPlane::start_bare`].
+    pub async fn start_bare() -> Result<Self> {
+        Ok(Self(Box::leak(Box::new(ControlPlane::start_bare().await?))))
+    }
+
+    /// The control plane.
+    pub const fn plane(&self) -> &'static ControlPlane {
+        self.0
+    }
+}
+
+impl Drop for OwnControlPlane {
+    fn drop(&mut self) {
+        let [etcd, api_server, controller_manager] = self.0.servers();
+        [controller_manager, api_server, etcd].into_iter().for_each(Server::kill);
+    }
+}
+
+/// A client for a service account, which is made where it is not there.
+pub async fn client_of(plane: &ControlPlane, namespace: &str, account: &str) -> Result<Client> {
+    let token = plane.cluster().service_account_token(namespace, account).await?;
+    let kubeconfig = kube::config::Kubeconfig::read_from(plane.kubeconfig_for(&format!("{namespace}-{account}"), &token, None)?)?;
+    Ok(Client::try_from(Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await?)?)
 }

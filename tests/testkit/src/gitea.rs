@@ -111,11 +111,6 @@ impl Gitea {
         &self.url
     }
 
-    /// The administrator's token.
-    pub fn admin_token(&self) -> &str {
-        &self.token
-    }
-
     /// Starts the server again on its data and port.
     ///
     /// # Errors

@@ -22,7 +22,7 @@
 // Tests read the real clock and the environment.
 #![allow(clippy::disallowed_methods)]
 // Not published: its readers are the tests, whose names say the rest.
-#![allow(missing_docs, clippy::must_use_candidate)]
+#![allow(missing_docs, clippy::must_use_candidate, clippy::return_self_not_must_use)]
 
 pub mod audit;
 pub mod chart;
@@ -31,10 +31,14 @@ pub mod components;
 pub mod container;
 pub mod contract;
 pub mod control_plane;
+pub mod deploy;
+pub mod documented_metrics;
 pub mod elf;
 pub mod fault_proxy;
 pub mod forward_proxy;
+pub mod generated;
 pub mod gitea;
+pub mod guides;
 pub mod http_server;
 pub mod image;
 pub mod installation;
@@ -43,6 +47,7 @@ pub mod operator;
 pub mod plain_http;
 pub mod port;
 pub mod process;
+pub mod restore;
 pub mod scratch;
 pub mod shared;
 pub mod sim;

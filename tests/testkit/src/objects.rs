@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 use forgebind::api::v1alpha1::{GitProviderConnection, RECONCILE_REQUESTED_AT, RepoBinding};
+use forgebind::check::schema::Schema;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
@@ -233,4 +234,32 @@ fn describe(conditions: &[Condition]) -> String {
     let lines =
         conditions.iter().map(|condition| format!("{}={}/{} ({})", condition.type_, condition.status, condition.reason, condition.message));
     lines.collect::<Vec<_>>().join(", ")
+}
+
+/// The message of a condition of a connection.
+pub fn connection_message(connection: &GitProviderConnection, kind: &str) -> String {
+    let conditions = connection.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
+    conditions.into_iter().find(|condition| condition.type_ == kind).map(|condition| condition.message).unwrap_or_default()
+}
+
+/// An API for objects that the Rust types may not be able to hold.
+pub fn untyped(client: Client, namespace: &str, kind: &str) -> Api<DynamicObject> {
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("forgebind.dev", "v1alpha1", kind));
+    Api::namespaced_with(client, namespace, &resource)
+}
+
+/// An object of a kind with this spec.
+pub fn object(kind: &str, name: &str, spec: &Value) -> Result<DynamicObject> {
+    let value = json!({ "apiVersion": "forgebind.dev/v1alpha1", "kind": kind, "metadata": { "name": name }, "spec": spec });
+    Ok(serde_json::from_value(value)?)
+}
+
+/// What the offline judgement says of a spec.
+pub fn judged_offline(kind: &str, spec: &Value) -> Vec<String> {
+    let mut object = json!({
+        "apiVersion": "forgebind.dev/v1alpha1", "kind": kind,
+        "metadata": {"name": "case", "namespace": "default"}, "spec": spec,
+    });
+    let schema = Schema::of(kind).expect("a kind of ours");
+    schema.judge(&mut object).into_iter().map(|violation| violation.message).collect()
 }

@@ -428,3 +428,9 @@ fn tail(text: &str, lines: usize) -> String {
     let all: Vec<&str> = text.lines().collect();
     all.iter().skip(all.len().saturating_sub(lines)).copied().collect::<Vec<_>>().join("\n")
 }
+
+/// The sum of all samples of a metric whose line begins so.
+pub fn metric(text: &str, beginning: &str) -> u64 {
+    let values = text.lines().filter(|line| line.starts_with(beginning)).filter_map(|line| line.rsplit_once(' '));
+    values.filter_map(|(_, value)| value.parse::<u64>().ok()).sum()
+}

@@ -6,9 +6,9 @@ use forgebind::providers::Hook;
 use serde_json::{Value, json};
 
 use crate::objects::{CONNECTION, Objects, SINK, SOON, binding_condition};
-use crate::sim::{Act, Happening, Simulated};
 use crate::operator::Operator;
 use crate::shared;
+use crate::sim::{Act, Happening, Simulated};
 use crate::wait::{Seen, wait_until};
 
 /// The name of the binding.

@@ -4,12 +4,20 @@
 use std::ops::Deref;
 
 use anyhow::{Context as _, Result};
+use forgebind::api::v1alpha1::GitProviderConnection;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::events::v1::Event;
+use kube::Api;
+use kube::api::ListParams;
 use serde_json::{Value, json};
 
-use crate::objects::Objects;
-pub use crate::objects::{CONNECTION, OVERLAPPED, SINK, SOON, binding_condition, binding_message, connection_condition};
 use crate::control_plane::ControlPlane;
 use crate::gitea::{Account, Gitea, Hook, OPERATOR_SCOPES};
+use crate::objects::Objects;
+pub use crate::objects::{
+    CONNECTION, OVERLAPPED, SINK, SOON, binding_condition, binding_message, connection_condition, connection_message,
+};
+use crate::operator::Operator;
 use crate::shared;
 use crate::wait::{Seen, wait_until};
 
@@ -108,4 +116,46 @@ impl World {
     pub async fn push(&self, message: &str) -> Result<String> {
         self.gitea.push_commit(&self.account, &self.repository, "main", message).await.context("push")
     }
+}
+
+/// The key from which an operator derives everything.
+pub async fn install_key(world: &World, operator: &Operator) -> Result<Vec<u8>> {
+    let secrets: Api<Secret> = Api::namespaced(world.cluster().client()?, operator.options().namespace());
+    let data = secrets.get("forgebind-install-key").await?.data.unwrap_or_default();
+    Ok(data.get("key").context("the key")?.0.clone())
+}
+
+/// Waits until a condition of the connection reads `status/reason` for the present generation.
+pub async fn connection_says_now(world: &World, condition: &str, expected: &str) -> Result<GitProviderConnection> {
+    let what = format!("{condition} {expected} for its present generation");
+    let fits = |connection: &GitProviderConnection| {
+        let observed = connection.status.as_ref().and_then(|status| status.observed_generation);
+        connection_condition(connection, condition) == expected && observed == connection.metadata.generation
+    };
+    world.connection_until(&what, SOON, fits).await
+}
+
+/// Waits for an event on an object and returns its note.
+pub async fn event_on(world: &World, object: &str, reason: &str) -> Result<String> {
+    let events: Api<Event> = Api::namespaced(world.cluster().client()?, &world.namespace);
+    wait_until(&format!("an event {reason} on {object}"), SOON, async || {
+        let list = events.list(&ListParams::default()).await?.items;
+        let on_object: Vec<_> =
+            list.into_iter().filter(|event| event.regarding.as_ref().is_some_and(|on| on.name.as_deref() == Some(object))).collect();
+        let found = on_object.iter().find(|event| event.reason.as_deref() == Some(reason));
+        Ok(match found {
+            Some(event) => Seen::Done(event.note.clone().unwrap_or_default()),
+            None => Seen::NotYet(format!("{:?}", on_object.iter().map(|event| &event.reason).collect::<Vec<_>>())),
+        })
+    })
+    .await
+}
+
+/// What is written down as left behind in the operator's namespace.
+pub async fn leftovers(world: &World, operator: &Operator) -> Result<Vec<(String, String)>> {
+    let maps: Api<ConfigMap> = Api::namespaced(world.cluster().client()?, operator.options().namespace());
+    let maps = maps.list(&ListParams::default()).await?.items;
+    let ours =
+        maps.into_iter().filter(|map| map.metadata.name.as_deref().is_some_and(|name| name.starts_with("forgebind-leftover-hooks-")));
+    Ok(ours.filter_map(|map| map.data).flatten().collect())
 }

@@ -6,12 +6,11 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use super::{object, row, run, secret, stream, told};
-use crate::operator::deliveries::install_key;
 use testkit::control_plane::ADMIN_TOKEN;
 use testkit::fault_proxy::{Exchange, FaultProxy};
 use testkit::operator::Operator;
 use testkit::scratch::Scratch;
-use testkit::world::{CONNECTION, SOON, World};
+use testkit::world::{CONNECTION, SOON, World, install_key};
 
 /// A world with a binding that an operator made Ready and then left alone.
 async fn settled(name: &str) -> Result<(World, FaultProxy, Operator, Vec<u8>)> {

@@ -12,7 +12,6 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
-use forgebind::check::schema::Schema;
 use serde_json::{Value, json};
 
 use testkit::fault_proxy::{Exchange, FaultProxy};
@@ -173,11 +172,4 @@ async fn run(flags: &[&str], environment: &[(&str, &str)], input: &str) -> Resul
         text: String::from_utf8(output.stdout)?,
         complaint: String::from_utf8(output.stderr)?,
     })
-}
-
-/// What the offline judgement says of a spec.
-pub fn judged_offline(kind: &str, spec: &Value) -> Vec<String> {
-    let mut object = object(kind, "default", "case", spec.clone());
-    let schema = Schema::of(kind).expect("a kind of ours");
-    schema.judge(&mut object).into_iter().map(|violation| violation.message).collect()
 }

@@ -5,9 +5,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
-use crate::operator::deliveries::metric;
 use testkit::fault_proxy::FaultProxy;
-use testkit::operator::Operator;
+use testkit::operator::{Operator, metric};
 use testkit::scratch::Scratch;
 use testkit::wait::{Seen, wait_until};
 use testkit::world::{CONNECTION, SOON, World};

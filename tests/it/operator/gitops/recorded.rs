@@ -12,12 +12,11 @@ use regex::Regex;
 use serde_json::{Value, json};
 
 use super::{BINDING_KIND, CONNECTION_KIND, raw, recorded_folder};
-use crate::operator::credentials::connection_says_now;
 use testkit::fault_proxy::{Fault, FaultProxy};
 use testkit::operator::Operator;
 use testkit::sink::Behavior;
 use testkit::wait::{Seen, wait_until};
-use testkit::world::{CONNECTION, SOON, World, binding_condition};
+use testkit::world::{CONNECTION, SOON, World, binding_condition, connection_says_now};
 
 const DEAD_TOKEN: &str = "0123456789abcdef0123456789abcdef01234567";
 /// What differs from run to run, and what stands for it.

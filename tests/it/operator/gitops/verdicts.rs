@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::recorded_folder;
-use crate::chart::rendering::compare;
 use testkit::components::{component, repository_root};
+use testkit::generated::compare;
 
 /// A recorded status, and what kstatus, Argo CD and the expressions of Flux are to say of it.
 const EXPECTED: &[(&str, &str, &str, &str)] = &[

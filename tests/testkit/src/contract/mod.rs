@@ -4,6 +4,7 @@
 pub mod account;
 pub mod hooks;
 pub mod repositories;
+pub mod simulated;
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The contract suite against each simulator. What a provider has of its own is in a file of its own beside this one.
+//! The subjects of the contract suite at each simulator.
 
 use std::sync::Arc;
 

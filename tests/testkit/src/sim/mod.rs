@@ -20,6 +20,7 @@ pub mod misbehaviour;
 pub mod parameters;
 pub mod product;
 pub mod registry;
+pub mod requests;
 pub mod server;
 pub mod simulated;
 pub mod targets;
