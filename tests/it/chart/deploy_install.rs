@@ -1,0 +1,114 @@
+//! An installation by kustomize: applied, run, deleted, and released, with the webhooks in their place all the time.
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::batch::v1::Job;
+use kube::{Api, ResourceExt as _};
+use serde_json::json;
+
+use testkit::cluster::Cluster;
+use testkit::control_plane::OwnControlPlane;
+use testkit::deploy;
+use testkit::installation::Installation;
+use testkit::operator::Operator;
+use testkit::port::free_port;
+use testkit::shared;
+use testkit::wait::{Seen, wait_until};
+use testkit::world::{SINK, SOON, World};
+
+const NAMESPACE: &str = "forgebind-system";
+/// The namespace that the overlay is for.
+const WATCHED: &str = "team-shop";
+
+async fn kustomization(cluster: &Cluster, verb: &[&str], folder: &std::path::Path) -> Result<String> {
+    let arguments = [verb, &["-k", folder.to_str().context("UTF-8")?]].concat();
+    cluster.kubectl(&arguments).await
+}
+
+/// An overlay of one's own beside a kustomization of this tree: what only this machine needs, as variables.
+fn overlay(base: &str, folder: &std::path::Path, port: u16) -> Result<()> {
+    // kustomize takes paths that lead out of a folder, but no absolute ones.
+    let up = "../".repeat(folder.components().count() - 1);
+    let base = deploy::folder().join(base);
+    let variable = |name: &str, value: &str| json!({"op": "add", "path": "/spec/template/spec/containers/0/env/-", "value": {"name": name, "value": value}});
+    let patch = json!([
+        variable("FORGEBIND_PUBLIC_URL", &format!("http://127.0.0.1:{port}")),
+        variable("FORGEBIND_ALLOW_INSECURE_HTTP", "true"),
+        variable("FORGEBIND_ALLOW_CIDRS", "127.0.0.0/8"),
+    ]);
+    let kustomization = json!({
+        "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
+        "resources": [format!("{up}{}", base.strip_prefix("/")?.display())],
+        "patches": [{"target": {"kind": "Deployment"}, "patch": patch.to_string()}],
+    });
+    Ok(std::fs::write(folder.join("kustomization.yaml"), kustomization.to_string())?)
+}
+
+#[tokio::test]
+async fn deleting_a_kustomization_deletes_no_hook_and_its_release_lets_everything_go() -> Result<()> {
+    let own = OwnControlPlane::start_bare().await?;
+    let plane = own.plane();
+    let cluster = plane.cluster();
+    let (folder, port) = (tempfile::tempdir()?, free_port()?);
+    overlay("overlays/namespaced", folder.path(), port)?;
+    kustomization(cluster, &["apply", "--server-side"], &deploy::folder().join("definitions")).await?;
+    let definitions = ["gitproviderconnections.forgebind.dev", "repobindings.forgebind.dev"].map(|name| format!("crd/{name}"));
+    cluster.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", &definitions[0], &definitions[1]]).await?;
+    cluster.create_namespace_named(WATCHED).await?;
+    kustomization(cluster, &["apply", "--server-side"], folder.path()).await?;
+    let installation = Installation::named(plane, NAMESPACE, "forgebind")?;
+
+    let world = World::on(plane, shared::gitea().await?, "elsewhere").await?.within(WATCHED)?;
+    cluster.apply_secret(WATCHED, "credential", &[("token", &world.account.token)]).await?;
+    let resolve = format!("--resolve={}", world.sink.resolve(SINK, WATCHED));
+    let operator = Operator::start(installation.options("operator", port, &[resolve]).await?).await?;
+    world.create_connection(world.connection_spec()).await?;
+    world.create_binding("shop", world.binding_spec()).await?;
+    world.binding_ready("shop").await?;
+    world.push("by kustomize").await?;
+    world.sink.wait_for(1, SOON).await?;
+    let hooks = world.hooks_at(&operator.url()).await?;
+    assert_eq!(hooks.len(), 1);
+
+    // As when a pod goes on for a while: the program still runs when all around it is deleted.
+    kustomization(cluster, &["delete", "--wait=false"], folder.path()).await?;
+    world.push("the receiver still works").await?;
+    world.sink.wait_for(2, SOON).await?;
+    drop(operator);
+    for object in [world.bindings.get("shop").await?.metadata, world.connections.get("git").await?.metadata] {
+        ensure!(
+            object.deletion_timestamp.is_none() && object.finalizers.is_some_and(|finalizers| finalizers.len() == 1),
+            "{:?}",
+            object.name
+        );
+    }
+    let address = format!("http://127.0.0.1:{port}");
+    assert_eq!(world.hooks_at(&address).await?.len(), 1);
+
+    // What stays is printed, and nothing is held any more.
+    let release = deploy::folder().join("overlays/namespaced/release");
+    kustomization(cluster, &["apply", "--server-side"], &release).await?;
+    let jobs: Api<Job> = Api::namespaced(cluster.client()?, NAMESPACE);
+    let printed = installation.run_job(&jobs, &jobs.get("forgebind-release").await?).await?;
+    ensure!(printed.contains(&format!("webhook {} stays at", hooks[0].id)), "{printed}");
+    let complete =
+        cluster.kubectl(&["-n", NAMESPACE, "wait", "--for=condition=Complete", "--timeout=30s", "job/forgebind-release"]).await?;
+    ensure!(complete.contains("condition met"), "{complete}");
+    kustomization(cluster, &["delete", "--wait=false"], &release).await?;
+    ensure!(world.bindings.get("shop").await?.finalizers().is_empty(), "released");
+
+    // Applied again, the install key that stayed tells whose the hook is.
+    kustomization(cluster, &["apply", "--server-side"], folder.path()).await?;
+    let resolve = format!("--resolve={}", world.sink.resolve(SINK, WATCHED));
+    let operator = Operator::start(installation.options("operator", port, &[resolve]).await?).await?;
+    world.look_again("shop").await?;
+    world.binding_ready("shop").await?;
+    assert_eq!(world.hooks_at(&address).await?.iter().map(|hook| hook.id).collect::<Vec<_>>(), [hooks[0].id], "no second hook");
+    world.delete_binding("shop").await?;
+    wait_until("the hook of a deleted binding to go", SOON, async || {
+        let left = world.hooks_at(&address).await?;
+        Ok(if left.is_empty() { Seen::Done(()) } else { Seen::NotYet(format!("{left:?}")) })
+    })
+    .await?;
+    drop(operator);
+    Ok(())
+}

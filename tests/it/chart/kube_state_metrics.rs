@@ -1,0 +1,243 @@
+//! What the real kube-state-metrics tells of real objects with the configuration and the rights of the chart.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use testkit::chart::{self, create, objects, render};
+use testkit::components::component;
+use testkit::documented_metrics::{Metric, documented_objects};
+use testkit::plain_http;
+use testkit::port::free_port;
+use testkit::process::{Process, Program};
+use testkit::scratch::Scratch;
+use testkit::sink::Behavior;
+use testkit::wait::{Seen, wait_until};
+use testkit::world::{CONNECTION, SOON, World};
+
+const TEMPLATE: &str = "templates/kube-state-metrics.yaml";
+/// Labels of every series.
+const COMMON: [&str; 5] = ["customresource_group", "customresource_version", "customresource_kind", "namespace", "name"];
+
+/// A running kube-state-metrics. It ends when it is dropped.
+struct KubeStateMetrics {
+    port: u16,
+    process: Process,
+    _scratch: Scratch,
+}
+
+/// One series with its value.
+#[derive(Clone, Debug, PartialEq)]
+struct Series {
+    metric: String,
+    labels: BTreeMap<String, String>,
+    value: f64,
+}
+
+impl Series {
+    /// Reads a line of an exposition. Label values here hold no comma and no quote.
+    fn read(line: &str) -> Result<Self> {
+        let (metric, rest) = line.split_once('{').with_context(|| line.to_owned())?;
+        let (labels, value) = rest.rsplit_once("} ").with_context(|| line.to_owned())?;
+        let pairs = labels.split("\",").map(|pair| pair.split_once("=\"").with_context(|| line.to_owned()));
+        let labels = pairs.map(|pair| pair.map(|(name, value)| (name.to_owned(), value.trim_end_matches('"').to_owned())));
+        Ok(Self { metric: metric.to_owned(), labels: labels.collect::<Result<_>>()?, value: value.trim().parse()? })
+    }
+
+    fn is(&self, metric: &str, labels: &[(&str, &str)]) -> bool {
+        self.metric == metric && labels.iter().all(|(name, value)| self.labels.get(*name).is_some_and(|found| found == value))
+    }
+}
+
+impl KubeStateMetrics {
+    /// Starts it with what the chart renders, as a service account that has the rights of the chart and no more.
+    async fn start(world: &World) -> Result<Self> {
+        let cluster = world.plane.cluster();
+        let values = json!({"kubeStateMetrics": {"enabled": true, "rbac": {"serviceAccount": {"name": "kube-state-metrics"}}}});
+        let rendered = objects(&render(&chart::folder(), &world.namespace, &world.namespace, &values, &[TEMPLATE]).await?)?;
+        let scratch = Scratch::new("kube-state-metrics")?;
+        let file = scratch.path().join("config.yaml");
+        for object in &rendered {
+            create(cluster, object).await?;
+            if object["kind"] == "ConfigMap" {
+                std::fs::write(&file, object["data"]["config.yaml"].as_str().context("config.yaml")?)?;
+            }
+        }
+        ensure!(rendered.len() == 3, "{rendered:?}");
+        let token = cluster.service_account_token(&world.namespace, "kube-state-metrics").await?;
+        let kubeconfig = world.plane.kubeconfig_for(&format!("{}-ksm", world.namespace), &token, None)?;
+        let (port, telemetry) = (free_port()?, free_port()?);
+        let path: PathBuf = component("KUBE_STATE_METRICS")?;
+        let program = Program::new("kube-state-metrics", path, scratch.path().join("log")).arguments([
+            "--custom-resource-state-only=true".to_owned(),
+            format!("--custom-resource-state-config-file={}", file.display()),
+            format!("--kubeconfig={}", kubeconfig.display()),
+            "--host=127.0.0.1".to_owned(),
+            "--telemetry-host=127.0.0.1".to_owned(),
+            format!("--port={port}"),
+            format!("--telemetry-port={telemetry}"),
+        ]);
+        Ok(Self { port, process: program.start()?, _scratch: scratch })
+    }
+
+    async fn exposition(&self) -> Result<String> {
+        let client = plain_http::client()?;
+        Ok(client.get(format!("http://127.0.0.1:{}/metrics", self.port)).send().await?.error_for_status()?.text().await?)
+    }
+
+    /// What it tells of the objects of one namespace.
+    async fn series(&self, namespace: &str) -> Result<Vec<Series>> {
+        let text = self.exposition().await?;
+        let all = text.lines().filter(|line| !line.starts_with('#')).map(Series::read).collect::<Result<Vec<_>>>()?;
+        Ok(all.into_iter().filter(|series| series.labels.get("namespace").is_some_and(|found| found == namespace)).collect())
+    }
+
+    /// Waits until one series is there with a value that fits.
+    async fn shows(&self, namespace: &str, metric: &str, labels: &[(&str, &str)], fits: impl Fn(f64) -> bool) -> Result<f64> {
+        wait_until(&format!("{metric}{labels:?}"), SOON, async || {
+            let of_metric: Vec<_> = self.series(namespace).await?.into_iter().filter(|series| series.metric == metric).collect();
+            let found: Vec<_> = of_metric.iter().filter(|series| series.is(metric, labels)).collect();
+            Ok(match found[..] {
+                [series] if fits(series.value) => Seen::Done(series.value),
+                _ => Seen::NotYet(format!("{of_metric:?}")),
+            })
+        })
+        .await
+    }
+}
+
+impl Drop for KubeStateMetrics {
+    fn drop(&mut self) {
+        eprintln!("kube-state-metrics' last lines:\n{}", self.process.log_tail(20));
+    }
+}
+
+/// Connections and bindings in several states.
+async fn story(world: &World) -> Result<()> {
+    let mut spec = world.connection_spec();
+    spec["credentials"]["expiresAt"] = json!("2031-03-01T12:00:00Z");
+    spec["requiredPermissions"] = json!(["ReadContents"]);
+    world.create_connection(spec.clone()).await?;
+    let mut lost = spec.clone();
+    lost["credentials"]["secretRef"]["name"] = json!("nowhere");
+    lost["suspend"] = json!(true);
+    world.create_connection_named("suspended", lost.clone()).await?;
+    lost["suspend"] = json!(false);
+    world.create_connection_named("lost", lost).await?;
+    world.create_binding("shop", world.binding_spec()).await?;
+    let mut hidden = world.binding_spec();
+    hidden["repository"] = json!(format!("{}/nowhere", world.organization));
+    hidden["suspend"] = json!(false);
+    world.create_binding("hidden", hidden).await?;
+    world.binding_ready("shop").await?;
+    world.binding_says("hidden", "Ready", "False/NotFoundOrHidden").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_object_is_told_by_kube_state_metrics_with_the_rights_of_the_chart() -> Result<()> {
+    let world = World::new("ksm").await?;
+    let _operator = world.operator().await?;
+    story(&world).await?;
+    world.sink.behave(Behavior::Fail(http::StatusCode::SERVICE_UNAVAILABLE));
+    world.push("pending").await?;
+    let ksm = KubeStateMetrics::start(&world).await?;
+    let namespace = world.namespace.clone();
+    let shows = async |metric: &str, labels: &[(&str, &str)], value: f64| {
+        ksm.shows(&namespace, metric, labels, |found| (found - value).abs() < 0.5).await
+    };
+    let later = async |metric: &str, labels: &[(&str, &str)]| {
+        // After 2020, so it is a time in seconds.
+        ksm.shows(&namespace, metric, labels, |found| found > 1_577_836_800.0).await
+    };
+
+    let connection: &[_] = &[("name", CONNECTION)];
+    let info =
+        [("name", CONNECTION), ("provider", "Gitea"), ("flavor", "Gitea"), ("management_policy", "Manage"), ("identity_kind", "User")];
+    shows("forgebind_connection_info", &info, 1.0).await?;
+    shows("forgebind_connection_bindings", connection, 2.0).await?;
+    shows("forgebind_connection_credential_end_timestamp_seconds", connection, 1_930_132_800.0).await?;
+    let permission = [("name", CONNECTION), ("permission", "ManageWebhooks"), ("state", "Granted")];
+    shows("forgebind_connection_permission_info", &permission, 1.0).await?;
+    let condition = |name, condition, status, reason| [("name", name), ("condition", condition), ("status", status), ("reason", reason)];
+    for (name, kind, status, reason) in [
+        (CONNECTION, "Ready", "True", "Succeeded"),
+        (CONNECTION, "Reachable", "True", "Succeeded"),
+        ("lost", "Ready", "False", "SecretNotFound"),
+        ("suspended", "Ready", "False", "Suspended"),
+    ] {
+        shows("forgebind_connection_condition_info", &condition(name, kind, status, reason), 1.0).await?;
+    }
+    later("forgebind_connection_condition_transition_timestamp_seconds", &[("name", "lost"), ("condition", "Ready")]).await?;
+    shows("forgebind_connection_suspended", &[("name", "suspended")], 1.0).await?;
+    shows("forgebind_connection_suspended", connection, 0.0).await?;
+    shows("forgebind_connection_observed_generation", connection, 1.0).await?;
+
+    let binding: &[_] = &[("name", "shop")];
+    let repository = world.repository.as_str();
+    shows("forgebind_binding_info", &[("name", "shop"), ("connection", CONNECTION), ("repository", repository)], 1.0).await?;
+    shows("forgebind_binding_hook_info", binding, 1.0).await?;
+    shows("forgebind_binding_condition_info", &condition("shop", "WebhookInSync", "True", "Succeeded"), 1.0).await?;
+    shows("forgebind_binding_condition_info", &condition("hidden", "Ready", "False", "NotFoundOrHidden"), 1.0).await?;
+    shows("forgebind_binding_condition_info", &condition("shop", "Delivering", "False", "SinkFailing"), 1.0).await?;
+    shows("forgebind_binding_sink_pending_events", &[("name", "shop"), ("sink", "ci")], 1.0).await?;
+    later("forgebind_binding_last_delivery_timestamp_seconds", binding).await?;
+    later("forgebind_binding_secret_changed_timestamp_seconds", binding).await?;
+    world.sink.behave(Behavior::Accept);
+    shows("forgebind_binding_sink_pending_events", &[("name", "shop"), ("sink", "ci")], 0.0).await?;
+    later("forgebind_binding_accepted_until_timestamp_seconds", binding).await?;
+    let spec: Value = json!({"spec": {"interval": "2h"}});
+    world.patch_binding("shop", spec).await?;
+    shows("forgebind_binding_generation", binding, 2.0).await?;
+    shows("forgebind_binding_observed_generation", binding, 2.0).await?;
+
+    deleting(&world, &ksm).await?;
+    every_series_is_documented(&ksm, &namespace).await
+}
+
+/// Objects that are being deleted wait for a finalizer of somebody else, so that they can be seen.
+async fn deleting(world: &World, ksm: &KubeStateMetrics) -> Result<()> {
+    let held = json!({"metadata": {"finalizers": ["acme.io/held"]}});
+    for (kind, name) in [("gpc", "lost"), ("repob", "hidden")] {
+        let patch = ["-n", &world.namespace, "patch", kind, name, "--type=merge", "-p", &held.to_string()];
+        world.cluster().kubectl(&patch).await?;
+        world.cluster().kubectl(&["-n", &world.namespace, "delete", kind, name, "--wait=false"]).await?;
+    }
+    let metrics = ["forgebind_connection_deletion_timestamp_seconds", "forgebind_binding_deletion_timestamp_seconds"];
+    for (metric, name) in metrics.into_iter().zip(["lost", "hidden"]) {
+        ksm.shows(&world.namespace, metric, &[("name", name)], |found| found > 1_577_836_800.0).await?;
+    }
+    let released = json!({"metadata": {"finalizers": null}}).to_string();
+    for (kind, name) in [("gpc", "lost"), ("repob", "hidden")] {
+        world.cluster().kubectl(&["-n", &world.namespace, "patch", kind, name, "--type=merge", "-p", &released]).await?;
+    }
+    wait_until("nothing of what is gone", SOON, async || {
+        let left: Vec<_> = ksm.series(&world.namespace).await?.into_iter().filter(|series| series.labels["name"] == "hidden").collect();
+        Ok(if left.is_empty() { Seen::Done(()) } else { Seen::NotYet(format!("{left:?}")) })
+    })
+    .await
+}
+
+/// Everything in the exposition is in the guide with its labels and type, and the other way round.
+async fn every_series_is_documented(ksm: &KubeStateMetrics, namespace: &str) -> Result<()> {
+    let documented: BTreeMap<String, Metric> = documented_objects()?;
+    let text = ksm.exposition().await?;
+    let families: BTreeSet<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let known: BTreeSet<&str> = documented.keys().map(String::as_str).collect();
+    assert_eq!(families, known, "what kube-state-metrics tells, and what the guide says");
+    for (name, metric) in &documented {
+        let help = format!("# HELP {name} {}", metric.meaning);
+        ensure!(text.lines().any(|line| line == help), "{help}");
+        let info = name.ends_with("_info");
+        ensure!((metric.kind == "info") == info && (info || metric.kind == "gauge"), "{name} is documented as {}", metric.kind);
+    }
+    for series in ksm.series(namespace).await? {
+        let metric = &documented[&series.metric];
+        let own: BTreeSet<String> = series.labels.keys().filter(|label| !COMMON.contains(&label.as_str())).cloned().collect();
+        ensure!(own.is_subset(&metric.labels), "{series:?} has labels beyond {:?}", metric.labels);
+        ensure!(!metric.kind.starts_with("info") || (series.value - 1.0).abs() < f64::EPSILON, "{series:?}");
+    }
+    Ok(())
+}

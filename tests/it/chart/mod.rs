@@ -1,0 +1,17 @@
+//! Installing: the Helm chart, the manifests of `deploy/`, and what comes with them.
+
+mod admission;
+mod conform;
+mod deploy;
+mod deploy_install;
+mod install;
+mod kube_state_metrics;
+mod monitoring;
+mod network;
+mod parent;
+mod rendering;
+mod rights;
+mod settings;
+mod upgrade;
+mod values;
+mod writes;

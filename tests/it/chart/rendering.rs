@@ -1,0 +1,243 @@
+//! The Helm chart as it is rendered: by the real helm, without a cluster.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::{CommandFactory as _, Parser as _};
+use forgebind::api::v1alpha1::ProviderKind;
+use forgebind::cli::{Cli, Command};
+use forgebind::config::{Config, HooksOnRelease, ReleaseConfig};
+use forgebind::crd;
+use serde_json::{Value, json};
+
+use testkit::chart::{self, NAMESPACE, objects, rendered, snapshot_path, snapshot_values};
+use testkit::generated::compare;
+
+/// Values that are rendered and compared: the chart's own, everything at once, and as little as can be.
+const SNAPSHOTS: [&str; 3] = ["default", "all", "minimal"];
+
+async fn rendered_objects(values: &Value) -> Result<Vec<Value>> {
+    objects(&rendered(values).await?)
+}
+
+/// The arguments of every Deployment, by its name.
+async fn arguments(values: &Value) -> Result<BTreeMap<String, Vec<String>>> {
+    let deployments = rendered_objects(values).await?.into_iter().filter(|object| object["kind"] == "Deployment");
+    let read = |deployment: Value| {
+        let arguments = &deployment["spec"]["template"]["spec"]["containers"][0]["args"];
+        Ok((deployment["metadata"]["name"].as_str().context("a name")?.to_owned(), serde_json::from_value(arguments.clone())?))
+    };
+    deployments.map(read).collect()
+}
+
+#[test]
+fn checked_in_definitions_are_in_the_chart() -> Result<()> {
+    let folder = chart::folder().join("files/crds");
+    for definition in crd::custom_resource_definitions() {
+        compare(&folder.join(format!("{}.yaml", definition.spec.names.plural)), &crd::document(&definition)?)?;
+    }
+    ensure!(std::fs::read_dir(&folder)?.count() == 2, "{} holds other files too", folder.display());
+    Ok(())
+}
+
+#[tokio::test]
+async fn helm_finds_nothing_to_complain_about() -> Result<()> {
+    let folder = chart::folder();
+    for name in SNAPSHOTS {
+        let values = snapshot_path(name, "values.yaml");
+        let (folder, values) = (folder.to_str().context("UTF-8")?, values.to_str().context("UTF-8")?);
+        chart::helm(None, &["lint", "--strict", "--quiet", "--values", values, folder]).await.with_context(|| name.to_owned())?;
+    }
+    Ok(())
+}
+
+/// Definitions are compared elsewhere.
+fn without_definitions(stream: &str) -> String {
+    let documents = stream.split("---\n").filter(|document| !document.contains("\nkind: CustomResourceDefinition\n"));
+    documents.collect::<Vec<_>>().join("---\n")
+}
+
+#[tokio::test]
+async fn rendered_charts_are_the_checked_in_ones() -> Result<()> {
+    for name in SNAPSHOTS {
+        let stream = rendered(&snapshot_values(name)?).await?;
+        compare(&snapshot_path(name, "yaml"), &without_definitions(&stream))?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn definitions_are_kept_by_helm_flux_and_argo_cd() -> Result<()> {
+    let annotations = async |values: Value| -> Result<Vec<Value>> {
+        let definitions = rendered_objects(&values).await?.into_iter().filter(|object| object["kind"] == "CustomResourceDefinition");
+        Ok(definitions.map(|definition| definition["metadata"]["annotations"].clone()).collect())
+    };
+    let kept = annotations(json!({})).await?;
+    assert_eq!(kept.len(), 2);
+    for annotations in kept {
+        assert_eq!(annotations["helm.sh/resource-policy"], "keep");
+        assert_eq!(annotations["kustomize.toolkit.fluxcd.io/prune"], "disabled");
+        assert_eq!(annotations["argocd.argoproj.io/sync-options"], "Prune=false,Delete=false");
+    }
+    assert!(annotations(json!({"crds": {"install": false}})).await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn pk_08_each_provider_is_switched_on_by_itself() -> Result<()> {
+    let defaults: Value = serde_saphyr::from_str(&std::fs::read_to_string(chart::folder().join("values.yaml"))?)?;
+    let names: Vec<String> = defaults["providers"].as_object().context("providers")?.keys().cloned().collect();
+    let served = async |enabled: &[&str]| -> Result<BTreeSet<ProviderKind>> {
+        let providers: serde_json::Map<_, _> =
+            names.iter().map(|name| (name.clone(), json!({"enabled": enabled.contains(&name.as_str())}))).collect();
+        let arguments = arguments(&json!({"mode": "Single", "providers": providers})).await?;
+        let command = Cli::try_parse_from(std::iter::once("forgebind".to_owned()).chain(arguments["forgebind"].clone()))?.command;
+        let Command::Run(arguments) = command else { anyhow::bail!("run") };
+        Ok(Config::try_from(arguments)?.providers)
+    };
+    for kind in ProviderKind::ALL {
+        let is_named = |name: &&String| name.to_lowercase() == kind.flag().replace('-', "");
+        let name = names.iter().find(is_named).with_context(|| format!("no value for {kind}"))?;
+        assert_eq!(served(&[name]).await?, BTreeSet::from([kind]), "{name}");
+    }
+    let all: Vec<&str> = names.iter().map(String::as_str).collect();
+    assert_eq!(served(&all).await?, ProviderKind::ALL.into_iter().collect());
+    let nothing = served(&[]).await.unwrap_err();
+    assert!(format!("{nothing:#}").contains("enable at least one"), "{nothing:#}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_flag_is_a_value_and_means_what_it_says() -> Result<()> {
+    let values = snapshot_values("all")?;
+    let arguments = arguments(&values).await?;
+    let parse = |name: &str| Cli::try_parse_from(std::iter::once("forgebind".to_owned()).chain(arguments[name].clone()));
+    let Command::Controller(flags) = parse("git-controller")?.command else { anyhow::bail!("controller") };
+    let config = Config::try_from(flags)?;
+    assert_eq!(config.public_urls.default.as_ref().map(url::Url::as_str), Some("https://hooks.acme.io/"));
+    assert_eq!(
+        config.public_urls.named.iter().map(|(name, url)| (name.as_str(), url.as_str())).collect::<Vec<_>>(),
+        [("internal", "https://hooks.acme.corp/")]
+    );
+    assert_eq!(config.watch_namespaces, ["platform", "team-shop"]);
+    assert_eq!(config.secret_namespaces, ["platform"]);
+    assert_eq!(config.install_key_secret.as_deref(), Some("acme-install-key"));
+    assert!(config.read_only && config.network.environment_proxy && config.leader_election && !config.network.insecure_http);
+    assert_eq!(config.network.provider_hosts.len(), 3);
+    assert_eq!(config.providers.len(), 4);
+    let Command::Receiver(flags) = parse("git-receiver")?.command else { anyhow::bail!("receiver") };
+    let receiver = Config::try_from(flags)?;
+    assert!(receiver.install_key_secret.is_none(), "a receiver never learns of the install key");
+    assert_eq!(receiver.public_urls, config.public_urls);
+
+    let mut given: BTreeSet<String> = BTreeSet::new();
+    let more = json!({"mode": "Single", "allow": {"insecureHTTP": true}, "installKey": {"beginAnew": true}});
+    for arguments in [arguments, self::arguments(&more).await?] {
+        let names =
+            arguments.into_values().flatten().filter_map(|argument| Some(argument.strip_prefix("--")?.split('=').next()?.to_owned()));
+        given.extend(names);
+    }
+    let command = Cli::command();
+    let run = command.find_subcommand("run").context("run")?;
+    let flags: BTreeSet<String> = run.get_arguments().filter_map(|argument| argument.get_long().map(str::to_owned)).collect();
+    // Not for clusters: names stand for themselves there, replicas elect a leader, and the pod's name comes by HOSTNAME.
+    let outside = ["resolve", "leader-election", "replica", "help"].map(str::to_owned).into();
+    let missing: Vec<_> = flags.difference(&given).filter(|flag| !BTreeSet::contains(&outside, *flag)).collect();
+    ensure!(missing.is_empty(), "no value of the chart gives {missing:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_way_in_has_its_host_its_certificate_and_its_path() -> Result<()> {
+    let values = json!({
+        "publicURL": "https://hooks.acme.io",
+        "publicURLs": {"again": "https://hooks.acme.io:8443", "internal": "https://hooks.acme.corp"},
+        "ingress": {"enabled": true, "tls": {"secretName": ""}},
+    });
+    let found =
+        |objects: &[Value], kind: &str| objects.iter().find(|object| object["kind"] == kind).cloned().with_context(|| kind.to_owned());
+    let ingress = found(&rendered_objects(&values).await?, "Ingress")?;
+    let tls = json!([
+        {"hosts": ["hooks.acme.io"], "secretName": "forgebind-receiver-tls"},
+        {"hosts": ["hooks.acme.corp"], "secretName": "forgebind-receiver-internal-tls"},
+    ]);
+    assert_eq!(ingress["spec"]["tls"], tls);
+    let hosts: Vec<&Value> = ingress["spec"]["rules"].as_array().into_iter().flatten().map(|rule| &rule["host"]).collect();
+    assert_eq!(hosts, ["hooks.acme.io", "hooks.acme.corp"]);
+
+    let values = json!({
+        "publicURLs": {"dmz": "https://dmz.acme.io/git", "internal": "https://hooks.acme.corp"},
+        "httpRoute": {"enabled": true, "gateway": {"create": true, "className": "public"}},
+    });
+    let objects = rendered_objects(&values).await?;
+    let route = found(&objects, "HTTPRoute")?;
+    assert_eq!(route["spec"]["hostnames"], json!(["dmz.acme.io", "hooks.acme.corp"]));
+    let paths: Vec<&Value> =
+        route["spec"]["rules"].as_array().into_iter().flatten().map(|rule| &rule["matches"][0]["path"]["value"]).collect();
+    assert_eq!(paths, ["/git/hooks", "/git/apps", "/hooks", "/apps"]);
+    let listeners = found(&objects, "Gateway")?["spec"]["listeners"].clone();
+    let read =
+        |listener: &Value| (listener["name"].clone(), listener["hostname"].clone(), listener["tls"]["certificateRefs"][0]["name"].clone());
+    assert_eq!(
+        listeners.as_array().into_iter().flatten().map(read).collect::<Vec<_>>(),
+        [
+            (json!("https-dmz"), json!("dmz.acme.io"), json!("forgebind-receiver-dmz-tls")),
+            (json!("https-internal"), json!("hooks.acme.corp"), json!("forgebind-receiver-internal-tls")),
+        ]
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_jobs_of_an_uninstallation_are_commands_that_exist() -> Result<()> {
+    let jobs: Vec<Value> = rendered_objects(&snapshot_values("all")?).await?.into_iter().filter(|object| object["kind"] == "Job").collect();
+    let mut seen = Vec::new();
+    for job in jobs {
+        let arguments: Vec<String> = serde_json::from_value(job["spec"]["template"]["spec"]["containers"][0]["args"].clone())?;
+        let command = Cli::try_parse_from(std::iter::once("forgebind".to_owned()).chain(arguments))?.command;
+        let Command::Release(arguments) = command else { anyhow::bail!("release") };
+        let config = ReleaseConfig::try_from(arguments)?;
+        assert_eq!((config.namespace.as_str(), config.install_key_secret.as_deref()), (NAMESPACE, Some("acme-install-key")));
+        seen.push((job["metadata"]["annotations"]["helm.sh/hook"].as_str().context("a hook")?.to_owned(), config.hooks));
+    }
+    let before = ("pre-delete".to_owned(), HooksOnRelease::Delete);
+    let after = ("post-delete".to_owned(), HooksOnRelease::Keep);
+    assert!(seen.len() == 2 && seen.contains(&before) && seen.contains(&after), "{seen:?}");
+    Ok(())
+}
+
+/// Argo CD maps the hooks of helm that it knows to its own and leaves the others out: `post-delete` since 2.10, `pre-delete`
+/// since 3.3. Whatever it knows, nothing runs but at the end, and nothing is deleted that was to be kept.
+#[tokio::test]
+async fn a_tool_that_knows_fewer_hooks_keeps_webhooks_rather_than_deleting_them() -> Result<()> {
+    for (hooks, knows, runs) in [
+        ("Keep", vec!["pre-delete", "post-delete"], vec!["--hooks=keep"]),
+        ("Keep", vec!["post-delete"], vec!["--hooks=keep"]),
+        ("Delete", vec!["post-delete"], vec!["--hooks=keep"]),
+        ("Delete", vec!["pre-delete", "post-delete"], vec!["--hooks=delete", "--hooks=keep"]),
+        ("Delete", vec![], vec![]),
+    ] {
+        let events = |object: &Value| -> Option<Vec<String>> {
+            Some(object["metadata"]["annotations"]["helm.sh/hook"].as_str()?.split(',').map(str::to_owned).collect())
+        };
+        let all = rendered_objects(&json!({"uninstall": {"hooks": hooks}})).await?;
+        let ends: Vec<_> = all.iter().filter(|object| events(object).is_some()).collect();
+        ensure!(ends.iter().all(|object| events(object).unwrap_or_default().iter().all(|event| event.ends_with("-delete"))), "{ends:?}");
+        let known: Vec<_> = ends
+            .into_iter()
+            .filter(|object| events(object).unwrap_or_default().iter().any(|event| knows.contains(&event.as_str())))
+            .collect();
+        let jobs = known.iter().filter(|object| object["kind"] == "Job");
+        let does = |job: &&&Value| job["spec"]["template"]["spec"]["containers"][0]["args"][1].as_str().unwrap_or_default().to_owned();
+        let mut ran: Vec<String> = jobs.map(|job| does(&job)).collect();
+        ran.sort();
+        assert_eq!(ran, runs, "{hooks}, knowing {knows:?}");
+        // What runs has its account and its rights at the same time.
+        for kind in ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"] {
+            ensure!(runs.is_empty() || known.iter().any(|object| object["kind"] == kind), "{hooks}, knowing {knows:?}: no {kind}");
+        }
+        // All others are no hooks: no Job is applied with them.
+        ensure!(all.iter().all(|object| object["kind"] != "Job" || events(object).is_some()), "a Job that is no hook");
+    }
+    Ok(())
+}

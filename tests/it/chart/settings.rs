@@ -1,0 +1,132 @@
+//! Settings of the chart that only a running program can show: its certificate authorities, its proxy, arguments and
+//! variables of one's own, and several controllers.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use kube::api::{ObjectMeta, PostParams};
+use serde_json::{Value, json};
+
+use testkit::chart;
+use testkit::forward_proxy::ForwardProxy;
+use testkit::installation::Installation;
+use testkit::operator::Operator;
+use testkit::port::free_port;
+use testkit::shared;
+use testkit::tls_proxy::{NAME, TlsProxy};
+use testkit::wait::{Seen, wait_until};
+use testkit::world::{SINK, SOON, World, connection_condition, connection_message};
+
+/// The values of these tests. The shared control plane has the definitions already.
+fn values(mode: &str, port: u16, world: &World) -> Value {
+    json!({
+        "mode": mode,
+        "publicURL": format!("http://127.0.0.1:{port}"),
+        "watchNamespaces": [world.namespace],
+        "secretNamespaces": [world.namespace],
+        "allow": {"insecureHTTP": true, "cidrs": ["127.0.0.0/8"]},
+        "log": {"format": "text"},
+        "crds": {"install": false},
+        "rbac": {"userRoles": false},
+    })
+}
+
+#[tokio::test]
+async fn a_provider_behind_a_proxy_with_an_authority_of_ones_own_is_reached_as_the_chart_says() -> Result<()> {
+    let plane = shared::control_plane().await?;
+    let (world, installation, port) = (World::new("proxied").await?, Installation::new(plane).await?, free_port()?);
+    let provider = TlsProxy::before(world.gitea.url()).await?;
+    let proxy = ForwardProxy::start(&[NAME]).await?;
+    let bundle = ConfigMap {
+        metadata: ObjectMeta { name: Some("acme-ca".to_owned()), ..ObjectMeta::default() },
+        data: Some([("acme.pem".to_owned(), provider.authority_pem().to_owned())].into()),
+        ..ConfigMap::default()
+    };
+    let maps: Api<ConfigMap> = Api::namespaced(plane.cluster().client()?, &installation.namespace);
+    maps.create(&PostParams::default(), &bundle).await?;
+    let mut values = values("Single", port, &world);
+    values["caBundle"] = json!({"configMap": "acme-ca"});
+    values["proxy"] = json!({"https": proxy.url()});
+    // Where the sink is comes by the chart alone here: by a variable and an argument of one's own.
+    values["controller"] = json!({
+        "extraEnv": [{"name": "FORGEBIND_RESOLVE", "value": world.sink.resolve(SINK, &world.namespace)}],
+        "extraArgs": ["--former-public-urls=https://$(HOSTNAME).acme.test"],
+    });
+    installation.install(&chart::folder(), &values).await?;
+    let options = installation.options("operator", port, &[]).await?;
+    let operator = Operator::start(options).await?;
+
+    // Nobody but the proxy knows this name, and nobody but the bundle its certificate.
+    world.create_connection(world.connection_spec_at(&format!("https://{NAME}:{}", provider.port()))).await?;
+    world.connection_ready().await?;
+    world.create_binding("shop", world.binding_spec()).await?;
+    world.binding_ready("shop").await?;
+    world.push("through a proxy").await?;
+    world.sink.wait_for(1, SOON).await?;
+    let through = proxy.targets();
+    let target = format!("{NAME}:{}", provider.port());
+    ensure!(
+        !through.is_empty() && through.iter().all(|asked| *asked == target),
+        "the API server and the sink are no matter of the proxy: {through:?}"
+    );
+
+    // What NO_PROXY names is reached directly, and the bundle counts there too.
+    world.create_connection_named("direct", world.connection_spec_at(&provider.url())).await?;
+    wait_until("the direct connection", SOON, async || {
+        let ready = connection_condition(&world.connections.get("direct").await?, "Ready");
+        Ok(if ready == "True/Succeeded" { Seen::Done(()) } else { Seen::NotYet(ready) })
+    })
+    .await?;
+    ensure!(proxy.targets().iter().all(|asked| *asked == target), "{:?}", proxy.targets());
+    world.delete_binding("shop").await?;
+    world.binding_gone("shop", SOON).await?;
+
+    // Without the bundle the same certificate is nobody's.
+    drop(operator);
+    installation.upgrade(&chart::folder(), &json!({"caBundle": {"configMap": ""}})).await?;
+    let _operator = Operator::start(installation.options("operator", port, &[]).await?).await?;
+    let refused = world.connection_says("Reachable", "False/TLSError").await?;
+    ensure!(connection_message(&refused, "Reachable").contains("certificate"), "{}", connection_message(&refused, "Reachable"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_two_controllers_one_leads_and_the_other_takes_over() -> Result<()> {
+    let plane = shared::control_plane().await?;
+    let (world, installation, port) = (World::new("replicas").await?, Installation::new(plane).await?, free_port()?);
+    let mut values = values("Separate", port, &world);
+    values["controller"] = json!({"replicas": 2, "podDisruptionBudget": {"enabled": true}});
+    installation.install(&chart::folder(), &values).await?;
+    let resolve = [format!("--resolve={}", world.sink.resolve(SINK, &world.namespace))];
+    let receiver = installation.options("receiver", port, &resolve).await?;
+    let mut controllers = Vec::new();
+    for pod in ["a", "b"] {
+        let mut options = installation.options_of_pod("controller", pod, 0, &resolve).await?;
+        options.replace_argument("--receivers=", &receiver.admin_url())?;
+        // Ready is also who waits for its turn: a rollout must not wait for it.
+        controllers.push(Operator::start(options).await?);
+    }
+    let _receiver = Operator::start(receiver).await?;
+    let leases: Api<Lease> = Api::namespaced(plane.cluster().client()?, &installation.namespace);
+    let holder = async || -> Result<String> {
+        let lease = leases.get("forgebind-controller").await?;
+        Ok(lease.spec.and_then(|spec| spec.holder_identity).unwrap_or_default())
+    };
+    world.create_connection(world.connection_spec()).await?;
+    world.create_binding("shop", world.binding_spec()).await?;
+    world.binding_ready("shop").await?;
+    let first = holder().await?;
+    let leads = ["a", "b"].iter().position(|pod| first.contains(&format!("{}-controller-{pod}", installation.release)));
+    let leader = controllers.remove(leads.with_context(|| format!("{first} is none of the pods"))?);
+    leader.terminate(Duration::from_secs(30)).await?;
+    world.create_binding("second", world.binding_spec()).await?;
+    world.binding_ready("second").await?;
+    let second = holder().await?;
+    ensure!(second != first && !second.is_empty(), "{first} led before, {second} leads now");
+    world.push("under another leader").await?;
+    world.sink.wait_for(2, SOON).await?;
+    Ok(())
+}

@@ -1,0 +1,195 @@
+//! What Forgebind's own accounts may write of connections and bindings, judged by the real API server under the policies of the
+//! chart. Each account gets every right on both kinds first, so that nothing but the policies stands in its way.
+
+use anyhow::{Context as _, Result, ensure};
+use forgebind::api::v1alpha1::{FINALIZER, GitProviderConnection, RepoBinding};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt as _};
+use serde_json::{Value, json};
+
+use testkit::chart;
+use testkit::control_plane::client_of;
+use testkit::installation::Installation;
+use testkit::shared;
+use testkit::wait::{Seen, wait_until};
+use testkit::world::{CONNECTION, SOON, World};
+
+const BINDING: &str = "shop";
+const THEIRS: &str = "example.com/theirs";
+
+/// One kind, as somebody sees it.
+struct Kind {
+    name: &'static str,
+    api: Api<DynamicObject>,
+}
+
+fn kinds(client: &Client, namespace: &str) -> [Kind; 2] {
+    let api = |kind| Api::namespaced_with(client.clone(), namespace, &kind);
+    [
+        Kind { name: CONNECTION, api: api(ApiResource::erase::<GitProviderConnection>(&())) },
+        Kind { name: BINDING, api: api(ApiResource::erase::<RepoBinding>(&())) },
+    ]
+}
+
+/// Whether the API server takes a request, or one of Forgebind's own policies refuses it. Any other refusal is an error.
+fn admitted<T>(answer: kube::Result<T>) -> Result<bool> {
+    match answer {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 403 && status.message.contains("this account of Forgebind") => Ok(false),
+        Err(other) => Err(other.into()),
+    }
+}
+
+impl Kind {
+    /// Tries a change without keeping it.
+    async fn may_change(&self, patch: &Value) -> Result<bool> {
+        let dry = PatchParams { dry_run: true, ..PatchParams::default() };
+        admitted(self.api.patch(self.name, &dry, &Patch::Merge(patch)).await).with_context(|| patch.to_string())
+    }
+
+    async fn change(&self, patch: &Value) -> Result<DynamicObject> {
+        self.api.patch(self.name, &PatchParams::default(), &Patch::Merge(patch)).await.with_context(|| patch.to_string())
+    }
+
+    async fn may_delete(&self) -> Result<bool> {
+        let dry = DeleteParams { dry_run: true, ..DeleteParams::default() };
+        admitted(self.api.delete(self.name, &dry).await)
+    }
+
+    async fn may_create(&self) -> Result<bool> {
+        let mut twin = self.api.get(self.name).await?;
+        twin.metadata = kube::api::ObjectMeta { name: Some("twin".to_owned()), ..Default::default() };
+        admitted(self.api.create(&PostParams { dry_run: true, ..PostParams::default() }, &twin).await)
+    }
+}
+
+/// Lets an account do everything with both kinds, as far as Roles go.
+async fn grant_everything(world: &World, system: &str, account: &str) -> Result<()> {
+    let (namespace, name) = (&world.namespace, format!("everything-{account}"));
+    let rights = json!({"apiGroups": ["forgebind.dev"], "resources": ["*"], "verbs": ["*"]});
+    let metadata = json!({"name": name, "namespace": namespace});
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata, "rules": [rights]});
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": metadata,
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": system}],
+    });
+    chart::create(world.cluster(), &role).await?;
+    chart::create(world.cluster(), &binding).await
+}
+
+/// Changes of everything but finalizers and status.
+fn forbidden() -> Vec<Value> {
+    let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "6f1c1c9e-0000-4000-8000-000000000000"});
+    vec![
+        json!({"spec": {"suspend": true}}),
+        json!({"spec": {"interval": "2h"}}),
+        json!({"metadata": {"labels": {"a": "b"}}}),
+        json!({"metadata": {"labels": {"before": null}}}),
+        json!({"metadata": {"annotations": {"forgebind.dev/rotate-requested-at": "now"}}}),
+        json!({"metadata": {"annotations": {"before": "other"}}}),
+        json!({"metadata": {"ownerReferences": [owner]}}),
+        json!({"metadata": {"finalizers": [THEIRS, "example.com/another"]}}),
+        json!({"metadata": {"finalizers": []}}),
+        json!({"metadata": {"finalizers": [THEIRS, FINALIZER]}, "spec": {"suspend": true}}),
+    ]
+}
+
+/// A connection and a binding with something in every field of their metadata that somebody may write.
+async fn objects(world: &World) -> Result<[Kind; 2]> {
+    world.create_connection(world.connection_spec()).await?;
+    world.create_binding(BINDING, world.binding_spec()).await?;
+    let kinds = kinds(&world.cluster().client()?, &world.namespace);
+    for kind in &kinds {
+        let metadata = json!({"labels": {"before": "a"}, "annotations": {"before": "a"}, "finalizers": [THEIRS]});
+        kind.change(&json!({"metadata": metadata})).await?;
+    }
+    Ok(kinds)
+}
+
+async fn in_force(kind: &Kind) -> Result<()> {
+    wait_until("the policy to be in force", SOON, async || {
+        let spec = json!({"spec": {"suspend": true}});
+        Ok(if kind.may_change(&spec).await? { Seen::NotYet("a spec may be changed".to_owned()) } else { Seen::Done(()) })
+    })
+    .await
+}
+
+/// The part that holds for each of Forgebind's accounts.
+async fn writes_finalizers_and_status_only(kind: &Kind) -> Result<()> {
+    in_force(kind).await?;
+    for patch in forbidden() {
+        ensure!(!kind.may_change(&patch).await?, "{}: {patch} is admitted", kind.name);
+    }
+    ensure!(!kind.may_create().await?, "{} may be created", kind.name);
+    let held = kind.change(&json!({"metadata": {"finalizers": [THEIRS, FINALIZER]}})).await?;
+    assert_eq!(held.finalizers(), [THEIRS, FINALIZER]);
+    let released = kind.change(&json!({"metadata": {"finalizers": [THEIRS]}})).await?;
+    assert_eq!(released.finalizers(), [THEIRS]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_controllers_account_changes_finalizers_and_status_and_nothing_else() -> Result<()> {
+    let plane = shared::control_plane().await?;
+    for mode in ["Separate", "Single"] {
+        let (world, installation) = (World::new("writes").await?, Installation::new(plane).await?);
+        let values = json!({"mode": mode, "crds": {"install": false}, "rbac": {"userRoles": false}});
+        installation.install(&chart::folder(), &values).await?;
+        let of_everybody = objects(&world).await?;
+        let account = if mode == "Single" { installation.release.clone() } else { format!("{}-controller", installation.release) };
+        grant_everything(&world, &installation.namespace, &account).await?;
+        let client = client_of(plane, &installation.namespace, &account).await?;
+        for (kind, of_everybody) in kinds(&client, &world.namespace).iter().zip(&of_everybody) {
+            writes_finalizers_and_status_only(kind).await?;
+            ensure!(!kind.may_delete().await?, "{} may be deleted", kind.name);
+            // What else stands in a write of the status does not count.
+            let status = json!({
+                "status": {"observedGeneration": 1}, "spec": {"suspend": true}, "metadata": {"labels": {"by": "status"}},
+            });
+            let written = kind.api.patch_status(kind.name, &PatchParams::default(), &Patch::Merge(&status)).await?;
+            assert_eq!(written.data["status"]["observedGeneration"], 1);
+            ensure!(written.data["spec"]["suspend"] != true && !written.labels().contains_key("by"), "{written:?}");
+            for patch in forbidden() {
+                ensure!(of_everybody.may_change(&patch).await?, "{patch} is refused to everybody");
+            }
+            ensure!(of_everybody.may_delete().await? && of_everybody.may_create().await?, "refused to everybody");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_account_of_an_uninstallation_deletes_bindings_when_asked_to_and_changes_no_spec() -> Result<()> {
+    let plane = shared::control_plane().await?;
+    for (hooks, deletes) in [("Keep", false), ("Delete", true)] {
+        let (world, installation) = (World::new("releases").await?, Installation::new(plane).await?);
+        let (release, namespace) = (&installation.release, &installation.namespace);
+        let values = json!({"uninstall": {"hooks": hooks}});
+        let rendered = chart::render(&chart::folder(), release, namespace, &values, &["templates/uninstall.yaml"]).await?;
+        for object in chart::objects(&rendered)?.iter().filter(|object| object["kind"] != "Job") {
+            chart::create(plane.cluster(), object).await?;
+        }
+        let _ = objects(&world).await?;
+        let account = format!("{release}-release");
+        grant_everything(&world, namespace, &account).await?;
+        let client = client_of(plane, namespace, &account).await?;
+        for kind in kinds(&client, &world.namespace) {
+            writes_finalizers_and_status_only(&kind).await?;
+            assert_eq!(kind.may_delete().await?, deletes && kind.name == BINDING, "{hooks}: {}", kind.name);
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn policies_of_writes_are_made_where_the_release_may_make_objects_of_the_cluster() -> Result<()> {
+    let policies = async |values: Value| -> Result<usize> {
+        let objects = chart::objects(&chart::render(&chart::folder(), "forgebind", "system", &values, &[]).await?)?;
+        Ok(objects.iter().filter(|object| object["kind"] == "ValidatingAdmissionPolicy").count())
+    };
+    assert_eq!(policies(json!({})).await?, 2, "the controller's, and that of the uninstallation");
+    assert_eq!(policies(json!({"rbac": {"limitWrites": false}})).await?, 0);
+    assert_eq!(policies(json!({"rbac": {"scope": "Namespaced"}, "watchNamespaces": ["a"]})).await?, 0);
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! What an operator made: recognised by its install key, and read from its cluster.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+
+use super::{object, row, run, secret, stream, told};
+use testkit::control_plane::ADMIN_TOKEN;
+use testkit::fault_proxy::{Exchange, FaultProxy};
+use testkit::operator::Operator;
+use testkit::scratch::Scratch;
+use testkit::world::{CONNECTION, SOON, World, install_key};
+
+/// A world with a binding that an operator made Ready and then left alone.
+async fn settled(name: &str) -> Result<(World, FaultProxy, Operator, Vec<u8>)> {
+    let world = World::new(name).await?;
+    let proxy = FaultProxy::before_gitea(world.gitea).await?;
+    let operator = world.operator().await?;
+    world.create_connection(world.connection_spec_at(&proxy.url())).await?;
+    world.create_binding("shop", world.binding_spec()).await?;
+    world.binding_ready("shop").await?;
+    let key = install_key(&world, &operator).await?;
+    operator.terminate(SOON).await?;
+    proxy.forget();
+    Ok((world, proxy, operator, key))
+}
+
+#[tokio::test]
+async fn our_own_hook_is_recognised_by_the_install_key_and_its_drift_is_told() -> Result<()> {
+    let (world, proxy, operator, key) = settled("check-own").await?;
+    let folder = Scratch::new("check-own")?;
+    let key_file = folder.path().join("key");
+    std::fs::write(&key_file, &key)?;
+    let key_file = key_file.to_str().context("a path")?;
+    let objects = [
+        secret(&world.namespace, "credential", &world.account.token),
+        object("GitProviderConnection", &world.namespace, CONNECTION, world.connection_spec_at(&proxy.url())),
+        object("RepoBinding", &world.namespace, "shop", world.binding_spec()),
+    ];
+    let (url, text) = (operator.url(), stream(&objects));
+    let flags = ["-f", "-", "-o", "json", "--public-url", &url];
+    let with_key = [&flags[..], &["--install-key-file", key_file]].concat();
+    let result = run(&with_key, &[], &text).await?.json()?;
+    assert_eq!(told(&result, "shop"), "Ready Succeeded []", "{result:#}");
+
+    let unknown = run(&flags, &[], &text).await?;
+    assert_eq!(told(&unknown.json()?, "shop"), "Ready Succeeded [CreateHook]");
+    assert!(
+        unknown.text.contains("looks like Forgebind's and may be this binding's own; --install-key-file would tell"),
+        "{}",
+        unknown.text
+    );
+
+    let hook = world.hooks_at(&url).await?.remove(0);
+    world.gitea.edit_hook(&world.repository, hook.id, &json!({"active": true, "events": ["issues"]})).await?;
+    let shown = async || anyhow::Ok(world.hooks_at(&url).await?.remove(0).events.into_iter().collect::<BTreeSet<_>>());
+    let drifted = shown().await?;
+    let result = run(&with_key, &[], &text).await?.json()?;
+    assert_eq!(told(&result, "shop"), "Ready Succeeded [UpdateHook]");
+    let action = &row(&result, "shop")["actions"][0];
+    assert_eq!(action["target"], format!("{} hook {}", world.repository, hook.id));
+    assert!(action["reason"].as_str().is_some_and(|reason| reason.contains("differs in") && reason.contains("events")), "{action}");
+    assert_eq!(proxy.count(Exchange::is_write), 0, "{:?}", proxy.exchanges());
+    assert_eq!(shown().await?, drifted, "the hook was left as it is");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_live_cluster_is_read_and_never_written_to() -> Result<()> {
+    let (world, proxy, operator, _) = settled("check-live").await?;
+    let before = serde_json::to_value((world.bindings.get("shop").await?, world.connections.get(CONNECTION).await?))?;
+    let api = FaultProxy::before_control_plane(world.plane).await?;
+    let kubeconfig = world.plane.kubeconfig_for("check", ADMIN_TOKEN, Some(&api.url()))?;
+    let environment = [("KUBECONFIG", kubeconfig.to_str().context("a path")?)];
+    let url = operator.url();
+    let flags = ["--from-cluster", "-o", "json", "--public-url", &url, "--namespace", operator.options().namespace()];
+    let resolve = world.sink.resolve(testkit::world::SINK, &world.namespace);
+    let flags = [&flags[..], &["--watch-namespaces", &world.namespace, "--resolve", &resolve]].concat();
+    let checked = run(&flags, &environment, "").await?;
+    let result = checked.json()?;
+    assert_eq!(
+        (told(&result, "shop").as_str(), told(&result, CONNECTION).as_str()),
+        ("Ready Succeeded []", "Ready Succeeded []"),
+        "{result:#}"
+    );
+    assert_eq!((checked.code, result["notes"].as_array().map(Vec::len)), (0, Some(0)), "{result:#}");
+
+    // What a change in Git would do there: the spec of the manifest on the status of the cluster.
+    let mut changed = world.binding_spec();
+    changed["webhook"]["events"] = json!(["Push", "PullRequest"]);
+    let overlay = [
+        object("RepoBinding", &world.namespace, "shop", changed),
+        object(
+            "RepoBinding",
+            &world.namespace,
+            "new",
+            json!({"connectionRef": {"name": CONNECTION}, "repository": world.repository, "branch": "mian"}),
+        ),
+    ];
+    let with_manifests = [&flags[..], &["-f", "-"]].concat();
+    let result = run(&with_manifests, &environment, &stream(&overlay)).await?.json()?;
+    assert_eq!(told(&result, "shop"), "Ready Succeeded [UpdateHook]", "{result:#}");
+    assert_eq!(told(&result, "new"), "NotReady BranchNotFound []");
+    let mut moved = world.connection_spec_at(&proxy.url());
+    moved["provider"]["gitea"]["organization"] = json!("another");
+    let moved = object("GitProviderConnection", &world.namespace, CONNECTION, moved);
+    let result = run(&with_manifests, &environment, &stream(&[moved])).await?.json()?;
+    assert!(result.to_string().contains("spec.provider cannot change"), "{result:#}");
+
+    assert!(api.count(|exchange| exchange.path.contains("/repobindings")) > 0, "it was read through the proxy");
+    assert_eq!(api.count(Exchange::is_write), 0, "{:?}", api.exchanges());
+    assert_eq!(proxy.count(Exchange::is_write), 0, "{:?}", proxy.exchanges());
+    let after = serde_json::to_value((world.bindings.get("shop").await?, world.connections.get(CONNECTION).await?))?;
+    assert_eq!(after, before);
+    let nowhere = run(&["--from-cluster"], &[("KUBECONFIG", "/no/such/kubeconfig")], "").await?;
+    assert!(nowhere.code == 2 && nowhere.complaint.contains("--from-cluster: no cluster"), "{nowhere:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_secret_of_the_cluster_is_not_sent_where_a_manifest_leads_its_connection() -> Result<()> {
+    let (world, proxy, operator, _) = settled("check-led").await?;
+    let elsewhere = FaultProxy::before_gitea(world.gitea).await?;
+    let kubeconfig = world.plane.kubeconfig_for("check-led", ADMIN_TOKEN, None)?;
+    let environment = [("KUBECONFIG", kubeconfig.to_str().context("a path")?)];
+    let url = operator.url();
+    let flags = ["--from-cluster", "-f", "-", "-o", "json", "--public-url", &url, "--namespace", operator.options().namespace()];
+    let flags = [&flags[..], &["--watch-namespaces", &world.namespace]].concat();
+    let connection = |name: &str, api: Option<String>| {
+        let mut spec = world.connection_spec_at(&proxy.url());
+        if let Some(api) = api {
+            spec["provider"]["gitea"]["apiURL"] = json!(api);
+        }
+        object("GitProviderConnection", &world.namespace, name, spec)
+    };
+    let api = || Some(format!("{}/api/v1", elsewhere.url()));
+    for (name, manifest) in [(CONNECTION, connection(CONNECTION, api())), ("new", connection("new", api()))] {
+        let result = run(&flags, &environment, &stream(&[manifest])).await?.json()?;
+        assert_eq!(told(&result, name), "NotReady HostNotAllowed []", "{result:#}");
+        assert!(result.to_string().contains("the credential comes from the cluster"), "{result:#}");
+        assert_eq!(elsewhere.exchanges().len(), 0, "{name}: nobody was asked");
+    }
+    let unmoved = run(&flags, &environment, &stream(&[connection(CONNECTION, None)])).await?.json()?;
+    assert_eq!(told(&unmoved, CONNECTION), "Ready Succeeded []", "{unmoved:#}");
+    Ok(())
+}

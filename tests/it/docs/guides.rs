@@ -1,0 +1,308 @@
+//! The guides say what is so: generated where they can be, compared with the code and tried on the real API server elsewhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::CommandFactory as _;
+use forgebind::api::v1alpha1::condition::Carrier;
+use forgebind::api::v1alpha1::{ConditionType, Reason};
+use forgebind::cli::Cli;
+
+use testkit::components::repository_root;
+use testkit::guides::{code_spans, files, guides, here_documents, split};
+use testkit::scratch::Scratch;
+use testkit::shared;
+
+const CONDITIONS: &str = "src/docs/conditions.md";
+
+const INTRODUCTION: &str = "# Conditions and reasons
+
+<!-- Generated from src/api/v1alpha1/condition.rs by `make generate`. Change it there. -->
+
+`Ready` is derived from the other conditions and carries the reason of the first one that lowers it, so the reason in
+`kubectl get` is the place to begin. The message of a condition names what is concerned: keys, hosts, scopes, times. A
+condition with nothing to tell is absent. `Reconciling` and `Stalled` follow kstatus: while a reason is there that goes
+away by itself or may come right later, the object is Reconciling; when a person has to act, it is Stalled.
+
+`forgebind.dev/reconcile-requested-at` with any new value has an object looked at now:
+`kubectl annotate repob NAME --overwrite forgebind.dev/reconcile-requested-at=\"$(date +%s)\"`; when
+`status.lastHandled.reconcile` has that value, it was done.
+";
+
+/// The events that carry no reason of a condition: what they tell, and what to do.
+const EVENTS: &[(&str, &str, &str)] = &[
+    ("Ready", "The object became Ready.", "Nothing to do."),
+    (
+        "SecretRotated",
+        "A webhook has a new secret. The previous one is accepted while deliveries that carry it may still arrive.",
+        "Nothing to do. When the previous secret is known to be stolen, end it now with a new value for `forgebind.dev/revoke-requested-at`.",
+    ),
+    (
+        "HooksLeftBehind",
+        "Hooks could not be removed in time. They are written down in a ConfigMap `forgebind-leftover-hooks-<n>` of the operator's \
+         namespace; where there is no room for them, they are in the message alone, which names the repositories.",
+        "Make the connection work again: the entry is then worked off by itself. Or delete the hooks at the provider by hand; the \
+         entry has their ids.",
+    ),
+    (
+        "HooksGoWithConnection",
+        "A connection is being deleted. The hooks that bindings hold through it are removed at the provider first.",
+        "If that was not meant, apply the connection again: its bindings then make their hooks anew.",
+    ),
+    (
+        "CredentialExpiring",
+        "The credential ends within `warnBefore`, or was to end already.",
+        "Make a new credential at the provider and put it into the same Secret.",
+    ),
+    (
+        "CredentialWarning",
+        "Something about the credential should be noticed although it works, such as a kind of token that the provider ends soon.",
+        "Do what the message says; it also stands in the message of Authenticated for as long as it holds.",
+    ),
+];
+
+/// The conditions whose turning bad is told by an event of their own name.
+const TOLD_BY_NAME: &[ConditionType] = &[ConditionType::CleanupBlocked, ConditionType::Delivering, ConditionType::Receiving];
+
+fn carries(reason: Reason, condition: ConditionType) -> bool {
+    reason.conditions() == "all" || reason.conditions().split(", ").any(|carried| carried == condition.as_str())
+}
+
+fn heading(reason: Reason) -> String {
+    let (name, conditions) = (reason.as_str(), reason.conditions());
+    let carried = if conditions == "event" { String::new() } else { format!("\n*Carried by: {conditions}.*\n") };
+    format!("\n### {name}\n{carried}\n{}\n\n**What to do:** {}\n", reason.meaning(), reason.remedy())
+}
+
+fn conditions_document() -> Result<String> {
+    let mut text = INTRODUCTION.to_owned();
+    text += "\n## The conditions\n\n| on | condition | while True | present | effect of False on Ready | reasons |\n| --- | --- | --- | --- | --- | --- |\n";
+    for condition in ConditionType::ALL {
+        let carrier = match condition.carrier() {
+            Carrier::Connection => "connection",
+            Carrier::Binding => "binding",
+            Carrier::Both => "both",
+        };
+        let reasons = Reason::ALL.iter().filter(|reason| reason.conditions() != "all" && carries(**reason, *condition));
+        let reasons: Vec<String> = reasons.map(|reason| format!("[{}](#{})", reason.as_str(), reason.as_str().to_lowercase())).collect();
+        let reasons = match condition {
+            ConditionType::Ready => "that of the condition that lowers it, Suspended or Progressing".to_owned(),
+            ConditionType::Stalled => "that of Ready, or [ManagedByAnotherInstallation](#managedbyanotherinstallation)".to_owned(),
+            ConditionType::Reconciling => "that of Ready, or Progressing".to_owned(),
+            _ => reasons.join(", "),
+        };
+        let (meaning, presence, effect) = (condition.meaning(), condition.presence(), condition.effect_on_ready());
+        writeln!(text, "| {carrier} | `{condition}` | {meaning} | {presence} | {effect} | {reasons} |")?;
+    }
+    let mut sections: Vec<(String, Vec<Reason>)> = Vec::new();
+    for reason in Reason::ALL {
+        let title = match reason.conditions().split(", ").next().unwrap_or_default() {
+            "all" => "Any condition".to_owned(),
+            "event" => "Told by an event alone".to_owned(),
+            first => format!("Reasons of {first}"),
+        };
+        match sections.iter_mut().find(|(present, _)| *present == title) {
+            Some((_, reasons)) => reasons.push(*reason),
+            None => sections.push((title, vec![*reason])),
+        }
+    }
+    for (title, reasons) in sections {
+        write!(text, "\n## {title}\n")?;
+        text.extend(reasons.into_iter().map(heading));
+    }
+    text += "\n## Further events\n\nWhen Ready turns False, an event carries its reason. Beside that:\n\n| event | meaning | what to do |\n| --- | --- | --- |\n";
+    for (name, meaning, remedy) in EVENTS {
+        writeln!(text, "| `{name}` | {meaning} | {remedy} |")?;
+    }
+    for condition in TOLD_BY_NAME {
+        writeln!(text, "| `{condition}` | That condition turned bad. | See the reason of the condition. |")?;
+    }
+    Ok(text)
+}
+
+/// Compares what is checked in with what the code says. With `UPDATE=1` (`make generate`) it writes instead.
+#[test]
+fn generated_conditions_are_those_of_the_code() -> Result<()> {
+    let (path, expected) = (repository_root().join(CONDITIONS), conditions_document()?);
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, &expected)?;
+    }
+    let present = std::fs::read_to_string(&path).with_context(|| format!("{CONDITIONS} is missing; run `make generate`"))?;
+    ensure!(present == expected, "{CONDITIONS} is out of date; run `make generate`");
+    Ok(())
+}
+
+/// The identifiers that follow a text in the source, by where they stand.
+fn used(before: &str) -> Result<BTreeMap<String, PathBuf>> {
+    let root = repository_root();
+    let mut found = BTreeMap::new();
+    for path in files(&root.join("src"), ".rs")? {
+        let text = std::fs::read_to_string(&path)?;
+        let product = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        for rest in product.split(before).skip(1) {
+            let name: String = rest.chars().take_while(char::is_ascii_alphanumeric).collect();
+            found.insert(name, path.strip_prefix(&root)?.to_owned());
+        }
+    }
+    Ok(found)
+}
+
+#[test]
+fn df_23_every_failure_points_to_a_documented_remedy() -> Result<()> {
+    let document = conditions_document()?;
+    let headings: Vec<&str> = document.lines().filter_map(|line| line.strip_prefix("### ")).collect();
+    let mut used_reasons = used("Reason::")?;
+    used_reasons.remove("ALL");
+    for (name, place) in &used_reasons {
+        let count = headings.iter().filter(|heading| *heading == name).count();
+        ensure!(count == 1, "reason {name} of {} stands {count} times in {CONDITIONS}", place.display());
+    }
+    for reason in Reason::ALL {
+        let name = reason.as_str();
+        ensure!(used_reasons.contains_key(name), "{name} is documented, and nothing ever says it");
+        for text in [reason.meaning(), reason.remedy()] {
+            ensure!(text.ends_with('.') && text.len() > 10, "{name}: {text:?} is no sentence");
+        }
+        for condition in reason.conditions().split(", ").filter(|carried| !matches!(*carried, "all" | "event")) {
+            ensure!(ConditionType::ALL.iter().any(|known| known.as_str() == condition), "{name} is carried by no condition {condition}");
+        }
+    }
+    let mut events = used("Notice::normal(\"")?;
+    events.extend(used("Notice::warning(\"")?);
+    events.extend(used("Notice::normal(\n            \"")?);
+    events.remove("");
+    let known: BTreeSet<&str> = EVENTS.iter().map(|(name, ..)| *name).collect();
+    for (name, place) in events {
+        ensure!(known.contains(name.as_str()), "event {name} of {} has no line in {CONDITIONS}", place.display());
+    }
+    Ok(())
+}
+
+/// Every manifest is complete, and accepted with strict validation.
+#[tokio::test]
+async fn every_manifest_of_the_guides_is_accepted_by_the_api_server() -> Result<()> {
+    let cluster = shared::control_plane().await?.cluster();
+    let scratch = Scratch::new("manifests")?;
+    let mut count = 0;
+    for (path, text) in guides()? {
+        for (language, block) in split(&text).0 {
+            let place = path.display();
+            ensure!(matches!(language.as_str(), "yaml" | "sh" | "text"), "{place}: a fence with the language {language:?}");
+            let manifests = match language.as_str() {
+                "yaml" => vec![block],
+                "sh" => here_documents(&block).into_iter().filter(|text| text.contains("apiVersion: ")).collect(),
+                _ => Vec::new(),
+            };
+            for block in manifests {
+                let namespaces = block.lines().filter_map(|line| line.trim().strip_prefix("namespace: "));
+                for namespace in namespaces.collect::<BTreeSet<_>>() {
+                    cluster.create_namespace_named(namespace).await?;
+                }
+                let file = scratch.path().join(format!("{count}.yaml"));
+                std::fs::write(&file, &block)?;
+                let file = file.to_str().context("the path is not UTF-8")?;
+                let arguments = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", file];
+                cluster.kubectl(&arguments).await.with_context(|| format!("{place}:\n{block}"))?;
+                count += 1;
+            }
+        }
+    }
+    ensure!(count > 0, "there is no manifest to copy");
+    Ok(())
+}
+
+/// What a code span names in the tree; `None` for what is no path. A placeholder and a pattern stand for anything below.
+fn path_in_tree(span: &str) -> Option<&str> {
+    const FOLDERS: [&str; 6] = ["src/", "tests/", "crds/", "charts/", "deploy/", ".ci/"];
+    const FILES: [&str; 7] = ["Cargo.toml", "Cargo.lock", "Makefile", "README.md", "LICENSE", "Dockerfile", ".deny.toml"];
+    let is_path = FOLDERS.iter().any(|folder| span.starts_with(folder)) || FILES.contains(&span);
+    let known = span.split(['<', '*', ' ', ':']).next()?;
+    let known = if known.len() == span.len() { known } else { known.rsplit_once('/')?.0 };
+    is_path.then_some(known)
+}
+
+#[test]
+fn every_path_and_link_of_the_guides_leads_somewhere() -> Result<()> {
+    let root = repository_root();
+    let mut paths = 0;
+    for (guide, text) in guides()? {
+        let prose = split(&text).1;
+        for named in code_spans(&prose).into_iter().filter_map(path_in_tree) {
+            ensure!(root.join(named).exists(), "{} names {named}, which is not there", guide.display());
+            paths += 1;
+        }
+        for link in prose.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let (file, anchor) = link.split_once('#').map_or((link, None), |(file, anchor)| (file, Some(anchor)));
+            let folder = guide.parent().unwrap_or(Path::new(""));
+            let target = if file.is_empty() { root.join(&guide) } else { root.join(folder).join(file) };
+            ensure!(link.starts_with("https://") || target.exists(), "{} links to {link}, which is not there", guide.display());
+            if let Some(anchor) = anchor.filter(|_| !link.starts_with("https://")) {
+                let target = std::fs::read_to_string(&target)?;
+                let mut headings = target.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+                let found = headings.any(|heading| heading.to_lowercase().replace(' ', "-") == anchor);
+                ensure!(found, "{} links to {link}, and there is no such heading", guide.display());
+            }
+        }
+    }
+    ensure!(paths > 20, "only {paths} paths were found: the test looks at the wrong thing");
+    assert_eq!(path_in_tree("src/no-such.rs"), Some("src/no-such.rs"));
+    assert_eq!(path_in_tree("src/providers/<name>/"), Some("src/providers"));
+    assert_eq!(path_in_tree("kubectl get src/"), None);
+    Ok(())
+}
+
+/// In the text; whole commands are tried elsewhere.
+#[test]
+fn every_flag_of_the_guides_is_one() -> Result<()> {
+    // Of helm.
+    const OTHERS: [&str; 6] = ["create-namespace", "set", "reset-then-reuse-values", "reuse-values", "take-ownership", "no-hooks"];
+    let mut flags: BTreeSet<String> = ["help", "version"].map(str::to_owned).into();
+    for command in Cli::command().get_subcommands() {
+        flags.extend(command.get_arguments().filter_map(|argument| argument.get_long()).map(str::to_owned));
+    }
+    let mut named = 0;
+    for (guide, text) in guides()? {
+        let prose = split(&text).1;
+        for code in code_spans(&prose).into_iter().filter(|code| !code.starts_with("kubectl ")) {
+            for flag in code.split_whitespace().filter_map(|word| word.strip_prefix("--")) {
+                let flag = flag.split('=').next().unwrap_or_default();
+                ensure!(flags.contains(flag) || OTHERS.contains(&flag), "{} names --{flag}, which is no flag", guide.display());
+                named += usize::from(flags.contains(flag));
+            }
+        }
+    }
+    ensure!(named > 5, "only {named} flags were found: the test looks at the wrong thing");
+    Ok(())
+}
+
+#[test]
+fn every_guide_is_part_of_the_documentation_of_the_crate() -> Result<()> {
+    let root = std::fs::read_to_string(repository_root().join("src/lib.rs"))?;
+    for (path, _) in guides()? {
+        let Ok(path) = path.strip_prefix("src") else { continue };
+        ensure!(root.contains(&format!("include_str!(\"{}\")", path.display())), "src/lib.rs does not include {}", path.display());
+    }
+    Ok(())
+}
+
+/// Callback URLs and the authorization of users belong to OAuth flows, which are not served: the docs say so, and no code begins
+/// one.
+#[test]
+fn pk_05_user_authorization_is_out_of_scope_and_said_to_be() -> Result<()> {
+    let readme = std::fs::read_to_string(repository_root().join("README.md"))?;
+    let paragraph =
+        readme.split("\n\n").find(|paragraph| paragraph.contains("OAuth user flows")).context("README says nothing of OAuth")?;
+    let paragraph = paragraph.replace('\n', " ");
+    for words in ["out of scope", "callback URLs", "setup URL", "\"Request user authorization (OAuth) during installation\" off"] {
+        ensure!(paragraph.contains(words), "{words:?} is missing: {paragraph}");
+    }
+    for path in files(&repository_root().join("src"), ".rs")? {
+        let text = std::fs::read_to_string(&path)?;
+        for begun in ["login/oauth", "oauth/authorize", "authorization_code", "client_secret", "redirect_uri"] {
+            ensure!(!text.contains(begun), "{} has {begun:?}: half a flow", path.display());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,8 @@
+//! The guides: what they say is what the programs do.
+
+mod commands;
+mod guides;
+mod metrics;
+mod providers;
+mod reference;
+mod simulators;

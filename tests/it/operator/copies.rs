@@ -1,0 +1,159 @@
+//! Copies of a cluster: the same objects and the same key, while the original lives.
+
+use anyhow::{Context as _, Result};
+use forgebind::api::v1alpha1::{GitProviderConnection, ROTATE_REQUESTED_AT, RepoBinding};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{ApiResource, DynamicObject, ListParams, ObjectMeta, PostParams};
+use kube::{Api, ResourceExt as _};
+use tokio::sync::OnceCell;
+
+use testkit::control_plane::ControlPlane;
+use testkit::fault_proxy::{Exchange, FaultProxy};
+use testkit::gitea::Hook;
+use testkit::operator::{Operator, Options, metric};
+use testkit::restore::{arrived, arrives_once, connect, generation, guide, identities, spec_of, spec_of_custom, take_over};
+use testkit::scratch::Scratch;
+use testkit::wait::{Seen, wait_until};
+use testkit::world::{OVERLAPPED, SINK, SOON, World, binding_condition, binding_message};
+
+/// The cluster that copies are made into.
+async fn other_cluster() -> Result<&'static ControlPlane> {
+    static PLANE: OnceCell<ControlPlane> = OnceCell::const_new();
+    PLANE.get_or_try_init(ControlPlane::start).await
+}
+
+async fn secrets(from: &World, namespace: &str, to: &World, into: &str) -> Result<()> {
+    let (here, there) = (from.cluster().client()?, to.cluster().client()?);
+    let there: Api<Secret> = Api::namespaced(there, into);
+    for secret in Api::<Secret>::namespaced(here, namespace).list(&ListParams::default()).await? {
+        let metadata = ObjectMeta { name: secret.metadata.name.clone(), ..ObjectMeta::default() };
+        there.create(&PostParams::default(), &Secret { metadata, ..secret }).await?;
+    }
+    Ok(())
+}
+
+/// Copies the objects of a kind with finalizers and status, as a snapshot of etcd does.
+async fn objects(kind: &ApiResource, from: &World, to: &World) -> Result<()> {
+    let here: Api<DynamicObject> = Api::namespaced_with(from.cluster().client()?, &from.namespace, kind);
+    let there: Api<DynamicObject> = Api::namespaced_with(to.cluster().client()?, &to.namespace, kind);
+    for object in here.list(&ListParams::default()).await? {
+        let mut copy = object.clone();
+        copy.metadata = ObjectMeta { name: object.metadata.name, finalizers: object.metadata.finalizers, ..ObjectMeta::default() };
+        copy.metadata = there.create(&PostParams::default(), &copy).await?.metadata;
+        there.replace_status(&copy.name_any(), &PostParams::default(), &copy).await?;
+    }
+    Ok(())
+}
+
+/// A copy of everything in another cluster, and how an operator is started there. Its events go to the same sink.
+async fn copy(world: &World, original: &Operator) -> Result<(World, Options)> {
+    let plane = other_cluster().await?;
+    plane.cluster().create_namespace_named(&world.namespace).await?;
+    let copy = world.in_cluster(plane)?;
+    let options = Options::on(plane, &[&copy.namespace], None).await?.with("resolve", &copy.sink.resolve(SINK, &copy.namespace));
+    secrets(world, &world.namespace, &copy, &copy.namespace).await?;
+    secrets(world, original.options().namespace(), &copy, options.namespace()).await?;
+    objects(&ApiResource::erase::<GitProviderConnection>(&()), world, &copy).await?;
+    objects(&ApiResource::erase::<RepoBinding>(&()), world, &copy).await?;
+    Ok((copy, options))
+}
+
+fn writes(proxy: &FaultProxy) -> Vec<String> {
+    let exchanges = proxy.exchanges().into_iter().filter(Exchange::is_write);
+    exchanges.map(|exchange| format!("{} {}", exchange.method, exchange.path)).collect()
+}
+
+#[tokio::test]
+async fn a_copy_under_another_public_url_leaves_the_originals_hooks_alone() -> Result<()> {
+    let world = World::new("original").await?;
+    let proxy = FaultProxy::before_gitea(world.gitea).await?;
+    let original = world.operator().await?;
+    connect(&world, world.connection_spec_at(&proxy.url())).await?;
+    world.create_binding("shop", spec_of(&world, "shop")).await?;
+    world.create_binding("elsewhere", spec_of_custom(&world)).await?;
+    world.binding_ready("shop").await?;
+    world.binding_ready("elsewhere").await?;
+    let hooks = identities(&world).await?;
+    assert_eq!(hooks.len(), 2);
+    let (copied, options) = copy(&world, &original).await?;
+    proxy.forget();
+    let operator = Operator::start(options.clone()).await?;
+    copied.connection_ready().await?;
+    for name in ["shop", "elsewhere"] {
+        // A custom URL says nothing about the host of the receiver, so that one is asked to look.
+        copied.look_again(name).await?;
+        let binding = copied.binding_says(name, "Ready", "False/HookUnderAnotherHost").await?;
+        assert!(binding_message(&binding, "Ready").contains("--former-public-urls"), "{}", binding_message(&binding, "Ready"));
+    }
+    let commit = world.push("to the original alone").await?;
+    arrives_once(&world, &commit, &["/of/shop", "/api/webhook"]).await?;
+    // Deleted in the copy, with the finalizer that was copied along.
+    copied.delete_binding("elsewhere").await?;
+    copied.binding_gone("elsewhere", SOON).await?;
+    assert_eq!(identities(&world).await?, hooks);
+    assert_eq!(writes(&proxy), [""; 0], "nothing was written at the provider");
+    assert_eq!(binding_condition(&world.bindings.get("shop").await?, "Ready"), "True/Succeeded");
+
+    // With a key of its own it lives beside the original.
+    assert!(operator.terminate(SOON).await?.success());
+    let folder = Scratch::new("own-key")?;
+    for script in guide("## A copy of the cluster")? {
+        copied.cluster().script(folder.path(), &script.replace("forgebind-system", options.namespace())).await?;
+    }
+    let operator = Operator::start(options.with("new-install-key", "true")).await?;
+    take_over(&copied).await?;
+    copied.binding_ready("shop").await?;
+    let own = copied.hooks_at(&operator.url()).await?;
+    assert_eq!(own.len(), 1, "{own:?}");
+    let commit = world.push("to both").await?;
+    wait_until("it to arrive by both", SOON, async || {
+        let count = arrived(&world).get(&("/of/shop".to_owned(), commit.clone())).copied().unwrap_or_default();
+        Ok(if count == 2 { Seen::Done(()) } else { Seen::NotYet(format!("{count} times")) })
+    })
+    .await?;
+    copied.delete_binding("shop").await?;
+    copied.binding_gone("shop", SOON).await?;
+    assert_eq!(identities(&world).await?, hooks, "the copy's own went, and no other");
+    assert_eq!(metric(&original.metrics().await?, "forgebind_receiver_requests_total{code=\"401\""), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_copy_under_the_same_public_url_doubles_nothing_and_what_it_deletes_is_made_again() -> Result<()> {
+    let world = World::new("twin").await?;
+    let original = world.operator().await?;
+    world.create_connection(world.connection_spec()).await?;
+    world.create_binding("shop", spec_of(&world, "shop")).await?;
+    let first = generation(&world.binding_ready("shop").await?).context("a generation")?;
+    let hooks = identities(&world).await?;
+    let (copied, options) = copy(&world, &original).await?;
+    let _operator = Operator::start(options.with("public-url", &original.url())).await?;
+    copied.connection_ready().await?;
+    copied.look_again("shop").await?;
+    copied.binding_ready("shop").await?;
+    assert_eq!(identities(&world).await?, hooks, "both found the same hook");
+
+    // One rotates, the other follows.
+    world.annotate_binding("shop", ROTATE_REQUESTED_AT, "once").await?;
+    let rotated = world.binding_until("shop", "rotated", SOON, |binding| generation(binding).is_some_and(|now| now != first)).await?;
+    copied.look_again("shop").await?;
+    let newest = generation(&rotated);
+    copied.binding_until("shop", "followed", SOON, |binding| generation(binding) == newest).await?;
+    let alone = |hooks: &[Hook]| hooks.len() == 1;
+    wait_until("the end of the overlap", OVERLAPPED, async || {
+        let hooks = world.hooks_at(&original.url()).await?;
+        Ok(if alone(&hooks) { Seen::Done(()) } else { Seen::NotYet(format!("{hooks:?}")) })
+    })
+    .await?;
+    let commit = world.push("to where the URL leads").await?;
+    arrives_once(&world, &commit, &["/of/shop"]).await?;
+
+    copied.delete_binding("shop").await?;
+    copied.binding_gone("shop", SOON).await?;
+    assert!(world.hooks_at(&original.url()).await?.is_empty(), "this is what the guide warns of");
+    world.look_again("shop").await?;
+    world.hooks_until(&world.repository, &original.url(), "made again", alone).await?;
+    let commit = world.push("after it was made again").await?;
+    arrives_once(&world, &commit, &["/of/shop"]).await?;
+    Ok(())
+}

@@ -1,0 +1,437 @@
+//! Crashes, lost answers, servers that go away, and two operators at once: one hook, whatever happens in between.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use forgebind::api::v1alpha1::{RECONCILE_REQUESTED_AT, ROTATE_REQUESTED_AT, RepoBinding};
+use http::Method;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, PostParams};
+use serde_json::json;
+
+use testkit::control_plane::OwnControlPlane;
+use testkit::fault_proxy::{Exchange, Fault, FaultProxy};
+use testkit::operator::Operator;
+use testkit::shared;
+use testkit::wait::{Seen, stays, wait_until};
+use testkit::world::{CONNECTION, OVERLAPPED, SOON, World, binding_condition, connection_condition};
+
+/// How long a test waits for what needs the end of a lease, or a server's way back.
+const LATER: Duration = Duration::from_secs(180);
+
+fn creates_hook(exchange: &Exchange) -> bool {
+    exchange.method == Method::POST && exchange.path.ends_with("/hooks")
+}
+
+fn changes_hook(exchange: &Exchange) -> bool {
+    exchange.is_write() && exchange.path.contains("/hooks")
+}
+
+fn writes_status_with_hooks(exchange: &Exchange) -> bool {
+    let names_hooks = String::from_utf8_lossy(&exchange.body).contains(r#""hooks":[{"#);
+    exchange.is_write() && exchange.path.contains("/repobindings/") && exchange.path.contains("/status") && names_hooks
+}
+
+fn generation(binding: &RepoBinding) -> Option<String> {
+    binding.status.as_ref()?.webhook.as_ref()?.secret_generation.clone()
+}
+
+fn hook_ids(binding: &RepoBinding) -> Vec<String> {
+    let webhook = binding.status.as_ref().and_then(|status| status.webhook.as_ref());
+    webhook.map(|webhook| webhook.hooks.iter().map(|hook| hook.id.clone()).collect()).unwrap_or_default()
+}
+
+/// Waits until the operator has exactly `count` hooks at the repository.
+async fn hooks_number(world: &World, operator: &Operator, count: usize, deadline: Duration) -> Result<()> {
+    wait_until(&format!("{count} hooks"), deadline, async || {
+        let hooks = world.hooks_at(&operator.url()).await?;
+        Ok(if hooks.len() == count { Seen::Done(()) } else { Seen::NotYet(format!("{hooks:?}")) })
+    })
+    .await
+}
+
+/// The requests that the receiver refused, over all reasons.
+async fn refusals(operator: &Operator) -> Result<u64> {
+    let metrics = operator.metrics().await?;
+    let lines = metrics.lines().filter(|line| line.starts_with("forgebind_receiver_refusals_total"));
+    lines.map(|line| Ok(line.rsplit(' ').next().context("a metric without a value")?.parse::<u64>()?)).sum()
+}
+
+#[tokio::test]
+async fn killed_between_the_creation_and_its_answer_one_hook() -> Result<()> {
+    let world = World::new("crash-create").await?;
+    let proxy = FaultProxy::before_gitea(world.gitea).await?;
+    let operator = Operator::start(world.options().await?).await?;
+    world.create_connection(world.connection_spec_at(&proxy.url())).await?;
+    world.connection_ready().await?;
+    let mut held = proxy.inject(Fault::HoldAnswer, creates_hook);
+    world.create_binding("shop", world.binding_spec()).await?;
+    held.struck(1, SOON).await?;
+    operator.kill();
+    drop(held);
+    let made = world.hooks_at(&operator.url()).await?;
+    assert_eq!(made.len(), 1, "{made:?}");
+    let before = world.bindings.get("shop").await?;
+    assert!(hook_ids(&before).is_empty(), "the status knows nothing of the hook");
+
+    let began = Instant::now();
+    operator.restart().await?;
+    let binding = world.binding_ready("shop").await?;
+    eprintln!("figure: restart after a crash between creation and status to Ready: {:.2?}", began.elapsed());
+    let hooks = world.hooks_at(&operator.url()).await?;
+    assert_eq!(hooks.len(), 1, "{hooks:?}");
+    assert_eq!(hooks[0].id, made[0].id, "adopted, not made again");
+    assert_eq!(hook_ids(&binding), [made[0].id.to_string()]);
+    assert!(hooks[0].config.url.ends_with(&generation(&binding).context("a generation")?));
+    assert_eq!(proxy.count(creates_hook), 1);
+    world.push("after the crash").await?;
+    world.sink.wait_for(1, SOON).await?;
+    assert_eq!(refusals(&operator).await?, 0);
+    world.delete_binding("shop").await?;
+    world.binding_gone("shop", SOON).await?;
+    assert!(world.hooks_at(&operator.url()).await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn killed_between_the_creation_and_the_status_write_one_hook() -> Result<()> {
+    let world = World::new("crash-status").await?;
+    let proxy = FaultProxy::before_control_plane(world.plane).await?;
+    let operator = Operator::start(world.options_through(Some(&proxy.url())).await?).await?;
+    world.create_connection(world.connection_spec()).await?;
+    world.connection_ready().await?;
+    let mut lost = proxy.inject_nth(Fault::LoseRequest, 0, usize::MAX, writes_status_with_hooks);
+    world.create_binding("shop", world.binding_spec()).await?;
+    lost.struck(1, SOON).await?;
+    operator.kill();
+    drop(lost);
+    let made = world.hooks_at(&operator.url()).await?;
+    assert_eq!(made.len(), 1, "{made:?}");
+    assert!(hook_ids(&world.bindings.get("shop").await?).is_empty());
+
+    let began = Instant::now();
+    operator.restart().await?;
+    let binding = world.binding_ready("shop").await?;
+    eprintln!("figure: restart after a crash before the status write to Ready: {:.2?}", began.elapsed());
+    assert_eq!(hook_ids(&binding), [made[0].id.to_string()]);
+    assert_eq!(world.hooks_at(&operator.url()).await?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_lost_answer_to_the_creation_leaves_one_hook() -> Result<()> {
+    let world = World::new("lost-answer").await?;
+    let proxy = FaultProxy::before_gitea(world.gitea).await?;
+    let operator = Operator::start(world.options().await?).await?;
+    world.create_connection(world.connection_spec_at(&proxy.url())).await?;
+    world.connection_ready().await?;
+    let mut lost = proxy.inject(Fault::LoseAnswer, creates_hook);
+    world.create_binding("shop", world.binding_spec()).await?;
+    lost.struck(1, SOON).await?;
+    let binding = world.binding_ready("shop").await?;
+    let hooks = world.hooks_at(&operator.url()).await?;
+    assert_eq!(hooks.len(), 1, "{hooks:?}");
+    assert_eq!(hook_ids(&binding), [hooks[0].id.to_string()]);
+    assert_eq!(proxy.count(creates_hook), 1, "looked first, and found it");
+
+    // A request that never arrived looks the same from here; it is made again, after looking.
+    let mut lost = proxy.inject(Fault::LoseRequest, creates_hook);
+    let spec = json!({"connectionRef": {"name": CONNECTION}, "repository": world.repository, "webhook": {"events": ["Tag"]}});
+    world.create_binding("tags", spec).await?;
+    lost.struck(1, SOON).await?;
+    world.binding_ready("tags").await?;
+    assert_eq!(world.hooks_at(&operator.url()).await?.len(), 2);
+    assert_eq!(proxy.count(creates_hook), 3);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_lost_answer_to_the_status_write_is_repaired_by_looking() -> Result<()> {
+    let world = World::new("lost-status").await?;
+    let proxy = FaultProxy::before_control_plane(world.plane).await?;
+    let operator = Operator::start(world.options_through(Some(&proxy.url())).await?).await?;
+    world.create_connection(world.connection_spec()).await?;
+    world.connection_ready().await?;
+    let mut lost = proxy.inject(Fault::LoseAnswer, writes_status_with_hooks);
+    world.create_binding("shop", world.binding_spec()).await?;
+    lost.struck(1, SOON).await?;
+    world.binding_ready("shop").await?;
+    assert_eq!(world.hooks_at(&operator.url()).await?.len(), 1);
+    // What was written is known again: the next change goes through.
+    world.patch_binding("shop", json!({"spec": {"webhook": {"events": ["Push", "Tag"]}}})).await?;
+    world.binding_ready("shop").await?;
+    assert_eq!(world.hooks_at(&operator.url()).await?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_wiped_status_adopts_the_hook_with_its_secret_and_refuses_no_delivery() -> Result<()> {
+    let world = World::new("wiped").await?;
+    let gitea = FaultProxy::before_gitea(world.gitea).await?;
+    let proxy = FaultProxy::before_control_plane(world.plane).await?;
+    let operator = Operator::start(world.options_through(Some(&proxy.url())).await?).await?;
+    world.create_connection(world.connection_spec_at(&gitea.url())).await?;
+    world.create_binding("shop", world.binding_spec()).await?;
+    let settled = world.binding_ready("shop").await?;
+    world.push("before").await?;
+    world.sink.wait_for(1, SOON).await?;
+    world.binding_says("shop", "Receiving", "True/Succeeded").await?;
+
+    // The operator's answer to the wipe is held, so that the status stays wiped for as long as it takes.
+    let mut held = proxy.inject(Fault::HoldRequest, writes_status_with_hooks);
+    let kind = ApiResource::erase::<RepoBinding>(&());
+    let objects: Api<DynamicObject> = Api::namespaced_with(world.cluster().client()?, &world.namespace, &kind);
+    let mut object = objects.get("shop").await?;
+    object.data["status"] = json!({});
+    objects.replace_status("shop", &PostParams::default(), &object).await?;
+    held.struck(1, SOON).await?;
+    assert_eq!(generation(&world.bindings.get("shop").await?), None, "wiped");
+    world.push("while wiped").await?;
+    world.sink.wait_for(2, SOON).await?;
+    held.release();
+
+    let adopted = world.binding_ready("shop").await?;
+    assert_eq!(generation(&adopted), generation(&settled), "the secret that the hook carries is the present one");
+    assert_eq!(hook_ids(&adopted), hook_ids(&settled));
+    world.push("afterwards").await?;
+    let delivered = world.sink.wait_for(3, SOON).await?;
+    assert_eq!(delivered.len(), 3);
+    assert_eq!(refusals(&operator).await?, 0);
+    assert_eq!(gitea.count(changes_hook), 1, "the creation at the very beginning");
+    Ok(())
+}
+
+#[tokio::test]
+async fn killed_in_the_overlap_of_a_rotation_the_old_hook_goes_all_the_same() -> Result<()> {
+    let world = World::new("crash-overlap").await?;
+    let operator = Operator::start(world.options().await?).await?;
+    world.create_connection(world.connection_spec()).await?;
+    world.create_binding("shop", world.binding_spec()).await?;
+    world.binding_ready("shop").await?;
+    let old = world.hooks_at(&operator.url()).await?.remove(0);
+    world.annotate_binding("shop", ROTATE_REQUESTED_AT, "once").await?;
+    hooks_number(&world, &operator, 2, SOON).await?;
+    world.binding_until("shop", "both hooks in the status", SOON, |binding| hook_ids(binding).len() == 2).await?;
+    operator.kill();
+    operator.restart().await?;
+    hooks_number(&world, &operator, 1, OVERLAPPED).await?;
+    assert_ne!(world.hooks_at(&operator.url()).await?[0].id, old.id, "the new one stays");
+    Ok(())
+}
+
+#[tokio::test]
+async fn api_server_and_etcd_come_and_go_and_everything_converges() -> Result<()> {
+    // Of its own, because the others go on.
+    let own = OwnControlPlane::start().await?;
+    let plane = own.plane();
+    let world = World::on(plane, shared::gitea().await?, "outage").await?;
+    let operator = Operator::start(world.options().await?).await?;
+    world.create_connection(world.connection_spec()).await?;
+    world.create_binding("known", world.binding_spec()).await?;
+    world.binding_ready("known").await?;
+
+    let spec = json!({"connectionRef": {"name": CONNECTION}, "repository": world.repository, "webhook": {"events": ["Tag"]}});
+    world.create_binding("before", spec.clone()).await?;
+    plane.kill_api_server();
+    world.push("without an API server").await?;
+    world.sink.wait_for(1, SOON).await?;
+    let began = Instant::now();
+    plane.start_api_server().await?;
+    world.create_binding("after", spec.clone()).await?;
+    for name in ["before", "after"] {
+        world.binding_until(name, "Ready", LATER, |binding| binding_condition(binding, "Ready") == "True/Succeeded").await?;
+    }
+    eprintln!("figure: start of the API server to everything Ready: {:.2?}", began.elapsed());
+    assert_eq!(world.hooks_at(&operator.url()).await?.len(), 3);
+
+    world.annotate_binding("known", RECONCILE_REQUESTED_AT, "before the end of etcd").await?;
+    plane.kill_etcd();
+    world.push("without etcd").await?;
+    world.sink.wait_for(2, SOON).await?;
+    let began = Instant::now();
+    plane.start_etcd().await?;
+    world.delete_binding("after").await?;
+    world.create_binding("last", spec).await?;
+    world.binding_gone("after", LATER).await?;
+    world.binding_until("last", "Ready", LATER, |binding| binding_condition(binding, "Ready") == "True/Succeeded").await?;
+    eprintln!("figure: start of etcd to everything done: {:.2?}", began.elapsed());
+    world
+        .binding_until("known", "the request handled", LATER, |binding| {
+            let handled = binding.status.as_ref().and_then(|status| status.last_handled.as_ref());
+            handled.and_then(|handled| handled.reconcile.as_deref()) == Some("before the end of etcd")
+        })
+        .await?;
+    hooks_number(&world, &operator, 3, LATER).await?;
+    world.push("afterwards").await?;
+    world.sink.wait_for(3, SOON).await?;
+    assert_eq!(refusals(&operator).await?, 0);
+    assert!(operator.terminate(SOON).await?.success());
+    plane.kill_api_server();
+    plane.kill_etcd();
+    Ok(())
+}
+
+/// Which of these operators holds the lease.
+async fn leader<'a>(world: &World, operators: &[&'a Operator], deadline: Duration) -> Result<&'a Operator> {
+    let namespace = operators.first().context("an operator")?.options().namespace();
+    let leases: Api<Lease> = Api::namespaced(world.cluster().client()?, namespace);
+    wait_until("a leader", deadline, async || {
+        let holder = leases.get("forgebind-controller").await?.spec.and_then(|spec| spec.holder_identity).unwrap_or_default();
+        let found = operators.iter().find(|operator| {
+            let port = operator.admin_url().rsplit(':').next().map(|port| format!("_{port}"));
+            port.is_some_and(|port| holder.ends_with(&port))
+        });
+        Ok(found.map_or_else(|| Seen::NotYet(format!("held by {holder:?}")), |operator| Seen::Done(*operator)))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn two_operators_make_one_hook_and_one_takes_over_from_the_other() -> Result<()> {
+    let world = World::new("election").await?;
+    let proxy = FaultProxy::before_gitea(world.gitea).await?;
+    let options = world.options().await?.with("leader-election", "true");
+    let beside = options.beside()?;
+    let (one, other) = tokio::try_join!(Operator::start(options), Operator::start(beside))?;
+    // Both name the same public address: that of the first.
+    let hooks_there = async || world.hooks_at(&one.url()).await;
+    world.create_connection(world.connection_spec_at(&proxy.url())).await?;
+    let spec = json!({"connectionRef": {"name": CONNECTION}, "repository": world.repository, "webhook": {"events": ["Push"]}});
+    world.create_binding("first", spec.clone()).await?;
+    world.binding_until("first", "Ready", LATER, |binding| binding_condition(binding, "Ready") == "True/Succeeded").await?;
+    assert_eq!(hooks_there().await?.len(), 1);
+    assert_eq!(proxy.count(creates_hook), 1);
+
+    let killed = leader(&world, &[&one, &other], SOON).await?;
+    let survivor = if std::ptr::eq(killed, &raw const one) { &other } else { &one };
+    killed.kill();
+    let began = Instant::now();
+    world.create_binding("second", spec.clone()).await?;
+    world.binding_until("second", "Ready", LATER, |binding| binding_condition(binding, "Ready") == "True/Succeeded").await?;
+    eprintln!("figure: kill -9 of the leader to a binding made Ready by the other: {:.2?}", began.elapsed());
+    leader(&world, &[survivor], SOON).await?;
+
+    killed.restart().await?;
+    let began = Instant::now();
+    let status = survivor.terminate(SOON).await?;
+    assert_eq!(status.code(), Some(0));
+    leader(&world, &[killed], LATER).await?;
+    eprintln!("figure: SIGTERM of the leader to the other holding the lease: {:.2?}", began.elapsed());
+    world.create_binding("third", spec).await?;
+    world.binding_until("third", "Ready", LATER, |binding| binding_condition(binding, "Ready") == "True/Succeeded").await?;
+    assert_eq!(hooks_there().await?.len(), 3);
+    assert_eq!(proxy.count(creates_hook), 3, "each was made once");
+    ensure!(survivor.log().contains("lease released"), "the lease was given back");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_leader_that_stood_still_and_goes_on_creates_nothing() -> Result<()> {
+    let world = World::new("frozen").await?;
+    let proxy = FaultProxy::before_gitea(world.gitea).await?;
+    let options = world.options().await?.with("leader-election", "true");
+    let beside = options.beside()?;
+    let (one, other) = tokio::try_join!(Operator::start(options), Operator::start(beside))?;
+    world.create_connection(world.connection_spec_at(&proxy.url())).await?;
+    world.connection_until("Ready", LATER, |connection| connection_condition(connection, "Ready") == "True/Succeeded").await?;
+    let frozen = leader(&world, &[&one, &other], SOON).await?;
+
+    // It stands still between its list, which shows no hook, and its creation.
+    let mut held = proxy.inject(Fault::HoldAnswer, |exchange| exchange.method == Method::GET && exchange.path.contains("/hooks"));
+    let spec = json!({"connectionRef": {"name": CONNECTION}, "repository": world.repository, "webhook": {"events": ["Push"]}});
+    world.create_binding("shop", spec).await?;
+    held.struck(1, SOON).await?;
+    frozen.signal("STOP")?;
+    world.binding_until("shop", "Ready", LATER, |binding| binding_condition(binding, "Ready") == "True/Succeeded").await?;
+    held.release();
+    frozen.signal("CONT")?;
+    wait_until("the frozen one to learn of it", SOON, async || {
+        let leads = frozen.log().contains("no longer leading");
+        Ok(if leads { Seen::Done(()) } else { Seen::NotYet(frozen.log_tail(3)) })
+    })
+    .await?;
+    stays("one creation", Duration::from_secs(3), async || {
+        ensure!(proxy.count(creates_hook) == 1, "{} creations", proxy.count(creates_hook));
+        Ok(())
+    })
+    .await?;
+    assert_eq!(world.hooks_at(&one.url()).await?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_lost_install_key_refuses_the_start_and_says_the_way_out() -> Result<()> {
+    let world = World::new("key-lost").await?;
+    let options = world.options().await?;
+    let operator = Operator::start(options.clone()).await?;
+    world.create_connection(world.connection_spec()).await?;
+    world.create_binding("shop", world.binding_spec()).await?;
+    world.binding_ready("shop").await?;
+    assert!(operator.terminate(SOON).await?.success());
+    let secrets: Api<Secret> = Api::namespaced(world.cluster().client()?, options.namespace());
+    secrets.delete("forgebind-install-key", &DeleteParams::default()).await?;
+
+    let refused = Operator::launch(options.clone())?;
+    let status = refused.wait_exit(SOON).await?;
+    assert!(status.code().is_some_and(|code| code != 0), "{status}");
+    let said = refused.log_tail(1);
+    assert!(said.contains("forgebind-install-key") && said.contains(options.namespace()), "{said}");
+    assert!(said.contains("--new-install-key"), "{said}");
+    assert!(secrets.get_opt("forgebind-install-key").await?.is_none(), "none was made");
+
+    let anew = Operator::start(options.with("new-install-key", "true")).await?;
+    assert!(secrets.get_opt("forgebind-install-key").await?.is_some());
+    // What the lost key made is left alone, and that is said.
+    world.binding_says("shop", "Stalled", "True/ManagedByAnotherInstallation").await?;
+    assert_eq!(world.hooks_at(&operator.url()).await?.len(), 1);
+    assert!(anew.terminate(SOON).await?.success());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_graceful_stop_finishes_what_is_in_flight() -> Result<()> {
+    let world = World::new("graceful").await?;
+    let proxy = FaultProxy::before_gitea(world.gitea).await?;
+    let operator = Operator::start(world.options().await?).await?;
+    world.create_connection(world.connection_spec_at(&proxy.url())).await?;
+    world.connection_ready().await?;
+    let mut held = proxy.inject(Fault::HoldAnswer, creates_hook);
+    world.create_binding("shop", world.binding_spec()).await?;
+    held.struck(1, SOON).await?;
+    let began = Instant::now();
+    let stopping = async {
+        let status = operator.terminate(SOON).await?;
+        eprintln!("figure: SIGTERM with a creation in flight to the end: {:.2?}", began.elapsed());
+        Ok::<_, anyhow::Error>(status)
+    };
+    let releasing = async {
+        wait_until("the stop to begin", SOON, async || {
+            let log = operator.log();
+            Ok(if log.contains("stopping") { Seen::Done(()) } else { Seen::NotYet("nothing of it in the log".to_owned()) })
+        })
+        .await?;
+        held.release();
+        Ok(())
+    };
+    let (status, ()) = tokio::try_join!(stopping, releasing)?;
+    assert_eq!(status.code(), Some(0));
+    let hooks = world.hooks_at(&operator.url()).await?;
+    assert_eq!(hooks.len(), 1);
+    assert_eq!(hook_ids(&world.bindings.get("shop").await?), [hooks[0].id.to_string()], "what was made is written down");
+
+    proxy.forget();
+    operator.restart().await?;
+    world.binding_ready("shop").await?;
+    world.connection_ready().await?;
+    stays("one hook, untouched", Duration::from_secs(2), async || {
+        ensure!(proxy.count(changes_hook) == 0);
+        Ok(())
+    })
+    .await?;
+    let began = Instant::now();
+    assert_eq!(operator.terminate(SOON).await?.code(), Some(0));
+    eprintln!("figure: SIGTERM at rest to the end: {:.2?}", began.elapsed());
+    Ok(())
+}

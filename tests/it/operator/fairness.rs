@@ -1,0 +1,55 @@
+//! One tenant's provider that does not answer costs no other tenant anything.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use testkit::objects::Objects;
+use testkit::wait::{Seen, wait_until};
+use testkit::world::World;
+
+/// Several times as many as there are workers for connections.
+const HANGING: usize = 30;
+/// Far below the deadline of one inspection that gets no answer.
+const PROMPTLY: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn a_tenant_whose_servers_hang_holds_no_worker_that_another_tenant_waits_for() -> Result<()> {
+    let world = World::new("prompt").await?;
+    let hostile = Objects::within(world.plane, &world.cluster().create_namespace("hanging").await?, world.sink.clone())?;
+    hostile.cluster().apply_secret(&hostile.namespace, "credential", &[("token", "a-token-that-nobody-knows")]).await?;
+    // It accepts every connection and says nothing.
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let (asked, mut answers) = tokio::sync::mpsc::unbounded_channel();
+    let server = tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            open.push(stream);
+            let _ = asked.send(());
+        }
+    });
+    for number in 0..HANGING {
+        let spec = json!({"provider": {"gitea": {"url": url, "organization": format!("acme-{number}")}},
+            "credentials": {"secretRef": {"name": "credential"}}});
+        hostile.create_connection_named(&format!("hanging-{number}"), spec).await?;
+    }
+    let _operator = world.operator_for(&[&hostile.namespace]).await?;
+    // All workers that it can get are held now.
+    wait_until("the servers to be asked", Duration::from_secs(30), async || {
+        Ok(if answers.len() >= 6 { Seen::Done(()) } else { Seen::NotYet(format!("{} calls", answers.len())) })
+    })
+    .await?;
+    let began = Instant::now();
+    world.create_connection(world.connection_spec()).await?;
+    world.connection_ready().await?;
+    world.create_binding("shop", world.binding_spec()).await?;
+    world.binding_ready("shop").await?;
+    let taken = began.elapsed();
+    assert!(taken < PROMPTLY, "{taken:?} while another tenant's servers hang");
+    answers.close();
+    server.abort();
+    Ok(())
+}

@@ -1,0 +1,293 @@
+//! A manifest of a user is applied once and then stands: no tool finds a difference to it or a conflict with it, and what
+//! Forgebind writes is its own.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result, ensure};
+use forgebind::api::v1alpha1::{FIELD_MANAGER, FINALIZER};
+use forgebind::crd;
+use serde_json::{Value, json};
+
+use super::{BINDING_KIND, CONNECTION_KIND, raw};
+use testkit::operator::Operator;
+use testkit::scratch::Scratch;
+use testkit::wait::{Seen, wait_until};
+use testkit::world::{CONNECTION, SINK, SOON, World};
+
+/// A finalizer that is not ours.
+const OF_SOMEBODY_ELSE: &str = "example.com/of-somebody-else";
+/// How a tool applies.
+const WAYS: [(&str, &[&str]); 2] = [("client-side", &[]), ("server-side", &["--server-side"])];
+
+fn manifest(world: &World, kind: &str, name: &str, spec: &Value) -> Value {
+    json!({
+        "apiVersion": "forgebind.dev/v1alpha1", "kind": kind,
+        "metadata": {
+            "name": name, "namespace": world.namespace,
+            "labels": {"kustomize.toolkit.fluxcd.io/name": "git-connections"},
+            "annotations": {"argocd.argoproj.io/tracking-id": "git:forgebind.dev/x:y/z"},
+        },
+        "spec": spec,
+    })
+}
+
+/// Every optional field of a connection, in forms that somebody could be tempted to normalise.
+fn full_connection(world: &World) -> Value {
+    json!({
+        "provider": {"gitea": {
+            "url": format!("{}/", world.gitea.url()), "organization": world.organization, "apiURL": format!("{}/api/v1/", world.gitea.url()),
+        }},
+        "credentials": {"secretRef": {"name": "credential"}, "expiresAt": "2999-12-31", "warnBefore": "0h168h"},
+        "requiredPermissions": ["ReadContents", "ListRepositories"],
+        "allowedBindings": [
+            {"namespaces": {"from": "Same"}},
+            {
+                "namespaces": {"from": "Selector", "selector": {
+                    "matchLabels": {"team": "shop"}, "matchExpressions": [{"key": "tier", "operator": "In", "values": ["b", "a"]}],
+                }},
+                "repositories": ["ACME/Shop-*", "**"], "destinationHosts": ["*.acme.io", "ci.acme.io:8443"],
+            },
+        ],
+        "tls": {"caRef": {"kind": "ConfigMap", "name": "acme-ca", "key": "ca.pem"}, "clientCertificateRef": {"name": "acme-client"}},
+        "proxySecretRef": {"name": "egress"},
+        "receiver": {"publicURL": "internal"},
+        "managementPolicy": "Observe",
+        "interval": "90m",
+        "suspend": false,
+    })
+}
+
+/// The members of a provider that the other manifests leave out.
+fn other_providers() -> Vec<Value> {
+    [
+        json!({"github": {"user": "octo", "url": "https://GitHub.com", "apiURL": "https://api.github.com"}}),
+        json!({"github": {"organization": "acme"}}),
+        json!({"gitlab": {"group": 42, "url": "https://gitlab.com/", "apiURL": "https://gitlab.com/api/v4"}}),
+        json!({"gitlab": {"group": "platform/apps"}}),
+        json!({"bitbucketCloud": {"workspace": "acme", "project": "app", "url": "https://bitbucket.org", "apiURL": "https://api.bitbucket.org/2.0"}}),
+        json!({"bitbucketDataCenter": {"url": "https://bitbucket.acme.io/git", "project": "~mia", "apiURL": "https://bitbucket.acme.io/git/rest"}}),
+        json!({"azureDevOps": {"organization": "acme", "project": "Shop", "url": "https://dev.azure.com", "apiURL": "https://dev.azure.com"}}),
+        json!({"gitea": {"url": "https://gitea.acme.io", "user": "mia"}}),
+    ]
+    .into()
+}
+
+/// Every optional field of a binding whose webhook is Forgebind's own. Lists stand in an order that is not the sorted one.
+fn full_binding(world: &World) -> Value {
+    json!({
+        "connectionRef": {"name": CONNECTION, "namespace": world.namespace},
+        "repository": format!("{}/{}.git", world.gitea.url(), world.repository),
+        "branch": "main",
+        "webhook": {"events": ["Tag", "Push"], "source": "Repository", "rotationInterval": "2160h", "adopt": false},
+        "sinks": [
+            {
+                "name": "second", "service": {"name": SINK, "port": world.sink.port(), "path": "/events/"}, "format": "CloudEvents",
+                "events": ["Tag", "Push"], "branches": ["release/*", "main"],
+            },
+            {"name": "first", "service": {"name": SINK, "port": world.sink.port()}},
+        ],
+        "deletionPolicy": "Delete",
+        "managementPolicy": "Manage",
+        "interval": "0h60m",
+        "suspend": false,
+    })
+}
+
+/// What cannot stand together with that, and the sinks that this version does not serve.
+fn other_bindings(world: &World) -> Vec<Value> {
+    let with_url = json!({
+        "connectionRef": {"name": CONNECTION}, "repository": world.repository,
+        "webhook": {"events": ["Push"], "url": "https://Argocd.acme.io/api/webhook/", "secretRef": {"name": "own", "key": "webhook.secret"}, "adopt": true},
+    });
+    let with_sinks = json!({
+        "connectionRef": {"name": CONNECTION}, "repository": world.repository, "webhook": {},
+        "sinks": [
+            {"name": "web", "http": {"url": "https://events.acme.io/git/", "caRef": {"name": "ca", "kind": "Secret", "key": "ca.pem"},
+                "secretRef": {"name": "web"}}},
+            {"name": "flux", "refresh": {"kind": "GitRepository", "name": "shop", "namespace": "flux-system"}},
+            {"name": "bus", "nats": {"url": "nats://nats.acme.io:4222", "subject": "git.shop", "caRef": {"name": "ca", "kind": "ConfigMap", "key": "ca.pem"},
+                "secretRef": {"name": "bus"}}, "format": "Passthrough"},
+        ],
+    });
+    vec![with_url, with_sinks]
+}
+
+/// The objects of a test, each with the name of its kind.
+fn manifests(world: &World) -> Vec<Value> {
+    let connection = |name: &str, spec: &Value| manifest(world, "GitProviderConnection", name, spec);
+    let binding = |name: &str, spec: &Value| manifest(world, "RepoBinding", name, spec);
+    let mut all = vec![
+        connection(CONNECTION, &world.connection_spec()),
+        connection("full", &full_connection(world)),
+        binding("bare", &json!({"connectionRef": {"name": CONNECTION}, "repository": world.repository})),
+        binding("full", &full_binding(world)),
+    ];
+    all.extend(other_providers().iter().enumerate().map(|(number, provider)| {
+        connection(&format!("other-{number}"), &json!({"provider": provider, "credentials": {"secretRef": {"name": "missing"}}}))
+    }));
+    all.extend(other_bindings(world).iter().enumerate().map(|(number, spec)| binding(&format!("other-{number}"), spec)));
+    all
+}
+
+/// The paths of a schema's properties; those of list items and of maps are like the list's own.
+fn properties(schema: &Value, place: &str, found: &mut BTreeSet<String>) {
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let place = format!("{place}.{name}");
+        found.insert(place.clone());
+        properties(property, &place, found);
+        properties(&property["items"], &place, found);
+    }
+}
+
+fn set(value: &Value, place: &str, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                let place = format!("{place}.{name}");
+                found.insert(place.clone());
+                set(member, &place, found);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| set(item, place, found)),
+        _ => {}
+    }
+}
+
+/// A new field belongs into one of the manifests above.
+fn every_field_is_set(manifests: &[Value]) -> Result<()> {
+    for definition in crd::custom_resource_definitions() {
+        let schema = serde_json::to_value(&definition.spec.versions.first().context("a version")?.schema)?;
+        let (mut known, mut used) = (BTreeSet::new(), BTreeSet::new());
+        properties(&schema["openAPIV3Schema"]["properties"]["spec"], "spec", &mut known);
+        for manifest in manifests.iter().filter(|manifest| manifest["kind"] == definition.spec.names.kind.as_str()) {
+            set(&manifest["spec"], "spec", &mut used);
+        }
+        let left: Vec<_> = known.difference(&used).collect();
+        ensure!(left.is_empty(), "no manifest of this test sets {left:?} of {}", definition.spec.names.kind);
+    }
+    Ok(())
+}
+
+fn kind_of(manifest: &Value) -> &'static str {
+    if manifest["kind"] == "RepoBinding" { BINDING_KIND } else { CONNECTION_KIND }
+}
+
+async fn converged(world: &World, manifest: &Value) -> Result<Value> {
+    let name = name_of(manifest);
+    wait_until(&format!("{} {name} to be judged", kind_of(manifest)), SOON, async || {
+        let object = raw(world.cluster(), &world.namespace, kind_of(manifest), name).await?;
+        let judged = object["status"]["observedGeneration"] == object["metadata"]["generation"];
+        let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+        let ready = conditions.filter(|condition| condition["type"] == "Ready").map(|condition| condition["status"].clone()).next();
+        // What is judged and not yet settled is still to come.
+        let settled = ready.as_ref().is_some_and(|ready| *ready != "Unknown");
+        Ok(if judged && settled { Seen::Done(object) } else { Seen::NotYet(object["status"].to_string()) })
+    })
+    .await
+}
+
+/// Who wrote what: manager, operation, subresource and the top fields.
+fn managers(object: &Value) -> BTreeSet<String> {
+    let entries = object["metadata"]["managedFields"].as_array().into_iter().flatten();
+    let described = entries.map(|entry| {
+        let mut fields = Vec::new();
+        for (name, inner) in entry["fieldsV1"].as_object().into_iter().flatten() {
+            match name.as_str() {
+                "f:metadata" => fields.extend(inner.as_object().into_iter().flatten().map(|(name, _)| format!("metadata.{}", &name[2..]))),
+                name => fields.push(name[2..].to_owned()),
+            }
+        }
+        let subresource = entry["subresource"].as_str().unwrap_or("-");
+        let text = |field: &str| entry[field].as_str().unwrap_or_default().to_owned();
+        format!("{} {} {subresource} {}", text("manager"), text("operation"), fields.join(","))
+    });
+    described.collect()
+}
+
+fn name_of(manifest: &Value) -> &str {
+    manifest["metadata"]["name"].as_str().unwrap_or_default()
+}
+
+/// Sets the finalizers of every object but ours, as somebody else does.
+async fn set_finalizers(world: &World, manifests: &[Value], finalizers: Value) -> Result<()> {
+    let patch = json!({"metadata": {"finalizers": finalizers}}).to_string();
+    for manifest in manifests {
+        let arguments = ["patch", kind_of(manifest), name_of(manifest), "--namespace", &world.namespace, "--type=merge", "--patch", &patch];
+        world.cluster().kubectl(&arguments).await?;
+    }
+    Ok(())
+}
+
+/// Whether labels, annotations and finalizers of others are as they were put there.
+fn kept(object: &Value, manifest: &Value) -> Result<()> {
+    for field in ["labels", "annotations"] {
+        for (key, value) in manifest["metadata"][field].as_object().into_iter().flatten() {
+            ensure!(object["metadata"][field][key] == *value, "{}: {field} are {}", name_of(manifest), object["metadata"][field]);
+        }
+    }
+    let finalizers = object["metadata"]["finalizers"].as_array().context("finalizers")?;
+    ensure!(finalizers.contains(&json!(OF_SOMEBODY_ELSE)), "{}: {finalizers:?}", name_of(manifest));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_applied_manifest_stays_without_difference_and_conflict_whatever_it_sets() -> Result<()> {
+    for (way, flags) in WAYS {
+        let world = World::new(&format!("apply-{way}")).await?;
+        let manifests = manifests(&world);
+        every_field_is_set(&manifests)?;
+        let scratch = Scratch::new("apply")?;
+        let file = scratch.path().join("manifests.json");
+        std::fs::write(&file, json!({"apiVersion": "v1", "kind": "List", "items": manifests}).to_string())?;
+        let file = file.to_str().context("UTF-8")?;
+        let kubectl = async |words: &[&str]| world.cluster().kubectl(&[words, flags, &["--filename", file]].concat()).await;
+        kubectl(&["apply"]).await?;
+        set_finalizers(&world, &manifests, json!([OF_SOMEBODY_ELSE])).await?;
+        let operator = Operator::start(world.options().await?).await?;
+        for manifest in &manifests {
+            converged(&world, manifest).await?;
+        }
+        world.binding_ready("full").await?;
+        world.binding_ready("bare").await?;
+
+        // It fails when there is a difference.
+        kubectl(&["diff"]).await.with_context(|| format!("{way}: a difference to what was applied"))?;
+        kubectl(&["apply", "--dry-run=server"]).await.with_context(|| format!("{way}: a conflict"))?;
+        kubectl(&["apply"]).await?;
+        for manifest in &manifests {
+            let object = raw(world.cluster(), &world.namespace, kind_of(manifest), name_of(manifest)).await?;
+            kept(&object, manifest).context(way)?;
+            ours_is_status_and_finalizer(&object).with_context(|| format!("{way}: {}", name_of(manifest)))?;
+        }
+        let full = raw(world.cluster(), &world.namespace, BINDING_KIND, "full").await?;
+        ensure!(full["metadata"]["finalizers"].as_array().is_some_and(|list| list.contains(&json!(FINALIZER))), "{}", full["metadata"]);
+        only_patches_were_sent(&world, &operator)?;
+        drop(operator);
+        set_finalizers(&world, &manifests, Value::Null).await?;
+    }
+    Ok(())
+}
+
+fn ours_is_status_and_finalizer(object: &Value) -> Result<()> {
+    let managers = managers(object);
+    let ours = [format!("{FIELD_MANAGER} Apply status status"), format!("{FIELD_MANAGER} Update - metadata.finalizers")];
+    let (own, other): (Vec<&String>, Vec<&String>) = managers.iter().partition(|manager| ours.contains(manager));
+    ensure!(!own.is_empty(), "nothing of ours in {managers:?}");
+    ensure!(other.iter().all(|manager| manager.starts_with("kubectl")), "{managers:?}");
+    Ok(())
+}
+
+/// Objects of users are written by server-side apply and by guarded patches, under our name.
+fn only_patches_were_sent(world: &World, operator: &Operator) -> Result<()> {
+    let user = operator.options().user();
+    let mut seen = BTreeSet::new();
+    for event in world.plane.audit_events()?.iter().filter(|event| event.user.username == user && event.is_write()) {
+        let Some(object) = event.object_ref.as_ref().filter(|object| object.api_group == "forgebind.dev") else { continue };
+        ensure!(event.verb == "patch", "{event:?}");
+        ensure!(event.request_uri.contains(&format!("fieldManager={FIELD_MANAGER}")), "{event:?}");
+        seen.insert(format!("{}/{}", object.resource, object.subresource));
+    }
+    let expected = ["gitproviderconnections/status", "repobindings/", "repobindings/status"];
+    ensure!(expected.iter().all(|expected| seen.contains(*expected)), "{seen:?}");
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! What kstatus, Argo CD and Flux make of the recorded statuses, by the very files of `deploy/gitops/`.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::recorded_folder;
+use testkit::components::{component, repository_root};
+use testkit::generated::compare;
+
+/// A recorded status, and what kstatus, Argo CD and the expressions of Flux are to say of it.
+const EXPECTED: &[(&str, &str, &str, &str)] = &[
+    ("connection-never-reconciled", "InProgress", "Progressing", "InProgress"),
+    ("binding-never-reconciled", "InProgress", "Progressing", "InProgress"),
+    ("binding-reconciling", "InProgress", "Progressing", "InProgress"),
+    ("connection-ready", "Current", "Healthy", "Current"),
+    ("binding-ready", "Current", "Healthy", "Current"),
+    // A Secret may be on its way in the same commit.
+    ("connection-secret-not-found", "InProgress", "Progressing", "InProgress"),
+    ("binding-secret-not-found", "InProgress", "Progressing", "InProgress"),
+    ("connection-credential-rejected", "Failed", "Degraded", "Failed"),
+    // Nothing is wrong with the binding: it goes on by itself with the connection.
+    ("binding-credential-rejected", "InProgress", "Progressing", "InProgress"),
+    ("connection-permission-missing", "Failed", "Degraded", "Failed"),
+    ("binding-permission-missing", "Failed", "Degraded", "Failed"),
+    ("connection-provider-unreachable", "InProgress", "Progressing", "InProgress"),
+    ("binding-provider-unreachable", "Current", "Healthy", "Current"),
+    ("binding-foreign-hook", "Failed", "Degraded", "Failed"),
+    // What a person holds back: kstatus has no word for it.
+    ("connection-suspended", "InProgress", "Suspended", "Current"),
+    ("binding-suspended", "InProgress", "Suspended", "Current"),
+    ("connection-observing", "Current", "Healthy", "Current"),
+    // A dry run is as it was asked to be; what it would do stands in its message.
+    ("binding-observing", "Current", "Healthy", "Current"),
+    ("connection-deleting", "Terminating", "Progressing", "InProgress"),
+    ("binding-deleting", "Terminating", "Progressing", "InProgress"),
+    ("connection-credential-expiring", "Current", "Healthy", "Current"),
+    ("connection-stale-generation", "InProgress", "Progressing", "InProgress"),
+    ("binding-stale-generation", "InProgress", "Progressing", "InProgress"),
+    ("binding-sink-failing", "Current", "Healthy", "Current"),
+];
+
+/// Health scripts that say what they are for, by words of their messages.
+const TOLD_BY_ARGO_CD: &[(&str, &str)] = &[
+    ("connection-credential-rejected", "CredentialRejected: "),
+    ("connection-secret-not-found", "SecretNotFound: "),
+    ("binding-foreign-hook", "ForeignHook: "),
+    ("connection-credential-expiring", "ExpiresSoon: the credential ends at"),
+    ("binding-sink-failing", "SinkFailing: sink ci"),
+    ("binding-stale-generation", "present spec"),
+    ("binding-observing", "status.plan lists what would be done: UpdateHook"),
+];
+
+fn shipped(file: &str) -> PathBuf {
+    repository_root().join("deploy/gitops").join(file)
+}
+
+/// What the tools say of objects, in their order.
+pub fn judge(objects: &[Value]) -> Result<Vec<Value>> {
+    let mut command = Command::new(component("GITOPS_VERDICTS")?);
+    command.arg(shipped("argocd/argocd-cm.yaml")).arg(shipped("flux/connections.yaml"));
+    let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut input = process.stdin.take().context("standard input")?;
+    let lines = objects.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
+    let writer = std::thread::spawn(move || input.write_all(lines.as_bytes()));
+    let output = process.wait_with_output()?;
+    ensure!(output.status.success(), "gitops-verdicts: {}", String::from_utf8_lossy(&output.stderr));
+    writer.join().ok().context("the writer")??;
+    String::from_utf8(output.stdout)?.lines().map(|line| serde_json::from_str(line).context("a verdict")).collect()
+}
+
+fn recorded() -> Result<Vec<(String, Value)>> {
+    let files = std::fs::read_dir(recorded_folder()).context("run `make generate`")?;
+    let mut found = Vec::new();
+    for file in files {
+        let path = file?.path();
+        let name = path.file_stem().context("a name")?.to_string_lossy().into_owned();
+        found.push((name, serde_saphyr::from_str(&std::fs::read_to_string(&path)?)?));
+    }
+    found.sort_by(|one, other| one.0.cmp(&other.0));
+    Ok(found)
+}
+
+#[test]
+fn kstatus_argo_cd_and_flux_say_of_every_recorded_status_what_a_user_expects() -> Result<()> {
+    let recorded = recorded()?;
+    let (names, objects): (Vec<&str>, Vec<Value>) = recorded.iter().map(|(name, object)| (name.as_str(), object.clone())).unzip();
+    let expected: BTreeSet<&str> = EXPECTED.iter().map(|(name, ..)| *name).collect();
+    assert_eq!(names.iter().copied().collect::<BTreeSet<_>>(), expected, "files and rows belong together");
+    let verdicts = judge(&objects)?;
+    assert_eq!(verdicts.len(), names.len());
+    let verdict = |name: &str| names.iter().position(|found| *found == name).and_then(|position| verdicts.get(position));
+    let mut wrong = Vec::new();
+    for (name, kstatus, argocd, flux) in EXPECTED {
+        let said = verdict(name).with_context(|| format!("no verdict on {name}"))?;
+        for (tool, word) in [("kstatus", kstatus), ("argocd", argocd), ("flux", flux)] {
+            if said[tool]["status"] != **word {
+                wrong.push(format!("{name}: {tool} says {}, not {word}", said[tool]));
+            }
+        }
+        ensure!(said["argocd"]["message"].as_str().is_some_and(|message| !message.is_empty()), "{name}: Argo CD shows no message");
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    for (name, words) in TOLD_BY_ARGO_CD {
+        let message = verdict(name).and_then(|said| said["argocd"]["message"].as_str()).unwrap_or_default();
+        ensure!(message.contains(words), "{name}: {message:?} does not say {words:?}");
+    }
+    Ok(())
+}
+
+/// A status that an older version wrote, or that is not there at all, breaks no script.
+#[test]
+fn an_object_without_any_status_is_waited_for() -> Result<()> {
+    let mut object = recorded()?.into_iter().find(|(name, _)| name == "binding-ready").context("a binding")?.1;
+    object["status"] = serde_json::json!({});
+    let said = judge(&[object.clone()])?.remove(0);
+    assert_eq!(said["argocd"]["status"], "Progressing", "{said}");
+    assert_eq!(said["flux"]["status"], "InProgress", "{said}");
+    object.as_object_mut().context("an object")?.remove("status");
+    let said = judge(&[object])?.remove(0);
+    assert_eq!(said["argocd"]["status"], "Progressing");
+    // The expressions know no such object; Flux goes on looking.
+    assert_eq!(said["flux"]["status"], "Error");
+    Ok(())
+}
+
+/// The ConfigMap is the script once for each kind: Argo CD's keys know no wildcard.
+#[test]
+fn checked_in_health_script_is_in_the_config_map_of_argo_cd() -> Result<()> {
+    let script = std::fs::read_to_string(shipped("argocd/health.lua"))?;
+    let mut text = "# health.lua for both kinds, put there by `make generate`. It adds two keys to the ConfigMap of Argo CD:
+#   kubectl --namespace argocd apply --server-side --filename argocd-cm.yaml
+# Where the chart of Argo CD holds that ConfigMap, put both keys into its configs.cm instead.
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: argocd-cm
+  namespace: argocd
+data:
+"
+    .to_owned();
+    for kind in ["GitProviderConnection", "RepoBinding"] {
+        writeln!(text, "  resource.customizations.health.forgebind.dev_{kind}: |")?;
+        for line in script.lines() {
+            let line = format!("    {line}");
+            writeln!(text, "{}", line.trim_end())?;
+        }
+    }
+    compare(&shipped("argocd/argocd-cm.yaml"), &text)?;
+    let parsed: Value = serde_saphyr::from_str(&text)?;
+    assert_eq!(parsed["data"]["resource.customizations.health.forgebind.dev_RepoBinding"], script);
+    Ok(())
+}

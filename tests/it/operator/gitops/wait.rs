@@ -1,0 +1,104 @@
+//! Pipelines wait with the real kubectl, in the words of the guide.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use forgebind::clock::{Clock as _, SystemClock};
+
+use serde_json::json;
+
+use super::{BINDING_KIND, CONNECTION_KIND, raw};
+use testkit::components::{Components, output_of};
+use testkit::operator::Operator;
+use testkit::world::{CONNECTION, World};
+
+const GUIDE: &str = include_str!("../../../../src/docs/gitops.md");
+/// In the guide, all are of this namespace.
+const NAMESPACE: &str = "team-shop";
+
+/// The commands of the guide that begin so, without the prompt of a shell.
+fn commands(beginning: &str) -> Vec<&'static str> {
+    GUIDE.lines().filter(|line| line.starts_with(beginning)).collect()
+}
+
+/// Runs a line of the guide in a shell, in the namespace of the test.
+async fn shell(world: &World, line: &str) -> Result<String> {
+    ensure!(line.contains(NAMESPACE), "{line} names no namespace");
+    let line = line.replace(NAMESPACE, &world.namespace).replace("acme-github", CONNECTION);
+    let kubectl = Components::find()?.kubectl;
+    let folder = kubectl.parent().context("a folder")?;
+    let mut command = Command::new("bash");
+    command.env("KUBECONFIG", world.cluster().kubeconfig()).env("TOOLS", folder).args(["-euc", &format!("PATH=$TOOLS:$PATH\n{line}")]);
+    output_of(command).await.with_context(|| line.clone())
+}
+
+#[tokio::test]
+async fn the_commands_of_the_guide_wait_ask_and_wait_again() -> Result<()> {
+    let world = World::new("waiting").await?;
+    world.create_connection(world.connection_spec()).await?;
+    world.create_binding("shop", world.binding_spec()).await?;
+    let ready = commands("kubectl wait --for=condition=Ready");
+    assert_eq!(ready.len(), 1, "{ready:?}");
+    let operator = Operator::start(world.options().await?).await?;
+    let said = shell(&world, ready[0]).await?;
+    assert_eq!(said.matches("condition met").count(), 2, "{said}");
+
+    // Annotated, and waited for until it is done: two lines that belong together.
+    let asked = commands("now=");
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    let before = SystemClock.now().as_second();
+    let acknowledged = GUIDE.lines().skip_while(|line| !line.starts_with("now=")).take_while(|line| !line.starts_with("```"));
+    let acknowledged = acknowledged.collect::<Vec<_>>().join("\n");
+    ensure!(acknowledged.contains("--for=jsonpath") && acknowledged.contains("annotate --overwrite"), "{acknowledged}");
+    shell(&world, &acknowledged).await?;
+    for (kind, name) in [(CONNECTION_KIND, CONNECTION), (BINDING_KIND, "shop")] {
+        let object = raw(world.cluster(), &world.namespace, kind, name).await?;
+        let handled = object["status"]["lastHandled"]["reconcile"].as_str().context("an acknowledgement")?;
+        ensure!(handled.parse::<i64>()? >= before, "{handled}");
+        assert_eq!(object["metadata"]["annotations"]["forgebind.dev/reconcile-requested-at"], handled);
+    }
+
+    // A Ready of the spec before satisfies nobody.
+    operator.kill();
+    world.patch_binding("shop", json!({"spec": {"interval": "2h"}})).await?;
+    let impatient = ready[0].replace("--timeout=3m", "--timeout=2s");
+    ensure!(impatient != ready[0], "{impatient}");
+    let error = shell(&world, &impatient).await.err().context("kubectl waits for the present generation")?;
+    ensure!(format!("{error:#}").contains("timed out"), "{error:#}");
+    operator.restart().await?;
+    shell(&world, ready[0]).await?;
+
+    let gone = commands("kubectl wait --for=delete");
+    assert_eq!(gone.len(), 1, "{gone:?}");
+    let deleted = commands("kubectl delete");
+    assert_eq!(deleted.len(), 1, "{deleted:?}");
+    shell(&world, deleted[0]).await?;
+    shell(&world, gone[0]).await?;
+    ensure!(world.bindings.get_opt("shop").await?.is_none());
+    ensure!(world.hooks_at(&operator.url()).await?.is_empty(), "its hook went first");
+    Ok(())
+}
+
+/// What `date` prints is acknowledged as it stands.
+#[tokio::test]
+async fn a_request_by_annotation_is_acknowledged_on_both_kinds_while_they_are_suspended_too() -> Result<()> {
+    let world = World::new("requested").await?;
+    let _operator = Operator::start(world.options().await?).await?;
+    world.create_connection(world.connection_spec()).await?;
+    world.create_binding("shop", world.binding_spec()).await?;
+    world.binding_ready("shop").await?;
+    for suspend in [false, true] {
+        world.patch_connection(json!({"spec": {"suspend": suspend}})).await?;
+        world.patch_binding("shop", json!({"spec": {"suspend": suspend}})).await?;
+        for object in ["gpc/acme-github", "repob/shop"] {
+            let line = format!(
+                "value=\"$(date +%s) {suspend}\"; kubectl --namespace {NAMESPACE} annotate --overwrite {object} \
+                 forgebind.dev/reconcile-requested-at=\"$value\" && kubectl --namespace {NAMESPACE} wait {object} --timeout=60s \
+                 --for=jsonpath='{{.status.lastHandled.reconcile}}'=\"$value\""
+            );
+            let said = shell(&world, &line).await?;
+            ensure!(said.contains("condition met"), "{said}");
+        }
+    }
+    Ok(())
+}

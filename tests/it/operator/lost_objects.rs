@@ -1,0 +1,264 @@
+//! What an operator keeps in its own namespace is deleted or replaced under its feet: it is noticed at once, told, and put right
+//! where that can be done without harm.
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::rbac::v1::Role;
+use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
+use kube::{Api, ResourceExt as _};
+use serde_json::json;
+
+use testkit::operator::{Operator, Options, metric};
+use testkit::wait::{Seen, stays, wait_until};
+use testkit::world::{SOON, World, binding_message};
+
+const INSTALL_KEY: &str = "forgebind-install-key";
+const RECEIVER_KEY: &str = "forgebind-receiver-key";
+
+fn secrets(world: &World, operator: &Operator) -> Result<Api<Secret>> {
+    Ok(Api::namespaced(world.cluster().client()?, operator.options().namespace()))
+}
+
+async fn delete(secrets: &Api<Secret>, name: &str) -> Result<()> {
+    secrets.delete(name, &DeleteParams::default()).await?;
+    Ok(())
+}
+
+fn key_of(secret: &Secret) -> Option<Vec<u8>> {
+    Some(secret.data.as_ref()?.get("key")?.0.clone())
+}
+
+/// Waits until a Secret is there, and answers its data.
+async fn there_again(secrets: &Api<Secret>, name: &str) -> Result<Secret> {
+    wait_until(&format!("{name} to be there again"), SOON, async || {
+        Ok(secrets.get_opt(name).await?.map_or_else(|| Seen::NotYet("it is missing".to_owned()), Seen::Done))
+    })
+    .await
+}
+
+/// Waits until a figure about a key has a value.
+async fn figure(operator: &Operator, name: &str, key: &str, value: u64) -> Result<()> {
+    let line = format!("{name}{{key=\"{key}\"}}");
+    wait_until(&format!("{line} {value}"), SOON, async || {
+        let found = metric(&operator.metrics().await?, &line);
+        Ok(if found == value { Seen::Done(()) } else { Seen::NotYet(found.to_string()) })
+    })
+    .await
+}
+
+async fn logged(operator: &Operator, words: &str) -> Result<()> {
+    wait_until(&format!("the log to say {words:?}"), SOON, async || {
+        Ok(if operator.log().contains(words) { Seen::Done(()) } else { Seen::NotYet(operator.log_tail(3)) })
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_key_that_somebody_deletes_is_written_back_at_once_and_that_is_told() -> Result<()> {
+    let world = World::new("key-deleted").await?;
+    let operator = world.operator().await?;
+    let secrets = secrets(&world, &operator)?;
+    world.create_connection(world.connection_spec()).await?;
+    world.create_binding("before", world.binding_spec()).await?;
+    world.binding_ready("before").await?;
+    let hook = world.hooks_at(&operator.url()).await?.remove(0);
+    for (name, label) in [(INSTALL_KEY, "install"), (RECEIVER_KEY, "receiver")] {
+        figure(&operator, "forgebind_keys_stored", label, 1).await?;
+        let before = secrets.get(name).await?;
+        delete(&secrets, name).await?;
+        let after = there_again(&secrets, name).await?;
+        ensure!(after.uid() != before.uid() && after.data == before.data && after.immutable == before.immutable, "{name}: {after:?}");
+        figure(&operator, "forgebind_keys_restored_total", label, 1).await?;
+        figure(&operator, "forgebind_keys_stored", label, 1).await?;
+    }
+    logged(&operator, "somebody deleted the Secret").await?;
+    // A receiver that comes now finds its key, and a restart finds the hook.
+    let receiver = Operator::start(operator.options().beside()?.only("receiver")).await?;
+    assert!(receiver.terminate(SOON).await?.success());
+    operator.kill();
+    operator.restart().await?;
+    world.look_again("before").await?;
+    assert_eq!(world.hooks_at(&operator.url()).await?.iter().map(|hook| hook.id).collect::<Vec<_>>(), [hook.id]);
+    Ok(())
+}
+
+/// Puts another key into the Secret, while the operator stands still, so that it cannot be first.
+async fn replace_key(operator: &Operator, secrets: &Api<Secret>, key: &[u8]) -> Result<()> {
+    operator.signal("STOP")?;
+    let swapped = async {
+        delete(secrets, INSTALL_KEY).await?;
+        let secret = Secret {
+            metadata: ObjectMeta { name: Some(INSTALL_KEY.to_owned()), ..ObjectMeta::default() },
+            data: Some([("key".to_owned(), ByteString(key.to_vec()))].into()),
+            ..Secret::default()
+        };
+        secrets.create(&PostParams::default(), &secret).await.map_err(anyhow::Error::from)
+    };
+    let swapped = swapped.await;
+    operator.signal("CONT")?;
+    swapped.map(drop)
+}
+
+#[tokio::test]
+async fn another_key_in_its_place_is_never_overwritten_and_no_hook_is_made_meanwhile() -> Result<()> {
+    let world = World::new("key-replaced").await?;
+    let operator = world.operator().await?;
+    let secrets = secrets(&world, &operator)?;
+    let earlier = key_of(&secrets.get(INSTALL_KEY).await?).context("a key")?;
+    world.create_connection(world.connection_spec()).await?;
+    world.create_binding("before", world.binding_spec()).await?;
+    world.binding_ready("before").await?;
+
+    replace_key(&operator, &secrets, &[9; 32]).await?;
+    figure(&operator, "forgebind_keys_stored", "install", 0).await?;
+    logged(&operator, "holds another key than the one that this process works with").await?;
+    world.create_binding("new", world.binding_spec()).await?;
+    let binding = world.binding_says("new", "WebhookInSync", "False/InstallKeyNotStored").await?;
+    let message = binding_message(&binding, "Ready");
+    ensure!(message.contains(INSTALL_KEY) && message.contains("another key"), "{message}");
+    world.look_again("before").await?;
+    world.binding_ready("before").await?;
+    stays("the other key", std::time::Duration::from_secs(12), async || {
+        let present = key_of(&secrets.get(INSTALL_KEY).await?);
+        ensure!(present.as_deref() == Some(&[9; 32]), "it was overwritten");
+        Ok(())
+    })
+    .await?;
+    assert_eq!(world.hooks_at(&operator.url()).await?.len(), 1);
+
+    replace_key(&operator, &secrets, &earlier).await?;
+    figure(&operator, "forgebind_keys_stored", "install", 1).await?;
+    world.look_again("new").await?;
+    world.binding_ready("new").await?;
+    assert_eq!(world.hooks_at(&operator.url()).await?.len(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_written_back_holds_new_hooks_until_it_can() -> Result<()> {
+    let world = World::new("key-refused").await?;
+    let operator = world.operator().await?;
+    let secrets = secrets(&world, &operator)?;
+    world.create_connection(world.connection_spec()).await?;
+    world.connection_ready().await?;
+    let roles: Api<Role> = Api::namespaced(world.cluster().client()?, operator.options().namespace());
+    let creates = |role: &Role| {
+        let mut granted = role.rules.iter().flatten();
+        granted.any(|rule| rule.resources.iter().flatten().any(|of| of == "secrets") && rule.verbs == ["create"])
+    };
+    let granted = roles.list(&ListParams::default()).await?.items.into_iter().find(creates).context("a right to create Secrets")?;
+    let mut without = granted.clone();
+    without.rules.iter_mut().flatten().filter(|rule| rule.verbs == ["create"]).for_each(|rule| rule.verbs = vec!["get".to_owned()]);
+    roles.replace(&granted.name_any(), &PostParams::default(), &without).await?;
+    let user = format!("--as={}", operator.options().user());
+    wait_until("the right to be gone", SOON, async || {
+        let asked = ["auth", "can-i", "create", "secrets", "-n", operator.options().namespace(), &user];
+        Ok(if world.cluster().kubectl(&asked).await.is_ok() { Seen::NotYet("it is there".to_owned()) } else { Seen::Done(()) })
+    })
+    .await?;
+
+    delete(&secrets, INSTALL_KEY).await?;
+    figure(&operator, "forgebind_keys_stored", "install", 0).await?;
+    logged(&operator, "is missing and cannot be written back").await?;
+    world.create_binding("new", world.binding_spec()).await?;
+    world.binding_says("new", "Ready", "False/InstallKeyNotStored").await?;
+    assert!(world.hooks_at(&operator.url()).await?.is_empty());
+
+    let mut again = roles.get(&granted.name_any()).await?;
+    again.rules.clone_from(&granted.rules);
+    roles.replace(&granted.name_any(), &PostParams::default(), &again).await?;
+    there_again(&secrets, INSTALL_KEY).await?;
+    figure(&operator, "forgebind_keys_stored", "install", 1).await?;
+    world.look_again("new").await?;
+    world.binding_ready("new").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn prepared_secrets_of_users_that_somebody_deletes_are_prepared_again() -> Result<()> {
+    let world = World::new("prepared-deleted").await?;
+    let operator = world.operator().await?;
+    let secrets = secrets(&world, &operator)?;
+    world.cluster().apply_secret(&world.namespace, "own", &[("secret", "a-good-secret-of-the-user-00001")]).await?;
+    world.create_connection(world.connection_spec()).await?;
+    let mut spec = world.binding_spec();
+    spec["webhook"]["secretRef"] = json!({"name": "own"});
+    world.create_binding("shop", spec).await?;
+    let uid = world.binding_ready("shop").await?.uid().context("a UID")?;
+    let name = forgebind::receiver_secrets::secret_name(forgebind::receiver_secrets::shard(&uid));
+    // While it runs, and while it does not.
+    for stopped in [false, true] {
+        if stopped {
+            assert!(operator.terminate(SOON).await?.success());
+        }
+        let before = secrets.get(&name).await?;
+        delete(&secrets, &name).await?;
+        if stopped {
+            operator.restart().await?;
+        }
+        let after = there_again(&secrets, &name).await?;
+        ensure!(after.data == before.data && after.uid() != before.uid(), "{name}");
+        let seen = world.sink.accepted().len();
+        world.push("under the same secret").await?;
+        world.sink.wait_for(seen + 1, SOON).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_lease_that_somebody_deletes_is_made_anew_and_somebody_leads_again() -> Result<()> {
+    let world = World::new("lease-deleted").await?;
+    let options = world.options().await?.with("leader-election", "true");
+    let beside = options.beside()?;
+    let (one, _other) = tokio::try_join!(Operator::start(options), Operator::start(beside))?;
+    world.create_connection(world.connection_spec()).await?;
+    world.connection_ready().await?;
+    let leases: Api<Lease> = Api::namespaced(world.cluster().client()?, one.options().namespace());
+    let before = leases.get("forgebind-controller").await?;
+    leases.delete("forgebind-controller", &DeleteParams::default()).await?;
+    wait_until("a new Lease with a holder", SOON, async || {
+        let found = leases.get_opt("forgebind-controller").await?;
+        let holder = found.as_ref().and_then(|lease| lease.spec.as_ref()?.holder_identity.clone());
+        let new = found.is_some_and(|lease| lease.uid() != before.uid());
+        Ok(if new && holder.is_some() { Seen::Done(()) } else { Seen::NotYet(format!("{holder:?}")) })
+    })
+    .await?;
+    world.create_binding("after", world.binding_spec()).await?;
+    world.binding_ready("after").await?;
+    assert_eq!(world.hooks_at(&one.url()).await?.len(), 1, "one leads");
+    Ok(())
+}
+
+/// What an operator says that does not start.
+async fn last_words(options: Options) -> Result<String> {
+    let operator = Operator::launch(options)?;
+    ensure!(!operator.wait_exit(SOON).await?.success(), "it starts");
+    Ok(operator.log_tail(1))
+}
+
+#[tokio::test]
+async fn a_wrong_namespace_of_its_own_is_named_at_the_start() -> Result<()> {
+    let world = World::new("misplaced").await?;
+    let operator = world.operator().await?;
+    world.create_connection(world.connection_spec()).await?;
+    world.connection_ready().await?;
+    let (options, own) = (operator.options().clone(), operator.options().namespace().to_owned());
+    assert!(operator.terminate(SOON).await?.success());
+    let elsewhere = world.cluster().create_namespace("elsewhere").await?;
+    for role in ["run", "controller", "receiver"] {
+        let said = last_words(options.clone().only(role).with("namespace", &elsewhere)).await?;
+        let names = [&format!("--namespace is {elsewhere}"), &format!("service account of the namespace {own}")];
+        ensure!(names.iter().all(|words| said.contains(words.as_str())), "{role}: {said}");
+    }
+    let said = last_words(options.clone().with("namespace", "nowhere")).await?;
+    ensure!(said.contains("--namespace is nowhere") && said.contains("no such namespace"), "{said}");
+    // An administrator's own account has no namespace, but sees where the key is.
+    let by_administrator = Options::new(world.cluster().kubeconfig(), &elsewhere)?.with("watch-namespaces", &world.namespace);
+    let said = last_words(by_administrator).await?;
+    ensure!(said.contains(&format!("--namespace is {elsewhere}")) && said.contains(&own), "{said}");
+    let secrets: Api<Secret> = Api::namespaced(world.cluster().client()?, &elsewhere);
+    assert!(secrets.list(&ListParams::default()).await?.items.is_empty(), "no key was made there");
+    Ok(())
+}

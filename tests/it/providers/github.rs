@@ -1,0 +1,643 @@
+//! GitHub against its simulator: the contract, and what this provider has of its own.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use forgebind::api::v1alpha1::connection::{IdentityKind, PermissionState};
+use forgebind::api::v1alpha1::{EventKind, Permission, ProviderKind};
+use forgebind::providers::model::HookState;
+use forgebind::providers::permission::Grants;
+use forgebind::providers::transport::Timings;
+use forgebind::providers::webhook::{Change, Content};
+use forgebind::providers::{Client, Deletion, ErrorKind, Hook, HookRequest, HookUrl, Inspection, ProviderError, Repository};
+use futures::TryStreamExt as _;
+use http::Method;
+use serde_json::{Value, json};
+
+use testkit::contract::simulated::subject;
+use testkit::contract::{Prepared, Subject, run, secret};
+use testkit::plain_http;
+use testkit::port::free_port;
+use testkit::sim::github::{Release, SimulatedGitHub, seed};
+use testkit::sim::{Act, Misbehaviour, Order, Product, Settings, Simulated, Simulator};
+use testkit::sink::SinkServer;
+use testkit::wait::{Seen, wait_until};
+
+const SOON: Duration = Duration::from_secs(20);
+/// An address at which nothing answers.
+const DEAF: &str = "http://127.0.0.1:9";
+const SERVER: Release = Release::Server("3.21.0");
+
+/// A simulator, and what a person does to it.
+struct Place {
+    simulated: Simulated,
+    github: SimulatedGitHub,
+}
+
+impl Place {
+    async fn new() -> Result<Self> {
+        Self::of(SERVER).await
+    }
+
+    async fn of(release: Release) -> Result<Self> {
+        let mut made = None;
+        let simulator = Simulator::start(|settings| boxed(&mut made, settings, release)).await?;
+        Self::around(simulator, made)
+    }
+
+    fn around(simulator: Simulator, made: Option<SimulatedGitHub>) -> Result<Self> {
+        // A limit is told at once, where the operator would wait a little for it.
+        let timings = Timings { park: Duration::ZERO, ..Timings::default() };
+        Ok(Self { simulated: Simulated::with(simulator, timings)?, github: made.context("it was made")? })
+    }
+
+    fn with_token(&self, token: &str) -> Arc<dyn Client> {
+        self.simulated.client(&[("token", token.to_owned())])
+    }
+
+    fn app(&self) -> Arc<dyn Client> {
+        self.simulated.client(&seed::app_credential())
+    }
+
+    async fn look(&self, client: &dyn Client, path: &str) -> Result<Repository, ProviderError> {
+        client.repository(&self.simulated.path(path)).await
+    }
+
+    /// Paths of the requests so far, with their methods.
+    fn asked(&self) -> Vec<String> {
+        let exchanges = self.simulated.simulator.exchanges();
+        exchanges
+            .iter()
+            .map(|exchange| format!("{} {}", exchange.request.method, exchange.request.path.trim_start_matches("/api/v3")))
+            .collect()
+    }
+}
+
+fn boxed(made: &mut Option<SimulatedGitHub>, settings: Settings, release: Release) -> Box<dyn Product> {
+    Box::new(made.insert(SimulatedGitHub::new(settings, release)).clone())
+}
+
+async fn create(client: &dyn Client, repository: &Repository, url: &str, events: &[EventKind]) -> Result<Hook, ProviderError> {
+    let shape = client.hook_shapes(&events.iter().copied().collect()).remove(0);
+    let (url, secret) = (HookUrl::new(url.to_owned()), secret(1));
+    client.create_hook(repository, &HookRequest { url: &url, secret: &secret, shape: &shape }).await
+}
+
+/// Asks the simulator as a person's script would.
+async fn ask(place: &Place, method: Method, path: &str, body: Option<&Value>) -> Result<(u16, Value)> {
+    let url = format!("{}{path}", place.simulated.endpoint.api);
+    let client = plain_http::builder().user_agent("a-script").build()?;
+    let request = client.request(method, url).bearer_auth(seed::OPERATOR);
+    let answer = if let Some(body) = body { request.json(body) } else { request }.send().await?;
+    let status = answer.status().as_u16();
+    Ok((status, serde_json::from_str(&answer.text().await?).unwrap_or_default()))
+}
+
+fn names(inspection: &Inspection) -> Option<&str> {
+    inspection.identity.as_ref()?.name.as_deref()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bb_01_bb_04_dt_05_the_contract_holds_with_a_classic_token() -> Result<()> {
+    let place = Place::new().await?;
+    run(&subject(&place.simulated)).await;
+    let pair = [("username", "anybody".to_owned()), ("password", seed::OPERATOR.to_owned())];
+    run(&Subject { client: place.simulated.client(&pair), ..subject(&place.simulated) }).await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_contract_holds_with_a_fine_grained_token() -> Result<()> {
+    let place = Place::new().await?;
+    run(&Subject { client: place.with_token(seed::FINE_GRAINED), ..subject(&place.simulated) }).await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dv_04_pk_01_the_contract_holds_with_an_app() -> Result<()> {
+    let place = Place::new().await?;
+    place.github.install_on_all(true);
+    let by_client_id = [("githubAppClientID", seed::APP_CLIENT_ID.to_owned()), ("githubAppPrivateKey", seed::APP_KEY.to_owned())];
+    for credential in [seed::app_credential(), by_client_id.to_vec()] {
+        let client = place.simulated.client(&credential);
+        let subject = subject(&place.simulated);
+        let prepared = subject.prepared.map(|prepared| Prepared { account: seed::APP_SLUG.to_owned(), ..prepared });
+        run(&Subject { client, prepared, ..subject }).await;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dv_10_the_contract_holds_on_the_cloud() -> Result<()> {
+    let place = Place::of(Release::Cloud).await?;
+    run(&subject(&place.simulated)).await;
+    let inspection = place.simulated.operator().inspect().await?;
+    assert_eq!((inspection.flavor.as_str(), inspection.version), ("GitHub", None));
+    Ok(())
+}
+
+#[tokio::test]
+async fn dt_06_a_classic_token_is_known_to_its_end() -> Result<()> {
+    let place = Place::new().await?;
+    let client = place.simulated.operator();
+    let inspection = client.inspect().await?;
+    assert_eq!((inspection.flavor.as_str(), inspection.version.as_deref()), ("GitHubEnterpriseServer", Some("3.21.0")));
+    assert_eq!(
+        inspection.grants,
+        Grants::Known(["admin:repo_hook", "delete_repo", "read:org", "read:user", "repo"].map(str::to_owned).to_vec())
+    );
+    assert_eq!(inspection.expires_at, Some("2099-02-25T04:28:56Z".parse()?));
+    assert_eq!(names(&inspection), Some("ada"));
+    for (permission, state) in [
+        (Permission::WriteCommitStatus, PermissionState::Granted),
+        (Permission::WriteDeployments, PermissionState::Granted),
+        (Permission::ManageWebhooks, PermissionState::Granted),
+        (Permission::DeleteRepositories, PermissionState::Granted),
+        (Permission::WriteChecks, PermissionState::Missing),
+    ] {
+        assert_eq!(client.permission(&inspection, permission).state, state, "{permission}");
+    }
+    let none = place.with_token(seed::NO_SCOPES);
+    let inspection = none.inspect().await?;
+    assert_eq!(inspection.grants, Grants::Known(Vec::new()));
+    assert_eq!(none.permission(&inspection, Permission::ReadContents).message.unwrap(), "needs scope repo; the token has none");
+    assert_eq!(place.look(&*none, "acme/shop").await.unwrap_err().kind, ErrorKind::NotFound, "what is private is hidden");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_fine_grained_token_does_not_tell_and_is_refused_by_name() -> Result<()> {
+    let place = Place::new().await?;
+    let client = place.with_token(seed::FINE_GRAINED_READER);
+    let inspection = client.inspect().await?;
+    assert!(matches!(inspection.grants, Grants::Unknown(_)));
+    assert_eq!(inspection.expires_at, Some("2099-04-26T18:23:26Z".parse()?));
+    assert_eq!(client.permission(&inspection, Permission::ManageWebhooks).state, PermissionState::Unknown);
+    let shop = place.look(&*client, "acme/shop").await?;
+    let error = client.hooks(&shop).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::PermissionDenied);
+    assert!(error.message.contains("Resource not accessible by personal access token"), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn bb_15_who_may_not_manage_hooks_is_told_so() -> Result<()> {
+    let place = Place::new().await?;
+    let client = place.with_token(seed::READER);
+    let shop = place.look(&*client, "acme/shop").await?;
+    assert_eq!(shop.manage_webhooks.state, PermissionState::Missing);
+    assert!(shop.manage_webhooks.message.as_ref().unwrap().contains("role admin"));
+    assert_eq!(client.hooks(&shop).await.unwrap_err().kind, ErrorKind::NotFound, "GitHub hides what may not be managed");
+    let pages: Vec<Vec<Repository>> = client.repositories().try_collect().await?;
+    assert!(pages.concat().iter().all(|found| found.manage_webhooks.state == PermissionState::Missing));
+    Ok(())
+}
+
+#[tokio::test]
+async fn write_repo_hook_writes_and_does_not_delete() -> Result<()> {
+    let place = Place::new().await?;
+    let client = place.with_token(seed::WRITE_HOOKS_ONLY);
+    let finding = client.permission(&client.inspect().await?, Permission::ManageWebhooks);
+    assert_eq!(finding.message.unwrap(), "needs scope admin:repo_hook or repo; the token has write:repo_hook");
+    let handbook = place.look(&*client, "acme/handbook").await?;
+    let hook = create(&*client, &handbook, &format!("{DEAF}/a"), &[EventKind::Push]).await?;
+    let error = client.delete_hook(&handbook, &hook.id).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::PermissionDenied, "a 404 to a deletion, and the hook still in the list");
+    assert_eq!(client.hooks(&handbook).await?.len(), 1);
+    assert_eq!(place.with_token(seed::PUBLIC_ONLY).delete_hook(&handbook, &hook.id).await?, Deletion::Deleted);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_token_that_single_sign_on_keeps_out_is_told_and_an_authorized_one_is_let_in() -> Result<()> {
+    let place = Place::new().await?;
+    place.github.enforce_single_sign_on("acme");
+    let client = place.simulated.operator();
+    let error = client.inspect().await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::SingleSignOnRequired);
+    assert!(!error.to_string().contains("authorization_request"), "{error}");
+    assert_eq!(place.look(&*client, "acme/shop").await.unwrap_err().kind, ErrorKind::SingleSignOnRequired);
+    let signed_on = place.with_token(seed::SIGNED_ON);
+    assert_eq!(names(&signed_on.inspect().await?), Some("ada"));
+    assert!(place.look(&*signed_on, "acme/shop").await.is_ok());
+    assert!(place.look(&*place.app(), "acme/shop").await.is_ok(), "an App needs no sign-on");
+    Ok(())
+}
+
+#[tokio::test]
+async fn dv_05_pk_02_each_permission_that_an_installation_lacks_is_named() -> Result<()> {
+    let place = Place::new().await?;
+    let client = place.app();
+    let inspection = client.inspect().await?;
+    assert_eq!((names(&inspection), inspection.identity.as_ref().unwrap().kind), (Some(seed::APP_SLUG), IdentityKind::App));
+    for (key, title, permission) in [
+        ("issues", "Issues", Permission::ReadIssues),
+        ("contents", "Contents", Permission::WriteContents),
+        ("pull_requests", "Pull requests", Permission::OpenPullRequests),
+        ("checks", "Checks", Permission::WriteChecks),
+        ("repository_hooks", "Webhooks", Permission::ManageWebhooks),
+    ] {
+        assert_eq!(client.permission(&inspection, permission).state, PermissionState::Granted, "{key}");
+        place.github.permit("acme", key, None);
+        let finding = client.permission(&client.inspect().await?, permission);
+        assert_eq!(finding.state, PermissionState::Missing, "{key}");
+        assert!(finding.message.as_ref().is_some_and(|message| message.contains(title) && message.contains(key)), "{finding:?}");
+    }
+    for (permission, title) in [(Permission::AdministerRepositories, "Administration"), (Permission::WriteDeployments, "Deployments")] {
+        let finding = client.permission(&inspection, permission);
+        assert!(finding.message.is_some_and(|message| message.contains(title)), "{permission}");
+    }
+    let shop = place.look(&*client, "acme/shop").await?;
+    let error = client.hooks(&shop).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::PermissionDenied);
+    assert!(error.message.contains("Resource not accessible by integration"), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn pk_03_events_that_the_app_does_not_subscribe_to_are_named() -> Result<()> {
+    let place = Place::new().await?;
+    let credential = [seed::app_credential(), vec![("githubAppWebhookSecret", "a-secret-of-the-apps-own".to_owned())]].concat();
+    let client = place.simulated.client(&credential);
+    assert_eq!(client.inspect().await?.warnings, Vec::<String>::new());
+    place.github.subscribe(&["issue_comment", "push", "pull_request_review", "pull_request_review_comment"]);
+    let warnings = client.inspect().await?.warnings;
+    assert!(warnings[0].contains("the events create, pull_request and repository"), "{warnings:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn pk_06_a_repository_outside_the_installation_is_not_installed() -> Result<()> {
+    let place = Place::new().await?;
+    let client = place.app();
+    assert!(place.look(&*client, "acme/shop").await.is_ok());
+    for path in ["acme/old", "acme/handbook", "acme/nothing-at-all"] {
+        assert_eq!(place.look(&*client, path).await.unwrap_err().kind, ErrorKind::NotInstalled, "{path}");
+    }
+    let pages: Vec<Vec<Repository>> = client.repositories().try_collect().await?;
+    let listed: BTreeSet<_> = pages.concat().iter().map(|found| found.path.as_str().to_owned()).collect();
+    assert_eq!(listed, ["acme/empty", "acme/present", "acme/shop", "acme/site"].map(str::to_owned).into());
+    place.github.install_on_all(true);
+    client.inspect().await?;
+    assert!(place.look(&*client, "acme/old").await.is_ok());
+    assert_eq!(place.look(&*client, "acme/nothing-at-all").await.unwrap_err().kind, ErrorKind::NotFound);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_installation_that_is_suspended_or_gone_is_told_apart() -> Result<()> {
+    let place = Place::new().await?;
+    let client = place.app();
+    client.inspect().await?;
+    place.github.suspend("acme");
+    assert_eq!(place.look(&*client, "acme/shop").await.unwrap_err().kind, ErrorKind::InstallationSuspended, "with the token at hand");
+    assert_eq!(client.inspect().await.unwrap_err().kind, ErrorKind::InstallationSuspended);
+    place.github.uninstall("acme");
+    let error = client.inspect().await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::InstallationNotFound);
+    assert!(error.message.contains("not installed at organization acme"), "{error}");
+    let another = [("githubAppID", "99".to_owned()), ("githubAppPrivateKey", seed::APP_KEY.to_owned())];
+    assert_eq!(place.simulated.client(&another).inspect().await.unwrap_err().kind, ErrorKind::Unauthenticated);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_app_may_serve_a_user_and_an_installation_that_is_named() -> Result<()> {
+    let place = Place::new().await?;
+    let spec = serde_json::from_value(json!({"github": {"url": place.simulated.simulator.url(), "user": "ada"}}))?;
+    let endpoint = place.simulated.provider.endpoint(&spec)?;
+    let client = place.simulated.client_at(&endpoint, &seed::app_credential());
+    client.inspect().await?;
+    assert!(place.look(&*client, "ada/notes").await.is_ok());
+    assert!(place.asked().contains(&"GET /users/ada/installation".to_owned()));
+    let elsewhere = [seed::app_credential(), vec![("githubAppInstallationID", "1".to_owned())]].concat();
+    assert_eq!(place.simulated.client(&elsewhere).inspect().await.unwrap_err().kind, ErrorKind::InstallationNotFound);
+
+    let by_token = place.simulated.client_at(&endpoint, &place.simulated.welcome.credential);
+    let pages: Vec<Vec<Repository>> = by_token.repositories().try_collect().await?;
+    let listed: BTreeSet<_> = pages.concat().iter().map(|found| found.path.as_str().to_owned()).collect();
+    assert_eq!(listed, ["ada/blog", "ada/notes"].map(str::to_owned).into(), "private ones too, and each once");
+    Ok(())
+}
+
+#[tokio::test]
+async fn tokens_of_an_installation_are_narrow_kept_and_replaced() -> Result<()> {
+    let place = Place::new().await?;
+    let client = place.app();
+    let shop = place.look(&*client, "acme/shop").await?;
+    let narrow = ["contents:read", "issues:read", "metadata:read", "pull_requests:read", "repository_hooks:write"];
+    let made: Vec<_> = place.github.permissions_of_last_token().into_iter().map(|(key, level)| format!("{key}:{level}")).collect();
+    assert_eq!(made, narrow);
+    for _ in 0..3 {
+        client.hooks(&shop).await?;
+        place.app().inspect().await?;
+    }
+    assert_eq!(place.github.installation_tokens(), 1, "a new client finds the token");
+    place.github.end_installation_tokens();
+    client.hooks(&shop).await?;
+    assert_eq!(place.github.installation_tokens(), 1, "a token that is refused is replaced");
+    // An hour on, with clocks that differ by it: the JWT is corrected by GitHub's time.
+    place.github.advance(Duration::from_secs(3700));
+    client.hooks(&shop).await?;
+    let probe = client.probe_git(&place.simulated.path("acme/shop")).await?;
+    assert!(probe.heads.contains_key("refs/heads/release/1.0"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_did_not_change_costs_nothing() -> Result<()> {
+    let place = Place::new().await?;
+    let client = place.simulated.operator();
+    let crowded = place.look(&*client, "acme/crowded").await?;
+    let hooks = client.hooks(&crowded).await?;
+    let left = place.github.left("ada");
+    for _ in 0..3 {
+        let again = place.simulated.operator();
+        assert_eq!(place.look(&*again, "acme/crowded").await?, crowded);
+        assert_eq!(again.hooks(&crowded).await?, hooks);
+    }
+    assert_eq!(place.github.left("ada"), left, "entity tags save the calls");
+    place.simulated.simulator.act(&Act::RemoveHook { repository: "acme/crowded".into(), hook: hooks[5].id.clone() }).await?;
+    assert_eq!(client.hooks(&crowded).await?.len(), hooks.len() - 1, "and hide no change");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_hours_calls_that_are_used_up_are_waited_for() -> Result<()> {
+    let place = Place::new().await?;
+    let client = place.simulated.operator();
+    let shop = place.look(&*client, "acme/shop").await?;
+    // All but what is kept for deletes.
+    place.github.limit(3);
+    let error = loop {
+        if let Err(error) = client.branch_exists(&shop, "main").await {
+            break error;
+        }
+    };
+    assert_eq!(error.kind, ErrorKind::RateLimited);
+    assert!(error.retry_at.is_some());
+    let asked = place.asked().len();
+    assert_eq!(client.branch_exists(&shop, "main").await.unwrap_err().kind, ErrorKind::RateLimited);
+    assert_eq!(place.asked().len(), asked, "nothing is sent before its time");
+    Ok(())
+}
+
+#[tokio::test]
+async fn writes_that_come_too_fast_are_waited_for() -> Result<()> {
+    let place = Place::new().await?;
+    let client = place.simulated.operator();
+    let shop = place.look(&*client, "acme/shop").await?;
+    place.github.limit_writes(1);
+    create(&*client, &shop, &format!("{DEAF}/1"), &[EventKind::Push]).await?;
+    let error = create(&*client, &shop, &format!("{DEAF}/2"), &[EventKind::Push]).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::RateLimited, "a 403 that is no want of a right");
+    assert!(error.retry_at.is_some());
+    Ok(())
+}
+
+#[tokio::test]
+async fn hooks_that_github_refuses_have_their_kind() -> Result<()> {
+    let place = Place::of(Release::Cloud).await?;
+    let client = place.simulated.operator();
+    let shop = place.look(&*client, "acme/shop").await?;
+    create(&*client, &shop, &format!("{DEAF}/same"), &[EventKind::Push]).await?;
+    let again = create(&*client, &shop, &format!("{DEAF}/same"), &[EventKind::Tag]).await.unwrap_err();
+    assert_eq!(again.kind, ErrorKind::Conflict, "{again}");
+    for number in 1..20 {
+        create(&*client, &shop, &format!("{DEAF}/{number}"), &[EventKind::Push]).await?;
+    }
+    let error = create(&*client, &shop, &format!("{DEAF}/21"), &[EventKind::Push]).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::LimitReached);
+    assert!(error.message.contains("cannot have more than 20 hooks"), "{error}");
+    let old = place.look(&*client, "acme/old").await?;
+    assert_eq!(create(&*client, &old, DEAF, &[EventKind::Push]).await.unwrap_err().kind, ErrorKind::Archived);
+
+    let mut made = None;
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+    let strict = Simulator::start_at(address, false, |settings| boxed(&mut made, settings, SERVER)).await?;
+    let place = Place::around(strict, made)?;
+    let client = place.simulated.operator();
+    let shop = place.look(&*client, "acme/shop").await?;
+    for url in ["http://localhost/hooks", "http://10.0.0.7/hooks", "https://hooks/in"] {
+        let error = create(&*client, &shop, url, &[EventKind::Push]).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::TargetRefused, "{url}: {error}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_secret_survives_every_update_and_a_pause_stays() -> Result<()> {
+    let place = Place::new().await?;
+    let client = place.simulated.operator();
+    let shop = place.look(&*client, "acme/shop").await?;
+    let hook = create(&*client, &shop, &format!("{DEAF}/a"), &[EventKind::Push]).await?;
+    place.simulated.simulator.act(&Act::PauseHook { repository: "acme/shop".into(), hook: hook.id.clone() }).await?;
+    let (url, secret) = (HookUrl::new(format!("{DEAF}/b")), secret(2));
+    let shape = client.hook_shapes(&[EventKind::PullRequest].into()).remove(0);
+    let changed = client.update_hook(&shop, &hook.id, &HookRequest { url: &url, secret: &secret, shape: &shape }).await?;
+    assert_eq!((changed.state, changed.has_secret, changed.url), (HookState::Paused, Some(true), url));
+    assert!(place.github.has_secret("acme/shop", &hook.id));
+    // Somebody's script forgets the secret: that is drift.
+    let path = format!("/repos/acme/shop/hooks/{}", hook.id);
+    let (status, _) = ask(&place, Method::PATCH, &path, Some(&json!({"config": {"url": "https://other.example"}}))).await?;
+    assert_eq!(status, 200);
+    let seen = client.hooks(&shop).await?.remove(0);
+    assert_eq!(seen.drift(&shape), ["content_type", "secret"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_list_whose_pages_shift_is_still_whole() -> Result<()> {
+    let place = Place::new().await?;
+    let client = place.simulated.operator();
+    let crowded = place.look(&*client, "acme/crowded").await?;
+    let before = client.hooks(&crowded).await?;
+    let gone = before[0].id.clone();
+    let act = Act::RemoveHook { repository: "acme/crowded".into(), hook: gone.clone() };
+    // Between the first page and the second an entry of the first goes, and what was first on the second is on neither.
+    place.simulated.simulator.order(Order::once(Method::GET, "page=2", Misbehaviour::Meanwhile(act)));
+    let after = client.hooks(&crowded).await?;
+    assert_eq!(after.len(), before.len() - 1);
+    assert!(before.iter().filter(|hook| hook.id != gone).all(|hook| after.contains(hook)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn links_and_redirects_that_name_another_host_are_brought_back() -> Result<()> {
+    let place = Place::new().await?;
+    let client = place.simulated.operator();
+    let crowded = place.look(&*client, "acme/crowded").await?;
+    place.simulated.simulator.order(Order::always(Misbehaviour::ForeignLinks("https://github.internal".into())));
+    assert_eq!(client.hooks(&crowded).await?.len(), place.simulated.welcome.crowded.1);
+    let found = place.look(&*client, "acme/former").await?;
+    assert_eq!(found.path.as_str(), "acme/present");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_write_to_a_former_path_is_looked_up_again() -> Result<()> {
+    let place = Place::new().await?;
+    let client = place.simulated.operator();
+    let shop = place.look(&*client, "acme/shop").await?;
+    place.simulated.simulator.act(&Act::RenameRepository { repository: "acme/shop".into(), to: "acme/store".into() }).await?;
+    let error = create(&*client, &shop, DEAF, &[EventKind::Push]).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Conflict);
+    let store = client.repository_by_id(&shop.id).await?.unwrap();
+    assert_eq!(store.path.as_str(), "acme/store");
+    assert!(create(&*client, &store, DEAF, &[EventKind::Push]).await.is_ok());
+    Ok(())
+}
+
+/// What was delivered to a sink, proven and read.
+fn read(place: &Place, sink: &SinkServer) -> Vec<Content> {
+    let webhook = place.simulated.provider.webhook();
+    let read = |delivery: &testkit::sink::Delivery| {
+        let verified = webhook.verify(&[secret(1)], &delivery.headers, &delivery.body).unwrap();
+        webhook.read(&verified).unwrap()
+    };
+    sink.deliveries().iter().map(read).collect()
+}
+
+#[tokio::test]
+async fn bb_05_bb_19_dv_10_deliveries_prove_themselves_and_tell_what_happened() -> Result<()> {
+    use Change::{Created, Deleted, Updated};
+    use EventKind::{PullRequest, PullRequestClosed, PullRequestComment, PullRequestMerged, Push, Tag};
+
+    let place = Place::new().await?;
+    let client = place.simulated.operator();
+    let shop = place.look(&*client, "acme/shop").await?;
+    let sink = SinkServer::start().await?;
+    create(&*client, &shop, &format!("http://127.0.0.1:{}/in", sink.port()), &EventKind::ALL).await?;
+    let pinged = wait_until("the ping of the new hook", SOON, async || {
+        let contents = read(&place, &sink);
+        Ok(contents.first().map_or_else(|| Seen::NotYet("nothing".into()), |content| Seen::Done(content.clone())))
+    })
+    .await?;
+    assert!(pinged.ping && pinged.events.is_empty());
+    let repository = || "acme/shop".to_owned();
+    for act in [
+        Act::Push { repository: repository(), branch: "main".into(), message: "One".into() },
+        Act::Push { repository: repository(), branch: "new".into(), message: "Two".into() },
+        Act::Tag { repository: repository(), name: "v1".into() },
+        Act::OpenPullRequest { repository: repository(), source: "topic".into(), target: "main".into(), title: "Two".into() },
+        Act::CommentOnPullRequest { repository: repository(), number: 1, text: "Fine".into() },
+        Act::Push { repository: repository(), branch: "topic".into(), message: "Three".into() },
+        Act::EditPullRequest { repository: repository(), number: 1, title: "Better".into() },
+        Act::MergePullRequest { repository: repository(), number: 1 },
+        Act::OpenPullRequest { repository: repository(), source: "new".into(), target: "main".into(), title: "Four".into() },
+        Act::ClosePullRequest { repository: repository(), number: 2 },
+        Act::DeleteTag { repository: repository(), name: "v1".into() },
+        Act::DeleteBranch { repository: repository(), branch: "new".into() },
+    ] {
+        place.simulated.simulator.act(&act).await?;
+    }
+    let contents = read(&place, &sink);
+    let told: Vec<_> =
+        contents.iter().flat_map(|content| &content.events).map(|event| (event.kind, event.reference.as_deref(), event.change)).collect();
+    let main = Some("refs/heads/main");
+    assert_eq!(
+        told,
+        [
+            (Push, main, Updated),
+            (Push, Some("refs/heads/new"), Created),
+            (Tag, Some("refs/tags/v1"), Created),
+            (PullRequest, main, Updated),
+            (PullRequestComment, None, Updated),
+            (Push, Some("refs/heads/topic"), Updated),
+            (PullRequest, main, Updated),
+            (PullRequestMerged, main, Updated),
+            (Push, main, Updated),
+            (PullRequest, main, Updated),
+            (PullRequestClosed, main, Updated),
+            (Tag, Some("refs/tags/v1"), Deleted),
+            (Push, Some("refs/heads/new"), Deleted),
+        ]
+    );
+    assert!(contents.iter().all(|content| content.repository_id.as_deref() == Some(shop.id.as_str())));
+    let ids: BTreeSet<_> = contents.iter().map(|content| &content.delivery_id).collect();
+    assert_eq!(ids.len(), contents.len());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_delivery_of_the_log_is_sent_again_under_the_same_id() -> Result<()> {
+    let place = Place::new().await?;
+    let client = place.simulated.operator();
+    let shop = place.look(&*client, "acme/shop").await?;
+    let sink = SinkServer::start().await?;
+    let hook = create(&*client, &shop, &format!("http://127.0.0.1:{}/in", sink.port()), &[EventKind::Push]).await?;
+    place.simulated.simulator.act(&Act::Push { repository: "acme/shop".into(), branch: "main".into(), message: "One".into() }).await?;
+    let log = format!("/repos/acme/shop/hooks/{}/deliveries", hook.id);
+    let (status, entries) = ask(&place, Method::GET, &log, None).await?;
+    let entry = entries.as_array().context("a list")?.iter().find(|entry| entry["event"] == "push").context("the push")?.clone();
+    assert_eq!((status, &entry["status"]), (200, &json!("OK")));
+    let (status, whole) = ask(&place, Method::GET, &format!("{log}/{}", entry["id"]), None).await?;
+    assert_eq!((status, &whole["request"]["payload"]["ref"]), (200, &json!("refs/heads/main")));
+    let (status, _) = ask(&place, Method::POST, &format!("{log}/{}/attempts", entry["id"]), None).await?;
+    assert_eq!(status, 202);
+    let pushes = wait_until("the second attempt", SOON, async || {
+        let pushes: Vec<_> = read(&place, &sink).into_iter().filter(|content| !content.ping).collect();
+        Ok(if pushes.len() > 1 { Seen::Done(pushes) } else { Seen::NotYet(format!("{pushes:?}")) })
+    })
+    .await?;
+    assert_eq!(pushes[0], pushes[1]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_apps_own_webhook_tells_of_what_it_is_installed_on() -> Result<()> {
+    let place = Place::new().await?;
+    let sink = SinkServer::start().await?;
+    let key = secret(1).text();
+    let target = json!({"url": format!("http://127.0.0.1:{}/app", sink.port()), "secret": secrecy::ExposeSecret::expose_secret(&key)});
+    let refused = ask(&place, Method::PATCH, "/app/hook/config", Some(&target)).await?;
+    assert_eq!(refused.0, 401, "only the App itself may");
+    place.github.listen(target["url"].as_str().context("an address")?, target["secret"].as_str().context("a secret")?);
+    for repository in ["acme/shop", "acme/old", "acme/handbook"] {
+        let act = Act::Push { repository: repository.into(), branch: "main".into(), message: "One".into() };
+        place.simulated.simulator.act(&act).await.map_err(|error| anyhow!(error))?;
+    }
+    let contents = read(&place, &sink);
+    let told: Vec<_> = contents.iter().map(|content| content.repository_path.as_deref()).collect();
+    assert_eq!(told, [Some("acme/shop")]);
+    assert_eq!(sink.deliveries()[0].headers["x-github-hook-installation-target-type"], "integration");
+    let body: Value = serde_json::from_slice(&sink.deliveries()[0].body)?;
+    assert!(body["installation"]["id"].is_u64());
+    Ok(())
+}
+
+#[tokio::test]
+async fn dv_06_dv_07_an_app_that_reads_metadata_lists_and_one_that_reads_issues_has_labels() -> Result<()> {
+    let place = Place::new().await?;
+    for key in ["checks", "contents", "pull_requests", "repository_hooks"] {
+        place.github.permit("acme", key, None);
+    }
+    let client = place.app();
+    let inspection = client.inspect().await?;
+    let granted = |permission| client.permission(&inspection, permission).state == PermissionState::Granted;
+    assert!(granted(Permission::ReadIssues) && granted(Permission::ListRepositories));
+    assert!(!granted(Permission::ReadContents) && !granted(Permission::ManageWebhooks));
+    assert_eq!(client.repositories().try_collect::<Vec<_>>().await?.concat().len(), seed::CHOSEN.len());
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_unnamed_visitor_reads_what_is_public() -> Result<()> {
+    let place = Place::new().await?;
+    let client = place.simulated.client(&[]);
+    let left = place.github.left("nobody");
+    let inspection = client.inspect().await?;
+    assert_eq!((inspection.identity, place.github.left("nobody")), (None, left), "looking costs nothing");
+    assert!(place.look(&*client, "acme/handbook").await.is_ok());
+    assert_eq!(place.look(&*client, "acme/shop").await.unwrap_err().kind, ErrorKind::NotFound);
+    assert!(client.probe_git(&place.simulated.path("acme/handbook")).await.is_ok());
+    Ok(())
+}
+
+#[test]
+fn it_is_found_by_its_kind() {
+    assert!(testkit::sim::registry::maker(ProviderKind::GitHub).is_some());
+}

@@ -1,0 +1,15 @@
+//! Each provider: its client and webhook against the real server or its simulator, and the operator with it.
+
+mod azure_devops;
+mod azure_devops_hooks;
+mod bitbucket_cloud;
+mod bitbucket_data_center;
+mod chain;
+mod contract;
+mod foreign_clients;
+mod github;
+mod gitlab;
+mod misbehaviour;
+mod permissions;
+mod recovery;
+mod server_versions;

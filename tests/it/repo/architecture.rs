@@ -1,0 +1,458 @@
+//! Who may import whom, what is pure, and where names and time belong. Read from the source text of `src/`.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+
+use forgebind::api::v1alpha1::ProviderKind;
+
+use testkit::components::repository_root;
+use testkit::sim::registry;
+
+/// Every module of the crate's root and what it may import. Imports point one way:
+/// api <- providers <- {controllers, receiver} <- run <- main. A new module needs a line here.
+const IMPORTS: &[(&str, &[&str])] = &[
+    ("api", &[]),
+    ("clock", &[]),
+    ("keys", &[]),
+    ("glob", &[]),
+    ("json", &[]),
+    ("kubeconfig", &[]),
+    ("listening", &[]),
+    ("public_urls", &[]),
+    ("shown", &[]),
+    ("wording", &["json"]),
+    ("watches", &["clock", "wording"]),
+    ("evidence", &["api"]),
+    ("telemetry", &["clock", "evidence", "listening", "shown", "watches"]),
+    ("crd", &["api"]),
+    ("providers", &["api", LEAVES]),
+    ("grant", &["api", "providers", LEAVES]),
+    ("receiver_secrets", &["api", "providers", LEAVES]),
+    ("sink_support", &["api", "providers", LEAVES]),
+    ("cli", &["api", LEAVES]),
+    ("config", &["api", "providers", "cli", LEAVES]),
+    ("controllers", &["api", "providers", "grant", "receiver_secrets", "sink_support", "config", LEAVES]),
+    ("receiver", &["api", "providers", "grant", "receiver_secrets", "sink_support", "config", LEAVES]),
+    ("check", &["api", "providers", "sink_support", "config", "controllers", "cli", "crd", LEAVES]),
+    ("run", &["api", "providers", "receiver_secrets", "sink_support", "config", "controllers", "receiver", "cli", "crd", LEAVES]),
+];
+
+/// Stands for the modules of [`LEAF_MODULES`].
+const LEAVES: &str = "leaves";
+const LEAF_MODULES: &[&str] =
+    &["clock", "keys", "glob", "json", "kubeconfig", "listening", "public_urls", "shown", "watches", "wording", "evidence", "telemetry"];
+
+/// Where nobody waits, talks or looks at a clock: the same input gives the same output.
+const PURE_FILES: &[&str] = &[
+    "plan.rs",
+    "report.rs",
+    "due.rs",
+    "places.rs",
+    "hooks.rs",
+    "generation.rs",
+    "ownership.rs",
+    "grant.rs",
+    "deliveries.rs",
+    "webhook_status.rs",
+];
+const IMPURE: &[&str] = &[
+    "async ",
+    "Client",
+    "reqwest",
+    "kube::Api",
+    "Api<",
+    "tokio::",
+    "clock::",
+    "Clock",
+    "Instant::now",
+    "Timestamp::now",
+    "SystemTime",
+    "rand::",
+    "std::env",
+    "std::fs",
+];
+
+const PROVIDER_NAMES: &[&str] = &["github", "gitlab", "bitbucket", "azure", "gitea", "forgejo"];
+const PROVIDER_PLACES: &[&str] = &["providers", "api"];
+
+const CLOCK_READINGS: &[&str] = &["Timestamp::now", "SystemTime::now", "Zoned::now", "Utc::now", "Local::now", "OffsetDateTime::now"];
+
+/// How texts of others become values. Of a value that is there already the error tells what is in the program anyway.
+const FOREIGN_JSON: &[&str] = &["serde_json::from_slice", "serde_json::from_str", "serde_json::from_reader"];
+
+/// What is wrong with one source file. `path` is relative to `src/`.
+fn violations(path: &str, text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let code = without_comments(text);
+    let root = path.split('/').next().unwrap_or_default().trim_end_matches(".rs");
+    let mut complain = |what: String| found.push(format!("src/{path}: {what}"));
+    if !matches!(root, "main" | "lib") {
+        match IMPORTS.iter().find(|(module, _)| *module == root) {
+            None => complain(format!("module `{root}` has no line in the architecture test")),
+            Some((_, allowed)) => {
+                for imported in imported_modules(&code, depth(path)) {
+                    let leaf = allowed.contains(&LEAVES) && LEAF_MODULES.contains(&imported.as_str());
+                    let known = IMPORTS.iter().any(|(module, _)| *module == imported);
+                    if known && imported != root && !leaf && !allowed.contains(&imported.as_str()) {
+                        complain(format!("`{root}` must not import `{imported}`"));
+                    }
+                }
+            }
+        }
+    }
+    let file = path.rsplit('/').next().unwrap_or_default();
+    if PURE_FILES.contains(&file) {
+        for word in IMPURE.iter().filter(|word| without_tests(&code).contains(**word)) {
+            complain(format!("is pure and must not hold `{word}`"));
+        }
+    }
+    if !PROVIDER_PLACES.contains(&root) && !is_test(path) {
+        // Comments count: who reads them must not need to know a provider.
+        let words = without_tests(text).to_lowercase();
+        for name in PROVIDER_NAMES.iter().filter(|name| words.contains(**name)) {
+            complain(format!("names the provider `{name}`"));
+        }
+    }
+    if path != "clock.rs" && !is_test(path) {
+        for reading in CLOCK_READINGS.iter().filter(|reading| without_tests(&code).contains(**reading)) {
+            complain(format!("reads the clock with `{reading}`; only clock.rs does"));
+        }
+    }
+    if path != "json.rs" && !is_test(path) {
+        for reading in FOREIGN_JSON.iter().filter(|reading| without_tests(&code).contains(**reading)) {
+            complain(format!("reads with `{reading}`, whose errors quote what was read; json.rs has what does not"));
+        }
+    }
+    if path != "cli.rs" && without_tests(&code).contains("env::var") {
+        complain("reads an environment variable; only cli.rs does".to_owned());
+    }
+    found
+}
+
+/// How many modules deep a file is: `a.rs` and `a/mod.rs` are one deep.
+fn depth(path: &str) -> usize {
+    path.split('/').filter(|part| *part != "mod.rs").count()
+}
+
+/// Files that hold tests alone.
+fn is_test(path: &str) -> bool {
+    path.split('/').any(|part| part == "tests" || part == "tests.rs" || part.ends_with("_tests.rs"))
+}
+
+/// What stands before the unit tests of a file.
+fn without_tests(text: &str) -> &str {
+    text.find("#[cfg(test)]\nmod ").map_or(text, |start| &text[..start])
+}
+
+/// The text without line comments. Block comments and text in quotes stay: what is found there errs on the safe side.
+fn without_comments(text: &str) -> String {
+    let code = |line: &str| line.find("//").filter(|start| !line[..*start].contains('"')).map_or(line, |start| &line[..start]).to_owned();
+    text.lines().map(|line| code(line) + "\n").collect()
+}
+
+/// The modules of the crate's root that a text names, by `crate::` or by enough `super::`.
+fn imported_modules(code: &str, depth: usize) -> Vec<String> {
+    let mut modules = Vec::new();
+    for (start, _) in code.match_indices("crate::").filter(|(start, _)| !code[..*start].ends_with(is_name)) {
+        modules.extend(first_names(&code[start + "crate::".len()..]));
+    }
+    let climb = "super::".repeat(depth);
+    for (start, _) in code.match_indices(&climb) {
+        modules.extend(first_names(&code[start + climb.len()..]));
+    }
+    modules
+}
+
+const fn is_name(character: char) -> bool {
+    character.is_ascii_alphanumeric() || character == '_'
+}
+
+/// The first segment of each path that begins here: of `a::b` it is a, of `{a::{b, c}, d}` they are a and d.
+fn first_names(text: &str) -> Vec<String> {
+    let name = |text: &str| text.trim_start().chars().take_while(|character| is_name(*character)).collect::<String>();
+    let Some(group) = text.strip_prefix('{') else { return vec![name(text)] };
+    let (mut names, mut level, mut piece) = (Vec::new(), 1, String::new());
+    for character in group.chars() {
+        level += match character {
+            '{' => 1,
+            '}' => -1,
+            _ => 0,
+        };
+        if level == 0 || (level == 1 && character == ',') {
+            names.push(name(&piece));
+            piece.clear();
+        } else {
+            piece.push(character);
+        }
+        if level == 0 {
+            break;
+        }
+    }
+    names
+}
+
+/// Every file below a folder with one of these endings.
+fn files_below(folder: &Path, endings: &[&str], files: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            files_below(&path, endings, files)?;
+        } else if path.extension().is_some_and(|extension| endings.iter().any(|ending| extension == *ending)) {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_tree_keeps_the_rules() -> Result<()> {
+    let root = repository_root().join("src");
+    let mut files = Vec::new();
+    files_below(&root, &["rs"], &mut files)?;
+    ensure!(files.len() > 5, "the source files were not found");
+    let mut found = Vec::new();
+    for file in files {
+        let path = file.strip_prefix(&root)?.to_str().context("a path is not UTF-8")?.to_owned();
+        found.extend(violations(&path, &std::fs::read_to_string(&file)?));
+    }
+    ensure!(found.is_empty(), "{} violations:\n{}", found.len(), found.join("\n"));
+    Ok(())
+}
+
+#[track_caller]
+fn bites(path: &str, text: &str, expected: &str) {
+    let found = violations(path, text);
+    assert!(found.iter().any(|complaint| complaint.contains(expected)), "{path}: expected {expected:?}, found {found:?}");
+}
+
+#[test]
+fn bad_imports_are_found_however_they_are_written() {
+    bites("controllers/binding/apply.rs", "use crate::receiver::routes;", "`controllers` must not import `receiver`");
+    bites("receiver/admit.rs", "use crate::controllers::lease;", "`receiver` must not import `controllers`");
+    bites("receiver/admit.rs", "use crate::{api::v1alpha1::{A, B}, controllers::lease};", "`receiver` must not import `controllers`");
+    bites("receiver/admit.rs", "use crate::{\n    api,\n    run,\n};", "`receiver` must not import `run`");
+    bites("receiver/admit.rs", "fn f() { crate::controllers::lease::take() }", "`receiver` must not import `controllers`");
+    bites("receiver/admit.rs", "use super::super::controllers::lease;", "`receiver` must not import `controllers`");
+    bites("receiver/sinks/http.rs", "use super::super::super::controllers;", "`receiver` must not import `controllers`");
+    bites("providers/model.rs", "use crate::controllers::finalizer;", "`providers` must not import `controllers`");
+    bites("api/v1alpha1/shared.rs", "use crate::providers::Client;", "`api` must not import `providers`");
+    bites("clock.rs", "use crate::api::v1alpha1::EventKind;", "`clock` must not import `api`");
+    bites("telemetry/logs.rs", "use crate::keys;", "`telemetry` must not import `keys`");
+    bites("config.rs", "use crate::run;", "`config` must not import `run`");
+    bites("receiver/admit.rs", "let body: Body = serde_json::from_slice(body)?;", "whose errors quote what was read");
+    bites("novelty.rs", "", "`novelty` has no line");
+}
+
+#[test]
+fn impurity_names_and_clocks_are_found() {
+    bites("controllers/binding/plan.rs", "pub async fn plan() {}", "must not hold `async `");
+    bites("controllers/binding/plan.rs", "use crate::providers::Client;", "must not hold `Client`");
+    bites("controllers/connection/report.rs", "fn f(clock: &dyn Clock) {}", "must not hold `Clock`");
+    bites("controllers/connection/report.rs", "let now = jiff::Timestamp::now();", "must not hold `Timestamp::now`");
+    bites("receiver/admit.rs", "// as GitLab does", "names the provider `gitlab`");
+    bites("controllers/mod.rs", "let name = \"Gitea\";", "names the provider `gitea`");
+    bites("receiver/dedupe.rs", "let now = jiff::Timestamp::now();", "reads the clock");
+    bites("providers/transport/mod.rs", "std::time::SystemTime::now()", "reads the clock");
+    bites("run.rs", "std::env::var(\"X\")", "reads an environment variable");
+}
+
+#[test]
+fn what_is_allowed_is_not_complained_about() {
+    let fine = [
+        ("receiver/admit.rs", "use crate::{api::v1alpha1::EventKind, clock::SharedClock, providers::Webhook};\nuse super::routes;"),
+        ("receiver/admit.rs", "#[cfg(test)]\nmod tests {\n    const NAME: &str = \"gitea\";\n}\n"),
+        ("receiver/tests/fixtures.rs", "const NAME: &str = \"gitea\";"),
+        ("controllers/binding/plan.rs", "/// Never asks the Client; async code applies it.\npub fn plan(now: Timestamp) {}"),
+        ("providers/gitea/mod.rs", "//! Gitea.\nuse crate::api;"),
+        ("clock.rs", "Timestamp::now()"),
+        ("cli.rs", "std::env::var(\"X\")"),
+        ("main.rs", "use forgebind::run;"),
+    ];
+    for (path, text) in fine {
+        assert_eq!(violations(path, text), Vec::<String>::new(), "{path}: {text}");
+    }
+}
+
+/// Lower case, without what parts the words of a name: `azure_devops`, `azureDevOps` and `Azure DevOps` are the same.
+fn run_together(text: &str) -> String {
+    text.chars().filter(|character| !character.is_whitespace() && !matches!(character, '-' | '_')).flat_map(char::to_lowercase).collect()
+}
+
+/// Whether a file is one provider's own: in its folder, or named after it.
+fn is_own(path: &str) -> bool {
+    let mut parts = path.split('/').map(|part| part.replace('-', "_"));
+    parts.any(|part| {
+        ProviderKind::ALL.into_iter().any(|kind| {
+            let rest = part.strip_prefix(&kind.flag().replace('-', "_"));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '_']))
+        })
+    })
+}
+
+/// The paths in code spans of a text.
+fn paths_in(text: &str) -> BTreeSet<String> {
+    text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_guide_lists_the_files_that_a_new_provider_touches() -> Result<()> {
+    const GUIDE: &str = "src/docs/adding-a-provider.md";
+    const NOT_BY_HAND: [&str; 7] = [
+        "src/docs/providers.md",
+        "src/docs/flags.md",
+        "src/docs/permissions.md",
+        "charts/forgebind/README.md",
+        "charts/forgebind/files/",
+        "tests/snapshots/",
+        "tests/fixtures/",
+    ];
+    let root = repository_root();
+    let mut files = vec![root.join("README.md"), root.join("Makefile")];
+    for folder in ["src", "tests", "charts"] {
+        files_below(&root.join(folder), &["rs", "md", "yaml", "json", "tpl", "facts"], &mut files)?;
+    }
+    let simulated: Vec<_> = registry::simulated().collect();
+    let (mut of_all, mut of_some) = (BTreeSet::new(), BTreeSet::new());
+    for file in files {
+        let path = file.strip_prefix(&root)?.to_str().context("a path is not UTF-8")?.to_owned();
+        if is_own(&path) || path == GUIDE || NOT_BY_HAND.iter().any(|place| path.starts_with(place)) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).with_context(|| path.clone())?;
+        let names = |text: &str| {
+            let text = run_together(text);
+            simulated.iter().filter(|kind| text.contains(&run_together(kind.flag()))).count()
+        };
+        if names(&text) == simulated.len() {
+            of_all.insert(path);
+        } else if path.starts_with("src/")
+            && file.extension().is_some_and(|ending| ending == "rs")
+            && !is_test(&path)
+            && names(without_tests(&text)) > 0
+        {
+            of_some.insert(path);
+        }
+    }
+    let guide = std::fs::read_to_string(root.join(GUIDE))?;
+    let (_, listed) = guide.split_once("## What it touches elsewhere").context("the section is missing")?;
+    let (every, some) = listed.split_once("These name a provider for what it alone has").context("the second list is missing")?;
+    let rows = every.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    assert_eq!(rows.flat_map(paths_in).collect::<BTreeSet<_>>(), of_all, "files that name every provider");
+    let items = some.lines().filter_map(|line| line.strip_prefix("- ")?.split(':').next());
+    assert_eq!(items.flat_map(paths_in).collect::<BTreeSet<_>>(), of_some, "files that name some providers");
+    Ok(())
+}
+
+/// A line without what stands in quotes, which is data.
+fn without_quotes(line: &str) -> String {
+    let (mut kept, mut quoted, mut escaped) = (String::new(), false, false);
+    for character in line.chars() {
+        match character {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ if quoted => {}
+            _ => kept.push(character),
+        }
+    }
+    kept
+}
+
+/// Whether a text names a path that begins with this, at the beginning of a word.
+fn names_path(code: &str, beginning: &str) -> bool {
+    code.match_indices(beginning).any(|(start, _)| !code[..start].ends_with(|before: char| is_name(before) || before == ':'))
+}
+
+/// What is wrong with one file of `tests/it/`. `path` is relative to it; `beside` are the modules in its folder.
+///
+/// A test file can be read, moved and deleted alone: whatever two of them need is in `tests/testkit/`, or, where only the
+/// files of one folder need it, in that folder's `mod.rs`, which then holds no test.
+fn test_violations(path: &str, text: &str, beside: &[String]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut complain = |what: &str| found.push(format!("tests/it/{path}: {what}"));
+    let code: String = without_comments(text).lines().map(|line| without_quotes(line) + "\n").collect();
+    let is_list = matches!(path.rsplit('/').next(), Some("mod.rs" | "main.rs"));
+    if is_list && ["#[test]", "#[tokio::test", "proptest!"].iter().any(|mark| code.contains(mark)) {
+        complain("holds a test; it only lists modules and holds what its folder shares");
+    }
+    if names_path(&code, "crate::") || code.contains("super::super::") {
+        complain("names another file of tests/it; what two of them need is in tests/testkit");
+    }
+    let named: Vec<String> = if is_list {
+        let taken = |module: &&String| [format!("{module}::"), format!("self::{module}::")].iter().any(|path| names_path(&code, path));
+        beside.iter().filter(taken).cloned().collect()
+    } else {
+        let after = code.match_indices("super::").map(|(start, climb)| first_names(&code[start + climb.len()..]));
+        after.flatten().filter(|name| beside.contains(name)).collect()
+    };
+    for module in named {
+        complain(&format!("takes from `{module}` beside it; what two files need is in tests/testkit"));
+    }
+    found
+}
+
+/// The modules that the folder of a file holds.
+fn modules_beside(file: &Path) -> Result<Vec<String>> {
+    let entries = std::fs::read_dir(file.parent().context("a folder")?)?;
+    let names = entries.map(|entry| Ok(entry?.path().file_stem().context("a name")?.to_string_lossy().into_owned()));
+    names.filter(|name| !matches!(name.as_deref(), Ok("mod" | "main"))).collect()
+}
+
+#[test]
+fn no_test_file_takes_from_another() -> Result<()> {
+    let root = repository_root().join("tests/it");
+    let mut files = Vec::new();
+    files_below(&root, &["rs"], &mut files)?;
+    ensure!(files.len() > 50, "the tests were not found");
+    let mut found = Vec::new();
+    for file in files {
+        let path = file.strip_prefix(&root)?.to_str().context("a path is not UTF-8")?.to_owned();
+        found.extend(test_violations(&path, &std::fs::read_to_string(&file)?, &modules_beside(&file)?));
+    }
+    ensure!(found.is_empty(), "{} violations:\n{}", found.len(), found.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn nothing_in_tests_is_compiled_twice_or_hidden_from_the_compiler() -> Result<()> {
+    let root = repository_root();
+    let mut files = Vec::new();
+    files_below(&root.join("tests"), &["rs"], &mut files)?;
+    for file in files {
+        let text = std::fs::read_to_string(&file)?;
+        let code: String = without_comments(&text).lines().map(|line| without_quotes(line) + "\n").collect();
+        for attribute in ["#[path", "dead_code", "unused_imports"] {
+            ensure!(!code.contains(attribute), "{} has `{attribute}`; what is shared is in tests/testkit", file.display());
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn tests_that_take_from_each_other_are_found_however_it_is_written() {
+    let beside = ["crash".to_owned(), "deliveries".to_owned()];
+    let bites = |path: &str, text: &str, expected: &str| {
+        let found = test_violations(path, text, &beside);
+        assert!(found.iter().any(|complaint| complaint.contains(expected)), "{path}: {text}: expected {expected:?}, found {found:?}");
+    };
+    bites("operator/crash.rs", "use crate::operator::deliveries::metric;", "names another file");
+    bites("operator/crash.rs", "fn f() { crate::cli::check::judged() }", "names another file");
+    bites("operator/gitops/wait.rs", "use super::super::deliveries::metric;", "names another file");
+    bites("operator/crash.rs", "use super::deliveries::metric;", "takes from `deliveries`");
+    bites("operator/crash.rs", "use super::{deliveries::metric};", "takes from `deliveries`");
+    bites("operator/mod.rs", "mod deliveries;\npub use deliveries::metric;", "takes from `deliveries`");
+    bites("operator/mod.rs", "mod deliveries;\npub use self::{crash, deliveries::{metric}};", "takes from `deliveries`");
+    bites("operator/mod.rs", "mod deliveries;\npub use self::deliveries::metric;", "takes from `deliveries`");
+    bites("operator/mod.rs", "mod deliveries;\n#[tokio::test]\nasync fn works() {}", "holds a test");
+    bites("main.rs", "#[test]\nfn works() {}", "holds a test");
+    for (path, text) in [
+        ("operator/crash.rs", "//! Unlike crate::operator::deliveries.\nuse testkit::world::World;\nuse forgebind::crate_name;"),
+        ("operator/crash.rs", "let text = \"use crate::operator::deliveries; \\\" crate::x\";"),
+        ("cli/check/input.rs", "use super::{Bench, row};"),
+        ("cli/check/mod.rs", "mod crash;\nmod deliveries;\n\nuse testkit::deliveries::Bench;"),
+    ] {
+        assert_eq!(test_violations(path, text, &beside), Vec::<String>::new(), "{path}: {text}");
+    }
+}

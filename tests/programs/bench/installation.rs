@@ -1,0 +1,309 @@
+//! An installation with many bindings, and what it costs.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use forgebind::api::v1alpha1::{GitProviderConnection, RepoBinding};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use http::Method;
+use kube::api::{ListParams, PostParams};
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, ResourceExt as _};
+use serde_json::json;
+
+use crate::Progress;
+use crate::bare;
+use crate::deliveries::{Target, targets};
+use crate::figures::Figures;
+use crate::memory;
+use crate::process::{pid, processor_seconds, resident};
+use crate::receiver;
+use testkit::control_plane::{AuditEvent, ControlPlane};
+use testkit::operator::{Operator, Options};
+use testkit::plain_http;
+use testkit::sim::bitbucket_data_center::BitbucketDataCenter;
+use testkit::sim::{Request, Simulator};
+
+/// How many bindings a client works on at once: as many as the operator.
+pub const AT_ONCE: usize = 32;
+const CONNECTION: &str = "git";
+/// How long rest is watched.
+const REST: Duration = Duration::from_secs(30);
+/// How many starts a time to start is the median of.
+const STARTS: usize = 5;
+
+/// A control plane, a provider with as many repositories as there are bindings, and the operator's settings.
+pub struct Installation {
+    plane: ControlPlane,
+    simulator: Simulator,
+    program: PathBuf,
+    options: Options,
+    /// Half of the bindings are in each, so that an operator can be shown half of them.
+    namespaces: [String; 2],
+    size: usize,
+}
+
+fn is_ready(binding: &RepoBinding) -> bool {
+    let conditions = binding.status.iter().flat_map(|status| &status.conditions);
+    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+impl Installation {
+    /// Starts everything but the operator. No object is there yet.
+    ///
+    /// # Errors
+    ///
+    /// When something does not start.
+    pub async fn start(program: PathBuf, size: usize) -> Result<Self> {
+        let plane = ControlPlane::start().await?;
+        // It has no rate limit of its own, as its administrator sets none.
+        let simulator = Simulator::start(|settings| Box::new(BitbucketDataCenter::new(settings).with_repositories(size, "bench"))).await?;
+        let namespaces = [plane.cluster().create_namespace("bench").await?, plane.cluster().create_namespace("bench").await?];
+        let options = Options::on(&plane, &[&namespaces[0], &namespaces[1]], None).await?;
+        let options = options.with("leader-election", "true").executable(&program);
+        Ok(Self { plane, simulator, program, options, namespaces, size })
+    }
+
+    /// Takes every figure.
+    ///
+    /// # Errors
+    ///
+    /// When a part fails, or the bindings do not become Ready.
+    pub async fn measure(&self, figures: &mut Figures, progress: &Progress) -> Result<()> {
+        let size = self.size;
+        progress.say("starting with no objects");
+        let (empty, resident_empty) = self.starts(&self.options).await?;
+        figures.time("start to ready, no objects", empty, Duration::from_millis(500));
+
+        progress.say(&format!("making {size} bindings"));
+        self.fill().await?;
+        progress.say(&format!("converging {size} bindings"));
+        let (convergence, calls) = self.converge(figures).await?;
+
+        progress.say(&format!("starting with {size} bindings"));
+        let (full, _) = self.starts(&self.options).await?;
+        figures.time(format!("start to ready, {size} bindings"), full, Duration::from_secs(3));
+        let half = self.options.clone().watching(&self.plane, &[&self.namespaces[0]]).await?;
+        let resident_half = self.resident_at_rest(&half).await?;
+        progress.say(&format!("resting for {} s", REST.as_secs()));
+        let resident_full = self.rest(figures).await?;
+        figures.bytes(format!("resident memory, {size} bindings"), resident_full, 64 * 1024 * 1024);
+        figures.note("resident memory, no objects", format!("{:.1} MiB", mebibytes(resident_empty)));
+        let added = mebibytes(resident_full.saturating_sub(resident_half)) * 1024.0;
+        figures.at_most("resident memory, each further binding", added / number(size - size / 2), " KiB", 4.0);
+
+        progress.say("the same requests by a bare client");
+        let bare = bare::converge(&self.plane, &self.simulator, &calls, &self.namespaces).await?;
+        figures.note(format!("{size} bindings by a bare client"), format!("{:.2} s", bare.as_secs_f64()));
+        figures.at_least("ratio to the bare client", bare.as_secs_f64() / convergence.as_secs_f64(), 0.6);
+        receiver::measure(&self.plane, &self.program, &self.options, &self.targets(&calls).await?, figures, progress).await?;
+        self.measure_memory(figures, progress).await
+    }
+
+    /// Takes the figures of memory under hostile peers alone.
+    ///
+    /// # Errors
+    ///
+    /// When a part fails.
+    pub async fn measure_memory(&self, figures: &mut Figures, progress: &Progress) -> Result<()> {
+        memory::measure(&self.plane, &self.program, &self.options, figures, progress).await
+    }
+
+    /// The hooks that the operator made.
+    async fn targets(&self, calls: &[Request]) -> Result<Vec<Target>> {
+        let bindings: Api<RepoBinding> = Api::all(self.plane.cluster().client()?);
+        let mut ids = BTreeMap::new();
+        for binding in bindings.list(&ListParams::default()).await? {
+            if let Some(repository) = binding.status.as_ref().and_then(|status| status.repository.as_ref()) {
+                ids.insert(binding.name_any(), repository.id.parse()?);
+            }
+        }
+        let made = calls.iter().filter(|call| call.method == Method::POST && call.path.ends_with("/webhooks"));
+        let made = made.filter_map(|call| Some((bare::repository(&call.path)?, call.body.as_ref()))).collect::<Vec<_>>();
+        targets(made.iter().map(|(slug, body)| (slug.as_str(), *body)), &ids)
+    }
+
+    /// Makes the connection and the bindings, as somebody applies them while no operator runs.
+    async fn fill(&self) -> Result<()> {
+        let (cluster, welcome) = (self.plane.cluster(), self.simulator.welcome());
+        let data: Vec<_> = welcome.credential.iter().map(|(key, value)| (*key, value.as_str())).collect();
+        cluster.apply_secret(&self.namespaces[0], "credential", &data).await?;
+        let client = cluster.client()?;
+        let connection = json!({
+            "apiVersion": "forgebind.dev/v1alpha1", "kind": "GitProviderConnection", "metadata": {"name": CONNECTION},
+            "spec": {
+                "provider": welcome.provider, "credentials": {"secretRef": {"name": "credential"}},
+                "allowedBindings": [{"namespaces": {"from": "All"}, "repositories": ["**"]}],
+            },
+        });
+        let connections: Api<GitProviderConnection> = Api::namespaced(client.clone(), &self.namespaces[0]);
+        connections.create(&PostParams::default(), &serde_json::from_value(connection)?).await?;
+        stream::iter(0..self.size)
+            .map(|index| {
+                let bindings: Api<RepoBinding> = Api::namespaced(client.clone(), &self.namespaces[index % 2]);
+                async move {
+                    let binding = json!({
+                        "apiVersion": "forgebind.dev/v1alpha1", "kind": "RepoBinding", "metadata": {"name": format!("bench-{index}")},
+                        "spec": {
+                            "connectionRef": {"name": CONNECTION, "namespace": self.namespaces[0]},
+                            "repository": format!("APP/bench-{index}"),
+                            "webhook": {"events": ["Push", "PullRequest"]},
+                            // No sink wants what the receiver is measured with.
+                            "sinks": [{"name": "ci", "service": {"name": "ci", "port": 80, "path": "/events"}, "branches": ["main"]}],
+                        },
+                    });
+                    anyhow::Ok(bindings.create(&PostParams::default(), &serde_json::from_value(binding)?).await?)
+                }
+            })
+            .buffer_unordered(AT_ONCE)
+            .try_for_each(|_| async { Ok(()) })
+            .await
+    }
+
+    /// Starts the operator before bindings that it has never seen. Answers the time from its start until the last is Ready, and
+    /// what it asked the provider.
+    async fn converge(&self, figures: &mut Figures) -> Result<(Duration, Vec<Request>)> {
+        let size = self.size;
+        self.simulator.forget();
+        let position = self.plane.audit_position()?;
+        let began = Instant::now();
+        let operator = Operator::launch(self.options.clone())?;
+        let limit = Duration::from_secs(60) + Duration::from_millis(100) * u32::try_from(size)?;
+        let ended = tokio::time::timeout(limit, self.all_ready()).await;
+        let ended = ended.with_context(|| format!("not Ready after {limit:?}; its last lines:\n{}", operator.log_tail(20)))??;
+        let taken = ended.duration_since(began);
+        let goal = Duration::from_millis(15) * u32::try_from(size)?;
+        figures.time(format!("{size} bindings from start to Ready"), taken, goal);
+        figures.note("processor time for it", format!("{:.2} s", processor_seconds(pid(&self.program)?)?));
+        settled(&operator).await?;
+
+        let asked = self.asked_since(position, &operator)?;
+        let of_bindings = |event: &&AuditEvent| event.resource().starts_with("repobindings");
+        let writes = asked.iter().filter(|event| event.is_write()).filter(of_bindings).count();
+        let events = asked.iter().filter(|event| event.is_write() && event.resource() == "events").count();
+        // The finalizer, where the hook is about to be made, and that it is there: src/docs/decisions/0013-one-gate-for-credentials.md.
+        figures.at_most("API-server writes for each new binding", number(writes) / number(size), "", 3.0);
+        figures.note("events for each new binding", format!("{:.2}", number(events) / number(size)));
+        let calls = self.simulator.exchanges();
+        // A list of one is how a look-up at Data Center asks whether hooks may be seen; it is part of the look-up's four requests.
+        let is_probe = |request: &Request| request.query.iter().any(|(name, value)| name == "limit" && value == "1");
+        let is_about_hooks = |request: &Request| request.path.contains("/webhooks") && !is_probe(request);
+        let hooks = calls.iter().filter(|call| is_about_hooks(&call.request)).count();
+        figures.at_most("provider calls about each new hook", number(hooks) / number(size), "", 2.0);
+        figures.note("provider calls of its look-up", format!("{:.2}", number(calls.len() - hooks) / number(size)));
+        ensure!(operator.terminate(Duration::from_secs(30)).await?.success(), "it did not stop well");
+        Ok((taken, calls.into_iter().map(|call| call.request).collect()))
+    }
+
+    /// Waits until every binding is Ready, and answers when that was.
+    async fn all_ready(&self) -> Result<Instant> {
+        let bindings: Api<RepoBinding> = Api::all(self.plane.cluster().client()?);
+        let mut seen = HashSet::new();
+        let mut events = std::pin::pin!(watcher(bindings, watcher::Config::default()));
+        while let Some(event) = events.next().await {
+            let (Event::Apply(binding) | Event::InitApply(binding)) = event? else { continue };
+            if is_ready(&binding) {
+                seen.insert(binding.uid());
+            }
+            if seen.len() == self.size {
+                return Ok(Instant::now());
+            }
+        }
+        bail!("the watch ended")
+    }
+
+    /// What the operator asked the API server since a position in the audit log, apart from the Lease.
+    fn asked_since(&self, position: usize, operator: &Operator) -> Result<Vec<AuditEvent>> {
+        let user = operator.options().user();
+        let events = self.plane.audit_events_since(position)?.into_iter();
+        Ok(events.filter(|event| event.user.username == user && event.resource() != "leases").collect())
+    }
+
+    /// The median time from start to ready, and the memory at the last of the starts.
+    async fn starts(&self, options: &Options) -> Result<(Duration, u64)> {
+        let (mut times, mut memory) = (Vec::new(), 0);
+        for _ in 0..STARTS {
+            let began = Instant::now();
+            let operator = Operator::launch(options.clone())?;
+            ready(&operator).await?;
+            times.push(began.elapsed());
+            memory = resident(pid(&self.program)?)?;
+            ensure!(operator.terminate(Duration::from_secs(30)).await?.success(), "it did not stop well");
+        }
+        times.sort();
+        Ok((times[STARTS / 2], memory))
+    }
+
+    async fn resident_at_rest(&self, options: &Options) -> Result<u64> {
+        let operator = Operator::start(options.clone()).await?;
+        settled(&operator).await?;
+        let memory = resident(pid(&self.program)?)?;
+        ensure!(operator.terminate(Duration::from_secs(30)).await?.success(), "it did not stop well");
+        Ok(memory)
+    }
+
+    /// Watches an operator that has nothing to do, and answers its memory.
+    async fn rest(&self, figures: &mut Figures) -> Result<u64> {
+        let operator = Operator::start(self.options.clone()).await?;
+        settled(&operator).await?;
+        self.simulator.forget();
+        let (position, processor) = (self.plane.audit_position()?, processor_seconds(pid(&self.program)?)?);
+        tokio::time::sleep(REST).await;
+        let asked = self.asked_since(position, &operator)?;
+        let writes = asked.iter().filter(|event| event.is_write()).count();
+        // Watches are opened again from time to time, whatever there is to see.
+        let reads = asked.iter().filter(|event| matches!(event.verb.as_str(), "get" | "list")).count();
+        let during = format!("at rest, {} s", REST.as_secs());
+        figures.at_most(format!("API-server writes {during}"), number(writes), "", 0.0);
+        figures.at_most(format!("API-server reads {during}"), number(reads), "", 0.0);
+        // Without deliveries each repository is looked at once an interval, which is an hour.
+        figures.note(format!("provider calls {during}"), format!("{}", self.simulator.exchanges().len()));
+        figures.note(format!("processor time {during}"), format!("{:.2} s", processor_seconds(pid(&self.program)?)? - processor));
+        let memory = resident(pid(&self.program)?)?;
+        ensure!(operator.terminate(Duration::from_secs(30)).await?.success(), "it did not stop well");
+        Ok(memory)
+    }
+}
+
+/// Waits until it is ready, looking so often that the look costs no time worth telling.
+async fn ready(operator: &Operator) -> Result<()> {
+    let client = plain_http::client()?;
+    let (address, began) = (format!("{}/readyz", operator.admin_url()), Instant::now());
+    while began.elapsed() < Duration::from_secs(60) {
+        if client.get(&address).send().await.is_ok_and(|answer| answer.status().is_success()) {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    bail!("not ready after a minute; its last lines:\n{}", operator.log_tail(20))
+}
+
+/// Waits until the operator has reconciled nothing for three seconds.
+async fn settled(operator: &Operator) -> Result<()> {
+    let (mut known, mut since) = (String::new(), Instant::now());
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(120) {
+        let metrics = operator.metrics().await?;
+        let lines: Vec<_> = metrics.lines().filter(|line| line.starts_with("forgebind_reconciliations_total")).collect();
+        let now = lines.join("\n");
+        if now != known {
+            (known, since) = (now, Instant::now());
+        } else if since.elapsed() >= Duration::from_secs(3) {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    bail!("it goes on reconciling: {known}")
+}
+
+#[expect(clippy::cast_precision_loss, reason = "numbers of objects and requests are far below 2^52")]
+const fn number(count: usize) -> f64 {
+    count as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "memory is far below 2^52 bytes")]
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / 1024.0 / 1024.0
+}

@@ -1,0 +1,201 @@
+//! The contract suite against a sandbox repository of a real account. It reads, and it makes, changes and deletes webhooks in
+//! that repository; in the end nothing of it is left.
+//!
+//! ```sh
+//! make conformance PROVIDER=github TOKEN_ENV=GITHUB_TOKEN REPOSITORY=acme/sandbox
+//! ```
+//!
+//! The repository needs a commit. The webhooks point at `TARGET`, an address that answers whatever it is sent.
+
+#![allow(clippy::disallowed_methods)]
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Parser;
+use forgebind::api::v1alpha1::ProviderKind;
+use forgebind::clock::SystemClock;
+use forgebind::providers::credential::DeclaredCredential;
+use forgebind::providers::transport::network::NetworkPolicy;
+use forgebind::providers::transport::{TransportFactory, TransportSettings, Unleased};
+use forgebind::providers::{Client, Endpoint, Provider, registry};
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+
+use testkit::contract::Subject;
+
+/// Asks a provider everything that the contract suite asks, at a sandbox repository, and cleans up after itself.
+#[derive(Parser)]
+#[command(name = "conformance")]
+struct Arguments {
+    /// github, gitlab, bitbucket-cloud, bitbucket-data-center, azure-devops or gitea.
+    #[arg(long, env = "PROVIDER", value_parser = kind)]
+    provider: ProviderKind,
+    /// Where it is; the clouds know their own.
+    #[arg(long, env = "URL")]
+    url: Option<String>,
+    /// Where its API is, when it is not where the provider documents it.
+    #[arg(long, env = "API_URL")]
+    api_url: Option<String>,
+    /// The environment variable that holds the token.
+    #[arg(long, env = "TOKEN_ENV")]
+    token_env: String,
+    /// The user name that goes with it, for passwords.
+    #[arg(long, env = "ACCOUNT_USERNAME")]
+    username: Option<String>,
+    /// The e-mail address that goes with it, for API tokens of Bitbucket Cloud.
+    #[arg(long, env = "ACCOUNT_EMAIL")]
+    email: Option<String>,
+    /// The sandbox repository's path: owner/name; for Azure DevOps organization/project/repository.
+    #[arg(long, env = "REPOSITORY")]
+    repository: String,
+    /// Whether the owner is a user, where the provider tells users and organizations apart.
+    #[arg(long, env = "OWNER_IS_USER", default_value_t = false, value_parser = clap::builder::BoolishValueParser::new())]
+    owner_is_user: bool,
+    /// Where the webhooks point to.
+    #[arg(long, env = "TARGET", default_value = "https://example.com/forgebind-conformance")]
+    target: String,
+    /// Addresses that may be reached although they are loopback or private, such as 127.0.0.0/8.
+    #[arg(long, env = "ALLOW_CIDRS", value_delimiter = ',')]
+    allow_cidrs: Vec<String>,
+    /// Whether plain http is allowed.
+    #[arg(long, env = "ALLOW_INSECURE_HTTP", default_value_t = false, value_parser = clap::builder::BoolishValueParser::new())]
+    allow_insecure_http: bool,
+}
+
+fn kind(text: &str) -> Result<ProviderKind, String> {
+    let names = ProviderKind::ALL.map(ProviderKind::flag).join(", ");
+    ProviderKind::ALL.into_iter().find(|kind| kind.flag() == text).ok_or_else(|| format!("{text} is none of {names}"))
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // Make passes what is not set as empty.
+    let set = |value: Option<String>| value.filter(|value| !value.is_empty());
+    let arguments = Arguments {
+        url: set(arguments.url),
+        api_url: set(arguments.api_url),
+        username: set(arguments.username),
+        email: set(arguments.email),
+        ..arguments
+    };
+    match run(&arguments).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("conformance: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The member `provider` of a connection's spec, with the owner of the repository, and the repository's path within it.
+fn spec(arguments: &Arguments) -> Result<(Value, String)> {
+    let repository = arguments.repository.clone();
+    let owner = repository.split('/').next().unwrap_or_default().to_owned();
+    let owner_word = if arguments.owner_is_user { "user" } else { "organization" };
+    let (member, mut spec, repository) = match arguments.provider {
+        ProviderKind::GitHub => ("github", json!({ owner_word: owner }), repository),
+        ProviderKind::Gitea => ("gitea", json!({ owner_word: owner }), repository),
+        ProviderKind::GitLab => {
+            let group = repository.rsplit_once('/').context("REPOSITORY needs a group and a name")?.0.to_owned();
+            ("gitlab", json!({ "group": group }), repository)
+        }
+        ProviderKind::BitbucketCloud => ("bitbucketCloud", json!({ "workspace": owner }), repository),
+        ProviderKind::BitbucketDataCenter => ("bitbucketDataCenter", json!({ "project": owner }), repository),
+        ProviderKind::AzureDevOps => {
+            let (organization, rest) = repository.split_once('/').context("REPOSITORY is organization/project/repository")?;
+            ("azureDevOps", json!({ "organization": organization }), rest.to_owned())
+        }
+    };
+    for (name, value) in [("url", &arguments.url), ("apiURL", &arguments.api_url)] {
+        if let Some(value) = value {
+            spec[name] = json!(value);
+        }
+    }
+    Ok((json!({ member: spec }), repository))
+}
+
+/// A way to the provider for each credential.
+struct Way {
+    provider: &'static dyn Provider,
+    endpoint: Endpoint,
+    factory: TransportFactory,
+}
+
+impl Way {
+    fn client(&self, data: &[(&str, &str)]) -> Result<Arc<dyn Client>> {
+        let transport = self.factory.transport(TransportSettings {
+            kind: self.provider.kind(),
+            endpoint: &self.endpoint,
+            credential_identity: format!("{} keys", data.len()),
+            ca_pem: None,
+            client_identity: None,
+            proxy: None,
+        })?;
+        let data: BTreeMap<_, _> = data.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec())).collect();
+        let credential =
+            if data.is_empty() { forgebind::providers::Credential::Anonymous } else { DeclaredCredential::from_secret(&data)?.credential };
+        Ok(self.provider.connect(self.endpoint.clone(), credential, transport)?)
+    }
+}
+
+async fn run(arguments: &Arguments) -> Result<()> {
+    // The only error is that one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let token = std::env::var(&arguments.token_env).with_context(|| format!("the environment has no {}", arguments.token_env))?;
+    let (spec, repository) = spec(arguments)?;
+    let provider = registry::provider(arguments.provider).with_context(|| format!("{} is not served", arguments.provider))?;
+    let endpoint = provider.endpoint(&serde_json::from_value(spec)?)?;
+    let allow_cidrs = arguments.allow_cidrs.iter().filter(|range| !range.is_empty()).map(|range| range.parse()).collect::<Result<_, _>>();
+    let allow_cidrs = allow_cidrs.context("ALLOW_CIDRS")?;
+    let policy = NetworkPolicy { insecure_http: arguments.allow_insecure_http, allow_cidrs, ..NetworkPolicy::default() };
+    let factory = TransportFactory::new(Arc::new(policy), Arc::new(Unleased), Arc::new(SystemClock), &mut Registry::default());
+    let way = Way { provider, endpoint, factory };
+    let (valid, wrong) = (data(arguments, &token), "0123456789abcdef0123456789abcdef01234567");
+    let subject = Subject {
+        provider,
+        endpoint: way.endpoint.clone(),
+        client: way.client(&valid)?,
+        // A wrong password may lock an account: a wrong token is tried in its place.
+        rejected: way.client(&[("token", wrong)])?,
+        anonymous: way.client(&[])?,
+        unknown: format!("{repository}-of-nobody"),
+        repository,
+        target: format!("{}/{}", arguments.target.trim_end_matches('/'), std::process::id()),
+        prepared: None,
+    };
+    println!("Asking {} at {}", arguments.provider, way.endpoint.api);
+    let subject = Arc::new(subject);
+    let asked = Arc::clone(&subject);
+    let outcome = tokio::spawn(async move { testkit::contract::run(&asked).await }).await;
+    let left = clean_up(&subject).await?;
+    if outcome.is_err() {
+        bail!("the contract is not kept; {left} webhooks that were left have been removed");
+    }
+    println!("The contract is kept, and nothing is left behind.");
+    Ok(())
+}
+
+fn data<'a>(arguments: &'a Arguments, token: &'a str) -> Vec<(&'static str, &'a str)> {
+    match (&arguments.email, &arguments.username) {
+        (Some(email), _) => vec![("email", email), ("token", token)],
+        (None, Some(username)) => vec![("username", username), ("password", token)],
+        (None, None) => vec![("token", token)],
+    }
+}
+
+/// Removes what a question left that was not answered as it should be. How much it was.
+async fn clean_up(subject: &Subject) -> Result<usize> {
+    let repository = subject.found(&subject.repository).await;
+    let mut left = 0;
+    for hook in subject.client.hooks(&repository).await? {
+        if hook.url.expose().starts_with(&subject.target) {
+            subject.client.delete_hook(&repository, &hook.id).await?;
+            left += 1;
+        }
+    }
+    Ok(left)
+}

@@ -1,0 +1,23 @@
+//! The main job, end to end, on real parts: a cluster, a Gitea, the operator, one connection and one binding.
+//!
+//! `make quickstart` runs it with a real Gitea; `PROVIDER=github` and so on put a simulator in its place. `ONCE=1` ends it
+//! after the story; otherwise everything keeps running until Ctrl-C. `CLUSTER=current` uses the cluster of the present
+//! kubeconfig instead of starting one.
+
+#![allow(clippy::disallowed_methods)]
+
+mod host;
+mod story;
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match story::tell().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nThe quickstart failed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

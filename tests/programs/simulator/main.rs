@@ -1,0 +1,87 @@
+//! A simulated Git provider as a program, so that anyone can try one without an account.
+//!
+//! ```sh
+//! cargo run --example simulator -- gitlab --listen 127.0.0.1:9000
+//! ```
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+use forgebind::api::v1alpha1::ProviderKind;
+
+use testkit::sim::{Simulator, control, registry};
+
+/// Simulates a Git provider: it keeps hooks, permissions, rate limits and delivery logs, and delivers real webhooks.
+#[derive(Parser)]
+#[command(name = "simulator")]
+struct Arguments {
+    /// Which provider: github, gitlab, bitbucket-cloud, bitbucket-data-center or azure-devops.
+    #[arg(value_parser = kind)]
+    provider: ProviderKind,
+    /// Where to listen.
+    #[arg(long, default_value = "127.0.0.1:9000")]
+    listen: SocketAddr,
+    /// Delivers to loopback and private addresses too, which the real provider refuses.
+    #[arg(long)]
+    allow_local_targets: bool,
+}
+
+fn kind(text: &str) -> Result<ProviderKind, String> {
+    let found = registry::simulated().find(|kind| kind.flag() == text);
+    let names = registry::simulated().map(ProviderKind::flag).collect::<Vec<_>>().join(", ");
+    found.ok_or_else(|| format!("there is no simulator of {text}; there are: {names}"))
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("simulator: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: &Arguments) -> Result<()> {
+    let maker = registry::maker(arguments.provider).context("there is no simulator of this provider")?;
+    let simulator = Simulator::start_at(arguments.listen, arguments.allow_local_targets, maker).await;
+    let simulator = simulator.with_context(|| format!("cannot listen at {}", arguments.listen))?;
+    introduce(&simulator, arguments.provider);
+    tokio::signal::ctrl_c().await.context("Ctrl-C cannot be watched")
+}
+
+/// How to reach it, and what is ready in it. Its credentials are made up: they open nothing but this simulator.
+fn introduce(simulator: &Simulator, kind: ProviderKind) {
+    let welcome = simulator.welcome();
+    println!("A simulated {kind} listens at {}", simulator.url());
+    println!("\nAccount: {}", welcome.account);
+    for (what, keys) in [("may do everything", &welcome.credential), ("may read", &welcome.reader)] {
+        let keys: Vec<_> = keys.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        println!("Credential that {what}: {}", keys.join("  "));
+    }
+    println!("\nspec.provider of a GitProviderConnection:\n  {}", welcome.provider);
+    println!("\nRepositories:");
+    for (path, note) in [
+        (Some(&welcome.repository), "private, with a commit"),
+        (Some(&welcome.other), "private, with a commit"),
+        (Some(&welcome.empty), "without a commit"),
+        (welcome.public.as_ref(), "public"),
+        (Some(&welcome.outside), "of another owner"),
+    ] {
+        if let Some(path) = path {
+            println!("  {path}  ({note})");
+        }
+    }
+    for note in &welcome.notes {
+        println!("{note}");
+    }
+    println!("\nWhat people and git do is asked for here:");
+    for line in control::usage(simulator.url()) {
+        println!("  {line}");
+    }
+    println!("\nCtrl-C ends it.");
+}

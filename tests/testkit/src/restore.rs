@@ -1,0 +1,118 @@
+//! Clusters that are restored or copied: the commands of the guide, and what identifies hooks and deliveries across clusters.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
+use forgebind::api::v1alpha1::RepoBinding;
+use k8s_openapi::api::core::v1::Event;
+use kube::Api;
+use kube::api::ListParams;
+use serde_json::{Value, json};
+
+use crate::components::repository_root;
+use crate::scratch::Scratch;
+use crate::wait::{Seen, wait_until};
+use crate::world::{CONNECTION, SOON, World};
+
+/// The webhook secret that a user brings.
+pub const BROUGHT_SECRET: &str = "a-webhook-secret-of-the-user-0001";
+
+/// The shell scripts below a heading of the guide, in their order.
+pub fn guide(heading: &str) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(repository_root().join("src/docs/backup.md"))?;
+    let (mut inside, mut open, mut scripts) = (false, false, Vec::<String>::new());
+    for line in text.lines() {
+        match line {
+            "```" => open = false,
+            "```sh" if inside => {
+                open = true;
+                scripts.push(String::new());
+            }
+            line if open => scripts.last_mut().context("a script")?.extend([line, "\n"]),
+            line if line.starts_with('#') => inside = line == heading,
+            _ => {}
+        }
+    }
+    ensure!(!scripts.is_empty(), "the guide has no script below {heading}");
+    Ok(scripts)
+}
+
+/// The version of the webhook secret that the status names.
+pub fn generation(binding: &RepoBinding) -> Option<String> {
+    binding.status.as_ref()?.webhook.as_ref()?.secret_generation.clone()
+}
+
+/// What identifies the hooks of the first repository: their ids and URLs.
+pub async fn identities(world: &World) -> Result<BTreeMap<i64, String>> {
+    Ok(world.gitea.hooks(&world.repository).await?.into_iter().map(|hook| (hook.id, hook.config.url)).collect())
+}
+
+/// A binding whose events arrive at the sink under its own name.
+pub fn spec_of(world: &World, name: &str) -> Value {
+    let mut spec = world.binding_spec();
+    spec["sinks"][0]["service"]["path"] = json!(format!("/of/{name}"));
+    spec
+}
+
+/// A binding whose hook delivers to somebody else's endpoint, which is the sink.
+pub fn spec_of_custom(world: &World) -> Value {
+    json!({
+        "connectionRef": {"name": CONNECTION}, "repository": world.repository,
+        "webhook": {"events": ["Push"], "url": custom_url(world), "secretRef": {"name": "own"}},
+    })
+}
+
+/// The address of the sink as somebody else's endpoint.
+pub fn custom_url(world: &World) -> String {
+    format!("http://127.0.0.1:{}/api/webhook", world.sink.port())
+}
+
+/// A connection that allows hooks at the sink's address, and a user's secret.
+pub async fn connect(world: &World, spec: Value) -> Result<()> {
+    let mut spec = spec;
+    let host = format!("127.0.0.1:{}", world.sink.port());
+    spec["allowedBindings"] = json!([{"namespaces": {"from": "Same"}, "destinationHosts": [host]}]);
+    world.cluster().apply_secret(&world.namespace, "own", &[("secret", BROUGHT_SECRET)]).await?;
+    world.create_connection(spec).await.map(drop)
+}
+
+/// How often each commit arrived, by the path at the sink.
+pub fn arrived(world: &World) -> BTreeMap<(String, String), usize> {
+    let mut counts = BTreeMap::new();
+    for delivery in world.sink.accepted() {
+        let commit = delivery.json()["after"].as_str().unwrap_or_default().to_owned();
+        *counts.entry((delivery.path, commit)).or_default() += 1;
+    }
+    counts
+}
+
+/// Waits until a commit arrived once under each of these paths.
+pub async fn arrives_once(world: &World, commit: &str, paths: &[&str]) -> Result<()> {
+    wait_until(&format!("{commit} at {paths:?}"), SOON, async || {
+        let counts = arrived(world);
+        let seen: Vec<usize> =
+            paths.iter().map(|path| counts.get(&((*path).to_owned(), commit.to_owned())).copied().unwrap_or(0)).collect();
+        Ok(match () {
+            () if seen.iter().any(|count| *count > 1) => Seen::Never(format!("{seen:?}")),
+            () if seen.iter().all(|count| *count == 1) => Seen::Done(()),
+            () => Seen::NotYet(format!("{seen:?}")),
+        })
+    })
+    .await
+}
+
+/// The events of a reason in a namespace.
+pub async fn events(world: &World, reason: &str) -> Result<Vec<String>> {
+    let events: Api<Event> = Api::namespaced(world.cluster().client()?, &world.namespace);
+    let found = events.list(&ListParams::default().fields(&format!("reason={reason}"))).await?;
+    Ok(found.into_iter().filter_map(|event| event.message).collect())
+}
+
+/// Has a copy take its objects over with the guide's commands, in its own namespace.
+pub async fn take_over(world: &World) -> Result<()> {
+    let folder = Scratch::new("take-over")?;
+    for script in guide("### Taking objects over")? {
+        world.cluster().script(folder.path(), &script.replace(" -A ", &format!(" -n {} ", world.namespace))).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,34 @@
+//! Simulators of Git providers: servers that keep state, refuse, limit and deliver as the real ones document it.
+//!
+//! One folder for each provider; what all have in common is here. A [`Product`] is the provider: pure answers over its state.
+//! A [`Simulator`] is the server around it: it listens, keeps a journal, holds every exchange to the official description
+//! ([`facts`]), sends the deliveries, misbehaves on order ([`misbehaviour`]) and has control endpoints for what a person
+//! or git would do ([`control`]).
+
+pub mod azure_devops;
+pub mod bitbucket_cloud;
+pub mod bitbucket_data_center;
+pub mod contents;
+pub mod control;
+pub mod delivery;
+pub mod facts;
+pub mod git;
+pub mod github;
+pub mod gitlab;
+pub mod message;
+pub mod misbehaviour;
+pub mod parameters;
+pub mod product;
+pub mod registry;
+pub mod requests;
+pub mod server;
+pub mod simulated;
+pub mod targets;
+
+pub use contents::{Act, Change, Contents, Happening, PullRequest, PullRequestState};
+pub use delivery::{Delivery, Outcome, Sent};
+pub use message::{Request, Response};
+pub use misbehaviour::{Misbehaviour, Order, Wait};
+pub use product::{Product, Refusal, Settings, Welcome};
+pub use server::Simulator;
+pub use simulated::Simulated;

@@ -1,0 +1,347 @@
+//! The server around a product.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, anyhow};
+use bytes::Bytes;
+use http::Method;
+use http::header::AUTHORIZATION;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+
+use super::contents::{Act, Happening};
+use super::control::{self, Asked};
+use super::delivery::{self, Delivery, Sent};
+use super::facts::Facts;
+use super::message::{Request, Response};
+use super::misbehaviour::{self, Misbehaviour, Order, Wire};
+use super::parameters;
+use super::product::{Product, Settings, Welcome};
+use crate::http_server::{Body, HttpServer};
+use crate::port::free_port;
+
+/// One request and its answer.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    /// The request.
+    pub request: Request,
+    /// The status of the answer; `None` when there was none, or not yet.
+    pub status: Option<u16>,
+    /// When it came.
+    pub at: Instant,
+    number: u64,
+}
+
+impl Exchange {
+    /// Whether it asks to change something. Reads by POST, as queries are, do not.
+    pub fn is_write(&self) -> bool {
+        let is_query = self.request.path.to_lowercase().ends_with("query");
+        !matches!(self.request.method, Method::GET | Method::HEAD | Method::OPTIONS) && !is_query
+    }
+}
+
+#[derive(Default)]
+struct Journal {
+    arrivals: u64,
+    exchanges: Vec<Exchange>,
+    sent: Vec<Sent>,
+    orders: Vec<(Order, usize)>,
+    answers: HashMap<String, Response>,
+    slips: Vec<String>,
+}
+
+impl Journal {
+    fn arrived(&mut self, request: &Request) -> u64 {
+        self.arrivals += 1;
+        let number = self.arrivals;
+        self.exchanges.push(Exchange { request: request.clone(), status: None, at: Instant::now(), number });
+        number
+    }
+
+    fn answered(&mut self, number: u64, status: Option<u16>) {
+        if let Some(exchange) = self.exchanges.iter_mut().find(|exchange| exchange.number == number) {
+            exchange.status = status;
+        }
+    }
+}
+
+struct Shared {
+    product: Box<dyn Product>,
+    url: String,
+    client: reqwest::Client,
+    journal: Mutex<Journal>,
+    /// Deliveries of one act come before those of the next.
+    sending: tokio::sync::Mutex<()>,
+}
+
+/// A simulator that runs. It ends when it is dropped.
+///
+/// When it is dropped in a test that has not failed otherwise, it fails the test if a request or an answer was not what
+/// the official description says.
+pub struct Simulator {
+    shared: Arc<Shared>,
+    server: HttpServer,
+}
+
+impl fmt::Debug for Simulator {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Simulator({}, {})", self.shared.product.kind(), self.shared.url)
+    }
+}
+
+impl Simulator {
+    /// Starts on a free port of 127.0.0.1, delivering to local targets.
+    ///
+    /// # Errors
+    ///
+    /// When no port is free.
+    pub async fn start(product: impl FnOnce(Settings) -> Box<dyn Product>) -> Result<Self> {
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], free_port()?)), true, product).await
+    }
+
+    /// Starts at an address.
+    ///
+    /// # Errors
+    ///
+    /// When it is taken.
+    pub async fn start_at(
+        address: SocketAddr,
+        allow_local_targets: bool,
+        product: impl FnOnce(Settings) -> Box<dyn Product>,
+    ) -> Result<Self> {
+        crate::install_crypto();
+        let url = format!("http://{address}");
+        let product = product(Settings { url: url.clone(), allow_local_targets });
+        let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;
+        let shared = Arc::new(Shared { product, url, client, journal: Mutex::default(), sending: tokio::sync::Mutex::new(()) });
+        let state = Arc::clone(&shared);
+        let server = HttpServer::start_at(address, move |request| serve(Arc::clone(&state), request)).await?;
+        Ok(Self { shared, server })
+    }
+
+    /// Its address, without a slash at the end.
+    pub fn url(&self) -> &str {
+        &self.shared.url
+    }
+
+    /// What is ready in it.
+    pub fn welcome(&self) -> Welcome {
+        self.shared.product.welcome()
+    }
+
+    /// The provider.
+    pub fn product(&self) -> &dyn Product {
+        self.shared.product.as_ref()
+    }
+
+    /// Does what somebody does, and sends what the hooks tell of it. Returns when every delivery was answered or given up.
+    ///
+    /// # Errors
+    ///
+    /// What is in the way.
+    pub async fn act(&self, act: &Act) -> Result<Vec<Happening>> {
+        self.shared.act(act).await.map(|(happenings, _)| happenings)
+    }
+
+    /// Orders a misbehaviour.
+    pub fn order(&self, order: Order) {
+        self.shared.journal().orders.push((order, 0));
+    }
+
+    /// Takes every order back.
+    pub fn behave(&self) {
+        self.shared.journal().orders.clear();
+    }
+
+    /// How often the orders struck, in the order in which they were given.
+    pub fn strikes(&self) -> Vec<usize> {
+        self.shared.journal().orders.iter().map(|(order, seen)| seen.saturating_sub(order.skip).min(order.times)).collect()
+    }
+
+    /// Every request since the start or the last [`Self::forget`], control endpoints apart.
+    pub fn exchanges(&self) -> Vec<Exchange> {
+        self.shared.journal().exchanges.clone()
+    }
+
+    /// How many requests asked to change something.
+    pub fn writes(&self) -> usize {
+        self.shared.journal().exchanges.iter().filter(|exchange| exchange.is_write()).count()
+    }
+
+    /// Every delivery that was sent.
+    pub fn sent(&self) -> Vec<Sent> {
+        self.shared.journal().sent.clone()
+    }
+
+    /// Forgets requests and deliveries so far.
+    pub fn forget(&self) {
+        let mut journal = self.shared.journal();
+        journal.exchanges.clear();
+        journal.sent.clear();
+    }
+
+    /// What was not as the official description says, so far. Taken away: a test that does it on purpose looks for itself.
+    pub fn take_slips(&self) -> Vec<String> {
+        std::mem::take(&mut self.shared.journal().slips)
+    }
+
+    /// Cuts everything off: connections are closed, new ones too.
+    pub fn cut(&self) {
+        self.server.set_open(false);
+    }
+
+    /// Ends what [`Self::cut`] began.
+    pub fn restore(&self) {
+        self.server.set_open(true);
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        let mut slips = std::mem::take(&mut self.shared.journal().slips);
+        slips.sort();
+        slips.dedup();
+        let kind = self.shared.product.kind();
+        assert!(slips.is_empty() || std::thread::panicking(), "against the official description of {kind}:\n{}", slips.join("\n"));
+    }
+}
+
+impl Shared {
+    fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn act(&self, act: &Act) -> Result<(Vec<Happening>, usize)> {
+        let happenings = self.product.act(act).map_err(|error| anyhow!(error))?;
+        let repository = act.repository().unwrap_or_default();
+        let deliveries: Vec<_> = happenings.iter().flat_map(|happening| self.product.deliveries(repository, happening)).collect();
+        let count = deliveries.len();
+        self.send(deliveries).await;
+        Ok((happenings, count))
+    }
+
+    /// Sends deliveries one after the other, again where the product wants it.
+    async fn send(&self, deliveries: Vec<Delivery>) {
+        let _turn = self.sending.lock().await;
+        for delivery in deliveries {
+            let mut next = Some(delivery);
+            while let Some(delivery) = next {
+                let outcome = delivery::send(&self.client, &delivery).await;
+                next = self.product.delivered(&delivery, &outcome).map(|again| Delivery { attempt: delivery.attempt + 1, ..again });
+                self.journal().sent.push(Sent { delivery, outcome, at: Instant::now() });
+            }
+        }
+    }
+
+    /// The misbehaviour that a request was ordered to meet.
+    fn strike(&self, request: &Request) -> Option<Misbehaviour> {
+        let mut journal = self.journal();
+        let mut struck = None;
+        for (order, seen) in journal.orders.iter_mut().filter(|(order, _)| order.fits(request)) {
+            *seen += 1;
+            if struck.is_none() && *seen > order.skip && *seen - order.skip <= order.times {
+                struck = Some(order.misbehaviour.clone());
+            }
+        }
+        struck
+    }
+
+    async fn control(&self, asked: Result<Asked, Response>) -> Response {
+        match asked {
+            Err(refusal) => refusal,
+            Ok(Asked::Describe) => {
+                let sent = self.journal().sent.clone();
+                let sent: Vec<_> =
+                    sent.into_iter().map(|sent| (sent.delivery.repository, sent.delivery.hook, format!("{:?}", sent.outcome))).collect();
+                control::describe(&self.product.welcome(), &sent)
+            }
+            Ok(Asked::Act(act)) => match self.act(&act).await {
+                Ok((happenings, deliveries)) => control::done(&happenings, deliveries),
+                Err(error) => Response::json(422, &serde_json::json!({"error": error.to_string()})),
+            },
+        }
+    }
+
+    /// Answers a request of the provider's own, and remembers the answer for [`Misbehaviour::Stale`].
+    fn answer(&self, request: &Request, stale: bool) -> Response {
+        let key =
+            format!("{} {} {:?} {:?} {:?}", request.method, request.path, request.query, request.headers.get(AUTHORIZATION), request.body);
+        if stale && let Some(response) = self.journal().answers.get(&key) {
+            return response.clone();
+        }
+        let response = self.product.answer(request);
+        self.journal().answers.insert(key, response.clone());
+        response
+    }
+
+    /// Notes where a request or its answer is not what the official description says.
+    fn hold_to_the_description(&self, request: &Request, response: &Response) {
+        let Some(path) = self.product.api_path(request) else { return };
+        let facts = Facts::of(self.product.kind());
+        let status = response.status.as_u16();
+        let body = if facts.takes_forms() { parameters::of_body(request) } else { Some(request.json()).filter(|body| !body.is_null()) };
+        let query = self.product.query(request);
+        let answered = Some(response.document()).filter(|document| !document.is_null());
+        let mut slips = facts.request(&request.method, path, &query, body.as_ref());
+        slips.extend(facts.answer(&request.method, path, status, answered.as_ref()));
+        let line = |slip: String| format!("{} {path} {status}: {slip}", request.method);
+        self.journal().slips.extend(slips.into_iter().map(line));
+    }
+
+    /// The answer on its way.
+    async fn respond(self: &Arc<Self>, request: &Request) -> Result<Wire> {
+        let struck = self.strike(request);
+        if let Some(misbehaviour) = &struck {
+            if let Some(wire) = misbehaviour::instead(misbehaviour, self.product.as_ref(), &self.url, request) {
+                return Ok(wire);
+            }
+            match misbehaviour {
+                Misbehaviour::Slow(pause) => tokio::time::sleep(*pause).await,
+                Misbehaviour::Meanwhile(act) => drop(self.act(act).await?),
+                _ => {}
+            }
+        }
+        let response = self.answer(request, struck == Some(Misbehaviour::Stale));
+        self.hold_to_the_description(request, &response);
+        let pending = self.product.pending();
+        if !pending.is_empty() {
+            let shared = Arc::clone(self);
+            tokio::spawn(async move { shared.send(pending).await });
+        }
+        let wire = match &struck {
+            Some(misbehaviour) => misbehaviour::afterwards(misbehaviour, &self.url, response),
+            None => Wire::Whole(response),
+        };
+        Ok(wire)
+    }
+}
+
+async fn serve(shared: Arc<Shared>, request: http::Request<Incoming>) -> Result<http::Response<Body>> {
+    let request = read(request).await?;
+    if let Some(asked) = control::read(&request) {
+        let response = shared.control(asked).await;
+        return Wire::Whole(response).into_http().context("an answer of a control endpoint");
+    }
+    let number = shared.journal().arrived(&request);
+    // In a task of its own: the provider's work goes on when the client goes away.
+    let (worker, asked) = (Arc::clone(&shared), request);
+    let wire = tokio::spawn(async move { worker.respond(&asked).await }).await??;
+    let status = match &wire {
+        Wire::Whole(response) | Wire::Cut(response) => Some(response.status.as_u16()),
+        Wire::Huge => Some(200),
+        Wire::Nothing => None,
+    };
+    shared.journal().answered(number, status);
+    wire.into_http().context("the connection is closed on order")
+}
+
+async fn read(request: http::Request<Incoming>) -> Result<Request> {
+    let (head, body) = request.into_parts();
+    let body: Bytes = body.collect().await?.to_bytes();
+    let query = url::form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
+    Ok(Request { method: head.method, path: head.uri.path().to_owned(), query, headers: head.headers, body })
+}
