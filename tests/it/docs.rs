@@ -14,7 +14,7 @@ use crate::support::components::repository_root;
 use crate::support::scratch::Scratch;
 use crate::support::shared;
 
-const CONDITIONS: &str = "src/docs/conditions.md";
+const CONDITIONS: &str = "src/docs/guide/reference/conditions.md";
 
 const INTRODUCTION: &str = "# Conditions and reasons
 

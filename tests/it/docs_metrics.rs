@@ -1,4 +1,4 @@
-//! What `src/docs/metrics.md` says is what the code registers and a running operator shows.
+//! What `src/docs/guide/reference/metrics.md` says is what the code registers and a running operator shows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::support::plain_http;
 use crate::support::wait::{Seen, wait_until};
 use crate::world::{SOON, World};
 
-const METRICS: &str = "src/docs/metrics.md";
+const METRICS: &str = "src/docs/guide/reference/metrics.md";
 /// Where metrics are registered.
 const SOURCES: [&str; 5] = [
     "src/controllers/metrics.rs",

@@ -18,8 +18,8 @@ const ALERTS: &str = "charts/forgebind/files/alerts.yaml";
 /// Alerts on what kube-state-metrics tells of each object.
 const ALERTS_OF_OBJECTS: &str = "charts/forgebind/files/alerts-objects.yaml";
 const DASHBOARD: &str = "charts/forgebind/files/dashboard.json";
-const RUNBOOKS: &str = "src/docs/runbooks.md";
-const RUNBOOK_URL: &str = "https://github.com/forgebind/forgebind/blob/main/src/docs/runbooks.md#";
+const RUNBOOKS: &str = "src/docs/guide/operate/runbooks.md";
+const RUNBOOK_URL: &str = "https://github.com/forgebind/forgebind/blob/main/src/docs/guide/operate/runbooks.md#";
 const TEMPLATES: [&str; 4] = ["service-monitor", "prometheus-rule", "dashboard", "kube-state-metrics"];
 
 fn read(path: &str) -> Result<String> {

@@ -1,6 +1,6 @@
 //! The closed vocabularies of conditions and reasons, each with its remedy.
 //!
-//! `src/docs/conditions.md` is generated from the tables here.
+//! `src/docs/guide/reference/conditions.md` is generated from the tables here.
 
 use std::fmt;
 
