@@ -190,8 +190,7 @@ mod tests {
         let methods = methods
             .filter_map(|line| line.split(['(', '<']).next())
             .filter(|name| !["fmt", "from", "kind", "credential_kinds", "events", "webhook", "connect"].contains(name));
-        let is_row =
-            |name: &str| matrix.lines().any(|line| line.starts_with(&format!("| `{name}` |")) && line.matches(" | ").count() == 6);
+        let is_row = |name: &str| matrix.lines().any(|line| line.starts_with(&format!("| `{name}` |")) && line.matches(" | ").count() == 6);
         let trait_methods: Vec<_> = methods.take_while(|name| *name != "the_provider_matrix_maps_every_word_of_the_port").collect();
         let capabilities = format!("{:?}", Capabilities::default());
         let capabilities = capabilities.split([' ', '{', '}']).filter_map(|word| word.strip_suffix(':')).map(str::to_owned);
