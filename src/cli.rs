@@ -49,7 +49,7 @@ pub enum OutputFormat {
     /// For people.
     #[default]
     Table,
-    /// For machines: one document, described in `src/docs/check.md`.
+    /// For machines: one document, described in `src/docs/guide/platform/ci-check.md`.
     Json,
 }
 

@@ -294,7 +294,7 @@ impl CheckResult {
         Self { version: VERSION, ok: summary.not_ready == 0 && !planned, summary, objects, notes }
     }
 
-    /// The JSON form, described in `src/docs/check.md`, with a line break at its end.
+    /// The JSON form, described in `src/docs/guide/platform/ci-check.md`, with a line break at its end.
     #[must_use]
     pub fn to_json(&self) -> String {
         // Maps with text keys and plain values: nothing in it can fail to be written.
@@ -341,7 +341,7 @@ mod tests {
         names(&serde_json::from_str(&result.to_json()).unwrap(), &mut found);
         found.remove("CreateHook");
         assert!(found.len() > 20, "{found:?}");
-        let guide = include_str!("../docs/check.md");
+        let guide = include_str!("../docs/guide/platform/ci-check.md");
         let told = |name: &String| [format!("`{name}"), format!("{name}`"), format!(".{name}[]")].iter().any(|told| guide.contains(told));
         let missing: Vec<_> = found.iter().filter(|name| !told(name)).collect();
         assert_eq!(missing, Vec::<&String>::new());

@@ -181,18 +181,17 @@ pub trait Client: Send + Sync {
 mod tests {
     use super::*;
 
-    /// Every row that the decision's tables must have, found in the code.
+    /// Every row that the tables must have, found in the code.
     #[test]
-    fn the_decision_maps_every_word_of_the_port() {
-        let decision = include_str!("../docs/decisions/0001-provider-port.md");
+    fn the_provider_matrix_maps_every_word_of_the_port() {
+        let matrix = include_str!("../docs/provider-matrix.md");
         let code = [include_str!("webhook.rs"), include_str!("mod.rs")].concat();
         let methods = code.lines().filter_map(|line| line.strip_prefix("    fn ").or_else(|| line.strip_prefix("    async fn ")));
         let methods = methods
             .filter_map(|line| line.split(['(', '<']).next())
             .filter(|name| !["fmt", "from", "kind", "credential_kinds", "events", "webhook", "connect"].contains(name));
-        let is_row =
-            |name: &str| decision.lines().any(|line| line.starts_with(&format!("| `{name}` |")) && line.matches(" | ").count() == 6);
-        let trait_methods: Vec<_> = methods.take_while(|name| *name != "the_decision_maps_every_word_of_the_port").collect();
+        let is_row = |name: &str| matrix.lines().any(|line| line.starts_with(&format!("| `{name}` |")) && line.matches(" | ").count() == 6);
+        let trait_methods: Vec<_> = methods.take_while(|name| *name != "the_provider_matrix_maps_every_word_of_the_port").collect();
         let capabilities = format!("{:?}", Capabilities::default());
         let capabilities = capabilities.split([' ', '{', '}']).filter_map(|word| word.strip_suffix(':')).map(str::to_owned);
         let words = (trait_methods.iter().map(|name| (*name).to_owned()))

@@ -58,7 +58,7 @@ impl WatchHealth {
         registry.register("forgebind_kubernetes_requests", "Requests to the API server, by how it answered", self.requests.clone());
         registry.register_with_unit(
             "forgebind_watch_last_answer_timestamp",
-            "When the API server last answered the watch of this resource that it has not answered for longest",
+            "Time of the last answer to the oldest watch of this resource",
             Unit::Seconds,
             self.answered.clone(),
         );

@@ -1,6 +1,6 @@
 //! The closed vocabularies of conditions and reasons, each with its remedy.
 //!
-//! `src/docs/conditions.md` is generated from the tables here.
+//! `src/docs/guide/reference/conditions.md` is generated from the tables here.
 
 use std::fmt;
 
@@ -143,10 +143,10 @@ reasons! {
     SingleSignOnRequired: "Authenticated, Ready", "The token is not authorized for the organization's single sign-on.", "Authorize the token for the organization at the provider, on the page that lists the account's tokens.";
     PermissionMissing: "Authorized, WebhookInSync, Ready", "The credential lacks a permission.", "Give the credential the scope that the message or the row in `status.permissions` names (a new token where scopes cannot be added), and the account the role at the repository; or remove the permission from `requiredPermissions`.";
     OwnerNotFound: "Authorized, Ready", "The provider shows no such owner (organization, collection or group) to this credential.", "Correct the owner or `url` in `spec.provider`, or give the credential's account access to the owner; it is looked for again at every `interval`.";
-    CannotTell: "Authorized", "The provider cannot tell whether the credential has every permission.", "Nothing to do unless something fails: nothing is held back by it. The rows of `status.permissions` say why the provider cannot tell.";
+    CannotTell: "Authorized", "The provider cannot tell whether the credential has every permission.", "Nothing, this is informational: the provider does not report the permission, and Forgebind tries and reports a refusal. The rows of `status.permissions` say why.";
     ExpiresSoon: "CredentialExpiring", "The credential ends within `warnBefore`.", "Make a new credential at the provider before the time in the message and put it into the Secret that the message names.";
     ConnectionNotReady: "ConnectionReady, WebhookInSync, Ready", "The connection does not work, or is being deleted, and the hook that was made through it with it.", "Do what the conditions of the connection say; `kubectl get gpc` shows them. The binding follows by itself.";
-    RefNotPermitted: "ConnectionReady, WebhookInSync, Ready", "The connection does not allow this binding. Of one in another namespace it is not told whether it exists at all.", "Check name and namespace in `connectionRef`; then have the connection's owner add a rule to its `allowedBindings` that covers this namespace and repository and, for a `webhook.url`, has its host in `destinationHosts`.";
+    RefNotPermitted: "ConnectionReady, WebhookInSync, Ready", "The connection does not allow this binding. For security the message does not say whether a connection of that name exists in another namespace.", "Check name and namespace in `connectionRef`; then have the connection's owner add a rule to its `allowedBindings` that covers this namespace and repository and, for a `webhook.url`, has its host in `destinationHosts`.";
     ConnectionNotFound: "ConnectionReady, WebhookInSync, Ready", "There is no such connection in this namespace.", "Create the connection, or correct `connectionRef`.";
     ConnectionUnreachable: "ConnectionReady", "The connection's provider cannot be reached at present.", "Wait, or do what the conditions of the connection say; the hook stays and deliveries are still accepted.";
     NotFoundOrHidden: "RepositoryFound, Ready", "The provider shows no such repository to this credential.", "Correct `repository`, or give the credential's account read access to it; it is looked for again every few minutes, or at once by changing `forgebind.dev/reconcile-requested-at`.";

@@ -18,8 +18,9 @@ const ALERTS: &str = "charts/forgebind/files/alerts.yaml";
 /// Alerts on what kube-state-metrics tells of each object.
 const ALERTS_OF_OBJECTS: &str = "charts/forgebind/files/alerts-objects.yaml";
 const DASHBOARD: &str = "charts/forgebind/files/dashboard.json";
-const RUNBOOKS: &str = "src/docs/runbooks.md";
-const RUNBOOK_URL: &str = "https://github.com/forgebind/forgebind/blob/main/src/docs/runbooks.md#";
+const RUNBOOKS: &str = "src/docs/guide/operate/runbooks.md";
+const MONITORING: &str = "src/docs/guide/operate/monitoring.md";
+const RUNBOOK_URL: &str = "https://github.com/forgebind/forgebind/blob/main/src/docs/guide/operate/runbooks.md#";
 const TEMPLATES: [&str; 4] = ["service-monitor", "prometheus-rule", "dashboard", "kube-state-metrics"];
 
 fn read(path: &str) -> Result<String> {
@@ -137,11 +138,11 @@ fn every_alert_says_what_is_wrong_how_bad_it_is_and_what_to_do() -> Result<()> {
     }
     let documented: BTreeSet<String> = sections.iter().map(|&section| section.to_owned()).collect();
     assert_eq!(documented, names, "the sections of {RUNBOOKS}");
-    let guide = read("src/docs/metrics.md")?;
+    let guide = read(MONITORING)?;
     let spans = guide.split('`').skip(1).step_by(2).filter(|span| span.starts_with("Forgebind"));
     let mentioned: BTreeSet<&str> = spans.collect();
     let unknown: Vec<_> = mentioned.iter().filter(|name| !names.contains(**name)).collect();
-    ensure!(mentioned.len() > 15 && unknown.is_empty(), "src/docs/metrics.md names {unknown:?}");
+    ensure!(mentioned.len() > 15 && unknown.is_empty(), "{MONITORING} names {unknown:?}");
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::CommandFactory as _;
@@ -15,7 +15,7 @@ use testkit::guides::{code_spans, files, guides, here_documents, split};
 use testkit::scratch::Scratch;
 use testkit::shared;
 
-const CONDITIONS: &str = "src/docs/conditions.md";
+const CONDITIONS: &str = "src/docs/guide/reference/conditions.md";
 
 const INTRODUCTION: &str = "# Conditions and reasons
 
@@ -223,6 +223,13 @@ fn path_in_tree(span: &str) -> Option<&str> {
     is_path.then_some(known)
 }
 
+/// The anchor that GitHub makes of a heading.
+fn slug(heading: &str) -> String {
+    let kept =
+        heading.to_lowercase().chars().filter(|character| character.is_alphanumeric() || " -_".contains(*character)).collect::<String>();
+    kept.replace(' ', "-")
+}
+
 #[test]
 fn every_path_and_link_of_the_guides_leads_somewhere() -> Result<()> {
     let root = repository_root();
@@ -240,9 +247,13 @@ fn every_path_and_link_of_the_guides_leads_somewhere() -> Result<()> {
             ensure!(link.starts_with("https://") || target.exists(), "{} links to {link}, which is not there", guide.display());
             if let Some(anchor) = anchor.filter(|_| !link.starts_with("https://")) {
                 let target = std::fs::read_to_string(&target)?;
-                let mut headings = target.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
-                let found = headings.any(|heading| heading.to_lowercase().replace(' ', "-") == anchor);
-                ensure!(found, "{} links to {link}, and there is no such heading", guide.display());
+                let prose = split(&target).1;
+                let mut headings = prose.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+                ensure!(
+                    headings.any(|heading| slug(heading) == anchor),
+                    "{} links to {link}, and there is no such heading",
+                    guide.display()
+                );
             }
         }
     }
@@ -277,13 +288,84 @@ fn every_flag_of_the_guides_is_one() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn every_guide_is_part_of_the_documentation_of_the_crate() -> Result<()> {
-    let root = std::fs::read_to_string(repository_root().join("src/lib.rs"))?;
-    for (path, _) in guides()? {
-        let Ok(path) = path.strip_prefix("src") else { continue };
-        ensure!(root.contains(&format!("include_str!(\"{}\")", path.display())), "src/lib.rs does not include {}", path.display());
+/// A path without `.` and `..`.
+fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                normal.pop();
+            }
+            Component::CurDir => {}
+            part => normal.push(part),
+        }
     }
+    normal
+}
+
+/// What a page links to in this tree, as paths from the root.
+fn linked(guide: &Path, text: &str) -> BTreeSet<PathBuf> {
+    let folder = guide.parent().unwrap_or(Path::new(""));
+    let prose = split(text).1;
+    let links = prose.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+    links.filter(|link| !link.is_empty() && !link.starts_with("https://")).map(|link| normal(&folder.join(link))).collect()
+}
+
+/// A link to a folder leads to all pages in it.
+#[test]
+fn every_page_can_be_reached_from_the_readme() -> Result<()> {
+    let pages: BTreeMap<PathBuf, String> = guides()?.into_iter().collect();
+    let (mut reached, mut ahead) = (BTreeSet::new(), vec![PathBuf::from("README.md")]);
+    while let Some(page) = ahead.pop() {
+        let Some(text) = pages.get(&page).filter(|_| reached.insert(page.clone())) else { continue };
+        for target in linked(&page, text) {
+            ahead.extend(pages.keys().filter(|page| **page == target || page.parent() == Some(target.as_path())).cloned());
+        }
+    }
+    let lost: Vec<_> = pages.keys().filter(|page| !reached.contains(*page)).collect();
+    ensure!(lost.is_empty(), "no link leads to {lost:?}");
+    Ok(())
+}
+
+/// Tables, links, output of programs and what the code generates may be wider.
+#[test]
+fn the_pages_for_users_are_at_most_100_columns_wide() -> Result<()> {
+    let mut measured = 0;
+    for (page, text) in guides()? {
+        if !(page.starts_with("src/docs/guide") || page == Path::new("README.md")) || text.contains("<!-- Generated from") {
+            continue;
+        }
+        let prose = split(&text).1;
+        // A fence within a list would not be found, and what is in it not checked.
+        ensure!(!prose.contains("```"), "{} has a fence that is indented", page.display());
+        for line in prose.lines().filter(|line| !line.trim_start().starts_with('|') && line.contains(' ') && !line.starts_with('[')) {
+            ensure!(line.chars().count() <= 100 || one_span(line), "{}: {} columns: {line}", page.display(), line.chars().count());
+            measured += 1;
+        }
+    }
+    ensure!(measured > 1000, "only {measured} lines were measured");
+    Ok(())
+}
+
+/// Whether a line is long because a command, a path or a link in it cannot be broken.
+fn one_span(line: &str) -> bool {
+    line.split_whitespace().any(|word| word.chars().count() > 80) || code_spans(line).iter().any(|span| span.chars().count() > 60)
+}
+
+/// A page begins with what to type or to apply, before its first section.
+#[test]
+fn pages_about_one_task_begin_with_the_command_or_the_manifest() -> Result<()> {
+    let mut seen = 0;
+    for (page, text) in guides()? {
+        let of_tasks = ["connect", "deliver", "operate"].map(|folder| Path::new("src/docs/guide").join(folder));
+        if !of_tasks.iter().any(|folder| page.starts_with(folder)) {
+            continue;
+        }
+        let beginning = text.split("\n## ").next().unwrap_or_default();
+        ensure!(!split(beginning).0.is_empty(), "{} does not begin with a command or a manifest", page.display());
+        seen += 1;
+    }
+    ensure!(seen > 15, "only {seen} pages were seen");
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! What `src/docs/metrics.md` says is what the code registers and a running operator shows.
+//! What `src/docs/guide/reference/metrics.md` says is what the code registers and a running operator shows.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -142,13 +142,13 @@ fn document() -> Result<String> {
 /// Compares what is checked in with what the code says. With `UPDATE=1` (`make generate`) it writes instead.
 #[test]
 fn bb_13_the_generated_table_of_providers_is_true() -> Result<()> {
-    let path = repository_root().join("src/docs/providers.md");
+    let path = repository_root().join("src/docs/guide/reference/providers.md");
     let expected = document()?;
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&path, &expected)?;
     }
-    let present = std::fs::read_to_string(&path).context("src/docs/providers.md is missing; run `make generate`")?;
-    ensure!(present == expected, "src/docs/providers.md is out of date; run `make generate`");
+    let present = std::fs::read_to_string(&path).context("src/docs/guide/reference/providers.md is missing; run `make generate`")?;
+    ensure!(present == expected, "src/docs/guide/reference/providers.md is out of date; run `make generate`");
     Ok(())
 }
 

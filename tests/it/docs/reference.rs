@@ -1,11 +1,11 @@
 //! The references among the guides: flags, permissions, rights. Generated from the code and compared.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Arg, ArgAction, CommandFactory as _};
-use forgebind::api::v1alpha1::{EventKind, Permission, ProviderKind};
+use forgebind::api::v1alpha1::{Permission, ProviderKind};
 use forgebind::cli::Cli;
 use forgebind::providers::{Provider, registry};
 use serde_json::{Value, json};
@@ -13,14 +13,17 @@ use serde_json::{Value, json};
 use testkit::chart::{self, objects, render};
 use testkit::components::repository_root;
 
+/// Where the references are.
+const REFERENCE: &str = "src/docs/guide/reference";
+
 /// Compares a guide, or a part of it between two comments, with what the code says. With `UPDATE=1` it writes instead.
 fn compare(guide: &str, expected: &str) -> Result<()> {
-    let path = repository_root().join("src/docs").join(guide);
+    let path = repository_root().join(REFERENCE).join(guide);
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&path, expected)?;
     }
     let present = std::fs::read_to_string(&path).with_context(|| format!("{guide} is missing; run `make generate`"))?;
-    ensure!(present == expected, "src/docs/{guide} is out of date; run `make generate`");
+    ensure!(present == expected, "{REFERENCE}/{guide} is out of date; run `make generate`");
     Ok(())
 }
 
@@ -150,7 +153,10 @@ const PERMISSIONS: &str = "# Permissions
 
 <!-- Generated from the code by `make generate`: tests/it/docs/reference.rs. -->
 
-Give each side the least that does. Where to click is told in [A first connection](first-connection.md).
+Give each side the least that does. Where to click, provider by provider: [GitHub](../connect/github.md),
+[GitLab](../connect/gitlab.md), [Bitbucket Cloud](../connect/bitbucket-cloud.md),
+[Bitbucket Data Center](../connect/bitbucket-data-center.md), [Azure DevOps](../connect/azure-devops.md),
+[Gitea and Forgejo](../connect/gitea.md).
 
 ## What Forgebind itself needs of a credential
 
@@ -160,10 +166,29 @@ Give each side the least that does. Where to click is told in [A first connectio
 | a binding with `webhook` | `ReadContents` and `ManageWebhooks` |
 | anything else | none: Forgebind does not do it |
 
-The other permissions are for what *you* do with the same credential. Name them in `requiredPermissions` of the connection, and
-Forgebind watches over them: a row in `status.permissions` says `Granted`, `Missing` with what is missing, or `Unknown` with
-the reason why the provider does not tell. `Missing` makes the connection's Authorized false and holds back only the bindings
-that use that permission; `Unknown` holds back nothing. Nothing is ever created, sent or deleted to find out.
+The other permissions are for what *you* do with the same credential. Name them in `requiredPermissions` of the
+connection, and Forgebind watches over them:
+
+```yaml
+apiVersion: forgebind.dev/v1alpha1
+kind: GitProviderConnection
+metadata:
+  name: acme-github
+  namespace: team-shop
+spec:
+  provider: {github: {organization: acme}}
+  credentials:
+    secretRef: {name: acme-github}
+  requiredPermissions: [WriteCommitStatus, CommentOnPullRequests]
+```
+
+```sh
+kubectl -n team-shop get gpc acme-github -o jsonpath='{.status.permissions}'
+```
+
+A row in `status.permissions` says `Granted`, `Missing` with what is missing, or `Unknown` with the reason why the provider
+does not tell. `Missing` makes Authorized of the connection False and blocks only the bindings that use that permission;
+`Unknown` blocks nothing. Nothing is ever created, sent or deleted to find out.
 ";
 
 fn of_provider(provider: &dyn Provider) -> String {
@@ -225,9 +250,9 @@ const CLUSTER_RIGHTS: &str = "
 
 What the chart grants by default, here with the release `forgebind` in `forgebind-system` and `secretNamespaces={team-shop}`. A
 test compares these rights with what the API server saw: one too many fails it, and so does one too few. With
-`rbac.scope: Namespaced` there is no ClusterRole; see [Installing](install.md#one-namespace-without-a-clusterrole). A patch of
+`rbac.scope: Namespaced` there is no ClusterRole; see [Install](../install.md#one-namespace-without-a-clusterrole). A patch of
 connections and bindings is for their finalizers: a ValidatingAdmissionPolicy refuses these accounts every other change of
-them; see [Security](security.md#rights-in-the-cluster).
+them; see [Security](../platform/security.md#rights-in-the-cluster).
 ";
 
 const USER_RIGHTS: &str = "
@@ -272,16 +297,6 @@ async fn bb_13_the_generated_tables_of_permissions_are_true() -> Result<()> {
     compare("permissions.md", &permissions_document().await?)
 }
 
-/// The sections of a guide by the headings of a level.
-fn sections<'a>(text: &'a str, mark: &str) -> BTreeMap<&'a str, &'a str> {
-    let mut found = BTreeMap::new();
-    for part in text.split(&format!("\n{mark} ")).skip(1) {
-        let (title, body) = part.split_once('\n').unwrap_or((part, ""));
-        found.insert(title.trim(), body);
-    }
-    found
-}
-
 /// The scopes, permission keys and roles among a provider's words.
 fn scopes(words: &str) -> impl Iterator<Item = &str> {
     const CONNECTING: [&str; 14] =
@@ -290,25 +305,102 @@ fn scopes(words: &str) -> impl Iterator<Item = &str> {
     words.filter(|word| !word.is_empty() && !CONNECTING.contains(word))
 }
 
-/// What the guide to a first connection says to tick is what the code asks for.
+/// What the page of a provider says to tick is what the code asks for. Each page has the same sections, so that a reader who knows
+/// one knows all.
 #[test]
-fn dv_05_pk_02_pk_09_pk_11_pk_18_the_first_connection_names_every_scope_that_is_needed() -> Result<()> {
-    let guide = std::fs::read_to_string(repository_root().join("src/docs/first-connection.md"))?;
-    let sections = sections(&guide, "##");
+fn dv_05_pk_02_pk_09_pk_11_pk_18_the_page_of_a_provider_names_every_scope_that_is_needed() -> Result<()> {
     for provider in served() {
-        let section = sections.get(title(provider.kind())).with_context(|| format!("no section {}", title(provider.kind())))?;
-        let parts = section.split([' ', '\n', '`', '*', ',', ';', '(', ')']);
+        let kind = provider.kind();
+        let path = format!("src/docs/guide/connect/{}.md", kind.flag());
+        let page = std::fs::read_to_string(repository_root().join(&path)).with_context(|| path.clone())?;
+        let parts = page.split([' ', '\n', '`', '*', ',', ';', '(', ')']);
         let named: BTreeSet<&str> = parts.map(|word| word.trim_end_matches(['.', ':'])).collect();
         for permission in [Permission::ReadContents, Permission::ManageWebhooks] {
             let needed = provider.permission_words(permission).context("words")?;
             for scope in scopes(&needed) {
-                ensure!(named.contains(scope), "{}: {permission} takes {scope} ({needed}), which the guide does not name", provider.kind());
+                ensure!(named.contains(scope), "{path}: {permission} takes {scope} ({needed}), which the page does not name");
             }
         }
-        for key in ["kubectl", "The usual mistake"] {
-            ensure!(section.contains(key), "{}: nothing about {key}", provider.kind());
+        let title = title(kind).replace(" and ", " or ");
+        ensure!(page.starts_with(&format!("# Connect {title}\n")), "{path} is not called Connect {title}");
+        let sections: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+        for needed in ["Create ", "Check that it works", "Errors at ", "Limits of "] {
+            ensure!(sections.iter().any(|section| section.starts_with(needed)), "{path} has no section {needed}: {sections:?}");
+        }
+        for needed in ["kind: RepoBinding", "create secret generic", "wait --for=condition=Ready", "The usual mistake", "https://"] {
+            ensure!(page.contains(needed), "{path} says nothing of {needed}");
         }
     }
-    ensure!(EventKind::ALL.iter().any(|event| guide.contains(&event.to_string())));
     Ok(())
+}
+
+/// One field and those below it, as rows: its path, its type, its default and limits, its meaning.
+fn fields(path: &str, schema: &Value, rows: &mut String) {
+    // The rules of Kubernetes itself, which every kind has.
+    const OF_KUBERNETES: [&str; 2] = ["conditions", "selector"];
+    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        let is_list = field["type"] == "array";
+        let path = format!("{path}.{name}{}", if is_list { "[]" } else { "" });
+        let of_item = if is_list { &field["items"] } else { field };
+        let kind = if is_list { format!("list of {}", kind_of(of_item)) } else { kind_of(field) };
+        let limit = |key: &str, words: &str| field.get(key).map(|value| format!("{words} {value}"));
+        let needed = required.contains(&name.as_str()).then(|| "required".to_owned());
+        let default = field.get("default").filter(|default| !default.is_object()).map(|default| format!("default `{default}`"));
+        let limits = [needed, default, limit("minItems", "at least"), limit("maxItems", "at most")];
+        let limits = limits.into_iter().flatten().collect::<Vec<_>>().join(", ");
+        *rows += &row(&[&format!("`{path}`"), &kind, &limits, &angles(field["description"].as_str().unwrap_or_default())]);
+        if !OF_KUBERNETES.contains(&name.as_str()) {
+            fields(&path, of_item, rows);
+        }
+    }
+}
+
+/// Text in which nothing is taken for an element of HTML.
+fn angles(text: &str) -> String {
+    text.replace('<', "&lt;")
+}
+
+/// The type of a field, or the words that it takes.
+fn kind_of(field: &Value) -> String {
+    if let Some(words) = field["enum"].as_array() {
+        return words.iter().filter_map(Value::as_str).map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+    }
+    if field["x-kubernetes-int-or-string"] == true {
+        return "integer or string".to_owned();
+    }
+    let kind = field["type"].as_str().unwrap_or("any");
+    field["format"].as_str().filter(|format| format.contains("time")).map_or_else(|| kind.to_owned(), |format| format!("{kind} ({format})"))
+}
+
+fn api_document() -> Result<String> {
+    let mut text = String::from(
+        "# API reference: GitProviderConnection and RepoBinding\n\n<!-- Generated from src/api/v1alpha1 by `make generate`. Change it \
+         there. -->\n\n```sh\nkubectl explain gpc.spec\nkubectl explain repob.spec.webhook\n```\n\nEvery field of \
+         `forgebind.dev/v1alpha1`. A list has `[]` at the end of its name. What admission checks beyond the types, such as fields that \
+         exclude each other, is said in the meaning of the fields.\n",
+    );
+    for definition in forgebind::crd::custom_resource_definitions() {
+        let definition = serde_json::to_value(definition)?;
+        let names = &definition["spec"]["names"];
+        let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+        let kind = names["kind"].as_str().context("a kind")?;
+        let short = names["shortNames"][0].as_str().context("a short name")?;
+        write!(text, "\n## {kind}\n\nShort name `{short}`.\n")?;
+        for part in ["spec", "status"] {
+            let mut rows = table(&["field", "type", "", "meaning"]);
+            fields(part, &schema[part], &mut rows);
+            write!(text, "\n### {part} of {kind}\n\n{}\n\n{rows}", angles(schema[part]["description"].as_str().context("a description")?))?;
+        }
+    }
+    Ok(text)
+}
+
+#[test]
+fn the_generated_reference_of_the_api_is_that_of_the_definitions() -> Result<()> {
+    let document = api_document()?;
+    for field in ["`spec.allowedBindings[].destinationHosts[]`", "`spec.webhook.adopt`", "`status.webhook.lastDelivery.at`"] {
+        ensure!(document.contains(field), "{field} is missing");
+    }
+    compare("api.md", &document)
 }

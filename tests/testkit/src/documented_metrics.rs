@@ -1,4 +1,4 @@
-//! What `src/docs/metrics.md` says of metrics.
+//! What `src/docs/guide/reference/metrics.md` says of metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::components::repository_root;
 
 /// The page.
-pub const METRICS: &str = "src/docs/metrics.md";
+pub const METRICS: &str = "src/docs/guide/reference/metrics.md";
 
 /// Where the guide turns from our own metrics to those of kube-state-metrics.
 const OBJECTS: &str = "\n## Each object by kube-state-metrics\n";

@@ -19,7 +19,7 @@ pub const BROUGHT_SECRET: &str = "a-webhook-secret-of-the-user-0001";
 
 /// The shell scripts below a heading of the guide, in their order.
 pub fn guide(heading: &str) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(repository_root().join("src/docs/backup.md"))?;
+    let text = std::fs::read_to_string(repository_root().join("src/docs/guide/operate/backup-and-restore.md"))?;
     let (mut inside, mut open, mut scripts) = (false, false, Vec::<String>::new());
     for line in text.lines() {
         match line {

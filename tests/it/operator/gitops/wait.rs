@@ -12,7 +12,7 @@ use testkit::components::{Components, output_of};
 use testkit::operator::Operator;
 use testkit::world::{CONNECTION, World};
 
-const GUIDE: &str = include_str!("../../../../src/docs/gitops.md");
+const GUIDE: &str = include_str!("../../../../src/docs/guide/platform/gitops.md");
 /// In the guide, all are of this namespace.
 const NAMESPACE: &str = "team-shop";
 
