@@ -48,6 +48,7 @@ mod deploy_install;
 mod docs;
 mod docs_commands;
 mod docs_metrics;
+mod docs_pictures;
 mod docs_providers;
 mod docs_reference;
 mod docs_simulators;
