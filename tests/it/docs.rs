@@ -66,7 +66,7 @@ const EVENTS: &[(&str, &str, &str)] = &[
 const TOLD_BY_NAME: &[ConditionType] = &[ConditionType::CleanupBlocked, ConditionType::Delivering, ConditionType::Receiving];
 
 /// Every file below a folder whose name ends so.
-fn files(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
+pub(crate) fn files(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
         let path = entry?.path();

@@ -31,7 +31,11 @@ fn every_picture_was_drawn_from_the_source_beside_it() -> Result<()> {
         let hash = hex::encode(digest::digest(&digest::SHA256, &std::fs::read(&source)?).as_ref());
         let drawn = std::fs::read_to_string(source.with_extension("svg"))?;
         let comment = format!("<!-- Drawn from {} by `make generate`; sha256 {hash} -->", name(&source)?);
-        ensure!(drawn.lines().nth(1) == Some(comment.as_str()), "{} was changed and not drawn again; run `make generate`", source.display());
+        ensure!(
+            drawn.lines().nth(1) == Some(comment.as_str()),
+            "{} was changed and not drawn again; run `make generate`",
+            source.display()
+        );
         // Nothing is fetched when it is looked at.
         for outside in ["<script", "url(http", "href=\"http", "@import"] {
             ensure!(!drawn.contains(outside), "{}: the SVG has {outside}", source.display());

@@ -47,6 +47,7 @@ mod deploy;
 mod deploy_install;
 mod docs;
 mod docs_commands;
+mod docs_guide;
 mod docs_metrics;
 mod docs_pictures;
 mod docs_providers;
