@@ -161,3 +161,19 @@ fn the_page_of_events_has_the_type_of_every_event() -> Result<()> {
     ensure!(table.lines().filter(|line| line.starts_with("| `")).count() == EventKind::ALL.len(), "a row of no event");
     Ok(())
 }
+
+#[test]
+fn every_metric_of_the_guide_is_documented() -> Result<()> {
+    let metrics = read("src/docs/metrics.md")?;
+    let mut named = 0;
+    for path in files(&repository_root().join("src/docs/guide"), ".md")? {
+        let prose = split(&std::fs::read_to_string(&path)?).1;
+        for metric in code_spans(&prose).into_iter().filter(|code| code.starts_with("forgebind_")) {
+            let name = metric.split(|character: char| !(character.is_ascii_alphanumeric() || character == '_')).next().unwrap_or_default();
+            ensure!(metrics.contains(&format!("`{name}`")), "{} names {name}, which is no metric", path.display());
+            named += 1;
+        }
+    }
+    ensure!(named > 0, "no metric was found: the test looks at the wrong thing");
+    Ok(())
+}
