@@ -86,6 +86,30 @@ pub mod docs {
     #[doc = include_str!("docs/adding-a-provider.md")]
     pub mod adding_a_provider {}
 
+    /// The guide, one task a page.
+    pub mod guide {
+        #[doc = include_str!("docs/guide/deliver/events.md")]
+        pub mod events {}
+
+        #[doc = include_str!("docs/guide/platform/multi-tenancy.md")]
+        pub mod multi_tenancy {}
+
+        #[doc = include_str!("docs/guide/platform/several-clusters.md")]
+        pub mod several_clusters {}
+
+        #[doc = include_str!("docs/guide/platform/sizing-and-limits.md")]
+        pub mod sizing_and_limits {}
+
+        #[doc = include_str!("docs/guide/reference/annotations.md")]
+        pub mod annotations {}
+
+        #[doc = include_str!("docs/guide/reference/glossary.md")]
+        pub mod glossary {}
+
+        #[doc = include_str!("docs/guide/reference/supported-versions.md")]
+        pub mod supported_versions {}
+    }
+
     /// Why things are as they are, where the code alone does not tell.
     pub mod decisions {
         #[doc = include_str!("docs/decisions/0001-provider-port.md")]
