@@ -36,6 +36,7 @@ conformance: ## Ask a provider the whole contract at a sandbox repository of you
 	  target/debug/examples/conformance
 
 generate: tools ## Rewrite every generated file
+	@cd tests/pictures && GOTOOLCHAIN=local GOWORK=off GOFLAGS=-mod=readonly go run . ../../src/docs/pictures
 	@UPDATE=1 $(CARGO) test --locked --quiet --test it -- generated checked_in
 
 image: ## Build the image as an OCI layout in target/image/layout, without a daemon or a registry (needs buildah)

@@ -196,8 +196,9 @@ async fn every_manifest_of_the_guides_is_accepted_by_the_api_server() -> Result<
                 _ => Vec::new(),
             };
             for block in manifests {
-                let namespaces = block.lines().filter_map(|line| line.trim().strip_prefix("namespace: "));
-                for namespace in namespaces.collect::<BTreeSet<_>>() {
+                // Of a line of its own, and of `metadata: {name: a, namespace: b}`.
+                let namespaces = block.split("namespace: ").skip(1).filter_map(|rest| rest.split([',', '}', '\n']).next());
+                for namespace in namespaces.map(str::trim).collect::<BTreeSet<_>>() {
                     cluster.create_namespace_named(namespace).await?;
                 }
                 let file = scratch.path().join(format!("{count}.yaml"));

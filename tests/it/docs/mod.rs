@@ -3,6 +3,8 @@
 mod commands;
 mod guides;
 mod metrics;
+mod pages;
+mod pictures;
 mod providers;
 mod reference;
 mod simulators;

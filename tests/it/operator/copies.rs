@@ -45,14 +45,20 @@ async fn objects(kind: &ApiResource, from: &World, to: &World) -> Result<()> {
     Ok(())
 }
 
-/// A copy of everything in another cluster, and how an operator is started there. Its events go to the same sink.
-async fn copy(world: &World, original: &Operator) -> Result<(World, Options)> {
+/// Another cluster with the same Secrets and no objects, and how an operator is started there. Its events go to the same sink.
+async fn cluster_with_the_secrets(world: &World, original: &Operator) -> Result<(World, Options)> {
     let plane = other_cluster().await?;
     plane.cluster().create_namespace_named(&world.namespace).await?;
     let copy = world.in_cluster(plane)?;
     let options = Options::on(plane, &[&copy.namespace], None).await?.with("resolve", &copy.sink.resolve(SINK, &copy.namespace));
     secrets(world, &world.namespace, &copy, &copy.namespace).await?;
     secrets(world, original.options().namespace(), &copy, options.namespace()).await?;
+    Ok((copy, options))
+}
+
+/// A copy of everything in another cluster.
+async fn copy(world: &World, original: &Operator) -> Result<(World, Options)> {
+    let (copy, options) = cluster_with_the_secrets(world, original).await?;
     objects(&ApiResource::erase::<GitProviderConnection>(&()), world, &copy).await?;
     objects(&ApiResource::erase::<RepoBinding>(&()), world, &copy).await?;
     Ok((copy, options))
@@ -155,5 +161,45 @@ async fn a_copy_under_the_same_public_url_doubles_nothing_and_what_it_deletes_is
     world.hooks_until(&world.repository, &original.url(), "made again", alone).await?;
     let commit = world.push("after it was made again").await?;
     arrives_once(&world, &commit, &["/of/shop"]).await?;
+    Ok(())
+}
+
+/// As `guide/platform/several-clusters.md` has it: the same key, public URL and manifests, read-only until the switch.
+#[tokio::test]
+async fn a_standby_writes_nothing_at_the_provider_and_takes_over_with_the_same_hooks() -> Result<()> {
+    let world = World::new("standby").await?;
+    let proxy = FaultProxy::before_gitea(world.gitea).await?;
+    let original = world.operator().await?;
+    world.create_connection(world.connection_spec_at(&proxy.url())).await?;
+    world.create_binding("shop", spec_of(&world, "shop")).await?;
+    world.binding_ready("shop").await?;
+    let hooks = identities(&world).await?;
+    let commit = world.push("to the original").await?;
+    arrives_once(&world, &commit, &["/of/shop"]).await?;
+
+    let (standby, options) = cluster_with_the_secrets(&world, &original).await?;
+    let options = options.with("public-url", &original.url());
+    standby.create_connection(world.connection_spec_at(&proxy.url())).await?;
+    standby.create_binding("shop", spec_of(&standby, "shop")).await?;
+    proxy.forget();
+    let waiting = Operator::start(options.clone().with("read-only", "true")).await?;
+    standby.binding_says("shop", "Ready", "True/Succeeded").await?;
+    assert!(waiting.terminate(SOON).await?.success());
+    assert_eq!(writes(&proxy), [""; 0], "nothing was written at the provider");
+    assert_eq!(identities(&world).await?, hooks);
+
+    // The switch: the original ends, and its address leads to the standby, which may write from now on.
+    let address = original.url();
+    assert!(original.terminate(SOON).await?.success());
+    let _operator = Operator::start(options.with("listen", address.trim_start_matches("http://"))).await?;
+    standby.look_again("shop").await?;
+    standby.binding_ready("shop").await?;
+    assert_eq!(writes(&proxy), [""; 0], "every hook is as it should be");
+    let commit = world.push("after the switch").await?;
+    arrives_once(&world, &commit, &["/of/shop"]).await?;
+    assert_eq!(identities(&world).await?, hooks);
+    standby.delete_binding("shop").await?;
+    standby.binding_gone("shop", SOON).await?;
+    assert!(world.hooks_at(&address).await?.is_empty(), "it manages what the original made");
     Ok(())
 }
