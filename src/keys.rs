@@ -102,7 +102,7 @@ impl InstallKey {
 /// Whose hooks they are: a binding's, made through one connection. The same binding has another identity through another connection,
 /// so that a hook which one connection let it make proves nothing once the binding names another one.
 #[derive(Clone, Copy, Debug)]
-pub struct HookOwner<'a> {
+pub struct ConnectedBinding<'a> {
     /// Namespace of the binding.
     pub namespace: &'a str,
     /// Name of the binding.
@@ -111,7 +111,7 @@ pub struct HookOwner<'a> {
     pub connection: (&'a str, &'a str),
 }
 
-impl<'a> HookOwner<'a> {
+impl<'a> ConnectedBinding<'a> {
     const fn parts(self) -> [&'a [u8]; 4] {
         [self.namespace.as_bytes(), self.name.as_bytes(), self.connection.0.as_bytes(), self.connection.1.as_bytes()]
     }
@@ -138,13 +138,13 @@ impl ReceiverKey {
 
     /// The unguessable part of the delivery URL of a binding's hooks: 22 characters.
     #[must_use]
-    pub fn hook_id(&self, owner: HookOwner<'_>) -> String {
+    pub fn hook_id(&self, owner: ConnectedBinding<'_>) -> String {
         first_half(derive(&self.key, &[&[b"hook/v1".as_slice()], owner.parts().as_slice()].concat()))
     }
 
     /// The derived webhook secret of one generation: 32 bytes. Providers write them in their own form.
     #[must_use]
-    pub fn webhook_secret(&self, owner: HookOwner<'_>, generation: &str) -> [u8; 32] {
+    pub fn webhook_secret(&self, owner: ConnectedBinding<'_>, generation: &str) -> [u8; 32] {
         derive(&self.key, &[&[b"secret/v1".as_slice()], owner.parts().as_slice(), &[generation.as_bytes()]].concat())
     }
 
@@ -222,8 +222,8 @@ mod tests {
         InstallKey::new(&[7; 32]).unwrap()
     }
 
-    fn owner<'a>(namespace: &'a str, name: &'a str) -> HookOwner<'a> {
-        HookOwner { namespace, name, connection: ("platform", "acme") }
+    fn owner<'a>(namespace: &'a str, name: &'a str) -> ConnectedBinding<'a> {
+        ConnectedBinding { namespace, name, connection: ("platform", "acme") }
     }
 
     #[test]
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn a_binding_has_another_identity_through_another_connection() {
         let receiver = key().receiver();
-        let through = |connection| HookOwner { connection, ..owner("team", "shop") };
+        let through = |connection| ConnectedBinding { connection, ..owner("team", "shop") };
         for other in [("team", "acme"), ("platform", "other"), ("platformacme", "")] {
             assert_ne!(receiver.hook_id(owner("team", "shop")), receiver.hook_id(through(other)), "{other:?}");
             let secret = |owner| receiver.webhook_secret(owner, "1");

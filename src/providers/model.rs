@@ -277,11 +277,16 @@ pub struct HookRelease<'a> {
 }
 
 impl HookRelease<'_> {
+    /// How the Secret is called that holds the secret of an adopted hook. Whoever knows its name tells that instead.
+    pub const SECRET: &'static str = "the Secret that webhook.secretRef names";
+
     /// The refusal to write a hook whose secret would be lost by that.
     pub(in crate::providers) fn would_lose_the_secret(operation: Operation) -> ProviderError {
-        let message = "the hook was adopted, and this provider would lose its secret by the update that hands it back: either the Secret \
-                       that webhook.secretRef names is not there any more, or somebody changed the hook's address at the provider; put it \
-                       right, or delete the hook at the provider";
+        let message = format!(
+            "the hook was adopted, and this provider would lose its secret by the update that hands it back: {} is not there any more, \
+             or somebody changed the hook's address at the provider; put it right, or delete the hook at the provider",
+            Self::SECRET
+        );
         ProviderError::new(ErrorKind::Rejected, operation.as_str(), message)
     }
 }

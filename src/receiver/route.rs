@@ -15,7 +15,7 @@ use crate::api::v1alpha1::binding::{ANY_EARLIER_GENERATION, ConnectionTarget, Ho
 use crate::api::v1alpha1::connection::{AllowedBinding, ProviderSpec};
 use crate::api::v1alpha1::{ConditionType, EventKind, GitProviderConnection, ProviderKind, Reason, RepoBinding};
 use crate::grant::{self, Request, Rules};
-use crate::keys::{HookOwner, ReceiverKey, derived_second};
+use crate::keys::{ConnectedBinding, ReceiverKey, derived_second};
 use crate::providers::model::{Endpoint, RepositoryPath};
 use crate::providers::webhook::{Content, DerivedSecret, WebhookSecret};
 use crate::providers::{Provider, Webhook};
@@ -227,13 +227,13 @@ impl Facts {
     }
 
     /// Whose the hooks are.
-    fn owner(&self) -> HookOwner<'_> {
+    fn owner(&self) -> ConnectedBinding<'_> {
         owner(&self.namespace, &self.name, &self.connection)
     }
 }
 
-fn owner<'a>(namespace: &'a str, name: &'a str, connection: &'a ConnectionTarget) -> HookOwner<'a> {
-    HookOwner { namespace, name, connection: (&connection.namespace, &connection.name) }
+fn owner<'a>(namespace: &'a str, name: &'a str, connection: &'a ConnectionTarget) -> ConnectedBinding<'a> {
+    ConnectedBinding { namespace, name, connection: (&connection.namespace, &connection.name) }
 }
 
 impl Opening {

@@ -311,7 +311,8 @@ async fn change(
             ("delete", id.clone())
         }
         HookAction::Release { id, url, shape } => {
-            at.release(id, &HookRelease { url, secret: observation.secret_to_hand_back(url), shape }).await?;
+            let released = at.release(id, &HookRelease { url, secret: observation.secret_to_hand_back(url), shape }).await;
+            released.map_err(|error| naming_own_secret(error, &observation.object))?;
             outcome.absent.push(id.clone());
             ("update", id.clone())
         }
@@ -328,6 +329,15 @@ async fn change(
         "hook changed"
     );
     Ok(())
+}
+
+/// An error that asks for the Secret of the owner, with that Secret's name.
+fn naming_own_secret(mut error: ProviderError, object: &RepoBinding) -> ProviderError {
+    if let Some(reference) = object.spec.webhook.as_ref().and_then(|webhook| webhook.secret_ref.as_ref()) {
+        let named = format!("Secret {}/{}, which webhook.secretRef names", object.namespace().unwrap_or_default(), reference.name);
+        error.message = error.message.replace(HookRelease::SECRET, &named);
+    }
+    error
 }
 
 const fn request(intent: &HookIntent) -> HookRequest<'_> {

@@ -25,7 +25,7 @@ use crate::controllers::gate::{self, Departure, Seal, Sight, Use, Working};
 use crate::controllers::sessions::Trouble;
 use crate::controllers::{Settings, View, left_to_another, locked, requested};
 use crate::evidence::BindingEvidence;
-use crate::keys::{HookOwner, ReceiverKey};
+use crate::keys::{ConnectedBinding, ReceiverKey};
 use crate::providers::webhook::WebhookSecret;
 use crate::providers::{Hook, HookUrl, PathError, PermissionFinding, ProviderError, RepositoryPath};
 use crate::public_urls::NoPublicUrl;
@@ -104,7 +104,7 @@ impl Observation {
     pub fn derive(&self, generation: &str) -> [u8; 32] {
         let (namespace, name) = (self.object.namespace().unwrap_or_default(), self.object.name_any());
         let connection = self.object.connection_target();
-        let owner = HookOwner { namespace: &namespace, name: &name, connection: (&connection.namespace, &connection.name) };
+        let owner = ConnectedBinding { namespace: &namespace, name: &name, connection: (&connection.namespace, &connection.name) };
         self.key.webhook_secret(owner, generation)
     }
 

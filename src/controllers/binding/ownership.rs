@@ -4,7 +4,7 @@ use url::Url;
 
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::controllers::{Keys, Settings};
-use crate::keys::{HOOK_ID_LENGTH, HookOwner};
+use crate::keys::{ConnectedBinding, HOOK_ID_LENGTH};
 use crate::providers::HookUrl;
 
 /// Name of the query parameter that marks a hook which delivers elsewhere.
@@ -64,7 +64,7 @@ impl Ownership {
     #[must_use]
     pub fn new(keys: &Keys, settings: &Settings, wanted: Option<&Url>, binding: (&str, &str), connection: &ConnectionTarget) -> Self {
         let (namespace, name) = binding;
-        let owner = HookOwner { namespace, name, connection: (&connection.namespace, &connection.name) };
+        let owner = ConnectedBinding { namespace, name, connection: (&connection.namespace, &connection.name) };
         let bases: Vec<Url> = settings.public_urls.all().cloned().collect();
         let origin_of = |url: Option<&Url>| keys.controller.origin(&url.map(base_text).unwrap_or_default());
         Self {
@@ -306,8 +306,8 @@ pub(crate) mod tests {
     }
 
     /// A binding's identity through that connection.
-    pub(crate) fn owner<'a>(namespace: &'a str, name: &'a str) -> HookOwner<'a> {
-        HookOwner { namespace, name, connection: ("platform", "acme") }
+    pub(crate) fn owner<'a>(namespace: &'a str, name: &'a str) -> ConnectedBinding<'a> {
+        ConnectedBinding { namespace, name, connection: ("platform", "acme") }
     }
 
     pub(crate) fn keys(byte: u8) -> Keys {

@@ -9,7 +9,7 @@ use super::ownership::{Belonging, is_alike};
 use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::controllers::View;
-use crate::keys::HookOwner;
+use crate::keys::ConnectedBinding;
 use crate::providers::Hook;
 
 /// The ids of hooks that look like ours and that nobody here will ever remove: made under an install key that is lost, or by another
@@ -24,7 +24,7 @@ pub fn strays(view: &View, observation: &Observation, hooks: &[Hook]) -> Vec<Str
         let former = binding.hook_targets().map(|target| target.connection.clone());
         let connections: BTreeSet<ConnectionTarget> = former.chain([binding.connection_target()]).collect();
         let id = |connection: &ConnectionTarget| {
-            let owner = HookOwner { namespace: &namespace, name: &name, connection: (&connection.namespace, &connection.name) };
+            let owner = ConnectedBinding { namespace: &namespace, name: &name, connection: (&connection.namespace, &connection.name) };
             view.keys.receiver.hook_id(owner)
         };
         connections.iter().map(id).collect()

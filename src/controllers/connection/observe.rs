@@ -221,7 +221,7 @@ const fn is_refusal(kind: ErrorKind) -> bool {
 fn closed(error: &ProviderError) -> Trouble {
     let message = format!(
         "the server shows nothing without a credential ({error}); put one into a Secret of this namespace, under the key token or username \
-         and password, and name that Secret in credentials.secretRef"
+         and password, and name that Secret in spec.credentials.secretRef.name"
     );
     Trouble::new(ConditionType::Authenticated, Reason::CredentialNeeded, message)
 }

@@ -25,7 +25,7 @@ use super::super::{EvidenceStore, Receiver, ReceiverConfig, Routes, RoutesConfig
 use crate::api::v1alpha1::{GitProviderConnection, ProviderKind, RepoBinding};
 use crate::clock::Clock;
 use crate::evidence::BindingEvidence;
-use crate::keys::{self, HookOwner, InstallKey};
+use crate::keys::{self, ConnectedBinding, InstallKey};
 use crate::providers::transport::network::NetworkPolicy;
 use crate::providers::webhook::{Content, ContentError, DeliveryRules, Event, Rejection, Verified, WebhookSecret};
 use crate::providers::{
@@ -164,8 +164,8 @@ pub struct Shot {
 }
 
 /// Whose the hooks of a binding are that were made through `team/acme`.
-pub fn owner<'a>(namespace: &'a str, name: &'a str) -> HookOwner<'a> {
-    HookOwner { namespace, name, connection: (namespace, "acme") }
+pub fn owner<'a>(namespace: &'a str, name: &'a str) -> ConnectedBinding<'a> {
+    ConnectedBinding { namespace, name, connection: (namespace, "acme") }
 }
 
 pub fn path_of(namespace: &str, name: &str, generation: &str) -> String {

@@ -129,7 +129,7 @@ fn moved(change: impl FnOnce(&mut serde_json::Value)) -> crate::api::v1alpha1::R
 
 /// A delivery to the hook that the binding has through a connection.
 fn through(namespace: &str, id: &str, path: &str) -> Shot {
-    let owner = crate::keys::HookOwner { connection: (namespace, "acme"), ..owner("team", "shop") };
+    let owner = crate::keys::ConnectedBinding { connection: (namespace, "acme"), ..owner("team", "shop") };
     let (hook, secret) = (key().hook_id(owner), key().webhook_secret(owner, &generation(0)));
     let secret = crate::keys::secret_text(&secret).expose_secret().to_owned();
     let shot = Shot::new(id, push_body(7, path, "refs/heads/main", id));

@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use testkit::sim::facts::Facts;
-use testkit::sim::facts::distil::originals;
+use testkit::sim::facts::extract::originals;
 
 /// A request that fits, and the answer to it.
 struct Exchange {

@@ -1,10 +1,9 @@
 //! The distiller of official descriptions.
 
-use testkit::sim::facts::notation::write;
-
 use serde_json::{Value, json};
 
-use testkit::sim::facts::distil::{Description, LONGEST_ENUMERATION, distil};
+use testkit::sim::facts::extract::{Description, LONGEST_ENUMERATION, distil};
+use testkit::sim::facts::notation::write;
 
 fn distilled(description: &Description, document: Value) -> String {
     write(&distil(description, &[document]).unwrap())
@@ -59,10 +58,10 @@ GET /trees/{path...}
 
 POST /trees/{path...}
   body! object
-children [@tree]
-kind! \"oak\"|\"elm\"|null
-name! string|null
-planted date-time read-only
+    children [@tree]
+    kind! \"oak\"|\"elm\"|null
+    name! string|null
+    planted date-time read-only
   201 @tree|[@nullable-tree|null]
   204
 

@@ -5,7 +5,7 @@ use forgebind::api::v1alpha1::ProviderKind;
 use serde_json::Value;
 
 use testkit::components::repository_root;
-use testkit::sim::facts::distil::{Description, distil, originals};
+use testkit::sim::facts::extract::{Description, distil, originals};
 use testkit::sim::facts::notation::{self, Evidence};
 use testkit::sim::facts::slips::{Change, Slip};
 use testkit::sim::facts::table::Table;

@@ -130,7 +130,7 @@ async fn a_private_certificate_needs_its_authority_from_a_config_map_or_a_secret
     let in_secret = json!({"spec": {"tls": {"caRef": {"kind": "Secret", "name": "acme-ca", "key": "authority"}}}});
     world.patch_connection(in_secret).await?;
     let connection = connection_says_now(&world, "Reachable", "False/TLSReferenceNotFound").await?;
-    assert!(connection_message(&connection, "Ready").contains("Secret acme-ca does not exist"));
+    assert!(connection_message(&connection, "Ready").contains("/acme-ca, which tls.caRef names, does not exist; create it"));
     world.cluster().apply_secret(&world.namespace, "acme-ca", &[("authority", "no certificate")]).await?;
     world
         .connection_until("what is no certificate", testkit::world::SOON, |connection| {

@@ -172,7 +172,8 @@ async fn an_adopted_hook_whose_password_would_be_lost_keeps_its_mark_until_the_s
         .binding_until(BINDING, "blocked", SOON, |binding| binding_condition(binding, "CleanupBlocked").starts_with("True"))
         .await?;
     let message = binding_message(&blocked, "CleanupBlocked");
-    assert!(message.contains("restore the Secret that webhook.secretRef names"), "{message}");
+    let named = format!("Secret {}/own, which webhook.secretRef names, is not there any more", place.objects.namespace);
+    assert!(message.contains(&named), "{message}");
     assert_eq!(place.hooks().await?, marked, "nothing was taken away");
     own().await?;
     place.objects.binding_gone(BINDING, SOON).await?;

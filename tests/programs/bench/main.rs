@@ -6,7 +6,7 @@
 //! `make bench` runs it. `SIZE=10000` takes so many bindings in place of 1,000; `ONLY=memory` measures nothing but what hostile
 //! peers cost in memory. Nothing is asserted here.
 
-#![allow(clippy::disallowed_methods)]
+#![allow(clippy::disallowed_methods, clippy::indexing_slicing)]
 
 mod bare;
 mod deliveries;

@@ -5,7 +5,7 @@ use std::ops::Deref;
 
 use anyhow::{Context as _, Result};
 use forgebind::api::v1alpha1::GitProviderConnection;
-use forgebind::keys::HookOwner;
+use forgebind::keys::ConnectedBinding;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
@@ -109,8 +109,8 @@ impl World {
     }
 
     /// Whose the hooks of a binding here are.
-    pub fn hook_owner<'a>(&'a self, name: &'a str) -> HookOwner<'a> {
-        HookOwner { namespace: &self.namespace, name, connection: (&self.namespace, CONNECTION) }
+    pub fn hook_owner<'a>(&'a self, name: &'a str) -> ConnectedBinding<'a> {
+        ConnectedBinding { namespace: &self.namespace, name, connection: (&self.namespace, CONNECTION) }
     }
 
     /// The hooks of the first repository that deliver to an operator.

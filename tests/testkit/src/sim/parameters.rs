@@ -80,8 +80,12 @@ fn place(slot: &mut Value, keys: &[&str], value: &str) {
     }
 }
 
+/// A value is no flag.
+#[derive(Clone, Copy, Debug)]
+pub struct NotAFlag;
+
 /// A flag as Grape reads it: true, false, or one of the words for them; `None` where it is not said. An error for anything else.
-pub fn flag(value: &Value) -> Result<Option<bool>, ()> {
+pub fn flag(value: &Value) -> Result<Option<bool>, NotAFlag> {
     match value {
         Value::Null => Ok(None),
         Value::Bool(flag) => Ok(Some(*flag)),
@@ -89,7 +93,7 @@ pub fn flag(value: &Value) -> Result<Option<bool>, ()> {
             "" => Ok(None),
             "true" | "t" | "1" | "on" => Ok(Some(true)),
             "false" | "f" | "0" | "off" => Ok(Some(false)),
-            _ => Err(()),
+            _ => Err(NotAFlag),
         },
     }
 }

@@ -55,13 +55,13 @@ pub fn made(state: &mut State, documents: &Documents<'_>, path: &str, happening:
     let Some(project) = state.projects.iter().find(|project| project.id == repository.project).cloned() else { return Vec::new() };
     let mut deliveries = Vec::new();
     for (event_type, notification_type) in kinds(happening) {
-        let id = guid(&format!("event {}", state.next()));
+        let id = guid(&format!("event {}", state.next_number()));
         let event = documents.event(&Told { event_type, happening, repository: &repository, project: &project, id });
         let place = (project.id.as_str(), repository.id.as_str());
         let asked: Vec<_> =
             state.subscriptions.iter().filter(|found| wants(found, (event_type, notification_type), place, happening)).cloned().collect();
         for subscription in asked {
-            let number = state.next();
+            let number = state.next_number();
             let mut body = event.clone();
             body["subscriptionId"] = json!(subscription.id);
             body["notificationId"] = json!(number);

@@ -219,7 +219,7 @@ impl State {
     }
 
     /// A number that was not given before.
-    pub fn next(&mut self) -> u64 {
+    pub fn next_number(&mut self) -> u64 {
         self.counter += 1;
         self.counter
     }
@@ -270,7 +270,7 @@ impl State {
 
     /// Keeps a subscription.
     pub fn subscribe(&mut self, document: Map<String, Value>, creator: &str) -> Subscription {
-        let id = guid(&format!("subscription {}", self.next()));
+        let id = guid(&format!("subscription {}", self.next_number()));
         let now = super::documents::now();
         let subscription = Subscription {
             id,

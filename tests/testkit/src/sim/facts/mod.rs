@@ -5,7 +5,7 @@
 //! and [`slips`] what they have wrong, each with its evidence. The notation is described at the top of `additions.facts`.
 
 pub mod check;
-pub mod distil;
+pub mod extract;
 pub mod lacks;
 pub mod notation;
 pub mod route;

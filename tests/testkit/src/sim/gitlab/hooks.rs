@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::Release;
 use crate::sim::message::Response;
-use crate::sim::parameters;
+use crate::sim::parameters::{self, NotAFlag};
 use crate::sim::targets::{is_private, is_web_address};
 
 /// Every event that a project's hook has.
@@ -181,7 +181,7 @@ impl Hook {
 
     fn take_rest(&mut self, document: &Value) -> Result<(), Response> {
         let flag = |name: &str| {
-            let refusal = |()| Response::json(400, &json!({"error": format!("{name} is invalid")}));
+            let refusal = |NotAFlag| Response::json(400, &json!({"error": format!("{name} is invalid")}));
             parameters::flag(&document[name]).map_err(refusal)
         };
         for event in EVENTS {
