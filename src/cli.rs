@@ -35,7 +35,7 @@ pub enum Command {
     /// Print the custom resource definitions: forgebind crd | kubectl apply --server-side -f -
     Crd,
     /// Let go of every object of this installation, so that it can be removed, and print the webhooks that stay
-    Release(ReleaseArguments),
+    Uninstall(UninstallArguments),
 }
 
 fn providers_help() -> String {
@@ -217,9 +217,9 @@ pub struct ServerArguments {
     pub replica: Option<String>,
 }
 
-/// The flags of `forgebind release`. Those of the servers mean the same here.
+/// The flags of `forgebind uninstall`. Those of the servers mean the same here.
 #[derive(Clone, Debug, Args)]
-pub struct ReleaseArguments {
+pub struct UninstallArguments {
     /// What becomes of the webhooks: keep leaves them at the providers; delete deletes the bindings and waits for the
     /// controller, which must run, to remove them
     #[arg(long, env = "FORGEBIND_HOOKS", value_name = "keep|delete", default_value = "keep")]

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use crate::api::v1alpha1::{Interval, ProviderKind};
-use crate::cli::{InstallationArguments, ReleaseArguments, ServerArguments};
+use crate::cli::{InstallationArguments, ServerArguments, UninstallArguments};
 use crate::providers::transport::network::NetworkPolicy;
 use crate::public_urls::{PublicUrls, is_name};
 use crate::telemetry::logs::LogFormat;
@@ -161,18 +161,18 @@ impl TryFrom<ServerArguments> for Config {
 
 /// What becomes of webhooks when the installation is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HooksOnRelease {
+pub enum HooksOnUninstall {
     /// They stay at the providers.
     Keep,
     /// They go with their bindings.
     Delete,
 }
 
-/// The settings of `forgebind release`.
+/// The settings of `forgebind uninstall`.
 #[derive(Clone, Debug)]
-pub struct ReleaseConfig {
+pub struct UninstallConfig {
     /// What becomes of the webhooks.
-    pub hooks: HooksOnRelease,
+    pub hooks: HooksOnUninstall,
     /// How long to try.
     pub timeout: Duration,
     /// The operator's own namespace.
@@ -183,14 +183,14 @@ pub struct ReleaseConfig {
     pub install_key_secret: Option<String>,
 }
 
-impl TryFrom<ReleaseArguments> for ReleaseConfig {
+impl TryFrom<UninstallArguments> for UninstallConfig {
     type Error = ConfigError;
 
-    fn try_from(arguments: ReleaseArguments) -> Result<Self, ConfigError> {
+    fn try_from(arguments: UninstallArguments) -> Result<Self, ConfigError> {
         Ok(Self {
             hooks: match arguments.hooks.as_str() {
-                "keep" => HooksOnRelease::Keep,
-                "delete" => HooksOnRelease::Delete,
+                "keep" => HooksOnUninstall::Keep,
+                "delete" => HooksOnUninstall::Delete,
                 other => return Err(ConfigError::new("hooks", format!("{other:?} is neither keep nor delete"))),
             },
             timeout: parse::<Interval>("timeout", &arguments.timeout)?.length(),
@@ -428,16 +428,16 @@ mod tests {
     }
 
     #[test]
-    fn a_release_keeps_hooks_unless_told_otherwise() {
-        let release = |flags: &[&str]| -> Result<ReleaseConfig, ConfigError> {
-            let arguments = ["forgebind", "release"].iter().chain(flags);
-            let Command::Release(arguments) = Cli::try_parse_from(arguments).unwrap().command else { panic!("release") };
+    fn an_uninstall_keeps_hooks_unless_told_otherwise() {
+        let uninstall = |flags: &[&str]| -> Result<UninstallConfig, ConfigError> {
+            let arguments = ["forgebind", "uninstall"].iter().chain(flags);
+            let Command::Uninstall(arguments) = Cli::try_parse_from(arguments).unwrap().command else { panic!("uninstall") };
             arguments.try_into()
         };
-        assert_eq!(release(&[]).unwrap().hooks, HooksOnRelease::Keep);
-        assert_eq!(release(&["--hooks=delete"]).unwrap().hooks, HooksOnRelease::Delete);
+        assert_eq!(uninstall(&[]).unwrap().hooks, HooksOnUninstall::Keep);
+        assert_eq!(uninstall(&["--hooks=delete"]).unwrap().hooks, HooksOnUninstall::Delete);
         for (flag, value) in [("hooks", "all"), ("timeout", "soon")] {
-            assert!(release(&[&format!("--{flag}={value}")]).unwrap_err().to_string().starts_with(&format!("--{flag}: ")));
+            assert!(uninstall(&[&format!("--{flag}={value}")]).unwrap_err().to_string().starts_with(&format!("--{flag}: ")));
         }
     }
 

@@ -22,9 +22,9 @@ pub struct Evidence {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BindingEvidence {
-    /// The last authentic delivery for each generation of the secret in its URL.
+    /// The last authentic delivery for each version of the secret in its URL.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub generations: BTreeMap<String, Timestamp>,
+    pub secret_versions: BTreeMap<String, Timestamp>,
     /// The last authentic delivery for each event.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub events: BTreeMap<EventKind, Timestamp>,
@@ -95,8 +95,8 @@ pub trait EvidenceSource: Send + Sync {
     async fn collect(&self) -> Collected;
 }
 
-/// Generations of one binding's secret of which a receiver tells: the status has room for one and eight before it.
-pub const GENERATIONS: usize = 16;
+/// Versions of one binding's secret of which a receiver tells: the status has room for one and eight before it.
+pub const SECRET_VERSIONS: usize = 16;
 /// Sinks of one binding of which one receiver tells.
 const SINKS: usize = 64;
 /// Characters of any text that a receiver tells.
@@ -107,8 +107,8 @@ impl Evidence {
     #[must_use]
     pub fn bounded(mut self) -> Self {
         for evidence in self.bindings.values_mut() {
-            while evidence.generations.len() > GENERATIONS {
-                evidence.generations.pop_first();
+            while evidence.secret_versions.len() > SECRET_VERSIONS {
+                evidence.secret_versions.pop_first();
             }
             while evidence.sinks.len() > SINKS {
                 evidence.sinks.pop_last();
@@ -128,8 +128,8 @@ impl Evidence {
 impl BindingEvidence {
     /// Adds what another receiver saw of the same binding.
     pub fn merge(&mut self, other: Self) {
-        for (generation, at) in other.generations {
-            let mine = self.generations.entry(generation).or_insert(at);
+        for (secret_version, at) in other.secret_versions {
+            let mine = self.secret_versions.entry(secret_version).or_insert(at);
             *mine = at.max(*mine);
         }
         for (event, at) in other.events {
@@ -175,7 +175,7 @@ mod tests {
         let long = "ü".repeat(5000);
         let sink = SinkEvidence { last_error: Some(long.clone()), ..SinkEvidence::default() };
         let seen = BindingEvidence {
-            generations: (0..1000).map(|number| (format!("{number:04}"), Timestamp::UNIX_EPOCH)).collect(),
+            secret_versions: (0..1000).map(|number| (format!("{number:04}"), Timestamp::UNIX_EPOCH)).collect(),
             sinks: (0..1000).map(|number| (format!("{number:04}"), sink.clone())).collect(),
             last_delivery: Some(Delivery { at: Timestamp::UNIX_EPOCH, event: None, id: long.clone() }),
             refusals: Some(Refusals { count: 1, last: Timestamp::UNIX_EPOCH, reason: long }),
@@ -184,8 +184,8 @@ mod tests {
         let bounded = Evidence { bindings: [("uid".to_owned(), seen)].into() }.bounded();
         assert!(serde_json::to_vec(&bounded).unwrap().len() < 64 * 1024);
         let seen = &bounded.bindings["uid"];
-        assert_eq!((seen.generations.len(), seen.sinks.len()), (GENERATIONS, SINKS));
-        assert!(seen.generations.contains_key("0999"), "the latest are kept");
+        assert_eq!((seen.secret_versions.len(), seen.sinks.len()), (SECRET_VERSIONS, SINKS));
+        assert!(seen.secret_versions.contains_key("0999"), "the latest are kept");
         assert_eq!(seen.refusals.as_ref().unwrap().reason, "ü".repeat(TEXT_LENGTH));
     }
 }

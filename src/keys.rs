@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 pub const INSTALL_KEY_LENGTH: usize = 32;
 /// Characters of a hook id.
 pub const HOOK_ID_LENGTH: usize = 22;
-/// What the generation of a secret that a user brought begins with. That of a derived secret consists of digits alone.
+/// What the version of a secret that a user brought begins with. That of a derived secret consists of digits alone.
 const BROUGHT: &str = "own";
 
 /// The one secret of an installation. Losing it costs every hook's identity.
@@ -142,10 +142,10 @@ impl ReceiverKey {
         first_half(derive(&self.key, &[&[b"hook/v1".as_slice()], owner.parts().as_slice()].concat()))
     }
 
-    /// The derived webhook secret of one generation: 32 bytes. Providers write them in their own form.
+    /// The derived webhook secret of one secret version: 32 bytes. Providers write them in their own form.
     #[must_use]
-    pub fn webhook_secret(&self, owner: ConnectedBinding<'_>, generation: &str) -> [u8; 32] {
-        derive(&self.key, &[&[b"secret/v1".as_slice()], owner.parts().as_slice(), &[generation.as_bytes()]].concat())
+    pub fn webhook_secret(&self, owner: ConnectedBinding<'_>, secret_version: &str) -> [u8; 32] {
+        derive(&self.key, &[&[b"secret/v1".as_slice()], owner.parts().as_slice(), &[secret_version.as_bytes()]].concat())
     }
 
     /// A fingerprint of something secret that consists of parts: 16 hex digits, public. Each part counts with its length, so that
@@ -160,9 +160,9 @@ impl ReceiverKey {
         digits
     }
 
-    /// The generation of a webhook secret that a user brought, by all of its parts. Never one that [`derived_second`] reads.
+    /// The version of a webhook secret that a user brought, by all of its parts. Never one that [`derived_second`] reads.
     #[must_use]
-    pub fn brought_generation(&self, parts: &[SecretString]) -> String {
+    pub fn user_secret_version(&self, parts: &[SecretString]) -> String {
         format!("{BROUGHT}{}", self.fingerprint(parts))
     }
 
@@ -198,12 +198,12 @@ impl ControllerKey {
     }
 }
 
-/// The second that the generation of a derived secret stands for; `None` for that of a secret that a user brought and for any other
-/// text. Only the canonical text counts, so that no generation has two spellings.
+/// The second that the version of a derived secret stands for; `None` for that of a secret that a user brought and for any other
+/// text. Only the canonical text counts, so that no secret version has two spellings.
 #[must_use]
-pub fn derived_second(generation: &str) -> Option<i64> {
-    let second: i64 = generation.parse().ok()?;
-    (second >= 0 && second.to_string() == generation).then_some(second)
+pub fn derived_second(secret_version: &str) -> Option<i64> {
+    let second: i64 = secret_version.parse().ok()?;
+    (second >= 0 && second.to_string() == secret_version).then_some(second)
 }
 
 /// The textual form of a derived webhook secret, base64url without padding.
@@ -254,10 +254,10 @@ mod tests {
     }
 
     #[test]
-    fn bb_20_every_binding_and_generation_has_its_own_secret() {
+    fn bb_20_every_binding_and_secret_version_has_its_own_secret() {
         let receiver = key().receiver();
         let secrets = [("a", "b", "1"), ("a", "b", "2"), ("a", "c", "1"), ("c", "b", "1")]
-            .map(|(namespace, name, generation)| receiver.webhook_secret(owner(namespace, name), generation));
+            .map(|(namespace, name, secret_version)| receiver.webhook_secret(owner(namespace, name), secret_version));
         assert!(secrets.iter().enumerate().all(|(at, one)| secrets.iter().skip(at + 1).all(|other| one != other)));
     }
 
@@ -267,8 +267,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_generation_of_a_brought_secret_is_never_taken_for_that_of_a_derived_one(bytes: [u8; 32], text in ".{0,40}", second in 0_i64..) {
-            let brought = ReceiverKey::new(&bytes).unwrap().brought_generation(&parts(&[text]));
+        fn the_secret_version_of_a_brought_secret_is_never_taken_for_that_of_a_derived_one(bytes: [u8; 32], text in ".{0,40}", second in 0_i64..) {
+            let brought = ReceiverKey::new(&bytes).unwrap().user_secret_version(&parts(&[text]));
             prop_assert_eq!(derived_second(&brought), None);
             prop_assert_eq!(derived_second(&second.to_string()), Some(second));
             prop_assert_eq!(derived_second(&format!("0{second}")), None, "a second spelling");
@@ -282,12 +282,12 @@ mod tests {
     }
 
     #[test]
-    fn a_generation_is_decided_by_its_form_and_not_by_chance() {
+    fn a_secret_version_is_decided_by_its_form_and_not_by_chance() {
         // The fingerprint of one in about two thousand secrets consists of digits alone.
         let receiver = key().receiver();
         let of = |number: u32| parts(&[format!("secret-{number}")]);
         let digits = (0..100_000).map(of).find(|parts| receiver.fingerprint(parts).bytes().all(|byte| byte.is_ascii_digit())).unwrap();
-        assert_eq!(derived_second(&receiver.brought_generation(&digits)), None);
+        assert_eq!(derived_second(&receiver.user_secret_version(&digits)), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use forgebind::check::{self, CheckSettings};
 use forgebind::cli::{self, CheckArguments, Cli, Command, OutputFormat};
-use forgebind::config::{Config, ReleaseConfig};
+use forgebind::config::{Config, UninstallConfig};
 use forgebind::run::{self, Role};
 
 /// Input that cannot be used, as clap ends for a bad argument.
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         Command::Receiver(arguments) => serve(Role::Receiver, arguments),
         Command::Run(arguments) => serve(Role::Both, arguments),
         Command::Crd => print_definitions(),
-        Command::Release(arguments) => release(arguments),
+        Command::Uninstall(arguments) => uninstall(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -36,10 +36,10 @@ fn serve(role: Role, arguments: forgebind::cli::ServerArguments) -> Result<(), B
     Ok(runtime.block_on(run::serve(role, config))?)
 }
 
-fn release(arguments: forgebind::cli::ReleaseArguments) -> Result<(), Box<dyn std::error::Error>> {
-    let config = ReleaseConfig::try_from(arguments)?;
+fn uninstall(arguments: forgebind::cli::UninstallArguments) -> Result<(), Box<dyn std::error::Error>> {
+    let config = UninstallConfig::try_from(arguments)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(run::release(config))?)
+    Ok(runtime.block_on(run::uninstall(config))?)
 }
 
 fn check_and_tell(arguments: CheckArguments) -> ExitCode {

@@ -1,4 +1,4 @@
-//! The ways in: the addresses under which providers reach the receiver. One may be the default, others have names by which
+//! The public endpoints: the addresses under which providers reach the receiver. One may be the default, others have names by which
 //! connections choose them, and some are of before.
 
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ pub struct PublicUrls {
 
 /// Why there is no address for a connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoPublicUrl {
+pub enum PublicUrlError {
     /// There is none at all.
     #[error("Forgebind does not know where providers reach it; start it with --public-url")]
     None,
@@ -54,14 +54,14 @@ impl PublicUrls {
     ///
     /// # Errors
     /// When there is no such address.
-    pub fn choose(&self, name: Option<&str>) -> Result<&Url, NoPublicUrl> {
+    pub fn choose(&self, name: Option<&str>) -> Result<&Url, PublicUrlError> {
         let names = self.named.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         match name {
             Some(name) => self.named.get(name).ok_or_else(|| {
                 let known = if names.is_empty() { "no names".to_owned() } else { format!("only the names {names}") };
-                NoPublicUrl::Unknown { name: name.to_owned(), known }
+                PublicUrlError::Unknown { name: name.to_owned(), known }
             }),
-            None => self.default.as_ref().ok_or(if names.is_empty() { NoPublicUrl::None } else { NoPublicUrl::NotChosen { names } }),
+            None => self.default.as_ref().ok_or(if names.is_empty() { PublicUrlError::None } else { PublicUrlError::NotChosen { names } }),
         }
     }
 

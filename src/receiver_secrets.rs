@@ -46,7 +46,7 @@ pub struct UserSecrets {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct UserSecret {
     /// The keyed fingerprint of all its parts, as it stands in the delivery URL.
-    pub generation: String,
+    pub version: String,
     #[serde(flatten)]
     value: Value,
 }
@@ -89,7 +89,7 @@ pub struct WireError;
 impl UserSecret {
     /// The wire form of a secret; `None` for a derived one, which never travels.
     #[must_use]
-    pub fn new(generation: String, secret: &WebhookSecret) -> Option<Self> {
+    pub fn new(version: String, secret: &WebhookSecret) -> Option<Self> {
         let value = match secret {
             WebhookSecret::Derived(_) => return None,
             WebhookSecret::Text(text) => Value::Text { secret: Text(text.clone()) },
@@ -98,7 +98,7 @@ impl UserSecret {
             }
             WebhookSecret::Header { name, value } => Value::Header { name: name.clone(), value: Text(value.clone()) },
         };
-        Some(Self { generation, value })
+        Some(Self { version, value })
     }
 
     /// The secret.
@@ -134,7 +134,7 @@ impl UserSecrets {
     /// The pairs that receiver takes.
     #[must_use]
     pub fn pairs(&self) -> Vec<(String, WebhookSecret)> {
-        self.secrets.iter().map(|secret| (secret.generation.clone(), secret.secret())).collect()
+        self.secrets.iter().map(|secret| (secret.version.clone(), secret.secret())).collect()
     }
 }
 
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn one_bad_entry_does_not_hide_the_others() {
-        let data = [("good", r#"{"secrets":[{"generation":"g","kind":"Text","secret":"s"}]}"#), ("bad", "{")]
+        let data = [("good", r#"{"secrets":[{"version":"g","kind":"Text","secret":"s"}]}"#), ("bad", "{")]
             .map(|(uid, json)| (uid.to_owned(), ByteString(json.as_bytes().to_vec())))
             .into();
         let (entries, unreadable) = read_shard(&data);

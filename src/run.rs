@@ -2,9 +2,9 @@
 
 mod cluster;
 mod receivers;
-mod release;
 mod routing;
 mod shards;
+mod uninstall;
 mod watching;
 
 use std::sync::Arc;
@@ -22,11 +22,11 @@ use tracing::{error, info};
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{Config, Receivers};
-use crate::controllers::install::guard::{Guarded, Trouble};
+use crate::controllers::install::guard::{Guarded, KeyFailure};
 use crate::controllers::install::{self, InstallKeyError};
-use crate::controllers::lease::{Campaign, LeaseDeadline};
-use crate::controllers::view::{OfCluster, OfProviders};
-use crate::controllers::{self, Context, Keys, Requests, Sessions, Settings, Triggers, View, Writes};
+use crate::controllers::lease::{LeaderElection, LeaseDeadline};
+use crate::controllers::view::{ClusterObjects, ProviderClients};
+use crate::controllers::{self, Context, Keys, Requests, Sessions, Settings, Triggers, View, WriteTracker};
 use crate::evidence::{Collected, EvidenceSource};
 use crate::keys::ReceiverKey;
 use crate::providers::transport::network::NetworkPolicy;
@@ -36,7 +36,7 @@ use crate::telemetry::admin::{self, Admin, Check, EvidenceEndpoint, Refresh};
 use crate::telemetry::freshness::WatchHealth;
 use crate::telemetry::logs;
 use crate::telemetry::process::ProcessMetrics;
-pub use release::release;
+pub use uninstall::uninstall;
 use watching::Watched;
 
 /// What a process does.
@@ -113,7 +113,7 @@ pub enum RunError {
     Kubernetes(#[from] kube::Error),
     /// Something could not be released in time.
     #[error("{0}")]
-    NotReleased(String),
+    NotUninstalled(String),
     /// A part ended that never should.
     #[error("{0} ended")]
     Ended(&'static str),
@@ -136,7 +136,7 @@ pub async fn serve(role: Role, config: Config) -> Result<(), RunError> {
         source,
     })?;
     cluster::check_definitions(&client, &config.watch_namespaces).await?;
-    let keys = match keys(role, &client, &config, &stop).await {
+    let keys = match load_keys(role, &client, &config, &stop).await {
         Ok(keys) => keys,
         Err(error) => return Err(doubted(&client, &config.namespace, error).await),
     };
@@ -152,21 +152,21 @@ pub async fn serve(role: Role, config: Config) -> Result<(), RunError> {
     cluster::learn_networks(&client, &network).await;
 
     let clock: SharedClock = Arc::new(SystemClock);
-    let mut parts = Parts::new(role, health, stop.clone(), &clock);
+    let mut app = App::new(role, health, stop.clone(), &clock);
     let mut watched = Watched::default();
     let evidence =
-        if role.receives() { Some(receive(&mut parts, &config, &client, &keys, &network, &clock, &mut watched).await?) } else { None };
-    let campaign = if role.reconciles() {
-        reconcile(&mut parts, &config, &client, keys.clone(), network, clock, &mut watched, evidence.clone()).await?
+        if role.receives() { Some(start_receiver(&mut app, &config, &client, &keys, &network, &clock, &mut watched).await?) } else { None };
+    let election = if role.reconciles() {
+        start_controllers(&mut app, &config, &client, keys.clone(), network, clock, &mut watched, evidence.clone()).await?
     } else {
         None
     };
-    watched.start(&client, &watching::Scopes::of(&config), role.reconciles(), &mut parts);
+    watched.start(&client, &watching::Scopes::of(&config), role.reconciles(), &mut app);
     let endpoint =
         evidence.map(|store| EvidenceEndpoint { snapshot: Box::new(move || store.snapshot()), token: keys.receiver.evidence_token() });
-    let end = parts.run(admin_listener, endpoint).await;
-    if let Some(campaign) = campaign {
-        campaign.resign().await;
+    let end = app.run(admin_listener, endpoint).await;
+    if let Some(election) = election {
+        election.resign().await;
     }
     info!("stopped");
     end
@@ -187,7 +187,7 @@ struct RoleKeys {
 /// An error about a key, with what speaks against the namespace in which the key was looked for.
 async fn doubted(client: &Client, namespace: &str, error: InstallKeyError) -> RunError {
     let elsewhere = match &error {
-        InstallKeyError::Missing { .. } | InstallKeyError::NotBrought { .. } => true,
+        InstallKeyError::Missing { .. } | InstallKeyError::ExternalKeyMissing { .. } => true,
         InstallKeyError::Kubernetes(kube::Error::Api(status)) => status.is_not_found() || status.is_forbidden(),
         _ => false,
     };
@@ -205,7 +205,7 @@ async fn awaited_receiver_key(
     client: &Client,
     namespace: &str,
     stop: &CancellationToken,
-) -> Result<install::Held<ReceiverKey>, InstallKeyError> {
+) -> Result<install::LoadedKey<ReceiverKey>, InstallKeyError> {
     let mut told = false;
     loop {
         match install::receiver_key(client, namespace).await {
@@ -224,14 +224,14 @@ async fn awaited_receiver_key(
     }
 }
 
-async fn keys(role: Role, client: &Client, config: &Config, stop: &CancellationToken) -> Result<RoleKeys, InstallKeyError> {
+async fn load_keys(role: Role, client: &Client, config: &Config, stop: &CancellationToken) -> Result<RoleKeys, InstallKeyError> {
     if !role.reconciles() {
         let held = awaited_receiver_key(client, &config.namespace, stop).await?;
         let (fingerprint, since, receiver) = (held.fingerprint, held.since, held.key);
         return Ok(RoleKeys { fingerprint, since, receiver, controller: None, guarded: Vec::new() });
     }
-    let install::Held { key: install_key, since, .. } = match &config.install_key_secret {
-        Some(name) => install::brought(client, &config.namespace, name).await?,
+    let install::LoadedKey { key: install_key, since, .. } = match &config.install_key_secret {
+        Some(name) => install::load_external(client, &config.namespace, name).await?,
         None => install::find_or_create(client, &config.namespace, &config.watch_namespaces, config.new_install_key).await?,
     };
     let receiver = install_key.receiver();
@@ -245,7 +245,7 @@ async fn keys(role: Role, client: &Client, config: &Config, stop: &CancellationT
 }
 
 /// What is being put together.
-struct Parts {
+struct App {
     tasks: JoinSet<Result<(), RunError>>,
     registry: Registry,
     refresh: Vec<Refresh>,
@@ -254,7 +254,7 @@ struct Parts {
     health: WatchHealth,
 }
 
-impl Parts {
+impl App {
     fn new(role: Role, health: WatchHealth, stop: CancellationToken, clock: &SharedClock) -> Self {
         let mut registry = Registry::default();
         let process = ProcessMetrics::register(&mut registry, role.name(), clock);
@@ -275,25 +275,25 @@ impl Parts {
         });
     }
 
-    /// Serves the admin port and runs everything until the stop, or until a part ends that never should.
+    /// Serves the admin port and runs everything until the stop, or until a task ends that never should.
     async fn run(self, listener: tokio::net::TcpListener, evidence: Option<EvidenceEndpoint>) -> Result<(), RunError> {
         let Self { mut tasks, registry, refresh, ready, stop, .. } = self;
         let alive = Arc::new(AtomicBool::new(true));
         let still = Arc::clone(&alive);
         let live: Vec<Check> =
-            vec![("parts", Box::new(move || if still.load(Ordering::Relaxed) { Ok(()) } else { Err("a part ended".to_owned()) }))];
+            vec![("tasks", Box::new(move || if still.load(Ordering::Relaxed) { Ok(()) } else { Err("a task ended".to_owned()) }))];
         let admin_stop = CancellationToken::new();
         let admin = tokio::spawn(admin::serve(listener, Admin { registry, refresh, live, ready, evidence }, admin_stop.clone()));
         let mut result = Ok(());
         while let Some(ended) = tasks.join_next().await {
             match ended {
                 Ok(Ok(())) if stop.is_cancelled() => {}
-                Ok(Ok(())) => result = Err(RunError::Ended("a part")),
+                Ok(Ok(())) => result = Err(RunError::Ended("a task")),
                 Ok(Err(error)) => result = Err(error),
                 Err(error) if error.is_cancelled() => {}
                 Err(error) => {
-                    error!(error = %error, "a part panicked");
-                    result = Err(RunError::Ended("a part"));
+                    error!(error = %error, "a task panicked");
+                    result = Err(RunError::Ended("a task"));
                 }
             }
             if result.is_err() {
@@ -307,8 +307,8 @@ impl Parts {
     }
 }
 
-async fn receive(
-    parts: &mut Parts,
+async fn start_receiver(
+    app: &mut App,
     config: &Config,
     client: &Client,
     keys: &RoleKeys,
@@ -318,17 +318,17 @@ async fn receive(
 ) -> Result<EvidenceStore, RunError> {
     let routes = routing::routes(config, keys.receiver.clone(), keys.fingerprint.clone(), keys.since, clock.clone(), Arc::clone(network));
     let synced = routing::follow(&routes, watched, client, &config.namespace);
-    let health = parts.health.clone();
+    let health = app.health.clone();
     let fresh = synced.clone();
     let freshness = move || fresh.all() && health.is_fresh(&["/repobindings", "/gitproviderconnections"]);
-    let receiver = Receiver::new(ReceiverConfig::new(config.listen), &routes, network, Arc::new(freshness), &mut parts.registry)?;
+    let receiver = Receiver::new(ReceiverConfig::new(config.listen), &routes, network, Arc::new(freshness), &mut app.registry)?;
     let evidence = receiver.evidence();
-    parts.refresh.push(Box::new(receiver.refresh()));
+    app.refresh.push(Box::new(receiver.refresh()));
     let bound = receiver.bind().await.map_err(|source| RunError::Listen { flag: "listen", address: config.listen, source })?;
     info!(address = %config.listen, "receiving");
-    parts.ready.push(("routes", Box::new(move || synced.check())));
-    let stop = parts.stop.clone();
-    parts.tasks.spawn(async move {
+    app.ready.push(("routes", Box::new(move || synced.check())));
+    let stop = app.stop.clone();
+    app.tasks.spawn(async move {
         bound.serve(stop.cancelled_owned()).await.map_err(|source| RunError::Listen {
             flag: "listen",
             address: ([0, 0, 0, 0], 0).into(),
@@ -339,8 +339,8 @@ async fn receive(
 }
 
 #[expect(clippy::too_many_arguments, reason = "the composition root hands everything over once")]
-async fn reconcile(
-    parts: &mut Parts,
+async fn start_controllers(
+    app: &mut App,
     config: &Config,
     client: &Client,
     keys: RoleKeys,
@@ -348,7 +348,7 @@ async fn reconcile(
     clock: SharedClock,
     watched: &mut Watched,
     evidence: Option<EvidenceStore>,
-) -> Result<Option<Campaign>, RunError> {
+) -> Result<Option<LeaderElection>, RunError> {
     let Some(controller) = keys.controller else { return Ok(None) };
     let deadline = Arc::new(LeaseDeadline::new(clock.clone()));
     let lease: Arc<dyn Lease> = if config.leader_election { deadline.clone() } else { Arc::new(Unleased) };
@@ -357,15 +357,15 @@ async fn reconcile(
     let (sessions, session_changes) = mpsc::unbounded_channel();
     let triggers = Triggers { connections, bindings };
     let bindings_changed = watched.trigger(&triggers);
-    let transports = TransportFactory::new(Arc::clone(&network), lease, clock.clone(), &mut parts.registry);
+    let transports = TransportFactory::new(Arc::clone(&network), lease, clock.clone(), &mut app.registry);
     let reporter = Reporter { controller: "forgebind".to_owned(), instance: Some(config.replica.clone()) };
     let view = View {
-        references: Arc::new(OfCluster(client.clone())),
+        references: Arc::new(ClusterObjects(client.clone())),
         clock,
         settings: settings(config),
-        key_trouble: Trouble::default(),
+        key_failure: KeyFailure::default(),
         keys: Keys { fingerprint: keys.fingerprint.unwrap_or_default(), receiver: keys.receiver.clone(), controller },
-        clients: Arc::new(OfProviders),
+        clients: Arc::new(ProviderClients),
         transports,
         network,
         sessions: Sessions::new(sessions),
@@ -373,43 +373,43 @@ async fn reconcile(
         bindings: watched.bindings(),
         namespaces: watched.namespaces(),
         evidence: std::sync::Mutex::default(),
-        looks: std::sync::Mutex::default(),
+        probes: std::sync::Mutex::default(),
         attempts: std::sync::Mutex::default(),
-        usages: controllers::connection::usage::Told::default(),
+        usages: controllers::connection::usage::ReportedUsage::default(),
         triggers,
     };
     let context = Arc::new(Context {
         view,
         client: client.clone(),
         leftovers: controllers::leftovers::Pending::default(),
-        writes: Writes::default(),
+        writes: WriteTracker::default(),
         backoff: controllers::backoff::Backoff::default(),
         recorder: Recorder::new(client.clone(), reporter),
-        metrics: controllers::metrics::Metrics::register(&mut parts.registry),
+        metrics: controllers::metrics::Metrics::register(&mut app.registry),
     });
     watched.report_invalid(&context);
     watched.forget_gone(&context);
     shards::renew(watched, &context);
     for guarded in keys.guarded {
-        parts.spawn("the watch of a key's Secret", install::guard::watch(Arc::clone(&context), guarded));
+        app.spawn("the watch of a key's Secret", install::guard::watch(Arc::clone(&context), guarded));
     }
     let counted = Arc::clone(&context);
-    parts.refresh.push(Box::new(move || {
-        controllers::census::refresh(&counted);
+    app.refresh.push(Box::new(move || {
+        controllers::object_metrics::refresh(&counted);
         counted.view.transports.refresh_metrics();
     }));
-    let source = source(config, client, &keys.receiver, evidence, parts);
-    let (campaign, leading) = campaign(config, client, deadline).await?;
+    let source = evidence_source(config, client, &keys.receiver, evidence, app);
+    let (election, leading) = start_election(config, client, deadline).await?;
     let requests = Requests { connections: connection_requests, bindings: binding_requests, sessions: session_changes };
-    let stop = parts.stop.clone();
-    parts.tasks.spawn(async move {
+    let stop = app.stop.clone();
+    app.tasks.spawn(async move {
         let usage = controllers::connection::usage::follow(&context.view, &bindings_changed);
         tokio::select! {
             () = controllers::run(Arc::clone(&context), requests, leading, source, stop) => Ok(()),
             () = usage => Err(RunError::Ended("the count of bindings")),
         }
     });
-    Ok(campaign)
+    Ok(election)
 }
 
 fn settings(config: &Config) -> Settings {
@@ -422,29 +422,29 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-async fn campaign(
+async fn start_election(
     config: &Config,
     client: &Client,
     deadline: Arc<LeaseDeadline>,
-) -> Result<(Option<Campaign>, watch::Receiver<bool>), RunError> {
+) -> Result<(Option<LeaderElection>, watch::Receiver<bool>), RunError> {
     if !config.leader_election {
         let (always, leading) = watch::channel(true);
         // The channel must stay open for as long as the process runs.
         tokio::spawn(async move { always.closed().await });
         return Ok((None, leading));
     }
-    let campaign = Campaign::start(client.clone(), &config.namespace, &config.replica, deadline).await?;
-    let leading = campaign.leading();
-    Ok((Some(campaign), leading))
+    let election = LeaderElection::start(client.clone(), &config.namespace, &config.replica, deadline).await?;
+    let leading = election.leading();
+    Ok((Some(election), leading))
 }
 
 /// Where the controller reads evidence: in process where it also receives, else from every receiver.
-fn source(
+fn evidence_source(
     config: &Config,
     client: &Client,
     key: &ReceiverKey,
     evidence: Option<EvidenceStore>,
-    parts: &mut Parts,
+    app: &mut App,
 ) -> Arc<dyn EvidenceSource> {
     if let Some(store) = evidence {
         return Arc::new(InProcess(store));
@@ -453,7 +453,7 @@ fn source(
         Receivers::Urls(urls) => Arc::new(receivers::Remote::at(urls.clone(), key)),
         Receivers::Service(name) => {
             let (remote, watch) = receivers::Remote::behind(client.clone(), &config.namespace, name, key);
-            parts.spawn("the watch of the receivers", watch);
+            app.spawn("the watch of the receivers", watch);
             Arc::new(remote)
         }
     }

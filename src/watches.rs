@@ -32,16 +32,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The pauses of a watch that fails. The library's own grow to half a minute.
 #[derive(Debug)]
-pub struct Pauses(ExponentialBackoff);
+pub struct WatchBackoff(ExponentialBackoff);
 
 /// The pauses of a watch, from the first one on. They never end, and begin again with whatever the watch brings.
 #[must_use]
-pub fn pauses() -> Pauses {
-    let pauses = ExponentialBuilder::default().with_min_delay(FIRST_PAUSE).with_max_delay(LONGEST_PAUSE).without_max_times();
-    Pauses(pauses.with_jitter().build())
+pub fn backoff() -> WatchBackoff {
+    let backoff = ExponentialBuilder::default().with_min_delay(FIRST_PAUSE).with_max_delay(LONGEST_PAUSE).without_max_times();
+    WatchBackoff(backoff.with_jitter().build())
 }
 
-impl Iterator for Pauses {
+impl Iterator for WatchBackoff {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
@@ -49,9 +49,9 @@ impl Iterator for Pauses {
     }
 }
 
-impl Backoff for Pauses {
+impl Backoff for WatchBackoff {
     fn reset(&mut self) {
-        *self = pauses();
+        *self = backoff();
     }
 }
 
@@ -109,7 +109,7 @@ where
             None => Api::all(client.clone()),
         };
         let events = watch(guarded, config())
-            .backoff(pauses())
+            .backoff(backoff())
             .map(|event| event.map(|event| map_event(event, |guard| guard.0.map(strip).map_err(Box::new))));
         events.boxed()
     });
@@ -142,7 +142,7 @@ pub fn object<K>(api: Api<K>, name: &str) -> impl Stream<Item = watcher::Result<
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let events = watch(api, config().fields(&format!("metadata.name={name}"))).backoff(pauses());
+    let events = watch(api, config().fields(&format!("metadata.name={name}"))).backoff(backoff());
     let seen = events.scan(false, |seen, event| {
         match &event {
             Ok(Event::Init) => *seen = false,
@@ -166,7 +166,7 @@ fn metadata_stream<K>(api: Api<PartialObjectMeta<K>>) -> BoxStream<'static, watc
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    watch(api, config()).backoff(pauses()).map(|event| event.map(|event| map_event(event, |object| Ok(strip(object))))).boxed()
+    watch(api, config()).backoff(backoff()).map(|event| event.map(|event| map_event(event, |object| Ok(strip(object))))).boxed()
 }
 
 fn map_event<A, B>(event: Event<A>, mut map: impl FnMut(A) -> B) -> Event<B> {

@@ -10,8 +10,8 @@ use futures::stream::{self, BoxStream};
 use super::outside::Outside;
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{EventKind, Permission};
-use crate::controllers::view::Clients;
-use crate::providers::model::{Holder, Scope};
+use crate::controllers::view::ClientFactory;
+use crate::providers::model::{Project, Scope};
 use crate::providers::permission::Grants;
 use crate::providers::transport::{ProxySettings, Transport};
 use crate::providers::{
@@ -20,9 +20,9 @@ use crate::providers::{
 };
 
 /// Clients that read at the provider and refuse to write.
-pub(super) struct Reading(pub(super) Outside);
+pub(super) struct ReadOnlyClients(pub(super) Outside);
 
-impl Clients for Reading {
+impl ClientFactory for ReadOnlyClients {
     fn admit(&self, connection: &ConnectionTarget, endpoint: &Endpoint, proxy: Option<&ProxySettings>) -> Result<(), String> {
         self.0.admit(connection, endpoint, proxy)
     }
@@ -40,9 +40,9 @@ impl Clients for Reading {
 
 /// Clients that send nothing at all, and answer as if everything at the provider were as the manifests have it: what is
 /// found wrong then is wrong with the manifests alone.
-pub(super) struct Assuming;
+pub(super) struct OfflineClients;
 
-impl Clients for Assuming {
+impl ClientFactory for OfflineClients {
     fn connect(
         &self,
         provider: &'static dyn Provider,
@@ -152,7 +152,7 @@ impl Client for Assumed {
     }
 
     async fn repository(&self, path: &RepositoryPath) -> Result<Repository, ProviderError> {
-        let project = self.scope.as_ref().and_then(|scope| scope.holder.clone());
+        let project = self.scope.as_ref().and_then(|scope| scope.project.clone());
         Ok(Repository {
             id: path.as_str().to_lowercase(),
             path: path.clone(),
@@ -164,7 +164,7 @@ impl Client for Assumed {
             archived: false,
             empty: false,
             manage_webhooks: PermissionFinding::granted(),
-            holder: project.map(|key| Holder { id: key.clone(), key }),
+            project: project.map(|key| Project { id: key.clone(), key }),
         })
     }
 

@@ -32,7 +32,7 @@ pub(super) struct Cluster {
     pub(super) notes: Vec<String>,
 }
 
-fn trouble(error: &kube::Error) -> InputError {
+fn failure(error: &kube::Error) -> InputError {
     InputError(format!("--from-cluster: API server: {}", wording::of_api_server(error)))
 }
 
@@ -46,11 +46,11 @@ pub(super) async fn read(installation: &Installation) -> Result<Cluster, InputEr
     let namespaces = &installation.watch_namespaces;
     for object in cluster.list::<GitProviderConnection>(namespaces).await? {
         let key = (object.namespace().unwrap_or_default(), object.name_any());
-        cluster.inventory.connections.insert(key, Subject { object: Arc::new(object), place: None });
+        cluster.inventory.connections.insert(key, Subject { object: Arc::new(object), location: None });
     }
     for object in cluster.list::<RepoBinding>(namespaces).await? {
         let key = (object.namespace().unwrap_or_default(), object.name_any());
-        cluster.inventory.bindings.insert(key, Subject { object: Arc::new(object), place: None });
+        cluster.inventory.bindings.insert(key, Subject { object: Arc::new(object), location: None });
     }
     cluster.read_namespaces().await;
     cluster.read_install_key(&installation.namespace).await;
@@ -77,7 +77,7 @@ impl Cluster {
                     kube::Error::Api(status) if status.is_not_found() => {
                         InputError(format!("--from-cluster: the cluster does not know {}; install the definitions first", K::plural(&())))
                     }
-                    _ => trouble(&error),
+                    _ => failure(&error),
                 })?;
                 for DeserializeGuard(object) in page.items {
                     match object {

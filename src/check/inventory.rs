@@ -12,7 +12,7 @@ use kube::{Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::manifests::{InputError, Manifest, Place};
+use super::manifests::{InputError, Location, Manifest};
 use super::schema::{KINDS, Schema, Violation, nearest};
 use crate::api::v1alpha1::connection::ProviderSpec;
 use crate::api::v1alpha1::{GROUP, GitProviderConnection, RepoBinding};
@@ -26,7 +26,7 @@ pub(super) type Key = (String, String);
 pub(super) struct Subject<K> {
     pub(super) object: Arc<K>,
     /// Where its manifest stands; `None` for one that is only in the cluster.
-    pub(super) place: Option<Place>,
+    pub(super) location: Option<Location>,
 }
 
 /// An object that admission would refuse, or that the cluster holds although it does not fit.
@@ -35,7 +35,7 @@ pub(super) struct Refused {
     pub(super) kind: String,
     pub(super) key: Key,
     /// What is wrong, and where it stands in a manifest.
-    pub(super) violations: Vec<(Option<Place>, String)>,
+    pub(super) violations: Vec<(Option<Location>, String)>,
 }
 
 /// Everything that was read.
@@ -54,7 +54,7 @@ pub(super) struct Inventory {
     /// Metadata of namespaces by name.
     pub(super) namespaces: BTreeMap<String, ObjectMeta>,
     /// Secrets that somebody else will make from what stands in Git: sealed, encrypted or kept elsewhere.
-    pub(super) promised: BTreeSet<Key>,
+    pub(super) externally_managed: BTreeSet<Key>,
     /// Objects of other kinds, counted.
     pub(super) ignored: BTreeMap<String, usize>,
 }
@@ -63,27 +63,27 @@ impl Inventory {
     /// Adds the objects of manifests, over those of the cluster that are there already.
     pub(super) fn add(&mut self, manifests: Vec<Manifest>, default_namespace: &str, now: Timestamp) -> Result<(), InputError> {
         let [connection, binding] = KINDS.map(Schema::of);
-        let mut seen: BTreeMap<(String, Key), Place> = BTreeMap::new();
+        let mut seen: BTreeMap<(String, Key), Location> = BTreeMap::new();
         for manifest in manifests {
             let key = (manifest.namespace().unwrap_or(default_namespace).to_owned(), manifest.name().to_owned());
-            let place = manifest.place();
+            let location = manifest.location();
             let ours = manifest.api_version().split('/').next() == Some(GROUP);
-            if ours && let Some(first) = seen.insert((manifest.kind().to_owned(), key.clone()), place.clone()) {
+            if ours && let Some(first) = seen.insert((manifest.kind().to_owned(), key.clone()), location.clone()) {
                 let message = format!("is there already, at {}:{}; one of the two would overwrite the other", first.file, first.line);
-                self.refuse(&manifest, &key, vec![(Some(place), message)]);
+                self.refuse(&manifest, &key, vec![(Some(location), message)]);
                 continue;
             }
             match (manifest.api_version(), manifest.kind(), &connection, &binding) {
                 ("forgebind.dev/v1alpha1", "GitProviderConnection", Some(schema), _) => {
                     if let Some(object) = self.typed::<GitProviderConnection>(&manifest, &key, schema, now) {
-                        self.put_connection(key, manifest.source, place, object);
+                        self.put_connection(key, manifest.source, location, object);
                     }
                 }
                 ("forgebind.dev/v1alpha1", "RepoBinding", _, Some(schema)) => {
                     if let Some(object) = self.typed::<RepoBinding>(&manifest, &key, schema, now) {
                         let known = self.bindings.remove(&key);
                         let object = over(known.map(|known| known.object), object, |new, old| new.spec == old.spec);
-                        self.bindings.insert(key, Subject { object: Arc::new(object), place: Some(place) });
+                        self.bindings.insert(key, Subject { object: Arc::new(object), location: Some(location) });
                     }
                 }
                 _ if ours => self.refuse_unknown(&manifest, &key),
@@ -101,7 +101,7 @@ impl Inventory {
         Ok(())
     }
 
-    fn refuse(&mut self, manifest: &Manifest, key: &Key, violations: Vec<(Option<Place>, String)>) {
+    fn refuse(&mut self, manifest: &Manifest, key: &Key, violations: Vec<(Option<Location>, String)>) {
         self.refused.push(Refused { kind: manifest.kind().to_owned(), key: key.clone(), violations });
     }
 
@@ -112,8 +112,8 @@ impl Inventory {
             let hint = nearest(manifest.kind(), KINDS.into_iter()).map(|known| format!("; did you mean {known}?"));
             format!("{} has no kind {}{}", manifest.api_version(), manifest.kind(), hint.unwrap_or_default())
         };
-        let place = manifest.place_of("/kind");
-        self.refuse(manifest, key, vec![(Some(place), message)]);
+        let location = manifest.location_of("/kind");
+        self.refuse(manifest, key, vec![(Some(location), message)]);
     }
 
     /// The object as our types hold it, when admission would let it pass.
@@ -128,10 +128,10 @@ impl Inventory {
         {
             object.remove("status");
         }
-        let mut violations: Vec<(Option<Place>, String)> = schema
-            .judge(&mut value)
+        let mut violations: Vec<(Option<Location>, String)> = schema
+            .validate(&mut value)
             .into_iter()
-            .map(|Violation { pointer, message }| (Some(manifest.place_of(&pointer)), message))
+            .map(|Violation { pointer, message }| (Some(manifest.location_of(&pointer)), message))
             .collect();
         if violations.is_empty() {
             match serde_json::from_value::<K>(value) {
@@ -144,24 +144,24 @@ impl Inventory {
                     metadata.creation_timestamp.get_or_insert(Time(now));
                     return Some(object);
                 }
-                Err(error) => violations.push((Some(manifest.place()), shown::line(&error.to_string(), 300))),
+                Err(error) => violations.push((Some(manifest.location()), shown::line(&error.to_string(), 300))),
             }
         }
         self.refuse(manifest, key, violations);
         None
     }
 
-    fn put_connection(&mut self, key: Key, source: usize, place: Place, object: GitProviderConnection) {
+    fn put_connection(&mut self, key: Key, source: usize, location: Location, object: GitProviderConnection) {
         let known = self.connections.remove(&key).map(|known| known.object);
         let used = known.as_ref().and_then(|known| known.status.as_ref()?.bindings).unwrap_or_default();
         let moved = known.as_ref().is_some_and(|known| fixed(&known.spec.provider) != fixed(&object.spec.provider));
         if used > 0 && moved {
             let message = "spec.provider cannot change (but for apiURL) while bindings use this connection; create a second connection and \
                            move the bindings to it";
-            let violations = vec![(Some(place), message.to_owned())];
+            let violations = vec![(Some(location), message.to_owned())];
             self.refused.push(Refused { kind: "GitProviderConnection".to_owned(), key: key.clone(), violations });
             // What is in the cluster stays.
-            self.connections.extend(known.map(|object| (key, Subject { object, place: None })));
+            self.connections.extend(known.map(|object| (key, Subject { object, location: None })));
             return;
         }
         let leads = |object: &GitProviderConnection| {
@@ -173,12 +173,12 @@ impl Inventory {
         }
         let object = over(known, object, |new, old| new.spec == old.spec);
         self.connection_sources.insert(key.clone(), source);
-        self.connections.insert(key, Subject { object: Arc::new(object), place: Some(place) });
+        self.connections.insert(key, Subject { object: Arc::new(object), location: Some(location) });
     }
 
     fn put_secret(&mut self, manifest: &Manifest, key: Key) -> Result<(), InputError> {
         if manifest.value.get("sops").is_some() {
-            self.promised.insert(key);
+            self.externally_managed.insert(key);
             return Ok(());
         }
         let mut secret: Secret = parse(manifest)?;
@@ -195,11 +195,11 @@ impl Inventory {
         match (manifest.api_version().split('/').next(), manifest.kind()) {
             (Some("bitnami.com"), "SealedSecret") => {
                 let name = text("/spec/template/metadata/name").map(str::to_owned);
-                self.promised.insert((key.0, name.unwrap_or(key.1)));
+                self.externally_managed.insert((key.0, name.unwrap_or(key.1)));
             }
             (Some("external-secrets.io"), "ExternalSecret") => {
                 let name = text("/spec/target/name").map(str::to_owned);
-                self.promised.insert((key.0, name.unwrap_or(key.1)));
+                self.externally_managed.insert((key.0, name.unwrap_or(key.1)));
             }
             _ => *self.ignored.entry(manifest.qualified_kind()).or_default() += 1,
         }
@@ -209,9 +209,9 @@ impl Inventory {
 /// An object of ours that cannot be parsed names no value in its error, because it may be a secret one.
 fn parse<K: DeserializeOwned>(manifest: &Manifest) -> Result<K, InputError> {
     serde_json::from_value(manifest.value.clone()).map_err(|_| {
-        let place = manifest.place();
+        let location = manifest.location();
         let what = format!("{} {}", manifest.kind(), manifest.name());
-        InputError(format!("{}:{}: {what} has a field of the wrong form (values of data are base64 text)", place.file, place.line))
+        InputError(format!("{}:{}: {what} has a field of the wrong form (values of data are base64 text)", location.file, location.line))
     })
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::located::{self, Lines};
+use super::spanned_yaml::{self, Lines};
 use crate::api::v1alpha1::GROUP;
 
 /// The name of standard input.
@@ -21,7 +21,7 @@ pub struct InputError(pub(super) String);
 
 /// Where something stands.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(super) struct Location {
     /// The file, as it was named; `-` for standard input.
     pub(super) file: String,
     /// The line, from 1.
@@ -70,7 +70,7 @@ impl Manifest {
     }
 
     /// Where a value of it stands, or the nearest one around it that is there.
-    pub(super) fn place_of(&self, pointer: &str) -> Place {
+    pub(super) fn location_of(&self, pointer: &str) -> Location {
         let mut pointer = format!("{}{pointer}", self.pointer);
         let line = loop {
             if let Some(line) = self.lines.get(&pointer) {
@@ -81,11 +81,11 @@ impl Manifest {
                 None => break 1,
             }
         };
-        Place { file: self.file.clone(), line }
+        Location { file: self.file.clone(), line }
     }
 
-    pub(super) fn place(&self) -> Place {
-        self.place_of("")
+    pub(super) fn location(&self) -> Location {
+        self.location_of("")
     }
 }
 
@@ -159,7 +159,7 @@ impl Manifests {
     /// Adds the documents of a text. `named`: somebody named this very file, so that what it holds is meant.
     fn add(&mut self, source: usize, file: &str, text: &str, named: bool) -> Result<(), InputError> {
         for (first_line, document) in documents(text) {
-            let (value, lines) = match located::read(document, first_line) {
+            let (value, lines) = match spanned_yaml::read(document, first_line) {
                 Ok(read) => read,
                 Err(_) if !named && !text.contains(GROUP) => {
                     self.unreadable.push(file.to_owned());
@@ -186,8 +186,8 @@ impl Manifests {
             }
             (Value::Object(_), _) if !manifest.kind().is_empty() && !manifest.api_version().is_empty() => self.objects.push(manifest),
             _ if named || mentions_us(&manifest.value) => {
-                let place = manifest.place();
-                return Err(InputError(format!("{}:{}: no manifest: it needs apiVersion and kind", place.file, place.line)));
+                let location = manifest.location();
+                return Err(InputError(format!("{}:{}: no manifest: it needs apiVersion and kind", location.file, location.line)));
             }
             _ => {}
         }
@@ -234,7 +234,7 @@ mod tests {
 
     fn seen(manifests: &Manifests) -> Vec<(String, String, u64)> {
         let objects = manifests.objects.iter();
-        objects.map(|object| (object.qualified_kind(), object.name().to_owned(), object.place().line)).collect()
+        objects.map(|object| (object.qualified_kind(), object.name().to_owned(), object.location().line)).collect()
     }
 
     #[test]
@@ -245,7 +245,7 @@ mod tests {
         let manifests = read_text(text).unwrap();
         let expected = [("Secret", "a", 3), ("Deployment.apps", "b", 15), ("ConfigMap", "c", 18)];
         assert_eq!(seen(&manifests), expected.map(|(kind, name, line)| (kind.to_owned(), name.to_owned(), line)));
-        assert_eq!(manifests.objects[1].place_of("/metadata/name/x").line, 17);
+        assert_eq!(manifests.objects[1].location_of("/metadata/name/x").line, 17);
     }
 
     #[test]

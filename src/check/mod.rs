@@ -3,19 +3,19 @@
 //! The same observe, plan and report that the controllers run, over manifests, a cluster, or the one over the other. What a
 //! view shows is all that they get; their clients refuse to write, and what was planned is told instead of applied.
 
+mod checker;
 mod clients;
 mod cluster;
-mod found;
 mod inventory;
-mod located;
-mod look;
+mod layered_secrets;
 mod manifests;
 mod outside;
 mod progress;
-mod references;
 pub mod result;
 pub mod schema;
 mod settings;
+mod spanned_yaml;
+mod summary;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -35,16 +35,16 @@ use tokio::sync::mpsc;
 use crate::api::v1alpha1::connection::NamespacesFrom;
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::clock::{SharedClock, SystemClock};
-use crate::controllers::view::{Clients, OfCluster};
+use crate::controllers::view::{ClientFactory, ClusterObjects};
 use crate::controllers::{Keys, Sessions, Settings, Triggers, View, connection, install};
 use crate::keys::InstallKey;
 use crate::providers::transport::{TransportFactory, Unleased};
+use checker::Checker;
 use inventory::{Inventory, Key, NAME_LABEL, Subject};
-use look::Lookout;
+use layered_secrets::LayeredSecrets;
 pub use manifests::InputError;
 use outside::Outside;
 use progress::Progress;
-use references::Gathered;
 use result::{CheckResult, Finding, Level, Row};
 pub use settings::CheckSettings;
 pub use table::{Style, table};
@@ -77,8 +77,8 @@ pub async fn run(settings: CheckSettings, standard_input: &mut (dyn Read + Send)
     }
     let ignored = std::mem::take(&mut inventory.ignored);
     let fail_on_plan = settings.fail_on_plan;
-    let lookout = lookout(settings, inventory, client, found_key, clock)?;
-    let rows = look(&lookout).await;
+    let checker = checker(settings, inventory, client, found_key, clock)?;
+    let rows = check_all(&checker).await;
     Ok(CheckResult::of(rows, notes, ignored, fail_on_plan))
 }
 
@@ -89,13 +89,13 @@ impl Inventory {
 }
 
 /// Puts together what the controllers' code sees.
-fn lookout(
+fn checker(
     settings: CheckSettings,
     mut inventory: Inventory,
     client: Option<kube::Client>,
     found_key: Option<InstallKey>,
     clock: SharedClock,
-) -> Result<Lookout, InputError> {
+) -> Result<Checker, InputError> {
     let no_randomness = || InputError("the system gives no random bytes".to_owned());
     let chance = InstallKey::random_bytes().ok_or_else(no_randomness)?;
     let key = settings.install_key.clone().or(found_key);
@@ -108,14 +108,15 @@ fn lookout(
     if !from_cluster {
         name_namespaces(&mut inventory);
     }
-    let references = gathered(&settings, &inventory, client, hex::encode(chance).into())?;
+    let references = layered_secrets(&settings, &inventory, client, hex::encode(chance).into())?;
     let network = Arc::new(settings.installation.network.clone());
     let outside = Outside::new(&settings, &inventory, &network);
     // Nobody listens: everything is looked at once, in order.
     let (connections, _) = mpsc::unbounded_channel();
     let (bindings, _) = mpsc::unbounded_channel();
     let (sessions, _) = mpsc::unbounded_channel();
-    let clients: Arc<dyn Clients> = if settings.offline { Arc::new(clients::Assuming) } else { Arc::new(clients::Reading(outside)) };
+    let clients: Arc<dyn ClientFactory> =
+        if settings.offline { Arc::new(clients::OfflineClients) } else { Arc::new(clients::ReadOnlyClients(outside)) };
     let view = View {
         references: Arc::new(references),
         clients,
@@ -129,7 +130,7 @@ fn lookout(
             cleanup_timeout: None,
         },
         keys: Keys { fingerprint: key.fingerprint(), receiver: key.receiver(), controller: key.controller() },
-        key_trouble: install::guard::Trouble::default(),
+        key_failure: install::guard::KeyFailure::default(),
         network,
         sessions: Sessions::new(sessions),
         connections: store(inventory.connections.values().map(|subject| (*subject.object).clone())),
@@ -141,12 +142,12 @@ fn lookout(
                 .map(|metadata| PartialObjectMeta::<Namespace> { metadata: metadata.clone(), ..PartialObjectMeta::default() }),
         ),
         evidence: Mutex::default(),
-        looks: Mutex::default(),
+        probes: Mutex::default(),
         attempts: Mutex::default(),
-        usages: connection::usage::Told::default(),
+        usages: connection::usage::ReportedUsage::default(),
         triggers: Triggers { connections, bindings },
     };
-    Ok(Lookout { view, inventory, offline: settings.offline, from_cluster, knows_key })
+    Ok(Checker { view, inventory, offline: settings.offline, from_cluster, knows_key })
 }
 
 /// A store that holds these objects for good.
@@ -169,12 +170,12 @@ fn credential(connection: &Subject<GitProviderConnection>, namespace: &str) -> O
     Some((namespace.to_owned(), credentials.secret_ref.name.clone()))
 }
 
-fn gathered(
+fn layered_secrets(
     settings: &CheckSettings,
     inventory: &Inventory,
     client: Option<kube::Client>,
-    stand_in: SecretString,
-) -> Result<Gathered, InputError> {
+    placeholder: SecretString,
+) -> Result<LayeredSecrets, InputError> {
     let mut tokens = HashMap::new();
     for named in &settings.tokens {
         let mut concerned = inventory.connections.iter().filter(|(key, _)| named.is_for(key)).peekable();
@@ -192,17 +193,17 @@ fn gathered(
         credentials.iter().cloned().chain(of_webhooks).collect()
     } else {
         // A credential that nobody can read is no credential: nothing could be said of its connection.
-        inventory.promised.difference(&credentials).cloned().collect()
+        inventory.externally_managed.difference(&credentials).cloned().collect()
     };
-    Ok(Gathered {
+    Ok(LayeredSecrets {
         secrets: inventory.secrets.clone(),
         config_maps: inventory.config_maps.clone(),
         tokens,
         token: settings.token.clone(),
         credentials,
         assumed,
-        stand_in,
-        cluster: client.map(OfCluster),
+        placeholder,
+        cluster: client.map(ClusterObjects),
     })
 }
 
@@ -246,39 +247,39 @@ fn name_namespaces(inventory: &mut Inventory) {
 }
 
 /// Looks at everything that is asked for: with manifests, at them and what they change; else at all.
-async fn look(lookout: &Lookout) -> Vec<Row> {
-    let Inventory { connections, bindings, .. } = &lookout.inventory;
-    let of_manifests = connections.values().any(|subject| subject.place.is_some())
-        || bindings.values().any(|subject| subject.place.is_some())
-        || lookout.inventory.refused.iter().any(|refused| refused.violations.iter().any(|(place, _)| place.is_some()));
+async fn check_all(checker: &Checker) -> Vec<Row> {
+    let Inventory { connections, bindings, .. } = &checker.inventory;
+    let of_manifests = connections.values().any(|subject| subject.location.is_some())
+        || bindings.values().any(|subject| subject.location.is_some())
+        || checker.inventory.refused.iter().any(|refused| refused.violations.iter().any(|(location, _)| location.is_some()));
     let target = |subject: &Subject<RepoBinding>| {
         let target = subject.object.connection_target();
         (target.namespace, target.name)
     };
     let wanted = |subject: &Subject<RepoBinding>| {
-        let changed = connections.get(&target(subject)).is_some_and(|connection| connection.place.is_some());
-        !of_manifests || subject.place.is_some() || changed
+        let changed = connections.get(&target(subject)).is_some_and(|connection| connection.location.is_some());
+        !of_manifests || subject.location.is_some() || changed
     };
     let bindings: Vec<_> = bindings.iter().filter(|(_, subject)| wanted(subject)).collect();
     let needed: BTreeSet<Key> = bindings.iter().map(|(_, subject)| target(subject)).collect();
     let connections: Vec<_> =
-        connections.iter().filter(|(key, subject)| !of_manifests || subject.place.is_some() || needed.contains(key)).collect();
+        connections.iter().filter(|(key, subject)| !of_manifests || subject.location.is_some() || needed.contains(key)).collect();
     let progress = Progress::new(connections.len() + bindings.len());
     let step = |row: Row| {
         progress.step();
         row
     };
     let looking = async {
-        let of_connections = stream::iter(connections).map(async |(key, subject)| step(lookout.connection(key, subject).await));
+        let of_connections = stream::iter(connections).map(async |(key, subject)| step(checker.connection(key, subject).await));
         let mut rows: Vec<Row> = of_connections.buffered(AT_ONCE).collect().await;
-        let of_bindings = stream::iter(bindings).map(async |(key, subject)| step(lookout.binding(key, subject).await));
+        let of_bindings = stream::iter(bindings).map(async |(key, subject)| step(checker.binding(key, subject).await));
         rows.extend(of_bindings.buffered(AT_ONCE).collect::<Vec<_>>().await);
         rows
     };
     let mut rows = progress.during(looking).await;
-    rows.extend(lookout.inventory.refused.iter().map(Row::refused));
+    rows.extend(checker.inventory.refused.iter().map(Row::refused));
     for row in rows.iter_mut().filter(|row| row.reason.is_none()) {
-        row.findings.extend(assumptions(lookout, row));
+        row.findings.extend(assumptions(checker, row));
     }
     rows.sort_by_cached_key(|row| (row.kind.clone(), row.namespace.clone(), row.name.clone()));
     for row in &mut rows {
@@ -288,9 +289,9 @@ async fn look(lookout: &Lookout) -> Vec<Row> {
 }
 
 /// What was taken for granted of an object whose provider was not asked.
-fn assumptions(lookout: &Lookout, row: &Row) -> Option<Finding> {
+fn assumptions(checker: &Checker, row: &Row) -> Option<Finding> {
     let key = (row.namespace.clone(), row.name.clone());
-    let inventory = &lookout.inventory;
+    let inventory = &checker.inventory;
     let secret = match row.kind.as_str() {
         "GitProviderConnection" => credential(inventory.connections.get(&key)?, &key.0)?,
         _ => (key.0.clone(), inventory.bindings.get(&key)?.object.spec.webhook.as_ref()?.secret_ref.as_ref()?.name.clone()),

@@ -67,7 +67,7 @@ fn is_led_by_a_manifest(inventory: &Inventory, key: &Key, subject: &Subject<GitP
     let on_the_way = spec.secret_names().filter(|name| Some(*name) != credential.as_deref());
     let by_secret = on_the_way.map(of).any(|key| inventory.secrets.contains_key(&key));
     let by_map = spec.config_map_name().map(of).is_some_and(|key| inventory.config_maps.contains_key(&key));
-    let by_itself = subject.place.is_some() && !inventory.unmoved.contains(key);
+    let by_itself = subject.location.is_some() && !inventory.unmoved.contains(key);
     by_itself || by_secret || by_map
 }
 

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// How long a check is silent.
-const PATIENCE: Duration = Duration::from_secs(3);
+const GRACE_PERIOD: Duration = Duration::from_secs(3);
 /// How often it says how far it is from then on.
-const RHYTHM: Duration = Duration::from_secs(5);
+const INTERVAL: Duration = Duration::from_secs(5);
 
 /// How far a check is.
 #[derive(Debug)]
@@ -27,10 +27,10 @@ impl Progress {
     /// Does some work, and tells on standard error how far it is while it takes long.
     pub(super) async fn during<T>(&self, work: impl Future<Output = T>) -> T {
         let tell = async {
-            tokio::time::sleep(PATIENCE).await;
+            tokio::time::sleep(GRACE_PERIOD).await;
             loop {
                 eprintln!("forgebind: checked {} of {} objects; waiting for providers", self.done.load(Ordering::Relaxed), self.total);
-                tokio::time::sleep(RHYTHM).await;
+                tokio::time::sleep(INTERVAL).await;
             }
         };
         tokio::select! {

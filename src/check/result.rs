@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::Serialize;
 
 use super::inventory::{Key, Refused};
-use super::manifests::Place;
+use super::manifests::Location;
 use crate::api::v1alpha1::binding::PlannedAction;
 use crate::api::v1alpha1::{ConditionType, Reason};
 use crate::controllers::conditions;
@@ -176,9 +176,9 @@ impl Finding {
         }
     }
 
-    pub(super) fn at(mut self, place: Option<&Place>) -> Self {
-        self.file = place.map(|place| place.file.clone());
-        self.line = place.map(|place| place.line);
+    pub(super) fn at(mut self, location: Option<&Location>) -> Self {
+        self.file = location.map(|location| location.file.clone());
+        self.line = location.map(|location| location.line);
         self
     }
 
@@ -190,13 +190,13 @@ impl Finding {
 
 impl Row {
     /// A row that says nothing yet.
-    pub(super) fn new(kind: &str, key: &Key, place: Option<&Place>, outcome: Outcome) -> Self {
+    pub(super) fn new(kind: &str, key: &Key, location: Option<&Location>, outcome: Outcome) -> Self {
         Self {
             kind: kind.to_owned(),
             namespace: key.0.clone(),
             name: key.1.clone(),
-            file: place.map(|place| place.file.clone()),
-            line: place.map(|place| place.line),
+            file: location.map(|location| location.file.clone()),
+            line: location.map(|location| location.line),
             outcome,
             reason: None,
             message: None,
@@ -209,20 +209,20 @@ impl Row {
 
     /// A row for what admission would refuse.
     pub(super) fn refused(refused: &Refused) -> Self {
-        let place = refused.violations.iter().find_map(|(place, _)| place.as_ref());
+        let location = refused.violations.iter().find_map(|(location, _)| location.as_ref());
         let reason = Reason::InvalidObject.as_str();
         let findings = refused.violations.iter();
-        let findings = findings.map(|(place, message)| Finding::of(Level::Error, None, reason, message).at(place.as_ref()));
+        let findings = findings.map(|(location, message)| Finding::of(Level::Error, None, reason, message).at(location.as_ref()));
         Self {
             reason: Some(reason.to_owned()),
             message: refused.violations.first().map(|(_, message)| message.clone()),
             findings: findings.collect(),
-            ..Self::new(&refused.kind, &refused.key, place, Outcome::NotReady)
+            ..Self::new(&refused.kind, &refused.key, location, Outcome::NotReady)
         }
     }
 
     /// Takes over the conditions that the controller would write.
-    pub(super) fn tell(&mut self, written: &[Condition], place: Option<&Place>, offline: bool) {
+    pub(super) fn tell(&mut self, written: &[Condition], location: Option<&Location>, offline: bool) {
         let ready = conditions::find(written, ConditionType::Ready);
         let reason = ready.map(|ready| ready.reason.as_str());
         self.outcome = match ready.map(|ready| ready.status.as_str()) {
@@ -232,13 +232,13 @@ impl Row {
             Some("False") => Outcome::NotReady,
             _ => Outcome::Unknown,
         };
-        self.findings.extend(written.iter().filter_map(finding).map(|finding| finding.at(place)));
+        self.findings.extend(written.iter().filter_map(finding).map(|finding| finding.at(location)));
         let told = self.findings.iter().any(|finding| finding.level == Level::Error);
         if self.outcome.fails()
             && !told
             && let Some(ready) = ready
         {
-            self.findings.push(Finding::of(Level::Error, Some(ConditionType::Ready), &ready.reason, &ready.message).at(place));
+            self.findings.push(Finding::of(Level::Error, Some(ConditionType::Ready), &ready.reason, &ready.message).at(location));
         }
         if self.outcome == Outcome::NotAsked {
             return;
@@ -325,10 +325,11 @@ mod tests {
 
     #[test]
     fn every_field_of_the_json_form_is_documented() {
-        let place = Place { file: "a.yaml".to_owned(), line: 7 };
+        let location = Location { file: "a.yaml".to_owned(), line: 7 };
         let key = ("team".to_owned(), "shop".to_owned());
-        let mut row = Row::new("RepoBinding", &key, Some(&place), Outcome::NotReady);
-        let mut finding = Finding::of(Level::Error, Some(ConditionType::RepositoryFound), "BranchNotFound", "no branch").at(Some(&place));
+        let mut row = Row::new("RepoBinding", &key, Some(&location), Outcome::NotReady);
+        let mut finding =
+            Finding::of(Level::Error, Some(ConditionType::RepositoryFound), "BranchNotFound", "no branch").at(Some(&location));
         finding.hint = Some("here".to_owned());
         row.findings.push(finding);
         row.found.push("Gitea 1.27.0".to_owned());

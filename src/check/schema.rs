@@ -7,7 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use serde_json::Value;
 
-use super::located::child;
+use super::spanned_yaml::child;
 use crate::api::v1alpha1::rules::{self, fits};
 
 /// The kinds of our API.
@@ -60,12 +60,12 @@ impl Schema {
     }
 
     /// Judges an object as admission would, and fills in its defaults. Of fields that are absent by a null, as of absent ones.
-    pub fn judge(&self, object: &mut Value) -> Vec<Violation> {
+    pub fn validate(&self, object: &mut Value) -> Vec<Violation> {
         without_nulls(object);
         let mut violations = Vec::new();
         metadata(object, &mut violations);
-        fill_in(&self.0, object);
-        judge(&self.0, object, "", &mut violations);
+        apply_defaults(&self.0, object);
+        validate(&self.0, object, "", &mut violations);
         violations
     }
 
@@ -133,7 +133,7 @@ fn metadata(object: &Value, violations: &mut Vec<Violation>) {
     }
 }
 
-fn fill_in(schema: &JSONSchemaProps, value: &mut Value) {
+fn apply_defaults(schema: &JSONSchemaProps, value: &mut Value) {
     match value {
         Value::Object(map) => {
             for (name, property) in schema.properties.iter().flatten() {
@@ -143,14 +143,14 @@ fn fill_in(schema: &JSONSchemaProps, value: &mut Value) {
                     map.insert(name.clone(), default.0.clone());
                 }
                 if let Some(value) = map.get_mut(name) {
-                    fill_in(property, value);
+                    apply_defaults(property, value);
                 }
             }
         }
         Value::Array(values) => {
             if let Some(items) = items(schema) {
                 for value in values {
-                    fill_in(items, value);
+                    apply_defaults(items, value);
                 }
             }
         }
@@ -158,16 +158,16 @@ fn fill_in(schema: &JSONSchemaProps, value: &mut Value) {
     }
 }
 
-fn judge(schema: &JSONSchemaProps, value: &Value, pointer: &str, violations: &mut Vec<Violation>) {
+fn validate(schema: &JSONSchemaProps, value: &Value, pointer: &str, violations: &mut Vec<Violation>) {
     let before = violations.len();
     if let Some(expected) = wrong_type(schema, value) {
         violations.push(Violation::new(pointer, format!("must be {expected}, and is {}", type_of(value))));
         return;
     }
     match value {
-        Value::Object(map) => judge_object(schema, map, pointer, violations),
-        Value::Array(values) => judge_list(schema, values, pointer, violations),
-        Value::String(text) => judge_text(schema, text, pointer, violations),
+        Value::Object(map) => validate_object(schema, map, pointer, violations),
+        Value::Array(values) => validate_list(schema, values, pointer, violations),
+        Value::String(text) => validate_text(schema, text, pointer, violations),
         Value::Number(number) => {
             let number = number.as_f64().unwrap_or_default();
             if schema.minimum.is_some_and(|least| number < least) || schema.maximum.is_some_and(|most| number > most) {
@@ -211,7 +211,7 @@ const fn type_of(value: &Value) -> &'static str {
     }
 }
 
-fn judge_object(schema: &JSONSchemaProps, map: &serde_json::Map<String, Value>, pointer: &str, violations: &mut Vec<Violation>) {
+fn validate_object(schema: &JSONSchemaProps, map: &serde_json::Map<String, Value>, pointer: &str, violations: &mut Vec<Violation>) {
     for name in schema.required.iter().flatten().filter(|name| !map.contains_key(*name)) {
         violations.push(Violation::new(pointer, format!("{name} is missing")));
     }
@@ -221,7 +221,7 @@ fn judge_object(schema: &JSONSchemaProps, map: &serde_json::Map<String, Value>, 
     for (name, value) in map {
         let below = child(pointer, name);
         match properties.get(name) {
-            Some(property) => judge(property, value, &below, violations),
+            Some(property) => validate(property, value, &below, violations),
             None if open || (pointer.is_empty() && matches!(name.as_str(), "apiVersion" | "kind" | "metadata")) => {}
             None => {
                 let problem = match nearest(name, properties.keys().map(String::as_str)) {
@@ -234,7 +234,7 @@ fn judge_object(schema: &JSONSchemaProps, map: &serde_json::Map<String, Value>, 
     }
 }
 
-fn judge_list(schema: &JSONSchemaProps, values: &[Value], pointer: &str, violations: &mut Vec<Violation>) {
+fn validate_list(schema: &JSONSchemaProps, values: &[Value], pointer: &str, violations: &mut Vec<Violation>) {
     let length = i64::try_from(values.len()).unwrap_or(i64::MAX);
     if let Some(most) = schema.max_items.filter(|most| length > *most) {
         violations.push(Violation::new(pointer, format!("has {length} items, and at most {most} are allowed")));
@@ -255,12 +255,12 @@ fn judge_list(schema: &JSONSchemaProps, values: &[Value], pointer: &str, violati
             violations.push(Violation::new(&below, "is there already, further up in the list"));
         }
         if let Some(items) = items(schema) {
-            judge(items, value, &below, violations);
+            validate(items, value, &below, violations);
         }
     }
 }
 
-fn judge_text(schema: &JSONSchemaProps, text: &str, pointer: &str, violations: &mut Vec<Violation>) {
+fn validate_text(schema: &JSONSchemaProps, text: &str, pointer: &str, violations: &mut Vec<Violation>) {
     let length = i64::try_from(text.chars().count()).unwrap_or(i64::MAX);
     if let Some(most) = schema.max_length.filter(|most| length > *most) {
         return violations.push(Violation::new(pointer, format!("has {length} characters, and at most {most} are allowed")));
@@ -313,7 +313,7 @@ mod tests {
         let mut object = json!({
             "apiVersion": "forgebind.dev/v1alpha1", "kind": "RepoBinding", "metadata": {"name": "shop", "namespace": "team"}, "spec": spec,
         });
-        Schema::of("RepoBinding").unwrap().judge(&mut object).into_iter().map(|violation| violation.message).collect()
+        Schema::of("RepoBinding").unwrap().validate(&mut object).into_iter().map(|violation| violation.message).collect()
     }
 
     #[test]

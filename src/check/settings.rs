@@ -119,7 +119,7 @@ mod tests {
 
     use super::*;
     use crate::cli::{Cli, Command};
-    use crate::config::{Config, ReleaseConfig};
+    use crate::config::{Config, UninstallConfig};
 
     /// A list flag, a value of it with two items, and what comes of it.
     type Row = (&'static str, &'static str, &'static str, fn(&[&str]) -> Result<String, String>);
@@ -137,10 +137,10 @@ mod tests {
         CheckSettings::try_from(arguments).map(|_| String::new()).map_err(|error| error.to_string())
     }
 
-    fn of_release(flags: &[&str]) -> Result<String, String> {
-        let arguments = ["forgebind", "release"].iter().chain(flags);
-        let Command::Release(arguments) = Cli::try_parse_from(arguments).unwrap().command else { panic!("release") };
-        ReleaseConfig::try_from(arguments).map(|config| format!("{:?}", config.watch_namespaces)).map_err(|error| error.to_string())
+    fn of_uninstall(flags: &[&str]) -> Result<String, String> {
+        let arguments = ["forgebind", "uninstall"].iter().chain(flags);
+        let Command::Uninstall(arguments) = Cli::try_parse_from(arguments).unwrap().command else { panic!("uninstall") };
+        UninstallConfig::try_from(arguments).map(|config| format!("{:?}", config.watch_namespaces)).map_err(|error| error.to_string())
     }
 
     /// Every list flag of every command: blanks around items do not count, and an empty item is refused with the flag.
@@ -171,7 +171,7 @@ mod tests {
                 of_server(flags, |config| format!("{:?}", config.receivers))
             }),
             ("token-env", "a=FORGEBIND_NOT_SET", "b=FORGEBIND_NOT_SET", of_check),
-            ("watch-namespaces", "team-a", "team-b", of_release),
+            ("watch-namespaces", "team-a", "team-b", of_uninstall),
         ];
         for (flag, one, other, read) in rows {
             let with = |value: &str| read(&[&format!("--{flag}={value}")]);

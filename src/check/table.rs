@@ -156,7 +156,7 @@ fn objects(rows: &[Row], style: Style) -> String {
             plain(&row.name),
             (ready.to_owned(), Some(colour)),
             plain(reason),
-            plain(&counted(&row.actions)),
+            plain(&action_summary(&row.actions)),
         ]);
     }
     aligned(&lines, style)
@@ -173,7 +173,7 @@ fn found(rows: &[Row], style: Style) -> String {
 }
 
 /// `create`, `update 2`; a dash for nothing.
-fn counted(actions: &[PlannedAction]) -> String {
+fn action_summary(actions: &[PlannedAction]) -> String {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for action in actions {
         *counts.entry(verb(action)).or_default() += 1;
@@ -242,7 +242,7 @@ fn finding_lines(row: &Row, finding: &Finding, remedy: Option<&str>, style: Styl
 
 fn summary(result: &CheckResult, style: Style) -> String {
     let summary = &result.summary;
-    let objects = format!("{}, {}", wording::counted(summary.connections, "connection"), wording::counted(summary.bindings, "binding"));
+    let objects = format!("{}, {}", wording::pluralize(summary.connections, "connection"), wording::pluralize(summary.bindings, "binding"));
     let not_asked = result.objects.iter().filter(|row| row.outcome == Outcome::NotAsked).count();
     let verdict = match (result.ok, summary.not_ready) {
         (true, _) if not_asked > 0 => style.paint(Colour::Green, "the manifests are in order; no provider was asked"),
@@ -254,12 +254,12 @@ fn summary(result: &CheckResult, style: Style) -> String {
     let mut text = format!("{objects}: {verdict}.");
     let planned = result.objects.iter().flat_map(|row| row.actions.iter().cloned()).collect::<Vec<_>>();
     if !planned.is_empty() {
-        let _ = write!(text, " Plan: {}.", counted(&planned));
+        let _ = write!(text, " Plan: {}.", action_summary(&planned));
     }
     let ignored: usize = summary.ignored.values().sum();
     if ignored > 0 {
         let kinds: Vec<&str> = summary.ignored.keys().map(String::as_str).collect();
-        let _ = write!(text, " Not checked: {} of other kinds ({}).", wording::counted(ignored, "object"), kinds.join(", "));
+        let _ = write!(text, " Not checked: {} of other kinds ({}).", wording::pluralize(ignored, "object"), kinds.join(", "));
     }
     text + "\n"
 }

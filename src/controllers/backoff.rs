@@ -11,7 +11,7 @@ use super::locked;
 /// The first pause.
 const FIRST: Duration = Duration::from_secs(1);
 /// The longest one.
-const LONGEST: Duration = Duration::from_secs(300);
+const MAX_PAUSE: Duration = Duration::from_secs(300);
 
 /// The pauses after the first, the second, … attempt at something that may not succeed for days.
 const GROWING: [SignedDuration; 6] = [
@@ -41,9 +41,9 @@ impl Backoff {
     pub fn fail(&self, uid: &str) -> Duration {
         let mut failures = locked(&self.0);
         let count = failures.entry(uid.to_owned()).or_insert(0);
-        let pause = FIRST.saturating_mul(2_u32.saturating_pow(*count)).min(LONGEST);
+        let pause = FIRST.saturating_mul(2_u32.saturating_pow(*count)).min(MAX_PAUSE);
         *count = count.saturating_add(1);
-        pause + spread(uid, pause / 4)
+        pause + jitter(uid, pause / 4)
     }
 
     /// Forgets every object that is not among these.
@@ -59,7 +59,7 @@ impl Backoff {
 
 /// A part of a span that is the object's own: the same at every call, evenly spread over objects.
 #[must_use]
-pub fn spread(uid: &str, span: Duration) -> Duration {
+pub fn jitter(uid: &str, span: Duration) -> Duration {
     let thousandths = u32::try_from(stable_hash(uid) % 1000).unwrap_or_default();
     span.saturating_mul(thousandths) / 1000
 }
@@ -79,7 +79,7 @@ mod tests {
         let backoff = Backoff::default();
         let pauses: Vec<_> = (0..12).map(|_| backoff.fail("uid")).collect();
         assert!(pauses.windows(2).all(|pair| pair[0] <= pair[1]), "{pauses:?}");
-        assert!(pauses[11] <= LONGEST + LONGEST / 4);
+        assert!(pauses[11] <= MAX_PAUSE + MAX_PAUSE / 4);
         backoff.succeed("uid");
         assert!(backoff.fail("uid") < Duration::from_secs(2));
     }
@@ -95,8 +95,8 @@ mod tests {
 
     #[test]
     fn objects_are_spread() {
-        let spread: std::collections::HashSet<_> =
-            (0..100).map(|number| spread(&format!("uid-{number}"), Duration::from_secs(3600))).collect();
-        assert!(spread.len() > 80);
+        let jitter: std::collections::HashSet<_> =
+            (0..100).map(|number| jitter(&format!("uid-{number}"), Duration::from_secs(3600))).collect();
+        assert!(jitter.len() > 80);
     }
 }

@@ -11,7 +11,7 @@ use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 
 /// What is said of an object that another installation manages; `None` for one that is this installation's, or nobody's yet.
 #[must_use]
-pub fn left_to_another(object: &impl Managed, fingerprint: &str) -> Option<String> {
+pub fn foreign_owner_message(object: &impl Managed, fingerprint: &str) -> Option<String> {
     object.installation().filter(|installation| *installation != fingerprint)?;
     Some(format!(
         "another installation of Forgebind manages this object, installation {fingerprint} leaves it alone; remove status.installation to \
@@ -22,7 +22,7 @@ pub fn left_to_another(object: &impl Managed, fingerprint: &str) -> Option<Strin
 /// What becomes of a binding that is nobody's or ours. It goes with its connection, so that of two installations never both
 /// make a hook for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Belonging {
+pub enum BindingOwner {
     /// It is reconciled.
     Ours,
     /// It is left for now: who takes the connection is open, or the binding is another's to take.
@@ -34,29 +34,29 @@ pub enum Belonging {
 /// What becomes of a binding, from what can be seen. A connection of another namespace that does not allow it counts as one that is
 /// not there: a binding that waited would tell that it is.
 #[must_use]
-pub fn belonging(view: &View, binding: &RepoBinding) -> Belonging {
+pub fn owner(view: &View, binding: &RepoBinding) -> BindingOwner {
     let target = binding.connection_target();
     let is_own = binding.metadata.namespace.as_ref() == Some(&target.namespace);
     let seal = Seal::new(&view.keys.controller, &binding.namespace().unwrap_or_default(), &binding.name_any());
     let may_know = |connection: &Arc<GitProviderConnection>| is_own || gate::granted(view, binding, Some(connection), &seal) != Some(false);
-    view.connection(&target).filter(may_know).map_or(Belonging::Ours, |connection| judge(binding, &connection, &view.keys.fingerprint))
+    view.connection(&target).filter(may_know).map_or(BindingOwner::Ours, |connection| judge(binding, &connection, &view.keys.fingerprint))
 }
 
-fn judge(binding: &RepoBinding, connection: &GitProviderConnection, fingerprint: &str) -> Belonging {
+fn judge(binding: &RepoBinding, connection: &GitProviderConnection, fingerprint: &str) -> BindingOwner {
     let is_going = |metadata: &ObjectMeta| metadata.deletion_timestamp.is_some();
     match connection.installation() {
-        Some(installation) if installation == fingerprint => Belonging::Ours,
-        _ if binding.installation().is_none() => Belonging::Waits,
-        _ if is_going(&binding.metadata) => Belonging::Ours,
+        Some(installation) if installation == fingerprint => BindingOwner::Ours,
+        _ if binding.installation().is_none() => BindingOwner::Waits,
+        _ if is_going(&binding.metadata) => BindingOwner::Ours,
         // That its credential works here does not make the connection ours: a hook that was made before another installation
         // takes it would keep the binding from going along.
-        None if !is_going(&connection.metadata) => Belonging::Waits,
-        Some(_) if has_nothing(binding) => Belonging::WithAnother,
-        _ => Belonging::Ours,
+        None if !is_going(&connection.metadata) => BindingOwner::Waits,
+        Some(_) if holds_no_hooks(binding) => BindingOwner::WithAnother,
+        _ => BindingOwner::Ours,
     }
 }
 
-fn has_nothing(binding: &RepoBinding) -> bool {
+fn holds_no_hooks(binding: &RepoBinding) -> bool {
     let webhook = binding.status.as_ref().and_then(|status| status.webhook.as_ref());
     webhook.is_none_or(|webhook| webhook.hooks.is_empty() && webhook.former_targets.is_empty())
 }
@@ -97,17 +97,17 @@ mod tests {
         let hook = json!({"hooks": [{"id": "31", "events": ["Push"], "adopted": false}]});
         let cases = [
             // (the binding's, being deleted, what it has, the connection's, being deleted, what becomes of it)
-            (None, false, Value::Null, None, false, Belonging::Waits),
-            (None, false, Value::Null, other, false, Belonging::Waits),
-            (None, false, Value::Null, Some(US), false, Belonging::Ours),
-            (Some(US), false, Value::Null, Some(US), false, Belonging::Ours),
-            (Some(US), false, Value::Null, None, false, Belonging::Waits),
-            (Some(US), false, hook.clone(), None, false, Belonging::Waits),
-            (Some(US), false, hook.clone(), None, true, Belonging::Ours),
-            (Some(US), true, hook.clone(), None, false, Belonging::Ours),
-            (Some(US), false, Value::Null, other, false, Belonging::WithAnother),
-            (Some(US), true, Value::Null, other, false, Belonging::Ours),
-            (Some(US), false, hook.clone(), other, false, Belonging::Ours),
+            (None, false, Value::Null, None, false, BindingOwner::Waits),
+            (None, false, Value::Null, other, false, BindingOwner::Waits),
+            (None, false, Value::Null, Some(US), false, BindingOwner::Ours),
+            (Some(US), false, Value::Null, Some(US), false, BindingOwner::Ours),
+            (Some(US), false, Value::Null, None, false, BindingOwner::Waits),
+            (Some(US), false, hook.clone(), None, false, BindingOwner::Waits),
+            (Some(US), false, hook.clone(), None, true, BindingOwner::Ours),
+            (Some(US), true, hook.clone(), None, false, BindingOwner::Ours),
+            (Some(US), false, Value::Null, other, false, BindingOwner::WithAnother),
+            (Some(US), true, Value::Null, other, false, BindingOwner::Ours),
+            (Some(US), false, hook.clone(), other, false, BindingOwner::Ours),
         ];
         for case in cases {
             let (whose, going, webhook, connections, connection_going, expected) = &case;

@@ -7,7 +7,7 @@ use crate::api::v1alpha1::{ConditionType, Reason};
 
 /// The three values of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ConditionStatus {
     /// It is so.
     True,
     /// It is not.
@@ -16,7 +16,7 @@ pub enum Verdict {
     Unknown,
 }
 
-impl Verdict {
+impl ConditionStatus {
     const fn as_str(self) -> &'static str {
         match self {
             Self::True => "True",
@@ -47,15 +47,15 @@ impl<'a> Conditions<'a> {
     }
 
     /// Sets one condition.
-    pub fn set(&mut self, kind: ConditionType, verdict: Verdict, reason: Reason, message: impl Into<String>) {
+    pub fn set(&mut self, kind: ConditionType, status: ConditionStatus, reason: Reason, message: impl Into<String>) {
         let message: String = message.into();
         let before = find(self.old, kind);
         let last_transition_time =
-            before.filter(|before| before.status == verdict.as_str()).map_or(Time(self.now), |before| before.last_transition_time.clone());
+            before.filter(|before| before.status == status.as_str()).map_or(Time(self.now), |before| before.last_transition_time.clone());
         self.new.retain(|condition| condition.type_ != kind.as_str());
         self.new.push(Condition {
             type_: kind.as_str().to_owned(),
-            status: verdict.as_str().to_owned(),
+            status: status.as_str().to_owned(),
             reason: reason.as_str().to_owned(),
             message: message.chars().take(LONGEST_MESSAGE).collect(),
             observed_generation: self.generation,
@@ -65,7 +65,7 @@ impl<'a> Conditions<'a> {
 
     /// Sets a condition that is as it should be.
     pub fn succeed(&mut self, kind: ConditionType, message: impl Into<String>) {
-        self.set(kind, Verdict::True, Reason::Succeeded, message);
+        self.set(kind, ConditionStatus::True, Reason::Succeeded, message);
     }
 
     /// Keeps a condition as it was, with the generation that it was seen for. Nothing happens where there was none.
@@ -119,10 +119,10 @@ mod tests {
     #[test]
     fn the_transition_time_moves_with_the_verdict_only() {
         let mut conditions = Conditions::new(&[], Some(1), at(10));
-        conditions.set(ConditionType::Ready, Verdict::False, Reason::Progressing, "first");
+        conditions.set(ConditionType::Ready, ConditionStatus::False, Reason::Progressing, "first");
         let old = conditions.finish();
         let mut conditions = Conditions::new(&old, Some(2), at(20));
-        conditions.set(ConditionType::Ready, Verdict::False, Reason::Unreachable, "second");
+        conditions.set(ConditionType::Ready, ConditionStatus::False, Reason::Unreachable, "second");
         let same = conditions.finish();
         assert_eq!(find(&same, ConditionType::Ready).unwrap().last_transition_time, Time(at(10)));
         let mut conditions = Conditions::new(&same, Some(2), at(30));
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn what_is_not_set_again_is_dropped() {
         let mut conditions = Conditions::new(&[], Some(1), at(10));
-        conditions.set(ConditionType::Stalled, Verdict::True, Reason::ForeignHook, "x");
+        conditions.set(ConditionType::Stalled, ConditionStatus::True, Reason::ForeignHook, "x");
         let old = conditions.finish();
         assert!(Conditions::new(&old, Some(1), at(20)).finish().is_empty());
     }

@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::metrics::{KINDS, Kind, Outcome, Running};
+use super::queue_metrics::QueueMetrics;
 use super::turns::Turns;
-use super::waiting::Waiting;
 use super::{Context, Error, binding, connection, leftovers, locked};
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
@@ -30,7 +30,7 @@ const BINDINGS_AT_ONCE: usize = 32;
 /// Changes of one object within this time count as one.
 const DEBOUNCE: Duration = Duration::from_millis(50);
 /// No reconciliation takes longer: the calls in it have deadlines of their own, this one is for what they miss.
-const LONGEST: Duration = Duration::from_secs(120);
+const MAX_DURATION: Duration = Duration::from_secs(120);
 /// How long reconciliations under way may take to finish when the process stops.
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -56,7 +56,7 @@ pub async fn run(
     while wait_to_lead(&mut requests, &mut leading, &stop).await {
         info!("leading: reconciling");
         // Another leader may have changed what we saw in an earlier term.
-        locked(&context.view.looks).clear();
+        locked(&context.view.probes).clear();
         context.metrics.leading.set(1);
         let term = stop.child_token();
         tokio::select! {
@@ -136,18 +136,18 @@ async fn drive<K>(
     K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
     let everything: Vec<_> = store.state().iter().map(|object| ObjectRef::from_obj(&**object)).collect();
-    let waiting = Arc::new(Waiting::new(kind, context.metrics.clone()));
-    let (asked, begun) = (Arc::clone(&waiting), Arc::clone(&waiting));
+    let queue_metrics = Arc::new(QueueMetrics::new(kind, context.metrics.clone()));
+    let (enqueued, started) = (Arc::clone(&queue_metrics), Arc::clone(&queue_metrics));
     let queue = stream::iter(everything)
         .chain(stream::poll_fn(|polling| requests.poll_recv(polling)))
         .take_until(stop.clone().cancelled_owned())
-        .inspect(move |object| asked.asked(object))
+        .inspect(move |object| enqueued.enqueued(object))
         .map(Ok::<_, std::convert::Infallible>);
     // Without a bound of its own: whose turn it is, is decided below.
     let config = Config::default().concurrency(0).debounce(DEBOUNCE);
     let (turns, objects, stopped) = (Turns::new(at_once), store.clone(), stop.clone());
     let reconcile = move |object: Arc<K>, context| {
-        let (turns, objects, begun, stopped) = (Arc::clone(&turns), objects.clone(), Arc::clone(&begun), stopped.clone());
+        let (turns, objects, started, stopped) = (Arc::clone(&turns), objects.clone(), Arc::clone(&started), stopped.clone());
         async move {
             let namespace = object.namespace().unwrap_or_default();
             let _turn = tokio::select! {
@@ -156,7 +156,7 @@ async fn drive<K>(
                 () = stopped.cancelled() => return Ok(Action::await_change()),
             };
             let reference = ObjectRef::from_obj(&*object);
-            begun.begun(&reference);
+            started.started(&reference);
             // It may have changed while it waited.
             let Some(object) = objects.get(&reference) else { return Ok(Action::await_change()) };
             guard(kind, reconciler, object, context).await
@@ -165,20 +165,20 @@ async fn drive<K>(
     };
     let policy = |object: Arc<K>, error: &Error, context: Arc<Context>| after_error(kind, &*object, error, &context);
     let results = applier(reconcile, policy, Arc::clone(context), store, queue, config);
-    finish(results, &waiting, stop).await;
+    finish(results, &queue_metrics, stop).await;
 }
 
 /// Follows the results to their end; after the stop for a bounded time only.
 async fn finish<K>(
     results: impl Stream<Item = Result<(ObjectRef<K>, Action), ControllerError<Error, std::convert::Infallible>>>,
-    waiting: &Waiting,
+    queue_metrics: &QueueMetrics,
     stop: &CancellationToken,
 ) where
     K: Resource<DynamicType = ()>,
 {
     let follow = results.for_each(|result| {
         if let Err(ControllerError::ObjectNotFound(object)) = result {
-            waiting.gone(&*object);
+            queue_metrics.dropped(&*object);
         }
         future::ready(())
     });
@@ -208,10 +208,10 @@ where
     async move {
         let _running = running;
         let reconciliation = AssertUnwindSafe(reconciler(object, Arc::clone(&context))).catch_unwind();
-        let result = match tokio::time::timeout(LONGEST, reconciliation).await {
+        let result = match tokio::time::timeout(MAX_DURATION, reconciliation).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(Error::Panicked),
-            Err(_) => Err(Error::TimedOut(LONGEST)),
+            Err(_) => Err(Error::TimedOut(MAX_DURATION)),
         };
         context.metrics.seconds.get_or_create(&Kind { kind }).observe(started.elapsed().as_secs_f64());
         let label = if result.is_ok() { "success" } else { "error" };

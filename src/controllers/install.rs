@@ -41,7 +41,7 @@ pub enum InstallKeyError {
     },
     /// The administrator's own is not there.
     #[error("Secret {namespace}/{name}, which --install-key-secret names, is missing; create it with the key {KEY} of 32 random bytes")]
-    NotBrought {
+    ExternalKeyMissing {
         /// The operator's namespace.
         namespace: String,
         /// The Secret.
@@ -67,7 +67,7 @@ pub enum InstallKeyError {
 
 /// A key with what is known of its Secret.
 #[derive(Clone)]
-pub struct Held<K> {
+pub struct LoadedKey<K> {
     /// The key.
     pub key: K,
     /// Since when the Secret is in this cluster; `None` when this process has just made it.
@@ -85,7 +85,7 @@ pub async fn find_or_create(
     namespace: &str,
     watched: &[String],
     new_key: bool,
-) -> Result<Held<InstallKey>, InstallKeyError> {
+) -> Result<LoadedKey<InstallKey>, InstallKeyError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     if let Some(secret) = secrets.get_opt(INSTALL_KEY).await? {
         return held(&secret, namespace, INSTALL_KEY, InstallKey::new);
@@ -100,7 +100,7 @@ pub async fn find_or_create(
     match secrets.create(&PostParams::default(), &secret_of(INSTALL_KEY, namespace, &bytes, true)).await {
         Ok(made) => {
             info!(secret = INSTALL_KEY, namespace, "install key made; back this Secret up");
-            return Ok(Held { since: None, ..held(&made, namespace, INSTALL_KEY, InstallKey::new)? });
+            return Ok(LoadedKey { since: None, ..held(&made, namespace, INSTALL_KEY, InstallKey::new)? });
         }
         // Another replica was first.
         Err(kube::Error::Api(status)) if status.is_already_exists() => {}
@@ -114,8 +114,8 @@ pub async fn find_or_create(
 ///
 /// # Errors
 /// When the Secret is not there or is not what it should be.
-pub async fn brought(client: &Client, namespace: &str, name: &str) -> Result<Held<InstallKey>, InstallKeyError> {
-    let missing = || InstallKeyError::NotBrought { namespace: namespace.to_owned(), name: name.to_owned() };
+pub async fn load_external(client: &Client, namespace: &str, name: &str) -> Result<LoadedKey<InstallKey>, InstallKeyError> {
+    let missing = || InstallKeyError::ExternalKeyMissing { namespace: namespace.to_owned(), name: name.to_owned() };
     find_held(client, namespace, name).await?.ok_or_else(missing)
 }
 
@@ -127,7 +127,7 @@ pub async fn find(client: &Client, namespace: &str, name: &str) -> Result<Option
     Ok(find_held(client, namespace, name).await?.map(|held| held.key))
 }
 
-async fn find_held(client: &Client, namespace: &str, name: &str) -> Result<Option<Held<InstallKey>>, InstallKeyError> {
+async fn find_held(client: &Client, namespace: &str, name: &str) -> Result<Option<LoadedKey<InstallKey>>, InstallKeyError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let secret = secrets.get_opt(name).await?;
     secret.map(|secret| held(&secret, namespace, name, InstallKey::new)).transpose()
@@ -137,7 +137,7 @@ async fn find_held(client: &Client, namespace: &str, name: &str) -> Result<Optio
 ///
 /// # Errors
 /// When the Secret is not there (yet) or is not what it should be.
-pub async fn receiver_key(client: &Client, namespace: &str) -> Result<Held<ReceiverKey>, InstallKeyError> {
+pub async fn receiver_key(client: &Client, namespace: &str) -> Result<LoadedKey<ReceiverKey>, InstallKeyError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let secret = secrets.get(RECEIVER_KEY).await?;
     held(&secret, namespace, RECEIVER_KEY, ReceiverKey::new)
@@ -199,11 +199,11 @@ fn held<T>(
     namespace: &str,
     name: &str,
     parse: impl Fn(&[u8]) -> Result<T, KeyLengthError>,
-) -> Result<Held<T>, InstallKeyError> {
+) -> Result<LoadedKey<T>, InstallKeyError> {
     let key = read(secret, namespace, name, parse)?;
     let fingerprint = secret.data.as_ref().and_then(|data| data.get(FINGERPRINT));
     let fingerprint = fingerprint.and_then(|bytes| String::from_utf8(bytes.0.clone()).ok());
-    Ok(Held { key, since: secret.metadata.creation_timestamp.as_ref().map(|time| time.0), fingerprint })
+    Ok(LoadedKey { key, since: secret.metadata.creation_timestamp.as_ref().map(|time| time.0), fingerprint })
 }
 
 fn read<T>(secret: &Secret, namespace: &str, name: &str, parse: impl Fn(&[u8]) -> Result<T, KeyLengthError>) -> Result<T, InstallKeyError> {

@@ -60,28 +60,28 @@ impl Lease for LeaseDeadline {
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// A campaign for the lease: runs until it is resigned.
+/// Leader election by the lease: runs until it is resigned.
 #[derive(Debug)]
-pub struct Campaign {
+pub struct LeaderElection {
     leading: watch::Receiver<bool>,
     ended: JoinHandle<kube_lease_manager::Result<()>>,
     deadline: JoinHandle<()>,
     resigned: CancellationToken,
 }
 
-impl Campaign {
-    /// Starts to campaign. `identity` stays the same over restarts of one replica, so that it need not wait for itself.
+impl LeaderElection {
+    /// Starts the election. `identity` stays the same over restarts of one replica, so that it need not wait for itself.
     ///
     /// # Errors
     /// When the API server refuses the Lease.
     pub async fn start(client: Client, namespace: &str, identity: &str, deadline: Arc<LeaseDeadline>) -> kube_lease_manager::Result<Self> {
-        let candidate = Candidate { client: client.clone(), namespace: namespace.to_owned(), identity: identity.to_owned() };
-        let manager = candidate.manager().await?;
+        let config = LeaseConfig { client: client.clone(), namespace: namespace.to_owned(), identity: identity.to_owned() };
+        let manager = config.manager().await?;
         let (sender, leading) = watch::channel(false);
-        let (resigned, told) = (CancellationToken::new(), Arc::new(Told::default()));
-        let ended = tokio::spawn(campaign(candidate, manager, sender, Arc::clone(&told), resigned.clone()));
+        let (resigned, events) = (CancellationToken::new(), Arc::new(LeaseEvents::default()));
+        let ended = tokio::spawn(run_election(config, manager, sender, Arc::clone(&events), resigned.clone()));
         let leases: Api<LeaseObject> = Api::namespaced(client, namespace);
-        let deadline = tokio::spawn(follow(leases, identity.to_owned(), deadline, told));
+        let deadline = tokio::spawn(follow(leases, identity.to_owned(), deadline, events));
         Ok(Self { leading, ended, deadline, resigned })
     }
 
@@ -105,21 +105,21 @@ impl Campaign {
 
 /// What the watch of the Lease object tells.
 #[derive(Debug, Default)]
-struct Told {
+struct LeaseEvents {
     /// Nobody holds it.
     free: Notify,
     /// Somebody deleted it, and with it all that anybody held.
     gone: Notify,
 }
 
-/// Who campaigns.
-struct Candidate {
+/// What the election needs to know.
+struct LeaseConfig {
     client: Client,
     namespace: String,
     identity: String,
 }
 
-impl Candidate {
+impl LeaseConfig {
     /// A manager that knows nothing of the lease yet, so that it reads it first.
     async fn manager(&self) -> kube_lease_manager::Result<LeaseManager> {
         LeaseManagerBuilder::new(self.client.clone(), NAME)
@@ -137,11 +137,11 @@ impl Candidate {
 /// The library sleeps to the end of somebody else's lease and does not look meanwhile. When its holder gives it up before
 /// that, a manager that knows nothing takes the place of the sleeping one. The same when the object is deleted, which the library
 /// makes at the beginning only: whoever led does no longer, because another one may be first to make it anew.
-async fn campaign(
-    candidate: Candidate,
+async fn run_election(
+    config: LeaseConfig,
     mut manager: LeaseManager,
     leading: watch::Sender<bool>,
-    told: Arc<Told>,
+    events: Arc<LeaseEvents>,
     resigned: CancellationToken,
 ) -> kube_lease_manager::Result<()> {
     let mut pause = FIRST_PAUSE;
@@ -151,8 +151,8 @@ async fn campaign(
             warn!("the Lease was deleted; it is made anew, and whoever is first leads");
             leading.send_replace(false);
             // The library and the watch both tell of one deletion.
-            let _ = told.gone.notified().now_or_never();
-            match candidate.manager().await {
+            let _ = events.gone.notified().now_or_never();
+            match config.manager().await {
                 Ok(fresh) => manager = fresh,
                 Err(error) => {
                     warn!(error = %error, "the Lease could not be made anew, trying again");
@@ -181,8 +181,8 @@ async fn campaign(
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             },
-            () = told.gone.notified() => lost = true,
-            () = told.free.notified(), if standby => match candidate.manager().await {
+            () = events.gone.notified() => lost = true,
+            () = events.free.notified(), if standby => match config.manager().await {
                 Ok(fresh) => manager = fresh,
                 Err(error) => warn!(error = %error, "the lease is free and could not be read"),
             },
@@ -191,20 +191,20 @@ async fn campaign(
 }
 
 /// Follows the Lease object, notes until when it is ours, and tells when nobody holds it or it is gone.
-async fn follow(leases: Api<LeaseObject>, identity: String, deadline: Arc<LeaseDeadline>, told: Arc<Told>) {
+async fn follow(leases: Api<LeaseObject>, identity: String, deadline: Arc<LeaseDeadline>, events: Arc<LeaseEvents>) {
     let mut objects = pin!(watches::object(leases, NAME));
     while let Some(object) = objects.next().await {
         match object {
             Ok(Some(object)) => {
                 deadline.set(end_of(&object, &identity));
                 if object.spec.as_ref().is_none_or(|spec| spec.holder_identity.is_none()) {
-                    told.free.notify_one();
+                    events.free.notify_one();
                 }
             }
             // Nobody may call a provider on the strength of a Lease that another one may hold by now.
             Ok(None) => {
                 deadline.set(None);
-                told.gone.notify_one();
+                events.gone.notify_one();
             }
             // An error says nothing about the lease: its last confirmed end stands.
             Err(_) => {}

@@ -102,12 +102,12 @@ pub enum Noted {
 }
 
 impl Leftover {
-    /// The key of the entry of a binding at a place: each place of a binding has its own.
+    /// The key of the entry of a binding at a target: each target of a binding has its own.
     #[must_use]
-    pub fn key(uid: &str, place: &HookTarget) -> String {
-        let HookTarget { connection, repository_id, repository, .. } = place;
-        let place = [&connection.namespace, &connection.name, repository_id, repository].map(String::as_str).join("\n");
-        format!("{uid}.{:016x}", stable_hash(&place))
+    pub fn key(uid: &str, target: &HookTarget) -> String {
+        let HookTarget { connection, repository_id, repository, .. } = target;
+        let target = [&connection.namespace, &connection.name, repository_id, repository].map(String::as_str).join("\n");
+        format!("{uid}.{:016x}", stable_hash(&target))
     }
 
     fn bounded(&self) -> Self {
@@ -232,14 +232,14 @@ fn empty(name: &str) -> ConfigMap {
 mod tests {
     use super::*;
 
-    fn place(repository: &str) -> HookTarget {
+    fn target(repository: &str) -> HookTarget {
         let connection = ConnectionTarget { namespace: "platform".to_owned(), name: "acme".to_owned() };
         HookTarget { connection, repository_id: "7".to_owned(), repository: repository.to_owned(), host: String::new(), seal: None }
     }
 
     #[test]
-    fn each_place_of_a_binding_has_an_entry_of_its_own_in_the_same_config_map() {
-        let (one, other) = (Leftover::key("uid-1", &place("acme/shop")), Leftover::key("uid-1", &place("acme/store")));
+    fn each_target_of_a_binding_has_an_entry_of_its_own_in_the_same_config_map() {
+        let (one, other) = (Leftover::key("uid-1", &target("acme/shop")), Leftover::key("uid-1", &target("acme/store")));
         assert_ne!(one, other);
         assert_eq!(shard(&one), shard(&other));
         assert_eq!(shard(&one), shard("uid-1"));
@@ -252,7 +252,7 @@ mod tests {
         let entry = Leftover {
             namespace: "team".to_owned(),
             name: "shop".to_owned(),
-            connection: place("").connection,
+            connection: target("").connection,
             repository: "acme/shop".to_owned(),
             repository_id: "7".to_owned(),
             hooks: (0..5000).map(hook).collect(),

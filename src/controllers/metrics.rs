@@ -38,7 +38,7 @@ pub struct HookChange {
 /// How a hook that was left behind came to its end.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Resolution {
-    /// `removed` or `given_up`.
+    /// `removed` or `expired`.
     pub result: &'static str,
 }
 
@@ -250,7 +250,7 @@ impl Metrics {
         for key in ["install", "receiver"] {
             drop(self.keys_restored.get_or_create(&OfKey { key }));
         }
-        for result in ["removed", "given_up"] {
+        for result in ["removed", "expired"] {
             drop(self.leftovers_resolved.get_or_create(&Resolution { result }));
         }
     }

@@ -5,7 +5,6 @@
 
 pub mod backoff;
 pub mod binding;
-pub mod census;
 pub mod claim;
 pub mod conditions;
 pub mod connection;
@@ -16,11 +15,12 @@ pub mod install;
 pub mod lease;
 pub mod leftovers;
 pub mod metrics;
+pub mod object_metrics;
+mod queue_metrics;
 pub mod sessions;
 mod status;
 mod turns;
 pub mod view;
-mod waiting;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -40,7 +40,7 @@ use crate::api::v1alpha1::{GitProviderConnection, ProviderKind, RepoBinding};
 use crate::keys::{ControllerKey, ReceiverKey};
 use crate::public_urls::PublicUrls;
 
-pub use claim::left_to_another;
+pub use claim::foreign_owner_message;
 pub use driver::{Requests, run};
 pub use sessions::Sessions;
 pub use view::View;
@@ -80,7 +80,7 @@ pub struct Context {
     /// Which connections have hooks to remove that were left behind.
     pub leftovers: leftovers::Pending,
     /// Our own writes that the caches have yet to see.
-    pub writes: Writes,
+    pub writes: WriteTracker,
     /// Failures in a row.
     pub backoff: backoff::Backoff,
     /// Kubernetes events.
@@ -158,13 +158,13 @@ impl Managed for RepoBinding {
 }
 
 /// How long to wait for the cache to see our own last write; the watch usually brings it before.
-const CACHE_BEHIND: Duration = Duration::from_secs(1);
+const STALE_CACHE_RETRY: Duration = Duration::from_secs(1);
 
 /// Our own writes: nothing is decided from a cache that has not seen them yet.
 #[derive(Debug, Default)]
-pub struct Writes(Mutex<HashMap<String, u64>>);
+pub struct WriteTracker(Mutex<HashMap<String, u64>>);
 
-impl Writes {
+impl WriteTracker {
     /// Notes the version that a write of ours produced.
     pub fn note(&self, object: &impl Resource) {
         if let (Some(uid), Some(version)) = (object.uid(), version(object)) {
@@ -175,7 +175,7 @@ impl Writes {
     /// Whether a cached object is at least as new as our last write of it. Versions of one kind are comparable numbers
     /// (stable since Kubernetes 1.35, and so in every server before it).
     #[must_use]
-    pub fn seen_by(&self, object: &impl Resource) -> bool {
+    pub fn is_observed(&self, object: &impl Resource) -> bool {
         let (Some(uid), Some(version)) = (object.uid(), version(object)) else { return true };
         locked(&self.0).get(&uid).is_none_or(|written| *written <= version)
     }
@@ -217,14 +217,14 @@ pub async fn report_invalid<K: Resource<DynamicType = ()>>(context: &Context, me
         uid: metadata.uid,
         ..ObjectReference::default()
     };
-    let notice = status::Notice::warning(
+    let event = status::EventRecord::warning(
         crate::api::v1alpha1::Reason::InvalidObject.as_str(),
         format!("the stored object does not fit the schema: {error}"),
     );
-    status::publish_on(context, &reference, &[notice]).await;
+    status::publish_on(context, &reference, &[event]).await;
 }
 
-/// Why a reconciliation failed: trouble with the API server. Trouble with a provider is no error but a condition.
+/// Why a reconciliation failed: a failure at the API server. A failure at a provider is no error but a condition.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server refused or did not answer.

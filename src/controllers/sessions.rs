@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::gate::Working;
+use super::gate::ActiveClient;
 use super::locked;
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{ConditionType, Reason};
@@ -15,7 +15,7 @@ use crate::providers::{Disposition, ProviderError};
 
 /// Why a connection does not work, in words for its owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub struct ConditionFailure {
     /// The condition that it lowers: Reachable, Authenticated or Authorized.
     pub condition: ConditionType,
     /// The reason there.
@@ -28,8 +28,8 @@ pub struct Trouble {
     pub retry_at: Option<Timestamp>,
 }
 
-impl Trouble {
-    /// Trouble with what stands in the cluster, before the provider was asked: it waits for a change there.
+impl ConditionFailure {
+    /// A failure in the cluster, before the provider was asked: it waits for a change there.
     #[must_use]
     pub fn new(condition: ConditionType, reason: Reason, message: impl Into<String>) -> Self {
         Self { condition, reason, message: message.into(), disposition: Disposition::Misconfigured, retry_at: None }
@@ -62,7 +62,7 @@ impl Trouble {
             Disposition::Misconfigured => {
                 !matches!(self.reason, Reason::SecretNotFound | Reason::SecretForbidden | Reason::TLSReferenceNotFound)
             }
-            Disposition::Outage | Disposition::RateLimited | Disposition::ReadOnly | Disposition::LookAgain | Disposition::NotAsked => {
+            Disposition::Outage | Disposition::RateLimited | Disposition::ReadOnly | Disposition::ProbeAgain | Disposition::NotAsked => {
                 false
             }
         }
@@ -93,11 +93,11 @@ pub struct Session {
     /// Whether the last inspection ended because the provider did not answer for long.
     pub hung: bool,
     /// Why it does not work; `None` while it does.
-    pub trouble: Option<Trouble>,
+    pub failure: Option<ConditionFailure>,
     /// The last client that worked. Kept while the connection does not, for deletions.
-    pub working: Option<Working>,
+    pub active_client: Option<ActiveClient>,
     /// Whether the credential was refused elsewhere, so that it is to be inspected again.
-    pub suspected: bool,
+    pub inspection_requested: bool,
 }
 
 /// A credential that the provider did not accept. Trying it again and again would lock accounts and drain quotas.
@@ -175,12 +175,12 @@ impl Sessions {
     pub fn set(&self, connection: &ConnectionTarget, mut session: Session) {
         let mut sessions = locked(&self.known);
         let before = sessions.remove(connection);
-        if session.working.is_none() {
-            let rejected = session.trouble.as_ref().is_some_and(Trouble::is_rejection);
-            let kept = before.as_ref().filter(|before| before.uid == session.uid).and_then(|before| before.working.clone());
-            session.working = kept.filter(|working| !rejected || working.inputs != session.inputs);
+        if session.active_client.is_none() {
+            let rejected = session.failure.as_ref().is_some_and(ConditionFailure::is_rejection);
+            let kept = before.as_ref().filter(|before| before.uid == session.uid).and_then(|before| before.active_client.clone());
+            session.active_client = kept.filter(|active_client| !rejected || active_client.inputs != session.inputs);
         }
-        let same = before.is_some_and(|before| before.trouble == session.trouble && before.inputs == session.inputs);
+        let same = before.is_some_and(|before| before.failure == session.failure && before.inputs == session.inputs);
         sessions.insert(connection.clone(), session);
         drop(sessions);
         if !same {
@@ -189,8 +189,8 @@ impl Sessions {
     }
 
     /// Notes that the credential was refused outside an inspection. Answers whether that is news.
-    pub fn suspect(&self, connection: &ConnectionTarget) -> bool {
-        locked(&self.known).get_mut(connection).is_some_and(|session| !std::mem::replace(&mut session.suspected, true))
+    pub fn request_inspection(&self, connection: &ConnectionTarget) -> bool {
+        locked(&self.known).get_mut(connection).is_some_and(|session| !std::mem::replace(&mut session.inspection_requested, true))
     }
 
     /// Notes that a provider did not accept a credential. `probe_again`: whether one attempt an hour is harmless, which it is

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tracing::warn;
 
-use super::conditions::{self, Conditions, Verdict};
+use super::conditions::{self, ConditionStatus, Conditions};
 use super::{Context, Error, Managed};
 use crate::api::v1alpha1::{ConditionType, FIELD_MANAGER, Reason};
 
@@ -19,8 +19,8 @@ const FOREIGN_FIELD_MANAGER: &str = "forgebind-foreign";
 
 /// Something a person should notice.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
-    /// Whether it is trouble.
+pub struct EventRecord {
+    /// Whether it is a warning.
     pub warning: bool,
     /// In `PascalCase`.
     pub reason: String,
@@ -28,7 +28,7 @@ pub struct Notice {
     pub message: String,
 }
 
-impl Notice {
+impl EventRecord {
     /// Something that went well.
     #[must_use]
     pub fn normal(reason: impl Into<String>, message: impl Into<String>) -> Self {
@@ -154,42 +154,42 @@ where
 ///
 /// # Errors
 /// What the API server said.
-pub async fn leave_foreign<K>(context: &Context, object: &K) -> Result<bool, Error>
+pub async fn skip_if_foreign<K>(context: &Context, object: &K) -> Result<bool, Error>
 where
     K: Managed + Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
 {
-    let Some(message) = super::left_to_another(object, &context.view.keys.fingerprint) else { return Ok(false) };
+    let Some(message) = super::foreign_owner_message(object, &context.view.keys.fingerprint) else { return Ok(false) };
     let reason = Reason::ManagedByAnotherInstallation;
     if conditions::find(object.conditions(), ConditionType::Stalled).is_some_and(|condition| condition.reason == reason.as_str()) {
         return Ok(true);
     }
     let mut stalled = Conditions::new(&[], object.meta().generation, context.view.clock.now());
-    stalled.set(ConditionType::Stalled, Verdict::True, reason, message);
+    stalled.set(ConditionType::Stalled, ConditionStatus::True, reason, message);
     let metadata = json!({"name": object.name_any(), "uid": object.uid()});
     apply(context, object, FOREIGN_FIELD_MANAGER, metadata, &json!({"conditions": stalled.finish()})).await?;
     Ok(true)
 }
 
-/// Publishes notices. An event that is lost changes nothing, so trouble is logged and no more.
-pub async fn publish<K>(context: &Context, object: &K, notices: &[Notice])
+/// Publishes events. An event that is lost changes nothing, so a failure is logged and no more.
+pub async fn publish<K>(context: &Context, object: &K, events: &[EventRecord])
 where
     K: Resource<DynamicType = ()>,
 {
-    publish_on(context, &object.object_ref(&()), notices).await;
+    publish_on(context, &object.object_ref(&()), events).await;
 }
 
-/// Publishes notices on an object of which only a reference is known.
-pub async fn publish_on(context: &Context, reference: &ObjectReference, notices: &[Notice]) {
-    for notice in notices {
+/// Publishes events on an object of which only a reference is known.
+pub async fn publish_on(context: &Context, reference: &ObjectReference, events: &[EventRecord]) {
+    for event in events {
         let event = Event {
-            type_: if notice.warning { EventType::Warning } else { EventType::Normal },
-            reason: notice.reason.clone(),
-            note: Some(notice.message.chars().take(1000).collect()),
+            type_: if event.warning { EventType::Warning } else { EventType::Normal },
+            reason: event.reason.clone(),
+            note: Some(event.message.chars().take(1000).collect()),
             action: "Reconcile".to_owned(),
             secondary: None,
         };
         if let Err(error) = context.recorder.publish(&event, reference).await {
-            warn!(error = %error, reason = notice.reason, "event not published");
+            warn!(error = %error, reason = event.reason, "event not published");
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::providers::{Client, Credential, Endpoint, Provider, ProviderError};
 /// Everything that `observe` reads.
 pub struct View {
     /// The Secrets and `ConfigMap`s that objects refer to.
-    pub references: Arc<dyn References>,
+    pub references: Arc<dyn ObjectReader>,
     /// The time.
     pub clock: SharedClock,
     /// What the administrator decided.
@@ -33,9 +33,9 @@ pub struct View {
     /// What is derived from the install key.
     pub keys: Keys,
     /// What is wrong with the Secret of that key.
-    pub key_trouble: install::guard::Trouble,
+    pub key_failure: install::guard::KeyFailure,
     /// Makes the clients of the connections.
-    pub clients: Arc<dyn Clients>,
+    pub clients: Arc<dyn ClientFactory>,
     /// Makes their transports.
     pub transports: TransportFactory,
     /// Which hosts may be reached.
@@ -50,12 +50,12 @@ pub struct View {
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     /// What receivers saw, by UID of the binding.
     pub evidence: Mutex<HashMap<String, BindingEvidence>>,
-    /// When the binding's repository was looked at last, by UID.
-    pub looks: Mutex<HashMap<String, binding::Look>>,
+    /// When the binding's repository was probed last, by UID.
+    pub probes: Mutex<HashMap<String, binding::ProbeRecord>>,
     /// What was tried for the binding and is not over, by UID.
     pub attempts: Mutex<HashMap<String, binding::attempts::Attempts>>,
     /// What the connections were told of their bindings.
-    pub usages: connection::usage::Told,
+    pub usages: connection::usage::ReportedUsage,
     /// Asks for reconciliations.
     pub triggers: Triggers,
 }
@@ -81,7 +81,7 @@ impl View {
 }
 
 /// Makes clients from what was read. A client is the one way from here to a provider.
-pub trait Clients: Send + Sync {
+pub trait ClientFactory: Send + Sync {
     /// Whether the credential of a connection may be sent where its spec leads. It always may where both are of one namespace;
     /// a check may have the two from different hands.
     ///
@@ -107,9 +107,9 @@ pub trait Clients: Send + Sync {
 
 /// The providers' own clients.
 #[derive(Clone, Copy, Debug)]
-pub struct OfProviders;
+pub struct ProviderClients;
 
-impl Clients for OfProviders {
+impl ClientFactory for ProviderClients {
     fn connect(
         &self,
         provider: &'static dyn Provider,
@@ -123,7 +123,7 @@ impl Clients for OfProviders {
 
 /// Where the Secrets and `ConfigMap`s are that objects refer to. Read when they are needed, never kept.
 #[async_trait]
-pub trait References: Send + Sync {
+pub trait ObjectReader: Send + Sync {
     /// A Secret; `None` where there is none.
     async fn secret(&self, namespace: &str, name: &str) -> kube::Result<Option<Secret>>;
 
@@ -133,9 +133,9 @@ pub trait References: Send + Sync {
 
 /// Those of a cluster.
 #[derive(Clone)]
-pub struct OfCluster(pub kube::Client);
+pub struct ClusterObjects(pub kube::Client);
 
-impl OfCluster {
+impl ClusterObjects {
     async fn get<K>(&self, namespace: &str, name: &str) -> kube::Result<Option<K>>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
@@ -145,7 +145,7 @@ impl OfCluster {
 }
 
 #[async_trait]
-impl References for OfCluster {
+impl ObjectReader for ClusterObjects {
     async fn secret(&self, namespace: &str, name: &str) -> kube::Result<Option<Secret>> {
         self.get(namespace, name).await
     }

@@ -52,9 +52,9 @@ impl Entrance {
         let operation = "look up the repository";
         name(operation, "id of the repository", &found.id)?;
         name(operation, "path of the repository", found.path.as_str())?;
-        if let Some(holder) = &found.holder {
-            name(operation, "id of the project", &holder.id)?;
-            name(operation, "key of the project", &holder.key)?;
+        if let Some(project) = &found.project {
+            name(operation, "id of the project", &project.id)?;
+            name(operation, "key of the project", &project.key)?;
         }
         Ok(Repository {
             web_url: found.web_url.and_then(|url| self.link(&url)),

@@ -82,7 +82,7 @@ pub enum Disposition {
     /// The same, with a time at which it is over.
     RateLimited,
     /// What is there changed meanwhile: look again.
-    LookAgain,
+    ProbeAgain,
     /// Nothing was asked, and so nothing learnt.
     NotAsked,
 }
@@ -148,7 +148,7 @@ impl ErrorKind {
             Self::HostNotAllowed | Self::InsecureUrl | Self::EndpointInvalid => Disposition::Misconfigured,
             Self::Unreachable | Self::Tls | Self::Proxy | Self::Transient | Self::ResponseInvalid => Disposition::Outage,
             Self::RateLimited => Disposition::RateLimited,
-            Self::Conflict => Disposition::LookAgain,
+            Self::Conflict => Disposition::ProbeAgain,
             Self::NotLeading => Disposition::NotAsked,
         }
     }
@@ -259,7 +259,7 @@ mod tests {
             (K::TargetRefused, D::Refused, "-----"),
             (K::Archived, D::ReadOnly, "-----"),
             (K::Rejected, D::Refused, "-----"),
-            (K::Conflict, D::LookAgain, "---a-"),
+            (K::Conflict, D::ProbeAgain, "---a-"),
             (K::Unreachable, D::Outage, "oco-p"),
             (K::Tls, D::Outage, "oco--"),
             (K::Proxy, D::Outage, "oco--"),

@@ -23,10 +23,10 @@ pub mod model;
 pub mod permission;
 pub mod pull_request;
 pub mod registry;
+mod repository_ref;
 mod scalar;
 pub mod secret_keys;
 mod signature;
-mod spelling;
 pub mod transport;
 pub mod webhook;
 

@@ -35,7 +35,7 @@ pub struct Scope {
     /// Its path: what a repository path begins with.
     pub path: String,
     /// Key of the project within it, where paths do not show projects.
-    pub holder: Option<String>,
+    pub project: Option<String>,
 }
 
 impl Scope {
@@ -55,15 +55,15 @@ impl Scope {
     /// Whether a repository that was found lies in it: by its canonical path and by what holds it.
     #[must_use]
     pub fn holds(&self, repository: &Repository) -> bool {
-        let held = |key: &String| repository.holder.as_ref().is_some_and(|holder| holder.key.eq_ignore_ascii_case(key));
-        self.contains(&repository.path) && self.holder.as_ref().is_none_or(held)
+        let held = |key: &String| repository.project.as_ref().is_some_and(|project| project.key.eq_ignore_ascii_case(key));
+        self.contains(&repository.path) && self.project.as_ref().is_none_or(held)
     }
 }
 
 impl fmt::Display for Scope {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.holder {
-            Some(holder) => write!(formatter, "{} {}, project {holder}", self.word, self.path),
+        match &self.project {
+            Some(project) => write!(formatter, "{} {}, project {project}", self.word, self.path),
             None => write!(formatter, "{} {}", self.word, self.path),
         }
     }
@@ -199,12 +199,12 @@ pub struct Repository {
     /// Whether the credential's role lets it manage this repository's hooks.
     pub manage_webhooks: PermissionFinding,
     /// The project that holds it, where that is no part of its path or where hooks are addressed by its id.
-    pub holder: Option<Holder>,
+    pub project: Option<Project>,
 }
 
 /// A project that holds repositories.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
+pub struct Project {
     /// The provider's stable id.
     pub id: String,
     /// Its key or name.
@@ -246,7 +246,7 @@ impl fmt::Debug for HookUrl {
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HookShape {
     /// Which of several hooks of one binding this is, where the provider splits by event; empty otherwise.
-    pub part: String,
+    pub variant: String,
     /// Fields that are compared, by the provider's own names. A field that cannot be read back is absent.
     pub fields: BTreeMap<&'static str, String>,
     /// The events it stands for.
@@ -372,14 +372,14 @@ mod tests {
             archived: false,
             empty: false,
             manage_webhooks: PermissionFinding::granted(),
-            holder: project.map(|key| Holder { id: "2".into(), key: key.into() }),
+            project: project.map(|key| Project { id: "2".into(), key: key.into() }),
         }
     }
 
     #[test]
     fn a_scope_holds_what_lies_in_it() {
-        let owner = Scope { word: "workspace", path: "Acme".into(), holder: None };
-        let project = Scope { holder: Some("APP".into()), ..owner.clone() };
+        let owner = Scope { word: "workspace", path: "Acme".into(), project: None };
+        let project = Scope { project: Some("APP".into()), ..owner.clone() };
         for (path, key, by_owner, by_project) in [
             ("acme/shop", Some("app"), true, true),
             ("acme/shop", Some("OTHER"), true, false),

@@ -220,13 +220,13 @@ pub struct Event {
     pub change: Change,
     /// What it tells the state of, where the provider also tells of changes that are none to us; `None` for an event that
     /// always counts.
-    pub once: Option<Once>,
+    pub once: Option<StateKey>,
 }
 
 /// What keeps an event from being told again: a delivery whose events all tell the state that the delivery before told is taken
 /// for its repetition. Made for providers that send one and the same message for a moved source branch and for an edited title.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Once {
+pub struct StateKey {
     /// Whose state it is, within the repository.
     pub subject: String,
     /// The state.
@@ -237,7 +237,7 @@ impl Event {
     /// The same event, told once for each state of a subject.
     #[must_use]
     pub fn once(self, subject: impl Into<String>, state: impl Into<String>) -> Self {
-        Self { once: Some(Once { subject: subject.into(), state: state.into() }), ..self }
+        Self { once: Some(StateKey { subject: subject.into(), state: state.into() }), ..self }
     }
 
     /// The same event with its commit. What is no commit id is left out, and so are the zeros that stand for none.

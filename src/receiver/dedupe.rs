@@ -1,5 +1,5 @@
 //! Each delivery once: by its id, by the state that it tells where its provider repeats states, and, while hooks of several
-//! generations deliver side by side, by what it says.
+//! secret versions deliver side by side, by what it says.
 
 use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
@@ -10,9 +10,9 @@ use std::time::Duration;
 use foldhash::quality;
 use tokio::sync::watch;
 
-use super::recent::Recent;
+use super::ttl_cache::TtlCache;
 use crate::api::v1alpha1::EventKind;
-use crate::providers::webhook::Once;
+use crate::providers::webhook::StateKey;
 
 /// For how long an id counts as seen.
 const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
@@ -22,7 +22,7 @@ const IDS: usize = 100_000;
 const STATE_REMEMBERED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Subjects whose state is remembered, over all bindings.
 const STATES: usize = 20_000;
-/// Within which time hooks of two generations deliver the same event.
+/// Within which time hooks of two secret versions deliver the same event.
 const SIDE_BY_SIDE: Duration = Duration::from_secs(10 * 60);
 /// Contents that are remembered for that time.
 const CONTENTS: usize = 50_000;
@@ -31,7 +31,7 @@ const REPETITIONS: usize = 64;
 
 /// How a delivery ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum DeliveryResult {
     /// Every sink accepted it, or none wanted it.
     Accepted,
     /// It is pending for at least one sink.
@@ -44,12 +44,12 @@ pub(super) enum Answer {
 pub(super) struct Identity<'a> {
     pub(super) uid: &'a str,
     pub(super) id: &'a str,
-    pub(super) generation: &'a str,
-    /// Whether hooks of several generations may deliver at present.
-    pub(super) several_generations: bool,
+    pub(super) secret_version: &'a str,
+    /// Whether hooks of several secret versions may deliver at present.
+    pub(super) several_secret_versions: bool,
     pub(super) events: &'a [EventKind],
     /// The states that it tells, when it tells nothing else; otherwise empty.
-    pub(super) once: &'a [&'a Once],
+    pub(super) once: &'a [&'a StateKey],
     pub(super) payload: &'a [u8],
 }
 
@@ -61,21 +61,21 @@ pub(super) struct Dedupe {
     second: RandomState,
     /// For whole contents, where `SipHash` would cost as much as the proof. Who chooses a content never sees its hash.
     content: quality::RandomState,
-    ids: Recent<(u64, u64), Arc<Entry>>,
-    contents: Recent<(u64, usize), Arc<Mutex<Twins>>>,
-    states: Recent<(u64, u64), Arc<Mutex<Told>>>,
+    ids: TtlCache<(u64, u64), Arc<Entry>>,
+    contents: TtlCache<(u64, usize), Arc<Mutex<ContentDuplicates>>>,
+    states: TtlCache<(u64, u64), Arc<Mutex<LastState>>>,
 }
 
 /// The last state that was told of a subject, by its hash, and the delivery that told it.
 #[derive(Debug)]
-struct Told {
+struct LastState {
     state: u64,
     entry: Arc<Entry>,
 }
 
 /// What was delivered with one content: the n-th time by one hook is the n-th time by every other.
 #[derive(Debug)]
-struct Twins {
+struct ContentDuplicates {
     entries: Vec<Arc<Entry>>,
     counts: Vec<(String, usize)>,
 }
@@ -97,7 +97,7 @@ struct State {
 #[derive(Debug)]
 enum Phase {
     New,
-    InFlight(watch::Receiver<Option<Answer>>),
+    InFlight(watch::Receiver<Option<DeliveryResult>>),
     Pending,
     Complete,
 }
@@ -112,14 +112,14 @@ pub(super) enum Begin {
 
 /// The answer to a delivery that came before.
 pub(super) enum Earlier {
-    Known(Answer),
-    Awaited(watch::Receiver<Option<Answer>>),
+    Known(DeliveryResult),
+    Awaited(watch::Receiver<Option<DeliveryResult>>),
 }
 
 /// The right to deliver. Dropping it without an answer, as a panic does, makes way for the provider's next try.
 pub(super) struct Claim {
     entry: Arc<Entry>,
-    answer: watch::Sender<Option<Answer>>,
+    answer: watch::Sender<Option<DeliveryResult>>,
 }
 
 impl Dedupe {
@@ -128,22 +128,22 @@ impl Dedupe {
             first: RandomState::new(),
             second: RandomState::new(),
             content: quality::RandomState::default(),
-            ids: Recent::since_noted(REMEMBERED, IDS),
-            contents: Recent::since_noted(SIDE_BY_SIDE, CONTENTS),
-            states: Recent::since_used(STATE_REMEMBERED, STATES),
+            ids: TtlCache::since_insert(REMEMBERED, IDS),
+            contents: TtlCache::since_insert(SIDE_BY_SIDE, CONTENTS),
+            states: TtlCache::since_use(STATE_REMEMBERED, STATES),
         }
     }
 
     /// Judges a delivery.
     pub(super) fn begin(&self, identity: &Identity<'_>) -> Begin {
         let key = (self.first.hash_one((identity.uid, identity.id)), self.second.hash_one((identity.uid, identity.id)));
-        let own = self.ids.get_or_note(key, || Arc::new(Entry::new(key.0)));
+        let own = self.ids.get_or_insert_with(key, || Arc::new(Entry::new(key.0)));
         if !own.is_new() {
             return own.claim();
         }
-        let chosen = if identity.once.is_empty() { self.twin(identity, &own) } else { self.of_same_state(identity, &own) };
+        let chosen = if identity.once.is_empty() { self.duplicate(identity, &own) } else { self.of_same_state(identity, &own) };
         if !Arc::ptr_eq(&chosen, &own) {
-            self.ids.note(key, chosen.clone());
+            self.ids.insert(key, chosen.clone());
         }
         chosen.claim()
     }
@@ -155,40 +155,40 @@ impl Dedupe {
         let states: Vec<_> = identity.once.iter().map(|once| once.state.as_str()).collect();
         let state = self.first.hash_one(states);
         let key = (self.first.hash_one((identity.uid, &subjects)), self.second.hash_one((identity.uid, &subjects)));
-        let told = self.states.get_or_note(key, || Arc::new(Mutex::new(Told { state, entry: own.clone() })));
+        let told = self.states.get_or_insert_with(key, || Arc::new(Mutex::new(LastState { state, entry: own.clone() })));
         let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.state != state {
-            *told = Told { state, entry: own.clone() };
+            *told = LastState { state, entry: own.clone() };
         }
         told.entry.clone()
     }
 
-    /// The entry of the same event that came by a hook of another generation, else its own.
-    fn twin(&self, identity: &Identity<'_>, own: &Arc<Entry>) -> Arc<Entry> {
+    /// The entry of the same event that came by a hook of another secret version, else its own.
+    fn duplicate(&self, identity: &Identity<'_>, own: &Arc<Entry>) -> Arc<Entry> {
         let fingerprint = self.content.hash_one((identity.uid, identity.events, identity.payload));
-        let empty = || Arc::new(Mutex::new(Twins { entries: Vec::new(), counts: Vec::new() }));
-        let twins = self.contents.get_or_note((fingerprint, identity.payload.len()), empty);
-        twins.lock().unwrap_or_else(PoisonError::into_inner).match_up(identity.generation, identity.several_generations, own)
+        let empty = || Arc::new(Mutex::new(ContentDuplicates { entries: Vec::new(), counts: Vec::new() }));
+        let duplicates = self.contents.get_or_insert_with((fingerprint, identity.payload.len()), empty);
+        duplicates.lock().unwrap_or_else(PoisonError::into_inner).entry_of(identity.secret_version, identity.several_secret_versions, own)
     }
 }
 
-impl Twins {
-    fn match_up(&mut self, generation: &str, several_generations: bool, own: &Arc<Entry>) -> Arc<Entry> {
+impl ContentDuplicates {
+    fn entry_of(&mut self, secret_version: &str, several_secret_versions: bool, own: &Arc<Entry>) -> Arc<Entry> {
         if self.entries.iter().any(|entry| Arc::ptr_eq(entry, own)) {
             return own.clone();
         }
         if self.entries.len() >= REPETITIONS {
             (self.entries, self.counts) = (Vec::new(), Vec::new());
         }
-        let before = self.counts.iter().position(|(known, _)| known == generation);
+        let before = self.counts.iter().position(|(known, _)| known == secret_version);
         let count = before.and_then(|at| self.counts.get(at)).map_or(0, |(_, count)| *count);
-        let twin = self.entries.get(count).filter(|_| several_generations).cloned();
-        let count = if twin.is_some() { count + 1 } else { self.entries.len() + 1 };
+        let duplicate = self.entries.get(count).filter(|_| several_secret_versions).cloned();
+        let count = if duplicate.is_some() { count + 1 } else { self.entries.len() + 1 };
         match before.and_then(|at| self.counts.get_mut(at)) {
             Some(known) => known.1 = count,
-            None => self.counts.push((generation.to_owned(), count)),
+            None => self.counts.push((secret_version.to_owned(), count)),
         }
-        twin.unwrap_or_else(|| {
+        duplicate.unwrap_or_else(|| {
             self.entries.push(own.clone());
             own.clone()
         })
@@ -213,8 +213,8 @@ impl Entry {
         let mut state = self.lock();
         let pending = match &state.phase {
             Phase::InFlight(answer) => Earlier::Awaited(answer.clone()),
-            Phase::Pending => Earlier::Known(Answer::Pending),
-            Phase::Complete => Earlier::Known(Answer::Accepted),
+            Phase::Pending => Earlier::Known(DeliveryResult::Pending),
+            Phase::Complete => Earlier::Known(DeliveryResult::Accepted),
             Phase::New => {
                 let (answer, receiver) = watch::channel(None);
                 state.phase = Phase::InFlight(receiver);
@@ -255,15 +255,15 @@ impl Claim {
     }
 
     /// Ends the claim, so that those who wait get the same answer.
-    pub(super) fn finish(self, answer: Answer) {
+    pub(super) fn finish(self, answer: DeliveryResult) {
         {
             let mut state = self.entry.lock();
             // What was pending may have been accepted in the meantime.
             if !matches!(state.phase, Phase::Complete) {
                 state.phase = match answer {
-                    Answer::Accepted => Phase::Complete,
-                    Answer::Pending => Phase::Pending,
-                    Answer::Overloaded => Phase::New,
+                    DeliveryResult::Accepted => Phase::Complete,
+                    DeliveryResult::Pending => Phase::Pending,
+                    DeliveryResult::Overloaded => Phase::New,
                 };
             }
         }
@@ -281,12 +281,12 @@ impl Drop for Claim {
 }
 
 impl Earlier {
-    /// The answer; [`Answer::Overloaded`] when the delivery that came before broke off.
-    pub(super) async fn answer(self) -> Answer {
+    /// The answer; [`DeliveryResult::Overloaded`] when the delivery that came before broke off.
+    pub(super) async fn answer(self) -> DeliveryResult {
         match self {
             Self::Known(answer) => answer,
             Self::Awaited(mut answer) => {
-                answer.wait_for(Option::is_some).await.ok().and_then(|answer| *answer).unwrap_or(Answer::Overloaded)
+                answer.wait_for(Option::is_some).await.ok().and_then(|answer| *answer).unwrap_or(DeliveryResult::Overloaded)
             }
         }
     }
@@ -296,8 +296,8 @@ impl Earlier {
 mod tests {
     use super::*;
 
-    fn identity<'a>(id: &'a str, generation: &'a str, several_generations: bool, payload: &'a [u8]) -> Identity<'a> {
-        Identity { uid: "uid", id, generation, several_generations, events: &[EventKind::Push], once: &[], payload }
+    fn identity<'a>(id: &'a str, secret_version: &'a str, several_secret_versions: bool, payload: &'a [u8]) -> Identity<'a> {
+        Identity { uid: "uid", id, secret_version, several_secret_versions, events: &[EventKind::Push], once: &[], payload }
     }
 
     fn first(begin: Begin) -> Claim {
@@ -315,11 +315,11 @@ mod tests {
     async fn an_id_counts_as_seen_when_it_was_accepted_or_is_pending() {
         let dedupe = Dedupe::new();
         let push = identity("1", "100", false, b"{}");
-        first(dedupe.begin(&push)).finish(Answer::Overloaded);
+        first(dedupe.begin(&push)).finish(DeliveryResult::Overloaded);
         let claim = first(dedupe.begin(&push));
         let Begin::Duplicate(waiting) = dedupe.begin(&push) else { panic!("two claims") };
-        claim.finish(Answer::Pending);
-        assert_eq!(waiting.answer().await, Answer::Pending);
+        claim.finish(DeliveryResult::Pending);
+        assert_eq!(waiting.answer().await, DeliveryResult::Pending);
         assert!(is_duplicate(&dedupe.begin(&push)));
         let elsewhere = Identity { uid: "other", ..push };
         assert!(!is_duplicate(&dedupe.begin(&elsewhere)), "ids are a binding's own");
@@ -332,8 +332,8 @@ mod tests {
         let claim = first(dedupe.begin(&push));
         let Begin::Duplicate(waiting) = dedupe.begin(&push) else { panic!("two claims") };
         drop(claim);
-        assert_eq!(waiting.answer().await, Answer::Overloaded);
-        first(dedupe.begin(&push)).finish(Answer::Accepted);
+        assert_eq!(waiting.answer().await, DeliveryResult::Overloaded);
+        first(dedupe.begin(&push)).finish(DeliveryResult::Accepted);
     }
 
     #[test]
@@ -342,48 +342,48 @@ mod tests {
         let push = identity("1", "100", false, b"{}");
         let claim = first(dedupe.begin(&push));
         claim.entry().accept("ci", 0);
-        claim.finish(Answer::Overloaded);
+        claim.finish(DeliveryResult::Overloaded);
         let claim = first(dedupe.begin(&push));
         assert!(claim.entry().has_accepted("ci", 0));
         assert!(!claim.entry().has_accepted("other", 0));
     }
 
     #[test]
-    fn the_same_content_by_hooks_of_two_generations_is_one_event() {
+    fn the_same_content_by_hooks_of_two_secret_versions_is_one_event() {
         let dedupe = Dedupe::new();
         // The first comes before anybody knows that there is a second hook.
-        first(dedupe.begin(&identity("1", "100", false, b"push"))).finish(Answer::Accepted);
+        first(dedupe.begin(&identity("1", "100", false, b"push"))).finish(DeliveryResult::Accepted);
         assert!(is_duplicate(&dedupe.begin(&identity("2", "200", true, b"push"))));
         assert!(is_duplicate(&dedupe.begin(&identity("2", "200", true, b"push"))), "its id is seen as well");
-        first(dedupe.begin(&identity("3", "200", true, b"push again"))).finish(Answer::Accepted);
+        first(dedupe.begin(&identity("3", "200", true, b"push again"))).finish(DeliveryResult::Accepted);
         assert!(is_duplicate(&dedupe.begin(&identity("4", "100", true, b"push again"))));
     }
 
     #[test]
     fn the_same_content_by_one_hook_happened_twice() {
         let dedupe = Dedupe::new();
-        first(dedupe.begin(&identity("1", "100", true, b"push"))).finish(Answer::Accepted);
-        first(dedupe.begin(&identity("2", "100", true, b"push"))).finish(Answer::Accepted);
+        first(dedupe.begin(&identity("1", "100", true, b"push"))).finish(DeliveryResult::Accepted);
+        first(dedupe.begin(&identity("2", "100", true, b"push"))).finish(DeliveryResult::Accepted);
         // The other hook tells of both as well, and then somebody does it a third time.
         assert!(is_duplicate(&dedupe.begin(&identity("3", "200", true, b"push"))));
         assert!(is_duplicate(&dedupe.begin(&identity("4", "200", true, b"push"))));
-        first(dedupe.begin(&identity("5", "200", true, b"push"))).finish(Answer::Accepted);
+        first(dedupe.begin(&identity("5", "200", true, b"push"))).finish(DeliveryResult::Accepted);
         assert!(is_duplicate(&dedupe.begin(&identity("6", "100", true, b"push"))));
     }
 
     #[test]
     fn a_state_is_told_once_until_another_was_told() {
         let dedupe = Dedupe::new();
-        let once = |subject: &str, state: &str| Once { subject: subject.into(), state: state.into() };
+        let once = |subject: &str, state: &str| StateKey { subject: subject.into(), state: state.into() };
         let (moved, edited, other) = (once("7", "b"), once("7", "a"), once("8", "a"));
-        let begin = |id: &str, once: &Once| dedupe.begin(&Identity { once: &[once], ..identity(id, "100", false, id.as_bytes()) });
-        first(begin("1", &edited)).finish(Answer::Overloaded);
-        first(begin("2", &edited)).finish(Answer::Accepted);
+        let begin = |id: &str, once: &StateKey| dedupe.begin(&Identity { once: &[once], ..identity(id, "100", false, id.as_bytes()) });
+        first(begin("1", &edited)).finish(DeliveryResult::Overloaded);
+        first(begin("2", &edited)).finish(DeliveryResult::Accepted);
         assert!(is_duplicate(&begin("1", &edited)), "the first one's next try");
         assert!(is_duplicate(&begin("3", &edited)));
-        first(begin("4", &other)).finish(Answer::Accepted);
-        first(begin("5", &moved)).finish(Answer::Accepted);
-        first(begin("6", &edited)).finish(Answer::Accepted);
+        first(begin("4", &other)).finish(DeliveryResult::Accepted);
+        first(begin("5", &moved)).finish(DeliveryResult::Accepted);
+        first(begin("6", &edited)).finish(DeliveryResult::Accepted);
         assert!(is_duplicate(&begin("5", &moved)), "an id stays seen");
         let elsewhere = dedupe.begin(&Identity { uid: "other", once: &[&edited], ..identity("7", "100", false, b"{}") });
         assert!(!is_duplicate(&elsewhere), "states are a binding's own");
@@ -392,7 +392,7 @@ mod tests {
     #[test]
     fn other_events_with_the_same_content_are_others() {
         let dedupe = Dedupe::new();
-        first(dedupe.begin(&identity("1", "100", true, b"{}"))).finish(Answer::Accepted);
+        first(dedupe.begin(&identity("1", "100", true, b"{}"))).finish(DeliveryResult::Accepted);
         let tag = Identity { events: &[EventKind::Tag], ..identity("2", "200", true, b"{}") };
         assert!(!is_duplicate(&dedupe.begin(&tag)));
     }

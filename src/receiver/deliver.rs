@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::admit::Admitted;
-use super::dedupe::{Answer, Begin, Dedupe, Identity};
+use super::dedupe::{Begin, Dedupe, DeliveryResult, Identity};
 use super::evidence::{Arrival, EvidenceStore};
 use super::metrics::Metrics;
-use super::route::Ownership;
+use super::route::RepositoryMatch;
 use super::sinks::{Delivery, Dispatcher, Part, Tracking};
+use super::verify::VerifiedDelivery;
 use crate::api::v1alpha1::EventKind;
 use crate::evidence::DEPARTED;
 use crate::providers::webhook::{Content, Event};
@@ -69,24 +69,24 @@ pub(super) struct Delivering {
 
 impl Delivering {
     /// Brings a delivery to its end, and tells of it in one line.
-    pub(super) async fn deliver(&self, admitted: Admitted) -> Outcome {
-        let facts = admitted.route.facts.clone();
-        let kind = admitted.kind;
-        let (id, events, refs) = match &admitted.content {
+    pub(super) async fn deliver(&self, verified: VerifiedDelivery) -> Outcome {
+        let route_config = verified.route.config.clone();
+        let kind = verified.kind;
+        let (id, events, refs) = match &verified.content {
             Ok(content) => {
                 let kinds = content.events.iter().map(|event| event.kind).collect();
                 (shown(&content.delivery_id), kinds, refs(&content.events))
             }
             Err(error) => {
-                tracing::warn!(namespace = facts.namespace, name = facts.name, %error, "delivery cannot be read");
+                tracing::warn!(namespace = route_config.namespace, name = route_config.name, %error, "delivery cannot be read");
                 (String::new(), Vec::new(), String::new())
             }
         };
-        let outcome = self.conclude(admitted, &id, &events).await;
+        let outcome = self.conclude(verified, &id, &events).await;
         self.metrics.delivery(kind, outcome.label());
         tracing::info!(
-            namespace = facts.namespace,
-            name = facts.name,
+            namespace = route_config.namespace,
+            name = route_config.name,
             delivery = id,
             events = ?events,
             refs,
@@ -96,30 +96,30 @@ impl Delivering {
         outcome
     }
 
-    async fn conclude(&self, admitted: Admitted, id: &str, events: &[EventKind]) -> Outcome {
-        let Admitted { route, generation, content, payload, at, arrived, deadline, held, .. } = admitted;
+    async fn conclude(&self, verified: VerifiedDelivery, id: &str, events: &[EventKind]) -> Outcome {
+        let VerifiedDelivery { route, secret_version, content, payload, at, arrived, deadline, reservation, .. } = verified;
         let Ok(content) = content else { return Outcome::Unreadable };
         match route.owns(&content) {
-            Ownership::Ours => (),
-            Ownership::Foreign => return Outcome::Foreign,
-            Ownership::Departed => {
+            RepositoryMatch::Ours => (),
+            RepositoryMatch::Foreign => return Outcome::Foreign,
+            RepositoryMatch::Departed => {
                 // The controller looks at the repository then.
-                self.evidence.refused(&route.facts.uid, at, DEPARTED);
+                self.evidence.refused(&route.config.uid, at, DEPARTED);
                 return Outcome::Foreign;
             }
-            Ownership::Unknown => return Outcome::Undecided,
+            RepositoryMatch::Unknown => return Outcome::Undecided,
         }
-        let facts = &route.facts;
-        self.evidence.arrived(&facts.uid, &Arrival { at, generation: &generation, id, events });
+        let route_config = &route.config;
+        self.evidence.arrived(&route_config.uid, &Arrival { at, secret_version: &secret_version, id, events });
         if content.ping {
             return Outcome::Ping;
         }
         let once: Option<Vec<_>> = content.events.iter().map(|event| event.once.as_ref()).collect();
         let identity = Identity {
-            uid: &facts.uid,
+            uid: &route_config.uid,
             id: &content.delivery_id,
-            generation: &generation,
-            several_generations: route.several_generations(&generation, at),
+            secret_version: &secret_version,
+            several_secret_versions: route.several_secret_versions(&secret_version, at),
             events,
             once: once.as_deref().unwrap_or_default(),
             payload: &payload,
@@ -128,22 +128,22 @@ impl Delivering {
             Begin::First(claim) => claim,
             Begin::Duplicate(pending) => {
                 let answer = pending.answer().await;
-                return if answer == Answer::Overloaded { Outcome::Overloaded } else { Outcome::Duplicate };
+                return if answer == DeliveryResult::Overloaded { Outcome::Overloaded } else { Outcome::Duplicate };
             }
         };
         let number = claim.entry().number();
-        let parts = parts(facts, &content);
+        let parts = parts(route_config, &content);
         if parts.is_empty() {
-            self.evidence.settled(&facts.uid, number, at);
-            claim.finish(Answer::Accepted);
-            let wanted = facts.sinks.is_empty() && events.iter().any(|event| facts.events.contains(event));
+            self.evidence.settled(&route_config.uid, number, at);
+            claim.finish(DeliveryResult::Accepted);
+            let wanted = route_config.sinks.is_empty() && events.iter().any(|event| route_config.events.contains(event));
             return if wanted { Outcome::Accepted } else { Outcome::Unwanted };
         }
-        self.evidence.waiting(&facts.uid, number, at);
+        self.evidence.waiting(&route_config.uid, number, at);
         let delivery = Arc::new(Delivery {
-            uid: facts.uid.clone(),
-            namespace: facts.namespace.clone(),
-            name: facts.name.clone(),
+            uid: route_config.uid.clone(),
+            namespace: route_config.namespace.clone(),
+            name: route_config.name.clone(),
             id: id.to_owned(),
             source: route.source(),
             events: content.events,
@@ -155,19 +155,19 @@ impl Delivering {
         });
         let answer = self.dispatcher.deliver(&delivery, parts, deadline).await;
         claim.finish(answer);
-        drop(held);
+        drop(reservation);
         match answer {
-            Answer::Accepted => Outcome::Accepted,
-            Answer::Pending => Outcome::Pending,
-            Answer::Overloaded => Outcome::Overloaded,
+            DeliveryResult::Accepted => Outcome::Accepted,
+            DeliveryResult::Pending => Outcome::Pending,
+            DeliveryResult::Overloaded => Outcome::Overloaded,
         }
     }
 }
 
 /// Which events go to which sinks. Sinks that are not served get nothing; the controller says so.
-fn parts(facts: &super::route::Facts, content: &Content) -> Vec<Part> {
-    let wanted: Vec<_> = content.events.iter().enumerate().filter(|(_, event)| facts.events.contains(&event.kind)).collect();
-    let parts = facts.sinks.iter().filter(|sink| sink.target.is_ok()).map(|sink| Part {
+fn parts(route_config: &super::route::RouteConfig, content: &Content) -> Vec<Part> {
+    let wanted: Vec<_> = content.events.iter().enumerate().filter(|(_, event)| route_config.events.contains(&event.kind)).collect();
+    let parts = route_config.sinks.iter().filter(|sink| sink.target.is_ok()).map(|sink| Part {
         sink: sink.name.clone(),
         events: wanted.iter().filter(|(_, event)| sink.filter.wants(event)).map(|(position, _)| *position).collect(),
     });

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::routes::Routes;
 use crate::api::v1alpha1::EventKind;
-use crate::evidence::{BindingEvidence, Collected, Delivery, Evidence, EvidenceSource, GENERATIONS, Refusals, SinkEvidence};
+use crate::evidence::{BindingEvidence, Collected, Delivery, Evidence, EvidenceSource, Refusals, SECRET_VERSIONS, SinkEvidence};
 
 /// How long a delivery that was neither accepted nor pending holds the accepted point back.
 const HELD_BACK: SignedDuration = SignedDuration::from_hours(24);
@@ -43,7 +43,7 @@ struct SinkRecord {
 /// An authentic delivery, as it is recorded.
 pub(super) struct Arrival<'a> {
     pub(super) at: Timestamp,
-    pub(super) generation: &'a str,
+    pub(super) secret_version: &'a str,
     pub(super) id: &'a str,
     pub(super) events: &'a [EventKind],
 }
@@ -66,12 +66,13 @@ impl EvidenceStore {
     pub(super) fn arrived(&self, uid: &str, arrival: &Arrival<'_>) {
         self.with(uid, |record| {
             let seen = &mut record.seen;
-            seen.generations.insert(arrival.generation.to_owned(), arrival.at);
-            while seen.generations.len() > GENERATIONS {
-                let Some(oldest) = seen.generations.iter().min_by_key(|(_, at)| **at).map(|(generation, _)| generation.clone()) else {
+            seen.secret_versions.insert(arrival.secret_version.to_owned(), arrival.at);
+            while seen.secret_versions.len() > SECRET_VERSIONS {
+                let Some(oldest) = seen.secret_versions.iter().min_by_key(|(_, at)| **at).map(|(secret_version, _)| secret_version.clone())
+                else {
                     break;
                 };
-                seen.generations.remove(&oldest);
+                seen.secret_versions.remove(&oldest);
             }
             for event in arrival.events {
                 seen.events.insert(*event, arrival.at);

@@ -14,11 +14,11 @@ use hyper::body::Body;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::admit::{Admission, Admitted, Refusal, Refused};
 use super::deliver::{Delivering, Outcome};
 use super::evidence::EvidenceStore;
 use super::metrics::Metrics;
 use super::strangers::Strangers;
+use super::verify::{Refusal, Refused, VerifiedDelivery, Verifier};
 
 /// What a sender is asked to wait after a 503, in seconds.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("10");
@@ -28,7 +28,7 @@ const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("10");
 pub(super) struct Handler(Arc<Inner>);
 
 struct Inner {
-    admission: Admission,
+    verifier: Verifier,
     delivering: Arc<Delivering>,
     evidence: EvidenceStore,
     metrics: Metrics,
@@ -37,8 +37,8 @@ struct Inner {
 }
 
 impl Handler {
-    pub(super) fn new(admission: Admission, delivering: Arc<Delivering>, evidence: EvidenceStore, metrics: Metrics) -> Self {
-        Self(Arc::new(Inner { admission, delivering, evidence, metrics, deliveries: TaskTracker::new(), strangers: Strangers::new() }))
+    pub(super) fn new(verifier: Verifier, delivering: Arc<Delivering>, evidence: EvidenceStore, metrics: Metrics) -> Self {
+        Self(Arc::new(Inner { verifier, delivering, evidence, metrics, deliveries: TaskTracker::new(), strangers: Strangers::new() }))
     }
 
     /// Answers one request.
@@ -47,9 +47,9 @@ impl Handler {
         B: Body<Data = Bytes> + Send,
     {
         let begun = Instant::now();
-        let admitted = AssertUnwindSafe(self.0.admission.admit(request)).catch_unwind().await;
-        let response = match admitted {
-            Ok(Ok(admitted)) => self.deliver(admitted).await,
+        let verified = AssertUnwindSafe(self.0.verifier.verify(request)).catch_unwind().await;
+        let response = match verified {
+            Ok(Ok(verified)) => self.deliver(verified).await,
             Ok(Err(refused)) => self.refuse(&refused),
             Err(_) => self.refuse(&Refused::of(Refusal::Panic)),
         };
@@ -63,9 +63,9 @@ impl Handler {
         self.0.deliveries.wait().await;
     }
 
-    async fn deliver(&self, admitted: Admitted) -> Response<Full<Bytes>> {
+    async fn deliver(&self, verified: VerifiedDelivery) -> Response<Full<Bytes>> {
         let delivering = self.0.delivering.clone();
-        let mut work = AssertUnwindSafe(async move { delivering.deliver(admitted).await }).catch_unwind().boxed();
+        let mut work = AssertUnwindSafe(async move { delivering.deliver(verified).await }).catch_unwind().boxed();
         // What waits for nobody is done at once. The rest goes on in a task of its own: a sender that hangs up does not cancel it.
         let outcome = match poll!(&mut work) {
             Poll::Ready(outcome) => outcome.ok(),
@@ -84,11 +84,11 @@ impl Handler {
         self.0.metrics.refusal(reason);
         match (&refused.route, &refused.unknown_path) {
             (Some(route), _) => {
-                let facts = &route.facts;
-                tracing::warn!(namespace = facts.namespace, name = facts.name, reason, "delivery refused");
+                let route_config = &route.config;
+                tracing::warn!(namespace = route_config.namespace, name = route_config.name, reason, "delivery refused");
                 if let Some(fault) = refused.refusal.fault() {
-                    let now = self.0.admission.routes.clock().now();
-                    self.0.evidence.refused(&facts.uid, now, fault);
+                    let now = self.0.verifier.routes.clock().now();
+                    self.0.evidence.refused(&route_config.uid, now, fault);
                 }
             }
             (None, Some(path)) => self.0.strangers.tell(path, reason),

@@ -14,18 +14,16 @@
 //! | 405, 415 | not POST, a content encoding; the same for every path |
 //! | 413 | a body over the provider's cap |
 //! | 431 | a header over 16 KiB, answered by the HTTP library |
-//! | 503 with Retry-After | our own trouble or doubt, or more connections of one peer than its share: never 500, 404 or 410. Doubt is also an unknown hook while a cluster may be in the middle of its restore |
+//! | 503 with Retry-After | our own failure or doubt, or more connections of one peer than its share: never 500, 404 or 410. Doubt is also an unknown hook while a cluster may be in the middle of its restore |
 
-mod admit;
-mod connection;
 mod dedupe;
 mod deliver;
 mod evidence;
 mod filter;
 mod handler;
+mod io_timeout;
 mod metrics;
 mod peers;
-mod recent;
 mod route;
 mod routes;
 mod server;
@@ -33,6 +31,8 @@ mod sinks;
 mod strangers;
 #[cfg(test)]
 mod tests;
+mod ttl_cache;
+mod verify;
 
 use std::io;
 use std::net::SocketAddr;
@@ -48,12 +48,12 @@ pub use sinks::{PendingLimits, SinkLimits};
 
 use crate::listening;
 use crate::providers::transport::network::NetworkPolicy;
-use admit::{Admission, ByteBudget};
 use dedupe::Dedupe;
 use deliver::Delivering;
 use handler::Handler;
 use metrics::Metrics;
 use sinks::Dispatcher;
+use verify::{ByteBudget, Verifier};
 
 /// Whether the routes are what the API server holds.
 pub trait Freshness: Send + Sync {
@@ -113,7 +113,7 @@ impl Receiver {
         let metrics = Metrics::new(registry);
         let evidence = EvidenceStore::new(routes.clone());
         let dispatcher = Dispatcher::new(routes.clone(), policy, config.sinks, evidence.clone(), metrics.clone())?;
-        let admission = Admission {
+        let verifier = Verifier {
             routes: routes.clone(),
             freshness: Arc::clone(&freshness),
             budget: ByteBudget::new(config.limits.bytes_in_flight, metrics.clone()),
@@ -121,7 +121,7 @@ impl Receiver {
         };
         let delivering =
             Delivering { dispatcher: dispatcher.clone(), dedupe: Dedupe::new(), evidence: evidence.clone(), metrics: metrics.clone() };
-        let handler = Handler::new(admission, Arc::new(delivering), evidence.clone(), metrics.clone());
+        let handler = Handler::new(verifier, Arc::new(delivering), evidence.clone(), metrics.clone());
         Ok(Self { config, handler, dispatcher, evidence, metrics, routes: routes.clone(), freshness })
     }
 

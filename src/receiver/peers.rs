@@ -16,7 +16,7 @@ pub(super) struct Peers {
 
 /// One connection of a peer. Dropping it gives the place back.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct PeerSlot {
     peers: Peers,
     peer: IpAddr,
 }
@@ -27,7 +27,7 @@ impl Peers {
     }
 
     /// A place for one more connection of a peer; `None` when it has its share.
-    pub(super) fn take(&self, address: IpAddr) -> Option<Place> {
+    pub(super) fn take(&self, address: IpAddr) -> Option<PeerSlot> {
         let peer = peer(address);
         let mut held = self.lock();
         let count = held.entry(peer).or_insert(0);
@@ -36,7 +36,7 @@ impl Peers {
         }
         *count += 1;
         drop(held);
-        Some(Place { peers: self.clone(), peer })
+        Some(PeerSlot { peers: self.clone(), peer })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
@@ -52,7 +52,7 @@ fn peer(address: IpAddr) -> IpAddr {
     }
 }
 
-impl Drop for Place {
+impl Drop for PeerSlot {
     fn drop(&mut self) {
         let mut held = self.peers.lock();
         if let Some(count) = held.get_mut(&self.peer) {
@@ -68,7 +68,7 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    fn take(peers: &Peers, address: &str) -> Option<Place> {
+    fn take(peers: &Peers, address: &str) -> Option<PeerSlot> {
         peers.take(address.parse().unwrap())
     }
 

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::filter::Filter;
-use crate::api::v1alpha1::binding::{ANY_EARLIER_GENERATION, ConnectionTarget, HookTarget, WebhookSource, WebhookSpec};
+use crate::api::v1alpha1::binding::{ANY_EARLIER_VERSION, ConnectionTarget, HookTarget, WebhookSource, WebhookSpec};
 use crate::api::v1alpha1::connection::{AllowedBinding, ProviderSpec};
 use crate::api::v1alpha1::{ConditionType, EventKind, GitProviderConnection, ProviderKind, Reason, RepoBinding};
 use crate::grant::{self, Request, Rules};
@@ -24,7 +24,7 @@ use crate::sink_support::{self, NotServed, SinkTarget};
 /// How far another clock may be ahead of ours.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(5);
 /// How long after a change of the secret a wrong proof is held to be our own delay.
-const DOUBT: SignedDuration = SignedDuration::from_mins(5);
+const RECENTLY: SignedDuration = SignedDuration::from_mins(5);
 /// A hook that was found rather than made carries a secret that is older than this when it gets into the status.
 const FIRST_WITHIN: SignedDuration = SignedDuration::from_mins(1);
 
@@ -39,14 +39,14 @@ pub struct RateLimit {
 
 /// What is known of a binding, read from the object.
 #[derive(Clone, Debug)]
-pub(super) struct Facts {
+pub(super) struct RouteConfig {
     pub(super) uid: String,
     pub(super) namespace: String,
     pub(super) name: String,
     /// The unguessable part of its path.
     pub(super) hook: String,
     /// Whether deliveries are taken at all.
-    opening: Opening,
+    access: RouteAccess,
     pub(super) connection: ConnectionTarget,
     pub(super) events: BTreeSet<EventKind>,
     pub(super) sinks: Arc<[Sink]>,
@@ -56,7 +56,7 @@ pub(super) struct Facts {
     /// Whether the status describes an older spec, so that its repository may be the former one.
     behind: bool,
     own_secret: bool,
-    generation: Option<String>,
+    secret_version: Option<String>,
     previous: Vec<(String, Option<Timestamp>)>,
     changed_at: Option<Timestamp>,
     /// The same binding through each other connection through which it still has hooks: after a move, until they are removed.
@@ -90,23 +90,23 @@ pub(super) struct Connection {
     endpoint: Option<Endpoint>,
 }
 
-/// The secrets that a user brought, by generation.
+/// The secrets that a user brought, by secret version.
 pub(super) type UserSecrets = Arc<Vec<(String, WebhookSecret)>>;
 
 /// What outlives changes of a route.
-struct Lasting {
+struct RouteState {
     limiter: DefaultDirectRateLimiter,
-    /// The newest derived generation that proved a delivery. Ahead of the status, it tells that there is a second hook.
+    /// The newest derived secret version that proved a delivery. Ahead of the status, it tells that there is a second hook.
     newest: AtomicI64,
 }
 
 /// One binding's route.
 pub(super) struct Route {
-    pub(super) facts: Arc<Facts>,
+    pub(super) config: Arc<RouteConfig>,
     connection: Option<Arc<Connection>>,
     user_secrets: Option<UserSecrets>,
     path: Option<RepositoryPath>,
-    lasting: Arc<Lasting>,
+    state: Arc<RouteState>,
 }
 
 /// Which secret proves deliveries to one URL.
@@ -116,12 +116,12 @@ pub(super) enum SecretChoice {
     /// None any more, or none ever.
     Refused,
     /// One that may be known soon: we may be behind.
-    Awaited,
+    Unknown,
 }
 
 /// Whether a binding's object lets deliveries in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Opening {
+enum RouteAccess {
     /// It does.
     Open,
     /// The connection does not allow it, or is not there; or the repository is where it may not follow.
@@ -132,7 +132,7 @@ enum Opening {
 
 /// Whose delivery it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ownership {
+pub(super) enum RepositoryMatch {
     /// The binding's.
     Ours,
     /// Another repository's.
@@ -143,7 +143,7 @@ pub(super) enum Ownership {
     Unknown,
 }
 
-impl Facts {
+impl RouteConfig {
     /// Reads an object. `None` for one that the API server has not completed yet.
     pub(super) fn read(
         binding: &RepoBinding,
@@ -168,7 +168,7 @@ impl Facts {
         });
         let present = Self {
             hook: key.hook_id(owner(&namespace, &name, &connection)),
-            opening: Opening::of(binding, installation),
+            access: RouteAccess::of(binding, installation),
             connection,
             events: webhook.map(|webhook| webhook.events.iter().copied().collect()).unwrap_or_default(),
             sinks: sinks.collect::<Vec<_>>().into(),
@@ -176,12 +176,12 @@ impl Facts {
             known: repository.map(|known| Known { id: known.id.clone(), path: known.path.clone(), web_url: known.web_url.clone() }),
             behind: status.and_then(|status| status.observed_generation) != binding.metadata.generation,
             own_secret: webhook.is_some_and(|webhook| webhook.secret_ref.is_some()),
-            generation: secret.and_then(|secret| secret.secret_generation.clone()),
+            secret_version: secret.and_then(|secret| secret.secret_version.clone()),
             previous: secret
                 .map(|secret| secret.previous_secrets.iter())
                 .into_iter()
                 .flatten()
-                .map(|previous| (previous.generation.clone(), previous.valid_until.as_ref().map(|until| until.0)))
+                .map(|previous| (previous.version.clone(), previous.valid_until.as_ref().map(|until| until.0)))
                 .collect(),
             changed_at: secret.and_then(|secret| secret.secret_changed_at.as_ref()).map(|at| at.0),
             former: Vec::new(),
@@ -236,7 +236,7 @@ fn owner<'a>(namespace: &'a str, name: &'a str, connection: &'a ConnectionTarget
     ConnectedBinding { namespace, name, connection: (&connection.namespace, &connection.name) }
 }
 
-impl Opening {
+impl RouteAccess {
     fn of(binding: &RepoBinding, installation: Option<&str>) -> Self {
         let here = |webhook: &WebhookSpec| webhook.url.is_none() && webhook.source == WebhookSource::Repository;
         let status = binding.status.as_ref();
@@ -272,23 +272,38 @@ impl Connection {
 }
 
 impl Route {
-    pub(super) fn new(facts: Arc<Facts>, connection: Option<Arc<Connection>>, user_secrets: Option<UserSecrets>, rate: RateLimit) -> Self {
+    pub(super) fn new(
+        route_config: Arc<RouteConfig>,
+        connection: Option<Arc<Connection>>,
+        user_secrets: Option<UserSecrets>,
+        rate: RateLimit,
+    ) -> Self {
         let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
-        let lasting = Lasting { limiter: RateLimiter::direct(quota), newest: AtomicI64::new(0) };
-        Self::build(facts, connection, user_secrets, Arc::new(lasting))
+        let state = RouteState { limiter: RateLimiter::direct(quota), newest: AtomicI64::new(0) };
+        Self::build(route_config, connection, user_secrets, Arc::new(state))
     }
 
-    fn build(facts: Arc<Facts>, connection: Option<Arc<Connection>>, user_secrets: Option<UserSecrets>, lasting: Arc<Lasting>) -> Self {
+    fn build(
+        route_config: Arc<RouteConfig>,
+        connection: Option<Arc<Connection>>,
+        user_secrets: Option<UserSecrets>,
+        state: Arc<RouteState>,
+    ) -> Self {
         let path = connection.as_ref().and_then(|connection| {
             let (provider, endpoint) = (connection.provider?, connection.endpoint.as_ref()?);
-            provider.repository_path(endpoint, &facts.repository).ok()
+            provider.repository_path(endpoint, &route_config.repository).ok()
         });
-        Self { facts, connection, user_secrets, path, lasting }
+        Self { config: route_config, connection, user_secrets, path, state }
     }
 
     /// The same route with other knowledge.
-    pub(super) fn with(&self, facts: Arc<Facts>, connection: Option<Arc<Connection>>, user_secrets: Option<UserSecrets>) -> Self {
-        Self::build(facts, connection, user_secrets, self.lasting.clone())
+    pub(super) fn with(
+        &self,
+        route_config: Arc<RouteConfig>,
+        connection: Option<Arc<Connection>>,
+        user_secrets: Option<UserSecrets>,
+    ) -> Self {
+        Self::build(route_config, connection, user_secrets, self.state.clone())
     }
 
     /// Whether the connection's own rules refuse what the binding asks for, or the repository that it was given. Judged from the
@@ -297,42 +312,42 @@ impl Route {
         let Some(connection) = &self.connection else { return false };
         let asked = match (&self.path, &connection.endpoint) {
             (Some(path), _) => Some(path.as_str()),
-            (None, Some(_)) => Some(self.facts.repository.as_str()),
+            (None, Some(_)) => Some(self.config.repository.as_str()),
             (None, None) => None,
         };
-        let refuses = |path: Option<&str>| connection.refuses(&self.facts.namespace, path);
-        refuses(asked) || self.facts.known.as_ref().is_some_and(|known| refuses(Some(&known.path)))
+        let refuses = |path: Option<&str>| connection.refuses(&self.config.namespace, path);
+        refuses(asked) || self.config.known.as_ref().is_some_and(|known| refuses(Some(&known.path)))
     }
 
     /// Whether a path of which a delivery tells is one where the binding may not follow.
     fn is_out_of_reach(&self, found: &str) -> bool {
         let Some(connection) = &self.connection else { return false };
         let scope = connection.endpoint.as_ref().and_then(|endpoint| endpoint.scope.as_ref());
-        connection.refuses(&self.facts.namespace, Some(found)) || scope.is_some_and(|scope| !scope.covers(found))
+        connection.refuses(&self.config.namespace, Some(found)) || scope.is_some_and(|scope| !scope.covers(found))
     }
 
     /// Whether deliveries are taken at all. A binding whose connection is not there is told the same as one that it does not
     /// allow; only the second closes the route: what is not there may be restored in a moment.
     pub(super) fn is_open(&self) -> bool {
-        match self.facts.opening {
-            Opening::Open => !self.is_refused(),
-            Opening::WithoutGrant => self.connection.is_none(),
-            Opening::Closed => false,
+        match self.config.access {
+            RouteAccess::Open => !self.is_refused(),
+            RouteAccess::WithoutGrant => self.connection.is_none(),
+            RouteAccess::Closed => false,
         }
     }
 
     /// The routes of the same binding through the other connections through which it still has hooks.
     pub(super) fn former(&self, connections: &HashMap<ConnectionTarget, Arc<Connection>>) -> Vec<Self> {
-        let route = |facts: &Arc<Facts>| {
-            let connection = connections.get(&facts.connection).cloned();
-            Self::build(Arc::clone(facts), connection, self.user_secrets.clone(), Arc::clone(&self.lasting))
+        let route = |route_config: &Arc<RouteConfig>| {
+            let connection = connections.get(&route_config.connection).cloned();
+            Self::build(Arc::clone(route_config), connection, self.user_secrets.clone(), Arc::clone(&self.state))
         };
-        self.facts.former.iter().map(route).collect()
+        self.config.former.iter().map(route).collect()
     }
 
     /// Whether events that were taken may go to the sinks. While a connection is gone, nobody can tell that it grants anything.
     pub(super) fn may_send(&self) -> bool {
-        self.facts.opening == Opening::Open && !self.is_refused()
+        self.config.access == RouteAccess::Open && !self.is_refused()
     }
 
     /// Who reads its deliveries; `None` while the connection is not known or its provider is not served.
@@ -343,115 +358,115 @@ impl Route {
 
     /// Takes one delivery out of the rate.
     pub(super) fn admits(&self) -> bool {
-        self.lasting.limiter.check().is_ok()
+        self.state.limiter.check().is_ok()
     }
 
-    /// The secrets for deliveries to the URL of a generation.
-    pub(super) fn secrets(&self, generation: &str, key: &ReceiverKey, now: Timestamp) -> SecretChoice {
-        let facts = &*self.facts;
-        let current = facts.generation.as_deref() == Some(generation);
-        let previous = facts.previous.iter().find(|(previous, _)| previous == generation);
+    /// The secrets for deliveries to the URL of a secret version.
+    pub(super) fn secrets(&self, secret_version: &str, key: &ReceiverKey, now: Timestamp) -> SecretChoice {
+        let route_config = &*self.config;
+        let current = route_config.secret_version.as_deref() == Some(secret_version);
+        let previous = route_config.previous.iter().find(|(previous, _)| previous == secret_version);
         let listed = current || previous.is_some_and(|(_, until)| until.is_none_or(|until| until > now));
         if previous.is_some() && !listed {
             return SecretChoice::Refused;
         }
-        let Some(second) = derived_second(generation) else { return self.user_secret(generation, listed, now) };
-        if listed || (!facts.own_secret && self.may_be_next(second, now)) || self.may_be_earlier(second, now) {
-            let bytes = key.webhook_secret(facts.owner(), generation);
+        let Some(second) = derived_second(secret_version) else { return self.user_secret(secret_version, listed, now) };
+        if listed || (!route_config.own_secret && self.may_be_next(second, now)) || self.may_be_earlier(second, now) {
+            let bytes = key.webhook_secret(route_config.owner(), secret_version);
             return SecretChoice::Any(vec![WebhookSecret::Derived(DerivedSecret::new(bytes))]);
         }
         SecretChoice::Refused
     }
 
-    /// Whether a generation that the status does not name may be one that it will name: hooks are written first.
+    /// Whether a secret version that the status does not name may be one that it will name: hooks are written first.
     fn may_be_next(&self, second: i64, now: Timestamp) -> bool {
-        let present = self.facts.generation.as_deref();
+        let present = self.config.secret_version.as_deref();
         let newer = match present.and_then(derived_second) {
             Some(present) => second > present,
             // The present secret is the user's; only what was made after it can be next.
-            None if present.is_some() => self.facts.changed_at.is_none_or(|at| second >= at.as_second()),
+            None if present.is_some() => self.config.changed_at.is_none_or(|at| second >= at.as_second()),
             None => true,
         };
         newer && second <= now.saturating_add(CLOCK_SKEW).map_or(i64::MAX, Timestamp::as_second)
     }
 
-    /// Whether a generation may be one whose grace the status lost.
+    /// Whether a secret version may be one whose grace the status lost.
     fn may_be_earlier(&self, second: i64, now: Timestamp) -> bool {
-        let any = self.facts.previous.iter().find(|(previous, _)| previous == ANY_EARLIER_GENERATION);
+        let any = self.config.previous.iter().find(|(previous, _)| previous == ANY_EARLIER_VERSION);
         any.is_some_and(|(_, until)| until.is_some_and(|until| until > now)) && second <= now.as_second()
     }
 
-    fn user_secret(&self, generation: &str, listed: bool, now: Timestamp) -> SecretChoice {
-        if !self.facts.own_secret && !listed {
+    fn user_secret(&self, secret_version: &str, listed: bool, now: Timestamp) -> SecretChoice {
+        if !self.config.own_secret && !listed {
             return SecretChoice::Refused;
         }
-        let Some(secrets) = &self.user_secrets else { return SecretChoice::Awaited };
-        match secrets.iter().find(|(known, _)| known == generation) {
+        let Some(secrets) = &self.user_secrets else { return SecretChoice::Unknown };
+        match secrets.iter().find(|(known, _)| known == secret_version) {
             Some((_, secret)) => SecretChoice::Any(vec![secret.clone()]),
-            None if listed || self.is_in_doubt(now) => SecretChoice::Awaited,
+            None if listed || self.is_recently_rotated(now) => SecretChoice::Unknown,
             None => SecretChoice::Refused,
         }
     }
 
     /// Whether the secret changed so lately that a wrong proof may be our own delay.
-    pub(super) fn is_in_doubt(&self, now: Timestamp) -> bool {
-        self.facts.changed_at.is_some_and(|at| now.duration_since(at) < DOUBT && !self.is_first(at))
+    pub(super) fn is_recently_rotated(&self, now: Timestamp) -> bool {
+        self.config.changed_at.is_some_and(|at| now.duration_since(at) < RECENTLY && !self.is_first(at))
     }
 
     /// Whether the secret is the first one of a hook that was made with it: nothing came before that a delivery may still carry.
     fn is_first(&self, changed_at: Timestamp) -> bool {
-        let made_at = self.facts.generation.as_deref().and_then(derived_second).and_then(|second| Timestamp::from_second(second).ok());
-        self.facts.previous.is_empty() && made_at.is_some_and(|made_at| changed_at.duration_since(made_at) < FIRST_WITHIN)
+        let made_at = self.config.secret_version.as_deref().and_then(derived_second).and_then(|second| Timestamp::from_second(second).ok());
+        self.config.previous.is_empty() && made_at.is_some_and(|made_at| changed_at.duration_since(made_at) < FIRST_WITHIN)
     }
 
-    /// Takes note of a generation that proved a delivery. Whether hooks of several generations may deliver side by side.
-    pub(super) fn several_generations(&self, generation: &str, now: Timestamp) -> bool {
-        let proved = derived_second(generation).unwrap_or_default();
-        let newest = self.lasting.newest.fetch_max(proved, Ordering::AcqRel).max(proved);
-        let present = self.facts.generation.as_deref();
-        present != Some(generation)
+    /// Takes note of a secret version that proved a delivery. Whether hooks of several secret versions may deliver side by side.
+    pub(super) fn several_secret_versions(&self, secret_version: &str, now: Timestamp) -> bool {
+        let proved = derived_second(secret_version).unwrap_or_default();
+        let newest = self.state.newest.fetch_max(proved, Ordering::AcqRel).max(proved);
+        let present = self.config.secret_version.as_deref();
+        present != Some(secret_version)
             || present.and_then(derived_second).is_some_and(|present| newest > present)
-            || self.facts.previous.iter().any(|(_, until)| until.is_none_or(|until| until > now))
+            || self.config.previous.iter().any(|(_, until)| until.is_none_or(|until| until > now))
     }
 
     /// Whose a verified delivery is. A repository is the binding's once the controller has found it with the connection's
     /// credential, and not because the spec names its path: a hook may be left from a time when a connection granted that path to
     /// a binding of this name, and the spec may name any connection.
-    pub(super) fn owns(&self, content: &Content) -> Ownership {
+    pub(super) fn owns(&self, content: &Content) -> RepositoryMatch {
         let fits = |found: &str| self.path.as_ref().map(|path| path.same_as(found));
         let is_silent = content.repository_id.is_none() && content.repository_path.is_none() && content.events.is_empty();
-        let Some(known) = &self.facts.known else {
+        let Some(known) = &self.config.known else {
             return match (&content.repository_id, &content.repository_path) {
-                (None, None) if is_silent => Ownership::Ours,
-                (None, None) => Ownership::Foreign,
-                (_, Some(path)) if fits(path) == Some(false) => Ownership::Foreign,
+                (None, None) if is_silent => RepositoryMatch::Ours,
+                (None, None) => RepositoryMatch::Foreign,
+                (_, Some(path)) if fits(path) == Some(false) => RepositoryMatch::Foreign,
                 // It goes to nobody, and comes as soon as the first hook is made, perhaps before the status does.
-                _ if content.ping => Ownership::Ours,
-                _ => Ownership::Unknown,
+                _ if content.ping => RepositoryMatch::Ours,
+                _ => RepositoryMatch::Unknown,
             };
         };
         let is_known = content.repository_id.as_ref() == Some(&known.id);
         if is_known && content.repository_path.as_deref().is_some_and(|found| self.is_out_of_reach(found)) {
-            return Ownership::Departed;
+            return RepositoryMatch::Departed;
         }
         let is_asked_for = || content.repository_path.as_deref().and_then(fits).unwrap_or(false);
         match (&content.repository_id, &content.repository_path) {
-            (None, None) if is_silent => Ownership::Ours,
-            (Some(_), _) if is_known => Ownership::Ours,
-            (None, Some(path)) if known.path.to_lowercase() == path.to_lowercase() => Ownership::Ours,
-            (None, Some(_)) if !self.facts.behind && is_asked_for() => Ownership::Ours,
-            (Some(_), _) | (None, Some(_)) if self.facts.behind && is_asked_for() => Ownership::Unknown,
-            _ => Ownership::Foreign,
+            (None, None) if is_silent => RepositoryMatch::Ours,
+            (Some(_), _) if is_known => RepositoryMatch::Ours,
+            (None, Some(path)) if known.path.to_lowercase() == path.to_lowercase() => RepositoryMatch::Ours,
+            (None, Some(_)) if !self.config.behind && is_asked_for() => RepositoryMatch::Ours,
+            (Some(_), _) | (None, Some(_)) if self.config.behind && is_asked_for() => RepositoryMatch::Unknown,
+            _ => RepositoryMatch::Foreign,
         }
     }
 
     /// What events of this repository name as their source.
     pub(super) fn source(&self) -> String {
-        if let Some(url) = self.facts.known.as_ref().and_then(|known| known.web_url.as_ref()) {
+        if let Some(url) = self.config.known.as_ref().and_then(|known| known.web_url.as_ref()) {
             return url.clone();
         }
-        let known = self.facts.known.as_ref().map(|known| known.path.as_str());
-        let path = known.or(self.path.as_ref().map(RepositoryPath::as_str)).unwrap_or(&self.facts.repository);
+        let known = self.config.known.as_ref().map(|known| known.path.as_str());
+        let path = known.or(self.path.as_ref().map(RepositoryPath::as_str)).unwrap_or(&self.config.repository);
         match self.connection.as_ref().and_then(|connection| connection.endpoint.as_ref()) {
             Some(endpoint) => format!("{}/{path}", endpoint.web.as_str().trim_end_matches('/')),
             None => path.to_owned(),

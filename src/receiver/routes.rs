@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::route::{Connection, Facts, RateLimit, Route, UserSecrets};
+use super::route::{Connection, RateLimit, Route, RouteConfig, UserSecrets};
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{GitProviderConnection, ProviderKind, RepoBinding};
 use crate::clock::SharedClock;
@@ -110,15 +110,15 @@ impl Routes {
 
     /// Takes a binding in, or what changed of it. Bindings that are being deleted keep their route until they are gone.
     pub fn apply_binding(&self, binding: &RepoBinding) {
-        if let Some(facts) = self.facts(binding) {
-            self.write().put(facts, self.0.config.rate);
+        if let Some(route_config) = self.route_config(binding) {
+            self.write().put(route_config, self.0.config.rate);
         }
     }
 
     /// Forgets a binding that is gone. One of the same name and another UID stays.
     pub fn remove_binding(&self, namespace: &str, name: &str, uid: &str) {
         let mut table = self.write();
-        if table.by_uid.get(uid).is_some_and(|route| route.facts.namespace == namespace && route.facts.name == name) {
+        if table.by_uid.get(uid).is_some_and(|route| route.config.namespace == namespace && route.config.name == name) {
             table.remove(uid);
         }
     }
@@ -135,7 +135,7 @@ impl Routes {
         let known = self.connection(connection);
         let mut table = self.write();
         table.connections.insert(target.clone(), Arc::new(known));
-        table.refresh(|facts| facts.is_about(&target));
+        table.refresh(|route_config| route_config.is_about(&target));
     }
 
     /// Forgets a connection that is gone. Deliveries to its bindings are answered 503 until it is back.
@@ -143,7 +143,7 @@ impl Routes {
         let target = ConnectionTarget { namespace: namespace.to_owned(), name: name.to_owned() };
         let mut table = self.write();
         if table.connections.remove(&target).is_some() {
-            table.refresh(|facts| facts.is_about(&target));
+            table.refresh(|route_config| route_config.is_about(&target));
         }
     }
 
@@ -158,24 +158,24 @@ impl Routes {
             Some((target, Arc::new(self.connection(connection))))
         });
         let connections: HashMap<_, _> = connections.collect();
-        let facts: Vec<_> = bindings.into_iter().filter_map(|binding| self.facts(binding)).collect();
-        let present: HashSet<_> = facts.iter().map(|facts| facts.uid.clone()).collect();
+        let route_config: Vec<_> = bindings.into_iter().filter_map(|binding| self.route_config(binding)).collect();
+        let present: HashSet<_> = route_config.iter().map(|route_config| route_config.uid.clone()).collect();
         let mut table = self.write();
         table.connections = connections;
         let gone: Vec<_> = table.by_uid.keys().filter(|uid| !present.contains(*uid)).cloned().collect();
         for uid in gone {
             table.remove(&uid);
         }
-        for facts in facts {
-            table.put(facts, self.0.config.rate);
+        for route_config in route_config {
+            table.put(route_config, self.0.config.rate);
         }
     }
 
-    /// The secrets that the user of a binding brought, by generation. An empty list refuses every delivery.
+    /// The secrets that the user of a binding brought, by secret version. An empty list refuses every delivery.
     pub fn set_user_secrets(&self, uid: &str, secrets: Vec<(String, WebhookSecret)>) {
         let mut table = self.write();
         table.user_secrets.insert(uid.to_owned(), Arc::new(secrets));
-        table.refresh(|facts| facts.uid == uid);
+        table.refresh(|route_config| route_config.uid == uid);
     }
 
     /// Replaces the secrets of every binding that belongs to a shard; an empty map when its Secret is gone.
@@ -185,7 +185,7 @@ impl Routes {
         for (uid, secrets) in entries {
             table.user_secrets.insert(uid.clone(), Arc::new(secrets.pairs()));
         }
-        table.refresh(|facts| receiver_secrets::shard(&facts.uid) == shard);
+        table.refresh(|route_config| receiver_secrets::shard(&route_config.uid) == shard);
     }
 
     /// The open route of a hook id.
@@ -206,14 +206,14 @@ impl Routes {
 
     /// The names of a binding's sinks; `None` when the binding is not known.
     pub(super) fn sink_names(&self, uid: &str) -> Option<HashSet<String>> {
-        Some(self.read().by_uid.get(uid)?.facts.sinks.iter().map(|sink| sink.name.clone()).collect())
+        Some(self.read().by_uid.get(uid)?.config.sinks.iter().map(|sink| sink.name.clone()).collect())
     }
 
     /// Where a sink is now.
     pub(super) fn sink(&self, uid: &str, name: &str) -> SinkState {
         let table = self.read();
         let Some(route) = table.by_uid.get(uid) else { return SinkState::Gone };
-        let Some(sink) = route.facts.sinks.iter().find(|sink| sink.name == name) else { return SinkState::Gone };
+        let Some(sink) = route.config.sinks.iter().find(|sink| sink.name == name) else { return SinkState::Gone };
         match &sink.target {
             // What was taken through a former connection may be among it.
             Ok(target) if route.may_send() && route.former(&table.connections).iter().all(Route::may_send) => SinkState::At(target.clone()),
@@ -229,9 +229,9 @@ impl Routes {
         &self.0.config.clock
     }
 
-    fn facts(&self, binding: &RepoBinding) -> Option<Facts> {
+    fn route_config(&self, binding: &RepoBinding) -> Option<RouteConfig> {
         let config = &self.0.config;
-        Facts::read(binding, &config.key, config.installation.as_deref(), &config.policy)
+        RouteConfig::read(binding, &config.key, config.installation.as_deref(), &config.policy)
     }
 
     fn connection(&self, connection: &GitProviderConnection) -> Connection {
@@ -249,64 +249,64 @@ impl Routes {
 }
 
 impl Table {
-    fn put(&mut self, facts: Facts, rate: RateLimit) {
-        let facts = match self.by_uid.get(&facts.uid) {
-            Some(known) => Arc::new(facts.after(&known.facts)),
-            None => Arc::new(facts),
+    fn put(&mut self, route_config: RouteConfig, rate: RateLimit) {
+        let route_config = match self.by_uid.get(&route_config.uid) {
+            Some(known) => Arc::new(route_config.after(&known.config)),
+            None => Arc::new(route_config),
         };
-        let name = (facts.namespace.clone(), facts.name.clone());
+        let name = (route_config.namespace.clone(), route_config.name.clone());
         // A binding of the same name and another UID was deleted and made again.
-        if let Some(former) = self.by_name.insert(name, facts.uid.clone()).filter(|former| *former != facts.uid) {
+        if let Some(former) = self.by_name.insert(name, route_config.uid.clone()).filter(|former| *former != route_config.uid) {
             self.hide(&former);
         }
-        let connection = self.connections.get(&facts.connection).cloned();
-        let user_secrets = self.user_secrets.get(&facts.uid).cloned();
-        let route = match self.by_uid.get(&facts.uid) {
-            Some(known) => known.with(facts, connection, user_secrets),
-            None => Route::new(facts, connection, user_secrets, rate),
+        let connection = self.connections.get(&route_config.connection).cloned();
+        let user_secrets = self.user_secrets.get(&route_config.uid).cloned();
+        let route = match self.by_uid.get(&route_config.uid) {
+            Some(known) => known.with(route_config, connection, user_secrets),
+            None => Route::new(route_config, connection, user_secrets, rate),
         };
         self.show(Arc::new(route));
     }
 
     fn show(&mut self, route: Arc<Route>) {
-        self.hide(&route.facts.uid);
+        self.hide(&route.config.uid);
         let former = route.former(&self.connections).into_iter().filter(Route::may_send).map(Arc::new);
         for route in former.chain(Some(Arc::clone(&route)).filter(|route| route.is_open())) {
-            self.by_hook.insert(route.facts.hook.clone(), route);
+            self.by_hook.insert(route.config.hook.clone(), route);
         }
-        self.by_uid.insert(route.facts.uid.clone(), route);
+        self.by_uid.insert(route.config.uid.clone(), route);
     }
 
     /// Takes a binding's routes out of the table.
     fn hide(&mut self, uid: &str) -> Option<Arc<Route>> {
         let route = self.by_uid.remove(uid)?;
-        for facts in route.facts.former.iter().chain([&route.facts]) {
-            self.by_hook.remove(&facts.hook);
+        for route_config in route.config.former.iter().chain([&route.config]) {
+            self.by_hook.remove(&route_config.hook);
         }
         Some(route)
     }
 
     fn remove(&mut self, uid: &str) {
         if let Some(route) = self.hide(uid) {
-            self.by_name.remove(&(route.facts.namespace.clone(), route.facts.name.clone()));
+            self.by_name.remove(&(route.config.namespace.clone(), route.config.name.clone()));
         }
     }
 
     /// Makes routes anew whose connection or secrets changed.
-    fn refresh(&mut self, concerned: impl Fn(&Facts) -> bool) {
-        let routes: Vec<_> = self.by_uid.values().filter(|route| concerned(&route.facts)).cloned().collect();
+    fn refresh(&mut self, concerned: impl Fn(&RouteConfig) -> bool) {
+        let routes: Vec<_> = self.by_uid.values().filter(|route| concerned(&route.config)).cloned().collect();
         for route in routes {
-            let connection = self.connections.get(&route.facts.connection).cloned();
-            let user_secrets = self.user_secrets.get(&route.facts.uid).cloned();
-            self.show(Arc::new(route.with(route.facts.clone(), connection, user_secrets)));
+            let connection = self.connections.get(&route.config.connection).cloned();
+            let user_secrets = self.user_secrets.get(&route.config.uid).cloned();
+            self.show(Arc::new(route.with(route.config.clone(), connection, user_secrets)));
         }
     }
 }
 
-/// Splits `/hooks/<id>/<generation>`; `None` for anything else.
+/// Splits `/hooks/<id>/<secret version>`; `None` for anything else.
 pub(super) fn parse_path(path: &str) -> Option<(&str, &str)> {
-    let (hook, generation) = path.strip_prefix("/hooks/")?.split_once('/')?;
+    let (hook, secret_version) = path.strip_prefix("/hooks/")?.split_once('/')?;
     let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
-    let shaped = hook.len() == HOOK_ID_LENGTH && (1..=32).contains(&generation.len());
-    (shaped && plain(hook) && plain(generation)).then_some((hook, generation))
+    let shaped = hook.len() == HOOK_ID_LENGTH && (1..=32).contains(&secret_version.len());
+    (shaped && plain(hook) && plain(secret_version)).then_some((hook, secret_version))
 }

@@ -14,12 +14,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::admit::Refusal;
-use super::connection::{Patient, Phase};
 use super::handler::Handler;
+use super::io_timeout::{ConnectionState, TimeoutStream};
 use super::metrics::Metrics;
-use super::peers::{Peers, Place};
+use super::peers::{PeerSlot, Peers};
 use super::sinks::Dispatcher;
+use super::verify::Refusal;
 
 /// The largest header that is read.
 const HEADER_LENGTH: usize = 16 * 1024;
@@ -95,8 +95,8 @@ impl BoundReceiver {
                 () = &mut shutdown => break,
             };
             match accepted {
-                Ok((stream, peer, place)) => match peers.take(peer.ip()) {
-                    Some(share) => self.spawn(stream, (place, share), &graceful),
+                Ok((stream, peer, slot)) => match peers.take(peer.ip()) {
+                    Some(share) => self.spawn(stream, (slot, share), &graceful),
                     None => self.refuse(&stream),
                 },
                 Err(error) => {
@@ -124,25 +124,25 @@ impl BoundReceiver {
         let _ = stream.try_write(PEER_ANSWER);
     }
 
-    fn spawn(&self, stream: TcpStream, place: (OwnedSemaphorePermit, Place), graceful: &GracefulShutdown) {
-        let phase = Phase::new();
+    fn spawn(&self, stream: TcpStream, slot: (OwnedSemaphorePermit, PeerSlot), graceful: &GracefulShutdown) {
+        let state = ConnectionState::new();
         let handler = self.handler.clone();
         let service = service_fn({
-            let phase = phase.clone();
+            let state = state.clone();
             move |request| {
-                phase.busy();
-                let (handler, phase) = (handler.clone(), phase.clone());
+                state.busy();
+                let (handler, state) = (handler.clone(), state.clone());
                 async move {
                     let response = handler.handle(request).await;
-                    phase.idle();
+                    state.idle();
                     response
                 }
             }
         });
-        let io = TokioIo::new(Patient::new(stream, phase, self.limits.header, self.limits.idle));
+        let io = TokioIo::new(TimeoutStream::new(stream, state, self.limits.header, self.limits.idle));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            // See `Patient`.
+            // See `TimeoutStream`.
             .header_read_timeout(None)
             .max_buf_size(HEADER_LENGTH)
             .serve_connection(io, service);
@@ -154,16 +154,16 @@ impl BoundReceiver {
                 tracing::debug!(%error, "connection ended");
             }
             metrics.connections(-1);
-            drop(place);
+            drop(slot);
         });
     }
 }
 
 /// One connection, when there is a place for it.
 async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let slot = places.clone().acquire_owned().await.map_err(io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
     // Answers are small; waiting to fill a packet only delays them. One that is gone already finds out when it is read.
     let _ = stream.set_nodelay(true);
-    Ok((stream, peer, place))
+    Ok((stream, peer, slot))
 }

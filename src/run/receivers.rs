@@ -28,12 +28,12 @@ const PORT: &str = "admin";
 
 /// Receivers of their own.
 pub(super) struct Remote {
-    place: Place,
+    discovery: Discovery,
     token: SecretString,
     http: Option<reqwest::Client>,
 }
 
-enum Place {
+enum Discovery {
     Urls(Vec<Url>),
     Slices(Store<EndpointSlice>),
 }
@@ -41,7 +41,7 @@ enum Place {
 impl Remote {
     /// Receivers at known admin URLs.
     pub(super) fn at(urls: Vec<Url>, key: &ReceiverKey) -> Self {
-        Self::new(Place::Urls(urls), key)
+        Self::new(Discovery::Urls(urls), key)
     }
 
     /// Receivers behind a Service, and the watch that finds them.
@@ -54,20 +54,20 @@ impl Remote {
         let (store, writer) = reflector::store();
         let slices: Api<EndpointSlice> = Api::namespaced(client, namespace);
         let config = watcher::Config::default().labels(&format!("kubernetes.io/service-name={service}")).timeout(WATCH_SECONDS);
-        let watch = watcher(slices, config).backoff(watches::pauses()).reflect(writer).for_each(|_| future::ready(()));
-        (Self::new(Place::Slices(store), key), watch)
+        let watch = watcher(slices, config).backoff(watches::backoff()).reflect(writer).for_each(|_| future::ready(()));
+        (Self::new(Discovery::Slices(store), key), watch)
     }
 
-    fn new(place: Place, key: &ReceiverKey) -> Self {
+    fn new(discovery: Discovery, key: &ReceiverKey) -> Self {
         // Receivers are ours and in the cluster: no proxy, no redirect.
         let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).timeout(TIMEOUT).build();
-        Self { place, token: key.evidence_token(), http: http.ok() }
+        Self { discovery, token: key.evidence_token(), http: http.ok() }
     }
 
     fn urls(&self) -> Vec<Url> {
-        match &self.place {
-            Place::Urls(urls) => urls.clone(),
-            Place::Slices(slices) => slices.state().iter().flat_map(|slice| addresses(slice)).collect(),
+        match &self.discovery {
+            Discovery::Urls(urls) => urls.clone(),
+            Discovery::Slices(slices) => slices.state().iter().flat_map(|slice| addresses(slice)).collect(),
         }
     }
 

@@ -87,7 +87,7 @@ pub(super) fn renew(watched: &mut Watched, context: &Arc<Context>) {
         let gone = gone(&locked(&known), shard, entries);
         for binding in context.view.bindings.state_filter(|binding| binding.uid().is_some_and(|uid| gone.contains(&uid))) {
             info!(namespace = binding.namespace(), name = binding.name_any(), "the prepared webhook secret is gone; it is prepared again");
-            locked(&context.view.looks).entry(binding.uid().unwrap_or_default()).or_default().next = None;
+            locked(&context.view.probes).entry(binding.uid().unwrap_or_default()).or_default().next = None;
             context.view.triggers.binding(&binding);
         }
     });
@@ -96,10 +96,10 @@ pub(super) fn renew(watched: &mut Watched, context: &Arc<Context>) {
         Change::Applied(binding) => {
             let mut prepared = locked(&prepared);
             let uid = binding.uid().unwrap_or_default();
-            // Only what was prepared can be lost: the first look of a binding prepares it before the status tells a generation.
+            // Only what was prepared can be lost: the first look of a binding prepares it before the status tells a secret version.
             if !brings_secret(binding) || binding.metadata.deletion_timestamp.is_some() {
                 prepared.remove(&uid);
-            } else if binding.status.as_ref().and_then(|status| status.webhook.as_ref()?.secret_generation.as_ref()).is_some() {
+            } else if binding.status.as_ref().and_then(|status| status.webhook.as_ref()?.secret_version.as_ref()).is_some() {
                 prepared.insert(uid);
             }
             drop(prepared);

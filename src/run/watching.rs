@@ -13,7 +13,7 @@ use kube::{Api, Client, Resource, ResourceExt as _};
 use tokio::sync::Notify;
 use tracing::error;
 
-use super::Parts;
+use super::App;
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::config::Config;
 use crate::controllers::metrics::Kind;
@@ -240,17 +240,17 @@ impl Watched {
     }
 
     /// Starts the watches. Those of namespaces, Secrets and `ConfigMap`s serve the controllers only.
-    pub(super) fn start(self, client: &Client, scopes: &Scopes, reconciles: bool, parts: &mut Parts) {
+    pub(super) fn start(self, client: &Client, scopes: &Scopes, reconciles: bool, app: &mut App) {
         let Self { mut connections, mut bindings, namespaces, secrets, config_maps } = self;
-        parts.ready.push(("connections", filled(&mut connections.2)));
-        parts.ready.push(("bindings", filled(&mut bindings.2)));
+        app.ready.push(("connections", filled(&mut connections.2)));
+        app.ready.push(("bindings", filled(&mut bindings.2)));
         let client = || client.clone();
-        parts.spawn("the watch of connections", watches::objects(client(), scopes.objects.clone(), connections.1, connections.2));
-        parts.spawn("the watch of bindings", watches::objects(client(), scopes.objects.clone(), bindings.1, bindings.2));
+        app.spawn("the watch of connections", watches::objects(client(), scopes.objects.clone(), connections.1, connections.2));
+        app.spawn("the watch of bindings", watches::objects(client(), scopes.objects.clone(), bindings.1, bindings.2));
         if reconciles {
-            parts.spawn("the watch of namespaces", watches::cluster_metadata::<Namespace>(Api::all(client()), namespaces.1, namespaces.2));
-            parts.spawn("the watch of Secrets", watches::namespaced_metadata::<Secret>(client(), scopes.references.clone(), secrets));
-            parts.spawn(
+            app.spawn("the watch of namespaces", watches::cluster_metadata::<Namespace>(Api::all(client()), namespaces.1, namespaces.2));
+            app.spawn("the watch of Secrets", watches::namespaced_metadata::<Secret>(client(), scopes.references.clone(), secrets));
+            app.spawn(
                 "the watch of ConfigMaps",
                 watches::namespaced_metadata::<ConfigMap>(client(), scopes.references.clone(), config_maps),
             );

@@ -46,7 +46,7 @@ pub fn start(format: LogFormat, filter: &str) -> Result<(), FilterError> {
 }
 
 /// Bytes of a line. No line of ours is near it; what is longer holds something that should not be in a log.
-const LONGEST: usize = 32 * 1024;
+const MAX_LENGTH: usize = 32 * 1024;
 /// Characters that are shown of a longer one.
 const SHOWN: usize = 2000;
 
@@ -68,7 +68,7 @@ impl<W: Write> Write for OneLine<W> {
 }
 
 fn as_line(event: &str) -> Cow<'_, str> {
-    if event.len() <= LONGEST {
+    if event.len() <= MAX_LENGTH {
         return shown::escaped(event);
     }
     let beginning: String = event.chars().take(SHOWN).collect();
@@ -131,7 +131,7 @@ mod tests {
     fn no_line_is_longer_than_a_log_can_take() {
         for format in [LogFormat::Text, LogFormat::Json] {
             let text = logged(format, &"x\u{202e}".repeat(4_000_000));
-            assert!(text.len() < LONGEST && text.ends_with('\n') && text.contains("bytes was cut"), "{}", text.len());
+            assert!(text.len() < MAX_LENGTH && text.ends_with('\n') && text.contains("bytes was cut"), "{}", text.len());
             assert!(format == LogFormat::Text || serde_json::from_str::<serde_json::Value>(&text).is_ok(), "{text}");
         }
     }

@@ -53,7 +53,7 @@ receiver:
   - {apiGroups: [""], resources: [secrets], resourceNames: {{ $shards | toJson }}, verbs: [list, watch]}
   cluster:
   - {apiGroups: [networking.k8s.io], resources: [servicecidrs], verbs: [list]}
-release:
+uninstall:
   watched:
   - {apiGroups: [forgebind.dev], resources: [gitproviderconnections, repobindings], verbs: [list, patch]}
   {{- if eq .Values.uninstall.hooks "Delete" }}

@@ -10,9 +10,9 @@ use super::shared::{
     CertificateAuthorityReference, DeletionPolicy, EventKind, Interval, LastHandled, LocalReference, ManagementPolicy, is_false,
 };
 
-/// In `status.webhook.previousSecrets`: every derived generation before the present one. Said when hooks are found although the
+/// In `status.webhook.previousSecrets`: every derived version before the present one. Said when hooks are found although the
 /// status tells of none, because which ones are in their grace is lost with it.
-pub const ANY_EARLIER_GENERATION: &str = "*";
+pub const ANY_EARLIER_VERSION: &str = "*";
 
 /// What is wanted: the repository, the events that its webhook tells, and where verified deliveries go.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -495,19 +495,19 @@ pub struct WebhookStatus {
     /// Which secret the webhook has. For a derived secret it is the second since 1970 in which it was made, for one of your
     /// own a fingerprint from which the secret cannot be told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret_generation: Option<String>,
+    pub secret_version: Option<String>,
     /// The time at which the secret was changed last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_changed_at: Option<Time>,
-    /// Earlier secrets that are still accepted for deliveries under way, by generation, at most 8.
+    /// Earlier secrets that are still accepted for deliveries under way, by secret version, at most 8.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["generation".into()]))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["version".into()]))]
     pub previous_secrets: Vec<PreviousSecret>,
     /// The last delivery that verified. It is written for the first one and then at most hourly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_delivery: Option<LastDelivery>,
-    /// Where webhooks were made before a move that are not yet confirmed to be gone, or are about to be made, at most 8 places.
+    /// Where webhooks were made before a move that are not yet confirmed to be gone, or are about to be made, at most 8 locations.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub former_targets: Vec<HookTarget>,
@@ -516,7 +516,7 @@ pub struct WebhookStatus {
     pub target: Option<HookTarget>,
 }
 
-/// The place at a provider where webhooks were made.
+/// The location at a provider where webhooks were made.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HookTarget {
@@ -529,7 +529,7 @@ pub struct HookTarget {
     pub repository: String,
     /// The host to which the webhooks deliver.
     pub host: String,
-    /// Forgebind's proof that it wrote this place down itself. At a place without it, nothing is looked for or removed.
+    /// Forgebind's proof that it wrote this location down itself. At a location without it, nothing is looked for or removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seal: Option<String>,
 }
@@ -560,9 +560,9 @@ pub struct HookStatus {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PreviousSecret {
-    /// The generation of the secret, as it stood in `secretGeneration`. An asterisk stands for every earlier generation that
+    /// The version of the secret, as it stood in `secretVersion`. An asterisk stands for every earlier version that
     /// Forgebind derived, after the status was lost.
-    pub generation: String,
+    pub version: String,
     /// The time until which the secret is accepted. It is absent while a webhook may still carry the secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_until: Option<Time>,
@@ -624,7 +624,7 @@ impl RepoBinding {
         self.spec.connection_ref.namespace.as_deref().unwrap_or(own)
     }
 
-    /// The places that the status names: where hooks are, were, or are about to be.
+    /// The locations that the status names: where hooks are, were, or are about to be.
     pub fn hook_targets(&self) -> impl Iterator<Item = &HookTarget> {
         let webhook = self.status.as_ref().and_then(|status| status.webhook.as_ref());
         webhook.into_iter().flat_map(|webhook| webhook.target.iter().chain(&webhook.former_targets))

@@ -70,7 +70,7 @@ pub struct GitProviderConnectionSpec {
     /// the keys username and password are what it asks for. By default no proxy is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_secret_ref: Option<LocalReference>,
-    /// The way in for deliveries of this connection's repositories. By default they come in by the public URL that has no name.
+    /// The public endpoint for deliveries of this connection's repositories. By default they come in by the public URL that has no name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receiver: Option<ReceiverSpec>,
     /// Whether Forgebind may write at the provider. Manage, the default, creates, repairs, rotates and removes webhooks.
@@ -315,7 +315,7 @@ fn default_warn_before() -> Interval {
     "720h".parse().unwrap_or_else(|_| unreachable!())
 }
 
-/// The way in for deliveries.
+/// The public endpoint for deliveries.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ReceiverSpec {
     /// The name of the address to which webhooks deliver, such as internal. It is one of the names in Forgebind's flag

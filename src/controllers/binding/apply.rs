@@ -7,13 +7,13 @@ use tracing::{info, warn};
 
 use super::cause::Cause;
 use super::hooks::repair::did_not_last;
-use super::hooks::{HookAction, HookFinding, HookIntent, Kept};
-use super::observe::{Observation, Obstacle, Place, UNTOLD};
-use super::plan::{self, Action, Hold, Plan};
+use super::hooks::{ExistingHook, HookAction, HookFinding, HookIntent};
+use super::observe::{CleanupTarget, Facts, Obstacle, UNTOLD};
+use super::plan::{self, Action, FinalizerAction, Plan};
 use super::{report, user_secret};
 use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::binding::{HookStatus, HookTarget};
-use crate::controllers::gate::{Admitted, Ours};
+use crate::controllers::gate::{GrantedRepository, OwnedHooks};
 use crate::controllers::leftovers::{self, Leftover, LeftoverHook, Noted};
 use crate::controllers::metrics::HookChange;
 use crate::controllers::{Context, Error, finalizer, locked, status};
@@ -28,20 +28,20 @@ pub struct Outcome {
     /// Where a first hook was about to be made, once that was written down.
     pub announced: Option<HookTarget>,
     /// Hooks that are there beside the kept ones, or in their place.
-    pub present: Vec<Kept>,
-    /// Parts for which a hook was created.
+    pub present: Vec<ExistingHook>,
+    /// Variants for which a hook was created.
     pub created: Vec<String>,
-    /// Parts for which the answer to a creation was lost.
-    pub unanswered: Vec<String>,
-    /// Parts whose hook was changed.
+    /// Variants for which the answer to a creation was lost.
+    pub ambiguous_creates: Vec<String>,
+    /// Variants whose hook was changed.
     pub updated: Vec<String>,
     /// What is said of hooks that the provider did not make what it was asked for, although it accepted the change.
     pub unrepaired: Vec<HookFinding>,
     /// Ids of hooks that are gone.
     pub absent: Vec<String>,
-    /// Places where nothing of ours is left.
+    /// Targets where nothing of ours is left.
     pub cleared: Vec<HookTarget>,
-    /// Places whose hooks were left behind: written down, as far as there was room.
+    /// Targets whose hooks were left behind: written down, as far as there was room.
     pub recorded: Vec<HookTarget>,
     /// Those of them for which there was no room.
     pub unrecorded: Vec<HookTarget>,
@@ -61,7 +61,7 @@ impl Outcome {
             announced: None,
             present: Vec::new(),
             created: Vec::new(),
-            unanswered: Vec::new(),
+            ambiguous_creates: Vec::new(),
             updated: Vec::new(),
             unrepaired: Vec::new(),
             absent: Vec::new(),
@@ -79,7 +79,7 @@ impl Outcome {
 pub struct Failure {
     /// What the provider said.
     pub error: ProviderError,
-    /// Whether it was met while hooks of another place were removed.
+    /// Whether it was met while hooks of another target were removed.
     pub clearing: bool,
     /// Whether it may be told to the binding.
     pub told: bool,
@@ -100,18 +100,18 @@ impl Failure {
 ///
 /// # Errors
 /// What the API server said. What a provider said is in the outcome.
-pub async fn apply(context: &Context, observation: &Observation, plan: &Plan) -> Result<Outcome, Error> {
-    let mut outcome = Outcome::nothing(Arc::clone(&observation.object));
-    if plan.hold == Hold::Set {
+pub async fn apply(context: &Context, facts: &Facts, plan: &Plan) -> Result<Outcome, Error> {
+    let mut outcome = Outcome::nothing(Arc::clone(&facts.object));
+    if plan.finalizer_action == FinalizerAction::Add {
         let held = finalizer::add(&context.client, &*outcome.object).await?;
         context.writes.note(&held);
         outcome.object = Arc::new(held);
     }
     for action in &plan.actions {
-        if let Err(failure) = take(context, observation, action, &mut outcome).await? {
+        if let Err(failure) = execute(context, facts, action, &mut outcome).await? {
             warn!(
-                namespace = observation.object.namespace(),
-                name = observation.object.name_any(),
+                namespace = facts.object.namespace(),
+                name = facts.object.name_any(),
                 error = %failure.error,
                 kind = ?failure.error.kind,
                 "provider refused"
@@ -121,38 +121,37 @@ pub async fn apply(context: &Context, observation: &Observation, plan: &Plan) ->
         }
     }
     if outcome.failure.is_none() {
-        finish(context, observation, plan, &mut outcome).await?;
+        finish(context, facts, plan, &mut outcome).await?;
     }
-    for target in report::surplus_targets(observation, plan, &outcome) {
-        // A place that somebody else wrote into the status is dropped from it, and left nowhere.
-        if !observation.seal.is_on(&target) {
+    for target in report::surplus_targets(facts, plan, &outcome) {
+        // A target that somebody else wrote into the status is dropped from it, and left nowhere.
+        if !facts.seal.is_on(&target) {
             outcome.cleared.push(target);
             continue;
         }
-        record(context, observation, &target, "the binding moved so often that its status has no room for this place", &mut outcome)
-            .await?;
+        record(context, facts, &target, "the binding moved so often that its status has no room for this target", &mut outcome).await?;
     }
     Ok(outcome)
 }
 
-async fn finish(context: &Context, observation: &Observation, plan: &Plan, outcome: &mut Outcome) -> Result<(), Error> {
-    let listed = observation.places.iter().filter(|place| matches!(place.hooks, Ok(_) | Err(Obstacle::NotHeld)));
-    let listed = listed.map(|place| place.target.clone());
+async fn finish(context: &Context, facts: &Facts, plan: &Plan, outcome: &mut Outcome) -> Result<(), Error> {
+    let listed = facts.targets.iter().filter(|cleanup_target| matches!(cleanup_target.hooks, Ok(_) | Err(Obstacle::NotHeld)));
+    let listed = listed.map(|cleanup_target| cleanup_target.target.clone());
     outcome.cleared.extend(listed);
-    match plan.hold {
-        Hold::Keep | Hold::Set => {}
-        Hold::Remove => {
+    match plan.finalizer_action {
+        FinalizerAction::Keep | FinalizerAction::Add => {}
+        FinalizerAction::RemoveAndForget => {
             finalizer::remove(&context.client, &*outcome.object).await?;
             outcome.gone = true;
-            let uid = observation.object.uid().unwrap_or_default();
-            locked(&context.view.looks).remove(&uid);
+            let uid = facts.object.uid().unwrap_or_default();
+            locked(&context.view.probes).remove(&uid);
             locked(&context.view.evidence).remove(&uid);
             locked(&context.view.attempts).remove(&uid);
             context.writes.forget(&uid);
             context.backoff.succeed(&uid);
-            info!(namespace = observation.object.namespace(), name = observation.object.name_any(), "binding let go");
+            info!(namespace = facts.object.namespace(), name = facts.object.name_any(), "binding let go");
         }
-        Hold::Release => match finalizer::remove(&context.client, &*outcome.object).await? {
+        FinalizerAction::Remove => match finalizer::remove(&context.client, &*outcome.object).await? {
             Some(object) => {
                 context.writes.note(&object);
                 outcome.object = Arc::new(object);
@@ -164,11 +163,11 @@ async fn finish(context: &Context, observation: &Observation, plan: &Plan, outco
 }
 
 /// Takes one action. The outer error is the API server's, the inner one a provider's.
-async fn take(context: &Context, observation: &Observation, action: &Action, outcome: &mut Outcome) -> Result<Result<(), Failure>, Error> {
-    let uid = observation.object.uid().unwrap_or_default();
+async fn execute(context: &Context, facts: &Facts, action: &Action, outcome: &mut Outcome) -> Result<Result<(), Failure>, Error> {
+    let uid = facts.object.uid().unwrap_or_default();
     Ok(match action {
         Action::PublishSecret(secret, accepted) => {
-            let namespace = observation.object.namespace().unwrap_or_default();
+            let namespace = facts.object.namespace().unwrap_or_default();
             let published = user_secret::publish(context, &namespace, &uid, secret, accepted).await?;
             published.map_err(|error| Failure { error, clearing: false, told: true })
         }
@@ -177,29 +176,29 @@ async fn take(context: &Context, observation: &Observation, action: &Action, out
             Ok(())
         }
         Action::Announce(target) => {
-            outcome.object = announce(context, observation, &outcome.object, target).await?;
+            outcome.object = announce(context, facts, &outcome.object, target).await?;
             outcome.announced = Some(target.clone());
             Ok(())
         }
-        Action::Hook(action) => match here(observation) {
+        Action::Hook(action) => match current_target(facts) {
             Some(repository) => {
-                let cause = Cause::of(action, &observation.object, false);
-                let changed = change(context, observation, At::Here(repository), action, cause, outcome).await;
+                let cause = Cause::of(action, &facts.object, false);
+                let changed = apply_hook_action(context, facts, At::Present(repository), action, cause, outcome).await;
                 changed.map_err(|error| Failure { error, clearing: false, told: true })
             }
             None => Ok(()),
         },
-        Action::Clear(position, action) => match there(observation, *position) {
-            Some((place, ours)) => {
-                let cause = Cause::of(action, &observation.object, true);
-                let changed = change(context, observation, At::There(ours), action, cause, outcome).await;
-                changed.map_err(|error| Failure { error, clearing: true, told: place.told })
+        Action::Clear(position, action) => match cleanup_target(facts, *position) {
+            Some((cleanup_target, owned_hooks)) => {
+                let cause = Cause::of(action, &facts.object, true);
+                let changed = apply_hook_action(context, facts, At::Former(owned_hooks), action, cause, outcome).await;
+                changed.map_err(|error| Failure { error, clearing: true, told: cleanup_target.told })
             }
             None => Ok(()),
         },
         Action::Record(position, why) => {
-            if let Some(place) = observation.places.get(*position).filter(|place| place.held) {
-                record(context, observation, &place.target, why, outcome).await?;
+            if let Some(cleanup_target) = facts.targets.get(*position).filter(|cleanup_target| cleanup_target.held) {
+                record(context, facts, &cleanup_target.target, why, outcome).await?;
             }
             Ok(())
         }
@@ -208,77 +207,72 @@ async fn take(context: &Context, observation: &Observation, action: &Action, out
 
 /// Writes down where a hook is about to be made, and in which repository: its first delivery may come before the next status. The
 /// first status that an installation writes claims the object, too.
-async fn announce(
-    context: &Context,
-    observation: &Observation,
-    object: &Arc<RepoBinding>,
-    target: &HookTarget,
-) -> Result<Arc<RepoBinding>, Error> {
-    let mut announced = observation.object.status.clone().unwrap_or_default();
-    announced.installation = Some(observation.fingerprint.clone());
-    announced.repository = report::found_repository(observation).or(announced.repository);
+async fn announce(context: &Context, facts: &Facts, object: &Arc<RepoBinding>, target: &HookTarget) -> Result<Arc<RepoBinding>, Error> {
+    let mut announced = facts.object.status.clone().unwrap_or_default();
+    announced.installation = Some(facts.fingerprint.clone());
+    announced.repository = report::found_repository(facts).or(announced.repository);
     announced.webhook.get_or_insert_default().former_targets.push(target.clone());
     Ok(status::put(context, &**object, &announced).await?.map_or_else(|| Arc::clone(object), Arc::new))
 }
 
-fn here(observation: &Observation) -> Option<&Admitted> {
-    observation.look.as_ref()?.repository.here()
+fn current_target(facts: &Facts) -> Option<&GrantedRepository> {
+    facts.probe.as_ref()?.repository.found()
 }
 
-fn there(observation: &Observation, position: usize) -> Option<(&Place, &Ours)> {
-    let place = observation.places.get(position)?;
-    Some((place, place.hooks.as_ref().ok()?))
+fn cleanup_target(facts: &Facts, position: usize) -> Option<(&CleanupTarget, &OwnedHooks)> {
+    let cleanup_target = facts.targets.get(position)?;
+    Some((cleanup_target, cleanup_target.hooks.as_ref().ok()?))
 }
 
 /// Where a hook is changed, and by which permit.
 #[derive(Clone, Copy)]
 enum At<'a> {
     /// In the repository that the spec names.
-    Here(&'a Admitted),
-    /// At a place that is to be cleared.
-    There(&'a Ours),
+    Present(&'a GrantedRepository),
+    /// At a target that is to be cleared.
+    Former(&'a OwnedHooks),
 }
 
 impl At<'_> {
     fn path(&self) -> &str {
         match self {
-            Self::Here(repository) => repository.path.as_str(),
-            Self::There(ours) => ours.path(),
+            Self::Present(repository) => repository.path.as_str(),
+            Self::Former(owned_hooks) => owned_hooks.path(),
         }
     }
 
     async fn create(&self, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
         match self {
-            Self::Here(repository) => repository.create_hook(request).await,
-            Self::There(_) => Err(ProviderError::new(ErrorKind::Rejected, "create hook", "nothing is made at a place that is left")),
+            Self::Present(repository) => repository.create_hook(request).await,
+            Self::Former(_) => Err(ProviderError::new(ErrorKind::Rejected, "create hook", "nothing is made at a target that is left")),
         }
     }
 
     async fn update(&self, id: &str, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
         match self {
-            Self::Here(repository) => repository.update_hook(id, request).await,
-            Self::There(_) => Err(ProviderError::new(ErrorKind::Rejected, "update hook", "nothing is kept at a place that is left")),
+            Self::Present(repository) => repository.update_hook(id, request).await,
+            Self::Former(_) => Err(ProviderError::new(ErrorKind::Rejected, "update hook", "nothing is kept at a target that is left")),
         }
     }
 
     async fn release(&self, id: &str, release: &HookRelease<'_>) -> Result<(), ProviderError> {
         match self {
-            Self::Here(repository) => repository.release_hook(id, release).await,
-            Self::There(ours) => ours.release(id, release).await,
+            Self::Present(repository) => repository.release_hook(id, release).await,
+            Self::Former(owned_hooks) => owned_hooks.release(id, release).await,
         }
     }
 
     async fn delete(&self, id: &str) -> Result<Deletion, ProviderError> {
         match self {
-            Self::Here(repository) => repository.delete_hook(id).await,
-            Self::There(ours) => ours.delete(id).await,
+            Self::Present(repository) => repository.delete_hook(id).await,
+            Self::Former(owned_hooks) => owned_hooks.delete(id).await,
         }
     }
 }
 
-async fn change(
+async fn apply_hook_action(
     context: &Context,
-    observation: &Observation,
+    facts: &Facts,
     at: At<'_>,
     action: &HookAction,
     cause: Cause,
@@ -288,18 +282,18 @@ async fn change(
         HookAction::Create(intent) => {
             let answer = at.create(&request(intent)).await;
             if answer.as_ref().is_err_and(|error| error.kind.is_ambiguous()) {
-                outcome.unanswered.push(intent.shape.part.clone());
+                outcome.ambiguous_creates.push(intent.shape.variant.clone());
             }
             let hook = answer?;
-            outcome.created.push(intent.shape.part.clone());
-            outcome.present.push(kept(observation, &hook, intent, false));
+            outcome.created.push(intent.shape.variant.clone());
+            outcome.present.push(existing(facts, &hook, intent, false));
             ("create", hook.id)
         }
         HookAction::Update { id, intent, adopted, .. } => {
             let hook = at.update(id, &request(intent)).await?;
-            outcome.updated.push(intent.shape.part.clone());
+            outcome.updated.push(intent.shape.variant.clone());
             outcome.unrepaired.extend(differs_still(&hook, intent));
-            outcome.present.push(kept(observation, &hook, intent, *adopted));
+            outcome.present.push(existing(facts, &hook, intent, *adopted));
             ("update", hook.id)
         }
         HookAction::Delete { id, .. } => {
@@ -311,8 +305,8 @@ async fn change(
             ("delete", id.clone())
         }
         HookAction::Release { id, url, shape } => {
-            let released = at.release(id, &HookRelease { url, secret: observation.secret_to_hand_back(url), shape }).await;
-            released.map_err(|error| naming_own_secret(error, &observation.object))?;
+            let released = at.release(id, &HookRelease { url, secret: facts.secret_to_hand_back(url), shape }).await;
+            released.map_err(|error| naming_own_secret(error, &facts.object))?;
             outcome.absent.push(id.clone());
             ("update", id.clone())
         }
@@ -320,8 +314,8 @@ async fn change(
     outcome.changed_hooks = true;
     context.metrics.hook_changes.get_or_create(&HookChange { action: label, cause: cause.label() }).inc();
     info!(
-        namespace = observation.object.namespace(),
-        name = observation.object.name_any(),
+        namespace = facts.object.namespace(),
+        name = facts.object.name_any(),
         repository = at.path(),
         hook = id,
         action = label,
@@ -353,14 +347,14 @@ fn differs_still(hook: &Hook, intent: &HookIntent) -> Option<HookFinding> {
     (!fields.is_empty()).then(|| did_not_last(&hook.id, &fields, 1, "it is repaired again, with growing pauses"))
 }
 
-/// A hook as the provider answered that it is now: it may deliver more than was asked for, which the next look finds, too.
-fn kept(observation: &Observation, hook: &Hook, intent: &HookIntent, adopted: bool) -> Kept {
-    let address = observation.ownership.masked_url(&intent.url);
-    Kept { id: hook.id.clone(), events: hook.shape.events.clone(), generation: intent.generation.clone(), adopted, address }
+/// A hook as the provider answered that it is now: it may deliver more than was asked for, which the next probe finds, too.
+fn existing(facts: &Facts, hook: &Hook, intent: &HookIntent, adopted: bool) -> ExistingHook {
+    let address = facts.identity.masked_url(&intent.url);
+    ExistingHook { id: hook.id.clone(), events: hook.shape.events.clone(), secret_version: intent.secret_version.clone(), adopted, address }
 }
 
-async fn record(context: &Context, observation: &Observation, target: &HookTarget, why: &str, outcome: &mut Outcome) -> Result<(), Error> {
-    let object = &observation.object;
+async fn record(context: &Context, facts: &Facts, target: &HookTarget, why: &str, outcome: &mut Outcome) -> Result<(), Error> {
+    let object = &facts.object;
     let webhook = object.status.as_ref().and_then(|status| status.webhook.as_ref());
     let hooks =
         webhook.filter(|webhook| webhook.target.as_ref() == Some(target)).map(|webhook| webhook.hooks.as_slice()).unwrap_or_default();
@@ -372,9 +366,9 @@ async fn record(context: &Context, observation: &Observation, target: &HookTarge
         repository: target.repository.clone(),
         repository_id: target.repository_id.clone(),
         hooks: hooks.iter().map(left).collect(),
-        hand_back: !plan::places::tells_of_hooks(object) && object.spec.webhook.as_ref().is_some_and(|webhook| webhook.adopt),
+        hand_back: !plan::cleanup::tells_of_hooks(object) && object.spec.webhook.as_ref().is_some_and(|webhook| webhook.adopt),
         reason: why.to_owned(),
-        since: observation.now,
+        since: facts.now,
     };
     let key = Leftover::key(&object.uid().unwrap_or_default(), target);
     if leftovers::record(context, &key, &entry).await? == Noted::NoRoom {

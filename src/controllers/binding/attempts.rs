@@ -1,34 +1,34 @@
 //! What was tried at providers and is not over: creations whose answer was lost, and hooks that were brought back after the
-//! provider switched them off. In memory only: what a crash loses, the look after a start makes up for.
+//! provider switched them off. In memory only: what a crash loses, the probe after a start makes up for.
 
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::hooks::recreation::Recreation;
 use super::hooks::repair::Repair;
-use super::hooks::revival::Revival;
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget};
 
 /// How long after a creation without an answer a list that does not show the hook is not believed: lists lag behind.
-pub const LAG: SignedDuration = SignedDuration::from_secs(10);
+pub const LIST_LAG: SignedDuration = SignedDuration::from_secs(10);
 
-/// For how long a repair counts that was not found to last: longer than the longest time between two looks.
+/// For how long a repair counts that was not found to last: longer than the longest time between two probes.
 const REPAIRS_COUNT: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// For how long a place that was cleared without a grant is not looked at again.
+/// For how long a target that was cleared without a grant is not probed again.
 const CLEARED_COUNTS: SignedDuration = SignedDuration::from_hours(1);
 
-/// Where a hook is: each of several hooks of one binding has a part of its own.
+/// Where a hook is: each of several hooks of one binding is a variant of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Seat {
+struct HookSlot {
     connection: ConnectionTarget,
     repository_id: String,
-    part: String,
+    variant: String,
 }
 
-impl Seat {
-    fn new(target: &HookTarget, part: &str) -> Self {
-        Self { connection: target.connection.clone(), repository_id: target.repository_id.clone(), part: part.to_owned() }
+impl HookSlot {
+    fn new(target: &HookTarget, variant: &str) -> Self {
+        Self { connection: target.connection.clone(), repository_id: target.repository_id.clone(), variant: variant.to_owned() }
     }
 
     fn is_at(&self, target: &HookTarget) -> bool {
@@ -39,77 +39,77 @@ impl Seat {
 /// What was tried for one binding.
 #[derive(Clone, Debug, Default)]
 pub struct Attempts {
-    unanswered: HashMap<Seat, Timestamp>,
-    revivals: HashMap<Seat, Revival>,
-    repairs: HashMap<Seat, Repair>,
-    cleared: HashMap<Seat, Timestamp>,
+    ambiguous_creates: HashMap<HookSlot, Timestamp>,
+    recreations: HashMap<HookSlot, Recreation>,
+    repairs: HashMap<HookSlot, Repair>,
+    cleared: HashMap<HookSlot, Timestamp>,
 }
 
 impl Attempts {
     /// Notes that the answer to a creation was lost: the hook may be there, or come.
-    pub fn unanswered(&mut self, target: &HookTarget, part: &str, now: Timestamp) {
-        self.unanswered.insert(Seat::new(target, part), now);
+    pub fn ambiguous_creates(&mut self, target: &HookTarget, variant: &str, now: Timestamp) {
+        self.ambiguous_creates.insert(HookSlot::new(target, variant), now);
     }
 
-    /// Until when nothing is to be created at a place, by part. What is over is not in it.
+    /// Until when nothing is to be created at a target, by variant. What is over is not in it.
     #[must_use]
-    pub fn awaited(&self, target: &HookTarget, now: Timestamp) -> BTreeMap<String, Timestamp> {
-        let here = self.unanswered.iter().filter(|(seat, _)| seat.is_at(target));
-        let ends = here.map(|(seat, at)| (seat.part.clone(), at.checked_add(LAG).unwrap_or(Timestamp::MAX)));
+    pub fn pending_creates(&self, target: &HookTarget, now: Timestamp) -> BTreeMap<String, Timestamp> {
+        let here = self.ambiguous_creates.iter().filter(|(slot, _)| slot.is_at(target));
+        let ends = here.map(|(slot, at)| (slot.variant.clone(), at.checked_add(LIST_LAG).unwrap_or(Timestamp::MAX)));
         ends.filter(|(_, until)| *until > now).collect()
     }
 
-    /// Notes that a place was cleared without a grant: whoever writes it into the status again causes no other call.
+    /// Notes that a target was cleared without a grant: whoever writes it into the status again causes no other call.
     pub fn cleared(&mut self, target: &HookTarget, now: Timestamp) {
-        self.cleared.insert(Seat::new(target, ""), now);
+        self.cleared.insert(HookSlot::new(target, ""), now);
     }
 
-    /// Whether a place was cleared lately.
+    /// Whether a target was cleared lately.
     #[must_use]
     pub fn was_cleared(&self, target: &HookTarget, now: Timestamp) -> bool {
-        self.cleared.get(&Seat::new(target, "")).is_some_and(|at| now.duration_since(*at) < CLEARED_COUNTS)
+        self.cleared.get(&HookSlot::new(target, "")).is_some_and(|at| now.duration_since(*at) < CLEARED_COUNTS)
     }
 
     /// Notes that a hook was brought back, or that its first attempt was put off.
-    pub fn revived(&mut self, target: &HookTarget, part: &str, revival: Revival) {
-        self.revivals.insert(Seat::new(target, part), revival);
+    pub fn recreated(&mut self, target: &HookTarget, variant: &str, recreation: Recreation) {
+        self.recreations.insert(HookSlot::new(target, variant), recreation);
     }
 
-    /// The attempts to bring hooks of a place back, by part.
+    /// The attempts to bring hooks of a target back, by variant.
     #[must_use]
-    pub fn revivals(&self, target: &HookTarget) -> BTreeMap<String, Revival> {
-        let here = self.revivals.iter().filter(|(seat, _)| seat.is_at(target));
-        here.map(|(seat, revival)| (seat.part.clone(), *revival)).collect()
+    pub fn recreations(&self, target: &HookTarget) -> BTreeMap<String, Recreation> {
+        let here = self.recreations.iter().filter(|(slot, _)| slot.is_at(target));
+        here.map(|(slot, recreation)| (slot.variant.clone(), *recreation)).collect()
     }
 
     /// Notes that a hook was repaired, or that it was found in order: `None`.
-    pub fn repaired(&mut self, target: &HookTarget, part: &str, repair: Option<Repair>) {
-        let seat = Seat::new(target, part);
+    pub fn repaired(&mut self, target: &HookTarget, variant: &str, repair: Option<Repair>) {
+        let slot = HookSlot::new(target, variant);
         match repair {
-            Some(repair) => drop(self.repairs.insert(seat, repair)),
-            None => drop(self.repairs.remove(&seat)),
+            Some(repair) => drop(self.repairs.insert(slot, repair)),
+            None => drop(self.repairs.remove(&slot)),
         }
     }
 
-    /// The repairs at a place that were not found to last, by part.
+    /// The repairs at a target that were not found to last, by variant.
     #[must_use]
     pub fn repairs(&self, target: &HookTarget) -> BTreeMap<String, Repair> {
-        let here = self.repairs.iter().filter(|(seat, _)| seat.is_at(target));
-        here.map(|(seat, repair)| (seat.part.clone(), repair.clone())).collect()
+        let here = self.repairs.iter().filter(|(slot, _)| slot.is_at(target));
+        here.map(|(slot, repair)| (slot.variant.clone(), repair.clone())).collect()
     }
 
     /// Forgets what is over.
     pub fn forget(&mut self, now: Timestamp) {
         self.repairs.retain(|_, repair| repair.last.checked_add(REPAIRS_COUNT).is_ok_and(|until| until > now));
-        self.unanswered.retain(|_, at| at.checked_add(LAG).is_ok_and(|until| until > now));
-        self.revivals.retain(|_, revival| revival.end() > now);
+        self.ambiguous_creates.retain(|_, at| at.checked_add(LIST_LAG).is_ok_and(|until| until > now));
+        self.recreations.retain(|_, recreation| recreation.end() > now);
         self.cleared.retain(|_, at| now.duration_since(*at) < CLEARED_COUNTS);
     }
 
     /// Whether nothing is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.unanswered.is_empty() && self.revivals.is_empty() && self.repairs.is_empty() && self.cleared.is_empty()
+        self.ambiguous_creates.is_empty() && self.recreations.is_empty() && self.repairs.is_empty() && self.cleared.is_empty()
     }
 }
 
@@ -133,12 +133,12 @@ mod tests {
     }
 
     #[test]
-    fn a_creation_without_an_answer_is_waited_for_at_its_place_and_for_its_part_alone() {
+    fn a_creation_without_an_answer_is_waited_for_at_its_target_and_for_its_part_alone() {
         let mut attempts = Attempts::default();
-        attempts.unanswered(&target("7"), "push", at(100));
-        assert_eq!(attempts.awaited(&target("7"), at(109)), BTreeMap::from([("push".to_owned(), at(110))]));
-        assert!(attempts.awaited(&target("8"), at(109)).is_empty());
-        assert!(attempts.awaited(&target("7"), at(110)).is_empty(), "a list of now shows what was made then");
+        attempts.ambiguous_creates(&target("7"), "push", at(100));
+        assert_eq!(attempts.pending_creates(&target("7"), at(109)), BTreeMap::from([("push".to_owned(), at(110))]));
+        assert!(attempts.pending_creates(&target("8"), at(109)).is_empty());
+        assert!(attempts.pending_creates(&target("7"), at(110)).is_empty(), "a list of now shows what was made then");
         attempts.forget(at(109));
         assert!(!attempts.is_empty());
         attempts.forget(at(110));

@@ -29,7 +29,7 @@ impl Cause {
         }
     }
 
-    /// Why an action is taken, told by the object as it was before. `clearing`: it removes hooks of a place that is to be
+    /// Why an action is taken, told by the object as it was before. `clearing`: it removes hooks of a target that is to be
     /// left.
     #[must_use]
     pub fn of(action: &HookAction, object: &RepoBinding, clearing: bool) -> Self {
@@ -39,10 +39,10 @@ impl Cause {
             || status.is_none_or(|status| status.observed_generation != object.metadata.generation);
         let webhook = status.and_then(|status| status.webhook.as_ref());
         let Some(webhook) = webhook.filter(|webhook| !asked && !webhook.hooks.is_empty()) else { return Self::Request };
-        let rotated = |generation: &str| webhook.secret_generation.as_deref().is_some_and(|known| known != generation);
+        let rotated = |secret_version: &str| webhook.secret_version.as_deref().is_some_and(|known| known != secret_version);
         match action {
-            HookAction::Create(intent) if rotated(&intent.generation) => Self::Rotation,
-            HookAction::Update { intent, .. } if rotated(&intent.generation) => Self::Rotation,
+            HookAction::Create(intent) if rotated(&intent.secret_version) => Self::Rotation,
+            HookAction::Update { intent, .. } if rotated(&intent.secret_version) => Self::Rotation,
             // Another address with the same secret is another public URL, or an adoption.
             HookAction::Update { drift, .. } if drift.iter().all(|field| *field == "url") => Self::Request,
             HookAction::Delete { .. } if !webhook.previous_secrets.is_empty() => Self::Rotation,
@@ -63,36 +63,36 @@ mod tests {
     use crate::providers::model::{HookShape, HookUrl};
     use crate::providers::webhook::WebhookSecret;
 
-    fn object(observed: i64, generation: &str, previous: &[&str]) -> RepoBinding {
-        let previous: Vec<_> = previous.iter().map(|generation| json!({"generation": generation})).collect();
+    fn object(observed: i64, secret_version: &str, previous: &[&str]) -> RepoBinding {
+        let previous: Vec<_> = previous.iter().map(|secret_version| json!({"version": secret_version})).collect();
         serde_json::from_value(json!({
             "apiVersion": "forgebind.dev/v1alpha1", "kind": "RepoBinding",
             "metadata": {"name": "shop", "namespace": "team-shop", "generation": 2},
             "spec": {"connectionRef": {"name": "acme"}, "repository": "acme/shop"},
             "status": {
                 "observedGeneration": observed, "conditions": [],
-                "webhook": {"hooks": [{"id": "1"}], "secretGeneration": generation, "previousSecrets": previous},
+                "webhook": {"hooks": [{"id": "1"}], "secretVersion": secret_version, "previousSecrets": previous},
             },
         }))
         .unwrap()
     }
 
-    fn intent(generation: &str) -> HookIntent {
+    fn intent(secret_version: &str) -> HookIntent {
         HookIntent {
             url: HookUrl::new(String::new()),
             secret: WebhookSecret::Text("s".to_owned().into()),
-            shape: HookShape { part: String::new(), fields: BTreeMap::new(), events: BTreeSet::new() },
-            generation: generation.to_owned(),
+            shape: HookShape { variant: String::new(), fields: BTreeMap::new(), events: BTreeSet::new() },
+            secret_version: secret_version.to_owned(),
             why: "there is none",
         }
     }
 
-    fn create(generation: &str) -> HookAction {
-        HookAction::Create(intent(generation))
+    fn create(secret_version: &str) -> HookAction {
+        HookAction::Create(intent(secret_version))
     }
 
-    fn update(generation: &str, drift: &[&'static str]) -> HookAction {
-        HookAction::Update { id: "1".to_owned(), intent: intent(generation), drift: drift.to_vec(), adopted: false }
+    fn update(secret_version: &str, drift: &[&'static str]) -> HookAction {
+        HookAction::Update { id: "1".to_owned(), intent: intent(secret_version), drift: drift.to_vec(), adopted: false }
     }
 
     fn delete() -> HookAction {

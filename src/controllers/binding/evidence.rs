@@ -10,7 +10,7 @@ use crate::controllers::{Context, locked};
 use crate::evidence::{BindingEvidence, Collected, EvidenceSource};
 
 /// How often receivers are asked.
-const RHYTHM: Duration = Duration::from_secs(10);
+const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Asks the receivers in a rhythm, and for a reconciliation of each binding that they have news of. Never ends.
 pub async fn follow(context: &Context, source: &dyn EvidenceSource) {
@@ -33,7 +33,7 @@ pub async fn follow(context: &Context, source: &dyn EvidenceSource) {
                 context.view.triggers.binding(&binding);
             }
         }
-        tokio::time::sleep(RHYTHM).await;
+        tokio::time::sleep(INTERVAL).await;
     }
 }
 
@@ -52,7 +52,7 @@ fn replace(context: &Context, mut seen: HashMap<String, BindingEvidence>, presen
 /// Forgets what is remembered of objects that are gone. Who lets an object go does so at once; this is for the others.
 fn forget_gone(context: &Context, bindings: HashSet<String>) {
     let view = &context.view;
-    keep_present(&mut locked(&view.looks), &bindings);
+    keep_present(&mut locked(&view.probes), &bindings);
     keep_present(&mut locked(&view.attempts), &bindings);
     let connections = view.connections.state();
     let present: HashSet<String> = connections.iter().filter_map(|connection| connection.uid()).chain(bindings).collect();

@@ -1,7 +1,7 @@
 //! What to do about the hooks of one repository. Pure: from what is there and what is wanted to a list of actions.
 
+pub mod recreation;
 pub mod repair;
-pub mod revival;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,10 +9,10 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use url::Url;
 
+use self::recreation::{HookContext, Recreated, recreate_disabled};
 use self::repair::{Repair, repair};
-use self::revival::{Revived, Standing, revive};
-use super::generation;
-use super::ownership::{Belonging, Ownership, is_alike, normal_form, same_host, without_mark};
+use super::ownership::{HookIdentity, HookOwner, is_alike, normal_form, same_host, without_mark};
+use super::secret_version;
 use crate::api::v1alpha1::{EventKind, Reason};
 use crate::providers::model::HookState;
 use crate::providers::webhook::WebhookSecret;
@@ -46,17 +46,17 @@ pub struct Wanted {
     pub update_sets_secret: bool,
     /// Whether the old secret is to end now.
     pub revoke: bool,
-    /// Until when nothing is created, by part: the answer to a creation was lost, and the list may not show its hook yet.
-    pub awaited: BTreeMap<String, Timestamp>,
+    /// Until when nothing is created, by variant: the answer to a creation was lost, and the list may not show its hook yet.
+    pub pending_creates: BTreeMap<String, Timestamp>,
     /// What decides about hooks that the provider switched off.
-    pub known: revival::Known,
+    pub history: recreation::RecreationHistory,
 }
 
 /// The secret that is wanted.
 #[derive(Clone, Debug)]
 pub struct WantedSecret {
-    /// Its generation.
-    pub generation: String,
+    /// Its version.
+    pub version: String,
     /// The secret.
     pub value: WebhookSecret,
     /// When it became the wanted one.
@@ -72,8 +72,8 @@ pub struct HookIntent {
     pub secret: WebhookSecret,
     /// As what.
     pub shape: HookShape,
-    /// Generation of the secret.
-    pub generation: String,
+    /// Version of the secret.
+    pub secret_version: String,
     /// Why it is created.
     pub why: &'static str,
 }
@@ -125,13 +125,13 @@ impl HookAction {
 
 /// A hook of ours that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct ExistingHook {
     /// Its id.
     pub id: String,
     /// The events it delivers.
     pub events: BTreeSet<EventKind>,
-    /// Generation of its secret.
-    pub generation: String,
+    /// Version of its secret.
+    pub secret_version: String,
     /// Whether it was somebody else's.
     pub adopted: bool,
     /// Where it delivers, as far as that may be shown.
@@ -153,16 +153,16 @@ pub struct HookPlan {
     /// What to do, in order.
     pub actions: Vec<HookAction>,
     /// Our hooks that are there, before any action.
-    pub kept: Vec<Kept>,
+    pub existing: Vec<ExistingHook>,
     /// Why the hooks are not as they should be.
     pub finding: Option<HookFinding>,
     /// When there is something to do although nothing changes.
     pub wake: Option<Timestamp>,
     /// A creation whose answer was lost is waited for.
-    pub awaits: Option<Awaited>,
+    pub pending_create: Option<PendingCreate>,
     /// Hooks that are brought back after the provider switched them off.
-    pub revived: Vec<Revived>,
-    /// Hooks that are repaired, by part, and those that were found in order: `None`.
+    pub recreated: Vec<Recreated>,
+    /// Hooks that are repaired, by variant, and those that were found in order: `None`.
     pub repairs: BTreeMap<String, Option<Repair>>,
     /// What a person should know although nothing is wrong.
     pub notes: Vec<String>,
@@ -170,7 +170,7 @@ pub struct HookPlan {
 
 /// A hook that may have been created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Awaited {
+pub struct PendingCreate {
     /// When it is looked for again, and created if it is not there.
     pub until: Timestamp,
     /// Whether there is none of ours in its place meanwhile.
@@ -183,20 +183,20 @@ impl HookPlan {
     }
 
     fn wait(&mut self, until: Timestamp, lacks: bool) {
-        let known = self.awaits.unwrap_or(Awaited { until, lacks });
-        self.awaits = Some(Awaited { until: known.until.max(until), lacks: known.lacks || lacks });
+        let known = self.pending_create.unwrap_or(PendingCreate { until, lacks });
+        self.pending_create = Some(PendingCreate { until: known.until.max(until), lacks: known.lacks || lacks });
         self.wake_at(until);
     }
 }
 
 /// A hook of ours with what its URL says.
-struct Ours<'a> {
+struct OwnedHook<'a> {
     hook: &'a Hook,
-    generation: String,
-    fits: bool,
+    secret_version: String,
+    at_destination: bool,
 }
 
-impl Ours<'_> {
+impl OwnedHook<'_> {
     /// Whether the provider switched it off.
     const fn is_off(&self) -> bool {
         matches!(self.hook.state, HookState::Disabled(_) | HookState::HeldBack(_))
@@ -204,92 +204,94 @@ impl Ours<'_> {
 }
 
 /// Sorts hooks into ours and others. Ours that deliver somewhere else than wanted do not fit.
-fn ours<'a>(hooks: &'a [Hook], ownership: &Ownership, destination: Option<&Destination>) -> Vec<Ours<'a>> {
-    let sorted = hooks.iter().filter_map(|hook| match ownership.classify(&hook.url) {
-        Belonging::Receiver { generation } => Some(Ours { hook, generation, fits: destination == Some(&Destination::Receiver) }),
-        Belonging::Custom { generation, url } => {
-            let fits = matches!(destination, Some(Destination::Custom(wanted)) if normal_form(wanted) == normal_form(&url));
-            Some(Ours { hook, generation, fits })
+fn owned<'a>(hooks: &'a [Hook], identity: &HookIdentity, destination: Option<&Destination>) -> Vec<OwnedHook<'a>> {
+    let sorted = hooks.iter().filter_map(|hook| match identity.classify(&hook.url) {
+        HookOwner::Receiver { secret_version } => {
+            Some(OwnedHook { hook, secret_version, at_destination: destination == Some(&Destination::Receiver) })
         }
-        Belonging::AnotherHost { .. } | Belonging::AnotherOrigin | Belonging::Foreign { .. } => None,
+        HookOwner::Custom { secret_version, url } => {
+            let at_destination = matches!(destination, Some(Destination::Custom(wanted)) if normal_form(wanted) == normal_form(&url));
+            Some(OwnedHook { hook, secret_version, at_destination })
+        }
+        HookOwner::AnotherHost { .. } | HookOwner::AnotherOrigin | HookOwner::Foreign { .. } => None,
     });
     sorted.collect()
 }
 
-/// The generations that hooks of ours carry, of those that deliver where it is wanted.
+/// The secret versions that hooks of ours carry, of those that deliver where it is wanted.
 #[must_use]
-pub fn generations(hooks: &[Hook], ownership: &Ownership, destination: &Destination) -> Vec<String> {
-    ours(hooks, ownership, Some(destination)).into_iter().filter(|ours| ours.fits).map(|ours| ours.generation).collect()
+pub fn secret_versions(hooks: &[Hook], identity: &HookIdentity, destination: &Destination) -> Vec<String> {
+    owned(hooks, identity, Some(destination)).into_iter().filter(|ours| ours.at_destination).map(|ours| ours.secret_version).collect()
 }
 
 /// Whether any hook of ours is paused or switched off.
 #[must_use]
-pub fn any_inactive(hooks: &[Hook], ownership: &Ownership) -> bool {
-    ours(hooks, ownership, None).iter().any(|ours| ours.hook.state != HookState::Active)
+pub fn any_inactive(hooks: &[Hook], identity: &HookIdentity) -> bool {
+    owned(hooks, identity, None).iter().any(|ours| ours.hook.state != HookState::Active)
 }
 
 /// Decides what to do so that exactly the wanted hooks are there.
 #[must_use]
-pub fn plan(hooks: &[Hook], ownership: &Ownership, wanted: &Wanted, adopted: &BTreeSet<String>, now: Timestamp) -> HookPlan {
-    let mut ours = ours(hooks, ownership, Some(&wanted.destination));
+pub fn plan(hooks: &[Hook], identity: &HookIdentity, wanted: &Wanted, adopted: &BTreeSet<String>, now: Timestamp) -> HookPlan {
+    let mut ours = owned(hooks, identity, Some(&wanted.destination));
     // The order of creation where ids are numbers, so that the same hook is kept every time. What the provider switched off
     // comes last: beside it may be what was made in its place.
     ours.sort_by_key(|ours| (ours.is_off(), ours.hook.id.len(), ours.hook.id.clone()));
-    let mut plan = HookPlan { kept: ours.iter().map(|ours| kept(ours, ownership, adopted)).collect(), ..HookPlan::default() };
-    if let Some(finding) = another_host(hooks, ownership) {
+    let mut plan = HookPlan { existing: ours.iter().map(|ours| existing(ours, identity, adopted)).collect(), ..HookPlan::default() };
+    if let Some(finding) = another_host(hooks, identity) {
         plan.finding = Some(finding);
         return plan;
     }
     for shape in &wanted.shapes {
-        part(&mut plan, hooks, &ours, shape, ownership, wanted, adopted, now);
+        plan_variant(&mut plan, hooks, &ours, shape, identity, wanted, adopted, now);
     }
-    plan.notes.extend(neighbours(hooks, ownership, wanted, &plan));
-    let parts: BTreeSet<&str> = wanted.shapes.iter().map(|shape| shape.part.as_str()).collect();
+    plan.notes.extend(neighbours(hooks, identity, wanted, &plan));
+    let variants: BTreeSet<&str> = wanted.shapes.iter().map(|shape| shape.variant.as_str()).collect();
     // What delivers elsewhere goes last: only once its successor is there.
-    if plan.finding.is_none() && plan.awaits.is_none() {
-        let stale = ours.iter().filter(|ours| !ours.fits || !parts.contains(ours.hook.shape.part.as_str()));
-        plan.actions.extend(stale.map(|ours| leave(ours, adopted, "it delivers where it is no longer wanted")));
+    if plan.finding.is_none() && plan.pending_create.is_none() {
+        let stale = ours.iter().filter(|ours| !ours.at_destination || !variants.contains(ours.hook.shape.variant.as_str()));
+        plan.actions.extend(stale.map(|ours| delete_or_release(ours, adopted, "it delivers where it is no longer wanted")));
     }
     plan
 }
 
-fn kept(ours: &Ours<'_>, ownership: &Ownership, adopted: &BTreeSet<String>) -> Kept {
-    Kept {
-        address: ownership.masked_url(&ours.hook.url),
+fn existing(ours: &OwnedHook<'_>, identity: &HookIdentity, adopted: &BTreeSet<String>) -> ExistingHook {
+    ExistingHook {
+        address: identity.masked_url(&ours.hook.url),
         id: ours.hook.id.clone(),
         events: ours.hook.shape.events.clone(),
-        generation: ours.generation.clone(),
+        secret_version: ours.secret_version.clone(),
         adopted: adopted.contains(&ours.hook.id),
     }
 }
 
-/// Decides about the hooks of one part: exactly one stays.
+/// Decides about the hooks of one variant: exactly one stays.
 #[expect(clippy::too_many_arguments, reason = "one step of `plan`, taken out for its length")]
-fn part(
+fn plan_variant(
     plan: &mut HookPlan,
     hooks: &[Hook],
-    ours: &[Ours<'_>],
+    ours: &[OwnedHook<'_>],
     shape: &HookShape,
-    ownership: &Ownership,
+    identity: &HookIdentity,
     wanted: &Wanted,
     adopted: &BTreeSet<String>,
     now: Timestamp,
 ) {
-    let mine: Vec<&Ours<'_>> = ours.iter().filter(|ours| ours.fits && ours.hook.shape.part == shape.part).collect();
+    let mine: Vec<&OwnedHook<'_>> = ours.iter().filter(|ours| ours.at_destination && ours.hook.shape.variant == shape.variant).collect();
     let intent = HookIntent {
-        url: url(ownership, wanted),
+        url: url(identity, wanted),
         secret: wanted.secret.value.clone(),
         shape: shape.clone(),
-        generation: wanted.secret.generation.clone(),
+        secret_version: wanted.secret.version.clone(),
         why: if mine.is_empty() { "there is none" } else { "its secret is a new one" },
     };
     // Of several, one that is at the right address already: some providers refuse two hooks with one URL.
-    let present = mine.iter().filter(|ours| ours.generation == wanted.secret.generation);
+    let present = mine.iter().filter(|ours| ours.secret_version == wanted.secret.version);
     let present = present.min_by_key(|ours| (ours.is_off(), ours.hook.url != intent.url));
-    let newest = mine.iter().max_by_key(|ours| (generation::second(&ours.generation, now), !ours.is_off()));
+    let newest = mine.iter().max_by_key(|ours| (secret_version::second(&ours.secret_version, now), !ours.is_off()));
     let stays = match present.or_else(|| newest.filter(|_| wanted.update_sets_secret)) {
         Some(stays) => {
-            keep(plan, stays, intent, wanted, Standing { adopted: adopted.contains(&stays.hook.id), now });
+            maintain(plan, stays, intent, wanted, HookContext { adopted: adopted.contains(&stays.hook.id), now });
             Some(stays.hook.id.as_str())
         }
         // A new secret is no reason to switch on again what a person switched off.
@@ -297,14 +299,14 @@ fn part(
             plan.finding = mine.first().map(|ours| paused(ours));
             None
         }
-        None => create(plan, hooks, ownership, intent, wanted, mine.is_empty()).then_some(""),
+        None => create(plan, hooks, identity, intent, wanted, mine.is_empty()).then_some(""),
     };
     let Some(stays) = stays else { return };
     for old in mine.iter().filter(|ours| ours.hook.id != stays) {
         let overlap_end = wanted.secret.since.checked_add(OVERLAP).unwrap_or(now);
-        let same = old.generation == wanted.secret.generation;
+        let same = old.secret_version == wanted.secret.version;
         if same || wanted.update_sets_secret || wanted.revoke || (present.is_some() && overlap_end <= now) {
-            plan.actions.push(leave(old, adopted, if same { "there are several" } else { "its secret was replaced" }));
+            plan.actions.push(delete_or_release(old, adopted, if same { "there are several" } else { "its secret was replaced" }));
         } else {
             plan.wake_at(overlap_end);
         }
@@ -312,40 +314,41 @@ fn part(
 }
 
 /// Repairs the hook that stays, unless a person or the provider switched it off.
-fn keep(plan: &mut HookPlan, stays: &Ours<'_>, intent: HookIntent, wanted: &Wanted, standing: Standing) {
+fn maintain(plan: &mut HookPlan, stays: &OwnedHook<'_>, intent: HookIntent, wanted: &Wanted, context: HookContext) {
     let mut drift = stays.hook.drift(&intent.shape);
     if stays.hook.url != intent.url {
         drift.push("url");
     }
     match &stays.hook.state {
         HookState::Paused => plan.finding = Some(paused(stays)),
-        HookState::Disabled(cause) => revive(plan, stays, cause, intent, wanted, standing),
+        HookState::Disabled(cause) => recreate_disabled(plan, stays, cause, intent, wanted, context),
         HookState::HeldBack(cause) => {
             let message = format!("the provider switched hook {} off: {cause}", stays.hook.id);
             plan.finding = Some(HookFinding { reason: Reason::DisabledByProvider, message });
         }
-        HookState::Active if !drift.is_empty() => repair(plan, stays, intent, drift, wanted, (standing.adopted, standing.now)),
+        HookState::Active if !drift.is_empty() => repair(plan, stays, intent, drift, wanted, (context.adopted, context.now)),
         HookState::Active => {
-            plan.repairs.insert(intent.shape.part, None);
+            plan.repairs.insert(intent.shape.variant, None);
         }
     }
 }
 
-fn paused(ours: &Ours<'_>) -> HookFinding {
+fn paused(ours: &OwnedHook<'_>) -> HookFinding {
     let message = format!("hook {} is switched off at the provider; switch it on there when it is wanted", ours.hook.id);
     HookFinding { reason: Reason::PausedAtProvider, message }
 }
 
 /// Plans a new hook, or the adoption of somebody else's. Answers whether there will be one.
-fn create(plan: &mut HookPlan, hooks: &[Hook], ownership: &Ownership, intent: HookIntent, wanted: &Wanted, first: bool) -> bool {
+fn create(plan: &mut HookPlan, hooks: &[Hook], identity: &HookIdentity, intent: HookIntent, wanted: &Wanted, first: bool) -> bool {
     let foreign = match &wanted.destination {
         Destination::Custom(custom) if first => hooks.iter().find(|hook| {
-            Url::parse(hook.url.expose()).is_ok_and(|url| normal_form(&url) == normal_form(custom)) && hook.shape.part == intent.shape.part
+            Url::parse(hook.url.expose()).is_ok_and(|url| normal_form(&url) == normal_form(custom))
+                && hook.shape.variant == intent.shape.variant
         }),
         _ => None,
     };
     match foreign {
-        None => match wanted.awaited.get(&intent.shape.part) {
+        None => match wanted.pending_creates.get(&intent.shape.variant) {
             Some(until) => {
                 plan.wait(*until, first);
                 return false;
@@ -353,7 +356,7 @@ fn create(plan: &mut HookPlan, hooks: &[Hook], ownership: &Ownership, intent: Ho
             None => plan.actions.push(HookAction::Create(intent)),
         },
         // Handed back at the end, it would stay without a mark and without anybody who removes it.
-        Some(hook) if ownership.is_of_another_binding(&hook.url) => {
+        Some(hook) if identity.is_of_another_binding(&hook.url) => {
             let message = format!(
                 "hook {} delivers to webhook.url already and was made for another binding of this installation, from which webhook.adopt \
                  takes nothing over; delete that binding, or make it again under its name where it is gone, or remove the hook at the provider",
@@ -379,11 +382,11 @@ fn create(plan: &mut HookPlan, hooks: &[Hook], ownership: &Ownership, intent: Ho
 }
 
 /// Hooks of others that lead to the host of somebody else's endpoint: perhaps the same endpoint under another path.
-fn neighbours(hooks: &[Hook], ownership: &Ownership, wanted: &Wanted, plan: &HookPlan) -> Option<String> {
+fn neighbours(hooks: &[Hook], identity: &HookIdentity, wanted: &Wanted, plan: &HookPlan) -> Option<String> {
     let Destination::Custom(custom) = &wanted.destination else { return None };
     let touched = |hook: &Hook| plan.actions.iter().any(|action| matches!(action, HookAction::Update { id, .. } if *id == hook.id));
     let beside = |hook: &&Hook| {
-        let foreign = matches!(ownership.classify(&hook.url), Belonging::Foreign { .. }) && !is_alike(&hook.url);
+        let foreign = matches!(identity.classify(&hook.url), HookOwner::Foreign { .. }) && !is_alike(&hook.url);
         foreign && !touched(hook) && Url::parse(hook.url.expose()).is_ok_and(|url| same_host(&url, custom))
     };
     let ids: Vec<&str> = hooks.iter().filter(beside).map(|hook| hook.id.as_str()).collect();
@@ -398,17 +401,17 @@ fn neighbours(hooks: &[Hook], ownership: &Ownership, wanted: &Wanted, plan: &Hoo
 
 /// The removal of every hook of ours.
 #[must_use]
-pub fn removal(hooks: &[Hook], ownership: &Ownership, adopted: &BTreeSet<String>, why: &'static str) -> HookPlan {
-    let ours = ours(hooks, ownership, None);
+pub fn removal(hooks: &[Hook], identity: &HookIdentity, adopted: &BTreeSet<String>, why: &'static str) -> HookPlan {
+    let ours = owned(hooks, identity, None);
     HookPlan {
-        actions: ours.iter().map(|ours| leave(ours, adopted, why)).collect(),
-        kept: ours.iter().map(|ours| kept(ours, ownership, adopted)).collect(),
+        actions: ours.iter().map(|ours| delete_or_release(ours, adopted, why)).collect(),
+        existing: ours.iter().map(|ours| existing(ours, identity, adopted)).collect(),
         ..HookPlan::default()
     }
 }
 
 /// Deletes a hook, or gives an adopted one back.
-fn leave(ours: &Ours<'_>, adopted: &BTreeSet<String>, why: &'static str) -> HookAction {
+fn delete_or_release(ours: &OwnedHook<'_>, adopted: &BTreeSet<String>, why: &'static str) -> HookAction {
     let id = ours.hook.id.clone();
     match Url::parse(ours.hook.url.expose()) {
         Ok(url) if adopted.contains(&id) => {
@@ -418,11 +421,11 @@ fn leave(ours: &Ours<'_>, adopted: &BTreeSet<String>, why: &'static str) -> Hook
     }
 }
 
-fn another_host(hooks: &[Hook], ownership: &Ownership) -> Option<HookFinding> {
+fn another_host(hooks: &[Hook], identity: &HookIdentity) -> Option<HookFinding> {
     hooks.iter().find_map(|hook| {
-        let what = match ownership.classify(&hook.url) {
-            Belonging::AnotherHost { host } => format!("delivers to {host}; if that"),
-            Belonging::AnotherOrigin => "was made under another public URL; if that one".to_owned(),
+        let what = match identity.classify(&hook.url) {
+            HookOwner::AnotherHost { host } => format!("delivers to {host}; if that"),
+            HookOwner::AnotherOrigin => "was made under another public URL; if that one".to_owned(),
             _ => return None,
         };
         let message = format!(
@@ -434,12 +437,12 @@ fn another_host(hooks: &[Hook], ownership: &Ownership) -> Option<HookFinding> {
     })
 }
 
-fn url(ownership: &Ownership, wanted: &Wanted) -> HookUrl {
-    let generation = &wanted.secret.generation;
+fn url(identity: &HookIdentity, wanted: &Wanted) -> HookUrl {
+    let secret_version = &wanted.secret.version;
     match &wanted.destination {
-        Destination::Custom(custom) => ownership.custom_url(custom, generation),
+        Destination::Custom(custom) => identity.custom_url(custom, secret_version),
         // The caller has found a public URL before it wants a hook at the receiver.
-        Destination::Receiver => ownership.receiver_url(generation).unwrap_or_else(|| HookUrl::new(String::new())),
+        Destination::Receiver => identity.receiver_url(secret_version).unwrap_or_else(|| HookUrl::new(String::new())),
     }
 }
 

@@ -1,6 +1,6 @@
 //! All reading for one binding; failures are kept as data.
 
-mod place;
+mod cleanup_target;
 mod refusal;
 
 use std::collections::BTreeSet;
@@ -11,32 +11,32 @@ use kube::ResourceExt as _;
 use url::Url;
 
 use super::attempts::Attempts;
-use super::ownership::{Ownership, endpoint_of_another, normal_form};
-use super::rivals::{self, Claim};
+use super::conflicts::{self, Claim};
+use super::ownership::{HookIdentity, endpoint_of_another, normal_form};
 use super::user_secret::{self, UserSecret};
-use super::{Circumstances, Look, plan, strays};
+use super::{ProbeInputs, ProbeRecord, orphaned_hooks, plan};
 use crate::api::v1alpha1::binding::{HookTarget, RepositoryStatus, WebhookSource};
 use crate::api::v1alpha1::connection::PermissionState;
 use crate::api::v1alpha1::{
     ConditionType, DeletionPolicy, EventKind, GitProviderConnection, ManagementPolicy, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT,
     ROTATE_REQUESTED_AT, Reason, RepoBinding,
 };
-use crate::controllers::gate::{self, Departure, Seal, Sight, Use, Working};
-use crate::controllers::sessions::Trouble;
-use crate::controllers::{Settings, View, left_to_another, locked, requested};
+use crate::controllers::gate::{self, ActiveClient, OutOfReach, RepositoryLookup, Seal, UsePermit};
+use crate::controllers::sessions::ConditionFailure;
+use crate::controllers::{Settings, View, foreign_owner_message, locked, requested};
 use crate::evidence::BindingEvidence;
 use crate::keys::{ConnectedBinding, ReceiverKey};
 use crate::providers::webhook::WebhookSecret;
 use crate::providers::{Hook, HookUrl, PathError, PermissionFinding, ProviderError, RepositoryPath};
-use crate::public_urls::NoPublicUrl;
+use crate::public_urls::PublicUrlError;
 use crate::sink_support::{self, NotServed};
 
 pub use crate::controllers::gate::custom_url;
-pub use place::{Obstacle, Place, UNTOLD, place_of_spec};
+pub use cleanup_target::{CleanupTarget, Obstacle, UNTOLD, target_of_spec};
 
 /// What was seen.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact by itself")]
-pub struct Observation {
+pub struct Facts {
     /// The object.
     pub object: Arc<RepoBinding>,
     /// When.
@@ -46,10 +46,10 @@ pub struct Observation {
     /// What the administrator decided.
     pub settings: Settings,
     /// Where the connection wants deliveries to our receiver, or why that is nowhere.
-    pub public_url: Result<Url, NoPublicUrl>,
+    pub public_url: Result<Url, PublicUrlError>,
     /// The binding's identity at providers.
-    pub ownership: Ownership,
-    /// The seal on the places where its hooks are.
+    pub identity: HookIdentity,
+    /// The seal on the targets where its hooks are.
     pub seal: Seal,
     /// The connection, as far as this binding may know.
     pub connection: Connection,
@@ -57,21 +57,21 @@ pub struct Observation {
     pub granted: Option<bool>,
     /// Whether the repository that the status knows has a path that the connection does not grant.
     pub known_without_grant: bool,
-    /// Places whose connection does not allow this binding any more, or is being deleted, wherever the spec points to now. They
+    /// Targets whose connection does not allow this binding any more, or is being deleted, wherever the spec points to now. They
     /// are cleared whatever the binding says of itself: it must not hold on to them.
     pub withdrawn: Vec<HookTarget>,
     /// Why a connection of the own namespace does not permit this binding.
     pub refusal: Option<String>,
-    /// What a look at the repository found; `None` when none was due.
-    pub look: Option<Found>,
-    /// What was remembered of earlier looks.
-    pub memory: Option<Look>,
+    /// What a probe of the repository found; `None` when none was due.
+    pub probe: Option<Probe>,
+    /// What was remembered of earlier probes.
+    pub memory: Option<ProbeRecord>,
     /// What was tried and is not over.
     pub attempts: Attempts,
     /// Where hooks were made that are to go.
-    pub places: Vec<Place>,
+    pub targets: Vec<CleanupTarget>,
     /// The secret that the user brought.
-    pub user_secret: Option<Result<UserSecret, Trouble>>,
+    pub user_secret: Option<Result<UserSecret, ConditionFailure>>,
     /// Other bindings that want the same URL.
     pub claims: Vec<Claim>,
     /// The events of the other bindings that want a hook on the same repository.
@@ -91,49 +91,43 @@ pub struct Observation {
     /// Derives webhook secrets.
     pub key: ReceiverKey,
     /// What is wrong with the Secret of the install key: what is made while it lasts may be unknown after a restart.
-    pub key_trouble: Option<String>,
+    pub key_failure: Option<String>,
     /// The connection's own request for new secrets of all its bindings.
     pub rotation_of_connection: Option<String>,
     /// The connection's own request to end the previous secrets of all its bindings.
     pub revocation_of_connection: Option<String>,
 }
 
-impl Observation {
-    /// The derived secret of one generation.
+impl Facts {
+    /// The derived secret of one version.
     #[must_use]
-    pub fn derive(&self, generation: &str) -> [u8; 32] {
+    pub fn derive(&self, secret_version: &str) -> [u8; 32] {
         let (namespace, name) = (self.object.namespace().unwrap_or_default(), self.object.name_any());
         let connection = self.object.connection_target();
         let owner = ConnectedBinding { namespace: &namespace, name: &name, connection: (&connection.namespace, &connection.name) };
-        self.key.webhook_secret(owner, generation)
+        self.key.webhook_secret(owner, secret_version)
     }
 
-    /// What a look depends on beside the spec.
+    /// What a probe depends on beside the spec.
     #[must_use]
-    pub fn circumstances(&self) -> Circumstances {
+    pub fn probe_inputs(&self) -> ProbeInputs {
         let user_secret = self.user_secret.as_ref().map(|secret| match secret {
-            Ok(secret) => secret.generation.clone(),
-            Err(trouble) => trouble.message.clone(),
+            Ok(secret) => secret.version.clone(),
+            Err(failure) => failure.message.clone(),
         });
-        let receiver = custom_url(&self.object).is_none().then(|| self.ownership.masked_receiver_url()).flatten();
+        let receiver = custom_url(&self.object).is_none().then(|| self.identity.masked_receiver_url()).flatten();
         let known_without_grant = self.known_without_grant;
-        Circumstances {
-            usable: self.connection.may_be_usable(),
-            observe_only: self.observe_only,
-            user_secret,
-            receiver,
-            known_without_grant,
-        }
+        ProbeInputs { usable: self.connection.may_be_usable(), observe_only: self.observe_only, user_secret, receiver, known_without_grant }
     }
 
     /// How the repository is out of reach, although it was asked for by a granted path: it was renamed or transferred, or the
     /// grant for its present path was withdrawn.
     #[must_use]
-    pub fn departure(&self) -> Option<Departure> {
-        match &self.look {
-            Some(Found { repository: Sight::Here(_), .. }) => None,
-            Some(Found { repository: Sight::Departed(departure), .. }) => Some(*departure),
-            _ => self.known_without_grant.then_some(Departure::WithoutGrant),
+    pub fn out_of_reach(&self) -> Option<OutOfReach> {
+        match &self.probe {
+            Some(Probe { repository: RepositoryLookup::Found(_), .. }) => None,
+            Some(Probe { repository: RepositoryLookup::OutOfReach(out_of_reach), .. }) => Some(*out_of_reach),
+            _ => self.known_without_grant.then_some(OutOfReach::WithoutGrant),
         }
     }
 
@@ -157,8 +151,8 @@ impl Observation {
 /// What was asked for by annotation and not yet done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Requests {
-    /// A look.
-    pub look: bool,
+    /// A probe.
+    pub probe: bool,
     /// A new secret.
     pub rotate: bool,
     /// The end of the previous ones.
@@ -175,17 +169,17 @@ pub enum Connection {
     /// It was not examined yet.
     Pending,
     /// It does not work.
-    NotReady(Trouble),
+    NotReady(ConditionFailure),
     /// Its provider is out of reach for a while.
-    Unreachable(Trouble),
+    Unreachable(ConditionFailure),
     /// The repository's text is none of this connection.
     Path(PathError),
     /// It works, and may be used.
     Ready {
         /// What is known of it.
-        working: Working,
+        active_client: ActiveClient,
         /// The permit to use its client.
-        permit: Use,
+        permit: UsePermit,
         /// The repository that is meant.
         path: RepositoryPath,
         /// When it was inspected.
@@ -201,10 +195,10 @@ impl Connection {
     }
 }
 
-/// What a look at the repository found.
-pub struct Found {
+/// What a probe of the repository found.
+pub struct Probe {
     /// The repository.
-    pub repository: Sight,
+    pub repository: RepositoryLookup,
     /// Whether the branch exists; `None` when none is asked for or there is nothing to look in.
     pub branch: Option<Result<bool, ProviderError>>,
     /// Its hooks; `None` when none are wanted.
@@ -213,11 +207,11 @@ pub struct Found {
     pub manage_webhooks: PermissionFinding,
     /// Ids of hooks that deliver to this installation's public URL and belong to none of its bindings, or that the status
     /// names and that are another installation's: nobody here removes them.
-    pub strays: Vec<String>,
+    pub orphaned_hooks: Vec<String>,
 }
 
-/// Reads everything; asks the provider only when a look is due.
-pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Observation {
+/// Reads everything; asks the provider only when a probe is due.
+pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Facts {
     let now = view.clock.now();
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     let seal = Seal::new(&view.keys.controller, &namespace, &name);
@@ -225,32 +219,33 @@ pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Observation {
     let granted = gate::granted(view, &object, known.as_deref(), &seal);
     let governing = known.as_deref().filter(|_| is_governed(&object, granted, &seal));
     let public_url = public_url(view, governing);
-    let ownership = Ownership::new(&view.keys, &view.settings, public_url.as_ref().ok(), (&namespace, &name), &object.connection_target());
+    let identity =
+        HookIdentity::new(&view.keys, &view.settings, public_url.as_ref().ok(), (&namespace, &name), &object.connection_target());
     let requests = requests(&object, governing);
     let may_know = known.as_deref().filter(|_| granted != Some(false));
     let known_without_grant = may_know.is_some_and(|known| known_without_grant(view, &object, known));
     let connection = connection(view, &object, granted);
-    let memory = locked(&view.looks).get(&object.uid().unwrap_or_default()).cloned();
+    let memory = locked(&view.probes).get(&object.uid().unwrap_or_default()).cloned();
     let user_secret = user_secret::read(view, &object).await;
     let suspended = object.spec.suspend || governing.is_some_and(|connection| connection.spec.suspend);
-    let mut observation = Observation {
+    let mut facts = Facts {
         now,
         fingerprint: view.keys.fingerprint.clone(),
         settings: view.settings.clone(),
         public_url,
-        ownership,
+        identity,
         refusal: refusal::of_own_namespace(view, &object, &connection),
         connection,
         granted,
         known_without_grant,
         withdrawn: withdrawn(view, &object, &seal),
         seal,
-        look: None,
+        probe: None,
         memory,
         attempts: locked(&view.attempts).get(&object.uid().unwrap_or_default()).cloned().unwrap_or_default(),
-        places: Vec::new(),
+        targets: Vec::new(),
         user_secret,
-        claims: rivals::claims(view, &object),
+        claims: conflicts::claims(view, &object),
         siblings: Vec::new(),
         evidence: locked(&view.evidence).get(&object.uid().unwrap_or_default()).cloned(),
         requests,
@@ -259,20 +254,20 @@ pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Observation {
         observe_only: observe_only(view, &object, governing),
         suspended,
         key: view.keys.receiver.clone(),
-        key_trouble: view.key_trouble.get(),
+        key_failure: view.key_failure.get(),
         rotation_of_connection: annotation_of_connection(governing, ROTATE_REQUESTED_AT),
         revocation_of_connection: annotation_of_connection(governing, REVOKE_REQUESTED_AT),
         object,
     };
-    if observation.object.metadata.deletion_timestamp.is_none() && !observation.suspended && plan::due::look_due(&observation) {
-        observation.look = look(view, &observation).await;
-        observation.siblings = rivals::siblings(view, &observation);
+    if facts.object.metadata.deletion_timestamp.is_none() && !facts.suspended && plan::due::probe_due(&facts) {
+        facts.probe = probe(view, &facts).await;
+        facts.siblings = conflicts::siblings(view, &facts);
     }
-    for target in plan::places::places_to_clear(&observation) {
-        let place = place::place(view, &observation, target).await;
-        observation.places.push(place);
+    for target in plan::cleanup::cleanup_targets(&facts) {
+        let cleanup_target = cleanup_target::read(view, &facts, target).await;
+        facts.targets.push(cleanup_target);
     }
-    observation
+    facts
 }
 
 /// Whether what the connection says of itself counts for the binding. Without a grant, nothing of a foreign connection may be told
@@ -284,7 +279,7 @@ fn is_governed(object: &RepoBinding, granted: Option<bool>, seal: &Seal) -> bool
 }
 
 /// The public URL that the connection chooses. A connection that is not there chooses none.
-fn public_url(view: &View, connection: Option<&GitProviderConnection>) -> Result<Url, NoPublicUrl> {
+fn public_url(view: &View, connection: Option<&GitProviderConnection>) -> Result<Url, PublicUrlError> {
     let choice = connection.and_then(|connection| connection.spec.receiver.as_ref()?.public_url.as_deref());
     view.settings.public_urls.choose(choice).cloned()
 }
@@ -302,13 +297,13 @@ fn requests(object: &RepoBinding, connection: Option<&GitProviderConnection>) ->
     let handled = object.status.as_ref().and_then(|status| status.last_handled.clone()).unwrap_or_default();
     // A connection's request counts for the bindings that were there when it was made: a new one has a new secret anyhow.
     let webhook = object.status.as_ref().and_then(|status| status.webhook.as_ref());
-    let known = webhook.is_some_and(|webhook| webhook.secret_generation.is_some());
+    let known = webhook.is_some_and(|webhook| webhook.secret_version.is_some());
     let by_connection = |name: &str, handled: Option<String>| {
         let asked = annotation_of_connection(connection, name);
         known && asked.is_some() && asked != handled
     };
     Requests {
-        look: requested(object, RECONCILE_REQUESTED_AT, handled.reconcile.as_ref()).is_some(),
+        probe: requested(object, RECONCILE_REQUESTED_AT, handled.reconcile.as_ref()).is_some(),
         rotate: requested(object, ROTATE_REQUESTED_AT, handled.rotate_secret.as_ref()).is_some()
             || by_connection(ROTATE_REQUESTED_AT, handled.rotate_secret_of_connection),
         revoke: requested(object, REVOKE_REQUESTED_AT, handled.revoke_secret.as_ref()).is_some()
@@ -326,7 +321,7 @@ fn known_without_grant(view: &View, object: &RepoBinding, connection: &GitProvid
     known.filter(same).is_some_and(|known| gate::permits(view, object, connection, Some(&known.path)) == Some(false))
 }
 
-/// The sealed places of a binding that its connections no longer allow, judged by each place's own connection. A binding that is
+/// The sealed targets of a binding that its connections no longer allow, judged by each target's own connection. A binding that is
 /// deleted and leaves its hooks behind leaves none where it has no grant: nobody would be there to remove them later.
 fn withdrawn(view: &View, object: &RepoBinding, seal: &Seal) -> Vec<HookTarget> {
     let is_withdrawn = |target: &&HookTarget| {
@@ -339,14 +334,14 @@ fn withdrawn(view: &View, object: &RepoBinding, seal: &Seal) -> Vec<HookTarget> 
         let is_left_alone = view.settings.read_only
             || connection.spec.suspend
             || connection.spec.management_policy == ManagementPolicy::Observe
-            || left_to_another(&*connection, &view.keys.fingerprint).is_some();
+            || foreign_owner_message(&*connection, &view.keys.fingerprint).is_some();
         let ends = connection.metadata.deletion_timestamp.is_some();
         !is_left_alone && (ends || is_refused)
     };
     object.hook_targets().filter(is_withdrawn).cloned().collect()
 }
 
-/// Whether a connection refuses what a hook of the binding has at a place: the path under which it was made there, the one under
+/// Whether a connection refuses what a hook of the binding has at a target: the path under which it was made there, the one under
 /// which that repository was found last, or the endpoint to which it delivers, whatever the spec names by now.
 fn is_refused_at(view: &View, object: &RepoBinding, connection: &GitProviderConnection, target: &HookTarget) -> bool {
     let refuses = |path: &str| gate::permits(view, object, connection, Some(path)) == Some(false);
@@ -375,29 +370,29 @@ fn connection(view: &View, object: &RepoBinding, granted: Option<bool>) -> Conne
         Some(false) => return Connection::NotPermitted,
         None => return Connection::Pending,
     }
-    if left_to_another(&*connection, &view.keys.fingerprint).is_some() {
+    if foreign_owner_message(&*connection, &view.keys.fingerprint).is_some() {
         let message = "another installation of Forgebind manages it";
-        return Connection::NotReady(Trouble::new(ConditionType::Ready, Reason::ManagedByAnotherInstallation, message));
+        return Connection::NotReady(ConditionFailure::new(ConditionType::Ready, Reason::ManagedByAnotherInstallation, message));
     }
     if connection.metadata.deletion_timestamp.is_some() {
-        let trouble = Trouble::new(ConditionType::Ready, Reason::ConnectionNotReady, "it is being deleted");
-        return Connection::NotReady(trouble);
+        let failure = ConditionFailure::new(ConditionType::Ready, Reason::ConnectionNotReady, "it is being deleted");
+        return Connection::NotReady(failure);
     }
     let session = view.sessions.get(&target).filter(|session| Some(&session.uid) == connection.metadata.uid.as_ref());
     let Some(session) = session else { return Connection::Pending };
-    match session.trouble {
-        Some(trouble) if trouble.is_outage() => return Connection::Unreachable(trouble),
-        Some(trouble) if trouble.is_pending() => return Connection::Pending,
-        Some(trouble) => return Connection::NotReady(trouble),
+    match session.failure {
+        Some(failure) if failure.is_outage() => return Connection::Unreachable(failure),
+        Some(failure) if failure.is_pending() => return Connection::Pending,
+        Some(failure) => return Connection::NotReady(failure),
         None => {}
     }
-    let Some(working) = session.working else { return Connection::Pending };
-    let path = match working.provider.repository_path(&working.endpoint, &object.spec.repository) {
+    let Some(active_client) = session.active_client else { return Connection::Pending };
+    let path = match active_client.provider.repository_path(&active_client.endpoint, &object.spec.repository) {
         Ok(path) => path,
         Err(error) => return Connection::Path(error),
     };
-    match Use::granted(view, object, &target, &working, &path) {
-        Some(permit) => Connection::Ready { working, permit, path, inspected_at: session.inspected_at },
+    match UsePermit::granted(view, object, &target, &active_client, &path) {
+        Some(permit) => Connection::Ready { active_client, permit, path, inspected_at: session.inspected_at },
         // The spec changed since the inspection, so that the text meant another path then.
         None => Connection::Pending,
     }
@@ -408,37 +403,37 @@ fn unserved_sinks(view: &View, object: &RepoBinding) -> Vec<(String, NotServed)>
     judged.filter_map(|(name, result)| Some((name, result.err()?))).collect()
 }
 
-async fn look(view: &View, observation: &Observation) -> Option<Found> {
-    let Connection::Ready { working, permit, path, .. } = &observation.connection else { return None };
-    if working.scope().is_some_and(|scope| !scope.contains(path)) {
+async fn probe(view: &View, facts: &Facts) -> Option<Probe> {
+    let Connection::Ready { active_client, permit, path, .. } = &facts.connection else { return None };
+    if active_client.scope().is_some_and(|scope| !scope.contains(path)) {
         return None;
     }
-    let object = &observation.object;
+    let object = &facts.object;
     let wants_hooks = object.spec.webhook.as_ref().is_some_and(|webhook| webhook.source == WebhookSource::Repository);
     // Only an unchanged path follows a rename; a new path in the spec means another repository.
     let known = object.status.as_ref().and_then(|status| status.repository.as_ref());
     // A status that somebody wrote leads nowhere: the id in it would be looked up with the connection's credential.
     let known =
-        known.filter(|known| plan::is_as_requested(object, &working.endpoint.api, path, known) && observation.seal.is_on_repository(known));
+        known.filter(|known| plan::is_as_requested(object, &active_client.endpoint.api, path, known) && facts.seal.is_on_repository(known));
     let repository = permit.find(view, object, known).await;
-    let Sight::Here(found) = &repository else {
+    let RepositoryLookup::Found(found) = &repository else {
         let manage_webhooks = PermissionFinding::granted();
-        return Some(Found { repository, branch: None, hooks: None, manage_webhooks, strays: Vec::new() });
+        return Some(Probe { repository, branch: None, hooks: None, manage_webhooks, orphaned_hooks: Vec::new() });
     };
     let branch = match object.spec.branch_name() {
-        Some(branch) if !found.empty && working.inspection.capabilities.api => Some(found.branch_exists(branch).await),
+        Some(branch) if !found.empty && active_client.inspection.capabilities.api => Some(found.branch_exists(branch).await),
         _ => None,
     };
     let events = object.spec.webhook.iter().flat_map(|webhook| webhook.events.iter().copied()).collect();
-    let manage_webhooks = worse(working.hook_permission(&events), found.manage_webhooks.clone());
+    let manage_webhooks = worse(active_client.hook_permission(&events), found.manage_webhooks.clone());
     let may = manage_webhooks.state != PermissionState::Missing;
-    let wanted = wants_hooks && may && plan::is_same_repository(object, &working.endpoint.api, path, found);
+    let wanted = wants_hooks && may && plan::is_same_repository(object, &active_client.endpoint.api, path, found);
     let hooks = if wanted { Some(found.hooks().await) } else { None };
-    let strays = match &hooks {
-        Some(Ok(hooks)) => strays::strays(view, observation, hooks),
+    let orphaned_hooks = match &hooks {
+        Some(Ok(hooks)) => orphaned_hooks::orphaned_hooks(view, facts, hooks),
         _ => Vec::new(),
     };
-    Some(Found { repository, branch, hooks, manage_webhooks, strays })
+    Some(Probe { repository, branch, hooks, manage_webhooks, orphaned_hooks })
 }
 
 /// A right needs the scope and the role: the worse of the two counts.

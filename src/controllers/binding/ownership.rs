@@ -16,7 +16,7 @@ const MASKED: &str = "/…";
 
 /// A binding's identity at every provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ownership {
+pub struct HookIdentity {
     id: String,
     mark: String,
     /// The origin that our marks carry.
@@ -31,16 +31,16 @@ pub struct Ownership {
 
 /// Whose a hook is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Belonging {
+pub enum HookOwner {
     /// Ours, delivering to our receiver.
     Receiver {
-        /// Generation of its secret.
-        generation: String,
+        /// Version of its secret.
+        secret_version: String,
     },
     /// Ours, delivering elsewhere: the address without our mark.
     Custom {
-        /// Generation of its secret.
-        generation: String,
+        /// Version of its secret.
+        secret_version: String,
         /// The address without our mark.
         url: Url,
     },
@@ -58,7 +58,7 @@ pub enum Belonging {
     },
 }
 
-impl Ownership {
+impl HookIdentity {
     /// The identity of a binding (`namespace`, `name`) through a connection. It is one at every public URL; `wanted` is the one to
     /// which its hooks are to deliver.
     #[must_use]
@@ -80,9 +80,9 @@ impl Ownership {
 
     /// The URL under which our receiver is to take deliveries; `None` without a public URL.
     #[must_use]
-    pub fn receiver_url(&self, generation: &str) -> Option<HookUrl> {
+    pub fn receiver_url(&self, secret_version: &str) -> Option<HookUrl> {
         let mut url = self.wanted.clone()?;
-        url.path_segments_mut().ok()?.pop_if_empty().extend([HOOKS, &self.id, generation]);
+        url.path_segments_mut().ok()?.pop_if_empty().extend([HOOKS, &self.id, secret_version]);
         Some(HookUrl::new(url.into()))
     }
 
@@ -99,7 +99,7 @@ impl Ownership {
         if self.marked(&url).is_some() {
             return without_mark(&url).into();
         }
-        self.generation_in_path(&url).and_then(|(base, _)| masked(&base)).unwrap_or_default()
+        self.secret_version_in_path(&url).and_then(|(base, _)| masked(&base)).unwrap_or_default()
     }
 
     /// Whether a hook delivers to a receiver at one of our public URLs, whosever identity it has.
@@ -111,41 +111,41 @@ impl Ownership {
 
     /// Somebody else's endpoint with our mark.
     #[must_use]
-    pub fn custom_url(&self, custom: &Url, generation: &str) -> HookUrl {
+    pub fn custom_url(&self, custom: &Url, secret_version: &str) -> HookUrl {
         let mut url = custom.clone();
-        url.query_pairs_mut().append_pair(MARK, &format!("{}.{}.{generation}", self.mark, self.origin));
+        url.query_pairs_mut().append_pair(MARK, &format!("{}.{}.{secret_version}", self.mark, self.origin));
         HookUrl::new(url.into())
     }
 
     /// Whose a hook is.
     #[must_use]
-    pub fn classify(&self, url: &HookUrl) -> Belonging {
-        let Ok(url) = Url::parse(url.expose()) else { return Belonging::Foreign { url: None } };
+    pub fn classify(&self, url: &HookUrl) -> HookOwner {
+        let Ok(url) = Url::parse(url.expose()) else { return HookOwner::Foreign { url: None } };
         match self.marked(&url) {
-            Some((origin, generation)) if self.origins.contains(&origin) => {
-                return Belonging::Custom { generation, url: without_mark(&url) };
+            Some((origin, secret_version)) if self.origins.contains(&origin) => {
+                return HookOwner::Custom { secret_version, url: without_mark(&url) };
             }
-            Some(_) => return Belonging::AnotherOrigin,
+            Some(_) => return HookOwner::AnotherOrigin,
             None => {}
         }
-        match self.generation_in_path(&url) {
-            Some((base, generation)) if self.bases.iter().any(|ours| same_base(ours, &base)) => Belonging::Receiver { generation },
-            Some((base, _)) => Belonging::AnotherHost { host: host_of(&base) },
-            None => Belonging::Foreign { url: Some(url) },
+        match self.secret_version_in_path(&url) {
+            Some((base, secret_version)) if self.bases.iter().any(|ours| same_base(ours, &base)) => HookOwner::Receiver { secret_version },
+            Some((base, _)) => HookOwner::AnotherHost { host: host_of(&base) },
+            None => HookOwner::Foreign { url: Some(url) },
         }
     }
 
     /// Whether a hook is ours; `custom` does not matter for that, only the mark does.
     #[must_use]
     pub fn is_ours(&self, url: &HookUrl) -> bool {
-        matches!(self.classify(url), Belonging::Receiver { .. } | Belonging::Custom { .. })
+        matches!(self.classify(url), HookOwner::Receiver { .. } | HookOwner::Custom { .. })
     }
 
-    /// The origin and the generation behind our mark.
+    /// The origin and the secret version behind our mark.
     fn marked(&self, url: &Url) -> Option<(String, String)> {
-        url.query().unwrap_or_default().split('&').filter_map(read_mark).find_map(|(mark, origin, generation)| {
+        url.query().unwrap_or_default().split('&').filter_map(read_mark).find_map(|(mark, origin, secret_version)| {
             let ours = mark == self.mark;
-            ours.then_some((origin, generation))
+            ours.then_some((origin, secret_version))
         })
     }
 
@@ -157,10 +157,10 @@ impl Ownership {
         marks.any(|(mark, origin, _)| mark != self.mark && self.origins.contains(&origin))
     }
 
-    /// The generation behind our id, and the URL before `/hooks`.
-    fn generation_in_path(&self, url: &Url) -> Option<(Url, String)> {
-        let (base, id, generation) = delivery_path(url)?;
-        (id == self.id).then_some((base, generation))
+    /// The secret version behind our id, and the URL before `/hooks`.
+    fn secret_version_in_path(&self, url: &Url) -> Option<(Url, String)> {
+        let (base, id, secret_version) = delivery_path(url)?;
+        (id == self.id).then_some((base, secret_version))
     }
 
     /// The id of a hook that delivers to our receiver and is not this binding's: another binding's, or nobody's any more.
@@ -171,17 +171,17 @@ impl Ownership {
     }
 }
 
-/// The URL before `/hooks`, the id and the generation of an address of some Forgebind receiver; `None` for any other.
+/// The URL before `/hooks`, the id and the secret version of an address of some Forgebind receiver; `None` for any other.
 fn delivery_path(url: &Url) -> Option<(Url, String, String)> {
     let segments: Vec<&str> = url.path_segments()?.collect();
-    let [before @ .., hooks, id, generation] = segments.as_slice() else { return None };
+    let [before @ .., hooks, id, secret_version] = segments.as_slice() else { return None };
     if *hooks != HOOKS || id.len() != HOOK_ID_LENGTH {
         return None;
     }
     let mut base = url.clone();
     base.set_query(None);
     base.set_path(&before.join("/"));
-    Some((base, (*id).to_owned(), (*generation).to_owned()))
+    Some((base, (*id).to_owned(), (*secret_version).to_owned()))
 }
 
 /// Whether a hook looks like one of Forgebind's, of this installation or any other.
@@ -196,13 +196,13 @@ pub fn is_marked(url: &HookUrl) -> bool {
     Url::parse(url.expose()).is_ok_and(|url| url.query().unwrap_or_default().split('&').any(|part| read_mark(part).is_some()))
 }
 
-/// The identity, the origin and the generation of a part of a query that is a mark of Forgebind. A parameter of the same name that
+/// The identity, the origin and the version of a part of a query that is a mark of Forgebind. A parameter of the same name that
 /// has another form belongs to the endpoint.
 fn read_mark(part: &str) -> Option<(String, String, String)> {
     let (_, value) = url::form_urlencoded::parse(part.as_bytes()).next().filter(|(name, _)| name == MARK)?;
     let mut parts = value.splitn(3, '.').map(str::to_owned);
-    let (mark, origin, generation) = (parts.next()?, parts.next()?, parts.next()?);
-    (mark.len() == HOOK_ID_LENGTH).then_some((mark, origin, generation))
+    let (mark, origin, secret_version) = (parts.next()?, parts.next()?, parts.next()?);
+    (mark.len() == HOOK_ID_LENGTH).then_some((mark, origin, secret_version))
 }
 
 /// Where hooks below a public URL deliver, without the unguessable part.
@@ -238,9 +238,9 @@ fn base_text(url: &Url) -> String {
 /// An address without any mark of ours in its query. What else stands there is left letter by letter.
 #[must_use]
 pub fn without_mark(url: &Url) -> Url {
-    let kept = url.query().unwrap_or_default().split('&').filter(|part| read_mark(part).is_none()).collect::<Vec<_>>().join("&");
+    let existing = url.query().unwrap_or_default().split('&').filter(|part| read_mark(part).is_none()).collect::<Vec<_>>().join("&");
     let mut bare = url.clone();
-    bare.set_query(Some(kept.as_str()).filter(|kept| !kept.is_empty()));
+    bare.set_query(Some(existing.as_str()).filter(|existing| !existing.is_empty()));
     bare
 }
 
@@ -330,53 +330,53 @@ pub(crate) mod tests {
     }
 
     /// The identity of team/shop, whose connection chooses this name.
-    pub(crate) fn ownership(byte: u8, settings: &Settings, name: Option<&str>) -> Ownership {
-        Ownership::new(&keys(byte), settings, settings.public_urls.choose(name).ok(), ("team", "shop"), &connection())
+    pub(crate) fn identity(byte: u8, settings: &Settings, name: Option<&str>) -> HookIdentity {
+        HookIdentity::new(&keys(byte), settings, settings.public_urls.choose(name).ok(), ("team", "shop"), &connection())
     }
 
-    fn ours() -> Ownership {
-        ownership(1, &settings("https://hooks.acme.io/git/", &["https://old.acme.io"]), None)
+    fn ours() -> HookIdentity {
+        identity(1, &settings("https://hooks.acme.io/git/", &["https://old.acme.io"]), None)
     }
 
     #[test]
     fn our_own_urls_are_recognised() {
         let url = ours().receiver_url("17").unwrap();
         assert!(url.expose().starts_with("https://hooks.acme.io/git/hooks/"), "{}", url.expose());
-        assert_eq!(ours().classify(&url), Belonging::Receiver { generation: "17".to_owned() });
+        assert_eq!(ours().classify(&url), HookOwner::Receiver { secret_version: "17".to_owned() });
         let custom = Url::parse("https://argocd.acme.io/api/webhook").unwrap();
         let marked = ours().custom_url(&custom, "ab");
-        assert_eq!(ours().classify(&marked), Belonging::Custom { generation: "ab".to_owned(), url: custom });
+        assert_eq!(ours().classify(&marked), HookOwner::Custom { secret_version: "ab".to_owned(), url: custom });
     }
 
     #[test]
     fn a_former_public_url_is_ours_and_an_undeclared_one_is_left_alone() {
         let id = ours().receiver_url("1").unwrap().expose().to_owned();
         let moved = HookUrl::new(id.replace("https://hooks.acme.io/git", "https://old.acme.io"));
-        assert_eq!(ours().classify(&moved), Belonging::Receiver { generation: "1".to_owned() });
+        assert_eq!(ours().classify(&moved), HookOwner::Receiver { secret_version: "1".to_owned() });
         let copied = HookUrl::new(id.replace("hooks.acme.io", "staging.acme.io:8443"));
-        assert_eq!(ours().classify(&copied), Belonging::AnotherHost { host: "staging.acme.io:8443".to_owned() });
+        assert_eq!(ours().classify(&copied), HookOwner::AnotherHost { host: "staging.acme.io:8443".to_owned() });
     }
 
     #[test]
     fn every_public_url_is_ours_whichever_the_connection_chooses() {
         let settings = settings("https://hooks.acme.io", &[]);
-        let unknown = ownership(1, &settings, Some("intern"));
+        let unknown = identity(1, &settings, Some("intern"));
         assert_eq!(unknown.receiver_url("1"), None);
         for name in [None, Some("internal")] {
-            let there = ownership(1, &settings, name);
+            let there = identity(1, &settings, name);
             let url = there.receiver_url("1").unwrap();
-            for anywhere in [None, Some("internal"), Some("intern")].map(|name| ownership(1, &settings, name)) {
-                assert_eq!(anywhere.classify(&url), Belonging::Receiver { generation: "1".to_owned() });
+            for anywhere in [None, Some("internal"), Some("intern")].map(|name| identity(1, &settings, name)) {
+                assert_eq!(anywhere.classify(&url), HookOwner::Receiver { secret_version: "1".to_owned() });
                 assert_eq!(Some(anywhere.masked_url(&url)), there.masked_receiver_url(), "shown is where it delivers");
             }
         }
-        assert_eq!(ownership(1, &settings, Some("internal")).masked_receiver_url(), Some(format!("{INTERNAL}/hooks/…")));
+        assert_eq!(identity(1, &settings, Some("internal")).masked_receiver_url(), Some(format!("{INTERNAL}/hooks/…")));
     }
 
     #[test]
     fn a_mark_is_ours_under_our_public_urls_and_left_alone_under_any_other() {
         let custom = Url::parse("https://argocd.acme.io/api/webhook?team=shop").unwrap();
-        let under = |public: &str, former: &[&str]| ownership(1, &settings(public, former), None);
+        let under = |public: &str, former: &[&str]| identity(1, &settings(public, former), None);
         let made = ours().custom_url(&custom, "ab");
         for (here, known) in [
             (under("https://hooks.acme.io:443/git", &[]), true),
@@ -384,19 +384,19 @@ pub(crate) mod tests {
             (under("https://staging.acme.io", &[]), false),
         ] {
             let expected =
-                if known { Belonging::Custom { generation: "ab".to_owned(), url: custom.clone() } } else { Belonging::AnotherOrigin };
+                if known { HookOwner::Custom { secret_version: "ab".to_owned(), url: custom.clone() } } else { HookOwner::AnotherOrigin };
             assert_eq!(here.classify(&made), expected, "{here:?}");
             assert_eq!(here.is_ours(&made), known);
         }
         // An installation that got its first public URL goes on with what it made before.
         let without = Settings { public_urls: PublicUrls::default(), ..settings("https://hooks.acme.io", &[]) };
-        let before = ownership(1, &without, None).custom_url(&custom, "ab");
+        let before = identity(1, &without, None).custom_url(&custom, "ab");
         assert!(ours().is_ours(&before));
     }
 
     #[test]
     fn hooks_at_our_receiver_are_told_from_those_elsewhere() {
-        let other = ownership(2, &settings("https://hooks.acme.io/git", &[]), None).receiver_url("1").unwrap();
+        let other = identity(2, &settings("https://hooks.acme.io/git", &[]), None).receiver_url("1").unwrap();
         assert_eq!(ours().other_id(&other), Some(keys(2).receiver.hook_id(owner("team", "shop"))));
         assert_eq!(ours().other_id(&ours().receiver_url("1").unwrap()), None, "this binding's own");
         let elsewhere = HookUrl::new(other.expose().replace("hooks.acme.io", "hooks.other.io"));
@@ -416,7 +416,7 @@ pub(crate) mod tests {
             let custom = Url::parse(endpoint).unwrap();
             let marked = ours().custom_url(&custom, "17");
             assert_ne!(marked.expose(), endpoint);
-            assert_eq!(ours().classify(&marked), Belonging::Custom { generation: "17".to_owned(), url: custom.clone() }, "{endpoint}");
+            assert_eq!(ours().classify(&marked), HookOwner::Custom { secret_version: "17".to_owned(), url: custom.clone() }, "{endpoint}");
             assert_eq!(without_mark(&Url::parse(marked.expose()).unwrap()).as_str(), endpoint);
             assert_eq!(ours().masked_url(&marked), endpoint, "what the status tells");
             assert!(!is_marked(&HookUrl::new(endpoint.to_owned())), "{endpoint}");
@@ -455,10 +455,10 @@ pub(crate) mod tests {
 
     #[test]
     fn hooks_of_others_are_foreign() {
-        let other = ownership(2, &settings("https://hooks.acme.io/git", &[]), None);
-        assert!(matches!(ours().classify(&other.receiver_url("1").unwrap()), Belonging::Foreign { .. }));
+        let other = identity(2, &settings("https://hooks.acme.io/git", &[]), None);
+        assert!(matches!(ours().classify(&other.receiver_url("1").unwrap()), HookOwner::Foreign { .. }));
         let custom = Url::parse("https://argocd.acme.io/api/webhook").unwrap();
-        assert!(matches!(ours().classify(&other.custom_url(&custom, "1")), Belonging::Foreign { .. }));
-        assert!(matches!(ours().classify(&HookUrl::new("no url".to_owned())), Belonging::Foreign { url: None }));
+        assert!(matches!(ours().classify(&other.custom_url(&custom, "1")), HookOwner::Foreign { .. }));
+        assert!(matches!(ours().classify(&HookUrl::new("no url".to_owned())), HookOwner::Foreign { url: None }));
     }
 }

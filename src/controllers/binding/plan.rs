@@ -1,8 +1,8 @@
 //! What to do about a binding. Pure: no call, no clock.
 
+pub mod cleanup;
 pub mod crowding;
 pub mod due;
-pub mod places;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,37 +10,37 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp, Unit};
 use url::Url;
 
-use super::generation;
+use super::conflicts;
+use super::hooks::recreation::{self, Recreated};
 use super::hooks::repair::Repair;
-use super::hooks::revival::{self, Revived};
-use super::hooks::{self, Awaited, Destination, HookAction, Kept, Wanted, WantedSecret};
-use super::observe::{self, Connection, Found, Observation};
-use super::rivals;
+use super::hooks::{self, Destination, ExistingHook, HookAction, PendingCreate, Wanted, WantedSecret};
+use super::observe::{self, Connection, Facts, Probe};
+use super::secret_version;
 use super::user_secret::UserSecret;
 use crate::api::v1alpha1::binding::{HookTarget, PlannedAction, RepositoryStatus, WebhookSource, WebhookSpec, WebhookStatus};
 use crate::api::v1alpha1::connection::PermissionState;
 use crate::api::v1alpha1::{EventKind, Permission, Reason, RepoBinding};
-use crate::controllers::conditions::Verdict;
+use crate::controllers::conditions::ConditionStatus;
 use crate::controllers::finalizer;
-use crate::controllers::gate::{Departure, Sight, Working};
+use crate::controllers::gate::{ActiveClient, OutOfReach, RepositoryLookup};
 use crate::providers::model::Scope;
 use crate::providers::webhook::{DerivedSecret, WebhookSecret};
 use crate::providers::{Disposition, ErrorKind, Hook, PathError, ProviderError, Repository, RepositoryPath};
 use crate::wording;
 
-/// How often something that waits for a change at the provider is looked at.
+/// How often something that waits for a change at the provider is probed.
 const SLOW_PROBE: Duration = Duration::from_secs(300);
 
 /// What is said while a creation whose answer was lost is waited for.
-pub const UNANSWERED: &str = "the answer to the creation of a hook was lost; it is looked for again before another one is made";
+pub const AMBIGUOUS_CREATE: &str = "the answer to the creation of a hook was lost; it is looked for again before another one is made";
 
 /// What is said of hooks that are as they should be.
 const IN_ORDER: &str = "the hooks are as they should be";
 
 /// What is said of hooks beside them that nobody will remove.
 #[must_use]
-pub fn left_behind(strays: &[String]) -> String {
-    let (hooks, belong, them, uses) = match strays {
+pub fn left_behind(orphaned_hooks: &[String]) -> String {
+    let (hooks, belong, them, uses) = match orphaned_hooks {
         [one] => (format!("hook {one} was"), "belongs", "it", "uses it"),
         several => (format!("hooks {} were", wording::enumerated(several)), "belong", "them", "uses them"),
     };
@@ -53,15 +53,15 @@ pub fn left_behind(strays: &[String]) -> String {
 /// One thing to do.
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// Prepare a user's own secret for the receivers, beside the generations that are still accepted.
+    /// Prepare a user's own secret for the receivers, beside the secret versions that are still accepted.
     PublishSecret(UserSecret, BTreeSet<String>),
     /// Write down under our seal where a first hook is about to be made, so that it can be removed whatever happens next.
     Announce(HookTarget),
     /// Change a hook of the repository that the spec names.
     Hook(HookAction),
-    /// Remove a hook of a place that is to be cleared, by the position of that place.
+    /// Remove a hook of a target that is to be cleared, by the position of that target.
     Clear(usize, HookAction),
-    /// Write down that hooks are left at a place, by its position, and why.
+    /// Write down that hooks are left at a target, by its position, and why.
     Record(usize, String),
     /// Take a user's own secret back from the receivers.
     WithdrawSecret,
@@ -69,22 +69,22 @@ pub enum Action {
 
 /// What becomes of the finalizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
+pub enum FinalizerAction {
     /// It stays as it is.
     Keep,
     /// It is set before anything is done at a provider.
-    Set,
+    Add,
     /// It is removed once everything was done: the object may go.
-    Remove,
+    RemoveAndForget,
     /// It is removed once everything was done, and the object stays: nothing of ours is left at any provider.
-    Release,
+    Remove,
 }
 
 /// What is to be said of a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// Its value.
-    pub verdict: Verdict,
+    pub status: ConditionStatus,
     /// Its reason.
     pub reason: Reason,
     /// What to do next.
@@ -93,11 +93,11 @@ pub struct Finding {
 
 impl Finding {
     fn good(message: impl Into<String>) -> Self {
-        Self { verdict: Verdict::True, reason: Reason::Succeeded, message: message.into() }
+        Self { status: ConditionStatus::True, reason: Reason::Succeeded, message: message.into() }
     }
 
     fn bad(reason: Reason, message: impl Into<String>) -> Self {
-        Self { verdict: Verdict::False, reason, message: message.into() }
+        Self { status: ConditionStatus::False, reason, message: message.into() }
     }
 }
 
@@ -105,7 +105,7 @@ impl Finding {
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// What becomes of the finalizer.
-    pub hold: Hold,
+    pub finalizer_action: FinalizerAction,
     /// What to do, in order.
     pub actions: Vec<Action>,
     /// What would be done, where nothing may be written.
@@ -117,23 +117,23 @@ pub struct Plan {
     /// Where the hooks are to be; `None` when none are wanted or that is not known now.
     pub target: Option<HookTarget>,
     /// Our hooks there, before any action; `None` when they were not listed.
-    pub kept: Option<Vec<Kept>>,
-    /// Generation of the secret that they are to carry.
-    pub generation: Option<String>,
+    pub existing: Option<Vec<ExistingHook>>,
+    /// Version of the secret that they are to carry.
+    pub secret_version: Option<String>,
     /// Whether that is a new one because somebody asked.
     pub rotated: bool,
     /// Why a removal waits, and until when.
     pub blocked: Option<(String, Timestamp)>,
     /// A hook whose creation was not answered, and that is looked for before another one is made.
-    pub awaits: Option<Awaited>,
+    pub pending_create: Option<PendingCreate>,
     /// Hooks that are brought back after the provider switched them off.
-    pub revived: Vec<Revived>,
-    /// Hooks that are repaired, by part, and those that were found in order: `None`.
+    pub recreated: Vec<Recreated>,
+    /// Hooks that are repaired, by variant, and those that were found in order: `None`.
     pub repairs: BTreeMap<String, Option<Repair>>,
     /// What a person should know although nothing is wrong.
     pub notes: Vec<String>,
-    /// When the repository is to be looked at again.
-    pub next_look: Option<Timestamp>,
+    /// When the repository is to be probed again.
+    pub next_probe: Option<Timestamp>,
     /// What of that evidence cannot put off, because more than drift is looked for: the end of an overlap, a rotation.
     pub not_after: Option<Timestamp>,
     /// When to reconcile again although nothing changes.
@@ -143,42 +143,42 @@ pub struct Plan {
 impl Plan {
     const fn nothing() -> Self {
         Self {
-            hold: Hold::Keep,
+            finalizer_action: FinalizerAction::Keep,
             actions: Vec::new(),
             would: Vec::new(),
             repository: None,
             webhook: None,
             target: None,
-            kept: None,
-            generation: None,
+            existing: None,
+            secret_version: None,
             rotated: false,
             blocked: None,
-            awaits: None,
-            revived: Vec::new(),
+            pending_create: None,
+            recreated: Vec::new(),
             repairs: BTreeMap::new(),
             notes: Vec::new(),
-            next_look: None,
+            next_probe: None,
             not_after: None,
             wake: None,
         }
     }
 
-    /// Whether a look found everything as it should be; nothing to find counts as such.
+    /// Whether a probe found everything as it should be; nothing to find counts as such.
     #[must_use]
-    pub fn is_good(&self, observation: &Observation) -> bool {
-        let is_true = |finding: &Option<Finding>| finding.as_ref().is_some_and(|finding| finding.verdict == Verdict::True);
-        let looked = observation.look.is_some();
-        !looked || (is_true(&self.repository) && (observation.object.spec.webhook.is_none() || is_true(&self.webhook)))
+    pub fn is_good(&self, facts: &Facts) -> bool {
+        let is_true = |finding: &Option<Finding>| finding.as_ref().is_some_and(|finding| finding.status == ConditionStatus::True);
+        let probed = facts.probe.is_some();
+        !probed || (is_true(&self.repository) && (facts.object.spec.webhook.is_none() || is_true(&self.webhook)))
     }
 
     /// What is to be done at providers, or would be where nothing may be written, in the words of `status.plan`.
     #[must_use]
-    pub fn at_providers(&self, observation: &Observation) -> Vec<PlannedAction> {
-        let here = observation.look.as_ref().and_then(|found| found.repository.here());
+    pub fn at_providers(&self, facts: &Facts) -> Vec<PlannedAction> {
+        let here = facts.probe.as_ref().and_then(|probe| probe.repository.found());
         let actions = self.actions.iter().filter_map(|action| match action {
-            Action::Hook(action) => Some(described(action, here?.path.as_str(), self.kept.as_deref().unwrap_or_default())),
+            Action::Hook(action) => Some(described(action, here?.path.as_str(), self.existing.as_deref().unwrap_or_default())),
             Action::Clear(position, action) => {
-                let ours = observation.places.get(*position)?.hooks.as_ref().ok()?;
+                let ours = facts.targets.get(*position)?.hooks.as_ref().ok()?;
                 Some(described(action, ours.path(), &[]))
             }
             Action::PublishSecret(..) | Action::Announce(_) | Action::Record(..) | Action::WithdrawSecret => None,
@@ -232,44 +232,44 @@ fn wants_own_hook(object: &RepoBinding) -> Option<&WebhookSpec> {
 
 /// Decides.
 #[must_use]
-pub fn plan(observation: &Observation) -> Plan {
+pub fn plan(facts: &Facts) -> Plan {
     let mut plan = Plan::nothing();
-    if observation.object.metadata.deletion_timestamp.is_some() {
-        places::delete(&mut plan, observation);
+    if facts.object.metadata.deletion_timestamp.is_some() {
+        cleanup::delete(&mut plan, facts);
         return plan;
     }
-    if let Some(found) = &observation.look {
-        repository(&mut plan, observation, found);
-        webhook(&mut plan, observation, found);
+    if let Some(found) = &facts.probe {
+        repository(&mut plan, facts, found);
+        webhook(&mut plan, facts, found);
     } else {
-        without_look(&mut plan, observation);
+        without_probe(&mut plan, facts);
     }
-    places::clear(&mut plan, observation);
+    cleanup::clear(&mut plan, facts);
     // A hook that is in order may be there without a finalizer: after a removal of the operator that let the object go.
-    let has_hooks = !observation.observe_only && plan.kept.as_ref().is_some_and(|kept| !kept.is_empty());
-    plan.hold = match finalizer::is_present(&*observation.object) {
-        false if has_hooks || !plan.actions.is_empty() => Hold::Set,
-        true if places::is_rid_of_everything(observation) => Hold::Release,
-        _ => Hold::Keep,
+    let has_hooks = !facts.observe_only && plan.existing.as_ref().is_some_and(|existing| !existing.is_empty());
+    plan.finalizer_action = match finalizer::is_present(&*facts.object) {
+        false if has_hooks || !plan.actions.is_empty() => FinalizerAction::Add,
+        true if cleanup::is_rid_of_everything(facts) => FinalizerAction::Remove,
+        _ => FinalizerAction::Keep,
     };
-    due::next_look(&mut plan, observation);
+    due::next_probe(&mut plan, facts);
     plan
 }
 
-/// What can be said although the repository was not looked at.
-fn without_look(plan: &mut Plan, observation: &Observation) {
-    let object = &observation.object;
-    match &observation.connection {
+/// What can be said although the repository was not probed.
+fn without_probe(plan: &mut Plan, facts: &Facts) {
+    let object = &facts.object;
+    match &facts.connection {
         Connection::Path(error) => plan.repository = Some(no_repository(&object.spec.repository, error)),
-        Connection::Ready { working, path, .. } => {
-            if let Some(scope) = working.scope().filter(|scope| !scope.contains(path)) {
+        Connection::Ready { active_client, path, .. } => {
+            if let Some(scope) = active_client.scope().filter(|scope| !scope.contains(path)) {
                 plan.repository = Some(out_of_scope(path.as_str(), scope));
             }
         }
         _ => {}
     }
-    if plan.repository.is_none() && observation.departure().is_some() {
-        plan.repository = Some(departed(&object.spec.repository, Departure::WithoutGrant, None));
+    if plan.repository.is_none() && facts.out_of_reach().is_some() {
+        plan.repository = Some(out_of_reach_finding(&object.spec.repository, OutOfReach::WithoutGrant, None));
     }
     if object.spec.webhook.is_some() && wants_own_hook(object).is_none() {
         plan.webhook = Some(Finding::bad(Reason::SourceNotServed, "this build does not serve webhook.source App; use Repository"));
@@ -292,9 +292,9 @@ fn out_of_scope(path: &str, scope: &Scope) -> Finding {
 }
 
 /// What is said of a repository that is out of reach: never where it is.
-fn departed(path: &str, departure: Departure, scope: Option<&Scope>) -> Finding {
-    let message = match (departure, scope) {
-        (Departure::OutOfScope, Some(scope)) => {
+fn out_of_reach_finding(path: &str, out_of_reach: OutOfReach, scope: Option<&Scope>) -> Finding {
+    let message = match (out_of_reach, scope) {
+        (OutOfReach::OutOfScope, Some(scope)) => {
             format!("{path} leads to a repository outside the {scope} of the connection: it was moved; use a connection of its owner")
         }
         _ => format!(
@@ -306,16 +306,16 @@ fn departed(path: &str, departure: Departure, scope: Option<&Scope>) -> Finding 
 }
 
 /// Judges the repository and the branch.
-fn repository(plan: &mut Plan, observation: &Observation, found: &Found) {
-    let Connection::Ready { working, path, .. } = &observation.connection else { return };
-    let object = &observation.object;
+fn repository(plan: &mut Plan, facts: &Facts, found: &Probe) {
+    let Connection::Ready { active_client, path, .. } = &facts.connection else { return };
+    let object = &facts.object;
     let repository = match &found.repository {
-        Sight::Here(repository) => repository,
-        Sight::Departed(departure) => {
-            plan.repository = Some(departed(path.as_str(), *departure, working.scope()));
+        RepositoryLookup::Found(repository) => repository,
+        RepositoryLookup::OutOfReach(out_of_reach) => {
+            plan.repository = Some(out_of_reach_finding(path.as_str(), *out_of_reach, active_client.scope()));
             return;
         }
-        Sight::Failed(error) => {
+        RepositoryLookup::Failed(error) => {
             let reason = match error.kind {
                 ErrorKind::NotInstalled => Reason::NotInstalled,
                 ErrorKind::AccessPolicy => {
@@ -337,7 +337,7 @@ fn repository(plan: &mut Plan, observation: &Observation, found: &Found) {
             return;
         }
     };
-    plan.repository = Some(if is_same_repository(object, &working.endpoint.api, path, repository) {
+    plan.repository = Some(if is_same_repository(object, &active_client.endpoint.api, path, repository) {
         match (object.spec.branch_name(), &found.branch) {
             (Some(branch), Some(Ok(false))) => {
                 let message = format!("{} has no branch {branch}; correct branch, remove it, or push the branch", repository.path);
@@ -365,8 +365,8 @@ pub fn is_refusal(kind: ErrorKind) -> bool {
     kind.disposition() == Disposition::Hidden
 }
 
-fn hooks_refused(working: &Working, error: &ProviderError) -> Finding {
-    let needs = working.provider.permission_words(Permission::ManageWebhooks).map(|words| format!(", which needs {words}"));
+fn hooks_refused(active_client: &ActiveClient, error: &ProviderError) -> Finding {
+    let needs = active_client.provider.permission_words(Permission::ManageWebhooks).map(|words| format!(", which needs {words}"));
     let needs = needs.unwrap_or_default();
     Finding::bad(
         Reason::PermissionMissing,
@@ -375,14 +375,16 @@ fn hooks_refused(working: &Working, error: &ProviderError) -> Finding {
 }
 
 /// Judges the webhook and plans its hooks.
-fn webhook(plan: &mut Plan, observation: &Observation, found: &Found) {
-    let Some(spec) = &observation.object.spec.webhook else { return };
-    let (Connection::Ready { working, .. }, Sight::Here(repository)) = (&observation.connection, &found.repository) else { return };
-    match obstacle_to_hooks(observation, found, spec, working, repository) {
+fn webhook(plan: &mut Plan, facts: &Facts, found: &Probe) {
+    let Some(spec) = &facts.object.spec.webhook else { return };
+    let (Connection::Ready { active_client, .. }, RepositoryLookup::Found(repository)) = (&facts.connection, &found.repository) else {
+        return;
+    };
+    match obstacle_to_hooks(facts, found, spec, active_client, repository) {
         Some(finding) => plan.webhook = Some(finding),
         None => match &found.hooks {
-            Some(Ok(hooks)) => plan_hooks(plan, observation, spec, working, repository, hooks),
-            Some(Err(error)) if is_refusal(error.kind) => plan.webhook = Some(hooks_refused(working, error)),
+            Some(Ok(hooks)) => plan_hooks(plan, facts, spec, active_client, repository, hooks),
+            Some(Err(error)) if is_refusal(error.kind) => plan.webhook = Some(hooks_refused(active_client, error)),
             _ => {}
         },
     }
@@ -390,89 +392,87 @@ fn webhook(plan: &mut Plan, observation: &Observation, found: &Found) {
 
 /// The first thing that stands against any hook at all.
 fn obstacle_to_hooks(
-    observation: &Observation,
-    found: &Found,
+    facts: &Facts,
+    found: &Probe,
     spec: &WebhookSpec,
-    working: &Working,
+    active_client: &ActiveClient,
     repository: &Repository,
 ) -> Option<Finding> {
-    let custom = observe::custom_url(&observation.object);
-    let unknown: Vec<EventKind> = spec.events.iter().copied().filter(|event| !working.provider.events().contains(event)).collect();
+    let custom = observe::custom_url(&facts.object);
+    let unknown: Vec<EventKind> = spec.events.iter().copied().filter(|event| !active_client.provider.events().contains(event)).collect();
     if spec.source != WebhookSource::Repository {
         return Some(Finding::bad(Reason::SourceNotServed, "this build does not serve webhook.source App; use Repository"));
     }
     if !unknown.is_empty() {
         let (event, them) = if unknown.len() == 1 { ("event", "it") } else { ("events", "them") };
         let names = wording::enumerated(&unknown.iter().map(|event| event.as_str()).collect::<Vec<_>>());
-        let message = format!("{} has no {event} {names}; remove {them} from webhook.events", working.provider.kind());
+        let message = format!("{} has no {event} {names}; remove {them} from webhook.events", active_client.provider.kind());
         return Some(Finding::bad(Reason::EventNotSupported, message));
     }
-    if let (None, Err(missing)) = (&custom, &observation.public_url) {
+    if let (None, Err(missing)) = (&custom, &facts.public_url) {
         return Some(Finding::bad(Reason::PublicURLMissing, missing.to_string()));
     }
-    if let Some(Err(trouble)) = &observation.user_secret {
-        return Some(Finding::bad(trouble.reason, trouble.message.clone()));
+    if let Some(Err(failure)) = &facts.user_secret {
+        return Some(Finding::bad(failure.reason, failure.message.clone()));
     }
     if found.manage_webhooks.state == PermissionState::Missing {
         let message =
             format!("ManageWebhooks: {}", found.manage_webhooks.message.as_deref().unwrap_or("the credential may not manage hooks"));
         return Some(Finding::bad(Reason::PermissionMissing, message));
     }
-    if custom.is_some()
-        && rivals::another_goes_first(&observation.object, &observation.seal, repository, working.server(), &observation.claims)
-    {
+    if custom.is_some() && conflicts::loses_conflict(&facts.object, &facts.seal, repository, active_client.server(), &facts.claims) {
         let message = "another binding has this repository and webhook.url already; delete one of them or use another url";
         return Some(Finding::bad(Reason::ClaimedByAnother, message));
     }
     None
 }
 
-fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, working: &Working, repository: &Repository, hooks: &[Hook]) {
-    let object = &observation.object;
+fn plan_hooks(plan: &mut Plan, facts: &Facts, spec: &WebhookSpec, active_client: &ActiveClient, repository: &Repository, hooks: &[Hook]) {
+    let object = &facts.object;
     let destination = observe::custom_url(object).map_or(Destination::Receiver, Destination::Custom);
     let events: BTreeSet<EventKind> = spec.events.iter().copied().collect();
-    let shapes = working.hook_shapes(&events);
-    let (secret, rotated) = wanted_secret(observation, spec, hooks, &destination);
-    let mut adopted = places::adopted(object);
-    if spec.adopt && !places::tells_of_hooks(object) {
+    let shapes = active_client.hook_shapes(&events);
+    let (secret, rotated) = wanted_secret(facts, spec, hooks, &destination);
+    let mut adopted = cleanup::adopted(object);
+    if spec.adopt && !cleanup::tells_of_hooks(object) {
         // With the status lost, nobody knows which hooks were adopted: a hook of somebody else must not be deleted as ours.
-        adopted.extend(hooks.iter().filter(|hook| observation.ownership.is_ours(&hook.url)).map(|hook| hook.id.clone()));
+        adopted.extend(hooks.iter().filter(|hook| facts.identity.is_ours(&hook.url)).map(|hook| hook.id.clone()));
     }
-    let target = places::present_target(observation);
+    let target = cleanup::present_target(facts);
     let wanted = Wanted {
         destination,
         shapes,
         secret: secret.clone(),
         adopt: spec.adopt,
-        update_sets_secret: working.inspection.capabilities.update_sets_secret,
-        revoke: observation.requests.revoke,
-        known: known_of_revivals(observation, target.as_ref()),
-        awaited: target.as_ref().map(|target| observation.attempts.awaited(target, observation.now)).unwrap_or_default(),
+        update_sets_secret: active_client.inspection.capabilities.update_sets_secret,
+        revoke: facts.requests.revoke,
+        history: recreation_history(facts, target.as_ref()),
+        pending_creates: target.as_ref().map(|target| facts.attempts.pending_creates(target, facts.now)).unwrap_or_default(),
     };
-    let planned = hooks::plan(hooks, &observation.ownership, &wanted, &adopted, observation.now);
+    let planned = hooks::plan(hooks, &facts.identity, &wanted, &adopted, facts.now);
     plan.target = target;
-    plan.awaits = planned.awaits;
-    plan.revived = planned.revived;
+    plan.pending_create = planned.pending_create;
+    plan.recreated = planned.recreated;
     plan.repairs = planned.repairs;
     plan.notes = planned.notes;
-    plan.notes.extend(crowding::note(observation, working, repository, hooks));
-    plan.kept = Some(planned.kept);
-    plan.generation = Some(secret.generation);
+    plan.notes.extend(crowding::note(facts, active_client, repository, hooks));
+    plan.existing = Some(planned.existing);
+    plan.secret_version = Some(secret.version);
     plan.rotated = rotated;
-    plan.next_look = planned.wake;
+    plan.next_probe = planned.wake;
     let changes = !planned.actions.is_empty();
     plan.webhook = Some(match planned.finding {
         Some(finding) => Finding::bad(finding.reason, finding.message),
-        None if planned.awaits.is_some_and(|awaited| awaited.lacks) => {
-            Finding { verdict: Verdict::Unknown, reason: Reason::Progressing, message: UNANSWERED.to_owned() }
+        None if planned.pending_create.is_some_and(|pending_creates| pending_creates.lacks) => {
+            Finding { status: ConditionStatus::Unknown, reason: Reason::Progressing, message: AMBIGUOUS_CREATE.to_owned() }
         }
         None if changes && repository.archived => Finding::bad(
             Reason::RepositoryArchived,
             format!("{} is archived, so its hooks cannot be changed; unarchive it or remove webhook", repository.path),
         ),
-        None if changes && observation.observe_only => {
-            let kept = plan.kept.as_deref().unwrap_or_default();
-            plan.would = planned.actions.iter().map(|action| described(action, repository.path.as_str(), kept)).collect();
+        None if changes && facts.observe_only => {
+            let existing = plan.existing.as_deref().unwrap_or_default();
+            plan.would = planned.actions.iter().map(|action| described(action, repository.path.as_str(), existing)).collect();
             Finding::bad(
                 Reason::Observing,
                 format!(
@@ -483,81 +483,82 @@ fn plan_hooks(plan: &mut Plan, observation: &Observation, spec: &WebhookSpec, wo
             )
         }
         None => {
-            let strays = observation.look.as_ref().map(|look| look.strays.as_slice()).filter(|strays| !strays.is_empty());
-            let further = strays.map(left_behind).into_iter().chain(plan.notes.iter().cloned());
+            let orphaned_hooks =
+                facts.probe.as_ref().map(|probe| probe.orphaned_hooks.as_slice()).filter(|orphaned_hooks| !orphaned_hooks.is_empty());
+            let further = orphaned_hooks.map(left_behind).into_iter().chain(plan.notes.iter().cloned());
             Finding::good(std::iter::once(IN_ORDER.to_owned()).chain(further).collect::<Vec<_>>().join("; "))
         }
     });
-    let is_good = plan.webhook.as_ref().is_some_and(|finding| finding.verdict == Verdict::True);
-    if let Some(trouble) = observation.key_trouble.as_ref().filter(|_| changes && is_good) {
-        let message = format!("no hook is made or changed now, because it might not be known again after a restart: {trouble}");
+    let is_good = plan.webhook.as_ref().is_some_and(|finding| finding.status == ConditionStatus::True);
+    if let Some(failure) = facts.key_failure.as_ref().filter(|_| changes && is_good) {
+        let message = format!("no hook is made or changed now, because it might not be known again after a restart: {failure}");
         plan.webhook = Some(Finding::bad(Reason::InstallKeyNotStored, message));
     }
-    // Before any hook carries it, and again at every look: what receivers were given may have been lost meanwhile.
-    if let Some(Ok(secret)) = &observation.user_secret
+    // Before any hook carries it, and again at every probe: what receivers were given may have been lost meanwhile.
+    if let Some(Ok(secret)) = &facts.user_secret
         && wanted.destination == Destination::Receiver
-        && !observation.observe_only
+        && !facts.observe_only
     {
-        plan.actions.push(Action::PublishSecret(secret.clone(), accepted_generations(object)));
+        plan.actions.push(Action::PublishSecret(secret.clone(), accepted_secret_versions(object)));
     }
-    if changes && !observation.observe_only && !repository.archived && observation.key_trouble.is_none() {
-        plan.actions.extend(places::to_announce(plan, observation, &planned.actions).map(Action::Announce));
+    if changes && !facts.observe_only && !repository.archived && facts.key_failure.is_none() {
+        plan.actions.extend(cleanup::to_announce(plan, facts, &planned.actions).map(Action::Announce));
         plan.actions.extend(planned.actions.into_iter().map(Action::Hook));
     }
 }
 
 /// What decides about hooks that the provider switched off.
-fn known_of_revivals(observation: &Observation, target: Option<&HookTarget>) -> revival::Known {
-    let seen = observation.evidence.as_ref();
+fn recreation_history(facts: &Facts, target: Option<&HookTarget>) -> recreation::RecreationHistory {
+    let seen = facts.evidence.as_ref();
     let last = seen.and_then(|seen| seen.last_delivery.as_ref()).map(|delivery| delivery.at);
     let refusals = seen.and_then(|seen| seen.refusals.as_ref());
-    revival::Known {
-        revivals: target.map(|target| observation.attempts.revivals(target)).unwrap_or_default(),
-        repairs: target.map(|target| observation.attempts.repairs(target)).unwrap_or_default(),
-        heard: seen.map(|seen| seen.events.clone()).unwrap_or_default(),
+    recreation::RecreationHistory {
+        recreations: target.map(|target| facts.attempts.recreations(target)).unwrap_or_default(),
+        repairs: target.map(|target| facts.attempts.repairs(target)).unwrap_or_default(),
+        last_delivery: seen.map(|seen| seen.events.clone()).unwrap_or_default(),
         refused: refusals.is_some_and(|refusals| last.is_none_or(|last| last < refusals.last)),
     }
 }
 
-/// The generations that are still accepted beside a new one.
-fn accepted_generations(object: &RepoBinding) -> BTreeSet<String> {
+/// The secret versions that are still accepted beside a new one.
+fn accepted_secret_versions(object: &RepoBinding) -> BTreeSet<String> {
     let Some(webhook) = webhook_status(object) else { return BTreeSet::new() };
-    webhook.previous_secrets.iter().map(|previous| previous.generation.clone()).chain(webhook.secret_generation.clone()).collect()
+    webhook.previous_secrets.iter().map(|previous| previous.version.clone()).chain(webhook.secret_version.clone()).collect()
 }
 
-fn wanted_secret(observation: &Observation, spec: &WebhookSpec, hooks: &[Hook], destination: &Destination) -> (WantedSecret, bool) {
-    let object = &observation.object;
+fn wanted_secret(facts: &Facts, spec: &WebhookSpec, hooks: &[Hook], destination: &Destination) -> (WantedSecret, bool) {
+    let object = &facts.object;
     let status = webhook_status(object);
-    if let Some(Ok(secret)) = &observation.user_secret {
-        let same = status.and_then(|status| status.secret_generation.as_ref()) == Some(&secret.generation);
-        let since = status.filter(|_| same).and_then(|status| status.secret_changed_at.as_ref()).map_or(observation.now, |time| time.0);
-        return (WantedSecret { generation: secret.generation.clone(), value: secret.value.clone(), since }, false);
+    if let Some(Ok(secret)) = &facts.user_secret {
+        let same = status.and_then(|status| status.secret_version.as_ref()) == Some(&secret.version);
+        let since = status.filter(|_| same).and_then(|status| status.secret_changed_at.as_ref()).map_or(facts.now, |time| time.0);
+        return (WantedSecret { version: secret.version.clone(), value: secret.value.clone(), since }, false);
     }
-    let carried = hooks::generations(hooks, &observation.ownership, destination);
+    let carried = hooks::secret_versions(hooks, &facts.identity, destination);
     let carried: Vec<&str> = carried.iter().map(String::as_str).collect();
     // The hooks deliver to our receiver under a derived secret only; what the status knows of another kind does not count.
-    let known = status.and_then(|status| status.secret_generation.as_deref());
-    let settled = carried.iter().all(|generation| Some(*generation) == carried.first().copied())
-        && !hooks::any_inactive(hooks, &observation.ownership)
-        && !observation.observe_only;
-    let (generation, new) = generation::derived(generation::Derived {
+    let known = status.and_then(|status| status.secret_version.as_deref());
+    let settled = carried.iter().all(|secret_version| Some(*secret_version) == carried.first().copied())
+        && !hooks::any_inactive(hooks, &facts.identity)
+        && !facts.observe_only;
+    let (secret_version, new) = secret_version::derived(secret_version::Derived {
         status: known,
         hooks: &carried,
-        requested: observation.requests.rotate,
+        requested: facts.requests.rotate,
         interval: spec.rotation_interval.as_ref().map(crate::api::v1alpha1::Interval::length),
         settled,
-        now: observation.now,
+        now: facts.now,
     });
-    let value = WebhookSecret::Derived(DerivedSecret::new(observation.derive(&generation)));
+    let value = WebhookSecret::Derived(DerivedSecret::new(facts.derive(&secret_version)));
     let since =
-        generation::second(&generation, observation.now).and_then(|second| Timestamp::from_second(second).ok()).unwrap_or(observation.now);
-    (WantedSecret { generation, value, since }, new)
+        secret_version::second(&secret_version, facts.now).and_then(|second| Timestamp::from_second(second).ok()).unwrap_or(facts.now);
+    (WantedSecret { version: secret_version, value, since }, new)
 }
 
-fn described(action: &HookAction, repository: &str, kept: &[Kept]) -> PlannedAction {
+fn described(action: &HookAction, repository: &str, existing: &[ExistingHook]) -> PlannedAction {
     let (action, target, reason) = match action {
         HookAction::Create(intent) => ("CreateHook", repository.to_owned(), intent.why.to_owned()),
-        HookAction::Update { id, adopted: true, .. } if !kept.iter().any(|hook| hook.id == *id) => {
+        HookAction::Update { id, adopted: true, .. } if !existing.iter().any(|hook| hook.id == *id) => {
             ("AdoptHook", format!("{repository} hook {id}"), "webhook.adopt takes it over from somebody else".to_owned())
         }
         HookAction::Update { id, drift, .. } => {

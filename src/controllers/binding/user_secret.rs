@@ -11,7 +11,7 @@ use secrecy::SecretString;
 
 use crate::api::v1alpha1::binding::WebhookSecretReference;
 use crate::api::v1alpha1::{ConditionType, Reason, RepoBinding};
-use crate::controllers::sessions::Trouble;
+use crate::controllers::sessions::ConditionFailure;
 use crate::controllers::{Context, View};
 use crate::keys::ReceiverKey;
 use crate::providers::secret_keys::{SecretError, SecretKeys};
@@ -32,36 +32,36 @@ const SHARD_BYTES: usize = 1000 * 1024;
 /// What the entries of one namespace may take of a shard, in bytes: one namespace does not use up the room of all.
 const NAMESPACE_BYTES: usize = 128 * 1024;
 
-/// A secret and the generation that stands for it.
+/// A secret and the version that stands for it.
 #[derive(Clone, Debug)]
 pub struct UserSecret {
     /// A keyed fingerprint of all its parts.
-    pub generation: String,
+    pub version: String,
     /// The secret.
     pub value: WebhookSecret,
 }
 
 /// Reads the Secret that a binding names; `None` when it names none.
-pub async fn read(view: &View, object: &RepoBinding) -> Option<Result<UserSecret, Trouble>> {
+pub async fn read(view: &View, object: &RepoBinding) -> Option<Result<UserSecret, ConditionFailure>> {
     let reference = object.spec.webhook.as_ref()?.secret_ref.as_ref()?;
     let name = &reference.name;
     let namespace = object.namespace().unwrap_or_default();
     let named = format!("Secret {namespace}/{name}, which webhook.secretRef names");
-    let trouble = |reason, message: String| Trouble::new(ConditionType::WebhookInSync, reason, message);
+    let failure = |reason, message: String| ConditionFailure::new(ConditionType::WebhookInSync, reason, message);
     Some(match view.references.secret(&namespace, name).await {
         Ok(Some(secret)) => parse(&view.keys.receiver, &named, reference, secret.data.unwrap_or_default())
-            .map_err(|message| trouble(Reason::SecretInvalid, message)),
+            .map_err(|message| failure(Reason::SecretInvalid, message)),
         Ok(None) => {
             let key = reference.key.as_deref().unwrap_or("secret");
-            Err(trouble(Reason::SecretNotFound, format!("{named}, does not exist; create it with the key {key}")))
+            Err(failure(Reason::SecretNotFound, format!("{named}, does not exist; create it with the key {key}")))
         }
         Err(kube::Error::Api(status)) if status.is_forbidden() => {
             let message = format!("Forgebind may not read {named}; grant its service account get on it");
-            Err(trouble(Reason::SecretForbidden, message))
+            Err(failure(Reason::SecretForbidden, message))
         }
         Err(error) => {
             let message = format!("{named}, could not be read: {}; tried again", wording::of_api_server(&error));
-            Err(trouble(Reason::Progressing, message))
+            Err(failure(Reason::Progressing, message))
         }
     })
 }
@@ -94,7 +94,7 @@ fn parse(
             WebhookSecret::MOST_LENGTH
         ));
     }
-    Ok(UserSecret { generation: key.brought_generation(&value.parts()), value })
+    Ok(UserSecret { version: key.user_secret_version(&value.parts()), value })
 }
 
 fn by_usual_keys(named: &str, keys: &SecretKeys<'_>) -> Result<WebhookSecret, String> {
@@ -127,14 +127,11 @@ pub async fn publish(
     accepted: &BTreeSet<String>,
 ) -> kube::Result<Result<(), ProviderError>> {
     let edit = |known: UserSecrets| {
-        let mut secrets: Vec<_> = known
-            .secrets
-            .into_iter()
-            .filter(|known| known.generation != secret.generation && accepted.contains(&known.generation))
-            .collect();
+        let mut secrets: Vec<_> =
+            known.secrets.into_iter().filter(|known| known.version != secret.version && accepted.contains(&known.version)).collect();
         // The newest come last.
         drop(secrets.drain(..secrets.len().saturating_sub(EARLIER_SECRETS)));
-        secrets.extend(receiver_secrets::UserSecret::new(secret.generation.clone(), &secret.value));
+        secrets.extend(receiver_secrets::UserSecret::new(secret.version.clone(), &secret.value));
         Some(UserSecrets { secrets })
     };
     let theirs: BTreeSet<String> = context
@@ -248,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_any_part_of_a_brought_secret_is_another_generation() {
+    fn a_change_of_any_part_of_a_brought_secret_is_another_version() {
         let (long, other) = ("0123456789abcdef", "fedcba9876543210");
         let secrets = [
             vec![("secret", long)],
@@ -261,9 +258,9 @@ mod tests {
             vec![("header", "X-Token"), ("token", other)],
             vec![("username", "X-Token"), ("password", long)],
         ];
-        let generations: HashSet<_> = secrets.iter().map(|data| read(None, data).unwrap().generation).collect();
-        assert_eq!(generations.len(), secrets.len());
-        let same = |data: &[(&str, &str)]| read(None, data).unwrap().generation;
+        let versions: HashSet<_> = secrets.iter().map(|data| read(None, data).unwrap().version).collect();
+        assert_eq!(versions.len(), secrets.len());
+        let same = |data: &[(&str, &str)]| read(None, data).unwrap().version;
         assert_eq!(same(&[("secret", long)]), same(&[("token", long)]), "the key under which a text stands is no part of it");
         assert_eq!(same(&[("secret", long)]), same(&[("secret", "0123456789abcdef\r\n")]), "nor is the end of the line");
     }

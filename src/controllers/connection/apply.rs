@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kube::ResourceExt as _;
 
-use super::observe::Observation;
+use super::observe::Facts;
 use super::plan::{Action, Plan};
 use super::{forget, target};
 use crate::api::v1alpha1::GitProviderConnection;
@@ -14,8 +14,8 @@ use crate::controllers::{Context, Error, finalizer};
 ///
 /// # Errors
 /// What the API server said.
-pub async fn apply(context: &Context, observation: &Observation, plan: &Plan) -> Result<Option<Arc<GitProviderConnection>>, Error> {
-    let mut object = Arc::clone(&observation.object);
+pub async fn apply(context: &Context, facts: &Facts, plan: &Plan) -> Result<Option<Arc<GitProviderConnection>>, Error> {
+    let mut object = Arc::clone(&facts.object);
     for action in &plan.actions {
         match action {
             Action::WorkOffLeftovers => context.leftovers.try_now(&target(&object)),

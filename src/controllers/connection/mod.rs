@@ -1,7 +1,7 @@
-//! Keeps one connection's story true: reachable, authenticated, authorized, and until when.
+//! Reconciles a `GitProviderConnection`: reachable, authenticated, authorized, and until when.
 
 pub mod apply;
-pub mod material;
+pub mod connection_inputs;
 pub mod observe;
 pub mod plan;
 pub mod report;
@@ -17,30 +17,30 @@ use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 use tracing::{debug, info};
 
-use super::{CACHE_BEHIND, Context, Error, View, status};
+use super::{Context, Error, STALE_CACHE_RETRY, View, status};
 use crate::api::v1alpha1::GitProviderConnection;
 use crate::api::v1alpha1::binding::ConnectionTarget;
 
 /// One reconciliation.
 pub fn reconcile(object: Arc<GitProviderConnection>, context: Arc<Context>) -> BoxFuture<'static, Result<Action, Error>> {
     async move {
-        if !context.writes.seen_by(&*object) {
-            return Ok(Action::requeue(CACHE_BEHIND));
+        if !context.writes.is_observed(&*object) {
+            return Ok(Action::requeue(STALE_CACHE_RETRY));
         }
-        if status::leave_foreign(&context, &*object).await? {
+        if status::skip_if_foreign(&context, &*object).await? {
             // It may have been ours: no binding is to use its credential any more.
             forget(&context.view, &target(&object));
             return Ok(Action::await_change());
         }
-        let observation = observe::observe(&context.view, object).await;
-        let plan = plan::plan(&observation);
-        let object = apply::apply(&context, &observation, &plan).await?;
+        let facts = observe::observe(&context.view, object).await;
+        let plan = plan::plan(&facts);
+        let object = apply::apply(&context, &facts, &plan).await?;
         let Some(object) = object else { return Ok(Action::await_change()) };
-        let report = report::report(&observation, &plan);
+        let report = report::report(&facts, &plan);
         let written = status::write(&context, &*object, &report.status).await?;
         if written {
             context.metrics.status_writes.get_or_create(&super::metrics::Kind { kind: "GitProviderConnection" }).inc();
-            status::publish(&context, &*object, &report.notices).await;
+            status::publish(&context, &*object, &report.events).await;
             log(&object, &report);
         } else {
             debug!(namespace = object.namespace(), name = object.name_any(), "connection unchanged");

@@ -8,21 +8,21 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 use tokio::time::Instant;
 
-use super::material::{self, Material};
+use super::connection_inputs::{self, ConnectionInputs};
 use super::{plan, target, usage};
 use crate::api::v1alpha1::connection::{CredentialKind, ProviderSpec};
 use crate::api::v1alpha1::{
     ConditionType, GitProviderConnection, ManagementPolicy, Permission, ProviderKind, RECONCILE_REQUESTED_AT, Reason,
 };
-use crate::controllers::gate::Working;
-use crate::controllers::sessions::{Rejection, Session, Trouble};
+use crate::controllers::gate::ActiveClient;
+use crate::controllers::sessions::{ConditionFailure, Rejection, Session};
 use crate::controllers::{View, requested};
 use crate::providers::transport::TransportSettings;
 use crate::providers::transport::network::Purpose;
 use crate::providers::{Credential, Disposition, ErrorKind, PermissionFinding, Provider, ProviderError, registry};
 
 /// What was seen.
-pub struct Observation {
+pub struct Facts {
     /// The object.
     pub object: Arc<GitProviderConnection>,
     /// When.
@@ -55,22 +55,22 @@ pub struct CredentialFacts {
     /// Its kind.
     pub kind: CredentialKind,
     /// When it ends, as the Secret or the spec declares.
-    pub declared_end: Option<Timestamp>,
+    pub declared_expiry: Option<Timestamp>,
     /// Version of its Secret.
     pub secret_version: Option<String>,
 }
 
 /// Reads everything, and inspects the credential when that is due.
-pub async fn observe(view: &View, object: Arc<GitProviderConnection>) -> Observation {
+pub async fn observe(view: &View, object: Arc<GitProviderConnection>) -> Facts {
     let key = target(&object);
     let now = view.clock.now();
-    let material = material::read(&*view.references, &object).await;
-    let credential = material.as_ref().ok().map(|material| credential_facts(&object, material));
-    let (session, begins_to_work) = look(view, &object, material, now).await;
+    let connection_inputs = connection_inputs::read(&*view.references, &object).await;
+    let credential = connection_inputs.as_ref().ok().map(|connection_inputs| credential_facts(&object, connection_inputs));
+    let (session, begins_to_work) = current_session(view, &object, connection_inputs, now).await;
     let usage = usage::of(view, &key);
     let permissions = judge(&session, &needed(&object, &usage));
     let terminating = view.is_terminating(&key.namespace);
-    Observation {
+    Facts {
         now,
         fingerprint: view.keys.fingerprint.clone(),
         provider: object.spec.provider.kind(),
@@ -88,11 +88,17 @@ pub async fn observe(view: &View, object: Arc<GitProviderConnection>) -> Observa
 
 /// The session as it is now: the known one while nothing calls for another look, else a fresh one; and whether that one
 /// begins to work.
-async fn look(view: &View, object: &GitProviderConnection, material: Result<Material, Trouble>, now: Timestamp) -> (Session, bool) {
+async fn current_session(
+    view: &View,
+    object: &GitProviderConnection,
+    connection_inputs: Result<ConnectionInputs, ConditionFailure>,
+    now: Timestamp,
+) -> (Session, bool) {
     let key = target(object);
     let known = view.sessions.get(&key);
     let uid = object.uid().unwrap_or_default();
-    let versions = material.as_ref().map_or_else(|trouble| trouble.message.clone(), |material| material.versions.clone());
+    let versions =
+        connection_inputs.as_ref().map_or_else(|failure| failure.message.clone(), |connection_inputs| connection_inputs.versions.clone());
     let inputs = format!("generation={},{versions}", object.metadata.generation.unwrap_or_default());
     let handled = object.status.as_ref().and_then(|status| status.last_handled.as_ref()).and_then(|handled| handled.reconcile.as_ref());
     let asked = requested(object, RECONCILE_REQUESTED_AT, handled).is_some();
@@ -104,28 +110,29 @@ async fn look(view: &View, object: &GitProviderConnection, material: Result<Mate
     let failures = known.as_ref().map_or(0, |known| known.failures);
     let patience = plan::patience(known.as_ref());
     let began = Instant::now();
-    let kind = material.as_ref().ok().map(|material| material.declared.credential.kind());
-    let (trouble, working) = match inspect(view, object, material, &inputs, asked, patience).await {
-        Ok(working) => (None, Some(working)),
-        Err(trouble) => {
-            let trouble = naming_address(naming_certificates(trouble, object), object);
-            // Trouble with what stands in the cluster has its remedy already.
+    let kind = connection_inputs.as_ref().ok().map(|connection_inputs| connection_inputs.declared.credential.kind());
+    let (failure, active_client) = match inspect(view, object, connection_inputs, &inputs, asked, patience).await {
+        Ok(active_client) => (None, Some(active_client)),
+        Err(failure) => {
+            let failure = naming_address(naming_certificates(failure, object), object);
+            // A failure in the cluster has its remedy already.
             (
                 Some(match kind {
-                    Some(kind) => with_remedy(trouble, object, kind),
-                    None => trouble,
+                    Some(kind) => with_remedy(failure, object, kind),
+                    None => failure,
                 }),
                 None,
             )
         }
     };
-    let hung = trouble.as_ref().is_some_and(Trouble::is_outage) && began.elapsed() >= plan::SHORT_PATIENCE;
-    let failures = if trouble.as_ref().is_some_and(Trouble::is_outage) { failures.saturating_add(1) } else { 0 };
-    let next = plan::next_inspection(trouble.as_ref(), failures, object.spec.interval.length(), &uid, now);
-    let works_since = trouble.is_none().then(|| known.as_ref().and_then(|known| known.works_since).unwrap_or(now));
-    let turned = known.is_none_or(|known| known.trouble.is_some() || known.inputs != inputs);
-    let begins_to_work = turned && trouble.is_none() && !is_observing(view, object);
-    let session = Session { uid, inputs, inspected_at: now, works_since, next, failures, hung, trouble, working, suspected: false };
+    let hung = failure.as_ref().is_some_and(ConditionFailure::is_outage) && began.elapsed() >= plan::SHORT_TIMEOUT;
+    let failures = if failure.as_ref().is_some_and(ConditionFailure::is_outage) { failures.saturating_add(1) } else { 0 };
+    let next = plan::next_inspection(failure.as_ref(), failures, object.spec.interval.length(), &uid, now);
+    let works_since = failure.is_none().then(|| known.as_ref().and_then(|known| known.works_since).unwrap_or(now));
+    let turned = known.is_none_or(|known| known.failure.is_some() || known.inputs != inputs);
+    let begins_to_work = turned && failure.is_none() && !is_observing(view, object);
+    let session =
+        Session { uid, inputs, inspected_at: now, works_since, next, failures, hung, failure, active_client, inspection_requested: false };
     view.sessions.set(&key, session);
     // What was set is what is known: the last working client of the same object stays with it.
     let known = view.sessions.get(&key).unwrap_or_else(|| unreachable_session(now));
@@ -141,7 +148,7 @@ fn is_observing(view: &View, object: &GitProviderConnection) -> bool {
 }
 
 fn unreachable_session(now: Timestamp) -> Session {
-    let trouble = Trouble::pending("the connection is gone");
+    let failure = ConditionFailure::pending("the connection is gone");
     Session {
         uid: String::new(),
         inputs: String::new(),
@@ -150,66 +157,66 @@ fn unreachable_session(now: Timestamp) -> Session {
         next: None,
         failures: 0,
         hung: false,
-        trouble: Some(trouble),
-        working: None,
-        suspected: false,
+        failure: Some(failure),
+        active_client: None,
+        inspection_requested: false,
     }
 }
 
 async fn inspect(
     view: &View,
     object: &GitProviderConnection,
-    material: Result<Material, Trouble>,
+    connection_inputs: Result<ConnectionInputs, ConditionFailure>,
     inputs: &str,
     asked: bool,
     patience: Duration,
-) -> Result<Working, Trouble> {
+) -> Result<ActiveClient, ConditionFailure> {
     let provider = served(view, &object.spec.provider)?;
-    let material = material?;
-    let endpoint = provider.endpoint(&object.spec.provider).map_err(|error| trouble_of(&error, None))?;
+    let connection_inputs = connection_inputs?;
+    let endpoint = provider.endpoint(&object.spec.provider).map_err(|error| failure_of(&error, None))?;
     for url in [&endpoint.web, &endpoint.api] {
         view.network.check(Purpose::Provider, url).map_err(|refusal| refused(&refusal))?;
     }
-    let not_admitted = |message: String| Trouble::new(ConditionType::Reachable, Reason::HostNotAllowed, message);
-    view.clients.admit(&target(object), &endpoint, material.proxy.as_ref()).map_err(not_admitted)?;
-    let credential = material.declared.credential.clone();
-    let end = declared_end(object, &material);
+    let not_admitted = |message: String| ConditionFailure::new(ConditionType::Reachable, Reason::HostNotAllowed, message);
+    view.clients.admit(&target(object), &endpoint, connection_inputs.proxy.as_ref()).map_err(not_admitted)?;
+    let credential = connection_inputs.declared.credential.clone();
+    let end = declared_expiry(object, &connection_inputs);
     let mut settings = TransportSettings {
         kind: provider.kind(),
         endpoint: &endpoint,
         credential_identity: String::new(),
-        ca_pem: material.ca_pem,
-        client_identity: material.client_identity,
-        proxy: material.proxy,
+        ca_pem: connection_inputs.ca_pem,
+        client_identity: connection_inputs.client_identity,
+        proxy: connection_inputs.proxy,
     };
     let rejection_key = rejection_key(view, endpoint.api.as_str(), &credential, &settings);
     settings.credential_identity.clone_from(&rejection_key);
-    let expired_end = end.or_else(|| told_end(object, material.secret_version.as_ref()));
+    let expired_end = end.or_else(|| reported_expiry(object, connection_inputs.secret_version.as_ref()));
     let expired = expired_end.filter(|end| *end <= view.clock.now());
     view.sessions.uses(&target(object), &rejection_key, view.clock.now());
     if let Some(rejection) = view.sessions.rejected(&rejection_key, view.clock.now(), asked) {
-        return Err(trouble_of_rejection(&rejection, expired, &material.declared.warnings));
+        return Err(failure_of_rejection(&rejection, expired, &connection_inputs.declared.warnings));
     }
     let way = settings.way();
-    let transport = view.transports.transport(settings).map_err(|error| trouble_of(&error, None))?;
+    let transport = view.transports.transport(settings).map_err(|error| failure_of(&error, None))?;
     let client =
-        view.clients.connect(provider, endpoint.clone(), credential.clone(), transport).map_err(|error| trouble_of(&error, expired))?;
+        view.clients.connect(provider, endpoint.clone(), credential.clone(), transport).map_err(|error| failure_of(&error, expired))?;
     let inspection = tokio::time::timeout(patience, client.inspect()).await.unwrap_or_else(|_| {
         let message = format!("the provider did not answer within {} s", patience.as_secs());
         Err(ProviderError::new(ErrorKind::Transient, "inspect the credential", message))
     });
     match inspection {
         Ok(mut inspection) => {
-            inspection.warnings.extend(material.declared.warnings);
-            Ok(Working::new(provider, endpoint, client, inspection, inputs.to_owned(), way))
+            inspection.warnings.extend(connection_inputs.declared.warnings);
+            Ok(ActiveClient::new(provider, endpoint, client, inspection, inputs.to_owned(), way))
         }
         Err(error) if is_refusal(error.kind) && matches!(credential, Credential::Anonymous) => Err(closed(&error)),
         Err(error) if error.kind == ErrorKind::Unauthenticated => {
             let probe_again = !matches!(credential, Credential::BasicAuth { .. });
             let rejection = view.sessions.reject(rejection_key, error, view.clock.now(), probe_again);
-            Err(trouble_of_rejection(&rejection, expired, &material.declared.warnings))
+            Err(failure_of_rejection(&rejection, expired, &connection_inputs.declared.warnings))
         }
-        Err(error) => Err(trouble_of(&error, expired)),
+        Err(error) => Err(failure_of(&error, expired)),
     }
 }
 
@@ -218,24 +225,24 @@ const fn is_refusal(kind: ErrorKind) -> bool {
 }
 
 /// A server that shows nothing to anybody, in the words of a condition.
-fn closed(error: &ProviderError) -> Trouble {
+fn closed(error: &ProviderError) -> ConditionFailure {
     let message = format!(
         "the server shows nothing without a credential ({error}); put one into a Secret of this namespace, under the key token or username \
          and password, and name that Secret in spec.credentials.secretRef.name"
     );
-    Trouble::new(ConditionType::Authenticated, Reason::CredentialNeeded, message)
+    ConditionFailure::new(ConditionType::Authenticated, Reason::CredentialNeeded, message)
 }
 
 /// A rejection in the words of a condition. What is known of the credential's end now decides, not what was known when the
 /// provider was asked. What is to be noticed of the Secret may be why it is no good.
-fn trouble_of_rejection(rejection: &Rejection, expired: Option<Timestamp>, warnings: &[String]) -> Trouble {
-    let trouble = trouble_of(&rejection.error, expired);
-    let message = std::iter::once(trouble.message.as_str()).chain(warnings.iter().map(String::as_str)).collect::<Vec<_>>().join("; ");
-    Trouble { retry_at: rejection.probe_at, message, ..trouble }
+fn failure_of_rejection(rejection: &Rejection, expired: Option<Timestamp>, warnings: &[String]) -> ConditionFailure {
+    let failure = failure_of(&rejection.error, expired);
+    let message = std::iter::once(failure.message.as_str()).chain(warnings.iter().map(String::as_str)).collect::<Vec<_>>().join("; ");
+    ConditionFailure { retry_at: rejection.probe_at, message, ..failure }
 }
 
-fn served(view: &View, spec: &ProviderSpec) -> Result<&'static dyn Provider, Trouble> {
-    let not_served = |message: String| Trouble::new(ConditionType::Reachable, Reason::ProviderNotServed, message);
+fn served(view: &View, spec: &ProviderSpec) -> Result<&'static dyn Provider, ConditionFailure> {
+    let not_served = |message: String| ConditionFailure::new(ConditionType::Reachable, Reason::ProviderNotServed, message);
     let kind = spec.kind().ok_or_else(|| not_served("spec.provider needs exactly one member".to_owned()))?;
     if !view.settings.providers.contains(&kind) {
         return Err(not_served(format!("this installation does not serve {kind}; the flag --providers lists what it serves")));
@@ -249,17 +256,17 @@ fn rejection_key(view: &View, origin: &str, credential: &Credential, settings: &
     format!("{origin} {}", view.keys.receiver.fingerprint(&[credential.identifying_text(), settings.way()]))
 }
 
-fn refused(refusal: &crate::providers::transport::network::Refusal) -> Trouble {
+fn refused(refusal: &crate::providers::transport::network::Refusal) -> ConditionFailure {
     let reason = match refusal {
         refusal if refusal.is_insecure() => Reason::InsecureURL,
         _ => Reason::HostNotAllowed,
     };
-    Trouble::new(ConditionType::Reachable, reason, refusal.to_string())
+    ConditionFailure::new(ConditionType::Reachable, reason, refusal.to_string())
 }
 
 /// An error of an inspection in the words of a condition.
 #[must_use]
-pub fn trouble_of(error: &ProviderError, expired: Option<Timestamp>) -> Trouble {
+pub fn failure_of(error: &ProviderError, expired: Option<Timestamp>) -> ConditionFailure {
     use ConditionType::{Authenticated, Authorized, Reachable, Ready};
     let kind = error.kind.at_inspection();
     let mut disposition = kind.disposition();
@@ -297,30 +304,30 @@ pub fn trouble_of(error: &ProviderError, expired: Option<Timestamp>) -> Trouble 
         (Reason::SpecInvalid, _) => error.message.clone(),
         _ => error.to_string(),
     };
-    Trouble { condition, reason, message, disposition, retry_at: error.retry_at }
+    ConditionFailure { condition, reason, message, disposition, retry_at: error.retry_at }
 }
 
 /// Something other than the provider's API together with the address at which a person can see what it is.
-fn naming_address(mut trouble: Trouble, object: &GitProviderConnection) -> Trouble {
-    let provider = object.spec.provider.kind().and_then(registry::provider).filter(|_| trouble.reason == Reason::ResponseInvalid);
+fn naming_address(mut failure: ConditionFailure, object: &GitProviderConnection) -> ConditionFailure {
+    let provider = object.spec.provider.kind().and_then(registry::provider).filter(|_| failure.reason == Reason::ResponseInvalid);
     if let Some((provider, endpoint)) = provider.and_then(|provider| Some((provider, provider.endpoint(&object.spec.provider).ok()?))) {
-        trouble.message = format!("{}; open {} to see what answers there", trouble.message, provider.version_address(&endpoint));
+        failure.message = format!("{}; open {} to see what answers there", failure.message, provider.version_address(&endpoint));
     }
-    trouble
+    failure
 }
 
 /// What the provider said, and what to do: with the Secret that holds what is no good, where it is that.
-fn with_remedy(mut trouble: Trouble, object: &GitProviderConnection, kind: CredentialKind) -> Trouble {
+fn with_remedy(mut failure: ConditionFailure, object: &GitProviderConnection, kind: CredentialKind) -> ConditionFailure {
     // What is wrong may be the kind or the keys, which the message names then.
-    let kind = Some(kind).filter(|_| !trouble.message.contains("the keys "));
-    let credential = |what: &str, kind| material::place_of_credential(object, kind).map(|place| format!("{what} {place}"));
+    let kind = Some(kind).filter(|_| !failure.message.contains("the keys "));
+    let credential = |what: &str, kind| connection_inputs::place_of_credential(object, kind).map(|place| format!("{what} {place}"));
     let proxy = || {
         let reference = object.spec.proxy_secret_ref.as_ref()?;
         let namespace = target(object).namespace;
         Some(format!("check address and login in Secret {namespace}/{}, which proxySecretRef names", reference.name))
     };
     let words = |text: &str| Some(text.to_owned());
-    let remedy = match trouble.reason {
+    let remedy = match failure.reason {
         Reason::CredentialExpired => credential("put a new one into", kind),
         Reason::CredentialRejected => credential("put a valid credential into", kind),
         Reason::AppPasswordRetired => credential("put it into", None),
@@ -334,15 +341,15 @@ fn with_remedy(mut trouble: Trouble, object: &GitProviderConnection, kind: Crede
         _ => None,
     };
     if let Some(remedy) = remedy {
-        trouble.message = format!("{}; {remedy}", trouble.message);
+        failure.message = format!("{}; {remedy}", failure.message);
     }
-    trouble
+    failure
 }
 
 /// A failure of TLS together with the objects that it may be about: what is wrong may be in any of them, or that there is none.
-fn naming_certificates(mut trouble: Trouble, object: &GitProviderConnection) -> Trouble {
-    if trouble.reason != Reason::TLSError {
-        return trouble;
+fn naming_certificates(mut failure: ConditionFailure, object: &GitProviderConnection) -> ConditionFailure {
+    if failure.reason != Reason::TLSError {
+        return failure;
     }
     let tls = object.spec.tls.as_ref();
     let authority = tls.and_then(|tls| tls.ca_ref.as_ref()).map_or_else(
@@ -352,27 +359,27 @@ fn naming_certificates(mut trouble: Trouble, object: &GitProviderConnection) -> 
     let client = tls
         .and_then(|tls| tls.client_certificate_ref.as_ref())
         .map_or_else(|| "none".to_owned(), |reference| format!("Secret {}/{}", target(object).namespace, reference.name));
-    trouble.message = format!("{} (tls.caRef: {authority}; tls.clientCertificateRef: {client})", trouble.message);
-    trouble
+    failure.message = format!("{} (tls.caRef: {authority}; tls.clientCertificateRef: {client})", failure.message);
+    failure
 }
 
-fn credential_facts(object: &GitProviderConnection, material: &Material) -> CredentialFacts {
+fn credential_facts(object: &GitProviderConnection, connection_inputs: &ConnectionInputs) -> CredentialFacts {
     CredentialFacts {
-        kind: material.declared.credential.kind(),
-        declared_end: declared_end(object, material),
-        secret_version: material.secret_version.clone(),
+        kind: connection_inputs.declared.credential.kind(),
+        declared_expiry: declared_expiry(object, connection_inputs),
+        secret_version: connection_inputs.secret_version.clone(),
     }
 }
 
 /// When the provider said that the credential ends, back when it still took it. A new Secret is another credential.
-fn told_end(object: &GitProviderConnection, secret_version: Option<&String>) -> Option<Timestamp> {
+fn reported_expiry(object: &GitProviderConnection, secret_version: Option<&String>) -> Option<Timestamp> {
     let known = object.status.as_ref()?.credential.as_ref()?;
     known.expires_at.as_ref().filter(|_| known.secret_resource_version.as_ref() == secret_version).map(|end| end.0)
 }
 
-fn declared_end(object: &GitProviderConnection, material: &Material) -> Option<Timestamp> {
+fn declared_expiry(object: &GitProviderConnection, connection_inputs: &ConnectionInputs) -> Option<Timestamp> {
     let spec = object.spec.credentials.as_ref().and_then(|credentials| credentials.expires_at.as_deref());
-    material.declared.expires_at.as_deref().and_then(plan::end_of).or_else(|| spec.and_then(plan::end_of))
+    connection_inputs.declared.expires_at.as_deref().and_then(plan::parse_expiry).or_else(|| spec.and_then(plan::parse_expiry))
 }
 
 fn needed(object: &GitProviderConnection, usage: &usage::Usage) -> BTreeSet<Permission> {
@@ -380,8 +387,8 @@ fn needed(object: &GitProviderConnection, usage: &usage::Usage) -> BTreeSet<Perm
 }
 
 fn judge(session: &Session, needed: &BTreeSet<Permission>) -> Vec<(Permission, PermissionFinding)> {
-    let Some(working) = &session.working else { return Vec::new() };
-    needed.iter().map(|permission| (*permission, working.permission(*permission))).collect()
+    let Some(active_client) = &session.active_client else { return Vec::new() };
+    needed.iter().map(|permission| (*permission, active_client.permission(*permission))).collect()
 }
 
 #[cfg(test)]
@@ -443,8 +450,8 @@ mod tests {
             (ErrorKind::Unreachable, "no route", CredentialKind::Token, false, "inspect: no route"),
         ];
         for (error, words, kind, over, ends) in cases {
-            let trouble = trouble_of(&ProviderError::new(error, "inspect", words), over.then_some(expired));
-            let said = with_remedy(trouble, &connection(), kind).message;
+            let failure = failure_of(&ProviderError::new(error, "inspect", words), over.then_some(expired));
+            let said = with_remedy(failure, &connection(), kind).message;
             assert!(said.ends_with(ends), "{error:?}: {said}");
         }
     }

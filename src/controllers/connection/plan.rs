@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 
-use super::observe::Observation;
-use crate::controllers::backoff::spread;
+use super::observe::Facts;
+use crate::controllers::backoff::jitter;
 use crate::controllers::finalizer;
-use crate::controllers::sessions::{Session, Trouble};
+use crate::controllers::sessions::{ConditionFailure, Session};
 use crate::providers::Disposition;
 
 /// The longest pause between two attempts to reach a provider.
 const LONGEST_OUTAGE_PAUSE: Duration = Duration::from_secs(60);
 /// How long a whole inspection may take.
-const PATIENCE: Duration = Duration::from_secs(45);
+const TIMEOUT: Duration = Duration::from_secs(45);
 /// How long one may take whose predecessor took longer and got no answer: a server that hangs is not waited for again and again.
-pub const SHORT_PATIENCE: Duration = Duration::from_secs(5);
+pub const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Every so many attempts one has the whole time: a server may be slow, and work.
 const LONG_ATTEMPT: u32 = 6;
 /// How long a connection without a usable credential waits for its bindings when it is deleted.
@@ -51,33 +51,33 @@ pub struct Plan {
 
 /// Decides.
 #[must_use]
-pub fn plan(observation: &Observation) -> Plan {
-    let object = &observation.object;
+pub fn plan(facts: &Facts) -> Plan {
+    let object = &facts.object;
     let held = finalizer::is_present(&**object);
-    let mut plan = Plan { actions: Vec::new(), deadline: None, wake: next_look(observation) };
-    if observation.begins_to_work {
+    let mut plan = Plan { actions: Vec::new(), deadline: None, wake: wake_after(facts) };
+    if facts.begins_to_work {
         plan.actions.push(Action::WorkOffLeftovers);
     }
     match &object.metadata.deletion_timestamp {
         None if !held => plan.actions.push(Action::AddFinalizer),
         None => {}
         Some(deleted) => {
-            let deadline = deadline(observation, deleted.0);
-            if held && (observation.usage.holding == 0 || deadline.is_none_or(|deadline| deadline <= observation.now)) {
+            let deadline = deadline(facts, deleted.0);
+            if held && (facts.usage.holding == 0 || deadline.is_none_or(|deadline| deadline <= facts.now)) {
                 plan.actions.push(Action::RemoveFinalizer);
             }
             plan.deadline = deadline;
-            plan.wake = deadline.map(|deadline| until(observation.now, deadline));
+            plan.wake = deadline.map(|deadline| until(facts.now, deadline));
         }
     }
     plan
 }
 
 /// Until when a connection that is being deleted waits for its bindings.
-fn deadline(observation: &Observation, deleted: Timestamp) -> Option<Timestamp> {
-    let deadline = after(deleted, bound(observation))?;
+fn deadline(facts: &Facts, deleted: Timestamp) -> Option<Timestamp> {
+    let deadline = after(deleted, bound(facts))?;
     // After a start that may be long over, and the bindings could not begin before it worked.
-    let grace = observation.session.works_since.and_then(|begun| after(begun, BINDINGS_GRACE));
+    let grace = facts.session.works_since.and_then(|begun| after(begun, BINDINGS_GRACE));
     Some(grace.map_or(deadline, |grace| grace.max(deadline)))
 }
 
@@ -86,35 +86,35 @@ fn after(begin: Timestamp, pause: Duration) -> Option<Timestamp> {
     begin.checked_add(SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX)).ok()
 }
 
-fn bound(observation: &Observation) -> Duration {
-    let bound = match &observation.session.trouble {
-        _ if observation.terminating => return NAMESPACE_BOUND,
-        Some(trouble) if !trouble.is_outage() && !trouble.is_pending() => CREDENTIAL_BOUND,
+fn bound(facts: &Facts) -> Duration {
+    let bound = match &facts.session.failure {
+        _ if facts.terminating => return NAMESPACE_BOUND,
+        Some(failure) if !failure.is_outage() && !failure.is_pending() => CREDENTIAL_BOUND,
         _ => OUTAGE_BOUND,
     };
-    observation.cleanup_timeout.unwrap_or(bound)
+    facts.cleanup_timeout.unwrap_or(bound)
 }
 
-fn next_look(observation: &Observation) -> Option<Duration> {
-    let inspection = observation.session.next;
-    let end = observation.end().filter(|end| *end > observation.now);
-    let warning = end.and_then(|end| end.checked_sub(warn_before(observation)).ok()).filter(|warning| *warning > observation.now);
-    [inspection, end, warning].into_iter().flatten().min().map(|at| until(observation.now, at))
+fn wake_after(facts: &Facts) -> Option<Duration> {
+    let inspection = facts.session.next;
+    let end = facts.end().filter(|end| *end > facts.now);
+    let warning = end.and_then(|end| end.checked_sub(warn_before(facts)).ok()).filter(|warning| *warning > facts.now);
+    [inspection, end, warning].into_iter().flatten().min().map(|at| until(facts.now, at))
 }
 
 /// How long before the end the warning comes.
 #[must_use]
-pub fn warn_before(observation: &Observation) -> SignedDuration {
-    let length = observation.object.spec.credentials.as_ref().map(|credentials| credentials.warn_before.length()).unwrap_or_default();
+pub fn warn_before(facts: &Facts) -> SignedDuration {
+    let length = facts.object.spec.credentials.as_ref().map(|credentials| credentials.warn_before.length()).unwrap_or_default();
     SignedDuration::try_from(length).unwrap_or(SignedDuration::MAX)
 }
 
-impl Observation {
+impl Facts {
     /// When the credential ends: as the provider tells, else as declared.
     #[must_use]
     pub fn end(&self) -> Option<Timestamp> {
-        let told = self.session.working.as_ref().and_then(|working| working.inspection.expires_at);
-        told.or_else(|| self.credential.as_ref().and_then(|credential| credential.declared_end))
+        let told = self.session.active_client.as_ref().and_then(|active_client| active_client.inspection.expires_at);
+        told.or_else(|| self.credential.as_ref().and_then(|credential| credential.declared_expiry))
     }
 }
 
@@ -127,42 +127,48 @@ fn until(now: Timestamp, at: Timestamp) -> Duration {
 /// its credential was refused elsewhere, or it is time.
 #[must_use]
 pub fn inspection_due(known: &Session, uid: &str, inputs: &str, now: Timestamp, asked: bool) -> bool {
-    known.uid != uid || known.inputs != inputs || asked || known.suspected || known.next.is_some_and(|next| next <= now)
+    known.uid != uid || known.inputs != inputs || asked || known.inspection_requested || known.next.is_some_and(|next| next <= now)
 }
 
 /// How long the next inspection may take.
 #[must_use]
 pub fn patience(known: Option<&Session>) -> Duration {
     match known {
-        Some(known) if known.hung && !known.failures.is_multiple_of(LONG_ATTEMPT) => SHORT_PATIENCE,
-        _ => PATIENCE,
+        Some(known) if known.hung && !known.failures.is_multiple_of(LONG_ATTEMPT) => SHORT_TIMEOUT,
+        _ => TIMEOUT,
     }
 }
 
 /// When a connection is to be inspected again although nothing changed.
 #[must_use]
-pub fn next_inspection(trouble: Option<&Trouble>, failures: u32, interval: Duration, uid: &str, now: Timestamp) -> Option<Timestamp> {
+pub fn next_inspection(
+    failure: Option<&ConditionFailure>,
+    failures: u32,
+    interval: Duration,
+    uid: &str,
+    now: Timestamp,
+) -> Option<Timestamp> {
     let after = |pause| after(now, pause);
-    let Some(trouble) = trouble else { return after(interval + spread(uid, interval / 10)) };
-    match trouble.disposition {
-        Disposition::RateLimited => trouble.retry_at.or_else(|| after(LONGEST_OUTAGE_PAUSE)),
-        Disposition::CredentialRefused => trouble.retry_at,
+    let Some(failure) = failure else { return after(interval + jitter(uid, interval / 10)) };
+    match failure.disposition {
+        Disposition::RateLimited => failure.retry_at.or_else(|| after(LONGEST_OUTAGE_PAUSE)),
+        Disposition::CredentialRefused => failure.retry_at,
         Disposition::Outage | Disposition::NotAsked => {
             let pause = Duration::from_secs(1).saturating_mul(2_u32.saturating_pow(failures)).min(LONGEST_OUTAGE_PAUSE).min(interval);
-            after(pause + spread(uid, pause / 4)).max(trouble.retry_at)
+            after(pause + jitter(uid, pause / 4)).max(failure.retry_at)
         }
         Disposition::CredentialUnusable
         | Disposition::Hidden
         | Disposition::Refused
         | Disposition::ReadOnly
         | Disposition::Misconfigured
-        | Disposition::LookAgain => after(interval + spread(uid, interval / 10)),
+        | Disposition::ProbeAgain => after(interval + jitter(uid, interval / 10)),
     }
 }
 
 /// The moment that a declared end stands for: a date ends with its day, in UTC.
 #[must_use]
-pub fn end_of(text: &str) -> Option<Timestamp> {
+pub fn parse_expiry(text: &str) -> Option<Timestamp> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return Some(time);
     }
@@ -173,11 +179,11 @@ pub fn end_of(text: &str) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controllers::connection::observe::trouble_of;
+    use crate::controllers::connection::observe::failure_of;
     use crate::providers::{ErrorKind, ProviderError};
 
-    fn trouble(kind: ErrorKind) -> Trouble {
-        trouble_of(&ProviderError::new(kind, "inspect", "x"), None)
+    fn failure(kind: ErrorKind) -> ConditionFailure {
+        failure_of(&ProviderError::new(kind, "inspect", "x"), None)
     }
 
     fn at(second: i64) -> Timestamp {
@@ -186,19 +192,19 @@ mod tests {
 
     #[test]
     fn a_date_ends_with_its_day() {
-        assert_eq!(end_of("2027-03-01"), Some("2027-03-02T00:00:00Z".parse().unwrap()));
-        assert_eq!(end_of("2027-03-01T12:00:00+02:00"), Some("2027-03-01T10:00:00Z".parse().unwrap()));
-        assert_eq!(end_of("soon"), None);
+        assert_eq!(parse_expiry("2027-03-01"), Some("2027-03-02T00:00:00Z".parse().unwrap()));
+        assert_eq!(parse_expiry("2027-03-01T12:00:00+02:00"), Some("2027-03-01T10:00:00Z".parse().unwrap()));
+        assert_eq!(parse_expiry("soon"), None);
     }
 
     #[test]
     fn outages_are_tried_with_growing_pauses_and_rejections_rest() {
         let minute = Duration::from_secs(600);
-        let outage = trouble(ErrorKind::Unreachable);
+        let outage = failure(ErrorKind::Unreachable);
         let first = next_inspection(Some(&outage), 1, minute, "uid", at(0)).unwrap();
         let tenth = next_inspection(Some(&outage), 10, minute, "uid", at(0)).unwrap();
         assert!(first < at(4) && tenth >= at(60) && tenth <= at(75), "{first} {tenth}");
-        let mut rejected = trouble(ErrorKind::Unauthenticated);
+        let mut rejected = failure(ErrorKind::Unauthenticated);
         assert_eq!(next_inspection(Some(&rejected), 0, minute, "uid", at(0)), None, "a password is never tried again by itself");
         rejected.retry_at = Some(at(3600));
         assert_eq!(next_inspection(Some(&rejected), 0, minute, "uid", at(0)), Some(at(3600)));
@@ -214,21 +220,21 @@ mod tests {
             next: None,
             failures,
             hung,
-            trouble: None,
-            working: None,
-            suspected: false,
+            failure: None,
+            active_client: None,
+            inspection_requested: false,
         };
-        assert_eq!(patience(None), PATIENCE);
-        assert_eq!(patience(Some(&session(false, 1))), PATIENCE);
+        assert_eq!(patience(None), TIMEOUT);
+        assert_eq!(patience(Some(&session(false, 1))), TIMEOUT);
         for failures in 1..=12 {
-            let expected = if failures % 6 == 0 { PATIENCE } else { SHORT_PATIENCE };
+            let expected = if failures % 6 == 0 { TIMEOUT } else { SHORT_TIMEOUT };
             assert_eq!(patience(Some(&session(true, failures))), expected, "{failures}");
         }
     }
 
     #[test]
     fn rate_limits_are_waited_for() {
-        let mut limited = trouble(ErrorKind::RateLimited);
+        let mut limited = failure(ErrorKind::RateLimited);
         limited.retry_at = Some(at(5000));
         assert_eq!(next_inspection(Some(&limited), 3, Duration::from_secs(600), "uid", at(0)), Some(at(5000)));
     }

@@ -3,8 +3,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt as _;
 
-use super::material;
-use super::observe::Observation;
+use super::connection_inputs;
+use super::observe::Facts;
 use super::plan::{self, Plan};
 use crate::api::v1alpha1::connection::{
     CredentialStatus, GitProviderConnectionStatus, IdentityStatus, PermissionState, PermissionStatus, ServerStatus,
@@ -12,9 +12,9 @@ use crate::api::v1alpha1::connection::{
 use crate::api::v1alpha1::{
     ConditionType, LastHandled, Permission, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, Reason,
 };
-use crate::controllers::conditions::{self, Conditions, Verdict};
-use crate::controllers::sessions::Trouble;
-use crate::controllers::status::Notice;
+use crate::controllers::conditions::{self, ConditionStatus, Conditions};
+use crate::controllers::sessions::ConditionFailure;
+use crate::controllers::status::EventRecord;
 use crate::providers::permission::Grants;
 
 /// What is said of the permissions of a credential that cannot be used.
@@ -26,60 +26,60 @@ pub struct Report {
     /// The status.
     pub status: GitProviderConnectionStatus,
     /// Events for what a person should notice.
-    pub notices: Vec<Notice>,
+    pub events: Vec<EventRecord>,
 }
 
 /// Says it.
 #[must_use]
-pub fn report(observation: &Observation, plan: &Plan) -> Report {
-    let before = observation.object.status.clone().unwrap_or_default();
-    let mut conditions = Conditions::new(&before.conditions, observation.object.metadata.generation, observation.now);
-    reachable_and_authenticated(&mut conditions, observation);
-    authorized(&mut conditions, observation);
-    expiring(&mut conditions, observation);
-    let ready = ready(&mut conditions, observation, plan);
+pub fn report(facts: &Facts, plan: &Plan) -> Report {
+    let before = facts.object.status.clone().unwrap_or_default();
+    let mut conditions = Conditions::new(&before.conditions, facts.object.metadata.generation, facts.now);
+    reachable_and_authenticated(&mut conditions, facts);
+    authorized(&mut conditions, facts);
+    expiring(&mut conditions, facts);
+    let ready = ready(&mut conditions, facts, plan);
     let conditions = conditions.finish();
-    let mut notices = notices(&before, &conditions, ready);
-    notices.extend(new_warnings(observation, &before, &conditions));
-    notices.extend(deletion_begins(observation, plan, &before.conditions));
+    let mut events = events(&before, &conditions, ready);
+    events.extend(new_warnings(facts, &before, &conditions));
+    events.extend(deletion_begins(facts, plan, &before.conditions));
     let mut status = GitProviderConnectionStatus {
-        observed_generation: observation.object.metadata.generation,
+        observed_generation: facts.object.metadata.generation,
         conditions,
-        provider: observation.provider,
-        bindings: Some(observation.usage.bindings),
-        installation: Some(observation.fingerprint.clone()),
-        last_handled: last_handled(observation),
-        permissions: permissions(observation),
+        provider: facts.provider,
+        bindings: Some(facts.usage.bindings),
+        installation: Some(facts.fingerprint.clone()),
+        last_handled: last_handled(facts),
+        permissions: permissions(facts),
         ..before
     };
-    found(&mut status, observation);
-    Report { status, notices }
+    found(&mut status, facts);
+    Report { status, events }
 }
 
-fn reachable_and_authenticated(conditions: &mut Conditions<'_>, observation: &Observation) {
-    let Some(trouble) = &observation.session.trouble else {
+fn reachable_and_authenticated(conditions: &mut Conditions<'_>, facts: &Facts) {
+    let Some(failure) = &facts.session.failure else {
         conditions.succeed(ConditionType::Reachable, "the provider answers");
-        let message = match identity_name(observation) {
+        let message = match identity_name(facts) {
             Some(name) => format!("the credential is that of {name}"),
-            None if observation.object.spec.credentials.is_none() => "no credential: public repositories only".to_owned(),
+            None if facts.object.spec.credentials.is_none() => "no credential: public repositories only".to_owned(),
             None => "the credential is valid".to_owned(),
         };
-        let message = std::iter::once(message.as_str()).chain(warnings(observation)).collect::<Vec<_>>().join("; ");
+        let message = std::iter::once(message.as_str()).chain(warnings(facts)).collect::<Vec<_>>().join("; ");
         return conditions.succeed(ConditionType::Authenticated, message);
     };
-    match trouble.condition {
+    match failure.condition {
         ConditionType::Reachable => {
-            conditions.set(ConditionType::Reachable, Verdict::False, trouble.reason, message_of(trouble));
+            conditions.set(ConditionType::Reachable, ConditionStatus::False, failure.reason, message_of(failure));
             // Whether the credential is good cannot be seen at present; what was known of it still is.
             conditions.keep(ConditionType::Authenticated);
         }
         ConditionType::Authenticated => {
-            if is_answer(trouble.reason) {
+            if is_answer(failure.reason) {
                 conditions.succeed(ConditionType::Reachable, "the provider answers");
             } else {
                 conditions.keep(ConditionType::Reachable);
             }
-            conditions.set(ConditionType::Authenticated, Verdict::False, trouble.reason, message_of(trouble));
+            conditions.set(ConditionType::Authenticated, ConditionStatus::False, failure.reason, message_of(failure));
         }
         ConditionType::Authorized => {
             conditions.succeed(ConditionType::Reachable, "the provider answers");
@@ -88,7 +88,7 @@ fn reachable_and_authenticated(conditions: &mut Conditions<'_>, observation: &Ob
         _ => {
             conditions.keep(ConditionType::Reachable);
             conditions.keep(ConditionType::Authenticated);
-            conditions.set(ConditionType::Reconciling, Verdict::True, Reason::Progressing, message_of(trouble));
+            conditions.set(ConditionType::Reconciling, ConditionStatus::True, Reason::Progressing, message_of(failure));
         }
     }
 }
@@ -98,38 +98,40 @@ const fn is_answer(reason: Reason) -> bool {
     !matches!(reason, Reason::SecretNotFound | Reason::SecretForbidden | Reason::SecretInvalid)
 }
 
-fn message_of(trouble: &Trouble) -> String {
-    match trouble.retry_at {
-        Some(at) => format!("{}; tried again at {}", trouble.message, at.round(jiff::Unit::Second).unwrap_or(at)),
-        None => trouble.message.clone(),
+fn message_of(failure: &ConditionFailure) -> String {
+    match failure.retry_at {
+        Some(at) => format!("{}; tried again at {}", failure.message, at.round(jiff::Unit::Second).unwrap_or(at)),
+        None => failure.message.clone(),
     }
 }
 
-fn authorized(conditions: &mut Conditions<'_>, observation: &Observation) {
+fn authorized(conditions: &mut Conditions<'_>, facts: &Facts) {
     let kind = ConditionType::Authorized;
-    match &observation.session.trouble {
+    match &facts.session.failure {
         None => {}
-        Some(trouble) if trouble.condition == kind => return conditions.set(kind, Verdict::False, trouble.reason, message_of(trouble)),
+        Some(failure) if failure.condition == kind => {
+            return conditions.set(kind, ConditionStatus::False, failure.reason, message_of(failure));
+        }
         // Nobody can say what a credential may do that is not there or not accepted.
-        Some(trouble) if trouble.condition == ConditionType::Authenticated => {
+        Some(failure) if failure.condition == ConditionType::Authenticated => {
             if conditions.was(kind) {
-                conditions.set(kind, Verdict::Unknown, Reason::CannotTell, WITHOUT_CREDENTIAL);
+                conditions.set(kind, ConditionStatus::Unknown, Reason::CannotTell, WITHOUT_CREDENTIAL);
             }
             return;
         }
         Some(_) => return conditions.keep(kind),
     }
     let of = |state: PermissionState| {
-        let rows = observation.permissions.iter().filter(move |(_, finding)| finding.state == state);
+        let rows = facts.permissions.iter().filter(move |(_, finding)| finding.state == state);
         rows.map(|(name, finding)| format!("{name}: {}", finding.message.as_deref().unwrap_or_default())).collect::<Vec<_>>()
     };
     let (missing, unknown) = (of(PermissionState::Missing), of(PermissionState::Unknown));
     if !missing.is_empty() {
-        conditions.set(ConditionType::Authorized, Verdict::False, Reason::PermissionMissing, missing.join("; "));
+        conditions.set(ConditionType::Authorized, ConditionStatus::False, Reason::PermissionMissing, missing.join("; "));
     } else if !unknown.is_empty() {
-        conditions.set(ConditionType::Authorized, Verdict::Unknown, Reason::CannotTell, unknown.join("; "));
+        conditions.set(ConditionType::Authorized, ConditionStatus::Unknown, Reason::CannotTell, unknown.join("; "));
     } else {
-        let message = if observation.permissions.is_empty() {
+        let message = if facts.permissions.is_empty() {
             "no permission is needed: requiredPermissions is empty, and no binding has a webhook"
         } else {
             "the credential itself has every permission that is needed; what its account may do at a repository is told by each binding"
@@ -138,55 +140,57 @@ fn authorized(conditions: &mut Conditions<'_>, observation: &Observation) {
     }
 }
 
-fn expiring(conditions: &mut Conditions<'_>, observation: &Observation) {
-    let Some(end) = observation.end() else { return };
-    let warned = end.checked_sub(plan::warn_before(observation)).is_ok_and(|warning| warning <= observation.now);
-    let kind = observation.credential.as_ref().map(|credential| credential.kind);
-    let place = material::place_of_credential(&observation.object, kind);
+fn expiring(conditions: &mut Conditions<'_>, facts: &Facts) {
+    let Some(end) = facts.end() else { return };
+    let warned = end.checked_sub(plan::warn_before(facts)).is_ok_and(|warning| warning <= facts.now);
+    let kind = facts.credential.as_ref().map(|credential| credential.kind);
+    let place = connection_inputs::place_of_credential(&facts.object, kind);
     let remedy = place.map(|place| format!("; put a new one into {place}")).unwrap_or_default();
-    if warned && end > observation.now {
+    if warned && end > facts.now {
         let message = format!("the credential ends at {end}{remedy}");
-        conditions.set(ConditionType::CredentialExpiring, Verdict::True, Reason::ExpiresSoon, message);
-    } else if end <= observation.now {
+        conditions.set(ConditionType::CredentialExpiring, ConditionStatus::True, Reason::ExpiresSoon, message);
+    } else if end <= facts.now {
         let message = format!("the credential was to end at {end}{remedy}");
-        conditions.set(ConditionType::CredentialExpiring, Verdict::True, Reason::CredentialExpired, message);
+        conditions.set(ConditionType::CredentialExpiring, ConditionStatus::True, Reason::CredentialExpired, message);
     }
 }
 
 /// Sets Ready from the others, and what goes with it.
-fn ready(conditions: &mut Conditions<'_>, observation: &Observation, plan: &Plan) -> (Verdict, Reason) {
+fn ready(conditions: &mut Conditions<'_>, facts: &Facts, plan: &Plan) -> (ConditionStatus, Reason) {
     if let Some(deadline) = plan.deadline {
-        let message = format!("being deleted: {}; let go at {deadline} at the latest", going(observation.usage.holding));
-        conditions.set(ConditionType::Reconciling, Verdict::True, Reason::Progressing, &message);
-        conditions.set(ConditionType::Ready, Verdict::False, Reason::Progressing, message);
-        return (Verdict::False, Reason::Progressing);
+        let message = format!("being deleted: {}; let go at {deadline} at the latest", going(facts.usage.holding));
+        conditions.set(ConditionType::Reconciling, ConditionStatus::True, Reason::Progressing, &message);
+        conditions.set(ConditionType::Ready, ConditionStatus::False, Reason::Progressing, message);
+        return (ConditionStatus::False, Reason::Progressing);
     }
     let lowering = [ConditionType::Reachable, ConditionType::Authenticated, ConditionType::Authorized]
         .into_iter()
         .filter_map(|kind| conditions.get(kind))
         .find(|condition| condition.status == "False")
         .map(|condition| condition.message.clone());
-    let (verdict, reason, message) = match (&observation.session.trouble, lowering) {
-        _ if observation.object.spec.suspend => {
-            (Verdict::False, Reason::Suspended, "suspended; set spec.suspend to false to go on".to_owned())
+    let (status, reason, message) = match (&facts.session.failure, lowering) {
+        _ if facts.object.spec.suspend => {
+            (ConditionStatus::False, Reason::Suspended, "suspended; set spec.suspend to false to go on".to_owned())
         }
-        (Some(trouble), _) if trouble.condition == ConditionType::Ready => (Verdict::Unknown, Reason::Progressing, trouble.message.clone()),
-        (Some(trouble), _) => (Verdict::False, trouble.reason, message_of(trouble)),
-        (None, Some(message)) => (Verdict::False, Reason::PermissionMissing, message),
-        (None, None) if observation.object.spec.credentials.is_none() => {
-            (Verdict::True, Reason::Succeeded, "the provider answers; without a credential only what is public is seen".to_owned())
+        (Some(failure), _) if failure.condition == ConditionType::Ready => {
+            (ConditionStatus::Unknown, Reason::Progressing, failure.message.clone())
         }
-        (None, None) => (Verdict::True, Reason::Succeeded, "the provider answers and the credential works".to_owned()),
+        (Some(failure), _) => (ConditionStatus::False, failure.reason, message_of(failure)),
+        (None, Some(message)) => (ConditionStatus::False, Reason::PermissionMissing, message),
+        (None, None) if facts.object.spec.credentials.is_none() => {
+            (ConditionStatus::True, Reason::Succeeded, "the provider answers; without a credential only what is public is seen".to_owned())
+        }
+        (None, None) => (ConditionStatus::True, Reason::Succeeded, "the provider answers and the credential works".to_owned()),
     };
     // A permission that is missing is for a person to give.
-    let waits_for_a_person = observation.session.trouble.as_ref().is_none_or(Trouble::waits_for_a_person);
-    if verdict == Verdict::False && reason != Reason::Suspended && waits_for_a_person {
-        conditions.set(ConditionType::Stalled, Verdict::True, reason, &message);
-    } else if verdict == Verdict::False && reason != Reason::Suspended {
-        conditions.set(ConditionType::Reconciling, Verdict::True, reason, &message);
+    let waits_for_a_person = facts.session.failure.as_ref().is_none_or(ConditionFailure::waits_for_a_person);
+    if status == ConditionStatus::False && reason != Reason::Suspended && waits_for_a_person {
+        conditions.set(ConditionType::Stalled, ConditionStatus::True, reason, &message);
+    } else if status == ConditionStatus::False && reason != Reason::Suspended {
+        conditions.set(ConditionType::Reconciling, ConditionStatus::True, reason, &message);
     }
-    conditions.set(ConditionType::Ready, verdict, reason, message);
-    (verdict, reason)
+    conditions.set(ConditionType::Ready, status, reason, message);
+    (status, reason)
 }
 
 /// What becomes of the hooks that bindings hold through a connection that is being deleted.
@@ -199,26 +203,26 @@ fn going(holding: i64) -> String {
 }
 
 /// Once a connection is being deleted, its owner is told what goes with it: the bindings themselves stay.
-fn deletion_begins(observation: &Observation, plan: &Plan, before: &[Condition]) -> Option<Notice> {
+fn deletion_begins(facts: &Facts, plan: &Plan, before: &[Condition]) -> Option<EventRecord> {
     let told = conditions::find(before, ConditionType::Ready).is_some_and(|ready| ready.message.starts_with("being deleted"));
-    let begins = plan.deadline.is_some() && !told && observation.usage.holding > 0;
-    let message = format!("{}; the bindings stay, without a hook until they have a connection again", going(observation.usage.holding));
-    begins.then(|| Notice::warning("HooksGoWithConnection", message))
+    let begins = plan.deadline.is_some() && !told && facts.usage.holding > 0;
+    let message = format!("{}; the bindings stay, without a hook until they have a connection again", going(facts.usage.holding));
+    begins.then(|| EventRecord::warning("HooksGoWithConnection", message))
 }
 
-fn identity_name(observation: &Observation) -> Option<String> {
-    observation.session.working.as_ref()?.inspection.identity.as_ref()?.name.clone()
+fn identity_name(facts: &Facts) -> Option<String> {
+    facts.session.active_client.as_ref()?.inspection.identity.as_ref()?.name.clone()
 }
 
 /// What a user should notice although the connection works.
-fn warnings(observation: &Observation) -> impl Iterator<Item = &str> {
-    let working = observation.session.working.as_ref().filter(|_| observation.session.trouble.is_none());
-    working.into_iter().flat_map(|working| working.inspection.warnings.iter().map(String::as_str))
+fn warnings(facts: &Facts) -> impl Iterator<Item = &str> {
+    let active_client = facts.session.active_client.as_ref().filter(|_| facts.session.failure.is_none());
+    active_client.into_iter().flat_map(|active_client| active_client.inspection.warnings.iter().map(String::as_str))
 }
 
-fn permissions(observation: &Observation) -> Vec<PermissionStatus> {
-    let rows = observation.permissions.iter();
-    if observation.session.trouble.as_ref().is_some_and(|trouble| trouble.condition == ConditionType::Authenticated) {
+fn permissions(facts: &Facts) -> Vec<PermissionStatus> {
+    let rows = facts.permissions.iter();
+    if facts.session.failure.as_ref().is_some_and(|failure| failure.condition == ConditionType::Authenticated) {
         let unknown = |name: &Permission| PermissionStatus {
             name: *name,
             state: PermissionState::Unknown,
@@ -230,23 +234,23 @@ fn permissions(observation: &Observation) -> Vec<PermissionStatus> {
 }
 
 /// Writes down what the inspection found. Where it failed, the last good state stays visible.
-fn found(status: &mut GitProviderConnectionStatus, observation: &Observation) {
-    if let Some(facts) = &observation.credential {
+fn found(status: &mut GitProviderConnectionStatus, facts: &Facts) {
+    if let Some(credential) = &facts.credential {
         let known = status.credential.take();
-        let same = known.as_ref().filter(|known| known.kind == facts.kind);
+        let same = known.as_ref().filter(|known| known.kind == credential.kind);
         status.credential = Some(CredentialStatus {
-            kind: facts.kind,
+            kind: credential.kind,
             name: same.and_then(|known| known.name.clone()),
-            expires_at: observation.end().map(Time),
+            expires_at: facts.end().map(Time),
             grants: same.map(|known| known.grants.clone()).unwrap_or_default(),
-            secret_resource_version: facts.secret_version.clone(),
+            secret_resource_version: credential.secret_version.clone(),
         });
     }
-    if observation.session.trouble.is_some() {
+    if facts.session.failure.is_some() {
         return;
     }
-    let Some(working) = &observation.session.working else { return };
-    let inspection = &working.inspection;
+    let Some(active_client) = &facts.session.active_client else { return };
+    let inspection = &active_client.inspection;
     status.server = Some(ServerStatus { flavor: inspection.flavor.clone(), version: inspection.version.clone() });
     status.identity = inspection.identity.as_ref().map(|identity| IdentityStatus { name: identity.name.clone(), kind: identity.kind });
     if let Some(credential) = &mut status.credential {
@@ -258,8 +262,8 @@ fn found(status: &mut GitProviderConnectionStatus, observation: &Observation) {
     }
 }
 
-fn last_handled(observation: &Observation) -> Option<LastHandled> {
-    let annotation = |name: &str| observation.object.annotations().get(name).cloned();
+fn last_handled(facts: &Facts) -> Option<LastHandled> {
+    let annotation = |name: &str| facts.object.annotations().get(name).cloned();
     let handled = LastHandled {
         reconcile: annotation(RECONCILE_REQUESTED_AT),
         rotate_secret: annotation(ROTATE_REQUESTED_AT),
@@ -270,31 +274,31 @@ fn last_handled(observation: &Observation) -> Option<LastHandled> {
 }
 
 /// The warnings that were not in the message before: each is an event once.
-fn new_warnings(observation: &Observation, before: &GitProviderConnectionStatus, now: &[Condition]) -> Vec<Notice> {
+fn new_warnings(facts: &Facts, before: &GitProviderConnectionStatus, now: &[Condition]) -> Vec<EventRecord> {
     let tells = |conditions: &[Condition], warning: &str| {
         conditions::find(conditions, ConditionType::Authenticated).is_some_and(|condition| condition.message.contains(warning))
     };
     let is_new = |warning: &&str| tells(now, warning) && !tells(&before.conditions, warning);
-    warnings(observation).filter(is_new).map(|warning| Notice::warning("CredentialWarning", warning)).collect()
+    warnings(facts).filter(is_new).map(|warning| EventRecord::warning("CredentialWarning", warning)).collect()
 }
 
-fn notices(before: &GitProviderConnectionStatus, now: &[Condition], ready: (Verdict, Reason)) -> Vec<Notice> {
-    let mut notices = Vec::new();
+fn events(before: &GitProviderConnectionStatus, now: &[Condition], ready: (ConditionStatus, Reason)) -> Vec<EventRecord> {
+    let mut events = Vec::new();
     let old = conditions::find(&before.conditions, ConditionType::Ready);
     let new = conditions::find(now, ConditionType::Ready);
     if let Some(new) = new
         && old.is_none_or(|old| old.status != new.status || old.reason != new.reason)
     {
         match ready.0 {
-            Verdict::True => notices.push(Notice::normal("Ready", &new.message)),
-            Verdict::False if ready.1 != Reason::Suspended => notices.push(Notice::warning(&new.reason, &new.message)),
+            ConditionStatus::True => events.push(EventRecord::normal("Ready", &new.message)),
+            ConditionStatus::False if ready.1 != Reason::Suspended => events.push(EventRecord::warning(&new.reason, &new.message)),
             _ => {}
         }
     }
     if let Some(expiring) = conditions::find(now, ConditionType::CredentialExpiring)
         && conditions::find(&before.conditions, ConditionType::CredentialExpiring).is_none()
     {
-        notices.push(Notice::warning("CredentialExpiring", &expiring.message));
+        events.push(EventRecord::warning("CredentialExpiring", &expiring.message));
     }
-    notices
+    events
 }

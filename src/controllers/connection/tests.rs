@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 
-use super::observe::{Observation, trouble_of};
+use super::observe::{Facts, failure_of};
 use super::plan::{self, Action};
 use super::report::{Report, report};
 use super::usage::Usage;
@@ -15,8 +15,8 @@ use crate::api::v1alpha1::connection::{GitProviderConnectionStatus, IdentityKind
 use crate::api::v1alpha1::{ConditionType, FINALIZER, GitProviderConnection, Permission, ProviderKind, Reason};
 use crate::clock::SystemClock;
 use crate::controllers::conditions;
-use crate::controllers::gate::Working;
-use crate::controllers::sessions::{Session, Trouble};
+use crate::controllers::gate::ActiveClient;
+use crate::controllers::sessions::{ConditionFailure, Session};
 use crate::providers::model::Identity;
 use crate::providers::permission::Grants;
 use crate::providers::transport::network::NetworkPolicy;
@@ -26,7 +26,7 @@ use crate::providers::{Capabilities, Credential, ErrorKind, Inspection, Permissi
 const WARNING: &str = "the token is for all accessible organizations (acme, umbrella); such tokens end on 1 December 2026";
 
 /// What an inspection found, with these warnings, and what was said before.
-fn observation(warnings: &[&str], status: Option<&GitProviderConnectionStatus>, trouble: Option<Trouble>) -> Observation {
+fn facts(warnings: &[&str], status: Option<&GitProviderConnectionStatus>, failure: Option<ConditionFailure>) -> Facts {
     let object: GitProviderConnection = serde_json::from_value(json!({
         "apiVersion": "forgebind.dev/v1alpha1", "kind": "GitProviderConnection",
         "metadata": {"name": "acme", "namespace": "platform", "uid": "u", "generation": 1},
@@ -60,7 +60,7 @@ fn observation(warnings: &[&str], status: Option<&GitProviderConnectionStatus>, 
         warnings: warnings.iter().map(|warning| (*warning).to_owned()).collect(),
     };
     let now = Timestamp::from_second(1_800_000_000).unwrap();
-    Observation {
+    Facts {
         object: Arc::new(object),
         now,
         fingerprint: "f".to_owned(),
@@ -69,13 +69,13 @@ fn observation(warnings: &[&str], status: Option<&GitProviderConnectionStatus>, 
             uid: "u".to_owned(),
             inputs: String::new(),
             inspected_at: now,
-            works_since: trouble.is_none().then_some(now),
+            works_since: failure.is_none().then_some(now),
             next: None,
             failures: 0,
             hung: false,
-            trouble,
-            working: Some(Working::new(provider, endpoint, client, inspection, String::new(), "way".into())),
-            suspected: false,
+            failure,
+            active_client: Some(ActiveClient::new(provider, endpoint, client, inspection, String::new(), "way".into())),
+            inspection_requested: false,
         },
         credential: None,
         permissions: Vec::new(),
@@ -87,8 +87,8 @@ fn observation(warnings: &[&str], status: Option<&GitProviderConnectionStatus>, 
     }
 }
 
-fn say(observation: &Observation) -> Report {
-    report(observation, &plan::plan(observation))
+fn say(facts: &Facts) -> Report {
+    report(facts, &plan::plan(facts))
 }
 
 fn authenticated(report: &Report) -> (String, String) {
@@ -97,28 +97,28 @@ fn authenticated(report: &Report) -> (String, String) {
 }
 
 fn events(report: &Report) -> Vec<&str> {
-    report.notices.iter().filter(|notice| notice.reason == "CredentialWarning").map(|notice| notice.message.as_str()).collect()
+    report.events.iter().filter(|event| event.reason == "CredentialWarning").map(|event| event.message.as_str()).collect()
 }
 
 #[test]
 fn bb_12_a_warning_of_the_inspection_is_told_in_the_condition_and_by_one_event() {
-    let first = say(&observation(&[WARNING], None, None));
+    let first = say(&facts(&[WARNING], None, None));
     assert_eq!(authenticated(&first), ("True".to_owned(), format!("the credential is that of ada; {WARNING}")));
     assert_eq!(conditions::find(&first.status.conditions, ConditionType::Ready).unwrap().status, "True", "it works all the same");
     assert_eq!(events(&first), [WARNING]);
 
-    let again = say(&observation(&[WARNING], Some(&first.status), None));
+    let again = say(&facts(&[WARNING], Some(&first.status), None));
     assert_eq!(again.status, first.status, "nothing is written");
-    assert_eq!(again.notices, Vec::new());
+    assert_eq!(again.events, Vec::new());
 
-    let outage = trouble_of(&ProviderError::new(ErrorKind::Unreachable, "inspect", "no route"), None);
-    let unreachable = say(&observation(&[WARNING], Some(&first.status), Some(outage)));
-    let back = say(&observation(&[WARNING], Some(&unreachable.status), None));
+    let outage = failure_of(&ProviderError::new(ErrorKind::Unreachable, "inspect", "no route"), None);
+    let unreachable = say(&facts(&[WARNING], Some(&first.status), Some(outage)));
+    let back = say(&facts(&[WARNING], Some(&unreachable.status), None));
     assert_eq!(events(&back), Vec::<&str>::new(), "an outage makes it no news");
 
-    let second = say(&observation(&[WARNING, "project Shop does not exist"], Some(&first.status), None));
+    let second = say(&facts(&[WARNING, "project Shop does not exist"], Some(&first.status), None));
     assert_eq!(events(&second), ["project Shop does not exist"]);
-    let gone = say(&observation(&[], Some(&second.status), None));
+    let gone = say(&facts(&[], Some(&second.status), None));
     assert_eq!(authenticated(&gone).1, "the credential is that of ada");
     assert_eq!(events(&gone), Vec::<&str>::new());
 }
@@ -128,14 +128,14 @@ fn bb_12_a_warning_of_the_inspection_is_told_in_the_condition_and_by_one_event()
 fn of_a_credential_that_is_not_accepted_no_permission_is_claimed() {
     let state =
         |report: &Report, kind| conditions::find(&report.status.conditions, kind).map(|found| format!("{}/{}", found.status, found.reason));
-    let with = |status: Option<&GitProviderConnectionStatus>, trouble: Option<Trouble>| {
-        let mut observation = observation(&[], status, trouble);
-        observation.permissions = vec![(Permission::ReadContents, PermissionFinding::granted())];
-        say(&observation)
+    let with = |status: Option<&GitProviderConnectionStatus>, failure: Option<ConditionFailure>| {
+        let mut facts = facts(&[], status, failure);
+        facts.permissions = vec![(Permission::ReadContents, PermissionFinding::granted())];
+        say(&facts)
     };
     let good = with(None, None);
     assert_eq!(state(&good, ConditionType::Authorized).as_deref(), Some("True/Succeeded"));
-    let rejected = Trouble::new(ConditionType::Authenticated, Reason::CredentialRejected, "401");
+    let rejected = ConditionFailure::new(ConditionType::Authenticated, Reason::CredentialRejected, "401");
     let refused = with(Some(&good.status), Some(rejected.clone()));
     assert_eq!(state(&refused, ConditionType::Authenticated).as_deref(), Some("False/CredentialRejected"));
     assert_eq!(state(&refused, ConditionType::Authorized).as_deref(), Some("Unknown/CannotTell"));
@@ -143,7 +143,7 @@ fn of_a_credential_that_is_not_accepted_no_permission_is_claimed() {
     // One that never worked was never judged.
     assert_eq!(state(&with(None, Some(rejected)), ConditionType::Authorized), None);
     // During an outage, what was known of it still is.
-    let outage = Trouble::new(ConditionType::Reachable, Reason::Unreachable, "no route");
+    let outage = ConditionFailure::new(ConditionType::Reachable, Reason::Unreachable, "no route");
     let unreachable = with(Some(&good.status), Some(outage));
     assert_eq!(state(&unreachable, ConditionType::Authorized).as_deref(), Some("True/Succeeded"));
     assert_eq!(unreachable.status.permissions[0].state, PermissionState::Granted);
@@ -168,14 +168,14 @@ fn what_a_person_has_to_correct_is_never_an_outage() {
         Unauthenticated,
     ];
     let waited_for = [RateLimited, ResponseInvalid, Transient, Unreachable];
-    let trouble = |kind| super::observe::trouble_of(&ProviderError::new(kind, "inspect the credential", "words"), None);
+    let failure = |kind| super::observe::failure_of(&ProviderError::new(kind, "inspect the credential", "words"), None);
     for (kind, is_outage) in corrected.map(|kind| (kind, false)).into_iter().chain(waited_for.map(|kind| (kind, true))) {
-        let trouble = trouble(kind);
-        assert_eq!(trouble.is_outage(), is_outage, "{kind:?}: {}", trouble.reason);
-        assert!(trouble.message.contains("words"), "{kind:?}: {}", trouble.message);
+        let failure = failure(kind);
+        assert_eq!(failure.is_outage(), is_outage, "{kind:?}: {}", failure.reason);
+        assert!(failure.message.contains("words"), "{kind:?}: {}", failure.message);
     }
-    assert_eq!(trouble(EndpointInvalid).message, "words", "the field, its value and the form are all there is to say");
-    let observed = say(&observation(&[], None, Some(trouble(NotFound)))).status.conditions;
+    assert_eq!(failure(EndpointInvalid).message, "words", "the field, its value and the form are all there is to say");
+    let observed = say(&facts(&[], None, Some(failure(NotFound)))).status.conditions;
     let state = |kind| conditions::find(&observed, kind).map(|found| format!("{}/{}", found.status, found.reason)).unwrap_or_default();
     assert_eq!(state(ConditionType::Reachable), "True/Succeeded", "the provider answered");
     assert_eq!(state(ConditionType::Authorized), "False/OwnerNotFound");
@@ -184,19 +184,19 @@ fn what_a_person_has_to_correct_is_never_an_outage() {
 
 #[test]
 fn a_connection_that_works_gives_its_bindings_time_however_long_ago_its_deletion_was() {
-    let deleted = |trouble: Option<Trouble>, works_for: i64| {
-        let mut observation = observation(&[], None, trouble);
-        let object = Arc::make_mut(&mut observation.object);
-        object.metadata.deletion_timestamp = Some(Time(observation.now - SignedDuration::from_hours(7 * 24)));
+    let deleted = |failure: Option<ConditionFailure>, works_for: i64| {
+        let mut facts = facts(&[], None, failure);
+        let object = Arc::make_mut(&mut facts.object);
+        object.metadata.deletion_timestamp = Some(Time(facts.now - SignedDuration::from_hours(7 * 24)));
         object.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
-        observation.session.works_since = observation.session.works_since.map(|now| now - SignedDuration::from_secs(works_for));
-        observation.usage.holding = 1;
-        plan::plan(&observation)
+        facts.session.works_since = facts.session.works_since.map(|now| now - SignedDuration::from_secs(works_for));
+        facts.usage.holding = 1;
+        plan::plan(&facts)
     };
     let restarted = deleted(None, 2);
     assert_eq!(restarted.actions, []);
     assert!(restarted.wake.is_some_and(|wake| wake.as_secs() < 30), "{:?}", restarted.wake);
     assert_eq!(deleted(None, 60).actions, [Action::RemoveFinalizer], "its bindings do not end");
-    let rejected = trouble_of(&ProviderError::new(ErrorKind::Unauthenticated, "inspect", "401"), None);
+    let rejected = failure_of(&ProviderError::new(ErrorKind::Unauthenticated, "inspect", "401"), None);
     assert_eq!(deleted(Some(rejected), 0).actions, [Action::RemoveFinalizer]);
 }

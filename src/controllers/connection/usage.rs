@@ -10,10 +10,10 @@ use tokio::sync::Notify;
 use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget};
 use crate::controllers::gate::{self, Seal};
-use crate::controllers::{View, finalizer, left_to_another, locked};
+use crate::controllers::{View, finalizer, foreign_owner_message, locked};
 
 /// Bindings change in bursts; a connection's count of them follows in this rhythm.
-const RHYTHM: Duration = Duration::from_secs(2);
+const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Who uses a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,13 +30,13 @@ impl Usage {
     /// Counts a binding for a connection. Who only names it counts for nothing: anybody can.
     fn count(&mut self, view: &View, binding: &RepoBinding, connection: &ConnectionTarget) {
         // Another installation's has nothing that this one could remove.
-        if left_to_another(binding, &view.keys.fingerprint).is_some() {
+        if foreign_owner_message(binding, &view.keys.fingerprint).is_some() {
             return;
         }
         let granted = binding.connection_target() == *connection && is_granted(view, binding, connection);
         // The finalizer comes before the first hook, and the status after it.
-        let may_hold = granted && finalizer::is_present(binding) && held_places(view, binding).next().is_none();
-        let holds = may_hold || held_places(view, binding).any(|target| target.connection == *connection);
+        let may_hold = granted && finalizer::is_present(binding) && held_targets(view, binding).next().is_none();
+        let holds = may_hold || held_targets(view, binding).any(|target| target.connection == *connection);
         self.bindings += i64::from(granted || holds);
         self.webhooks |= granted && binding.spec.webhook.is_some();
         self.holding += i64::from(holds);
@@ -50,7 +50,7 @@ fn is_granted(view: &View, binding: &RepoBinding, connection: &ConnectionTarget)
 }
 
 /// The places where this installation wrote down that a binding has hooks, or is about to have one.
-fn held_places<'a>(view: &View, binding: &'a RepoBinding) -> impl Iterator<Item = &'a HookTarget> {
+fn held_targets<'a>(view: &View, binding: &'a RepoBinding) -> impl Iterator<Item = &'a HookTarget> {
     // Without the finalizer its hooks are gone or recorded; what keeps the object then is somebody else's.
     let is_done = binding.metadata.deletion_timestamp.is_some() && !finalizer::is_present(binding);
     let seal = seal_of(view, binding);
@@ -66,9 +66,9 @@ fn seal_of(view: &View, binding: &RepoBinding) -> Seal {
 
 /// What each connection was last told of its usage, by the reconciliation that used it.
 #[derive(Debug, Default)]
-pub struct Told(Mutex<HashMap<ConnectionTarget, Usage>>);
+pub struct ReportedUsage(Mutex<HashMap<ConnectionTarget, Usage>>);
 
-impl Told {
+impl ReportedUsage {
     /// Forgets a connection that is gone.
     pub fn forget(&self, connection: &ConnectionTarget) {
         locked(&self.0).remove(connection);
@@ -91,11 +91,13 @@ pub async fn follow(view: &View, bindings_changed: &Notify) {
     loop {
         bindings_changed.notified().await;
         let present = all(view);
-        let told = locked(&view.usages.0).clone();
-        for (connection, _) in told.iter().filter(|(connection, told)| present.get(connection).copied().unwrap_or_default() != **told) {
+        let reported = locked(&view.usages.0).clone();
+        for (connection, _) in
+            reported.iter().filter(|(connection, reported)| present.get(connection).copied().unwrap_or_default() != **reported)
+        {
             view.triggers.connection(connection);
         }
-        tokio::time::sleep(RHYTHM).await;
+        tokio::time::sleep(INTERVAL).await;
     }
 }
 
@@ -103,7 +105,7 @@ fn all(view: &View) -> HashMap<ConnectionTarget, Usage> {
     let mut usages: HashMap<ConnectionTarget, Usage> = HashMap::new();
     for binding in view.bindings.state() {
         let named = binding.connection_target();
-        let held = held_places(view, &binding).map(|target| target.connection.clone());
+        let held = held_targets(view, &binding).map(|target| target.connection.clone());
         let connections: BTreeSet<ConnectionTarget> = held.chain([named]).collect();
         for connection in connections {
             usages.entry(connection.clone()).or_default().count(view, &binding, &connection);

@@ -3,9 +3,9 @@
 //! A client is private to this module. For a binding there are two ways to one, and each is a permit that only this module
 //! makes, after it has checked what the permit stands for:
 //!
-//! - [`Use`]: the connection's rules grant what the binding asks for. It finds the repository, and hands out [`Admitted`]
+//! - [`UsePermit`]: the connection's rules grant what the binding asks for. It finds the repository, and hands out [`GrantedRepository`]
 //!   only when the rules and the owner cover the repository that was found, too.
-//! - [`Cleanup`]: this installation wrote down, under its own seal, that hooks of the binding are at a place. It lists and
+//! - [`CleanupPermit`]: this installation wrote down, under its own seal, that hooks of the binding are at a target. It lists and
 //!   removes the hooks that bear the binding's own id in that one repository, and nothing else. Without a grant nothing of
 //!   what it meets is told.
 //!
@@ -13,8 +13,8 @@
 #![doc = "\n\n"]
 #![doc = include_str!("../../docs/decisions/0013-one-gate-for-credentials.md")]
 
-mod admit;
-mod cleanup;
+mod cleanup_permit;
+mod granted;
 mod seal;
 #[cfg(test)]
 mod tests;
@@ -33,11 +33,11 @@ use crate::grant::{self, Request, Rules};
 use crate::providers::model::Scope;
 use crate::providers::{Client, Endpoint, HookShape, Inspection, PathError, PermissionFinding, Provider, RepositoryPath, registry};
 
-pub use admit::{Admitted, Departure, Sight, Use};
-pub use cleanup::{Cleanup, Ours, may_be_told};
+pub use cleanup_permit::{CleanupPermit, OwnedHooks, may_be_reported};
+pub use granted::{GrantedRepository, OutOfReach, RepositoryLookup, UsePermit};
 pub use seal::Seal;
 
-/// A place as this installation writes it down.
+/// A target as this installation writes it down.
 #[cfg(test)]
 #[must_use]
 pub fn sealed(seal: &Seal, target: crate::api::v1alpha1::binding::HookTarget) -> crate::api::v1alpha1::binding::HookTarget {
@@ -78,7 +78,7 @@ impl Eq for Server {}
 
 /// A client that worked, with what is known of its connection. The client itself is reached by a permit only.
 #[derive(Clone)]
-pub struct Working {
+pub struct ActiveClient {
     /// The provider.
     pub provider: &'static dyn Provider,
     /// Its addresses.
@@ -91,7 +91,7 @@ pub struct Working {
     client: Arc<dyn Client>,
 }
 
-impl Working {
+impl ActiveClient {
     /// Puts a client behind the gate, once it was inspected.
     #[must_use]
     pub fn new(

@@ -1,9 +1,9 @@
-//! The seal on a place: this installation wrote down that a binding has hooks there, or is about to.
+//! The seal on a target: this installation wrote down that a binding has hooks there, or is about to.
 
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, RepositoryStatus};
 use crate::keys::ControllerKey;
 
-/// Seals the places of one binding. Whoever can write a status can copy a seal to the same place of the same binding, and
+/// Seals the targets of one binding. Whoever can write a status can copy a seal to the same target of the same binding, and
 /// make none for any other.
 #[derive(Clone)]
 pub struct Seal {
@@ -19,12 +19,12 @@ impl Seal {
         Self { key: key.clone(), namespace: namespace.to_owned(), name: name.to_owned() }
     }
 
-    /// The place with its seal. Only a grant leads here.
+    /// The target with its seal. Only a grant leads here.
     pub(super) fn put_on(&self, target: HookTarget) -> HookTarget {
         HookTarget { seal: Some(self.of(&target)), ..target }
     }
 
-    /// Whether a place bears its seal.
+    /// Whether a target bears its seal.
     #[must_use]
     pub fn is_on(&self, target: &HookTarget) -> bool {
         target.seal.as_ref().is_some_and(|seal| *seal == self.of(target))
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn a_seal_holds_for_one_place_of_one_binding_of_one_installation() {
         let connection = |name: &str| ConnectionTarget { namespace: "platform".to_owned(), name: name.to_owned() };
-        let place = |connection, id: &str, path: &str| HookTarget {
+        let target = |connection, id: &str, path: &str| HookTarget {
             connection,
             repository_id: id.to_owned(),
             repository: path.to_owned(),
@@ -65,14 +65,14 @@ mod tests {
             seal: None,
         };
         let seal = Seal::new(&keys(1).controller, "team", "shop");
-        let sealed = seal.put_on(place(connection("acme"), "7", "acme/shop"));
+        let sealed = seal.put_on(target(connection("acme"), "7", "acme/shop"));
         assert!(seal.is_on(&sealed));
         assert!(seal.is_on(&HookTarget { host: "other".to_owned(), ..sealed.clone() }), "the host is for people");
         let with = |target: HookTarget| HookTarget { seal: sealed.seal.clone(), ..target };
         for forged in [
-            with(place(connection("other"), "7", "acme/shop")),
-            with(place(connection("acme"), "8", "acme/shop")),
-            with(place(connection("acme"), "7", "acme/secret")),
+            with(target(connection("other"), "7", "acme/shop")),
+            with(target(connection("acme"), "8", "acme/shop")),
+            with(target(connection("acme"), "7", "acme/secret")),
             HookTarget { seal: None, ..sealed.clone() },
             HookTarget { seal: Some(String::new()), ..sealed.clone() },
         ] {

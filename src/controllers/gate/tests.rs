@@ -15,7 +15,7 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::{Cleanup, Seal, Working};
+use super::{ActiveClient, CleanupPermit, Seal};
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, RepoBindingStatus};
 use crate::api::v1alpha1::{
     ConditionType, EventKind, FINALIZER, GitProviderConnection, Permission, ProviderKind, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT,
@@ -24,14 +24,14 @@ use crate::api::v1alpha1::{
 use crate::clock::{Clock as _, SystemClock};
 use crate::controllers::binding::apply::Outcome;
 use crate::controllers::binding::observe::{self, UNTOLD};
-use crate::controllers::binding::ownership::{Ownership, tests as ownership};
-use crate::controllers::binding::plan::{self, Action, Hold};
+use crate::controllers::binding::ownership::{HookIdentity, tests as ownership};
+use crate::controllers::binding::plan::{self, Action, FinalizerAction};
 use crate::controllers::binding::report::report;
 use crate::controllers::conditions::find;
 use crate::controllers::connection::usage;
 use crate::controllers::leftovers::{Leftover, LeftoverHook, Stored};
-use crate::controllers::sessions::{Session, Trouble};
-use crate::controllers::view::{OfProviders, References};
+use crate::controllers::sessions::{ConditionFailure, Session};
+use crate::controllers::view::{ObjectReader, ProviderClients};
 use crate::controllers::{Sessions, Triggers, View, install};
 use crate::providers::model::HookState;
 use crate::providers::permission::Grants;
@@ -82,7 +82,7 @@ impl Recorder {
             archived: false,
             empty: false,
             manage_webhooks: PermissionFinding::granted(),
-            holder: None,
+            project: None,
         }
     }
 }
@@ -164,7 +164,7 @@ impl Client for Recorder {
 struct NoReferences;
 
 #[async_trait]
-impl References for NoReferences {
+impl ObjectReader for NoReferences {
     async fn secret(&self, _: &str, _: &str) -> kube::Result<Option<Secret>> {
         Ok(None)
     }
@@ -195,7 +195,7 @@ fn seal(name: &str) -> Seal {
     Seal::new(&ownership::keys(1).controller, "team", name)
 }
 
-fn place(id: &str, path: &str) -> HookTarget {
+fn hook_target(id: &str, path: &str) -> HookTarget {
     HookTarget {
         connection: target(),
         repository_id: id.to_owned(),
@@ -235,7 +235,7 @@ fn new_binding() -> Value {
 fn holding() -> Value {
     let mut binding = new_binding();
     binding["metadata"]["finalizers"] = json!([FINALIZER]);
-    // What was settled before a start is not looked at at once.
+    // What was settled before a start is not probed at once.
     binding["metadata"]["annotations"] = json!({RECONCILE_REQUESTED_AT: "now"});
     let conditions: Vec<Value> = ["Ready", "ConnectionReady", "RepositoryFound", "WebhookInSync"]
         .map(|kind| json!({"type": kind, "status": "True", "reason": "Succeeded", "message": "", "lastTransitionTime": "2026-11-01T00:00:00Z"}))
@@ -244,7 +244,7 @@ fn holding() -> Value {
         "observedGeneration": 1, "installation": ownership::keys(1).fingerprint, "conditions": conditions,
         "repository": {"id": "7", "path": "acme/shop", "requested": {"connection": target(), "path": "acme/shop"}},
         "webhook": {
-            "secretGeneration": "1700000000", "target": seal("shop").put_on(place("7", "acme/shop")),
+            "secretVersion": "1700000000", "target": seal("shop").put_on(hook_target("7", "acme/shop")),
             "hooks": [{"id": "31", "events": ["Push"], "adopted": false}],
         },
     });
@@ -319,7 +319,7 @@ impl Situation {
         sessions.set(&target(), self.session(Arc::clone(&calls)));
         let view = View {
             references: Arc::new(NoReferences),
-            clients: Arc::new(OfProviders),
+            clients: Arc::new(ProviderClients),
             transports: TransportFactory::new(Arc::clone(&network), Arc::new(Unleased), clock.clone(), &mut Registry::default()),
             clock,
             settings,
@@ -330,10 +330,10 @@ impl Situation {
             bindings: store(self.others.iter().chain([&self.binding]).map(|binding| serde_json::from_value(binding.clone()).unwrap())),
             namespaces: store([]),
             evidence: Mutex::default(),
-            looks: Mutex::default(),
+            probes: Mutex::default(),
             attempts: Mutex::default(),
-            usages: usage::Told::default(),
-            key_trouble: install::guard::Trouble::default(),
+            usages: usage::ReportedUsage::default(),
+            key_failure: install::guard::KeyFailure::default(),
             triggers: Triggers { connections, bindings },
         };
         (view, calls)
@@ -341,7 +341,7 @@ impl Situation {
 
     fn session(&self, calls: Arc<Mutex<Vec<String>>>) -> Session {
         let now = SystemClock.now();
-        let rejected = || Trouble::new(ConditionType::Authenticated, Reason::CredentialRejected, WORDS);
+        let rejected = || ConditionFailure::new(ConditionType::Authenticated, Reason::CredentialRejected, WORDS);
         let works = self.credential == Credential::Works;
         Session {
             uid: "c".to_owned(),
@@ -350,19 +350,19 @@ impl Situation {
             works_since: works.then_some(now),
             next: None,
             failures: 0,
-            trouble: (!works).then(rejected),
-            working: works.then(|| self.working(calls)),
-            suspected: false,
+            failure: (!works).then(rejected),
+            active_client: works.then(|| self.active_client(calls)),
+            inspection_requested: false,
             hung: false,
         }
     }
 
-    fn working(&self, calls: Arc<Mutex<Vec<String>>>) -> Working {
+    fn active_client(&self, calls: Arc<Mutex<Vec<String>>>) -> ActiveClient {
         let provider = registry::provider(ProviderKind::Gitea).unwrap();
         let spec = serde_json::from_value(connection()["spec"]["provider"].clone()).unwrap();
         let endpoint = provider.endpoint(&spec).unwrap();
         let known = |known: &Known| Known { found_by: known.found_by.clone(), ..*known };
-        let own = ownership::ownership(1, &ownership::settings("https://hooks.acme.io", &[]), None).receiver_url("1700000000").unwrap();
+        let own = ownership::identity(1, &ownership::settings("https://hooks.acme.io", &[]), None).receiver_url("1700000000").unwrap();
         let other = HookUrl::new("https://ci.other.io/hook".to_owned());
         let client = Recorder {
             endpoint: endpoint.clone(),
@@ -382,15 +382,15 @@ impl Situation {
             scope: None,
             warnings: Vec::new(),
         };
-        Working::new(provider, endpoint, Arc::new(client), inspection, String::new(), "way".into())
+        ActiveClient::new(provider, endpoint, Arc::new(client), inspection, String::new(), "way".into())
     }
 
     async fn seen(&self) -> Seen {
         let (view, calls) = self.view();
         let binding: RepoBinding = serde_json::from_value(self.binding.clone()).unwrap();
-        let observation = observe::observe(&view, Arc::new(binding)).await;
-        let plan = plan::plan(&observation);
-        let report = report(&observation, &plan, &Outcome::nothing(Arc::clone(&observation.object)));
+        let facts = observe::observe(&view, Arc::new(binding)).await;
+        let plan = plan::plan(&facts);
+        let report = report(&facts, &plan, &Outcome::nothing(Arc::clone(&facts.object)));
         let actions = plan.actions.iter().map(|action| match action {
             Action::Announce(_) => "announce".to_owned(),
             Action::Hook(_) => "hook".to_owned(),
@@ -400,9 +400,9 @@ impl Situation {
             Action::PublishSecret(..) | Action::WithdrawSecret => "secret".to_owned(),
         });
         let actions = actions.filter(|action| action != "secret").collect::<Vec<_>>().join(", ");
-        let told = serde_json::to_string(&report.status).unwrap() + &format!("{:?}", report.notices);
+        let told = serde_json::to_string(&report.status).unwrap() + &format!("{:?}", report.events);
         let calls = calls.lock().unwrap().join(", ");
-        Seen { calls, actions, hold: plan.hold, status: report.status, told }
+        Seen { calls, actions, finalizer_action: plan.finalizer_action, status: report.status, told }
     }
 }
 
@@ -410,7 +410,7 @@ impl Situation {
 struct Seen {
     calls: String,
     actions: String,
-    hold: Hold,
+    finalizer_action: FinalizerAction,
     status: RepoBindingStatus,
     told: String,
 }
@@ -430,8 +430,8 @@ impl Seen {
 /// A status that somebody wrote: a hook in a repository of which the binding has no grant.
 fn forged(seal: Option<String>) -> Value {
     let mut binding = holding();
-    binding["status"]["webhook"]["target"] = json!(HookTarget { seal, ..place("8", HIDDEN) });
-    binding["status"]["webhook"]["formerTargets"] = json!([place("9", HIDDEN)]);
+    binding["status"]["webhook"]["target"] = json!(HookTarget { seal, ..hook_target("8", HIDDEN) });
+    binding["status"]["webhook"]["formerTargets"] = json!([hook_target("9", HIDDEN)]);
     binding
 }
 
@@ -470,8 +470,8 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
         situation
     };
     let moved_away = |situation| with(situation, "connectionRef", json!({"name": "there-is-none"}));
-    let copied = seal("other").put_on(place("8", HIDDEN)).seal;
-    let moved_copy = seal("shop").put_on(place("7", "acme/shop")).seal;
+    let copied = seal("other").put_on(hook_target("8", HIDDEN)).seal;
+    let moved_copy = seal("shop").put_on(hook_target("7", "acme/shop")).seal;
     let found_elsewhere = || {
         let mut binding = holding();
         binding["status"]["repository"]["path"] = json!("acme/store");
@@ -499,33 +499,54 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
         let repositories = vec![Known { found_by: Vec::new(), id: "7", path: HIDDEN }];
         Situation { repositories, ..Situation::new(binding) }
     };
-    let found = seal("shop").put_on(place("7", "acme/shop")).seal;
-    let of_another = seal("other").put_on(place("7", "acme/shop")).seal;
-    let (look, clean) = ("repository acme/shop, branch of 7, hooks of 7", "by id 7, hooks of 7");
+    let found = seal("shop").put_on(hook_target("7", "acme/shop")).seal;
+    let of_another = seal("other").put_on(hook_target("7", "acme/shop")).seal;
+    let (probe, clean) = ("repository acme/shop, branch of 7, hooks of 7", "by id 7, hooks of 7");
     let look_and_clean = "repository acme/shop, by id 7, hooks of 7";
-    let cases: Vec<(&str, Situation, &str, &str, Hold, bool)> = vec![
+    let cases: Vec<(&str, Situation, &str, &str, FinalizerAction, bool)> = vec![
         // (situation, calls, actions, finalizer, whether the route is closed)
-        ("granted", Situation { hooked: false, ..Situation::new(new_binding()) }, look, "announce, hook", Hold::Set, false),
-        ("granted, with its hook", Situation::new(holding()), look, "", Hold::Keep, false),
-        ("no grant", Situation::new(new_binding()).without_grant(), "", "", Hold::Keep, true),
-        ("no connection", missing(Situation::new(new_binding())), "", "", Hold::Keep, true),
-        ("redirect out of the grant", Situation::new(new_binding()).leading_to(HIDDEN), "repository acme/shop", "", Hold::Keep, true),
-        ("renamed out of the grant", renamed(HIDDEN), look_and_clean, "clear", Hold::Release, true),
-        ("transferred out of the owner", renamed("other/canary"), look_and_clean, "clear", Hold::Release, true),
-        ("renamed within the grant", renamed("acme/shop-2"), look, "", Hold::Keep, false),
-        ("grant withdrawn", Situation::new(holding()).without_grant(), clean, "clear", Hold::Release, true),
-        ("grant withdrawn, dead credential, restart", dead(Situation::new(holding()).without_grant()), "", "", Hold::Keep, true),
-        ("grant for the found path withdrawn, dead credential, restart", dead(found_elsewhere()), "", "", Hold::Keep, true),
-        ("dead credential, restart", dead(Situation::new(holding())), "", "", Hold::Keep, false),
-        ("moved away, grant withdrawn", moved_away(Situation::new(holding()).without_grant()), clean, "clear", Hold::Keep, false),
-        ("moved away, grant kept", moved_away(Situation::new(holding())), "", "", Hold::Keep, false),
-        ("moved away, connection being deleted", moved_away(going(Situation::new(holding()))), clean, "clear", Hold::Keep, false),
+        ("granted", Situation { hooked: false, ..Situation::new(new_binding()) }, probe, "announce, hook", FinalizerAction::Add, false),
+        ("granted, with its hook", Situation::new(holding()), probe, "", FinalizerAction::Keep, false),
+        ("no grant", Situation::new(new_binding()).without_grant(), "", "", FinalizerAction::Keep, true),
+        ("no connection", missing(Situation::new(new_binding())), "", "", FinalizerAction::Keep, true),
+        (
+            "redirect out of the grant",
+            Situation::new(new_binding()).leading_to(HIDDEN),
+            "repository acme/shop",
+            "",
+            FinalizerAction::Keep,
+            true,
+        ),
+        ("renamed out of the grant", renamed(HIDDEN), look_and_clean, "clear", FinalizerAction::Remove, true),
+        ("transferred out of the owner", renamed("other/canary"), look_and_clean, "clear", FinalizerAction::Remove, true),
+        ("renamed within the grant", renamed("acme/shop-2"), probe, "", FinalizerAction::Keep, false),
+        ("grant withdrawn", Situation::new(holding()).without_grant(), clean, "clear", FinalizerAction::Remove, true),
+        ("grant withdrawn, dead credential, restart", dead(Situation::new(holding()).without_grant()), "", "", FinalizerAction::Keep, true),
+        ("grant for the found path withdrawn, dead credential, restart", dead(found_elsewhere()), "", "", FinalizerAction::Keep, true),
+        ("dead credential, restart", dead(Situation::new(holding())), "", "", FinalizerAction::Keep, false),
+        (
+            "moved away, grant withdrawn",
+            moved_away(Situation::new(holding()).without_grant()),
+            clean,
+            "clear",
+            FinalizerAction::Keep,
+            false,
+        ),
+        ("moved away, grant kept", moved_away(Situation::new(holding())), "", "", FinalizerAction::Keep, false),
+        (
+            "moved away, connection being deleted",
+            moved_away(going(Situation::new(holding()))),
+            clean,
+            "clear",
+            FinalizerAction::Keep,
+            false,
+        ),
         (
             "suspended, grant withdrawn",
             with(Situation::new(holding()).without_grant(), "suspend", json!(true)),
             clean,
             "clear",
-            Hold::Keep,
+            FinalizerAction::Keep,
             true,
         ),
         (
@@ -533,42 +554,98 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
             with(Situation::new(holding()).without_grant(), "managementPolicy", json!("Observe")),
             clean,
             "clear",
-            Hold::Keep,
+            FinalizerAction::Keep,
             true,
         ),
-        ("suspended", with(Situation::new(holding()), "suspend", json!(true)), "", "", Hold::Keep, false),
-        ("connection being deleted", going(Situation::new(holding())), clean, "clear", Hold::Release, false),
-        ("preset finalizer, no grant", Situation::new(preset()).without_grant(), "", "", Hold::Release, true),
-        ("preset finalizer, no connection", missing(Situation::new(preset())), "", "", Hold::Release, true),
-        ("preset finalizer, no grant, deleted", Situation::new(deleted(preset())).without_grant(), "", "", Hold::Remove, true),
-        ("preset finalizer, no connection, deleted", missing(Situation::new(deleted(preset()))), "", "", Hold::Remove, true),
-        ("preset finalizer, dead credential, deleted", dead(Situation::new(deleted(preset())).without_grant()), "", "", Hold::Remove, true),
-        ("forged status, no grant", Situation::new(forged(None)).without_grant(), "", "", Hold::Release, true),
-        ("forged status, deleted", Situation::new(deleted(forged(None))), "repository acme/shop, hooks of 7", "clear", Hold::Remove, false),
+        ("suspended", with(Situation::new(holding()), "suspend", json!(true)), "", "", FinalizerAction::Keep, false),
+        ("connection being deleted", going(Situation::new(holding())), clean, "clear", FinalizerAction::Remove, false),
+        ("preset finalizer, no grant", Situation::new(preset()).without_grant(), "", "", FinalizerAction::Remove, true),
+        ("preset finalizer, no connection", missing(Situation::new(preset())), "", "", FinalizerAction::Remove, true),
+        (
+            "preset finalizer, no grant, deleted",
+            Situation::new(deleted(preset())).without_grant(),
+            "",
+            "",
+            FinalizerAction::RemoveAndForget,
+            true,
+        ),
+        (
+            "preset finalizer, no connection, deleted",
+            missing(Situation::new(deleted(preset()))),
+            "",
+            "",
+            FinalizerAction::RemoveAndForget,
+            true,
+        ),
+        (
+            "preset finalizer, dead credential, deleted",
+            dead(Situation::new(deleted(preset())).without_grant()),
+            "",
+            "",
+            FinalizerAction::RemoveAndForget,
+            true,
+        ),
+        ("forged status, no grant", Situation::new(forged(None)).without_grant(), "", "", FinalizerAction::Remove, true),
+        (
+            "forged status, deleted",
+            Situation::new(deleted(forged(None))),
+            "repository acme/shop, hooks of 7",
+            "clear",
+            FinalizerAction::RemoveAndForget,
+            false,
+        ),
         (
             "forged status with another binding's seal",
             Situation::new(deleted(forged(copied))),
             "repository acme/shop, hooks of 7",
             "clear",
-            Hold::Remove,
+            FinalizerAction::RemoveAndForget,
             false,
         ),
         (
-            "forged status with the seal of another place",
+            "forged status with the seal of another target",
             Situation::new(deleted(forged(moved_copy))),
             "repository acme/shop, hooks of 7",
             "clear",
-            Hold::Remove,
+            FinalizerAction::RemoveAndForget,
             false,
         ),
-        ("renamed, the id is known", known_by_id(found), "repository acme/shop, by id 7, repository acme/shop", "", Hold::Release, true),
-        ("an id that somebody wrote", known_by_id(None), "repository acme/shop", "", Hold::Keep, false),
-        ("an id that another binding found", known_by_id(of_another), "repository acme/shop", "", Hold::Keep, false),
-        ("left as an orphan", Situation::new(orphan(holding())), "", "", Hold::Remove, false),
-        ("left as an orphan, grant withdrawn", Situation::new(orphan(holding())).without_grant(), clean, "clear", Hold::Remove, true),
-        ("left as an orphan at another endpoint", anywhere(orphan(with_url(holding()))), clean, "clear", Hold::Remove, false),
-        ("deleted", Situation::new(deleted(holding())), clean, "clear", Hold::Remove, false),
-        ("deleted without a grant", Situation::new(deleted(holding())).without_grant(), clean, "clear", Hold::Remove, true),
+        (
+            "renamed, the id is known",
+            known_by_id(found),
+            "repository acme/shop, by id 7, repository acme/shop",
+            "",
+            FinalizerAction::Remove,
+            true,
+        ),
+        ("an id that somebody wrote", known_by_id(None), "repository acme/shop", "", FinalizerAction::Keep, false),
+        ("an id that another binding found", known_by_id(of_another), "repository acme/shop", "", FinalizerAction::Keep, false),
+        ("left as an orphan", Situation::new(orphan(holding())), "", "", FinalizerAction::RemoveAndForget, false),
+        (
+            "left as an orphan, grant withdrawn",
+            Situation::new(orphan(holding())).without_grant(),
+            clean,
+            "clear",
+            FinalizerAction::RemoveAndForget,
+            true,
+        ),
+        (
+            "left as an orphan at another endpoint",
+            anywhere(orphan(with_url(holding()))),
+            clean,
+            "clear",
+            FinalizerAction::RemoveAndForget,
+            false,
+        ),
+        ("deleted", Situation::new(deleted(holding())), clean, "clear", FinalizerAction::RemoveAndForget, false),
+        (
+            "deleted without a grant",
+            Situation::new(deleted(holding())).without_grant(),
+            clean,
+            "clear",
+            FinalizerAction::RemoveAndForget,
+            true,
+        ),
         (
             "deleted, renamed out of the grant",
             {
@@ -578,7 +655,7 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
             },
             clean,
             "clear",
-            Hold::Remove,
+            FinalizerAction::RemoveAndForget,
             false,
         ),
         (
@@ -586,7 +663,7 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
             refused(Situation::new(deleted(holding())).without_grant(), ErrorKind::PermissionDenied),
             "by id 7",
             "record untold",
-            Hold::Remove,
+            FinalizerAction::RemoveAndForget,
             true,
         ),
         (
@@ -594,7 +671,7 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
             refused(Situation::new(deleted(holding())).without_grant(), ErrorKind::Unreachable),
             "by id 7",
             "record untold",
-            Hold::Remove,
+            FinalizerAction::RemoveAndForget,
             true,
         ),
         (
@@ -602,7 +679,7 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
             dead(Situation::new(deleted(holding())).without_grant()),
             "",
             "record untold",
-            Hold::Remove,
+            FinalizerAction::RemoveAndForget,
             true,
         ),
         (
@@ -610,18 +687,39 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
             gone(Situation::new(deleted(holding())).without_grant()),
             "by id 7",
             "record untold",
-            Hold::Remove,
+            FinalizerAction::RemoveAndForget,
             true,
         ),
-        ("deleted, repository gone", gone(Situation::new(deleted(holding()))), "by id 7, the owner's list", "record", Hold::Remove, false),
-        ("deleted, out of reach", refused(Situation::new(deleted(holding())), ErrorKind::Unreachable), "by id 7", "", Hold::Keep, false),
-        ("status lost, deleted", Situation::new(deleted(lost())), "repository acme/shop, hooks of 7", "clear", Hold::Remove, false),
+        (
+            "deleted, repository gone",
+            gone(Situation::new(deleted(holding()))),
+            "by id 7, the owner's list",
+            "record",
+            FinalizerAction::RemoveAndForget,
+            false,
+        ),
+        (
+            "deleted, out of reach",
+            refused(Situation::new(deleted(holding())), ErrorKind::Unreachable),
+            "by id 7",
+            "",
+            FinalizerAction::Keep,
+            false,
+        ),
+        (
+            "status lost, deleted",
+            Situation::new(deleted(lost())),
+            "repository acme/shop, hooks of 7",
+            "clear",
+            FinalizerAction::RemoveAndForget,
+            false,
+        ),
         (
             "status lost, deleted, redirect",
             Situation::new(deleted(lost())).leading_to(HIDDEN),
             "repository acme/shop",
             "",
-            Hold::Remove,
+            FinalizerAction::RemoveAndForget,
             false,
         ),
         (
@@ -629,18 +727,18 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
             gone(Situation::new(deleted(lost()))),
             "repository acme/shop, the owner's list",
             "",
-            Hold::Remove,
+            FinalizerAction::RemoveAndForget,
             false,
         ),
     ];
     let mut wrong = Vec::new();
-    for (what, situation, calls, actions, hold, closed) in cases {
+    for (what, situation, calls, actions, finalizer_action, closed) in cases {
         let seen = situation.seen().await;
-        let found = (seen.calls.as_str(), seen.actions.as_str(), seen.hold, seen.closes_route());
+        let found = (seen.calls.as_str(), seen.actions.as_str(), seen.finalizer_action, seen.closes_route());
         // What a forged status holds stays in it until the next write; nothing more is told.
         let before = situation.binding["status"].to_string();
         let leaked = ["canary", WORDS].into_iter().find(|word| closed && seen.told.contains(word) && !before.contains(word));
-        if found != (calls, actions, hold, closed) || leaked.is_some() {
+        if found != (calls, actions, finalizer_action, closed) || leaked.is_some() {
             wrong.push(format!("{what}: {found:?}, leaked {leaked:?}: {}", seen.told));
         }
     }
@@ -676,7 +774,7 @@ async fn without_a_grant_everything_looks_like_a_connection_that_does_not_exist(
             situation = of(situation);
             let seen = situation.seen().await;
             assert_eq!(conditions(&seen), conditions(&expected), "{what}");
-            assert_eq!((seen.hold, seen.calls.as_str(), seen.actions.as_str()), (expected.hold, "", ""), "{what}");
+            assert_eq!((seen.finalizer_action, seen.calls.as_str(), seen.actions.as_str()), (expected.finalizer_action, "", ""), "{what}");
             assert_eq!(seen.status.repository, None, "{what}");
             assert_eq!(seen.status.last_handled, expected.status.last_handled, "{what}");
         }
@@ -703,7 +801,8 @@ async fn a_grant_by_labels_that_cannot_be_read_tells_nothing_to_whom_it_did_not_
     }
     let other = ConnectionTarget { name: "other".to_owned(), ..target() };
     elsewhere["status"]["repository"]["requested"]["connection"] = json!(other);
-    elsewhere["status"]["webhook"]["target"] = json!(seal("shop").put_on(HookTarget { connection: other, ..place("7", "acme/shop") }));
+    elsewhere["status"]["webhook"]["target"] =
+        json!(seal("shop").put_on(HookTarget { connection: other, ..hook_target("7", "acme/shop") }));
     let mut forged_path = new_binding();
     forged_path["status"]["repository"] =
         json!({"id": "7", "path": "acme/secret", "requested": {"connection": target(), "path": "acme/shop"}});
@@ -719,12 +818,16 @@ async fn a_grant_by_labels_that_cannot_be_read_tells_nothing_to_whom_it_did_not_
         for rules in [&rules, &json!([])] {
             let seen = Situation::new(binding.clone()).with_rules(rules).seen().await;
             assert_eq!(conditions(&seen), conditions(&missing), "{what}");
-            assert_eq!((seen.hold, seen.calls.as_str(), &seen.actions), (missing.hold, "", &missing.actions), "{what}");
+            assert_eq!(
+                (seen.finalizer_action, seen.calls.as_str(), &seen.actions),
+                (missing.finalizer_action, "", &missing.actions),
+                "{what}"
+            );
             assert_eq!((&seen.status.last_handled, &seen.status.repository), (&missing.status.last_handled, &missing.status.repository));
         }
     }
 
-    // What was admitted before is neither refused nor looked at.
+    // What was admitted before is neither refused nor probed.
     let mut unreachable = holding();
     unreachable["status"]["conditions"][1] = json!({"type": "ConnectionReady", "status": "Unknown", "reason": "ConnectionUnreachable", "message": "", "lastTransitionTime": "2026-11-01T00:00:00Z"});
     let mut without_hook = holding();
@@ -737,7 +840,7 @@ async fn a_grant_by_labels_that_cannot_be_read_tells_nothing_to_whom_it_did_not_
     ] {
         let seen = Situation::new(binding).with_rules(&rules).seen().await;
         assert_eq!(seen.says(ConditionType::ConnectionReady), says, "{what}");
-        assert_eq!((seen.hold, seen.calls.as_str(), seen.actions.as_str()), (Hold::Keep, "", ""), "{what}");
+        assert_eq!((seen.finalizer_action, seen.calls.as_str(), seen.actions.as_str()), (FinalizerAction::Keep, "", ""), "{what}");
     }
 
     // In the own namespace nothing is hidden.
@@ -753,7 +856,7 @@ async fn a_connection_that_was_made_again_for_another_server_begins_anew() {
         let mut binding = holding();
         binding["status"]["repository"]["id"] = json!(id);
         binding["status"]["repository"]["requested"]["api"] = json!(api);
-        binding["status"]["repository"]["requested"]["seal"] = json!(seal("shop").put_on(place(id, "acme/shop")).seal);
+        binding["status"]["repository"]["requested"]["seal"] = json!(seal("shop").put_on(hook_target(id, "acme/shop")).seal);
         Situation::new(binding)
     };
     let (old, new) = ("https://git.old.io/api/v1", "https://gitea.acme.io/api/v1");
@@ -780,7 +883,7 @@ async fn what_stands_against_a_removal_is_told_or_not_in_whatever_form_the_repos
         binding["spec"]["repository"] = json!(text);
         let granted = Situation { fails: Some(ErrorKind::Unreachable), ..Situation::new(binding.clone()) };
         let seen = granted.seen().await;
-        assert_eq!(seen.hold, Hold::Keep, "{text}: it waits for an outage to end");
+        assert_eq!(seen.finalizer_action, FinalizerAction::Keep, "{text}: it waits for an outage to end");
         assert!(seen.told.contains(WORDS), "{text}: {}", seen.told);
     }
 }
@@ -804,7 +907,7 @@ async fn a_hook_stays_with_the_binding_that_has_it_until_its_grant_is_withdrawn(
         let mut holder = adopting(holding(), "ci.acme.io");
         holder["metadata"]["name"] = json!("holder");
         holder["metadata"]["uid"] = json!("h");
-        holder["status"]["webhook"]["target"] = json!(seal("holder").put_on(place("7", "acme/shop")));
+        holder["status"]["webhook"]["target"] = json!(seal("holder").put_on(hook_target("7", "acme/shop")));
         not_ready(holder)
     };
     let mut empty = holder();
@@ -909,7 +1012,11 @@ async fn a_binding_leaves_its_hook_behind_within_the_grant_only() {
         ("no grant, and nothing may be written now", observed(custom(url).without_grant()), clean, "record"),
     ] {
         let seen = situation.seen().await;
-        assert_eq!((seen.calls.as_str(), seen.actions.as_str(), seen.hold), (calls, actions, Hold::Remove), "{what}");
+        assert_eq!(
+            (seen.calls.as_str(), seen.actions.as_str(), seen.finalizer_action),
+            (calls, actions, FinalizerAction::RemoveAndForget),
+            "{what}"
+        );
     }
 }
 
@@ -975,16 +1082,16 @@ async fn a_leftover_opens_the_bindings_own_hooks_in_its_repository_alone() {
         since: SystemClock.now(),
     });
     let calls = Arc::new(Mutex::new(Vec::new()));
-    let ownership = |name| {
-        Ownership::new(&ownership::keys(1), &ownership::settings("https://hooks.acme.io", &[]), None, ("team", name), &entry.connection)
+    let identity = |name| {
+        HookIdentity::new(&ownership::keys(1), &ownership::settings("https://hooks.acme.io", &[]), None, ("team", name), &entry.connection)
     };
-    let working = Situation::new(new_binding()).working(Arc::clone(&calls));
-    let ours = Cleanup::left(&entry, ownership("shop")).list(&working).await.unwrap();
-    assert_eq!(ours.hooks().iter().map(|hook| hook.id.as_str()).collect::<Vec<_>>(), ["31"]);
-    assert_eq!(ours.delete("32").await.unwrap_err().kind, ErrorKind::Rejected, "somebody else's");
-    assert_eq!(ours.delete("31").await.unwrap(), Deletion::Deleted);
+    let active_client = Situation::new(new_binding()).active_client(Arc::clone(&calls));
+    let owned_hooks = CleanupPermit::left(&entry, identity("shop")).list(&active_client).await.unwrap();
+    assert_eq!(owned_hooks.hooks().iter().map(|hook| hook.id.as_str()).collect::<Vec<_>>(), ["31"]);
+    assert_eq!(owned_hooks.delete("32").await.unwrap_err().kind, ErrorKind::Rejected, "somebody else's");
+    assert_eq!(owned_hooks.delete("31").await.unwrap(), Deletion::Deleted);
     assert_eq!(calls.lock().unwrap().join(", "), "by id 7, hooks of 7, delete 31 of 7");
-    let others = Cleanup::left(&entry, ownership("other")).list(&working).await.unwrap();
+    let others = CleanupPermit::left(&entry, identity("other")).list(&active_client).await.unwrap();
     assert!(others.hooks().is_empty(), "another binding's");
 }
 
@@ -993,16 +1100,16 @@ async fn another_repository_under_a_path_that_was_written_down_is_left_alone() {
     let calls = Arc::new(Mutex::new(Vec::new()));
     let mut situation = Situation::new(new_binding());
     situation.repositories[0].id = "8";
-    let mut working = situation.working(Arc::clone(&calls));
-    working.inspection.capabilities.lookup_by_id = false;
-    let sealed = seal("shop").put_on(place("7", "acme/shop"));
-    let own = ownership::ownership(1, &ownership::settings("https://hooks.acme.io", &[]), None);
-    let error = Cleanup::held(&seal("shop"), &own, &sealed).unwrap().list(&working).await.err().unwrap();
+    let mut active_client = situation.active_client(Arc::clone(&calls));
+    active_client.inspection.capabilities.lookup_by_id = false;
+    let sealed = seal("shop").put_on(hook_target("7", "acme/shop"));
+    let own = ownership::identity(1, &ownership::settings("https://hooks.acme.io", &[]), None);
+    let error = CleanupPermit::held(&seal("shop"), &own, &sealed).unwrap().list(&active_client).await.err().unwrap();
     assert_eq!(error.kind, ErrorKind::NotFound);
     assert_eq!(calls.lock().unwrap().join(", "), "repository acme/shop");
 }
 
-/// Its deletion may be told while it is looked at, and a finalizer that somebody took off by hand holds nothing back.
+/// Its deletion may be told while it is probed, and a finalizer that somebody took off by hand holds nothing back.
 #[tokio::test]
 async fn a_look_that_ends_after_the_connection_is_gone_leaves_no_credential_in_memory() {
     let mut named = connection();
@@ -1013,8 +1120,8 @@ async fn a_look_that_ends_after_the_connection_is_gone_leaves_no_credential_in_m
         let (view, calls) = situation.view();
         let object: GitProviderConnection = serde_json::from_value(named.clone()).unwrap();
         let seen = crate::controllers::connection::observe::observe(&view, Arc::new(object)).await;
-        assert!(seen.session.working.is_some(), "it works for as long as the look lasts");
-        let remembered = view.sessions.get(&target()).is_some_and(|session| session.working.is_some());
+        assert!(seen.session.active_client.is_some(), "it works for as long as the probe lasts");
+        let remembered = view.sessions.get(&target()).is_some_and(|session| session.active_client.is_some());
         assert_eq!(remembered, is_there);
         assert!(calls.lock().unwrap().is_empty());
     }

@@ -23,17 +23,17 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// What is wrong with the stored install key, for everybody who is about to make what only that key knows again. `None` while the
 /// Secret holds the key that this process works with.
 #[derive(Clone, Debug, Default)]
-pub struct Trouble(Arc<Mutex<Option<String>>>);
+pub struct KeyFailure(Arc<Mutex<Option<String>>>);
 
-impl Trouble {
+impl KeyFailure {
     /// What is wrong.
     #[must_use]
     pub fn get(&self) -> Option<String> {
         locked(&self.0).clone()
     }
 
-    fn set(&self, trouble: Option<String>) {
-        *locked(&self.0) = trouble;
+    fn set(&self, failure: Option<String>) {
+        *locked(&self.0) = failure;
     }
 }
 
@@ -127,15 +127,15 @@ pub async fn watch(context: Arc<Context>, guarded: Guarded) {
             },
             () = tokio::time::sleep(PAUSE), if found != Found::AsHeld => {}
         }
-        let trouble = match found {
+        let failure = match found {
             Found::AsHeld => None,
             Found::Missing => write_back(&context, &secrets, &guarded, &namespace).await,
             Found::Other => Some(guarded.remedy(&namespace, found, None)),
         };
-        if let Some(trouble) = &trouble {
-            error!(secret = guarded.name, namespace, "{trouble}");
+        if let Some(failure) = &failure {
+            error!(secret = guarded.name, namespace, "{failure}");
         }
-        note(&context, &guarded, trouble);
+        note(&context, &guarded, failure);
     }
 }
 
@@ -157,10 +157,10 @@ async fn write_back(context: &Context, secrets: &Api<Secret>, guarded: &Guarded,
     }
 }
 
-fn note(context: &Context, guarded: &Guarded, trouble: Option<String>) {
-    context.metrics.keys_stored.get_or_create(&guarded.labels()).set(i64::from(trouble.is_none()));
+fn note(context: &Context, guarded: &Guarded, failure: Option<String>) {
+    context.metrics.keys_stored.get_or_create(&guarded.labels()).set(i64::from(failure.is_none()));
     if guarded.label == "install" {
-        context.view.key_trouble.set(trouble);
+        context.view.key_failure.set(failure);
     }
 }
 

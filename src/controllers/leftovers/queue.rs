@@ -17,8 +17,8 @@ use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{ManagementPolicy, RepoBinding};
 use crate::controllers::backoff::growing_pause;
 use crate::controllers::binding::hooks::{self, HookAction};
-use crate::controllers::binding::ownership::Ownership;
-use crate::controllers::gate::{self, Cleanup, Ours, Working};
+use crate::controllers::binding::ownership::HookIdentity;
+use crate::controllers::gate::{self, ActiveClient, CleanupPermit, OwnedHooks};
 use crate::controllers::metrics::Resolution;
 use crate::controllers::{Context, locked};
 use crate::providers::{Deletion, ErrorKind, HookRelease, ProviderError};
@@ -32,7 +32,7 @@ const READ_PAUSE: Duration = Duration::from_secs(60);
 /// Connections whose entries are worked on at once, one entry of each.
 const AT_ONCE: usize = 4;
 /// No entry is worked on for longer at a time: a server that hangs must not keep the others waiting.
-const LONGEST: Duration = Duration::from_secs(60);
+const MAX_DURATION: Duration = Duration::from_secs(60);
 /// How often it is looked whether an entry is due, unless something changes.
 const REST: Duration = Duration::from_secs(5);
 
@@ -171,7 +171,7 @@ enum End {
     /// Nothing of it is left at the provider.
     Removed,
     /// It is too old.
-    GivenUp,
+    Expired,
     /// It is not recorded any more, or not so that it can be read.
     Withdrawn,
     /// It is tried again.
@@ -180,35 +180,36 @@ enum End {
 
 /// Why an attempt failed.
 #[derive(Debug, thiserror::Error)]
-enum Trouble {
+enum AttemptError {
     #[error("{0}")]
     Provider(#[from] ProviderError),
     #[error("API server: {0}")]
     Kubernetes(#[from] kube::Error),
-    #[error("not finished within {LONGEST:?}")]
+    #[error("not finished within {MAX_DURATION:?}")]
     TimedOut,
 }
 
 async fn attempt(context: &Context, key: &str) {
     let now = context.view.clock.now();
     let Some(due) = context.leftovers.begin(key, now) else { return };
-    let worked = tokio::time::timeout(LONGEST, work_off(context, key, &due)).await;
-    let ended = match worked.unwrap_or(Err(Trouble::TimedOut)) {
+    let worked = tokio::time::timeout(MAX_DURATION, retry_leftovers(context, key, &due)).await;
+    let ended = match worked.unwrap_or(Err(AttemptError::TimedOut)) {
         Ok(End::Waits) => return,
         Ok(End::Withdrawn) => return context.leftovers.remove(key),
-        Ok(end) => forget(context, key).await.map(|()| end).map_err(Trouble::from),
-        Err(trouble) => Err(trouble),
+        Ok(end) => forget(context, key).await.map(|()| end).map_err(AttemptError::from),
+        Err(error) => Err(error),
     };
     match ended {
-        Ok(End::GivenUp) => drop(context.metrics.leftovers_resolved.get_or_create(&Resolution { result: "given_up" }).inc()),
+        Ok(End::Expired) => drop(context.metrics.leftovers_resolved.get_or_create(&Resolution { result: "expired" }).inc()),
         Ok(End::Removed) => drop(context.metrics.leftovers_resolved.get_or_create(&Resolution { result: "removed" }).inc()),
         // By a person who removed the hooks by hand, or by mistake: nobody else has the entry.
         Ok(End::Withdrawn) => warn!(key, "somebody took the entry of leftover hooks out of its ConfigMap; they are not removed any more"),
         Ok(End::Waits) => {}
-        Err(trouble) => {
-            warn!(key, error = %trouble, "leftover hooks not removed, trying again later");
+        Err(error) => {
+            warn!(key, error = %error, "leftover hooks not removed, trying again later");
             // Who does not answer for one of them does not answer for the others either.
-            let silent = matches!(&trouble, Trouble::TimedOut) || matches!(&trouble, Trouble::Provider(error) if error.kind.is_outage());
+            let silent =
+                matches!(&error, AttemptError::TimedOut) || matches!(&error, AttemptError::Provider(error) if error.kind.is_outage());
             if silent {
                 context.leftovers.put_off(&due.connection, context.view.clock.now());
             }
@@ -216,20 +217,20 @@ async fn attempt(context: &Context, key: &str) {
     }
 }
 
-async fn work_off(context: &Context, key: &str, due: &Due) -> Result<End, Trouble> {
+async fn retry_leftovers(context: &Context, key: &str, due: &Due) -> Result<End, AttemptError> {
     let now = context.view.clock.now();
     // Also where the connection is gone for good.
     if due.since.checked_add(KEPT).is_ok_and(|end| end < now) {
         warn!(key, namespace = due.namespace, "leftover hooks given up after 90 days");
-        return Ok(End::GivenUp);
+        return Ok(End::Expired);
     }
-    let Some(working) = usable(context, &due.connection) else {
+    let Some(active_client) = usable(context, &due.connection) else {
         context.leftovers.put_off(&due.connection, now);
         return Ok(End::Waits);
     };
     let Some(entry) = stored(context, key).await? else { return Ok(End::Withdrawn) };
     let (namespace, name, repository) = (&entry.namespace, &entry.name, &entry.repository);
-    let end = remove(context, &working, &entry).await?;
+    let end = remove(context, &active_client, &entry).await?;
     if end == End::Removed {
         info!(namespace, name, repository, "leftover hooks removed");
     }
@@ -237,30 +238,30 @@ async fn work_off(context: &Context, key: &str, due: &Due) -> Result<End, Troubl
 }
 
 /// The client through which hooks of a connection may be removed now; `None` while it does not work or nothing may be written.
-fn usable(context: &Context, connection: &ConnectionTarget) -> Option<Working> {
+fn usable(context: &Context, connection: &ConnectionTarget) -> Option<ActiveClient> {
     let policy = context.view.connection(connection)?.spec.management_policy;
-    let session = context.view.sessions.get(connection).filter(|session| session.trouble.is_none())?;
-    session.working.filter(|_| !context.view.settings.read_only && policy == ManagementPolicy::Manage)
+    let session = context.view.sessions.get(connection).filter(|session| session.failure.is_none())?;
+    session.active_client.filter(|_| !context.view.settings.read_only && policy == ManagementPolicy::Manage)
 }
 
 /// Removes the hooks of an entry that still prove to be ours, but those of a binding of that name that lives. Adopted ones are handed
 /// back. A repository that is gone, as its owner's list tells, has none.
-async fn remove(context: &Context, working: &Working, entry: &Stored) -> Result<End, Trouble> {
+async fn remove(context: &Context, active_client: &ActiveClient, entry: &Stored) -> Result<End, AttemptError> {
     let binding = context.view.bindings.get(&ObjectRef::new(&entry.name).within(&entry.namespace));
-    // Another connection, or one that does not allow it, makes no hook at this place: who names a connection that never works would
+    // Another connection, or one that does not allow it, makes no hook at this target: who names a connection that never works would
     // else keep the entry for ever.
     let may_make = |binding: &RepoBinding| {
         let connection = context.view.connection(&entry.connection).filter(|_| binding.connection_target() == entry.connection);
         connection.is_some_and(|connection| gate::permits(&context.view, binding, &connection, Some(&entry.repository)) != Some(false))
     };
-    let Some(spared) = spared(binding.as_deref(), may_make) else { return Ok(End::Waits) };
-    let ownership = Ownership::new(&context.view.keys, &context.view.settings, None, (&entry.namespace, &entry.name), &entry.connection);
-    let cleanup = Cleanup::left(entry, ownership.clone());
-    let Some(ours) = cleanup.list(working).await.map(Some).or_else(absent)? else {
-        return Ok(if cleanup.is_gone(working).await { End::Removed } else { End::Waits });
+    let Some(hooks_in_use) = hooks_in_use(binding.as_deref(), may_make) else { return Ok(End::Waits) };
+    let identity = HookIdentity::new(&context.view.keys, &context.view.settings, None, (&entry.namespace, &entry.name), &entry.connection);
+    let cleanup = CleanupPermit::left(entry, identity.clone());
+    let Some(owned_hooks) = cleanup.list(active_client).await.map(Some).or_else(absent)? else {
+        return Ok(if cleanup.is_gone(active_client).await { End::Removed } else { End::Waits });
     };
-    for action in removal(entry, ours.hooks(), &ownership, &spared) {
-        if !take(&ours, &action).await? {
+    for action in removal(entry, owned_hooks.hooks(), &identity, &hooks_in_use) {
+        if !take(&owned_hooks, &action).await? {
             return Ok(End::Waits);
         }
     }
@@ -268,12 +269,12 @@ async fn remove(context: &Context, working: &Working, entry: &Stored) -> Result<
 }
 
 /// What is to be done about the hooks of an entry.
-fn removal(entry: &Leftover, hooks: &[crate::providers::Hook], ownership: &Ownership, spared: &BTreeSet<&str>) -> Vec<HookAction> {
+fn removal(entry: &Leftover, hooks: &[crate::providers::Hook], identity: &HookIdentity, hooks_in_use: &BTreeSet<&str>) -> Vec<HookAction> {
     let recorded: BTreeSet<&str> = entry.hooks.iter().map(|hook| hook.id.as_str()).collect();
     let adopted = |id: &str| entry.hand_back || entry.hooks.iter().any(|hook| hook.adopted && hook.id == id);
     let adopted = hooks.iter().filter(|hook| adopted(&hook.id)).map(|hook| hook.id.clone()).collect();
-    let left = |id: &str| (recorded.is_empty() || recorded.contains(id)) && !spared.contains(id);
-    let actions = hooks::removal(hooks, ownership, &adopted, "its binding is gone").actions;
+    let left = |id: &str| (recorded.is_empty() || recorded.contains(id)) && !hooks_in_use.contains(id);
+    let actions = hooks::removal(hooks, identity, &adopted, "its binding is gone").actions;
     actions
         .into_iter()
         .filter(|action| matches!(action, HookAction::Delete { id, .. } | HookAction::Release { id, .. } if left(id)))
@@ -281,22 +282,22 @@ fn removal(entry: &Leftover, hooks: &[crate::providers::Hook], ownership: &Owner
 }
 
 /// Whether it is done for certain.
-async fn take(ours: &Ours, action: &HookAction) -> Result<bool, ProviderError> {
+async fn take(owned_hooks: &OwnedHooks, action: &HookAction) -> Result<bool, ProviderError> {
     match action {
-        HookAction::Delete { id, .. } => Ok(ours.delete(id).await? != Deletion::Hidden),
-        HookAction::Release { id, url, shape } => ours.release(id, &HookRelease { url, secret: None, shape }).await.map(|()| true),
+        HookAction::Delete { id, .. } => Ok(owned_hooks.delete(id).await? != Deletion::Hidden),
+        HookAction::Release { id, url, shape } => owned_hooks.release(id, &HookRelease { url, secret: None, shape }).await.map(|()| true),
         HookAction::Create(_) | HookAction::Update { .. } => Ok(true),
     }
 }
 
 /// The hooks that the binding of an entry's name has now, and sees to itself: a new one of that name has the same identity.
-/// `None` while that cannot be told of one that may have made hooks at the place.
-fn spared(binding: Option<&RepoBinding>, may_make: impl Fn(&RepoBinding) -> bool) -> Option<BTreeSet<&str>> {
+/// `None` while that cannot be told of one that may have made hooks at the target.
+fn hooks_in_use(binding: Option<&RepoBinding>, may_make: impl Fn(&RepoBinding) -> bool) -> Option<BTreeSet<&str>> {
     // One that is being deleted is the entry's own, let go in a moment: its status names the very hooks that are to go.
     let Some(alive) = binding.filter(|binding| binding.metadata.deletion_timestamp.is_none()) else { return Some(BTreeSet::new()) };
     let webhook = alive.status.as_ref().and_then(|status| status.webhook.as_ref());
     // After a restore, and just before its first hook, the status may not tell yet which hooks it has: it is waited for.
-    if webhook.is_none_or(|webhook| webhook.secret_generation.is_none()) && alive.spec.webhook.is_some() && may_make(alive) {
+    if webhook.is_none_or(|webhook| webhook.secret_version.is_none()) && alive.spec.webhook.is_some() && may_make(alive) {
         return None;
     }
     Some(webhook.iter().flat_map(|webhook| &webhook.hooks).map(|hook| hook.id.as_str()).collect())

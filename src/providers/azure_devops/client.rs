@@ -11,7 +11,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::permission::{Proven, SUBSCRIPTIONS};
-use super::subscription::Place;
+use super::subscription::HookLocation;
 use super::version::ApiVersion;
 use super::{convert, error, permission, subscription, wire};
 use crate::api::v1alpha1::{EventKind, Permission};
@@ -139,9 +139,9 @@ impl AzureDevOpsClient {
         method: Method,
         url: &Url,
         request: &HookRequest<'_>,
-        place: &Place,
+        location: &HookLocation,
     ) -> Result<Answer, ProviderError> {
-        let document = subscription::document(place, request.url, request.shape, request.secret, operation)?;
+        let document = subscription::document(location, request.url, request.shape, request.secret, operation)?;
         self.refuse_plain_http(operation, request)?;
         let secret = request.secret.text();
         let call = Call::write(operation, method, versioned(url, self.version.get()))
@@ -226,24 +226,24 @@ impl AzureDevOpsClient {
 
     /// An empty list is also what an account gets that may not see the subscriptions: whether it may has to be known before
     /// anything is concluded from their absence.
-    async fn may_see_subscriptions(&self, place: &Place) -> Result<(), ProviderError> {
-        match self.has_permission(Operation::ListHooks, VIEW, &place.project).await? {
+    async fn may_see_subscriptions(&self, location: &HookLocation) -> Result<(), ProviderError> {
+        match self.has_permission(Operation::ListHooks, VIEW, &location.project).await? {
             Some(true) => Ok(()),
             Some(false) => {
                 let message = "the account lacks the permission View subscriptions for the project";
                 Err(ProviderError::new(ErrorKind::PermissionDenied, Operation::ListHooks.as_str(), message))
             }
             None => {
-                let url = self.api([place.project.as_str(), "_apis", "git", "repositories", &place.repository]);
+                let url = self.api([location.project.as_str(), "_apis", "git", "repositories", &location.repository]);
                 self.read(Operation::ListHooks, &url, None).await?.success().map(|_| ())
             }
         }
     }
 
     /// Asks for the subscriptions of a place once. `None` when an answer shows one twice, as it does when they changed meanwhile.
-    async fn subscriptions_once(&self, place: &Place) -> Result<Option<Vec<wire::Subscription>>, ProviderError> {
+    async fn subscriptions_once(&self, location: &HookLocation) -> Result<Option<Vec<wire::Subscription>>, ProviderError> {
         let url = self.api(["_apis", "hooks", "subscriptionsquery"]);
-        let found: wire::SubscriptionsQuery = self.read(Operation::ListHooks, &url, Some(&place.query())).await?.json()?;
+        let found: wire::SubscriptionsQuery = self.read(Operation::ListHooks, &url, Some(&location.query())).await?.json()?;
         let found = found.results.map_or_else(Vec::new, |results| results.0);
         Ok(listing::are_distinct(found.iter().map(|subscription| subscription.id.as_str())).then_some(found))
     }
@@ -304,7 +304,7 @@ impl Client for AzureDevOpsClient {
     }
 
     async fn branch_exists(&self, repository: &Repository, branch: &str) -> Result<bool, ProviderError> {
-        let project = repository.holder.as_ref().map(|holder| holder.id.as_str());
+        let project = repository.project.as_ref().map(|project| project.id.as_str());
         let list = self.api(project.into_iter().chain(["_apis", "git", "repositories", &repository.id, "refs"]));
         let wanted = format!("refs/heads/{branch}");
         let mut continuation: Option<String> = None;
@@ -351,35 +351,35 @@ impl Client for AzureDevOpsClient {
     }
 
     async fn hooks(&self, repository: &Repository) -> Result<Vec<Hook>, ProviderError> {
-        let place = Place::of(repository, Operation::ListHooks)?;
-        let found = listing::settled(Operation::ListHooks, || self.subscriptions_once(&place)).await?;
-        let hooks: Vec<_> = found.iter().filter(|subscription| place.has(subscription)).map(subscription::hook).collect();
+        let location = HookLocation::of(repository, Operation::ListHooks)?;
+        let found = listing::settled(Operation::ListHooks, || self.subscriptions_once(&location)).await?;
+        let hooks: Vec<_> = found.iter().filter(|subscription| location.has(subscription)).map(subscription::hook).collect();
         if hooks.is_empty() {
-            self.may_see_subscriptions(&place).await?;
+            self.may_see_subscriptions(&location).await?;
         }
         Ok(hooks)
     }
 
     async fn create_hook(&self, repository: &Repository, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
-        let place = Place::of(repository, Operation::CreateHook)?;
-        let answer = self.write(Operation::CreateHook, Method::POST, &self.subscriptions_url([]), request, &place).await?;
-        let made = |hook: &Hook| hook.url == *request.url && hook.shape.part == request.shape.part;
+        let location = HookLocation::of(repository, Operation::CreateHook)?;
+        let answer = self.write(Operation::CreateHook, Method::POST, &self.subscriptions_url([]), request, &location).await?;
+        let made = |hook: &Hook| hook.url == *request.url && hook.shape.variant == request.shape.variant;
         listing::written(answer, |found| subscription::hook(&found), self.hooks(repository), made).await
     }
 
     async fn update_hook(&self, repository: &Repository, id: &str, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
-        let place = Place::of(repository, Operation::UpdateHook)?;
-        let answer = self.write(Operation::UpdateHook, Method::PUT, &self.subscriptions_url([id]), request, &place).await?;
+        let location = HookLocation::of(repository, Operation::UpdateHook)?;
+        let answer = self.write(Operation::UpdateHook, Method::PUT, &self.subscriptions_url([id]), request, &location).await?;
         listing::written(answer, |found| subscription::hook(&found), self.hooks(repository), |hook| hook.id == id).await
     }
 
     /// An update replaces the whole, and a password is shown by a mask only.
     async fn release_hook(&self, repository: &Repository, id: &str, release: &HookRelease<'_>) -> Result<(), ProviderError> {
         let operation = Operation::UpdateHook;
-        let place = Place::of(repository, operation)?;
+        let location = HookLocation::of(repository, operation)?;
         let url = self.subscriptions_url([id]);
         let present: wire::Subscription = self.read(operation, &url, None).await?.json()?;
-        let document = subscription::released(&place, release, &present)?;
+        let document = subscription::released(&location, release, &present)?;
         let secret = release.secret.map(WebhookSecret::text).unwrap_or_default();
         let call = Call::write(operation, Method::PUT, versioned(&url, self.version.get()))
             .json(&document)

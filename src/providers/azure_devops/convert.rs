@@ -4,7 +4,7 @@ use url::Url;
 
 use super::wire;
 use crate::api::v1alpha1::binding::Visibility;
-use crate::providers::model::{Holder, Repository, RepositoryPath};
+use crate::providers::model::{Project, Repository, RepositoryPath};
 use crate::providers::permission::PermissionFinding;
 
 /// The namespace of full branch names.
@@ -32,7 +32,7 @@ pub(super) fn repository(repository: wire::Repository, manage_webhooks: Permissi
         visibility,
         archived: repository.is_disabled,
         manage_webhooks,
-        holder: Some(Holder { id: repository.project.id, key: repository.project.name }),
+        project: Some(Project { id: repository.project.id, key: repository.project.name }),
     }
 }
 
@@ -68,8 +68,8 @@ mod tests {
         assert_eq!(found.ssh_url.as_deref(), Some("git@ssh.dev.azure.com:v3/acme/My%20Shop/web"));
         assert_eq!(found.visibility, Some(Visibility::Private));
         assert!(!found.empty && !found.archived);
-        let holder = found.holder.unwrap();
-        assert_eq!((holder.id.as_str(), holder.key.as_str()), ("5b1bd0e5-6c7c-4d1b-8a64-6b33b1f3a111", "My Shop"));
+        let project = found.project.unwrap();
+        assert_eq!((project.id.as_str(), project.key.as_str()), ("5b1bd0e5-6c7c-4d1b-8a64-6b33b1f3a111", "My Shop"));
     }
 
     #[test]

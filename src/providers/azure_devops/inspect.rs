@@ -21,7 +21,7 @@ const USER_DATA: &str = "x-vss-userdata";
 /// The id of nobody.
 const ANONYMOUS: &str = "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa";
 /// How long the look above the organization may take: it warns, and nothing waits for it.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// A repository that is asked for by git alone. It need not be there: a login that is taken is told that it is not.
 const NO_REPOSITORY: &str = "forgebind-asks-whether-git-takes-this-login";
 /// Organizations that a warning names.
@@ -61,7 +61,7 @@ impl AzureDevOpsClient {
             },
         };
         self.prove(Proven { code, projects: self.may_list_projects().await? });
-        warnings.extend(tokio::time::timeout(PATIENCE, self.warning_of_other_organizations()).await.ok().flatten());
+        warnings.extend(tokio::time::timeout(TIMEOUT, self.warning_of_other_organizations()).await.ok().flatten());
         Ok(self.inspection(Some(Identity { name, kind: IdentityKind::User }), true, warnings))
     }
 

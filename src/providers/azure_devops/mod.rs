@@ -19,7 +19,7 @@ use crate::api::v1alpha1::connection::{AzureDevOpsSpec, CredentialKind, Provider
 use crate::api::v1alpha1::{EventKind, Permission, ProviderKind};
 use crate::providers::address::{comparable, with_segments};
 use crate::providers::model::Scope;
-use crate::providers::spelling::decoded;
+use crate::providers::repository_ref::decoded;
 use crate::providers::transport::Transport;
 use crate::providers::{Capabilities, Client, Credential, Endpoint, PathError, Provider, ProviderError, RepositoryPath, Webhook, address};
 
@@ -166,7 +166,7 @@ impl Provider for AzureDevOps {
         let form = "the name of a project, such as Shop or My Shop";
         let project = |text: &String| path::project(text).ok_or_else(|| address::invalid_field("azureDevOps.project", text, form));
         let project = spec.project.as_ref().map(project).transpose()?;
-        let scope = project.map(|path| Scope { word: "project", path, holder: None });
+        let scope = project.map(|path| Scope { word: "project", path, project: None });
         let further_origins = further_origins(&web, &organization(spec)?)?;
         Ok(Endpoint { web, api, further_origins, scope })
     }

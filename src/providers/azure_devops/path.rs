@@ -5,7 +5,7 @@ use url::Url;
 use super::{OLDER_COLLECTION, SERVICES, is_services, older_organization, path_segments};
 use crate::providers::address::{authority, comparable};
 use crate::providers::model::{Endpoint, PathError, RepositoryPath};
-use crate::providers::spelling::{Spelling, decoded, same_host, same_origin, segments};
+use crate::providers::repository_ref::{RepositoryRef, decoded, same_host, same_origin, segments};
 
 const FORM: &str = "a repository of Azure DevOps is Project/repository, or one of its https or ssh clone URLs";
 /// The segment before a repository's name.
@@ -19,13 +19,13 @@ const PAGES: [&str; 10] =
     ["branchCompare", "branches", "commit", "commits", "forks", "pullrequest", "pullrequestcreate", "pullrequests", "pushes", "tags"];
 
 pub(super) fn parse(endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
-    match Spelling::read(text, FORM)? {
-        Spelling::Path(path) => in_words(&path),
-        Spelling::Web(url) => {
+    match RepositoryRef::read(text, FORM)? {
+        RepositoryRef::Path(path) => in_words(&path),
+        RepositoryRef::Web(url) => {
             let rest = if is_services(&endpoint.web) { at_services(endpoint, &url)? } else { at_server(endpoint, &url)? };
             in_address(&rest)
         }
-        Spelling::Ssh { host, path } => over_ssh(endpoint, &host, &path),
+        RepositoryRef::Ssh { host, path } => over_ssh(endpoint, &host, &path),
     }
 }
 

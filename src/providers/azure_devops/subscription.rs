@@ -113,17 +113,17 @@ const KINDS: [Kind; 6] = [
 ];
 
 impl Kind {
-    fn part(&self) -> String {
-        part(self.event_type, self.notification_type)
+    fn variant(&self) -> String {
+        variant(self.event_type, self.notification_type)
     }
 
-    fn of_part(part: &str) -> Option<&'static Self> {
-        KINDS.iter().find(|kind| kind.part() == part)
+    fn of_variant(variant: &str) -> Option<&'static Self> {
+        KINDS.iter().find(|kind| kind.variant() == variant)
     }
 }
 
 /// What tells the subscriptions of one binding apart.
-fn part(event_type: &str, notification_type: &str) -> String {
+fn variant(event_type: &str, notification_type: &str) -> String {
     if notification_type.is_empty() { event_type.to_owned() } else { format!("{event_type}/{notification_type}") }
 }
 
@@ -153,26 +153,26 @@ pub(super) fn shapes(events: &BTreeSet<EventKind>) -> Vec<HookShape> {
             (HEADERS, ""),
         ];
         let fields = fields.map(|(name, value)| (name, value.to_owned())).into_iter().chain(unset).collect();
-        HookShape { part: kind.part(), fields, events: told }
+        HookShape { variant: kind.variant(), fields, events: told }
     };
     KINDS.iter().map(shape).filter(|shape| !shape.events.is_empty()).collect()
 }
 
 /// The project and the repository that a subscription is bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct HookLocation {
     pub(super) project: String,
     pub(super) repository: String,
 }
 
-impl Place {
+impl HookLocation {
     /// The place of a repository. An empty input stands for `any` at the provider, so that a subscription without one would
     /// deliver the events of a whole project or organization: nothing is asked or written without both.
     ///
     /// # Errors
     /// `Rejected` when either id is not known; nothing was sent then.
     pub(super) fn of(repository: &Repository, operation: Operation) -> Result<Self, ProviderError> {
-        let project = repository.holder.as_ref().map_or("", |holder| holder.id.as_str());
+        let project = repository.project.as_ref().map_or("", |project| project.id.as_str());
         if is_guid(project) && is_guid(&repository.id) {
             return Ok(Self { project: project.to_owned(), repository: repository.id.clone() });
         }
@@ -244,16 +244,17 @@ fn proof(secret: &WebhookSecret, operation: Operation) -> Result<Proof<'_>, Prov
 /// # Errors
 /// `Rejected` for a secret that Azure DevOps does not take; nothing was sent then.
 pub(super) fn document(
-    place: &Place,
+    location: &HookLocation,
     url: &HookUrl,
     shape: &HookShape,
     secret: &WebhookSecret,
     operation: Operation,
 ) -> Result<Value, ProviderError> {
     let field = |name: &str| shape.fields.get(name).map_or("", String::as_str);
-    let (event_type, notification_type) = shape.part.split_once('/').unwrap_or((&shape.part, ""));
-    let kind = Kind::of_part(&shape.part);
-    let mut publisher = Map::from_iter([(PROJECT.to_owned(), json!(place.project)), (REPOSITORY.to_owned(), json!(place.repository))]);
+    let (event_type, notification_type) = shape.variant.split_once('/').unwrap_or((&shape.variant, ""));
+    let kind = Kind::of_variant(&shape.variant);
+    let mut publisher =
+        Map::from_iter([(PROJECT.to_owned(), json!(location.project)), (REPOSITORY.to_owned(), json!(location.repository))]);
     for filter in kind.map_or(&[][..], |kind| kind.filters) {
         publisher.insert((*filter).to_owned(), json!(field(filter)));
     }
@@ -291,13 +292,13 @@ pub(super) fn document(
 ///
 /// # Errors
 /// `Rejected` where it has a password that the caller does not know.
-pub(super) fn released(place: &Place, release: &HookRelease<'_>, present: &wire::Subscription) -> Result<Value, ProviderError> {
+pub(super) fn released(location: &HookLocation, release: &HookRelease<'_>, present: &wire::Subscription) -> Result<Value, ProviderError> {
     let consumer = |name: &str| value(&present.consumer_inputs, name);
     let operation = Operation::UpdateHook;
     let has_login = !consumer(PASSWORD).is_empty() || !consumer(USERNAME).is_empty();
     let none = WebhookSecret::Text(SecretString::default());
     let secret = if has_login { release.secret.ok_or_else(|| HookRelease::would_lose_the_secret(operation))? } else { &none };
-    let mut document = document(place, release.url, release.shape, secret, operation)?;
+    let mut document = document(location, release.url, release.shape, secret, operation)?;
     let headers = Some(consumer(HEADERS)).filter(|headers| !headers.is_empty());
     if let (Some(headers), Some(inputs)) = (headers, document.get_mut("consumerInputs").and_then(Value::as_object_mut)) {
         inputs.entry(HEADERS).or_insert_with(|| json!(headers));
@@ -324,12 +325,12 @@ pub(super) fn hook(subscription: &wire::Subscription) -> Hook {
     if let Some(version) = &subscription.resource_version {
         fields.insert(RESOURCE_VERSION, version.clone());
     }
-    let part = part(&subscription.event_type, publisher(NOTIFICATION_TYPE));
-    let events = Kind::of_part(&part).map(|kind| kind.events.iter().copied().collect()).unwrap_or_default();
+    let variant = variant(&subscription.event_type, publisher(NOTIFICATION_TYPE));
+    let events = Kind::of_variant(&variant).map(|kind| kind.events.iter().copied().collect()).unwrap_or_default();
     Hook {
         id: subscription.id.clone(),
         url: HookUrl::new(consumer(URL).to_owned()),
-        shape: HookShape { part, fields, events },
+        shape: HookShape { variant, fields, events },
         state: state(subscription.status.as_deref().unwrap_or_default()),
         // A user name without a password may be a password that is not shown.
         has_secret: if has_password || proving { Some(true) } else { Some(false).filter(|_| !has_login) },

@@ -57,7 +57,7 @@ impl BitbucketCloudClient {
     pub(super) fn repositories_url(&self) -> Option<Url> {
         let scope = self.endpoint.scope.as_ref()?;
         let mut url = self.api(["repositories", &scope.path]);
-        if let Some(key) = &scope.holder {
+        if let Some(key) = &scope.project {
             let quoted = key.replace('\\', r"\\").replace('"', "\\\"");
             url.query_pairs_mut().append_pair("q", &format!("project.key=\"{quoted}\""));
         }

@@ -8,7 +8,7 @@ use url::Url;
 use super::wire;
 use crate::api::v1alpha1::EventKind;
 use crate::api::v1alpha1::binding::Visibility;
-use crate::providers::model::{Holder, Hook, HookShape, HookState, HookUrl, Repository, RepositoryPath};
+use crate::providers::model::{Hook, HookShape, HookState, HookUrl, Project, Repository, RepositoryPath};
 use crate::providers::permission::PermissionFinding;
 
 const EVENTS: &str = "events";
@@ -41,7 +41,7 @@ pub(super) fn repository(repository: wire::Repository, anonymous: bool) -> Repos
         // Repositories cannot be archived.
         archived: false,
         manage_webhooks,
-        holder: repository.project.map(|project| Holder { id: project.uuid, key: project.key }),
+        project: repository.project.map(|project| Project { id: project.uuid, key: project.key }),
     }
 }
 
@@ -68,7 +68,7 @@ pub(super) fn shapes(events: &BTreeSet<EventKind>) -> Vec<HookShape> {
         return Vec::new();
     }
     let keys: BTreeSet<_> = events.iter().flat_map(|event| words(*event)).copied().collect();
-    vec![HookShape { part: String::new(), fields: fields(&keys, Some(false)), events: events.clone() }]
+    vec![HookShape { variant: String::new(), fields: fields(&keys, Some(false)), events: events.clone() }]
 }
 
 pub(super) fn hook(hook: wire::Hook) -> Hook {
@@ -78,7 +78,7 @@ pub(super) fn hook(hook: wire::Hook) -> Hook {
     Hook {
         id: hook.uuid,
         url: HookUrl::new(hook.url),
-        shape: HookShape { part: String::new(), fields, events: delivered },
+        shape: HookShape { variant: String::new(), fields, events: delivered },
         // Only a person switches a hook off.
         state: if hook.active { HookState::Active } else { HookState::Paused },
         has_secret: hook.secret_set,
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(shop.clone_url.as_deref(), Some("https://bitbucket.org/acme/shop.git"), "without the account that asked");
         assert_eq!(shop.ssh_url.as_deref(), Some("git@bitbucket.org:acme/shop.git"));
         assert_eq!((shop.default_branch.as_deref(), shop.empty, shop.visibility), (Some("main"), false, Some(Visibility::Private)));
-        assert_eq!(shop.holder.unwrap().key, "APP");
+        assert_eq!(shop.project.unwrap().key, "APP");
     }
 
     #[test]

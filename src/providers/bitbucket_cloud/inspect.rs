@@ -134,7 +134,7 @@ mod tests {
     use crate::providers::{Client, Credential, Endpoint, Provider as _};
 
     fn client(server: &Server, credential: Credential, project: Option<&str>) -> std::sync::Arc<dyn Client> {
-        let scope = Scope { word: "workspace", path: "acme".into(), holder: project.map(str::to_owned) };
+        let scope = Scope { word: "workspace", path: "acme".into(), project: project.map(str::to_owned) };
         let endpoint = Endpoint { scope: Some(scope), ..server.endpoint() };
         BitbucketCloud.connect(endpoint, credential, server.transport()).unwrap()
     }

@@ -74,12 +74,12 @@ impl Provider for BitbucketCloud {
             return Err(address::invalid_field("bitbucketCloud.workspace", &spec.workspace, form));
         }
         // Keys of projects are upper case; the API compares them with regard to case.
-        let holder = spec.project.as_ref().map(|key| key.trim().to_uppercase());
-        if holder.as_ref().is_some_and(|key| !path::is_name(key)) {
+        let project = spec.project.as_ref().map(|key| key.trim().to_uppercase());
+        if project.as_ref().is_some_and(|key| !path::is_name(key)) {
             let form = "the key of a project, such as APP: letters, digits and _";
             return Err(address::invalid_field("bitbucketCloud.project", spec.project.as_deref().unwrap_or_default(), form));
         }
-        let scope = Scope { word: "workspace", path: workspace.to_owned(), holder };
+        let scope = Scope { word: "workspace", path: workspace.to_owned(), project };
         Ok(Endpoint { web, api, further_origins: Vec::new(), scope: Some(scope) })
     }
 
@@ -145,9 +145,9 @@ mod tests {
 
     #[test]
     fn dt_16_dt_17_the_project_is_optional_and_its_key_is_upper_cased() {
-        assert_eq!(endpoint(|_| ()).unwrap().scope.unwrap().holder, None);
+        assert_eq!(endpoint(|_| ()).unwrap().scope.unwrap().project, None);
         let scope = endpoint(|spec| spec.project = Some("app".into())).unwrap().scope.unwrap();
-        assert_eq!((scope.holder.as_deref(), scope.to_string().as_str()), (Some("APP"), "workspace acme, project APP"));
+        assert_eq!((scope.project.as_deref(), scope.to_string().as_str()), (Some("APP"), "workspace acme, project APP"));
     }
 
     #[test]

@@ -2,12 +2,12 @@
 
 use super::WEB_HOST;
 use crate::providers::model::{Endpoint, PathError, RepositoryPath};
-use crate::providers::spelling::{self, OwnerAndName};
+use crate::providers::repository_ref::{self, OwnerRepoSyntax};
 
 /// Most characters of a name.
-const LONGEST: usize = 128;
+const MAX_LENGTH: usize = 128;
 
-const SPELLING: OwnerAndName = OwnerAndName {
+const SYNTAX: OwnerRepoSyntax = OwnerRepoSyntax {
     form: "a repository of Bitbucket Cloud is workspace/repository, or one of its https or ssh clone URLs",
     pages: &[
         "admin",
@@ -28,20 +28,20 @@ const SPELLING: OwnerAndName = OwnerAndName {
         "src",
         "tag",
     ],
-    longest: LONGEST,
-    twins: &[
+    longest: MAX_LENGTH,
+    host_aliases: &[
         // Answers ssh on port 443, for networks that let nothing else through.
         (WEB_HOST, "altssh.bitbucket.org"),
     ],
 };
 
 pub(super) fn parse(endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
-    SPELLING.read(endpoint, text)
+    SYNTAX.read(endpoint, text)
 }
 
 /// What can be the ID of a workspace or the slug of a repository.
 pub(super) fn is_name(text: &str) -> bool {
-    spelling::is_name(text, LONGEST)
+    repository_ref::is_name(text, MAX_LENGTH)
 }
 
 #[cfg(test)]

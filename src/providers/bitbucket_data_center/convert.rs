@@ -46,7 +46,7 @@ pub(super) fn repository(repository: &wire::Repository, surroundings: Surroundin
         archived: repository.archived,
         empty: surroundings.empty,
         manage_webhooks: surroundings.manage_webhooks,
-        holder: None,
+        project: None,
     }
 }
 
@@ -86,7 +86,7 @@ pub(super) fn shapes(events: &BTreeSet<EventKind>) -> Vec<HookShape> {
     }
     let keys = events.iter().flat_map(|event| words(*event)).copied().collect();
     let fields = BTreeMap::from([(EVENTS, joined(&keys)), (CERTIFICATES, true.to_string()), (CREDENTIALS, String::new())]);
-    vec![HookShape { part: String::new(), fields, events: events.clone() }]
+    vec![HookShape { variant: String::new(), fields, events: events.clone() }]
 }
 
 /// Whether a hook is the repository's own. A project's hook is shown among them by some versions and cannot be changed here.
@@ -107,7 +107,7 @@ pub(super) fn hook(hook: wire::Hook) -> Hook {
     Hook {
         id: hook.id.to_string(),
         url: HookUrl::new(hook.url),
-        shape: HookShape { part: String::new(), fields, events },
+        shape: HookShape { variant: String::new(), fields, events },
         state: if hook.active { HookState::Active } else { HookState::Paused },
         has_secret,
     }

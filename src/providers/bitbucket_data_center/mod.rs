@@ -69,7 +69,7 @@ impl Provider for BitbucketDataCenter {
         let form = "the key of a project, such as APP, or ~user for a personal one";
         let scope = |text: &String| {
             let path = path::project(text).ok_or_else(|| address::invalid_field("bitbucketDataCenter.project", text, form))?;
-            Ok(Scope { word: "project", path, holder: None })
+            Ok(Scope { word: "project", path, project: None })
         };
         let scope = spec.project.as_ref().map(scope).transpose()?;
         Ok(Endpoint { web, api, further_origins: Vec::new(), scope })

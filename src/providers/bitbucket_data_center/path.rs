@@ -3,23 +3,23 @@
 use percent_encoding::percent_decode_str;
 
 use crate::providers::model::{Endpoint, PathError, RepositoryPath};
-use crate::providers::spelling::{Spelling, after_prefix, same_host, same_origin, segments};
+use crate::providers::repository_ref::{RepositoryRef, after_prefix, same_host, same_origin, segments};
 
 const FORM: &str = "a repository of Bitbucket Data Center is PROJECT/slug or ~user/slug, one of its https or ssh clone URLs, or the \
                     address of its page";
 /// Characters of a key or a slug; the product allows 128.
-const LONGEST: usize = 128;
+const MAX_LENGTH: usize = 128;
 
 pub(super) fn parse(endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
-    match Spelling::read(text, FORM)? {
-        Spelling::Path(path) => from_segments(&segments(&path)),
-        Spelling::Web(url) => {
+    match RepositoryRef::read(text, FORM)? {
+        RepositoryRef::Path(path) => from_segments(&segments(&path)),
+        RepositoryRef::Web(url) => {
             same_origin(endpoint, &url)?;
             let rest = after_prefix(endpoint, url.path()).ok_or_else(malformed)?;
             // `/KEY/slug` alone is no address of the product.
             if rest.len() == 2 { Err(malformed()) } else { from_segments(&rest) }
         }
-        Spelling::Ssh { host, path } => {
+        RepositoryRef::Ssh { host, path } => {
             same_host(endpoint, &host)?;
             let rest = after_prefix(endpoint, &path).filter(|rest| rest.len() == 2);
             from_segments(&rest.unwrap_or_else(|| segments(&path)))
@@ -62,13 +62,13 @@ fn is_project(text: &str) -> bool {
     let fits = |character: char| !character.is_whitespace() && !character.is_control() && !"/\\?#%:~".contains(character);
     match text.strip_prefix('~') {
         Some(user) => is_slug(user),
-        None => !text.is_empty() && text != "." && text != ".." && text.chars().count() <= LONGEST && text.chars().all(fits),
+        None => !text.is_empty() && text != "." && text != ".." && text.chars().count() <= MAX_LENGTH && text.chars().all(fits),
     }
 }
 
 fn is_slug(text: &str) -> bool {
     let fits = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.' | '@' | '+');
-    !text.is_empty() && text != "." && text != ".." && text.len() <= LONGEST && text.chars().all(fits)
+    !text.is_empty() && text != "." && text != ".." && text.len() <= MAX_LENGTH && text.chars().all(fits)
 }
 
 fn malformed() -> PathError {

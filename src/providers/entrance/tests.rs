@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::v1alpha1::ProviderKind;
 use crate::api::v1alpha1::connection::{IdentityKind, PermissionState};
-use crate::providers::model::{Capabilities, Holder, HookUrl, Scope};
+use crate::providers::model::{Capabilities, HookUrl, Project, Scope};
 use crate::providers::transport::test_server::{Server, TOKEN, json as reply};
 use crate::providers::{Credential, registry};
 
@@ -29,7 +29,7 @@ fn repository_of(change: fn(&mut Repository)) -> Repository {
         archived: false,
         empty: false,
         manage_webhooks: PermissionFinding::missing(HOSTILE.repeat(1000)),
-        holder: Some(Holder { id: "2".into(), key: "APP".into() }),
+        project: Some(Project { id: "2".into(), key: "APP".into() }),
     };
     change(&mut repository);
     repository
@@ -40,7 +40,7 @@ fn hook_of(change: fn(&mut Hook)) -> Hook {
     let mut hook = Hook {
         id: "7".into(),
         url: HookUrl::new("https://in.acme.io/hooks/a/1".into()),
-        shape: HookShape { part: String::new(), fields, events: BTreeSet::new() },
+        shape: HookShape { variant: String::new(), fields, events: BTreeSet::new() },
         state: HookState::Disabled(HOSTILE.into()),
         has_secret: None,
     };
@@ -159,8 +159,8 @@ async fn a_name_with_hidden_characters_is_refused_and_not_made_into_another_name
         |repository| repository.id = "1\u{200b}".into(),
         |repository| repository.path = RepositoryPath::new("acme/\u{202e}pohs".into()),
         |repository| repository.path = RepositoryPath::new("x".repeat(NAME + 1)),
-        |repository| repository.holder.as_mut().unwrap().id.push('\u{1b}'),
-        |repository| repository.holder.as_mut().unwrap().key.push('\u{feff}'),
+        |repository| repository.project.as_mut().unwrap().id.push('\u{1b}'),
+        |repository| repository.project.as_mut().unwrap().key.push('\u{feff}'),
     ];
     let path = RepositoryPath::new("acme/shop".into());
     for change in repositories {
@@ -265,7 +265,7 @@ async fn every_providers_client_drops_hostile_addresses_and_keeps_its_own() {
         ];
         for (texts, kept) in cases {
             server.answer([reply(200, &page(kind, texts).to_string()), reply(200, "[]"), reply(200, "[]")]);
-            let scope = Some(Scope { word: "organization", path: "acme".into(), holder: None });
+            let scope = Some(Scope { word: "organization", path: "acme".into(), project: None });
             let endpoint = Endpoint { scope, ..server.endpoint() };
             let provider = registry::provider(kind).unwrap();
             let client = provider.connect(endpoint, Credential::Token(TOKEN.into()), server.transport()).unwrap();

@@ -49,7 +49,7 @@ pub(super) fn repository(repository: wire::Repository, anonymous: bool) -> Repos
         archived: repository.archived,
         empty: repository.empty,
         manage_webhooks,
-        holder: None,
+        project: None,
     }
 }
 
@@ -84,7 +84,7 @@ pub(super) fn shapes(events: &BTreeSet<EventKind>) -> Vec<HookShape> {
     }
     let read: BTreeSet<_> = events.iter().flat_map(|event| words(*event)).copied().collect();
     let fields = fields(OWN_TYPE, "json", &read, "", "");
-    vec![HookShape { part: String::new(), fields, events: events.clone() }]
+    vec![HookShape { variant: String::new(), fields, events: events.clone() }]
 }
 
 pub(super) fn hook(hook: wire::Hook) -> Hook {
@@ -100,7 +100,7 @@ pub(super) fn hook(hook: wire::Hook) -> Hook {
     Hook {
         id: hook.id.to_string(),
         url: HookUrl::new(hook.config.url),
-        shape: HookShape { part: String::new(), fields, events: delivered },
+        shape: HookShape { variant: String::new(), fields, events: delivered },
         state: if hook.active { HookState::Active } else { HookState::Paused },
         has_secret: None,
     }

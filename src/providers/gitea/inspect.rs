@@ -42,7 +42,7 @@ impl Server {
 }
 
 /// A token's name and scopes.
-struct Told {
+struct TokenInfo {
     name: Option<String>,
     scopes: Vec<String>,
 }
@@ -104,14 +104,14 @@ impl GiteaClient {
 
     /// The scopes, where the server tells them: itself by `GET /token`, or among the account's tokens, which basic
     /// authentication may list. `None` where it does not.
-    async fn told(&self, server: &Server, login: &str) -> Result<Option<Told>, ProviderError> {
+    async fn told(&self, server: &Server, login: &str) -> Result<Option<TokenInfo>, ProviderError> {
         if matches!(self.account, Account::Token(_)) && server.may_tell_token() {
             let call = Call::read(Operation::InspectCredential, Method::GET, self.api(["token"]));
             let answer = self.transport.send(call).await?;
             match answer.refusal() {
                 None => {
                     let token: wire::Token = answer.json()?;
-                    return Ok(Some(Told { name: Some(token.name), scopes: token.scopes }));
+                    return Ok(Some(TokenInfo { name: Some(token.name), scopes: token.scopes }));
                 }
                 Some(kind) if kind.leaves_open() => return Err(answer.refused(kind)),
                 Some(_) => {}
@@ -120,7 +120,7 @@ impl GiteaClient {
         self.told_by_list(login).await
     }
 
-    async fn told_by_list(&self, login: &str) -> Result<Option<Told>, ProviderError> {
+    async fn told_by_list(&self, login: &str) -> Result<Option<TokenInfo>, ProviderError> {
         let secret = match &self.account {
             Account::Anonymous => return Ok(None),
             Account::Token(secret) | Account::Basic { password: secret, .. } => secret,
@@ -145,9 +145,9 @@ impl GiteaClient {
         }
         let is_password = matches!(self.account, Account::Basic { .. }) && !looks_like_token(secret.expose_secret());
         Ok(match (found.pop(), found.is_empty()) {
-            (Some(entry), true) => Some(Told { name: Some(entry.name), scopes: entry.scopes }),
+            (Some(entry), true) => Some(TokenInfo { name: Some(entry.name), scopes: entry.scopes }),
             // A password has every right of its account.
-            (None, _) if is_password => Some(Told { name: None, scopes: vec![permission::ALL.to_owned()] }),
+            (None, _) if is_password => Some(TokenInfo { name: None, scopes: vec![permission::ALL.to_owned()] }),
             _ => None,
         })
     }

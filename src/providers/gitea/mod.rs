@@ -63,8 +63,8 @@ impl Provider for Gitea {
             None => address::below(&web, "/api/v1"),
         };
         let scope = match (&spec.organization, &spec.user) {
-            (Some(path), None) => Scope { word: ORGANIZATION, path: path::owner("gitea.organization", path)?, holder: None },
-            (None, Some(path)) => Scope { word: "user", path: path::owner("gitea.user", path)?, holder: None },
+            (Some(path), None) => Scope { word: ORGANIZATION, path: path::owner("gitea.organization", path)?, project: None },
+            (None, Some(path)) => Scope { word: "user", path: path::owner("gitea.user", path)?, project: None },
             _ => return Err(address::invalid("gitea needs either organization or user")),
         };
         Ok(Endpoint { web, api, further_origins: Vec::new(), scope: Some(scope) })

@@ -2,25 +2,25 @@
 
 use crate::providers::ProviderError;
 use crate::providers::model::{Endpoint, PathError, RepositoryPath};
-use crate::providers::spelling::OwnerAndName;
+use crate::providers::repository_ref::OwnerRepoSyntax;
 
-const SPELLING: OwnerAndName = OwnerAndName {
+const SYNTAX: OwnerRepoSyntax = OwnerRepoSyntax {
     form: "a repository of Gitea or Forgejo is owner/name, or one of its https or ssh clone URLs",
     pages: &[
         "actions", "activity", "branches", "commit", "commits", "compare", "issues", "packages", "projects", "pulls", "raw", "releases",
         "settings", "src", "tags", "wiki",
     ],
     longest: 100,
-    twins: &[],
+    host_aliases: &[],
 };
 
 pub(super) fn parse(endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
-    SPELLING.read(endpoint, text)
+    SYNTAX.read(endpoint, text)
 }
 
 /// The name of an owner in a field of the spec.
 pub(super) fn owner(field: &str, text: &str) -> Result<String, ProviderError> {
-    SPELLING.owner(field, text)
+    SYNTAX.owner(field, text)
 }
 
 #[cfg(test)]

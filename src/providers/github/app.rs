@@ -41,12 +41,12 @@ pub(super) struct App {
     pub(super) has_webhook: bool,
     /// Authenticates nothing by itself.
     transport: Transport,
-    kept: Arc<Kept>,
+    cached: Arc<Cached>,
 }
 
 /// What outlives the client: an inspection makes a new one.
 #[derive(Default)]
-struct Kept {
+struct Cached {
     /// Seconds by which GitHub's clock is ahead of ours.
     skew: AtomicI64,
     state: Mutex<State>,
@@ -91,8 +91,8 @@ impl App {
             (None, None) => String::new(),
         };
         let digest = digest::digest(&digest::SHA256, format!("{issuer}\0{}", private_key.expose_secret()).as_bytes());
-        let kept = transport.kept(&format!("{at} of {}", hex::encode(digest)), Kept::default);
-        Ok(Self { key, api: endpoint.api.clone(), owner, named, has_webhook, transport, kept })
+        let cached = transport.cached(&format!("{at} of {}", hex::encode(digest)), Cached::default);
+        Ok(Self { key, api: endpoint.api.clone(), owner, named, has_webhook, transport, cached })
     }
 
     /// Sends a call as the App itself. It only reads or makes a token: it may be sent again. Where GitHub says that the JWT's
@@ -115,7 +115,7 @@ impl App {
 
     /// GitHub's time, as far as it is known.
     fn now(&self) -> Timestamp {
-        let skew = SignedDuration::from_secs(self.kept.skew.load(Ordering::Relaxed));
+        let skew = SignedDuration::from_secs(self.cached.skew.load(Ordering::Relaxed));
         self.transport.now().checked_add(skew).unwrap_or_else(|_| self.transport.now())
     }
 
@@ -124,7 +124,7 @@ impl App {
         let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok()).and_then(|date| rfc2822::parse(date).ok());
         let Some(date) = date else { return false };
         let skew = date.timestamp().as_second() - self.transport.now().as_second();
-        let before = self.kept.skew.swap(skew, Ordering::Relaxed);
+        let before = self.cached.skew.swap(skew, Ordering::Relaxed);
         (skew - before).abs() > TOLERATED_SKEW
     }
 
@@ -133,7 +133,7 @@ impl App {
     /// # Errors
     /// `InstallationNotFound` and `InstallationSuspended` beside what the network and the API refuse.
     pub(super) async fn read_installation(&self) -> Result<Arc<wire::Installation>, ProviderError> {
-        let mut state = self.kept.state.lock().await;
+        let mut state = self.cached.state.lock().await;
         let found = self.find_installation(Operation::InspectCredential, &mut state).await?;
         match &found.suspended_at {
             None => Ok(found),
@@ -189,7 +189,7 @@ impl App {
 
     /// A token of the installation: the present one while it lasts, else a new one. Those who ask at once wait for one answer.
     pub(super) async fn token(&self) -> Result<Token, ProviderError> {
-        let mut state = self.kept.state.lock().await;
+        let mut state = self.cached.state.lock().await;
         let lasts = |token: &Token, beyond| token.expires_at.duration_since(self.now()) > beyond;
         if let Some(token) = state.token.as_ref().filter(|token| lasts(token, REFRESHED_BEFORE)) {
             return Ok(token.clone());
@@ -203,7 +203,7 @@ impl App {
 
     /// Forgets a token that was refused, unless another took its place meanwhile.
     pub(super) async fn forget(&self, refused: &Token) {
-        let mut state = self.kept.state.lock().await;
+        let mut state = self.cached.state.lock().await;
         state.token.take_if(|token| token.secret.expose_secret() == refused.secret.expose_secret());
     }
 
@@ -235,7 +235,7 @@ impl App {
 
     /// Whether the installation covers chosen repositories only, as far as it is known.
     pub(super) async fn is_selective(&self) -> bool {
-        self.kept.state.lock().await.installation.as_ref().is_some_and(|installation| installation.is_selective())
+        self.cached.state.lock().await.installation.as_ref().is_some_and(|installation| installation.is_selective())
     }
 
     /// Whether the App is installed on a repository.

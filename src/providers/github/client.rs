@@ -243,12 +243,12 @@ impl GitHubClient {
     }
 
     /// The next page that is not empty, of the lists that are left.
-    async fn next_repositories(&self, mut walk: Walk) -> Result<Option<(Vec<Repository>, Walk)>, ProviderError> {
-        while let Some(url) = walk.next.take().or_else(|| walk.lists.pop()) {
+    async fn next_repositories(&self, mut pagination: Pagination) -> Result<Option<(Vec<Repository>, Pagination)>, ProviderError> {
+        while let Some(url) = pagination.next.take().or_else(|| pagination.lists.pop()) {
             let (page, next) = self.page_of_repositories(url).await?;
-            walk.extent.add(&self.transport, page.len(), 0)?;
-            walk.next = next;
-            let page = page.into_iter().filter(|repository| walk.seen.insert(repository.id.clone()));
+            pagination.extent.add(&self.transport, page.len(), 0)?;
+            pagination.next = next;
+            let page = page.into_iter().filter(|repository| pagination.seen.insert(repository.id.clone()));
             // Whether it is empty is not told by a list: a size of zero is the sign for it that there is.
             let page = page.map(|repository| {
                 let empty = repository.size == 0;
@@ -256,7 +256,7 @@ impl GitHubClient {
             });
             let page: Vec<_> = page.filter(|found| self.endpoint.scope.as_ref().is_none_or(|scope| scope.holds(found))).collect();
             if !page.is_empty() {
-                return Ok(Some((page, walk)));
+                return Ok(Some((page, pagination)));
             }
         }
         Ok(None)
@@ -269,7 +269,7 @@ impl GitHubClient {
 }
 
 /// How far a walk through the owner's repositories has come.
-struct Walk {
+struct Pagination {
     lists: Vec<Url>,
     next: Option<Url>,
     extent: Extent,
@@ -371,8 +371,8 @@ impl Client for GitHubClient {
     fn repositories(&self) -> BoxStream<'_, Result<Vec<Repository>, ProviderError>> {
         let mut lists = self.repository_lists();
         lists.reverse();
-        let walk = Walk { lists, next: None, extent: Extent::passing(Operation::ListRepositories), seen: BTreeSet::new() };
-        stream::try_unfold(walk, move |walk| self.next_repositories(walk)).boxed()
+        let pagination = Pagination { lists, next: None, extent: Extent::passing(Operation::ListRepositories), seen: BTreeSet::new() };
+        stream::try_unfold(pagination, move |pagination| self.next_repositories(pagination)).boxed()
     }
 
     fn hook_shapes(&self, events: &BTreeSet<EventKind>) -> Vec<HookShape> {

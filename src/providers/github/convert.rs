@@ -56,7 +56,7 @@ pub(super) fn repository(repository: wire::Repository, viewer: Viewer, empty: bo
         archived: repository.archived,
         empty,
         manage_webhooks,
-        holder: None,
+        project: None,
     }
 }
 
@@ -76,7 +76,7 @@ pub(super) fn shapes(events: &BTreeSet<EventKind>) -> Vec<HookShape> {
         return Vec::new();
     }
     let wanted: BTreeSet<_> = events.iter().flat_map(|event| words(*event)).copied().collect();
-    vec![HookShape { part: String::new(), fields: fields(&wanted, "json", "0"), events: events.clone() }]
+    vec![HookShape { variant: String::new(), fields: fields(&wanted, "json", "0"), events: events.clone() }]
 }
 
 fn fields(events: &BTreeSet<&str>, content_type: &str, insecure_ssl: &str) -> BTreeMap<&'static str, String> {
@@ -97,7 +97,7 @@ pub(super) fn hook(hook: &wire::Hook) -> Hook {
     Hook {
         id: hook.id.to_string(),
         url: HookUrl::new(config.url.clone()),
-        shape: HookShape { part: String::new(), fields, events: delivered },
+        shape: HookShape { variant: String::new(), fields, events: delivered },
         state: if hook.active { HookState::Active } else { HookState::Paused },
         has_secret: Some(config.has_secret()),
     }

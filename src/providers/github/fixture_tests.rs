@@ -51,7 +51,7 @@ pub(super) fn response(name: &str) -> Response {
 pub(super) const APP_KEY: &str = include_str!("../../../tests/fixtures/github/app-private-key.pkcs1.pem");
 
 pub(super) fn organization(server: &Server) -> Endpoint {
-    Endpoint { scope: Some(Scope { word: super::ORGANIZATION, path: "acme".into(), holder: None }), ..server.endpoint() }
+    Endpoint { scope: Some(Scope { word: super::ORGANIZATION, path: "acme".into(), project: None }), ..server.endpoint() }
 }
 
 pub(super) fn with_token(server: &Server) -> Arc<dyn Client> {

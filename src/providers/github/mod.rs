@@ -74,7 +74,7 @@ impl Provider for GitHub {
             (None, Some(path)) => (USER, "github.user", path),
             _ => return Err(address::invalid("github needs either organization or user")),
         };
-        let scope = Scope { word, path: path::owner(field, path)?, holder: None };
+        let scope = Scope { word, path: path::owner(field, path)?, project: None };
         Ok(Endpoint { web, api, further_origins: Vec::new(), scope: Some(scope) })
     }
 

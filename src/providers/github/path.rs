@@ -2,9 +2,9 @@
 
 use crate::providers::ProviderError;
 use crate::providers::model::{Endpoint, PathError, RepositoryPath};
-use crate::providers::spelling::OwnerAndName;
+use crate::providers::repository_ref::OwnerRepoSyntax;
 
-const SPELLING: OwnerAndName = OwnerAndName {
+const SYNTAX: OwnerRepoSyntax = OwnerRepoSyntax {
     form: "a repository of GitHub is owner/name, or one of its https or ssh clone URLs",
     pages: &[
         "actions",
@@ -33,7 +33,7 @@ const SPELLING: OwnerAndName = OwnerAndName {
         "wiki",
     ],
     longest: 100,
-    twins: &[
+    host_aliases: &[
         ("github.com", "www.github.com"),
         ("www.github.com", "github.com"),
         // Takes ssh where port 22 is closed.
@@ -43,12 +43,12 @@ const SPELLING: OwnerAndName = OwnerAndName {
 };
 
 pub(super) fn parse(endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
-    SPELLING.read(endpoint, text)
+    SYNTAX.read(endpoint, text)
 }
 
 /// The name of an owner in a field of the spec.
 pub(super) fn owner(field: &str, text: &str) -> Result<String, ProviderError> {
-    SPELLING.owner(field, text)
+    SYNTAX.owner(field, text)
 }
 
 #[cfg(test)]

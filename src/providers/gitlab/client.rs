@@ -35,7 +35,7 @@ pub(super) struct GitLabClient {
     pub(super) transport: Transport,
     pub(super) signing: Signing,
     /// Who the credential is, once that is known.
-    pub(super) holder: Mutex<Option<Holder>>,
+    pub(super) token_user: Mutex<Option<TokenUser>>,
 }
 
 /// The credential, as far as it is needed after connecting.
@@ -50,7 +50,7 @@ pub(super) enum Account {
 
 /// The account behind the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Holder {
+pub(super) struct TokenUser {
     pub(super) user_id: Id,
     /// Whether it administers the whole server.
     pub(super) is_admin: bool,
@@ -76,7 +76,7 @@ impl GitLabClient {
                 transport.authorized(authorization::bearer(token)?, [token.expose_secret(), authorization::encoded(&as_password)])
             }
         };
-        Ok(Arc::new(Self { endpoint, account, transport, signing: Signing::new(), holder: Mutex::new(None) }))
+        Ok(Arc::new(Self { endpoint, account, transport, signing: Signing::new(), token_user: Mutex::new(None) }))
     }
 
     /// An address below the API's base; each segment is one, whatever is in it.
@@ -97,13 +97,13 @@ impl GitLabClient {
         matches!(self.account, Account::Anonymous)
     }
 
-    pub(super) fn remember(&self, holder: Holder) {
-        *self.holder.lock().unwrap_or_else(PoisonError::into_inner) = Some(holder);
+    pub(super) fn remember(&self, token_user: TokenUser) {
+        *self.token_user.lock().unwrap_or_else(PoisonError::into_inner) = Some(token_user);
     }
 
     /// The account behind the token; `None` where the token may not tell.
-    async fn holder(&self) -> Result<Option<Holder>, ProviderError> {
-        let known = self.holder.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    async fn token_user(&self) -> Result<Option<TokenUser>, ProviderError> {
+        let known = self.token_user.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if known.is_some() {
             return Ok(known);
         }
@@ -111,9 +111,9 @@ impl GitLabClient {
         match answer.refusal() {
             None => {
                 let user: wire::User = answer.json()?;
-                let holder = Holder { user_id: user.id, is_admin: user.is_admin };
-                self.remember(holder.clone());
-                Ok(Some(holder))
+                let token_user = TokenUser { user_id: user.id, is_admin: user.is_admin };
+                self.remember(token_user.clone());
+                Ok(Some(token_user))
             }
             Some(ErrorKind::PermissionDenied) => Ok(None),
             Some(kind) => Err(answer.refused(kind)),
@@ -170,15 +170,15 @@ impl GitLabClient {
         if role::suffices(shown) {
             return Ok(PermissionFinding::granted());
         }
-        let Some(holder) = self.holder().await? else {
+        let Some(token_user) = self.token_user().await? else {
             return Ok(PermissionFinding::unknown("the token may not tell whose it is, so its role is not known"));
         };
         let answer = self
-            .get(Operation::LookUpRepository, self.project_url(project.id.as_str(), ["members", "all", holder.user_id.as_str()]))
+            .get(Operation::LookUpRepository, self.project_url(project.id.as_str(), ["members", "all", token_user.user_id.as_str()]))
             .await?;
         match answer.refusal() {
             None => Ok(role::judge_member(&answer.json()?)),
-            Some(ErrorKind::NotFound) if holder.is_admin => {
+            Some(ErrorKind::NotFound) if token_user.is_admin => {
                 Ok(PermissionFinding::unknown("an administrator may, unless Admin Mode asks for the scope admin_mode"))
             }
             Some(ErrorKind::NotFound | ErrorKind::PermissionDenied) => Ok(role::judge(shown)),

@@ -69,7 +69,7 @@ pub(super) fn repository(project: wire::Project, manage_webhooks: PermissionFind
         archived: project.archived || project.marked_for_deletion_on.is_some(),
         empty,
         manage_webhooks,
-        holder: None,
+        project: None,
     }
 }
 
@@ -102,7 +102,7 @@ pub(super) fn shapes(events: &BTreeSet<EventKind>) -> Vec<HookShape> {
         (URL_VARIABLES, String::new()),
         (CUSTOM_HEADERS, String::new()),
     ]);
-    vec![HookShape { part: String::new(), fields, events: events.clone() }]
+    vec![HookShape { variant: String::new(), fields, events: events.clone() }]
 }
 
 /// A hook as it was read. `cause` tells why GitLab switched it off for good, where that was looked up.
@@ -130,7 +130,7 @@ pub(super) fn hook(hook: wire::Hook, cause: Option<String>) -> Hook {
         id: hook.id.to_string(),
         url: HookUrl::new(hook.url),
         state: state(hook.alert_status.as_deref(), hook.disabled_until.as_deref(), cause),
-        shape: HookShape { part: String::new(), fields, events },
+        shape: HookShape { variant: String::new(), fields, events },
         has_secret,
     }
 }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use super::client::{GitLabClient, Holder};
+use super::client::{GitLabClient, TokenUser};
 use super::permission::{self, API, READ_API};
 use super::{error, wire};
 use crate::api::v1alpha1::connection::IdentityKind;
@@ -55,14 +55,14 @@ pub(super) fn version_number(text: &str) -> Option<VersionNumber> {
 }
 
 /// What a token tells of itself.
-enum Told {
+enum TokenInfo {
     /// All of it.
     Token(Box<wire::Token>),
     /// Nothing, and why.
     Nothing(&'static str),
 }
 
-impl Told {
+impl TokenInfo {
     const fn token(&self) -> Option<&wire::Token> {
         match self {
             Self::Token(token) => Some(token),
@@ -117,7 +117,7 @@ impl GitLabClient {
         let group = if api { self.group().await? } else { self.unresolved("the token has no scope for the API") };
         let user_id = user.as_ref().map(|user| user.id.clone()).or_else(|| told.token()?.user_id.clone());
         if let Some(user_id) = user_id {
-            self.remember(Holder { user_id, is_admin: user.as_ref().is_some_and(|user| user.is_admin) });
+            self.remember(TokenUser { user_id, is_admin: user.as_ref().is_some_and(|user| user.is_admin) });
         }
         let number = version.as_deref().and_then(version_number);
         self.signing.learn_version(number);
@@ -175,21 +175,21 @@ impl GitLabClient {
     }
 
     /// The token's own description. Every classic scope may read it.
-    async fn token(&self) -> Result<Told, ProviderError> {
+    async fn token(&self) -> Result<TokenInfo, ProviderError> {
         let answer = self.get(Operation::InspectCredential, self.api(["personal_access_tokens", "self"])).await?;
         match answer.refusal() {
-            None => Ok(Told::Token(Box::new(answer.json()?))),
+            None => Ok(TokenInfo::Token(Box::new(answer.json()?))),
             Some(ErrorKind::PermissionDenied) if error::is_about_scopes(&answer) => {
-                Ok(Told::Nothing("the token is fine-grained and may not read itself"))
+                Ok(TokenInfo::Nothing("the token is fine-grained and may not read itself"))
             }
             // Blocked, or terms that have to be accepted: every call ends so.
             Some(ErrorKind::PermissionDenied) => Err(answer.refused(ErrorKind::Unauthenticated)),
-            Some(ErrorKind::Rejected) => Ok(Told::Nothing("it is an OAuth token, which does not tell its scopes here")),
+            Some(ErrorKind::Rejected) => Ok(TokenInfo::Nothing("it is an OAuth token, which does not tell its scopes here")),
             // Before 15.5; and everything that is no GitLab.
             Some(ErrorKind::NotFound) => match self.user().await {
                 Err(error) if error.kind == ErrorKind::NotFound => Err(answer.invalid("no GitLab answers at this address")),
                 Err(error) => Err(error),
-                Ok(_) => Ok(Told::Nothing("this version of GitLab does not tell a token's scopes")),
+                Ok(_) => Ok(TokenInfo::Nothing("this version of GitLab does not tell a token's scopes")),
             },
             Some(kind) => Err(answer.refused(kind)),
         }

@@ -76,7 +76,7 @@ impl Provider for GitLab {
                 Some(path::group(text).ok_or_else(|| address::invalid_field("gitlab.group", text, path::GROUP_FORM))?)
             }
         };
-        let scope = scope.map(|path| Scope { word: GROUP, path, holder: None });
+        let scope = scope.map(|path| Scope { word: GROUP, path, project: None });
         Ok(Endpoint { web, api, further_origins: Vec::new(), scope })
     }
 

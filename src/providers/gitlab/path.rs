@@ -1,7 +1,7 @@
 //! Repository paths: two segments or more, and every clone and web URL of them that people paste.
 
 use crate::providers::model::{Endpoint, PathError, RepositoryPath};
-use crate::providers::spelling::{Spelling, after_prefix, decoded, same_host, same_origin, segments};
+use crate::providers::repository_ref::{RepositoryRef, after_prefix, decoded, same_host, same_origin, segments};
 
 const FORM: &str = "a repository of GitLab is group/name with any number of subgroups, or one of its https or ssh clone URLs";
 /// What a group in a spec may be.
@@ -16,17 +16,17 @@ const PAGE_MARK: &str = "-";
 const LONGEST_NAME: usize = 255;
 
 pub(super) fn parse(endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
-    match Spelling::read(text, FORM)? {
+    match RepositoryRef::read(text, FORM)? {
         // As the API has a path in its addresses, with %2F in it, or as it is.
-        Spelling::Path(path) => from_segments(&decoded(&path).ok_or_else(malformed)?.split('/').collect::<Vec<_>>()),
-        Spelling::Web(url) => {
+        RepositoryRef::Path(path) => from_segments(&decoded(&path).ok_or_else(malformed)?.split('/').collect::<Vec<_>>()),
+        RepositoryRef::Web(url) => {
             same_origin(endpoint, &url)?;
             let path = after_prefix(endpoint, url.path()).ok_or_else(malformed)?;
             let project = path.split(|segment| *segment == PAGE_MARK).next().unwrap_or_default();
             from_segments(project)
         }
         // Over ssh the web address's path prefix is never part of the path.
-        Spelling::Ssh { host, path } => {
+        RepositoryRef::Ssh { host, path } => {
             let is_cloud = endpoint.web.host_str() == Some(CLOUD) && host.eq_ignore_ascii_case(CLOUD_SSH);
             same_host(endpoint, if is_cloud { CLOUD } else { &host })?;
             from_segments(&segments(&path))

@@ -9,7 +9,7 @@ use futures::TryStreamExt as _;
 use serde_json::{Value, json};
 
 use crate::api::v1alpha1::ProviderKind;
-use crate::providers::model::{Holder, Repository, RepositoryPath, Scope};
+use crate::providers::model::{Project, Repository, RepositoryPath, Scope};
 use crate::providers::transport::test_server::{Server, TOKEN, factory};
 use crate::providers::transport::{TransportSettings, Unleased};
 use crate::providers::{Client, Credential, Endpoint, ErrorKind, PermissionFinding, registry};
@@ -64,7 +64,7 @@ async fn endless(kind: ProviderKind, length: usize, padding: usize) -> (Arc<dyn 
         async { answer }
     });
     tokio::spawn(async move { axum::serve(listener, app).await });
-    let scope = Some(Scope { word: "organization", path: "acme".into(), holder: None });
+    let scope = Some(Scope { word: "organization", path: "acme".into(), project: None });
     let server = Server::start([]).await;
     let web = format!("http://{address}/").parse().unwrap();
     let api = format!("http://{address}/api/v1").parse().unwrap();
@@ -94,7 +94,7 @@ fn repository() -> Repository {
         archived: false,
         empty: false,
         manage_webhooks: PermissionFinding::granted(),
-        holder: Some(Holder { id: GUID.into(), key: "acme".into() }),
+        project: Some(Project { id: GUID.into(), key: "acme".into() }),
     }
 }
 

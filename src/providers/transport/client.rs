@@ -12,20 +12,20 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::Lease;
+use super::account_cache::AccountCache;
 use super::answer::Answer;
 use super::byte_budget::{ByteBudget, Reserved};
 use super::call::{Access, Call};
 use super::classify::{self, Classifier, Failure};
 use super::documents::Documents;
-use super::exchange::{Raw, exchange};
 use super::factory::Timings;
-use super::gate::Gate;
-use super::kept::Kept;
 use super::limits::RateMarks;
 use super::metrics::{Metrics, failure_label};
 use super::network::{NetworkPolicy, Purpose};
 use super::origin::Origins;
+use super::rate_limiter::RateLimiter;
 use super::redact::Redactor;
+use super::send_once::{RawResponse, send_once};
 use crate::api::v1alpha1::ProviderKind;
 use crate::clock::SharedClock;
 use crate::providers::{ErrorKind, ProviderError};
@@ -52,8 +52,8 @@ pub(super) struct Shared {
     pub(super) policy: Arc<NetworkPolicy>,
     pub(super) lease: Arc<dyn Lease>,
     pub(super) clock: SharedClock,
-    pub(super) gate: Arc<Gate>,
-    pub(super) kept: Kept,
+    pub(super) limiter: Arc<RateLimiter>,
+    pub(super) cached: AccountCache,
     pub(super) documents: Documents,
     pub(super) byte_budget: ByteBudget,
     pub(super) metrics: Metrics,
@@ -94,8 +94,8 @@ impl Transport {
     /// What a provider keeps for this API and identity longer than one client lives, such as tokens that were made. It is
     /// shared by all connections with the same identity, made where it is absent, and forgotten when it is idle for hours.
     #[must_use]
-    pub fn kept<T: Send + Sync + 'static>(&self, name: &str, make: impl Fn() -> T) -> Arc<T> {
-        self.shared.kept.get(name, make)
+    pub fn cached<T: Send + Sync + 'static>(&self, name: &str, init: impl Fn() -> T) -> Arc<T> {
+        self.shared.cached.get(name, init)
     }
 
     /// What was read for this API and identity, for a provider that asks whether it still holds. All documents of the process
@@ -199,14 +199,14 @@ impl Transport {
         }
     }
 
-    /// One pass through the gate, and the redirects that a read follows.
+    /// One pass through the limiter, and the redirects that a read follows.
     async fn attempt(&self, call: &Call, redactor: &Redactor, sent: &AtomicBool) -> Result<Answer, ProviderError> {
-        let entered = self.shared.gate.enter(call.access, call.operation, self.shared.timings.park).await;
+        let entered = self.shared.limiter.enter(call.access, call.operation, self.shared.timings.max_wait).await;
         let _permit = entered.map_err(|refused| self.limited(call, refused.retry_at))?;
         let mut url = call.url.clone();
         for _ in 0..=MOST_REDIRECTS {
             sent.store(true, Ordering::Relaxed);
-            let raw = self.exchange(call, &url).await?;
+            let raw = self.send_once(call, &url).await?;
             match self.redirect(call, &url, &raw)? {
                 Some(next) => url = next,
                 None => return Ok(self.answer(call, url, raw, redactor)),
@@ -222,7 +222,7 @@ impl Transport {
     }
 
     /// Checks the origin, sends, counts. No credential leaves the origins of its connection.
-    async fn exchange(&self, call: &Call, url: &Url) -> Result<Raw, ProviderError> {
+    async fn send_once(&self, call: &Call, url: &Url) -> Result<RawResponse, ProviderError> {
         let refused = |kind, message: String| ProviderError::new(kind, call.operation.as_str(), message);
         if !self.shared.origins.contain(url) {
             let host = url.host_str().unwrap_or_default();
@@ -237,14 +237,14 @@ impl Transport {
             headers.insert(AUTHORIZATION, authorization.clone());
         }
         let started = Instant::now();
-        let result = exchange(&self.shared.http, call, url, headers, self.shared.proxied, &self.shared.byte_budget).await;
+        let result = send_once(&self.shared.http, call, url, headers, self.shared.proxied, &self.shared.byte_budget).await;
         let code = result.as_ref().map_or_else(|error| failure_label(error.kind), |raw| code_label(raw.status));
         self.shared.metrics.sent(self.shared.kind, call.operation, code, started.elapsed());
         result
     }
 
     /// Where a read goes on. Writes follow nothing: some other client's POST became a GET that way.
-    fn redirect(&self, call: &Call, from: &Url, raw: &Raw) -> Result<Option<Url>, ProviderError> {
+    fn redirect(&self, call: &Call, from: &Url, raw: &RawResponse) -> Result<Option<Url>, ProviderError> {
         let follows = call.access == Access::Read
             && matches!(
                 raw.status,
@@ -277,9 +277,9 @@ impl Transport {
         }
     }
 
-    /// Classifies an answer and lets the gate learn from it.
-    fn answer(&self, call: &Call, url: Url, raw: Raw, redactor: &Redactor) -> Answer {
-        let Raw { status, headers, body, reserved } = raw;
+    /// Classifies an answer and lets the limiter learn from it.
+    fn answer(&self, call: &Call, url: Url, raw: RawResponse, redactor: &Redactor) -> Answer {
+        let RawResponse { status, headers, body, reserved } = raw;
         let marks = RateMarks::read(&headers, self.now());
         let is_html = classify::is_html(&headers);
         let message = if status == StatusCode::OK && !is_html { String::new() } else { classify::message(&headers, &body) };
@@ -314,14 +314,14 @@ impl Transport {
         }
     }
 
-    /// What the gate learns. An answer to a rejected credential carries the marks of anonymous calls, and one of a broken
+    /// What the limiter learns. An answer to a rejected credential carries the marks of anonymous calls, and one of a broken
     /// server is no statement about rates.
     fn learn(&self, marks: RateMarks, refusal: Option<ErrorKind>) -> Option<jiff::Timestamp> {
         match refusal {
             Some(ErrorKind::Unauthenticated) => None,
             Some(ErrorKind::Transient) => marks.retry_at,
             _ => {
-                let until = self.shared.gate.learn(marks, refusal == Some(ErrorKind::RateLimited));
+                let until = self.shared.limiter.learn(marks, refusal == Some(ErrorKind::RateLimited));
                 until.filter(|_| refusal == Some(ErrorKind::RateLimited))
             }
         }

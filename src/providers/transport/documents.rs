@@ -10,7 +10,7 @@ use http::HeaderValue;
 use moka::sync::Cache;
 use url::Url;
 
-use super::kept::Bucket;
+use super::account_cache::Bucket;
 
 /// Bytes of all documents together: about those of 10,000 repositories and their hooks.
 const ALL: u64 = 16 * 1024 * 1024;

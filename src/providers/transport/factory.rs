@@ -10,23 +10,23 @@ use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 use super::Lease;
+use super::account_cache::{AccountCache, Bucket, SharedCache};
 use super::budget::budget;
 use super::byte_budget::ByteBudget;
 use super::classify;
 use super::client::{Shared, Transport};
 use super::documents::{self, DocumentCache, Documents};
-use super::gate::Gate;
-use super::kept::{Bucket, Kept, KeptCache};
 use super::metrics::Metrics;
 use super::network::{NetworkPolicy, Purpose};
 use super::origin::Origins;
+use super::rate_limiter::RateLimiter;
 use super::redact::Redactor;
 use crate::api::v1alpha1::ProviderKind;
 use crate::clock::SharedClock;
 use crate::providers::{Endpoint, ErrorKind, ProviderError};
 
 const OPERATION: &str = "prepare the connection";
-/// Gates that are kept for the next connection that needs the same.
+/// Limiters that are kept for the next connection that needs the same.
 const KEPT: u64 = 10_000;
 /// HTTP clients that are kept so. Each holds its certificate authorities, read.
 const KEPT_CLIENTS: u64 = 500;
@@ -42,7 +42,7 @@ pub struct Timings {
     /// With less than this for a call, nothing is sent. 1 s.
     pub least: Duration,
     /// The longest wait for a rate limit inside a call; what takes longer is refused with a time. 10 s.
-    pub park: Duration,
+    pub max_wait: Duration,
     /// The pause before a read is sent again for the first time. 200 ms.
     pub pause: Duration,
 }
@@ -53,7 +53,7 @@ impl Default for Timings {
             call: Duration::from_secs(30),
             lease_margin: Duration::from_secs(2),
             least: Duration::from_secs(1),
-            park: Duration::from_secs(10),
+            max_wait: Duration::from_secs(10),
             pause: Duration::from_millis(200),
         }
     }
@@ -103,7 +103,7 @@ impl TransportSettings<'_> {
     }
 }
 
-/// Makes transports. One for each process: rate gates and connections are shared through it.
+/// Makes transports. One for each process: rate limiters and connections are shared through it.
 #[derive(Clone)]
 pub struct TransportFactory {
     policy: Arc<NetworkPolicy>,
@@ -111,9 +111,9 @@ pub struct TransportFactory {
     clock: SharedClock,
     metrics: Metrics,
     timings: Timings,
-    gates: Cache<Bucket, (ProviderKind, Arc<Gate>)>,
+    limiters: Cache<Bucket, (ProviderKind, Arc<RateLimiter>)>,
     clients: Cache<[u8; 32], reqwest::Client>,
-    kept: KeptCache,
+    cached: SharedCache,
     documents: DocumentCache,
     byte_budget: ByteBudget,
 }
@@ -134,9 +134,9 @@ impl TransportFactory {
             clock,
             metrics: Metrics::register(registry),
             timings: Timings::default(),
-            gates: Cache::builder().max_capacity(KEPT).time_to_idle(KEPT_FOR).build(),
+            limiters: Cache::builder().max_capacity(KEPT).time_to_idle(KEPT_FOR).build(),
             clients: Cache::builder().max_capacity(KEPT_CLIENTS).time_to_idle(KEPT_FOR).build(),
-            kept: Cache::builder().max_capacity(KEPT).time_to_idle(KEPT_FOR).build(),
+            cached: Cache::builder().max_capacity(KEPT).time_to_idle(KEPT_FOR).build(),
             documents: documents::cache(),
             byte_budget: ByteBudget::default(),
         }
@@ -159,7 +159,7 @@ impl TransportFactory {
 
     /// Brings those metrics up to date that tell how the accounts stand with their rate limits.
     pub fn refresh_metrics(&self) {
-        self.metrics.accounts(self.gates.iter().map(|(_, (kind, gate))| (kind, gate.standing())));
+        self.metrics.accounts(self.limiters.iter().map(|(_, (kind, limiter))| (kind, limiter.status())));
     }
 
     /// A transport for one connection. Nothing is sent here.
@@ -179,9 +179,10 @@ impl TransportFactory {
             http
         };
         let bucket = Bucket { origin: endpoint.api.origin().ascii_serialization(), identity: credential_identity, way };
-        let kept = Kept::new(self.kept.clone(), bucket.clone());
+        let cached = AccountCache::new(self.cached.clone(), bucket.clone());
         let documents = Documents::new(self.documents.clone(), bucket.clone());
-        let (_, gate) = self.gates.get_with(bucket, || (kind, Arc::new(Gate::new(budget(kind, &endpoint.api), self.clock.clone()))));
+        let (_, limiter) =
+            self.limiters.get_with(bucket, || (kind, Arc::new(RateLimiter::new(budget(kind, &endpoint.api), self.clock.clone()))));
         let redactor = match &proxy {
             Some(ProxySettings { login: Some((_, password)), .. }) => Redactor::default().with([password.expose_secret()]),
             _ => Redactor::default(),
@@ -192,8 +193,8 @@ impl TransportFactory {
             policy: Arc::clone(&self.policy),
             lease: Arc::clone(&self.lease),
             clock: self.clock.clone(),
-            gate,
-            kept,
+            limiter,
+            cached,
             documents,
             byte_budget: self.byte_budget.clone(),
             metrics: self.metrics.clone(),

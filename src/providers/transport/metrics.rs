@@ -12,7 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::call::Operation;
-use super::gate::Standing;
+use super::rate_limiter::RateLimitStatus;
 use crate::api::v1alpha1::ProviderKind;
 use crate::providers::ErrorKind;
 
@@ -116,12 +116,12 @@ impl Metrics {
     }
 
     /// Shows how the accounts stand: one entry for each.
-    pub(super) fn accounts(&self, accounts: impl Iterator<Item = (ProviderKind, Standing)>) {
+    pub(super) fn accounts(&self, accounts: impl Iterator<Item = (ProviderKind, RateLimitStatus)>) {
         let (mut fewest, mut resting) = (BTreeMap::new(), BTreeMap::new());
-        for (provider, standing) in accounts {
+        for (provider, status) in accounts {
             let provider = provider.flag();
-            *resting.entry(provider).or_insert(0) += i64::from(standing.rests);
-            if let Some(remaining) = standing.remaining {
+            *resting.entry(provider).or_insert(0) += i64::from(status.rests);
+            if let Some(remaining) = status.remaining {
                 let remaining = i64::try_from(remaining).unwrap_or(i64::MAX);
                 fewest.entry(provider).and_modify(|fewest| *fewest = remaining.min(*fewest)).or_insert(remaining);
             }

@@ -1,6 +1,6 @@
 //! How requests reach a provider.
 //!
-//! A [`TransportFactory`] knows how to get there: certificates, proxies, rate gates, deadlines. It makes one [`Transport`]
+//! A [`TransportFactory`] knows how to get there: certificates, proxies, rate limiters, deadlines. It makes one [`Transport`]
 //! for each connection, without a credential. The provider's [`connect`](super::Provider::connect) decides how to
 //! authenticate, gives the transport its header, and keeps the transport in its client.
 //!
@@ -9,12 +9,13 @@
 //! 1. trace and redaction (`client`, `redact`): one line for each call; what leaves here is safe to show.
 //! 2. deadline (`client`): 30 s, and never later than 2 s before the lease ends; too little left means that nothing is sent.
 //! 3. retry of reads (`client`): twice at most, with growing pauses, inside the deadline. Writes are sent once.
-//! 4. rate gate (`gate`, `budget`, `limits`): one for each API origin and identity, shared by all connections.
+//! 4. rate limiter (`rate_limiter`, `budget`, `limits`): one for each API origin and identity, shared by all connections.
 //! 5. redirects of reads (`client`, `origin`): three at most, by hand, to the same origin only.
-//! 6. metrics and the exchange itself (`metrics`, `exchange`, `byte_budget`): the origin is checked before a byte is sent, each
+//! 6. metrics and the exchange itself (`metrics`, `send_once`, `byte_budget`): the origin is checked before a byte is sent, each
 //!    body is capped and all bodies together have one budget, the network's errors are told apart.
 //! 7. classification (`classify`): one table for all, after the provider's own differences.
 
+mod account_cache;
 mod answer;
 mod budget;
 mod byte_budget;
@@ -22,15 +23,14 @@ mod call;
 mod classify;
 mod client;
 mod documents;
-mod exchange;
 mod factory;
-mod gate;
-mod kept;
 mod limits;
 mod metrics;
 pub mod network;
 mod origin;
+mod rate_limiter;
 mod redact;
+mod send_once;
 #[cfg(test)]
 pub(in crate::providers) mod test_server;
 #[cfg(test)]

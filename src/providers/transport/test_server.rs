@@ -102,7 +102,7 @@ pub(in crate::providers) fn local_policy() -> Arc<network::NetworkPolicy> {
 }
 
 pub(in crate::providers) fn factory(lease: Arc<dyn Lease>) -> TransportFactory {
-    let timings = Timings { pause: Duration::from_millis(1), park: Duration::ZERO, ..Timings::default() };
+    let timings = Timings { pause: Duration::from_millis(1), max_wait: Duration::ZERO, ..Timings::default() };
     TransportFactory::new(local_policy(), lease, Arc::new(SystemClock), &mut Registry::default()).with_timings(timings)
 }
 

@@ -358,7 +358,7 @@ async fn rates_and_what_is_kept_belong_to_the_way_that_they_were_learnt_on() {
     assert_eq!(error.kind, ErrorKind::RateLimited);
     assert_eq!(through.send(write(server.url("/api/v1/x"))).await.unwrap_err().kind, ErrorKind::RateLimited, "nothing is sent");
     assert!(straight.send(write(server.url("/api/v1/x"))).await.is_ok(), "the provider limited nobody");
-    assert!(!Arc::ptr_eq(&through.kept("token", || 1), &straight.kept("token", || 1)));
+    assert!(!Arc::ptr_eq(&through.cached("token", || 1), &straight.cached("token", || 1)));
 }
 
 #[tokio::test]

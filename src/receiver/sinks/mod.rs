@@ -26,7 +26,7 @@ pub(super) use job::{Delivery, Part, Tracking};
 use pending::PendingBudget;
 pub use pending::PendingLimits;
 
-use super::dedupe::Answer;
+use super::dedupe::DeliveryResult;
 use super::evidence::EvidenceStore;
 use super::metrics::Metrics;
 use super::routes::Routes;
@@ -69,7 +69,7 @@ type QueueKey = (String, String);
 struct Queue {
     jobs: VecDeque<Arc<Job>>,
     /// Something was added.
-    nudge: Arc<Notify>,
+    wake: Arc<Notify>,
 }
 
 /// Hands deliveries on.
@@ -108,21 +108,21 @@ impl Dispatcher {
     }
 
     /// Hands a delivery to its sinks and waits for them until the deadline.
-    pub(super) async fn deliver(self: &Arc<Self>, delivery: &Arc<Delivery>, parts: Vec<Part>, deadline: Instant) -> Answer {
+    pub(super) async fn deliver(self: &Arc<Self>, delivery: &Arc<Delivery>, parts: Vec<Part>, deadline: Instant) -> DeliveryResult {
         delivery.expect_parts(parts.len());
         let jobs: Vec<_> = parts.into_iter().map(|part| Job::new(delivery.clone(), part)).collect();
         // Behind what is pending there is nothing to wait for: that sink is down.
-        let hopeful: Vec<_> = jobs.iter().filter(|job| !self.enqueue(job)).collect();
-        let _ = timeout_at(deadline, join_all(hopeful.into_iter().map(|job| job.wait()))).await;
+        let waitable: Vec<_> = jobs.iter().filter(|job| !self.enqueue(job)).collect();
+        let _ = timeout_at(deadline, join_all(waitable.into_iter().map(|job| job.wait()))).await;
         if jobs.iter().all(|job| job.is_settled()) {
-            return Answer::Accepted;
+            return DeliveryResult::Accepted;
         }
         let Some(permit) = self.pending.acquire(&delivery.uid, delivery.payload.len()) else {
             for job in &jobs {
                 job.cancel();
-                self.withdraw(job);
+                self.remove_cancelled(job);
             }
-            return Answer::Overloaded;
+            return DeliveryResult::Overloaded;
         };
         delivery.hold(permit);
         for job in &jobs {
@@ -130,7 +130,7 @@ impl Dispatcher {
                 self.evidence.sink_pending(&delivery.uid, &job.part.sink, i64::try_from(events).unwrap_or(i64::MAX));
             }
         }
-        Answer::Pending
+        DeliveryResult::Pending
     }
 
     /// Gives what is pending one last try, then ends. What is lost by that is logged.
@@ -151,25 +151,25 @@ impl Dispatcher {
                 let queue = queue.get_mut();
                 let behind = queue.jobs.iter().any(|job| job.is_pending());
                 queue.jobs.push_back(job.clone());
-                queue.nudge.notify_one();
+                queue.wake.notify_one();
                 behind
             }
             Slot::Vacant(slot) => {
                 let key = slot.key().clone();
-                let queue = slot.insert(Queue { jobs: VecDeque::from([job.clone()]), nudge: Arc::default() });
-                self.workers.spawn(self.clone().work(key, queue.nudge.clone()));
+                let queue = slot.insert(Queue { jobs: VecDeque::from([job.clone()]), wake: Arc::default() });
+                self.workers.spawn(self.clone().work(key, queue.wake.clone()));
                 false
             }
         }
     }
 
     /// Takes cancelled jobs out of a queue, so that it does not grow beyond what may be pending. The first is its worker's.
-    fn withdraw(&self, job: &Job) {
+    fn remove_cancelled(&self, job: &Job) {
         let key = (job.delivery.uid.clone(), job.part.sink.clone());
         if let Some(queue) = self.lock().get_mut(&key) {
             let mut first = true;
             queue.jobs.retain(|job| std::mem::take(&mut first) || !job.is_cancelled());
-            queue.nudge.notify_one();
+            queue.wake.notify_one();
         }
     }
 

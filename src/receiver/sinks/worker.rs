@@ -16,7 +16,7 @@ use crate::providers::transport::network::Purpose;
 use crate::receiver::routes::SinkState;
 
 /// How often a sink that is down is tried because something new arrived.
-const NUDGED: Duration = Duration::from_secs(1);
+const WAKE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What became of a job.
 enum Step {
@@ -26,7 +26,7 @@ enum Step {
     Again,
 }
 
-fn pauses(limits: &SinkLimits) -> ExponentialBackoff {
+fn backoff(limits: &SinkLimits) -> ExponentialBackoff {
     ExponentialBuilder::default()
         .with_min_delay(limits.least_pause)
         .with_max_delay(limits.longest_pause)
@@ -38,8 +38,8 @@ fn pauses(limits: &SinkLimits) -> ExponentialBackoff {
 
 impl Dispatcher {
     /// Works until the queue is empty.
-    pub(super) async fn work(self: Arc<Self>, key: QueueKey, nudge: Arc<Notify>) {
-        let mut schedule = pauses(&self.limits);
+    pub(super) async fn work(self: Arc<Self>, key: QueueKey, wake: Arc<Notify>) {
+        let mut schedule = backoff(&self.limits);
         while let Some(job) = self.front(&key) {
             // A panic must not leave a queue without a worker.
             let step = AssertUnwindSafe(self.step(&job)).catch_unwind().await.unwrap_or_else(|_| {
@@ -49,10 +49,10 @@ impl Dispatcher {
             match step {
                 Step::Done => {
                     self.pop(&key);
-                    schedule = pauses(&self.limits);
+                    schedule = backoff(&self.limits);
                 }
-                Step::Again if self.stopping.is_cancelled() => return self.abandon(&key),
-                Step::Again => self.pause(schedule.next().unwrap_or(self.limits.longest_pause), &nudge).await,
+                Step::Again if self.stopping.is_cancelled() => return self.drain(&key),
+                Step::Again => self.pause(schedule.next().unwrap_or(self.limits.longest_pause), &wake).await,
             }
         }
     }
@@ -155,10 +155,10 @@ impl Dispatcher {
     }
 
     /// Waits for the pause to end, for something new, or for the end.
-    async fn pause(&self, pause: Duration, nudge: &Notify) {
+    async fn pause(&self, pause: Duration, wake: &Notify) {
         let something_new = async {
-            nudge.notified().await;
-            tokio::time::sleep(NUDGED).await;
+            wake.notified().await;
+            tokio::time::sleep(WAKE_PAUSE).await;
         };
         tokio::select! {
             () = tokio::time::sleep(pause) => (),
@@ -167,12 +167,18 @@ impl Dispatcher {
         }
     }
 
-    fn abandon(&self, key: &QueueKey) {
+    fn drain(&self, key: &QueueKey) {
         let Some(queue) = self.lock().remove(key) else { return };
         let lost = queue.jobs.iter().filter(|job| !job.is_cancelled()).count();
         if let Some(job) = queue.jobs.front() {
             let delivery = &job.delivery;
-            tracing::warn!(namespace = delivery.namespace, name = delivery.name, sink = key.1, deliveries = lost, "stopped owing");
+            tracing::warn!(
+                namespace = delivery.namespace,
+                name = delivery.name,
+                sink = key.1,
+                deliveries = lost,
+                "stopped with pending deliveries"
+            );
         }
     }
 }

@@ -123,13 +123,13 @@ async fn the_same_delivery_while_it_is_under_way_waits_for_the_same_answer() {
 }
 
 #[tokio::test]
-async fn one_event_by_hooks_of_two_generations_arrives_once() {
+async fn one_event_by_hooks_of_two_secret_versions_arrives_once() {
     let sink = Sink::start(200).await;
     let harness = with_sinks(json!([service_sink("a", sink.port)])).await;
     harness.clock.set("2026-11-20T10:01:00Z");
-    let next = generation(-30);
+    let next = secret_version(-30);
     let old = |id: &str, body: &[u8]| Shot::new(id, body.to_vec());
-    let new = |id: &str, body: &[u8]| Shot::with_generation(&next, id, body.to_vec());
+    let new = |id: &str, body: &[u8]| Shot::with_secret_version(&next, id, body.to_vec());
     let bodies = ["1", "2", "3"].map(|commit| push_body(7, "acme/shop", "refs/heads/main", commit));
     // The new hook is there before the status says so.
     assert_eq!(harness.send(&old("old-1", &bodies[0])).await, 200);
@@ -138,7 +138,7 @@ async fn one_event_by_hooks_of_two_generations_arrives_once() {
     assert_eq!(harness.send(&old("old-2", &bodies[1])).await, 200);
     harness.routes.apply_binding(&binding(|object| {
         object["spec"]["sinks"] = json!([service_sink("a", sink.port)]);
-        object["status"]["webhook"] = json!({"secretGeneration": next, "previousSecrets": [{"generation": generation(0)}]});
+        object["status"]["webhook"] = json!({"secretVersion": next, "previousSecrets": [{"version": secret_version(0)}]});
     }));
     let (first, second) = (old("old-3", &bodies[2]), new("new-3", &bodies[2]));
     let both = futures::future::join(harness.send(&first), harness.send(&second)).await;
@@ -146,7 +146,7 @@ async fn one_event_by_hooks_of_two_generations_arrives_once() {
     let ids = sink.accepted_ids();
     assert_eq!(ids[..2], ["old-1", "new-2"]);
     assert_eq!(ids.len(), 3, "{ids:?}");
-    assert_eq!(harness.seen().generations.len(), 2, "both hooks are seen to work");
+    assert_eq!(harness.seen().secret_versions.len(), 2, "both hooks are seen to work");
 }
 
 #[tokio::test]

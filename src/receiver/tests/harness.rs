@@ -128,7 +128,7 @@ pub fn other() -> GitProviderConnection {
     connection(&json!({"github": {"organization": "acme"}}))
 }
 
-/// A binding `team/shop` of repository 7, `acme/shop`, with the present second as its generation.
+/// A binding `team/shop` of repository 7, `acme/shop`, with the present second as its secret version.
 pub fn binding(change: impl FnOnce(&mut Value)) -> RepoBinding {
     let mut object = json!({
         "apiVersion": "forgebind.dev/v1alpha1", "kind": "RepoBinding",
@@ -137,15 +137,15 @@ pub fn binding(change: impl FnOnce(&mut Value)) -> RepoBinding {
         "status": {
             "observedGeneration": 1,
             "repository": {"id": "7", "path": "acme/shop", "webURL": "https://git.acme.io/acme/shop"},
-            "webhook": {"secretGeneration": generation(0)},
+            "webhook": {"secretVersion": secret_version(0)},
         },
     });
     change(&mut object);
     serde_json::from_value(object).unwrap()
 }
 
-/// The generation of `ago` seconds before the present.
-pub fn generation(ago: i64) -> String {
+/// The secret version of `ago` seconds before the present.
+pub fn secret_version(ago: i64) -> String {
     (now_second() - ago).to_string()
 }
 
@@ -168,12 +168,12 @@ pub fn owner<'a>(namespace: &'a str, name: &'a str) -> ConnectedBinding<'a> {
     ConnectedBinding { namespace, name, connection: (namespace, "acme") }
 }
 
-pub fn path_of(namespace: &str, name: &str, generation: &str) -> String {
-    format!("/hooks/{}/{generation}", key().hook_id(owner(namespace, name)))
+pub fn path_of(namespace: &str, name: &str, secret_version: &str) -> String {
+    format!("/hooks/{}/{secret_version}", key().hook_id(owner(namespace, name)))
 }
 
-pub fn secret_of(namespace: &str, name: &str, generation: &str) -> String {
-    keys::secret_text(&key().webhook_secret(owner(namespace, name), generation)).expose_secret().to_owned()
+pub fn secret_of(namespace: &str, name: &str, secret_version: &str) -> String {
+    keys::secret_text(&key().webhook_secret(owner(namespace, name), secret_version)).expose_secret().to_owned()
 }
 
 pub fn sign(secret: &str, body: &[u8]) -> String {
@@ -181,13 +181,13 @@ pub fn sign(secret: &str, body: &[u8]) -> String {
 }
 
 impl Shot {
-    /// An authentic one of the present generation.
+    /// An authentic one of the present secret version.
     pub fn new(id: &str, body: Vec<u8>) -> Self {
-        Self::with_generation(&generation(0), id, body)
+        Self::with_secret_version(&secret_version(0), id, body)
     }
 
-    pub fn with_generation(generation: &str, id: &str, body: Vec<u8>) -> Self {
-        let (path, secret) = (path_of("team", "shop", generation), secret_of("team", "shop", generation));
+    pub fn with_secret_version(secret_version: &str, id: &str, body: Vec<u8>) -> Self {
+        let (path, secret) = (path_of("team", "shop", secret_version), secret_of("team", "shop", secret_version));
         Self { path, id: id.into(), secret, body, headers: vec![("x-gitea-event", "push".into())] }
     }
 
@@ -405,7 +405,7 @@ impl Webhook for TestProvider {
     fn read(&self, verified: &Verified<'_>) -> Result<Content, ContentError> {
         let body: Value = serde_json::from_slice(verified.payload()).map_err(|error| ContentError(error.to_string()))?;
         assert!(body.get("panic").is_none(), "told to");
-        let once = body.get("once").map(|once| crate::providers::webhook::Once {
+        let once = body.get("once").map(|once| crate::providers::webhook::StateKey {
             subject: once["subject"].as_str().unwrap().to_owned(),
             state: once["state"].as_str().unwrap().to_owned(),
         });

@@ -59,14 +59,14 @@ async fn df_20_bb_21_neither_logs_nor_metrics_nor_evidence_hold_a_secret_or_a_pa
     let (up, down) = (Sink::start(200).await, Sink::start(503).await);
     let harness = with_sinks(&[service_sink("a", up.port), service_sink("b", down.port)]).await;
     let right = Shot::push("d-1", "main");
-    let unknown = Shot { path: path_of("team", "unknown", &generation(0)), ..right.clone() };
+    let unknown = Shot { path: path_of("team", "unknown", &secret_version(0)), ..right.clone() };
     for shot in [right.clone(), Shot { secret: "wrong".into(), ..right.clone() }, unknown] {
         harness.send(&shot).await;
     }
     let log = log.text();
     let told = format!("{log}{}{}", harness.metrics(), serde_json::to_string(&harness.evidence.snapshot()).unwrap());
     for forbidden in [
-        secret_of("team", "shop", &generation(0)),
+        secret_of("team", "shop", &secret_version(0)),
         sign(&right.secret, &right.body),
         key().hook_id(owner("team", "shop")),
         key().hook_id(owner("team", "unknown")),
@@ -84,7 +84,7 @@ async fn df_20_bb_21_neither_logs_nor_metrics_nor_evidence_hold_a_secret_or_a_pa
 async fn a_request_to_an_unknown_path_is_told_at_info_by_the_digest_of_its_path() {
     let (log, _guard) = Log::at(tracing::Level::INFO);
     let harness = with_sinks(&[]).await;
-    let path = path_of("team", "gone", &generation(0));
+    let path = path_of("team", "gone", &secret_version(0));
     assert_eq!(harness.send(&Shot { path: path.clone(), ..Shot::push("d-1", "main") }).await, 401);
     let digest = hex::encode(ring::digest::digest(&ring::digest::SHA256, path.as_bytes()));
     let [line] = &log.lines("request to an unknown path refused")[..] else { panic!("{}", log.text()) };

@@ -1,6 +1,5 @@
 //! The receiver on a real socket, with real sinks on others.
 
-mod admission;
 mod delivery;
 mod evidence;
 mod harness;
@@ -8,3 +7,4 @@ mod logs;
 mod providers;
 mod routing;
 mod server;
+mod verification;

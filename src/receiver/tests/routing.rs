@@ -19,8 +19,8 @@ async fn codes(harness: &Harness, shots: &[Shot]) -> Vec<u16> {
     codes
 }
 
-fn at(generation: &str) -> Shot {
-    Shot::with_generation(generation, generation, push_body(7, "acme/shop", "refs/heads/main", generation))
+fn at(secret_version: &str) -> Shot {
+    Shot::with_secret_version(secret_version, secret_version, push_body(7, "acme/shop", "refs/heads/main", secret_version))
 }
 
 #[tokio::test]
@@ -35,9 +35,9 @@ async fn bb_20_bindings_that_concatenate_alike_have_different_routes() {
         }));
     }
     let mut shot = Shot::push("d-1", "main");
-    (shot.path, shot.secret) = (path_of("ab", "c", &generation(0)), secret_of("ab", "c", &generation(0)));
+    (shot.path, shot.secret) = (path_of("ab", "c", &secret_version(0)), secret_of("ab", "c", &secret_version(0)));
     assert_eq!(harness.send(&shot).await, 200);
-    shot.secret = secret_of("a", "bc", &generation(0));
+    shot.secret = secret_of("a", "bc", &secret_version(0));
     assert_eq!(harness.send(&shot).await, 401, "the other's secret proves nothing here");
     let seen = harness.evidence.snapshot().bindings;
     assert!(seen["ab/c"].last_delivery.is_some());
@@ -130,10 +130,10 @@ fn moved(change: impl FnOnce(&mut serde_json::Value)) -> crate::api::v1alpha1::R
 /// A delivery to the hook that the binding has through a connection.
 fn through(namespace: &str, id: &str, path: &str) -> Shot {
     let owner = crate::keys::ConnectedBinding { connection: (namespace, "acme"), ..owner("team", "shop") };
-    let (hook, secret) = (key().hook_id(owner), key().webhook_secret(owner, &generation(0)));
+    let (hook, secret) = (key().hook_id(owner), key().webhook_secret(owner, &secret_version(0)));
     let secret = crate::keys::secret_text(&secret).expose_secret().to_owned();
     let shot = Shot::new(id, push_body(7, path, "refs/heads/main", id));
-    Shot { path: format!("/hooks/{hook}/{}", generation(0)), secret, ..shot }
+    Shot { path: format!("/hooks/{hook}/{}", secret_version(0)), secret, ..shot }
 }
 
 #[tokio::test]
@@ -182,7 +182,7 @@ async fn a_hook_counts_for_the_connection_through_which_it_was_made_alone() {
 }
 
 #[tokio::test]
-async fn what_is_owed_waits_while_a_former_connection_does_not_grant_its_repository() {
+async fn what_is_pending_waits_while_a_former_connection_does_not_grant_its_repository() {
     use super::super::routes::SinkState;
     let harness = start(|_, _| ()).await;
     let sends = || matches!(harness.routes.sink("uid-shop", "a"), SinkState::At(_));
@@ -240,7 +240,7 @@ async fn an_unknown_hook_is_awaited_while_a_cluster_may_be_in_the_middle_of_its_
     assert_eq!(harness.send(&shot()).await, 401, "the key has been here for an hour");
     harness.routes.remove_binding("team", "till", "till");
     assert_eq!(harness.send(&shot()).await, 503, "nothing is there, however long the key is");
-    assert!(harness.metrics().contains("reason=\"binding_awaited\"} 3"), "{}", harness.metrics());
+    assert!(harness.metrics().contains("reason=\"binding_unknown\"} 3"), "{}", harness.metrics());
     harness.routes.apply_binding(&binding(|_| ()));
     harness.clock.set(NOW);
     assert_eq!(harness.send(&shot()).await, 200, "what was awaited is taken");
@@ -253,23 +253,23 @@ async fn after_a_lost_status_earlier_secrets_are_accepted_until_their_grace_is_o
     let told = |until: &'static str, more: &'static str| {
         binding(move |object| {
             object["status"]["webhook"] = json!({
-                "secretGeneration": generation(100), "secretChangedAt": NOW,
-                "previousSecrets": [{"generation": "*", "validUntil": until}, {"generation": generation(400), "validUntil": more}],
+                "secretVersion": secret_version(100), "secretChangedAt": NOW,
+                "previousSecrets": [{"version": "*", "validUntil": until}, {"version": secret_version(400), "validUntil": more}],
             });
         })
     };
     harness.routes.apply_binding(&told("2026-11-20T11:00:00Z", "2026-11-20T09:00:00Z"));
     for (shot, code, what) in [
-        (at(&generation(5000)), 200, "it may be in its grace"),
-        (Shot { secret: secret_of("team", "shop", &generation(100)), ..at(&generation(5000)) }, 503, "and must be proven"),
-        (at(&generation(400)), 401, "this one's grace is known to be over"),
-        (at("*"), 401, "the word itself is no generation"),
+        (at(&secret_version(5000)), 200, "it may be in its grace"),
+        (Shot { secret: secret_of("team", "shop", &secret_version(100)), ..at(&secret_version(5000)) }, 503, "and must be proven"),
+        (at(&secret_version(400)), 401, "this one's grace is known to be over"),
+        (at("*"), 401, "the word itself is no secret version"),
         (at("0123456789abcdef"), 401, "a secret of a user"),
     ] {
         assert_eq!(harness.send(&shot).await, code, "{what}");
     }
     harness.routes.apply_binding(&told("2026-11-20T09:59:59Z", "2026-11-20T09:00:00Z"));
-    assert_eq!(harness.send(&at(&generation(5000))).await, 401, "its time is over");
+    assert_eq!(harness.send(&at(&secret_version(5000))).await, 401, "its time is over");
 }
 
 #[tokio::test]
@@ -289,33 +289,37 @@ async fn a_binding_that_was_made_again_replaces_the_former_in_any_order_of_event
 }
 
 #[tokio::test]
-async fn df_20_the_generation_in_the_path_decides_which_secret_is_valid() {
+async fn df_20_the_secret_version_in_the_path_decides_which_secret_is_valid() {
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&gitea());
     harness.routes.apply_binding(&binding(|object| {
         object["status"]["webhook"] = json!({
-            "secretGeneration": generation(100),
+            "secretVersion": secret_version(100),
             "secretChangedAt": "2026-11-20T09:50:00Z",
             "previousSecrets": [
-                {"generation": generation(200)},
-                {"generation": generation(300), "validUntil": "2026-11-20T10:00:01Z"},
-                {"generation": generation(400), "validUntil": "2026-11-20T09:59:59Z"},
+                {"version": secret_version(200)},
+                {"version": secret_version(300), "validUntil": "2026-11-20T10:00:01Z"},
+                {"version": secret_version(400), "validUntil": "2026-11-20T09:59:59Z"},
             ],
         });
     }));
     let shots = [
-        (at(&generation(100)), 200, "present"),
-        (at(&generation(200)), 200, "previous, perhaps still in use"),
-        (at(&generation(300)), 200, "previous, in its grace"),
-        (at(&generation(400)), 401, "expired"),
-        (at(&generation(500)), 401, "revoked"),
-        (at(&generation(150)), 401, "never was"),
-        (at(&generation(50)), 200, "written at the provider before the status"),
-        (at(&generation(-5)), 200, "another clock"),
-        (at(&generation(-60)), 401, "from the future"),
-        (at(&format!("0{}", generation(100))), 401, "another spelling"),
+        (at(&secret_version(100)), 200, "present"),
+        (at(&secret_version(200)), 200, "previous, perhaps still in use"),
+        (at(&secret_version(300)), 200, "previous, in its grace"),
+        (at(&secret_version(400)), 401, "expired"),
+        (at(&secret_version(500)), 401, "revoked"),
+        (at(&secret_version(150)), 401, "never was"),
+        (at(&secret_version(50)), 200, "written at the provider before the status"),
+        (at(&secret_version(-5)), 200, "another clock"),
+        (at(&secret_version(-60)), 401, "from the future"),
+        (at(&format!("0{}", secret_version(100))), 401, "another spelling"),
         (at("0123456789abcdef"), 401, "a fingerprint"),
-        (Shot { secret: secret_of("team", "shop", &generation(100)), ..at(&generation(50)) }, 401, "another generation's secret"),
+        (
+            Shot { secret: secret_of("team", "shop", &secret_version(100)), ..at(&secret_version(50)) },
+            401,
+            "another secret version's secret",
+        ),
     ];
     for (shot, code, what) in shots {
         assert_eq!(harness.send(&shot).await, code, "{what}");
@@ -323,7 +327,7 @@ async fn df_20_the_generation_in_the_path_decides_which_secret_is_valid() {
 }
 
 #[tokio::test]
-async fn without_a_status_any_past_generation_is_proven_and_the_repository_awaited() {
+async fn without_a_status_any_past_secret_version_is_proven_and_the_repository_awaited() {
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&gitea());
     let without_status = |object: &mut serde_json::Value| {
@@ -331,7 +335,7 @@ async fn without_a_status_any_past_generation_is_proven_and_the_repository_await
         object["spec"]["repository"] = json!("https://git.acme.io/acme/shop.git");
     };
     harness.routes.apply_binding(&binding(without_status));
-    assert_eq!(codes(&harness, &[at(&generation(9_999_999)), at(&generation(-60)), at("x")]).await, [503, 401, 401]);
+    assert_eq!(codes(&harness, &[at(&secret_version(9_999_999)), at(&secret_version(-60)), at("x")]).await, [503, 401, 401]);
     let named = Shot::new("d-1", push_body(7, "Acme/Shop", "refs/heads/main", "d"));
     assert_eq!(harness.send(&named).await, 503, "whoever makes a binding may name any path, and any connection");
     assert_eq!(harness.send(&Shot::new("d-2", push_body(9, "acme/other", "refs/heads/main", "d"))).await, 200);
@@ -339,12 +343,12 @@ async fn without_a_status_any_past_generation_is_proven_and_the_repository_await
     harness.routes.apply_binding(&binding(|_| ()));
     assert_eq!(harness.send(&named).await, 200);
     assert_eq!(harness.seen().last_delivery.unwrap().id, "d-1");
-    assert_eq!(codes(&harness, &[at(&generation(-60)), at("x")]).await, [401, 401]);
+    assert_eq!(codes(&harness, &[at(&secret_version(-60)), at("x")]).await, [401, 401]);
 }
 
 #[tokio::test]
 async fn the_ping_of_a_first_hook_needs_no_status() {
-    use super::super::route::Ownership;
+    use super::super::route::RepositoryMatch;
     use crate::providers::webhook::Content;
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&gitea());
@@ -354,9 +358,9 @@ async fn the_ping_of_a_first_hook_needs_no_status() {
         let (repository_id, repository_path) = (Some("7".to_owned()), Some(path.to_owned()));
         route.owns(&Content { delivery_id: "d".to_owned(), repository_id, repository_path, events: Vec::new(), ping })
     };
-    assert_eq!(told("acme/shop", true), Ownership::Ours, "nothing of it goes anywhere");
-    assert_eq!(told("acme/other", true), Ownership::Foreign);
-    assert_eq!(told("acme/shop", false), Ownership::Unknown);
+    assert_eq!(told("acme/shop", true), RepositoryMatch::Ours, "nothing of it goes anywhere");
+    assert_eq!(told("acme/other", true), RepositoryMatch::Foreign);
+    assert_eq!(told("acme/shop", false), RepositoryMatch::Unknown);
 }
 
 #[tokio::test]
@@ -417,9 +421,9 @@ async fn a_secret_of_the_users_own_comes_from_the_controller() {
     harness.routes.apply_connection(&gitea());
     harness.routes.apply_binding(&binding(|object| {
         object["spec"]["webhook"]["secretRef"] = json!({"name": "hook"});
-        object["status"]["webhook"] = json!({"secretGeneration": "aaaaaaaaaaaaaaaa"});
+        object["status"]["webhook"] = json!({"secretVersion": "aaaaaaaaaaaaaaaa"});
     }));
-    let shot = |generation: &str, secret: &str| Shot { secret: secret.into(), ..at(generation) };
+    let shot = |secret_version: &str, secret: &str| Shot { secret: secret.into(), ..at(secret_version) };
     let present = shot("aaaaaaaaaaaaaaaa", SECRET_CANARY);
     assert_eq!(harness.send(&present).await, 503, "not known yet");
     harness.routes.set_user_secrets("uid-shop", vec![("aaaaaaaaaaaaaaaa".into(), WebhookSecret::Text(SECRET_CANARY.into()))]);
@@ -427,7 +431,7 @@ async fn a_secret_of_the_users_own_comes_from_the_controller() {
         present.clone(),
         shot("aaaaaaaaaaaaaaaa", "wrong"),
         shot("bbbbbbbbbbbbbbbb", SECRET_CANARY),
-        at(&generation(0)),
+        at(&secret_version(0)),
         shot("aaaaaaaaaaaaaaaa", ""),
     ];
     assert_eq!(codes(&harness, &shots).await, [200, 401, 401, 401, 401]);
@@ -448,12 +452,12 @@ async fn a_secret_of_the_users_own_is_never_taken_for_a_derived_one() {
     let only_digits = |number: &usize| key().fingerprint(&parts(*number)).bytes().all(|byte| byte.is_ascii_digit());
     for number in (0..).filter(only_digits).take(2) {
         let secret = format!("secret-of-the-user-{number}");
-        let own = key().brought_generation(&parts(number));
+        let own = key().user_secret_version(&parts(number));
         let harness = start(|_, _| ()).await;
         harness.routes.apply_connection(&gitea());
         harness.routes.apply_binding(&binding(|object| {
             object["spec"]["webhook"]["secretRef"] = json!({"name": "hook"});
-            object["status"]["webhook"] = json!({"secretGeneration": own});
+            object["status"]["webhook"] = json!({"secretVersion": own});
         }));
         harness.routes.set_user_secrets("uid-shop", vec![(own.clone(), WebhookSecret::Text(secret.clone().into()))]);
         let delivered = Shot { secret, ..at(&own) };
@@ -469,10 +473,10 @@ proptest! {
     }
 
     #[test]
-    fn only_the_exact_form_is_a_route(hook in "[A-Za-z0-9_-]{22}", generation in "[A-Za-z0-9]{1,32}", other in "[^A-Za-z0-9_-]") {
-        let path = format!("/hooks/{hook}/{generation}");
-        prop_assert_eq!(parse_path(&path), Some((hook.as_str(), generation.as_str())));
-        let refused = [format!("{path}/"), format!("/{path}"), format!("{path}{other}"), format!("/hooks/{hook}x/{generation}"), format!("/hooks{path}")];
+    fn only_the_exact_form_is_a_route(hook in "[A-Za-z0-9_-]{22}", secret_version in "[A-Za-z0-9]{1,32}", other in "[^A-Za-z0-9_-]") {
+        let path = format!("/hooks/{hook}/{secret_version}");
+        prop_assert_eq!(parse_path(&path), Some((hook.as_str(), secret_version.as_str())));
+        let refused = [format!("{path}/"), format!("/{path}"), format!("{path}{other}"), format!("/hooks/{hook}x/{secret_version}"), format!("/hooks{path}")];
         for refused in refused {
             prop_assert_eq!(parse_path(&refused), None);
         }

@@ -88,7 +88,7 @@ async fn a_kept_connection_may_rest_longer_than_a_header_may_take() {
 async fn a_body_that_does_not_come_gets_503() {
     let harness = with_gitea(|config| config.limits.body = Duration::from_millis(200)).await;
     let mut stream = TcpStream::connect(harness.address).await.unwrap();
-    let path = path_of("team", "shop", &generation(0));
+    let path = path_of("team", "shop", &secret_version(0));
     let header = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n12345");
     stream.write_all(header.as_bytes()).await.unwrap();
     assert!(closed(&mut stream).await.starts_with("HTTP/1.1 503"));
@@ -100,7 +100,7 @@ async fn an_endless_body_is_cut_off_near_the_cap() {
     harness.routes.apply_connection(&other());
     harness.routes.apply_binding(&binding(|_| ()));
     let mut stream = TcpStream::connect(harness.address).await.unwrap();
-    let path = path_of("team", "shop", &generation(0));
+    let path = path_of("team", "shop", &secret_version(0));
     let header = format!("POST {path} HTTP/1.1\r\nhost: x\r\nx-token: right\r\ntransfer-encoding: chunked\r\n\r\n");
     stream.write_all(header.as_bytes()).await.unwrap();
     let chunk = [b"1000\r\n".as_slice(), &[b'x'; 4096], b"\r\n"].concat();

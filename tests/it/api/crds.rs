@@ -10,8 +10,8 @@ use forgebind::crd;
 
 use testkit::components::{output_of, repository_root};
 use testkit::control_plane::ControlPlane;
-use testkit::objects::{object, untyped};
 use testkit::shared;
+use testkit::test_namespace::{object, untyped};
 
 /// Compares what is checked in with what the types say. With `UPDATE=1` (`make generate`) it writes instead.
 #[test]

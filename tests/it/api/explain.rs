@@ -11,7 +11,7 @@ use testkit::shared;
 use testkit::wait::{Seen, wait_until};
 
 /// A description that is longer is a page, not an explanation.
-const LONGEST: usize = 600;
+const MAX_LENGTH: usize = 600;
 /// Words of the language in which this is written, which tell a user nothing. `[` begins a link of its documentation.
 const OF_THE_LANGUAGE: &[&str] =
     &["`", "[", "]", "::", "None", "Some(", "Option", "Vec<", "struct", "enum ", "bool", "u16", "i64", "serde"];
@@ -47,8 +47,8 @@ fn complaint(text: &str) -> Option<String> {
     if !text.ends_with('.') {
         return Some("does not end with a full stop".to_owned());
     }
-    if text.chars().count() > LONGEST {
-        return Some(format!("is longer than {LONGEST} characters"));
+    if text.chars().count() > MAX_LENGTH {
+        return Some(format!("is longer than {MAX_LENGTH} characters"));
     }
     if text.contains('\n') || text.contains("  ") {
         return Some("is not one paragraph".to_owned());

@@ -6,8 +6,8 @@ use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use testkit::objects::{judged_offline, object, untyped};
 use testkit::shared;
+use testkit::test_namespace::{judged_offline, object, untyped};
 
 /// Sets what `pointer` names in a copy of `base`; `null` removes it.
 fn with(base: &Value, pointer: &str, value: Value) -> Value {

@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 use forgebind::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use forgebind::crd;
 
-use testkit::objects::{object, untyped};
 use testkit::shared;
+use testkit::test_namespace::{object, untyped};
 
 /// The schema of a kind.
 fn schema_of(kind: &str) -> Value {

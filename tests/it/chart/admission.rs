@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use testkit::chart;
 use testkit::installation::Installation;
+use testkit::test_env::{SOON, TestEnv};
 use testkit::wait::{Seen, wait_until};
-use testkit::world::{SOON, World};
 
 const PROVIDER_HOSTS: [&str; 4] = ["gitea.acme.io", "*.git.acme.io", "gitlab.acme.io:8443", "10.1.2.3"];
 const SINK_HOSTS: [&str; 2] = ["events.acme.io", "*.hooks.acme.io:8443"];
@@ -84,31 +84,31 @@ fn binding(urls: &[&str]) -> Value {
 }
 
 /// Makes the policies of a rendering in force for one namespace: the other tests of this control plane go on with other hosts.
-async fn enforce(world: &World, values: &Value) -> Result<()> {
-    let installation = Installation::named(world.plane, &world.namespace, &world.namespace)?;
+async fn enforce(env: &TestEnv, values: &Value) -> Result<()> {
+    let installation = Installation::named(env.plane, &env.namespace, &env.namespace)?;
     let only = ["templates/admission-policy.yaml"];
     let rendered = chart::render(&chart::folder(), &installation.release, &installation.namespace, values, &only).await?;
     for mut object in chart::objects(&rendered)? {
         if object["kind"] == "ValidatingAdmissionPolicyBinding" {
-            let of_world = json!({"matchLabels": {"kubernetes.io/metadata.name": world.namespace}});
+            let of_world = json!({"matchLabels": {"kubernetes.io/metadata.name": env.namespace}});
             object["spec"]["matchResources"] = json!({"namespaceSelector": of_world});
         }
-        chart::create(world.cluster(), &object).await?;
+        chart::create(env.cluster(), &object).await?;
     }
     Ok(())
 }
 
 /// What the API server says to a new object, without keeping it: `None` when it is admitted, or why a policy refuses it.
-async fn refusal(world: &World, kind: &str, spec: &Value) -> Result<Option<String>> {
+async fn refusal(env: &TestEnv, kind: &str, spec: &Value) -> Result<Option<String>> {
     let parameters = PostParams { dry_run: true, ..PostParams::default() };
     let object = json!({
         "apiVersion": "forgebind.dev/v1alpha1", "kind": kind,
-        "metadata": {"name": "tried", "namespace": world.namespace}, "spec": spec,
+        "metadata": {"name": "tried", "namespace": env.namespace}, "spec": spec,
     });
     let answer = if kind == "RepoBinding" {
-        world.bindings.create(&parameters, &serde_json::from_value(object)?).await.map(drop)
+        env.bindings.create(&parameters, &serde_json::from_value(object)?).await.map(drop)
     } else {
-        world.connections.create(&parameters, &serde_json::from_value(object)?).await.map(drop)
+        env.connections.create(&parameters, &serde_json::from_value(object)?).await.map(drop)
     };
     match answer {
         Ok(()) => Ok(None),
@@ -119,9 +119,9 @@ async fn refusal(world: &World, kind: &str, spec: &Value) -> Result<Option<Strin
     }
 }
 
-async fn in_force(world: &World, kind: &str, spec: &Value, host: &str) -> Result<()> {
+async fn in_force(env: &TestEnv, kind: &str, spec: &Value, host: &str) -> Result<()> {
     wait_until(&format!("the policy for {kind}"), SOON, async || {
-        Ok(match refusal(world, kind, spec).await? {
+        Ok(match refusal(env, kind, spec).await? {
             Some(said) => {
                 ensure!(said.contains(host), "{said}");
                 Seen::Done(())
@@ -151,38 +151,38 @@ fn flags_allow(purpose: Purpose, url: &str) -> Result<bool> {
 
 #[tokio::test]
 async fn admission_and_the_operators_flags_allow_the_same_hosts() -> Result<()> {
-    let world = World::new("admission").await?;
+    let env = TestEnv::new("admission").await?;
     let before = json!({"provider": {"gitea": {"url": "https://before.acme.io", "organization": "acme"}}});
-    let settled = world.create_connection_named("before", before).await?;
-    world.create_binding("before", binding(&["https://before.acme.io"])).await?;
+    let settled = env.create_connection_named("before", before).await?;
+    env.create_binding("before", binding(&["https://before.acme.io"])).await?;
     let allow = json!({"providerHosts": PROVIDER_HOSTS, "sinkHosts": SINK_HOSTS});
-    enforce(&world, &json!({"allow": allow, "admissionPolicy": {"enabled": true}})).await?;
-    in_force(&world, "GitProviderConnection", &connections("https://evil.io")[0], "provider host evil.io:443").await?;
-    in_force(&world, "RepoBinding", &binding(&["https://evil.io"]), "sink host evil.io:443").await?;
+    enforce(&env, &json!({"allow": allow, "admissionPolicy": {"enabled": true}})).await?;
+    in_force(&env, "GitProviderConnection", &connections("https://evil.io")[0], "provider host evil.io:443").await?;
+    in_force(&env, "RepoBinding", &binding(&["https://evil.io"]), "sink host evil.io:443").await?;
     for (url, provider, sink) in CASES {
         assert_eq!(flags_allow(Purpose::Provider, url)?, provider, "--allow-provider-hosts: {url}");
         assert_eq!(flags_allow(Purpose::HttpSink, url)?, sink, "--allow-sink-hosts: {url}");
         for spec in connections(url) {
-            let refused = refusal(&world, "GitProviderConnection", &spec).await?;
+            let refused = refusal(&env, "GitProviderConnection", &spec).await?;
             ensure!(refused.is_none() == provider, "{spec}: {refused:?}");
         }
-        let refused = refusal(&world, "RepoBinding", &binding(&[SINK_URL, url])).await?;
+        let refused = refusal(&env, "RepoBinding", &binding(&[SINK_URL, url])).await?;
         ensure!(refused.is_none() == sink, "sink {url}: {refused:?}");
     }
     for cloud in [json!({"github": {"organization": "acme"}}), json!({"azureDevOps": {"organization": "acme"}})] {
-        ensure!(refusal(&world, "GitProviderConnection", &json!({"provider": cloud})).await?.is_none(), "a cloud without a url");
+        ensure!(refusal(&env, "GitProviderConnection", &json!({"provider": cloud})).await?.is_none(), "a cloud without a url");
     }
-    let several = refusal(&world, "RepoBinding", &binding(&["https://one.io", "http://two.io"])).await?.context("admitted")?;
+    let several = refusal(&env, "RepoBinding", &binding(&["https://one.io", "http://two.io"])).await?.context("admitted")?;
     ensure!(several.contains("one.io:443, two.io:80"), "{several}");
 
     // What was there before is labelled and let go, but not moved.
     let label = Patch::Merge(json!({"metadata": {"labels": {"a": "b"}}}));
-    world.connections.patch(&settled.name_any(), &PatchParams::default(), &label).await?;
-    world.bindings.patch("before", &PatchParams::default(), &label).await?;
+    env.connections.patch(&settled.name_any(), &PatchParams::default(), &label).await?;
+    env.bindings.patch("before", &PatchParams::default(), &label).await?;
     let moved = json!({"spec": {"provider": {"gitea": {"apiURL": "https://evil.io/api"}}}});
-    ensure!(world.connections.patch("before", &PatchParams::default(), &Patch::Merge(moved)).await.is_err(), "a move to there");
+    ensure!(env.connections.patch("before", &PatchParams::default(), &Patch::Merge(moved)).await.is_err(), "a move to there");
     let moved = json!({"spec": binding(&["https://evil.io"])});
-    ensure!(world.bindings.patch("before", &PatchParams::default(), &Patch::Merge(moved)).await.is_err(), "a sink there");
+    ensure!(env.bindings.patch("before", &PatchParams::default(), &Patch::Merge(moved)).await.is_err(), "a sink there");
     Ok(())
 }
 
@@ -191,14 +191,14 @@ const SINK_URL: &str = "https://events.acme.io";
 
 #[tokio::test]
 async fn without_a_list_every_provider_is_admitted_and_no_http_sink() -> Result<()> {
-    let world = World::new("unlisted").await?;
-    enforce(&world, &json!({"admissionPolicy": {"enabled": true}})).await?;
-    in_force(&world, "RepoBinding", &binding(&[SINK_URL]), "sink host events.acme.io:443").await?;
-    ensure!(refusal(&world, "RepoBinding", &binding(&[])).await?.is_none(), "a sink by Service");
+    let env = TestEnv::new("unlisted").await?;
+    enforce(&env, &json!({"admissionPolicy": {"enabled": true}})).await?;
+    in_force(&env, "RepoBinding", &binding(&[SINK_URL]), "sink host events.acme.io:443").await?;
+    ensure!(refusal(&env, "RepoBinding", &binding(&[])).await?.is_none(), "a sink by Service");
     let without = json!({"connectionRef": {"name": "git"}, "repository": "acme/shop"});
-    ensure!(refusal(&world, "RepoBinding", &without).await?.is_none(), "no sink at all");
+    ensure!(refusal(&env, "RepoBinding", &without).await?.is_none(), "no sink at all");
     for spec in connections("https://evil.io") {
-        ensure!(refusal(&world, "GitProviderConnection", &spec).await?.is_none(), "{spec}");
+        ensure!(refusal(&env, "GitProviderConnection", &spec).await?.is_none(), "{spec}");
     }
     Ok(())
 }

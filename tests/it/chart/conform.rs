@@ -13,8 +13,8 @@ use testkit::chart::{self, objects};
 use testkit::cluster::Cluster;
 use testkit::components::component;
 use testkit::shared;
+use testkit::test_env::SOON;
 use testkit::wait::{Seen, wait_until};
-use testkit::world::SOON;
 
 /// Groups of the examples for Flux and Argo CD, whose definitions are not among the tools: their kinds are skipped, by name,
 /// and the chart is rendered with the values in them by another test.

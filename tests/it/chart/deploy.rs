@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser as _;
 use forgebind::cli::{Cli, Command};
-use forgebind::config::{Config, HooksOnRelease, ReleaseConfig};
+use forgebind::config::{Config, HooksOnUninstall, UninstallConfig};
 use serde_json::{Value, json};
 
 use testkit::chart::{self, objects, render};
@@ -15,7 +15,7 @@ use testkit::generated::compare;
 use testkit::shared;
 
 const NAMESPACE: &str = "forgebind-system";
-/// What is rendered from the chart with the values beside it. Each has a folder `release` with what lets its objects go.
+/// What is rendered from the chart with the values beside it. Each has a folder `uninstall` with what lets its objects go.
 const RENDERED: [&str; 2] = ["base", "overlays/namespaced"];
 
 #[tokio::test]
@@ -26,7 +26,7 @@ async fn checked_in_manifests_are_those_of_the_chart() -> Result<()> {
         values["crds"] = json!({"install": false});
         let rendered = render(&chart::folder(), "forgebind", NAMESPACE, &values, &[]).await?;
         compare(&folder.join("forgebind.yaml"), &without_helm(&rendered, false))?;
-        compare(&folder.join("release/forgebind.yaml"), &without_helm(&rendered, true))?;
+        compare(&folder.join("uninstall/forgebind.yaml"), &without_helm(&rendered, true))?;
     }
     let definitions = render(&chart::folder(), "forgebind", NAMESPACE, &json!({}), &["templates/crds.yaml"]).await?;
     compare(&folder().join("definitions/crds.yaml"), &without_helm(&definitions, false))
@@ -86,24 +86,24 @@ async fn nobody_prunes_the_definitions_or_the_namespace_with_the_install_key() -
 }
 
 #[tokio::test]
-async fn a_release_keeps_hooks_and_needs_no_helm() -> Result<()> {
+async fn an_uninstall_keeps_hooks_and_needs_no_helm() -> Result<()> {
     for name in RENDERED {
-        let (stream, objects) = built(&format!("{name}/release")).await?;
+        let (stream, objects) = built(&format!("{name}/uninstall")).await?;
         ensure!(!stream.contains("helm.sh"), "{name}: {stream}");
         let jobs: Vec<_> = objects.iter().filter(|object| object["kind"] == "Job").collect();
         let [job] = jobs.as_slice() else { anyhow::bail!("{name}: {} Jobs", jobs.len()) };
         let arguments: Vec<String> = serde_json::from_value(job["spec"]["template"]["spec"]["containers"][0]["args"].clone())?;
-        let Command::Release(flags) = Cli::try_parse_from(std::iter::once("forgebind".to_owned()).chain(arguments))?.command else {
-            anyhow::bail!("{name}: no release")
+        let Command::Uninstall(flags) = Cli::try_parse_from(std::iter::once("forgebind".to_owned()).chain(arguments))?.command else {
+            anyhow::bail!("{name}: no uninstall")
         };
-        assert_eq!(ReleaseConfig::try_from(flags)?.hooks, HooksOnRelease::Keep);
+        assert_eq!(UninstallConfig::try_from(flags)?.hooks, HooksOnUninstall::Keep);
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn the_namespaced_overlay_grants_nothing_of_the_cluster() -> Result<()> {
-    for name in ["overlays/namespaced", "overlays/namespaced/release"] {
+    for name in ["overlays/namespaced", "overlays/namespaced/uninstall"] {
         let (_, objects) = built(name).await?;
         let kinds = kinds(&objects);
         ensure!(!kinds.contains("ClusterRole") && !kinds.contains("ClusterRoleBinding") && kinds.contains("Role"), "{name}: {kinds:?}");

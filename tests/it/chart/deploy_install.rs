@@ -12,8 +12,8 @@ use testkit::installation::Installation;
 use testkit::operator::Operator;
 use testkit::port::free_port;
 use testkit::shared;
+use testkit::test_env::{SINK, SOON, TestEnv};
 use testkit::wait::{Seen, wait_until};
-use testkit::world::{SINK, SOON, World};
 
 const NAMESPACE: &str = "forgebind-system";
 /// The namespace that the overlay is for.
@@ -57,24 +57,24 @@ async fn deleting_a_kustomization_deletes_no_hook_and_its_release_lets_everythin
     kustomization(cluster, &["apply", "--server-side"], folder.path()).await?;
     let installation = Installation::named(plane, NAMESPACE, "forgebind")?;
 
-    let world = World::on(plane, shared::gitea().await?, "elsewhere").await?.within(WATCHED)?;
-    cluster.apply_secret(WATCHED, "credential", &[("token", &world.account.token)]).await?;
-    let resolve = format!("--resolve={}", world.sink.resolve(SINK, WATCHED));
+    let env = TestEnv::on(plane, shared::gitea().await?, "elsewhere").await?.within(WATCHED)?;
+    cluster.apply_secret(WATCHED, "credential", &[("token", &env.account.token)]).await?;
+    let resolve = format!("--resolve={}", env.sink.resolve(SINK, WATCHED));
     let operator = Operator::start(installation.options("operator", port, &[resolve]).await?).await?;
-    world.create_connection(world.connection_spec()).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    world.binding_ready("shop").await?;
-    world.push("by kustomize").await?;
-    world.sink.wait_for(1, SOON).await?;
-    let hooks = world.hooks_at(&operator.url()).await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    env.binding_ready("shop").await?;
+    env.push("by kustomize").await?;
+    env.sink.wait_for(1, SOON).await?;
+    let hooks = env.hooks_at(&operator.url()).await?;
     assert_eq!(hooks.len(), 1);
 
     // As when a pod goes on for a while: the program still runs when all around it is deleted.
     kustomization(cluster, &["delete", "--wait=false"], folder.path()).await?;
-    world.push("the receiver still works").await?;
-    world.sink.wait_for(2, SOON).await?;
+    env.push("the receiver still works").await?;
+    env.sink.wait_for(2, SOON).await?;
     drop(operator);
-    for object in [world.bindings.get("shop").await?.metadata, world.connections.get("git").await?.metadata] {
+    for object in [env.bindings.get("shop").await?.metadata, env.connections.get("git").await?.metadata] {
         ensure!(
             object.deletion_timestamp.is_none() && object.finalizers.is_some_and(|finalizers| finalizers.len() == 1),
             "{:?}",
@@ -82,30 +82,30 @@ async fn deleting_a_kustomization_deletes_no_hook_and_its_release_lets_everythin
         );
     }
     let address = format!("http://127.0.0.1:{port}");
-    assert_eq!(world.hooks_at(&address).await?.len(), 1);
+    assert_eq!(env.hooks_at(&address).await?.len(), 1);
 
     // What stays is printed, and nothing is held any more.
-    let release = deploy::folder().join("overlays/namespaced/release");
+    let release = deploy::folder().join("overlays/namespaced/uninstall");
     kustomization(cluster, &["apply", "--server-side"], &release).await?;
     let jobs: Api<Job> = Api::namespaced(cluster.client()?, NAMESPACE);
-    let printed = installation.run_job(&jobs, &jobs.get("forgebind-release").await?).await?;
+    let printed = installation.run_job(&jobs, &jobs.get("forgebind-uninstall").await?).await?;
     ensure!(printed.contains(&format!("webhook {} stays at", hooks[0].id)), "{printed}");
     let complete =
-        cluster.kubectl(&["-n", NAMESPACE, "wait", "--for=condition=Complete", "--timeout=30s", "job/forgebind-release"]).await?;
+        cluster.kubectl(&["-n", NAMESPACE, "wait", "--for=condition=Complete", "--timeout=30s", "job/forgebind-uninstall"]).await?;
     ensure!(complete.contains("condition met"), "{complete}");
     kustomization(cluster, &["delete", "--wait=false"], &release).await?;
-    ensure!(world.bindings.get("shop").await?.finalizers().is_empty(), "released");
+    ensure!(env.bindings.get("shop").await?.finalizers().is_empty(), "released");
 
     // Applied again, the install key that stayed tells whose the hook is.
     kustomization(cluster, &["apply", "--server-side"], folder.path()).await?;
-    let resolve = format!("--resolve={}", world.sink.resolve(SINK, WATCHED));
+    let resolve = format!("--resolve={}", env.sink.resolve(SINK, WATCHED));
     let operator = Operator::start(installation.options("operator", port, &[resolve]).await?).await?;
-    world.look_again("shop").await?;
-    world.binding_ready("shop").await?;
-    assert_eq!(world.hooks_at(&address).await?.iter().map(|hook| hook.id).collect::<Vec<_>>(), [hooks[0].id], "no second hook");
-    world.delete_binding("shop").await?;
+    env.look_again("shop").await?;
+    env.binding_ready("shop").await?;
+    assert_eq!(env.hooks_at(&address).await?.iter().map(|hook| hook.id).collect::<Vec<_>>(), [hooks[0].id], "no second hook");
+    env.delete_binding("shop").await?;
     wait_until("the hook of a deleted binding to go", SOON, async || {
-        let left = world.hooks_at(&address).await?;
+        let left = env.hooks_at(&address).await?;
         Ok(if left.is_empty() { Seen::Done(()) } else { Seen::NotYet(format!("{left:?}")) })
     })
     .await?;

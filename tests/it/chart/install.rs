@@ -15,8 +15,8 @@ use testkit::installation::Installation;
 use testkit::port::free_port;
 use testkit::scratch::copy;
 use testkit::shared;
+use testkit::test_env::{SINK, SOON, TestEnv, connection_condition};
 use testkit::wait::{Seen, wait_until};
-use testkit::world::{SINK, SOON, World, connection_condition};
 
 /// The values of these tests: what only a test needs is plain http to this machine.
 fn values(port: u16, namespaces: &[&str]) -> Value {
@@ -45,15 +45,15 @@ fn earlier_chart(folder: &Path) -> Result<PathBuf> {
 const SPEC_FIELDS: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
 
 /// Whether the API server keeps `spec.branch` of a binding.
-async fn keeps_branch(world: &World) -> Result<bool> {
-    let mut spec = world.binding_spec();
+async fn keeps_branch(env: &TestEnv) -> Result<bool> {
+    let mut spec = env.binding_spec();
     spec["branch"] = json!("main");
     let binding = json!({
         "apiVersion": "forgebind.dev/v1alpha1", "kind": "RepoBinding",
-        "metadata": {"name": "probe", "namespace": world.namespace}, "spec": spec,
+        "metadata": {"name": "probe", "namespace": env.namespace}, "spec": spec,
     });
     let parameters = kube::api::PostParams { dry_run: true, ..Default::default() };
-    Ok(world.bindings.create(&parameters, &serde_json::from_value(binding)?).await?.spec.branch.is_some())
+    Ok(env.bindings.create(&parameters, &serde_json::from_value(binding)?).await?.spec.branch.is_some())
 }
 
 /// From `helm install` of an earlier chart to its removal: one story, because each step stands on the one before.
@@ -64,49 +64,49 @@ async fn dt_21_pk_07_installed_upgraded_delivering_uninstalled_and_back_with_the
     let installation = Installation::new(plane).await?;
     let folder = tempfile::tempdir()?;
     let port = free_port()?;
-    let world = World::on(plane, shared::gitea().await?, "platform").await?;
+    let env = TestEnv::on(plane, shared::gitea().await?, "platform").await?;
     let team = plane.cluster().create_namespace("team").await?;
 
-    let mut before = values(port, &[&world.namespace]);
+    let mut before = values(port, &[&env.namespace]);
     before["readOnly"] = json!(true);
     installation.install(&earlier_chart(folder.path())?, &before).await?;
     wait_until("the earlier definitions", SOON, async || {
-        Ok(if keeps_branch(&world).await? { Seen::Never("branch is kept".to_owned()) } else { Seen::Done(()) })
+        Ok(if keeps_branch(&env).await? { Seen::Never("branch is kept".to_owned()) } else { Seen::Done(()) })
     })
     .await?;
     let notes = installation.upgrade(&chart::folder(), &json!({"readOnly": false})).await?;
-    for words in ["http://", "Secrets and ConfigMaps may be read in", &world.namespace, "Back up the install key"] {
+    for words in ["http://", "Secrets and ConfigMaps may be read in", &env.namespace, "Back up the install key"] {
         ensure!(words == "http://" || notes.contains(words), "{words} is not in the notes: {notes}");
     }
     wait_until("the present definitions", SOON, async || {
-        Ok(if keeps_branch(&world).await? { Seen::Done(()) } else { Seen::NotYet("branch is dropped".to_owned()) })
+        Ok(if keeps_branch(&env).await? { Seen::Done(()) } else { Seen::NotYet("branch is dropped".to_owned()) })
     })
     .await?;
 
     // One connection of the platform serves two namespaces; a second one of the same provider stands beside it.
-    let resolve = [&world.namespace, &team].map(|namespace| world.sink.resolve(SINK, namespace)).join(",");
+    let resolve = [&env.namespace, &team].map(|namespace| env.sink.resolve(SINK, namespace)).join(",");
     let (controller, receiver) = installation.start(port, &resolve).await?;
-    let mut spec = world.connection_spec();
-    spec["allowedBindings"] = json!([{"namespaces": {"from": "All"}, "repositories": [format!("{}/*", world.organization)]}]);
-    world.create_connection(spec).await?;
-    world.create_connection_named("second", world.connection_spec()).await?;
-    world.connection_ready().await?;
+    let mut spec = env.connection_spec();
+    spec["allowedBindings"] = json!([{"namespaces": {"from": "All"}, "repositories": [format!("{}/*", env.organization)]}]);
+    env.create_connection(spec).await?;
+    env.create_connection_named("second", env.connection_spec()).await?;
+    env.connection_ready().await?;
     wait_until("the second connection", SOON, async || {
-        let second = world.connections.get("second").await?;
+        let second = env.connections.get("second").await?;
         let ready = connection_condition(&second, "Ready");
         Ok(if ready == "True/Succeeded" { Seen::Done(()) } else { Seen::NotYet(ready) })
     })
     .await?;
-    let theirs = world.within(&team)?;
-    let mut spec = world.binding_spec();
-    spec["connectionRef"]["namespace"] = json!(world.namespace);
+    let theirs = env.within(&team)?;
+    let mut spec = env.binding_spec();
+    spec["connectionRef"]["namespace"] = json!(env.namespace);
     theirs.create_binding("shop", spec).await?;
     theirs.binding_ready("shop").await?;
-    world.push("through the chart").await?;
-    let delivered = world.sink.wait_for(1, SOON).await?;
+    env.push("through the chart").await?;
+    let delivered = env.sink.wait_for(1, SOON).await?;
     assert_eq!(delivered[0].header("ce-type"), "dev.forgebind.push");
     theirs.binding_says("shop", "Receiving", "True/Succeeded").await?;
-    let hooks = world.hooks_at(&receiver.url()).await?;
+    let hooks = env.hooks_at(&receiver.url()).await?;
     assert_eq!(hooks.len(), 1);
 
     // Kept: definitions, objects and hooks stay, nothing is held any more, and what stays is said.
@@ -123,19 +123,19 @@ async fn dt_21_pk_07_installed_upgraded_delivering_uninstalled_and_back_with_the
     ensure!(printed[0].contains(&format!("webhook {} stays at", hooks[0].id)), "{}", printed[0]);
     let binding = theirs.bindings.get("shop").await?;
     assert!(binding.finalizers().is_empty(), "{:?}", binding.finalizers());
-    assert_eq!(world.connections.list(&ListParams::default()).await?.items.len(), 2, "definitions and objects are kept");
+    assert_eq!(env.connections.list(&ListParams::default()).await?.items.len(), 2, "definitions and objects are kept");
     let address = format!("http://127.0.0.1:{port}");
-    assert_eq!(world.hooks_at(&address).await?.len(), 1, "the hook is kept");
+    assert_eq!(env.hooks_at(&address).await?.len(), 1, "the hook is kept");
 
     // Installed again, it knows its hooks by the install key that stayed; this time they are to go with it.
-    let mut again = values(port, &[&world.namespace]);
+    let mut again = values(port, &[&env.namespace]);
     again["uninstall"] = json!({"hooks": "Delete"});
     installation.install(&chart::folder(), &again).await?;
     let (controller, receiver) = installation.start(port, &resolve).await?;
     theirs.look_again("shop").await?;
     let held = |binding: &RepoBinding| binding.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
     theirs.binding_until("shop", "held again", SOON, held).await?;
-    let present = world.hooks_at(&receiver.url()).await?;
+    let present = env.hooks_at(&receiver.url()).await?;
     assert_eq!(present.iter().map(|hook| hook.id).collect::<Vec<_>>(), [hooks[0].id], "no second hook");
     let mut running = Some((controller, receiver));
     let mut jobs = Vec::new();
@@ -143,7 +143,7 @@ async fn dt_21_pk_07_installed_upgraded_delivering_uninstalled_and_back_with_the
     let printed = installation
         .uninstall(async |job| {
             jobs.push(job.annotations().get("helm.sh/hook").cloned().unwrap_or_default());
-            let (there, hooks) = (deployments.list(&ListParams::default()).await?.items.len(), world.hooks_at(&address).await?.len());
+            let (there, hooks) = (deployments.list(&ListParams::default()).await?.items.len(), env.hooks_at(&address).await?.len());
             // The hooks go before anything else does.
             let expected = if jobs.len() == 1 { (2, 1) } else { (0, 0) };
             ensure!((there, hooks) == expected, "before {jobs:?}: {there} Deployments, {hooks} hooks");
@@ -156,37 +156,37 @@ async fn dt_21_pk_07_installed_upgraded_delivering_uninstalled_and_back_with_the
     assert_eq!(jobs, ["pre-delete", "post-delete"]);
     ensure!(printed[0].contains("1 binding deleted, each with its webhook"), "{}", printed[0]);
     assert!(theirs.bindings.get_opt("shop").await?.is_none());
-    assert!(world.hooks_at(&address).await?.is_empty());
-    assert!(world.connections.list(&ListParams::default()).await?.items.iter().all(|connection| connection.finalizers().is_empty()));
+    assert!(env.hooks_at(&address).await?.is_empty());
+    assert!(env.connections.list(&ListParams::default()).await?.items.iter().all(|connection| connection.finalizers().is_empty()));
     Ok(())
 }
 
 #[tokio::test]
 async fn an_uninstallation_that_cannot_remove_hooks_takes_nothing_away() -> Result<()> {
     let plane = shared::control_plane().await?;
-    let (world, installation, port) = (World::new("stuck").await?, Installation::new(plane).await?, free_port()?);
-    let mut values = values(port, &[&world.namespace]);
-    values["watchNamespaces"] = json!([world.namespace]);
+    let (env, installation, port) = (TestEnv::new("stuck").await?, Installation::new(plane).await?, free_port()?);
+    let mut values = values(port, &[&env.namespace]);
+    values["watchNamespaces"] = json!([env.namespace]);
     values["crds"] = json!({"install": false});
     values["rbac"] = json!({"userRoles": false});
     values["uninstall"] = json!({"hooks": "Delete", "timeout": "3s"});
     installation.install(&chart::folder(), &values).await?;
-    let (controller, receiver) = installation.start(port, &world.sink.resolve(SINK, &world.namespace)).await?;
-    world.create_connection(world.connection_spec()).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    world.binding_ready("shop").await?;
+    let (controller, receiver) = installation.start(port, &env.sink.resolve(SINK, &env.namespace)).await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    env.binding_ready("shop").await?;
     // Nobody is there who could remove the hook.
     controller.kill();
     let refused = installation.uninstall(async |_| Ok(())).await.err().context("it is uninstalled")?;
     ensure!(format!("{refused:#}").contains("not deleted in time") && format!("{refused:#}").contains("/shop"), "{refused:#}");
     let deployments: Api<Deployment> = Api::namespaced(plane.cluster().client()?, &installation.namespace);
     assert_eq!(deployments.list(&ListParams::default()).await?.items.len(), 2, "nothing else is taken away");
-    assert_eq!(world.hooks_at(&receiver.url()).await?.len(), 1);
-    world.push("while it waits").await?;
-    world.sink.wait_for(1, SOON).await?;
+    assert_eq!(env.hooks_at(&receiver.url()).await?.len(), 1);
+    env.push("while it waits").await?;
+    env.sink.wait_for(1, SOON).await?;
 
     controller.restart().await?;
-    world.binding_gone("shop", SOON).await?;
+    env.binding_gone("shop", SOON).await?;
     let mut running = Some((controller, receiver));
     let mut jobs = 0;
     installation
@@ -198,7 +198,7 @@ async fn an_uninstallation_that_cannot_remove_hooks_takes_nothing_away() -> Resu
             Ok(())
         })
         .await?;
-    assert!(world.hooks_at(&format!("http://127.0.0.1:{port}")).await?.is_empty());
+    assert!(env.hooks_at(&format!("http://127.0.0.1:{port}")).await?.is_empty());
     assert!(deployments.list(&ListParams::default()).await?.items.is_empty());
     Ok(())
 }

@@ -14,8 +14,8 @@ use testkit::port::free_port;
 use testkit::process::{Process, Program};
 use testkit::scratch::Scratch;
 use testkit::sink::Behavior;
+use testkit::test_env::{CONNECTION, SOON, TestEnv};
 use testkit::wait::{Seen, wait_until};
-use testkit::world::{CONNECTION, SOON, World};
 
 const TEMPLATE: &str = "templates/kube-state-metrics.yaml";
 /// Labels of every series.
@@ -53,10 +53,10 @@ impl Series {
 
 impl KubeStateMetrics {
     /// Starts it with what the chart renders, as a service account that has the rights of the chart and no more.
-    async fn start(world: &World) -> Result<Self> {
-        let cluster = world.plane.cluster();
+    async fn start(env: &TestEnv) -> Result<Self> {
+        let cluster = env.plane.cluster();
         let values = json!({"kubeStateMetrics": {"enabled": true, "rbac": {"serviceAccount": {"name": "kube-state-metrics"}}}});
-        let rendered = objects(&render(&chart::folder(), &world.namespace, &world.namespace, &values, &[TEMPLATE]).await?)?;
+        let rendered = objects(&render(&chart::folder(), &env.namespace, &env.namespace, &values, &[TEMPLATE]).await?)?;
         let scratch = Scratch::new("kube-state-metrics")?;
         let file = scratch.path().join("config.yaml");
         for object in &rendered {
@@ -66,8 +66,8 @@ impl KubeStateMetrics {
             }
         }
         ensure!(rendered.len() == 3, "{rendered:?}");
-        let token = cluster.service_account_token(&world.namespace, "kube-state-metrics").await?;
-        let kubeconfig = world.plane.kubeconfig_for(&format!("{}-ksm", world.namespace), &token, None)?;
+        let token = cluster.service_account_token(&env.namespace, "kube-state-metrics").await?;
+        let kubeconfig = env.plane.kubeconfig_for(&format!("{}-ksm", env.namespace), &token, None)?;
         let (port, telemetry) = (free_port()?, free_port()?);
         let path: PathBuf = component("KUBE_STATE_METRICS")?;
         let program = Program::new("kube-state-metrics", path, scratch.path().join("log")).arguments([
@@ -115,36 +115,36 @@ impl Drop for KubeStateMetrics {
 }
 
 /// Connections and bindings in several states.
-async fn story(world: &World) -> Result<()> {
-    let mut spec = world.connection_spec();
+async fn story(env: &TestEnv) -> Result<()> {
+    let mut spec = env.connection_spec();
     spec["credentials"]["expiresAt"] = json!("2031-03-01T12:00:00Z");
     spec["requiredPermissions"] = json!(["ReadContents"]);
-    world.create_connection(spec.clone()).await?;
+    env.create_connection(spec.clone()).await?;
     let mut lost = spec.clone();
     lost["credentials"]["secretRef"]["name"] = json!("nowhere");
     lost["suspend"] = json!(true);
-    world.create_connection_named("suspended", lost.clone()).await?;
+    env.create_connection_named("suspended", lost.clone()).await?;
     lost["suspend"] = json!(false);
-    world.create_connection_named("lost", lost).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    let mut hidden = world.binding_spec();
-    hidden["repository"] = json!(format!("{}/nowhere", world.organization));
+    env.create_connection_named("lost", lost).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    let mut hidden = env.binding_spec();
+    hidden["repository"] = json!(format!("{}/nowhere", env.organization));
     hidden["suspend"] = json!(false);
-    world.create_binding("hidden", hidden).await?;
-    world.binding_ready("shop").await?;
-    world.binding_says("hidden", "Ready", "False/NotFoundOrHidden").await?;
+    env.create_binding("hidden", hidden).await?;
+    env.binding_ready("shop").await?;
+    env.binding_says("hidden", "Ready", "False/NotFoundOrHidden").await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn each_object_is_told_by_kube_state_metrics_with_the_rights_of_the_chart() -> Result<()> {
-    let world = World::new("ksm").await?;
-    let _operator = world.operator().await?;
-    story(&world).await?;
-    world.sink.behave(Behavior::Fail(http::StatusCode::SERVICE_UNAVAILABLE));
-    world.push("pending").await?;
-    let ksm = KubeStateMetrics::start(&world).await?;
-    let namespace = world.namespace.clone();
+    let env = TestEnv::new("ksm").await?;
+    let _operator = env.operator().await?;
+    story(&env).await?;
+    env.sink.behave(Behavior::Fail(http::StatusCode::SERVICE_UNAVAILABLE));
+    env.push("pending").await?;
+    let ksm = KubeStateMetrics::start(&env).await?;
+    let namespace = env.namespace.clone();
     let shows = async |metric: &str, labels: &[(&str, &str)], value: f64| {
         ksm.shows(&namespace, metric, labels, |found| (found - value).abs() < 0.5).await
     };
@@ -176,7 +176,7 @@ async fn each_object_is_told_by_kube_state_metrics_with_the_rights_of_the_chart(
     shows("forgebind_connection_observed_generation", connection, 1.0).await?;
 
     let binding: &[_] = &[("name", "shop")];
-    let repository = world.repository.as_str();
+    let repository = env.repository.as_str();
     shows("forgebind_binding_info", &[("name", "shop"), ("connection", CONNECTION), ("repository", repository)], 1.0).await?;
     shows("forgebind_binding_hook_info", binding, 1.0).await?;
     shows("forgebind_binding_condition_info", &condition("shop", "WebhookInSync", "True", "Succeeded"), 1.0).await?;
@@ -185,36 +185,36 @@ async fn each_object_is_told_by_kube_state_metrics_with_the_rights_of_the_chart(
     shows("forgebind_binding_sink_pending_events", &[("name", "shop"), ("sink", "ci")], 1.0).await?;
     later("forgebind_binding_last_delivery_timestamp_seconds", binding).await?;
     later("forgebind_binding_secret_changed_timestamp_seconds", binding).await?;
-    world.sink.behave(Behavior::Accept);
+    env.sink.behave(Behavior::Accept);
     shows("forgebind_binding_sink_pending_events", &[("name", "shop"), ("sink", "ci")], 0.0).await?;
     later("forgebind_binding_accepted_until_timestamp_seconds", binding).await?;
     let spec: Value = json!({"spec": {"interval": "2h"}});
-    world.patch_binding("shop", spec).await?;
+    env.patch_binding("shop", spec).await?;
     shows("forgebind_binding_generation", binding, 2.0).await?;
     shows("forgebind_binding_observed_generation", binding, 2.0).await?;
 
-    deleting(&world, &ksm).await?;
+    deleting(&env, &ksm).await?;
     every_series_is_documented(&ksm, &namespace).await
 }
 
 /// Objects that are being deleted wait for a finalizer of somebody else, so that they can be seen.
-async fn deleting(world: &World, ksm: &KubeStateMetrics) -> Result<()> {
+async fn deleting(env: &TestEnv, ksm: &KubeStateMetrics) -> Result<()> {
     let held = json!({"metadata": {"finalizers": ["acme.io/held"]}});
     for (kind, name) in [("gpc", "lost"), ("repob", "hidden")] {
-        let patch = ["-n", &world.namespace, "patch", kind, name, "--type=merge", "-p", &held.to_string()];
-        world.cluster().kubectl(&patch).await?;
-        world.cluster().kubectl(&["-n", &world.namespace, "delete", kind, name, "--wait=false"]).await?;
+        let patch = ["-n", &env.namespace, "patch", kind, name, "--type=merge", "-p", &held.to_string()];
+        env.cluster().kubectl(&patch).await?;
+        env.cluster().kubectl(&["-n", &env.namespace, "delete", kind, name, "--wait=false"]).await?;
     }
     let metrics = ["forgebind_connection_deletion_timestamp_seconds", "forgebind_binding_deletion_timestamp_seconds"];
     for (metric, name) in metrics.into_iter().zip(["lost", "hidden"]) {
-        ksm.shows(&world.namespace, metric, &[("name", name)], |found| found > 1_577_836_800.0).await?;
+        ksm.shows(&env.namespace, metric, &[("name", name)], |found| found > 1_577_836_800.0).await?;
     }
     let released = json!({"metadata": {"finalizers": null}}).to_string();
     for (kind, name) in [("gpc", "lost"), ("repob", "hidden")] {
-        world.cluster().kubectl(&["-n", &world.namespace, "patch", kind, name, "--type=merge", "-p", &released]).await?;
+        env.cluster().kubectl(&["-n", &env.namespace, "patch", kind, name, "--type=merge", "-p", &released]).await?;
     }
     wait_until("nothing of what is gone", SOON, async || {
-        let left: Vec<_> = ksm.series(&world.namespace).await?.into_iter().filter(|series| series.labels["name"] == "hidden").collect();
+        let left: Vec<_> = ksm.series(&env.namespace).await?.into_iter().filter(|series| series.labels["name"] == "hidden").collect();
         Ok(if left.is_empty() { Seen::Done(()) } else { Seen::NotYet(format!("{left:?}")) })
     })
     .await

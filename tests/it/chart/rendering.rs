@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::{CommandFactory as _, Parser as _};
 use forgebind::api::v1alpha1::ProviderKind;
 use forgebind::cli::{Cli, Command};
-use forgebind::config::{Config, HooksOnRelease, ReleaseConfig};
+use forgebind::config::{Config, HooksOnUninstall, UninstallConfig};
 use forgebind::crd;
 use serde_json::{Value, json};
 
@@ -195,13 +195,13 @@ async fn the_jobs_of_an_uninstallation_are_commands_that_exist() -> Result<()> {
     for job in jobs {
         let arguments: Vec<String> = serde_json::from_value(job["spec"]["template"]["spec"]["containers"][0]["args"].clone())?;
         let command = Cli::try_parse_from(std::iter::once("forgebind".to_owned()).chain(arguments))?.command;
-        let Command::Release(arguments) = command else { anyhow::bail!("release") };
-        let config = ReleaseConfig::try_from(arguments)?;
+        let Command::Uninstall(arguments) = command else { anyhow::bail!("release") };
+        let config = UninstallConfig::try_from(arguments)?;
         assert_eq!((config.namespace.as_str(), config.install_key_secret.as_deref()), (NAMESPACE, Some("acme-install-key")));
         seen.push((job["metadata"]["annotations"]["helm.sh/hook"].as_str().context("a hook")?.to_owned(), config.hooks));
     }
-    let before = ("pre-delete".to_owned(), HooksOnRelease::Delete);
-    let after = ("post-delete".to_owned(), HooksOnRelease::Keep);
+    let before = ("pre-delete".to_owned(), HooksOnUninstall::Delete);
+    let after = ("post-delete".to_owned(), HooksOnUninstall::Keep);
     assert!(seen.len() == 2 && seen.contains(&before) && seen.contains(&after), "{seen:?}");
     Ok(())
 }

@@ -18,8 +18,8 @@ use testkit::installation::Installation;
 use testkit::operator::Operator;
 use testkit::port::free_port;
 use testkit::shared;
+use testkit::test_env::{SINK, SOON, TestEnv};
 use testkit::wait::{Seen, wait_until};
-use testkit::world::{SINK, SOON, World};
 
 /// One thing that may be done or was done.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -135,12 +135,12 @@ async fn exactly(plane: &ControlPlane, namespace: &str, account: &str, granted: 
     .await
 }
 
-fn values(mode: &str, port: u16, world: &World, hooks: &str) -> Value {
+fn values(mode: &str, port: u16, env: &TestEnv, hooks: &str) -> Value {
     json!({
         "mode": mode,
         "publicURL": format!("http://127.0.0.1:{port}"),
-        "watchNamespaces": [world.namespace],
-        "secretNamespaces": [world.namespace],
+        "watchNamespaces": [env.namespace],
+        "secretNamespaces": [env.namespace],
         "cleanupTimeout": "5s",
         "allow": {"insecureHTTP": true, "cidrs": ["127.0.0.0/8"]},
         "log": {"format": "text"},
@@ -152,39 +152,39 @@ fn values(mode: &str, port: u16, world: &World, hooks: &str) -> Value {
 }
 
 /// Everything that Forgebind ever asks of the API server, once.
-async fn story(world: &World, installation: &Installation, controller: &Operator) -> Result<()> {
-    let cluster = world.cluster();
+async fn story(env: &TestEnv, installation: &Installation, controller: &Operator) -> Result<()> {
+    let cluster = env.cluster();
     // A connection with a certificate authority from a ConfigMap, and a binding that brings its secret.
-    let authority = std::fs::read_to_string(world.plane.authority())?;
+    let authority = std::fs::read_to_string(env.plane.authority())?;
     let map = json!({"metadata": {"name": "ca"}, "data": {"ca.crt": authority}});
-    let maps: Api<ConfigMap> = Api::namespaced(cluster.client()?, &world.namespace);
+    let maps: Api<ConfigMap> = Api::namespaced(cluster.client()?, &env.namespace);
     maps.create(&PostParams::default(), &serde_json::from_value(map)?).await?;
-    cluster.apply_secret(&world.namespace, "own", &[("secret", "a-good-secret-of-the-user-00001")]).await?;
-    let mut spec = world.connection_spec();
+    cluster.apply_secret(&env.namespace, "own", &[("secret", "a-good-secret-of-the-user-00001")]).await?;
+    let mut spec = env.connection_spec();
     spec["tls"] = json!({"caRef": {"kind": "ConfigMap", "name": "ca", "key": "ca.crt"}});
-    world.create_connection(spec).await?;
-    let mut spec = world.binding_spec();
+    env.create_connection(spec).await?;
+    let mut spec = env.binding_spec();
     spec["webhook"]["secretRef"] = json!({"name": "own"});
-    world.create_binding("shop", spec).await?;
-    world.binding_ready("shop").await?;
-    world.push("with the chart's rights").await?;
-    world.sink.wait_for(1, SOON).await?;
+    env.create_binding("shop", spec).await?;
+    env.binding_ready("shop").await?;
+    env.push("with the chart's rights").await?;
+    env.sink.wait_for(1, SOON).await?;
 
     // The same event twice.
-    world.cluster().apply_secret(&world.namespace, "credential", &[("token", "0123456789012345678901234567890123456789")]).await?;
-    world.connection_says("Authenticated", "False/CredentialRejected").await?;
-    world.cluster().apply_secret(&world.namespace, "credential", &[("token", &world.account.token)]).await?;
-    world.connection_ready().await?;
+    env.cluster().apply_secret(&env.namespace, "credential", &[("token", "0123456789012345678901234567890123456789")]).await?;
+    env.connection_says("Authenticated", "False/CredentialRejected").await?;
+    env.cluster().apply_secret(&env.namespace, "credential", &[("token", &env.account.token)]).await?;
+    env.connection_ready().await?;
 
     // A hook that is left behind and worked off.
-    world.gitea.delete_token(&world.account, "operator").await?;
-    world.delete_binding("shop").await?;
-    world.binding_gone("shop", SOON).await?;
-    let token = world.gitea.create_token(&world.account, "second", OPERATOR_SCOPES).await?;
-    cluster.apply_secret(&world.namespace, "credential", &[("token", &token)]).await?;
-    world.connection_ready().await?;
+    env.gitea.delete_token(&env.account, "operator").await?;
+    env.delete_binding("shop").await?;
+    env.binding_gone("shop", SOON).await?;
+    let token = env.gitea.create_token(&env.account, "second", OPERATOR_SCOPES).await?;
+    cluster.apply_secret(&env.namespace, "credential", &[("token", &token)]).await?;
+    env.connection_ready().await?;
     wait_until("the hook that was left behind to be gone", SOON, async || {
-        let left = world.gitea.hooks(&world.repository).await?;
+        let left = env.gitea.hooks(&env.repository).await?;
         Ok(if left.is_empty() { Seen::Done(()) } else { Seen::NotYet(format!("{left:?}")) })
     })
     .await?;
@@ -201,8 +201,8 @@ async fn story(world: &World, installation: &Installation, controller: &Operator
 #[tokio::test]
 async fn pk_37_controller_and_receiver_are_granted_exactly_what_they_use() -> Result<()> {
     let plane = shared::control_plane().await?;
-    let (world, installation, port) = (World::new("exact").await?, Installation::new(plane).await?, free_port()?);
-    installation.install(&chart::folder(), &values("Separate", port, &world, "Delete")).await?;
+    let (env, installation, port) = (TestEnv::new("exact").await?, Installation::new(plane).await?, free_port()?);
+    installation.install(&chart::folder(), &values("Separate", port, &env, "Delete")).await?;
     let name = |component: &str| format!("{}-{component}", installation.release);
     let (own, release) = (installation.namespace.as_str(), name("release"));
     let of_controller = granted(plane, own, &name("controller")).await?;
@@ -215,25 +215,25 @@ async fn pk_37_controller_and_receiver_are_granted_exactly_what_they_use() -> Re
         ensure!(right.resource != "secrets" || own_secret, "the receiver may {right:?}");
         ensure!(right.resource != "configmaps", "the receiver may {right:?}");
     }
-    let resolve = format!("--resolve={}", world.sink.resolve(SINK, &world.namespace));
+    let resolve = format!("--resolve={}", env.sink.resolve(SINK, &env.namespace));
     // As it is in a cluster: it looks for the receivers behind their Service, and finds none, because no pod runs.
     let controller = Operator::start(installation.options("controller", 0, std::slice::from_ref(&resolve)).await?).await?;
     let receiver = Operator::start(installation.options("receiver", port, &[resolve]).await?).await?;
-    story(&world, &installation, &controller).await?;
+    story(&env, &installation, &controller).await?;
     exactly(plane, own, &name("controller"), &of_controller).await?;
     exactly(plane, own, &name("receiver"), &of_receiver).await?;
     let secrets_read = |rights: &BTreeSet<Right>| {
         let reads = rights.iter().filter(|right| right.resource == "secrets" && right.verb == "get");
         reads.map(|right| right.place.clone()).collect::<BTreeSet<_>>()
     };
-    assert_eq!(secrets_read(&of_controller), BTreeSet::from([own.to_owned(), world.namespace.clone()]));
+    assert_eq!(secrets_read(&of_controller), BTreeSet::from([own.to_owned(), env.namespace.clone()]));
     assert_eq!(secrets_read(&of_receiver), BTreeSet::from([own.to_owned()]));
 
     let mut running = Some((controller, receiver));
     let mut of_release = BTreeSet::new();
     let mut jobs = 0;
-    world.create_binding("late", world.binding_spec()).await?;
-    world.binding_ready("late").await?;
+    env.create_binding("late", env.binding_spec()).await?;
+    env.binding_ready("late").await?;
     installation
         .uninstall(async |_| {
             jobs += 1;
@@ -241,8 +241,8 @@ async fn pk_37_controller_and_receiver_are_granted_exactly_what_they_use() -> Re
             if jobs == 2 {
                 running = None;
                 // Held, and nobody there to let it go.
-                world.create_binding("held", world.binding_spec()).await?;
-                world.patch_binding("held", json!({"metadata": {"finalizers": [FINALIZER]}})).await?;
+                env.create_binding("held", env.binding_spec()).await?;
+                env.patch_binding("held", json!({"metadata": {"finalizers": [FINALIZER]}})).await?;
             }
             Ok(())
         })
@@ -254,8 +254,8 @@ async fn pk_37_controller_and_receiver_are_granted_exactly_what_they_use() -> Re
 #[tokio::test]
 async fn a_verb_too_many_and_a_verb_too_few_are_noticed() -> Result<()> {
     let plane = shared::control_plane().await?;
-    let (world, installation, port) = (World::new("mutated").await?, Installation::new(plane).await?, free_port()?);
-    installation.install(&chart::folder(), &values("Separate", port, &world, "Keep")).await?;
+    let (env, installation, port) = (TestEnv::new("mutated").await?, Installation::new(plane).await?, free_port()?);
+    installation.install(&chart::folder(), &values("Separate", port, &env, "Keep")).await?;
     let (own, account) = (installation.namespace.as_str(), format!("{}-receiver", installation.release));
     let roles: Api<ClusterRole> = Api::all(plane.cluster().client()?);
     let changed = async |change: &dyn Fn(&mut Vec<PolicyRule>)| -> Result<()> {
@@ -308,17 +308,17 @@ async fn a_verb_too_many_and_a_verb_too_few_are_noticed() -> Result<()> {
 #[tokio::test]
 async fn one_pod_for_both_is_granted_exactly_what_it_uses() -> Result<()> {
     let plane = shared::control_plane().await?;
-    let (world, installation, port) = (World::new("single").await?, Installation::new(plane).await?, free_port()?);
-    installation.install(&chart::folder(), &values("Single", port, &world, "Keep")).await?;
+    let (env, installation, port) = (TestEnv::new("single").await?, Installation::new(plane).await?, free_port()?);
+    installation.install(&chart::folder(), &values("Single", port, &env, "Keep")).await?;
     let (own, release) = (installation.namespace.as_str(), format!("{}-release", installation.release));
     let rights = granted(plane, own, &installation.release).await?;
-    let resolve = format!("--resolve={}", world.sink.resolve(SINK, &world.namespace));
+    let resolve = format!("--resolve={}", env.sink.resolve(SINK, &env.namespace));
     let operator = Operator::start(installation.options("operator", port, &[resolve]).await?).await?;
-    story(&world, &installation, &operator).await?;
+    story(&env, &installation, &operator).await?;
     exactly(plane, own, &installation.release, &rights).await?;
 
-    world.create_binding("late", world.binding_spec()).await?;
-    world.binding_ready("late").await?;
+    env.create_binding("late", env.binding_spec()).await?;
+    env.binding_ready("late").await?;
     let mut running = Some(operator);
     let mut of_release = BTreeSet::new();
     installation
@@ -351,13 +351,13 @@ async fn member(plane: &ControlPlane, namespace: &str, role: &str) -> Result<Cli
 #[tokio::test]
 async fn bb_02_dv_23_connections_are_for_administrators_and_bindings_for_teams() -> Result<()> {
     let plane = shared::control_plane().await?;
-    let (world, installation) = (World::new("roles").await?, Installation::new(plane).await?);
+    let (env, installation) = (TestEnv::new("roles").await?, Installation::new(plane).await?);
     let values = json!({"crds": {"install": false}, "networkPolicy": {"enabled": false}});
     installation.install(&chart::folder(), &values).await?;
     let may = async |client: &Client, verb: &str, resource: &str| -> Result<bool> {
         let review = json!({
             "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": {"namespace": world.namespace, "group": "forgebind.dev", "resource": resource, "verb": verb}},
+            "spec": {"resourceAttributes": {"namespace": env.namespace, "group": "forgebind.dev", "resource": resource, "verb": verb}},
         });
         let api: Api<k8s_openapi::api::authorization::v1::SelfSubjectAccessReview> = Api::all(client.clone());
         let answer = api.create(&PostParams::default(), &serde_json::from_value(review)?).await?;
@@ -366,7 +366,7 @@ async fn bb_02_dv_23_connections_are_for_administrators_and_bindings_for_teams()
     let all = ["create", "update", "patch", "delete", "deletecollection"];
     let expected = [("view", "", ""), ("edit", "repobindings", ""), ("admin", "repobindings", "gitproviderconnections")];
     for (role, bindings, connections) in expected {
-        let client = member(plane, &world.namespace, role).await?;
+        let client = member(plane, &env.namespace, role).await?;
         // The roles of the cluster are put together a little after ours are there.
         wait_until(&format!("the role {role}"), SOON, async || {
             Ok(if may(&client, "watch", "gitproviderconnections").await? { Seen::Done(()) } else { Seen::NotYet("not yet".to_owned()) })

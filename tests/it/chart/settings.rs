@@ -16,17 +16,17 @@ use testkit::installation::Installation;
 use testkit::operator::Operator;
 use testkit::port::free_port;
 use testkit::shared;
+use testkit::test_env::{SINK, SOON, TestEnv, connection_condition, connection_message};
 use testkit::tls_proxy::{NAME, TlsProxy};
 use testkit::wait::{Seen, wait_until};
-use testkit::world::{SINK, SOON, World, connection_condition, connection_message};
 
 /// The values of these tests. The shared control plane has the definitions already.
-fn values(mode: &str, port: u16, world: &World) -> Value {
+fn values(mode: &str, port: u16, env: &TestEnv) -> Value {
     json!({
         "mode": mode,
         "publicURL": format!("http://127.0.0.1:{port}"),
-        "watchNamespaces": [world.namespace],
-        "secretNamespaces": [world.namespace],
+        "watchNamespaces": [env.namespace],
+        "secretNamespaces": [env.namespace],
         "allow": {"insecureHTTP": true, "cidrs": ["127.0.0.0/8"]},
         "log": {"format": "text"},
         "crds": {"install": false},
@@ -37,8 +37,8 @@ fn values(mode: &str, port: u16, world: &World) -> Value {
 #[tokio::test]
 async fn a_provider_behind_a_proxy_with_an_authority_of_ones_own_is_reached_as_the_chart_says() -> Result<()> {
     let plane = shared::control_plane().await?;
-    let (world, installation, port) = (World::new("proxied").await?, Installation::new(plane).await?, free_port()?);
-    let provider = TlsProxy::before(world.gitea.url()).await?;
+    let (env, installation, port) = (TestEnv::new("proxied").await?, Installation::new(plane).await?, free_port()?);
+    let provider = TlsProxy::before(env.gitea.url()).await?;
     let proxy = ForwardProxy::start(&[NAME]).await?;
     let bundle = ConfigMap {
         metadata: ObjectMeta { name: Some("acme-ca".to_owned()), ..ObjectMeta::default() },
@@ -47,12 +47,12 @@ async fn a_provider_behind_a_proxy_with_an_authority_of_ones_own_is_reached_as_t
     };
     let maps: Api<ConfigMap> = Api::namespaced(plane.cluster().client()?, &installation.namespace);
     maps.create(&PostParams::default(), &bundle).await?;
-    let mut values = values("Single", port, &world);
+    let mut values = values("Single", port, &env);
     values["caBundle"] = json!({"configMap": "acme-ca"});
     values["proxy"] = json!({"https": proxy.url()});
     // Where the sink is comes by the chart alone here: by a variable and an argument of one's own.
     values["controller"] = json!({
-        "extraEnv": [{"name": "FORGEBIND_RESOLVE", "value": world.sink.resolve(SINK, &world.namespace)}],
+        "extraEnv": [{"name": "FORGEBIND_RESOLVE", "value": env.sink.resolve(SINK, &env.namespace)}],
         "extraArgs": ["--former-public-urls=https://$(HOSTNAME).acme.test"],
     });
     installation.install(&chart::folder(), &values).await?;
@@ -60,12 +60,12 @@ async fn a_provider_behind_a_proxy_with_an_authority_of_ones_own_is_reached_as_t
     let operator = Operator::start(options).await?;
 
     // Nobody but the proxy knows this name, and nobody but the bundle its certificate.
-    world.create_connection(world.connection_spec_at(&format!("https://{NAME}:{}", provider.port()))).await?;
-    world.connection_ready().await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    world.binding_ready("shop").await?;
-    world.push("through a proxy").await?;
-    world.sink.wait_for(1, SOON).await?;
+    env.create_connection(env.connection_spec_at(&format!("https://{NAME}:{}", provider.port()))).await?;
+    env.connection_ready().await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    env.binding_ready("shop").await?;
+    env.push("through a proxy").await?;
+    env.sink.wait_for(1, SOON).await?;
     let through = proxy.targets();
     let target = format!("{NAME}:{}", provider.port());
     ensure!(
@@ -74,21 +74,21 @@ async fn a_provider_behind_a_proxy_with_an_authority_of_ones_own_is_reached_as_t
     );
 
     // What NO_PROXY names is reached directly, and the bundle counts there too.
-    world.create_connection_named("direct", world.connection_spec_at(&provider.url())).await?;
+    env.create_connection_named("direct", env.connection_spec_at(&provider.url())).await?;
     wait_until("the direct connection", SOON, async || {
-        let ready = connection_condition(&world.connections.get("direct").await?, "Ready");
+        let ready = connection_condition(&env.connections.get("direct").await?, "Ready");
         Ok(if ready == "True/Succeeded" { Seen::Done(()) } else { Seen::NotYet(ready) })
     })
     .await?;
     ensure!(proxy.targets().iter().all(|asked| *asked == target), "{:?}", proxy.targets());
-    world.delete_binding("shop").await?;
-    world.binding_gone("shop", SOON).await?;
+    env.delete_binding("shop").await?;
+    env.binding_gone("shop", SOON).await?;
 
     // Without the bundle the same certificate is nobody's.
     drop(operator);
     installation.upgrade(&chart::folder(), &json!({"caBundle": {"configMap": ""}})).await?;
     let _operator = Operator::start(installation.options("operator", port, &[]).await?).await?;
-    let refused = world.connection_says("Reachable", "False/TLSError").await?;
+    let refused = env.connection_says("Reachable", "False/TLSError").await?;
     ensure!(connection_message(&refused, "Reachable").contains("certificate"), "{}", connection_message(&refused, "Reachable"));
     Ok(())
 }
@@ -96,11 +96,11 @@ async fn a_provider_behind_a_proxy_with_an_authority_of_ones_own_is_reached_as_t
 #[tokio::test]
 async fn of_two_controllers_one_leads_and_the_other_takes_over() -> Result<()> {
     let plane = shared::control_plane().await?;
-    let (world, installation, port) = (World::new("replicas").await?, Installation::new(plane).await?, free_port()?);
-    let mut values = values("Separate", port, &world);
+    let (env, installation, port) = (TestEnv::new("replicas").await?, Installation::new(plane).await?, free_port()?);
+    let mut values = values("Separate", port, &env);
     values["controller"] = json!({"replicas": 2, "podDisruptionBudget": {"enabled": true}});
     installation.install(&chart::folder(), &values).await?;
-    let resolve = [format!("--resolve={}", world.sink.resolve(SINK, &world.namespace))];
+    let resolve = [format!("--resolve={}", env.sink.resolve(SINK, &env.namespace))];
     let receiver = installation.options("receiver", port, &resolve).await?;
     let mut controllers = Vec::new();
     for pod in ["a", "b"] {
@@ -115,18 +115,18 @@ async fn of_two_controllers_one_leads_and_the_other_takes_over() -> Result<()> {
         let lease = leases.get("forgebind-controller").await?;
         Ok(lease.spec.and_then(|spec| spec.holder_identity).unwrap_or_default())
     };
-    world.create_connection(world.connection_spec()).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    world.binding_ready("shop").await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    env.binding_ready("shop").await?;
     let first = holder().await?;
     let leads = ["a", "b"].iter().position(|pod| first.contains(&format!("{}-controller-{pod}", installation.release)));
     let leader = controllers.remove(leads.with_context(|| format!("{first} is none of the pods"))?);
     leader.terminate(Duration::from_secs(30)).await?;
-    world.create_binding("second", world.binding_spec()).await?;
-    world.binding_ready("second").await?;
+    env.create_binding("second", env.binding_spec()).await?;
+    env.binding_ready("second").await?;
     let second = holder().await?;
     ensure!(second != first && !second.is_empty(), "{first} led before, {second} leads now");
-    world.push("under another leader").await?;
-    world.sink.wait_for(2, SOON).await?;
+    env.push("under another leader").await?;
+    env.sink.wait_for(2, SOON).await?;
     Ok(())
 }

@@ -16,8 +16,8 @@ use testkit::operator::Operator;
 use testkit::port::free_port;
 use testkit::scratch::copy;
 use testkit::shared;
+use testkit::test_env::{SINK, SOON, TestEnv};
 use testkit::wait::{Seen, wait_until};
-use testkit::world::{SINK, SOON, World};
 
 const SPEC_FIELDS: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
 
@@ -67,9 +67,9 @@ fn substance(binding: &RepoBinding) -> Value {
     json!({"uid": binding.uid(), "generation": binding.metadata.generation, "finalizers": binding.finalizers(), "spec": binding.spec, "hooks": hooks})
 }
 
-async fn admits_branch(world: &World, wanted: bool) -> Result<()> {
+async fn admits_branch(env: &TestEnv, wanted: bool) -> Result<()> {
     wait_until(&format!("branch as a known field: {wanted}"), SOON, async || {
-        let definition = world.cluster().kubectl(&["get", "crd", "repobindings.forgebind.dev", "--output=json"]).await?;
+        let definition = env.cluster().kubectl(&["get", "crd", "repobindings.forgebind.dev", "--output=json"]).await?;
         let definition: Value = serde_json::from_str(&definition)?;
         let known = definition.pointer(SPEC_FIELDS).is_some_and(|fields| fields["branch"].is_object());
         Ok(if known == wanted { Seen::Done(()) } else { Seen::NotYet(format!("{known}")) })
@@ -85,38 +85,38 @@ async fn an_upgrade_keeps_objects_and_hooks_does_nothing_twice_and_can_be_rolled
     let folder = tempfile::tempdir()?;
     let earlier = earlier_chart(folder.path())?;
     let port = free_port()?;
-    let world = World::on(plane, shared::gitea().await?, "platform").await?;
-    let resolve = [format!("--resolve={}", world.sink.resolve(SINK, &world.namespace))];
+    let env = TestEnv::on(plane, shared::gitea().await?, "platform").await?;
+    let resolve = [format!("--resolve={}", env.sink.resolve(SINK, &env.namespace))];
     let values = json!({
         "mode": "Single",
         "publicURL": format!("http://127.0.0.1:{port}"),
-        "secretNamespaces": [world.namespace],
+        "secretNamespaces": [env.namespace],
         "allow": {"insecureHTTP": true, "cidrs": ["127.0.0.0/8"]},
         "log": {"format": "text", "filter": "forgebind=debug"},
     });
     installation.install(&earlier, &values).await?;
-    admits_branch(&world, false).await?;
+    admits_branch(&env, false).await?;
     let operator = Operator::start(installation.options("operator", port, &resolve).await?).await?;
-    world.create_connection(world.connection_spec()).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    let before = substance(&world.binding_ready("shop").await?);
-    let hooks = world.hooks_at(&operator.url()).await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    let before = substance(&env.binding_ready("shop").await?);
+    let hooks = env.hooks_at(&operator.url()).await?;
 
     // Upwards: the operator is replaced as a rollout does it, the values of before hold, and the new field is there.
     installation.upgrade(&chart::folder(), &json!({})).await?;
-    admits_branch(&world, true).await?;
+    admits_branch(&env, true).await?;
     let given: Value = serde_json::from_str(&installation.helm(&["get", "values", &installation.release, "--output=json"]).await?)?;
     assert_eq!(given, values, "the values of before");
     drop(operator);
     let operator = Operator::start(installation.options("operator", port, &resolve).await?).await?;
-    world.look_again("shop").await?;
-    let after = world.binding_ready("shop").await?;
+    env.look_again("shop").await?;
+    let after = env.binding_ready("shop").await?;
     assert_eq!(substance(&after), before);
-    world.patch_binding("shop", json!({"spec": {"branch": "main"}})).await?;
+    env.patch_binding("shop", json!({"spec": {"branch": "main"}})).await?;
     let kept = |binding: &RepoBinding| binding.spec.branch.as_deref() == Some("main");
-    world.binding_until("shop", "with a branch", SOON, kept).await?;
-    world.push("after the upgrade").await?;
-    world.sink.wait_for(1, SOON).await?;
+    env.binding_until("shop", "with a branch", SOON, kept).await?;
+    env.push("after the upgrade").await?;
+    env.sink.wait_for(1, SOON).await?;
 
     // Twice is as good as once.
     let first = versions(&installation).await?;
@@ -130,16 +130,16 @@ async fn an_upgrade_keeps_objects_and_hooks_does_nothing_twice_and_can_be_rolled
 
     // Back: the field is not known any more; the binding, its hook and its deliveries are.
     installation.helm(&["rollback", &installation.release, "1"]).await?;
-    admits_branch(&world, false).await?;
+    admits_branch(&env, false).await?;
     drop(operator);
     let operator = Operator::start(installation.options("operator", port, &resolve).await?).await?;
-    world.look_again("shop").await?;
-    let back = world.binding_ready("shop").await?;
+    env.look_again("shop").await?;
+    let back = env.binding_ready("shop").await?;
     assert_eq!(substance(&back)["uid"], before["uid"]);
     assert_eq!(substance(&back)["hooks"], before["hooks"]);
-    assert_eq!(world.hooks_at(&operator.url()).await?.iter().map(|hook| hook.id).collect::<Vec<_>>(), [hooks[0].id]);
-    world.push("after the way back").await?;
-    world.sink.wait_for(2, SOON).await?;
+    assert_eq!(env.hooks_at(&operator.url()).await?.iter().map(|hook| hook.id).collect::<Vec<_>>(), [hooks[0].id]);
+    env.push("after the way back").await?;
+    env.sink.wait_for(2, SOON).await?;
     drop(operator);
     Ok(())
 }

@@ -11,8 +11,8 @@ use testkit::chart;
 use testkit::control_plane::client_of;
 use testkit::installation::Installation;
 use testkit::shared;
+use testkit::test_env::{CONNECTION, SOON, TestEnv};
 use testkit::wait::{Seen, wait_until};
-use testkit::world::{CONNECTION, SOON, World};
 
 const BINDING: &str = "shop";
 const THEIRS: &str = "example.com/theirs";
@@ -64,8 +64,8 @@ impl Kind {
 }
 
 /// Lets an account do everything with both kinds, as far as Roles go.
-async fn grant_everything(world: &World, system: &str, account: &str) -> Result<()> {
-    let (namespace, name) = (&world.namespace, format!("everything-{account}"));
+async fn grant_everything(env: &TestEnv, system: &str, account: &str) -> Result<()> {
+    let (namespace, name) = (&env.namespace, format!("everything-{account}"));
     let rights = json!({"apiGroups": ["forgebind.dev"], "resources": ["*"], "verbs": ["*"]});
     let metadata = json!({"name": name, "namespace": namespace});
     let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata, "rules": [rights]});
@@ -74,8 +74,8 @@ async fn grant_everything(world: &World, system: &str, account: &str) -> Result<
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
         "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": system}],
     });
-    chart::create(world.cluster(), &role).await?;
-    chart::create(world.cluster(), &binding).await
+    chart::create(env.cluster(), &role).await?;
+    chart::create(env.cluster(), &binding).await
 }
 
 /// Changes of everything but finalizers and status.
@@ -96,10 +96,10 @@ fn forbidden() -> Vec<Value> {
 }
 
 /// A connection and a binding with something in every field of their metadata that somebody may write.
-async fn objects(world: &World) -> Result<[Kind; 2]> {
-    world.create_connection(world.connection_spec()).await?;
-    world.create_binding(BINDING, world.binding_spec()).await?;
-    let kinds = kinds(&world.cluster().client()?, &world.namespace);
+async fn objects(env: &TestEnv) -> Result<[Kind; 2]> {
+    env.create_connection(env.connection_spec()).await?;
+    env.create_binding(BINDING, env.binding_spec()).await?;
+    let kinds = kinds(&env.cluster().client()?, &env.namespace);
     for kind in &kinds {
         let metadata = json!({"labels": {"before": "a"}, "annotations": {"before": "a"}, "finalizers": [THEIRS]});
         kind.change(&json!({"metadata": metadata})).await?;
@@ -133,14 +133,14 @@ async fn writes_finalizers_and_status_only(kind: &Kind) -> Result<()> {
 async fn the_controllers_account_changes_finalizers_and_status_and_nothing_else() -> Result<()> {
     let plane = shared::control_plane().await?;
     for mode in ["Separate", "Single"] {
-        let (world, installation) = (World::new("writes").await?, Installation::new(plane).await?);
+        let (env, installation) = (TestEnv::new("writes").await?, Installation::new(plane).await?);
         let values = json!({"mode": mode, "crds": {"install": false}, "rbac": {"userRoles": false}});
         installation.install(&chart::folder(), &values).await?;
-        let of_everybody = objects(&world).await?;
+        let of_everybody = objects(&env).await?;
         let account = if mode == "Single" { installation.release.clone() } else { format!("{}-controller", installation.release) };
-        grant_everything(&world, &installation.namespace, &account).await?;
+        grant_everything(&env, &installation.namespace, &account).await?;
         let client = client_of(plane, &installation.namespace, &account).await?;
-        for (kind, of_everybody) in kinds(&client, &world.namespace).iter().zip(&of_everybody) {
+        for (kind, of_everybody) in kinds(&client, &env.namespace).iter().zip(&of_everybody) {
             writes_finalizers_and_status_only(kind).await?;
             ensure!(!kind.may_delete().await?, "{} may be deleted", kind.name);
             // What else stands in a write of the status does not count.
@@ -163,18 +163,18 @@ async fn the_controllers_account_changes_finalizers_and_status_and_nothing_else(
 async fn the_account_of_an_uninstallation_deletes_bindings_when_asked_to_and_changes_no_spec() -> Result<()> {
     let plane = shared::control_plane().await?;
     for (hooks, deletes) in [("Keep", false), ("Delete", true)] {
-        let (world, installation) = (World::new("releases").await?, Installation::new(plane).await?);
+        let (env, installation) = (TestEnv::new("releases").await?, Installation::new(plane).await?);
         let (release, namespace) = (&installation.release, &installation.namespace);
         let values = json!({"uninstall": {"hooks": hooks}});
         let rendered = chart::render(&chart::folder(), release, namespace, &values, &["templates/uninstall.yaml"]).await?;
         for object in chart::objects(&rendered)?.iter().filter(|object| object["kind"] != "Job") {
             chart::create(plane.cluster(), object).await?;
         }
-        let _ = objects(&world).await?;
+        let _ = objects(&env).await?;
         let account = format!("{release}-release");
-        grant_everything(&world, namespace, &account).await?;
+        grant_everything(&env, namespace, &account).await?;
         let client = client_of(plane, namespace, &account).await?;
-        for kind in kinds(&client, &world.namespace) {
+        for kind in kinds(&client, &env.namespace) {
             writes_finalizers_and_status_only(&kind).await?;
             assert_eq!(kind.may_delete().await?, deletes && kind.name == BINDING, "{hooks}: {}", kind.name);
         }

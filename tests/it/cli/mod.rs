@@ -1,4 +1,4 @@
-//! The commands that people and their CI run: `forgebind check` and `forgebind release`.
+//! The commands that people and their CI run: `forgebind check` and `forgebind uninstall`.
 
 mod check;
-mod release;
+mod uninstall;

@@ -9,8 +9,8 @@ use testkit::components::repository_root;
 use testkit::documented_metrics::{METRICS, Metric, cells, documented};
 use testkit::operator::Operator;
 use testkit::plain_http;
+use testkit::test_env::{SOON, TestEnv};
 use testkit::wait::{Seen, wait_until};
-use testkit::world::{SOON, World};
 
 /// Where metrics are registered.
 const SOURCES: [&str; 5] = [
@@ -105,7 +105,7 @@ fn labels_of(path: &str) -> Result<BTreeSet<String>> {
 #[test]
 fn every_refusal_and_outcome_is_documented() -> Result<()> {
     let text = read(METRICS)?;
-    for (column, path) in [("reason", "src/receiver/admit.rs"), ("outcome", "src/receiver/deliver.rs")] {
+    for (column, path) in [("reason", "src/receiver/verify.rs"), ("outcome", "src/receiver/deliver.rs")] {
         let table = between(&text, &format!("| `{column}` | answer |"), "\n\n").context("no table")?;
         let rows: BTreeSet<String> = table.lines().skip(2).map(|row| cells(row)[0].trim_matches('`').to_owned()).collect();
         assert_eq!(rows, labels_of(path)?, "the table of {column} in {METRICS}");
@@ -133,15 +133,15 @@ fn shown(text: &str) -> (BTreeMap<String, BTreeSet<String>>, BTreeMap<String, St
 async fn what_a_running_operator_measures_is_documented() -> Result<()> {
     // What does not happen in this story: a provider that tells of limits.
     const UNSEEN: [&str; 1] = ["forgebind_provider_rate_limit_remaining"];
-    let world = World::new("metrics").await?;
-    let operator = Operator::start(world.options().await?).await?;
-    let mut connection = world.connection_spec();
+    let env = TestEnv::new("metrics").await?;
+    let operator = Operator::start(env.options().await?).await?;
+    let mut connection = env.connection_spec();
     connection["credentials"]["expiresAt"] = json!("2031-03-01");
-    world.create_connection(connection).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    world.binding_ready("shop").await?;
-    world.push("measured").await?;
-    world.sink.wait_for(1, SOON).await?;
+    env.create_connection(connection).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    env.binding_ready("shop").await?;
+    env.push("measured").await?;
+    env.sink.wait_for(1, SOON).await?;
     plain_http::client()?.post(format!("{}/hooks/nobody/1", operator.url())).send().await?;
 
     let documented = documented()?;
@@ -176,20 +176,20 @@ fn names_of_series(exposition: &str) -> BTreeSet<String> {
 }
 
 /// Objects with names of their own in every state of this story, and requests as strangers would send them.
-async fn multiply(world: &World, operator: &Operator, numbers: std::ops::Range<u32>) -> Result<()> {
+async fn multiply(env: &TestEnv, operator: &Operator, numbers: std::ops::Range<u32>) -> Result<()> {
     let client = plain_http::client()?;
     for number in numbers {
         let name = format!("hostile{number}");
-        let mut connection = world.connection_spec();
+        let mut connection = env.connection_spec();
         connection["credentials"]["secretRef"]["name"] = json!(name);
         connection["credentials"]["expiresAt"] = json!("2031-03-01");
-        world.create_connection_named(&name, connection).await?;
-        let mut binding = world.binding_spec();
-        binding["repository"] = json!(format!("{}/{name}", world.organization));
+        env.create_connection_named(&name, connection).await?;
+        let mut binding = env.binding_spec();
+        binding["repository"] = json!(format!("{}/{name}", env.organization));
         binding["sinks"][0]["name"] = json!(name);
-        world.create_binding(&name, binding.clone()).await?;
+        env.create_binding(&name, binding.clone()).await?;
         binding["connectionRef"]["name"] = json!(name);
-        world.create_binding(&format!("{name}-unconnected"), binding).await?;
+        env.create_binding(&format!("{name}-unconnected"), binding).await?;
         for path in [format!("/hooks/{name}/1"), format!("/{name}?{name}={name}")] {
             let request = client.post(format!("{}{path}", operator.url())).header("x-gitea-event", &name).header("user-agent", &name);
             request.body(format!("{{\"{name}\": 1}}")).send().await?;
@@ -220,20 +220,20 @@ async fn settled(operator: &Operator, count: u32) -> Result<String> {
 async fn many_objects_and_hostile_requests_make_no_new_series() -> Result<()> {
     const FEW: u32 = 3;
     const MANY: u32 = 33;
-    let world = World::new("series").await?;
-    let operator = world.operator().await?;
-    world.create_connection(world.connection_spec()).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    world.binding_ready("shop").await?;
-    world.push("counted").await?;
-    world.sink.wait_for(1, SOON).await?;
-    multiply(&world, &operator, 0..FEW).await?;
+    let env = TestEnv::new("series").await?;
+    let operator = env.operator().await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    env.binding_ready("shop").await?;
+    env.push("counted").await?;
+    env.sink.wait_for(1, SOON).await?;
+    multiply(&env, &operator, 0..FEW).await?;
     let few = names_of_series(&settled(&operator, FEW).await?);
-    multiply(&world, &operator, FEW..MANY).await?;
+    multiply(&env, &operator, FEW..MANY).await?;
     settled(&operator, MANY).await?;
     wait_until("the same series", SOON, async || {
         let text = operator.metrics().await?;
-        for own in ["hostile", &world.namespace, &world.organization, "127.0.0.1"] {
+        for own in ["hostile", &env.namespace, &env.organization, "127.0.0.1"] {
             ensure!(!text.contains(own), "{own} is in {text}");
         }
         let many = names_of_series(&text);

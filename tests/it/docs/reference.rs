@@ -282,7 +282,7 @@ async fn permissions_document() -> Result<String> {
     for (account, about) in [
         ("forgebind-controller", "The controller holds the credentials, talks to providers and writes status."),
         ("forgebind-receiver", "The receiver takes deliveries in. It reads no credential and writes nothing."),
-        ("forgebind-release", "The Job of `helm uninstall` lets go of the objects. It exists only while that runs."),
+        ("forgebind-uninstall", "The Job of `helm uninstall` lets go of the objects. It exists only while that runs."),
     ] {
         write!(text, "\n### {account}\n\n{about}\n\n{}", table(&["where", "what", "verbs"]))?;
         for [place, what, verbs] in rights(&rendered, account)? {

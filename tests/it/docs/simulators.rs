@@ -9,7 +9,7 @@ use serde_json::json;
 
 use testkit::components::repository_root;
 use testkit::sim::control::{self, Asked};
-use testkit::sim::{Act, Request, registry};
+use testkit::sim::{Request, UserAction, registry};
 
 fn guide() -> Result<String> {
     std::fs::read_to_string(repository_root().join("src/docs/simulators.md")).context("src/docs/simulators.md")
@@ -40,13 +40,13 @@ fn every_control_endpoint_is_understood_and_none_is_left_out() -> Result<()> {
     for line in control::usage("") {
         let asked = control::read(&request(&line)?).with_context(|| format!("{line}: no control endpoint"))?;
         let Ok(asked) = asked else { anyhow::bail!("{line}: refused") };
-        if let Asked::Act(act) = asked {
+        if let Asked::UserAction(act) = asked {
             let act = serde_json::to_value(act)?;
             described.insert(act["act"].as_str().context("an act has a name")?.to_owned());
         }
     }
     // Serde names every act there is when it is given none of them.
-    let refusal = serde_json::from_value::<Act>(json!({"act": "nothing"})).unwrap_err().to_string();
+    let refusal = serde_json::from_value::<UserAction>(json!({"act": "nothing"})).unwrap_err().to_string();
     let (_, known) = refusal.split_once("expected one of ").with_context(|| refusal.clone())?;
     let known: BTreeSet<String> = known.split(", ").map(|name| name.trim_matches('`').to_owned()).collect();
     assert_eq!(described, known);

@@ -1,15 +1,15 @@
-//! The fact tables that are checked in, and the official descriptions that they are distilled from.
+//! The fact tables that are checked in, and the official descriptions that they are extracted from.
 
 use anyhow::{Context as _, Result, ensure};
 use forgebind::api::v1alpha1::ProviderKind;
 use serde_json::Value;
 
 use testkit::components::repository_root;
-use testkit::sim::facts::extract::{Description, distil, originals};
+use testkit::sim::facts::corrections::{Change, Correction};
+use testkit::sim::facts::extract::{Description, extract, originals};
 use testkit::sim::facts::notation::{self, Evidence};
-use testkit::sim::facts::slips::{Change, Slip};
 use testkit::sim::facts::table::Table;
-use testkit::sim::facts::{self, Facts, lacks};
+use testkit::sim::facts::{self, Facts, additions};
 
 struct Original {
     title: &'static str,
@@ -67,11 +67,11 @@ fn checked_in_fact_tables_are_those_of_the_official_descriptions() -> Result<()>
         let Original { title, from, files, description } = original(kind);
         let documents = files.iter().map(|file| Ok(serde_json::from_slice(&std::fs::read(folder.join(file))?)?));
         let documents = documents.collect::<Result<Vec<Value>>>().with_context(|| format!("{files:?}"))?;
-        let table = distil(&description, &documents).with_context(|| format!("{kind}"))?;
+        let table = extract(&description, &documents).with_context(|| format!("{kind}"))?;
         let text = format!(
-            "# {title}: facts about its API, distilled by `make generate` from\n# {from}.\n\
+            "# {title}: facts about its API, extracted by `make generate` from\n# {from}.\n\
              # The notation is described at the top of additions.facts. Change nothing here: what the description lacks goes there,\n\
-             # what it has wrong into slips.rs.\nprovider {}\n{}",
+             # what it has wrong into corrections.rs.\nprovider {}\n{}",
             kind.flag(),
             notation::write(&table)
         );
@@ -89,7 +89,7 @@ fn checked_in_fact_tables_are_those_of_the_official_descriptions() -> Result<()>
 #[test]
 fn fact_tables_are_read_whole() {
     for kind in ProviderKind::ALL {
-        let text = facts::distilled(kind);
+        let text = facts::extracted(kind);
         let tables = notation::read(text, Evidence::OfTheDescription).unwrap_or_else(|errors| panic!("{kind}: {errors:#?}"));
         let (heading, _) = text.split_once("provider ").unwrap();
         let again = format!("{heading}provider {}\n{}", kind.flag(), notation::write(&tables[kind.flag()]));
@@ -97,7 +97,7 @@ fn fact_tables_are_read_whole() {
     }
 }
 
-/// Every addition and every slip is needed, has its place and its evidence.
+/// Every addition and every correction is needed, has its place and its evidence.
 #[test]
 fn what_the_descriptions_lack_or_have_wrong_is_still_so() {
     for kind in ProviderKind::ALL {
@@ -105,8 +105,8 @@ fn what_the_descriptions_lack_or_have_wrong_is_still_so() {
             panic!("{kind}:\n{}", errors.join("\n"));
         }
     }
-    for slip in facts::slips::SLIPS {
-        assert!(slip.evidence.split_whitespace().count() > 2, "{} {}: what shows it?", slip.provider, slip.at);
+    for correction in facts::corrections::CORRECTIONS {
+        assert!(correction.evidence.split_whitespace().count() > 2, "{} {}: what shows it?", correction.provider, correction.at);
     }
 }
 
@@ -148,13 +148,13 @@ object @Hook
 DELETE /hooks/{id}
   204
 ";
-    assert_eq!(lacks::add(&mut described, table(addition)), Vec::<String>::new());
-    assert_eq!(lacks::dangling(&described), Vec::<String>::new());
+    assert_eq!(additions::add(&mut described, table(addition)), Vec::<String>::new());
+    assert_eq!(additions::dangling(&described), Vec::<String>::new());
     let text = notation::write(&described);
     for line in ["  ?dry boolean", "    secret string", "  201 @Hook", "  202", "  * any", "DELETE /hooks/{id}"] {
         assert!(text.lines().any(|found| found == line), "{line} in {text}");
     }
-    let errors = lacks::add(&mut described, table(addition));
+    let errors = additions::add(&mut described, table(addition));
     for place in
         ["POST /hooks query.dry", "POST /hooks body.secret", "POST /hooks 201", "object @Hook.config.secret", "object @Hook:", "DELETE"]
     {
@@ -164,8 +164,9 @@ DELETE /hooks/{id}
 
 #[test]
 fn slips_are_corrected_where_they_are_and_only_while_they_are() {
-    let correct =
-        |described: &mut Table, at, change| lacks::correct(described, &Slip { provider: ProviderKind::Gitea, at, change, evidence: "" });
+    let correct = |described: &mut Table, at, change| {
+        additions::correct(described, &Correction { provider: ProviderKind::Gitea, at, change, evidence: "" })
+    };
     let mut described = table(TABLE);
     let all = |described: &mut Table| {
         vec![
@@ -220,6 +221,6 @@ fn facts_without_evidence_or_sense_are_not_read() {
         let errors = read(&TABLE.replace(there, wrong), Evidence::OfTheDescription);
         assert!(errors.iter().any(|error| error.contains(complaint)), "{wrong}: {errors:?}, expected: {complaint}");
     }
-    let missing = lacks::dangling(&table(&TABLE.replace("object @Hook", "object @Hooks")));
+    let missing = additions::dangling(&table(&TABLE.replace("object @Hook", "object @Hooks")));
     assert_eq!(missing, ["@Hook: there is no such object", "object @Hooks: nothing names it"]);
 }

@@ -4,17 +4,17 @@ use anyhow::Result;
 use forgebind::api::v1alpha1::ProviderKind;
 use serde_json::{Value, json};
 
-use testkit::sim::{Act, Delivery, Happening, Outcome, Product, Refusal, Request, Response, Simulator, Welcome};
+use testkit::sim::{Delivery, Outcome, ProviderEvent, Refusal, Request, Response, SeedData, SimulatedProvider, Simulator, UserAction};
 
 /// Answers every request with the same document.
 struct Echo(Value);
 
-impl Product for Echo {
+impl SimulatedProvider for Echo {
     fn kind(&self) -> ProviderKind {
         ProviderKind::Gitea
     }
 
-    fn welcome(&self) -> Welcome {
+    fn seed_data(&self) -> SeedData {
         unreachable!("nothing is ready here")
     }
 
@@ -30,11 +30,11 @@ impl Product for Echo {
         Response::empty(500)
     }
 
-    fn act(&self, _: &Act) -> Result<Vec<Happening>, String> {
+    fn act(&self, _: &UserAction) -> Result<Vec<ProviderEvent>, String> {
         Err("nothing happens here".to_owned())
     }
 
-    fn deliveries(&self, _: &str, _: &Happening) -> Vec<Delivery> {
+    fn deliveries(&self, _: &str, _: &ProviderEvent) -> Vec<Delivery> {
         Vec::new()
     }
 

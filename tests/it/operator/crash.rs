@@ -15,8 +15,8 @@ use testkit::control_plane::OwnControlPlane;
 use testkit::fault_proxy::{Exchange, Fault, FaultProxy};
 use testkit::operator::Operator;
 use testkit::shared;
+use testkit::test_env::{CONNECTION, OVERLAPPED, SOON, TestEnv, binding_condition, connection_condition};
 use testkit::wait::{Seen, stays, wait_until};
-use testkit::world::{CONNECTION, OVERLAPPED, SOON, World, binding_condition, connection_condition};
 
 /// How long a test waits for what needs the end of a lease, or a server's way back.
 const LATER: Duration = Duration::from_secs(180);
@@ -34,8 +34,8 @@ fn writes_status_with_hooks(exchange: &Exchange) -> bool {
     exchange.is_write() && exchange.path.contains("/repobindings/") && exchange.path.contains("/status") && names_hooks
 }
 
-fn generation(binding: &RepoBinding) -> Option<String> {
-    binding.status.as_ref()?.webhook.as_ref()?.secret_generation.clone()
+fn secret_version(binding: &RepoBinding) -> Option<String> {
+    binding.status.as_ref()?.webhook.as_ref()?.secret_version.clone()
 }
 
 fn hook_ids(binding: &RepoBinding) -> Vec<String> {
@@ -44,9 +44,9 @@ fn hook_ids(binding: &RepoBinding) -> Vec<String> {
 }
 
 /// Waits until the operator has exactly `count` hooks at the repository.
-async fn hooks_number(world: &World, operator: &Operator, count: usize, deadline: Duration) -> Result<()> {
+async fn hooks_number(env: &TestEnv, operator: &Operator, count: usize, deadline: Duration) -> Result<()> {
     wait_until(&format!("{count} hooks"), deadline, async || {
-        let hooks = world.hooks_at(&operator.url()).await?;
+        let hooks = env.hooks_at(&operator.url()).await?;
         Ok(if hooks.len() == count { Seen::Done(()) } else { Seen::NotYet(format!("{hooks:?}")) })
     })
     .await
@@ -61,142 +61,142 @@ async fn refusals(operator: &Operator) -> Result<u64> {
 
 #[tokio::test]
 async fn killed_between_the_creation_and_its_answer_one_hook() -> Result<()> {
-    let world = World::new("crash-create").await?;
-    let proxy = FaultProxy::before_gitea(world.gitea).await?;
-    let operator = Operator::start(world.options().await?).await?;
-    world.create_connection(world.connection_spec_at(&proxy.url())).await?;
-    world.connection_ready().await?;
+    let env = TestEnv::new("crash-create").await?;
+    let proxy = FaultProxy::before_gitea(env.gitea).await?;
+    let operator = Operator::start(env.options().await?).await?;
+    env.create_connection(env.connection_spec_at(&proxy.url())).await?;
+    env.connection_ready().await?;
     let mut held = proxy.inject(Fault::HoldAnswer, creates_hook);
-    world.create_binding("shop", world.binding_spec()).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
     held.struck(1, SOON).await?;
     operator.kill();
     drop(held);
-    let made = world.hooks_at(&operator.url()).await?;
+    let made = env.hooks_at(&operator.url()).await?;
     assert_eq!(made.len(), 1, "{made:?}");
-    let before = world.bindings.get("shop").await?;
+    let before = env.bindings.get("shop").await?;
     assert!(hook_ids(&before).is_empty(), "the status knows nothing of the hook");
 
     let began = Instant::now();
     operator.restart().await?;
-    let binding = world.binding_ready("shop").await?;
+    let binding = env.binding_ready("shop").await?;
     eprintln!("figure: restart after a crash between creation and status to Ready: {:.2?}", began.elapsed());
-    let hooks = world.hooks_at(&operator.url()).await?;
+    let hooks = env.hooks_at(&operator.url()).await?;
     assert_eq!(hooks.len(), 1, "{hooks:?}");
     assert_eq!(hooks[0].id, made[0].id, "adopted, not made again");
     assert_eq!(hook_ids(&binding), [made[0].id.to_string()]);
-    assert!(hooks[0].config.url.ends_with(&generation(&binding).context("a generation")?));
+    assert!(hooks[0].config.url.ends_with(&secret_version(&binding).context("a secret version")?));
     assert_eq!(proxy.count(creates_hook), 1);
-    world.push("after the crash").await?;
-    world.sink.wait_for(1, SOON).await?;
+    env.push("after the crash").await?;
+    env.sink.wait_for(1, SOON).await?;
     assert_eq!(refusals(&operator).await?, 0);
-    world.delete_binding("shop").await?;
-    world.binding_gone("shop", SOON).await?;
-    assert!(world.hooks_at(&operator.url()).await?.is_empty());
+    env.delete_binding("shop").await?;
+    env.binding_gone("shop", SOON).await?;
+    assert!(env.hooks_at(&operator.url()).await?.is_empty());
     Ok(())
 }
 
 #[tokio::test]
 async fn killed_between_the_creation_and_the_status_write_one_hook() -> Result<()> {
-    let world = World::new("crash-status").await?;
-    let proxy = FaultProxy::before_control_plane(world.plane).await?;
-    let operator = Operator::start(world.options_through(Some(&proxy.url())).await?).await?;
-    world.create_connection(world.connection_spec()).await?;
-    world.connection_ready().await?;
+    let env = TestEnv::new("crash-status").await?;
+    let proxy = FaultProxy::before_control_plane(env.plane).await?;
+    let operator = Operator::start(env.options_through(Some(&proxy.url())).await?).await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.connection_ready().await?;
     let mut lost = proxy.inject_nth(Fault::LoseRequest, 0, usize::MAX, writes_status_with_hooks);
-    world.create_binding("shop", world.binding_spec()).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
     lost.struck(1, SOON).await?;
     operator.kill();
     drop(lost);
-    let made = world.hooks_at(&operator.url()).await?;
+    let made = env.hooks_at(&operator.url()).await?;
     assert_eq!(made.len(), 1, "{made:?}");
-    assert!(hook_ids(&world.bindings.get("shop").await?).is_empty());
+    assert!(hook_ids(&env.bindings.get("shop").await?).is_empty());
 
     let began = Instant::now();
     operator.restart().await?;
-    let binding = world.binding_ready("shop").await?;
+    let binding = env.binding_ready("shop").await?;
     eprintln!("figure: restart after a crash before the status write to Ready: {:.2?}", began.elapsed());
     assert_eq!(hook_ids(&binding), [made[0].id.to_string()]);
-    assert_eq!(world.hooks_at(&operator.url()).await?.len(), 1);
+    assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_lost_answer_to_the_creation_leaves_one_hook() -> Result<()> {
-    let world = World::new("lost-answer").await?;
-    let proxy = FaultProxy::before_gitea(world.gitea).await?;
-    let operator = Operator::start(world.options().await?).await?;
-    world.create_connection(world.connection_spec_at(&proxy.url())).await?;
-    world.connection_ready().await?;
+    let env = TestEnv::new("lost-answer").await?;
+    let proxy = FaultProxy::before_gitea(env.gitea).await?;
+    let operator = Operator::start(env.options().await?).await?;
+    env.create_connection(env.connection_spec_at(&proxy.url())).await?;
+    env.connection_ready().await?;
     let mut lost = proxy.inject(Fault::LoseAnswer, creates_hook);
-    world.create_binding("shop", world.binding_spec()).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
     lost.struck(1, SOON).await?;
-    let binding = world.binding_ready("shop").await?;
-    let hooks = world.hooks_at(&operator.url()).await?;
+    let binding = env.binding_ready("shop").await?;
+    let hooks = env.hooks_at(&operator.url()).await?;
     assert_eq!(hooks.len(), 1, "{hooks:?}");
     assert_eq!(hook_ids(&binding), [hooks[0].id.to_string()]);
     assert_eq!(proxy.count(creates_hook), 1, "looked first, and found it");
 
     // A request that never arrived looks the same from here; it is made again, after looking.
     let mut lost = proxy.inject(Fault::LoseRequest, creates_hook);
-    let spec = json!({"connectionRef": {"name": CONNECTION}, "repository": world.repository, "webhook": {"events": ["Tag"]}});
-    world.create_binding("tags", spec).await?;
+    let spec = json!({"connectionRef": {"name": CONNECTION}, "repository": env.repository, "webhook": {"events": ["Tag"]}});
+    env.create_binding("tags", spec).await?;
     lost.struck(1, SOON).await?;
-    world.binding_ready("tags").await?;
-    assert_eq!(world.hooks_at(&operator.url()).await?.len(), 2);
+    env.binding_ready("tags").await?;
+    assert_eq!(env.hooks_at(&operator.url()).await?.len(), 2);
     assert_eq!(proxy.count(creates_hook), 3);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_lost_answer_to_the_status_write_is_repaired_by_looking() -> Result<()> {
-    let world = World::new("lost-status").await?;
-    let proxy = FaultProxy::before_control_plane(world.plane).await?;
-    let operator = Operator::start(world.options_through(Some(&proxy.url())).await?).await?;
-    world.create_connection(world.connection_spec()).await?;
-    world.connection_ready().await?;
+    let env = TestEnv::new("lost-status").await?;
+    let proxy = FaultProxy::before_control_plane(env.plane).await?;
+    let operator = Operator::start(env.options_through(Some(&proxy.url())).await?).await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.connection_ready().await?;
     let mut lost = proxy.inject(Fault::LoseAnswer, writes_status_with_hooks);
-    world.create_binding("shop", world.binding_spec()).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
     lost.struck(1, SOON).await?;
-    world.binding_ready("shop").await?;
-    assert_eq!(world.hooks_at(&operator.url()).await?.len(), 1);
+    env.binding_ready("shop").await?;
+    assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1);
     // What was written is known again: the next change goes through.
-    world.patch_binding("shop", json!({"spec": {"webhook": {"events": ["Push", "Tag"]}}})).await?;
-    world.binding_ready("shop").await?;
-    assert_eq!(world.hooks_at(&operator.url()).await?.len(), 1);
+    env.patch_binding("shop", json!({"spec": {"webhook": {"events": ["Push", "Tag"]}}})).await?;
+    env.binding_ready("shop").await?;
+    assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_wiped_status_adopts_the_hook_with_its_secret_and_refuses_no_delivery() -> Result<()> {
-    let world = World::new("wiped").await?;
-    let gitea = FaultProxy::before_gitea(world.gitea).await?;
-    let proxy = FaultProxy::before_control_plane(world.plane).await?;
-    let operator = Operator::start(world.options_through(Some(&proxy.url())).await?).await?;
-    world.create_connection(world.connection_spec_at(&gitea.url())).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    let settled = world.binding_ready("shop").await?;
-    world.push("before").await?;
-    world.sink.wait_for(1, SOON).await?;
-    world.binding_says("shop", "Receiving", "True/Succeeded").await?;
+    let env = TestEnv::new("wiped").await?;
+    let gitea = FaultProxy::before_gitea(env.gitea).await?;
+    let proxy = FaultProxy::before_control_plane(env.plane).await?;
+    let operator = Operator::start(env.options_through(Some(&proxy.url())).await?).await?;
+    env.create_connection(env.connection_spec_at(&gitea.url())).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    let settled = env.binding_ready("shop").await?;
+    env.push("before").await?;
+    env.sink.wait_for(1, SOON).await?;
+    env.binding_says("shop", "Receiving", "True/Succeeded").await?;
 
     // The operator's answer to the wipe is held, so that the status stays wiped for as long as it takes.
     let mut held = proxy.inject(Fault::HoldRequest, writes_status_with_hooks);
     let kind = ApiResource::erase::<RepoBinding>(&());
-    let objects: Api<DynamicObject> = Api::namespaced_with(world.cluster().client()?, &world.namespace, &kind);
+    let objects: Api<DynamicObject> = Api::namespaced_with(env.cluster().client()?, &env.namespace, &kind);
     let mut object = objects.get("shop").await?;
     object.data["status"] = json!({});
     objects.replace_status("shop", &PostParams::default(), &object).await?;
     held.struck(1, SOON).await?;
-    assert_eq!(generation(&world.bindings.get("shop").await?), None, "wiped");
-    world.push("while wiped").await?;
-    world.sink.wait_for(2, SOON).await?;
+    assert_eq!(secret_version(&env.bindings.get("shop").await?), None, "wiped");
+    env.push("while wiped").await?;
+    env.sink.wait_for(2, SOON).await?;
     held.release();
 
-    let adopted = world.binding_ready("shop").await?;
-    assert_eq!(generation(&adopted), generation(&settled), "the secret that the hook carries is the present one");
+    let adopted = env.binding_ready("shop").await?;
+    assert_eq!(secret_version(&adopted), secret_version(&settled), "the secret that the hook carries is the present one");
     assert_eq!(hook_ids(&adopted), hook_ids(&settled));
-    world.push("afterwards").await?;
-    let delivered = world.sink.wait_for(3, SOON).await?;
+    env.push("afterwards").await?;
+    let delivered = env.sink.wait_for(3, SOON).await?;
     assert_eq!(delivered.len(), 3);
     assert_eq!(refusals(&operator).await?, 0);
     assert_eq!(gitea.count(changes_hook), 1, "the creation at the very beginning");
@@ -205,19 +205,19 @@ async fn a_wiped_status_adopts_the_hook_with_its_secret_and_refuses_no_delivery(
 
 #[tokio::test]
 async fn killed_in_the_overlap_of_a_rotation_the_old_hook_goes_all_the_same() -> Result<()> {
-    let world = World::new("crash-overlap").await?;
-    let operator = Operator::start(world.options().await?).await?;
-    world.create_connection(world.connection_spec()).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    world.binding_ready("shop").await?;
-    let old = world.hooks_at(&operator.url()).await?.remove(0);
-    world.annotate_binding("shop", ROTATE_REQUESTED_AT, "once").await?;
-    hooks_number(&world, &operator, 2, SOON).await?;
-    world.binding_until("shop", "both hooks in the status", SOON, |binding| hook_ids(binding).len() == 2).await?;
+    let env = TestEnv::new("crash-overlap").await?;
+    let operator = Operator::start(env.options().await?).await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    env.binding_ready("shop").await?;
+    let old = env.hooks_at(&operator.url()).await?.remove(0);
+    env.annotate_binding("shop", ROTATE_REQUESTED_AT, "once").await?;
+    hooks_number(&env, &operator, 2, SOON).await?;
+    env.binding_until("shop", "both hooks in the status", SOON, |binding| hook_ids(binding).len() == 2).await?;
     operator.kill();
     operator.restart().await?;
-    hooks_number(&world, &operator, 1, OVERLAPPED).await?;
-    assert_ne!(world.hooks_at(&operator.url()).await?[0].id, old.id, "the new one stays");
+    hooks_number(&env, &operator, 1, OVERLAPPED).await?;
+    assert_ne!(env.hooks_at(&operator.url()).await?[0].id, old.id, "the new one stays");
     Ok(())
 }
 
@@ -226,46 +226,45 @@ async fn api_server_and_etcd_come_and_go_and_everything_converges() -> Result<()
     // Of its own, because the others go on.
     let own = OwnControlPlane::start().await?;
     let plane = own.plane();
-    let world = World::on(plane, shared::gitea().await?, "outage").await?;
-    let operator = Operator::start(world.options().await?).await?;
-    world.create_connection(world.connection_spec()).await?;
-    world.create_binding("known", world.binding_spec()).await?;
-    world.binding_ready("known").await?;
+    let env = TestEnv::on(plane, shared::gitea().await?, "outage").await?;
+    let operator = Operator::start(env.options().await?).await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.create_binding("known", env.binding_spec()).await?;
+    env.binding_ready("known").await?;
 
-    let spec = json!({"connectionRef": {"name": CONNECTION}, "repository": world.repository, "webhook": {"events": ["Tag"]}});
-    world.create_binding("before", spec.clone()).await?;
+    let spec = json!({"connectionRef": {"name": CONNECTION}, "repository": env.repository, "webhook": {"events": ["Tag"]}});
+    env.create_binding("before", spec.clone()).await?;
     plane.kill_api_server();
-    world.push("without an API server").await?;
-    world.sink.wait_for(1, SOON).await?;
+    env.push("without an API server").await?;
+    env.sink.wait_for(1, SOON).await?;
     let began = Instant::now();
     plane.start_api_server().await?;
-    world.create_binding("after", spec.clone()).await?;
+    env.create_binding("after", spec.clone()).await?;
     for name in ["before", "after"] {
-        world.binding_until(name, "Ready", LATER, |binding| binding_condition(binding, "Ready") == "True/Succeeded").await?;
+        env.binding_until(name, "Ready", LATER, |binding| binding_condition(binding, "Ready") == "True/Succeeded").await?;
     }
     eprintln!("figure: start of the API server to everything Ready: {:.2?}", began.elapsed());
-    assert_eq!(world.hooks_at(&operator.url()).await?.len(), 3);
+    assert_eq!(env.hooks_at(&operator.url()).await?.len(), 3);
 
-    world.annotate_binding("known", RECONCILE_REQUESTED_AT, "before the end of etcd").await?;
+    env.annotate_binding("known", RECONCILE_REQUESTED_AT, "before the end of etcd").await?;
     plane.kill_etcd();
-    world.push("without etcd").await?;
-    world.sink.wait_for(2, SOON).await?;
+    env.push("without etcd").await?;
+    env.sink.wait_for(2, SOON).await?;
     let began = Instant::now();
     plane.start_etcd().await?;
-    world.delete_binding("after").await?;
-    world.create_binding("last", spec).await?;
-    world.binding_gone("after", LATER).await?;
-    world.binding_until("last", "Ready", LATER, |binding| binding_condition(binding, "Ready") == "True/Succeeded").await?;
+    env.delete_binding("after").await?;
+    env.create_binding("last", spec).await?;
+    env.binding_gone("after", LATER).await?;
+    env.binding_until("last", "Ready", LATER, |binding| binding_condition(binding, "Ready") == "True/Succeeded").await?;
     eprintln!("figure: start of etcd to everything done: {:.2?}", began.elapsed());
-    world
-        .binding_until("known", "the request handled", LATER, |binding| {
-            let handled = binding.status.as_ref().and_then(|status| status.last_handled.as_ref());
-            handled.and_then(|handled| handled.reconcile.as_deref()) == Some("before the end of etcd")
-        })
-        .await?;
-    hooks_number(&world, &operator, 3, LATER).await?;
-    world.push("afterwards").await?;
-    world.sink.wait_for(3, SOON).await?;
+    env.binding_until("known", "the request handled", LATER, |binding| {
+        let handled = binding.status.as_ref().and_then(|status| status.last_handled.as_ref());
+        handled.and_then(|handled| handled.reconcile.as_deref()) == Some("before the end of etcd")
+    })
+    .await?;
+    hooks_number(&env, &operator, 3, LATER).await?;
+    env.push("afterwards").await?;
+    env.sink.wait_for(3, SOON).await?;
     assert_eq!(refusals(&operator).await?, 0);
     assert!(operator.terminate(SOON).await?.success());
     plane.kill_api_server();
@@ -274,9 +273,9 @@ async fn api_server_and_etcd_come_and_go_and_everything_converges() -> Result<()
 }
 
 /// Which of these operators holds the lease.
-async fn leader<'a>(world: &World, operators: &[&'a Operator], deadline: Duration) -> Result<&'a Operator> {
+async fn leader<'a>(env: &TestEnv, operators: &[&'a Operator], deadline: Duration) -> Result<&'a Operator> {
     let namespace = operators.first().context("an operator")?.options().namespace();
-    let leases: Api<Lease> = Api::namespaced(world.cluster().client()?, namespace);
+    let leases: Api<Lease> = Api::namespaced(env.cluster().client()?, namespace);
     wait_until("a leader", deadline, async || {
         let holder = leases.get("forgebind-controller").await?.spec.and_then(|spec| spec.holder_identity).unwrap_or_default();
         let found = operators.iter().find(|operator| {
@@ -290,37 +289,37 @@ async fn leader<'a>(world: &World, operators: &[&'a Operator], deadline: Duratio
 
 #[tokio::test]
 async fn two_operators_make_one_hook_and_one_takes_over_from_the_other() -> Result<()> {
-    let world = World::new("election").await?;
-    let proxy = FaultProxy::before_gitea(world.gitea).await?;
-    let options = world.options().await?.with("leader-election", "true");
+    let env = TestEnv::new("election").await?;
+    let proxy = FaultProxy::before_gitea(env.gitea).await?;
+    let options = env.options().await?.with("leader-election", "true");
     let beside = options.beside()?;
     let (one, other) = tokio::try_join!(Operator::start(options), Operator::start(beside))?;
     // Both name the same public address: that of the first.
-    let hooks_there = async || world.hooks_at(&one.url()).await;
-    world.create_connection(world.connection_spec_at(&proxy.url())).await?;
-    let spec = json!({"connectionRef": {"name": CONNECTION}, "repository": world.repository, "webhook": {"events": ["Push"]}});
-    world.create_binding("first", spec.clone()).await?;
-    world.binding_until("first", "Ready", LATER, |binding| binding_condition(binding, "Ready") == "True/Succeeded").await?;
+    let hooks_there = async || env.hooks_at(&one.url()).await;
+    env.create_connection(env.connection_spec_at(&proxy.url())).await?;
+    let spec = json!({"connectionRef": {"name": CONNECTION}, "repository": env.repository, "webhook": {"events": ["Push"]}});
+    env.create_binding("first", spec.clone()).await?;
+    env.binding_until("first", "Ready", LATER, |binding| binding_condition(binding, "Ready") == "True/Succeeded").await?;
     assert_eq!(hooks_there().await?.len(), 1);
     assert_eq!(proxy.count(creates_hook), 1);
 
-    let killed = leader(&world, &[&one, &other], SOON).await?;
+    let killed = leader(&env, &[&one, &other], SOON).await?;
     let survivor = if std::ptr::eq(killed, &raw const one) { &other } else { &one };
     killed.kill();
     let began = Instant::now();
-    world.create_binding("second", spec.clone()).await?;
-    world.binding_until("second", "Ready", LATER, |binding| binding_condition(binding, "Ready") == "True/Succeeded").await?;
+    env.create_binding("second", spec.clone()).await?;
+    env.binding_until("second", "Ready", LATER, |binding| binding_condition(binding, "Ready") == "True/Succeeded").await?;
     eprintln!("figure: kill -9 of the leader to a binding made Ready by the other: {:.2?}", began.elapsed());
-    leader(&world, &[survivor], SOON).await?;
+    leader(&env, &[survivor], SOON).await?;
 
     killed.restart().await?;
     let began = Instant::now();
     let status = survivor.terminate(SOON).await?;
     assert_eq!(status.code(), Some(0));
-    leader(&world, &[killed], LATER).await?;
+    leader(&env, &[killed], LATER).await?;
     eprintln!("figure: SIGTERM of the leader to the other holding the lease: {:.2?}", began.elapsed());
-    world.create_binding("third", spec).await?;
-    world.binding_until("third", "Ready", LATER, |binding| binding_condition(binding, "Ready") == "True/Succeeded").await?;
+    env.create_binding("third", spec).await?;
+    env.binding_until("third", "Ready", LATER, |binding| binding_condition(binding, "Ready") == "True/Succeeded").await?;
     assert_eq!(hooks_there().await?.len(), 3);
     assert_eq!(proxy.count(creates_hook), 3, "each was made once");
     ensure!(survivor.log().contains("lease released"), "the lease was given back");
@@ -329,22 +328,22 @@ async fn two_operators_make_one_hook_and_one_takes_over_from_the_other() -> Resu
 
 #[tokio::test]
 async fn a_leader_that_stood_still_and_goes_on_creates_nothing() -> Result<()> {
-    let world = World::new("frozen").await?;
-    let proxy = FaultProxy::before_gitea(world.gitea).await?;
-    let options = world.options().await?.with("leader-election", "true");
+    let env = TestEnv::new("frozen").await?;
+    let proxy = FaultProxy::before_gitea(env.gitea).await?;
+    let options = env.options().await?.with("leader-election", "true");
     let beside = options.beside()?;
     let (one, other) = tokio::try_join!(Operator::start(options), Operator::start(beside))?;
-    world.create_connection(world.connection_spec_at(&proxy.url())).await?;
-    world.connection_until("Ready", LATER, |connection| connection_condition(connection, "Ready") == "True/Succeeded").await?;
-    let frozen = leader(&world, &[&one, &other], SOON).await?;
+    env.create_connection(env.connection_spec_at(&proxy.url())).await?;
+    env.connection_until("Ready", LATER, |connection| connection_condition(connection, "Ready") == "True/Succeeded").await?;
+    let frozen = leader(&env, &[&one, &other], SOON).await?;
 
     // It stands still between its list, which shows no hook, and its creation.
     let mut held = proxy.inject(Fault::HoldAnswer, |exchange| exchange.method == Method::GET && exchange.path.contains("/hooks"));
-    let spec = json!({"connectionRef": {"name": CONNECTION}, "repository": world.repository, "webhook": {"events": ["Push"]}});
-    world.create_binding("shop", spec).await?;
+    let spec = json!({"connectionRef": {"name": CONNECTION}, "repository": env.repository, "webhook": {"events": ["Push"]}});
+    env.create_binding("shop", spec).await?;
     held.struck(1, SOON).await?;
     frozen.signal("STOP")?;
-    world.binding_until("shop", "Ready", LATER, |binding| binding_condition(binding, "Ready") == "True/Succeeded").await?;
+    env.binding_until("shop", "Ready", LATER, |binding| binding_condition(binding, "Ready") == "True/Succeeded").await?;
     held.release();
     frozen.signal("CONT")?;
     wait_until("the frozen one to learn of it", SOON, async || {
@@ -357,20 +356,20 @@ async fn a_leader_that_stood_still_and_goes_on_creates_nothing() -> Result<()> {
         Ok(())
     })
     .await?;
-    assert_eq!(world.hooks_at(&one.url()).await?.len(), 1);
+    assert_eq!(env.hooks_at(&one.url()).await?.len(), 1);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_lost_install_key_refuses_the_start_and_says_the_way_out() -> Result<()> {
-    let world = World::new("key-lost").await?;
-    let options = world.options().await?;
+    let env = TestEnv::new("key-lost").await?;
+    let options = env.options().await?;
     let operator = Operator::start(options.clone()).await?;
-    world.create_connection(world.connection_spec()).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    world.binding_ready("shop").await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    env.binding_ready("shop").await?;
     assert!(operator.terminate(SOON).await?.success());
-    let secrets: Api<Secret> = Api::namespaced(world.cluster().client()?, options.namespace());
+    let secrets: Api<Secret> = Api::namespaced(env.cluster().client()?, options.namespace());
     secrets.delete("forgebind-install-key", &DeleteParams::default()).await?;
 
     let refused = Operator::launch(options.clone())?;
@@ -384,21 +383,21 @@ async fn a_lost_install_key_refuses_the_start_and_says_the_way_out() -> Result<(
     let anew = Operator::start(options.with("new-install-key", "true")).await?;
     assert!(secrets.get_opt("forgebind-install-key").await?.is_some());
     // What the lost key made is left alone, and that is said.
-    world.binding_says("shop", "Stalled", "True/ManagedByAnotherInstallation").await?;
-    assert_eq!(world.hooks_at(&operator.url()).await?.len(), 1);
+    env.binding_says("shop", "Stalled", "True/ManagedByAnotherInstallation").await?;
+    assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1);
     assert!(anew.terminate(SOON).await?.success());
     Ok(())
 }
 
 #[tokio::test]
 async fn a_graceful_stop_finishes_what_is_in_flight() -> Result<()> {
-    let world = World::new("graceful").await?;
-    let proxy = FaultProxy::before_gitea(world.gitea).await?;
-    let operator = Operator::start(world.options().await?).await?;
-    world.create_connection(world.connection_spec_at(&proxy.url())).await?;
-    world.connection_ready().await?;
+    let env = TestEnv::new("graceful").await?;
+    let proxy = FaultProxy::before_gitea(env.gitea).await?;
+    let operator = Operator::start(env.options().await?).await?;
+    env.create_connection(env.connection_spec_at(&proxy.url())).await?;
+    env.connection_ready().await?;
     let mut held = proxy.inject(Fault::HoldAnswer, creates_hook);
-    world.create_binding("shop", world.binding_spec()).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
     held.struck(1, SOON).await?;
     let began = Instant::now();
     let stopping = async {
@@ -417,14 +416,14 @@ async fn a_graceful_stop_finishes_what_is_in_flight() -> Result<()> {
     };
     let (status, ()) = tokio::try_join!(stopping, releasing)?;
     assert_eq!(status.code(), Some(0));
-    let hooks = world.hooks_at(&operator.url()).await?;
+    let hooks = env.hooks_at(&operator.url()).await?;
     assert_eq!(hooks.len(), 1);
-    assert_eq!(hook_ids(&world.bindings.get("shop").await?), [hooks[0].id.to_string()], "what was made is written down");
+    assert_eq!(hook_ids(&env.bindings.get("shop").await?), [hooks[0].id.to_string()], "what was made is written down");
 
     proxy.forget();
     operator.restart().await?;
-    world.binding_ready("shop").await?;
-    world.connection_ready().await?;
+    env.binding_ready("shop").await?;
+    env.connection_ready().await?;
     stays("one hook, untouched", Duration::from_secs(2), async || {
         ensure!(proxy.count(changes_hook) == 0);
         Ok(())

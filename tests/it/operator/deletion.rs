@@ -11,16 +11,16 @@ use serde_json::{Value, json};
 
 use testkit::gitea::OPERATOR_SCOPES;
 use testkit::operator::Operator;
+use testkit::test_env::{CONNECTION, SOON, TestEnv, binding_condition, connection_condition, connection_message, leftovers};
 use testkit::wait::{Seen, stays, wait_until};
-use testkit::world::{CONNECTION, SOON, World, binding_condition, connection_condition, connection_message, leftovers};
 
 /// How long a test waits for a namespace to be gone.
 const NAMESPACE: Duration = Duration::from_secs(180);
 
-async fn namespace_gone(world: &World) -> Result<()> {
-    let namespaces: Api<Namespace> = Api::all(world.cluster().client()?);
+async fn namespace_gone(env: &TestEnv) -> Result<()> {
+    let namespaces: Api<Namespace> = Api::all(env.cluster().client()?);
     wait_until("the namespace to be gone", NAMESPACE, async || {
-        Ok(match namespaces.get_opt(&world.namespace).await? {
+        Ok(match namespaces.get_opt(&env.namespace).await? {
             None => Seen::Done(()),
             Some(namespace) => Seen::NotYet(format!("{:?}", namespace.status.and_then(|status| status.conditions))),
         })
@@ -28,51 +28,51 @@ async fn namespace_gone(world: &World) -> Result<()> {
     .await
 }
 
-/// A world with a connection and a binding that are Ready.
-async fn settled(name: &str, cleanup_timeout: Option<&str>) -> Result<(World, Operator)> {
-    let world = World::new(name).await?;
-    let mut options = world.options().await?;
+/// An environment with a connection and a binding that are Ready.
+async fn settled(name: &str, cleanup_timeout: Option<&str>) -> Result<(TestEnv, Operator)> {
+    let env = TestEnv::new(name).await?;
+    let mut options = env.options().await?;
     if let Some(timeout) = cleanup_timeout {
         options = options.with("cleanup-timeout", timeout);
     }
     let operator = Operator::start(options).await?;
-    world.create_connection(world.connection_spec()).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    world.binding_ready("shop").await?;
-    Ok((world, operator))
+    env.create_connection(env.connection_spec()).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    env.binding_ready("shop").await?;
+    Ok((env, operator))
 }
 
 #[tokio::test]
 async fn the_secret_then_the_namespace_deleted_removes_the_hook() -> Result<()> {
-    let (world, operator) = settled("secret-first", None).await?;
-    let secrets: Api<Secret> = Api::namespaced(world.cluster().client()?, &world.namespace);
+    let (env, operator) = settled("secret-first", None).await?;
+    let secrets: Api<Secret> = Api::namespaced(env.cluster().client()?, &env.namespace);
     secrets.delete("credential", &DeleteParams::default()).await?;
-    world.connection_says("Authenticated", "False/SecretNotFound").await?;
-    let namespaces: Api<Namespace> = Api::all(world.cluster().client()?);
+    env.connection_says("Authenticated", "False/SecretNotFound").await?;
+    let namespaces: Api<Namespace> = Api::all(env.cluster().client()?);
     let began = Instant::now();
-    namespaces.delete(&world.namespace, &DeleteParams::default()).await?;
-    namespace_gone(&world).await?;
+    namespaces.delete(&env.namespace, &DeleteParams::default()).await?;
+    namespace_gone(&env).await?;
     eprintln!("figure: a namespace whose Secret went first is gone after {:.2?}", began.elapsed());
-    assert!(world.hooks_at(&operator.url()).await?.is_empty(), "the last working credential did it");
-    assert!(leftovers(&world, &operator).await?.is_empty());
+    assert!(env.hooks_at(&operator.url()).await?.is_empty(), "the last working credential did it");
+    assert!(leftovers(&env, &operator).await?.is_empty());
     Ok(())
 }
 
 #[tokio::test]
 async fn a_namespace_goes_in_time_although_nobody_knows_the_credential_any_more() -> Result<()> {
-    let (world, operator) = settled("secret-unknown", None).await?;
+    let (env, operator) = settled("secret-unknown", None).await?;
     operator.kill();
-    let secrets: Api<Secret> = Api::namespaced(world.cluster().client()?, &world.namespace);
+    let secrets: Api<Secret> = Api::namespaced(env.cluster().client()?, &env.namespace);
     secrets.delete("credential", &DeleteParams::default()).await?;
     operator.restart().await?;
-    world.connection_says("Authenticated", "False/SecretNotFound").await?;
-    let namespaces: Api<Namespace> = Api::all(world.cluster().client()?);
+    env.connection_says("Authenticated", "False/SecretNotFound").await?;
+    let namespaces: Api<Namespace> = Api::all(env.cluster().client()?);
     let began = Instant::now();
-    namespaces.delete(&world.namespace, &DeleteParams::default()).await?;
-    namespace_gone(&world).await?;
+    namespaces.delete(&env.namespace, &DeleteParams::default()).await?;
+    namespace_gone(&env).await?;
     eprintln!("figure: a namespace with a hook that cannot be removed is gone after {:.2?}", began.elapsed());
-    let left = world.hooks_at(&operator.url()).await?;
-    let entries = leftovers(&world, &operator).await?;
+    let left = env.hooks_at(&operator.url()).await?;
+    let entries = leftovers(&env, &operator).await?;
     assert_eq!(entries.len(), 1, "{entries:?}");
     let entry: Value = serde_json::from_str(&entries[0].1)?;
     assert_eq!(entry["hooks"][0]["id"], json!(left[0].id.to_string()));
@@ -81,44 +81,44 @@ async fn a_namespace_goes_in_time_although_nobody_knows_the_credential_any_more(
 
 #[tokio::test]
 async fn dt_24_an_emptied_token_is_said_and_the_stored_one_still_cleans_up() -> Result<()> {
-    let (world, operator) = settled("emptied", None).await?;
-    world.create_binding("second", world.binding_spec()).await?;
-    world.binding_ready("second").await?;
+    let (env, operator) = settled("emptied", None).await?;
+    env.create_binding("second", env.binding_spec()).await?;
+    env.binding_ready("second").await?;
     let hooks = async || -> Result<Vec<(i64, String)>> {
-        Ok(world.hooks_at(&operator.url()).await?.into_iter().map(|hook| (hook.id, hook.config.url)).collect())
+        Ok(env.hooks_at(&operator.url()).await?.into_iter().map(|hook| (hook.id, hook.config.url)).collect())
     };
     let before = hooks().await?;
     assert_eq!(before.len(), 2, "{before:?}");
-    let put = async |token: &str| world.cluster().apply_secret(&world.namespace, "credential", &[("token", token)]).await;
+    let put = async |token: &str| env.cluster().apply_secret(&env.namespace, "credential", &[("token", token)]).await;
 
     put("").await?;
-    let connection = world.connection_says("Authenticated", "False/SecretInvalid").await?;
+    let connection = env.connection_says("Authenticated", "False/SecretInvalid").await?;
     assert_eq!(connection_condition(&connection, "Ready"), "False/SecretInvalid");
     let message = connection_message(&connection, "Ready");
-    assert!(message.contains(&format!("Secret {}/credential", world.namespace)) && message.contains("the key token is empty"), "{message}");
-    let binding = world.binding_says("shop", "Ready", "False/ConnectionNotReady").await?;
+    assert!(message.contains(&format!("Secret {}/credential", env.namespace)) && message.contains("the key token is empty"), "{message}");
+    let binding = env.binding_says("shop", "Ready", "False/ConnectionNotReady").await?;
     assert_eq!(binding_condition(&binding, "CleanupBlocked"), "");
     // What works at the provider goes on working: the hooks stay, and what they deliver is handed on.
-    let commit = world.push("while the token is empty").await?;
-    for event in world.sink.wait_for(2, SOON).await? {
+    let commit = env.push("while the token is empty").await?;
+    for event in env.sink.wait_for(2, SOON).await? {
         assert_eq!(event.json()["after"], json!(commit));
     }
     assert_eq!(hooks().await?, before);
 
     // The last credential that worked is known still, for what is to be removed and for nothing else.
-    world.delete_binding("second").await?;
-    world.binding_gone("second", SOON).await?;
+    env.delete_binding("second").await?;
+    env.binding_gone("second", SOON).await?;
     let left = hooks().await?;
     assert!(left.len() == 1 && before.contains(&left[0]), "{left:?}");
-    assert!(leftovers(&world, &operator).await?.is_empty());
-    world.create_binding("third", world.binding_spec()).await?;
-    world.binding_says("third", "Ready", "False/ConnectionNotReady").await?;
+    assert!(leftovers(&env, &operator).await?.is_empty());
+    env.create_binding("third", env.binding_spec()).await?;
+    env.binding_says("third", "Ready", "False/ConnectionNotReady").await?;
     assert_eq!(hooks().await?, left);
 
-    put(&world.account.token).await?;
-    world.connection_ready().await?;
-    world.binding_ready("shop").await?;
-    world.binding_ready("third").await?;
+    put(&env.account.token).await?;
+    env.connection_ready().await?;
+    env.binding_ready("shop").await?;
+    env.binding_ready("third").await?;
     let after = hooks().await?;
     assert!(after.len() == 2 && after.contains(&left[0]), "{after:?}");
     Ok(())
@@ -126,41 +126,41 @@ async fn dt_24_an_emptied_token_is_said_and_the_stored_one_still_cleans_up() -> 
 
 #[tokio::test]
 async fn a_credential_dead_for_good_records_the_hook_and_works_it_off_later() -> Result<()> {
-    let (world, operator) = settled("dead-credential", Some("5s")).await?;
-    let uid = world.bindings.get("shop").await?.metadata.uid.context("a UID")?;
-    let hook = world.hooks_at(&operator.url()).await?.remove(0);
-    world.gitea.delete_token(&world.account, "operator").await?;
-    world.delete_binding("shop").await?;
+    let (env, operator) = settled("dead-credential", Some("5s")).await?;
+    let uid = env.bindings.get("shop").await?.metadata.uid.context("a UID")?;
+    let hook = env.hooks_at(&operator.url()).await?.remove(0);
+    env.gitea.delete_token(&env.account, "operator").await?;
+    env.delete_binding("shop").await?;
     wait_until("CleanupBlocked", SOON, async || {
-        let binding = world.bindings.get("shop").await?;
+        let binding = env.bindings.get("shop").await?;
         let seen = binding_condition(&binding, "CleanupBlocked");
         Ok(if seen.starts_with("True/") { Seen::Done(()) } else { Seen::NotYet(seen) })
     })
     .await?;
-    world.binding_gone("shop", SOON).await?;
-    let entries = leftovers(&world, &operator).await?;
+    env.binding_gone("shop", SOON).await?;
+    let entries = leftovers(&env, &operator).await?;
     assert_eq!(entries.len(), 1, "{entries:?}");
     let (key, text) = &entries[0];
     assert!(key.starts_with(&format!("{uid}.")), "{key}: each place of the binding has an entry of its own");
     let path = hook.config.url.strip_prefix(&operator.url()).context("our hook")?;
     let id = path.split('/').nth(2).context("the unguessable part")?;
-    for hidden in [path, id, &world.account.token, "/hooks/"] {
+    for hidden in [path, id, &env.account.token, "/hooks/"] {
         assert!(!text.contains(hidden), "{text}");
     }
     let entry: Value = serde_json::from_str(text)?;
-    assert_eq!(entry["namespace"], json!(world.namespace));
+    assert_eq!(entry["namespace"], json!(env.namespace));
     assert_eq!(entry["name"], json!("shop"));
-    assert_eq!(entry["connection"], json!({"namespace": world.namespace, "name": CONNECTION}));
-    assert_eq!(entry["repository"], json!(world.repository));
+    assert_eq!(entry["connection"], json!({"namespace": env.namespace, "name": CONNECTION}));
+    assert_eq!(entry["repository"], json!(env.repository));
     assert_eq!(entry["hooks"][0]["id"], json!(hook.id.to_string()));
     assert!(operator.url().ends_with(entry["hooks"][0]["host"].as_str().context("a host")?), "{entry}");
-    assert_eq!(world.hooks_at(&operator.url()).await?.len(), 1, "nobody could remove it");
+    assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1, "nobody could remove it");
 
-    let token = world.gitea.create_token(&world.account, "second", OPERATOR_SCOPES).await?;
-    world.cluster().apply_secret(&world.namespace, "credential", &[("token", &token)]).await?;
-    world.connection_ready().await?;
+    let token = env.gitea.create_token(&env.account, "second", OPERATOR_SCOPES).await?;
+    env.cluster().apply_secret(&env.namespace, "credential", &[("token", &token)]).await?;
+    env.connection_ready().await?;
     wait_until("the hook and its entry to be gone", SOON, async || {
-        let (hooks, entries) = (world.hooks_at(&operator.url()).await?, leftovers(&world, &operator).await?);
+        let (hooks, entries) = (env.hooks_at(&operator.url()).await?, leftovers(&env, &operator).await?);
         Ok(if hooks.is_empty() && entries.is_empty() { Seen::Done(()) } else { Seen::NotYet(format!("{hooks:?} {entries:?}")) })
     })
     .await
@@ -168,78 +168,78 @@ async fn a_credential_dead_for_good_records_the_hook_and_works_it_off_later() ->
 
 #[tokio::test]
 async fn an_orphaned_binding_leaves_its_hook() -> Result<()> {
-    let (world, operator) = settled("orphan", None).await?;
-    world.patch_binding("shop", json!({"spec": {"deletionPolicy": "Orphan"}})).await?;
-    world.binding_ready("shop").await?;
-    let before = world.hooks_at(&operator.url()).await?.remove(0);
-    world.delete_binding("shop").await?;
-    world.binding_gone("shop", SOON).await?;
-    let after = world.hooks_at(&operator.url()).await?;
+    let (env, operator) = settled("orphan", None).await?;
+    env.patch_binding("shop", json!({"spec": {"deletionPolicy": "Orphan"}})).await?;
+    env.binding_ready("shop").await?;
+    let before = env.hooks_at(&operator.url()).await?.remove(0);
+    env.delete_binding("shop").await?;
+    env.binding_gone("shop", SOON).await?;
+    let after = env.hooks_at(&operator.url()).await?;
     assert_eq!(after.len(), 1);
     assert_eq!((after[0].id, &after[0].config.url), (before.id, &before.config.url));
-    assert!(leftovers(&world, &operator).await?.is_empty(), "left on purpose");
+    assert!(leftovers(&env, &operator).await?.is_empty(), "left on purpose");
     Ok(())
 }
 
 #[tokio::test]
 async fn a_connection_waits_for_the_hooks_made_through_it() -> Result<()> {
-    let (world, operator) = settled("connection-first", None).await?;
-    world.connections.delete(CONNECTION, &DeleteParams::default()).await?;
+    let (env, operator) = settled("connection-first", None).await?;
+    env.connections.delete(CONNECTION, &DeleteParams::default()).await?;
     wait_until("the connection to be gone", SOON, async || {
-        Ok(match world.connections.get_opt(CONNECTION).await? {
+        Ok(match env.connections.get_opt(CONNECTION).await? {
             None => Seen::Done(()),
             Some(connection) => Seen::NotYet(connection_condition(&connection, "Ready")),
         })
     })
     .await?;
-    assert!(world.hooks_at(&operator.url()).await?.is_empty(), "the hooks went before the connection");
-    world.binding_says("shop", "ConnectionReady", "False/ConnectionNotFound").await?;
+    assert!(env.hooks_at(&operator.url()).await?.is_empty(), "the hooks went before the connection");
+    env.binding_says("shop", "ConnectionReady", "False/ConnectionNotFound").await?;
     // Nothing of ours is left anywhere, so nothing holds the binding.
-    world.delete_binding("shop").await?;
-    world.binding_gone("shop", SOON).await?;
-    assert!(leftovers(&world, &operator).await?.is_empty());
+    env.delete_binding("shop").await?;
+    env.binding_gone("shop", SOON).await?;
+    assert!(leftovers(&env, &operator).await?.is_empty());
     Ok(())
 }
 
 #[tokio::test]
 async fn a_connection_and_its_binding_deleted_together_leave_nothing() -> Result<()> {
-    let (world, operator) = settled("both-deleted", None).await?;
-    world.connections.delete(CONNECTION, &DeleteParams::default()).await?;
-    world.delete_binding("shop").await?;
-    world.binding_gone("shop", SOON).await?;
+    let (env, operator) = settled("both-deleted", None).await?;
+    env.connections.delete(CONNECTION, &DeleteParams::default()).await?;
+    env.delete_binding("shop").await?;
+    env.binding_gone("shop", SOON).await?;
     wait_until("the connection to be gone", SOON, async || {
-        Ok(match world.connections.get_opt(CONNECTION).await? {
+        Ok(match env.connections.get_opt(CONNECTION).await? {
             None => Seen::Done(()),
             Some(connection) => Seen::NotYet(connection_condition(&connection, "Ready")),
         })
     })
     .await?;
-    assert!(world.hooks_at(&operator.url()).await?.is_empty());
-    assert!(leftovers(&world, &operator).await?.is_empty());
+    assert!(env.hooks_at(&operator.url()).await?.is_empty());
+    assert!(leftovers(&env, &operator).await?.is_empty());
     Ok(())
 }
 
 #[tokio::test]
 async fn a_webhook_taken_out_of_the_spec_takes_its_hook_along_and_comes_back() -> Result<()> {
-    let (world, operator) = settled("webhook-removed", None).await?;
-    world.patch_binding("shop", json!({"spec": {"webhook": null, "sinks": null}})).await?;
+    let (env, operator) = settled("webhook-removed", None).await?;
+    env.patch_binding("shop", json!({"spec": {"webhook": null, "sinks": null}})).await?;
     wait_until("no hook", SOON, async || {
-        let hooks = world.hooks_at(&operator.url()).await?;
+        let hooks = env.hooks_at(&operator.url()).await?;
         Ok(if hooks.is_empty() { Seen::Done(()) } else { Seen::NotYet(format!("{hooks:?}")) })
     })
     .await?;
-    world.binding_ready("shop").await?;
-    world.binding_until("shop", "free of our finalizer", SOON, |binding| binding.metadata.finalizers.is_none()).await?;
-    world.patch_binding("shop", json!({"spec": {"webhook": {"events": ["Push"]}}})).await?;
+    env.binding_ready("shop").await?;
+    env.binding_until("shop", "free of our finalizer", SOON, |binding| binding.metadata.finalizers.is_none()).await?;
+    env.patch_binding("shop", json!({"spec": {"webhook": {"events": ["Push"]}}})).await?;
     wait_until("a hook again", SOON, async || {
-        let hooks = world.hooks_at(&operator.url()).await?;
+        let hooks = env.hooks_at(&operator.url()).await?;
         Ok(if hooks.len() == 1 { Seen::Done(()) } else { Seen::NotYet(format!("{hooks:?}")) })
     })
     .await?;
-    let binding = world.binding_ready("shop").await?;
+    let binding = env.binding_ready("shop").await?;
     assert!(binding.metadata.finalizers.is_some());
     stays("one hook", Duration::from_secs(2), async || {
-        anyhow::ensure!(world.hooks_at(&operator.url()).await?.len() == 1);
+        anyhow::ensure!(env.hooks_at(&operator.url()).await?.len() == 1);
         Ok(())
     })
     .await
@@ -247,23 +247,23 @@ async fn a_webhook_taken_out_of_the_spec_takes_its_hook_along_and_comes_back() -
 
 #[tokio::test]
 async fn what_is_left_of_a_repository_that_is_gone_ends_after_one_proof() -> Result<()> {
-    let (world, operator) = settled("repository-first", None).await?;
-    world.gitea.create_repository(&world.organization, "other", false).await?;
-    let (status, _) = world.gitea.call(Method::DELETE, &format!("/repos/{}", world.repository), None).await?;
+    let (env, operator) = settled("repository-first", None).await?;
+    env.gitea.create_repository(&env.organization, "other", false).await?;
+    let (status, _) = env.gitea.call(Method::DELETE, &format!("/repos/{}", env.repository), None).await?;
     assert_eq!(status, StatusCode::NO_CONTENT);
-    world.delete_binding("shop").await?;
-    world.binding_gone("shop", SOON).await?;
+    env.delete_binding("shop").await?;
+    env.binding_gone("shop", SOON).await?;
     wait_until("no entry that alerts for 90 days", SOON, async || {
         let resolved = operator.metrics().await?.lines().any(|line| line == "forgebind_leftovers_resolved_total{result=\"removed\"} 1");
-        let entries = leftovers(&world, &operator).await?;
+        let entries = leftovers(&env, &operator).await?;
         Ok(if resolved && entries.is_empty() { Seen::Done(()) } else { Seen::NotYet(format!("{entries:?}")) })
     })
     .await
 }
 
 /// Fills the room for entries in a namespace of the operator: every shard to the brim, or the share of one namespace.
-async fn fill(world: &World, operator: &Operator, share_of: Option<&str>) -> Result<()> {
-    let maps: Api<ConfigMap> = Api::namespaced(world.cluster().client()?, operator.options().namespace());
+async fn fill(env: &TestEnv, operator: &Operator, share_of: Option<&str>) -> Result<()> {
+    let maps: Api<ConfigMap> = Api::namespaced(env.cluster().client()?, operator.options().namespace());
     let entry = |namespace: &str| {
         let connection = json!({"namespace": namespace, "name": "elsewhere"});
         json!({"namespace": namespace, "name": "x", "connection": connection, "repository": "x/x", "repositoryID": "1", "hooks": [],
@@ -289,23 +289,23 @@ async fn fill(world: &World, operator: &Operator, share_of: Option<&str>) -> Res
 #[tokio::test]
 async fn a_deletion_ends_with_an_event_where_there_is_no_room_to_write_its_hooks_down() -> Result<()> {
     for (name, own_share) in [("store-full", false), ("share-used-up", true)] {
-        let (world, operator) = settled(name, Some("5s")).await?;
+        let (env, operator) = settled(name, Some("5s")).await?;
         operator.kill();
-        fill(&world, &operator, own_share.then_some(world.namespace.as_str())).await?;
+        fill(&env, &operator, own_share.then_some(env.namespace.as_str())).await?;
         operator.restart().await?;
-        world.connection_ready().await?;
-        world.gitea.delete_token(&world.account, "operator").await?;
-        world.delete_binding("shop").await?;
-        world.binding_gone("shop", SOON).await?;
-        let events: Api<Event> = Api::namespaced(world.cluster().client()?, &world.namespace);
+        env.connection_ready().await?;
+        env.gitea.delete_token(&env.account, "operator").await?;
+        env.delete_binding("shop").await?;
+        env.binding_gone("shop", SOON).await?;
+        let events: Api<Event> = Api::namespaced(env.cluster().client()?, &env.namespace);
         wait_until("the event", SOON, async || {
             let notes: Vec<_> = events.list(&ListParams::default()).await?.items.into_iter().filter_map(|event| event.message).collect();
-            let told = notes.iter().any(|note| note.contains("no room") && note.contains(&world.repository));
+            let told = notes.iter().any(|note| note.contains("no room") && note.contains(&env.repository));
             Ok(if told { Seen::Done(()) } else { Seen::NotYet(format!("{notes:?}")) })
         })
         .await?;
         assert!(operator.log().contains("no room to record them"), "{name}");
-        assert!(leftovers(&world, &operator).await?.iter().all(|(_, text)| !text.contains(&world.repository)), "{name}");
+        assert!(leftovers(&env, &operator).await?.iter().all(|(_, text)| !text.contains(&env.repository)), "{name}");
     }
     Ok(())
 }

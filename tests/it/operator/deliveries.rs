@@ -14,8 +14,8 @@ use testkit::fault_proxy::FaultProxy;
 use testkit::operator::{Operator, metric};
 use testkit::plain_http;
 use testkit::sink::{Behavior, SinkServer};
+use testkit::test_env::{OVERLAPPED, SOON, TestEnv, binding_condition, binding_message, connection_condition, install_key};
 use testkit::wait::{Seen, stays, wait_until};
-use testkit::world::{OVERLAPPED, SOON, World, binding_condition, binding_message, connection_condition, install_key};
 
 /// The largest body that is taken, in bytes.
 const BODY_LIMIT: usize = 25 * 1024 * 1024;
@@ -51,17 +51,17 @@ fn push_body(repository_id: &str, repository: &str, commit: &str, length: usize)
 
 #[tokio::test]
 async fn bb_21_what_is_not_authentic_is_refused_with_the_right_code_and_nothing_is_handed_on() -> Result<()> {
-    let world = World::new("refused").await?;
-    let operator = Operator::start(world.options().await?).await?;
-    world.create_connection(world.connection_spec()).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    let status = world.binding_ready("shop").await?.status.context("a status")?;
-    let url = world.hooks_at(&operator.url()).await?.remove(0).config.url;
-    let generation = url.rsplit('/').next().context("a generation")?.to_owned();
-    let key = InstallKey::new(&install_key(&world, &operator).await?)?.receiver();
-    let secret = secret_text(&key.webhook_secret(world.hook_owner("shop"), &generation));
+    let env = TestEnv::new("refused").await?;
+    let operator = Operator::start(env.options().await?).await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    let status = env.binding_ready("shop").await?.status.context("a status")?;
+    let url = env.hooks_at(&operator.url()).await?.remove(0).config.url;
+    let secret_version = url.rsplit('/').next().context("a secret version")?.to_owned();
+    let key = InstallKey::new(&install_key(&env, &operator).await?)?.receiver();
+    let secret = secret_text(&key.webhook_secret(env.hook_owner("shop"), &secret_version));
     let repository_id = status.repository.context("a repository")?.id;
-    let body = |commit: &str, length| push_body(&repository_id, &world.repository, commit, length);
+    let body = |commit: &str, length| push_body(&repository_id, &env.repository, commit, length);
     let common = [("X-Gitea-Event", "push"), ("X-Gitea-Event-Type", "push")];
     let signed = |id: &'static str, signature: &str| {
         let owned: Vec<(String, String)> = common.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -96,8 +96,8 @@ async fn bb_21_what_is_not_authentic_is_refused_with_the_right_code_and_nothing_
     assert_eq!(send(&url, signed("over", &proof), over).await?.0, StatusCode::PAYLOAD_TOO_LARGE, "one byte over the cap");
     let status = plain_http::client()?.get(&url).send().await?.status();
     assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
-    assert!(world.sink.deliveries().is_empty(), "{:?}", world.sink.deliveries());
-    world.binding_says("shop", "Receiving", "False/DeliveriesRefused").await?;
+    assert!(env.sink.deliveries().is_empty(), "{:?}", env.sink.deliveries());
+    env.binding_says("shop", "Receiving", "False/DeliveriesRefused").await?;
 
     // What is authentic is taken at the cap; another repository's is taken and handed to nobody.
     let at_cap = body("d", BODY_LIMIT)?;
@@ -106,9 +106,9 @@ async fn bb_21_what_is_not_authentic_is_refused_with_the_right_code_and_nothing_
     let foreign = push_body("999999", "somebody/else", "e", 0)?;
     let proof = signature(secret.expose_secret(), &foreign);
     assert_eq!(send(&url, signed("foreign", &proof), foreign).await?.0, StatusCode::OK);
-    let events = world.sink.wait_for(1, SOON).await?;
+    let events = env.sink.wait_for(1, SOON).await?;
     assert_eq!(events.iter().map(|event| event.json()["after"].clone()).collect::<Vec<_>>(), [json!("d")]);
-    world.binding_says("shop", "Receiving", "True/Succeeded").await?;
+    env.binding_says("shop", "Receiving", "True/Succeeded").await?;
     let metrics = operator.metrics().await?;
     for (reason, count) in [("proof_wrong", 3), ("proof_missing", 1), ("unknown_path", 3), ("body_too_large", 1), ("method", 1)] {
         let line = format!("forgebind_receiver_refusals_total{{reason=\"{reason}\"}}");
@@ -135,47 +135,47 @@ async fn deliveries_counted(operator: &Operator, outcome: &str, count: u64) -> R
 
 #[tokio::test]
 async fn a_rotation_under_twenty_pushes_refuses_none_loses_none_and_repeats_none() -> Result<()> {
-    let world = World::new("rotation").await?;
-    let operator = Operator::start(world.options().await?).await?;
-    world.create_connection(world.connection_spec()).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    world.binding_ready("shop").await?;
-    let first = world.hooks_at(&operator.url()).await?;
+    let env = TestEnv::new("rotation").await?;
+    let operator = Operator::start(env.options().await?).await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    env.binding_ready("shop").await?;
+    let first = env.hooks_at(&operator.url()).await?;
     let mut pushed = Vec::new();
     let mut push = async |count: usize| -> Result<()> {
         for _ in 0..count {
-            pushed.push(world.push(&format!("push {}", pushed.len())).await?);
+            pushed.push(env.push(&format!("push {}", pushed.len())).await?);
         }
         Ok(())
     };
     push(4).await?;
-    world.annotate_binding("shop", forgebind::api::v1alpha1::ROTATE_REQUESTED_AT, "under-load").await?;
+    env.annotate_binding("shop", forgebind::api::v1alpha1::ROTATE_REQUESTED_AT, "under-load").await?;
     push(4).await?;
     wait_until("both hooks side by side", SOON, async || {
-        let hooks = world.hooks_at(&operator.url()).await?;
+        let hooks = env.hooks_at(&operator.url()).await?;
         Ok(if hooks.len() == 2 { Seen::Done(()) } else { Seen::NotYet(format!("{hooks:?}")) })
     })
     .await?;
     push(6).await?;
     wait_until("the old hook to be gone", OVERLAPPED, async || {
-        let hooks = world.hooks_at(&operator.url()).await?;
+        let hooks = env.hooks_at(&operator.url()).await?;
         Ok(if hooks.len() == 1 && hooks[0].id != first[0].id { Seen::Done(()) } else { Seen::NotYet(format!("{hooks:?}")) })
     })
     .await?;
     push(6).await?;
-    world.sink.wait_for(20, SOON).await?;
+    env.sink.wait_for(20, SOON).await?;
     // The doubles of the overlap came, too, and were recognised.
     deliveries_counted(&operator, "duplicate", 6).await?;
-    let arrived = commits(&world.sink);
+    let arrived = commits(&env.sink);
     assert_eq!(arrived.iter().collect::<BTreeSet<_>>(), pushed.iter().collect::<BTreeSet<_>>(), "none lost");
     assert_eq!(arrived.len(), 20, "none twice: {arrived:?}");
-    assert_eq!(world.sink.deliveries().len(), 20);
+    assert_eq!(env.sink.deliveries().len(), 20);
     let metrics = operator.metrics().await?;
     assert_eq!(metric(&metrics, "forgebind_receiver_refusals_total"), 0, "{metrics}");
     let answered_200 = metric(&metrics, "forgebind_receiver_requests_total{code=\"200\"}");
     assert_eq!(metric(&metrics, "forgebind_receiver_requests_total"), answered_200, "{metrics}");
     eprintln!("figure: 20 pushes over a rotation: {answered_200} deliveries, all answered 200, 20 events");
-    let binding = world.binding_ready("shop").await?;
+    let binding = env.binding_ready("shop").await?;
     assert_ne!(binding_condition(&binding, "Receiving"), "False/DeliveriesRefused");
     Ok(())
 }
@@ -191,121 +191,121 @@ fn sink_status(binding: &forgebind::api::v1alpha1::RepoBinding, name: &str) -> V
 
 #[tokio::test]
 async fn an_event_is_pending_for_a_sink_that_is_down_and_the_provider_is_answered() -> Result<()> {
-    let world = World::new("pending").await?;
-    let operator = Operator::start(world.options().await?).await?;
-    world.create_connection(world.connection_spec()).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    world.binding_ready("shop").await?;
-    world.sink.behave(Behavior::Fail(StatusCode::SERVICE_UNAVAILABLE));
-    let first = world.push("to a sink that is down").await?;
-    let second = world.push("and another").await?;
+    let env = TestEnv::new("pending").await?;
+    let operator = Operator::start(env.options().await?).await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    env.binding_ready("shop").await?;
+    env.sink.behave(Behavior::Fail(StatusCode::SERVICE_UNAVAILABLE));
+    let first = env.push("to a sink that is down").await?;
+    let second = env.push("and another").await?;
     deliveries_counted(&operator, "pending", 2).await?;
     let metrics = operator.metrics().await?;
     assert_eq!(metric(&metrics, "forgebind_receiver_requests_total{code=\"202\"}"), 2, "{metrics}");
     assert_eq!(metric(&metrics, "forgebind_receiver_requests_total"), 2, "the provider saw nothing but 2xx: {metrics}");
-    let binding = world.binding_says("shop", "Delivering", "False/SinkFailing").await?;
+    let binding = env.binding_says("shop", "Delivering", "False/SinkFailing").await?;
     assert!(binding_message(&binding, "Delivering").contains("sink ci: answered 503"), "{}", binding_message(&binding, "Delivering"));
     assert_eq!(binding_condition(&binding, "Ready"), "True/Succeeded", "a sink that fails does not lower Ready");
-    assert_eq!(world.sink.accepted().len(), 0);
+    assert_eq!(env.sink.accepted().len(), 0);
 
-    world.sink.behave(Behavior::Accept);
-    world.sink.wait_for(2, SOON).await?;
-    let binding = world.binding_says("shop", "Delivering", "True/Succeeded").await?;
+    env.sink.behave(Behavior::Accept);
+    env.sink.wait_for(2, SOON).await?;
+    let binding = env.binding_says("shop", "Delivering", "True/Succeeded").await?;
     assert_eq!(sink_status(&binding, "ci"), json!({"pending": 0, "lastError": null}));
-    assert_eq!(commits(&world.sink), [first, second], "each once, in the order of their arrival");
+    assert_eq!(commits(&env.sink), [first, second], "each once, in the order of their arrival");
     assert_eq!(metric(&operator.metrics().await?, "forgebind_receiver_pending_deliveries"), 0);
     Ok(())
 }
 
 #[tokio::test]
 async fn one_sink_that_fails_does_not_hold_up_the_other() -> Result<()> {
-    let world = World::new("two").await?;
+    let env = TestEnv::new("two").await?;
     let other = SinkServer::start().await?;
-    let resolve = format!("{},{}", world.sink.resolve("ci", &world.namespace), other.resolve("audit", &world.namespace));
-    let operator = Operator::start(world.options().await?.with("resolve", &resolve)).await?;
-    world.create_connection(world.connection_spec()).await?;
-    let mut spec = world.binding_spec();
+    let resolve = format!("{},{}", env.sink.resolve("ci", &env.namespace), other.resolve("audit", &env.namespace));
+    let operator = Operator::start(env.options().await?.with("resolve", &resolve)).await?;
+    env.create_connection(env.connection_spec()).await?;
+    let mut spec = env.binding_spec();
     let audit = json!({"name": "audit", "service": {"name": "audit", "port": other.port(), "path": "/log"}});
     spec["sinks"].as_array_mut().context("a list")?.push(audit);
-    world.create_binding("shop", spec).await?;
-    world.binding_ready("shop").await?;
+    env.create_binding("shop", spec).await?;
+    env.binding_ready("shop").await?;
     other.behave(Behavior::Hang);
-    let commit = world.push("to one of two").await?;
+    let commit = env.push("to one of two").await?;
     // The healthy one has it while the provider is still waiting for its answer.
-    world.sink.wait_for(1, SOON).await?;
+    env.sink.wait_for(1, SOON).await?;
     deliveries_counted(&operator, "pending", 1).await?;
-    let binding = world.binding_says("shop", "Delivering", "False/SinkFailing").await?;
+    let binding = env.binding_says("shop", "Delivering", "False/SinkFailing").await?;
     assert!(binding_message(&binding, "Delivering").contains("sink audit"), "{}", binding_message(&binding, "Delivering"));
     assert!(!binding_message(&binding, "Delivering").contains("sink ci"));
     assert_eq!(sink_status(&binding, "ci"), json!({"pending": 0, "lastError": null}));
     other.behave(Behavior::Accept);
     assert_eq!(other.wait_for(1, SOON).await?[0].path, "/log");
-    world.binding_says("shop", "Delivering", "True/Succeeded").await?;
-    assert_eq!((commits(&world.sink), commits(&other)), (vec![commit.clone()], vec![commit]), "each has it once");
+    env.binding_says("shop", "Delivering", "True/Succeeded").await?;
+    assert_eq!((commits(&env.sink), commits(&other)), (vec![commit.clone()], vec![commit]), "each has it once");
     Ok(())
 }
 
 #[tokio::test]
 async fn df_22_a_push_to_another_branch_triggers_nothing_and_a_tag_arrives_as_a_tag() -> Result<()> {
-    let world = World::new("branches").await?;
-    let operator = Operator::start(world.options().await?).await?;
-    world.create_connection(world.connection_spec()).await?;
-    let mut spec = world.binding_spec();
+    let env = TestEnv::new("branches").await?;
+    let operator = Operator::start(env.options().await?).await?;
+    env.create_connection(env.connection_spec()).await?;
+    let mut spec = env.binding_spec();
     spec["branch"] = json!("main");
-    world.create_binding("shop", spec).await?;
-    world.binding_ready("shop").await?;
-    world.gitea.push_commit(&world.account, &world.repository, "dev", "not meant").await?;
+    env.create_binding("shop", spec).await?;
+    env.binding_ready("shop").await?;
+    env.gitea.push_commit(&env.account, &env.repository, "dev", "not meant").await?;
     deliveries_counted(&operator, "unwanted", 1).await?;
-    let commit = world.push("meant").await?;
-    world.sink.wait_for(1, SOON).await?;
-    assert_eq!(commits(&world.sink), [commit]);
+    let commit = env.push("meant").await?;
+    env.sink.wait_for(1, SOON).await?;
+    assert_eq!(commits(&env.sink), [commit]);
 
-    world.patch_binding("shop", json!({"spec": {"branch": null, "webhook": {"events": ["Tag"]}}})).await?;
-    world.binding_ready("shop").await?;
-    world.push("no tag").await?;
+    env.patch_binding("shop", json!({"spec": {"branch": null, "webhook": {"events": ["Tag"]}}})).await?;
+    env.binding_ready("shop").await?;
+    env.push("no tag").await?;
     deliveries_counted(&operator, "unwanted", 2).await?;
-    world.gitea.push_tag(&world.account, &world.repository, "v1").await?;
-    let event = world.sink.wait_for(2, SOON).await?.remove(1);
+    env.gitea.push_tag(&env.account, &env.repository, "v1").await?;
+    let event = env.sink.wait_for(2, SOON).await?.remove(1);
     assert_eq!((event.header("ce-type"), event.header("ce-subject")), ("dev.forgebind.tag", "refs/tags/v1"));
     Ok(())
 }
 
 #[tokio::test]
 async fn an_outage_of_the_provider_leaves_bindings_ready_and_deliveries_accepted() -> Result<()> {
-    let world = World::new("outage").await?;
-    let proxy = FaultProxy::before_gitea(world.gitea).await?;
-    let operator = Operator::start(world.options().await?).await?;
-    let mut spec = world.connection_spec_at(&proxy.url());
+    let env = TestEnv::new("outage").await?;
+    let proxy = FaultProxy::before_gitea(env.gitea).await?;
+    let operator = Operator::start(env.options().await?).await?;
+    let mut spec = env.connection_spec_at(&proxy.url());
     spec["interval"] = json!("10s");
-    world.create_connection(spec).await?;
-    let mut spec = world.binding_spec();
+    env.create_connection(spec).await?;
+    let mut spec = env.binding_spec();
     spec["interval"] = json!("10s");
-    world.create_binding("shop", spec).await?;
-    world.binding_ready("shop").await?;
-    let hooks = world.hooks_at(&operator.url()).await?;
+    env.create_binding("shop", spec).await?;
+    env.binding_ready("shop").await?;
+    let hooks = env.hooks_at(&operator.url()).await?;
 
     proxy.cut();
-    let connection = world.connection_says("Reachable", "False/Unreachable").await?;
+    let connection = env.connection_says("Reachable", "False/Unreachable").await?;
     assert_eq!(connection_condition(&connection, "Authenticated"), "True/Succeeded", "what was known of the credential still is");
-    world.binding_says("shop", "ConnectionReady", "Unknown/ConnectionUnreachable").await?;
+    env.binding_says("shop", "ConnectionReady", "Unknown/ConnectionUnreachable").await?;
     // Longer than both intervals: looks come due and find nobody.
     stays("the binding's Ready", Duration::from_secs(25), async || {
-        let binding = world.bindings.get("shop").await?;
+        let binding = env.bindings.get("shop").await?;
         let ready = binding_condition(&binding, "Ready");
         anyhow::ensure!(ready == "True/Succeeded", "Ready is {ready}: {}", binding_message(&binding, "Ready"));
         Ok(())
     })
     .await?;
     // Only the way to the API is cut: what the provider still sends is accepted.
-    let commit = world.push("through the outage").await?;
-    world.sink.wait_for(1, SOON).await?;
-    assert_eq!(commits(&world.sink), [commit]);
+    let commit = env.push("through the outage").await?;
+    env.sink.wait_for(1, SOON).await?;
+    assert_eq!(commits(&env.sink), [commit]);
 
     proxy.restore();
-    world.connection_until("reached again", RECOVERED, |connection| connection_condition(connection, "Ready") == "True/Succeeded").await?;
-    world.binding_says("shop", "ConnectionReady", "True/Succeeded").await?;
-    world.binding_ready("shop").await?;
-    let now = world.hooks_at(&operator.url()).await?;
+    env.connection_until("reached again", RECOVERED, |connection| connection_condition(connection, "Ready") == "True/Succeeded").await?;
+    env.binding_says("shop", "ConnectionReady", "True/Succeeded").await?;
+    env.binding_ready("shop").await?;
+    let now = env.hooks_at(&operator.url()).await?;
     assert_eq!(now.iter().map(|hook| hook.id).collect::<Vec<_>>(), hooks.iter().map(|hook| hook.id).collect::<Vec<_>>());
     assert_eq!(proxy.count(|exchange| exchange.method == Method::POST), 1, "one hook was ever made");
     assert_eq!(metric(&operator.metrics().await?, "forgebind_receiver_refusals_total"), 0);

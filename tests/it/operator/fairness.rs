@@ -6,9 +6,9 @@ use anyhow::Result;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use testkit::objects::Objects;
+use testkit::test_env::TestEnv;
+use testkit::test_namespace::TestNamespace;
 use testkit::wait::{Seen, wait_until};
-use testkit::world::World;
 
 /// Several times as many as there are workers for connections.
 const HANGING: usize = 30;
@@ -17,8 +17,8 @@ const PROMPTLY: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn a_tenant_whose_servers_hang_holds_no_worker_that_another_tenant_waits_for() -> Result<()> {
-    let world = World::new("prompt").await?;
-    let hostile = Objects::within(world.plane, &world.cluster().create_namespace("hanging").await?, world.sink.clone())?;
+    let env = TestEnv::new("prompt").await?;
+    let hostile = TestNamespace::within(env.plane, &env.cluster().create_namespace("hanging").await?, env.sink.clone())?;
     hostile.cluster().apply_secret(&hostile.namespace, "credential", &[("token", "a-token-that-nobody-knows")]).await?;
     // It accepts every connection and says nothing.
     let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -36,17 +36,17 @@ async fn a_tenant_whose_servers_hang_holds_no_worker_that_another_tenant_waits_f
             "credentials": {"secretRef": {"name": "credential"}}});
         hostile.create_connection_named(&format!("hanging-{number}"), spec).await?;
     }
-    let _operator = world.operator_for(&[&hostile.namespace]).await?;
+    let _operator = env.operator_for(&[&hostile.namespace]).await?;
     // All workers that it can get are held now.
     wait_until("the servers to be asked", Duration::from_secs(30), async || {
         Ok(if answers.len() >= 6 { Seen::Done(()) } else { Seen::NotYet(format!("{} calls", answers.len())) })
     })
     .await?;
     let began = Instant::now();
-    world.create_connection(world.connection_spec()).await?;
-    world.connection_ready().await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    world.binding_ready("shop").await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.connection_ready().await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    env.binding_ready("shop").await?;
     let taken = began.elapsed();
     assert!(taken < PROMPTLY, "{taken:?} while another tenant's servers hang");
     answers.close();

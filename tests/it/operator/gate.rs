@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use testkit::fault_proxy::{Exchange, Fault, FaultProxy};
 use testkit::gitea::Hook;
 use testkit::operator::Operator;
+use testkit::test_env::{CONNECTION, SOON, TestEnv, binding_condition, binding_message, connection_condition, event_on, leftovers};
 use testkit::wait::{Seen, stays, wait_until};
-use testkit::world::{CONNECTION, SOON, World, binding_condition, binding_message, connection_condition, event_on, leftovers};
 
 /// Part of a name that no binding here may learn.
 const CANARY: &str = "canary";
@@ -26,13 +26,13 @@ fn asks_for_hooks(exchange: &Exchange) -> bool {
 }
 
 /// The binding's own namespace may use repositories whose names begin with `sh`.
-fn granting(world: &World, mut spec: Value) -> Value {
-    spec["allowedBindings"] = json!([{"namespaces": {"from": "Same"}, "repositories": [format!("{}/sh*", world.organization)]}]);
+fn granting(env: &TestEnv, mut spec: Value) -> Value {
+    spec["allowedBindings"] = json!([{"namespaces": {"from": "Same"}, "repositories": [format!("{}/sh*", env.organization)]}]);
     spec
 }
 
-async fn rename(world: &World, from: &str, to: &str) -> Result<()> {
-    world.gitea.edit_repository(&format!("{}/{from}", world.organization), &json!({"name": to})).await
+async fn rename(env: &TestEnv, from: &str, to: &str) -> Result<()> {
+    env.gitea.edit_repository(&format!("{}/{from}", env.organization), &json!({"name": to})).await
 }
 
 fn tells(binding: &RepoBinding, word: &str) -> bool {
@@ -41,7 +41,7 @@ fn tells(binding: &RepoBinding, word: &str) -> bool {
 
 #[tokio::test]
 async fn a_finalizer_that_somebody_set_makes_no_call_holds_nobody_up_and_tells_nothing() -> Result<()> {
-    let platform = World::new("preset").await?;
+    let platform = TestEnv::new("preset").await?;
     let team_namespace = format!("{}-team", platform.namespace);
     platform.cluster().create_namespace_named(&team_namespace).await?;
     let team = platform.within(&team_namespace)?;
@@ -110,147 +110,146 @@ async fn a_finalizer_that_somebody_set_makes_no_call_holds_nobody_up_and_tells_n
 
 #[tokio::test]
 async fn a_grant_that_is_withdrawn_while_the_credential_is_dead_ends_at_once_after_a_restart() -> Result<()> {
-    let world = World::new("dead-withdrawn").await?;
-    let operator = world.operator().await?;
-    world.create_connection(granting(&world, world.connection_spec())).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    world.binding_ready("shop").await?;
-    world.push("granted").await?;
-    world.sink.wait_for(1, SOON).await?;
-    world.cluster().apply_secret(&world.namespace, "credential", &[("token", "0000000000000000000000000000000000000000")]).await?;
-    world.connection_says("Authenticated", "False/CredentialRejected").await?;
+    let env = TestEnv::new("dead-withdrawn").await?;
+    let operator = env.operator().await?;
+    env.create_connection(granting(&env, env.connection_spec())).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    env.binding_ready("shop").await?;
+    env.push("granted").await?;
+    env.sink.wait_for(1, SOON).await?;
+    env.cluster().apply_secret(&env.namespace, "credential", &[("token", "0000000000000000000000000000000000000000")]).await?;
+    env.connection_says("Authenticated", "False/CredentialRejected").await?;
     operator.kill();
-    world.patch_connection(json!({"spec": {"allowedBindings": []}})).await?;
+    env.patch_connection(json!({"spec": {"allowedBindings": []}})).await?;
     operator.restart().await?;
-    let binding = world.binding_says("shop", "Ready", "False/RefNotPermitted").await?;
+    let binding = env.binding_says("shop", "Ready", "False/RefNotPermitted").await?;
     assert_eq!(binding_condition(&binding, "WebhookInSync"), "False/RefNotPermitted");
-    assert_eq!(world.hooks_at(&operator.url()).await?.len(), 1, "nobody could remove it");
-    world.push("withdrawn").await?;
+    assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1, "nobody could remove it");
+    env.push("withdrawn").await?;
     stays("nothing is handed on", Duration::from_secs(5), async || {
-        ensure!(world.sink.deliveries().len() == 1, "{:?}", world.sink.deliveries());
+        ensure!(env.sink.deliveries().len() == 1, "{:?}", env.sink.deliveries());
         Ok(())
     })
     .await?;
     // With a credential again, the hook goes by itself.
-    world.cluster().apply_secret(&world.namespace, "credential", &[("token", &world.account.token)]).await?;
-    world.hooks_until(&world.repository, &operator.url(), "gone", <[Hook]>::is_empty).await?;
-    world.binding_until("shop", "free of our finalizer", SOON, |binding| binding.metadata.finalizers.is_none()).await?;
+    env.cluster().apply_secret(&env.namespace, "credential", &[("token", &env.account.token)]).await?;
+    env.hooks_until(&env.repository, &operator.url(), "gone", <[Hook]>::is_empty).await?;
+    env.binding_until("shop", "free of our finalizer", SOON, |binding| binding.metadata.finalizers.is_none()).await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn a_repository_renamed_out_of_the_grant_or_transferred_out_of_the_owner_loses_route_and_hook() -> Result<()> {
-    let world = World::new("departs").await?;
-    let operator = world.operator().await?;
-    world.create_connection(granting(&world, world.connection_spec())).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    world.binding_ready("shop").await?;
-    world.push("granted").await?;
-    world.sink.wait_for(1, SOON).await?;
+    let env = TestEnv::new("departs").await?;
+    let operator = env.operator().await?;
+    env.create_connection(granting(&env, env.connection_spec())).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    env.binding_ready("shop").await?;
+    env.push("granted").await?;
+    env.sink.wait_for(1, SOON).await?;
     let delivered = async |count: usize| {
         stays("nothing more is handed on", Duration::from_secs(3), async || {
-            ensure!(world.sink.deliveries().len() == count, "{:?}", world.sink.deliveries());
+            ensure!(env.sink.deliveries().len() == count, "{:?}", env.sink.deliveries());
             Ok(())
         })
         .await
     };
 
     // Renamed: the first delivery under the new name reaches nobody, and calls for a look.
-    rename(&world, "shop", CANARY).await?;
-    let canary = format!("{}/{CANARY}", world.organization);
-    world.gitea.push_commit(&world.account, &canary, "main", "renamed").await?;
-    let binding = world.binding_says("shop", "Ready", "False/RepositoryMovedOutOfScope").await?;
-    world.hooks_until(&canary, &operator.url(), "gone", <[Hook]>::is_empty).await?;
+    rename(&env, "shop", CANARY).await?;
+    let canary = format!("{}/{CANARY}", env.organization);
+    env.gitea.push_commit(&env.account, &canary, "main", "renamed").await?;
+    let binding = env.binding_says("shop", "Ready", "False/RepositoryMovedOutOfScope").await?;
+    env.hooks_until(&canary, &operator.url(), "gone", <[Hook]>::is_empty).await?;
     let binding = match binding_condition(&binding, "WebhookInSync").as_str() {
         "False/RepositoryMovedOutOfScope" => binding,
-        _ => world.binding_says("shop", "WebhookInSync", "False/RepositoryMovedOutOfScope").await?,
+        _ => env.binding_says("shop", "WebhookInSync", "False/RepositoryMovedOutOfScope").await?,
     };
     ensure!(!tells(&binding, CANARY), "{:?}", binding.status);
-    world.gitea.push_commit(&world.account, &canary, "main", "still renamed").await?;
+    env.gitea.push_commit(&env.account, &canary, "main", "still renamed").await?;
     delivered(1).await?;
 
-    rename(&world, CANARY, "shop").await?;
-    world.look_again("shop").await?;
-    world.binding_ready("shop").await?;
-    assert_eq!(world.hooks_at(&operator.url()).await?.len(), 1, "what is back gets its hook back");
+    rename(&env, CANARY, "shop").await?;
+    env.look_again("shop").await?;
+    env.binding_ready("shop").await?;
+    assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1, "what is back gets its hook back");
 
     // Transferred to another owner, which the same credential reaches.
-    let other = format!("{}-{CANARY}", world.organization);
-    world.gitea.create_organization(&world.account, &other).await?;
+    let other = format!("{}-{CANARY}", env.organization);
+    env.gitea.create_organization(&env.account, &other).await?;
     let (status, answer) =
-        world.gitea.call(Method::POST, &format!("/repos/{}/transfer", world.repository), Some(&json!({"new_owner": other}))).await?;
+        env.gitea.call(Method::POST, &format!("/repos/{}/transfer", env.repository), Some(&json!({"new_owner": other}))).await?;
     ensure!(status.is_success(), "{status} {answer}");
     let moved = format!("{other}/shop");
-    world.look_again("shop").await?;
-    let binding = world.binding_says("shop", "Ready", "False/RepositoryMovedOutOfScope").await?;
-    world.hooks_until(&moved, &operator.url(), "gone", <[Hook]>::is_empty).await?;
+    env.look_again("shop").await?;
+    let binding = env.binding_says("shop", "Ready", "False/RepositoryMovedOutOfScope").await?;
+    env.hooks_until(&moved, &operator.url(), "gone", <[Hook]>::is_empty).await?;
     ensure!(!tells(&binding, CANARY), "{:?}", binding.status);
     delivered(1).await
 }
 
 #[tokio::test]
 async fn a_redirect_from_a_granted_name_shows_nothing_of_where_it_leads() -> Result<()> {
-    let world = World::new("redirect").await?;
-    let proxy = FaultProxy::before_gitea(world.gitea).await?;
-    let operator = world.operator().await?;
-    rename(&world, "shop", CANARY).await?;
-    world.create_connection(granting(&world, world.connection_spec_at(&proxy.url()))).await?;
-    world.connection_ready().await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    let binding = world.binding_says("shop", "Ready", "False/RepositoryMovedOutOfScope").await?;
+    let env = TestEnv::new("redirect").await?;
+    let proxy = FaultProxy::before_gitea(env.gitea).await?;
+    let operator = env.operator().await?;
+    rename(&env, "shop", CANARY).await?;
+    env.create_connection(granting(&env, env.connection_spec_at(&proxy.url()))).await?;
+    env.connection_ready().await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    let binding = env.binding_says("shop", "Ready", "False/RepositoryMovedOutOfScope").await?;
     ensure!(!tells(&binding, CANARY), "{:?}", binding.status);
     assert_eq!(binding.status.and_then(|status| status.repository), None);
     assert!(proxy.count(asks_for_repository) > 0, "it was looked up");
     assert_eq!(proxy.count(asks_for_hooks), 0, "{:?}", proxy.exchanges());
-    world.delete_binding("shop").await?;
-    world.binding_gone("shop", SOON).await?;
-    assert!(leftovers(&world, &operator).await?.is_empty());
+    env.delete_binding("shop").await?;
+    env.binding_gone("shop", SOON).await?;
+    assert!(leftovers(&env, &operator).await?.is_empty());
     Ok(())
 }
 
 #[tokio::test]
 async fn a_grant_withdrawn_between_the_creation_of_a_hook_and_its_status_takes_the_hook_along() -> Result<()> {
-    let world = World::new("announced").await?;
-    let proxy = FaultProxy::before_gitea(world.gitea).await?;
-    let operator = world.operator().await?;
-    world.create_connection(granting(&world, world.connection_spec_at(&proxy.url()))).await?;
-    world.connection_ready().await?;
+    let env = TestEnv::new("announced").await?;
+    let proxy = FaultProxy::before_gitea(env.gitea).await?;
+    let operator = env.operator().await?;
+    env.create_connection(granting(&env, env.connection_spec_at(&proxy.url()))).await?;
+    env.connection_ready().await?;
     let mut held = proxy.inject(Fault::HoldAnswer, |exchange| exchange.method == Method::POST && exchange.path.ends_with("/hooks"));
-    world.create_binding("shop", world.binding_spec()).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
     held.struck(1, SOON).await?;
     operator.kill();
     drop(held);
-    assert_eq!(world.hooks_at(&operator.url()).await?.len(), 1);
-    let before = world.bindings.get("shop").await?.status.and_then(|status| status.webhook).context("the place is written down")?;
+    assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1);
+    let before = env.bindings.get("shop").await?.status.and_then(|status| status.webhook).context("the place is written down")?;
     assert!(before.hooks.is_empty() && before.former_targets.len() == 1, "{before:?}");
-    world.patch_connection(json!({"spec": {"allowedBindings": []}})).await?;
+    env.patch_connection(json!({"spec": {"allowedBindings": []}})).await?;
     operator.restart().await?;
-    world.binding_says("shop", "Ready", "False/RefNotPermitted").await?;
-    world.hooks_until(&world.repository, &operator.url(), "gone", <[Hook]>::is_empty).await?;
-    world.binding_until("shop", "free of our finalizer", SOON, |binding| binding.metadata.finalizers.is_none()).await?;
-    assert!(leftovers(&world, &operator).await?.is_empty());
+    env.binding_says("shop", "Ready", "False/RefNotPermitted").await?;
+    env.hooks_until(&env.repository, &operator.url(), "gone", <[Hook]>::is_empty).await?;
+    env.binding_until("shop", "free of our finalizer", SOON, |binding| binding.metadata.finalizers.is_none()).await?;
+    assert!(leftovers(&env, &operator).await?.is_empty());
     Ok(())
 }
 
 #[tokio::test]
 async fn deleting_a_connection_says_that_the_hooks_of_its_bindings_go() -> Result<()> {
-    let world = World::new("goes-along").await?;
-    let operator: Operator = world.operator().await?;
-    world.create_connection(world.connection_spec()).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    world.binding_ready("shop").await?;
-    world
-        .connection_until("one binding", SOON, |connection| connection.status.as_ref().and_then(|status| status.bindings) == Some(1))
+    let env = TestEnv::new("goes-along").await?;
+    let operator: Operator = env.operator().await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    env.binding_ready("shop").await?;
+    env.connection_until("one binding", SOON, |connection| connection.status.as_ref().and_then(|status| status.bindings) == Some(1))
         .await?;
-    world.connections.delete(CONNECTION, &DeleteParams::default()).await?;
-    let message = event_on(&world, CONNECTION, "HooksGoWithConnection").await?;
+    env.connections.delete(CONNECTION, &DeleteParams::default()).await?;
+    let message = event_on(&env, CONNECTION, "HooksGoWithConnection").await?;
     assert!(message.contains("the hook that 1 binding holds through it is removed"), "{message}");
-    world.hooks_until(&world.repository, &operator.url(), "gone", <[Hook]>::is_empty).await?;
-    let binding = world.binding_says("shop", "WebhookInSync", "False/ConnectionNotFound").await?;
+    env.hooks_until(&env.repository, &operator.url(), "gone", <[Hook]>::is_empty).await?;
+    let binding = env.binding_says("shop", "WebhookInSync", "False/ConnectionNotFound").await?;
     assert!(binding_message(&binding, "WebhookInSync").starts_with("there is no hook"), "{:?}", binding.status);
     // As the event says: with a connection again, there is a hook again.
-    world.create_connection(world.connection_spec()).await?;
-    world.binding_ready("shop").await?;
-    assert_eq!(world.hooks_at(&operator.url()).await?.len(), 1);
+    env.create_connection(env.connection_spec()).await?;
+    env.binding_ready("shop").await?;
+    assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1);
     Ok(())
 }

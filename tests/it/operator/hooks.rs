@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use testkit::fault_proxy::{Exchange, FaultProxy};
 use testkit::gitea::Hook;
 use testkit::operator::Operator;
-use testkit::world::{CONNECTION, SOON, World, binding_condition, binding_message};
+use testkit::test_env::{CONNECTION, SOON, TestEnv, binding_condition, binding_message};
 
 const OWN_SECRET: &str = "a-webhook-secret-of-the-user-0001";
 
@@ -39,356 +39,356 @@ fn planned(binding: &RepoBinding) -> Vec<String> {
 
 #[tokio::test]
 async fn ours_is_found_behind_120_hooks_of_others_and_none_of_theirs_is_touched() -> Result<()> {
-    let world = World::new("many").await?;
+    let env = TestEnv::new("many").await?;
     for number in 0..120 {
-        world.gitea.create_hook(&world.repository, &format!("http://127.0.0.1:9/of-others/{number}"), &["push"]).await?;
+        env.gitea.create_hook(&env.repository, &format!("http://127.0.0.1:9/of-others/{number}"), &["push"]).await?;
     }
-    let before = seen(&world.gitea.hooks(&world.repository).await?);
+    let before = seen(&env.gitea.hooks(&env.repository).await?);
     assert_eq!(before.len(), 120);
-    let proxy = FaultProxy::before_gitea(world.gitea).await?;
-    let operator = world.operator().await?;
-    world.create_connection(world.connection_spec_at(&proxy.url())).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    world.binding_ready("shop").await?;
-    let ours = world.hooks_at(&operator.url()).await?;
+    let proxy = FaultProxy::before_gitea(env.gitea).await?;
+    let operator = env.operator().await?;
+    env.create_connection(env.connection_spec_at(&proxy.url())).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    env.binding_ready("shop").await?;
+    let ours = env.hooks_at(&operator.url()).await?;
     assert_eq!(ours.len(), 1, "{ours:?}");
     proxy.forget();
 
-    world.wipe_status("shop").await?;
-    let found = world.binding_ready("shop").await?;
+    env.wipe_status("shop").await?;
+    let found = env.binding_ready("shop").await?;
     let hooks = found.status.context("a status")?.webhook.context("a webhook")?.hooks;
     assert_eq!(hooks.iter().map(|hook| hook.id.clone()).collect::<Vec<_>>(), [ours[0].id.to_string()]);
     assert!(hook_lists(&proxy) > 1, "the list has several pages");
     assert_eq!(writes(&proxy), [""; 0], "it was found, so nothing is made");
 
-    world.delete_binding("shop").await?;
-    world.binding_gone("shop", SOON).await?;
-    assert_eq!(seen(&world.gitea.hooks(&world.repository).await?), before);
+    env.delete_binding("shop").await?;
+    env.binding_gone("shop", SOON).await?;
+    assert_eq!(seen(&env.gitea.hooks(&env.repository).await?), before);
     Ok(())
 }
 
 /// A binding whose hook delivers to somebody else's endpoint.
-fn custom_spec(world: &World, url: &str, adopt: bool) -> Value {
+fn custom_spec(env: &TestEnv, url: &str, adopt: bool) -> Value {
     json!({
         "connectionRef": {"name": CONNECTION},
-        "repository": world.repository,
+        "repository": env.repository,
         "webhook": {"events": ["Push"], "url": url, "secretRef": {"name": "own"}, "adopt": adopt},
     })
 }
 
 /// A connection that allows hooks to the sink's address, and a Secret for them. Answers the address.
-async fn allow_custom(world: &World) -> Result<String> {
-    let mut spec = world.connection_spec();
-    let host = format!("127.0.0.1:{}", world.sink.port());
+async fn allow_custom(env: &TestEnv) -> Result<String> {
+    let mut spec = env.connection_spec();
+    let host = format!("127.0.0.1:{}", env.sink.port());
     spec["allowedBindings"] = json!([{"namespaces": {"from": "Same"}, "destinationHosts": [host]}]);
-    world.create_connection(spec).await?;
-    world.cluster().apply_secret(&world.namespace, "own", &[("secret", OWN_SECRET)]).await?;
+    env.create_connection(spec).await?;
+    env.cluster().apply_secret(&env.namespace, "own", &[("secret", OWN_SECRET)]).await?;
     Ok(format!("http://{host}/api/webhook"))
 }
 
 #[tokio::test]
 async fn a_hook_of_somebody_else_with_the_same_url_is_left_alone_and_taken_over_only_when_asked() -> Result<()> {
-    let world = World::new("foreign").await?;
-    let _operator = world.operator().await?;
-    let url = allow_custom(&world).await?;
-    let theirs = world.gitea.create_hook(&world.repository, &url, &["push", "issues_only"]).await?;
-    let before = seen(&world.gitea.hooks(&world.repository).await?);
+    let env = TestEnv::new("foreign").await?;
+    let _operator = env.operator().await?;
+    let url = allow_custom(&env).await?;
+    let theirs = env.gitea.create_hook(&env.repository, &url, &["push", "issues_only"]).await?;
+    let before = seen(&env.gitea.hooks(&env.repository).await?);
 
-    world.create_binding("shop", custom_spec(&world, &url, false)).await?;
-    let binding = world.binding_says("shop", "WebhookInSync", "False/ForeignHook").await?;
+    env.create_binding("shop", custom_spec(&env, &url, false)).await?;
+    let binding = env.binding_says("shop", "WebhookInSync", "False/ForeignHook").await?;
     assert_eq!(binding_condition(&binding, "Ready"), "False/ForeignHook");
     assert_eq!(binding_condition(&binding, "Stalled"), "True/ForeignHook");
     let message = binding_message(&binding, "Ready");
     assert!(message.contains(&theirs.to_string()) && message.contains("webhook.adopt"), "{message}");
-    world.look_again("shop").await?;
-    assert_eq!(seen(&world.gitea.hooks(&world.repository).await?), before);
-    world.delete_binding("shop").await?;
-    world.binding_gone("shop", SOON).await?;
-    assert_eq!(seen(&world.gitea.hooks(&world.repository).await?), before);
+    env.look_again("shop").await?;
+    assert_eq!(seen(&env.gitea.hooks(&env.repository).await?), before);
+    env.delete_binding("shop").await?;
+    env.binding_gone("shop", SOON).await?;
+    assert_eq!(seen(&env.gitea.hooks(&env.repository).await?), before);
 
-    world.create_binding("shop", custom_spec(&world, &url, true)).await?;
-    let binding = world.binding_ready("shop").await?;
+    env.create_binding("shop", custom_spec(&env, &url, true)).await?;
+    let binding = env.binding_ready("shop").await?;
     let hooks = binding.status.context("a status")?.webhook.context("a webhook")?.hooks;
     assert!(hooks.len() == 1 && hooks[0].adopted && hooks[0].id == theirs.to_string(), "{hooks:?}");
-    let marked = world.gitea.hooks(&world.repository).await?;
+    let marked = env.gitea.hooks(&env.repository).await?;
     assert!(marked.len() == 1 && marked[0].config.url.contains("forgebind="), "{marked:?}");
     assert!(!marked[0].events.contains(&"issues_only".to_owned()), "kept in the shape that the binding wants: {marked:?}");
 
-    world.delete_binding("shop").await?;
-    world.binding_gone("shop", SOON).await?;
-    let left = world.gitea.hooks(&world.repository).await?;
+    env.delete_binding("shop").await?;
+    env.binding_gone("shop", SOON).await?;
+    let left = env.gitea.hooks(&env.repository).await?;
     assert_eq!(left.iter().map(|hook| (hook.id, hook.config.url.clone())).collect::<Vec<_>>(), [(theirs, url)]);
     Ok(())
 }
 
 #[tokio::test]
 async fn an_adopted_hook_with_a_query_is_handed_back_letter_by_letter_although_its_secret_is_gone() -> Result<()> {
-    let world = World::new("query").await?;
-    let _operator = world.operator().await?;
-    let url = format!("{}?job=a%20b&token=x%2Fy", allow_custom(&world).await?);
-    let theirs = world.gitea.create_hook(&world.repository, &url, &["push"]).await?;
-    world.create_binding("shop", custom_spec(&world, &url, true)).await?;
-    let binding = world.binding_ready("shop").await?;
+    let env = TestEnv::new("query").await?;
+    let _operator = env.operator().await?;
+    let url = format!("{}?job=a%20b&token=x%2Fy", allow_custom(&env).await?);
+    let theirs = env.gitea.create_hook(&env.repository, &url, &["push"]).await?;
+    env.create_binding("shop", custom_spec(&env, &url, true)).await?;
+    let binding = env.binding_ready("shop").await?;
     let webhook = binding.status.context("a status")?.webhook.context("a webhook")?;
     assert_eq!(webhook.url.as_deref(), Some(url.as_str()));
     assert!(webhook.hooks.len() == 1 && webhook.hooks[0].adopted, "{:?}", webhook.hooks);
-    let marked = world.gitea.hooks(&world.repository).await?;
+    let marked = env.gitea.hooks(&env.repository).await?;
     assert!(marked[0].config.url.starts_with(&format!("{url}&forgebind=")), "{marked:?}");
-    world.look_again("shop").await?;
-    assert_eq!(seen(&world.gitea.hooks(&world.repository).await?), seen(&marked), "in order");
+    env.look_again("shop").await?;
+    assert_eq!(seen(&env.gitea.hooks(&env.repository).await?), seen(&marked), "in order");
 
-    let secrets: kube::Api<k8s_openapi::api::core::v1::Secret> = kube::Api::namespaced(world.cluster().client()?, &world.namespace);
+    let secrets: kube::Api<k8s_openapi::api::core::v1::Secret> = kube::Api::namespaced(env.cluster().client()?, &env.namespace);
     secrets.delete("own", &kube::api::DeleteParams::default()).await?;
-    world.delete_binding("shop").await?;
-    world.binding_gone("shop", SOON).await?;
-    let left = world.gitea.hooks(&world.repository).await?;
+    env.delete_binding("shop").await?;
+    env.binding_gone("shop", SOON).await?;
+    let left = env.gitea.hooks(&env.repository).await?;
     assert_eq!(left.iter().map(|hook| (hook.id, hook.config.url.clone())).collect::<Vec<_>>(), [(theirs, url)]);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_hook_that_was_deleted_or_changed_by_hand_is_repaired_without_a_new_secret() -> Result<()> {
-    let world = World::new("repair").await?;
-    let operator = world.operator().await?;
-    world.create_connection(world.connection_spec()).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    world.binding_ready("shop").await?;
-    let made = world.hooks_at(&operator.url()).await?.remove(0);
+    let env = TestEnv::new("repair").await?;
+    let operator = env.operator().await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    env.binding_ready("shop").await?;
+    let made = env.hooks_at(&operator.url()).await?.remove(0);
 
-    world.gitea.delete_hook(&world.repository, made.id).await?;
-    let binding = world.look_again("shop").await?;
+    env.gitea.delete_hook(&env.repository, made.id).await?;
+    let binding = env.look_again("shop").await?;
     assert_eq!(binding_condition(&binding, "Ready"), "True/Succeeded");
-    let again = world.hooks_at(&operator.url()).await?;
+    let again = env.hooks_at(&operator.url()).await?;
     assert_eq!(again.len(), 1, "{again:?}");
     assert_ne!(again[0].id, made.id);
     assert_eq!(again[0].config.url, made.config.url);
 
-    world.gitea.edit_hook(&world.repository, again[0].id, &json!({"events": ["issues"], "branch_filter": "none"})).await?;
-    let changed = world.hooks_at(&operator.url()).await?.remove(0);
+    env.gitea.edit_hook(&env.repository, again[0].id, &json!({"events": ["issues"], "branch_filter": "none"})).await?;
+    let changed = env.hooks_at(&operator.url()).await?.remove(0);
     assert!(!changed.events.contains(&"push".to_owned()), "{changed:?}");
-    let binding = world.look_again("shop").await?;
+    let binding = env.look_again("shop").await?;
     assert_eq!(binding_condition(&binding, "Ready"), "True/Succeeded");
-    let repaired = world.hooks_at(&operator.url()).await?;
+    let repaired = env.hooks_at(&operator.url()).await?;
     assert_eq!(seen(&repaired), seen(&again));
-    world.push("after the repair").await?;
-    world.sink.wait_for(1, SOON).await?;
+    env.push("after the repair").await?;
+    env.sink.wait_for(1, SOON).await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn events_that_are_read_back_in_other_words_are_not_repaired_for_ever() -> Result<()> {
-    let world = World::new("words").await?;
-    let proxy = FaultProxy::before_gitea(world.gitea).await?;
-    let operator = world.operator().await?;
-    world.create_connection(world.connection_spec_at(&proxy.url())).await?;
-    let mut spec = world.binding_spec();
+    let env = TestEnv::new("words").await?;
+    let proxy = FaultProxy::before_gitea(env.gitea).await?;
+    let operator = env.operator().await?;
+    env.create_connection(env.connection_spec_at(&proxy.url())).await?;
+    let mut spec = env.binding_spec();
     spec["webhook"]["events"] = json!(["Push", "Tag", "PullRequest", "PullRequestMerged", "PullRequestClosed", "PullRequestComment"]);
-    world.create_binding("shop", spec).await?;
-    let binding = world.binding_ready("shop").await?;
+    env.create_binding("shop", spec).await?;
+    let binding = env.binding_ready("shop").await?;
     let hooks = binding.status.context("a status")?.webhook.context("a webhook")?.hooks;
     assert_eq!(hooks[0].events.len(), 6, "{hooks:?}");
-    let before = seen(&world.hooks_at(&operator.url()).await?);
+    let before = seen(&env.hooks_at(&operator.url()).await?);
     proxy.forget();
     for _ in 0..2 {
-        let binding = world.look_again("shop").await?;
+        let binding = env.look_again("shop").await?;
         assert_eq!(binding_condition(&binding, "Ready"), "True/Succeeded");
     }
     assert!(hook_lists(&proxy) >= 2, "{:?}", proxy.exchanges());
     assert_eq!(writes(&proxy), [""; 0]);
-    assert_eq!(seen(&world.hooks_at(&operator.url()).await?), before);
+    assert_eq!(seen(&env.hooks_at(&operator.url()).await?), before);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_hook_that_a_person_switched_off_is_respected_and_said() -> Result<()> {
-    let world = World::new("paused").await?;
-    let operator = world.operator().await?;
-    world.create_connection(world.connection_spec()).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    world.binding_ready("shop").await?;
-    let hook = world.hooks_at(&operator.url()).await?.remove(0);
+    let env = TestEnv::new("paused").await?;
+    let operator = env.operator().await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    env.binding_ready("shop").await?;
+    let hook = env.hooks_at(&operator.url()).await?.remove(0);
 
-    world.gitea.edit_hook(&world.repository, hook.id, &json!({"active": false, "events": ["push", "delete"]})).await?;
-    let binding = world.look_again("shop").await?;
+    env.gitea.edit_hook(&env.repository, hook.id, &json!({"active": false, "events": ["push", "delete"]})).await?;
+    let binding = env.look_again("shop").await?;
     assert_eq!(binding_condition(&binding, "WebhookInSync"), "False/PausedAtProvider");
     assert_eq!(binding_condition(&binding, "Ready"), "False/PausedAtProvider");
-    let paused = world.hooks_at(&operator.url()).await?;
+    let paused = env.hooks_at(&operator.url()).await?;
     assert!(paused.len() == 1 && !paused[0].active, "{paused:?}");
     // Neither a changed spec nor another secret is a reason to switch it on.
-    world.cluster().apply_secret(&world.namespace, "own", &[("secret", OWN_SECRET)]).await?;
-    world.patch_binding("shop", json!({"spec": {"webhook": {"secretRef": {"name": "own"}}}})).await?;
-    let binding = world.look_again("shop").await?;
+    env.cluster().apply_secret(&env.namespace, "own", &[("secret", OWN_SECRET)]).await?;
+    env.patch_binding("shop", json!({"spec": {"webhook": {"secretRef": {"name": "own"}}}})).await?;
+    let binding = env.look_again("shop").await?;
     assert_eq!(binding_condition(&binding, "Ready"), "False/PausedAtProvider");
-    assert_eq!(seen(&world.hooks_at(&operator.url()).await?), seen(&paused));
-    world.patch_binding("shop", json!({"spec": {"webhook": {"secretRef": null}}})).await?;
+    assert_eq!(seen(&env.hooks_at(&operator.url()).await?), seen(&paused));
+    env.patch_binding("shop", json!({"spec": {"webhook": {"secretRef": null}}})).await?;
 
-    world.gitea.edit_hook(&world.repository, hook.id, &json!({"active": true, "events": ["push", "delete"]})).await?;
-    world.look_again("shop").await?;
-    world.binding_ready("shop").await?;
-    assert_eq!(seen(&world.hooks_at(&operator.url()).await?), seen(&[hook]));
+    env.gitea.edit_hook(&env.repository, hook.id, &json!({"active": true, "events": ["push", "delete"]})).await?;
+    env.look_again("shop").await?;
+    env.binding_ready("shop").await?;
+    assert_eq!(seen(&env.hooks_at(&operator.url()).await?), seen(&[hook]));
     Ok(())
 }
 
 /// That a plan is told and stays told, and that nothing was written.
-async fn observes(world: &World, proxy: &FaultProxy) -> Result<()> {
-    let binding = world.binding_says("shop", "WebhookInSync", "False/Observing").await?;
+async fn observes(env: &TestEnv, proxy: &FaultProxy) -> Result<()> {
+    let binding = env.binding_says("shop", "WebhookInSync", "False/Observing").await?;
     assert_eq!(binding_condition(&binding, "Ready"), "True/Observing");
-    let binding = world.look_again("shop").await?;
+    let binding = env.look_again("shop").await?;
     assert_eq!(planned(&binding), ["CreateHook"]);
     // A reconciliation without a look does not forget the plan.
-    world.patch_binding("shop", json!({"spec": {"suspend": true}})).await?;
-    let binding = world.binding_says("shop", "Ready", "False/Suspended").await?;
+    env.patch_binding("shop", json!({"spec": {"suspend": true}})).await?;
+    let binding = env.binding_says("shop", "Ready", "False/Suspended").await?;
     assert_eq!(planned(&binding), ["CreateHook"]);
-    world.patch_binding("shop", json!({"spec": {"suspend": false}})).await?;
-    world.binding_says("shop", "Ready", "True/Observing").await?;
+    env.patch_binding("shop", json!({"spec": {"suspend": false}})).await?;
+    env.binding_says("shop", "Ready", "True/Observing").await?;
     assert_eq!(writes(proxy), [""; 0]);
-    assert!(world.gitea.hooks(&world.repository).await?.is_empty());
+    assert!(env.gitea.hooks(&env.repository).await?.is_empty());
     Ok(())
 }
 
 /// That the hook is there now and no plan is left.
-async fn managed(world: &World, operator: &Operator) -> Result<()> {
-    let binding = world.binding_ready("shop").await?;
+async fn managed(env: &TestEnv, operator: &Operator) -> Result<()> {
+    let binding = env.binding_ready("shop").await?;
     assert_eq!(planned(&binding), [""; 0]);
-    assert_eq!(world.hooks_at(&operator.url()).await?.len(), 1);
+    assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1);
     Ok(())
 }
 
 #[tokio::test]
 async fn observe_on_the_binding_plans_and_writes_nothing_until_it_manages() -> Result<()> {
-    let world = World::new("observe").await?;
-    let proxy = FaultProxy::before_gitea(world.gitea).await?;
-    let operator = world.operator().await?;
-    world.create_connection(world.connection_spec_at(&proxy.url())).await?;
-    let mut spec = world.binding_spec();
+    let env = TestEnv::new("observe").await?;
+    let proxy = FaultProxy::before_gitea(env.gitea).await?;
+    let operator = env.operator().await?;
+    env.create_connection(env.connection_spec_at(&proxy.url())).await?;
+    let mut spec = env.binding_spec();
     spec["managementPolicy"] = json!("Observe");
-    world.create_binding("shop", spec).await?;
-    observes(&world, &proxy).await?;
-    world.patch_binding("shop", json!({"spec": {"managementPolicy": "Manage"}})).await?;
-    managed(&world, &operator).await
+    env.create_binding("shop", spec).await?;
+    observes(&env, &proxy).await?;
+    env.patch_binding("shop", json!({"spec": {"managementPolicy": "Manage"}})).await?;
+    managed(&env, &operator).await
 }
 
 #[tokio::test]
 async fn observe_on_the_connection_holds_for_its_bindings_also_for_their_deletion() -> Result<()> {
-    let world = World::new("watching").await?;
-    let proxy = FaultProxy::before_gitea(world.gitea).await?;
-    let operator = world.operator().await?;
-    let mut spec = world.connection_spec_at(&proxy.url());
+    let env = TestEnv::new("watching").await?;
+    let proxy = FaultProxy::before_gitea(env.gitea).await?;
+    let operator = env.operator().await?;
+    let mut spec = env.connection_spec_at(&proxy.url());
     spec["managementPolicy"] = json!("Observe");
-    world.create_connection(spec).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    observes(&world, &proxy).await?;
-    world.patch_connection(json!({"spec": {"managementPolicy": "Manage"}})).await?;
-    managed(&world, &operator).await?;
+    env.create_connection(spec).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    observes(&env, &proxy).await?;
+    env.patch_connection(json!({"spec": {"managementPolicy": "Manage"}})).await?;
+    managed(&env, &operator).await?;
 
-    world.patch_connection(json!({"spec": {"managementPolicy": "Observe"}})).await?;
-    let generation = world.connections.get(CONNECTION).await?.metadata.generation;
+    env.patch_connection(json!({"spec": {"managementPolicy": "Observe"}})).await?;
+    let generation = env.connections.get(CONNECTION).await?.metadata.generation;
     let observed = |connection: &forgebind::api::v1alpha1::GitProviderConnection| {
         connection.status.as_ref().is_some_and(|status| status.observed_generation == generation)
     };
-    world.connection_until("observing", SOON, observed).await?;
+    env.connection_until("observing", SOON, observed).await?;
     proxy.forget();
-    world.delete_binding("shop").await?;
-    world.binding_gone("shop", SOON).await?;
+    env.delete_binding("shop").await?;
+    env.binding_gone("shop", SOON).await?;
     assert_eq!(writes(&proxy), [""; 0], "nothing is written while observing, so the hook stays and is written down");
-    assert_eq!(world.hooks_at(&operator.url()).await?.len(), 1);
-    world.patch_connection(json!({"spec": {"managementPolicy": "Manage"}})).await?;
-    world.hooks_until(&world.repository, &operator.url(), "worked off", <[Hook]>::is_empty).await?;
+    assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1);
+    env.patch_connection(json!({"spec": {"managementPolicy": "Manage"}})).await?;
+    env.hooks_until(&env.repository, &operator.url(), "worked off", <[Hook]>::is_empty).await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn read_only_plans_and_writes_nothing_until_it_is_taken_away() -> Result<()> {
-    let world = World::new("read-only").await?;
-    let proxy = FaultProxy::before_gitea(world.gitea).await?;
-    let options = world.options().await?;
+    let env = TestEnv::new("read-only").await?;
+    let proxy = FaultProxy::before_gitea(env.gitea).await?;
+    let options = env.options().await?;
     let operator = Operator::start(options.clone().with("read-only", "true")).await?;
-    world.create_connection(world.connection_spec_at(&proxy.url())).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    observes(&world, &proxy).await?;
+    env.create_connection(env.connection_spec_at(&proxy.url())).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    observes(&env, &proxy).await?;
     operator.terminate(SOON).await?;
     let operator = Operator::start(options).await?;
-    managed(&world, &operator).await
+    managed(&env, &operator).await
 }
 
 #[tokio::test]
 async fn dt_26_bindings_of_one_repository_have_hooks_of_their_own_and_share_no_custom_url() -> Result<()> {
-    let world = World::new("rivals").await?;
-    let operator = world.operator().await?;
-    let url = allow_custom(&world).await?;
+    let env = TestEnv::new("conflicts").await?;
+    let operator = env.operator().await?;
+    let url = allow_custom(&env).await?;
     for name in ["one", "two"] {
-        world.create_binding(name, world.binding_spec()).await?;
+        env.create_binding(name, env.binding_spec()).await?;
     }
     for name in ["one", "two"] {
-        world.binding_ready(name).await?;
+        env.binding_ready(name).await?;
     }
-    let own = world.hooks_at(&operator.url()).await?;
+    let own = env.hooks_at(&operator.url()).await?;
     assert!(own.len() == 2 && own[0].config.url != own[1].config.url, "{own:?}");
 
-    world.create_binding("first", custom_spec(&world, &url, false)).await?;
-    world.create_binding("second", custom_spec(&world, &url, false)).await?;
-    world.binding_ready("first").await?;
-    let waiting = world.binding_says("second", "Ready", "False/ClaimedByAnother").await?;
+    env.create_binding("first", custom_spec(&env, &url, false)).await?;
+    env.create_binding("second", custom_spec(&env, &url, false)).await?;
+    env.binding_ready("first").await?;
+    let waiting = env.binding_says("second", "Ready", "False/ClaimedByAnother").await?;
     let message = binding_message(&waiting, "Ready");
     assert!(!message.contains("first"), "names of others are not told: {message}");
-    let held = world.hooks_of(&world.repository, &url).await?;
+    let held = env.hooks_of(&env.repository, &url).await?;
     assert_eq!(held.len(), 1, "{held:?}");
-    world.delete_binding("first").await?;
-    world.binding_gone("first", SOON).await?;
-    world.binding_ready("second").await?;
-    let handed = world.hooks_of(&world.repository, &url).await?;
+    env.delete_binding("first").await?;
+    env.binding_gone("first", SOON).await?;
+    env.binding_ready("second").await?;
+    let handed = env.hooks_of(&env.repository, &url).await?;
     assert!(handed.len() == 1 && handed[0].config.url != held[0].config.url, "{handed:?}");
     Ok(())
 }
 
 #[tokio::test]
 async fn a_move_to_another_repository_makes_the_new_hook_before_it_removes_the_old_one() -> Result<()> {
-    let world = World::new("move").await?;
-    world.gitea.create_repository(&world.organization, "cart", false).await?;
-    let (cart, later) = (format!("{}/cart", world.organization), format!("{}/later", world.organization));
-    let proxy = FaultProxy::before_gitea(world.gitea).await?;
-    let operator = world.operator().await?;
-    world.create_connection(world.connection_spec_at(&proxy.url())).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    world.binding_ready("shop").await?;
+    let env = TestEnv::new("move").await?;
+    env.gitea.create_repository(&env.organization, "cart", false).await?;
+    let (cart, later) = (format!("{}/cart", env.organization), format!("{}/later", env.organization));
+    let proxy = FaultProxy::before_gitea(env.gitea).await?;
+    let operator = env.operator().await?;
+    env.create_connection(env.connection_spec_at(&proxy.url())).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    env.binding_ready("shop").await?;
     proxy.forget();
-    world.patch_binding("shop", json!({"spec": {"repository": cart}})).await?;
-    let moved = world.binding_ready("shop").await?;
+    env.patch_binding("shop", json!({"spec": {"repository": cart}})).await?;
+    let moved = env.binding_ready("shop").await?;
     assert_eq!(moved.status.and_then(|status| status.repository).map(|repository| repository.path), Some(cart.clone()));
-    world.hooks_until(&world.repository, &operator.url(), "gone", <[Hook]>::is_empty).await?;
-    assert_eq!(world.hooks_of(&cart, &operator.url()).await?.len(), 1);
+    env.hooks_until(&env.repository, &operator.url(), "gone", <[Hook]>::is_empty).await?;
+    assert_eq!(env.hooks_of(&cart, &operator.url()).await?.len(), 1);
     let order: Vec<String> = proxy.exchanges().iter().filter(|one| one.is_write()).map(|one| one.method.to_string()).collect();
     assert_eq!(order, ["POST", "DELETE"]);
 
     // To one that is not there yet: what is there goes on until the new one can be had.
-    world.patch_binding("shop", json!({"spec": {"repository": later}})).await?;
-    world.binding_says("shop", "Ready", "False/NotFoundOrHidden").await?;
-    assert_eq!(world.hooks_of(&cart, &operator.url()).await?.len(), 1);
-    world.gitea.create_repository(&world.organization, "later", false).await?;
-    world.look_again("shop").await?;
-    world.binding_ready("shop").await?;
-    assert_eq!(world.hooks_of(&later, &operator.url()).await?.len(), 1);
-    world.hooks_until(&cart, &operator.url(), "gone", <[Hook]>::is_empty).await?;
+    env.patch_binding("shop", json!({"spec": {"repository": later}})).await?;
+    env.binding_says("shop", "Ready", "False/NotFoundOrHidden").await?;
+    assert_eq!(env.hooks_of(&cart, &operator.url()).await?.len(), 1);
+    env.gitea.create_repository(&env.organization, "later", false).await?;
+    env.look_again("shop").await?;
+    env.binding_ready("shop").await?;
+    assert_eq!(env.hooks_of(&later, &operator.url()).await?.len(), 1);
+    env.hooks_until(&cart, &operator.url(), "gone", <[Hook]>::is_empty).await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn a_move_to_another_connection_of_the_same_server_keeps_the_hook() -> Result<()> {
-    let world = World::new("switch").await?;
-    let proxy = FaultProxy::before_gitea(world.gitea).await?;
-    let operator = world.operator().await?;
-    world.create_connection(world.connection_spec_at(&proxy.url())).await?;
-    world.create_connection_named("other", world.connection_spec_at(&proxy.url())).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    world.binding_ready("shop").await?;
-    let before = seen(&world.hooks_at(&operator.url()).await?);
+    let env = TestEnv::new("switch").await?;
+    let proxy = FaultProxy::before_gitea(env.gitea).await?;
+    let operator = env.operator().await?;
+    env.create_connection(env.connection_spec_at(&proxy.url())).await?;
+    env.create_connection_named("other", env.connection_spec_at(&proxy.url())).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    env.binding_ready("shop").await?;
+    let before = seen(&env.hooks_at(&operator.url()).await?);
     proxy.forget();
-    world.patch_binding("shop", json!({"spec": {"connectionRef": {"name": "other"}}})).await?;
+    env.patch_binding("shop", json!({"spec": {"connectionRef": {"name": "other"}}})).await?;
     let target = |binding: &RepoBinding| Some(binding.status.as_ref()?.webhook.as_ref()?.target.as_ref()?.connection.name.clone());
-    world.binding_until("shop", "moved", SOON, |binding| target(binding).as_deref() == Some("other")).await?;
-    let binding = world.look_again("shop").await?;
+    env.binding_until("shop", "moved", SOON, |binding| target(binding).as_deref() == Some("other")).await?;
+    let binding = env.look_again("shop").await?;
     assert_eq!(binding_condition(&binding, "Ready"), "True/Succeeded");
-    assert_eq!(seen(&world.hooks_at(&operator.url()).await?), before);
+    assert_eq!(seen(&env.hooks_at(&operator.url()).await?), before);
     assert_eq!(writes(&proxy), [""; 0]);
     assert!(binding.status.and_then(|status| status.webhook).is_some_and(|webhook| webhook.former_targets.is_empty()));
     Ok(())
@@ -396,24 +396,24 @@ async fn a_move_to_another_connection_of_the_same_server_keeps_the_hook() -> Res
 
 #[tokio::test]
 async fn a_suspended_binding_writes_nothing_and_its_deletion_still_cleans_up() -> Result<()> {
-    let world = World::new("suspend").await?;
-    let proxy = FaultProxy::before_gitea(world.gitea).await?;
-    let operator = world.operator().await?;
-    world.create_connection(world.connection_spec_at(&proxy.url())).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    world.binding_ready("shop").await?;
+    let env = TestEnv::new("suspend").await?;
+    let proxy = FaultProxy::before_gitea(env.gitea).await?;
+    let operator = env.operator().await?;
+    env.create_connection(env.connection_spec_at(&proxy.url())).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    env.binding_ready("shop").await?;
     proxy.forget();
-    world.patch_binding("shop", json!({"spec": {"suspend": true, "webhook": {"events": ["Push", "Tag", "PullRequest"]}}})).await?;
-    world.binding_says("shop", "Ready", "False/Suspended").await?;
-    world.look_again("shop").await?;
+    env.patch_binding("shop", json!({"spec": {"suspend": true, "webhook": {"events": ["Push", "Tag", "PullRequest"]}}})).await?;
+    env.binding_says("shop", "Ready", "False/Suspended").await?;
+    env.look_again("shop").await?;
     assert_eq!(writes(&proxy), [""; 0]);
     // Its route goes on accepting.
-    world.push("while suspended").await?;
-    world.sink.wait_for(1, SOON).await?;
+    env.push("while suspended").await?;
+    env.sink.wait_for(1, SOON).await?;
     assert_eq!(writes(&proxy), [""; 0]);
 
-    world.delete_binding("shop").await?;
-    world.binding_gone("shop", SOON).await?;
-    assert!(world.hooks_at(&operator.url()).await?.is_empty());
+    env.delete_binding("shop").await?;
+    env.binding_gone("shop", SOON).await?;
+    assert!(env.hooks_at(&operator.url()).await?.is_empty());
     Ok(())
 }

@@ -11,14 +11,14 @@ use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
 use testkit::operator::{Operator, Options, metric};
+use testkit::test_env::{SOON, TestEnv, binding_message};
 use testkit::wait::{Seen, stays, wait_until};
-use testkit::world::{SOON, World, binding_message};
 
 const INSTALL_KEY: &str = "forgebind-install-key";
 const RECEIVER_KEY: &str = "forgebind-receiver-key";
 
-fn secrets(world: &World, operator: &Operator) -> Result<Api<Secret>> {
-    Ok(Api::namespaced(world.cluster().client()?, operator.options().namespace()))
+fn secrets(env: &TestEnv, operator: &Operator) -> Result<Api<Secret>> {
+    Ok(Api::namespaced(env.cluster().client()?, operator.options().namespace()))
 }
 
 async fn delete(secrets: &Api<Secret>, name: &str) -> Result<()> {
@@ -57,13 +57,13 @@ async fn logged(operator: &Operator, words: &str) -> Result<()> {
 
 #[tokio::test]
 async fn a_key_that_somebody_deletes_is_written_back_at_once_and_that_is_told() -> Result<()> {
-    let world = World::new("key-deleted").await?;
-    let operator = world.operator().await?;
-    let secrets = secrets(&world, &operator)?;
-    world.create_connection(world.connection_spec()).await?;
-    world.create_binding("before", world.binding_spec()).await?;
-    world.binding_ready("before").await?;
-    let hook = world.hooks_at(&operator.url()).await?.remove(0);
+    let env = TestEnv::new("key-deleted").await?;
+    let operator = env.operator().await?;
+    let secrets = secrets(&env, &operator)?;
+    env.create_connection(env.connection_spec()).await?;
+    env.create_binding("before", env.binding_spec()).await?;
+    env.binding_ready("before").await?;
+    let hook = env.hooks_at(&operator.url()).await?.remove(0);
     for (name, label) in [(INSTALL_KEY, "install"), (RECEIVER_KEY, "receiver")] {
         figure(&operator, "forgebind_keys_stored", label, 1).await?;
         let before = secrets.get(name).await?;
@@ -79,8 +79,8 @@ async fn a_key_that_somebody_deletes_is_written_back_at_once_and_that_is_told() 
     assert!(receiver.terminate(SOON).await?.success());
     operator.kill();
     operator.restart().await?;
-    world.look_again("before").await?;
-    assert_eq!(world.hooks_at(&operator.url()).await?.iter().map(|hook| hook.id).collect::<Vec<_>>(), [hook.id]);
+    env.look_again("before").await?;
+    assert_eq!(env.hooks_at(&operator.url()).await?.iter().map(|hook| hook.id).collect::<Vec<_>>(), [hook.id]);
     Ok(())
 }
 
@@ -103,47 +103,47 @@ async fn replace_key(operator: &Operator, secrets: &Api<Secret>, key: &[u8]) -> 
 
 #[tokio::test]
 async fn another_key_in_its_place_is_never_overwritten_and_no_hook_is_made_meanwhile() -> Result<()> {
-    let world = World::new("key-replaced").await?;
-    let operator = world.operator().await?;
-    let secrets = secrets(&world, &operator)?;
+    let env = TestEnv::new("key-replaced").await?;
+    let operator = env.operator().await?;
+    let secrets = secrets(&env, &operator)?;
     let earlier = key_of(&secrets.get(INSTALL_KEY).await?).context("a key")?;
-    world.create_connection(world.connection_spec()).await?;
-    world.create_binding("before", world.binding_spec()).await?;
-    world.binding_ready("before").await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.create_binding("before", env.binding_spec()).await?;
+    env.binding_ready("before").await?;
 
     replace_key(&operator, &secrets, &[9; 32]).await?;
     figure(&operator, "forgebind_keys_stored", "install", 0).await?;
     logged(&operator, "holds another key than the one that this process works with").await?;
-    world.create_binding("new", world.binding_spec()).await?;
-    let binding = world.binding_says("new", "WebhookInSync", "False/InstallKeyNotStored").await?;
+    env.create_binding("new", env.binding_spec()).await?;
+    let binding = env.binding_says("new", "WebhookInSync", "False/InstallKeyNotStored").await?;
     let message = binding_message(&binding, "Ready");
     ensure!(message.contains(INSTALL_KEY) && message.contains("another key"), "{message}");
-    world.look_again("before").await?;
-    world.binding_ready("before").await?;
+    env.look_again("before").await?;
+    env.binding_ready("before").await?;
     stays("the other key", std::time::Duration::from_secs(12), async || {
         let present = key_of(&secrets.get(INSTALL_KEY).await?);
         ensure!(present.as_deref() == Some(&[9; 32]), "it was overwritten");
         Ok(())
     })
     .await?;
-    assert_eq!(world.hooks_at(&operator.url()).await?.len(), 1);
+    assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1);
 
     replace_key(&operator, &secrets, &earlier).await?;
     figure(&operator, "forgebind_keys_stored", "install", 1).await?;
-    world.look_again("new").await?;
-    world.binding_ready("new").await?;
-    assert_eq!(world.hooks_at(&operator.url()).await?.len(), 2);
+    env.look_again("new").await?;
+    env.binding_ready("new").await?;
+    assert_eq!(env.hooks_at(&operator.url()).await?.len(), 2);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_key_that_cannot_be_written_back_holds_new_hooks_until_it_can() -> Result<()> {
-    let world = World::new("key-refused").await?;
-    let operator = world.operator().await?;
-    let secrets = secrets(&world, &operator)?;
-    world.create_connection(world.connection_spec()).await?;
-    world.connection_ready().await?;
-    let roles: Api<Role> = Api::namespaced(world.cluster().client()?, operator.options().namespace());
+    let env = TestEnv::new("key-refused").await?;
+    let operator = env.operator().await?;
+    let secrets = secrets(&env, &operator)?;
+    env.create_connection(env.connection_spec()).await?;
+    env.connection_ready().await?;
+    let roles: Api<Role> = Api::namespaced(env.cluster().client()?, operator.options().namespace());
     let creates = |role: &Role| {
         let mut granted = role.rules.iter().flatten();
         granted.any(|rule| rule.resources.iter().flatten().any(|of| of == "secrets") && rule.verbs == ["create"])
@@ -155,38 +155,38 @@ async fn a_key_that_cannot_be_written_back_holds_new_hooks_until_it_can() -> Res
     let user = format!("--as={}", operator.options().user());
     wait_until("the right to be gone", SOON, async || {
         let asked = ["auth", "can-i", "create", "secrets", "-n", operator.options().namespace(), &user];
-        Ok(if world.cluster().kubectl(&asked).await.is_ok() { Seen::NotYet("it is there".to_owned()) } else { Seen::Done(()) })
+        Ok(if env.cluster().kubectl(&asked).await.is_ok() { Seen::NotYet("it is there".to_owned()) } else { Seen::Done(()) })
     })
     .await?;
 
     delete(&secrets, INSTALL_KEY).await?;
     figure(&operator, "forgebind_keys_stored", "install", 0).await?;
     logged(&operator, "is missing and cannot be written back").await?;
-    world.create_binding("new", world.binding_spec()).await?;
-    world.binding_says("new", "Ready", "False/InstallKeyNotStored").await?;
-    assert!(world.hooks_at(&operator.url()).await?.is_empty());
+    env.create_binding("new", env.binding_spec()).await?;
+    env.binding_says("new", "Ready", "False/InstallKeyNotStored").await?;
+    assert!(env.hooks_at(&operator.url()).await?.is_empty());
 
     let mut again = roles.get(&granted.name_any()).await?;
     again.rules.clone_from(&granted.rules);
     roles.replace(&granted.name_any(), &PostParams::default(), &again).await?;
     there_again(&secrets, INSTALL_KEY).await?;
     figure(&operator, "forgebind_keys_stored", "install", 1).await?;
-    world.look_again("new").await?;
-    world.binding_ready("new").await?;
+    env.look_again("new").await?;
+    env.binding_ready("new").await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn prepared_secrets_of_users_that_somebody_deletes_are_prepared_again() -> Result<()> {
-    let world = World::new("prepared-deleted").await?;
-    let operator = world.operator().await?;
-    let secrets = secrets(&world, &operator)?;
-    world.cluster().apply_secret(&world.namespace, "own", &[("secret", "a-good-secret-of-the-user-00001")]).await?;
-    world.create_connection(world.connection_spec()).await?;
-    let mut spec = world.binding_spec();
+    let env = TestEnv::new("prepared-deleted").await?;
+    let operator = env.operator().await?;
+    let secrets = secrets(&env, &operator)?;
+    env.cluster().apply_secret(&env.namespace, "own", &[("secret", "a-good-secret-of-the-user-00001")]).await?;
+    env.create_connection(env.connection_spec()).await?;
+    let mut spec = env.binding_spec();
     spec["webhook"]["secretRef"] = json!({"name": "own"});
-    world.create_binding("shop", spec).await?;
-    let uid = world.binding_ready("shop").await?.uid().context("a UID")?;
+    env.create_binding("shop", spec).await?;
+    let uid = env.binding_ready("shop").await?.uid().context("a UID")?;
     let name = forgebind::receiver_secrets::secret_name(forgebind::receiver_secrets::shard(&uid));
     // While it runs, and while it does not.
     for stopped in [false, true] {
@@ -200,22 +200,22 @@ async fn prepared_secrets_of_users_that_somebody_deletes_are_prepared_again() ->
         }
         let after = there_again(&secrets, &name).await?;
         ensure!(after.data == before.data && after.uid() != before.uid(), "{name}");
-        let seen = world.sink.accepted().len();
-        world.push("under the same secret").await?;
-        world.sink.wait_for(seen + 1, SOON).await?;
+        let seen = env.sink.accepted().len();
+        env.push("under the same secret").await?;
+        env.sink.wait_for(seen + 1, SOON).await?;
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn a_lease_that_somebody_deletes_is_made_anew_and_somebody_leads_again() -> Result<()> {
-    let world = World::new("lease-deleted").await?;
-    let options = world.options().await?.with("leader-election", "true");
+    let env = TestEnv::new("lease-deleted").await?;
+    let options = env.options().await?.with("leader-election", "true");
     let beside = options.beside()?;
     let (one, _other) = tokio::try_join!(Operator::start(options), Operator::start(beside))?;
-    world.create_connection(world.connection_spec()).await?;
-    world.connection_ready().await?;
-    let leases: Api<Lease> = Api::namespaced(world.cluster().client()?, one.options().namespace());
+    env.create_connection(env.connection_spec()).await?;
+    env.connection_ready().await?;
+    let leases: Api<Lease> = Api::namespaced(env.cluster().client()?, one.options().namespace());
     let before = leases.get("forgebind-controller").await?;
     leases.delete("forgebind-controller", &DeleteParams::default()).await?;
     wait_until("a new Lease with a holder", SOON, async || {
@@ -225,9 +225,9 @@ async fn a_lease_that_somebody_deletes_is_made_anew_and_somebody_leads_again() -
         Ok(if new && holder.is_some() { Seen::Done(()) } else { Seen::NotYet(format!("{holder:?}")) })
     })
     .await?;
-    world.create_binding("after", world.binding_spec()).await?;
-    world.binding_ready("after").await?;
-    assert_eq!(world.hooks_at(&one.url()).await?.len(), 1, "one leads");
+    env.create_binding("after", env.binding_spec()).await?;
+    env.binding_ready("after").await?;
+    assert_eq!(env.hooks_at(&one.url()).await?.len(), 1, "one leads");
     Ok(())
 }
 
@@ -240,13 +240,13 @@ async fn last_words(options: Options) -> Result<String> {
 
 #[tokio::test]
 async fn a_wrong_namespace_of_its_own_is_named_at_the_start() -> Result<()> {
-    let world = World::new("misplaced").await?;
-    let operator = world.operator().await?;
-    world.create_connection(world.connection_spec()).await?;
-    world.connection_ready().await?;
+    let env = TestEnv::new("misplaced").await?;
+    let operator = env.operator().await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.connection_ready().await?;
     let (options, own) = (operator.options().clone(), operator.options().namespace().to_owned());
     assert!(operator.terminate(SOON).await?.success());
-    let elsewhere = world.cluster().create_namespace("elsewhere").await?;
+    let elsewhere = env.cluster().create_namespace("elsewhere").await?;
     for role in ["run", "controller", "receiver"] {
         let said = last_words(options.clone().only(role).with("namespace", &elsewhere)).await?;
         let names = [&format!("--namespace is {elsewhere}"), &format!("service account of the namespace {own}")];
@@ -255,10 +255,10 @@ async fn a_wrong_namespace_of_its_own_is_named_at_the_start() -> Result<()> {
     let said = last_words(options.clone().with("namespace", "nowhere")).await?;
     ensure!(said.contains("--namespace is nowhere") && said.contains("no such namespace"), "{said}");
     // An administrator's own account has no namespace, but sees where the key is.
-    let by_administrator = Options::new(world.cluster().kubeconfig(), &elsewhere)?.with("watch-namespaces", &world.namespace);
+    let by_administrator = Options::new(env.cluster().kubeconfig(), &elsewhere)?.with("watch-namespaces", &env.namespace);
     let said = last_words(by_administrator).await?;
     ensure!(said.contains(&format!("--namespace is {elsewhere}")) && said.contains(&own), "{said}");
-    let secrets: Api<Secret> = Api::namespaced(world.cluster().client()?, &elsewhere);
+    let secrets: Api<Secret> = Api::namespaced(env.cluster().client()?, &elsewhere);
     assert!(secrets.list(&ListParams::default()).await?.items.is_empty(), "no key was made there");
     Ok(())
 }

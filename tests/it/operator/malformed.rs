@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use testkit::control_plane::{ControlPlane, OwnControlPlane};
 use testkit::operator::Operator;
 use testkit::shared;
+use testkit::test_env::{SOON, TestEnv, event_on};
 use testkit::wait::{Seen, wait_until};
-use testkit::world::{SOON, World, event_on};
 
 /// The definitions as a version before this one might have had them: anything goes.
 async fn install_loosened(plane: &ControlPlane) -> Result<()> {
@@ -66,15 +66,15 @@ async fn a_malformed_object_stored_before_the_definition_was_tightened_stops_not
     let own = OwnControlPlane::start_bare().await?;
     let plane = own.plane();
     install_loosened(plane).await?;
-    let world = World::on(plane, shared::gitea().await?, "malformed").await?;
-    store::<RepoBinding>(plane, &world.namespace, json!({"connectionRef": 5, "repository": ["acme/shop"], "interval": {"a": 1}})).await?;
-    store::<GitProviderConnection>(plane, &world.namespace, json!({"provider": "gitea", "interval": 7})).await?;
+    let env = TestEnv::on(plane, shared::gitea().await?, "malformed").await?;
+    store::<RepoBinding>(plane, &env.namespace, json!({"connectionRef": 5, "repository": ["acme/shop"], "interval": {"a": 1}})).await?;
+    store::<GitProviderConnection>(plane, &env.namespace, json!({"provider": "gitea", "interval": 7})).await?;
     plane.cluster().apply_crds().await?;
     wait_until("the definition to be tight", SOON, async || {
-        let refused = untyped::<RepoBinding>(plane, &world.namespace)?;
+        let refused = untyped::<RepoBinding>(plane, &env.namespace)?;
         let object = json!({
             "apiVersion": "forgebind.dev/v1alpha1", "kind": "RepoBinding",
-            "metadata": {"name": "late", "namespace": world.namespace}, "spec": {"connectionRef": 5},
+            "metadata": {"name": "late", "namespace": env.namespace}, "spec": {"connectionRef": 5},
         });
         let parameters = PostParams { dry_run: true, ..PostParams::default() };
         Ok(match refused.create(&parameters, &serde_json::from_value(object)?).await {
@@ -83,17 +83,17 @@ async fn a_malformed_object_stored_before_the_definition_was_tightened_stops_not
         })
     })
     .await?;
-    let stored = untyped::<RepoBinding>(plane, &world.namespace)?.get("broken").await?;
+    let stored = untyped::<RepoBinding>(plane, &env.namespace)?.get("broken").await?;
     assert_eq!(stored.data["spec"]["connectionRef"], json!(5), "it is still there as it was stored");
 
-    let operator = Operator::start(world.options().await?).await?;
-    world.create_connection(world.connection_spec()).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    world.binding_ready("shop").await?;
-    let commit = world.push("past the broken one").await?;
-    assert_eq!(world.sink.wait_for(1, SOON).await?[0].json()["after"], json!(commit));
+    let operator = Operator::start(env.options().await?).await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    env.binding_ready("shop").await?;
+    let commit = env.push("past the broken one").await?;
+    assert_eq!(env.sink.wait_for(1, SOON).await?[0].json()["after"], json!(commit));
 
-    let note = event_on(&world, "broken", "InvalidObject").await?;
+    let note = event_on(&env, "broken", "InvalidObject").await?;
     assert!(note.contains("does not fit the schema"), "{note}");
     let log = operator.log();
     for kind in ["RepoBinding", "GitProviderConnection"] {
@@ -103,18 +103,18 @@ async fn a_malformed_object_stored_before_the_definition_was_tightened_stops_not
         assert!(operator.metrics().await?.contains(&metric), "{}", operator.metrics().await?);
     }
     // A start with it there is no start with a lost key, and nothing was written to it.
-    let now = untyped::<RepoBinding>(plane, &world.namespace)?.get("broken").await?;
+    let now = untyped::<RepoBinding>(plane, &env.namespace)?.get("broken").await?;
     assert_eq!(now.metadata.resource_version, stored.metadata.resource_version);
     operator.kill();
     operator.restart().await?;
-    world.push("after a restart").await?;
-    world.sink.wait_for(2, SOON).await?;
+    env.push("after a restart").await?;
+    env.sink.wait_for(2, SOON).await?;
 
     // Repaired, it is an object like any other.
-    let repaired = json!({"spec": world.binding_spec(), "apiVersion": "forgebind.dev/v1alpha1", "kind": "RepoBinding"});
+    let repaired = json!({"spec": env.binding_spec(), "apiVersion": "forgebind.dev/v1alpha1", "kind": "RepoBinding"});
     let mut object: DynamicObject = now;
     object.data = json!({"spec": repaired["spec"]});
-    untyped::<RepoBinding>(plane, &world.namespace)?.replace("broken", &PostParams::default(), &object).await?;
-    world.binding_ready("broken").await?;
+    untyped::<RepoBinding>(plane, &env.namespace)?.replace("broken", &PostParams::default(), &object).await?;
+    env.binding_ready("broken").await?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The operator on real parts: a Kubernetes API server, a Gitea and the real binary.
 
 mod chain;
-mod copies;
+mod cloned_cluster;
 mod crash;
 mod credentials;
 mod deletion;
@@ -10,14 +10,14 @@ mod fairness;
 mod gate;
 mod gitops;
 mod hooks;
+mod idle_cost;
 mod lost_objects;
 mod malformed;
+mod public_endpoints;
+mod recreate_hooks;
 mod repositories;
 mod restore;
-mod revival;
 mod second_installation;
 mod secrecy;
-mod steady;
 mod tls;
-mod ways_in;
 mod webhook_secrets;

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use testkit::gitea::Hook;
 use testkit::plain_http;
+use testkit::test_env::{CONNECTION, SOON, TestEnv, binding_condition, binding_message, connection_condition};
 use testkit::wait::{Seen, wait_until};
-use testkit::world::{CONNECTION, SOON, World, binding_condition, binding_message, connection_condition};
 
 fn repository(binding: &RepoBinding) -> Result<RepositoryStatus> {
     binding.status.clone().and_then(|status| status.repository).context("the status names no repository")
@@ -22,20 +22,20 @@ fn access_spec(repository: &str) -> Value {
 
 #[tokio::test]
 async fn dv_03_empty_repository_reaches_ready_and_delivers_its_first_push() -> Result<()> {
-    let mut world = World::new("empty").await?;
-    world.gitea.create_repository(&world.organization, "later", true).await?;
-    world.repository = format!("{}/later", world.organization);
-    let _operator = world.operator().await?;
-    world.create_connection(world.connection_spec()).await?;
-    let mut spec = world.binding_spec();
+    let mut env = TestEnv::new("empty").await?;
+    env.gitea.create_repository(&env.organization, "later", true).await?;
+    env.repository = format!("{}/later", env.organization);
+    let _operator = env.operator().await?;
+    env.create_connection(env.connection_spec()).await?;
+    let mut spec = env.binding_spec();
     spec["branch"] = json!("main");
-    world.create_binding("later", spec).await?;
-    let found = repository(&world.binding_ready("later").await?)?;
+    env.create_binding("later", spec).await?;
+    let found = repository(&env.binding_ready("later").await?)?;
     assert!(found.empty && found.default_branch.is_none(), "{found:?}");
-    let commit = world.push("first").await?;
-    let event = world.sink.wait_for(1, SOON).await?.remove(0);
+    let commit = env.push("first").await?;
+    let event = env.sink.wait_for(1, SOON).await?.remove(0);
     assert_eq!(event.json()["after"], json!(commit));
-    let binding = world.look_again("later").await?;
+    let binding = env.look_again("later").await?;
     assert_eq!(binding_condition(&binding, "Ready"), "True/Succeeded");
     let found = repository(&binding)?;
     assert!(!found.empty && found.default_branch.as_deref() == Some("main"), "{found:?}");
@@ -44,36 +44,36 @@ async fn dv_03_empty_repository_reaches_ready_and_delivers_its_first_push() -> R
 
 #[tokio::test]
 async fn archived_repository_takes_no_hook_but_can_be_bound() -> Result<()> {
-    let world = World::new("archived").await?;
-    let operator = world.operator().await?;
-    world.gitea.edit_repository(&world.repository, &json!({"archived": true})).await?;
-    world.create_connection(world.connection_spec()).await?;
-    world.create_binding("access", access_spec(&world.repository)).await?;
-    assert!(repository(&world.binding_ready("access").await?)?.archived);
-    world.create_binding("shop", world.binding_spec()).await?;
-    let binding = world.binding_says("shop", "Ready", "False/RepositoryArchived").await?;
+    let env = TestEnv::new("archived").await?;
+    let operator = env.operator().await?;
+    env.gitea.edit_repository(&env.repository, &json!({"archived": true})).await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.create_binding("access", access_spec(&env.repository)).await?;
+    assert!(repository(&env.binding_ready("access").await?)?.archived);
+    env.create_binding("shop", env.binding_spec()).await?;
+    let binding = env.binding_says("shop", "Ready", "False/RepositoryArchived").await?;
     assert_eq!(binding_condition(&binding, "WebhookInSync"), "False/RepositoryArchived");
-    assert!(world.hooks_at(&operator.url()).await?.is_empty());
-    world.gitea.edit_repository(&world.repository, &json!({"archived": false})).await?;
-    world.look_again("shop").await?;
-    world.binding_ready("shop").await?;
+    assert!(env.hooks_at(&operator.url()).await?.is_empty());
+    env.gitea.edit_repository(&env.repository, &json!({"archived": false})).await?;
+    env.look_again("shop").await?;
+    env.binding_ready("shop").await?;
 
     // A hook that is as it should be is no trouble in an archive, and goes with its binding.
-    world.gitea.edit_repository(&world.repository, &json!({"archived": true})).await?;
-    let binding = world.look_again("shop").await?;
+    env.gitea.edit_repository(&env.repository, &json!({"archived": true})).await?;
+    let binding = env.look_again("shop").await?;
     assert_eq!(binding_condition(&binding, "Ready"), "True/Succeeded");
-    world.delete_binding("shop").await?;
-    world.binding_gone("shop", SOON).await?;
-    assert!(world.hooks_at(&operator.url()).await?.is_empty());
+    env.delete_binding("shop").await?;
+    env.binding_gone("shop", SOON).await?;
+    assert!(env.hooks_at(&operator.url()).await?.is_empty());
     Ok(())
 }
 
 #[tokio::test]
 async fn df_04_path_and_clone_urls_resolve_to_the_same_repository() -> Result<()> {
-    let world = World::new("urls").await?;
-    let _operator = world.operator().await?;
-    world.create_connection(world.connection_spec()).await?;
-    let (path, web) = (&world.repository, world.gitea.url());
+    let env = TestEnv::new("urls").await?;
+    let _operator = env.operator().await?;
+    env.create_connection(env.connection_spec()).await?;
+    let (path, web) = (&env.repository, env.gitea.url());
     let forms = [
         path.clone(),
         path.to_uppercase(),
@@ -86,164 +86,162 @@ async fn df_04_path_and_clone_urls_resolve_to_the_same_repository() -> Result<()
         format!("git@127.0.0.1:{path}"),
     ];
     for (number, form) in forms.iter().enumerate() {
-        world.create_binding(&format!("form-{number}"), access_spec(form)).await?;
+        env.create_binding(&format!("form-{number}"), access_spec(form)).await?;
     }
     let mut found = Vec::new();
     for number in 0..forms.len() {
-        found.push(repository(&world.binding_ready(&format!("form-{number}")).await?)?);
+        found.push(repository(&env.binding_ready(&format!("form-{number}")).await?)?);
     }
     for (form, repository) in forms.iter().zip(&found) {
         assert_eq!((&repository.id, &repository.path), (&found[0].id, path), "{form}");
     }
-    world.create_binding("elsewhere", access_spec("https://gitea.example.com/acme/shop.git")).await?;
-    let binding = world.binding_says("elsewhere", "RepositoryFound", "False/OutOfScope").await?;
+    env.create_binding("elsewhere", access_spec("https://gitea.example.com/acme/shop.git")).await?;
+    let binding = env.binding_says("elsewhere", "RepositoryFound", "False/OutOfScope").await?;
     assert!(binding_message(&binding, "Ready").contains("gitea.example.com"), "{}", binding_message(&binding, "Ready"));
     Ok(())
 }
 
 #[tokio::test]
 async fn df_05_bb_16_a_branch_must_exist_and_is_found_once_it_does() -> Result<()> {
-    let world = World::new("branch").await?;
-    let _operator = world.operator().await?;
-    world.create_connection(world.connection_spec()).await?;
+    let env = TestEnv::new("branch").await?;
+    let _operator = env.operator().await?;
+    env.create_connection(env.connection_spec()).await?;
     let spec = |branch: &str| {
-        let mut spec = access_spec(&world.repository);
+        let mut spec = access_spec(&env.repository);
         spec["branch"] = json!(branch);
         spec
     };
-    world.create_binding("main", spec("main")).await?;
-    world.binding_ready("main").await?;
-    world.create_binding("release", spec("release/1.0")).await?;
-    let binding = world.binding_says("release", "RepositoryFound", "False/BranchNotFound").await?;
+    env.create_binding("main", spec("main")).await?;
+    env.binding_ready("main").await?;
+    env.create_binding("release", spec("release/1.0")).await?;
+    let binding = env.binding_says("release", "RepositoryFound", "False/BranchNotFound").await?;
     assert_eq!(binding_condition(&binding, "Ready"), "False/BranchNotFound");
     let message = binding_message(&binding, "Ready");
-    assert!(message.contains("release/1.0") && message.contains(&world.repository), "{message}");
-    world.gitea.push_commit(&world.account, &world.repository, "release/1.0", "release").await?;
-    world.look_again("release").await?;
-    world.binding_ready("release").await?;
+    assert!(message.contains("release/1.0") && message.contains(&env.repository), "{message}");
+    env.gitea.push_commit(&env.account, &env.repository, "release/1.0", "release").await?;
+    env.look_again("release").await?;
+    env.binding_ready("release").await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn df_06_a_public_repository_needs_no_credential() -> Result<()> {
-    let world = World::new("public").await?;
-    let _operator = world.operator().await?;
-    world.gitea.edit_repository(&world.repository, &json!({"private": false})).await?;
-    let mut spec = world.connection_spec();
+    let env = TestEnv::new("public").await?;
+    let _operator = env.operator().await?;
+    env.gitea.edit_repository(&env.repository, &json!({"private": false})).await?;
+    let mut spec = env.connection_spec();
     spec.as_object_mut().context("a map")?.remove("credentials");
-    world.create_connection(spec).await?;
-    let mut spec = access_spec(&world.repository);
+    env.create_connection(spec).await?;
+    let mut spec = access_spec(&env.repository);
     spec["branch"] = json!("main");
-    world.create_binding("shop", spec).await?;
-    let binding = world.binding_ready("shop").await?;
-    assert_eq!(repository(&binding)?.path, world.repository);
-    let connection = world.connection_ready().await?;
+    env.create_binding("shop", spec).await?;
+    let binding = env.binding_ready("shop").await?;
+    assert_eq!(repository(&binding)?.path, env.repository);
+    let connection = env.connection_ready().await?;
     assert_eq!(connection_condition(&connection, "Authenticated"), "True/Succeeded");
     // A hook cannot be had without one, and the reason says so.
-    world.create_binding("hooked", world.binding_spec()).await?;
-    let binding = world.binding_says("hooked", "Ready", "False/PermissionMissing").await?;
+    env.create_binding("hooked", env.binding_spec()).await?;
+    let binding = env.binding_says("hooked", "Ready", "False/PermissionMissing").await?;
     assert!(binding_message(&binding, "Ready").contains("credential"), "{}", binding_message(&binding, "Ready"));
     Ok(())
 }
 
 #[tokio::test]
 async fn df_07_a_private_repository_without_access_says_what_is_needed() -> Result<()> {
-    let world = World::new("private").await?;
-    let _operator = world.operator().await?;
-    let stranger = world
-        .gitea
-        .create_user(&format!("{}-stranger", world.organization), &["write:repository", "read:user", "read:organization"])
-        .await?;
-    world.cluster().apply_secret(&world.namespace, "credential", &[("token", &stranger.token)]).await?;
-    world.create_connection(world.connection_spec()).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    let binding = world.binding_says("shop", "RepositoryFound", "False/NotFoundOrHidden").await?;
+    let env = TestEnv::new("private").await?;
+    let _operator = env.operator().await?;
+    let stranger =
+        env.gitea.create_user(&format!("{}-stranger", env.organization), &["write:repository", "read:user", "read:organization"]).await?;
+    env.cluster().apply_secret(&env.namespace, "credential", &[("token", &stranger.token)]).await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    let binding = env.binding_says("shop", "RepositoryFound", "False/NotFoundOrHidden").await?;
     assert_eq!(binding_condition(&binding, "Ready"), "False/NotFoundOrHidden");
     let message = binding_message(&binding, "Ready");
-    assert!(message.contains(&world.repository) && message.contains("read access to its contents"), "{message}");
+    assert!(message.contains(&env.repository) && message.contains("read access to its contents"), "{message}");
     // The right credential alone puts it right: nobody has to ask for a look.
-    world.cluster().apply_secret(&world.namespace, "credential", &[("token", &world.account.token)]).await?;
-    world.binding_ready("shop").await?;
+    env.cluster().apply_secret(&env.namespace, "credential", &[("token", &env.account.token)]).await?;
+    env.binding_ready("shop").await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn dt_25_a_repository_outside_the_organization_is_refused_with_its_name() -> Result<()> {
-    let world = World::new("scope").await?;
-    let operator = world.operator().await?;
-    let other = format!("{}-other", world.organization);
-    world.gitea.create_organization(&world.account, &other).await?;
-    world.gitea.create_repository(&other, "shop", false).await?;
-    world.create_connection(world.connection_spec()).await?;
-    let mut spec = world.binding_spec();
+    let env = TestEnv::new("scope").await?;
+    let operator = env.operator().await?;
+    let other = format!("{}-other", env.organization);
+    env.gitea.create_organization(&env.account, &other).await?;
+    env.gitea.create_repository(&other, "shop", false).await?;
+    env.create_connection(env.connection_spec()).await?;
+    let mut spec = env.binding_spec();
     spec["repository"] = json!(format!("{other}/shop"));
-    world.create_binding("shop", spec).await?;
-    let binding = world.binding_says("shop", "Ready", "False/OutOfScope").await?;
+    env.create_binding("shop", spec).await?;
+    let binding = env.binding_says("shop", "Ready", "False/OutOfScope").await?;
     assert_eq!(binding_condition(&binding, "RepositoryFound"), "False/OutOfScope");
     let message = binding_message(&binding, "Ready");
-    assert!(message.contains(&format!("organization {}", world.organization)), "{message}");
-    assert!(world.hooks_of(&format!("{other}/shop"), &operator.url()).await?.is_empty());
+    assert!(message.contains(&format!("organization {}", env.organization)), "{message}");
+    assert!(env.hooks_of(&format!("{other}/shop"), &operator.url()).await?.is_empty());
     Ok(())
 }
 
 #[tokio::test]
 async fn a_renamed_repository_is_followed() -> Result<()> {
-    let world = World::new("renamed").await?;
-    let operator = world.operator().await?;
-    world.create_connection(world.connection_spec()).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    let before = repository(&world.binding_ready("shop").await?)?;
-    world.gitea.edit_repository(&world.repository, &json!({"name": "store"})).await?;
-    let store = format!("{}/store", world.organization);
+    let env = TestEnv::new("renamed").await?;
+    let operator = env.operator().await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    let before = repository(&env.binding_ready("shop").await?)?;
+    env.gitea.edit_repository(&env.repository, &json!({"name": "store"})).await?;
+    let store = format!("{}/store", env.organization);
     for round in 0..2 {
         if round > 0 {
             // Gitea forgets that the old name led to the new one; only the id tells then.
-            world.gitea.create_repository(&world.organization, "shop", false).await?;
-            world.gitea.call(http::Method::DELETE, &format!("/repos/{}", world.repository), None).await?;
+            env.gitea.create_repository(&env.organization, "shop", false).await?;
+            env.gitea.call(http::Method::DELETE, &format!("/repos/{}", env.repository), None).await?;
         }
-        let binding = world.look_again("shop").await?;
+        let binding = env.look_again("shop").await?;
         assert_eq!(binding_condition(&binding, "Ready"), "True/Succeeded", "{}", binding_message(&binding, "Ready"));
         let found = repository(&binding)?;
         assert_eq!((found.id, found.path), (before.id.clone(), store.clone()));
     }
-    assert_eq!(world.hooks_of(&store, &operator.url()).await?.len(), 1);
-    world.gitea.push_commit(&world.account, &store, "main", "under the new name").await?;
-    world.sink.wait_for(1, SOON).await?;
+    assert_eq!(env.hooks_of(&store, &operator.url()).await?.len(), 1);
+    env.gitea.push_commit(&env.account, &store, "main", "under the new name").await?;
+    env.sink.wait_for(1, SOON).await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn another_repository_under_the_same_name_is_not_taken_for_the_first() -> Result<()> {
-    let world = World::new("replaced").await?;
-    let operator = world.operator().await?;
-    world.create_connection(world.connection_spec()).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    let before = repository(&world.binding_ready("shop").await?)?;
-    world.gitea.call(http::Method::DELETE, &format!("/repos/{}", world.repository), None).await?;
-    let binding = world.look_again("shop").await?;
+    let env = TestEnv::new("replaced").await?;
+    let operator = env.operator().await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    let before = repository(&env.binding_ready("shop").await?)?;
+    env.gitea.call(http::Method::DELETE, &format!("/repos/{}", env.repository), None).await?;
+    let binding = env.look_again("shop").await?;
     assert_eq!(binding_condition(&binding, "Ready"), "False/NotFoundOrHidden");
-    world.gitea.create_repository(&world.organization, "shop", false).await?;
-    let binding = world.look_again("shop").await?;
+    env.gitea.create_repository(&env.organization, "shop", false).await?;
+    let binding = env.look_again("shop").await?;
     assert_eq!(binding_condition(&binding, "RepositoryFound"), "False/RepositoryReplaced");
     assert_eq!(binding_condition(&binding, "Stalled"), "True/RepositoryReplaced");
     assert_eq!(repository(&binding)?.id, before.id, "what it stands for is still the first");
     // Another change of the spec does not make it another wish.
-    world.patch_binding("shop", json!({"spec": {"interval": "2h"}})).await?;
-    let binding = world.look_again("shop").await?;
+    env.patch_binding("shop", json!({"spec": {"interval": "2h"}})).await?;
+    let binding = env.look_again("shop").await?;
     assert_eq!(binding_condition(&binding, "Ready"), "False/RepositoryReplaced");
-    assert!(world.hooks_at(&operator.url()).await?.is_empty());
+    assert!(env.hooks_at(&operator.url()).await?.is_empty());
 
-    world.delete_binding("shop").await?;
-    world.binding_gone("shop", SOON).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    let after = repository(&world.binding_ready("shop").await?)?;
+    env.delete_binding("shop").await?;
+    env.binding_gone("shop", SOON).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    let after = repository(&env.binding_ready("shop").await?)?;
     assert_ne!(after.id, before.id);
     Ok(())
 }
 
 #[tokio::test]
 async fn grants_admit_close_and_tell_nothing_about_others() -> Result<()> {
-    let platform = World::new("grants").await?;
+    let platform = TestEnv::new("grants").await?;
     let team_namespace = format!("{}-team", platform.namespace);
     platform.cluster().create_namespace_named(&team_namespace).await?;
     let team = platform.within(&team_namespace)?;
@@ -297,39 +295,39 @@ async fn grants_admit_close_and_tell_nothing_about_others() -> Result<()> {
 
 #[tokio::test]
 async fn df_16_bb_04_reading_needs_a_reading_token_and_a_webhook_the_scope_that_is_named() -> Result<()> {
-    let world = World::new("scopes").await?;
-    let operator = world.operator().await?;
-    let reader = world.gitea.create_token(&world.account, "reader", &["read:repository", "read:user", "read:organization"]).await?;
-    world.cluster().apply_secret(&world.namespace, "credential", &[("token", &reader)]).await?;
-    world.create_connection(world.connection_spec()).await?;
-    let mut spec = access_spec(&world.repository);
+    let env = TestEnv::new("scopes").await?;
+    let operator = env.operator().await?;
+    let reader = env.gitea.create_token(&env.account, "reader", &["read:repository", "read:user", "read:organization"]).await?;
+    env.cluster().apply_secret(&env.namespace, "credential", &[("token", &reader)]).await?;
+    env.create_connection(env.connection_spec()).await?;
+    let mut spec = access_spec(&env.repository);
     spec["branch"] = json!("main");
-    world.create_binding("access", spec).await?;
-    world.binding_ready("access").await?;
-    world.connection_ready().await?;
+    env.create_binding("access", spec).await?;
+    env.binding_ready("access").await?;
+    env.connection_ready().await?;
 
-    world.create_binding("shop", world.binding_spec()).await?;
-    let binding = world.binding_says("shop", "Ready", "False/PermissionMissing").await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    let binding = env.binding_says("shop", "Ready", "False/PermissionMissing").await?;
     assert_eq!(binding_condition(&binding, "RepositoryFound"), "True/Succeeded");
     let message = binding_message(&binding, "Ready");
     assert!(message.contains("ManageWebhooks") && message.contains("write:repository"), "{message}");
-    assert!(world.hooks_at(&operator.url()).await?.is_empty());
+    assert!(env.hooks_at(&operator.url()).await?.is_empty());
     let row = |connection: &forgebind::api::v1alpha1::GitProviderConnection| {
         let rows = connection.status.as_ref()?.permissions.clone();
         rows.into_iter().find(|row| row.name == Permission::ManageWebhooks).map(|row| row.state)
     };
     let missing = |connection: &_| row(connection) == Some(PermissionState::Missing);
-    let connection = world.connection_until("ManageWebhooks missing", SOON, missing).await?;
+    let connection = env.connection_until("ManageWebhooks missing", SOON, missing).await?;
     assert_eq!(connection_condition(&connection, "Authorized"), "False/PermissionMissing");
     assert_eq!(connection_condition(&connection, "Ready"), "False/PermissionMissing");
-    let access = world.look_again("access").await?;
+    let access = env.look_again("access").await?;
     assert_eq!(binding_condition(&access, "Ready"), "True/Succeeded", "who needs no hook is not held back");
 
     // The credential that may create a webhook does so, without anybody asking for a look.
-    let writer = world.gitea.create_token(&world.account, "writer", &["write:repository", "read:user", "read:organization"]).await?;
-    world.cluster().apply_secret(&world.namespace, "credential", &[("token", &writer)]).await?;
-    world.binding_ready("shop").await?;
-    assert_eq!(world.hooks_at(&operator.url()).await?.len(), 1);
-    world.connection_until("ManageWebhooks granted", SOON, |connection| row(connection) == Some(PermissionState::Granted)).await?;
+    let writer = env.gitea.create_token(&env.account, "writer", &["write:repository", "read:user", "read:organization"]).await?;
+    env.cluster().apply_secret(&env.namespace, "credential", &[("token", &writer)]).await?;
+    env.binding_ready("shop").await?;
+    assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1);
+    env.connection_until("ManageWebhooks granted", SOON, |connection| row(connection) == Some(PermissionState::Granted)).await?;
     Ok(())
 }

@@ -20,23 +20,25 @@ use testkit::control_plane::OwnControlPlane;
 use testkit::gitea::{Gitea, Hook};
 use testkit::operator::{Operator, Options, SERVICE_ACCOUNT, metric};
 use testkit::plain_http;
-use testkit::restore::{arrives_once, connect, custom_url, events, generation, guide, identities, spec_of, spec_of_custom};
+use testkit::restore::{arrives_once, connect, custom_url, events, guide, identities, secret_version, spec_of, spec_of_custom};
 use testkit::scratch::Scratch;
 use testkit::shared;
+use testkit::test_env::{
+    CONNECTION, OVERLAPPED, SINK, SOON, TestEnv, binding_condition, binding_message, connection_condition, install_key,
+};
 use testkit::wait::{Seen, stays, wait_until};
-use testkit::world::{CONNECTION, OVERLAPPED, SINK, SOON, World, binding_condition, binding_message, connection_condition, install_key};
 
 /// Forgebind's namespace, as the guide has it.
 const SYSTEM: &str = "forgebind-system";
 
 /// How Forgebind is started in its usual namespace of a cluster of its own, with the rights of the chart.
-async fn in_its_namespace(world: &World) -> Result<Options> {
-    let cluster = world.cluster();
+async fn in_its_namespace(env: &TestEnv) -> Result<Options> {
+    let cluster = env.cluster();
     cluster.create_namespace_named(SYSTEM).await?;
     let token = cluster.service_account_token(SYSTEM, SERVICE_ACCOUNT).await?;
-    let kubeconfig = world.plane.kubeconfig_for(SYSTEM, &token, None)?;
-    let options = Options::new(&kubeconfig, SYSTEM)?.watching(world.plane, &[&world.namespace]).await?;
-    Ok(options.with("resolve", &world.sink.resolve(SINK, &world.namespace)))
+    let kubeconfig = env.plane.kubeconfig_for(SYSTEM, &token, None)?;
+    let options = Options::new(&kubeconfig, SYSTEM)?.watching(env.plane, &[&env.namespace]).await?;
+    Ok(options.with("resolve", &env.sink.resolve(SINK, &env.namespace)))
 }
 
 fn hook_ids(binding: &RepoBinding) -> Vec<String> {
@@ -53,15 +55,15 @@ struct Sent {
 }
 
 impl Sent {
-    fn new(world: &World, key: &ReceiverKey, url: &str, generation: &str) -> Self {
-        let secret = secret_text(&key.webhook_secret(world.hook_owner("shop"), generation)).expose_secret().to_owned();
+    fn new(env: &TestEnv, key: &ReceiverKey, url: &str, secret_version: &str) -> Self {
+        let secret = secret_text(&key.webhook_secret(env.hook_owner("shop"), secret_version)).expose_secret().to_owned();
         let id = Gitea::unique_name("delivery");
         Self { url: url.to_owned(), commit: hex::encode(id.as_bytes()), id, secret }
     }
 
     /// Sends it, once more each time. Answers the status and whether it tells when to try again.
-    async fn send(&self, world: &World) -> Result<(u16, bool)> {
-        let (_, repository) = world.gitea.call(http::Method::GET, &format!("/repos/{}", world.repository), None).await?;
+    async fn send(&self, env: &TestEnv) -> Result<(u16, bool)> {
+        let (_, repository) = env.gitea.call(http::Method::GET, &format!("/repos/{}", env.repository), None).await?;
         let body = json!({
             "ref": "refs/heads/main", "before": "0".repeat(40), "after": self.commit,
             "repository": {"id": repository["id"], "full_name": repository["full_name"]},
@@ -82,11 +84,11 @@ async fn answered(operator: &Operator, code: u16) -> Result<u64> {
 }
 
 /// An entry of hooks that a former binding of this name left behind, without their ids. The same identity lives again.
-async fn leave_entry(world: &World) -> Result<String> {
+async fn leave_entry(env: &TestEnv) -> Result<String> {
     let (uid, shop) = ("11111111-2222-4333-8444-555555555555", "shop");
     let entry = json!({
-        "namespace": world.namespace, "name": shop, "connection": {"namespace": world.namespace, "name": CONNECTION},
-        "repository": world.repository, "repositoryID": "", "hooks": [], "reason": "of a test", "since": "2999-01-01T00:00:00Z",
+        "namespace": env.namespace, "name": shop, "connection": {"namespace": env.namespace, "name": CONNECTION},
+        "repository": env.repository, "repositoryID": "", "hooks": [], "reason": "of a test", "since": "2999-01-01T00:00:00Z",
     });
     let name = format!("forgebind-leftover-hooks-{}", stable_hash(uid) % 16);
     let map = ConfigMap {
@@ -98,7 +100,7 @@ async fn leave_entry(world: &World) -> Result<String> {
         data: Some([(uid.to_owned(), entry.to_string())].into()),
         ..ConfigMap::default()
     };
-    Api::<ConfigMap>::namespaced(world.cluster().client()?, SYSTEM).create(&PostParams::default(), &map).await?;
+    Api::<ConfigMap>::namespaced(env.cluster().client()?, SYSTEM).create(&PostParams::default(), &map).await?;
     Ok(name)
 }
 
@@ -117,112 +119,112 @@ struct Before {
 const ARRIVING: [&str; 4] = ["/of/shop", "/of/own", "/of/rotating", "/api/webhook"];
 
 /// A cluster with hooks of every kind, one of them in the middle of a rotation; backed up, and then lost.
-async fn backed_up_and_lost(world: &World, folder: &Path) -> Result<Before> {
-    let operator = Operator::start(in_its_namespace(world).await?).await?;
-    let mut spec = world.connection_spec();
+async fn backed_up_and_lost(env: &TestEnv, folder: &Path) -> Result<Before> {
+    let operator = Operator::start(in_its_namespace(env).await?).await?;
+    let mut spec = env.connection_spec();
     spec["interval"] = json!("10s");
-    connect(world, spec).await?;
-    world.create_binding("shop", spec_of(world, "shop")).await?;
-    let mut own = spec_of(world, "own");
+    connect(env, spec).await?;
+    env.create_binding("shop", spec_of(env, "shop")).await?;
+    let mut own = spec_of(env, "own");
     own["webhook"]["secretRef"] = json!({"name": "own"});
-    world.create_binding("own", own).await?;
-    world.create_binding("rotating", spec_of(world, "rotating")).await?;
-    world.create_binding("elsewhere", spec_of_custom(world)).await?;
+    env.create_binding("own", own).await?;
+    env.create_binding("rotating", spec_of(env, "rotating")).await?;
+    env.create_binding("elsewhere", spec_of_custom(env)).await?;
     for name in ["shop", "own", "rotating", "elsewhere"] {
-        world.binding_ready(name).await?;
+        env.binding_ready(name).await?;
     }
-    let commit = world.push("before the loss").await?;
-    arrives_once(world, &commit, &ARRIVING).await?;
-    let shop = world.hooks_at(&operator.url()).await?;
-    let key = InstallKey::new(&install_key(world, &operator).await?)?.receiver();
-    let id = key.hook_id(world.hook_owner("shop"));
+    let commit = env.push("before the loss").await?;
+    arrives_once(env, &commit, &ARRIVING).await?;
+    let shop = env.hooks_at(&operator.url()).await?;
+    let key = InstallKey::new(&install_key(env, &operator).await?)?.receiver();
+    let id = key.hook_id(env.hook_owner("shop"));
     let shop = shop.into_iter().find(|hook| hook.config.url.contains(&id)).context("its hook")?;
-    let rotating = world.bindings.get("rotating").await?;
-    let rotated_from = generation(&rotating).context("a generation")?;
+    let rotating = env.bindings.get("rotating").await?;
+    let rotated_from = secret_version(&rotating).context("a secret version")?;
     let rotated = hook_ids(&rotating).pop().context("its hook")?;
-    world.annotate_binding("rotating", ROTATE_REQUESTED_AT, "once").await?;
-    world.binding_until("rotating", "two hooks", SOON, |binding| hook_ids(binding).len() == 2).await?;
-    let leftovers = leave_entry(world).await?;
+    env.annotate_binding("rotating", ROTATE_REQUESTED_AT, "once").await?;
+    env.binding_until("rotating", "two hooks", SOON, |binding| hook_ids(binding).len() == 2).await?;
+    let leftovers = leave_entry(env).await?;
     for script in guide("## Back up")? {
-        world.cluster().script(folder, &script).await?;
+        env.cluster().script(folder, &script).await?;
     }
     operator.kill();
-    world.plane.kill_api_server();
-    world.plane.kill_etcd();
-    Ok(Before { hooks: identities(world).await?, shop, rotated_from, rotated, key, url: operator.url(), leftovers })
+    env.plane.kill_api_server();
+    env.plane.kill_etcd();
+    Ok(Before { hooks: identities(env).await?, shop, rotated_from, rotated, key, url: operator.url(), leftovers })
 }
 
 #[tokio::test]
 async fn restored_from_yaml_and_key_every_hook_is_found_again_none_doubled_and_no_delivery_refused() -> Result<()> {
     // Planes of its own, because the first one is killed and everything of the second is waited for.
     let lost = OwnControlPlane::start().await?;
-    let world = World::on(lost.plane(), shared::gitea().await?, "restored").await?;
+    let env = TestEnv::on(lost.plane(), shared::gitea().await?, "restored").await?;
     let folder = Scratch::new("backup")?;
-    let before = backed_up_and_lost(&world, folder.path()).await?;
+    let before = backed_up_and_lost(&env, folder.path()).await?;
     assert_eq!(before.hooks.len(), 5, "{:?}", before.hooks);
 
     drop(lost);
     let new = OwnControlPlane::start().await?;
     let plane = new.plane();
-    let world = world.in_cluster(plane)?;
+    let env = env.in_cluster(plane)?;
     let steps = guide("## Restore")?;
     let [first, objects, wait] = steps.as_slice() else { anyhow::bail!("the guide has {} steps", steps.len()) };
-    world.cluster().script(folder.path(), first).await?;
+    env.cluster().script(folder.path(), first).await?;
     let listen = before.url.trim_start_matches("http://");
-    let options = in_its_namespace(&world).await?.with("public-url", &before.url).with("listen", listen);
+    let options = in_its_namespace(&env).await?.with("public-url", &before.url).with("listen", listen);
     let receiver = Operator::start(options.beside()?.only("receiver"));
     let operator = Operator::start(options).await?;
     let receiver = receiver.await?;
 
     // The objects are not there yet: whoever sends is to try again, at a receiver of its own, too.
-    let generation_of_shop = before.shop.config.url.rsplit('/').next().context("a generation")?.to_owned();
-    let retried = Sent::new(&world, &before.key, &before.shop.config.url, &generation_of_shop);
-    assert_eq!(retried.send(&world).await?, (503, true));
+    let secret_version_of_shop = before.shop.config.url.rsplit('/').next().context("a secret version")?.to_owned();
+    let retried = Sent::new(&env, &before.key, &before.shop.config.url, &secret_version_of_shop);
+    assert_eq!(retried.send(&env).await?, (503, true));
     let elsewhere = retried.url.replace(&before.url, &receiver.url());
-    let at_the_other = Sent { url: elsewhere, ..Sent::new(&world, &before.key, "", &generation_of_shop) };
-    assert_eq!(at_the_other.send(&world).await?, (503, true));
+    let at_the_other = Sent { url: elsewhere, ..Sent::new(&env, &before.key, "", &secret_version_of_shop) };
+    assert_eq!(at_the_other.send(&env).await?, (503, true));
 
     let began = Instant::now();
-    world.cluster().script(folder.path(), objects).await?;
-    world.cluster().script(folder.path(), wait).await?;
+    env.cluster().script(folder.path(), objects).await?;
+    env.cluster().script(folder.path(), wait).await?;
     eprintln!("figure: restore of the objects to all Ready: {:.2?}", began.elapsed());
     for name in ["shop", "own", "rotating", "elsewhere"] {
-        world.binding_ready(name).await?;
+        env.binding_ready(name).await?;
     }
-    assert_eq!(identities(&world).await?, before.hooks, "every hook is found again and none is made");
+    assert_eq!(identities(&env).await?, before.hooks, "every hook is found again and none is made");
 
-    let commit = world.push("after the restore").await?;
-    arrives_once(&world, &commit, &ARRIVING).await?;
-    assert_eq!(retried.send(&world).await?.0, 200, "what was sent too early is taken when it is sent again");
-    assert_eq!(retried.send(&world).await?.0, 200, "and told to be known when it is sent once more");
-    assert_eq!(at_the_other.send(&world).await?.0, 200);
-    arrives_once(&world, &retried.commit, &["/of/shop"]).await?;
+    let commit = env.push("after the restore").await?;
+    arrives_once(&env, &commit, &ARRIVING).await?;
+    assert_eq!(retried.send(&env).await?.0, 200, "what was sent too early is taken when it is sent again");
+    assert_eq!(retried.send(&env).await?.0, 200, "and told to be known when it is sent once more");
+    assert_eq!(at_the_other.send(&env).await?.0, 200);
+    arrives_once(&env, &retried.commit, &["/of/shop"]).await?;
     // A secret of an earlier rotation, in its grace for all that anybody knows.
-    let earlier = (generation_of_shop.parse::<i64>()? - 600).to_string();
-    let late = before.shop.config.url.replace(&generation_of_shop, &earlier);
-    assert_eq!(Sent::new(&world, &before.key, &late, &earlier).send(&world).await?.0, 200);
+    let earlier = (secret_version_of_shop.parse::<i64>()? - 600).to_string();
+    let late = before.shop.config.url.replace(&secret_version_of_shop, &earlier);
+    assert_eq!(Sent::new(&env, &before.key, &late, &earlier).send(&env).await?.0, 200);
 
     wait_until("what was left behind to be worked off", SOON, async || {
-        let maps: Api<ConfigMap> = Api::namespaced(world.cluster().client()?, SYSTEM);
+        let maps: Api<ConfigMap> = Api::namespaced(env.cluster().client()?, SYSTEM);
         let data = maps.get(&before.leftovers).await?.data.unwrap_or_default();
         Ok(if data.is_empty() { Seen::Done(()) } else { Seen::NotYet(format!("{data:?}")) })
     })
     .await?;
     // That the rotation was asked for and done is lost with the status, so it may be done once more.
     let ended = |binding: &RepoBinding| !hook_ids(binding).contains(&before.rotated) && hook_ids(binding).len() == 1;
-    let binding = world.binding_until("rotating", "the rotation's end", OVERLAPPED, ended).await?;
-    assert!(!identities(&world).await?.contains_key(&before.rotated.parse()?), "the old hook is gone");
+    let binding = env.binding_until("rotating", "the rotation's end", OVERLAPPED, ended).await?;
+    assert!(!identities(&env).await?.contains_key(&before.rotated.parse()?), "the old hook is gone");
     let previous = binding.status.and_then(|status| status.webhook).context("a webhook")?.previous_secrets;
-    let grace = previous.iter().find(|previous| previous.generation == before.rotated_from);
+    let grace = previous.iter().find(|previous| previous.version == before.rotated_from);
     assert!(grace.is_some_and(|previous| previous.valid_until.is_some()), "{previous:?}");
-    assert!(identities(&world).await?.contains_key(&before.shop.id), "what was left behind had the identity of a hook that lives");
+    assert!(identities(&env).await?.contains_key(&before.shop.id), "what was left behind had the identity of a hook that lives");
     for receiver in [&operator, &receiver] {
         assert_eq!(answered(receiver, 401).await?, 0, "nothing was refused");
     }
 
-    world.delete_binding("shop").await?;
-    world.binding_gone("shop", SOON).await?;
-    assert!(!identities(&world).await?.contains_key(&before.shop.id));
+    env.delete_binding("shop").await?;
+    env.binding_gone("shop", SOON).await?;
+    assert!(!identities(&env).await?.contains_key(&before.shop.id));
     plane.kill_api_server();
     plane.kill_etcd();
     Ok(())
@@ -253,52 +255,51 @@ async fn bring_back(objects: &Api<DynamicObject>, backup: &DynamicObject) -> Res
 
 #[tokio::test]
 async fn restored_with_an_old_status_the_hook_and_its_newer_secret_stay_and_nothing_of_the_old_status_is_left() -> Result<()> {
-    let world = World::new("old-status").await?;
-    let operator = world.operator().await?;
-    world.create_connection(world.connection_spec()).await?;
-    world.create_binding("shop", spec_of(&world, "shop")).await?;
-    let first = generation(&world.binding_ready("shop").await?).context("a generation")?;
-    world.connection_ready().await?;
-    let client = world.cluster().client()?;
+    let env = TestEnv::new("old-status").await?;
+    let operator = env.operator().await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.create_binding("shop", spec_of(&env, "shop")).await?;
+    let first = secret_version(&env.binding_ready("shop").await?).context("a secret version")?;
+    env.connection_ready().await?;
+    let client = env.cluster().client()?;
     let connections = Api::<DynamicObject>::namespaced_with(
         client.clone(),
-        &world.namespace,
+        &env.namespace,
         &ApiResource::erase::<forgebind::api::v1alpha1::GitProviderConnection>(&()),
     );
-    let bindings = Api::<DynamicObject>::namespaced_with(client, &world.namespace, &ApiResource::erase::<RepoBinding>(&()));
+    let bindings = Api::<DynamicObject>::namespaced_with(client, &env.namespace, &ApiResource::erase::<RepoBinding>(&()));
     let backup = (connections.get(CONNECTION).await?, bindings.get("shop").await?);
     // The hook gets a newer secret after the backup.
-    world.annotate_binding("shop", ROTATE_REQUESTED_AT, "once").await?;
-    world.binding_until("shop", "rotated", SOON, |binding| generation(binding).is_some_and(|now| now != first)).await?;
-    world.annotate_binding("shop", REVOKE_REQUESTED_AT, "now").await?;
-    let hooks = world.hooks_until(&world.repository, &operator.url(), "the new one alone", |hooks| hooks.len() == 1).await?;
+    env.annotate_binding("shop", ROTATE_REQUESTED_AT, "once").await?;
+    env.binding_until("shop", "rotated", SOON, |binding| secret_version(binding).is_some_and(|now| now != first)).await?;
+    env.annotate_binding("shop", REVOKE_REQUESTED_AT, "now").await?;
+    let hooks = env.hooks_until(&env.repository, &operator.url(), "the new one alone", |hooks| hooks.len() == 1).await?;
     operator.kill();
     bring_back(&connections, &backup.0).await?;
     bring_back(&bindings, &backup.1).await?;
 
     let began = Instant::now();
     operator.restart().await?;
-    let commit = world.push("at once").await?;
-    arrives_once(&world, &commit, &["/of/shop"]).await?;
+    let commit = env.push("at once").await?;
+    arrives_once(&env, &commit, &["/of/shop"]).await?;
     let newest = hooks[0].config.url.rsplit('/').next().map(ToOwned::to_owned);
     let fits = |binding: &RepoBinding| {
         binding_condition(binding, "Ready") == "True/Succeeded"
             && binding_condition(binding, "Reconciling").is_empty()
-            && generation(binding) == newest
+            && secret_version(binding) == newest
     };
-    let binding = world.binding_until("shop", "as it is now", SOON, fits).await?;
-    world
-        .connection_until("as it is now", SOON, |connection| {
-            connection_condition(connection, "Ready") == "True/Succeeded" && connection_condition(connection, "Reconciling").is_empty()
-        })
-        .await?;
+    let binding = env.binding_until("shop", "as it is now", SOON, fits).await?;
+    env.connection_until("as it is now", SOON, |connection| {
+        connection_condition(connection, "Ready") == "True/Succeeded" && connection_condition(connection, "Reconciling").is_empty()
+    })
+    .await?;
     eprintln!("figure: start over an old status to all as it is now: {:.2?}", began.elapsed());
     assert_eq!(hook_ids(&binding), [hooks[0].id.to_string()]);
-    assert_eq!(world.hooks_at(&operator.url()).await?.len(), 1);
-    world.binding_says("shop", "Receiving", "True/Succeeded").await?;
-    let version = world.bindings.get("shop").await?.resource_version();
+    assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1);
+    env.binding_says("shop", "Receiving", "True/Succeeded").await?;
+    let version = env.bindings.get("shop").await?.resource_version();
     stays("the status at rest", std::time::Duration::from_secs(3), async || {
-        ensure!(world.bindings.get("shop").await?.resource_version() == version, "it is written again and again");
+        ensure!(env.bindings.get("shop").await?.resource_version() == version, "it is written again and again");
         Ok(())
     })
     .await?;
@@ -308,54 +309,54 @@ async fn restored_with_an_old_status_the_hook_and_its_newer_secret_stay_and_noth
 
 #[tokio::test]
 async fn a_lost_key_is_begun_anew_and_every_hook_that_it_made_is_named() -> Result<()> {
-    let world = World::new("key-gone").await?;
-    let options = world.options().await?;
+    let env = TestEnv::new("key-gone").await?;
+    let options = env.options().await?;
     let operator = Operator::start(options.clone()).await?;
-    connect(&world, world.connection_spec()).await?;
-    world.create_binding("shop", spec_of(&world, "shop")).await?;
-    world.create_binding("elsewhere", spec_of_custom(&world)).await?;
-    world.binding_ready("shop").await?;
-    world.binding_ready("elsewhere").await?;
-    let old = world.hooks_at(&operator.url()).await?.remove(0);
-    let elsewhere = world.hooks_of(&world.repository, &custom_url(&world)).await?.remove(0);
+    connect(&env, env.connection_spec()).await?;
+    env.create_binding("shop", spec_of(&env, "shop")).await?;
+    env.create_binding("elsewhere", spec_of_custom(&env)).await?;
+    env.binding_ready("shop").await?;
+    env.binding_ready("elsewhere").await?;
+    let old = env.hooks_at(&operator.url()).await?.remove(0);
+    let elsewhere = env.hooks_of(&env.repository, &custom_url(&env)).await?.remove(0);
     assert!(operator.terminate(SOON).await?.success());
     // The cluster is lost and comes back from YAML, which tells no status, and without the key.
-    let secrets: Api<Secret> = Api::namespaced(world.cluster().client()?, options.namespace());
+    let secrets: Api<Secret> = Api::namespaced(env.cluster().client()?, options.namespace());
     secrets.delete("forgebind-install-key", &DeleteParams::default()).await?;
     for name in ["shop", "elsewhere"] {
-        world.wipe_status(name).await?;
+        env.wipe_status(name).await?;
     }
-    world.connections.patch_status(CONNECTION, &PatchParams::default(), &Patch::Merge(json!({"status": null}))).await?;
+    env.connections.patch_status(CONNECTION, &PatchParams::default(), &Patch::Merge(json!({"status": null}))).await?;
     let refused = Operator::launch(options.clone())?;
     assert!(!refused.wait_exit(SOON).await?.success());
     assert!(refused.log_tail(1).contains("--new-install-key"), "{}", refused.log_tail(1));
 
     let began = Instant::now();
     let anew = Operator::start(options.with("new-install-key", "true")).await?;
-    let binding = world.binding_ready("shop").await?;
+    let binding = env.binding_ready("shop").await?;
     eprintln!("figure: beginning anew to Ready: {:.2?}", began.elapsed());
     let message = binding_message(&binding, "WebhookInSync");
     assert!(message.contains(&format!("hook {} was made by Forgebind", old.id)), "{message}");
     wait_until("the event", SOON, async || {
-        let told = events(&world, "HooksLeftBehind").await?;
+        let told = events(&env, "HooksLeftBehind").await?;
         Ok(if told.iter().any(|text| text.contains(&old.id.to_string())) { Seen::Done(()) } else { Seen::NotYet(format!("{told:?}")) })
     })
     .await?;
-    let hooks = world.hooks_at(&anew.url()).await?;
+    let hooks = env.hooks_at(&anew.url()).await?;
     assert!(hooks.len() == 2 && hooks.iter().any(|hook| hook.id == old.id), "made anew, and the old one is not touched: {hooks:?}");
-    let binding = world.binding_says("elsewhere", "Ready", "False/ForeignHook").await?;
+    let binding = env.binding_says("elsewhere", "Ready", "False/ForeignHook").await?;
     assert!(binding_message(&binding, "Ready").contains(&elsewhere.id.to_string()));
-    let commit = world.push("under the new key").await?;
-    arrives_once(&world, &commit, &["/of/shop"]).await?;
+    let commit = env.push("under the new key").await?;
+    arrives_once(&env, &commit, &["/of/shop"]).await?;
 
     for id in [old.id, elsewhere.id] {
-        world.gitea.delete_hook(&world.repository, id).await?;
+        env.gitea.delete_hook(&env.repository, id).await?;
     }
-    let binding = world.look_again("shop").await?;
+    let binding = env.look_again("shop").await?;
     assert!(!binding_message(&binding, "WebhookInSync").contains("made by Forgebind"), "{}", binding_message(&binding, "WebhookInSync"));
-    world.look_again("elsewhere").await?;
-    world.binding_ready("elsewhere").await?;
-    let left: BTreeSet<i64> = identities(&world).await?.into_keys().collect();
+    env.look_again("elsewhere").await?;
+    env.binding_ready("elsewhere").await?;
+    let left: BTreeSet<i64> = identities(&env).await?.into_keys().collect();
     assert!(left.len() == 2 && !left.contains(&old.id), "{left:?}");
     Ok(())
 }

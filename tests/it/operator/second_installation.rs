@@ -14,8 +14,8 @@ use testkit::operator::Operator;
 use testkit::plain_http;
 use testkit::restore::{arrives_once, events, guide, identities, spec_of, take_over};
 use testkit::scratch::Scratch;
+use testkit::test_env::{SOON, TestEnv, binding_condition, connection_condition};
 use testkit::wait::{Seen, stays, wait_until};
-use testkit::world::{SOON, World, binding_condition, connection_condition};
 
 const FOREIGN: &str = "True/ManagedByAnotherInstallation";
 
@@ -24,16 +24,16 @@ fn installation(binding: &RepoBinding) -> Option<String> {
 }
 
 /// How many entries of hooks that were left behind are in an operator's namespace.
-async fn leftovers(world: &World, operator: &Operator) -> Result<usize> {
-    let maps: Api<ConfigMap> = Api::namespaced(world.cluster().client()?, operator.options().namespace());
+async fn leftovers(env: &TestEnv, operator: &Operator) -> Result<usize> {
+    let maps: Api<ConfigMap> = Api::namespaced(env.cluster().client()?, operator.options().namespace());
     let found = maps.list(&ListParams::default().labels("forgebind.dev/leftover-hooks")).await?;
     Ok(found.into_iter().map(|map| map.data.unwrap_or_default().len()).sum())
 }
 
 /// That an operator wrote nothing but its one condition to objects that are not its own.
-fn kept_its_hands_off(world: &World, operator: &Operator) -> Result<()> {
+fn kept_its_hands_off(env: &TestEnv, operator: &Operator) -> Result<()> {
     let user = operator.options().user();
-    let written = world.plane.audit_events()?.into_iter().filter(|event| event.is_write() && event.user.username == user);
+    let written = env.plane.audit_events()?.into_iter().filter(|event| event.is_write() && event.user.username == user);
     let mut remarks = 0;
     for event in written {
         let object = event.object_ref.clone().unwrap_or_default();
@@ -50,142 +50,142 @@ fn kept_its_hands_off(world: &World, operator: &Operator) -> Result<()> {
 
 #[tokio::test]
 async fn a_second_installation_keeps_its_hands_off_the_first_ones_objects() -> Result<()> {
-    let world = World::new("first").await?;
-    let options = world.options().await?.with("cleanup-timeout", "1s");
+    let env = TestEnv::new("first").await?;
+    let options = env.options().await?.with("cleanup-timeout", "1s");
     let first = Operator::start(options).await?;
-    world.create_connection(world.connection_spec()).await?;
-    world.create_binding("shop", spec_of(&world, "shop")).await?;
-    let ours = installation(&world.binding_ready("shop").await?);
-    let second = Operator::start(world.options().await?.with("new-install-key", "true")).await?;
-    world.binding_says("shop", "Stalled", FOREIGN).await?;
-    world.connection_says("Stalled", FOREIGN).await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.create_binding("shop", spec_of(&env, "shop")).await?;
+    let ours = installation(&env.binding_ready("shop").await?);
+    let second = Operator::start(env.options().await?.with("new-install-key", "true")).await?;
+    env.binding_says("shop", "Stalled", FOREIGN).await?;
+    env.connection_says("Stalled", FOREIGN).await?;
     // The first one goes on with it, and does not write against what the other one says.
-    world.look_again("shop").await?;
-    let version = world.bindings.get("shop").await?.metadata.resource_version;
-    world.create_binding("later", spec_of(&world, "later")).await?;
-    assert_eq!(installation(&world.binding_ready("later").await?), ours, "a new binding goes with its connection");
-    let commit = world.push("to the first").await?;
-    arrives_once(&world, &commit, &["/of/shop", "/of/later"]).await?;
-    assert_eq!(world.gitea.hooks(&world.repository).await?.len(), 2);
-    assert!(world.hooks_at(&second.url()).await?.is_empty());
-    let hook = world.hooks_at(&first.url()).await?.remove(0).config.url.replace(&first.url(), &second.url());
+    env.look_again("shop").await?;
+    let version = env.bindings.get("shop").await?.metadata.resource_version;
+    env.create_binding("later", spec_of(&env, "later")).await?;
+    assert_eq!(installation(&env.binding_ready("later").await?), ours, "a new binding goes with its connection");
+    let commit = env.push("to the first").await?;
+    arrives_once(&env, &commit, &["/of/shop", "/of/later"]).await?;
+    assert_eq!(env.gitea.hooks(&env.repository).await?.len(), 2);
+    assert!(env.hooks_at(&second.url()).await?.is_empty());
+    let hook = env.hooks_at(&first.url()).await?.remove(0).config.url.replace(&first.url(), &second.url());
     let answer = plain_http::client()?.post(hook).body("{}").send().await?;
     assert_eq!(answer.status(), 401, "the second has no route for it");
-    world.binding_says("shop", "Receiving", "True/Succeeded").await?;
-    assert_ne!(world.bindings.get("shop").await?.metadata.resource_version, version, "news of deliveries is still written");
+    env.binding_says("shop", "Receiving", "True/Succeeded").await?;
+    assert_ne!(env.bindings.get("shop").await?.metadata.resource_version, version, "news of deliveries is still written");
 
     // A deletion waits for the one whose object it is.
     first.kill();
-    world.delete_binding("later").await?;
+    env.delete_binding("later").await?;
     second.kill();
     second.restart().await?;
     stays("the deletion that waits", Duration::from_secs(3), async || {
-        ensure!(world.bindings.get("later").await?.metadata.finalizers.is_some(), "it was let go");
-        ensure!(world.hooks_at(&first.url()).await?.len() == 2);
+        ensure!(env.bindings.get("later").await?.metadata.finalizers.is_some(), "it was let go");
+        ensure!(env.hooks_at(&first.url()).await?.len() == 2);
         Ok(())
     })
     .await?;
     first.restart().await?;
-    world.binding_gone("later", SOON).await?;
+    env.binding_gone("later", SOON).await?;
     // Its time was over before the start, and it goes by the first attempt all the same: nothing is left behind.
-    world.hooks_until(&world.repository, &first.url(), "one left", |hooks| hooks.len() == 1).await?;
-    assert_eq!(leftovers(&world, &first).await?, 0);
+    env.hooks_until(&env.repository, &first.url(), "one left", |hooks| hooks.len() == 1).await?;
+    assert_eq!(leftovers(&env, &first).await?, 0);
 
     // What could not be removed is written down by the first and worked off by it.
-    world.cluster().apply_secret(&world.namespace, "credential", &[("token", "rejected")]).await?;
-    world.connection_says("Ready", "False/CredentialRejected").await?;
+    env.cluster().apply_secret(&env.namespace, "credential", &[("token", "rejected")]).await?;
+    env.connection_says("Ready", "False/CredentialRejected").await?;
     // The last working credential is kept for removals, so that it takes a start without any.
     first.kill();
     first.restart().await?;
-    world.delete_binding("shop").await?;
-    world.binding_gone("shop", SOON).await?;
-    assert_eq!((leftovers(&world, &first).await?, leftovers(&world, &second).await?), (1, 0));
-    world.cluster().apply_secret(&world.namespace, "credential", &[("token", &world.account.token)]).await?;
-    world.hooks_until(&world.repository, &first.url(), "none", <[Hook]>::is_empty).await?;
-    kept_its_hands_off(&world, &second)
+    env.delete_binding("shop").await?;
+    env.binding_gone("shop", SOON).await?;
+    assert_eq!((leftovers(&env, &first).await?, leftovers(&env, &second).await?), (1, 0));
+    env.cluster().apply_secret(&env.namespace, "credential", &[("token", &env.account.token)]).await?;
+    env.hooks_until(&env.repository, &first.url(), "none", <[Hook]>::is_empty).await?;
+    kept_its_hands_off(&env, &second)
 }
 
 #[tokio::test]
 async fn of_two_installations_that_see_the_same_new_objects_one_takes_them_all() -> Result<()> {
-    let world = World::new("both").await?;
-    let (one, other) = (world.options().await?, world.options().await?);
+    let env = TestEnv::new("both").await?;
+    let (one, other) = (env.options().await?, env.options().await?);
     let (one, other) = tokio::try_join!(Operator::start(one), Operator::start(other))?;
     let names: Vec<String> = (0..12).map(|number| format!("shop-{number}")).collect();
     let (before, after) = names.split_at(4);
     for name in before {
-        world.create_binding(name, spec_of(&world, name)).await?;
+        env.create_binding(name, spec_of(&env, name)).await?;
     }
     for name in before {
-        world.binding_says(name, "ConnectionReady", "False/ConnectionNotFound").await?;
+        env.binding_says(name, "ConnectionReady", "False/ConnectionNotFound").await?;
     }
-    world.create_connection(world.connection_spec()).await?;
+    env.create_connection(env.connection_spec()).await?;
     for name in after {
-        world.create_binding(name, spec_of(&world, name)).await?;
+        env.create_binding(name, spec_of(&env, name)).await?;
     }
     let mut taken = BTreeSet::new();
     for name in &names {
-        taken.insert(installation(&world.binding_ready(name).await?));
+        taken.insert(installation(&env.binding_ready(name).await?));
     }
-    taken.insert(world.connection_ready().await?.status.and_then(|status| status.installation));
+    taken.insert(env.connection_ready().await?.status.and_then(|status| status.installation));
     assert_eq!(taken.len(), 1, "{taken:?}");
-    let hooks = (world.hooks_at(&one.url()).await?.len(), world.hooks_at(&other.url()).await?.len());
+    let hooks = (env.hooks_at(&one.url()).await?.len(), env.hooks_at(&other.url()).await?.len());
     assert!(hooks == (12, 0) || hooks == (0, 12), "{hooks:?}");
     Ok(())
 }
 
 #[tokio::test]
 async fn a_whole_installation_is_handed_over_with_its_key_and_taken_over_without_it() -> Result<()> {
-    let world = World::new("handed").await?;
-    let old = world.operator().await?;
-    world.create_connection(world.connection_spec()).await?;
-    world.create_binding("shop", spec_of(&world, "shop")).await?;
-    world.binding_ready("shop").await?;
-    let hooks = identities(&world).await?;
+    let env = TestEnv::new("handed").await?;
+    let old = env.operator().await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.create_binding("shop", spec_of(&env, "shop")).await?;
+    env.binding_ready("shop").await?;
+    let hooks = identities(&env).await?;
     assert!(old.terminate(SOON).await?.success());
 
     // With the key: the same hook moves to the new URL.
-    let options = world.options().await?.with("former-public-urls", &old.url());
+    let options = env.options().await?.with("former-public-urls", &old.url());
     let folder = Scratch::new("hand-over")?;
     let script = guide("## Handing over")?.remove(0);
     let script: String = script.lines().filter(|line| line.starts_with("kubectl")).collect();
     let script = script.replace("forgebind-old", old.options().namespace()).replace("forgebind-system", options.namespace());
-    world.cluster().script(folder.path(), &script).await?;
+    env.cluster().script(folder.path(), &script).await?;
     let began = Instant::now();
     let new = Operator::start(options).await?;
-    world.hooks_until(&world.repository, &new.url(), "moved", |hooks| hooks.len() == 1).await?;
+    env.hooks_until(&env.repository, &new.url(), "moved", |hooks| hooks.len() == 1).await?;
     eprintln!("figure: start with another installation's key to the hook moved: {:.2?}", began.elapsed());
-    let moved = identities(&world).await?;
+    let moved = identities(&env).await?;
     assert_eq!(moved.keys().collect::<Vec<_>>(), hooks.keys().collect::<Vec<_>>(), "the same hook");
-    world.binding_ready("shop").await?;
-    let commit = world.push("to the new one").await?;
-    arrives_once(&world, &commit, &["/of/shop"]).await?;
+    env.binding_ready("shop").await?;
+    let commit = env.push("to the new one").await?;
+    arrives_once(&env, &commit, &["/of/shop"]).await?;
 
     // Without the key, because that installation is gone.
     assert!(new.terminate(SOON).await?.success());
-    let third = Operator::start(world.options().await?.with("new-install-key", "true")).await?;
-    world.binding_says("shop", "Stalled", FOREIGN).await?;
-    world.connection_says("Stalled", FOREIGN).await?;
-    take_over(&world).await?;
+    let third = Operator::start(env.options().await?.with("new-install-key", "true")).await?;
+    env.binding_says("shop", "Stalled", FOREIGN).await?;
+    env.connection_says("Stalled", FOREIGN).await?;
+    take_over(&env).await?;
     let ready =
         |binding: &RepoBinding| binding_condition(binding, "Ready") == "True/Succeeded" && binding_condition(binding, "Stalled").is_empty();
-    world.hooks_until(&world.repository, &third.url(), "made anew", |hooks| hooks.len() == 1).await?;
-    world.binding_until("shop", "taken over", SOON, ready).await?;
-    world.connection_until("taken over", SOON, |connection| connection_condition(connection, "Stalled").is_empty()).await?;
+    env.hooks_until(&env.repository, &third.url(), "made anew", |hooks| hooks.len() == 1).await?;
+    env.binding_until("shop", "taken over", SOON, ready).await?;
+    env.connection_until("taken over", SOON, |connection| connection_condition(connection, "Stalled").is_empty()).await?;
     let left = moved.keys().next().context("a hook")?.to_string();
     wait_until("the hook that was left to be named", SOON, async || {
-        let told = events(&world, "HooksLeftBehind").await?;
+        let told = events(&env, "HooksLeftBehind").await?;
         Ok(if told.iter().any(|text| text.contains(&left)) { Seen::Done(()) } else { Seen::NotYet(format!("{told:?}")) })
     })
     .await?;
-    assert_eq!(identities(&world).await?.len(), 2, "and nothing else happens to it");
-    let commit = world.push("to the third").await?;
-    arrives_once(&world, &commit, &["/of/shop"]).await?;
+    assert_eq!(identities(&env).await?.len(), 2, "and nothing else happens to it");
+    let commit = env.push("to the third").await?;
+    arrives_once(&env, &commit, &["/of/shop"]).await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn a_binding_is_handed_over_without_a_gap_by_making_it_again_where_the_other_one_serves() -> Result<()> {
-    let here = World::new("leaving").await?;
+    let here = TestEnv::new("leaving").await?;
     let namespace = here.cluster().create_namespace("arriving").await?;
     let there = here.within(&namespace)?;
     here.cluster().apply_secret(&namespace, "credential", &[("token", &here.account.token)]).await?;

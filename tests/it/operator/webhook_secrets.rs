@@ -13,28 +13,28 @@ use serde_json::{Value, json};
 use testkit::gitea::{Gitea, Hook};
 use testkit::operator::Operator;
 use testkit::plain_http;
+use testkit::test_env::{CONNECTION, SINK, SOON, TestEnv, binding_condition, binding_message};
 use testkit::wait::{Seen, wait_until};
-use testkit::world::{CONNECTION, SINK, SOON, World, binding_condition, binding_message};
 
 /// The key from which an operator derives what its receiver knows.
-async fn receiver_key(world: &World, operator: &Operator) -> Result<ReceiverKey> {
-    let secrets: Api<Secret> = Api::namespaced(world.cluster().client()?, operator.options().namespace());
+async fn receiver_key(env: &TestEnv, operator: &Operator) -> Result<ReceiverKey> {
+    let secrets: Api<Secret> = Api::namespaced(env.cluster().client()?, operator.options().namespace());
     let data = secrets.get("forgebind-install-key").await?.data.context("the install key is empty")?;
     Ok(InstallKey::new(&data.get("key").context("no key")?.0)?.receiver())
 }
 
-fn derived(key: &ReceiverKey, world: &World, name: &str, generation: &str) -> String {
-    let bytes = key.webhook_secret(world.hook_owner(name), generation);
+fn derived(key: &ReceiverKey, env: &TestEnv, name: &str, secret_version: &str) -> String {
+    let bytes = key.webhook_secret(env.hook_owner(name), secret_version);
     WebhookSecret::Derived(DerivedSecret::new(bytes)).text().expose_secret().to_owned()
 }
 
-fn generation(binding: &RepoBinding) -> Option<String> {
-    binding.status.as_ref()?.webhook.as_ref()?.secret_generation.clone()
+fn secret_version(binding: &RepoBinding) -> Option<String> {
+    binding.status.as_ref()?.webhook.as_ref()?.secret_version.clone()
 }
 
 /// What a push to the first repository is told with.
-async fn push_body(world: &World) -> Result<Value> {
-    let (_, repository) = world.gitea.call(http::Method::GET, &format!("/repos/{}", world.repository), None).await?;
+async fn push_body(env: &TestEnv) -> Result<Value> {
+    let (_, repository) = env.gitea.call(http::Method::GET, &format!("/repos/{}", env.repository), None).await?;
     Ok(json!({
         "ref": "refs/heads/main", "before": "0".repeat(40), "after": "1".repeat(40),
         "repository": {"id": repository["id"], "full_name": repository["full_name"]},
@@ -58,7 +58,7 @@ async fn deliver(url: &str, secret: &str, body: &Value) -> Result<u16> {
 
 #[tokio::test]
 async fn bindings_whose_namespace_and_name_read_alike_together_have_routes_of_their_own() -> Result<()> {
-    let here = World::new("alike").await?;
+    let here = TestEnv::new("alike").await?;
     // "alike-1" + "ab" and "alike-1a" + "b" are the same letters.
     let there_namespace = format!("{}a", here.namespace);
     here.cluster().create_namespace_named(&there_namespace).await?;
@@ -67,12 +67,12 @@ async fn bindings_whose_namespace_and_name_read_alike_together_have_routes_of_th
     let mut spec = here.connection_spec();
     spec["allowedBindings"] = json!([{"namespaces": {"from": "All"}, "repositories": [format!("{}/*", here.organization)]}]);
     here.create_connection(spec).await?;
-    for (world, name) in [(&here, "ab"), (&there, "b")] {
-        let mut spec = world.binding_spec();
+    for (env, name) in [(&here, "ab"), (&there, "b")] {
+        let mut spec = env.binding_spec();
         spec["connectionRef"] = json!({"name": CONNECTION, "namespace": here.namespace});
         spec["sinks"][0]["service"] = json!({"name": SINK, "port": here.sink.port(), "path": format!("/of/{name}")});
-        world.create_binding(name, spec).await?;
-        world.binding_ready(name).await?;
+        env.create_binding(name, spec).await?;
+        env.binding_ready(name).await?;
     }
     let hooks = here.hooks_at(&operator.url()).await?;
     let path = |hook: &Hook| hook.config.url.split('/').nth(4).unwrap_or_default().to_owned();
@@ -86,51 +86,51 @@ async fn bindings_whose_namespace_and_name_read_alike_together_have_routes_of_th
 
 #[tokio::test]
 async fn bb_20_a_rotation_on_the_connection_rotates_all_its_bindings_and_a_revocation_ends_the_old_secrets() -> Result<()> {
-    let world = World::new("rotate").await?;
-    let operator = world.operator().await?;
-    world.create_connection(world.connection_spec()).await?;
+    let env = TestEnv::new("rotate").await?;
+    let operator = env.operator().await?;
+    env.create_connection(env.connection_spec()).await?;
     let mut before = Vec::new();
     for name in ["one", "two"] {
-        world.create_binding(name, world.binding_spec()).await?;
-        before.push(generation(&world.binding_ready(name).await?).context("a generation")?);
+        env.create_binding(name, env.binding_spec()).await?;
+        before.push(secret_version(&env.binding_ready(name).await?).context("a secret version")?);
     }
-    let key = receiver_key(&world, &operator).await?;
-    let old = |position: usize, name: &str| derived(&key, &world, name, &before[position]);
+    let key = receiver_key(&env, &operator).await?;
+    let old = |position: usize, name: &str| derived(&key, &env, name, &before[position]);
     assert_ne!(old(0, "one"), old(1, "two"), "every binding has a secret of its own");
-    let hooks = world.hooks_at(&operator.url()).await?;
+    let hooks = env.hooks_at(&operator.url()).await?;
     let url_of = |name: &str| {
-        let id = key.hook_id(world.hook_owner(name));
+        let id = key.hook_id(env.hook_owner(name));
         hooks.iter().find(|hook| hook.config.url.contains(&id)).map(|hook| hook.config.url.clone()).context("its hook")
     };
-    let body = push_body(&world).await?;
+    let body = push_body(&env).await?;
     assert_eq!(deliver(&url_of("one")?, &old(0, "one"), &body).await?, 200);
     assert_ne!(deliver(&url_of("one")?, &old(1, "two"), &body).await?, 200, "the secret of another binding proves nothing");
 
-    world.patch_connection(json!({"metadata": {"annotations": {ROTATE_REQUESTED_AT: "once"}}})).await?;
+    env.patch_connection(json!({"metadata": {"annotations": {ROTATE_REQUESTED_AT: "once"}}})).await?;
     for (name, before) in ["one", "two"].iter().zip(&before) {
-        let rotated = |binding: &RepoBinding| generation(binding).is_some_and(|now| now != *before);
-        let binding = world.binding_until(name, "rotated", SOON, rotated).await?;
+        let rotated = |binding: &RepoBinding| secret_version(binding).is_some_and(|now| now != *before);
+        let binding = env.binding_until(name, "rotated", SOON, rotated).await?;
         let webhook = binding.status.and_then(|status| status.webhook).context("a webhook")?;
-        assert_eq!(webhook.previous_secrets.iter().map(|previous| &previous.generation).collect::<Vec<_>>(), [before]);
+        assert_eq!(webhook.previous_secrets.iter().map(|previous| &previous.version).collect::<Vec<_>>(), [before]);
     }
-    world.hooks_until(&world.repository, &operator.url(), "old and new side by side", |hooks| hooks.len() == 4).await?;
+    env.hooks_until(&env.repository, &operator.url(), "old and new side by side", |hooks| hooks.len() == 4).await?;
     assert_eq!(deliver(&url_of("one")?, &old(0, "one"), &body).await?, 200, "the old secret is good in its grace");
 
-    world.annotate_binding("one", REVOKE_REQUESTED_AT, "now").await?;
-    world.hooks_until(&world.repository, &operator.url(), "without the old one of the first", |hooks| hooks.len() == 3).await?;
+    env.annotate_binding("one", REVOKE_REQUESTED_AT, "now").await?;
+    env.hooks_until(&env.repository, &operator.url(), "without the old one of the first", |hooks| hooks.len() == 3).await?;
     let revoked = |binding: &RepoBinding| {
         binding.status.as_ref().and_then(|status| status.webhook.as_ref()).is_some_and(|webhook| webhook.previous_secrets.is_empty())
     };
-    world.binding_until("one", "revoked", SOON, revoked).await?;
+    env.binding_until("one", "revoked", SOON, revoked).await?;
     refused(&url_of("one")?, &old(0, "one"), &body).await?;
     assert_eq!(deliver(&url_of("two")?, &old(1, "two"), &body).await?, 200, "the other binding's grace goes on");
 
-    world.patch_connection(json!({"metadata": {"annotations": {REVOKE_REQUESTED_AT: "now"}}})).await?;
-    world.binding_until("two", "revoked", SOON, revoked).await?;
-    world.hooks_until(&world.repository, &operator.url(), "the new ones alone", |hooks| hooks.len() == 2).await?;
+    env.patch_connection(json!({"metadata": {"annotations": {REVOKE_REQUESTED_AT: "now"}}})).await?;
+    env.binding_until("two", "revoked", SOON, revoked).await?;
+    env.hooks_until(&env.repository, &operator.url(), "the new ones alone", |hooks| hooks.len() == 2).await?;
     refused(&url_of("two")?, &old(1, "two"), &body).await?;
     for name in ["one", "two"] {
-        assert_eq!(binding_condition(&world.look_again(name).await?, "Ready"), "True/Succeeded");
+        assert_eq!(binding_condition(&env.look_again(name).await?, "Ready"), "True/Succeeded");
     }
     Ok(())
 }
@@ -146,78 +146,78 @@ async fn refused(url: &str, secret: &str, body: &Value) -> Result<()> {
 
 #[tokio::test]
 async fn pk_13_a_secret_that_the_user_brings_is_named_when_it_is_missing_or_weak_and_replaced_without_a_gap() -> Result<()> {
-    let world = World::new("brought").await?;
-    let operator = world.operator().await?;
-    world.create_connection(world.connection_spec()).await?;
-    let mut spec = world.binding_spec();
+    let env = TestEnv::new("brought").await?;
+    let operator = env.operator().await?;
+    env.create_connection(env.connection_spec()).await?;
+    let mut spec = env.binding_spec();
     spec["webhook"]["secretRef"] = json!({"name": "own"});
-    world.create_binding("shop", spec).await?;
-    let binding = world.binding_says("shop", "WebhookInSync", "False/SecretNotFound").await?;
+    env.create_binding("shop", spec).await?;
+    let binding = env.binding_says("shop", "WebhookInSync", "False/SecretNotFound").await?;
     assert_eq!(binding_condition(&binding, "Ready"), "False/SecretNotFound");
     assert_eq!(binding_condition(&binding, "Stalled"), "", "it may come later");
-    let bring = async |entries: &[(&str, &str)]| world.cluster().apply_secret(&world.namespace, "own", entries).await;
+    let bring = async |entries: &[(&str, &str)]| env.cluster().apply_secret(&env.namespace, "own", entries).await;
 
     bring(&[("secret", "too-short")]).await?;
-    let binding = world.binding_says("shop", "Ready", "False/SecretInvalid").await?;
+    let binding = env.binding_says("shop", "Ready", "False/SecretInvalid").await?;
     let message = binding_message(&binding, "Ready");
     assert!(message.contains("at least 16") && !message.contains("too-short"), "{message}");
     bring(&[("password", "a-good-secret-of-the-user-00001")]).await?;
     let other = |binding: &RepoBinding| binding_message(binding, "Ready").contains("needs the key secret");
-    world.binding_until("shop", "told which keys are known", SOON, other).await?;
+    env.binding_until("shop", "told which keys are known", SOON, other).await?;
 
     let began = std::time::Instant::now();
     let first = "a-good-secret-of-the-user-00001";
-    world.cluster().kubectl(&["-n", &world.namespace, "delete", "secret", "own"]).await?;
+    env.cluster().kubectl(&["-n", &env.namespace, "delete", "secret", "own"]).await?;
     bring(&[("secret", first)]).await?;
-    world.binding_ready("shop").await?;
+    env.binding_ready("shop").await?;
     eprintln!("figure: Secret brought -> Ready after {:?}", began.elapsed());
-    let old = world.hooks_at(&operator.url()).await?.remove(0);
-    world.push("under the first secret").await?;
-    world.sink.wait_for(1, SOON).await?;
+    let old = env.hooks_at(&operator.url()).await?.remove(0);
+    env.push("under the first secret").await?;
+    env.sink.wait_for(1, SOON).await?;
 
     let second = "a-good-secret-of-the-user-00002";
     bring(&[("secret", second)]).await?;
-    let hooks = world.hooks_until(&world.repository, &operator.url(), "old and new", |hooks| hooks.len() == 2).await?;
+    let hooks = env.hooks_until(&env.repository, &operator.url(), "old and new", |hooks| hooks.len() == 2).await?;
     let new = hooks.into_iter().find(|hook| hook.id != old.id).context("the new hook")?;
-    let body = push_body(&world).await?;
+    let body = push_body(&env).await?;
     assert_eq!(deliver(&old.config.url, first, &body).await?, 200, "accepted meanwhile");
     let mut newer = body.clone();
     newer["after"] = json!("2".repeat(40));
     assert_eq!(deliver(&new.config.url, second, &newer).await?, 200);
     let wrong = deliver(&new.config.url, first, &body).await?;
     ensure!(wrong == 401 || wrong == 503, "the old secret proves nothing under the new address: {wrong}");
-    world.push("under both").await?;
-    let delivered = world.sink.wait_for(4, SOON).await?;
+    env.push("under both").await?;
+    let delivered = env.sink.wait_for(4, SOON).await?;
     assert_eq!(delivered.iter().filter(|delivery| delivery.json()["head_commit"]["message"] == "under both\n").count(), 1);
 
     // What was prepared for the receivers is prepared again when it is lost.
     let namespace = operator.options().namespace();
-    let all = world.cluster().kubectl(&["-n", namespace, "get", "secrets", "-o", "name"]).await?;
+    let all = env.cluster().kubectl(&["-n", namespace, "get", "secrets", "-o", "name"]).await?;
     let prepared: Vec<&str> = all.lines().filter(|name| name.contains("forgebind-receiver-secrets-")).collect();
     assert_eq!(prepared.len(), 1, "{all}");
-    world.cluster().kubectl(&["-n", namespace, "delete", prepared[0]]).await?;
+    env.cluster().kubectl(&["-n", namespace, "delete", prepared[0]]).await?;
     let mut newest = body.clone();
     newest["after"] = json!("3".repeat(40));
-    world.look_again("shop").await?;
+    env.look_again("shop").await?;
     wait_until("the receiver to know the secret again", SOON, async || {
         let status = deliver(&new.config.url, second, &newest).await?;
         Ok(if status == 200 { Seen::Done(()) } else { Seen::NotYet(status.to_string()) })
     })
     .await?;
-    world.sink.wait_for(5, SOON).await?;
+    env.sink.wait_for(5, SOON).await?;
 
     // Without its Secret the binding says so, and what is there goes on.
-    world.cluster().kubectl(&["-n", &world.namespace, "delete", "secret", "own"]).await?;
-    world.binding_says("shop", "Ready", "False/SecretNotFound").await?;
-    world.push("without the Secret").await?;
-    world.sink.wait_for(6, SOON).await?;
+    env.cluster().kubectl(&["-n", &env.namespace, "delete", "secret", "own"]).await?;
+    env.binding_says("shop", "Ready", "False/SecretNotFound").await?;
+    env.push("without the Secret").await?;
+    env.sink.wait_for(6, SOON).await?;
 
     // Nothing of it is left behind, also when the binding brings no secret any more.
-    world.patch_binding("shop", json!({"spec": {"webhook": {"secretRef": null}}})).await?;
-    world.binding_ready("shop").await?;
-    world.delete_binding("shop").await?;
-    world.binding_gone("shop", SOON).await?;
-    let left = world.cluster().kubectl(&["-n", namespace, "get", prepared[0], "-o", "jsonpath={.data}"]).await?;
+    env.patch_binding("shop", json!({"spec": {"webhook": {"secretRef": null}}})).await?;
+    env.binding_ready("shop").await?;
+    env.delete_binding("shop").await?;
+    env.binding_gone("shop", SOON).await?;
+    let left = env.cluster().kubectl(&["-n", namespace, "get", prepared[0], "-o", "jsonpath={.data}"]).await?;
     assert!(!left.contains(':'), "a secret of the user is left: {}", left.len());
     Ok(())
 }

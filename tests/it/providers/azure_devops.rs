@@ -17,7 +17,7 @@ use testkit::contract::simulated::subject;
 use testkit::contract::{run, secret};
 use testkit::plain_http;
 use testkit::sim::azure_devops::{make, make_older, state};
-use testkit::sim::{Act, Delivery, Misbehaviour, Order, Outcome, Refusal, Simulated, Simulator, Wait};
+use testkit::sim::{Delivery, Fault, Order, Outcome, Refusal, Simulated, Simulator, UserAction, Wait};
 use testkit::sink::{Behavior, SinkServer};
 
 /// The events of a webhook that names none.
@@ -36,7 +36,7 @@ fn login(username: &str, password: &str) -> Vec<(&'static str, String)> {
 }
 
 async fn repository(simulated: &Simulated) -> Result<Repository> {
-    Ok(simulated.operator().repository(&simulated.path(&simulated.welcome.repository)).await?)
+    Ok(simulated.operator().repository(&simulated.path(&simulated.seed_data.repository)).await?)
 }
 
 /// Makes the subscriptions of these events.
@@ -147,7 +147,7 @@ async fn pk_26_nothing_is_asked_of_or_made_for_a_whole_project_or_organization()
         client.hooks(&repository).await?;
         client.delete_hook(&repository, &hook.id).await?;
     }
-    let nowhere = Repository { holder: None, ..repository.clone() };
+    let nowhere = Repository { project: None, ..repository.clone() };
     let everywhere = Repository { id: String::new(), ..repository.clone() };
     let before = simulated.simulator.exchanges().len();
     for place in [&nowhere, &everywhere] {
@@ -173,15 +173,15 @@ async fn pk_26_nothing_is_asked_of_or_made_for_a_whole_project_or_organization()
 #[tokio::test]
 async fn pk_19_missing_permissions_for_subscriptions_are_named() -> Result<()> {
     let simulated = simulated().await?;
-    let path = simulated.path(&simulated.welcome.repository);
-    let found = simulated.client(&simulated.welcome.reader).repository(&path).await?;
+    let path = simulated.path(&simulated.seed_data.repository);
+    let found = simulated.client(&simulated.seed_data.reader).repository(&path).await?;
     assert_eq!(found.manage_webhooks.state, PermissionState::Missing);
     let message = found.manage_webhooks.message.context("a message")?;
     assert!(message.contains("Delete subscriptions in project My Shop"), "{message}");
-    let readers = simulated.client(&simulated.welcome.reader);
+    let readers = simulated.client(&simulated.seed_data.reader);
     let error = subscribe(&*readers, &repository(&simulated).await?, "https://in.acme.example/hooks/a/1", &DEFAULT).await.unwrap_err();
     assert!(error.to_string().contains("Edit subscriptions"), "{error}");
-    simulated.simulator.order(Order::once(Method::GET, "_apis/permissions", Misbehaviour::Refuse(Refusal::Forbidden)));
+    simulated.simulator.order(Order::once(Method::GET, "_apis/permissions", Fault::Refuse(Refusal::Forbidden)));
     let found = simulated.operator().repository(&path).await?;
     assert_eq!(found.manage_webhooks.state, PermissionState::Unknown, "a server that does not tell");
     Ok(())
@@ -194,7 +194,7 @@ async fn df_17_df_19_a_login_for_git_alone_works_as_far_as_git_goes() -> Result<
     let inspection = client.inspect().await?;
     assert!(!inspection.capabilities.api);
     assert_eq!(client.permission(&inspection, Permission::ManageWebhooks).state, PermissionState::Unknown);
-    let probe = client.probe_git(&simulated.path(&simulated.welcome.repository)).await?;
+    let probe = client.probe_git(&simulated.path(&simulated.seed_data.repository)).await?;
     assert!(probe.heads.contains_key("refs/heads/main"));
     let wrong = simulated.client(&login("somebody", state::GIT_PASSWORD));
     assert_eq!(wrong.inspect().await.unwrap_err().kind, ErrorKind::Unauthenticated);
@@ -237,7 +237,7 @@ async fn bb_12_a_token_for_all_organizations_is_warned_of() -> Result<()> {
 async fn a_page_to_sign_in_is_a_rejected_credential() -> Result<()> {
     let simulated = simulated().await?;
     for status in [203, 200] {
-        simulated.simulator.order(Order::always(Misbehaviour::WebPage(status)));
+        simulated.simulator.order(Order::always(Fault::WebPage(status)));
         assert_eq!(simulated.operator().inspect().await.unwrap_err().kind, ErrorKind::Unauthenticated, "{status}");
         simulated.simulator.behave();
     }
@@ -248,11 +248,11 @@ async fn a_page_to_sign_in_is_a_rejected_credential() -> Result<()> {
 #[tokio::test]
 async fn retry_after_holds_on_a_success_and_in_a_refusal() -> Result<()> {
     let simulator = Simulator::start(make).await?;
-    let simulated = Simulated::with(simulator, Timings { park: Duration::ZERO, ..Timings::default() })?;
+    let simulated = Simulated::with(simulator, Timings { max_wait: Duration::ZERO, ..Timings::default() })?;
     let client = simulated.operator();
     client.inspect().await?;
-    simulated.simulator.order(Order::once(Method::GET, "_apis/git", Misbehaviour::Refuse(Refusal::RateLimited(Wait::Seconds(30)))));
-    let path = simulated.path(&simulated.welcome.repository);
+    simulated.simulator.order(Order::once(Method::GET, "_apis/git", Fault::Refuse(Refusal::RateLimited(Wait::Seconds(30)))));
+    let path = simulated.path(&simulated.seed_data.repository);
     let error = client.repository(&path).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::RateLimited);
     assert!(error.retry_at.is_some() && error.message.contains("TF400733"), "{error}");
@@ -282,7 +282,7 @@ async fn a_target_that_azure_devops_does_not_reach_is_refused_with_its_words() -
 }
 
 /// What a repository's subscriptions send to a sink for an act.
-async fn sent(simulated: &Simulated, act: Act) -> Result<Vec<Vec<(EventKind, Change)>>> {
+async fn sent(simulated: &Simulated, act: UserAction) -> Result<Vec<Vec<(EventKind, Change)>>> {
     simulated.simulator.forget();
     simulated.simulator.act(&act).await?;
     simulated.simulator.sent().iter().map(|sent| Ok(told(&read(simulated, &sent.delivery)?))).collect()
@@ -293,30 +293,30 @@ async fn pk_21_pk_22_pk_23_bb_17_real_deliveries_tell_what_was_asked_for() -> Re
     let simulated = simulated().await?;
     let (client, repository) = (simulated.operator(), repository(&simulated).await?);
     let sink = SinkServer::start().await?;
-    let path = simulated.welcome.repository.clone();
+    let path = simulated.seed_data.repository.clone();
     let hooks = subscribe(&*client, &repository, &format!("http://127.0.0.1:{}/hooks/a/1", sink.port()), &DEFAULT).await?;
-    let push = |branch: &str| Act::Push { repository: path.clone(), branch: branch.to_owned(), message: "m".to_owned() };
+    let push = |branch: &str| UserAction::Push { repository: path.clone(), branch: branch.to_owned(), message: "m".to_owned() };
     let only = |kind, change| vec![vec![(kind, change)]];
     assert_eq!(sent(&simulated, push("main")).await?, only(EventKind::Push, Change::Updated));
     assert_eq!(sent(&simulated, push("new")).await?, only(EventKind::Push, Change::Created));
-    let tag = || Act::Tag { repository: path.clone(), name: "v1".to_owned() };
+    let tag = || UserAction::Tag { repository: path.clone(), name: "v1".to_owned() };
     assert_eq!(sent(&simulated, tag()).await?, only(EventKind::Tag, Change::Created));
     assert_eq!(sent(&simulated, tag()).await?, only(EventKind::Tag, Change::Updated));
-    let delete = Act::DeleteTag { repository: path.clone(), name: "v1".to_owned() };
+    let delete = UserAction::DeleteTag { repository: path.clone(), name: "v1".to_owned() };
     assert_eq!(sent(&simulated, delete).await?, only(EventKind::Tag, Change::Deleted));
-    let delete = Act::DeleteBranch { repository: path.clone(), branch: "new".to_owned() };
+    let delete = UserAction::DeleteBranch { repository: path.clone(), branch: "new".to_owned() };
     assert_eq!(sent(&simulated, delete).await?, only(EventKind::Push, Change::Deleted));
-    let open = Act::OpenPullRequest { repository: path.clone(), source: "topic".into(), target: "main".into(), title: "One".into() };
+    let open = UserAction::OpenPullRequest { repository: path.clone(), source: "topic".into(), target: "main".into(), title: "One".into() };
     assert_eq!(sent(&simulated, open).await?, only(EventKind::PullRequest, Change::Updated));
     let moved = sent(&simulated, push("topic")).await?;
     assert_eq!(moved, [vec![(EventKind::Push, Change::Updated)], vec![(EventKind::PullRequest, Change::Updated)]]);
     for act in [
-        Act::EditPullRequest { repository: path.clone(), number: 1, title: "Two".into() },
-        Act::CommentOnPullRequest { repository: path.clone(), number: 1, text: "good".into() },
+        UserAction::EditPullRequest { repository: path.clone(), number: 1, title: "Two".into() },
+        UserAction::CommentOnPullRequest { repository: path.clone(), number: 1, text: "good".into() },
     ] {
         assert_eq!(sent(&simulated, act).await?, Vec::<Vec<_>>::new());
     }
-    let close = Act::ClosePullRequest { repository: path.clone(), number: 1 };
+    let close = UserAction::ClosePullRequest { repository: path.clone(), number: 1 };
     assert_eq!(sent(&simulated, close).await?, Vec::<Vec<_>>::new(), "a change of status is not asked for");
     for hook in hooks {
         assert_eq!(client.delete_hook(&repository, &hook.id).await?, Deletion::Deleted);
@@ -330,19 +330,23 @@ async fn bb_17_a_merge_is_told_once_it_completed_the_pull_request() -> Result<()
     let simulated = simulated().await?;
     let (client, repository) = (simulated.operator(), repository(&simulated).await?);
     let sink = SinkServer::start().await?;
-    let path = simulated.welcome.repository.clone();
+    let path = simulated.seed_data.repository.clone();
     let events = [EventKind::PullRequestMerged, EventKind::PullRequestClosed, EventKind::PullRequestComment];
     subscribe(&*client, &repository, &format!("http://127.0.0.1:{}/hooks/a/1", sink.port()), &events).await?;
-    let open =
-        |source: &str| Act::OpenPullRequest { repository: path.clone(), source: source.into(), target: "main".into(), title: "One".into() };
+    let open = |source: &str| UserAction::OpenPullRequest {
+        repository: path.clone(),
+        source: source.into(),
+        target: "main".into(),
+        title: "One".into(),
+    };
     assert_eq!(sent(&simulated, open("topic")).await?, [vec![]], "a merge was only tried");
-    let comment = Act::CommentOnPullRequest { repository: path.clone(), number: 1, text: "good".into() };
+    let comment = UserAction::CommentOnPullRequest { repository: path.clone(), number: 1, text: "good".into() };
     assert_eq!(sent(&simulated, comment).await?, [[(EventKind::PullRequestComment, Change::Updated)]]);
-    let merge = Act::MergePullRequest { repository: path.clone(), number: 1 };
+    let merge = UserAction::MergePullRequest { repository: path.clone(), number: 1 };
     let merged = sent(&simulated, merge).await?;
     assert_eq!(merged, [vec![(EventKind::PullRequestMerged, Change::Updated)], vec![]], "its change of status tells nothing more");
     assert_eq!(sent(&simulated, open("release/1.0")).await?.concat(), []);
-    let close = Act::ClosePullRequest { repository: path.clone(), number: 2 };
+    let close = UserAction::ClosePullRequest { repository: path.clone(), number: 2 };
     assert_eq!(sent(&simulated, close).await?, [[(EventKind::PullRequestClosed, Change::Updated)]]);
     Ok(())
 }
@@ -357,7 +361,7 @@ async fn bb_18_a_header_of_the_users_own_proves_real_deliveries() -> Result<()> 
     let shape = client.hook_shapes(&BTreeSet::from([EventKind::Push])).remove(0);
     let hook = client.create_hook(&repository, &HookRequest { url: &url, secret: &secret, shape: &shape }).await?;
     assert_eq!(hook.drift(&shape), Vec::<&str>::new());
-    let push = Act::Push { repository: simulated.welcome.repository.clone(), branch: "main".into(), message: "m".into() };
+    let push = UserAction::Push { repository: simulated.seed_data.repository.clone(), branch: "main".into(), message: "m".into() };
     simulated.simulator.act(&push).await?;
     let sent = simulated.simulator.sent();
     let delivery = &sent.first().context("a delivery")?.delivery;
@@ -373,7 +377,7 @@ async fn a_refused_delivery_puts_a_subscription_on_probation_and_success_keeps_i
     let sink = SinkServer::start().await?;
     let hook =
         subscribe(&*client, &repository, &format!("http://127.0.0.1:{}/hooks/a/1", sink.port()), &[EventKind::Push]).await?.remove(0);
-    let push = Act::Push { repository: simulated.welcome.repository.clone(), branch: "main".into(), message: "m".into() };
+    let push = UserAction::Push { repository: simulated.seed_data.repository.clone(), branch: "main".into(), message: "m".into() };
     let state = async || -> Result<HookState> {
         let hooks = client.hooks(&repository).await?;
         Ok(hooks.into_iter().find(|found| found.id == hook.id).context("the hook")?.state)
@@ -390,7 +394,7 @@ async fn a_refused_delivery_puts_a_subscription_on_probation_and_success_keeps_i
     let (shape, url) = (client.hook_shapes(&[EventKind::Push].into()).remove(0), hook.url.clone());
     let request = HookRequest { url: &url, secret: &secret(1), shape: &shape };
     let updated = client.update_hook(&repository, &hook.id, &request).await?;
-    assert!(matches!(updated.state, HookState::Disabled(_)), "an update does not revive it");
+    assert!(matches!(updated.state, HookState::Disabled(_)), "an update does not enable it again");
     let (status, log) = ask(&simulated, Method::GET, &format!("_apis/hooks/subscriptions/{}/notifications", hook.id), None).await?;
     let results: Vec<_> =
         log["value"].as_array().context("a log")?.iter().map(|entry| entry["result"].as_str().unwrap_or_default()).collect();

@@ -18,7 +18,7 @@ use testkit::sim::bitbucket_cloud::{
     API_TOKEN_WITHOUT_USER, APP_PASSWORD, BitbucketCloud, EMAIL, MOST_HOOKS, OPERATOR_SCOPES, PROJECT_TOKEN, REPOSITORY_TOKEN,
     WORKSPACE_TOKEN, api_token,
 };
-use testkit::sim::{Act, Misbehaviour, Order, Outcome, Refusal, Simulated, Simulator};
+use testkit::sim::{Fault, Order, Outcome, Refusal, Simulated, Simulator, UserAction};
 use testkit::sink::{Behavior, SinkServer};
 
 async fn simulated() -> Result<Simulated> {
@@ -92,8 +92,8 @@ async fn dv_11_dt_18_bb_11_an_app_password_is_answered_with_what_replaced_it() -
 #[tokio::test(flavor = "multi_thread")]
 async fn dv_11_an_api_token_works_with_the_e_mail_address_and_as_a_password() -> Result<()> {
     let simulated = simulated().await?;
-    let (_, token) = simulated.welcome.credential.iter().find(|(key, _)| *key == "token").context("a token")?.clone();
-    for data in [simulated.welcome.credential.clone(), basic(EMAIL, &token)] {
+    let (_, token) = simulated.seed_data.credential.iter().find(|(key, _)| *key == "token").context("a token")?.clone();
+    for data in [simulated.seed_data.credential.clone(), basic(EMAIL, &token)] {
         let client = simulated.client(&data);
         let inspection = client.inspect().await?;
         assert_eq!(inspection.identity.and_then(|identity| identity.name).as_deref(), Some("forgebind"));
@@ -129,7 +129,7 @@ async fn df_13_a_workspace_access_token_works() -> Result<()> {
     assert_eq!(inspection.identity.map(|identity| identity.kind), Some(IdentityKind::Token));
     assert_eq!(inspection.grants, Grants::Known(["pullrequest", "repository", "webhook"].map(str::to_owned).to_vec()));
     assert_eq!(simulated.simulator.exchanges().len(), 1, "the refusal tells that the token is valid");
-    assert_eq!(paths(client.as_ref()).await?.len(), simulated.welcome.repositories);
+    assert_eq!(paths(client.as_ref()).await?.len(), simulated.seed_data.repositories);
     let shop = client.repository(&simulated.path("acme/shop")).await?;
     let hook = create(client.as_ref(), &shop, "https://in.acme.example/1", &EventKind::ALL).await?;
     assert_eq!(client.delete_hook(&shop, &hook.id).await?, Deletion::Deleted);
@@ -163,8 +163,8 @@ async fn dt_16_dt_17_a_project_narrows_the_workspace_and_its_key_is_upper_cased(
     let simulated = simulated().await?;
     let endpoint = of_project(&simulated, "app")?;
     let scope = endpoint.scope.clone().context("a scope")?;
-    assert_eq!(scope.holder.as_deref(), Some("APP"));
-    for data in [simulated.welcome.credential.clone(), token(PROJECT_TOKEN)] {
+    assert_eq!(scope.project.as_deref(), Some("APP"));
+    for data in [simulated.seed_data.credential.clone(), token(PROJECT_TOKEN)] {
         let client = simulated.client_at(&endpoint, &data);
         client.inspect().await?;
         assert_eq!(paths(client.as_ref()).await?, ["acme/shop", "acme/cart", "acme/empty", "acme/site"]);
@@ -178,7 +178,7 @@ async fn dt_16_dt_17_a_project_narrows_the_workspace_and_its_key_is_upper_cased(
 #[tokio::test(flavor = "multi_thread")]
 async fn dv_13_df_15_missing_scopes_are_named() -> Result<()> {
     let simulated = simulated().await?;
-    let reader = simulated.client(&simulated.welcome.reader);
+    let reader = simulated.client(&simulated.seed_data.reader);
     let inspection = reader.inspect().await?;
     assert_eq!(reader.permission(&inspection, Permission::ReadContents).state, PermissionState::Granted);
     let finding = reader.permission(&inspection, Permission::ManageWebhooks);
@@ -206,7 +206,7 @@ async fn dv_14_a_repository_has_its_branches_and_takes_a_hook() -> Result<()> {
     assert_eq!(hook.has_secret, Some(true));
     // A person's pause outlives a change, and so does the secret's place.
     let path = "acme/shop".to_owned();
-    simulated.simulator.act(&Act::PauseHook { repository: path, hook: hook.id.clone() }).await?;
+    simulated.simulator.act(&UserAction::PauseHook { repository: path, hook: hook.id.clone() }).await?;
     let changed = update(client.as_ref(), &shop, &hook).await?;
     assert_eq!(changed.state, forgebind::providers::model::HookState::Paused);
     Ok(())
@@ -224,7 +224,7 @@ async fn a_renamed_repository_is_followed_by_its_uuid_alone() -> Result<()> {
     let shop = client.repository(&simulated.path("acme/shop")).await?;
     let hook = create(client.as_ref(), &shop, "https://in.acme.example/1", &[EventKind::Push]).await?;
     let (repository, to) = ("acme/shop".to_owned(), "acme/store".to_owned());
-    simulated.simulator.act(&Act::RenameRepository { repository, to }).await?;
+    simulated.simulator.act(&UserAction::RenameRepository { repository, to }).await?;
     assert_eq!(client.repository(&shop.path).await.unwrap_err().kind, ErrorKind::NotFound, "the former slug leads nowhere");
     let renamed = client.repository_by_id(&shop.id).await?.context("found")?;
     assert_eq!(renamed.path.as_str(), "acme/store");
@@ -237,7 +237,7 @@ async fn a_repository_has_fifty_hooks_and_no_more() -> Result<()> {
     let simulated = simulated().await?;
     let client = simulated.operator();
     let crowded = client.repository(&simulated.path("acme/crowded")).await?;
-    for number in simulated.welcome.crowded.1..MOST_HOOKS {
+    for number in simulated.seed_data.crowded.1..MOST_HOOKS {
         create(client.as_ref(), &crowded, &format!("https://in.acme.example/{number}"), &[EventKind::Push]).await?;
     }
     let (kind, words) = refusal(create(client.as_ref(), &crowded, "https://in.acme.example/more", &[EventKind::Push]).await)?;
@@ -266,7 +266,7 @@ async fn a_target_that_is_not_public_is_refused_in_the_providers_words() -> Resu
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rate_limit_of_an_hour_is_kept() -> Result<()> {
     let limited = Simulator::start(|settings| Box::new(BitbucketCloud::new(settings).with_hourly_limit(3))).await?;
-    let simulated = Simulated::with(limited, Timings { park: std::time::Duration::ZERO, ..Timings::default() })?;
+    let simulated = Simulated::with(limited, Timings { max_wait: std::time::Duration::ZERO, ..Timings::default() })?;
     let client = simulated.operator();
     let path = simulated.path("acme/shop");
     for _ in 0..3 {
@@ -286,23 +286,23 @@ async fn lists_stay_whole_and_on_the_api_whatever_comes_back() -> Result<()> {
     let simulated = simulated().await?;
     let (client, simulator) = (simulated.operator(), &simulated.simulator);
     let crowded = client.repository(&simulated.path("acme/crowded")).await?;
-    let foreign = simulated.welcome.crowded.1;
-    let list = |misbehaviour| Order::once(Method::GET, "/repositories/acme?", misbehaviour);
-    simulator.order(list(Misbehaviour::ForeignLinks("https://api.bitbucket.org".into())));
-    assert_eq!(paths(client.as_ref()).await?.len(), simulated.welcome.repositories, "a link to the real host is brought back");
-    simulator.order(list(Misbehaviour::Duplicate));
+    let foreign = simulated.seed_data.crowded.1;
+    let list = |fault| Order::once(Method::GET, "/repositories/acme?", fault);
+    simulator.order(list(Fault::ForeignLinks("https://api.bitbucket.org".into())));
+    assert_eq!(paths(client.as_ref()).await?.len(), simulated.seed_data.repositories, "a link to the real host is brought back");
+    simulator.order(list(Fault::Duplicate));
     let (kind, _) = refusal(paths(client.as_ref()).await)?;
     assert_eq!(kind, ErrorKind::Transient, "an error, not a list that counts one twice");
-    for misbehaviour in [Misbehaviour::Duplicate, Misbehaviour::CutAnswer, Misbehaviour::Refuse(Refusal::Failed(502))] {
-        simulator.order(Order::once(Method::GET, "/hooks", misbehaviour.clone()));
-        assert_eq!(client.hooks(&crowded).await?.len(), foreign, "{misbehaviour:?}");
+    for fault in [Fault::Duplicate, Fault::CutAnswer, Fault::Refuse(Refusal::Failed(502))] {
+        simulator.order(Order::once(Method::GET, "/hooks", fault.clone()));
+        assert_eq!(client.hooks(&crowded).await?.len(), foreign, "{fault:?}");
     }
-    simulator.order(Order::once(Method::POST, "/hooks", Misbehaviour::LostAnswer));
+    simulator.order(Order::once(Method::POST, "/hooks", Fault::LostAnswer));
     let (kind, _) = refusal(create(client.as_ref(), &crowded, "https://in.acme.example/lost", &[EventKind::Push]).await)?;
     assert!(kind.is_ambiguous(), "{kind:?}");
     assert_eq!(client.hooks(&crowded).await?.len(), foreign + 1, "made once, and seen");
-    for misbehaviour in [Misbehaviour::Redirect(None), Misbehaviour::Redirect(Some("https://evil.example".into()))] {
-        simulator.order(Order::once(Method::POST, "/hooks", misbehaviour));
+    for fault in [Fault::Redirect(None), Fault::Redirect(Some("https://evil.example".into()))] {
+        simulator.order(Order::once(Method::POST, "/hooks", fault));
         let (kind, _) = refusal(create(client.as_ref(), &crowded, "https://in.acme.example/moved", &[EventKind::Push]).await)?;
         assert_eq!(kind, ErrorKind::Conflict, "a write follows nothing");
     }
@@ -407,7 +407,7 @@ async fn a_failed_delivery_is_tried_twice_more_with_the_same_id() -> Result<()> 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_removed_from_the_api_says_so() -> Result<()> {
     let simulated = simulated().await?;
-    let (_, token) = simulated.welcome.credential.iter().find(|(key, _)| *key == "token").context("a token")?;
+    let (_, token) = simulated.seed_data.credential.iter().find(|(key, _)| *key == "token").context("a token")?;
     for path in ["/repositories", "/workspaces"] {
         let url = format!("{}/2.0{path}", simulated.simulator.url());
         let answer = plain_http::client()?.get(url).basic_auth(EMAIL, Some(token)).send().await?;

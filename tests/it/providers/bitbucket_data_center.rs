@@ -17,7 +17,7 @@ use testkit::contract::simulated::subject;
 use testkit::contract::{run, secret};
 use testkit::plain_http;
 use testkit::sim::bitbucket_data_center::{BitbucketDataCenter, LOG_INS_BEFORE_CAPTCHA, PASSWORD, PROJECT_TOKEN, REPOSITORY_TOKEN};
-use testkit::sim::{Act, Delivery, Misbehaviour, Order, Product, Settings, Simulated, Simulator};
+use testkit::sim::{Delivery, Fault, Order, Settings, Simulated, SimulatedProvider, Simulator, UserAction};
 use testkit::sink::SinkServer;
 use testkit::wait::{Seen, wait_until};
 
@@ -52,7 +52,7 @@ fn read(simulated: &Simulated, delivery: &Delivery) -> Result<Content> {
 /// Asks the simulator as a person's script would.
 async fn ask(simulated: &Simulated, method: Method, path: &str) -> Result<(u16, Value)> {
     let url = format!("{}/bitbucket/rest/api/latest{path}", simulated.simulator.url());
-    let (_, token) = simulated.welcome.credential.first().context("a credential")?;
+    let (_, token) = simulated.seed_data.credential.first().context("a credential")?;
     let answer = plain_http::client()?.request(method, url).bearer_auth(token).send().await?;
     let status = answer.status().as_u16();
     Ok((status, serde_json::from_str(&answer.text().await?).unwrap_or_default()))
@@ -82,7 +82,7 @@ async fn a_context_path_is_in_every_request_and_belongs_to_the_address() -> Resu
     let bare = simulated
         .provider
         .endpoint(&serde_json::from_value(json!({"bitbucketDataCenter": {"url": simulated.simulator.url(), "project": "APP"}}))?)?;
-    let error = simulated.client_at(&bare, &simulated.welcome.credential).inspect().await.unwrap_err();
+    let error = simulated.client_at(&bare, &simulated.seed_data.credential).inspect().await.unwrap_err();
     assert_ne!(error.kind, ErrorKind::Unauthenticated, "another address is no bad credential: {error}");
     Ok(())
 }
@@ -94,7 +94,7 @@ async fn a_personal_project_has_repositories_and_hooks() -> Result<()> {
     let endpoint = simulated
         .provider
         .endpoint(&serde_json::from_value(json!({"bitbucketDataCenter": {"url": web.as_str(), "project": "~forgebind"}}))?)?;
-    let client = simulated.client_at(&endpoint, &simulated.welcome.credential);
+    let client = simulated.client_at(&endpoint, &simulated.seed_data.credential);
     let pages: Vec<Vec<Repository>> = client.repositories().try_collect().await?;
     assert_eq!(pages.concat().iter().map(|found| found.path.as_str()).collect::<Vec<_>>(), ["~FORGEBIND/notes"]);
     for text in
@@ -114,11 +114,11 @@ async fn a_personal_project_has_repositories_and_hooks() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_contract_holds_without_a_project() -> Result<()> {
     let mut simulated = simulated().await?;
-    simulated.welcome.provider = json!({"bitbucketDataCenter": {"url": simulated.endpoint.web.as_str()}});
-    simulated.endpoint = simulated.provider.endpoint(&serde_json::from_value(simulated.welcome.provider.clone())?)?;
+    simulated.seed_data.provider = json!({"bitbucketDataCenter": {"url": simulated.endpoint.web.as_str()}});
+    simulated.endpoint = simulated.provider.endpoint(&serde_json::from_value(simulated.seed_data.provider.clone())?)?;
     assert_eq!(simulated.endpoint.scope, None);
     // A repository of another project and a personal one.
-    simulated.welcome.repositories += 2;
+    simulated.seed_data.repositories += 2;
     run(&subject(&simulated)).await;
     let client = simulated.operator();
     let pages: Vec<Vec<Repository>> = client.repositories().try_collect().await?;
@@ -159,7 +159,7 @@ async fn without_a_project_a_token_lists_what_it_reaches() -> Result<()> {
 #[tokio::test]
 async fn pk_11_a_token_without_repo_admin_is_told_so() -> Result<()> {
     let simulated = simulated().await?;
-    let reader = simulated.client(&simulated.welcome.reader);
+    let reader = simulated.client(&simulated.seed_data.reader);
     let inspection = reader.inspect().await?;
     assert_eq!(
         reader.permission(&inspection, Permission::ListRepositories).state,
@@ -234,17 +234,17 @@ async fn pk_12_deliveries_are_signed_with_the_hooks_secret_and_tell_what_happene
     create(client.as_ref(), &repository, &format!("http://127.0.0.1:{}/hooks", sink.port()), &EventKind::ALL).await?;
     let path = || "APP/shop".to_owned();
     let acts = [
-        Act::Push { repository: path(), branch: "topic".into(), message: "one".into() },
-        Act::Push { repository: path(), branch: "new".into(), message: "two".into() },
-        Act::Tag { repository: path(), name: "v1".into() },
-        Act::DeleteBranch { repository: path(), branch: "new".into() },
-        Act::OpenPullRequest { repository: path(), source: "topic".into(), target: "main".into(), title: "Topic".into() },
-        Act::Push { repository: path(), branch: "topic".into(), message: "three".into() },
-        Act::EditPullRequest { repository: path(), number: 1, title: "Better".into() },
-        Act::CommentOnPullRequest { repository: path(), number: 1, text: "Fine".into() },
-        Act::MergePullRequest { repository: path(), number: 1 },
-        Act::OpenPullRequest { repository: path(), source: "topic".into(), target: "release/1.0".into(), title: "Again".into() },
-        Act::ClosePullRequest { repository: path(), number: 2 },
+        UserAction::Push { repository: path(), branch: "topic".into(), message: "one".into() },
+        UserAction::Push { repository: path(), branch: "new".into(), message: "two".into() },
+        UserAction::Tag { repository: path(), name: "v1".into() },
+        UserAction::DeleteBranch { repository: path(), branch: "new".into() },
+        UserAction::OpenPullRequest { repository: path(), source: "topic".into(), target: "main".into(), title: "Topic".into() },
+        UserAction::Push { repository: path(), branch: "topic".into(), message: "three".into() },
+        UserAction::EditPullRequest { repository: path(), number: 1, title: "Better".into() },
+        UserAction::CommentOnPullRequest { repository: path(), number: 1, text: "Fine".into() },
+        UserAction::MergePullRequest { repository: path(), number: 1 },
+        UserAction::OpenPullRequest { repository: path(), source: "topic".into(), target: "release/1.0".into(), title: "Again".into() },
+        UserAction::ClosePullRequest { repository: path(), number: 2 },
     ];
     for act in &acts {
         simulated.simulator.act(act).await?;
@@ -281,11 +281,11 @@ async fn one_push_of_several_references_is_one_delivery_and_several_events() -> 
     let simulated = simulated().await?;
     let product = BitbucketDataCenter::new(Settings { url: DEAF.to_owned(), allow_local_targets: true });
     let path = || "APP/shop".to_owned();
-    product.act(&Act::AddHook { repository: path(), url: DEAF.to_owned() }).map_err(anyhow::Error::msg)?;
+    product.act(&UserAction::AddHook { repository: path(), url: DEAF.to_owned() }).map_err(anyhow::Error::msg)?;
     let acts = [
-        Act::Push { repository: path(), branch: "main".into(), message: "one".into() },
-        Act::Tag { repository: path(), name: "v2".into() },
-        Act::DeleteBranch { repository: path(), branch: "topic".into() },
+        UserAction::Push { repository: path(), branch: "main".into(), message: "one".into() },
+        UserAction::Tag { repository: path(), name: "v2".into() },
+        UserAction::DeleteBranch { repository: path(), branch: "topic".into() },
     ];
     let deliveries = product.push_together("APP/shop", &acts).map_err(anyhow::Error::msg)?;
     assert_eq!(deliveries.len(), 1);
@@ -304,7 +304,7 @@ async fn a_hook_that_fails_is_skipped_and_looks_as_before() -> Result<()> {
     let client = simulated.operator();
     let repository = client.repository(&simulated.path("APP/shop")).await?;
     let hook = create(client.as_ref(), &repository, DEAF, &[EventKind::Push]).await?;
-    let push = Act::Push { repository: "APP/shop".into(), branch: "main".into(), message: "more".into() };
+    let push = UserAction::Push { repository: "APP/shop".into(), branch: "main".into(), message: "more".into() };
     for _ in 0..7 {
         simulated.simulator.act(&push).await?;
     }
@@ -343,8 +343,8 @@ async fn the_test_of_the_settings_page_is_unsigned_and_recognised() -> Result<()
 
 #[tokio::test]
 async fn a_used_up_rate_is_told_with_its_time() -> Result<()> {
-    let limited = |settings| -> Box<dyn Product> { Box::new(BitbucketDataCenter::new(settings).with_rate_limit(5)) };
-    let simulated = Simulated::with(Simulator::start(limited).await?, Timings { park: Duration::ZERO, ..Timings::default() })?;
+    let limited = |settings| -> Box<dyn SimulatedProvider> { Box::new(BitbucketDataCenter::new(settings).with_rate_limit(5)) };
+    let simulated = Simulated::with(Simulator::start(limited).await?, Timings { max_wait: Duration::ZERO, ..Timings::default() })?;
     let client = simulated.operator();
     client.repository(&simulated.path("APP/shop")).await?;
     let mut refused = None;
@@ -366,13 +366,13 @@ async fn a_list_that_shows_a_hook_twice_is_read_again() -> Result<()> {
     let client = simulated.operator();
     let repository = client.repository(&simulated.path("APP/shop")).await?;
     let hook = create(client.as_ref(), &repository, DEAF, &[EventKind::Push]).await?;
-    simulated.simulator.order(Order::once(Method::GET, "/webhooks", Misbehaviour::Duplicate));
+    simulated.simulator.order(Order::once(Method::GET, "/webhooks", Fault::Duplicate));
     assert_eq!(client.hooks(&repository).await?, [hook]);
-    let crowded = client.repository(&simulated.path(&simulated.welcome.crowded.0)).await?;
+    let crowded = client.repository(&simulated.path(&simulated.seed_data.crowded.0)).await?;
     let removed = client.hooks(&crowded).await?[0].id.clone();
-    let meanwhile = Act::RemoveHook { repository: "APP/crowded".into(), hook: removed };
-    let order = Order { skip: 1, ..Order::once(Method::GET, "crowded/webhooks", Misbehaviour::Meanwhile(meanwhile)) };
+    let meanwhile = UserAction::RemoveHook { repository: "APP/crowded".into(), hook: removed };
+    let order = Order { skip: 1, ..Order::once(Method::GET, "crowded/webhooks", Fault::Meanwhile(meanwhile)) };
     simulated.simulator.order(order);
-    assert_eq!(client.hooks(&crowded).await?.len(), simulated.welcome.crowded.1 - 1, "one less, and none unseen");
+    assert_eq!(client.hooks(&crowded).await?.len(), simulated.seed_data.crowded.1 - 1, "one less, and none unseen");
     Ok(())
 }

@@ -8,10 +8,10 @@ use forgebind::api::v1alpha1::{ProviderKind, ROTATE_REQUESTED_AT};
 use forgebind::providers::{Hook, RepositoryPath};
 use serde_json::json;
 
-use testkit::objects::{CONNECTION, SINK, SOON, connection_condition};
-use testkit::sim::Act;
+use testkit::provider_env::{BINDING, ProviderEnv};
+use testkit::sim::UserAction;
 use testkit::sim::github::seed::app_credential;
-use testkit::story::{BINDING, Story};
+use testkit::test_namespace::{CONNECTION, SINK, SOON, connection_condition};
 
 /// Somebody else's hook, which is there from the beginning and must be there in the end.
 const FOREIGN: &str = "https://ci.elsewhere.example/hook";
@@ -20,32 +20,32 @@ const NARROW: &str = "narrow";
 
 /// What is said of a new hook is what the next look finds, also where a hook cannot be as narrow as it is wished: a status
 /// that changes by itself would be written for every binding after every start.
-async fn rest(story: &Story) -> Result<()> {
+async fn rest(env: &ProviderEnv) -> Result<()> {
     let spec = json!({
-        "connectionRef": {"name": CONNECTION}, "repository": story.repository(), "webhook": {"events": ["Push", "PullRequest"]},
-        "sinks": [{"name": "ci", "service": {"name": SINK, "port": story.objects.sink.port(), "path": "/narrow"}}],
+        "connectionRef": {"name": CONNECTION}, "repository": env.repository(), "webhook": {"events": ["Push", "PullRequest"]},
+        "sinks": [{"name": "ci", "service": {"name": SINK, "port": env.objects.sink.port(), "path": "/narrow"}}],
     });
-    story.objects.create_binding(NARROW, spec).await?;
-    let made = story.objects.binding_ready(NARROW).await?.status.unwrap_or_default();
-    let seen = story.objects.look_again(NARROW).await?.status.unwrap_or_default();
+    env.objects.create_binding(NARROW, spec).await?;
+    let made = env.objects.binding_ready(NARROW).await?.status.unwrap_or_default();
+    let seen = env.objects.look_again(NARROW).await?.status.unwrap_or_default();
     assert_eq!(RepoBindingStatus { last_handled: None, ..seen }, made);
-    story.objects.delete_binding(NARROW).await?;
-    story.objects.binding_gone(NARROW, SOON).await
+    env.objects.delete_binding(NARROW).await?;
+    env.objects.binding_gone(NARROW, SOON).await
 }
 
 /// What was asked for arrives, each once, and what was not does not.
-async fn deliver(story: &Story) -> Result<()> {
-    let repository = story.repository();
-    story.push(&repository, "main").await?;
-    story.push(&repository, "topic").await?;
-    story.act(Act::Tag { repository: repository.clone(), name: "v1".into() }).await?;
+async fn deliver(env: &ProviderEnv) -> Result<()> {
+    let repository = env.repository();
+    env.push(&repository, "main").await?;
+    env.push(&repository, "topic").await?;
+    env.act(UserAction::Tag { repository: repository.clone(), name: "v1".into() }).await?;
     let (source, target, title) = ("topic".to_owned(), "main".to_owned(), "A change".to_owned());
-    story.act(Act::OpenPullRequest { repository: repository.clone(), source, target, title }).await?;
-    story.act(Act::EditPullRequest { repository: repository.clone(), number: 1, title: "Another title".into() }).await?;
-    story.act(Act::CommentOnPullRequest { repository: repository.clone(), number: 1, text: "Fine".into() }).await?;
-    story.push(&repository, "topic").await?;
-    story.act(Act::ClosePullRequest { repository: repository.clone(), number: 1 }).await?;
-    story.push(&repository, "main").await?;
+    env.act(UserAction::OpenPullRequest { repository: repository.clone(), source, target, title }).await?;
+    env.act(UserAction::EditPullRequest { repository: repository.clone(), number: 1, title: "Another title".into() }).await?;
+    env.act(UserAction::CommentOnPullRequest { repository: repository.clone(), number: 1, text: "Fine".into() }).await?;
+    env.push(&repository, "topic").await?;
+    env.act(UserAction::ClosePullRequest { repository: repository.clone(), number: 1 }).await?;
+    env.push(&repository, "main").await?;
     let expected = [
         ("dev.forgebind.push", "refs/heads/main"),
         ("dev.forgebind.push", "refs/heads/topic"),
@@ -55,12 +55,12 @@ async fn deliver(story: &Story) -> Result<()> {
         ("dev.forgebind.pull_request", "refs/heads/main"),
         ("dev.forgebind.push", "refs/heads/main"),
     ];
-    story.objects.sink.wait_for(expected.len(), SOON).await?;
-    story.objects.binding_says(BINDING, "Receiving", "True/Succeeded").await?;
-    let events = story.objects.sink.deliveries();
+    env.objects.sink.wait_for(expected.len(), SOON).await?;
+    env.objects.binding_says(BINDING, "Receiving", "True/Succeeded").await?;
+    let events = env.objects.sink.deliveries();
     let told: Vec<_> = events.iter().map(|event| (event.header("ce-type"), event.header("ce-subject"))).collect();
     assert_eq!(told, expected);
-    let web = story.objects.bindings.get(BINDING).await?.status.and_then(|status| status.repository?.web_url);
+    let web = env.objects.bindings.get(BINDING).await?.status.and_then(|status| status.repository?.web_url);
     // As the HTTP binding of CloudEvents wants it, the percent sign of an address is itself encoded.
     let source = percent_encoding::percent_decode_str(events[0].header("ce-source")).decode_utf8()?.into_owned();
     assert_eq!(Some(source), web);
@@ -68,94 +68,94 @@ async fn deliver(story: &Story) -> Result<()> {
 }
 
 /// The secret changes; nothing that is sent meanwhile is refused or doubled.
-async fn rotate(story: &Story) -> Result<()> {
-    let repository = story.repository();
-    let before: Vec<_> = story.hooks(&repository).await?.into_iter().map(|hook| hook.url).collect();
-    let accepted = story.objects.sink.accepted().len();
-    story.objects.annotate_binding(BINDING, ROTATE_REQUESTED_AT, "once").await?;
-    story.push(&repository, "main").await?;
-    let changed = |hooks: &[Hook]| hooks.len() == story.parts() && hooks.iter().all(|hook| !before.contains(&hook.url));
-    story.hooks_until(&repository, "with a new address", changed).await?;
-    story.push(&repository, "main").await?;
-    story.objects.sink.wait_for(accepted + 2, SOON).await?;
-    story.objects.binding_ready(BINDING).await?;
-    assert_eq!(story.objects.sink.accepted().len(), accepted + 2);
+async fn rotate(env: &ProviderEnv) -> Result<()> {
+    let repository = env.repository();
+    let before: Vec<_> = env.hooks(&repository).await?.into_iter().map(|hook| hook.url).collect();
+    let accepted = env.objects.sink.accepted().len();
+    env.objects.annotate_binding(BINDING, ROTATE_REQUESTED_AT, "once").await?;
+    env.push(&repository, "main").await?;
+    let changed = |hooks: &[Hook]| hooks.len() == env.variants() && hooks.iter().all(|hook| !before.contains(&hook.url));
+    env.hooks_until(&repository, "with a new address", changed).await?;
+    env.push(&repository, "main").await?;
+    env.objects.sink.wait_for(accepted + 2, SOON).await?;
+    env.objects.binding_ready(BINDING).await?;
+    assert_eq!(env.objects.sink.accepted().len(), accepted + 2);
     Ok(())
 }
 
 /// A hook that somebody bends or deletes is repaired.
-async fn repair(story: &Story) -> Result<()> {
-    let repository = story.repository();
-    let hooks = story.hooks(&repository).await?;
+async fn repair(env: &ProviderEnv) -> Result<()> {
+    let repository = env.repository();
+    let hooks = env.hooks(&repository).await?;
     let (bent, removed) = (hooks[0].clone(), hooks[hooks.len() - 1].id.clone());
-    story.act(Act::ChangeHook { repository: repository.clone(), hook: bent.id.clone() }).await?;
-    assert_ne!(story.hooks(&repository).await?, hooks, "the change by hand is seen");
-    story.objects.look_again(BINDING).await?;
-    story.hooks_until(&repository, "bent back", |found| found.len() == hooks.len() && found.contains(&bent)).await?;
-    story.act(Act::RemoveHook { repository: repository.clone(), hook: removed.clone() }).await?;
-    story.objects.look_again(BINDING).await?;
-    let whole = |found: &[Hook]| found.len() == story.parts() && found.iter().all(|hook| hook.id != removed);
-    story.hooks_until(&repository, "made again", whole).await?;
-    story.objects.binding_ready(BINDING).await?;
+    env.act(UserAction::ChangeHook { repository: repository.clone(), hook: bent.id.clone() }).await?;
+    assert_ne!(env.hooks(&repository).await?, hooks, "the change by hand is seen");
+    env.objects.look_again(BINDING).await?;
+    env.hooks_until(&repository, "bent back", |found| found.len() == hooks.len() && found.contains(&bent)).await?;
+    env.act(UserAction::RemoveHook { repository: repository.clone(), hook: removed.clone() }).await?;
+    env.objects.look_again(BINDING).await?;
+    let whole = |found: &[Hook]| found.len() == env.variants() && found.iter().all(|hook| hook.id != removed);
+    env.hooks_until(&repository, "made again", whole).await?;
+    env.objects.binding_ready(BINDING).await?;
     Ok(())
 }
 
 /// A revoked credential is said, and a new one in its Secret is all it takes. The routes stay open meanwhile.
-async fn lose_the_credential(story: &Story, credential: &[(&'static str, String)]) -> Result<()> {
-    story.store(&story.simulated.welcome.rejected).await?;
-    let connection = story.objects.connection_says("Authenticated", "False/CredentialRejected").await?;
+async fn lose_the_credential(env: &ProviderEnv, credential: &[(&'static str, String)]) -> Result<()> {
+    env.store(&env.simulated.seed_data.rejected).await?;
+    let connection = env.objects.connection_says("Authenticated", "False/CredentialRejected").await?;
     assert_eq!(connection_condition(&connection, "Ready"), "False/CredentialRejected");
-    story.store(credential).await?;
-    story.objects.connection_ready().await?;
-    story.objects.binding_ready(BINDING).await?;
+    env.store(credential).await?;
+    env.objects.connection_ready().await?;
+    env.objects.binding_ready(BINDING).await?;
     Ok(())
 }
 
-async fn move_on(story: &Story) -> Result<()> {
-    let other = story.simulated.welcome.other.clone();
-    story.objects.patch_binding(BINDING, json!({"spec": {"repository": other}})).await?;
-    story.hooks_until(&other, "made at the new place", |hooks| hooks.len() == story.parts()).await?;
-    story.hooks_until(&story.repository(), "gone from the former place", <[Hook]>::is_empty).await?;
-    story.objects.binding_ready(BINDING).await?;
-    let accepted = story.objects.sink.accepted().len();
-    story.push(&other, "main").await?;
-    story.objects.sink.wait_for(accepted + 1, SOON).await?;
+async fn move_on(env: &ProviderEnv) -> Result<()> {
+    let other = env.simulated.seed_data.other.clone();
+    env.objects.patch_binding(BINDING, json!({"spec": {"repository": other}})).await?;
+    env.hooks_until(&other, "made at the new place", |hooks| hooks.len() == env.variants()).await?;
+    env.hooks_until(&env.repository(), "gone from the former place", <[Hook]>::is_empty).await?;
+    env.objects.binding_ready(BINDING).await?;
+    let accepted = env.objects.sink.accepted().len();
+    env.push(&other, "main").await?;
+    env.objects.sink.wait_for(accepted + 1, SOON).await?;
     Ok(())
 }
 
-async fn part(story: &Story) -> Result<()> {
-    story.objects.delete_binding(BINDING).await?;
-    story.objects.binding_gone(BINDING, SOON).await?;
-    let client = story.simulated.operator();
-    for repository in [story.repository(), story.simulated.welcome.other.clone()] {
-        let path: RepositoryPath = story.simulated.path(&repository);
+async fn variant(env: &ProviderEnv) -> Result<()> {
+    env.objects.delete_binding(BINDING).await?;
+    env.objects.binding_gone(BINDING, SOON).await?;
+    let client = env.simulated.operator();
+    for repository in [env.repository(), env.simulated.seed_data.other.clone()] {
+        let path: RepositoryPath = env.simulated.path(&repository);
         let hooks = client.hooks(&client.repository(&path).await?).await?;
         let theirs = hooks.iter().filter(|hook| hook.url.expose() == FOREIGN).count();
         assert_eq!(hooks.len(), theirs, "nothing of ours is left in {repository}");
-        assert_eq!(theirs > 0, repository == story.repository(), "and theirs is there");
+        assert_eq!(theirs > 0, repository == env.repository(), "and theirs is there");
     }
     Ok(())
 }
 
 async fn tell(kind: ProviderKind) -> Result<()> {
-    let story = Story::begin(kind).await?;
-    let credential = story.simulated.welcome.credential.clone();
-    tell_with(story, &credential).await
+    let env = ProviderEnv::begin(kind).await?;
+    let credential = env.simulated.seed_data.credential.clone();
+    tell_with(env, &credential).await
 }
 
-async fn tell_with(story: Story, credential: &[(&'static str, String)]) -> Result<()> {
-    let foreign = Act::AddHook { repository: story.repository(), url: FOREIGN.to_owned() };
-    story.act(foreign).await?;
-    let identity = story.connect(credential).await?.status.and_then(|status| status.identity).and_then(|identity| identity.name);
+async fn tell_with(env: ProviderEnv, credential: &[(&'static str, String)]) -> Result<()> {
+    let foreign = UserAction::AddHook { repository: env.repository(), url: FOREIGN.to_owned() };
+    env.act(foreign).await?;
+    let identity = env.connect(credential).await?.status.and_then(|status| status.identity).and_then(|identity| identity.name);
     assert!(identity.is_some(), "the connection says who it is");
-    story.bind().await?;
-    rest(&story).await?;
-    deliver(&story).await?;
-    rotate(&story).await?;
-    repair(&story).await?;
-    lose_the_credential(&story, credential).await?;
-    move_on(&story).await?;
-    part(&story).await
+    env.bind().await?;
+    rest(&env).await?;
+    deliver(&env).await?;
+    rotate(&env).await?;
+    repair(&env).await?;
+    lose_the_credential(&env, credential).await?;
+    move_on(&env).await?;
+    variant(&env).await
 }
 
 #[tokio::test]
@@ -166,14 +166,14 @@ async fn dv_01_bb_01_the_whole_chain_at_github() -> Result<()> {
 #[tokio::test]
 async fn df_01_dv_04_dv_10_the_whole_chain_at_github_with_an_app() -> Result<()> {
     let credential = app_credential();
-    let story = Story::begin_as(ProviderKind::GitHub, "github-app").await?;
+    let env = ProviderEnv::begin_as(ProviderKind::GitHub, "github-app").await?;
     assert!(credential.iter().all(|(key, _)| key.starts_with("githubApp")), "no token of a person");
-    let (objects, simulated) = (story.objects.clone(), story.simulated.clone());
-    tell_with(story, &credential).await?;
+    let (objects, simulated) = (env.objects.clone(), env.simulated.clone());
+    tell_with(env, &credential).await?;
     let status = objects.connections.get(CONNECTION).await?.status.unwrap_or_default();
     assert_eq!(status.identity.map(|identity| identity.kind), Some(IdentityKind::App));
     // What changed a hook was sent with a token of the installation; this one is of a person.
-    let person = simulated.welcome.credential[0].1.clone();
+    let person = simulated.seed_data.credential[0].1.clone();
     let exchanges = simulated.simulator.exchanges();
     let writes: Vec<_> = exchanges.iter().filter(|exchange| exchange.is_write() && exchange.request.path.contains("/hooks")).collect();
     assert!(!writes.is_empty());

@@ -31,7 +31,7 @@ const FILLERS: usize = 55;
 const SOON: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Everything that one test needs of a Gitea.
-struct Place {
+struct ProviderEnv {
     gitea: &'static Gitea,
     proxy: Arc<FaultProxy>,
     account: Account,
@@ -41,7 +41,7 @@ struct Place {
     factory: TransportFactory,
 }
 
-impl Place {
+impl ProviderEnv {
     async fn new() -> Result<Self> {
         let gitea = shared::gitea().await?;
         let proxy = Arc::new(FaultProxy::before_gitea(gitea).await?);
@@ -90,7 +90,7 @@ impl Place {
 }
 
 /// Every request that a client sent, and every answer of the real server, fits the official description.
-impl Drop for Place {
+impl Drop for ProviderEnv {
     fn drop(&mut self) {
         let facts = Facts::of(self.provider.kind());
         let mut findings = Vec::new();
@@ -128,15 +128,15 @@ impl ByHand for AtGitea {
     }
 }
 
-async fn subject(place: &Place) -> Result<Subject> {
-    let gitea = place.gitea;
+async fn subject(env: &ProviderEnv) -> Result<Subject> {
+    let gitea = env.gitea;
     for (name, empty) in [("shop", false), ("empty", true), ("archived", false), ("former", false), ("crowded", true)] {
-        gitea.create_repository(&place.organization, name, empty).await?;
+        gitea.create_repository(&env.organization, name, empty).await?;
     }
-    gitea.push_commit(&place.account, &place.path("shop"), "release/1.0", "A branch with a slash").await?;
-    gitea.edit_repository(&place.path("archived"), &json!({ "archived": true })).await?;
-    gitea.edit_repository(&place.path("former"), &json!({ "name": "present" })).await?;
-    let (crowded, organization) = (place.path("crowded"), &place.organization);
+    gitea.push_commit(&env.account, &env.path("shop"), "release/1.0", "A branch with a slash").await?;
+    gitea.edit_repository(&env.path("archived"), &json!({ "archived": true })).await?;
+    gitea.edit_repository(&env.path("former"), &json!({ "name": "present" })).await?;
+    let (crowded, organization) = (env.path("crowded"), &env.organization);
     let hooks = (0..FOREIGN_HOOKS).map(|number| {
         let crowded = crowded.clone();
         async move { gitea.create_hook(&crowded, &format!("https://elsewhere.example/{number}"), &["push"]).await }
@@ -145,20 +145,20 @@ async fn subject(place: &Place) -> Result<Subject> {
     let fillers = (0..FILLERS).map(|number| async move { gitea.create_repository(organization, &format!("filler-{number}"), true).await });
     futures::stream::iter(fillers).buffered(4).try_collect::<Vec<_>>().await?;
     let outsider = gitea.create_user(&Gitea::unique_name("outsider"), OPERATOR_SCOPES).await?;
-    let (host, path) = (place.proxy.url(), place.path("shop"));
+    let (host, path) = (env.proxy.url(), env.path("shop"));
     let authority = host.trim_start_matches("http://");
     Ok(Subject {
-        provider: place.provider,
-        endpoint: place.endpoint.clone(),
-        client: place.operator(),
-        rejected: place.with_token("0123456789abcdef0123456789abcdef01234567"),
-        anonymous: place.client(Credential::Anonymous),
+        provider: env.provider,
+        endpoint: env.endpoint.clone(),
+        client: env.operator(),
+        rejected: env.with_token("0123456789abcdef0123456789abcdef01234567"),
+        anonymous: env.client(Credential::Anonymous),
         repository: path.clone(),
-        unknown: place.path("unknown"),
+        unknown: env.path("unknown"),
         target: "http://127.0.0.1:9".into(),
         prepared: Some(Prepared {
-            outsider: place.with_token(&outsider.token),
-            account: place.account.name.clone(),
+            outsider: env.with_token(&outsider.token),
+            account: env.account.name.clone(),
             clone_urls: vec![
                 format!("{host}/{path}.git"),
                 format!("http://ada@{authority}/{path}"),
@@ -167,47 +167,47 @@ async fn subject(place: &Place) -> Result<Subject> {
                 format!("{host}/{path}/src/branch/main"),
             ],
             branch: "release/1.0".into(),
-            empty: place.path("empty"),
-            archived: Some(place.path("archived")),
-            renamed: (place.path("former"), place.path("present")),
+            empty: env.path("empty"),
+            archived: Some(env.path("archived")),
+            renamed: (env.path("former"), env.path("present")),
             crowded: (crowded, FOREIGN_HOOKS),
             repositories: FILLERS + 5,
             has_pages: true,
             tells_version: true,
             can_pause: true,
-            by_hand: Box::new(AtGitea { gitea, proxy: Arc::clone(&place.proxy) }),
+            by_hand: Box::new(AtGitea { gitea, proxy: Arc::clone(&env.proxy) }),
         }),
     })
 }
 
 #[tokio::test]
 async fn gitea_keeps_the_contract_dv_02_dv_03_dv_22() -> Result<()> {
-    let place = Place::new().await?;
-    run(&subject(&place).await?).await;
+    let env = ProviderEnv::new().await?;
+    run(&subject(&env).await?).await;
     Ok(())
 }
 
 #[tokio::test]
 async fn the_conformance_program_asks_a_sandbox_and_leaves_nothing_behind() -> Result<()> {
-    let place = Place::new().await?;
-    let repository = place.repository("sandbox").await?;
+    let env = ProviderEnv::new().await?;
+    let repository = env.repository("sandbox").await?;
     // Cargo builds the examples together with the tests, beside them.
     let program =
         std::env::current_exe()?.parent().and_then(|deps| deps.parent()).context("no target folder")?.join("examples/conformance");
     anyhow::ensure!(program.exists(), "{} is missing: cargo build --example conformance", program.display());
     let run = async |token: &str| {
         let run = tokio::process::Command::new(&program)
-            .envs([("PROVIDER", "gitea"), ("URL", place.gitea.url()), ("TOKEN_ENV", "SANDBOX_TOKEN"), ("SANDBOX_TOKEN", token)])
+            .envs([("PROVIDER", "gitea"), ("URL", env.gitea.url()), ("TOKEN_ENV", "SANDBOX_TOKEN"), ("SANDBOX_TOKEN", token)])
             .envs([("REPOSITORY", repository.path.as_str()), ("TARGET", "http://127.0.0.1:9/conformance"), ("ACCOUNT_EMAIL", "")])
             .envs([("ALLOW_INSECURE_HTTP", "true"), ("ALLOW_CIDRS", "127.0.0.0/8")])
             .output()
             .await?;
         anyhow::Ok((run.status.success(), format!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr))))
     };
-    let (kept, said) = run(&place.account.token).await?;
+    let (kept, said) = run(&env.account.token).await?;
     assert!(kept && said.contains("The contract is kept"), "{said}");
-    assert!(place.gitea.hooks(repository.path.as_str()).await?.is_empty());
-    let reader = place.gitea.create_token(&place.account, "reader", &["read:repository", "read:organization", "read:user"]).await?;
+    assert!(env.gitea.hooks(repository.path.as_str()).await?.is_empty());
+    let reader = env.gitea.create_token(&env.account, "reader", &["read:repository", "read:organization", "read:user"]).await?;
     let (kept, said) = run(&reader).await?;
     assert!(!kept && said.contains("the contract is not kept") && !said.contains(&reader), "{said}");
     Ok(())
@@ -215,15 +215,15 @@ async fn the_conformance_program_asks_a_sandbox_and_leaves_nothing_behind() -> R
 
 #[tokio::test]
 async fn a_tokens_scopes_are_known_where_the_account_may_list_its_tokens() -> Result<()> {
-    let place = Place::new().await?;
-    let inspection = place.operator().inspect().await?;
+    let env = ProviderEnv::new().await?;
+    let inspection = env.operator().inspect().await?;
     let mut expected: Vec<_> = OPERATOR_SCOPES.iter().map(|&scope| scope.to_owned()).collect();
     expected.sort();
     assert_eq!(inspection.grants, Grants::Known(expected));
     assert_eq!(inspection.credential_name.as_deref(), Some("operator"));
 
-    let without_user = place.gitea.create_token(&place.account, "without-user", &["write:repository"]).await?;
-    let client = place.with_token(&without_user);
+    let without_user = env.gitea.create_token(&env.account, "without-user", &["write:repository"]).await?;
+    let client = env.with_token(&without_user);
     let inspection = client.inspect().await?;
     assert_eq!(inspection.identity.as_ref().unwrap().name, None, "valid, its name unknown");
     assert_eq!(inspection.grants, Grants::Known(vec!["write:repository".into()]));
@@ -235,14 +235,13 @@ async fn a_tokens_scopes_are_known_where_the_account_may_list_its_tokens() -> Re
 
 #[tokio::test]
 async fn a_password_has_every_right_and_a_wrong_one_none() -> Result<()> {
-    let place = Place::new().await?;
-    let basic =
-        |username: &str, password: &str| place.client(Credential::BasicAuth { username: username.into(), password: password.into() });
+    let env = ProviderEnv::new().await?;
+    let basic = |username: &str, password: &str| env.client(Credential::BasicAuth { username: username.into(), password: password.into() });
     let inspection = basic(ADMIN, ADMIN_PASSWORD).inspect().await?;
     assert_eq!(inspection.identity.unwrap().name.as_deref(), Some(ADMIN));
     assert_eq!(inspection.grants, Grants::Known(vec!["all".into()]));
-    let as_password = basic("anybody", &place.account.token).inspect().await?;
-    assert_eq!(as_password.identity.unwrap().name.as_deref(), Some(place.account.name.as_str()));
+    let as_password = basic("anybody", &env.account.token).inspect().await?;
+    assert_eq!(as_password.identity.unwrap().name.as_deref(), Some(env.account.name.as_str()));
     assert_ne!(as_password.grants, Grants::Known(vec!["all".into()]), "a token in a password's place is a token");
     assert_eq!(basic(ADMIN, "not-the-password").inspect().await.unwrap_err().kind, ErrorKind::Unauthenticated);
     Ok(())
@@ -250,25 +249,25 @@ async fn a_password_has_every_right_and_a_wrong_one_none() -> Result<()> {
 
 #[tokio::test]
 async fn a_lost_answer_to_a_creation_is_ambiguous_and_is_not_sent_again() -> Result<()> {
-    let place = Place::new().await?;
-    let repository = place.repository("lost").await?;
-    let client = place.operator();
+    let env = ProviderEnv::new().await?;
+    let repository = env.repository("lost").await?;
+    let client = env.operator();
     let (url, secret) = (HookUrl::new("http://127.0.0.1:9/hooks/lost".into()), secret(1));
     let shape = client.hook_shapes(&[EventKind::Push].into()).remove(0);
     let request = HookRequest { url: &url, secret: &secret, shape: &shape };
-    let lost = place.proxy.inject_nth(Fault::LoseAnswer, 0, 1, |exchange| exchange.method == Method::POST);
+    let lost = env.proxy.inject_nth(Fault::LoseAnswer, 0, 1, |exchange| exchange.method == Method::POST);
     let error = client.create_hook(&repository, &request).await.unwrap_err();
     assert!(error.kind.is_ambiguous(), "{error}");
     assert_eq!(lost.hits(), 1);
     assert_eq!(client.hooks(&repository).await?.iter().filter(|hook| hook.url == url).count(), 1, "made once all the same");
 
-    let _unavailable = place.proxy.inject_nth(Fault::Answer(StatusCode::BAD_GATEWAY), 0, usize::MAX, |_| true);
-    place.proxy.forget();
+    let _unavailable = env.proxy.inject_nth(Fault::Answer(StatusCode::BAD_GATEWAY), 0, usize::MAX, |_| true);
+    env.proxy.forget();
     assert_eq!(client.create_hook(&repository, &request).await.unwrap_err().kind, ErrorKind::Transient);
-    assert_eq!(place.proxy.exchanges().len(), 1);
-    place.proxy.forget();
+    assert_eq!(env.proxy.exchanges().len(), 1);
+    env.proxy.forget();
     assert_eq!(client.hooks(&repository).await.unwrap_err().kind, ErrorKind::Transient);
-    assert_eq!(place.proxy.exchanges().len(), 3, "reads are tried again");
+    assert_eq!(env.proxy.exchanges().len(), 3, "reads are tried again");
     Ok(())
 }
 
@@ -277,18 +276,18 @@ async fn real_deliveries_prove_themselves_and_tell_what_happened() -> Result<()>
     use Change::{Created, Deleted, Updated};
     use EventKind::{PullRequest, PullRequestClosed, PullRequestComment, PullRequestMerged, Push, Tag};
 
-    let place = Place::new().await?;
-    let repository = place.repository("delivers").await?;
-    let client = place.operator();
+    let env = ProviderEnv::new().await?;
+    let repository = env.repository("delivers").await?;
+    let client = env.operator();
     let sink = SinkServer::start().await?;
     let (url, secret) = (HookUrl::new(format!("http://127.0.0.1:{}/in", sink.port())), secret(7));
     let shape = client.hook_shapes(&EventKind::ALL.into_iter().collect()).remove(0);
     let hook = client.create_hook(&repository, &HookRequest { url: &url, secret: &secret, shape: &shape }).await?;
 
-    let (path, gitea) = (repository.path.as_str(), place.gitea);
-    gitea.push_commit(&place.account, path, "main", "One").await?;
-    gitea.push_commit(&place.account, path, "topic", "Two").await?;
-    gitea.push_tag(&place.account, path, "v1").await?;
+    let (path, gitea) = (repository.path.as_str(), env.gitea);
+    gitea.push_commit(&env.account, path, "main", "One").await?;
+    gitea.push_commit(&env.account, path, "topic", "Two").await?;
+    gitea.push_tag(&env.account, path, "v1").await?;
     let call = async |method: Method, rest: &str, body: Option<serde_json::Value>| {
         let (status, value) = gitea.call(method, &format!("/repos/{path}{rest}"), body.as_ref()).await.unwrap();
         assert!(status.is_success(), "{rest}: {status} {value}");
@@ -297,7 +296,7 @@ async fn real_deliveries_prove_themselves_and_tell_what_happened() -> Result<()>
     let open = json!({ "head": "topic", "base": "main", "title": "Two" });
     let number = call(Method::POST, "/pulls", Some(open)).await;
     call(Method::POST, &format!("/issues/{number}/comments"), Some(json!({ "body": "Fine" }))).await;
-    gitea.push_commit(&place.account, path, "topic", "Three").await?;
+    gitea.push_commit(&env.account, path, "topic", "Three").await?;
     call(Method::PATCH, &format!("/pulls/{number}"), Some(json!({ "state": "closed" }))).await;
     call(Method::PATCH, &format!("/pulls/{number}"), Some(json!({ "state": "open" }))).await;
     wait_until("Gitea to find the pull request mergeable", SOON, async || {
@@ -325,7 +324,7 @@ async fn real_deliveries_prove_themselves_and_tell_what_happened() -> Result<()>
         (Tag, "refs/tags/v1", Deleted),
         (Push, "refs/heads/topic", Deleted),
     ];
-    let webhook = place.provider.webhook();
+    let webhook = env.provider.webhook();
     let read = || -> Vec<Content> {
         let deliveries = sink.deliveries();
         let secrets = [testkit::contract::secret(6), secret.clone()];

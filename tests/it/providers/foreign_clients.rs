@@ -22,7 +22,7 @@ use testkit::sim::azure_devops::{make_older, state};
 use testkit::sim::bitbucket_data_center::{BitbucketDataCenter, PASSWORD, PROJECT_TOKEN, REPOSITORY_TOKEN};
 use testkit::sim::github::seed as github;
 use testkit::sim::gitlab::seed as gitlab;
-use testkit::sim::{Act, Product, Simulated, Simulator};
+use testkit::sim::{Simulated, SimulatedProvider, Simulator, UserAction};
 
 /// What came back.
 struct Answer {
@@ -115,26 +115,27 @@ async fn pushes_have_times_as_numbers_and_deletions_nothing_of_creations() -> Re
     let hook = json!({"events": ["*"], "config": {"url": "http://127.0.0.1:9/in", "content_type": "json"}});
     let made = request(&simulated, Method::POST, "/api/v3/repos/acme/shop/hooks")?.bearer_auth(github::OPERATOR).json(&hook);
     assert_eq!(send(made).await?.status, 201);
-    let sent = async |act: Act| -> Result<Vec<Value>> {
+    let sent = async |act: UserAction| -> Result<Vec<Value>> {
         let before = simulated.simulator.sent().len();
         simulated.simulator.act(&act).await?;
         let bodies = simulated.simulator.sent().into_iter().skip(before).map(|sent| sent.delivery.body);
         let documents = bodies.filter_map(|body| serde_json::from_slice::<Value>(&body).ok());
         Ok(documents.filter(|document| document["zen"].is_null()).collect())
     };
-    let pushed = sent(Act::Push { repository: "acme/shop".into(), branch: "main".into(), message: "One".into() }).await?;
+    let pushed = sent(UserAction::Push { repository: "acme/shop".into(), branch: "main".into(), message: "One".into() }).await?;
     let repository = &pushed.first().context("the push")?["repository"];
     for time in ["created_at", "pushed_at"] {
         assert!(repository[time].is_u64(), "{time}: {}", repository[time]);
     }
     assert!(repository["updated_at"].is_string() && repository["owner"]["name"] == "acme" && repository["master_branch"] == "main");
-    let opened = Act::OpenPullRequest { repository: "acme/shop".into(), source: "topic".into(), target: "main".into(), title: "T".into() };
+    let opened =
+        UserAction::OpenPullRequest { repository: "acme/shop".into(), source: "topic".into(), target: "main".into(), title: "T".into() };
     for other in sent(opened).await? {
         assert!(other["repository"]["created_at"].is_string(), "a text in every other event");
     }
     let named = |documents: Vec<Value>| documents.into_iter().find(|document| document["ref_type"] == "branch").context("told by name");
-    let created = named(sent(Act::Push { repository: "acme/shop".into(), branch: "new".into(), message: "Two".into() }).await?)?;
-    let deleted = named(sent(Act::DeleteBranch { repository: "acme/shop".into(), branch: "new".into() }).await?)?;
+    let created = named(sent(UserAction::Push { repository: "acme/shop".into(), branch: "new".into(), message: "Two".into() }).await?)?;
+    let deleted = named(sent(UserAction::DeleteBranch { repository: "acme/shop".into(), branch: "new".into() }).await?)?;
     for field in ["master_branch", "description"] {
         assert!(created.get(field).is_some() && deleted.get(field).is_none(), "{field}");
     }
@@ -252,7 +253,7 @@ async fn times_have_the_precision_that_strict_clients_demand() -> Result<()> {
         "updatedDate",
         "lastUpdateTime",
     ];
-    let add = |repository: &str| Act::AddHook { repository: repository.to_owned(), url: "https://ci.acme.example/in".to_owned() };
+    let add = |repository: &str| UserAction::AddHook { repository: repository.to_owned(), url: "https://ci.acme.example/in".to_owned() };
     for (kind, paths, form) in [
         (ProviderKind::GitHub, vec!["/api/v3/repos/acme/shop", "/api/v3/repos/acme/shop/hooks"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"),
         (
@@ -278,7 +279,7 @@ async fn times_have_the_precision_that_strict_clients_demand() -> Result<()> {
         ),
     ] {
         let simulated = simulated(kind).await?;
-        simulated.simulator.act(&add(&simulated.welcome.repository)).await?;
+        simulated.simulator.act(&add(&simulated.seed_data.repository)).await?;
         let form = regex::Regex::new(form)?;
         let mut seen = 0;
         for path in paths {
@@ -300,7 +301,7 @@ async fn times_have_the_precision_that_strict_clients_demand() -> Result<()> {
 
 /// The request with the credential that may do everything.
 fn authorized(simulated: &Simulated, request: RequestBuilder) -> RequestBuilder {
-    let of = |name: &str| simulated.welcome.credential.iter().find(|(key, _)| *key == name).map(|(_, value)| value.clone());
+    let of = |name: &str| simulated.seed_data.credential.iter().find(|(key, _)| *key == name).map(|(_, value)| value.clone());
     let token = of("token").unwrap_or_default();
     match simulated.provider.kind() {
         ProviderKind::BitbucketCloud => request.basic_auth(of("email").unwrap_or_default(), Some(token)),
@@ -333,7 +334,7 @@ async fn links_of_bitbucket_cloud_lead_from_the_workspace_to_its_repositories() 
 #[tokio::test]
 async fn data_center_tells_who_asks_and_has_a_second_address_for_personal_projects() -> Result<()> {
     let simulated = simulated(ProviderKind::BitbucketDataCenter).await?;
-    let token = simulated.welcome.credential[0].1.clone();
+    let token = simulated.seed_data.credential[0].1.clone();
     let ask = async |token: Option<&str>, path: &str| {
         let asked = request(&simulated, Method::GET, &format!("/bitbucket{path}"))?;
         send(if let Some(token) = token { asked.bearer_auth(token) } else { asked }).await
@@ -351,7 +352,7 @@ async fn data_center_tells_who_asks_and_has_a_second_address_for_personal_projec
     let token_as_password = request(&simulated, Method::GET, whoami)?.basic_auth("forgebind", Some(&token));
     assert_eq!(send(token_as_password).await?.status, 401, "a token is taken by the REST API and git alone");
     assert_eq!(ask(None, "/login?next=/plugins").await?.status, 200, "where the redirect ends");
-    let oldest = |settings| -> Box<dyn Product> { Box::new(BitbucketDataCenter::new(settings).of_the_oldest_release()) };
+    let oldest = |settings| -> Box<dyn SimulatedProvider> { Box::new(BitbucketDataCenter::new(settings).of_the_oldest_release()) };
     let older = Simulated::with(Simulator::start(oldest).await?, Timings::default())?;
     for (credential, name) in [(token.as_str(), "forgebind"), (PROJECT_TOKEN, "access-token-user/1/APP")] {
         let answer = send(request(&older, Method::GET, whoami)?.bearer_auth(credential)).await?;

@@ -22,7 +22,7 @@ use testkit::contract::{Prepared, Subject, run, secret};
 use testkit::plain_http;
 use testkit::port::free_port;
 use testkit::sim::github::{Release, SimulatedGitHub, seed};
-use testkit::sim::{Act, Misbehaviour, Order, Product, Settings, Simulated, Simulator};
+use testkit::sim::{Fault, Order, Settings, Simulated, SimulatedProvider, Simulator, UserAction};
 use testkit::sink::SinkServer;
 use testkit::wait::{Seen, wait_until};
 
@@ -32,12 +32,12 @@ const DEAF: &str = "http://127.0.0.1:9";
 const SERVER: Release = Release::Server("3.21.0");
 
 /// A simulator, and what a person does to it.
-struct Place {
+struct ProviderEnv {
     simulated: Simulated,
     github: SimulatedGitHub,
 }
 
-impl Place {
+impl ProviderEnv {
     async fn new() -> Result<Self> {
         Self::of(SERVER).await
     }
@@ -50,7 +50,7 @@ impl Place {
 
     fn around(simulator: Simulator, made: Option<SimulatedGitHub>) -> Result<Self> {
         // A limit is told at once, where the operator would wait a little for it.
-        let timings = Timings { park: Duration::ZERO, ..Timings::default() };
+        let timings = Timings { max_wait: Duration::ZERO, ..Timings::default() };
         Ok(Self { simulated: Simulated::with(simulator, timings)?, github: made.context("it was made")? })
     }
 
@@ -76,7 +76,7 @@ impl Place {
     }
 }
 
-fn boxed(made: &mut Option<SimulatedGitHub>, settings: Settings, release: Release) -> Box<dyn Product> {
+fn boxed(made: &mut Option<SimulatedGitHub>, settings: Settings, release: Release) -> Box<dyn SimulatedProvider> {
     Box::new(made.insert(SimulatedGitHub::new(settings, release)).clone())
 }
 
@@ -87,8 +87,8 @@ async fn create(client: &dyn Client, repository: &Repository, url: &str, events:
 }
 
 /// Asks the simulator as a person's script would.
-async fn ask(place: &Place, method: Method, path: &str, body: Option<&Value>) -> Result<(u16, Value)> {
-    let url = format!("{}{path}", place.simulated.endpoint.api);
+async fn ask(env: &ProviderEnv, method: Method, path: &str, body: Option<&Value>) -> Result<(u16, Value)> {
+    let url = format!("{}{path}", env.simulated.endpoint.api);
     let client = plain_http::builder().user_agent("a-script").build()?;
     let request = client.request(method, url).bearer_auth(seed::OPERATOR);
     let answer = if let Some(body) = body { request.json(body) } else { request }.send().await?;
@@ -102,28 +102,28 @@ fn names(inspection: &Inspection) -> Option<&str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bb_01_bb_04_dt_05_the_contract_holds_with_a_classic_token() -> Result<()> {
-    let place = Place::new().await?;
-    run(&subject(&place.simulated)).await;
+    let env = ProviderEnv::new().await?;
+    run(&subject(&env.simulated)).await;
     let pair = [("username", "anybody".to_owned()), ("password", seed::OPERATOR.to_owned())];
-    run(&Subject { client: place.simulated.client(&pair), ..subject(&place.simulated) }).await;
+    run(&Subject { client: env.simulated.client(&pair), ..subject(&env.simulated) }).await;
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_contract_holds_with_a_fine_grained_token() -> Result<()> {
-    let place = Place::new().await?;
-    run(&Subject { client: place.with_token(seed::FINE_GRAINED), ..subject(&place.simulated) }).await;
+    let env = ProviderEnv::new().await?;
+    run(&Subject { client: env.with_token(seed::FINE_GRAINED), ..subject(&env.simulated) }).await;
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dv_04_pk_01_the_contract_holds_with_an_app() -> Result<()> {
-    let place = Place::new().await?;
-    place.github.install_on_all(true);
+    let env = ProviderEnv::new().await?;
+    env.github.install_on_all(true);
     let by_client_id = [("githubAppClientID", seed::APP_CLIENT_ID.to_owned()), ("githubAppPrivateKey", seed::APP_KEY.to_owned())];
     for credential in [seed::app_credential(), by_client_id.to_vec()] {
-        let client = place.simulated.client(&credential);
-        let subject = subject(&place.simulated);
+        let client = env.simulated.client(&credential);
+        let subject = subject(&env.simulated);
         let prepared = subject.prepared.map(|prepared| Prepared { account: seed::APP_SLUG.to_owned(), ..prepared });
         run(&Subject { client, prepared, ..subject }).await;
     }
@@ -132,17 +132,17 @@ async fn dv_04_pk_01_the_contract_holds_with_an_app() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dv_10_the_contract_holds_on_the_cloud() -> Result<()> {
-    let place = Place::of(Release::Cloud).await?;
-    run(&subject(&place.simulated)).await;
-    let inspection = place.simulated.operator().inspect().await?;
+    let env = ProviderEnv::of(Release::Cloud).await?;
+    run(&subject(&env.simulated)).await;
+    let inspection = env.simulated.operator().inspect().await?;
     assert_eq!((inspection.flavor.as_str(), inspection.version), ("GitHub", None));
     Ok(())
 }
 
 #[tokio::test]
 async fn dt_06_a_classic_token_is_known_to_its_end() -> Result<()> {
-    let place = Place::new().await?;
-    let client = place.simulated.operator();
+    let env = ProviderEnv::new().await?;
+    let client = env.simulated.operator();
     let inspection = client.inspect().await?;
     assert_eq!((inspection.flavor.as_str(), inspection.version.as_deref()), ("GitHubEnterpriseServer", Some("3.21.0")));
     assert_eq!(
@@ -160,23 +160,23 @@ async fn dt_06_a_classic_token_is_known_to_its_end() -> Result<()> {
     ] {
         assert_eq!(client.permission(&inspection, permission).state, state, "{permission}");
     }
-    let none = place.with_token(seed::NO_SCOPES);
+    let none = env.with_token(seed::NO_SCOPES);
     let inspection = none.inspect().await?;
     assert_eq!(inspection.grants, Grants::Known(Vec::new()));
     assert_eq!(none.permission(&inspection, Permission::ReadContents).message.unwrap(), "needs scope repo; the token has none");
-    assert_eq!(place.look(&*none, "acme/shop").await.unwrap_err().kind, ErrorKind::NotFound, "what is private is hidden");
+    assert_eq!(env.look(&*none, "acme/shop").await.unwrap_err().kind, ErrorKind::NotFound, "what is private is hidden");
     Ok(())
 }
 
 #[tokio::test]
 async fn a_fine_grained_token_does_not_tell_and_is_refused_by_name() -> Result<()> {
-    let place = Place::new().await?;
-    let client = place.with_token(seed::FINE_GRAINED_READER);
+    let env = ProviderEnv::new().await?;
+    let client = env.with_token(seed::FINE_GRAINED_READER);
     let inspection = client.inspect().await?;
     assert!(matches!(inspection.grants, Grants::Unknown(_)));
     assert_eq!(inspection.expires_at, Some("2099-04-26T18:23:26Z".parse()?));
     assert_eq!(client.permission(&inspection, Permission::ManageWebhooks).state, PermissionState::Unknown);
-    let shop = place.look(&*client, "acme/shop").await?;
+    let shop = env.look(&*client, "acme/shop").await?;
     let error = client.hooks(&shop).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::PermissionDenied);
     assert!(error.message.contains("Resource not accessible by personal access token"), "{error}");
@@ -185,9 +185,9 @@ async fn a_fine_grained_token_does_not_tell_and_is_refused_by_name() -> Result<(
 
 #[tokio::test]
 async fn bb_15_who_may_not_manage_hooks_is_told_so() -> Result<()> {
-    let place = Place::new().await?;
-    let client = place.with_token(seed::READER);
-    let shop = place.look(&*client, "acme/shop").await?;
+    let env = ProviderEnv::new().await?;
+    let client = env.with_token(seed::READER);
+    let shop = env.look(&*client, "acme/shop").await?;
     assert_eq!(shop.manage_webhooks.state, PermissionState::Missing);
     assert!(shop.manage_webhooks.message.as_ref().unwrap().contains("role admin"));
     assert_eq!(client.hooks(&shop).await.unwrap_err().kind, ErrorKind::NotFound, "GitHub hides what may not be managed");
@@ -198,39 +198,39 @@ async fn bb_15_who_may_not_manage_hooks_is_told_so() -> Result<()> {
 
 #[tokio::test]
 async fn write_repo_hook_writes_and_does_not_delete() -> Result<()> {
-    let place = Place::new().await?;
-    let client = place.with_token(seed::WRITE_HOOKS_ONLY);
+    let env = ProviderEnv::new().await?;
+    let client = env.with_token(seed::WRITE_HOOKS_ONLY);
     let finding = client.permission(&client.inspect().await?, Permission::ManageWebhooks);
     assert_eq!(finding.message.unwrap(), "needs scope admin:repo_hook or repo; the token has write:repo_hook");
-    let handbook = place.look(&*client, "acme/handbook").await?;
+    let handbook = env.look(&*client, "acme/handbook").await?;
     let hook = create(&*client, &handbook, &format!("{DEAF}/a"), &[EventKind::Push]).await?;
     let error = client.delete_hook(&handbook, &hook.id).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::PermissionDenied, "a 404 to a deletion, and the hook still in the list");
     assert_eq!(client.hooks(&handbook).await?.len(), 1);
-    assert_eq!(place.with_token(seed::PUBLIC_ONLY).delete_hook(&handbook, &hook.id).await?, Deletion::Deleted);
+    assert_eq!(env.with_token(seed::PUBLIC_ONLY).delete_hook(&handbook, &hook.id).await?, Deletion::Deleted);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_token_that_single_sign_on_keeps_out_is_told_and_an_authorized_one_is_let_in() -> Result<()> {
-    let place = Place::new().await?;
-    place.github.enforce_single_sign_on("acme");
-    let client = place.simulated.operator();
+    let env = ProviderEnv::new().await?;
+    env.github.enforce_single_sign_on("acme");
+    let client = env.simulated.operator();
     let error = client.inspect().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::SingleSignOnRequired);
     assert!(!error.to_string().contains("authorization_request"), "{error}");
-    assert_eq!(place.look(&*client, "acme/shop").await.unwrap_err().kind, ErrorKind::SingleSignOnRequired);
-    let signed_on = place.with_token(seed::SIGNED_ON);
+    assert_eq!(env.look(&*client, "acme/shop").await.unwrap_err().kind, ErrorKind::SingleSignOnRequired);
+    let signed_on = env.with_token(seed::SIGNED_ON);
     assert_eq!(names(&signed_on.inspect().await?), Some("ada"));
-    assert!(place.look(&*signed_on, "acme/shop").await.is_ok());
-    assert!(place.look(&*place.app(), "acme/shop").await.is_ok(), "an App needs no sign-on");
+    assert!(env.look(&*signed_on, "acme/shop").await.is_ok());
+    assert!(env.look(&*env.app(), "acme/shop").await.is_ok(), "an App needs no sign-on");
     Ok(())
 }
 
 #[tokio::test]
 async fn dv_05_pk_02_each_permission_that_an_installation_lacks_is_named() -> Result<()> {
-    let place = Place::new().await?;
-    let client = place.app();
+    let env = ProviderEnv::new().await?;
+    let client = env.app();
     let inspection = client.inspect().await?;
     assert_eq!((names(&inspection), inspection.identity.as_ref().unwrap().kind), (Some(seed::APP_SLUG), IdentityKind::App));
     for (key, title, permission) in [
@@ -241,7 +241,7 @@ async fn dv_05_pk_02_each_permission_that_an_installation_lacks_is_named() -> Re
         ("repository_hooks", "Webhooks", Permission::ManageWebhooks),
     ] {
         assert_eq!(client.permission(&inspection, permission).state, PermissionState::Granted, "{key}");
-        place.github.permit("acme", key, None);
+        env.github.permit("acme", key, None);
         let finding = client.permission(&client.inspect().await?, permission);
         assert_eq!(finding.state, PermissionState::Missing, "{key}");
         assert!(finding.message.as_ref().is_some_and(|message| message.contains(title) && message.contains(key)), "{finding:?}");
@@ -250,7 +250,7 @@ async fn dv_05_pk_02_each_permission_that_an_installation_lacks_is_named() -> Re
         let finding = client.permission(&inspection, permission);
         assert!(finding.message.is_some_and(|message| message.contains(title)), "{permission}");
     }
-    let shop = place.look(&*client, "acme/shop").await?;
+    let shop = env.look(&*client, "acme/shop").await?;
     let error = client.hooks(&shop).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::PermissionDenied);
     assert!(error.message.contains("Resource not accessible by integration"), "{error}");
@@ -259,11 +259,11 @@ async fn dv_05_pk_02_each_permission_that_an_installation_lacks_is_named() -> Re
 
 #[tokio::test]
 async fn pk_03_events_that_the_app_does_not_subscribe_to_are_named() -> Result<()> {
-    let place = Place::new().await?;
+    let env = ProviderEnv::new().await?;
     let credential = [seed::app_credential(), vec![("githubAppWebhookSecret", "a-secret-of-the-apps-own".to_owned())]].concat();
-    let client = place.simulated.client(&credential);
+    let client = env.simulated.client(&credential);
     assert_eq!(client.inspect().await?.warnings, Vec::<String>::new());
-    place.github.subscribe(&["issue_comment", "push", "pull_request_review", "pull_request_review_comment"]);
+    env.github.subscribe(&["issue_comment", "push", "pull_request_review", "pull_request_review_comment"]);
     let warnings = client.inspect().await?.warnings;
     assert!(warnings[0].contains("the events create, pull_request and repository"), "{warnings:?}");
     Ok(())
@@ -271,52 +271,52 @@ async fn pk_03_events_that_the_app_does_not_subscribe_to_are_named() -> Result<(
 
 #[tokio::test]
 async fn pk_06_a_repository_outside_the_installation_is_not_installed() -> Result<()> {
-    let place = Place::new().await?;
-    let client = place.app();
-    assert!(place.look(&*client, "acme/shop").await.is_ok());
+    let env = ProviderEnv::new().await?;
+    let client = env.app();
+    assert!(env.look(&*client, "acme/shop").await.is_ok());
     for path in ["acme/old", "acme/handbook", "acme/nothing-at-all"] {
-        assert_eq!(place.look(&*client, path).await.unwrap_err().kind, ErrorKind::NotInstalled, "{path}");
+        assert_eq!(env.look(&*client, path).await.unwrap_err().kind, ErrorKind::NotInstalled, "{path}");
     }
     let pages: Vec<Vec<Repository>> = client.repositories().try_collect().await?;
     let listed: BTreeSet<_> = pages.concat().iter().map(|found| found.path.as_str().to_owned()).collect();
     assert_eq!(listed, ["acme/empty", "acme/present", "acme/shop", "acme/site"].map(str::to_owned).into());
-    place.github.install_on_all(true);
+    env.github.install_on_all(true);
     client.inspect().await?;
-    assert!(place.look(&*client, "acme/old").await.is_ok());
-    assert_eq!(place.look(&*client, "acme/nothing-at-all").await.unwrap_err().kind, ErrorKind::NotFound);
+    assert!(env.look(&*client, "acme/old").await.is_ok());
+    assert_eq!(env.look(&*client, "acme/nothing-at-all").await.unwrap_err().kind, ErrorKind::NotFound);
     Ok(())
 }
 
 #[tokio::test]
 async fn an_installation_that_is_suspended_or_gone_is_told_apart() -> Result<()> {
-    let place = Place::new().await?;
-    let client = place.app();
+    let env = ProviderEnv::new().await?;
+    let client = env.app();
     client.inspect().await?;
-    place.github.suspend("acme");
-    assert_eq!(place.look(&*client, "acme/shop").await.unwrap_err().kind, ErrorKind::InstallationSuspended, "with the token at hand");
+    env.github.suspend("acme");
+    assert_eq!(env.look(&*client, "acme/shop").await.unwrap_err().kind, ErrorKind::InstallationSuspended, "with the token at hand");
     assert_eq!(client.inspect().await.unwrap_err().kind, ErrorKind::InstallationSuspended);
-    place.github.uninstall("acme");
+    env.github.uninstall("acme");
     let error = client.inspect().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::InstallationNotFound);
     assert!(error.message.contains("not installed at organization acme"), "{error}");
     let another = [("githubAppID", "99".to_owned()), ("githubAppPrivateKey", seed::APP_KEY.to_owned())];
-    assert_eq!(place.simulated.client(&another).inspect().await.unwrap_err().kind, ErrorKind::Unauthenticated);
+    assert_eq!(env.simulated.client(&another).inspect().await.unwrap_err().kind, ErrorKind::Unauthenticated);
     Ok(())
 }
 
 #[tokio::test]
 async fn an_app_may_serve_a_user_and_an_installation_that_is_named() -> Result<()> {
-    let place = Place::new().await?;
-    let spec = serde_json::from_value(json!({"github": {"url": place.simulated.simulator.url(), "user": "ada"}}))?;
-    let endpoint = place.simulated.provider.endpoint(&spec)?;
-    let client = place.simulated.client_at(&endpoint, &seed::app_credential());
+    let env = ProviderEnv::new().await?;
+    let spec = serde_json::from_value(json!({"github": {"url": env.simulated.simulator.url(), "user": "ada"}}))?;
+    let endpoint = env.simulated.provider.endpoint(&spec)?;
+    let client = env.simulated.client_at(&endpoint, &seed::app_credential());
     client.inspect().await?;
-    assert!(place.look(&*client, "ada/notes").await.is_ok());
-    assert!(place.asked().contains(&"GET /users/ada/installation".to_owned()));
+    assert!(env.look(&*client, "ada/notes").await.is_ok());
+    assert!(env.asked().contains(&"GET /users/ada/installation".to_owned()));
     let elsewhere = [seed::app_credential(), vec![("githubAppInstallationID", "1".to_owned())]].concat();
-    assert_eq!(place.simulated.client(&elsewhere).inspect().await.unwrap_err().kind, ErrorKind::InstallationNotFound);
+    assert_eq!(env.simulated.client(&elsewhere).inspect().await.unwrap_err().kind, ErrorKind::InstallationNotFound);
 
-    let by_token = place.simulated.client_at(&endpoint, &place.simulated.welcome.credential);
+    let by_token = env.simulated.client_at(&endpoint, &env.simulated.seed_data.credential);
     let pages: Vec<Vec<Repository>> = by_token.repositories().try_collect().await?;
     let listed: BTreeSet<_> = pages.concat().iter().map(|found| found.path.as_str().to_owned()).collect();
     assert_eq!(listed, ["ada/blog", "ada/notes"].map(str::to_owned).into(), "private ones too, and each once");
@@ -325,53 +325,53 @@ async fn an_app_may_serve_a_user_and_an_installation_that_is_named() -> Result<(
 
 #[tokio::test]
 async fn tokens_of_an_installation_are_narrow_kept_and_replaced() -> Result<()> {
-    let place = Place::new().await?;
-    let client = place.app();
-    let shop = place.look(&*client, "acme/shop").await?;
+    let env = ProviderEnv::new().await?;
+    let client = env.app();
+    let shop = env.look(&*client, "acme/shop").await?;
     let narrow = ["contents:read", "issues:read", "metadata:read", "pull_requests:read", "repository_hooks:write"];
-    let made: Vec<_> = place.github.permissions_of_last_token().into_iter().map(|(key, level)| format!("{key}:{level}")).collect();
+    let made: Vec<_> = env.github.permissions_of_last_token().into_iter().map(|(key, level)| format!("{key}:{level}")).collect();
     assert_eq!(made, narrow);
     for _ in 0..3 {
         client.hooks(&shop).await?;
-        place.app().inspect().await?;
+        env.app().inspect().await?;
     }
-    assert_eq!(place.github.installation_tokens(), 1, "a new client finds the token");
-    place.github.end_installation_tokens();
+    assert_eq!(env.github.installation_tokens(), 1, "a new client finds the token");
+    env.github.end_installation_tokens();
     client.hooks(&shop).await?;
-    assert_eq!(place.github.installation_tokens(), 1, "a token that is refused is replaced");
+    assert_eq!(env.github.installation_tokens(), 1, "a token that is refused is replaced");
     // An hour on, with clocks that differ by it: the JWT is corrected by GitHub's time.
-    place.github.advance(Duration::from_secs(3700));
+    env.github.advance(Duration::from_secs(3700));
     client.hooks(&shop).await?;
-    let probe = client.probe_git(&place.simulated.path("acme/shop")).await?;
+    let probe = client.probe_git(&env.simulated.path("acme/shop")).await?;
     assert!(probe.heads.contains_key("refs/heads/release/1.0"));
     Ok(())
 }
 
 #[tokio::test]
 async fn what_did_not_change_costs_nothing() -> Result<()> {
-    let place = Place::new().await?;
-    let client = place.simulated.operator();
-    let crowded = place.look(&*client, "acme/crowded").await?;
+    let env = ProviderEnv::new().await?;
+    let client = env.simulated.operator();
+    let crowded = env.look(&*client, "acme/crowded").await?;
     let hooks = client.hooks(&crowded).await?;
-    let left = place.github.left("ada");
+    let left = env.github.left("ada");
     for _ in 0..3 {
-        let again = place.simulated.operator();
-        assert_eq!(place.look(&*again, "acme/crowded").await?, crowded);
+        let again = env.simulated.operator();
+        assert_eq!(env.look(&*again, "acme/crowded").await?, crowded);
         assert_eq!(again.hooks(&crowded).await?, hooks);
     }
-    assert_eq!(place.github.left("ada"), left, "entity tags save the calls");
-    place.simulated.simulator.act(&Act::RemoveHook { repository: "acme/crowded".into(), hook: hooks[5].id.clone() }).await?;
+    assert_eq!(env.github.left("ada"), left, "entity tags save the calls");
+    env.simulated.simulator.act(&UserAction::RemoveHook { repository: "acme/crowded".into(), hook: hooks[5].id.clone() }).await?;
     assert_eq!(client.hooks(&crowded).await?.len(), hooks.len() - 1, "and hide no change");
     Ok(())
 }
 
 #[tokio::test]
 async fn an_hours_calls_that_are_used_up_are_waited_for() -> Result<()> {
-    let place = Place::new().await?;
-    let client = place.simulated.operator();
-    let shop = place.look(&*client, "acme/shop").await?;
+    let env = ProviderEnv::new().await?;
+    let client = env.simulated.operator();
+    let shop = env.look(&*client, "acme/shop").await?;
     // All but what is kept for deletes.
-    place.github.limit(3);
+    env.github.limit(3);
     let error = loop {
         if let Err(error) = client.branch_exists(&shop, "main").await {
             break error;
@@ -379,18 +379,18 @@ async fn an_hours_calls_that_are_used_up_are_waited_for() -> Result<()> {
     };
     assert_eq!(error.kind, ErrorKind::RateLimited);
     assert!(error.retry_at.is_some());
-    let asked = place.asked().len();
+    let asked = env.asked().len();
     assert_eq!(client.branch_exists(&shop, "main").await.unwrap_err().kind, ErrorKind::RateLimited);
-    assert_eq!(place.asked().len(), asked, "nothing is sent before its time");
+    assert_eq!(env.asked().len(), asked, "nothing is sent before its time");
     Ok(())
 }
 
 #[tokio::test]
 async fn writes_that_come_too_fast_are_waited_for() -> Result<()> {
-    let place = Place::new().await?;
-    let client = place.simulated.operator();
-    let shop = place.look(&*client, "acme/shop").await?;
-    place.github.limit_writes(1);
+    let env = ProviderEnv::new().await?;
+    let client = env.simulated.operator();
+    let shop = env.look(&*client, "acme/shop").await?;
+    env.github.limit_writes(1);
     create(&*client, &shop, &format!("{DEAF}/1"), &[EventKind::Push]).await?;
     let error = create(&*client, &shop, &format!("{DEAF}/2"), &[EventKind::Push]).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::RateLimited, "a 403 that is no want of a right");
@@ -400,9 +400,9 @@ async fn writes_that_come_too_fast_are_waited_for() -> Result<()> {
 
 #[tokio::test]
 async fn hooks_that_github_refuses_have_their_kind() -> Result<()> {
-    let place = Place::of(Release::Cloud).await?;
-    let client = place.simulated.operator();
-    let shop = place.look(&*client, "acme/shop").await?;
+    let env = ProviderEnv::of(Release::Cloud).await?;
+    let client = env.simulated.operator();
+    let shop = env.look(&*client, "acme/shop").await?;
     create(&*client, &shop, &format!("{DEAF}/same"), &[EventKind::Push]).await?;
     let again = create(&*client, &shop, &format!("{DEAF}/same"), &[EventKind::Tag]).await.unwrap_err();
     assert_eq!(again.kind, ErrorKind::Conflict, "{again}");
@@ -412,15 +412,15 @@ async fn hooks_that_github_refuses_have_their_kind() -> Result<()> {
     let error = create(&*client, &shop, &format!("{DEAF}/21"), &[EventKind::Push]).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::LimitReached);
     assert!(error.message.contains("cannot have more than 20 hooks"), "{error}");
-    let old = place.look(&*client, "acme/old").await?;
+    let old = env.look(&*client, "acme/old").await?;
     assert_eq!(create(&*client, &old, DEAF, &[EventKind::Push]).await.unwrap_err().kind, ErrorKind::Archived);
 
     let mut made = None;
     let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
     let strict = Simulator::start_at(address, false, |settings| boxed(&mut made, settings, SERVER)).await?;
-    let place = Place::around(strict, made)?;
-    let client = place.simulated.operator();
-    let shop = place.look(&*client, "acme/shop").await?;
+    let env = ProviderEnv::around(strict, made)?;
+    let client = env.simulated.operator();
+    let shop = env.look(&*client, "acme/shop").await?;
     for url in ["http://localhost/hooks", "http://10.0.0.7/hooks", "https://hooks/in"] {
         let error = create(&*client, &shop, url, &[EventKind::Push]).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::TargetRefused, "{url}: {error}");
@@ -430,19 +430,19 @@ async fn hooks_that_github_refuses_have_their_kind() -> Result<()> {
 
 #[tokio::test]
 async fn a_secret_survives_every_update_and_a_pause_stays() -> Result<()> {
-    let place = Place::new().await?;
-    let client = place.simulated.operator();
-    let shop = place.look(&*client, "acme/shop").await?;
+    let env = ProviderEnv::new().await?;
+    let client = env.simulated.operator();
+    let shop = env.look(&*client, "acme/shop").await?;
     let hook = create(&*client, &shop, &format!("{DEAF}/a"), &[EventKind::Push]).await?;
-    place.simulated.simulator.act(&Act::PauseHook { repository: "acme/shop".into(), hook: hook.id.clone() }).await?;
+    env.simulated.simulator.act(&UserAction::PauseHook { repository: "acme/shop".into(), hook: hook.id.clone() }).await?;
     let (url, secret) = (HookUrl::new(format!("{DEAF}/b")), secret(2));
     let shape = client.hook_shapes(&[EventKind::PullRequest].into()).remove(0);
     let changed = client.update_hook(&shop, &hook.id, &HookRequest { url: &url, secret: &secret, shape: &shape }).await?;
     assert_eq!((changed.state, changed.has_secret, changed.url), (HookState::Paused, Some(true), url));
-    assert!(place.github.has_secret("acme/shop", &hook.id));
+    assert!(env.github.has_secret("acme/shop", &hook.id));
     // Somebody's script forgets the secret: that is drift.
     let path = format!("/repos/acme/shop/hooks/{}", hook.id);
-    let (status, _) = ask(&place, Method::PATCH, &path, Some(&json!({"config": {"url": "https://other.example"}}))).await?;
+    let (status, _) = ask(&env, Method::PATCH, &path, Some(&json!({"config": {"url": "https://other.example"}}))).await?;
     assert_eq!(status, 200);
     let seen = client.hooks(&shop).await?.remove(0);
     assert_eq!(seen.drift(&shape), ["content_type", "secret"]);
@@ -451,14 +451,14 @@ async fn a_secret_survives_every_update_and_a_pause_stays() -> Result<()> {
 
 #[tokio::test]
 async fn a_list_whose_pages_shift_is_still_whole() -> Result<()> {
-    let place = Place::new().await?;
-    let client = place.simulated.operator();
-    let crowded = place.look(&*client, "acme/crowded").await?;
+    let env = ProviderEnv::new().await?;
+    let client = env.simulated.operator();
+    let crowded = env.look(&*client, "acme/crowded").await?;
     let before = client.hooks(&crowded).await?;
     let gone = before[0].id.clone();
-    let act = Act::RemoveHook { repository: "acme/crowded".into(), hook: gone.clone() };
+    let act = UserAction::RemoveHook { repository: "acme/crowded".into(), hook: gone.clone() };
     // Between the first page and the second an entry of the first goes, and what was first on the second is on neither.
-    place.simulated.simulator.order(Order::once(Method::GET, "page=2", Misbehaviour::Meanwhile(act)));
+    env.simulated.simulator.order(Order::once(Method::GET, "page=2", Fault::Meanwhile(act)));
     let after = client.hooks(&crowded).await?;
     assert_eq!(after.len(), before.len() - 1);
     assert!(before.iter().filter(|hook| hook.id != gone).all(|hook| after.contains(hook)));
@@ -467,22 +467,22 @@ async fn a_list_whose_pages_shift_is_still_whole() -> Result<()> {
 
 #[tokio::test]
 async fn links_and_redirects_that_name_another_host_are_brought_back() -> Result<()> {
-    let place = Place::new().await?;
-    let client = place.simulated.operator();
-    let crowded = place.look(&*client, "acme/crowded").await?;
-    place.simulated.simulator.order(Order::always(Misbehaviour::ForeignLinks("https://github.internal".into())));
-    assert_eq!(client.hooks(&crowded).await?.len(), place.simulated.welcome.crowded.1);
-    let found = place.look(&*client, "acme/former").await?;
+    let env = ProviderEnv::new().await?;
+    let client = env.simulated.operator();
+    let crowded = env.look(&*client, "acme/crowded").await?;
+    env.simulated.simulator.order(Order::always(Fault::ForeignLinks("https://github.internal".into())));
+    assert_eq!(client.hooks(&crowded).await?.len(), env.simulated.seed_data.crowded.1);
+    let found = env.look(&*client, "acme/former").await?;
     assert_eq!(found.path.as_str(), "acme/present");
     Ok(())
 }
 
 #[tokio::test]
 async fn a_write_to_a_former_path_is_looked_up_again() -> Result<()> {
-    let place = Place::new().await?;
-    let client = place.simulated.operator();
-    let shop = place.look(&*client, "acme/shop").await?;
-    place.simulated.simulator.act(&Act::RenameRepository { repository: "acme/shop".into(), to: "acme/store".into() }).await?;
+    let env = ProviderEnv::new().await?;
+    let client = env.simulated.operator();
+    let shop = env.look(&*client, "acme/shop").await?;
+    env.simulated.simulator.act(&UserAction::RenameRepository { repository: "acme/shop".into(), to: "acme/store".into() }).await?;
     let error = create(&*client, &shop, DEAF, &[EventKind::Push]).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Conflict);
     let store = client.repository_by_id(&shop.id).await?.unwrap();
@@ -492,8 +492,8 @@ async fn a_write_to_a_former_path_is_looked_up_again() -> Result<()> {
 }
 
 /// What was delivered to a sink, proven and read.
-fn read(place: &Place, sink: &SinkServer) -> Vec<Content> {
-    let webhook = place.simulated.provider.webhook();
+fn read(env: &ProviderEnv, sink: &SinkServer) -> Vec<Content> {
+    let webhook = env.simulated.provider.webhook();
     let read = |delivery: &testkit::sink::Delivery| {
         let verified = webhook.verify(&[secret(1)], &delivery.headers, &delivery.body).unwrap();
         webhook.read(&verified).unwrap()
@@ -506,35 +506,35 @@ async fn bb_05_bb_19_dv_10_deliveries_prove_themselves_and_tell_what_happened() 
     use Change::{Created, Deleted, Updated};
     use EventKind::{PullRequest, PullRequestClosed, PullRequestComment, PullRequestMerged, Push, Tag};
 
-    let place = Place::new().await?;
-    let client = place.simulated.operator();
-    let shop = place.look(&*client, "acme/shop").await?;
+    let env = ProviderEnv::new().await?;
+    let client = env.simulated.operator();
+    let shop = env.look(&*client, "acme/shop").await?;
     let sink = SinkServer::start().await?;
     create(&*client, &shop, &format!("http://127.0.0.1:{}/in", sink.port()), &EventKind::ALL).await?;
     let pinged = wait_until("the ping of the new hook", SOON, async || {
-        let contents = read(&place, &sink);
+        let contents = read(&env, &sink);
         Ok(contents.first().map_or_else(|| Seen::NotYet("nothing".into()), |content| Seen::Done(content.clone())))
     })
     .await?;
     assert!(pinged.ping && pinged.events.is_empty());
     let repository = || "acme/shop".to_owned();
     for act in [
-        Act::Push { repository: repository(), branch: "main".into(), message: "One".into() },
-        Act::Push { repository: repository(), branch: "new".into(), message: "Two".into() },
-        Act::Tag { repository: repository(), name: "v1".into() },
-        Act::OpenPullRequest { repository: repository(), source: "topic".into(), target: "main".into(), title: "Two".into() },
-        Act::CommentOnPullRequest { repository: repository(), number: 1, text: "Fine".into() },
-        Act::Push { repository: repository(), branch: "topic".into(), message: "Three".into() },
-        Act::EditPullRequest { repository: repository(), number: 1, title: "Better".into() },
-        Act::MergePullRequest { repository: repository(), number: 1 },
-        Act::OpenPullRequest { repository: repository(), source: "new".into(), target: "main".into(), title: "Four".into() },
-        Act::ClosePullRequest { repository: repository(), number: 2 },
-        Act::DeleteTag { repository: repository(), name: "v1".into() },
-        Act::DeleteBranch { repository: repository(), branch: "new".into() },
+        UserAction::Push { repository: repository(), branch: "main".into(), message: "One".into() },
+        UserAction::Push { repository: repository(), branch: "new".into(), message: "Two".into() },
+        UserAction::Tag { repository: repository(), name: "v1".into() },
+        UserAction::OpenPullRequest { repository: repository(), source: "topic".into(), target: "main".into(), title: "Two".into() },
+        UserAction::CommentOnPullRequest { repository: repository(), number: 1, text: "Fine".into() },
+        UserAction::Push { repository: repository(), branch: "topic".into(), message: "Three".into() },
+        UserAction::EditPullRequest { repository: repository(), number: 1, title: "Better".into() },
+        UserAction::MergePullRequest { repository: repository(), number: 1 },
+        UserAction::OpenPullRequest { repository: repository(), source: "new".into(), target: "main".into(), title: "Four".into() },
+        UserAction::ClosePullRequest { repository: repository(), number: 2 },
+        UserAction::DeleteTag { repository: repository(), name: "v1".into() },
+        UserAction::DeleteBranch { repository: repository(), branch: "new".into() },
     ] {
-        place.simulated.simulator.act(&act).await?;
+        env.simulated.simulator.act(&act).await?;
     }
-    let contents = read(&place, &sink);
+    let contents = read(&env, &sink);
     let told: Vec<_> =
         contents.iter().flat_map(|content| &content.events).map(|event| (event.kind, event.reference.as_deref(), event.change)).collect();
     let main = Some("refs/heads/main");
@@ -564,22 +564,22 @@ async fn bb_05_bb_19_dv_10_deliveries_prove_themselves_and_tell_what_happened() 
 
 #[tokio::test]
 async fn a_delivery_of_the_log_is_sent_again_under_the_same_id() -> Result<()> {
-    let place = Place::new().await?;
-    let client = place.simulated.operator();
-    let shop = place.look(&*client, "acme/shop").await?;
+    let env = ProviderEnv::new().await?;
+    let client = env.simulated.operator();
+    let shop = env.look(&*client, "acme/shop").await?;
     let sink = SinkServer::start().await?;
     let hook = create(&*client, &shop, &format!("http://127.0.0.1:{}/in", sink.port()), &[EventKind::Push]).await?;
-    place.simulated.simulator.act(&Act::Push { repository: "acme/shop".into(), branch: "main".into(), message: "One".into() }).await?;
+    env.simulated.simulator.act(&UserAction::Push { repository: "acme/shop".into(), branch: "main".into(), message: "One".into() }).await?;
     let log = format!("/repos/acme/shop/hooks/{}/deliveries", hook.id);
-    let (status, entries) = ask(&place, Method::GET, &log, None).await?;
+    let (status, entries) = ask(&env, Method::GET, &log, None).await?;
     let entry = entries.as_array().context("a list")?.iter().find(|entry| entry["event"] == "push").context("the push")?.clone();
     assert_eq!((status, &entry["status"]), (200, &json!("OK")));
-    let (status, whole) = ask(&place, Method::GET, &format!("{log}/{}", entry["id"]), None).await?;
+    let (status, whole) = ask(&env, Method::GET, &format!("{log}/{}", entry["id"]), None).await?;
     assert_eq!((status, &whole["request"]["payload"]["ref"]), (200, &json!("refs/heads/main")));
-    let (status, _) = ask(&place, Method::POST, &format!("{log}/{}/attempts", entry["id"]), None).await?;
+    let (status, _) = ask(&env, Method::POST, &format!("{log}/{}/attempts", entry["id"]), None).await?;
     assert_eq!(status, 202);
     let pushes = wait_until("the second attempt", SOON, async || {
-        let pushes: Vec<_> = read(&place, &sink).into_iter().filter(|content| !content.ping).collect();
+        let pushes: Vec<_> = read(&env, &sink).into_iter().filter(|content| !content.ping).collect();
         Ok(if pushes.len() > 1 { Seen::Done(pushes) } else { Seen::NotYet(format!("{pushes:?}")) })
     })
     .await?;
@@ -589,18 +589,18 @@ async fn a_delivery_of_the_log_is_sent_again_under_the_same_id() -> Result<()> {
 
 #[tokio::test]
 async fn the_apps_own_webhook_tells_of_what_it_is_installed_on() -> Result<()> {
-    let place = Place::new().await?;
+    let env = ProviderEnv::new().await?;
     let sink = SinkServer::start().await?;
     let key = secret(1).text();
     let target = json!({"url": format!("http://127.0.0.1:{}/app", sink.port()), "secret": secrecy::ExposeSecret::expose_secret(&key)});
-    let refused = ask(&place, Method::PATCH, "/app/hook/config", Some(&target)).await?;
+    let refused = ask(&env, Method::PATCH, "/app/hook/config", Some(&target)).await?;
     assert_eq!(refused.0, 401, "only the App itself may");
-    place.github.listen(target["url"].as_str().context("an address")?, target["secret"].as_str().context("a secret")?);
+    env.github.listen(target["url"].as_str().context("an address")?, target["secret"].as_str().context("a secret")?);
     for repository in ["acme/shop", "acme/old", "acme/handbook"] {
-        let act = Act::Push { repository: repository.into(), branch: "main".into(), message: "One".into() };
-        place.simulated.simulator.act(&act).await.map_err(|error| anyhow!(error))?;
+        let act = UserAction::Push { repository: repository.into(), branch: "main".into(), message: "One".into() };
+        env.simulated.simulator.act(&act).await.map_err(|error| anyhow!(error))?;
     }
-    let contents = read(&place, &sink);
+    let contents = read(&env, &sink);
     let told: Vec<_> = contents.iter().map(|content| content.repository_path.as_deref()).collect();
     assert_eq!(told, [Some("acme/shop")]);
     assert_eq!(sink.deliveries()[0].headers["x-github-hook-installation-target-type"], "integration");
@@ -611,11 +611,11 @@ async fn the_apps_own_webhook_tells_of_what_it_is_installed_on() -> Result<()> {
 
 #[tokio::test]
 async fn dv_06_dv_07_an_app_that_reads_metadata_lists_and_one_that_reads_issues_has_labels() -> Result<()> {
-    let place = Place::new().await?;
+    let env = ProviderEnv::new().await?;
     for key in ["checks", "contents", "pull_requests", "repository_hooks"] {
-        place.github.permit("acme", key, None);
+        env.github.permit("acme", key, None);
     }
-    let client = place.app();
+    let client = env.app();
     let inspection = client.inspect().await?;
     let granted = |permission| client.permission(&inspection, permission).state == PermissionState::Granted;
     assert!(granted(Permission::ReadIssues) && granted(Permission::ListRepositories));
@@ -626,14 +626,14 @@ async fn dv_06_dv_07_an_app_that_reads_metadata_lists_and_one_that_reads_issues_
 
 #[tokio::test]
 async fn an_unnamed_visitor_reads_what_is_public() -> Result<()> {
-    let place = Place::new().await?;
-    let client = place.simulated.client(&[]);
-    let left = place.github.left("nobody");
+    let env = ProviderEnv::new().await?;
+    let client = env.simulated.client(&[]);
+    let left = env.github.left("nobody");
     let inspection = client.inspect().await?;
-    assert_eq!((inspection.identity, place.github.left("nobody")), (None, left), "looking costs nothing");
-    assert!(place.look(&*client, "acme/handbook").await.is_ok());
-    assert_eq!(place.look(&*client, "acme/shop").await.unwrap_err().kind, ErrorKind::NotFound);
-    assert!(client.probe_git(&place.simulated.path("acme/handbook")).await.is_ok());
+    assert_eq!((inspection.identity, env.github.left("nobody")), (None, left), "looking costs nothing");
+    assert!(env.look(&*client, "acme/handbook").await.is_ok());
+    assert_eq!(env.look(&*client, "acme/shop").await.unwrap_err().kind, ErrorKind::NotFound);
+    assert!(client.probe_git(&env.simulated.path("acme/handbook")).await.is_ok());
     Ok(())
 }
 

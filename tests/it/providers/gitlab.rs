@@ -18,7 +18,7 @@ use testkit::contract::simulated::subject;
 use testkit::contract::{run, secret};
 use testkit::plain_http;
 use testkit::sim::gitlab::{Release, SimulatedGitLab, seed};
-use testkit::sim::{Act, Misbehaviour, Order, Simulated, Simulator};
+use testkit::sim::{Fault, Order, Simulated, Simulator, UserAction};
 use testkit::sink::{Behavior, SinkServer};
 
 /// An address at which nothing answers.
@@ -26,12 +26,12 @@ const DEAF: &str = "http://127.0.0.1:9/hooks/deaf";
 const SHOP: &str = "acme/apps/shop";
 
 /// A simulator, what talks to it, and its other side.
-struct Place {
+struct ProviderEnv {
     simulated: Simulated,
     gitlab: SimulatedGitLab,
 }
 
-impl Place {
+impl ProviderEnv {
     async fn new(release: Release, prefix: &'static str) -> Result<Self> {
         let mut gitlab = None;
         let simulator = Simulator::start(|settings| {
@@ -66,12 +66,12 @@ impl Place {
         Ok(client.repository(&self.simulated.path(path)).await?)
     }
 
-    async fn act(&self, act: Act) -> Result<()> {
+    async fn act(&self, act: UserAction) -> Result<()> {
         self.simulated.simulator.act(&act).await.map(drop)
     }
 
     async fn push(&self, branch: &str) -> Result<()> {
-        self.act(Act::Push { repository: SHOP.into(), branch: branch.into(), message: "Change the price".into() }).await
+        self.act(UserAction::Push { repository: SHOP.into(), branch: branch.into(), message: "Change the price".into() }).await
     }
 
     /// Asks the simulator as a person's script would.
@@ -99,47 +99,47 @@ async fn create(client: &Arc<dyn Client>, at: &Repository, url: &str) -> Result<
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gitlab_keeps_the_contract_bb_01_bb_09_dv_15() -> Result<()> {
-    run(&subject(&Place::current().await?.simulated)).await;
+    run(&subject(&ProviderEnv::current().await?.simulated)).await;
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dv_16_an_older_gitlab_below_a_path_prefix_keeps_the_contract() -> Result<()> {
-    let place = Place::new(Release::OLDER, "/gitlab").await?;
-    run(&subject(&place.simulated)).await;
-    let exchanges = place.simulated.simulator.exchanges();
+    let env = ProviderEnv::new(Release::OLDER, "/gitlab").await?;
+    run(&subject(&env.simulated)).await;
+    let exchanges = env.simulated.simulator.exchanges();
     assert!(!exchanges.is_empty() && exchanges.iter().all(|exchange| exchange.request.path.starts_with("/gitlab/")));
     Ok(())
 }
 
 #[tokio::test]
 async fn dt_11_user_name_and_token_are_a_credential() -> Result<()> {
-    let place = Place::current().await?;
-    let client = place.simulated.client(&[("username", "ada".into()), ("password", seed::OPERATOR.into())]);
+    let env = ProviderEnv::current().await?;
+    let client = env.simulated.client(&[("username", "ada".into()), ("password", seed::OPERATOR.into())]);
     let inspection = client.inspect().await?;
     for permission in [Permission::ManageWebhooks, Permission::WriteContents] {
         assert_eq!(client.permission(&inspection, permission).state, PermissionState::Granted, "{permission}");
     }
-    assert!(client.probe_git(&place.simulated.path(SHOP)).await?.heads.contains_key("refs/heads/main"));
+    assert!(client.probe_git(&env.simulated.path(SHOP)).await?.heads.contains_key("refs/heads/main"));
     Ok(())
 }
 
 #[tokio::test]
 async fn dv_17_a_token_without_the_scope_api_is_insufficient_and_not_invalid() -> Result<()> {
-    let place = Place::current().await?;
-    let reader = place.with_token(seed::READER);
+    let env = ProviderEnv::current().await?;
+    let reader = env.with_token(seed::READER);
     let inspection = reader.inspect().await?;
     let finding = reader.permission(&inspection, Permission::ManageWebhooks);
     assert_eq!(finding.message.as_deref(), Some("needs scope api; the token has read_api, read_repository"));
-    let shop = place.found(&reader, SHOP).await?;
+    let shop = env.found(&reader, SHOP).await?;
     let error = create(&reader, &shop, DEAF).await.unwrap_err().downcast::<forgebind::providers::ProviderError>()?;
     assert_eq!(error.kind, ErrorKind::PermissionDenied);
     assert!(error.message.contains("higher privileges"), "{error}");
 
-    let granular = place.with_token(seed::FINE_GRAINED);
+    let granular = env.with_token(seed::FINE_GRAINED);
     let inspection = granular.inspect().await?;
     assert_eq!((inspection.identity.context("a token")?.name, inspection.credential_name), (None, None), "valid, and silent about itself");
-    let shop = place.found(&granular, SHOP).await?;
+    let shop = env.found(&granular, SHOP).await?;
     let hook = create(&granular, &shop, DEAF).await?;
     assert_eq!(granular.delete_hook(&shop, &hook.id).await?, Deletion::Deleted);
     Ok(())
@@ -147,11 +147,11 @@ async fn dv_17_a_token_without_the_scope_api_is_insufficient_and_not_invalid() -
 
 #[tokio::test]
 async fn df_09_df_10_a_token_for_cloning_clones_and_lists_nothing() -> Result<()> {
-    let place = Place::current().await?;
-    let client = place.with_token(seed::CLONE_ONLY);
+    let env = ProviderEnv::current().await?;
+    let client = env.with_token(seed::CLONE_ONLY);
     let inspection = client.inspect().await?;
     assert!(!inspection.capabilities.api);
-    assert!(client.probe_git(&place.simulated.path(SHOP)).await?.heads.contains_key("refs/heads/main"));
+    assert!(client.probe_git(&env.simulated.path(SHOP)).await?.heads.contains_key("refs/heads/main"));
     assert_eq!(client.permission(&inspection, Permission::ListRepositories).state, PermissionState::Missing);
     assert_eq!(client.repositories().try_collect::<Vec<_>>().await.unwrap_err().kind, ErrorKind::PermissionDenied);
     Ok(())
@@ -159,54 +159,54 @@ async fn df_09_df_10_a_token_for_cloning_clones_and_lists_nothing() -> Result<()
 
 #[tokio::test]
 async fn df_12_name_and_end_of_a_token_are_read_and_an_expired_one_says_so() -> Result<()> {
-    let place = Place::current().await?;
-    let inspection = place.operator().inspect().await?;
+    let env = ProviderEnv::current().await?;
+    let inspection = env.operator().inspect().await?;
     assert_eq!(inspection.credential_name.as_deref(), Some("operator"));
     assert_eq!(inspection.expires_at, Some("2099-03-01T00:00:00Z".parse()?));
-    let error = place.with_token(seed::EXPIRED).inspect().await.unwrap_err();
+    let error = env.with_token(seed::EXPIRED).inspect().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unauthenticated);
     assert!(error.message.contains("Token is expired"), "{error}");
-    place.act(Act::RevokeToken { token: seed::OPERATOR.into() }).await?;
-    let error = place.operator().inspect().await.unwrap_err();
+    env.act(UserAction::RevokeToken { token: seed::OPERATOR.into() }).await?;
+    let error = env.operator().inspect().await.unwrap_err();
     assert!(error.kind == ErrorKind::Unauthenticated && error.message.contains("Token was revoked"), "{error}");
     Ok(())
 }
 
 #[tokio::test]
 async fn bb_10_bb_15_a_project_token_works_from_maintainer_on() -> Result<()> {
-    let place = Place::current().await?;
-    let maintainer = place.with_token(seed::PROJECT);
+    let env = ProviderEnv::current().await?;
+    let maintainer = env.with_token(seed::PROJECT);
     let identity = maintainer.inspect().await?.identity.context("an identity")?;
     assert!(identity.kind == IdentityKind::Token && identity.name.is_some_and(|name| name.starts_with("project_")));
-    let shop = place.found(&maintainer, SHOP).await?;
+    let shop = env.found(&maintainer, SHOP).await?;
     assert_eq!(shop.manage_webhooks.state, PermissionState::Granted);
     create(&maintainer, &shop, DEAF).await?;
 
-    let developer = place.with_token(seed::PROJECT_DEVELOPER);
-    let shop = place.found(&developer, SHOP).await?;
+    let developer = env.with_token(seed::PROJECT_DEVELOPER);
+    let shop = env.found(&developer, SHOP).await?;
     let finding = shop.manage_webhooks.message.clone().unwrap_or_default();
     assert_eq!(shop.manage_webhooks.state, PermissionState::Missing);
     assert_eq!(finding, "the token needs the role Maintainer (40) on this project; it has Developer (30)");
     assert_eq!(developer.hooks(&shop).await.unwrap_err().kind, ErrorKind::PermissionDenied);
 
-    let group = place.with_token(seed::GROUP);
-    let shop = place.found(&group, SHOP).await?;
+    let group = env.with_token(seed::GROUP);
+    let shop = env.found(&group, SHOP).await?;
     assert_eq!(shop.manage_webhooks.state, PermissionState::Granted, "the role comes from the group");
-    let invited = place.with_token(seed::INVITED);
-    let site = place.found(&invited, "acme/site").await?;
+    let invited = env.with_token(seed::INVITED);
+    let site = env.found(&invited, "acme/site").await?;
     assert_eq!(site.manage_webhooks.state, PermissionState::Granted, "only the list of members shows this role");
-    let reader = place.with_token(seed::READER);
-    let message = place.found(&reader, SHOP).await?.manage_webhooks.message.unwrap_or_default();
+    let reader = env.with_token(seed::READER);
+    let message = env.found(&reader, SHOP).await?.manage_webhooks.message.unwrap_or_default();
     assert!(message.ends_with("it has Reporter (20)"), "{message}");
     Ok(())
 }
 
 #[tokio::test]
 async fn dt_10_a_group_is_found_by_its_number_and_by_its_path_exactly() -> Result<()> {
-    let place = Place::current().await?;
-    let number = place.gitlab.group_number("acme/apps");
+    let env = ProviderEnv::current().await?;
+    let number = env.gitlab.group_number("acme/apps");
     for group in [json!(number), json!(number.to_string()), json!("Acme/Apps")] {
-        let client = place.with_group(&group, seed::OPERATOR)?;
+        let client = env.with_group(&group, seed::OPERATOR)?;
         let scope = client.inspect().await?.scope.context("a group")?;
         assert_eq!(scope.path, "acme/apps", "{group}");
         let listed = client.repositories().try_collect::<Vec<_>>().await?.concat();
@@ -214,45 +214,43 @@ async fn dt_10_a_group_is_found_by_its_number_and_by_its_path_exactly() -> Resul
         assert_eq!(paths, [SHOP, "acme/apps/present"], "{group}");
         assert!(listed.iter().all(|found| scope.holds(found)));
     }
-    let error = place.with_group(&json!(987_654), seed::OPERATOR)?.inspect().await.unwrap_err();
+    let error = env.with_group(&json!(987_654), seed::OPERATOR)?.inspect().await.unwrap_err();
     assert!(error.kind == ErrorKind::NotFound && error.message.contains("group 987654"), "{error}");
-    let inspection = place.with_group(&json!("acme/ap"), seed::OPERATOR)?.inspect().await?;
+    let inspection = env.with_group(&json!("acme/ap"), seed::OPERATOR)?.inspect().await?;
     assert!(inspection.scope.is_none() && inspection.warnings.len() == 1, "part of a path is no match");
     Ok(())
 }
 
 #[tokio::test]
 async fn without_a_group_memberships_are_listed_by_key_wherever_links_lead() -> Result<()> {
-    let place = Place::current().await?;
-    let spec = json!({"gitlab": {"url": place.simulated.endpoint.web.as_str()}});
-    let endpoint = place.simulated.provider.endpoint(&serde_json::from_value(spec)?)?;
-    let client = place.simulated.client_at(&endpoint, &[("token", seed::OPERATOR.to_owned())]);
-    place.simulated.simulator.order(Order::always(Misbehaviour::ForeignLinks("https://gitlab.internal".to_owned())));
+    let env = ProviderEnv::current().await?;
+    let spec = json!({"gitlab": {"url": env.simulated.endpoint.web.as_str()}});
+    let endpoint = env.simulated.provider.endpoint(&serde_json::from_value(spec)?)?;
+    let client = env.simulated.client_at(&endpoint, &[("token", seed::OPERATOR.to_owned())]);
+    env.simulated.simulator.order(Order::always(Fault::ForeignLinks("https://gitlab.internal".to_owned())));
     let pages = client.repositories().try_collect::<Vec<_>>().await?;
-    assert_eq!(pages.iter().map(Vec::len).sum::<usize>(), place.simulated.welcome.repositories + 1, "that of the other group too");
+    assert_eq!(pages.iter().map(Vec::len).sum::<usize>(), env.simulated.seed_data.repositories + 1, "that of the other group too");
     assert!(pages.len() > 1 && pages.concat().iter().any(|found| found.path.as_str() == "globex/rocket"));
     Ok(())
 }
 
 /// Everything that the six words stand for, in order, by a repository's hook.
-async fn story(place: &Place) -> Result<()> {
-    place.push("main").await?;
-    place.push("feature").await?;
+async fn story(env: &ProviderEnv) -> Result<()> {
+    env.push("main").await?;
+    env.push("feature").await?;
     let repository = || SHOP.to_owned();
-    place.act(Act::Tag { repository: repository(), name: "v1".into() }).await?;
-    place
-        .act(Act::OpenPullRequest { repository: repository(), source: "feature".into(), target: "main".into(), title: "Two".into() })
+    env.act(UserAction::Tag { repository: repository(), name: "v1".into() }).await?;
+    env.act(UserAction::OpenPullRequest { repository: repository(), source: "feature".into(), target: "main".into(), title: "Two".into() })
         .await?;
-    place.act(Act::CommentOnPullRequest { repository: repository(), number: 1, text: "Fine".into() }).await?;
-    place.act(Act::EditPullRequest { repository: repository(), number: 1, title: "Three".into() }).await?;
-    place.push("feature").await?;
-    place.act(Act::MergePullRequest { repository: repository(), number: 1 }).await?;
-    place
-        .act(Act::OpenPullRequest { repository: repository(), source: "topic".into(), target: "main".into(), title: "Four".into() })
+    env.act(UserAction::CommentOnPullRequest { repository: repository(), number: 1, text: "Fine".into() }).await?;
+    env.act(UserAction::EditPullRequest { repository: repository(), number: 1, title: "Three".into() }).await?;
+    env.push("feature").await?;
+    env.act(UserAction::MergePullRequest { repository: repository(), number: 1 }).await?;
+    env.act(UserAction::OpenPullRequest { repository: repository(), source: "topic".into(), target: "main".into(), title: "Four".into() })
         .await?;
-    place.act(Act::ClosePullRequest { repository: repository(), number: 2 }).await?;
-    place.act(Act::DeleteTag { repository: repository(), name: "v1".into() }).await?;
-    place.act(Act::DeleteBranch { repository: repository(), branch: "feature".into() }).await
+    env.act(UserAction::ClosePullRequest { repository: repository(), number: 2 }).await?;
+    env.act(UserAction::DeleteTag { repository: repository(), name: "v1".into() }).await?;
+    env.act(UserAction::DeleteBranch { repository: repository(), branch: "feature".into() }).await
 }
 
 fn told(contents: &[Content]) -> Vec<(EventKind, String, Change)> {
@@ -264,17 +262,17 @@ fn told(contents: &[Content]) -> Vec<(EventKind, String, Change)> {
 async fn pk_10_deliveries_prove_themselves_and_tell_what_happened() -> Result<()> {
     use EventKind::{PullRequest, PullRequestClosed, PullRequestComment, PullRequestMerged, Push, Tag};
     for (release, signs) in [(Release::CURRENT, true), (Release::SWITCHED_OFF, false), (Release::OLDER, false)] {
-        let place = Place::new(release, "").await?;
-        let (client, sink) = (place.operator(), SinkServer::start().await?);
+        let env = ProviderEnv::new(release, "").await?;
+        let (client, sink) = (env.operator(), SinkServer::start().await?);
         client.inspect().await?;
-        let shop = place.found(&client, SHOP).await?;
+        let shop = env.found(&client, SHOP).await?;
         let hook = write(&client, &shop, &format!("http://127.0.0.1:{}/in", sink.port()), &secret(7), None).await?;
-        assert_eq!(place.gitlab.secrets(SHOP, &hook.id), (!signs, signs), "one of the two");
-        story(&place).await?;
+        assert_eq!(env.gitlab.secrets(SHOP, &hook.id), (!signs, signs), "one of the two");
+        story(&env).await?;
         let secrets = [secret(6), secret(7)];
-        let webhook = place.simulated.provider.webhook();
+        let webhook = env.simulated.provider.webhook();
         let mut contents = Vec::new();
-        for sent in place.simulated.simulator.sent() {
+        for sent in env.simulated.simulator.sent() {
             let (headers, body) = (&sent.delivery.headers, &sent.delivery.body);
             assert_eq!((headers.contains_key("webhook-signature"), headers.contains_key("x-gitlab-token")), (signs, !signs));
             assert!(webhook.verify(&secrets[..1], headers, body).is_err());
@@ -311,45 +309,45 @@ async fn pk_10_deliveries_prove_themselves_and_tell_what_happened() -> Result<()
 
 #[tokio::test]
 async fn a_hook_signs_from_its_next_secret_on_when_the_server_learns_to() -> Result<()> {
-    let place = Place::new(Release::OLDER, "").await?;
-    let client = place.operator();
+    let env = ProviderEnv::new(Release::OLDER, "").await?;
+    let client = env.operator();
     client.inspect().await?;
-    let shop = place.found(&client, SHOP).await?;
+    let shop = env.found(&client, SHOP).await?;
     let hook = write(&client, &shop, DEAF, &secret(1), None).await?;
-    assert_eq!(place.gitlab.secrets(SHOP, &hook.id), (true, false));
-    place.gitlab.install(Release::CURRENT);
+    assert_eq!(env.gitlab.secrets(SHOP, &hook.id), (true, false));
+    env.gitlab.install(Release::CURRENT);
     assert_eq!(client.hooks(&shop).await?[0].has_secret, Some(true));
     let hook = write(&client, &shop, &format!("{DEAF}/2"), &secret(2), Some(&hook)).await?;
-    assert_eq!((hook.has_secret, place.gitlab.secrets(SHOP, &hook.id)), (Some(true), (false, true)), "no token is left behind");
+    assert_eq!((hook.has_secret, env.gitlab.secrets(SHOP, &hook.id)), (Some(true), (false, true)), "no token is left behind");
 
     let own = WebhookSecret::Text("a-secret-of-the-users-own".into());
     let theirs = write(&client, &shop, "http://127.0.0.1:9/theirs", &own, None).await?;
-    assert_eq!(place.gitlab.secrets(SHOP, &theirs.id), (true, false), "their endpoint knows tokens");
+    assert_eq!(env.gitlab.secrets(SHOP, &theirs.id), (true, false), "their endpoint knows tokens");
     Ok(())
 }
 
 #[tokio::test]
 async fn a_server_that_does_not_take_signing_tokens_gets_a_token() -> Result<()> {
-    let place = Place::new(Release::SWITCHED_OFF, "").await?;
-    let client = place.operator();
+    let env = ProviderEnv::new(Release::SWITCHED_OFF, "").await?;
+    let client = env.operator();
     client.inspect().await?;
-    let shop = place.found(&client, SHOP).await?;
+    let shop = env.found(&client, SHOP).await?;
     let hook = create(&client, &shop, DEAF).await?;
-    assert_eq!((hook.has_secret, place.gitlab.secrets(SHOP, &hook.id), place.simulated.simulator.writes()), (Some(true), (true, false), 2));
+    assert_eq!((hook.has_secret, env.gitlab.secrets(SHOP, &hook.id), env.simulated.simulator.writes()), (Some(true), (true, false), 2));
     create(&client, &shop, &format!("{DEAF}/2")).await?;
-    assert_eq!(place.simulated.simulator.writes(), 3, "it is tried once");
+    assert_eq!(env.simulated.simulator.writes(), 3, "it is tried once");
     Ok(())
 }
 
 #[tokio::test]
 async fn what_somebody_added_to_a_hook_is_drift_and_goes() -> Result<()> {
-    let place = Place::current().await?;
-    let client = place.operator();
-    let shop = place.found(&client, SHOP).await?;
+    let env = ProviderEnv::current().await?;
+    let client = env.operator();
+    let shop = env.found(&client, SHOP).await?;
     let hook = create(&client, &shop, DEAF).await?;
     let wanted = client.hook_shapes(&EventKind::ALL.into_iter().collect()).remove(0);
-    place.gitlab.clutter(SHOP, &hook.id);
-    place.act(Act::ChangeHook { repository: SHOP.into(), hook: hook.id.clone() }).await?;
+    env.gitlab.clutter(SHOP, &hook.id);
+    env.act(UserAction::ChangeHook { repository: SHOP.into(), hook: hook.id.clone() }).await?;
     let drift = client.hooks(&shop).await?[0].drift(&wanted);
     assert_eq!(drift, ["custom_headers", "issues_events", "push_events", "url_variables"]);
     let repaired = write(&client, &shop, DEAF, &secret(1), Some(&hook)).await?;
@@ -360,24 +358,24 @@ async fn what_somebody_added_to_a_hook_is_drift_and_goes() -> Result<()> {
 
 #[tokio::test]
 async fn failures_pause_a_hook_and_then_switch_it_off() -> Result<()> {
-    let place = Place::current().await?;
-    let (client, sink) = (place.operator(), SinkServer::start().await?);
-    let shop = place.found(&client, SHOP).await?;
+    let env = ProviderEnv::current().await?;
+    let (client, sink) = (env.operator(), SinkServer::start().await?);
+    let shop = env.found(&client, SHOP).await?;
     create(&client, &shop, &format!("http://127.0.0.1:{}/in", sink.port())).await?;
     sink.behave(Behavior::Fail(http::StatusCode::UNAUTHORIZED));
     let state = async || Ok::<_, anyhow::Error>(client.hooks(&shop).await?.remove(0).state);
     for _ in 0..3 {
-        place.push("main").await?;
+        env.push("main").await?;
     }
     assert_eq!(state().await?, HookState::Active);
-    place.push("main").await?;
+    env.push("main").await?;
     let HookState::HeldBack(cause) = state().await? else { anyhow::bail!("not paused") };
     assert!(cause.starts_with("several deliveries in a row failed"), "{cause}");
-    place.push("main").await?;
+    env.push("main").await?;
     assert_eq!(sink.deliveries().len(), 4, "what happens meanwhile is told to nobody");
     for _ in 4..40 {
-        place.gitlab.advance(Duration::from_secs(25 * 60 * 60));
-        place.push("main").await?;
+        env.gitlab.advance(Duration::from_secs(25 * 60 * 60));
+        env.push("main").await?;
     }
     let HookState::Disabled(cause) = state().await? else { anyhow::bail!("not switched off") };
     assert_eq!(cause, "40 deliveries in a row failed; the last answer was HTTP 401");
@@ -386,19 +384,19 @@ async fn failures_pause_a_hook_and_then_switch_it_off() -> Result<()> {
 
 #[tokio::test]
 async fn the_log_holds_deliveries_and_sends_them_again_with_the_same_id() -> Result<()> {
-    let place = Place::current().await?;
-    let (client, sink) = (place.operator(), SinkServer::start().await?);
-    let shop = place.found(&client, SHOP).await?;
+    let env = ProviderEnv::current().await?;
+    let (client, sink) = (env.operator(), SinkServer::start().await?);
+    let shop = env.found(&client, SHOP).await?;
     let hook = create(&client, &shop, &format!("http://127.0.0.1:{}/in", sink.port())).await?;
-    place.push("main").await?;
+    env.push("main").await?;
     let events = format!("/projects/{}/hooks/{}/events", shop.id, hook.id);
-    let (_, log) = place.ask(Method::GET, &events).await?;
+    let (_, log) = env.ask(Method::GET, &events).await?;
     assert_eq!((log[0]["response_status"].as_str(), log[0]["trigger"].as_str()), (Some("204"), Some("push_hooks")));
     assert!(!log.to_string().contains("v1,"), "proofs are redacted");
-    let (status, _) = place.ask(Method::POST, &format!("{events}/{}/resend", log[0]["id"])).await?;
+    let (status, _) = env.ask(Method::POST, &format!("{events}/{}/resend", log[0]["id"])).await?;
     assert_eq!(status, 201);
     let deliveries = sink.wait_for(2, Duration::from_secs(20)).await?;
-    let webhook = place.simulated.provider.webhook();
+    let webhook = env.simulated.provider.webhook();
     let secrets = [secret(1)];
     let read = |position: usize| -> Result<Content> {
         let delivery = &deliveries[position];
@@ -410,12 +408,12 @@ async fn the_log_holds_deliveries_and_sends_them_again_with_the_same_id() -> Res
 
 #[tokio::test]
 async fn a_project_has_a_hundred_hooks_at_most() -> Result<()> {
-    let place = Place::current().await?;
-    let client = place.operator();
+    let env = ProviderEnv::current().await?;
+    let client = env.operator();
     for number in 0..100 {
-        place.act(Act::AddHook { repository: "acme/site".into(), url: format!("https://elsewhere.example/{number}") }).await?;
+        env.act(UserAction::AddHook { repository: "acme/site".into(), url: format!("https://elsewhere.example/{number}") }).await?;
     }
-    let site = place.found(&client, "acme/site").await?;
+    let site = env.found(&client, "acme/site").await?;
     let error = create(&client, &site, DEAF).await.unwrap_err().downcast::<forgebind::providers::ProviderError>()?;
     assert_eq!(error.kind, ErrorKind::LimitReached, "{error}");
     assert_eq!(client.hooks(&site).await?.len(), 100);
@@ -439,12 +437,12 @@ async fn private_targets_are_refused_unless_allowed() -> Result<()> {
 
 #[tokio::test]
 async fn a_used_up_rate_is_told_with_its_time() -> Result<()> {
-    let place = Place::current().await?;
-    place.gitlab.limit(3);
-    let client = place.operator();
-    let shop = place.found(&client, SHOP).await?;
-    let timings = Timings { park: Duration::ZERO, ..Timings::default() };
-    let hasty = Simulated { factory: Simulated::factory(timings), ..place.simulated.clone() };
+    let env = ProviderEnv::current().await?;
+    env.gitlab.limit(3);
+    let client = env.operator();
+    let shop = env.found(&client, SHOP).await?;
+    let timings = Timings { max_wait: Duration::ZERO, ..Timings::default() };
+    let hasty = Simulated { factory: Simulated::factory(timings), ..env.simulated.clone() };
     let client = hasty.operator();
     let mut error = None;
     for _ in 0..4 {
@@ -456,19 +454,19 @@ async fn a_used_up_rate_is_told_with_its_time() -> Result<()> {
     let error = error.context("limited")?;
     assert_eq!(error.kind, ErrorKind::RateLimited);
     assert!(error.retry_at.is_some(), "{error}");
-    let before = place.simulated.simulator.exchanges().len();
+    let before = env.simulated.simulator.exchanges().len();
     assert_eq!(client.hooks(&shop).await.unwrap_err().kind, ErrorKind::RateLimited);
-    assert_eq!(place.simulated.simulator.exchanges().len(), before, "nothing is sent before that time");
+    assert_eq!(env.simulated.simulator.exchanges().len(), before, "nothing is sent before that time");
     Ok(())
 }
 
 #[tokio::test]
 async fn a_renamed_project_is_followed_by_reads_and_addressed_by_its_number() -> Result<()> {
-    let place = Place::current().await?;
-    let client = place.operator();
-    let shop = place.found(&client, SHOP).await?;
-    place.act(Act::RenameRepository { repository: SHOP.into(), to: "acme/apps/store".into() }).await?;
-    let found = place.found(&client, SHOP).await?;
+    let env = ProviderEnv::current().await?;
+    let client = env.operator();
+    let shop = env.found(&client, SHOP).await?;
+    env.act(UserAction::RenameRepository { repository: SHOP.into(), to: "acme/apps/store".into() }).await?;
+    let found = env.found(&client, SHOP).await?;
     assert_eq!((found.id.as_str(), found.path.as_str()), (shop.id.as_str(), "acme/apps/store"));
     let hook = create(&client, &shop, DEAF).await?;
     assert_eq!(client.hooks(&found).await?, [hook]);
@@ -477,15 +475,15 @@ async fn a_renamed_project_is_followed_by_reads_and_addressed_by_its_number() ->
 
 #[tokio::test]
 async fn a_lost_answer_to_a_creation_is_ambiguous_and_is_not_sent_again() -> Result<()> {
-    let place = Place::current().await?;
-    let client = place.operator();
+    let env = ProviderEnv::current().await?;
+    let client = env.operator();
     client.inspect().await?;
-    let shop = place.found(&client, SHOP).await?;
-    place.simulated.simulator.order(Order::once(Method::POST, "/hooks", Misbehaviour::LostAnswer));
+    let shop = env.found(&client, SHOP).await?;
+    env.simulated.simulator.order(Order::once(Method::POST, "/hooks", Fault::LostAnswer));
     let error = create(&client, &shop, DEAF).await.unwrap_err().downcast::<forgebind::providers::ProviderError>()?;
     assert!(error.kind.is_ambiguous(), "{error}");
-    assert_eq!((client.hooks(&shop).await?.len(), place.simulated.simulator.writes()), (1, 1), "made once all the same");
-    place.simulated.simulator.order(Order::once(Method::GET, "/hooks", Misbehaviour::Duplicate));
+    assert_eq!((client.hooks(&shop).await?.len(), env.simulated.simulator.writes()), (1, 1), "made once all the same");
+    env.simulated.simulator.order(Order::once(Method::GET, "/hooks", Fault::Duplicate));
     assert_eq!(client.hooks(&shop).await?.len(), 1, "a list that shows a hook twice is read again");
     Ok(())
 }

@@ -5,9 +5,9 @@ use forgebind::api::v1alpha1::connection::PermissionState;
 use forgebind::api::v1alpha1::{GitProviderConnection, Permission};
 use serde_json::json;
 
-use testkit::objects::{CONNECTION, connection_condition};
+use testkit::provider_env::{BINDING, ProviderEnv};
 use testkit::sim::registry;
-use testkit::story::{BINDING, Story};
+use testkit::test_namespace::{CONNECTION, connection_condition};
 
 /// The rows of the status: permission, state, message.
 fn rows(connection: GitProviderConnection) -> Vec<(Permission, PermissionState, Option<String>)> {
@@ -18,13 +18,13 @@ fn rows(connection: GitProviderConnection) -> Vec<(Permission, PermissionState, 
 #[tokio::test]
 async fn dv_08_dv_09_dt_22_dt_23_dt_28_pk_17_bb_06_bb_07_acts_are_reported_and_never_tried() -> Result<()> {
     for kind in registry::simulated() {
-        let story = Story::begin(kind).await?;
-        story.store(&story.simulated.welcome.credential).await?;
-        let mut spec = story.connection_spec();
+        let env = ProviderEnv::begin(kind).await?;
+        env.store(&env.simulated.seed_data.credential).await?;
+        let mut spec = env.connection_spec();
         spec["requiredPermissions"] = json!(Permission::ALL.map(|permission| permission.to_string()));
-        story.objects.create_connection(spec).await?;
+        env.objects.create_connection(spec).await?;
         let told = |connection: &GitProviderConnection| !matches!(connection_condition(connection, "Authorized").as_str(), "");
-        let connection = story.objects.connection_until("Authorized", testkit::objects::SOON, told).await?;
+        let connection = env.objects.connection_until("Authorized", testkit::test_namespace::SOON, told).await?;
         let authorized = connection_condition(&connection, "Authorized");
         let rows = rows(connection);
         assert_eq!(
@@ -44,12 +44,11 @@ async fn dv_08_dv_09_dt_22_dt_23_dt_28_pk_17_bb_06_bb_07_acts_are_reported_and_n
             assert!(!missing.contains(&needed), "{kind}: the account may {needed}");
         }
         // What the provider has no such thing of is missing for good.
-        for permission in Permission::ALL.into_iter().filter(|permission| story.simulated.provider.permission_words(*permission).is_none())
-        {
+        for permission in Permission::ALL.into_iter().filter(|permission| env.simulated.provider.permission_words(*permission).is_none()) {
             assert!(missing.contains(&permission), "{kind} has no {permission}");
         }
         assert_eq!(authorized == "False/PermissionMissing", !missing.is_empty(), "{kind}: {authorized}");
-        assert_eq!(story.simulated.simulator.writes(), 0, "{kind}: nothing is made, sent or deleted to find out");
+        assert_eq!(env.simulated.simulator.writes(), 0, "{kind}: nothing is made, sent or deleted to find out");
     }
     Ok(())
 }
@@ -57,19 +56,19 @@ async fn dv_08_dv_09_dt_22_dt_23_dt_28_pk_17_bb_06_bb_07_acts_are_reported_and_n
 #[tokio::test]
 async fn dt_08_dt_30_df_08_bb_14_a_right_is_demanded_only_by_who_uses_it() -> Result<()> {
     for kind in registry::simulated() {
-        let story = Story::begin(kind).await?;
-        story.connect(&story.simulated.welcome.reader).await?;
-        let spec = json!({"connectionRef": {"name": CONNECTION}, "repository": story.repository(), "branch": "main"});
-        story.objects.create_binding(BINDING, spec).await?;
-        story.objects.binding_ready(BINDING).await?;
+        let env = ProviderEnv::begin(kind).await?;
+        env.connect(&env.simulated.seed_data.reader).await?;
+        let spec = json!({"connectionRef": {"name": CONNECTION}, "repository": env.repository(), "branch": "main"});
+        env.objects.create_binding(BINDING, spec).await?;
+        env.objects.binding_ready(BINDING).await?;
 
         let required = json!({"spec": {"requiredPermissions": ["ListRepositories", "WriteContents", "DeleteRepositories"]}});
-        let connection = story.objects.patch_connection(required).await?;
+        let connection = env.objects.patch_connection(required).await?;
         let generation = connection.metadata.generation;
         let seen = |connection: &GitProviderConnection| {
             connection.status.as_ref().is_some_and(|status| status.observed_generation == generation && !status.permissions.is_empty())
         };
-        let connection = story.objects.connection_until("judged anew", testkit::objects::SOON, seen).await?;
+        let connection = env.objects.connection_until("judged anew", testkit::test_namespace::SOON, seen).await?;
         let ready = connection_condition(&connection, "Ready");
         let rows = rows(connection);
         let state = |name: Permission| rows.iter().find(|(permission, ..)| *permission == name).map(|(_, state, _)| *state);
@@ -77,13 +76,13 @@ async fn dt_08_dt_30_df_08_bb_14_a_right_is_demanded_only_by_who_uses_it() -> Re
         assert_ne!(state(Permission::DeleteRepositories), Some(PermissionState::Granted), "{kind}: a reader deletes nothing");
         // Where one scope stands for both, who reads may write.
         let scope =
-            |permission| story.simulated.provider.permission_words(permission).and_then(|words| words.split(';').next().map(str::to_owned));
+            |permission| env.simulated.provider.permission_words(permission).and_then(|words| words.split(';').next().map(str::to_owned));
         let one_for_both = scope(Permission::ReadContents) == scope(Permission::WriteContents);
         assert!(state(Permission::WriteContents) != Some(PermissionState::Granted) || one_for_both, "{kind}: a reader does not write");
         let missing = rows.iter().any(|(_, state, _)| *state == PermissionState::Missing);
         assert_eq!(ready == "False/PermissionMissing", missing, "{kind}: {ready}, {rows:?}");
-        story.objects.binding_ready(BINDING).await?;
-        assert_eq!(story.simulated.simulator.writes(), 0, "{kind}");
+        env.objects.binding_ready(BINDING).await?;
+        assert_eq!(env.simulated.simulator.writes(), 0, "{kind}");
     }
     Ok(())
 }
@@ -91,20 +90,20 @@ async fn dt_08_dt_30_df_08_bb_14_a_right_is_demanded_only_by_who_uses_it() -> Re
 #[tokio::test]
 async fn pk_11_dv_13_a_webhook_that_may_not_be_made_is_said_and_not_tried_again_and_again() -> Result<()> {
     for kind in registry::simulated() {
-        let story = Story::begin(kind).await?;
-        story.connect(&story.simulated.welcome.reader).await?;
-        let spec = json!({"connectionRef": {"name": CONNECTION}, "repository": story.repository(), "webhook": {"events": ["Push"]}});
-        story.objects.create_binding(BINDING, spec).await?;
-        let binding = story.objects.binding_says(BINDING, "WebhookInSync", "False/PermissionMissing").await?;
-        let message = testkit::objects::binding_message(&binding, "WebhookInSync");
-        let words = story.simulated.provider.permission_words(Permission::ManageWebhooks).unwrap_or_default();
+        let env = ProviderEnv::begin(kind).await?;
+        env.connect(&env.simulated.seed_data.reader).await?;
+        let spec = json!({"connectionRef": {"name": CONNECTION}, "repository": env.repository(), "webhook": {"events": ["Push"]}});
+        env.objects.create_binding(BINDING, spec).await?;
+        let binding = env.objects.binding_says(BINDING, "WebhookInSync", "False/PermissionMissing").await?;
+        let message = testkit::test_namespace::binding_message(&binding, "WebhookInSync");
+        let words = env.simulated.provider.permission_words(Permission::ManageWebhooks).unwrap_or_default();
         let mut scopes = words.split([' ', ',', ';', '(', ')']).filter(|word| {
             word.contains([':', '_']) && !word.ends_with(':') || ["api", "Maintainer", "webhook", "subscriptions"].contains(word)
         });
         assert!(scopes.any(|scope| message.contains(scope)), "{kind}: it names what is missing of {words:?}: {message}");
-        assert!(story.simulated.simulator.writes() <= 1, "{kind}: {} writes", story.simulated.simulator.writes());
-        story.objects.delete_binding(BINDING).await?;
-        story.objects.binding_gone(BINDING, testkit::objects::SOON).await?;
+        assert!(env.simulated.simulator.writes() <= 1, "{kind}: {} writes", env.simulated.simulator.writes());
+        env.objects.delete_binding(BINDING).await?;
+        env.objects.binding_gone(BINDING, testkit::test_namespace::SOON).await?;
     }
     Ok(())
 }

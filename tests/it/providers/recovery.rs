@@ -5,72 +5,72 @@ use anyhow::Result;
 use forgebind::api::v1alpha1::ProviderKind;
 use http::Method;
 
-use testkit::objects::{OVERLAPPED, SOON};
+use testkit::provider_env::{BINDING, ProviderEnv};
 use testkit::sim::requests::requests;
-use testkit::sim::{Misbehaviour, Order, Refusal};
-use testkit::story::{BINDING, Story};
+use testkit::sim::{Fault, Order, Refusal};
+use testkit::test_namespace::{OVERLAPPED, SOON};
 use testkit::wait::{Seen, wait_until};
 
-fn order(request: (Method, &str), skip: usize, times: usize, misbehaviour: Misbehaviour) -> Order {
-    Order { method: Some(request.0), containing: request.1.to_owned(), skip, times, misbehaviour }
+fn order(request: (Method, &str), skip: usize, times: usize, fault: Fault) -> Order {
+    Order { method: Some(request.0), containing: request.1.to_owned(), skip, times, fault }
 }
 
 /// The first creation is done and its answer lost, and the list does not show it for a while.
-async fn a_lost_creation_is_found_again(kind: ProviderKind) -> Result<Story> {
-    let story = Story::begin(kind).await?;
-    let simulator = &story.simulated.simulator;
+async fn a_lost_creation_is_found_again(kind: ProviderKind) -> Result<ProviderEnv> {
+    let env = ProviderEnv::begin(kind).await?;
+    let simulator = &env.simulated.simulator;
     let requests = requests(kind);
-    simulator.order(order(requests.create, 0, 1, Misbehaviour::LostAnswer));
+    simulator.order(order(requests.create, 0, 1, Fault::LostAnswer));
     // The second look at the list, the first one after the creation, shows what there was before.
-    simulator.order(order(requests.list, 1, 1, Misbehaviour::Stale));
-    story.connect(&story.simulated.welcome.credential).await?;
-    story.bind().await?;
+    simulator.order(order(requests.list, 1, 1, Fault::Stale));
+    env.connect(&env.simulated.seed_data.credential).await?;
+    env.bind().await?;
     assert_eq!(simulator.strikes(), [1, 1], "{kind}: both happened");
     // Whatever an early second creation made is found and removed by the later look.
-    story.hooks_until(&story.repository(), "one for each part", |hooks| hooks.len() == story.parts()).await?;
-    Ok(story)
+    env.hooks_until(&env.repository(), "one for each variant", |hooks| hooks.len() == env.variants()).await?;
+    Ok(env)
 }
 
 /// The deletion is refused, hidden and lost in turn; in the end nothing is left.
-async fn a_deletion_comes_to_its_end(story: Story) -> Result<()> {
-    let simulator = &story.simulated.simulator;
+async fn a_deletion_comes_to_its_end(env: ProviderEnv) -> Result<()> {
+    let simulator = &env.simulated.simulator;
     let requests = requests(simulator.product().kind());
     simulator.behave();
-    simulator.order(order(requests.delete.clone(), 0, 1, Misbehaviour::Refuse(Refusal::Failed(502))));
-    simulator.order(order(requests.delete, 1, 1, Misbehaviour::LostAnswer));
-    let repository = story.repository();
-    story.objects.delete_binding(BINDING).await?;
-    story.objects.binding_gone(BINDING, OVERLAPPED).await?;
-    assert!(story.hooks(&repository).await?.is_empty());
+    simulator.order(order(requests.delete.clone(), 0, 1, Fault::Refuse(Refusal::Failed(502))));
+    simulator.order(order(requests.delete, 1, 1, Fault::LostAnswer));
+    let repository = env.repository();
+    env.objects.delete_binding(BINDING).await?;
+    env.objects.binding_gone(BINDING, OVERLAPPED).await?;
+    assert!(env.hooks(&repository).await?.is_empty());
     assert_eq!(simulator.strikes(), [1, 1], "both happened");
     Ok(())
 }
 
 /// While every answer is 404, the binding holds on to what it has; it is removed when the provider shows it again.
 async fn what_is_hidden_is_not_forgotten(kind: ProviderKind) -> Result<()> {
-    let story = Story::begin(kind).await?;
-    story.connect(&story.simulated.welcome.credential).await?;
-    story.bind().await?;
-    let simulator = &story.simulated.simulator;
-    simulator.order(Order::always(Misbehaviour::Refuse(Refusal::NotFound)));
-    story.objects.delete_binding(BINDING).await?;
+    let env = ProviderEnv::begin(kind).await?;
+    env.connect(&env.simulated.seed_data.credential).await?;
+    env.bind().await?;
+    let simulator = &env.simulated.simulator;
+    simulator.order(Order::always(Fault::Refuse(Refusal::NotFound)));
+    env.objects.delete_binding(BINDING).await?;
     wait_until("the deletion to be tried", SOON, async || {
-        let blocked = story.objects.bindings.get(BINDING).await?.status.unwrap_or_default().conditions;
+        let blocked = env.objects.bindings.get(BINDING).await?.status.unwrap_or_default().conditions;
         let blocked = blocked.iter().find(|condition| condition.type_ == "CleanupBlocked").map(|condition| condition.message.clone());
         Ok(blocked.map_or(Seen::NotYet("not blocked".to_owned()), Seen::Done))
     })
     .await?;
     simulator.behave();
-    assert_eq!(story.hooks(&story.repository()).await?.len(), story.parts(), "{kind}: still there");
-    story.objects.annotate_binding(BINDING, forgebind::api::v1alpha1::RECONCILE_REQUESTED_AT, "now").await?;
-    story.objects.binding_gone(BINDING, OVERLAPPED).await?;
-    assert!(story.hooks(&story.repository()).await?.is_empty(), "{kind}: removed in the end");
+    assert_eq!(env.hooks(&env.repository()).await?.len(), env.variants(), "{kind}: still there");
+    env.objects.annotate_binding(BINDING, forgebind::api::v1alpha1::RECONCILE_REQUESTED_AT, "now").await?;
+    env.objects.binding_gone(BINDING, OVERLAPPED).await?;
+    assert!(env.hooks(&env.repository()).await?.is_empty(), "{kind}: removed in the end");
     Ok(())
 }
 
 async fn all(kind: ProviderKind) -> Result<()> {
-    let story = a_lost_creation_is_found_again(kind).await?;
-    a_deletion_comes_to_its_end(story).await?;
+    let env = a_lost_creation_is_found_again(kind).await?;
+    a_deletion_comes_to_its_end(env).await?;
     what_is_hidden_is_not_forgotten(kind).await
 }
 

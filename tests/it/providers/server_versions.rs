@@ -18,7 +18,9 @@ use http::Method;
 use serde_json::{Value, json};
 
 use testkit::contract::secret;
-use testkit::sim::{Act, Delivery, Happening, Outcome, Product, Refusal, Request, Response, Settings, Simulated, Simulator, Welcome};
+use testkit::sim::{
+    Delivery, Outcome, ProviderEvent, Refusal, Request, Response, SeedData, Settings, Simulated, SimulatedProvider, Simulator, UserAction,
+};
 
 /// One version of a server, with one repository.
 #[derive(Clone)]
@@ -92,17 +94,17 @@ impl Answering {
     }
 }
 
-impl Product for Answering {
+impl SimulatedProvider for Answering {
     fn kind(&self) -> ProviderKind {
         self.version.kind
     }
 
-    fn welcome(&self) -> Welcome {
+    fn seed_data(&self) -> SeedData {
         let member = self.version.spec.as_object().and_then(|spec| spec.keys().next()).cloned().unwrap_or_default();
         let mut provider = self.version.spec.clone();
         provider[member]["url"] = json!(self.url);
         let empty = String::new;
-        Welcome {
+        SeedData {
             account: empty(),
             provider,
             credential: self.version.credential.clone(),
@@ -151,11 +153,11 @@ impl Product for Answering {
         Response::empty(500)
     }
 
-    fn act(&self, _: &Act) -> Result<Vec<Happening>, String> {
+    fn act(&self, _: &UserAction) -> Result<Vec<ProviderEvent>, String> {
         Err("nothing happens here".to_owned())
     }
 
-    fn deliveries(&self, _: &str, _: &Happening) -> Vec<Delivery> {
+    fn deliveries(&self, _: &str, _: &ProviderEvent) -> Vec<Delivery> {
         Vec::new()
     }
 
@@ -418,7 +420,7 @@ fn versions() -> Vec<Version> {
 
 async fn answering(version: &Version) -> Result<Simulated> {
     let version = version.clone();
-    let make = |Settings { url, .. }| -> Box<dyn Product> { Box::new(Answering { version, url, hooks: Mutex::default() }) };
+    let make = |Settings { url, .. }| -> Box<dyn SimulatedProvider> { Box::new(Answering { version, url, hooks: Mutex::default() }) };
     Simulated::with(Simulator::start(make).await?, Timings::default())
 }
 
@@ -438,7 +440,7 @@ async fn life_of_a_hook(version: &Version, events: &[EventKind]) -> Result<()> {
     assert_eq!((&made.url, made.drift(&shape)), (&url, Vec::new()), "{name}: made");
     assert_eq!(client.hooks(&repository).await?, std::slice::from_ref(&made), "{name}: listed");
     let wider = shapes(&[events, &[EventKind::Push, EventKind::PullRequest]].concat());
-    let wider = wider.into_iter().find(|other| other.part == shape.part).context("the same part")?;
+    let wider = wider.into_iter().find(|other| other.variant == shape.variant).context("the same part")?;
     let request = HookRequest { url: &url, secret: &secret, shape: &wider };
     let changed = client.update_hook(&repository, &made.id, &request).await?;
     assert_eq!((&changed.id, changed.drift(&wider)), (&made.id, Vec::new()), "{name}: changed");

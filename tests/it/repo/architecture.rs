@@ -49,9 +49,9 @@ const PURE_FILES: &[&str] = &[
     "plan.rs",
     "report.rs",
     "due.rs",
-    "places.rs",
+    "cleanup.rs",
     "hooks.rs",
-    "generation.rs",
+    "secret_version.rs",
     "ownership.rs",
     "grant.rs",
     "deliveries.rs",
@@ -104,7 +104,8 @@ fn violations(path: &str, text: &str) -> Vec<String> {
     }
     let file = path.rsplit('/').next().unwrap_or_default();
     if PURE_FILES.contains(&file) {
-        for word in IMPURE.iter().filter(|word| without_tests(&code).contains(**word)) {
+        // An `ActiveClient` tells what an inspection found; its own client is out of reach.
+        for word in IMPURE.iter().filter(|word| without_tests(&code).replace("ActiveClient", "").contains(**word)) {
             complain(format!("is pure and must not hold `{word}`"));
         }
     }
@@ -230,18 +231,18 @@ fn bites(path: &str, text: &str, expected: &str) {
 #[test]
 fn bad_imports_are_found_however_they_are_written() {
     bites("controllers/binding/apply.rs", "use crate::receiver::routes;", "`controllers` must not import `receiver`");
-    bites("receiver/admit.rs", "use crate::controllers::lease;", "`receiver` must not import `controllers`");
-    bites("receiver/admit.rs", "use crate::{api::v1alpha1::{A, B}, controllers::lease};", "`receiver` must not import `controllers`");
-    bites("receiver/admit.rs", "use crate::{\n    api,\n    run,\n};", "`receiver` must not import `run`");
-    bites("receiver/admit.rs", "fn f() { crate::controllers::lease::take() }", "`receiver` must not import `controllers`");
-    bites("receiver/admit.rs", "use super::super::controllers::lease;", "`receiver` must not import `controllers`");
+    bites("receiver/verify.rs", "use crate::controllers::lease;", "`receiver` must not import `controllers`");
+    bites("receiver/verify.rs", "use crate::{api::v1alpha1::{A, B}, controllers::lease};", "`receiver` must not import `controllers`");
+    bites("receiver/verify.rs", "use crate::{\n    api,\n    run,\n};", "`receiver` must not import `run`");
+    bites("receiver/verify.rs", "fn f() { crate::controllers::lease::take() }", "`receiver` must not import `controllers`");
+    bites("receiver/verify.rs", "use super::super::controllers::lease;", "`receiver` must not import `controllers`");
     bites("receiver/sinks/http.rs", "use super::super::super::controllers;", "`receiver` must not import `controllers`");
     bites("providers/model.rs", "use crate::controllers::finalizer;", "`providers` must not import `controllers`");
     bites("api/v1alpha1/shared.rs", "use crate::providers::Client;", "`api` must not import `providers`");
     bites("clock.rs", "use crate::api::v1alpha1::EventKind;", "`clock` must not import `api`");
     bites("telemetry/logs.rs", "use crate::keys;", "`telemetry` must not import `keys`");
     bites("config.rs", "use crate::run;", "`config` must not import `run`");
-    bites("receiver/admit.rs", "let body: Body = serde_json::from_slice(body)?;", "whose errors quote what was read");
+    bites("receiver/verify.rs", "let body: Body = serde_json::from_slice(body)?;", "whose errors quote what was read");
     bites("novelty.rs", "", "`novelty` has no line");
 }
 
@@ -251,7 +252,7 @@ fn impurity_names_and_clocks_are_found() {
     bites("controllers/binding/plan.rs", "use crate::providers::Client;", "must not hold `Client`");
     bites("controllers/connection/report.rs", "fn f(clock: &dyn Clock) {}", "must not hold `Clock`");
     bites("controllers/connection/report.rs", "let now = jiff::Timestamp::now();", "must not hold `Timestamp::now`");
-    bites("receiver/admit.rs", "// as GitLab does", "names the provider `gitlab`");
+    bites("receiver/verify.rs", "// as GitLab does", "names the provider `gitlab`");
     bites("controllers/mod.rs", "let name = \"Gitea\";", "names the provider `gitea`");
     bites("receiver/dedupe.rs", "let now = jiff::Timestamp::now();", "reads the clock");
     bites("providers/transport/mod.rs", "std::time::SystemTime::now()", "reads the clock");
@@ -261,8 +262,8 @@ fn impurity_names_and_clocks_are_found() {
 #[test]
 fn what_is_allowed_is_not_complained_about() {
     let fine = [
-        ("receiver/admit.rs", "use crate::{api::v1alpha1::EventKind, clock::SharedClock, providers::Webhook};\nuse super::routes;"),
-        ("receiver/admit.rs", "#[cfg(test)]\nmod tests {\n    const NAME: &str = \"gitea\";\n}\n"),
+        ("receiver/verify.rs", "use crate::{api::v1alpha1::EventKind, clock::SharedClock, providers::Webhook};\nuse super::routes;"),
+        ("receiver/verify.rs", "#[cfg(test)]\nmod tests {\n    const NAME: &str = \"gitea\";\n}\n"),
         ("receiver/tests/fixtures.rs", "const NAME: &str = \"gitea\";"),
         ("controllers/binding/plan.rs", "/// Never asks the Client; async code applies it.\npub fn plan(now: Timestamp) {}"),
         ("providers/gitea/mod.rs", "//! Gitea.\nuse crate::api;"),
@@ -449,7 +450,7 @@ fn tests_that_take_from_each_other_are_found_however_it_is_written() {
     bites("operator/mod.rs", "mod deliveries;\n#[tokio::test]\nasync fn works() {}", "holds a test");
     bites("main.rs", "#[test]\nfn works() {}", "holds a test");
     for (path, text) in [
-        ("operator/crash.rs", "//! Unlike crate::operator::deliveries.\nuse testkit::world::World;\nuse forgebind::crate_name;"),
+        ("operator/crash.rs", "//! Unlike crate::operator::deliveries.\nuse testkit::test_env::World;\nuse forgebind::crate_name;"),
         ("operator/crash.rs", "let text = \"use crate::operator::deliveries; \\\" crate::x\";"),
         ("cli/check/input.rs", "use super::{Bench, row};"),
         ("cli/check/mod.rs", "mod crash;\nmod deliveries;\n\nuse testkit::deliveries::Bench;"),

@@ -15,8 +15,8 @@ use testkit::container::{Container, Image};
 use testkit::installation::Installation;
 use testkit::operator::Operator;
 use testkit::port::free_port;
+use testkit::test_env::{SOON, TestEnv, connection_message};
 use testkit::tls_proxy::TlsProxy;
-use testkit::world::{SOON, World, connection_message};
 use testkit::{chart, container, elf, image, shared};
 
 const BINARY: &str = "forgebind";
@@ -122,15 +122,15 @@ async fn the_image_runs_what_the_chart_installs_read_only_as_nobody_and_trusts_w
     answers(image)?;
 
     let plane = shared::control_plane().await?;
-    let (world, installation, port) = (World::new("image").await?, Installation::new(plane).await?, free_port()?);
-    let gitea = TlsProxy::before(world.gitea.url()).await?;
+    let (env, installation, port) = (TestEnv::new("image").await?, Installation::new(plane).await?, free_port()?);
+    let gitea = TlsProxy::before(env.gitea.url()).await?;
     let values = json!({
-        "mode": "Single", "publicURL": "https://hooks.example.com", "secretNamespaces": [world.namespace],
-        "watchNamespaces": [world.namespace], "allow": {"cidrs": ["127.0.0.0/8"]},
+        "mode": "Single", "publicURL": "https://hooks.example.com", "secretNamespaces": [env.namespace],
+        "watchNamespaces": [env.namespace], "allow": {"cidrs": ["127.0.0.0/8"]},
         "crds": {"install": false}, "rbac": {"userRoles": false},
     });
     installation.install(&chart::folder(), &values).await?;
-    world.create_connection(world.connection_spec_at(&gitea.url())).await?;
+    env.create_connection(env.connection_spec_at(&gitea.url())).await?;
 
     let operator = Operator::start(installation.contained("operator", image, port).await?).await?;
     let (status, mount) = status_of(&operator.admin_url())?;
@@ -147,7 +147,7 @@ async fn the_image_runs_what_the_chart_installs_read_only_as_nobody_and_trusts_w
         assert_eq!(status.get(field).map(String::as_str), Some(wanted), "{field}");
     }
     // The public authorities are there, and are not those of this Gitea.
-    let connection = world.connection_says("Reachable", "False/TLSError").await?;
+    let connection = env.connection_says("Reachable", "False/TLSError").await?;
     let message = connection_message(&connection, "Reachable");
     ensure!(message.contains("is not trusted"), "{message}");
     drop(operator);
@@ -161,7 +161,7 @@ async fn the_image_runs_what_the_chart_installs_read_only_as_nobody_and_trusts_w
     maps.create(&PostParams::default(), &authority).await?;
     installation.upgrade(&chart::folder(), &json!({"caBundle": {"configMap": "acme-ca"}})).await?;
     let operator = Operator::start(installation.contained("operator", image, port).await?).await?;
-    world.connection_ready().await?;
+    env.connection_ready().await?;
     operator.terminate(SOON).await.map(drop)
 }
 

@@ -4,4 +4,5 @@ mod architecture;
 mod dependencies;
 mod harness;
 mod image;
+mod vocabulary;
 mod workflows;

@@ -127,14 +127,14 @@ impl Installation {
 
     /// Makes the connection and the bindings, as somebody applies them while no operator runs.
     async fn fill(&self) -> Result<()> {
-        let (cluster, welcome) = (self.plane.cluster(), self.simulator.welcome());
-        let data: Vec<_> = welcome.credential.iter().map(|(key, value)| (*key, value.as_str())).collect();
+        let (cluster, seed_data) = (self.plane.cluster(), self.simulator.seed_data());
+        let data: Vec<_> = seed_data.credential.iter().map(|(key, value)| (*key, value.as_str())).collect();
         cluster.apply_secret(&self.namespaces[0], "credential", &data).await?;
         let client = cluster.client()?;
         let connection = json!({
             "apiVersion": "forgebind.dev/v1alpha1", "kind": "GitProviderConnection", "metadata": {"name": CONNECTION},
             "spec": {
-                "provider": welcome.provider, "credentials": {"secretRef": {"name": "credential"}},
+                "provider": seed_data.provider, "credentials": {"secretRef": {"name": "credential"}},
                 "allowedBindings": [{"namespaces": {"from": "All"}, "repositories": ["**"]}],
             },
         });

@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
 use testkit::gitea::{ADMIN, ADMIN_PASSWORD, Account, Gitea, OPERATOR_SCOPES};
-use testkit::sim::{self, Act, Happening, Simulator, control};
+use testkit::sim::{self, ProviderEvent, Simulator, UserAction, control};
 
 /// What answers.
 enum Server {
@@ -76,8 +76,8 @@ impl Host {
     }
 
     fn simulated(simulator: Simulator) -> Result<Self> {
-        let (kind, welcome) = (simulator.product().kind(), simulator.welcome());
-        Self::new(kind, Server::Simulated(simulator), welcome.provider, welcome.credential, welcome.repository)
+        let (kind, seed_data) = (simulator.product().kind(), simulator.seed_data());
+        Self::new(kind, Server::Simulated(simulator), seed_data.provider, seed_data.credential, seed_data.repository)
     }
 
     fn new(kind: ProviderKind, server: Server, spec: Value, credential: Vec<(&'static str, String)>, repository: String) -> Result<Self> {
@@ -126,9 +126,9 @@ impl Host {
             Server::Real { gitea, account } => gitea.push_commit(account, &self.repository, "main", message).await,
             Server::Simulated(simulator) => {
                 let (repository, branch) = (self.repository.clone(), "main".to_owned());
-                let happened = simulator.act(&Act::Push { repository, branch, message: message.to_owned() }).await?;
+                let happened = simulator.act(&UserAction::Push { repository, branch, message: message.to_owned() }).await?;
                 match happened.into_iter().next() {
-                    Some(Happening::Reference { after: Some(commit), .. }) => Ok(commit),
+                    Some(ProviderEvent::Reference { after: Some(commit), .. }) => Ok(commit),
                     other => bail!("the simulator tells of {other:?} instead of a push"),
                 }
             }

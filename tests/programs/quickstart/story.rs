@@ -196,9 +196,9 @@ impl Stage {
     }
 
     async fn rotate(&self) -> Result<()> {
-        let generation =
-            |object: &DynamicObject| object.data.pointer("/status/webhook/secretGeneration").and_then(Value::as_str).map(str::to_owned);
-        let before = generation(&self.api("RepoBinding")?.get("shop").await?).context("the binding has no secret generation")?;
+        let secret_version =
+            |object: &DynamicObject| object.data.pointer("/status/webhook/secretVersion").and_then(Value::as_str).map(str::to_owned);
+        let before = secret_version(&self.api("RepoBinding")?.get("shop").await?).context("the binding has no secret version")?;
         self.step("Rotating the webhook's secret: an annotation asks for it");
         let annotation =
             json!({ "metadata": { "annotations": { "forgebind.dev/rotate-requested-at": jiff::Timestamp::now().to_string() } } });
@@ -206,13 +206,13 @@ impl Stage {
         let after = wait_until("a new secret", DEADLINE, async || {
             let object = self.api("RepoBinding")?.get("shop").await?;
             let seen = format!("{}", object.data.get("status").unwrap_or(&Value::Null));
-            Ok(match generation(&object).filter(|present| *present != before) {
+            Ok(match secret_version(&object).filter(|present| *present != before) {
                 Some(present) => Seen::Done(present),
                 None => Seen::NotYet(seen),
             })
         })
         .await?;
-        show(&format!("secret generation {before} -> {after}"));
+        show(&format!("secret version {before} -> {after}"));
         show(if self.host.update_sets_secret().await? {
             "The hook stays; it got the new secret and, with it, a new address. What was signed before is accepted for a while:"
         } else {

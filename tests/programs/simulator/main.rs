@@ -56,27 +56,27 @@ async fn run(arguments: &Arguments) -> Result<()> {
 
 /// How to reach it, and what is ready in it. Its credentials are made up: they open nothing but this simulator.
 fn introduce(simulator: &Simulator, kind: ProviderKind) {
-    let welcome = simulator.welcome();
+    let seed_data = simulator.seed_data();
     println!("A simulated {kind} listens at {}", simulator.url());
-    println!("\nAccount: {}", welcome.account);
-    for (what, keys) in [("may do everything", &welcome.credential), ("may read", &welcome.reader)] {
+    println!("\nAccount: {}", seed_data.account);
+    for (what, keys) in [("may do everything", &seed_data.credential), ("may read", &seed_data.reader)] {
         let keys: Vec<_> = keys.iter().map(|(name, value)| format!("{name}={value}")).collect();
         println!("Credential that {what}: {}", keys.join("  "));
     }
-    println!("\nspec.provider of a GitProviderConnection:\n  {}", welcome.provider);
+    println!("\nspec.provider of a GitProviderConnection:\n  {}", seed_data.provider);
     println!("\nRepositories:");
     for (path, note) in [
-        (Some(&welcome.repository), "private, with a commit"),
-        (Some(&welcome.other), "private, with a commit"),
-        (Some(&welcome.empty), "without a commit"),
-        (welcome.public.as_ref(), "public"),
-        (Some(&welcome.outside), "of another owner"),
+        (Some(&seed_data.repository), "private, with a commit"),
+        (Some(&seed_data.other), "private, with a commit"),
+        (Some(&seed_data.empty), "without a commit"),
+        (seed_data.public.as_ref(), "public"),
+        (Some(&seed_data.outside), "of another owner"),
     ] {
         if let Some(path) = path {
             println!("  {path}  ({note})");
         }
     }
-    for note in &welcome.notes {
+    for note in &seed_data.notes {
         println!("{note}");
     }
     println!("\nWhat people and git do is asked for here:");

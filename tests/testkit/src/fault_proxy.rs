@@ -162,7 +162,7 @@ impl FaultProxy {
         Self::start(gitea.url(), plain_http::builder(), Some(Mutex::default())).await
     }
 
-    /// A proxy in front of an operator's receiver: another way in, by which nobody but those who are told comes.
+    /// A proxy in front of an operator's receiver: another public endpoint, by which nobody but those who are told comes.
     ///
     /// # Errors
     ///

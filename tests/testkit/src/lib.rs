@@ -6,8 +6,8 @@
 //!   one is an error that names `make tools`.
 //! - Simulators of the other Git providers ([`sim`]).
 //! - The contract that each provider's client and webhook fulfil ([`contract`]).
-//! - Environments for one test: a namespace with its objects ([`objects`]), with a repository at Gitea ([`world`]), with a
-//!   simulator ([`story`]), or an installation by Helm ([`installation`]).
+//! - Environments for one test: a namespace with its objects ([`test_namespace`]), with a repository at Gitea ([`test_env`]), with a
+//!   simulator ([`provider_env`]), or an installation by Helm ([`installation`]).
 
 // A test fails by an error or a panic, and the text of either says what happened.
 #![allow(
@@ -42,20 +42,20 @@ pub mod guides;
 pub mod http_server;
 pub mod image;
 pub mod installation;
-pub mod objects;
 pub mod operator;
 pub mod plain_http;
 pub mod port;
 pub mod process;
+pub mod provider_env;
 pub mod restore;
 pub mod scratch;
 pub mod shared;
 pub mod sim;
 pub mod sink;
-pub mod story;
+pub mod test_env;
+pub mod test_namespace;
 pub mod tls_proxy;
 pub mod wait;
-pub mod world;
 
 /// Makes TLS work in this process. Harmless when called again.
 pub fn install_crypto() {

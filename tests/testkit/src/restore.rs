@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::components::repository_root;
 use crate::scratch::Scratch;
+use crate::test_env::{CONNECTION, SOON, TestEnv};
 use crate::wait::{Seen, wait_until};
-use crate::world::{CONNECTION, SOON, World};
 
 /// The webhook secret that a user brings.
 pub const BROUGHT_SECRET: &str = "a-webhook-secret-of-the-user-0001";
@@ -38,48 +38,48 @@ pub fn guide(heading: &str) -> Result<Vec<String>> {
 }
 
 /// The version of the webhook secret that the status names.
-pub fn generation(binding: &RepoBinding) -> Option<String> {
-    binding.status.as_ref()?.webhook.as_ref()?.secret_generation.clone()
+pub fn secret_version(binding: &RepoBinding) -> Option<String> {
+    binding.status.as_ref()?.webhook.as_ref()?.secret_version.clone()
 }
 
 /// What identifies the hooks of the first repository: their ids and URLs.
-pub async fn identities(world: &World) -> Result<BTreeMap<i64, String>> {
-    Ok(world.gitea.hooks(&world.repository).await?.into_iter().map(|hook| (hook.id, hook.config.url)).collect())
+pub async fn identities(env: &TestEnv) -> Result<BTreeMap<i64, String>> {
+    Ok(env.gitea.hooks(&env.repository).await?.into_iter().map(|hook| (hook.id, hook.config.url)).collect())
 }
 
 /// A binding whose events arrive at the sink under its own name.
-pub fn spec_of(world: &World, name: &str) -> Value {
-    let mut spec = world.binding_spec();
+pub fn spec_of(env: &TestEnv, name: &str) -> Value {
+    let mut spec = env.binding_spec();
     spec["sinks"][0]["service"]["path"] = json!(format!("/of/{name}"));
     spec
 }
 
 /// A binding whose hook delivers to somebody else's endpoint, which is the sink.
-pub fn spec_of_custom(world: &World) -> Value {
+pub fn spec_of_custom(env: &TestEnv) -> Value {
     json!({
-        "connectionRef": {"name": CONNECTION}, "repository": world.repository,
-        "webhook": {"events": ["Push"], "url": custom_url(world), "secretRef": {"name": "own"}},
+        "connectionRef": {"name": CONNECTION}, "repository": env.repository,
+        "webhook": {"events": ["Push"], "url": custom_url(env), "secretRef": {"name": "own"}},
     })
 }
 
 /// The address of the sink as somebody else's endpoint.
-pub fn custom_url(world: &World) -> String {
-    format!("http://127.0.0.1:{}/api/webhook", world.sink.port())
+pub fn custom_url(env: &TestEnv) -> String {
+    format!("http://127.0.0.1:{}/api/webhook", env.sink.port())
 }
 
 /// A connection that allows hooks at the sink's address, and a user's secret.
-pub async fn connect(world: &World, spec: Value) -> Result<()> {
+pub async fn connect(env: &TestEnv, spec: Value) -> Result<()> {
     let mut spec = spec;
-    let host = format!("127.0.0.1:{}", world.sink.port());
+    let host = format!("127.0.0.1:{}", env.sink.port());
     spec["allowedBindings"] = json!([{"namespaces": {"from": "Same"}, "destinationHosts": [host]}]);
-    world.cluster().apply_secret(&world.namespace, "own", &[("secret", BROUGHT_SECRET)]).await?;
-    world.create_connection(spec).await.map(drop)
+    env.cluster().apply_secret(&env.namespace, "own", &[("secret", BROUGHT_SECRET)]).await?;
+    env.create_connection(spec).await.map(drop)
 }
 
 /// How often each commit arrived, by the path at the sink.
-pub fn arrived(world: &World) -> BTreeMap<(String, String), usize> {
+pub fn arrived(env: &TestEnv) -> BTreeMap<(String, String), usize> {
     let mut counts = BTreeMap::new();
-    for delivery in world.sink.accepted() {
+    for delivery in env.sink.accepted() {
         let commit = delivery.json()["after"].as_str().unwrap_or_default().to_owned();
         *counts.entry((delivery.path, commit)).or_default() += 1;
     }
@@ -87,9 +87,9 @@ pub fn arrived(world: &World) -> BTreeMap<(String, String), usize> {
 }
 
 /// Waits until a commit arrived once under each of these paths.
-pub async fn arrives_once(world: &World, commit: &str, paths: &[&str]) -> Result<()> {
+pub async fn arrives_once(env: &TestEnv, commit: &str, paths: &[&str]) -> Result<()> {
     wait_until(&format!("{commit} at {paths:?}"), SOON, async || {
-        let counts = arrived(world);
+        let counts = arrived(env);
         let seen: Vec<usize> =
             paths.iter().map(|path| counts.get(&((*path).to_owned(), commit.to_owned())).copied().unwrap_or(0)).collect();
         Ok(match () {
@@ -102,17 +102,17 @@ pub async fn arrives_once(world: &World, commit: &str, paths: &[&str]) -> Result
 }
 
 /// The events of a reason in a namespace.
-pub async fn events(world: &World, reason: &str) -> Result<Vec<String>> {
-    let events: Api<Event> = Api::namespaced(world.cluster().client()?, &world.namespace);
+pub async fn events(env: &TestEnv, reason: &str) -> Result<Vec<String>> {
+    let events: Api<Event> = Api::namespaced(env.cluster().client()?, &env.namespace);
     let found = events.list(&ListParams::default().fields(&format!("reason={reason}"))).await?;
     Ok(found.into_iter().filter_map(|event| event.message).collect())
 }
 
 /// Has a copy take its objects over with the guide's commands, in its own namespace.
-pub async fn take_over(world: &World) -> Result<()> {
+pub async fn take_over(env: &TestEnv) -> Result<()> {
     let folder = Scratch::new("take-over")?;
     for script in guide("### Taking objects over")? {
-        world.cluster().script(folder.path(), &script.replace(" -A ", &format!(" -n {} ", world.namespace))).await?;
+        env.cluster().script(folder.path(), &script.replace(" -A ", &format!(" -n {} ", env.namespace))).await?;
     }
     Ok(())
 }

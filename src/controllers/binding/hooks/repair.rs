@@ -1,6 +1,6 @@
 //! What becomes of a hook that does not stay as it was repaired. Pure.
 //!
-//! A server may take an update and keep some of its own ways, or somebody may set the hook back. Repairing it at every look, and
+//! A server may take an update and keep some of its own ways, or somebody may set the hook back. Repairing it at every probe, and
 //! calling that in order, would go on for ever: the repairs are counted, made with growing pauses, and told.
 
 use std::collections::{BTreeSet, hash_map::DefaultHasher};
@@ -8,7 +8,7 @@ use std::hash::{Hash as _, Hasher as _};
 
 use jiff::Timestamp;
 
-use super::{HookAction, HookFinding, HookIntent, HookPlan, Ours, Wanted};
+use super::{HookAction, HookFinding, HookIntent, HookPlan, OwnedHook, Wanted};
 use crate::api::v1alpha1::Reason;
 use crate::controllers::backoff::growing_pause;
 use crate::controllers::binding::plan::told;
@@ -43,14 +43,14 @@ fn wish(intent: &HookIntent) -> u64 {
 /// Repairs the fields in which a hook differs, unless that was tried a moment ago and did not last.
 pub(super) fn repair(
     plan: &mut HookPlan,
-    stays: &Ours<'_>,
+    stays: &OwnedHook<'_>,
     intent: HookIntent,
     drift: Vec<&'static str>,
     wanted: &Wanted,
     (adopted, now): (bool, Timestamp),
 ) {
-    let (part, wish, fields) = (intent.shape.part.clone(), wish(&intent), drift.iter().copied().collect::<BTreeSet<_>>());
-    let known = wanted.known.repairs.get(&part).filter(|known| known.wish == wish && !known.fields.is_disjoint(&fields));
+    let (variant, wish, fields) = (intent.shape.variant.clone(), wish(&intent), drift.iter().copied().collect::<BTreeSet<_>>());
+    let known = wanted.history.repairs.get(&variant).filter(|known| known.wish == wish && !known.fields.is_disjoint(&fields));
     let attempts = known.map_or(0, |known| known.attempts);
     let waits = known.map(Repair::next).filter(|next| *next > now);
     if let Some(known) = known {
@@ -61,7 +61,7 @@ pub(super) fn repair(
     if let Some(next) = waits {
         return plan.wake_at(next);
     }
-    plan.repairs.insert(part, Some(Repair { attempts: attempts + 1, last: now, fields, wish }));
+    plan.repairs.insert(variant, Some(Repair { attempts: attempts + 1, last: now, fields, wish }));
     plan.actions.push(HookAction::Update { id: stays.hook.id.clone(), intent, drift, adopted });
 }
 

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::super::ownership::tests::{INTERNAL, ownership, settings};
+use super::super::ownership::tests::{INTERNAL, identity, settings};
 use super::*;
 
 const NOW: i64 = 10_000;
@@ -11,40 +11,44 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-pub(in crate::controllers) fn ours() -> Ownership {
-    ownership(1, &settings("https://hooks.acme.io", &["https://old.acme.io"]), None)
+pub(in crate::controllers) fn ours() -> HookIdentity {
+    identity(1, &settings("https://hooks.acme.io", &["https://old.acme.io"]), None)
 }
 
-fn theirs() -> Ownership {
-    ownership(2, &settings("https://hooks.acme.io", &[]), None)
+fn theirs() -> HookIdentity {
+    identity(2, &settings("https://hooks.acme.io", &[]), None)
 }
 
 fn custom() -> Url {
     Url::parse("https://argocd.acme.io/api/webhook").unwrap()
 }
 
-pub(in crate::controllers) fn shape(part: &str, events: &str) -> HookShape {
-    HookShape { part: part.to_owned(), fields: BTreeMap::from([("events", events.to_owned())]), events: BTreeSet::from([EventKind::Push]) }
+pub(in crate::controllers) fn shape(variant: &str, events: &str) -> HookShape {
+    HookShape {
+        variant: variant.to_owned(),
+        fields: BTreeMap::from([("events", events.to_owned())]),
+        events: BTreeSet::from([EventKind::Push]),
+    }
 }
 
 pub(in crate::controllers) fn hook(id: u32, url: HookUrl, shape: HookShape) -> Hook {
     Hook { id: id.to_string(), url, shape, state: HookState::Active, has_secret: None }
 }
 
-pub(in crate::controllers) fn wanted(generation: i64, update_sets_secret: bool) -> Wanted {
+pub(in crate::controllers) fn wanted(secret_version: i64, update_sets_secret: bool) -> Wanted {
     Wanted {
         destination: Destination::Receiver,
         shapes: vec![shape("", "push")],
         secret: WantedSecret {
-            generation: generation.to_string(),
+            version: secret_version.to_string(),
             value: WebhookSecret::Text("s".to_owned().into()),
-            since: at(generation),
+            since: at(secret_version),
         },
         adopt: false,
         update_sets_secret,
         revoke: false,
-        awaited: BTreeMap::new(),
-        known: revival::Known::default(),
+        pending_creates: BTreeMap::new(),
+        history: recreation::RecreationHistory::default(),
     }
 }
 
@@ -84,27 +88,27 @@ fn none_is_created_and_one_is_left_alone() {
 
 #[test]
 fn a_creation_without_an_answer_is_waited_for_before_the_next() {
-    let awaited = BTreeMap::from([("push".to_owned(), at(NOW + 10))]);
-    let asked = Wanted { shapes: vec![shape("push", "push"), shape("other", "issues")], awaited, ..wanted(NOW, true) };
+    let pending_creates = BTreeMap::from([("push".to_owned(), at(NOW + 10))]);
+    let asked = Wanted { shapes: vec![shape("push", "push"), shape("other", "issues")], pending_creates, ..wanted(NOW, true) };
     let waiting = decide(&[], &asked, NOW + 1);
-    assert!(matches!(waiting.actions.as_slice(), [HookAction::Create(intent)] if intent.shape.part == "other"), "each part by itself");
-    assert_eq!((waiting.awaits, waiting.wake), (Some(Awaited { until: at(NOW + 10), lacks: true }), Some(at(NOW + 10))));
+    assert!(matches!(waiting.actions.as_slice(), [HookAction::Create(intent)] if intent.shape.variant == "other"), "each part by itself");
+    assert_eq!((waiting.pending_create, waiting.wake), (Some(PendingCreate { until: at(NOW + 10), lacks: true }), Some(at(NOW + 10))));
     let found = [
         hook(1, ours().receiver_url(&NOW.to_string()).unwrap(), shape("push", "push")),
         hook(2, ours().receiver_url(&NOW.to_string()).unwrap(), shape("other", "issues")),
     ];
     let found = decide(&found, &asked, NOW + 1);
-    assert!(found.actions.is_empty() && found.awaits.is_none() && found.wake.is_none(), "{found:?}");
+    assert!(found.actions.is_empty() && found.pending_create.is_none() && found.wake.is_none(), "{found:?}");
 }
 
 #[test]
 fn what_is_there_stays_while_its_successor_is_waited_for() {
-    let awaited = BTreeMap::from([(String::new(), at(NOW + 10))]);
+    let pending_creates = BTreeMap::from([(String::new(), at(NOW + 10))]);
     let old = hook(1, ours().receiver_url("9000").unwrap(), shape("", "push"));
-    let rotating = decide(std::slice::from_ref(&old), &Wanted { awaited: awaited.clone(), ..wanted(NOW, false) }, NOW + 1);
+    let rotating = decide(std::slice::from_ref(&old), &Wanted { pending_creates: pending_creates.clone(), ..wanted(NOW, false) }, NOW + 1);
     assert!(rotating.actions.is_empty());
-    assert_eq!(rotating.awaits, Some(Awaited { until: at(NOW + 10), lacks: false }));
-    let moving = Wanted { awaited, destination: Destination::Custom(custom()), ..wanted(NOW, true) };
+    assert_eq!(rotating.pending_create, Some(PendingCreate { until: at(NOW + 10), lacks: false }));
+    let moving = Wanted { pending_creates, destination: Destination::Custom(custom()), ..wanted(NOW, true) };
     assert!(decide(&[old], &moving, NOW + 1).actions.is_empty(), "what delivers elsewhere goes last");
 }
 
@@ -123,9 +127,9 @@ fn a_former_public_url_is_moved_to_the_present_one() {
 }
 
 /// Our hook at the address named `internal`, which the connection does not choose any more.
-fn at_internal(id: u32, generation: &str) -> Hook {
-    let there = ownership(1, &settings("https://hooks.acme.io", &[]), Some("internal"));
-    hook(id, there.receiver_url(generation).unwrap(), shape("", "push"))
+fn at_internal(id: u32, secret_version: &str) -> Hook {
+    let there = identity(1, &settings("https://hooks.acme.io", &[]), Some("internal"));
+    hook(id, there.receiver_url(secret_version).unwrap(), shape("", "push"))
 }
 
 #[test]
@@ -135,11 +139,11 @@ fn a_hook_at_another_public_url_moves_in_place_and_keeps_its_secret() {
         let moved = decide(&hooks, &wanted(9000, update_sets_secret), NOW);
         assert!(
             matches!(moved.actions.as_slice(), [HookAction::Update { id, drift, intent, .. }]
-                if id == "1" && drift == &["url"] && intent.generation == "9000"),
+                if id == "1" && drift == &["url"] && intent.secret_version == "9000"),
             "{:?}",
             moved.actions
         );
-        assert_eq!(moved.kept[0].address, format!("{INTERNAL}/hooks/…"), "until then it is told where it is");
+        assert_eq!(moved.existing[0].address, format!("{INTERNAL}/hooks/…"), "until then it is told where it is");
         apply(&mut hooks, &moved.actions, &mut 2);
         assert_eq!(hooks[0].url, ours().receiver_url("9000").unwrap());
         assert!(decide(&hooks, &wanted(9000, update_sets_secret), NOW).actions.is_empty());
@@ -202,7 +206,7 @@ fn a_paused_hook_is_left_as_it_is_and_said() {
 fn a_hook_with_our_identity_under_another_host_stops_everything() {
     let url = ours().receiver_url("9000").unwrap().expose().replace("hooks.acme.io", "copy.acme.io");
     let plan = decide(&[hook(1, HookUrl::new(url), shape("", "push"))], &wanted(9000, false), NOW);
-    assert!(plan.actions.is_empty() && plan.kept.is_empty());
+    assert!(plan.actions.is_empty() && plan.existing.is_empty());
     assert_eq!(plan.finding.unwrap().reason, Reason::HookUnderAnotherHost);
 }
 
@@ -227,7 +231,7 @@ fn a_foreign_hook_with_the_custom_url_is_adopted_only_when_asked() {
 fn a_hook_of_another_binding_of_this_installation_is_never_taken_over() {
     let settings = settings("https://hooks.acme.io", &[]);
     let of = |byte: u8, name: &str| {
-        Ownership::new(
+        HookIdentity::new(
             &super::super::ownership::tests::keys(byte),
             &settings,
             None,
@@ -236,7 +240,7 @@ fn a_hook_of_another_binding_of_this_installation_is_never_taken_over() {
         )
     };
     let asked = Wanted { destination: Destination::Custom(custom()), adopt: true, ..wanted(9000, true) };
-    let there = |ownership: Ownership| [hook(7, ownership.custom_url(&custom(), "8000"), shape("", "push"))];
+    let there = |identity: HookIdentity| [hook(7, identity.custom_url(&custom(), "8000"), shape("", "push"))];
     let refused = decide(&there(of(1, "orphaned")), &asked, NOW);
     assert!(refused.actions.is_empty(), "{:?}", refused.actions);
     let finding = refused.finding.unwrap();
@@ -269,8 +273,12 @@ fn a_foreign_hook_is_known_in_every_spelling_of_its_url_and_no_second_one_is_pla
         assert!(decide(&hooks, &adopting, NOW).actions.is_empty(), "{spelling}");
         // Ours, in a spelling that a provider made of it, is no other one either.
         let ours_there = ours().custom_url(&Url::parse(spelling).unwrap(), "9000");
-        let kept = decide(&[hook(7, ours_there, shape("", "push"))], &adopting, NOW);
-        assert!(kept.actions.iter().all(|action| matches!(action, HookAction::Update { id, .. } if id == "7")), "{:?}", kept.actions);
+        let existing = decide(&[hook(7, ours_there, shape("", "push"))], &adopting, NOW);
+        assert!(
+            existing.actions.iter().all(|action| matches!(action, HookAction::Update { id, .. } if id == "7")),
+            "{:?}",
+            existing.actions
+        );
     }
 }
 
@@ -312,7 +320,7 @@ fn a_repair_that_does_not_last_is_counted_made_with_pauses_and_told() {
             }
         }
         assert!(!plan.actions.is_empty() || plan.wake.is_some(), "somebody wakes up for the next one");
-        asked.known.repairs.extend(plan.repairs.into_iter().filter_map(|(part, repair)| Some((part, repair?))));
+        asked.history.repairs.extend(plan.repairs.into_iter().filter_map(|(variant, repair)| Some((variant, repair?))));
         now += 30;
     }
     assert_eq!(updates[..5], [0, 60, 360, 2160, 9360], "with growing pauses");
@@ -324,7 +332,7 @@ fn a_repair_of_something_else_is_no_repetition_and_one_that_lasts_is_forgotten()
     let url = ours().receiver_url("9000").unwrap();
     let mut asked = wanted(9000, true);
     let first = decide(&[hook(1, url.clone(), shape("", "issues"))], &asked, NOW);
-    asked.known.repairs.extend(first.repairs.into_iter().filter_map(|(part, repair)| Some((part, repair?))));
+    asked.history.repairs.extend(first.repairs.into_iter().filter_map(|(variant, repair)| Some((variant, repair?))));
     // Another wish.
     let other = Wanted { shapes: vec![shape("", "push,tags")], ..asked.clone() };
     assert!(decide(&[hook(1, url.clone(), shape("", "push"))], &other, NOW + 1).finding.is_none());
@@ -342,8 +350,8 @@ fn a_changed_destination_is_made_before_the_old_hook_goes() {
 
 /// Any hook that could stand on a repository: ours in any state of wear, and everybody else's.
 fn any_hook(id: u32) -> impl Strategy<Value = Hook> {
-    let generation = prop_oneof![Just("9000"), Just("9500"), Just("10000"), Just("99999999999"), Just("x")];
-    let part = prop_oneof![Just(""), Just("push"), Just("other")];
+    let secret_version = prop_oneof![Just("9000"), Just("9500"), Just("10000"), Just("99999999999"), Just("x")];
+    let variant = prop_oneof![Just(""), Just("push"), Just("other")];
     let events = prop_oneof![Just("push"), Just("issues")];
     let state = prop_oneof![
         8 => Just(HookState::Active),
@@ -351,17 +359,17 @@ fn any_hook(id: u32) -> impl Strategy<Value = Hook> {
         1 => Just(HookState::Disabled("failures".to_owned())),
         1 => Just(HookState::HeldBack("failures".to_owned())),
     ];
-    (0_u8..7, generation, part, events, state).prop_map(move |(owner, generation, part, events, state)| {
+    (0_u8..7, secret_version, variant, events, state).prop_map(move |(owner, secret_version, variant, events, state)| {
         let url = match owner {
-            0 => ours().receiver_url(generation).unwrap(),
-            1 => HookUrl::new(ours().receiver_url(generation).unwrap().expose().replace("hooks.acme.io", "old.acme.io")),
-            2 => ours().custom_url(&custom(), generation),
-            3 => theirs().receiver_url(generation).unwrap(),
+            0 => ours().receiver_url(secret_version).unwrap(),
+            1 => HookUrl::new(ours().receiver_url(secret_version).unwrap().expose().replace("hooks.acme.io", "old.acme.io")),
+            2 => ours().custom_url(&custom(), secret_version),
+            3 => theirs().receiver_url(secret_version).unwrap(),
             4 => HookUrl::new(custom().into()),
-            5 => at_internal(id, generation).url,
-            _ => HookUrl::new(format!("https://elsewhere.acme.io/{generation}")),
+            5 => at_internal(id, secret_version).url,
+            _ => HookUrl::new(format!("https://elsewhere.acme.io/{secret_version}")),
         };
-        Hook { state, ..hook(id, url, shape(part, events)) }
+        Hook { state, ..hook(id, url, shape(variant, events)) }
     })
 }
 
@@ -422,7 +430,7 @@ proptest! {
         }
         prop_assume!(last.finding.is_none() && !switched_off);
         for shape in &wanted.shapes {
-            let mine = hooks.iter().filter(|hook| ours().is_ours(&hook.url) && hook.shape.part == shape.part).count();
+            let mine = hooks.iter().filter(|hook| ours().is_ours(&hook.url) && hook.shape.variant == shape.variant).count();
             prop_assert_eq!(mine, 1);
         }
         let all = hooks.iter().filter(|hook| ours().is_ours(&hook.url)).count();

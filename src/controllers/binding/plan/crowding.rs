@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::api::v1alpha1::{EventKind, RepoBinding};
-use crate::controllers::binding::observe::Observation;
+use crate::controllers::binding::observe::Facts;
 use crate::controllers::binding::ownership::is_alike;
-use crate::controllers::gate::Working;
+use crate::controllers::gate::ActiveClient;
 use crate::providers::model::HookLimit;
 use crate::providers::{Hook, Repository};
 
@@ -13,9 +13,9 @@ use crate::providers::{Hook, Repository};
 const RESERVE: usize = 10;
 
 /// What is said when the hooks that are there and those that bindings want come near the limit.
-pub(super) fn note(observation: &Observation, working: &Working, repository: &Repository, hooks: &[Hook]) -> Option<String> {
-    let limit = working.provider.hook_limit(&working.endpoint)?;
-    told(limit, &events(&observation.object), &observation.siblings, hooks, repository.path.as_str())
+pub(super) fn note(facts: &Facts, active_client: &ActiveClient, repository: &Repository, hooks: &[Hook]) -> Option<String> {
+    let limit = active_client.provider.hook_limit(&active_client.endpoint)?;
+    told(limit, &events(&facts.object), &facts.siblings, hooks, repository.path.as_str())
 }
 
 /// `own`: the events of this binding; `siblings`: those of the others that want a hook on the same repository.

@@ -5,12 +5,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::api::v1alpha1::binding::{LastDelivery, RepoBindingStatus, SinkStatus, WebhookStatus};
 use crate::api::v1alpha1::{ConditionType, Reason};
-use crate::controllers::binding::observe::Observation;
-use crate::controllers::conditions::{self, Conditions, Verdict};
+use crate::controllers::binding::observe::Facts;
+use crate::controllers::conditions::{self, ConditionStatus, Conditions};
 use crate::sink_support::NotServedKind;
 
 /// Evidence is written at most this often.
-const EVIDENCE_RHYTHM: SignedDuration = SignedDuration::from_secs(60);
+const EVIDENCE_INTERVAL: SignedDuration = SignedDuration::from_secs(60);
 /// The time of the last delivery is written at most this often.
 const LAST_DELIVERY_RHYTHM: SignedDuration = SignedDuration::from_hours(1);
 
@@ -24,24 +24,24 @@ pub(super) struct Evidence<'a> {
 }
 
 impl<'a> Evidence<'a> {
-    pub(super) fn of(observation: &'a Observation, before: &RepoBindingStatus, webhook: Option<&WebhookStatus>) -> Self {
-        let seen = observation.evidence.as_ref();
-        let written = observation.memory.as_ref().and_then(|memory| memory.evidence_at);
-        let due = written.is_none_or(|at| observation.now.duration_since(at) >= EVIDENCE_RHYTHM);
+    pub(super) fn of(facts: &'a Facts, before: &RepoBindingStatus, webhook: Option<&WebhookStatus>) -> Self {
+        let seen = facts.evidence.as_ref();
+        let written = facts.memory.as_ref().and_then(|memory| memory.evidence_at);
+        let due = written.is_none_or(|at| facts.now.duration_since(at) >= EVIDENCE_INTERVAL);
         let known = webhook.and_then(|webhook| webhook.last_delivery.as_ref());
         let first = known.is_none() && seen.is_some_and(|seen| seen.last_delivery.is_some());
         let accepted_until = seen.and_then(|seen| seen.accepted_until).max(before.accepted_until.as_ref().map(|time| time.0));
-        Self { seen, accepted_until, first, due, now: observation.now }
+        Self { seen, accepted_until, first, due, now: facts.now }
     }
 
-    pub(super) fn conditions(&self, conditions: &mut Conditions<'_>, observation: &Observation, webhook: Option<&WebhookStatus>) {
-        let spec = &observation.object.spec;
+    pub(super) fn conditions(&self, conditions: &mut Conditions<'_>, facts: &Facts, webhook: Option<&WebhookStatus>) {
+        let spec = &facts.object.spec;
         let ours = spec.webhook.as_ref().is_some_and(|webhook| webhook.url.is_none());
         if ours && webhook.is_some_and(|webhook| !webhook.hooks.is_empty()) {
             self.receiving(conditions, webhook);
         }
         if !spec.sinks.is_empty() {
-            self.delivering(conditions, observation);
+            self.delivering(conditions, facts);
         }
     }
 
@@ -53,26 +53,26 @@ impl<'a> Evidence<'a> {
         match (refused, last) {
             (Some(refusals), _) => {
                 let message = format!("deliveries are refused: {}; forgebind.dev/rotate-requested-at sets a new secret", refusals.reason);
-                conditions.set(kind, Verdict::False, Reason::DeliveriesRefused, message);
+                conditions.set(kind, ConditionStatus::False, Reason::DeliveriesRefused, message);
             }
             (None, Some(_)) => conditions.succeed(kind, "deliveries arrive and verify"),
             (None, None) => {
-                conditions.set(kind, Verdict::Unknown, Reason::AwaitingFirstDelivery, "nothing was delivered yet; push something");
+                conditions.set(kind, ConditionStatus::Unknown, Reason::AwaitingFirstDelivery, "nothing was delivered yet; push something");
             }
         }
     }
 
-    pub(super) fn delivering(&self, conditions: &mut Conditions<'_>, observation: &Observation) {
+    pub(super) fn delivering(&self, conditions: &mut Conditions<'_>, facts: &Facts) {
         let kind = ConditionType::Delivering;
-        if let Some((_, first)) = observation.unserved_sinks.first() {
+        if let Some((_, first)) = facts.unserved_sinks.first() {
             let reason = match first.kind {
                 NotServedKind::NotAllowed => Reason::SinkNotAllowed,
                 NotServedKind::NotServed => Reason::SinkNotServed,
             };
-            let all = observation.unserved_sinks.iter().map(|(name, refusal)| format!("sink {name}: {}", refusal.message));
-            return conditions.set(kind, Verdict::False, reason, all.collect::<Vec<_>>().join("; "));
+            let all = facts.unserved_sinks.iter().map(|(name, refusal)| format!("sink {name}: {}", refusal.message));
+            return conditions.set(kind, ConditionStatus::False, reason, all.collect::<Vec<_>>().join("; "));
         }
-        let failing: Vec<String> = observation
+        let failing: Vec<String> = facts
             .object
             .spec
             .sinks
@@ -84,7 +84,7 @@ impl<'a> Evidence<'a> {
             conditions.succeed(kind, "the sinks accept what they are sent");
         } else {
             let message = format!("{}; what is pending is sent again", failing.join("; "));
-            conditions.set(kind, Verdict::False, Reason::SinkFailing, message);
+            conditions.set(kind, ConditionStatus::False, Reason::SinkFailing, message);
         }
     }
 
@@ -105,9 +105,9 @@ impl<'a> Evidence<'a> {
         }
     }
 
-    pub(super) fn sinks(&self, observation: &Observation, before: &RepoBindingStatus, news: bool) -> Vec<SinkStatus> {
+    pub(super) fn sinks(&self, facts: &Facts, before: &RepoBindingStatus, news: bool) -> Vec<SinkStatus> {
         let old = |name: &str| before.sinks.iter().find(|sink| sink.name == name).cloned();
-        let rows = observation.object.spec.sinks.iter().map(|sink| {
+        let rows = facts.object.spec.sinks.iter().map(|sink| {
             let seen = self.seen.and_then(|seen| seen.sinks.get(&sink.name)).filter(|_| news);
             match seen {
                 Some(seen) => SinkStatus { name: sink.name.clone(), last_error: seen.last_error.clone(), pending: seen.pending },

@@ -6,21 +6,21 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::v1alpha1::EventKind;
-use crate::api::v1alpha1::binding::{ANY_EARLIER_GENERATION, HookStatus, HookTarget, PreviousSecret, RepoBindingStatus, WebhookStatus};
+use crate::api::v1alpha1::binding::{ANY_EARLIER_VERSION, HookStatus, HookTarget, PreviousSecret, RepoBindingStatus, WebhookStatus};
 use crate::controllers::binding::apply::Outcome;
-use crate::controllers::binding::hooks::Kept;
-use crate::controllers::binding::observe::{Connection, Observation, custom_url};
+use crate::controllers::binding::hooks::ExistingHook;
+use crate::controllers::binding::observe::{Connection, Facts, custom_url};
 use crate::controllers::binding::plan::Plan;
-use crate::controllers::binding::plan::places::{FORMER_TARGETS, same_place};
+use crate::controllers::binding::plan::cleanup::{FORMER_TARGETS, same_target};
 
 /// How many earlier secrets are kept at most, as the schema has it.
 const PREVIOUS_SECRETS: usize = 8;
 
 /// The hooks and their secrets, as they are after what was done.
-pub(super) fn webhook(observation: &Observation, plan: &Plan, outcome: &Outcome, before: &RepoBindingStatus) -> Option<WebhookStatus> {
+pub(super) fn webhook(facts: &Facts, plan: &Plan, outcome: &Outcome, before: &RepoBindingStatus) -> Option<WebhookStatus> {
     let old = before.webhook.clone().unwrap_or_default();
     let mut former = former_targets(&old, plan, outcome);
-    let Some(kept) = &plan.kept else {
+    let Some(existing) = &plan.existing else {
         // Not listed now: what was known stays, less what is gone for certain.
         let left = old.target.as_ref().is_some_and(|target| outcome.cleared.contains(target) || outcome.recorded.contains(target));
         return match (before.webhook.is_some(), left) {
@@ -30,32 +30,32 @@ pub(super) fn webhook(observation: &Observation, plan: &Plan, outcome: &Outcome,
             (false, _) => None,
         };
     };
-    let hooks = present_hooks(kept, outcome);
+    let hooks = present_hooks(existing, outcome);
     // What was written down before the first hook was made is over, unless that may still appear.
-    let may_appear = hooks.is_empty() && (!outcome.unanswered.is_empty() || plan.awaits.is_some());
-    former.retain(|target| may_appear || plan.target.as_ref().is_none_or(|present| !same_place(present, target)));
-    if observation.observe_only && hooks.is_empty() {
+    let may_appear = hooks.is_empty() && (!outcome.ambiguous_creates.is_empty() || plan.pending_create.is_some());
+    former.retain(|target| may_appear || plan.target.as_ref().is_none_or(|present| !same_target(present, target)));
+    if facts.observe_only && hooks.is_empty() {
         return (before.webhook.is_some()).then_some(WebhookStatus { hooks: Vec::new(), former_targets: former, ..old });
     }
-    let generation = plan
-        .generation
+    let secret_version = plan
+        .secret_version
         .clone()
-        .filter(|wanted| hooks.iter().any(|hook| hook.generation == *wanted))
-        .or_else(|| old.secret_generation.clone());
-    let changed = generation != old.secret_generation;
-    let found = before.webhook.is_none() && !kept.is_empty() && custom_url(&observation.object).is_none();
-    let wanted = match custom_url(&observation.object) {
+        .filter(|wanted| hooks.iter().any(|hook| hook.secret_version == *wanted))
+        .or_else(|| old.secret_version.clone());
+    let changed = secret_version != old.secret_version;
+    let found = before.webhook.is_none() && !existing.is_empty() && custom_url(&facts.object).is_none();
+    let wanted = match custom_url(&facts.object) {
         Some(url) => Some(url.to_string()),
-        None => observation.ownership.masked_receiver_url(),
+        None => facts.identity.masked_receiver_url(),
     };
     // While one of them was not moved yet, it is what is told: deliveries still come that way.
     let elsewhere = hooks.iter().map(|hook| &hook.address).find(|address| Some(*address) != wanted.as_ref());
     let url = elsewhere.cloned().or(wanted);
     Some(WebhookStatus {
         url,
-        previous_secrets: previous_secrets(observation, &old, &hooks, generation.as_deref(), found),
-        secret_changed_at: if changed { Some(Time(observation.now)) } else { old.secret_changed_at },
-        secret_generation: generation,
+        previous_secrets: previous_secrets(facts, &old, &hooks, secret_version.as_deref(), found),
+        secret_changed_at: if changed { Some(Time(facts.now)) } else { old.secret_changed_at },
+        secret_version,
         last_delivery: old.last_delivery,
         former_targets: former,
         target: if hooks.is_empty() { old.target } else { plan.target.clone() },
@@ -63,32 +63,32 @@ pub(super) fn webhook(observation: &Observation, plan: &Plan, outcome: &Outcome,
     })
 }
 
-fn hook_status(hook: &Kept) -> HookStatus {
+fn hook_status(hook: &ExistingHook) -> HookStatus {
     // The order of the API's own list, so that the same hook always reads the same.
     let events = EventKind::ALL.into_iter().filter(|event| hook.events.contains(event)).collect();
     HookStatus { id: hook.id.clone(), events, adopted: hook.adopted }
 }
 
-fn present_hooks(kept: &[Kept], outcome: &Outcome) -> Vec<Kept> {
-    let mut hooks: BTreeMap<(usize, String), Kept> = BTreeMap::new();
-    for hook in kept.iter().chain(&outcome.present) {
+fn present_hooks(existing: &[ExistingHook], outcome: &Outcome) -> Vec<ExistingHook> {
+    let mut hooks: BTreeMap<(usize, String), ExistingHook> = BTreeMap::new();
+    for hook in existing.iter().chain(&outcome.present) {
         hooks.insert((hook.id.len(), hook.id.clone()), hook.clone());
     }
     hooks.retain(|(_, id), _| !outcome.absent.contains(id));
     hooks.into_values().collect()
 }
 
-/// The oldest of the former places, for which the status has no room: their hooks are recorded as left behind before the status is
+/// The oldest of the former targets, for which the status has no room: their hooks are recorded as left behind before the status is
 /// written.
 #[must_use]
-pub fn surplus_targets(observation: &Observation, plan: &Plan, outcome: &Outcome) -> Vec<HookTarget> {
-    let old = observation.object.status.as_ref().and_then(|status| status.webhook.as_ref());
+pub fn surplus_targets(facts: &Facts, plan: &Plan, outcome: &Outcome) -> Vec<HookTarget> {
+    let old = facts.object.status.as_ref().and_then(|status| status.webhook.as_ref());
     let Some(mut former) = old.filter(|_| !outcome.gone).map(|old| former_targets(old, plan, outcome)) else { return Vec::new() };
     former.truncate(former.len().saturating_sub(FORMER_TARGETS));
     former
 }
 
-/// The places that still hold hooks beside the present one, each of them once, in the order in which they were left.
+/// The targets that still hold hooks beside the present one, each of them once, in the order in which they were left.
 fn former_targets(old: &WebhookStatus, plan: &Plan, outcome: &Outcome) -> Vec<HookTarget> {
     let moved = match (&plan.target, &old.target) {
         (Some(new), Some(old_target)) if (&new.connection, &new.repository_id) != (&old_target.connection, &old_target.repository_id) => {
@@ -108,44 +108,44 @@ fn former_targets(old: &WebhookStatus, plan: &Plan, outcome: &Outcome) -> Vec<Ho
 
 /// The earlier secrets: without an end while a hook may carry them, then for as long as late deliveries may come.
 fn previous_secrets(
-    observation: &Observation,
+    facts: &Facts,
     old: &WebhookStatus,
-    hooks: &[Kept],
-    generation: Option<&str>,
+    hooks: &[ExistingHook],
+    secret_version: Option<&str>,
     found: bool,
 ) -> Vec<PreviousSecret> {
-    let grace = match &observation.connection {
-        Connection::Ready { working, .. } => working.provider.webhook().rules().secret_grace,
+    let grace = match &facts.connection {
+        Connection::Ready { active_client, .. } => active_client.provider.webhook().rules().secret_grace,
         _ => std::time::Duration::ZERO,
     };
-    let grace_end = observation.now.checked_add(SignedDuration::try_from(grace).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX);
-    let known = old.previous_secrets.iter().map(|previous| (previous.generation.clone(), previous.valid_until.clone()));
-    let replaced = old.secret_generation.iter().map(|generation| (generation.clone(), None));
-    let carried = hooks.iter().map(|hook| (hook.generation.clone(), None));
+    let grace_end = facts.now.checked_add(SignedDuration::try_from(grace).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX);
+    let known = old.previous_secrets.iter().map(|previous| (previous.version.clone(), previous.valid_until.clone()));
+    let replaced = old.secret_version.iter().map(|secret_version| (secret_version.clone(), None));
+    let carried = hooks.iter().map(|hook| (hook.secret_version.clone(), None));
     let mut ends: BTreeMap<String, Option<Time>> = BTreeMap::new();
-    for (known, end) in known.chain(replaced).chain(carried).filter(|(known, _)| Some(known.as_str()) != generation) {
+    for (known, end) in known.chain(replaced).chain(carried).filter(|(known, _)| Some(known.as_str()) != secret_version) {
         let entry = ends.entry(known).or_insert_with(|| end.clone());
         *entry = entry.clone().or(end);
     }
     if found {
         // Which ones are in their grace is lost with the status: deliveries that carry them are authentic all the same.
-        ends.entry(ANY_EARLIER_GENERATION.to_owned()).or_insert_with(|| Some(Time(grace_end)));
+        ends.entry(ANY_EARLIER_VERSION.to_owned()).or_insert_with(|| Some(Time(grace_end)));
     }
     let mut previous: Vec<PreviousSecret> = Vec::new();
     for (known, end) in ends {
-        let is_carried = hooks.iter().any(|hook| hook.generation == known);
+        let is_carried = hooks.iter().any(|hook| hook.secret_version == known);
         let end = match end {
             _ if is_carried => None,
-            _ if observation.requests.revoke => continue,
-            Some(end) if end.0 <= observation.now => continue,
+            _ if facts.requests.revoke => continue,
+            Some(end) if end.0 <= facts.now => continue,
             Some(end) => Some(end),
             None => Some(Time(grace_end)),
         };
-        previous.push(PreviousSecret { generation: known, valid_until: end });
+        previous.push(PreviousSecret { version: known, valid_until: end });
     }
     // What hooks carry comes last, and of the others what is accepted longest.
     let end = |previous: &PreviousSecret| previous.valid_until.as_ref().map_or(Timestamp::MAX, |end| end.0);
-    previous.sort_by(|one, other| (end(one), &one.generation).cmp(&(end(other), &other.generation)));
+    previous.sort_by(|one, other| (end(one), &one.version).cmp(&(end(other), &other.version)));
     let surplus = previous.len().saturating_sub(PREVIOUS_SECRETS);
     previous.split_off(surplus)
 }

@@ -41,26 +41,30 @@ fn binding(deleted: Option<&str>, spec: &Value, webhook: &Value) -> RepoBinding 
 
 #[test]
 fn the_hooks_of_a_binding_that_lives_are_spared_and_those_of_one_that_goes_are_not() {
-    let holds = json!({"secretGeneration": "1700000000", "hooks": [{"id": "31", "events": ["Push"], "adopted": false}]});
+    let holds = json!({"secretVersion": "1700000000", "hooks": [{"id": "31", "events": ["Push"], "adopted": false}]});
     let wants = json!({});
     let going = binding(Some("2026-01-01T00:00:00Z"), &wants, &holds);
-    let spared =
-        |binding: Option<&RepoBinding>| spared(binding, |_| true).map(|ids| ids.into_iter().map(str::to_owned).collect::<Vec<_>>());
-    assert_eq!(spared(Some(&going)), Some(Vec::new()), "it was recorded, and its finalizer goes next");
-    assert_eq!(spared(Some(&binding(None, &wants, &holds))), Some(vec!["31".to_owned()]));
-    assert_eq!(spared(Some(&binding(None, &wants, &Value::Null))), None, "not told yet");
-    assert_eq!(spared(Some(&binding(None, &Value::Null, &Value::Null))), Some(Vec::new()));
-    assert_eq!(spared(None), Some(Vec::new()));
+    let hooks_in_use =
+        |binding: Option<&RepoBinding>| hooks_in_use(binding, |_| true).map(|ids| ids.into_iter().map(str::to_owned).collect::<Vec<_>>());
+    assert_eq!(hooks_in_use(Some(&going)), Some(Vec::new()), "it was recorded, and its finalizer goes next");
+    assert_eq!(hooks_in_use(Some(&binding(None, &wants, &holds))), Some(vec!["31".to_owned()]));
+    assert_eq!(hooks_in_use(Some(&binding(None, &wants, &Value::Null))), None, "not told yet");
+    assert_eq!(hooks_in_use(Some(&binding(None, &Value::Null, &Value::Null))), Some(Vec::new()));
+    assert_eq!(hooks_in_use(None), Some(Vec::new()));
     let elsewhere = binding(None, &wants, &Value::Null);
-    assert_eq!(super::spared(Some(&elsewhere), |_| false), Some(BTreeSet::new()), "it can have made none there, and waits for nothing");
+    assert_eq!(
+        super::hooks_in_use(Some(&elsewhere), |_| false),
+        Some(BTreeSet::new()),
+        "it can have made none there, and waits for nothing"
+    );
 }
 
 #[test]
 fn an_adopted_hook_that_was_left_behind_is_handed_back_and_never_deleted() {
     let custom = url::Url::parse("https://ci.acme.io/hooks?job=shop").unwrap();
     let there: Vec<_> = (1..4).map(|id| hook(id, ours().custom_url(&custom, "own1"), shape("", "push"))).collect();
-    let told = |entry: &Leftover, spared: &[&str]| -> Vec<String> {
-        let actions = removal(entry, &there, &ours(), &spared.iter().copied().collect());
+    let told = |entry: &Leftover, hooks_in_use: &[&str]| -> Vec<String> {
+        let actions = removal(entry, &there, &ours(), &hooks_in_use.iter().copied().collect());
         let told = actions.iter().map(|action| match action {
             HookAction::Release { id, url, .. } => {
                 assert_eq!(url.expose(), custom.as_str(), "without our mark");

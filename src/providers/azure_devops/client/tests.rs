@@ -189,7 +189,7 @@ async fn pk_26_hooks_are_asked_for_by_project_and_repository() {
     let hooks = client(&server).hooks(&repository()).await.unwrap();
     assert_eq!((hooks.len(), hooks[0].state.clone()), (1, HookState::Active));
     assert_eq!(server.lines(), ["POST /api/v1/_apis/hooks/subscriptionsquery?api-version=7.1"]);
-    let nowhere = Repository { holder: None, ..repository() };
+    let nowhere = Repository { project: None, ..repository() };
     let error = client(&server).hooks(&nowhere).await.unwrap_err();
     assert_eq!((error.kind, server.lines().len()), (ErrorKind::Rejected, 1), "nothing was sent");
 }

@@ -46,7 +46,7 @@ fn git_says(status: u16) -> Response {
 fn client(server: &Server, credential: Credential, project: Option<&str>, services: bool) -> std::sync::Arc<dyn Client> {
     let mut endpoint = server.endpoint();
     endpoint.web = server.url("/acme");
-    endpoint.scope = project.map(|path| Scope { word: "project", path: path.into(), holder: None });
+    endpoint.scope = project.map(|path| Scope { word: "project", path: path.into(), project: None });
     endpoint.further_origins = if services { vec![server.url("/accounts")] } else { Vec::new() };
     super::super::AzureDevOps.connect(endpoint, credential, server.transport()).unwrap()
 }

@@ -1,18 +1,18 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::providers::model::{Holder, RepositoryPath};
+use crate::providers::model::{Project, RepositoryPath};
 use crate::providers::permission::PermissionFinding;
 use crate::providers::webhook::DerivedSecret;
 
 const PROJECT_ID: &str = "5b1bd0e5-6c7c-4d1b-8a64-6b33b1f3a111";
 const REPOSITORY_ID: &str = "0f7c9d5e-24c1-4a57-9b0e-3d5a1c8e7f22";
 
-fn place() -> Place {
-    Place { project: PROJECT_ID.into(), repository: REPOSITORY_ID.into() }
+fn location() -> HookLocation {
+    HookLocation { project: PROJECT_ID.into(), repository: REPOSITORY_ID.into() }
 }
 
-fn repository(id: &str, holder: Option<&str>) -> Repository {
+fn repository(id: &str, project: Option<&str>) -> Repository {
     Repository {
         id: id.into(),
         path: RepositoryPath::new("Shop/web".into()),
@@ -24,12 +24,12 @@ fn repository(id: &str, holder: Option<&str>) -> Repository {
         archived: false,
         empty: false,
         manage_webhooks: PermissionFinding::granted(),
-        holder: holder.map(|id| Holder { id: id.into(), key: "Shop".into() }),
+        project: project.map(|id| Project { id: id.into(), key: "Shop".into() }),
     }
 }
 
 fn written(shape: &HookShape, secret: &WebhookSecret) -> Value {
-    document(&place(), &HookUrl::new("https://in.acme.io/hooks/a/1".into()), shape, secret, Operation::CreateHook).unwrap()
+    document(&location(), &HookUrl::new("https://in.acme.io/hooks/a/1".into()), shape, secret, Operation::CreateHook).unwrap()
 }
 
 fn derived() -> WebhookSecret {
@@ -54,8 +54,8 @@ fn of(events: &[EventKind]) -> Vec<HookShape> {
 #[test]
 fn pk_20_pk_21_the_default_events_are_exactly_three_subscriptions() {
     let shapes = of(&[EventKind::Push, EventKind::Tag, EventKind::PullRequest]);
-    let parts: Vec<_> = shapes.iter().map(|shape| shape.part.as_str()).collect();
-    assert_eq!(parts, ["git.push", "git.pullrequest.created", "git.pullrequest.updated/PushNotification"]);
+    let variants: Vec<_> = shapes.iter().map(|shape| shape.variant.as_str()).collect();
+    assert_eq!(variants, ["git.push", "git.pullrequest.created", "git.pullrequest.updated/PushNotification"]);
     let document = written(&shapes[2], &derived());
     assert_eq!(document["eventType"], json!("git.pullrequest.updated"));
     assert_eq!(document["publisherInputs"]["notificationType"], json!("PushNotification"));
@@ -67,29 +67,29 @@ fn more_events_are_more_subscriptions_up_to_six() {
     assert_eq!(of(&[EventKind::Tag]).len(), 1);
     assert_eq!(of(&[]).len(), 0);
     let bb_17 = of(&[EventKind::PullRequest, EventKind::PullRequestMerged]);
-    let parts: Vec<_> = bb_17.iter().map(|shape| shape.part.as_str()).collect();
-    assert_eq!(parts, ["git.pullrequest.created", "git.pullrequest.updated/PushNotification", "git.pullrequest.merged"]);
+    let variants: Vec<_> = bb_17.iter().map(|shape| shape.variant.as_str()).collect();
+    assert_eq!(variants, ["git.pullrequest.created", "git.pullrequest.updated/PushNotification", "git.pullrequest.merged"]);
     let versions: Vec<_> = of(&EventKind::ALL).iter().map(|shape| written(shape, &derived())["resourceVersion"].clone()).collect();
     assert_eq!(versions, ["1.0", "1.0", "1.0", "1.0", "1.0", "2.0"]);
 }
 
 #[test]
 fn pk_26_a_subscription_is_never_for_a_whole_project_or_organization() {
-    for (id, holder) in [
+    for (id, project) in [
         (REPOSITORY_ID, None),
         (REPOSITORY_ID, Some("")),
         ("", Some(PROJECT_ID)),
         ("shop/web", Some(PROJECT_ID)),
         (REPOSITORY_ID, Some("Shop")),
     ] {
-        let error = Place::of(&repository(id, holder), Operation::CreateHook).unwrap_err();
-        assert_eq!(error.kind, ErrorKind::Rejected, "{id} {holder:?}");
+        let error = HookLocation::of(&repository(id, project), Operation::CreateHook).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Rejected, "{id} {project:?}");
     }
-    let place = Place::of(&repository(REPOSITORY_ID, Some(PROJECT_ID)), Operation::CreateHook).unwrap();
-    assert_eq!(place, self::place());
+    let location = HookLocation::of(&repository(REPOSITORY_ID, Some(PROJECT_ID)), Operation::CreateHook).unwrap();
+    assert_eq!(location, self::location());
     for shape in of(&EventKind::ALL) {
         let inputs = &written(&shape, &derived())["publisherInputs"];
-        assert_eq!((&inputs["projectId"], &inputs["repository"]), (&json!(PROJECT_ID), &json!(REPOSITORY_ID)), "{}", shape.part);
+        assert_eq!((&inputs["projectId"], &inputs["repository"]), (&json!(PROJECT_ID), &json!(REPOSITORY_ID)), "{}", shape.variant);
     }
 }
 
@@ -101,8 +101,8 @@ fn what_is_not_of_this_place_is_not_listed() {
         change(&mut document);
         serde_json::from_value::<wire::Subscription>(document).unwrap()
     };
-    assert!(place().has(&subscription(&|_| ())));
-    assert!(place().has(&subscription(&|document| document["publisherInputs"]["repository"] = json!(REPOSITORY_ID.to_uppercase()))));
+    assert!(location().has(&subscription(&|_| ())));
+    assert!(location().has(&subscription(&|document| document["publisherInputs"]["repository"] = json!(REPOSITORY_ID.to_uppercase()))));
     for change in [
         (|document: &mut Value| document["publisherInputs"]["repository"] = json!("")) as fn(&mut Value),
         |document| document["publisherInputs"]["projectId"] = json!(REPOSITORY_ID),
@@ -110,7 +110,7 @@ fn what_is_not_of_this_place_is_not_listed() {
         |document| document["consumerId"] = json!("slack"),
         |document| document["consumerActionId"] = json!("other"),
     ] {
-        assert!(!place().has(&subscription(&change)));
+        assert!(!location().has(&subscription(&change)));
     }
 }
 
@@ -142,7 +142,7 @@ fn bb_18_a_header_takes_the_passwords_place() {
 fn a_secret_that_is_not_taken_is_refused_before_anything_is_sent() {
     let refused = |secret: WebhookSecret| {
         let url = HookUrl::new("https://in.acme.io".into());
-        document(&place(), &url, &of(&[EventKind::Push])[0], &secret, Operation::CreateHook).unwrap_err()
+        document(&location(), &url, &of(&[EventKind::Push])[0], &secret, Operation::CreateHook).unwrap_err()
     };
     for text in ["white space in it all over", "tab\tin it all over the place", &"x".repeat(257)] {
         let error = refused(WebhookSecret::Text(text.into()));
@@ -203,7 +203,7 @@ fn a_subscription_of_another_kind_is_none_of_the_wanted_parts() {
     let mut document = written(&of(&[EventKind::PullRequest])[1], &derived());
     document["publisherInputs"]["notificationType"] = json!("ReviewerVoteNotification");
     let hook = read_back(document, "enabled");
-    assert_eq!(hook.shape.part, "git.pullrequest.updated/ReviewerVoteNotification");
+    assert_eq!(hook.shape.variant, "git.pullrequest.updated/ReviewerVoteNotification");
     assert_eq!(hook.shape.events, BTreeSet::new());
 }
 
@@ -235,7 +235,7 @@ proptest! {
         for shape in &shapes {
             let hook = read_back(written(shape, &derived()), "enabled");
             prop_assert_eq!(hook.drift(shape), Vec::<&str>::new());
-            prop_assert_eq!(&hook.shape.part, &shape.part);
+            prop_assert_eq!(&hook.shape.variant, &shape.variant);
             prop_assert!(shape.events.is_subset(&hook.shape.events));
         }
     }

@@ -11,7 +11,7 @@ use crate::providers::{Provider as _, listing};
 const SHOP: &str = "/api/v1/repositories/acme/%7B3f0f8e6c-7f0e-4d5b-9a51-000000000017%7D";
 
 fn client(server: &Server) -> Arc<dyn Client> {
-    let scope = Scope { word: "workspace", path: "acme".into(), holder: Some("APP".into()) };
+    let scope = Scope { word: "workspace", path: "acme".into(), project: Some("APP".into()) };
     let endpoint = Endpoint { scope: Some(scope), ..server.endpoint() };
     BitbucketCloud.connect(endpoint, Credential::Token(TOKEN.into()), server.transport()).unwrap()
 }

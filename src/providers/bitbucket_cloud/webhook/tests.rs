@@ -3,7 +3,7 @@ use secrecy::ExposeSecret as _;
 
 use super::*;
 use crate::providers::bitbucket_cloud::fixtures::{self, Message};
-use crate::providers::webhook::{DerivedSecret, Once};
+use crate::providers::webhook::{DerivedSecret, StateKey};
 
 /// What the recorded deliveries are signed with.
 const SECRET: &str = "a-secret-of-the-users-own";
@@ -139,7 +139,7 @@ fn pull_requests_tell_opening_merging_and_closing_apart() {
 #[test]
 fn an_update_that_did_not_move_the_source_tells_what_was_told() {
     let once = |name: &str| content(name).events.remove(0).once;
-    let Some(Once { subject, state }) = once("pullrequest-created") else { panic!("a state") };
+    let Some(StateKey { subject, state }) = once("pullrequest-created") else { panic!("a state") };
     assert_eq!((subject.as_str(), state.as_str()), ("pull request 7", "020b418324a3 main ready"));
     assert_eq!(once("pullrequest-updated-title"), once("pullrequest-created"));
     let moved = once("pullrequest-updated-source").unwrap();

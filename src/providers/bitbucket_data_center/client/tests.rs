@@ -23,7 +23,7 @@ pub(in super::super) fn refusal(status: u16, exception: &str) -> Response {
 }
 
 pub(in super::super) fn connect(server: &Server, credential: Credential) -> Arc<dyn Client> {
-    let scope = Scope { word: "project", path: "APP".into(), holder: None };
+    let scope = Scope { word: "project", path: "APP".into(), project: None };
     let endpoint = Endpoint { web: server.url("/"), api: server.url("/rest/api/latest"), further_origins: Vec::new(), scope: Some(scope) };
     BitbucketDataCenter.client(endpoint, credential, server.transport()).unwrap()
 }

@@ -162,7 +162,7 @@ async fn bb_15_an_organizations_repositories_are_listed_to_the_last_page() {
 #[tokio::test]
 async fn a_users_repositories_are_the_public_ones_and_those_that_the_account_reaches() {
     let endpoint = |server: &Server| Endpoint {
-        scope: Some(Scope { word: super::super::USER, path: "ada".into(), holder: None }),
+        scope: Some(Scope { word: super::super::USER, path: "ada".into(), project: None }),
         ..server.endpoint()
     };
     // The account's own list shows what others share with it too; the user's list repeats what is public.

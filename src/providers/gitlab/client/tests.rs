@@ -13,7 +13,7 @@ use crate::providers::transport::{TransportSettings, Unleased};
 use crate::providers::webhook::{DerivedSecret, WebhookSecret};
 
 fn client_of(server: &Server, group: Option<&str>, credential: Credential) -> Arc<dyn Client> {
-    let scope = group.map(|path| Scope { word: "group", path: path.to_owned(), holder: None });
+    let scope = group.map(|path| Scope { word: "group", path: path.to_owned(), project: None });
     let endpoint = Endpoint { api: server.url("/gitlab/api/v4"), web: server.url("/gitlab"), further_origins: Vec::new(), scope };
     let settings = TransportSettings {
         kind: ProviderKind::GitLab,

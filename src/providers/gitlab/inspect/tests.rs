@@ -9,7 +9,7 @@ use crate::providers::transport::test_server::{Server, TOKEN, answer, json as js
 use crate::providers::{Client, Credential, Endpoint, Provider as _};
 
 fn client(server: &Server, group: Option<&str>) -> Arc<dyn Client> {
-    let scope = group.map(|path| Scope { word: "group", path: path.to_owned(), holder: None });
+    let scope = group.map(|path| Scope { word: "group", path: path.to_owned(), project: None });
     let endpoint = Endpoint { api: server.url("/api/v4"), web: server.url("/"), further_origins: Vec::new(), scope };
     super::super::GitLab.connect(endpoint, Credential::Token(TOKEN.into()), server.transport()).unwrap()
 }

@@ -183,7 +183,7 @@ async fn an_owner_that_may_be_left_out_keeps_nothing_out() -> Result<()> {
 #[tokio::test]
 async fn one_connection_serves_the_projects_of_a_whole_data_center() -> Result<()> {
     let simulated = Simulated::new(ProviderKind::BitbucketDataCenter).await?;
-    let data: serde_json::Map<_, _> = simulated.welcome.credential.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+    let data: serde_json::Map<_, _> = simulated.seed_data.credential.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
     let metadata = json!({"name": "credential", "namespace": "team"});
     let provider = json!({"bitbucketDataCenter": {"url": simulated.endpoint.web.as_str()}});
     let connection = json!({"provider": provider, "credentials": {"secretRef": {"name": "credential"}}});

@@ -12,10 +12,10 @@ fn manifests(simulated: &Simulated, credential: &[(&'static str, String)]) -> St
     let data: Map<String, Value> = credential.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
     let metadata = json!({"name": "credential", "namespace": "platform"});
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data});
-    let connection = json!({"provider": simulated.welcome.provider, "credentials": {"secretRef": {"name": "credential"}}});
+    let connection = json!({"provider": simulated.seed_data.provider, "credentials": {"secretRef": {"name": "credential"}}});
     let webhook = json!({"events": ["Push", "Tag", "PullRequest"]});
     let binding =
-        json!({"connectionRef": {"name": "git"}, "repository": simulated.welcome.repository, "branch": "main", "webhook": webhook});
+        json!({"connectionRef": {"name": "git"}, "repository": simulated.seed_data.repository, "branch": "main", "webhook": webhook});
     stream(&[secret, object("GitProviderConnection", "platform", "git", connection), object("RepoBinding", "platform", "shop", binding)])
 }
 
@@ -24,7 +24,7 @@ async fn a_check_tells_what_would_be_made_at_every_provider_and_makes_nothing() 
     for kind in registry::simulated() {
         let simulated = Simulated::new(kind).await?;
         let flags = ["-f", "-", "--public-url", PUBLIC_URL];
-        let checked = run(&[&flags[..], &["-o", "json"]].concat(), &[], &manifests(&simulated, &simulated.welcome.credential)).await?;
+        let checked = run(&[&flags[..], &["-o", "json"]].concat(), &[], &manifests(&simulated, &simulated.seed_data.credential)).await?;
         let result = checked.json()?;
         let events = [EventKind::Push, EventKind::Tag, EventKind::PullRequest].into();
         let parts = simulated.operator().hook_shapes(&events).len();
@@ -35,15 +35,19 @@ async fn a_check_tells_what_would_be_made_at_every_provider_and_makes_nothing() 
             row(&result, "shop")
         );
         assert_eq!(checked.code, 0, "{kind}: {checked:?}");
-        let table = run(&flags, &[], &manifests(&simulated, &simulated.welcome.credential)).await?;
+        let table = run(&flags, &[], &manifests(&simulated, &simulated.seed_data.credential)).await?;
         assert!(table.text.contains("True    Succeeded   create"), "{kind}: {}", table.text);
 
-        let rejected = run(&[&flags[..], &["-o", "json"]].concat(), &[], &manifests(&simulated, &simulated.welcome.rejected)).await?;
+        let rejected = run(&[&flags[..], &["-o", "json"]].concat(), &[], &manifests(&simulated, &simulated.seed_data.rejected)).await?;
         assert_eq!(told(&rejected.json()?, "git"), "NotReady CredentialRejected []", "{kind}");
         assert_eq!(rejected.code, 1, "{kind}");
         assert_eq!(simulated.simulator.writes(), 0, "{kind}: a check writes nothing");
-        for (_, secret) in
-            simulated.welcome.credential.iter().chain(&simulated.welcome.rejected).filter(|(key, _)| *key != "username" && *key != "email")
+        for (_, secret) in simulated
+            .seed_data
+            .credential
+            .iter()
+            .chain(&simulated.seed_data.rejected)
+            .filter(|(key, _)| *key != "username" && *key != "email")
         {
             assert!(!checked.text.contains(secret) && !rejected.text.contains(secret), "{kind}: a secret was printed");
         }
@@ -54,9 +58,9 @@ async fn a_check_tells_what_would_be_made_at_every_provider_and_makes_nothing() 
 /// Manifests of as many bindings of one repository, all with the same events.
 fn crowd(simulated: &Simulated, bindings: usize) -> String {
     let webhook = json!({"events": ["Push"]});
-    let binding = json!({"connectionRef": {"name": "git"}, "repository": simulated.welcome.repository, "webhook": webhook});
+    let binding = json!({"connectionRef": {"name": "git"}, "repository": simulated.seed_data.repository, "webhook": webhook});
     let bindings = (0..bindings).map(|number| object("RepoBinding", "platform", &format!("shop-{number}"), binding.clone()));
-    manifests(simulated, &simulated.welcome.credential) + &stream(&bindings.collect::<Vec<_>>())
+    manifests(simulated, &simulated.seed_data.credential) + &stream(&bindings.collect::<Vec<_>>())
 }
 
 #[tokio::test]

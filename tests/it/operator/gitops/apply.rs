@@ -11,19 +11,19 @@ use serde_json::{Value, json};
 use super::{BINDING_KIND, CONNECTION_KIND, raw};
 use testkit::operator::Operator;
 use testkit::scratch::Scratch;
+use testkit::test_env::{CONNECTION, SINK, SOON, TestEnv};
 use testkit::wait::{Seen, wait_until};
-use testkit::world::{CONNECTION, SINK, SOON, World};
 
 /// A finalizer that is not ours.
 const OF_SOMEBODY_ELSE: &str = "example.com/of-somebody-else";
 /// How a tool applies.
 const WAYS: [(&str, &[&str]); 2] = [("client-side", &[]), ("server-side", &["--server-side"])];
 
-fn manifest(world: &World, kind: &str, name: &str, spec: &Value) -> Value {
+fn manifest(env: &TestEnv, kind: &str, name: &str, spec: &Value) -> Value {
     json!({
         "apiVersion": "forgebind.dev/v1alpha1", "kind": kind,
         "metadata": {
-            "name": name, "namespace": world.namespace,
+            "name": name, "namespace": env.namespace,
             "labels": {"kustomize.toolkit.fluxcd.io/name": "git-connections"},
             "annotations": {"argocd.argoproj.io/tracking-id": "git:forgebind.dev/x:y/z"},
         },
@@ -32,10 +32,10 @@ fn manifest(world: &World, kind: &str, name: &str, spec: &Value) -> Value {
 }
 
 /// Every optional field of a connection, in forms that somebody could be tempted to normalise.
-fn full_connection(world: &World) -> Value {
+fn full_connection(env: &TestEnv) -> Value {
     json!({
         "provider": {"gitea": {
-            "url": format!("{}/", world.gitea.url()), "organization": world.organization, "apiURL": format!("{}/api/v1/", world.gitea.url()),
+            "url": format!("{}/", env.gitea.url()), "organization": env.organization, "apiURL": format!("{}/api/v1/", env.gitea.url()),
         }},
         "credentials": {"secretRef": {"name": "credential"}, "expiresAt": "2999-12-31", "warnBefore": "0h168h"},
         "requiredPermissions": ["ReadContents", "ListRepositories"],
@@ -73,18 +73,18 @@ fn other_providers() -> Vec<Value> {
 }
 
 /// Every optional field of a binding whose webhook is Forgebind's own. Lists stand in an order that is not the sorted one.
-fn full_binding(world: &World) -> Value {
+fn full_binding(env: &TestEnv) -> Value {
     json!({
-        "connectionRef": {"name": CONNECTION, "namespace": world.namespace},
-        "repository": format!("{}/{}.git", world.gitea.url(), world.repository),
+        "connectionRef": {"name": CONNECTION, "namespace": env.namespace},
+        "repository": format!("{}/{}.git", env.gitea.url(), env.repository),
         "branch": "main",
         "webhook": {"events": ["Tag", "Push"], "source": "Repository", "rotationInterval": "2160h", "adopt": false},
         "sinks": [
             {
-                "name": "second", "service": {"name": SINK, "port": world.sink.port(), "path": "/events/"}, "format": "CloudEvents",
+                "name": "second", "service": {"name": SINK, "port": env.sink.port(), "path": "/events/"}, "format": "CloudEvents",
                 "events": ["Tag", "Push"], "branches": ["release/*", "main"],
             },
-            {"name": "first", "service": {"name": SINK, "port": world.sink.port()}},
+            {"name": "first", "service": {"name": SINK, "port": env.sink.port()}},
         ],
         "deletionPolicy": "Delete",
         "managementPolicy": "Manage",
@@ -94,13 +94,13 @@ fn full_binding(world: &World) -> Value {
 }
 
 /// What cannot stand together with that, and the sinks that this version does not serve.
-fn other_bindings(world: &World) -> Vec<Value> {
+fn other_bindings(env: &TestEnv) -> Vec<Value> {
     let with_url = json!({
-        "connectionRef": {"name": CONNECTION}, "repository": world.repository,
+        "connectionRef": {"name": CONNECTION}, "repository": env.repository,
         "webhook": {"events": ["Push"], "url": "https://Argocd.acme.io/api/webhook/", "secretRef": {"name": "own", "key": "webhook.secret"}, "adopt": true},
     });
     let with_sinks = json!({
-        "connectionRef": {"name": CONNECTION}, "repository": world.repository, "webhook": {},
+        "connectionRef": {"name": CONNECTION}, "repository": env.repository, "webhook": {},
         "sinks": [
             {"name": "web", "http": {"url": "https://events.acme.io/git/", "caRef": {"name": "ca", "kind": "Secret", "key": "ca.pem"},
                 "secretRef": {"name": "web"}}},
@@ -113,19 +113,19 @@ fn other_bindings(world: &World) -> Vec<Value> {
 }
 
 /// The objects of a test, each with the name of its kind.
-fn manifests(world: &World) -> Vec<Value> {
-    let connection = |name: &str, spec: &Value| manifest(world, "GitProviderConnection", name, spec);
-    let binding = |name: &str, spec: &Value| manifest(world, "RepoBinding", name, spec);
+fn manifests(env: &TestEnv) -> Vec<Value> {
+    let connection = |name: &str, spec: &Value| manifest(env, "GitProviderConnection", name, spec);
+    let binding = |name: &str, spec: &Value| manifest(env, "RepoBinding", name, spec);
     let mut all = vec![
-        connection(CONNECTION, &world.connection_spec()),
-        connection("full", &full_connection(world)),
-        binding("bare", &json!({"connectionRef": {"name": CONNECTION}, "repository": world.repository})),
-        binding("full", &full_binding(world)),
+        connection(CONNECTION, &env.connection_spec()),
+        connection("full", &full_connection(env)),
+        binding("bare", &json!({"connectionRef": {"name": CONNECTION}, "repository": env.repository})),
+        binding("full", &full_binding(env)),
     ];
     all.extend(other_providers().iter().enumerate().map(|(number, provider)| {
         connection(&format!("other-{number}"), &json!({"provider": provider, "credentials": {"secretRef": {"name": "missing"}}}))
     }));
-    all.extend(other_bindings(world).iter().enumerate().map(|(number, spec)| binding(&format!("other-{number}"), spec)));
+    all.extend(other_bindings(env).iter().enumerate().map(|(number, spec)| binding(&format!("other-{number}"), spec)));
     all
 }
 
@@ -172,10 +172,10 @@ fn kind_of(manifest: &Value) -> &'static str {
     if manifest["kind"] == "RepoBinding" { BINDING_KIND } else { CONNECTION_KIND }
 }
 
-async fn converged(world: &World, manifest: &Value) -> Result<Value> {
+async fn converged(env: &TestEnv, manifest: &Value) -> Result<Value> {
     let name = name_of(manifest);
     wait_until(&format!("{} {name} to be judged", kind_of(manifest)), SOON, async || {
-        let object = raw(world.cluster(), &world.namespace, kind_of(manifest), name).await?;
+        let object = raw(env.cluster(), &env.namespace, kind_of(manifest), name).await?;
         let judged = object["status"]["observedGeneration"] == object["metadata"]["generation"];
         let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
         let ready = conditions.filter(|condition| condition["type"] == "Ready").map(|condition| condition["status"].clone()).next();
@@ -209,11 +209,11 @@ fn name_of(manifest: &Value) -> &str {
 }
 
 /// Sets the finalizers of every object but ours, as somebody else does.
-async fn set_finalizers(world: &World, manifests: &[Value], finalizers: Value) -> Result<()> {
+async fn set_finalizers(env: &TestEnv, manifests: &[Value], finalizers: Value) -> Result<()> {
     let patch = json!({"metadata": {"finalizers": finalizers}}).to_string();
     for manifest in manifests {
-        let arguments = ["patch", kind_of(manifest), name_of(manifest), "--namespace", &world.namespace, "--type=merge", "--patch", &patch];
-        world.cluster().kubectl(&arguments).await?;
+        let arguments = ["patch", kind_of(manifest), name_of(manifest), "--namespace", &env.namespace, "--type=merge", "--patch", &patch];
+        env.cluster().kubectl(&arguments).await?;
     }
     Ok(())
 }
@@ -233,37 +233,37 @@ fn kept(object: &Value, manifest: &Value) -> Result<()> {
 #[tokio::test]
 async fn an_applied_manifest_stays_without_difference_and_conflict_whatever_it_sets() -> Result<()> {
     for (way, flags) in WAYS {
-        let world = World::new(&format!("apply-{way}")).await?;
-        let manifests = manifests(&world);
+        let env = TestEnv::new(&format!("apply-{way}")).await?;
+        let manifests = manifests(&env);
         every_field_is_set(&manifests)?;
         let scratch = Scratch::new("apply")?;
         let file = scratch.path().join("manifests.json");
         std::fs::write(&file, json!({"apiVersion": "v1", "kind": "List", "items": manifests}).to_string())?;
         let file = file.to_str().context("UTF-8")?;
-        let kubectl = async |words: &[&str]| world.cluster().kubectl(&[words, flags, &["--filename", file]].concat()).await;
+        let kubectl = async |words: &[&str]| env.cluster().kubectl(&[words, flags, &["--filename", file]].concat()).await;
         kubectl(&["apply"]).await?;
-        set_finalizers(&world, &manifests, json!([OF_SOMEBODY_ELSE])).await?;
-        let operator = Operator::start(world.options().await?).await?;
+        set_finalizers(&env, &manifests, json!([OF_SOMEBODY_ELSE])).await?;
+        let operator = Operator::start(env.options().await?).await?;
         for manifest in &manifests {
-            converged(&world, manifest).await?;
+            converged(&env, manifest).await?;
         }
-        world.binding_ready("full").await?;
-        world.binding_ready("bare").await?;
+        env.binding_ready("full").await?;
+        env.binding_ready("bare").await?;
 
         // It fails when there is a difference.
         kubectl(&["diff"]).await.with_context(|| format!("{way}: a difference to what was applied"))?;
         kubectl(&["apply", "--dry-run=server"]).await.with_context(|| format!("{way}: a conflict"))?;
         kubectl(&["apply"]).await?;
         for manifest in &manifests {
-            let object = raw(world.cluster(), &world.namespace, kind_of(manifest), name_of(manifest)).await?;
+            let object = raw(env.cluster(), &env.namespace, kind_of(manifest), name_of(manifest)).await?;
             kept(&object, manifest).context(way)?;
             ours_is_status_and_finalizer(&object).with_context(|| format!("{way}: {}", name_of(manifest)))?;
         }
-        let full = raw(world.cluster(), &world.namespace, BINDING_KIND, "full").await?;
+        let full = raw(env.cluster(), &env.namespace, BINDING_KIND, "full").await?;
         ensure!(full["metadata"]["finalizers"].as_array().is_some_and(|list| list.contains(&json!(FINALIZER))), "{}", full["metadata"]);
-        only_patches_were_sent(&world, &operator)?;
+        only_patches_were_sent(&env, &operator)?;
         drop(operator);
-        set_finalizers(&world, &manifests, Value::Null).await?;
+        set_finalizers(&env, &manifests, Value::Null).await?;
     }
     Ok(())
 }
@@ -278,10 +278,10 @@ fn ours_is_status_and_finalizer(object: &Value) -> Result<()> {
 }
 
 /// Objects of users are written by server-side apply and by guarded patches, under our name.
-fn only_patches_were_sent(world: &World, operator: &Operator) -> Result<()> {
+fn only_patches_were_sent(env: &TestEnv, operator: &Operator) -> Result<()> {
     let user = operator.options().user();
     let mut seen = BTreeSet::new();
-    for event in world.plane.audit_events()?.iter().filter(|event| event.user.username == user && event.is_write()) {
+    for event in env.plane.audit_events()?.iter().filter(|event| event.user.username == user && event.is_write()) {
         let Some(object) = event.object_ref.as_ref().filter(|object| object.api_group == "forgebind.dev") else { continue };
         ensure!(event.verb == "patch", "{event:?}");
         ensure!(event.request_uri.contains(&format!("fieldManager={FIELD_MANAGER}")), "{event:?}");

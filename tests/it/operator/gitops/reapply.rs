@@ -8,8 +8,8 @@ use serde_json::json;
 use testkit::fault_proxy::FaultProxy;
 use testkit::operator::{Operator, metric};
 use testkit::scratch::Scratch;
+use testkit::test_env::{CONNECTION, SOON, TestEnv};
 use testkit::wait::{Seen, wait_until};
-use testkit::world::{CONNECTION, SOON, World};
 
 /// How often the tool comes round.
 const ROUNDS: usize = 8;
@@ -19,21 +19,21 @@ const RECONCILIATIONS_OF_A_MARK: u64 = 3;
 
 #[tokio::test]
 async fn applying_the_same_again_and_again_causes_no_reconciliation_and_no_write() -> Result<()> {
-    let world = World::new("reapply").await?;
-    let proxy = FaultProxy::before_gitea(world.gitea).await?;
-    let operator = Operator::start(world.options().await?).await?;
-    let object = |kind: &str, name: &str, spec: serde_json::Value| json!({"apiVersion": "forgebind.dev/v1alpha1", "kind": kind, "metadata": {"name": name, "namespace": world.namespace}, "spec": spec});
-    let mut connection = world.connection_spec_at(&proxy.url());
+    let env = TestEnv::new("reapply").await?;
+    let proxy = FaultProxy::before_gitea(env.gitea).await?;
+    let operator = Operator::start(env.options().await?).await?;
+    let object = |kind: &str, name: &str, spec: serde_json::Value| json!({"apiVersion": "forgebind.dev/v1alpha1", "kind": kind, "metadata": {"name": name, "namespace": env.namespace}, "spec": spec});
+    let mut connection = env.connection_spec_at(&proxy.url());
     connection["interval"] = json!("1h");
-    let items = [object("GitProviderConnection", CONNECTION, connection), object("RepoBinding", "shop", world.binding_spec())];
+    let items = [object("GitProviderConnection", CONNECTION, connection), object("RepoBinding", "shop", env.binding_spec())];
     let scratch = Scratch::new("reapply")?;
     let file = scratch.path().join("manifests.json");
     std::fs::write(&file, json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string())?;
     let file = file.to_str().context("UTF-8")?;
-    let apply = async |more: &[&str]| world.cluster().kubectl(&[&["apply", "--filename", file], more].concat()).await;
+    let apply = async |more: &[&str]| env.cluster().kubectl(&[&["apply", "--filename", file], more].concat()).await;
     apply(&[]).await?;
-    world.connection_ready().await?;
-    world.binding_ready("shop").await?;
+    env.connection_ready().await?;
+    env.binding_ready("shop").await?;
     let reconciled = async || Ok::<_, anyhow::Error>(metric(&operator.metrics().await?, "forgebind_reconciliations_total"));
     let rest = async || {
         let mut known = reconciled().await?;
@@ -42,14 +42,14 @@ async fn applying_the_same_again_and_again_causes_no_reconciliation_and_no_write
             let now = reconciled().await?;
             let before = std::mem::replace(&mut known, now);
             // The connection counts its bindings within 10 s.
-            let counted = world.connections.get(CONNECTION).await?.status.and_then(|status| status.bindings) == Some(1);
+            let counted = env.connections.get(CONNECTION).await?.status.and_then(|status| status.bindings) == Some(1);
             Ok(if before == now && counted { Seen::Done(now) } else { Seen::NotYet(format!("{before}, then {now}")) })
         })
         .await
     };
     let user = operator.options().user();
     let writes_since = |start: usize| -> Result<Vec<String>> {
-        let events = world.plane.audit_events_since(start)?.into_iter();
+        let events = env.plane.audit_events_since(start)?.into_iter();
         let ours = events.filter(|event| event.user.username == user && event.is_write() && event.resource() != "leases");
         Ok(ours.map(|event| format!("{} {}", event.verb, event.request_uri)).collect())
     };
@@ -58,7 +58,7 @@ async fn applying_the_same_again_and_again_causes_no_reconciliation_and_no_write
         apply(first).await?;
         let before = rest().await?;
         proxy.forget();
-        let start = world.plane.audit_position()?;
+        let start = env.plane.audit_position()?;
         for _ in 0..ROUNDS {
             apply(flags).await?;
         }
@@ -67,12 +67,12 @@ async fn applying_the_same_again_and_again_causes_no_reconciliation_and_no_write
         assert_eq!(proxy.exchanges().len(), 0, "{flags:?}");
     }
 
-    let (before, start) = (rest().await?, world.plane.audit_position()?);
+    let (before, start) = (rest().await?, env.plane.audit_position()?);
     for round in 0..ROUNDS {
         let mark = format!("argocd.argoproj.io/refreshed={round}");
         let kinds = format!("gitproviderconnection/{CONNECTION}");
-        let arguments = ["annotate", "--overwrite", "--namespace", &world.namespace, &kinds, "repobinding/shop", &mark];
-        world.cluster().kubectl(&arguments).await?;
+        let arguments = ["annotate", "--overwrite", "--namespace", &env.namespace, &kinds, "repobinding/shop", &mark];
+        env.cluster().kubectl(&arguments).await?;
     }
     let marked = rest().await? - before;
     eprintln!("figure: reconciliations for {ROUNDS} marks on a connection and its binding: {marked}");

@@ -15,8 +15,8 @@ use super::{BINDING_KIND, CONNECTION_KIND, raw, recorded_folder};
 use testkit::fault_proxy::{Fault, FaultProxy};
 use testkit::operator::Operator;
 use testkit::sink::Behavior;
+use testkit::test_env::{CONNECTION, SOON, TestEnv, binding_condition, connection_says_now};
 use testkit::wait::{Seen, wait_until};
-use testkit::world::{CONNECTION, SOON, World, binding_condition, connection_says_now};
 
 const DEAD_TOKEN: &str = "0123456789abcdef0123456789abcdef01234567";
 /// What differs from run to run, and what stands for it.
@@ -29,12 +29,12 @@ const FIXED: &[(&str, &str)] = &[
     ("/status/repository/id", "\"7\""),
     ("/status/webhook/hooks/0/id", "\"31415\""),
     ("/status/webhook/lastDelivery/id", "\"5d1f\""),
-    ("/status/webhook/secretGeneration", "\"1767225600\""),
+    ("/status/webhook/secretVersion", "\"1767225600\""),
     ("/status/webhook/target/repositoryID", "\"7\""),
 ];
 
 struct Scene {
-    world: World,
+    env: TestEnv,
     proxy: FaultProxy,
     operator: Option<Operator>,
 }
@@ -42,11 +42,11 @@ struct Scene {
 impl Scene {
     /// A connection and its binding at a Gitea behind a proxy. No operator runs yet.
     async fn new(name: &str) -> Result<Self> {
-        let world = World::new(name).await?;
-        let proxy = FaultProxy::before_gitea(world.gitea).await?;
-        let scene = Self { world, proxy, operator: None };
-        scene.world.create_connection(scene.connection()).await?;
-        scene.world.create_binding("shop", scene.world.binding_spec()).await?;
+        let env = TestEnv::new(name).await?;
+        let proxy = FaultProxy::before_gitea(env.gitea).await?;
+        let scene = Self { env, proxy, operator: None };
+        scene.env.create_connection(scene.connection()).await?;
+        scene.env.create_binding("shop", scene.env.binding_spec()).await?;
         Ok(scene)
     }
 
@@ -54,25 +54,25 @@ impl Scene {
     async fn ready(name: &str) -> Result<Self> {
         let mut scene = Self::new(name).await?;
         scene.start().await?;
-        scene.world.connection_ready().await?;
-        scene.world.binding_ready("shop").await?;
+        scene.env.connection_ready().await?;
+        scene.env.binding_ready("shop").await?;
         Ok(scene)
     }
 
     fn connection(&self) -> Value {
-        let mut spec = self.world.connection_spec_at(&self.proxy.url());
-        let host = format!("127.0.0.1:{}", self.world.sink.port());
+        let mut spec = self.env.connection_spec_at(&self.proxy.url());
+        let host = format!("127.0.0.1:{}", self.env.sink.port());
         spec["allowedBindings"] = json!([{"namespaces": {"from": "Same"}, "destinationHosts": [host]}]);
         spec
     }
 
     async fn start(&mut self) -> Result<()> {
-        self.operator = Some(self.world.operator().await?);
+        self.operator = Some(self.env.operator().await?);
         Ok(())
     }
 
     async fn put_token(&self, token: &str) -> Result<()> {
-        self.world.cluster().apply_secret(&self.world.namespace, "credential", &[("token", token)]).await.map(drop)
+        self.env.cluster().apply_secret(&self.env.namespace, "credential", &[("token", token)]).await.map(drop)
     }
 
     async fn record_connection(&self, state: &str) -> Result<()> {
@@ -84,7 +84,7 @@ impl Scene {
     }
 
     async fn record(&self, short: &str, kind: &str, name: &str, state: &str) -> Result<()> {
-        let object = raw(self.world.cluster(), &self.world.namespace, kind, name).await?;
+        let object = raw(self.env.cluster(), &self.env.namespace, kind, name).await?;
         let object = self.without_chance(object)?;
         let path = recorded_folder().join(format!("{short}-{state}.yaml"));
         if std::env::var_os("UPDATE").is_some() {
@@ -111,19 +111,19 @@ impl Scene {
             }
         }
         let mut text = object.to_string();
-        let world = &self.world;
+        let env = &self.env;
         let host = |url: &str| url.trim_start_matches("http://").to_owned();
         let mut names = vec![
             (self.proxy.url(), "https://git.acme.io".to_owned()),
             (host(&self.proxy.url()), "git.acme.io".to_owned()),
-            (world.gitea.url().to_owned(), "https://git.acme.io".to_owned()),
-            (host(world.gitea.url()), "git.acme.io".to_owned()),
-            (format!("http://127.0.0.1:{}", world.sink.port()), "https://argocd.acme.io".to_owned()),
-            (format!("127.0.0.1:{}", world.sink.port()), "argocd.acme.io".to_owned()),
-            (format!("\"port\":{}", world.sink.port()), "\"port\":80".to_owned()),
-            (world.account.name.clone(), "acme-bot".to_owned()),
-            (world.organization.clone(), "acme".to_owned()),
-            (world.namespace.clone(), "team-shop".to_owned()),
+            (env.gitea.url().to_owned(), "https://git.acme.io".to_owned()),
+            (host(env.gitea.url()), "git.acme.io".to_owned()),
+            (format!("http://127.0.0.1:{}", env.sink.port()), "https://argocd.acme.io".to_owned()),
+            (format!("127.0.0.1:{}", env.sink.port()), "argocd.acme.io".to_owned()),
+            (format!("\"port\":{}", env.sink.port()), "\"port\":80".to_owned()),
+            (env.account.name.clone(), "acme-bot".to_owned()),
+            (env.organization.clone(), "acme".to_owned()),
+            (env.namespace.clone(), "team-shop".to_owned()),
         ];
         if let Some(operator) = &self.operator {
             names.insert(0, (operator.url(), "https://hooks.acme.io".to_owned()));
@@ -161,32 +161,32 @@ async fn checked_in_statuses_of_the_first_minutes_are_those_of_a_real_run() -> R
 
     let held = scene.proxy.inject_nth(Fault::HoldRequest, 0, usize::MAX, |_| true);
     scene.start().await?;
-    scene.world.binding_says("shop", "Reconciling", "True/Progressing").await?;
+    scene.env.binding_says("shop", "Reconciling", "True/Progressing").await?;
     scene.record_binding("reconciling").await?;
     held.release();
     drop(held);
 
-    let world = &scene.world;
-    world.connection_ready().await?;
-    world.binding_ready("shop").await?;
+    let env = &scene.env;
+    env.connection_ready().await?;
+    env.binding_ready("shop").await?;
     let permissions = |connection: &forgebind::api::v1alpha1::GitProviderConnection| {
         connection.status.as_ref().is_some_and(|status| status.bindings == Some(1) && !status.permissions.is_empty())
     };
-    world.connection_until("its binding counted", SOON, permissions).await?;
+    env.connection_until("its binding counted", SOON, permissions).await?;
     scene.record_connection("ready").await?;
     scene.record_binding("ready").await?;
 
-    world.sink.behave(Behavior::Fail(StatusCode::SERVICE_UNAVAILABLE));
-    world.push("to a sink that is down").await?;
-    world.binding_says("shop", "Delivering", "False/SinkFailing").await?;
+    env.sink.behave(Behavior::Fail(StatusCode::SERVICE_UNAVAILABLE));
+    env.push("to a sink that is down").await?;
+    env.binding_says("shop", "Delivering", "False/SinkFailing").await?;
     scene.record_binding("sink-failing").await?;
-    world.sink.behave(Behavior::Accept);
-    world.sink.wait_for(1, SOON).await?;
-    world.binding_says("shop", "Delivering", "True/Succeeded").await?;
+    env.sink.behave(Behavior::Accept);
+    env.sink.wait_for(1, SOON).await?;
+    env.binding_says("shop", "Delivering", "True/Succeeded").await?;
 
     scene.operator.as_ref().context("an operator")?.kill();
-    world.patch_connection(json!({"spec": {"interval": "20m"}})).await?;
-    world.patch_binding("shop", json!({"spec": {"interval": "2h"}})).await?;
+    env.patch_connection(json!({"spec": {"interval": "20m"}})).await?;
+    env.patch_binding("shop", json!({"spec": {"interval": "2h"}})).await?;
     scene.record_connection("stale-generation").await?;
     scene.record_binding("stale-generation").await
 }
@@ -194,23 +194,23 @@ async fn checked_in_statuses_of_the_first_minutes_are_those_of_a_real_run() -> R
 #[tokio::test]
 async fn checked_in_statuses_of_a_credential_are_those_of_a_real_run() -> Result<()> {
     let scene = Scene::ready("recorded-credential").await?;
-    let world = &scene.world;
+    let env = &scene.env;
     let end = (SystemClock.now() + SignedDuration::from_hours(48)).to_string();
-    world.patch_connection(json!({"spec": {"credentials": {"expiresAt": end}}})).await?;
-    connection_says_now(world, "CredentialExpiring", "True/ExpiresSoon").await?;
+    env.patch_connection(json!({"spec": {"credentials": {"expiresAt": end}}})).await?;
+    connection_says_now(env, "CredentialExpiring", "True/ExpiresSoon").await?;
     scene.record_connection("credential-expiring").await?;
-    world.patch_connection(json!({"spec": {"credentials": {"expiresAt": null}}})).await?;
-    connection_says_now(world, "CredentialExpiring", "").await?;
+    env.patch_connection(json!({"spec": {"credentials": {"expiresAt": null}}})).await?;
+    connection_says_now(env, "CredentialExpiring", "").await?;
 
     scene.put_token(DEAD_TOKEN).await?;
-    world.connection_says("Ready", "False/CredentialRejected").await?;
-    world.binding_says("shop", "Ready", "False/ConnectionNotReady").await?;
+    env.connection_says("Ready", "False/CredentialRejected").await?;
+    env.binding_says("shop", "Ready", "False/ConnectionNotReady").await?;
     scene.record_connection("credential-rejected").await?;
     scene.record_binding("credential-rejected").await?;
 
-    let secrets: kube::Api<k8s_openapi::api::core::v1::Secret> = kube::Api::namespaced(world.cluster().client()?, &world.namespace);
+    let secrets: kube::Api<k8s_openapi::api::core::v1::Secret> = kube::Api::namespaced(env.cluster().client()?, &env.namespace);
     secrets.delete("credential", &DeleteParams::default()).await?;
-    world.connection_says("Ready", "False/SecretNotFound").await?;
+    env.connection_says("Ready", "False/SecretNotFound").await?;
     scene.record_connection("secret-not-found").await
 }
 
@@ -218,52 +218,52 @@ async fn checked_in_statuses_of_a_credential_are_those_of_a_real_run() -> Result
 async fn checked_in_statuses_of_a_webhook_are_those_of_a_real_run() -> Result<()> {
     let mut scene = Scene::new("recorded-webhook").await?;
     // Gitea tells the scopes of a token that lacks the one for reading its own account, while it refuses.
-    let reader = scene.world.gitea.create_token(&scene.world.account, "reader", &["read:repository"]).await?;
+    let reader = scene.env.gitea.create_token(&scene.env.account, "reader", &["read:repository"]).await?;
     scene.put_token(&reader).await?;
     scene.start().await?;
-    let world = &scene.world;
-    world.binding_says("shop", "Ready", "False/PermissionMissing").await?;
-    world.connection_says("Ready", "False/PermissionMissing").await?;
+    let env = &scene.env;
+    env.binding_says("shop", "Ready", "False/PermissionMissing").await?;
+    env.connection_says("Ready", "False/PermissionMissing").await?;
     scene.record_connection("permission-missing").await?;
     scene.record_binding("permission-missing").await?;
-    scene.put_token(&world.account.token).await?;
-    world.binding_ready("shop").await?;
-    world.delete_binding("shop").await?;
-    world.binding_gone("shop", SOON).await?;
+    scene.put_token(&env.account.token).await?;
+    env.binding_ready("shop").await?;
+    env.delete_binding("shop").await?;
+    env.binding_gone("shop", SOON).await?;
 
-    let url = format!("http://127.0.0.1:{}/api/webhook", world.sink.port());
-    world.gitea.create_hook(&world.repository, &url, &["push"]).await?;
-    let mut spec = world.binding_spec();
+    let url = format!("http://127.0.0.1:{}/api/webhook", env.sink.port());
+    env.gitea.create_hook(&env.repository, &url, &["push"]).await?;
+    let mut spec = env.binding_spec();
     spec["webhook"] = json!({"events": ["Push"], "url": url, "secretRef": {"name": "own"}});
     spec.as_object_mut().context("an object")?.remove("sinks");
-    world.create_binding("shop", spec).await?;
-    world.binding_says("shop", "Ready", "False/SecretNotFound").await?;
+    env.create_binding("shop", spec).await?;
+    env.binding_says("shop", "Ready", "False/SecretNotFound").await?;
     scene.record_binding("secret-not-found").await?;
-    world.cluster().apply_secret(&world.namespace, "own", &[("secret", "at least sixteen bytes")]).await?;
-    world.binding_says("shop", "Ready", "False/ForeignHook").await?;
+    env.cluster().apply_secret(&env.namespace, "own", &[("secret", "at least sixteen bytes")]).await?;
+    env.binding_says("shop", "Ready", "False/ForeignHook").await?;
     scene.record_binding("foreign-hook").await
 }
 
 #[tokio::test]
 async fn checked_in_statuses_of_what_a_person_holds_back_are_those_of_a_real_run() -> Result<()> {
     let scene = Scene::ready("recorded-held").await?;
-    let world = &scene.world;
-    world.patch_connection(json!({"spec": {"suspend": true}})).await?;
-    world.patch_binding("shop", json!({"spec": {"suspend": true}})).await?;
-    connection_says_now(world, "Ready", "False/Suspended").await?;
+    let env = &scene.env;
+    env.patch_connection(json!({"spec": {"suspend": true}})).await?;
+    env.patch_binding("shop", json!({"spec": {"suspend": true}})).await?;
+    connection_says_now(env, "Ready", "False/Suspended").await?;
     let suspended = |binding: &forgebind::api::v1alpha1::RepoBinding| {
         let observed = binding.status.as_ref().and_then(|status| status.observed_generation);
         binding_condition(binding, "Ready") == "False/Suspended" && observed == binding.metadata.generation
     };
-    world.binding_until("shop", "suspended", SOON, suspended).await?;
+    env.binding_until("shop", "suspended", SOON, suspended).await?;
     scene.record_connection("suspended").await?;
     scene.record_binding("suspended").await?;
 
     // First the connection: what it forbids is known when the binding goes on.
-    world.patch_connection(json!({"spec": {"suspend": false, "managementPolicy": "Observe"}})).await?;
-    connection_says_now(world, "Ready", "True/Succeeded").await?;
-    world.patch_binding("shop", json!({"spec": {"suspend": false, "webhook": {"events": ["Push", "PullRequest"]}}})).await?;
-    world.binding_says("shop", "Ready", "True/Observing").await?;
+    env.patch_connection(json!({"spec": {"suspend": false, "managementPolicy": "Observe"}})).await?;
+    connection_says_now(env, "Ready", "True/Succeeded").await?;
+    env.patch_binding("shop", json!({"spec": {"suspend": false, "webhook": {"events": ["Push", "PullRequest"]}}})).await?;
+    env.binding_says("shop", "Ready", "True/Observing").await?;
     scene.record_connection("observing").await?;
     scene.record_binding("observing").await
 }
@@ -271,23 +271,23 @@ async fn checked_in_statuses_of_what_a_person_holds_back_are_those_of_a_real_run
 #[tokio::test]
 async fn checked_in_statuses_of_an_outage_are_those_of_a_real_run() -> Result<()> {
     let scene = Scene::ready("recorded-outage").await?;
-    let world = &scene.world;
+    let env = &scene.env;
     scene.proxy.cut();
-    world.patch_connection(json!({"metadata": {"annotations": {RECONCILE_REQUESTED_AT: "now"}}})).await?;
-    world.connection_says("Ready", "False/Unreachable").await?;
-    world.binding_says("shop", "ConnectionReady", "Unknown/ConnectionUnreachable").await?;
+    env.patch_connection(json!({"metadata": {"annotations": {RECONCILE_REQUESTED_AT: "now"}}})).await?;
+    env.connection_says("Ready", "False/Unreachable").await?;
+    env.binding_says("shop", "ConnectionReady", "Unknown/ConnectionUnreachable").await?;
     scene.record_connection("provider-unreachable").await?;
     scene.record_binding("provider-unreachable").await?;
 
-    world.delete_binding("shop").await?;
-    world.connections.delete(CONNECTION, &DeleteParams::default()).await?;
+    env.delete_binding("shop").await?;
+    env.connections.delete(CONNECTION, &DeleteParams::default()).await?;
     wait_until("the binding's hook to be in the way", SOON, async || {
-        let seen = binding_condition(&world.bindings.get("shop").await?, "CleanupBlocked");
+        let seen = binding_condition(&env.bindings.get("shop").await?, "CleanupBlocked");
         Ok(if seen == "True/Progressing" { Seen::Done(()) } else { Seen::NotYet(seen) })
     })
     .await?;
-    world.connection_says("Ready", "False/Progressing").await?;
-    world.binding_says("shop", "ConnectionReady", "False/ConnectionNotReady").await?;
+    env.connection_says("Ready", "False/Progressing").await?;
+    env.binding_says("shop", "ConnectionReady", "False/ConnectionNotReady").await?;
     scene.record_connection("deleting").await?;
     scene.record_binding("deleting").await
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{BINDING_KIND, CONNECTION_KIND, raw};
 use testkit::components::{Components, output_of};
 use testkit::operator::Operator;
-use testkit::world::{CONNECTION, World};
+use testkit::test_env::{CONNECTION, TestEnv};
 
 const GUIDE: &str = include_str!("../../../../src/docs/guide/platform/gitops.md");
 /// In the guide, all are of this namespace.
@@ -22,25 +22,25 @@ fn commands(beginning: &str) -> Vec<&'static str> {
 }
 
 /// Runs a line of the guide in a shell, in the namespace of the test.
-async fn shell(world: &World, line: &str) -> Result<String> {
+async fn shell(env: &TestEnv, line: &str) -> Result<String> {
     ensure!(line.contains(NAMESPACE), "{line} names no namespace");
-    let line = line.replace(NAMESPACE, &world.namespace).replace("acme-github", CONNECTION);
+    let line = line.replace(NAMESPACE, &env.namespace).replace("acme-github", CONNECTION);
     let kubectl = Components::find()?.kubectl;
     let folder = kubectl.parent().context("a folder")?;
     let mut command = Command::new("bash");
-    command.env("KUBECONFIG", world.cluster().kubeconfig()).env("TOOLS", folder).args(["-euc", &format!("PATH=$TOOLS:$PATH\n{line}")]);
+    command.env("KUBECONFIG", env.cluster().kubeconfig()).env("TOOLS", folder).args(["-euc", &format!("PATH=$TOOLS:$PATH\n{line}")]);
     output_of(command).await.with_context(|| line.clone())
 }
 
 #[tokio::test]
 async fn the_commands_of_the_guide_wait_ask_and_wait_again() -> Result<()> {
-    let world = World::new("waiting").await?;
-    world.create_connection(world.connection_spec()).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
+    let env = TestEnv::new("waiting").await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
     let ready = commands("kubectl wait --for=condition=Ready");
     assert_eq!(ready.len(), 1, "{ready:?}");
-    let operator = Operator::start(world.options().await?).await?;
-    let said = shell(&world, ready[0]).await?;
+    let operator = Operator::start(env.options().await?).await?;
+    let said = shell(&env, ready[0]).await?;
     assert_eq!(said.matches("condition met").count(), 2, "{said}");
 
     // Annotated, and waited for until it is done: two lines that belong together.
@@ -50,9 +50,9 @@ async fn the_commands_of_the_guide_wait_ask_and_wait_again() -> Result<()> {
     let acknowledged = GUIDE.lines().skip_while(|line| !line.starts_with("now=")).take_while(|line| !line.starts_with("```"));
     let acknowledged = acknowledged.collect::<Vec<_>>().join("\n");
     ensure!(acknowledged.contains("--for=jsonpath") && acknowledged.contains("annotate --overwrite"), "{acknowledged}");
-    shell(&world, &acknowledged).await?;
+    shell(&env, &acknowledged).await?;
     for (kind, name) in [(CONNECTION_KIND, CONNECTION), (BINDING_KIND, "shop")] {
-        let object = raw(world.cluster(), &world.namespace, kind, name).await?;
+        let object = raw(env.cluster(), &env.namespace, kind, name).await?;
         let handled = object["status"]["lastHandled"]["reconcile"].as_str().context("an acknowledgement")?;
         ensure!(handled.parse::<i64>()? >= before, "{handled}");
         assert_eq!(object["metadata"]["annotations"]["forgebind.dev/reconcile-requested-at"], handled);
@@ -60,43 +60,43 @@ async fn the_commands_of_the_guide_wait_ask_and_wait_again() -> Result<()> {
 
     // A Ready of the spec before satisfies nobody.
     operator.kill();
-    world.patch_binding("shop", json!({"spec": {"interval": "2h"}})).await?;
+    env.patch_binding("shop", json!({"spec": {"interval": "2h"}})).await?;
     let impatient = ready[0].replace("--timeout=3m", "--timeout=2s");
     ensure!(impatient != ready[0], "{impatient}");
-    let error = shell(&world, &impatient).await.err().context("kubectl waits for the present generation")?;
+    let error = shell(&env, &impatient).await.err().context("kubectl waits for the present generation")?;
     ensure!(format!("{error:#}").contains("timed out"), "{error:#}");
     operator.restart().await?;
-    shell(&world, ready[0]).await?;
+    shell(&env, ready[0]).await?;
 
     let gone = commands("kubectl wait --for=delete");
     assert_eq!(gone.len(), 1, "{gone:?}");
     let deleted = commands("kubectl delete");
     assert_eq!(deleted.len(), 1, "{deleted:?}");
-    shell(&world, deleted[0]).await?;
-    shell(&world, gone[0]).await?;
-    ensure!(world.bindings.get_opt("shop").await?.is_none());
-    ensure!(world.hooks_at(&operator.url()).await?.is_empty(), "its hook went first");
+    shell(&env, deleted[0]).await?;
+    shell(&env, gone[0]).await?;
+    ensure!(env.bindings.get_opt("shop").await?.is_none());
+    ensure!(env.hooks_at(&operator.url()).await?.is_empty(), "its hook went first");
     Ok(())
 }
 
 /// What `date` prints is acknowledged as it stands.
 #[tokio::test]
 async fn a_request_by_annotation_is_acknowledged_on_both_kinds_while_they_are_suspended_too() -> Result<()> {
-    let world = World::new("requested").await?;
-    let _operator = Operator::start(world.options().await?).await?;
-    world.create_connection(world.connection_spec()).await?;
-    world.create_binding("shop", world.binding_spec()).await?;
-    world.binding_ready("shop").await?;
+    let env = TestEnv::new("requested").await?;
+    let _operator = Operator::start(env.options().await?).await?;
+    env.create_connection(env.connection_spec()).await?;
+    env.create_binding("shop", env.binding_spec()).await?;
+    env.binding_ready("shop").await?;
     for suspend in [false, true] {
-        world.patch_connection(json!({"spec": {"suspend": suspend}})).await?;
-        world.patch_binding("shop", json!({"spec": {"suspend": suspend}})).await?;
+        env.patch_connection(json!({"spec": {"suspend": suspend}})).await?;
+        env.patch_binding("shop", json!({"spec": {"suspend": suspend}})).await?;
         for object in ["gpc/acme-github", "repob/shop"] {
             let line = format!(
                 "value=\"$(date +%s) {suspend}\"; kubectl --namespace {NAMESPACE} annotate --overwrite {object} \
                  forgebind.dev/reconcile-requested-at=\"$value\" && kubectl --namespace {NAMESPACE} wait {object} --timeout=60s \
                  --for=jsonpath='{{.status.lastHandled.reconcile}}'=\"$value\""
             );
-            let said = shell(&world, &line).await?;
+            let said = shell(&env, &line).await?;
             ensure!(said.contains("condition met"), "{said}");
         }
     }

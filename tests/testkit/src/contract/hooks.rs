@@ -49,7 +49,7 @@ async fn a_hook_lives_and_goes(subject: &Subject) {
         let hook = create(subject, &repository, &url, &shape).await;
         assert_eq!(subject.writes(), before.map(|before| before + 1), "one write");
         assert_eq!((&hook.url, &hook.state), (&url, &HookState::Active));
-        assert_eq!(hook.shape.part, shape.part);
+        assert_eq!(hook.shape.variant, shape.variant);
         let seen = listed(subject, &repository, &hook.id).await.expect("a hook that was made is listed");
         assert_eq!(seen, hook, "the answer to a creation is the server's own view");
         remove(subject, &repository, &hook).await;
@@ -95,7 +95,7 @@ async fn a_change_is_drift_and_an_update_ends_it(subject: &Subject) {
     let (moved, new_secret) = (subject.hook_url("drift/2"), secret(2));
     let wanted = shapes(subject, &[EventKind::Push, EventKind::PullRequest])
         .into_iter()
-        .find(|shape| shape.part == few.part)
+        .find(|shape| shape.variant == few.variant)
         .expect("the part that tells of pushes");
     if wanted != few {
         assert!(!hook.drift(&wanted).is_empty());

@@ -6,34 +6,34 @@ use async_trait::async_trait;
 use forgebind::providers::RepositoryPath;
 
 use crate::contract::{ByHand, Prepared, Subject};
-use crate::sim::{Act, Simulated, Simulator};
+use crate::sim::{Simulated, Simulator, UserAction};
 
 /// What the contract suite is asked about.
 pub fn subject(simulated: &Simulated) -> Subject {
-    let welcome = simulated.welcome.clone();
-    let unknown = format!("{}-of-nobody", welcome.repository);
+    let seed_data = simulated.seed_data.clone();
+    let unknown = format!("{}-of-nobody", seed_data.repository);
     Subject {
         provider: simulated.provider,
         endpoint: simulated.endpoint.clone(),
         client: simulated.operator(),
-        rejected: simulated.client(&welcome.rejected),
+        rejected: simulated.client(&seed_data.rejected),
         anonymous: simulated.client(&[]),
-        repository: welcome.repository,
+        repository: seed_data.repository,
         unknown,
         target: "https://hooks.acme.example".to_owned(),
         prepared: Some(Prepared {
-            outsider: simulated.client(&welcome.outsider),
-            account: welcome.account,
-            clone_urls: welcome.spellings,
-            branch: welcome.branch,
-            empty: welcome.empty,
-            archived: welcome.archived,
-            renamed: welcome.renamed,
-            crowded: welcome.crowded,
-            repositories: welcome.repositories,
-            has_pages: welcome.has_pages,
-            tells_version: welcome.tells_version,
-            can_pause: welcome.can_pause,
+            outsider: simulated.client(&seed_data.outsider),
+            account: seed_data.account,
+            clone_urls: seed_data.spellings,
+            branch: seed_data.branch,
+            empty: seed_data.empty,
+            archived: seed_data.archived,
+            renamed: seed_data.renamed,
+            crowded: seed_data.crowded,
+            repositories: seed_data.repositories,
+            has_pages: seed_data.has_pages,
+            tells_version: seed_data.tells_version,
+            can_pause: seed_data.can_pause,
             by_hand: Box::new(AtSimulator(Arc::clone(&simulated.simulator))),
         }),
     }
@@ -44,7 +44,7 @@ struct AtSimulator(Arc<Simulator>);
 #[async_trait]
 impl ByHand for AtSimulator {
     async fn pause(&self, repository: &RepositoryPath, hook: &str) {
-        let act = Act::PauseHook { repository: repository.as_str().to_owned(), hook: hook.to_owned() };
+        let act = UserAction::PauseHook { repository: repository.as_str().to_owned(), hook: hook.to_owned() };
         self.0.act(&act).await.unwrap();
     }
 

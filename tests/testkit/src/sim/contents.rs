@@ -11,7 +11,7 @@ pub const ZERO: &str = "0000000000000000000000000000000000000000";
 /// What somebody does. Also the body of a control endpoint, which has the act's name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "act", rename_all = "kebab-case", rename_all_fields = "camelCase")]
-pub enum Act {
+pub enum UserAction {
     /// Pushes a commit to a branch, which is made if it is not there.
     Push {
         /// Path of the repository.
@@ -136,7 +136,7 @@ pub enum Act {
     },
 }
 
-impl Act {
+impl UserAction {
     /// The repository that it is about; `None` for acts about a credential.
     pub fn repository(&self) -> Option<&str> {
         match self {
@@ -207,7 +207,7 @@ pub enum Change {
 
 /// What a hook may be told of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Happening {
+pub enum ProviderEvent {
     /// A branch or tag was made, moved or deleted.
     Reference {
         /// Its full name.
@@ -281,58 +281,59 @@ impl Contents {
     /// # Errors
     ///
     /// What is in the way, for people.
-    pub fn apply(&mut self, act: &Act) -> Result<Vec<Happening>, String> {
+    pub fn apply(&mut self, act: &UserAction) -> Result<Vec<ProviderEvent>, String> {
         match act {
-            Act::Push { branch, message, .. } => Ok(self.push(branch, message)),
-            Act::Tag { name, .. } => {
+            UserAction::Push { branch, message, .. } => Ok(self.push(branch, message)),
+            UserAction::Tag { name, .. } => {
                 let commit = self.commit();
                 Ok(vec![self.moved(format!("refs/tags/{name}"), Some(commit), "")])
             }
-            Act::DeleteBranch { branch, .. } => self.deleted(format!("refs/heads/{branch}")),
-            Act::DeleteTag { name, .. } => self.deleted(format!("refs/tags/{name}")),
-            Act::OpenPullRequest { source, target, title, .. } => self.opened(source, target, title),
-            Act::EditPullRequest { number, title, .. } => {
+            UserAction::DeleteBranch { branch, .. } => self.deleted(format!("refs/heads/{branch}")),
+            UserAction::DeleteTag { name, .. } => self.deleted(format!("refs/tags/{name}")),
+            UserAction::OpenPullRequest { source, target, title, .. } => self.opened(source, target, title),
+            UserAction::EditPullRequest { number, title, .. } => {
                 self.pull_request(*number)?.title.clone_from(title);
                 self.changed(*number, Change::Edited)
             }
-            Act::ClosePullRequest { number, .. } => {
+            UserAction::ClosePullRequest { number, .. } => {
                 self.pull_request(*number)?.state = PullRequestState::Closed;
                 self.changed(*number, Change::Closed)
             }
-            Act::MergePullRequest { number, .. } => self.merged(*number),
-            Act::CommentOnPullRequest { number, text, .. } => self.changed(*number, Change::Commented(text.clone())),
+            UserAction::MergePullRequest { number, .. } => self.merged(*number),
+            UserAction::CommentOnPullRequest { number, text, .. } => self.changed(*number, Change::Commented(text.clone())),
             _ => Ok(Vec::new()),
         }
     }
 
-    fn push(&mut self, branch: &str, message: &str) -> Vec<Happening> {
+    fn push(&mut self, branch: &str, message: &str) -> Vec<ProviderEvent> {
         let commit = self.commit();
-        let mut happenings = vec![self.moved(format!("refs/heads/{branch}"), Some(commit.clone()), message)];
+        let mut provider_events = vec![self.moved(format!("refs/heads/{branch}"), Some(commit.clone()), message)];
         for pull_request in &mut self.pull_requests {
             if pull_request.source == branch && pull_request.state == PullRequestState::Open {
                 let before = std::mem::replace(&mut pull_request.head, commit.clone());
-                happenings.push(Happening::PullRequest { pull_request: pull_request.clone(), change: Change::SourceMoved(before) });
+                provider_events
+                    .push(ProviderEvent::PullRequest { pull_request: pull_request.clone(), change: Change::SourceMoved(before) });
             }
         }
-        happenings
+        provider_events
     }
 
-    fn moved(&mut self, reference: String, after: Option<String>, message: &str) -> Happening {
+    fn moved(&mut self, reference: String, after: Option<String>, message: &str) -> ProviderEvent {
         let before = match &after {
             Some(after) => self.references.insert(reference.clone(), after.clone()),
             None => self.references.remove(&reference),
         };
-        Happening::Reference { reference, before, after, message: message.to_owned() }
+        ProviderEvent::Reference { reference, before, after, message: message.to_owned() }
     }
 
-    fn deleted(&mut self, reference: String) -> Result<Vec<Happening>, String> {
+    fn deleted(&mut self, reference: String) -> Result<Vec<ProviderEvent>, String> {
         if !self.references.contains_key(&reference) {
             return Err(format!("there is no {reference}"));
         }
         Ok(vec![self.moved(reference, None, "")])
     }
 
-    fn opened(&mut self, source: &str, target: &str, title: &str) -> Result<Vec<Happening>, String> {
+    fn opened(&mut self, source: &str, target: &str, title: &str) -> Result<Vec<ProviderEvent>, String> {
         let head = self.branch(source).ok_or_else(|| format!("there is no branch {source}"))?.to_owned();
         self.branch(target).ok_or_else(|| format!("there is no branch {target}"))?;
         let number = self.pull_requests.len() as u64 + 1;
@@ -341,14 +342,14 @@ impl Contents {
         self.changed(number, Change::Opened)
     }
 
-    fn merged(&mut self, number: u64) -> Result<Vec<Happening>, String> {
+    fn merged(&mut self, number: u64) -> Result<Vec<ProviderEvent>, String> {
         let pull_request = self.pull_request(number)?;
         pull_request.state = PullRequestState::Merged;
         let (target, message) = (pull_request.target.clone(), format!("Merge: {}", pull_request.title));
         let commit = self.commit();
-        let mut happenings = self.changed(number, Change::Merged(commit.clone()))?;
-        happenings.push(self.moved(format!("refs/heads/{target}"), Some(commit), &message));
-        Ok(happenings)
+        let mut provider_events = self.changed(number, Change::Merged(commit.clone()))?;
+        provider_events.push(self.moved(format!("refs/heads/{target}"), Some(commit), &message));
+        Ok(provider_events)
     }
 
     fn pull_request(&mut self, number: u64) -> Result<&mut PullRequest, String> {
@@ -357,9 +358,9 @@ impl Contents {
         if found.state == PullRequestState::Open { Ok(found) } else { Err(format!("pull request {number} is not open")) }
     }
 
-    fn changed(&self, number: u64, change: Change) -> Result<Vec<Happening>, String> {
+    fn changed(&self, number: u64, change: Change) -> Result<Vec<ProviderEvent>, String> {
         let found = self.pull_requests.iter().find(|found| found.number == number);
         let pull_request = found.cloned().ok_or_else(|| format!("there is no pull request {number}"))?;
-        Ok(vec![Happening::PullRequest { pull_request, change }])
+        Ok(vec![ProviderEvent::PullRequest { pull_request, change }])
     }
 }

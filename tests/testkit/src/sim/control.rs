@@ -3,9 +3,9 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use super::contents::{Act, Happening};
+use super::contents::{ProviderEvent, UserAction};
 use super::message::{Request, Response};
-use super::product::Welcome;
+use super::simulated_provider::SeedData;
 
 /// Where they are.
 pub const PREFIX: &str = "/_simulator";
@@ -13,7 +13,7 @@ pub const PREFIX: &str = "/_simulator";
 /// What a control request asks for.
 pub enum Asked {
     /// To do this.
-    Act(Act),
+    UserAction(UserAction),
     /// What is ready, and what was sent.
     Describe,
 }
@@ -30,7 +30,7 @@ pub fn read(request: &Request) -> Option<Result<Asked, Response>> {
                 object.insert("act".to_owned(), json!(act));
             }
             serde_json::from_value(document)
-                .map(Asked::Act)
+                .map(Asked::UserAction)
                 .map_err(|error| Response::json(400, &json!({"error": format!("{act}: {error}"), "usage": usage("")})))
         }
         _ => Err(Response::json(404, &json!({"error": "no such control endpoint", "usage": usage("")}))),
@@ -38,26 +38,26 @@ pub fn read(request: &Request) -> Option<Result<Asked, Response>> {
 }
 
 /// What came of an act.
-pub fn done(happenings: &[Happening], deliveries: usize) -> Response {
-    let told: Vec<Value> = happenings.iter().map(tell).collect();
+pub fn done(provider_events: &[ProviderEvent], deliveries: usize) -> Response {
+    let told: Vec<Value> = provider_events.iter().map(tell).collect();
     Response::json(200, &json!({"happened": told, "deliveries": deliveries}))
 }
 
-fn tell(happening: &Happening) -> Value {
-    match happening {
-        Happening::Reference { reference, before, after, .. } => json!({"reference": reference, "before": before, "after": after}),
-        Happening::PullRequest { pull_request, .. } => json!({"pullRequest": pull_request.number, "head": pull_request.head}),
+fn tell(provider_event: &ProviderEvent) -> Value {
+    match provider_event {
+        ProviderEvent::Reference { reference, before, after, .. } => json!({"reference": reference, "before": before, "after": after}),
+        ProviderEvent::PullRequest { pull_request, .. } => json!({"pullRequest": pull_request.number, "head": pull_request.head}),
     }
 }
 
 /// What is ready, as a document.
-pub fn describe(welcome: &Welcome, deliveries: &[(String, String, String)]) -> Response {
+pub fn describe(seed_data: &SeedData, deliveries: &[(String, String, String)]) -> Response {
     let deliveries: Vec<Value> =
         deliveries.iter().map(|(repository, hook, outcome)| json!({"repository": repository, "hook": hook, "outcome": outcome})).collect();
-    let repositories = [&welcome.repository, &welcome.other, &welcome.empty];
+    let repositories = [&seed_data.repository, &seed_data.other, &seed_data.empty];
     Response::json(
         200,
-        &json!({"account": welcome.account, "provider": welcome.provider, "repositories": repositories, "deliveries": deliveries, "usage": usage("")}),
+        &json!({"account": seed_data.account, "provider": seed_data.provider, "repositories": repositories, "deliveries": deliveries, "usage": usage("")}),
     )
 }
 

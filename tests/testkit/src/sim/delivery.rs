@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
 /// How long a delivery waits for its answer, unless it says otherwise.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A request that a hook sends.
 #[derive(Clone, Debug)]
@@ -34,7 +34,7 @@ impl Delivery {
     pub fn json(repository: &str, hook: &str, url: &str, document: &Value) -> Self {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
         let (repository, hook, url) = (repository.to_owned(), hook.to_owned(), url.to_owned());
-        Self { repository, hook, url, headers, body: document.to_string().into(), patience: PATIENCE, attempt: 0 }
+        Self { repository, hook, url, headers, body: document.to_string().into(), patience: TIMEOUT, attempt: 0 }
     }
 
     /// The delivery with a header more.

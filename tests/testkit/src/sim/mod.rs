@@ -1,8 +1,8 @@
 //! Simulators of Git providers: servers that keep state, refuse, limit and deliver as the real ones document it.
 //!
-//! One folder for each provider; what all have in common is here. A [`Product`] is the provider: pure answers over its state.
+//! One folder for each provider; what all have in common is here. A [`SimulatedProvider`] is the provider: pure answers over its state.
 //! A [`Simulator`] is the server around it: it listens, keeps a journal, holds every exchange to the official description
-//! ([`facts`]), sends the deliveries, misbehaves on order ([`misbehaviour`]) and has control endpoints for what a person
+//! ([`facts`]), sends the deliveries, injects faults on order ([`fault`]) and has control endpoints for what a person
 //! or git would do ([`control`]).
 
 pub mod azure_devops;
@@ -12,23 +12,23 @@ pub mod contents;
 pub mod control;
 pub mod delivery;
 pub mod facts;
+pub mod faults;
 pub mod git;
 pub mod github;
 pub mod gitlab;
 pub mod message;
-pub mod misbehaviour;
 pub mod parameters;
-pub mod product;
 pub mod registry;
 pub mod requests;
 pub mod server;
 pub mod simulated;
+pub mod simulated_provider;
 pub mod targets;
 
-pub use contents::{Act, Change, Contents, Happening, PullRequest, PullRequestState};
+pub use contents::{Change, Contents, ProviderEvent, PullRequest, PullRequestState, UserAction};
 pub use delivery::{Delivery, Outcome, Sent};
+pub use faults::{Fault, Order, Wait};
 pub use message::{Request, Response};
-pub use misbehaviour::{Misbehaviour, Order, Wait};
-pub use product::{Product, Refusal, Settings, Welcome};
 pub use server::Simulator;
 pub use simulated::Simulated;
+pub use simulated_provider::{Refusal, SeedData, Settings, SimulatedProvider};

@@ -2,10 +2,10 @@
 
 use forgebind::api::v1alpha1::ProviderKind;
 
-use super::product::{Product, Settings};
+use super::simulated_provider::{Settings, SimulatedProvider};
 
 /// What makes a product.
-pub type Maker = fn(Settings) -> Box<dyn Product>;
+pub type Maker = fn(Settings) -> Box<dyn SimulatedProvider>;
 
 /// The providers that have a simulator.
 pub fn simulated() -> impl Iterator<Item = ProviderKind> {

@@ -13,14 +13,14 @@ use http::header::AUTHORIZATION;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use super::contents::{Act, Happening};
+use super::contents::{ProviderEvent, UserAction};
 use super::control::{self, Asked};
 use super::delivery::{self, Delivery, Sent};
 use super::facts::Facts;
+use super::faults::{self, Fault, Order, Wire};
 use super::message::{Request, Response};
-use super::misbehaviour::{self, Misbehaviour, Order, Wire};
 use super::parameters;
-use super::product::{Product, Settings, Welcome};
+use super::simulated_provider::{SeedData, Settings, SimulatedProvider};
 use crate::http_server::{Body, HttpServer};
 use crate::port::free_port;
 
@@ -51,7 +51,7 @@ struct Journal {
     sent: Vec<Sent>,
     orders: Vec<(Order, usize)>,
     answers: HashMap<String, Response>,
-    slips: Vec<String>,
+    deviations: Vec<String>,
 }
 
 impl Journal {
@@ -70,7 +70,7 @@ impl Journal {
 }
 
 struct Shared {
-    product: Box<dyn Product>,
+    product: Box<dyn SimulatedProvider>,
     url: String,
     client: reqwest::Client,
     journal: Mutex<Journal>,
@@ -99,7 +99,7 @@ impl Simulator {
     /// # Errors
     ///
     /// When no port is free.
-    pub async fn start(product: impl FnOnce(Settings) -> Box<dyn Product>) -> Result<Self> {
+    pub async fn start(product: impl FnOnce(Settings) -> Box<dyn SimulatedProvider>) -> Result<Self> {
         Self::start_at(SocketAddr::from(([127, 0, 0, 1], free_port()?)), true, product).await
     }
 
@@ -111,7 +111,7 @@ impl Simulator {
     pub async fn start_at(
         address: SocketAddr,
         allow_local_targets: bool,
-        product: impl FnOnce(Settings) -> Box<dyn Product>,
+        product: impl FnOnce(Settings) -> Box<dyn SimulatedProvider>,
     ) -> Result<Self> {
         crate::install_crypto();
         let url = format!("http://{address}");
@@ -129,12 +129,12 @@ impl Simulator {
     }
 
     /// What is ready in it.
-    pub fn welcome(&self) -> Welcome {
-        self.shared.product.welcome()
+    pub fn seed_data(&self) -> SeedData {
+        self.shared.product.seed_data()
     }
 
     /// The provider.
-    pub fn product(&self) -> &dyn Product {
+    pub fn product(&self) -> &dyn SimulatedProvider {
         self.shared.product.as_ref()
     }
 
@@ -143,11 +143,11 @@ impl Simulator {
     /// # Errors
     ///
     /// What is in the way.
-    pub async fn act(&self, act: &Act) -> Result<Vec<Happening>> {
-        self.shared.act(act).await.map(|(happenings, _)| happenings)
+    pub async fn act(&self, act: &UserAction) -> Result<Vec<ProviderEvent>> {
+        self.shared.act(act).await.map(|(provider_events, _)| provider_events)
     }
 
-    /// Orders a misbehaviour.
+    /// Orders a fault.
     pub fn order(&self, order: Order) {
         self.shared.journal().orders.push((order, 0));
     }
@@ -186,7 +186,7 @@ impl Simulator {
 
     /// What was not as the official description says, so far. Taken away: a test that does it on purpose looks for itself.
     pub fn take_slips(&self) -> Vec<String> {
-        std::mem::take(&mut self.shared.journal().slips)
+        std::mem::take(&mut self.shared.journal().deviations)
     }
 
     /// Cuts everything off: connections are closed, new ones too.
@@ -202,11 +202,15 @@ impl Simulator {
 
 impl Drop for Simulator {
     fn drop(&mut self) {
-        let mut slips = std::mem::take(&mut self.shared.journal().slips);
-        slips.sort();
-        slips.dedup();
+        let mut deviations = std::mem::take(&mut self.shared.journal().deviations);
+        deviations.sort();
+        deviations.dedup();
         let kind = self.shared.product.kind();
-        assert!(slips.is_empty() || std::thread::panicking(), "against the official description of {kind}:\n{}", slips.join("\n"));
+        assert!(
+            deviations.is_empty() || std::thread::panicking(),
+            "against the official description of {kind}:\n{}",
+            deviations.join("\n")
+        );
     }
 }
 
@@ -215,13 +219,14 @@ impl Shared {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn act(&self, act: &Act) -> Result<(Vec<Happening>, usize)> {
-        let happenings = self.product.act(act).map_err(|error| anyhow!(error))?;
+    async fn act(&self, act: &UserAction) -> Result<(Vec<ProviderEvent>, usize)> {
+        let provider_events = self.product.act(act).map_err(|error| anyhow!(error))?;
         let repository = act.repository().unwrap_or_default();
-        let deliveries: Vec<_> = happenings.iter().flat_map(|happening| self.product.deliveries(repository, happening)).collect();
+        let deliveries: Vec<_> =
+            provider_events.iter().flat_map(|provider_event| self.product.deliveries(repository, provider_event)).collect();
         let count = deliveries.len();
         self.send(deliveries).await;
-        Ok((happenings, count))
+        Ok((provider_events, count))
     }
 
     /// Sends deliveries one after the other, again where the product wants it.
@@ -237,14 +242,14 @@ impl Shared {
         }
     }
 
-    /// The misbehaviour that a request was ordered to meet.
-    fn strike(&self, request: &Request) -> Option<Misbehaviour> {
+    /// The fault that a request was ordered to meet.
+    fn strike(&self, request: &Request) -> Option<Fault> {
         let mut journal = self.journal();
         let mut struck = None;
         for (order, seen) in journal.orders.iter_mut().filter(|(order, _)| order.fits(request)) {
             *seen += 1;
             if struck.is_none() && *seen > order.skip && *seen - order.skip <= order.times {
-                struck = Some(order.misbehaviour.clone());
+                struck = Some(order.fault.clone());
             }
         }
         struck
@@ -257,16 +262,16 @@ impl Shared {
                 let sent = self.journal().sent.clone();
                 let sent: Vec<_> =
                     sent.into_iter().map(|sent| (sent.delivery.repository, sent.delivery.hook, format!("{:?}", sent.outcome))).collect();
-                control::describe(&self.product.welcome(), &sent)
+                control::describe(&self.product.seed_data(), &sent)
             }
-            Ok(Asked::Act(act)) => match self.act(&act).await {
-                Ok((happenings, deliveries)) => control::done(&happenings, deliveries),
+            Ok(Asked::UserAction(act)) => match self.act(&act).await {
+                Ok((provider_events, deliveries)) => control::done(&provider_events, deliveries),
                 Err(error) => Response::json(422, &serde_json::json!({"error": error.to_string()})),
             },
         }
     }
 
-    /// Answers a request of the provider's own, and remembers the answer for [`Misbehaviour::Stale`].
+    /// Answers a request of the provider's own, and remembers the answer for [`Fault::Stale`].
     fn answer(&self, request: &Request, stale: bool) -> Response {
         let key =
             format!("{} {} {:?} {:?} {:?}", request.method, request.path, request.query, request.headers.get(AUTHORIZATION), request.body);
@@ -286,26 +291,26 @@ impl Shared {
         let body = if facts.takes_forms() { parameters::of_body(request) } else { Some(request.json()).filter(|body| !body.is_null()) };
         let query = self.product.query(request);
         let answered = Some(response.document()).filter(|document| !document.is_null());
-        let mut slips = facts.request(&request.method, path, &query, body.as_ref());
-        slips.extend(facts.answer(&request.method, path, status, answered.as_ref()));
+        let mut deviations = facts.request(&request.method, path, &query, body.as_ref());
+        deviations.extend(facts.answer(&request.method, path, status, answered.as_ref()));
         let line = |slip: String| format!("{} {path} {status}: {slip}", request.method);
-        self.journal().slips.extend(slips.into_iter().map(line));
+        self.journal().deviations.extend(deviations.into_iter().map(line));
     }
 
     /// The answer on its way.
     async fn respond(self: &Arc<Self>, request: &Request) -> Result<Wire> {
         let struck = self.strike(request);
-        if let Some(misbehaviour) = &struck {
-            if let Some(wire) = misbehaviour::instead(misbehaviour, self.product.as_ref(), &self.url, request) {
+        if let Some(fault) = &struck {
+            if let Some(wire) = faults::instead(fault, self.product.as_ref(), &self.url, request) {
                 return Ok(wire);
             }
-            match misbehaviour {
-                Misbehaviour::Slow(pause) => tokio::time::sleep(*pause).await,
-                Misbehaviour::Meanwhile(act) => drop(self.act(act).await?),
+            match fault {
+                Fault::Slow(pause) => tokio::time::sleep(*pause).await,
+                Fault::Meanwhile(act) => drop(self.act(act).await?),
                 _ => {}
             }
         }
-        let response = self.answer(request, struck == Some(Misbehaviour::Stale));
+        let response = self.answer(request, struck == Some(Fault::Stale));
         self.hold_to_the_description(request, &response);
         let pending = self.product.pending();
         if !pending.is_empty() {
@@ -313,7 +318,7 @@ impl Shared {
             tokio::spawn(async move { shared.send(pending).await });
         }
         let wire = match &struck {
-            Some(misbehaviour) => misbehaviour::afterwards(misbehaviour, &self.url, response),
+            Some(fault) => faults::afterwards(fault, &self.url, response),
             None => Wire::Whole(response),
         };
         Ok(wire)

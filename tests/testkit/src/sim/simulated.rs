@@ -12,9 +12,9 @@ use forgebind::providers::transport::{Timings, TransportFactory, TransportSettin
 use forgebind::providers::{Client, Credential, Endpoint, Provider, RepositoryPath, registry};
 use prometheus_client::registry::Registry;
 
-use super::product::Welcome;
 use super::registry::maker;
 use super::server::Simulator;
+use super::simulated_provider::SeedData;
 
 /// A simulator, and the provider that talks to it.
 #[derive(Clone)]
@@ -22,7 +22,7 @@ pub struct Simulated {
     pub simulator: Arc<Simulator>,
     pub provider: &'static dyn Provider,
     pub endpoint: Endpoint,
-    pub welcome: Welcome,
+    pub seed_data: SeedData,
     pub factory: Arc<TransportFactory>,
 }
 
@@ -34,11 +34,11 @@ impl Simulated {
 
     /// Talks to a simulator with other deadlines than the operator's.
     pub fn with(simulator: Simulator, timings: Timings) -> Result<Self> {
-        let welcome = simulator.welcome();
+        let seed_data = simulator.seed_data();
         let kind = simulator.product().kind();
         let provider = registry::provider(kind).with_context(|| format!("{kind} is not served"))?;
-        let endpoint = provider.endpoint(&serde_json::from_value(welcome.provider.clone())?)?;
-        Ok(Self { simulator: Arc::new(simulator), provider, endpoint, welcome, factory: Self::factory(timings) })
+        let endpoint = provider.endpoint(&serde_json::from_value(seed_data.provider.clone())?)?;
+        Ok(Self { simulator: Arc::new(simulator), provider, endpoint, seed_data, factory: Self::factory(timings) })
     }
 
     /// A way to the simulators, with rate gates of its own.
@@ -71,7 +71,7 @@ impl Simulated {
 
     /// The client that may do everything.
     pub fn operator(&self) -> Arc<dyn Client> {
-        self.client(&self.welcome.credential)
+        self.client(&self.seed_data.credential)
     }
 
     /// A path in the port's form.

@@ -4,9 +4,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use super::documents::{Documents, Told, now};
+use super::documents::{Documents, EventContext, now};
 use super::state::{Notification, State, Subscription, guid};
-use crate::sim::{Change, Delivery, Happening, Outcome};
+use crate::sim::{Change, Delivery, Outcome, ProviderEvent};
 
 /// How often a delivery is sent again that met one of [`PASSING`].
 const RETRIES: u32 = 8;
@@ -16,10 +16,10 @@ const PASSING: [u16; 4] = [408, 502, 503, 504];
 const NOTIFICATION: &str = "x-simulated-notification";
 
 /// The event types and notification types that a happening is, in order.
-fn kinds(happening: &Happening) -> &'static [(&'static str, &'static str)] {
-    match happening {
-        Happening::Reference { .. } => &[("git.push", "")],
-        Happening::PullRequest { change, .. } => match change {
+fn kinds(provider_event: &ProviderEvent) -> &'static [(&'static str, &'static str)] {
+    match provider_event {
+        ProviderEvent::Reference { .. } => &[("git.push", "")],
+        ProviderEvent::PullRequest { change, .. } => match change {
             // A merge is tried at once, to see whether it would work.
             Change::Opened => &[("git.pullrequest.created", ""), ("git.pullrequest.merged", "")],
             Change::SourceMoved(_) => &[("git.pullrequest.updated", "PushNotification"), ("git.pullrequest.merged", "")],
@@ -32,34 +32,38 @@ fn kinds(happening: &Happening) -> &'static [(&'static str, &'static str)] {
 }
 
 /// The short name of the branch that a filter is held against; `None` for a tag.
-fn branch(happening: &Happening) -> Option<&str> {
-    match happening {
-        Happening::Reference { reference, .. } => reference.strip_prefix("refs/heads/"),
-        Happening::PullRequest { pull_request, .. } => Some(&pull_request.target),
+fn branch(provider_event: &ProviderEvent) -> Option<&str> {
+    match provider_event {
+        ProviderEvent::Reference { reference, .. } => reference.strip_prefix("refs/heads/"),
+        ProviderEvent::PullRequest { pull_request, .. } => Some(&pull_request.target),
     }
 }
 
 /// Whether a subscription is for an event of a repository.
-fn wants(subscription: &Subscription, kind: (&str, &str), place: (&str, &str), happening: &Happening) -> bool {
+fn wants(subscription: &Subscription, kind: (&str, &str), place: (&str, &str), provider_event: &ProviderEvent) -> bool {
     let any = |wanted: &str, found: Option<&str>| wanted.is_empty() || Some(wanted) == found;
     subscription.text("eventType") == kind.0
         && any(subscription.publisher("notificationType"), Some(kind.1))
         && subscription.publisher("projectId") == place.0
         && any(subscription.publisher("repository"), Some(place.1))
-        && any(subscription.publisher("branch"), branch(happening))
+        && any(subscription.publisher("branch"), branch(provider_event))
 }
 
 /// What is sent for a happening. A subscription on probation keeps what comes meanwhile to itself.
-pub fn made(state: &mut State, documents: &Documents<'_>, path: &str, happening: &Happening) -> Vec<Delivery> {
+pub fn made(state: &mut State, documents: &Documents<'_>, path: &str, provider_event: &ProviderEvent) -> Vec<Delivery> {
     let Some(repository) = state.by_path(path).cloned() else { return Vec::new() };
     let Some(project) = state.projects.iter().find(|project| project.id == repository.project).cloned() else { return Vec::new() };
     let mut deliveries = Vec::new();
-    for (event_type, notification_type) in kinds(happening) {
+    for (event_type, notification_type) in kinds(provider_event) {
         let id = guid(&format!("event {}", state.next_number()));
-        let event = documents.event(&Told { event_type, happening, repository: &repository, project: &project, id });
+        let event = documents.event(&EventContext { event_type, provider_event, repository: &repository, project: &project, id });
         let place = (project.id.as_str(), repository.id.as_str());
-        let asked: Vec<_> =
-            state.subscriptions.iter().filter(|found| wants(found, (event_type, notification_type), place, happening)).cloned().collect();
+        let asked: Vec<_> = state
+            .subscriptions
+            .iter()
+            .filter(|found| wants(found, (event_type, notification_type), place, provider_event))
+            .cloned()
+            .collect();
         for subscription in asked {
             let number = state.next_number();
             let mut body = event.clone();

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::state::{ORGANIZATION, Project, Repository, Subscription, guid};
 use crate::sim::contents::ZERO;
-use crate::sim::{Change, Happening, PullRequest, PullRequestState};
+use crate::sim::{Change, ProviderEvent, PullRequest, PullRequestState};
 
 /// The present moment, as documents have it.
 pub fn now() -> String {
@@ -89,26 +89,26 @@ impl Documents<'_> {
     }
 
     /// The body of a delivery, less the ids of subscription and notification.
-    pub fn event(&self, told: &Told<'_>) -> Value {
-        let Told { event_type, happening, repository, project, id } = told;
-        let resource = match happening {
-            Happening::Reference { reference, before, after, message } => {
+    pub fn event(&self, told: &EventContext<'_>) -> Value {
+        let EventContext { event_type, provider_event, repository, project, id } = told;
+        let resource = match provider_event {
+            ProviderEvent::Reference { reference, before, after, message } => {
                 self.push(repository, project, (reference, before.as_deref(), after.as_deref(), message))
             }
-            Happening::PullRequest { pull_request, change: Change::Commented(text) } => json!({
+            ProviderEvent::PullRequest { pull_request, change: Change::Commented(text) } => json!({
                 "comment": {
                     "id": 2, "parentCommentId": 0, "author": self.identity(super::state::ADMINISTRATOR), "content": text,
                     "publishedDate": now(), "lastUpdatedDate": now(), "lastContentUpdatedDate": now(), "commentType": "text",
                 },
                 "pullRequest": self.pull_request(repository, project, pull_request),
             }),
-            Happening::PullRequest { pull_request, .. } => self.pull_request(repository, project, pull_request),
+            ProviderEvent::PullRequest { pull_request, .. } => self.pull_request(repository, project, pull_request),
         };
         let container = |id: &str| json!({"id": id, "baseUrl": format!("{}/", self.base())});
         json!({
             "id": id, "eventType": event_type, "publisherId": "tfs", "resource": resource,
-            "message": {"text": words(happening, repository)},
-            "detailedMessage": {"text": words(happening, repository)},
+            "message": {"text": words(provider_event, repository)},
+            "detailedMessage": {"text": words(provider_event, repository)},
             "resourceVersion": if event_type.starts_with("ms.") { "2.0" } else { "1.0" },
             "resourceContainers": {
                 "collection": container(&guid("collection")), "account": container(&guid("account")), "project": container(&project.id),
@@ -150,9 +150,9 @@ impl Documents<'_> {
 }
 
 /// What a delivery is about.
-pub struct Told<'a> {
+pub struct EventContext<'a> {
     pub event_type: &'a str,
-    pub happening: &'a Happening,
+    pub provider_event: &'a ProviderEvent,
     pub repository: &'a Repository,
     pub project: &'a Project,
     /// Id of the event: the same for all its subscriptions.
@@ -160,11 +160,11 @@ pub struct Told<'a> {
 }
 
 /// The line for people.
-fn words(happening: &Happening, repository: &Repository) -> String {
+fn words(provider_event: &ProviderEvent, repository: &Repository) -> String {
     let name = &repository.name;
-    match happening {
-        Happening::Reference { reference, .. } => format!("Ada pushed updates to {name}:{reference}"),
-        Happening::PullRequest { pull_request, change } => {
+    match provider_event {
+        ProviderEvent::Reference { reference, .. } => format!("Ada pushed updates to {name}:{reference}"),
+        ProviderEvent::PullRequest { pull_request, change } => {
             let what = match change {
                 Change::Opened => "created",
                 Change::SourceMoved(_) => "updated the source branch of",

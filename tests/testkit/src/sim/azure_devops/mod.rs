@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use forgebind::api::v1alpha1::ProviderKind;
 use serde_json::json;
 
-use super::{Act, Delivery, Happening, Outcome, Product, Refusal, Request, Response, Settings, Wait, Welcome};
+use super::{Delivery, Outcome, ProviderEvent, Refusal, Request, Response, SeedData, Settings, SimulatedProvider, UserAction, Wait};
 use documents::Documents;
 use state::{ADMINISTRATOR, CROWD, ORGANIZATION, OTHER_PROJECT, PROJECT, State};
 
@@ -30,16 +30,16 @@ pub struct AzureDevOps {
 }
 
 /// A fresh one.
-pub fn make(settings: Settings) -> Box<dyn Product> {
+pub fn make(settings: Settings) -> Box<dyn SimulatedProvider> {
     with_version(settings, NEWEST, true)
 }
 
 /// A Server of 2022, before its first update.
-pub fn make_older(settings: Settings) -> Box<dyn Product> {
+pub fn make_older(settings: Settings) -> Box<dyn SimulatedProvider> {
     with_version(settings, "7.0", false)
 }
 
-fn with_version(settings: Settings, newest: &'static str, is_hosted: bool) -> Box<dyn Product> {
+fn with_version(settings: Settings, newest: &'static str, is_hosted: bool) -> Box<dyn SimulatedProvider> {
     let state = Mutex::new(State { is_hosted, ..State::new(newest, settings.allow_local_targets) });
     Box::new(AzureDevOps { settings, state })
 }
@@ -54,12 +54,12 @@ impl AzureDevOps {
     }
 }
 
-impl Product for AzureDevOps {
+impl SimulatedProvider for AzureDevOps {
     fn kind(&self) -> ProviderKind {
         ProviderKind::AzureDevOps
     }
 
-    fn welcome(&self) -> Welcome {
+    fn seed_data(&self) -> SeedData {
         let url = &self.settings.url;
         let host = url.trim_start_matches("http://");
         let plain_host = host.split(':').next().unwrap_or_default();
@@ -73,7 +73,7 @@ impl Product for AzureDevOps {
             format!("Token of somebody who may view and edit subscriptions, and not delete them: {}", state::EDITORS_TOKEN),
             format!("Generated login for git alone: username={} password={}", state::GIT_USER, state::GIT_PASSWORD),
         ];
-        Welcome {
+        SeedData {
             account: ADMINISTRATOR.to_owned(),
             provider: json!({"azureDevOps": {"organization": ORGANIZATION, "project": PROJECT, "url": url}}),
             credential: token(state::TOKEN),
@@ -140,32 +140,32 @@ impl Product for AzureDevOps {
         }
     }
 
-    fn act(&self, act: &Act) -> Result<Vec<Happening>, String> {
+    fn act(&self, act: &UserAction) -> Result<Vec<ProviderEvent>, String> {
         let mut state = self.state();
-        if let Act::RevokeToken { token } = act {
+        if let UserAction::RevokeToken { token } = act {
             state.revoke(token);
             return Ok(Vec::new());
         }
         let path = act.repository().unwrap_or_default();
         let repository = state.by_path(path).ok_or_else(|| format!("there is no repository {path}"))?;
-        let happenings = repository.contents.apply(act)?;
+        let provider_events = repository.contents.apply(act)?;
         let (id, project) = (repository.id.clone(), repository.project.clone());
         match act {
-            Act::RenameRepository { to, .. } => {
+            UserAction::RenameRepository { to, .. } => {
                 to.split_once('/').map_or(to.as_str(), |(_, name)| name).clone_into(&mut repository.name);
             }
-            Act::AddHook { url, .. } => state.add_foreign_to(&project, &id, url),
-            Act::RemoveHook { hook, .. } => state.subscriptions.retain(|found| found.id != *hook),
-            Act::PauseHook { hook, .. } => state.change(hook, |found| found.status = "disabledByUser")?,
-            Act::RedirectHook { hook, url, .. } => state.change(hook, |found| found.set("consumerInputs", "url", url))?,
-            Act::ChangeHook { hook, .. } => state.change(hook, |found| found.set("publisherInputs", "branch", "somewhere-else"))?,
+            UserAction::AddHook { url, .. } => state.add_foreign_to(&project, &id, url),
+            UserAction::RemoveHook { hook, .. } => state.subscriptions.retain(|found| found.id != *hook),
+            UserAction::PauseHook { hook, .. } => state.change(hook, |found| found.status = "disabledByUser")?,
+            UserAction::RedirectHook { hook, url, .. } => state.change(hook, |found| found.set("consumerInputs", "url", url))?,
+            UserAction::ChangeHook { hook, .. } => state.change(hook, |found| found.set("publisherInputs", "branch", "somewhere-else"))?,
             _ => {}
         }
-        Ok(happenings)
+        Ok(provider_events)
     }
 
-    fn deliveries(&self, repository: &str, happening: &Happening) -> Vec<Delivery> {
-        deliveries::made(&mut self.state(), &self.documents(), repository, happening)
+    fn deliveries(&self, repository: &str, provider_event: &ProviderEvent) -> Vec<Delivery> {
+        deliveries::made(&mut self.state(), &self.documents(), repository, provider_event)
     }
 
     fn delivered(&self, delivery: &Delivery, outcome: &Outcome) -> Option<Delivery> {

@@ -3,7 +3,7 @@
 use ring::hmac;
 use serde_json::{Value, json};
 
-use super::super::contents::{Change, Happening, PullRequest};
+use super::super::contents::{Change, ProviderEvent, PullRequest};
 use super::super::delivery::{Delivery, Outcome};
 use super::hooks::Hook;
 use super::state::{Repository, State};
@@ -17,11 +17,11 @@ const ACTOR: &str = "ada";
 
 /// What the webhooks of a repository send for a happening. References that were pushed together are told by one delivery, in the
 /// place of the first.
-pub fn of(state: &mut State, path: &str, happening: &Happening) -> Vec<Delivery> {
-    let Some(happenings) = told_with(state, happening) else { return Vec::new() };
+pub fn of(state: &mut State, path: &str, provider_event: &ProviderEvent) -> Vec<Delivery> {
+    let Some(provider_events) = told_with(state, provider_event) else { return Vec::new() };
     let (workspace, name) = path.split_once('/').unwrap_or_default();
     let Some(repository) = state.repository(workspace, name) else { return Vec::new() };
-    let Some((event, body)) = told(state, repository, &happenings) else { return Vec::new() };
+    let Some((event, body)) = told(state, repository, &provider_events) else { return Vec::new() };
     let subscribed = |hook: &&Hook| hook.active && hook.events.iter().any(|found| found == event);
     let (path, hooks): (String, Vec<Hook>) = (repository.path(), repository.hooks.iter().filter(subscribed).cloned().collect());
     let deliveries = hooks.iter().map(|hook| signed(state, &path, hook, event, &body));
@@ -29,15 +29,15 @@ pub fn of(state: &mut State, path: &str, happening: &Happening) -> Vec<Delivery>
 }
 
 /// What one delivery tells of; `None` for a reference that an earlier one told of.
-fn told_with(state: &mut State, happening: &Happening) -> Option<Vec<Happening>> {
-    let Some(position) = state.together.iter().position(|together| together.contains(happening)) else {
-        return Some(vec![happening.clone()]);
+fn told_with(state: &mut State, provider_event: &ProviderEvent) -> Option<Vec<ProviderEvent>> {
+    let Some(position) = state.together.iter().position(|together| together.contains(provider_event)) else {
+        return Some(vec![provider_event.clone()]);
     };
     let together = state.together.get(position)?.clone();
-    if together.last() == Some(happening) {
+    if together.last() == Some(provider_event) {
         state.together.remove(position);
     }
-    (together.first() == Some(happening)).then_some(together)
+    (together.first() == Some(provider_event)).then_some(together)
 }
 
 /// The delivery again, where it failed for want of a working receiver.
@@ -60,24 +60,25 @@ fn signed(state: &mut State, path: &str, hook: &Hook, event: &str, body: &Value)
 }
 
 /// The event key of happenings and their document.
-fn told(state: &State, repository: &Repository, happenings: &[Happening]) -> Option<(&'static str, Value)> {
+fn told(state: &State, repository: &Repository, provider_events: &[ProviderEvent]) -> Option<(&'static str, Value)> {
     let actor = state.users.iter().find(|user| user.name == ACTOR).map(|user| state.user_document(user))?;
     let mut body = json!({"actor": actor, "repository": state.repository_document(repository)});
-    match happenings.first()? {
-        Happening::Reference { .. } => {
-            let changes: Vec<Value> = happenings.iter().filter_map(|happening| changed(state, repository, happening)).collect();
+    match provider_events.first()? {
+        ProviderEvent::Reference { .. } => {
+            let changes: Vec<Value> =
+                provider_events.iter().filter_map(|provider_event| changed(state, repository, provider_event)).collect();
             body["push"] = json!({"changes": changes});
             Some(("repo:push", body))
         }
-        Happening::PullRequest { pull_request, change } => {
+        ProviderEvent::PullRequest { pull_request, change } => {
             let event = about_pull_request(state, repository, pull_request, change, &mut body);
             Some((event, body))
         }
     }
 }
 
-fn changed(state: &State, repository: &Repository, happening: &Happening) -> Option<Value> {
-    let Happening::Reference { reference, before, after, message } = happening else { return None };
+fn changed(state: &State, repository: &Repository, provider_event: &ProviderEvent) -> Option<Value> {
+    let ProviderEvent::Reference { reference, before, after, message } = provider_event else { return None };
     let (kind, name) = match reference.strip_prefix("refs/tags/") {
         Some(tag) => ("tag", tag),
         None => ("branch", reference.strip_prefix("refs/heads/")?),

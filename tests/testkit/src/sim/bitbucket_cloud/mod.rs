@@ -18,10 +18,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use forgebind::api::v1alpha1::ProviderKind;
 use serde_json::json;
 
-use super::contents::{Act, Happening};
+use super::contents::{ProviderEvent, UserAction};
 use super::delivery::{Delivery, Outcome};
 use super::message::{Request, Response};
-use super::product::{Product, Refusal, Settings, Welcome};
+use super::simulated_provider::{Refusal, SeedData, Settings, SimulatedProvider};
 use state::{Holder, Level, State};
 
 /// What the paths of the API begin with.
@@ -72,7 +72,7 @@ pub struct BitbucketCloud {
 }
 
 /// What the registry makes.
-pub fn make(settings: Settings) -> Box<dyn Product> {
+pub fn make(settings: Settings) -> Box<dyn SimulatedProvider> {
     Box::new(BitbucketCloud::new(settings))
 }
 
@@ -133,10 +133,10 @@ fn furnish(state: &mut State) {
     state.add_token(REPOSITORY_TOKEN, Holder::Repository(shop), &ACCESS_TOKEN_SCOPES);
     state.add_token(PROJECT_TOKEN, Holder::Project("acme".to_owned(), "APP".to_owned()), &ACCESS_TOKEN_SCOPES);
     state.add_token(WORKSPACE_TOKEN, Holder::Workspace("acme".to_owned()), &ACCESS_TOKEN_SCOPES);
-    state.act(&Act::RenameRepository { repository: "acme/former".to_owned(), to: "acme/present".to_owned() }).unwrap();
+    state.act(&UserAction::RenameRepository { repository: "acme/former".to_owned(), to: "acme/present".to_owned() }).unwrap();
     for number in 0..FOREIGN_HOOKS {
         let url = format!("https://ci.acme.example/hooks/{number}");
-        state.act(&Act::AddHook { repository: "acme/crowded".to_owned(), url }).unwrap();
+        state.act(&UserAction::AddHook { repository: "acme/crowded".to_owned(), url }).unwrap();
     }
 }
 
@@ -145,16 +145,16 @@ pub fn api_token(email: &str, token: &str) -> Vec<(&'static str, String)> {
     vec![("email", email.to_owned()), ("token", token.to_owned())]
 }
 
-impl Product for BitbucketCloud {
+impl SimulatedProvider for BitbucketCloud {
     fn kind(&self) -> ProviderKind {
         ProviderKind::BitbucketCloud
     }
 
-    fn welcome(&self) -> Welcome {
+    fn seed_data(&self) -> SeedData {
         let web = self.state().url.clone();
         let authority = web.trim_start_matches("http://").to_owned();
         let host = authority.split(':').next().unwrap_or_default().to_owned();
-        Welcome {
+        SeedData {
             account: "forgebind".to_owned(),
             provider: json!({"bitbucketCloud": {"url": web, "workspace": "acme"}}),
             credential: api_token(EMAIL, OPERATOR_TOKEN),
@@ -214,12 +214,12 @@ impl Product for BitbucketCloud {
         }
     }
 
-    fn act(&self, act: &Act) -> Result<Vec<Happening>, String> {
+    fn act(&self, act: &UserAction) -> Result<Vec<ProviderEvent>, String> {
         self.state().act(act)
     }
 
-    fn deliveries(&self, repository: &str, happening: &Happening) -> Vec<Delivery> {
-        deliveries::of(&mut self.state(), repository, happening)
+    fn deliveries(&self, repository: &str, provider_event: &ProviderEvent) -> Vec<Delivery> {
+        deliveries::of(&mut self.state(), repository, provider_event)
     }
 
     fn delivered(&self, delivery: &Delivery, outcome: &Outcome) -> Option<Delivery> {

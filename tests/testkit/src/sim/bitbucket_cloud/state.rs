@@ -1,7 +1,7 @@
 //! What it knows.
 
-use super::super::contents::{Act, Contents, Happening};
-use super::super::product::Settings;
+use super::super::contents::{Contents, ProviderEvent, UserAction};
+use super::super::simulated_provider::Settings;
 use super::hooks::Hook;
 use super::limit::{HOURLY, Limit};
 
@@ -91,7 +91,7 @@ pub struct State {
     pub repositories: Vec<Repository>,
     pub limit: Limit,
     /// References that were pushed together, and that one delivery tells of.
-    pub together: Vec<Vec<Happening>>,
+    pub together: Vec<Vec<ProviderEvent>>,
     next: u64,
 }
 
@@ -177,44 +177,44 @@ impl State {
     }
 
     /// Does what somebody does.
-    pub fn act(&mut self, act: &Act) -> Result<Vec<Happening>, String> {
-        if let Act::RevokeToken { token } = act {
+    pub fn act(&mut self, act: &UserAction) -> Result<Vec<ProviderEvent>, String> {
+        if let UserAction::RevokeToken { token } = act {
             let before = self.tokens.len();
             self.tokens.retain(|found| found.text != *token);
             return if self.tokens.len() < before { Ok(Vec::new()) } else { Err("there is no such token".to_owned()) };
         }
         let uuid = self.uuid();
         let path = act.repository().unwrap_or_default();
-        let taken = matches!(act, Act::RenameRepository { to, .. } if self.at(to).is_some());
+        let taken = matches!(act, UserAction::RenameRepository { to, .. } if self.at(to).is_some());
         let repository = self.at(path).ok_or_else(|| format!("there is no repository {path}"))?;
         match act {
-            Act::Push { branch, .. } if branch.contains(' ') => {
-                let happenings = pushed_together(repository, act, branch)?;
-                let references = happenings.iter().filter(|happening| matches!(happening, Happening::Reference { .. }));
+            UserAction::Push { branch, .. } if branch.contains(' ') => {
+                let provider_events = pushed_together(repository, act, branch)?;
+                let references = provider_events.iter().filter(|provider_event| matches!(provider_event, ProviderEvent::Reference { .. }));
                 let together = references.cloned().collect();
                 self.together.push(together);
-                Ok(happenings)
+                Ok(provider_events)
             }
-            Act::RenameRepository { to, .. } => {
+            UserAction::RenameRepository { to, .. } => {
                 let (workspace, slug) = to.split_once('/').filter(|_| !taken).ok_or_else(|| format!("{to} is no free path"))?;
                 (repository.workspace, repository.slug) = (workspace.to_owned(), slug.to_owned());
                 Ok(Vec::new())
             }
-            Act::AddHook { url, .. } => {
+            UserAction::AddHook { url, .. } => {
                 repository.hooks.push(Hook::of_somebody_else(uuid, url));
                 Ok(Vec::new())
             }
-            Act::RemoveHook { hook, .. } => {
+            UserAction::RemoveHook { hook, .. } => {
                 let before = repository.hooks.len();
                 repository.hooks.retain(|found| found.uuid != *hook);
                 if repository.hooks.len() < before { Ok(Vec::new()) } else { Err(format!("there is no webhook {hook}")) }
             }
-            Act::PauseHook { hook, .. } | Act::RedirectHook { hook, .. } | Act::ChangeHook { hook, .. } => {
+            UserAction::PauseHook { hook, .. } | UserAction::RedirectHook { hook, .. } | UserAction::ChangeHook { hook, .. } => {
                 let found = repository.hooks.iter_mut().find(|found| found.uuid == *hook);
                 let found = found.ok_or_else(|| format!("there is no webhook {hook}"))?;
                 match act {
-                    Act::PauseHook { .. } => found.active = false,
-                    Act::RedirectHook { url, .. } => found.url.clone_from(url),
+                    UserAction::PauseHook { .. } => found.active = false,
+                    UserAction::RedirectHook { url, .. } => found.url.clone_from(url),
                     _ => found.events = vec!["repo:fork".to_owned()],
                 }
                 Ok(Vec::new())
@@ -225,12 +225,12 @@ impl State {
 }
 
 /// Several branches in one push. No name of a branch holds a space.
-fn pushed_together(repository: &mut Repository, act: &Act, branches: &str) -> Result<Vec<Happening>, String> {
-    let Act::Push { repository: path, message, .. } = act else { return Ok(Vec::new()) };
-    let mut happenings = Vec::new();
+fn pushed_together(repository: &mut Repository, act: &UserAction, branches: &str) -> Result<Vec<ProviderEvent>, String> {
+    let UserAction::Push { repository: path, message, .. } = act else { return Ok(Vec::new()) };
+    let mut provider_events = Vec::new();
     for branch in branches.split_whitespace() {
-        let push = Act::Push { repository: path.clone(), branch: branch.to_owned(), message: message.clone() };
-        happenings.extend(repository.contents.apply(&push)?);
+        let push = UserAction::Push { repository: path.clone(), branch: branch.to_owned(), message: message.clone() };
+        provider_events.extend(repository.contents.apply(&push)?);
     }
-    Ok(happenings)
+    Ok(provider_events)
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// Failures in a row after which a webhook is skipped.
 pub const THRESHOLD: u32 = 5;
 const SHORTEST: Duration = Duration::from_secs(10);
-const LONGEST: Duration = Duration::from_secs(10 * 60 * 60);
+const MAX: Duration = Duration::from_secs(10 * 60 * 60);
 
 /// Whether a webhook is skipped, and how it came to that.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +30,7 @@ impl Breaker {
         self.failures += 1;
         if self.failures >= THRESHOLD {
             let doublings = (self.failures - THRESHOLD).min(12);
-            self.skipped_until = Some(Instant::now() + (SHORTEST * 2_u32.pow(doublings)).min(LONGEST));
+            self.skipped_until = Some(Instant::now() + (SHORTEST * 2_u32.pow(doublings)).min(MAX));
         }
     }
 }

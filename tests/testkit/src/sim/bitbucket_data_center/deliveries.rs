@@ -3,7 +3,7 @@
 use ring::hmac;
 use serde_json::{Value, json};
 
-use super::super::contents::{Change, Happening, PullRequest, ZERO};
+use super::super::contents::{Change, ProviderEvent, PullRequest, ZERO};
 use super::super::delivery::{Delivery, Outcome};
 use super::hooks::{Hook, Invocation};
 use super::state::{Repository, State};
@@ -13,14 +13,14 @@ const EVENT: &str = "x-event-key";
 const ACTOR: &str = "ada";
 
 /// What the webhooks of a repository send for a happening. Paused ones and those whose breaker is open send nothing.
-pub fn of(state: &mut State, path: &str, happening: &Happening) -> Vec<Delivery> {
-    together(state, path, std::slice::from_ref(happening))
+pub fn of(state: &mut State, path: &str, provider_event: &ProviderEvent) -> Vec<Delivery> {
+    together(state, path, std::slice::from_ref(provider_event))
 }
 
 /// The same for several references of one push, which are told in one delivery; of pull requests, for the first alone.
-pub fn together(state: &mut State, path: &str, happenings: &[Happening]) -> Vec<Delivery> {
+pub fn together(state: &mut State, path: &str, provider_events: &[ProviderEvent]) -> Vec<Delivery> {
     let Some(repository) = state.repository(path) else { return Vec::new() };
-    let Some((event, body)) = told(state, repository, happenings) else { return Vec::new() };
+    let Some((event, body)) = told(state, repository, provider_events) else { return Vec::new() };
     let subscribed = |hook: &&Hook| hook.active && hook.events.iter().any(|found| found == event) && !hook.breaker.is_open();
     let (path, hooks): (String, Vec<Hook>) = (repository.path(), repository.hooks.iter().filter(subscribed).cloned().collect());
     hooks.iter().map(|hook| signed(state, &path, hook, event, &body)).collect()
@@ -51,22 +51,22 @@ fn signed(state: &mut State, path: &str, hook: &Hook, event: &str, body: &Value)
 }
 
 /// The event of what happened and its document.
-fn told(state: &State, repository: &Repository, happenings: &[Happening]) -> Option<(&'static str, Value)> {
+fn told(state: &State, repository: &Repository, provider_events: &[ProviderEvent]) -> Option<(&'static str, Value)> {
     let actor = state.users.iter().find(|user| user.name == ACTOR).map(|user| state.user_document(ACTOR, user.id))?;
-    let (event, more) = match happenings.first()? {
-        Happening::Reference { .. } => ("repo:refs_changed", pushed(state, repository, happenings)),
-        Happening::PullRequest { pull_request, change } => about_pull_request(state, repository, pull_request, change, &actor),
+    let (event, more) = match provider_events.first()? {
+        ProviderEvent::Reference { .. } => ("repo:refs_changed", pushed(state, repository, provider_events)),
+        ProviderEvent::PullRequest { pull_request, change } => about_pull_request(state, repository, pull_request, change, &actor),
     };
     let mut body = json!({"eventKey": event, "date": DATE, "actor": actor});
     body.as_object_mut()?.extend(more.as_object()?.clone());
     Some((event, body))
 }
 
-fn pushed(state: &State, repository: &Repository, happenings: &[Happening]) -> Value {
-    let changes: Vec<_> = happenings.iter().filter_map(change).collect();
+fn pushed(state: &State, repository: &Repository, provider_events: &[ProviderEvent]) -> Value {
+    let changes: Vec<_> = provider_events.iter().filter_map(change).collect();
     let mut body = json!({"repository": state.repository_document(repository), "changes": changes});
     let person = json!({"name": ACTOR, "emailAddress": "ada@acme.example"});
-    let commits: Vec<_> = happenings.iter().filter_map(|happening| commit(happening, &person)).collect();
+    let commits: Vec<_> = provider_events.iter().filter_map(|provider_event| commit(provider_event, &person)).collect();
     if let Some(last) = commits.last() {
         body["toCommit"] = last.clone();
         body["commits"] = json!(commits);
@@ -75,8 +75,8 @@ fn pushed(state: &State, repository: &Repository, happenings: &[Happening]) -> V
 }
 
 /// What a push did to one reference.
-fn change(happening: &Happening) -> Option<Value> {
-    let Happening::Reference { reference, before, after, .. } = happening else { return None };
+fn change(provider_event: &ProviderEvent) -> Option<Value> {
+    let ProviderEvent::Reference { reference, before, after, .. } = provider_event else { return None };
     let (kind, name) = match reference.strip_prefix("refs/tags/") {
         Some(tag) => ("TAG", tag),
         None => ("BRANCH", reference.trim_start_matches("refs/heads/")),
@@ -94,8 +94,8 @@ fn change(happening: &Happening) -> Option<Value> {
 }
 
 /// The commit that a push to a branch brought.
-fn commit(happening: &Happening, person: &Value) -> Option<Value> {
-    let Happening::Reference { reference, after: Some(id), message, .. } = happening else { return None };
+fn commit(provider_event: &ProviderEvent, person: &Value) -> Option<Value> {
+    let ProviderEvent::Reference { reference, after: Some(id), message, .. } = provider_event else { return None };
     let commit = json!({"id": id, "displayId": &id[..11], "author": person, "committer": person, "message": message, "parents": []});
     reference.starts_with("refs/heads/").then_some(commit)
 }

@@ -19,10 +19,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use forgebind::api::v1alpha1::ProviderKind;
 use serde_json::json;
 
-use super::contents::{Act, Happening};
+use super::contents::{ProviderEvent, UserAction};
 use super::delivery::{Delivery, Outcome};
 use super::message::{Request, Response};
-use super::product::{Product, Refusal, Settings, Welcome};
+use super::simulated_provider::{Refusal, SeedData, Settings, SimulatedProvider};
 use accounts::Caller;
 use state::State;
 
@@ -81,7 +81,7 @@ pub struct BitbucketDataCenter {
 }
 
 /// What the registry makes.
-pub fn make(settings: Settings) -> Box<dyn Product> {
+pub fn make(settings: Settings) -> Box<dyn SimulatedProvider> {
     Box::new(BitbucketDataCenter::new(settings))
 }
 
@@ -122,7 +122,7 @@ impl BitbucketDataCenter {
     /// # Errors
     ///
     /// What is in the way, for people.
-    pub fn push_together(&self, repository: &str, acts: &[Act]) -> Result<Vec<Delivery>, String> {
+    pub fn push_together(&self, repository: &str, acts: &[UserAction]) -> Result<Vec<Delivery>, String> {
         let mut state = self.state();
         let happened: Vec<_> = acts.iter().map(|act| state.act(act)).collect::<Result<_, _>>()?;
         Ok(deliveries::together(&mut state, repository, &happened.concat()))
@@ -161,24 +161,24 @@ fn furnish(state: &mut State) {
     }
     state.add_project_token(PROJECT_TOKEN, "APP", Admin);
     state.add_repository_token(REPOSITORY_TOKEN, "APP/shop", Admin);
-    let rename = Act::RenameRepository { repository: "APP/former".to_owned(), to: "APP/present".to_owned() };
+    let rename = UserAction::RenameRepository { repository: "APP/former".to_owned(), to: "APP/present".to_owned() };
     state.act(&rename).unwrap();
     for number in 0..FOREIGN_HOOKS {
         let url = format!("https://ci.acme.example/hooks/{number}");
-        state.act(&Act::AddHook { repository: "APP/crowded".to_owned(), url }).unwrap();
+        state.act(&UserAction::AddHook { repository: "APP/crowded".to_owned(), url }).unwrap();
     }
 }
 
-impl Product for BitbucketDataCenter {
+impl SimulatedProvider for BitbucketDataCenter {
     fn kind(&self) -> ProviderKind {
         ProviderKind::BitbucketDataCenter
     }
 
-    fn welcome(&self) -> Welcome {
+    fn seed_data(&self) -> SeedData {
         let web = self.state().web.clone();
         let host = web.trim_start_matches("http://").split([':', '/']).next().unwrap_or_default().to_owned();
         let token = |token: &str| vec![("token", token.to_owned())];
-        Welcome {
+        SeedData {
             account: "forgebind".to_owned(),
             provider: json!({"bitbucketDataCenter": {"url": web, "project": "APP"}}),
             credential: token(OPERATOR_TOKEN),
@@ -237,12 +237,12 @@ impl Product for BitbucketDataCenter {
         state.marked(response, &caller)
     }
 
-    fn act(&self, act: &Act) -> Result<Vec<Happening>, String> {
+    fn act(&self, act: &UserAction) -> Result<Vec<ProviderEvent>, String> {
         self.state().act(act)
     }
 
-    fn deliveries(&self, repository: &str, happening: &Happening) -> Vec<Delivery> {
-        deliveries::of(&mut self.state(), repository, happening)
+    fn deliveries(&self, repository: &str, provider_event: &ProviderEvent) -> Vec<Delivery> {
+        deliveries::of(&mut self.state(), repository, provider_event)
     }
 
     fn pending(&self) -> Vec<Delivery> {

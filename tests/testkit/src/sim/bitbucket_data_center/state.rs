@@ -1,6 +1,6 @@
 //! What it knows.
 
-use super::super::contents::{Act, Contents, Happening};
+use super::super::contents::{Contents, ProviderEvent, UserAction};
 use super::super::delivery::Delivery;
 use super::super::message::Response;
 use super::Release;
@@ -153,38 +153,38 @@ impl State {
     }
 
     /// Does what somebody does.
-    pub fn act(&mut self, act: &Act) -> Result<Vec<Happening>, String> {
-        if let Act::RevokeToken { token } = act {
+    pub fn act(&mut self, act: &UserAction) -> Result<Vec<ProviderEvent>, String> {
+        if let UserAction::RevokeToken { token } = act {
             let before = self.tokens.len();
             self.tokens.retain(|found| found.text != *token);
             return if self.tokens.len() < before { Ok(Vec::new()) } else { Err("there is no such token".to_owned()) };
         }
         let number = self.number();
         let path = act.repository().unwrap_or_default();
-        let taken = matches!(act, Act::RenameRepository { to, .. } if self.repository(to).is_some());
+        let taken = matches!(act, UserAction::RenameRepository { to, .. } if self.repository(to).is_some());
         let repository = self.repository_mut(path).ok_or_else(|| format!("there is no repository {path}"))?;
         match act {
-            Act::RenameRepository { to, .. } => {
+            UserAction::RenameRepository { to, .. } => {
                 let (project, slug) = to.split_once('/').filter(|_| !taken).ok_or_else(|| format!("{to} is no free path"))?;
                 (repository.project, repository.slug) = (project.to_owned(), slug.to_owned());
                 repository.name.clone_from(&repository.slug);
                 Ok(Vec::new())
             }
-            Act::AddHook { url, .. } => {
+            UserAction::AddHook { url, .. } => {
                 repository.hooks.push(Hook::of_somebody_else(number, url));
                 Ok(Vec::new())
             }
-            Act::RemoveHook { hook, .. } => {
+            UserAction::RemoveHook { hook, .. } => {
                 let before = repository.hooks.len();
                 repository.hooks.retain(|found| found.id.to_string() != *hook);
                 if repository.hooks.len() < before { Ok(Vec::new()) } else { Err(format!("there is no webhook {hook}")) }
             }
-            Act::PauseHook { hook, .. } | Act::RedirectHook { hook, .. } | Act::ChangeHook { hook, .. } => {
+            UserAction::PauseHook { hook, .. } | UserAction::RedirectHook { hook, .. } | UserAction::ChangeHook { hook, .. } => {
                 let found = repository.hooks.iter_mut().find(|found| found.id.to_string() == *hook);
                 let found = found.ok_or_else(|| format!("there is no webhook {hook}"))?;
                 match act {
-                    Act::PauseHook { .. } => found.active = false,
-                    Act::RedirectHook { url, .. } => found.url.clone_from(url),
+                    UserAction::PauseHook { .. } => found.active = false,
+                    UserAction::RedirectHook { url, .. } => found.url.clone_from(url),
                     _ => found.events = vec!["repo:forked".to_owned()],
                 }
                 Ok(Vec::new())

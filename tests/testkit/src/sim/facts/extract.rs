@@ -1,4 +1,4 @@
-//! Distils an API's official description, in `OpenAPI` 3 or Swagger 2, into a fact table of our own.
+//! Extracts an API's official description, in `OpenAPI` 3 or Swagger 2, into a fact table of our own.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,8 +23,8 @@ pub struct Description {
     pub rests: &'static [&'static str],
 }
 
-/// Distils the documents that together describe one API.
-pub fn distil(description: &Description, documents: &[Value]) -> Result<Table> {
+/// Extracts the documents that together describe one API.
+pub fn extract(description: &Description, documents: &[Value]) -> Result<Table> {
     let mut table = Table { null_is_absent: documents.iter().any(|document| document["swagger"].is_string()), ..Table::default() };
     for document in documents {
         let mut reader = Reader { description, document, objects: BTreeMap::new() };
@@ -32,8 +32,8 @@ pub fn distil(description: &Description, documents: &[Value]) -> Result<Table> {
             for method in &METHODS {
                 let operation = &item[method.as_str().to_lowercase().as_str()];
                 if operation.is_object() {
-                    let distilled = reader.operation(method, path, item, operation).with_context(|| format!("{method} {path}"))?;
-                    table.operations.extend(distilled);
+                    let extracted = reader.operation(method, path, item, operation).with_context(|| format!("{method} {path}"))?;
+                    table.operations.extend(extracted);
                 }
             }
         }

@@ -1,15 +1,15 @@
 //! What the providers' own descriptions of their APIs say, as compact tables of facts, and whether requests and answers
 //! fit it.
 //!
-//! `PROVIDER.facts` is distilled from the description (`make generate`); `additions.facts` holds what the descriptions lack
-//! and [`slips`] what they have wrong, each with its evidence. The notation is described at the top of `additions.facts`.
+//! `PROVIDER.facts` is extracted from the description (`make generate`); `additions.facts` holds what the descriptions lack
+//! and [`corrections`] what they have wrong, each with its evidence. The notation is described at the top of `additions.facts`.
 
+pub mod additions;
 pub mod check;
+pub mod corrections;
 pub mod extract;
-pub mod lacks;
 pub mod notation;
 pub mod route;
-pub mod slips;
 pub mod table;
 
 use std::sync::OnceLock;
@@ -31,7 +31,7 @@ pub struct Facts {
 }
 
 /// The tables' texts as they are checked in.
-pub fn distilled(kind: ProviderKind) -> &'static str {
+pub fn extracted(kind: ProviderKind) -> &'static str {
     match kind {
         ProviderKind::GitHub => include_str!("github.facts"),
         ProviderKind::GitLab => include_str!("gitlab.facts"),
@@ -60,18 +60,18 @@ impl Facts {
         })
     }
 
-    /// Reads a provider's table, adds what it lacks and corrects its slips.
+    /// Reads a provider's table, adds what it lacks and corrects its corrections.
     ///
     /// # Errors
     ///
-    /// Every line that cannot be read, every addition and slip that is not needed or has no place.
+    /// Every line that cannot be read, every addition and correction that is not needed or has no place.
     pub fn read(kind: ProviderKind) -> Result<Self, Vec<String>> {
-        let mut table = notation::read(distilled(kind), Evidence::OfTheDescription)?.remove(kind.flag()).unwrap_or_default();
+        let mut table = notation::read(extracted(kind), Evidence::OfTheDescription)?.remove(kind.flag()).unwrap_or_default();
         let additions = notation::read(ADDITIONS, Evidence::OfEachGroup)?.remove(kind.flag()).unwrap_or_default();
-        let slips = slips::SLIPS.iter().filter(|slip| slip.provider == kind);
-        let mut errors: Vec<String> = slips.filter_map(|slip| lacks::correct(&mut table, slip).err()).collect();
-        errors.extend(lacks::add(&mut table, additions));
-        errors.extend(lacks::dangling(&table));
+        let corrections = corrections::CORRECTIONS.iter().filter(|correction| correction.provider == kind);
+        let mut errors: Vec<String> = corrections.filter_map(|correction| additions::correct(&mut table, correction).err()).collect();
+        errors.extend(additions::add(&mut table, additions));
+        errors.extend(additions::dangling(&table));
         if errors.is_empty() { Ok(Self { table }) } else { Err(errors) }
     }
 

@@ -14,7 +14,7 @@ const STEP: usize = 2;
 /// Whether each group of facts must say where they are from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {
-    /// A distilled table: it is the description's.
+    /// A extracted table: it is the description's.
     OfTheDescription,
     /// Facts written by hand.
     OfEachGroup,

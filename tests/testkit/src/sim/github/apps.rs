@@ -15,7 +15,7 @@ use super::{hook_error, seed};
 use crate::sim::message::{Request, Response};
 
 /// Longest life of a JWT, in seconds.
-const LONGEST: i64 = 600;
+const MAX: i64 = 600;
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
 type Answer = Result<Response, Response>;
@@ -44,7 +44,7 @@ pub fn verify(state: &State, token: &str) -> Result<(), Response> {
         let words = "'Expiration time' claim ('exp') must be a numeric value representing the future time at which the assertion expires";
         return Err(error(401, words));
     }
-    if ends > now + LONGEST {
+    if ends > now + MAX {
         return Err(error(401, "'Expiration time' claim ('exp') is too far in the future"));
     }
     if issued > now {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::hooks::{Attempt, Hook};
 use super::state::{Repository, State};
 use super::{Release, with};
-use crate::sim::contents::{Change, Happening, PullRequest, PullRequestState, ZERO};
+use crate::sim::contents::{Change, ProviderEvent, PullRequest, PullRequestState, ZERO};
 use crate::sim::delivery::{Delivery, Outcome};
 
 /// Attempts that the log of a hook keeps; the real one keeps them for days.
@@ -33,9 +33,9 @@ struct Target<'a> {
 
 impl State {
     /// What the hooks of a repository send for a happening, and the App's own webhook where it is installed.
-    pub fn deliveries(&mut self, repository: &str, happening: &Happening) -> Vec<Delivery> {
+    pub fn deliveries(&mut self, repository: &str, provider_event: &ProviderEvent) -> Vec<Delivery> {
         let Some(position) = self.repository_position(repository) else { return Vec::new() };
-        let messages = self.messages(&self.repositories[position], happening);
+        let messages = self.messages(&self.repositories[position], provider_event);
         let (path, hooks) = (self.repositories[position].path(), self.repositories[position].hooks.clone());
         let mut deliveries = Vec::new();
         for message in &messages {
@@ -144,14 +144,14 @@ impl State {
         surroundings
     }
 
-    fn messages(&self, repository: &Repository, happening: &Happening) -> Vec<Message> {
-        match happening {
-            Happening::Reference { reference, before, after, message } => {
+    fn messages(&self, repository: &Repository, provider_event: &ProviderEvent) -> Vec<Message> {
+        match provider_event {
+            ProviderEvent::Reference { reference, before, after, message } => {
                 let push = self.push(repository, reference, before.as_deref(), after.as_deref(), message);
                 let named = self.named(repository, reference, before.is_none(), after.is_none());
                 named.into_iter().chain([push]).collect()
             }
-            Happening::PullRequest { pull_request, change } => vec![self.about_pull_request(repository, pull_request, change)],
+            ProviderEvent::PullRequest { pull_request, change } => vec![self.about_pull_request(repository, pull_request, change)],
         }
     }
 

@@ -21,11 +21,11 @@ use forgebind::api::v1alpha1::ProviderKind;
 use serde_json::{Value, json};
 
 use self::state::State;
-use super::contents::{Act, Happening};
+use super::contents::{ProviderEvent, UserAction};
 use super::delivery::{Delivery, Outcome};
+use super::faults::Wait;
 use super::message::{Request, Response};
-use super::misbehaviour::Wait;
-use super::product::{Product, Refusal, Settings, Welcome};
+use super::simulated_provider::{Refusal, SeedData, Settings, SimulatedProvider};
 
 /// Which GitHub it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub struct SimulatedGitHub {
 }
 
 /// An Enterprise Server.
-pub fn make(settings: Settings) -> Box<dyn Product> {
+pub fn make(settings: Settings) -> Box<dyn SimulatedProvider> {
     Box::new(SimulatedGitHub::new(settings, Release::Server("3.21.0")))
 }
 
@@ -162,13 +162,13 @@ impl SimulatedGitHub {
     }
 }
 
-impl Product for SimulatedGitHub {
+impl SimulatedProvider for SimulatedGitHub {
     fn kind(&self) -> ProviderKind {
         ProviderKind::GitHub
     }
 
-    fn welcome(&self) -> Welcome {
-        seed::welcome(&self.state())
+    fn seed_data(&self) -> SeedData {
+        seed::seed_data(&self.state())
     }
 
     fn api_path<'a>(&self, request: &'a Request) -> Option<&'a str> {
@@ -203,12 +203,12 @@ impl Product for SimulatedGitHub {
         state.marked(response, api::DEFAULT_VERSION)
     }
 
-    fn act(&self, act: &Act) -> Result<Vec<Happening>, String> {
+    fn act(&self, act: &UserAction) -> Result<Vec<ProviderEvent>, String> {
         self.state().act(act)
     }
 
-    fn deliveries(&self, repository: &str, happening: &Happening) -> Vec<Delivery> {
-        self.state().deliveries(repository, happening)
+    fn deliveries(&self, repository: &str, provider_event: &ProviderEvent) -> Vec<Delivery> {
+        self.state().deliveries(repository, provider_event)
     }
 
     fn pending(&self) -> Vec<Delivery> {

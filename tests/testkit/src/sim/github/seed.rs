@@ -7,8 +7,8 @@ use serde_json::json;
 use super::accounts::{Grant, Installation, Organization, Permissions, SimulatedApp, Token, User};
 use super::hooks::Hook;
 use super::state::State;
-use crate::sim::contents::Act;
-use crate::sim::product::Welcome;
+use crate::sim::contents::UserAction;
+use crate::sim::simulated_provider::SeedData;
 
 /// Of the account that may do everything: classic, all of `repo`.
 pub const OPERATOR: &str = "ghp_operator3f9a2c71simulated00000000000";
@@ -68,7 +68,7 @@ pub fn fill(state: &mut State) {
     for number in 0..FILLERS {
         state.add_repository(&format!("acme/filler-{number}"), &[]);
     }
-    state.act(&Act::RenameRepository { repository: "acme/former".into(), to: "acme/present".into() }).unwrap();
+    state.act(&UserAction::RenameRepository { repository: "acme/former".into(), to: "acme/present".into() }).unwrap();
     for number in 0..HOOKS_OF_SOMEBODY {
         let (id, now, event) = (state.next_id(), state.now(), CROWDING[number % CROWDING.len()]);
         let hook = Hook::of_somebody(id, &format!("https://elsewhere.example/{number}"), event, now);
@@ -129,7 +129,7 @@ pub fn app_credential() -> Vec<(&'static str, String)> {
     vec![("githubAppID", APP_ID.to_string()), ("githubAppPrivateKey", APP_KEY.to_owned())]
 }
 
-pub fn welcome(state: &State) -> Welcome {
+pub fn seed_data(state: &State) -> SeedData {
     let web = &state.web;
     let authority = web.split("://").nth(1).unwrap_or_default();
     let host = authority.split(':').next().unwrap_or_default();
@@ -138,7 +138,7 @@ pub fn welcome(state: &State) -> Welcome {
     if state.release == super::Release::Cloud {
         provider["github"]["apiURL"] = json!(web);
     }
-    Welcome {
+    SeedData {
         account: "ada".into(),
         provider,
         credential: token(OPERATOR),

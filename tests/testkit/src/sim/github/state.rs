@@ -10,7 +10,7 @@ use super::Release;
 use super::accounts::{Installation, InstallationToken, Organization, Role, SimulatedApp, Token, User};
 use super::hooks::Hook;
 use super::limits::Limits;
-use crate::sim::contents::{Act, Contents, Happening};
+use crate::sim::contents::{Contents, ProviderEvent, UserAction};
 use crate::sim::delivery::Delivery;
 
 /// A repository.
@@ -154,22 +154,22 @@ impl State {
     }
 
     /// Does what somebody does.
-    pub fn act(&mut self, act: &Act) -> Result<Vec<Happening>, String> {
+    pub fn act(&mut self, act: &UserAction) -> Result<Vec<ProviderEvent>, String> {
         let now = self.now();
         match act {
-            Act::RevokeToken { token } => {
+            UserAction::RevokeToken { token } => {
                 let before = self.tokens.len() + self.installation_tokens.len();
                 self.tokens.retain(|found| found.value != *token);
                 self.installation_tokens.retain(|found| found.value != *token);
                 let found = self.tokens.len() + self.installation_tokens.len() < before;
                 found.then(Vec::new).ok_or_else(|| "there is no such token".to_owned())
             }
-            Act::PauseHook { repository, hook } => {
+            UserAction::PauseHook { repository, hook } => {
                 let hook = self.hook_of(repository, hook)?;
                 (hook.active, hook.updated_at) = (false, now);
                 Ok(Vec::new())
             }
-            Act::RenameRepository { repository, to } => {
+            UserAction::RenameRepository { repository, to } => {
                 let (owner, name) = to.split_once('/').ok_or("a path is owner/name")?;
                 let found = self.repository_at(repository)?;
                 let former = found.path();
@@ -177,20 +177,20 @@ impl State {
                 (found.owner, found.name) = (owner.to_owned(), name.to_owned());
                 Ok(Vec::new())
             }
-            Act::AddHook { repository, url } => {
+            UserAction::AddHook { repository, url } => {
                 let id = self.next_id();
                 self.repository_at(repository)?.hooks.push(Hook::of_somebody(id, url, "push", now));
                 Ok(Vec::new())
             }
-            Act::RedirectHook { repository, hook, url } => {
+            UserAction::RedirectHook { repository, hook, url } => {
                 self.hook_of(repository, hook)?.config.url.clone_from(url);
                 Ok(Vec::new())
             }
-            Act::ChangeHook { repository, hook } => {
+            UserAction::ChangeHook { repository, hook } => {
                 self.hook_of(repository, hook)?.events = ["issues".to_owned()].into();
                 Ok(Vec::new())
             }
-            Act::RemoveHook { repository, hook } => {
+            UserAction::RemoveHook { repository, hook } => {
                 self.hook_of(repository, hook)?;
                 self.repository_at(repository)?.hooks.retain(|found| found.id.to_string() != *hook);
                 Ok(Vec::new())

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::hooks::{Attempt, Hook};
 use super::state::{Project, State};
-use crate::sim::contents::{Change, Happening, PullRequest, PullRequestState, ZERO};
+use crate::sim::contents::{Change, ProviderEvent, PullRequest, PullRequestState, ZERO};
 use crate::sim::delivery::{Delivery, Outcome};
 
 /// Attempts that the log of a hook keeps; the real one keeps them for seven days.
@@ -26,10 +26,10 @@ struct Message {
 
 impl State {
     /// What the hooks of a project send for a happening. Disabled ones send nothing, and nobody is told.
-    pub fn deliveries(&mut self, repository: &str, happening: &Happening) -> Vec<Delivery> {
+    pub fn deliveries(&mut self, repository: &str, provider_event: &ProviderEvent) -> Vec<Delivery> {
         let Ok(project) = self.project_at(repository) else { return Vec::new() };
         let id = project.id;
-        let Some(message) = self.message(id, happening) else { return Vec::new() };
+        let Some(message) = self.message(id, provider_event) else { return Vec::new() };
         self.send_to_hooks(id, &message)
     }
 
@@ -48,8 +48,9 @@ impl State {
         let (reference, commit) = found.contents.references.iter().next()?;
         let commit = commit.clone();
         let reference = if trigger == "tag_push_events" { "refs/tags/v1.0.0".to_owned() } else { reference.clone() };
-        let happening = Happening::Reference { reference, before: Some(commit.clone()), after: Some(commit), message: String::new() };
-        let (path, message) = (found.path.clone(), self.message(project, &happening)?);
+        let provider_event =
+            ProviderEvent::Reference { reference, before: Some(commit.clone()), after: Some(commit), message: String::new() };
+        let (path, message) = (found.path.clone(), self.message(project, &provider_event)?);
         let chain = self.uuid();
         Some(self.delivery(&path, hook, message.header, &message.body, &chain))
     }
@@ -121,11 +122,11 @@ impl State {
         hook.heard(success, now);
     }
 
-    fn message(&self, project: u64, happening: &Happening) -> Option<Message> {
+    fn message(&self, project: u64, provider_event: &ProviderEvent) -> Option<Message> {
         let project = self.projects.iter().find(|found| found.id == project)?;
         let described = self.described(project);
-        Some(match happening {
-            Happening::Reference { reference, before, after, message } => {
+        Some(match provider_event {
+            ProviderEvent::Reference { reference, before, after, message } => {
                 let tag = reference.starts_with("refs/tags/");
                 let (event, header, kind) =
                     if tag { ("tag_push_events", "Tag Push Hook", "tag_push") } else { ("push_events", "Push Hook", "push") };
@@ -138,10 +139,10 @@ impl State {
                 });
                 Message { event, header, branch: reference.strip_prefix("refs/heads/").map(str::to_owned), body }
             }
-            Happening::PullRequest { pull_request, change: Change::Commented(text) } => {
+            ProviderEvent::PullRequest { pull_request, change: Change::Commented(text) } => {
                 Message { event: "note_events", header: "Note Hook", branch: None, body: self.note(project, pull_request, text) }
             }
-            Happening::PullRequest { pull_request, change } => {
+            ProviderEvent::PullRequest { pull_request, change } => {
                 let body = self.merge_request(project, pull_request, change);
                 Message { event: "merge_requests_events", header: "Merge Request Hook", branch: None, body }
             }

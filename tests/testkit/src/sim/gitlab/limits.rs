@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::sim::faults::Wait;
 use crate::sim::message::Response;
-use crate::sim::misbehaviour::Wait;
 
 /// Requests of a user in a minute, as on gitlab.com.
 const EACH_MINUTE: u64 = 2_000;

@@ -18,11 +18,11 @@ use forgebind::api::v1alpha1::ProviderKind;
 use serde_json::{Value, json};
 
 use self::state::State;
-use super::contents::{Act, Happening};
+use super::contents::{ProviderEvent, UserAction};
 use super::delivery::{Delivery, Outcome};
 use super::git;
 use super::message::{Request, Response};
-use super::product::{Product, Refusal, Settings, Welcome};
+use super::simulated_provider::{Refusal, SeedData, Settings, SimulatedProvider};
 
 /// Which GitLab it is.
 #[derive(Clone, Debug)]
@@ -73,7 +73,7 @@ pub struct SimulatedGitLab {
 }
 
 /// The current release at the root of its host.
-pub fn make(settings: Settings) -> Box<dyn Product> {
+pub fn make(settings: Settings) -> Box<dyn SimulatedProvider> {
     Box::new(SimulatedGitLab::new(settings, Release::CURRENT, ""))
 }
 
@@ -140,13 +140,13 @@ impl SimulatedGitLab {
     }
 }
 
-impl Product for SimulatedGitLab {
+impl SimulatedProvider for SimulatedGitLab {
     fn kind(&self) -> ProviderKind {
         ProviderKind::GitLab
     }
 
-    fn welcome(&self) -> Welcome {
-        seed::welcome(&self.state())
+    fn seed_data(&self) -> SeedData {
+        seed::seed_data(&self.state())
     }
 
     fn api_path<'a>(&self, request: &'a Request) -> Option<&'a str> {
@@ -178,12 +178,12 @@ impl Product for SimulatedGitLab {
         }
     }
 
-    fn act(&self, act: &Act) -> Result<Vec<Happening>, String> {
+    fn act(&self, act: &UserAction) -> Result<Vec<ProviderEvent>, String> {
         self.state().act(act)
     }
 
-    fn deliveries(&self, repository: &str, happening: &Happening) -> Vec<Delivery> {
-        self.state().deliveries(repository, happening)
+    fn deliveries(&self, repository: &str, provider_event: &ProviderEvent) -> Vec<Delivery> {
+        self.state().deliveries(repository, provider_event)
     }
 
     fn pending(&self) -> Vec<Delivery> {

@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::accounts::{DEVELOPER, GUEST, MAINTAINER, OWNER, REPORTER};
 use super::state::{State, Visibility};
-use crate::sim::contents::Act;
-use crate::sim::product::Welcome;
+use crate::sim::contents::UserAction;
+use crate::sim::simulated_provider::SeedData;
 
 /// What the account that may do everything uses.
 pub const OPERATOR: &str = "glpat-operator-3f9a2c71";
@@ -52,10 +52,10 @@ pub fn fill(state: &mut State) {
     for number in 0..FILLERS {
         state.add_project(&format!("acme/filler-{number}"), &[]);
     }
-    let act = |state: &mut State, act: Act| state.act(&act).unwrap();
-    act(state, Act::RenameRepository { repository: "acme/former".into(), to: "acme/apps/present".into() });
+    let act = |state: &mut State, act: UserAction| state.act(&act).unwrap();
+    act(state, UserAction::RenameRepository { repository: "acme/former".into(), to: "acme/apps/present".into() });
     for number in 0..HOOKS_OF_SOMEBODY {
-        act(state, Act::AddHook { repository: "acme/crowded".into(), url: format!("https://elsewhere.example/{number}") });
+        act(state, UserAction::AddHook { repository: "acme/crowded".into(), url: format!("https://elsewhere.example/{number}") });
     }
     fill_tokens(state, [ada, grace, mallory, lin], (shop, apps));
 }
@@ -81,13 +81,13 @@ fn fill_tokens(state: &mut State, [ada, grace, mallory, lin]: [u64; 4], (shop, a
     state.groups[0].members.insert(guest, GUEST);
 }
 
-pub fn welcome(state: &State) -> Welcome {
+pub fn seed_data(state: &State) -> SeedData {
     let web = &state.web;
     let host = web.trim_start_matches("http://").split(['/', ':']).next().unwrap_or_default().to_owned();
     let authority = web.trim_start_matches("http://");
     let token = |value: &str| vec![("token", value.to_owned())];
     let shop = "acme/apps/shop";
-    Welcome {
+    SeedData {
         account: "ada".into(),
         provider: json!({"gitlab": {"url": web, "group": "acme"}}),
         credential: token(OPERATOR),

@@ -10,7 +10,7 @@ use super::Release;
 use super::accounts::{Token, User};
 use super::hooks::Hook;
 use super::limits::Limits;
-use crate::sim::contents::{Act, Contents, Happening};
+use crate::sim::contents::{Contents, ProviderEvent, UserAction};
 use crate::sim::delivery::Delivery;
 
 /// Hooks that a project may have, as on gitlab.com and by default elsewhere.
@@ -165,31 +165,31 @@ impl State {
     }
 
     /// Does what somebody does.
-    pub fn act(&mut self, act: &Act) -> Result<Vec<Happening>, String> {
+    pub fn act(&mut self, act: &UserAction) -> Result<Vec<ProviderEvent>, String> {
         match act {
-            Act::RevokeToken { token } => {
+            UserAction::RevokeToken { token } => {
                 let found = self.tokens.iter_mut().find(|found| found.value == *token);
                 found.ok_or("there is no such token")?.revoked = true;
                 Ok(Vec::new())
             }
-            Act::PauseHook { .. } => Err("GitLab has no switch for a project's hook".to_owned()),
-            Act::RenameRepository { repository, to } => {
+            UserAction::PauseHook { .. } => Err("GitLab has no switch for a project's hook".to_owned()),
+            UserAction::RenameRepository { repository, to } => {
                 let project = self.project_at(repository)?;
                 let former = std::mem::replace(&mut project.path, to.clone());
                 project.former.push(former);
                 Ok(Vec::new())
             }
-            Act::AddHook { repository, url } => {
+            UserAction::AddHook { repository, url } => {
                 let (id, now) = (self.next_id(), self.now());
                 let uuid = self.uuid();
                 self.project_at(repository)?.hooks.push(Hook::of_somebody(id, uuid, url, now));
                 Ok(Vec::new())
             }
-            Act::RedirectHook { repository, hook, url } => {
+            UserAction::RedirectHook { repository, hook, url } => {
                 self.hook_of(repository, hook)?.redirect(url);
                 Ok(Vec::new())
             }
-            Act::ChangeHook { repository, hook } => {
+            UserAction::ChangeHook { repository, hook } => {
                 let hook = self.hook_of(repository, hook)?;
                 for event in ["push_events", "issues_events"] {
                     let on = hook.events.entry(event.to_owned()).or_default();
@@ -197,7 +197,7 @@ impl State {
                 }
                 Ok(Vec::new())
             }
-            Act::RemoveHook { repository, hook } => {
+            UserAction::RemoveHook { repository, hook } => {
                 self.hook_of(repository, hook)?;
                 self.project_at(repository)?.hooks.retain(|found| found.id.to_string() != *hook);
                 Ok(Vec::new())

@@ -1,0 +1,196 @@
+//! Looking at one object: the observe, plan and report of its controller, with nothing applied.
+
+use std::sync::Arc;
+
+use kube::{Resource, ResourceExt as _};
+
+use super::inventory::{Inventory, Key, Subject};
+use super::result::{Finding, Level, Outcome, Row};
+use super::summary;
+use crate::api::v1alpha1::{ConditionType, GitProviderConnection, RECONCILE_REQUESTED_AT, Reason, RepoBinding};
+use crate::controllers::binding::{self, apply, observe};
+use crate::controllers::{Managed, View, connection, foreign_owner_message};
+use crate::providers::registry;
+use crate::providers::transport::network::HostPattern;
+use crate::public_urls::PublicUrls;
+use crate::wording;
+
+/// Everything that a look needs.
+pub(super) struct Checker {
+    pub(super) view: View,
+    pub(super) inventory: Inventory,
+    pub(super) offline: bool,
+    pub(super) from_cluster: bool,
+    /// Whether the install key is the installation's own, so that its hooks are recognised.
+    pub(super) knows_key: bool,
+}
+
+impl Checker {
+    /// Another installation's object is left alone, as its controller would.
+    fn left_alone<K: Managed + Resource<DynamicType = ()>>(&self, object: &K, row: &mut Row) -> bool {
+        let foreign = if self.knows_key { foreign_owner_message(object, &self.view.keys.fingerprint) } else { None };
+        let Some(message) = foreign else { return false };
+        let reason = Reason::ManagedByAnotherInstallation.as_str();
+        row.reason = Some(reason.to_owned());
+        row.findings.push(Finding::of(Level::Error, Some(ConditionType::Stalled), reason, &message));
+        row.message = Some(message);
+        true
+    }
+
+    /// Looks at a connection. Afterwards its bindings can be looked at.
+    pub(super) async fn connection(&self, key: &Key, subject: &Subject<GitProviderConnection>) -> Row {
+        let location = subject.location.as_ref();
+        let mut row = Row::new("GitProviderConnection", key, location, Outcome::NotReady);
+        if self.left_alone(&*subject.object, &mut row) {
+            return row;
+        }
+        let facts = connection::observe::observe(&self.view, Arc::clone(&subject.object)).await;
+        let plan = connection::plan::plan(&facts);
+        let report = connection::report::report(&facts, &plan);
+        row.tell(&report.status.conditions, location, self.offline);
+        if !self.offline {
+            row.found = summary::phrases(&report.status);
+        }
+        if let Some(active_client) = &facts.session.active_client {
+            row.findings
+                .extend(active_client.inspection.warnings.iter().map(|warning| Finding::plain(Level::Warning, warning).at(location)));
+        }
+        row.findings.extend(lints(&subject.object, &self.view.settings.public_urls).into_iter().map(|finding| finding.at(location)));
+        if subject.object.metadata.deletion_timestamp.is_some() {
+            row.outcome = Outcome::Deleting;
+        }
+        hint(&mut row);
+        row
+    }
+
+    /// Looks at a binding, once its connection was looked at.
+    pub(super) async fn binding(&self, key: &Key, subject: &Subject<RepoBinding>) -> Row {
+        let location = subject.location.as_ref();
+        let mut row = Row::new("RepoBinding", key, location, Outcome::NotReady);
+        if self.left_alone(&*subject.object, &mut row) {
+            return row;
+        }
+        let mut object = (*subject.object).clone();
+        // As if a person had asked for a look: what the status says of the last one is not what is to be known.
+        object.annotations_mut().insert(RECONCILE_REQUESTED_AT.to_owned(), "check".to_owned());
+        let mut facts = observe::observe(&self.view, Arc::new(object)).await;
+        if let Some(probe) = facts.probe.as_mut().filter(|_| !self.from_cluster) {
+            // The manifests are not all the bindings that there are.
+            probe.orphaned_hooks.clear();
+        }
+        let plan = binding::plan::plan(&facts);
+        let nothing_done = apply::Outcome::nothing(Arc::clone(&facts.object));
+        let report = binding::report::report(&facts, &plan, &nothing_done);
+        row.tell(&report.status.conditions, location, self.offline);
+        if !self.offline {
+            row.actions = plan.at_providers(&facts);
+        }
+        row.findings.extend(plan.notes.iter().map(|note| Finding::plain(Level::Warning, note).at(location)));
+        if subject.object.metadata.deletion_timestamp.is_some() {
+            row.outcome = Outcome::Deleting;
+        }
+        hint(&mut row);
+        self.hint_of_connection(&mut row, &subject.object);
+        if !self.knows_key {
+            unrecognised(&mut row, &facts);
+        }
+        row
+    }
+
+    fn hint_of_connection(&self, row: &mut Row, object: &RepoBinding) {
+        let target = object.connection_target();
+        let known = self.inventory.connections.get(&(target.namespace.clone(), target.name.clone()));
+        let refused = |kind: &str| {
+            let same = |key: &Key| key.0 == target.namespace && key.1 == target.name;
+            self.inventory.refused.iter().any(|refused| refused.kind == kind && same(&refused.key))
+        };
+        let namespace = object.namespace().unwrap_or_default();
+        let hint = if known.is_none() && refused("GitProviderConnection") {
+            format!("the manifest of connection {}/{} is refused: see there", target.namespace, target.name)
+        } else if known.is_none() && !self.from_cluster {
+            format!(
+                "connection {}/{} is not among the manifests; add it with a further -f, or read the cluster with --from-cluster",
+                target.namespace, target.name
+            )
+        } else if !self.inventory.namespaces.contains_key(&namespace) {
+            format!("the labels of namespace {namespace} are not known, and a grant may go by them; give its manifest with a further -f")
+        } else {
+            return;
+        };
+        let concerned = [Reason::ConnectionNotFound, Reason::RefNotPermitted, Reason::Progressing];
+        for finding in row.findings.iter_mut().filter(|finding| concerned.iter().any(|reason| finding.is(*reason))) {
+            finding.hint = Some(hint.clone());
+        }
+    }
+}
+
+/// Says what to do where a check knows less than the controller would.
+fn hint(row: &mut Row) {
+    for finding in &mut row.findings {
+        let credential = finding.condition.as_deref() == Some(ConditionType::Authenticated.as_str());
+        let hint = match () {
+            () if finding.is(Reason::SecretNotFound) && credential => {
+                "for a credential that is not in Git, name an environment variable with --token-env, or give its Secret with a further -f"
+            }
+            () if finding.is(Reason::SecretNotFound) || finding.is(Reason::TLSReferenceNotFound) => {
+                "give what is not in Git with a further -f, or read it from the cluster with --from-cluster"
+            }
+            () if finding.is(Reason::PublicURLMissing) => "give this check the --public-url of the installation",
+            () if finding.is(Reason::HostNotAllowed) || finding.is(Reason::InsecureURL) || finding.is(Reason::SinkNotAllowed) => {
+                "give this check the flags with which the installation is started"
+            }
+            () => continue,
+        };
+        finding.hint = Some(hint.to_owned());
+    }
+}
+
+/// Without the install key nobody knows whose hooks are those that look like Forgebind's.
+fn unrecognised(row: &mut Row, facts: &observe::Facts) {
+    let hooks = facts.probe.iter().filter_map(|probe| probe.hooks.as_ref()?.as_ref().ok()).flatten();
+    let identity = &facts.identity;
+    let alike = hooks.filter(|hook| {
+        let like_ours = identity.is_at_our_receiver(&hook.url) || binding::ownership::is_marked(&hook.url);
+        like_ours && !identity.is_ours(&hook.url)
+    });
+    let ids: Vec<&str> = alike.map(|hook| hook.id.as_str()).collect();
+    if !ids.is_empty() {
+        let (hooks, verb, own) = match ids.as_slice() {
+            [one] => (format!("hook {one}"), "looks", "this binding's own"),
+            several => (format!("hooks {}", wording::enumerated(several)), "look", "of this binding"),
+        };
+        let message = format!("{hooks} of the repository {verb} like Forgebind's and may be {own}; --install-key-file would tell");
+        row.findings.push(Finding::plain(Level::Warning, message));
+    }
+}
+
+/// What is admitted, served, and yet hardly meant.
+fn lints(object: &GitProviderConnection, public_urls: &PublicUrls) -> Vec<Finding> {
+    let warning = |message: String| Finding::plain(Level::Warning, message);
+    let mut found = Vec::new();
+    // Its bindings say so themselves; here it is told before there are any.
+    let choice = object.spec.receiver.as_ref().and_then(|receiver| receiver.public_url.as_deref());
+    if let Some(Err(missing)) = choice.map(|choice| public_urls.choose(Some(choice))) {
+        found.push(warning(missing.to_string()));
+    }
+    for (position, rule) in object.spec.allowed_bindings.iter().flatten().enumerate() {
+        for host in rule.destination_hosts.iter().filter(|host| host.parse::<HostPattern>().is_err()) {
+            found.push(warning(format!(
+                "spec.allowedBindings[{position}].destinationHosts: {host:?} is neither host, host:port nor *.suffix, so it allows nothing"
+            )));
+        }
+        if let Some(selector) = &rule.namespaces.selector
+            && kube::core::Selector::try_from(selector.clone()).is_err()
+        {
+            found
+                .push(warning(format!("spec.allowedBindings[{position}].namespaces.selector is no valid selector, so it selects nothing")));
+        }
+    }
+    let provider = object.spec.provider.kind().and_then(registry::provider);
+    for permission in &object.spec.required_permissions {
+        if provider.is_some_and(|provider| provider.permission_words(*permission).is_none()) {
+            found.push(warning(format!("spec.requiredPermissions: the provider has no such thing as {permission}")));
+        }
+    }
+    found
+}

@@ -1,0 +1,189 @@
+//! Where hooks were made that are to go: what is there, and what stands against their removal.
+
+use kube::ResourceExt as _;
+use url::Url;
+
+use super::{Facts, custom_url};
+use crate::api::v1alpha1::RepoBinding;
+use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget};
+use crate::controllers::binding::ownership::{HookIdentity, host_of};
+use crate::controllers::binding::plan;
+use crate::controllers::gate::{self, ActiveClient, CleanupPermit, OwnedHooks, RepositoryLookup, UsePermit};
+use crate::controllers::sessions::ConditionFailure;
+use crate::controllers::{View, foreign_owner_message};
+use crate::providers::{Disposition, ErrorKind, ProviderError};
+
+/// What is said of a removal to a binding that has no grant for the target, whatever stands against it.
+pub const UNTOLD: &str = "the connection no longer allows this binding, and its hook could not be removed yet";
+
+/// A target where hooks were made that are to go.
+pub struct CleanupTarget {
+    /// Which target.
+    pub target: HookTarget,
+    /// Whether this installation wrote down that hooks are there, or were about to be made. Only then they may be left behind.
+    pub held: bool,
+    /// Whether what is met there may be told to the binding.
+    pub told: bool,
+    /// The binding's own hooks there.
+    pub hooks: Result<OwnedHooks, Obstacle>,
+}
+
+/// Why a hook cannot be removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Nothing is known of the connection yet.
+    Pending,
+    /// There is no credential that works.
+    Credential(String),
+    /// The provider is out of reach.
+    Outage(String),
+    /// The repository is not there any more, as far as its owner's list tells.
+    Gone(String),
+    /// Something of which the binding may not be told, because it has no grant for the target.
+    Untold,
+    /// Nothing shows that this installation ever held a hook there, so nobody looks.
+    NotHeld,
+}
+
+impl Obstacle {
+    /// What an error means for a removal. A 404 tells nothing by itself: what is hidden from a credential looks like what is
+    /// gone.
+    #[must_use]
+    pub fn of(error: &ProviderError) -> Self {
+        Self::by(error.kind.disposition(), error.to_string())
+    }
+
+    /// What the failure of a connection that has no client means for a removal.
+    fn of_failure(failure: &ConditionFailure) -> Self {
+        Self::by(failure.disposition, failure.message.clone())
+    }
+
+    fn by(disposition: Disposition, why: String) -> Self {
+        match disposition {
+            Disposition::NotAsked => Self::Pending,
+            Disposition::Outage | Disposition::RateLimited | Disposition::ReadOnly | Disposition::ProbeAgain => Self::Outage(why),
+            Disposition::CredentialRefused
+            | Disposition::CredentialUnusable
+            | Disposition::Hidden
+            | Disposition::Refused
+            | Disposition::Misconfigured => Self::Credential(why),
+        }
+    }
+}
+
+/// Looks at a target that is to be cleared, through whatever client of its connection worked last.
+pub(super) async fn read(view: &View, facts: &Facts, target: HookTarget) -> CleanupTarget {
+    let held = facts.seal.is_on(&target);
+    let told = facts.out_of_reach().is_none() && gate::may_be_reported(view, &facts.object, &target);
+    let hooks = match hooks(view, facts, &target, told).await {
+        // What the last attempt at the removal itself met counts where the list alone shows nothing wrong.
+        Ok(hooks) => match facts.memory.as_ref().and_then(|memory| memory.obstacle.clone()) {
+            Some(_) if !told => {
+                let over = plan::cleanup::is_past_bound(facts, &Obstacle::Credential(String::new()));
+                if over { Err(Obstacle::Untold) } else { Ok(hooks) }
+            }
+            Some(obstacle) if plan::cleanup::is_past_bound(facts, &obstacle) => Err(obstacle),
+            _ => Ok(hooks),
+        },
+        Err(Obstacle::Credential(_) | Obstacle::Outage(_)) if !told => Err(Obstacle::Untold),
+        Err(obstacle) => Err(obstacle),
+    };
+    CleanupTarget { target, held, told, hooks }
+}
+
+async fn hooks(view: &View, facts: &Facts, target: &HookTarget, told: bool) -> Result<OwnedHooks, Obstacle> {
+    let identity = identity(view, facts, &target.connection);
+    let cleanup = CleanupPermit::held(&facts.seal, &identity, target);
+    let is_over = !told && facts.attempts.was_cleared(target, facts.now);
+    if is_over || (cleanup.is_none() && !is_of_spec(facts, target)) {
+        return Err(Obstacle::NotHeld);
+    }
+    let session = view.sessions.get(&target.connection).ok_or_else(|| missing_session(view, &target.connection))?;
+    let active_client =
+        session.active_client.as_ref().ok_or_else(|| session.failure.as_ref().map_or(Obstacle::Pending, Obstacle::of_failure))?;
+    let listed = match &cleanup {
+        Some(cleanup) => cleanup.list(active_client).await,
+        None => by_grant(view, facts, target, active_client).await?,
+    };
+    let error = match listed {
+        Ok(ours) => return Ok(ours),
+        Err(error) => error,
+    };
+    let news = error.kind.disposition().concerns_connection();
+    if news && session.failure.is_none() && view.sessions.request_inspection(&target.connection) {
+        view.triggers.connection(&target.connection);
+    }
+    if error.kind == ErrorKind::NotFound {
+        // Without a grant nobody reads the owner's list: it is left for later, like what is gone.
+        let gone = if told { is_gone(view, facts, target, active_client).await } else { true };
+        if gone {
+            return Err(Obstacle::Gone(if told { error.to_string() } else { UNTOLD.to_owned() }));
+        }
+    }
+    Err(Obstacle::of(&error))
+}
+
+/// The binding's identity through a connection: the one that its hooks have which were made through it.
+fn identity(view: &View, facts: &Facts, connection: &ConnectionTarget) -> HookIdentity {
+    let object = &facts.object;
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    HookIdentity::new(&view.keys, &view.settings, facts.public_url.as_ref().ok(), (&namespace, &name), connection)
+}
+
+/// Whether a target is the one that the spec names, to a binding whose status knows of none, and that it is granted.
+fn is_of_spec(facts: &Facts, target: &HookTarget) -> bool {
+    let object = &facts.object;
+    facts.granted == Some(true) && *target == target_of_spec(object, facts.public_url.as_ref().ok())
+}
+
+/// The permit for a target that a binding has a grant for.
+fn permit(view: &View, facts: &Facts, target: &HookTarget, active_client: &ActiveClient) -> Option<UsePermit> {
+    let path = active_client.provider.repository_path(&active_client.endpoint, &target.repository).ok()?;
+    UsePermit::granted(view, &facts.object, &target.connection, active_client, &path)
+}
+
+/// The hooks at the target that the spec names. Where a grant does not lead there, nothing of ours is.
+async fn by_grant(
+    view: &View,
+    facts: &Facts,
+    target: &HookTarget,
+    active_client: &ActiveClient,
+) -> Result<Result<OwnedHooks, ProviderError>, Obstacle> {
+    let permit = permit(view, facts, target, active_client).ok_or(Obstacle::NotHeld)?;
+    match permit.find(view, &facts.object, None).await {
+        RepositoryLookup::Found(repository) => Ok(repository.owned_hooks(target, &facts.identity).await),
+        RepositoryLookup::OutOfReach(_) => Err(Obstacle::NotHeld),
+        RepositoryLookup::Failed(error) => Ok(Err(error)),
+    }
+}
+
+async fn is_gone(view: &View, facts: &Facts, target: &HookTarget, active_client: &ActiveClient) -> bool {
+    match permit(view, facts, target, active_client) {
+        Some(permit) => permit.is_gone(&target.repository_id).await,
+        None => false,
+    }
+}
+
+fn missing_session(view: &View, connection: &ConnectionTarget) -> Obstacle {
+    let gone = || Obstacle::Credential("the connection is gone, and with it the credential".to_owned());
+    match view.connection(connection) {
+        None => gone(),
+        Some(connection) if foreign_owner_message(&*connection, &view.keys.fingerprint).is_some() => {
+            Obstacle::Credential("another installation of Forgebind manages the connection".to_owned())
+        }
+        Some(_) => Obstacle::Pending,
+    }
+}
+
+/// The target that the spec alone names, for a binding whose status knows of none.
+#[must_use]
+pub fn target_of_spec(object: &RepoBinding, public_url: Option<&Url>) -> HookTarget {
+    let url = custom_url(object).or_else(|| public_url.cloned());
+    HookTarget {
+        connection: object.connection_target(),
+        repository_id: String::new(),
+        repository: object.spec.repository.clone(),
+        host: url.as_ref().map(host_of).unwrap_or_default(),
+        seal: None,
+    }
+}

@@ -1,0 +1,41 @@
+//! Hooks beside ours that nobody here will ever remove.
+
+use std::collections::BTreeSet;
+
+use kube::ResourceExt as _;
+
+use super::observe::Facts;
+use super::ownership::{HookOwner, is_alike};
+use crate::api::v1alpha1::RepoBinding;
+use crate::api::v1alpha1::binding::ConnectionTarget;
+use crate::controllers::View;
+use crate::keys::ConnectedBinding;
+use crate::providers::Hook;
+
+/// The ids of hooks that look like ours and that nobody here will ever remove: made under an install key that is lost, or by another
+/// installation from which the binding was taken over.
+#[must_use]
+pub fn orphaned_hooks(view: &View, facts: &Facts, hooks: &[Hook]) -> Vec<String> {
+    let identity = &facts.identity;
+    let others: Vec<(&Hook, String)> = hooks.iter().filter_map(|hook| Some((hook, identity.other_id(&hook.url)?))).collect();
+    let ids = |binding: &RepoBinding| -> Vec<String> {
+        let (namespace, name) = (binding.namespace().unwrap_or_default(), binding.name_any());
+        // Also through the connections at whose targets it still has hooks that it will remove.
+        let former = binding.hook_targets().map(|target| target.connection.clone());
+        let connections: BTreeSet<ConnectionTarget> = former.chain([binding.connection_target()]).collect();
+        let id = |connection: &ConnectionTarget| {
+            let owner = ConnectedBinding { namespace: &namespace, name: &name, connection: (&connection.namespace, &connection.name) };
+            view.keys.receiver.hook_id(owner)
+        };
+        connections.iter().map(id).collect()
+    };
+    // Only where there is something to compare with: with thousands of bindings it takes a while.
+    let known: BTreeSet<String> =
+        if others.is_empty() { BTreeSet::new() } else { view.bindings.state().iter().flat_map(|binding| ids(binding)).collect() };
+    let nobodys = others.into_iter().filter(|(_, id)| !known.contains(id)).map(|(hook, _)| hook);
+    let status = facts.object.status.as_ref().and_then(|status| status.webhook.as_ref());
+    let told: BTreeSet<&str> = status.iter().flat_map(|webhook| &webhook.hooks).map(|hook| hook.id.as_str()).collect();
+    let foreign = |hook: &&Hook| matches!(identity.classify(&hook.url), HookOwner::Foreign { .. }) && is_alike(&hook.url);
+    let former = hooks.iter().filter(|hook| told.contains(hook.id.as_str())).filter(foreign);
+    nobodys.chain(former).map(|hook| hook.id.clone()).collect::<BTreeSet<_>>().into_iter().collect()
+}

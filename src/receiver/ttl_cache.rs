@@ -1,0 +1,122 @@
+//! What was seen lately: so much at most, and nothing for longer than it counts.
+
+use std::hash::Hash;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use lru::LruCache;
+use tokio::time::Instant;
+
+/// Remembers what is noted under a key. Where there is too much, what was noted longest ago is forgotten first.
+///
+/// A lock and one list, rather than a concurrent cache: a delivery asks twice, for less than a microsecond each, and a cache that
+/// keeps its books in the background costs as much as the proof of the delivery.
+#[derive(Debug)]
+pub(super) struct TtlCache<K: Hash + Eq, V> {
+    /// In the order of their times.
+    entries: Mutex<LruCache<K, (Instant, V)>>,
+    capacity: usize,
+    kept: Duration,
+    renewed_by_use: bool,
+}
+
+impl<K: Hash + Eq, V: Clone> TtlCache<K, V> {
+    /// For things that count for so long after they were noted.
+    pub(super) fn since_insert(kept: Duration, capacity: usize) -> Self {
+        Self { entries: Mutex::new(LruCache::unbounded()), capacity, kept, renewed_by_use: false }
+    }
+
+    /// For things that count for so long after they were last asked for.
+    pub(super) fn since_use(kept: Duration, capacity: usize) -> Self {
+        Self { renewed_by_use: true, ..Self::since_insert(kept, capacity) }
+    }
+
+    /// What was noted under a key and still counts; where that is nothing, a new thing is noted.
+    pub(super) fn get_or_insert_with(&self, key: K, new: impl FnOnce() -> V) -> V {
+        let now = Instant::now();
+        let mut entries = self.lock();
+        let known = entries.peek(&key).filter(|(since, _)| self.counts(*since, now)).map(|(_, value)| value.clone());
+        match known {
+            Some(value) if !self.renewed_by_use => value,
+            known => {
+                let value = known.unwrap_or_else(new);
+                entries.put(key, (now, value.clone()));
+                self.trim(&mut entries, now);
+                value
+            }
+        }
+    }
+
+    /// Notes a thing, in place of what was noted before.
+    pub(super) fn insert(&self, key: K, value: V) {
+        let now = Instant::now();
+        let mut entries = self.lock();
+        entries.put(key, (now, value));
+        self.trim(&mut entries, now);
+    }
+
+    fn counts(&self, since: Instant, now: Instant) -> bool {
+        now.duration_since(since) < self.kept
+    }
+
+    fn trim(&self, entries: &mut LruCache<K, (Instant, V)>, now: Instant) {
+        while entries.len() > self.capacity || entries.peek_lru().is_some_and(|(_, (since, _))| !self.counts(*since, now)) {
+            entries.pop_lru();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LruCache<K, (Instant, V)>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    const KEPT: Duration = Duration::from_secs(60);
+    const NEARLY: Duration = Duration::from_secs(45);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_thing_counts_for_its_time_and_makes_room_afterwards() {
+        let recent = TtlCache::since_insert(KEPT, 10);
+        assert_eq!(recent.get_or_insert_with("a", || 1), 1);
+        advance(NEARLY).await;
+        assert_eq!(recent.get_or_insert_with("a", || 2), 1);
+        advance(NEARLY).await;
+        assert_eq!(recent.get_or_insert_with("a", || 3), 3, "asking for it did not make it last");
+        recent.insert("b", 4);
+        advance(KEPT).await;
+        assert_eq!(recent.get_or_insert_with("c", || 5), 5);
+        assert_eq!(recent.lock().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_use_counts_a_thing_lasts_as_long_as_it_is_asked_for() {
+        let recent = TtlCache::since_use(KEPT, 10);
+        assert_eq!(recent.get_or_insert_with("a", || 1), 1);
+        recent.insert("b", 2);
+        for _ in 0..3 {
+            advance(NEARLY).await;
+            assert_eq!(recent.get_or_insert_with("a", || 3), 1);
+        }
+        assert_eq!(recent.get_or_insert_with("b", || 4), 4, "nobody asked for it");
+        advance(KEPT).await;
+        assert_eq!(recent.get_or_insert_with("a", || 5), 5);
+    }
+
+    #[test]
+    fn what_was_noted_longest_ago_is_forgotten_first() {
+        let recent = TtlCache::since_insert(KEPT, 2);
+        recent.insert("a", 1);
+        recent.insert("b", 2);
+        recent.insert("a", 3);
+        recent.insert("c", 4);
+        assert_eq!(recent.get_or_insert_with("a", || 5), 3);
+        assert_eq!(recent.get_or_insert_with("c", || 6), 4);
+        assert_eq!(recent.get_or_insert_with("b", || 7), 7);
+        assert_eq!(recent.lock().len(), 2);
+    }
+}

@@ -1,0 +1,129 @@
+//! Hooks that the provider switched off because their deliveries failed: made anew, without a loss and without haste.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use forgebind::api::v1alpha1::ProviderKind;
+use forgebind::providers::Hook;
+use forgebind::providers::model::HookState;
+use forgebind::providers::transport::Timings;
+
+use testkit::provider_env::{BINDING, ProviderEnv};
+use testkit::sim::gitlab::{Release, SimulatedGitLab};
+use testkit::sim::{Simulated, Simulator, UserAction};
+use testkit::sink::{Behavior, SinkServer};
+use testkit::test_namespace::{OVERLAPPED, SOON, binding_message};
+use testkit::wait::{Seen, wait_until};
+
+fn ids(hooks: &[Hook]) -> Vec<String> {
+    hooks.iter().map(|hook| hook.id.clone()).collect()
+}
+
+async fn present_ids(env: &ProviderEnv) -> Result<Vec<String>> {
+    Ok(ids(&env.hooks(&env.repository()).await?))
+}
+
+/// Waits until this hook was made anew.
+async fn made_anew(env: &ProviderEnv, old: &str, deadline: Duration) -> Result<()> {
+    wait_until("a new hook in its place", deadline, async || {
+        let hooks = env.hooks(&env.repository()).await?;
+        let deliver = hooks.iter().all(|hook| hook.state == HookState::Active && hook.id != old);
+        Ok(if deliver && hooks.len() == env.variants() { Seen::Done(()) } else { Seen::NotYet(format!("{hooks:?}")) })
+    })
+    .await
+}
+
+/// Pushes while nobody listens.
+async fn push_into_the_void(env: &ProviderEnv, times: usize, between: impl Fn()) -> Result<()> {
+    env.operator.kill();
+    for _ in 0..times {
+        between();
+        env.push(&env.repository(), "main").await?;
+    }
+    env.operator.restart().await
+}
+
+/// What the binding says of a hook that the provider switched off.
+async fn says(env: &ProviderEnv) -> Result<String> {
+    let binding = env.objects.binding_says(BINDING, "WebhookInSync", "False/DisabledByProvider").await?;
+    Ok(binding_message(&binding, "WebhookInSync"))
+}
+
+/// Looks again and waits until all is well.
+async fn is_well(env: &ProviderEnv) -> Result<()> {
+    env.objects.look_again(BINDING).await?;
+    env.objects.binding_ready(BINDING).await.map(drop)
+}
+
+#[tokio::test]
+async fn gitlab_switches_a_hook_off_and_it_is_made_anew_with_growing_pauses() -> Result<()> {
+    let mut made = None;
+    let simulator = Simulator::start(|settings| {
+        let gitlab = SimulatedGitLab::new(settings, Release::CURRENT, "");
+        made = Some(gitlab.clone());
+        Box::new(gitlab)
+    });
+    let simulated = Simulated::with(simulator.await?, Timings::default())?;
+    let gitlab = made.context("it was made")?;
+    let env = ProviderEnv::begin_with(simulated, "gitlab-revival").await?;
+    env.connect(&env.simulated.seed_data.credential).await?;
+    env.bind().await?;
+    let first = present_ids(&env).await?.remove(0);
+
+    // For a short while: GitLab goes on by itself.
+    push_into_the_void(&env, 4, || {}).await?;
+    env.objects.look_again(BINDING).await?;
+    let message = says(&env).await?;
+    assert!(message.contains("several deliveries in a row failed"), "{message}");
+    assert_eq!(present_ids(&env).await?, std::slice::from_ref(&first));
+
+    // For good.
+    let day = || gitlab.advance(Duration::from_secs(25 * 60 * 60));
+    push_into_the_void(&env, 36, day).await?;
+    env.objects.look_again(BINDING).await?;
+    made_anew(&env, &first, SOON).await?;
+    let message = says(&env).await?;
+    assert!(message.contains("40 deliveries in a row failed") && message.contains("a new one takes its place"), "{message}");
+    is_well(&env).await?;
+
+    // The receiver takes none of its deliveries, which are of another time: it is not made anew again and again.
+    let second = present_ids(&env).await?.remove(0);
+    for _ in 0..40 {
+        day();
+        env.push(&env.repository(), "main").await?;
+    }
+    env.objects.look_again(BINDING).await?;
+    let message = says(&env).await?;
+    assert!(message.contains("a new one takes its place at 20"), "{message}");
+    assert_eq!(present_ids(&env).await?, std::slice::from_ref(&second), "not before its time");
+    made_anew(&env, &second, OVERLAPPED).await
+}
+
+#[tokio::test]
+async fn azure_devops_switches_a_subscription_off_and_it_alone_is_made_anew() -> Result<()> {
+    let env = ProviderEnv::begin_as(ProviderKind::AzureDevOps, "azure-revival").await?;
+    env.connect(&env.simulated.seed_data.credential).await?;
+    env.bind().await?;
+    let gone = SinkServer::start().await?;
+    gone.behave(Behavior::Fail(http::StatusCode::GONE));
+    let before = env.hooks(&env.repository()).await?;
+    let is_for_pushes = |hook: &&Hook| hook.shape.variant == "git.push";
+    let (of_pushes, others): (Vec<Hook>, Vec<Hook>) = before.iter().cloned().partition(|hook| is_for_pushes(&hook));
+
+    // An answer of 410 switches it off at once.
+    let old = of_pushes[0].clone();
+    let redirect = |url: String| UserAction::RedirectHook { repository: env.repository(), hook: old.id.clone(), url };
+    env.act(redirect(format!("http://127.0.0.1:{}/in", gone.port()))).await?;
+    env.push(&env.repository(), "main").await?;
+    env.act(redirect(old.url.expose().to_owned())).await?;
+    env.objects.look_again(BINDING).await?;
+    made_anew(&env, &old.id, SOON).await?;
+    let message = says(&env).await?;
+    assert!(message.contains("deliveries failed for too long"), "{message}");
+    let after = env.hooks(&env.repository()).await?;
+    assert_eq!(after.iter().filter(|hook| !is_for_pushes(hook)).cloned().collect::<Vec<_>>(), others, "the others stay");
+    is_well(&env).await?;
+    env.push(&env.repository(), "main").await?;
+    env.objects.sink.wait_for(1, SOON).await?;
+    Ok(())
+}
