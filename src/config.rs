@@ -12,8 +12,8 @@ use url::Url;
 
 use crate::api::v1alpha1::{Interval, ProviderKind};
 use crate::cli::{InstallationArguments, ServerArguments, UninstallArguments};
-use crate::providers::transport::network::NetworkPolicy;
-use crate::public_urls::{PublicUrls, is_name};
+use crate::network::NetworkPolicy;
+use crate::network::public_urls::{PublicUrls, is_name};
 use crate::telemetry::logs::LogFormat;
 
 /// Where a pod finds its own namespace.
@@ -111,7 +111,7 @@ impl TryFrom<InstallationArguments> for Installation {
                 insecure_http: insecure,
                 environment_proxy: arguments.use_environment_proxy,
                 resolve: each("resolve", &arguments.resolve, resolve)?.into_iter().collect::<BTreeMap<_, _>>(),
-                cluster: crate::providers::transport::network::ClusterNetworks::default(),
+                cluster: crate::network::ClusterNetworks::default(),
             },
         })
     }

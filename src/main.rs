@@ -76,6 +76,6 @@ fn check_manifests(arguments: CheckArguments) -> Result<bool, Box<dyn std::error
 }
 
 fn print_definitions() -> Result<(), Box<dyn std::error::Error>> {
-    print!("{}", forgebind::crd::to_yaml()?);
+    print!("{}", forgebind::api::crd::to_yaml()?);
     Ok(())
 }

@@ -10,10 +10,10 @@ use super::summary;
 use crate::api::v1alpha1::{ConditionType, GitProviderConnection, RECONCILE_REQUESTED_AT, Reason, RepoBinding};
 use crate::controllers::binding::{self, apply, observe};
 use crate::controllers::{Managed, View, connection, foreign_owner_message};
+use crate::network::HostPattern;
+use crate::network::public_urls::PublicUrls;
 use crate::providers::registry;
-use crate::providers::transport::network::HostPattern;
-use crate::public_urls::PublicUrls;
-use crate::wording;
+use crate::text::wording;
 
 /// Everything that a look needs.
 pub(super) struct Checker {

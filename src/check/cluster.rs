@@ -15,8 +15,9 @@ use super::manifests::InputError;
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::config::Installation;
 use crate::controllers::install::{INSTALL_KEY, KEY};
-use crate::keys::InstallKey;
-use crate::{kubeconfig, wording};
+use crate::k8s::config;
+use crate::protocol::keys::InstallKey;
+use crate::text::wording;
 
 /// How long a connection to the API server may take.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -39,7 +40,7 @@ fn failure(error: &kube::Error) -> InputError {
 /// Reads the cluster of `KUBECONFIG` or of the pod.
 pub(super) async fn read(installation: &Installation) -> Result<Cluster, InputError> {
     let no_cluster = |error: String| InputError(format!("--from-cluster: no cluster: {error}; set KUBECONFIG"));
-    let mut config = kubeconfig::infer().await.map_err(|error| no_cluster(error.to_string()))?;
+    let mut config = config::infer().await.map_err(|error| no_cluster(error.to_string()))?;
     config.connect_timeout = Some(CONNECT);
     let client = Client::try_from(config).map_err(|error| no_cluster(error.to_string()))?;
     let mut cluster = Cluster { client, inventory: Inventory::default(), install_key: None, notes: Vec::new() };

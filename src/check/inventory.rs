@@ -16,7 +16,7 @@ use super::manifests::{InputError, Location, Manifest};
 use super::schema::{KINDS, Schema, Violation, nearest};
 use crate::api::v1alpha1::connection::ProviderSpec;
 use crate::api::v1alpha1::{GROUP, GitProviderConnection, RepoBinding};
-use crate::shown;
+use crate::text::sanitize;
 
 /// Namespace and name.
 pub(super) type Key = (String, String);
@@ -144,7 +144,7 @@ impl Inventory {
                     metadata.creation_timestamp.get_or_insert(Time(now));
                     return Some(object);
                 }
-                Err(error) => violations.push((Some(manifest.location()), shown::line(&error.to_string(), 300))),
+                Err(error) => violations.push((Some(manifest.location()), sanitize::line(&error.to_string(), 300))),
             }
         }
         self.refuse(manifest, key, violations);

@@ -37,7 +37,7 @@ use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::clock::{SharedClock, SystemClock};
 use crate::controllers::view::{ClientFactory, ClusterObjects};
 use crate::controllers::{Keys, Sessions, Settings, Triggers, View, connection, install};
-use crate::keys::InstallKey;
+use crate::protocol::keys::InstallKey;
 use crate::providers::transport::{TransportFactory, Unleased};
 use checker::Checker;
 use inventory::{Inventory, Key, NAME_LABEL, Subject};

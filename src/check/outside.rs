@@ -13,9 +13,9 @@ use super::inventory::{Inventory, Key, Subject};
 use super::{CheckSettings, credential};
 use crate::api::v1alpha1::GitProviderConnection;
 use crate::api::v1alpha1::binding::ConnectionTarget;
+use crate::network::NetworkPolicy;
 use crate::providers::Endpoint;
 use crate::providers::transport::ProxySettings;
-use crate::providers::transport::network::NetworkPolicy;
 
 /// The connections of manifests whose credential stands elsewhere.
 pub(super) struct Outside {

@@ -9,7 +9,7 @@ use super::inventory::{Key, Refused};
 use super::manifests::Location;
 use crate::api::v1alpha1::binding::PlannedAction;
 use crate::api::v1alpha1::{ConditionType, Reason};
-use crate::controllers::conditions;
+use crate::k8s::conditions;
 
 /// The version of the JSON form. Fields may be added within a version; none is removed or changes its meaning.
 const VERSION: u32 = 1;
@@ -300,7 +300,7 @@ impl CheckResult {
         // Maps with text keys and plain values: nothing in it can fail to be written.
         let text = serde_json::to_string_pretty(self).unwrap_or_default();
         // JSON leaves in a text what reverses its order in a terminal.
-        text.lines().map(crate::shown::escaped).flat_map(|line| [line, "\n".into()]).collect()
+        text.lines().map(crate::text::sanitize::escaped).flat_map(|line| [line, "\n".into()]).collect()
     }
 }
 

@@ -53,7 +53,7 @@ impl Schema {
     /// The schema of a kind; `None` for a kind that is not ours.
     #[must_use]
     pub fn of(kind: &str) -> Option<Self> {
-        let definitions = crate::crd::custom_resource_definitions();
+        let definitions = crate::api::crd::custom_resource_definitions();
         let definition: CustomResourceDefinition = definitions.into_iter().find(|definition| definition.spec.names.kind == kind)?;
         let version = definition.spec.versions.into_iter().next()?;
         version.schema?.open_api_v3_schema.map(Self)

@@ -11,7 +11,7 @@ use super::inventory::Key;
 use crate::cli::{CheckArguments, OutputFormat, secret_of_environment};
 use crate::config::{self, ConfigError, Installation};
 use crate::controllers::install::KEY;
-use crate::keys::{INSTALL_KEY_LENGTH, InstallKey};
+use crate::protocol::keys::{INSTALL_KEY_LENGTH, InstallKey};
 
 /// The settings of a check.
 pub struct CheckSettings {

@@ -2,7 +2,7 @@
 
 use crate::api::v1alpha1::connection::{CredentialStatus, GitProviderConnectionStatus, IdentityKind, PermissionState};
 use crate::api::v1alpha1::{ConditionType, ProviderKind};
-use crate::controllers::conditions;
+use crate::k8s::conditions;
 
 /// What was found; nothing where the credential does not work, because a status may hold what was so before.
 pub(super) fn phrases(status: &GitProviderConnectionStatus) -> Vec<String> {

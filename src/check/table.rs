@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::result::{CheckResult, Finding, Level, Outcome, Row};
 use crate::api::v1alpha1::binding::PlannedAction;
-use crate::{shown, wording};
+use crate::text::{sanitize, wording};
 
 /// Narrower than this nothing is wrapped to.
 const LEAST_WIDTH: usize = 60;
@@ -50,7 +50,7 @@ const PLAIN: &str = "\u{1b}[0m";
 
 impl Style {
     fn paint(self, colour: Colour, text: &str) -> String {
-        let text = shown::escaped(text);
+        let text = sanitize::escaped(text);
         if self.colours && !text.trim().is_empty() { format!("{}{text}{PLAIN}", colour.sequence()) } else { text.into_owned() }
     }
 
@@ -63,7 +63,7 @@ impl Style {
             let ours = sequences().chain(["\n"]).find(|sequence| rest.starts_with(sequence));
             let length = ours.map_or_else(|| rest.chars().next().map_or(rest.len(), char::len_utf8), str::len);
             let (piece, after) = rest.split_at_checked(length).unwrap_or((rest, ""));
-            safe += if ours.is_some() { piece.into() } else { shown::escaped(piece) }.as_ref();
+            safe += if ours.is_some() { piece.into() } else { sanitize::escaped(piece) }.as_ref();
             rest = after;
         }
         safe
@@ -73,7 +73,7 @@ impl Style {
     fn wrapped(self, text: &str, indent: &str) -> String {
         let room = self.width.map(|width| width.clamp(LEAST_WIDTH, MOST_WIDTH) - indent.len());
         let (mut result, mut line) = (String::new(), String::new());
-        for word in text.split_whitespace().map(shown::escaped) {
+        for word in text.split_whitespace().map(sanitize::escaped) {
             let full = room.is_some_and(|room| !line.is_empty() && line.chars().count() + 1 + word.chars().count() > room);
             if full {
                 result.extend([indent, &line, "\n"]);
@@ -294,10 +294,10 @@ mod tests {
         for colours in [false, true] {
             let text = table(&result, Style { colours, width: Some(80) });
             let ours = Colour::ALL.iter().fold(text.replace(PLAIN, ""), |text, colour| text.replace(colour.sequence(), ""));
-            assert!(ours.lines().all(shown::is_plain) && text.contains("\\u001b[2J"), "{}", text.escape_debug());
+            assert!(ours.lines().all(sanitize::is_plain) && text.contains("\\u001b[2J"), "{}", text.escape_debug());
             assert_eq!(text.contains(PLAIN), colours);
         }
-        assert!(result.to_json().lines().all(shown::is_plain), "{}", result.to_json());
+        assert!(result.to_json().lines().all(sanitize::is_plain), "{}", result.to_json());
     }
 
     #[test]

@@ -3,26 +3,19 @@
 //! Both work in the same four steps. `observe` does all the reading and keeps failures as data. `plan` and `report` are
 //! pure: the one decides what to do, the other what to say. `apply` does what was decided, without a decision of its own.
 
-pub mod backoff;
 pub mod binding;
 pub mod claim;
-pub mod conditions;
 pub mod connection;
-mod driver;
-pub mod finalizer;
 pub mod gate;
 pub mod install;
-pub mod lease;
 pub mod leftovers;
 pub mod metrics;
 pub mod object_metrics;
-mod queue_metrics;
+pub mod runtime;
 pub mod sessions;
-mod status;
-mod turns;
 pub mod view;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -37,11 +30,14 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::api::v1alpha1::binding::{ConnectionTarget, RepoBindingStatus};
 use crate::api::v1alpha1::connection::GitProviderConnectionStatus;
 use crate::api::v1alpha1::{GitProviderConnection, ProviderKind, RepoBinding};
-use crate::keys::{ControllerKey, ReceiverKey};
-use crate::public_urls::PublicUrls;
+use crate::network::public_urls::PublicUrls;
+use crate::protocol::keys::{ControllerKey, ReceiverKey};
+
+use runtime::backoff::Backoff;
+use runtime::status::{EventRecord, publish_on};
+use runtime::writes::WriteTracker;
 
 pub use claim::foreign_owner_message;
-pub use driver::{Requests, run};
 pub use sessions::Sessions;
 pub use view::View;
 
@@ -82,7 +78,7 @@ pub struct Context {
     /// Our own writes that the caches have yet to see.
     pub writes: WriteTracker,
     /// Failures in a row.
-    pub backoff: backoff::Backoff,
+    pub backoff: Backoff,
     /// Kubernetes events.
     pub recorder: Recorder,
     /// Metrics.
@@ -157,44 +153,6 @@ impl Managed for RepoBinding {
     }
 }
 
-/// How long to wait for the cache to see our own last write; the watch usually brings it before.
-const STALE_CACHE_RETRY: Duration = Duration::from_secs(1);
-
-/// Our own writes: nothing is decided from a cache that has not seen them yet.
-#[derive(Debug, Default)]
-pub struct WriteTracker(Mutex<HashMap<String, u64>>);
-
-impl WriteTracker {
-    /// Notes the version that a write of ours produced.
-    pub fn note(&self, object: &impl Resource) {
-        if let (Some(uid), Some(version)) = (object.uid(), version(object)) {
-            locked(&self.0).insert(uid, version);
-        }
-    }
-
-    /// Whether a cached object is at least as new as our last write of it. Versions of one kind are comparable numbers
-    /// (stable since Kubernetes 1.35, and so in every server before it).
-    #[must_use]
-    pub fn is_observed(&self, object: &impl Resource) -> bool {
-        let (Some(uid), Some(version)) = (object.uid(), version(object)) else { return true };
-        locked(&self.0).get(&uid).is_none_or(|written| *written <= version)
-    }
-
-    /// Forgets every object that is not among these.
-    pub fn keep(&self, present: &HashSet<String>) {
-        locked(&self.0).retain(|uid, _| present.contains(uid));
-    }
-
-    /// Forgets an object that is gone.
-    pub fn forget(&self, uid: &str) {
-        locked(&self.0).remove(uid);
-    }
-}
-
-fn version(object: &impl Resource) -> Option<u64> {
-    object.resource_version()?.parse().ok()
-}
-
 /// A lock whose holder panicked holds data that is still whole: every critical section here is one map operation.
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -217,18 +175,18 @@ pub async fn report_invalid<K: Resource<DynamicType = ()>>(context: &Context, me
         uid: metadata.uid,
         ..ObjectReference::default()
     };
-    let event = status::EventRecord::warning(
+    let event = EventRecord::warning(
         crate::api::v1alpha1::Reason::InvalidObject.as_str(),
         format!("the stored object does not fit the schema: {error}"),
     );
-    status::publish_on(context, &reference, &[event]).await;
+    publish_on(context, &reference, &[event]).await;
 }
 
 /// Why a reconciliation failed: a failure at the API server. A failure at a provider is no error but a condition.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server refused or did not answer.
-    #[error("API server: {}", crate::wording::of_api_server(.0))]
+    #[error("API server: {}", crate::text::wording::of_api_server(.0))]
     Kubernetes(#[from] kube::Error),
     /// A step took too long.
     #[error("not finished within {0:?}")]

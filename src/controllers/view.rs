@@ -17,8 +17,8 @@ use super::{Keys, Sessions, Settings, Triggers, binding, connection, install};
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::clock::SharedClock;
-use crate::evidence::BindingEvidence;
-use crate::providers::transport::network::NetworkPolicy;
+use crate::network::NetworkPolicy;
+use crate::protocol::evidence::BindingEvidence;
 use crate::providers::transport::{ProxySettings, Transport, TransportFactory};
 use crate::providers::{Client, Credential, Endpoint, Provider, ProviderError};
 

@@ -3,7 +3,7 @@
 use url::{Host, Url};
 
 use super::{ErrorKind, ProviderError};
-use crate::wording;
+use crate::text::wording;
 
 /// `EndpointInvalid`, with this text.
 pub(super) fn invalid(message: &str) -> ProviderError {

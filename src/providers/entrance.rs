@@ -22,7 +22,8 @@ use super::{
     ProviderError, Repository, RepositoryPath,
 };
 use crate::api::v1alpha1::{EventKind, Permission};
-use crate::shown::{self, is_plain};
+use crate::text::sanitize;
+use crate::text::sanitize::is_plain;
 
 /// Characters of a name. Longer ones are no provider's.
 const NAME: usize = 1024;
@@ -109,8 +110,8 @@ fn inspected(found: Inspection) -> Result<Inspection, ProviderError> {
     let named = |scope: &super::model::Scope| name("inspect", "path of the owner", &scope.path);
     scope.as_ref().map(named).transpose()?;
     Ok(Inspection {
-        flavor: shown::line(&flavor, SHORT),
-        version: version.map(|version| shown::line(&version, SHORT)),
+        flavor: sanitize::line(&flavor, SHORT),
+        version: version.map(|version| sanitize::line(&version, SHORT)),
         identity: identity.map(|identity| Identity { name: identity.name.and_then(|name| told(&name)), kind: identity.kind }),
         credential_name: credential_name.and_then(|name| told(&name)),
         expires_at,
@@ -119,11 +120,11 @@ fn inspected(found: Inspection) -> Result<Inspection, ProviderError> {
             Grants::Known(rights) => {
                 Grants::Known(rights.into_iter().filter(|right| is_name(right) && right.len() <= SHORT).take(MOST).collect())
             }
-            Grants::Unknown(why) => Grants::Unknown(shown::line(&why, WORDS)),
+            Grants::Unknown(why) => Grants::Unknown(sanitize::line(&why, WORDS)),
         },
         capabilities,
         scope,
-        warnings: warnings.iter().take(MOST).map(|warning| shown::line(warning, WORDS)).collect(),
+        warnings: warnings.iter().take(MOST).map(|warning| sanitize::line(warning, WORDS)).collect(),
     })
 }
 
@@ -148,11 +149,11 @@ fn name(operation: &'static str, what: &str, text: &str) -> Result<(), ProviderE
 
 /// A name that is only told; `None` where nothing of it can be seen.
 fn told(text: &str) -> Option<String> {
-    Some(shown::line(text, SHORT)).filter(|text| !text.is_empty())
+    Some(sanitize::line(text, SHORT)).filter(|text| !text.is_empty())
 }
 
 fn finding(found: PermissionFinding) -> PermissionFinding {
-    PermissionFinding { message: found.message.map(|message| shown::line(&message, WORDS)), ..found }
+    PermissionFinding { message: found.message.map(|message| sanitize::line(&message, WORDS)), ..found }
 }
 
 fn hook(operation: &'static str, mut found: Hook) -> Result<Hook, ProviderError> {
@@ -160,12 +161,12 @@ fn hook(operation: &'static str, mut found: Hook) -> Result<Hook, ProviderError>
     for value in found.shape.fields.values_mut() {
         // It stays different from what is wanted.
         if !is_plain(value) || value.len() > ADDRESS {
-            *value = shown::escaped(value).chars().take(ADDRESS).collect();
+            *value = sanitize::escaped(value).chars().take(ADDRESS).collect();
         }
     }
     found.state = match found.state {
-        HookState::Disabled(cause) => HookState::Disabled(shown::line(&cause, WORDS)),
-        HookState::HeldBack(cause) => HookState::HeldBack(shown::line(&cause, WORDS)),
+        HookState::Disabled(cause) => HookState::Disabled(sanitize::line(&cause, WORDS)),
+        HookState::HeldBack(cause) => HookState::HeldBack(sanitize::line(&cause, WORDS)),
         state @ (HookState::Active | HookState::Paused) => state,
     };
     Ok(found)
@@ -200,7 +201,7 @@ impl Client for Entrance {
     async fn probe_git(&self, path: &RepositoryPath) -> Result<GitProbe, ProviderError> {
         let found = self.client.probe_git(path).await?;
         // None of them is shown; whether there is any counts.
-        let heads = found.heads.into_iter().map(|(name, object)| (shown::escaped(&name).into_owned(), object)).collect();
+        let heads = found.heads.into_iter().map(|(name, object)| (sanitize::escaped(&name).into_owned(), object)).collect();
         Ok(GitProbe { heads })
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use crate::shown;
+use crate::text::sanitize;
 
 /// What went wrong. Every kind has exactly one [`Disposition`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -213,7 +213,7 @@ impl ProviderError {
     /// An error with neither request id, time nor source. What is in the message of a provider's own words is made safe to show.
     #[must_use]
     pub fn new(kind: ErrorKind, operation: &'static str, message: impl Into<String>) -> Self {
-        let message = shown::line(&message.into(), LENGTH);
+        let message = sanitize::line(&message.into(), LENGTH);
         Self { kind, operation, request_id: None, retry_at: None, message, source: None }
     }
 }

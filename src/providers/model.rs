@@ -8,11 +8,11 @@ use url::Url;
 
 use super::permission::{Grants, PermissionFinding};
 use super::transport::Operation;
-use super::webhook::WebhookSecret;
 use super::{ErrorKind, ProviderError};
 use crate::api::v1alpha1::EventKind;
 use crate::api::v1alpha1::binding::Visibility;
 use crate::api::v1alpha1::connection::IdentityKind;
+use crate::protocol::secret::WebhookSecret;
 
 /// Where a provider is and whose repositories are meant.
 #[derive(Clone, Debug, PartialEq, Eq)]

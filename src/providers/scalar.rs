@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn single_values_are_kept_and_nested_ones_are_not() {
-        let read = |text: &str| crate::json::read_text::<Scalar>(text).unwrap();
+        let read = |text: &str| crate::text::json::read_text::<Scalar>(text).unwrap();
         for (text, shown) in [("true", "true"), ("7", "7"), ("-1", "-1"), ("0.5", "0.5"), (r#""a""#, "a"), ("null", ""), ("[1,[2]]", "")] {
             assert_eq!(read(text).to_string(), shown, "{text}");
         }

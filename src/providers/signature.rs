@@ -4,7 +4,8 @@ use http::{HeaderMap, HeaderValue};
 use ring::hmac;
 use secrecy::ExposeSecret as _;
 
-use super::webhook::{Rejection, WebhookSecret};
+use super::webhook::Rejection;
+use crate::protocol::secret::WebhookSecret;
 
 /// Bytes of an HMAC-SHA256.
 pub(super) const DIGEST_LENGTH: usize = 32;

@@ -9,9 +9,9 @@ use super::route::RepositoryMatch;
 use super::sinks::{Delivery, Dispatcher, Part, Tracking};
 use super::verify::VerifiedDelivery;
 use crate::api::v1alpha1::EventKind;
-use crate::evidence::DEPARTED;
+use crate::protocol::evidence::DEPARTED;
 use crate::providers::webhook::{Content, Event};
-use crate::shown::is_hidden;
+use crate::text::sanitize::is_hidden;
 
 /// The longest delivery id that is shown or handed on, and the longest reference that is shown, in characters.
 const SHOWN_LENGTH: usize = 128;

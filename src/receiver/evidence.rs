@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::routes::Routes;
 use crate::api::v1alpha1::EventKind;
-use crate::evidence::{BindingEvidence, Collected, Delivery, Evidence, EvidenceSource, Refusals, SECRET_VERSIONS, SinkEvidence};
+use crate::protocol::evidence::{BindingEvidence, Collected, Delivery, Evidence, EvidenceSource, Refusals, SECRET_VERSIONS, SinkEvidence};
 
 /// How long a delivery that was neither accepted nor pending holds the accepted point back.
 const HELD_BACK: SignedDuration = SignedDuration::from_hours(24);

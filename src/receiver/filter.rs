@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::api::v1alpha1::EventKind;
 use crate::api::v1alpha1::binding::{SinkSpec, short_branch};
-use crate::glob;
+use crate::protocol::glob;
 use crate::providers::webhook::Event;
 
 /// The filter of one sink.

@@ -14,7 +14,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::verify::Refusal;
 use crate::api::v1alpha1::ProviderKind;
-use crate::providers::transport::network::Purpose;
+use crate::network::Purpose;
 
 const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 5.0, 10.0];
 

@@ -46,8 +46,8 @@ pub use routes::{ProviderLookup, Routes, RoutesConfig};
 pub use server::{BoundReceiver, ServerLimits};
 pub use sinks::{PendingLimits, SinkLimits};
 
-use crate::listening;
-use crate::providers::transport::network::NetworkPolicy;
+use crate::network::NetworkPolicy;
+use crate::network::listen;
 use dedupe::Dedupe;
 use deliver::Delivering;
 use handler::Handler;
@@ -144,7 +144,7 @@ impl Receiver {
     /// When the address cannot be listened on.
     pub async fn bind(self) -> io::Result<BoundReceiver> {
         let Self { config, handler, dispatcher, metrics, .. } = self;
-        let listener = listening::bind(config.listen).await?;
+        let listener = listen::bind(config.listen).await?;
         Ok(BoundReceiver { listener, limits: config.limits, handler, dispatcher, metrics })
     }
 

@@ -14,12 +14,15 @@ use super::filter::Filter;
 use crate::api::v1alpha1::binding::{ANY_EARLIER_VERSION, ConnectionTarget, HookTarget, WebhookSource, WebhookSpec};
 use crate::api::v1alpha1::connection::{AllowedBinding, ProviderSpec};
 use crate::api::v1alpha1::{ConditionType, EventKind, GitProviderConnection, ProviderKind, Reason, RepoBinding};
-use crate::grant::{self, Request, Rules};
-use crate::keys::{ConnectedBinding, ReceiverKey, derived_second};
+use crate::protocol::grant;
+use crate::protocol::grant::{Request, Rules};
+use crate::protocol::keys::{ConnectedBinding, ReceiverKey, derived_second};
+use crate::protocol::secret::{DerivedSecret, WebhookSecret};
+use crate::protocol::sink_target;
+use crate::protocol::sink_target::{NotServed, SinkTarget};
 use crate::providers::model::{Endpoint, RepositoryPath};
-use crate::providers::webhook::{Content, DerivedSecret, WebhookSecret};
+use crate::providers::webhook::Content;
 use crate::providers::{Provider, Webhook};
-use crate::sink_support::{self, NotServed, SinkTarget};
 
 /// How far another clock may be ahead of ours.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(5);
@@ -149,7 +152,7 @@ impl RouteConfig {
         binding: &RepoBinding,
         key: &ReceiverKey,
         installation: Option<&str>,
-        policy: &crate::providers::transport::network::NetworkPolicy,
+        policy: &crate::network::NetworkPolicy,
     ) -> Option<Self> {
         let uid = binding.metadata.uid.clone()?;
         let namespace = binding.metadata.namespace.clone()?;
@@ -163,7 +166,7 @@ impl RouteConfig {
         let repository = repository.filter(|known| known.requested.as_ref().is_none_or(|requested| requested.connection == connection));
         let sinks = binding.spec.sinks.iter().map(|sink| Sink {
             name: sink.name.clone(),
-            target: sink_support::target(&namespace, sink, policy),
+            target: sink_target::target(&namespace, sink, policy),
             filter: Filter::new(sink, binding.spec.branch_name()),
         });
         let present = Self {

@@ -11,12 +11,12 @@ use super::route::{Connection, RateLimit, Route, RouteConfig, UserSecrets};
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{GitProviderConnection, ProviderKind, RepoBinding};
 use crate::clock::SharedClock;
-use crate::keys::{HOOK_ID_LENGTH, ReceiverKey};
-use crate::providers::transport::network::NetworkPolicy;
-use crate::providers::webhook::WebhookSecret;
+use crate::network::NetworkPolicy;
+use crate::protocol::keys::{HOOK_ID_LENGTH, ReceiverKey};
+use crate::protocol::secret::WebhookSecret;
+use crate::protocol::sink_target::SinkTarget;
+use crate::protocol::webhook_secrets;
 use crate::providers::{Provider, registry};
-use crate::receiver_secrets;
-use crate::sink_support::SinkTarget;
 
 /// Which implementation serves a provider: the registry, less what an installation leaves out.
 pub type ProviderLookup = Arc<dyn Fn(ProviderKind) -> Option<&'static dyn Provider> + Send + Sync>;
@@ -179,13 +179,13 @@ impl Routes {
     }
 
     /// Replaces the secrets of every binding that belongs to a shard; an empty map when its Secret is gone.
-    pub fn apply_user_secrets(&self, shard: u8, entries: &BTreeMap<String, receiver_secrets::UserSecrets>) {
+    pub fn apply_user_secrets(&self, shard: u8, entries: &BTreeMap<String, webhook_secrets::UserSecrets>) {
         let mut table = self.write();
-        table.user_secrets.retain(|uid, _| receiver_secrets::shard(uid) != shard);
+        table.user_secrets.retain(|uid, _| webhook_secrets::shard(uid) != shard);
         for (uid, secrets) in entries {
             table.user_secrets.insert(uid.clone(), Arc::new(secrets.pairs()));
         }
-        table.refresh(|route_config| receiver_secrets::shard(&route_config.uid) == shard);
+        table.refresh(|route_config| webhook_secrets::shard(&route_config.uid) == shard);
     }
 
     /// The open route of a hook id.

@@ -19,8 +19,9 @@ use super::metrics::Metrics;
 use super::route::{Route, SecretChoice};
 use super::routes::{Routes, parse_path};
 use crate::api::v1alpha1::ProviderKind;
+use crate::protocol::secret::WebhookSecret;
 use crate::providers::Webhook;
-use crate::providers::webhook::{Content, ContentError, Rejection, WebhookSecret};
+use crate::providers::webhook::{Content, ContentError, Rejection};
 
 /// How much of a body over the cap is read, so that a sender that only just exceeds it gets to read the answer.
 const LINGER: usize = 64 * 1024;

@@ -14,8 +14,8 @@ use tracing::info;
 
 use super::RunError;
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
-use crate::kubeconfig;
-use crate::providers::transport::network::NetworkPolicy;
+use crate::k8s::config;
+use crate::network::NetworkPolicy;
 use crate::telemetry::freshness::WatchHealth;
 
 /// How long a connection to the API server may take.
@@ -23,7 +23,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 /// A client for the cluster of `KUBECONFIG` or of the pod.
 pub(super) async fn client(health: &WatchHealth) -> Result<Client, RunError> {
-    let mut config = kubeconfig::infer().await.map_err(|error| RunError::NoCluster(error.to_string()))?;
+    let mut config = config::infer().await.map_err(|error| RunError::NoCluster(error.to_string()))?;
     config.connect_timeout = Some(CONNECT);
     // The library would repeat every verb up to 15 times over minutes, also one that was done: reconciliations repeat
     // themselves, by looking first.
@@ -61,7 +61,7 @@ pub(super) async fn learn_networks(client: &Client, network: &NetworkPolicy) {
         Ok(list) => list.items.into_iter().filter_map(|range| range.spec?.cidrs).flatten().filter_map(|range| range.parse().ok()).collect(),
         Err(error) => {
             info!(
-                error = crate::wording::of_api_server(&error),
+                error = crate::text::wording::of_api_server(&error),
                 "the cluster does not tell its service ranges; they are not refused as targets"
             );
             Vec::new()
@@ -71,7 +71,7 @@ pub(super) async fn learn_networks(client: &Client, network: &NetworkPolicy) {
 }
 
 async fn api_servers() -> Vec<IpAddr> {
-    let Ok(config) = kubeconfig::infer().await else { return Vec::new() };
+    let Ok(config) = config::infer().await else { return Vec::new() };
     let Some(host) = config.cluster_url.host() else { return Vec::new() };
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let port = config.cluster_url.port_u16().unwrap_or(443);

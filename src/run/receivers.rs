@@ -12,10 +12,12 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tracing::warn;
 use url::Url;
 
-use crate::evidence::{Collected, Evidence, EvidenceSource};
-use crate::json::{self, JsonError};
-use crate::keys::ReceiverKey;
-use crate::watches::{self, WATCH_SECONDS};
+use crate::k8s::watch;
+use crate::k8s::watch::WATCH_SECONDS;
+use crate::protocol::evidence::{Collected, Evidence, EvidenceSource};
+use crate::protocol::keys::ReceiverKey;
+use crate::text::json;
+use crate::text::json::JsonError;
 
 /// How long one receiver may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,7 +56,7 @@ impl Remote {
         let (store, writer) = reflector::store();
         let slices: Api<EndpointSlice> = Api::namespaced(client, namespace);
         let config = watcher::Config::default().labels(&format!("kubernetes.io/service-name={service}")).timeout(WATCH_SECONDS);
-        let watch = watcher(slices, config).backoff(watches::backoff()).reflect(writer).for_each(|_| future::ready(()));
+        let watch = watcher(slices, config).backoff(watch::backoff()).reflect(writer).for_each(|_| future::ready(()));
         (Self::new(Discovery::Slices(store), key), watch)
     }
 
@@ -133,7 +135,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
-    use crate::keys::InstallKey;
+    use crate::protocol::keys::InstallKey;
 
     /// A receiver that answers every request with so many copies of a text, between a beginning and an end.
     async fn receiver(begin: &'static str, filling: &'static str, copies: usize, end: &'static str) -> Url {

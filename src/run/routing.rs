@@ -10,11 +10,11 @@ use super::shards::Shards;
 use super::watching::Watched;
 use crate::clock::SharedClock;
 use crate::config::Config;
-use crate::keys::ReceiverKey;
+use crate::k8s::watch::Change;
+use crate::network::NetworkPolicy;
+use crate::protocol::keys::ReceiverKey;
 use crate::providers::registry;
-use crate::providers::transport::network::NetworkPolicy;
 use crate::receiver::{Routes, RoutesConfig};
-use crate::watches::Change;
 
 /// The routes of this process.
 pub(super) fn routes(

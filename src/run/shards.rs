@@ -13,9 +13,11 @@ use tracing::{info, warn};
 use super::watching::Watched;
 use crate::api::v1alpha1::RepoBinding;
 use crate::controllers::{Context, locked};
-use crate::receiver_secrets::{self, UserSecrets};
-use crate::watches::{self, Change};
-use crate::wording;
+use crate::k8s::watch;
+use crate::k8s::watch::Change;
+use crate::protocol::webhook_secrets;
+use crate::protocol::webhook_secrets::UserSecrets;
+use crate::text::wording;
 
 /// Hears what is prepared in a shard, at first and after every change.
 pub(super) type Hears = Arc<dyn Fn(u8, &BTreeMap<String, UserSecrets>) + Send + Sync>;
@@ -35,7 +37,7 @@ impl Shards {
 
     pub(super) fn watch_for(&self, binding: &RepoBinding) {
         let Some(uid) = binding.uid().filter(|_| brings_secret(binding)) else { return };
-        let shard = receiver_secrets::shard(&uid);
+        let shard = webhook_secrets::shard(&uid);
         if locked(&self.watched).insert(shard) {
             let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
             // Ends with the process.
@@ -52,8 +54,8 @@ fn brings_secret(binding: &RepoBinding) -> bool {
 /// Follows one of these Secrets. Its trouble is told as that of any other watch; how the API server answers is counted where all
 /// requests are.
 async fn follow(secrets: Api<Secret>, shard: u8, hears: Hears) {
-    let name = receiver_secrets::secret_name(shard);
-    let mut states = pin!(watches::object(secrets, &name));
+    let name = webhook_secrets::secret_name(shard);
+    let mut states = pin!(watch::object(secrets, &name));
     let mut failing = false;
     while let Some(state) = states.next().await {
         match state {
@@ -62,7 +64,7 @@ async fn follow(secrets: Api<Secret>, shard: u8, hears: Hears) {
                     info!(kind = "Secret", name, "watch works again");
                 }
                 let data = secret.and_then(|secret| secret.data).unwrap_or_default();
-                let (entries, unreadable) = receiver_secrets::read_shard(&data);
+                let (entries, unreadable) = webhook_secrets::read_shard(&data);
                 for uid in unreadable {
                     warn!(shard, uid, "prepared webhook secret is not readable");
                 }
@@ -112,7 +114,7 @@ pub(super) fn renew(watched: &mut Watched, context: &Arc<Context>) {
 
 /// The UIDs that were prepared in a shard and are not any more.
 fn gone(prepared: &BTreeSet<String>, shard: u8, entries: &BTreeMap<String, UserSecrets>) -> BTreeSet<String> {
-    prepared.iter().filter(|uid| receiver_secrets::shard(uid) == shard && !entries.contains_key(*uid)).cloned().collect()
+    prepared.iter().filter(|uid| webhook_secrets::shard(uid) == shard && !entries.contains_key(*uid)).cloned().collect()
 }
 
 #[cfg(test)]

@@ -17,9 +17,10 @@ use tokio::time::Instant;
 use super::{RunError, cluster};
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::config::{HooksOnUninstall, UninstallConfig};
-use crate::controllers::{finalizer, install, leftovers};
+use crate::controllers::{install, leftovers};
+use crate::k8s::finalizer;
 use crate::telemetry::freshness::WatchHealth;
-use crate::wording::pluralize;
+use crate::text::wording::pluralize;
 
 /// The pause between two looks.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -166,7 +167,9 @@ impl Uninstall {
         let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
         let mut bindings = BTreeSet::new();
         for map in maps.list(&ListParams::default().labels(leftovers::LABEL)).await?.items {
-            for entry in map.data.unwrap_or_default().values().filter_map(|text| crate::json::read_text::<leftovers::Leftover>(text).ok()) {
+            for entry in
+                map.data.unwrap_or_default().values().filter_map(|text| crate::text::json::read_text::<leftovers::Leftover>(text).ok())
+            {
                 println!("binding {}/{}, deleted: {}", entry.namespace, entry.name, left(&entry));
                 bindings.insert((entry.namespace, entry.name));
             }

@@ -18,7 +18,8 @@ use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::config::Config;
 use crate::controllers::metrics::Kind;
 use crate::controllers::{Context, Triggers};
-use crate::watches::{self, Change, Listener, Scope};
+use crate::k8s::watch;
+use crate::k8s::watch::{Change, Listener, Scope};
 
 type Metadata<K> = PartialObjectMeta<K>;
 
@@ -245,15 +246,12 @@ impl Watched {
         app.ready.push(("connections", filled(&mut connections.2)));
         app.ready.push(("bindings", filled(&mut bindings.2)));
         let client = || client.clone();
-        app.spawn("the watch of connections", watches::objects(client(), scopes.objects.clone(), connections.1, connections.2));
-        app.spawn("the watch of bindings", watches::objects(client(), scopes.objects.clone(), bindings.1, bindings.2));
+        app.spawn("the watch of connections", watch::objects(client(), scopes.objects.clone(), connections.1, connections.2));
+        app.spawn("the watch of bindings", watch::objects(client(), scopes.objects.clone(), bindings.1, bindings.2));
         if reconciles {
-            app.spawn("the watch of namespaces", watches::cluster_metadata::<Namespace>(Api::all(client()), namespaces.1, namespaces.2));
-            app.spawn("the watch of Secrets", watches::namespaced_metadata::<Secret>(client(), scopes.references.clone(), secrets));
-            app.spawn(
-                "the watch of ConfigMaps",
-                watches::namespaced_metadata::<ConfigMap>(client(), scopes.references.clone(), config_maps),
-            );
+            app.spawn("the watch of namespaces", watch::cluster_metadata::<Namespace>(Api::all(client()), namespaces.1, namespaces.2));
+            app.spawn("the watch of Secrets", watch::namespaced_metadata::<Secret>(client(), scopes.references.clone(), secrets));
+            app.spawn("the watch of ConfigMaps", watch::namespaced_metadata::<ConfigMap>(client(), scopes.references.clone(), config_maps));
         }
     }
 }

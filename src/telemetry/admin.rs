@@ -16,8 +16,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::evidence::Evidence;
-use crate::listening;
+use crate::network::listen;
+use crate::protocol::evidence::Evidence;
 
 /// One thing that is checked, by name. An error says what is wrong, in words that are safe to show.
 pub type Check = (&'static str, Box<dyn Fn() -> Result<(), String> + Send + Sync>);
@@ -68,7 +68,7 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken)
 /// # Errors
 /// When the address cannot be listened on.
 pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    listening::bind(address).await
+    listen::bind(address).await
 }
 
 fn report(checks: &[Check]) -> Response {

@@ -4,7 +4,7 @@
 //! A watch that brings nothing may be quiet or dead. Each one is opened anew every [`WATCH_SECONDS`], so a path that was not
 //! answered for longer than [`STALE_AFTER`] is one that the API server does not serve us.
 //!
-//! [`WATCH_SECONDS`]: crate::watches::WATCH_SECONDS
+//! [`WATCH_SECONDS`]: crate::k8s::watch::WATCH_SECONDS
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
-use crate::shown;
+use crate::text::sanitize;
 
 /// The form of a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,16 +69,16 @@ impl<W: Write> Write for OneLine<W> {
 
 fn as_line(event: &str) -> Cow<'_, str> {
     if event.len() <= MAX_LENGTH {
-        return shown::escaped(event);
+        return sanitize::escaped(event);
     }
     let beginning: String = event.chars().take(SHOWN).collect();
     let message = format!("a line of {} bytes was cut", event.len());
     if event.starts_with('{') {
-        return shown::escaped(&serde_json::json!({"level": "WARN", "message": message, "beginning": beginning}).to_string())
+        return sanitize::escaped(&serde_json::json!({"level": "WARN", "message": message, "beginning": beginning}).to_string())
             .into_owned()
             .into();
     }
-    format!("{}… ({message})", shown::escaped(&beginning)).into()
+    format!("{}… ({message})", sanitize::escaped(&beginning)).into()
 }
 
 #[cfg(test)]
@@ -119,7 +119,7 @@ mod tests {
         for format in [LogFormat::Text, LogFormat::Json] {
             let text = logged(format, "a\n2026-11-20 ERROR forged\u{1b}[2J\u{202e}\u{e0041}b");
             assert_eq!(text.matches('\n').count(), 1, "{text}");
-            assert!(shown::is_plain(text.trim_end()) && text.contains("forged"), "{text}");
+            assert!(sanitize::is_plain(text.trim_end()) && text.contains("forged"), "{text}");
             if format == LogFormat::Json {
                 let line: serde_json::Value = serde_json::from_str(&text).unwrap();
                 assert_eq!(line["id"].as_str().unwrap().chars().filter(|character| *character == '\u{202e}').count(), 1);

@@ -16,7 +16,9 @@ use crate::api::v1alpha1::binding::{HookStatus, HookTarget};
 use crate::controllers::gate::{GrantedRepository, OwnedHooks};
 use crate::controllers::leftovers::{self, Leftover, LeftoverHook, Noted};
 use crate::controllers::metrics::HookChange;
-use crate::controllers::{Context, Error, finalizer, locked, status};
+use crate::controllers::runtime::status;
+use crate::controllers::{Context, Error, locked};
+use crate::k8s::finalizer;
 use crate::providers::{Deletion, ErrorKind, Hook, HookRelease, HookRequest, ProviderError};
 
 /// What came of it.

@@ -60,8 +60,8 @@ mod tests {
 
     use super::super::hooks::HookIntent;
     use super::*;
+    use crate::protocol::secret::WebhookSecret;
     use crate::providers::model::{HookShape, HookUrl};
-    use crate::providers::webhook::WebhookSecret;
 
     fn object(observed: i64, secret_version: &str, previous: &[&str]) -> RepoBinding {
         let previous: Vec<_> = previous.iter().map(|secret_version| json!({"version": secret_version})).collect();

@@ -12,8 +12,9 @@ use super::ownership::normal_form;
 use super::plan::{crowding, is_as_requested};
 use crate::api::v1alpha1::binding::WebhookSource;
 use crate::api::v1alpha1::{ConditionType, EventKind, Reason, RepoBinding};
+use crate::controllers::View;
 use crate::controllers::gate::{self, Seal, Server};
-use crate::controllers::{View, conditions};
+use crate::k8s::conditions;
 use crate::providers::{Repository, RepositoryPath, registry};
 
 /// The repository that a binding stands for, as far as that is known without asking a provider.

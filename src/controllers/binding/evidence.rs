@@ -7,7 +7,7 @@ use kube::ResourceExt as _;
 
 use crate::controllers::metrics::Receivers;
 use crate::controllers::{Context, locked};
-use crate::evidence::{BindingEvidence, Collected, EvidenceSource};
+use crate::protocol::evidence::{BindingEvidence, Collected, EvidenceSource};
 
 /// How often receivers are asked.
 const INTERVAL: Duration = Duration::from_secs(10);

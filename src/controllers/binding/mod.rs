@@ -27,9 +27,11 @@ use kube::runtime::controller::Action;
 use tracing::info;
 
 use super::claim::{self, BindingOwner};
-use super::{Context, Error, STALE_CACHE_RETRY, locked, metrics, status};
+use super::runtime::writes::STALE_CACHE_RETRY;
+use super::{Context, Error, locked, metrics};
 use crate::api::v1alpha1::binding::RepoBindingStatus;
 use crate::api::v1alpha1::{ConditionType, RepoBinding};
+use crate::controllers::runtime::status;
 
 /// What is remembered of the last probe of a binding's repository. In memory: a restart looks again where that matters.
 #[derive(Clone, Debug, Default)]
@@ -113,7 +115,7 @@ pub fn reconcile(object: Arc<RepoBinding>, context: Arc<Context>) -> BoxFuture<'
 }
 
 fn log(object: &RepoBinding, report: &report::Report) {
-    let ready = super::conditions::find(&report.status.conditions, ConditionType::Ready);
+    let ready = crate::k8s::conditions::find(&report.status.conditions, ConditionType::Ready);
     info!(
         namespace = object.namespace(),
         name = object.name_any(),

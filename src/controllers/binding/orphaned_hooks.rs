@@ -9,7 +9,7 @@ use super::ownership::{HookOwner, is_alike};
 use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::controllers::View;
-use crate::keys::ConnectedBinding;
+use crate::protocol::keys::ConnectedBinding;
 use crate::providers::Hook;
 
 /// The ids of hooks that look like ours and that nobody here will ever remove: made under an install key that is lost, or by another

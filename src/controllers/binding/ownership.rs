@@ -4,7 +4,7 @@ use url::Url;
 
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::controllers::{Keys, Settings};
-use crate::keys::{ConnectedBinding, HOOK_ID_LENGTH};
+use crate::protocol::keys::{ConnectedBinding, HOOK_ID_LENGTH};
 use crate::providers::HookUrl;
 
 /// Name of the query parameter that marks a hook which delivers elsewhere.
@@ -294,8 +294,8 @@ pub(crate) mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::keys::InstallKey;
-    use crate::public_urls::PublicUrls;
+    use crate::network::public_urls::PublicUrls;
+    use crate::protocol::keys::InstallKey;
 
     /// The address named `internal`.
     pub(crate) const INTERNAL: &str = "https://hooks.acme.corp:8443/git";

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::keys;
+use crate::protocol::keys;
 
 /// How far in the future a secret version may seem to lie before it is none: clocks differ.
 const SKEW: i64 = 300;

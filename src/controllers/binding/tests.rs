@@ -18,13 +18,13 @@ use super::plan::{self, FinalizerAction};
 use super::report::{Report, leftover_events, probe_failed, report, surplus_targets};
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, RepoBindingStatus};
 use crate::api::v1alpha1::{ConditionType, EventKind, FINALIZER, GitProviderConnection, Reason, RepoBinding};
-use crate::controllers::conditions::{ConditionStatus, find};
 use crate::controllers::connection::observe::failure_of;
 use crate::controllers::connection::plan::next_inspection;
 use crate::controllers::gate::{RepositoryLookup, Seal, sealed};
-use crate::evidence::{BindingEvidence, Delivery, Refusals, SinkEvidence};
+use crate::k8s::conditions::{ConditionStatus, find};
+use crate::protocol::evidence::{BindingEvidence, Delivery, Refusals, SinkEvidence};
+use crate::protocol::sink_target::{NotServed, NotServedKind};
 use crate::providers::{Disposition, ErrorKind, PathError, PermissionFinding, ProviderError};
-use crate::sink_support::{NotServed, NotServedKind};
 
 const NOW: i64 = 1_800_000_000;
 

@@ -13,12 +13,13 @@ use crate::api::v1alpha1::binding::WebhookSecretReference;
 use crate::api::v1alpha1::{ConditionType, Reason, RepoBinding};
 use crate::controllers::sessions::ConditionFailure;
 use crate::controllers::{Context, View};
-use crate::keys::ReceiverKey;
+use crate::protocol::keys::ReceiverKey;
+use crate::protocol::secret::WebhookSecret;
+use crate::protocol::webhook_secrets;
+use crate::protocol::webhook_secrets::UserSecrets;
 use crate::providers::secret_keys::{SecretError, SecretKeys};
-use crate::providers::webhook::WebhookSecret;
 use crate::providers::{ErrorKind, ProviderError};
-use crate::receiver_secrets::{self, UserSecrets};
-use crate::wording;
+use crate::text::wording;
 
 /// How often a change is tried when somebody else changed the Secret meanwhile.
 const TRIES: u32 = 5;
@@ -131,7 +132,7 @@ pub async fn publish(
             known.secrets.into_iter().filter(|known| known.version != secret.version && accepted.contains(&known.version)).collect();
         // The newest come last.
         drop(secrets.drain(..secrets.len().saturating_sub(EARLIER_SECRETS)));
-        secrets.extend(receiver_secrets::UserSecret::new(secret.version.clone(), &secret.value));
+        secrets.extend(webhook_secrets::UserSecret::new(secret.version.clone(), &secret.value));
         Some(UserSecrets { secrets })
     };
     let theirs: BTreeSet<String> = context
@@ -178,7 +179,7 @@ async fn change(
     room: impl Fn(&BTreeMap<String, ByteString>, &ByteString) -> bool,
 ) -> kube::Result<bool> {
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &context.view.settings.namespace);
-    let name = receiver_secrets::secret_name(receiver_secrets::shard(uid));
+    let name = webhook_secrets::secret_name(webhook_secrets::shard(uid));
     let mut tries = 0;
     loop {
         tries += 1;
@@ -222,7 +223,7 @@ mod tests {
     use secrecy::ExposeSecret as _;
 
     use super::*;
-    use crate::keys::InstallKey;
+    use crate::protocol::keys::InstallKey;
 
     const NAMED: &str = "Secret team/hook, which webhook.secretRef names";
 

@@ -8,7 +8,8 @@ use super::observe::Facts;
 use super::plan::{Action, Plan};
 use super::{forget, target};
 use crate::api::v1alpha1::GitProviderConnection;
-use crate::controllers::{Context, Error, finalizer};
+use crate::controllers::{Context, Error};
+use crate::k8s::finalizer;
 
 /// Takes the actions in order. Answers the object as it is then; `None` when there is nothing left to report on.
 ///

@@ -13,7 +13,7 @@ use crate::providers::Credential;
 use crate::providers::credential::{DeclaredCredential, key_words};
 use crate::providers::secret_keys::{SecretError, SecretKeys};
 use crate::providers::transport::{ClientIdentity, ProxySettings};
-use crate::wording;
+use crate::text::wording;
 
 /// Everything that was read.
 #[derive(Clone, Debug)]

@@ -17,9 +17,11 @@ use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 use tracing::{debug, info};
 
-use super::{Context, Error, STALE_CACHE_RETRY, View, status};
+use super::runtime::writes::STALE_CACHE_RETRY;
+use super::{Context, Error, View};
 use crate::api::v1alpha1::GitProviderConnection;
 use crate::api::v1alpha1::binding::ConnectionTarget;
+use crate::controllers::runtime::status;
 
 /// One reconciliation.
 pub fn reconcile(object: Arc<GitProviderConnection>, context: Arc<Context>) -> BoxFuture<'static, Result<Action, Error>> {
@@ -52,7 +54,7 @@ pub fn reconcile(object: Arc<GitProviderConnection>, context: Arc<Context>) -> B
 }
 
 fn log(object: &GitProviderConnection, report: &report::Report) {
-    let ready = super::conditions::find(&report.status.conditions, crate::api::v1alpha1::ConditionType::Ready);
+    let ready = crate::k8s::conditions::find(&report.status.conditions, crate::api::v1alpha1::ConditionType::Ready);
     info!(
         namespace = object.namespace(),
         name = object.name_any(),

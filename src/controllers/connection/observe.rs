@@ -17,8 +17,8 @@ use crate::api::v1alpha1::{
 use crate::controllers::gate::ActiveClient;
 use crate::controllers::sessions::{ConditionFailure, Rejection, Session};
 use crate::controllers::{View, requested};
+use crate::network::Purpose;
 use crate::providers::transport::TransportSettings;
-use crate::providers::transport::network::Purpose;
 use crate::providers::{Credential, Disposition, ErrorKind, PermissionFinding, Provider, ProviderError, registry};
 
 /// What was seen.
@@ -256,7 +256,7 @@ fn rejection_key(view: &View, origin: &str, credential: &Credential, settings: &
     format!("{origin} {}", view.keys.receiver.fingerprint(&[credential.identifying_text(), settings.way()]))
 }
 
-fn refused(refusal: &crate::providers::transport::network::Refusal) -> ConditionFailure {
+fn refused(refusal: &crate::network::Refusal) -> ConditionFailure {
     let reason = match refusal {
         refusal if refusal.is_insecure() => Reason::InsecureURL,
         _ => Reason::HostNotAllowed,

@@ -5,9 +5,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 
 use super::observe::Facts;
-use crate::controllers::backoff::jitter;
-use crate::controllers::finalizer;
+use crate::controllers::runtime::backoff::jitter;
 use crate::controllers::sessions::{ConditionFailure, Session};
+use crate::k8s::finalizer;
 use crate::providers::Disposition;
 
 /// The longest pause between two attempts to reach a provider.

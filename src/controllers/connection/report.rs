@@ -12,9 +12,10 @@ use crate::api::v1alpha1::connection::{
 use crate::api::v1alpha1::{
     ConditionType, LastHandled, Permission, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, Reason,
 };
-use crate::controllers::conditions::{self, ConditionStatus, Conditions};
+use crate::controllers::runtime::status::EventRecord;
 use crate::controllers::sessions::ConditionFailure;
-use crate::controllers::status::EventRecord;
+use crate::k8s::conditions;
+use crate::k8s::conditions::{ConditionStatus, Conditions};
 use crate::providers::permission::Grants;
 
 /// What is said of the permissions of a credential that cannot be used.

@@ -14,12 +14,12 @@ use super::usage::Usage;
 use crate::api::v1alpha1::connection::{GitProviderConnectionStatus, IdentityKind, PermissionState};
 use crate::api::v1alpha1::{ConditionType, FINALIZER, GitProviderConnection, Permission, ProviderKind, Reason};
 use crate::clock::SystemClock;
-use crate::controllers::conditions;
 use crate::controllers::gate::ActiveClient;
 use crate::controllers::sessions::{ConditionFailure, Session};
+use crate::k8s::conditions;
+use crate::network::NetworkPolicy;
 use crate::providers::model::Identity;
 use crate::providers::permission::Grants;
-use crate::providers::transport::network::NetworkPolicy;
 use crate::providers::transport::{TransportFactory, TransportSettings, Unleased};
 use crate::providers::{Capabilities, Credential, ErrorKind, Inspection, PermissionFinding, ProviderError, registry};
 

@@ -10,7 +10,8 @@ use tokio::sync::Notify;
 use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget};
 use crate::controllers::gate::{self, Seal};
-use crate::controllers::{View, finalizer, foreign_owner_message, locked};
+use crate::controllers::{View, foreign_owner_message, locked};
+use crate::k8s::finalizer;
 
 /// Bindings change in bursts; a connection's count of them follows in this rhythm.
 const INTERVAL: Duration = Duration::from_secs(2);

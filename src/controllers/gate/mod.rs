@@ -27,9 +27,11 @@ use kube::runtime::reflector::ObjectRef;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use super::{View, conditions};
+use super::View;
 use crate::api::v1alpha1::{ConditionType, EventKind, GitProviderConnection, Permission, RepoBinding};
-use crate::grant::{self, Request, Rules};
+use crate::k8s::conditions;
+use crate::protocol::grant;
+use crate::protocol::grant::{Request, Rules};
 use crate::providers::model::Scope;
 use crate::providers::{Client, Endpoint, HookShape, Inspection, PathError, PermissionFinding, Provider, RepositoryPath, registry};
 

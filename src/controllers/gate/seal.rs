@@ -1,7 +1,7 @@
 //! The seal on a target: this installation wrote down that a binding has hooks there, or is about to.
 
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, RepositoryStatus};
-use crate::keys::ControllerKey;
+use crate::protocol::keys::ControllerKey;
 
 /// Seals the targets of one binding. Whoever can write a status can copy a seal to the same target of the same binding, and
 /// make none for any other.

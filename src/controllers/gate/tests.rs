@@ -27,15 +27,15 @@ use crate::controllers::binding::observe::{self, UNTOLD};
 use crate::controllers::binding::ownership::{HookIdentity, tests as ownership};
 use crate::controllers::binding::plan::{self, Action, FinalizerAction};
 use crate::controllers::binding::report::report;
-use crate::controllers::conditions::find;
 use crate::controllers::connection::usage;
 use crate::controllers::leftovers::{Leftover, LeftoverHook, Stored};
 use crate::controllers::sessions::{ConditionFailure, Session};
 use crate::controllers::view::{ObjectReader, ProviderClients};
 use crate::controllers::{Sessions, Triggers, View, install};
+use crate::k8s::conditions::find;
+use crate::network::NetworkPolicy;
 use crate::providers::model::HookState;
 use crate::providers::permission::Grants;
-use crate::providers::transport::network::NetworkPolicy;
 use crate::providers::transport::{TransportFactory, Unleased};
 use crate::providers::{
     Client, Deletion, Endpoint, ErrorKind, GitProbe, Hook, HookRelease, HookRequest, HookShape, HookUrl, Inspection, PermissionFinding,

@@ -14,8 +14,9 @@ use tracing::{error, info, warn};
 use super::{INSTALL_KEY, KEY, RECEIVER_KEY, receiver_secret, secret_of};
 use crate::controllers::metrics::OfKey;
 use crate::controllers::{Context, locked};
-use crate::keys::{InstallKey, ReceiverKey};
-use crate::{watches, wording};
+use crate::k8s::watch;
+use crate::protocol::keys::{InstallKey, ReceiverKey};
+use crate::text::wording;
 
 /// The pause before a Secret that is missing is tried again, and before one that is not as it should be is told again.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -109,7 +110,7 @@ enum Found {
 pub async fn watch(context: Arc<Context>, guarded: Guarded) {
     let namespace = context.view.settings.namespace.clone();
     let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &namespace);
-    let mut states = pin!(watches::object(secrets.clone(), &guarded.name));
+    let mut states = pin!(watch::object(secrets.clone(), &guarded.name));
     let (mut found, mut failing) = (Found::AsHeld, false);
     note(&context, &guarded, None);
     loop {

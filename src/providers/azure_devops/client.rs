@@ -15,13 +15,13 @@ use super::subscription::HookLocation;
 use super::version::ApiVersion;
 use super::{convert, error, permission, subscription, wire};
 use crate::api::v1alpha1::{EventKind, Permission};
+use crate::protocol::secret::WebhookSecret;
 use crate::providers::address::with_segments;
 use crate::providers::listing::{self, Extent};
 use crate::providers::model::{
     Deletion, Endpoint, GitProbe, Hook, HookRelease, HookRequest, HookShape, Inspection, Repository, RepositoryPath,
 };
 use crate::providers::transport::{Answer, Call, Operation, Transport};
-use crate::providers::webhook::WebhookSecret;
 use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git};
 
 /// Asks for a refusal instead of a redirect to the page for signing in.
@@ -208,7 +208,7 @@ impl AzureDevOpsClient {
         Ok(match missing.as_slice() {
             [] => format!("permissions {SUBSCRIPTIONS}"),
             [one] => format!("permission {one}"),
-            several => format!("permissions {}", crate::wording::enumerated(several)),
+            several => format!("permissions {}", crate::text::wording::enumerated(several)),
         })
     }
 

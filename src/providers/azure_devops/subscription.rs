@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::wire;
 use crate::api::v1alpha1::EventKind;
+use crate::protocol::secret::WebhookSecret;
 use crate::providers::model::{Hook, HookRelease, HookShape, HookState, HookUrl, Repository};
 use crate::providers::transport::Operation;
-use crate::providers::webhook::WebhookSecret;
 use crate::providers::{ErrorKind, ProviderError};
 
 /// Who publishes the events of repositories.

@@ -15,15 +15,14 @@ use serde::Deserialize;
 
 use super::subscription::{self, OWN_USERNAME};
 use crate::api::v1alpha1::EventKind;
-use crate::json;
+use crate::protocol::secret::WebhookSecret;
 use crate::providers::pull_request::PullRequestAction::{
     Administered, Classified, Closed, CommentChanged, Commented, Drafted, Edited, Merged, Opened, Ready, Reopened, Reviewed, SourceMoved,
 };
 use crate::providers::pull_request::{self, ActionName};
 use crate::providers::signature;
-use crate::providers::webhook::{
-    Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, WebhookSecret, derived_id,
-};
+use crate::providers::webhook::{Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, derived_id};
+use crate::text::json;
 
 /// The scheme before the user name and the password.
 const BASIC: &str = "basic ";

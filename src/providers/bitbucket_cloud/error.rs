@@ -70,7 +70,7 @@ pub(super) fn granted(headers: &HeaderMap, body: &[u8]) -> Option<Vec<String>> {
 }
 
 fn granted_by_body(body: &[u8]) -> Option<Vec<String>> {
-    crate::json::read::<wire::Refusal>(body).ok().map(|refusal| refusal.error.detail.granted)
+    crate::text::json::read::<wire::Refusal>(body).ok().map(|refusal| refusal.error.detail.granted)
 }
 
 #[cfg(test)]

@@ -14,13 +14,13 @@ use super::convert::Surroundings;
 use super::page::Pages;
 use super::{convert, error, permission, wire};
 use crate::api::v1alpha1::{EventKind, Permission};
+use crate::protocol::secret::WebhookSecret;
 use crate::providers::address::with_segments;
 use crate::providers::listing::Extent;
 use crate::providers::model::{
     Deletion, Endpoint, GitProbe, Hook, HookRelease, HookRequest, HookShape, Inspection, Repository, RepositoryPath,
 };
 use crate::providers::transport::{Answer, Call, Operation, Transport};
-use crate::providers::webhook::WebhookSecret;
 use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git, listing};
 
 /// Entries of a list that has to be whole: all of them, wherever the server allows it.

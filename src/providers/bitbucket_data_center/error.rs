@@ -61,7 +61,7 @@ pub(super) fn asks_for_captcha(answer: &Answer) -> bool {
 
 /// The class of the server's exception, with its package.
 fn exception(body: &[u8]) -> Option<String> {
-    let refusal: wire::Refusal = crate::json::read(body).ok()?;
+    let refusal: wire::Refusal = crate::text::json::read(body).ok()?;
     refusal.errors.into_iter().find_map(|cause| cause.exception_name)
 }
 

@@ -10,7 +10,7 @@ use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::json;
+use crate::protocol::secret::WebhookSecret;
 use crate::providers::pull_request::PullRequestAction::{
     Administered, Classified, Closed, CommentChanged, Commented, Drafted, Edited, Merged, Opened, Ready, Reopened, Retargeted, Reviewed,
     SourceMoved,
@@ -18,9 +18,9 @@ use crate::providers::pull_request::PullRequestAction::{
 use crate::providers::pull_request::{self, ActionName};
 use crate::providers::signature;
 use crate::providers::webhook::{
-    Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, WebhookSecret, delivery_id, header_text,
-    required_header,
+    Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, delivery_id, header_text, required_header,
 };
+use crate::text::json;
 
 const SIGNATURE: &str = "x-hub-signature";
 const DELIVERY: &str = "x-request-id";

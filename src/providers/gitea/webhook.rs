@@ -9,16 +9,16 @@ use http::HeaderMap;
 use serde::Deserialize;
 
 use crate::api::v1alpha1::EventKind;
-use crate::json;
+use crate::protocol::secret::WebhookSecret;
 use crate::providers::pull_request::PullRequestAction::{
     Classified, Closed, CommentChanged, Commented, Drafted, Edited, Merged, Opened, Ready, Reopened, Retargeted, Reviewed, SourceMoved,
 };
 use crate::providers::pull_request::{self, ActionName, is_draft_title};
 use crate::providers::signature;
 use crate::providers::webhook::{
-    Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, WebhookSecret, delivery_id, document, header_text,
-    required_header,
+    Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, delivery_id, document, header_text, required_header,
 };
+use crate::text::json;
 
 const SIGNATURE: &str = "x-gitea-signature";
 const DELIVERY: &str = "x-gitea-delivery";

@@ -42,7 +42,7 @@ fn points_to_rate_limits(body: &[u8]) -> bool {
     struct Refusal {
         documentation_url: String,
     }
-    let page = crate::json::read(body).map_or_else(|_| String::new(), |refusal: Refusal| refusal.documentation_url);
+    let page = crate::text::json::read(body).map_or_else(|_| String::new(), |refusal: Refusal| refusal.documentation_url);
     page.ends_with("secondary-rate-limits") || page.ends_with("#abuse-rate-limits")
 }
 

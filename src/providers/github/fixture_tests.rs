@@ -10,9 +10,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::GitHub;
 use crate::api::v1alpha1::EventKind;
+use crate::protocol::secret::WebhookSecret;
 use crate::providers::model::Scope;
 use crate::providers::transport::test_server::{Server, TOKEN};
-use crate::providers::webhook::WebhookSecret;
 use crate::providers::{
     Client, Credential, Endpoint, ErrorKind, HookRequest, HookUrl, Provider as _, ProviderError, Repository, RepositoryPath,
 };

@@ -15,7 +15,7 @@ use crate::providers::permission::Grants;
 use crate::providers::transport::{Answer, Operation};
 use crate::providers::webhook::header_text;
 use crate::providers::{ErrorKind, ProviderError};
-use crate::wording;
+use crate::text::wording;
 
 const CLOUD: &str = "GitHub";
 const DATA_RESIDENCY: &str = "GitHubEnterpriseCloud";

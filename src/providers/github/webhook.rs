@@ -8,7 +8,7 @@ use http::HeaderMap;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::json;
+use crate::protocol::secret::WebhookSecret;
 use crate::providers::pull_request::PullRequestAction::{
     Administered, Classified, Closed, CommentChanged, Commented, Drafted, Edited, Merged, Opened, Ready, Reopened, Retargeted, Reviewed,
     SourceMoved,
@@ -16,9 +16,9 @@ use crate::providers::pull_request::PullRequestAction::{
 use crate::providers::pull_request::{self, ActionName};
 use crate::providers::signature;
 use crate::providers::webhook::{
-    Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, WebhookSecret, delivery_id, document,
-    required_header,
+    Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, delivery_id, document, required_header,
 };
+use crate::text::json;
 
 const SIGNATURE: &str = "x-hub-signature-256";
 const DELIVERY: &str = "x-github-delivery";

@@ -14,6 +14,7 @@ use super::page::Pages;
 use super::signing::{Proof, Signing, signing_token};
 use super::{convert, error, permission, role, wire};
 use crate::api::v1alpha1::{EventKind, Permission};
+use crate::protocol::secret::WebhookSecret;
 use crate::providers::address::with_segments;
 use crate::providers::lenient::Id;
 use crate::providers::listing::{Entries, Extent};
@@ -21,7 +22,6 @@ use crate::providers::model::{
     Deletion, Endpoint, GitProbe, Hook, HookRelease, HookRequest, HookShape, Inspection, Repository, RepositoryPath,
 };
 use crate::providers::transport::{Answer, Call, Operation, Transport};
-use crate::providers::webhook::WebhookSecret;
 use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git, listing};
 
 /// The user name that goes with a token as a password: any does for an access token, an OAuth token needs this one.

@@ -4,9 +4,9 @@ use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use serde::Deserialize;
 
-use crate::json;
 use crate::providers::ErrorKind;
 use crate::providers::transport::{Answer, Failure, Operation};
+use crate::text::json;
 
 pub(super) fn classify(failure: &Failure<'_>) -> Option<ErrorKind> {
     let words = failure.message.to_lowercase();
@@ -42,7 +42,7 @@ struct Refusal {
 /// Whether a 403 is about the token's scopes or, of a fine-grained token, its permissions: the token is valid then. A blocked
 /// account is refused with the same status.
 pub(super) fn is_about_scopes(answer: &Answer) -> bool {
-    let refusal = crate::json::read::<Refusal>(answer.body());
+    let refusal = crate::text::json::read::<Refusal>(answer.body());
     answer.status() == StatusCode::FORBIDDEN
         && refusal.is_ok_and(|refusal| matches!(refusal.error.as_str(), "insufficient_scope" | "insufficient_granular_scope"))
 }

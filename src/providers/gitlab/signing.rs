@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::inspect::VersionNumber;
 use super::wire;
-use crate::providers::webhook::WebhookSecret;
+use crate::protocol::secret::WebhookSecret;
 
 /// The first version with signing tokens and with the fields that tell whether a secret is set.
 const SIGNING: VersionNumber = (19, 0);
@@ -117,7 +117,7 @@ pub(super) fn signing_token(secret: &WebhookSecret) -> Option<SecretString> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::providers::webhook::DerivedSecret;
+    use crate::protocol::secret::DerivedSecret;
 
     fn hook(signing: Option<bool>) -> wire::Hook {
         serde_json::from_value(json!({"id": 1, "url": "https://in", "signing_token_present": signing})).unwrap()

@@ -29,7 +29,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::json;
+use crate::protocol::secret::WebhookSecret;
 use crate::providers::pull_request::PullRequestAction::{
     Administered, Classified, Closed, CommentChanged, Commented, Drafted, Edited, Merged, Opened, Ready, Reopened, Retargeted, Reviewed,
     SourceMoved,
@@ -37,8 +37,9 @@ use crate::providers::pull_request::PullRequestAction::{
 use crate::providers::pull_request::{self, ActionName, is_draft_title};
 use crate::providers::signature::{only_header, prove};
 use crate::providers::webhook::{
-    Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, WebhookSecret, derived_id, header_text,
+    Change, Content, ContentError, DeliveryRules, Event, Rejection, Verified, Webhook, derived_id, header_text,
 };
+use crate::text::json;
 
 const TOKEN: &str = "x-gitlab-token";
 const EVENT_UUID: &str = "x-gitlab-event-uuid";

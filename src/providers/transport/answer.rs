@@ -11,8 +11,8 @@ use url::Url;
 use super::byte_budget::Reserved;
 use super::call::Operation;
 use super::redact::Redactor;
-use crate::json;
 use crate::providers::{ErrorKind, ProviderError};
+use crate::text::json;
 
 /// Where providers put the id of a request.
 const REQUEST_IDS: [&str; 5] = ["x-github-request-id", "x-request-id", "x-arequestid", "x-vss-e2eid", "activityid"];

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::call::{Access, Operation};
 use super::limits::RateMarks;
-use crate::json;
 use crate::providers::ErrorKind;
+use crate::text::json;
 
 /// Values of a refusal's document: more than any provider explains itself with.
 const MOST_VALUES: usize = 2000;

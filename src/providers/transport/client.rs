@@ -21,13 +21,13 @@ use super::documents::Documents;
 use super::factory::Timings;
 use super::limits::RateMarks;
 use super::metrics::{Metrics, failure_label};
-use super::network::{NetworkPolicy, Purpose};
 use super::origin::Origins;
 use super::rate_limiter::RateLimiter;
 use super::redact::Redactor;
 use super::send_once::{RawResponse, send_once};
 use crate::api::v1alpha1::ProviderKind;
 use crate::clock::SharedClock;
+use crate::network::{NetworkPolicy, Purpose};
 use crate::providers::{ErrorKind, ProviderError};
 use crate::telemetry::code_label;
 

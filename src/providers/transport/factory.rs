@@ -17,12 +17,12 @@ use super::classify;
 use super::client::{Shared, Transport};
 use super::documents::{self, DocumentCache, Documents};
 use super::metrics::Metrics;
-use super::network::{NetworkPolicy, Purpose};
 use super::origin::Origins;
 use super::rate_limiter::RateLimiter;
 use super::redact::Redactor;
 use crate::api::v1alpha1::ProviderKind;
 use crate::clock::SharedClock;
+use crate::network::{NetworkPolicy, Purpose};
 use crate::providers::{Endpoint, ErrorKind, ProviderError};
 
 const OPERATION: &str = "prepare the connection";

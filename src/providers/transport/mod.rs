@@ -26,7 +26,6 @@ mod documents;
 mod factory;
 mod limits;
 mod metrics;
-pub mod network;
 mod origin;
 mod rate_limiter;
 mod redact;

@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 use crate::providers::error::LENGTH;
-use crate::shown;
+use crate::text::sanitize;
 
 /// What stands where something was left out.
 const LEFT_OUT: &str = "…";
@@ -38,7 +38,7 @@ impl Redactor {
             text = text.replace(secret.expose_secret(), LEFT_OUT);
         }
         let words = text.split(|character: char| character.is_whitespace() || character.is_control()).map(without_url_secrets);
-        shown::line(&words.collect::<Vec<_>>().join(" "), LENGTH)
+        sanitize::line(&words.collect::<Vec<_>>().join(" "), LENGTH)
     }
 }
 

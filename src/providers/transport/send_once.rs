@@ -11,7 +11,7 @@ use url::Url;
 use super::byte_budget::{ByteBudget, Reserved, UNRESERVED};
 use super::call::Call;
 use super::classify::is_html;
-use super::network::Refusal;
+use crate::network::Refusal;
 use crate::providers::{ErrorKind, ProviderError};
 
 /// Bytes of a body that are read of a refusal, a redirect or a web page: enough for the provider's words.

@@ -96,9 +96,9 @@ pub(in crate::providers) fn authorized(transport: Transport) -> Transport {
     transport.authorized(HeaderValue::from_str(&format!("token {TOKEN}")).unwrap(), [TOKEN])
 }
 
-pub(in crate::providers) fn local_policy() -> Arc<network::NetworkPolicy> {
+pub(in crate::providers) fn local_policy() -> Arc<crate::network::NetworkPolicy> {
     let allow_cidrs = vec!["127.0.0.0/8".parse().unwrap()];
-    Arc::new(network::NetworkPolicy { insecure_http: true, allow_cidrs, ..network::NetworkPolicy::default() })
+    Arc::new(crate::network::NetworkPolicy { insecure_http: true, allow_cidrs, ..crate::network::NetworkPolicy::default() })
 }
 
 pub(in crate::providers) fn factory(lease: Arc<dyn Lease>) -> TransportFactory {

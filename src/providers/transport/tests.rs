@@ -212,7 +212,7 @@ async fn documents_that_unfold_in_memory_are_refused() {
         assert_eq!(error.kind, ErrorKind::ResponseInvalid, "{error}");
         assert!(error.message.len() < 200, "{error}");
     }
-    let read = |count: usize| crate::json::read::<Entries<std::collections::BTreeMap<String, u8>>>(entries(count).as_bytes()).is_ok();
+    let read = |count: usize| crate::text::json::read::<Entries<std::collections::BTreeMap<String, u8>>>(entries(count).as_bytes()).is_ok();
     assert!(read(1000) && !read(1001), "no page holds more");
 }
 
@@ -412,8 +412,8 @@ async fn a_certificate_that_is_not_trusted_is_told_apart() {
 #[tokio::test]
 async fn http_and_forbidden_addresses_are_refused_before_sending() {
     let server = Server::start([json(200, "[]")]).await;
-    let strict = Arc::new(network::NetworkPolicy::default());
-    let inside = Arc::new(network::NetworkPolicy { insecure_http: true, ..network::NetworkPolicy::default() });
+    let strict = Arc::new(crate::network::NetworkPolicy::default());
+    let inside = Arc::new(crate::network::NetworkPolicy { insecure_http: true, ..crate::network::NetworkPolicy::default() });
     for (policy, kind) in [(strict, ErrorKind::InsecureUrl), (inside, ErrorKind::HostNotAllowed)] {
         let factory = TransportFactory::new(policy, Arc::new(Unleased), Arc::new(SystemClock), &mut Registry::default());
         let error = server.transport_with(&factory, None).send(read(server.url("/api/v1/x"))).await.unwrap_err();

@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use crate::providers::transport::network::{NetworkPolicy, Purpose, Refusal};
-use crate::sink_support::SinkTarget;
+use crate::network::{NetworkPolicy, Purpose, Refusal};
+use crate::protocol::sink_target::SinkTarget;
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(3);

@@ -30,7 +30,7 @@ use super::dedupe::DeliveryResult;
 use super::evidence::EvidenceStore;
 use super::metrics::Metrics;
 use super::routes::Routes;
-use crate::providers::transport::network::NetworkPolicy;
+use crate::network::NetworkPolicy;
 
 /// How sinks are tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::client::SinkError;
 use super::job::Job;
 use super::{Dispatcher, QueueKey, SinkLimits, cloud_events};
-use crate::providers::transport::network::Purpose;
+use crate::network::Purpose;
 use crate::receiver::routes::SinkState;
 
 /// How often a sink that is down is tried because something new arrived.

@@ -24,10 +24,12 @@ use tokio::task::JoinHandle;
 use super::super::{EvidenceStore, Receiver, ReceiverConfig, Routes, RoutesConfig};
 use crate::api::v1alpha1::{GitProviderConnection, ProviderKind, RepoBinding};
 use crate::clock::Clock;
-use crate::evidence::BindingEvidence;
-use crate::keys::{self, ConnectedBinding, InstallKey};
-use crate::providers::transport::network::NetworkPolicy;
-use crate::providers::webhook::{Content, ContentError, DeliveryRules, Event, Rejection, Verified, WebhookSecret};
+use crate::network::NetworkPolicy;
+use crate::protocol::evidence::BindingEvidence;
+use crate::protocol::keys;
+use crate::protocol::keys::{ConnectedBinding, InstallKey};
+use crate::protocol::secret::WebhookSecret;
+use crate::providers::webhook::{Content, ContentError, DeliveryRules, Event, Rejection, Verified};
 use crate::providers::{
     Client, Credential, Endpoint, PathError, Provider, ProviderError, RepositoryPath, Webhook, registry, transport::Transport,
 };
@@ -67,7 +69,7 @@ pub struct Harness {
     pub stop: Option<oneshot::Sender<()>>,
 }
 
-pub fn key() -> crate::keys::ReceiverKey {
+pub fn key() -> crate::protocol::keys::ReceiverKey {
     InstallKey::new(&[7; 32]).unwrap().receiver()
 }
 

@@ -7,7 +7,7 @@ use super::super::routes::parse_path;
 use secrecy::ExposeSecret as _;
 
 use super::harness::*;
-use crate::providers::webhook::WebhookSecret;
+use crate::protocol::secret::WebhookSecret;
 
 type Change = fn(&mut serde_json::Value);
 
@@ -129,9 +129,9 @@ fn moved(change: impl FnOnce(&mut serde_json::Value)) -> crate::api::v1alpha1::R
 
 /// A delivery to the hook that the binding has through a connection.
 fn through(namespace: &str, id: &str, path: &str) -> Shot {
-    let owner = crate::keys::ConnectedBinding { connection: (namespace, "acme"), ..owner("team", "shop") };
+    let owner = crate::protocol::keys::ConnectedBinding { connection: (namespace, "acme"), ..owner("team", "shop") };
     let (hook, secret) = (key().hook_id(owner), key().webhook_secret(owner, &secret_version(0)));
-    let secret = crate::keys::secret_text(&secret).expose_secret().to_owned();
+    let secret = crate::protocol::keys::secret_text(&secret).expose_secret().to_owned();
     let shot = Shot::new(id, push_body(7, path, "refs/heads/main", id));
     Shot { path: format!("/hooks/{hook}/{}", secret_version(0)), secret, ..shot }
 }
@@ -205,7 +205,11 @@ async fn a_delivery_of_a_repository_that_was_renamed_out_of_the_grant_or_the_own
         assert_eq!(harness.send(&Shot::new(&id, push_body(7, path, "refs/heads/main", &id))).await, 200, "{path}");
         let seen = harness.evidence.snapshot().bindings.remove("uid-shop").unwrap();
         assert_eq!(seen.last_delivery.is_some_and(|last| last.id == id), ours, "{path}");
-        assert_eq!(seen.refusals.map(|refusals| refusals.reason), (!ours).then(|| crate::evidence::DEPARTED.to_owned()), "{path}");
+        assert_eq!(
+            seen.refusals.map(|refusals| refusals.reason),
+            (!ours).then(|| crate::protocol::evidence::DEPARTED.to_owned()),
+            "{path}"
+        );
     }
     let foreign = Shot::new("d-9", push_body(8, "other/shop", "refs/heads/main", "d-9"));
     assert_eq!(harness.send(&foreign).await, 200);
@@ -435,9 +439,10 @@ async fn a_secret_of_the_users_own_comes_from_the_controller() {
         shot("aaaaaaaaaaaaaaaa", ""),
     ];
     assert_eq!(codes(&harness, &shots).await, [200, 401, 401, 401, 401]);
-    let entry = crate::receiver_secrets::UserSecret::new("aaaaaaaaaaaaaaaa".into(), &WebhookSecret::Text("another-of-the-users".into()));
-    let entries = crate::receiver_secrets::UserSecrets { secrets: entry.into_iter().collect() };
-    let shard = crate::receiver_secrets::shard("uid-shop");
+    let entry =
+        crate::protocol::webhook_secrets::UserSecret::new("aaaaaaaaaaaaaaaa".into(), &WebhookSecret::Text("another-of-the-users".into()));
+    let entries = crate::protocol::webhook_secrets::UserSecrets { secrets: entry.into_iter().collect() };
+    let shard = crate::protocol::webhook_secrets::shard("uid-shop");
     harness.routes.apply_user_secrets(shard, &[("uid-shop".to_owned(), entries)].into());
     assert_eq!(codes(&harness, &[present.clone(), shot("aaaaaaaaaaaaaaaa", "another-of-the-users")]).await, [401, 200]);
     harness.routes.set_user_secrets("uid-shop", Vec::new());

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
-use forgebind::crd;
+use forgebind::api::crd;
 
 use testkit::components::{output_of, repository_root};
 use testkit::control_plane::ControlPlane;

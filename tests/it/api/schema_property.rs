@@ -7,8 +7,8 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Map, Value, json};
 
+use forgebind::api::crd;
 use forgebind::api::v1alpha1::{GitProviderConnection, RepoBinding};
-use forgebind::crd;
 
 use testkit::shared;
 use testkit::test_namespace::{object, untyped};

@@ -1,7 +1,7 @@
 //! The admission policies of the chart, judged by the real API server and compared with what the operator's own flags say.
 
 use anyhow::{Context as _, Result, ensure};
-use forgebind::providers::transport::network::{NetworkPolicy, Purpose, Refusal};
+use forgebind::network::{NetworkPolicy, Purpose, Refusal};
 use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{CommandFactory as _, Parser as _};
+use forgebind::api::crd;
 use forgebind::api::v1alpha1::ProviderKind;
 use forgebind::cli::{Cli, Command};
 use forgebind::config::{Config, HooksOnUninstall, UninstallConfig};
-use forgebind::crd;
 use serde_json::{Value, json};
 
 use testkit::chart::{self, NAMESPACE, objects, rendered, snapshot_path, snapshot_values};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
-use forgebind::crd;
+use forgebind::api::crd;
 use serde_json::{Value, json};
 
 use testkit::chart;

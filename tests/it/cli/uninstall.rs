@@ -134,7 +134,7 @@ async fn secrets_are_read_only_where_the_chart_says_and_a_key_that_was_brought_i
     installation.upgrade(&chart::folder(), &namespaces).await?;
     let operator = Operator::start(installation.options("operator", port, &resolve).await?).await?;
     let connection = env.connection_ready().await?;
-    let fingerprint = forgebind::keys::InstallKey::new(&[7; 32]).context("32 bytes")?.fingerprint();
+    let fingerprint = forgebind::protocol::keys::InstallKey::new(&[7; 32]).context("32 bytes")?.fingerprint();
     assert_eq!(connection.status.and_then(|status| status.installation), Some(fingerprint));
     env.create_binding("shop", env.binding_spec()).await?;
     env.binding_ready("shop").await?;

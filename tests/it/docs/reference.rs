@@ -380,7 +380,7 @@ fn api_document() -> Result<String> {
          `forgebind.dev/v1alpha1`. A list has `[]` at the end of its name. What admission checks beyond the types, such as fields that \
          exclude each other, is said in the meaning of the fields.\n",
     );
-    for definition in forgebind::crd::custom_resource_definitions() {
+    for definition in forgebind::api::crd::custom_resource_definitions() {
         let definition = serde_json::to_value(definition)?;
         let names = &definition["spec"]["names"];
         let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use forgebind::keys::{InstallKey, secret_text};
+use forgebind::protocol::keys::{InstallKey, secret_text};
 use http::{Method, StatusCode};
 use ring::hmac;
 use secrecy::ExposeSecret as _;

@@ -187,7 +187,7 @@ async fn prepared_secrets_of_users_that_somebody_deletes_are_prepared_again() ->
     spec["webhook"]["secretRef"] = json!({"name": "own"});
     env.create_binding("shop", spec).await?;
     let uid = env.binding_ready("shop").await?.uid().context("a UID")?;
-    let name = forgebind::receiver_secrets::secret_name(forgebind::receiver_secrets::shard(&uid));
+    let name = forgebind::protocol::webhook_secrets::secret_name(forgebind::protocol::webhook_secrets::shard(&uid));
     // While it runs, and while it does not.
     for stopped in [false, true] {
         if stopped {

@@ -1,7 +1,7 @@
 //! Objects that were stored before their definition was tightened and that do not fit the types.
 
 use anyhow::{Context as _, Result};
-use forgebind::crd;
+use forgebind::api::crd;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSONSchemaProps};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use forgebind::api::v1alpha1::ROTATE_REQUESTED_AT;
-use forgebind::keys::{InstallKey, secret_text};
+use forgebind::protocol::keys::{InstallKey, secret_text};
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;

@@ -2,8 +2,8 @@
 
 use anyhow::{Context as _, Result, ensure};
 use forgebind::api::v1alpha1::{REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, RepoBinding};
-use forgebind::keys::{InstallKey, ReceiverKey};
-use forgebind::providers::webhook::{DerivedSecret, WebhookSecret};
+use forgebind::protocol::keys::{InstallKey, ReceiverKey};
+use forgebind::protocol::secret::{DerivedSecret, WebhookSecret};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use ring::hmac;

@@ -3,8 +3,8 @@
 
 use anyhow::Result;
 use forgebind::api::v1alpha1::{EventKind, ProviderKind};
+use forgebind::protocol::secret::WebhookSecret;
 use forgebind::providers::model::HookState;
-use forgebind::providers::webhook::WebhookSecret;
 use forgebind::providers::{Hook, HookRequest, HookUrl};
 use http::{Method, StatusCode};
 use k8s_openapi::api::core::v1::Secret;

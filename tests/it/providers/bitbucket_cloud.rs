@@ -3,9 +3,10 @@
 use anyhow::{Context as _, Result};
 use forgebind::api::v1alpha1::connection::{IdentityKind, PermissionState};
 use forgebind::api::v1alpha1::{EventKind, Permission, ProviderKind};
+use forgebind::protocol::secret::WebhookSecret;
 use forgebind::providers::permission::Grants;
 use forgebind::providers::transport::{Timings, TransportSettings};
-use forgebind::providers::webhook::{Change, Content, WebhookSecret};
+use forgebind::providers::webhook::{Change, Content};
 use forgebind::providers::{Client, Credential, Deletion, Endpoint, ErrorKind, Hook, HookRequest, HookUrl, Repository};
 use futures::TryStreamExt as _;
 use http::{Method, StatusCode};

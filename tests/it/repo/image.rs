@@ -108,7 +108,7 @@ fn answers(image: &Image) -> Result<()> {
     let help = container.output(&["--help"])?;
     ensure!(help.contains("Usage: forgebind <COMMAND>"), "{help}");
     ensure!(container.output(&["run", "--help"])?.contains("SSL_CERT_DIR"), "how further authorities come in");
-    assert_eq!(container.output(&["crd"])?, forgebind::crd::to_yaml()?);
+    assert_eq!(container.output(&["crd"])?, forgebind::api::crd::to_yaml()?);
     Ok(())
 }
 

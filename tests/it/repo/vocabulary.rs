@@ -211,7 +211,7 @@ fn an_old_word_is_found_where_it_is_forbidden_and_nowhere_else() -> Result<()> {
     let hit = found("src/docs/faq.md", "One.\nTwo ways in.");
     assert!(hit.iter().any(|complaint| complaint.starts_with("src/docs/faq.md:2: `ways in`")), "{hit:?}");
     for (path, text) in [
-        ("src/controllers/conditions.rs", "observed_generation: object.metadata.generation,"),
+        ("src/k8s/conditions.rs", "observed_generation: object.metadata.generation,"),
         ("charts/forgebind/values.yaml", "allowedBindings: what is followed and borrowed"),
         ("src/docs/releasing.md", "A release is published by a tag; the release notes follow."),
         ("tests/fixtures/github/push.json", "\"owed\": true, \"secretGeneration\": 1"),

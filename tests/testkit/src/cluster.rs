@@ -120,7 +120,7 @@ impl Cluster {
     /// When the API server refuses one, or does not serve it within 30 s.
     pub async fn apply_crds(&self) -> Result<()> {
         let api: Api<CustomResourceDefinition> = Api::all(self.client()?);
-        for definition in forgebind::crd::custom_resource_definitions() {
+        for definition in forgebind::api::crd::custom_resource_definitions() {
             let name = definition.metadata.name.clone().context("a definition without a name")?;
             api.patch(&name, &PatchParams::apply("forgebind-test").force(), &Patch::Apply(&definition))
                 .await

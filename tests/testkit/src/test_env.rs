@@ -5,7 +5,7 @@ use std::ops::Deref;
 
 use anyhow::{Context as _, Result};
 use forgebind::api::v1alpha1::GitProviderConnection;
-use forgebind::keys::ConnectedBinding;
+use forgebind::protocol::keys::ConnectedBinding;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;

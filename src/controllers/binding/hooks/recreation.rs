@@ -10,8 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::repair::Repair;
 use super::{HookAction, HookFinding, HookIntent, HookPlan, OwnedHook, Wanted, delete_or_release};
 use crate::api::v1alpha1::{EventKind, Reason};
-use crate::controllers::backoff::growing_pause;
 use crate::controllers::binding::plan::told;
+use crate::controllers::runtime::backoff::growing_pause;
 
 /// The attempts to bring one hook back, since its deliveries were good last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

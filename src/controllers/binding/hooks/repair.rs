@@ -10,8 +10,8 @@ use jiff::Timestamp;
 
 use super::{HookAction, HookFinding, HookIntent, HookPlan, OwnedHook, Wanted};
 use crate::api::v1alpha1::Reason;
-use crate::controllers::backoff::growing_pause;
 use crate::controllers::binding::plan::told;
+use crate::controllers::runtime::backoff::growing_pause;
 
 /// The repairs of one hook after which it was not found as it should be, in a row.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use kube::runtime::reflector::ObjectRef;
 use super::{Connection, custom_url};
 use crate::api::v1alpha1::RepoBinding;
 use crate::controllers::View;
-use crate::grant;
+use crate::protocol::grant;
 
 /// What the connection lacks; `None` where it is permitted, or is another namespace's.
 pub(super) fn of_own_namespace(view: &View, object: &RepoBinding, found: &Connection) -> Option<String> {

@@ -11,9 +11,9 @@ use crate::api::v1alpha1::{Reason, RepoBinding};
 use crate::controllers::binding::hooks::{self, HookAction};
 use crate::controllers::binding::observe::{self, CleanupTarget, Connection, Facts, Obstacle};
 use crate::controllers::binding::ownership::host_of;
-use crate::controllers::conditions::ConditionStatus;
-use crate::controllers::finalizer;
 use crate::controllers::gate::OwnedHooks;
+use crate::k8s::conditions::ConditionStatus;
+use crate::k8s::finalizer;
 
 /// How long a removal waits for a credential that works.
 const CREDENTIAL_BOUND: Duration = Duration::from_secs(3600);

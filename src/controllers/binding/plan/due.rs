@@ -7,12 +7,13 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Finding, Plan, SLOW_PROBE, after, wants_own_hook, webhook_status};
 use crate::api::v1alpha1::binding::{RepoBindingStatus, WebhookStatus};
 use crate::api::v1alpha1::{ConditionType, Reason, RepoBinding};
-use crate::controllers::backoff::jitter;
 use crate::controllers::binding::observe::{self, Connection, Facts};
 use crate::controllers::binding::secret_version;
-use crate::controllers::conditions::{self, ConditionStatus};
-use crate::controllers::finalizer;
-use crate::evidence::DEPARTED;
+use crate::controllers::runtime::backoff::jitter;
+use crate::k8s::conditions;
+use crate::k8s::conditions::ConditionStatus;
+use crate::k8s::finalizer;
+use crate::protocol::evidence::DEPARTED;
 
 /// Evidence stretches the time between two probes to this at most.
 const LONGEST_STRETCH: SignedDuration = SignedDuration::from_hours(24);

@@ -6,8 +6,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::api::v1alpha1::binding::{LastDelivery, RepoBindingStatus, SinkStatus, WebhookStatus};
 use crate::api::v1alpha1::{ConditionType, Reason};
 use crate::controllers::binding::observe::Facts;
-use crate::controllers::conditions::{self, ConditionStatus, Conditions};
-use crate::sink_support::NotServedKind;
+use crate::k8s::conditions;
+use crate::k8s::conditions::{ConditionStatus, Conditions};
+use crate::protocol::sink_target::NotServedKind;
 
 /// Evidence is written at most this often.
 const EVIDENCE_INTERVAL: SignedDuration = SignedDuration::from_secs(60);
@@ -16,7 +17,7 @@ const LAST_DELIVERY_RHYTHM: SignedDuration = SignedDuration::from_hours(1);
 
 /// What receivers saw, in the status's terms.
 pub(super) struct Evidence<'a> {
-    pub(super) seen: Option<&'a crate::evidence::BindingEvidence>,
+    pub(super) seen: Option<&'a crate::protocol::evidence::BindingEvidence>,
     pub(super) accepted_until: Option<Timestamp>,
     pub(super) first: bool,
     pub(super) due: bool,

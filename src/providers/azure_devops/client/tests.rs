@@ -2,9 +2,9 @@ use axum::response::Response;
 use serde_json::json;
 
 use super::*;
+use crate::protocol::secret::WebhookSecret;
 use crate::providers::model::HookUrl;
 use crate::providers::transport::test_server::{Server, TOKEN, answer, json as reply};
-use crate::providers::webhook::WebhookSecret;
 use crate::providers::{Provider as _, model::HookState};
 
 const PROJECT: &str = "5b1bd0e5-6c7c-4d1b-8a64-6b33b1f3a111";
@@ -243,7 +243,7 @@ async fn a_refused_target_is_told_without_the_secret() {
 
 #[tokio::test]
 async fn a_password_goes_over_https_only() {
-    use crate::providers::transport::network::NetworkPolicy;
+    use crate::network::NetworkPolicy;
     use crate::providers::transport::{TransportFactory, Unleased};
     let server = Server::start([]).await;
     let policy = Arc::new(NetworkPolicy { insecure_http: false, ..NetworkPolicy::default() });

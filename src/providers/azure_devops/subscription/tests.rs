@@ -1,9 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::protocol::secret::DerivedSecret;
 use crate::providers::model::{Project, RepositoryPath};
 use crate::providers::permission::PermissionFinding;
-use crate::providers::webhook::DerivedSecret;
 
 const PROJECT_ID: &str = "5b1bd0e5-6c7c-4d1b-8a64-6b33b1f3a111";
 const REPOSITORY_ID: &str = "0f7c9d5e-24c1-4a57-9b0e-3d5a1c8e7f22";

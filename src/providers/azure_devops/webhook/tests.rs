@@ -1,7 +1,7 @@
 use http::{HeaderName, HeaderValue};
 
 use super::*;
-use crate::providers::webhook::DerivedSecret;
+use crate::protocol::secret::DerivedSecret;
 
 const SECRET: &str = "a-secret-of-the-users-own";
 

@@ -2,10 +2,10 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::*;
+use crate::protocol::secret::WebhookSecret;
 use crate::providers::bitbucket_cloud::{BitbucketCloud, fixtures};
 use crate::providers::model::{HookUrl, Scope};
 use crate::providers::transport::test_server::{Server, TOKEN, answer, json as json_answer};
-use crate::providers::webhook::WebhookSecret;
 use crate::providers::{Provider as _, listing};
 
 const SHOP: &str = "/api/v1/repositories/acme/%7B3f0f8e6c-7f0e-4d5b-9a51-000000000017%7D";

@@ -2,8 +2,9 @@ use http::HeaderValue;
 use secrecy::ExposeSecret as _;
 
 use super::*;
+use crate::protocol::secret::DerivedSecret;
 use crate::providers::bitbucket_cloud::fixtures::{self, Message};
-use crate::providers::webhook::{DerivedSecret, StateKey};
+use crate::providers::webhook::StateKey;
 
 /// What the recorded deliveries are signed with.
 const SECRET: &str = "a-secret-of-the-users-own";

@@ -6,11 +6,11 @@ use serde_json::{Value, json as document};
 
 use super::*;
 use crate::api::v1alpha1::connection::PermissionState;
+use crate::protocol::secret::{DerivedSecret, WebhookSecret};
 use crate::providers::Provider as _;
 use crate::providers::bitbucket_data_center::BitbucketDataCenter;
 use crate::providers::model::{HookState, HookUrl, Scope};
 use crate::providers::transport::test_server::{Server, TOKEN, answer, json};
-use crate::providers::webhook::{DerivedSecret, WebhookSecret};
 
 /// An empty list.
 pub(in super::super) const LIST: &str = r#"{"size":0,"limit":25,"isLastPage":true,"values":[],"start":0}"#;

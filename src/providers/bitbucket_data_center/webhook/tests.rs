@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::*;
 use crate::api::v1alpha1::EventKind;
-use crate::providers::webhook::DerivedSecret;
+use crate::protocol::secret::DerivedSecret;
 
 const SECRET: &str = "a-secret-of-the-users-own";
 

@@ -4,7 +4,7 @@ use ring::hmac;
 use secrecy::ExposeSecret as _;
 
 use super::*;
-use crate::providers::webhook::DerivedSecret;
+use crate::protocol::secret::DerivedSecret;
 
 const SECRET: &str = "a-secret-of-the-users-own";
 

@@ -5,12 +5,12 @@ use serde_json::json;
 use super::*;
 use crate::api::v1alpha1::ProviderKind;
 use crate::api::v1alpha1::connection::PermissionState;
+use crate::protocol::secret::{DerivedSecret, WebhookSecret};
 use crate::providers::HookUrl;
 use crate::providers::Provider as _;
 use crate::providers::model::{HookState, Scope};
 use crate::providers::transport::test_server::{Server, TOKEN, answer, factory};
 use crate::providers::transport::{TransportSettings, Unleased};
-use crate::providers::webhook::{DerivedSecret, WebhookSecret};
 
 fn client_of(server: &Server, group: Option<&str>, credential: Credential) -> Arc<dyn Client> {
     let scope = group.map(|path| Scope { word: "group", path: path.to_owned(), project: None });

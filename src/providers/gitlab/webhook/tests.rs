@@ -2,7 +2,8 @@ use http::HeaderValue;
 
 use super::*;
 use crate::api::v1alpha1::EventKind;
-use crate::providers::webhook::{DerivedSecret, PROOF_WINDOW};
+use crate::protocol::secret::DerivedSecret;
+use crate::providers::webhook::PROOF_WINDOW;
 
 const OWN: &str = "a-secret-of-the-users-own";
 const SENT_AT: i64 = 1_795_176_000;

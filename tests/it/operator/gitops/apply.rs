@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
+use forgebind::api::crd;
 use forgebind::api::v1alpha1::{FIELD_MANAGER, FINALIZER};
-use forgebind::crd;
 use serde_json::{Value, json};
 
 use super::{BINDING_KIND, CONNECTION_KIND, raw};

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use forgebind::api::v1alpha1::EventKind;
+use forgebind::protocol::secret::WebhookSecret;
 use forgebind::providers::model::HookRelease;
 use forgebind::providers::model::HookState;
-use forgebind::providers::webhook::WebhookSecret;
 use forgebind::providers::{Deletion, ErrorKind, Hook, HookRequest, HookShape, HookUrl, Repository};
 
 use super::{Prepared, Subject, secret};

@@ -9,8 +9,8 @@ pub mod simulated;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use forgebind::keys;
-use forgebind::providers::webhook::{DerivedSecret, WebhookSecret};
+use forgebind::protocol::keys;
+use forgebind::protocol::secret::{DerivedSecret, WebhookSecret};
 use forgebind::providers::{Capabilities, Client, Endpoint, HookUrl, Provider, Repository, RepositoryPath};
 
 /// One provider with an account and a repository. What is `None` is not at hand, and what the suite asks about it is left out:

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use super::Context;
-use super::backoff::stable_hash;
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget};
+use crate::controllers::runtime::backoff::stable_hash;
 
 pub use queue::{Pending, work};
 
@@ -187,7 +187,7 @@ async fn stored(context: &Context, key: &str) -> kube::Result<Option<Stored>> {
 }
 
 fn read(key: &str, text: &str) -> Option<Leftover> {
-    let entry = crate::json::read_text(text).ok();
+    let entry = crate::text::json::read_text(text).ok();
     if entry.is_none() {
         info!(key, "leftover entry is not readable, left as it is");
     }

@@ -3,6 +3,8 @@
 
 mod address;
 mod host;
+pub mod listen;
+pub mod public_urls;
 mod resolver;
 #[cfg(test)]
 mod tests;

@@ -16,13 +16,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::metrics::{KINDS, Kind, Outcome, Running};
 use super::queue_metrics::QueueMetrics;
 use super::turns::Turns;
-use super::{Context, Error, binding, connection, leftovers, locked};
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
-use crate::evidence::EvidenceSource;
+use crate::controllers::metrics::{KINDS, Kind, Outcome, Running};
+use crate::controllers::{Context, Error, binding, connection, leftovers, locked};
+use crate::protocol::evidence::EvidenceSource;
 
 /// How many objects of one kind are worked on at once, three quarters of them of one namespace.
 const CONNECTIONS_AT_ONCE: usize = 8;

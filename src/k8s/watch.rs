@@ -309,7 +309,7 @@ where
 
     fn fail(&mut self, number: usize, error: &watcher::Error) {
         if self.failing.insert(number) {
-            warn!(kind = self.kind, error = crate::wording::of_watch(error), "watch fails, trying again");
+            warn!(kind = self.kind, error = crate::text::wording::of_watch(error), "watch fails, trying again");
         }
     }
 

@@ -24,12 +24,13 @@ use crate::api::v1alpha1::{
 use crate::controllers::gate::{self, ActiveClient, OutOfReach, RepositoryLookup, Seal, UsePermit};
 use crate::controllers::sessions::ConditionFailure;
 use crate::controllers::{Settings, View, foreign_owner_message, locked, requested};
-use crate::evidence::BindingEvidence;
-use crate::keys::{ConnectedBinding, ReceiverKey};
-use crate::providers::webhook::WebhookSecret;
+use crate::network::public_urls::PublicUrlError;
+use crate::protocol::evidence::BindingEvidence;
+use crate::protocol::keys::{ConnectedBinding, ReceiverKey};
+use crate::protocol::secret::WebhookSecret;
+use crate::protocol::sink_target;
+use crate::protocol::sink_target::NotServed;
 use crate::providers::{Hook, HookUrl, PathError, PermissionFinding, ProviderError, RepositoryPath};
-use crate::public_urls::PublicUrlError;
-use crate::sink_support::{self, NotServed};
 
 pub use crate::controllers::gate::custom_url;
 pub use cleanup_target::{CleanupTarget, Obstacle, UNTOLD, target_of_spec};
@@ -399,7 +400,7 @@ fn connection(view: &View, object: &RepoBinding, granted: Option<bool>) -> Conne
 }
 
 fn unserved_sinks(view: &View, object: &RepoBinding) -> Vec<(String, NotServed)> {
-    let judged = object.spec.sinks.iter().map(|sink| (sink.name.clone(), sink_support::served(sink, &view.network)));
+    let judged = object.spec.sinks.iter().map(|sink| (sink.name.clone(), sink_target::served(sink, &view.network)));
     judged.filter_map(|(name, result)| Some((name, result.err()?))).collect()
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::locked;
+use crate::controllers::locked;
 
 /// The first pause.
 const FIRST: Duration = Duration::from_secs(1);

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::oneshot;
 
-use super::locked;
+use crate::controllers::locked;
 
 /// Hands out workers.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use kube::runtime::reflector::{Lookup, ObjectRef};
 use tokio::time::Instant;
 
-use super::locked;
-use super::metrics::{Kind, Metrics};
+use crate::controllers::locked;
+use crate::controllers::metrics::{Kind, Metrics};
 
 /// Namespace and name.
 type Key = (Option<String>, String);

@@ -8,7 +8,7 @@ use k8s_openapi::ByteString;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::providers::webhook::WebhookSecret;
+use crate::protocol::secret::WebhookSecret;
 
 /// Over how many Secrets the entries are spread.
 pub const SHARDS: u8 = 64;
@@ -120,7 +120,7 @@ impl UserSecrets {
     /// # Errors
     /// When it is not JSON of this form.
     pub fn from_json(bytes: &[u8]) -> Result<Self, WireError> {
-        crate::json::read(bytes).map_err(|_| WireError)
+        crate::text::json::read(bytes).map_err(|_| WireError)
     }
 
     /// Writes an entry. The bytes are secret.
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_derived_secret_never_travels() {
-        let derived = WebhookSecret::Derived(crate::providers::webhook::DerivedSecret::new([1; 32]));
+        let derived = WebhookSecret::Derived(crate::protocol::secret::DerivedSecret::new([1; 32]));
         assert!(UserSecret::new("1".into(), &derived).is_none());
     }
 

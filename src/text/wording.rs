@@ -2,7 +2,7 @@
 
 use kube::runtime::watcher;
 
-use crate::json::JsonError;
+use crate::text::json::JsonError;
 
 /// The longest value of a user that is repeated to them, in characters.
 const LONGEST_QUOTE: usize = 120;

@@ -7,9 +7,9 @@ use kube::core::{Selector, SelectorExt as _};
 use url::Url;
 
 use crate::api::v1alpha1::connection::{AllowedBinding, GitProviderConnection, NamespacesFrom};
-use crate::glob;
-use crate::providers::transport::network::HostPattern;
-use crate::wording;
+use crate::network::HostPattern;
+use crate::protocol::glob;
+use crate::text::wording;
 
 /// Who asks for what.
 #[derive(Clone, Copy, Debug)]

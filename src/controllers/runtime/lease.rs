@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::clock::SharedClock;
+use crate::k8s;
 use crate::providers::transport::Lease;
-use crate::watches;
 
 /// Name of the Lease object.
 pub const NAME: &str = "forgebind-controller";
@@ -192,7 +192,7 @@ async fn run_election(
 
 /// Follows the Lease object, notes until when it is ours, and tells when nobody holds it or it is gone.
 async fn follow(leases: Api<LeaseObject>, identity: String, deadline: Arc<LeaseDeadline>, events: Arc<LeaseEvents>) {
-    let mut objects = pin!(watches::object(leases, NAME));
+    let mut objects = pin!(k8s::watch::object(leases, NAME));
     while let Some(object) = objects.next().await {
         match object {
             Ok(Some(object)) => {

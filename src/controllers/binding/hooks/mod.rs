@@ -14,8 +14,8 @@ use self::repair::{Repair, repair};
 use super::ownership::{HookIdentity, HookOwner, is_alike, normal_form, same_host, without_mark};
 use super::secret_version;
 use crate::api::v1alpha1::{EventKind, Reason};
+use crate::protocol::secret::WebhookSecret;
 use crate::providers::model::HookState;
-use crate::providers::webhook::WebhookSecret;
 use crate::providers::{Hook, HookShape, HookUrl};
 
 /// How long an old hook stays beside its successor where a secret cannot be updated: deliveries of the old one are on

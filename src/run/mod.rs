@@ -22,14 +22,19 @@ use tracing::{error, info};
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{Config, Receivers};
+use crate::controllers;
 use crate::controllers::install::guard::{Guarded, KeyFailure};
 use crate::controllers::install::{self, InstallKeyError};
-use crate::controllers::lease::{LeaderElection, LeaseDeadline};
+use crate::controllers::runtime::backoff::Backoff;
+use crate::controllers::runtime::driver;
+use crate::controllers::runtime::driver::Requests;
+use crate::controllers::runtime::lease::{LeaderElection, LeaseDeadline};
+use crate::controllers::runtime::writes::WriteTracker;
 use crate::controllers::view::{ClusterObjects, ProviderClients};
-use crate::controllers::{self, Context, Keys, Requests, Sessions, Settings, Triggers, View, WriteTracker};
-use crate::evidence::{Collected, EvidenceSource};
-use crate::keys::ReceiverKey;
-use crate::providers::transport::network::NetworkPolicy;
+use crate::controllers::{Context, Keys, Sessions, Settings, Triggers, View};
+use crate::network::NetworkPolicy;
+use crate::protocol::evidence::{Collected, EvidenceSource};
+use crate::protocol::keys::ReceiverKey;
 use crate::providers::transport::{Lease, TransportFactory, Unleased};
 use crate::receiver::{EvidenceStore, Receiver, ReceiverConfig};
 use crate::telemetry::admin::{self, Admin, Check, EvidenceEndpoint, Refresh};
@@ -109,7 +114,7 @@ pub enum RunError {
     #[error("leader election: {0}")]
     Lease(#[from] kube_lease_manager::LeaseManagerError),
     /// The API server refused or did not answer.
-    #[error("API server: {}", crate::wording::of_api_server(.0))]
+    #[error("API server: {}", crate::text::wording::of_api_server(.0))]
     Kubernetes(#[from] kube::Error),
     /// Something could not be released in time.
     #[error("{0}")]
@@ -179,7 +184,7 @@ struct RoleKeys {
     /// Since when the key is in this cluster; `None` when this process made it.
     since: Option<Timestamp>,
     receiver: ReceiverKey,
-    controller: Option<crate::keys::ControllerKey>,
+    controller: Option<crate::protocol::keys::ControllerKey>,
     /// Their Secrets, which the controller watches.
     guarded: Vec<Guarded>,
 }
@@ -383,7 +388,7 @@ async fn start_controllers(
         client: client.clone(),
         leftovers: controllers::leftovers::Pending::default(),
         writes: WriteTracker::default(),
-        backoff: controllers::backoff::Backoff::default(),
+        backoff: Backoff::default(),
         recorder: Recorder::new(client.clone(), reporter),
         metrics: controllers::metrics::Metrics::register(&mut app.registry),
     });
@@ -405,7 +410,7 @@ async fn start_controllers(
     app.tasks.spawn(async move {
         let usage = controllers::connection::usage::follow(&context.view, &bindings_changed);
         tokio::select! {
-            () = controllers::run(Arc::clone(&context), requests, leading, source, stop) => Ok(()),
+            () = driver::run(Arc::clone(&context), requests, leading, source, stop) => Ok(()),
             () = usage => Err(RunError::Ended("the count of bindings")),
         }
     });

@@ -15,11 +15,11 @@ use tracing::{info, warn};
 use super::{Leftover, OF_A_NAMESPACE, Stored, forget, listed, stored};
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{ManagementPolicy, RepoBinding};
-use crate::controllers::backoff::growing_pause;
 use crate::controllers::binding::hooks::{self, HookAction};
 use crate::controllers::binding::ownership::HookIdentity;
 use crate::controllers::gate::{self, ActiveClient, CleanupPermit, OwnedHooks};
 use crate::controllers::metrics::Resolution;
+use crate::controllers::runtime::backoff::growing_pause;
 use crate::controllers::{Context, locked};
 use crate::providers::{Deletion, ErrorKind, HookRelease, ProviderError};
 

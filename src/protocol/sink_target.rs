@@ -4,8 +4,8 @@
 use url::Url;
 
 use crate::api::v1alpha1::binding::{HttpSink, ServiceSink, SinkFormat, SinkSpec};
-use crate::providers::transport::network::{NetworkPolicy, Purpose};
-use crate::wording;
+use crate::network::{NetworkPolicy, Purpose};
+use crate::text::wording;
 
 /// Why a sink is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,9 +10,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tracing::warn;
 
-use super::conditions::{self, ConditionStatus, Conditions};
-use super::{Context, Error, Managed};
 use crate::api::v1alpha1::{ConditionType, FIELD_MANAGER, Reason};
+use crate::controllers::{Context, Error, Managed};
+use crate::k8s::conditions;
+use crate::k8s::conditions::{ConditionStatus, Conditions};
 
 /// The field manager of the one condition that is said of another installation's objects.
 const FOREIGN_FIELD_MANAGER: &str = "forgebind-foreign";
@@ -158,7 +159,7 @@ pub async fn skip_if_foreign<K>(context: &Context, object: &K) -> Result<bool, E
 where
     K: Managed + Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
 {
-    let Some(message) = super::foreign_owner_message(object, &context.view.keys.fingerprint) else { return Ok(false) };
+    let Some(message) = crate::controllers::foreign_owner_message(object, &context.view.keys.fingerprint) else { return Ok(false) };
     let reason = Reason::ManagedByAnotherInstallation;
     if conditions::find(object.conditions(), ConditionType::Stalled).is_some_and(|condition| condition.reason == reason.as_str()) {
         return Ok(true);

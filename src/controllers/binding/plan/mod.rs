@@ -20,13 +20,13 @@ use super::user_secret::UserSecret;
 use crate::api::v1alpha1::binding::{HookTarget, PlannedAction, RepositoryStatus, WebhookSource, WebhookSpec, WebhookStatus};
 use crate::api::v1alpha1::connection::PermissionState;
 use crate::api::v1alpha1::{EventKind, Permission, Reason, RepoBinding};
-use crate::controllers::conditions::ConditionStatus;
-use crate::controllers::finalizer;
 use crate::controllers::gate::{ActiveClient, OutOfReach, RepositoryLookup};
+use crate::k8s::conditions::ConditionStatus;
+use crate::k8s::finalizer;
+use crate::protocol::secret::{DerivedSecret, WebhookSecret};
 use crate::providers::model::Scope;
-use crate::providers::webhook::{DerivedSecret, WebhookSecret};
 use crate::providers::{Disposition, ErrorKind, Hook, PathError, ProviderError, Repository, RepositoryPath};
-use crate::wording;
+use crate::text::wording;
 
 /// How often something that waits for a change at the provider is probed.
 const SLOW_PROBE: Duration = Duration::from_secs(300);

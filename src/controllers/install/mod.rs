@@ -14,9 +14,9 @@ use kube::core::{ApiResource, DynamicObject, NamespaceResourceScope};
 use kube::{Api, Client, Resource, ResourceExt};
 use tracing::{info, warn};
 
-use super::finalizer;
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
-use crate::keys::{InstallKey, KeyLengthError, ReceiverKey};
+use crate::k8s::finalizer;
+use crate::protocol::keys::{InstallKey, KeyLengthError, ReceiverKey};
 
 /// Name of the Secret that holds the install key.
 pub const INSTALL_KEY: &str = "forgebind-install-key";
@@ -61,7 +61,7 @@ pub enum InstallKeyError {
     #[error("the system gives no random bytes")]
     NoRandomness,
     /// The API server refused or did not answer.
-    #[error("API server: {}", crate::wording::of_api_server(.0))]
+    #[error("API server: {}", crate::text::wording::of_api_server(.0))]
     Kubernetes(#[from] kube::Error),
 }
 

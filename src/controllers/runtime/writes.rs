@@ -1,0 +1,47 @@
+//! Which of our own writes the caches have not seen yet.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use kube::{Resource, ResourceExt as _};
+
+use crate::controllers::locked;
+
+/// How long to wait for the cache to see our own last write; the watch usually brings it before.
+pub const STALE_CACHE_RETRY: Duration = Duration::from_secs(1);
+
+/// Our own writes: nothing is decided from a cache that has not seen them yet.
+#[derive(Debug, Default)]
+pub struct WriteTracker(Mutex<HashMap<String, u64>>);
+
+impl WriteTracker {
+    /// Notes the version that a write of ours produced.
+    pub fn note(&self, object: &impl Resource) {
+        if let (Some(uid), Some(version)) = (object.uid(), version(object)) {
+            locked(&self.0).insert(uid, version);
+        }
+    }
+
+    /// Whether a cached object is at least as new as our last write of it. Versions of one kind are comparable numbers
+    /// (stable since Kubernetes 1.35, and so in every server before it).
+    #[must_use]
+    pub fn is_observed(&self, object: &impl Resource) -> bool {
+        let (Some(uid), Some(version)) = (object.uid(), version(object)) else { return true };
+        locked(&self.0).get(&uid).is_none_or(|written| *written <= version)
+    }
+
+    /// Forgets every object that is not among these.
+    pub fn keep(&self, present: &HashSet<String>) {
+        locked(&self.0).retain(|uid, _| present.contains(uid));
+    }
+
+    /// Forgets an object that is gone.
+    pub fn forget(&self, uid: &str) {
+        locked(&self.0).remove(uid);
+    }
+}
+
+fn version(object: &impl Resource) -> Option<u64> {
+    object.resource_version()?.parse().ok()
+}

@@ -1,0 +1,10 @@
+//! What the controller and the receiver must agree on to the byte: derived keys and secrets, evidence of deliveries, targets of
+//! sinks, patterns, and who may use a connection.
+
+pub mod evidence;
+pub mod glob;
+pub mod grant;
+pub mod keys;
+pub mod secret;
+pub mod sink_target;
+pub mod webhook_secrets;
