@@ -145,6 +145,7 @@ fn checker(
         probes: Mutex::default(),
         attempts: Mutex::default(),
         usages: connection::usage::ReportedUsage::default(),
+        shows_connections: true,
         triggers: Triggers { connections, bindings },
     };
     Ok(Checker { view, inventory, offline: settings.offline, from_cluster, knows_key })

@@ -56,6 +56,8 @@ pub struct View {
     pub attempts: Mutex<HashMap<String, binding::attempts::Attempts>>,
     /// What the connections were told of their bindings.
     pub usages: connection::usage::ReportedUsage,
+    /// Whether it may be told that a connection depends on labels which cannot be read: to whoever has its manifest.
+    pub shows_connections: bool,
     /// Asks for reconciliations.
     pub triggers: Triggers,
 }

@@ -381,6 +381,7 @@ async fn start_controllers(
         probes: std::sync::Mutex::default(),
         attempts: std::sync::Mutex::default(),
         usages: controllers::connection::usage::ReportedUsage::default(),
+        shows_connections: false,
         triggers,
     };
     let context = Arc::new(Context {

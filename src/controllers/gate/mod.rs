@@ -199,7 +199,8 @@ pub fn granted(view: &View, object: &RepoBinding, connection: Option<&GitProvide
     let Some(connection) = connection else { return Some(false) };
     let is_own = object.metadata.namespace.as_ref() == Some(&object.connection_target().namespace);
     let granted = grants(view, object, connection);
-    if granted.is_none() && !is_own && !had_grant(object, seal) { Some(false) } else { granted }
+    let may_know = is_own || view.shows_connections || had_grant(object, seal);
+    if granted.is_none() && !may_know { Some(false) } else { granted }
 }
 
 /// Whether the binding was told before that the connection which it names is there and allows it.

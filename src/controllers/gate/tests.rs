@@ -334,6 +334,7 @@ impl Situation {
             attempts: Mutex::default(),
             usages: usage::ReportedUsage::default(),
             key_failure: install::guard::KeyFailure::default(),
+            shows_connections: false,
             triggers: Triggers { connections, bindings },
         };
         (view, calls)

@@ -373,7 +373,7 @@ async fn a_move_to_another_repository_makes_the_new_hook_before_it_removes_the_o
 }
 
 #[tokio::test]
-async fn a_move_to_another_connection_of_the_same_server_keeps_the_hook() -> Result<()> {
+async fn a_move_to_another_connection_of_the_same_server_makes_the_new_hook_before_the_old_one_goes() -> Result<()> {
     let env = TestEnv::new("switch").await?;
     let proxy = FaultProxy::before_gitea(env.gitea).await?;
     let operator = env.operator().await?;
@@ -381,16 +381,25 @@ async fn a_move_to_another_connection_of_the_same_server_keeps_the_hook() -> Res
     env.create_connection_named("other", env.connection_spec_at(&proxy.url())).await?;
     env.create_binding("shop", env.binding_spec()).await?;
     env.binding_ready("shop").await?;
-    let before = seen(&env.hooks_at(&operator.url()).await?);
+    let before = env.hooks_at(&operator.url()).await?.remove(0);
     proxy.forget();
     env.patch_binding("shop", json!({"spec": {"connectionRef": {"name": "other"}}})).await?;
     let target = |binding: &RepoBinding| Some(binding.status.as_ref()?.webhook.as_ref()?.target.as_ref()?.connection.name.clone());
-    env.binding_until("shop", "moved", SOON, |binding| target(binding).as_deref() == Some("other")).await?;
+    let is_rid = |binding: &RepoBinding| {
+        binding.status.as_ref().and_then(|status| status.webhook.as_ref()).is_some_and(|webhook| webhook.former_targets.is_empty())
+    };
+    let moved = |binding: &RepoBinding| target(binding).as_deref() == Some("other") && is_rid(binding);
+    env.binding_until("shop", "moved", SOON, moved).await?;
     let binding = env.look_again("shop").await?;
     assert_eq!(binding_condition(&binding, "Ready"), "True/Succeeded");
-    assert_eq!(seen(&env.hooks_at(&operator.url()).await?), before);
-    assert_eq!(writes(&proxy), [""; 0]);
-    assert!(binding.status.and_then(|status| status.webhook).is_some_and(|webhook| webhook.former_targets.is_empty()));
+    // What one connection let a binding make proves nothing through another one.
+    let after = env.hooks_at(&operator.url()).await?;
+    assert_eq!(after.len(), 1, "{after:?}");
+    assert_ne!((after[0].id, &after[0].config.url), (before.id, &before.config.url));
+    let order: Vec<String> = proxy.exchanges().iter().filter(|one| one.is_write()).map(|one| one.method.to_string()).collect();
+    assert_eq!(order, ["POST", "DELETE"]);
+    env.push("after the move").await?;
+    env.sink.wait_for(1, SOON).await?;
     Ok(())
 }
 
