@@ -330,7 +330,7 @@ async fn apply_hook_action(
 /// An error that asks for the Secret of the owner, with that Secret's name.
 fn naming_own_secret(mut error: ProviderError, object: &RepoBinding) -> ProviderError {
     if let Some(reference) = object.spec.webhook.as_ref().and_then(|webhook| webhook.secret_ref.as_ref()) {
-        let named = format!("Secret {}/{}, which webhook.secretRef names", object.namespace().unwrap_or_default(), reference.name);
+        let named = format!("Secret {}/{} (webhook.secretRef)", object.namespace().unwrap_or_default(), reference.name);
         error.message = error.message.replace(HookRelease::SECRET, &named);
     }
     error

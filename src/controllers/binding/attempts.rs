@@ -64,6 +64,11 @@ impl Attempts {
         self.cleared.insert(HookSlot::new(target, ""), now);
     }
 
+    /// Notes that a grant leads to a target again: hooks are made there.
+    pub fn granted(&mut self, target: &HookTarget) {
+        self.cleared.remove(&HookSlot::new(target, ""));
+    }
+
     /// Whether a target was cleared lately.
     #[must_use]
     pub fn was_cleared(&self, target: &HookTarget, now: Timestamp) -> bool {
@@ -130,6 +135,16 @@ mod tests {
             host: "hooks.acme.io".to_owned(),
             seal: None,
         }
+    }
+
+    #[test]
+    fn a_target_that_was_cleared_without_a_grant_is_read_again_once_a_grant_leads_there_or_after_an_hour() {
+        let mut attempts = Attempts::default();
+        attempts.cleared(&target("7"), at(100));
+        assert!(attempts.was_cleared(&target("7"), at(101)) && !attempts.was_cleared(&target("8"), at(101)));
+        assert!(!attempts.was_cleared(&target("7"), at(100 + 3600)));
+        attempts.granted(&target("7"));
+        assert!(!attempts.was_cleared(&target("7"), at(101)) && attempts.is_empty());
     }
 
     #[test]

@@ -132,6 +132,7 @@ fn note_attempts(context: &Context, facts: &observe::Facts, plan: &plan::Plan, o
     let mut attempts = facts.attempts.clone();
     attempts.forget(now);
     if let Some(target) = &plan.target {
+        attempts.granted(target);
         for variant in &outcome.ambiguous_creates {
             attempts.ambiguous_creates(target, variant, now);
         }
