@@ -91,7 +91,7 @@ impl WatchHealth {
 
     /// The figures as they are scraped.
     #[cfg(test)]
-    pub fn scraped(&self) -> String {
+    pub(crate) fn scraped(&self) -> String {
         let (mut registry, mut text) = (Registry::default(), String::new());
         self.register(&mut registry);
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();

@@ -444,7 +444,6 @@ fn renamed(path: &'static str) -> Situation {
 }
 
 #[tokio::test]
-#[expect(clippy::too_many_lines, reason = "one table, a line for each situation")]
 async fn what_is_called_told_and_kept_open_in_every_situation() {
     let gone = |mut situation: Situation| {
         situation.repositories.clear();

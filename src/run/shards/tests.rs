@@ -61,7 +61,7 @@ async fn a_prepared_secret_that_cannot_be_watched_is_logged_once_and_counted_and
     });
     tokio::select! {
         () = follow(secrets, 7, hears) => panic!("it never ends"),
-        heard = tokio::time::timeout(Duration::from_secs(60), hear.recv()) => assert_eq!(heard.unwrap(), Some((7, 0))),
+        first = tokio::time::timeout(Duration::from_secs(60), hear.recv()) => assert_eq!(first.unwrap(), Some((7, 0))),
     }
 
     let text = String::from_utf8(locked(&log.0).clone()).unwrap();

@@ -299,8 +299,8 @@ async fn bb_13_the_generated_tables_of_permissions_are_true() -> Result<()> {
 
 /// The scopes, permission keys and roles among a provider's words.
 fn scopes(words: &str) -> impl Iterator<Item = &str> {
-    const CONNECTING: [&str; 14] =
-        ["App", "or", "and", "fine-grained", "API", "token", "the", "role", "permission", "access", "no", "scope", "Edit", "subscriptions"];
+    const CONNECTING: [&str; 12] =
+        ["App", "or", "and", "fine-grained", "API", "token", "the", "role", "permission", "permissions", "no", "scope"];
     let words = words.split([' ', ',', ';', '(', ')']).map(|word| word.trim_end_matches(':'));
     words.filter(|word| !word.is_empty() && !CONNECTING.contains(word))
 }
