@@ -1,4 +1,4 @@
-//! Does what was planned for a binding: in order, stopping at the first failure.
+//! Executes the plan of a binding: in order, stopping at the first failure.
 
 use std::sync::Arc;
 
@@ -21,40 +21,40 @@ use crate::controllers::{Context, Error, locked};
 use crate::k8s::finalizer;
 use crate::providers::{Deletion, ErrorKind, Hook, HookRelease, HookRequest, ProviderError};
 
-/// What came of it.
+/// Result of executing a plan.
 pub struct Outcome {
-    /// The object as it is now.
+    /// The object after the changes.
     pub object: Arc<RepoBinding>,
-    /// Whether our part of it is over.
+    /// Whether the finalizer was removed or the object no longer exists: there is nothing more to do for this object.
     pub gone: bool,
-    /// Where a first hook was about to be made, once that was written down.
+    /// Target of a first hook, once it was recorded in the status before the creation.
     pub announced: Option<HookTarget>,
-    /// Hooks that are there beside the kept ones, or in their place.
+    /// Hooks that were created or updated. An entry replaces the existing hook with the same id.
     pub present: Vec<ExistingHook>,
-    /// Variants for which a hook was created.
+    /// Variants of the hooks that were created.
     pub created: Vec<String>,
-    /// Variants for which the answer to a creation was lost.
+    /// Variants whose creation had an ambiguous answer: the hook may exist.
     pub ambiguous_creates: Vec<String>,
-    /// Variants whose hook was changed.
+    /// Variants of the hooks that were updated.
     pub updated: Vec<String>,
-    /// What is said of hooks that the provider did not make what it was asked for, although it accepted the change.
+    /// Findings for hooks that still differ from the request although the provider accepted the update.
     pub unrepaired: Vec<HookFinding>,
-    /// Ids of hooks that are gone.
+    /// Ids of hooks that were deleted or released.
     pub absent: Vec<String>,
-    /// Targets where nothing of ours is left.
+    /// Targets where no hook of ours is left.
     pub cleared: Vec<HookTarget>,
-    /// Targets whose hooks were left behind: written down, as far as there was room.
+    /// Targets whose hooks were left behind. They are recorded as leftovers as far as there was room.
     pub recorded: Vec<HookTarget>,
-    /// Those of them for which there was no room.
+    /// The subset of `recorded` for which there was no room.
     pub unrecorded: Vec<HookTarget>,
-    /// The first failure.
+    /// The first failure at a provider.
     pub failure: Option<Failure>,
-    /// Whether anything was changed at a provider.
+    /// Whether any hook was changed at a provider.
     pub changed_hooks: bool,
 }
 
 impl Outcome {
-    /// Nothing was done yet, or nothing is to be done.
+    /// An outcome without any change.
     #[must_use]
     pub const fn nothing(object: Arc<RepoBinding>) -> Self {
         Self {
@@ -79,16 +79,16 @@ impl Outcome {
 /// A failure at a provider.
 #[derive(Debug)]
 pub struct Failure {
-    /// What the provider said.
+    /// The provider's error.
     pub error: ProviderError,
-    /// Whether it was met while hooks of another target were removed.
+    /// Whether it occurred while hooks at a cleanup target were removed.
     pub clearing: bool,
-    /// Whether it may be told to the binding.
+    /// Whether the binding may see the provider's error.
     pub told: bool,
 }
 
 impl Failure {
-    /// The failure with no more in it than the binding may know.
+    /// Replaces the error's text if the binding may not see it.
     fn for_binding(mut self) -> Self {
         if !self.told {
             let retry_at = self.error.retry_at;
@@ -98,10 +98,10 @@ impl Failure {
     }
 }
 
-/// Takes the actions in order.
+/// Executes the actions in order.
 ///
 /// # Errors
-/// What the API server said. What a provider said is in the outcome.
+/// Errors of the API server. Errors of a provider are in the outcome.
 pub async fn apply(context: &Context, facts: &Facts, plan: &Plan) -> Result<Outcome, Error> {
     let mut outcome = Outcome::nothing(Arc::clone(&facts.object));
     if plan.finalizer_action == FinalizerAction::Add {
@@ -126,7 +126,7 @@ pub async fn apply(context: &Context, facts: &Facts, plan: &Plan) -> Result<Outc
         finish(context, facts, plan, &mut outcome).await?;
     }
     for target in report::surplus_targets(facts, plan, &outcome) {
-        // A target that somebody else wrote into the status is dropped from it, and left nowhere.
+        // Drops a target that somebody else wrote into the status, without a leftover entry.
         if !facts.seal.is_on(&target) {
             outcome.cleared.push(target);
             continue;
@@ -164,7 +164,7 @@ async fn finish(context: &Context, facts: &Facts, plan: &Plan, outcome: &mut Out
     Ok(())
 }
 
-/// Takes one action. The outer error is the API server's, the inner one a provider's.
+/// Executes one action. The outer error is the API server's, the inner one a provider's.
 async fn execute(context: &Context, facts: &Facts, action: &Action, outcome: &mut Outcome) -> Result<Result<(), Failure>, Error> {
     let uid = facts.object.uid().unwrap_or_default();
     Ok(match action {
@@ -207,8 +207,8 @@ async fn execute(context: &Context, facts: &Facts, action: &Action, outcome: &mu
     })
 }
 
-/// Writes down where a hook is about to be made, and in which repository: its first delivery may come before the next status. The
-/// first status that an installation writes claims the object, too.
+/// Records the target and the repository in the status before a hook is created, because the hook's first delivery may arrive
+/// before the next status write. The first status that an installation writes also claims the object.
 async fn announce(context: &Context, facts: &Facts, object: &Arc<RepoBinding>, target: &HookTarget) -> Result<Arc<RepoBinding>, Error> {
     let mut announced = facts.object.status.clone().unwrap_or_default();
     announced.installation = Some(facts.fingerprint.clone());
@@ -226,12 +226,12 @@ fn cleanup_target(facts: &Facts, position: usize) -> Option<(&CleanupTarget, &Ow
     Some((cleanup_target, cleanup_target.hooks.as_ref().ok()?))
 }
 
-/// Where a hook is changed, and by which permit.
+/// Location of a hook change, with the permit for it.
 #[derive(Clone, Copy)]
 enum At<'a> {
-    /// In the repository that the spec names.
+    /// The repository that the spec names.
     Present(&'a GrantedRepository),
-    /// At a target that is to be cleared.
+    /// A cleanup target.
     Former(&'a OwnedHooks),
 }
 
@@ -327,7 +327,7 @@ async fn apply_hook_action(
     Ok(())
 }
 
-/// An error that asks for the Secret of the owner, with that Secret's name.
+/// Replaces the placeholder for the owner's Secret in an error by that Secret's name.
 fn naming_own_secret(mut error: ProviderError, object: &RepoBinding) -> ProviderError {
     if let Some(reference) = object.spec.webhook.as_ref().and_then(|webhook| webhook.secret_ref.as_ref()) {
         let named = format!("Secret {}/{} (webhook.secretRef)", object.namespace().unwrap_or_default(), reference.name);
@@ -340,7 +340,7 @@ const fn request(intent: &HookIntent) -> HookRequest<'_> {
     HookRequest { url: &intent.url, secret: &intent.secret, shape: &intent.shape }
 }
 
-/// What is said of a hook that is not what it was to become, as the answer to its update shows it.
+/// Returns a finding if the provider's answer to an update shows that the hook still differs from the intent.
 fn differs_still(hook: &Hook, intent: &HookIntent) -> Option<HookFinding> {
     let mut fields = hook.drift(&intent.shape);
     if hook.url != intent.url {
@@ -349,7 +349,7 @@ fn differs_still(hook: &Hook, intent: &HookIntent) -> Option<HookFinding> {
     (!fields.is_empty()).then(|| did_not_last(&hook.id, &fields, 1, "it is repaired again, with growing pauses"))
 }
 
-/// A hook as the provider answered that it is now: it may deliver more than was asked for, which the next probe finds, too.
+/// The hook as the provider returned it. It may deliver more events than requested, which the next probe finds too.
 fn existing(facts: &Facts, hook: &Hook, intent: &HookIntent, adopted: bool) -> ExistingHook {
     let address = facts.identity.masked_url(&intent.url);
     ExistingHook { id: hook.id.clone(), events: hook.shape.events.clone(), secret_version: intent.secret_version.clone(), adopted, address }

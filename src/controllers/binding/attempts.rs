@@ -1,5 +1,5 @@
-//! What was tried at providers and is not over: creations whose answer was lost, and hooks that were brought back after the
-//! provider switched them off. In memory only: what a crash loses, the probe after a start makes up for.
+//! Keeps unfinished attempts at providers: creations whose answer was lost, recreations of hooks that the provider switched off,
+//! repairs, and cleared targets. Kept in memory only: after a crash, the probe at the start makes up for the loss.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,16 +9,16 @@ use super::hooks::recreation::Recreation;
 use super::hooks::repair::Repair;
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget};
 
-/// How long after a creation without an answer a list that does not show the hook is not believed: lists lag behind.
+/// Lists lag behind: for this long after a creation without an answer, a list that does not contain the hook proves nothing.
 pub const LIST_LAG: SignedDuration = SignedDuration::from_secs(10);
 
-/// For how long a repair counts that was not found to last: longer than the longest time between two probes.
+/// How long a repair that was not confirmed is remembered: longer than the longest time between two probes.
 const REPAIRS_COUNT: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// For how long a target that was cleared without a grant is not probed again.
+/// How long a target that was cleared without a grant is not read again.
 const CLEARED_COUNTS: SignedDuration = SignedDuration::from_hours(1);
 
-/// Where a hook is: each of several hooks of one binding is a variant of its own.
+/// Identifies one hook of a binding: connection, repository and variant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct HookSlot {
     connection: ConnectionTarget,
@@ -36,7 +36,7 @@ impl HookSlot {
     }
 }
 
-/// What was tried for one binding.
+/// Attempts of one binding.
 #[derive(Clone, Debug, Default)]
 pub struct Attempts {
     ambiguous_creates: HashMap<HookSlot, Timestamp>,
@@ -46,12 +46,12 @@ pub struct Attempts {
 }
 
 impl Attempts {
-    /// Notes that the answer to a creation was lost: the hook may be there, or come.
+    /// Records that the answer to a creation was lost: the hook may exist or may still appear.
     pub fn ambiguous_creates(&mut self, target: &HookTarget, variant: &str, now: Timestamp) {
         self.ambiguous_creates.insert(HookSlot::new(target, variant), now);
     }
 
-    /// Until when nothing is to be created at a target, by variant. What is over is not in it.
+    /// Time until which no hook may be created at a target, by variant. Expired entries are left out.
     #[must_use]
     pub fn pending_creates(&self, target: &HookTarget, now: Timestamp) -> BTreeMap<String, Timestamp> {
         let here = self.ambiguous_creates.iter().filter(|(slot, _)| slot.is_at(target));
@@ -59,35 +59,35 @@ impl Attempts {
         ends.filter(|(_, until)| *until > now).collect()
     }
 
-    /// Notes that a target was cleared without a grant: whoever writes it into the status again causes no other call.
+    /// Records that a target was cleared without a grant: writing it into the status again then causes no further provider call.
     pub fn cleared(&mut self, target: &HookTarget, now: Timestamp) {
         self.cleared.insert(HookSlot::new(target, ""), now);
     }
 
-    /// Notes that a grant leads to a target again: hooks are made there.
+    /// Records that a grant covers the target again, so that hooks are created there and it is read again.
     pub fn granted(&mut self, target: &HookTarget) {
         self.cleared.remove(&HookSlot::new(target, ""));
     }
 
-    /// Whether a target was cleared lately.
+    /// Whether a target was cleared within the last hour.
     #[must_use]
     pub fn was_cleared(&self, target: &HookTarget, now: Timestamp) -> bool {
         self.cleared.get(&HookSlot::new(target, "")).is_some_and(|at| now.duration_since(*at) < CLEARED_COUNTS)
     }
 
-    /// Notes that a hook was brought back, or that its first attempt was put off.
+    /// Records that a hook was recreated, or that its first recreation was postponed.
     pub fn recreated(&mut self, target: &HookTarget, variant: &str, recreation: Recreation) {
         self.recreations.insert(HookSlot::new(target, variant), recreation);
     }
 
-    /// The attempts to bring hooks of a target back, by variant.
+    /// Recreations of hooks at a target, by variant.
     #[must_use]
     pub fn recreations(&self, target: &HookTarget) -> BTreeMap<String, Recreation> {
         let here = self.recreations.iter().filter(|(slot, _)| slot.is_at(target));
         here.map(|(slot, recreation)| (slot.variant.clone(), *recreation)).collect()
     }
 
-    /// Notes that a hook was repaired, or that it was found in order: `None`.
+    /// Records a repair of a hook, or with `None` that the hook was found in order.
     pub fn repaired(&mut self, target: &HookTarget, variant: &str, repair: Option<Repair>) {
         let slot = HookSlot::new(target, variant);
         match repair {
@@ -96,14 +96,14 @@ impl Attempts {
         }
     }
 
-    /// The repairs at a target that were not found to last, by variant.
+    /// Unconfirmed repairs at a target, by variant.
     #[must_use]
     pub fn repairs(&self, target: &HookTarget) -> BTreeMap<String, Repair> {
         let here = self.repairs.iter().filter(|(slot, _)| slot.is_at(target));
         here.map(|(slot, repair)| (slot.variant.clone(), repair.clone())).collect()
     }
 
-    /// Forgets what is over.
+    /// Removes expired entries.
     pub fn forget(&mut self, now: Timestamp) {
         self.repairs.retain(|_, repair| repair.last.checked_add(REPAIRS_COUNT).is_ok_and(|until| until > now));
         self.ambiguous_creates.retain(|_, at| at.checked_add(LIST_LAG).is_ok_and(|until| until > now));
@@ -111,7 +111,7 @@ impl Attempts {
         self.cleared.retain(|_, at| now.duration_since(*at) < CLEARED_COUNTS);
     }
 
-    /// Whether nothing is remembered.
+    /// Whether there is no entry.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ambiguous_creates.is_empty() && self.recreations.is_empty() && self.repairs.is_empty() && self.cleared.is_empty()

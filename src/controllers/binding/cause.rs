@@ -1,25 +1,24 @@
-//! Why a hook is changed, for the metrics: whoever watches wants to know how often hooks had to be repaired, apart from what
-//! was asked for.
+//! Determines the cause of a hook change, a metric label that separates repairs from requested changes.
 
 use super::hooks::HookAction;
 use crate::api::v1alpha1::RepoBinding;
 
-/// Why a hook is changed.
+/// Cause of a hook change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// Somebody changed the object, its connection or the installation, or deleted the object.
     Request,
-    /// Its secret is a new one.
+    /// The hook's secret was replaced.
     Rotation,
-    /// Somebody or something changed, doubled or removed the hook at the provider.
+    /// Somebody or something changed, duplicated or removed the hook at the provider.
     Repair,
 }
 
 impl Cause {
-    /// Every cause.
+    /// All causes.
     pub const ALL: [Self; 3] = [Self::Request, Self::Rotation, Self::Repair];
 
-    /// A word for metrics.
+    /// Value of the metric label.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
@@ -29,8 +28,7 @@ impl Cause {
         }
     }
 
-    /// Why an action is taken, told by the object as it was before. `clearing`: it removes hooks of a target that is to be
-    /// left.
+    /// Derives the cause of an action from the object as it was before. `clearing`: the action removes hooks at a cleanup target.
     #[must_use]
     pub fn of(action: &HookAction, object: &RepoBinding, clearing: bool) -> Self {
         let status = object.status.as_ref();
@@ -43,7 +41,7 @@ impl Cause {
         match action {
             HookAction::Create(intent) if rotated(&intent.secret_version) => Self::Rotation,
             HookAction::Update { intent, .. } if rotated(&intent.secret_version) => Self::Rotation,
-            // Another address with the same secret is another public URL, or an adoption.
+            // Another address with the same secret means another public URL, or an adoption.
             HookAction::Update { drift, .. } if drift.iter().all(|field| *field == "url") => Self::Request,
             HookAction::Delete { .. } if !webhook.previous_secrets.is_empty() => Self::Rotation,
             HookAction::Create(_) | HookAction::Update { .. } | HookAction::Delete { .. } => Self::Repair,

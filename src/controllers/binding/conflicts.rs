@@ -1,4 +1,5 @@
-//! Several bindings that want the same hook: the same repository and the same custom URL. Our own URLs never collide.
+//! Resolves conflicts between bindings that request the same hook: same repository and same custom URL. URLs of our own receiver
+//! never collide.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,21 +18,21 @@ use crate::controllers::gate::{self, Seal, Server};
 use crate::k8s::conditions;
 use crate::providers::{Repository, RepositoryPath, registry};
 
-/// The repository that a binding stands for, as far as that is known without asking a provider.
+/// The repository of a binding, as far as it is known without a provider call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stand {
-    /// The API of its server: ids count within one server only.
+    /// API URL of the server: ids are unique within one server only.
     api: Url,
-    /// The server as its connection reaches it; `None` while that was not inspected.
+    /// The server as its connection reaches it; `None` while the connection has no active client for this API.
     server: Option<Server>,
-    /// The stable id, once the repository was found.
+    /// Stable id, once the repository was found.
     id: Option<String>,
-    /// The path; `None` for a text that is no repository of this provider.
+    /// Path; `None` if the spec's text is not a repository path of this provider.
     path: Option<RepositoryPath>,
 }
 
 impl Stand {
-    /// Read from the spec, the status and the connection; while that is not there, from the status of a binding that has hooks.
+    /// Reads the spec, the status and the connection; `None` if the connection is missing or names no valid provider.
     fn of(view: &View, object: &RepoBinding) -> Option<Self> {
         let connection = view.connection(&object.connection_target())?;
         let spec = &connection.spec.provider;
@@ -67,13 +68,13 @@ impl Stand {
 /// One binding's claim to a custom URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// Whether it does not hold the hook at present: holders sort first.
+    /// Whether the binding holds no hook at present: holders sort first.
     not_holding: bool,
-    /// When the binding was made.
+    /// Creation time of the binding.
     created: Option<Timestamp>,
-    /// Its namespace and name.
+    /// Namespace and name of the binding.
     name: (String, String),
-    /// The repository; `None` where its connection is not there, or does not count.
+    /// The repository; `None` if the connection is missing or the claim does not count.
     stand: Option<Stand>,
 }
 
@@ -88,14 +89,14 @@ impl Claim {
     }
 }
 
-/// Whether a binding has hooks, where this installation wrote down that it may.
+/// Whether a binding has hooks at a target that this installation sealed.
 fn holds(object: &RepoBinding, seal: &Seal) -> bool {
     let webhook = object.status.as_ref().and_then(|status| status.webhook.as_ref());
     webhook.is_some_and(|webhook| !webhook.hooks.is_empty() && webhook.target.as_ref().is_some_and(|target| seal.is_on(target)))
 }
 
-/// The claims of others to the custom URL of a binding. Those being deleted, suspended by their own missing grant, or
-/// elsewhere do not compete.
+/// Claims of other bindings to the custom URL of a binding. Bindings that are being deleted or have no grant do not compete; a
+/// claim to another repository has no effect.
 #[must_use]
 pub fn claims(view: &View, object: &RepoBinding) -> Vec<Claim> {
     let claim = |other: &Arc<RepoBinding>| {
@@ -106,8 +107,9 @@ pub fn claims(view: &View, object: &RepoBinding) -> Vec<Claim> {
     others(view, object).iter().map(claim).collect()
 }
 
-/// Whether a claim counts against a binding. Through the same connection, its rules decided. Anybody can make another connection to the
-/// same server: then only a repository counts to which that one led.
+/// Whether a claim counts against a binding. A claim through the same connection always counts, because the connection's rules
+/// allowed it. Anybody can create another connection to the same server, so a claim through it counts only if that connection was
+/// proved to reach the repository.
 fn counts(object: &RepoBinding, other: &RepoBinding, stand: &Stand, seal: &Seal) -> bool {
     let known = other.status.as_ref().and_then(|status| status.repository.as_ref());
     let is_proved = stand.server.is_some() && known.is_some_and(|known| seal.is_on_repository(known));
@@ -118,7 +120,7 @@ fn seal_of(view: &View, object: &RepoBinding) -> Seal {
     Seal::new(&view.keys.controller, &object.namespace().unwrap_or_default(), &object.name_any())
 }
 
-/// The other bindings that name the same custom URL, in whatever spelling, and are granted and not being deleted.
+/// Other bindings that name the same custom URL, in any spelling, have a grant and are not being deleted.
 #[must_use]
 pub fn others(view: &View, object: &RepoBinding) -> Vec<Arc<RepoBinding>> {
     let Some(url) = custom_url(object).map(|url| normal_form(&url)) else { return Vec::new() };
@@ -130,7 +132,7 @@ pub fn others(view: &View, object: &RepoBinding) -> Vec<Arc<RepoBinding>> {
     })
 }
 
-/// The events of the other bindings that want a hook on the repository that a probe found.
+/// Events of the other bindings that request a hook on the repository which the probe found.
 #[must_use]
 pub fn siblings(view: &View, facts: &Facts) -> Vec<BTreeSet<EventKind>> {
     let Connection::Ready { active_client, .. } = &facts.connection else { return Vec::new() };
@@ -139,7 +141,7 @@ pub fn siblings(view: &View, facts: &Facts) -> Vec<BTreeSet<EventKind>> {
         return Vec::new();
     }
     let wants = |other: &RepoBinding| other.spec.webhook.as_ref().is_some_and(|webhook| webhook.source == WebhookSource::Repository);
-    // Cheap before exact: there may be thousands of bindings.
+    // Cheap comparison before the exact one: there may be thousands of bindings.
     let name = |path: &str| path.trim_end_matches('/').trim_end_matches(".git").rsplit(['/', ':']).next().map(str::to_lowercase);
     let ours = name(repository.path.as_str());
     let alike = |other: &RepoBinding| {
@@ -157,9 +159,9 @@ pub fn siblings(view: &View, facts: &Facts) -> Vec<BTreeSet<EventKind>> {
     others.iter().map(|other| crowding::events(other)).collect()
 }
 
-/// Whether a binding may not use its connection. One that was not probed yet counts as one that may: two that come
-/// together must not both take the URL. So does one that has its hooks already, for as long as no grant is withdrawn: while its
-/// credential is dead, its hooks are no less its own.
+/// Whether a binding may not use its connection. A binding that was not probed yet counts as permitted: two bindings created
+/// together must not both take the URL. A binding that already has hooks also counts as permitted until its grant is withdrawn:
+/// the hooks remain its own even while the credential is invalid.
 fn is_held_back(view: &View, other: &RepoBinding) -> bool {
     if view.connection(&other.connection_target()).is_some_and(|connection| gate::grants(view, other, &connection) == Some(false)) {
         return true;
@@ -171,11 +173,11 @@ fn is_held_back(view: &View, other: &RepoBinding) -> bool {
     conditions::find(conditions, ConditionType::ConnectionReady).is_some_and(|condition| condition.status == "False")
 }
 
-/// The bindings of the same repository that were kept from a hook by another one.
+/// Bindings of the same repository that another binding kept from creating a hook.
 #[must_use]
 pub fn waiting(view: &View, object: &RepoBinding) -> Vec<Arc<RepoBinding>> {
     let Some(ours) = Stand::of(view, object) else { return Vec::new() };
-    // Who only names the connection and the repository sets nobody in motion.
+    // A binding without a grant, which merely names the connection and the repository, must not trigger others.
     let connection = view.connection(&object.connection_target());
     if connection.is_none_or(|connection| gate::grants(view, object, &connection) != Some(true)) {
         return Vec::new();
@@ -189,8 +191,8 @@ pub fn waiting(view: &View, object: &RepoBinding) -> Vec<Arc<RepoBinding>> {
     })
 }
 
-/// Whether another claim to the same repository of the same server goes before ours: who holds the hook, else the oldest, then the
-/// name.
+/// Whether another claim to the same repository of the same server has precedence: the holder of the hook, then the oldest
+/// binding, then the lowest name.
 #[must_use]
 pub fn loses_conflict(object: &RepoBinding, seal: &Seal, repository: &Repository, server: &Server, claims: &[Claim]) -> bool {
     let ours = Claim::of(object, seal, None);
@@ -235,7 +237,7 @@ mod tests {
         Server::new(api(host), way.into())
     }
 
-    /// The seal of a binding, and the binding with it on the target of its hooks.
+    /// Returns the binding with sealed hook targets, and its seal.
     fn sealed(mut object: RepoBinding) -> (RepoBinding, Seal) {
         let seal = Seal::new(&ownership::keys(1).controller, "team", &object.name_any());
         let target = HookTarget {

@@ -1,4 +1,4 @@
-//! What receivers saw, brought to the bindings.
+//! Polls receivers for delivery evidence and requeues bindings whose evidence changed.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -9,10 +9,10 @@ use crate::controllers::metrics::Receivers;
 use crate::controllers::{Context, locked};
 use crate::protocol::evidence::{BindingEvidence, Collected, EvidenceSource};
 
-/// How often receivers are asked.
+/// Pause between two polls of the receivers.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Asks the receivers in a rhythm, and for a reconciliation of each binding that they have news of. Never ends.
+/// Polls receivers periodically and requeues bindings whose evidence changed. Never returns.
 pub async fn follow(context: &Context, source: &dyn EvidenceSource) {
     loop {
         let mut seen: HashMap<String, BindingEvidence> = HashMap::new();
@@ -37,19 +37,20 @@ pub async fn follow(context: &Context, source: &dyn EvidenceSource) {
     }
 }
 
-/// Takes what was seen now and answers the bindings for which it differs.
+/// Merges new evidence and returns the UIDs of the bindings whose evidence changed.
 fn replace(context: &Context, mut seen: HashMap<String, BindingEvidence>, present: &HashSet<String>) -> HashSet<String> {
     let mut known = locked(&context.view.evidence);
     keep_present(&mut known, present);
-    // What a receiver tells of a binding that is not known here yet, it tells again.
+    // Evidence of a binding that is not in the cache yet is dropped here; the receiver reports it again at the next poll.
     keep_present(&mut seen, present);
     let changed = seen.iter().filter(|(uid, evidence)| known.get(*uid) != Some(*evidence)).map(|(uid, _)| uid.clone()).collect();
-    // A receiver that does not answer is no news: what it told before stands.
+    // Bindings without new evidence keep their last evidence, for example while a receiver does not answer.
     known.extend(seen);
     changed
 }
 
-/// Forgets what is remembered of objects that are gone. Who lets an object go does so at once; this is for the others.
+/// Removes the memory of objects that no longer exist. The reconciliation that removes a finalizer does this at once; this covers
+/// all other objects.
 fn forget_gone(context: &Context, bindings: HashSet<String>) {
     let view = &context.view;
     keep_present(&mut locked(&view.probes), &bindings);
@@ -60,7 +61,7 @@ fn forget_gone(context: &Context, bindings: HashSet<String>) {
     context.backoff.keep(&present);
 }
 
-/// Forgets what belongs to objects that are gone, also to those whose finalizer somebody else took off.
+/// Removes entries of objects that no longer exist, including objects whose finalizer somebody else removed.
 fn keep_present<T>(known: &mut HashMap<String, T>, present: &HashSet<String>) {
     known.retain(|uid, _| present.contains(uid));
 }

@@ -33,44 +33,45 @@ use crate::api::v1alpha1::binding::RepoBindingStatus;
 use crate::api::v1alpha1::{ConditionType, RepoBinding};
 use crate::controllers::runtime::status;
 
-/// What is remembered of the last probe of a binding's repository. In memory: a restart looks again where that matters.
+/// Record of the last probe of a binding's repository. Kept in memory only: after a restart, bindings that are not known to be
+/// settled are probed again.
 #[derive(Clone, Debug, Default)]
 pub struct ProbeRecord {
-    /// When; `None` when not since the start.
+    /// Time of the last probe; `None` if there was none since the start.
     pub at: Option<Timestamp>,
-    /// Generation of the object then.
+    /// `metadata.generation` at the last probe.
     pub generation: i64,
-    /// When the next one is due.
+    /// Time at which the next probe is due.
     pub next: Option<Timestamp>,
-    /// What of that evidence cannot put off.
+    /// Latest time of the next probe, which delivery evidence cannot postpone.
     pub not_after: Option<Timestamp>,
-    /// Whether all was well. If so, evidence may stretch the time to the next one; if not, it is repeated after each
-    /// inspection of the connection, because that is what may have put it right.
+    /// Whether the probe found everything in order. If so, delivery evidence may postpone the next probe; if not, the probe is
+    /// repeated after each inspection of the connection, because the inspection may have found the problem fixed.
     pub good: bool,
-    /// What it depended on beside the spec.
+    /// Inputs of the probe beside the spec.
     pub probe_inputs: ProbeInputs,
-    /// What the last attempt to remove hooks met.
+    /// Obstacle that the last attempt to remove hooks met.
     pub obstacle: Option<observe::Obstacle>,
-    /// When evidence was written to the status last.
+    /// Time at which delivery evidence was last written to the status.
     pub evidence_at: Option<Timestamp>,
 }
 
-/// What a probe depends on beside the spec. Where any of it changed, the next probe is due at once.
+/// Inputs of a probe beside the spec. If any of them changes, the next probe is due at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProbeInputs {
-    /// Whether the connection could be used.
+    /// Whether the connection was usable.
     pub usable: bool,
-    /// Whether nothing might be written at the provider.
+    /// Whether writing at the provider was forbidden.
     pub observe_only: bool,
-    /// The version of the secret that the user brought, or why there is none.
+    /// Version of the user's own secret, or the message why it could not be read.
     pub user_secret: Option<String>,
-    /// Where our receiver is to take its deliveries; `None` where that is nowhere, or they go elsewhere.
+    /// Masked URL at which our receiver takes deliveries; `None` without a public URL or with a custom URL.
     pub receiver: Option<String>,
-    /// Whether the repository that the status knows has a path that the connection does not grant.
+    /// Whether the repository in the status has a path that the connection does not grant.
     pub known_without_grant: bool,
 }
 
-/// One reconciliation.
+/// Runs one reconciliation of a binding.
 pub fn reconcile(object: Arc<RepoBinding>, context: Arc<Context>) -> BoxFuture<'static, Result<Action, Error>> {
     async move {
         if !context.writes.is_observed(&*object) {
@@ -95,7 +96,8 @@ pub fn reconcile(object: Arc<RepoBinding>, context: Arc<Context>) -> BoxFuture<'
             requeue_conflicting(&context, &facts);
             return Ok(Action::await_change());
         }
-        // Before anything that can fail: a creation that is forgotten would be made again at once.
+        // Must precede everything that can fail: if a creation were forgotten, the next reconciliation would create the hook
+        // again.
         note_attempts(&context, &facts, &plan, &outcome);
         let report = report::report(&facts, &plan, &outcome);
         let written = status::write(&context, &*outcome.object, &report.status).await?;
@@ -126,7 +128,7 @@ fn log(object: &RepoBinding, report: &report::Report) {
     );
 }
 
-/// Notes what was tried and is not over.
+/// Stores creations, recreations, repairs and cleared targets in the memory of attempts.
 fn note_attempts(context: &Context, facts: &observe::Facts, plan: &plan::Plan, outcome: &apply::Outcome) {
     let now = context.view.clock.now();
     let mut attempts = facts.attempts.clone();
@@ -162,7 +164,7 @@ fn note_attempts(context: &Context, facts: &observe::Facts, plan: &plan::Plan, o
 fn remember(context: &Context, facts: &observe::Facts, plan: &plan::Plan, outcome: &apply::Outcome, evidence_written: bool) {
     let before = facts.memory.clone().unwrap_or_default();
     let probed = facts.probe.is_some();
-    // What was settled before the start counts as seen now.
+    // An object that was settled before the start counts as probed now.
     let seen = probed || facts.memory.is_none();
     let usable = before.probe_inputs.usable && facts.connection.may_be_usable();
     let memory = ProbeRecord {
@@ -175,7 +177,8 @@ fn remember(context: &Context, facts: &observe::Facts, plan: &plan::Plan, outcom
         obstacle: outcome.failure.as_ref().map(|failure| observe::Obstacle::of(&failure.error)).or(before.obstacle),
         evidence_at: if evidence_written { Some(facts.now) } else { before.evidence_at },
     };
-    // Without a probe there is nothing to hold the first one off, but for objects that were settled before the start.
+    // Without a probe, a record is stored only for objects that were settled before the start; any other record would delay the
+    // first probe.
     let first_probe_pending = !probed && facts.memory.is_none() && plan::due::probe_due(facts);
     let waits_for_connection = !probed && facts.memory.is_none() && !matches!(facts.connection, observe::Connection::Ready { .. });
     if !first_probe_pending && !waits_for_connection {
@@ -183,7 +186,7 @@ fn remember(context: &Context, facts: &observe::Facts, plan: &plan::Plan, outcom
     }
 }
 
-/// Asks for an inspection of the connection whose credential was refused or whose provider did not answer.
+/// Requests an inspection of the connection if its credential was refused or its provider did not answer.
 fn request_inspection(context: &Context, facts: &observe::Facts, outcome: &apply::Outcome) {
     let probe = facts.probe.as_ref().and_then(|probe| probe.repository.error());
     let errors = outcome.failure.iter().map(|failure| &failure.error).chain(probe);
@@ -195,7 +198,7 @@ fn request_inspection(context: &Context, facts: &observe::Facts, outcome: &apply
     }
 }
 
-/// Lets the bindings probe again that wait for a hook which this one may have left.
+/// Makes bindings that wait for a hook which this binding may have given up probe again.
 fn requeue_conflicting(context: &Context, facts: &observe::Facts) {
     for other in conflicts::waiting(&context.view, &facts.object) {
         locked(&context.view.probes).entry(other.uid().unwrap_or_default()).and_modify(|probe| probe.next = Some(facts.now));
@@ -213,7 +216,7 @@ fn next(context: &Context, facts: &observe::Facts, plan: &plan::Plan, outcome: &
     }
     context.backoff.succeed(&uid);
     match plan.wake {
-        // A second more, so that the moment has passed for certain when the wake comes.
+        // Adds one second so that the moment has certainly passed at the wake-up.
         Some(at) => Action::requeue(hooks::until(facts.now, at) + Duration::from_secs(1)),
         None => Action::await_change(),
     }

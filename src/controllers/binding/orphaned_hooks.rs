@@ -1,4 +1,4 @@
-//! Hooks beside ours that nobody here will ever remove.
+//! Finds orphaned hooks: hooks made by Forgebind that no binding of this installation will ever remove.
 
 use std::collections::BTreeSet;
 
@@ -12,15 +12,15 @@ use crate::controllers::View;
 use crate::protocol::keys::ConnectedBinding;
 use crate::providers::Hook;
 
-/// The ids of hooks that look like ours and that nobody here will ever remove: made under an install key that is lost, or by another
-/// installation from which the binding was taken over.
+/// Ids of the orphaned hooks in a list: made under a lost install key, or by another installation from which the binding was
+/// taken over.
 #[must_use]
 pub fn orphaned_hooks(view: &View, facts: &Facts, hooks: &[Hook]) -> Vec<String> {
     let identity = &facts.identity;
     let others: Vec<(&Hook, String)> = hooks.iter().filter_map(|hook| Some((hook, identity.other_id(&hook.url)?))).collect();
     let ids = |binding: &RepoBinding| -> Vec<String> {
         let (namespace, name) = (binding.namespace().unwrap_or_default(), binding.name_any());
-        // Also through the connections at whose targets it still has hooks that it will remove.
+        // Includes the connections of all targets where the binding still has hooks that it will remove.
         let former = binding.hook_targets().map(|target| target.connection.clone());
         let connections: BTreeSet<ConnectionTarget> = former.chain([binding.connection_target()]).collect();
         let id = |connection: &ConnectionTarget| {
@@ -29,7 +29,7 @@ pub fn orphaned_hooks(view: &View, facts: &Facts, hooks: &[Hook]) -> Vec<String>
         };
         connections.iter().map(id).collect()
     };
-    // Only where there is something to compare with: with thousands of bindings it takes a while.
+    // Computed only if there are ids to compare with: it is slow with thousands of bindings.
     let known: BTreeSet<String> =
         if others.is_empty() { BTreeSet::new() } else { view.bindings.state().iter().flat_map(|binding| ids(binding)).collect() };
     let nobodys = others.into_iter().filter(|(_, id)| !known.contains(id)).map(|(hook, _)| hook);

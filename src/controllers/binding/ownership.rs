@@ -1,4 +1,4 @@
-//! Whose a hook is, told by its URL alone. Status never makes a hook ours.
+//! Determines the owner of a hook from its URL alone. The status never makes a hook ours.
 
 use url::Url;
 
@@ -7,60 +7,60 @@ use crate::controllers::{Keys, Settings};
 use crate::protocol::keys::{ConnectedBinding, HOOK_ID_LENGTH};
 use crate::providers::HookUrl;
 
-/// Name of the query parameter that marks a hook which delivers elsewhere.
+/// Query parameter that marks our hooks with a custom URL.
 const MARK: &str = "forgebind";
-/// The path segment before a hook id.
+/// Path segment before a hook id.
 const HOOKS: &str = "hooks";
-/// What is shown in place of the unguessable part of an address.
+/// Placeholder for the unguessable part of a displayed URL.
 const MASKED: &str = "/…";
 
-/// A binding's identity at every provider.
+/// Identity of a binding at every provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HookIdentity {
     id: String,
     mark: String,
-    /// The origin that our marks carry.
+    /// Origin in the marks that we set.
     origin: String,
-    /// The origins of marks that are ours: every public URL, of the present and of before, and none at all.
+    /// Origins in marks that count as ours: those of every present and former public URL, and the origin for no public URL.
     origins: Vec<String>,
-    /// Where hooks are to deliver.
+    /// Public URL to which hooks deliver.
     wanted: Option<Url>,
-    /// Where hooks of ours may deliver, of the present and of before.
+    /// Present and former public URLs at which our hooks may deliver.
     bases: Vec<Url>,
 }
 
-/// Whose a hook is.
+/// Owner of a hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HookOwner {
-    /// Ours, delivering to our receiver.
+    /// Ours, with delivery to our receiver.
     Receiver {
         /// Version of its secret.
         secret_version: String,
     },
-    /// Ours, delivering elsewhere: the address without our mark.
+    /// Ours, with delivery to a custom URL.
     Custom {
         /// Version of its secret.
         secret_version: String,
-        /// The address without our mark.
+        /// The URL without our mark.
         url: Url,
     },
-    /// It carries our id under a host that is not ours: a copy of a cluster, or a public URL that was not declared as former.
+    /// Carries our id under a foreign host: this is a copy of a cluster, or the public URL was not declared as former.
     AnotherHost {
-        /// That host.
+        /// The foreign host.
         host: String,
     },
-    /// It carries our mark, made under a public URL that is not ours: the same two cases, for a hook that delivers elsewhere.
+    /// Carries our mark with an origin that is not ours: the same two cases, for a hook with a custom URL.
     AnotherOrigin,
-    /// Somebody else's.
+    /// Foreign.
     Foreign {
-        /// The address; `None` when it is no URL.
+        /// The URL; `None` if it cannot be parsed.
         url: Option<Url>,
     },
 }
 
 impl HookIdentity {
-    /// The identity of a binding (`namespace`, `name`) through a connection. It is one at every public URL; `wanted` is the one to
-    /// which its hooks are to deliver.
+    /// Identity of a binding (`namespace`, `name`) through a connection. It is the same at every public URL; `wanted` is the one
+    /// to which its hooks deliver.
     #[must_use]
     pub fn new(keys: &Keys, settings: &Settings, wanted: Option<&Url>, binding: (&str, &str), connection: &ConnectionTarget) -> Self {
         let (namespace, name) = binding;
@@ -70,7 +70,8 @@ impl HookIdentity {
         Self {
             id: keys.receiver.hook_id(owner),
             mark: keys.controller.mark(namespace, name),
-            // It tells one installation from a copy of it, so it does not depend on what a connection chooses.
+            // The origin distinguishes an installation from its copy, so it must not depend on the public URL that a connection
+            // chooses.
             origin: origin_of(bases.first()),
             origins: bases.iter().map(Some).chain([None]).map(origin_of).collect(),
             wanted: wanted.cloned(),
@@ -78,7 +79,7 @@ impl HookIdentity {
         }
     }
 
-    /// The URL under which our receiver is to take deliveries; `None` without a public URL.
+    /// The URL at which our receiver takes deliveries; `None` without a public URL.
     #[must_use]
     pub fn receiver_url(&self, secret_version: &str) -> Option<HookUrl> {
         let mut url = self.wanted.clone()?;
@@ -86,13 +87,13 @@ impl HookIdentity {
         Some(HookUrl::new(url.into()))
     }
 
-    /// What may be shown of it.
+    /// The receiver URL without its unguessable part, for display.
     #[must_use]
     pub fn masked_receiver_url(&self) -> Option<String> {
         masked(self.wanted.as_ref()?)
     }
 
-    /// What may be shown of the URL of a hook of ours; empty for one that is not.
+    /// The displayable URL of a hook of ours; empty for any other hook.
     #[must_use]
     pub fn masked_url(&self, url: &HookUrl) -> String {
         let Ok(url) = Url::parse(url.expose()) else { return String::new() };
@@ -102,14 +103,14 @@ impl HookIdentity {
         self.secret_version_in_path(&url).and_then(|(base, _)| masked(&base)).unwrap_or_default()
     }
 
-    /// Whether a hook delivers to a receiver at one of our public URLs, whosever identity it has.
+    /// Whether a hook delivers to a receiver at one of our public URLs, with any identity.
     #[must_use]
     pub fn is_at_our_receiver(&self, url: &HookUrl) -> bool {
         let at = |base: &Url| masked(base).is_some_and(|masked| url.expose().starts_with(masked.trim_end_matches('…')));
         self.bases.iter().any(at)
     }
 
-    /// Somebody else's endpoint with our mark.
+    /// The custom URL with our mark.
     #[must_use]
     pub fn custom_url(&self, custom: &Url, secret_version: &str) -> HookUrl {
         let mut url = custom.clone();
@@ -117,7 +118,7 @@ impl HookIdentity {
         HookUrl::new(url.into())
     }
 
-    /// Whose a hook is.
+    /// Determines the owner of a hook.
     #[must_use]
     pub fn classify(&self, url: &HookUrl) -> HookOwner {
         let Ok(url) = Url::parse(url.expose()) else { return HookOwner::Foreign { url: None } };
@@ -135,13 +136,13 @@ impl HookIdentity {
         }
     }
 
-    /// Whether a hook is ours; `custom` does not matter for that, only the mark does.
+    /// Whether a hook is ours. For a custom URL only the mark counts.
     #[must_use]
     pub fn is_ours(&self, url: &HookUrl) -> bool {
         matches!(self.classify(url), HookOwner::Receiver { .. } | HookOwner::Custom { .. })
     }
 
-    /// The origin and the secret version behind our mark.
+    /// Origin and secret version in our mark.
     fn marked(&self, url: &Url) -> Option<(String, String)> {
         url.query().unwrap_or_default().split('&').filter_map(read_mark).find_map(|(mark, origin, secret_version)| {
             let ours = mark == self.mark;
@@ -149,7 +150,7 @@ impl HookIdentity {
         })
     }
 
-    /// Whether a hook that delivers elsewhere was made by this installation for another of its bindings.
+    /// Whether a hook with a custom URL was made by this installation for another of its bindings.
     #[must_use]
     pub fn is_of_another_binding(&self, url: &HookUrl) -> bool {
         let Ok(url) = Url::parse(url.expose()) else { return false };
@@ -157,13 +158,13 @@ impl HookIdentity {
         marks.any(|(mark, origin, _)| mark != self.mark && self.origins.contains(&origin))
     }
 
-    /// The secret version behind our id, and the URL before `/hooks`.
+    /// The URL before `/hooks`, and the secret version after our id.
     fn secret_version_in_path(&self, url: &Url) -> Option<(Url, String)> {
         let (base, id, secret_version) = delivery_path(url)?;
         (id == self.id).then_some((base, secret_version))
     }
 
-    /// The id of a hook that delivers to our receiver and is not this binding's: another binding's, or nobody's any more.
+    /// Id of a hook that delivers to our receiver and is not this binding's: it belongs to another binding or to none.
     #[must_use]
     pub fn other_id(&self, url: &HookUrl) -> Option<String> {
         let (base, id, _) = delivery_path(&Url::parse(url.expose()).ok()?)?;
@@ -171,7 +172,7 @@ impl HookIdentity {
     }
 }
 
-/// The URL before `/hooks`, the id and the secret version of an address of some Forgebind receiver; `None` for any other.
+/// The URL before `/hooks`, the id and the secret version of a Forgebind receiver URL; `None` for any other URL.
 fn delivery_path(url: &Url) -> Option<(Url, String, String)> {
     let segments: Vec<&str> = url.path_segments()?.collect();
     let [before @ .., hooks, id, secret_version] = segments.as_slice() else { return None };
@@ -184,7 +185,7 @@ fn delivery_path(url: &Url) -> Option<(Url, String, String)> {
     Some((base, (*id).to_owned(), (*secret_version).to_owned()))
 }
 
-/// Whether a hook looks like one of Forgebind's, of this installation or any other.
+/// Whether a hook was made by Forgebind, by this installation or any other, as far as its URL shows.
 #[must_use]
 pub fn is_alike(url: &HookUrl) -> bool {
     is_marked(url) || Url::parse(url.expose()).is_ok_and(|url| delivery_path(&url).is_some())
@@ -196,8 +197,8 @@ pub fn is_marked(url: &HookUrl) -> bool {
     Url::parse(url.expose()).is_ok_and(|url| url.query().unwrap_or_default().split('&').any(|part| read_mark(part).is_some()))
 }
 
-/// The identity, the origin and the version of a part of a query that is a mark of Forgebind. A parameter of the same name that
-/// has another form belongs to the endpoint.
+/// Identity, origin and version if this part of a query is a mark of Forgebind. A parameter of the same name in another form
+/// belongs to the endpoint.
 fn read_mark(part: &str) -> Option<(String, String, String)> {
     let (_, value) = url::form_urlencoded::parse(part.as_bytes()).next().filter(|(name, _)| name == MARK)?;
     let mut parts = value.splitn(3, '.').map(str::to_owned);
@@ -205,20 +206,20 @@ fn read_mark(part: &str) -> Option<(String, String, String)> {
     (mark.len() == HOOK_ID_LENGTH).then_some((mark, origin, secret_version))
 }
 
-/// Where hooks below a public URL deliver, without the unguessable part.
+/// Receiver URL below a public URL, without the unguessable part.
 fn masked(base: &Url) -> Option<String> {
     let mut url = base.clone();
     url.path_segments_mut().ok()?.pop_if_empty().push(HOOKS);
     Some(format!("{url}{MASKED}"))
 }
 
-/// The address of somebody else's endpoint, from what a status tells of where a hook delivers; `None` for a receiver of Forgebind.
+/// The custom URL in a URL displayed in a status; `None` for a Forgebind receiver.
 #[must_use]
 pub fn endpoint_of_another(told: &str) -> Option<Url> {
     Url::parse(told).ok().filter(|_| !told.ends_with(MASKED))
 }
 
-/// Host and port as people know it.
+/// Host, with the port if the URL has one.
 #[must_use]
 pub fn host_of(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
@@ -229,13 +230,13 @@ fn same_base(one: &Url, other: &Url) -> bool {
     base_text(one) == base_text(other)
 }
 
-/// A public URL in one spelling.
+/// Normal form of a public URL.
 fn base_text(url: &Url) -> String {
     let port = url.port_or_known_default().unwrap_or_default();
     format!("{}://{}:{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path().trim_end_matches('/'))
 }
 
-/// An address without any mark of ours in its query. What else stands there is left letter by letter.
+/// A URL without any mark of ours in its query. The rest of the query stays unchanged.
 #[must_use]
 pub fn without_mark(url: &Url) -> Url {
     let existing = url.query().unwrap_or_default().split('&').filter(|part| read_mark(part).is_none()).collect::<Vec<_>>().join("&");
@@ -244,8 +245,8 @@ pub fn without_mark(url: &Url) -> Url {
     bare
 }
 
-/// One text for all spellings of an address: without our mark, with the host in lower case and without its last dot, with the port,
-/// without a slash at the end, with one form of percent-encoding, and with the parameters of the query in order.
+/// Normal form of a URL: without our mark, host in lower case and without its last dot, with the port, without a slash at the
+/// end, with one form of percent-encoding, and with sorted query parameters.
 #[must_use]
 pub fn normal_form(url: &Url) -> String {
     let bare = without_mark(url);
@@ -257,14 +258,14 @@ pub fn normal_form(url: &Url) -> String {
     format!("{}://{host}:{port}{}?{}", bare.scheme(), path.trim_end_matches('/'), query.join("&"))
 }
 
-/// Whether two addresses lead to one host, whatever the port.
+/// Whether two URLs have the same host; ports are ignored.
 #[must_use]
 pub fn same_host(one: &Url, other: &Url) -> bool {
     let host = |url: &Url| url.host_str().map(|host| host.trim_end_matches('.').to_ascii_lowercase());
     host(one) == host(other)
 }
 
-/// What needs no percent-encoding stands in clear, and hexadecimal digits are capitals (RFC 3986, section 6.2.2).
+/// Decodes characters that need no percent-encoding and capitalises hexadecimal digits (RFC 3986, section 6.2.2).
 fn one_encoding(text: &str) -> String {
     let mut parts = text.split('%');
     let mut normal = parts.next().unwrap_or_default().to_owned();
@@ -297,15 +298,15 @@ pub(crate) mod tests {
     use crate::network::public_urls::PublicUrls;
     use crate::protocol::keys::InstallKey;
 
-    /// The address named `internal`.
+    /// Public URL with the name `internal`.
     pub(crate) const INTERNAL: &str = "https://hooks.acme.corp:8443/git";
 
-    /// The connection of the tests.
+    /// The connection in the tests.
     pub(crate) fn connection() -> ConnectionTarget {
         ConnectionTarget { namespace: "platform".to_owned(), name: "acme".to_owned() }
     }
 
-    /// A binding's identity through that connection.
+    /// The owner of a hook through that connection.
     pub(crate) fn owner<'a>(namespace: &'a str, name: &'a str) -> ConnectedBinding<'a> {
         ConnectedBinding { namespace, name, connection: ("platform", "acme") }
     }
@@ -329,7 +330,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// The identity of team/shop, whose connection chooses this name.
+    /// The identity of team/shop through a connection that chooses the public URL of this name.
     pub(crate) fn identity(byte: u8, settings: &Settings, name: Option<&str>) -> HookIdentity {
         HookIdentity::new(&keys(byte), settings, settings.public_urls.choose(name).ok(), ("team", "shop"), &connection())
     }
@@ -388,7 +389,7 @@ pub(crate) mod tests {
             assert_eq!(here.classify(&made), expected, "{here:?}");
             assert_eq!(here.is_ours(&made), known);
         }
-        // An installation that got its first public URL goes on with what it made before.
+        // An installation that got its first public URL keeps the hooks that it made before.
         let without = Settings { public_urls: PublicUrls::default(), ..settings("https://hooks.acme.io", &[]) };
         let before = identity(1, &without, None).custom_url(&custom, "ab");
         assert!(ours().is_ours(&before));

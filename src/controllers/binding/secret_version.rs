@@ -1,4 +1,4 @@
-//! Which secret a binding's hooks are to carry. Pure.
+//! Chooses the secret version that a binding's hooks carry. Pure.
 
 use std::time::Duration;
 
@@ -6,33 +6,34 @@ use jiff::Timestamp;
 
 use crate::protocol::keys;
 
-/// How far in the future a secret version may seem to lie before it is none: clocks differ.
+/// How far in the future a secret version may lie, in seconds, and still be valid: clocks differ.
 const SKEW: i64 = 300;
 
-/// The second that a derived secret version stands for; `None` for what is no such second, or lies in the future.
+/// Unix second in a derived secret version; `None` if the version is no such second or lies in the future.
 #[must_use]
 pub fn second(secret_version: &str, now: Timestamp) -> Option<i64> {
     keys::derived_second(secret_version).filter(|second| *second <= now.as_second().saturating_add(SKEW))
 }
 
-/// What decides about a derived secret.
+/// Inputs of the choice of a derived secret.
 #[derive(Clone, Copy, Debug)]
 pub struct Derived<'a> {
-    /// What the status says is current.
+    /// Current version according to the status.
     pub status: Option<&'a str>,
-    /// What the hooks at the provider carry.
+    /// Versions that the hooks at the provider carry.
     pub hooks: &'a [&'a str],
-    /// Whether somebody asked for a rotation.
+    /// Whether a rotation was requested.
     pub requested: bool,
-    /// How often it is to be rotated.
+    /// Rotation interval.
     pub interval: Option<Duration>,
-    /// Whether a rotation may begin: every hook carries the last secret version and none is paused.
+    /// Whether a rotation may begin: all hooks carry the same secret version, none is paused or switched off, and writing is
+    /// allowed.
     pub settled: bool,
     /// The present time.
     pub now: Timestamp,
 }
 
-/// The secret version that the hooks are to carry, and whether it is a new one.
+/// The secret version that the hooks must carry, and whether it is new.
 #[must_use]
 pub fn derived(facts: Derived<'_>) -> (String, bool) {
     let known = facts.hooks.iter().copied().chain(facts.status).filter_map(|secret_version| second(secret_version, facts.now)).max();

@@ -1,4 +1,4 @@
-//! Tables over `plan` and `report`: what is decided and said without any look at a repository.
+//! Tests of `plan` and `report` without a probe of the repository.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -130,7 +130,7 @@ fn an_outage_of_the_provider_leaves_ready_as_it_was() {
     assert!(said.events.is_empty(), "{:?}", said.events);
 }
 
-/// What looks at repositories, removes hooks, inspects connections and waits must take the same error for the same thing.
+/// Probes, removals, inspections and waits must interpret each kind of error in the same way.
 #[test]
 fn every_decider_takes_every_kind_of_error_for_the_same_thing() {
     for kind in ErrorKind::ALL {
@@ -138,7 +138,7 @@ fn every_decider_takes_every_kind_of_error_for_the_same_thing() {
         let (obstacle, failure) = (Obstacle::of(&error()), failure_of(&error(), None));
         assert_eq!(matches!(obstacle, Obstacle::Pending), kind.disposition() == Disposition::NotAsked, "{kind:?}");
         let is_outage = matches!(obstacle, Obstacle::Outage(_));
-        // What is read-only or changed at the moment of the removal is waited for as an outage is.
+        // A removal waits for a read-only provider or a concurrent change as for an outage.
         let passes = matches!(kind.disposition(), Disposition::ReadOnly | Disposition::ProbeAgain);
         assert_eq!(is_outage, kind.is_outage() || passes, "{kind:?}");
         assert_eq!(failure.is_outage(), kind.at_inspection().is_outage(), "{kind:?}");
@@ -252,7 +252,7 @@ fn a_sink_that_is_not_served_lowers_ready_and_one_that_fails_does_not() {
     unserved.unserved_sinks =
         vec![("ci".to_owned(), NotServed { kind: NotServedKind::NotServed, message: "nats is not served".to_owned() })];
     assert_eq!(reads(&say(&unserved).status, ConditionType::Ready), "False/SinkNotServed");
-    // Every sink that gets nothing is named, each once.
+    // The message names every unserved sink once.
     let refusal = |words: &str| NotServed { kind: NotServedKind::NotServed, message: words.to_owned() };
     unserved.unserved_sinks.push(("bus".to_owned(), refusal("nats is not served by this build")));
     let told = say(&unserved).status;
@@ -431,7 +431,7 @@ fn another_public_url_since_is_noticed_after_a_start_and_while_running() {
         assert!(plan::due::delivers_elsewhere(&after), "{name}");
         assert_ne!(after.probe_inputs(), before.probe_inputs(), "{name}");
     }
-    // Who delivers to somebody else's endpoint does not care.
+    // A binding with a custom URL does not depend on the public URL.
     let mut object = ready_binding();
     object["spec"]["webhook"] = json!({"events": ["Push"], "url": "https://argocd.acme.io/api/webhook", "secretRef": {"name": "s"}});
     let custom = Facts { public_url: before.public_url, identity: before.identity, ..facts(object.clone(), outage()) };
@@ -488,7 +488,7 @@ fn of_earlier_secrets_those_stay_that_are_carried_or_accepted_longest() {
     let previous = |number: i64| json!({"version": format!("own{number:016x}"), "validUntil": time(-10 * number)});
     object["status"]["webhook"]["previousSecrets"] = (1..=8).map(previous).collect();
     let facts = facts(object, outage());
-    // In the overlap: one hook carries the old secret still.
+    // During the overlap, one hook still carries the old secret.
     let plan = plan::Plan {
         existing: Some(vec![existing(31, "1700000000"), existing(32, "1800000000")]),
         secret_version: Some("1800000000".to_owned()),
@@ -500,7 +500,7 @@ fn of_earlier_secrets_those_stay_that_are_carried_or_accepted_longest() {
     assert_eq!(existing, expected, "the one that ends first goes, and not the one whose text comes first");
 }
 
-/// The pointers of every list in a schema that has a bound.
+/// Collects the JSON pointers of all lists with `maxItems` in a schema.
 fn bounded_lists(schema: &Value, pointer: &str, found: &mut BTreeMap<String, usize>) {
     if let Some(most) = schema["maxItems"].as_u64() {
         found.insert(pointer.to_owned(), usize::try_from(most).unwrap());

@@ -1,4 +1,4 @@
-//! The webhook secret that a user brought: read from the binding's namespace, and prepared for the receivers.
+//! Reads a user's own webhook secret from the binding's namespace and publishes it to the receivers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,28 +21,28 @@ use crate::providers::secret_keys::{SecretError, SecretKeys};
 use crate::providers::{ErrorKind, ProviderError};
 use crate::text::wording;
 
-/// How often a change is tried when somebody else changed the Secret meanwhile.
+/// Attempts at a change that conflicts with another writer of the Secret.
 const TRIES: u32 = 5;
 
-/// How many earlier secrets of a binding are kept beside the present one.
+/// How many earlier secrets of a binding are kept beside the current one.
 const EARLIER_SECRETS: usize = 3;
 
-/// What all entries of one shard may take, in bytes: the API server refuses Secrets of more than 1 MiB.
+/// Maximum size of all entries of one shard, in bytes: the API server refuses Secrets of more than 1 MiB.
 const SHARD_BYTES: usize = 1000 * 1024;
 
-/// What the entries of one namespace may take of a shard, in bytes: one namespace does not use up the room of all.
+/// Maximum size of one namespace's entries in a shard, in bytes, so that one namespace cannot use up the space of all.
 const NAMESPACE_BYTES: usize = 128 * 1024;
 
-/// A secret and the version that stands for it.
+/// A user's own webhook secret with its version.
 #[derive(Clone, Debug)]
 pub struct UserSecret {
-    /// A keyed fingerprint of all its parts.
+    /// Keyed fingerprint of all parts of the secret.
     pub version: String,
-    /// The secret.
+    /// Value of the secret.
     pub value: WebhookSecret,
 }
 
-/// Reads the Secret that a binding names; `None` when it names none.
+/// Reads the Secret that a binding names; `None` if it names none.
 pub async fn read(view: &View, object: &RepoBinding) -> Option<Result<UserSecret, ConditionFailure>> {
     let reference = object.spec.webhook.as_ref()?.secret_ref.as_ref()?;
     let name = &reference.name;
@@ -67,7 +67,7 @@ pub async fn read(view: &View, object: &RepoBinding) -> Option<Result<UserSecret
     })
 }
 
-/// Reads a Secret; `named` is how it is told.
+/// Parses the data of a Secret; `named` is the Secret's name in error messages.
 fn parse(
     key: &ReceiverKey,
     named: &str,
@@ -115,11 +115,11 @@ fn by_usual_keys(named: &str, keys: &SecretKeys<'_>) -> Result<WebhookSecret, St
     })
 }
 
-/// Prepares a secret for the receivers beside the earlier ones that are still accepted, before any hook carries it. The inner error
-/// says that there is no room for it.
+/// Publishes a secret to the receivers, beside the earlier secrets that are still accepted, before any hook carries it. The inner
+/// error means that there is no room for it.
 ///
 /// # Errors
-/// What the API server said.
+/// Errors of the API server.
 pub async fn publish(
     context: &Context,
     namespace: &str,
@@ -130,7 +130,7 @@ pub async fn publish(
     let edit = |known: UserSecrets| {
         let mut secrets: Vec<_> =
             known.secrets.into_iter().filter(|known| known.version != secret.version && accepted.contains(&known.version)).collect();
-        // The newest come last.
+        // The newest secrets come last.
         drop(secrets.drain(..secrets.len().saturating_sub(EARLIER_SECRETS)));
         secrets.extend(webhook_secrets::UserSecret::new(secret.version.clone(), &secret.value));
         Some(UserSecrets { secrets })
@@ -154,7 +154,7 @@ pub async fn publish(
     })
 }
 
-/// Whether an entry fits into a shard of these entries: beside those of the same namespace, and beside all others.
+/// Whether an entry fits into a shard: within the limit of its namespace and within the limit of the shard.
 fn has_room(data: &BTreeMap<String, ByteString>, uid: &str, size: usize, same_namespace: &BTreeSet<String>) -> bool {
     let others = || data.iter().filter(|(known, _)| *known != uid);
     let of = |entry: (&String, &ByteString)| entry.0.len() + entry.1.0.len();
@@ -163,15 +163,15 @@ fn has_room(data: &BTreeMap<String, ByteString>, uid: &str, size: usize, same_na
     all + size <= SHARD_BYTES && theirs + size <= NAMESPACE_BYTES
 }
 
-/// Takes a binding's secrets back.
+/// Removes a binding's secrets from the receivers.
 ///
 /// # Errors
-/// What the API server said.
+/// Errors of the API server.
 pub async fn withdraw(context: &Context, uid: &str) -> kube::Result<()> {
     change(context, uid, |_| None, |_, _| true).await.map(|_| ())
 }
 
-/// Changes a binding's entry. `false` where there is no room for it, and nothing was changed.
+/// Changes a binding's entry. Returns `false`, without a change, if there is no room for the entry.
 async fn change(
     context: &Context,
     uid: &str,
@@ -291,7 +291,7 @@ mod tests {
         assert!(read(None, &argo[..1]).unwrap_err().contains("webhook.secretRef.key"), "it says what helps");
     }
 
-    /// What both sides know has no white space at its ends, because a header loses it on its way; a name is read without.
+    /// A secret that both sides share has no white space at its ends, because it would be lost in a header; a name is trimmed.
     #[test]
     fn white_space_around_a_webhook_secret_is_named_with_its_key() {
         let value = "0123456789abcdef";

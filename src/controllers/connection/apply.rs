@@ -1,4 +1,4 @@
-//! Does what was planned for a connection.
+//! Executes the plan of a connection.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use crate::api::v1alpha1::GitProviderConnection;
 use crate::controllers::{Context, Error};
 use crate::k8s::finalizer;
 
-/// Takes the actions in order. Answers the object as it is then; `None` when there is nothing left to report on.
+/// Executes the actions in order. Returns the changed object; `None` if its finalizer was removed, so that no status is written.
 ///
 /// # Errors
-/// What the API server said.
+/// Errors of the API server.
 pub async fn apply(context: &Context, facts: &Facts, plan: &Plan) -> Result<Option<Arc<GitProviderConnection>>, Error> {
     let mut object = Arc::clone(&facts.object);
     for action in &plan.actions {

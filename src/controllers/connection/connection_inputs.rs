@@ -1,4 +1,5 @@
-//! What a connection is made of: its Secret, its certificates, its proxy. Read from its own namespace only.
+//! Reads the objects that a connection refers to: the Secret of the credential, certificates and the proxy. Reads its own
+//! namespace only.
 
 use std::collections::BTreeMap;
 
@@ -15,27 +16,27 @@ use crate::providers::secret_keys::{SecretError, SecretKeys};
 use crate::providers::transport::{ClientIdentity, ProxySettings};
 use crate::text::wording;
 
-/// Everything that was read.
+/// Contents of all objects that a connection refers to.
 #[derive(Clone, Debug)]
 pub struct ConnectionInputs {
-    /// The credential and the end that its Secret declares.
+    /// The credential, and its expiry as the Secret declares it.
     pub declared: DeclaredCredential,
     /// PEM bundle of certificate authorities.
     pub ca_pem: Option<Vec<u8>>,
-    /// What to present as the client.
+    /// Client certificate with its key.
     pub client_identity: Option<ClientIdentity>,
-    /// The proxy.
+    /// Settings of the proxy.
     pub proxy: Option<ProxySettings>,
-    /// Versions of all objects that were read: they change with the content.
+    /// Resource versions of all objects that were read: they change with the content.
     pub versions: String,
-    /// Version of the credential's Secret.
+    /// Resource version of the credential's Secret.
     pub secret_version: Option<String>,
 }
 
 /// Reads everything that a connection refers to.
 ///
 /// # Errors
-/// What is missing or unusable, as a condition says it.
+/// A missing or unusable object, as the failure of a condition.
 pub async fn read(references: &dyn ObjectReader, connection: &GitProviderConnection) -> Result<ConnectionInputs, ConditionFailure> {
     let reader = Reader { references, namespace: connection.namespace().unwrap_or_default() };
     let spec = &connection.spec;
@@ -65,7 +66,7 @@ pub async fn read(references: &dyn ObjectReader, connection: &GitProviderConnect
     Ok(ConnectionInputs { declared, ca_pem, client_identity, proxy, versions: versions.join(","), secret_version })
 }
 
-/// What is told of a connection's credential: the Secret that holds it, with the keys of its kind; `None` where it has none.
+/// Names the Secret of a connection's credential and the keys of its kind, for messages; `None` without a credential.
 #[must_use]
 pub fn place_of_credential(connection: &GitProviderConnection, kind: Option<CredentialKind>) -> Option<String> {
     let reference = &connection.spec.credentials.as_ref()?.secret_ref;
@@ -76,14 +77,14 @@ pub fn place_of_credential(connection: &GitProviderConnection, kind: Option<Cred
     })
 }
 
-/// A field that names an object: what it is for, and what is said where that cannot be had.
+/// A field of the spec that names an object, with what its error messages need.
 #[derive(Clone, Copy)]
 struct Field {
-    /// As it stands in the spec.
+    /// Path of the field in the spec.
     path: &'static str,
-    /// What the object has to hold.
+    /// Content that the object needs.
     keys: &'static str,
-    /// The condition and the reason that tell of it.
+    /// Creates the failure for a reason and a message.
     classify: fn(Reason, String) -> ConditionFailure,
 }
 
@@ -104,7 +105,7 @@ fn certificate(_: Reason, message: String) -> ConditionFailure {
     ConditionFailure::new(ConditionType::Reachable, Reason::TLSReferenceNotFound, message)
 }
 
-/// An object as a field names it.
+/// An object that a field names.
 struct Named<'a> {
     namespace: &'a str,
     name: &'a str,
@@ -120,7 +121,7 @@ impl Named<'_> {
         format!("{kind} {}/{}, which {} names", self.namespace, self.name, self.field.path)
     }
 
-    /// What was asked for, or why it cannot be had.
+    /// Returns the object, or the failure if it is missing or unreadable.
     fn found<K: Resource<DynamicType = ()>>(&self, answer: kube::Result<Option<K>>) -> Result<K, ConditionFailure> {
         let object = self.of_kind(&K::kind(&()));
         let Field { keys, classify, .. } = self.field;
@@ -223,7 +224,7 @@ mod tests {
 
     use super::*;
 
-    /// One Secret of the namespace `team`, by its name; one name is forbidden, every other is not there.
+    /// Serves one Secret of the namespace `team` by its name; one name is forbidden, all others are missing.
     struct OneSecret(&'static str, &'static [(&'static str, &'static str)]);
 
     #[async_trait]
@@ -259,15 +260,15 @@ mod tests {
         json!({"proxySecretRef": {"name": name}})
     }
 
-    /// Whoever has no more than `kubectl describe` reads which object of which namespace is meant, which field names it, what is
-    /// wrong, and what to do.
+    /// Each message names the object with its namespace, the field, what is wrong and what to do, so that `kubectl describe` is
+    /// enough.
     #[tokio::test]
     async fn every_reference_that_is_no_good_is_named_with_namespace_field_and_remedy() {
         use ConditionType::{Authenticated, Reachable};
         use Reason::{SecretForbidden, SecretInvalid, SecretNotFound, TLSReferenceNotFound};
         const EMPTY: &[(&str, &str)] = &[];
         let cases = [
-            // (spec, what stands in Secret team/here, condition, reason, field, what is to be done)
+            // (spec, content of Secret team/here, condition, reason, field, remedy)
             (
                 credential("gone"),
                 EMPTY,

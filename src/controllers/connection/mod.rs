@@ -1,4 +1,4 @@
-//! Reconciles a `GitProviderConnection`: reachable, authenticated, authorized, and until when.
+//! Reconciles a `GitProviderConnection`: reachability, authentication, permissions and expiry of the credential.
 
 pub mod apply;
 pub mod connection_inputs;
@@ -23,14 +23,14 @@ use crate::api::v1alpha1::GitProviderConnection;
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::controllers::runtime::status;
 
-/// One reconciliation.
+/// Runs one reconciliation of a connection.
 pub fn reconcile(object: Arc<GitProviderConnection>, context: Arc<Context>) -> BoxFuture<'static, Result<Action, Error>> {
     async move {
         if !context.writes.is_observed(&*object) {
             return Ok(Action::requeue(STALE_CACHE_RETRY));
         }
         if status::skip_if_foreign(&context, &*object).await? {
-            // It may have been ours: no binding is to use its credential any more.
+            // The connection may have been ours before: bindings must no longer use its credential.
             forget(&context.view, &target(&object));
             return Ok(Action::await_change());
         }
@@ -65,25 +65,25 @@ fn log(object: &GitProviderConnection, report: &report::Report) {
     );
 }
 
-/// Forgets what is known of a connection that is not there any more, or not ours: its client holds the credential.
+/// Forgets a connection that is gone or belongs to another installation, because its client holds the credential.
 pub fn forget(view: &View, connection: &ConnectionTarget) {
     view.sessions.remove(connection);
     view.usages.forget(connection);
 }
 
-/// Forgets everything about a connection that the watch told to be gone, also of one that lost its finalizer by somebody's hand.
+/// Forgets everything about a deleted connection, also if somebody else removed its finalizer.
 pub fn gone(context: &Context, object: &GitProviderConnection) {
     let uid = object.uid().unwrap_or_default();
     context.writes.forget(&uid);
     context.backoff.succeed(&uid);
-    // One of the same name may be there already: what is known of it stays.
+    // A new connection of the same name may exist already; its session stays.
     let connection = target(object);
     if context.view.connection(&connection).is_none_or(|present| present.uid() == object.uid()) {
         forget(&context.view, &connection);
     }
 }
 
-/// Namespace and name of a connection.
+/// Returns the namespace and name of a connection.
 #[must_use]
 pub fn target(object: &GitProviderConnection) -> ConnectionTarget {
     ConnectionTarget { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }

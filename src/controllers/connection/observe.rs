@@ -1,4 +1,4 @@
-//! All reading for one connection; failures are kept as data.
+//! Performs all reads for one connection; failures are kept as data.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,46 +21,46 @@ use crate::network::Purpose;
 use crate::providers::transport::TransportSettings;
 use crate::providers::{Credential, Disposition, ErrorKind, PermissionFinding, Provider, ProviderError, registry};
 
-/// What was seen.
+/// Facts about one connection: the input of planning.
 pub struct Facts {
-    /// The object.
+    /// The connection.
     pub object: Arc<GitProviderConnection>,
-    /// When.
+    /// Time of the reconciliation.
     pub now: Timestamp,
-    /// Our installation.
+    /// Fingerprint of this installation.
     pub fingerprint: String,
-    /// The provider that the spec names.
+    /// The provider in the spec; `None` if the spec names none or several.
     pub provider: Option<ProviderKind>,
-    /// What the present or the last inspection found.
+    /// Session with the results of the present or the last inspection.
     pub session: Session,
-    /// Kind, end and Secret of the credential; `None` while its Secret cannot be read.
+    /// Kind, expiry and Secret version of the credential; `None` while its Secret cannot be read.
     pub credential: Option<CredentialFacts>,
-    /// The permissions that are needed, judged; empty while there is no inspection.
+    /// The needed permissions with their findings; empty without an active client.
     pub permissions: Vec<(Permission, PermissionFinding)>,
-    /// Whether it works since this inspection and may be written to, so that what was left behind can be removed now.
+    /// Whether the connection works since this inspection and may be written to, so that leftover hooks can be removed now.
     pub begins_to_work: bool,
-    /// Whether nothing may be written at the provider.
+    /// Whether writing at the provider is forbidden.
     pub observing: bool,
-    /// Who uses the connection.
+    /// Usage of the connection by bindings.
     pub usage: usage::Usage,
-    /// Whether its namespace is being deleted.
+    /// Whether the namespace of the connection is being deleted.
     pub terminating: bool,
-    /// Replaces the bounds of a cleanup that cannot be done.
+    /// Overrides the time limits of a blocked cleanup.
     pub cleanup_timeout: Option<Duration>,
 }
 
-/// What is known of the credential without asking the provider.
+/// Information about the credential that needs no call to the provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CredentialFacts {
-    /// Its kind.
+    /// Kind of the credential.
     pub kind: CredentialKind,
-    /// When it ends, as the Secret or the spec declares.
+    /// Expiry that the Secret or the spec declares.
     pub declared_expiry: Option<Timestamp>,
-    /// Version of its Secret.
+    /// Resource version of the credential's Secret.
     pub secret_version: Option<String>,
 }
 
-/// Reads everything, and inspects the credential when that is due.
+/// Reads all facts, and inspects the credential if an inspection is due.
 pub async fn observe(view: &View, object: Arc<GitProviderConnection>) -> Facts {
     let key = target(&object);
     let now = view.clock.now();
@@ -86,8 +86,7 @@ pub async fn observe(view: &View, object: Arc<GitProviderConnection>) -> Facts {
     }
 }
 
-/// The session as it is now: the known one while nothing calls for another look, else a fresh one; and whether that one
-/// begins to work.
+/// Returns the known session unless an inspection is due, else a new one; and whether the connection begins to work with it.
 async fn current_session(
     view: &View,
     object: &GitProviderConnection,
@@ -115,7 +114,7 @@ async fn current_session(
         Ok(active_client) => (None, Some(active_client)),
         Err(failure) => {
             let failure = naming_address(naming_certificates(failure, object), object);
-            // A failure in the cluster has its remedy already.
+            // Failures in the cluster already contain their remedy.
             (
                 Some(match kind {
                     Some(kind) => with_remedy(failure, object, kind),
@@ -134,9 +133,9 @@ async fn current_session(
     let session =
         Session { uid, inputs, inspected_at: now, works_since, next, failures, hung, failure, active_client, inspection_requested: false };
     view.sessions.set(&key, session);
-    // What was set is what is known: the last working client of the same object stays with it.
+    // Reads the session back, because `set` keeps the last working client of the same object.
     let known = view.sessions.get(&key).unwrap_or_else(|| unreachable_session(now));
-    // Its deletion may have been told while the provider was asked: nobody else would forget the credential then.
+    // If the connection was deleted during the inspection, no other code would forget the credential.
     if view.connection(&key).is_none() {
         super::forget(view, &key);
     }
@@ -224,7 +223,7 @@ const fn is_refusal(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Unauthenticated | ErrorKind::PermissionDenied)
 }
 
-/// A server that shows nothing to anybody, in the words of a condition.
+/// The failure for a server that shows nothing without a credential.
 fn closed(error: &ProviderError) -> ConditionFailure {
     let message = format!(
         "the server shows nothing without a credential ({error}); put one into a Secret of this namespace, under the key token or username \
@@ -233,8 +232,8 @@ fn closed(error: &ProviderError) -> ConditionFailure {
     ConditionFailure::new(ConditionType::Authenticated, Reason::CredentialNeeded, message)
 }
 
-/// A rejection in the words of a condition. What is known of the credential's end now decides, not what was known when the
-/// provider was asked. What is to be noticed of the Secret may be why it is no good.
+/// The failure for a refused credential. Uses the present information about the credential's expiry, not that at the time of the
+/// refusal. Includes the Secret's warnings, because they may explain the refusal.
 fn failure_of_rejection(rejection: &Rejection, expired: Option<Timestamp>, warnings: &[String]) -> ConditionFailure {
     let failure = failure_of(&rejection.error, expired);
     let message = std::iter::once(failure.message.as_str()).chain(warnings.iter().map(String::as_str)).collect::<Vec<_>>().join("; ");
@@ -250,8 +249,9 @@ fn served(view: &View, spec: &ProviderSpec) -> Result<&'static dyn Provider, Con
     registry::provider(kind).ok_or_else(|| not_served(format!("this build does not serve {kind}; use one that does")))
 }
 
-/// Tells a credential at an origin, without telling the credential: by a keyed hash. Somebody's own proxy or authority may answer
-/// in the origin's place, so that the way there is a part of it: what is learnt on one way holds for no other.
+/// Key of a credential at an origin, made with a keyed hash so that it does not reveal the credential. A proxy or a certificate
+/// authority of somebody else may answer in place of the origin, so the key includes the way to it: results from one way do not
+/// count for another.
 fn rejection_key(view: &View, origin: &str, credential: &Credential, settings: &TransportSettings<'_>) -> String {
     format!("{origin} {}", view.keys.receiver.fingerprint(&[credential.identifying_text(), settings.way()]))
 }
@@ -264,7 +264,7 @@ fn refused(refusal: &crate::network::Refusal) -> ConditionFailure {
     ConditionFailure::new(ConditionType::Reachable, reason, refusal.to_string())
 }
 
-/// An error of an inspection in the words of a condition.
+/// Maps an error of an inspection to the failure of a condition.
 #[must_use]
 pub fn failure_of(error: &ProviderError, expired: Option<Timestamp>) -> ConditionFailure {
     use ConditionType::{Authenticated, Authorized, Reachable, Ready};
@@ -289,7 +289,7 @@ pub fn failure_of(error: &ProviderError, expired: Option<Timestamp>) -> Conditio
         ErrorKind::InsecureUrl => (Reachable, Reason::InsecureURL),
         ErrorKind::Unreachable | ErrorKind::Transient => (Reachable, Reason::Unreachable),
         ErrorKind::NotLeading => (Ready, Reason::Progressing),
-        // What is spelled wrongly is no outage: it stays so until somebody corrects it.
+        // A wrong spelling is no outage: it lasts until somebody corrects it.
         ErrorKind::EndpointInvalid => (Reachable, Reason::SpecInvalid),
         ErrorKind::NotFound => (Authorized, Reason::OwnerNotFound),
         ErrorKind::ResponseInvalid
@@ -307,7 +307,7 @@ pub fn failure_of(error: &ProviderError, expired: Option<Timestamp>) -> Conditio
     ConditionFailure { condition, reason, message, disposition, retry_at: error.retry_at }
 }
 
-/// Something other than the provider's API together with the address at which a person can see what it is.
+/// For an answer that does not come from the provider's API, adds the address at which a person can see what answers.
 fn naming_address(mut failure: ConditionFailure, object: &GitProviderConnection) -> ConditionFailure {
     let provider = object.spec.provider.kind().and_then(registry::provider).filter(|_| failure.reason == Reason::ResponseInvalid);
     if let Some((provider, endpoint)) = provider.and_then(|provider| Some((provider, provider.endpoint(&object.spec.provider).ok()?))) {
@@ -316,9 +316,9 @@ fn naming_address(mut failure: ConditionFailure, object: &GitProviderConnection)
     failure
 }
 
-/// What the provider said, and what to do: with the Secret that holds what is no good, where it is that.
+/// Adds the remedy to a failure, with the name of the Secret if the problem is in it.
 fn with_remedy(mut failure: ConditionFailure, object: &GitProviderConnection, kind: CredentialKind) -> ConditionFailure {
-    // What is wrong may be the kind or the keys, which the message names then.
+    // A message that names keys is about the kind or the keys, so the remedy must not repeat them.
     let kind = Some(kind).filter(|_| !failure.message.contains("the keys "));
     let credential = |what: &str, kind| connection_inputs::place_of_credential(object, kind).map(|place| format!("{what} {place}"));
     let proxy = || {
@@ -346,7 +346,7 @@ fn with_remedy(mut failure: ConditionFailure, object: &GitProviderConnection, ki
     failure
 }
 
-/// A failure of TLS together with the objects that it may be about: what is wrong may be in any of them, or that there is none.
+/// Adds the referenced certificates to a TLS failure: the problem may be in any of them, or in the lack of one.
 fn naming_certificates(mut failure: ConditionFailure, object: &GitProviderConnection) -> ConditionFailure {
     if failure.reason != Reason::TLSError {
         return failure;
@@ -371,7 +371,7 @@ fn credential_facts(object: &GitProviderConnection, connection_inputs: &Connecti
     }
 }
 
-/// When the provider said that the credential ends, back when it still took it. A new Secret is another credential.
+/// Expiry that the provider reported while it still accepted the credential. A new Secret version is another credential.
 fn reported_expiry(object: &GitProviderConnection, secret_version: Option<&String>) -> Option<Timestamp> {
     let known = object.status.as_ref()?.credential.as_ref()?;
     known.expires_at.as_ref().filter(|_| known.secret_resource_version.as_ref() == secret_version).map(|end| end.0)
@@ -413,7 +413,7 @@ mod tests {
         let expired: Timestamp = "2026-11-01T00:00:00Z".parse().unwrap();
         let email = "the API takes it with the address only, under the keys email and token";
         let cases = [
-            // (error, its words, kind of credential, whether its end is over, how the message ends)
+            // (error, its message, kind of credential, whether it has expired, end of the message)
             (
                 ErrorKind::Unauthenticated,
                 "401",

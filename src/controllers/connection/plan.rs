@@ -1,4 +1,4 @@
-//! What to do about a connection. Pure: no call, no clock.
+//! Plans the reconciliation of a connection. Pure: no call, no clock.
 
 use std::time::Duration;
 
@@ -10,46 +10,46 @@ use crate::controllers::sessions::{ConditionFailure, Session};
 use crate::k8s::finalizer;
 use crate::providers::Disposition;
 
-/// The longest pause between two attempts to reach a provider.
+/// Maximum pause between two attempts to reach a provider.
 const LONGEST_OUTAGE_PAUSE: Duration = Duration::from_secs(60);
-/// How long a whole inspection may take.
+/// Timeout of a whole inspection.
 const TIMEOUT: Duration = Duration::from_secs(45);
-/// How long one may take whose predecessor took longer and got no answer: a server that hangs is not waited for again and again.
+/// Timeout of an inspection after one that hung, so that a hanging server does not cost the whole timeout every time.
 pub const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Every so many attempts one has the whole time: a server may be slow, and work.
+/// After this many failed attempts in a row, one inspection has the whole timeout again: a slow server may still work.
 const LONG_ATTEMPT: u32 = 6;
-/// How long a connection without a usable credential waits for its bindings when it is deleted.
+/// How long a deleted connection without a usable credential waits for its bindings.
 const CREDENTIAL_BOUND: Duration = Duration::from_secs(3600);
-/// How long one waits whose provider is out of reach, or whose bindings have work left.
+/// How long a deleted connection waits while its provider is out of reach or its bindings still hold hooks.
 const OUTAGE_BOUND: Duration = Duration::from_secs(24 * 3600);
-/// How long one waits whose namespace is being deleted.
+/// How long a deleted connection waits in a namespace that is being deleted.
 const NAMESPACE_BOUND: Duration = Duration::from_secs(20);
-/// How long its bindings have at least from the moment when it works.
+/// Minimum time that the bindings have after the connection began to work.
 const BINDINGS_GRACE: Duration = Duration::from_secs(20);
 
-/// What to do.
+/// One action of the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Remove the hooks that were left behind while it did not work.
+    /// Retry leftover hooks, because the connection works again.
     WorkOffLeftovers,
-    /// Hold the object until its bindings have removed their hooks.
+    /// Add the finalizer, which holds the object until its bindings have removed their hooks.
     AddFinalizer,
-    /// Let it go and forget its credential.
+    /// Remove the finalizer and forget the credential.
     RemoveFinalizer,
 }
 
-/// What was decided.
+/// The plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// What to do, in order.
+    /// Actions in order.
     pub actions: Vec<Action>,
-    /// While deleting: until when bindings are waited for.
+    /// While the object is being deleted: latest time until which bindings are waited for.
     pub deadline: Option<Timestamp>,
-    /// When to look again; `None` waits for a change.
+    /// Time to the next reconciliation; `None` waits for a change.
     pub wake: Option<Duration>,
 }
 
-/// Decides.
+/// Plans the reconciliation of a connection.
 #[must_use]
 pub fn plan(facts: &Facts) -> Plan {
     let object = &facts.object;
@@ -73,15 +73,15 @@ pub fn plan(facts: &Facts) -> Plan {
     plan
 }
 
-/// Until when a connection that is being deleted waits for its bindings.
+/// Deadline of a deleted connection's wait for its bindings.
 fn deadline(facts: &Facts, deleted: Timestamp) -> Option<Timestamp> {
     let deadline = after(deleted, bound(facts))?;
-    // After a start that may be long over, and the bindings could not begin before it worked.
+    // After a restart the deadline may have passed long ago, but the bindings could not start before the connection worked.
     let grace = facts.session.works_since.and_then(|begun| after(begun, BINDINGS_GRACE));
     Some(grace.map_or(deadline, |grace| grace.max(deadline)))
 }
 
-/// The moment that a pause after another one ends; `None` for never.
+/// Adds a pause to a moment; `None` if the sum is out of range.
 fn after(begin: Timestamp, pause: Duration) -> Option<Timestamp> {
     begin.checked_add(SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX)).ok()
 }
@@ -102,7 +102,7 @@ fn wake_after(facts: &Facts) -> Option<Duration> {
     [inspection, end, warning].into_iter().flatten().min().map(|at| until(facts.now, at))
 }
 
-/// How long before the end the warning comes.
+/// How long before its expiry a credential is reported as expiring.
 #[must_use]
 pub fn warn_before(facts: &Facts) -> SignedDuration {
     let length = facts.object.spec.credentials.as_ref().map(|credentials| credentials.warn_before.length()).unwrap_or_default();
@@ -110,7 +110,7 @@ pub fn warn_before(facts: &Facts) -> SignedDuration {
 }
 
 impl Facts {
-    /// When the credential ends: as the provider tells, else as declared.
+    /// Expiry of the credential: as the provider reports it, else as declared.
     #[must_use]
     pub fn end(&self) -> Option<Timestamp> {
         let told = self.session.active_client.as_ref().and_then(|active_client| active_client.inspection.expires_at);
@@ -119,18 +119,18 @@ impl Facts {
 }
 
 fn until(now: Timestamp, at: Timestamp) -> Duration {
-    // A second more, so that the moment has passed for certain when the wake comes.
+    // Adds one second so that the moment has certainly passed at the wake-up.
     Duration::try_from(at.duration_since(now)).unwrap_or_default() + Duration::from_secs(1)
 }
 
-/// Whether a connection is to be inspected: nothing is known of it, something that it depends on changed, somebody asks,
-/// its credential was refused elsewhere, or it is time.
+/// Whether a connection must be inspected: it is new, one of its inputs changed, an inspection was requested by annotation or by
+/// a refusal elsewhere, or it is time.
 #[must_use]
 pub fn inspection_due(known: &Session, uid: &str, inputs: &str, now: Timestamp, asked: bool) -> bool {
     known.uid != uid || known.inputs != inputs || asked || known.inspection_requested || known.next.is_some_and(|next| next <= now)
 }
 
-/// How long the next inspection may take.
+/// Timeout of the next inspection.
 #[must_use]
 pub fn patience(known: Option<&Session>) -> Duration {
     match known {
@@ -139,7 +139,7 @@ pub fn patience(known: Option<&Session>) -> Duration {
     }
 }
 
-/// When a connection is to be inspected again although nothing changed.
+/// Time of the next inspection although nothing changes; `None` waits for a change.
 #[must_use]
 pub fn next_inspection(
     failure: Option<&ConditionFailure>,
@@ -166,7 +166,7 @@ pub fn next_inspection(
     }
 }
 
-/// The moment that a declared end stands for: a date ends with its day, in UTC.
+/// Parses a declared expiry; `None` if it is neither a timestamp nor a date. A date expires at the end of its day in UTC.
 #[must_use]
 pub fn parse_expiry(text: &str) -> Option<Timestamp> {
     if let Ok(time) = text.parse::<Timestamp>() {

@@ -1,4 +1,4 @@
-//! What to say about a connection. Pure, and the only code that makes its conditions and events.
+//! Builds the status and the events of a connection. Pure, and the only code that sets its conditions and events.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt as _;
@@ -18,19 +18,19 @@ use crate::k8s::conditions;
 use crate::k8s::conditions::{ConditionStatus, Conditions};
 use crate::providers::permission::Grants;
 
-/// What is said of the permissions of a credential that cannot be used.
+/// Message for the permissions of a credential that cannot be used.
 const WITHOUT_CREDENTIAL: &str = "not known while the credential is not accepted; see the condition Authenticated";
 
-/// What is to be said.
+/// Result of a reconciliation, to be written to the API server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// The status.
+    /// The new status.
     pub status: GitProviderConnectionStatus,
-    /// Events for what a person should notice.
+    /// Kubernetes events for the user.
     pub events: Vec<EventRecord>,
 }
 
-/// Says it.
+/// Builds the status and the events.
 #[must_use]
 pub fn report(facts: &Facts, plan: &Plan) -> Report {
     let before = facts.object.status.clone().unwrap_or_default();
@@ -71,7 +71,7 @@ fn reachable_and_authenticated(conditions: &mut Conditions<'_>, facts: &Facts) {
     match failure.condition {
         ConditionType::Reachable => {
             conditions.set(ConditionType::Reachable, ConditionStatus::False, failure.reason, message_of(failure));
-            // Whether the credential is good cannot be seen at present; what was known of it still is.
+            // The credential cannot be judged now; its last condition stays.
             conditions.keep(ConditionType::Authenticated);
         }
         ConditionType::Authenticated => {
@@ -94,7 +94,7 @@ fn reachable_and_authenticated(conditions: &mut Conditions<'_>, facts: &Facts) {
     }
 }
 
-/// Whether a reason tells that the provider was asked and answered.
+/// Whether the reason means that the provider was called and answered.
 const fn is_answer(reason: Reason) -> bool {
     !matches!(reason, Reason::SecretNotFound | Reason::SecretForbidden | Reason::SecretInvalid)
 }
@@ -113,7 +113,7 @@ fn authorized(conditions: &mut Conditions<'_>, facts: &Facts) {
         Some(failure) if failure.condition == kind => {
             return conditions.set(kind, ConditionStatus::False, failure.reason, message_of(failure));
         }
-        // Nobody can say what a credential may do that is not there or not accepted.
+        // The permissions of a missing or refused credential are unknown.
         Some(failure) if failure.condition == ConditionType::Authenticated => {
             if conditions.was(kind) {
                 conditions.set(kind, ConditionStatus::Unknown, Reason::CannotTell, WITHOUT_CREDENTIAL);
@@ -156,7 +156,7 @@ fn expiring(conditions: &mut Conditions<'_>, facts: &Facts) {
     }
 }
 
-/// Sets Ready from the others, and what goes with it.
+/// Sets `Ready`, `Reconciling` and `Stalled` from the other conditions.
 fn ready(conditions: &mut Conditions<'_>, facts: &Facts, plan: &Plan) -> (ConditionStatus, Reason) {
     if let Some(deadline) = plan.deadline {
         let message = format!("being deleted: {}; let go at {deadline} at the latest", going(facts.usage.holding));
@@ -183,7 +183,7 @@ fn ready(conditions: &mut Conditions<'_>, facts: &Facts, plan: &Plan) -> (Condit
         }
         (None, None) => (ConditionStatus::True, Reason::Succeeded, "the provider answers and the credential works".to_owned()),
     };
-    // A permission that is missing is for a person to give.
+    // Only a person can grant a missing permission.
     let waits_for_a_person = facts.session.failure.as_ref().is_none_or(ConditionFailure::waits_for_a_person);
     if status == ConditionStatus::False && reason != Reason::Suspended && waits_for_a_person {
         conditions.set(ConditionType::Stalled, ConditionStatus::True, reason, &message);
@@ -194,7 +194,7 @@ fn ready(conditions: &mut Conditions<'_>, facts: &Facts, plan: &Plan) -> (Condit
     (status, reason)
 }
 
-/// What becomes of the hooks that bindings hold through a connection that is being deleted.
+/// Describes the hooks that are removed together with the connection.
 fn going(holding: i64) -> String {
     match holding {
         0 => "no binding holds a hook made through it".to_owned(),
@@ -203,7 +203,7 @@ fn going(holding: i64) -> String {
     }
 }
 
-/// Once a connection is being deleted, its owner is told what goes with it: the bindings themselves stay.
+/// The event at the start of a deletion: lists what is removed with the connection. The bindings themselves stay.
 fn deletion_begins(facts: &Facts, plan: &Plan, before: &[Condition]) -> Option<EventRecord> {
     let told = conditions::find(before, ConditionType::Ready).is_some_and(|ready| ready.message.starts_with("being deleted"));
     let begins = plan.deadline.is_some() && !told && facts.usage.holding > 0;
@@ -215,7 +215,7 @@ fn identity_name(facts: &Facts) -> Option<String> {
     facts.session.active_client.as_ref()?.inspection.identity.as_ref()?.name.clone()
 }
 
-/// What a user should notice although the connection works.
+/// Warnings for the user although the connection works.
 fn warnings(facts: &Facts) -> impl Iterator<Item = &str> {
     let active_client = facts.session.active_client.as_ref().filter(|_| facts.session.failure.is_none());
     active_client.into_iter().flat_map(|active_client| active_client.inspection.warnings.iter().map(String::as_str))
@@ -234,7 +234,7 @@ fn permissions(facts: &Facts) -> Vec<PermissionStatus> {
     rows.map(|(name, finding)| PermissionStatus { name: *name, state: finding.state, message: finding.message.clone() }).collect()
 }
 
-/// Writes down what the inspection found. Where it failed, the last good state stays visible.
+/// Writes the results of the inspection to the status. If the inspection failed, the last good results stay visible.
 fn found(status: &mut GitProviderConnectionStatus, facts: &Facts) {
     if let Some(credential) = &facts.credential {
         let known = status.credential.take();
@@ -274,7 +274,7 @@ fn last_handled(facts: &Facts) -> Option<LastHandled> {
     (handled != LastHandled::default()).then_some(handled)
 }
 
-/// The warnings that were not in the message before: each is an event once.
+/// Events for new warnings: each warning that was not in the message before causes one event.
 fn new_warnings(facts: &Facts, before: &GitProviderConnectionStatus, now: &[Condition]) -> Vec<EventRecord> {
     let tells = |conditions: &[Condition], warning: &str| {
         conditions::find(conditions, ConditionType::Authenticated).is_some_and(|condition| condition.message.contains(warning))

@@ -1,4 +1,4 @@
-//! What is decided and said about a connection.
+//! Tests of the plan and the report of a connection.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use crate::providers::{Capabilities, Credential, ErrorKind, Inspection, Permissi
 
 const WARNING: &str = "the token is for all accessible organizations (acme, umbrella); such tokens end on 1 December 2026";
 
-/// What an inspection found, with these warnings, and what was said before.
+/// Facts with these warnings of an inspection, the previous status and a failure.
 fn facts(warnings: &[&str], status: Option<&GitProviderConnectionStatus>, failure: Option<ConditionFailure>) -> Facts {
     let object: GitProviderConnection = serde_json::from_value(json!({
         "apiVersion": "forgebind.dev/v1alpha1", "kind": "GitProviderConnection",
@@ -123,7 +123,7 @@ fn bb_12_a_warning_of_the_inspection_is_told_in_the_condition_and_by_one_event()
     assert_eq!(events(&gone), Vec::<&str>::new());
 }
 
-/// What was so of a credential is not so of one that is refused: nothing beside the refusal says that it is good.
+/// A refused credential must have no condition that calls it good, whatever was known before.
 #[test]
 fn of_a_credential_that_is_not_accepted_no_permission_is_claimed() {
     let state =
@@ -140,16 +140,16 @@ fn of_a_credential_that_is_not_accepted_no_permission_is_claimed() {
     assert_eq!(state(&refused, ConditionType::Authenticated).as_deref(), Some("False/CredentialRejected"));
     assert_eq!(state(&refused, ConditionType::Authorized).as_deref(), Some("Unknown/CannotTell"));
     assert_eq!(refused.status.permissions[0].state, PermissionState::Unknown);
-    // One that never worked was never judged.
+    // A credential that never worked was never judged.
     assert_eq!(state(&with(None, Some(rejected)), ConditionType::Authorized), None);
-    // During an outage, what was known of it still is.
+    // During an outage, the last results stay.
     let outage = ConditionFailure::new(ConditionType::Reachable, Reason::Unreachable, "no route");
     let unreachable = with(Some(&good.status), Some(outage));
     assert_eq!(state(&unreachable, ConditionType::Authorized).as_deref(), Some("True/Succeeded"));
     assert_eq!(unreachable.status.permissions[0].state, PermissionState::Granted);
 }
 
-/// What is spelled wrongly and what is not there stays so until somebody does something: it is never told as an outage.
+/// Failures that a person must correct last until then, so they must never be reported as an outage.
 #[test]
 fn what_a_person_has_to_correct_is_never_an_outage() {
     use ErrorKind::{

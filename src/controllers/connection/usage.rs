@@ -1,4 +1,4 @@
-//! Who uses a connection: how many bindings, for what, and which of them still hold a hook made through it.
+//! Computes the usage of connections: how many bindings use one, whether any needs webhooks, and how many still hold hooks.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
@@ -13,29 +13,29 @@ use crate::controllers::gate::{self, Seal};
 use crate::controllers::{View, foreign_owner_message, locked};
 use crate::k8s::finalizer;
 
-/// Bindings change in bursts; a connection's count of them follows in this rhythm.
+/// Minimum time between two comparisons of usages, because bindings change in bursts.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Who uses a connection.
+/// Usage of a connection by bindings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Bindings that it grants what they ask for, or that hold a hook made through it.
+    /// Bindings that have a grant for what they ask for, or hold a hook made through the connection.
     pub bindings: i64,
-    /// Whether any binding that it grants wants a webhook.
+    /// Whether any binding with a grant requests a webhook.
     pub webhooks: bool,
-    /// Bindings that hold, or may hold, a hook made through it.
+    /// Bindings that hold, or may hold, a hook made through the connection.
     pub holding: i64,
 }
 
 impl Usage {
-    /// Counts a binding for a connection. Who only names it counts for nothing: anybody can.
+    /// Counts a binding for a connection. A binding that only names the connection does not count: anybody can create one.
     fn count(&mut self, view: &View, binding: &RepoBinding, connection: &ConnectionTarget) {
-        // Another installation's has nothing that this one could remove.
+        // This installation could not remove the hooks of another installation's binding.
         if foreign_owner_message(binding, &view.keys.fingerprint).is_some() {
             return;
         }
         let granted = binding.connection_target() == *connection && is_granted(view, binding, connection);
-        // The finalizer comes before the first hook, and the status after it.
+        // The finalizer is set before the first hook is created, and the status is written after it.
         let may_hold = granted && finalizer::is_present(binding) && held_targets(view, binding).next().is_none();
         let holds = may_hold || held_targets(view, binding).any(|target| target.connection == *connection);
         self.bindings += i64::from(granted || holds);
@@ -44,15 +44,15 @@ impl Usage {
     }
 }
 
-/// Whether the connection grants the binding what it asks for. Where that cannot be told, what was so before counts.
+/// Whether the connection grants the binding what it asks for. If that cannot be decided, an earlier grant counts.
 fn is_granted(view: &View, binding: &RepoBinding, connection: &ConnectionTarget) -> bool {
     let Some(known) = view.connection(connection) else { return false };
     gate::grants(view, binding, &known).unwrap_or_else(|| gate::had_grant(binding, &seal_of(view, binding)))
 }
 
-/// The places where this installation wrote down that a binding has hooks, or is about to have one.
+/// Sealed targets where a binding has hooks or is about to have one.
 fn held_targets<'a>(view: &View, binding: &'a RepoBinding) -> impl Iterator<Item = &'a HookTarget> {
-    // Without the finalizer its hooks are gone or recorded; what keeps the object then is somebody else's.
+    // Without the finalizer, its hooks are removed or recorded as leftovers; a finalizer that still holds the object is not ours.
     let is_done = binding.metadata.deletion_timestamp.is_some() && !finalizer::is_present(binding);
     let seal = seal_of(view, binding);
     let webhook = binding.status.as_ref().and_then(|status| status.webhook.as_ref()).filter(|_| !is_done);
@@ -65,18 +65,18 @@ fn seal_of(view: &View, binding: &RepoBinding) -> Seal {
     Seal::new(&view.keys.controller, &binding.namespace().unwrap_or_default(), &binding.name_any())
 }
 
-/// What each connection was last told of its usage, by the reconciliation that used it.
+/// The usage of each connection at its last reconciliation.
 #[derive(Debug, Default)]
 pub struct ReportedUsage(Mutex<HashMap<ConnectionTarget, Usage>>);
 
 impl ReportedUsage {
-    /// Forgets a connection that is gone.
+    /// Removes a deleted connection.
     pub fn forget(&self, connection: &ConnectionTarget) {
         locked(&self.0).remove(connection);
     }
 }
 
-/// Who uses one connection now.
+/// Computes the present usage of one connection.
 #[must_use]
 pub fn of(view: &View, connection: &ConnectionTarget) -> Usage {
     let mut usage = Usage::default();
@@ -87,7 +87,7 @@ pub fn of(view: &View, connection: &ConnectionTarget) -> Usage {
     usage
 }
 
-/// Asks for the connections whose usage is another than they were told, whenever bindings changed.
+/// Requeues connections whose usage differs from the last reported one, whenever bindings change. Never returns.
 pub async fn follow(view: &View, bindings_changed: &Notify) {
     loop {
         bindings_changed.notified().await;

@@ -1,4 +1,4 @@
-//! What a hook that this installation held opens: the binding's own hooks in that one repository, to be removed.
+//! Gives access to a binding's own hooks in one repository where this installation held hooks, for their removal only.
 
 use std::sync::Arc;
 
@@ -10,17 +10,17 @@ use crate::controllers::binding::ownership::HookIdentity;
 use crate::controllers::leftovers::Stored;
 use crate::providers::{Client, Deletion, ErrorKind, Hook, HookRelease, ProviderError, Repository};
 
-/// This installation wrote down that hooks of a binding are at a target, so that they may be removed there, whether or not
-/// the binding may use the connection now.
+/// Permit to remove hooks of a binding at a target where this installation recorded them, whether or not the binding may use the
+/// connection now.
 #[derive(Clone, Debug)]
 pub struct CleanupPermit {
     target: HookTarget,
     identity: HookIdentity,
-    /// Whether it is the operator's own work on a leftover, of which no binding learns anything.
+    /// Whether the permit is for a leftover, so that no binding sees the result.
     unseen: bool,
 }
 
-/// The hooks in one repository that bear a binding's own id.
+/// The hooks in one repository that carry a binding's own id.
 pub struct OwnedHooks {
     client: Arc<dyn Client>,
     server: Server,
@@ -31,13 +31,13 @@ pub struct OwnedHooks {
 }
 
 impl CleanupPermit {
-    /// A permit for a target that bears the binding's seal.
+    /// Issues a permit for a target with the binding's seal.
     #[must_use]
     pub fn held(seal: &Seal, identity: &HookIdentity, target: &HookTarget) -> Option<Self> {
         seal.is_on(target).then(|| Self { target: target.clone(), identity: identity.clone(), unseen: false })
     }
 
-    /// A permit for hooks that were left behind. The entry stands in the operator's own namespace, which only it writes.
+    /// Issues a permit for leftover hooks. The entry is stored in the operator's own namespace, where only the operator writes.
     #[must_use]
     pub fn left(entry: &Stored, identity: HookIdentity) -> Self {
         let target = HookTarget {
@@ -50,17 +50,17 @@ impl CleanupPermit {
         Self { target, identity, unseen: true }
     }
 
-    /// Lists the hooks that are the binding's own.
+    /// Lists the binding's own hooks at the target.
     ///
     /// # Errors
-    /// What the provider said, and `NotFound` where another repository has the path now.
+    /// Errors of the provider, and `NotFound` if another repository has the path now.
     pub async fn list(&self, active_client: &ActiveClient) -> Result<OwnedHooks, ProviderError> {
         let repository = self.repository(active_client).await?;
         OwnedHooks::list(Arc::clone(&active_client.client), active_client.server().clone(), repository, &self.target, &self.identity).await
     }
 
-    /// Whether the owner's list tells that the repository of a leftover is not there any more. For a binding, only a grant opens
-    /// that list.
+    /// Whether the owner's list shows that the repository of a leftover no longer exists. Always `false` for a binding, which
+    /// needs a grant for that list.
     pub async fn is_gone(&self, active_client: &ActiveClient) -> bool {
         self.unseen && is_missing(&*active_client.client, &self.target.repository_id, &self.target.repository).await
     }
@@ -84,8 +84,8 @@ impl CleanupPermit {
     }
 }
 
-/// Whether what is met at a target may be told to a binding: it has a grant for the target, or the connection would be one of
-/// its own namespace.
+/// Whether errors at a target may be shown to a binding: it has a grant for the target, or the missing connection would be in its
+/// own namespace.
 #[must_use]
 pub fn may_be_reported(view: &View, object: &RepoBinding, target: &HookTarget) -> bool {
     match view.connection(&target.connection) {
@@ -95,10 +95,10 @@ pub fn may_be_reported(view: &View, object: &RepoBinding, target: &HookTarget) -
 }
 
 impl GrantedRepository {
-    /// Of the repository's hooks, those that are the binding's own.
+    /// Lists the repository's hooks that are the binding's own.
     ///
     /// # Errors
-    /// What the provider said.
+    /// Errors of the provider.
     pub async fn owned_hooks(&self, target: &HookTarget, identity: &HookIdentity) -> Result<OwnedHooks, ProviderError> {
         OwnedHooks::list(Arc::clone(&self.client), self.server.clone(), self.repository.clone(), target, identity).await
     }
@@ -123,34 +123,34 @@ impl OwnedHooks {
         &self.hooks
     }
 
-    /// The provider's stable id of the repository.
+    /// Stable id of the repository at the provider.
     #[must_use]
     pub fn repository_id(&self) -> &str {
         &self.repository.id
     }
 
-    /// The repository's path as it was written down, whatever it is called now.
+    /// Path of the repository as it was recorded, not its present one.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.target.repository
     }
 
-    /// The server that has it.
+    /// Server of the repository.
     #[must_use]
     pub const fn server(&self) -> &Server {
         &self.server
     }
 
-    /// The binding's identity there.
+    /// Identity of the binding whose hooks these are.
     #[must_use]
     pub const fn identity(&self) -> &HookIdentity {
         &self.identity
     }
 
-    /// As [`Client::delete_hook`], for one of these hooks.
+    /// Calls [`Client::delete_hook`] for one of these hooks.
     ///
     /// # Errors
-    /// What the provider said, and `Rejected` for any other hook.
+    /// Errors of the provider, and `Rejected` for any other hook.
     pub async fn delete(&self, id: &str) -> Result<Deletion, ProviderError> {
         self.among(id)?;
         self.client.delete_hook(&self.repository, id).await
@@ -159,7 +159,7 @@ impl OwnedHooks {
     /// Hands one of these hooks, which was adopted, back to its owner.
     ///
     /// # Errors
-    /// What the provider said, and `Rejected` for any other hook.
+    /// Errors of the provider, and `Rejected` for any other hook.
     pub async fn release(&self, id: &str, release: &HookRelease<'_>) -> Result<(), ProviderError> {
         self.among(id)?;
         self.client.release_hook(&self.repository, id, release).await

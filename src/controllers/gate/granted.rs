@@ -1,4 +1,4 @@
-//! What a grant opens: a repository and its hooks.
+//! Gives a binding with a grant access to its repository and the repository's hooks.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -11,7 +11,8 @@ use crate::providers::{
 };
 use futures::StreamExt as _;
 
-/// A grant was checked: the connection lets this binding's namespace use this path, and send deliveries where it wants.
+/// Permit of a checked grant: the connection allows this binding's namespace to use this path and to send deliveries to the
+/// binding's destination.
 #[derive(Clone)]
 pub struct UsePermit {
     active_client: ActiveClient,
@@ -19,40 +20,40 @@ pub struct UsePermit {
     connection: ConnectionTarget,
 }
 
-/// Which repository the provider has for a binding.
+/// Result of looking up a binding's repository.
 #[expect(clippy::large_enum_variant, reason = "one at a time is made, and nearly always the large one")]
 pub enum RepositoryLookup {
-    /// One that the grant and the owner cover.
+    /// A repository that the grant and the owner cover.
     Found(GrantedRepository),
-    /// One that they do not cover. Nothing of it is told.
+    /// A repository that they do not cover. No details of it may be shown.
     OutOfReach(OutOfReach),
-    /// None that could be seen.
+    /// The lookup failed, or no repository was found.
     Failed(ProviderError),
 }
 
-/// How a repository is out of reach of a binding that asked for it by a granted path.
+/// Why a repository is out of reach of a binding that asked for it by a granted path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutOfReach {
-    /// It lies outside the owner of the connection.
+    /// The repository lies outside the owner of the connection.
     OutOfScope,
     /// The connection does not grant its present path.
     WithoutGrant,
 }
 
 impl RepositoryLookup {
-    /// The repository, where it may be used.
+    /// The repository, if it may be used.
     #[must_use]
     pub const fn found(&self) -> Option<&GrantedRepository> {
         if let Self::Found(repository) = self { Some(repository) } else { None }
     }
 
-    /// Why none could be seen.
+    /// The error, if the lookup failed.
     #[must_use]
     pub const fn error(&self) -> Option<&ProviderError> {
         if let Self::Failed(error) = self { Some(error) } else { None }
     }
 
-    /// How it is out of reach.
+    /// Why the repository is out of reach, if it is.
     #[must_use]
     pub const fn out_of_reach(&self) -> Option<OutOfReach> {
         if let Self::OutOfReach(out_of_reach) = self { Some(*out_of_reach) } else { None }
@@ -76,7 +77,7 @@ impl Deref for GrantedRepository {
 }
 
 impl UsePermit {
-    /// A permit for a binding, when the connection's rules grant it the path that its text means there.
+    /// Issues a permit if the connection's rules grant the binding this path.
     #[must_use]
     pub fn granted(
         view: &View,
@@ -86,14 +87,14 @@ impl UsePermit {
         path: &RepositoryPath,
     ) -> Option<Self> {
         let known = view.connection(connection)?;
-        // The rules may have changed together with the server or the owner that they are about, and the client is still the old one.
+        // The rules may have changed together with the server or the owner in the spec, while the client is still the old one.
         let is_present = active_client.provider.endpoint(&known.spec.provider).is_ok_and(|present| present == active_client.endpoint);
         let granted = is_present && permits(view, object, &known, Some(path.as_str())) == Some(true);
         granted.then(|| Self { active_client: active_client.clone(), path: path.clone(), connection: connection.clone() })
     }
 
-    /// Finds the repository by its path, or, when that is gone, by the stable id that an earlier probe wrote down. Redirects
-    /// and renames may lead anywhere, so what was found is judged again.
+    /// Finds the repository by its path, or, if that is gone, by the stable id from an earlier probe. Redirects and renames may
+    /// lead anywhere, so the repository that was found is judged again.
     pub async fn find(&self, view: &View, object: &RepoBinding, known: Option<&RepositoryStatus>) -> RepositoryLookup {
         if self.active_client.scope().is_some_and(|scope| !scope.contains(&self.path)) {
             return RepositoryLookup::OutOfReach(OutOfReach::OutOfScope);
@@ -140,14 +141,13 @@ impl UsePermit {
         }
     }
 
-    /// Whether the owner's list, read to its end, tells that a repository is not there: the one of this id, or without an id
-    /// that of the path. A list that shows nothing at all tells nothing: a credential that sees none of the owner's
-    /// repositories gets the same one.
+    /// Whether the owner's complete list lacks the repository with this id, or without an id the one at the permit's path. An
+    /// empty list proves nothing: a credential that sees none of the owner's repositories gets the same one.
     pub async fn is_gone(&self, id: &str) -> bool {
         is_missing(&*self.active_client.client, id, self.path.as_str()).await
     }
 
-    /// What git alone tells of a repository, for credentials that the API does not take.
+    /// Reads a repository through git alone, for credentials that the API does not accept.
     async fn probed(&self) -> Result<Repository, ProviderError> {
         let probe = self.active_client.client.probe_git(&self.path).await?;
         Ok(Repository {
@@ -166,9 +166,9 @@ impl UsePermit {
     }
 }
 
-/// Whether the owner's list, read to its end, lacks a repository.
+/// Whether the owner's complete list is not empty and lacks a repository.
 pub(super) async fn is_missing(client: &dyn Client, id: &str, path: &str) -> bool {
-    // Another repository under the same path is not the one that is meant.
+    // Another repository at the same path does not count.
     let is_meant = |found: &Repository| if id.is_empty() { found.path.same_as(path) } else { found.id == id };
     let mut pages = client.repositories();
     let mut shown = false;
@@ -182,9 +182,9 @@ pub(super) async fn is_missing(client: &dyn Client, id: &str, path: &str) -> boo
     shown
 }
 
-/// What may be done with it is what a client does with any repository.
+/// Calls of [`Client`] for the granted repository.
 impl GrantedRepository {
-    /// The target, sealed: what is written down of hooks that are made here.
+    /// The sealed target to record for hooks that are created here.
     #[must_use]
     pub fn target(&self, seal: &Seal, host: String) -> HookTarget {
         seal.put_on(HookTarget {
@@ -196,56 +196,56 @@ impl GrantedRepository {
         })
     }
 
-    /// The seal on the repository itself.
+    /// The seal of the repository itself.
     #[must_use]
     pub fn repository_seal(&self, seal: &Seal) -> String {
         seal.of_repository(&self.connection, &self.repository.id, self.repository.path.as_str())
     }
 
-    /// As [`Client::branch_exists`].
+    /// Calls [`Client::branch_exists`].
     ///
     /// # Errors
-    /// What the provider said.
+    /// Errors of the provider.
     pub async fn branch_exists(&self, branch: &str) -> Result<bool, ProviderError> {
         self.client.branch_exists(&self.repository, branch).await
     }
 
-    /// As [`Client::hooks`].
+    /// Calls [`Client::hooks`].
     ///
     /// # Errors
-    /// What the provider said.
+    /// Errors of the provider.
     pub async fn hooks(&self) -> Result<Vec<Hook>, ProviderError> {
         self.client.hooks(&self.repository).await
     }
 
-    /// As [`Client::create_hook`].
+    /// Calls [`Client::create_hook`].
     ///
     /// # Errors
-    /// What the provider said.
+    /// Errors of the provider.
     pub async fn create_hook(&self, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
         self.client.create_hook(&self.repository, request).await
     }
 
-    /// As [`Client::update_hook`].
+    /// Calls [`Client::update_hook`].
     ///
     /// # Errors
-    /// What the provider said.
+    /// Errors of the provider.
     pub async fn update_hook(&self, id: &str, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
         self.client.update_hook(&self.repository, id, request).await
     }
 
-    /// As [`Client::release_hook`].
+    /// Calls [`Client::release_hook`].
     ///
     /// # Errors
-    /// What the provider said.
+    /// Errors of the provider.
     pub async fn release_hook(&self, id: &str, release: &HookRelease<'_>) -> Result<(), ProviderError> {
         self.client.release_hook(&self.repository, id, release).await
     }
 
-    /// As [`Client::delete_hook`].
+    /// Calls [`Client::delete_hook`].
     ///
     /// # Errors
-    /// What the provider said.
+    /// Errors of the provider.
     pub async fn delete_hook(&self, id: &str) -> Result<Deletion, ProviderError> {
         self.client.delete_hook(&self.repository, id).await
     }

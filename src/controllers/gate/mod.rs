@@ -1,15 +1,14 @@
-//! The gate before every credential: how a binding reaches a connection's client, and how not.
+//! Guards every credential: gives a binding access to a connection's client only with a permit.
 //!
-//! A client is private to this module. For a binding there are two ways to one, and each is a permit that only this module
-//! makes, after it has checked what the permit stands for:
+//! The client is private to this module. There are two permits, and only this module issues them, after a check:
 //!
-//! - [`UsePermit`]: the connection's rules grant what the binding asks for. It finds the repository, and hands out [`GrantedRepository`]
-//!   only when the rules and the owner cover the repository that was found, too.
-//! - [`CleanupPermit`]: this installation wrote down, under its own seal, that hooks of the binding are at a target. It lists and
-//!   removes the hooks that bear the binding's own id in that one repository, and nothing else. Without a grant nothing of
-//!   what it meets is told.
+//! - [`UsePermit`]: the connection's rules grant what the binding asks for. It finds the repository, and returns a
+//!   [`GrantedRepository`] only if the rules and the owner cover the repository that was found, too.
+//! - [`CleanupPermit`]: this installation recorded, under its own seal, that hooks of the binding are at a target. It lists and
+//!   removes the hooks that carry the binding's own id in that one repository, and nothing else. Without a grant, nothing that it
+//!   finds is reported to the binding.
 //!
-//! A status is a claim: who forges one has neither a grant nor a seal.
+//! A status is only a claim: whoever forges one has neither a grant nor a seal.
 #![doc = "\n\n"]
 #![doc = include_str!("../../docs/decisions/0013-one-gate-for-credentials.md")]
 
@@ -39,15 +38,15 @@ pub use cleanup_permit::{CleanupPermit, OwnedHooks, may_be_reported};
 pub use granted::{GrantedRepository, OutOfReach, RepositoryLookup, UsePermit};
 pub use seal::Seal;
 
-/// A target as this installation writes it down.
+/// Seals a target, as this installation records it.
 #[cfg(test)]
 #[must_use]
 pub fn sealed(seal: &Seal, target: crate::api::v1alpha1::binding::HookTarget) -> crate::api::v1alpha1::binding::HookTarget {
     seal.put_on(target)
 }
 
-/// A provider's server as a connection reaches it. Where the proxy or the certificate authorities differ, somebody else may answer
-/// under the same address: what is learnt on one way counts for no other.
+/// A provider's server as a connection reaches it. With another proxy or other certificate authorities, somebody else may answer
+/// at the same address, so information from one way to a server does not count for another way.
 #[derive(Clone, Debug)]
 pub struct Server {
     api: Url,
@@ -55,7 +54,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// The server at an address, reached on a way ([`TransportSettings::way`](crate::providers::transport::TransportSettings::way)).
+    /// A server with its API URL and the way to it
+    /// ([`TransportSettings::way`](crate::providers::transport::TransportSettings::way)).
     #[must_use]
     pub const fn new(api: Url, way: SecretString) -> Self {
         Self { api, way }
@@ -63,7 +63,7 @@ impl Server {
 }
 
 impl Server {
-    /// Its address.
+    /// API URL of the server.
     #[must_use]
     pub const fn api(&self) -> &Url {
         &self.api
@@ -78,23 +78,24 @@ impl PartialEq for Server {
 
 impl Eq for Server {}
 
-/// A client that worked, with what is known of its connection. The client itself is reached by a permit only.
+/// A client that passed an inspection, with the results of the inspection. The client itself is accessible with a permit only.
 #[derive(Clone)]
 pub struct ActiveClient {
     /// The provider.
     pub provider: &'static dyn Provider,
-    /// Its addresses.
+    /// URLs of the provider.
     pub endpoint: Endpoint,
-    /// What the last inspection found.
+    /// Results of the last inspection.
     pub inspection: Inspection,
-    /// What that inspection saw in Kubernetes: tells which credential the client has.
+    /// Version of the connection's spec and of its referenced objects at that inspection: identifies the credential of the
+    /// client.
     pub inputs: String,
     server: Server,
     client: Arc<dyn Client>,
 }
 
 impl ActiveClient {
-    /// Puts a client behind the gate, once it was inspected.
+    /// Puts an inspected client behind the gate.
     #[must_use]
     pub fn new(
         provider: &'static dyn Provider,
@@ -108,39 +109,39 @@ impl ActiveClient {
         Self { provider, endpoint, inspection, inputs, server, client }
     }
 
-    /// The server, as the client reaches it.
+    /// The server as the client reaches it.
     #[must_use]
     pub const fn server(&self) -> &Server {
         &self.server
     }
 
-    /// The owner that bindings are held to.
+    /// The owner to which bindings are restricted; `None` without a restriction.
     #[must_use]
     pub fn scope(&self) -> Option<&Scope> {
         self.inspection.scope.as_ref().or(self.endpoint.scope.as_ref())
     }
 
-    /// Judges a permission from what the inspection found. Nothing is sent.
+    /// Judges a permission from the results of the inspection, without a call.
     #[must_use]
     pub fn permission(&self, permission: Permission) -> PermissionFinding {
         self.client.permission(&self.inspection, permission)
     }
 
-    /// Judges from what the inspection found whether hooks with these events may be managed. Nothing is sent.
+    /// Judges from the results of the inspection, without a call, whether hooks with these events may be managed.
     #[must_use]
     pub fn hook_permission(&self, events: &BTreeSet<EventKind>) -> PermissionFinding {
         self.client.hook_permission(&self.inspection, events)
     }
 
-    /// What the provider must be asked for to deliver these events. Nothing is sent.
+    /// Shapes of the hooks that deliver these events, without a call.
     #[must_use]
     pub fn hook_shapes(&self, events: &BTreeSet<EventKind>) -> Vec<HookShape> {
         self.client.hook_shapes(events)
     }
 }
 
-/// The address of a connection's API and the path that a text means there, read from the connection's spec: no client is needed
-/// for it. `None` while the spec has no address from which they could be read.
+/// API URL of a connection, and the path that a text means at its server, read from the connection's spec without a client.
+/// `None` if the spec does not contain a valid address.
 #[must_use]
 pub fn place_at(connection: &GitProviderConnection, text: &str) -> Option<(Url, Result<RepositoryPath, PathError>)> {
     let provider = registry::provider(connection.spec.provider.kind()?)?;
@@ -149,8 +150,8 @@ pub fn place_at(connection: &GitProviderConnection, text: &str) -> Option<(Url, 
     Some((endpoint.api, path))
 }
 
-/// Whether a connection grants what a binding asks for; `None` where that cannot be told. Judged whether or not the
-/// connection works: a grant that is withdrawn ends at once.
+/// Whether a connection grants what a binding asks for; `None` if that cannot be decided. Judged whether or not the connection
+/// works, so that the withdrawal of a grant takes effect at once.
 #[must_use]
 pub fn grants(view: &View, object: &RepoBinding, connection: &GitProviderConnection) -> Option<bool> {
     let text = object.spec.repository.as_str();
@@ -160,23 +161,23 @@ pub fn grants(view: &View, object: &RepoBinding, connection: &GitProviderConnect
     }
 }
 
-/// Whether a connection grants to a binding the path that a text means there; `None` where that cannot be told.
+/// Whether a connection grants a binding the path that a text means there; `None` if that cannot be decided.
 fn permits_text(view: &View, object: &RepoBinding, connection: &GitProviderConnection, text: &str) -> Option<bool> {
     match place_at(connection, text) {
         Some((_, Ok(path))) => permits(view, object, connection, Some(path.as_str())),
-        // What is no path at this connection fits a pattern only as it stands.
+        // A text that is not a path at this connection is matched against the patterns unchanged.
         Some((_, Err(_))) | None => permits(view, object, connection, Some(text)),
     }
 }
 
-/// Whether a connection grants a path to a binding; `None` where that cannot be told. Without a path, the namespace and the
-/// destination alone are judged.
+/// Whether a connection grants a path to a binding; `None` if that cannot be decided. Without a path, only the namespace and the
+/// destination are judged.
 #[must_use]
 pub fn permits(view: &View, object: &RepoBinding, connection: &GitProviderConnection, path: Option<&str>) -> Option<bool> {
     permits_to(view, object, connection, path, custom_url(object).as_ref())
 }
 
-/// The same for an endpoint to which a hook of the binding delivers; `None` stands for our receiver.
+/// As [`permits`], for a given endpoint of the hook; `None` means our receiver.
 #[must_use]
 pub fn permits_to(
     view: &View,
@@ -192,8 +193,8 @@ pub fn permits_to(
     grant::permits(Rules::of(connection), request)
 }
 
-/// Whether the connection grants what the binding asks for; `None` where that cannot be told, which withdraws nothing from a binding
-/// that had a grant. Any other one gets the same answer as for a connection that is not there.
+/// Whether the connection grants what the binding asks for. `None` if that cannot be decided, which withdraws nothing from a
+/// binding that had a grant. Any other binding then gets the same answer as for a missing connection.
 #[must_use]
 pub fn granted(view: &View, object: &RepoBinding, connection: Option<&GitProviderConnection>, seal: &Seal) -> Option<bool> {
     let Some(connection) = connection else { return Some(false) };
@@ -203,7 +204,7 @@ pub fn granted(view: &View, object: &RepoBinding, connection: Option<&GitProvide
     if granted.is_none() && !may_know { Some(false) } else { granted }
 }
 
-/// Whether the binding was told before that the connection which it names is there and allows it.
+/// Whether the binding's status or a sealed target shows that its connection granted it access before.
 #[must_use]
 pub fn had_grant(object: &RepoBinding, seal: &Seal) -> bool {
     let target = object.connection_target();
@@ -211,7 +212,7 @@ pub fn had_grant(object: &RepoBinding, seal: &Seal) -> bool {
     let conditions = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
     let requested = status.and_then(|status| status.repository.as_ref()?.requested.as_ref());
     let was_ready = conditions::find(conditions, ConditionType::ConnectionReady).is_some_and(|condition| {
-        // Of which connection it was said: the spec may name another one since.
+        // The condition may be about another connection: the spec may have changed since.
         let of_this = condition.observed_generation == object.metadata.generation
             || requested.is_some_and(|requested| requested.connection == target);
         condition.status == "True" && of_this
@@ -219,7 +220,7 @@ pub fn had_grant(object: &RepoBinding, seal: &Seal) -> bool {
     was_ready || object.hook_targets().any(|held| held.connection == target && seal.is_on(held))
 }
 
-/// The address of somebody else's endpoint that the binding names.
+/// The custom URL in the spec; `None` if the hook delivers to our receiver.
 #[must_use]
 pub fn custom_url(object: &RepoBinding) -> Option<Url> {
     let url = object.spec.webhook.as_ref()?.url.as_ref()?;

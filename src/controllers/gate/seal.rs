@@ -1,10 +1,10 @@
-//! The seal on a target: this installation wrote down that a binding has hooks there, or is about to.
+//! Seals a target: proves that this installation recorded it because a binding has hooks there or is about to create one.
 
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, RepositoryStatus};
 use crate::protocol::keys::ControllerKey;
 
-/// Seals the targets of one binding. Whoever can write a status can copy a seal to the same target of the same binding, and
-/// make none for any other.
+/// Seals the targets of one binding. Whoever can write a status can copy a seal to the same target of the same binding, but
+/// cannot make a seal for any other target.
 #[derive(Clone)]
 pub struct Seal {
     key: ControllerKey,
@@ -19,23 +19,23 @@ impl Seal {
         Self { key: key.clone(), namespace: namespace.to_owned(), name: name.to_owned() }
     }
 
-    /// The target with its seal. Only a grant leads here.
+    /// Returns the target with its seal. Callers must have a grant for the target.
     pub(super) fn put_on(&self, target: HookTarget) -> HookTarget {
         HookTarget { seal: Some(self.of(&target)), ..target }
     }
 
-    /// Whether a target bears its seal.
+    /// Whether a target has a valid seal.
     #[must_use]
     pub fn is_on(&self, target: &HookTarget) -> bool {
         target.seal.as_ref().is_some_and(|seal| *seal == self.of(target))
     }
 
-    /// The seal on a repository that a grant led to: that a hook may be there, too.
+    /// The seal of a repository that a grant covers, which is also the seal of a target there.
     pub(super) fn of_repository(&self, connection: &ConnectionTarget, id: &str, path: &str) -> String {
         self.key.seal([&self.namespace, &self.name, &connection.namespace, &connection.name, id, path])
     }
 
-    /// Whether a grant led to the repository that a status tells of.
+    /// Whether the repository in a status was covered by a grant when it was recorded.
     #[must_use]
     pub fn is_on_repository(&self, known: &RepositoryStatus) -> bool {
         known.requested.as_ref().is_some_and(|requested| {

@@ -1,5 +1,5 @@
-//! What may be called and told, situation by situation: a provider that notes every call, behind the observe, plan and report
-//! of a binding.
+//! Tests which provider calls a binding may cause and what its status may show, one situation at a time, through observe, plan
+//! and report. A recording provider lists all calls.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -42,19 +42,19 @@ use crate::providers::{
     ProviderError, Repository, RepositoryPath, registry,
 };
 
-/// The name under which a repository hides that no binding here is granted.
+/// Name of a repository for which no binding here has a grant.
 const HIDDEN: &str = "acme/hidden-canary";
-/// What the provider says when it fails.
+/// Error message of the provider.
 const WORDS: &str = "words of the provider";
 
-/// One repository: by which paths it is found, its id, and its path.
+/// A repository: the paths at which it is found, its id, and its present path.
 struct Known {
     found_by: Vec<&'static str>,
     id: &'static str,
     path: &'static str,
 }
 
-/// A provider that notes what it is asked.
+/// A provider that records its calls.
 struct Recorder {
     endpoint: Endpoint,
     repositories: Vec<Known>,
@@ -205,7 +205,7 @@ fn hook_target(id: &str, path: &str) -> HookTarget {
     }
 }
 
-/// The connection `platform/acme`, which grants `acme/shop*` to the namespace `team`.
+/// The connection `platform/acme`, which grants `acme/shop*` to all namespaces.
 fn connection() -> Value {
     json!({
         "apiVersion": "forgebind.dev/v1alpha1", "kind": "GitProviderConnection",
@@ -218,7 +218,7 @@ fn connection() -> Value {
     })
 }
 
-/// The binding `team/shop` of `acme/shop`, new.
+/// The new binding `team/shop` for `acme/shop`.
 fn new_binding() -> Value {
     json!({
         "apiVersion": "forgebind.dev/v1alpha1", "kind": "RepoBinding",
@@ -231,11 +231,11 @@ fn new_binding() -> Value {
     })
 }
 
-/// The same with the hook 31 in repository 7, written down by this installation.
+/// The binding with hook 31 in repository 7, as this installation recorded it.
 fn holding() -> Value {
     let mut binding = new_binding();
     binding["metadata"]["finalizers"] = json!([FINALIZER]);
-    // What was settled before a start is not probed at once.
+    // Without a request, a binding that was settled before the start would not be probed at once.
     binding["metadata"]["annotations"] = json!({RECONCILE_REQUESTED_AT: "now"});
     let conditions: Vec<Value> = ["Ready", "ConnectionReady", "RepositoryFound", "WebhookInSync"]
         .map(|kind| json!({"type": kind, "status": "True", "reason": "Succeeded", "message": "", "lastTransitionTime": "2026-11-01T00:00:00Z"}))
@@ -263,11 +263,11 @@ fn preset() -> Value {
     binding
 }
 
-/// Whether the connection works.
+/// State of the connection's credential.
 #[derive(Clone, Copy, PartialEq)]
 enum Credential {
     Works,
-    /// It was refused after a start: there is no client at all.
+    /// The credential was refused after a start: there is no client at all.
     DeadAfterStart,
 }
 
@@ -278,14 +278,14 @@ struct Situation {
     /// Other bindings.
     others: Vec<Value>,
     repositories: Vec<Known>,
-    /// Whether the binding's own hook is there.
+    /// Whether the binding's own hook exists.
     hooked: bool,
     credential: Credential,
     fails: Option<ErrorKind>,
 }
 
 impl Situation {
-    /// The connection works, and the repository is there with the binding's own hook.
+    /// A working connection, and the repository with the binding's own hook.
     fn new(binding: Value) -> Self {
         let repositories = vec![Known { found_by: vec!["acme/shop"], id: "7", path: "acme/shop" }];
         let (connection, credential) = (Some(connection()), Credential::Works);
@@ -301,7 +301,7 @@ impl Situation {
         self
     }
 
-    /// The path leads to another one since.
+    /// The binding's path now leads to the repository at `path`.
     fn leading_to(mut self, path: &'static str) -> Self {
         self.repositories = vec![Known { found_by: vec!["acme/shop", path], id: "7", path }];
         self
@@ -407,7 +407,7 @@ impl Situation {
     }
 }
 
-/// What came of a situation.
+/// Results of a situation.
 struct Seen {
     calls: String,
     actions: String,
@@ -421,14 +421,14 @@ impl Seen {
         find(&self.status.conditions, kind).map(|condition| format!("{}/{}", condition.status, condition.reason)).unwrap_or_default()
     }
 
-    /// The receiver takes deliveries unless the status says one of these two.
+    /// Whether the receiver refuses deliveries: only for one of these two conditions.
     fn closes_route(&self) -> bool {
         self.says(ConditionType::ConnectionReady) == "False/RefNotPermitted"
             || self.says(ConditionType::RepositoryFound) == "False/RepositoryMovedOutOfScope"
     }
 }
 
-/// A status that somebody wrote: a hook in a repository of which the binding has no grant.
+/// A forged status: a hook in a repository for which the binding has no grant.
 fn forged(seal: Option<String>) -> Value {
     let mut binding = holding();
     binding["status"]["webhook"]["target"] = json!(HookTarget { seal, ..hook_target("8", HIDDEN) });
@@ -436,7 +436,7 @@ fn forged(seal: Option<String>) -> Value {
     binding
 }
 
-/// A rule for everything but the new name.
+/// A binding with a hook whose repository was renamed to `path`.
 fn renamed(path: &'static str) -> Situation {
     let mut situation = Situation::new(holding()).leading_to(path);
     situation.repositories[0].found_by = vec!["acme/shop", path];
@@ -491,7 +491,7 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
         let rule = json!({"namespaces": {"from": "All"}, "repositories": ["acme/*"], "destinationHosts": ["ci.acme.io"]});
         Situation::new(object).with_rules(&json!([rule]))
     };
-    // A repository that the path does not lead to any more, under the id that the status names.
+    // A repository that the path no longer leads to, with the id in the status.
     let known_by_id = |seal: Option<String>| {
         let mut binding = holding();
         binding["status"]["webhook"] = Value::Null;
@@ -735,7 +735,7 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
     for (what, situation, calls, actions, finalizer_action, closed) in cases {
         let seen = situation.seen().await;
         let found = (seen.calls.as_str(), seen.actions.as_str(), seen.finalizer_action, seen.closes_route());
-        // What a forged status holds stays in it until the next write; nothing more is told.
+        // Values in a forged status stay there until the next write; the report must not add others.
         let before = situation.binding["status"].to_string();
         let leaked = ["canary", WORDS].into_iter().find(|word| closed && seen.told.contains(word) && !before.contains(word));
         if found != (calls, actions, finalizer_action, closed) || leaked.is_some() {
@@ -781,7 +781,7 @@ async fn without_a_grant_everything_looks_like_a_connection_that_does_not_exist(
     }
 }
 
-/// What is told by conditions, without the times.
+/// The conditions without their times.
 fn conditions(seen: &Seen) -> Vec<(String, String, String, String)> {
     let strip = |condition: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
         (condition.type_.clone(), condition.status.clone(), condition.reason.clone(), condition.message.clone())
@@ -789,7 +789,7 @@ fn conditions(seen: &Seen) -> Vec<(String, String, String, String)> {
     seen.status.conditions.iter().map(strip).collect()
 }
 
-/// Nobody here can read labels of namespaces, as with Roles alone.
+/// Labels of namespaces cannot be read, as with Roles alone.
 #[tokio::test]
 async fn a_grant_by_labels_that_cannot_be_read_tells_nothing_to_whom_it_did_not_admit_before() {
     let rules =
@@ -827,7 +827,7 @@ async fn a_grant_by_labels_that_cannot_be_read_tells_nothing_to_whom_it_did_not_
         }
     }
 
-    // What was admitted before is neither refused nor probed.
+    // A binding that had a grant before is neither refused nor probed.
     let mut unreachable = holding();
     unreachable["status"]["conditions"][1] = json!({"type": "ConnectionReady", "status": "Unknown", "reason": "ConnectionUnreachable", "message": "", "lastTransitionTime": "2026-11-01T00:00:00Z"});
     let mut without_hook = holding();
@@ -843,7 +843,7 @@ async fn a_grant_by_labels_that_cannot_be_read_tells_nothing_to_whom_it_did_not_
         assert_eq!((seen.finalizer_action, seen.calls.as_str(), seen.actions.as_str()), (FinalizerAction::Keep, "", ""), "{what}");
     }
 
-    // In the own namespace nothing is hidden.
+    // Within a namespace nothing is hidden.
     let mut own = Situation::new(new_binding()).with_rules(&rules);
     own.connection.as_mut().unwrap()["metadata"]["namespace"] = json!("team");
     own.binding["spec"]["connectionRef"] = json!({"name": "acme"});
@@ -868,7 +868,7 @@ async fn a_connection_that_was_made_again_for_another_server_begins_anew() {
         let replaced = known("9", api).seen().await;
         assert_eq!(replaced.says(ConditionType::RepositoryFound), "False/RepositoryReplaced", "at the same server: {api:?}");
     }
-    // An id of the other server is none of this one's.
+    // An id of the other server does not count here.
     for (api, calls) in [(Some(old), "repository acme/shop"), (Some(new), "repository acme/shop, by id 7, branch of 7, hooks of 7")] {
         let mut situation = known("7", api);
         situation.repositories = vec![Known { found_by: vec!["acme/shop-2"], id: "7", path: "acme/shop-2" }];
@@ -888,7 +888,7 @@ async fn what_stands_against_a_removal_is_told_or_not_in_whatever_form_the_repos
     }
 }
 
-/// A binding of a custom URL, which takes over what is there.
+/// A binding with a custom URL that adopts an existing hook.
 fn adopting(mut binding: Value, host: &str) -> Value {
     binding["spec"]["webhook"] = json!({"events": ["Push"], "url": format!("https://{host}/hook"), "adopt": true});
     binding
@@ -922,7 +922,7 @@ async fn a_hook_stays_with_the_binding_that_has_it_until_its_grant_is_withdrawn(
     });
     for (what, other, says) in [
         ("its connection does not work", holder(), "False/ClaimedByAnother"),
-        // Nobody can tell what it had; a hook of its own that is there is never taken over.
+        // Without the connection, its claim cannot be judged; an existing hook of its own is never adopted.
         ("its connection is not there", lost, "True/Succeeded"),
         ("it has no hook, and its connection does not work", empty, "True/Succeeded"),
         ("it has no grant any more", refused, "True/Succeeded"),
@@ -948,7 +948,7 @@ async fn of_a_repository_that_was_renamed_out_of_the_grant_nothing_stays_while_t
         binding["status"]["repository"] = described.clone();
         binding["status"]["plan"] = json!([{"action": "UpdateHook", "target": "plan-canary hook 31", "reason": "differs"}]);
         let mut situation = Situation { credential: Credential::DeadAfterStart, ..Situation::new(binding).leading_to(HIDDEN) };
-        // Twice: what is judged by must not go with what is told.
+        // Twice: the first report must keep the data that the second judgement needs.
         for _ in 0..2 {
             let seen = situation.seen().await;
             assert_eq!(seen.says(ConditionType::RepositoryFound), "False/RepositoryMovedOutOfScope", "{what}");
@@ -1003,7 +1003,7 @@ async fn a_binding_leaves_its_hook_behind_within_the_grant_only() {
     received.binding["status"]["webhook"]["url"] = json!("https://hooks.acme.io/hooks/…");
     for (what, situation, calls, actions) in [
         ("granted to our receiver", received, "", ""),
-        // Its owner could not end these deliveries later on.
+        // The connection's owner could not end these deliveries later.
         ("granted", custom(url).with_rules(&granted), clean, "clear"),
         ("granted, while the connection is being deleted", going, clean, "clear"),
         ("no grant for the repository", custom(url).without_grant(), clean, "clear"),
@@ -1109,11 +1109,11 @@ async fn another_repository_under_a_path_that_was_written_down_is_left_alone() {
     assert_eq!(calls.lock().unwrap().join(", "), "repository acme/shop");
 }
 
-/// Its deletion may be told while it is probed, and a finalizer that somebody took off by hand holds nothing back.
+/// The connection may be deleted during the inspection, and without a finalizer nothing delays the deletion.
 #[tokio::test]
 async fn a_look_that_ends_after_the_connection_is_gone_leaves_no_credential_in_memory() {
     let mut named = connection();
-    // There is no such Secret, so that no provider is asked, and the last client that worked is kept.
+    // The Secret does not exist, so the provider is not called and the last working client stays.
     named["spec"]["credentials"] = json!({"secretRef": {"name": "token"}});
     for is_there in [true, false] {
         let situation = Situation { connection: is_there.then(|| named.clone()), ..Situation::new(new_binding()) };

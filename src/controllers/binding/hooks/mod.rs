@@ -1,4 +1,4 @@
-//! What to do about the hooks of one repository. Pure: from what is there and what is wanted to a list of actions.
+//! Plans the hooks of one repository: compares the existing hooks with the wanted ones and returns a list of actions. Pure.
 
 pub mod recreation;
 pub mod repair;
@@ -18,102 +18,103 @@ use crate::protocol::secret::WebhookSecret;
 use crate::providers::model::HookState;
 use crate::providers::{Hook, HookShape, HookUrl};
 
-/// How long an old hook stays beside its successor where a secret cannot be updated: deliveries of the old one are on
-/// their way.
+/// How long an old hook stays beside its successor if an update cannot set the secret: deliveries of the old hook may still be in
+/// flight.
 pub const OVERLAP: SignedDuration = SignedDuration::from_secs(60);
 
-/// Where hooks are to deliver.
+/// Delivery destination of hooks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
     /// Our receiver.
     Receiver,
-    /// Somebody else's endpoint.
+    /// An endpoint that is not Forgebind's receiver.
     Custom(Url),
 }
 
-/// What is wanted.
+/// The wanted hooks.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// Where to.
+    /// Destination of all hooks.
     pub destination: Destination,
-    /// One hook for each.
+    /// Shapes of the hooks, one hook each.
     pub shapes: Vec<HookShape>,
-    /// With which secret.
+    /// Secret that the hooks carry.
     pub secret: WantedSecret,
-    /// Whether a hook of somebody else with the same URL is taken over.
+    /// Whether a foreign hook with the same URL is adopted.
     pub adopt: bool,
     /// Whether an update sets the secret.
     pub update_sets_secret: bool,
-    /// Whether the old secret is to end now.
+    /// Whether the old secret is revoked now, without an overlap.
     pub revoke: bool,
-    /// Until when nothing is created, by variant: the answer to a creation was lost, and the list may not show its hook yet.
+    /// Time until which no hook is created, by variant: the answer to a creation was lost, and the list may not show its hook
+    /// yet.
     pub pending_creates: BTreeMap<String, Timestamp>,
-    /// What decides about hooks that the provider switched off.
+    /// Earlier recreations and repairs, and the deliveries that decide about another recreation.
     pub history: recreation::RecreationHistory,
 }
 
-/// The secret that is wanted.
+/// The wanted secret.
 #[derive(Clone, Debug)]
 pub struct WantedSecret {
-    /// Its version.
+    /// Version of the secret.
     pub version: String,
-    /// The secret.
+    /// Value of the secret.
     pub value: WebhookSecret,
-    /// When it became the wanted one.
+    /// Time since which this version is wanted.
     pub since: Timestamp,
 }
 
-/// What a hook is to become.
+/// Wanted state of one hook.
 #[derive(Clone, Debug)]
 pub struct HookIntent {
-    /// Where it is to deliver.
+    /// Delivery URL.
     pub url: HookUrl,
-    /// With which secret.
+    /// Webhook secret.
     pub secret: WebhookSecret,
-    /// As what.
+    /// Shape: events and provider fields.
     pub shape: HookShape,
     /// Version of the secret.
     pub secret_version: String,
-    /// Why it is created.
+    /// Reason for a creation, as shown in `status.plan`.
     pub why: &'static str,
 }
 
-/// One thing to do.
+/// One action on a hook.
 #[derive(Clone, Debug)]
 pub enum HookAction {
     /// Create a hook.
     Create(HookIntent),
-    /// Change a hook; the fields that differ.
+    /// Update a hook.
     Update {
-        /// Its id.
+        /// Id of the hook.
         id: String,
-        /// What it is to become.
+        /// Wanted state.
         intent: HookIntent,
-        /// The fields that differ.
+        /// Names of the fields that differ.
         drift: Vec<&'static str>,
-        /// Whether it was somebody else's.
+        /// Whether the hook is an adopted one.
         adopted: bool,
     },
     /// Delete a hook.
     Delete {
-        /// Its id.
+        /// Id of the hook.
         id: String,
-        /// Why.
+        /// Reason, as shown in `status.plan`.
         why: &'static str,
     },
-    /// Leave an adopted hook to its owner, without our mark.
+    /// Return an adopted hook to its owner, without our mark.
     Release {
-        /// Its id.
+        /// Id of the hook.
         id: String,
-        /// Where it delivered before it was adopted.
+        /// Delivery URL without our mark.
         url: HookUrl,
-        /// As what.
+        /// Shape of the hook.
         shape: HookShape,
     },
 }
 
 impl HookAction {
-    /// The id of the hook, where there is one.
+    /// Id of the hook; `None` for a creation.
     #[must_use]
     pub fn id(&self) -> Option<&String> {
         match self {
@@ -123,57 +124,57 @@ impl HookAction {
     }
 }
 
-/// A hook of ours that is there.
+/// A hook of ours that exists at the provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExistingHook {
-    /// Its id.
+    /// Id of the hook.
     pub id: String,
     /// The events it delivers.
     pub events: BTreeSet<EventKind>,
-    /// Version of its secret.
+    /// Version of its secret, as its URL shows it.
     pub secret_version: String,
-    /// Whether it was somebody else's.
+    /// Whether the hook was adopted.
     pub adopted: bool,
-    /// Where it delivers, as far as that may be shown.
+    /// Delivery URL without our mark or without its unguessable part.
     pub address: String,
 }
 
-/// Why hooks are not as they should be although nothing failed.
+/// Why the hooks differ from the wanted ones although no call failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HookFinding {
-    /// The reason of `WebhookInSync`.
+    /// Reason of the `WebhookInSync` condition.
     pub reason: Reason,
-    /// What to do.
+    /// Message of the condition: what is wrong and what to do.
     pub message: String,
 }
 
-/// What was decided.
+/// Result of planning.
 #[derive(Clone, Debug, Default)]
 pub struct HookPlan {
-    /// What to do, in order.
+    /// Actions in order.
     pub actions: Vec<HookAction>,
-    /// Our hooks that are there, before any action.
+    /// Our existing hooks, before any action.
     pub existing: Vec<ExistingHook>,
-    /// Why the hooks are not as they should be.
+    /// Why the hooks differ from the wanted ones.
     pub finding: Option<HookFinding>,
-    /// When there is something to do although nothing changes.
+    /// Time at which to plan again although nothing changes.
     pub wake: Option<Timestamp>,
-    /// A creation whose answer was lost is waited for.
+    /// A creation whose answer was lost and whose hook may still appear.
     pub pending_create: Option<PendingCreate>,
-    /// Hooks that are brought back after the provider switched them off.
+    /// Recreations of hooks that the provider switched off.
     pub recreated: Vec<Recreated>,
-    /// Hooks that are repaired, by variant, and those that were found in order: `None`.
+    /// Repairs by variant; `None` for a hook that was found in order.
     pub repairs: BTreeMap<String, Option<Repair>>,
-    /// What a person should know although nothing is wrong.
+    /// Notes for the user although nothing is wrong.
     pub notes: Vec<String>,
 }
 
-/// A hook that may have been created.
+/// A hook that may have been created: the answer to its creation was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PendingCreate {
-    /// When it is looked for again, and created if it is not there.
+    /// Time at which the list is read again; the hook is then created if it is missing.
     pub until: Timestamp,
-    /// Whether there is none of ours in its place meanwhile.
+    /// Whether no other hook of ours serves this variant meanwhile.
     pub lacks: bool,
 }
 
@@ -189,7 +190,7 @@ impl HookPlan {
     }
 }
 
-/// A hook of ours with what its URL says.
+/// A hook of ours with the information from its URL.
 struct OwnedHook<'a> {
     hook: &'a Hook,
     secret_version: String,
@@ -203,7 +204,7 @@ impl OwnedHook<'_> {
     }
 }
 
-/// Sorts hooks into ours and others. Ours that deliver somewhere else than wanted do not fit.
+/// Selects our hooks. Those that deliver to another destination have `at_destination` unset.
 fn owned<'a>(hooks: &'a [Hook], identity: &HookIdentity, destination: Option<&Destination>) -> Vec<OwnedHook<'a>> {
     let sorted = hooks.iter().filter_map(|hook| match identity.classify(&hook.url) {
         HookOwner::Receiver { secret_version } => {
@@ -218,7 +219,7 @@ fn owned<'a>(hooks: &'a [Hook], identity: &HookIdentity, destination: Option<&De
     sorted.collect()
 }
 
-/// The secret versions that hooks of ours carry, of those that deliver where it is wanted.
+/// Secret versions of our hooks at the given destination.
 #[must_use]
 pub fn secret_versions(hooks: &[Hook], identity: &HookIdentity, destination: &Destination) -> Vec<String> {
     owned(hooks, identity, Some(destination)).into_iter().filter(|ours| ours.at_destination).map(|ours| ours.secret_version).collect()
@@ -230,12 +231,12 @@ pub fn any_inactive(hooks: &[Hook], identity: &HookIdentity) -> bool {
     owned(hooks, identity, None).iter().any(|ours| ours.hook.state != HookState::Active)
 }
 
-/// Decides what to do so that exactly the wanted hooks are there.
+/// Plans the actions after which exactly the wanted hooks exist.
 #[must_use]
 pub fn plan(hooks: &[Hook], identity: &HookIdentity, wanted: &Wanted, adopted: &BTreeSet<String>, now: Timestamp) -> HookPlan {
     let mut ours = owned(hooks, identity, Some(&wanted.destination));
-    // The order of creation where ids are numbers, so that the same hook is kept every time. What the provider switched off
-    // comes last: beside it may be what was made in its place.
+    // Numeric ids sort by creation, so that the same hook is kept every time. Hooks that the provider switched off come last,
+    // because their replacement may exist already.
     ours.sort_by_key(|ours| (ours.is_off(), ours.hook.id.len(), ours.hook.id.clone()));
     let mut plan = HookPlan { existing: ours.iter().map(|ours| existing(ours, identity, adopted)).collect(), ..HookPlan::default() };
     if let Some(finding) = another_host(hooks, identity) {
@@ -247,7 +248,7 @@ pub fn plan(hooks: &[Hook], identity: &HookIdentity, wanted: &Wanted, adopted: &
     }
     plan.notes.extend(neighbours(hooks, identity, wanted, &plan));
     let variants: BTreeSet<&str> = wanted.shapes.iter().map(|shape| shape.variant.as_str()).collect();
-    // What delivers elsewhere goes last: only once its successor is there.
+    // Hooks with another destination go last: only once their successors exist.
     if plan.finding.is_none() && plan.pending_create.is_none() {
         let stale = ours.iter().filter(|ours| !ours.at_destination || !variants.contains(ours.hook.shape.variant.as_str()));
         plan.actions.extend(stale.map(|ours| delete_or_release(ours, adopted, "it delivers where it is no longer wanted")));
@@ -265,7 +266,7 @@ fn existing(ours: &OwnedHook<'_>, identity: &HookIdentity, adopted: &BTreeSet<St
     }
 }
 
-/// Decides about the hooks of one variant: exactly one stays.
+/// Plans the hooks of one variant: exactly one stays.
 #[expect(clippy::too_many_arguments, reason = "one step of `plan`, taken out for its length")]
 fn plan_variant(
     plan: &mut HookPlan,
@@ -285,7 +286,7 @@ fn plan_variant(
         secret_version: wanted.secret.version.clone(),
         why: if mine.is_empty() { "there is none" } else { "its secret is a new one" },
     };
-    // Of several, one that is at the right address already: some providers refuse two hooks with one URL.
+    // Prefers a hook that already has the wanted URL: some providers refuse two hooks with one URL.
     let present = mine.iter().filter(|ours| ours.secret_version == wanted.secret.version);
     let present = present.min_by_key(|ours| (ours.is_off(), ours.hook.url != intent.url));
     let newest = mine.iter().max_by_key(|ours| (secret_version::second(&ours.secret_version, now), !ours.is_off()));
@@ -294,7 +295,7 @@ fn plan_variant(
             maintain(plan, stays, intent, wanted, HookContext { adopted: adopted.contains(&stays.hook.id), now });
             Some(stays.hook.id.as_str())
         }
-        // A new secret is no reason to switch on again what a person switched off.
+        // A new secret must not re-enable a hook that a person switched off.
         None if !mine.is_empty() && mine.iter().all(|ours| ours.hook.state == HookState::Paused) => {
             plan.finding = mine.first().map(|ours| paused(ours));
             None
@@ -338,7 +339,7 @@ fn paused(ours: &OwnedHook<'_>) -> HookFinding {
     HookFinding { reason: Reason::PausedAtProvider, message }
 }
 
-/// Plans a new hook, or the adoption of somebody else's. Answers whether there will be one.
+/// Plans a new hook or the adoption of a foreign one. Returns whether the hook will exist.
 fn create(plan: &mut HookPlan, hooks: &[Hook], identity: &HookIdentity, intent: HookIntent, wanted: &Wanted, first: bool) -> bool {
     let foreign = match &wanted.destination {
         Destination::Custom(custom) if first => hooks.iter().find(|hook| {
@@ -355,7 +356,7 @@ fn create(plan: &mut HookPlan, hooks: &[Hook], identity: &HookIdentity, intent: 
             }
             None => plan.actions.push(HookAction::Create(intent)),
         },
-        // Handed back at the end, it would stay without a mark and without anybody who removes it.
+        // Not adopted: released at the end, it would stay without a mark, and no binding would ever remove it.
         Some(hook) if identity.is_of_another_binding(&hook.url) => {
             let message = format!(
                 "hook {} delivers to webhook.url already and was made for another binding of this installation, from which webhook.adopt \
@@ -381,7 +382,7 @@ fn create(plan: &mut HookPlan, hooks: &[Hook], identity: &HookIdentity, intent: 
     true
 }
 
-/// Hooks of others that lead to the host of somebody else's endpoint: perhaps the same endpoint under another path.
+/// Note about foreign hooks that deliver to the host of the custom endpoint: perhaps to the same endpoint under another path.
 fn neighbours(hooks: &[Hook], identity: &HookIdentity, wanted: &Wanted, plan: &HookPlan) -> Option<String> {
     let Destination::Custom(custom) = &wanted.destination else { return None };
     let touched = |hook: &Hook| plan.actions.iter().any(|action| matches!(action, HookAction::Update { id, .. } if *id == hook.id));
@@ -399,7 +400,7 @@ fn neighbours(hooks: &[Hook], identity: &HookIdentity, wanted: &Wanted, plan: &H
     })
 }
 
-/// The removal of every hook of ours.
+/// Plans the removal of all our hooks.
 #[must_use]
 pub fn removal(hooks: &[Hook], identity: &HookIdentity, adopted: &BTreeSet<String>, why: &'static str) -> HookPlan {
     let ours = owned(hooks, identity, None);
@@ -410,7 +411,7 @@ pub fn removal(hooks: &[Hook], identity: &HookIdentity, adopted: &BTreeSet<Strin
     }
 }
 
-/// Deletes a hook, or gives an adopted one back.
+/// Deletes a hook of ours, or releases an adopted one to its owner.
 fn delete_or_release(ours: &OwnedHook<'_>, adopted: &BTreeSet<String>, why: &'static str) -> HookAction {
     let id = ours.hook.id.clone();
     match Url::parse(ours.hook.url.expose()) {
@@ -441,12 +442,12 @@ fn url(identity: &HookIdentity, wanted: &Wanted) -> HookUrl {
     let secret_version = &wanted.secret.version;
     match &wanted.destination {
         Destination::Custom(custom) => identity.custom_url(custom, secret_version),
-        // The caller has found a public URL before it wants a hook at the receiver.
+        // The caller makes sure that a public URL exists before it plans a hook for the receiver.
         Destination::Receiver => identity.receiver_url(secret_version).unwrap_or_else(|| HookUrl::new(String::new())),
     }
 }
 
-/// The pause until a moment; nothing when it has passed.
+/// The duration until a moment; zero if it has passed.
 #[must_use]
 pub fn until(now: Timestamp, at: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now)).unwrap_or_default()

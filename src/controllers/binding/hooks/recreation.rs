@@ -1,7 +1,7 @@
-//! What becomes of a hook that the provider switched off. Pure.
+//! Plans the recreation of hooks that the provider switched off. Pure.
 //!
-//! It is made anew: no provider takes an update for a reason to switch it on again. The new one comes before the old one
-//! goes, so that nothing is lost between them, and a receiver that stays broken is tried with growing pauses.
+//! The hook is created anew, because no provider re-enables a hook on an update. The new hook is created before the old one is
+//! deleted, so that no delivery is lost in between. Growing pauses separate the attempts for a receiver that stays broken.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,12 +13,12 @@ use crate::api::v1alpha1::{EventKind, Reason};
 use crate::controllers::binding::plan::told;
 use crate::controllers::runtime::backoff::growing_pause;
 
-/// The attempts to bring one hook back, since its deliveries were good last.
+/// Recreations of one hook since its last good delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recreation {
-    /// How many, one at least.
+    /// Number of recreations, at least one.
     pub attempts: usize,
-    /// When the last one was.
+    /// Time of the last recreation.
     pub last: Timestamp,
 }
 
@@ -27,44 +27,44 @@ impl Recreation {
         growing_pause(self.attempts)
     }
 
-    /// When the next attempt may be made.
+    /// Earliest time of the next recreation.
     #[must_use]
     pub fn next(self) -> Timestamp {
         self.last.checked_add(self.pause()).unwrap_or(Timestamp::MAX)
     }
 
-    /// When it counts no more: nobody had to bring the hook back for twice the pause.
+    /// Expiry: two backoff periods without another recreation.
     #[must_use]
     pub fn end(self) -> Timestamp {
         self.next().checked_add(self.pause()).unwrap_or(Timestamp::MAX)
     }
 }
 
-/// What is known of earlier attempts and of deliveries.
+/// Earlier recreations and repairs, and the deliveries of the binding.
 #[derive(Clone, Debug, Default)]
 pub struct RecreationHistory {
-    /// The attempts, by variant.
+    /// Recreations by variant.
     pub recreations: BTreeMap<String, Recreation>,
-    /// The repairs that were not found to last, by variant.
+    /// Repairs that were not confirmed, by variant.
     pub repairs: BTreeMap<String, Repair>,
-    /// The last verified delivery of each event.
+    /// Time of the last verified delivery of each event.
     pub last_delivery: BTreeMap<EventKind, Timestamp>,
     /// Whether our receiver refused the last delivery that reached it.
     pub refused: bool,
 }
 
-/// An attempt, for whoever remembers it.
+/// A recreation to be stored in the attempts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recreated {
-    /// Which of several hooks.
+    /// Variant of the hook.
     pub variant: String,
-    /// To be remembered.
+    /// The attempts including this one.
     pub recreation: Recreation,
-    /// Whether the new hook is made now; otherwise the first attempt is put off.
+    /// Whether the new hook is created now; otherwise the first recreation is postponed.
     pub made: bool,
 }
 
-/// Decides about a hook that the provider switched off.
+/// Plans the recreation of a hook that the provider switched off.
 pub(super) fn recreate_disabled(
     plan: &mut HookPlan,
     off: &OwnedHook<'_>,
@@ -92,7 +92,7 @@ pub(super) fn recreate_disabled(
             plan.actions.push(HookAction::Create(HookIntent { why: "the provider switched the old one off", ..intent }));
             plan.actions.push(delete_or_release(off, &BTreeSet::new(), "the provider switched it off"));
             plan.recreated.push(Recreated { variant, recreation, made: true });
-            // Whether it lasts is seen before it would be tried again.
+            // Wakes before the next recreation would be allowed, to see whether the new hook lasts.
             (format!("a new one takes its place; another one, if need be, not before {}", told(recreation.next())), Some(recreation.next()))
         }
     };
@@ -103,10 +103,10 @@ pub(super) fn recreate_disabled(
     }
 }
 
-/// What else decides.
+/// Further inputs for the plan of one hook.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HookContext {
-    /// Whether the hook was somebody else's.
+    /// Whether the hook was adopted.
     pub(super) adopted: bool,
     /// The present time.
     pub(super) now: Timestamp,

@@ -1,7 +1,7 @@
-//! What becomes of a hook that does not stay as it was repaired. Pure.
+//! Plans repairs of hooks that do not keep their repaired state. Pure.
 //!
-//! A server may take an update and keep some of its own ways, or somebody may set the hook back. Repairing it at every probe, and
-//! calling that in order, would go on for ever: the repairs are counted, made with growing pauses, and told.
+//! A server may accept an update and keep some of its own values, or somebody may change the hook back. Repairing such a hook at
+//! every probe and reporting it in order would never end, so repairs are counted, made with growing pauses, and reported.
 
 use std::collections::{BTreeSet, hash_map::DefaultHasher};
 use std::hash::{Hash as _, Hasher as _};
@@ -13,21 +13,21 @@ use crate::api::v1alpha1::Reason;
 use crate::controllers::binding::plan::told;
 use crate::controllers::runtime::backoff::growing_pause;
 
-/// The repairs of one hook after which it was not found as it should be, in a row.
+/// Consecutive repairs of one hook that were not confirmed by a later probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repair {
-    /// How many, one at least.
+    /// Number of repairs, at least one.
     pub attempts: usize,
-    /// When the last one was.
+    /// Time of the last repair.
     pub last: Timestamp,
     /// The fields that were repaired.
     fields: BTreeSet<&'static str>,
-    /// What the hook was to become: something else that is wanted is no repair of the same.
+    /// Hash of the wanted state: a repair towards another state counts anew.
     wish: u64,
 }
 
 impl Repair {
-    /// When the next attempt may be made.
+    /// Earliest time of the next repair.
     #[must_use]
     pub fn next(&self) -> Timestamp {
         self.last.checked_add(growing_pause(self.attempts)).unwrap_or(Timestamp::MAX)
@@ -40,7 +40,7 @@ fn wish(intent: &HookIntent) -> u64 {
     hasher.finish()
 }
 
-/// Repairs the fields in which a hook differs, unless that was tried a moment ago and did not last.
+/// Repairs the fields in which a hook differs, unless the last repair of the same fields did not last and its pause is not over.
 pub(super) fn repair(
     plan: &mut HookPlan,
     stays: &OwnedHook<'_>,
@@ -65,7 +65,7 @@ pub(super) fn repair(
     plan.actions.push(HookAction::Update { id: stays.hook.id.clone(), intent, drift, adopted });
 }
 
-/// What is said of a hook that differs again, or still.
+/// The finding for a hook that differs after a repair.
 #[must_use]
 pub fn did_not_last(id: &str, fields: &[&str], attempts: usize, follows: &str) -> HookFinding {
     let times = if attempts == 1 { "a repair".to_owned() } else { format!("{attempts} repairs") };

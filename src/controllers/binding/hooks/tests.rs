@@ -52,7 +52,7 @@ pub(in crate::controllers) fn wanted(secret_version: i64, update_sets_secret: bo
     }
 }
 
-/// What a provider would do: each action has its effect.
+/// Simulates a provider: applies each action to the hooks.
 fn apply(hooks: &mut Vec<Hook>, actions: &[HookAction], next_id: &mut u32) {
     for action in actions {
         match action {
@@ -126,7 +126,7 @@ fn a_former_public_url_is_moved_to_the_present_one() {
     assert!(matches!(plan.actions.as_slice(), [HookAction::Update { drift, .. }] if drift == &["url"]));
 }
 
-/// Our hook at the address named `internal`, which the connection does not choose any more.
+/// A hook of ours at the public URL with the name `internal`, which the connection no longer chooses.
 fn at_internal(id: u32, secret_version: &str) -> Hook {
     let there = identity(1, &settings("https://hooks.acme.io", &[]), Some("internal"));
     hook(id, there.receiver_url(secret_version).unwrap(), shape("", "push"))
@@ -271,7 +271,7 @@ fn a_foreign_hook_is_known_in_every_spelling_of_its_url_and_no_second_one_is_pla
         assert!(matches!(adopted.actions.as_slice(), [HookAction::Update { id, adopted: true, .. }] if id == "7"), "{spelling}");
         apply(&mut hooks, &adopted.actions, &mut 8);
         assert!(decide(&hooks, &adopting, NOW).actions.is_empty(), "{spelling}");
-        // Ours, in a spelling that a provider made of it, is no other one either.
+        // A hook of ours whose URL the provider spells differently is not foreign either.
         let ours_there = ours().custom_url(&Url::parse(spelling).unwrap(), "9000");
         let existing = decide(&[hook(7, ours_there, shape("", "push"))], &adopting, NOW);
         assert!(
@@ -333,10 +333,10 @@ fn a_repair_of_something_else_is_no_repetition_and_one_that_lasts_is_forgotten()
     let mut asked = wanted(9000, true);
     let first = decide(&[hook(1, url.clone(), shape("", "issues"))], &asked, NOW);
     asked.history.repairs.extend(first.repairs.into_iter().filter_map(|(variant, repair)| Some((variant, repair?))));
-    // Another wish.
+    // Another wanted state: the earlier repair does not count.
     let other = Wanted { shapes: vec![shape("", "push,tags")], ..asked.clone() };
     assert!(decide(&[hook(1, url.clone(), shape("", "push"))], &other, NOW + 1).finding.is_none());
-    // As it should be.
+    // The hook is in order.
     let good = decide(&[hook(1, url, shape("", "push"))], &asked, NOW + 1);
     assert_eq!(good.repairs, BTreeMap::from([(String::new(), None)]));
 }
@@ -348,7 +348,7 @@ fn a_changed_destination_is_made_before_the_old_hook_goes() {
     assert!(matches!(moved.actions.as_slice(), [HookAction::Create(_), HookAction::Delete { id, .. }] if id == "1"));
 }
 
-/// Any hook that could stand on a repository: ours in any state of wear, and everybody else's.
+/// Any hook that a repository may have: ours in any state, and foreign ones.
 fn any_hook(id: u32) -> impl Strategy<Value = Hook> {
     let secret_version = prop_oneof![Just("9000"), Just("9500"), Just("10000"), Just("99999999999"), Just("x")];
     let variant = prop_oneof![Just(""), Just("push"), Just("other")];
@@ -395,7 +395,7 @@ proptest! {
     fn a_plan_that_was_done_leaves_nothing_to_do(hooks in any_hooks(), wanted in any_wanted()) {
         let mut hooks = hooks;
         let mut next_id = 100;
-        // The second round ends the overlap that the first began.
+        // The second round ends the overlap that the first one began.
         for _ in 0..2 {
             let plan = plan(&hooks, &ours(), &wanted, &BTreeSet::new(), at(NOW + 61));
             apply(&mut hooks, &plan.actions, &mut next_id);

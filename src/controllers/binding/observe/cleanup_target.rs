@@ -1,4 +1,4 @@
-//! Where hooks were made that are to go: what is there, and what stands against their removal.
+//! Reads former hook locations and what blocks their cleanup.
 
 use kube::ResourceExt as _;
 use url::Url;
@@ -13,47 +13,48 @@ use crate::controllers::sessions::ConditionFailure;
 use crate::controllers::{View, foreign_owner_message};
 use crate::providers::{Disposition, ErrorKind, ProviderError};
 
-/// What is said of a removal to a binding that has no grant for the target, whatever stands against it.
+/// Message about a removal for a binding without a grant for the target, whatever the obstacle is.
 pub const UNTOLD: &str = "the connection no longer allows this binding, and its hook could not be removed yet";
 
-/// A target where hooks were made that are to go.
+/// A target with hooks that must be removed.
 pub struct CleanupTarget {
-    /// Which target.
+    /// The target.
     pub target: HookTarget,
-    /// Whether this installation wrote down that hooks are there, or were about to be made. Only then they may be left behind.
+    /// Whether this installation sealed the target, because hooks exist there or were about to be created. Only then may hooks be
+    /// recorded as leftovers.
     pub held: bool,
-    /// Whether what is met there may be told to the binding.
+    /// Whether the binding may see errors from the target.
     pub told: bool,
-    /// The binding's own hooks there.
+    /// The binding's own hooks at the target, or the obstacle to reading them.
     pub hooks: Result<OwnedHooks, Obstacle>,
 }
 
-/// Why a hook cannot be removed.
+/// Obstacle to the removal of hooks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Obstacle {
-    /// Nothing is known of the connection yet.
+    /// The connection was not inspected yet.
     Pending,
-    /// There is no credential that works.
+    /// There is no credential that works, for this reason.
     Credential(String),
-    /// The provider is out of reach.
+    /// The provider is out of reach, for this reason.
     Outage(String),
-    /// The repository is not there any more, as far as its owner's list tells.
+    /// The repository no longer exists, according to its owner's list.
     Gone(String),
-    /// Something of which the binding may not be told, because it has no grant for the target.
+    /// An obstacle that the binding may not see, because it has no grant for the target.
     Untold,
-    /// Nothing shows that this installation ever held a hook there, so nobody looks.
+    /// Nothing shows that this installation ever held a hook there, so the provider is not asked.
     NotHeld,
 }
 
 impl Obstacle {
-    /// What an error means for a removal. A 404 tells nothing by itself: what is hidden from a credential looks like what is
-    /// gone.
+    /// Maps a provider error to an obstacle. A 404 does not prove anything: a repository that is hidden from a credential looks
+    /// like one that is gone.
     #[must_use]
     pub fn of(error: &ProviderError) -> Self {
         Self::by(error.kind.disposition(), error.to_string())
     }
 
-    /// What the failure of a connection that has no client means for a removal.
+    /// Maps the failure of a connection without a client to an obstacle.
     fn of_failure(failure: &ConditionFailure) -> Self {
         Self::by(failure.disposition, failure.message.clone())
     }
@@ -71,12 +72,12 @@ impl Obstacle {
     }
 }
 
-/// Looks at a target that is to be cleared, through whatever client of its connection worked last.
+/// Reads a cleanup target with the last working client of its connection.
 pub(super) async fn read(view: &View, facts: &Facts, target: HookTarget) -> CleanupTarget {
     let held = facts.seal.is_on(&target);
     let told = facts.out_of_reach().is_none() && gate::may_be_reported(view, &facts.object, &target);
     let hooks = match hooks(view, facts, &target, told).await {
-        // What the last attempt at the removal itself met counts where the list alone shows nothing wrong.
+        // The obstacle of the last removal attempt counts even if the list can be read.
         Ok(hooks) => match facts.memory.as_ref().and_then(|memory| memory.obstacle.clone()) {
             Some(_) if !told => {
                 let over = plan::cleanup::is_past_bound(facts, &Obstacle::Credential(String::new()));
@@ -114,7 +115,8 @@ async fn hooks(view: &View, facts: &Facts, target: &HookTarget, told: bool) -> R
         view.triggers.connection(&target.connection);
     }
     if error.kind == ErrorKind::NotFound {
-        // Without a grant nobody reads the owner's list: it is left for later, like what is gone.
+        // Without a grant the owner's list is not read: the hooks are treated as those of a missing repository and left for
+        // later.
         let gone = if told { is_gone(view, facts, target, active_client).await } else { true };
         if gone {
             return Err(Obstacle::Gone(if told { error.to_string() } else { UNTOLD.to_owned() }));
@@ -123,26 +125,26 @@ async fn hooks(view: &View, facts: &Facts, target: &HookTarget, told: bool) -> R
     Err(Obstacle::of(&error))
 }
 
-/// The binding's identity through a connection: the one that its hooks have which were made through it.
+/// The binding's identity through a connection, as carried by the hooks made through it.
 fn identity(view: &View, facts: &Facts, connection: &ConnectionTarget) -> HookIdentity {
     let object = &facts.object;
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     HookIdentity::new(&view.keys, &view.settings, facts.public_url.as_ref().ok(), (&namespace, &name), connection)
 }
 
-/// Whether a target is the one that the spec names, to a binding whose status knows of none, and that it is granted.
+/// Whether a target is the one that the spec names and the binding has a grant for.
 fn is_of_spec(facts: &Facts, target: &HookTarget) -> bool {
     let object = &facts.object;
     facts.granted == Some(true) && *target == target_of_spec(object, facts.public_url.as_ref().ok())
 }
 
-/// The permit for a target that a binding has a grant for.
+/// The permit for a target if the binding has a grant for it.
 fn permit(view: &View, facts: &Facts, target: &HookTarget, active_client: &ActiveClient) -> Option<UsePermit> {
     let path = active_client.provider.repository_path(&active_client.endpoint, &target.repository).ok()?;
     UsePermit::granted(view, &facts.object, &target.connection, active_client, &path)
 }
 
-/// The hooks at the target that the spec names. Where a grant does not lead there, nothing of ours is.
+/// Lists the hooks at the target that the spec names. Without a grant for it, no hook of ours is there.
 async fn by_grant(
     view: &View,
     facts: &Facts,
@@ -175,7 +177,7 @@ fn missing_session(view: &View, connection: &ConnectionTarget) -> Obstacle {
     }
 }
 
-/// The target that the spec alone names, for a binding whose status knows of none.
+/// The target according to the spec alone, for a binding whose status names none.
 #[must_use]
 pub fn target_of_spec(object: &RepoBinding, public_url: Option<&Url>) -> HookTarget {
     let url = custom_url(object).or_else(|| public_url.cloned());

@@ -1,4 +1,4 @@
-//! All reading for one binding; failures are kept as data.
+//! Performs all reads for one binding; failures are kept as data.
 
 mod cleanup_target;
 mod refusal;
@@ -35,72 +35,72 @@ use crate::providers::{Hook, HookUrl, PathError, PermissionFinding, ProviderErro
 pub use crate::controllers::gate::custom_url;
 pub use cleanup_target::{CleanupTarget, Obstacle, UNTOLD, target_of_spec};
 
-/// What was seen.
+/// Facts about one binding: the input of planning.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact by itself")]
 pub struct Facts {
-    /// The object.
+    /// The binding.
     pub object: Arc<RepoBinding>,
-    /// When.
+    /// Time of the reconciliation.
     pub now: Timestamp,
-    /// Our installation.
+    /// Fingerprint of this installation.
     pub fingerprint: String,
-    /// What the administrator decided.
+    /// Settings of the administrator.
     pub settings: Settings,
-    /// Where the connection wants deliveries to our receiver, or why that is nowhere.
+    /// Public URL that the connection chooses, or why there is none.
     pub public_url: Result<Url, PublicUrlError>,
-    /// The binding's identity at providers.
+    /// Identity of the binding at providers.
     pub identity: HookIdentity,
-    /// The seal on the targets where its hooks are.
+    /// Seals the targets of the binding's hooks.
     pub seal: Seal,
-    /// The connection, as far as this binding may know.
+    /// The connection, as far as this binding may know about it.
     pub connection: Connection,
-    /// Whether the connection grants what the spec asks for; `None` where that cannot be told.
+    /// Whether the connection grants what the spec asks for; `None` if that cannot be decided.
     pub granted: Option<bool>,
-    /// Whether the repository that the status knows has a path that the connection does not grant.
+    /// Whether the repository in the status has a path that the connection does not grant.
     pub known_without_grant: bool,
-    /// Targets whose connection does not allow this binding any more, or is being deleted, wherever the spec points to now. They
-    /// are cleared whatever the binding says of itself: it must not hold on to them.
+    /// Sealed targets whose connection no longer allows this binding or is being deleted, whatever the spec names now. They are
+    /// cleared regardless of the binding's spec: a binding cannot keep them.
     pub withdrawn: Vec<HookTarget>,
-    /// Why a connection of the own namespace does not permit this binding.
+    /// Why a connection of the binding's own namespace does not permit the binding.
     pub refusal: Option<String>,
-    /// What a probe of the repository found; `None` when none was due.
+    /// Result of the probe of the repository; `None` if no probe was due.
     pub probe: Option<Probe>,
-    /// What was remembered of earlier probes.
+    /// Record of earlier probes.
     pub memory: Option<ProbeRecord>,
-    /// What was tried and is not over.
+    /// Unfinished attempts of earlier reconciliations.
     pub attempts: Attempts,
-    /// Where hooks were made that are to go.
+    /// Targets with hooks that must be removed.
     pub targets: Vec<CleanupTarget>,
-    /// The secret that the user brought.
+    /// The user's own webhook secret; `None` if the spec names none.
     pub user_secret: Option<Result<UserSecret, ConditionFailure>>,
-    /// Other bindings that want the same URL.
+    /// Claims of other bindings to the same URL.
     pub claims: Vec<Claim>,
-    /// The events of the other bindings that want a hook on the same repository.
+    /// Events of the other bindings that request a hook on the same repository.
     pub siblings: Vec<BTreeSet<EventKind>>,
-    /// What receivers saw.
+    /// Delivery evidence from the receivers.
     pub evidence: Option<BindingEvidence>,
-    /// What was asked for by annotation.
+    /// Requests by annotation.
     pub requests: Requests,
-    /// Sinks that get nothing, and why.
+    /// Sinks that receive nothing, with the reason.
     pub unserved_sinks: Vec<(String, NotServed)>,
     /// Whether the namespace is being deleted.
     pub terminating: bool,
-    /// Whether nothing may be written at the provider.
+    /// Whether writing at the provider is forbidden.
     pub observe_only: bool,
     /// Whether the binding or its connection is suspended.
     pub suspended: bool,
     /// Derives webhook secrets.
     pub key: ReceiverKey,
-    /// What is wrong with the Secret of the install key: what is made while it lasts may be unknown after a restart.
+    /// Problem with the Secret of the install key: hooks made while it lasts may be unknown after a restart.
     pub key_failure: Option<String>,
-    /// The connection's own request for new secrets of all its bindings.
+    /// The connection's request to rotate the secrets of all its bindings.
     pub rotation_of_connection: Option<String>,
-    /// The connection's own request to end the previous secrets of all its bindings.
+    /// The connection's request to revoke the previous secrets of all its bindings.
     pub revocation_of_connection: Option<String>,
 }
 
 impl Facts {
-    /// The derived secret of one version.
+    /// Derives the webhook secret of one version.
     #[must_use]
     pub fn derive(&self, secret_version: &str) -> [u8; 32] {
         let (namespace, name) = (self.object.namespace().unwrap_or_default(), self.object.name_any());
@@ -109,7 +109,7 @@ impl Facts {
         self.key.webhook_secret(owner, secret_version)
     }
 
-    /// What a probe depends on beside the spec.
+    /// Inputs of a probe beside the spec.
     #[must_use]
     pub fn probe_inputs(&self) -> ProbeInputs {
         let user_secret = self.user_secret.as_ref().map(|secret| match secret {
@@ -121,8 +121,8 @@ impl Facts {
         ProbeInputs { usable: self.connection.may_be_usable(), observe_only: self.observe_only, user_secret, receiver, known_without_grant }
     }
 
-    /// How the repository is out of reach, although it was asked for by a granted path: it was renamed or transferred, or the
-    /// grant for its present path was withdrawn.
+    /// Why the repository is out of reach although the spec names a granted path: it was renamed or transferred, or the grant for
+    /// its present path was withdrawn.
     #[must_use]
     pub fn out_of_reach(&self) -> Option<OutOfReach> {
         match &self.probe {
@@ -132,8 +132,8 @@ impl Facts {
         }
     }
 
-    /// The secret with which an adopted hook is handed back to an address; `None` for an address at which nothing was adopted, to which
-    /// somebody changed the hook at the provider: the secret would go there.
+    /// The secret with which an adopted hook is handed back to a URL. `None` for a URL at which no hook was adopted: somebody
+    /// changed the hook at the provider, and the secret would be sent there.
     #[must_use]
     pub fn secret_to_hand_back(&self, url: &HookUrl) -> Option<&WebhookSecret> {
         let adopted = self.object.status.as_ref().and_then(|status| status.webhook.as_ref()?.url.as_deref());
@@ -142,76 +142,78 @@ impl Facts {
         custom_url(&self.object).iter().chain(&adopted).any(is_at).then(|| self.brought_secret()).flatten()
     }
 
-    /// The secret that the user brought and that hooks carry, adopted ones too; `None` where it cannot be read now.
+    /// The user's own secret that all hooks carry, including adopted ones; `None` if it cannot be read now.
     #[must_use]
     pub fn brought_secret(&self) -> Option<&WebhookSecret> {
         Some(&self.user_secret.as_ref()?.as_ref().ok()?.value)
     }
 }
 
-/// What was asked for by annotation and not yet done.
+/// Requests by annotation that were not handled yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Requests {
-    /// A probe.
+    /// Probe the repository.
     pub probe: bool,
-    /// A new secret.
+    /// Rotate the secret.
     pub rotate: bool,
-    /// The end of the previous ones.
+    /// Revoke the previous secrets.
     pub revoke: bool,
 }
 
-/// The connection, as far as this binding may know.
+/// The connection, as far as this binding may know about it.
 #[expect(clippy::large_enum_variant, reason = "one at a time is made, and nearly always the large one")]
 pub enum Connection {
-    /// There is none of that name in the binding's own namespace.
+    /// No connection of that name exists in the binding's own namespace.
     NotFound,
-    /// It does not exist or does not allow this binding.
+    /// The connection does not exist or does not allow this binding.
     NotPermitted,
-    /// It was not examined yet.
+    /// The connection was not inspected yet.
     Pending,
-    /// It does not work.
+    /// The connection does not work.
     NotReady(ConditionFailure),
-    /// Its provider is out of reach for a while.
+    /// The provider of the connection is temporarily out of reach.
     Unreachable(ConditionFailure),
-    /// The repository's text is none of this connection.
+    /// The spec's text is not a repository path of this connection.
     Path(PathError),
-    /// It works, and may be used.
+    /// The connection works and may be used.
     Ready {
-        /// What is known of it.
+        /// The active client with the results of the inspection.
         active_client: ActiveClient,
         /// The permit to use its client.
         permit: UsePermit,
-        /// The repository that is meant.
+        /// Path of the requested repository.
         path: RepositoryPath,
-        /// When it was inspected.
+        /// Time of the last inspection.
         inspected_at: Timestamp,
     },
 }
 
 impl Connection {
-    /// Whether it works as far as is known: an outage is no reason to look at everything again.
+    /// Whether the connection works as far as is known. An outage counts as usable, so that its end does not cause a new probe of
+    /// everything.
     #[must_use]
     pub const fn may_be_usable(&self) -> bool {
         matches!(self, Self::Ready { .. } | Self::Pending | Self::Unreachable(_))
     }
 }
 
-/// What a probe of the repository found.
+/// Results of a probe of the repository.
 pub struct Probe {
     /// The repository.
     pub repository: RepositoryLookup,
-    /// Whether the branch exists; `None` when none is asked for or there is nothing to look in.
+    /// Whether the branch exists; `None` if the spec names none, the repository is empty, or the credential does not work for
+    /// the API.
     pub branch: Option<Result<bool, ProviderError>>,
-    /// Its hooks; `None` when none are wanted.
+    /// Hooks of the repository; `None` if none are wanted.
     pub hooks: Option<Result<Vec<Hook>, ProviderError>>,
     /// Whether the credential may manage hooks.
     pub manage_webhooks: PermissionFinding,
-    /// Ids of hooks that deliver to this installation's public URL and belong to none of its bindings, or that the status
-    /// names and that are another installation's: nobody here removes them.
+    /// Ids of orphaned hooks: they deliver to this installation's public URL and belong to none of its bindings, or the status
+    /// names them and they belong to another installation. This installation does not remove them.
     pub orphaned_hooks: Vec<String>,
 }
 
-/// Reads everything; asks the provider only when a probe is due.
+/// Reads all facts. Calls the provider only if a probe or a cleanup is due.
 pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Facts {
     let now = view.clock.now();
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
@@ -271,15 +273,15 @@ pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Facts {
     facts
 }
 
-/// Whether what the connection says of itself counts for the binding. Without a grant, nothing of a foreign connection may be told
-/// by what becomes of the binding, unless a hook was made through it.
+/// Whether the connection's own settings count for the binding. Without a grant, the binding's behavior must not reveal anything
+/// about a foreign connection, unless a hook was made through it.
 fn is_governed(object: &RepoBinding, granted: Option<bool>, seal: &Seal) -> bool {
     let target = object.connection_target();
     let is_own = object.metadata.namespace.as_ref() == Some(&target.namespace);
     granted == Some(true) || is_own || object.hook_targets().any(|held| held.connection == target && seal.is_on(held))
 }
 
-/// The public URL that the connection chooses. A connection that is not there chooses none.
+/// The public URL that the connection chooses. Without a connection, the default is used.
 fn public_url(view: &View, connection: Option<&GitProviderConnection>) -> Result<Url, PublicUrlError> {
     let choice = connection.and_then(|connection| connection.spec.receiver.as_ref()?.public_url.as_deref());
     view.settings.public_urls.choose(choice).cloned()
@@ -296,7 +298,7 @@ fn observe_only(view: &View, object: &RepoBinding, connection: Option<&GitProvid
 
 fn requests(object: &RepoBinding, connection: Option<&GitProviderConnection>) -> Requests {
     let handled = object.status.as_ref().and_then(|status| status.last_handled.clone()).unwrap_or_default();
-    // A connection's request counts for the bindings that were there when it was made: a new one has a new secret anyhow.
+    // A connection's request counts for the bindings that existed when it was made: a new binding has a new secret anyway.
     let webhook = object.status.as_ref().and_then(|status| status.webhook.as_ref());
     let known = webhook.is_some_and(|webhook| webhook.secret_version.is_some());
     let by_connection = |name: &str, handled: Option<String>| {
@@ -312,7 +314,8 @@ fn requests(object: &RepoBinding, connection: Option<&GitProviderConnection>) ->
     }
 }
 
-/// Whether the connection refuses the path under which the repository was found last, although it grants the one in the spec.
+/// Whether the connection refuses the path at which the repository was last found, although the spec still asks for it by the
+/// same path.
 fn known_without_grant(view: &View, object: &RepoBinding, connection: &GitProviderConnection) -> bool {
     let known = object.status.as_ref().and_then(|status| status.repository.as_ref());
     let same = |known: &&RepositoryStatus| match (&known.requested, gate::place_at(connection, &object.spec.repository)) {
@@ -322,8 +325,8 @@ fn known_without_grant(view: &View, object: &RepoBinding, connection: &GitProvid
     known.filter(same).is_some_and(|known| gate::permits(view, object, connection, Some(&known.path)) == Some(false))
 }
 
-/// The sealed targets of a binding that its connections no longer allow, judged by each target's own connection. A binding that is
-/// deleted and leaves its hooks behind leaves none where it has no grant: nobody would be there to remove them later.
+/// Sealed targets of a binding that are no longer allowed, judged by each target's own connection. A deleted binding with the
+/// policy `Orphan` must not leave hooks at targets without a grant, because they could not be removed later.
 fn withdrawn(view: &View, object: &RepoBinding, seal: &Seal) -> Vec<HookTarget> {
     let is_withdrawn = |target: &&HookTarget| {
         let Some(connection) = view.connection(&target.connection).filter(|_| seal.is_on(target)) else { return false };
@@ -342,8 +345,8 @@ fn withdrawn(view: &View, object: &RepoBinding, seal: &Seal) -> Vec<HookTarget> 
     object.hook_targets().filter(is_withdrawn).cloned().collect()
 }
 
-/// Whether a connection refuses what a hook of the binding has at a target: the path under which it was made there, the one under
-/// which that repository was found last, or the endpoint to which it delivers, whatever the spec names by now.
+/// Whether a connection refuses a hook of the binding at a target: the path at which the hook was made, the path at which the
+/// repository was last found, or the endpoint to which the hook delivers, whatever the spec names now.
 fn is_refused_at(view: &View, object: &RepoBinding, connection: &GitProviderConnection, target: &HookTarget) -> bool {
     let refuses = |path: &str| gate::permits(view, object, connection, Some(path)) == Some(false);
     let status = object.status.as_ref();
@@ -358,8 +361,8 @@ fn is_refused_at(view: &View, object: &RepoBinding, connection: &GitProviderConn
     refuses(&target.repository) || found_last.is_some_and(|known| refuses(&known.path)) || endpoint.as_ref().is_some_and(refuses_endpoint)
 }
 
-/// Judges the connection from what is in memory. A connection in another namespace that does not exist looks like one
-/// that does not allow: names of others are not to be guessed. Grants are judged first, whether or not it works.
+/// Judges the connection from memory, without a call. A missing connection in another namespace gets the same answer as one that
+/// does not allow the binding, so that names cannot be guessed. Grants are judged first, whether or not the connection works.
 fn connection(view: &View, object: &RepoBinding, granted: Option<bool>) -> Connection {
     let target = object.connection_target();
     let own = object.namespace().as_deref() == Some(target.namespace.as_str());
@@ -394,7 +397,7 @@ fn connection(view: &View, object: &RepoBinding, granted: Option<bool>) -> Conne
     };
     match UsePermit::granted(view, object, &target, &active_client, &path) {
         Some(permit) => Connection::Ready { active_client, permit, path, inspected_at: session.inspected_at },
-        // The spec changed since the inspection, so that the text meant another path then.
+        // The spec changed after the inspection, so the text meant another path then.
         None => Connection::Pending,
     }
 }
@@ -413,7 +416,8 @@ async fn probe(view: &View, facts: &Facts) -> Option<Probe> {
     let wants_hooks = object.spec.webhook.as_ref().is_some_and(|webhook| webhook.source == WebhookSource::Repository);
     // Only an unchanged path follows a rename; a new path in the spec means another repository.
     let known = object.status.as_ref().and_then(|status| status.repository.as_ref());
-    // A status that somebody wrote leads nowhere: the id in it would be looked up with the connection's credential.
+    // A status without our seal is ignored: otherwise the connection's credential would look up an id that anybody could have
+    // written.
     let known =
         known.filter(|known| plan::is_as_requested(object, &active_client.endpoint.api, path, known) && facts.seal.is_on_repository(known));
     let repository = permit.find(view, object, known).await;
@@ -437,7 +441,7 @@ async fn probe(view: &View, facts: &Facts) -> Option<Probe> {
     Some(Probe { repository, branch, hooks, manage_webhooks, orphaned_hooks })
 }
 
-/// A right needs the scope and the role: the worse of the two counts.
+/// A permission needs both the credential's scope and the account's role: the worse finding counts.
 fn worse(one: PermissionFinding, other: PermissionFinding) -> PermissionFinding {
     let badness = |finding: &PermissionFinding| match finding.state {
         PermissionState::Granted => 0,
@@ -454,7 +458,7 @@ fn worse(one: PermissionFinding, other: PermissionFinding) -> PermissionFinding 
     PermissionFinding::missing(format!("at this repository the credential does not suffice: {why}"))
 }
 
-/// Whether the object is to leave its hooks where they are.
+/// Whether the deletion policy leaves hooks where they are.
 #[must_use]
 pub fn orphans(object: &RepoBinding) -> bool {
     object.spec.deletion_policy == DeletionPolicy::Orphan

@@ -1,4 +1,4 @@
-//! Why a connection of the binding's own namespace does not allow it. There, nothing is hidden from anybody.
+//! Explains why a connection of the binding's own namespace does not allow the binding. Within a namespace nothing is hidden.
 
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
@@ -8,7 +8,7 @@ use crate::api::v1alpha1::RepoBinding;
 use crate::controllers::View;
 use crate::protocol::grant;
 
-/// What the connection lacks; `None` where it is permitted, or is another namespace's.
+/// What the connection's rules lack; `None` if the binding is permitted or the connection belongs to another namespace.
 pub(super) fn of_own_namespace(view: &View, object: &RepoBinding, found: &Connection) -> Option<String> {
     let target = object.connection_target();
     let namespace = object.namespace().filter(|namespace| *namespace == target.namespace)?;

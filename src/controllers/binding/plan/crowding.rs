@@ -1,4 +1,4 @@
-//! How near a repository is to the number of hooks that its provider allows. Pure.
+//! Warns when a repository comes near its provider's limit of hooks. Pure.
 
 use std::collections::BTreeSet;
 
@@ -9,16 +9,16 @@ use crate::controllers::gate::ActiveClient;
 use crate::providers::model::HookLimit;
 use crate::providers::{Hook, Repository};
 
-/// A tenth of the limit is kept free: who is told only when nothing is left is told too late.
+/// Divisor of the limit: a tenth of it is reserved, so that the note comes before nothing is left.
 const RESERVE: usize = 10;
 
-/// What is said when the hooks that are there and those that bindings want come near the limit.
+/// The note when existing hooks and those that bindings request come near the limit.
 pub(super) fn note(facts: &Facts, active_client: &ActiveClient, repository: &Repository, hooks: &[Hook]) -> Option<String> {
     let limit = active_client.provider.hook_limit(&active_client.endpoint)?;
     told(limit, &events(&facts.object), &facts.siblings, hooks, repository.path.as_str())
 }
 
-/// `own`: the events of this binding; `siblings`: those of the others that want a hook on the same repository.
+/// `own`: the events of this binding; `siblings`: those of the other bindings that request a hook on the same repository.
 fn told(limit: HookLimit, own: &BTreeSet<EventKind>, siblings: &[BTreeSet<EventKind>], hooks: &[Hook], path: &str) -> Option<String> {
     let is_others = |hook: &&Hook| !is_alike(&hook.url);
     let (most, what, count) = match limit {
@@ -45,7 +45,7 @@ fn told(limit: HookLimit, own: &BTreeSet<EventKind>, siblings: &[BTreeSet<EventK
         .then(|| format!("{path} has or will have {count} hooks{what}, and the provider allows {most}; further ones will be refused"))
 }
 
-/// The events for which a binding wants a hook.
+/// Events for which a binding requests a hook.
 pub(in crate::controllers::binding) fn events(object: &RepoBinding) -> BTreeSet<EventKind> {
     object.spec.webhook.iter().flat_map(|webhook| webhook.events.iter().copied()).collect()
 }
@@ -74,7 +74,7 @@ mod tests {
             let text = said(event, siblings, &theirs(hooks)).unwrap();
             assert!(text.contains(&format!("{count} hooks for Push")) && text.contains("allows 20; further"), "{text}");
         }
-        // Nothing of it is there yet.
+        // None of these hooks exists yet.
         assert!(said(event, 99, &theirs(0)).unwrap().contains("would have 100 hooks for Push and the provider allows 20"));
         assert_eq!(said(repository, 88, &theirs(0)), None);
         assert!(said(repository, 89, &theirs(0)).unwrap().contains("90 hooks, and the provider allows 100"));

@@ -1,4 +1,4 @@
-//! When a repository is probed. Pure.
+//! Decides when a repository is probed. Pure.
 
 use std::time::Duration;
 
@@ -15,14 +15,15 @@ use crate::k8s::conditions::ConditionStatus;
 use crate::k8s::finalizer;
 use crate::protocol::evidence::DEPARTED;
 
-/// Evidence stretches the time between two probes to this at most.
+/// Maximum time between two probes when delivery evidence postpones the next one.
 const LONGEST_STRETCH: SignedDuration = SignedDuration::from_hours(24);
-/// How far the API server's clock and ours may be apart.
+/// Maximum difference between the API server's clock and ours.
 const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(5);
-/// When to probe again after what may have been done twice.
+/// Pause before another probe after an action that may have been done twice.
 const SECOND_PROBE: Duration = Duration::from_secs(60);
 
-/// Whether the status says that all was well with the present spec, so that the first probe after a start can wait its turn.
+/// Whether the status shows that everything was in order with the present spec, so that the first probe after a start can be
+/// delayed.
 pub(in crate::controllers::binding) fn is_settled(facts: &Facts) -> bool {
     let object = &facts.object;
     let Some(status) = &object.status else { return false };
@@ -35,31 +36,31 @@ pub(in crate::controllers::binding) fn is_settled(facts: &Facts) -> bool {
         && !rotation_is_due(facts)
 }
 
-/// Whether a status tells of a time before its object was made: it came from a backup, and the hooks may have changed since.
+/// Whether a status is older than its object: it comes from a backup, and the hooks may have changed since.
 fn is_older_than(status: &RepoBindingStatus, object: &RepoBinding) -> bool {
     let Some(made) = object.metadata.creation_timestamp.as_ref().map(|time| time.0) else { return false };
     status.conditions.iter().any(|condition| made.duration_since(condition.last_transition_time.0) > CLOCKS_DIFFER)
 }
 
-/// Whether the secret is older than it may become. A predecessor may have begun to replace it.
+/// Whether the secret is due for rotation. The previous operator process may have begun to replace it.
 pub(super) fn rotation_is_due(facts: &Facts) -> bool {
     let secret_version = webhook_status(&facts.object).and_then(|webhook| webhook.secret_version.as_deref());
     secret_version.and_then(|secret_version| rotation_due_at(facts, secret_version)).is_some_and(|due| due <= facts.now)
 }
 
-/// When a version of the secret is to be replaced.
+/// Time at which a secret version is due for rotation.
 pub(super) fn rotation_due_at(facts: &Facts, secret_version: &str) -> Option<Timestamp> {
     let interval = facts.object.spec.webhook.as_ref()?.rotation_interval.as_ref()?;
     let made = Timestamp::from_second(secret_version::second(secret_version, facts.now)?).ok()?;
     Some(after(made, interval.length()))
 }
 
-/// Whether a rotation or a move was begun and not finished: a hook with an earlier secret, or at an earlier target, is there.
+/// Whether a rotation or a move is unfinished: a hook with an earlier secret or at an earlier target still exists.
 pub(super) fn is_under_way(webhook: &WebhookStatus) -> bool {
     !webhook.former_targets.is_empty() || webhook.previous_secrets.iter().any(|previous| previous.valid_until.is_none())
 }
 
-/// Whether the repository is to be probed: something that the hooks depend on changed, somebody asks, or it is time.
+/// Whether the repository must be probed: an input of the hooks changed, a probe was requested, or it is time.
 #[must_use]
 pub fn probe_due(facts: &Facts) -> bool {
     let Connection::Ready { inspected_at, .. } = &facts.connection else { return false };
@@ -80,7 +81,7 @@ pub fn probe_due(facts: &Facts) -> bool {
     memory.next.is_none_or(|next| stretched(facts, next) <= facts.now)
 }
 
-/// Whether a delivery told since the last probe that the repository is where the binding may not follow.
+/// Whether a delivery since the last probe showed that the repository has moved out of the binding's reach.
 fn was_out_of_reach(facts: &Facts) -> bool {
     let refusals = facts.evidence.as_ref().and_then(|evidence| evidence.refusals.as_ref());
     let told = refusals.filter(|refusals| refusals.reason == DEPARTED);
@@ -88,7 +89,7 @@ fn was_out_of_reach(facts: &Facts) -> bool {
     told.is_some_and(|told| probed.is_none_or(|at| at < told.last))
 }
 
-/// Whether somebody took out of the status what an earlier probe put there: one that was restored or edited tells nothing.
+/// Whether somebody removed from the status what an earlier probe wrote. A restored or edited status cannot be relied on.
 pub(super) fn status_is_lost(facts: &Facts) -> bool {
     let object = &facts.object;
     let Some(memory) = facts.memory.as_ref().filter(|memory| memory.at.is_some()) else { return false };
@@ -98,7 +99,8 @@ pub(super) fn status_is_lost(facts: &Facts) -> bool {
     memory.good && !(tells(ConditionType::RepositoryFound) && hooks_told)
 }
 
-/// The next probe, moved by evidence: a verified delivery under the present secret shows that the hook is there.
+/// Time of the next probe, postponed by delivery evidence: a verified delivery with the present secret shows that the hook
+/// exists.
 pub(super) fn stretched(facts: &Facts, next: Timestamp) -> Timestamp {
     let Some(memory) = facts.memory.as_ref().filter(|memory| memory.good) else { return next };
     let Some(at) = memory.at else { return next };
@@ -110,8 +112,8 @@ pub(super) fn stretched(facts: &Facts, next: Timestamp) -> Timestamp {
     stretched.min(memory.not_after.unwrap_or(Timestamp::MAX))
 }
 
-/// Whether the status tells that hooks for our receiver deliver elsewhere than they are to: the connection or the installation
-/// has another public URL since, or none.
+/// Whether, according to the status, hooks for our receiver deliver to another URL than wanted: the connection or the
+/// installation has another public URL now, or none.
 pub(in crate::controllers::binding) fn delivers_elsewhere(facts: &Facts) -> bool {
     let Some(url) = webhook_status(&facts.object).and_then(|webhook| webhook.url.as_ref()) else { return false };
     observe::custom_url(&facts.object).is_none() && Some(url) != facts.identity.masked_receiver_url().as_ref()
@@ -126,17 +128,17 @@ pub(super) fn user_secret_changed(facts: &Facts) -> bool {
     }
 }
 
-/// Says when to probe the repository again.
+/// Sets the time of the next probe.
 pub(super) fn next_probe(plan: &mut Plan, facts: &Facts) {
     let object = &facts.object;
     let uid = object.metadata.uid.as_deref().unwrap_or_default();
     let interval = object.spec.interval.length();
-    // What is only observed is as it was asked to be.
+    // A finding with the reason `Observing` counts as settled: the binding is in the requested state.
     let settled = |finding: &Finding| finding.status == ConditionStatus::True || finding.reason == Reason::Observing;
     let good = |finding: &Option<Finding>| finding.as_ref().is_none_or(settled);
     plan.next_probe = if facts.probe.is_some() {
-        // What was begun before, by a predecessor or without an answer, may still arrive at the provider after our list:
-        // look once more, soon.
+        // A creation by the previous operator process, or one without an answer, may still arrive at the provider after our list:
+        // probe once more, soon.
         let may_be_duplicated = facts.memory.as_ref().map_or_else(|| finalizer::is_present(&**object), |memory| !memory.good);
         let inherited = (may_be_duplicated && !plan.actions.is_empty()) || plan.pending_create.is_some();
         let second_probe = inherited.then(|| after(facts.now, SECOND_PROBE));
@@ -152,7 +154,7 @@ pub(super) fn next_probe(plan: &mut Plan, facts: &Facts) {
     } else {
         match &facts.memory {
             Some(memory) => memory.next.map(|next| stretched(facts, next)),
-            // After a start: spread over the interval, because nothing is known to have changed.
+            // After a start: spread over the interval, because no change is known.
             None => Some(after(facts.now, jitter(uid, interval))),
         }
     };

@@ -1,4 +1,4 @@
-//! What to do about a binding. Pure: no call, no clock.
+//! Plans the reconciliation of a binding. Pure: no call, no clock.
 
 pub mod cleanup;
 pub mod crowding;
@@ -28,16 +28,16 @@ use crate::providers::model::Scope;
 use crate::providers::{Disposition, ErrorKind, Hook, PathError, ProviderError, Repository, RepositoryPath};
 use crate::text::wording;
 
-/// How often something that waits for a change at the provider is probed.
+/// Pause between probes while the binding waits for a change at the provider.
 const SLOW_PROBE: Duration = Duration::from_secs(300);
 
-/// What is said while a creation whose answer was lost is waited for.
+/// Message while a hook whose creation had no answer may still appear.
 pub const AMBIGUOUS_CREATE: &str = "the answer to the creation of a hook was lost; it is looked for again before another one is made";
 
-/// What is said of hooks that are as they should be.
+/// Message for hooks in order.
 const IN_ORDER: &str = "the hooks are as they should be";
 
-/// What is said of hooks beside them that nobody will remove.
+/// Message about orphaned hooks.
 #[must_use]
 pub fn left_behind(orphaned_hooks: &[String]) -> String {
     let (hooks, belong, them, uses) = match orphaned_hooks {
@@ -50,44 +50,44 @@ pub fn left_behind(orphaned_hooks: &[String]) -> String {
     )
 }
 
-/// One thing to do.
+/// One action of the plan.
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// Prepare a user's own secret for the receivers, beside the secret versions that are still accepted.
+    /// Publish a user's own secret to the receivers, beside the secret versions that are still accepted.
     PublishSecret(UserSecret, BTreeSet<String>),
-    /// Write down under our seal where a first hook is about to be made, so that it can be removed whatever happens next.
+    /// Record under our seal where a first hook is about to be created, so that it can be removed whatever happens next.
     Announce(HookTarget),
     /// Change a hook of the repository that the spec names.
     Hook(HookAction),
-    /// Remove a hook of a target that is to be cleared, by the position of that target.
+    /// Remove a hook at the cleanup target with this index in `Facts::targets`.
     Clear(usize, HookAction),
-    /// Write down that hooks are left at a target, by its position, and why.
+    /// Record leftover hooks at the cleanup target with this index, and the reason.
     Record(usize, String),
-    /// Take a user's own secret back from the receivers.
+    /// Remove a user's own secret from the receivers.
     WithdrawSecret,
 }
 
-/// What becomes of the finalizer.
+/// Change of the finalizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinalizerAction {
-    /// It stays as it is.
+    /// No change.
     Keep,
-    /// It is set before anything is done at a provider.
+    /// Add it before any change at a provider.
     Add,
-    /// It is removed once everything was done: the object may go.
+    /// Remove it after all actions, and forget the object: its deletion may complete.
     RemoveAndForget,
-    /// It is removed once everything was done, and the object stays: nothing of ours is left at any provider.
+    /// Remove it after all actions from an object that stays: no hook of ours is left at any provider.
     Remove,
 }
 
-/// What is to be said of a condition.
+/// Wanted state of a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Its value.
+    /// Status of the condition.
     pub status: ConditionStatus,
-    /// Its reason.
+    /// Reason of the condition.
     pub reason: Reason,
-    /// What to do next.
+    /// Message: what is wrong and what to do.
     pub message: String,
 }
 
@@ -101,42 +101,43 @@ impl Finding {
     }
 }
 
-/// What was decided.
+/// The plan.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What becomes of the finalizer.
+    /// Change of the finalizer.
     pub finalizer_action: FinalizerAction,
-    /// What to do, in order.
+    /// Actions in order.
     pub actions: Vec<Action>,
-    /// What would be done, where nothing may be written.
+    /// Actions that are suppressed because writing is forbidden.
     pub would: Vec<PlannedAction>,
-    /// `RepositoryFound`; `None` when it could not be seen now.
+    /// `RepositoryFound`; `None` if it cannot be judged now.
     pub repository: Option<Finding>,
-    /// `WebhookInSync`; `None` when it could not be seen now.
+    /// `WebhookInSync`; `None` if it cannot be judged now.
     pub webhook: Option<Finding>,
-    /// Where the hooks are to be; `None` when none are wanted or that is not known now.
+    /// Target of the hooks; `None` if none are wanted or the target is not known now.
     pub target: Option<HookTarget>,
-    /// Our hooks there, before any action; `None` when they were not listed.
+    /// Our hooks at the target, before any action; `None` if they were not listed.
     pub existing: Option<Vec<ExistingHook>>,
-    /// Version of the secret that they are to carry.
+    /// Version of the secret that the hooks must carry.
     pub secret_version: Option<String>,
-    /// Whether that is a new one because somebody asked.
+    /// Whether that version is new because of a rotation.
     pub rotated: bool,
-    /// Why a removal waits, and until when.
+    /// Why a removal waits, and its deadline.
     pub blocked: Option<(String, Timestamp)>,
-    /// A hook whose creation was not answered, and that is looked for before another one is made.
+    /// A creation whose answer was lost: its hook is looked for before another one is created.
     pub pending_create: Option<PendingCreate>,
-    /// Hooks that are brought back after the provider switched them off.
+    /// Recreations of hooks that the provider switched off.
     pub recreated: Vec<Recreated>,
-    /// Hooks that are repaired, by variant, and those that were found in order: `None`.
+    /// Repairs by variant; `None` for a hook that was found in order.
     pub repairs: BTreeMap<String, Option<Repair>>,
-    /// What a person should know although nothing is wrong.
+    /// Notes for the user although nothing is wrong.
     pub notes: Vec<String>,
-    /// When the repository is to be probed again.
+    /// Time of the next probe.
     pub next_probe: Option<Timestamp>,
-    /// What of that evidence cannot put off, because more than drift is looked for: the end of an overlap, a rotation.
+    /// Latest time of the next probe, which delivery evidence cannot postpone because it is needed for more than drift: the end
+    /// of an overlap or a rotation.
     pub not_after: Option<Timestamp>,
-    /// When to reconcile again although nothing changes.
+    /// Time of the next reconciliation although nothing changes.
     pub wake: Option<Timestamp>,
 }
 
@@ -163,7 +164,7 @@ impl Plan {
         }
     }
 
-    /// Whether a probe found everything as it should be; nothing to find counts as such.
+    /// Whether the probe found everything in order. Without a probe, true.
     #[must_use]
     pub fn is_good(&self, facts: &Facts) -> bool {
         let is_true = |finding: &Option<Finding>| finding.as_ref().is_some_and(|finding| finding.status == ConditionStatus::True);
@@ -171,7 +172,7 @@ impl Plan {
         !probed || (is_true(&self.repository) && (facts.object.spec.webhook.is_none() || is_true(&self.webhook)))
     }
 
-    /// What is to be done at providers, or would be where nothing may be written, in the words of `status.plan`.
+    /// The actions at providers, including suppressed ones, as shown in `status.plan`.
     #[must_use]
     pub fn at_providers(&self, facts: &Facts) -> Vec<PlannedAction> {
         let here = facts.probe.as_ref().and_then(|probe| probe.repository.found());
@@ -195,7 +196,7 @@ fn webhook_status(object: &RepoBinding) -> Option<&WebhookStatus> {
     object.status.as_ref()?.webhook.as_ref()
 }
 
-/// A moment as people are told it.
+/// A moment as shown to users: rounded to the second.
 #[must_use]
 pub fn told(at: Timestamp) -> Timestamp {
     at.round(Unit::Second).unwrap_or(at)
@@ -205,13 +206,13 @@ fn after(now: Timestamp, pause: Duration) -> Timestamp {
     now.checked_add(SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX)
 }
 
-/// Whether the spec names what it named when the known repository was found: through the same connection, which leads to the same
-/// server, the same path. Ids and paths of another server tell nothing of it.
+/// Whether the spec still names the known repository as it did when the repository was found: same connection, same server and
+/// same path. Ids and paths of another server do not count.
 #[must_use]
 pub fn is_as_requested(object: &RepoBinding, api: &Url, path: &RepositoryPath, known: &RepositoryStatus) -> bool {
     match &known.requested {
         Some(requested) => {
-            // A status of an earlier version does not say which server it was.
+            // The status of an earlier version does not contain the server.
             let same_server = requested.api.as_ref().is_none_or(|known| known == api.as_str());
             same_server && requested.connection == object.connection_target() && path.same_as(&requested.path)
         }
@@ -219,7 +220,7 @@ pub fn is_as_requested(object: &RepoBinding, api: &Url, path: &RepositoryPath, k
     }
 }
 
-/// Whether a repository that was found is the one that the binding stands for.
+/// Whether a repository that was found is the one that the binding is bound to.
 #[must_use]
 pub fn is_same_repository(object: &RepoBinding, api: &Url, path: &RepositoryPath, found: &Repository) -> bool {
     let known = object.status.as_ref().and_then(|status| status.repository.as_ref());
@@ -230,7 +231,7 @@ fn wants_own_hook(object: &RepoBinding) -> Option<&WebhookSpec> {
     object.spec.webhook.as_ref().filter(|webhook| webhook.source == WebhookSource::Repository)
 }
 
-/// Decides.
+/// Plans the reconciliation of a binding.
 #[must_use]
 pub fn plan(facts: &Facts) -> Plan {
     let mut plan = Plan::nothing();
@@ -245,7 +246,7 @@ pub fn plan(facts: &Facts) -> Plan {
         without_probe(&mut plan, facts);
     }
     cleanup::clear(&mut plan, facts);
-    // A hook that is in order may be there without a finalizer: after a removal of the operator that let the object go.
+    // Hooks in order may exist without a finalizer, for example after an uninstallation that removed the finalizers.
     let has_hooks = !facts.observe_only && plan.existing.as_ref().is_some_and(|existing| !existing.is_empty());
     plan.finalizer_action = match finalizer::is_present(&*facts.object) {
         false if has_hooks || !plan.actions.is_empty() => FinalizerAction::Add,
@@ -256,7 +257,7 @@ pub fn plan(facts: &Facts) -> Plan {
     plan
 }
 
-/// What can be said although the repository was not probed.
+/// Judges what is known without a probe.
 fn without_probe(plan: &mut Plan, facts: &Facts) {
     let object = &facts.object;
     match &facts.connection {
@@ -276,7 +277,7 @@ fn without_probe(plan: &mut Plan, facts: &Facts) {
     }
 }
 
-/// What is said of a text that is no repository of the connection.
+/// The finding for a text that is not a repository of the connection.
 fn no_repository(text: &str, error: &PathError) -> Finding {
     match error {
         PathError::AnotherHost { .. } => Finding::bad(Reason::OutOfScope, error.to_string()),
@@ -291,7 +292,7 @@ fn out_of_scope(path: &str, scope: &Scope) -> Finding {
     Finding::bad(Reason::OutOfScope, format!("{path} lies outside the {scope} of the connection; use a connection of its owner"))
 }
 
-/// What is said of a repository that is out of reach: never where it is.
+/// The finding for a repository that is out of reach. It never shows the present path.
 fn out_of_reach_finding(path: &str, out_of_reach: OutOfReach, scope: Option<&Scope>) -> Finding {
     let message = match (out_of_reach, scope) {
         (OutOfReach::OutOfScope, Some(scope)) => {
@@ -359,7 +360,7 @@ fn repository(plan: &mut Plan, facts: &Facts, found: &Probe) {
     });
 }
 
-/// Whether a provider's answer says that something is not there or not shown, and not that it failed.
+/// Whether a provider's answer means that something is missing or hidden, and not that the call failed.
 #[must_use]
 pub fn is_refusal(kind: ErrorKind) -> bool {
     kind.disposition() == Disposition::Hidden
@@ -390,7 +391,7 @@ fn webhook(plan: &mut Plan, facts: &Facts, found: &Probe) {
     }
 }
 
-/// The first thing that stands against any hook at all.
+/// The first obstacle to having any hook at all.
 fn obstacle_to_hooks(
     facts: &Facts,
     found: &Probe,
@@ -435,7 +436,8 @@ fn plan_hooks(plan: &mut Plan, facts: &Facts, spec: &WebhookSpec, active_client:
     let (secret, rotated) = wanted_secret(facts, spec, hooks, &destination);
     let mut adopted = cleanup::adopted(object);
     if spec.adopt && !cleanup::tells_of_hooks(object) {
-        // With the status lost, nobody knows which hooks were adopted: a hook of somebody else must not be deleted as ours.
+        // If the status was lost, the adopted hooks are unknown: all count as adopted, so that a foreign hook is not deleted as
+        // ours.
         adopted.extend(hooks.iter().filter(|hook| facts.identity.is_ours(&hook.url)).map(|hook| hook.id.clone()));
     }
     let target = cleanup::present_target(facts);
@@ -494,7 +496,7 @@ fn plan_hooks(plan: &mut Plan, facts: &Facts, spec: &WebhookSpec, active_client:
         let message = format!("no hook is made or changed now, because it might not be known again after a restart: {failure}");
         plan.webhook = Some(Finding::bad(Reason::InstallKeyNotStored, message));
     }
-    // Before any hook carries it, and again at every probe: what receivers were given may have been lost meanwhile.
+    // Published before any hook carries it, and again at every probe, because the receivers' copy may have been lost.
     if let Some(Ok(secret)) = &facts.user_secret
         && wanted.destination == Destination::Receiver
         && !facts.observe_only
@@ -507,7 +509,7 @@ fn plan_hooks(plan: &mut Plan, facts: &Facts, spec: &WebhookSpec, active_client:
     }
 }
 
-/// What decides about hooks that the provider switched off.
+/// Earlier recreations and repairs, and the deliveries that decide about another recreation.
 fn recreation_history(facts: &Facts, target: Option<&HookTarget>) -> recreation::RecreationHistory {
     let seen = facts.evidence.as_ref();
     let last = seen.and_then(|seen| seen.last_delivery.as_ref()).map(|delivery| delivery.at);
@@ -520,7 +522,7 @@ fn recreation_history(facts: &Facts, target: Option<&HookTarget>) -> recreation:
     }
 }
 
-/// The secret versions that are still accepted beside a new one.
+/// Secret versions that are still accepted beside a new one.
 fn accepted_secret_versions(object: &RepoBinding) -> BTreeSet<String> {
     let Some(webhook) = webhook_status(object) else { return BTreeSet::new() };
     webhook.previous_secrets.iter().map(|previous| previous.version.clone()).chain(webhook.secret_version.clone()).collect()
@@ -536,7 +538,7 @@ fn wanted_secret(facts: &Facts, spec: &WebhookSpec, hooks: &[Hook], destination:
     }
     let carried = hooks::secret_versions(hooks, &facts.identity, destination);
     let carried: Vec<&str> = carried.iter().map(String::as_str).collect();
-    // The hooks deliver to our receiver under a derived secret only; what the status knows of another kind does not count.
+    // Hooks at our receiver carry a derived secret; a version of another kind in the status is ignored.
     let known = status.and_then(|status| status.secret_version.as_deref());
     let settled = carried.iter().all(|secret_version| Some(*secret_version) == carried.first().copied())
         && !hooks::any_inactive(hooks, &facts.identity)

@@ -1,4 +1,4 @@
-//! What is said of deliveries: whether they arrive, and whether the sinks accept them. Pure.
+//! Builds the conditions and the status of deliveries: whether they arrive, and whether the sinks accept them. Pure.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -10,12 +10,12 @@ use crate::k8s::conditions;
 use crate::k8s::conditions::{ConditionStatus, Conditions};
 use crate::protocol::sink_target::NotServedKind;
 
-/// Evidence is written at most this often.
+/// Minimum time between two writes of evidence to the status.
 const EVIDENCE_INTERVAL: SignedDuration = SignedDuration::from_secs(60);
-/// The time of the last delivery is written at most this often.
+/// Minimum time between two writes of the last delivery's time.
 const LAST_DELIVERY_RHYTHM: SignedDuration = SignedDuration::from_hours(1);
 
-/// What receivers saw, in the status's terms.
+/// Delivery evidence from the receivers, as needed for the status.
 pub(super) struct Evidence<'a> {
     pub(super) seen: Option<&'a crate::protocol::evidence::BindingEvidence>,
     pub(super) accepted_until: Option<Timestamp>,
@@ -89,7 +89,8 @@ impl<'a> Evidence<'a> {
         }
     }
 
-    /// Whether news of deliveries goes into the status now: the first delivery, a change of a condition, else in a rhythm.
+    /// Whether new evidence is written to the status now: for the first delivery, a change of a condition, or after the minimum
+    /// time.
     pub(super) fn is_news(&self, before: &RepoBindingStatus, conditions: &[Condition]) -> bool {
         let turned = |kind| {
             conditions::find(&before.conditions, kind).map(|old| &old.status) != conditions::find(conditions, kind).map(|new| &new.status)

@@ -1,4 +1,4 @@
-//! What to say about a binding. Pure, and the only code that makes its conditions and events.
+//! Builds the status and the events of a binding. Pure, and the only code that sets its conditions and events.
 
 mod deliveries;
 mod webhook_status;
@@ -21,18 +21,18 @@ use deliveries::Evidence;
 
 pub use webhook_status::surplus_targets;
 
-/// What is to be said.
+/// Result of a reconciliation, to be written to the API server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// The status.
+    /// The new status.
     pub status: RepoBindingStatus,
-    /// Events for what a person should notice.
+    /// Kubernetes events for the user.
     pub events: Vec<EventRecord>,
-    /// Whether news of deliveries is in it.
+    /// Whether the status contains new delivery evidence.
     pub evidence_written: bool,
 }
 
-/// Whether the probe of the repository failed in part, so that it is not known: whatever is no answer about the repository.
+/// Whether the probe failed in part: a call returned an error that is not an answer about the repository.
 #[must_use]
 pub fn probe_failed(facts: &Facts) -> bool {
     let Some(probe) = &facts.probe else { return false };
@@ -42,8 +42,8 @@ pub fn probe_failed(facts: &Facts) -> bool {
         || matches!(&probe.hooks, Some(Err(error)) if failed(error))
 }
 
-/// Whether the present spec was judged. While its provider is out of reach, a changed spec was not: the status goes on
-/// telling of the generation before, and says so by its `observedGeneration`.
+/// Whether the present spec was judged. While the provider is out of reach, a changed spec is not judged: the status keeps the
+/// results and the `observedGeneration` of the previous generation.
 fn is_seen(facts: &Facts, plan: &Plan) -> bool {
     let before = facts.object.status.as_ref().and_then(|status| status.observed_generation);
     let unchanged = before.is_none_or(|before| Some(before) == facts.object.metadata.generation);
@@ -56,7 +56,7 @@ fn is_seen(facts: &Facts, plan: &Plan) -> bool {
     unchanged || probed || needs_no_probe || facts.suspended || facts.object.metadata.deletion_timestamp.is_some()
 }
 
-/// Says it.
+/// Builds the status and the events.
 #[must_use]
 pub fn report(facts: &Facts, plan: &Plan, outcome: &Outcome) -> Report {
     let before = facts.object.status.clone().unwrap_or_default();
@@ -104,7 +104,7 @@ pub fn report(facts: &Facts, plan: &Plan, outcome: &Outcome) -> Report {
     Report { status, events, evidence_written: news }
 }
 
-/// Once the hooks were probed, a status that was restored tells of this object: nothing in it was so before the object was.
+/// After a probe, no transition time may lie before the creation of the object, as it does in a restored status.
 fn begin_with_the_object(conditions: &mut [Condition], object: &RepoBinding) {
     let Some(made) = object.metadata.creation_timestamp.clone() else { return };
     for condition in conditions.iter_mut().filter(|condition| condition.last_transition_time.0 < made.0) {
@@ -148,7 +148,7 @@ fn connection(conditions: &mut Conditions<'_>, facts: &Facts) {
     }
 }
 
-/// Of a connection in another namespace it is not told whether it exists; what a rule would have to cover is in the binding.
+/// Does not reveal whether a connection in another namespace exists; the message names what a rule has to cover.
 fn not_permitted(facts: &Facts) -> String {
     let name = &facts.object.spec.connection_ref.name;
     if let Some(lacking) = &facts.refusal {
@@ -204,7 +204,7 @@ fn webhook_in_sync(
     }
 }
 
-/// What is said of a hook that goes, or went, although it is asked for.
+/// The finding for a requested hook that is being removed or was removed.
 fn withheld(facts: &Facts, webhook: Option<&WebhookStatus>) -> Option<Finding> {
     let holds = webhook.is_some_and(|webhook| !webhook.hooks.is_empty() || !webhook.former_targets.is_empty());
     let (reason, why) = match plan::cleanup::withheld(facts) {
@@ -214,7 +214,7 @@ fn withheld(facts: &Facts, webhook: Option<&WebhookStatus>) -> Option<Finding> {
         }
         None => return None,
     };
-    // While nothing is written at the provider, or the binding is suspended, the hook stays where it is.
+    // The hook stays while writing is forbidden or the binding is suspended.
     let stays = holds && (facts.observe_only || facts.suspended) && facts.withdrawn.is_empty();
     let message = match (holds, stays) {
         (true, true) => format!("the hook is no longer wanted and stays while nothing is changed here: {why}"),
@@ -224,7 +224,7 @@ fn withheld(facts: &Facts, webhook: Option<&WebhookStatus>) -> Option<Finding> {
     Some(Finding { status: ConditionStatus::False, reason, message })
 }
 
-/// What a provider's refusal says about the hook; `None` where it says something about the provider only.
+/// The finding for a provider's refusal of a hook; `None` if the error does not concern the hook.
 fn refusal(failure: &Failure) -> Option<Finding> {
     let (reason, remedy) = match failure.error.kind {
         _ if failure.clearing => return None,
@@ -236,7 +236,7 @@ fn refusal(failure: &Failure) -> Option<Finding> {
             (Reason::PublicURLRefused, "; use an address that the provider accepts, or have its administrator allow this one")
         }
         ErrorKind::Archived => (Reason::RepositoryArchived, "; unarchive the repository or remove webhook"),
-        // What to do is in the words of the provider.
+        // The provider's message contains the remedy.
         ErrorKind::Rejected => (Reason::RequestRejected, ""),
         _ => return None,
     };
@@ -252,7 +252,7 @@ fn cleanup(conditions: &mut Conditions<'_>, plan: &Plan, outcome: &Outcome) {
     conditions.set(ConditionType::CleanupBlocked, ConditionStatus::True, Reason::Progressing, message);
 }
 
-/// Sets Ready from the others, and what goes with it.
+/// Sets `Ready`, `Reconciling` and `Stalled` from the other conditions.
 fn ready(conditions: &mut Conditions<'_>, facts: &Facts, plan: &Plan, outcome: &Outcome) {
     if facts.object.metadata.deletion_timestamp.is_some() {
         conditions.set(ConditionType::Reconciling, ConditionStatus::True, Reason::Progressing, "being deleted");
@@ -317,7 +317,8 @@ fn lowered(conditions: &mut Conditions<'_>, condition: &Condition) {
     conditions.set(ConditionType::Ready, ConditionStatus::False, reason, &condition.message);
 }
 
-/// A missing Secret, connection or repository may come later: none of them is stalled.
+/// Whether only a person can fix the problem. A missing Secret, connection or repository may be created later, so none of them is
+/// stalled.
 const fn waits_for_a_person(reason: Reason) -> bool {
     !matches!(
         reason,
@@ -356,11 +357,11 @@ fn repository_status(facts: &Facts, plan: &Plan) -> Option<RepositoryStatus> {
     found_repository(facts).filter(|_| !replaced)
 }
 
-/// What a probe found.
+/// Status of the repository that the probe found.
 #[must_use]
 pub fn found_repository(facts: &Facts) -> Option<RepositoryStatus> {
     let Connection::Ready { active_client, path, .. } = &facts.connection else { return None };
-    // Of a repository without a grant nothing is told.
+    // A repository without a grant is not shown.
     let admitted = facts.probe.as_ref()?.repository.found()?;
     let found: &Repository = admitted;
     Some(RepositoryStatus {
@@ -382,8 +383,8 @@ pub fn found_repository(facts: &Facts) -> Option<RepositoryStatus> {
     })
 }
 
-/// What the status goes on telling of the repository that was found last. Once the connection does not grant its path any more, that
-/// is what later looks and the removal of its hooks are judged by, and nothing of what the provider said of it.
+/// Status of the repository that was last found. If the connection no longer grants its path, only id, path and request remain:
+/// later probes and the removal of hooks need them, and the other details must not be shown.
 fn known_repository(facts: &Facts, before: &RepoBindingStatus) -> Option<RepositoryStatus> {
     let known = before.repository.clone()?;
     if !facts.known_without_grant {
@@ -409,9 +410,9 @@ fn last_handled(facts: &Facts, plan: &Plan, outcome: &Outcome, before: &RepoBind
     let old = before.last_handled.clone().unwrap_or_default();
     let has_webhook = facts.object.spec.webhook.is_some();
     let probed = facts.probe.is_some() && outcome.failure.is_none() && !probe_failed(facts);
-    // After a start nobody knows yet whether the connection works: the request waits.
+    // After a start it is not known yet whether the connection works: the request waits.
     let nothing_to_probe = facts.probe.is_none() && !matches!(facts.connection, Connection::Pending);
-    // Acknowledged when it was done, or when there is nothing that it could be done to.
+    // A request is acknowledged once it was handled, or if there is nothing to handle.
     let rotated = probed && (plan.rotated || plan.secret_version.is_none() || !facts.requests.rotate) || !has_webhook;
     let revoked = probed || !has_webhook;
     let handled = LastHandled {
@@ -424,7 +425,7 @@ fn last_handled(facts: &Facts, plan: &Plan, outcome: &Outcome, before: &RepoBind
     (handled != LastHandled::default()).then_some(handled)
 }
 
-/// Hooks that nobody will remove are told once more when they are first seen.
+/// The event for orphaned hooks, once when they are first seen.
 fn left_behind(facts: &Facts, before: &RepoBindingStatus, now: &[Condition]) -> Option<EventRecord> {
     let orphaned_hooks = &facts.probe.as_ref().filter(|probe| !probe.orphaned_hooks.is_empty())?.orphaned_hooks;
     let message = |conditions: &[Condition]| {
@@ -435,8 +436,7 @@ fn left_behind(facts: &Facts, before: &RepoBindingStatus, now: &[Condition]) -> 
     news.then(|| EventRecord::warning("HooksLeftBehind", text))
 }
 
-/// What is told of hooks that could not be removed, also of an object that is gone. Of targets for which the binding has no grant,
-/// nothing is told.
+/// Events for hooks that could not be removed, also for a deleted object. Targets without a grant are left out.
 #[must_use]
 pub fn leftover_events(facts: &Facts, outcome: &Outcome) -> Vec<EventRecord> {
     let hidden = |target: &HookTarget| facts.targets.iter().any(|cleanup_target| !cleanup_target.told && cleanup_target.target == *target);

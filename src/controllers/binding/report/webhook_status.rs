@@ -1,4 +1,4 @@
-//! The hooks and their secrets, as the status tells them. Pure.
+//! Builds the status of the hooks and their secrets. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,15 +13,15 @@ use crate::controllers::binding::observe::{Connection, Facts, custom_url};
 use crate::controllers::binding::plan::Plan;
 use crate::controllers::binding::plan::cleanup::{FORMER_TARGETS, same_target};
 
-/// How many earlier secrets are kept at most, as the schema has it.
+/// Maximum number of earlier secrets, as in the schema.
 const PREVIOUS_SECRETS: usize = 8;
 
-/// The hooks and their secrets, as they are after what was done.
+/// Status of the hooks and their secrets after the actions.
 pub(super) fn webhook(facts: &Facts, plan: &Plan, outcome: &Outcome, before: &RepoBindingStatus) -> Option<WebhookStatus> {
     let old = before.webhook.clone().unwrap_or_default();
     let mut former = former_targets(&old, plan, outcome);
     let Some(existing) = &plan.existing else {
-        // Not listed now: what was known stays, less what is gone for certain.
+        // The hooks were not listed: keeps the known status, without targets that were cleared or recorded.
         let left = old.target.as_ref().is_some_and(|target| outcome.cleared.contains(target) || outcome.recorded.contains(target));
         return match (before.webhook.is_some(), left) {
             (true, true) if former.is_empty() => None,
@@ -31,7 +31,7 @@ pub(super) fn webhook(facts: &Facts, plan: &Plan, outcome: &Outcome, before: &Re
         };
     };
     let hooks = present_hooks(existing, outcome);
-    // What was written down before the first hook was made is over, unless that may still appear.
+    // The target recorded before its first hook is dropped, unless that hook may still appear.
     let may_appear = hooks.is_empty() && (!outcome.ambiguous_creates.is_empty() || plan.pending_create.is_some());
     former.retain(|target| may_appear || plan.target.as_ref().is_none_or(|present| !same_target(present, target)));
     if facts.observe_only && hooks.is_empty() {
@@ -48,7 +48,7 @@ pub(super) fn webhook(facts: &Facts, plan: &Plan, outcome: &Outcome, before: &Re
         Some(url) => Some(url.to_string()),
         None => facts.identity.masked_receiver_url(),
     };
-    // While one of them was not moved yet, it is what is told: deliveries still come that way.
+    // If a hook was not moved yet, its URL is shown: deliveries still use it.
     let elsewhere = hooks.iter().map(|hook| &hook.address).find(|address| Some(*address) != wanted.as_ref());
     let url = elsewhere.cloned().or(wanted);
     Some(WebhookStatus {
@@ -64,7 +64,7 @@ pub(super) fn webhook(facts: &Facts, plan: &Plan, outcome: &Outcome, before: &Re
 }
 
 fn hook_status(hook: &ExistingHook) -> HookStatus {
-    // The order of the API's own list, so that the same hook always reads the same.
+    // In the order of the API's own list, so that the same hook is always written the same way.
     let events = EventKind::ALL.into_iter().filter(|event| hook.events.contains(event)).collect();
     HookStatus { id: hook.id.clone(), events, adopted: hook.adopted }
 }
@@ -78,7 +78,7 @@ fn present_hooks(existing: &[ExistingHook], outcome: &Outcome) -> Vec<ExistingHo
     hooks.into_values().collect()
 }
 
-/// The oldest of the former targets, for which the status has no room: their hooks are recorded as left behind before the status is
+/// The oldest former targets, for which the status has no room. Their hooks are recorded as leftovers before the status is
 /// written.
 #[must_use]
 pub fn surplus_targets(facts: &Facts, plan: &Plan, outcome: &Outcome) -> Vec<HookTarget> {
@@ -88,7 +88,7 @@ pub fn surplus_targets(facts: &Facts, plan: &Plan, outcome: &Outcome) -> Vec<Hoo
     former
 }
 
-/// The targets that still hold hooks beside the present one, each of them once, in the order in which they were left.
+/// Targets that still hold hooks beside the present one, without duplicates, oldest first.
 fn former_targets(old: &WebhookStatus, plan: &Plan, outcome: &Outcome) -> Vec<HookTarget> {
     let moved = match (&plan.target, &old.target) {
         (Some(new), Some(old_target)) if (&new.connection, &new.repository_id) != (&old_target.connection, &old_target.repository_id) => {
@@ -106,7 +106,7 @@ fn former_targets(old: &WebhookStatus, plan: &Plan, outcome: &Outcome) -> Vec<Ho
     former
 }
 
-/// The earlier secrets: without an end while a hook may carry them, then for as long as late deliveries may come.
+/// Earlier secrets: without an end while a hook may carry them, then until late deliveries can no longer arrive.
 fn previous_secrets(
     facts: &Facts,
     old: &WebhookStatus,
@@ -128,7 +128,7 @@ fn previous_secrets(
         *entry = entry.clone().or(end);
     }
     if found {
-        // Which ones are in their grace is lost with the status: deliveries that carry them are authentic all the same.
+        // A lost status no longer names the secrets in their grace period, but deliveries that carry them are still authentic.
         ends.entry(ANY_EARLIER_VERSION.to_owned()).or_insert_with(|| Some(Time(grace_end)));
     }
     let mut previous: Vec<PreviousSecret> = Vec::new();
@@ -143,7 +143,7 @@ fn previous_secrets(
         };
         previous.push(PreviousSecret { version: known, valid_until: end });
     }
-    // What hooks carry comes last, and of the others what is accepted longest.
+    // Secrets that hooks carry sort last; before them, those that are accepted longest.
     let end = |previous: &PreviousSecret| previous.valid_until.as_ref().map_or(Timestamp::MAX, |end| end.0);
     previous.sort_by(|one, other| (end(one), &one.version).cmp(&(end(other), &other.version)));
     let surplus = previous.len().saturating_sub(PREVIOUS_SECRETS);
