@@ -1,4 +1,5 @@
-//! Whose an object is. An installation claims one by the first status that it writes, which only one can win.
+//! Decides which installation owns an object. An installation claims an object by its first status write, which only one can
+//! win.
 
 use std::sync::Arc;
 
@@ -9,7 +10,8 @@ use super::gate::{self, Seal};
 use super::{Managed, View};
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 
-/// What is said of an object that another installation manages; `None` for one that is this installation's, or nobody's yet.
+/// The message about an object that another installation manages; `None` if this installation manages it or no one has claimed
+/// it.
 #[must_use]
 pub fn foreign_owner_message(object: &impl Managed, fingerprint: &str) -> Option<String> {
     object.installation().filter(|installation| *installation != fingerprint)?;
@@ -19,20 +21,21 @@ pub fn foreign_owner_message(object: &impl Managed, fingerprint: &str) -> Option
     ))
 }
 
-/// What becomes of a binding that is nobody's or ours. It goes with its connection, so that of two installations never both
-/// make a hook for it.
+/// Ownership decision for a binding that is unclaimed or ours. A binding follows its connection's owner, so that two
+/// installations never both make a hook for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BindingOwner {
-    /// It is reconciled.
+    /// This installation reconciles it.
     Ours,
-    /// It is left for now: who takes the connection is open, or the binding is another's to take.
+    /// Not reconciled for now: the connection is not claimed yet, or another installation may claim the binding.
     Waits,
-    /// We took it when it had no connection, which is another installation's now; nothing of it is at any provider.
+    /// We claimed it when it had no connection, and another installation has claimed the connection since. The binding has no
+    /// hooks at any provider.
     WithAnother,
 }
 
-/// What becomes of a binding, from what can be seen. A connection of another namespace that does not allow it counts as one that is
-/// not there: a binding that waited would tell that it is.
+/// Decides the ownership of a binding from the caches. A connection of another namespace that does not allow the binding counts
+/// as missing: if the binding waited for it, its status would reveal that the connection exists.
 #[must_use]
 pub fn owner(view: &View, binding: &RepoBinding) -> BindingOwner {
     let target = binding.connection_target();
@@ -48,8 +51,8 @@ fn judge(binding: &RepoBinding, connection: &GitProviderConnection, fingerprint:
         Some(installation) if installation == fingerprint => BindingOwner::Ours,
         _ if binding.installation().is_none() => BindingOwner::Waits,
         _ if is_going(&binding.metadata) => BindingOwner::Ours,
-        // That its credential works here does not make the connection ours: a hook that was made before another installation
-        // takes it would keep the binding from going along.
+        // A working credential does not make the connection ours: a hook made before another installation claims the connection
+        // would prevent the binding from following it.
         None if !is_going(&connection.metadata) => BindingOwner::Waits,
         Some(_) if holds_no_hooks(binding) => BindingOwner::WithAnother,
         _ => BindingOwner::Ours,
@@ -96,7 +99,7 @@ mod tests {
         let other = Some("ffffffff");
         let hook = json!({"hooks": [{"id": "31", "events": ["Push"], "adopted": false}]});
         let cases = [
-            // (the binding's, being deleted, what it has, the connection's, being deleted, what becomes of it)
+            // (installation of the binding, deleting, its hooks, installation of the connection, deleting, expected owner)
             (None, false, Value::Null, None, false, BindingOwner::Waits),
             (None, false, Value::Null, other, false, BindingOwner::Waits),
             (None, false, Value::Null, Some(US), false, BindingOwner::Ours),

@@ -1,4 +1,4 @@
-//! What the controllers count. Labels are bounded: kinds, reasons and actions, never a name.
+//! Metrics of the controllers. Labels are bounded: kinds, reasons and actions, never names.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -7,17 +7,17 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-/// The kinds that are reconciled.
+/// The reconciled kinds.
 pub const KINDS: [&str; 2] = ["GitProviderConnection", "RepoBinding"];
 
-/// The kind that a figure is about.
+/// Label: the kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Kind {
     /// `GitProviderConnection` or `RepoBinding`.
     pub kind: &'static str,
 }
 
-/// The kind and how its reconciliation ended.
+/// Labels: the kind and the result of a reconciliation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Outcome {
     /// `GitProviderConnection` or `RepoBinding`.
@@ -26,59 +26,59 @@ pub struct Outcome {
     pub result: &'static str,
 }
 
-/// What was done to a hook.
+/// Labels: a change of a hook and its cause.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct HookChange {
     /// `create`, `update` or `delete`.
     pub action: &'static str,
-    /// [`Cause::label`](super::binding::cause::Cause::label).
+    /// From [`Cause::label`](super::binding::cause::Cause::label).
     pub cause: &'static str,
 }
 
-/// How a hook that was left behind came to its end.
+/// Label: how an entry for leftover hooks ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Resolution {
     /// `removed` or `expired`.
     pub result: &'static str,
 }
 
-/// One condition of many objects.
+/// Labels: a condition and its value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 pub struct ConditionLabels {
     /// `GitProviderConnection` or `RepoBinding`.
     pub kind: &'static str,
-    /// Of [`ConditionType::ALL`](crate::api::v1alpha1::ConditionType::ALL).
+    /// One of [`ConditionType::ALL`](crate::api::v1alpha1::ConditionType::ALL), or `other`.
     pub condition: &'static str,
     /// `True`, `False` or `Unknown`.
     pub status: &'static str,
-    /// Of [`Reason::ALL`](crate::api::v1alpha1::Reason::ALL), or `other`.
+    /// One of [`Reason::ALL`](crate::api::v1alpha1::Reason::ALL), or `other`.
     pub reason: &'static str,
 }
 
-/// How soon credentials end.
+/// Labels: the provider and the time in which a credential expires.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 pub struct Horizon {
-    /// What `--providers` takes.
+    /// The name of the provider as in `--providers`.
     pub provider: &'static str,
     /// `0d`, `1d`, `7d` or `30d`.
     pub within: &'static str,
 }
 
-/// The provider that a figure is about.
+/// Label: the provider.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 pub struct OfProvider {
-    /// What `--providers` takes.
+    /// The name of the provider as in `--providers`.
     pub provider: &'static str,
 }
 
-/// The key that a figure is about.
+/// Label: the key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OfKey {
     /// `install` or `receiver`.
     pub key: &'static str,
 }
 
-/// Receivers, by whether they tell the controller what they saw.
+/// Label: whether receivers answered the controller's last poll.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Receivers {
     /// `answering` or `silent`.
@@ -88,50 +88,50 @@ pub struct Receivers {
 /// The controllers' metrics.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    /// Reconciliations by how they ended.
+    /// Reconciliations by result.
     pub reconciliations: Family<Outcome, Counter>,
-    /// Seconds that a reconciliation took.
+    /// Duration of reconciliations in seconds.
     pub seconds: Family<Kind, Histogram, fn() -> Histogram>,
-    /// Objects whose reconciliation was asked for and has not begun.
+    /// Objects whose reconciliation was requested and has not started.
     pub waiting: Family<Kind, Gauge>,
-    /// Reconciliations under way.
+    /// Running reconciliations.
     pub running: Family<Kind, Gauge>,
-    /// Seconds from being asked for to beginning.
+    /// Seconds from the first request for a reconciliation to its start.
     pub waited: Family<Kind, Histogram, fn() -> Histogram>,
     /// Status writes.
     pub status_writes: Family<Kind, Counter>,
-    /// Objects that there are.
+    /// Existing objects.
     pub objects: Family<Kind, Gauge>,
     /// Objects by their conditions.
     pub conditions: Family<ConditionLabels, Gauge>,
-    /// Hooks that are kept at providers.
+    /// Hooks that bindings have at providers.
     pub hooks: Gauge,
     /// Hooks created, updated and deleted at providers.
     pub hook_changes: Family<HookChange, Counter>,
-    /// Credentials that end within a time.
+    /// Connections whose credential expires within a time.
     pub credentials_ending: Family<Horizon, Gauge>,
-    /// The first end of a credential.
+    /// Earliest expiry of a credential, in seconds since the Unix epoch.
     pub earliest_end: Family<OfProvider, Gauge>,
-    /// Bindings whose hooks are left behind.
+    /// Bindings with leftover hooks.
     pub leftovers: Gauge,
-    /// Entries written for hooks that could not be removed.
+    /// Entries recorded for hooks that could not be deleted.
     pub leftovers_recorded: Counter,
-    /// Entries that came to their end.
+    /// Entries for leftover hooks that ended.
     pub leftovers_resolved: Family<Resolution, Counter>,
     /// Objects that do not parse.
     pub invalid_objects: Family<Kind, Counter>,
-    /// Receivers that were asked last.
+    /// Receivers by whether they answered the last poll.
     pub receivers: Family<Receivers, Gauge>,
     /// 1 while this process leads.
     pub leading: Gauge,
-    /// 1 while a key of this process is in its Secret.
+    /// 1 while the Secret of the key holds the key that this process uses.
     pub keys_stored: Family<OfKey, Gauge>,
-    /// Secrets with keys that were deleted and written back.
+    /// Deleted Secrets of keys that were written back.
     pub keys_restored: Family<OfKey, Counter>,
 }
 
 impl Metrics {
-    /// Registers everything. What is counted by kind begins with 0, so that the first event is an increase.
+    /// Registers all metrics. Series with fixed label values start at 0, so that the first event shows as an increase.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
@@ -260,12 +260,12 @@ fn buckets() -> Histogram {
     Histogram::new(exponential_buckets(0.005, 2.0, 14))
 }
 
-/// One reconciliation under way, counted until it is dropped, however it ends.
+/// Counts one running reconciliation until it is dropped, however it ends.
 #[derive(Debug)]
 pub struct Running(Gauge);
 
 impl Running {
-    /// Counts it.
+    /// Increments the gauge.
     #[must_use]
     pub fn begin(metrics: &Metrics, kind: &'static str) -> Self {
         let gauge = metrics.running.get_or_create_owned(&Kind { kind });

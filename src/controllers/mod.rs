@@ -1,7 +1,8 @@
-//! The controllers: what the objects say and what the providers have are made the same, and the status tells how that goes.
+//! The controllers: reconcile the objects with the hooks at the providers and report the result in the status.
 //!
-//! Both work in the same four steps. `observe` does all the reading and keeps failures as data. `plan` and `report` are
-//! pure: the one decides what to do, the other what to say. `apply` does what was decided, without a decision of its own.
+//! Both controllers work in the same four steps. `observe` does all the reading and keeps failures as data. `plan` and `report`
+//! are pure: `plan` decides what to do, `report` computes the status. `apply` carries out the plan and makes no decisions of
+//! its own.
 
 pub mod binding;
 pub mod claim;
@@ -41,83 +42,83 @@ pub use claim::foreign_owner_message;
 pub use sessions::Sessions;
 pub use view::View;
 
-/// What the administrator decided.
+/// The administrator's settings.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where providers reach the receiver, and reached it before: hooks that point to any of these are ours.
+    /// Current and former public URLs of the receiver. A hook that points to any of them is ours.
     pub public_urls: PublicUrls,
     /// The operator's own namespace.
     pub namespace: String,
-    /// The providers that are served.
+    /// The enabled providers.
     pub providers: BTreeSet<ProviderKind>,
-    /// Plan everything, write nothing at a provider.
+    /// Plans everything, but changes nothing at a provider.
     pub read_only: bool,
-    /// Replaces the bounds of a cleanup that cannot be done.
+    /// Replaces the default time limits after which a blocked cleanup is given up.
     pub cleanup_timeout: Option<Duration>,
 }
 
-/// What is derived from the install key.
+/// Values derived from the install key.
 #[derive(Clone)]
 pub struct Keys {
-    /// Tells this installation apart.
+    /// Identifies this installation.
     pub fingerprint: String,
-    /// Hook ids and secrets.
+    /// Derives hook ids and webhook secrets.
     pub receiver: ReceiverKey,
-    /// Marks on hooks that deliver elsewhere.
+    /// Derives the marks on hooks that deliver elsewhere.
     pub controller: ControllerKey,
 }
 
-/// Everything that a reconciliation needs: what it sees, and what it writes with.
+/// Everything that a reconciliation needs: the view it reads and the means to write.
 pub struct Context {
-    /// What can be seen.
+    /// Everything that `observe` reads.
     pub view: View,
-    /// The API server.
+    /// Client of the API server.
     pub client: Client,
-    /// Which connections have hooks to remove that were left behind.
+    /// The connections that have leftover hooks to delete.
     pub leftovers: leftovers::Pending,
-    /// Our own writes that the caches have yet to see.
+    /// Our own writes that the caches have not seen yet.
     pub writes: WriteTracker,
-    /// Failures in a row.
+    /// Consecutive failures of each object.
     pub backoff: Backoff,
-    /// Kubernetes events.
+    /// Publishes Kubernetes events.
     pub recorder: Recorder,
-    /// Metrics.
+    /// Metrics of the controllers.
     pub metrics: metrics::Metrics,
 }
 
-/// Asks for reconciliations from outside the watches.
+/// Requests reconciliations from outside the watches.
 #[derive(Clone, Debug)]
 pub struct Triggers {
-    /// Of connections.
+    /// Requests for connections.
     pub connections: UnboundedSender<ObjectRef<GitProviderConnection>>,
-    /// Of bindings.
+    /// Requests for bindings.
     pub bindings: UnboundedSender<ObjectRef<RepoBinding>>,
 }
 
 impl Triggers {
-    /// Asks for a connection to be reconciled.
+    /// Requests a reconciliation of a connection.
     pub fn connection(&self, connection: &ConnectionTarget) {
         let _ = self.connections.send(ObjectRef::new(&connection.name).within(&connection.namespace));
     }
 
-    /// Asks for a binding to be reconciled.
+    /// Requests a reconciliation of a binding.
     pub fn binding(&self, binding: &RepoBinding) {
         let _ = self.bindings.send(ObjectRef::from_obj(binding));
     }
 }
 
-/// What the status of both kinds tells alike.
+/// The status fields that both kinds have in common.
 pub trait Managed {
-    /// Its status.
+    /// Type of the status.
     type Status: Serialize + PartialEq;
 
-    /// What it says.
+    /// The status; `None` before the first write.
     fn status(&self) -> Option<&Self::Status>;
 
     /// Fingerprint of the installation that manages the object.
     fn installation(&self) -> Option<&str>;
 
-    /// Its conditions.
+    /// The conditions; empty before the first status write.
     fn conditions(&self) -> &[Condition];
 }
 
@@ -153,19 +154,20 @@ impl Managed for RepoBinding {
     }
 }
 
-/// A lock whose holder panicked holds data that is still whole: every critical section here is one map operation.
+/// Locks a mutex and ignores poisoning: every critical section here is one map operation, so the data is still consistent after
+/// a panic.
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The value of an annotation that was not acted upon yet.
+/// The value of an annotation that was not handled yet.
 #[must_use]
 pub fn requested<'a>(object: &'a impl Resource, annotation: &str, handled: Option<&String>) -> Option<&'a str> {
     let value = object.annotations().get(annotation)?;
     (handled != Some(value)).then_some(value)
 }
 
-/// Says of an object that does not parse what is wrong with it, where `kubectl describe` shows it.
+/// Publishes an event on an object that does not parse, so that `kubectl describe` shows what is wrong.
 pub async fn report_invalid<K: Resource<DynamicType = ()>>(context: &Context, metadata: ObjectMeta, error: &str) {
     let reference = ObjectReference {
         api_version: Some(K::api_version(&()).into_owned()),
@@ -182,16 +184,16 @@ pub async fn report_invalid<K: Resource<DynamicType = ()>>(context: &Context, me
     publish_on(context, &reference, &[event]).await;
 }
 
-/// Why a reconciliation failed: a failure at the API server. A failure at a provider is no error but a condition.
+/// Why a reconciliation failed. Only failures at the API server are errors; a failure at a provider becomes a condition.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server refused or did not answer.
     #[error("API server: {}", crate::text::wording::of_api_server(.0))]
     Kubernetes(#[from] kube::Error),
-    /// A step took too long.
+    /// The reconciliation took too long.
     #[error("not finished within {0:?}")]
     TimedOut(Duration),
-    /// A bug, confined to one object.
+    /// A bug. Other objects are not affected.
     #[error("panicked")]
     Panicked,
 }

@@ -1,5 +1,5 @@
-//! How many objects are in which state, counted when somebody looks at the metrics. Bounded by the closed sets of conditions
-//! and reasons, however many objects there are and whatever stands in them; which object it is, kube-state-metrics tells.
+//! Counts objects by state whenever the metrics are read. The series are bounded by the closed sets of conditions and reasons,
+//! regardless of the number and content of objects. kube-state-metrics shows the state of a single object.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
@@ -11,17 +11,16 @@ use super::metrics::{ConditionLabels, Horizon, KINDS, Kind, Metrics, OfProvider}
 use super::{Context, View};
 use crate::api::v1alpha1::{ConditionType, GitProviderConnection, ProviderKind, Reason, RepoBinding};
 
-/// The horizons of the end of a credential. Each holds the ones before it.
+/// The horizons for the expiry of a credential. Each includes the shorter ones.
 const HORIZONS: [(&str, SignedDuration); 4] = [
     ("0d", SignedDuration::ZERO),
     ("1d", SignedDuration::from_hours(24)),
     ("7d", SignedDuration::from_hours(7 * 24)),
     ("30d", SignedDuration::from_hours(30 * 24)),
 ];
-/// Stands for a word that is none of ours: a status can be written by others.
+/// Replaces a condition type or reason that Forgebind does not know: others can write to a status.
 const OTHER: &str = "other";
 
-/// What was counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct ObjectCounts {
     objects: BTreeMap<&'static str, i64>,
@@ -31,7 +30,7 @@ struct ObjectCounts {
     hooks: i64,
 }
 
-/// Counts anew. Who does not lead shows nothing, so that replicas do not add up.
+/// Recomputes the gauges. A process that does not lead shows nothing, so that the replicas do not add up.
 pub fn refresh(context: &Context) {
     let metrics = &context.metrics;
     let leads = metrics.leading.get() == 1;
@@ -74,7 +73,7 @@ impl ObjectCounts {
         let mut told = HashSet::new();
         for condition in conditions.unwrap_or_default() {
             let labels = labels(kind, condition);
-            // Words that are none of ours are one word here.
+            // All unknown condition types share one label, which counts once per object.
             if told.insert(labels.condition) {
                 *self.conditions.entry(labels).or_default() += 1;
             }
@@ -93,7 +92,7 @@ impl ObjectCounts {
         self.earliest_end.entry(OfProvider { provider }).and_modify(|earliest| *earliest = end.min(*earliest)).or_insert(end);
     }
 
-    /// A state that nobody is in any more has no series.
+    /// Publishes the counts. The series of a state without objects are removed.
     fn show(self, metrics: &Metrics) {
         metrics.objects.clear();
         for (kind, count) in self.objects {
@@ -124,7 +123,7 @@ fn labels(kind: &'static str, condition: &Condition) -> ConditionLabels {
     ConditionLabels { kind, condition: word(&condition.type_), status, reason: word(&condition.reason) }
 }
 
-/// The same word of ours, or [`OTHER`].
+/// The known word as a static string, or [`OTHER`].
 fn word(word: &str) -> &'static str {
     static WORDS: OnceLock<HashMap<&'static str, &'static str>> = OnceLock::new();
     let words = WORDS.get_or_init(|| {

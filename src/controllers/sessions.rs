@@ -1,5 +1,5 @@
-//! What the connection controller knows and the binding controller needs: a client for each connection, behind the gate, and
-//! whether it works. In memory only, and the only place where a credential lives longer than a call.
+//! Sessions of the connections: the connection controller keeps the client of each connection and whether it works, for the
+//! binding controller. In memory only, and the only place where a credential lives longer than one call.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -13,48 +13,49 @@ use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{ConditionType, Reason};
 use crate::providers::{Disposition, ProviderError};
 
-/// Why a connection does not work, in words for its owner.
+/// Why a connection does not work, with a message for its owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConditionFailure {
-    /// The condition that it lowers: Reachable, Authenticated or Authorized.
+    /// The condition that becomes False: Reachable, Authenticated or Authorized.
     pub condition: ConditionType,
-    /// The reason there.
+    /// The reason of that condition.
     pub reason: Reason,
-    /// What to do next.
+    /// What is wrong and what the owner can do.
     pub message: String,
-    /// What follows from it. The reason is for people alone.
+    /// Determines how the controllers react. The reason is for users.
     pub disposition: Disposition,
-    /// Not before this.
+    /// Earliest time of the next attempt.
     pub retry_at: Option<Timestamp>,
 }
 
 impl ConditionFailure {
-    /// A failure in the cluster, before the provider was asked: it waits for a change there.
+    /// A failure in the cluster, before the provider was called. It lasts until something in the cluster changes.
     #[must_use]
     pub fn new(condition: ConditionType, reason: Reason, message: impl Into<String>) -> Self {
         Self { condition, reason, message: message.into(), disposition: Disposition::Misconfigured, retry_at: None }
     }
 
-    /// Nothing is known, for a moment.
+    /// A short state in which nothing is known about the connection and the provider was not called.
     #[must_use]
     pub fn pending(message: impl Into<String>) -> Self {
         let disposition = Disposition::NotAsked;
         Self { condition: ConditionType::Ready, reason: Reason::Progressing, message: message.into(), disposition, retry_at: None }
     }
 
-    /// Whether the provider does not take the credential.
+    /// Whether the provider rejects the credential.
     #[must_use]
     pub const fn is_rejection(&self) -> bool {
         matches!(self.disposition, Disposition::CredentialRefused | Disposition::CredentialUnusable | Disposition::Hidden)
     }
 
-    /// Whether the provider is out of reach for a while, so that what works goes on working.
+    /// Whether the provider is temporarily unavailable. What works keeps working meanwhile.
     #[must_use]
     pub const fn is_outage(&self) -> bool {
         self.disposition.is_outage()
     }
 
-    /// Whether nothing goes on without a person. What is missing in the cluster may come later by itself.
+    /// Whether only a person can resolve the failure. An object that is missing in the cluster may still be created by other
+    /// means.
     #[must_use]
     pub const fn waits_for_a_person(&self) -> bool {
         match self.disposition {
@@ -68,59 +69,59 @@ impl ConditionFailure {
         }
     }
 
-    /// Whether nothing is known, for a moment.
+    /// Whether nothing is known about the connection yet.
     #[must_use]
     pub const fn is_pending(&self) -> bool {
         matches!(self.disposition, Disposition::NotAsked)
     }
 }
 
-/// What is known of one connection.
+/// The state of one connection.
 #[derive(Clone)]
 pub struct Session {
     /// UID of the connection.
     pub uid: String,
-    /// What the last inspection saw in Kubernetes: a change of any of it calls for another.
+    /// What the last inspection read in Kubernetes. Any change of it requires a new inspection.
     pub inputs: String,
-    /// When it was inspected last.
+    /// Time of the last inspection.
     pub inspected_at: Timestamp,
-    /// Since when every inspection succeeded; `None` while it does not work.
+    /// Since when every inspection succeeded; `None` while the connection does not work.
     pub works_since: Option<Timestamp>,
-    /// When it is to be inspected again although nothing changed; `None` for never.
+    /// Time of the next inspection if nothing changes; `None` for never.
     pub next: Option<Timestamp>,
-    /// Outages in a row.
+    /// Consecutive outages.
     pub failures: u32,
-    /// Whether the last inspection ended because the provider did not answer for long.
+    /// Whether the last inspection failed because the provider did not answer in time.
     pub hung: bool,
     /// Why it does not work; `None` while it does.
     pub failure: Option<ConditionFailure>,
-    /// The last client that worked. Kept while the connection does not, for deletions.
+    /// The last client that worked. It is kept for deletions while the connection does not work.
     pub active_client: Option<ActiveClient>,
-    /// Whether the credential was refused elsewhere, so that it is to be inspected again.
+    /// Whether the credential was refused outside an inspection, so that a new inspection is needed.
     pub inspection_requested: bool,
 }
 
-/// A credential that the provider did not accept. Trying it again and again would lock accounts and drain quotas.
+/// A credential that the provider rejected. Repeated attempts would lock accounts and use up quotas.
 #[derive(Clone, Debug)]
 pub struct Rejection {
-    /// What the provider said.
+    /// The error of the provider.
     pub error: Arc<ProviderError>,
-    /// When it may be tried again by itself; `None` for never.
+    /// Time of the next automatic attempt; `None` for never.
     pub probe_at: Option<Timestamp>,
 }
 
-/// How long a rejected token rests.
+/// Pause before the next attempt with a rejected token.
 const REJECTION_RESTS: SignedDuration = SignedDuration::from_hours(1);
-/// How long a rejection is remembered that no connection is about any more: whoever deletes and creates a connection over and
-/// over does not get one more attempt each time.
+/// How long a rejection is remembered after the last connection stopped using the credential. Deleting and creating a
+/// connection repeatedly must not give one more attempt each time.
 const REJECTION_KEPT: SignedDuration = SignedDuration::from_hours(24);
-/// How often it is looked for such rejections at most.
+/// Minimum interval between two prunings of such rejections.
 const PRUNED_EVERY: SignedDuration = SignedDuration::from_mins(1);
 
-/// The rejections of all credentials, and which credential each connection has now.
+/// The rejections of all credentials, and the credential that each connection uses now.
 #[derive(Default)]
 struct Rejections {
-    /// By origin and keyed hash of the credential: shared by all connections that use the same.
+    /// By origin and keyed hash of the credential: shared by all connections that use the same credential.
     known: HashMap<String, Remembered>,
     used: HashMap<ConnectionTarget, String>,
     pruned_at: Option<Timestamp>,
@@ -133,7 +134,7 @@ struct Remembered {
 }
 
 impl Rejections {
-    /// Forgets rejections of credentials that no connection has used for long.
+    /// Removes rejections of credentials that no connection has used for [`REJECTION_KEPT`].
     fn prune(&mut self, now: Timestamp) {
         if self.pruned_at.is_some_and(|at| now.duration_since(at) < PRUNED_EVERY) {
             return;
@@ -158,20 +159,20 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// No sessions yet. Every change of one is told to `changed`.
+    /// Starts without sessions. Every change of a session is sent to `changed`.
     #[must_use]
     pub fn new(changed: UnboundedSender<ConnectionTarget>) -> Self {
         Self { known: Mutex::default(), rejections: Mutex::default(), changed }
     }
 
-    /// What is known of a connection.
+    /// The session of a connection; `None` before its first inspection.
     #[must_use]
     pub fn get(&self, connection: &ConnectionTarget) -> Option<Session> {
         locked(&self.known).get(connection).cloned()
     }
 
-    /// Notes what an inspection found. The last working client of the same object is kept, unless it is its very credential
-    /// that was rejected now.
+    /// Stores the result of an inspection. Keeps the last working client of the same object, unless the credential of that
+    /// client was rejected.
     pub fn set(&self, connection: &ConnectionTarget, mut session: Session) {
         let mut sessions = locked(&self.known);
         let before = sessions.remove(connection);
@@ -188,13 +189,13 @@ impl Sessions {
         }
     }
 
-    /// Notes that the credential was refused outside an inspection. Answers whether that is news.
+    /// Records that the credential was refused outside an inspection. Returns whether this was not recorded yet.
     pub fn request_inspection(&self, connection: &ConnectionTarget) -> bool {
         locked(&self.known).get_mut(connection).is_some_and(|session| !std::mem::replace(&mut session.inspection_requested, true))
     }
 
-    /// Notes that a provider did not accept a credential. `probe_again`: whether one attempt an hour is harmless, which it is
-    /// not with passwords.
+    /// Records that a provider rejected a credential. `probe_again`: whether one attempt an hour is harmless, which it is not
+    /// with passwords.
     pub fn reject(&self, key: String, error: ProviderError, now: Timestamp, probe_again: bool) -> Rejection {
         let probe_at = if probe_again { now.checked_add(REJECTION_RESTS).ok() } else { None };
         let rejection = Rejection { error: Arc::new(error), probe_at };
@@ -204,7 +205,7 @@ impl Sessions {
         rejection
     }
 
-    /// Notes which credential a connection has now: its rejection is remembered for as long.
+    /// Records which credential a connection uses now. Its rejection is remembered for as long.
     pub fn uses(&self, connection: &ConnectionTarget, key: &str, now: Timestamp) {
         let mut rejections = locked(&self.rejections);
         if rejections.used.get(connection).is_none_or(|used| used != key) {
@@ -213,8 +214,9 @@ impl Sessions {
         }
     }
 
-    /// Why a credential is not tried: it was rejected and rests. The attempt that is due is handed out once. `asked`: a
-    /// person wants another attempt now, which is granted where attempts are harmless.
+    /// Returns the rejection while the credential must not be tried. When an attempt is due, the rejection is removed, so that
+    /// only one caller makes the attempt. `asked`: a user requests an attempt now, which is granted where attempts are
+    /// harmless.
     pub fn rejected(&self, key: &str, now: Timestamp, asked: bool) -> Option<Rejection> {
         let mut rejections = locked(&self.rejections);
         let rejection = rejections.known.get(key)?.rejection.clone();
@@ -225,7 +227,7 @@ impl Sessions {
         Some(rejection)
     }
 
-    /// Forgets a connection that is gone.
+    /// Removes a connection that no longer exists.
     pub fn remove(&self, connection: &ConnectionTarget) {
         locked(&self.rejections).used.remove(connection);
         if locked(&self.known).remove(connection).is_some() {
@@ -234,7 +236,7 @@ impl Sessions {
     }
 
     fn tell(&self, connection: &ConnectionTarget) {
-        // The receiver goes with the process.
+        // The channel closes only when the process stops.
         let _ = self.changed.send(connection.clone());
     }
 }

@@ -1,5 +1,5 @@
-//! What can be seen: everything that `observe` reads. Nothing in it writes, neither at the API server nor at a provider, so
-//! that whoever holds a view alone can look and plan, and no more.
+//! The view: everything that `observe` reads. Nothing in it writes, neither at the API server nor at a provider, so code that
+//! has only a view can observe and plan but change nothing.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -24,77 +24,78 @@ use crate::providers::{Client, Credential, Endpoint, Provider, ProviderError};
 
 /// Everything that `observe` reads.
 pub struct View {
-    /// The Secrets and `ConfigMap`s that objects refer to.
+    /// Reads the Secrets and `ConfigMap`s that objects refer to.
     pub references: Arc<dyn ObjectReader>,
-    /// The time.
+    /// Source of the current time.
     pub clock: SharedClock,
-    /// What the administrator decided.
+    /// The administrator's settings.
     pub settings: Settings,
-    /// What is derived from the install key.
+    /// Values derived from the install key.
     pub keys: Keys,
-    /// What is wrong with the Secret of that key.
+    /// What is wrong with the Secret of the install key.
     pub key_failure: install::guard::KeyFailure,
     /// Makes the clients of the connections.
     pub clients: Arc<dyn ClientFactory>,
-    /// Makes their transports.
+    /// Makes the transports of the connections.
     pub transports: TransportFactory,
-    /// Which hosts may be reached.
+    /// Decides which hosts may be called.
     pub network: Arc<NetworkPolicy>,
-    /// What is known of the connections.
+    /// The sessions of the connections.
     pub sessions: Sessions,
-    /// The connections.
+    /// Cache of the connections.
     pub connections: Store<GitProviderConnection>,
-    /// The bindings.
+    /// Cache of the bindings.
     pub bindings: Store<RepoBinding>,
-    /// The namespaces, by their metadata.
+    /// Cache of the namespaces' metadata.
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
-    /// What receivers saw, by UID of the binding.
+    /// Evidence reported by receivers, by UID of the binding.
     pub evidence: Mutex<HashMap<String, BindingEvidence>>,
-    /// When the binding's repository was probed last, by UID.
+    /// Last probe of each binding's repository, by UID of the binding.
     pub probes: Mutex<HashMap<String, binding::ProbeRecord>>,
-    /// What was tried for the binding and is not over, by UID.
+    /// Unfinished attempts of each binding, by UID of the binding.
     pub attempts: Mutex<HashMap<String, binding::attempts::Attempts>>,
-    /// What the connections were told of their bindings.
+    /// Usage that was last reported to each connection.
     pub usages: connection::usage::ReportedUsage,
-    /// Whether it may be told that a connection depends on labels which cannot be read: to whoever has its manifest.
+    /// Whether messages may mention that a connection depends on labels which cannot be read. Only for a reader who has the
+    /// connection's manifest.
     pub shows_connections: bool,
-    /// Asks for reconciliations.
+    /// Requests reconciliations.
     pub triggers: Triggers,
 }
 
 impl View {
-    /// A connection; `None` when it is not there.
+    /// The connection from the cache; `None` when it does not exist.
     #[must_use]
     pub fn connection(&self, connection: &ConnectionTarget) -> Option<Arc<GitProviderConnection>> {
         self.connections.get(&ObjectRef::new(&connection.name).within(&connection.namespace))
     }
 
-    /// The bindings that name a connection, or may have a hook made through it.
+    /// The bindings that refer to a connection or may have a hook that was made through it.
     #[must_use]
     pub fn bindings_of(&self, connection: &ConnectionTarget) -> Vec<Arc<RepoBinding>> {
         self.bindings.state_filter(|binding| binding.is_about(connection))
     }
 
-    /// Whether a namespace is being deleted. `false` where namespaces cannot be read.
+    /// Whether a namespace is being deleted. `false` when namespaces cannot be read.
     #[must_use]
     pub fn is_terminating(&self, namespace: &str) -> bool {
         self.namespaces.get(&ObjectRef::new(namespace)).is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
     }
 }
 
-/// Makes clients from what was read. A client is the one way from here to a provider.
+/// Makes provider clients. A client is the only way from the controllers to a provider.
 pub trait ClientFactory: Send + Sync {
-    /// Whether the credential of a connection may be sent where its spec leads. It always may where both are of one namespace;
-    /// a check may have the two from different hands.
+    /// Checks whether the credential of a connection may be sent to the endpoint and proxy of its spec. The default allows it,
+    /// because both come from the same namespace; a check may get them from different authors.
     ///
     /// # Errors
-    /// Who would get it, and what would allow that.
+    /// A message that names who would receive the credential and how to allow it.
     fn admit(&self, connection: &ConnectionTarget, endpoint: &Endpoint, proxy: Option<&ProxySettings>) -> Result<(), String> {
         let _ = (connection, endpoint, proxy);
         Ok(())
     }
 
-    /// A client for one account. Nothing is sent here.
+    /// Makes a client for one account. Sends nothing.
     ///
     /// # Errors
     /// As [`Provider::connect`].
@@ -107,7 +108,7 @@ pub trait ClientFactory: Send + Sync {
     ) -> Result<Arc<dyn Client>, ProviderError>;
 }
 
-/// The providers' own clients.
+/// The real clients of the providers.
 #[derive(Clone, Copy, Debug)]
 pub struct ProviderClients;
 
@@ -123,17 +124,17 @@ impl ClientFactory for ProviderClients {
     }
 }
 
-/// Where the Secrets and `ConfigMap`s are that objects refer to. Read when they are needed, never kept.
+/// Reads the Secrets and `ConfigMap`s that objects refer to. They are read when needed and never cached.
 #[async_trait]
 pub trait ObjectReader: Send + Sync {
-    /// A Secret; `None` where there is none.
+    /// A Secret; `None` if it does not exist.
     async fn secret(&self, namespace: &str, name: &str) -> kube::Result<Option<Secret>>;
 
-    /// A `ConfigMap`; `None` where there is none.
+    /// A `ConfigMap`; `None` if it does not exist.
     async fn config_map(&self, namespace: &str, name: &str) -> kube::Result<Option<ConfigMap>>;
 }
 
-/// Those of a cluster.
+/// Reads from the API server of a cluster.
 #[derive(Clone)]
 pub struct ClusterObjects(pub kube::Client);
 

@@ -1,5 +1,5 @@
-//! Each delivery once: by its id, by the state that it tells where its provider repeats states, and, while hooks of several
-//! secret versions deliver side by side, by what it says.
+//! Detects duplicate deliveries: by their id, by the state they report if the provider repeats states, and by their content
+//! while hooks of several secret versions deliver the same events.
 
 use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
@@ -14,25 +14,25 @@ use super::ttl_cache::TtlCache;
 use crate::api::v1alpha1::EventKind;
 use crate::providers::webhook::StateKey;
 
-/// For how long an id counts as seen.
+/// How long an id is remembered.
 const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
-/// Ids that are remembered, over all bindings.
+/// Maximum number of remembered ids, over all bindings.
 const IDS: usize = 100_000;
-/// For how long the state of a subject is remembered after it was last told.
+/// How long the state of a subject is remembered after it was last reported.
 const STATE_REMEMBERED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// Subjects whose state is remembered, over all bindings.
+/// Maximum number of subjects whose state is remembered, over all bindings.
 const STATES: usize = 20_000;
-/// Within which time hooks of two secret versions deliver the same event.
+/// Maximum time between deliveries of the same event by hooks of two secret versions.
 const SIDE_BY_SIDE: Duration = Duration::from_secs(10 * 60);
-/// Contents that are remembered for that time.
+/// Maximum number of contents that are remembered for that time.
 const CONTENTS: usize = 50_000;
-/// How often the same content is told apart within that time.
+/// How many repetitions of the same content are distinguished within that time.
 const REPETITIONS: usize = 64;
 
-/// How a delivery ended.
+/// The result of handing a delivery to its sinks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DeliveryResult {
-    /// Every sink accepted it, or none wanted it.
+    /// Every sink accepted it, or no sink selects it.
     Accepted,
     /// It is pending for at least one sink.
     Pending,
@@ -40,7 +40,7 @@ pub(super) enum DeliveryResult {
     Overloaded,
 }
 
-/// What identifies a delivery.
+/// The properties that identify a delivery.
 pub(super) struct Identity<'a> {
     pub(super) uid: &'a str,
     pub(super) id: &'a str,
@@ -48,39 +48,40 @@ pub(super) struct Identity<'a> {
     /// Whether hooks of several secret versions may deliver at present.
     pub(super) several_secret_versions: bool,
     pub(super) events: &'a [EventKind],
-    /// The states that it tells, when it tells nothing else; otherwise empty.
+    /// The reported states, if the delivery reports nothing else; otherwise empty.
     pub(super) once: &'a [&'a StateKey],
     pub(super) payload: &'a [u8],
 }
 
-/// What is remembered of deliveries.
+/// Remembers deliveries.
 #[derive(Debug)]
 pub(super) struct Dedupe {
-    // Keyed by hashes: the keys are random for each process, so that nobody can choose texts that collide.
+    // Keyed by hashes with random keys for each process, so that senders cannot choose texts that collide.
     first: RandomState,
     second: RandomState,
-    /// For whole contents, where `SipHash` would cost as much as the proof. Who chooses a content never sees its hash.
+    /// For whole contents, for which `SipHash` would cost as much as the verification. Senders choose the content but never see
+    /// its hash.
     content: quality::RandomState,
     ids: TtlCache<(u64, u64), Arc<Entry>>,
     contents: TtlCache<(u64, usize), Arc<Mutex<ContentDuplicates>>>,
     states: TtlCache<(u64, u64), Arc<Mutex<LastState>>>,
 }
 
-/// The last state that was told of a subject, by its hash, and the delivery that told it.
+/// The last reported state of a subject, as a hash, and the delivery that reported it.
 #[derive(Debug)]
 struct LastState {
     state: u64,
     entry: Arc<Entry>,
 }
 
-/// What was delivered with one content: the n-th time by one hook is the n-th time by every other.
+/// The deliveries with one content. The n-th one by one hook is the same event as the n-th one by any other hook.
 #[derive(Debug)]
 struct ContentDuplicates {
     entries: Vec<Arc<Entry>>,
     counts: Vec<(String, usize)>,
 }
 
-/// What became of one delivery.
+/// The state of one delivery.
 #[derive(Debug)]
 pub(super) struct Entry {
     number: u64,
@@ -90,7 +91,7 @@ pub(super) struct Entry {
 #[derive(Debug)]
 struct State {
     phase: Phase,
-    /// Which events which sinks have accepted, until all have all.
+    /// The events that each sink has accepted, until all sinks have accepted all of theirs.
     accepted: BTreeSet<(String, usize)>,
 }
 
@@ -104,19 +105,20 @@ enum Phase {
 
 /// Whether a delivery is the first of its kind.
 pub(super) enum Begin {
-    /// It is: deliver it.
+    /// It is the first: deliver it.
     First(Claim),
-    /// It is under way or done: answer what this answers.
+    /// An earlier delivery is in progress or done: return its answer.
     Duplicate(Earlier),
 }
 
-/// The answer to a delivery that came before.
+/// The answer to an earlier delivery.
 pub(super) enum Earlier {
     Known(DeliveryResult),
     Awaited(watch::Receiver<Option<DeliveryResult>>),
 }
 
-/// The right to deliver. Dropping it without an answer, as a panic does, makes way for the provider's next try.
+/// The right to deliver. Dropping it without an answer, for example in a panic, allows the provider's next attempt to be
+/// delivered.
 pub(super) struct Claim {
     entry: Arc<Entry>,
     answer: watch::Sender<Option<DeliveryResult>>,
@@ -134,7 +136,7 @@ impl Dedupe {
         }
     }
 
-    /// Judges a delivery.
+    /// Decides whether a delivery is a duplicate, and claims it if it is not.
     pub(super) fn begin(&self, identity: &Identity<'_>) -> Begin {
         let key = (self.first.hash_one((identity.uid, identity.id)), self.second.hash_one((identity.uid, identity.id)));
         let own = self.ids.get_or_insert_with(key, || Arc::new(Entry::new(key.0)));
@@ -148,8 +150,8 @@ impl Dedupe {
         chosen.claim()
     }
 
-    /// The entry of the delivery that told the same state last, else its own. A state that comes back after another one is told
-    /// again.
+    /// The entry of the last delivery about the same subjects if it reported the same state, else its own entry. A state that
+    /// returns after another one is delivered again.
     fn of_same_state(&self, identity: &Identity<'_>, own: &Arc<Entry>) -> Arc<Entry> {
         let subjects: Vec<_> = identity.once.iter().map(|once| once.subject.as_str()).collect();
         let states: Vec<_> = identity.once.iter().map(|once| once.state.as_str()).collect();
@@ -163,7 +165,7 @@ impl Dedupe {
         told.entry.clone()
     }
 
-    /// The entry of the same event that came by a hook of another secret version, else its own.
+    /// The entry of the same event that arrived by a hook of another secret version, else its own entry.
     fn duplicate(&self, identity: &Identity<'_>, own: &Arc<Entry>) -> Arc<Entry> {
         let fingerprint = self.content.hash_one((identity.uid, identity.events, identity.payload));
         let empty = || Arc::new(Mutex::new(ContentDuplicates { entries: Vec::new(), counts: Vec::new() }));
@@ -200,7 +202,7 @@ impl Entry {
         Self { number, state: Mutex::new(State { phase: Phase::New, accepted: BTreeSet::new() }) }
     }
 
-    /// A number that stands for the delivery in this process.
+    /// Identifies the delivery within this process.
     pub(super) const fn number(&self) -> u64 {
         self.number
     }
@@ -231,7 +233,7 @@ impl Entry {
         matches!(state.phase, Phase::Complete) || state.accepted.contains(&(sink.to_owned(), event))
     }
 
-    /// A sink accepted an event.
+    /// Records that a sink accepted an event.
     pub(super) fn accept(&self, sink: &str, event: usize) {
         let mut state = self.lock();
         if !matches!(state.phase, Phase::Complete) {
@@ -239,7 +241,7 @@ impl Entry {
         }
     }
 
-    /// Every sink accepted everything.
+    /// Records that every sink accepted all events.
     pub(super) fn complete(&self) {
         *self.lock() = State { phase: Phase::Complete, accepted: BTreeSet::new() };
     }
@@ -254,11 +256,11 @@ impl Claim {
         &self.entry
     }
 
-    /// Ends the claim, so that those who wait get the same answer.
+    /// Ends the claim and gives the answer to all duplicates that wait for it.
     pub(super) fn finish(self, answer: DeliveryResult) {
         {
             let mut state = self.entry.lock();
-            // What was pending may have been accepted in the meantime.
+            // Pending events may have been accepted in the meantime.
             if !matches!(state.phase, Phase::Complete) {
                 state.phase = match answer {
                     DeliveryResult::Accepted => Phase::Complete,
@@ -281,7 +283,7 @@ impl Drop for Claim {
 }
 
 impl Earlier {
-    /// The answer; [`DeliveryResult::Overloaded`] when the delivery that came before broke off.
+    /// Waits for the answer; [`DeliveryResult::Overloaded`] if the earlier delivery was interrupted.
     pub(super) async fn answer(self) -> DeliveryResult {
         match self {
             Self::Known(answer) => answer,
@@ -351,7 +353,7 @@ mod tests {
     #[test]
     fn the_same_content_by_hooks_of_two_secret_versions_is_one_event() {
         let dedupe = Dedupe::new();
-        // The first comes before anybody knows that there is a second hook.
+        // The first delivery arrives before the second hook is known.
         first(dedupe.begin(&identity("1", "100", false, b"push"))).finish(DeliveryResult::Accepted);
         assert!(is_duplicate(&dedupe.begin(&identity("2", "200", true, b"push"))));
         assert!(is_duplicate(&dedupe.begin(&identity("2", "200", true, b"push"))), "its id is seen as well");
@@ -364,7 +366,7 @@ mod tests {
         let dedupe = Dedupe::new();
         first(dedupe.begin(&identity("1", "100", true, b"push"))).finish(DeliveryResult::Accepted);
         first(dedupe.begin(&identity("2", "100", true, b"push"))).finish(DeliveryResult::Accepted);
-        // The other hook tells of both as well, and then somebody does it a third time.
+        // The other hook reports both as well, and then the event happens a third time.
         assert!(is_duplicate(&dedupe.begin(&identity("3", "200", true, b"push"))));
         assert!(is_duplicate(&dedupe.begin(&identity("4", "200", true, b"push"))));
         first(dedupe.begin(&identity("5", "200", true, b"push"))).finish(DeliveryResult::Accepted);

@@ -1,4 +1,4 @@
-//! What becomes of an authentic delivery.
+//! Processes an authentic delivery: checks its repository, drops duplicates and hands it to the sinks.
 
 use std::sync::Arc;
 
@@ -13,33 +13,33 @@ use crate::protocol::evidence::DEPARTED;
 use crate::providers::webhook::{Content, Event};
 use crate::text::sanitize::is_hidden;
 
-/// The longest delivery id that is shown or handed on, and the longest reference that is shown, in characters.
+/// Maximum length of a shown or forwarded delivery id, and of a shown reference, in characters.
 const SHOWN_LENGTH: usize = 128;
-/// References of one delivery that are shown.
+/// Maximum number of references of one delivery that are logged.
 const SHOWN_REFS: usize = 5;
-/// Characters of a commit's id that are shown.
+/// Number of characters of a commit's id that are logged.
 const SHORT_COMMIT: usize = 8;
 
-/// How a delivery ended, for the answer, the log and the metrics.
+/// The outcome of a delivery, for the answer, the log and the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// Every sink accepted it.
     Accepted,
-    /// It is pending for a sink.
+    /// At least one sink has not accepted it yet.
     Pending,
-    /// It came before.
+    /// It was received before.
     Duplicate,
     /// It is a ping or a test.
     Ping,
-    /// Nothing in it is wanted by the binding or by a sink.
+    /// Neither the binding nor a sink selects any of its events.
     Unwanted,
     /// It is about another repository.
     Foreign,
     /// Its content is not what the provider documents.
     Unreadable,
-    /// It could neither be delivered nor be kept, or the one that came before it could not.
+    /// It could neither be delivered nor be kept, or the same was true of the earlier delivery that it duplicates.
     Overloaded,
-    /// Nobody can tell yet whose it is.
+    /// Its repository cannot be judged yet.
     Undecided,
 }
 
@@ -59,7 +59,7 @@ impl Outcome {
     }
 }
 
-/// Delivers.
+/// Processes deliveries.
 pub(super) struct Delivering {
     pub(super) dispatcher: Arc<Dispatcher>,
     pub(super) dedupe: Dedupe,
@@ -68,7 +68,7 @@ pub(super) struct Delivering {
 }
 
 impl Delivering {
-    /// Brings a delivery to its end, and tells of it in one line.
+    /// Processes a delivery and logs its outcome in one line.
     pub(super) async fn deliver(&self, verified: VerifiedDelivery) -> Outcome {
         let route_config = verified.route.config.clone();
         let kind = verified.kind;
@@ -103,7 +103,7 @@ impl Delivering {
             RepositoryMatch::Ours => (),
             RepositoryMatch::Foreign => return Outcome::Foreign,
             RepositoryMatch::Departed => {
-                // The controller looks at the repository then.
+                // The controller reads the repository again because of this.
                 self.evidence.refused(&route.config.uid, at, DEPARTED);
                 return Outcome::Foreign;
             }
@@ -164,7 +164,7 @@ impl Delivering {
     }
 }
 
-/// Which events go to which sinks. Sinks that are not served get nothing; the controller says so.
+/// Assigns events to sinks. Sinks that are not served get none; the controller reports them.
 fn parts(route_config: &super::route::RouteConfig, content: &Content) -> Vec<Part> {
     let wanted: Vec<_> = content.events.iter().enumerate().filter(|(_, event)| route_config.events.contains(&event.kind)).collect();
     let parts = route_config.sinks.iter().filter(|sink| sink.target.is_ok()).map(|sink| Part {
@@ -174,12 +174,13 @@ fn parts(route_config: &super::route::RouteConfig, content: &Content) -> Vec<Par
     parts.filter(|part| !part.events.is_empty()).collect()
 }
 
-/// A text of a delivery as it is shown: an id comes from a header that no signature covers, a reference from whoever may push.
+/// A text of a delivery, made safe for logs: an id comes from a header that no signature covers, a reference from anyone who
+/// may push.
 fn shown(text: &str) -> String {
     text.chars().filter(|character| !is_hidden(*character)).take(SHOWN_LENGTH).collect()
 }
 
-/// What a delivery is about, for the log: each reference with the beginning of its commit.
+/// The references of a delivery for the log, each with the beginning of its commit.
 fn refs(events: &[Event]) -> String {
     let one = |event: &Event| {
         let reference = event.reference.as_deref().map_or_else(|| "-".to_owned(), shown);

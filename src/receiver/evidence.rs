@@ -1,4 +1,4 @@
-//! What this receiver saw, for the controller.
+//! Records evidence of deliveries for the controller.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,14 +10,14 @@ use super::routes::Routes;
 use crate::api::v1alpha1::EventKind;
 use crate::protocol::evidence::{BindingEvidence, Collected, Delivery, Evidence, EvidenceSource, Refusals, SECRET_VERSIONS, SinkEvidence};
 
-/// How long a delivery that was neither accepted nor pending holds the accepted point back.
+/// How long a delivery that was neither accepted nor pending holds back `accepted_until`.
 const HELD_BACK: SignedDuration = SignedDuration::from_hours(24);
-/// Records that are kept beyond the bindings that exist, before those of others are looked for.
+/// How many records beyond the number of existing bindings are kept before obsolete ones are removed.
 const SPARE_RECORDS: usize = 64;
-/// How many such deliveries of one binding are remembered; the earliest ones count.
+/// Maximum number of such deliveries of one binding; the earliest ones are kept.
 const OUTSTANDING: usize = 20_000;
 
-/// The records of one receiver. Cheap to clone; all clones are one.
+/// The records of one receiver. Cheap to clone; all clones share the records.
 #[derive(Clone, Debug)]
 pub struct EvidenceStore {
     routes: Routes,
@@ -28,7 +28,7 @@ pub struct EvidenceStore {
 struct Record {
     seen: BindingEvidence,
     sinks: BTreeMap<String, SinkRecord>,
-    /// Deliveries that not every sink has accepted, with their arrival.
+    /// Deliveries that some sink has not accepted, with their time of arrival.
     outstanding: HashMap<u64, Timestamp>,
     accepted: Option<Timestamp>,
 }
@@ -40,7 +40,7 @@ struct SinkRecord {
     pending: i64,
 }
 
-/// An authentic delivery, as it is recorded.
+/// An authentic delivery to record.
 pub(super) struct Arrival<'a> {
     pub(super) at: Timestamp,
     pub(super) secret_version: &'a str,
@@ -53,7 +53,7 @@ impl EvidenceStore {
         Self { routes, records: Arc::default() }
     }
 
-    /// What this receiver saw of the bindings that still exist.
+    /// The evidence about the bindings that still exist.
     #[must_use]
     pub fn snapshot(&self) -> Evidence {
         let now = self.routes.clock().now();
@@ -89,7 +89,7 @@ impl EvidenceStore {
         });
     }
 
-    /// A delivery begins to wait for its sinks. The same delivery that comes again keeps its first arrival.
+    /// Records that a delivery waits for its sinks. A repeated delivery keeps its first time of arrival.
     pub(super) fn waiting(&self, uid: &str, delivery: u64, at: Timestamp) {
         self.with(uid, |record| {
             if record.outstanding.len() < OUTSTANDING {
@@ -98,7 +98,7 @@ impl EvidenceStore {
         });
     }
 
-    /// A delivery has nothing more to wait for.
+    /// Records that a delivery waits for no sink any more.
     pub(super) fn settled(&self, uid: &str, delivery: u64, at: Timestamp) {
         self.with(uid, |record| {
             record.outstanding.remove(&delivery);
@@ -106,7 +106,7 @@ impl EvidenceStore {
         });
     }
 
-    /// Whether this is the first failure since the sink accepted something.
+    /// Records a failure of a sink. Returns whether it is the first one since the sink last accepted an event.
     pub(super) fn sink_failed(&self, uid: &str, sink: &str, at: Timestamp, error: String) -> bool {
         self.with(uid, |record| {
             let sink = record.sinks.entry(sink.to_owned()).or_default();
@@ -115,7 +115,7 @@ impl EvidenceStore {
         })
     }
 
-    /// Whether the sink had failed before.
+    /// Records a success of a sink. Returns whether the sink had failed before.
     pub(super) fn sink_accepted(&self, uid: &str, sink: &str) -> bool {
         self.with(uid, |record| {
             let sink = record.sinks.entry(sink.to_owned()).or_default();
@@ -131,7 +131,7 @@ impl EvidenceStore {
         });
     }
 
-    /// How many sinks did not accept what they were sent last.
+    /// Number of sinks whose last attempt failed.
     pub(super) fn failing_sinks(&self) -> usize {
         let records = self.lock();
         let known = records.iter().filter(|(uid, _)| self.routes.knows(uid));
@@ -143,14 +143,14 @@ impl EvidenceStore {
         if let Some(record) = records.get_mut(uid) {
             return act(record);
         }
-        // Nobody may ask for a long time: then it is here that bindings go which are gone.
+        // The evidence may not be read for a long time, so obsolete records are removed here too.
         if records.len() >= self.routes.len().saturating_mul(2).max(SPARE_RECORDS) {
             self.forget_gone(&mut records);
         }
         act(records.entry(uid.to_owned()).or_default())
     }
 
-    /// Forgets bindings and sinks that are gone. A sink for which something is pending is kept until nothing is.
+    /// Removes the records of bindings and sinks that no longer exist. Keeps a sink as long as events are pending for it.
     fn forget_gone(&self, records: &mut HashMap<String, Record>) {
         records.retain(|uid, record| {
             let Some(names) = self.routes.sink_names(uid) else { return false };
@@ -159,7 +159,7 @@ impl EvidenceStore {
         });
     }
 
-    /// How many bindings there are records of.
+    /// Number of records.
     #[cfg(test)]
     pub(super) fn records(&self) -> usize {
         self.lock().len()

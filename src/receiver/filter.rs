@@ -1,4 +1,4 @@
-//! Which events a sink wants.
+//! Filters events for sinks.
 
 use std::collections::BTreeSet;
 
@@ -15,23 +15,23 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    /// The filter of a sink whose binding names `branch`. Branches may be written with their full name.
+    /// The filter of a sink whose binding has the branch `branch`. Branches may be given by their full name.
     pub(super) fn new(sink: &SinkSpec, branch: Option<&str>) -> Self {
         let events = sink.events.as_ref().map(|events| events.iter().copied().collect());
-        // git forbids `*` in names, so that the name of a branch is a pattern for itself alone.
+        // git forbids `*` in names, so a branch name is a pattern that matches only itself.
         let branches = sink.branches.clone().or_else(|| branch.map(|branch| vec![branch.to_owned()]));
         let branches = branches.map(|patterns| patterns.iter().map(|pattern| short_branch(pattern).to_owned()).collect());
         Self { events, branches }
     }
 
-    /// Whether the sink wants an event that the binding asks for.
+    /// Whether the filter selects an event. The events of the binding itself are checked by the caller.
     pub(super) fn wants(&self, event: &Event) -> bool {
         if self.events.as_ref().is_some_and(|events| !events.contains(&event.kind)) {
             return false;
         }
         let Some(branches) = &self.branches else { return true };
-        // A tag is on no branch. An event whose branch the provider does not tell may be of any: silence would be worse than one
-        // event too many, and whoever gets it sees that it names none.
+        // A tag is on no branch. An event without a branch from the provider may belong to any: a missed event would be worse
+        // than an extra one, and the recipient sees that it names no branch.
         event.kind == EventKind::Tag
             || event.reference.is_none()
             || event.branch().is_some_and(|branch| branches.iter().any(|pattern| glob::matches(pattern, branch)))

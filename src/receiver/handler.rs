@@ -1,4 +1,4 @@
-//! From a request to an answer. Whatever happens, the answer is one of the protocol.
+//! Handles a request and returns the answer. Every outcome, even a panic, is answered as the protocol demands.
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
@@ -20,7 +20,7 @@ use super::metrics::Metrics;
 use super::strangers::Strangers;
 use super::verify::{Refusal, Refused, VerifiedDelivery, Verifier};
 
-/// What a sender is asked to wait after a 503, in seconds.
+/// `Retry-After` of a 503 answer, in seconds.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("10");
 
 /// Answers requests. Cheap to clone.
@@ -41,7 +41,6 @@ impl Handler {
         Self(Arc::new(Inner { verifier, delivering, evidence, metrics, deliveries: TaskTracker::new(), strangers: Strangers::new() }))
     }
 
-    /// Answers one request.
     pub(super) async fn handle<B>(self, request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible>
     where
         B: Body<Data = Bytes> + Send,
@@ -57,7 +56,7 @@ impl Handler {
         Ok(response)
     }
 
-    /// Waits until every delivery that was taken in is answered, also those whose sender is gone.
+    /// Waits until every accepted delivery is answered, including those whose sender has disconnected.
     pub(super) async fn finish(&self) {
         self.0.deliveries.close();
         self.0.deliveries.wait().await;
@@ -66,7 +65,7 @@ impl Handler {
     async fn deliver(&self, verified: VerifiedDelivery) -> Response<Full<Bytes>> {
         let delivering = self.0.delivering.clone();
         let mut work = AssertUnwindSafe(async move { delivering.deliver(verified).await }).catch_unwind().boxed();
-        // What waits for nobody is done at once. The rest goes on in a task of its own: a sender that hangs up does not cancel it.
+        // Poll inline once. If pending, continue in a separate task, so that a client disconnect does not cancel the delivery.
         let outcome = match poll!(&mut work) {
             Poll::Ready(outcome) => outcome.ok(),
             Poll::Pending => self.0.deliveries.spawn(work).await.ok().and_then(Result::ok),

@@ -1,7 +1,7 @@
-//! A connection that does not wait for ever.
+//! Timeouts for the header phase and the idle phase of a connection.
 //!
-//! hyper's own header timeout also runs while a kept-alive connection is at rest, so that the two cannot have limits of their
-//! own; this wrapper tells them apart.
+//! hyper's own header timeout also runs while a kept-alive connection is idle, so the two phases cannot have separate limits.
+//! This wrapper distinguishes them.
 
 use std::io;
 use std::pin::Pin;
@@ -13,14 +13,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// A new connection, or one on which a header has begun.
+/// A new connection, or one on which a header has started.
 const HEADER: u8 = 0;
 /// Between an answer and the next header.
 const IDLE: u8 = 1;
-/// While a request is worked on, which has limits of its own.
+/// A request is being processed, which has limits of its own.
 const BUSY: u8 = 2;
 
-/// Where a connection stands.
+/// The phase of a connection.
 #[derive(Clone, Debug)]
 pub(super) struct ConnectionState(Arc<AtomicU8>);
 
@@ -29,12 +29,12 @@ impl ConnectionState {
         Self(Arc::new(AtomicU8::new(HEADER)))
     }
 
-    /// A header is complete.
+    /// Records that a header is complete.
     pub(super) fn busy(&self) {
         self.0.store(BUSY, Ordering::Release);
     }
 
-    /// An answer is there.
+    /// Records that the answer is ready.
     pub(super) fn idle(&self) {
         self.0.store(IDLE, Ordering::Release);
     }
@@ -44,14 +44,14 @@ impl ConnectionState {
     }
 }
 
-/// A stream that fails when the other side takes too long.
+/// A stream that fails when the peer takes too long.
 #[derive(Debug)]
 pub(super) struct TimeoutStream<S> {
     stream: S,
     state: ConnectionState,
     header: Duration,
     idle: Duration,
-    /// The phase that the timer was set for.
+    /// The phase for which the timer was set.
     armed: Option<u8>,
     timer: Pin<Box<Sleep>>,
 }
@@ -61,7 +61,7 @@ impl<S> TimeoutStream<S> {
         Self { stream, state, header, idle, armed: Some(HEADER), timer: Box::pin(sleep(header)) }
     }
 
-    /// Ready when the limit of the present phase has passed.
+    /// Ready when the limit of the phase has passed.
     fn expired(&mut self, context: &mut Context<'_>, state: u8) -> Poll<()> {
         if state == BUSY {
             self.armed = None;
@@ -75,11 +75,11 @@ impl<S> TimeoutStream<S> {
         self.timer.as_mut().poll(context)
     }
 
-    /// Sets the timer for the rest that follows an answer: hyper waits for the next header since before the answer, and
-    /// does not read again by itself.
+    /// Sets the timer for the idle phase after an answer. hyper started to wait for the next header before the answer, and does
+    /// not read again by itself.
     fn answered(&mut self, context: &mut Context<'_>) {
         if self.state.get() == IDLE {
-            // Should it have passed already, the read that it wakes finds out.
+            // If the limit has passed already, the read that the timer wakes reports it.
             let _ = self.expired(context, IDLE);
         }
     }
@@ -93,7 +93,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimeoutStream<S> {
         if let Poll::Ready(result) = Pin::new(&mut this.stream).poll_read(context, buffer) {
             if state == IDLE && buffer.filled().len() > before {
                 this.state.0.store(HEADER, Ordering::Release);
-                // Each header and each rest has a limit of its own, also when nothing was waited for in between.
+                // Each header and each idle phase has its own limit, even if no read was pending in between.
                 this.armed = None;
             }
             return Poll::Ready(result);
@@ -110,7 +110,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimeoutStream<S> {
             this.answered(context);
             return Poll::Ready(result);
         }
-        // Whoever does not read our answers is idle.
+        // A peer that does not read our answers is idle.
         ready!(this.expired(context, IDLE));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }

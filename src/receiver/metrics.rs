@@ -1,4 +1,4 @@
-//! What is counted. Labels come from closed sets: never a path, a repository or a name.
+//! Metrics of the receiver. Labels come from closed sets: never a path, a repository or a name.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -40,7 +40,7 @@ struct AttemptLabels {
     result: &'static str,
 }
 
-/// The receiver's metrics. Cheap to clone; all clones are one.
+/// The receiver's metrics. Cheap to clone; all clones share the values.
 #[derive(Clone, Debug)]
 pub(super) struct Metrics(Arc<Families>);
 
@@ -62,7 +62,7 @@ struct Families {
     failing_sinks: Gauge<i64, AtomicI64>,
 }
 
-/// A word for the kind of a sink.
+/// Label for the kind of a sink.
 pub(super) const fn sink_kind(purpose: Purpose) -> &'static str {
     match purpose {
         Purpose::ServiceSink => "service",
@@ -93,7 +93,7 @@ impl Metrics {
             failing_sinks: Gauge::default(),
         };
         for refusal in Refusal::ALL {
-            // From 0 on, so that the first one is an increase.
+            // Start at 0, so that the first refusal shows as an increase.
             drop(families.refusals.get_or_create(&RefusalLabels { reason: refusal.label() }));
         }
         let registry = registry.sub_registry_with_prefix("forgebind_receiver");

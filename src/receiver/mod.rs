@@ -1,20 +1,22 @@
-//! Receives webhook deliveries, proves them, and hands them on.
+//! Receives webhook deliveries, verifies them, and hands them to sinks.
 //!
-//! The order of the checks is the order of their cost: limits of the connection, method and path, the table of routes, the size,
-//! the rate of the route, a proof that stands in a header, the body and its signature, the repository, duplicates, filters, sinks.
-//! No secret ever means "accept".
+//! The checks are ordered by cost: limits of the connection, method and path, the table of routes, the size, the rate of the
+//! route, a proof in a header, the body and its signature, the repository, duplicates, filters, sinks. A missing secret never
+//! means "accept".
 //!
 //! Status codes are part of the protocol, because providers act on them:
 //!
 //! | answer | when |
 //! | --- | --- |
-//! | 200 | authentic, whether or not anybody wants it |
-//! | 202 | authentic, and pending for a sink: it is sent again from memory |
+//! | 200 | authentic, whether or not a sink selects it |
+//! | 202 | authentic, and pending for a sink: it is retried from memory |
 //! | 401 | missing or wrong proof, a secret that is no longer valid, and any unknown path, all alike |
 //! | 405, 415 | not POST, a content encoding; the same for every path |
-//! | 413 | a body over the provider's cap |
+//! | 413 | a body over the provider's limit |
 //! | 431 | a header over 16 KiB, answered by the HTTP library |
-//! | 503 with Retry-After | our own failure or doubt, or more connections of one peer than its share: never 500, 404 or 410. Doubt is also an unknown hook while a cluster may be in the middle of its restore |
+//! | 503 with Retry-After | our own failure or doubt, or more connections of one peer than its share: never 500, 404 or 410 |
+//!
+//! Doubt includes an unknown hook while a cluster may be in the middle of its restore.
 
 mod dedupe;
 mod deliver;
@@ -55,10 +57,10 @@ use metrics::Metrics;
 use sinks::Dispatcher;
 use verify::{ByteBudget, Verifier};
 
-/// Whether the routes are what the API server holds.
+/// Reports whether the routes match the objects at the API server.
 pub trait Freshness: Send + Sync {
-    /// False until every watch has been read once, and while one is silent for longer than it should be. Then unknown paths are
-    /// answered 503, because they may be known elsewhere.
+    /// False until every watch has been read once, and while one of them is silent for too long. Unknown paths are answered 503
+    /// then, because the API server may have bindings for them.
     fn is_fresh(&self) -> bool;
 }
 
@@ -71,23 +73,23 @@ impl<F: Fn() -> bool + Send + Sync> Freshness for F {
 /// The settings of a receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReceiverConfig {
-    /// Where to listen.
+    /// The address to listen on.
     pub listen: SocketAddr,
     /// Limits of connections.
     pub limits: ServerLimits,
-    /// How sinks are tried.
+    /// Timeouts, backoff and limits for sinks.
     pub sinks: SinkLimits,
 }
 
 impl ReceiverConfig {
-    /// The usual limits.
+    /// The default limits.
     #[must_use]
     pub fn new(listen: SocketAddr) -> Self {
         Self { listen, limits: ServerLimits::default(), sinks: SinkLimits::default() }
     }
 }
 
-/// Receives deliveries.
+/// The webhook receiver.
 pub struct Receiver {
     config: ReceiverConfig,
     handler: Handler,
@@ -125,20 +127,20 @@ impl Receiver {
         Ok(Self { config, handler, dispatcher, evidence, metrics, routes: routes.clone(), freshness })
     }
 
-    /// What it saw, for the controller: read in process, or served on the admin port.
+    /// The evidence for the controller. It is read in process or served on the admin port.
     #[must_use]
     pub fn evidence(&self) -> EvidenceStore {
         self.evidence.clone()
     }
 
-    /// Brings those metrics up to date that tell of a state: to be called before they are read.
+    /// Returns a function that updates the metrics of the present state. Call it before the metrics are read.
     pub fn refresh(&self) -> impl Fn() + Send + Sync + use<> {
         let (routes, freshness) = (self.routes.clone(), Arc::clone(&self.freshness));
         let (evidence, metrics) = (self.evidence.clone(), self.metrics.clone());
         move || metrics.state(routes.len(), freshness.is_fresh(), evidence.failing_sinks())
     }
 
-    /// Takes its port.
+    /// Binds the port.
     ///
     /// # Errors
     /// When the address cannot be listened on.
@@ -148,7 +150,7 @@ impl Receiver {
         Ok(BoundReceiver { listener, limits: config.limits, handler, dispatcher, metrics })
     }
 
-    /// Takes its port and serves.
+    /// Binds the port and serves until `shutdown` is ready.
     ///
     /// # Errors
     /// When the address cannot be listened on.

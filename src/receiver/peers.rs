@@ -1,20 +1,20 @@
-//! How many connections one peer holds, so that nobody takes the places of all others.
+//! Limits the connections of one peer, so that no peer takes all of them.
 //!
-//! Behind an Ingress every delivery comes from the Ingress's own addresses: a share is most of all places, and what it leaves is
-//! for whoever comes from elsewhere.
+//! Behind an Ingress every delivery comes from the Ingress's own addresses. So the share of a peer is most of all connections,
+//! and the rest remains for other peers.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The connections of each peer that has any. Cheap to clone; all clones are one.
+/// Counts the connections of each peer. Cheap to clone; all clones share the counts.
 #[derive(Clone, Debug)]
 pub(super) struct Peers {
     share: usize,
     held: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
-/// One connection of a peer. Dropping it gives the place back.
+/// One connection of a peer. Dropping it frees the slot.
 #[derive(Debug)]
 pub(super) struct PeerSlot {
     peers: Peers,
@@ -26,7 +26,7 @@ impl Peers {
         Self { share, held: Arc::default() }
     }
 
-    /// A place for one more connection of a peer; `None` when it has its share.
+    /// Takes a slot for one more connection of a peer; `None` when the peer has its share.
     pub(super) fn take(&self, address: IpAddr) -> Option<PeerSlot> {
         let peer = peer(address);
         let mut held = self.lock();
@@ -44,7 +44,7 @@ impl Peers {
     }
 }
 
-/// Who an address is: of IPv6 the network of 64 bits, in which anybody has as many addresses as he likes.
+/// The peer of an address. For IPv6 it is the /64 network, because a peer can use any address in its network.
 fn peer(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),

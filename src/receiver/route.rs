@@ -1,5 +1,5 @@
-//! One route: what is known of a binding, and which secrets its deliveries may prove themselves with. Immutable; a change makes
-//! a new one that shares the rate limiter.
+//! A route: the facts about a binding that deliveries are checked against, and the secrets they may be verified with.
+//! Immutable; a change creates a new route with the same rate limiter.
 
 use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroU32;
@@ -24,45 +24,46 @@ use crate::providers::model::{Endpoint, RepositoryPath};
 use crate::providers::webhook::Content;
 use crate::providers::{Provider, Webhook};
 
-/// How far another clock may be ahead of ours.
+/// Tolerated clock skew.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(5);
-/// How long after a change of the secret a wrong proof is held to be our own delay.
+/// How long after a change of the secret a wrong proof is attributed to our own delay.
 const RECENTLY: SignedDuration = SignedDuration::from_mins(5);
-/// A hook that was found rather than made carries a secret that is older than this when it gets into the status.
+/// When the status first records a secret older than this, the hook was found rather than created.
 const FIRST_WITHIN: SignedDuration = SignedDuration::from_mins(1);
 
-/// Deliveries that one route takes.
+/// Rate limit of one route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
-    /// In the long run, each second.
+    /// Sustained deliveries per second.
     pub per_second: NonZeroU32,
-    /// At once.
+    /// Maximum burst.
     pub burst: NonZeroU32,
 }
 
-/// What is known of a binding, read from the object.
+/// The facts about a binding, read from the object.
 #[derive(Clone, Debug)]
 pub(super) struct RouteConfig {
     pub(super) uid: String,
     pub(super) namespace: String,
     pub(super) name: String,
-    /// The unguessable part of its path.
+    /// The hook id: the unguessable part of the path.
     pub(super) hook: String,
-    /// Whether deliveries are taken at all.
+    /// Whether deliveries are accepted.
     access: RouteAccess,
     pub(super) connection: ConnectionTarget,
     pub(super) events: BTreeSet<EventKind>,
     pub(super) sinks: Arc<[Sink]>,
     repository: String,
-    /// The repository that was found for it; `None` while none was.
+    /// The repository that the controller found; `None` before that.
     known: Option<Known>,
-    /// Whether the status describes an older spec, so that its repository may be the former one.
+    /// Whether the status describes an older spec, so that it may contain the former repository.
     behind: bool,
     own_secret: bool,
     secret_version: Option<String>,
     previous: Vec<(String, Option<Timestamp>)>,
     changed_at: Option<Timestamp>,
-    /// The same binding through each other connection through which it still has hooks: after a move, until they are removed.
+    /// The same binding through each other connection with which it still has hooks: after a move, until these hooks are
+    /// deleted.
     pub(super) former: Vec<Arc<Self>>,
 }
 
@@ -82,28 +83,28 @@ pub(super) struct Sink {
     pub(super) filter: Filter,
 }
 
-/// What is known of a connection.
+/// The facts about a connection.
 pub(super) struct Connection {
     pub(super) spec: ProviderSpec,
-    /// Its namespace.
     namespace: Option<String>,
-    /// Whom it lets use it.
+    /// The bindings that may use it.
     pub(super) allowed: Option<Vec<AllowedBinding>>,
     provider: Option<&'static dyn Provider>,
     endpoint: Option<Endpoint>,
 }
 
-/// The secrets that a user brought, by secret version.
+/// The user's own secrets, by secret version.
 pub(super) type UserSecrets = Arc<Vec<(String, WebhookSecret)>>;
 
-/// What outlives changes of a route.
+/// The state that is kept when a route is rebuilt.
 struct RouteState {
     limiter: DefaultDirectRateLimiter,
-    /// The newest derived secret version that proved a delivery. Ahead of the status, it tells that there is a second hook.
+    /// The newest derived secret version that verified a delivery. If it is newer than the one in the status, there is a second
+    /// hook.
     newest: AtomicI64,
 }
 
-/// One binding's route.
+/// The route of one binding.
 pub(super) struct Route {
     pub(super) config: Arc<RouteConfig>,
     connection: Option<Arc<Connection>>,
@@ -112,42 +113,43 @@ pub(super) struct Route {
     state: Arc<RouteState>,
 }
 
-/// Which secret proves deliveries to one URL.
+/// The secrets for deliveries to one URL.
 pub(super) enum SecretChoice {
-    /// These.
+    /// Any of these secrets may prove a delivery.
     Any(Vec<WebhookSecret>),
-    /// None any more, or none ever.
+    /// No secret is valid, or none ever was.
     Refused,
-    /// One that may be known soon: we may be behind.
+    /// The secret may become known soon: our data may be outdated.
     Unknown,
 }
 
-/// Whether a binding's object lets deliveries in.
+/// Whether a binding accepts deliveries, according to its object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RouteAccess {
-    /// It does.
+    /// It accepts them.
     Open,
-    /// The connection does not allow it, or is not there; or the repository is where it may not follow.
+    /// The connection does not allow the binding or does not exist, or the repository was moved out of scope.
     WithoutGrant,
-    /// It wants none here, or is another installation's.
+    /// The binding has no webhook here, or belongs to another installation.
     Closed,
 }
 
-/// Whose delivery it is.
+/// Whether a delivery belongs to the binding's repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RepositoryMatch {
-    /// The binding's.
+    /// It belongs to the binding's repository.
     Ours,
-    /// Another repository's.
+    /// It belongs to another repository.
     Foreign,
-    /// The binding's, whose repository was renamed or moved to where the connection does not let the binding follow.
+    /// It belongs to the binding's repository, which was renamed or moved to where the connection does not let the binding
+    /// follow.
     Departed,
-    /// Nobody can tell yet.
+    /// Cannot be decided yet.
     Unknown,
 }
 
 impl RouteConfig {
-    /// Reads an object. `None` for one that the API server has not completed yet.
+    /// Reads the facts from a binding. `None` if its metadata is incomplete.
     pub(super) fn read(
         binding: &RepoBinding,
         key: &ReceiverKey,
@@ -161,7 +163,8 @@ impl RouteConfig {
         let webhook = binding.spec.webhook.as_ref();
         let secret = status.and_then(|status| status.webhook.as_ref());
         let connection = binding.connection_target();
-        // After a move, the status still tells of the repository that the former connection gave: nothing of this one's.
+        // After a move to another connection, the status still contains the repository of the former connection, which says
+        // nothing about the present one.
         let repository = status.and_then(|status| status.repository.as_ref());
         let repository = repository.filter(|known| known.requested.as_ref().is_none_or(|requested| requested.connection == connection));
         let sinks = binding.spec.sinks.iter().map(|sink| Sink {
@@ -201,8 +204,8 @@ impl RouteConfig {
         Some(Self { former, ..present })
     }
 
-    /// The binding as its hooks at a former place know it. Whoever forges the place reaches nothing by it: the connection's own rules
-    /// judge it, and the hooks' URLs and secrets are those of that connection alone.
+    /// The facts for the hooks at a former target. Forging a target in the status gains nothing: the connection's own rules
+    /// apply, and the hooks' URLs and secrets belong to that connection alone.
     fn at(&self, place: &HookTarget, key: &ReceiverKey) -> Self {
         Self {
             hook: key.hook_id(owner(&self.namespace, &self.name, &place.connection)),
@@ -215,8 +218,7 @@ impl RouteConfig {
         }
     }
 
-    /// The facts of a binding whose status was lost tell of no repository. The one that was found goes on counting until another
-    /// one is.
+    /// Keeps the known repository when the status was lost and names none, until another repository is found.
     pub(super) fn after(mut self, before: &Self) -> Self {
         if self.connection == before.connection {
             self.known = self.known.or_else(|| before.known.clone());
@@ -224,12 +226,12 @@ impl RouteConfig {
         self
     }
 
-    /// Whether what changes of a connection changes a route of the binding.
+    /// Whether changes of a connection affect a route of the binding.
     pub(super) fn is_about(&self, connection: &ConnectionTarget) -> bool {
         self.connection == *connection || self.former.iter().any(|former| former.connection == *connection)
     }
 
-    /// Whose the hooks are.
+    /// Identifies the binding and its connection for the derivation of keys.
     fn owner(&self) -> ConnectedBinding<'_> {
         owner(&self.namespace, &self.name, &self.connection)
     }
@@ -267,7 +269,7 @@ impl Connection {
         Self { spec, namespace, allowed, provider, endpoint }
     }
 
-    /// Whether its rules refuse a path to a namespace for certain: labels of namespaces are not known here.
+    /// Whether its rules certainly refuse a path to a namespace. The labels of namespaces are not known here.
     fn refuses(&self, namespace: &str, repository: Option<&str>) -> bool {
         let rules = Rules { namespace: self.namespace.as_deref(), allowed: self.allowed.as_deref() };
         grant::permits(rules, Request { namespace, namespace_labels: None, repository, destination: None }) == Some(false)
@@ -299,7 +301,7 @@ impl Route {
         Self { config: route_config, connection, user_secrets, path, state }
     }
 
-    /// The same route with other knowledge.
+    /// Rebuilds the route with new facts and the same state.
     pub(super) fn with(
         &self,
         route_config: Arc<RouteConfig>,
@@ -309,8 +311,8 @@ impl Route {
         Self::build(route_config, connection, user_secrets, self.state.clone())
     }
 
-    /// Whether the connection's own rules refuse what the binding asks for, or the repository that it was given. Judged from the
-    /// object itself, so that a grant that is withdrawn ends although no controller may be there to say so.
+    /// Whether the connection's own rules refuse the repository that the binding requests or the one that was found. Decided
+    /// from the object itself, so that a withdrawn grant ends even if no controller is running to report it.
     fn is_refused(&self) -> bool {
         let Some(connection) = &self.connection else { return false };
         let asked = match (&self.path, &connection.endpoint) {
@@ -322,15 +324,15 @@ impl Route {
         refuses(asked) || self.config.known.as_ref().is_some_and(|known| refuses(Some(&known.path)))
     }
 
-    /// Whether a path of which a delivery tells is one where the binding may not follow.
+    /// Whether a delivery's path is one where the binding may not follow.
     fn is_out_of_reach(&self, found: &str) -> bool {
         let Some(connection) = &self.connection else { return false };
         let scope = connection.endpoint.as_ref().and_then(|endpoint| endpoint.scope.as_ref());
         connection.refuses(&self.config.namespace, Some(found)) || scope.is_some_and(|scope| !scope.covers(found))
     }
 
-    /// Whether deliveries are taken at all. A binding whose connection is not there is told the same as one that it does not
-    /// allow; only the second closes the route: what is not there may be restored in a moment.
+    /// Whether deliveries are accepted. The status of a binding is the same for a missing connection and for one that does not
+    /// allow it. Only the latter closes the route, because a missing connection may be restored soon.
     pub(super) fn is_open(&self) -> bool {
         match self.config.access {
             RouteAccess::Open => !self.is_refused(),
@@ -339,7 +341,7 @@ impl Route {
         }
     }
 
-    /// The routes of the same binding through the other connections through which it still has hooks.
+    /// The routes of the same binding through the other connections with which it still has hooks.
     pub(super) fn former(&self, connections: &HashMap<ConnectionTarget, Arc<Connection>>) -> Vec<Self> {
         let route = |route_config: &Arc<RouteConfig>| {
             let connection = connections.get(&route_config.connection).cloned();
@@ -348,18 +350,18 @@ impl Route {
         self.config.former.iter().map(route).collect()
     }
 
-    /// Whether events that were taken may go to the sinks. While a connection is gone, nobody can tell that it grants anything.
+    /// Whether received events may be sent to the sinks. While the connection is missing, its grant cannot be confirmed.
     pub(super) fn may_send(&self) -> bool {
         self.config.access == RouteAccess::Open && !self.is_refused()
     }
 
-    /// Who reads its deliveries; `None` while the connection is not known or its provider is not served.
+    /// The webhook implementation for its deliveries; `None` while the connection is unknown or its provider is not enabled.
     pub(super) fn webhook(&self) -> Option<(ProviderKind, &'static dyn Webhook)> {
         let provider = self.connection.as_ref()?.provider?;
         Some((provider.kind(), provider.webhook()))
     }
 
-    /// Takes one delivery out of the rate.
+    /// Counts one delivery against the rate limit. Returns whether the limit permits it.
     pub(super) fn admits(&self) -> bool {
         self.state.limiter.check().is_ok()
     }
@@ -381,19 +383,19 @@ impl Route {
         SecretChoice::Refused
     }
 
-    /// Whether a secret version that the status does not name may be one that it will name: hooks are written first.
+    /// Whether a secret version that the status does not name may be its next one: hooks are written before the status.
     fn may_be_next(&self, second: i64, now: Timestamp) -> bool {
         let present = self.config.secret_version.as_deref();
         let newer = match present.and_then(derived_second) {
             Some(present) => second > present,
-            // The present secret is the user's; only what was made after it can be next.
+            // The present secret is the user's own. Only a secret that was created after it can be the next.
             None if present.is_some() => self.config.changed_at.is_none_or(|at| second >= at.as_second()),
             None => true,
         };
         newer && second <= now.saturating_add(CLOCK_SKEW).map_or(i64::MAX, Timestamp::as_second)
     }
 
-    /// Whether a secret version may be one whose grace the status lost.
+    /// Whether a secret version may be an earlier one whose grace period was lost with the status.
     fn may_be_earlier(&self, second: i64, now: Timestamp) -> bool {
         let any = self.config.previous.iter().find(|(previous, _)| previous == ANY_EARLIER_VERSION);
         any.is_some_and(|(_, until)| until.is_some_and(|until| until > now)) && second <= now.as_second()
@@ -411,18 +413,19 @@ impl Route {
         }
     }
 
-    /// Whether the secret changed so lately that a wrong proof may be our own delay.
+    /// Whether the secret changed so recently that a wrong proof may be caused by our own delay.
     pub(super) fn is_recently_rotated(&self, now: Timestamp) -> bool {
         self.config.changed_at.is_some_and(|at| now.duration_since(at) < RECENTLY && !self.is_first(at))
     }
 
-    /// Whether the secret is the first one of a hook that was made with it: nothing came before that a delivery may still carry.
+    /// Whether the secret is the first one of a hook that was created with it: no delivery can carry an earlier one.
     fn is_first(&self, changed_at: Timestamp) -> bool {
         let made_at = self.config.secret_version.as_deref().and_then(derived_second).and_then(|second| Timestamp::from_second(second).ok());
         self.config.previous.is_empty() && made_at.is_some_and(|made_at| changed_at.duration_since(made_at) < FIRST_WITHIN)
     }
 
-    /// Takes note of a secret version that proved a delivery. Whether hooks of several secret versions may deliver side by side.
+    /// Records a secret version that verified a delivery. Returns whether hooks of several secret versions may deliver at the
+    /// same time.
     pub(super) fn several_secret_versions(&self, secret_version: &str, now: Timestamp) -> bool {
         let proved = derived_second(secret_version).unwrap_or_default();
         let newest = self.state.newest.fetch_max(proved, Ordering::AcqRel).max(proved);
@@ -432,9 +435,9 @@ impl Route {
             || self.config.previous.iter().any(|(_, until)| until.is_none_or(|until| until > now))
     }
 
-    /// Whose a verified delivery is. A repository is the binding's once the controller has found it with the connection's
-    /// credential, and not because the spec names its path: a hook may be left from a time when a connection granted that path to
-    /// a binding of this name, and the spec may name any connection.
+    /// Whether a verified delivery belongs to the binding. A repository belongs to the binding only once the controller has
+    /// found it with the connection's credential. A matching path in the spec is not enough: a hook may remain from a time when
+    /// a connection granted that path to a binding of this name, and the spec may name any connection.
     pub(super) fn owns(&self, content: &Content) -> RepositoryMatch {
         let fits = |found: &str| self.path.as_ref().map(|path| path.same_as(found));
         let is_silent = content.repository_id.is_none() && content.repository_path.is_none() && content.events.is_empty();
@@ -443,7 +446,8 @@ impl Route {
                 (None, None) if is_silent => RepositoryMatch::Ours,
                 (None, None) => RepositoryMatch::Foreign,
                 (_, Some(path)) if fits(path) == Some(false) => RepositoryMatch::Foreign,
-                // It goes to nobody, and comes as soon as the first hook is made, perhaps before the status does.
+                // A ping is sent to no sink. It arrives as soon as the first hook is created, possibly before the status is
+                // written.
                 _ if content.ping => RepositoryMatch::Ours,
                 _ => RepositoryMatch::Unknown,
             };
@@ -463,7 +467,7 @@ impl Route {
         }
     }
 
-    /// What events of this repository name as their source.
+    /// The source of this repository's events: its web URL if known, else its URL at the connection's endpoint, or just its path.
     pub(super) fn source(&self) -> String {
         if let Some(url) = self.config.known.as_ref().and_then(|known| known.web_url.as_ref()) {
             return url.clone();

@@ -1,4 +1,4 @@
-//! From a path to a binding. Fed by whoever watches the API server; read by every delivery without a call to anything.
+//! Maps hook paths to bindings. Updated by the watches of the API server; read by every delivery without any call.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -18,33 +18,33 @@ use crate::protocol::sink_target::SinkTarget;
 use crate::protocol::webhook_secrets;
 use crate::providers::{Provider, registry};
 
-/// Which implementation serves a provider: the registry, less what an installation leaves out.
+/// Returns the implementation of a provider: the registry without the providers that an installation disables.
 pub type ProviderLookup = Arc<dyn Fn(ProviderKind) -> Option<&'static dyn Provider> + Send + Sync>;
 
-/// How long after its key came into a cluster a receiver takes it that bindings are still on their way.
+/// How long after its key was created in a cluster a receiver assumes that bindings may still be missing.
 const RESTORING: SignedDuration = SignedDuration::from_hours(1);
 
-/// What routes are made by.
+/// The settings of a table of routes.
 #[derive(Clone)]
 pub struct RoutesConfig {
     /// Derives hook ids and webhook secrets.
     pub key: ReceiverKey,
-    /// Judges which secrets are still valid.
+    /// Used to decide which secrets are still valid.
     pub clock: SharedClock,
-    /// Judges the sinks.
+    /// Used to check the sinks.
     pub policy: Arc<NetworkPolicy>,
-    /// Our fingerprint: bindings whose status names another have no route. `None` does not look.
+    /// Our fingerprint: bindings whose status names another installation have no route. `None` disables the check.
     pub installation: Option<String>,
-    /// Since when the key is in this cluster; `None` when this process made it, so that no hook can be older.
+    /// Creation time of the key's Secret in this cluster; `None` when this process created it, so that no hook can be older.
     pub key_since: Option<Timestamp>,
-    /// Which providers are served.
+    /// Returns the enabled providers.
     pub providers: ProviderLookup,
-    /// What each route takes.
+    /// Rate limit of each route.
     pub rate: RateLimit,
 }
 
 impl RoutesConfig {
-    /// Every provider of this build, any installation, 50 deliveries a second with bursts of 200.
+    /// Serves every provider of this build and any installation, with 50 deliveries a second and bursts of 200.
     #[must_use]
     pub fn new(key: ReceiverKey, clock: SharedClock, policy: Arc<NetworkPolicy>) -> Self {
         let count = |count| NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
@@ -53,7 +53,7 @@ impl RoutesConfig {
     }
 }
 
-/// The table of routes. Cheap to clone; all clones are one table.
+/// The table of routes. Cheap to clone; all clones share the table.
 #[derive(Clone)]
 pub struct Routes(Arc<Inner>);
 
@@ -64,22 +64,22 @@ struct Inner {
 
 #[derive(Default)]
 struct Table {
-    /// Open routes by hook id. The map's hash is keyed, so that look-ups tell nothing about the ids.
+    /// Open routes by hook id. The map's hash is keyed, so that look-ups reveal nothing about the ids.
     by_hook: HashMap<String, Arc<Route>>,
-    /// Every binding, also those whose route is closed.
+    /// Every binding, including those with a closed route.
     by_uid: HashMap<String, Arc<Route>>,
     by_name: HashMap<(String, String), String>,
     connections: HashMap<ConnectionTarget, Arc<Connection>>,
     user_secrets: HashMap<String, UserSecrets>,
 }
 
-/// Where a sink is now.
+/// The present target of a sink.
 pub(super) enum SinkState {
-    /// Here.
+    /// The sink can be sent to.
     At(SinkTarget),
-    /// It may come back: the route is closed, or the installation does not serve it.
+    /// Temporarily unavailable: the route is closed, or the installation does not serve the sink.
     Held,
-    /// The binding or the sink is gone.
+    /// The binding or the sink no longer exists.
     Gone,
 }
 
@@ -96,7 +96,7 @@ impl Routes {
         Self(Arc::new(Inner { config, table: RwLock::default() }))
     }
 
-    /// How many bindings are known, whether or not their route is open.
+    /// Number of known bindings, with an open or a closed route.
     #[must_use]
     pub fn len(&self) -> usize {
         self.read().by_uid.len()
@@ -108,14 +108,14 @@ impl Routes {
         self.len() == 0
     }
 
-    /// Takes a binding in, or what changed of it. Bindings that are being deleted keep their route until they are gone.
+    /// Adds or updates a binding. A binding under deletion keeps its route until it no longer exists.
     pub fn apply_binding(&self, binding: &RepoBinding) {
         if let Some(route_config) = self.route_config(binding) {
             self.write().put(route_config, self.0.config.rate);
         }
     }
 
-    /// Forgets a binding that is gone. One of the same name and another UID stays.
+    /// Removes a binding that no longer exists, but not one of the same name and another UID.
     pub fn remove_binding(&self, namespace: &str, name: &str, uid: &str) {
         let mut table = self.write();
         if table.by_uid.get(uid).is_some_and(|route| route.config.namespace == namespace && route.config.name == name) {
@@ -123,11 +123,11 @@ impl Routes {
         }
     }
 
-    /// Takes a connection in, or what changed of it.
+    /// Adds or updates a connection.
     pub fn apply_connection(&self, connection: &GitProviderConnection) {
         let (Some(namespace), Some(name)) = (connection.metadata.namespace.clone(), connection.metadata.name.clone()) else { return };
         let target = ConnectionTarget { namespace, name };
-        // Nearly every event is about its status, which changes no route.
+        // Nearly every event changes only the status, which affects no route.
         let same = |known: &Arc<Connection>| known.spec == connection.spec.provider && known.allowed == connection.spec.allowed_bindings;
         if self.read().connections.get(&target).is_some_and(same) {
             return;
@@ -138,7 +138,7 @@ impl Routes {
         table.refresh(|route_config| route_config.is_about(&target));
     }
 
-    /// Forgets a connection that is gone. Deliveries to its bindings are answered 503 until it is back.
+    /// Removes a connection that no longer exists. Deliveries to its bindings are answered 503 until it is restored.
     pub fn remove_connection(&self, namespace: &str, name: &str) {
         let target = ConnectionTarget { namespace: namespace.to_owned(), name: name.to_owned() };
         let mut table = self.write();
@@ -147,7 +147,7 @@ impl Routes {
         }
     }
 
-    /// Replaces everything but the secrets of users: after a watch began anew.
+    /// Replaces everything except the users' own secrets, after a watch has started again.
     pub fn replace_all<'a>(
         &self,
         bindings: impl IntoIterator<Item = &'a RepoBinding>,
@@ -171,14 +171,15 @@ impl Routes {
         }
     }
 
-    /// The secrets that the user of a binding brought, by secret version. An empty list refuses every delivery.
+    /// Sets the user's own secrets of a binding, by secret version. An empty list refuses every delivery.
     pub fn set_user_secrets(&self, uid: &str, secrets: Vec<(String, WebhookSecret)>) {
         let mut table = self.write();
         table.user_secrets.insert(uid.to_owned(), Arc::new(secrets));
         table.refresh(|route_config| route_config.uid == uid);
     }
 
-    /// Replaces the secrets of every binding that belongs to a shard; an empty map when its Secret is gone.
+    /// Replaces the users' own secrets of every binding of a shard. Pass an empty map when the Secret of the shard no longer
+    /// exists.
     pub fn apply_user_secrets(&self, shard: u8, entries: &BTreeMap<String, webhook_secrets::UserSecrets>) {
         let mut table = self.write();
         table.user_secrets.retain(|uid, _| webhook_secrets::shard(uid) != shard);
@@ -188,18 +189,17 @@ impl Routes {
         table.refresh(|route_config| webhook_secrets::shard(&route_config.uid) == shard);
     }
 
-    /// The open route of a hook id.
+    /// The open route of a hook id; `None` if there is none.
     pub(super) fn find(&self, hook: &str) -> Option<Arc<Route>> {
         self.read().by_hook.get(hook).cloned()
     }
 
-    /// Whether bindings may be missing that will come: the key was in this cluster before this process, and either there is no
-    /// binding at all or the key has not been there for long. So it is while a cluster is restored.
+    /// Whether some bindings may be missing temporarily, as during the restore of a cluster: the key was in this cluster before
+    /// this process started, and either there are no bindings at all or the key is new to the cluster.
     pub(super) fn may_be_incomplete(&self, now: Timestamp) -> bool {
         self.0.config.key_since.is_some_and(|since| self.is_empty() || now.duration_since(since) < RESTORING)
     }
 
-    /// Whether a binding is known.
     pub(super) fn knows(&self, uid: &str) -> bool {
         self.read().by_uid.contains_key(uid)
     }
@@ -209,13 +209,13 @@ impl Routes {
         Some(self.read().by_uid.get(uid)?.config.sinks.iter().map(|sink| sink.name.clone()).collect())
     }
 
-    /// Where a sink is now.
+    /// The present target of a sink.
     pub(super) fn sink(&self, uid: &str, name: &str) -> SinkState {
         let table = self.read();
         let Some(route) = table.by_uid.get(uid) else { return SinkState::Gone };
         let Some(sink) = route.config.sinks.iter().find(|sink| sink.name == name) else { return SinkState::Gone };
         match &sink.target {
-            // What was taken through a former connection may be among it.
+            // Pending events may have been received through a former connection.
             Ok(target) if route.may_send() && route.former(&table.connections).iter().all(Route::may_send) => SinkState::At(target.clone()),
             _ => SinkState::Held,
         }
@@ -255,7 +255,7 @@ impl Table {
             None => Arc::new(route_config),
         };
         let name = (route_config.namespace.clone(), route_config.name.clone());
-        // A binding of the same name and another UID was deleted and made again.
+        // A binding of the same name and another UID was deleted and created again.
         if let Some(former) = self.by_name.insert(name, route_config.uid.clone()).filter(|former| *former != route_config.uid) {
             self.hide(&former);
         }
@@ -277,7 +277,7 @@ impl Table {
         self.by_uid.insert(route.config.uid.clone(), route);
     }
 
-    /// Takes a binding's routes out of the table.
+    /// Removes a binding's routes from the table.
     fn hide(&mut self, uid: &str) -> Option<Arc<Route>> {
         let route = self.by_uid.remove(uid)?;
         for route_config in route.config.former.iter().chain([&route.config]) {
@@ -292,7 +292,7 @@ impl Table {
         }
     }
 
-    /// Makes routes anew whose connection or secrets changed.
+    /// Rebuilds the routes of the bindings whose connection or secrets changed.
     fn refresh(&mut self, concerned: impl Fn(&RouteConfig) -> bool) {
         let routes: Vec<_> = self.by_uid.values().filter(|route| concerned(&route.config)).cloned().collect();
         for route in routes {

@@ -1,4 +1,4 @@
-//! The listener: limits and timeouts of connections, and an end that finishes what is in flight.
+//! The HTTP server: limits and timeouts of connections, and a graceful shutdown.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,30 +21,30 @@ use super::peers::{PeerSlot, Peers};
 use super::sinks::Dispatcher;
 use super::verify::Refusal;
 
-/// The largest header that is read.
+/// Maximum size of a header, in bytes.
 const HEADER_LENGTH: usize = 16 * 1024;
-/// What a peer is answered that has its share of the connections, as far as it still reads.
+/// The answer to a peer that exceeds its share of connections, as far as the peer still reads.
 const PEER_ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 10\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-/// The pause after an accept that failed for want of something, such as file descriptors.
+/// The pause after a failed accept, for example when file descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The limits of connections.
+/// Limits and timeouts of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerLimits {
-    /// How long a header may take; default 5 s.
+    /// Timeout for receiving a header; default 5 s.
     pub header: Duration,
-    /// How long a body may take; default 10 s.
+    /// Timeout for receiving a body; default 10 s.
     pub body: Duration,
-    /// How long a connection may rest between requests; default 30 s.
+    /// How long a connection may be idle between requests; default 30 s.
     pub idle: Duration,
-    /// How many connections there are at most; further ones wait to be accepted; default 1,024.
+    /// Maximum number of connections; further ones wait to be accepted; default 1,024.
     pub connections: usize,
-    /// How many of them one peer holds at most; further ones of it are answered 503; default 768. Behind an Ingress that is what
-    /// the Ingress may hold.
+    /// Maximum number of connections of one peer; further ones are answered 503; default 768. Behind an Ingress, the Ingress is
+    /// the peer.
     pub per_peer: usize,
-    /// The bytes of all bodies that are being received; default 64 MiB.
+    /// Maximum bytes of all bodies that are being received or delivered; default 64 MiB.
     pub bytes_in_flight: usize,
-    /// How long the end may take, what is pending included; default 20 s.
+    /// Time limit of the shutdown, including the last attempt at pending deliveries; default 20 s.
     pub shutdown: Duration,
 }
 
@@ -62,7 +62,7 @@ impl Default for ServerLimits {
     }
 }
 
-/// A receiver that has its port.
+/// A receiver that is bound to its port.
 pub struct BoundReceiver {
     pub(super) listener: TcpListener,
     pub(super) limits: ServerLimits,
@@ -72,18 +72,18 @@ pub struct BoundReceiver {
 }
 
 impl BoundReceiver {
-    /// Where it listens.
+    /// The local address of the listener.
     ///
     /// # Errors
-    /// When the system does not tell.
+    /// When the system cannot report the address.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Serves until `shutdown` is ready, then finishes what is in flight and gives what is pending one last try.
+    /// Serves until `shutdown` is ready, then finishes the requests in flight and makes one last attempt at pending deliveries.
     ///
     /// # Errors
-    /// None at present: a connection that fails concerns nobody else.
+    /// None at present: a failed connection does not affect the others.
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
         let graceful = GracefulShutdown::new();
         let places = Arc::new(Semaphore::new(self.limits.connections));
@@ -118,7 +118,7 @@ impl BoundReceiver {
         Ok(())
     }
 
-    /// Answers a connection of a peer that has its share, as far as that goes without waiting.
+    /// Refuses a connection of a peer that exceeds its share, without waiting.
     fn refuse(&self, stream: &TcpStream) {
         self.metrics.refusal(Refusal::PeerShare.label());
         let _ = stream.try_write(PEER_ANSWER);
@@ -159,11 +159,11 @@ impl BoundReceiver {
     }
 }
 
-/// One connection, when there is a place for it.
+/// Accepts one connection when the limit permits it.
 async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     let slot = places.clone().acquire_owned().await.map_err(io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
-    // Answers are small; waiting to fill a packet only delays them. One that is gone already finds out when it is read.
+    // Answers are small; waiting to fill a packet only delays them. If the connection is closed already, the next read fails.
     let _ = stream.set_nodelay(true);
     Ok((stream, peer, slot))
 }

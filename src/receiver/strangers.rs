@@ -1,5 +1,5 @@
-//! Requests to paths that nobody knows, in the log: a hook of a deleted binding is found there. Anybody can send them, so that
-//! only so many are told of.
+//! Logs requests to unknown paths, which reveal hooks of deleted bindings. Anyone can send such requests, so the log lines are
+//! rate limited.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use ring::digest;
 
-/// Lines of the log in a minute.
+/// Maximum log lines per minute.
 const LINES: NonZeroU32 = NonZeroU32::MIN.saturating_add(29);
-/// Bytes of a path's digest that are told.
+/// Length of the logged digest of a path, in bytes.
 const DIGEST_LENGTH: usize = 8;
 
-/// Tells of requests to unknown paths.
+/// A rate-limited log of requests to unknown paths.
 pub(super) struct Strangers {
     lines: DefaultDirectRateLimiter,
-    /// Requests since the last line that were not told of.
+    /// Requests since the last line that were not logged.
     untold: AtomicU64,
 }
 
@@ -24,8 +24,8 @@ impl Strangers {
         Self { lines: RateLimiter::direct(Quota::per_minute(LINES)), untold: AtomicU64::new(0) }
     }
 
-    /// Tells of one request, unless there were too many of late. The path may be the unguessable one of a hook, so that only its
-    /// digest is told.
+    /// Logs one request, unless the limit is reached. The path may be the unguessable one of a hook, so only its digest is
+    /// logged.
     pub(super) fn tell(&self, path: &str, reason: &'static str) {
         if self.lines.check().is_err() {
             self.untold.fetch_add(1, Ordering::Relaxed);
@@ -36,7 +36,7 @@ impl Strangers {
     }
 }
 
-/// What stands for a path: `printf %s "$path" | sha256sum | cut -c 1-16`.
+/// The digest that identifies a path: `printf %s "$path" | sha256sum | cut -c 1-16`.
 fn digest(path: &str) -> String {
     let digest = digest::digest(&digest::SHA256, path.as_bytes());
     hex::encode(digest.as_ref().get(..DIGEST_LENGTH).unwrap_or_default())

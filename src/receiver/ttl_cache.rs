@@ -1,4 +1,4 @@
-//! What was seen lately: so much at most, and nothing for longer than it counts.
+//! A cache with a maximum size and a time to live.
 
 use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,13 +7,13 @@ use std::time::Duration;
 use lru::LruCache;
 use tokio::time::Instant;
 
-/// Remembers what is noted under a key. Where there is too much, what was noted longest ago is forgotten first.
+/// Stores values by key. When the cache is full, the oldest entry is removed first.
 ///
-/// A lock and one list, rather than a concurrent cache: a delivery asks twice, for less than a microsecond each, and a cache that
-/// keeps its books in the background costs as much as the proof of the delivery.
+/// Uses a lock and one list instead of a concurrent cache: a delivery makes two look-ups of less than a microsecond each, and a
+/// cache with background maintenance costs as much as the verification of the delivery.
 #[derive(Debug)]
 pub(super) struct TtlCache<K: Hash + Eq, V> {
-    /// In the order of their times.
+    /// Ordered by time.
     entries: Mutex<LruCache<K, (Instant, V)>>,
     capacity: usize,
     kept: Duration,
@@ -21,17 +21,17 @@ pub(super) struct TtlCache<K: Hash + Eq, V> {
 }
 
 impl<K: Hash + Eq, V: Clone> TtlCache<K, V> {
-    /// For things that count for so long after they were noted.
+    /// A cache whose entries expire this long after they were inserted.
     pub(super) fn since_insert(kept: Duration, capacity: usize) -> Self {
         Self { entries: Mutex::new(LruCache::unbounded()), capacity, kept, renewed_by_use: false }
     }
 
-    /// For things that count for so long after they were last asked for.
+    /// A cache whose entries expire this long after they were last used.
     pub(super) fn since_use(kept: Duration, capacity: usize) -> Self {
         Self { renewed_by_use: true, ..Self::since_insert(kept, capacity) }
     }
 
-    /// What was noted under a key and still counts; where that is nothing, a new thing is noted.
+    /// The valid entry of a key, or a new one.
     pub(super) fn get_or_insert_with(&self, key: K, new: impl FnOnce() -> V) -> V {
         let now = Instant::now();
         let mut entries = self.lock();
@@ -47,7 +47,7 @@ impl<K: Hash + Eq, V: Clone> TtlCache<K, V> {
         }
     }
 
-    /// Notes a thing, in place of what was noted before.
+    /// Inserts a value and replaces the former one.
     pub(super) fn insert(&self, key: K, value: V) {
         let now = Instant::now();
         let mut entries = self.lock();

@@ -1,4 +1,4 @@
-//! Which requests are deliveries: the checks in the order of their cost, and what each refusal answers.
+//! Verifies requests: runs the checks in the order of their cost and defines the answer of each refusal.
 
 use std::borrow::Cow;
 use std::pin::pin;
@@ -23,20 +23,20 @@ use crate::protocol::secret::WebhookSecret;
 use crate::providers::Webhook;
 use crate::providers::webhook::{Content, ContentError, Rejection};
 
-/// How much of a body over the cap is read, so that a sender that only just exceeds it gets to read the answer.
+/// How many bytes over the limit of a body are read, so that a sender that only just exceeds it can read the answer.
 const LINGER: usize = 64 * 1024;
 
-/// The most that is reserved for a body before it comes: a length is only said, and costs nothing to say.
+/// Maximum number of bytes that are reserved before a body arrives: a sender can declare any length at no cost.
 const RESERVED: usize = 256 * 1024;
 
-/// Why a request is not taken.
+/// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     Method,
     Encoding,
     UnknownPath,
     TooLarge,
-    /// Too large, proven, and from a provider that would stop delivering if it were refused.
+    /// Too large but verified, from a provider that would stop delivering after a refusal.
     Oversized,
     Proof(Rejection),
     SecretRevoked,
@@ -49,13 +49,13 @@ pub(super) enum Refusal {
     Overloaded,
     SlowBody,
     BrokenBody,
-    /// More connections of one peer than its share. Refused before there is a request.
+    /// A peer has more connections than its share. Refused before a request is read.
     PeerShare,
     Panic,
 }
 
 impl Refusal {
-    /// Every refusal.
+    /// Every refusal, for the metrics.
     pub(super) const ALL: [Self; 22] = [
         Self::Method,
         Self::Encoding,
@@ -81,7 +81,7 @@ impl Refusal {
         Self::Panic,
     ];
 
-    /// What it answers. Providers act on these: see the module's documentation.
+    /// The status code of the answer. Providers act on these: see the documentation of [`crate::receiver`].
     pub(super) const fn status(self) -> StatusCode {
         match self {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
@@ -105,7 +105,7 @@ impl Refusal {
         }
     }
 
-    /// A word for metrics.
+    /// Label in the metrics.
     pub(super) const fn label(self) -> &'static str {
         match self {
             Self::Method => "method",
@@ -132,7 +132,7 @@ impl Refusal {
         }
     }
 
-    /// The words for a person, when the sender or its configuration is at fault; they go into the binding's evidence.
+    /// The message for users if the sender or its configuration is at fault. It becomes part of the binding's evidence.
     pub(super) const fn fault(self) -> Option<&'static str> {
         match self {
             Self::TooLarge | Self::Oversized => Some("body over the size limit"),
@@ -146,22 +146,22 @@ impl Refusal {
     }
 }
 
-/// A refusal, and whose delivery it was as far as the path tells.
+/// A refusal, and the route if the path identifies one.
 pub(super) struct Refused {
     pub(super) refusal: Refusal,
     pub(super) route: Option<Arc<Route>>,
-    /// The path, when nobody knows it.
+    /// The path, if it is unknown.
     pub(super) unknown_path: Option<String>,
 }
 
 impl Refused {
-    /// A refusal that is about no route.
+    /// A refusal without a route.
     pub(super) const fn of(refusal: Refusal) -> Self {
         Self { refusal, route: None, unknown_path: None }
     }
 }
 
-/// An authentic delivery.
+/// A verified delivery.
 pub(super) struct VerifiedDelivery {
     pub(super) route: Arc<Route>,
     pub(super) kind: ProviderKind,
@@ -171,11 +171,11 @@ pub(super) struct VerifiedDelivery {
     pub(super) at: Timestamp,
     pub(super) arrived: Instant,
     pub(super) deadline: Instant,
-    /// Counts the body until the delivery is answered.
+    /// Reserves the bytes of the body until the delivery is answered.
     pub(super) reservation: ByteReservation,
 }
 
-/// The bytes of all bodies that are being received or delivered.
+/// Limits the bytes of all bodies that are being received or delivered.
 #[derive(Clone)]
 pub(super) struct ByteBudget {
     used: Arc<AtomicUsize>,
@@ -183,7 +183,7 @@ pub(super) struct ByteBudget {
     metrics: Metrics,
 }
 
-/// What one request holds of the budget.
+/// The bytes that one request has reserved.
 pub(super) struct ByteReservation {
     budget: ByteBudget,
     bytes: usize,
@@ -207,7 +207,7 @@ impl ByteReservation {
         if used > self.budget.limit { Err(Refusal::Overloaded) } else { Ok(()) }
     }
 
-    /// Holds this many bytes from now on, which may be more than there is room for: they are there already.
+    /// Changes the reservation to this many bytes, even beyond the limit, because they are already in memory.
     fn change_to(&mut self, bytes: usize) {
         let used = self.budget.used.fetch_add(bytes, Ordering::AcqRel).saturating_add(bytes);
         let before = std::mem::replace(&mut self.bytes, bytes);
@@ -223,7 +223,7 @@ impl Drop for ByteReservation {
     }
 }
 
-/// Judges requests.
+/// Verifies requests.
 pub(super) struct Verifier {
     pub(super) routes: Routes,
     pub(super) freshness: Arc<dyn Freshness>,
@@ -232,7 +232,7 @@ pub(super) struct Verifier {
 }
 
 impl Verifier {
-    /// Takes a request in, or says why not.
+    /// Verifies a request and returns its delivery, or the refusal.
     pub(super) async fn verify<B>(&self, request: Request<B>) -> Result<VerifiedDelivery, Refused>
     where
         B: Body<Data = Bytes> + Send,
@@ -242,7 +242,7 @@ impl Verifier {
         if parts.method != Method::POST {
             return Err(Refused::of(Refusal::Method));
         }
-        // Before the look-up: the answer is the same for every path.
+        // Checked before the look-up, so that the answer is the same for every path.
         if parts.headers.get_all(CONTENT_ENCODING).iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
             return Err(Refused::of(Refusal::Encoding));
         }
@@ -284,7 +284,7 @@ impl Verifier {
             request.webhook.verify(&secrets, request.headers, &[]).map_err(|rejection| request.rejected(rejection))?;
         }
         let mut reservation = self.budget.reserve();
-        // What was proven is read to its end, however long it is: an answer in the middle of a body may not be seen.
+        // A verified body is read to its end, however long it is: the sender may not see an answer in the middle of a body.
         let linger = if oversized { usize::MAX } else { LINGER };
         let reading = read(body, Bounds { declared, limit: rules.body_limit, linger }, &mut reservation);
         let read = tokio::time::timeout(self.body_timeout, reading).await.map_err(|_| Refusal::SlowBody)?;
@@ -298,7 +298,8 @@ impl Verifier {
             // Usually the payload is the body, which need not be copied then.
             Cow::Borrowed(payload) if payload.len() == body.len() => body.clone(),
             Cow::Borrowed(payload) => body.slice_ref(payload),
-            // A form holds its document in a form of its own: it counts in place of the body, which goes now.
+            // A form contains its document in encoded form. The decoded document counts in place of the body, which is dropped
+            // now.
             Cow::Owned(payload) => {
                 reservation.change_to(payload.len());
                 Bytes::from(payload)
@@ -325,7 +326,7 @@ struct UnverifiedRequest<'a> {
 }
 
 impl UnverifiedRequest<'_> {
-    /// A wrong proof right after the secret changed may be our own delay; a missing one never is.
+    /// A wrong proof right after a change of the secret may be caused by our own delay; a missing proof never is.
     fn rejected(&self, rejection: Rejection) -> Refusal {
         if rejection == Rejection::ProofWrong && self.route.is_recently_rotated(self.at) {
             return Refusal::SecretRecentlyRotated;
@@ -338,17 +339,17 @@ fn content_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// How much of a body is read.
+/// The limits for reading a body.
 struct Bounds {
-    /// How long the sender says that it is.
+    /// The length that the sender declares.
     declared: Option<usize>,
-    /// The longest that is kept.
+    /// Maximum length that is kept.
     limit: usize,
-    /// How many bytes over the limit are read and thrown away.
+    /// How many bytes over the limit are read and discarded.
     linger: usize,
 }
 
-/// Reads a body of at most `limit` bytes. Of a longer one, at most `linger` bytes more, which are thrown away.
+/// Reads a body of at most `limit` bytes. Reads and discards up to `linger` further bytes of a longer one.
 async fn read<B>(body: B, bounds: Bounds, reservation: &mut ByteReservation) -> Result<Bytes, Refusal>
 where
     B: Body<Data = Bytes> + Send,
@@ -370,7 +371,7 @@ where
         }
         reservation.grow(data.len())?;
         if first.is_empty() && whole.is_empty() {
-            // One frame is the usual case: nothing to join.
+            // The usual case of a single frame needs no copy.
             first = data;
             continue;
         }

@@ -1,4 +1,4 @@
-//! The cluster: how to reach it, whether it knows our kinds, and what its own addresses are.
+//! Connects to the cluster, checks that the kinds are installed, and finds the cluster's own addresses.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -18,21 +18,21 @@ use crate::k8s::config;
 use crate::network::NetworkPolicy;
 use crate::telemetry::freshness::WatchHealth;
 
-/// How long a connection to the API server may take.
+/// Timeout for connecting to the API server.
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// A client for the cluster of `KUBECONFIG` or of the pod.
 pub(super) async fn client(health: &WatchHealth) -> Result<Client, RunError> {
     let mut config = config::infer().await.map_err(|error| RunError::NoCluster(error.to_string()))?;
     config.connect_timeout = Some(CONNECT);
-    // The library would repeat every verb up to 15 times over minutes, also one that was done: reconciliations repeat
-    // themselves, by looking first.
+    // The library would retry every verb up to 15 times over minutes, even one that has succeeded. Reconciliations retry by
+    // themselves and read first.
     config.default_retry = false;
     let builder = ClientBuilder::try_from(config)?;
     Ok(builder.with_layer(health).build())
 }
 
-/// Whether the cluster knows our kinds, said plainly when it does not.
+/// Checks that the cluster knows our kinds, with a clear error if not.
 pub(super) async fn check_definitions(client: &Client, namespaces: &[String]) -> Result<(), RunError> {
     let [connections, bindings] = super::kinds();
     check::<GitProviderConnection>(client, namespaces, connections).await?;
@@ -54,8 +54,8 @@ where
     }
 }
 
-/// Learns which addresses are the cluster's own, so that nobody makes us call them. Where the cluster does not say, the
-/// addresses of the API server are still known.
+/// Finds the cluster's own addresses, so that users cannot make us call them. If the cluster does not report its ranges, only
+/// the addresses of the API server are known.
 pub(super) async fn learn_networks(client: &Client, network: &NetworkPolicy) {
     let ranges: Vec<IpNet> = match Api::<ServiceCIDR>::all(client.clone()).list(&ListParams::default()).await {
         Ok(list) => list.items.into_iter().filter_map(|range| range.spec?.cidrs).flatten().filter_map(|range| range.parse().ok()).collect(),

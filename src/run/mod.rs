@@ -1,4 +1,4 @@
-//! The composition root: the only place that knows everything.
+//! The composition root: connects all parts of the process and runs them.
 
 mod cluster;
 mod receivers;
@@ -44,14 +44,14 @@ use crate::telemetry::process::ProcessMetrics;
 pub use uninstall::uninstall;
 use watching::Watched;
 
-/// What a process does.
+/// The role of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Reconciles.
+    /// Reconciles the objects.
     Controller,
-    /// Receives.
+    /// Receives deliveries.
     Receiver,
-    /// Both.
+    /// Reconciles and receives.
     Both,
 }
 
@@ -60,7 +60,7 @@ impl Role {
         matches!(self, Self::Controller | Self::Both)
     }
 
-    /// As the command is called.
+    /// The name of the command.
     const fn name(self) -> &'static str {
         match self {
             Self::Controller => "controller",
@@ -74,27 +74,27 @@ impl Role {
     }
 }
 
-/// Why a server does not start or does not go on.
+/// Why a server does not start or stops with an error.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// A log filter that cannot be read.
+    /// The log filter is invalid.
     #[error("--log-filter: {0}")]
     LogFilter(#[from] logs::FilterError),
-    /// There is no cluster to talk to.
+    /// No cluster is configured.
     #[error("no cluster: {0}; set KUBECONFIG or run in a pod")]
     NoCluster(String),
-    /// The kinds are not installed.
+    /// The custom resource definitions are not installed.
     #[error("the cluster does not know {0}; install the CRDs: forgebind crd | kubectl apply --server-side -f -")]
     NotInstalled(String),
-    /// There is no install key.
+    /// The install key cannot be used.
     #[error(transparent)]
     InstallKey(#[from] InstallKeyError),
-    /// The same, and the namespace in which it was looked for may be the cause.
+    /// As [`Self::InstallKey`], probably caused by a wrong namespace.
     #[error("{doubt}; {error}")]
     Namespace {
-        /// What speaks against the namespace.
+        /// Why the namespace is probably wrong.
         doubt: String,
-        /// What came of it.
+        /// The error about the key.
         error: InstallKeyError,
     },
     /// An address cannot be listened on.
@@ -104,33 +104,33 @@ pub enum RunError {
         flag: &'static str,
         /// The address.
         address: std::net::SocketAddr,
-        /// Why.
+        /// Error of the system.
         source: std::io::Error,
     },
     /// An HTTP client cannot be made.
     #[error("no HTTP client: {0}")]
     HttpClient(#[from] reqwest::Error),
-    /// There is no lease to be had.
+    /// Leader election failed to start.
     #[error("leader election: {0}")]
     Lease(#[from] kube_lease_manager::LeaseManagerError),
     /// The API server refused or did not answer.
     #[error("API server: {}", crate::text::wording::of_api_server(.0))]
     Kubernetes(#[from] kube::Error),
-    /// Something could not be released in time.
+    /// Some objects could not be released or deleted in time.
     #[error("{0}")]
     NotUninstalled(String),
-    /// A part ended that never should.
+    /// A task that runs as long as the process has ended.
     #[error("{0} ended")]
     Ended(&'static str),
 }
 
-/// Runs a server until it is told to stop.
+/// Runs a server until SIGTERM or Ctrl-C.
 ///
 /// # Errors
 /// See [`RunError`].
 pub async fn serve(role: Role, config: Config) -> Result<(), RunError> {
     logs::start(config.log_format, &config.log_filter)?;
-    // Another part of the process may have chosen the same already.
+    // Another part of the process may have installed the same provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let stop = stop_signal();
     let health = WatchHealth::default();
@@ -177,19 +177,19 @@ pub async fn serve(role: Role, config: Config) -> Result<(), RunError> {
     end
 }
 
-/// The keys of a role: a receiver of its own never sees the install key.
+/// The keys of a role. A standalone receiver never gets the install key.
 #[derive(Clone)]
 struct RoleKeys {
     fingerprint: Option<String>,
-    /// Since when the key is in this cluster; `None` when this process made it.
+    /// Creation time of the key's Secret in this cluster; `None` when this process created it.
     since: Option<Timestamp>,
     receiver: ReceiverKey,
     controller: Option<crate::protocol::keys::ControllerKey>,
-    /// Their Secrets, which the controller watches.
+    /// The Secrets of the keys, which the controller guards.
     guarded: Vec<Guarded>,
 }
 
-/// An error about a key, with what speaks against the namespace in which the key was looked for.
+/// Adds to an error about a key why the namespace is probably wrong, if it is.
 async fn doubted(client: &Client, namespace: &str, error: InstallKeyError) -> RunError {
     let elsewhere = match &error {
         InstallKeyError::Missing { .. } | InstallKeyError::ExternalKeyMissing { .. } => true,
@@ -202,10 +202,10 @@ async fn doubted(client: &Client, namespace: &str, error: InstallKeyError) -> Ru
     }
 }
 
-/// The pause before a receiver looks for its key again.
+/// The pause before a receiver tries to load its key again.
 const KEY_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Waits for the key that the controller makes at its first start: a receiver may be there before it.
+/// Waits for the key that the controller creates at its first start: a receiver may start earlier.
 async fn awaited_receiver_key(
     client: &Client,
     namespace: &str,
@@ -249,7 +249,7 @@ async fn load_keys(role: Role, client: &Client, config: &Config, stop: &Cancella
     Ok(RoleKeys { fingerprint: Some(fingerprint), since, receiver, controller: Some(install_key.controller()), guarded })
 }
 
-/// What is being put together.
+/// The parts of the process while it is assembled.
 struct App {
     tasks: JoinSet<Result<(), RunError>>,
     registry: Registry,
@@ -269,7 +269,7 @@ impl App {
         Self { tasks: JoinSet::new(), registry, refresh, ready: Vec::new(), stop, health }
     }
 
-    /// Runs something that goes on for as long as the process does.
+    /// Spawns a task that must run as long as the process.
     fn spawn(&mut self, name: &'static str, endless: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
@@ -280,7 +280,7 @@ impl App {
         });
     }
 
-    /// Serves the admin port and runs everything until the stop, or until a task ends that never should.
+    /// Serves the admin port and runs all tasks until the stop, or until a task ends or fails unexpectedly.
     async fn run(self, listener: tokio::net::TcpListener, evidence: Option<EvidenceEndpoint>) -> Result<(), RunError> {
         let Self { mut tasks, registry, refresh, ready, stop, .. } = self;
         let alive = Arc::new(AtomicBool::new(true));
@@ -435,7 +435,7 @@ async fn start_election(
 ) -> Result<(Option<LeaderElection>, watch::Receiver<bool>), RunError> {
     if !config.leader_election {
         let (always, leading) = watch::channel(true);
-        // The channel must stay open for as long as the process runs.
+        // Keeps the channel open as long as the process runs.
         tokio::spawn(async move { always.closed().await });
         return Ok((None, leading));
     }
@@ -444,7 +444,7 @@ async fn start_election(
     Ok((Some(election), leading))
 }
 
-/// Where the controller reads evidence: in process where it also receives, else from every receiver.
+/// The source of the controller's evidence: in process if this process also receives, else all receivers.
 fn evidence_source(
     config: &Config,
     client: &Client,
@@ -495,7 +495,7 @@ fn stop_signal() -> CancellationToken {
     stop
 }
 
-/// Names of the kinds, for messages.
+/// Plural names of the kinds, for messages.
 fn kinds() -> [String; 2] {
     [GitProviderConnection::plural(&()).into_owned(), RepoBinding::plural(&()).into_owned()]
 }

@@ -1,4 +1,4 @@
-//! Reads evidence from receivers of their own, over their admin ports.
+//! Reads evidence from standalone receivers over their admin ports.
 
 use std::future::Future;
 use std::time::Duration;
@@ -19,16 +19,16 @@ use crate::protocol::keys::ReceiverKey;
 use crate::text::json;
 use crate::text::json::JsonError;
 
-/// How long one receiver may take.
+/// Timeout for one receiver.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes of one receiver's answer: several times what it says of 10,000 bindings.
+/// Maximum size of one receiver's answer, in bytes: several times what it reports about 10,000 bindings.
 const LONGEST_ANSWER: usize = 32 * 1024 * 1024;
-/// Receivers that are asked at once: so many answers are in memory.
+/// How many receivers are polled at once. As many answers are in memory.
 const AT_ONCE: usize = 4;
 /// Name of the admin port in the receivers' Service.
 const PORT: &str = "admin";
 
-/// Receivers of their own.
+/// Standalone receivers.
 pub(super) struct Remote {
     discovery: Discovery,
     token: SecretString,
@@ -46,7 +46,7 @@ impl Remote {
         Self::new(Discovery::Urls(urls), key)
     }
 
-    /// Receivers behind a Service, and the watch that finds them.
+    /// Receivers behind a Service, and the watch that discovers them.
     pub(super) fn behind(
         client: Client,
         namespace: &str,
@@ -61,7 +61,7 @@ impl Remote {
     }
 
     fn new(discovery: Discovery, key: &ReceiverKey) -> Self {
-        // Receivers are ours and in the cluster: no proxy, no redirect.
+        // Receivers are our own and in the cluster: no proxy, no redirects.
         let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).timeout(TIMEOUT).build();
         Self { discovery, token: key.evidence_token(), http: http.ok() }
     }
@@ -84,7 +84,7 @@ impl Remote {
     }
 }
 
-/// Why an answer is not used. None of them repeats what stands in it.
+/// Why an answer is not used. The messages do not repeat its content.
 #[derive(Debug, thiserror::Error)]
 enum Unread {
     #[error(transparent)]
@@ -95,7 +95,7 @@ enum Unread {
     Malformed(JsonError),
 }
 
-/// Reads an answer of bounded length. A receiver stands where the internet reaches it: what it says is not trusted to be short.
+/// Reads an answer of bounded length. A receiver is exposed to the internet, so its answer is not trusted to be short.
 async fn read(mut answer: reqwest::Response) -> Result<Evidence, Unread> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(|error| Unread::Http(error.without_url()))? {
@@ -110,7 +110,7 @@ async fn read(mut answer: reqwest::Response) -> Result<Evidence, Unread> {
 fn addresses(slice: &EndpointSlice) -> Vec<Url> {
     let ports = slice.ports.as_deref().unwrap_or_default();
     let Some(port) = ports.iter().find(|port| port.name.as_deref() == Some(PORT)).and_then(|port| port.port) else { return Vec::new() };
-    // One that is not ready may still have deliveries to tell of.
+    // An endpoint that is not ready may still have evidence.
     let addresses = slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
     let bracketed = addresses.map(|address| if address.contains(':') { format!("[{address}]") } else { address.clone() });
     bracketed.filter_map(|address| Url::parse(&format!("http://{address}:{port}/")).ok()).collect()
@@ -137,14 +137,14 @@ mod tests {
     use super::*;
     use crate::protocol::keys::InstallKey;
 
-    /// A receiver that answers every request with so many copies of a text, between a beginning and an end.
+    /// A receiver that answers every request with this many copies of a text between a beginning and an end.
     async fn receiver(begin: &'static str, filling: &'static str, copies: usize, end: &'static str) -> Url {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let _ = stream.read(&mut [0; 4096]).await;
-                // Without a length: how long it is shows only while it is read.
+                // Without a content length, so that the size is known only while the answer is read.
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n").await;
                 let _ = stream.write_all(begin.as_bytes()).await;
                 let chunk = filling.repeat(1024);

@@ -1,4 +1,5 @@
-//! Feeds the receiver's routes from the watches, and from the Secrets in which the controller prepares what users brought.
+//! Updates the receiver's routes from the watches, and from the Secrets in which the controller prepares the users' own webhook
+//! secrets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +17,7 @@ use crate::protocol::keys::ReceiverKey;
 use crate::providers::registry;
 use crate::receiver::{Routes, RoutesConfig};
 
-/// The routes of this process.
+/// The table of routes of this process.
 pub(super) fn routes(
     config: &Config,
     key: ReceiverKey,
@@ -30,7 +31,7 @@ pub(super) fn routes(
     Routes::new(RoutesConfig { installation, key_since, providers, ..RoutesConfig::new(key, clock, policy) })
 }
 
-/// Whether the routes are complete.
+/// Tracks whether the first listings are complete.
 #[derive(Clone, Default)]
 pub(super) struct Synced {
     connections: Arc<AtomicBool>,
@@ -47,7 +48,7 @@ impl Synced {
     }
 }
 
-/// Lets the routes follow the watches.
+/// Connects the routes to the watches.
 pub(super) fn follow(routes: &Routes, watched: &mut Watched, client: &Client, namespace: &str) -> Synced {
     let synced = Synced::default();
     let (table, complete) = (routes.clone(), Arc::clone(&synced.connections));

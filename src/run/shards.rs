@@ -1,5 +1,5 @@
-//! Watches the Secrets with users' webhook secrets by name, and only those that some binding needs: a receiver is never given the
-//! right to list Secrets.
+//! Watches the Secrets with users' webhook secrets by name, and only those that some binding needs, because a receiver is never
+//! granted the right to list Secrets.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::pin::pin;
@@ -19,10 +19,10 @@ use crate::protocol::webhook_secrets;
 use crate::protocol::webhook_secrets::UserSecrets;
 use crate::text::wording;
 
-/// Hears what is prepared in a shard, at first and after every change.
+/// Called with the prepared secrets of a shard, at first and after every change.
 pub(super) type Hears = Arc<dyn Fn(u8, &BTreeMap<String, UserSecrets>) + Send + Sync>;
 
-/// The shards that are watched.
+/// The watched shards.
 pub(super) struct Shards {
     client: Client,
     namespace: String,
@@ -40,19 +40,19 @@ impl Shards {
         let shard = webhook_secrets::shard(&uid);
         if locked(&self.watched).insert(shard) {
             let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
-            // Ends with the process.
+            // Runs until the process ends.
             tokio::spawn(follow(secrets, shard, Arc::clone(&self.hears)));
         }
     }
 }
 
-/// Whether a binding brings a secret of its own for deliveries to our receiver.
+/// Whether a binding has its own secret for deliveries to our receiver.
 fn brings_secret(binding: &RepoBinding) -> bool {
     binding.spec.webhook.as_ref().is_some_and(|webhook| webhook.secret_ref.is_some() && webhook.url.is_none())
 }
 
-/// Follows one of these Secrets. Its trouble is told as that of any other watch; how the API server answers is counted where all
-/// requests are.
+/// Follows one of these Secrets. Logs failures as every other watch does; the answers of the API server are counted in the
+/// client.
 async fn follow(secrets: Api<Secret>, shard: u8, hears: Hears) {
     let name = webhook_secrets::secret_name(shard);
     let mut states = pin!(watch::object(secrets, &name));
@@ -79,8 +79,8 @@ async fn follow(secrets: Api<Secret>, shard: u8, hears: Hears) {
     }
 }
 
-/// Has bindings looked at again whose prepared secret somebody deleted, because a look prepares it: until then the receivers would
-/// refuse what arrives.
+/// Triggers bindings whose prepared secret was deleted, because their reconciliation prepares it again. Until then the
+/// receivers refuse their deliveries.
 pub(super) fn renew(watched: &mut Watched, context: &Arc<Context>) {
     let prepared: Arc<Mutex<BTreeSet<String>>> = Arc::default();
     let (context, known) = (Arc::clone(context), Arc::clone(&prepared));
@@ -98,7 +98,8 @@ pub(super) fn renew(watched: &mut Watched, context: &Arc<Context>) {
         Change::Applied(binding) => {
             let mut prepared = locked(&prepared);
             let uid = binding.uid().unwrap_or_default();
-            // Only what was prepared can be lost: the first look of a binding prepares it before the status tells a secret version.
+            // Only a prepared secret can be lost: the first reconciliation of a binding prepares it before the status contains
+            // a secret version.
             if !brings_secret(binding) || binding.metadata.deletion_timestamp.is_some() {
                 prepared.remove(&uid);
             } else if binding.status.as_ref().and_then(|status| status.webhook.as_ref()?.secret_version.as_ref()).is_some() {
@@ -112,7 +113,7 @@ pub(super) fn renew(watched: &mut Watched, context: &Arc<Context>) {
     }));
 }
 
-/// The UIDs that were prepared in a shard and are not any more.
+/// The UIDs whose secrets were prepared in a shard and are missing now.
 fn gone(prepared: &BTreeSet<String>, shard: u8, entries: &BTreeMap<String, UserSecrets>) -> BTreeSet<String> {
     prepared.iter().filter(|uid| webhook_secrets::shard(uid) == shard && !entries.contains_key(*uid)).cloned().collect()
 }

@@ -1,8 +1,8 @@
-//! `forgebind uninstall`: lets go of everything that this installation holds, so that it can be removed, and says what stays
-//! at the providers. Made for the jobs of an uninstallation.
+//! `forgebind uninstall`: releases all objects of this installation, so that it can be removed, and reports what remains at the
+//! providers. Used by the uninstallation jobs.
 //!
-//! Keeping the hooks needs a controller that is gone, because a running one takes hold of an object again. Deleting them
-//! needs one that runs, because only a controller talks to providers.
+//! Keeping the hooks requires that no controller is running, because a running one adds its finalizer again. Deleting them
+//! requires a running controller, because only a controller calls providers.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -22,15 +22,15 @@ use crate::k8s::finalizer;
 use crate::telemetry::freshness::WatchHealth;
 use crate::text::wording::pluralize;
 
-/// The pause between two looks.
+/// The pause between two checks.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Releases this installation's objects, or removes its bindings with their hooks, and prints what stays.
+/// Releases this installation's objects, or deletes its bindings with their hooks, and prints what remains.
 ///
 /// # Errors
-/// When the cluster refuses, or something is still held when the time is over.
+/// When the API server refuses, or some objects still have the finalizer at the timeout.
 pub async fn uninstall(config: UninstallConfig) -> Result<(), RunError> {
-    // Another part of the process may have chosen the same already.
+    // Another part of the process may have installed the same provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = cluster::client(&WatchHealth::default()).await?;
     let name = config.install_key_secret.as_deref().unwrap_or(install::INSTALL_KEY);
@@ -58,7 +58,7 @@ struct Uninstall {
 }
 
 impl Uninstall {
-    /// Without the key nobody can tell whose the objects are, so nothing is touched.
+    /// Without the key the owner of the objects cannot be determined, so nothing is changed.
     async fn without_key(&self, namespace: &str, secret: &str) -> Result<(), RunError> {
         let held = self.list::<RepoBinding>().await?.len() + self.list::<GitProviderConnection>().await?.len();
         if held == 0 {
@@ -71,8 +71,8 @@ impl Uninstall {
         )))
     }
 
-    /// The objects of a kind that carry our finalizer and are not another installation's, read without our types: one that
-    /// does not fit them is held like any other.
+    /// The objects of a kind that carry our finalizer and do not belong to another installation. Read untyped, because an
+    /// object that does not parse also carries the finalizer.
     async fn list<K>(&self) -> Result<Vec<DynamicObject>, RunError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
@@ -115,7 +115,7 @@ impl Uninstall {
         Api::namespaced_with(self.client.clone(), &object.namespace().unwrap_or_default(), &ApiResource::erase::<K>(&()))
     }
 
-    /// Removes our finalizer from everything until nothing carries it: a controller that is just ending may still add one.
+    /// Removes our finalizer until no object carries it: a controller that is just stopping may still add one.
     async fn keep(&self, namespace: &str) -> Result<(), RunError> {
         let until = Instant::now() + self.timeout;
         let mut told = BTreeSet::new();
@@ -148,7 +148,7 @@ impl Uninstall {
         Ok(())
     }
 
-    /// Whether the finalizer went; `false` when the object changed meanwhile, so that it is looked at again.
+    /// Removes the finalizer. Returns `false` when the object changed meanwhile, so that it is checked again.
     async fn let_go<K>(&self, object: &DynamicObject) -> Result<bool, RunError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
@@ -156,13 +156,13 @@ impl Uninstall {
         let Some(patch) = finalizer::removal_patch(object) else { return Ok(false) };
         match self.api::<K>(object).patch(&object.name_any(), &finalizer::parameters(), &patch).await {
             Ok(_) => Ok(true),
-            // A failed test of the patch is 422, a change in between 409.
+            // A failed test operation of the patch is 422, a concurrent change is 409.
             Err(kube::Error::Api(status)) if status.is_not_found() || status.code == 409 || status.code == 422 => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Prints the hooks that were given up, which nobody removes any more, and answers of how many bindings.
+    /// Prints the leftover hooks, which no controller will delete any more. Returns the number of their bindings.
     async fn tell_leftovers(&self, namespace: &str) -> Result<usize, RunError> {
         let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
         let mut bindings = BTreeSet::new();
@@ -177,7 +177,8 @@ impl Uninstall {
         Ok(bindings.len())
     }
 
-    /// Deletes the bindings and waits until the controller has let every one go, its hook being removed or written down.
+    /// Deletes the bindings and waits until the controller has removed every finalizer, after it has deleted the hooks or
+    /// recorded them as leftover.
     async fn delete_bindings(&self, namespace: &str) -> Result<(), RunError> {
         let until = Instant::now() + self.timeout;
         let mut asked = BTreeSet::new();
@@ -216,11 +217,11 @@ impl Uninstall {
     }
 }
 
-/// What was left behind of a binding, and why.
+/// The leftover hooks of a binding, and why they remain.
 fn left(entry: &leftovers::Leftover) -> String {
     let ids: Vec<_> = entry.hooks.iter().map(|hook| hook.id.as_str()).collect();
     let webhooks = match ids.as_slice() {
-        // A status that was lost tells of none.
+        // A status that was lost names no hooks.
         [] => "a webhook may stay".to_owned(),
         [id] => format!("webhook {id} stays"),
         ids => format!("webhooks {} stay", ids.join(", ")),
@@ -243,7 +244,7 @@ fn tell(binding: &DynamicObject) {
     }
 }
 
-/// The hooks that a binding's status knows, and the places where some may be left.
+/// The hooks in a binding's status, and the former targets where hooks may remain.
 fn staying(object: &Value) -> Vec<String> {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
     let repository = text("/status/repository/webURL").or_else(|| text("/status/repository/path")).or_else(|| text("/spec/repository"));
@@ -255,7 +256,7 @@ fn staying(object: &Value) -> Vec<String> {
     hooks.chain(former.map(|path| format!("a webhook may be left at {path}, where it was moved from"))).collect()
 }
 
-/// A binding that is not gone, with what its conditions say of it.
+/// A binding that still exists, with the message of its `CleanupBlocked` condition.
 fn why_held(binding: &DynamicObject) -> String {
     let conditions = binding.data.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
     let blocked = conditions

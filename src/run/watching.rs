@@ -1,4 +1,4 @@
-//! The watches of a process: one for each kind, shared by everybody who listens.
+//! The watches of a process: one for each kind, shared by all listeners.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -23,10 +23,10 @@ use crate::k8s::watch::{Change, Listener, Scope};
 
 type Metadata<K> = PartialObjectMeta<K>;
 
-/// A watch that is to be: what it fills, and who listens.
+/// A watch to be started: its store, the writer and the listeners.
 type Watch<K> = (Store<K>, Writer<K>, Vec<Listener<K>>);
 
-/// The watches that are to be, with their stores and listeners.
+/// The watches to be started, with their stores and listeners.
 pub(super) struct Watched {
     connections: Watch<GitProviderConnection>,
     bindings: Watch<RepoBinding>,
@@ -50,11 +50,11 @@ impl Default for Watched {
     }
 }
 
-/// Which namespaces are watched for what.
+/// The watched namespaces.
 pub(super) struct Scopes {
-    /// Connections and bindings.
+    /// Scope of connections and bindings.
     objects: Scope,
-    /// What they refer to: Secrets and `ConfigMap`s.
+    /// Scope of the Secrets and `ConfigMap`s that they refer to.
     references: Scope,
 }
 
@@ -88,7 +88,7 @@ impl Watched {
         self.bindings.2.push(listener);
     }
 
-    /// Lets every change ask for the reconciliations that it concerns. Answers what tells that bindings changed.
+    /// Makes every change trigger the affected reconciliations. The result is notified when bindings change.
     pub(super) fn trigger(&mut self, triggers: &Triggers) -> Arc<Notify> {
         let changed = Arc::new(Notify::new());
         self.trigger_by_connections(triggers);
@@ -110,7 +110,7 @@ impl Watched {
             if !gone {
                 let _ = triggers.connections.send(key);
             }
-            // What its status says comes to the bindings by the session; its grants and its requests come from here.
+            // Bindings learn about changes of the status by the session. Changes of grants and requests are passed on here.
             if gone || known.is_none_or(|known| known != facts) {
                 let target = crate::controllers::connection::target(connection);
                 for binding in bindings.state_filter(|binding| binding.is_about(&target)) {
@@ -129,7 +129,7 @@ impl Watched {
             }
             Change::Deleted(binding) => {
                 changed.notify_one();
-                // Who waits for the same custom URL may have it now.
+                // A binding that waits for the same custom URL may use it now.
                 let url = binding.spec.webhook.as_ref().and_then(|webhook| webhook.url.as_ref());
                 if url.is_some() {
                     for other in
@@ -143,7 +143,7 @@ impl Watched {
         }));
     }
 
-    /// Secrets and `ConfigMap`s ask for the connections and bindings that name them.
+    /// Secrets and `ConfigMap`s trigger the connections and bindings that refer to them.
     fn trigger_by_references(&mut self, triggers: &Triggers) {
         let (on_secret, connections, bindings) = (triggers.clone(), self.connections(), self.bindings());
         self.secrets.push(Box::new(move |change| {
@@ -178,8 +178,8 @@ impl Watched {
         }));
     }
 
-    /// A namespace whose labels change, or become known after its bindings, may gain or lose a grant; one that is being deleted
-    /// shortens what is waited for.
+    /// A namespace whose labels change, or become known after its bindings, may gain or lose a grant. The deletion of a
+    /// namespace shortens waiting times.
     fn trigger_by_namespaces(&mut self, triggers: &Triggers) {
         let (triggers, connections, bindings) = (triggers.clone(), self.connections(), self.bindings());
         let mut known: HashMap<String, (Option<BTreeMap<String, String>>, bool)> = HashMap::new();
@@ -191,7 +191,7 @@ impl Watched {
                     known.remove(&namespace.name_any());
                     return;
                 }
-                // No label could be read until now, so that every grant by labels was undecided.
+                // No labels could be read until now, so every grant by labels was undecided.
                 Change::Ready => {
                     listed = true;
                     let by_labels = |binding: &RepoBinding| {
@@ -208,7 +208,7 @@ impl Watched {
             };
             let facts = (namespace.metadata.labels.clone(), namespace.metadata.deletion_timestamp.is_some());
             let name = namespace.name_any();
-            // What the first listing tells is followed by its end.
+            // During the first listing nothing is triggered here; `Change::Ready` follows it.
             let is_news = known.insert(name.clone(), facts.clone()).map_or(listed, |before| before != facts);
             if !is_news {
                 return;
@@ -222,7 +222,7 @@ impl Watched {
         }));
     }
 
-    /// Has forgotten what is known of connections that are gone.
+    /// Removes the state of connections that no longer exist.
     pub(super) fn forget_gone(&mut self, context: &Arc<Context>) {
         let context = Arc::clone(context);
         self.on_connections(Box::new(move |change| {
@@ -232,7 +232,7 @@ impl Watched {
         }));
     }
 
-    /// Says of objects that do not parse what is wrong with them; they stop nothing else.
+    /// Reports objects that do not parse. They affect nothing else.
     pub(super) fn report_invalid(&mut self, context: &Arc<Context>) {
         let of_connections = Arc::clone(context);
         self.on_connections(Box::new(move |change| invalid(&of_connections, "GitProviderConnection", change)));
@@ -240,7 +240,7 @@ impl Watched {
         self.on_bindings(Box::new(move |change| invalid(&of_bindings, "RepoBinding", change)));
     }
 
-    /// Starts the watches. Those of namespaces, Secrets and `ConfigMap`s serve the controllers only.
+    /// Starts the watches. Those of namespaces, Secrets and `ConfigMap`s are only for the controllers.
     pub(super) fn start(self, client: &Client, scopes: &Scopes, reconciles: bool, app: &mut App) {
         let Self { mut connections, mut bindings, namespaces, secrets, config_maps } = self;
         app.ready.push(("connections", filled(&mut connections.2)));
@@ -256,12 +256,12 @@ impl Watched {
     }
 }
 
-/// What of a connection concerns its bindings.
+/// The facts of a connection that affect its bindings.
 #[derive(Clone, PartialEq)]
 struct ConnectionFacts {
     generation: Option<i64>,
     deleting: bool,
-    /// Its bindings go with it to whoever manages it.
+    /// The bindings follow the connection to the installation that manages it.
     installation: Option<String>,
     rotation: Option<String>,
     revocation: Option<String>,
@@ -279,7 +279,7 @@ impl ConnectionFacts {
     }
 }
 
-/// A check that holds once the first listing is complete.
+/// A check that succeeds once the first listing is complete.
 fn filled<K: 'static>(listeners: &mut Vec<Listener<K>>) -> Box<dyn Fn() -> Result<(), String> + Send + Sync> {
     let filled = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&filled);

@@ -1,5 +1,6 @@
-//! The Secrets with the installation's keys, while it runs. A key that is in memory alone is lost with the process, and with the
-//! install key every hook's identity: so its Secret is watched, written back when it is gone, and never overwritten.
+//! Guards the Secrets with the installation's keys while the process runs. A key that is only in memory is lost with the
+//! process, and with the install key the identity of every hook. So each Secret is watched, recreated when it is missing, and
+//! never overwritten.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
@@ -18,16 +19,16 @@ use crate::k8s::watch;
 use crate::protocol::keys::{InstallKey, ReceiverKey};
 use crate::text::wording;
 
-/// The pause before a Secret that is missing is tried again, and before one that is not as it should be is told again.
+/// The pause before the next attempt to recreate a missing Secret, and before an unexpected Secret is reported again.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// What is wrong with the stored install key, for everybody who is about to make what only that key knows again. `None` while the
-/// Secret holds the key that this process works with.
+/// What is wrong with the stored install key, for code that is about to create what only that key can identify again. `None`
+/// while the Secret holds the key that this process uses.
 #[derive(Clone, Debug, Default)]
 pub struct KeyFailure(Arc<Mutex<Option<String>>>);
 
 impl KeyFailure {
-    /// What is wrong.
+    /// A description of the problem; `None` if there is none.
     #[must_use]
     pub fn get(&self) -> Option<String> {
         locked(&self.0).clone()
@@ -38,33 +39,33 @@ impl KeyFailure {
     }
 }
 
-/// A Secret that is watched, with the key that this process works with.
+/// A watched Secret and the key that this process uses.
 #[derive(Clone)]
 pub struct Guarded {
-    /// What figures call it.
+    /// Label in the metrics.
     label: &'static str,
     name: String,
     key: [u8; 32],
-    /// What is written back; `None` where another made the Secret, and would be in conflict with us.
+    /// The Secret to recreate; `None` if the administrator created it, because recreating it would conflict with them.
     ours: Option<Secret>,
 }
 
 impl Guarded {
-    /// The install key. `brought` is the Secret of another name in which the administrator brought it.
+    /// Guards the install key. `brought` is the name of the administrator's own Secret, if there is one.
     #[must_use]
     pub fn install_key(namespace: &str, key: &InstallKey, brought: Option<&str>) -> Self {
         let ours = brought.is_none().then(|| secret_of(INSTALL_KEY, namespace, key.bytes(), true));
         Self { label: "install", name: brought.unwrap_or(INSTALL_KEY).to_owned(), key: *key.bytes(), ours }
     }
 
-    /// The receivers' key.
+    /// Guards the receivers' key.
     #[must_use]
     pub fn receiver_key(namespace: &str, key: &ReceiverKey, fingerprint: &str) -> Self {
         let ours = Some(receiver_secret(namespace, key, fingerprint));
         Self { label: "receiver", name: RECEIVER_KEY.to_owned(), key: *key.bytes(), ours }
     }
 
-    /// What the figures about it are labelled with.
+    /// Labels of the metrics about this Secret.
     pub(crate) const fn labels(&self) -> OfKey {
         OfKey { key: self.label }
     }
@@ -75,7 +76,7 @@ impl Guarded {
         if bytes.is_some_and(|bytes| bytes.0 == self.key) { Found::AsHeld } else { Found::Other }
     }
 
-    /// What is told of a Secret that is not as it should be, and cannot be made so by this process.
+    /// The message about an unexpected Secret that this process cannot correct.
     fn remedy(&self, namespace: &str, found: Found, refusal: Option<&kube::Error>) -> String {
         let secret = format!("Secret {namespace}/{}", self.name);
         match (found, refusal) {
@@ -97,7 +98,7 @@ impl Guarded {
     }
 }
 
-/// How a Secret was found.
+/// Comparison of a Secret with the key in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
     AsHeld,
@@ -105,8 +106,8 @@ enum Found {
     Other,
 }
 
-/// Watches one of the Secrets for as long as the process runs: told at once when it is gone or another one, written back when it
-/// is gone.
+/// Watches one Secret while the process runs. Reports at once when it is missing or holds another key, and recreates it when it
+/// is missing.
 pub async fn watch(context: Arc<Context>, guarded: Guarded) {
     let namespace = context.view.settings.namespace.clone();
     let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &namespace);
@@ -140,8 +141,8 @@ pub async fn watch(context: Arc<Context>, guarded: Guarded) {
     }
 }
 
-/// Creates a Secret that is gone, with the key that this process has; answers what stands against that. What somebody else creates
-/// meanwhile stays, and the watch brings it.
+/// Recreates a missing Secret with the key in use. Returns a message if that fails. A Secret that another client creates
+/// meanwhile is kept; the watch delivers it.
 async fn write_back(context: &Context, secrets: &Api<Secret>, guarded: &Guarded, namespace: &str) -> Option<String> {
     let Some(ours) = &guarded.ours else { return Some(guarded.remedy(namespace, Found::Missing, None)) };
     match secrets.create(&PostParams::default(), ours).await {

@@ -1,4 +1,4 @@
-//! The install key: made once, found ever after.
+//! Creates the install key once and loads it afterwards.
 
 pub mod guard;
 
@@ -20,17 +20,18 @@ use crate::protocol::keys::{InstallKey, KeyLengthError, ReceiverKey};
 
 /// Name of the Secret that holds the install key.
 pub const INSTALL_KEY: &str = "forgebind-install-key";
-/// Name of the Secret that holds the part of it that a receiver of its own reads.
+/// Name of the Secret with the part of the install key that a standalone receiver reads.
 pub const RECEIVER_KEY: &str = "forgebind-receiver-key";
-/// The key in both.
+/// Data key in both Secrets.
 pub const KEY: &str = "key";
-/// Beside the receiver's key: the fingerprint of the installation, by which it tells the objects of another one.
+/// Data key in the Secret of the receiver's key: the fingerprint of the installation, by which the receiver recognizes objects
+/// of other installations.
 pub const FINGERPRINT: &str = "installation";
 
-/// Why there is no install key.
+/// Why the install key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallKeyError {
-    /// It is gone although hooks were made with it.
+    /// The Secret is missing although hooks were made with the key.
     #[error(
         "Secret {namespace}/{INSTALL_KEY} is missing although objects of this cluster carry Forgebind's finalizer or status; restore it \
          from your backup, or begin anew with --new-install-key (hooks made with the old key are then left behind at the providers; a second installation beside another one begins so, too)"
@@ -39,25 +40,25 @@ pub enum InstallKeyError {
         /// The operator's namespace.
         namespace: String,
     },
-    /// The administrator's own is not there.
+    /// The administrator's own Secret is missing.
     #[error("Secret {namespace}/{name}, which --install-key-secret names, is missing; create it with the key {KEY} of 32 random bytes")]
     ExternalKeyMissing {
         /// The operator's namespace.
         namespace: String,
-        /// The Secret.
+        /// Name of the Secret.
         name: String,
     },
-    /// It is not what it should be.
+    /// The content of the Secret is invalid.
     #[error("Secret {namespace}/{name}, key {KEY}: {problem}; restore it from your backup")]
     Invalid {
         /// The operator's namespace.
         namespace: String,
-        /// The Secret.
+        /// Name of the Secret.
         name: String,
-        /// What is wrong.
+        /// What is wrong with it.
         problem: String,
     },
-    /// The system has no randomness.
+    /// The system has no source of randomness.
     #[error("the system gives no random bytes")]
     NoRandomness,
     /// The API server refused or did not answer.
@@ -65,18 +66,18 @@ pub enum InstallKeyError {
     Kubernetes(#[from] kube::Error),
 }
 
-/// A key with what is known of its Secret.
+/// A key and the metadata of its Secret.
 #[derive(Clone)]
 pub struct LoadedKey<K> {
     /// The key.
     pub key: K,
-    /// Since when the Secret is in this cluster; `None` when this process has just made it.
+    /// Creation time of the Secret; `None` when this process has just created it.
     pub since: Option<Timestamp>,
-    /// The installation's fingerprint, where the Secret tells it.
+    /// The installation's fingerprint, if the Secret contains it.
     pub fingerprint: Option<String>,
 }
 
-/// Finds the install key, or makes it when nothing was ever made with another one, or when a new one is wanted.
+/// Loads the install key, or creates it if no object was ever managed with another key, or if `new_key` is set.
 ///
 /// # Errors
 /// See [`InstallKeyError`].
@@ -102,7 +103,7 @@ pub async fn find_or_create(
             info!(secret = INSTALL_KEY, namespace, "install key made; back this Secret up");
             return Ok(LoadedKey { since: None, ..held(&made, namespace, INSTALL_KEY, InstallKey::new)? });
         }
-        // Another replica was first.
+        // Another replica has created it first.
         Err(kube::Error::Api(status)) if status.is_already_exists() => {}
         Err(error) => return Err(error.into()),
     }
@@ -110,19 +111,19 @@ pub async fn find_or_create(
     held(&secret, namespace, INSTALL_KEY, InstallKey::new)
 }
 
-/// Reads the install key that the administrator brought in a Secret of another name. It is never made.
+/// Loads the install key from the administrator's own Secret. Never creates it.
 ///
 /// # Errors
-/// When the Secret is not there or is not what it should be.
+/// When the Secret is missing or invalid.
 pub async fn load_external(client: &Client, namespace: &str, name: &str) -> Result<LoadedKey<InstallKey>, InstallKeyError> {
     let missing = || InstallKeyError::ExternalKeyMissing { namespace: namespace.to_owned(), name: name.to_owned() };
     find_held(client, namespace, name).await?.ok_or_else(missing)
 }
 
-/// Finds the install key in a Secret; `None` where there is no such Secret.
+/// Loads the install key from a Secret; `None` if the Secret does not exist.
 ///
 /// # Errors
-/// When the Secret is not what it should be.
+/// When the Secret is invalid.
 pub async fn find(client: &Client, namespace: &str, name: &str) -> Result<Option<InstallKey>, InstallKeyError> {
     Ok(find_held(client, namespace, name).await?.map(|held| held.key))
 }
@@ -133,20 +134,20 @@ async fn find_held(client: &Client, namespace: &str, name: &str) -> Result<Optio
     secret.map(|secret| held(&secret, namespace, name, InstallKey::new)).transpose()
 }
 
-/// Reads the receiver's key, for a receiver of its own.
+/// Loads the receiver's key, for a standalone receiver.
 ///
 /// # Errors
-/// When the Secret is not there (yet) or is not what it should be.
+/// When the Secret is missing, possibly not created yet, or invalid.
 pub async fn receiver_key(client: &Client, namespace: &str) -> Result<LoadedKey<ReceiverKey>, InstallKeyError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let secret = secrets.get(RECEIVER_KEY).await?;
     held(&secret, namespace, RECEIVER_KEY, ReceiverKey::new)
 }
 
-/// Sees to it that receivers of their own find their key.
+/// Creates or updates the Secret with the receiver's key, for standalone receivers.
 ///
 /// # Errors
-/// What the API server said.
+/// The error of the API server.
 pub async fn publish_receiver_key(client: &Client, namespace: &str, key: &ReceiverKey, fingerprint: &str) -> Result<(), InstallKeyError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let wanted = receiver_secret(namespace, key, fingerprint);
@@ -164,8 +165,8 @@ pub async fn publish_receiver_key(client: &Client, namespace: &str, key: &Receiv
     }
 }
 
-/// What speaks against the operator's own namespace as it was given: where the keys are not in it, that is often the cause.
-/// `None` where nothing does, or nothing of it may be asked.
+/// Checks whether `--namespace` is probably wrong, a frequent cause of missing keys. `None` if it looks right or the requests
+/// are not permitted.
 pub async fn doubt_of_namespace(client: &Client, namespace: &str) -> Option<String> {
     let named = |name: &str| ListParams::default().fields(&format!("metadata.name={name}"));
     let namespaces = Api::<Namespace>::all(client.clone()).list_metadata(&named(namespace)).await;
@@ -186,7 +187,7 @@ pub async fn doubt_of_namespace(client: &Client, namespace: &str) -> Option<Stri
     Some(format!("--namespace is {namespace}, and a Secret {INSTALL_KEY} is in {}: see which namespace is meant", elsewhere.join(", ")))
 }
 
-/// The namespace of the service account as which the API server knows this process.
+/// The namespace of this process's service account, according to the API server.
 async fn namespace_of_account(client: &Client) -> Option<String> {
     let reviews: Api<SelfSubjectReview> = Api::all(client.clone());
     let answer = reviews.create(&PostParams::default(), &SelfSubjectReview::default()).await.ok()?;
@@ -236,7 +237,7 @@ async fn in_use(client: &Client, watched: &[String]) -> kube::Result<bool> {
     Ok(any_in_use::<GitProviderConnection>(client, watched).await? || any_in_use::<RepoBinding>(client, watched).await?)
 }
 
-/// Read without our types: an object that does not fit them carries our finalizer and our mark like any other, or does not.
+/// Reads untyped objects: an object that does not parse may still carry our finalizer or `status.installation`.
 async fn any_in_use<K>(client: &Client, watched: &[String]) -> kube::Result<bool>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,

@@ -1,5 +1,5 @@
-//! Hooks that could not be removed: recorded in `ConfigMap`s of the operator's namespace, and worked off when the connection
-//! works again. What is recorded here was given up nowhere else.
+//! Records hooks that could not be deleted in `ConfigMap`s of the operator's namespace, and retries them when the connection
+//! works again. They are recorded nowhere else.
 
 mod queue;
 
@@ -20,22 +20,22 @@ use crate::controllers::runtime::backoff::stable_hash;
 
 pub use queue::{Pending, work};
 
-/// How many `ConfigMap`s share the entries.
+/// Number of `ConfigMap`s over which the entries are distributed.
 const SHARDS: u64 = 16;
-/// Bytes of keys and entries in one of them: the API server takes 1 MiB.
+/// Limit for the keys and entries in one `ConfigMap`, in bytes. The API server accepts 1 MiB.
 const SHARD_BYTES: usize = 900 * 1024;
-/// Entries of one namespace: no tenant may fill the room of all.
+/// Maximum number of entries of one namespace, so that no tenant uses the space of all.
 const OF_A_NAMESPACE: usize = 500;
-/// Characters of the reason that are kept.
+/// Maximum length of a stored reason, in characters.
 const REASON_LENGTH: usize = 300;
-/// Hooks of one entry that are kept by their ids; an entry without any stands for all that the binding has there.
+/// Maximum number of hook ids in an entry. An entry without ids stands for all hooks of the binding in that repository.
 const HOOKS: usize = 64;
-/// Marks the `ConfigMap`s with entries.
+/// Label of the `ConfigMap`s with entries.
 pub const LABEL: &str = "forgebind.dev/leftover-hooks";
-/// How often a change is tried when somebody else changed the ConfigMap meanwhile.
+/// Attempts at a change when another client changes the `ConfigMap` at the same time.
 const TRIES: u32 = 5;
 
-/// One binding whose hooks were left. No URL path and no secret stands in it.
+/// The leftover hooks of one binding at one target. Contains no URL path and no secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Leftover {
@@ -50,30 +50,30 @@ pub struct Leftover {
     /// The repository's stable id.
     #[serde(rename = "repositoryID")]
     pub repository_id: String,
-    /// The hooks.
+    /// The leftover hooks. If empty, all hooks of the binding in that repository.
     pub hooks: Vec<LeftoverHook>,
-    /// Whether nobody knows any more which of the hooks were adopted, so that all are handed back and none is deleted.
+    /// Whether it is unknown which hooks were adopted. Then all are handed back and none is deleted.
     #[serde(default)]
     pub hand_back: bool,
-    /// Why they were left.
+    /// Why the hooks were left.
     pub reason: String,
-    /// Since when.
+    /// Since when the hooks are leftover.
     pub since: Timestamp,
 }
 
-/// One hook.
+/// One leftover hook.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftoverHook {
-    /// Its id at the provider.
+    /// Id of the hook at the provider.
     pub id: String,
-    /// The host to which it delivers.
+    /// Host to which the hook delivers.
     pub host: String,
-    /// Whether it was somebody else's, so that it is handed back and not deleted.
+    /// Whether the hook was adopted. Then it is handed back, not deleted.
     #[serde(default)]
     pub adopted: bool,
 }
 
-/// An entry as it was read from the operator's own namespace, which only the operator writes: what is built otherwise is none.
+/// An entry read from the operator's own namespace, which only the operator writes. It cannot be constructed in any other way.
 #[derive(Clone, Debug)]
 pub struct Stored(Leftover);
 
@@ -92,17 +92,17 @@ impl Stored {
     }
 }
 
-/// What became of an entry that was to be recorded.
+/// The result of recording an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Noted {
-    /// It is written down.
+    /// The entry was written.
     Written,
-    /// There is no room for it. The hooks are in the log and nowhere else.
+    /// There is no space for the entry. Its hooks are only in the log.
     NoRoom,
 }
 
 impl Leftover {
-    /// The key of the entry of a binding at a target: each target of a binding has its own.
+    /// The key of an entry. Each target of a binding has its own entry.
     #[must_use]
     pub fn key(uid: &str, target: &HookTarget) -> String {
         let HookTarget { connection, repository_id, repository, .. } = target;
@@ -127,11 +127,11 @@ fn api(context: &Context) -> Api<ConfigMap> {
     Api::namespaced(context.client.clone(), &context.view.settings.namespace)
 }
 
-/// Records an entry under a [`Leftover::key`]. Where there is no room for it, the log has it: an object must not wait for ever
-/// because of others.
+/// Records an entry under a [`Leftover::key`]. If there is no space, only logs it: an object must not be blocked forever by
+/// others.
 ///
 /// # Errors
-/// What the API server said. The finalizer must not go before this has succeeded.
+/// The error of the API server. The finalizer must not be removed before this has succeeded.
 pub async fn record(context: &Context, key: &str, entry: &Leftover) -> kube::Result<Noted> {
     let entry = &entry.bounded();
     let text = serde_json::to_string(entry).map_err(kube::Error::SerdeError)?;
@@ -161,7 +161,7 @@ fn size(data: &BTreeMap<String, String>) -> usize {
     data.iter().map(|(key, entry)| key.len() + entry.len()).sum()
 }
 
-/// Removes an entry that is done.
+/// Removes a finished entry.
 async fn forget(context: &Context, key: &str) -> kube::Result<()> {
     change(context, key, |data| {
         data.remove(key);
@@ -173,14 +173,14 @@ async fn forget(context: &Context, key: &str) -> kube::Result<()> {
     Ok(())
 }
 
-/// Every entry by its key. Those that cannot be read are left as they are.
+/// Lists the entries by key. Skips unreadable ones and leaves them unchanged.
 async fn listed(context: &Context) -> kube::Result<BTreeMap<String, Leftover>> {
     let maps = api(context).list(&ListParams::default().labels(LABEL)).await?;
     let entries = maps.items.into_iter().filter_map(|map| map.data).flatten();
     Ok(entries.filter_map(|(key, text)| Some((key.clone(), read(&key, &text)?))).collect())
 }
 
-/// One entry; `None` when it is not there any more, or cannot be read.
+/// Reads one entry; `None` when it no longer exists or is unreadable.
 async fn stored(context: &Context, key: &str) -> kube::Result<Option<Stored>> {
     let map = api(context).get_opt(&shard(key)).await?;
     Ok(map.and_then(|map| map.data).and_then(|mut data| data.remove(key)).and_then(|text| read(key, &text)).map(Stored))
@@ -194,7 +194,7 @@ fn read(key: &str, text: &str) -> Option<Leftover> {
     entry
 }
 
-/// Changes the `ConfigMap` of a key; `edit` tells whether the result is to be written.
+/// Edits the `ConfigMap` of a key. `edit` returns whether the result may be written.
 async fn change(context: &Context, key: &str, edit: impl Fn(&mut BTreeMap<String, String>) -> bool) -> kube::Result<Noted> {
     let api = api(context);
     let name = shard(key);

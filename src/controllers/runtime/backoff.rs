@@ -1,4 +1,4 @@
-//! Growing pauses, by object.
+//! Growing pauses after failures, by object.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
@@ -8,12 +8,12 @@ use jiff::SignedDuration;
 
 use crate::controllers::locked;
 
-/// The first pause.
+/// The pause after the first failure.
 const FIRST: Duration = Duration::from_secs(1);
-/// The longest one.
+/// The longest pause, before jitter.
 const MAX_PAUSE: Duration = Duration::from_secs(300);
 
-/// The pauses after the first, the second, … attempt at something that may not succeed for days.
+/// The pauses after the first, the second, … attempt at an operation that may not succeed for days.
 const GROWING: [SignedDuration; 6] = [
     SignedDuration::from_mins(1),
     SignedDuration::from_mins(5),
@@ -23,20 +23,20 @@ const GROWING: [SignedDuration; 6] = [
     SignedDuration::from_hours(24),
 ];
 
-/// The pause after so many attempts at something that may not succeed for days.
+/// The pause after this many attempts at an operation that may not succeed for days.
 #[must_use]
 pub fn growing_pause(attempts: usize) -> SignedDuration {
     let position = attempts.saturating_sub(1).min(GROWING.len() - 1);
     GROWING.get(position).copied().unwrap_or_default()
 }
 
-/// Counts failures in a row, keyed by UID.
+/// Counts consecutive failures, keyed by UID.
 #[derive(Debug, Default)]
 pub struct Backoff(Mutex<HashMap<String, u32>>);
 
 impl Backoff {
-    /// Notes a failure and says how long to wait: twice as long as the last time, spread over a quarter of it by the UID
-    /// so that objects that failed together do not come back together.
+    /// Records a failure and returns the pause before the next attempt. The pause doubles with each failure and has a jitter of
+    /// up to a quarter of it, so that objects that failed together do not retry together.
     #[must_use]
     pub fn fail(&self, uid: &str) -> Duration {
         let mut failures = locked(&self.0);
@@ -46,7 +46,7 @@ impl Backoff {
         pause + jitter(uid, pause / 4)
     }
 
-    /// Forgets every object that is not among these.
+    /// Forgets every object that is not in `present`.
     pub fn keep(&self, present: &HashSet<String>) {
         locked(&self.0).retain(|uid, _| present.contains(uid));
     }
@@ -57,14 +57,14 @@ impl Backoff {
     }
 }
 
-/// A part of a span that is the object's own: the same at every call, evenly spread over objects.
+/// A part of `span` derived from the UID: the same at every call, and evenly distributed over objects.
 #[must_use]
 pub fn jitter(uid: &str, span: Duration) -> Duration {
     let thousandths = u32::try_from(stable_hash(uid) % 1000).unwrap_or_default();
     span.saturating_mul(thousandths) / 1000
 }
 
-/// A hash that is the same over restarts and versions (FNV-1a), which the standard library's hashers do not promise.
+/// A hash that is stable across restarts and versions (FNV-1a), which the standard library's hashers do not promise.
 #[must_use]
 pub fn stable_hash(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))

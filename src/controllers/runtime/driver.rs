@@ -24,28 +24,28 @@ use crate::controllers::metrics::{KINDS, Kind, Outcome, Running};
 use crate::controllers::{Context, Error, binding, connection, leftovers, locked};
 use crate::protocol::evidence::EvidenceSource;
 
-/// How many objects of one kind are worked on at once, three quarters of them of one namespace.
+/// How many objects of one kind are reconciled at once. One namespace gets at most three quarters of them.
 const CONNECTIONS_AT_ONCE: usize = 8;
 const BINDINGS_AT_ONCE: usize = 32;
-/// Changes of one object within this time count as one.
+/// Changes of one object within this time cause one reconciliation.
 const DEBOUNCE: Duration = Duration::from_millis(50);
-/// No reconciliation takes longer: the calls in it have deadlines of their own, this one is for what they miss.
+/// Time limit of a reconciliation. The calls in it have deadlines of their own; this one covers what they miss.
 const MAX_DURATION: Duration = Duration::from_secs(120);
-/// How long reconciliations under way may take to finish when the process stops.
+/// How long running reconciliations may take to finish when the process stops.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// The requests for reconciliations.
+/// Receiving ends of the requests for reconciliations.
 #[derive(Debug)]
 pub struct Requests {
-    /// Of connections.
+    /// Requests for connections.
     pub connections: UnboundedReceiver<ObjectRef<GitProviderConnection>>,
-    /// Of bindings.
+    /// Requests for bindings.
     pub bindings: UnboundedReceiver<ObjectRef<RepoBinding>>,
-    /// Connections whose session changed: their bindings are asked for.
+    /// Connections whose session changed. Their bindings are requested.
     pub sessions: UnboundedReceiver<ConnectionTarget>,
 }
 
-/// Runs the controllers whenever this process leads, until the token is cancelled. What is under way then may finish.
+/// Runs the controllers whenever this process leads, until the token is cancelled. Running reconciliations may finish then.
 pub async fn run(
     context: Arc<Context>,
     mut requests: Requests,
@@ -55,7 +55,7 @@ pub async fn run(
 ) {
     while wait_to_lead(&mut requests, &mut leading, &stop).await {
         info!("leading: reconciling");
-        // Another leader may have changed what we saw in an earlier term.
+        // Another leader may have changed what this process saw when it last led.
         locked(&context.view.probes).clear();
         context.metrics.leading.set(1);
         let term = stop.child_token();
@@ -67,7 +67,7 @@ pub async fn run(
     }
 }
 
-/// Waits until this process leads. Requests that come meanwhile are dropped: who begins to lead looks at everything.
+/// Waits until this process leads. Drops requests that arrive meanwhile, because a new leader reconciles every object.
 async fn wait_to_lead(requests: &mut Requests, leading: &mut watch::Receiver<bool>, stop: &CancellationToken) -> bool {
     let drain = async {
         loop {
@@ -94,7 +94,7 @@ async fn lost(leading: &mut watch::Receiver<bool>) {
 }
 
 async fn lead(context: &Arc<Context>, requests: &mut Requests, evidence: &dyn EvidenceSource, stop: &CancellationToken) {
-    // A connection that the cache has not seen yet looks like one that was deleted, and hooks would go with it.
+    // A connection that the cache has not seen yet looks deleted, and its hooks would be deleted.
     let filled =
         async { context.view.connections.wait_until_ready().await.is_ok() && context.view.bindings.wait_until_ready().await.is_ok() };
     tokio::select! {
@@ -143,7 +143,7 @@ async fn drive<K>(
         .take_until(stop.clone().cancelled_owned())
         .inspect(move |object| enqueued.enqueued(object))
         .map(Ok::<_, std::convert::Infallible>);
-    // Without a bound of its own: whose turn it is, is decided below.
+    // No concurrency limit here: `Turns` limits and schedules below.
     let config = Config::default().concurrency(0).debounce(DEBOUNCE);
     let (turns, objects, stopped) = (Turns::new(at_once), store.clone(), stop.clone());
     let reconcile = move |object: Arc<K>, context| {
@@ -152,12 +152,12 @@ async fn drive<K>(
             let namespace = object.namespace().unwrap_or_default();
             let _turn = tokio::select! {
                 turn = turns.take(&namespace) => turn,
-                // What has not begun is for the next leader.
+                // The next leader reconciles what has not started.
                 () = stopped.cancelled() => return Ok(Action::await_change()),
             };
             let reference = ObjectRef::from_obj(&*object);
             started.started(&reference);
-            // It may have changed while it waited.
+            // The object may have changed while it waited.
             let Some(object) = objects.get(&reference) else { return Ok(Action::await_change()) };
             guard(kind, reconciler, object, context).await
         }
@@ -168,7 +168,7 @@ async fn drive<K>(
     finish(results, &queue_metrics, stop).await;
 }
 
-/// Follows the results to their end; after the stop for a bounded time only.
+/// Follows the results until the stream ends, and after the stop for at most [`GRACE`].
 async fn finish<K>(
     results: impl Stream<Item = Result<(ObjectRef<K>, Action), ControllerError<Error, std::convert::Infallible>>>,
     queue_metrics: &QueueMetrics,
@@ -192,8 +192,7 @@ async fn finish<K>(
     }
 }
 
-/// One reconciliation with its time limit, its metrics, and a wall that a panic does not cross: one poisoned object must
-/// not stop the others.
+/// Runs one reconciliation with its time limit and metrics, and catches panics: one faulty object must not stop the others.
 fn guard<K>(
     kind: &'static str,
     reconciler: Reconciler<K>,
@@ -227,7 +226,7 @@ where
     let pause = context.backoff.fail(&object.uid().unwrap_or_default());
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     match cause {
-        // Somebody wrote between our reading and our writing: the watch brings what they wrote.
+        // Another client wrote between our read and our write. The watch delivers that change.
         Error::Kubernetes(kube::Error::Api(status)) if status.is_conflict() => {}
         Error::Panicked => error!(kind, namespace, name, "reconciliation panicked"),
         cause => warn!(kind, namespace, name, error = %cause, pause = ?pause, "reconciliation failed"),

@@ -1,8 +1,8 @@
-//! Leadership, and how long it still lasts.
+//! Leader election, and the time left of the lease.
 //!
-//! The lease library says whether we lead. For a write at a provider that is not enough: the answer may be older than the
-//! lease. So the Lease object itself is watched, and a call may run only for what is left of the last renewal that the API
-//! server confirmed. A process that was stopped and goes on, or one that cannot renew, finds no time left.
+//! The lease library reports whether this process leads. That is not enough for a write at a provider, because the answer may
+//! be older than the lease. So the Lease object itself is watched, and a call may run only for the time left since the last
+//! renewal that the API server confirmed. No time is left for a process that was suspended and resumes, or that cannot renew.
 
 use std::pin::pin;
 use std::sync::{Arc, RwLock};
@@ -24,9 +24,9 @@ use crate::providers::transport::Lease;
 
 /// Name of the Lease object.
 pub const NAME: &str = "forgebind-controller";
-/// How long a lease lasts without being renewed, in seconds: how long others wait after a crash.
+/// How long a lease lasts without a renewal, in seconds: how long other replicas wait after a crash.
 const DURATION: u64 = 20;
-/// How long before its end it is renewed, in seconds: a call that starts just before a renewal has this long.
+/// How long before its end the lease is renewed, in seconds. A call that starts just before a renewal has this much time.
 const GRACE: u64 = 13;
 
 /// The end of our lease, as the API server confirmed it.
@@ -37,7 +37,7 @@ pub struct LeaseDeadline {
 }
 
 impl LeaseDeadline {
-    /// No lease yet.
+    /// Starts without a lease.
     #[must_use]
     pub const fn new(clock: SharedClock) -> Self {
         Self { until: RwLock::new(None), clock }
@@ -56,11 +56,11 @@ impl Lease for LeaseDeadline {
     }
 }
 
-/// The pause after the API server failed us: the first, and the longest.
+/// The first and the longest pause after a failure of the API server.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Leader election by the lease: runs until it is resigned.
+/// Leader election by the lease. Runs until it resigns.
 #[derive(Debug)]
 pub struct LeaderElection {
     leading: watch::Receiver<bool>,
@@ -70,7 +70,8 @@ pub struct LeaderElection {
 }
 
 impl LeaderElection {
-    /// Starts the election. `identity` stays the same over restarts of one replica, so that it need not wait for itself.
+    /// Starts the election. `identity` stays the same across restarts of a replica, so that it need not wait for its own lease
+    /// to end.
     ///
     /// # Errors
     /// When the API server refuses the Lease.
@@ -85,13 +86,13 @@ impl LeaderElection {
         Ok(Self { leading, ended, deadline, resigned })
     }
 
-    /// Whether we lead, and every change of it.
+    /// Whether this process leads, with every change.
     #[must_use]
     pub fn leading(&self) -> watch::Receiver<bool> {
         self.leading.clone()
     }
 
-    /// Gives the lease up, so that the next replica need not wait for its end.
+    /// Releases the lease, so that the next replica need not wait for its end.
     pub async fn resign(self) {
         self.deadline.abort();
         self.resigned.cancel();
@@ -103,16 +104,16 @@ impl LeaderElection {
     }
 }
 
-/// What the watch of the Lease object tells.
+/// Notifications from the watch of the Lease object.
 #[derive(Debug, Default)]
 struct LeaseEvents {
-    /// Nobody holds it.
+    /// The lease has no holder.
     free: Notify,
-    /// Somebody deleted it, and with it all that anybody held.
+    /// The Lease was deleted, and any leadership ended with it.
     gone: Notify,
 }
 
-/// What the election needs to know.
+/// Settings of the election.
 struct LeaseConfig {
     client: Client,
     namespace: String,
@@ -120,7 +121,7 @@ struct LeaseConfig {
 }
 
 impl LeaseConfig {
-    /// A manager that knows nothing of the lease yet, so that it reads it first.
+    /// A new manager without state, so that it reads the lease first.
     async fn manager(&self) -> kube_lease_manager::Result<LeaseManager> {
         LeaseManagerBuilder::new(self.client.clone(), NAME)
             .with_namespace(&self.namespace)
@@ -132,11 +133,11 @@ impl LeaseConfig {
     }
 }
 
-/// Takes and renews the lease until it is resigned, and gives it up then.
+/// Takes and renews the lease until the election resigns, then releases it.
 ///
-/// The library sleeps to the end of somebody else's lease and does not look meanwhile. When its holder gives it up before
-/// that, a manager that knows nothing takes the place of the sleeping one. The same when the object is deleted, which the library
-/// makes at the beginning only: whoever led does no longer, because another one may be first to make it anew.
+/// The library sleeps until another holder's lease ends and does not read it meanwhile. When the holder releases it earlier, a
+/// new manager without state replaces the sleeping one. The same happens when the Lease is deleted, because the library creates
+/// it only at the start. The process stops leading then, because another replica may be the first to create the Lease again.
 async fn run_election(
     config: LeaseConfig,
     mut manager: LeaseManager,
@@ -150,7 +151,7 @@ async fn run_election(
         if std::mem::take(&mut lost) {
             warn!("the Lease was deleted; it is made anew, and whoever is first leads");
             leading.send_replace(false);
-            // The library and the watch both tell of one deletion.
+            // The library and the watch both report the same deletion.
             let _ = events.gone.notified().now_or_never();
             match config.manager().await {
                 Ok(fresh) => manager = fresh,
@@ -190,7 +191,7 @@ async fn run_election(
     }
 }
 
-/// Follows the Lease object, notes until when it is ours, and tells when nobody holds it or it is gone.
+/// Follows the Lease object, updates our deadline, and notifies when the lease has no holder or was deleted.
 async fn follow(leases: Api<LeaseObject>, identity: String, deadline: Arc<LeaseDeadline>, events: Arc<LeaseEvents>) {
     let mut objects = pin!(k8s::watch::object(leases, NAME));
     while let Some(object) = objects.next().await {
@@ -201,18 +202,18 @@ async fn follow(leases: Api<LeaseObject>, identity: String, deadline: Arc<LeaseD
                     events.free.notify_one();
                 }
             }
-            // Nobody may call a provider on the strength of a Lease that another one may hold by now.
+            // Another replica may hold a new Lease by now, so no provider may be called.
             Ok(None) => {
                 deadline.set(None);
                 events.gone.notify_one();
             }
-            // An error says nothing about the lease: its last confirmed end stands.
+            // An error is no information about the lease. Its last confirmed end remains valid.
             Err(_) => {}
         }
     }
 }
 
-/// Whether an error of the library says that there is no such Lease.
+/// Whether an error of the library means that the Lease does not exist.
 fn is_gone(error: &LeaseManagerError) -> bool {
     match error {
         LeaseManagerError::NonexistentLease(_) => true,

@@ -1,5 +1,5 @@
-//! What every controller runs on: the loop that calls reconcilers, the lease, pauses after failures, whose turn it is, status
-//! writes and the metrics of the queue. Knows nothing of connections and bindings but their types.
+//! Shared runtime of the controllers: the loop that calls reconcilers, the lease, backoff, fair scheduling, status writes and
+//! queue metrics. It depends on connections and bindings only by their types.
 
 pub mod backoff;
 pub mod driver;

@@ -1,4 +1,5 @@
-//! Who was asked for and has not begun: tells a queue that grows from one that does not move.
+//! Queue metrics: how many objects wait for a reconciliation and for how long, which distinguishes a growing queue from a
+//! stalled one.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -12,8 +13,8 @@ use crate::controllers::metrics::{Kind, Metrics};
 /// Namespace and name.
 type Key = (Option<String>, String);
 
-/// The objects of one kind, from the first request for them to the beginning of their reconciliation. What a
-/// reconciliation asks of itself for later is not waiting.
+/// The objects of one kind between the first request and the start of their reconciliation. A requeue that a reconciliation
+/// schedules for later does not count as waiting.
 pub struct QueueMetrics {
     kind: &'static str,
     metrics: Metrics,
@@ -21,27 +22,27 @@ pub struct QueueMetrics {
 }
 
 impl QueueMetrics {
-    /// Nobody yet.
+    /// Starts with an empty queue.
     #[must_use]
     pub fn new(kind: &'static str, metrics: Metrics) -> Self {
         Self { kind, metrics, since: Mutex::default() }
     }
 
-    /// Somebody asks for an object. The first request counts.
+    /// Records a request for an object. Only the first one counts.
     pub fn enqueued<K: Lookup>(&self, object: &ObjectRef<K>) {
         let mut since = locked(&self.since);
         since.entry(key(object)).or_insert_with(Instant::now);
         self.show(since.len());
     }
 
-    /// Its reconciliation begins.
+    /// Records that the reconciliation of an object starts.
     pub fn started<K: Lookup>(&self, object: &ObjectRef<K>) {
         if let Some(since) = self.remove(object) {
             self.metrics.waited.get_or_create(&Kind { kind: self.kind }).observe(since.elapsed().as_secs_f64());
         }
     }
 
-    /// It is gone, and nothing begins.
+    /// Records that an object no longer exists and is not reconciled.
     pub fn dropped<K: Lookup>(&self, object: &ObjectRef<K>) {
         self.remove(object);
     }
@@ -58,7 +59,7 @@ impl QueueMetrics {
     }
 }
 
-/// Who no longer leads keeps nobody waiting.
+/// Resets the gauge on loss of leadership.
 impl Drop for QueueMetrics {
     fn drop(&mut self) {
         self.show(0);

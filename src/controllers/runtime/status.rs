@@ -1,4 +1,4 @@
-//! Writing what was decided to say: the status, and events for what a person should notice.
+//! Writes the status of objects and publishes events.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -15,10 +15,10 @@ use crate::controllers::{Context, Error, Managed};
 use crate::k8s::conditions;
 use crate::k8s::conditions::{ConditionStatus, Conditions};
 
-/// The field manager of the one condition that is said of another installation's objects.
+/// Field manager of the one condition that is set on objects of another installation.
 const FOREIGN_FIELD_MANAGER: &str = "forgebind-foreign";
 
-/// Something a person should notice.
+/// A Kubernetes event to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventRecord {
     /// Whether it is a warning.
@@ -30,27 +30,27 @@ pub struct EventRecord {
 }
 
 impl EventRecord {
-    /// Something that went well.
+    /// An event about a success.
     #[must_use]
     pub fn normal(reason: impl Into<String>, message: impl Into<String>) -> Self {
         Self { warning: false, reason: reason.into(), message: message.into() }
     }
 
-    /// Something that went wrong.
+    /// An event about a failure.
     #[must_use]
     pub fn warning(reason: impl Into<String>, message: impl Into<String>) -> Self {
         Self { warning: true, reason: reason.into(), message: message.into() }
     }
 }
 
-/// Applies a status when it differs from the one that the object has. The object's UID and version go along, so that
-/// neither a newer object nor another one of the same name is hit.
+/// Applies a status if it differs from the current one. Returns whether it was written. The write carries the object's UID and
+/// version, so that it affects neither a newer object nor another object of the same name.
 ///
-/// What somebody else wrote into the status, such as a restore of a backup, is not taken away by an apply: it is replaced then,
-/// so that no condition of a former time stays for ever.
+/// An apply does not remove fields that others wrote into the status, such as a restored backup. The whole status is replaced
+/// then, so that no outdated condition stays forever.
 ///
 /// # Errors
-/// What the API server said; a conflict when the object changed meanwhile.
+/// The error of the API server; a conflict when the object changed meanwhile.
 pub async fn write<K>(context: &Context, object: &K, new: &K::Status) -> Result<bool, Error>
 where
     K: Managed + Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
@@ -58,7 +58,7 @@ where
     Ok(put(context, object, new).await?.is_some())
 }
 
-/// As [`write()`]; answers the object as it is then, `None` when there was nothing to write.
+/// As [`write()`]. Returns the object as written, or `None` if there was nothing to write.
 ///
 /// # Errors
 /// As [`write()`].
@@ -83,7 +83,7 @@ where
     Ok(Some(written))
 }
 
-/// The one condition that another installation says of an object that is not its own.
+/// The one condition that another installation sets on an object that it does not own.
 fn remark_of_another<'a>(object: &'a impl Managed, fingerprint: &str) -> Option<&'a Condition> {
     object.installation()?;
     let reason = Reason::ManagedByAnotherInstallation.as_str();
@@ -91,7 +91,7 @@ fn remark_of_another<'a>(object: &'a impl Managed, fingerprint: &str) -> Option<
         .filter(|condition| condition.reason == reason && !condition.message.contains(fingerprint))
 }
 
-/// A status with a condition of somebody else, unless it says something of that kind itself.
+/// Adds the condition of another installation to a status, unless the status has a condition of that type itself.
 fn with(mut status: Value, remark: Option<&Condition>) -> Value {
     let conditions = status.get_mut("conditions").and_then(Value::as_array_mut);
     if let (Some(conditions), Some(remark)) = (conditions, remark)
@@ -102,7 +102,8 @@ fn with(mut status: Value, remark: Option<&Condition>) -> Value {
     status
 }
 
-/// A status in one form: the API server keeps the items of a list map in an order of its own, and nothing is the same as empty.
+/// Normalizes a status for comparison: the API server orders the items of a list map itself, and a missing field equals an
+/// empty one.
 fn canonical(value: Value) -> Value {
     let is_something = |value: &Value| match value {
         Value::Null => false,
@@ -125,7 +126,7 @@ fn canonical(value: Value) -> Value {
     }
 }
 
-/// Puts a status in the place of the one that is there, whoever wrote it.
+/// Replaces the whole status, including fields of other field managers.
 async fn replace<K>(context: &Context, object: &K, status: Value) -> kube::Result<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
@@ -150,11 +151,11 @@ where
     api.patch_status(&object.name_any(), &PatchParams::apply(manager).force(), &Patch::Apply(&body)).await
 }
 
-/// Whether another installation manages an object: hands off. Says so in the one condition that is ours then: what the other
-/// installation says stays.
+/// Whether another installation manages an object, which must then be left alone. Reports this in a `Stalled` condition under a
+/// field manager of its own, so that the other installation's conditions stay.
 ///
 /// # Errors
-/// What the API server said.
+/// The error of the API server.
 pub async fn skip_if_foreign<K>(context: &Context, object: &K) -> Result<bool, Error>
 where
     K: Managed + Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
@@ -171,7 +172,7 @@ where
     Ok(true)
 }
 
-/// Publishes events. An event that is lost changes nothing, so a failure is logged and no more.
+/// Publishes events. A failure is only logged, because a lost event changes nothing.
 pub async fn publish<K>(context: &Context, object: &K, events: &[EventRecord])
 where
     K: Resource<DynamicType = ()>,
@@ -179,7 +180,7 @@ where
     publish_on(context, &object.object_ref(&()), events).await;
 }
 
-/// Publishes events on an object of which only a reference is known.
+/// Publishes events on an object that is known only by reference.
 pub async fn publish_on(context: &Context, reference: &ObjectReference, events: &[EventRecord]) {
     for event in events {
         let event = Event {

@@ -1,7 +1,7 @@
-//! Who is worked on next: namespaces take turns, and none takes all workers.
+//! Schedules reconciliations fairly: namespaces take turns, and no namespace takes all workers.
 //!
-//! A server of one tenant that does not answer holds a worker until the deadline. First come, first served would let the objects
-//! of that tenant hold every worker, and everybody else would wait for them.
+//! A tenant's server that does not answer blocks a worker until the deadline. With first come, first served, the objects of
+//! that tenant could occupy every worker, and all other tenants would wait for them.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -10,10 +10,10 @@ use tokio::sync::oneshot;
 
 use crate::controllers::locked;
 
-/// Hands out workers.
+/// A pool of workers.
 #[derive(Debug)]
 pub(super) struct Turns {
-    /// How many of them one namespace may have at once.
+    /// Maximum number of workers of one namespace.
     most: usize,
     state: Mutex<State>,
 }
@@ -21,13 +21,13 @@ pub(super) struct Turns {
 #[derive(Debug, Default)]
 struct State {
     free: usize,
-    /// Workers of each namespace that has any.
+    /// Workers in use, by namespace.
     taken: HashMap<String, usize>,
-    /// Who waits, by namespace: the one whose turn is next comes first.
+    /// Waiting requests by namespace. The first namespace is next.
     waiting: VecDeque<(String, VecDeque<oneshot::Sender<Turn>>)>,
 }
 
-/// One worker. It is free again when this is dropped.
+/// One worker in use. Dropping it frees the worker.
 #[derive(Debug)]
 pub(super) struct Turn {
     turns: Option<Arc<Turns>>,
@@ -35,14 +35,14 @@ pub(super) struct Turn {
 }
 
 impl Turns {
-    /// So many workers.
+    /// A pool of this many workers.
     #[must_use]
     pub(super) fn new(workers: usize) -> Arc<Self> {
         let state = State { free: workers, ..State::default() };
         Arc::new(Self { most: (workers - workers / 4).max(1), state: Mutex::new(state) })
     }
 
-    /// Waits for a worker. Dropping the future gives the place in the queue up.
+    /// Waits for a worker. Dropping the future gives up the place in the queue.
     pub(super) async fn take(self: &Arc<Self>, namespace: &str) -> Turn {
         let (sender, receiver) = oneshot::channel();
         {
@@ -55,20 +55,20 @@ impl Turns {
         self.hand_out();
         match receiver.await {
             Ok(turn) => turn,
-            // Whoever waits is in the queue, and nobody takes a sender out of it without using it.
+            // A waiting sender is in the queue, and is removed from it only to be used.
             Err(_) => std::future::pending().await,
         }
     }
 
-    /// Gives every worker that is free to whoever is next.
+    /// Assigns every free worker to the next request.
     fn hand_out(self: &Arc<Self>) {
         loop {
-            // A turn is sent outside of the lock: dropping one takes it.
+            // Send outside of the lock: dropping a turn takes the lock.
             let next = locked(&self.state).next(self.most);
             let Some((namespace, sender)) = next else { return };
             let turn = Turn { turns: Some(Arc::clone(self)), namespace };
             if let Err(mut unwanted) = sender.send(turn) {
-                // Not by dropping it, which would come back here for every one that gave up.
+                // Give it back here: dropping the turn would recurse into this function for each cancelled request.
                 unwanted.turns = None;
                 locked(&self.state).give_back(&unwanted.namespace);
             }
@@ -77,7 +77,7 @@ impl Turns {
 }
 
 impl State {
-    /// Takes a worker for the next namespace that may have one more.
+    /// Takes a worker for the next namespace that is below its limit.
     fn next(&mut self, most: usize) -> Option<(String, oneshot::Sender<Turn>)> {
         if self.free == 0 {
             return None;
@@ -173,7 +173,7 @@ mod tests {
         drop(many);
         drop(running);
         assert!(now(&turns, "b").is_some());
-        // A worker that was handed out and never seen comes back too.
+        // A worker that was assigned but never received is freed too.
         let running = now(&turns, "a").unwrap();
         let mut waiting = Box::pin(turns.take("b"));
         assert!(futures::poll!(waiting.as_mut()).is_pending());

@@ -1,4 +1,4 @@
-//! Which of our own writes the caches have not seen yet.
+//! Tracks our own writes that the caches have not seen yet.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
@@ -8,35 +8,35 @@ use kube::{Resource, ResourceExt as _};
 
 use crate::controllers::locked;
 
-/// How long to wait for the cache to see our own last write; the watch usually brings it before.
+/// How long to wait before checking again whether the cache has seen our last write. The watch usually delivers it earlier.
 pub const STALE_CACHE_RETRY: Duration = Duration::from_secs(1);
 
-/// Our own writes: nothing is decided from a cache that has not seen them yet.
+/// The version of our last write of each object, by UID. Nothing is decided from a cache that has not seen it yet.
 #[derive(Debug, Default)]
 pub struct WriteTracker(Mutex<HashMap<String, u64>>);
 
 impl WriteTracker {
-    /// Notes the version that a write of ours produced.
+    /// Records the version of an object that we wrote.
     pub fn note(&self, object: &impl Resource) {
         if let (Some(uid), Some(version)) = (object.uid(), version(object)) {
             locked(&self.0).insert(uid, version);
         }
     }
 
-    /// Whether a cached object is at least as new as our last write of it. Versions of one kind are comparable numbers
-    /// (stable since Kubernetes 1.35, and so in every server before it).
+    /// Whether a cached object is at least as new as our last write. Versions of one kind are comparable numbers (stable since
+    /// Kubernetes 1.35, and so in every server before it).
     #[must_use]
     pub fn is_observed(&self, object: &impl Resource) -> bool {
         let (Some(uid), Some(version)) = (object.uid(), version(object)) else { return true };
         locked(&self.0).get(&uid).is_none_or(|written| *written <= version)
     }
 
-    /// Forgets every object that is not among these.
+    /// Forgets every object that is not in `present`.
     pub fn keep(&self, present: &HashSet<String>) {
         locked(&self.0).retain(|uid, _| present.contains(uid));
     }
 
-    /// Forgets an object that is gone.
+    /// Forgets an object that no longer exists.
     pub fn forget(&self, uid: &str) {
         locked(&self.0).remove(uid);
     }

@@ -1,4 +1,4 @@
-//! One attempt at one sink.
+//! Sends one event to one sink.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -12,12 +12,13 @@ use http::HeaderMap;
 use crate::network::{NetworkPolicy, Purpose, Refusal};
 use crate::protocol::sink_target::SinkTarget;
 
-/// How long a connection may take to be made.
+/// Timeout for connecting.
 const CONNECT: Duration = Duration::from_secs(3);
-/// For how long an unused connection is kept: shorter than what servers usually do, so that none dies in our hands.
+/// How long an unused connection is kept. Shorter than most servers do, so that none is closed by the server just as it is
+/// used.
 const IDLE: Duration = Duration::from_secs(4);
 
-/// The HTTP clients, one for each set of rules.
+/// The HTTP clients, one for each purpose in the network policy.
 #[derive(Clone, Debug)]
 pub(super) struct Clients {
     service: reqwest::Client,
@@ -26,26 +27,26 @@ pub(super) struct Clients {
     timeout: Duration,
 }
 
-/// Why a sink did not accept. Prints what is safe to show: no body, no path, no address.
+/// Why a sink did not accept an event. Its text is safe to show: no body, no path, no address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SinkError {
-    /// It answered something else than 2xx.
+    /// The sink answered with a status other than 2xx.
     Status(u16),
-    /// It did not answer in time.
+    /// The sink did not answer in time.
     Timeout(Duration),
-    /// Its name does not resolve.
+    /// The host name does not resolve.
     Name,
-    /// Nothing listens.
+    /// The connection was refused.
     Refused,
-    /// The connection was not made or broke off.
+    /// The connection could not be made or was broken.
     Connection,
     /// The certificate is not trusted or the handshake failed.
     Tls,
-    /// The installation does not allow its address.
+    /// The network policy does not allow the address.
     Address,
-    /// It is not served at present.
+    /// The sink is not served at present.
     Held,
-    /// Our own fault.
+    /// A bug in the receiver.
     Internal,
 }
 
@@ -66,7 +67,7 @@ impl fmt::Display for SinkError {
 }
 
 impl SinkError {
-    /// A word for metrics.
+    /// Label in the metrics.
     pub(super) const fn label(self) -> &'static str {
         match self {
             Self::Status(_) => "refused",
@@ -75,7 +76,8 @@ impl SinkError {
         }
     }
 
-    /// Whether the sink will hardly ever accept this event, however often it is sent: the event is at fault, not the sink.
+    /// Whether the sink is unlikely to accept this event however often it is sent, because the event is at fault and not the
+    /// sink.
     pub(super) const fn is_about_the_event(self) -> bool {
         matches!(self, Self::Status(400 | 406 | 410 | 411 | 413..=415 | 422 | 431))
     }
@@ -87,9 +89,10 @@ impl Clients {
         Ok(Self { service: client(Purpose::ServiceSink)?, http: client(Purpose::HttpSink)?, policy: policy.clone(), timeout })
     }
 
-    /// Sends one event. Only a 2xx is acceptance; redirects are not followed.
+    /// Sends one event. Only a 2xx answer means acceptance; redirects are not followed.
     pub(super) async fn send(&self, target: SinkTarget, headers: HeaderMap, payload: Bytes) -> Result<(), SinkError> {
-        // An address in a URL is not judged when connecting, and what is the cluster's own becomes known at run time.
+        // The connector does not check a literal address in a URL, and the cluster's own addresses become known only at run
+        // time.
         self.policy.check(target.purpose, &target.url).map_err(|_| SinkError::Address)?;
         let client = if target.purpose == Purpose::ServiceSink { &self.service } else { &self.http };
         let request = client.post(target.url).headers(headers).body(payload).send();
@@ -103,15 +106,15 @@ impl Clients {
             return SinkError::Timeout(if error.is_connect() { CONNECT } else { self.timeout });
         }
         let causes: Vec<_> = std::iter::successors(error.source(), |cause: &&(dyn StdError + 'static)| (*cause).source()).collect();
-        // From the innermost: what the outer ones say of it is less exact.
+        // Start with the innermost cause: the outer ones are less precise.
         causes.into_iter().rev().find_map(cause_of).unwrap_or(SinkError::Connection)
     }
 }
 
-/// What one cause in a chain tells.
+/// Classifies one cause in a chain of errors.
 fn cause_of(cause: &(dyn StdError + 'static)) -> Option<SinkError> {
     let found = cause.downcast_ref::<io::Error>();
-    // An I/O error shows what it wraps only through its own method.
+    // An I/O error exposes the error that it wraps only through its own method.
     let wraps = |of: fn(&(dyn StdError + Send + Sync + 'static)) -> bool| found.and_then(io::Error::get_ref).is_some_and(of);
     if cause.is::<Refusal>() || wraps(<dyn StdError + Send + Sync>::is::<Refusal>) {
         return Some(SinkError::Address);

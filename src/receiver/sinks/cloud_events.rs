@@ -1,4 +1,5 @@
-//! `CloudEvents` 1.0 in binary mode over HTTP: attributes as headers, the provider's document as it was received as the body.
+//! Writes `CloudEvents` 1.0 in binary mode over HTTP: attributes as headers, and the provider's document as received as the
+//! body.
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -7,11 +8,11 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::providers::webhook::Event;
 
-/// What the HTTP binding (3.1.3.2) demands to be encoded: everything outside U+0021 to U+007E, the double quote, and the percent
-/// sign itself.
+/// The characters that the HTTP binding (3.1.3.2) requires to be encoded: everything outside U+0021 to U+007E, the double
+/// quote, and the percent sign itself.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
-/// The headers of one event.
+/// The headers of one event. Empty attributes are left out.
 pub(in crate::receiver) fn headers(id: &str, source: &str, event: &Event, time: Timestamp) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(7);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -21,7 +22,7 @@ pub(in crate::receiver) fn headers(id: &str, source: &str, event: &Event, time: 
     let attributes = [("ce-id", Some(id)), ("ce-source", Some(source)), ("ce-time", Some(time.as_str()))];
     for (name, value) in attributes.into_iter().chain([("ce-subject", event.reference.as_deref())]) {
         let Some(value) = value.filter(|value| !value.is_empty()) else { continue };
-        // What is encoded is plain ASCII, which is always a header value.
+        // The encoded text is plain ASCII and therefore always a valid header value.
         if let Ok(value) = HeaderValue::from_str(&utf8_percent_encode(value, ENCODED).to_string()) {
             headers.insert(HeaderName::from_static(name), value);
         }

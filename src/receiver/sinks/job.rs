@@ -1,4 +1,4 @@
-//! A delivery on its way, and its part for one sink.
+//! A delivery in progress and its part for one sink.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use super::pending::PendingPermit;
 use crate::providers::webhook::Event;
 use crate::receiver::dedupe::Entry;
 
-/// What is sent: the same for every sink.
+/// The content of a delivery, which is the same for every sink.
 pub(in crate::receiver) struct Delivery {
     pub(in crate::receiver) uid: String,
     pub(in crate::receiver) namespace: String,
@@ -27,16 +27,16 @@ pub(in crate::receiver) struct Delivery {
     pub(in crate::receiver) tracking: Tracking,
 }
 
-/// How far a delivery is.
+/// The progress of a delivery.
 #[derive(Default)]
 pub(in crate::receiver) struct Tracking {
-    /// Parts that are not settled.
+    /// Number of parts that are not settled.
     open: AtomicUsize,
-    /// Held for as long as anything of it is pending.
+    /// Held as long as any part of the delivery is pending.
     pending: Mutex<Option<PendingPermit>>,
 }
 
-/// What a delivery brings to one sink: positions in [`Delivery::events`].
+/// The events of a delivery for one sink, as positions in [`Delivery::events`].
 pub(in crate::receiver) struct Part {
     pub(in crate::receiver) sink: String,
     pub(in crate::receiver) events: Vec<usize>,
@@ -57,13 +57,13 @@ struct Progress {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Somebody waits for it.
+    /// The request waits for it.
     Waiting,
-    /// It was answered, and is sent until it is accepted.
+    /// The provider was answered, and the job is retried until it is accepted.
     Pending,
-    /// It was answered with a refusal: nobody counts on it.
+    /// The provider was answered with a refusal, so the job need not continue.
     Cancelled,
-    /// Accepted, or given up.
+    /// Accepted or given up.
     Settled,
 }
 
@@ -72,7 +72,7 @@ impl Delivery {
         self.tracking.open.store(count, Ordering::Release);
     }
 
-    /// One part is settled. Whether it was the last.
+    /// Records that one part is settled. Returns whether it was the last one.
     pub(super) fn settle_part(&self) -> bool {
         self.tracking.open.fetch_sub(1, Ordering::AcqRel) == 1
     }
@@ -93,14 +93,14 @@ impl Job {
         self.part.events.get(self.lock().next).copied()
     }
 
-    /// One more event was accepted. Whether it was pending.
+    /// Records that one more event was accepted. Returns whether the job was pending.
     pub(super) fn advance(&self) -> bool {
         let mut progress = self.lock();
         progress.next += 1;
         progress.state == State::Pending
     }
 
-    /// Turns it into a pending one. How many events are pending by that; `None` when it is settled.
+    /// Makes the job pending. Returns how many events become pending; `None` when the job is already settled.
     pub(super) fn defer(&self) -> Option<usize> {
         let mut progress = self.lock();
         (progress.state == State::Waiting).then(|| {
@@ -116,7 +116,7 @@ impl Job {
         }
     }
 
-    /// Ends it. How many events were pending until now; `None` when it was cancelled.
+    /// Settles the job. Returns how many events were pending; `None` when it was cancelled or already settled.
     pub(super) fn settle(&self) -> Option<usize> {
         let mut progress = self.lock();
         let pending = match progress.state {
@@ -143,7 +143,7 @@ impl Job {
     }
 
     pub(super) async fn wait(&self) {
-        // The sender lives in `self`.
+        // `wait_for` cannot fail: `self` holds the sender.
         let _ = self.settled.subscribe().wait_for(|settled| *settled).await;
     }
 

@@ -1,7 +1,7 @@
-//! Handing deliveries on: in order for each sink, no sink waiting for another, each event once.
+//! Hands deliveries to sinks: in order for each sink, independently of other sinks, and each event once.
 //!
-//! Every sink that has something to be sent has one worker, which sends the first of its queue until it is accepted. A delivery
-//! waits for its sinks until its deadline; what is not accepted by then is pending: the worker goes on, the provider is answered.
+//! Every sink with queued deliveries has one worker, which sends the first of its queue until it is accepted. A delivery waits
+//! for its sinks until its deadline. After that it is pending: the provider is answered, and the worker continues.
 
 mod client;
 pub(super) mod cloud_events;
@@ -32,21 +32,21 @@ use super::metrics::Metrics;
 use super::routes::Routes;
 use crate::network::NetworkPolicy;
 
-/// How sinks are tried.
+/// Timeouts, backoff and limits for sinks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SinkLimits {
-    /// How long one attempt may take; default 10 s.
+    /// Timeout of one attempt; default 10 s.
     pub attempt: Duration,
-    /// The first pause after a failure, doubling from there; default 100 ms.
+    /// First pause after a failure, which doubles with each further one; default 100 ms.
     pub least_pause: Duration,
-    /// The longest pause; default 1 min.
+    /// Longest pause; default 1 min.
     pub longest_pause: Duration,
-    /// After which time a pending event is given up; default 24 h.
+    /// Time after which a pending event is given up; default 24 h.
     pub give_up: Duration,
-    /// After which time an event is given up that the sink calls malformed; default 15 min. Until then it holds up the others of
-    /// its sink.
+    /// Time after which an event is given up that the sink rejects as malformed; default 15 min. Until then it blocks the other
+    /// events of its sink.
     pub give_up_malformed: Duration,
-    /// How much may be pending.
+    /// Limits of pending deliveries.
     pub pending: PendingLimits,
 }
 
@@ -68,11 +68,11 @@ type QueueKey = (String, String);
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<Arc<Job>>,
-    /// Something was added.
+    /// Notified when a job was added.
     wake: Arc<Notify>,
 }
 
-/// Hands deliveries on.
+/// Hands deliveries to sinks.
 pub(super) struct Dispatcher {
     routes: Routes,
     clients: Clients,
@@ -80,7 +80,7 @@ pub(super) struct Dispatcher {
     pending: PendingBudget,
     evidence: EvidenceStore,
     metrics: Metrics,
-    /// A queue is here as long as it has a worker.
+    /// A queue exists as long as it has a worker.
     queues: Mutex<HashMap<QueueKey, Queue>>,
     workers: TaskTracker,
     stopping: CancellationToken,
@@ -111,7 +111,7 @@ impl Dispatcher {
     pub(super) async fn deliver(self: &Arc<Self>, delivery: &Arc<Delivery>, parts: Vec<Part>, deadline: Instant) -> DeliveryResult {
         delivery.expect_parts(parts.len());
         let jobs: Vec<_> = parts.into_iter().map(|part| Job::new(delivery.clone(), part)).collect();
-        // Behind what is pending there is nothing to wait for: that sink is down.
+        // Do not wait behind a pending job: that sink is down.
         let waitable: Vec<_> = jobs.iter().filter(|job| !self.enqueue(job)).collect();
         let _ = timeout_at(deadline, join_all(waitable.into_iter().map(|job| job.wait()))).await;
         if jobs.iter().all(|job| job.is_settled()) {
@@ -133,7 +133,7 @@ impl Dispatcher {
         DeliveryResult::Pending
     }
 
-    /// Gives what is pending one last try, then ends. What is lost by that is logged.
+    /// Makes one last attempt at pending deliveries, then stops. Lost deliveries are logged.
     pub(super) async fn stop(&self, deadline: Instant) {
         self.stopping.cancel();
         self.workers.close();
@@ -143,7 +143,7 @@ impl Dispatcher {
         }
     }
 
-    /// Adds a job to its sink's queue. Whether it stands behind something that is pending.
+    /// Adds a job to its sink's queue. Returns whether a pending job is before it.
     fn enqueue(self: &Arc<Self>, job: &Arc<Job>) -> bool {
         let key = (job.delivery.uid.clone(), job.part.sink.clone());
         match self.lock().entry(key) {
@@ -163,7 +163,8 @@ impl Dispatcher {
         }
     }
 
-    /// Takes cancelled jobs out of a queue, so that it does not grow beyond what may be pending. The first is its worker's.
+    /// Removes cancelled jobs from a queue, so that the queue does not exceed the limits of pending deliveries. The first job
+    /// belongs to the worker and stays.
     fn remove_cancelled(&self, job: &Job) {
         let key = (job.delivery.uid.clone(), job.part.sink.clone());
         if let Some(queue) = self.lock().get_mut(&key) {

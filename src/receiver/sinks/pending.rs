@@ -1,18 +1,18 @@
-//! How much may be pending: bounded for each binding and for all, because it is kept in memory.
+//! Limits pending deliveries for each binding and in total, because they are kept in memory.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::receiver::metrics::Metrics;
 
-/// The bounds of what is pending.
+/// The limits of pending deliveries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PendingLimits {
-    /// Deliveries of one binding.
+    /// Maximum deliveries of one binding; default 1,000.
     pub per_binding: usize,
-    /// Deliveries of all bindings.
+    /// Maximum deliveries of all bindings; default 10,000.
     pub deliveries: usize,
-    /// Bytes of their bodies.
+    /// Maximum bytes of their bodies; default 64 MiB.
     pub bytes: usize,
 }
 
@@ -22,7 +22,7 @@ impl Default for PendingLimits {
     }
 }
 
-/// What is pending at present.
+/// The present use of the limits. Cheap to clone; all clones share it.
 #[derive(Clone)]
 pub(super) struct PendingBudget {
     limits: PendingLimits,
@@ -37,7 +37,7 @@ struct Used {
     bindings: HashMap<String, usize>,
 }
 
-/// Room for one delivery. Dropping it gives the room back.
+/// Permission to keep one delivery. Dropping it frees its share of the limits.
 pub(super) struct PendingPermit {
     budget: PendingBudget,
     uid: String,
@@ -49,7 +49,7 @@ impl PendingBudget {
         Self { limits, used: Arc::default(), metrics }
     }
 
-    /// Room for one delivery; `None` when there is none left.
+    /// Takes a permit for one delivery; `None` when a limit is reached.
     pub(super) fn acquire(&self, uid: &str, bytes: usize) -> Option<PendingPermit> {
         let mut used = self.lock();
         let of_binding = used.bindings.get(uid).copied().unwrap_or_default();

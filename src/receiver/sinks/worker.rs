@@ -15,14 +15,14 @@ use super::{Dispatcher, QueueKey, SinkLimits, cloud_events};
 use crate::network::Purpose;
 use crate::receiver::routes::SinkState;
 
-/// How often a sink that is down is tried because something new arrived.
+/// Pause after a new delivery before a failing sink is tried again ahead of its schedule.
 const WAKE_PAUSE: Duration = Duration::from_secs(1);
 
-/// What became of a job.
+/// The result of one step of a job.
 enum Step {
-    /// It is done with: go on to the next.
+    /// The job is finished; continue with the next.
     Done,
-    /// It has to be tried again.
+    /// The job must be tried again.
     Again,
 }
 
@@ -37,7 +37,7 @@ fn backoff(limits: &SinkLimits) -> ExponentialBackoff {
 }
 
 impl Dispatcher {
-    /// Works until the queue is empty.
+    /// Processes the queue until it is empty.
     pub(super) async fn work(self: Arc<Self>, key: QueueKey, wake: Arc<Notify>) {
         let mut schedule = backoff(&self.limits);
         while let Some(job) = self.front(&key) {
@@ -57,7 +57,7 @@ impl Dispatcher {
         }
     }
 
-    /// The first job; the queue goes away with its last one.
+    /// The first job. Removes the queue when it has none.
     fn front(&self, key: &QueueKey) -> Option<Arc<Job>> {
         let mut queues = self.lock();
         let job = queues.get(key).and_then(|queue| queue.jobs.front()).cloned();
@@ -80,7 +80,7 @@ impl Dispatcher {
                 return Step::Done;
             }
             let Some(event) = delivery.events.get(position) else { return self.settle(job) };
-            // An earlier try of the same delivery may have got through.
+            // An earlier attempt at the same delivery may have succeeded.
             if delivery.entry.has_accepted(&job.part.sink, position) {
                 self.accepted(job);
                 continue;
@@ -154,7 +154,7 @@ impl Dispatcher {
         Step::Done
     }
 
-    /// Waits for the pause to end, for something new, or for the end.
+    /// Waits until the pause ends, a new job arrives, or the receiver stops.
     async fn pause(&self, pause: Duration, wake: &Notify) {
         let something_new = async {
             wake.notified().await;

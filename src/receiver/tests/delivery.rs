@@ -1,4 +1,4 @@
-//! What reaches the sinks: everything wanted, in order, once.
+//! Tests of deliveries to sinks: every selected event, in order, once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -131,7 +131,7 @@ async fn one_event_by_hooks_of_two_secret_versions_arrives_once() {
     let old = |id: &str, body: &[u8]| Shot::new(id, body.to_vec());
     let new = |id: &str, body: &[u8]| Shot::with_secret_version(&next, id, body.to_vec());
     let bodies = ["1", "2", "3"].map(|commit| push_body(7, "acme/shop", "refs/heads/main", commit));
-    // The new hook is there before the status says so.
+    // The new hook exists before the status names it.
     assert_eq!(harness.send(&old("old-1", &bodies[0])).await, 200);
     assert_eq!(harness.send(&new("new-1", &bodies[0])).await, 200);
     assert_eq!(harness.send(&new("new-2", &bodies[1])).await, 200);

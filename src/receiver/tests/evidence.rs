@@ -1,4 +1,4 @@
-//! What is remembered of deliveries, and for how long.
+//! Tests of the evidence: what is remembered of deliveries, and for how long.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! A receiver on a loopback port, a clock that stands still, and sinks that do as they are told.
+//! Test harness: a receiver on a loopback port, a clock that is set by hand, and sinks with scripted answers.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -77,7 +77,7 @@ pub fn now_second() -> i64 {
     NOW.parse::<Timestamp>().unwrap().as_second()
 }
 
-/// Services named `sink-a` and `sink-b` of namespace `team` are on this machine.
+/// Resolves the Services `sink-a` and `sink-b` of namespace `team` to this machine.
 pub fn policy() -> NetworkPolicy {
     let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
     NetworkPolicy {
@@ -125,12 +125,12 @@ pub fn gitea() -> GitProviderConnection {
     connection(&json!({"gitea": {"url": "https://git.acme.io", "organization": "acme"}}))
 }
 
-/// The provider of these tests, which can do what the real one cannot.
+/// A connection of [`TestProvider`], which supports what the real provider does not.
 pub fn other() -> GitProviderConnection {
     connection(&json!({"github": {"organization": "acme"}}))
 }
 
-/// A binding `team/shop` of repository 7, `acme/shop`, with the present second as its secret version.
+/// A binding `team/shop` of repository 7, `acme/shop`, whose secret version is the present second.
 pub fn binding(change: impl FnOnce(&mut Value)) -> RepoBinding {
     let mut object = json!({
         "apiVersion": "forgebind.dev/v1alpha1", "kind": "RepoBinding",
@@ -146,7 +146,7 @@ pub fn binding(change: impl FnOnce(&mut Value)) -> RepoBinding {
     serde_json::from_value(object).unwrap()
 }
 
-/// The secret version of `ago` seconds before the present.
+/// The secret version `ago` seconds before the present.
 pub fn secret_version(ago: i64) -> String {
     (now_second() - ago).to_string()
 }
@@ -165,7 +165,7 @@ pub struct Shot {
     pub headers: Vec<(&'static str, String)>,
 }
 
-/// Whose the hooks of a binding are that were made through `team/acme`.
+/// The owner of the hooks of a binding that were made through the connection `acme` of its own namespace.
 pub fn owner<'a>(namespace: &'a str, name: &'a str) -> ConnectedBinding<'a> {
     ConnectedBinding { namespace, name, connection: (namespace, "acme") }
 }
@@ -183,7 +183,7 @@ pub fn sign(secret: &str, body: &[u8]) -> String {
 }
 
 impl Shot {
-    /// An authentic one of the present secret version.
+    /// An authentic delivery with the present secret version.
     pub fn new(id: &str, body: Vec<u8>) -> Self {
         Self::with_secret_version(&secret_version(0), id, body)
     }
@@ -205,7 +205,7 @@ pub fn push_body(repository: i64, path: &str, reference: &str, commit: &str) -> 
         .into_bytes()
 }
 
-/// A body for the provider of these tests: several pushes in one delivery.
+/// A body for [`TestProvider`]: several pushes in one delivery.
 pub fn pushes_body(branches: &[&str]) -> Vec<u8> {
     json!({"repository": "7", "branches": branches}).to_string().into_bytes()
 }
@@ -242,7 +242,7 @@ impl Harness {
     }
 }
 
-/// Waits for a state.
+/// Waits until a condition holds.
 pub async fn until(what: &str, mut reached: impl FnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + DEADLINE;
     while !reached() {
@@ -251,7 +251,7 @@ pub async fn until(what: &str, mut reached: impl FnMut() -> bool) {
     }
 }
 
-/// What a sink was sent.
+/// A request that a sink received.
 #[derive(Clone, Debug)]
 pub struct Received {
     pub path: String,
@@ -271,12 +271,12 @@ impl Received {
 pub struct Sink {
     pub port: u16,
     received: Arc<Mutex<Vec<Received>>>,
-    /// Statuses of the next answers; then `usual`.
+    /// Status codes of the next answers. After them, `usual` applies.
     pub next: Arc<Mutex<VecDeque<u16>>>,
     usual: watch::Sender<u16>,
 }
 
-/// Instead of a status: no answer until there is another.
+/// Used instead of a status code: no answer until another one is set.
 pub const SILENT: u16 = 0;
 
 impl Sink {
@@ -328,7 +328,7 @@ impl Sink {
     }
 }
 
-/// Proves like the real provider, and reads bodies of its own.
+/// Verifies like the real provider, and reads its own format of bodies.
 pub struct TestProvider;
 
 static TEST_PROVIDER: TestProvider = TestProvider;
@@ -394,7 +394,7 @@ impl Webhook for TestProvider {
         if !body.is_empty() {
             return Self::real().webhook().verify(secrets, headers, body);
         }
-        // The check before the body: a header of its own.
+        // The check before the body is read uses its own header.
         let token = headers.get("x-token").ok_or(Rejection::ProofMissing)?;
         if token != "right" {
             return Err(Rejection::ProofWrong);

@@ -1,4 +1,4 @@
-//! What is logged of deliveries and refusals, and what never is.
+//! Tests of the log lines about deliveries and refusals, and of what is never logged.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,7 +7,7 @@ use tracing::subscriber::DefaultGuard;
 
 use super::harness::*;
 
-/// Collects what is logged on this thread.
+/// Collects the log of this thread.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -23,12 +23,12 @@ impl std::io::Write for Log {
 }
 
 impl Log {
-    /// From here on, all tasks of a test being on its own thread.
+    /// Starts collecting. All tasks of a test run on its own thread.
     fn at(level: tracing::Level) -> (Self, (DefaultGuard, tracing::Dispatch)) {
         let log = Self::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt().json().with_max_level(level).with_writer(move || writer.clone()).finish();
-        // With a single subscriber, other tests' threads, which have none, would switch call sites off for good.
+        // With a single subscriber, the threads of other tests, which have none, would disable call sites permanently.
         let second =
             tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(std::io::sink).with_max_level(tracing::Level::TRACE).finish());
         (log, (tracing::subscriber::set_default(subscriber), second))
@@ -102,7 +102,7 @@ async fn requests_to_unknown_paths_do_not_fill_the_log() {
         assert_eq!(harness.send(&Shot { path: "/".into(), ..Shot::push("d-1", "main") }).await, 401);
     }
     let lines = log.lines("request to an unknown path refused");
-    // A place in the log comes free every two seconds.
+    // The limit permits one more line every two seconds.
     assert!((30..75).contains(&lines.len()), "{} lines", lines.len());
     assert!(harness.metrics().contains(r#"reason="unknown_path"} 150"#), "all of them are counted");
 }

@@ -1,4 +1,4 @@
-//! The receiver on a real socket, with real sinks on others.
+//! Tests of the receiver on a real socket, with real sinks.
 
 mod delivery;
 mod evidence;

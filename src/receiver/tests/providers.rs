@@ -1,4 +1,4 @@
-//! Deliveries as providers send them, through the whole receiver.
+//! Tests of deliveries in the providers' own formats, through the whole receiver.
 
 use serde_json::{Value, json};
 

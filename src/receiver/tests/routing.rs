@@ -1,4 +1,4 @@
-//! Which paths and which secrets there are.
+//! Tests of the accepted paths and secrets.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -113,8 +113,8 @@ fn of_platform(rules: &serde_json::Value) -> crate::api::v1alpha1::GitProviderCo
     connection
 }
 
-/// The binding, moved from the connection of `platform`, through which it still has a hook, to `acme` of its own namespace, through
-/// which nothing was found yet.
+/// The binding after a move from the connection of `platform`, with which it still has a hook, to `acme` of its own namespace,
+/// with which no repository was found yet.
 fn moved(change: impl FnOnce(&mut serde_json::Value)) -> crate::api::v1alpha1::RepoBinding {
     binding(|object| {
         let platform = json!({"namespace": "platform", "name": "acme"});
@@ -127,7 +127,7 @@ fn moved(change: impl FnOnce(&mut serde_json::Value)) -> crate::api::v1alpha1::R
     })
 }
 
-/// A delivery to the hook that the binding has through a connection.
+/// A delivery to the binding's hook of a connection.
 fn through(namespace: &str, id: &str, path: &str) -> Shot {
     let owner = crate::protocol::keys::ConnectedBinding { connection: (namespace, "acme"), ..owner("team", "shop") };
     let (hook, secret) = (key().hook_id(owner), key().webhook_secret(owner, &secret_version(0)));
@@ -376,7 +376,7 @@ async fn a_status_that_is_lost_does_not_lose_the_repository_that_was_found() {
     harness.routes.apply_binding(&binding(lost));
     assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 200);
     assert_eq!(harness.seen().last_delivery.unwrap().id, "d-1");
-    // Whoever takes the status away and names a connection of his own has no hook through that one.
+    // If the status is removed and the binding refers to another connection, it has no hook with that connection.
     harness.routes.apply_connection(&of_platform(&json!([{"namespaces": {"from": "All"}, "repositories": ["*/*"]}])));
     harness.routes.apply_binding(&binding(|object| {
         lost(object);
@@ -384,7 +384,7 @@ async fn a_status_that_is_lost_does_not_lose_the_repository_that_was_found() {
     }));
     assert_eq!(harness.send(&Shot::push("d-2", "main")).await, 401, "its hook was made through the other one");
     assert_eq!(harness.send(&through("platform", "d-3", "acme/shop")).await, 503, "and what that one led to is not known");
-    // One that was made again under its name is another one, and begins with nothing.
+    // A binding that was created again under the same name is a new one and starts without facts.
     harness.routes.apply_binding(&binding(|object| {
         lost(object);
         object["metadata"]["uid"] = json!("uid-again");
@@ -408,7 +408,7 @@ async fn a_binding_that_moves_takes_deliveries_of_the_new_repository_once_its_st
         assert_eq!(harness.send(&shot).await, code, "{}", shot.id);
         assert_eq!(harness.seen().last_delivery.unwrap().id, last, "{}", shot.id);
     }
-    // The controller found it, and writes that down before it makes the hook there.
+    // The controller has found the repository, and writes it to the status before it makes the hook there.
     harness.routes.apply_binding(&binding(|object| {
         moved(object);
         object["status"]["repository"] = json!({"id": "8", "path": "acme/store"});

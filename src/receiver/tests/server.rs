@@ -1,4 +1,4 @@
-//! Limits of connections, and the end.
+//! Tests of the limits of connections and of the shutdown.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use tokio::net::TcpStream;
 
 use super::harness::*;
 
-/// Reads until the other side closes.
+/// Reads until the peer closes the connection.
 async fn closed(stream: &mut TcpStream) -> String {
     let mut text = Vec::new();
-    // A reset is an end as well.
+    // A reset also ends the connection.
     let _ = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut text)).await.expect("the connection is closed");
     String::from_utf8_lossy(&text).into_owned()
 }
@@ -71,7 +71,7 @@ async fn a_kept_connection_may_rest_longer_than_a_header_may_take() {
         stream.write_all(request).await.unwrap();
         stream.read_exact(&mut answer).await.unwrap();
         assert_eq!(&answer, b"HTTP/1.1 405");
-        // Longer than a header may take: that the connection rests is what is tested.
+        // Longer than the header timeout: the idle timeout is tested here.
         tokio::time::sleep(Duration::from_millis(500)).await;
         while stream.try_read(&mut [0; 1024]).is_ok() {}
     }

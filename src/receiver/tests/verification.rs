@@ -1,4 +1,4 @@
-//! What is taken in and what is refused, with which answer.
+//! Tests of accepted and refused requests and their answers.
 
 use std::sync::atomic::Ordering;
 
@@ -206,7 +206,7 @@ async fn too_many_deliveries_of_one_route_get_503_and_other_routes_do_not_notice
         if codes.last() != Some(&200) {
             break;
         }
-        // An update of the object does not refill the rate.
+        // An update of the object does not reset the rate limit.
         harness.routes.apply_binding(&binding(|_| ()));
     }
     assert!(codes.len() > 3, "the burst is taken: {codes:?}");
@@ -236,7 +236,7 @@ async fn pk_28_a_proof_in_a_header_is_judged_before_the_body_is_read() {
     harness.routes.apply_binding(&binding(|_| ()));
     let mut shot = Shot::new("d-1", pushes_body(&["main"]));
     assert_eq!(harness.send(&shot).await, 401);
-    // A body that never comes: whoever waited for it would answer 503.
+    // A body that never arrives: a receiver that waited for it would answer 503.
     let never = reqwest::Body::wrap_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
     let request = harness.request(&shot).header("x-token", "wrong").body(never);
     assert_eq!(request.send().await.unwrap().status(), 401);
@@ -244,7 +244,7 @@ async fn pk_28_a_proof_in_a_header_is_judged_before_the_body_is_read() {
     assert_eq!(harness.send(&shot).await, 200);
 }
 
-/// A push as GitLab signs it: by id, time and body.
+/// A push that is signed by id, time and body.
 fn signed_push(id: &str, second: i64) -> Shot {
     let zeros = "0".repeat(40);
     let body = json!({

@@ -1,4 +1,4 @@
-//! What is told of a watch that fails.
+//! Tests of the log lines about a failing watch.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use tower::{Layer as _, service_fn};
 use super::*;
 use crate::telemetry::freshness::WatchHealth;
 
-/// Collects what is logged on this thread.
+/// Collects the log of this thread.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -48,7 +48,7 @@ async fn a_prepared_secret_that_cannot_be_watched_is_logged_once_and_counted_and
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
-    // With a single subscriber, other tests' threads, which have none, would switch call sites off for good.
+    // With a single subscriber, the threads of other tests, which have none, would disable call sites permanently.
     let _second = tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(std::io::sink).finish());
     let _guard = tracing::subscriber::set_default(subscriber);
 

@@ -1,5 +1,5 @@
-//! Works off what was left behind: each entry at its own time, with pauses that grow while it cannot be done. In memory; a term
-//! begins with what is recorded.
+//! Retries leftover hooks: each entry at its own time, with pauses that grow while it fails. The schedule is in memory and
+//! starts from the recorded entries when this process begins to lead.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -23,20 +23,20 @@ use crate::controllers::runtime::backoff::growing_pause;
 use crate::controllers::{Context, locked};
 use crate::providers::{Deletion, ErrorKind, HookRelease, ProviderError};
 
-/// How long an entry is kept.
+/// How long an entry is kept before it is given up.
 const KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
 /// The pause before the first attempt.
 const FIRST: SignedDuration = SignedDuration::from_secs(5);
-/// The pause before the entries are read again, where they could not be read.
+/// The pause before a failed listing of the entries is repeated.
 const READ_PAUSE: Duration = Duration::from_secs(60);
-/// Connections whose entries are worked on at once, one entry of each.
+/// Number of connections that are processed at once, with one entry of each.
 const AT_ONCE: usize = 4;
-/// No entry is worked on for longer at a time: a server that hangs must not keep the others waiting.
+/// Time limit of one attempt: a server that hangs must not delay the other entries.
 const MAX_DURATION: Duration = Duration::from_secs(60);
-/// How often it is looked whether an entry is due, unless something changes.
+/// How often to check for due entries when nothing changes.
 const REST: Duration = Duration::from_secs(5);
 
-/// One entry, and when it is its turn.
+/// The schedule of one entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Due {
     namespace: String,
@@ -53,17 +53,17 @@ impl Due {
     }
 }
 
-/// The entries that are recorded and when each of them is tried again.
+/// The recorded entries and the time of each one's next attempt.
 #[derive(Debug, Default)]
 pub struct Pending {
     entries: Mutex<BTreeMap<String, Due>>,
-    /// Whether the recorded entries were read in this term.
+    /// Whether the recorded entries were read since this process began to lead.
     complete: AtomicBool,
     changed: Notify,
 }
 
 impl Pending {
-    /// Notes an entry that was recorded. The first attempt is made in a moment: what stood against the removal may be over.
+    /// Adds a recorded entry. The first attempt follows soon, because the cause that prevented the deletion may be over.
     pub(super) fn add(&self, key: &str, entry: &Leftover, now: Timestamp) {
         let due = Due::of(entry.clone(), now.checked_add(FIRST).unwrap_or(now));
         locked(&self.entries).insert(key.to_owned(), due);
@@ -74,12 +74,12 @@ impl Pending {
         locked(&self.entries).remove(key);
     }
 
-    /// How many entries there are.
+    /// Number of entries.
     pub(super) fn count(&self) -> i64 {
         i64::try_from(locked(&self.entries).len()).unwrap_or(i64::MAX)
     }
 
-    /// Whether a namespace may have an entry under this key, beside those that it has.
+    /// Whether a namespace may have an entry under this key in addition to its present ones.
     pub(super) async fn has_room(&self, context: &Context, key: &str, namespace: &str) -> kube::Result<bool> {
         if !self.complete.load(Ordering::Acquire) {
             self.fill(listed(context).await?, context.view.clock.now());
@@ -101,7 +101,7 @@ impl Pending {
         self.complete.store(false, Ordering::Release);
     }
 
-    /// Asks for the entries of a connection that works again.
+    /// Schedules the entries of a connection that works again for now.
     pub fn try_now(&self, connection: &ConnectionTarget) {
         let mut entries = locked(&self.entries);
         for due in entries.values_mut().filter(|due| due.connection == *connection) {
@@ -112,7 +112,7 @@ impl Pending {
         self.changed.notify_one();
     }
 
-    /// The entries whose turn it is: one of each connection, those that wait longest first.
+    /// The due entries: one of each connection, the longest overdue first.
     fn due(&self, now: Timestamp) -> Vec<String> {
         let entries = locked(&self.entries);
         let mut due: Vec<(&String, &Due)> = entries.iter().filter(|(_, due)| due.next <= now).collect();
@@ -122,7 +122,8 @@ impl Pending {
         due.into_iter().map(|(key, _)| key.clone()).collect()
     }
 
-    /// Notes an attempt before it is made: one that is cut off has its pause, and nothing is lost of it or of any other.
+    /// Records an attempt before it starts, so that an interrupted attempt has its pause, and neither its entry nor any other
+    /// is lost.
     fn begin(&self, key: &str, now: Timestamp) -> Option<Due> {
         let mut entries = locked(&self.entries);
         let due = entries.get_mut(key)?;
@@ -131,7 +132,7 @@ impl Pending {
         Some(due.clone())
     }
 
-    /// Puts the entries of a connection off that cannot be worked off at present, each by its own pause.
+    /// Postpones the due entries of a connection that cannot be processed now, each by its own pause.
     fn put_off(&self, connection: &ConnectionTarget, now: Timestamp) {
         for due in locked(&self.entries).values_mut().filter(|due| due.connection == *connection && due.next <= now) {
             due.attempts = due.attempts.saturating_add(1);
@@ -144,7 +145,7 @@ fn after(now: Timestamp, attempts: usize) -> Timestamp {
     now.checked_add(growing_pause(attempts)).unwrap_or(Timestamp::MAX)
 }
 
-/// Works off the entries for as long as this process leads, also those that an earlier one recorded. Never ends.
+/// Retries the entries while this process leads, including those that an earlier leader recorded. Never returns.
 pub async fn work(context: &Context) {
     context.leftovers.clear();
     loop {
@@ -158,23 +159,23 @@ pub async fn work(context: &Context) {
         context.metrics.leftovers.set(context.leftovers.count());
         let due = context.leftovers.due(context.view.clock.now());
         if due.is_empty() {
-            // Whether it is woken or rested: what is due is looked up anew.
+            // After a notification or a timeout, the loop looks for due entries again.
             let _ = tokio::time::timeout(REST, context.leftovers.changed.notified()).await;
         }
         stream::iter(due).for_each_concurrent(AT_ONCE, async |key| attempt(context, &key).await).await;
     }
 }
 
-/// How an attempt ended.
+/// The result of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// Nothing of it is left at the provider.
+    /// None of the hooks remains at the provider.
     Removed,
-    /// It is too old.
+    /// The entry is too old.
     Expired,
-    /// It is not recorded any more, or not so that it can be read.
+    /// The entry was removed from its `ConfigMap` or is unreadable.
     Withdrawn,
-    /// It is tried again.
+    /// The entry is retried later.
     Waits,
 }
 
@@ -202,12 +203,12 @@ async fn attempt(context: &Context, key: &str) {
     match ended {
         Ok(End::Expired) => drop(context.metrics.leftovers_resolved.get_or_create(&Resolution { result: "expired" }).inc()),
         Ok(End::Removed) => drop(context.metrics.leftovers_resolved.get_or_create(&Resolution { result: "removed" }).inc()),
-        // By a person who removed the hooks by hand, or by mistake: nobody else has the entry.
+        // Removed by a person who deleted the hooks by hand, or by mistake. No other copy of the entry exists.
         Ok(End::Withdrawn) => warn!(key, "somebody took the entry of leftover hooks out of its ConfigMap; they are not removed any more"),
         Ok(End::Waits) => {}
         Err(error) => {
             warn!(key, error = %error, "leftover hooks not removed, trying again later");
-            // Who does not answer for one of them does not answer for the others either.
+            // A server that does not answer for one entry will not answer for the others of its connection either.
             let silent =
                 matches!(&error, AttemptError::TimedOut) || matches!(&error, AttemptError::Provider(error) if error.kind.is_outage());
             if silent {
@@ -219,7 +220,7 @@ async fn attempt(context: &Context, key: &str) {
 
 async fn retry_leftovers(context: &Context, key: &str, due: &Due) -> Result<End, AttemptError> {
     let now = context.view.clock.now();
-    // Also where the connection is gone for good.
+    // Also when the connection no longer exists.
     if due.since.checked_add(KEPT).is_ok_and(|end| end < now) {
         warn!(key, namespace = due.namespace, "leftover hooks given up after 90 days");
         return Ok(End::Expired);
@@ -237,19 +238,19 @@ async fn retry_leftovers(context: &Context, key: &str, due: &Due) -> Result<End,
     Ok(end)
 }
 
-/// The client through which hooks of a connection may be removed now; `None` while it does not work or nothing may be written.
+/// The client to delete hooks with; `None` while the connection does not work or writes are not allowed.
 fn usable(context: &Context, connection: &ConnectionTarget) -> Option<ActiveClient> {
     let policy = context.view.connection(connection)?.spec.management_policy;
     let session = context.view.sessions.get(connection).filter(|session| session.failure.is_none())?;
     session.active_client.filter(|_| !context.view.settings.read_only && policy == ManagementPolicy::Manage)
 }
 
-/// Removes the hooks of an entry that still prove to be ours, but those of a binding of that name that lives. Adopted ones are handed
-/// back. A repository that is gone, as its owner's list tells, has none.
+/// Deletes the hooks of an entry that are still provably ours, except those in use by an existing binding of that name. Adopted
+/// hooks are handed back. A repository that no longer exists, according to its owner's list, has no hooks.
 async fn remove(context: &Context, active_client: &ActiveClient, entry: &Stored) -> Result<End, AttemptError> {
     let binding = context.view.bindings.get(&ObjectRef::new(&entry.name).within(&entry.namespace));
-    // Another connection, or one that does not allow it, makes no hook at this target: who names a connection that never works would
-    // else keep the entry for ever.
+    // A binding makes no hook at this target through another connection, or through one that does not allow it. Without this
+    // check, a binding that refers to a connection that never works would keep the entry forever.
     let may_make = |binding: &RepoBinding| {
         let connection = context.view.connection(&entry.connection).filter(|_| binding.connection_target() == entry.connection);
         connection.is_some_and(|connection| gate::permits(&context.view, binding, &connection, Some(&entry.repository)) != Some(false))
@@ -268,7 +269,7 @@ async fn remove(context: &Context, active_client: &ActiveClient, entry: &Stored)
     Ok(End::Removed)
 }
 
-/// What is to be done about the hooks of an entry.
+/// The actions for the hooks of an entry.
 fn removal(entry: &Leftover, hooks: &[crate::providers::Hook], identity: &HookIdentity, hooks_in_use: &BTreeSet<&str>) -> Vec<HookAction> {
     let recorded: BTreeSet<&str> = entry.hooks.iter().map(|hook| hook.id.as_str()).collect();
     let adopted = |id: &str| entry.hand_back || entry.hooks.iter().any(|hook| hook.adopted && hook.id == id);
@@ -281,7 +282,7 @@ fn removal(entry: &Leftover, hooks: &[crate::providers::Hook], identity: &HookId
         .collect()
 }
 
-/// Whether it is done for certain.
+/// Carries out one action. Returns whether it is certainly done.
 async fn take(owned_hooks: &OwnedHooks, action: &HookAction) -> Result<bool, ProviderError> {
     match action {
         HookAction::Delete { id, .. } => Ok(owned_hooks.delete(id).await? != Deletion::Hidden),
@@ -290,13 +291,13 @@ async fn take(owned_hooks: &OwnedHooks, action: &HookAction) -> Result<bool, Pro
     }
 }
 
-/// The hooks that the binding of an entry's name has now, and sees to itself: a new one of that name has the same identity.
-/// `None` while that cannot be told of one that may have made hooks at the target.
+/// The hooks that the present binding of the entry's name manages itself: a new binding of that name has the same identity.
+/// `None` while these are unknown for a binding that may have made hooks at the target.
 fn hooks_in_use(binding: Option<&RepoBinding>, may_make: impl Fn(&RepoBinding) -> bool) -> Option<BTreeSet<&str>> {
-    // One that is being deleted is the entry's own, let go in a moment: its status names the very hooks that are to go.
+    // A binding under deletion is the one recorded here, about to lose its finalizer; its status names the hooks to delete.
     let Some(alive) = binding.filter(|binding| binding.metadata.deletion_timestamp.is_none()) else { return Some(BTreeSet::new()) };
     let webhook = alive.status.as_ref().and_then(|status| status.webhook.as_ref());
-    // After a restore, and just before its first hook, the status may not tell yet which hooks it has: it is waited for.
+    // After a restore, and just before its first hook, the status may not list the binding's hooks yet. Wait for it.
     if webhook.is_none_or(|webhook| webhook.secret_version.is_none()) && alive.spec.webhook.is_some() && may_make(alive) {
         return None;
     }

@@ -89,7 +89,7 @@ fn each_entry_has_its_own_pauses_and_an_attempt_that_is_cut_off_loses_none() {
         at(0),
     );
     assert_eq!(pending.due(at(0)), ["a", "c"], "one of each connection at a time");
-    // Both attempts are cut off: nothing is told of their end.
+    // Both attempts are interrupted: their end is never recorded.
     assert_eq!(pending.begin("a", at(0)).map(|due| due.connection), Some(target("acme")));
     assert!(pending.begin("c", at(0)).is_some());
     assert_eq!(pending.count(), 3);
