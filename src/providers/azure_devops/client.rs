@@ -1,4 +1,4 @@
-//! One account at one organization or collection.
+//! Calls the Azure DevOps API as one account of an organization or collection.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,22 +24,23 @@ use crate::providers::model::{
 use crate::providers::transport::{Answer, Call, Operation, Transport};
 use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git};
 
-/// Asks for a refusal instead of a redirect to the page for signing in.
+/// Header that makes the server return an error instead of a redirect to its sign-in page.
 const NO_SIGN_IN: (HeaderName, HeaderValue) = (HeaderName::from_static("x-tfs-fedauthredirect"), HeaderValue::from_static("Suppress"));
-/// The name of the version among the parameters of every call.
+/// Name of the query parameter with the API version, which every call has.
 const API_VERSION: &str = "api-version";
-/// Where the next page of a list begins.
+/// Header with the position of the next page of a list.
 const CONTINUATION: &str = "x-ms-continuationtoken";
-/// References that are asked for at once.
+/// Requested page size for references.
 const REFERENCES: &str = "100";
-/// Bytes of a list of repositories: the API gives all of an organization in one answer, about 1 KiB for each.
+/// Maximum size in bytes of a list of repositories. The API returns all repositories of an organization in one answer,
+/// about 1 KiB for each.
 const LIST_LIMIT: usize = 24 * 1024 * 1024;
-/// Repositories of such a list.
+/// Maximum number of repositories in such a list.
 const MOST_REPOSITORIES: usize = 50_000;
 /// The security namespace of service hooks.
 const SERVICE_HOOKS: &str = "cb594ebe-87dd-4fc9-ac2c-6a10a4c92046";
-/// Its bits that are needed, as the documentation of service hooks calls them. Whoever may edit subscriptions need not be allowed
-/// to delete them, and then hooks would stay for ever.
+/// The required bits of the namespace, with their names in the documentation of service hooks. An account that may edit
+/// subscriptions may still lack the permission to delete them, and hooks would then never be removed.
 const SUBSCRIPTION_BITS: [(u8, &str); 3] = [(VIEW, "View subscriptions"), (2, "Edit subscriptions"), (4, "Delete subscriptions")];
 const VIEW: u8 = 1;
 const ALL_BITS: u8 = 7;
@@ -53,7 +54,7 @@ pub(super) struct AzureDevOpsClient {
     proven: Mutex<Proven>,
 }
 
-/// The credential, as far as it is needed after connecting.
+/// The part of the credential that is used after connecting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Account {
     Anonymous,
@@ -66,7 +67,7 @@ impl AzureDevOpsClient {
         let transport = transport.classified_by(error::classify);
         let (account, transport) = match credential {
             Credential::Anonymous => (Account::Anonymous, transport),
-            // A token is a password, and any user name goes with it.
+            // A token is sent as a password; the server accepts any user name with it.
             Credential::Token(token) => (Account::Token, authorized(transport, "", token)?),
             Credential::BasicAuth { username, password } => {
                 (Account::Basic { username: username.clone() }, authorized(transport, username, password)?)
@@ -87,12 +88,12 @@ impl AzureDevOpsClient {
         *self.proven.lock().unwrap_or_else(PoisonError::into_inner) = proven;
     }
 
-    /// An address below the organization's; each segment is one, whatever is in it.
+    /// Builds a URL below the organization's address. Each item becomes exactly one path segment.
     pub(super) fn api<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Url {
         with_segments(&self.endpoint.api, segments)
     }
 
-    /// The list of repositories: of the project, where there is one.
+    /// URL of the list of repositories: those of the project, if one is given, otherwise those of the organization.
     pub(super) fn repositories_url(&self, project: Option<&str>) -> Url {
         self.api(project.into_iter().chain(["_apis", "git", "repositories"]))
     }
@@ -105,7 +106,7 @@ impl AzureDevOpsClient {
         matches!(self.account, Account::Anonymous)
     }
 
-    /// Reads, in the newest version that the server takes. `body` is the question of a read by POST.
+    /// Sends a read in the newest version that the server accepts. `body` is the query of a read by POST.
     pub(super) async fn read(&self, operation: Operation, url: &Url, body: Option<&Value>) -> Result<Answer, ProviderError> {
         loop {
             let version = self.version.get();
@@ -117,7 +118,7 @@ impl AzureDevOpsClient {
         }
     }
 
-    /// The same of a resource that was never released from its preview.
+    /// Sends a read for a resource that has never left its preview version.
     pub(super) async fn read_preview(&self, operation: Operation, url: &Url) -> Result<Answer, ProviderError> {
         self.send_read(operation, versioned(url, &format!("{}-preview", self.version.get())), None).await
     }
@@ -127,12 +128,12 @@ impl AzureDevOpsClient {
             None => Call::read(operation, Method::GET, url),
             Some(question) => Call::read(operation, Method::POST, url).json(question),
         };
-        // Every other answer is about one thing, or a page.
+        // All other answers concern a single object or one page.
         let call = if operation == Operation::ListRepositories { call.body_limit(LIST_LIMIT) } else { call };
         self.transport.send(call.header(NO_SIGN_IN.0, NO_SIGN_IN.1)).await
     }
 
-    /// Changes something: sent once, in the version that the reads before it settled on.
+    /// Sends a write once, in the version that earlier reads settled on.
     async fn write(
         &self,
         operation: Operation,
@@ -152,7 +153,7 @@ impl AzureDevOpsClient {
         self.transport.send(call).await
     }
 
-    /// The password travels with every delivery, so that it goes over https or not at all.
+    /// Refuses a plain http address, because every delivery contains the password or the token.
     fn refuse_plain_http(&self, operation: Operation, request: &HookRequest<'_>) -> Result<(), ProviderError> {
         let is_http = Url::parse(request.url.expose()).is_ok_and(|url| url.scheme() == "http");
         if is_http && !self.transport.allows_http() {
@@ -166,7 +167,8 @@ impl AzureDevOpsClient {
         self.api(["_apis", "hooks", "subscriptions"].into_iter().chain(rest))
     }
 
-    /// Without a credential a private repository is as good as absent: there is nobody to sign in.
+    /// Converts the answer to a lookup. Without a credential, a private repository is reported as not found, because there
+    /// is no account that could sign in.
     fn look_up(&self, answer: Answer) -> Result<wire::Repository, ProviderError> {
         if self.is_anonymous() && answer.refusal() == Some(ErrorKind::Unauthenticated) {
             return Err(answer.refused(ErrorKind::NotFound));
@@ -180,7 +182,8 @@ impl AzureDevOpsClient {
         Ok(convert::repository(found, finding))
     }
 
-    /// Whether the account may change the subscriptions of a project. No scope tells: the permission is asked for.
+    /// Whether the account may change the subscriptions of a project. No scope shows this, so the permission itself is
+    /// queried.
     async fn manage_webhooks(&self, project: &wire::Project) -> Result<PermissionFinding, ProviderError> {
         if self.is_anonymous() {
             return Ok(PermissionFinding::missing("a credential is needed; without one nothing can be changed"));
@@ -197,7 +200,8 @@ impl AzureDevOpsClient {
         })
     }
 
-    /// Which of the permissions for subscriptions an account lacks that has not all of them: the answer to several is one.
+    /// Names the subscription permissions that the account lacks. Each is queried separately, because a query for several
+    /// has a single result.
     async fn missing_permissions(&self, project: &str) -> Result<String, ProviderError> {
         let mut missing = Vec::new();
         for (bit, name) in SUBSCRIPTION_BITS {
@@ -212,7 +216,7 @@ impl AzureDevOpsClient {
         })
     }
 
-    /// Whether the account has a permission for the service hooks of a project; `None` where it may not ask.
+    /// Whether the account has a permission for the service hooks of a project. `None` if it may not query permissions.
     async fn has_permission(&self, operation: Operation, bit: u8, project: &str) -> Result<Option<bool>, ProviderError> {
         let mut url = self.api(["_apis", "permissions", SERVICE_HOOKS, &bit.to_string()]);
         url.query_pairs_mut().append_pair("tokens", &format!("PublisherSecurity/{project}"));
@@ -224,8 +228,8 @@ impl AzureDevOpsClient {
         }
     }
 
-    /// An empty list is also what an account gets that may not see the subscriptions: whether it may has to be known before
-    /// anything is concluded from their absence.
+    /// Fails unless the account may see the subscriptions. An account that may not see them gets an empty list, so this
+    /// must be known before their absence means anything.
     async fn may_see_subscriptions(&self, location: &HookLocation) -> Result<(), ProviderError> {
         match self.has_permission(Operation::ListHooks, VIEW, &location.project).await? {
             Some(true) => Ok(()),
@@ -240,7 +244,8 @@ impl AzureDevOpsClient {
         }
     }
 
-    /// Asks for the subscriptions of a place once. `None` when an answer shows one twice, as it does when they changed meanwhile.
+    /// Reads the subscriptions of a location once. Returns `None` if an answer contains a subscription twice, which happens
+    /// if the list changed during the read.
     async fn subscriptions_once(&self, location: &HookLocation) -> Result<Option<Vec<wire::Subscription>>, ProviderError> {
         let url = self.api(["_apis", "hooks", "subscriptionsquery"]);
         let found: wire::SubscriptionsQuery = self.read(Operation::ListHooks, &url, Some(&location.query())).await?.json()?;
@@ -262,7 +267,7 @@ impl AzureDevOpsClient {
     }
 }
 
-/// Authenticates every call with this login.
+/// Returns a transport that authenticates with this login and removes the password from errors.
 fn authorized(transport: Transport, username: &str, password: &SecretString) -> Result<Transport, ProviderError> {
     let header = authorization::basic(username, password)?;
     Ok(transport.authorized(header.clone(), [password.expose_secret(), authorization::encoded(&header)]))
@@ -296,7 +301,7 @@ impl Client for AzureDevOpsClient {
     }
 
     async fn repository_by_id(&self, id: &str) -> Result<Option<Repository>, ProviderError> {
-        // A name would be looked up as well.
+        // The API would also accept a name here.
         if !subscription::is_guid(id) {
             return Ok(None);
         }
@@ -325,7 +330,7 @@ impl Client for AzureDevOpsClient {
                 .and_then(|value| value.to_str().ok())
                 .filter(|token| !token.is_empty())
                 .map(str::to_owned);
-            // The filter is the beginning of a name.
+            // The filter matches the beginning of a name.
             let page: wire::List<wire::Reference> = answer.json()?;
             extent.add(&self.transport, page.value.0.len(), 0)?;
             if page.value.0.iter().any(|reference| reference.name == wanted) {
@@ -373,7 +378,7 @@ impl Client for AzureDevOpsClient {
         listing::written(answer, |found| subscription::hook(&found), self.hooks(repository), |hook| hook.id == id).await
     }
 
-    /// An update replaces the whole, and a password is shown by a mask only.
+    /// An update replaces the whole subscription, and the API returns a mask instead of the password.
     async fn release_hook(&self, repository: &Repository, id: &str, release: &HookRelease<'_>) -> Result<(), ProviderError> {
         let operation = Operation::UpdateHook;
         let location = HookLocation::of(repository, operation)?;

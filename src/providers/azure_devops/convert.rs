@@ -1,4 +1,4 @@
-//! From the API's documents to the port's words.
+//! Converts the API's documents to the types of the provider port.
 
 use url::Url;
 
@@ -7,15 +7,15 @@ use crate::api::v1alpha1::binding::Visibility;
 use crate::providers::model::{Project, Repository, RepositoryPath};
 use crate::providers::permission::PermissionFinding;
 
-/// The namespace of full branch names.
+/// Prefix of full branch names.
 const HEADS: &str = "refs/heads/";
 
-/// A repository. Who may manage its subscriptions is no part of the answer.
+/// Converts a repository document, which does not contain who may manage its subscriptions.
 pub(super) fn repository(repository: wire::Repository, manage_webhooks: PermissionFinding) -> Repository {
     let visibility = match repository.project.visibility.as_deref() {
         Some("public") => Some(Visibility::Public),
         Some("private") => Some(Visibility::Private),
-        // `organization` in older versions, and whatever comes next.
+        // Older versions return `organization`. Any unknown value is treated the same.
         Some(_) => Some(Visibility::Internal),
         None => None,
     };
@@ -40,7 +40,7 @@ fn told(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
 
-/// A clone URL without the user name that Azure DevOps Services puts into it.
+/// Removes the user name that Azure DevOps Services puts into a clone URL.
 fn without_user(text: &str) -> String {
     let Ok(mut url) = Url::parse(text) else { return text.to_owned() };
     // Both fail only for URLs that cannot have a user name.

@@ -1,4 +1,4 @@
-//! Where the refusals of Azure DevOps differ from the default table.
+//! Classifies Azure DevOps's error responses where they differ from the default table.
 
 use http::HeaderMap;
 use http::header::LOCATION;
@@ -6,17 +6,17 @@ use http::header::LOCATION;
 use crate::providers::ErrorKind;
 use crate::providers::transport::{Failure, Operation};
 
-/// Parts of the addresses that somebody who is not signed in is sent to.
+/// Parts of the URLs to which an unauthenticated request is redirected.
 const SIGN_IN: [&str; 4] = ["_signin", "_signedin", "login.microsoftonline.com", "login.live.com"];
 
-/// What the refusal by a conditional access policy begins with.
+/// Prefix of the error message of a conditional access policy.
 const CONDITIONAL_ACCESS: &str = "VS403463";
 
 pub(super) fn classify(failure: &Failure<'_>) -> Option<ErrorKind> {
     match failure.status.as_u16() {
-        // The credential may be as good as it likes: the organization's directory lets nobody in from here.
+        // The credential may be valid: the organization's directory allows no access from here.
         401 | 403 if failure.message.contains(CONDITIONAL_ACCESS) => Some(ErrorKind::AccessPolicy),
-        // A credential that is not accepted gets the sign-in page, as a success or by a redirect.
+        // An invalid credential gets the sign-in page, as a successful answer or by a redirect.
         203 => Some(ErrorKind::Unauthenticated),
         300..=399 if leads_to_sign_in(failure.headers) => Some(ErrorKind::Unauthenticated),
         200..=299 | 401 if failure.is_html => Some(ErrorKind::Unauthenticated),
@@ -31,7 +31,7 @@ fn leads_to_sign_in(headers: &HeaderMap) -> bool {
     SIGN_IN.iter().any(|part| location.contains(part))
 }
 
-/// Git operations on a disabled repository are answered as if it were not there, with these words.
+/// Git operations on a disabled repository get a not-found error with this message.
 fn is_about_a_disabled_repository(message: &str) -> bool {
     message.to_ascii_lowercase().contains("is disabled")
 }
@@ -40,7 +40,7 @@ const fn is_hook_write(operation: Operation) -> bool {
     matches!(operation, Operation::CreateHook | Operation::UpdateHook)
 }
 
-/// Deliveries go neither to localhost nor to special ranges of addresses, and basic authentication goes over https only.
+/// The server refuses targets on localhost and in special IP ranges, and basic authentication without https.
 fn is_about_the_target(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     ["localhost", "loopback", "ip address", "ip range", "special range", "https"].iter().any(|words| message.contains(words))

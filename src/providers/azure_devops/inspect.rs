@@ -1,4 +1,4 @@
-//! Who a credential is and what answers it: the API, git alone, or nothing.
+//! Inspects a credential: its identity, and whether the API, only git, or neither accepts it.
 
 use std::time::Duration;
 
@@ -16,18 +16,18 @@ use crate::providers::{ErrorKind, ProviderError, git};
 
 const SERVICES_FLAVOR: &str = "AzureDevOpsServices";
 const SERVER_FLAVOR: &str = "AzureDevOpsServer";
-/// The header with the id and the name of who was recognised, separated by a colon.
+/// Header with the ID and the name of the recognized account, separated by a colon.
 const USER_DATA: &str = "x-vss-userdata";
-/// The id of nobody.
+/// The ID of an unauthenticated caller.
 const ANONYMOUS: &str = "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa";
-/// How long the look above the organization may take: it warns, and nothing waits for it.
+/// Timeout of the check for access to other organizations, which only produces a warning.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// A repository that is asked for by git alone. It need not be there: a login that is taken is told that it is not.
+/// Name of a repository for testing a login by git. It need not exist: a valid login gets a not-found error.
 const NO_REPOSITORY: &str = "forgebind-asks-whether-git-takes-this-login";
-/// Organizations that a warning names.
+/// Maximum number of organizations that a warning names.
 const MOST_NAMED: usize = 5;
 
-/// Who the server recognised in an answer.
+/// The account that the server recognized.
 fn recognised(answer: &Answer) -> Option<String> {
     let (id, name) = answer.headers().get(USER_DATA)?.to_str().ok()?.split_once(':')?;
     (!id.is_empty() && id != ANONYMOUS).then(|| name.to_owned())
@@ -39,7 +39,7 @@ impl AzureDevOpsClient {
         let mut answer = self.list_of_repositories(self.project()).await?;
         let hidden = matches!(answer.refusal(), Some(ErrorKind::NotFound | ErrorKind::PermissionDenied));
         if let Some(project) = self.project().filter(|_| hidden) {
-            // An owner that may not be read says nothing about the credential; its organization does.
+            // A project that cannot be read proves nothing about the credential. Its organization does.
             warnings.push(format!("project {project} does not exist, or the credential may not see it"));
             answer = self.list_of_repositories(None).await?;
         }
@@ -78,7 +78,7 @@ impl AzureDevOpsClient {
         ProviderError { message, ..error }
     }
 
-    /// Without a credential the public projects of an organization are shown, where it allows any.
+    /// Inspects a connection without a credential. Public projects are visible if the organization allows them.
     async fn anonymous(&self, answer: &Answer, warnings: Vec<String>) -> Result<Inspection, ProviderError> {
         match answer.refusal() {
             None => {}
@@ -95,7 +95,8 @@ impl AzureDevOpsClient {
         Ok(self.inspection(None, true, warnings))
     }
 
-    /// What the API refuses may still be a token without the scope for code, or a login that is for git alone.
+    /// Inspects a credential that the API refused: it may be a token without the scope for code, or a login that works only
+    /// for git.
     async fn without_api(&self, answer: &Answer) -> Result<Inspection, ProviderError> {
         if self.connected(&self.api([])).await?.is_some() {
             let error = answer.refused(ErrorKind::PermissionDenied);
@@ -114,7 +115,8 @@ impl AzureDevOpsClient {
         }
     }
 
-    /// Who the server behind an address takes the caller for: a name, where it has one. `None` when that is nobody.
+    /// The account that the server recognizes at an address: its name, if it has one. `None` if the caller is not
+    /// authenticated.
     async fn connected(&self, base: &Url) -> Result<Option<Option<String>>, ProviderError> {
         let url = with_segments(base, ["_apis", "connectionData"]);
         let answer = self.read_preview(Operation::InspectCredential, &url).await?;
@@ -129,7 +131,7 @@ impl AzureDevOpsClient {
         Ok(user.map(|user| told.or(user.provider_display_name).filter(|name| !name.is_empty())))
     }
 
-    /// Whether the token has the scope for projects; `None` where that was not answered.
+    /// Whether the token has the scope for projects. `None` if the answer does not show it.
     async fn may_list_projects(&self) -> Result<Option<bool>, ProviderError> {
         let mut url = self.api(["_apis", "projects"]);
         url.query_pairs_mut().append_pair("$top", "1");
@@ -141,7 +143,8 @@ impl AzureDevOpsClient {
         })
     }
 
-    /// A token that is taken above the organization is one for all organizations. Those stop working on 1 December 2026.
+    /// Warns about a token for all organizations, recognized by its access to the accounts service. Such tokens stop
+    /// working on 1 December 2026.
     async fn warning_of_other_organizations(&self) -> Option<String> {
         let accounts = self.endpoint.further_origins.first()?;
         self.connected(accounts).await.ok()??;
@@ -158,7 +161,7 @@ impl AzureDevOpsClient {
         ))
     }
 
-    /// The organizations of the account, where the token has the scope for its profile.
+    /// The organizations of the account, if the token has the scope for its profile.
     async fn organizations(&self, accounts: &Url) -> Result<Vec<String>, ProviderError> {
         let url = with_segments(accounts, ["_apis", "profile", "profiles", "me"]);
         let profile: wire::Profile = self.read(Operation::InspectCredential, &url, None).await?.json()?;
@@ -178,7 +181,7 @@ impl AzureDevOpsClient {
         };
         Inspection {
             flavor: if is_services(&self.endpoint.web) { SERVICES_FLAVOR } else { SERVER_FLAVOR }.to_owned(),
-            // Neither product tells its own version; that of its REST API is the one that it was asked in.
+            // Neither product reports its own version, so this is the REST API version in use.
             version: api.then(|| self.version.get().to_owned()),
             identity,
             credential_name: None,
@@ -191,7 +194,7 @@ impl AzureDevOpsClient {
     }
 }
 
-/// The refusal of a credential. The page for signing in has no words of its own for it.
+/// The error for a refused credential. The sign-in page contains no message for it.
 fn not_signed_in(answer: &Answer) -> ProviderError {
     let error = answer.refused(ErrorKind::Unauthenticated);
     if !answer.message().trim().is_empty() && answer.status() != http::StatusCode::OK {
@@ -204,7 +207,7 @@ fn not_signed_in(answer: &Answer) -> ProviderError {
     ProviderError { message, ..error }
 }
 
-/// What can be done with a credential that the API takes, and with one that only git takes.
+/// Capabilities of a connection. `api`: whether the API accepts the credential, or only git does.
 pub(super) fn capabilities(api: bool) -> Capabilities {
     if !api {
         return Capabilities { one_event_per_hook: true, ..Capabilities::default() };

@@ -1,4 +1,4 @@
-//! Azure DevOps Services and Azure DevOps Server. One API; the address tells which of them answers.
+//! Supports Azure DevOps Services and Azure DevOps Server. Both have the same API; the address determines the product.
 
 mod client;
 mod convert;
@@ -28,40 +28,39 @@ pub use webhook::AzureDevOpsWebhook;
 
 /// The host of Azure DevOps Services.
 const SERVICES: &str = "dev.azure.com";
-/// What the older hosts of Azure DevOps Services end with: `acme.visualstudio.com`.
+/// Suffix of the older hosts of Azure DevOps Services, such as `acme.visualstudio.com`.
 const OLDER_SERVICES: &str = ".visualstudio.com";
-/// The fields of the spec that messages name.
+/// Fields of the spec that error messages name.
 const URL: &str = "azureDevOps.url";
 const ORGANIZATION: &str = "azureDevOps.organization";
-/// The name under which those hosts showed their only collection.
+/// Name of the only collection in URLs of the older hosts.
 const OLDER_COLLECTION: &str = "DefaultCollection";
-/// Where accounts are kept, above all organizations.
+/// Address of the accounts service, which is not part of any organization.
 const ACCOUNTS: &str = "https://app.vssps.visualstudio.com";
 
-/// Azure DevOps Services and Azure DevOps Server.
+/// The provider for Azure DevOps Services and Azure DevOps Server.
 #[derive(Clone, Copy, Debug)]
 pub struct AzureDevOps;
 
-/// The organization that a host of Azure DevOps Services is for: its own name, or that of the first segment below the host.
-/// `None` for every other host.
+/// The organization in an older host of Azure DevOps Services, such as `acme` in `acme.visualstudio.com`. `None` for every
+/// other host.
 fn older_organization(host: &str) -> Option<String> {
     let label = comparable(host).strip_suffix(OLDER_SERVICES)?.to_owned();
-    // `app.vssps` and its like are services, not organizations.
+    // `app.vssps` and similar labels are services, not organizations.
     (!label.is_empty() && !label.contains('.') && label != "vs-ssh").then_some(label)
 }
 
-/// Whether an address is one of Azure DevOps Services.
+/// Whether an address belongs to Azure DevOps Services.
 fn is_services(web: &Url) -> bool {
     let host = web.host_str().unwrap_or_default();
     comparable(host) == SERVICES || older_organization(host).is_some()
 }
 
-/// The segments of an address's path.
 fn path_segments(url: &Url) -> Vec<&str> {
     url.path().split('/').filter(|segment| !segment.is_empty()).collect()
 }
 
-/// The name of the organization or collection, as people write it or copy it from an address.
+/// Parses the name of the organization or collection, as typed or as copied from a URL.
 fn organization(spec: &AzureDevOpsSpec) -> Result<String, ProviderError> {
     let name = decoded(spec.organization.trim()).filter(|name| {
         !name.is_empty()
@@ -74,8 +73,8 @@ fn organization(spec: &AzureDevOpsSpec) -> Result<String, ProviderError> {
     name.ok_or_else(|| address::invalid_field(ORGANIZATION, &spec.organization, form))
 }
 
-/// The organization's address: `https://dev.azure.com/acme`, `https://acme.visualstudio.com`, or a Server's address with the
-/// collection at its end.
+/// The organization's address: `https://dev.azure.com/acme`, `https://acme.visualstudio.com`, or a Server's address
+/// followed by the collection.
 fn web_address(spec: &AzureDevOpsSpec) -> Result<Url, ProviderError> {
     let organization = organization(spec)?;
     let organization = organization.as_str();
@@ -113,13 +112,13 @@ fn web_address(spec: &AzureDevOpsSpec) -> Result<Url, ProviderError> {
     if comparable(host).ends_with(OLDER_SERVICES) {
         return Err(address::invalid_field(URL, url.as_str(), "https://dev.azure.com, not the address of a service behind it"));
     }
-    // People paste a Server's address with and without the collection.
+    // A Server's address may be given with or without the collection.
     let given = segments.last().is_some_and(|last| same(last).is_ok());
     Ok(if given { url } else { with_segments(&url, [organization]) })
 }
 
-/// What else the credential may reach at Azure DevOps Services: accounts first, then the same organization under its other
-/// host.
+/// Further addresses that the credential may be sent to at Azure DevOps Services: the accounts service first, then the same
+/// organization under its other host.
 fn further_origins(web: &Url, organization: &str) -> Result<Vec<Url>, ProviderError> {
     if !is_services(web) {
         return Ok(Vec::new());
@@ -127,7 +126,7 @@ fn further_origins(web: &Url, organization: &str) -> Result<Vec<Url>, ProviderEr
     let older = web.host_str().is_some_and(|host| older_organization(host).is_some());
     let twin = if older { format!("https://{SERVICES}") } else { format!("https://{}{OLDER_SERVICES}", organization.trim()) };
     let accounts = address::parse(URL, ACCOUNTS)?;
-    // A name that is no host name has no older address.
+    // An organization whose name is not a valid host name has no older address.
     Ok(std::iter::once(accounts).chain(address::parse(URL, &twin)).collect())
 }
 

@@ -1,4 +1,4 @@
-//! Repository paths: `Project/repository`, and every clone and web URL of them that people paste. `.git` is a part of the name.
+//! Parses repository paths: `Project/repository` and its usual clone and web URLs. `.git` is part of the name.
 
 use url::Url;
 
@@ -8,13 +8,13 @@ use crate::providers::model::{Endpoint, PathError, RepositoryPath};
 use crate::providers::repository_ref::{RepositoryRef, decoded, same_host, same_origin, segments};
 
 const FORM: &str = "a repository of Azure DevOps is Project/repository, or one of its https or ssh clone URLs";
-/// The segment before a repository's name.
+/// The path segment before a repository's name.
 const GIT: &str = "_git";
-/// The hosts of Azure DevOps Services that serve ssh.
+/// The ssh hosts of Azure DevOps Services.
 const SSH_HOSTS: [&str; 2] = ["ssh.dev.azure.com", "vs-ssh.visualstudio.com"];
-/// The first segment of their paths.
+/// First path segment at these hosts.
 const SSH_VERSION: &str = "v3";
-/// The pages below a repository whose address people copy from a browser.
+/// Pages of a repository in URLs that are copied from a browser.
 const PAGES: [&str; 10] =
     ["branchCompare", "branches", "commit", "commits", "forks", "pullrequest", "pullrequestcreate", "pullrequests", "pushes", "tags"];
 
@@ -29,12 +29,12 @@ pub(super) fn parse(endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, P
     }
 }
 
-/// The name of a project, as people write it or copy it from an address; `None` for what is none.
+/// Parses the name of a project, as typed or as copied from a URL. `None` if it is not a valid name.
 pub(super) fn project(text: &str) -> Option<String> {
     decoded(text.trim()).filter(|name| is_name(name) && !name.starts_with('_'))
 }
 
-/// `Project/repository`.
+/// Parses `Project/repository`.
 fn in_words(path: &str) -> Result<RepositoryPath, PathError> {
     match path.split('/').collect::<Vec<_>>().as_slice() {
         [project, repository] | [project, GIT, repository] => from_names(project, repository),
@@ -42,7 +42,7 @@ fn in_words(path: &str) -> Result<RepositoryPath, PathError> {
     }
 }
 
-/// `Project/_git/repository`, or `_git/repository` where the project has the repository's name.
+/// Parses `Project/_git/repository`, or `_git/repository` if the project and the repository have the same name.
 fn in_address(rest: &[&str]) -> Result<RepositoryPath, PathError> {
     let is_page = |page: &[&str]| page.first().is_none_or(|page| PAGES.iter().any(|known| known.eq_ignore_ascii_case(page)));
     match rest {
@@ -52,7 +52,7 @@ fn in_address(rest: &[&str]) -> Result<RepositoryPath, PathError> {
     }
 }
 
-/// What comes after the organization in an address of Azure DevOps Services, under any of its hosts.
+/// Returns the path segments after the organization in a URL of Azure DevOps Services, at any of its hosts.
 fn at_services<'a>(endpoint: &Endpoint, url: &'a Url) -> Result<Vec<&'a str>, PathError> {
     let host = url.host_str().unwrap_or_default();
     let segments = path_segments(url);
@@ -68,7 +68,7 @@ fn at_services<'a>(endpoint: &Endpoint, url: &'a Url) -> Result<Vec<&'a str>, Pa
     Ok(rest.to_vec())
 }
 
-/// Older addresses may show the only collection there was.
+/// Removes the default collection, which older URLs may contain.
 fn without_collection<'a, 'b>(segments: &'b [&'a str]) -> &'b [&'a str] {
     match segments {
         [first, rest @ ..] if first.eq_ignore_ascii_case(OLDER_COLLECTION) => rest,
@@ -76,7 +76,7 @@ fn without_collection<'a, 'b>(segments: &'b [&'a str]) -> &'b [&'a str] {
     }
 }
 
-/// What comes after the collection in an address of a Server. Its web server does not tell upper and lower case apart.
+/// Returns the path segments after the collection in a URL of a Server. The comparison ignores case, as the Server does.
 fn at_server<'a>(endpoint: &Endpoint, url: &'a Url) -> Result<Vec<&'a str>, PathError> {
     same_origin(endpoint, url)?;
     let prefix = path_segments(&endpoint.web);
@@ -91,7 +91,7 @@ fn at_server<'a>(endpoint: &Endpoint, url: &'a Url) -> Result<Vec<&'a str>, Path
     })
 }
 
-/// What comes after these segments, compared without regard to case and encoding.
+/// Returns the segments after `prefix`. The comparison ignores case and percent-encoding.
 fn after<'a, 'b>(found: &'b [&'a str], prefix: &[&str]) -> Option<&'b [&'a str]> {
     let (head, rest) = found.split_at_checked(prefix.len())?;
     let same = |one: &str, other: &str| decoded(one).zip(decoded(other)).is_some_and(|(one, other)| one.eq_ignore_ascii_case(&other));
@@ -103,7 +103,7 @@ fn over_ssh(endpoint: &Endpoint, host: &str, path: &str) -> Result<RepositoryPat
     if !is_services(&endpoint.web) {
         same_host(endpoint, host)?;
         let prefix = path_segments(&endpoint.web);
-        // The first part of a Server's address may be left out over ssh, its collection may not.
+        // Over ssh, the first part of a Server's path may be omitted, but its collection may not.
         let tails = (0..prefix.len()).filter_map(|skipped| after(&found, prefix.get(skipped..)?));
         let rest = tails.into_iter().next().ok_or_else(malformed)?;
         return in_address(rest);
@@ -140,7 +140,7 @@ fn from_names(project: &str, repository: &str) -> Result<RepositoryPath, PathErr
     if fits { Ok(RepositoryPath::new(format!("{project}/{repository}"))) } else { Err(malformed()) }
 }
 
-/// What may be the name of a project or a repository.
+/// Whether a text can be the name of a project or a repository.
 fn is_name(text: &str) -> bool {
     let refused = |character: char| character.is_control() || "/\\:*?\"<>|#;$".contains(character);
     !text.is_empty() && text.trim() == text && text != "." && text != ".." && text.len() <= 256 && !text.contains(refused)

@@ -1,24 +1,25 @@
-//! Our permissions in the scopes of a personal access token.
+//! Maps Forgebind's permissions to the scopes of a personal access token.
 
 use crate::api::v1alpha1::Permission;
 use crate::providers::permission::PermissionFinding;
 
-/// The permissions that no scope expresses, as the documentation of service hooks calls them.
+/// Required permissions that no scope covers, with their names in the documentation of service hooks.
 pub(super) const SUBSCRIPTIONS: &str = "View, Edit and Delete subscriptions";
-/// The scope that everything here needs.
+/// The scope that every feature needs.
 pub(super) const CODE_READ: &str = "Code (Read), vso.code";
 const PROJECT_READ: &str = "Project and Team (Read), vso.project";
 
-/// What reading proved of a credential: a token does not tell its scopes.
+/// What successful calls proved about a credential, because the API does not report a token's scopes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Proven {
     /// Whether repositories could be listed.
     pub(super) code: bool,
-    /// Whether projects can be listed; `None` where that was not answered.
+    /// Whether projects can be listed. `None` if the answer did not show it.
     pub(super) projects: Option<bool>,
 }
 
-/// The scope of a permission, as the page for tokens and the API call it; `None` where Azure DevOps has no such thing.
+/// The scope of a permission, by its names on the page for tokens and in the API. `None` if Azure DevOps does not offer the
+/// permission.
 const fn scope(permission: Permission) -> Option<&'static str> {
     Some(match permission {
         Permission::ReadContents | Permission::ListRepositories | Permission::ManageWebhooks => CODE_READ,
@@ -36,7 +37,7 @@ const fn scope(permission: Permission) -> Option<&'static str> {
     })
 }
 
-/// What a credential needs, for the documentation.
+/// Requirements of a permission, for the documentation.
 pub(super) fn words(permission: Permission) -> Option<String> {
     let scope = scope(permission)?;
     Some(match permission {
@@ -45,7 +46,7 @@ pub(super) fn words(permission: Permission) -> Option<String> {
     })
 }
 
-/// Judges a permission by what was proven.
+/// Evaluates a permission by what was proven.
 pub(super) fn judge(proven: Proven, permission: Permission) -> PermissionFinding {
     let Some(scope) = scope(permission) else { return not_offered(permission) };
     let proof = match permission {
@@ -63,7 +64,7 @@ pub(super) fn judge(proven: Proven, permission: Permission) -> PermissionFinding
     }
 }
 
-/// Judges a permission of a credential that only git takes.
+/// Evaluates a permission for a credential that only git accepts.
 pub(super) fn judge_git_only(permission: Permission) -> PermissionFinding {
     match (permission, scope(permission)) {
         (_, None) => not_offered(permission),
@@ -74,7 +75,7 @@ pub(super) fn judge_git_only(permission: Permission) -> PermissionFinding {
     }
 }
 
-/// Judges a permission without a credential: what is public can be read, nothing can be written.
+/// Evaluates a permission without a credential: public data can be read, nothing can be written.
 pub(super) fn judge_anonymous(permission: Permission) -> PermissionFinding {
     match permission {
         Permission::WriteChecks | Permission::WriteDeployments => not_offered(permission),

@@ -1,4 +1,5 @@
-//! Subscriptions: one for each kind of event, always bound to one project and one repository.
+//! Converts between subscriptions and hooks: one subscription for each kind of event, always limited to one project and one
+//! repository.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,9 +13,9 @@ use crate::providers::model::{Hook, HookRelease, HookShape, HookState, HookUrl, 
 use crate::providers::transport::Operation;
 use crate::providers::{ErrorKind, ProviderError};
 
-/// Who publishes the events of repositories.
+/// The publisher of repository events.
 const PUBLISHER: &str = "tfs";
-/// The consumer that posts to an address, and what it does.
+/// The consumer that posts to a URL, and its action.
 const CONSUMER: &str = "webHooks";
 const ACTION: &str = "httpRequest";
 
@@ -31,23 +32,24 @@ const URL: &str = "url";
 const USERNAME: &str = "basicAuthUsername";
 const PASSWORD: &str = "basicAuthPassword";
 
-/// The user name that goes with a secret which has none of its own.
+/// User name for a secret that has none of its own.
 pub(super) const OWN_USERNAME: &str = "forgebind";
-/// The longest password of a web hook, in characters.
+/// Maximum length of a subscription's password in characters.
 const LONGEST_PASSWORD: usize = 256;
 
-/// What narrows events, beside the project and the repository; nothing set lets all of them through.
+/// Inputs that filter events in addition to the project and the repository. An unset filter matches every event.
 const FILTERS: [&str; 5] = ["branch", "pushedBy", "pullrequestCreatedBy", "pullrequestReviewersContains", "mergeResult"];
 
-/// A kind of event that a subscription can be for.
+/// A kind of event that a subscription can have.
 struct Kind {
     event_type: &'static str,
-    /// Which updates of a pull request; empty for every other kind.
+    /// The kind of update of a pull request. Empty for every other kind of event.
     notification_type: &'static str,
     resource_version: &'static str,
     /// The filters of [`FILTERS`] that the kind has.
     filters: &'static [&'static str],
-    /// Whether the one line of text goes along: it is all that tells a reactivated pull request from other changes of status.
+    /// Whether deliveries include the one-line text, which is all that distinguishes a reactivated pull request from other
+    /// status changes.
     messages: &'static str,
     events: &'static [EventKind],
 }
@@ -60,7 +62,7 @@ pub(super) const PULL_REQUEST_UPDATED: &str = "git.pullrequest.updated";
 pub(super) const PULL_REQUEST_MERGED: &str = "git.pullrequest.merged";
 pub(super) const PULL_REQUEST_COMMENT: &str = "ms.vss-code.git-pullrequest-comment-event";
 
-/// All of them. The default events need the first three.
+/// All supported kinds. The default events need the first three.
 const KINDS: [Kind; 6] = [
     Kind {
         event_type: PUSH,
@@ -122,12 +124,12 @@ impl Kind {
     }
 }
 
-/// What tells the subscriptions of one binding apart.
+/// Distinguishes the subscriptions of one binding.
 fn variant(event_type: &str, notification_type: &str) -> String {
     if notification_type.is_empty() { event_type.to_owned() } else { format!("{event_type}/{notification_type}") }
 }
 
-/// The event types that tell of an event, with the notification type where that narrows them.
+/// Event types that report `event`, with the notification type if it narrows them.
 pub(super) const fn words(event: EventKind) -> &'static [&'static str] {
     match event {
         EventKind::Push | EventKind::Tag => &[PUSH],
@@ -138,7 +140,7 @@ pub(super) const fn words(event: EventKind) -> &'static [&'static str] {
     }
 }
 
-/// One shape for each kind of event that tells of what is wanted.
+/// Returns one hook for each kind of event that reports any of `events`.
 pub(super) fn shapes(events: &BTreeSet<EventKind>) -> Vec<HookShape> {
     let shape = |kind: &Kind| {
         let told: BTreeSet<_> = kind.events.iter().copied().filter(|event| events.contains(event)).collect();
@@ -158,7 +160,7 @@ pub(super) fn shapes(events: &BTreeSet<EventKind>) -> Vec<HookShape> {
     KINDS.iter().map(shape).filter(|shape| !shape.events.is_empty()).collect()
 }
 
-/// The project and the repository that a subscription is bound to.
+/// The project and the repository that a subscription is limited to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HookLocation {
     pub(super) project: String,
@@ -166,11 +168,11 @@ pub(super) struct HookLocation {
 }
 
 impl HookLocation {
-    /// The place of a repository. An empty input stands for `any` at the provider, so that a subscription without one would
-    /// deliver the events of a whole project or organization: nothing is asked or written without both.
+    /// The location of a repository. Both IDs are required for every query and write: the provider treats an empty input as
+    /// `any`, so a subscription without one would deliver the events of a whole project or organization.
     ///
     /// # Errors
-    /// `Rejected` when either id is not known; nothing was sent then.
+    /// `Rejected` if either ID is unknown. Nothing was sent.
     pub(super) fn of(repository: &Repository, operation: Operation) -> Result<Self, ProviderError> {
         let project = repository.project.as_ref().map_or("", |project| project.id.as_str());
         if is_guid(project) && is_guid(&repository.id) {
@@ -180,7 +182,7 @@ impl HookLocation {
         Err(ProviderError::new(ErrorKind::Rejected, operation.as_str(), message))
     }
 
-    /// The question for the subscriptions of this place.
+    /// The query for the subscriptions of this location.
     pub(super) fn query(&self) -> Value {
         let equals = |input: &str, value: &str| json!({"inputId": input, "operator": "equals", "inputValue": value});
         json!({
@@ -191,7 +193,7 @@ impl HookLocation {
         })
     }
 
-    /// Whether a subscription is bound to this place and posts to an address.
+    /// Whether a subscription is limited to this location and posts to a URL.
     pub(super) fn has(&self, subscription: &wire::Subscription) -> bool {
         let is = |input: &str, id: &str| value(&subscription.publisher_inputs, input).eq_ignore_ascii_case(id);
         let posts = subscription.consumer_id == CONSUMER && subscription.consumer_action_id == ACTION;
@@ -199,7 +201,7 @@ impl HookLocation {
     }
 }
 
-/// Whether a text is an id of Azure DevOps.
+/// Whether a text has the format of an Azure DevOps ID.
 pub(super) fn is_guid(text: &str) -> bool {
     let lengths = text.split('-').map(str::len);
     lengths.eq([8, 4, 4, 4, 12]) && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
@@ -209,7 +211,7 @@ fn value<'a>(inputs: &'a BTreeMap<String, Option<String>>, name: &str) -> &'a st
     inputs.get(name).and_then(Option::as_deref).unwrap_or_default()
 }
 
-/// How deliveries prove themselves.
+/// How deliveries are authenticated.
 enum Proof<'a> {
     None,
     Password { username: &'a str, password: SecretString },
@@ -238,11 +240,11 @@ fn proof(secret: &WebhookSecret, operation: Operation) -> Result<Proof<'_>, Prov
     Ok(Proof::Password { username, password })
 }
 
-/// The whole subscription, for creating it and for replacing it. The secret goes along every time: what is left out of a
-/// replacement is gone, and what is read back is masked.
+/// The whole subscription, for creating and for replacing it. It always includes the secret, because a replacement deletes
+/// what is left out, and the secret is masked when it is read.
 ///
 /// # Errors
-/// `Rejected` for a secret that Azure DevOps does not take; nothing was sent then.
+/// `Rejected` for a secret that Azure DevOps does not accept. Nothing was sent.
 pub(super) fn document(
     location: &HookLocation,
     url: &HookUrl,
@@ -288,10 +290,10 @@ pub(super) fn document(
     }))
 }
 
-/// The present subscription with another address, and with the proof that it has: headers are shown, a password is not.
+/// The present subscription with another URL and its existing proof. The API returns headers but not the password.
 ///
 /// # Errors
-/// `Rejected` where it has a password that the caller does not know.
+/// `Rejected` if the subscription has a password that the caller does not know.
 pub(super) fn released(location: &HookLocation, release: &HookRelease<'_>, present: &wire::Subscription) -> Result<Value, ProviderError> {
     let consumer = |name: &str| value(&present.consumer_inputs, name);
     let operation = Operation::UpdateHook;
@@ -309,7 +311,7 @@ pub(super) fn released(location: &HookLocation, release: &HookRelease<'_>, prese
 pub(super) fn hook(subscription: &wire::Subscription) -> Hook {
     let publisher = |name: &str| value(&subscription.publisher_inputs, name);
     let consumer = |name: &str| value(&subscription.consumer_inputs, name);
-    // Nothing and `all` are the same to the provider, and so are nothing and `false`.
+    // The provider treats an empty value like `all` or, for flags, like `false`.
     let all = |name: &str| Some(consumer(name)).filter(|value| !value.is_empty()).unwrap_or("all").to_owned();
     let untrusted = Some(consumer(UNTRUSTED_CERTIFICATES)).filter(|value| !value.eq_ignore_ascii_case("false")).unwrap_or_default();
     let has_password = !consumer(PASSWORD).is_empty();
@@ -332,12 +334,13 @@ pub(super) fn hook(subscription: &wire::Subscription) -> Hook {
         url: HookUrl::new(consumer(URL).to_owned()),
         shape: HookShape { variant, fields, events },
         state: state(subscription.status.as_deref().unwrap_or_default()),
-        // A user name without a password may be a password that is not shown.
+        // If there is only a user name, a password may still be set but hidden.
         has_secret: if has_password || proving { Some(true) } else { Some(false).filter(|_| !has_login) },
     }
 }
 
-/// Whether a header may prove deliveries, and the names of those that do not: one of a subscription without a login does.
+/// Whether a header may authenticate deliveries, and the names of the other headers. In a subscription without a login, the
+/// first header may do so.
 fn headers(text: &str, has_login: bool) -> (bool, String) {
     let lines: Vec<_> = text.split(['\r', '\n']).filter(|line| !line.trim().is_empty()).collect();
     let proving = !has_login && !lines.is_empty();

@@ -1,26 +1,26 @@
-//! The version of the REST API: the newest that the server takes.
+//! Selects the version of the REST API: the newest that the server accepts.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What every operation used here exists in, the newest first. Azure DevOps Services and Server 2022.1 take the first, Server
-/// 2022 the second, Server 2020 the third.
+/// Versions that support every operation used here, the newest first. Azure DevOps Services and Server 2022.1 accept the
+/// first, Server 2022 the second, Server 2020 the third.
 const VERSIONS: [&str; 3] = ["7.1", "7.0", OLDEST];
 const OLDEST: &str = "6.0";
-/// What stands in a refusal of a version that is too new, before the newest that the server takes.
+/// Text before the newest accepted version in an error about a version that is too new.
 const CEILING: &str = "this server supports is ";
 const OUT_OF_RANGE: &str = "out of range for this server";
 
-/// The version in use. It only goes down.
+/// The version in use. It only decreases.
 #[derive(Debug, Default)]
 pub(super) struct ApiVersion(AtomicUsize);
 
 impl ApiVersion {
-    /// The version to ask with.
+    /// The version for the next call.
     pub(super) fn get(&self) -> &'static str {
         VERSIONS.get(self.0.load(Ordering::Relaxed)).copied().unwrap_or(OLDEST)
     }
 
-    /// Steps down to what the server says it takes. Whether it makes sense to ask again.
+    /// Steps down to the version that the server reports as its newest. Returns whether repeating the call makes sense.
     pub(super) fn step_down(&self, asked: &str, refusal: &str) -> bool {
         if !refusal.contains(OUT_OF_RANGE) {
             return false;
@@ -38,7 +38,7 @@ impl ApiVersion {
     }
 }
 
-/// The number that a text begins with: `7.0.`, `6.1-preview`.
+/// Parses the version number at the beginning of a text: `7.0.`, `6.1-preview`.
 fn number(text: &str) -> Option<(u32, u32)> {
     let (major, rest) = text.split_once('.')?;
     let minor: String = rest.chars().take_while(char::is_ascii_digit).collect();

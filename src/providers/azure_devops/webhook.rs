@@ -1,5 +1,5 @@
-//! Deliveries of Azure DevOps: nothing is signed. A password or a header of the subscription proves them, and what they tell
-//! stands in the body alone.
+//! Verifies and reads deliveries from Azure DevOps. Deliveries are not signed: a password or a header of the subscription
+//! authenticates them, and only the body describes the event.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -26,23 +26,24 @@ use crate::text::json;
 
 /// The scheme before the user name and the password.
 const BASIC: &str = "basic ";
-/// The id of no subscription: what a test may carry.
+/// The ID that stands for no subscription. A test delivery may contain it.
 const NO_SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000000";
-/// What the text of an update says, and how the update is called in [`ACTIONS`] then.
+/// Texts of updates, with the suffix of the action's name in [`ACTIONS`].
 const TEXTS: [(&str, &str); 4] = [
     ("updated the source branch", " (source branch)"),
     ("reactivated ", " (reactivated)"),
     ("published the pull request", " (published)"),
     ("marked the pull request as a draft", " (draft)"),
 ];
-/// An edit comes later than its comment by more than the provider's own rounding.
+/// Minimum time between a comment and an edit of it. Smaller differences come from the provider's rounding.
 const EDITED_AFTER: SignedDuration = SignedDuration::from_secs(1);
 
-/// What Azure DevOps tells about pull requests: the event type, and what its status or text says. A changed target is not among
-/// them: an update is a push to the source branch or a change of status, reviewers or votes ("Service hooks events", pull request
-/// updated, with the four values of `notificationType`). Without a `notificationType` all four would come and nothing that is
-/// documented beyond them; and no body says what it was before, so that it could not be told from the others. A reactivated pull request is told by the subscription for changes of status, which exists for
-/// `PullRequestClosed`.
+/// Azure DevOps's pull request actions: the event type with its status or text. A changed target is not reported: an update
+/// is a push to the source branch or a change of status, reviewers or votes ("Service hooks events", pull request updated,
+/// with the four values of `notificationType`). A subscription without a `notificationType` would deliver all four, and
+/// nothing beyond them is documented. No body contains the former target either, so a changed target could not be
+/// distinguished from other updates. A reactivated pull request is delivered by the subscription for status changes, which
+/// exists for `PullRequestClosed`.
 const ACTIONS: &[ActionName] = &[
     ("git.pullrequest.created", Opened),
     ("git.pullrequest.updated (reactivated)", Reopened),
@@ -62,7 +63,7 @@ const ACTIONS: &[ActionName] = &[
     ("ms.vss-code.git-pullrequest-comment-event (system)", Administered),
 ];
 
-/// Reads deliveries of Azure DevOps.
+/// Verifies and reads deliveries from Azure DevOps.
 #[derive(Clone, Copy, Debug)]
 pub struct AzureDevOpsWebhook;
 
@@ -70,15 +71,15 @@ impl Webhook for AzureDevOpsWebhook {
     fn rules(&self) -> DeliveryRules {
         DeliveryRules {
             body_limit: 10 * 1024 * 1024,
-            // How long it waits is not documented.
+            // The sender's timeout is not documented.
             answer_within: Duration::from_secs(9),
-            // A subscription on probation has its last delivery tried again for 36 hours.
+            // The sender retries the last delivery of a subscription on probation for 36 hours.
             secret_grace: Duration::from_secs(36 * 60 * 60),
             proof_in_header: true,
         }
     }
 
-    /// A refusal of any kind but a few puts the subscription on probation.
+    /// Accepted, because most error responses put the subscription on probation.
     fn accepts_oversized(&self) -> bool {
         true
     }
@@ -128,7 +129,7 @@ impl Webhook for AzureDevOpsWebhook {
     }
 }
 
-/// Whether the headers hold what a secret asks for.
+/// Whether the headers contain the secret.
 fn is_proven(secret: &WebhookSecret, headers: &HeaderMap) -> bool {
     match secret {
         WebhookSecret::Header { name, value } => {
@@ -147,18 +148,18 @@ fn is_login(headers: &HeaderMap, username: &str, password: &str) -> bool {
     scheme.eq_ignore_ascii_case(BASIC) & are_same(&login, format!("{username}:{password}").as_bytes())
 }
 
-/// Whether two texts are the same. Their digests are compared, so that the time taken tells nothing of either.
+/// Whether two texts are equal. It compares their digests, so that the time taken reveals nothing about either text.
 fn are_same(one: &[u8], other: &[u8]) -> bool {
     let [one, other] = [one, other].map(|text| digest::digest(&digest::SHA256, text));
     one.as_ref().iter().zip(other.as_ref()).fold(0, |difference, (one, other)| difference | (one ^ other)) == 0
 }
 
-/// What is read of a body.
+/// Fields read from a body.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Body {
     id: Option<String>,
-    /// Absent in some tests.
+    /// Absent in some test deliveries.
     subscription_id: Option<String>,
     event_type: String,
     message: Option<Message>,
@@ -170,7 +171,7 @@ struct Message {
     text: Option<String>,
 }
 
-/// The union of what pushes, pull requests and comments tell.
+/// The union of the documents that Azure DevOps sends for pushes, pull requests and comments.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Resource {
@@ -240,7 +241,7 @@ impl Resource {
         self.repository.as_ref().or_else(|| self.pull_request.as_ref()?.repository.as_ref())
     }
 
-    /// Something about the pull request, which goes to its target branch.
+    /// Makes an event of the pull request, with its target branch.
     fn event(&self, kind: EventKind) -> Event {
         let target = self.target_ref_name.as_deref().or_else(|| self.pull_request.as_ref()?.target_ref_name.as_deref());
         let commit = self.last_merge_source_commit.as_ref();
@@ -251,7 +252,8 @@ impl Resource {
 }
 
 impl Comment {
-    /// What tells it from a new comment of a person: the system writes some, and a deleted one leaves its place.
+    /// Suffix for a comment that is not a new comment of a person: the system writes comments, and a deleted comment leaves
+    /// an entry.
     fn detail(&self) -> &'static str {
         if self.is_deleted {
             " (deleted)"
@@ -277,7 +279,7 @@ impl Body {
         let detail = match self.event_type.as_str() {
             subscription::PUSH => return self.pushed(),
             subscription::PULL_REQUEST_UPDATED => self.update(),
-            // Told of every merge that was tried, also of those that only test whether it would work.
+            // Sent for every attempted merge, including those that only test whether a merge is possible.
             subscription::PULL_REQUEST_MERGED if status == Some("completed") => " (completed)",
             subscription::PULL_REQUEST_COMMENT => self.resource.comment.as_ref().map_or("", Comment::detail),
             _ => "",
@@ -295,8 +297,8 @@ impl Body {
         Ok(updates.iter().filter_map(read).collect())
     }
 
-    /// What an update is. The body does not repeat which updates the subscription asked for. One that is for pushes has no
-    /// text; one that is for changes of status has, and so has one that somebody changed by hand.
+    /// Returns the kind of update. The body does not repeat which updates the subscription requested. A push notification
+    /// has no text. A status change has one, and so does a notification of a subscription that somebody edited by hand.
     fn update(&self) -> &'static str {
         let text = self.message.as_ref().and_then(|message| message.text.as_deref()).unwrap_or_default();
         match self.resource.status.as_deref() {

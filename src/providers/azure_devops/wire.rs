@@ -1,4 +1,5 @@
-//! The documents of the REST API, as far as they are read. Nothing here prints: a subscription may hold headers in clear.
+//! Types of the API's JSON documents, limited to the fields that are read. No type implements `Debug`, so none can be
+//! logged: a subscription may contain headers in plain text.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,7 @@ pub(super) struct Repository {
     pub(super) id: String,
     pub(super) name: String,
     pub(super) project: Project,
-    /// Full name of the default branch; absent while there is no commit.
+    /// Full name of the default branch. Absent if the repository has no commits.
     pub(super) default_branch: Option<String>,
     pub(super) remote_url: Option<String>,
     pub(super) ssh_url: Option<String>,
@@ -40,7 +41,7 @@ pub(super) struct Reference {
     pub(super) name: String,
 }
 
-/// Who the server takes the caller for.
+/// The account that the server recognizes.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ConnectionData {
@@ -54,7 +55,7 @@ pub(super) struct ConnectedUser {
     pub(super) provider_display_name: Option<String>,
 }
 
-/// The profile of an account, above all organizations.
+/// The profile of an account, which is not part of any organization.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Profile {
@@ -70,7 +71,7 @@ pub(super) struct Organization {
 
 #[derive(Deserialize)]
 pub(super) struct SubscriptionsQuery {
-    /// Absent where nothing fits.
+    /// Absent if no subscription matches.
     #[serde(default)]
     pub(super) results: Option<Entries<Subscription, 2000>>,
 }

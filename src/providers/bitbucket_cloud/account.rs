@@ -1,4 +1,4 @@
-//! The credential: what the Secret's keys stand for, and how it authenticates to the API and to git, which differ.
+//! Selects the credential from the Secret's keys and authenticates it. The API and git need different forms.
 
 use http::HeaderValue;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -6,29 +6,29 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::providers::transport::Transport;
 use crate::providers::{Credential, ErrorKind, ProviderError, authorization};
 
-/// The user name that goes with an access token in basic authentication ("Using access tokens").
+/// User name for basic authentication with an access token as the password ("Using access tokens").
 const ACCESS_TOKEN_USER: &str = "x-token-auth";
-/// The user name that goes with an API token for git, and for git alone ("Using API tokens").
+/// User name for basic authentication with an API token as the password, for git only ("Using API tokens").
 const API_TOKEN_USER: &str = "x-bitbucket-api-token-auth";
-/// What API tokens begin with.
+/// Prefix of API tokens.
 const API_TOKEN_PREFIX: &str = "ATATT";
 
 const APP_PASSWORDS_RETIRED: &str = "Bitbucket Cloud no longer accepts app passwords (retired on 2026-07-28); make an API token with \
      scopes, which goes under the keys email and token, or a repository, project or workspace access token, which goes under the key token";
 const EMAIL_NEEDED: &str = "the API takes an API token with the account's e-mail address only, under the keys email and token";
 
-/// A credential of Bitbucket Cloud.
+/// A credential for Bitbucket Cloud.
 pub(super) enum Account {
-    /// None.
+    /// No credential.
     Anonymous,
-    /// An API token of a user, which needs the e-mail address of the account.
+    /// An API token of a user. It requires the e-mail address of the account.
     ApiToken { email: String, token: SecretString },
     /// An access token of a repository, a project or a workspace.
     AccessToken(SecretString),
 }
 
 impl Account {
-    /// Tells what the Secret holds.
+    /// Determines the kind of the credential.
     pub(super) fn new(credential: Credential) -> Result<Self, ProviderError> {
         match credential {
             Credential::Anonymous => Ok(Self::Anonymous),
@@ -55,7 +55,7 @@ impl Account {
         Err(refused(ErrorKind::AppPasswordRetired, APP_PASSWORDS_RETIRED))
     }
 
-    /// A transport that authenticates so, and keeps every form of the credential out of errors.
+    /// Returns a transport that authenticates with this credential and removes all its forms from errors.
     pub(super) fn authorize(&self, transport: Transport) -> Result<Transport, ProviderError> {
         let Some(git) = self.git_authorization()? else { return Ok(transport) };
         Ok(match self {
@@ -71,7 +71,7 @@ impl Account {
         })
     }
 
-    /// How git is asked: the e-mail address that the API wants does not work there.
+    /// The authorization header for git, which does not accept the e-mail address that the API requires.
     pub(super) fn git_authorization(&self) -> Result<Option<HeaderValue>, ProviderError> {
         match self {
             Self::Anonymous => Ok(None),
@@ -84,7 +84,7 @@ impl Account {
         matches!(self, Self::Anonymous)
     }
 
-    /// What may be wrong with a credential that was rejected, where its looks tell.
+    /// Suggests why a credential was rejected, if its format shows the reason.
     pub(super) fn advice(&self) -> Option<&'static str> {
         match self {
             Self::AccessToken(token) if token.expose_secret().starts_with(API_TOKEN_PREFIX) => Some(EMAIL_NEEDED),

@@ -1,4 +1,4 @@
-//! One account at Bitbucket Cloud.
+//! Calls the Bitbucket Cloud API as one account.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::providers::model::{
 use crate::providers::transport::{Answer, Call, Operation, Transport};
 use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, git, listing};
 
-/// Characters of a hook's secret that the API takes.
+/// Maximum length of a hook's secret in characters.
 const LONGEST_SECRET: usize = 128;
 
 pub(super) struct BitbucketCloudClient {
@@ -37,7 +37,7 @@ impl BitbucketCloudClient {
         Ok(Arc::new(Self { endpoint, account, transport }))
     }
 
-    /// An address below the API's base; each segment is one, whatever is in it.
+    /// Builds a URL below the API's base address. Each item becomes exactly one path segment.
     pub(super) fn api<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Url {
         with_segments(&self.endpoint.api, segments)
     }
@@ -46,14 +46,14 @@ impl BitbucketCloudClient {
         self.transport.send(Call::read(operation, Method::GET, url)).await
     }
 
-    /// An address below a repository, by its uuid, which outlives renames.
+    /// Builds a URL below a repository, which is given by its UUID because UUIDs survive renames.
     fn repository_url<'a>(&self, repository: &'a Repository, rest: impl IntoIterator<Item = &'a str>) -> Url {
         let path = repository.path.as_str();
         let workspace = path.split_once('/').map_or(path, |(workspace, _)| workspace);
         self.api(["repositories", workspace, &repository.id].into_iter().chain(rest))
     }
 
-    /// The list of the workspace's repositories, or of its project's.
+    /// URL of the list of repositories: those of the connection's project, if it has one, otherwise those of the workspace.
     pub(super) fn repositories_url(&self) -> Option<Url> {
         let scope = self.endpoint.scope.as_ref()?;
         let mut url = self.api(["repositories", &scope.path]);
@@ -68,7 +68,7 @@ impl BitbucketCloudClient {
         convert::repository(repository, self.account.is_anonymous())
     }
 
-    /// Reads the list once. `None` when it changed meanwhile.
+    /// Reads the list once. Returns `None` if the list changed during the read.
     async fn hooks_once(&self, repository: &Repository) -> Result<Option<Vec<wire::Hook>>, ProviderError> {
         let mut pages = Pages::new(self.repository_url(repository, ["hooks"]), Extent::kept(Operation::ListHooks));
         let mut hooks: Vec<wire::Hook> = Vec::new();
@@ -79,7 +79,7 @@ impl BitbucketCloudClient {
         Ok((!pages.has_shifted()).then_some(hooks))
     }
 
-    /// Sends what makes or changes a hook.
+    /// Sends a request that creates or changes a hook.
     async fn write(
         &self,
         (operation, method): (Operation, Method),
@@ -100,7 +100,7 @@ impl BitbucketCloudClient {
     }
 }
 
-/// Refuses a secret that the API would refuse, before anything is sent.
+/// Rejects a secret that the API would refuse, before anything is sent.
 fn check_secret(operation: Operation, request: &HookRequest<'_>) -> Result<(), ProviderError> {
     if request.secret.text().expose_secret().chars().count() <= LONGEST_SECRET {
         return Ok(());
@@ -159,7 +159,7 @@ impl Client for BitbucketCloudClient {
 
     fn repositories(&self) -> BoxStream<'_, Result<Vec<Repository>, ProviderError>> {
         let Some(mut url) = self.repositories_url() else { return stream::empty().boxed() };
-        // Oldest first: what is made meanwhile comes last.
+        // Oldest first, so that repositories created during the read come last.
         url.query_pairs_mut().append_pair("sort", "created_on");
         stream::try_unfold(Pages::new(url, Extent::passing(Operation::ListRepositories)), move |mut pages| async move {
             let Some(url) = pages.next_url() else { return Ok(None) };
@@ -190,7 +190,7 @@ impl Client for BitbucketCloudClient {
         self.write((Operation::CreateHook, Method::POST), repository, url, request, None).await
     }
 
-    /// Reads the hook first: an update replaces it whole, and a pause is a person's.
+    /// Reads the hook first, because an update replaces the whole hook and a pause set by a person must be kept.
     async fn update_hook(&self, repository: &Repository, id: &str, request: &HookRequest<'_>) -> Result<Hook, ProviderError> {
         check_secret(Operation::UpdateHook, request)?;
         let url = self.repository_url(repository, ["hooks", id]);
@@ -198,7 +198,7 @@ impl Client for BitbucketCloudClient {
         self.write((Operation::UpdateHook, Method::PUT), repository, url, request, Some(&present)).await
     }
 
-    /// A secret that is left out stays.
+    /// Keeps the secret, because the API does not change a secret that is left out.
     async fn release_hook(&self, repository: &Repository, id: &str, release: &HookRelease<'_>) -> Result<(), ProviderError> {
         let url = self.repository_url(repository, ["hooks", id]);
         let present: wire::Hook = self.get(Operation::UpdateHook, url.clone()).await?.json()?;

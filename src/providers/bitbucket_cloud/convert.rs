@@ -1,4 +1,4 @@
-//! From the API's documents to the port's words and back.
+//! Converts between the API's documents and the types of the provider port.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use crate::providers::permission::PermissionFinding;
 const EVENTS: &str = "events";
 const SKIP_CERT_VERIFICATION: &str = "skip_cert_verification";
 
-/// What a hook of ours says about itself in the repository's settings.
+/// Description of a new hook in the repository's settings.
 const DESCRIPTION: &str = "Forgebind";
 
 pub(super) fn repository(repository: wire::Repository, anonymous: bool) -> Repository {
@@ -38,20 +38,20 @@ pub(super) fn repository(repository: wire::Repository, anonymous: bool) -> Repos
         empty: repository.mainbranch.is_none(),
         default_branch: repository.mainbranch.map(|branch| branch.name),
         visibility,
-        // Repositories cannot be archived.
+        // Bitbucket Cloud cannot archive repositories.
         archived: false,
         manage_webhooks,
         project: repository.project.map(|project| Project { id: project.uuid, key: project.key }),
     }
 }
 
-/// The clone address names the account that asked.
+/// Removes the user name of the requesting account from a clone URL.
 fn without_user(href: String) -> String {
     let Ok(mut url) = Url::parse(&href) else { return href };
     if url.set_username("").and_then(|()| url.set_password(None)).is_ok() { url.into() } else { href }
 }
 
-/// The event keys that deliver an event. A push tells of branches and tags alike.
+/// Event keys that report `event`. A push reports branches and tags alike.
 pub(super) const fn words(event: EventKind) -> &'static [&'static str] {
     match event {
         EventKind::Push | EventKind::Tag => &["repo:push"],
@@ -62,7 +62,7 @@ pub(super) const fn words(event: EventKind) -> &'static [&'static str] {
     }
 }
 
-/// One hook for all events; none for no events, because the API wants at least one.
+/// Returns one hook for all events. Returns none without events, because the API requires at least one.
 pub(super) fn shapes(events: &BTreeSet<EventKind>) -> Vec<HookShape> {
     if events.is_empty() {
         return Vec::new();
@@ -79,21 +79,21 @@ pub(super) fn hook(hook: wire::Hook) -> Hook {
         id: hook.uuid,
         url: HookUrl::new(hook.url),
         shape: HookShape { variant: String::new(), fields, events: delivered },
-        // Only a person switches a hook off.
+        // Only a person disables a hook.
         state: if hook.active { HookState::Active } else { HookState::Paused },
         has_secret: hook.secret_set,
     }
 }
 
-/// The compared fields; what is not told is not among them.
+/// The compared fields. A field that the API does not return is not compared.
 fn fields(events: &BTreeSet<&str>, skip_cert_verification: Option<bool>) -> BTreeMap<&'static str, String> {
     let events = (EVENTS, events.iter().copied().collect::<Vec<_>>().join(","));
     let skips = skip_cert_verification.map(|skips| (SKIP_CERT_VERIFICATION, skips.to_string()));
     std::iter::once(events).chain(skips).collect()
 }
 
-/// What makes a hook of the shape. A change keeps what a person said about the present hook: its pause and its description; and,
-/// without `secret`, its secret.
+/// Document that creates a hook with the shape or updates the `present` hook to it. An update keeps what a person set on
+/// the hook, its pause and its description, and without `secret` also its secret.
 pub(super) fn document(url: &HookUrl, shape: &HookShape, secret: Option<&str>, present: Option<&wire::Hook>) -> Value {
     let events: Vec<_> = shape.fields.get(EVENTS).map_or("", String::as_str).split(',').filter(|key| !key.is_empty()).collect();
     let description = present.and_then(|hook| hook.description.as_deref()).filter(|description| !description.is_empty());

@@ -1,4 +1,5 @@
-//! Where Bitbucket Cloud's refusals differ from the default table, and what else they tell.
+//! Classifies Bitbucket Cloud's error responses where they differ from the default table, and reads the scopes that answers
+//! state.
 
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, StatusCode};
@@ -7,21 +8,21 @@ use super::wire;
 use crate::providers::ErrorKind;
 use crate::providers::transport::{Access, Failure, Operation};
 
-/// What an answer carries whose credential was recognised, also when it may not do what was asked. No documentation names it;
-/// answers have it.
+/// Header that is present in every answer to a recognized credential, even if the credential lacks the permission for the
+/// call. It is not documented, but answers contain it.
 const CREDENTIAL_TYPE: &str = "x-credential-type";
-/// The scopes that the credential has.
+/// Header with the scopes of the credential.
 const GRANTED_SCOPES: &str = "x-oauth-scopes";
 
 pub(super) fn classify(failure: &Failure<'_>) -> Option<ErrorKind> {
     match failure.status.as_u16() {
-        // Moved: look it up again, under its new path.
+        // The repository was moved: it must be looked up under its new path.
         301 | 302 | 307 | 308 if failure.access != Access::Read => Some(ErrorKind::Conflict),
         400 if is_hook_write(failure.operation) => Some(refused_hook(failure.message)),
         403 if is_about_addresses(failure.message) => Some(ErrorKind::AccessPolicy),
-        // A private repository is hidden from strangers with this status.
+        // A private repository is hidden from other accounts with this status.
         403 if failure.operation == Operation::LookUpRepository && !failure.is_html && hides(failure) => Some(ErrorKind::NotFound),
-        // An operation that was taken out of the API: no repository is missing.
+        // The operation was removed from the API. The repository is not missing.
         410 if failure.message.starts_with("CHANGE-") => Some(ErrorKind::ResponseInvalid),
         _ => None,
     }
@@ -31,20 +32,20 @@ const fn is_hook_write(operation: Operation) -> bool {
     matches!(operation, Operation::CreateHook | Operation::UpdateHook)
 }
 
-/// Whether the workspace lets nobody in from this address.
+/// Whether the workspace does not allow access from this IP address.
 fn is_about_addresses(message: &str) -> bool {
     let words = message.to_lowercase();
     ["allowlist your ip", "whitelist your ip"].iter().any(|part| words.contains(part))
 }
 
-/// Whether a 403 is about this repository rather than about scopes, networks or rates.
+/// Whether a 403 is about this repository rather than about scopes, networks or rate limits.
 fn hides(failure: &Failure<'_>) -> bool {
     let words = failure.message.to_lowercase();
     let other = ["scope", "allowlist", "whitelist", "ip address", "two-step"];
     !failure.headers.contains_key(RETRY_AFTER) && !other.iter().any(|word| words.contains(word))
 }
 
-/// What is wrong with a hook that was sent: too many, its URL, or something else.
+/// The reason why a hook was refused: too many hooks, its URL, or something else.
 fn refused_hook(message: &str) -> ErrorKind {
     let words = message.to_lowercase();
     let is_limit = ["limit", "maximum", "too many", "at most"].iter().any(|word| words.contains(word));
@@ -55,12 +56,12 @@ fn refused_hook(message: &str) -> ErrorKind {
     if about_url { ErrorKind::TargetRefused } else { ErrorKind::Rejected }
 }
 
-/// Whether an answer shows that the credential is a valid one.
+/// Whether an answer proves that the credential is valid.
 pub(super) fn recognises_credential(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> bool {
     status != StatusCode::UNAUTHORIZED && (headers.contains_key(CREDENTIAL_TYPE) || granted_by_body(body).is_some())
 }
 
-/// The scopes of the credential: in a header, or in a refusal for want of one.
+/// The scopes of the credential, from a header or from an error about a missing scope.
 pub(super) fn granted(headers: &HeaderMap, body: &[u8]) -> Option<Vec<String>> {
     let text = headers.get(GRANTED_SCOPES).and_then(|value| value.to_str().ok());
     let listed = text.map(|text| text.split([',', ' ']).filter(|scope| !scope.is_empty()).map(str::to_owned).collect());

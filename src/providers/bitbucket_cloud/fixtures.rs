@@ -1,4 +1,4 @@
-//! Messages as the provider documents them, from `tests/fixtures/bitbucket_cloud`: a first line, headers, an empty line, a body.
+//! Reads documented messages from `tests/fixtures/bitbucket_cloud`: a first line, headers, an empty line, a body.
 
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -23,7 +23,7 @@ pub(super) fn read(name: &str) -> Message {
     Message { first_line: first_line.to_owned(), headers: headers.collect(), body: body.trim_end().as_bytes().to_vec() }
 }
 
-/// The message as an answer of the API.
+/// Converts the message to an answer of the API.
 pub(super) fn answer(name: &str) -> Response {
     let message = read(name);
     let status = message.first_line.split(' ').nth(1).unwrap().parse().unwrap();

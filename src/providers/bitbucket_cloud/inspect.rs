@@ -1,8 +1,8 @@
-//! What a credential is and may do.
+//! Inspects a credential: identity and permissions.
 //!
-//! `GET /user` answers the API tokens of users that have `read:user:bitbucket`. Access tokens belong to no user and get 403 with a
-//! header that tells their kind; an API token without that scope gets 401, as a wrong one does. So a refusal is final only when
-//! the workspace's list of repositories is refused too.
+//! `GET /user` answers API tokens of users that have `read:user:bitbucket`. Access tokens belong to no user and get 403
+//! with a header that states their kind. An API token without that scope gets 401, the same as an invalid one. A 401 is
+//! therefore final only if the workspace's list of repositories is refused too.
 
 use http::Method;
 
@@ -36,11 +36,11 @@ impl BitbucketCloudClient {
         }
     }
 
-    /// Asks for something that every useful credential may read.
+    /// Inspects a credential with a call that every useful credential may make.
     async fn inspect_by_list(&self, refused: Answer) -> Result<Inspection, ProviderError> {
         let answer = self.first_repository().await?;
         match answer.refusal() {
-            // Who is nobody gets 401, also from a workspace that does not exist.
+            // An invalid credential gets 401, even for a workspace that does not exist.
             None | Some(ErrorKind::NotFound) => {}
             Some(ErrorKind::PermissionDenied) if recognised(&answer) => {}
             Some(kind) => {
@@ -56,12 +56,13 @@ impl BitbucketCloudClient {
         Ok(inspection(Some(token()), grants([&answer, &refused]), warnings.into_iter().collect()))
     }
 
-    /// Asks whether the API is there. What is not public is refused, which is an answer too.
+    /// Inspects a connection without a credential. An error about missing permission also proves that the API answers.
     async fn inspect_anonymous(&self) -> Result<Inspection, ProviderError> {
         let answer = self.first_repository().await?;
         match answer.refusal() {
             None | Some(ErrorKind::PermissionDenied | ErrorKind::NotFound) => {}
-            // The workspace may be closed alone. What is public anywhere is shown to everybody, unless nothing is.
+            // Only this workspace may be closed. Public repositories elsewhere are visible to everyone, unless the server
+            // hides all of them.
             Some(ErrorKind::Unauthenticated) => {
                 let anywhere = self.get(Operation::InspectCredential, self.api(["repositories"])).await?;
                 if anywhere.refusal() == Some(ErrorKind::Unauthenticated) {
@@ -88,7 +89,7 @@ fn recognised(answer: &Answer) -> bool {
     error::recognises_credential(answer.status(), answer.headers(), answer.body())
 }
 
-/// The scopes that the first of these answers tells.
+/// The scopes in the first of these answers that states them.
 fn grants<'a>(answers: impl IntoIterator<Item = &'a Answer>) -> Grants {
     let told = answers.into_iter().find_map(|answer| error::granted(answer.headers(), answer.body()));
     let Some(mut scopes) = told else { return Grants::Unknown("Bitbucket Cloud does not tell this credential's scopes".into()) };
@@ -97,7 +98,7 @@ fn grants<'a>(answers: impl IntoIterator<Item = &'a Answer>) -> Grants {
     Grants::Known(scopes)
 }
 
-/// What can be done; not every answer tells scopes.
+/// Capabilities of a connection. `scope_introspection`: whether the answers state the credential's scopes.
 pub(super) fn capabilities(scope_introspection: bool) -> Capabilities {
     Capabilities {
         api: true,
@@ -234,7 +235,7 @@ mod tests {
             assert_eq!(inspection.identity, None);
             assert_eq!(client.permission(&inspection, Permission::ManageWebhooks).state, PermissionState::Missing);
         }
-        // A workspace that is closed, where others are not.
+        // This workspace is closed, but others are not.
         let server = Server::start([fixtures::answer("error-401-token"), json(200, r#"{"values":[]}"#)]).await;
         assert!(client(&server, Credential::Anonymous, None).inspect().await.is_ok());
     }

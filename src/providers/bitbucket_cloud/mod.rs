@@ -1,4 +1,4 @@
-//! Bitbucket Cloud: bitbucket.org and its API at api.bitbucket.org, version 2.0.
+//! Supports Bitbucket Cloud: bitbucket.org and its API at api.bitbucket.org, version 2.0.
 
 mod account;
 mod client;
@@ -29,10 +29,10 @@ pub use webhook::BitbucketCloudWebhook;
 const WEB: &str = "https://bitbucket.org";
 const WEB_HOST: &str = "bitbucket.org";
 const API: &str = "https://api.bitbucket.org/2.0";
-/// What the API's path ends with, also at another address.
+/// End of the API's path, also at another address.
 const API_VERSION: &str = "/2.0";
 
-/// Bitbucket Cloud.
+/// The provider for Bitbucket Cloud.
 #[derive(Clone, Copy, Debug)]
 pub struct BitbucketCloud;
 
@@ -73,7 +73,7 @@ impl Provider for BitbucketCloud {
             let form = "the workspace's ID, as in the addresses of its repositories: letters, digits, - and _";
             return Err(address::invalid_field("bitbucketCloud.workspace", &spec.workspace, form));
         }
-        // Keys of projects are upper case; the API compares them with regard to case.
+        // Project keys are upper case, and the API compares them case-sensitively.
         let project = spec.project.as_ref().map(|key| key.trim().to_uppercase());
         if project.as_ref().is_some_and(|key| !path::is_name(key)) {
             let form = "the key of a project, such as APP: letters, digits and _";
@@ -100,7 +100,8 @@ impl Provider for BitbucketCloud {
     }
 }
 
-/// The API of a web address: a host of its own for bitbucket.org, below the same address for what stands in its place.
+/// Derives the API address from the web address: a separate host for bitbucket.org, a path on the same host for any other
+/// address.
 fn api_of(web: &Url) -> Result<Url, ProviderError> {
     if web.host_str() == Some(WEB_HOST) { address::parse("bitbucketCloud.url", API) } else { Ok(address::below(web, API_VERSION)) }
 }

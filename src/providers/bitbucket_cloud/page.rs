@@ -1,4 +1,4 @@
-//! Lists by `next`: the address of the following page is opaque and is followed as it is, on the API's own address.
+//! Reads lists that are paged by `next`: the opaque URL of the next page is followed unchanged, at the API's configured address.
 
 use std::collections::BTreeSet;
 
@@ -10,14 +10,13 @@ use crate::providers::ProviderError;
 use crate::providers::listing::Extent;
 use crate::providers::transport::{Answer, Transport};
 
-/// Entries that are asked for: the most that the API gives.
+/// Requested page size: the maximum that the API allows.
 const PAGE_LENGTH: &str = "100";
 
-/// The way through a list.
 pub(super) struct Pages {
     next: Option<Url>,
     read: usize,
-    /// How many entries the first page said that there are.
+    /// Number of entries in the whole list, according to the first page.
     size: Option<usize>,
     seen: BTreeSet<String>,
     entries: usize,
@@ -31,12 +30,12 @@ impl Pages {
         Self { next: Some(list), read: 0, size: None, seen: BTreeSet::new(), entries: 0, shifted: false, extent }
     }
 
-    /// The address of the next page; `None` after the last.
+    /// URL of the next page. `None` after the last page.
     pub(super) fn next_url(&self) -> Option<Url> {
         self.next.clone()
     }
 
-    /// Reads a page. `id` tells entries apart.
+    /// Reads a page. `id` returns the unique ID of an entry.
     pub(super) fn take<T: DeserializeOwned>(
         &mut self,
         transport: &Transport,
@@ -63,7 +62,8 @@ impl Pages {
         Ok(values)
     }
 
-    /// Whether the list changed while it was read: an entry stood twice, or their number was another. Asked after the last page.
+    /// Whether the list changed during the read: an entry appeared twice, or the number of entries differs. Call it after
+    /// the last page.
     pub(super) fn has_shifted(&self) -> bool {
         self.shifted || self.seen.len() != self.entries || self.size.is_some_and(|size| size != self.entries)
     }

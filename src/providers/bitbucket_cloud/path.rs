@@ -1,10 +1,10 @@
-//! Repository paths: `workspace/repository`, and every clone and web URL of them that people paste.
+//! Parses repository paths: `workspace/repository` and its usual clone and web URLs.
 
 use super::WEB_HOST;
 use crate::providers::model::{Endpoint, PathError, RepositoryPath};
 use crate::providers::repository_ref::{self, OwnerRepoSyntax};
 
-/// Most characters of a name.
+/// Maximum length of a name in characters.
 const MAX_LENGTH: usize = 128;
 
 const SYNTAX: OwnerRepoSyntax = OwnerRepoSyntax {
@@ -30,7 +30,7 @@ const SYNTAX: OwnerRepoSyntax = OwnerRepoSyntax {
     ],
     longest: MAX_LENGTH,
     host_aliases: &[
-        // Answers ssh on port 443, for networks that let nothing else through.
+        // Accepts ssh on port 443, for networks that block port 22.
         (WEB_HOST, "altssh.bitbucket.org"),
     ],
 };
@@ -39,7 +39,7 @@ pub(super) fn parse(endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, P
     SYNTAX.read(endpoint, text)
 }
 
-/// What can be the ID of a workspace or the slug of a repository.
+/// Whether a text can be the ID of a workspace or the slug of a repository.
 pub(super) fn is_name(text: &str) -> bool {
     repository_ref::is_name(text, MAX_LENGTH)
 }

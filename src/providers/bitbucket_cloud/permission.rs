@@ -1,17 +1,18 @@
-//! Our permissions in Bitbucket Cloud's two sets of scopes.
+//! Maps Forgebind's permissions to Bitbucket Cloud's two sets of scopes.
 //!
-//! Access tokens have the older scopes, some of which include others ("Authentication methods", "Bitbucket OAuth 2.0 scopes").
-//! API tokens have scopes of the form `read:repository:bitbucket`, none of which includes another ("API token permissions").
+//! Access tokens have the older scopes, some of which include others ("Authentication methods", "Bitbucket OAuth 2.0
+//! scopes"). API tokens have scopes of the form `read:repository:bitbucket`, none of which includes another ("API token
+//! permissions").
 
 use std::collections::BTreeSet;
 
 use crate::api::v1alpha1::{EventKind, Permission};
 use crate::providers::permission::{Grants, PermissionFinding};
 
-/// What the scopes of API tokens end with.
+/// Suffix of the scopes of API tokens.
 const API_TOKEN_SCOPE: &str = ":bitbucket";
 
-/// What a permission needs: all of one list, by the kind of the credential.
+/// Required scopes for each kind of credential. All scopes of a list are required.
 struct Scopes {
     access_token: &'static [&'static str],
     api_token: &'static [&'static str],
@@ -19,7 +20,7 @@ struct Scopes {
 
 enum Need {
     Scopes(Scopes),
-    /// Bitbucket Cloud has no such thing.
+    /// Bitbucket Cloud does not offer the permission, for this reason.
     NotOffered(&'static str),
 }
 
@@ -49,7 +50,7 @@ const fn need(permission: Permission) -> Need {
     Need::Scopes(Scopes { access_token, api_token })
 }
 
-/// The scope of what an event is about: a hook may only be made for what its maker may read.
+/// Scopes for the subject of an event. An account may only create a hook for events whose subject it may read.
 const fn event_scopes(event: EventKind) -> Scopes {
     match event {
         EventKind::Push | EventKind::Tag => Scopes { access_token: &["repository"], api_token: &["read:repository:bitbucket"] },
@@ -59,14 +60,14 @@ const fn event_scopes(event: EventKind) -> Scopes {
     }
 }
 
-/// The scopes of a permission, for the documentation.
+/// Requirements of a permission, for the documentation: its scopes.
 pub(super) fn words(permission: Permission) -> Option<String> {
     let Need::Scopes(scopes) = need(permission) else { return None };
     let access_token = if scopes.access_token.is_empty() { "no scope".to_owned() } else { scopes.access_token.join(" and ") };
     Some(format!("{access_token}; API token: {}", scopes.api_token.join(" and ")))
 }
 
-/// Judges a permission by what was granted.
+/// Evaluates a permission for a credential.
 pub(super) fn judge(grants: &Grants, permission: Permission) -> PermissionFinding {
     match need(permission) {
         Need::Scopes(scopes) => judge_scopes(grants, &[scopes]),
@@ -74,7 +75,7 @@ pub(super) fn judge(grants: &Grants, permission: Permission) -> PermissionFindin
     }
 }
 
-/// Judges whether hooks with these events may be managed.
+/// Evaluates whether a credential may manage hooks with these events.
 pub(super) fn judge_hooks(grants: &Grants, events: &BTreeSet<EventKind>) -> PermissionFinding {
     let Need::Scopes(hooks) = need(Permission::ManageWebhooks) else { return judge(grants, Permission::ManageWebhooks) };
     let scopes: Vec<_> = std::iter::once(hooks).chain(events.iter().map(|event| event_scopes(*event))).collect();
@@ -106,7 +107,7 @@ fn judge_scopes(grants: &Grants, needs: &[Scopes]) -> PermissionFinding {
     }
 }
 
-/// Whether a scope is among the granted ones, or in one of them.
+/// Whether a scope was granted directly or is included in a granted one.
 fn covers(granted: &[String], scope: &str) -> bool {
     let including: &[&str] = match scope {
         "repository" => &["repository:write", "pullrequest", "pullrequest:write", "project"],
@@ -117,7 +118,7 @@ fn covers(granted: &[String], scope: &str) -> bool {
     granted.iter().any(|granted| granted == scope || including.contains(&granted.as_str()))
 }
 
-/// Judges a permission without a credential: what is public can be read, nothing can be written.
+/// Evaluates a permission without a credential: public data can be read, nothing can be written.
 pub(super) fn judge_anonymous(permission: Permission) -> PermissionFinding {
     match permission {
         Permission::ReadContents | Permission::ListRepositories | Permission::ReadOrganization | Permission::ListProjects => {

@@ -1,5 +1,5 @@
-//! Deliveries of Bitbucket Cloud: `X-Hub-Signature` is `sha256=` and the hex HMAC-SHA256 of the body ("Manage webhooks",
-//! "Event payloads").
+//! Verifies and reads deliveries from Bitbucket Cloud: `X-Hub-Signature` is `sha256=` and the hex HMAC-SHA256 of the body
+//! ("Manage webhooks", "Event payloads").
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -22,12 +22,12 @@ use crate::text::json;
 const SIGNATURE: &str = "x-hub-signature";
 const DELIVERY: &str = "x-request-uuid";
 const EVENT: &str = "x-event-key";
-/// What the keys of test deliveries begin with.
+/// Prefix of the event keys of test deliveries.
 const DIAGNOSTICS: &str = "diagnostics:";
 
-/// What Bitbucket Cloud tells about pull requests. An update does not say what changed: it counts when the last commit of the
-/// source branch, the target or the draft mark are others than in the delivery before, and so a new draft mark counts as well.
-/// A declined pull request cannot be opened again.
+/// Bitbucket Cloud's pull request actions: the event key. An update does not state what changed: it counts if the last
+/// commit of the source branch, the target or the draft mark differs from the previous delivery. A changed draft mark
+/// therefore counts as well. A declined pull request cannot be reopened.
 const ACTIONS: &[ActionName] = &[
     ("pullrequest:created", Opened),
     ("pullrequest:updated", SourceMoved),
@@ -50,16 +50,16 @@ const ACTIONS: &[ActionName] = &[
     ("pullrequest:updated", Classified),
 ];
 
-/// Reads deliveries of Bitbucket Cloud.
+/// Verifies and reads deliveries from Bitbucket Cloud.
 #[derive(Clone, Copy, Debug)]
 pub struct BitbucketCloudWebhook;
 
 impl Webhook for BitbucketCloudWebhook {
     fn rules(&self) -> DeliveryRules {
         DeliveryRules {
-            // Bodies over 256 KB are not sent at all ("Troubleshoot webhooks").
+            // The sender skips deliveries over 256 KB ("Troubleshoot webhooks").
             body_limit: 1024 * 1024,
-            // The sender gives up after 10 s.
+            // The sender times out after 10 s.
             answer_within: Duration::from_secs(9),
             secret_grace: Duration::from_secs(60 * 60),
             proof_in_header: false,
@@ -93,7 +93,7 @@ impl Webhook for BitbucketCloudWebhook {
     }
 }
 
-/// What is read of a body: the union of the documents that are sent.
+/// Fields read from a body: the union of the documents that Bitbucket Cloud sends for the supported events.
 #[derive(Deserialize)]
 struct Body {
     repository: Option<RepositoryBody>,
@@ -112,7 +112,7 @@ struct PushBody {
     changes: Vec<ChangeBody>,
 }
 
-/// One branch or tag of a push: new, moved or gone.
+/// A new, moved or deleted branch or tag of a push.
 #[derive(Deserialize)]
 struct ChangeBody {
     old: Option<ReferenceBody>,
@@ -141,7 +141,7 @@ struct PullRequestBody {
     destination: EndBody,
 }
 
-/// One end of a pull request. A source branch that is gone has no commit any more.
+/// The source or the target of a pull request. A deleted source branch has no commit.
 #[derive(Deserialize)]
 struct EndBody {
     branch: Option<BranchBody>,
@@ -191,8 +191,8 @@ impl ChangeBody {
 }
 
 impl PullRequestBody {
-    /// A new title, description or reviewer is an update too, with the same commit, target and draft mark as before; and so is
-    /// any change of one that is merged or declined.
+    /// A new title, description or reviewer is also an update, with the same commit, target and draft mark as before, and
+    /// so is any change of a merged or declined pull request.
     fn event(&self, kind: EventKind) -> Option<Event> {
         let target = self.destination.branch.as_ref().map(|branch| branch.name.as_str());
         let commit = self.source.commit.as_ref().and_then(|commit| commit.hash.as_deref());

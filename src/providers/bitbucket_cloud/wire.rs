@@ -1,4 +1,4 @@
-//! The documents of the API, as far as they are read.
+//! Types of the API's JSON documents, limited to the fields that are read.
 
 use serde::Deserialize;
 
@@ -9,13 +9,13 @@ use crate::providers::listing::Entries;
 #[derive(Deserialize)]
 pub(super) struct Page<T> {
     pub(super) values: Entries<T>,
-    /// How many entries the whole list has; not every list tells.
+    /// Number of entries in the whole list. Not every list reports it.
     pub(super) size: Option<usize>,
-    /// The address of the next page; absent on the last.
+    /// URL of the next page. Absent on the last page.
     pub(super) next: Option<String>,
 }
 
-/// The account of an API token. Which of the names is there depends on what the account shows.
+/// The account of an API token. The account's privacy settings determine which of the names are present.
 #[derive(Deserialize)]
 pub(super) struct User {
     pub(super) username: Option<String>,
@@ -28,7 +28,7 @@ pub(super) struct Repository {
     pub(super) uuid: String,
     pub(super) full_name: String,
     pub(super) is_private: Option<bool>,
-    /// `null` until something is pushed.
+    /// `null` until the first push.
     pub(super) mainbranch: Option<Branch>,
     pub(super) project: Option<Project>,
     #[serde(default, deserialize_with = "lenient::or_default")]
@@ -56,7 +56,7 @@ pub(super) struct Links {
 #[derive(Deserialize)]
 pub(super) struct Link {
     pub(super) href: String,
-    /// `https` or `ssh` among the clone addresses.
+    /// `https` or `ssh` for clone URLs.
     pub(super) name: Option<String>,
 }
 
@@ -71,11 +71,11 @@ pub(super) struct Hook {
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) events: Vec<String>,
     pub(super) secret_set: Option<bool>,
-    /// Not in the description of the API; answers have it.
+    /// Not in the API's documentation, but present in answers.
     pub(super) skip_cert_verification: Option<bool>,
 }
 
-/// The body of a refusal, where it tells of scopes.
+/// The body of an error response that states scopes.
 #[derive(Deserialize)]
 pub(super) struct Refusal {
     pub(super) error: RefusalError,

@@ -1,4 +1,4 @@
-//! One account at one Bitbucket Data Center.
+//! Calls the Bitbucket Data Center API as one account.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,27 +23,27 @@ use crate::providers::model::{
 use crate::providers::transport::{Answer, Call, Operation, Transport};
 use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git, listing};
 
-/// Entries of a list that has to be whole: all of them, wherever the server allows it.
+/// Requested page size for a list that must be complete, so that it fits on one page if the server allows it.
 const LONG_PAGE: u32 = 1000;
-/// Entries of a list that is handed on page by page, or of which a few count.
+/// Requested page size for a list that is returned page by page, or of which only a few entries are needed.
 const PAGE: u32 = 100;
-/// How HTTP access tokens begin.
+/// Prefix of HTTP access tokens.
 const TOKEN_PREFIX: &str = "BBDC-";
-/// The user name that goes with a token of a project or a repository as a password, for git.
+/// User name for basic authentication of git with a project or repository token as the password.
 const TOKEN_USER: &str = "x-token-auth";
 
 pub(super) struct BitbucketDataCenterClient {
     pub(super) endpoint: Endpoint,
     pub(super) account: Account,
     transport: Transport,
-    /// Whether the server refused the password. Each further attempt brings the account nearer to a CAPTCHA, which locks its
-    /// owner out too.
+    /// Whether the server refused the password. Each further attempt brings the account closer to a CAPTCHA, which also
+    /// locks out its owner.
     refused: AtomicBool,
-    /// Whether the repositories were listed: of the connection's project, or of all.
+    /// Whether the repositories could be listed: those of the connection's project, or all.
     lists: AtomicBool,
 }
 
-/// What the credential is. Its secret part is the transport's.
+/// The kind of the credential. The transport holds its secret part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Account {
     Anonymous,
@@ -57,7 +57,8 @@ impl BitbucketDataCenterClient {
         let (account, transport) = match credential {
             Credential::Anonymous => (Account::Anonymous, transport),
             Credential::Token(token) => (Account::Token, bearing(transport, &token)?),
-            // A token in the password's place: as a bearer it needs no right user name, and never counts as a failed log-in.
+            // The password key holds a token. As a bearer token it does not depend on the user name and never counts as a
+            // failed log-in.
             Credential::BasicAuth { username, password } if is_token(&username, &password) => {
                 (Account::Token, bearing(transport, &password)?)
             }
@@ -73,7 +74,7 @@ impl BitbucketDataCenterClient {
         Ok(Arc::new(Self { endpoint, account, transport, refused: AtomicBool::new(false), lists: AtomicBool::new(false) }))
     }
 
-    /// An address below the API's base; each segment is one, whatever is in it.
+    /// Builds a URL below the API's base address. Each item becomes exactly one path segment.
     pub(super) fn api<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Url {
         with_segments(&self.endpoint.api, segments)
     }
@@ -87,18 +88,19 @@ impl BitbucketDataCenterClient {
         self.repository_url(repository.path.as_str(), ["webhooks", id])
     }
 
-    /// The list of the repositories that the connection is about: those of its project, or all that the account may read.
+    /// URL of the list of repositories: those of the connection's project, if it has one, otherwise all that the account
+    /// may read.
     pub(super) fn repositories_url(&self) -> Url {
         if let Some(scope) = &self.endpoint.scope {
             return self.api(["projects", &scope.path, "repos"]);
         }
         let mut url = self.api(["repos"]);
-        // Left out, it means those alone that are not archived; a project's list has both.
+        // Without the parameter this list omits archived repositories. A project's list includes them.
         url.query_pairs_mut().append_pair("archived", "ALL");
         url
     }
 
-    /// Notes whether the repositories were listed.
+    /// Records whether the repositories could be listed.
     pub(super) fn note_listing(&self, listed: bool) {
         self.lists.store(listed, Ordering::Relaxed);
     }
@@ -111,7 +113,7 @@ impl BitbucketDataCenterClient {
         self.send(operation, Call::read(operation, Method::GET, url)).await
     }
 
-    /// Sends a call, unless its password was refused before.
+    /// Sends a call, unless the server has already refused the password.
     async fn send(&self, operation: Operation, call: Call) -> Result<Answer, ProviderError> {
         self.check_password(operation)?;
         let answer = self.transport.send(call).await?;
@@ -129,7 +131,8 @@ impl BitbucketDataCenterClient {
         Err(ProviderError::new(ErrorKind::Unauthenticated, operation.as_str(), message))
     }
 
-    /// What the repository's own document does not tell. Nothing is written: hooks are shown to its administrators only.
+    /// Reads what the repository document does not contain. Permission for webhooks is tested without a write: only
+    /// administrators of the repository may list hooks.
     async fn surroundings(&self, path: &str) -> Result<Surroundings, ProviderError> {
         let (default_branch, empty, manage_webhooks) =
             futures::try_join!(self.default_branch(path), self.is_empty(path), self.manage_webhooks(path))?;
@@ -170,7 +173,7 @@ impl BitbucketDataCenterClient {
         }
     }
 
-    /// Reads the list once, and whether it came in one piece.
+    /// Reads the list once. Also returns whether it came on a single page.
     async fn hooks_once(&self, repository: &Repository) -> Result<(Vec<Hook>, bool), ProviderError> {
         let mut pages =
             Pages::new(self.repository_url(repository.path.as_str(), ["webhooks"]), LONG_PAGE, Extent::kept(Operation::ListHooks));
@@ -182,8 +185,8 @@ impl BitbucketDataCenterClient {
         Ok((own, !pages.are_several()))
     }
 
-    /// The list, if it held still. Several pages are read twice: a hook that goes away between two of them takes another one's
-    /// place, which nothing in the pages tells.
+    /// Reads the list. Returns `None` if the list changed during the read. A list of several pages is read twice: if a hook
+    /// is deleted between two pages, another hook moves to its position and is missed, and the pages do not show this.
     async fn hooks_if_settled(&self, repository: &Repository) -> Result<Option<Vec<Hook>>, ProviderError> {
         let (hooks, in_one_piece) = self.hooks_once(repository).await?;
         let settled = in_one_piece || self.hooks_once(repository).await?.0 == hooks;
@@ -196,7 +199,7 @@ impl BitbucketDataCenterClient {
     }
 }
 
-/// Authenticates with a token.
+/// Adds the token to every call as a bearer token.
 fn bearing(transport: Transport, token: &SecretString) -> Result<Transport, ProviderError> {
     Ok(transport.authorized(authorization::bearer(token)?, [token.expose_secret()]))
 }
@@ -205,7 +208,7 @@ fn is_token(username: &str, password: &SecretString) -> bool {
     username == TOKEN_USER || password.expose_secret().starts_with(TOKEN_PREFIX)
 }
 
-/// The secret of a request, unless the server would refuse it.
+/// Returns the secret of a request, or an error if the server would refuse it.
 fn secret(operation: Operation, request: &HookRequest<'_>) -> Result<SecretString, ProviderError> {
     let secret = request.secret.text();
     if secret.expose_secret().chars().count() > convert::LONGEST_SECRET {
@@ -241,7 +244,7 @@ impl Client for BitbucketDataCenterClient {
 
     async fn branch_exists(&self, repository: &Repository, branch: &str) -> Result<bool, ProviderError> {
         let mut list = self.repository_url(repository.path.as_str(), ["branches"]);
-        // The text is looked for anywhere in a name, without regard to case; what is named so is put first.
+        // The server searches for the text anywhere in a branch name, ignoring case. Exact matches come first.
         list.query_pairs_mut().append_pair("filterText", branch).append_pair("boostMatches", "true");
         let wanted = format!("refs/heads/{branch}");
         let mut pages = Pages::new(list, PAGE, Extent::passing(Operation::LookUpBranch));
@@ -261,7 +264,8 @@ impl Client for BitbucketDataCenterClient {
     async fn probe_git(&self, path: &RepositoryPath) -> Result<GitProbe, ProviderError> {
         self.check_password(Operation::ProbeGit)?;
         let url = with_segments(&self.endpoint.web, ["scm"].into_iter().chain(format!("{path}.git").split('/')));
-        // A refusal by git is no proof against the password: it does not tell who was refused from what.
+        // An error from git does not prove that the password is wrong, because it does not show whether the login or the
+        // access was refused.
         git::probe(&self.transport, &url, None).await
     }
 
@@ -298,7 +302,7 @@ impl Client for BitbucketDataCenterClient {
         let operation = Operation::UpdateHook;
         let secret = secret(operation, request)?;
         let url = self.hook_url(repository, id);
-        // An update replaces the whole: what a person named and paused is read first and written back.
+        // An update replaces the whole hook, so the name and the pause that a person set are read first and written back.
         let present: wire::Hook = self.get(operation, url.clone()).await?.json()?;
         let document = convert::update(present, request.url, request.shape, secret.expose_secret());
         let call = Self::write(operation, Method::PUT, url, request, &secret).json(&document);
@@ -306,7 +310,7 @@ impl Client for BitbucketDataCenterClient {
         listing::written(answer, convert::hook, self.hooks(repository), |hook| hook.id == id).await
     }
 
-    /// An update replaces the whole, and only some servers show the secret.
+    /// An update replaces the whole hook, and only some servers return the secret.
     async fn release_hook(&self, repository: &Repository, id: &str, release: &HookRelease<'_>) -> Result<(), ProviderError> {
         let operation = Operation::UpdateHook;
         let url = self.hook_url(repository, id);

@@ -1,4 +1,4 @@
-//! From the API's documents to the port's words and back.
+//! Converts between the API's documents and the types of the provider port.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,23 +16,23 @@ const CERTIFICATES: &str = "sslVerificationRequired";
 const CREDENTIALS: &str = "credentials";
 const SECRET: &str = "secret";
 
-/// The name of the hooks that we make, which people see in the repository's settings.
+/// Name of a new hook in the repository's settings.
 const HOOK_NAME: &str = "Forgebind";
-/// The longest secret that the server takes, in characters.
+/// Maximum length of a hook's secret in characters.
 pub(super) const LONGEST_SECRET: usize = 255;
 
-/// What is found out about a repository beside its own document.
+/// Properties of a repository that its own document does not contain.
 pub(super) struct Surroundings {
-    /// The configured default branch, whether or not it was ever pushed.
+    /// The configured default branch, even if it was never pushed.
     pub(super) default_branch: Option<String>,
-    /// Whether there is no branch.
+    /// Whether the repository has no branches.
     pub(super) empty: bool,
     pub(super) manage_webhooks: PermissionFinding,
 }
 
 pub(super) fn repository(repository: &wire::Repository, surroundings: Surroundings) -> Repository {
     let clone = |name: &str| repository.links.clone.iter().find(|link| link.name.as_deref() == Some(name)).map(|link| link.href.clone());
-    // What lies in a public project is public, whatever it says of itself.
+    // A repository in a public project is public, whatever its own document states.
     let visibility = if repository.public || repository.project.public { Visibility::Public } else { Visibility::Private };
     Repository {
         id: repository.id.to_string(),
@@ -50,7 +50,7 @@ pub(super) fn repository(repository: &wire::Repository, surroundings: Surroundin
     }
 }
 
-/// A repository as a list shows it: the list tells nothing about its branches and hooks.
+/// Converts a repository of a list. A list contains nothing about branches and hooks.
 pub(super) fn listed(found: &wire::Repository, anonymous: bool) -> Repository {
     let manage_webhooks = if anonymous { anonymous_finding() } else { PermissionFinding::unknown("told when the repository is looked up") };
     repository(found, Surroundings { default_branch: None, empty: false, manage_webhooks })
@@ -63,12 +63,11 @@ pub(super) fn anonymous_finding() -> PermissionFinding {
     ))
 }
 
-/// The short name of a branch.
 pub(super) fn branch_name(reference: &wire::Reference) -> &str {
     reference.id.strip_prefix("refs/heads/").unwrap_or(&reference.id)
 }
 
-/// The event keys that deliver an event.
+/// Event keys that report `event`.
 pub(super) const fn words(event: EventKind) -> &'static [&'static str] {
     match event {
         EventKind::Push | EventKind::Tag => &["repo:refs_changed"],
@@ -79,7 +78,7 @@ pub(super) const fn words(event: EventKind) -> &'static [&'static str] {
     }
 }
 
-/// One hook for all events; none for no events.
+/// Returns one hook for all events. Returns none without events.
 pub(super) fn shapes(events: &BTreeSet<EventKind>) -> Vec<HookShape> {
     if events.is_empty() {
         return Vec::new();
@@ -89,7 +88,8 @@ pub(super) fn shapes(events: &BTreeSet<EventKind>) -> Vec<HookShape> {
     vec![HookShape { variant: String::new(), fields, events: events.clone() }]
 }
 
-/// Whether a hook is the repository's own. A project's hook is shown among them by some versions and cannot be changed here.
+/// Whether a hook belongs to the repository itself. Some versions also list the project's hooks, which cannot be changed
+/// through the repository.
 pub(super) fn is_of_repository(hook: &wire::Hook) -> bool {
     hook.scope_type.as_deref().is_none_or(|scope| scope.eq_ignore_ascii_case("repository"))
 }
@@ -102,7 +102,7 @@ pub(super) fn hook(hook: wire::Hook) -> Hook {
         fields.insert(CERTIFICATES, required.to_string());
     }
     let events = EventKind::ALL.into_iter().filter(|event| words(*event).iter().all(|key| keys.contains(key))).collect();
-    // Some versions read the secret back, some mask it and some leave it out: its absence tells nothing.
+    // Some versions return the secret, some mask it and some omit it, so its absence does not prove that none is set.
     let has_secret = hook.configuration.get(SECRET).and_then(Scalar::as_text).filter(|secret| !secret.is_empty()).map(|_| true);
     Hook {
         id: hook.id.to_string(),
@@ -113,7 +113,7 @@ pub(super) fn hook(hook: wire::Hook) -> Hook {
     }
 }
 
-/// The secret of a hook where the server shows it in clear: some versions mask it, and some leave it out.
+/// The secret of a hook if the server returns it in plain text. Some versions mask it and some omit it.
 pub(super) fn shown_secret(hook: &wire::Hook) -> Option<String> {
     let secret = hook.configuration.get(SECRET)?.as_text()?;
     let is_mask = secret.chars().all(|character| character == '*');
@@ -128,13 +128,13 @@ fn field<'a>(shape: &'a HookShape, name: &str) -> &'a str {
     shape.fields.get(name).map_or("", String::as_str)
 }
 
-/// What creates a hook of the shape.
+/// Document that creates a hook with the shape.
 pub(super) fn creation(url: &HookUrl, shape: &HookShape, secret: &str) -> Value {
     document(HOOK_NAME, true, BTreeMap::new(), url, shape, secret)
 }
 
-/// What turns the present hook into the shape: the whole object, because an update replaces it. Its name stays, and so does a
-/// person's pause. Credentials are left out, and with that removed.
+/// Document that updates the present hook to the shape. It contains the whole object, because an update replaces it. The
+/// hook keeps its name, and a hook that a person paused stays paused. Credentials are left out and thereby removed.
 pub(super) fn update(present: wire::Hook, url: &HookUrl, shape: &HookShape, secret: &str) -> Value {
     document(present.name.as_deref().unwrap_or(HOOK_NAME), present.active, present.configuration, url, shape, secret)
 }

@@ -1,5 +1,6 @@
-//! Where Bitbucket Data Center's refusals differ from the default table: 401 is also the answer to an account that is known
-//! and not permitted. The class of the server's exception tells the two apart, or else the header that names the account.
+//! Classifies Bitbucket Data Center's error responses where they differ from the default table. The server answers 401 also
+//! if a known account lacks permission. The class of the server's exception distinguishes the two cases, or otherwise the
+//! header with the account's name.
 
 use http::header::HeaderName;
 use http::{HeaderMap, StatusCode};
@@ -8,9 +9,9 @@ use super::wire;
 use crate::providers::ErrorKind;
 use crate::providers::transport::{Access, Answer, Failure, Operation};
 
-/// The account that a request was authenticated as. Absent where it was not.
+/// Header with the name of the authenticated account. Absent if the request was not authenticated.
 pub(super) const USER_NAME: HeaderName = HeaderName::from_static("x-ausername");
-/// Why a log-in was denied although its password may be right.
+/// Header with the reason why a log-in was denied although its password may be correct.
 const DENIED_REASON: HeaderName = HeaderName::from_static("x-authentication-denied-reason");
 
 pub(super) fn classify(failure: &Failure<'_>) -> Option<ErrorKind> {
@@ -18,11 +19,11 @@ pub(super) fn classify(failure: &Failure<'_>) -> Option<ErrorKind> {
     match status {
         401 | 403 if is_captcha(failure.headers, failure.body) => Some(ErrorKind::Unauthenticated),
         401 => unauthorized(failure),
-        // Git is answered with pages for people.
+        // Git requests are answered with HTML pages.
         403 if failure.operation == Operation::ProbeGit => Some(ErrorKind::PermissionDenied),
         404 if failure.operation == Operation::ProbeGit => Some(ErrorKind::NotFound),
         400 | 403 | 409 if failure.access != Access::Read && tells_of_an_archive(failure) => Some(ErrorKind::Archived),
-        // The repository moved: it is looked up again, under its new path.
+        // The repository was moved: it must be looked up under its new path.
         301 | 307 | 308 if failure.access != Access::Read => Some(ErrorKind::Conflict),
         _ => None,
     }
@@ -48,13 +49,12 @@ fn tells_of_an_archive(failure: &Failure<'_>) -> bool {
     exception.contains("Archived") || failure.message.to_lowercase().contains("archived")
 }
 
-/// Whether the account has to solve a CAPTCHA in a browser before its password counts again.
+/// Whether the account has to solve a CAPTCHA in a browser before its password is accepted again.
 fn is_captcha(headers: &HeaderMap, body: &[u8]) -> bool {
     let denied = headers.get(DENIED_REASON).and_then(|value| value.to_str().ok()).unwrap_or_default();
     denied.starts_with("CAPTCHA_CHALLENGE") || exception(body).is_some_and(|name| name.ends_with("CaptchaRequiredAuthenticationException"))
 }
 
-/// Whether an answer asks for a CAPTCHA.
 pub(super) fn asks_for_captcha(answer: &Answer) -> bool {
     is_captcha(answer.headers(), answer.body())
 }
@@ -65,8 +65,8 @@ fn exception(body: &[u8]) -> Option<String> {
     refusal.errors.into_iter().find_map(|cause| cause.exception_name)
 }
 
-/// Whether an answer about a repository that was there a moment ago says that something in it is missing, and not the
-/// repository: a branch that was never pushed, say.
+/// Whether an answer about a repository that was just found means that something in the repository is missing, such as a
+/// branch that was never pushed, and not the repository itself.
 pub(super) fn lacks_only_content(answer: &Answer) -> bool {
     let gone = matches!(answer.status(), StatusCode::NO_CONTENT | StatusCode::NOT_FOUND | StatusCode::CONFLICT);
     let exception = exception(answer.body()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What a credential is and may do, as far as the server tells: who it is by a header, its permissions only by what works.
+//! Inspects a credential: its account by a header, and its permissions only by which calls succeed.
 
 use percent_encoding::percent_decode_str;
 
@@ -12,11 +12,11 @@ use crate::providers::webhook::header_text;
 use crate::providers::{ErrorKind, ProviderError};
 
 const FLAVOR: &str = "BitbucketDataCenter";
-/// What the product calls itself.
+/// Name of the product in its properties.
 const DISPLAY_NAME: &str = "Bitbucket";
-/// The oldest version that is served.
+/// Oldest supported version.
 const OLDEST: (u64, u64) = (8, 9);
-/// What answers to requests that nobody was authenticated for, behind some single sign-on plugins.
+/// User name that some single sign-on plugins report for unauthenticated requests.
 const NOBODY: &str = "anonymous";
 
 const NO_BITBUCKET: &str = "no Bitbucket Data Center answers at this address";
@@ -25,7 +25,7 @@ pub(super) const fn capabilities() -> Capabilities {
     Capabilities {
         api: true,
         one_event_per_hook: false,
-        // Some versions read it back, some mask it: nothing is built on it.
+        // Some versions return the secret and some mask it, so no feature relies on it.
         secret_readable: false,
         update_sets_secret: true,
         lookup_by_id: false,
@@ -43,12 +43,13 @@ impl BitbucketDataCenterClient {
         let answer = self.get(operation, self.api(["application-properties"])).await?;
         match answer.refusal() {
             None => {}
-            // An installation may be closed to the public as a whole.
+            // A whole installation may be closed to anonymous users.
             Some(ErrorKind::Unauthenticated | ErrorKind::PermissionDenied) if self.is_anonymous() => {
                 self.shows_something().await?;
                 return Ok(self.anonymous(None));
             }
-            // Anybody may read this: who may not is no user of the product, and is not asked again with the same password.
+            // Every user may read this. An account that may not is not a user of the product, and its password is not tried
+            // again.
             Some(ErrorKind::Unauthenticated | ErrorKind::PermissionDenied) => return Err(rejected(&answer)),
             Some(ErrorKind::NotFound) => return Err(answer.invalid(NO_BITBUCKET)),
             Some(kind) => return Err(answer.refused(kind)),
@@ -87,7 +88,7 @@ impl BitbucketDataCenterClient {
         })
     }
 
-    /// Fails where the server refuses even a list of what is public.
+    /// Fails if the server hides even public repositories from anonymous users.
     async fn shows_something(&self) -> Result<(), ProviderError> {
         let mut url = self.api(["repos"]);
         url.query_pairs_mut().extend_pairs([("visibility", "public"), ("limit", "1")]);
@@ -103,7 +104,7 @@ impl BitbucketDataCenterClient {
         Inspection { warnings, ..inspection(version, Grants::Unknown(self.untold().to_owned())) }
     }
 
-    /// Why the permissions of this credential are not known.
+    /// The reason why the permissions of this credential are unknown.
     pub(super) const fn untold(&self) -> &'static str {
         match self.account {
             Account::Anonymous => "there is no credential",
@@ -112,7 +113,8 @@ impl BitbucketDataCenterClient {
         }
     }
 
-    /// A token of a project or a repository acts as a user of its own, which is in no directory.
+    /// Determines the kind of identity. A token of a project or repository acts as a user of its own, which no directory
+    /// contains.
     async fn identity_kind(&self, name: &str) -> Result<IdentityKind, ProviderError> {
         if matches!(self.account, Account::Basic) {
             return Ok(IdentityKind::User);
@@ -129,9 +131,9 @@ impl BitbucketDataCenterClient {
         }
     }
 
-    /// Whether the repositories of the connection's project are listed: the proof of `PROJECT_READ`. A token of one repository
-    /// lacks it and is good for that repository all the same. Without a project, whether any list is given: it holds what the
-    /// credential may read.
+    /// Whether the repositories of the connection's project can be listed, which proves `PROJECT_READ`. A token of one
+    /// repository lacks this level but still works for its repository. Without a project: whether the server returns any
+    /// list, because it contains what the credential may read.
     async fn are_repositories_listed(&self) -> Result<bool, ProviderError> {
         let mut url = self.repositories_url();
         url.query_pairs_mut().append_pair("limit", "1");
@@ -144,13 +146,13 @@ impl BitbucketDataCenterClient {
     }
 }
 
-/// Who a request was authenticated as. The header's value may be percent-encoded.
+/// The name of the authenticated account. The header's value may be percent-encoded.
 fn user_name(answer: &Answer) -> Option<String> {
     let name = header_text(answer.headers(), error::USER_NAME.as_str()).filter(|name| *name != NOBODY)?;
     Some(percent_decode_str(name).decode_utf8_lossy().into_owned())
 }
 
-/// The refusal of a credential, with what a person has to do where the password may be right.
+/// The error for a refused credential, with advice if the password may be correct.
 fn rejected(answer: &Answer) -> ProviderError {
     let error = answer.refused(ErrorKind::Unauthenticated);
     if error::asks_for_captcha(answer) {
@@ -161,7 +163,7 @@ fn rejected(answer: &Answer) -> ProviderError {
     error
 }
 
-/// A warning for a version that is older than what is served.
+/// Returns a warning if the version is older than the oldest supported one.
 fn outdated(version: &str) -> Option<String> {
     let mut numbers = version.split(|character: char| !character.is_ascii_digit()).map_while(|part| part.parse::<u64>().ok());
     let number = (numbers.next()?, numbers.next().unwrap_or_default());

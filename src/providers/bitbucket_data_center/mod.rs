@@ -1,4 +1,4 @@
-//! Bitbucket Data Center, and Server 8.9, whose API is the same.
+//! Supports Bitbucket Data Center, and Bitbucket Server 8.9, which has the same API.
 //!
 //! Facts are from the product's REST API reference and its administration guide: pages "Event payload", "Manage webhooks",
 //! "HTTP access tokens", "Improving instance stability with rate limiting".
@@ -26,10 +26,10 @@ use crate::providers::{Capabilities, Client, Credential, Endpoint, PathError, Pr
 use client::BitbucketDataCenterClient;
 pub use webhook::BitbucketDataCenterWebhook;
 
-/// Where the core API lies below `/rest`: the newest version that the server has.
+/// Path of the core API below `/rest`, in the newest version that the server has.
 const CORE_API: &str = "/api/latest";
 
-/// Bitbucket Data Center.
+/// The provider for Bitbucket Data Center.
 #[derive(Clone, Copy, Debug)]
 pub struct BitbucketDataCenter;
 
@@ -92,7 +92,8 @@ impl Provider for BitbucketDataCenter {
     }
 }
 
-/// The core API of an address that stands for `/rest`. One that names the core API and its version already stays.
+/// Returns the address of the core API for the address of `/rest`. An address that already names the core API and its
+/// version is returned unchanged.
 fn core_api(rest: &Url) -> Url {
     let named = ["/api/latest", "/api/1.0"].iter().any(|end| rest.path().ends_with(end));
     if named { rest.clone() } else { address::below(rest, CORE_API) }

@@ -1,4 +1,5 @@
-//! Lists by start. Where the next page begins is the server's to say: it may skip what the account may not see.
+//! Reads lists that are paged by start index. The server states where the next page begins, because it may skip entries
+//! that the account may not see.
 
 use serde::de::DeserializeOwned;
 use url::Url;
@@ -17,12 +18,12 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    /// A list, of which so many entries are asked for at once. The server gives fewer where its administrator says so.
+    /// Starts a list with the requested page size. The server's administrator may limit pages to fewer entries.
     pub(super) const fn new(list: Url, limit: u32, extent: Extent) -> Self {
         Self { list, limit, next: Some(0), read: 0, extent }
     }
 
-    /// The address of the next page; `None` after the last.
+    /// URL of the next page. `None` after the last page.
     pub(super) fn next_url(&self) -> Option<Url> {
         let start = self.next?;
         let mut url = self.list.clone();
@@ -30,12 +31,10 @@ impl Pages {
         Some(url)
     }
 
-    /// Whether more than one page was read.
     pub(super) const fn are_several(&self) -> bool {
         self.read > 1
     }
 
-    /// Reads a page.
     pub(super) fn take<T: DeserializeOwned>(&mut self, transport: &Transport, answer: Answer) -> Result<Vec<T>, ProviderError> {
         let answer = answer.success()?;
         let page: wire::Page<T> = answer.read()?;

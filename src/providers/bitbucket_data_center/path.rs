@@ -1,4 +1,4 @@
-//! Repository paths: `KEY/slug`, `~user/slug`, and every clone and web URL of them that people paste.
+//! Parses repository paths: `KEY/slug`, `~user/slug` and their usual clone and web URLs.
 
 use percent_encoding::percent_decode_str;
 
@@ -7,7 +7,7 @@ use crate::providers::repository_ref::{RepositoryRef, after_prefix, same_host, s
 
 const FORM: &str = "a repository of Bitbucket Data Center is PROJECT/slug or ~user/slug, one of its https or ssh clone URLs, or the \
                     address of its page";
-/// Characters of a key or a slug; the product allows 128.
+/// Maximum length of a key or slug in characters, as in the product.
 const MAX_LENGTH: usize = 128;
 
 pub(super) fn parse(endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
@@ -16,7 +16,7 @@ pub(super) fn parse(endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, P
         RepositoryRef::Web(url) => {
             same_origin(endpoint, &url)?;
             let rest = after_prefix(endpoint, url.path()).ok_or_else(malformed)?;
-            // `/KEY/slug` alone is no address of the product.
+            // The product has no pages at `/KEY/slug`.
             if rest.len() == 2 { Err(malformed()) } else { from_segments(&rest) }
         }
         RepositoryRef::Ssh { host, path } => {
@@ -44,20 +44,19 @@ fn decoded(segment: &str) -> Result<String, PathError> {
     percent_decode_str(segment).decode_utf8().map(|text| text.trim().to_owned()).map_err(|_| malformed())
 }
 
-/// The slug of a name as it stands on the pages: the product writes a hyphen for white space.
+/// Converts a displayed name to its slug: the product replaces white space with hyphens.
 fn slug_of(name: &str) -> String {
     let name = name.strip_suffix(".git").unwrap_or(name);
     name.split_whitespace().collect::<Vec<_>>().join("-")
 }
 
-/// The key of a project, or `~` and the slug of a user, as people write it or copy it from an address; `None` for what is
-/// neither.
+/// Parses the key of a project, or `~` and the slug of a user, as typed or as copied from a URL. `None` if it is neither.
 pub(super) fn project(text: &str) -> Option<String> {
     decoded(text).ok().filter(|text| is_project(text))
 }
 
-/// Whether a text is the key of a project, or `~` and the slug of a user. Which characters a key may have depends on the version
-/// and on how the project was made, so that all are taken that can stand in an address.
+/// Whether a text is the key of a project, or `~` and the slug of a user. The characters allowed in a key depend on the
+/// version and on how the project was created, so every character that can be part of a URL path is accepted.
 fn is_project(text: &str) -> bool {
     let fits = |character: char| !character.is_whitespace() && !character.is_control() && !"/\\?#%:~".contains(character);
     match text.strip_prefix('~') {

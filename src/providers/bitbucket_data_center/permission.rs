@@ -1,5 +1,5 @@
-//! Our permissions in Bitbucket Data Center's permission levels. The server does not tell which of them a token has: what was
-//! seen to work is granted, the rest is unknown.
+//! Maps Forgebind's permissions to Bitbucket Data Center's permission levels. The server does not report the levels of a
+//! token: what was proven by a successful call is granted, and everything else is unknown.
 
 use crate::api::v1alpha1::Permission;
 use crate::providers::permission::PermissionFinding;
@@ -10,11 +10,10 @@ pub(super) const REPOSITORY_ADMINISTRATION: &str = "REPO_ADMIN";
 pub(super) const PROJECT_READING: &str = "PROJECT_READ";
 
 enum Need {
-    /// This level.
     Level(&'static str),
-    /// Nothing but to be authenticated.
+    /// Any authenticated account has the permission.
     Account,
-    /// Bitbucket Data Center has no such thing.
+    /// Bitbucket Data Center does not offer the permission, for this reason.
     NotOffered(&'static str),
 }
 
@@ -38,7 +37,7 @@ const fn need(permission: Permission) -> Need {
     }
 }
 
-/// What a permission needs, for the documentation.
+/// Requirements of a permission, for the documentation: its level.
 pub(super) fn words(permission: Permission) -> Option<String> {
     match need(permission) {
         Need::Level(level) => Some(level.to_owned()),
@@ -47,7 +46,8 @@ pub(super) fn words(permission: Permission) -> Option<String> {
     }
 }
 
-/// Judges a permission. `reads_project`: whether the repositories of the connection's project were listed.
+/// Evaluates a permission for a credential. `reads_project`: whether the repositories of the connection's project could be
+/// listed.
 pub(super) fn judge(permission: Permission, reads_project: bool, untold: &str) -> PermissionFinding {
     match need(permission) {
         Need::Account => PermissionFinding::granted(),
@@ -57,7 +57,7 @@ pub(super) fn judge(permission: Permission, reads_project: bool, untold: &str) -
     }
 }
 
-/// Judges a permission without a credential: what is public can be read, nothing can be written.
+/// Evaluates a permission without a credential: public data can be read, nothing can be written.
 pub(super) fn judge_anonymous(permission: Permission) -> PermissionFinding {
     match (permission, need(permission)) {
         (_, Need::NotOffered(reason)) => PermissionFinding::missing(reason),
@@ -68,7 +68,8 @@ pub(super) fn judge_anonymous(permission: Permission) -> PermissionFinding {
     }
 }
 
-/// Judges by a look at the repository's hooks, which only an administrator of the repository sees.
+/// Evaluates the permission by whether the repository's hooks are visible, which they are only to administrators of the
+/// repository.
 pub(super) fn manage_webhooks(sees_hooks: bool) -> PermissionFinding {
     if sees_hooks {
         PermissionFinding::granted()

@@ -1,7 +1,8 @@
-//! Deliveries of Bitbucket Data Center: `X-Hub-Signature` is `sha256=` and the hex HMAC-SHA256 of the body.
+//! Verifies and reads deliveries from Bitbucket Data Center: `X-Hub-Signature` is `sha256=` and the hex HMAC-SHA256 of the
+//! body.
 //!
-//! Documented on the pages "Event payload" and "Manage webhooks". The test that the settings page sends, `diagnostics:ping`, is
-//! not signed even where the webhook has a secret.
+//! Documented on the pages "Event payload" and "Manage webhooks". The test that the settings page sends,
+//! `diagnostics:ping`, is not signed even if the webhook has a secret.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -26,11 +27,12 @@ const SIGNATURE: &str = "x-hub-signature";
 const DELIVERY: &str = "x-request-id";
 const EVENT: &str = "x-event-key";
 const PING: &str = "diagnostics:ping";
-/// Bytes of a test at most.
+/// Maximum size of a test delivery in bytes.
 const LONGEST_TEST: usize = 1024;
 
-/// What Bitbucket Data Center tells about pull requests. Not every version knows every key: `pr:reopened` and `pr:to_ref_updated`
-/// are refused by some in a hook, so that they are never asked for, and read where they come.
+/// Bitbucket Data Center's pull request actions: the event key. Not every version supports every key: some refuse
+/// `pr:reopened` and `pr:to_ref_updated` in a hook, so hooks never subscribe to them. They are still read if they are
+/// delivered.
 const ACTIONS: &[ActionName] = &[
     ("pr:opened", Opened),
     ("pr:reopened", Reopened),
@@ -53,7 +55,7 @@ const ACTIONS: &[ActionName] = &[
     ("pr:to_ref_updated", Administered),
 ];
 
-/// Reads deliveries of Bitbucket Data Center.
+/// Verifies and reads deliveries from Bitbucket Data Center.
 #[derive(Clone, Copy, Debug)]
 pub struct BitbucketDataCenterWebhook;
 
@@ -61,7 +63,7 @@ impl Webhook for BitbucketDataCenterWebhook {
     fn rules(&self) -> DeliveryRules {
         DeliveryRules {
             body_limit: 10 * 1024 * 1024,
-            // The sender gives up after 10 s, never tries again, and counts it towards skipping the webhook.
+            // The sender times out after 10 s, does not retry, and counts the failure towards skipping the webhook.
             answer_within: Duration::from_secs(9),
             secret_grace: Duration::from_secs(60 * 60),
             proof_in_header: false,
@@ -98,21 +100,21 @@ impl Webhook for BitbucketDataCenterWebhook {
     }
 }
 
-/// Whether a delivery is the documented test and nothing else.
+/// Whether a delivery is exactly the documented test.
 fn is_unsigned_test(headers: &HeaderMap, body: &[u8]) -> bool {
     header_text(headers, EVENT) == Some(PING)
         && body.len() <= LONGEST_TEST
         && json::read::<Value>(body).is_ok_and(|body| body == json!({"test": true}))
 }
 
-/// What is read of a body: the union of the documents that are sent.
+/// Fields read from a body: the union of the documents that Bitbucket Data Center sends for the supported events.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Body {
     repository: Option<RepositoryBody>,
     changes: Option<Vec<ChangeBody>>,
     pull_request: Option<PullRequestBody>,
-    /// Of a changed pull request: how it was before, also what did not change.
+    /// Former values of a changed pull request, including those that did not change.
     previous_title: Option<String>,
     previous_description: Option<String>,
     previous_target: Option<ReferenceBody>,
@@ -137,11 +139,11 @@ struct ProjectBody {
     key: String,
 }
 
-/// What a push did to one reference.
+/// The change of one reference in a push.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ChangeBody {
-    /// The full name.
+    /// Full name of the reference.
     ref_id: String,
     from_hash: String,
     to_hash: String,
@@ -165,10 +167,10 @@ impl ChangeBody {
 struct PullRequestBody {
     title: Option<String>,
     description: Option<String>,
-    /// From 8.18 on.
+    /// Present since 8.18.
     draft: Option<bool>,
     from_ref: Option<SourceBody>,
-    /// Where it goes to, and whose webhooks tell of it. It may come from a fork.
+    /// The target, whose webhooks report the pull request. The source may be in a fork.
     #[serde(rename = "toRef")]
     target: TargetBody,
 }
@@ -207,8 +209,8 @@ impl Body {
         Ok(kind.map(|kind| Event::of_pull_request(kind, Some(&request.target.display_id)).at(commit)).into_iter().collect())
     }
 
-    /// What a change of a pull request changed, as far as it is told apart in [`ACTIONS`]. The draft mark has no former value:
-    /// it is what changed when nothing else did.
+    /// Returns what a modification of a pull request changed, as far as [`ACTIONS`] distinguishes it. The draft mark has no
+    /// former value: it is what changed if nothing else did.
     fn modification(&self, request: &PullRequestBody) -> &'static str {
         let before = |text: &Option<String>| text.clone().unwrap_or_default();
         if self.previous_target.as_ref().is_some_and(|previous| previous.display_id != request.target.display_id) {
@@ -219,7 +221,7 @@ impl Body {
         if same_words && request.draft == Some(false) { " (draft)" } else { "" }
     }
 
-    /// One event for each branch and tag, in the order of the push.
+    /// Reads one event for each branch and tag, in the order of the push.
     fn pushed(&self) -> Result<Vec<Event>, ContentError> {
         let changes = self.changes.as_ref().ok_or_else(|| ContentError("repo:refs_changed without changes".into()))?;
         let read = |change: &ChangeBody| Event::of_reference(&change.ref_id, change.change()).map(|event| event.at(Some(&change.to_hash)));

@@ -1,4 +1,5 @@
-//! The documents of the API, as far as they are read. Nothing here prints: a hook's answer may hold its secret in clear.
+//! Types of the API's JSON documents, limited to the fields that are read. No type implements `Debug`, so none can be
+//! logged: a hook may contain its secret in plain text.
 
 use std::collections::BTreeMap;
 
@@ -69,7 +70,7 @@ pub(super) struct Link {
 /// A branch or a tag: `RestMinimalRef` and `RestBranch`.
 #[derive(Deserialize)]
 pub(super) struct Reference {
-    /// The full name.
+    /// Full name of the reference.
     pub(super) id: String,
 }
 
@@ -91,13 +92,13 @@ pub(super) struct Hook {
     pub(super) scope_type: Option<String>,
 }
 
-/// What a hook authenticates with at its target. Whether there is something is all that is read of it.
+/// The credentials that a hook uses at its target. Only their presence is read.
 #[derive(Deserialize)]
 pub(super) struct Credentials {
     pub(super) username: Option<String>,
 }
 
-/// The body of a refusal.
+/// The body of an error response.
 #[derive(Default, Deserialize)]
 pub(super) struct Refusal {
     #[serde(default, deserialize_with = "lenient::or_default")]

@@ -1,4 +1,4 @@
-//! One account at one Gitea or Forgejo.
+//! Calls the Gitea or Forgejo API as one account.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::providers::model::{
 use crate::providers::transport::{Answer, Call, Operation, Transport};
 use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git, listing};
 
-/// The user name that goes with a token as a password: any does.
+/// User name for basic authentication with a token as the password. The server accepts any name.
 const ANY_USER: &str = "forgebind";
 
 pub(super) struct GiteaClient {
@@ -29,7 +29,7 @@ pub(super) struct GiteaClient {
     pub(super) transport: Transport,
 }
 
-/// The credential, as far as it is needed after connecting.
+/// The part of the credential that is used after connecting.
 pub(super) enum Account {
     Anonymous,
     Token(SecretString),
@@ -62,7 +62,7 @@ impl GiteaClient {
         Ok(Arc::new(Self { endpoint, account, transport }))
     }
 
-    /// An address below the API's base; each segment is one, whatever is in it.
+    /// Builds a URL below the API's base address. Each item becomes exactly one path segment.
     pub(super) fn api<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Url {
         with_segments(&self.endpoint.api, segments)
     }
@@ -87,7 +87,7 @@ impl GiteaClient {
         convert::repository(repository, self.is_anonymous())
     }
 
-    /// Reads the list once. `None` when it changed meanwhile.
+    /// Reads the list once. Returns `None` if the list changed during the read.
     async fn hooks_once(&self, repository: &Repository) -> Result<Option<Vec<wire::Hook>>, ProviderError> {
         let mut pages = Pages::new(self.repository_url(repository.path.as_str(), ["hooks"]), Extent::kept(Operation::ListHooks));
         let mut hooks: Vec<wire::Hook> = Vec::new();
@@ -146,7 +146,7 @@ impl Client for GiteaClient {
         if answer.refusal() == Some(ErrorKind::NotFound) {
             return Ok(false);
         }
-        // File systems without regard to case find branches that are not meant.
+        // A server on a case-insensitive file system also finds branches that differ in case.
         let found: wire::Branch = answer.json()?;
         Ok(found.name == branch)
     }
@@ -207,7 +207,7 @@ impl Client for GiteaClient {
         }
     }
 
-    /// No update changes the secret.
+    /// Keeps the secret, because an update cannot change it.
     async fn release_hook(&self, repository: &Repository, id: &str, release: &HookRelease<'_>) -> Result<(), ProviderError> {
         let call = Call::write(Operation::UpdateHook, Method::PATCH, self.hook_url(repository, id)).conceal(release.url.expose());
         self.transport.send(call.json(&convert::update(release.url, release.shape))).await?.success().map(drop)

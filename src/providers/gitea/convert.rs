@@ -1,4 +1,4 @@
-//! From the API's documents to the port's words and back.
+//! Converts between the API's documents and the types of the provider port.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,10 +18,11 @@ const AUTHORIZATION_HEADER: &str = "authorization_header";
 
 /// Comments on pull requests.
 const COMMENTS: &str = "pull_request_comment";
-/// Forgejo, and Gitea up to 1.23, have one switch for this and [`COMMENTS`], and read back both. The two count as one.
+/// Forgejo, and Gitea up to 1.23, have one switch for this event and [`COMMENTS`] and return both. The two are compared as
+/// one.
 const TIED_TO_COMMENTS: &str = "pull_request_review_comment";
 
-/// The kind of hook that posts Gitea's own documents.
+/// Type of a hook that sends Gitea's own payload format.
 const OWN_TYPE: &str = "gitea";
 
 pub(super) fn repository(repository: wire::Repository, anonymous: bool) -> Repository {
@@ -36,7 +37,7 @@ pub(super) fn repository(repository: wire::Repository, anonymous: bool) -> Repos
         Some(_) => PermissionFinding::missing("the account needs the role administrator on this repository"),
         None => PermissionFinding::unknown("the server does not tell the account's role on this repository"),
     };
-    // An empty repository names the branch that its first push is expected on.
+    // An empty repository reports the branch that its first push is expected on.
     let default_branch = if repository.empty { None } else { told(repository.default_branch) };
     Repository {
         id: repository.id.to_string(),
@@ -57,7 +58,7 @@ fn told(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// The words in which Gitea reads back what delivers an event. A branch that goes away is told by `delete` alone.
+/// Gitea's names of the events that report `event`, as they are read back. Only `delete` reports deleted branches.
 pub(super) const fn words(event: EventKind) -> &'static [&'static str] {
     match event {
         EventKind::Push => &["delete", "push"],
@@ -68,7 +69,8 @@ pub(super) const fn words(event: EventKind) -> &'static [&'static str] {
     }
 }
 
-/// The word that has to be written for one to be read back: `pull_request` and `issues` written stand for groups.
+/// The name to write so that `read` is read back. Written as they are, `pull_request` and `issues` would enable groups of
+/// events.
 fn written(read: &str) -> &str {
     match read {
         "pull_request" => "pull_request_only",
@@ -77,7 +79,7 @@ fn written(read: &str) -> &str {
     }
 }
 
-/// One hook for all events; none for no events, because Gitea takes an empty list for `push`.
+/// Returns one hook for all events. Returns none without events, because Gitea reads an empty list as `push`.
 pub(super) fn shapes(events: &BTreeSet<EventKind>) -> Vec<HookShape> {
     if events.is_empty() {
         return Vec::new();
@@ -93,7 +95,7 @@ pub(super) fn hook(hook: wire::Hook) -> Hook {
     if read.contains(COMMENTS) {
         read.remove(TIED_TO_COMMENTS);
     }
-    // These post the same documents under the same headers.
+    // These types send the same documents with the same headers.
     let kind = if matches!(hook.kind.as_str(), "gitea" | "gogs" | "forgejo") { OWN_TYPE } else { &hook.kind };
     let fields = fields(kind, &hook.config.content_type, &read, &hook.branch_filter, &hook.authorization_header);
     let delivered = EventKind::ALL.into_iter().filter(|event| words(*event).iter().all(|word| read.contains(word))).collect();
@@ -106,7 +108,7 @@ pub(super) fn hook(hook: wire::Hook) -> Hook {
     }
 }
 
-/// The compared fields. Of the authorization header only whether there is one: its value is somebody's secret.
+/// The compared fields. Of the authorization header only its presence is compared, because its value is a user's secret.
 fn fields(
     kind: &str,
     content_type: &str,
@@ -114,7 +116,7 @@ fn fields(
     branch_filter: &str,
     authorization_header: &str,
 ) -> BTreeMap<&'static str, String> {
-    // `*` and nothing both let every branch through.
+    // `*` and an empty filter both match every branch.
     let branch_filter = if branch_filter == "*" { "" } else { branch_filter };
     let authorization_header = if authorization_header.is_empty() { "" } else { "set" };
     BTreeMap::from([
@@ -130,8 +132,8 @@ fn field<'a>(shape: &'a HookShape, name: &str) -> &'a str {
     shape.fields.get(name).map_or("", String::as_str)
 }
 
-/// What turns a hook into the shape: the whole object, because what is left out of an update is reset. Whether it is
-/// active is left out on purpose: that is kept, and a person's pause with it.
+/// Document that updates a hook to the shape. It contains the whole object, because an omitted field is reset. It leaves
+/// out `active` on purpose: Gitea keeps the value, so a hook that a person paused stays paused.
 pub(super) fn update(url: &HookUrl, shape: &HookShape) -> Value {
     let events: Vec<_> = field(shape, EVENTS).split(',').filter(|word| !word.is_empty()).map(written).collect();
     json!({
@@ -142,7 +144,7 @@ pub(super) fn update(url: &HookUrl, shape: &HookShape) -> Value {
     })
 }
 
-/// What creates a hook of the shape. Without `active` it would be made switched off.
+/// Document that creates a hook with the shape. It sets `active`, because Gitea would otherwise create a disabled hook.
 pub(super) fn creation(url: &HookUrl, shape: &HookShape, secret: &str) -> Value {
     let mut document = update(url, shape);
     if let Some(object) = document.as_object_mut() {
@@ -155,7 +157,7 @@ pub(super) fn creation(url: &HookUrl, shape: &HookShape, secret: &str) -> Value 
     document
 }
 
-/// The type that an update cannot change, where it is not the wanted one.
+/// The type of a hook if it differs from the type in the shape. An update cannot change it.
 pub(super) fn foreign_type<'a>(hook: &'a Hook, shape: &HookShape) -> Option<&'a str> {
     Some(field(&hook.shape, TYPE)).filter(|kind| *kind != field(shape, TYPE))
 }
@@ -196,7 +198,7 @@ mod tests {
     #[test]
     fn events_that_a_server_switches_together_are_compared_as_one() {
         let every = shapes(&EventKind::ALL.into_iter().collect()).remove(0);
-        // What each server reads back of the very same hook.
+        // What each server returns for the same hook.
         let gitea_1_24 = ["delete", "push", "pull_request", "pull_request_comment", "pull_request_sync"];
         let forgejo = ["delete", "push", "pull_request", "pull_request_comment", "pull_request_review_comment", "pull_request_sync"];
         for read in [&gitea_1_24[..], &forgejo[..]] {

@@ -1,23 +1,23 @@
-//! Where Gitea's refusals differ from the default table.
+//! Classifies Gitea's error responses where they differ from the default table.
 
 use crate::providers::ErrorKind;
 use crate::providers::transport::{Access, Failure};
 
 pub(super) fn classify(failure: &Failure<'_>) -> Option<ErrorKind> {
     match failure.status.as_u16() {
-        // A renamed repository or owner: look it up again, under its new path.
+        // The repository or its owner was renamed: the repository must be looked up under its new path.
         301 | 307 if failure.access != Access::Read => Some(ErrorKind::Conflict),
         423 => Some(ErrorKind::Archived),
         _ => None,
     }
 }
 
-/// Whether a 403 is about scopes: the token is valid then. A disabled account is refused with the same status.
+/// Whether a 403 is about the token's scopes. The token is then valid. A disabled account gets the same status.
 pub(super) fn is_about_scopes(message: &str) -> bool {
     message.contains("scope")
 }
 
-/// The scopes that a refusal for want of one names, up to 1.26. Later versions and Forgejo do not.
+/// The token's scopes, which Gitea up to 1.26 names in an error about a missing scope. Later versions and Forgejo do not.
 pub(super) fn told_scopes(message: &str) -> Option<Vec<String>> {
     let (_, scopes) = message.split_once("token scope=")?;
     let scopes = scopes.split(',').map(str::trim).filter(|scope| !scope.is_empty());

@@ -1,4 +1,4 @@
-//! What a credential is and may do, as far as the server's version tells.
+//! Inspects a credential: server, identity and permissions, as far as the server's version reports them.
 
 use http::Method;
 use secrecy::ExposeSecret as _;
@@ -15,10 +15,10 @@ use crate::providers::{ErrorKind, ProviderError, authorization};
 
 const GITEA: &str = "Gitea";
 const FORGEJO: &str = "Forgejo";
-/// The first version of Gitea with `GET /token`.
+/// First Gitea version with `GET /token`.
 const TOKEN_INTROSPECTION: (u64, u64) = (1, 27);
 
-/// Which product answers.
+/// The product that answered.
 struct Server {
     flavor: &'static str,
     version: Option<String>,
@@ -26,12 +26,12 @@ struct Server {
 
 impl Server {
     fn new(version: String) -> Self {
-        // Forgejo tells the Gitea that it is compatible with: `11.0.1+gitea-1.22.0`.
+        // Forgejo reports the Gitea version that it is compatible with: `11.0.1+gitea-1.22.0`.
         let forgejo = version.contains("+gitea-") || version.to_lowercase().contains("forgejo");
         Self { flavor: if forgejo { FORGEJO } else { GITEA }, version: Some(version) }
     }
 
-    /// Whether it may have `GET /token`. A build of somebody's own calls itself `development`.
+    /// Whether the server may support `GET /token`. A custom build reports its version as `development`.
     fn may_tell_token(&self) -> bool {
         let number = self.version.as_deref().unwrap_or_default().trim_start_matches('v');
         let mut parts = number.split(|character: char| !character.is_ascii_digit());
@@ -41,7 +41,7 @@ impl Server {
     }
 }
 
-/// A token's name and scopes.
+/// Name and scopes of a token.
 struct TokenInfo {
     name: Option<String>,
     scopes: Vec<String>,
@@ -62,7 +62,8 @@ impl GiteaClient {
                 let identity = Identity { name: None, kind: IdentityKind::Token };
                 return Ok(inspection(&server, Some(identity), grants, None, false));
             }
-            // Not activated, prohibited from signing in, a password that has to be changed: every call ends so.
+            // The account is not activated, is prohibited from signing in or has to change its password: every call fails
+            // this way.
             Some(ErrorKind::PermissionDenied) => return Err(answer.refused(ErrorKind::Unauthenticated)),
             Some(ErrorKind::NotFound) => return Err(answer.invalid("no Gitea or Forgejo answers at this address")),
             Some(kind) => return Err(answer.refused(kind)),
@@ -76,7 +77,7 @@ impl GiteaClient {
         })
     }
 
-    /// The product and its version. A server that hides it is one all the same.
+    /// Reads the product and its version. A server that hides its version is still accepted.
     async fn server(&self) -> Result<Server, ProviderError> {
         let answer = self.transport.send(Call::read(Operation::ReadVersion, Method::GET, self.api(["version"]))).await?;
         match answer.refusal() {
@@ -91,7 +92,8 @@ impl GiteaClient {
         }
     }
 
-    /// Fails where the server shows nothing to anybody who is not signed in: `REQUIRE_SIGNIN_VIEW`, or a proxy that asks for more.
+    /// Fails if the server hides everything from anonymous users: `REQUIRE_SIGNIN_VIEW`, or a proxy that requires
+    /// authentication.
     async fn shows_something(&self) -> Result<(), ProviderError> {
         let mut url = self.api(["repos", "search"]);
         url.query_pairs_mut().append_pair("limit", "1");
@@ -102,8 +104,8 @@ impl GiteaClient {
         }
     }
 
-    /// The scopes, where the server tells them: itself by `GET /token`, or among the account's tokens, which basic
-    /// authentication may list. `None` where it does not.
+    /// Reads the scopes by `GET /token`, or from the list of the account's tokens, which basic authentication may read.
+    /// Returns `None` if the server does not report them.
     async fn told(&self, server: &Server, login: &str) -> Result<Option<TokenInfo>, ProviderError> {
         if matches!(self.account, Account::Token(_)) && server.may_tell_token() {
             let call = Call::read(Operation::InspectCredential, Method::GET, self.api(["token"]));
@@ -146,14 +148,14 @@ impl GiteaClient {
         let is_password = matches!(self.account, Account::Basic { .. }) && !looks_like_token(secret.expose_secret());
         Ok(match (found.pop(), found.is_empty()) {
             (Some(entry), true) => Some(TokenInfo { name: Some(entry.name), scopes: entry.scopes }),
-            // A password has every right of its account.
+            // A password has all rights of its account.
             (None, _) if is_password => Some(TokenInfo { name: None, scopes: vec![permission::ALL.to_owned()] }),
             _ => None,
         })
     }
 }
 
-/// An access token has 40 hex digits, an OAuth token is a JWT.
+/// Whether a secret looks like a token: an access token has 40 hex digits, an OAuth token is a JWT.
 fn looks_like_token(secret: &str) -> bool {
     (secret.len() == 40 && secret.bytes().all(|byte| byte.is_ascii_hexdigit())) || secret.starts_with("eyJ")
 }
@@ -171,7 +173,8 @@ fn untold(server: &Server) -> String {
     }
 }
 
-/// What can be done; whether scopes are told depends on the server's version and the credential.
+/// Capabilities of a connection. `scope_introspection`: whether the server reports scopes, which depends on its version and
+/// the credential.
 pub(super) fn capabilities(scope_introspection: bool) -> Capabilities {
     Capabilities { api: true, lookup_by_id: true, signature: true, scope_introspection, ..Capabilities::default() }
 }

@@ -1,4 +1,4 @@
-//! Gitea and Forgejo. One API; which of them answers is told apart at run time.
+//! Supports Gitea and Forgejo. Both have the same API; the client detects the product at run time.
 
 mod client;
 mod convert;
@@ -23,10 +23,10 @@ use crate::providers::{Capabilities, Client, Credential, Endpoint, PathError, Pr
 use client::GiteaClient;
 pub use webhook::GiteaWebhook;
 
-/// The word of a scope that is an organization.
+/// Scope kind of an organization.
 const ORGANIZATION: &str = "organization";
 
-/// Gitea and Forgejo.
+/// The provider for Gitea and Forgejo.
 #[derive(Clone, Copy, Debug)]
 pub struct Gitea;
 

@@ -1,4 +1,5 @@
-//! Lists by page number. Links are not followed: they are made from the address that the server believes itself to have.
+//! Reads lists that are paged by number. Links are not followed, because they contain the address that the server is
+//! configured with.
 
 use serde::de::DeserializeOwned;
 use url::Url;
@@ -7,7 +8,7 @@ use crate::providers::ProviderError;
 use crate::providers::listing::{Entries, Extent};
 use crate::providers::transport::{Answer, Transport};
 
-/// Entries that are asked for. The server gives fewer where its administrator says so.
+/// Requested page size. The server's administrator may limit pages to fewer entries.
 const PAGE_SIZE: usize = 50;
 
 pub(super) struct Pages {
@@ -24,7 +25,7 @@ impl Pages {
         Self { list, page: 0, seen: 0, first_length: 0, done: false, extent }
     }
 
-    /// The address of the next page; `None` after the last.
+    /// URL of the next page. `None` after the last page.
     pub(super) fn next_url(&mut self) -> Option<Url> {
         if self.done {
             return None;
@@ -35,15 +36,15 @@ impl Pages {
         Some(url)
     }
 
-    /// How many entries the list has, where the server tells.
+    /// Number of entries in the whole list, if the server reports it.
     #[expect(clippy::unused_self, reason = "it is a question about the list")]
     pub(super) fn total(&self, answer: &Answer) -> Option<usize> {
         answer.headers().get("x-total-count")?.to_str().ok()?.parse().ok()
     }
 
-    /// Reads a page and finds out whether it was the last: nothing on it, as many seen as there are, or, where the server
-    /// does not tell how many, fewer than on the first. A first page that is short proves nothing: the server may
-    /// give fewer than were asked for.
+    /// Reads a page and determines whether it was the last: it is empty, all entries have been seen, or, if the server does
+    /// not report their number, it has fewer entries than the first page. A short first page proves nothing, because the
+    /// server may limit pages to fewer entries than requested.
     pub(super) fn take<T: DeserializeOwned>(&mut self, transport: &Transport, answer: Answer) -> Result<Vec<T>, ProviderError> {
         let total = self.total(&answer);
         let answer = answer.success()?;

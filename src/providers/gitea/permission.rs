@@ -1,17 +1,17 @@
-//! Our permissions in Gitea's scopes.
+//! Maps Forgebind's permissions to Gitea's scopes.
 
 use crate::api::v1alpha1::Permission;
 use crate::providers::permission::{Grants, PermissionFinding};
 
-/// Every right of the account: what a password has.
+/// All rights of the account. A password has them.
 pub(super) const ALL: &str = "all";
-/// A modifier: only public repositories and organizations.
+/// A modifier that limits a token to public repositories and organizations.
 pub(super) const PUBLIC_ONLY: &str = "public-only";
 
 enum Need {
-    /// All of these scopes.
+    /// Scopes, all of which are required.
     Scopes(&'static [&'static str]),
-    /// Gitea has no such thing.
+    /// Gitea does not offer the permission, for this reason.
     NotOffered(&'static str),
 }
 
@@ -38,7 +38,7 @@ const fn need(permission: Permission, organization: bool) -> Need {
     })
 }
 
-/// The scopes of a permission at an organization, for the documentation.
+/// Requirements of a permission at an organization, for the documentation: its scopes.
 pub(super) fn words(permission: Permission) -> Option<String> {
     match need(permission, true) {
         Need::Scopes(scopes) => Some(scopes.join(" and ")),
@@ -46,7 +46,7 @@ pub(super) fn words(permission: Permission) -> Option<String> {
     }
 }
 
-/// Judges a permission by what was granted. `organization`: whether the owner is one.
+/// Evaluates a permission for a token. `organization`: whether the owner is an organization.
 pub(super) fn judge(grants: &Grants, permission: Permission, organization: bool) -> PermissionFinding {
     let scopes = match need(permission, organization) {
         Need::Scopes(scopes) => scopes,
@@ -61,7 +61,7 @@ pub(super) fn judge(grants: &Grants, permission: Permission, organization: bool)
     }
 }
 
-/// Judges a permission without a credential: what is public can be read, nothing can be written.
+/// Evaluates a permission without a credential: public data can be read, nothing can be written.
 pub(super) fn judge_anonymous(permission: Permission) -> PermissionFinding {
     match permission {
         Permission::ReadContents | Permission::ListRepositories | Permission::ReadIssues | Permission::ReadOrganization => {

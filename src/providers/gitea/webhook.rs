@@ -1,7 +1,8 @@
-//! Deliveries of Gitea and Forgejo: `X-Gitea-Signature` is the bare hex HMAC-SHA256 of the JSON document.
+//! Verifies and reads deliveries from Gitea and Forgejo: `X-Gitea-Signature` is the bare hex HMAC-SHA256 of the JSON
+//! document.
 //!
-//! A form delivery is signed over its decoded `payload` field, not over the body: decoding that one field is the only
-//! step that comes before the proof.
+//! The signature of a form delivery covers its decoded `payload` field, not the body. Decoding this field is the only step
+//! before the verification.
 
 use std::time::Duration;
 
@@ -25,12 +26,12 @@ const DELIVERY: &str = "x-gitea-delivery";
 const EVENT: &str = "x-gitea-event";
 const EVENT_TYPE: &str = "x-gitea-event-type";
 
-/// What Gitea and Forgejo tell about pull requests: the event's type and the action.
+/// Gitea's and Forgejo's pull request actions: the event type and the action.
 const ACTIONS: &[ActionName] = &[
     ("pull_request opened", Opened),
     ("pull_request reopened", Reopened),
     ("pull_request_sync synchronized", SourceMoved),
-    // Before Gitea 1.15 events have no type.
+    // Before Gitea 1.15, events have no type.
     ("pull_request synchronized", SourceMoved),
     ("pull_request edited (changes.ref)", Retargeted),
     ("pull_request edited (draft prefix)", Ready),
@@ -55,7 +56,7 @@ const ACTIONS: &[ActionName] = &[
     ("pull_request_review_request review_request_removed", Classified),
 ];
 
-/// Reads deliveries of Gitea and Forgejo.
+/// Verifies and reads deliveries from Gitea and Forgejo.
 #[derive(Clone, Copy, Debug)]
 pub struct GiteaWebhook;
 
@@ -64,7 +65,7 @@ impl Webhook for GiteaWebhook {
         DeliveryRules {
             // The server has no limit of its own.
             body_limit: 25 * 1024 * 1024,
-            // The sender gives up after 5 s and never tries again.
+            // The sender times out after 5 s and does not retry.
             answer_within: Duration::from_secs(4),
             secret_grace: Duration::from_secs(60 * 60),
             proof_in_header: false,
@@ -82,7 +83,7 @@ impl Webhook for GiteaWebhook {
         let headers = verified.headers();
         let event = required_header(headers, EVENT)?;
         let delivery_id = delivery_id(verified, DELIVERY, event);
-        // Absent before Gitea 1.15; then the event is all there is.
+        // Absent before Gitea 1.15. The event is then used instead of the type.
         let event_type = header_text(headers, EVENT_TYPE).unwrap_or(event);
         let body: Body = json::read(verified.payload())?;
         let ping = event == "push" && body.is_test_push();
@@ -101,7 +102,7 @@ impl Webhook for GiteaWebhook {
     }
 }
 
-/// What is read of a body: the union of the documents that Gitea sends.
+/// Fields read from a body: the union of the documents that Gitea sends for the supported events.
 #[derive(Deserialize)]
 struct Body {
     repository: Option<RepositoryBody>,
@@ -123,7 +124,7 @@ struct RepositoryBody {
     full_name: Option<String>,
 }
 
-/// What an edit changed: the former values.
+/// Fields that an edit changed, with their former values.
 #[derive(Deserialize)]
 struct Changes {
     #[serde(rename = "ref")]
@@ -146,7 +147,7 @@ struct PullRequestBody {
     head: Option<EndBody>,
 }
 
-/// One end of a pull request.
+/// The source or the target of a pull request.
 #[derive(Deserialize)]
 struct EndBody {
     #[serde(rename = "ref")]
@@ -155,7 +156,7 @@ struct EndBody {
 }
 
 impl Body {
-    /// The button `Test delivery` sends a push that goes nowhere: from a commit to itself.
+    /// Whether it is a test delivery: the button `Test delivery` sends a push from a commit to itself.
     fn is_test_push(&self) -> bool {
         self.before.is_some() && self.before == self.after
     }
@@ -163,8 +164,8 @@ impl Body {
     fn event(&self, event: &str, event_type: &str) -> Result<Option<Event>, ContentError> {
         match (event, event_type) {
             ("push", _) => self.push(),
-            // A branch that goes away is told by `delete` alone, a tag by `push` as well; a new one of either by `push` as
-            // well as `create`. Each is counted once.
+            // Deleted branches are reported only by `delete`, deleted tags also by `push`. New branches and tags are
+            // reported by both `push` and `create`. Each change is counted once.
             ("delete", _) if self.ref_type.as_deref() == Some("branch") => self.deleted_branch().map(Some),
             ("issue_comment", _) if self.is_pull || event_type == "pull_request_comment" => {
                 Ok(self.about_pull_request("pull_request_comment"))
@@ -187,7 +188,7 @@ impl Body {
         Ok(Event { kind: EventKind::Push, reference: Some(reference), commit: None, change: Change::Deleted, once: None })
     }
 
-    /// Not every version's comments on a pull request as a whole tell the branch that it goes to.
+    /// In some versions a general comment on a pull request does not state the target branch.
     fn about_pull_request(&self, event_type: &str) -> Option<Event> {
         let kind = pull_request::told_by(ACTIONS, &self.action_name(event_type)?)?;
         let request = self.pull_request.as_ref();
@@ -195,7 +196,7 @@ impl Body {
         Some(Event::of_pull_request(kind, target).at(request.and_then(|request| request.head.as_ref()?.sha.as_deref())))
     }
 
-    /// The name of the action in [`ACTIONS`].
+    /// Name of the action in [`ACTIONS`].
     fn action_name(&self, event_type: &str) -> Option<String> {
         let action = self.action.as_deref()?;
         let detail = match (event_type, action) {
@@ -206,7 +207,7 @@ impl Body {
         Some(format!("{event_type} {action}{detail}"))
     }
 
-    /// What an edit changed, as far as it is told apart in [`ACTIONS`].
+    /// Returns what an edit changed, as far as [`ACTIONS`] distinguishes it.
     fn edit(&self) -> &'static str {
         let Some(changes) = &self.changes else { return "" };
         if changes.target.is_some() {

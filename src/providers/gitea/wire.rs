@@ -1,5 +1,5 @@
-//! The documents of the API, as far as they are read. Nothing here prints: a hook's answer may hold an authorization
-//! header in clear.
+//! Types of the API's JSON documents, limited to the fields that are read. No type implements `Debug`, so none can be
+//! logged: a hook may contain an authorization header in plain text.
 
 use serde::Deserialize;
 
@@ -15,7 +15,7 @@ pub(super) struct User {
     pub(super) login: String,
 }
 
-/// The token itself, from Gitea 1.27 on.
+/// The token itself. Available since Gitea 1.27.
 #[derive(Deserialize)]
 pub(super) struct Token {
     pub(super) name: String,
@@ -23,7 +23,7 @@ pub(super) struct Token {
     pub(super) scopes: Vec<String>,
 }
 
-/// One of the account's tokens.
+/// An entry of the list of the account's tokens.
 #[derive(Deserialize)]
 pub(super) struct TokenEntry {
     pub(super) name: String,
@@ -57,7 +57,7 @@ pub(super) struct Repository {
     pub(super) permissions: Option<Permissions>,
 }
 
-/// The role of the account, whatever the token's scopes are.
+/// Role of the account, regardless of the token's scopes.
 #[derive(Deserialize)]
 pub(super) struct Permissions {
     #[serde(default, deserialize_with = "lenient::or_default")]

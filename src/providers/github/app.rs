@@ -1,7 +1,7 @@
-//! A GitHub App: its installation at the owner, and the tokens that are made for it.
+//! Authenticates as a GitHub App: finds its installation at the owner and makes installation tokens.
 //!
-//! The App's key proves who it is and does nothing else. For everything else a token of an installation is made, which is
-//! good for an hour.
+//! The App's key only proves the App's identity. All other calls use a token of an installation, which is valid for one
+//! hour.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -23,31 +23,31 @@ use crate::providers::model::{Endpoint, Scope};
 use crate::providers::transport::{Answer, Call, Operation, Transport};
 use crate::providers::{ErrorKind, ProviderError, authorization};
 
-/// A token is replaced this long before its end.
+/// Minimum remaining lifetime of a token. One that expires sooner is replaced.
 const REFRESHED_BEFORE: SignedDuration = SignedDuration::from_mins(5);
-/// A token that cannot be replaced is used until this long before its end.
+/// Minimum remaining lifetime of a token that is still used when GitHub cannot issue a new one.
 const USED_UNTIL: SignedDuration = SignedDuration::from_secs(30);
-/// Seconds by which two clocks may differ without one being called wrong.
+/// Clock difference in seconds up to which a clock is not considered wrong.
 const TOLERATED_SKEW: i64 = 5;
 
-/// An App at one owner.
+/// A GitHub App that is used for one owner.
 pub(super) struct App {
     key: AppKey,
     api: Url,
     owner: Option<Scope>,
-    /// The installation that the Secret names, in place of the owner's own.
+    /// The installation that the Secret names. It takes precedence over the owner's installation.
     named: Option<u64>,
     /// Whether the Secret holds the secret of the App's own webhook.
     pub(super) has_webhook: bool,
-    /// Authenticates nothing by itself.
+    /// Adds no authentication itself.
     transport: Transport,
     cached: Arc<Cached>,
 }
 
-/// What outlives the client: an inspection makes a new one.
+/// State that outlives a client, because each inspection makes a new client.
 #[derive(Default)]
 struct Cached {
-    /// Seconds by which GitHub's clock is ahead of ours.
+    /// Seconds by which GitHub's clock is ahead of the local clock.
     skew: AtomicI64,
     state: Mutex<State>,
 }
@@ -58,7 +58,7 @@ struct State {
     token: Option<Token>,
 }
 
-/// A token of an installation. It does not print.
+/// A token of an installation. It does not implement `Debug`, so it cannot be logged.
 #[derive(Clone)]
 pub(super) struct Token {
     pub(super) secret: SecretString,
@@ -66,10 +66,10 @@ pub(super) struct Token {
 }
 
 impl App {
-    /// An App from the keys of its Secret. Nothing is sent.
+    /// Creates an App from the keys of its Secret. Sends nothing.
     ///
     /// # Errors
-    /// A private key or an installation id that is none.
+    /// `CredentialKindNotAccepted` if the private key or the installation ID is invalid.
     pub(super) fn read(
         endpoint: &Endpoint,
         issuer: &str,
@@ -95,8 +95,9 @@ impl App {
         Ok(Self { key, api: endpoint.api.clone(), owner, named, has_webhook, transport, cached })
     }
 
-    /// Sends a call as the App itself. It only reads or makes a token: it may be sent again. Where GitHub says that the JWT's
-    /// times are wrong, its clock is believed and the call is sent once more.
+    /// Sends a call as the App itself. The call must be a read or make a token, because it may be sent twice: if GitHub
+    /// rejects the times in the JWT, the clock offset is corrected from GitHub's `Date` header and the call is repeated
+    /// once.
     pub(super) async fn send(&self, operation: Operation, method: Method, url: Url, body: Option<&Value>) -> Result<Answer, ProviderError> {
         let mut corrected = false;
         loop {
@@ -113,13 +114,13 @@ impl App {
         }
     }
 
-    /// GitHub's time, as far as it is known.
+    /// GitHub's current time, according to the last known clock offset.
     fn now(&self) -> Timestamp {
         let skew = SignedDuration::from_secs(self.cached.skew.load(Ordering::Relaxed));
         self.transport.now().checked_add(skew).unwrap_or_else(|_| self.transport.now())
     }
 
-    /// Takes GitHub's time from an answer. Whether it is another than was believed.
+    /// Updates the clock offset from an answer. Returns whether it changed by more than the tolerated skew.
     fn learn_time(&self, answer: &Answer) -> bool {
         let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok()).and_then(|date| rfc2822::parse(date).ok());
         let Some(date) = date else { return false };
@@ -128,10 +129,10 @@ impl App {
         (skew - before).abs() > TOLERATED_SKEW
     }
 
-    /// The App's installation, read anew.
+    /// Reads the App's installation from GitHub, bypassing the cache.
     ///
     /// # Errors
-    /// `InstallationNotFound` and `InstallationSuspended` beside what the network and the API refuse.
+    /// `InstallationNotFound` and `InstallationSuspended`, in addition to network and API errors.
     pub(super) async fn read_installation(&self) -> Result<Arc<wire::Installation>, ProviderError> {
         let mut state = self.cached.state.lock().await;
         let found = self.find_installation(Operation::InspectCredential, &mut state).await?;
@@ -187,7 +188,8 @@ impl App {
         ProviderError::new(ErrorKind::InstallationNotFound, operation.as_str(), message)
     }
 
-    /// A token of the installation: the present one while it lasts, else a new one. Those who ask at once wait for one answer.
+    /// Returns a token of the installation: the cached one while it is valid, otherwise a new one. Concurrent callers share
+    /// one request.
     pub(super) async fn token(&self) -> Result<Token, ProviderError> {
         let mut state = self.cached.state.lock().await;
         let lasts = |token: &Token, beyond| token.expires_at.duration_since(self.now()) > beyond;
@@ -201,14 +203,14 @@ impl App {
         }
     }
 
-    /// Forgets a token that was refused, unless another took its place meanwhile.
+    /// Removes a rejected token from the cache, unless another token has already replaced it.
     pub(super) async fn forget(&self, refused: &Token) {
         let mut state = self.cached.state.lock().await;
         state.token.take_if(|token| token.secret.expose_secret() == refused.secret.expose_secret());
     }
 
-    /// Makes a token with the rights that our own calls need. What is known of the installation may be old: it is read anew
-    /// where GitHub disagrees.
+    /// Makes a token that is limited to the permissions this client needs. The cached installation may be outdated: it is
+    /// read again if GitHub rejects the request because of it.
     async fn make_token(&self, state: &mut State) -> Result<Token, ProviderError> {
         let mut known = state.installation.clone();
         loop {
@@ -233,7 +235,7 @@ impl App {
         }
     }
 
-    /// Whether the installation covers chosen repositories only, as far as it is known.
+    /// Whether the installation covers selected repositories only. `false` while no installation is cached.
     pub(super) async fn is_selective(&self) -> bool {
         self.cached.state.lock().await.installation.as_ref().is_some_and(|installation| installation.is_selective())
     }

@@ -1,4 +1,4 @@
-//! One account at one GitHub.
+//! Calls the GitHub API as one account.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,33 +26,35 @@ use crate::providers::model::{
 use crate::providers::transport::{Answer, Call, Document, Operation, Transport};
 use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git, listing};
 
-/// The version of the API whose documents are read here. Enterprise Servers know it from 3.9 on; older ones ignore it.
+/// The API version whose documents this client reads. Enterprise Server supports it since 3.9; older servers ignore the
+/// header.
 const API_VERSION: HeaderValue = HeaderValue::from_static("2022-11-28");
 const API_VERSION_HEADER: HeaderName = HeaderName::from_static("x-github-api-version");
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.github+json");
-/// Entries on a page, the most that GitHub gives.
+/// Requested page size: the maximum that GitHub allows.
 const PAGE_SIZE: &str = "100";
-/// The user name that goes with a token as a password: any does, and this is the one that installation tokens need.
+/// User name for basic authentication with a token as the password. GitHub accepts any name, but installation tokens
+/// require this one.
 const TOKEN_USER: &str = "x-access-token";
 
 pub(super) struct GitHubClient {
     pub(super) endpoint: Endpoint,
     pub(super) account: Account,
     pub(super) transport: Transport,
-    /// A keyed part of what is remembered: GitHub binds entity tags to the token that they were read with, so a new installation token
-    /// begins anew.
+    /// Part of the cache keys. GitHub binds entity tags to the token that they were read with, so a new installation token
+    /// starts with an empty cache.
     credential: String,
 }
 
-/// The credential, as far as it is needed after connecting.
+/// The part of the credential that is used after connecting.
 pub(super) enum Account {
     Anonymous,
-    /// A person's or a service user's token, whatever key of the Secret it stood in.
+    /// A token of a person or a service user, from either key of the Secret.
     Token(SecretString),
     App(Box<App>),
 }
 
-/// A call as GitHub wants all of them.
+/// Adds the headers that GitHub expects on every call.
 pub(super) fn api_call(call: Call) -> Call {
     call.header(ACCEPT, MEDIA_TYPE).header(API_VERSION_HEADER, API_VERSION)
 }
@@ -63,7 +65,7 @@ impl GitHubClient {
         let identity = digest::digest(&digest::SHA256, credential.identifying_text().expose_secret().as_bytes());
         let account = match credential {
             Credential::Anonymous => Account::Anonymous,
-            // Passwords are no credential of the API: what stands in their place is a token.
+            // The API does not accept passwords: the password key holds a token.
             Credential::Token(token) | Credential::BasicAuth { password: token, .. } => Account::Token(token),
             Credential::GitHubApp { issuer, private_key, installation_id, webhook_secret } => {
                 let (id, has_webhook) = (installation_id.as_deref(), webhook_secret.is_some());
@@ -84,7 +86,7 @@ impl GitHubClient {
         Ok(Arc::new(Self { endpoint, account, transport, credential: hex::encode(identity) }))
     }
 
-    /// An address below the API's base; each segment is one, whatever is in it.
+    /// Builds a URL below the API's base address. Each item becomes exactly one path segment.
     pub(super) fn api<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Url {
         with_segments(&self.endpoint.api, segments)
     }
@@ -121,8 +123,8 @@ impl GitHubClient {
         Ok(answer)
     }
 
-    /// Sends a call that only reads. Where the token of an App's installation is refused before its time, a new one is tried
-    /// once.
+    /// Sends a call that only reads. If GitHub rejects an installation token before its expiry, the call is repeated once
+    /// with a new token.
     async fn read(&self, call: Call) -> Result<Answer, ProviderError> {
         let answer = self.send(call.clone()).await?;
         let again = matches!(self.account, Account::App(_)) && answer.refusal() == Some(ErrorKind::Unauthenticated);
@@ -133,7 +135,7 @@ impl GitHubClient {
         self.read(Call::read(operation, Method::GET, url)).await
     }
 
-    /// Reads a document, or learns that the one that was read before still holds.
+    /// Reads a document. Reuses the cached one if GitHub confirms that it is unchanged.
     async fn document<T: DeserializeOwned + wire::Weighed + Send + Sync + 'static>(
         &self,
         operation: Operation,
@@ -161,20 +163,20 @@ impl GitHubClient {
         Ok(document)
     }
 
-    /// Where a list goes on. GitHub's own address in the link gives way to the connection's.
+    /// URL of the next page. GitHub's own base address in the link is replaced by the connection's.
     fn next(&self, answer: &Answer) -> Result<Option<Url>, ProviderError> {
         let Some(link) = listing::next_link(answer.headers()) else { return Ok(None) };
         let next = self.transport.rebase(answer, link).filter(|next| next != answer.url());
         next.map(Some).ok_or_else(|| answer.invalid("the list goes on at an address that is none of this API"))
     }
 
-    /// What the document of a repository leaves open: whether it is empty.
+    /// Converts a repository document and adds whether the repository is empty, which the document does not state.
     async fn described(&self, found: &wire::Repository) -> Result<Repository, ProviderError> {
         let empty = found.size == 0 && self.has_no_branch(&found.full_name).await?;
         Ok(convert::repository(found.clone(), self.viewer(), empty))
     }
 
-    /// Asked only where the size leaves it open. Who may not read the contents is not told.
+    /// Called only if the size is zero, which is ambiguous. Returns `false` if the account may not read the contents.
     async fn has_no_branch(&self, path: &str) -> Result<bool, ProviderError> {
         let mut url = self.repository_url(path, ["branches"]);
         url.query_pairs_mut().append_pair("per_page", "1");
@@ -186,8 +188,8 @@ impl GitHubClient {
         }
     }
 
-    /// Reads the list once. `None` when it changed meanwhile: pages are cut by position, so that an entry that goes while
-    /// they are read hides another. Reading a page again that did not change costs nothing.
+    /// Reads the list once. Returns `None` if the list changed during the read: pages are cut by position, so an entry that
+    /// is removed during the read hides another one. Re-reading an unchanged page costs nothing.
     async fn hooks_once(&self, repository: &Repository) -> Result<Option<Vec<wire::Hook>>, ProviderError> {
         let mut pages: Vec<(Url, Arc<Document<Entries<wire::Hook>>>)> = Vec::new();
         let mut extent = Extent::kept(Operation::ListHooks);
@@ -211,7 +213,7 @@ impl GitHubClient {
         Ok(listing::are_distinct(hooks.iter().map(|hook| hook.id.as_str())).then_some(hooks))
     }
 
-    /// The addresses of the lists in which the owner's repositories stand.
+    /// URLs of the lists that contain the owner's repositories.
     fn repository_lists(&self) -> Vec<Url> {
         let scope = self.endpoint.scope.as_ref();
         let with = |segments: &[&str], parameters: &[(&str, &str)]| {
@@ -224,7 +226,7 @@ impl GitHubClient {
             (_, None) => Vec::new(),
             (_, Some(scope)) if scope.word == super::ORGANIZATION => vec![with(&["orgs", &scope.path, "repos"], &[("type", "all")])],
             (Account::Anonymous, Some(scope)) => vec![with(&["users", &scope.path, "repos"], &[("type", "owner")])],
-            // A user's own list shows what is public; private ones stand in the account's list, among others.
+            // A user's own list contains public repositories only. Private ones appear in the account's list, among others.
             (Account::Token(_), Some(scope)) => vec![
                 with(&["user", "repos"], &[("affiliation", "owner,collaborator")]),
                 with(&["users", &scope.path, "repos"], &[("type", "owner")]),
@@ -242,14 +244,14 @@ impl GitHubClient {
         Ok((page, next))
     }
 
-    /// The next page that is not empty, of the lists that are left.
+    /// Returns the next non-empty page of the remaining lists.
     async fn next_repositories(&self, mut pagination: Pagination) -> Result<Option<(Vec<Repository>, Pagination)>, ProviderError> {
         while let Some(url) = pagination.next.take().or_else(|| pagination.lists.pop()) {
             let (page, next) = self.page_of_repositories(url).await?;
             pagination.extent.add(&self.transport, page.len(), 0)?;
             pagination.next = next;
             let page = page.into_iter().filter(|repository| pagination.seen.insert(repository.id.clone()));
-            // Whether it is empty is not told by a list: a size of zero is the sign for it that there is.
+            // A list does not state whether a repository is empty. A size of zero is used as the sign of it.
             let page = page.map(|repository| {
                 let empty = repository.size == 0;
                 convert::repository(repository, self.viewer(), empty)
@@ -268,7 +270,7 @@ impl GitHubClient {
     }
 }
 
-/// How far a walk through the owner's repositories has come.
+/// Position in the lists of the owner's repositories.
 struct Pagination {
     lists: Vec<Url>,
     next: Option<Url>,
@@ -276,7 +278,7 @@ struct Pagination {
     seen: BTreeSet<Id>,
 }
 
-/// What it means for an App that covers chosen repositories when one is not shown to it.
+/// Converts the error for a repository that an App limited to selected repositories cannot see.
 fn not_installed(path: &str, error: ProviderError) -> ProviderError {
     let message = format!("the App's installation does not cover {path}, or it does not exist; {}", error.message);
     ProviderError { kind: ErrorKind::NotInstalled, message, ..error }
@@ -317,7 +319,7 @@ impl Client for GitHubClient {
             Err(error) => Err(error),
             Ok(found) => {
                 let found = self.described(&found.content).await?;
-                // What is public is shown to every App, also where it is not installed.
+                // Public repositories are visible to every App, even where it is not installed.
                 let in_doubt = found.visibility == Some(Visibility::Public) && app.is_selective().await;
                 if in_doubt && !app.is_installed_on(found.path.as_str()).await? {
                     let operation = Operation::LookUpRepository.as_str();
@@ -339,7 +341,7 @@ impl Client for GitHubClient {
         if answer.refusal() == Some(ErrorKind::NotFound) {
             return Ok(false);
         }
-        // A branch that was renamed is answered under its new name.
+        // GitHub answers a request for a renamed branch under the new name.
         let found: wire::Branch = answer.json()?;
         Ok(found.name == branch)
     }
@@ -401,8 +403,8 @@ impl Client for GitHubClient {
         listing::written(answer, |hook: wire::Hook| convert::hook(&hook), self.hooks(repository), |hook| hook.id == id).await
     }
 
-    /// Changes one field of the configuration. An update of the hook itself replaces the configuration, and a secret that is left out
-    /// is gone.
+    /// Changes only the URL in the configuration. An update of the hook itself replaces the whole configuration, and a
+    /// secret that is left out of it is deleted.
     async fn release_hook(&self, repository: &Repository, id: &str, release: &HookRelease<'_>) -> Result<(), ProviderError> {
         let url = self.repository_url(repository.path.as_str(), ["hooks", id, "config"]);
         let call = Call::write(Operation::UpdateHook, Method::PATCH, url).conceal(release.url.expose());

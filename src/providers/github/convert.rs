@@ -1,4 +1,4 @@
-//! From GitHub's documents to the port's words and back.
+//! Converts between GitHub's documents and the types of the provider port.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,21 +13,20 @@ use crate::providers::permission::PermissionFinding;
 const EVENTS: &str = "events";
 const CONTENT_TYPE: &str = "content_type";
 const INSECURE_SSL: &str = "insecure_ssl";
-/// Stands for every event there is.
+/// Subscribes a hook to every event.
 const EVERYTHING: &str = "*";
 
-/// Whose view of a repository it is.
+/// The kind of account that read a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Viewer {
-    /// Nobody's.
     Anonymous,
-    /// A person's or a service user's: the role that is told is theirs.
+    /// A person or a service user: the reported role is the account's role.
     Account,
-    /// An App's: its rights are in its installation, and the role that is told means nothing.
+    /// An App: its rights are those of the installation, and the reported role has no meaning.
     App,
 }
 
-/// `empty`: whether it has no commit, which the document does not tell.
+/// `empty`: whether the repository has no commits, which the document does not state.
 pub(super) fn repository(repository: wire::Repository, viewer: Viewer, empty: bool) -> Repository {
     let visibility = match repository.visibility.as_deref() {
         Some("internal") => Visibility::Internal,
@@ -43,7 +42,7 @@ pub(super) fn repository(repository: wire::Repository, viewer: Viewer, empty: bo
         (Viewer::Account, Some(_)) => PermissionFinding::missing("the account needs the role admin on this repository"),
         (Viewer::Account, None) => PermissionFinding::unknown("the server does not tell the account's role on this repository"),
     };
-    // An empty repository names the branch that its first push is expected on.
+    // An empty repository reports the branch that its first push is expected on.
     let default_branch = if empty { None } else { repository.default_branch.filter(|branch| !branch.is_empty()) };
     Repository {
         id: repository.id.to_string(),
@@ -60,8 +59,8 @@ pub(super) fn repository(repository: wire::Repository, viewer: Viewer, empty: bo
     }
 }
 
-/// GitHub's events that tell of one of ours. `create` and `delete` are left out: `push` tells of new and deleted branches and
-/// tags as well.
+/// GitHub's names of the events that report `event`. `create` and `delete` are not needed: `push` also reports new and
+/// deleted branches and tags.
 pub(super) const fn words(event: EventKind) -> &'static [&'static str] {
     match event {
         EventKind::Push | EventKind::Tag => &["push"],
@@ -70,7 +69,7 @@ pub(super) const fn words(event: EventKind) -> &'static [&'static str] {
     }
 }
 
-/// One hook for all events; none for no events, because GitHub takes an empty list for `push`.
+/// Returns one hook for all events. Returns none without events, because GitHub reads an empty list as `push`.
 pub(super) fn shapes(events: &BTreeSet<EventKind>) -> Vec<HookShape> {
     if events.is_empty() {
         return Vec::new();
@@ -107,8 +106,9 @@ fn field<'a>(shape: &'a HookShape, name: &str) -> &'a str {
     shape.fields.get(name).map_or("", String::as_str)
 }
 
-/// What turns a hook into the shape. The secret always goes along: an update whose `config` lacks it takes it away. Whether
-/// the hook is active is left out on purpose: that is kept, and a person's pause with it.
+/// Document that updates a hook to the shape. It always includes the secret, because an update whose `config` lacks the
+/// secret deletes it. It leaves out `active` on purpose: GitHub keeps the value, so a hook that a person paused stays
+/// paused.
 pub(super) fn update(url: &HookUrl, shape: &HookShape, secret: &str) -> Value {
     let events: Vec<_> = field(shape, EVENTS).split(',').filter(|word| !word.is_empty()).collect();
     json!({
@@ -122,7 +122,7 @@ pub(super) fn update(url: &HookUrl, shape: &HookShape, secret: &str) -> Value {
     })
 }
 
-/// What creates a hook of the shape.
+/// Document that creates a hook with the shape.
 pub(super) fn creation(url: &HookUrl, shape: &HookShape, secret: &str) -> Value {
     let mut document = update(url, shape, secret);
     if let Some(object) = document.as_object_mut() {

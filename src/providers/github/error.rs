@@ -1,7 +1,7 @@
-//! Where GitHub's refusals differ from the default table.
+//! Classifies GitHub's error responses where they differ from the default table.
 //!
-//! GitHub tells rate limits, single sign-on, suspension and plain want of a right apart by words and headers: all of them
-//! are 403.
+//! GitHub answers rate limits, single sign-on, suspension and missing permissions with 403. Only the message and the
+//! headers distinguish them.
 
 use http::HeaderMap;
 use serde::Deserialize;
@@ -9,17 +9,18 @@ use serde::Deserialize;
 use crate::providers::ErrorKind;
 use crate::providers::transport::{Access, Failure};
 
-/// Says that single sign-on is why a token was refused, and where its owner may authorize it.
+/// Header that is sent when a token is refused because of single sign-on. It names the page where the owner can authorize
+/// the token.
 const SINGLE_SIGN_ON: &str = "x-github-sso";
 
 pub(super) fn classify(failure: &Failure<'_>) -> Option<ErrorKind> {
     let words = failure.message.to_lowercase();
     let says = |text: &str| words.contains(text);
     match failure.status.as_u16() {
-        // A renamed repository or owner: look it up again, under its new path.
+        // The repository or its owner was renamed: the repository must be looked up under its new path.
         301 | 302 | 307 | 308 if failure.access != Access::Read => Some(ErrorKind::Conflict),
-        // Before anything else: a rate limit is no want of a right. Too many rejected logins are one as well, and hit the
-        // valid credentials of the account too.
+        // Checked first, because a rate limit is not a missing permission. Too many rejected logins are a rate limit too,
+        // which also affects the valid credentials of the account.
         403 | 429 if says("rate limit") || says("abuse detection") || says("number of login attempts exceeded") => {
             Some(ErrorKind::RateLimited)
         }
@@ -36,7 +37,7 @@ pub(super) fn classify(failure: &Failure<'_>) -> Option<ErrorKind> {
     }
 }
 
-/// The page of the documentation that a refusal names is more constant than its words.
+/// The documentation URL in an error response changes less often than the message.
 fn points_to_rate_limits(body: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Refusal {
@@ -46,22 +47,22 @@ fn points_to_rate_limits(body: &[u8]) -> bool {
     page.ends_with("secondary-rate-limits") || page.ends_with("#abuse-rate-limits")
 }
 
-/// `partial-results` stands in successes, `required` in refusals.
+/// The value starts with `partial-results` in successful answers and with `required` in error responses.
 fn requires_single_sign_on(headers: &HeaderMap) -> bool {
     headers.get(SINGLE_SIGN_ON).is_some_and(|value| value.as_bytes().starts_with(b"required"))
 }
 
-/// Whether a 403 says that the token is an installation's, which has no account.
+/// Whether a 403 means that the token belongs to an installation, which has no account.
 pub(super) fn is_installation_token(message: &str) -> bool {
     message.contains("Resource not accessible by integration")
 }
 
-/// Whether a 401 to a JWT is about its times: our clock or GitHub's is wrong.
+/// Whether a 401 for a JWT is about its times, so that the local clock or GitHub's clock is wrong.
 pub(super) fn is_about_the_clock(message: &str) -> bool {
     message.contains("'exp'") || message.contains("'iat'")
 }
 
-/// Whether a 422 says that an installation has not the rights that a token was asked with.
+/// Whether a 422 means that the installation lacks the permissions requested for a token.
 pub(super) fn is_about_granted_permissions(message: &str) -> bool {
     message.contains("permissions requested are not granted")
 }

@@ -1,5 +1,5 @@
-//! What GitHub documents, as files under `tests/fixtures/github/`: deliveries, answers and refusals; and what each refusal
-//! means.
+//! Tests GitHub's documented deliveries, answers and error responses from `tests/fixtures/github/`, and the classification
+//! of each error response.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::providers::{
     Client, Credential, Endpoint, ErrorKind, HookRequest, HookUrl, Provider as _, ProviderError, Repository, RepositoryPath,
 };
 
-/// One file: a status line where it is an answer, headers, a blank line, the body.
+/// One fixture file: a status line if it is an answer, headers, an empty line, the body.
 pub(super) struct Recorded {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,

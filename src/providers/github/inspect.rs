@@ -1,4 +1,4 @@
-//! What a credential is and may do, as far as GitHub tells.
+//! Inspects a credential: server, identity, expiry and permissions, as far as GitHub reports them.
 
 use http::HeaderMap;
 use http::Method;
@@ -20,25 +20,26 @@ use crate::text::wording;
 const CLOUD: &str = "GitHub";
 const DATA_RESIDENCY: &str = "GitHubEnterpriseCloud";
 const SERVER: &str = "GitHubEnterpriseServer";
-/// Every answer of an Enterprise Server names its version here.
+/// Header with the version. Enterprise Server sends it in every answer.
 const SERVER_VERSION: &str = "x-github-enterprise-version";
-/// The scopes of a classic token: in every answer to one, empty where it has none, absent for every other credential.
+/// Header with the scopes of a classic token. It is present in every answer to a classic token, empty for a token without
+/// scopes, and absent for all other credentials.
 const SCOPES: &str = "x-oauth-scopes";
-/// When a token ends; absent where it does not.
+/// Header with the expiry of the token. Absent if the token does not expire.
 const EXPIRATION: &str = "github-authentication-token-expiration";
 
-/// GitHub tells a repository's renames and transfers to Apps by this event.
+/// Event that reports renames and transfers of repositories to Apps.
 const MOVES: &str = "repository";
-/// And branches and tags that somebody makes on a page, beside `push`.
+/// Event that reports branches and tags created on the web pages, in addition to `push`.
 const CREATIONS: &str = "create";
 
-/// Which product answers.
+/// The product that answered.
 struct Server {
     flavor: &'static str,
     version: Option<String>,
 }
 
-/// What can be done at GitHub. `scopes`, `expiry`: whether the credential tells them.
+/// Capabilities of a connection. `scopes`, `expiry`: whether GitHub reports them for the credential.
 pub(super) fn capabilities(scopes: bool, expiry: bool) -> Capabilities {
     Capabilities {
         api: true,
@@ -62,7 +63,8 @@ impl GitHubClient {
         }
     }
 
-    /// Which product gave an answer. A server behind an address of its own that does not name its version is asked.
+    /// Determines the product from an answer. Requests the version if the host is not one of GitHub's own and the answer
+    /// does not state it.
     async fn server(&self, headers: &HeaderMap) -> Result<Server, ProviderError> {
         let version = |text: &str| Some(text.trim_start_matches("enterprise-server@").to_owned());
         if let Some(told) = header_text(headers, SERVER_VERSION) {
@@ -86,12 +88,13 @@ impl GitHubClient {
         }
     }
 
-    /// The one question that costs nothing of the 60 calls an hour that an address without a credential has.
+    /// Inspects a connection without a credential. Uses the one call that does not count against the limit of 60
+    /// unauthenticated calls per hour for an IP address.
     async fn inspect_nobody(&self) -> Result<Inspection, ProviderError> {
         let answer = self.get(Operation::ReadVersion, self.api(["rate_limit"])).await?;
         match answer.refusal() {
             None => {}
-            // Enterprise Servers have no rate limits unless their administrator sets some.
+            // Enterprise Server has no rate limits unless its administrator sets them.
             Some(ErrorKind::NotFound) if is_github(&answer) => {}
             Some(ErrorKind::NotFound) => return Err(no_github(&answer)),
             Some(kind) => return Err(answer.refused(kind)),
@@ -104,7 +107,7 @@ impl GitHubClient {
     async fn inspect_token(&self) -> Result<Inspection, ProviderError> {
         let answer = self.get(Operation::InspectCredential, self.api(["user"])).await?;
         let server = match answer.refusal() {
-            // An installation's token has no account, and is valid all the same.
+            // An installation token has no account but is valid.
             Some(ErrorKind::PermissionDenied) if error::is_installation_token(answer.message()) => self.server(answer.headers()).await?,
             Some(ErrorKind::NotFound) => return Err(no_github(&answer)),
             Some(kind) => return Err(answer.refused(kind)),
@@ -120,8 +123,8 @@ impl GitHubClient {
         Ok(inspection(server, Some(identity), grants, expires_at, warnings))
     }
 
-    /// Asks for the organization: a token that works can be one that the organization does not let in. What it says other than
-    /// that is a warning: not to see an owner is no failure.
+    /// Checks access to the organization, because an organization can reject a token that is otherwise valid. Any other
+    /// failure is a warning: a token may work without being able to see its owner.
     async fn owner_refusal(&self) -> Result<Option<String>, ProviderError> {
         let Some(scope) = self.endpoint.scope.as_ref().filter(|scope| scope.word == super::ORGANIZATION) else { return Ok(None) };
         let answer = self.get(Operation::InspectCredential, self.api(["orgs", &scope.path])).await?;
@@ -136,12 +139,12 @@ impl GitHubClient {
         }
     }
 
-    /// An App is judged by its installation at the owner. It has no account: asking for one is refused.
+    /// Inspects an App by its installation at the owner. An App has no account, and GitHub refuses a request for one.
     async fn inspect_app(&self, app: &App) -> Result<Inspection, ProviderError> {
         let answer = app.send(Operation::InspectCredential, Method::GET, self.api(["app"]), None).await?;
         match answer.refusal() {
             None => {}
-            // The key signs, and belongs to no App of this id.
+            // The JWT was signed, but the key belongs to no App with this ID.
             Some(ErrorKind::NotFound) if is_github(&answer) => return Err(answer.refused(ErrorKind::Unauthenticated)),
             Some(ErrorKind::NotFound) => return Err(no_github(&answer)),
             Some(kind) => return Err(answer.refused(kind)),
@@ -160,8 +163,8 @@ impl GitHubClient {
     }
 }
 
-/// Names the events that an App's own webhook does not carry although something is made of them. They are chosen where the
-/// App is registered; no call of the API changes them.
+/// Names the required events that the App's own webhook does not subscribe to. They are set where the App is registered; no
+/// API call can change them.
 fn missing_events(subscribed: &[String]) -> Option<String> {
     let ours = EventKind::ALL.into_iter().flat_map(|event| convert::words(event).iter().copied());
     let mut missing: Vec<_> = ours.chain([CREATIONS, MOVES]).filter(|event| !subscribed.iter().any(|found| found == event)).collect();
@@ -191,7 +194,7 @@ fn grants(headers: &HeaderMap) -> Grants {
     Grants::Known(scopes)
 }
 
-/// When the token ends. GitHub writes `2026-11-20 12:00:00 UTC` or an offset in the place of the name.
+/// Parses the expiry of the token. GitHub writes `2026-11-20 12:00:00 UTC`, or an offset instead of the zone name.
 fn expiration(headers: &HeaderMap) -> Option<Timestamp> {
     let text = header_text(headers, EXPIRATION)?.replace("UTC", "+0000");
     strtime::parse("%Y-%m-%d %H:%M:%S %z", text.trim()).and_then(|time| time.to_timestamp()).ok()

@@ -1,4 +1,4 @@
-//! The JWT with which an App says who it is (RFC 7519, RS256).
+//! Makes the JWT that authenticates an App (RFC 7519, RS256).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,22 +13,22 @@ use serde_json::{Value, json};
 
 use crate::providers::{ErrorKind, ProviderError};
 
-/// Seconds that the time of issue lies in the past: GitHub refuses one in its future.
+/// Seconds by which the issue time is set in the past, because GitHub rejects an issue time in its future.
 const ISSUED_BEFORE: i64 = 60;
-/// Seconds until the end. GitHub takes ten minutes at most, by its own clock.
+/// Lifetime in seconds. GitHub allows at most ten minutes, measured by its own clock.
 const LIFETIME: i64 = 540;
 
-/// An App's id and private key. It does not print.
+/// ID and private key of an App. It does not implement `Debug`, so it cannot be logged.
 pub(super) struct AppKey {
     issuer: Value,
     key: KeyPair,
 }
 
 impl AppKey {
-    /// Reads the PEM file that GitHub hands out (PKCS#1), or the same key as PKCS#8.
+    /// Reads the PEM file that GitHub provides (PKCS#1), or the same key as PKCS#8.
     ///
     /// # Errors
-    /// When it is no RSA key. The text says no part of it.
+    /// `CredentialKindNotAccepted` if it is not an RSA key. The message contains no part of the key.
     pub(super) fn read(issuer: &str, pem: &SecretString) -> Result<Self, ProviderError> {
         let unusable = |reason: &str| {
             let message =
@@ -42,12 +42,12 @@ impl AppKey {
             Err(_) => return Err(unusable("is no private key in PEM form")),
         };
         let key = key.map_err(|rejected| unusable(&format!("is not usable as an RSA key ({rejected})")))?;
-        // Older servers take the App's id as a number only, and a client id is none.
+        // Older servers accept the App ID only as a number. A client ID is not a number and stays text.
         let issuer = issuer.parse::<u64>().map_or_else(|_| json!(issuer), |id| json!(id));
         Ok(Self { issuer, key })
     }
 
-    /// A token that is good for some minutes. `now` is GitHub's time.
+    /// Makes a token that is valid for a few minutes. `now` is GitHub's time.
     pub(super) fn token(&self, now: Timestamp) -> Result<SecretString, ProviderError> {
         let now = now.as_second();
         let claims = json!({"iat": now - ISSUED_BEFORE, "exp": now + LIFETIME, "iss": self.issuer});

@@ -1,4 +1,4 @@
-//! GitHub: github.com, data-residency hosts (`*.ghe.com`) and GitHub Enterprise Server.
+//! Supports GitHub: github.com, data-residency hosts (`*.ghe.com`) and GitHub Enterprise Server.
 
 mod app;
 mod client;
@@ -26,14 +26,14 @@ use crate::providers::{Capabilities, Client, Credential, Endpoint, PathError, Pr
 use client::GitHubClient;
 pub use webhook::GitHubWebhook;
 
-/// The web address of those who have no GitHub of their own.
+/// Default web address.
 const CLOUD: &str = "https://github.com";
-/// The word of a scope that is an organization.
+/// Scope kind of an organization.
 const ORGANIZATION: &str = "organization";
-/// The word of a scope that is a user.
+/// Scope kind of a user.
 const USER: &str = "user";
 
-/// github.com, data-residency hosts and GitHub Enterprise Server.
+/// The provider for github.com, data-residency hosts and GitHub Enterprise Server.
 #[derive(Clone, Copy, Debug)]
 pub struct GitHub;
 
@@ -100,7 +100,7 @@ impl Provider for GitHub {
     }
 }
 
-/// Where the API of a web address is: on a host of its own for the clouds, below the same host for a server.
+/// Derives the API address from the web address: a separate host for the clouds, a path on the same host for a server.
 fn api_address(web: &Url) -> Result<Url, ProviderError> {
     let host = address::comparable(web.host_str().unwrap_or_default());
     if !is_cloud(&host) {
@@ -113,7 +113,7 @@ fn api_address(web: &Url) -> Result<Url, ProviderError> {
     Ok(api)
 }
 
-/// Whether a web address's host is GitHub's own cloud, with or without data residency.
+/// Whether the host of a web address belongs to GitHub's cloud, with or without data residency.
 fn is_cloud(host: &str) -> bool {
     matches!(host, "github.com" | "www.github.com") || host.ends_with(".ghe.com")
 }

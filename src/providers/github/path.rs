@@ -1,4 +1,4 @@
-//! Repository paths: `owner/name`, and every clone and web URL of them that people paste.
+//! Parses repository paths: `owner/name` and its usual clone and web URLs.
 
 use crate::providers::ProviderError;
 use crate::providers::model::{Endpoint, PathError, RepositoryPath};
@@ -36,7 +36,7 @@ const SYNTAX: OwnerRepoSyntax = OwnerRepoSyntax {
     host_aliases: &[
         ("github.com", "www.github.com"),
         ("www.github.com", "github.com"),
-        // Takes ssh where port 22 is closed.
+        // Accepts ssh for networks that block port 22.
         ("github.com", "ssh.github.com"),
         ("www.github.com", "ssh.github.com"),
     ],
@@ -46,7 +46,7 @@ pub(super) fn parse(endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, P
     SYNTAX.read(endpoint, text)
 }
 
-/// The name of an owner in a field of the spec.
+/// Parses the owner's name in a field of the spec.
 pub(super) fn owner(field: &str, text: &str) -> Result<String, ProviderError> {
     SYNTAX.owner(field, text)
 }

@@ -1,23 +1,23 @@
-//! Our permissions in the scopes of classic tokens and in the permission keys of Apps and fine-grained tokens.
+//! Maps Forgebind's permissions to the scopes of classic tokens and to the permission keys of Apps and fine-grained tokens.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::v1alpha1::{EventKind, Permission};
 use crate::providers::permission::{Grants, PermissionFinding};
 
-/// The scope that covers public repositories where `repo` covers all.
+/// The scope that covers public repositories only, where `repo` covers all.
 const PUBLIC_REPO: &str = "public_repo";
 const REPO: &str = "repo";
 
-/// What a permission needs.
+/// Requirements of a permission.
 struct Need {
-    /// Any of these scopes of a classic token; none where no classic token has it.
+    /// Scopes of a classic token, any of which is sufficient. Empty if no classic token can have the permission.
     scopes: &'static [&'static str],
-    /// Any of these keys of an App or a fine-grained token; none where they need nothing.
+    /// Keys of an App or a fine-grained token, any of which is sufficient. Empty if they need none.
     keys: &'static [Key],
 }
 
-/// A permission key with the level that is needed, and its title on GitHub's pages.
+/// A permission key with the required level and its title on GitHub's pages.
 struct Key {
     name: &'static str,
     level: &'static str,
@@ -45,7 +45,7 @@ const HOOKS_WRITE: &[Key] = &[write("repository_hooks", "Webhooks")];
 const ADMINISTRATION_WRITE: &[Key] = &[write("administration", "Administration")];
 const MEMBERS_READ: &[Key] = &[read("members", "Members")];
 
-/// `None` for what GitHub does not have.
+/// Returns `None` if GitHub does not have the permission.
 const fn need(permission: Permission) -> Option<Need> {
     let (scopes, keys): (&'static [&'static str], &'static [Key]) = match permission {
         Permission::ReadContents => (&[REPO], CONTENTS_READ),
@@ -67,12 +67,13 @@ const fn need(permission: Permission) -> Option<Need> {
     Some(Need { scopes, keys })
 }
 
-/// Why nobody has this permission at GitHub.
+/// Reason why no credential can have this permission.
 const NO_PROJECTS: &str = "GitHub has no projects that hold repositories; owners hold them";
-/// Why no person's token writes check runs.
+/// Reason why no token of a person can write check runs.
 const APPS_ONLY: &str = "check runs are written by GitHub Apps only; commit statuses are written with WriteCommitStatus";
 
-/// What a credential needs, for the documentation: scopes of a classic token, then keys of an App or a fine-grained token.
+/// Requirements of a permission, for the documentation: scopes of a classic token, then keys of an App or a fine-grained
+/// token.
 pub(super) fn words(permission: Permission) -> Option<String> {
     let need = need(permission)?;
     let keys = spell(need.keys);
@@ -87,7 +88,8 @@ fn spell(keys: &[Key]) -> String {
     keys.iter().map(|key| format!("{}:{} ({})", key.name, key.level, key.title)).collect::<Vec<_>>().join(" or ")
 }
 
-/// Judges a token. Scopes that are known are a classic token's; fine-grained ones do not tell.
+/// Evaluates a permission for a token. Known scopes are those of a classic token; for fine-grained tokens GitHub reports
+/// none.
 pub(super) fn judge_token(grants: &Grants, permission: Permission) -> PermissionFinding {
     let Some(need) = need(permission) else { return PermissionFinding::missing(NO_PROJECTS) };
     if need.scopes.is_empty() {
@@ -112,7 +114,7 @@ fn judge_scopes(granted: &[String], need: &Need) -> PermissionFinding {
     PermissionFinding::missing(format!("{needs}; the token has {has}"))
 }
 
-/// Whether one of the scopes is the wanted one or implies it: GitHub leaves implied ones out.
+/// Whether the granted scopes contain `wanted` or a scope that implies it. GitHub does not list implied scopes.
 fn covers(granted: &[String], wanted: &str) -> bool {
     let implied_by: &[&str] = match wanted {
         "repo:status" | "repo_deployment" => &[REPO],
@@ -123,7 +125,7 @@ fn covers(granted: &[String], wanted: &str) -> bool {
     granted.iter().any(|scope| scope == wanted || implied_by.contains(&scope.as_str()))
 }
 
-/// Judges an installation of an App by its permission keys.
+/// Evaluates a permission for an App by the permission keys of its installation.
 pub(super) fn judge_app(granted: &BTreeMap<String, String>, permission: Permission) -> PermissionFinding {
     let Some(need) = need(permission) else { return PermissionFinding::missing(NO_PROJECTS) };
     let has = |key: &Key| granted.get(key.name).is_some_and(|level| rank(level) >= rank(key.level));
@@ -144,7 +146,7 @@ fn rank(level: &str) -> u8 {
     }
 }
 
-/// Judges a permission without a credential: what is public can be read, nothing can be written.
+/// Evaluates a permission without a credential: public data can be read, nothing can be written.
 pub(super) fn judge_anonymous(permission: Permission) -> PermissionFinding {
     match permission {
         Permission::ReadContents | Permission::ListRepositories | Permission::ReadIssues | Permission::ReadOrganization => {
@@ -155,8 +157,8 @@ pub(super) fn judge_anonymous(permission: Permission) -> PermissionFinding {
     }
 }
 
-/// Judges whether an App may manage hooks with these events. GitHub tells an App of comments on pull requests as a whole only
-/// with the right to read issues.
+/// Evaluates whether an App may manage hooks with these events. GitHub sends an App general comments on pull requests only
+/// if the App may read issues.
 pub(super) fn judge_app_hooks(granted: &BTreeMap<String, String>, events: &BTreeSet<EventKind>) -> PermissionFinding {
     let manages = judge_app(granted, Permission::ManageWebhooks);
     let comments = judge_app(granted, Permission::ReadIssues);
@@ -168,8 +170,8 @@ pub(super) fn judge_app_hooks(granted: &BTreeMap<String, String>, events: &BTree
     }
 }
 
-/// The permissions that a token for our own calls is made with, as far as the installation has them: it is good for
-/// looking repositories up, reading branches and managing hooks with our events, and for nothing else.
+/// Permissions requested for the operator's own tokens, limited to those of the installation. They are sufficient to look
+/// up repositories, read branches and manage hooks with the supported events, and for nothing else.
 pub(super) fn narrowed(granted: &BTreeMap<String, String>) -> BTreeMap<&'static str, &'static str> {
     const OURS: [(&str, &str); 5] =
         [("contents", "read"), ("issues", "read"), ("metadata", "read"), ("pull_requests", "read"), ("repository_hooks", "write")];
@@ -181,12 +183,12 @@ pub(super) fn narrowed(granted: &BTreeMap<String, String>) -> BTreeMap<&'static 
     OURS.into_iter().filter_map(narrow).collect()
 }
 
-/// What an installation may do, as grants: `key:level`, sorted.
+/// Converts the permissions of an installation to grants: `key:level`, sorted.
 pub(super) fn grants(granted: &BTreeMap<String, String>) -> Grants {
     Grants::Known(granted.iter().map(|(key, level)| format!("{key}:{level}")).collect())
 }
 
-/// The same read back from grants.
+/// Converts the result of [`grants`] back.
 pub(super) fn keys(grants: &Grants) -> BTreeMap<String, String> {
     let Grants::Known(grants) = grants else { return BTreeMap::new() };
     grants.iter().filter_map(|grant| grant.split_once(':')).map(|(key, level)| (key.to_owned(), level.to_owned())).collect()

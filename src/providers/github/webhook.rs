@@ -1,5 +1,5 @@
-//! Deliveries of GitHub: `X-Hub-Signature-256` is `sha256=` and the hex HMAC-SHA256 of the body as it was sent, also where
-//! the body is a form.
+//! Verifies and reads deliveries from GitHub: `X-Hub-Signature-256` is `sha256=` and the hex HMAC-SHA256 of the body as it
+//! was sent, even if the body is a form.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -24,7 +24,7 @@ const SIGNATURE: &str = "x-hub-signature-256";
 const DELIVERY: &str = "x-github-delivery";
 const EVENT: &str = "x-github-event";
 
-/// What GitHub tells about pull requests: the event and its action.
+/// GitHub's pull request actions: the event and its action.
 const ACTIONS: &[ActionName] = &[
     ("pull_request opened", Opened),
     ("pull_request reopened", Reopened),
@@ -65,18 +65,18 @@ const ACTIONS: &[ActionName] = &[
     ("pull_request_review_thread unresolved", CommentChanged),
 ];
 
-/// Reads deliveries of GitHub.
+/// Verifies and reads deliveries from GitHub.
 #[derive(Clone, Copy, Debug)]
 pub struct GitHubWebhook;
 
 impl Webhook for GitHubWebhook {
     fn rules(&self) -> DeliveryRules {
         DeliveryRules {
-            // Larger ones are not sent at all.
+            // The sender skips larger deliveries.
             body_limit: 25 * 1024 * 1024,
-            // The sender gives up after 10 s and does not try again.
+            // The sender times out after 10 s and does not retry.
             answer_within: Duration::from_secs(9),
-            // A delivery can be sent again for three days.
+            // A delivery can be resent for three days.
             secret_grace: Duration::from_secs(72 * 60 * 60),
             proof_in_header: false,
         }
@@ -108,7 +108,7 @@ impl Webhook for GitHubWebhook {
     }
 }
 
-/// What is read of a body: the union of the documents that GitHub sends for our events.
+/// Fields read from a body: the union of the documents that GitHub sends for the supported events.
 #[derive(Deserialize)]
 struct Body {
     repository: Option<RepositoryBody>,
@@ -129,7 +129,7 @@ struct RepositoryBody {
     full_name: Option<String>,
 }
 
-/// What an edit changed.
+/// Fields that an edit changed.
 #[derive(Deserialize)]
 struct Changes {
     base: Option<IgnoredAny>,
@@ -143,7 +143,7 @@ struct PullRequestBody {
     head: Option<EndBody>,
 }
 
-/// One end of a pull request.
+/// The source or the target of a pull request.
 #[derive(Deserialize)]
 struct EndBody {
     #[serde(rename = "ref")]
@@ -158,13 +158,14 @@ struct ReviewBody {
 }
 
 impl ReviewBody {
-    /// Whether it is a comment on the whole. One that only holds comments on lines has no text: each of those is told by itself.
+    /// Whether it is a general comment. A review that only holds comments on lines has no text, and each of those comments
+    /// is delivered separately.
     fn is_comment(&self) -> bool {
         self.state.as_deref() == Some("commented") && self.body.as_deref().is_some_and(|text| !text.is_empty())
     }
 }
 
-/// A pull request is an issue too, and says so.
+/// A pull request is also an issue, which is marked as such by this field.
 #[derive(Deserialize)]
 struct IssueBody {
     pull_request: Option<IgnoredAny>,
@@ -179,7 +180,7 @@ impl Body {
         }
     }
 
-    /// New, moved and deleted branches and tags.
+    /// Reads new, moved and deleted branches and tags.
     fn push(&self) -> Result<Option<Event>, ContentError> {
         let (Some(reference), Some(before), Some(after)) = (&self.reference, &self.before, &self.after) else {
             return Err(ContentError("a push without ref, before and after".into()));
@@ -187,7 +188,7 @@ impl Body {
         Ok(Event::of_reference(reference, Change::between(before, after)).map(|event| event.at(Some(after))))
     }
 
-    /// The comment on a pull request as a whole tells neither the branch that it goes to nor a commit; everything else does.
+    /// A general comment on a pull request states neither the target branch nor a commit. All other events state both.
     fn about_pull_request(&self, event: &str) -> Option<Event> {
         let kind = pull_request::told_by(ACTIONS, &self.action_name(event)?)?;
         let target = self.pull_request.as_ref().and_then(|request| request.base.as_ref()).map(|base| base.name.as_str());
@@ -195,7 +196,7 @@ impl Body {
         Some(Event::of_pull_request(kind, target).at(commit))
     }
 
-    /// The name of the action in [`ACTIONS`].
+    /// Name of the action in [`ACTIONS`].
     fn action_name(&self, event: &str) -> Option<String> {
         let action = self.action.as_deref()?;
         let detail = match (event, action) {

@@ -1,4 +1,4 @@
-//! GitHub's JSON, as far as it is read.
+//! Types of GitHub's JSON documents, limited to the fields that are read.
 
 use std::collections::BTreeMap;
 
@@ -16,24 +16,24 @@ pub(super) struct User {
     pub(super) login: String,
 }
 
-/// What a server tells of itself. Only a GitHub Enterprise Server has a version.
+/// Metadata of a server. Only GitHub Enterprise Server reports a version.
 #[derive(Deserialize)]
 pub(super) struct Meta {
     pub(super) installed_version: Option<String>,
 }
 
-/// An App, as it was registered.
+/// An App as registered.
 #[derive(Deserialize)]
 pub(super) struct App {
     pub(super) name: String,
     pub(super) slug: Option<String>,
 }
 
-/// An App at one owner.
+/// The installation of an App at one owner.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Installation {
     pub(super) id: Id,
-    /// Absent login: the installation of an enterprise.
+    /// An account without a login belongs to the installation of an enterprise.
     pub(super) account: Option<Owner>,
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) repository_selection: String,
@@ -45,7 +45,7 @@ pub(super) struct Installation {
 }
 
 impl Installation {
-    /// Whether it covers chosen repositories only.
+    /// Whether the installation covers selected repositories only.
     pub(super) fn is_selective(&self) -> bool {
         self.repository_selection == "selected"
     }
@@ -57,7 +57,7 @@ pub(super) struct Owner {
     pub(super) login: Option<String>,
 }
 
-/// The answer to making an installation token. It does not print.
+/// Answer to the creation of an installation token. It does not implement `Debug`, so it cannot be logged.
 #[derive(Deserialize)]
 pub(super) struct InstallationToken {
     pub(super) token: String,
@@ -83,13 +83,13 @@ pub(super) struct Repository {
     pub(super) visibility: Option<String>,
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) archived: bool,
-    /// In KiB. Zero for a repository without a commit, and for a small or new one.
+    /// In KiB. Zero for a repository without a commit, but also for a small or new one.
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) size: u64,
     pub(super) permissions: Option<Permissions>,
 }
 
-/// The role of the account, whatever the token's scopes are. For an App all may be false although its token works.
+/// Role of the account, regardless of the token's scopes. For an App all fields may be false although its token works.
 #[derive(Clone, Copy, Deserialize)]
 pub(super) struct Permissions {
     #[serde(default, deserialize_with = "lenient::or_default")]
@@ -118,9 +118,9 @@ pub(super) struct HookConfig {
     pub(super) url: String,
     /// Absent means `form`.
     pub(super) content_type: Option<String>,
-    /// Documented as a text or a number.
+    /// Documented as text or a number.
     pub(super) insecure_ssl: Option<Scalar>,
-    /// Asterisks where one is set. Only whether it is there is read.
+    /// Asterisks if a secret is set. Only its presence is read.
     #[serde(default)]
     secret: Option<IgnoredAny>,
 }
@@ -131,9 +131,9 @@ impl HookConfig {
     }
 }
 
-/// Tells how much memory it takes.
+/// Estimates memory use.
 pub(super) trait Weighed {
-    /// In bytes, nearly.
+    /// Approximate size in bytes.
     fn weight(&self) -> usize;
 }
 

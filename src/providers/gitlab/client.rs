@@ -1,4 +1,4 @@
-//! One account at one GitLab. Projects are addressed by id once they are found: ids outlive renames and transfers.
+//! Calls the GitLab API as one account. Known projects are addressed by ID, because IDs survive renames and transfers.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,9 +24,10 @@ use crate::providers::model::{
 use crate::providers::transport::{Answer, Call, Operation, Transport};
 use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git, listing};
 
-/// The user name that goes with a token as a password: any does for an access token, an OAuth token needs this one.
+/// User name for basic authentication with a token as the password. GitLab accepts any name with an access token, but an
+/// OAuth token requires this one.
 const ANY_USER: &str = "oauth2";
-/// Hooks that are switched off whose log is read for one list.
+/// Maximum number of disabled hooks in one list for which the delivery log is read.
 const MOST_CAUSES: usize = 5;
 
 pub(super) struct GitLabClient {
@@ -34,14 +35,14 @@ pub(super) struct GitLabClient {
     pub(super) account: Account,
     pub(super) transport: Transport,
     pub(super) signing: Signing,
-    /// Who the credential is, once that is known.
+    /// The account behind the token, cached after the first successful lookup.
     pub(super) token_user: Mutex<Option<TokenUser>>,
 }
 
-/// The credential, as far as it is needed after connecting.
+/// The part of the credential that is used after connecting.
 pub(super) enum Account {
     Anonymous,
-    /// For git; the API takes the token alone.
+    /// The user name is for git only; the API takes the token alone.
     Token {
         username: String,
         token: SecretString,
@@ -52,7 +53,7 @@ pub(super) enum Account {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TokenUser {
     pub(super) user_id: Id,
-    /// Whether it administers the whole server.
+    /// Whether the account is an administrator of the whole server.
     pub(super) is_admin: bool,
 }
 
@@ -61,7 +62,7 @@ impl GitLabClient {
         let account = match credential {
             Credential::Anonymous => Account::Anonymous,
             Credential::Token(token) => Account::Token { username: ANY_USER.to_owned(), token },
-            // GitLab's API takes no account password: what stands here is a token.
+            // The API does not accept passwords: the password key holds a token.
             Credential::BasicAuth { username, password } => Account::Token { username, token: password },
             Credential::EmailToken { .. } | Credential::GitHubApp { .. } => {
                 let message = "GitLab takes a token, or username and password with the token as password";
@@ -79,12 +80,12 @@ impl GitLabClient {
         Ok(Arc::new(Self { endpoint, account, transport, signing: Signing::new(), token_user: Mutex::new(None) }))
     }
 
-    /// An address below the API's base; each segment is one, whatever is in it.
+    /// Builds a URL below the API's base address. Each item becomes exactly one path segment.
     pub(super) fn api<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Url {
         with_segments(&self.endpoint.api, segments)
     }
 
-    /// An address of a project, by its id or its path, which is one segment here.
+    /// Builds a URL below a project, which is given by its ID or its path. A path is encoded as one segment.
     fn project_url<'a>(&self, project: &'a str, rest: impl IntoIterator<Item = &'a str>) -> Url {
         self.api(["projects", project].into_iter().chain(rest))
     }
@@ -101,7 +102,7 @@ impl GitLabClient {
         *self.token_user.lock().unwrap_or_else(PoisonError::into_inner) = Some(token_user);
     }
 
-    /// The account behind the token; `None` where the token may not tell.
+    /// The account behind the token. `None` if the token may not read it.
     async fn token_user(&self) -> Result<Option<TokenUser>, ProviderError> {
         let known = self.token_user.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if known.is_some() {
@@ -131,7 +132,8 @@ impl GitLabClient {
         Ok(convert::repository(found, finding))
     }
 
-    /// The number of a project whose path does not reach GitLab as one segment, by a list that is asked for in the query.
+    /// Finds the ID of a project whose encoded path does not reach GitLab as one segment, by a list with the path as a
+    /// query parameter.
     async fn listed_id(&self, path: &str) -> Result<String, ProviderError> {
         let mut list = self.api(["projects"]);
         list.query_pairs_mut().extend_pairs([("search", path), ("search_namespaces", "true"), ("simple", "true")]);
@@ -146,7 +148,7 @@ impl GitLabClient {
         Err(ProviderError::new(ErrorKind::NotFound, Operation::LookUpRepository.as_str(), message))
     }
 
-    /// Whether a branch is in the list of those whose names begin so.
+    /// Whether a branch is in the list of the branches with this prefix.
     async fn lists_branch(&self, project: &str, branch: &str) -> Result<bool, ProviderError> {
         let mut list = self.project_url(project, ["repository", "branches"]);
         list.query_pairs_mut().append_pair("search", &format!("^{branch}"));
@@ -160,8 +162,8 @@ impl GitLabClient {
         Ok(false)
     }
 
-    /// Whether the account's role lets it manage the project's hooks. A project shows memberships of its own and of its groups;
-    /// what comes from groups that were invited shows only in the list of members.
+    /// Evaluates whether the account's role may manage the project's hooks. A project shows only memberships in the
+    /// project and its groups; memberships through invited groups appear only in the list of members.
     async fn role(&self, project: &wire::Project) -> Result<PermissionFinding, ProviderError> {
         let shown = role::shown(project.permissions.as_ref());
         if self.is_anonymous() {
@@ -186,7 +188,7 @@ impl GitLabClient {
         }
     }
 
-    /// Reads the list once. `None` when it changed meanwhile.
+    /// Reads the list once. Returns `None` if the list changed during the read.
     async fn hooks_once(&self, project: &str) -> Result<Option<Vec<wire::Hook>>, ProviderError> {
         let mut pages = Pages::new(self.project_url(project, ["hooks"]), Extent::kept(Operation::ListHooks));
         let mut hooks: Vec<wire::Hook> = Vec::new();
@@ -200,7 +202,8 @@ impl GitLabClient {
         Ok(listing::are_distinct(hooks.iter().map(|hook| hook.id.as_str())).then_some(hooks))
     }
 
-    /// Why deliveries of a hook failed, by its log: kept for seven days, from 17.3 on. What it does not tell is left out.
+    /// Returns why deliveries of a hook failed, according to its log, which exists since 17.3 and covers seven days.
+    /// Returns `None` if the log cannot be read or does not state the reason.
     async fn cause(&self, project: &str, hook: &str) -> Option<String> {
         let mut url = self.project_url(project, ["hooks", hook, "events"]);
         url.query_pairs_mut().append_pair("per_page", "1");
@@ -223,7 +226,7 @@ impl GitLabClient {
         Ok(hook)
     }
 
-    /// The hook that was written, where the answer to that shows nothing of it.
+    /// Finds the written hook in the list, for an answer that does not contain it.
     async fn unshown(&self, project: &str, answer: &Answer, request: &HookRequest<'_>) -> Result<wire::Hook, ProviderError> {
         let hooks = listing::settled(Operation::ListHooks, || self.hooks_once(project)).await?;
         let found = hooks.into_iter().rfind(|hook| hook.url == request.url.expose());
@@ -236,8 +239,9 @@ impl GitLabClient {
         HookWrite { operation: Operation::UpdateHook, method: Method::PUT, url, project, request, document }
     }
 
-    /// Sends a hook with the best proof that the server takes, and looks at what it took. A signing token is sent only to
-    /// servers that show whether they took it: should the second write fail, the hook shows that it has no secret.
+    /// Sends a hook with the strongest proof that the server supports and checks which one the server stored. Signing
+    /// tokens are sent only to servers that report whether they stored one, so that a hook without a secret is noticed even
+    /// if the second write fails.
     async fn write_hook(&self, project: &str, write: HookWrite<'_>) -> Result<wire::Hook, ProviderError> {
         let request = write.request;
         let proof = Proof::of(request.secret, self.signing.support());
@@ -249,7 +253,7 @@ impl GitLabClient {
         Ok(made)
     }
 
-    /// Takes away what the shape does not want and an update cannot remove.
+    /// Removes entries that the shape does not have and that an update cannot remove.
     async fn remove_surplus(&self, project: &str, hook: &mut wire::Hook, shape: &HookShape) -> Result<(), ProviderError> {
         let id = hook.id.to_string();
         for (list, key) in convert::surplus(hook, shape) {
@@ -267,7 +271,7 @@ impl GitLabClient {
     }
 }
 
-/// A hook on its way to the server, without its secret.
+/// A hook to be written, without its secret.
 struct HookWrite<'a> {
     operation: Operation,
     method: Method,
@@ -320,7 +324,8 @@ impl Client for GitLabClient {
         git::probe(&self.transport, &url, authorization).await
     }
 
-    /// With a group: its projects and those of its subgroups. Without one: those that the account is a member of.
+    /// With a group: the projects of the group and its subgroups. Without a group: the projects that the account is a
+    /// member of.
     fn repositories(&self) -> BoxStream<'_, Result<Vec<Repository>, ProviderError>> {
         let list = match &self.endpoint.scope {
             Some(scope) => {
@@ -328,7 +333,7 @@ impl Client for GitLabClient {
                 url.query_pairs_mut().extend_pairs([("include_subgroups", "true"), ("with_shared", "false")]);
                 url
             }
-            // Everything that is public is nobody's list.
+            // Without an account there are no memberships to list.
             None if self.is_anonymous() => return stream::empty().boxed(),
             None => {
                 let mut url = self.api(["projects"]);
@@ -384,7 +389,7 @@ impl Client for GitLabClient {
         Ok(convert::hook(changed, None))
     }
 
-    /// GitLab clears the token of a hook whose address changes, unless it is sent along.
+    /// GitLab clears the token of a hook when its URL changes, unless the request includes the token.
     async fn release_hook(&self, repository: &Repository, id: &str, release: &HookRelease<'_>) -> Result<(), ProviderError> {
         let operation = Operation::UpdateHook;
         let secret = release.secret.map(WebhookSecret::text).ok_or_else(|| HookRelease::would_lose_the_secret(operation))?;
@@ -402,7 +407,7 @@ impl Client for GitLabClient {
     }
 }
 
-/// A project of a list. Lists of groups do not tell the role.
+/// Converts a project of a list. Lists of groups do not include the role.
 fn listed(project: wire::Project) -> Repository {
     let finding = match role::shown(project.permissions.as_ref()) {
         level if role::suffices(level) => PermissionFinding::granted(),

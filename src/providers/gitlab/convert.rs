@@ -1,4 +1,4 @@
-//! From GitLab's documents to the words of the port and back. Pure.
+//! Converts between GitLab's documents and the types of the provider port. Pure functions only.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::providers::model::{Hook, HookShape, HookState, HookUrl, Repository, R
 use crate::providers::permission::PermissionFinding;
 use crate::providers::scalar::Scalar;
 
-/// Every event of a project's hook. All are written, because what is left out keeps its value or gets a default.
+/// All events of a project hook. Every one is written, because an omitted event keeps its value or gets a default.
 const EVENTS: [&str; 17] = [
     "confidential_issues_events",
     "confidential_note_events",
@@ -41,11 +41,11 @@ const BRANCH_FILTER_STRATEGY: &str = "branch_filter_strategy";
 const EVERY_BRANCH: &str = "all_branches";
 const TEMPLATE: &str = "custom_webhook_template";
 const TLS_VERIFICATION: &str = "enable_ssl_verification";
-/// Named after the calls that take their entries away: an update only adds to them.
+/// Named after the API calls that remove entries of these lists, because an update only adds entries.
 pub(super) const URL_VARIABLES: &str = "url_variables";
 pub(super) const CUSTOM_HEADERS: &str = "custom_headers";
 
-/// What a hook is called at GitLab when it is made.
+/// Name of a new hook.
 const NAME: &str = "Forgebind";
 
 pub(super) fn repository(project: wire::Project, manage_webhooks: PermissionFinding) -> Repository {
@@ -55,7 +55,7 @@ pub(super) fn repository(project: wire::Project, manage_webhooks: PermissionFind
         Some("private") => Some(Visibility::Private),
         _ => None,
     };
-    // Left out where the project has no repository at all.
+    // Absent if the project has no repository.
     let empty = project.empty_repo.unwrap_or(project.default_branch.is_none());
     Repository {
         id: project.id.to_string(),
@@ -65,7 +65,7 @@ pub(super) fn repository(project: wire::Project, manage_webhooks: PermissionFind
         ssh_url: told(project.ssh_url_to_repo),
         default_branch: if empty { None } else { told(project.default_branch) },
         visibility,
-        // A project that waits for its deletion is read-only until it is gone or restored.
+        // A project marked for deletion is read-only until it is deleted or restored.
         archived: project.archived || project.marked_for_deletion_on.is_some(),
         empty,
         manage_webhooks,
@@ -77,7 +77,7 @@ fn told(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
 
-/// The event of a hook that tells of ours.
+/// GitLab's name of the event that reports `event`.
 pub(super) const fn words(event: EventKind) -> &'static [&'static str] {
     match event {
         EventKind::Push => &[PUSHES],
@@ -87,7 +87,7 @@ pub(super) const fn words(event: EventKind) -> &'static [&'static str] {
     }
 }
 
-/// One hook for all events; none for no events.
+/// Returns one hook for all events. Returns none without events.
 pub(super) fn shapes(events: &BTreeSet<EventKind>) -> Vec<HookShape> {
     if events.is_empty() {
         return Vec::new();
@@ -105,7 +105,7 @@ pub(super) fn shapes(events: &BTreeSet<EventKind>) -> Vec<HookShape> {
     vec![HookShape { variant: String::new(), fields, events: events.clone() }]
 }
 
-/// A hook as it was read. `cause` tells why GitLab switched it off for good, where that was looked up.
+/// Converts a hook document. `cause`: why GitLab disabled the hook permanently, if that was looked up.
 pub(super) fn hook(hook: wire::Hook, cause: Option<String>) -> Hook {
     let mut fields: BTreeMap<&'static str, String> = BTreeMap::new();
     for event in EVENTS {
@@ -135,7 +135,7 @@ pub(super) fn hook(hook: wire::Hook, cause: Option<String>) -> Hook {
     }
 }
 
-/// The strategy and the filter that are in force: a wildcard of nothing lets every branch through.
+/// The effective branch strategy and filter. An empty wildcard matches every branch.
 fn branches<'a>(strategy: Option<&'a str>, filter: Option<&'a str>) -> (&'a str, &'a str) {
     match (strategy.unwrap_or("wildcard"), filter.unwrap_or_default()) {
         (EVERY_BRANCH, _) | ("wildcard", "") => (EVERY_BRANCH, ""),
@@ -143,13 +143,13 @@ fn branches<'a>(strategy: Option<&'a str>, filter: Option<&'a str>) -> (&'a str,
     }
 }
 
-/// The names of entries. Their values are not kept.
+/// The names of the entries. Their values are not stored.
 fn keys(entries: &[wire::Keyed]) -> String {
     let names: BTreeSet<_> = entries.iter().map(|entry| entry.key.as_str()).collect();
     names.into_iter().collect::<Vec<_>>().join(",")
 }
 
-/// Nobody can pause a hook at GitLab: only GitLab itself stops delivering.
+/// The delivery state. GitLab offers no way to pause a hook; only GitLab itself stops deliveries.
 fn state(alert: Option<&str>, until: Option<&str>, cause: Option<String>) -> HookState {
     match alert {
         Some("temporarily_disabled") => {
@@ -164,12 +164,12 @@ fn state(alert: Option<&str>, until: Option<&str>, cause: Option<String>) -> Hoo
     }
 }
 
-/// Whether GitLab switched the hook off for good.
+/// Whether GitLab disabled the hook permanently.
 pub(super) fn is_disabled(hook: &wire::Hook) -> bool {
     hook.alert_status.as_deref() == Some("disabled")
 }
 
-/// How the last delivery ended, in words; `None` where the log does not tell.
+/// Describes the result of the last delivery. `None` if the log does not state it.
 pub(super) fn last_answer(event: &wire::HookEvent) -> Option<String> {
     match event.response_status.as_ref()? {
         Scalar::Number(status) => Some(format!("the last answer was HTTP {status}")),
@@ -181,7 +181,8 @@ pub(super) fn last_answer(event: &wire::HookEvent) -> Option<String> {
     }
 }
 
-/// What turns a hook into the shape: every field that the shape has. Entries of lists are left out: GitLab only adds those.
+/// Document that updates a hook to the shape, with every field of the shape except the entries of lists, because GitLab
+/// only adds those.
 pub(super) fn update(url: &HookUrl, shape: &HookShape) -> Map<String, Value> {
     let mut document = Map::from_iter([("url".to_owned(), json!(url.expose()))]);
     for (name, value) in &shape.fields {
@@ -196,14 +197,14 @@ pub(super) fn update(url: &HookUrl, shape: &HookShape) -> Map<String, Value> {
     document
 }
 
-/// What creates a hook of the shape.
+/// Document that creates a hook with the shape.
 pub(super) fn creation(url: &HookUrl, shape: &HookShape) -> Map<String, Value> {
     let mut document = update(url, shape);
     document.insert("name".to_owned(), json!(NAME));
     document
 }
 
-/// Entries of a hook that the shape does not want: the list and the name of each.
+/// Entries of a hook that the shape does not have: the list and the name of each.
 pub(super) fn surplus(hook: &wire::Hook, shape: &HookShape) -> Vec<(&'static str, String)> {
     let lists = [(URL_VARIABLES, &hook.url_variables), (CUSTOM_HEADERS, &hook.custom_headers)];
     let unwanted = lists.into_iter().filter(|(name, _)| shape.fields.get(name).is_some_and(String::is_empty));
@@ -220,7 +221,7 @@ mod tests {
         shapes(&events.iter().copied().collect()).remove(0)
     }
 
-    /// A hook as GitLab shows one that was made of this document.
+    /// The hook that GitLab returns after this document was written.
     fn shown(written: &Map<String, Value>) -> Value {
         let mut document = written.clone();
         let more = [("id", json!(7)), ("alert_status", json!("executable")), ("url_variables", json!([])), ("custom_headers", json!([]))];

@@ -1,4 +1,4 @@
-//! Where GitLab's refusals differ from the default table.
+//! Classifies GitLab's error responses where they differ from the default table.
 
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
@@ -22,38 +22,40 @@ pub(super) fn classify(failure: &Failure<'_>) -> Option<ErrorKind> {
     }
 }
 
-/// The ban of an address after too many failed authentications: the bare word of the layer in front of GitLab, not its JSON.
+/// Whether an IP address is banned after too many failed authentications. The body is the bare word from the layer in front
+/// of GitLab, not GitLab's JSON.
 fn is_ban(failure: &Failure<'_>) -> bool {
     let content_type = failure.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     failure.message.trim() == "Forbidden" && !content_type.starts_with("application/json")
 }
 
-/// `Invalid url given`, and the reasons that a validation gives: `Requests to the local network are not allowed`.
+/// Matches `Invalid url given` and the reasons in validation errors, such as
+/// `Requests to the local network are not allowed`.
 fn is_about_target(words: &str) -> bool {
     words.contains("invalid url given") || words.contains("is blocked") || words.contains("local network")
 }
 
-/// A refusal as OAuth 2.0 words it.
+/// An error in the format of OAuth 2.0.
 #[derive(Deserialize)]
 struct Refusal {
     error: String,
 }
 
-/// Whether a 403 is about the token's scopes or, of a fine-grained token, its permissions: the token is valid then. A blocked
-/// account is refused with the same status.
+/// Whether a 403 is about the token's scopes or, for a fine-grained token, its permissions. The token is then valid. A
+/// blocked account gets the same status.
 pub(super) fn is_about_scopes(answer: &Answer) -> bool {
     let refusal = crate::text::json::read::<Refusal>(answer.body());
     answer.status() == StatusCode::FORBIDDEN
         && refusal.is_ok_and(|refusal| matches!(refusal.error.as_str(), "insufficient_scope" | "insufficient_granular_scope"))
 }
 
-/// What is said where something in front of GitLab turns `%2F` in addresses into a slash.
+/// Advice if a proxy in front of GitLab decodes `%2F` in URLs to a slash.
 pub(super) const DECODED: &str = "GitLab does not see encoded slashes: something in front of it decodes %2F in addresses; have it pass \
      them on (nginx: proxy_pass without a path; Apache: AllowEncodedSlashes NoDecode and nocanon), or set gitlab.apiURL to an address \
      without it";
 
-/// Whether GitLab has no such address at all, which it words otherwise than that it has no such project, group or branch: an
-/// encoded slash in it came as a plain one.
+/// Whether the URL is unknown to GitLab because an encoded slash in it arrived decoded. GitLab uses another message if the
+/// project, group or branch does not exist.
 pub(super) fn has_no_such_address(answer: &Answer) -> bool {
     let refusal = json::read::<Refusal>(answer.body());
     answer.status() == StatusCode::NOT_FOUND && refusal.is_ok_and(|refusal| refusal.error == "404 Not Found")
@@ -93,7 +95,7 @@ mod tests {
         assert_eq!(kind(403, Operation::ProbeGit, "You are not allowed to download code from this project.", "text/plain"), None);
     }
 
-    /// One answer for each kind of refusal, as GitLab gives it, with what follows from it.
+    /// A GitLab answer for each kind of error response, with the expected classification.
     #[derive(Deserialize)]
     struct Fixture {
         kind: String,

@@ -1,5 +1,5 @@
-//! What a credential is and may do. A token describes itself whatever its scopes are; everything else needs a scope, and a
-//! refusal for want of one proves that the token is valid.
+//! Inspects a credential: server, identity, expiry and permissions. A token can describe itself whatever its scopes are.
+//! Everything else needs a scope, and an error about a missing scope proves that the token is valid.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -15,23 +15,24 @@ use crate::providers::transport::Operation;
 use crate::providers::{ErrorKind, ProviderError};
 
 const FLAVOR: &str = "GitLab";
-/// What `scopes` of a fine-grained token says.
+/// Value in the `scopes` of a fine-grained token.
 const FINE_GRAINED: &str = "granular";
-/// Who may see accounts and the version.
+/// Scope that may read accounts and the version.
 const READ_USER: &str = "read_user";
 
-/// Major and minor.
+/// Major and minor version.
 pub(super) type VersionNumber = (u64, u64);
-/// The first version with a log of deliveries.
+/// First version with a delivery log.
 const DELIVERY_LOG: VersionNumber = (17, 3);
-/// The first version that sends a delivery again when asked.
+/// First version that can resend a delivery.
 const RESEND: VersionNumber = (17, 4);
-/// The first version with signing tokens.
+/// First version with signing tokens.
 const SIGNATURE: VersionNumber = (19, 0);
-/// A version with everything.
+/// A version with every capability.
 pub(super) const NEWEST: VersionNumber = SIGNATURE;
 
-/// What can be done. `api`: whether the API answers this credential; `told`: whether it tells its scopes and its end.
+/// Capabilities of a connection. `api`: whether the API accepts the credential; `told`: whether GitLab reports its scopes
+/// and expiry.
 pub(super) fn capabilities(version: Option<VersionNumber>, api: bool, told: bool) -> Capabilities {
     let since = |first: VersionNumber| version.is_some_and(|version| version >= first);
     Capabilities {
@@ -47,18 +48,18 @@ pub(super) fn capabilities(version: Option<VersionNumber>, api: bool, told: bool
     }
 }
 
-/// Major and minor of `19.1.2-ee`; `None` for what is no version.
+/// Parses the major and minor version of `19.1.2-ee`. `None` if the text is not a version.
 pub(super) fn version_number(text: &str) -> Option<VersionNumber> {
     let mut parts = text.split(|character: char| !character.is_ascii_digit());
     let mut next = || parts.next().and_then(|part| part.parse::<u64>().ok());
     Some((next()?, next()?))
 }
 
-/// What a token tells of itself.
+/// What GitLab reports about a token.
 enum TokenInfo {
-    /// All of it.
+    /// The full description.
     Token(Box<wire::Token>),
-    /// Nothing, and why.
+    /// No description, and the reason.
     Nothing(&'static str),
 }
 
@@ -86,7 +87,7 @@ impl TokenInfo {
     }
 }
 
-/// Whether the scopes may allow something that takes one of these. What is not known may.
+/// Whether the grants may include one of these scopes. Unknown grants may.
 fn may(grants: &Grants, scopes: &[&str]) -> bool {
     match grants {
         Grants::Known(granted) => permission::has_any(granted, scopes),
@@ -94,7 +95,7 @@ fn may(grants: &Grants, scopes: &[&str]) -> bool {
     }
 }
 
-/// `None` where the credential may not see it.
+/// Returns `None` if the credential lacks permission.
 fn unless_refused<T>(result: Result<T, ProviderError>) -> Result<Option<T>, ProviderError> {
     match result {
         Ok(found) => Ok(Some(found)),
@@ -136,7 +137,8 @@ impl GitLabClient {
         })
     }
 
-    /// Without a credential the version is hidden, and the refusal tells that a GitLab answers.
+    /// Inspects a connection without a credential. GitLab hides the version then, but the error response proves that a
+    /// GitLab server answers.
     async fn inspect_nothing(&self) -> Result<Inspection, ProviderError> {
         let answer = self.get(Operation::ReadVersion, self.api(["version"])).await?;
         let version = match answer.refusal() {
@@ -163,7 +165,7 @@ impl GitLabClient {
         })
     }
 
-    /// Fails where the server shows not even its public projects to anybody who is not signed in.
+    /// Fails if the server hides even public projects from anonymous users.
     async fn shows_something(&self) -> Result<(), ProviderError> {
         let mut url = self.api(["projects"]);
         url.query_pairs_mut().extend_pairs([("visibility", "public"), ("simple", "true"), ("per_page", "1")]);
@@ -174,7 +176,7 @@ impl GitLabClient {
         }
     }
 
-    /// The token's own description. Every classic scope may read it.
+    /// Reads the token's own description. Every classic scope permits this.
     async fn token(&self) -> Result<TokenInfo, ProviderError> {
         let answer = self.get(Operation::InspectCredential, self.api(["personal_access_tokens", "self"])).await?;
         match answer.refusal() {
@@ -182,10 +184,10 @@ impl GitLabClient {
             Some(ErrorKind::PermissionDenied) if error::is_about_scopes(&answer) => {
                 Ok(TokenInfo::Nothing("the token is fine-grained and may not read itself"))
             }
-            // Blocked, or terms that have to be accepted: every call ends so.
+            // The account is blocked or has to accept terms: every call fails this way.
             Some(ErrorKind::PermissionDenied) => Err(answer.refused(ErrorKind::Unauthenticated)),
             Some(ErrorKind::Rejected) => Ok(TokenInfo::Nothing("it is an OAuth token, which does not tell its scopes here")),
-            // Before 15.5; and everything that is no GitLab.
+            // GitLab before 15.5, or a server that is not GitLab.
             Some(ErrorKind::NotFound) => match self.user().await {
                 Err(error) if error.kind == ErrorKind::NotFound => Err(answer.invalid("no GitLab answers at this address")),
                 Err(error) => Err(error),
@@ -195,11 +197,11 @@ impl GitLabClient {
         }
     }
 
-    /// `None` where the token may not see its account.
+    /// Returns `None` if the token may not read its account.
     async fn user(&self) -> Result<Option<wire::User>, ProviderError> {
         let answer = self.get(Operation::InspectCredential, self.api(["user"])).await?;
         match answer.refusal() {
-            // An account that may not act: the token describes itself all the same.
+            // The account may not act, although the token can still describe itself.
             Some(ErrorKind::PermissionDenied) if !error::is_about_scopes(&answer) => Err(answer.refused(ErrorKind::Unauthenticated)),
             _ => unless_refused(answer.json()),
         }
@@ -210,7 +212,7 @@ impl GitLabClient {
         Ok(unless_refused(answer.json::<wire::Version>())?.map(|version| version.version))
     }
 
-    /// The group with the path that the server gives it.
+    /// Reads the group, with its path as the server reports it.
     async fn group(&self) -> Result<Group, ProviderError> {
         let Some(given) = &self.endpoint.scope else { return Ok(Group::default()) };
         let mut url = self.api(["groups", &given.path]);
@@ -240,7 +242,8 @@ impl GitLabClient {
         Ok(Group { scope: Some(Scope { path, ..given.clone() }), warning: None })
     }
 
-    /// A group that could not be looked up. Its path holds bindings all the same; of a number nobody knows what lies in it.
+    /// The result for a group that could not be looked up. A path still matches bindings. A number matches none, because
+    /// the group's path is unknown.
     fn unresolved(&self, reason: &str) -> Group {
         let warning = self.endpoint.scope.as_ref().map(|scope| {
             let advice = if is_number(&scope.path) { "; name the group by its path, or nothing lies in it" } else { "" };
@@ -250,7 +253,7 @@ impl GitLabClient {
     }
 }
 
-/// What was found of the group that the spec names.
+/// Result of looking up the group that the spec names.
 #[derive(Default)]
 struct Group {
     scope: Option<Scope>,
@@ -261,8 +264,8 @@ fn is_number(path: &str) -> bool {
     path.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Who the token is. Project and group access tokens belong to bots that are made with them; service accounts to people's
-/// groups.
+/// The kind of identity. Project and group access tokens belong to bot users that are created with them; service accounts
+/// belong to groups of people.
 fn identity(user: Option<wire::User>) -> Identity {
     let Some(user) = user else { return Identity { name: None, kind: IdentityKind::Token } };
     let is_tokens_own = user.bot && ["project_", "group_"].iter().any(|prefix| user.username.starts_with(prefix));
@@ -274,7 +277,7 @@ fn identity(user: Option<wire::User>) -> Identity {
     Identity { name: Some(user.username), kind }
 }
 
-/// The first second of the day on which a token ends, in UTC.
+/// The expiry of a token: the first second of the given day, in UTC.
 fn end(date: &str) -> Option<Timestamp> {
     if let Ok(moment) = date.parse::<Timestamp>() {
         return Some(moment);

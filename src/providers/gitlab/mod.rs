@@ -1,4 +1,4 @@
-//! GitLab: gitlab.com and self-managed, with any port and path prefix.
+//! Supports GitLab: gitlab.com and self-managed servers, with any port and path prefix.
 
 mod client;
 mod convert;
@@ -27,12 +27,12 @@ use crate::providers::{Capabilities, Client, Credential, Endpoint, PathError, Pr
 use client::GitLabClient;
 pub use webhook::GitLabWebhook;
 
-/// Where GitLab is when the spec does not say.
+/// Default web address.
 const CLOUD: &str = "https://gitlab.com";
-/// The word of a scope.
+/// Scope kind of a group.
 const GROUP: &str = "group";
 
-/// GitLab.
+/// The provider for gitlab.com and self-managed GitLab.
 #[derive(Clone, Copy, Debug)]
 pub struct GitLab;
 
@@ -61,7 +61,7 @@ impl Provider for GitLab {
         convert::words(event)
     }
 
-    /// A group given by number stays a number here: only the server knows its path, which the inspection tells.
+    /// A group given by number stays a number here. Only the server knows its path, which the inspection reads.
     fn endpoint(&self, spec: &ProviderSpec) -> Result<Endpoint, ProviderError> {
         let spec = spec.gitlab.as_ref().ok_or_else(|| address::invalid("the spec has no member gitlab"))?;
         let web = address::parse("gitlab.url", spec.url.as_ref().map_or(CLOUD, |url| &url.0))?;
@@ -80,7 +80,7 @@ impl Provider for GitLab {
         Ok(Endpoint { web, api, further_origins: Vec::new(), scope })
     }
 
-    /// The default of a server, which its administrator may change.
+    /// The default of a server. Its administrator may change it.
     fn hook_limit(&self, _: &Endpoint) -> Option<HookLimit> {
         Some(HookLimit::EachRepository(100))
     }

@@ -1,5 +1,5 @@
-//! Lists by page number or by key. The number of the next page is preferred to its link, which names the address that the
-//! server believes itself to have.
+//! Reads lists that are paged by number or by key. The number of the next page is preferred to its link, because the link
+//! contains the address that the server is configured with.
 
 use serde::de::DeserializeOwned;
 use url::Url;
@@ -8,7 +8,7 @@ use crate::providers::listing::{Entries, Extent, next_link};
 use crate::providers::transport::{Answer, Transport};
 use crate::providers::{ErrorKind, ProviderError};
 
-/// Entries that are asked for: the most that GitLab gives.
+/// Requested page size: the maximum that GitLab allows.
 const PAGE_SIZE: usize = 100;
 const NEXT_PAGE: &str = "x-next-page";
 const TOTAL: &str = "x-total";
@@ -29,15 +29,15 @@ impl Pages {
         Self { next: Some(list.clone()), list, read: 0, seen: 0, total: None, changed: false, extent }
     }
 
-    /// The address of the next page; `None` after the last.
+    /// URL of the next page. `None` after the last page.
     pub(super) fn next_url(&mut self) -> Option<Url> {
         self.next.take()
     }
 
-    /// Reads a page and finds the next one.
+    /// Reads a page and determines the next one.
     pub(super) fn take<T: DeserializeOwned>(&mut self, transport: &Transport, answer: Answer) -> Result<Vec<T>, ProviderError> {
         let answer = answer.success()?;
-        // Left out of lists with more than 10,000 entries.
+        // Absent for lists with more than 10,000 entries.
         let total = answer.headers().get(TOTAL).and_then(|value| value.to_str().ok()?.parse().ok());
         self.changed |= self.read > 0 && total != self.total;
         self.total = total;
@@ -56,8 +56,8 @@ impl Pages {
             (Some(number), _) if number.is_empty() => None,
             (Some(number), _) => Some(self.numbered(&number)),
             (None, Some(link)) => Some(link),
-            // Something on the way took the headers away. By key there is no number to go on with, and the list ends where
-            // no link is.
+            // A proxy removed the headers. Keyset paging has no page number to continue with, so the list ends at the first
+            // page without a link.
             (None, None) if page.len() >= PAGE_SIZE && !self.is_by_key() => Some(self.numbered(&(self.read + 1).to_string())),
             (None, None) => None,
         };
@@ -74,13 +74,13 @@ impl Pages {
         self.list.query_pairs().any(|(name, value)| name == "pagination" && value == "keyset")
     }
 
-    /// Whether what was read so far can be the whole list, or its beginning: how many entries there are did not change, and at
-    /// the end that many were seen.
+    /// Whether the entries read so far are consistent: the total did not change and, after the last page, it equals the
+    /// number of entries read.
     pub(super) fn is_settled(&self) -> bool {
         !self.changed && (self.next.is_some() || self.total.is_none_or(|total| total == self.seen))
     }
 
-    /// The error for a list that changed under the reader's hands.
+    /// The error for a list that changed during the read.
     pub(super) fn unsettled(operation: &'static str) -> ProviderError {
         ProviderError::new(ErrorKind::Transient, operation, "the list changed while it was read")
     }

@@ -1,23 +1,23 @@
-//! Repository paths: two segments or more, and every clone and web URL of them that people paste.
+//! Parses repository paths: two or more segments, and their usual clone and web URLs.
 
 use crate::providers::model::{Endpoint, PathError, RepositoryPath};
 use crate::providers::repository_ref::{RepositoryRef, after_prefix, decoded, same_host, same_origin, segments};
 
 const FORM: &str = "a repository of GitLab is group/name with any number of subgroups, or one of its https or ssh clone URLs";
-/// What a group in a spec may be.
+/// Accepted forms of a group in the spec.
 pub(super) const GROUP_FORM: &str = "the number of a group or its full path, such as platform/apps";
 
-/// Where gitlab.com takes ssh at port 443.
+/// Host where gitlab.com accepts ssh on port 443.
 const CLOUD: &str = "gitlab.com";
 const CLOUD_SSH: &str = "altssh.gitlab.com";
-/// What stands between a project's path and its pages.
+/// Separates the path of a project from its pages.
 const PAGE_MARK: &str = "-";
-/// Characters of a path, in GitLab's table of namespaces.
+/// Maximum length of a path in characters, from GitLab's table of namespaces.
 const LONGEST_NAME: usize = 255;
 
 pub(super) fn parse(endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
     match RepositoryRef::read(text, FORM)? {
-        // As the API has a path in its addresses, with %2F in it, or as it is.
+        // A plain path, or the path as it is encoded in API URLs, with `%2F`.
         RepositoryRef::Path(path) => from_segments(&decoded(&path).ok_or_else(malformed)?.split('/').collect::<Vec<_>>()),
         RepositoryRef::Web(url) => {
             same_origin(endpoint, &url)?;
@@ -25,7 +25,7 @@ pub(super) fn parse(endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, P
             let project = path.split(|segment| *segment == PAGE_MARK).next().unwrap_or_default();
             from_segments(project)
         }
-        // Over ssh the web address's path prefix is never part of the path.
+        // An ssh path never includes the path prefix of the web address.
         RepositoryRef::Ssh { host, path } => {
             let is_cloud = endpoint.web.host_str() == Some(CLOUD) && host.eq_ignore_ascii_case(CLOUD_SSH);
             same_host(endpoint, if is_cloud { CLOUD } else { &host })?;
@@ -34,7 +34,7 @@ pub(super) fn parse(endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, P
     }
 }
 
-/// The path of a group, or its number; `None` for what is neither.
+/// Parses the path or the number of a group. `None` if it is neither.
 pub(super) fn group(text: &str) -> Option<String> {
     let text = decoded(text.trim())?;
     let segments = text.trim_matches('/').split('/').collect::<Vec<_>>();
@@ -48,7 +48,7 @@ fn from_segments(segments: &[&str]) -> Result<RepositoryPath, PathError> {
     if fits { Ok(RepositoryPath::new(format!("{}/{name}", groups.join("/")))) } else { Err(malformed()) }
 }
 
-/// What GitLab admits as the path of a group or a project.
+/// Whether GitLab accepts the text as a path segment of a group or project.
 fn is_name(text: &str) -> bool {
     let fits = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.');
     let begins = text.starts_with(|character: char| character.is_ascii_alphanumeric() || matches!(character, '_' | '.'));

@@ -1,18 +1,19 @@
-//! Our permissions in GitLab's scopes and roles, as its documentation of personal access tokens and of permissions tells.
+//! Maps Forgebind's permissions to GitLab's scopes and roles, according to GitLab's documentation of personal access tokens
+//! and of permissions.
 
 use crate::api::v1alpha1::Permission;
 use crate::providers::permission::{Grants, PermissionFinding};
 
-/// Everything that the API offers, and git.
+/// Scope for full access to the API and git.
 pub(super) const API: &str = "api";
-/// What the API only reads.
+/// Scope for read-only access to the API.
 pub(super) const READ_API: &str = "read_api";
 
-/// What a permission takes.
+/// Requirements of a permission.
 pub(super) enum Need {
-    /// Any of these scopes, the least of them first, and a role on the group or project.
+    /// Scopes, any of which is sufficient, with the least privileged first, and a role in the group or project.
     Scope(&'static [&'static str], &'static str),
-    /// GitLab has no such thing.
+    /// GitLab does not offer the permission, for this reason.
     NotOffered(&'static str),
 }
 
@@ -35,7 +36,7 @@ const fn need(permission: Permission) -> Need {
     }
 }
 
-/// The least scope of a permission and its role, for the documentation.
+/// Requirements of a permission, for the documentation: the least privileged scope and the role.
 pub(super) fn words(permission: Permission) -> Option<String> {
     match need(permission) {
         Need::Scope([least, ..], "") => Some((*least).to_owned()),
@@ -44,7 +45,7 @@ pub(super) fn words(permission: Permission) -> Option<String> {
     }
 }
 
-/// Judges a permission by what was granted. Roles belong to projects, so they are judged with the repository.
+/// Evaluates a permission for a token. Roles belong to projects, so they are evaluated with the repository.
 pub(super) fn judge(grants: &Grants, permission: Permission) -> PermissionFinding {
     let scopes = match need(permission) {
         Need::Scope(scopes, _) => scopes,
@@ -59,7 +60,7 @@ pub(super) fn judge(grants: &Grants, permission: Permission) -> PermissionFindin
     }
 }
 
-/// Judges a permission without a credential: what is public can be read, nothing can be written.
+/// Evaluates a permission without a credential: public data can be read, nothing can be written.
 pub(super) fn judge_anonymous(permission: Permission) -> PermissionFinding {
     match permission {
         Permission::ReadContents | Permission::ListRepositories | Permission::ReadIssues | Permission::ReadOrganization => {

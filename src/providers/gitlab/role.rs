@@ -1,12 +1,12 @@
-//! Roles: who may manage the hooks of a project.
+//! Evaluates roles: which of them may manage the hooks of a project.
 
 use super::wire;
 use crate::providers::PermissionFinding;
 
-/// The least role that may read and write the hooks of a project.
+/// The lowest role that may read and write the hooks of a project.
 const MAINTAINER: i64 = 40;
 
-/// What an access level is called; GitLab adds levels now and then.
+/// Name of an access level. GitLab occasionally adds levels.
 fn name(level: i64) -> String {
     let name = match level {
         0 => "no access",
@@ -23,19 +23,19 @@ fn name(level: i64) -> String {
     format!("{name} ({level})")
 }
 
-/// The higher of the roles that a project shows.
+/// The higher of the roles that a project document shows.
 pub(super) fn shown(permissions: Option<&wire::Permissions>) -> Option<i64> {
     let permissions = permissions?;
     let levels = [&permissions.project_access, &permissions.group_access].into_iter().flatten();
     levels.map(|access| access.access_level).max()
 }
 
-/// Whether a role is enough beyond doubt.
+/// Whether the role is certainly sufficient.
 pub(super) fn suffices(level: Option<i64>) -> bool {
     level.is_some_and(|level| level >= MAINTAINER)
 }
 
-/// Judges a role. `None`: the account is no member.
+/// Evaluates a role. `None` means that the account is not a member.
 pub(super) fn judge(level: Option<i64>) -> PermissionFinding {
     let has = match level {
         level if suffices(level) => return PermissionFinding::granted(),
@@ -45,10 +45,10 @@ pub(super) fn judge(level: Option<i64>) -> PermissionFinding {
     PermissionFinding::missing(format!("the token needs the role {} on this project; {has}", name(MAINTAINER)))
 }
 
-/// Judges what the list of members tells of the account.
+/// Evaluates an entry of the list of members.
 pub(super) fn judge_member(member: &wire::Member) -> PermissionFinding {
     match &member.member_role {
-        // Roles of a group's own making can hold the right to manage webhooks without being Maintainer.
+        // A custom role can include the permission to manage webhooks below Maintainer.
         Some(role) if member.access_level < MAINTAINER => {
             let name = role.name.as_deref().unwrap_or_default();
             PermissionFinding::unknown(format!("whether the custom role {name} may manage webhooks is not told"))

@@ -1,5 +1,6 @@
-//! Which proof a hook is given. Signing tokens came with 19.0, behind a switch; where a server lacks them or has them switched
-//! off it takes the field and drops it without a word, so that only what is read back tells.
+//! Selects the proof for a hook: a signing token or the secret token. Signing tokens exist since 19.0, behind a feature
+//! flag. A server that lacks them or has disabled them silently drops the field, so only the hook that is read back shows
+//! whether it was stored.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -12,26 +13,26 @@ use super::inspect::VersionNumber;
 use super::wire;
 use crate::protocol::secret::WebhookSecret;
 
-/// The first version with signing tokens and with the fields that tell whether a secret is set.
+/// First version with signing tokens and with the fields that report whether a secret is set.
 const SIGNING: VersionNumber = (19, 0);
 const TOKEN: &str = "token";
 const SIGNING_TOKEN: &str = "signing_token";
 
-/// What is known of a server's signing tokens.
+/// Known state of a server's support for signing tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Support {
-    /// Nobody has asked yet.
+    /// Not known yet.
     Untold,
-    /// The server has none.
+    /// The server does not support them.
     Lacking,
-    /// It has them.
+    /// The server supports them.
     Offered,
-    /// It has them and did not take one.
+    /// The server supports them but did not store one.
     SwitchedOff,
 }
 
-/// What one client learned of its server.
+/// State learned by one client about its server.
 pub(super) struct Signing(AtomicU8);
 
 impl Signing {
@@ -49,7 +50,7 @@ impl Signing {
         self.0.store(support as u8, Ordering::Relaxed);
     }
 
-    /// Learns from the server's version: an update of the server brings them.
+    /// Learns from the server's version. An upgrade of the server can add support.
     pub(super) fn learn_version(&self, version: Option<VersionNumber>) {
         match (version, self.support()) {
             (Some(version), _) if version < SIGNING => self.set(Support::Lacking),
@@ -67,24 +68,25 @@ impl Signing {
         }
     }
 
-    /// The server told that it has signing tokens and did not take this one.
+    /// Records that the server reports support for signing tokens but did not store this one.
     pub(super) fn refused(&self) {
         self.set(Support::SwitchedOff);
     }
 }
 
-/// What a hook proves itself with.
+/// How deliveries of a hook are authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Proof {
     /// `X-Gitlab-Token`: the secret itself in every delivery.
     Token,
-    /// `webhook-signature`; a token that was there is taken away.
+    /// `webhook-signature`. An existing token is removed from the hook.
     Signature,
 }
 
 impl Proof {
-    /// The proof to ask for. A user's own secret is a token, always: its owner's endpoint knows no other. So is every secret
-    /// while nobody knows what the server can: its answer tells, and the next secret signs.
+    /// The proof to request. A user's own secret is always a token, because the owner's endpoint accepts nothing else. A
+    /// derived secret is also a token until the server's support is known; the answer shows the support, and the next
+    /// secret is used for signing.
     pub(super) fn of(secret: &WebhookSecret, support: Support) -> Self {
         match (secret, support) {
             (WebhookSecret::Derived(_), Support::Offered) => Self::Signature,
@@ -92,7 +94,7 @@ impl Proof {
         }
     }
 
-    /// Writes the secret into a hook's document. `update`: whether a hook that is there may hold another.
+    /// Writes the secret into a hook's document. `update`: whether the hook exists and may hold another secret.
     pub(super) fn write(self, document: &mut Map<String, Value>, secret: &WebhookSecret, update: bool) {
         let token = secret.text();
         if let (Self::Signature, Some(signing)) = (self, signing_token(secret)) {
@@ -106,7 +108,7 @@ impl Proof {
     }
 }
 
-/// A derived secret as a signing token; `None` for a user's own.
+/// Encodes a derived secret as a signing token. `None` for a user's own secret.
 pub(super) fn signing_token(secret: &WebhookSecret) -> Option<SecretString> {
     match secret {
         WebhookSecret::Derived(derived) => Some(format!("whsec_{}", STANDARD.encode(derived.bytes())).into()),

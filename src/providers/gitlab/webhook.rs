@@ -1,21 +1,23 @@
-//! Deliveries of GitLab. Two proofs exist: `webhook-signature` (Standard Webhooks: an HMAC-SHA256 over id, time and body, good
-//! for five minutes) from 19.0 on, and `X-Gitlab-Token`, which is the secret itself.
+//! Verifies and reads deliveries from GitLab. GitLab has two proofs: `webhook-signature` since 19.0 (Standard Webhooks: an
+//! HMAC-SHA256 over ID, time and body, valid for five minutes), and `X-Gitlab-Token`, which is the secret itself.
 //!
-//! Which of them counts:
+//! Which proof counts:
 //!
-//! - A derived secret is written to a hook in one form only: as a signing token where the server showed that it took it, else
-//!   as a token. Both are made of the same bytes, so the form that was chosen is the one that anybody but us has ever seen:
-//!   from signatures alone nobody can make the token, and whoever has seen the token could sign as well. That is why a reader
-//!   without memory needs to know no more than this: **where a signature is sent, it alone counts**, wrong, late or
-//!   malformed though the token beside it be right. Without one the token is accepted: of a hook that signs nobody has it.
-//!   A server that learns to sign is given the next secret in that form.
-//! - A secret that a user brought is written as a token, always, and only as a token it counts.
+//! - A derived secret is written to a hook in one form only: as a signing token if the server has shown that it stores
+//!   them, otherwise as a token. Both forms contain the same bytes, and only the chosen form ever leaves Forgebind: the
+//!   token cannot be computed from signatures, and anyone who has seen the token could also sign. A stateless reader
+//!   therefore needs only one rule: **if a signature is sent, only the signature counts**. If it is wrong, late or
+//!   malformed, the delivery is rejected even if the token beside it is correct. Without a signature the token is accepted:
+//!   the token of a hook that signs is never disclosed. If a server gains support for signing, the next secret is written
+//!   as a signing token.
+//! - A user's own secret is always written as a token and accepted only as a token.
 //!
-//! A signed delivery is known by its signed `webhook-id`: the `Idempotency-Key` says the same and could be exchanged by whoever
-//! sends a captured delivery again. Before 17.4 neither is there; then the event's id, where there is one, and the body tell
-//! deliveries apart.
+//! The ID of a signed delivery is its signed `webhook-id`. The `Idempotency-Key` has the same value, but an attacker who
+//! replays a captured delivery could change it. Before 17.4 neither header exists; deliveries are then distinguished by the
+//! event's ID, if present, and the body.
 //!
-//! A test that somebody sends at GitLab is made of the repository's last event and is in no way marked: it is taken for one.
+//! A test that a user sends from GitLab's pages is built from the repository's last event and is not marked as a test. It
+//! is handled like that event.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -48,7 +50,7 @@ const SIGNATURE: &str = "webhook-signature";
 const SIGNED_ID: &str = "webhook-id";
 const SIGNED_TIME: &str = "webhook-timestamp";
 
-/// What GitLab tells about merge requests: the kind of the object and its action. An update names what it changed.
+/// GitLab's merge request actions: the kind of the object and its action, and for an update the changed field.
 const ACTIONS: &[ActionName] = &[
     ("merge_request open", Opened),
     ("merge_request reopen", Reopened),
@@ -69,16 +71,16 @@ const ACTIONS: &[ActionName] = &[
     ("merge_request update", Administered),
 ];
 
-/// Reads deliveries of GitLab.
+/// Verifies and reads deliveries from GitLab.
 #[derive(Clone, Copy, Debug)]
 pub struct GitLabWebhook;
 
 impl Webhook for GitLabWebhook {
     fn rules(&self) -> DeliveryRules {
         DeliveryRules {
-            // What GitLab.com sends at most; a server of one's own may be told to send more.
+            // The maximum that GitLab.com sends. A self-managed server can be configured to send more.
             body_limit: 25 * 1024 * 1024,
-            // The sender gives up after 10 s, counts that as a failure and does not try again.
+            // The sender times out after 10 s, counts the delivery as failed and does not retry.
             answer_within: Duration::from_secs(9),
             secret_grace: Duration::from_secs(60 * 60),
             proof_in_header: false,
@@ -130,7 +132,7 @@ impl Webhook for GitLabWebhook {
     }
 }
 
-/// What is signed beside the body, and the signatures: several while the sender changes its key.
+/// The signed data besides the body, and the signatures. The sender sends several while it rotates its key.
 struct Signature<'a> {
     id: &'a str,
     time: &'a str,
@@ -158,7 +160,8 @@ impl<'a> Signature<'a> {
     }
 }
 
-/// Whether a header holds the secret. What is compared in constant time are digests, which have one length.
+/// Whether a header value equals the secret. The constant-time comparison is on digests, so that all inputs have the same
+/// length.
 fn is_secret(given: &[u8], secret: &SecretString) -> bool {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret().as_bytes());
     hmac::verify(&key, given, hmac::sign(&key, secret.expose_secret().as_bytes()).as_ref()).is_ok()
@@ -169,12 +172,12 @@ fn delivery_id(verified: &Verified<'_>, object_kind: &str) -> String {
     let signed = headers.contains_key(SIGNATURE).then(|| header_text(headers, SIGNED_ID)).flatten();
     match signed.or_else(|| header_text(headers, IDEMPOTENCY_KEY)) {
         Some(id) => id.to_owned(),
-        // The event's id is shared by all deliveries of one chain of events.
+        // All deliveries of one chain of events share the event's ID.
         None => derived_id(header_text(headers, EVENT_UUID).unwrap_or(object_kind), verified.payload()),
     }
 }
 
-/// What is read of a body: the union of the documents that GitLab sends.
+/// Fields read from a body: the union of the documents that GitLab sends for the supported events.
 #[derive(Deserialize)]
 struct Body {
     object_kind: Option<String>,
@@ -185,25 +188,25 @@ struct Body {
     project_id: Option<i64>,
     project: Option<Project>,
     object_attributes: Option<Attributes>,
-    /// Read apart, and only of an update: other events have something else under that name.
+    /// Read separately and only for updates, because other events use the same name for something else.
     #[serde(skip)]
     changes: Changes,
     merge_request: Option<MergeRequest>,
 }
 
-/// Older servers, and the documentation's own samples, leave the id to `project_id`.
+/// Older servers and the samples in the documentation omit `id` and send `project_id` instead.
 #[derive(Deserialize)]
 struct Project {
     id: Option<i64>,
     path_with_namespace: Option<String>,
 }
 
-/// Of a merge request or a comment.
+/// Attributes of a merge request or a comment.
 #[derive(Deserialize)]
 struct Attributes {
     action: Option<String>,
     state: Option<String>,
-    /// The commit before an update that brought commits.
+    /// The previous commit, present if an update added commits.
     oldrev: Option<String>,
     target_branch: Option<String>,
     target_project_id: Option<i64>,
@@ -216,7 +219,8 @@ struct Update {
     changes: Option<Changes>,
 }
 
-/// What an update changed. Only this is read of it: a document of any values takes many times its own length in memory.
+/// Fields that an update changed. Only these are read, because a document of arbitrary values takes many times its own
+/// length in memory.
 #[derive(Default, Deserialize)]
 struct Changes {
     target_branch: Option<IgnoredAny>,
@@ -230,7 +234,7 @@ struct Changed<T> {
     current: Option<T>,
 }
 
-/// What a comment is about.
+/// The merge request that a comment is about.
 #[derive(Deserialize)]
 struct MergeRequest {
     target_branch: Option<String>,
@@ -244,7 +248,7 @@ struct Commit {
 }
 
 impl Changes {
-    /// Servers before 16.3 do not list the mark itself, but the title that carries it.
+    /// Servers before 16.3 do not report the draft mark itself, but the title that contains it.
     fn became_ready(&self) -> bool {
         if let Some(draft) = &self.draft {
             return draft.previous == Some(true) && draft.current == Some(false);
@@ -257,7 +261,7 @@ impl Changes {
 }
 
 impl Body {
-    /// The project whose hook it is: named in one of several places, by the server's version and the kind of the event.
+    /// The project that owns the hook. Its location in the body depends on the server's version and the kind of the event.
     fn project_id(&self) -> Option<i64> {
         let project = self.project.as_ref().and_then(|project| project.id);
         let target = || self.object_attributes.as_ref()?.target_project_id;
@@ -270,7 +274,7 @@ impl Body {
         self.object_kind.as_deref() == Some("merge_request") && action == Some("update")
     }
 
-    /// What happened, by the body's own word: headers are not signed.
+    /// Determines the event from the body alone, because headers are not signed.
     fn event(&self) -> Result<Option<Event>, ContentError> {
         match self.object_kind.as_deref() {
             Some("push" | "tag_push") => self.push(),
@@ -296,7 +300,7 @@ impl Body {
         Ok(kind.map(|kind| Event::of_pull_request(kind, attributes.target_branch.as_deref()).at(commit)))
     }
 
-    /// What an update of a merge request changed, as far as it is told apart in [`ACTIONS`].
+    /// Returns what an update of a merge request changed, as far as [`ACTIONS`] distinguishes it.
     fn update(&self, attributes: &Attributes) -> &'static str {
         let is_open = attributes.state.as_deref().is_none_or(|state| state == "opened");
         if attributes.oldrev.is_some() {
@@ -310,7 +314,7 @@ impl Body {
         }
     }
 
-    /// A comment on a merge request. Before 16.11 comments have no action, and no deliveries for changed ones.
+    /// Reads a comment on a merge request. Before 16.11 comments have no action, and changed comments are not delivered.
     fn note(&self) -> Option<Event> {
         let attributes = self.object_attributes.as_ref()?;
         if attributes.noteable_type.as_deref() != Some("MergeRequest") {

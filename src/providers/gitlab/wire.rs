@@ -1,4 +1,5 @@
-//! The documents of the API, as far as they are read. Nothing here prints: a hook's address is its secret part.
+//! Types of GitLab's JSON documents, limited to the fields that are read. No type implements `Debug`, so none can be
+//! logged: the URL of a hook is a secret.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +9,14 @@ use crate::providers::scalar::Scalar;
 
 use crate::providers::lenient::{self, Id};
 
-/// `GET /personal_access_tokens/self`: of personal, project and group access tokens alike.
+/// `GET /personal_access_tokens/self`, for personal, project and group access tokens.
 #[derive(Deserialize)]
 pub(super) struct Token {
     pub(super) name: String,
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) scopes: Vec<String>,
     pub(super) user_id: Option<Id>,
-    /// A date, on whose first second the token ends.
+    /// A date. The token expires at the first second of that day.
     pub(super) expires_at: Option<String>,
 }
 
@@ -57,7 +58,7 @@ pub(super) struct Project {
     pub(super) permissions: Option<Permissions>,
 }
 
-/// The roles that the account has by memberships of its own. Shared groups do not show here.
+/// Roles of the account from its own memberships. Groups that the project is shared with are not included.
 #[derive(Deserialize)]
 pub(super) struct Permissions {
     pub(super) project_access: Option<Access>,
@@ -70,7 +71,7 @@ pub(super) struct Access {
     pub(super) access_level: i64,
 }
 
-/// `GET /projects/:id/members/all/:user_id`: the role with inherited and invited memberships.
+/// `GET /projects/:id/members/all/:user_id`: the role including inherited and invited memberships.
 #[derive(Deserialize)]
 pub(super) struct Member {
     #[serde(deserialize_with = "lenient::integer")]
@@ -78,7 +79,7 @@ pub(super) struct Member {
     pub(super) member_role: Option<MemberRole>,
 }
 
-/// A role of the group's own making.
+/// A custom role of a group.
 #[derive(Deserialize)]
 pub(super) struct MemberRole {
     pub(super) name: Option<String>,
@@ -101,16 +102,16 @@ pub(super) struct Hook {
     pub(super) custom_headers: Option<Vec<Keyed>>,
     pub(super) alert_status: Option<String>,
     pub(super) disabled_until: Option<String>,
-    /// From 19.0 on.
+    /// Present since 19.0.
     pub(super) token_present: Option<bool>,
-    /// From 19.0 on.
+    /// Present since 19.0.
     pub(super) signing_token_present: Option<bool>,
-    /// Among others the events, each a boolean.
+    /// All other fields, among them one boolean for each event.
     #[serde(flatten)]
     pub(super) rest: BTreeMap<String, Scalar>,
 }
 
-/// A variable of the address or a header. Its value is somebody's secret and is not read.
+/// A URL variable or a custom header. Its value is a user's secret and is not read.
 #[derive(Deserialize)]
 pub(super) struct Keyed {
     pub(super) key: String,
@@ -119,6 +120,6 @@ pub(super) struct Keyed {
 /// An entry of `GET /projects/:id/hooks/:hook_id/events`.
 #[derive(Deserialize)]
 pub(super) struct HookEvent {
-    /// A status, or `internal error` where no answer came.
+    /// An HTTP status, or `internal error` if there was no answer.
     pub(super) response_status: Option<Scalar>,
 }

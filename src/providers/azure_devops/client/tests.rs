@@ -11,7 +11,7 @@ const PROJECT: &str = "5b1bd0e5-6c7c-4d1b-8a64-6b33b1f3a111";
 const REPOSITORY: &str = "0f7c9d5e-24c1-4a57-9b0e-3d5a1c8e7f22";
 const SUBSCRIPTION: &str = "8dea9aba-3a9a-4ad0-860f-2a5c7379e3eb";
 
-/// An answer as it is documented: status and headers in one file, body in another.
+/// A documented answer: status and headers in one file, body in another.
 macro_rules! documented {
     ($name:literal, $kind:literal) => {
         documented(
@@ -91,7 +91,7 @@ async fn pk_19_each_permission_for_subscriptions_is_asked_for_and_named_where_it
     for ([view, edit, delete], named) in [
         ([false, false, false], "View subscriptions, Edit subscriptions and Delete subscriptions in project My Shop,"),
         ([true, false, false], "permissions Edit subscriptions and Delete subscriptions in project My Shop,"),
-        // Whose hooks could be made and never removed.
+        // The account could create hooks but never delete them.
         ([true, true, false], "the permission Delete subscriptions in project My Shop,"),
         ([true, false, true], "the permission Edit subscriptions in project My Shop,"),
     ] {

@@ -36,7 +36,7 @@ fn derived() -> WebhookSecret {
     WebhookSecret::Derived(DerivedSecret::new([7; 32]))
 }
 
-/// What the provider gives back of what was written: inputs of its own, and no password.
+/// What the provider returns for a written subscription: additional inputs, and no password.
 fn read_back(mut document: Value, status: &str) -> Hook {
     document["id"] = json!("8dea9aba-3a9a-4ad0-860f-2a5c7379e3eb");
     document["status"] = json!(status);

@@ -19,7 +19,7 @@ fn login(username: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{username}:{password}")))
 }
 
-/// The headers of a delivery, as they are documented and seen, with these in addition.
+/// The documented and observed headers of a delivery, with these in addition.
 fn headers(more: &[(&str, &str)]) -> HeaderMap {
     let known = include_str!("../../../../tests/fixtures/azure_devops/delivery.headers");
     let known = known.lines().filter_map(|line| line.split_once(": "));

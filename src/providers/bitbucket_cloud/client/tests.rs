@@ -20,7 +20,7 @@ fn shop() -> Repository {
     convert::repository(serde_json::from_slice(&fixtures::read("repository").body).unwrap(), false)
 }
 
-/// A page of hooks with these numbers.
+/// A page of hooks with these IDs.
 fn page(numbers: std::ops::Range<usize>, size: Option<usize>, next: Option<&str>) -> axum::response::Response {
     let hooks: Vec<_> = numbers.map(|number| json!({"uuid": format!("{{{number}}}"), "events": ["repo:push"]})).collect();
     let mut document = json!({"values": hooks, "pagelen": 100});
@@ -39,7 +39,7 @@ async fn links_to_the_next_page_stay_on_the_api() {
     let server = Server::start([page(0..2, Some(3), Some(next)), page(2..3, Some(3), None)]).await;
     let endpoint = Endpoint { api: server.url("/2.0"), scope: None, ..server.endpoint() };
     let hooks = BitbucketCloud.connect(endpoint, Credential::Token(TOKEN.into()), server.transport()).unwrap().hooks(&shop()).await;
-    // The transport of the tests has its API at another path, so that the link cannot be one of it.
+    // The API of the test transport has another path, so the link cannot belong to it.
     assert_eq!(hooks.unwrap_err().kind, ErrorKind::ResponseInvalid);
 
     let next = next.replace("/2.0/", "/api/v1/");
@@ -200,7 +200,7 @@ async fn a_404_is_absence_only_with_the_list_at_hand() {
     assert_eq!(delete(vec![gone(), gone()]).await.unwrap(), Deletion::Hidden);
     assert_eq!(delete(vec![gone(), fixtures::answer("error-403-scope")]).await.unwrap(), Deletion::Hidden);
     assert_eq!(delete(vec![gone(), page(0..9, Some(9), None)]).await.unwrap_err().kind, ErrorKind::PermissionDenied);
-    // The right to delete is a scope of its own.
+    // The permission to delete is a separate scope.
     assert_eq!(delete(vec![fixtures::answer("error-403-scope")]).await.unwrap_err().kind, ErrorKind::PermissionDenied);
 }
 

@@ -6,7 +6,7 @@ use crate::protocol::secret::DerivedSecret;
 use crate::providers::bitbucket_cloud::fixtures::{self, Message};
 use crate::providers::webhook::StateKey;
 
-/// What the recorded deliveries are signed with.
+/// The key that signs the recorded deliveries.
 const SECRET: &str = "a-secret-of-the-users-own";
 
 fn secret(value: &str) -> WebhookSecret {
@@ -26,7 +26,7 @@ fn read(message: &Message) -> Result<Content, ContentError> {
     BitbucketCloudWebhook.read(&BitbucketCloudWebhook.verify(&[secret(SECRET)], &message.headers, &message.body).unwrap())
 }
 
-/// The same delivery with another event key and body, signed anew.
+/// The same delivery with another event key and body, and a new signature.
 fn altered(name: &str, key: &'static str, body: &[u8]) -> Message {
     let mut message = fixtures::read(name);
     message.headers.insert(EVENT, HeaderValue::from_static(key));

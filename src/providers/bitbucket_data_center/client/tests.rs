@@ -16,7 +16,7 @@ use crate::providers::transport::test_server::{Server, TOKEN, answer, json};
 pub(in super::super) const LIST: &str = r#"{"size":0,"limit":25,"isLastPage":true,"values":[],"start":0}"#;
 const NOT_PERMITTED: &str = "com.atlassian.bitbucket.AuthorisationException";
 
-/// A refusal in the server's form.
+/// An error response in the server's format.
 pub(in super::super) fn refusal(status: u16, exception: &str) -> Response {
     let cause = document!({"context": null, "message": "the server's words", "exceptionName": exception});
     json(status, &document!({"errors": [cause]}).to_string())
@@ -82,7 +82,7 @@ fn hooks(ids: std::ops::Range<i64>, next: Option<u64>) -> Response {
     page(&ids.map(hook).collect::<Vec<_>>(), next)
 }
 
-/// A server that answers by path, for calls that go out at the same time.
+/// A server that answers by path, for concurrent calls.
 async fn answering(respond: impl Fn(&str) -> Response + Send + Sync + 'static) -> (Server, Arc<Mutex<Vec<String>>>) {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let (log, respond) = (Arc::clone(&lines), Arc::new(respond));
@@ -255,7 +255,7 @@ async fn a_list_goes_on_where_the_server_says() {
 
 #[tokio::test]
 async fn a_list_that_changes_while_it_is_read_is_read_anew() {
-    // Hook 1 goes away between two pages: hook 2 takes its place and is on none of them.
+    // Hook 1 is deleted between two pages: hook 2 moves to its position and is on neither page.
     let shifted = || [page(&[hook(0), hook(1)], Some(2)), page(&[hook(3)], None)];
     let settled = || [page(&[hook(0), hook(2)], Some(2)), page(&[hook(3)], None)];
     let answers = shifted().into_iter().chain(settled()).chain(settled()).chain(settled());
@@ -352,7 +352,7 @@ async fn a_moved_repository_is_looked_up_again_before_a_write() {
     assert_eq!((error.kind, server.lines().len()), (ErrorKind::Conflict, 1));
 }
 
-/// A refusal as the server documents it, and what it is to us.
+/// An error response as the server documents it, and its expected classification.
 #[derive(serde::Deserialize)]
 struct Recorded {
     kind: String,

@@ -68,7 +68,7 @@ fn the_right_secret_proves_and_is_named_by_position() {
 
 #[test]
 fn a_known_vector_verifies() {
-    // HMAC-SHA256 as GitHub documents it for its own header; the digest is the same, without the prefix.
+    // The HMAC-SHA256 from GitHub's documentation of its own header. The digest is the same, without the prefix.
     let headers = headers("push", "push", "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17");
     assert_eq!(verify(&[secret("It's a Secret to Everybody")], &headers, b"Hello, World!"), Ok(0));
 }

@@ -38,7 +38,7 @@ async fn a_list_goes_on_where_the_link_says_on_the_connections_own_address() {
 
 #[tokio::test]
 async fn a_list_that_changes_while_it_is_read_is_read_anew() {
-    // An entry of the first page goes: what was the first of the second page is on no page that was read.
+    // An entry of the first page is removed, so the first entry of the second page is on no page that was read.
     let moved = || [list(0..100, None, Some(SECOND)), list(101..107, None, None), list(1..101, None, Some(SECOND))];
     let settled = || [list(1..101, None, Some(SECOND)), list(101..107, None, None), list(1..101, None, Some(SECOND))];
     let server = Server::start(moved().into_iter().chain(settled())).await;
@@ -95,7 +95,7 @@ async fn a_404_is_absence_only_with_the_list_at_hand() {
     assert_eq!(delete(vec![answer(204, &[], "")]).await.unwrap(), Deletion::Deleted);
     assert_eq!(delete(vec![gone(), list(0..5, None, None)]).await.unwrap(), Deletion::Absent);
     assert_eq!(delete(vec![gone(), gone()]).await.unwrap(), Deletion::Hidden);
-    // `write:repo_hook` lists, and may not delete.
+    // `write:repo_hook` may list hooks but not delete them.
     assert_eq!(delete(vec![gone(), list(0..9, None, None)]).await.unwrap_err().kind, ErrorKind::PermissionDenied);
     assert_eq!(delete(vec![response("errors/bad-credentials")]).await.unwrap_err().kind, ErrorKind::Unauthenticated);
 }
@@ -165,7 +165,7 @@ async fn a_users_repositories_are_the_public_ones_and_those_that_the_account_rea
         scope: Some(Scope { word: super::super::USER, path: "ada".into(), project: None }),
         ..server.endpoint()
     };
-    // The account's own list shows what others share with it too; the user's list repeats what is public.
+    // The account's list also contains repositories that others share with it. The user's list repeats the public ones.
     let server =
         Server::start([page("bob", 0..3, Some("/api/v1/user/repos?page=2")), page("ada", 3..6, None), page("ada", 5..8, None)]).await;
     let client = GitHub.connect(endpoint(&server), Credential::Token(TOKEN.into()), server.transport()).unwrap();

@@ -10,7 +10,7 @@ fn known(scopes: &[&str]) -> Grants {
     Grants::Known(scopes.iter().map(|&scope| scope.to_owned()).collect())
 }
 
-/// The answer to the question for the version of a server that does not tell it in a header.
+/// Answer to the version request of a server that does not send its version in a header.
 fn meta() -> axum::response::Response {
     json(200, r#"{"verifiable_password_authentication":true,"installed_version":"3.21.0"}"#)
 }

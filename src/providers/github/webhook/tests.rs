@@ -87,7 +87,7 @@ fn what_is_about_no_repository_tells_nothing() {
 
 #[test]
 fn a_known_vector_verifies() {
-    // The example of GitHub's own documentation, "Validating webhook deliveries".
+    // The example from GitHub's documentation, "Validating webhook deliveries".
     let digest = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
     let headers = HeaderMap::from_iter([(HeaderName::from_static(SIGNATURE), HeaderValue::from_static(digest))]);
     assert_eq!(verify(&[secret("It's a Secret to Everybody")], &headers, b"Hello, World!"), Ok(0));

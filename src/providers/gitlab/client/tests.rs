@@ -167,7 +167,7 @@ async fn bb_10_the_role_is_looked_for_where_the_project_does_not_show_enough() {
     }
 }
 
-/// Creates or changes a hook at a server that gives these answers, and tells what it was asked.
+/// Creates or changes a hook at a server with these answers, and returns the requests that the server received.
 async fn written(secret: WebhookSecret, update: bool, answers: Vec<Response>) -> (Result<Hook, ProviderError>, Vec<String>) {
     let server = Server::start(answers).await;
     let client = client(&server);
@@ -198,7 +198,7 @@ async fn a_hook_is_never_without_a_secret_whatever_the_server_can() {
     let (hook, lines) = written(derived(), false, vec![shown(Some(true), Some(false))]).await;
     assert_eq!((hook.unwrap().has_secret, lines), (Some(true), vec![post.to_owned()]), "nobody knows yet: the next secret signs");
 
-    // A list shows that signing tokens are there.
+    // Lists show whether a signing token is set.
     let signing = async |answers: Vec<Response>| {
         let other = json!({"id": 1, "url": "https://elsewhere.example", "token_present": true, "signing_token_present": false});
         let server = Server::start([page(&[other], &[])].into_iter().chain(answers)).await;
@@ -304,7 +304,8 @@ async fn dt_11_a_user_name_goes_with_the_token_to_git_and_not_to_the_api() {
     assert!(heads[1].0.starts_with("GET /gitlab/acme/shop.git/info/refs") && heads[1].1.contains("Basic "), "{heads:?}");
 }
 
-/// A proxy that decodes `%2F` makes two segments of one: GitLab says then that it has no such address, and numbers lead on.
+/// A proxy that decodes `%2F` splits one segment into two. GitLab then answers that the URL does not exist, and the client
+/// continues with the project's ID.
 #[tokio::test]
 async fn a_project_behind_a_proxy_that_decodes_slashes_is_found_by_its_number() {
     let no_address = || json_answer(404, &json!({"error": "404 Not Found"}));
@@ -321,7 +322,7 @@ async fn a_project_behind_a_proxy_that_decodes_slashes_is_found_by_its_number() 
     let server = Server::start([no_address(), page(&[others], &[("x-next-page", "")])]).await;
     let error = client(&server).repository(&path).await.unwrap_err();
     assert!(error.kind == ErrorKind::NotFound && error.message.contains("decodes %2F"), "{error}");
-    // A project that is not there is said in other words, and asks for no list.
+    // A missing project has another message and causes no list request.
     let server = Server::start([json_answer(404, &json!({"message": "404 Project Not Found"}))]).await;
     let error = client(&server).repository(&path).await.unwrap_err();
     assert!(error.kind == ErrorKind::NotFound && !error.message.contains("%2F"), "{error}");

@@ -93,7 +93,7 @@ fn reads_nothing(delivery: Delivery) {
 
 #[test]
 fn a_known_vector_of_standard_webhooks_verifies() {
-    // The example of the specification's reference libraries.
+    // The example from the reference libraries of the specification.
     let key = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
     let (body, second) = (br#"{"test": 2432232314}"#, 1_614_265_330);
     assert_eq!(sign(&key, "msg_p5jXN8AQM9LWM0D4loKWxJek", second, body), "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
