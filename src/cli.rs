@@ -1,4 +1,4 @@
-//! The command line, as it is typed. The only place that reads the environment.
+//! The command line. The only place that reads the environment.
 
 use std::path::PathBuf;
 
@@ -97,8 +97,8 @@ const CHECK_EXAMPLES: &str = "Examples:
   kustomize build overlays/test | forgebind check -f - --token-env platform/acme=ACME_TOKEN -o json
   forgebind check --from-cluster --watch-namespaces team-shop";
 
-/// The token in an environment variable that an argument names; `None` where it is not set, is empty or is not text. White
-/// space at its ends is dropped, as from a token in a Secret.
+/// The token in the environment variable with this name; `None` if it is not set, empty or not UTF-8. Trims white space, as for a
+/// token in a Secret.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the place")]
 pub fn secret_of_environment(name: &str) -> Option<SecretString> {
@@ -107,7 +107,7 @@ pub fn secret_of_environment(name: &str) -> Option<SecretString> {
     (!value.is_empty()).then(|| value.into())
 }
 
-/// Whether colours are unwelcome: `NO_COLOR` is set, or the terminal is a dumb one.
+/// Whether the environment asks for no colours: `NO_COLOR` is set, or the terminal is dumb.
 #[must_use]
 pub fn colours_are_unwelcome() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) || std::env::var_os("TERM").is_some_and(|term| term == "dumb")
@@ -160,7 +160,7 @@ pub struct InstallationArguments {
     pub resolve: Vec<String>,
 }
 
-/// Where trust comes from is no flag: the variables are those that other programs read, too.
+/// Trusted authorities have no flag: they are set by the environment variables that other programs also read.
 const AUTHORITIES: &str = "Certificate authorities:
   Providers and sinks are trusted by the authorities of the system, in a container by those of its image. SSL_CERT_FILE
   and SSL_CERT_DIR name other places; several folders are separated by colons, so that

@@ -1,4 +1,4 @@
-//! The only place that reads the wall clock.
+//! Reads the wall clock; nothing else does.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 /// A source of wall-clock time.
 pub trait Clock: Debug + Send + Sync {
-    /// The present time.
+    /// The current time.
     fn now(&self) -> Timestamp;
 }
 
@@ -22,5 +22,5 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that can be handed around.
+/// A shared clock.
 pub type SharedClock = Arc<dyn Clock>;

@@ -1,4 +1,4 @@
-//! Settings: what was typed, validated. Every error is one line that names the flag.
+//! Validates the arguments of the servers and of `forgebind uninstall`. Every error is one line that names the flag.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -16,11 +16,11 @@ use crate::network::NetworkPolicy;
 use crate::network::public_urls::{PublicUrls, is_name};
 use crate::telemetry::logs::LogFormat;
 
-/// Where a pod finds its own namespace.
+/// The file in which a pod finds its own namespace.
 const SERVICE_ACCOUNT_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 const DEFAULT_NAMESPACE: &str = "forgebind-system";
 
-/// A setting that cannot be used.
+/// The error for an invalid setting.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("--{flag}: {problem}")]
 pub struct ConfigError {
@@ -29,7 +29,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// What is wrong with the value of a flag, which is named without its dashes.
+    /// An error about the value of a flag, whose name is given without its dashes.
     #[must_use]
     pub fn new(flag: &'static str, problem: impl Display) -> Self {
         Self { flag, problem: problem.to_string() }
@@ -39,46 +39,46 @@ impl ConfigError {
 /// The settings of a server.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where providers reach the receiver, and reached it before.
+    /// The public endpoints, current and former.
     pub public_urls: PublicUrls,
-    /// Where the receiver listens.
+    /// Listen address of the receiver.
     pub listen: SocketAddr,
-    /// Where the admin port is.
+    /// Listen address of the admin port.
     pub admin_listen: SocketAddr,
     /// The operator's own namespace.
     pub namespace: String,
     /// The namespaces to watch; empty for all.
     pub watch_namespaces: Vec<String>,
-    /// The namespaces whose Secrets and `ConfigMap`s may be read; empty for those that are watched.
+    /// The namespaces whose Secrets and `ConfigMap`s may be read; empty for the watched namespaces.
     pub secret_namespaces: Vec<String>,
     /// The providers to serve.
     pub providers: BTreeSet<ProviderKind>,
-    /// Whether nothing is written at a provider.
+    /// Whether to write nothing at providers.
     pub read_only: bool,
     /// Whether replicas elect a leader.
     pub leader_election: bool,
-    /// Which hosts may be reached.
+    /// The hosts and addresses that may be reached.
     pub network: NetworkPolicy,
-    /// Replaces the bounds of a removal that cannot be done.
+    /// Overrides how long a blocked cleanup is retried.
     pub cleanup_timeout: Option<Duration>,
-    /// Name of a Secret with an install key that the administrator brought.
+    /// Name of a Secret with an install key that the administrator provides.
     pub install_key_secret: Option<String>,
-    /// Whether to begin anew although the install key is lost.
+    /// Whether to start with a new install key although the old one is lost.
     pub new_install_key: bool,
-    /// Where the receivers are.
+    /// Where to find the receivers.
     pub receivers: Receivers,
-    /// The form of log lines.
+    /// Format of log lines.
     pub log_format: LogFormat,
-    /// What is logged.
+    /// Log filter.
     pub log_filter: String,
     /// Name of this replica.
     pub replica: String,
 }
 
-/// What describes an installation, to its servers and to a check that says what they would say.
+/// The settings that describe an installation, for its servers and for a check that predicts their behaviour.
 #[derive(Clone, Debug)]
 pub struct Installation {
-    /// Where providers reach the receiver, and reached it before.
+    /// The public endpoints, current and former.
     pub public_urls: PublicUrls,
     /// The operator's own namespace.
     pub namespace: String,
@@ -86,7 +86,7 @@ pub struct Installation {
     pub watch_namespaces: Vec<String>,
     /// The providers to serve.
     pub providers: BTreeSet<ProviderKind>,
-    /// Which hosts may be reached.
+    /// The hosts and addresses that may be reached.
     pub network: NetworkPolicy,
 }
 
@@ -117,10 +117,10 @@ impl TryFrom<InstallationArguments> for Installation {
     }
 }
 
-/// Where the controller finds the receivers.
+/// How the controller finds the receivers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Receivers {
-    /// Behind a Service of the operator's namespace.
+    /// Behind this Service in the operator's namespace.
     Service(String),
     /// At these admin URLs.
     Urls(Vec<Url>),
@@ -159,19 +159,19 @@ impl TryFrom<ServerArguments> for Config {
     }
 }
 
-/// What becomes of webhooks when the installation is removed.
+/// What to do with webhooks on uninstall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HooksOnUninstall {
     /// They stay at the providers.
     Keep,
-    /// They go with their bindings.
+    /// They are deleted with their bindings.
     Delete,
 }
 
 /// The settings of `forgebind uninstall`.
 #[derive(Clone, Debug)]
 pub struct UninstallConfig {
-    /// What becomes of the webhooks.
+    /// What to do with the webhooks.
     pub hooks: HooksOnUninstall,
     /// How long to try.
     pub timeout: Duration,
@@ -179,7 +179,7 @@ pub struct UninstallConfig {
     pub namespace: String,
     /// The namespaces that were watched; empty for all.
     pub watch_namespaces: Vec<String>,
-    /// Name of a Secret with an install key that the administrator brought.
+    /// Name of a Secret with an install key that the administrator provides.
     pub install_key_secret: Option<String>,
 }
 
@@ -201,11 +201,11 @@ impl TryFrom<UninstallArguments> for UninstallConfig {
     }
 }
 
-/// The items of a list flag, without the white space around them. A list that is empty as a whole is none, as of a variable
-/// that is set to nothing; an empty item among others is a slip.
+/// The items of a list flag, without surrounding white space. A list with a single empty item, such as from an empty environment
+/// variable, has no items; an empty item among others is an error.
 ///
 /// # Errors
-/// Empty items, with the flag.
+/// Empty items; the error names the flag.
 pub fn items<'a>(flag: &'static str, texts: &'a [String]) -> Result<Vec<&'a str>, ConfigError> {
     let items: Vec<&str> = texts.iter().map(|text| text.trim()).collect();
     match items.as_slice() {
@@ -217,7 +217,6 @@ pub fn items<'a>(flag: &'static str, texts: &'a [String]) -> Result<Vec<&'a str>
     }
 }
 
-/// The names of namespaces.
 fn namespaces(flag: &'static str, texts: &[String]) -> Result<Vec<String>, ConfigError> {
     each(flag, texts, namespace)
 }
@@ -254,13 +253,13 @@ fn each<T>(
     items(flag, texts)?.into_iter().map(|text| read(flag, text)).collect()
 }
 
-/// The entries of `--public-url`: a URL, or a name and a URL.
+/// The entries of `--public-url`: each a URL, or a name and a URL.
 fn public_urls(entries: &[String], insecure: bool) -> Result<PublicUrls, ConfigError> {
     let flag = "public-url";
     let refused = |problem: String| ConfigError::new(flag, problem);
     let mut urls = PublicUrls::default();
     for entry in items(flag, entries)? {
-        // A URL has a colon or a slash before any equals sign of its own.
+        // A URL has a colon or slash before any equals sign that belongs to it.
         let named = entry.split_once('=').filter(|(name, _)| !name.contains([':', '/']));
         let url = public_url(flag, named.map_or(entry, |(_, url)| url), insecure)?;
         match named {
@@ -422,7 +421,7 @@ mod tests {
         assert_eq!(both.named, BTreeMap::from([("internal".to_owned(), url("https://hooks.acme.corp/git"))]));
         assert_eq!(both.former, [url("https://old.acme.io")]);
         assert_eq!(urls("internal=https://hooks.acme.corp").default, None, "one name alone is no default");
-        // Two names for one address, as while a name is replaced by another.
+        // Two names for one URL, as during the replacement of a name.
         assert_eq!(urls("a=https://hooks.acme.io,b=https://hooks.acme.io").named.len(), 2);
         assert_eq!(config(&["--public-url="]).unwrap().public_urls, PublicUrls::default());
     }

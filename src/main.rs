@@ -1,4 +1,4 @@
-//! The `forgebind` binary.
+//! The `forgebind` binary: parses the command line and runs the command.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use forgebind::cli::{self, CheckArguments, Cli, Command, OutputFormat};
 use forgebind::config::{Config, UninstallConfig};
 use forgebind::run::{self, Role};
 
-/// Input that cannot be used, as clap ends for a bad argument.
+/// Exit code for unusable input, the same as clap's for invalid arguments.
 const UNUSABLE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -53,7 +53,7 @@ fn check_and_tell(arguments: CheckArguments) -> ExitCode {
     }
 }
 
-/// Checks, prints what was found, and answers whether nothing stands against it.
+/// Runs a check, prints the result, and returns whether the check passed.
 fn check_manifests(arguments: CheckArguments) -> Result<bool, Box<dyn std::error::Error>> {
     let settings = CheckSettings::try_from(arguments)?;
     let output = settings.output;
@@ -68,7 +68,7 @@ fn check_manifests(arguments: CheckArguments) -> Result<bool, Box<dyn std::error
             check::table(&result, check::Style { colours, width })
         }
     };
-    // A reader that has seen enough, such as head, is no failure.
+    // A reader that closes the pipe early, such as head, is not a failure.
     match out.write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(result.ok),

@@ -1,4 +1,4 @@
-//! Looking at one object: the observe, plan and report of its controller, with nothing applied.
+//! Checks a single object: runs the observe, plan and report steps of its controller, and applies nothing.
 
 use std::sync::Arc;
 
@@ -15,18 +15,18 @@ use crate::network::public_urls::PublicUrls;
 use crate::providers::registry;
 use crate::text::wording;
 
-/// Everything that a look needs.
+/// The inputs of a check.
 pub(super) struct Checker {
     pub(super) view: View,
     pub(super) inventory: Inventory,
     pub(super) offline: bool,
     pub(super) from_cluster: bool,
-    /// Whether the install key is the installation's own, so that its hooks are recognised.
+    /// Whether the installation's own install key is known, so that its hooks can be recognised.
     pub(super) knows_key: bool,
 }
 
 impl Checker {
-    /// Another installation's object is left alone, as its controller would.
+    /// Whether the object belongs to another installation, so that its controller would skip it. Adds the reason to the row.
     fn left_alone<K: Managed + Resource<DynamicType = ()>>(&self, object: &K, row: &mut Row) -> bool {
         let foreign = if self.knows_key { foreign_owner_message(object, &self.view.keys.fingerprint) } else { None };
         let Some(message) = foreign else { return false };
@@ -37,7 +37,7 @@ impl Checker {
         true
     }
 
-    /// Looks at a connection. Afterwards its bindings can be looked at.
+    /// Checks a connection. Its bindings can only be checked afterwards.
     pub(super) async fn connection(&self, key: &Key, subject: &Subject<GitProviderConnection>) -> Row {
         let location = subject.location.as_ref();
         let mut row = Row::new("GitProviderConnection", key, location, Outcome::NotReady);
@@ -63,7 +63,7 @@ impl Checker {
         row
     }
 
-    /// Looks at a binding, once its connection was looked at.
+    /// Checks a binding. Its connection must be checked first.
     pub(super) async fn binding(&self, key: &Key, subject: &Subject<RepoBinding>) -> Row {
         let location = subject.location.as_ref();
         let mut row = Row::new("RepoBinding", key, location, Outcome::NotReady);
@@ -71,11 +71,11 @@ impl Checker {
             return row;
         }
         let mut object = (*subject.object).clone();
-        // As if a person had asked for a look: what the status says of the last one is not what is to be known.
+        // Forces a probe, as an explicit request would, because the last status may be outdated.
         object.annotations_mut().insert(RECONCILE_REQUESTED_AT.to_owned(), "check".to_owned());
         let mut facts = observe::observe(&self.view, Arc::new(object)).await;
         if let Some(probe) = facts.probe.as_mut().filter(|_| !self.from_cluster) {
-            // The manifests are not all the bindings that there are.
+            // The manifests may not contain all bindings.
             probe.orphaned_hooks.clear();
         }
         let plan = binding::plan::plan(&facts);
@@ -124,7 +124,7 @@ impl Checker {
     }
 }
 
-/// Says what to do where a check knows less than the controller would.
+/// Adds hints to findings where a check knows less than the controller would.
 fn hint(row: &mut Row) {
     for finding in &mut row.findings {
         let credential = finding.condition.as_deref() == Some(ConditionType::Authenticated.as_str());
@@ -145,7 +145,7 @@ fn hint(row: &mut Row) {
     }
 }
 
-/// Without the install key nobody knows whose hooks are those that look like Forgebind's.
+/// Warns about hooks that look like Forgebind's: without the install key, their owner cannot be determined.
 fn unrecognised(row: &mut Row, facts: &observe::Facts) {
     let hooks = facts.probe.iter().filter_map(|probe| probe.hooks.as_ref()?.as_ref().ok()).flatten();
     let identity = &facts.identity;
@@ -164,11 +164,11 @@ fn unrecognised(row: &mut Row, facts: &observe::Facts) {
     }
 }
 
-/// What is admitted, served, and yet hardly meant.
+/// Lints: valid but probably mistaken.
 fn lints(object: &GitProviderConnection, public_urls: &PublicUrls) -> Vec<Finding> {
     let warning = |message: String| Finding::plain(Level::Warning, message);
     let mut found = Vec::new();
-    // Its bindings say so themselves; here it is told before there are any.
+    // Bindings report this as well; here it is reported even if there are none yet.
     let choice = object.spec.receiver.as_ref().and_then(|receiver| receiver.public_url.as_deref());
     if let Some(Err(missing)) = choice.map(|choice| public_urls.choose(Some(choice))) {
         found.push(warning(missing.to_string()));

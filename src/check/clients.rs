@@ -1,4 +1,4 @@
-//! Clients that write nothing: what stands between a check and the providers.
+//! Clients that never write to a provider; a check uses only these.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::providers::{
     Provider, ProviderError, Repository, RepositoryPath,
 };
 
-/// Clients that read at the provider and refuse to write.
+/// Creates clients that read from the provider and refuse to write.
 pub(super) struct ReadOnlyClients(pub(super) Outside);
 
 impl ClientFactory for ReadOnlyClients {
@@ -38,8 +38,8 @@ impl ClientFactory for ReadOnlyClients {
     }
 }
 
-/// Clients that send nothing at all, and answer as if everything at the provider were as the manifests have it: what is
-/// found wrong then is wrong with the manifests alone.
+/// Creates clients that send nothing and answer as if the state at the provider matched the manifests: every problem that is
+/// found then comes from the manifests alone.
 pub(super) struct OfflineClients;
 
 impl ClientFactory for OfflineClients {
@@ -211,7 +211,7 @@ impl Client for Assumed {
 
 #[cfg(test)]
 mod tests {
-    /// A method with a default that is not handed on would answer for the client, and wrongly.
+    /// A default method that is not delegated would return a wrong answer instead of the client's.
     #[test]
     fn every_method_of_a_client_is_handed_on_and_assumed() {
         let port = include_str!("../providers/mod.rs").split("pub trait Client:").nth(1).unwrap();

@@ -1,4 +1,4 @@
-//! Reading a live cluster: its objects, namespaces and install key. Gets and lists only.
+//! Reads a live cluster: its objects, namespaces and install key. Sends only get and list requests.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -19,17 +19,17 @@ use crate::k8s::config;
 use crate::protocol::keys::InstallKey;
 use crate::text::wording;
 
-/// How long a connection to the API server may take.
+/// Connect timeout for the API server.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How many objects are asked for at once.
+/// Page size of list requests.
 const PAGE: u32 = 500;
 
-/// The cluster and what was read of it.
+/// A cluster and the objects read from it.
 pub(super) struct Cluster {
     pub(super) client: Client,
     pub(super) inventory: Inventory,
     pub(super) install_key: Option<InstallKey>,
-    /// What could not be read and what follows from that.
+    /// What could not be read, and the consequences.
     pub(super) notes: Vec<String>,
 }
 
@@ -37,7 +37,7 @@ fn failure(error: &kube::Error) -> InputError {
     InputError(format!("--from-cluster: API server: {}", wording::of_api_server(error)))
 }
 
-/// Reads the cluster of `KUBECONFIG` or of the pod.
+/// Reads the cluster of `KUBECONFIG` or of the pod's service account.
 pub(super) async fn read(installation: &Installation) -> Result<Cluster, InputError> {
     let no_cluster = |error: String| InputError(format!("--from-cluster: no cluster: {error}; set KUBECONFIG"));
     let mut config = config::infer().await.map_err(|error| no_cluster(error.to_string()))?;
@@ -59,7 +59,7 @@ pub(super) async fn read(installation: &Installation) -> Result<Cluster, InputEr
 }
 
 impl Cluster {
-    /// Every object of a kind. Those that do not fit the types are refused, and the others go on.
+    /// Lists every object of a kind. Records objects that do not match our types as refused, and continues.
     async fn list<K>(&mut self, namespaces: &[String]) -> Result<Vec<K>, InputError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,

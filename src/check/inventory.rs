@@ -1,4 +1,4 @@
-//! What there is to check: the objects of the manifests over those of the cluster, and what they refer to.
+//! Collects the objects to check (those of the manifests over those of the cluster) and the objects that they refer to.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -21,24 +21,24 @@ use crate::text::sanitize;
 /// Namespace and name.
 pub(super) type Key = (String, String);
 
-/// One of our objects and where it came from.
+/// One of our objects and its source.
 #[derive(Clone, Debug)]
 pub(super) struct Subject<K> {
     pub(super) object: Arc<K>,
-    /// Where its manifest stands; `None` for one that is only in the cluster.
+    /// Location of its manifest; `None` for an object that is only in the cluster.
     pub(super) location: Option<Location>,
 }
 
-/// An object that admission would refuse, or that the cluster holds although it does not fit.
+/// An object that admission would refuse, or that the cluster has stored although it does not match the schema.
 #[derive(Clone, Debug)]
 pub(super) struct Refused {
     pub(super) kind: String,
     pub(super) key: Key,
-    /// What is wrong, and where it stands in a manifest.
+    /// What is wrong, with the location in a manifest.
     pub(super) violations: Vec<(Option<Location>, String)>,
 }
 
-/// Everything that was read.
+/// All objects that were read.
 #[derive(Debug, Default)]
 pub(super) struct Inventory {
     pub(super) connections: BTreeMap<Key, Subject<GitProviderConnection>>,
@@ -46,21 +46,21 @@ pub(super) struct Inventory {
     pub(super) refused: Vec<Refused>,
     pub(super) secrets: HashMap<Key, Secret>,
     pub(super) config_maps: HashMap<Key, ConfigMap>,
-    /// Which `-f` connections and Secrets came with; those of the cluster are in neither.
+    /// Index of the `-f` argument that a connection or a Secret came from. Objects of the cluster are in neither map.
     pub(super) connection_sources: BTreeMap<Key, usize>,
     pub(super) secret_sources: BTreeMap<Key, usize>,
-    /// Connections of manifests that lead where the one in the cluster leads already.
+    /// Connections of manifests with the provider, TLS, proxy and credential of the connection of that name in the cluster.
     pub(super) unmoved: BTreeSet<Key>,
     /// Metadata of namespaces by name.
     pub(super) namespaces: BTreeMap<String, ObjectMeta>,
-    /// Secrets that somebody else will make from what stands in Git: sealed, encrypted or kept elsewhere.
+    /// Secrets that something else creates from objects in Git: sealed, encrypted or stored elsewhere.
     pub(super) externally_managed: BTreeSet<Key>,
-    /// Objects of other kinds, counted.
+    /// Number of objects of other kinds, by kind.
     pub(super) ignored: BTreeMap<String, usize>,
 }
 
 impl Inventory {
-    /// Adds the objects of manifests, over those of the cluster that are there already.
+    /// Adds the objects of manifests, over those of the cluster that were added before.
     pub(super) fn add(&mut self, manifests: Vec<Manifest>, default_namespace: &str, now: Timestamp) -> Result<(), InputError> {
         let [connection, binding] = KINDS.map(Schema::of);
         let mut seen: BTreeMap<(String, Key), Location> = BTreeMap::new();
@@ -116,13 +116,13 @@ impl Inventory {
         self.refuse(manifest, key, vec![(Some(location), message)]);
     }
 
-    /// The object as our types hold it, when admission would let it pass.
+    /// Converts the manifest to our type if admission would accept it.
     fn typed<K>(&mut self, manifest: &Manifest, key: &Key, schema: &Schema, now: Timestamp) -> Option<K>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
     {
         let mut value = manifest.value.clone();
-        // A status counts for an object that comes from a cluster; in a manifest that is applied it is dropped.
+        // A status counts only for an object read from a cluster; applying a manifest drops it.
         if value.pointer("/metadata/uid").is_none()
             && let Some(object) = value.as_object_mut()
         {
@@ -160,7 +160,7 @@ impl Inventory {
                            move the bindings to it";
             let violations = vec![(Some(location), message.to_owned())];
             self.refused.push(Refused { kind: "GitProviderConnection".to_owned(), key: key.clone(), violations });
-            // What is in the cluster stays.
+            // The object in the cluster is kept.
             self.connections.extend(known.map(|object| (key, Subject { object, location: None })));
             return;
         }
@@ -206,7 +206,7 @@ impl Inventory {
     }
 }
 
-/// An object of ours that cannot be parsed names no value in its error, because it may be a secret one.
+/// Parses an object of a core kind. The error contains no value, because it may be secret.
 fn parse<K: DeserializeOwned>(manifest: &Manifest) -> Result<K, InputError> {
     serde_json::from_value(manifest.value.clone()).map_err(|_| {
         let location = manifest.location();
@@ -215,7 +215,7 @@ fn parse<K: DeserializeOwned>(manifest: &Manifest) -> Result<K, InputError> {
     })
 }
 
-/// The label that the API server gives to every namespace.
+/// The label that the API server sets on every namespace.
 pub(super) const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 fn named(mut metadata: ObjectMeta) -> ObjectMeta {
@@ -224,8 +224,8 @@ fn named(mut metadata: ObjectMeta) -> ObjectMeta {
     metadata
 }
 
-/// What a manifest makes of the object that the cluster has: its spec, labels and annotations, on the identity and the
-/// history of the present one.
+/// The object as it would be after applying a manifest over the cluster's object: the manifest's spec, labels and annotations
+/// with the identity and status of the existing object.
 fn over<K: Resource + Overlay>(known: Option<Arc<K>>, new: K, same: impl Fn(&K, &K) -> bool) -> K {
     let Some(known) = known else { return new };
     let mut result = new.with_status_of(&known);
@@ -240,7 +240,7 @@ fn over<K: Resource + Overlay>(known: Option<Arc<K>>, new: K, same: impl Fn(&K, 
     result
 }
 
-/// A kind whose status survives a new spec.
+/// A kind whose status is kept when its spec changes.
 trait Overlay {
     fn with_status_of(self, known: &Self) -> Self;
 }
@@ -257,7 +257,7 @@ impl Overlay for RepoBinding {
     }
 }
 
-/// What of a provider may not change while bindings use it: all but the API's address.
+/// The part of a provider that must not change while bindings use it: everything except the API's URL.
 fn fixed(provider: &ProviderSpec) -> Value {
     let mut value = serde_json::to_value(provider).unwrap_or_default();
     for member in value.as_object_mut().into_iter().flat_map(|members| members.values_mut()).filter_map(Value::as_object_mut) {

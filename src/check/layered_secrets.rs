@@ -1,4 +1,5 @@
-//! The Secrets and `ConfigMap`s that objects refer to: those of the manifests, what stands in for them, those of the cluster.
+//! Resolves references to Secrets and `ConfigMap`s, in this order: a token for a named connection, the manifests, the cluster,
+//! and last a token for every connection or a placeholder.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,22 +11,22 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::inventory::Key;
 use crate::controllers::view::{ClusterObjects, ObjectReader};
 
-/// Where references lead in a check.
+/// The sources of referenced objects in a check.
 pub(super) struct LayeredSecrets {
     pub(super) secrets: HashMap<Key, Secret>,
     pub(super) config_maps: HashMap<Key, ConfigMap>,
-    /// Tokens that go before any Secret: a connection was named with them.
+    /// Tokens given for a named connection. They take precedence over Secrets.
     pub(super) tokens: HashMap<Key, SecretString>,
-    /// A token for every credential that is nowhere else, and the Secrets of which that may be said.
+    /// A token for all credentials that are not found elsewhere, and the Secrets of these credentials.
     pub(super) token: Option<SecretString>,
     pub(super) credentials: BTreeSet<Key>,
-    /// Secrets that are taken as there although nobody can read them, with this value.
+    /// Secrets that are assumed to exist although they cannot be read; `placeholder` is their value.
     pub(super) assumed: BTreeSet<Key>,
     pub(super) placeholder: SecretString,
     pub(super) cluster: Option<ClusterObjects>,
 }
 
-/// A Secret that is a credential as well as the secret of a webhook.
+/// A Secret with this token, usable both as a credential and as a webhook secret.
 fn holding(token: &SecretString) -> Secret {
     let data = [("token".to_owned(), ByteString(token.expose_secret().as_bytes().to_vec()))];
     Secret { data: Some(data.into()), ..Secret::default() }

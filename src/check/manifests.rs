@@ -1,4 +1,4 @@
-//! Reading manifests: files, directories and standard input; several documents in each; lists.
+//! Reads manifests from files, directories and standard input, with several documents in each, and lists.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -9,34 +9,34 @@ use serde_json::Value;
 use super::spanned_yaml::{self, Lines};
 use crate::api::v1alpha1::GROUP;
 
-/// The name of standard input.
+/// The argument that stands for standard input.
 const STANDARD_INPUT: &str = "-";
-/// Files beyond this size are no manifests.
+/// Maximum size of a file in bytes: no manifest is larger.
 const LARGEST: u64 = 32 * 1024 * 1024;
 
-/// Input that cannot be used: what ends a check before it begins.
+/// The error for unusable input, which ends a check before it starts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InputError(pub(super) String);
 
-/// Where something stands.
+/// Position of an object or field in a file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Location {
-    /// The file, as it was named; `-` for standard input.
+    /// The file as it was given; `-` for standard input.
     pub(super) file: String,
-    /// The line, from 1.
+    /// The line, counted from 1.
     pub(super) line: u64,
 }
 
-/// One object as it was written.
+/// One object as written in a manifest.
 #[derive(Clone, Debug)]
 pub(super) struct Manifest {
-    /// Which `-f` it came with, by position.
+    /// Index of the `-f` argument that it came from.
     pub(super) source: usize,
     pub(super) file: String,
     pub(super) value: Value,
     lines: Lines,
-    /// Pointer of the object in its document: of an item of a list.
+    /// JSON pointer of the object in its document; not empty for an item of a list.
     pointer: String,
 }
 
@@ -61,7 +61,7 @@ impl Manifest {
         self.text("/metadata/namespace").filter(|namespace| !namespace.is_empty())
     }
 
-    /// API group, and the kind behind it, as people say it: `Deployment.apps`.
+    /// Kind and API group in the usual notation: `Deployment.apps`.
     pub(super) fn qualified_kind(&self) -> String {
         match self.api_version().split_once('/') {
             Some((group, _)) => format!("{}.{group}", self.kind()),
@@ -69,7 +69,7 @@ impl Manifest {
         }
     }
 
-    /// Where a value of it stands, or the nearest one around it that is there.
+    /// The location of a value in the object, or of the closest existing parent.
     pub(super) fn location_of(&self, pointer: &str) -> Location {
         let mut pointer = format!("{}{pointer}", self.pointer);
         let line = loop {
@@ -89,15 +89,15 @@ impl Manifest {
     }
 }
 
-/// What was read.
+/// The manifests that were read.
 #[derive(Debug, Default)]
 pub(super) struct Manifests {
     pub(super) objects: Vec<Manifest>,
-    /// Files below directories that are no YAML, such as templates, and do not mention our API.
+    /// Files in directories that are not valid YAML, such as templates, and do not mention our API.
     pub(super) unreadable: Vec<String>,
 }
 
-/// Reads all that was named. `-` is standard input.
+/// Reads everything that was given. `-` is standard input.
 pub(super) fn read(paths: &[PathBuf], standard_input: &mut dyn Read) -> Result<Manifests, InputError> {
     let mut manifests = Manifests::default();
     for (source, path) in paths.iter().enumerate() {
@@ -132,7 +132,7 @@ fn text_of(path: &Path) -> Result<String, InputError> {
     String::from_utf8(bytes).map_err(|_| refused("is not UTF-8 text".to_owned()))
 }
 
-/// Every YAML and JSON file below a directory, in the order of their names; hidden ones are left out.
+/// Lists every YAML and JSON file below a directory, sorted by name, without hidden ones.
 fn list(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), InputError> {
     let refused = |error: std::io::Error| InputError(format!("{}: {error}", directory.display()));
     let mut entries = Vec::new();
@@ -144,7 +144,7 @@ fn list(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), InputError> {
         let path = entry.path();
         let hidden = entry.file_name().to_string_lossy().starts_with('.');
         let manifest = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json");
-        // A link to a directory is not followed: it may lead back here.
+        // Links to directories are not followed: they could form a cycle.
         if hidden {
         } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             list(&path, files)?;
@@ -156,7 +156,7 @@ fn list(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), InputError> {
 }
 
 impl Manifests {
-    /// Adds the documents of a text. `named`: somebody named this very file, so that what it holds is meant.
+    /// Adds the documents of a text. `named`: the user gave this very file, so invalid content is an error.
     fn add(&mut self, source: usize, file: &str, text: &str, named: bool) -> Result<(), InputError> {
         for (first_line, document) in documents(text) {
             let (value, lines) = match spanned_yaml::read(document, first_line) {
@@ -195,15 +195,15 @@ impl Manifests {
     }
 }
 
-/// Whether a document that is no manifest was meant to be one of ours.
+/// Whether a document that is not a valid manifest was meant to be one of ours.
 fn mentions_us(value: &Value) -> bool {
     let api_version = value.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
     let kind = value.get("kind").and_then(Value::as_str).unwrap_or_default();
     api_version.starts_with(GROUP) || super::schema::KINDS.contains(&kind)
 }
 
-/// The documents of a stream, each with the number of its first line. A line that begins with `---` is always a marker: text
-/// in a block scalar is indented.
+/// Splits a stream into documents, each with the number of its first line. A line that begins with `---` is always a separator,
+/// because text in a block scalar is indented.
 fn documents(text: &str) -> Vec<(u64, &str)> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut starts: BTreeMap<usize, u64> = BTreeMap::from([(0, 1)]);

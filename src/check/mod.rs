@@ -1,7 +1,7 @@
-//! `forgebind check`: what the controllers would say and do, without a write anywhere.
+//! `forgebind check`: reports what the controllers would do, and writes nothing anywhere.
 //!
-//! The same observe, plan and report that the controllers run, over manifests, a cluster, or the one over the other. What a
-//! view shows is all that they get; their clients refuse to write, and what was planned is told instead of applied.
+//! Runs the same observe, plan and report steps as the controllers, over manifests, a cluster, or manifests over a cluster. The
+//! steps see only the objects of a view; their clients refuse to write, and plans are reported instead of applied.
 
 mod checker;
 mod clients;
@@ -49,13 +49,13 @@ use result::{CheckResult, Finding, Level, Row};
 pub use settings::CheckSettings;
 pub use table::{Style, table};
 
-/// How many objects are looked at at once.
+/// Number of objects that are checked concurrently.
 const AT_ONCE: usize = 8;
 
-/// Checks.
+/// Runs a check.
 ///
 /// # Errors
-/// Input that cannot be used: nothing was checked then.
+/// Unusable input: nothing was checked.
 pub async fn run(settings: CheckSettings, standard_input: &mut (dyn Read + Send)) -> Result<CheckResult, InputError> {
     let clock: SharedClock = Arc::new(SystemClock);
     let read = manifests::read(&settings.paths, standard_input)?;
@@ -88,7 +88,7 @@ impl Inventory {
     }
 }
 
-/// Puts together what the controllers' code sees.
+/// Builds the view on which the controllers' code runs.
 fn checker(
     settings: CheckSettings,
     mut inventory: Inventory,
@@ -111,7 +111,7 @@ fn checker(
     let references = layered_secrets(&settings, &inventory, client, hex::encode(chance).into())?;
     let network = Arc::new(settings.installation.network.clone());
     let outside = Outside::new(&settings, &inventory, &network);
-    // Nobody listens: everything is looked at once, in order.
+    // The receivers are dropped: every object is checked once, in order.
     let (connections, _) = mpsc::unbounded_channel();
     let (bindings, _) = mpsc::unbounded_channel();
     let (sessions, _) = mpsc::unbounded_channel();
@@ -151,7 +151,7 @@ fn checker(
     Ok(Checker { view, inventory, offline: settings.offline, from_cluster, knows_key })
 }
 
-/// A store that holds these objects for good.
+/// A store with a fixed set of objects.
 fn store<K>(objects: impl Iterator<Item = K>) -> Store<K>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
@@ -165,7 +165,7 @@ where
     store
 }
 
-/// The Secret of a connection's credential.
+/// The key of the Secret with a connection's credential.
 fn credential(connection: &Subject<GitProviderConnection>, namespace: &str) -> Option<Key> {
     let credentials = connection.object.spec.credentials.as_ref()?;
     Some((namespace.to_owned(), credentials.secret_ref.name.clone()))
@@ -193,7 +193,7 @@ fn layered_secrets(
         });
         credentials.iter().cloned().chain(of_webhooks).collect()
     } else {
-        // A credential that nobody can read is no credential: nothing could be said of its connection.
+        // An unreadable credential is not replaced: nothing could be said about its connection.
         inventory.externally_managed.difference(&credentials).cloned().collect()
     };
     Ok(LayeredSecrets {
@@ -208,7 +208,7 @@ fn layered_secrets(
     })
 }
 
-/// Without a provider to reach, certificates and proxies that are not among the manifests are nothing to complain about.
+/// Removes TLS and proxy settings with missing references: without contacting a provider, they are no reason to fail.
 fn without_missing(inventory: &mut Inventory) {
     let Inventory { connections, secrets, config_maps, .. } = inventory;
     for ((namespace, _), subject) in connections {
@@ -226,8 +226,7 @@ fn without_missing(inventory: &mut Inventory) {
     }
 }
 
-/// A namespace that is not among the manifests has at least the label of its name. Where no grant asks for another one, that
-/// is all there is to know.
+/// Adds the name label to namespaces without a manifest. If no grant selects by another label, the name is all that is needed.
 fn name_namespaces(inventory: &mut Inventory) {
     let mut rules = inventory.connections.values().flat_map(|subject| subject.object.spec.allowed_bindings.iter().flatten());
     let by_name_alone = rules.all(|rule| {
@@ -247,7 +246,7 @@ fn name_namespaces(inventory: &mut Inventory) {
     }
 }
 
-/// Looks at everything that is asked for: with manifests, at them and what they change; else at all.
+/// Checks the requested objects: with manifests, these and the objects that they affect; otherwise all objects.
 async fn check_all(checker: &Checker) -> Vec<Row> {
     let Inventory { connections, bindings, .. } = &checker.inventory;
     let of_manifests = connections.values().any(|subject| subject.location.is_some())
@@ -289,7 +288,7 @@ async fn check_all(checker: &Checker) -> Vec<Row> {
     rows
 }
 
-/// What was taken for granted of an object whose provider was not asked.
+/// A note about a Secret that was assumed to be valid because no provider was contacted.
 fn assumptions(checker: &Checker, row: &Row) -> Option<Finding> {
     let key = (row.namespace.clone(), row.name.clone());
     let inventory = &checker.inventory;

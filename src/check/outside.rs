@@ -1,8 +1,8 @@
-//! Credentials that come from elsewhere than the manifest that chooses where they are sent.
+//! Protects credentials that do not come from the manifest that chooses where they are sent.
 //!
-//! A check runs in the CI of a repository, where whoever opens a merge request writes the manifests: hosts, proxies and
-//! certificate authorities. A token of the environment, a Secret of the cluster or one from another `-f` is nothing that
-//! they may have, so it goes only to the known clouds and to hosts that whoever runs the check allows.
+//! A check runs in the CI of a repository, where the author of a merge request writes the manifests and thereby chooses hosts,
+//! proxies and certificate authorities. The author must not obtain a token from the environment, a Secret of the cluster or one
+//! from another `-f`, so such a credential is sent only to the known clouds and to hosts that the operator of the check allows.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,9 +17,9 @@ use crate::network::NetworkPolicy;
 use crate::providers::Endpoint;
 use crate::providers::transport::ProxySettings;
 
-/// The connections of manifests whose credential stands elsewhere.
+/// The connections led by a manifest whose credential comes from elsewhere.
 pub(super) struct Outside {
-    /// Where the credential comes from, by connection.
+    /// Source of the credential, by connection.
     origins: BTreeMap<Key, &'static str>,
     network: Arc<NetworkPolicy>,
 }
@@ -31,10 +31,10 @@ impl Outside {
         Self { origins: origins.collect(), network: Arc::clone(network) }
     }
 
-    /// Whether the credential of a connection may be sent where its manifest leads.
+    /// Checks whether the credential of a connection may be sent to the addresses in its manifest.
     ///
     /// # Errors
-    /// Which host would get it, and the flag that allows that.
+    /// The host that would receive it, and the flag that allows it.
     pub(super) fn admit(&self, connection: &ConnectionTarget, endpoint: &Endpoint, proxy: Option<&ProxySettings>) -> Result<(), String> {
         let Some(origin) = self.origins.get(&(connection.namespace.clone(), connection.name.clone())) else { return Ok(()) };
         let refused = |what: &str, url: Option<&Url>| {
@@ -45,7 +45,7 @@ impl Outside {
             )
         };
         let mut addresses = [&endpoint.web, &endpoint.api].into_iter().chain(&endpoint.further_origins);
-        // A cloud's name proves nothing over http: whoever is on the way reads the credential.
+        // Over http, the host name of a cloud proves nothing: anyone on the network path can read the credential.
         let may = |url: &Url| self.network.is_listed(url) || (url.scheme() == "https" && self.network.is_cloud_or_listed(url));
         if let Some(url) = addresses.find(|url| !may(url)) {
             return Err(refused("host", Some(url)));
@@ -58,8 +58,8 @@ impl Outside {
     }
 }
 
-/// Whether a manifest chooses where a connection leads: its own, unless the cluster has one that leads there too, or that of
-/// its proxy or its certificate authority.
+/// Whether a manifest determines where a connection leads: the connection's own manifest, unless the cluster's connection leads
+/// to the same place, or the manifest of its proxy or certificate authority.
 fn is_led_by_a_manifest(inventory: &Inventory, key: &Key, subject: &Subject<GitProviderConnection>) -> bool {
     let spec = &subject.object.spec;
     let credential = credential(subject, &key.0).map(|(_, name)| name);
@@ -71,7 +71,7 @@ fn is_led_by_a_manifest(inventory: &Inventory, key: &Key, subject: &Subject<GitP
     by_itself || by_secret || by_map
 }
 
-/// Where the credential of a connection comes from; `None` for one that stands in the same `-f` as the connection, or nowhere.
+/// The source of a connection's credential; `None` if it comes from the same `-f` as the connection, or if there is none.
 fn origin(settings: &CheckSettings, inventory: &Inventory, key: &Key, subject: &Subject<GitProviderConnection>) -> Option<&'static str> {
     let secret = credential(subject, &key.0)?;
     if settings.tokens.iter().any(|named| named.is_for(key)) {

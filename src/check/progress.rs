@@ -1,14 +1,14 @@
-//! Signs of life for a check that takes longer than people wait without wondering.
+//! Reports progress of slow checks on standard error.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// How long a check is silent.
+/// How long a check runs before it reports progress.
 const GRACE_PERIOD: Duration = Duration::from_secs(3);
-/// How often it says how far it is from then on.
+/// Interval between progress reports.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// How far a check is.
+/// Counts checked objects.
 #[derive(Debug)]
 pub(super) struct Progress {
     total: usize,
@@ -24,7 +24,7 @@ impl Progress {
         self.done.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Does some work, and tells on standard error how far it is while it takes long.
+    /// Runs `work`, and reports progress on standard error if it takes long.
     pub(super) async fn during<T>(&self, work: impl Future<Output = T>) -> T {
         let tell = async {
             tokio::time::sleep(GRACE_PERIOD).await;

@@ -1,4 +1,4 @@
-//! What a check found, in the form in which it is told.
+//! The result of a check, in the form of its output.
 
 use std::collections::BTreeMap;
 
@@ -11,61 +11,61 @@ use crate::api::v1alpha1::binding::PlannedAction;
 use crate::api::v1alpha1::{ConditionType, Reason};
 use crate::k8s::conditions;
 
-/// The version of the JSON form. Fields may be added within a version; none is removed or changes its meaning.
+/// Version of the JSON format. Fields may be added within a version; none is removed or changes its meaning.
 const VERSION: u32 = 1;
 
-/// Everything that a check found.
+/// The complete result of a check.
 #[derive(Clone, Debug, Serialize)]
 pub struct CheckResult {
-    /// Version of this form.
+    /// Version of the JSON format.
     pub version: u32,
-    /// Whether every object would become Ready, and, where that was asked for, nothing would be done at the providers.
+    /// Whether every object would become Ready and, with `--fail-on-plan`, no action would be taken at the providers.
     pub ok: bool,
-    /// How many of what.
+    /// Counts of objects and actions.
     pub summary: Summary,
     /// One row for each connection and binding: connections first, then by namespace and name.
     pub objects: Vec<Row>,
-    /// What else is to be known about this check.
+    /// Notes on the check as a whole.
     pub notes: Vec<String>,
 }
 
-/// How many of what.
+/// Counts of objects and actions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
-    /// Connections.
+    /// Number of connections.
     pub connections: usize,
-    /// Bindings.
+    /// Number of bindings.
     pub bindings: usize,
-    /// Objects that would become Ready.
+    /// Number of objects that would become Ready.
     pub ready: usize,
-    /// Objects that would not.
+    /// Number of objects that would fail the check.
     pub not_ready: usize,
-    /// Planned actions by name.
+    /// Number of planned actions, by name.
     pub actions: BTreeMap<String, usize>,
-    /// Objects of other kinds, which are not checked, by kind and group.
+    /// Number of objects of other kinds, which are not checked, by kind and group.
     pub ignored: BTreeMap<String, usize>,
 }
 
-/// What would become of an object.
+/// The expected state of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Outcome {
     /// It would become Ready.
     Ready,
-    /// It would not.
+    /// It would not become Ready.
     NotReady,
-    /// It cannot be told: its provider is out of reach, or something is not known.
+    /// Unknown: its provider is unreachable, or information is missing.
     Unknown,
-    /// Nothing is done about it, because somebody wants that.
+    /// It is suspended on request, so nothing would be done.
     Suspended,
     /// It is being deleted.
     Deleting,
-    /// Its manifest is as it should be; the provider was not asked.
+    /// Its manifest is valid; no provider was contacted.
     NotAsked,
 }
 
 impl Outcome {
-    /// Whether it is a reason to fail.
+    /// Whether this outcome makes the check fail.
     #[must_use]
     pub const fn fails(self) -> bool {
         matches!(self, Self::NotReady | Self::Unknown)
@@ -84,29 +84,29 @@ pub struct Row {
     /// The file of its manifest; absent for an object of the cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// The line on which it begins.
+    /// The line on which its manifest begins.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
-    /// What would become of it.
+    /// The expected state.
     pub outcome: Outcome,
-    /// The reason that its condition Ready would carry.
+    /// The reason that its Ready condition would have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The message of that condition.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// The conditions that its status would hold.
+    /// The conditions that its status would have.
     pub conditions: Vec<ConditionRow>,
-    /// Of a connection: what the provider told of it and its credential, in short phrases.
+    /// For a connection: what the provider reported about itself and the credential, in short phrases.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub found: Vec<String>,
-    /// What would be done at the provider.
+    /// The actions that would be taken at the provider.
     pub actions: Vec<PlannedAction>,
-    /// What is to be noticed.
+    /// Errors, warnings and notes.
     pub findings: Vec<Finding>,
 }
 
-/// A condition.
+/// A condition that the status would have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ConditionRow {
     /// Its type.
@@ -120,41 +120,41 @@ pub struct ConditionRow {
     pub message: String,
 }
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// It keeps the object from becoming Ready.
+    /// The object would not become Ready.
     Error,
-    /// It does not, and somebody should look at it.
+    /// The object could become Ready, but the problem needs attention.
     Warning,
-    /// Good to know.
+    /// Information only.
     Note,
 }
 
-/// Something to be noticed.
+/// An error, a warning or a note.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// How bad it is.
+    /// Severity.
     pub level: Level,
-    /// The condition that tells of it.
+    /// The condition that reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub condition: Option<String>,
-    /// The reason there; `InvalidObject` for what admission would refuse.
+    /// The reason of that condition; `InvalidObject` for what admission would refuse.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// What is wrong.
     pub message: String,
-    /// What to do: the documented remedy of the reason.
+    /// What to do: the documented remedy for the reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
-    /// What to do about it in this check, where that is something else.
+    /// What to do in this check, if that is different.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// The file in which it stands.
+    /// The file that contains the problem.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// The line on which it stands.
+    /// The line of the problem.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
 }
@@ -165,7 +165,7 @@ impl Finding {
         Self { level, condition: None, reason: None, message: message.into(), remedy: None, hint: None, file: None, line: None }
     }
 
-    /// A finding with a reason, and its remedy.
+    /// A finding with a reason and its remedy.
     pub(super) fn of(level: Level, condition: Option<ConditionType>, reason: &str, message: &str) -> Self {
         let known = Reason::ALL.iter().find(|known| known.as_str() == reason);
         Self {
@@ -189,7 +189,7 @@ impl Finding {
 }
 
 impl Row {
-    /// A row that says nothing yet.
+    /// A row without any results.
     pub(super) fn new(kind: &str, key: &Key, location: Option<&Location>, outcome: Outcome) -> Self {
         Self {
             kind: kind.to_owned(),
@@ -207,7 +207,7 @@ impl Row {
         }
     }
 
-    /// A row for what admission would refuse.
+    /// A row for an object that admission would refuse.
     pub(super) fn refused(refused: &Refused) -> Self {
         let location = refused.violations.iter().find_map(|(location, _)| location.as_ref());
         let reason = Reason::InvalidObject.as_str();
@@ -221,7 +221,7 @@ impl Row {
         }
     }
 
-    /// Takes over the conditions that the controller would write.
+    /// Fills the row from the conditions that the controller would write.
     pub(super) fn tell(&mut self, written: &[Condition], location: Option<&Location>, offline: bool) {
         let ready = conditions::find(written, ConditionType::Ready);
         let reason = ready.map(|ready| ready.reason.as_str());
@@ -255,13 +255,13 @@ impl Row {
     }
 }
 
-/// What a condition gives to notice. Ready and what goes with it repeat the others.
+/// The finding for a condition. Ready and its companions only repeat other conditions, so they have none.
 fn finding(condition: &Condition) -> Option<Finding> {
     let kind = ConditionType::ALL.iter().copied().find(|kind| kind.as_str() == condition.type_)?;
     let spared = [Reason::SinkFailing, Reason::Observing].iter().any(|reason| condition.reason == reason.as_str());
     let lowers = kind.effect_on_ready().starts_with("lowers") && !spared;
     let level = match (kind, condition.status.as_str()) {
-        // What a person asked for, and what no person can do anything about.
+        // Requested by a person, or nothing that a person can change.
         (ConditionType::WebhookInSync, "False") if condition.reason == Reason::Observing.as_str() => Level::Note,
         (ConditionType::Authorized, "Unknown") => Level::Note,
         (ConditionType::CredentialExpiring | ConditionType::CleanupBlocked, "True") => Level::Warning,
@@ -275,7 +275,7 @@ fn finding(condition: &Condition) -> Option<Finding> {
 }
 
 impl CheckResult {
-    /// Counts what the rows hold.
+    /// Counts objects and actions.
     pub(super) fn of(objects: Vec<Row>, notes: Vec<String>, ignored: BTreeMap<String, usize>, fail_on_plan: bool) -> Self {
         let count = |matches: &dyn Fn(&Row) -> bool| objects.iter().filter(|row| matches(row)).count();
         let mut actions = BTreeMap::new();
@@ -294,12 +294,12 @@ impl CheckResult {
         Self { version: VERSION, ok: summary.not_ready == 0 && !planned, summary, objects, notes }
     }
 
-    /// The JSON form, described in `src/docs/guide/platform/ci-check.md`, with a line break at its end.
+    /// The result as JSON, described in `src/docs/guide/platform/ci-check.md`, with a trailing line break.
     #[must_use]
     pub fn to_json(&self) -> String {
-        // Maps with text keys and plain values: nothing in it can fail to be written.
+        // Maps with text keys and plain values always serialize.
         let text = serde_json::to_string_pretty(self).unwrap_or_default();
-        // JSON leaves in a text what reverses its order in a terminal.
+        // JSON does not escape characters that reverse the order of text in a terminal.
         text.lines().map(crate::text::sanitize::escaped).flat_map(|line| [line, "\n".into()]).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! What admission would refuse: the schemas of our definitions, judged without an API server.
+//! Validates objects against the schemas of our definitions as admission would, without an API server.
 
 use std::collections::BTreeSet;
 
@@ -13,12 +13,12 @@ use crate::api::v1alpha1::rules::{self, fits};
 /// The kinds of our API.
 pub(super) const KINDS: [&str; 2] = ["GitProviderConnection", "RepoBinding"];
 
-/// Something that admission would refuse.
+/// A part of an object that admission would refuse.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// JSON pointer to the value.
     pub pointer: String,
-    /// What is wrong, with the field's name.
+    /// What is wrong, with the name of the field.
     pub message: String,
 }
 
@@ -30,7 +30,7 @@ impl Violation {
     }
 }
 
-/// A pointer as people write it: `spec.sinks[0].name`.
+/// A JSON pointer in the usual notation: `spec.sinks[0].name`.
 pub(super) fn field(pointer: &str) -> String {
     let mut field = String::new();
     for step in pointer.split('/').skip(1) {
@@ -59,7 +59,7 @@ impl Schema {
         version.schema?.open_api_v3_schema.map(Self)
     }
 
-    /// Judges an object as admission would, and fills in its defaults. Of fields that are absent by a null, as of absent ones.
+    /// Validates an object as admission would, and applies its defaults. Treats null fields as absent.
     pub fn validate(&self, object: &mut Value) -> Vec<Violation> {
         without_nulls(object);
         let mut violations = Vec::new();
@@ -69,7 +69,7 @@ impl Schema {
         violations
     }
 
-    /// Every rule of the schema, by its message.
+    /// The messages of all validation rules in the schema.
     #[must_use]
     pub fn rules(&self) -> BTreeSet<String> {
         let mut messages = BTreeSet::new();
@@ -97,11 +97,11 @@ fn items(schema: &JSONSchemaProps) -> Option<&JSONSchemaProps> {
 
 fn rules_of(schema: &JSONSchemaProps) -> impl Iterator<Item = &str> {
     let rules = schema.x_kubernetes_validations.iter().flatten();
-    // Rules over the change of an object are for whoever knows its present state.
+    // Transition rules need the current state of the object, so they are left out.
     rules.filter(|rule| !rule.rule.contains("oldSelf")).filter_map(|rule| rule.message.as_deref())
 }
 
-/// The API server drops nulls, because nothing in our schemas is nullable.
+/// Removes nulls, as the API server does, because nothing in our schemas is nullable.
 fn without_nulls(value: &mut Value) {
     match value {
         Value::Object(map) => {
@@ -178,7 +178,7 @@ fn validate(schema: &JSONSchemaProps, value: &Value, pointer: &str, violations: 
         }
         Value::Bool(_) | Value::Null => {}
     }
-    // A rule means something only for what has the right form.
+    // Rules apply only to values of the right form.
     if violations.len() == before {
         let broken = rules_of(schema).filter(|message| rules::rule(message).is_some_and(|holds| !holds(value)));
         violations.extend(broken.map(|message| Violation::new(pointer, message)));
@@ -216,7 +216,7 @@ fn validate_object(schema: &JSONSchemaProps, map: &serde_json::Map<String, Value
         violations.push(Violation::new(pointer, format!("{name} is missing")));
     }
     let Some(properties) = &schema.properties else { return };
-    // At the root, metadata is the API server's own.
+    // At the root, the API server defines metadata.
     let open = schema.x_kubernetes_preserve_unknown_fields == Some(true) || schema.additional_properties.is_some();
     for (name, value) in map {
         let below = child(pointer, name);
@@ -282,12 +282,12 @@ fn validate_text(schema: &JSONSchemaProps, text: &str, pointer: &str, violations
     }
 }
 
-/// A text as it may be shown: an address may hold a password.
+/// A value for a message. Values with an `@` are not shown, because a URL may contain a password.
 fn shown(text: &str) -> String {
     if text.contains('@') { "the value (not shown, because it holds an @)".to_owned() } else { format!("{text:?}") }
 }
 
-/// Patterns tell little to people: an example for those that stand for something with a name.
+/// An example for patterns with a well-known meaning, because patterns are hard to read.
 fn example(pattern: &str) -> &'static str {
     match pattern {
         pattern if pattern.contains("(h|m|s)") => ", such as 30s, 10m or 1h30m",
@@ -296,7 +296,7 @@ fn example(pattern: &str) -> &'static str {
     }
 }
 
-/// The name that was most likely meant.
+/// The most similar known name, if one is similar enough.
 pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let fold = name.to_lowercase();
     let scored = known.map(|known| (strsim::jaro_winkler(&fold, &known.to_lowercase()), known));

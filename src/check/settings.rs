@@ -1,4 +1,4 @@
-//! Settings of a check: what was typed, validated.
+//! Validates the arguments of a check and turns them into settings.
 
 use std::path::PathBuf;
 
@@ -15,29 +15,29 @@ use crate::protocol::keys::{INSTALL_KEY_LENGTH, InstallKey};
 
 /// The settings of a check.
 pub struct CheckSettings {
-    /// What to read.
+    /// Files, directories or `-` to read.
     pub paths: Vec<PathBuf>,
     /// Whether to read a cluster.
     pub from_cluster: bool,
-    /// Whether to ask no provider.
+    /// Whether to contact no provider.
     pub offline: bool,
-    /// Whether something to do at a provider is a reason to fail.
+    /// Whether a planned action at a provider makes the check fail.
     pub fail_on_plan: bool,
-    /// The namespace of manifests that name none.
+    /// The namespace of manifests without one.
     pub default_namespace: String,
-    /// The install key, where one was given.
+    /// The install key, if one was given.
     pub install_key: Option<InstallKey>,
-    /// The form of the result.
+    /// Output format.
     pub output: OutputFormat,
-    /// What describes the installation.
+    /// The settings of the installation.
     pub installation: Installation,
     pub(super) token: Option<SecretString>,
     pub(super) tokens: Vec<NamedToken>,
 }
 
-/// A token for the connection that was named with it.
+/// A token for a named connection.
 pub(super) struct NamedToken {
-    /// Namespace, where it was named, and name.
+    /// Namespace, if given, and name.
     pub(super) connection: (Option<String>, String),
     pub(super) token: SecretString,
 }
@@ -98,7 +98,7 @@ fn install_key(path: &std::path::Path) -> Result<InstallKey, ConfigError> {
     InstallKey::new(&key).map_err(|error| refused(error.to_string()))
 }
 
-/// The key in any of the forms in which people have it. The bytes themselves go first: they may be any.
+/// Reads the key in any of the accepted formats. Raw bytes are tried first, because they may have any value.
 fn key_in(bytes: &[u8]) -> Option<Vec<u8>> {
     if bytes.len() == INSTALL_KEY_LENGTH {
         return Some(bytes.to_vec());
@@ -121,7 +121,7 @@ mod tests {
     use crate::cli::{Cli, Command};
     use crate::config::{Config, UninstallConfig};
 
-    /// A list flag, a value of it with two items, and what comes of it.
+    /// A list flag, a value of it with two items, and the expected result.
     type Row = (&'static str, &'static str, &'static str, fn(&[&str]) -> Result<String, String>);
 
     fn of_server(flags: &[&str], told: fn(Config) -> String) -> Result<String, String> {
@@ -133,7 +133,7 @@ mod tests {
     fn of_check(flags: &[&str]) -> Result<String, String> {
         let arguments = ["forgebind", "check", "-f", "-"].iter().chain(flags);
         let Command::Check(arguments) = Cli::try_parse_from(arguments).unwrap().command else { panic!("check") };
-        // No such variables are set: that is what is said of each.
+        // These variables are not set, which the error for each states.
         CheckSettings::try_from(arguments).map(|_| String::new()).map_err(|error| error.to_string())
     }
 
@@ -143,7 +143,7 @@ mod tests {
         UninstallConfig::try_from(arguments).map(|config| format!("{:?}", config.watch_namespaces)).map_err(|error| error.to_string())
     }
 
-    /// Every list flag of every command: blanks around items do not count, and an empty item is refused with the flag.
+    /// Every list flag of every command: ignores white space around items, and refuses an empty item with the flag's name.
     #[test]
     fn all_lists_are_read_alike() {
         let rows: &[Row] = &[

@@ -1,4 +1,4 @@
-//! YAML with the lines on which its values stand, so that a finding can point to one.
+//! Parses YAML and records the line of each value, so that findings can refer to it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,26 +8,26 @@ use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use serde_saphyr::Spanned;
 
-/// Where the values of a document stand: JSON pointer to line, counted from 1 in the file.
+/// Lines of the values of a document: JSON pointer to line number, counted from 1 in the file.
 pub(super) type Lines = BTreeMap<String, u64>;
 
-/// Why a text is no YAML document.
+/// The error for text that is not a YAML document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Malformed {
-    /// The line in the file, where the parser tells.
+    /// The line in the file, if the parser reports one.
     pub(super) line: Option<u64>,
     /// What is wrong, in one line and without the text itself, which may be a Secret.
     pub(super) problem: String,
 }
 
-/// Reads one document that begins on a line of its file.
+/// Parses one document. `first_line` is the line in the file where it begins.
 pub(super) fn read(text: &str, first_line: u64) -> Result<(Value, Lines), Malformed> {
     let options = serde_saphyr::options! { with_snippet: false };
     let root: Spanned<Node> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let line = error.location().map(|location| location.line().max(1) + first_line - 1);
         let problem = error.without_snippet().to_string();
         let problem = problem.lines().next().unwrap_or_default();
-        // The parser counts from the beginning of the document, which is told here for the file.
+        // The parser's message has a line relative to the document; `line` is relative to the file.
         let problem = problem.split(" at line ").next().unwrap_or(problem).to_owned();
         Malformed { line, problem }
     })?;
@@ -55,7 +55,7 @@ fn flatten(node: Spanned<Node>, first_line: u64, pointer: &str, lines: &mut Line
     }
 }
 
-/// The pointer of a member.
+/// The JSON pointer of a member.
 pub(super) fn child(pointer: &str, key: &str) -> String {
     format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"))
 }
@@ -66,7 +66,7 @@ enum Node {
     Map(Vec<(Key, Spanned<Node>)>),
 }
 
-/// A key. Kubernetes turns every scalar that stands for one into text.
+/// A key of a map. Kubernetes converts every scalar key to text.
 struct Key(String);
 
 impl<'de> Deserialize<'de> for Key {

@@ -1,10 +1,10 @@
-//! What a provider told of a connection's credential, in short phrases.
+//! Summarises in short phrases what the provider reported about a connection's credential.
 
 use crate::api::v1alpha1::connection::{CredentialStatus, GitProviderConnectionStatus, IdentityKind, PermissionState};
 use crate::api::v1alpha1::{ConditionType, ProviderKind};
 use crate::k8s::conditions;
 
-/// What was found; nothing where the credential does not work, because a status may hold what was so before.
+/// The phrases; empty if the credential does not work, because the status may hold earlier results.
 pub(super) fn phrases(status: &GitProviderConnectionStatus) -> Vec<String> {
     let authenticated = conditions::find(&status.conditions, ConditionType::Authenticated);
     if authenticated.is_none_or(|condition| condition.status != "True") {
@@ -13,7 +13,7 @@ pub(super) fn phrases(status: &GitProviderConnectionStatus) -> Vec<String> {
     let mut phrases = vec![server(status), identity(status)];
     phrases.extend(status.credential.as_ref().into_iter().flat_map(credential));
     phrases.extend(status.permissions.iter().map(|permission| match permission.state {
-        // What the role at a single repository allows is told by its binding.
+        // The permissions of the role at a single repository are reported for its binding.
         PermissionState::Granted => format!("scopes suffice for {}", permission.name),
         PermissionState::Missing => format!("{} missing", permission.name),
         PermissionState::Unknown => format!("{} not told by the provider", permission.name),

@@ -1,4 +1,4 @@
-//! The result as people read it.
+//! Formats the result of a check as a table for people.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,19 +7,19 @@ use super::result::{CheckResult, Finding, Level, Outcome, Row};
 use crate::api::v1alpha1::binding::PlannedAction;
 use crate::text::{sanitize, wording};
 
-/// Narrower than this nothing is wrapped to.
+/// Minimum width for wrapping, in columns.
 const LEAST_WIDTH: usize = 60;
-/// Wider lines than this nobody likes to read.
+/// Maximum width for wrapping, in columns: longer lines are hard to read.
 const MOST_WIDTH: usize = 120;
-/// Before the lines of a finding.
+/// Indentation of the lines of a finding.
 const INDENT: &str = "         ";
 
-/// How a table is drawn.
+/// Options for formatting a table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Style {
-    /// Whether it may have colours.
+    /// Whether to use colours.
     pub colours: bool,
-    /// Columns of the terminal; `None` where it is none, so that nothing is wrapped.
+    /// Width of the terminal in columns; `None` if the output is not a terminal, in which case nothing is wrapped.
     pub width: Option<usize>,
 }
 
@@ -34,7 +34,7 @@ enum Colour {
 impl Colour {
     const ALL: [Self; 4] = [Self::Red, Self::Yellow, Self::Green, Self::Bold];
 
-    /// What begins it in a terminal.
+    /// The escape sequence that starts the colour.
     const fn sequence(self) -> &'static str {
         match self {
             Self::Red => "\u{1b}[31m",
@@ -45,7 +45,7 @@ impl Colour {
     }
 }
 
-/// What ends every colour.
+/// The escape sequence that ends every colour.
 const PLAIN: &str = "\u{1b}[0m";
 
 impl Style {
@@ -54,8 +54,7 @@ impl Style {
         if self.colours && !text.trim().is_empty() { format!("{}{text}{PLAIN}", colour.sequence()) } else { text.into_owned() }
     }
 
-    /// The whole text as a terminal may have it: of what it obeys, nothing but our colours and the ends of lines. What was found may
-    /// be anybody's words.
+    /// Escapes all control sequences except our colours and line breaks, because findings may contain untrusted text.
     fn safe(self, text: &str) -> String {
         let sequences = || Colour::ALL.map(Colour::sequence).into_iter().chain([PLAIN]).filter(|_| self.colours);
         let (mut safe, mut rest) = (String::with_capacity(text.len()), text);
@@ -69,7 +68,7 @@ impl Style {
         safe
     }
 
-    /// A text behind an indentation, broken between words where it would be too wide.
+    /// Indents a text, and wraps it between words if it is too wide.
     fn wrapped(self, text: &str, indent: &str) -> String {
         let room = self.width.map(|width| width.clamp(LEAST_WIDTH, MOST_WIDTH) - indent.len());
         let (mut result, mut line) = (String::new(), String::new());
@@ -85,7 +84,7 @@ impl Style {
     }
 }
 
-/// Draws a result.
+/// Formats a result.
 #[must_use]
 pub fn table(result: &CheckResult, style: Style) -> String {
     let mut text = objects(&result.objects, style);
@@ -102,7 +101,7 @@ pub fn table(result: &CheckResult, style: Style) -> String {
     style.safe(&(text + "\n" + &summary(result, style)))
 }
 
-/// Lines of columns, the last of which is as long as it likes.
+/// Aligns columns; the last one may have any width.
 fn aligned(lines: &[Vec<(String, Option<Colour>)>], style: Style) -> String {
     let mut widths: Vec<usize> = Vec::new();
     for line in lines {
@@ -121,7 +120,7 @@ fn aligned(lines: &[Vec<(String, Option<Colour>)>], style: Style) -> String {
             let padded = format!("{cell:width$}   ");
             drawn += &colour.map_or_else(|| padded.clone(), |colour| style.paint(colour, &padded));
         }
-        // Spaces at the end of a line are within the colour of its last cell.
+        // With colours, trailing spaces are inside the colour of the last cell.
         text += if style.colours { &drawn } else { drawn.trim_end() };
         text += "\n";
     }
@@ -162,7 +161,7 @@ fn objects(rows: &[Row], style: Style) -> String {
     aligned(&lines, style)
 }
 
-/// What the providers told of the connections.
+/// What the providers reported about the connections.
 fn found(rows: &[Row], style: Style) -> String {
     let mut text = String::new();
     for row in rows.iter().filter(|row| !row.found.is_empty()) {
@@ -172,7 +171,7 @@ fn found(rows: &[Row], style: Style) -> String {
     if text.is_empty() { text } else { format!("\n{}\n{text}", style.paint(Colour::Bold, "FOUND")) }
 }
 
-/// `create`, `update 2`; a dash for nothing.
+/// The actions in short form: `create`, `update 2`; a dash if there are none.
 fn action_summary(actions: &[PlannedAction]) -> String {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for action in actions {
@@ -209,7 +208,7 @@ fn findings(rows: &[Row], style: Style) -> String {
     let mut text = String::new();
     for row in rows {
         for (position, finding) in row.findings.iter().enumerate() {
-            // A remedy that stands below the next one as well is told there.
+            // If the next finding has the same remedy, the remedy is printed only there.
             let told_next = row.findings.get(position + 1).is_some_and(|next| next.remedy == finding.remedy);
             let remedy = finding.remedy.as_deref().filter(|_| !told_next);
             text += &finding_lines(row, finding, remedy, style);

@@ -1,18 +1,18 @@
-//! The only writer of condition lists.
+//! Builds condition lists; nothing else writes them.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::api::v1alpha1::{ConditionType, Reason};
 
-/// The three values of a condition.
+/// The values of a condition's status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConditionStatus {
-    /// It is so.
+    /// The condition holds.
     True,
-    /// It is not.
+    /// The condition does not hold.
     False,
-    /// Nobody can tell at present.
+    /// The status cannot be determined now.
     Unknown,
 }
 
@@ -26,11 +26,11 @@ impl ConditionStatus {
     }
 }
 
-/// The longest message that is kept, in characters: conditions are read in terminals.
+/// Maximum length of a message in characters: conditions are read in terminals.
 const LONGEST_MESSAGE: usize = 1024;
 
-/// Builds a condition list from an old one: a transition time stays while the verdict does, and what is not set again is
-/// dropped.
+/// Builds a condition list from an old one: the transition time stays while the status is unchanged, and conditions that are
+/// not set again are dropped.
 #[derive(Debug)]
 pub struct Conditions<'a> {
     generation: Option<i64>,
@@ -40,13 +40,13 @@ pub struct Conditions<'a> {
 }
 
 impl<'a> Conditions<'a> {
-    /// Starts from the old list.
+    /// Starts from an old list.
     #[must_use]
     pub const fn new(old: &'a [Condition], generation: Option<i64>, now: Timestamp) -> Self {
         Self { generation, now, old, new: Vec::new() }
     }
 
-    /// Sets one condition.
+    /// Sets a condition. Truncates a message that is too long.
     pub fn set(&mut self, kind: ConditionType, status: ConditionStatus, reason: Reason, message: impl Into<String>) {
         let message: String = message.into();
         let before = find(self.old, kind);
@@ -63,12 +63,12 @@ impl<'a> Conditions<'a> {
         });
     }
 
-    /// Sets a condition that is as it should be.
+    /// Sets a condition to `True` with the reason `Succeeded`.
     pub fn succeed(&mut self, kind: ConditionType, message: impl Into<String>) {
         self.set(kind, ConditionStatus::True, Reason::Succeeded, message);
     }
 
-    /// Keeps a condition as it was, with the generation that it was seen for. Nothing happens where there was none.
+    /// Keeps a condition unchanged, including its observed generation. Does nothing if the old list does not have it.
     pub fn keep(&mut self, kind: ConditionType) {
         if let Some(before) = find(self.old, kind) {
             self.new.retain(|condition| condition.type_ != kind.as_str());
@@ -82,13 +82,13 @@ impl<'a> Conditions<'a> {
         find(self.old, kind).is_some()
     }
 
-    /// A condition that was set.
+    /// A condition of the new list.
     #[must_use]
     pub fn get(&self, kind: ConditionType) -> Option<&Condition> {
         find(&self.new, kind)
     }
 
-    /// The list, sorted by type, Ready first.
+    /// Returns the new list, sorted by type, with `Ready` first.
     #[must_use]
     pub fn finish(mut self) -> Vec<Condition> {
         self.new.sort_by(|one, other| (one.type_ != "Ready", &one.type_).cmp(&(other.type_ != "Ready", &other.type_)));
@@ -96,13 +96,13 @@ impl<'a> Conditions<'a> {
     }
 }
 
-/// A condition of a list.
+/// Finds a condition in a list.
 #[must_use]
 pub fn find(conditions: &[Condition], kind: ConditionType) -> Option<&Condition> {
     conditions.iter().find(|condition| condition.type_ == kind.as_str())
 }
 
-/// Whether a condition of a list is `True`.
+/// Whether a condition in a list is `True`.
 #[must_use]
 pub fn is_true(conditions: &[Condition], kind: ConditionType) -> bool {
     find(conditions, kind).is_some_and(|condition| condition.status == "True")

@@ -1,15 +1,15 @@
-//! How the cluster is reached.
+//! Loads the client configuration for the cluster.
 
 use kube::Config;
 use kube::config::{InferConfigError, Kubeconfig};
 
-/// The cluster of `KUBECONFIG` or of the pod.
+/// Loads the configuration from `KUBECONFIG` or from the pod's service account.
 ///
-/// A proxy counts only where the kubeconfig's own cluster names it. The library would take `HTTPS_PROXY` as well, which is
-/// for providers, and which this build, that reaches the API server directly, could not obey.
+/// A proxy is used only if the kubeconfig's own cluster sets it. kube would also use `HTTPS_PROXY`, which is meant for providers;
+/// this build connects to the API server directly and could not use it.
 ///
 /// # Errors
-/// When there is neither a kubeconfig nor a pod, or what is there does not hold together.
+/// There is neither a kubeconfig nor a service account, or the configuration is inconsistent.
 pub async fn infer() -> Result<Config, InferConfigError> {
     let mut config = Config::infer().await?;
     if config.proxy_url.is_some() && Kubeconfig::read().ok().as_ref().and_then(named_proxy).is_none() {
@@ -18,7 +18,7 @@ pub async fn infer() -> Result<Config, InferConfigError> {
     Ok(config)
 }
 
-/// The proxy that the present context's cluster names.
+/// The proxy of the current context's cluster.
 fn named_proxy(kubeconfig: &Kubeconfig) -> Option<&str> {
     let present = kubeconfig.current_context.as_deref()?;
     let context = kubeconfig.contexts.iter().find(|context| context.name == present)?.context.as_ref()?;

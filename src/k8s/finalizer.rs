@@ -1,5 +1,5 @@
-//! The finalizer: added and removed by JSON patch, guarded by UID and resourceVersion, so that it can neither hit an
-//! object of the same name nor overwrite somebody else's.
+//! Adds and removes the finalizer by JSON patch, guarded by UID and resourceVersion, so that it can neither affect another object
+//! of the same name nor overwrite a concurrent change.
 
 use json_patch::{AddOperation, PatchOperation, RemoveOperation, TestOperation, jsonptr::PointerBuf};
 use kube::api::{Patch, PatchParams};
@@ -15,10 +15,10 @@ pub fn is_present(object: &impl Resource) -> bool {
     object.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
 }
 
-/// Adds our finalizer and returns the object as it is then.
+/// Adds our finalizer and returns the updated object.
 ///
 /// # Errors
-/// What the API server said; a conflict when the object changed meanwhile.
+/// The error of the API server; a conflict if the object changed in the meantime.
 pub async fn add<K>(client: &Client, object: &K) -> kube::Result<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
@@ -31,10 +31,10 @@ where
     patch(client, object, vec![operation]).await
 }
 
-/// Removes our finalizer and returns the object as it is then; `None` when it is gone, or had none of ours.
+/// Removes our finalizer and returns the updated object; `None` if the object no longer exists or has no finalizer of ours.
 ///
 /// # Errors
-/// What the API server said; a conflict when the object changed meanwhile.
+/// The error of the API server; a conflict if the object changed in the meantime.
 pub async fn remove<K>(client: &Client, object: &K) -> kube::Result<Option<K>>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
@@ -47,7 +47,7 @@ where
     }
 }
 
-/// What removes our finalizer from an object, with no guard; `None` when it has none of ours.
+/// The unguarded operations that remove our finalizer from an object; `None` if it does not have it.
 fn removal(object: &impl Resource) -> Option<Vec<PatchOperation>> {
     let position = object.finalizers().iter().position(|finalizer| finalizer == FINALIZER)?;
     let path = pointer(["metadata", "finalizers", &position.to_string()]);
@@ -57,12 +57,12 @@ fn removal(object: &impl Resource) -> Option<Vec<PatchOperation>> {
     ])
 }
 
-/// The guarded patch that removes our finalizer from an object of whatever type; `None` when it has none of ours.
+/// The guarded patch that removes our finalizer from an object of any type; `None` if it does not have it.
 pub fn removal_patch(object: &impl Resource) -> Option<Patch<()>> {
     removal(object).map(|operations| guarded(object, operations))
 }
 
-/// How such a patch is sent: under our name, so that `managedFields` tells whose finalizer it is.
+/// Parameters for such a patch: our field manager, so that `managedFields` shows who manages the finalizer.
 #[must_use]
 pub fn parameters() -> PatchParams {
     PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }

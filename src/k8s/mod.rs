@@ -1,4 +1,4 @@
-//! Kubernetes, as every part of the program uses it: client configuration, watches, conditions and finalizers.
+//! Shared Kubernetes code: client configuration, watches, conditions and finalizers.
 
 pub mod conditions;
 pub mod config;

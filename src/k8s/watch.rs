@@ -1,7 +1,8 @@
-//! Watches: one per kind and namespace, each feeding a store and everybody who listens.
+//! Watches objects: one watch per kind and namespace, each filling a store and calling listeners.
 //!
-//! A relist of the API server's watch protocol says what is there and not what is gone. The watches here compare it with
-//! what they knew, so that a listener hears of every deletion, also of one that happened while a watch was broken.
+//! A relist in the API server's watch protocol contains the existing objects but not the deleted ones. The watches here compare
+//! it with the objects that they knew, so that listeners see every deletion, including one that happened while a watch was
+//! interrupted.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
@@ -23,18 +24,18 @@ use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tracing::{info, warn};
 
-/// How long a watch lasts before it is opened again, in seconds. A connection that died in silence is noticed 5 s later.
+/// Duration of a watch before it is reopened, in seconds. A connection that died silently is noticed 5 s later.
 pub const WATCH_SECONDS: u32 = 50;
 
-/// The first pause of a watch that fails, and the longest: when the API server is back, nobody waits much longer for us.
+/// First and maximum backoff of a failing watch: short, so that it resumes soon after the API server is back.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// The pauses of a watch that fails. The library's own grow to half a minute.
+/// Backoff of a failing watch. kube's own backoff grows to half a minute.
 #[derive(Debug)]
 pub struct WatchBackoff(ExponentialBackoff);
 
-/// The pauses of a watch, from the first one on. They never end, and begin again with whatever the watch brings.
+/// The backoff of a watch, starting with the first delay. It never ends, and is reset by every event of the watch.
 #[must_use]
 pub fn backoff() -> WatchBackoff {
     let backoff = ExponentialBuilder::default().with_min_delay(FIRST_PAUSE).with_max_delay(LONGEST_PAUSE).without_max_times();
@@ -55,30 +56,30 @@ impl Backoff for WatchBackoff {
     }
 }
 
-/// What happened to the objects of one kind.
+/// A change to the objects of one kind.
 #[derive(Clone, Debug)]
 pub enum Change<K> {
-    /// It is there, new or changed.
+    /// The object was created or changed, or was found by a listing.
     Applied(Arc<K>),
-    /// It is gone.
+    /// The object was deleted.
     Deleted(Arc<K>),
-    /// It is there and does not fit the type.
+    /// The object exists but does not match the type.
     Invalid(Box<InvalidObject>),
-    /// The first listing is complete: everything that exists has been told.
+    /// The first listing is complete: every existing object has been reported.
     Ready,
 }
 
-/// Somebody who wants to hear of changes. Called in order, so it must not block.
+/// A callback for changes. Called in order, so it must not block.
 pub type Listener<K> = Box<dyn FnMut(&Change<K>) + Send>;
 
 type Guarded<K> = Result<K, Box<InvalidObject>>;
 
-/// The namespaces that are watched.
+/// The namespaces to watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// All of them.
+    /// All namespaces.
     All,
-    /// These.
+    /// Only these namespaces.
     Namespaces(Vec<String>),
 }
 
@@ -98,7 +99,8 @@ fn config() -> watcher::Config {
     watcher::Config::default().timeout(WATCH_SECONDS)
 }
 
-/// Watches objects of a kind of ours until the future is dropped. An object that does not parse is told and stops nothing.
+/// Watches objects of one of our kinds until the future is dropped. An object that cannot be parsed is reported, and the watch
+/// continues.
 pub async fn objects<K>(client: Client, scope: Scope, writer: Writer<K>, listeners: Vec<Listener<K>>)
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
@@ -116,7 +118,7 @@ where
     merge(K::kind(&()).into_owned(), streams.collect(), Some(writer), listeners).await;
 }
 
-/// Watches the metadata of objects of a namespaced kind until the future is dropped. Nothing is stored.
+/// Watches the metadata of objects of a namespaced kind until the future is dropped. Stores nothing.
 pub async fn namespaced_metadata<K>(client: Client, scope: Scope, listeners: Vec<Listener<PartialObjectMeta<K>>>)
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
@@ -136,8 +138,8 @@ pub async fn cluster_metadata<K>(
     merge(K::kind(&()).into_owned(), vec![metadata_stream(api)], Some(writer), listeners).await;
 }
 
-/// Watches one object by its name: as it is now, or `None` while it is not there. A deletion is told even when the watch was
-/// broken meanwhile.
+/// Watches one object by name: yields its current state, or `None` while it does not exist. Reports a deletion even if the watch
+/// was interrupted at the time.
 pub fn object<K>(api: Api<K>, name: &str) -> impl Stream<Item = watcher::Result<Option<K>>> + Send + use<K>
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
@@ -179,18 +181,18 @@ fn map_event<A, B>(event: Event<A>, mut map: impl FnMut(A) -> B) -> Event<B> {
     }
 }
 
-/// Drops what nobody reads and what is most of an object's size in memory.
+/// Removes fields that are never read and take most of an object's memory.
 fn strip<K: Resource>(mut object: K) -> K {
     object.meta_mut().managed_fields = None;
     object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
     object
 }
 
-/// What one of the merged watches knows.
+/// The state of one of the merged watches.
 struct Listing<K: Resource<DynamicType = ()>> {
-    /// The objects, until the store holds them: two copies of everything would be twice the memory.
+    /// The objects, until the store has them: keeping two copies would double the memory.
     known: HashMap<ObjectRef<K>, Option<Arc<K>>>,
-    /// The keys seen by the listing under way.
+    /// The keys seen by the listing in progress.
     seen: Vec<ObjectRef<K>>,
     complete: bool,
 }
@@ -210,7 +212,7 @@ where
     writer: Option<Writer<K>>,
     listeners: Vec<Listener<K>>,
     ready: bool,
-    /// The streams that failed last: one that is forbidden says so once, however well the others go.
+    /// The streams that failed last: each logs a failure once, even while others succeed.
     failing: HashSet<usize>,
 }
 
@@ -285,7 +287,8 @@ where
         self.tell(&Change::Deleted(object));
     }
 
-    /// Ends a listing: what was known and not seen is gone. The store counts as filled once every watch has listed.
+    /// Ends a listing: objects that were known but not listed were deleted. The store is complete once every watch has finished a
+    /// listing.
     fn finish_listing(&mut self, number: usize) {
         let Some(listing) = self.listings.get_mut(number) else { return };
         listing.complete = true;

@@ -1,16 +1,16 @@
-//! Addresses that nobody should reach by naming a URL.
+//! Classifies addresses that must not be reached through a configured URL.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use ipnet::IpNet;
 
-/// The cluster's own addresses: its service ranges and its API servers. Clones share them.
+/// The cluster's own addresses: its service ranges and its API servers. Clones share the data.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterNetworks(Arc<RwLock<Vec<IpNet>>>);
 
 impl ClusterNetworks {
-    /// Replaces what is known of the cluster.
+    /// Replaces the known addresses of the cluster.
     pub fn set(&self, service_ranges: impl IntoIterator<Item = IpNet>, api_servers: impl IntoIterator<Item = IpAddr>) {
         let networks = service_ranges.into_iter().chain(api_servers.into_iter().map(|address| IpNet::from(unwrap_embedded(address))));
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = networks.collect();
@@ -30,14 +30,14 @@ const METADATA: [IpAddr; 5] = [
     IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
 ];
 
-/// Whether an address is this machine's, this link's, nobody's, everybody's, or a metadata service's. Private ranges are
-/// none of these: that is where providers on premises live.
+/// Whether an address is loopback, link-local, unspecified, multicast, reserved, or that of a metadata service. Private ranges
+/// are not special: providers on premises use them.
 pub(super) fn is_special(address: IpAddr) -> bool {
     METADATA.contains(&address)
         || match address {
             IpAddr::V4(address) => {
                 let [first, ..] = address.octets();
-                // 0.0.0.0/8 reaches this machine on Linux; 240.0.0.0/4 is reserved and holds the broadcast address.
+                // 0.0.0.0/8 reaches this machine on Linux; 240.0.0.0/4 is reserved and includes the broadcast address.
                 first == 0 || first >= 240 || address.is_loopback() || address.is_link_local() || address.is_multicast()
             }
             IpAddr::V6(address) => {
@@ -46,7 +46,7 @@ pub(super) fn is_special(address: IpAddr) -> bool {
         }
 }
 
-/// The IPv4 address that an IPv6 address stands for, where it does: mapped, compatible, NAT64 and 6to4.
+/// The IPv4 address that an IPv6 address embeds (mapped, compatible, NAT64 and 6to4); other addresses are returned unchanged.
 pub(super) fn unwrap_embedded(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else { return address };
     let embedded = |high: u16, low: u16| {
@@ -55,7 +55,7 @@ pub(super) fn unwrap_embedded(address: IpAddr) -> IpAddr {
     };
     match v6.segments() {
         [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => embedded(high, low),
-        // `::` and `::1` are of this form and are themselves.
+        // `::` and `::1` have this form but embed no IPv4 address.
         [0, 0, 0, 0, 0, 0, high, low] if high > 0 || low > 1 => embedded(high, low),
         _ => address,
     }

@@ -1,11 +1,11 @@
-//! Host patterns, and the clouds that are always allowed.
+//! Matches hosts against patterns and against the known clouds, which are always allowed.
 
 use std::fmt;
 use std::str::FromStr;
 
 use url::{Host, Url};
 
-/// The hosts of the clouds that this program knows.
+/// The hosts of the known clouds.
 const KNOWN_CLOUDS: [&str; 10] = [
     "github.com",
     "api.github.com",
@@ -19,7 +19,7 @@ const KNOWN_CLOUDS: [&str; 10] = [
     "app.vssps.visualstudio.com",
 ];
 
-/// Whether a URL leads to one of the known clouds, on the port that its scheme has.
+/// Whether a URL leads to one of the known clouds, on the default port of its scheme.
 pub(super) fn is_known_cloud(url: &Url) -> bool {
     let Some(host) = url.host_str() else { return false };
     let host = host.trim_end_matches('.');
@@ -30,13 +30,13 @@ pub(super) fn is_known_cloud(url: &Url) -> bool {
 /// `host`, `host:port` or `*.suffix`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPattern {
-    /// Lower case, punycode; what follows the asterisk, with its dot, where `any_below`.
+    /// Lower case, punycode. If `any_below` is set: the suffix after the asterisk, including its dot.
     host: String,
     any_below: bool,
     port: Option<u16>,
 }
 
-/// A text that is no host pattern.
+/// The error for a text that is not a host pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not host, host:port or *.suffix")]
 pub struct HostPatternError(String);
@@ -60,7 +60,7 @@ impl FromStr for HostPattern {
 }
 
 impl HostPattern {
-    /// Whether a URL's host and port are meant.
+    /// Whether the pattern matches a URL's host and port.
     #[must_use]
     pub fn matches(&self, url: &Url) -> bool {
         let Some(host) = url.host_str() else { return false };

@@ -1,14 +1,15 @@
-//! Where servers listen.
+//! Binds the listeners of servers.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::net::TcpListener;
 
-/// Takes an address. `[::]` is every address, of IPv6 and of IPv4; on a machine without IPv6 it is every address of IPv4.
+/// Binds a TCP listener. `[::]` listens on every IPv6 and IPv4 address; on a machine without IPv6 it falls back to every IPv4
+/// address.
 ///
 /// # Errors
-/// When the address cannot be listened on.
+/// Binding fails.
 pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     match TcpListener::bind(address).await {
         Ok(listener) => Ok(listener),
@@ -19,7 +20,7 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     }
 }
 
-/// What is listened on where every address was asked for and the machine may have none of IPv6.
+/// The IPv4 fallback if binding to every address failed because the machine may have no IPv6.
 fn without_ipv6(address: SocketAddr, refusal: io::ErrorKind) -> Option<SocketAddr> {
     let every = address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
     let taken = matches!(refusal, io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied);

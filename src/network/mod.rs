@@ -1,5 +1,5 @@
-//! Which hosts and addresses may be reached: URLs are judged before anything is sent, names again by their addresses when
-//! connecting, so that a name cannot lead where its URL would not have been allowed to.
+//! Decides which hosts and addresses may be reached. URLs are checked before anything is sent, and the addresses of a name again
+//! when connecting, so that DNS cannot bypass the check of the URL.
 
 mod address;
 mod host;
@@ -20,55 +20,55 @@ use url::{Host, Url};
 pub use address::ClusterNetworks;
 pub use host::{HostPattern, HostPatternError};
 
-/// How long a connection may take to be made.
+/// Maximum duration of establishing a connection.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes that a server may send ahead on a stream of HTTP/2.
+/// Bytes that a server may send ahead on an HTTP/2 stream.
 const WINDOW: u32 = 256 * 1024;
 
-/// What the installation allows.
+/// The network rules of the installation.
 #[derive(Clone, Debug, Default)]
 pub struct NetworkPolicy {
-    /// Hosts that providers may have besides the known clouds; empty allows all.
+    /// Hosts allowed for providers in addition to the known clouds; empty allows all.
     pub provider_hosts: Vec<HostPattern>,
-    /// Hosts that the proxies of connections may have. Empty allows all where `provider_hosts` does, and none where it does not: a
-    /// proxy sees what its connection's own certificate authorities let it decrypt, so that it is another way to any host.
+    /// Hosts allowed for the proxies of connections. Empty allows all if `provider_hosts` is empty as well, and none otherwise: a
+    /// proxy sees what its connection's own certificate authorities let it decrypt, so it is another way to reach any host.
     pub proxy_hosts: Vec<HostPattern>,
-    /// Hosts that `http` sinks may have; empty allows none.
+    /// Hosts allowed for `http` sinks; empty allows none.
     pub sink_hosts: Vec<HostPattern>,
-    /// Addresses that are reached although they are loopback, link-local, metadata or the cluster's own.
+    /// Address ranges allowed although they are loopback, link-local, metadata or the cluster's own.
     pub allow_cidrs: Vec<IpNet>,
-    /// Whether http is allowed at all, other than to `service` sinks.
+    /// Whether http is allowed at all, except for `service` sinks, which may always use it.
     pub insecure_http: bool,
-    /// Whether `HTTPS_PROXY` and its kin are obeyed where a connection names no proxy of its own.
+    /// Whether `HTTPS_PROXY` and related variables apply to connections without a proxy of their own.
     pub environment_proxy: bool,
-    /// Addresses that stand in for name resolution, by lower-case host and port. They are vetted like any other. The
-    /// port is not known when a name is resolved: entries for several ports of one host should agree.
+    /// Addresses that override name resolution, by lower-case host and port. They are checked like any other. The port is not
+    /// known when a name is resolved: entries for several ports of one host should agree.
     pub resolve: BTreeMap<(String, u16), IpAddr>,
     /// The cluster's own addresses. Shared by all clones, because they become known at run time.
     pub cluster: ClusterNetworks,
 }
 
-/// Whose connection it is: the rules differ.
+/// The purpose of a connection, which determines its rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// To a Git provider, with a credential.
     Provider,
     /// To an `http` sink.
     HttpSink,
-    /// To a `service` sink: its own namespace only, so cluster addresses are right.
+    /// To a `service` sink: only in the binding's own namespace, so cluster addresses are allowed.
     ServiceSink,
 }
 
-/// Why an address is not reached.
+/// Why an address may not be reached.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The host is not allowed; names the flag that would.
+    /// The host is not allowed. Names the flag that would allow it.
     #[error("host {host} is not allowed; {flag} would allow it")]
     Host {
         /// The host.
         host: String,
-        /// The flag.
+        /// The flag that would allow it.
         flag: &'static str,
     },
     /// The address is not allowed.
@@ -79,19 +79,19 @@ pub enum Refusal {
         /// The address.
         address: IpAddr,
     },
-    /// The address is http.
+    /// The URL uses http.
     #[error("{host} is addressed with http; use https, or --allow-insecure-http for local development")]
     InsecureHttp {
         /// The host.
         host: String,
     },
-    /// The address is neither http nor https.
+    /// The URL uses neither http nor https.
     #[error("{scheme} is not served; use https")]
     Scheme {
         /// The scheme.
         scheme: String,
     },
-    /// The address holds a user name or a password.
+    /// The URL contains a user name or a password.
     #[error("the address of {host} holds a user name; a Secret is the place for it")]
     UserInfo {
         /// The host.
@@ -100,7 +100,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Whether it is about http rather than about where.
+    /// Whether the scheme is refused, as opposed to the host or address.
     #[must_use]
     pub const fn is_insecure(&self) -> bool {
         matches!(self, Self::InsecureHttp { .. } | Self::Scheme { .. })
@@ -108,10 +108,10 @@ impl Refusal {
 }
 
 impl NetworkPolicy {
-    /// Judges a URL before anything is sent to it. Names are judged again by their addresses when connecting.
+    /// Checks a URL before anything is sent to it. The addresses of a name are checked again when connecting.
     ///
     /// # Errors
-    /// What is not allowed and the flag that would allow it.
+    /// The refusal, with the flag that would allow the URL.
     pub fn check(&self, purpose: Purpose, url: &Url) -> Result<(), Refusal> {
         let host = url.host_str().unwrap_or_default().to_owned();
         match url.scheme() {
@@ -132,22 +132,22 @@ impl NetworkPolicy {
         }
     }
 
-    /// Whether the installation names the host of a URL as one of a provider.
+    /// Whether the installation lists the host of a URL as a provider's.
     #[must_use]
     pub fn is_listed(&self, url: &Url) -> bool {
         self.provider_hosts.iter().any(|pattern| pattern.matches(url))
     }
 
-    /// Whether a URL leads to one of the known clouds or to a host that the installation names, which an empty list does not.
+    /// Whether a URL leads to one of the known clouds or to a listed host. An empty list contains no host.
     #[must_use]
     pub fn is_cloud_or_listed(&self, url: &Url) -> bool {
         host::is_known_cloud(url) || self.is_listed(url)
     }
 
-    /// Judges the proxy that a connection names. Its name is judged again by its addresses when connecting.
+    /// Checks the proxy of a connection. The addresses of its name are checked again when connecting.
     ///
     /// # Errors
-    /// What is not allowed and the flag that would allow it.
+    /// The refusal, with the flag that would allow the proxy.
     pub fn check_proxy(&self, proxy: &Url) -> Result<(), Refusal> {
         let host = proxy.host_str().unwrap_or_default();
         let any = self.provider_hosts.is_empty() && self.proxy_hosts.is_empty();
@@ -171,7 +171,7 @@ impl NetworkPolicy {
         if allowed { Ok(()) } else { Err(Refusal::Host { host: url.host_str().unwrap_or_default().to_owned(), flag }) }
     }
 
-    /// Names whose address everybody knows. Connecting would find out too, but not through a proxy.
+    /// Checks names with a well-known address. Connecting would also check them, but not through a proxy.
     fn check_name(&self, purpose: Purpose, name: &str) -> Result<(), Refusal> {
         let host = name.trim_end_matches('.').to_lowercase();
         if !self.overrides(&host).is_empty() {
@@ -188,11 +188,11 @@ impl NetworkPolicy {
         self.check_address(purpose, name, address.into())
     }
 
-    /// Judges an address that a host has.
+    /// Checks an address of a host.
     ///
     /// # Errors
-    /// When it is loopback, unspecified, link-local, multicast, a metadata service, or the cluster's own, and
-    /// `allow_cidrs` does not name it.
+    /// The address is loopback, unspecified, link-local, multicast, that of a metadata service, or the cluster's own, and not in
+    /// `allow_cidrs`.
     pub fn check_address(&self, purpose: Purpose, host: &str, address: IpAddr) -> Result<(), Refusal> {
         let meant = address::unwrap_embedded(address);
         if self.allow_cidrs.iter().any(|network| network.contains(&address) || network.contains(&meant)) {
@@ -202,24 +202,24 @@ impl NetworkPolicy {
         if own || address::is_special(meant) { Err(Refusal::Address { host: host.to_owned(), address: meant }) } else { Ok(()) }
     }
 
-    /// The addresses that stand in for a host's own, which is in lower case without a dot at its end.
+    /// The addresses that override name resolution for a host, given in lower case without a trailing dot.
     fn overrides(&self, host: &str) -> Vec<IpAddr> {
         let mut addresses: Vec<_> = self.resolve.iter().filter(|((name, _), _)| name == host).map(|(_, address)| *address).collect();
         addresses.dedup();
         addresses
     }
 
-    /// A client builder that follows no redirect, obeys no ambient proxy unless the installation wants it, and connects to
-    /// vetted addresses only. An address in a URL is not resolved: judge each URL with [`check`](Self::check) first.
+    /// A client builder that follows no redirects, ignores ambient proxies unless the installation enables them, and connects
+    /// only to checked addresses. IP addresses in URLs are not resolved: check each URL with [`check`](Self::check) first.
     pub fn client_builder(self: &Arc<Self>, purpose: Purpose) -> reqwest::ClientBuilder {
-        // Fails only where one is installed already.
+        // Fails only if a provider is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let builder = reqwest::Client::builder()
             .user_agent(concat!("forgebind/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
             .connect_timeout(CONNECT_TIMEOUT)
-            // What HTTP/2 lets a server send ahead of its being read counts in nobody's budget.
+            // What HTTP/2 lets a server send ahead, before it is read, counts in no memory budget.
             .http2_initial_stream_window_size(WINDOW)
             .http2_initial_connection_window_size(2 * WINDOW)
             .dns_resolver(resolver::VettedResolver::new(Arc::clone(self), purpose));

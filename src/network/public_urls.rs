@@ -1,59 +1,59 @@
-//! The public endpoints: the addresses under which providers reach the receiver. One may be the default, others have names by which
-//! connections choose them, and some are of before.
+//! The public endpoints: the URLs at which providers reach the receiver. One may be the default, others have names by which
+//! connections choose them, and some are former ones.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use url::Url;
 
-/// The longest name, in characters: that of a DNS label.
+/// Maximum length of a name in characters: that of a DNS label.
 const LONGEST_NAME: usize = 63;
 
-/// The addresses under which providers reach the receiver.
+/// The URLs at which providers reach the receiver.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PublicUrls {
-    /// That of connections that choose none. One with a name is never it, not even when it is the only one: a second name would
-    /// change what no choice means.
+    /// The URL for connections that choose none. A named URL is never the default, even if it is the only one: adding a second
+    /// name would change the meaning of not choosing.
     pub default: Option<Url>,
-    /// Those that connections choose by name.
+    /// URLs that connections choose by name.
     pub named: BTreeMap<String, Url>,
-    /// Where providers reached the receiver before, whatever its name was then.
+    /// URLs at which providers reached the receiver before, whatever their names were.
     pub former: Vec<Url>,
 }
 
-/// Why there is no address for a connection.
+/// Why there is no URL for a connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PublicUrlError {
-    /// There is none at all.
+    /// No URL is configured.
     #[error("Forgebind does not know where providers reach it; start it with --public-url")]
     None,
-    /// The connection chooses none, and all have names.
+    /// The connection chooses none, and every URL has a name.
     #[error(
         "every address of --public-url has a name ({names}), and the connection chooses none; set its spec.receiver.publicURL to a name, or \
          start Forgebind with one that has none"
     )]
     NotChosen {
-        /// The names that there are.
+        /// The configured names.
         names: String,
     },
-    /// The connection chooses a name that there is not.
+    /// The connection chooses a name that is not configured.
     #[error(
         "the connection's spec.receiver.publicURL is {name}, and --public-url has {known}; correct the name, or start Forgebind with \
          --public-url …,{name}=URL (what was made before stays and goes on delivering)"
     )]
     Unknown {
-        /// The name.
+        /// The chosen name.
         name: String,
-        /// What there is in its place.
+        /// The configured names, as text for the message.
         known: String,
     },
 }
 
 impl PublicUrls {
-    /// The address that a connection's choice means.
+    /// The URL for a connection's choice.
     ///
     /// # Errors
-    /// When there is no such address.
+    /// There is no such URL.
     pub fn choose(&self, name: Option<&str>) -> Result<&Url, PublicUrlError> {
         let names = self.named.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         match name {
@@ -65,13 +65,13 @@ impl PublicUrls {
         }
     }
 
-    /// Every address under which a hook is this installation's: the present ones and those of before.
+    /// Every URL under which a hook belongs to this installation: the current and the former ones.
     pub fn all(&self) -> impl Iterator<Item = &Url> {
         self.default.iter().chain(self.named.values()).chain(&self.former)
     }
 }
 
-/// The present ones, as the flag takes them.
+/// The current URLs, in the format of the flag.
 impl fmt::Display for PublicUrls {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let named = self.named.iter().map(|(name, url)| format!("{name}={url}"));
@@ -80,8 +80,8 @@ impl fmt::Display for PublicUrls {
     }
 }
 
-/// Whether a text can be the name of an address: lower-case letters, digits and dashes within, at most 63, and not `default`,
-/// which is the one without a name.
+/// Whether a text is a valid name of a URL: lower-case letters, digits and inner dashes, at most 63 characters, and not
+/// `default`, which refers to the URL without a name.
 #[must_use]
 pub fn is_name(text: &str) -> bool {
     let plain = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
@@ -115,7 +115,7 @@ mod tests {
         for (urls, choice, says) in [
             (urls(None, &[]), None, "start it with --public-url"),
             (named.clone(), None, "has a name (dmz, internal), and the connection chooses none"),
-            // One name alone is no default either.
+            // A single named URL is not a default either.
             (urls(None, &[("internal", "https://hooks.acme.corp")]), None, "has a name (internal)"),
             (named, Some("intern"), "is intern, and --public-url has only the names dmz, internal"),
             (urls(Some("https://hooks.acme.io"), &[]), Some("internal"), "--public-url has no names"),

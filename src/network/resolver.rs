@@ -1,4 +1,4 @@
-//! Name resolution that hands out vetted addresses only.
+//! Resolves names to checked addresses only.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ impl VettedResolver {
     }
 }
 
-/// Keeps what may be reached. A name with no such address is refused by its first one.
+/// Keeps the allowed addresses. If none is allowed, returns the refusal of the first one.
 pub(super) fn vet(policy: &NetworkPolicy, purpose: Purpose, host: &str, addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, Refusal> {
     let mut refusal = None;
     let mut vetted = Vec::with_capacity(addresses.len());
@@ -44,7 +44,7 @@ impl Resolve for VettedResolver {
                 addresses = tokio::net::lookup_host((name.as_str(), 0)).await?.map(|address| address.ip()).collect();
             }
             let vetted = vet(&policy, purpose, &host, addresses)?;
-            // Port 0 leaves the port to the URL.
+            // Port 0 leaves the choice of port to the URL.
             Ok(Box::new(vetted.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs)
         })
     }

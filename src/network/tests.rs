@@ -54,7 +54,7 @@ fn urls_are_judged_by_what_they_lead_to() {
         ("https://[::ffff:10.1.2.3]", Allowed),
         ("https://[64:ff9b::8.8.8.8]", Allowed),
         ("https://[2002:808:808::1]", Allowed),
-        // This machine, in every spelling.
+        // Loopback, in every spelling.
         ("https://127.0.0.1", Address),
         ("https://127.0.0.1.", Address),
         ("https://127.1", Address),
@@ -81,7 +81,7 @@ fn urls_are_judged_by_what_they_lead_to() {
         ("https://0", Address),
         ("https://0.1.2.3", Address),
         ("https://[::]", Address),
-        // This link, and metadata services.
+        // Link-local addresses and metadata services.
         ("https://169.254.169.254/latest/meta-data", Address),
         ("https://2852039166", Address),
         ("https://0xa9fea9fe", Address),
@@ -97,7 +97,7 @@ fn urls_are_judged_by_what_they_lead_to() {
         ("https://192.0.0.192", Address),
         ("https://metadata.google.internal", Address),
         ("https://metadata.google.internal./computeMetadata", Address),
-        // Everybody, and nobody.
+        // Multicast, broadcast and unspecified addresses.
         ("https://224.0.0.1", Address),
         ("https://239.255.255.250", Address),
         ("https://[ff02::1]", Address),
@@ -111,7 +111,7 @@ fn urls_are_judged_by_what_they_lead_to() {
         ("https://[fd12:3456::1]", Address),
         ("https://172.18.0.2:6443", Address),
         ("https://172.18.0.3", Allowed),
-        // Not https, or more than an address.
+        // Schemes other than https, and URLs with user information.
         ("http://gitea.acme.io", Insecure),
         ("http://127.0.0.1", Insecure),
         ("ftp://gitea.acme.io", Scheme),

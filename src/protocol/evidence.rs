@@ -1,4 +1,4 @@
-//! What receivers tell the controller about deliveries. Types only: the wire between the two.
+//! Evidence of deliveries: the format in which receivers report it to the controller. Types only.
 
 use std::collections::BTreeMap;
 
@@ -8,36 +8,36 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::v1alpha1::EventKind;
 
-/// Why deliveries are refused of a repository that was renamed or moved to where its binding may not follow.
+/// The reason for refusing deliveries of a repository that was renamed or moved to a place that its connection does not allow.
 pub const DEPARTED: &str = "the repository is where the connection does not allow this binding";
 
-/// What one receiver saw, by UID of the binding.
+/// The report of one receiver, by UID of the binding.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
-    /// One entry for each binding that something happened to since the receiver started.
+    /// One entry for each binding with activity since the receiver started.
     pub bindings: BTreeMap<String, BindingEvidence>,
 }
 
-/// What one receiver saw of one binding.
+/// The report of one receiver about one binding.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BindingEvidence {
-    /// The last authentic delivery for each version of the secret in its URL.
+    /// Time of the last authentic delivery for each secret version in its URL.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secret_versions: BTreeMap<String, Timestamp>,
-    /// The last authentic delivery for each event.
+    /// Time of the last authentic delivery for each event.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub events: BTreeMap<EventKind, Timestamp>,
     /// The last authentic delivery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_delivery: Option<Delivery>,
-    /// Deliveries that were refused.
+    /// Refused deliveries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusals: Option<Refusals>,
-    /// The sinks that anything was sent to.
+    /// The sinks to which anything was sent.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sinks: BTreeMap<String, SinkEvidence>,
-    /// Every sink accepted everything that arrived up to here.
+    /// Every sink has accepted everything that arrived up to this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted_until: Option<Timestamp>,
 }
@@ -47,63 +47,64 @@ pub struct BindingEvidence {
 pub struct Delivery {
     /// When it arrived.
     pub at: Timestamp,
-    /// What it told; absent for a ping.
+    /// Its event; absent for a ping.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<EventKind>,
-    /// Its id.
+    /// Its id at the provider.
     pub id: String,
 }
 
-/// Deliveries that were refused.
+/// Refused deliveries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusals {
-    /// How many since the receiver started.
+    /// Number since the receiver started.
     pub count: u64,
-    /// When the last one came.
+    /// When the last one arrived.
     pub last: Timestamp,
-    /// Why it was refused, in words that are safe to show.
+    /// Why the last one was refused. Safe to show.
     pub reason: String,
 }
 
-/// One sink.
+/// The state of one sink.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SinkEvidence {
-    /// Why it did not accept, while it does not.
+    /// The last error, while the sink does not accept events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
-    /// Since when it has not accepted.
+    /// Since when the sink has not accepted events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing_since: Option<Timestamp>,
-    /// How many events are pending for it.
+    /// Number of pending events.
     pub pending: u64,
 }
 
-/// What all receivers told when they were asked.
+/// The reports of all receivers from one collection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Collected {
-    /// What each receiver that answered saw.
+    /// The evidence of each receiver that answered.
     pub evidence: Vec<Evidence>,
-    /// How many did not answer.
+    /// Number of receivers that did not answer.
     pub silent: usize,
 }
 
-/// Where the controller gets evidence: every receiver in turn.
+/// Collects evidence from every receiver in turn.
 #[async_trait]
 pub trait EvidenceSource: Send + Sync {
-    /// What each receiver that answers saw. A receiver that does not answer is counted and logged.
+    /// Returns the evidence of each receiver that answers. A receiver that does not answer is counted and logged.
     async fn collect(&self) -> Collected;
 }
 
-/// Versions of one binding's secret of which a receiver tells: the status has room for one and eight before it.
+/// Maximum number of secret versions in the report about one binding: more than the current one and the eight previous ones that
+/// the status can hold.
 pub const SECRET_VERSIONS: usize = 16;
-/// Sinks of one binding of which one receiver tells.
+/// Maximum number of sinks in the report about one binding.
 const SINKS: usize = 64;
-/// Characters of any text that a receiver tells.
+/// Maximum length of any text in a report, in characters.
 const TEXT_LENGTH: usize = 256;
 
 impl Evidence {
-    /// The same with nothing in it that is longer than a receiver has reason to make it.
+    /// Truncates everything that is longer than a receiver has reason to report.
     #[must_use]
     pub fn bounded(mut self) -> Self {
         for evidence in self.bindings.values_mut() {
@@ -126,7 +127,7 @@ impl Evidence {
 }
 
 impl BindingEvidence {
-    /// Adds what another receiver saw of the same binding.
+    /// Merges another receiver's report about the same binding.
     pub fn merge(&mut self, other: Self) {
         for (secret_version, at) in other.secret_versions {
             let mine = self.secret_versions.entry(secret_version).or_insert(at);
@@ -158,7 +159,7 @@ impl BindingEvidence {
                 };
             }
         }
-        // Each receiver vouches for what it received itself, so the earlier point holds for both.
+        // Each receiver reports only on what it received itself, so the earlier time holds for both.
         self.accepted_until = match (self.accepted_until, other.accepted_until) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),

@@ -1,11 +1,11 @@
 //! Patterns for paths and branches: `*` matches within a segment, `**` across segments.
 
-/// Whether a text fits a pattern in which `*` stands for anything within a segment and `**` for anything at all. Takes time in
-/// proportion to both lengths, whatever a tenant writes. Callers fold case where it does not matter.
+/// Whether a text matches a pattern in which `*` stands for anything within a segment and `**` for anything at all. Takes time
+/// proportional to the product of both lengths, whatever a tenant writes. Callers fold case where it does not matter.
 #[must_use]
 pub fn matches(pattern: &str, text: &str) -> bool {
     let text: Vec<char> = text.chars().collect();
-    // reached[n]: the pattern so far fits the first n characters.
+    // reached[n]: the pattern so far matches the first n characters.
     let mut reached: Vec<bool> = std::iter::once(true).chain(text.iter().map(|_| false)).collect();
     let mut pattern = pattern.chars().peekable();
     while let Some(token) = pattern.next() {

@@ -1,4 +1,4 @@
-//! Whether a connection lets a binding use it. Pure.
+//! Decides whether a connection lets a binding use it. Pure.
 
 use std::collections::BTreeMap;
 
@@ -11,16 +11,16 @@ use crate::network::HostPattern;
 use crate::protocol::glob;
 use crate::text::wording;
 
-/// Who asks for what.
+/// A binding's request to use a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// Namespace of the binding.
     pub namespace: &'a str,
-    /// Labels of that namespace; `None` where they cannot be read.
+    /// Labels of that namespace; `None` if they cannot be read.
     pub namespace_labels: Option<&'a BTreeMap<String, String>>,
-    /// The repository's path; `None` while it cannot be read, so that the rest alone is judged.
+    /// The repository's path; `None` while it cannot be parsed, in which case only the other rules are checked.
     pub repository: Option<&'a str>,
-    /// Where `webhook.url` points, when it is set.
+    /// The URL in `webhook.url`, if it is set.
     pub destination: Option<&'a Url>,
 }
 
@@ -34,17 +34,17 @@ pub struct Rules<'a> {
 }
 
 impl<'a> Rules<'a> {
-    /// Those of this connection.
+    /// The rules of this connection.
     #[must_use]
     pub fn of(connection: &'a GitProviderConnection) -> Self {
         Self { namespace: connection.metadata.namespace.as_deref(), allowed: connection.spec.allowed_bindings.as_deref() }
     }
 }
 
-/// What the rules say. `None` where only a namespace's labels could tell and they cannot be read: that grants nothing new
-/// and withdraws nothing.
+/// Whether the rules permit the request. `None` if the result depends on a namespace's labels and these cannot be read: that
+/// grants nothing new and withdraws nothing.
 ///
-/// Without rules: the same namespace, every repository, and no destination of somebody else's.
+/// Without rules, a connection permits every repository for bindings of its own namespace, and no `webhook.url`.
 #[must_use]
 pub fn permits(rules: Rules<'_>, request: Request<'_>) -> Option<bool> {
     let own = rules.namespace == Some(request.namespace);
@@ -73,7 +73,7 @@ fn covers(rule: &AllowedBinding, own: bool, request: Request<'_>) -> Option<bool
 
 fn repository_fits(rule: &AllowedBinding, repository: Option<&str>) -> bool {
     let Some(repository) = repository else { return true };
-    // The schema demands patterns from all rules but those for the own namespace.
+    // The schema requires patterns in all rules except those for the own namespace.
     let unrestricted = rule.repositories.is_empty() && rule.namespaces.from == NamespacesFrom::Same;
     let repository = repository.to_lowercase();
     unrestricted || rule.repositories.iter().any(|pattern| glob::matches(&pattern.to_lowercase(), &repository))
@@ -84,7 +84,7 @@ fn destination_fits(rule: &AllowedBinding, destination: Option<&Url>) -> bool {
     rule.destination_hosts.iter().filter_map(|host| host.parse::<HostPattern>().ok()).any(|host| host.matches(url))
 }
 
-/// What a connection lacks to permit a binding of its own namespace, and how to give it that.
+/// What a connection lacks to permit a binding of its own namespace, and how to add it, as text for users.
 #[must_use]
 pub fn lacking(
     connection: &GitProviderConnection,
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(permits(&connection, Request { destination: Some(&elsewhere), ..ask("platform", "acme/cart", None) }), Some(false));
     }
 
-    /// In the own namespace a person is told which part of the rules does not fit, and what to add.
+    /// For the own namespace, the message names the part of the rules that does not match, and what to add.
     #[test]
     fn what_a_connection_lacks_for_its_own_namespace_is_named() {
         let url = Url::parse("https://argocd.acme.io/api/webhook").unwrap();

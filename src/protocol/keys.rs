@@ -1,5 +1,5 @@
-//! Everything that is derived from the install key: who a hook belongs to, its secret, and this installation's
-//! fingerprint. The controller has the install key; a receiver of its own has only [`ReceiverKey`].
+//! Derives everything that depends on the install key: hook ids, webhook secrets and the installation's fingerprint. The
+//! controller has the install key; a separate receiver has only the [`ReceiverKey`].
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,32 +7,32 @@ use ring::hmac;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// Bytes of an install key.
+/// Length of an install key in bytes.
 pub const INSTALL_KEY_LENGTH: usize = 32;
-/// Characters of a hook id.
+/// Length of a hook id in characters.
 pub const HOOK_ID_LENGTH: usize = 22;
-/// What the version of a secret that a user brought begins with. That of a derived secret consists of digits alone.
+/// Prefix of the version of a secret that a user provides. The version of a derived secret consists of digits only.
 const BROUGHT: &str = "own";
 
-/// The one secret of an installation. Losing it costs every hook's identity.
+/// The root secret of an installation. Without it, no existing hook is recognised as this installation's.
 #[derive(Clone)]
 pub struct InstallKey {
     key: hmac::Key,
     bytes: [u8; INSTALL_KEY_LENGTH],
 }
 
-/// What a receiver needs: hook ids, webhook secrets, and proof towards the controller.
+/// The part that a receiver needs: derives hook ids, webhook secrets and the evidence token.
 #[derive(Clone)]
 pub struct ReceiverKey {
     key: hmac::Key,
     bytes: [u8; 32],
 }
 
-/// What only the controller needs: the marks on hooks that deliver elsewhere.
+/// The part that only the controller needs: derives marks on hooks that deliver elsewhere, and seals of recorded locations.
 #[derive(Clone)]
 pub struct ControllerKey(hmac::Key);
 
-/// A key of the wrong length.
+/// The error for a key of the wrong length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a key has {INSTALL_KEY_LENGTH} bytes, this one has {0}")]
 pub struct KeyLengthError(usize);
@@ -56,41 +56,41 @@ fn first_half(bytes: [u8; 32]) -> String {
 }
 
 impl InstallKey {
-    /// A key from its bytes.
+    /// Creates a key from its bytes.
     ///
     /// # Errors
-    /// When there are not exactly [`INSTALL_KEY_LENGTH`] of them.
+    /// The slice does not have exactly [`INSTALL_KEY_LENGTH`] bytes.
     pub fn new(bytes: &[u8]) -> Result<Self, KeyLengthError> {
         let bytes = <[u8; INSTALL_KEY_LENGTH]>::try_from(bytes).map_err(|_| KeyLengthError(bytes.len()))?;
         Ok(Self { key: hmac::Key::new(hmac::HMAC_SHA256, &bytes), bytes })
     }
 
-    /// The bytes, for the Secret that holds them.
+    /// The bytes, for the Secret that stores them.
     #[must_use]
     pub const fn bytes(&self) -> &[u8; INSTALL_KEY_LENGTH] {
         &self.bytes
     }
 
-    /// Bytes for a new key, or `None` where the system has no randomness.
+    /// Random bytes for a new key; `None` if the system's random generator fails.
     #[must_use]
     pub fn random_bytes() -> Option<[u8; INSTALL_KEY_LENGTH]> {
         let mut bytes = [0; INSTALL_KEY_LENGTH];
         SystemRandom::new().fill(&mut bytes).ok().map(|()| bytes)
     }
 
-    /// The receiver's part.
+    /// Derives the receiver's part.
     #[must_use]
     pub fn receiver(&self) -> ReceiverKey {
         ReceiverKey::from_array(derive(&self.key, &[b"receiver/v1"]))
     }
 
-    /// The controller's part.
+    /// Derives the controller's part.
     #[must_use]
     pub fn controller(&self) -> ControllerKey {
         ControllerKey(hmac::Key::new(hmac::HMAC_SHA256, &derive(&self.key, &[b"controller/v1"])))
     }
 
-    /// Tells installations apart: eight hex digits, public.
+    /// Identifies the installation: eight hex digits, public.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let mut digits = hex::encode(derive(&self.key, &[b"installation/v1"]));
@@ -99,8 +99,8 @@ impl InstallKey {
     }
 }
 
-/// Whose hooks they are: a binding's, made through one connection. The same binding has another identity through another connection,
-/// so that a hook which one connection let it make proves nothing once the binding names another one.
+/// The owner of hooks: a binding together with its connection. The same binding has another identity through another connection,
+/// so that a hook created through one connection proves nothing once the binding names another one.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectedBinding<'a> {
     /// Namespace of the binding.
@@ -118,10 +118,10 @@ impl<'a> ConnectedBinding<'a> {
 }
 
 impl ReceiverKey {
-    /// A key from its bytes.
+    /// Creates a key from its bytes.
     ///
     /// # Errors
-    /// When there are not exactly 32 of them.
+    /// The slice does not have exactly 32 bytes.
     pub fn new(bytes: &[u8]) -> Result<Self, KeyLengthError> {
         <[u8; 32]>::try_from(bytes).map(Self::from_array).map_err(|_| KeyLengthError(bytes.len()))
     }
@@ -130,7 +130,7 @@ impl ReceiverKey {
         Self { key: hmac::Key::new(hmac::HMAC_SHA256, &bytes), bytes }
     }
 
-    /// The bytes, for the Secret that a receiver of its own reads.
+    /// The bytes, for the Secret that a separate receiver reads.
     #[must_use]
     pub const fn bytes(&self) -> &[u8; 32] {
         &self.bytes
@@ -142,14 +142,14 @@ impl ReceiverKey {
         first_half(derive(&self.key, &[&[b"hook/v1".as_slice()], owner.parts().as_slice()].concat()))
     }
 
-    /// The derived webhook secret of one secret version: 32 bytes. Providers write them in their own form.
+    /// The derived webhook secret for one secret version: 32 bytes. Each provider encodes them in its own form.
     #[must_use]
     pub fn webhook_secret(&self, owner: ConnectedBinding<'_>, secret_version: &str) -> [u8; 32] {
         derive(&self.key, &[&[b"secret/v1".as_slice()], owner.parts().as_slice(), &[secret_version.as_bytes()]].concat())
     }
 
-    /// A fingerprint of something secret that consists of parts: 16 hex digits, public. Each part counts with its length, so that
-    /// no two lists of parts are the same text.
+    /// A fingerprint of a secret that consists of parts: 16 hex digits, public. Includes the length of each part, so that
+    /// different lists of parts never produce the same input.
     #[must_use]
     pub fn fingerprint(&self, parts: &[SecretString]) -> String {
         let lengths: Vec<[u8; 8]> = parts.iter().map(|part| (part.expose_secret().len() as u64).to_be_bytes()).collect();
@@ -160,13 +160,14 @@ impl ReceiverKey {
         digits
     }
 
-    /// The version of a webhook secret that a user brought, by all of its parts. Never one that [`derived_second`] reads.
+    /// The version of a webhook secret that a user provides, from all of its parts. [`derived_second`] never accepts such a
+    /// version.
     #[must_use]
     pub fn user_secret_version(&self, parts: &[SecretString]) -> String {
         format!("{BROUGHT}{}", self.fingerprint(parts))
     }
 
-    /// What the controller shows a receiver to be given its evidence.
+    /// The bearer token with which the controller requests a receiver's evidence.
     #[must_use]
     pub fn evidence_token(&self) -> SecretString {
         SecretString::from(URL_SAFE_NO_PAD.encode(derive(&self.key, &[b"evidence/v1"])))
@@ -180,16 +181,16 @@ impl ControllerKey {
         first_half(derive(&self.0, &[b"mark/v1", namespace.as_bytes(), name.as_bytes()]))
     }
 
-    /// What proves that this installation wrote down where a binding has hooks: 22 characters, public. A status can be written
-    /// by others, who cannot make one.
+    /// A seal over a recorded location of a binding's hooks, which proves that this installation wrote the record: 22 characters,
+    /// public. Others can write a status, but cannot create a seal.
     #[must_use]
     pub fn seal(&self, place: [&str; 6]) -> String {
         let [namespace, name, connection_namespace, connection, id, path] = place.map(str::as_bytes);
         first_half(derive(&self.0, &[b"seal/v1", namespace, name, connection_namespace, connection, id, path]))
     }
 
-    /// What tells marks apart that were made under different public URLs: eight characters, public. A copy of a cluster has
-    /// the same key and another public URL. `public_url` is empty where there is none.
+    /// Distinguishes marks that were made under different public URLs: eight characters, public. A copy of a cluster has the same
+    /// key but another public URL. `public_url` is empty if there is none.
     #[must_use]
     pub fn origin(&self, public_url: &str) -> String {
         let bytes = derive(&self.0, &[b"origin/v1", public_url.as_bytes()]);
@@ -198,15 +199,15 @@ impl ControllerKey {
     }
 }
 
-/// The second that the version of a derived secret stands for; `None` for that of a secret that a user brought and for any other
-/// text. Only the canonical text counts, so that no secret version has two spellings.
+/// The second that the version of a derived secret denotes; `None` for the version of a user's secret and for any other text.
+/// Only the canonical form is accepted, so that no secret version has two spellings.
 #[must_use]
 pub fn derived_second(secret_version: &str) -> Option<i64> {
     let second: i64 = secret_version.parse().ok()?;
     (second >= 0 && second.to_string() == secret_version).then_some(second)
 }
 
-/// The textual form of a derived webhook secret, base64url without padding.
+/// A derived webhook secret as text: base64url without padding.
 #[must_use]
 pub fn secret_text(bytes: &[u8; 32]) -> SecretString {
     SecretString::from(URL_SAFE_NO_PAD.encode(bytes))
@@ -283,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_secret_version_is_decided_by_its_form_and_not_by_chance() {
-        // The fingerprint of one in about two thousand secrets consists of digits alone.
+        // About one in two thousand fingerprints consists of digits only.
         let receiver = key().receiver();
         let of = |number: u32| parts(&[format!("secret-{number}")]);
         let digits = (0..100_000).map(of).find(|parts| receiver.fingerprint(parts).bytes().all(|byte| byte.is_ascii_digit())).unwrap();

@@ -1,5 +1,5 @@
-//! What the controller and the receiver must agree on to the byte: derived keys and secrets, evidence of deliveries, targets of
-//! sinks, patterns, and who may use a connection.
+//! Defines what the controller and the receiver must agree on to the byte: derived keys and secrets, evidence of deliveries,
+//! targets of sinks, glob patterns, and who may use a connection.
 
 pub mod evidence;
 pub mod glob;

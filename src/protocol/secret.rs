@@ -1,24 +1,24 @@
-//! What a hook proves its deliveries with.
+//! The secret with which a hook authenticates its deliveries.
 
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::keys;
 
-/// What a hook proves itself with.
+/// The secret with which a hook authenticates its deliveries.
 #[derive(Clone, Debug)]
 pub enum WebhookSecret {
-    /// Derived from the install key. Providers write the bytes in their own form.
+    /// Derived from the install key. Each provider encodes the bytes in its own form.
     Derived(DerivedSecret),
     /// A user's own secret or token.
     Text(SecretString),
-    /// A user's own pair.
+    /// A user name and password that the user provides.
     BasicAuth {
         /// User name.
         username: String,
         /// Password.
         password: SecretString,
     },
-    /// A header of the user's own.
+    /// A header that the user provides.
     Header {
         /// Its name.
         name: String,
@@ -27,7 +27,7 @@ pub enum WebhookSecret {
     },
 }
 
-/// The bytes of a derived secret. They do not print.
+/// The bytes of a derived secret. `Debug` hides them.
 #[derive(Clone)]
 pub struct DerivedSecret([u8; 32]);
 
@@ -44,7 +44,7 @@ impl DerivedSecret {
         Self(bytes)
     }
 
-    /// The bytes.
+    /// The bytes of the secret.
     #[must_use]
     pub const fn bytes(&self) -> &[u8; 32] {
         &self.0
@@ -52,7 +52,7 @@ impl DerivedSecret {
 }
 
 impl WebhookSecret {
-    /// The text that signs: the derived bytes in base64url, or the user's own value.
+    /// The text that is used as key for signatures: the derived bytes in base64url, or the user's own value.
     #[must_use]
     pub fn text(&self) -> SecretString {
         match self {
@@ -62,7 +62,8 @@ impl WebhookSecret {
         }
     }
 
-    /// Every part of it that a hook carries, beginning with its kind: two secrets with the same parts are the same to a provider.
+    /// The parts of the secret that a hook carries, beginning with its kind: two secrets with the same parts are the same to a
+    /// provider.
     #[must_use]
     pub fn parts(&self) -> Vec<SecretString> {
         let (kind, name) = match self {
@@ -74,10 +75,11 @@ impl WebhookSecret {
         vec![kind.into(), name.into(), self.text()]
     }
 
-    /// The shortest that is accepted of a user's own secret, in bytes.
+    /// Minimum length of a user's own secret, in bytes.
     pub const LEAST_LENGTH: usize = 16;
 
-    /// The longest that is accepted, all of its parts together, in bytes. What is prepared for the receivers shares a few Secrets.
+    /// Maximum total length of all parts of a user's own secret, in bytes. The entries for the receivers share a small number of
+    /// Secrets.
     pub const MOST_LENGTH: usize = 1024;
 
     /// Whether a user's own secret is too long.

@@ -1,5 +1,5 @@
-//! Which sinks this build and this installation serve, and where they are. Pure: shared by the controller, which says it, and
-//! the receiver, which acts by it.
+//! Determines which sinks this build and this installation serve, and their URLs. Pure: shared by the controller, which reports
+//! it, and the receiver, which acts on it.
 
 use url::Url;
 
@@ -10,28 +10,28 @@ use crate::text::wording;
 /// Why a sink is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotServedKind {
-    /// The installation does not allow its host: `SinkNotAllowed`.
+    /// The installation does not allow the sink's host: `SinkNotAllowed`.
     NotAllowed,
-    /// This build has not this kind or format of sink: `SinkNotServed`.
+    /// This build does not support this kind or format of sink: `SinkNotServed`.
     NotServed,
 }
 
-/// A sink that gets nothing, and why.
+/// The error for a sink to which no events are sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct NotServed {
-    /// Which of the two reasons it is.
+    /// The kind of reason.
     pub kind: NotServedKind,
-    /// What is not served and what to do, safe to show. Does not name the sink.
+    /// The reason and what to do. Safe to show; does not name the sink.
     pub message: String,
 }
 
-/// Where a served sink is.
+/// The target of a sink that is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SinkTarget {
-    /// The address.
+    /// URL to send events to.
     pub url: Url,
-    /// Whose rules hold for connections to it: [`Purpose::ServiceSink`] or [`Purpose::HttpSink`].
+    /// The network rules for connections to it: [`Purpose::ServiceSink`] or [`Purpose::HttpSink`].
     pub purpose: Purpose,
 }
 
@@ -45,19 +45,19 @@ impl NotServed {
     }
 }
 
-/// Judges a sink.
+/// Checks whether a sink is served.
 ///
 /// # Errors
-/// Why it is not served.
+/// The reason why it is not served.
 pub fn served(sink: &SinkSpec, policy: &NetworkPolicy) -> Result<(), NotServed> {
-    // Every namespace is judged alike, so that any valid one stands for all.
+    // The result is the same for every valid namespace.
     target("default", sink, policy).map(drop)
 }
 
-/// Where a sink of a binding in `namespace` is.
+/// The target of a sink of a binding in `namespace`.
 ///
 /// # Errors
-/// Why it is not served.
+/// The reason why it is not served.
 pub fn target(namespace: &str, sink: &SinkSpec, policy: &NetworkPolicy) -> Result<SinkTarget, NotServed> {
     if sink.format == Some(SinkFormat::Passthrough) {
         return Err(NotServed::build("format Passthrough is not served by this build; use CloudEvents"));
@@ -72,7 +72,7 @@ pub fn target(namespace: &str, sink: &SinkSpec, policy: &NetworkPolicy) -> Resul
 }
 
 fn service_target(namespace: &str, service: &ServiceSink) -> Result<SinkTarget, NotServed> {
-    // The schema bounds only the length: a name like `host/` or `user@host` would turn the address into another host's.
+    // The schema limits only the length: a name like `host/` or `user@host` would turn the URL into one of another host.
     if !is_dns_label(&service.name) || !is_dns_label(namespace) {
         return Err(NotServed::build(format!("service.name is {}, which is not the name of a Service", wording::quoted(&service.name))));
     }

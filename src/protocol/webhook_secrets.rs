@@ -1,5 +1,5 @@
-//! What a receiver needs of webhook secrets that users brought: the wire between the controller, which writes it into a few
-//! Secrets of the operator's namespace, and the receivers, which watch them. Types only.
+//! The format in which receivers get webhook secrets that users provide: the controller writes them into a few Secrets in the
+//! operator's namespace, and receivers watch these. Types only.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,12 +10,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::protocol::secret::WebhookSecret;
 
-/// Over how many Secrets the entries are spread.
+/// Number of Secrets over which the entries are distributed.
 pub const SHARDS: u8 = 64;
-/// What the names of these Secrets begin with; the number of the shard follows.
+/// Prefix of the names of these Secrets; the number of the shard follows.
 pub const NAME_PREFIX: &str = "forgebind-receiver-secrets-";
 
-/// The shard that holds a binding's entry: `0..SHARDS`, by a hash of the UID that never changes.
+/// The shard of a binding's entry: `0..SHARDS`, from a hash of the UID. The hash must never change.
 #[must_use]
 pub fn shard(uid: &str) -> u8 {
     let digest = ring::digest::digest(&ring::digest::SHA256, uid.as_bytes());
@@ -28,24 +28,24 @@ pub fn secret_name(shard: u8) -> String {
     format!("{NAME_PREFIX}{shard}")
 }
 
-/// The shard that a Secret holds, when it is one of ours.
+/// The shard of a Secret, from its name; `None` if it is not one of these Secrets.
 #[must_use]
 pub fn shard_of_name(name: &str) -> Option<u8> {
     let shard = name.strip_prefix(NAME_PREFIX)?.parse().ok().filter(|shard| *shard < SHARDS)?;
     (secret_name(shard) == name).then_some(shard)
 }
 
-/// A binding's entry: key is its UID, value is this as JSON.
+/// A binding's entry: the key is its UID, the value is this struct as JSON.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct UserSecrets {
-    /// The present secret and the earlier ones that are still accepted.
+    /// The current secret and the previous ones that are still accepted.
     pub secrets: Vec<UserSecret>,
 }
 
-/// One secret that a user brought.
+/// A secret that a user provides.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct UserSecret {
-    /// The keyed fingerprint of all its parts, as it stands in the delivery URL.
+    /// The keyed fingerprint of all its parts, as in the delivery URL.
     pub version: String,
     #[serde(flatten)]
     value: Value,
@@ -59,7 +59,7 @@ enum Value {
     Header { name: String, value: Text },
 }
 
-/// Serializes, never prints.
+/// A secret text that serializes; `Debug` hides it.
 #[derive(Clone)]
 struct Text(SecretString);
 
@@ -81,13 +81,13 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
-/// An entry that cannot be read. Says nothing of what stands in it, because that is secret.
+/// The error for an unreadable entry. Contains nothing of the entry, which is secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the entry is not JSON of the expected form")]
 pub struct WireError;
 
 impl UserSecret {
-    /// The wire form of a secret; `None` for a derived one, which never travels.
+    /// The serializable form of a secret; `None` for a derived secret, which is never transferred.
     #[must_use]
     pub fn new(version: String, secret: &WebhookSecret) -> Option<Self> {
         let value = match secret {
@@ -101,7 +101,7 @@ impl UserSecret {
         Some(Self { version, value })
     }
 
-    /// The secret.
+    /// The secret as a [`WebhookSecret`].
     #[must_use]
     pub fn secret(&self) -> WebhookSecret {
         match &self.value {
@@ -115,30 +115,30 @@ impl UserSecret {
 }
 
 impl UserSecrets {
-    /// Reads an entry.
+    /// Parses an entry.
     ///
     /// # Errors
-    /// When it is not JSON of this form.
+    /// The entry is not JSON of this form.
     pub fn from_json(bytes: &[u8]) -> Result<Self, WireError> {
         crate::text::json::read(bytes).map_err(|_| WireError)
     }
 
-    /// Writes an entry. The bytes are secret.
+    /// Serializes an entry. The bytes are secret.
     ///
     /// # Errors
-    /// Never in practice; kept apart from a panic.
+    /// Serialization fails, which does not happen in practice.
     pub fn to_json(&self) -> Result<Vec<u8>, WireError> {
         serde_json::to_vec(self).map_err(|_| WireError)
     }
 
-    /// The pairs that receiver takes.
+    /// The secret versions and secrets, as the receiver uses them.
     #[must_use]
     pub fn pairs(&self) -> Vec<(String, WebhookSecret)> {
         self.secrets.iter().map(|secret| (secret.version.clone(), secret.secret())).collect()
     }
 }
 
-/// Reads the data of one shard's Secret. What cannot be read comes back by UID, so that it can be said.
+/// Parses the data of one shard's Secret. Also returns the UIDs of unreadable entries, so that they can be reported.
 #[must_use]
 pub fn read_shard(data: &BTreeMap<String, ByteString>) -> (BTreeMap<String, UserSecrets>, Vec<String>) {
     let mut entries = BTreeMap::new();

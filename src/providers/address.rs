@@ -1,21 +1,21 @@
-//! Addresses of a connection: read from a spec, extended, compared.
+//! Parses, extends and compares the URLs of a connection.
 
 use url::{Host, Url};
 
 use super::{ErrorKind, ProviderError};
 use crate::text::wording;
 
-/// `EndpointInvalid`, with this text.
+/// An [`ErrorKind::EndpointInvalid`] error with this message.
 pub(super) fn invalid(message: &str) -> ProviderError {
     ProviderError::new(ErrorKind::EndpointInvalid, "read the spec", message)
 }
 
-/// `EndpointInvalid` for a field whose value cannot be what it stands for: what it is and what it should be.
+/// `EndpointInvalid` for an unusable field value: the message names the field, the value and the expected form.
 pub(super) fn invalid_field(field: &str, value: &str, form: &str) -> ProviderError {
     invalid(&format!("{field} is {}; it should be {form}", wording::quoted(value)))
 }
 
-/// The http or https address in a field, without user name, query and fragment, and without a slash at the end of its path.
+/// Parses a field as an http or https URL. A user name, query or fragment is an error; trailing slashes of the path are removed.
 pub(super) fn parse(field: &str, text: &str) -> Result<Url, ProviderError> {
     let form = "an http or https URL without user name, query or fragment, such as https://git.acme.io";
     let url = Url::parse(text.trim()).map_err(|_| invalid_field(field, text, form))?;
@@ -26,14 +26,14 @@ pub(super) fn parse(field: &str, text: &str) -> Result<Url, ProviderError> {
     Ok(below(&url, ""))
 }
 
-/// The address with this text after its path.
+/// Appends text to the path of a URL.
 pub(super) fn below(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
     url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
     url
 }
 
-/// An address below another; each segment is one, whatever is in it.
+/// Appends path segments to a URL. Each segment stays one segment: slashes and question marks inside it are percent-encoded.
 pub(super) fn with_segments<'a>(base: &Url, segments: impl IntoIterator<Item = &'a str>) -> Url {
     let mut url = base.clone();
     if let Ok(mut path) = url.path_segments_mut() {
@@ -42,12 +42,12 @@ pub(super) fn with_segments<'a>(base: &Url, segments: impl IntoIterator<Item = &
     url
 }
 
-/// A host in the one form in which it can be compared: lower case, punycode, no dot at its end.
+/// Normalises a host for comparison: lower case, punycode, no trailing dot.
 pub(super) fn comparable(host: &str) -> String {
     Host::parse(host.trim_end_matches('.')).map_or_else(|_| host.to_lowercase(), |host| host.to_string())
 }
 
-/// `host:port`.
+/// `host:port`, with the scheme's default port where the URL has none.
 pub(super) fn authority(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port_or_known_default().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))

@@ -1,4 +1,4 @@
-//! The header that authenticates.
+//! Builds the `Authorization` header of requests to providers.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -22,7 +22,7 @@ pub(super) fn basic(username: &str, password: &SecretString) -> Result<HeaderVal
     header(&format!("Basic {}", STANDARD.encode(format!("{username}:{}", password.expose_secret()))))
 }
 
-/// The encoded part of a basic authorization: as secret as what it encodes.
+/// The base64 part of a basic authorization header. It is as secret as the password that it encodes.
 pub(super) fn encoded(basic: &HeaderValue) -> &str {
     basic.to_str().unwrap_or_default().trim_start_matches("Basic ")
 }

@@ -1,4 +1,4 @@
-//! Credentials, told by the keys of a Secret.
+//! Reads a credential from a Secret. The keys of the Secret determine the credential kind.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::secret_keys::{SecretError, SecretKeys};
 use crate::api::v1alpha1::connection::CredentialKind;
 
-/// A credential. Its secret parts do not print.
+/// A credential. `Debug` output hides its secret parts.
 #[derive(Clone, Debug)]
 pub enum Credential {
-    /// None: public repositories only.
+    /// No credential: public repositories only.
     Anonymous,
     /// `token`.
     Token(SecretString),
@@ -36,7 +36,7 @@ pub enum Credential {
         issuer: String,
         /// PEM private key.
         private_key: SecretString,
-        /// Installation id, where it is given rather than found.
+        /// Installation id, if the Secret gives one instead of leaving it to be looked up.
         installation_id: Option<String>,
         /// Secret of the App's own webhook.
         webhook_secret: Option<SecretString>,
@@ -44,7 +44,7 @@ pub enum Credential {
 }
 
 impl Credential {
-    /// Its kind.
+    /// The kind of this credential.
     #[must_use]
     pub const fn kind(&self) -> CredentialKind {
         match self {
@@ -56,8 +56,8 @@ impl Credential {
         }
     }
 
-    /// A text that is the same for the same credential and different for any other: its kind and each of its parts, with their
-    /// lengths. As secret as the credential: for keyed hashes only.
+    /// Text that identifies the credential: its kind and each of its parts with their lengths. Equal for equal credentials,
+    /// different for different ones. It is as secret as the credential: use it for keyed hashes only.
     #[must_use]
     pub fn identifying_text(&self) -> SecretString {
         let parts = match self {
@@ -75,14 +75,14 @@ impl Credential {
     }
 }
 
-/// A credential and the end that its Secret declares.
+/// A credential, with the expiry that its Secret declares.
 #[derive(Clone, Debug)]
 pub struct DeclaredCredential {
     /// The credential.
     pub credential: Credential,
     /// Value of the key `expiresAt`.
     pub expires_at: Option<String>,
-    /// What is to be noticed of the Secret's values although they can be used. Names keys, never values.
+    /// Problems of values that are usable nevertheless. Names keys, never values.
     pub warnings: Vec<String>,
 }
 
@@ -97,7 +97,7 @@ const APP_INSTALLATION_ID: &str = "githubAppInstallationID";
 const APP_WEBHOOK_SECRET: &str = "githubAppWebhookSecret";
 const EXPIRES_AT: &str = "expiresAt";
 
-/// The keys under which a kind of credential stands, in words; `None` where it has none.
+/// The Secret keys of a credential kind, as text for users; `None` for a kind without keys.
 #[must_use]
 pub const fn key_words(kind: CredentialKind) -> Option<&'static str> {
     match kind {
@@ -110,10 +110,10 @@ pub const fn key_words(kind: CredentialKind) -> Option<&'static str> {
 }
 
 impl DeclaredCredential {
-    /// Reads a Secret's data. Keys that are not known are ignored.
+    /// Reads the data of a Secret. Ignores unknown keys.
     ///
     /// # Errors
-    /// Missing, empty or contradicting keys, each named.
+    /// Missing, empty or contradicting keys; the error names each.
     pub fn from_secret(data: &BTreeMap<String, Vec<u8>>) -> Result<Self, SecretError> {
         let keys = SecretKeys(data);
         let expires_at = keys.optional(EXPIRES_AT, SecretKeys::word)?;
@@ -137,7 +137,7 @@ impl DeclaredCredential {
     }
 }
 
-/// A key that has to be there because another one is.
+/// Reads a key that is required because another key is present.
 fn beside<'a, T>(
     keys: &SecretKeys<'a>,
     present: &'static str,
@@ -158,7 +158,7 @@ fn basic_credential(keys: &SecretKeys<'_>, warnings: &mut Vec<String>) -> Result
     Ok(Credential::BasicAuth { username, password: password.into() })
 }
 
-/// What is to be said of an end that cannot be read, and so counts for nothing.
+/// A warning for an `expiresAt` value that cannot be parsed and is therefore ignored.
 fn unreadable_end(text: &str) -> Option<String> {
     let is_end = text.parse::<Timestamp>().is_ok() || text.parse::<Date>().is_ok();
     let message =
@@ -210,21 +210,21 @@ mod tests {
         assert!(matches!(read(&[("token", "t"), ("githubAppID", "1")]).unwrap_err(), SecretError::Ambiguous(..)));
     }
 
-    /// What becomes of a value with white space around it.
+    /// What happens to a value with white space around it.
     #[derive(Clone, Copy, PartialEq)]
     enum Fate {
-        /// It is read without it.
+        /// The white space is removed.
         Trimmed,
-        /// It is read with it, and that is said.
+        /// The white space is kept, and a warning names the key.
         KeptAndNamed,
-        /// It is refused, with the key.
+        /// The value is refused; the error names the key.
         Refused,
     }
 
-    /// The keys of a form of credential with their values, one of the keys, and what becomes of white space there.
+    /// The keys and values of one form of credential, the key under test, and what happens to white space around its value.
     type Row<'a> = (&'a [(&'a str, &'a str)], &'static str, Fate);
 
-    /// Every key of every form of credential. One line break at the end is nobody's: it is dropped everywhere.
+    /// Every key of every form of credential. A single trailing line break is dropped everywhere.
     #[test]
     fn white_space_around_a_value_is_dropped_named_or_refused_and_never_sent_unsaid() {
         use Fate::{KeptAndNamed, Refused, Trimmed};

@@ -1,10 +1,10 @@
-//! Where a provider's words enter: every client that anybody gets is one of these, so that no text of a provider reaches a status,
-//! an event, a log or a terminal unseen.
+//! Sanitizes every answer of a provider: all clients that the rest of the program gets are wrapped in an `Entrance`, so that no
+//! unchecked text of a provider reaches a status, an event, a log or a terminal.
 //!
-//! - What names something (ids, paths, keys) is taken as it is or not at all: a name without its hidden characters is another name.
-//! - What is told (names of accounts, causes, warnings) loses its hidden characters and has a bounded length.
-//! - URLs that people and programs follow lead to the connection's own provider over https, or http where the connection has http;
-//!   ssh addresses hold nothing that ssh could take for an option.
+//! - Names (ids, paths, keys) are taken unchanged or refused: without its hidden characters, a name would be a different name.
+//! - Text for display (account names, causes, warnings) loses its hidden characters and is limited in length.
+//! - URLs that people and programs follow must lead to the connection's own provider over https, or over http if the connection
+//!   uses http. ssh addresses must not contain anything that ssh could take for an option.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,15 +25,15 @@ use crate::api::v1alpha1::{EventKind, Permission};
 use crate::text::sanitize;
 use crate::text::sanitize::is_plain;
 
-/// Characters of a name. Longer ones are no provider's.
+/// Maximum length of a name in bytes. No provider has longer ones.
 const NAME: usize = 1024;
-/// Characters of an address.
+/// Maximum length of an address in bytes.
 const ADDRESS: usize = 2048;
-/// Characters of what is told.
+/// Maximum length of text for display in characters.
 const WORDS: usize = 300;
-/// Characters of a short text, such as a version.
+/// Maximum length of a short text, such as a version, in characters.
 const SHORT: usize = 128;
-/// Grants and warnings of one inspection.
+/// Maximum number of grants and of warnings in one inspection.
 const MOST: usize = 1000;
 /// The host that serves ssh for all of `*.visualstudio.com`.
 const VISUAL_STUDIO: (&str, &str) = (".visualstudio.com", "vs-ssh.visualstudio.com");
@@ -61,14 +61,15 @@ impl Entrance {
             web_url: found.web_url.and_then(|url| self.link(&url)),
             clone_url: found.clone_url.and_then(|url| self.link(&url)),
             ssh_url: found.ssh_url.filter(|url| self.is_ssh_address(url)),
-            // git takes no such name for a branch, and a program takes it for an option.
+            // git refuses such a name for a branch, and a program could take it for an option.
             default_branch: found.default_branch.filter(|branch| is_name(branch) && !branch.starts_with('-')),
             manage_webhooks: finding(found.manage_webhooks),
             ..found
         })
     }
 
-    /// A link as it may be followed: to one of the connection's own origins. Nobody can tell whether another host is the provider's.
+    /// Returns a link only if it leads to one of the connection's own origins: whether another host belongs to the provider is
+    /// unknown.
     fn link(&self, text: &str) -> Option<String> {
         let url = Url::parse(text).ok().filter(|url| is_plain(text) && url.as_str().len() <= ADDRESS)?;
         let own = [&self.endpoint.web, &self.endpoint.api].into_iter().chain(&self.endpoint.further_origins);
@@ -77,7 +78,7 @@ impl Entrance {
         (is_own && is_web).then(|| url.into())
     }
 
-    /// `ssh://user@host:port/path` or `user@host:path`, at the provider's own host or one below it.
+    /// Whether the text is `ssh://user@host:port/path` or `user@host:path`, at the provider's own host or a subdomain of it.
     fn is_ssh_address(&self, text: &str) -> bool {
         if !is_plain(text) || text.len() > ADDRESS || text.contains(char::is_whitespace) {
             return false;
@@ -116,7 +117,7 @@ fn inspected(found: Inspection) -> Result<Inspection, ProviderError> {
         credential_name: credential_name.and_then(|name| told(&name)),
         expires_at,
         grants: match grants {
-            // A right that is not spelled as it is documented is none.
+            // A right that is not spelled as documented is ignored.
             Grants::Known(rights) => {
                 Grants::Known(rights.into_iter().filter(|right| is_name(right) && right.len() <= SHORT).take(MOST).collect())
             }
@@ -128,7 +129,7 @@ fn inspected(found: Inspection) -> Result<Inspection, ProviderError> {
     })
 }
 
-/// What ssh cannot take for an option: a user name or a host.
+/// Whether ssh cannot take this user name or host for an option.
 fn is_ssh_word(word: &str) -> bool {
     let is_usual = |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-' | ':' | ']');
     !word.is_empty() && !word.starts_with('-') && word.chars().all(is_usual)
@@ -138,7 +139,7 @@ fn is_name(text: &str) -> bool {
     is_plain(text) && text.len() <= NAME
 }
 
-/// Takes a name as it is, or refuses the answer that holds it.
+/// Accepts a name unchanged, or refuses the answer that contains it.
 fn name(operation: &'static str, what: &str, text: &str) -> Result<(), ProviderError> {
     if is_name(text) {
         return Ok(());
@@ -147,7 +148,7 @@ fn name(operation: &'static str, what: &str, text: &str) -> Result<(), ProviderE
     Err(ProviderError::new(ErrorKind::ResponseInvalid, operation, message))
 }
 
-/// A name that is only told; `None` where nothing of it can be seen.
+/// Sanitizes a name that is only displayed; `None` if it has no visible characters.
 fn told(text: &str) -> Option<String> {
     Some(sanitize::line(text, SHORT)).filter(|text| !text.is_empty())
 }
@@ -159,7 +160,7 @@ fn finding(found: PermissionFinding) -> PermissionFinding {
 fn hook(operation: &'static str, mut found: Hook) -> Result<Hook, ProviderError> {
     name(operation, "id of a hook", &found.id)?;
     for value in found.shape.fields.values_mut() {
-        // It stays different from what is wanted.
+        // The escaped value still differs from the desired one.
         if !is_plain(value) || value.len() > ADDRESS {
             *value = sanitize::escaped(value).chars().take(ADDRESS).collect();
         }
@@ -200,7 +201,7 @@ impl Client for Entrance {
 
     async fn probe_git(&self, path: &RepositoryPath) -> Result<GitProbe, ProviderError> {
         let found = self.client.probe_git(path).await?;
-        // None of them is shown; whether there is any counts.
+        // No reference name is shown; callers only check whether there are any.
         let heads = found.heads.into_iter().map(|(name, object)| (sanitize::escaped(&name).into_owned(), object)).collect();
         Ok(GitProbe { heads })
     }

@@ -1,4 +1,4 @@
-//! Errors of a provider: what went wrong, in our words, and what follows from it.
+//! Errors of providers: classifies what went wrong and what follows from it.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -10,27 +10,27 @@ use crate::text::sanitize;
 /// What went wrong. Every kind has exactly one [`Disposition`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ErrorKind {
-    /// The credential is not accepted.
+    /// The provider does not accept the credential.
     Unauthenticated,
-    /// Bitbucket Cloud: app passwords are gone.
+    /// Bitbucket Cloud: app passwords no longer exist.
     AppPasswordRetired,
-    /// GitHub: the App is not installed at the owner.
+    /// GitHub: the App is not installed for the owner.
     InstallationNotFound,
     /// GitHub: the App's installation is suspended.
     InstallationSuspended,
     /// GitHub: the token is not authorized for single sign-on.
     SingleSignOnRequired,
-    /// A policy of the owner refuses whoever asks from here, whatever the credential: conditional access, a list of addresses.
+    /// A policy of the owner refuses requests from this address, whatever the credential: conditional access or an IP allow list.
     AccessPolicy,
-    /// The credential is valid and lacks a right.
+    /// The credential is valid but lacks a permission.
     PermissionDenied,
-    /// Not there, or hidden from this credential.
+    /// The resource does not exist, or this credential cannot see it.
     NotFound,
     /// GitHub: the App is not installed on this repository.
     NotInstalled,
     /// Too many requests; see `retry_at`.
     RateLimited,
-    /// The provider allows no more of these.
+    /// The provider's limit for this kind of resource is reached.
     LimitReached,
     /// The provider refuses to deliver to this URL.
     TargetRefused,
@@ -38,63 +38,63 @@ pub enum ErrorKind {
     Archived,
     /// The provider refused what we sent.
     Rejected,
-    /// It exists already; look again.
+    /// The resource exists already; probe again.
     Conflict,
-    /// The name does not resolve or nothing answers.
+    /// The host name does not resolve, or the host does not answer.
     Unreachable,
     /// The certificate is not trusted or the handshake failed.
     Tls,
-    /// The proxy refused or does not answer.
+    /// The proxy refused the request or does not answer.
     Proxy,
     /// The installation does not allow this host or address.
     HostNotAllowed,
-    /// The address is http and that is not allowed.
+    /// The URL uses http, which the installation does not allow.
     InsecureUrl,
-    /// 5xx, a timeout, a reset: it may or may not have been done.
+    /// A 5xx status, a timeout or a connection reset: the request may or may not have been carried out.
     Transient,
-    /// An answer that is not the provider's API.
+    /// The response does not come from the provider's API.
     ResponseInvalid,
-    /// The spec has no usable address or member for the provider.
+    /// The spec has no usable address, or no member, for the provider.
     EndpointInvalid,
-    /// The credential's kind is not one that the provider accepts.
+    /// The provider does not accept this kind of credential.
     CredentialKindNotAccepted,
-    /// This process does not hold the lease for long enough; nothing was sent.
+    /// This process does not hold the lease for long enough, so it sent nothing.
     NotLeading,
 }
 
-/// What follows from an error: the only classification of errors. Whoever decides something by the kind of an error asks here.
+/// What follows from an error. This is the only classification of errors: all decisions that depend on an error's kind use it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
-    /// The credential was refused. It is not sent again by itself: accounts lock.
+    /// The provider refused the credential. It is not sent again automatically, because repeated failures lock accounts.
     CredentialRefused,
-    /// The credential cannot be used as it is, until its Secret or something at the provider changes.
+    /// The credential is unusable until its Secret or something at the provider changes.
     CredentialUnusable,
-    /// Not there, or not shown to this credential.
+    /// The resource does not exist, or the provider does not show it to this credential.
     Hidden,
-    /// The provider said no, and will say it again.
+    /// The provider refused the request and would refuse it again.
     Refused,
-    /// Nothing can be written for a while.
+    /// Writes are not possible for the time being.
     ReadOnly,
-    /// The connection's spec or the installation's settings stand against it.
+    /// The connection's spec or the installation's settings prevent the request.
     Misconfigured,
-    /// The provider is out of reach for a while. What works goes on working; it is tried again with growing pauses.
+    /// The provider is unreachable for a while. What works is left as it is; requests are retried with increasing backoff.
     Outage,
-    /// The same, with a time at which it is over.
+    /// As [`Outage`](Self::Outage), with a known end.
     RateLimited,
-    /// What is there changed meanwhile: look again.
+    /// The state at the provider changed in the meantime: probe again.
     ProbeAgain,
-    /// Nothing was asked, and so nothing learnt.
+    /// No request was sent, so nothing is known.
     NotAsked,
 }
 
 impl Disposition {
-    /// Whether the provider is out of reach for a while, so that what works goes on working.
+    /// Whether the provider is unreachable for a while, in which case what works is left as it is.
     #[must_use]
     pub const fn is_outage(self) -> bool {
         matches!(self, Self::Outage | Self::RateLimited)
     }
 
-    /// Whether it says something about the whole connection, which is inspected then, rather than about one repository.
+    /// Whether the error concerns the whole connection, which is then inspected, and not just one repository.
     #[must_use]
     pub const fn concerns_connection(self) -> bool {
         matches!(self, Self::CredentialRefused | Self::CredentialUnusable) || self.is_outage()
@@ -131,7 +131,7 @@ impl ErrorKind {
         Self::NotLeading,
     ];
 
-    /// What follows from it.
+    /// What follows from an error of this kind.
     #[must_use]
     pub const fn disposition(self) -> Disposition {
         match self {
@@ -153,8 +153,9 @@ impl ErrorKind {
         }
     }
 
-    /// What it means in an inspection, which is about no repository and changes nothing: what can only be said of those tells
-    /// that something else answers there. `NotFound` is about the owner that the connection names.
+    /// The kind to report if this error occurs in an inspection. An inspection concerns no repository and changes nothing, so an
+    /// error that only repositories or writes can cause means that something other than the provider's API answered. `NotFound`
+    /// concerns the owner that the connection names.
     #[must_use]
     pub const fn at_inspection(self) -> Self {
         match self {
@@ -163,54 +164,54 @@ impl ErrorKind {
         }
     }
 
-    /// Whether a write that ended so may have been done all the same.
+    /// Whether a write that ended with this error may have been carried out nevertheless.
     #[must_use]
     pub const fn is_ambiguous(self) -> bool {
         matches!(self, Self::Transient | Self::ResponseInvalid | Self::Conflict)
     }
 
-    /// Whether a read that ended so is worth sending again within the same call.
+    /// Whether a read that ended with this error is worth a retry within the same call.
     #[must_use]
     pub const fn may_pass_at_once(self) -> bool {
         matches!(self, Self::Transient | Self::Unreachable)
     }
 
-    /// Whether the provider is out of reach rather than that it said no.
+    /// Whether the provider is unreachable, as opposed to having refused the request.
     #[must_use]
     pub const fn is_outage(self) -> bool {
         self.disposition().is_outage()
     }
 
-    /// Whether a question of which the answer is not needed stays open: the server could not answer now, and may later. A server
-    /// that answers with something else than its API never will.
+    /// Whether an optional question remains unanswered for now: the server could not answer, and may answer later. A server that
+    /// answers with something other than its API never will.
     #[must_use]
     pub const fn leaves_open(self) -> bool {
         (self.is_outage() && !matches!(self, Self::ResponseInvalid)) || matches!(self.disposition(), Disposition::NotAsked)
     }
 }
 
-/// Characters of a message.
+/// Maximum length of a message in characters.
 pub(in crate::providers) const LENGTH: usize = 300;
 
-/// An error of a provider. Its text is safe to show: it holds no credential and no unguessable path.
+/// An error of a provider. Its text is safe to show: it contains no credential and no unguessable path.
 #[derive(Debug)]
 pub struct ProviderError {
     /// What went wrong.
     pub kind: ErrorKind,
-    /// What was being done, such as `create hook`.
+    /// The operation that failed, such as `create hook`.
     pub operation: &'static str,
-    /// The provider's id of the request, where it gives one.
+    /// The provider's id of the request, if it sent one.
     pub request_id: Option<String>,
-    /// Not before this.
+    /// Earliest time for a retry.
     pub retry_at: Option<Timestamp>,
-    /// For users: safe, one line, at most 300 characters.
+    /// Message for users: safe to show, one line, at most 300 characters.
     pub message: String,
-    /// For logs.
+    /// Underlying error, for logs.
     pub source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
 impl ProviderError {
-    /// An error with neither request id, time nor source. What is in the message of a provider's own words is made safe to show.
+    /// Makes an error without request id, retry time or source. Sanitizes a provider's own words in the message.
     #[must_use]
     pub fn new(kind: ErrorKind, operation: &'static str, message: impl Into<String>) -> Self {
         let message = sanitize::line(&message.into(), LENGTH);
@@ -238,8 +239,8 @@ impl StdError for ProviderError {
 mod tests {
     use super::*;
 
-    /// One line for each kind: its disposition, and every question that is asked of a kind: whether it is an outage, concerns the
-    /// connection, leaves a question open, may have been done all the same, may pass at once.
+    /// One line for each kind: its disposition and its predicates (is an outage, concerns the connection, leaves a question open,
+    /// may have been carried out, may pass at once).
     #[test]
     fn every_kind_has_one_place_in_one_table() {
         use Disposition as D;

@@ -1,4 +1,4 @@
-//! The git endpoint, which is the same at every provider: `info/refs` of the smart HTTP protocol, version 0.
+//! Probes the git endpoint, which is the same at every provider: `info/refs` of the smart HTTP protocol, version 0.
 
 use std::collections::BTreeMap;
 
@@ -10,16 +10,16 @@ use super::ProviderError;
 use super::model::GitProbe;
 use super::transport::{Call, Operation, Transport};
 
-/// Bytes of an advertisement: about 150,000 references.
+/// Maximum size of an advertisement in bytes: about 150,000 references.
 const ADVERTISEMENT_LIMIT: usize = 16 * 1024 * 1024;
-/// References that are kept of one.
+/// Maximum number of references kept from one advertisement.
 const MOST_HEADS: usize = 10_000;
 const ADVERTISEMENT: &str = "application/x-git-upload-pack-advertisement";
 
-/// Asks for the references of the repository that is cloned from this URL.
+/// Requests the references of the repository with this clone URL.
 ///
 /// # Errors
-/// The refusal of the endpoint, or `ResponseInvalid` where no git answers.
+/// The error of the endpoint, or `ResponseInvalid` if the answer does not come from git.
 pub async fn probe(transport: &Transport, clone_url: &Url, authorization: Option<HeaderValue>) -> Result<GitProbe, ProviderError> {
     let mut url = clone_url.clone();
     url.set_path(&format!("{}/info/refs", clone_url.path().trim_end_matches('/')));
@@ -40,10 +40,10 @@ pub async fn probe(transport: &Transport, clone_url: &Url, authorization: Option
     Ok(GitProbe { heads })
 }
 
-/// Branches and tags of an advertisement, by full name. `None` when it is not one, or ends early.
+/// Branches and tags of an advertisement, by full name. `None` if the data is not an advertisement or is truncated.
 fn references(mut rest: &[u8]) -> Option<BTreeMap<String, String>> {
     let mut heads = BTreeMap::new();
-    // `# service=git-upload-pack`, then the references; a flush packet ends each of the two.
+    // `# service=git-upload-pack`, then the references; a flush packet ends each of the two parts.
     if !next_line(&mut rest)??.starts_with(b"# service=git-upload-pack") || next_line(&mut rest)?.is_some() {
         return None;
     }
@@ -51,7 +51,7 @@ fn references(mut rest: &[u8]) -> Option<BTreeMap<String, String>> {
         let line = line.split(|byte| *byte == 0).next()?;
         let (object, name) = std::str::from_utf8(line.trim_ascii_end()).ok()?.split_once(' ')?;
         let wanted = name.starts_with("refs/heads/") || name.starts_with("refs/tags/");
-        // `^{}` is what an annotated tag points at, not a reference.
+        // `^{}` marks the object that an annotated tag points to; it is not a reference.
         if wanted && heads.len() < MOST_HEADS && !name.ends_with("^{}") {
             heads.insert(name.to_owned(), object.to_owned());
         }
@@ -59,7 +59,7 @@ fn references(mut rest: &[u8]) -> Option<BTreeMap<String, String>> {
     Some(heads)
 }
 
-/// The next packet: `Some(None)` for a flush, `None` where there is no whole one.
+/// The next packet: `Some(None)` for a flush packet, `None` if the packet is incomplete.
 #[expect(clippy::option_option, reason = "a flush packet is not the end of the data")]
 fn next_line<'a>(rest: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
     let (length, after) = rest.split_at_checked(4)?;

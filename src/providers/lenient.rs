@@ -1,10 +1,10 @@
-//! What versions of servers write differently: ids as numbers or as texts, and null for what is empty or not known.
+//! Deserializes what server versions write differently: ids as numbers or strings, and null for empty or unknown values.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, de};
 
-/// An id, as a text: some versions write it as a number, others as a text, and both mean the same.
+/// An id as text. Some versions write it as a number, others as a string; both mean the same.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Id(String);
 
@@ -44,18 +44,18 @@ impl de::Visitor<'_> for IdVisitor {
     }
 
     fn visit_str<E: de::Error>(self, id: &str) -> Result<Id, E> {
-        // Nothing can be addressed by an empty id.
+        // An empty id cannot address anything.
         if id.is_empty() { Err(E::invalid_length(0, &self)) } else { Ok(Id(id.to_owned())) }
     }
 }
 
-/// Reads a whole number, also one that is written as a text.
+/// Reads an integer, also from a string.
 pub(super) fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
     let id = Id::deserialize(deserializer)?;
     id.as_str().parse().map_err(|_| de::Error::custom("not a whole number"))
 }
 
-/// Reads a value where null stands for what is absent: nothing, false, or empty.
+/// Reads a value; null becomes the default: `None`, false, or empty.
 pub(super) fn or_default<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }

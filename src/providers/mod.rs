@@ -1,7 +1,7 @@
-//! The provider port: what Forgebind asks of a Git provider, in the same words for all.
+//! The provider port: the interface to all Git providers.
 //!
-//! Three objects. A [`Provider`] is static: it knows addresses, paths and deliveries. A [`Client`] is connected: it has
-//! a credential and talks. A [`Webhook`] reads deliveries: it is pure, and what was not verified cannot be parsed.
+//! There are three traits. A [`Provider`] is static: it knows addresses, paths and deliveries. A [`Client`] is connected: it has
+//! a credential and sends requests. A [`Webhook`] reads deliveries: it does no I/O, and unverified deliveries cannot be parsed.
 #![doc = "\n\n"]
 #![doc = include_str!("../docs/decisions/0001-provider-port.md")]
 
@@ -57,50 +57,50 @@ pub trait Provider: Send + Sync {
     /// The credential kinds that the provider accepts, in the order of the documentation.
     fn credential_kinds(&self) -> &'static [CredentialKind];
 
-    /// The events that the provider can tell of. Others are `EventNotSupported`.
+    /// The events that the provider can deliver. Others are reported as `EventNotSupported`.
     fn events(&self) -> &'static [EventKind];
 
-    /// What can be done at best: with the newest server and the fullest credential. For the documentation's tables; what
-    /// holds for a connection is told by its [`Inspection`].
+    /// The best case: the newest server and the most capable credential. For the documentation's tables; the capabilities of a
+    /// connection are in its [`Inspection`].
     fn capabilities(&self) -> Capabilities;
 
-    /// What a credential needs for a permission, in the provider's own words; `None` where the provider has no such thing.
+    /// What a credential needs for a permission, in the provider's own terms; `None` if the provider has no such permission.
     fn permission_words(&self, permission: Permission) -> Option<String>;
 
-    /// The provider's own names of what tells of an event; empty where it cannot.
+    /// The provider's own names for an event; empty if it cannot deliver the event.
     fn event_words(&self, event: EventKind) -> &'static [&'static str];
 
-    /// The addresses and the owner that a spec stands for, with the provider's defaults.
+    /// The addresses and the owner that a spec describes, with the provider's defaults.
     ///
     /// # Errors
-    /// An address that is no URL, or a spec whose member for this provider is absent.
+    /// An address that is not a URL, or a spec whose member for this provider is absent.
     fn endpoint(&self, spec: &ProviderSpec) -> Result<Endpoint, ProviderError>;
 
-    /// How many hooks the server at this endpoint allows, by its documentation; `None` where it documents none.
+    /// The documented maximum number of hooks at this endpoint; `None` if the provider documents none.
     fn hook_limit(&self, endpoint: &Endpoint) -> Option<model::HookLimit> {
         let _ = endpoint;
         None
     }
 
-    /// An address that this provider's API answers whoever opens it in a browser, also without a credential: what is there
-    /// instead tells why nothing works.
+    /// A URL of this provider's API that can be opened in a browser, also without a credential: if something else answers there,
+    /// it shows why the connection fails.
     fn version_address(&self, endpoint: &Endpoint) -> Url;
 
-    /// Reads a repository from its path or from any clone URL that people paste. A user name is dropped.
+    /// Parses a repository from its path or any common clone URL. Drops a user name.
     ///
     /// # Errors
-    /// When the text is no repository of this provider, names another host, or holds a password.
+    /// The text is not a repository of this provider, names another host, or contains a password.
     fn repository_path(&self, endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError>;
 
-    /// A client for one account, as the provider makes it. Connects lazily: nothing is sent here. Its answers are the server's
-    /// own words; [`connect`](Self::connect) is for everybody else.
+    /// Creates a client for one account. Connects lazily: nothing is sent here. Its answers are not sanitized; use
+    /// [`connect`](Self::connect) outside the providers.
     ///
     /// # Errors
-    /// A credential of a kind that the provider does not accept.
+    /// The provider does not accept this kind of credential.
     fn client(&self, endpoint: Endpoint, credential: Credential, transport: transport::Transport)
     -> Result<Arc<dyn Client>, ProviderError>;
 
-    /// A client for one account whose answers are safe to show.
+    /// Creates a client for one account whose answers are safe to show.
     ///
     /// # Errors
     /// As [`client`](Self::client).
@@ -120,60 +120,61 @@ pub trait Provider: Send + Sync {
 
 /// One account at one provider.
 ///
-/// For every method: reading never writes; a caller that drops the future leaves nothing half done on our side; the
-/// deadline of the transport is obeyed; nothing is logged here; and no method retries a write.
+/// For every method: reads never write; dropping the future leaves no incomplete state on our side; the deadline of the transport
+/// applies; nothing is logged here; and no method retries a write.
 #[async_trait]
 pub trait Client: Send + Sync {
-    /// Examines the credential: who it is, what it may do, until when, and what the server is. The only method whose
-    /// `Unauthenticated` means that the credential is bad: elsewhere a 401 is a refusal and calls for an inspection.
+    /// Examines the credential: its identity, permissions and expiry, and the kind of server. Only here does `Unauthenticated`
+    /// mean that the credential is bad: from any other method, a 401 is a refusal and requires an inspection.
     async fn inspect(&self) -> Result<Inspection, ProviderError>;
 
-    /// Judges a permission from what an inspection found. Nothing is sent.
+    /// Evaluates a permission from the result of an inspection. Sends nothing.
     fn permission(&self, inspection: &Inspection, permission: Permission) -> PermissionFinding;
 
-    /// Judges from what an inspection found whether hooks with these events may be managed: some providers ask for a right of
-    /// its own for each event. Nothing is sent.
+    /// Evaluates from the result of an inspection whether hooks with these events may be managed: some providers require a
+    /// separate right for each event. Sends nothing.
     fn hook_permission(&self, inspection: &Inspection, events: &BTreeSet<EventKind>) -> PermissionFinding {
         let _ = events;
         self.permission(inspection, Permission::ManageWebhooks)
     }
 
-    /// Looks a repository up. A renamed one is found under its new path, which the answer carries.
+    /// Looks up a repository. A renamed repository is found, and the result has its new path.
     async fn repository(&self, path: &RepositoryPath) -> Result<Repository, ProviderError>;
 
-    /// Looks a repository up by its stable id; `None` where the provider has no such look-up.
+    /// Looks up a repository by its stable id; `None` if the provider has no such look-up.
     async fn repository_by_id(&self, id: &str) -> Result<Option<Repository>, ProviderError>;
 
-    /// Whether exactly this branch exists.
+    /// Whether a branch with exactly this name exists.
     async fn branch_exists(&self, repository: &Repository, branch: &str) -> Result<bool, ProviderError>;
 
-    /// Asks the git endpoint: is it reachable, is it empty, what are its heads. For anonymous and git-only credentials.
+    /// Probes the git endpoint: whether it is reachable, whether the repository is empty, and its heads. For anonymous and
+    /// git-only credentials.
     async fn probe_git(&self, path: &RepositoryPath) -> Result<GitProbe, ProviderError>;
 
-    /// Every repository of the owner, page by page. Ends with an error rather than short.
+    /// Every repository of the owner, page by page. Ends with an error rather than with an incomplete list.
     fn repositories(&self) -> BoxStream<'_, Result<Vec<Repository>, ProviderError>>;
 
-    /// What the provider must be asked for to deliver these events: one shape, or several where it splits by event.
+    /// The hooks to request from the provider for these events: one shape, or several if the provider splits hooks by event.
     fn hook_shapes(&self, events: &BTreeSet<EventKind>) -> Vec<HookShape>;
 
-    /// Every hook of the repository, to the last page, or an error: never a short list.
+    /// Every hook of the repository, from all pages, or an error: never an incomplete list.
     async fn hooks(&self, repository: &Repository) -> Result<Vec<Hook>, ProviderError>;
 
-    /// Creates a hook and returns the server's own view of it.
+    /// Creates a hook and returns it as the server reports it.
     async fn create_hook(&self, repository: &Repository, request: &HookRequest<'_>) -> Result<Hook, ProviderError>;
 
-    /// Changes a hook into what is requested and returns the server's own view. Sets the secret only where
-    /// [`Capabilities::update_sets_secret`].
+    /// Changes a hook to match the request and returns it as the server reports it. Sets the secret only if
+    /// [`Capabilities::update_sets_secret`] is true.
     async fn update_hook(&self, repository: &Repository, id: &str, request: &HookRequest<'_>) -> Result<Hook, ProviderError>;
 
-    /// Leaves an adopted hook to its owner: it delivers to another address, and its secret stays as it is.
+    /// Hands an adopted hook back to its owner: changes its URL and keeps its secret.
     ///
     /// # Errors
-    /// `Rejected`, with nothing written, where the provider would lose the secret and the caller does not know it.
+    /// `Rejected`, with nothing written, if the update would lose the secret and the caller does not know it.
     async fn release_hook(&self, repository: &Repository, id: &str, release: &HookRelease<'_>) -> Result<(), ProviderError>;
 
-    /// Deletes a hook. A 404 counts as [`Deletion::Absent`] only after the same credential has read the repository's hook
-    /// list and the hook was not in it; otherwise it is [`Deletion::Hidden`].
+    /// Deletes a hook. A 404 counts as [`Deletion::Absent`] only if the same credential then reads the repository's hook list and
+    /// the hook is not in it; otherwise the result is [`Deletion::Hidden`].
     async fn delete_hook(&self, repository: &Repository, id: &str) -> Result<Deletion, ProviderError>;
 }
 
@@ -181,7 +182,7 @@ pub trait Client: Send + Sync {
 mod tests {
     use super::*;
 
-    /// Every row that the tables must have, found in the code.
+    /// Every row that the tables must have, collected from the code.
     #[test]
     fn the_provider_matrix_maps_every_word_of_the_port() {
         let matrix = include_str!("../docs/provider-matrix.md");

@@ -1,4 +1,4 @@
-//! The words of the port: the same for every provider.
+//! The data types of the provider port, shared by all providers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,45 +14,45 @@ use crate::api::v1alpha1::binding::Visibility;
 use crate::api::v1alpha1::connection::IdentityKind;
 use crate::protocol::secret::WebhookSecret;
 
-/// Where a provider is and whose repositories are meant.
+/// Where a provider is, and which owner's repositories the connection uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The web address, where git is served too.
+    /// The web address, which also serves git.
     pub web: Url,
-    /// The API's base, without a slash at its end in its path.
+    /// The base URL of the API, without a trailing slash in its path.
     pub api: Url,
-    /// Further origins that the credential may reach.
+    /// Further origins to which the credential may be sent.
     pub further_origins: Vec<Url>,
-    /// The owner that bindings are held to; `None` where the spec names none.
+    /// The owner to which bindings are restricted; `None` if the spec names none.
     pub scope: Option<Scope>,
 }
 
-/// The owner that bindings are held to.
+/// The owner to which bindings are restricted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
-    /// The provider's word for it: organization, user, group, workspace, project.
+    /// The provider's term for it: organization, user, group, workspace, project.
     pub word: &'static str,
-    /// Its path: what a repository path begins with.
+    /// Its path, which is the beginning of repository paths.
     pub path: String,
-    /// Key of the project within it, where paths do not show projects.
+    /// Key of the project within the owner, if repository paths do not show projects.
     pub project: Option<String>,
 }
 
 impl Scope {
-    /// Whether a repository lies in it, without regard to case.
+    /// Whether a repository path is within this owner. Case-insensitive.
     #[must_use]
     pub fn contains(&self, path: &RepositoryPath) -> bool {
         self.covers(path.as_str())
     }
 
-    /// As [`Scope::contains`], for a path of which a delivery tells.
+    /// As [`Scope::contains`], for a path from a delivery.
     #[must_use]
     pub fn covers(&self, path: &str) -> bool {
         let path = path.to_lowercase();
         path.strip_prefix(&self.path.to_lowercase()).is_some_and(|rest| rest.starts_with('/'))
     }
 
-    /// Whether a repository that was found lies in it: by its canonical path and by what holds it.
+    /// Whether a repository that was found is within this owner, by its canonical path and its project.
     #[must_use]
     pub fn holds(&self, repository: &Repository) -> bool {
         let held = |key: &String| repository.project.as_ref().is_some_and(|project| project.key.eq_ignore_ascii_case(key));
@@ -69,7 +69,7 @@ impl fmt::Display for Scope {
     }
 }
 
-/// A repository's path in its provider's own form. Made by a [`Provider`](super::Provider).
+/// A repository's path in its provider's own form. Created by a [`Provider`](super::Provider).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RepositoryPath(String);
 
@@ -78,13 +78,13 @@ impl RepositoryPath {
         Self(path)
     }
 
-    /// The path.
+    /// The path as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether two paths are the same to the provider.
+    /// Whether two paths name the same repository at the provider. Case-insensitive.
     #[must_use]
     pub fn same_as(&self, other: &str) -> bool {
         self.0.to_lowercase() == other.to_lowercase()
@@ -97,13 +97,13 @@ impl fmt::Display for RepositoryPath {
     }
 }
 
-/// Why a text is no repository of this connection.
+/// Why a text is not a repository of this connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
-    /// It has not the provider's form; the text says what that is.
+    /// It does not have the provider's form, which the text describes.
     #[error("{0}")]
     Malformed(String),
-    /// It is on another host.
+    /// It is at another host.
     #[error("the repository is at {found}, the connection is at {expected}; correct repository or use a connection of {found}")]
     AnotherHost {
         /// Host in the text.
@@ -111,51 +111,51 @@ pub enum PathError {
         /// Host of the connection.
         expected: String,
     },
-    /// It holds a password.
+    /// It contains a password.
     #[error("the repository URL holds a password; remove it, the connection's Secret is the place for it")]
     Password,
 }
 
-/// What an inspection of the credential found.
+/// The result of inspecting a credential and its server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspection {
-    /// Which product answers.
+    /// The product that answers.
     pub flavor: String,
-    /// Its version, where it tells.
+    /// Its version, if it reports one.
     pub version: Option<String>,
-    /// Who the credential is; `None` for anonymous.
+    /// The account of the credential; `None` for anonymous access.
     pub identity: Option<Identity>,
-    /// The credential's name at the provider, where it tells.
+    /// The credential's name at the provider, if it reports one.
     pub credential_name: Option<String>,
-    /// When the credential ends, where the provider tells.
+    /// When the credential expires, if the provider reports it.
     pub expires_at: Option<Timestamp>,
-    /// What the credential may do, in the provider's own words.
+    /// What the credential may do, in the provider's own terms.
     pub grants: Grants,
-    /// What can be done with this server and this credential.
+    /// What is possible with this server and this credential.
     pub capabilities: Capabilities,
-    /// The owner, where only the provider can resolve it (a group given by number).
+    /// The owner, if only the provider can resolve it (a group given by number).
     pub scope: Option<Scope>,
-    /// Something a user should notice although it works, such as a token for all organizations.
+    /// Problems to report to a user although the credential works, such as a token for all organizations.
     pub warnings: Vec<String>,
 }
 
-/// Who a credential is.
+/// The account of a credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Its name, where the provider tells.
+    /// Its name, if the provider reports one.
     pub name: Option<String>,
-    /// What it is.
+    /// Kind of account.
     pub kind: IdentityKind,
 }
 
-/// What can be done with a provider, a server version and a credential kind. Known after an inspection. The planner reads
-/// these; nothing is tried to find out.
+/// What is possible with a provider, a server version and a credential kind. Known after an inspection. The planner uses these
+/// flags instead of trying operations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each answers one independent question")]
 pub struct Capabilities {
-    /// Does the REST API answer this credential? Otherwise only git does.
+    /// Does the REST API accept this credential? Otherwise only git does.
     pub api: bool,
-    /// Does one hook carry one event only?
+    /// Is each hook limited to one event?
     pub one_event_per_hook: bool,
     /// Can the secret of a hook be read back?
     pub secret_readable: bool,
@@ -169,13 +169,13 @@ pub struct Capabilities {
     pub resend: bool,
     /// Are deliveries signed over their body?
     pub signature: bool,
-    /// Does the credential tell its scopes?
+    /// Does the provider report the credential's scopes?
     pub scope_introspection: bool,
-    /// Does the credential tell its end?
+    /// Does the provider report the credential's expiry?
     pub expiry_introspection: bool,
 }
 
-/// A repository, as the provider describes it.
+/// A repository, as the provider reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repository {
     /// The provider's stable id.
@@ -184,9 +184,9 @@ pub struct Repository {
     pub path: RepositoryPath,
     /// Its web address.
     pub web_url: Option<String>,
-    /// Where to clone it over https.
+    /// URL to clone it over https.
     pub clone_url: Option<String>,
-    /// Where to clone it over ssh.
+    /// URL to clone it over ssh.
     pub ssh_url: Option<String>,
     /// Its default branch; `None` while empty.
     pub default_branch: Option<String>,
@@ -198,11 +198,11 @@ pub struct Repository {
     pub empty: bool,
     /// Whether the credential's role lets it manage this repository's hooks.
     pub manage_webhooks: PermissionFinding,
-    /// The project that holds it, where that is no part of its path or where hooks are addressed by its id.
+    /// The project that contains it, if the path does not show the project or hooks are addressed by the project's id.
     pub project: Option<Project>,
 }
 
-/// A project that holds repositories.
+/// A project that contains repositories.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Project {
     /// The provider's stable id.
@@ -211,25 +211,25 @@ pub struct Project {
     pub key: String,
 }
 
-/// What the git endpoint said.
+/// The result of probing the git endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GitProbe {
-    /// Object ids of branches and tags by full reference name, as many as are worth keeping; empty for an empty repository.
+    /// Object ids of branches and tags by full reference name, up to a limit; empty for an empty repository.
     pub heads: BTreeMap<String, String>,
 }
 
-/// The address that a hook delivers to. Its path holds what makes it unguessable, so it does not print.
+/// The URL that a hook delivers to. Its path has an unguessable part, so `Debug` hides it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HookUrl(String);
 
 impl HookUrl {
-    /// Wraps an address.
+    /// Wraps a URL.
     #[must_use]
     pub const fn new(url: String) -> Self {
         Self(url)
     }
 
-    /// The whole address, for the provider only.
+    /// The complete URL, for requests to the provider only.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -242,45 +242,45 @@ impl fmt::Debug for HookUrl {
     }
 }
 
-/// What a hook is to be or is, in the words that the provider reads back: comparing two shapes is comparing maps.
+/// The desired or actual properties of a hook, as the provider reads them back: comparing two shapes means comparing maps.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HookShape {
-    /// Which of several hooks of one binding this is, where the provider splits by event; empty otherwise.
+    /// Which of several hooks of one binding this is, if the provider splits hooks by event; empty otherwise.
     pub variant: String,
-    /// Fields that are compared, by the provider's own names. A field that cannot be read back is absent.
+    /// Fields to compare, by the provider's own names. Fields that cannot be read back are absent.
     pub fields: BTreeMap<&'static str, String>,
-    /// The events it stands for.
+    /// The events that the hook covers.
     pub events: BTreeSet<EventKind>,
 }
 
-/// What to create or to turn a hook into.
+/// The desired state for creating or updating a hook.
 #[derive(Clone, Copy, Debug)]
 pub struct HookRequest<'a> {
-    /// Where it delivers.
+    /// URL to deliver to.
     pub url: &'a HookUrl,
-    /// What it proves itself with.
+    /// Secret that authenticates its deliveries.
     pub secret: &'a WebhookSecret,
-    /// What it is to be.
+    /// Other properties.
     pub shape: &'a HookShape,
 }
 
-/// What leaves an adopted hook to its owner. Its secret is the owner's and stays.
+/// The state in which an adopted hook is handed back to its owner. Its secret belongs to the owner and is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct HookRelease<'a> {
-    /// Where it is to deliver from now on.
+    /// URL to deliver to from now on.
     pub url: &'a HookUrl,
-    /// The secret that it carries, where that is known. It is sent only where the provider replaces the hook as a whole and does not
-    /// show the secret.
+    /// The secret of the hook, if known. It is sent only if the provider replaces the hook as a whole and does not return the
+    /// secret.
     pub secret: Option<&'a WebhookSecret>,
-    /// What it is, which stays.
+    /// Other properties, which stay unchanged.
     pub shape: &'a HookShape,
 }
 
 impl HookRelease<'_> {
-    /// How the Secret is called that holds the secret of an adopted hook. Whoever knows its name tells that instead.
+    /// How messages refer to the Secret with the secret of an adopted hook. Callers that know its name replace this text with it.
     pub const SECRET: &'static str = "the Secret that webhook.secretRef names";
 
-    /// The refusal to write a hook whose secret would be lost by that.
+    /// The error for refusing a write that would lose the hook's secret.
     pub(in crate::providers) fn would_lose_the_secret(operation: Operation) -> ProviderError {
         let message = format!(
             "the hook was adopted, and this provider would lose its secret by the update that hands it back: {} is not there any more, \
@@ -291,45 +291,46 @@ impl HookRelease<'_> {
     }
 }
 
-/// How many hooks a provider allows.
+/// The maximum number of hooks at a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HookLimit {
-    /// So many on each repository.
+    /// Maximum for each repository.
     EachRepository(usize),
-    /// So many for each event of a repository.
+    /// Maximum for each event of a repository.
     EachEvent(usize),
 }
 
-/// Whether a hook delivers.
+/// Whether a hook is delivering.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HookState {
-    /// It does.
+    /// It delivers.
     Active,
     /// A person switched it off.
     Paused,
-    /// The provider switched it off, and only a new hook delivers again; the text is its cause.
+    /// The provider disabled it, and only a new hook delivers again; the text is the cause.
     Disabled(String),
-    /// The provider holds deliveries back for a while and goes on by itself; the text is its cause.
+    /// The provider holds deliveries back for a while and resumes by itself; the text is the cause.
     HeldBack(String),
 }
 
-/// A hook, as the provider shows it.
+/// A hook, as the provider reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook {
     /// Its id at the provider.
     pub id: String,
-    /// Where it delivers.
+    /// URL it delivers to.
     pub url: HookUrl,
-    /// What it is.
+    /// Its other properties.
     pub shape: HookShape,
     /// Whether it delivers.
     pub state: HookState,
-    /// Whether a secret is set; `None` where the provider does not tell.
+    /// Whether a secret is set; `None` if the provider does not report it.
     pub has_secret: Option<bool>,
 }
 
 impl Hook {
-    /// The fields in which the hook is not what it should be. What the provider does not read back is not drift.
+    /// The fields in which the hook differs from the desired shape. Fields that the provider does not read back never count as
+    /// drift.
     #[must_use]
     pub fn drift(&self, desired: &HookShape) -> Vec<&'static str> {
         let mut drift: Vec<_> = desired
@@ -345,14 +346,14 @@ impl Hook {
     }
 }
 
-/// What became of a deletion.
+/// The result of a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deletion {
-    /// The provider deleted it.
+    /// The provider deleted the hook.
     Deleted,
-    /// It is not there, proven by the hook list.
+    /// The hook does not exist, as the hook list proves.
     Absent,
-    /// The provider says 404 and does not show the list: it may still be there.
+    /// The provider answers 404 and does not show the list: the hook may still exist.
     Hidden,
 }
 

@@ -1,39 +1,39 @@
-//! What a credential may do: the provider's words and ours.
+//! What a credential may do: the grants that a provider reports, and the state of each permission.
 
 use crate::api::v1alpha1::connection::PermissionState;
 
-/// What a provider tells of a credential's rights, in its own words.
+/// The rights of a credential, in the provider's own terms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Grants {
-    /// All of them, each once, sorted.
+    /// All rights, sorted and without duplicates.
     Known(Vec<String>),
-    /// The provider does not tell; the text says why.
+    /// The provider does not report them; the text says why.
     Unknown(String),
 }
 
-/// The answer to one permission.
+/// The evaluation of one permission.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PermissionFinding {
-    /// Whether it is there.
+    /// Whether the permission is granted.
     pub state: PermissionState,
-    /// What is missing or why nobody can tell; `None` when granted.
+    /// What is missing, or why the state is unknown; `None` when granted.
     pub message: Option<String>,
 }
 
 impl PermissionFinding {
-    /// It is there.
+    /// The permission is granted.
     #[must_use]
     pub const fn granted() -> Self {
         Self { state: PermissionState::Granted, message: None }
     }
 
-    /// It is not, and this is what is missing.
+    /// The permission is missing; the message says what is missing.
     #[must_use]
     pub fn missing(message: impl Into<String>) -> Self {
         Self { state: PermissionState::Missing, message: Some(message.into()) }
     }
 
-    /// Nobody can tell, and this is why.
+    /// The state is unknown; the message says why.
     #[must_use]
     pub fn unknown(message: impl Into<String>) -> Self {
         Self { state: PermissionState::Unknown, message: Some(message.into()) }

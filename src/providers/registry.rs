@@ -1,4 +1,4 @@
-//! The one place that knows which implementation serves which provider.
+//! Maps each provider kind to its implementation; the only place that does.
 
 use super::Provider;
 use super::azure_devops::AzureDevOps;
@@ -9,7 +9,7 @@ use super::github::GitHub;
 use super::gitlab::GitLab;
 use crate::api::v1alpha1::ProviderKind;
 
-/// The implementation of a provider; `None` where this build has none.
+/// The implementation of a provider; `None` if this build has none.
 #[must_use]
 pub fn provider(kind: ProviderKind) -> Option<&'static dyn Provider> {
     match kind {

@@ -1,4 +1,4 @@
-//! How people write a repository: its path, a clone URL, the address of one of its pages.
+//! Parses the ways in which people write a repository: its path, a clone URL, the URL of one of its pages.
 
 use percent_encoding::percent_decode_str;
 use url::Url;
@@ -7,12 +7,12 @@ use super::address::{authority, comparable, invalid_field};
 use super::model::{Endpoint, RepositoryPath};
 use super::{PathError, ProviderError};
 
-/// A repository as it was written. User names are dropped; passwords are refused.
+/// A repository reference as written. User names are dropped; passwords are refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RepositoryRef {
     /// A path in the provider's own form.
     Path(String),
-    /// An http or https address.
+    /// An http or https URL.
     Web(Url),
     /// `ssh://host/path`, or `user@host:path`.
     Ssh {
@@ -24,7 +24,7 @@ pub(super) enum RepositoryRef {
 }
 
 impl RepositoryRef {
-    /// Tells the spellings apart. `form` is the error for what is none: it says what the provider's form is.
+    /// Parses a reference. `form` is the error message for malformed text: it describes the provider's form.
     pub(super) fn read(text: &str, form: &str) -> Result<Self, PathError> {
         let text = text.trim();
         let malformed = || PathError::Malformed(form.to_owned());
@@ -52,26 +52,26 @@ impl RepositoryRef {
     }
 }
 
-/// Repositories that are spelled `owner/name`: where each provider that has such differs.
+/// Syntax of repositories written `owner/name`: the settings in which providers with this syntax differ.
 pub(super) struct OwnerRepoSyntax {
-    /// The error for what is none: it says what the provider's form is.
+    /// The error message for malformed text: it describes the provider's form.
     pub(super) form: &'static str,
-    /// The pages below a repository whose address people copy from a browser.
+    /// Pages below a repository whose URLs people copy from a browser.
     pub(super) pages: &'static [&'static str],
-    /// Most characters of a name.
+    /// Maximum length of a name in bytes.
     pub(super) longest: usize,
-    /// A connection's web host, and another host that stands for the same, such as one for ssh over port 443.
+    /// A connection's web host, and another host that is equivalent to it, such as one for ssh over port 443.
     pub(super) host_aliases: &'static [(&'static str, &'static str)],
 }
 
 impl OwnerRepoSyntax {
-    /// Reads a path, a clone URL or the address of a page.
+    /// Parses a path, a clone URL or the URL of a page.
     pub(super) fn read(&self, endpoint: &Endpoint, text: &str) -> Result<RepositoryPath, PathError> {
         match RepositoryRef::read(text, self.form)? {
             RepositoryRef::Path(path) => self.path_of(path.split('/')),
             RepositoryRef::Web(mut url) => {
                 if self.is_host_alias(endpoint, url.host_str().unwrap_or_default()) {
-                    // Cannot fail: one registered name takes the place of another.
+                    // Cannot fail: replaces one registered name by another.
                     let _ = url.set_host(endpoint.web.host_str());
                 }
                 same_origin(endpoint, &url)?;
@@ -85,14 +85,14 @@ impl OwnerRepoSyntax {
                 if !self.is_host_alias(endpoint, &host) {
                     same_host(endpoint, &host)?;
                 }
-                // Over ssh the web address's path prefix is not part of the path; who wrote it all the same is understood.
+                // Over ssh, the path prefix of the web address is not part of the path; references that include it are accepted.
                 let rest = after_prefix(endpoint, &path).filter(|rest| rest.len() == 2);
                 self.path_of(rest.unwrap_or_else(|| segments(&path)))
             }
         }
     }
 
-    /// The name of an owner that a field of the spec holds.
+    /// Validates an owner's name from a field of the spec.
     pub(super) fn owner(&self, field: &str, text: &str) -> Result<String, ProviderError> {
         let name = text.trim();
         let form = "a name such as acme, as in the addresses of its repositories: letters, digits, -, _ and .";
@@ -118,36 +118,36 @@ impl OwnerRepoSyntax {
     }
 }
 
-/// Whether a text can be the name of an owner or a repository: letters, digits, `-`, `_` and `.`.
+/// Whether a text is a valid name of an owner or a repository: letters, digits, `-`, `_` and `.`.
 pub(super) fn is_name(text: &str, longest: usize) -> bool {
     let fits = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.');
     !text.is_empty() && text != "." && text != ".." && text.len() <= longest && text.chars().all(fits)
 }
 
-/// A text as it was before it was put into an address; `None` where that is no text.
+/// Percent-decodes a text; `None` if the result is not UTF-8.
 pub(super) fn decoded(text: &str) -> Option<String> {
     percent_decode_str(text).decode_utf8().ok().map(std::borrow::Cow::into_owned)
 }
 
-/// The segments of a path; empty ones do not count.
+/// The non-empty segments of a path.
 pub(super) fn segments(path: &str) -> Vec<&str> {
     path.split('/').filter(|segment| !segment.is_empty()).collect()
 }
 
-/// The segments after the web address's own path; `None` where the path does not begin with it.
+/// The segments after the path of the web address; `None` if the path does not start with it.
 pub(super) fn after_prefix<'a>(endpoint: &Endpoint, path: &'a str) -> Option<Vec<&'a str>> {
     let prefix = segments(endpoint.web.path());
     let mut rest = segments(path).into_iter();
     prefix.iter().all(|segment| rest.next() == Some(segment)).then(|| rest.collect())
 }
 
-/// Whether a host is the connection's.
+/// Checks that a host is the connection's host.
 pub(super) fn same_host(endpoint: &Endpoint, host: &str) -> Result<(), PathError> {
     let expected = endpoint.web.host_str().unwrap_or_default();
     if comparable(host) == comparable(expected) { Ok(()) } else { Err(another_host(endpoint, host.to_owned())) }
 }
 
-/// Whether an address is on the connection's host and, with the same scheme, its port.
+/// Checks that a URL is on the connection's host and, if the scheme is the same, on its port.
 pub(super) fn same_origin(endpoint: &Endpoint, url: &Url) -> Result<(), PathError> {
     same_host(endpoint, url.host_str().unwrap_or_default())?;
     if url.scheme() == endpoint.web.scheme() && url.port_or_known_default() != endpoint.web.port_or_known_default() {

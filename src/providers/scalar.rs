@@ -1,4 +1,4 @@
-//! A single value of a document whose type differs or whose members are not known beforehand.
+//! Deserializes a single value whose type varies or whose members are not known in advance.
 
 use std::fmt;
 
@@ -6,13 +6,13 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Number;
 
-/// A flag, a number or a text. Anything nested is passed over without being kept: it could be of any size.
+/// A flag, a number or a text. Nested values are skipped and not kept, because they could be of any size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Scalar {
     Flag(bool),
     Number(Number),
     Text(String),
-    /// `null`, or something nested.
+    /// `null`, or a nested value.
     Other,
 }
 

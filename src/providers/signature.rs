@@ -1,4 +1,4 @@
-//! Proofs of deliveries: every secret is tried, in constant time, and an empty one proves nothing.
+//! Verifies the signatures of deliveries: tries every secret in constant time, and never accepts an empty secret.
 
 use http::{HeaderMap, HeaderValue};
 use ring::hmac;
@@ -7,11 +7,11 @@ use secrecy::ExposeSecret as _;
 use super::webhook::Rejection;
 use crate::protocol::secret::WebhookSecret;
 
-/// Bytes of an HMAC-SHA256.
+/// Length of an HMAC-SHA256 in bytes.
 pub(super) const DIGEST_LENGTH: usize = 32;
 
-/// The position of the first secret that proves a delivery. All are tried, so that the time taken does not tell which; one
-/// whose text is empty is never right, because anyone can sign with it.
+/// The position of the first secret that proves a delivery. All secrets are tried, so that the duration does not reveal which one
+/// matched. An empty secret never matches, because anyone can sign with it.
 pub(super) fn prove(secrets: &[WebhookSecret], is_right: impl Fn(&WebhookSecret) -> bool) -> Result<usize, Rejection> {
     let mut proven = None;
     for (position, secret) in secrets.iter().enumerate() {
@@ -31,21 +31,21 @@ pub(super) fn hmac_sha256(secrets: &[WebhookSecret], payload: &[u8], digest: &[u
     })
 }
 
-/// The value of a header that must be there exactly once and not be empty: two are an attempt at something.
+/// The value of a header that must occur exactly once and not be empty: a second one indicates an attack.
 pub(super) fn only_header<'a>(headers: &'a HeaderMap, name: &str) -> Result<&'a HeaderValue, Rejection> {
     let mut values = headers.get_all(name).iter();
     let value = values.next().filter(|value| !value.is_empty()).ok_or(Rejection::ProofMissing)?;
     if values.next().is_some() { Err(Rejection::ProofWrong) } else { Ok(value) }
 }
 
-/// The bytes of a digest in hex.
+/// Decodes a hex digest.
 pub(super) fn digest(text: &[u8]) -> Result<[u8; DIGEST_LENGTH], Rejection> {
     let mut digest = [0; DIGEST_LENGTH];
     hex::decode_to_slice(text, &mut digest).map_err(|_| Rejection::ProofWrong)?;
     Ok(digest)
 }
 
-/// The digest of a header that says `sha256=` before it.
+/// Decodes the digest of a header with the prefix `sha256=`.
 pub(super) fn sha256_digest(value: &HeaderValue) -> Result<[u8; DIGEST_LENGTH], Rejection> {
     digest(value.as_bytes().strip_prefix(b"sha256=").ok_or(Rejection::ProofWrong)?)
 }

@@ -1,4 +1,4 @@
-//! Deliveries: proof first, then content. What was not verified cannot be parsed.
+//! Verifies and reads deliveries: first the proof, then the content. Unverified deliveries cannot be parsed.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -13,23 +13,23 @@ use crate::api::v1alpha1::EventKind;
 use crate::protocol::secret::WebhookSecret;
 use crate::text::json::JsonError;
 
-/// What a provider does about deliveries.
+/// A provider's rules for deliveries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeliveryRules {
-    /// Bodies over this many bytes are refused.
+    /// Maximum size of a body in bytes; larger bodies are refused.
     pub body_limit: usize,
-    /// How long the sinks may take before the delivery is answered as pending.
+    /// How long the sinks may take before the receiver answers the delivery and leaves it pending.
     pub answer_within: Duration,
-    /// How long deliveries signed with the previous secret may still come.
+    /// How long deliveries signed with the previous secret may still arrive.
     pub secret_grace: Duration,
-    /// Whether the proof stands in a header, so that it is judged before the body is read.
+    /// Whether the proof is in a header, so that it can be checked before the body is read.
     pub proof_in_header: bool,
 }
 
-/// Why a delivery is not authentic. Never says what the right proof would be.
+/// Why a delivery is not authentic. Never reveals what the right proof would be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// There is no proof, or it is empty.
+    /// The proof is missing or empty.
     #[error("no signature")]
     ProofMissing,
     /// The proof is wrong.
@@ -41,15 +41,15 @@ pub enum Rejection {
     /// A test that the provider documents and does not sign. It is answered with success and proves nothing.
     #[error("an unsigned test")]
     UnsignedTest,
-    /// The body is not what its content type says, so the proof cannot be checked.
+    /// The body does not match its content type, so the proof cannot be checked.
     #[error("body does not fit its content type")]
     Unreadable,
 }
 
-/// How far from the present a proof that tells its time may be, by the Standard Webhooks specification.
+/// Maximum difference between now and the time in a proof, from the Standard Webhooks specification.
 pub const PROOF_WINDOW: SignedDuration = SignedDuration::from_secs(5 * 60);
 
-/// A delivery whose proof was right. Only a provider's `verify` makes one.
+/// A delivery with a valid proof. Only a provider's `verify` creates one.
 #[derive(Debug)]
 pub struct Verified<'a> {
     headers: &'a HeaderMap,
@@ -63,120 +63,120 @@ impl<'a> Verified<'a> {
         Self { headers, payload, secret, signed_at: None }
     }
 
-    /// The same, whose proof says when it was made: it is good for [`PROOF_WINDOW`] around that.
+    /// Sets the time at which the proof was made: it is valid within [`PROOF_WINDOW`] of that time.
     pub(in crate::providers) const fn signed_at(mut self, at: Timestamp) -> Self {
         self.signed_at = Some(at);
         self
     }
 
-    /// Whether the proof is good at this moment. Most proofs do not tell their time and always are.
+    /// Whether the proof is valid at this time. Proofs without a time, which most are, are always valid.
     #[must_use]
     pub fn is_timely(&self, now: Timestamp) -> bool {
         self.signed_at.is_none_or(|at| now.duration_since(at).abs() <= PROOF_WINDOW)
     }
 
-    /// The headers.
+    /// The headers of the delivery.
     #[must_use]
     pub const fn headers(&self) -> &'a HeaderMap {
         self.headers
     }
 
-    /// The JSON document: the body, or the field of a form that held it.
+    /// The JSON document: the body, or the form field that contains it.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
         &self.payload
     }
 
-    /// The same, to be kept. It is the body itself wherever the document was sent as it is.
+    /// As [`payload`](Self::payload), by value. Borrows the body unless the document came in a form.
     #[must_use]
     pub fn into_payload(self) -> Cow<'a, [u8]> {
         self.payload
     }
 
-    /// Which of the secrets proved it, by position.
+    /// The position of the secret that proved the delivery.
     #[must_use]
     pub const fn secret(&self) -> usize {
         self.secret
     }
 }
 
-/// What a delivery tells.
+/// The content of a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Content {
-    /// The provider's id of the delivery: the same when it is sent again.
+    /// The provider's id of the delivery. A redelivery has the same id.
     pub delivery_id: String,
-    /// The repository's stable id; `None` in a delivery that is about none.
+    /// The repository's stable id; `None` if the delivery is not about a repository.
     pub repository_id: Option<String>,
-    /// The repository's path, for the time in which its id is not known yet.
+    /// The repository's path, for use while its id is unknown.
     pub repository_path: Option<String>,
-    /// What happened, in order. Empty for pings, tests, and what is in none of our words.
+    /// The events, in order. Empty for pings, tests and everything that maps to no [`EventKind`].
     pub events: Vec<Event>,
     /// Whether it is a ping or a test.
     pub ping: bool,
 }
 
-/// What happened.
+/// An event that a delivery reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// In our words.
+    /// Kind of event.
     pub kind: EventKind,
-    /// The full reference name for pushes and tags; for pull requests, the one they go to. `None` where the provider does not
-    /// tell it, as some do of a comment on a pull request as a whole.
+    /// The full reference name for pushes and tags, or the target of a pull request. `None` if the provider does not report it,
+    /// which happens for comments on a pull request as a whole.
     pub reference: Option<String>,
-    /// The commit that the reference points to now, or the last one of the pull request's source branch. `None` where the
-    /// provider does not tell it, and for what is deleted.
+    /// The commit that the reference points to now, or the last commit of the pull request's source branch. `None` if the
+    /// provider does not report it, and for deleted references.
     pub commit: Option<String>,
-    /// Whether the reference was created, moved or deleted; pull requests: `Updated`.
+    /// Whether the reference was created, moved or deleted; `Updated` for pull requests.
     pub change: Change,
-    /// What it tells the state of, where the provider also tells of changes that are none to us; `None` for an event that
-    /// always counts.
+    /// The subject and state that the event reports, if the provider also sends events for changes that are irrelevant here;
+    /// `None` for an event that always counts.
     pub once: Option<StateKey>,
 }
 
-/// What keeps an event from being told again: a delivery whose events all tell the state that the delivery before told is taken
-/// for its repetition. Made for providers that send one and the same message for a moved source branch and for an edited title.
+/// Suppresses repeated events: a delivery whose events all report the same state as the delivery before is treated as its
+/// repetition. For providers that send the same message for a moved source branch and for an edited title.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StateKey {
-    /// Whose state it is, within the repository.
+    /// The subject whose state it is, unique within the repository.
     pub subject: String,
-    /// The state.
+    /// The state of the subject.
     pub state: String,
 }
 
 impl Event {
-    /// The same event, told once for each state of a subject.
+    /// Sets the state key: the event counts once for each state of a subject.
     #[must_use]
     pub fn once(self, subject: impl Into<String>, state: impl Into<String>) -> Self {
         Self { once: Some(StateKey { subject: subject.into(), state: state.into() }), ..self }
     }
 
-    /// The same event with its commit. What is no commit id is left out, and so are the zeros that stand for none.
+    /// Sets the commit. Ignores text that is not a commit id, and the all-zero id, which stands for no commit.
     #[must_use]
     pub fn at(self, commit: Option<&str>) -> Self {
         let is_id = |id: &str| (7..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_hexdigit()) && !is_zero(id);
         Self { commit: commit.filter(|id| is_id(id)).map(str::to_owned), ..self }
     }
 
-    /// The branch it is about: the pushed one, or the one a pull request goes to.
+    /// The branch of the event: the pushed branch, or the target of a pull request.
     #[must_use]
     pub fn branch(&self) -> Option<&str> {
         self.reference.as_deref().and_then(|reference| reference.strip_prefix("refs/heads/"))
     }
 }
 
-/// What became of a reference.
+/// How a reference changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It is new.
+    /// It was created.
     Created,
     /// It moved.
     Updated,
-    /// It is gone.
+    /// It was deleted.
     Deleted,
 }
 
 impl Change {
-    /// What became of a reference that went from one object to another; an id of zeros is none.
+    /// The change of a reference from one object id to another; an all-zero id means no object.
     #[must_use]
     pub fn between(before: &str, after: &str) -> Self {
         match (is_zero(before), is_zero(after)) {
@@ -192,7 +192,7 @@ fn is_zero(object: &str) -> bool {
 }
 
 impl Event {
-    /// What became of a branch or a tag, given by its full name; `None` for any other reference.
+    /// An event for a branch or a tag, given by its full name; `None` for any other reference.
     #[must_use]
     pub fn of_reference(reference: &str, change: Change) -> Option<Self> {
         let kind = match reference.split('/').collect::<Vec<_>>().as_slice() {
@@ -203,7 +203,7 @@ impl Event {
         Some(Self { kind, reference: Some(reference.to_owned()), commit: None, change, once: None })
     }
 
-    /// Something about a pull request that goes to this branch, given by its short name.
+    /// An event for a pull request with this target branch, given by its short name.
     #[must_use]
     pub fn of_pull_request(kind: EventKind, target: Option<&str>) -> Self {
         Self { kind, reference: target.map(|name| format!("refs/heads/{name}")), commit: None, change: Change::Updated, once: None }
@@ -221,7 +221,7 @@ impl From<JsonError> for ContentError {
     }
 }
 
-/// The JSON document of a body: the body itself, or the one `payload` field of a form.
+/// The JSON document of a body: the body itself, or the single `payload` field of a form.
 pub(in crate::providers) fn document<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<Cow<'a, [u8]>, Rejection> {
     let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
@@ -240,53 +240,54 @@ pub(in crate::providers) fn header_text<'a>(headers: &'a HeaderMap, name: &str) 
     headers.get(name).and_then(|value| value.to_str().ok()).filter(|value| !value.is_empty())
 }
 
-/// The same of a header that must be there.
+/// The text of a required header; an error if it is missing or empty.
 pub(in crate::providers) fn required_header<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<&'a str, ContentError> {
     header_text(headers, name).ok_or_else(|| ContentError(format!("no header {name}")))
 }
 
-/// Bytes of a body's digest in a delivery id that we make.
+/// Number of digest bytes in a delivery id that we derive.
 const ID_DIGEST_LENGTH: usize = 16;
 
-/// The provider's id of a delivery, from the header that holds it. A delivery without one, as older servers send it and proxies
-/// leave it, is known by its event and its body: the same when it is sent again.
+/// The provider's id of a delivery, from this header. A delivery without it (older servers omit it, and so can proxies) gets an
+/// id derived from its event and body, which is the same for a redelivery.
 pub(in crate::providers) fn delivery_id(verified: &Verified<'_>, header: &str, event: &str) -> String {
     header_text(verified.headers(), header).map_or_else(|| derived_id(event, verified.payload()), str::to_owned)
 }
 
-/// An id made of the event and the body, for a delivery that has none.
+/// Derives a delivery id from the event and the body.
 pub(in crate::providers) fn derived_id(event: &str, payload: &[u8]) -> String {
     let digest = hex::encode(digest::digest(&digest::SHA256, payload).as_ref());
     format!("{event}-{}", digest.get(..2 * ID_DIGEST_LENGTH).unwrap_or_default())
 }
 
-/// Reads one provider's deliveries. Pure: no client, no clock, no state.
+/// Reads the deliveries of one provider. Pure: no client, no clock, no state.
 pub trait Webhook: Send + Sync {
-    /// What the provider does about deliveries.
+    /// The provider's rules for deliveries.
     fn rules(&self) -> DeliveryRules;
 
     /// Whether a proven delivery over [`DeliveryRules::body_limit`] is answered with success although it is not read. For
-    /// providers that stop delivering after a refusal; only with [`DeliveryRules::proof_in_header`].
+    /// providers that stop delivering after a refusal; requires [`DeliveryRules::proof_in_header`].
     fn accepts_oversized(&self) -> bool {
         false
     }
 
-    /// Proves a delivery with any of the secrets, in constant time, trying all of them.
+    /// Verifies a delivery with any of the secrets. Tries all of them, in constant time.
     ///
     /// # Errors
-    /// When none of them proves it. No secret at all never means yes.
+    /// None of the secrets proves the delivery. Without any secret, verification always fails.
     fn verify<'a>(&self, secrets: &[WebhookSecret], headers: &'a HeaderMap, body: &'a [u8]) -> Result<Verified<'a>, Rejection>;
 
-    /// Reads what a verified delivery tells.
+    /// Reads the content of a verified delivery.
     ///
     /// # Errors
-    /// When the body is not what the provider documents.
+    /// The body is not what the provider documents.
     fn read(&self, verified: &Verified<'_>) -> Result<Content, ContentError>;
 
-    /// What the provider can tell about pull requests, in its own words. Those that it is not asked for are listed as well.
+    /// What can happen to pull requests, in the provider's own names. Includes actions whose events Forgebind does not subscribe
+    /// to.
     fn pull_request_actions(&self) -> &'static [ActionName];
 
-    /// The headers that hold a proof or a credential: they are never handed on.
+    /// The headers that contain a proof or a credential. They are never forwarded.
     fn proof_headers(&self) -> &'static [&'static str];
 }
 

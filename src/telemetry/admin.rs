@@ -1,4 +1,4 @@
-//! The admin port: livez, readyz, metrics, and the evidence of a receiver.
+//! Serves the admin port: livez, readyz, metrics, and the evidence of a receiver.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,38 +19,38 @@ use tokio_util::sync::CancellationToken;
 use crate::network::listen;
 use crate::protocol::evidence::Evidence;
 
-/// One thing that is checked, by name. An error says what is wrong, in words that are safe to show.
+/// A named health check. The error says what is wrong and is safe to show.
 pub type Check = (&'static str, Box<dyn Fn() -> Result<(), String> + Send + Sync>);
 
-/// Brings metrics up to date that tell of a state and not of events. Called before each scrape, so it must be quick.
+/// Updates metrics that show a state rather than count events. Called before each scrape, so it must be quick.
 pub type Refresh = Box<dyn Fn() + Send + Sync>;
 
-/// What a receiver saw, and what one must show to be told.
+/// The evidence of a receiver, and the token required to read it.
 pub struct EvidenceEndpoint {
-    /// Makes the present picture.
+    /// Creates the current evidence.
     pub snapshot: Box<dyn Fn() -> Evidence + Send + Sync>,
-    /// What must be shown.
+    /// The required bearer token.
     pub token: SecretString,
 }
 
-/// What the admin port shows.
+/// The contents of the admin port.
 pub struct Admin {
-    /// The metrics.
+    /// The metrics registry.
     pub registry: Registry,
-    /// What is done before they are shown.
+    /// Called before each scrape.
     pub refresh: Vec<Refresh>,
-    /// Whether the process still works at all: when one of these fails, it should be started again.
+    /// Liveness checks: if one fails, the process should be restarted.
     pub live: Vec<Check>,
-    /// Whether it does its work: when one of these fails, it should get no traffic.
+    /// Readiness checks: if one fails, the process should receive no traffic.
     pub ready: Vec<Check>,
-    /// The evidence, where a receiver runs.
+    /// The evidence, if a receiver runs in this process.
     pub evidence: Option<EvidenceEndpoint>,
 }
 
 /// Serves the admin port until the token is cancelled.
 ///
 /// # Errors
-/// When the listener fails.
+/// The listener fails.
 pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken) -> io::Result<()> {
     let admin = Arc::new(admin);
     let scrape = Router::new().route("/metrics", get(metrics)).with_state((Arc::clone(&admin), Arc::default()));
@@ -63,10 +63,10 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken)
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
-/// Takes the admin port.
+/// Binds the listener of the admin port.
 ///
 /// # Errors
-/// When the address cannot be listened on.
+/// The address cannot be bound.
 pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     listen::bind(address).await
 }
@@ -89,7 +89,7 @@ fn report(checks: &[Check]) -> Response {
 async fn metrics(State((admin, scrape)): State<(Arc<Admin>, Arc<Mutex<()>>)>) -> Response {
     let mut text = String::new();
     let encoded = {
-        // Two scrapes at once would see each other's half of a refresh.
+        // Concurrent scrapes would see each other's incomplete refresh.
         let _alone = scrape.lock().unwrap_or_else(PoisonError::into_inner);
         admin.refresh.iter().for_each(|refresh| refresh());
         encode(&mut text, &admin.registry)
@@ -109,7 +109,7 @@ async fn evidence(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Respon
     }
 }
 
-/// Compares in constant time, by comparing keyed hashes of both.
+/// Compares in constant time, by comparing keyed hashes of both texts.
 fn same(one: &str, other: &str) -> bool {
     let key = hmac::Key::new(hmac::HMAC_SHA256, other.as_bytes());
     hmac::verify(&key, one.as_bytes(), hmac::sign(&key, other.as_bytes()).as_ref()).is_ok()

@@ -1,8 +1,8 @@
-//! How the API server answers: whether the watches work, told by when it last opened each of them, and what it says to all
-//! other requests.
+//! Observes the API server's responses: records when each watch was last opened, which shows whether the watches work, and counts
+//! all other requests by status.
 //!
-//! A watch that brings nothing may be quiet or dead. Each one is opened anew every [`WATCH_SECONDS`], so a path that was not
-//! answered for longer than [`STALE_AFTER`] is one that the API server does not serve us.
+//! A watch without events may be idle or broken. Every watch is reopened every [`WATCH_SECONDS`], so if a path had no response
+//! for longer than [`STALE_AFTER`], the API server does not serve that watch.
 //!
 //! [`WATCH_SECONDS`]: crate::k8s::watch::WATCH_SECONDS
 
@@ -25,26 +25,26 @@ use tower::{Layer, Service};
 
 use super::code_label;
 
-/// After this long without an answer, a watch counts as dead.
+/// A watch without a response for this long counts as broken.
 pub const STALE_AFTER: Duration = Duration::from_secs(60);
 
-/// Resources that are watched, as they end a path. Any other would be told as `other`.
+/// Watched resources, as they occur at the end of a path. Any other is labelled `other`.
 const RESOURCES: [&str; 6] = ["gitproviderconnections", "repobindings", "namespaces", "secrets", "configmaps", "endpointslices"];
 
-/// What was asked of the API server and how it answered.
+/// Labels of a request to the API server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     method: &'static str,
     code: &'static str,
 }
 
-/// What is watched.
+/// Labels of a watch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WatchLabels {
     resource: &'static str,
 }
 
-/// Notes how the API server answers. Clones share what they note.
+/// Records the responses of the API server. Clones share the records.
 #[derive(Clone, Debug, Default)]
 pub struct WatchHealth {
     seen: Arc<Mutex<HashMap<String, Instant>>>,
@@ -53,7 +53,7 @@ pub struct WatchHealth {
 }
 
 impl WatchHealth {
-    /// Registers what is counted.
+    /// Registers the metrics.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("forgebind_kubernetes_requests", "Requests to the API server, by how it answered", self.requests.clone());
         registry.register_with_unit(
@@ -64,7 +64,7 @@ impl WatchHealth {
         );
     }
 
-    /// Brings what was registered up to date.
+    /// Updates the registered metrics.
     pub fn refresh(&self, now: Timestamp) {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let mut oldest: HashMap<&'static str, Duration> = HashMap::new();
@@ -79,7 +79,8 @@ impl WatchHealth {
         }
     }
 
-    /// Whether every watch whose path ends with one of these was answered lately. One that was never answered was not.
+    /// Whether every watch whose path has one of these endings had a recent response. A watch that never had a response is not
+    /// fresh.
     #[must_use]
     pub fn is_fresh(&self, endings: &[&str]) -> bool {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,7 +90,7 @@ impl WatchHealth {
         })
     }
 
-    /// The figures as they are scraped.
+    /// The metrics as text, for tests.
     #[cfg(test)]
     pub(crate) fn scraped(&self) -> String {
         let (mut registry, mut text) = (Registry::default(), String::new());
@@ -107,10 +108,10 @@ impl WatchHealth {
     }
 }
 
-/// The resource that a path of a collection is about.
+/// The resource of a collection's path.
 fn resource(path: &str) -> &'static str {
     let name = path.rsplit('/').next().unwrap_or_default();
-    // One object is watched by its name in the collection.
+    // A watch of a single object has the object's name after the collection.
     let collection = path.rsplit('/').nth(1).unwrap_or_default();
     RESOURCES.into_iter().find(|known| *known == name || *known == collection).unwrap_or("other")
 }
@@ -135,7 +136,7 @@ impl<S> Layer<S> for WatchHealth {
     }
 }
 
-/// Passes requests through and notes the answers to watches.
+/// Middleware that records the responses to requests.
 #[derive(Clone, Debug)]
 pub struct Noting<S> {
     inner: S,

@@ -1,4 +1,4 @@
-//! Structured logs: one line for each thing that happened, without characters that cannot be seen, and of a bounded length.
+//! Writes structured logs: one line for each event, without hidden characters and of limited length.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -8,28 +8,28 @@ use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::text::sanitize;
 
-/// The form of a line.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// For people: plain text.
     #[default]
     Text,
-    /// For machines: one JSON object a line.
+    /// For machines: one JSON object per line.
     Json,
 }
 
-/// What is logged when nothing else is asked for. The libraries below tell of retries that the watches tell of already.
+/// The default filter. Silences retries that the libraries log, because our watches log them already.
 pub const DEFAULT_FILTER: &str = "info,kube_runtime=error,kube_client=error,kube_lease_manager=warn";
 
-/// A filter that cannot be read.
+/// The error for an invalid filter.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct FilterError(String);
 
-/// Starts logging to standard error. A second call changes nothing.
+/// Starts logging to standard error. A second call has no effect.
 ///
 /// # Errors
-/// A filter that cannot be read.
+/// The filter is invalid.
 pub fn start(format: LogFormat, filter: &str) -> Result<(), FilterError> {
     let filter = EnvFilter::try_new(filter).map_err(|error| FilterError(error.to_string()))?;
     let builder = tracing_subscriber::fmt()
@@ -37,7 +37,7 @@ pub fn start(format: LogFormat, filter: &str) -> Result<(), FilterError> {
         .with_writer(|| OneLine(std::io::stderr()))
         .with_span_events(FmtSpan::NONE)
         .with_target(false);
-    // A logger that is there already is the one of a test.
+    // A logger that is installed already belongs to a test.
     let _ = match format {
         LogFormat::Text => builder.with_ansi(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
@@ -45,13 +45,12 @@ pub fn start(format: LogFormat, filter: &str) -> Result<(), FilterError> {
     Ok(())
 }
 
-/// Bytes of a line. No line of ours is near it; what is longer holds something that should not be in a log.
+/// Maximum length of a line in bytes. Our own lines are far shorter; a longer one contains something that should not be in a log.
 const MAX_LENGTH: usize = 32 * 1024;
-/// Characters that are shown of a longer one.
+/// Characters that are kept of a longer line.
 const SHOWN: usize = 2000;
 
-/// Writes what is one event as one line, whatever is in it: somebody else's words can neither begin a new line nor drive the
-/// terminal that shows the log.
+/// Writes each event as exactly one line: untrusted text can neither start a new line nor control a terminal that shows it.
 struct OneLine<W>(W);
 
 impl<W: Write> Write for OneLine<W> {

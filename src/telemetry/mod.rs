@@ -1,4 +1,4 @@
-//! Logs, metrics, health: what an administrator sees of the process itself.
+//! Logs, metrics and health checks of the process itself.
 
 pub mod admin;
 pub mod freshness;
@@ -7,13 +7,13 @@ pub mod process;
 
 use http::StatusCode;
 
-/// Statuses that are counted one by one. Of any other only the class is, so that no server makes series at will.
+/// Statuses with a label of their own. Others are counted by class, so that no server can create arbitrarily many time series.
 const COUNTED: [&str; 27] = [
     "101", "200", "201", "202", "203", "204", "301", "302", "303", "304", "307", "308", "400", "401", "403", "404", "405", "409", "410",
     "413", "422", "429", "500", "501", "502", "503", "504",
 ];
 
-/// A status as the value of a label: `404`, or `4xx` for one that nobody asks for by itself, or `other`.
+/// The metric label of a status: `404`, or the class such as `4xx` for a status without a label of its own, or `other`.
 #[must_use]
 pub fn code_label(status: StatusCode) -> &'static str {
     let class = match status.as_u16() / 100 {

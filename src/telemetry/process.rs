@@ -1,4 +1,4 @@
-//! What every process measures of itself: what it is and what it uses.
+//! Metrics of the process: its version and role, and the resources that it uses.
 
 use std::fs;
 
@@ -9,15 +9,14 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::clock::SharedClock;
 
-/// What this process is.
+/// The version and role of this process.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BuildLabels {
     version: &'static str,
     role: &'static str,
 }
 
-/// The process as Prometheus knows every process, under the names that its own clients use. What the system does not tell
-/// stays 0.
+/// The standard process metrics, under the names that Prometheus' own clients use. What the system does not provide stays 0.
 #[derive(Clone, Debug)]
 pub struct ProcessMetrics {
     build: Family<BuildLabels, Gauge>,
@@ -28,7 +27,7 @@ pub struct ProcessMetrics {
 }
 
 impl ProcessMetrics {
-    /// Registers them for a process that starts now. `role` is `controller`, `receiver` or `run`.
+    /// Registers the metrics for a process that starts now. `role` is `controller`, `receiver` or `run`.
     pub fn register(registry: &mut Registry, role: &'static str, clock: &SharedClock) -> Self {
         let metrics = Self {
             build: Family::default(),
@@ -52,7 +51,7 @@ impl ProcessMetrics {
         metrics
     }
 
-    /// Reads what the system tells now.
+    /// Updates the metrics from `/proc`.
     pub fn refresh(&self) {
         if let Some(kibibytes) = figure("/proc/self/status", "VmRSS:") {
             self.resident_memory.set(kibibytes.saturating_mul(1024));
@@ -61,7 +60,7 @@ impl ProcessMetrics {
             self.most_files.set(most);
         }
         if let Ok(open) = fs::read_dir("/proc/self/fd") {
-            // One of them is the folder itself.
+            // One of them is the handle of this directory.
             self.open_files.set(i64::try_from(open.count()).unwrap_or(i64::MAX).saturating_sub(1));
         }
     }

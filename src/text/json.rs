@@ -1,10 +1,10 @@
-//! Reads JSON that somebody else wrote, and never repeats it in an error: serde's own errors quote the value that does not fit,
-//! which may be a secret, or megabytes long.
+//! Parses untrusted JSON without repeating it in errors: serde's own errors quote the value that does not match, which may be a
+//! secret or megabytes long.
 
 use serde::Deserialize;
 use serde_json::error::Category;
 
-/// Where a document is not what was expected: the position and the kind of mistake, and nothing of the document.
+/// A parse error: the position and the kind of mistake, and nothing of the document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} at line {line} column {column}")]
 pub struct JsonError {
@@ -24,24 +24,24 @@ impl From<&serde_json::Error> for JsonError {
     }
 }
 
-/// Reads a document. Some servers put a byte order mark before theirs.
+/// Parses a document. Accepts a leading byte order mark, which some servers send.
 ///
 /// # Errors
-/// Where it is not what is expected.
+/// The document is not of the expected form.
 pub fn read<'a, T: Deserialize<'a>>(document: &'a [u8]) -> Result<T, JsonError> {
     let document = document.strip_prefix("\u{feff}".as_bytes()).unwrap_or(document);
     serde_json::from_slice(document).map_err(|error| JsonError::from(&error))
 }
 
-/// The same of a text.
+/// As [`read`], for text.
 ///
 /// # Errors
-/// Where it is not what is expected.
+/// The document is not of the expected form.
 pub fn read_text<'a, T: Deserialize<'a>>(document: &'a str) -> Result<T, JsonError> {
     read(document.as_bytes())
 }
 
-/// Whether a document holds at most so many values: small values take many times their length in memory once they are read.
+/// Whether a document has at most this many values: once parsed, small values take many times their length in memory.
 #[must_use]
 pub fn has_at_most(values: usize, document: &[u8]) -> bool {
     let (mut found, mut in_text, mut escaped) = (0_usize, false, false);

@@ -1,4 +1,4 @@
-//! Texts of others, made safe to read and to show, and the wording of messages.
+//! Parses and sanitizes untrusted text, and formats messages for users.
 
 pub mod json;
 pub mod sanitize;

@@ -1,10 +1,10 @@
-//! What people are shown holds no character that they cannot see: control characters drive terminals and forge lines of logs,
-//! and Unicode's format characters hide text or reverse its order.
+//! Removes or escapes hidden characters in text for display: control characters drive terminals and forge log lines, and
+//! Unicode's format characters hide text or reverse its order.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Whether a character is a control character, or one of Unicode's format characters (categories Cc, Zl, Zp and Cf).
+/// Whether a character is a control character or one of Unicode's format characters (categories Cc, Zl, Zp and Cf).
 #[must_use]
 pub fn is_hidden(character: char) -> bool {
     character.is_control()
@@ -32,13 +32,13 @@ pub fn is_hidden(character: char) -> bool {
         )
 }
 
-/// Whether every character of a text can be seen.
+/// Whether a text has no hidden characters.
 #[must_use]
 pub fn is_plain(text: &str) -> bool {
     !text.chars().any(is_hidden)
 }
 
-/// The text with hidden characters in the notation of JSON, such as `\u001b`. What was JSON stays JSON.
+/// Replaces hidden characters by JSON escapes, such as `\u001b`. JSON stays valid JSON.
 #[must_use]
 pub fn escaped(text: &str) -> Cow<'_, str> {
     if is_plain(text) {
@@ -48,7 +48,7 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
     for character in text.chars() {
         if is_hidden(character) {
             for unit in character.encode_utf16(&mut [0; 2]) {
-                // Writing to a string does not fail.
+                // Writing to a string never fails.
                 let _ = write!(shown, "\\u{unit:04x}");
             }
         } else {
@@ -58,8 +58,8 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// The text as one line of at most so many characters: white space and control characters separate words, the other hidden
-/// characters are left out.
+/// Formats text as one line of at most `most` characters: white space and control characters separate words, other hidden
+/// characters are removed.
 #[must_use]
 pub fn line(text: &str, most: usize) -> String {
     let words = text.split(|character: char| character.is_whitespace() || character.is_control()).filter(|word| !word.is_empty());
@@ -69,7 +69,7 @@ pub fn line(text: &str, most: usize) -> String {
             shown.push(' ');
         }
         shown.extend(word.chars().filter(|character| !is_hidden(*character)));
-        // One character has at most four bytes: no more than is shown is ever collected of an endless text.
+        // A character has at most four bytes, so this stops before collecting much more of an endless text than is shown.
         if shown.len() > most.saturating_mul(4) {
             break;
         }

@@ -1,14 +1,13 @@
-//! Words for people.
+//! Formats values and errors for messages to users.
 
 use kube::runtime::watcher;
 
 use crate::text::json::JsonError;
 
-/// The longest value of a user that is repeated to them, in characters.
+/// Maximum length of a user's value in a message, in characters.
 const LONGEST_QUOTE: usize = 120;
 
-/// A value that a user wrote, as a message repeats it: in quotes, on one line, not too long, and without what stands before
-/// an `@`, which may be a password.
+/// Quotes a user's value for a message: on one line, truncated, and without the part before an `@`, which may contain a password.
 #[must_use]
 pub fn quoted(value: &str) -> String {
     let shown = value.rsplit_once('@').map_or_else(|| value.to_owned(), |(_, rest)| format!("…@{rest}"));
@@ -16,7 +15,7 @@ pub fn quoted(value: &str) -> String {
     format!("{:?}", shown.chars().take(LONGEST_QUOTE).chain(end.chars()).collect::<String>())
 }
 
-/// Several names in a sentence: `a`, `a and b`, `a, b and c`.
+/// Joins names for a sentence: `a`, `a and b`, `a, b and c`.
 #[must_use]
 pub fn enumerated<T: AsRef<str>>(names: &[T]) -> String {
     match names {
@@ -29,8 +28,8 @@ pub fn enumerated<T: AsRef<str>>(names: &[T]) -> String {
     }
 }
 
-/// What the API server said, as it said it. The library's own text repeats the whole answer as a dump of its fields, or quotes an
-/// object that it could not read, which may be a Secret.
+/// The API server's own message. kube's text dumps all fields of the response, or quotes an object that it could not parse, which
+/// may be a Secret.
 #[must_use]
 pub fn of_api_server(error: &kube::Error) -> String {
     match error {
@@ -41,7 +40,7 @@ pub fn of_api_server(error: &kube::Error) -> String {
     }
 }
 
-/// What the API server said to a watch.
+/// The API server's own message for a failed watch.
 #[must_use]
 pub fn of_watch(error: &watcher::Error) -> String {
     match error {
@@ -53,7 +52,7 @@ pub fn of_watch(error: &watcher::Error) -> String {
     }
 }
 
-/// How many there are of something, in words that agree: `1 binding`, `2 bindings`.
+/// A count with its noun in the right number: `1 binding`, `2 bindings`.
 #[must_use]
 pub fn pluralize(count: usize, one: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }

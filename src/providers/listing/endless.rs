@@ -1,4 +1,4 @@
-//! Lists without end, at every provider.
+//! Tests that endless lists are stopped, at every provider.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ use crate::providers::{Client, Credential, Endpoint, ErrorKind, PermissionFindin
 
 const GUID: &str = "5b1bd0e5-6c7c-4d1b-8a64-6b33b1f3a111";
 
-/// One entry of a list of hooks, which is one of repositories as well.
+/// One entry of a list of hooks that is also valid in a list of repositories.
 fn entry(kind: ProviderKind, number: usize, padding: &str) -> Value {
     let url = format!("https://elsewhere.example/{padding}");
     match kind {
@@ -30,7 +30,7 @@ fn entry(kind: ProviderKind, number: usize, padding: &str) -> Value {
     }
 }
 
-/// A page that says that another one follows.
+/// A page that announces another one.
 fn page(kind: ProviderKind, number: usize, length: usize, padding: &str, at: &str) -> Response {
     let entries: Vec<Value> = (0..length).map(|position| entry(kind, number * length + position, padding)).collect();
     let mut response = Response::builder().header("content-type", "application/json");
@@ -46,13 +46,13 @@ fn page(kind: ProviderKind, number: usize, length: usize, padding: &str, at: &st
         ProviderKind::Gitea => json!(entries),
         ProviderKind::BitbucketCloud => json!({"values": entries, "next": format!("{at}?page={}", number + 1)}),
         ProviderKind::BitbucketDataCenter => json!({"values": entries, "isLastPage": false, "nextPageStart": (number + 1) * length}),
-        // All in one answer.
+        // All entries in one response.
         ProviderKind::AzureDevOps => json!({"results": entries, "value": entries}),
     };
     response.body(document.to_string().into()).unwrap()
 }
 
-/// A client of a server that goes on for ever, and how often it was asked.
+/// A client of a server with endless lists, and the number of requests to it.
 async fn endless(kind: ProviderKind, length: usize, padding: usize) -> (Arc<dyn Client>, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let (counter, padding) = (Arc::clone(&asked), "x".repeat(padding));
@@ -102,7 +102,7 @@ fn repository() -> Repository {
 async fn a_list_of_hooks_ends_by_its_entries_and_by_its_bytes_at_every_provider() {
     for kind in ProviderKind::ALL {
         let in_one_answer = kind == ProviderKind::AzureDevOps;
-        // By entries: small ones without end.
+        // By entries: small ones, endlessly.
         let (client, asked) = endless(kind, if in_one_answer { 3000 } else { 100 }, 1).await;
         let error = client.hooks(&repository()).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::ResponseInvalid, "{kind}: {error}");

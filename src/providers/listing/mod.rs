@@ -1,4 +1,4 @@
-//! What lists have in common: they are whole or an error, and a 404 to a deletion is judged by one.
+//! Reads lists of providers: a list is complete or an error. Also evaluates a 404 to a deletion by reading the list.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,21 +13,21 @@ use super::model::{Deletion, Hook};
 use super::transport::{Answer, Operation, Reserved, Transport, UNRESERVED};
 use super::{Disposition, ErrorKind, ProviderError};
 
-/// Times that a list is read anew when it changes while it is read.
+/// Maximum number of reads of a list that changes while it is being read.
 const MOST_READINGS: usize = 3;
-/// A list with more pages is not believed to end.
+/// A list with more pages is treated as endless.
 pub(super) const MOST_PAGES: usize = 1000;
-/// Entries of one page: as many as any provider gives at once.
+/// Maximum number of entries of one page: as many as any provider returns at once.
 const PAGE: usize = 1000;
-/// Entries of a list that is put together: several times as many hooks as any provider allows for a repository.
+/// Maximum number of entries of a list assembled in memory: several times as many hooks as any provider allows for a repository.
 const MOST_KEPT: usize = 2000;
-/// Bytes of one.
+/// Maximum size of such a list in bytes.
 const MOST_KEPT_BYTES: usize = 4 * 1024 * 1024;
-/// Entries of a list that is handed on page by page.
+/// Maximum number of entries of a list that is streamed page by page.
 const MOST_PASSED: usize = 100_000;
 
-/// The entries of one page. Reading ends with an error where there are more than a page can hold, so that a short document of
-/// millions of entries is never unfolded in memory.
+/// The entries of one page. Deserialization fails if there are more than a page can hold, so that a short document with millions
+/// of entries is never expanded in memory.
 pub(super) struct Entries<T, const MOST: usize = PAGE>(pub(super) Vec<T>);
 
 impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for Entries<T, MOST> {
@@ -57,7 +57,7 @@ impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for EntriesVisito
     }
 }
 
-/// How much of a list was read. Every list is bounded in pages and entries; one that is put together in memory, also in bytes.
+/// Counts how much of a list was read. Every list is limited in pages and entries; one assembled in memory also in bytes.
 pub(super) struct Extent {
     operation: Operation,
     pages: usize,
@@ -68,20 +68,20 @@ pub(super) struct Extent {
 }
 
 impl Extent {
-    /// Of a list that is put together in memory.
+    /// For a list assembled in memory.
     pub(super) const fn kept(operation: Operation) -> Self {
         Self { operation, pages: 0, entries: 0, bytes: 0, keeps: true, reserved: None }
     }
 
-    /// Of a list that is handed on page by page.
+    /// For a list that is streamed page by page.
     pub(super) const fn passing(operation: Operation) -> Self {
         Self { operation, pages: 0, entries: 0, bytes: 0, keeps: false, reserved: None }
     }
 
-    /// Counts a page. `bytes` is what it takes in memory, for which a list that is put together takes room.
+    /// Counts a page. `bytes` is the memory that it takes; a list assembled in memory reserves it.
     ///
     /// # Errors
-    /// `ResponseInvalid` for a list that is longer than any list of the API, `Transient` where there is no room for it now.
+    /// `ResponseInvalid` for a list longer than any list of the API, `Transient` if there is no room for it now.
     pub(super) fn add(&mut self, transport: &Transport, entries: usize, bytes: usize) -> Result<(), ProviderError> {
         self.pages += 1;
         self.entries += entries;
@@ -114,7 +114,7 @@ impl Extent {
     }
 }
 
-/// Reads a list until it holds still: `read` answers `None` when it changed under its hands.
+/// Re-reads a list until it is stable: `read` returns `None` if pages changed while it was reading.
 pub(super) async fn settled<T, Reading>(operation: Operation, mut read: impl FnMut() -> Reading) -> Result<Vec<T>, ProviderError>
 where
     Reading: Future<Output = Result<Option<Vec<T>>, ProviderError>>,
@@ -127,30 +127,30 @@ where
     Err(ProviderError::new(ErrorKind::Transient, operation.as_str(), "the list kept changing while it was read"))
 }
 
-/// Whether no id stands twice: a page that shifted while the list was read shows an entry again.
+/// Whether no id occurs twice: if pages shift while the list is read, an entry appears again.
 pub(super) fn are_distinct<T: Ord>(ids: impl ExactSizeIterator<Item = T>) -> bool {
     let length = ids.len();
     ids.collect::<BTreeSet<_>>().len() == length
 }
 
-/// The address with `rel="next"` in a `Link` header (RFC 8288).
+/// The URL with `rel="next"` in a `Link` header (RFC 8288).
 pub(super) fn next_link(headers: &HeaderMap) -> Option<&str> {
     let links = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
     let is_next = |parameter: &str| parameter.trim().eq_ignore_ascii_case(r#"rel="next""#) || parameter.trim() == "rel=next";
-    // A comma may stand inside an address, `>` may not.
+    // A URL may contain a comma, but not `>`.
     links.flat_map(|value| value.split('<').skip(1)).find_map(|link| {
         let (address, parameters) = link.split_once('>')?;
         parameters.trim_end_matches([',', ' ']).split(';').any(is_next).then_some(address)
     })
 }
 
-/// What is wrong with a write whose answer shows nothing of the hook, and neither does the list.
+/// The error for a write where neither the response nor the list shows the hook.
 pub(super) const UNSHOWN: &str = "the answer is empty, and the list of hooks does not show what was written";
 
-/// The hook that a write made or changed: as the answer shows it, or, where a server answers without a body, as the list does.
+/// The hook that a write created or changed: from the response or, if the server answers without a body, from the list.
 ///
 /// # Errors
-/// The refusal, and those of the list; `ResponseInvalid` where neither shows the hook.
+/// The refusal, and the errors of the list; `ResponseInvalid` if neither shows the hook.
 pub(super) async fn written<T: DeserializeOwned>(
     answer: Answer,
     hook: impl FnOnce(T) -> Hook,
@@ -164,11 +164,11 @@ pub(super) async fn written<T: DeserializeOwned>(
     list.await?.into_iter().rfind(is_meant).ok_or_else(|| answer.invalid(UNSHOWN))
 }
 
-/// What became of a deletion. `list` reads the hooks of the repository with the same credential: 404 is also the answer to one
-/// that may not see them.
+/// The result of a deletion. `list` reads the hooks of the repository with the same credential, because the provider also answers
+/// 404 to a credential that may not see them.
 ///
 /// # Errors
-/// Every refusal but 404, and those of the list other than a refusal to show it.
+/// Every refusal except 404, and the errors of the list except a refusal to show it.
 pub(super) async fn deletion(
     answer: Answer,
     id: &str,

@@ -1,29 +1,29 @@
-//! What can happen to a pull request, and which event tells of it: one table over all providers.
+//! Maps what can happen to a pull request to events: one table for all providers.
 //!
-//! Each provider's reader names what a delivery says in that provider's own words and looks the name up in the provider's list
-//! ([`Webhook::pull_request_actions`](super::Webhook::pull_request_actions)). What an action becomes is decided here alone, so
-//! that no provider tells what another one keeps quiet about.
+//! Each provider's reader determines the provider's own name for a delivery's action and looks it up in the provider's list
+//! ([`Webhook::pull_request_actions`](super::Webhook::pull_request_actions)). Only this module decides which event an action
+//! becomes, so that all providers report the same actions.
 
 use crate::api::v1alpha1::EventKind;
 
 /// What can happen to a pull request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PullRequestAction {
-    /// It is new.
+    /// It was created.
     Opened,
-    /// It was closed, and is open again.
+    /// It was closed and is open again.
     Reopened,
-    /// There are other commits in its source branch.
+    /// Its source branch has other commits.
     SourceMoved,
-    /// It goes to another branch than before.
+    /// Its target is a different branch.
     Retargeted,
-    /// It was a draft and is none any more.
+    /// It was a draft and no longer is.
     Ready,
     /// It was merged.
     Merged,
     /// It was closed, declined, abandoned or deleted without a merge.
     Closed,
-    /// Somebody wrote a comment, or a review that holds a text and no verdict.
+    /// Somebody wrote a comment, or a review with text but without a verdict.
     Commented,
     /// It became a draft.
     Drafted,
@@ -31,16 +31,17 @@ pub enum PullRequestAction {
     Edited,
     /// A comment was changed, deleted or resolved.
     CommentChanged,
-    /// Somebody approved it, asked for changes, voted, or took that back.
+    /// Somebody approved it, requested changes or voted, or withdrew one of these.
     Reviewed,
     /// Labels, milestone, assignees or reviewers changed.
     Classified,
-    /// What the provider does about it by itself, or who may write: merge queue, automatic or tried merge, lock, moved target branch.
+    /// An action of the provider itself, or a change of who may write: merge queue, automatic or trial merge, lock, moved target
+    /// branch.
     Administered,
 }
 
-/// A provider's own name of an action: the event or the event and the action, and in parentheses the part of the delivery that
-/// tells it from others of that name.
+/// A provider's own name of an action: the event, or the event and the action, and in parentheses the part of the delivery that
+/// distinguishes it from others with the same name.
 pub type ActionName = (&'static str, PullRequestAction);
 
 impl PullRequestAction {
@@ -62,7 +63,7 @@ impl PullRequestAction {
         Self::Administered,
     ];
 
-    /// The event that tells of it; `None` where nothing is sent.
+    /// The event that reports this action; `None` if nothing is sent.
     #[must_use]
     pub const fn event(self) -> Option<EventKind> {
         match self {
@@ -74,7 +75,7 @@ impl PullRequestAction {
         }
     }
 
-    /// The action in words, for the documentation.
+    /// A description of the action, for the documentation.
     #[must_use]
     pub const fn words(self) -> &'static str {
         match self {
@@ -96,13 +97,13 @@ impl PullRequestAction {
     }
 }
 
-/// The event that tells of an action, by the provider's own name of it. The first entry of a name counts; a name that is not
-/// listed tells nothing.
+/// The event for an action, given by the provider's own name. The first entry with the name counts; an unlisted name has no
+/// event.
 pub(in crate::providers) fn told_by(actions: &[ActionName], name: &str) -> Option<EventKind> {
     actions.iter().find(|(known, _)| *known == name).and_then(|(_, action)| action.event())
 }
 
-/// Whether a title marks a draft, at providers that have no other mark. The prefix may be written in any case.
+/// Whether a title marks a draft, for providers that have no other mark. Case-insensitive.
 pub(in crate::providers) fn is_draft_title(title: &str) -> bool {
     const PREFIXES: [&str; 5] = ["draft:", "[draft]", "(draft)", "wip:", "[wip]"];
     let title = title.trim_start();

@@ -37,7 +37,7 @@ const CLOSED: Option<EventKind> = Some(EventKind::PullRequestClosed);
 const COMMENT: Option<EventKind> = Some(EventKind::PullRequestComment);
 const COMMIT: &str = "2b7d44102b7d44102b7d44102b7d44102b7d4410";
 
-/// `base` with the members of `more` in place of its own, at every depth.
+/// `base` with its members replaced by those of `more`, at every depth.
 fn with(mut base: Value, more: &Value) -> Value {
     match (base.as_object_mut(), more.as_object()) {
         (Some(members), Some(more)) => {
@@ -113,7 +113,7 @@ fn azure_devops(name: &'static str, more: &Value, tells: Option<EventKind>) -> S
     Sample { provider: ProviderKind::AzureDevOps, name, headers: Vec::new(), body: with(body, more), tells }
 }
 
-/// An update whose text says this of pull request 12.
+/// An update of pull request 12 with this text.
 fn said(text: &str) -> Value {
     json!({"message": {"text": format!("Ada Example {text}")}})
 }
@@ -139,7 +139,7 @@ fn gitea(name: &'static str, more: &Value, tells: Option<EventKind>) -> Sample {
     Sample { provider: ProviderKind::Gitea, name, headers, body: with(body, more), tells }
 }
 
-/// Every documented action of every provider, with what is sent for it.
+/// Every documented action of every provider, with a sample delivery.
 fn samples() -> Vec<Sample> {
     [
         github_samples(),
@@ -337,7 +337,7 @@ fn every_documented_action_of_every_provider_tells_what_the_table_says() {
         let listed = webhook(sample.provider).pull_request_actions();
         assert!(listed.iter().any(|(name, _)| *name == sample.name), "not in the list: {what}");
         assert_eq!(told_by(listed, sample.name), sample.tells, "{what}");
-        // The one delivery that says neither where the pull request goes nor what is in it.
+        // The only delivery that has neither the target of the pull request nor its commit.
         let knows = (sample.provider, sample.name) != (ProviderKind::GitHub, "issue_comment created");
         for event in events {
             assert_eq!(event.reference.as_deref(), knows.then_some("refs/heads/main"), "{what}");
@@ -358,7 +358,7 @@ fn no_action_of_a_list_is_without_a_sample() {
 
 #[test]
 fn what_one_provider_tells_all_tell_that_have_it() {
-    // What a provider cannot do, or cannot be asked to tell, with the reason beside its list.
+    // Actions that a provider cannot do or cannot report; the reason is next to its list.
     let lacking = [(PullRequestAction::Reopened, ProviderKind::BitbucketCloud), (PullRequestAction::Retargeted, ProviderKind::AzureDevOps)];
     for action in PullRequestAction::ALL.into_iter().filter(|action| action.event().is_some()) {
         for provider in ProviderKind::ALL {

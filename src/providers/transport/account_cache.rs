@@ -1,12 +1,12 @@
-//! What a provider keeps longer than one client lives: a client is made anew at each inspection.
+//! Caches what a provider keeps across clients: every inspection creates a new client.
 
 use std::any::{Any, TypeId};
 use std::sync::Arc;
 
 use moka::sync::Cache;
 
-/// Whose something is: API origin, identity, and the way there. An answer that came through somebody's own proxy or that somebody's
-/// own authority vouches for counts for those who go the same way, and for nobody else.
+/// The owner of cached data: API origin, identity and network path. A response that came through a connection's own proxy, or
+/// that its own certificate authority vouches for, is shared only with connections that use the same network path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Bucket {
     pub(super) origin: String,
@@ -14,13 +14,13 @@ pub(super) struct Bucket {
     pub(super) way: [u8; 32],
 }
 
-/// Whose, name and type.
+/// Owner, name and type of a cached value.
 type Key = (Bucket, String, TypeId);
 
-/// All that is kept, by whom it belongs to. One for each process.
+/// All cached values, by owner. One for each process.
 pub(super) type SharedCache = Cache<Key, Arc<dyn Any + Send + Sync>>;
 
-/// What is kept for one API origin, identity and way.
+/// The cached values of one API origin, identity and network path.
 pub(super) struct AccountCache {
     all: SharedCache,
     bucket: Bucket,

@@ -1,4 +1,4 @@
-//! What came back.
+//! Responses of a provider.
 
 use std::fmt;
 
@@ -14,15 +14,15 @@ use super::redact::Redactor;
 use crate::providers::{ErrorKind, ProviderError};
 use crate::text::json;
 
-/// Where providers put the id of a request.
+/// Headers in which providers send the id of a request.
 const REQUEST_IDS: [&str; 5] = ["x-github-request-id", "x-request-id", "x-arequestid", "x-vss-e2eid", "activityid"];
-/// So many bytes a value of a document takes at least, on the average. A document of shorter ones would take many times its length
-/// in memory.
+/// Minimum average size of a value in a document, in bytes. A document with shorter values would take many times its length in
+/// memory.
 const LEAST_VALUE: usize = 24;
-/// Characters of a request id that are kept.
+/// Maximum length of a request id in characters.
 const REQUEST_ID_LENGTH: usize = 64;
 
-/// An answer of a provider: a success, or a refusal that was classified.
+/// A response of a provider: a success, or a classified refusal.
 pub struct Answer {
     pub(super) operation: Operation,
     pub(super) status: StatusCode,
@@ -35,7 +35,7 @@ pub struct Answer {
     pub(super) retry_at: Option<Timestamp>,
     pub(super) redactor: Redactor,
     pub(super) body_limit: usize,
-    /// The room that the body takes, until this is dropped.
+    /// The reservation for the body, held until this is dropped.
     #[expect(dead_code, reason = "held for its drop")]
     pub(super) reserved: Option<Reserved>,
 }
@@ -47,43 +47,43 @@ impl fmt::Debug for Answer {
 }
 
 impl Answer {
-    /// The status.
+    /// The HTTP status.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// The headers.
+    /// The response headers.
     #[must_use]
     pub const fn headers(&self) -> &HeaderMap {
         &self.headers
     }
 
-    /// The body: of a success complete, of a refusal its beginning.
+    /// The body: complete for a success, the beginning for a refusal.
     #[must_use]
     pub const fn body(&self) -> &Bytes {
         &self.body
     }
 
-    /// Where the answer came from in the end.
+    /// The final URL, after redirects.
     #[must_use]
     pub const fn url(&self) -> &Url {
         &self.url
     }
 
-    /// What kind of refusal it is; `None` for a success.
+    /// The kind of refusal; `None` for a success.
     #[must_use]
     pub const fn refusal(&self) -> Option<ErrorKind> {
         self.refusal
     }
 
-    /// The provider's words in a refusal, whole and not safe to show.
+    /// The provider's complete message in a refusal. Not safe to show.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The answer if it is a success.
+    /// Returns the response if it is a success.
     ///
     /// # Errors
     /// The refusal.
@@ -97,15 +97,15 @@ impl Answer {
     /// Reads the body of a success.
     ///
     /// # Errors
-    /// The refusal, or `ResponseInvalid` for a body that is not what was expected.
+    /// The refusal, or `ResponseInvalid` for an unexpected body.
     pub fn json<T: DeserializeOwned>(self) -> Result<T, ProviderError> {
         self.success()?.read()
     }
 
-    /// Reads the body.
+    /// Reads the body, whatever the status.
     ///
     /// # Errors
-    /// `ResponseInvalid` for a body that is not what was expected.
+    /// `ResponseInvalid` for an unexpected body.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, ProviderError> {
         if !json::has_at_most(self.body_limit / LEAST_VALUE, &self.body) {
             return Err(self.invalid("the answer holds more values than any answer of the API"));
@@ -113,7 +113,7 @@ impl Answer {
         json::read(&self.body).map_err(|error| self.invalid(&format!("the answer is not what the API documents: {error}")))
     }
 
-    /// This answer as an error of a kind, with the provider's words.
+    /// Converts this response to an error of a kind, with the provider's message.
     #[must_use]
     pub fn refused(&self, kind: ErrorKind) -> ProviderError {
         let words = match self.message.trim() {
@@ -124,7 +124,7 @@ impl Answer {
         self.error(kind, &format!("HTTP {}: {words}", self.status))
     }
 
-    /// This answer as `ResponseInvalid`, because of what it holds.
+    /// Converts this response to `ResponseInvalid`, with this reason.
     #[must_use]
     pub fn invalid(&self, reason: &str) -> ProviderError {
         self.error(ErrorKind::ResponseInvalid, reason)

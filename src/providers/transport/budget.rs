@@ -1,4 +1,4 @@
-//! What each provider allows, as far as it is written down: not every answer carries marks.
+//! The documented rate limits of each provider: not every response has rate limit headers.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use url::Url;
 use super::call::{Access, Operation};
 use crate::api::v1alpha1::ProviderKind;
 
-/// The written budget of one identity at one API.
+/// The documented budget of one identity at one API.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct RateBudget {
-    /// Whether writes go one at a time.
+    /// Whether writes are sent one at a time.
     pub(super) serial_writes: bool,
-    /// The least time between two writes.
+    /// Minimum time between two writes.
     pub(super) write_spacing: Duration,
-    /// Counted limits, all of which hold.
+    /// Counted limits, all of which apply.
     pub(super) rules: &'static [RateRule],
 }
 
-/// So many calls in so much time.
+/// A maximum number of calls in a time window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RateRule {
     pub(super) counts: Counts,
@@ -41,7 +41,7 @@ impl RateRule {
         }
     }
 
-    /// How many calls are kept for deletes: what was made must be removable.
+    /// Number of calls reserved for deletes, so that everything created can be removed.
     pub(super) const fn reserve(&self) -> usize {
         if self.limit < 20 { 1 } else { self.limit / 10 }
     }

@@ -1,29 +1,29 @@
-//! How many bytes of answers the whole process holds in memory at once.
+//! Limits how many bytes of responses the whole process holds in memory at once.
 //!
-//! Every answer may have a small body for nothing. A larger one waits until the process has room for it, so that any number of
-//! servers that answer with as much as they are allowed to cannot exhaust the memory of the controller.
+//! Every response may have a small body without a reservation. A larger one waits until the process has room for it, so that
+//! servers that send the maximum size cannot exhaust the memory of the controller, however many there are.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Bytes of a body that need no reservation: as many calls as there are workers may hold them at the same time.
+/// Bytes of a body that need no reservation. Each concurrent call may hold that many, so the number of workers bounds the total.
 pub(in crate::providers) const UNRESERVED: usize = 128 * 1024;
-/// Bytes that all larger answers and lists may take together, with what is made of them.
+/// Bytes that all larger responses and lists may take together, including what is parsed from them.
 const ALL: usize = 48 * 1024 * 1024;
-/// What is made of a body takes about as much memory as the body.
+/// The data parsed from a body takes about as much memory as the body itself.
 const COPIES: usize = 2;
-/// A permit of the semaphore stands for so many bytes.
+/// Bytes for each permit of the semaphore.
 const UNIT: usize = 1024;
 
-/// The budget. Clones share it.
+/// A memory budget. Clones share it.
 #[derive(Clone)]
 pub(super) struct ByteBudget {
     free: Arc<Semaphore>,
     all: usize,
 }
 
-/// Bytes that are taken from the budget until this is dropped.
+/// Bytes reserved in the budget until this is dropped.
 pub(in crate::providers) struct Reserved(OwnedSemaphorePermit);
 
 impl Default for ByteBudget {
@@ -38,18 +38,18 @@ impl ByteBudget {
         Self { free: Arc::new(Semaphore::new(all)), all }
     }
 
-    /// Waits until there is room for a body of this length and what is made of it. `None` only if the budget was closed,
-    /// which nobody does. A holder must never wait for a second reservation: two that do so would wait for each other.
+    /// Waits until there is room for a body of this length and the data parsed from it. `None` only if the semaphore is closed,
+    /// which never happens. A holder must never wait for a second reservation: two holders doing so would deadlock.
     pub(super) async fn reserve(&self, body: usize) -> Option<Reserved> {
         Arc::clone(&self.free).acquire_many_owned(self.units(body)).await.ok().map(Reserved)
     }
 
-    /// The same without waiting; `None` where there is no room now.
+    /// As [`reserve`](Self::reserve), without waiting; `None` if there is no room now.
     pub(super) fn try_reserve(&self, body: usize) -> Option<Reserved> {
         Arc::clone(&self.free).try_acquire_many_owned(self.units(body)).ok().map(Reserved)
     }
 
-    /// A body that is larger than the budget takes all of it and is held alone.
+    /// The permits for a body. A body larger than the budget takes all of it, so it is held alone.
     fn units(&self, body: usize) -> u32 {
         let units = body.saturating_mul(COPIES).div_ceil(UNIT).min(self.all);
         u32::try_from(units).unwrap_or(u32::MAX)
@@ -57,7 +57,7 @@ impl ByteBudget {
 }
 
 impl Reserved {
-    /// Both reservations as one.
+    /// Merges two reservations.
     pub(in crate::providers) fn and(mut self, other: Self) -> Self {
         self.0.merge(other.0);
         self

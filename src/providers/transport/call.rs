@@ -1,4 +1,4 @@
-//! What is asked of a provider.
+//! Requests to a provider.
 
 use std::fmt;
 
@@ -7,23 +7,23 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use url::Url;
 
-/// Bytes of an answer, unless the call says otherwise.
+/// Default maximum size of a response in bytes.
 const BODY_LIMIT: usize = 4 * 1024 * 1024;
 
-/// What a call is for: the words of errors, traces and metrics, and what budgets count.
+/// The purpose of a call: used in errors, traces and metrics, and counted by rate budgets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
-    /// Which product and version answers.
+    /// Find out which product and version answers.
     ReadVersion,
-    /// Who the credential is and what it may do.
+    /// Find out the credential's account and permissions.
     InspectCredential,
-    /// Make a short-lived token of a credential that is none itself.
+    /// Mint a short-lived token from a credential that is not a token itself.
     MakeToken,
-    /// Look a repository up.
+    /// Look up a repository.
     LookUpRepository,
-    /// Look a branch up.
+    /// Look up a branch.
     LookUpBranch,
-    /// Ask the git endpoint.
+    /// Probe the git endpoint.
     ProbeGit,
     /// List the owner's repositories.
     ListRepositories,
@@ -38,7 +38,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// The words of errors and traces.
+    /// The name for errors and traces.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -56,7 +56,7 @@ impl Operation {
         }
     }
 
-    /// The label of metrics.
+    /// The label for metrics.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
@@ -75,18 +75,18 @@ impl Operation {
     }
 }
 
-/// Whether a call changes something. Not the method: some providers read with POST.
+/// Whether a call changes something. The method does not determine it: some providers read with POST.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// It only reads: it may be sent again and may follow redirects.
+    /// Only reads: may be retried and may follow redirects.
     Read,
-    /// It changes something: it is sent once.
+    /// Changes something: sent once.
     Write,
-    /// It removes something: it is sent once, and rate budgets keep room for it.
+    /// Removes something: sent once, and rate budgets keep a reserve for it.
     Delete,
 }
 
-/// One request. Its credential is the transport's, unless it brings its own.
+/// One request. It uses the transport's credential unless it has its own.
 #[derive(Clone)]
 pub struct Call {
     pub(super) operation: Operation,
@@ -107,19 +107,19 @@ impl fmt::Debug for Call {
 }
 
 impl Call {
-    /// A call that only reads. Answers are taken for JSON unless it says otherwise.
+    /// Creates a call that only reads. `Accept` is JSON unless it is overridden.
     #[must_use]
     pub fn read(operation: Operation, method: Method, url: Url) -> Self {
         Self::new(operation, Access::Read, method, url)
     }
 
-    /// A call that changes something.
+    /// Creates a call that changes something.
     #[must_use]
     pub fn write(operation: Operation, method: Method, url: Url) -> Self {
         Self::new(operation, Access::Write, method, url)
     }
 
-    /// A call that removes something.
+    /// Creates a call that removes something.
     #[must_use]
     pub fn delete(operation: Operation, url: Url) -> Self {
         Self::new(operation, Access::Delete, Method::DELETE, url)
@@ -130,35 +130,35 @@ impl Call {
         Self { operation, access, method, url, headers, authorization: None, body: None, body_limit: BODY_LIMIT, concealed: Vec::new() }
     }
 
-    /// Sends a JSON document.
+    /// Sets a JSON body.
     #[must_use]
     pub fn json(mut self, document: &serde_json::Value) -> Self {
         self.body = Some(document.to_string().into());
         self.header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
     }
 
-    /// Sends a header.
+    /// Sets a header.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
     }
 
-    /// Authenticates in another way than the transport does. Mark the value as sensitive.
+    /// Overrides the transport's credential. Mark the value as sensitive.
     #[must_use]
     pub fn authorization(mut self, value: HeaderValue) -> Self {
         self.authorization = Some(value);
         self
     }
 
-    /// Takes answers of up to this many bytes; 4 MiB by default. Of a refusal only the beginning is read, whatever this says.
+    /// Sets the maximum size of the response in bytes; 4 MiB by default. Refusals are always truncated, whatever this limit.
     #[must_use]
     pub const fn body_limit(mut self, bytes: usize) -> Self {
         self.body_limit = bytes;
         self
     }
 
-    /// Keeps a text out of every error of this call: a webhook secret, an unguessable URL.
+    /// Redacts a text from every error of this call: a webhook secret or an unguessable URL.
     #[must_use]
     pub fn conceal(mut self, text: impl Into<String>) -> Self {
         self.concealed.push(text.into());

@@ -1,4 +1,4 @@
-//! What a refusal means. One table for all providers; each may say first what it means otherwise.
+//! Classifies refusals. One table serves all providers; each provider's own table takes precedence.
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
@@ -9,32 +9,32 @@ use super::limits::RateMarks;
 use crate::providers::ErrorKind;
 use crate::text::json;
 
-/// Values of a refusal's document: more than any provider explains itself with.
+/// Maximum number of values in the document of a refusal: more than any provider needs for its explanation.
 const MOST_VALUES: usize = 2000;
 
-/// An answer that may be a refusal, as a provider's own table sees it.
+/// A response that may be a refusal: the input of a provider's own table.
 #[derive(Clone, Copy, Debug)]
 pub struct Failure<'a> {
-    /// What was asked.
+    /// The operation of the call.
     pub operation: Operation,
-    /// Whether it was to change something.
+    /// Whether the call changes something.
     pub access: Access,
-    /// The status.
+    /// The HTTP status.
     pub status: StatusCode,
-    /// The headers.
+    /// The response headers.
     pub headers: &'a HeaderMap,
-    /// The body, complete.
+    /// The body: complete for a success, otherwise at most its beginning.
     pub body: &'a [u8],
-    /// The provider's words, not yet safe to show; empty where it has none.
+    /// The provider's message, not yet safe to show; empty if there is none.
     pub message: &'a str,
     /// Whether the body is a web page.
     pub is_html: bool,
 }
 
-/// A provider's own table: `None` leaves the answer to the default. It is asked about every answer, also about 2xx.
+/// A provider's own table: `None` leaves the response to the default table. It is called for every response, including 2xx.
 pub type Classifier = fn(&Failure<'_>) -> Option<ErrorKind>;
 
-/// The table of a provider that means what most do.
+/// The table of a provider without differences from the default.
 pub(super) const fn no_differences(_: &Failure<'_>) -> Option<ErrorKind> {
     None
 }
@@ -47,10 +47,10 @@ pub(super) fn default_kind(failure: &Failure<'_>, marks: &RateMarks) -> Option<E
         429 => RateLimited,
         501 | 505 => ResponseInvalid,
         500.. | 408 | 421 | 425 => Transient,
-        // A page for people where the API should be: a login, a firewall, another product.
+        // A web page in place of the API: a login, a firewall, another product.
         _ if failure.is_html => ResponseInvalid,
         200..=299 => return None,
-        // To a conditional request: what was read before still holds.
+        // The response to a conditional request: the cached document is still valid.
         304 if failure.access == Access::Read => return None,
         401 => Unauthenticated,
         403 if marks.tell_of_exhaustion() => RateLimited,
@@ -69,14 +69,14 @@ pub(super) fn is_html(headers: &HeaderMap) -> bool {
     essence.eq_ignore_ascii_case("text/html") || essence.eq_ignore_ascii_case("application/xhtml+xml")
 }
 
-/// The provider's own words in the body of a refusal: the usual places, then plain text.
+/// The provider's own message in the body of a refusal: from the usual fields, else plain text.
 pub(super) fn message(headers: &HeaderMap, body: &[u8]) -> String {
     if is_html(headers) {
         return String::new();
     }
     let text = match std::str::from_utf8(body) {
         Ok(text) => text,
-        // Only the beginning of a long body was read, and a character may be cut.
+        // Only the beginning of a long body was read, so a character may be truncated.
         Err(error) if error.error_len().is_none() => {
             body.get(..error.valid_up_to()).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
         }
@@ -106,7 +106,7 @@ fn in_document(document: &Value) -> Option<String> {
     }
 }
 
-/// The message of an error object, with what it says of single fields and of required scopes.
+/// The message of an error object, with its details on single fields and required scopes.
 fn explained(error: &Value) -> Option<String> {
     let fields = error.get("fields").and_then(Value::as_object).into_iter().flatten();
     let fields = fields.flat_map(|(name, texts)| texts.as_array().into_iter().flatten().map(move |text| (name.as_str(), text)));

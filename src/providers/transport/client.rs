@@ -1,4 +1,4 @@
-//! The transport of one connection: the layers around an exchange, in the order that the module's page gives.
+//! The transport of one connection: the layers around an exchange, in the order that the module documentation lists.
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,12 +31,12 @@ use crate::network::{NetworkPolicy, Purpose};
 use crate::providers::{ErrorKind, ProviderError};
 use crate::telemetry::code_label;
 
-/// Redirects that a read follows.
+/// Maximum number of redirects that a read follows.
 const MOST_REDIRECTS: usize = 3;
-/// Times that a read is sent again.
+/// Maximum number of retries of a read.
 const MOST_RETRIES: usize = 2;
 
-/// What a [`Client`](crate::providers::Client) talks through. Clones share the connections.
+/// Sends the requests of a [`Client`](crate::providers::Client). Clones share the connections.
 #[derive(Clone)]
 pub struct Transport {
     pub(super) shared: Arc<Shared>,
@@ -45,7 +45,7 @@ pub struct Transport {
     pub(super) classifier: Classifier,
 }
 
-/// What does not depend on the credential.
+/// The parts of a transport that do not depend on the credential.
 pub(super) struct Shared {
     pub(super) kind: ProviderKind,
     pub(super) http: reqwest::Client,
@@ -68,14 +68,14 @@ impl fmt::Debug for Transport {
     }
 }
 
-/// How one attempt ended, when that calls for another.
+/// The result of an attempt that requires a retry.
 enum Attempt {
     Answered(Box<Answer>),
     Failed(ProviderError),
 }
 
 impl Transport {
-    /// Authenticates every call with this header. The secrets are kept out of every error.
+    /// Authenticates every call with this header. The secrets are redacted from every error.
     #[must_use]
     pub fn authorized<'a>(mut self, mut header: HeaderValue, secrets: impl IntoIterator<Item = &'a str>) -> Self {
         header.set_sensitive(true);
@@ -84,54 +84,55 @@ impl Transport {
         self
     }
 
-    /// Judges answers by a provider's own table before the default one.
+    /// Classifies responses with a provider's own table before the default one.
     #[must_use]
     pub fn classified_by(mut self, classifier: Classifier) -> Self {
         self.classifier = classifier;
         self
     }
 
-    /// What a provider keeps for this API and identity longer than one client lives, such as tokens that were made. It is
-    /// shared by all connections with the same identity, made where it is absent, and forgotten when it is idle for hours.
+    /// A value that a provider keeps for this API and identity beyond the life of one client, such as minted tokens. It is shared
+    /// by all connections with the same identity, created if absent, and dropped after hours without use.
     #[must_use]
     pub fn cached<T: Send + Sync + 'static>(&self, name: &str, init: impl Fn() -> T) -> Arc<T> {
         self.shared.cached.get(name, init)
     }
 
-    /// What was read for this API and identity, for a provider that asks whether it still holds. All documents of the process
-    /// share one room, counted in bytes; what was not asked for the longest time makes way.
+    /// Cached documents of this API and identity, for providers that support conditional requests. All documents of the process
+    /// share one limit in bytes; the least recently used are evicted.
     #[must_use]
     pub fn documents(&self) -> &Documents {
         &self.shared.documents
     }
 
-    /// Takes room for so many bytes of a list that is put together from several answers; `None` where there is none now.
+    /// Reserves room for this many bytes of a list assembled from several responses; `None` if there is none now.
     pub(in crate::providers) fn try_reserve(&self, bytes: usize) -> Option<Reserved> {
         self.shared.byte_budget.try_reserve(bytes)
     }
 
-    /// The present time.
+    /// The current time.
     #[must_use]
     pub fn now(&self) -> jiff::Timestamp {
         self.shared.clock.now()
     }
 
-    /// Whether this installation lets providers be reached and deliver over http: for local development and tests.
+    /// Whether this installation allows providers to be reached and to deliver over http: for local development and tests.
     #[must_use]
     pub fn allows_http(&self) -> bool {
         self.shared.policy.insecure_http
     }
 
-    /// A link of an answer, brought onto the API's own address; `None` for what cannot be the API.
+    /// Rewrites a link from a response to the API's own address; `None` if it cannot belong to the API.
     #[must_use]
     pub fn rebase(&self, answer: &Answer, link: &str) -> Option<Url> {
         self.shared.origins.rebase(&answer.url, link)
     }
 
-    /// Sends a call and returns the answer, refusals among them.
+    /// Sends a call and returns the response, including refusals.
     ///
     /// # Errors
-    /// When there is no answer of the provider: see [`ErrorKind`]. `Transient` may have been done all the same.
+    /// If there is no response from the provider: see [`ErrorKind`]. After `Transient` the call may have been carried out
+    /// nevertheless.
     pub async fn send(&self, call: Call) -> Result<Answer, ProviderError> {
         let started = Instant::now();
         let redactor = self.redactor.with(call.concealed.iter().map(String::as_str));
@@ -155,7 +156,7 @@ impl Transport {
         result
     }
 
-    /// How long the call may take, by its own limit and by the lease.
+    /// The time limit of the call, from its own limit and the lease.
     fn allowance(&self, call: &Call) -> Result<Duration, ProviderError> {
         let timings = &self.shared.timings;
         let left = self.shared.lease.remaining().unwrap_or_default().saturating_sub(timings.lease_margin);
@@ -184,7 +185,7 @@ impl Transport {
         let pauses = ExponentialBuilder::default().with_min_delay(self.shared.timings.pause).with_max_times(retries).with_jitter();
         let attempt = || async {
             let answer = self.attempt(call, redactor, sent).await.map_err(Attempt::Failed)?;
-            // An answer that names a time is waited for by the caller.
+            // If the response gives a retry time, the caller waits for it.
             let again = answer.refusal == Some(ErrorKind::Transient) && answer.retry_at.is_none();
             if again { Err(Attempt::Answered(Box::new(answer))) } else { Ok(answer) }
         };
@@ -199,7 +200,7 @@ impl Transport {
         }
     }
 
-    /// One pass through the limiter, and the redirects that a read follows.
+    /// Passes the rate limiter once and follows the redirects of a read.
     async fn attempt(&self, call: &Call, redactor: &Redactor, sent: &AtomicBool) -> Result<Answer, ProviderError> {
         let entered = self.shared.limiter.enter(call.access, call.operation, self.shared.timings.max_wait).await;
         let _permit = entered.map_err(|refused| self.limited(call, refused.retry_at))?;
@@ -221,7 +222,7 @@ impl Transport {
         ProviderError { retry_at: Some(retry_at), ..ProviderError::new(ErrorKind::RateLimited, call.operation.as_str(), message) }
     }
 
-    /// Checks the origin, sends, counts. No credential leaves the origins of its connection.
+    /// Checks the origin, sends, and counts. A credential is only sent to the origins of its connection.
     async fn send_once(&self, call: &Call, url: &Url) -> Result<RawResponse, ProviderError> {
         let refused = |kind, message: String| ProviderError::new(kind, call.operation.as_str(), message);
         if !self.shared.origins.contain(url) {
@@ -243,7 +244,7 @@ impl Transport {
         result
     }
 
-    /// Where a read goes on. Writes follow nothing: some other client's POST became a GET that way.
+    /// The target of a redirect. Writes follow none: some HTTP clients turn a redirected POST into a GET.
     fn redirect(&self, call: &Call, from: &Url, raw: &RawResponse) -> Result<Option<Url>, ProviderError> {
         let follows = call.access == Access::Read
             && matches!(
@@ -251,7 +252,7 @@ impl Transport {
                 StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
             );
         let Some(location) = raw.headers.get(LOCATION).filter(|_| follows) else { return Ok(None) };
-        // What a provider's own table knows, such as the way to a page for signing in, is an answer and no place to go to.
+        // A redirect that the provider's own table classifies, such as one to a sign-in page, is a response and not followed.
         let (status, is_html) = (raw.status, classify::is_html(&raw.headers));
         let failure = Failure {
             operation: call.operation,
@@ -277,7 +278,7 @@ impl Transport {
         }
     }
 
-    /// Classifies an answer and lets the limiter learn from it.
+    /// Classifies a response and updates the rate limiter from it.
     fn answer(&self, call: &Call, url: Url, raw: RawResponse, redactor: &Redactor) -> Answer {
         let RawResponse { status, headers, body, reserved } = raw;
         let marks = RateMarks::read(&headers, self.now());
@@ -314,8 +315,8 @@ impl Transport {
         }
     }
 
-    /// What the limiter learns. An answer to a rejected credential carries the marks of anonymous calls, and one of a broken
-    /// server is no statement about rates.
+    /// Updates the rate limiter. A response to a rejected credential carries the limits of anonymous calls, and a response of a
+    /// broken server says nothing about rates.
     fn learn(&self, marks: RateMarks, refusal: Option<ErrorKind>) -> Option<jiff::Timestamp> {
         match refusal {
             Some(ErrorKind::Unauthenticated) => None,

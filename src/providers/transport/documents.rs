@@ -1,6 +1,7 @@
-//! What was read, with the entity tag that it had: an answer that it still holds costs nothing of the rate limit.
+//! Caches documents with their entity tags: a conditional request for an unchanged document does not count against the rate
+//! limit.
 //!
-//! Counted in bytes over the whole process: a server decides how much its answers hold.
+//! The cache is limited in bytes for the whole process, because the server decides how large its responses are.
 
 use std::any::{Any, TypeId};
 use std::sync::Arc;
@@ -12,39 +13,39 @@ use url::Url;
 
 use super::account_cache::Bucket;
 
-/// Bytes of all documents together: about those of 10,000 repositories and their hooks.
+/// Maximum bytes of all documents together: about those of 10,000 repositories and their hooks.
 const ALL: u64 = 16 * 1024 * 1024;
-/// Bytes of one document. What is larger is read anew each time.
+/// Maximum bytes of one document. Larger ones are not cached.
 const LARGEST: usize = 64 * 1024;
-/// What an entry takes beside its key and its document.
+/// Bytes that an entry takes in addition to its key and document.
 const ENTRY: usize = 256;
-/// Hooks are looked at once a day at least.
+/// Hooks are read at least once a day.
 const KEPT_FOR: Duration = Duration::from_secs(25 * 60 * 60);
 
-/// Whose, the credential at its provider, the address and the type.
+/// Owner, the credential at its provider, URL and type.
 type Key = (Bucket, String, Url, TypeId);
 
-/// All documents, each with what it weighs. One for each process.
+/// All documents, each with its weight. One for each process.
 pub(super) type DocumentCache = Cache<Key, (u32, Arc<dyn Any + Send + Sync>)>;
 
 pub(super) fn cache() -> DocumentCache {
     Cache::builder().weigher(|_, (weight, _): &(u32, _)| *weight).max_capacity(ALL).time_to_idle(KEPT_FOR).build()
 }
 
-/// One answer, read.
+/// One parsed response.
 #[derive(Debug)]
 pub struct Document<T> {
-    /// The fields that are used, not the many that a provider sends.
+    /// The used fields only, not the many that a provider sends.
     pub content: T,
-    /// Where a list goes on.
+    /// URL of the next page of a list.
     pub next: Option<Url>,
-    /// The tag that the answer had.
+    /// The entity tag of the response.
     pub tag: Option<HeaderValue>,
-    /// Bytes that the content takes in memory.
+    /// Memory that the content takes, in bytes.
     pub weight: usize,
 }
 
-/// The documents of one API origin, identity and way.
+/// The documents of one API origin, identity and network path.
 pub struct Documents {
     all: DocumentCache,
     bucket: Bucket,
@@ -59,13 +60,13 @@ impl Documents {
         (self.bucket.clone(), credential.to_owned(), url.clone(), TypeId::of::<T>())
     }
 
-    /// What was read at an address with this credential.
+    /// The cached document of a URL for this credential.
     #[must_use]
     pub fn get<T: Send + Sync + 'static>(&self, credential: &str, url: &Url) -> Option<Arc<Document<T>>> {
         self.all.get(&self.key::<T>(credential, url))?.1.downcast().ok()
     }
 
-    /// Remembers what was read, unless it has no tag or is too large.
+    /// Caches a document, unless it has no tag or is too large.
     pub fn remember<T: Send + Sync + 'static>(&self, credential: &str, url: &Url, document: &Arc<Document<T>>) {
         let tag = document.tag.as_ref().map_or(0, HeaderValue::len);
         let next = document.next.as_ref().map_or(0, |next| next.as_str().len());
@@ -79,7 +80,7 @@ impl Documents {
         self.all.insert(self.key::<T>(credential, url), (weight, Arc::<Document<T>>::clone(document)));
     }
 
-    /// Forgets what was read at an address.
+    /// Removes the cached document of a URL.
     pub fn forget<T: Send + Sync + 'static>(&self, credential: &str, url: &Url) {
         self.all.invalidate(&self.key::<T>(credential, url));
     }

@@ -1,4 +1,4 @@
-//! Makes transports, and keeps what they share.
+//! Creates transports, and holds what they share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,24 +26,24 @@ use crate::network::{NetworkPolicy, Purpose};
 use crate::providers::{Endpoint, ErrorKind, ProviderError};
 
 const OPERATION: &str = "prepare the connection";
-/// Limiters that are kept for the next connection that needs the same.
+/// Maximum number of cached rate limiters, and of cached account values.
 const KEPT: u64 = 10_000;
-/// HTTP clients that are kept so. Each holds its certificate authorities, read.
+/// Maximum number of cached HTTP clients. Each holds its parsed certificate authorities.
 const KEPT_CLIENTS: u64 = 500;
 const KEPT_FOR: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// How long things may take.
+/// Time limits of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timings {
-    /// A whole call, its waiting and its retries included. 30 s.
+    /// Limit of a whole call, including its waits and retries. 30 s.
     pub call: Duration,
-    /// What must be left of the lease when a call ends. 2 s.
+    /// Time of the lease that must be left when a call ends. 2 s.
     pub lease_margin: Duration,
-    /// With less than this for a call, nothing is sent. 1 s.
+    /// If less time than this is left for a call, nothing is sent. 1 s.
     pub least: Duration,
-    /// The longest wait for a rate limit inside a call; what takes longer is refused with a time. 10 s.
+    /// The longest wait for a rate limit inside a call; a longer wait is refused with a retry time. 10 s.
     pub max_wait: Duration,
-    /// The pause before a read is sent again for the first time. 200 ms.
+    /// The backoff before the first retry of a read. 200 ms.
     pub pause: Duration,
 }
 
@@ -59,7 +59,7 @@ impl Default for Timings {
     }
 }
 
-/// A certificate and its key, both PEM, that a provider asks for.
+/// A client certificate and its key, both PEM, for providers that require one.
 #[derive(Clone, Debug)]
 pub struct ClientIdentity {
     /// The certificate, with its chain.
@@ -73,37 +73,38 @@ pub struct ClientIdentity {
 pub struct ProxySettings {
     /// Its address, such as `http://proxy.acme.io:3128`.
     pub address: String,
-    /// User name and password for it.
+    /// User name and password for the proxy.
     pub login: Option<(String, SecretString)>,
 }
 
-/// How to reach one connection's provider. Nothing here authenticates: that is for
+/// How to reach one connection's provider. Contains no provider credential: that is an argument of
 /// [`connect`](crate::providers::Provider::connect).
 #[derive(Clone, Debug)]
 pub struct TransportSettings<'a> {
-    /// Which provider.
+    /// Kind of provider.
     pub kind: ProviderKind,
-    /// Its addresses. Nothing else is ever reached.
+    /// Its addresses. No other address is reached.
     pub endpoint: &'a Endpoint,
-    /// Names the account whose rate limits count, without telling the credential: a keyed hash of it, for example.
+    /// Identifies the account whose rate limits apply, without revealing the credential: a keyed hash of it, for example.
     pub credential_identity: String,
-    /// The only certificate authorities to trust, PEM; the system's when absent.
+    /// The only certificate authorities to trust, in PEM; `None` trusts the system's.
     pub ca_pem: Option<Vec<u8>>,
-    /// What the provider asks for when connecting.
+    /// The client certificate for connecting to the provider.
     pub client_identity: Option<ClientIdentity>,
-    /// The proxy to go through.
+    /// The proxy to use.
     pub proxy: Option<ProxySettings>,
 }
 
 impl TransportSettings<'_> {
-    /// Names the way to the provider: its certificate authorities, the client certificate and the proxy. As secret as these.
+    /// Identifies the network path to the provider: its certificate authorities, client certificate and proxy. As secret as
+    /// these.
     #[must_use]
     pub fn way(&self) -> SecretString {
         hex::encode(way(self.ca_pem.as_deref(), self.client_identity.as_ref(), self.proxy.as_ref())).into()
     }
 }
 
-/// Makes transports. One for each process: rate limiters and connections are shared through it.
+/// Creates transports. One for each process: it shares rate limiters and connections.
 #[derive(Clone)]
 pub struct TransportFactory {
     policy: Arc<NetworkPolicy>,
@@ -125,7 +126,7 @@ impl std::fmt::Debug for TransportFactory {
 }
 
 impl TransportFactory {
-    /// A factory whose metrics are in the registry.
+    /// Creates a factory and registers its metrics.
     #[must_use]
     pub fn new(policy: Arc<NetworkPolicy>, lease: Arc<dyn Lease>, clock: SharedClock, registry: &mut Registry) -> Self {
         Self {
@@ -142,14 +143,14 @@ impl TransportFactory {
         }
     }
 
-    /// The same factory with other timings.
+    /// Replaces the timings.
     #[must_use]
     pub fn with_timings(mut self, timings: Timings) -> Self {
         self.timings = timings;
         self
     }
 
-    /// The same factory with room for so many bytes of answers.
+    /// Replaces the budget for bytes of responses.
     #[cfg(test)]
     #[must_use]
     pub(super) fn with_byte_budget(mut self, bytes: usize) -> Self {
@@ -157,16 +158,16 @@ impl TransportFactory {
         self
     }
 
-    /// Brings those metrics up to date that tell how the accounts stand with their rate limits.
+    /// Updates the metrics of the accounts' rate limits.
     pub fn refresh_metrics(&self) {
         self.metrics.accounts(self.limiters.iter().map(|(_, (kind, limiter))| (kind, limiter.status())));
     }
 
-    /// A transport for one connection. Nothing is sent here.
+    /// Creates the transport of one connection. Sends nothing.
     ///
     /// # Errors
-    /// `Tls` for certificates or keys that are unusable, `Proxy` for a proxy that is, `HostNotAllowed` for a proxy that may
-    /// not be reached.
+    /// `Tls` for unusable certificates or keys, `Proxy` for an unusable proxy, `HostNotAllowed` for a proxy that may not be
+    /// reached.
     pub fn transport(&self, settings: TransportSettings<'_>) -> Result<Transport, ProviderError> {
         let TransportSettings { kind, endpoint, credential_identity, ca_pem, client_identity, proxy } = settings;
         let proxied = proxy.is_some();
@@ -244,8 +245,8 @@ impl TransportFactory {
     }
 }
 
-/// Names the way to a provider by what it is made of: connections with the same settings share an HTTP client and what is known
-/// of the account.
+/// Identifies the network path to a provider by its settings: connections with the same settings share an HTTP client and the
+/// cached data of the account.
 fn way(ca: Option<&[u8]>, identity: Option<&ClientIdentity>, proxy: Option<&ProxySettings>) -> [u8; 32] {
     let login = proxy.and_then(|proxy| proxy.login.as_ref());
     let parts = [

@@ -1,24 +1,24 @@
-//! What an answer tells about rate limits.
+//! Reads rate limit headers.
 
 use http::{HeaderMap, HeaderName};
 use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
 
-/// Waits longer than this are not believed: one wrong header must not stop an account for good.
+/// The longest accepted wait: one wrong header must not block an account for good.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(1);
 /// Larger numbers are seconds since 1970, smaller ones seconds from now.
 const LEAST_EPOCH: i64 = 1_000_000_000;
 
-/// The marks of one answer.
+/// The rate limit headers of one response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct RateMarks {
-    /// Not before this, by `Retry-After`.
+    /// Earliest time for a retry, from `Retry-After`.
     pub(super) retry_at: Option<Timestamp>,
-    /// Calls that are left until `reset`.
+    /// Remaining calls until `reset`.
     pub(super) remaining: Option<u64>,
-    /// Calls in all.
+    /// Total calls in the period.
     pub(super) limit: Option<u64>,
-    /// When `remaining` starts anew.
+    /// When `remaining` is reset.
     pub(super) reset: Option<Timestamp>,
 }
 
@@ -35,7 +35,7 @@ impl RateMarks {
         }
     }
 
-    /// Whether a refusal with these marks is about the rate.
+    /// Whether these headers show that a refusal is due to the rate limit.
     pub(super) fn tell_of_exhaustion(&self) -> bool {
         self.retry_at.is_some() || self.remaining == Some(0)
     }
@@ -45,7 +45,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok().map(str::trim)
 }
 
-/// Seconds from now, seconds since 1970, or an HTTP date. Never in the past, never far away.
+/// Parses seconds from now, seconds since 1970, or an HTTP date. Never in the past, and limited to the longest accepted wait.
 fn moment(text: &str, now: Timestamp) -> Option<Timestamp> {
     let told = match text.parse::<f64>() {
         #[expect(clippy::cast_possible_truncation, reason = "a cast of f64 to i64 saturates, and what is far away is cut off below")]

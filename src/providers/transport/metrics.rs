@@ -1,4 +1,4 @@
-//! What is counted of calls. Labels are bounded: never a host, a path or a connection.
+//! Metrics of calls. Labels are bounded: never a host, a path or a connection.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
@@ -34,7 +34,7 @@ struct ProviderLabels {
     provider: &'static str,
 }
 
-/// What went wrong where no answer came, in a word.
+/// The label for a call without a response: what went wrong.
 pub(super) const fn failure_label(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Unreachable => "unreachable",
@@ -103,7 +103,7 @@ impl Metrics {
             metrics.limited.clone(),
         );
         for kind in ProviderKind::ALL {
-            // From 0 on, so that the first one is an increase.
+            // Starts at 0, so that the first count is an increase.
             drop(metrics.limited.get_or_create(&ProviderLabels { provider: kind.flag() }));
         }
         metrics
@@ -115,7 +115,7 @@ impl Metrics {
         self.durations.get_or_create(&DurationLabels { provider, operation }).observe(took.as_secs_f64());
     }
 
-    /// Shows how the accounts stand: one entry for each.
+    /// Updates the gauges from the state of all accounts.
     pub(super) fn accounts(&self, accounts: impl Iterator<Item = (ProviderKind, RateLimitStatus)>) {
         let (mut fewest, mut resting) = (BTreeMap::new(), BTreeMap::new());
         for (provider, status) in accounts {

@@ -1,19 +1,19 @@
-//! How requests reach a provider.
+//! Sends requests to providers.
 //!
-//! A [`TransportFactory`] knows how to get there: certificates, proxies, rate limiters, deadlines. It makes one [`Transport`]
-//! for each connection, without a credential. The provider's [`connect`](super::Provider::connect) decides how to
-//! authenticate, gives the transport its header, and keeps the transport in its client.
+//! A [`TransportFactory`] has everything needed to reach a provider: certificates, proxies, rate limiters, deadlines. It creates
+//! one [`Transport`] for each connection, without a credential. The provider's [`connect`](super::Provider::connect) decides how
+//! to authenticate, gives the transport its header, and keeps the transport in its client.
 //!
 //! The layers of a call, from the outside in; each is one file:
 //!
-//! 1. trace and redaction (`client`, `redact`): one line for each call; what leaves here is safe to show.
-//! 2. deadline (`client`): 30 s, and never later than 2 s before the lease ends; too little left means that nothing is sent.
-//! 3. retry of reads (`client`): twice at most, with growing pauses, inside the deadline. Writes are sent once.
+//! 1. trace and redaction (`client`, `redact`): one line for each call; everything that leaves this layer is safe to show.
+//! 2. deadline (`client`): 30 s, and never later than 2 s before the lease ends; if too little time is left, nothing is sent.
+//! 3. retry of reads (`client`): at most two, with increasing backoff, inside the deadline. Writes are sent once.
 //! 4. rate limiter (`rate_limiter`, `budget`, `limits`): one for each API origin and identity, shared by all connections.
-//! 5. redirects of reads (`client`, `origin`): three at most, by hand, to the same origin only.
-//! 6. metrics and the exchange itself (`metrics`, `send_once`, `byte_budget`): the origin is checked before a byte is sent, each
-//!    body is capped and all bodies together have one budget, the network's errors are told apart.
-//! 7. classification (`classify`): one table for all, after the provider's own differences.
+//! 5. redirects of reads (`client`, `origin`): at most three, handled here, to the same origin only.
+//! 6. metrics and the exchange itself (`metrics`, `send_once`, `byte_budget`): checks the origin before sending anything, limits
+//!    the size of each body and of all bodies together, and distinguishes network errors.
+//! 7. classification (`classify`): one table for all providers, after the provider's own differences.
 
 mod account_cache;
 mod answer;
@@ -47,11 +47,11 @@ pub use factory::{ClientIdentity, ProxySettings, Timings, TransportFactory, Tran
 
 /// How long this process may still act as the leader.
 pub trait Lease: Send + Sync {
-    /// For how long calls may still run; `None` while another process leads or nobody knows.
+    /// How long calls may still run; `None` if another process leads or the leader is unknown.
     fn remaining(&self) -> Option<Duration>;
 }
 
-/// A process that needs no lease, such as one started with `--leader-election=false`.
+/// For a process that needs no lease, such as one started with `--leader-election=false`.
 #[derive(Clone, Copy, Debug)]
 pub struct Unleased;
 

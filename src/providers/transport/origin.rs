@@ -1,4 +1,4 @@
-//! The origins that a credential may reach, and links brought back to them.
+//! Restricts the origins to which a credential may be sent, and rewrites links to them.
 
 use url::{Origin, Url};
 
@@ -7,7 +7,7 @@ use crate::providers::Endpoint;
 #[derive(Clone, Debug)]
 pub(super) struct Origins {
     api: Url,
-    /// The host on which a cloud has the API of the web address.
+    /// The host that serves the API in the cloud offering of this web address.
     cloud: Option<String>,
     allowed: Vec<Origin>,
 }
@@ -18,13 +18,13 @@ impl Origins {
         Self { api: endpoint.api.clone(), cloud: endpoint.web.domain().map(|host| format!("api.{host}")), allowed }
     }
 
-    /// Whether the credential may go there.
+    /// Whether the credential may be sent to this URL.
     pub(super) fn contain(&self, url: &Url) -> bool {
         self.allowed.contains(&url.origin())
     }
 
-    /// A link of an answer, brought onto the API's own address. Behind a proxy links name the host that the provider
-    /// believes itself to be; their path below the API's base is what counts. `None` for what cannot be the API.
+    /// Rewrites a link from a response to the API's own address. Behind a proxy, links name the host that the provider considers
+    /// its own; only their path below the API's base matters. `None` if the link cannot belong to the API.
     pub(super) fn rebase(&self, from: &Url, link: &str) -> Option<Url> {
         let link = from.join(link).ok()?;
         if link.origin() == from.origin() {
@@ -32,7 +32,7 @@ impl Origins {
         }
         let base: Vec<_> = segments(&self.api).collect();
         let path: Vec<_> = segments(&link).collect();
-        // On the cloud's own API host nothing need stand before the path; a proxy in front of it may have a path of its own.
+        // On the cloud's own API host the path needs no prefix; a proxy in front of it may have a path of its own.
         let skipped = if link.host_str() == self.cloud.as_deref() { base.len() + 1 } else { base.len().max(1) };
         let tails = (0..skipped).filter_map(|skipped| path.strip_prefix(base.get(skipped..)?));
         let tail = tails.into_iter().next()?;

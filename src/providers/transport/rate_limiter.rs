@@ -1,4 +1,4 @@
-//! The rate limiter: one for each API origin and identity, whoever uses it.
+//! Limits the rate of calls. There is one limiter for each API origin and identity, shared by all connections that use it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,13 +13,14 @@ use super::call::{Access, Operation};
 use super::limits::RateMarks;
 use crate::clock::SharedClock;
 
-/// A refusal that does not tell until when: a minute, twice as long each time it is repeated.
+/// Wait after a refusal without a retry time: a minute, doubled with each repetition.
 const UNSPECIFIED_WAIT: SignedDuration = SignedDuration::from_secs(60);
 const MOST_DOUBLINGS: u32 = 4;
-/// Calls that are kept for deletes, of what a provider tells to be left: a tenth, at most this many.
+/// Maximum number of calls that are reserved for deletes out of the remaining calls that a provider reports. The reserve is a
+/// tenth of the limit.
 const LARGEST_RESERVE: u64 = 100;
 
-/// The rate limiter. Waits where that is short, and refuses with a time where it is not.
+/// The rate limiter. Waits if the wait is short; otherwise refuses with a retry time.
 pub(super) struct RateLimiter {
     budget: RateBudget,
     clock: SharedClock,
@@ -29,21 +30,21 @@ pub(super) struct RateLimiter {
 
 #[derive(Default)]
 struct State {
-    /// Nothing goes before this.
+    /// No call is sent before this time.
     parked_until: Option<Timestamp>,
-    /// What the provider told last.
+    /// The last rate limit that the provider reported.
     told: RateMarks,
-    /// Refusals in a row that told no time.
+    /// Consecutive refusals without a retry time.
     unspecified: u32,
     last_write: Option<Instant>,
-    /// When the counted calls of each rule were sent, the oldest first.
+    /// When the counted calls of each rule were sent, oldest first.
     sent: Vec<VecDeque<Instant>>,
 }
 
-/// A call that may be sent. Writes of some providers go one at a time: the next waits until this is dropped.
+/// A call that may be sent. Some providers need serial writes: the next one waits until this is dropped.
 pub(super) struct Permit(#[expect(dead_code, reason = "held for its drop")] Option<OwnedSemaphorePermit>);
 
-/// Not before this.
+/// A refusal, with the earliest time for a retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refused {
     pub(super) retry_at: Timestamp,
@@ -52,9 +53,9 @@ pub(super) struct Refused {
 /// The state of an account's rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RateLimitStatus {
-    /// Whether nothing is sent for it now.
+    /// Whether calls of this account are held back now.
     pub(super) rests: bool,
-    /// Calls that are left, as the provider told last; nothing when that was for a time that is over.
+    /// Remaining calls, as last reported by the provider; `None` if the reported period is over.
     pub(super) remaining: Option<u64>,
 }
 
@@ -64,7 +65,7 @@ impl RateLimiter {
         Self { budget, clock, writes: Arc::new(Semaphore::new(1)), state: Mutex::new(state) }
     }
 
-    /// The present state.
+    /// The current state.
     pub(super) fn status(&self) -> RateLimitStatus {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.clock.now();
@@ -72,7 +73,7 @@ impl RateLimiter {
         RateLimitStatus { rests: !state.parked(now).is_zero(), remaining: state.told.remaining.filter(|_| current) }
     }
 
-    /// Waits for its turn, but no longer than `patience`.
+    /// Waits until the call may be sent, at most for `patience`.
     pub(super) async fn enter(&self, access: Access, operation: Operation, patience: Duration) -> Result<Permit, Refused> {
         let turn = if self.budget.serial_writes && access != Access::Read {
             // The semaphore is never closed.
@@ -95,7 +96,7 @@ impl RateLimiter {
         }
     }
 
-    /// Counts the call and lets it pass, or tells how long it has to wait.
+    /// Counts the call and returns zero if it may be sent now, or returns how long it has to wait.
     fn pass(&self, access: Access, operation: Operation) -> Duration {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (now, instant) = (self.clock.now(), Instant::now());
@@ -120,7 +121,7 @@ impl RateLimiter {
         wait
     }
 
-    /// Learns from an answer. Returns until when the provider wants to be left alone, if it does.
+    /// Updates the state from a response. Returns the time until which the provider requests no calls, if it does.
     pub(super) fn learn(&self, marks: RateMarks, limited: bool) -> Option<Timestamp> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.clock.now();
@@ -147,7 +148,7 @@ impl RateLimiter {
     }
 }
 
-/// How long a rule holds a call back: until the oldest call that is in the way leaves its window.
+/// How long a rule holds a call back: until the oldest call that blocks it leaves the window.
 fn by_rule(rule: &RateRule, sent: &mut VecDeque<Instant>, access: Access, now: Instant) -> Duration {
     while sent.front().is_some_and(|oldest| now.saturating_duration_since(*oldest) >= rule.window) {
         sent.pop_front();
@@ -162,7 +163,7 @@ impl State {
         self.parked_until.map_or(Duration::ZERO, |until| between(now, until))
     }
 
-    /// What is left of a told limit is kept for deletes.
+    /// Keeps a part of the reported remaining calls for deletes.
     fn reserved(&self, access: Access, now: Timestamp) -> Duration {
         let (Some(remaining), Some(reset)) = (self.told.remaining, self.told.reset) else { return Duration::ZERO };
         let reserve = self.told.limit.map_or(1, |limit| (limit / 10).clamp(1, LARGEST_RESERVE));

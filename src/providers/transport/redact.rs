@@ -1,4 +1,4 @@
-//! Makes what a provider says safe to show: one short line without secrets.
+//! Makes a provider's text safe to show: one short line without secrets.
 
 use std::sync::Arc;
 
@@ -9,15 +9,15 @@ use url::Url;
 use crate::providers::error::LENGTH;
 use crate::text::sanitize;
 
-/// What stands where something was left out.
+/// Placeholder for redacted text.
 const LEFT_OUT: &str = "…";
 
-/// Knows the texts that must not be shown. Does not print them.
+/// Holds the texts that must not be shown. Its own `Debug` output hides them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Redactor(Arc<Vec<SecretString>>);
 
 impl Redactor {
-    /// One that leaves out these texts too, as they are and percent-encoded.
+    /// A redactor that also removes these texts, both plain and percent-encoded.
     pub(super) fn with<'a>(&self, texts: impl IntoIterator<Item = &'a str>) -> Self {
         let mut all = (*self.0).clone();
         for text in texts.into_iter().filter(|text| !text.is_empty()) {
@@ -26,12 +26,12 @@ impl Redactor {
             all.extend([form, encoded].into_iter().filter(|encoded| encoded != text).map(SecretString::from));
             all.push(text.to_owned().into());
         }
-        // The longest first: one secret may be a part of another.
+        // The longest first: one secret may be part of another.
         all.sort_by_key(|text| std::cmp::Reverse(text.expose_secret().len()));
         Self(Arc::new(all))
     }
 
-    /// A text as it may be shown.
+    /// Redacts a text so that it is safe to show.
     pub(super) fn clean(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for secret in self.0.iter() {
@@ -42,7 +42,7 @@ impl Redactor {
     }
 }
 
-/// A word without the user name, password, query and fragment of a URL in it.
+/// Removes user name, password, query and fragment from a URL in a word.
 fn without_url_secrets(word: &str) -> String {
     let Some((before, after)) = word.split_once("://") else { return word.to_owned() };
     let scheme_start =

@@ -1,4 +1,4 @@
-//! One request and its answer, and what went wrong on the way.
+//! Sends one request, reads the response, and classifies network errors.
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -14,24 +14,24 @@ use super::classify::is_html;
 use crate::network::Refusal;
 use crate::providers::{ErrorKind, ProviderError};
 
-/// Bytes of a body that are read of a refusal, a redirect or a web page: enough for the provider's words.
+/// Bytes that are read of the body of a refusal, a redirect or a web page: enough for the provider's message.
 const REFUSAL_LIMIT: usize = 64 * 1024;
-/// How long a body that needs a reservation may take at least, and for each MiB that it may have. The room is not kept for a
-/// server that has stopped to send.
+/// Base time limit for a body that needs a reservation, and the extra time for each MiB of its maximum size. The reservation is
+/// not kept for a server that has stopped sending.
 const LARGE_BODY_WITHIN: Duration = Duration::from_secs(10);
 const LARGE_BODY_PER_MIB: Duration = Duration::from_secs(1);
 
-/// An answer as the network gave it.
+/// A response as it was received.
 pub(super) struct RawResponse {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
-    /// Of a success complete, of everything else at most the beginning.
+    /// Complete for a success; at most the beginning otherwise.
     pub(super) body: Bytes,
-    /// The room that the body takes, where it is large.
+    /// The reservation for the body, if it is large.
     pub(super) reserved: Option<Reserved>,
 }
 
-/// Sends a request to a URL that was judged before, and reads the answer.
+/// Sends a request to a URL that was checked before, and reads the response.
 pub(super) async fn send_once(
     http: &reqwest::Client,
     call: &Call,
@@ -55,7 +55,7 @@ pub(super) async fn send_once(
     Ok(RawResponse { status, headers, body, reserved })
 }
 
-/// The beginning of a body of which the provider's words are all that counts.
+/// Reads the beginning of a body of which only the provider's message matters.
 async fn beginning(response: &mut reqwest::Response) -> Result<Bytes, reqwest::Error> {
     let mut body = BytesMut::new();
     while body.len() < REFUSAL_LIMIT
@@ -67,7 +67,7 @@ async fn beginning(response: &mut reqwest::Response) -> Result<Bytes, reqwest::E
     Ok(body.freeze())
 }
 
-/// A whole body. What is larger than everybody may have waits for room.
+/// Reads a whole body. A body above the size that needs no reservation waits for one.
 async fn whole(
     response: &mut reqwest::Response,
     call: &Call,
@@ -91,7 +91,7 @@ async fn whole(
         if reserved.is_none() && body.len() + chunk.len() > UNRESERVED {
             reserved = budget.reserve(most).await;
             until = Some(Instant::now() + patience(most));
-            // In one piece: a buffer that grows is there twice while it does.
+            // Allocates once: growing a buffer needs both the old and the new one at the same time.
             body.reserve(most.saturating_sub(body.len()));
         }
         body.extend_from_slice(&chunk);
@@ -120,7 +120,7 @@ async fn next_chunk(
     )
 }
 
-/// An error with no answer behind it, in our words.
+/// Converts an error without a response.
 fn network_error(call: &Call, url: &Url, error: reqwest::Error, proxied: bool) -> ProviderError {
     let error = error.without_url();
     let host = url.host_str().unwrap_or_default();
@@ -143,7 +143,7 @@ enum Cause {
     Tls(rustls::Error),
 }
 
-/// Which of the two sides does not trust the other.
+/// Describes which of the two sides does not trust the other.
 fn untrusted(host: &str, error: &rustls::Error) -> String {
     use rustls::AlertDescription::{
         AccessDenied, BadCertificate, CertificateExpired, CertificateRequired, CertificateRevoked, CertificateUnknown, DecryptError,
@@ -166,7 +166,7 @@ fn untrusted(host: &str, error: &rustls::Error) -> String {
     }
 }
 
-/// The cause that tells more than `connection failed`, wherever in the chain it is.
+/// The most specific cause, which says more than `connection failed`, from anywhere in the chain.
 fn cause(error: &reqwest::Error) -> Option<Cause> {
     let mut next: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(error) = next {
@@ -176,7 +176,7 @@ fn cause(error: &reqwest::Error) -> Option<Cause> {
         if let Some(error) = error.downcast_ref::<rustls::Error>() {
             return Some(Cause::Tls(error.clone()));
         }
-        // An I/O error hides what it wraps from `source`.
+        // An I/O error does not return the error that it wraps from `source`.
         let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         next = wrapped.map(|error| error as &(dyn StdError + 'static)).or_else(|| error.source());
     }

@@ -1,4 +1,4 @@
-//! A server for unit tests that gives the answers it was handed.
+//! A server for unit tests with scripted responses.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -18,14 +18,14 @@ use crate::providers::Endpoint;
 
 pub(in crate::providers) const TOKEN: &str = "canary-0123456789abcdef";
 
-/// One request as the server saw it.
+/// One request as the server received it.
 #[derive(Clone, Debug)]
 pub(in crate::providers) struct Seen {
     pub(in crate::providers) line: String,
     pub(in crate::providers) head: String,
 }
 
-/// A server that gives the answers it was handed, one after the other, and remembers what it was asked.
+/// A server that returns scripted responses in order and records the requests.
 pub(in crate::providers) struct Server {
     pub(in crate::providers) address: std::net::SocketAddr,
     pub(in crate::providers) seen: Arc<Mutex<Vec<Seen>>>,
@@ -57,7 +57,7 @@ impl Server {
         Self { address, seen, script }
     }
 
-    /// Replaces the answers that are to be given.
+    /// Replaces the remaining responses.
     pub(in crate::providers) fn answer(&self, answers: impl IntoIterator<Item = Response>) {
         *self.script.lock().unwrap() = answers.into_iter().collect();
     }

@@ -1,4 +1,4 @@
-//! The transport against a server that misbehaves on order.
+//! Tests the transport against a server with scripted faults.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -134,7 +134,7 @@ async fn a_body_without_end_is_cut_off() {
     }
 }
 
-/// An endless body, and how many bytes were taken of it.
+/// An endless body, and the number of bytes read from it.
 fn endless(status: u16, content_type: &str) -> (Response, Arc<AtomicUsize>) {
     let taken = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&taken);
@@ -161,7 +161,7 @@ async fn of_a_refusal_a_redirect_and_a_web_page_only_the_beginning_is_read() {
         let answer = server.transport().send(write(server.url("/api/v1/x"))).await.unwrap();
         assert_eq!((answer.refusal(), answer.body().len()), (Some(kind), 64 * 1024), "{status}");
         drop(answer);
-        // What the sockets hold beyond that is the kernel's.
+        // The sockets' buffers in the kernel hold the rest.
         assert!(taken.load(Ordering::Relaxed) < 16 * 1024 * 1024, "{status}: {taken:?}");
     }
     let announced = Response::builder().status(500).body(Body::from(vec![b'x'; 5 * 1024 * 1024])).unwrap();
@@ -346,7 +346,7 @@ async fn a_proxy_is_used_and_its_refusals_are_its_own() {
     assert_eq!(error.kind, ErrorKind::Proxy, "{error}");
 }
 
-/// What one connection learns through a proxy of its own must not bind those who go straight to the provider.
+/// Limits that one connection learns through its own proxy must not apply to connections that reach the provider directly.
 #[tokio::test]
 async fn rates_and_what_is_kept_belong_to_the_way_that_they_were_learnt_on() {
     let proxy = Server::start([answer(429, &[("retry-after", "3600")], "")]).await;
@@ -373,7 +373,7 @@ async fn a_certificate_that_is_not_trusted_is_told_apart() {
         .unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    // rustls speaks synchronously here: one handshake and one answer for each connection.
+    // Synchronous rustls: one handshake and one response for each connection.
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let mut connection = rustls::ServerConnection::new(Arc::new(config.clone())).unwrap();
@@ -465,7 +465,7 @@ async fn no_server_and_no_number_of_accounts_makes_series_at_will() {
             client_identity: None,
             proxy: None,
         };
-        // Reads are tried again, and would take the next one's answer.
+        // Reads are retried, and would consume the next scripted response.
         let _ = authorized(factory.transport(settings).unwrap()).send(write(server.url("/api/v1/x"))).await;
     }
     let text = shown(&factory, &registry);

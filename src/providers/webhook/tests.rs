@@ -12,7 +12,7 @@ fn webhook(provider: ProviderKind) -> &'static dyn Webhook {
     registry::provider(provider).unwrap().webhook()
 }
 
-/// A push of one branch, without an id of the delivery and without a repository.
+/// A push to one branch, without a delivery id and without a repository.
 fn push(provider: ProviderKind) -> (HeaderMap, Value) {
     let plain = json!({"ref": "refs/heads/main", "before": BEFORE, "after": PUSHED});
     let (headers, body): (&[(&str, &str)], Value) = match provider {
@@ -123,7 +123,7 @@ fn as_much_is_taken_as_each_provider_sends() {
     }
 }
 
-/// An event of each provider that is read from the body, and the headers around it.
+/// The headers for an event of each provider that is read from the body.
 fn headers(kind: ProviderKind) -> HeaderMap {
     let pairs: &[(&str, &str)] = match kind {
         ProviderKind::GitHub => &[("x-github-event", "push"), ("x-github-delivery", "1")],
