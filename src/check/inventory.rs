@@ -265,3 +265,9 @@ fn fixed(provider: &ProviderSpec) -> Value {
     }
     value
 }
+
+/// The key of the Secret with a connection's credential.
+pub(super) fn credential(connection: &Subject<GitProviderConnection>, namespace: &str) -> Option<Key> {
+    let credentials = connection.object.spec.credentials.as_ref()?;
+    Some((namespace.to_owned(), credentials.secret_ref.name.clone()))
+}

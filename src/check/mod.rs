@@ -32,15 +32,15 @@ use prometheus_client::registry::Registry;
 use secrecy::SecretString;
 use tokio::sync::mpsc;
 
+use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::connection::NamespacesFrom;
-use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::clock::{SharedClock, SystemClock};
 use crate::controllers::view::{ClientFactory, ClusterObjects};
 use crate::controllers::{Keys, Sessions, Settings, Triggers, View, connection, install};
 use crate::protocol::keys::InstallKey;
 use crate::providers::transport::{TransportFactory, Unleased};
 use checker::Checker;
-use inventory::{Inventory, Key, NAME_LABEL, Subject};
+use inventory::{Inventory, Key, NAME_LABEL, Subject, credential};
 use layered_secrets::LayeredSecrets;
 pub use manifests::InputError;
 use outside::Outside;
@@ -163,12 +163,6 @@ where
     }
     writer.apply_watcher_event(&watcher::Event::InitDone);
     store
-}
-
-/// The key of the Secret with a connection's credential.
-fn credential(connection: &Subject<GitProviderConnection>, namespace: &str) -> Option<Key> {
-    let credentials = connection.object.spec.credentials.as_ref()?;
-    Some((namespace.to_owned(), credentials.secret_ref.name.clone()))
 }
 
 fn layered_secrets(

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::inventory::{Inventory, Key, Subject};
-use super::{CheckSettings, credential};
+use super::CheckSettings;
+use super::inventory::{Inventory, Key, Subject, credential};
 use crate::api::v1alpha1::GitProviderConnection;
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::network::NetworkPolicy;

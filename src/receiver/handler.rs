@@ -17,8 +17,9 @@ use tokio_util::task::TaskTracker;
 use super::deliver::{Delivering, Outcome};
 use super::evidence::EvidenceStore;
 use super::metrics::Metrics;
+use super::refusal::Refusal;
 use super::strangers::Strangers;
-use super::verify::{Refusal, Refused, VerifiedDelivery, Verifier};
+use super::verify::{Refused, VerifiedDelivery, Verifier};
 
 /// `Retry-After` of a 503 answer, in seconds.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("10");

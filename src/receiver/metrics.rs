@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::verify::Refusal;
+use super::refusal::Refusal;
 use crate::api::v1alpha1::ProviderKind;
 use crate::network::Purpose;
 

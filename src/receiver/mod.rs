@@ -26,6 +26,7 @@ mod handler;
 mod io_timeout;
 mod metrics;
 mod peers;
+mod refusal;
 mod route;
 mod routes;
 mod server;

@@ -18,8 +18,8 @@ use super::handler::Handler;
 use super::io_timeout::{ConnectionState, TimeoutStream};
 use super::metrics::Metrics;
 use super::peers::{PeerSlot, Peers};
+use super::refusal::Refusal;
 use super::sinks::Dispatcher;
-use super::verify::Refusal;
 
 /// Maximum size of a header, in bytes.
 const HEADER_LENGTH: usize = 16 * 1024;

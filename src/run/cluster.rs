@@ -12,7 +12,7 @@ use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tracing::info;
 
-use super::RunError;
+use super::error::RunError;
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::k8s::config;
 use crate::network::NetworkPolicy;
@@ -34,7 +34,7 @@ pub(super) async fn client(health: &WatchHealth) -> Result<Client, RunError> {
 
 /// Checks that the cluster knows our kinds, with a clear error if not.
 pub(super) async fn check_definitions(client: &Client, namespaces: &[String]) -> Result<(), RunError> {
-    let [connections, bindings] = super::kinds();
+    let [connections, bindings] = kinds();
     check::<GitProviderConnection>(client, namespaces, connections).await?;
     check::<RepoBinding>(client, namespaces, bindings).await
 }
@@ -77,4 +77,9 @@ async fn api_servers() -> Vec<IpAddr> {
     let port = config.cluster_url.port_u16().unwrap_or(443);
     let addresses = tokio::net::lookup_host((host, port)).await;
     addresses.map(|addresses| addresses.map(|address| address.ip()).collect()).unwrap_or_default()
+}
+
+/// Plural names of the kinds, for messages.
+pub(super) fn kinds() -> [String; 2] {
+    [GitProviderConnection::plural(&()).into_owned(), RepoBinding::plural(&()).into_owned()]
 }

@@ -1,6 +1,8 @@
 //! The composition root: connects all parts of the process and runs them.
 
+mod app;
 mod cluster;
+mod error;
 mod receivers;
 mod routing;
 mod shards;
@@ -8,18 +10,14 @@ mod uninstall;
 mod watching;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
+use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
-use kube::{Client, Resource as _};
-use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::info;
 
-use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{Config, Receivers};
 use crate::controllers;
@@ -37,10 +35,11 @@ use crate::protocol::evidence::{Collected, EvidenceSource};
 use crate::protocol::keys::ReceiverKey;
 use crate::providers::transport::{Lease, TransportFactory, Unleased};
 use crate::receiver::{EvidenceStore, Receiver, ReceiverConfig};
-use crate::telemetry::admin::{self, Admin, Check, EvidenceEndpoint, Refresh};
+use crate::telemetry::admin::{self, EvidenceEndpoint};
 use crate::telemetry::freshness::WatchHealth;
 use crate::telemetry::logs;
-use crate::telemetry::process::ProcessMetrics;
+use app::App;
+pub use error::RunError;
 pub use uninstall::uninstall;
 use watching::Watched;
 
@@ -72,56 +71,6 @@ impl Role {
     const fn receives(self) -> bool {
         matches!(self, Self::Receiver | Self::Both)
     }
-}
-
-/// Why a server does not start or stops with an error.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The log filter is invalid.
-    #[error("--log-filter: {0}")]
-    LogFilter(#[from] logs::FilterError),
-    /// No cluster is configured.
-    #[error("no cluster: {0}; set KUBECONFIG or run in a pod")]
-    NoCluster(String),
-    /// The custom resource definitions are not installed.
-    #[error("the cluster does not know {0}; install the CRDs: forgebind crd | kubectl apply --server-side -f -")]
-    NotInstalled(String),
-    /// The install key cannot be used.
-    #[error(transparent)]
-    InstallKey(#[from] InstallKeyError),
-    /// As [`Self::InstallKey`], probably caused by a wrong namespace.
-    #[error("{doubt}; {error}")]
-    Namespace {
-        /// Why the namespace is probably wrong.
-        doubt: String,
-        /// The error about the key.
-        error: InstallKeyError,
-    },
-    /// An address cannot be listened on.
-    #[error("--{flag} {address}: {source}")]
-    Listen {
-        /// The flag.
-        flag: &'static str,
-        /// The address.
-        address: std::net::SocketAddr,
-        /// Error of the system.
-        source: std::io::Error,
-    },
-    /// An HTTP client cannot be made.
-    #[error("no HTTP client: {0}")]
-    HttpClient(#[from] reqwest::Error),
-    /// Leader election failed to start.
-    #[error("leader election: {0}")]
-    Lease(#[from] kube_lease_manager::LeaseManagerError),
-    /// The API server refused or did not answer.
-    #[error("API server: {}", crate::text::wording::of_api_server(.0))]
-    Kubernetes(#[from] kube::Error),
-    /// Some objects could not be released or deleted in time.
-    #[error("{0}")]
-    NotUninstalled(String),
-    /// A task that runs as long as the process has ended.
-    #[error("{0} ended")]
-    Ended(&'static str),
 }
 
 /// Runs a server until SIGTERM or Ctrl-C.
@@ -247,69 +196,6 @@ async fn load_keys(role: Role, client: &Client, config: &Config, stop: &Cancella
         Guarded::receiver_key(&config.namespace, &receiver, &fingerprint),
     ];
     Ok(RoleKeys { fingerprint: Some(fingerprint), since, receiver, controller: Some(install_key.controller()), guarded })
-}
-
-/// The parts of the process while it is assembled.
-struct App {
-    tasks: JoinSet<Result<(), RunError>>,
-    registry: Registry,
-    refresh: Vec<Refresh>,
-    ready: Vec<Check>,
-    stop: CancellationToken,
-    health: WatchHealth,
-}
-
-impl App {
-    fn new(role: Role, health: WatchHealth, stop: CancellationToken, clock: &SharedClock) -> Self {
-        let mut registry = Registry::default();
-        let process = ProcessMetrics::register(&mut registry, role.name(), clock);
-        health.register(&mut registry);
-        let (watches, now) = (health.clone(), clock.clone());
-        let refresh: Vec<Refresh> = vec![Box::new(move || process.refresh()), Box::new(move || watches.refresh(now.now()))];
-        Self { tasks: JoinSet::new(), registry, refresh, ready: Vec::new(), stop, health }
-    }
-
-    /// Spawns a task that must run as long as the process.
-    fn spawn(&mut self, name: &'static str, endless: impl Future<Output = ()> + Send + 'static) {
-        let stop = self.stop.clone();
-        self.tasks.spawn(async move {
-            tokio::select! {
-                () = endless => Err(RunError::Ended(name)),
-                () = stop.cancelled() => Ok(()),
-            }
-        });
-    }
-
-    /// Serves the admin port and runs all tasks until the stop, or until a task ends or fails unexpectedly.
-    async fn run(self, listener: tokio::net::TcpListener, evidence: Option<EvidenceEndpoint>) -> Result<(), RunError> {
-        let Self { mut tasks, registry, refresh, ready, stop, .. } = self;
-        let alive = Arc::new(AtomicBool::new(true));
-        let still = Arc::clone(&alive);
-        let live: Vec<Check> =
-            vec![("tasks", Box::new(move || if still.load(Ordering::Relaxed) { Ok(()) } else { Err("a task ended".to_owned()) }))];
-        let admin_stop = CancellationToken::new();
-        let admin = tokio::spawn(admin::serve(listener, Admin { registry, refresh, live, ready, evidence }, admin_stop.clone()));
-        let mut result = Ok(());
-        while let Some(ended) = tasks.join_next().await {
-            match ended {
-                Ok(Ok(())) if stop.is_cancelled() => {}
-                Ok(Ok(())) => result = Err(RunError::Ended("a task")),
-                Ok(Err(error)) => result = Err(error),
-                Err(error) if error.is_cancelled() => {}
-                Err(error) => {
-                    error!(error = %error, "a task panicked");
-                    result = Err(RunError::Ended("a task"));
-                }
-            }
-            if result.is_err() {
-                alive.store(false, Ordering::Relaxed);
-                stop.cancel();
-            }
-        }
-        admin_stop.cancel();
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(2), admin).await;
-        result
-    }
 }
 
 async fn start_receiver(
@@ -493,9 +379,4 @@ fn stop_signal() -> CancellationToken {
         cancelled.cancel();
     });
     stop
-}
-
-/// Plural names of the kinds, for messages.
-fn kinds() -> [String; 2] {
-    [GitProviderConnection::plural(&()).into_owned(), RepoBinding::plural(&()).into_owned()]
 }

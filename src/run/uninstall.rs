@@ -14,7 +14,8 @@ use kube::{Api, Client, Resource, ResourceExt as _};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{RunError, cluster};
+use super::cluster;
+use super::error::RunError;
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::config::{HooksOnUninstall, UninstallConfig};
 use crate::controllers::{install, leftovers};

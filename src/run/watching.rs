@@ -13,7 +13,7 @@ use kube::{Api, Client, Resource, ResourceExt as _};
 use tokio::sync::Notify;
 use tracing::error;
 
-use super::App;
+use super::app::App;
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::config::Config;
 use crate::controllers::metrics::Kind;

@@ -1,7 +1,7 @@
 //! Writes the status of objects and publishes events.
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::api::{Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::events::{Event, EventType};
@@ -194,6 +194,20 @@ pub async fn publish_on(context: &Context, reference: &ObjectReference, events: 
             warn!(error = %error, reason = event.reason, "event not published");
         }
     }
+}
+
+/// Publishes an event on an object that does not parse, so that `kubectl describe` shows what is wrong.
+pub async fn report_invalid<K: Resource<DynamicType = ()>>(context: &Context, metadata: ObjectMeta, error: &str) {
+    let reference = ObjectReference {
+        api_version: Some(K::api_version(&()).into_owned()),
+        kind: Some(K::kind(&()).into_owned()),
+        namespace: metadata.namespace,
+        name: metadata.name,
+        uid: metadata.uid,
+        ..ObjectReference::default()
+    };
+    let event = EventRecord::warning(Reason::InvalidObject.as_str(), format!("the stored object does not fit the schema: {error}"));
+    publish_on(context, &reference, &[event]).await;
 }
 
 #[cfg(test)]

@@ -124,7 +124,7 @@ impl Client for GiteaClient {
         if self.is_anonymous() {
             return permission::judge_anonymous(permission);
         }
-        let organization = self.endpoint.scope.as_ref().is_some_and(|scope| scope.word == super::ORGANIZATION);
+        let organization = self.endpoint.scope.as_ref().is_some_and(|scope| scope.word == super::path::ORGANIZATION);
         permission::judge(&inspection.grants, permission, organization)
     }
 
@@ -162,7 +162,7 @@ impl Client for GiteaClient {
 
     fn repositories(&self) -> BoxStream<'_, Result<Vec<Repository>, ProviderError>> {
         let Some(scope) = &self.endpoint.scope else { return stream::empty().boxed() };
-        let owners = if scope.word == super::ORGANIZATION { "orgs" } else { "users" };
+        let owners = if scope.word == super::path::ORGANIZATION { "orgs" } else { "users" };
         let pages = Pages::new(self.api([owners, &scope.path, "repos"]), Extent::passing(Operation::ListRepositories));
         stream::try_unfold(pages, move |mut pages| async move {
             let Some(url) = pages.next_url() else { return Ok(None) };

@@ -23,9 +23,6 @@ use crate::providers::{Capabilities, Client, Credential, Endpoint, PathError, Pr
 use client::GiteaClient;
 pub use webhook::GiteaWebhook;
 
-/// Scope kind of an organization.
-const ORGANIZATION: &str = "organization";
-
 /// The provider for Gitea and Forgejo.
 #[derive(Clone, Copy, Debug)]
 pub struct Gitea;
@@ -63,7 +60,7 @@ impl Provider for Gitea {
             None => address::below(&web, "/api/v1"),
         };
         let scope = match (&spec.organization, &spec.user) {
-            (Some(path), None) => Scope { word: ORGANIZATION, path: path::owner("gitea.organization", path)?, project: None },
+            (Some(path), None) => Scope { word: path::ORGANIZATION, path: path::owner("gitea.organization", path)?, project: None },
             (None, Some(path)) => Scope { word: "user", path: path::owner("gitea.user", path)?, project: None },
             _ => return Err(address::invalid("gitea needs either organization or user")),
         };

@@ -102,7 +102,7 @@ impl App {
         let mut corrected = false;
         loop {
             let jwt = self.key.token(self.now())?;
-            let call = super::client::api_call(Call::read(operation, method.clone(), url.clone()));
+            let call = super::call::api_call(Call::read(operation, method.clone(), url.clone()));
             let call = if let Some(body) = body { call.json(body) } else { call };
             let transport = self.transport.clone().authorized(authorization::bearer(&jwt)?, [jwt.expose_secret()]);
             let answer = transport.send(call).await?;

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt as _};
-use http::header::{ACCEPT, ETAG, IF_NONE_MATCH};
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::header::{ETAG, IF_NONE_MATCH};
+use http::{Method, StatusCode};
 use ring::digest;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
 use url::Url;
 
 use super::app::App;
+use super::call::api_call;
 use super::convert::Viewer;
 use super::{convert, error, permission, wire};
 use crate::api::v1alpha1::binding::Visibility;
@@ -26,11 +27,6 @@ use crate::providers::model::{
 use crate::providers::transport::{Answer, Call, Document, Operation, Transport};
 use crate::providers::{Client, Credential, ErrorKind, PermissionFinding, ProviderError, authorization, git, listing};
 
-/// The API version whose documents this client reads. Enterprise Server supports it since 3.9; older servers ignore the
-/// header.
-const API_VERSION: HeaderValue = HeaderValue::from_static("2022-11-28");
-const API_VERSION_HEADER: HeaderName = HeaderName::from_static("x-github-api-version");
-const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.github+json");
 /// Requested page size: the maximum that GitHub allows.
 const PAGE_SIZE: &str = "100";
 /// User name for basic authentication with a token as the password. GitHub accepts any name, but installation tokens
@@ -52,11 +48,6 @@ pub(super) enum Account {
     /// A token of a person or a service user, from either key of the Secret.
     Token(SecretString),
     App(Box<App>),
-}
-
-/// Adds the headers that GitHub expects on every call.
-pub(super) fn api_call(call: Call) -> Call {
-    call.header(ACCEPT, MEDIA_TYPE).header(API_VERSION_HEADER, API_VERSION)
 }
 
 impl GitHubClient {

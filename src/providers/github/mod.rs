@@ -1,6 +1,7 @@
 //! Supports GitHub: github.com, data-residency hosts (`*.ghe.com`) and GitHub Enterprise Server.
 
 mod app;
+mod call;
 mod client;
 mod convert;
 mod error;

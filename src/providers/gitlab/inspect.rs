@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 
 use super::client::{GitLabClient, TokenUser};
 use super::permission::{self, API, READ_API};
+use super::wire::VersionNumber;
 use super::{error, wire};
 use crate::api::v1alpha1::connection::IdentityKind;
 use crate::providers::model::{Capabilities, Identity, Inspection, Scope};
@@ -20,8 +21,6 @@ const FINE_GRAINED: &str = "granular";
 /// Scope that may read accounts and the version.
 const READ_USER: &str = "read_user";
 
-/// Major and minor version.
-pub(super) type VersionNumber = (u64, u64);
 /// First version with a delivery log.
 const DELIVERY_LOG: VersionNumber = (17, 3);
 /// First version that can resend a delivery.

@@ -9,8 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value, json};
 
-use super::inspect::VersionNumber;
 use super::wire;
+use super::wire::VersionNumber;
 use crate::protocol::secret::WebhookSecret;
 
 /// First version with signing tokens and with the fields that report whether a secret is set.

@@ -123,3 +123,6 @@ pub(super) struct HookEvent {
     /// An HTTP status, or `internal error` if there was no answer.
     pub(super) response_status: Option<Scalar>,
 }
+
+/// Major and minor version.
+pub(super) type VersionNumber = (u64, u64);

@@ -20,6 +20,7 @@ use super::metrics::Metrics;
 use super::origin::Origins;
 use super::rate_limiter::RateLimiter;
 use super::redact::Redactor;
+use super::timings::Timings;
 use crate::api::v1alpha1::ProviderKind;
 use crate::clock::SharedClock;
 use crate::network::{NetworkPolicy, Purpose};
@@ -31,33 +32,6 @@ const KEPT: u64 = 10_000;
 /// Maximum number of cached HTTP clients. Each holds its parsed certificate authorities.
 const KEPT_CLIENTS: u64 = 500;
 const KEPT_FOR: Duration = Duration::from_secs(2 * 60 * 60);
-
-/// Time limits of calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timings {
-    /// Limit of a whole call, including its waits and retries. 30 s.
-    pub call: Duration,
-    /// Time of the lease that must be left when a call ends. 2 s.
-    pub lease_margin: Duration,
-    /// If less time than this is left for a call, nothing is sent. 1 s.
-    pub least: Duration,
-    /// The longest wait for a rate limit inside a call; a longer wait is refused with a retry time. 10 s.
-    pub max_wait: Duration,
-    /// The backoff before the first retry of a read. 200 ms.
-    pub pause: Duration,
-}
-
-impl Default for Timings {
-    fn default() -> Self {
-        Self {
-            call: Duration::from_secs(30),
-            lease_margin: Duration::from_secs(2),
-            least: Duration::from_secs(1),
-            max_wait: Duration::from_secs(10),
-            pause: Duration::from_millis(200),
-        }
-    }
-}
 
 /// A client certificate and its key, both PEM, for providers that require one.
 #[derive(Clone, Debug)]

@@ -34,6 +34,7 @@ mod send_once;
 pub(in crate::providers) mod test_server;
 #[cfg(test)]
 mod tests;
+mod timings;
 
 use std::time::Duration;
 
@@ -43,7 +44,8 @@ pub use call::{Access, Call, Operation};
 pub use classify::{Classifier, Failure};
 pub use client::Transport;
 pub use documents::{Document, Documents};
-pub use factory::{ClientIdentity, ProxySettings, Timings, TransportFactory, TransportSettings};
+pub use factory::{ClientIdentity, ProxySettings, TransportFactory, TransportSettings};
+pub use timings::Timings;
 
 /// How long this process may still act as the leader.
 pub trait Lease: Send + Sync {

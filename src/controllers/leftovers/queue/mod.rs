@@ -12,7 +12,7 @@ use kube::runtime::reflector::ObjectRef;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use super::{Leftover, OF_A_NAMESPACE, Stored, forget, listed, stored};
+use super::store::{Leftover, OF_A_NAMESPACE, Stored, forget, listed, stored};
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{ManagementPolicy, RepoBinding};
 use crate::controllers::binding::hooks::{self, HookAction};

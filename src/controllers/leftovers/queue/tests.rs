@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use super::super::LeftoverHook;
+use super::super::store::LeftoverHook;
 use super::*;
 use crate::controllers::binding::hooks::tests::{hook, ours, shape};
 

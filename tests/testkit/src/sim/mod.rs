@@ -2,7 +2,7 @@
 //!
 //! One folder for each provider; what all have in common is here. A [`SimulatedProvider`] is the provider: pure answers over its state.
 //! A [`Simulator`] is the server around it: it listens, keeps a journal, holds every exchange to the official description
-//! ([`facts`]), sends the deliveries, injects faults on order ([`fault`]) and has control endpoints for what a person
+//! ([`facts`]), sends the deliveries, injects faults on order ([`faults`]) and has control endpoints for what a person
 //! or git would do ([`control`]).
 
 pub mod azure_devops;

@@ -1,0 +1,27 @@
+//! Everything that a reconciliation needs.
+
+use kube::Client;
+use kube::runtime::events::Recorder;
+
+use super::runtime::backoff::Backoff;
+use super::runtime::writes::WriteTracker;
+use super::view::View;
+use super::{leftovers, metrics};
+
+/// Everything that a reconciliation needs: the view it reads and the means to write.
+pub struct Context {
+    /// Everything that `observe` reads.
+    pub view: View,
+    /// Client of the API server.
+    pub client: Client,
+    /// The connections that have leftover hooks to delete.
+    pub leftovers: leftovers::Pending,
+    /// Our own writes that the caches have not seen yet.
+    pub writes: WriteTracker,
+    /// Consecutive failures of each object.
+    pub backoff: Backoff,
+    /// Publishes Kubernetes events.
+    pub recorder: Recorder,
+    /// Metrics of the controllers.
+    pub metrics: metrics::Metrics,
+}
