@@ -1,4 +1,4 @@
-//! Parses the ways in which people write a repository: its path, a clone URL, the URL of one of its pages.
+//! Parses every form in which people write a repository: its path, a clone URL, the URL of one of its pages.
 
 use percent_encoding::percent_decode_str;
 use url::Url;

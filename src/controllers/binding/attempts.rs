@@ -1,5 +1,5 @@
 //! Keeps unfinished attempts at providers: creations whose answer was lost, recreations of hooks that the provider switched off,
-//! repairs, and cleared targets. Kept in memory only: after a crash, the probe at the start makes up for the loss.
+//! repairs, and cleared targets. In memory only: after a crash, the probe at the start makes up for the loss.
 
 use std::collections::{BTreeMap, HashMap};
 

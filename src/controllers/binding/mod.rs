@@ -33,7 +33,7 @@ use crate::api::v1alpha1::binding::RepoBindingStatus;
 use crate::api::v1alpha1::{ConditionType, RepoBinding};
 use crate::controllers::runtime::status;
 
-/// Record of the last probe of a binding's repository. Kept in memory only: after a restart, bindings that are not known to be
+/// Record of the last probe of a binding's repository. In memory only: after a restart, bindings that are not known to be
 /// settled are probed again.
 #[derive(Clone, Debug, Default)]
 pub struct ProbeRecord {

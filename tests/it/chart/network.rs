@@ -139,7 +139,7 @@ async fn network_policies_admit_deliveries_evidence_and_metrics_and_nothing_else
     });
     let closed = rendered(&json!({"networkPolicy": policy, "uninstall": {"hooks": "Delete"}})).await?;
     let pods_of = pods(&closed);
-    let (controller, receiver, release) = (&pods_of["controller"], &pods_of["receiver"], &pods_of["release"]);
+    let (controller, receiver, release) = (&pods_of["controller"], &pods_of["receiver"], &pods_of["uninstall"]);
     let (ingress, prometheus) = (Party::pod("ingress", &json!({})), Party::pod("monitoring", &json!({})));
     let resolver = Party::pod("kube-system", &json!({"k8s-app": "kube-dns"}));
     let outside = Party::outside();

@@ -204,7 +204,7 @@ async fn pk_37_controller_and_receiver_are_granted_exactly_what_they_use() -> Re
     let (env, installation, port) = (TestEnv::new("exact").await?, Installation::new(plane).await?, free_port()?);
     installation.install(&chart::folder(), &values("Separate", port, &env, "Delete")).await?;
     let name = |component: &str| format!("{}-{component}", installation.release);
-    let (own, release) = (installation.namespace.as_str(), name("release"));
+    let (own, release) = (installation.namespace.as_str(), name("uninstall"));
     let of_controller = granted(plane, own, &name("controller")).await?;
     let of_receiver = granted(plane, own, &name("receiver")).await?;
     // The receiver stands where everybody reaches it: it writes nothing, and no Secret but its own two kinds is open to it.
@@ -310,7 +310,7 @@ async fn one_pod_for_both_is_granted_exactly_what_it_uses() -> Result<()> {
     let plane = shared::control_plane().await?;
     let (env, installation, port) = (TestEnv::new("single").await?, Installation::new(plane).await?, free_port()?);
     installation.install(&chart::folder(), &values("Single", port, &env, "Keep")).await?;
-    let (own, release) = (installation.namespace.as_str(), format!("{}-release", installation.release));
+    let (own, release) = (installation.namespace.as_str(), format!("{}-uninstall", installation.release));
     let rights = granted(plane, own, &installation.release).await?;
     let resolve = format!("--resolve={}", env.sink.resolve(SINK, &env.namespace));
     let operator = Operator::start(installation.options("operator", port, &[resolve]).await?).await?;

@@ -171,7 +171,7 @@ async fn the_account_of_an_uninstallation_deletes_bindings_when_asked_to_and_cha
             chart::create(plane.cluster(), object).await?;
         }
         let _ = objects(&env).await?;
-        let account = format!("{release}-release");
+        let account = format!("{release}-uninstall");
         grant_everything(&env, namespace, &account).await?;
         let client = client_of(plane, namespace, &account).await?;
         for kind in kinds(&client, &env.namespace) {

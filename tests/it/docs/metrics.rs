@@ -105,7 +105,7 @@ fn labels_of(path: &str) -> Result<BTreeSet<String>> {
 #[test]
 fn every_refusal_and_outcome_is_documented() -> Result<()> {
     let text = read(METRICS)?;
-    for (column, path) in [("reason", "src/receiver/verify.rs"), ("outcome", "src/receiver/deliver.rs")] {
+    for (column, path) in [("reason", "src/receiver/refusal.rs"), ("outcome", "src/receiver/deliver.rs")] {
         let table = between(&text, &format!("| `{column}` | answer |"), "\n\n").context("no table")?;
         let rows: BTreeSet<String> = table.lines().skip(2).map(|row| cells(row)[0].trim_matches('`').to_owned()).collect();
         assert_eq!(rows, labels_of(path)?, "the table of {column} in {METRICS}");
