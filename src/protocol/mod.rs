@@ -4,6 +4,7 @@
 pub mod evidence;
 pub mod glob;
 pub mod grant;
+pub mod hash;
 pub mod keys;
 pub mod secret;
 pub mod sink_target;

@@ -44,10 +44,9 @@ use std::sync::Arc;
 use prometheus_client::registry::Registry;
 
 pub use evidence::EvidenceStore;
-pub use route::RateLimit;
-pub use routes::{ProviderLookup, Routes, RoutesConfig};
+pub use routes::{Routes, RoutesConfig};
 pub use server::{BoundReceiver, ServerLimits};
-pub use sinks::{PendingLimits, SinkLimits};
+pub use sinks::SinkLimits;
 
 use crate::network::NetworkPolicy;
 use crate::network::listen;
@@ -149,13 +148,5 @@ impl Receiver {
         let Self { config, handler, dispatcher, metrics, .. } = self;
         let listener = listen::bind(config.listen).await?;
         Ok(BoundReceiver { listener, limits: config.limits, handler, dispatcher, metrics })
-    }
-
-    /// Binds the port and serves until `shutdown` is ready.
-    ///
-    /// # Errors
-    /// When the address cannot be listened on.
-    pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
-        self.bind().await?.serve(shutdown).await
     }
 }

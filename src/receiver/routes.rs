@@ -13,7 +13,6 @@ use crate::api::v1alpha1::{GitProviderConnection, ProviderKind, RepoBinding};
 use crate::clock::SharedClock;
 use crate::network::NetworkPolicy;
 use crate::protocol::keys::{HOOK_ID_LENGTH, ReceiverKey};
-use crate::protocol::secret::WebhookSecret;
 use crate::protocol::sink_target::SinkTarget;
 use crate::protocol::webhook_secrets;
 use crate::providers::{Provider, registry};
@@ -145,37 +144,6 @@ impl Routes {
         if table.connections.remove(&target).is_some() {
             table.refresh(|route_config| route_config.is_about(&target));
         }
-    }
-
-    /// Replaces everything except the users' own secrets, after a watch has started again.
-    pub fn replace_all<'a>(
-        &self,
-        bindings: impl IntoIterator<Item = &'a RepoBinding>,
-        connections: impl IntoIterator<Item = &'a GitProviderConnection>,
-    ) {
-        let connections = connections.into_iter().filter_map(|connection| {
-            let target = ConnectionTarget { namespace: connection.metadata.namespace.clone()?, name: connection.metadata.name.clone()? };
-            Some((target, Arc::new(self.connection(connection))))
-        });
-        let connections: HashMap<_, _> = connections.collect();
-        let route_config: Vec<_> = bindings.into_iter().filter_map(|binding| self.route_config(binding)).collect();
-        let present: HashSet<_> = route_config.iter().map(|route_config| route_config.uid.clone()).collect();
-        let mut table = self.write();
-        table.connections = connections;
-        let gone: Vec<_> = table.by_uid.keys().filter(|uid| !present.contains(*uid)).cloned().collect();
-        for uid in gone {
-            table.remove(&uid);
-        }
-        for route_config in route_config {
-            table.put(route_config, self.0.config.rate);
-        }
-    }
-
-    /// Sets the user's own secrets of a binding, by secret version. An empty list refuses every delivery.
-    pub fn set_user_secrets(&self, uid: &str, secrets: Vec<(String, WebhookSecret)>) {
-        let mut table = self.write();
-        table.user_secrets.insert(uid.to_owned(), Arc::new(secrets));
-        table.refresh(|route_config| route_config.uid == uid);
     }
 
     /// Replaces the users' own secrets of every binding of a shard. Pass an empty map when the Secret of the shard no longer

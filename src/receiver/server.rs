@@ -76,6 +76,7 @@ impl BoundReceiver {
     ///
     /// # Errors
     /// When the system cannot report the address.
+    #[cfg(test)]
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }

@@ -39,8 +39,6 @@ pub struct Facts {
     pub permissions: Vec<(Permission, PermissionFinding)>,
     /// Whether the connection works since this inspection and may be written to, so that leftover hooks can be removed now.
     pub begins_to_work: bool,
-    /// Whether writing at the provider is forbidden.
-    pub observing: bool,
     /// Usage of the connection by bindings.
     pub usage: usage::Usage,
     /// Whether the namespace of the connection is being deleted.
@@ -78,7 +76,6 @@ pub async fn observe(view: &View, object: Arc<GitProviderConnection>) -> Facts {
         credential,
         permissions,
         begins_to_work,
-        observing: is_observing(view, &object),
         usage,
         terminating,
         cleanup_timeout: view.settings.cleanup_timeout,

@@ -80,7 +80,6 @@ fn facts(warnings: &[&str], status: Option<&GitProviderConnectionStatus>, failur
         credential: None,
         permissions: Vec::new(),
         begins_to_work: false,
-        observing: false,
         usage: Usage::default(),
         terminating: false,
         cleanup_timeout: None,

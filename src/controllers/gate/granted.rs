@@ -52,12 +52,6 @@ impl RepositoryLookup {
     pub const fn error(&self) -> Option<&ProviderError> {
         if let Self::Failed(error) = self { Some(error) } else { None }
     }
-
-    /// Why the repository is out of reach, if it is.
-    #[must_use]
-    pub const fn out_of_reach(&self) -> Option<OutOfReach> {
-        if let Self::OutOfReach(out_of_reach) = self { Some(*out_of_reach) } else { None }
-    }
 }
 
 /// A repository that the grant and the owner cover.

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget};
 use crate::controllers::Context;
-use crate::controllers::runtime::backoff::stable_hash;
+use crate::protocol::hash::stable_hash;
 
 /// Number of `ConfigMap`s over which the entries are distributed.
 const SHARDS: u64 = 16;

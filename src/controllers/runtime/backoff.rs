@@ -1,5 +1,6 @@
 //! Growing pauses after failures, by object.
 
+use crate::protocol::hash::stable_hash;
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -62,12 +63,6 @@ impl Backoff {
 pub fn jitter(uid: &str, span: Duration) -> Duration {
     let thousandths = u32::try_from(stable_hash(uid) % 1000).unwrap_or_default();
     span.saturating_mul(thousandths) / 1000
-}
-
-/// A hash that is stable across restarts and versions (FNV-1a), which the standard library's hashers do not promise.
-#[must_use]
-pub fn stable_hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]

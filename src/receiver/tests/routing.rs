@@ -1,5 +1,7 @@
 //! Tests of the accepted paths and secrets.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -8,6 +10,14 @@ use secrecy::ExposeSecret as _;
 
 use super::harness::*;
 use crate::protocol::secret::WebhookSecret;
+use crate::protocol::webhook_secrets::{self, UserSecret, UserSecrets};
+
+/// Prepares the secrets that the user of a binding brought, as the controller does.
+fn set_user_secrets(harness: &Harness, uid: &str, secrets: &[(String, WebhookSecret)]) {
+    let secrets = secrets.iter().filter_map(|(version, secret)| UserSecret::new(version.clone(), secret)).collect();
+    let entries = BTreeMap::from([(uid.to_owned(), UserSecrets { secrets })]);
+    harness.routes.apply_user_secrets(webhook_secrets::shard(uid), &entries);
+}
 
 type Change = fn(&mut serde_json::Value);
 
@@ -167,8 +177,8 @@ async fn a_hook_counts_for_the_connection_through_which_it_was_made_alone() {
     harness.routes.apply_connection(&allowing(&present));
     harness.routes.remove_connection("platform", "acme");
     sent("it is gone", "platform", "acme/shop", 503, false).await;
-    harness.routes.replace_all([&moved(|_| ())], [&of_platform(&former), &allowing(&present)]);
-    sent("it is there again after a watch began anew", "platform", "acme/shop", 200, true).await;
+    harness.routes.apply_connection(&of_platform(&former));
+    sent("it is there again", "platform", "acme/shop", 200, true).await;
     let followed = |object: &mut serde_json::Value| {
         let own = json!({"namespace": "team", "name": "acme"});
         object["status"]["repository"] = json!({"id": "7", "path": "acme/store", "requested": {"connection": own, "path": "acme/store"}});
@@ -285,10 +295,10 @@ async fn a_binding_that_was_made_again_replaces_the_former_in_any_order_of_event
     harness.routes.remove_binding("team", "shop", "uid-shop");
     assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 200);
     assert_eq!(harness.evidence.snapshot().bindings.keys().collect::<Vec<_>>(), ["uid-again"]);
-    harness.routes.replace_all([], [&gitea()]);
+    harness.routes.remove_binding("team", "shop", "uid-again");
     assert!(harness.routes.is_empty());
     assert_eq!(harness.send(&Shot::push("d-2", "main")).await, 401);
-    harness.routes.replace_all([&binding(|_| ())], [&gitea()]);
+    harness.routes.apply_binding(&binding(|_| ()));
     assert_eq!(harness.send(&Shot::push("d-3", "main")).await, 200);
 }
 
@@ -430,7 +440,7 @@ async fn a_secret_of_the_users_own_comes_from_the_controller() {
     let shot = |secret_version: &str, secret: &str| Shot { secret: secret.into(), ..at(secret_version) };
     let present = shot("aaaaaaaaaaaaaaaa", SECRET_CANARY);
     assert_eq!(harness.send(&present).await, 503, "not known yet");
-    harness.routes.set_user_secrets("uid-shop", vec![("aaaaaaaaaaaaaaaa".into(), WebhookSecret::Text(SECRET_CANARY.into()))]);
+    set_user_secrets(&harness, "uid-shop", &[("aaaaaaaaaaaaaaaa".into(), WebhookSecret::Text(SECRET_CANARY.into()))]);
     let shots = [
         present.clone(),
         shot("aaaaaaaaaaaaaaaa", "wrong"),
@@ -445,7 +455,7 @@ async fn a_secret_of_the_users_own_comes_from_the_controller() {
     let shard = crate::protocol::webhook_secrets::shard("uid-shop");
     harness.routes.apply_user_secrets(shard, &[("uid-shop".to_owned(), entries)].into());
     assert_eq!(codes(&harness, &[present.clone(), shot("aaaaaaaaaaaaaaaa", "another-of-the-users")]).await, [401, 200]);
-    harness.routes.set_user_secrets("uid-shop", Vec::new());
+    set_user_secrets(&harness, "uid-shop", &[]);
     assert_eq!(harness.send(&present).await, 503, "the status names it, so that it may come back");
     harness.routes.apply_user_secrets(shard, &[].into());
     assert_eq!(harness.send(&present).await, 503);
@@ -464,7 +474,7 @@ async fn a_secret_of_the_users_own_is_never_taken_for_a_derived_one() {
             object["spec"]["webhook"]["secretRef"] = json!({"name": "hook"});
             object["status"]["webhook"] = json!({"secretVersion": own});
         }));
-        harness.routes.set_user_secrets("uid-shop", vec![(own.clone(), WebhookSecret::Text(secret.clone().into()))]);
+        set_user_secrets(&harness, "uid-shop", &[(own.clone(), WebhookSecret::Text(secret.clone().into()))]);
         let delivered = Shot { secret, ..at(&own) };
         assert_eq!(codes(&harness, &[delivered, at(&own)]).await, [200, 401], "the user's secret alone proves it");
     }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use forgebind::api::v1alpha1::{FINALIZER, REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, RepoBinding};
-use forgebind::controllers::runtime::backoff::stable_hash;
+use forgebind::protocol::hash::stable_hash;
 use forgebind::protocol::keys::{InstallKey, ReceiverKey, secret_text};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams};
