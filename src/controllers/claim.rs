@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::ResourceExt as _;
 
 use super::gate::{self, Seal};
 use super::{Managed, View};
@@ -40,7 +39,7 @@ pub enum BindingOwner {
 pub fn owner(view: &View, binding: &RepoBinding) -> BindingOwner {
     let target = binding.connection_target();
     let is_own = binding.metadata.namespace.as_ref() == Some(&target.namespace);
-    let seal = Seal::new(&view.keys.controller, &binding.namespace().unwrap_or_default(), &binding.name_any());
+    let seal = Seal::of_binding(&view.keys.controller, binding);
     let may_know = |connection: &Arc<GitProviderConnection>| is_own || gate::granted(view, binding, Some(connection), &seal) != Some(false);
     view.connection(&target).filter(may_know).map_or(BindingOwner::Ours, |connection| judge(binding, &connection, &view.keys.fingerprint))
 }

@@ -7,6 +7,8 @@ use ring::hmac;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use secrecy::{ExposeSecret as _, SecretString};
 
+use crate::api::v1alpha1::binding::ConnectionTarget;
+
 /// Length of an install key in bytes.
 pub const INSTALL_KEY_LENGTH: usize = 32;
 /// Length of a hook id in characters.
@@ -112,6 +114,12 @@ pub struct ConnectedBinding<'a> {
 }
 
 impl<'a> ConnectedBinding<'a> {
+    /// The binding through a connection.
+    #[must_use]
+    pub fn new(namespace: &'a str, name: &'a str, connection: &'a ConnectionTarget) -> Self {
+        Self { namespace, name, connection: (&connection.namespace, &connection.name) }
+    }
+
     const fn parts(self) -> [&'a [u8]; 4] {
         [self.namespace.as_bytes(), self.name.as_bytes(), self.connection.0.as_bytes(), self.connection.1.as_bytes()]
     }

@@ -22,8 +22,7 @@ use super::{
     ProviderError, Repository, RepositoryPath,
 };
 use crate::api::v1alpha1::{EventKind, Permission};
-use crate::text::sanitize;
-use crate::text::sanitize::is_plain;
+use crate::text::sanitize::{self, is_plain};
 
 /// Maximum length of a name in bytes. No provider has longer ones.
 const NAME: usize = 1024;

@@ -14,12 +14,10 @@ use super::filter::Filter;
 use crate::api::v1alpha1::binding::{ANY_EARLIER_VERSION, ConnectionTarget, HookTarget, WebhookSource, WebhookSpec};
 use crate::api::v1alpha1::connection::{AllowedBinding, ProviderSpec};
 use crate::api::v1alpha1::{ConditionType, EventKind, GitProviderConnection, ProviderKind, Reason, RepoBinding};
-use crate::protocol::grant;
-use crate::protocol::grant::{Request, Rules};
+use crate::protocol::grant::{self, Request, Rules};
 use crate::protocol::keys::{ConnectedBinding, ReceiverKey, derived_second};
 use crate::protocol::secret::{DerivedSecret, WebhookSecret};
-use crate::protocol::sink_target;
-use crate::protocol::sink_target::{NotServed, SinkTarget};
+use crate::protocol::sink_target::{self, NotServed, SinkTarget};
 use crate::providers::model::{Endpoint, RepositoryPath};
 use crate::providers::webhook::Content;
 use crate::providers::{Provider, Webhook};
@@ -173,7 +171,7 @@ impl RouteConfig {
             filter: Filter::new(sink, binding.spec.branch_name()),
         });
         let present = Self {
-            hook: key.hook_id(owner(&namespace, &name, &connection)),
+            hook: key.hook_id(ConnectedBinding::new(&namespace, &name, &connection)),
             access: RouteAccess::of(binding, installation),
             connection,
             events: webhook.map(|webhook| webhook.events.iter().copied().collect()).unwrap_or_default(),
@@ -208,7 +206,7 @@ impl RouteConfig {
     /// apply, and the hooks' URLs and secrets belong to that connection alone.
     fn at(&self, place: &HookTarget, key: &ReceiverKey) -> Self {
         Self {
-            hook: key.hook_id(owner(&self.namespace, &self.name, &place.connection)),
+            hook: key.hook_id(ConnectedBinding::new(&self.namespace, &self.name, &place.connection)),
             connection: place.connection.clone(),
             repository: place.repository.clone(),
             known: Some(Known { id: place.repository_id.clone(), path: place.repository.clone(), web_url: None }),
@@ -233,12 +231,8 @@ impl RouteConfig {
 
     /// Identifies the binding and its connection for the derivation of keys.
     fn owner(&self) -> ConnectedBinding<'_> {
-        owner(&self.namespace, &self.name, &self.connection)
+        ConnectedBinding::new(&self.namespace, &self.name, &self.connection)
     }
-}
-
-fn owner<'a>(namespace: &'a str, name: &'a str, connection: &'a ConnectionTarget) -> ConnectedBinding<'a> {
-    ConnectedBinding { namespace, name, connection: (&connection.namespace, &connection.name) }
 }
 
 impl RouteAccess {

@@ -20,16 +20,14 @@ use tracing::info;
 
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{Config, Receivers};
-use crate::controllers;
 use crate::controllers::install::guard::{Guarded, KeyFailure};
 use crate::controllers::install::{self, InstallKeyError};
 use crate::controllers::runtime::backoff::Backoff;
-use crate::controllers::runtime::driver;
-use crate::controllers::runtime::driver::Requests;
+use crate::controllers::runtime::driver::{self, Requests};
 use crate::controllers::runtime::lease::{LeaderElection, LeaseDeadline};
 use crate::controllers::runtime::writes::WriteTracker;
 use crate::controllers::view::{ClusterObjects, ProviderClients};
-use crate::controllers::{Context, Keys, Sessions, Settings, Triggers, View};
+use crate::controllers::{self, Context, Keys, Sessions, Settings, Triggers, View};
 use crate::network::NetworkPolicy;
 use crate::protocol::evidence::{Collected, EvidenceSource};
 use crate::protocol::keys::ReceiverKey;

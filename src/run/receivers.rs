@@ -12,12 +12,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tracing::warn;
 use url::Url;
 
-use crate::k8s::watch;
-use crate::k8s::watch::WATCH_SECONDS;
+use crate::k8s::watch::{self, WATCH_SECONDS};
 use crate::protocol::evidence::{Collected, Evidence, EvidenceSource};
 use crate::protocol::keys::ReceiverKey;
-use crate::text::json;
-use crate::text::json::JsonError;
+use crate::text::json::{self, JsonError};
 
 /// Timeout for one receiver.
 const TIMEOUT: Duration = Duration::from_secs(5);

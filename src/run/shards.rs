@@ -13,10 +13,8 @@ use tracing::{info, warn};
 use super::watching::Watched;
 use crate::api::v1alpha1::RepoBinding;
 use crate::controllers::{Context, locked};
-use crate::k8s::watch;
-use crate::k8s::watch::Change;
-use crate::protocol::webhook_secrets;
-use crate::protocol::webhook_secrets::UserSecrets;
+use crate::k8s::watch::{self, Change};
+use crate::protocol::webhook_secrets::{self, UserSecrets};
 use crate::text::wording;
 
 /// Called with the prepared secrets of a shard, at first and after every change.

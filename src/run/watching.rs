@@ -18,8 +18,7 @@ use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::config::Config;
 use crate::controllers::metrics::Kind;
 use crate::controllers::{Context, Triggers};
-use crate::k8s::watch;
-use crate::k8s::watch::{Change, Listener, Scope};
+use crate::k8s::watch::{self, Change, Listener, Scope};
 
 type Metadata<K> = PartialObjectMeta<K>;
 

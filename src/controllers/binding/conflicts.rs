@@ -20,7 +20,7 @@ use crate::providers::{Repository, RepositoryPath, registry};
 
 /// The repository of a binding, as far as it is known without a provider call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stand {
+pub struct BoundRepository {
     /// API URL of the server: ids are unique within one server only.
     api: Url,
     /// The server as its connection reaches it; `None` while the connection has no active client for this API.
@@ -31,7 +31,7 @@ pub struct Stand {
     path: Option<RepositoryPath>,
 }
 
-impl Stand {
+impl BoundRepository {
     /// Reads the spec, the status and the connection; `None` if the connection is missing or names no valid provider.
     fn of(view: &View, object: &RepoBinding) -> Option<Self> {
         let connection = view.connection(&object.connection_target())?;
@@ -75,16 +75,16 @@ pub struct Claim {
     /// Namespace and name of the binding.
     name: (String, String),
     /// The repository; `None` if the connection is missing or the claim does not count.
-    stand: Option<Stand>,
+    bound: Option<BoundRepository>,
 }
 
 impl Claim {
-    fn of(object: &RepoBinding, seal: &Seal, stand: Option<Stand>) -> Self {
+    fn of(object: &RepoBinding, seal: &Seal, bound: Option<BoundRepository>) -> Self {
         Self {
             not_holding: !holds(object, seal),
             created: object.metadata.creation_timestamp.as_ref().map(|time| time.0),
             name: (object.namespace().unwrap_or_default(), object.name_any()),
-            stand,
+            bound,
         }
     }
 }
@@ -100,9 +100,9 @@ fn holds(object: &RepoBinding, seal: &Seal) -> bool {
 #[must_use]
 pub fn claims(view: &View, object: &RepoBinding) -> Vec<Claim> {
     let claim = |other: &Arc<RepoBinding>| {
-        let seal = seal_of(view, other);
-        let stand = Stand::of(view, other).filter(|stand| counts(object, other, stand, &seal));
-        Claim::of(other, &seal, stand)
+        let seal = Seal::of_binding(&view.keys.controller, other);
+        let bound = BoundRepository::of(view, other).filter(|bound| counts(object, other, bound, &seal));
+        Claim::of(other, &seal, bound)
     };
     others(view, object).iter().map(claim).collect()
 }
@@ -110,14 +110,10 @@ pub fn claims(view: &View, object: &RepoBinding) -> Vec<Claim> {
 /// Whether a claim counts against a binding. A claim through the same connection always counts, because the connection's rules
 /// allowed it. Anybody can create another connection to the same server, so a claim through it counts only if that connection was
 /// proved to reach the repository.
-fn counts(object: &RepoBinding, other: &RepoBinding, stand: &Stand, seal: &Seal) -> bool {
+fn counts(object: &RepoBinding, other: &RepoBinding, bound: &BoundRepository, seal: &Seal) -> bool {
     let known = other.status.as_ref().and_then(|status| status.repository.as_ref());
-    let is_proved = stand.server.is_some() && known.is_some_and(|known| seal.is_on_repository(known));
+    let is_proved = bound.server.is_some() && known.is_some_and(|known| seal.is_on_repository(known));
     is_proved || other.connection_target() == object.connection_target()
-}
-
-fn seal_of(view: &View, object: &RepoBinding) -> Seal {
-    Seal::new(&view.keys.controller, &object.namespace().unwrap_or_default(), &object.name_any())
 }
 
 /// Other bindings that name the same custom URL, in any spelling, have a grant and are not being deleted.
@@ -154,7 +150,7 @@ pub fn siblings(view: &View, facts: &Facts) -> Vec<BTreeSet<EventKind>> {
             && other.metadata.deletion_timestamp.is_none()
             && wants(other)
             && !is_held_back(view, other)
-            && Stand::of(view, other).is_some_and(|stand| stand.is(active_client.server(), repository))
+            && BoundRepository::of(view, other).is_some_and(|bound| bound.is(active_client.server(), repository))
     });
     others.iter().map(|other| crowding::events(other)).collect()
 }
@@ -166,7 +162,7 @@ fn is_held_back(view: &View, other: &RepoBinding) -> bool {
     if view.connection(&other.connection_target()).is_some_and(|connection| gate::grants(view, other, &connection) == Some(false)) {
         return true;
     }
-    if holds(other, &seal_of(view, other)) {
+    if holds(other, &Seal::of_binding(&view.keys.controller, other)) {
         return false;
     }
     let conditions = other.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
@@ -176,7 +172,7 @@ fn is_held_back(view: &View, other: &RepoBinding) -> bool {
 /// Bindings of the same repository that another binding kept from creating a hook.
 #[must_use]
 pub fn waiting(view: &View, object: &RepoBinding) -> Vec<Arc<RepoBinding>> {
-    let Some(ours) = Stand::of(view, object) else { return Vec::new() };
+    let Some(ours) = BoundRepository::of(view, object) else { return Vec::new() };
     // A binding without a grant, which merely names the connection and the repository, must not trigger others.
     let connection = view.connection(&object.connection_target());
     if connection.is_none_or(|connection| gate::grants(view, object, &connection) != Some(true)) {
@@ -187,7 +183,9 @@ pub fn waiting(view: &View, object: &RepoBinding) -> Vec<Arc<RepoBinding>> {
         let kept_back = conditions::find(conditions, ConditionType::WebhookInSync).is_some_and(|condition| {
             condition.reason == Reason::ClaimedByAnother.as_str() || condition.reason == Reason::ForeignHook.as_str()
         });
-        kept_back && other.metadata.uid != object.metadata.uid && Stand::of(view, other).is_some_and(|theirs| theirs.is_that_of(&ours))
+        kept_back
+            && other.metadata.uid != object.metadata.uid
+            && BoundRepository::of(view, other).is_some_and(|theirs| theirs.is_that_of(&ours))
     })
 }
 
@@ -197,7 +195,7 @@ pub fn waiting(view: &View, object: &RepoBinding) -> Vec<Arc<RepoBinding>> {
 pub fn loses_conflict(object: &RepoBinding, seal: &Seal, repository: &Repository, server: &Server, claims: &[Claim]) -> bool {
     let ours = Claim::of(object, seal, None);
     let key = |claim: &Claim| (claim.not_holding, claim.created, claim.name.clone());
-    let same = |claim: &&Claim| claim.stand.as_ref().is_some_and(|stand| stand.is(server, repository));
+    let same = |claim: &&Claim| claim.bound.as_ref().is_some_and(|bound| bound.is(server, repository));
     claims.iter().filter(same).any(|claim| key(claim) < key(&ours))
 }
 
@@ -253,8 +251,8 @@ mod tests {
         (object, seal)
     }
 
-    fn stand(host: &str, id: Option<&str>, path: &str) -> Stand {
-        Stand { api: api(host), server: Some(server(host, "")), id: id.map(str::to_owned), path: Some(path_of(path)) }
+    fn bound(host: &str, id: Option<&str>, path: &str) -> BoundRepository {
+        BoundRepository { api: api(host), server: Some(server(host, "")), id: id.map(str::to_owned), path: Some(path_of(path)) }
     }
 
     fn repository(id: &str, path: &str) -> Repository {
@@ -273,9 +271,9 @@ mod tests {
         }
     }
 
-    fn goes_first(object: &RepoBinding, other: &RepoBinding, stand: Stand) -> bool {
+    fn goes_first(object: &RepoBinding, other: &RepoBinding, bound: BoundRepository) -> bool {
         let ((object, ours), (other, theirs)) = (sealed(object.clone()), sealed(other.clone()));
-        let claims = [Claim::of(&other, &theirs, Some(stand))];
+        let claims = [Claim::of(&other, &theirs, Some(bound))];
         loses_conflict(&object, &ours, &repository("7", "acme/shop"), &server("git.acme.io", ""), &claims)
     }
 
@@ -284,7 +282,7 @@ mod tests {
         let old = binding("b", "2026-01-01T00:00:00Z", false);
         let new = binding("a", "2026-01-02T00:00:00Z", false);
         let holder = binding("c", "2026-01-03T00:00:00Z", true);
-        let same = || stand("git.acme.io", Some("7"), "acme/shop");
+        let same = || bound("git.acme.io", Some("7"), "acme/shop");
         assert!(goes_first(&new, &old, same()));
         assert!(!goes_first(&old, &new, same()));
         assert!(goes_first(&old, &holder, same()));
@@ -297,22 +295,23 @@ mod tests {
     fn repositories_with_the_same_small_id_at_two_servers_are_no_conflict() {
         let (new, holder) = (binding("a", "2026-01-02T00:00:00Z", false), binding("c", "2026-01-03T00:00:00Z", true));
         for (theirs, conflicts) in [
-            (stand("git.acme.io", Some("7"), "acme/renamed"), true),
-            (stand("git.acme.io", Some("8"), "acme/shop"), false),
-            (stand("git.acme.io", None, "Acme/Shop"), true),
-            (stand("git.acme.io", None, "acme/store"), false),
-            (stand("git.other.io", Some("7"), "acme/shop"), false),
-            (stand("git.other.io", None, "acme/shop"), false),
+            (bound("git.acme.io", Some("7"), "acme/renamed"), true),
+            (bound("git.acme.io", Some("8"), "acme/shop"), false),
+            (bound("git.acme.io", None, "Acme/Shop"), true),
+            (bound("git.acme.io", None, "acme/store"), false),
+            (bound("git.other.io", Some("7"), "acme/shop"), false),
+            (bound("git.other.io", None, "acme/shop"), false),
         ] {
             assert_eq!(goes_first(&new, &holder, theirs.clone()), conflicts, "{theirs:?}");
-            assert_eq!(theirs.is_that_of(&stand("git.acme.io", Some("7"), "acme/shop")), conflicts, "{theirs:?}");
+            assert_eq!(theirs.is_that_of(&bound("git.acme.io", Some("7"), "acme/shop")), conflicts, "{theirs:?}");
         }
         let ((new, ours), (holder, theirs)) = (sealed(new), sealed(holder));
         let goes_first = |claim: Claim| loses_conflict(&new, &ours, &repository("7", "acme/shop"), &server("git.acme.io", ""), &[claim]);
         assert!(!goes_first(Claim::of(&holder, &theirs, None)), "without a connection");
-        let elsewhere = Stand { server: Some(server("git.acme.io", "own proxy")), ..stand("git.acme.io", Some("7"), "acme/shop") };
+        let elsewhere =
+            BoundRepository { server: Some(server("git.acme.io", "own proxy")), ..bound("git.acme.io", Some("7"), "acme/shop") };
         assert!(!goes_first(Claim::of(&holder, &theirs, Some(elsewhere))), "what answers there may be anybody");
-        let same = || Some(stand("git.acme.io", Some("7"), "acme/shop"));
+        let same = || Some(bound("git.acme.io", Some("7"), "acme/shop"));
         assert!(goes_first(Claim::of(&holder, &theirs, same())));
         assert!(!goes_first(Claim::of(&holder, &ours, same())), "somebody wrote the status");
     }
@@ -321,8 +320,8 @@ mod tests {
     fn a_claim_through_another_connection_counts_once_that_one_led_to_the_repository() {
         let ours = binding("a", "2026-01-02T00:00:00Z", false);
         let (mut theirs, seal) = sealed(binding("b", "2026-01-01T00:00:00Z", false));
-        let inspected = stand("git.acme.io", Some("7"), "acme/shop");
-        let not_inspected = Stand { server: None, ..inspected.clone() };
+        let inspected = bound("git.acme.io", Some("7"), "acme/shop");
+        let not_inspected = BoundRepository { server: None, ..inspected.clone() };
         assert!(counts(&ours, &theirs, &not_inspected, &seal), "through the same connection");
         theirs.spec.connection_ref.name = "own".to_owned();
         assert!(!counts(&ours, &theirs, &inspected, &seal), "anybody can name a repository");

@@ -23,19 +23,15 @@ pub fn orphaned_hooks(view: &View, facts: &Facts, hooks: &[Hook]) -> Vec<String>
         // Includes the connections of all targets where the binding still has hooks that it will remove.
         let former = binding.hook_targets().map(|target| target.connection.clone());
         let connections: BTreeSet<ConnectionTarget> = former.chain([binding.connection_target()]).collect();
-        let id = |connection: &ConnectionTarget| {
-            let owner = ConnectedBinding { namespace: &namespace, name: &name, connection: (&connection.namespace, &connection.name) };
-            view.keys.receiver.hook_id(owner)
-        };
-        connections.iter().map(id).collect()
+        connections.iter().map(|connection| view.keys.receiver.hook_id(ConnectedBinding::new(&namespace, &name, connection))).collect()
     };
     // Computed only if there are ids to compare with: it is slow with thousands of bindings.
     let known: BTreeSet<String> =
         if others.is_empty() { BTreeSet::new() } else { view.bindings.state().iter().flat_map(|binding| ids(binding)).collect() };
-    let nobodys = others.into_iter().filter(|(_, id)| !known.contains(id)).map(|(hook, _)| hook);
+    let orphaned = others.into_iter().filter(|(_, id)| !known.contains(id)).map(|(hook, _)| hook);
     let status = facts.object.status.as_ref().and_then(|status| status.webhook.as_ref());
-    let told: BTreeSet<&str> = status.iter().flat_map(|webhook| &webhook.hooks).map(|hook| hook.id.as_str()).collect();
+    let recorded: BTreeSet<&str> = status.iter().flat_map(|webhook| &webhook.hooks).map(|hook| hook.id.as_str()).collect();
     let foreign = |hook: &&Hook| matches!(identity.classify(&hook.url), HookOwner::Foreign { .. }) && is_alike(&hook.url);
-    let former = hooks.iter().filter(|hook| told.contains(hook.id.as_str())).filter(foreign);
-    nobodys.chain(former).map(|hook| hook.id.clone()).collect::<BTreeSet<_>>().into_iter().collect()
+    let former = hooks.iter().filter(|hook| recorded.contains(hook.id.as_str())).filter(foreign);
+    orphaned.chain(former).map(|hook| hook.id.clone()).collect::<BTreeSet<_>>().into_iter().collect()
 }

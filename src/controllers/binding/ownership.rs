@@ -64,7 +64,7 @@ impl HookIdentity {
     #[must_use]
     pub fn new(keys: &Keys, settings: &Settings, wanted: Option<&Url>, binding: (&str, &str), connection: &ConnectionTarget) -> Self {
         let (namespace, name) = binding;
-        let owner = ConnectedBinding { namespace, name, connection: (&connection.namespace, &connection.name) };
+        let owner = ConnectedBinding::new(namespace, name, connection);
         let bases: Vec<Url> = settings.public_urls.all().cloned().collect();
         let origin_of = |url: Option<&Url>| keys.controller.origin(&url.map(base_text).unwrap_or_default());
         Self {

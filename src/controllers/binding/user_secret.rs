@@ -15,8 +15,7 @@ use crate::controllers::sessions::ConditionFailure;
 use crate::controllers::{Context, View};
 use crate::protocol::keys::ReceiverKey;
 use crate::protocol::secret::WebhookSecret;
-use crate::protocol::webhook_secrets;
-use crate::protocol::webhook_secrets::UserSecrets;
+use crate::protocol::webhook_secrets::{self, UserSecrets};
 use crate::providers::secret_keys::{SecretError, SecretKeys};
 use crate::providers::{ErrorKind, ProviderError};
 use crate::text::wording;
@@ -135,19 +134,17 @@ pub async fn publish(
         secrets.extend(webhook_secrets::UserSecret::new(secret.version.clone(), &secret.value));
         Some(UserSecrets { secrets })
     };
-    let theirs: BTreeSet<String> = context
-        .view
-        .bindings
-        .state_filter(|binding| binding.namespace().as_deref() == Some(namespace))
-        .iter()
-        .filter_map(|b| b.uid())
-        .collect();
-    let room = |data: &BTreeMap<String, ByteString>, entry: &ByteString| has_room(data, uid, entry.0.len(), &theirs);
+    // Only a changed entry needs room: with thousands of bindings the list of the namespace is slow.
+    let room = |data: &BTreeMap<String, ByteString>, entry: &ByteString| {
+        let of_namespace = context.view.bindings.state_filter(|binding| binding.namespace().as_deref() == Some(namespace));
+        let uids = of_namespace.iter().filter_map(|binding| binding.uid()).collect();
+        has_room(data, uid, entry.0.len(), &uids)
+    };
     Ok(if change(context, uid, edit, room).await? {
         Ok(())
     } else {
         let message = format!(
-            "the Secrets in which Forgebind keeps the webhook secrets that users bring have no room for another one of namespace \
+            "the Secrets in which Forgebind prepares webhook secrets for its receivers have no room for another one of namespace \
              {namespace}: remove webhook.secretRef from bindings that do not need it, or use shorter secrets"
         );
         Err(ProviderError::new(ErrorKind::LimitReached, "prepare the webhook secret for the receivers", message))

@@ -19,7 +19,7 @@ pub async fn apply(context: &Context, facts: &Facts, plan: &Plan) -> Result<Opti
     let mut object = Arc::clone(&facts.object);
     for action in &plan.actions {
         match action {
-            Action::WorkOffLeftovers => context.leftovers.try_now(&target(&object)),
+            Action::RetryLeftovers => context.leftovers.try_now(&target(&object)),
             Action::AddFinalizer => {
                 let held = finalizer::add(&context.client, &*object).await?;
                 context.writes.note(&held);

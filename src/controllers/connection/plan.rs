@@ -31,7 +31,7 @@ const BINDINGS_GRACE: Duration = Duration::from_secs(20);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Retry leftover hooks, because the connection works again.
-    WorkOffLeftovers,
+    RetryLeftovers,
     /// Add the finalizer, which holds the object until its bindings have removed their hooks.
     AddFinalizer,
     /// Remove the finalizer and forget the credential.
@@ -56,7 +56,7 @@ pub fn plan(facts: &Facts) -> Plan {
     let held = finalizer::is_present(&**object);
     let mut plan = Plan { actions: Vec::new(), deadline: None, wake: wake_after(facts) };
     if facts.begins_to_work {
-        plan.actions.push(Action::WorkOffLeftovers);
+        plan.actions.push(Action::RetryLeftovers);
     }
     match &object.metadata.deletion_timestamp {
         None if !held => plan.actions.push(Action::AddFinalizer),

@@ -14,8 +14,7 @@ use crate::api::v1alpha1::{
 };
 use crate::controllers::runtime::status::EventRecord;
 use crate::controllers::sessions::ConditionFailure;
-use crate::k8s::conditions;
-use crate::k8s::conditions::{ConditionStatus, Conditions};
+use crate::k8s::conditions::{self, ConditionStatus, Conditions};
 use crate::providers::permission::Grants;
 
 /// Message for the permissions of a credential that cannot be used.

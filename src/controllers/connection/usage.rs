@@ -4,7 +4,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use kube::ResourceExt as _;
 use tokio::sync::Notify;
 
 use crate::api::v1alpha1::RepoBinding;
@@ -47,22 +46,18 @@ impl Usage {
 /// Whether the connection grants the binding what it asks for. If that cannot be decided, an earlier grant counts.
 fn is_granted(view: &View, binding: &RepoBinding, connection: &ConnectionTarget) -> bool {
     let Some(known) = view.connection(connection) else { return false };
-    gate::grants(view, binding, &known).unwrap_or_else(|| gate::had_grant(binding, &seal_of(view, binding)))
+    gate::grants(view, binding, &known).unwrap_or_else(|| gate::had_grant(binding, &Seal::of_binding(&view.keys.controller, binding)))
 }
 
 /// Sealed targets where a binding has hooks or is about to have one.
 fn held_targets<'a>(view: &View, binding: &'a RepoBinding) -> impl Iterator<Item = &'a HookTarget> {
     // Without the finalizer, its hooks are removed or recorded as leftovers; a finalizer that still holds the object is not ours.
     let is_done = binding.metadata.deletion_timestamp.is_some() && !finalizer::is_present(binding);
-    let seal = seal_of(view, binding);
+    let seal = Seal::of_binding(&view.keys.controller, binding);
     let webhook = binding.status.as_ref().and_then(|status| status.webhook.as_ref()).filter(|_| !is_done);
     let present = webhook.filter(|webhook| !webhook.hooks.is_empty()).and_then(|webhook| webhook.target.as_ref());
     let former = webhook.into_iter().flat_map(|webhook| &webhook.former_targets);
     present.into_iter().chain(former).filter(move |target| seal.is_on(target))
-}
-
-fn seal_of(view: &View, binding: &RepoBinding) -> Seal {
-    Seal::new(&view.keys.controller, &binding.namespace().unwrap_or_default(), &binding.name_any())
 }
 
 /// The usage of each connection at its last reconciliation.

@@ -3,13 +3,14 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use futures::StreamExt as _;
+
 use super::{ActiveClient, Seal, Server, View, permits};
 use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, RepositoryStatus};
 use crate::providers::{
     Client, Deletion, ErrorKind, Hook, HookRelease, HookRequest, PermissionFinding, ProviderError, Repository, RepositoryPath,
 };
-use futures::StreamExt as _;
 
 /// Permit of a checked grant: the connection allows this binding's namespace to use this path and to send deliveries to the
 /// binding's destination.

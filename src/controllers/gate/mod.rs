@@ -29,8 +29,7 @@ use url::Url;
 use super::View;
 use crate::api::v1alpha1::{ConditionType, EventKind, GitProviderConnection, Permission, RepoBinding};
 use crate::k8s::conditions;
-use crate::protocol::grant;
-use crate::protocol::grant::{Request, Rules};
+use crate::protocol::grant::{self, Request, Rules};
 use crate::providers::model::Scope;
 use crate::providers::{Client, Endpoint, HookShape, Inspection, PathError, PermissionFinding, Provider, RepositoryPath, registry};
 
@@ -60,9 +59,7 @@ impl Server {
     pub const fn new(api: Url, way: SecretString) -> Self {
         Self { api, way }
     }
-}
 
-impl Server {
     /// API URL of the server.
     #[must_use]
     pub const fn api(&self) -> &Url {

@@ -1,5 +1,8 @@
 //! Seals a target: proves that this installation recorded it because a binding has hooks there or is about to create one.
 
+use kube::ResourceExt as _;
+
+use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, RepositoryStatus};
 use crate::protocol::keys::ControllerKey;
 
@@ -13,6 +16,12 @@ pub struct Seal {
 }
 
 impl Seal {
+    /// The seal of the binding that an object declares.
+    #[must_use]
+    pub fn of_binding(key: &ControllerKey, binding: &RepoBinding) -> Self {
+        Self::new(key, &binding.namespace().unwrap_or_default(), &binding.name_any())
+    }
+
     /// The seal of a binding.
     #[must_use]
     pub fn new(key: &ControllerKey, namespace: &str, name: &str) -> Self {

@@ -1,6 +1,5 @@
 //! Growing pauses after failures, by object.
 
-use crate::protocol::hash::stable_hash;
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -8,6 +7,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use crate::controllers::locked;
+use crate::protocol::hash::stable_hash;
 
 /// The pause after the first failure.
 const FIRST: Duration = Duration::from_secs(1);

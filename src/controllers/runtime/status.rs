@@ -12,8 +12,7 @@ use tracing::warn;
 
 use crate::api::v1alpha1::{ConditionType, FIELD_MANAGER, Reason};
 use crate::controllers::{Context, Error, Managed};
-use crate::k8s::conditions;
-use crate::k8s::conditions::{ConditionStatus, Conditions};
+use crate::k8s::conditions::{self, ConditionStatus, Conditions};
 
 /// Field manager of the one condition that is set on objects of another installation.
 const FOREIGN_FIELD_MANAGER: &str = "forgebind-foreign";

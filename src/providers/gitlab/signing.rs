@@ -9,8 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value, json};
 
-use super::wire;
-use super::wire::VersionNumber;
+use super::wire::{self, VersionNumber};
 use crate::protocol::secret::WebhookSecret;
 
 /// First version with signing tokens and with the fields that report whether a secret is set.

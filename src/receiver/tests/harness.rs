@@ -26,8 +26,7 @@ use crate::api::v1alpha1::{GitProviderConnection, ProviderKind, RepoBinding};
 use crate::clock::Clock;
 use crate::network::NetworkPolicy;
 use crate::protocol::evidence::BindingEvidence;
-use crate::protocol::keys;
-use crate::protocol::keys::{ConnectedBinding, InstallKey};
+use crate::protocol::keys::{self, ConnectedBinding, InstallKey};
 use crate::protocol::secret::WebhookSecret;
 use crate::providers::webhook::{Content, ContentError, DeliveryRules, Event, Rejection, Verified};
 use crate::providers::{

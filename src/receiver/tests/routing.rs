@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use secrecy::ExposeSecret as _;
 use serde_json::json;
 
 use super::super::routes::parse_path;
-use secrecy::ExposeSecret as _;
-
 use super::harness::*;
 use crate::protocol::secret::WebhookSecret;
 use crate::protocol::webhook_secrets::{self, UserSecret, UserSecrets};

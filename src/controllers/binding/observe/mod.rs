@@ -28,8 +28,7 @@ use crate::network::public_urls::PublicUrlError;
 use crate::protocol::evidence::BindingEvidence;
 use crate::protocol::keys::{ConnectedBinding, ReceiverKey};
 use crate::protocol::secret::WebhookSecret;
-use crate::protocol::sink_target;
-use crate::protocol::sink_target::NotServed;
+use crate::protocol::sink_target::{self, NotServed};
 use crate::providers::{Hook, HookUrl, PathError, PermissionFinding, ProviderError, RepositoryPath};
 
 pub use crate::controllers::gate::custom_url;
@@ -105,7 +104,7 @@ impl Facts {
     pub fn derive(&self, secret_version: &str) -> [u8; 32] {
         let (namespace, name) = (self.object.namespace().unwrap_or_default(), self.object.name_any());
         let connection = self.object.connection_target();
-        let owner = ConnectedBinding { namespace: &namespace, name: &name, connection: (&connection.namespace, &connection.name) };
+        let owner = ConnectedBinding::new(&namespace, &name, &connection);
         self.key.webhook_secret(owner, secret_version)
     }
 
@@ -217,7 +216,7 @@ pub struct Probe {
 pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Facts {
     let now = view.clock.now();
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    let seal = Seal::new(&view.keys.controller, &namespace, &name);
+    let seal = Seal::of_binding(&view.keys.controller, &object);
     let known = view.connection(&object.connection_target());
     let granted = gate::granted(view, &object, known.as_deref(), &seal);
     let governing = known.as_deref().filter(|_| is_governed(&object, granted, &seal));

@@ -10,8 +10,7 @@ use crate::api::v1alpha1::{ConditionType, Reason, RepoBinding};
 use crate::controllers::binding::observe::{self, Connection, Facts};
 use crate::controllers::binding::secret_version;
 use crate::controllers::runtime::backoff::jitter;
-use crate::k8s::conditions;
-use crate::k8s::conditions::ConditionStatus;
+use crate::k8s::conditions::{self, ConditionStatus};
 use crate::k8s::finalizer;
 use crate::protocol::evidence::DEPARTED;
 

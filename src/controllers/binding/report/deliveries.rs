@@ -6,8 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::api::v1alpha1::binding::{LastDelivery, RepoBindingStatus, SinkStatus, WebhookStatus};
 use crate::api::v1alpha1::{ConditionType, Reason};
 use crate::controllers::binding::observe::Facts;
-use crate::k8s::conditions;
-use crate::k8s::conditions::{ConditionStatus, Conditions};
+use crate::k8s::conditions::{self, ConditionStatus, Conditions};
 use crate::protocol::sink_target::NotServedKind;
 
 /// Minimum time between two writes of evidence to the status.

@@ -14,8 +14,7 @@ use crate::api::v1alpha1::{
     ConditionType, LastHandled, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, Reason, RepoBinding,
 };
 use crate::controllers::runtime::status::EventRecord;
-use crate::k8s::conditions;
-use crate::k8s::conditions::{ConditionStatus, Conditions};
+use crate::k8s::conditions::{self, ConditionStatus, Conditions};
 use crate::providers::{ErrorKind, ProviderError, Repository};
 use deliveries::Evidence;
 
