@@ -3,7 +3,7 @@
 
 use url::Url;
 
-use crate::api::v1alpha1::binding::{HttpSink, ServiceSink, SinkFormat, SinkSpec};
+use crate::api::v1alpha1::binding::{HttpSink, ServiceSink, SinkSpec};
 use crate::network::{NetworkPolicy, Purpose};
 use crate::text::wording;
 
@@ -12,8 +12,8 @@ use crate::text::wording;
 pub enum NotServedKind {
     /// The installation does not allow the sink's host: `SinkNotAllowed`.
     NotAllowed,
-    /// This build does not support this kind or format of sink: `SinkNotServed`.
-    NotServed,
+    /// The sink names no usable address: `SinkInvalid`.
+    Invalid,
 }
 
 /// The error for a sink to which no events are sent.
@@ -40,8 +40,8 @@ impl NotServed {
         Self { kind: NotServedKind::NotAllowed, message: message.into() }
     }
 
-    fn build(message: impl Into<String>) -> Self {
-        Self { kind: NotServedKind::NotServed, message: message.into() }
+    fn unusable(message: impl Into<String>) -> Self {
+        Self { kind: NotServedKind::Invalid, message: message.into() }
     }
 }
 
@@ -59,22 +59,17 @@ pub fn served(sink: &SinkSpec, policy: &NetworkPolicy) -> Result<(), NotServed> 
 /// # Errors
 /// The reason why it is not served.
 pub fn target(namespace: &str, sink: &SinkSpec, policy: &NetworkPolicy) -> Result<SinkTarget, NotServed> {
-    if sink.format == Some(SinkFormat::Passthrough) {
-        return Err(NotServed::build("format Passthrough is not served by this build; use CloudEvents"));
-    }
-    match (&sink.service, &sink.http, &sink.refresh, &sink.nats) {
-        (Some(service), None, None, None) => service_target(namespace, service),
-        (None, Some(http), None, None) => http_target(http, policy),
-        (None, None, Some(_), None) => Err(NotServed::build("refresh is not served by this build; use service or http")),
-        (None, None, None, Some(_)) => Err(NotServed::build("nats is not served by this build; use service or http")),
-        _ => Err(NotServed::build("it needs exactly one of service, http, refresh and nats")),
+    match (&sink.service, &sink.http) {
+        (Some(service), None) => service_target(namespace, service),
+        (None, Some(http)) => http_target(http, policy),
+        _ => Err(NotServed::unusable("it needs exactly one of service and http")),
     }
 }
 
 fn service_target(namespace: &str, service: &ServiceSink) -> Result<SinkTarget, NotServed> {
     // The schema limits only the length: a name like `host/` or `user@host` would turn the URL into one of another host.
     if !is_dns_label(&service.name) || !is_dns_label(namespace) {
-        return Err(NotServed::build(format!("service.name is {}, which is not the name of a Service", wording::quoted(&service.name))));
+        return Err(NotServed::unusable(format!("service.name is {}, which is not the name of a Service", wording::quoted(&service.name))));
     }
     let path = service.path.as_deref().unwrap_or("/");
     let host = format!("{}.{namespace}.svc", service.name);
@@ -83,7 +78,7 @@ fn service_target(namespace: &str, service: &ServiceSink) -> Result<SinkTarget, 
         .filter(|url| url.host_str() == Some(host.as_str()) && path.starts_with('/') && !path.contains(['?', '#']))
         .map(|url| SinkTarget { url, purpose: Purpose::ServiceSink })
         .ok_or_else(|| {
-            NotServed::build(format!(
+            NotServed::unusable(format!(
                 "service.port {} or service.path {} is not usable; a path begins with / and has no query",
                 service.port,
                 wording::quoted(path)
@@ -92,18 +87,12 @@ fn service_target(namespace: &str, service: &ServiceSink) -> Result<SinkTarget, 
 }
 
 fn http_target(http: &HttpSink, policy: &NetworkPolicy) -> Result<SinkTarget, NotServed> {
-    if http.secret_ref.is_some() {
-        return Err(NotServed::build("http.secretRef is not served by this build; remove it"));
-    }
-    if http.ca_ref.is_some() {
-        return Err(NotServed::build("http.caRef is not served by this build; remove it"));
-    }
     let url = Url::parse(&http.url.0)
         .ok()
         .filter(|url| matches!(url.scheme(), "https" | "http") && url.host_str().is_some() && url.username().is_empty())
         .filter(|url| url.password().is_none())
         .ok_or_else(|| {
-            NotServed::build(format!("http.url is {}; it should be an https URL without user name", wording::quoted(&http.url.0)))
+            NotServed::unusable(format!("http.url is {}; it should be an https URL without user name", wording::quoted(&http.url.0)))
         })?;
     if url.scheme() == "http" && !policy.insecure_http {
         return Err(NotServed::allowed("http.url begins with http, which would send events in the clear; use https"));
@@ -150,7 +139,7 @@ mod tests {
     fn a_service_name_cannot_lead_elsewhere() {
         for name in ["evil.io/", "evil.io#", "evil.io?", "user@evil.io", "evil.io:80/", "a.b", "kubernetes.default", "", "-a", "A", "ä"] {
             let sink = sink(json!({"name": "ci", "service": {"name": name, "port": 80}}));
-            assert_eq!(served(&sink, &policy()).unwrap_err().kind, NotServedKind::NotServed, "{name}");
+            assert_eq!(served(&sink, &policy()).unwrap_err().kind, NotServedKind::Invalid, "{name}");
         }
         for path in ["?a", "#a", "events", "@evil.io", ":1@evil.io/"] {
             let sink = sink(json!({"name": "ci", "service": {"name": "ci", "port": 80, "path": path}}));
@@ -167,8 +156,8 @@ mod tests {
             ("https://evil.io/", Some(NotServedKind::NotAllowed)),
             ("https://events.acme.io.evil.io/", Some(NotServedKind::NotAllowed)),
             ("http://events.acme.io/git", Some(NotServedKind::NotAllowed)),
-            ("https://user:password@events.acme.io/", Some(NotServedKind::NotServed)),
-            ("ftp://events.acme.io/", Some(NotServedKind::NotServed)),
+            ("https://user:password@events.acme.io/", Some(NotServedKind::Invalid)),
+            ("ftp://events.acme.io/", Some(NotServedKind::Invalid)),
         ] {
             let sink = sink(json!({"name": "out", "http": {"url": url}}));
             assert_eq!(served(&sink, &policy()).err().map(|refusal| refusal.kind), expected, "{url}");
@@ -176,18 +165,12 @@ mod tests {
     }
 
     #[test]
-    fn what_this_build_has_not_is_said() {
-        for (value, words) in [
-            (json!({"name": "s", "refresh": {"kind": "Application", "name": "shop"}}), "refresh"),
-            (json!({"name": "s", "nats": {"url": "nats://n:4222", "subject": "git"}}), "nats"),
-            (json!({"name": "s", "service": {"name": "ci", "port": 80}, "format": "Passthrough"}), "Passthrough"),
-            (json!({"name": "s", "http": {"url": "https://events.acme.io", "secretRef": {"name": "k"}}}), "secretRef"),
-            (json!({"name": "s", "http": {"url": "https://events.acme.io", "caRef": {"name": "k"}}}), "caRef"),
-            (json!({"name": "s"}), "exactly one"),
-        ] {
+    fn a_sink_without_an_address_or_with_two_is_refused() {
+        let service = json!({"name": "ci", "port": 80});
+        for value in [json!({"name": "s"}), json!({"name": "s", "service": service, "http": {"url": "https://events.acme.io"}})] {
             let refusal = served(&sink(value), &policy()).unwrap_err();
-            assert_eq!(refusal.kind, NotServedKind::NotServed);
-            assert!(refusal.message.contains(words), "{refusal}");
+            assert_eq!(refusal.kind, NotServedKind::Invalid);
+            assert!(refusal.message.contains("exactly one"), "{refusal}");
         }
     }
 }

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::filter::Filter;
-use crate::api::v1alpha1::binding::{ANY_EARLIER_VERSION, ConnectionTarget, HookTarget, WebhookSource, WebhookSpec};
+use crate::api::v1alpha1::binding::{ANY_EARLIER_VERSION, ConnectionTarget, HookTarget, WebhookSpec};
 use crate::api::v1alpha1::connection::{AllowedBinding, ProviderSpec};
 use crate::api::v1alpha1::{ConditionType, EventKind, GitProviderConnection, ProviderKind, Reason, RepoBinding};
 use crate::protocol::grant::{self, Request, Rules};
@@ -237,7 +237,7 @@ impl RouteConfig {
 
 impl RouteAccess {
     fn of(binding: &RepoBinding, installation: Option<&str>) -> Self {
-        let here = |webhook: &WebhookSpec| webhook.url.is_none() && webhook.source == WebhookSource::Repository;
+        let here = |webhook: &WebhookSpec| webhook.url.is_none();
         let status = binding.status.as_ref();
         let theirs = status.and_then(|status| status.installation.as_deref());
         let foreign = matches!((installation, theirs), (Some(ours), Some(theirs)) if ours != theirs);

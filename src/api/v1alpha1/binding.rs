@@ -6,9 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::connection::Address;
-use super::shared::{
-    CertificateAuthorityReference, DeletionPolicy, EventKind, Interval, LastHandled, LocalReference, ManagementPolicy, is_false,
-};
+use super::shared::{DeletionPolicy, EventKind, Interval, LastHandled, ManagementPolicy, is_false};
 
 /// In `status.webhook.previousSecrets`: every derived version before the present one. Said when hooks are found although the
 /// status tells of none, because which ones are in their grace is lost with it.
@@ -132,16 +130,6 @@ pub struct ConnectionReference {
     pub namespace: Option<String>,
 }
 
-/// Whose webhook delivers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum WebhookSource {
-    /// A hook of the repository's own.
-    #[default]
-    Repository,
-    /// The GitHub App's own webhook.
-    App,
-}
-
 /// The webhook of a binding.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -151,8 +139,6 @@ pub enum WebhookSource {
     validation = Rule::new("!has(self.adopt) || !self.adopt || has(self.url)").message("webhook.adopt needs webhook.url"),
     validation = Rule::new("!has(self.rotationInterval) || !has(self.secretRef)")
         .message("webhook.rotationInterval excludes webhook.secretRef: a secret of your own is rotated by changing it"),
-    validation = Rule::new("!has(self.source) || self.source != 'App' || !(has(self.url) || has(self.secretRef) || has(self.rotationInterval))")
-        .message("webhook.source App excludes url, secretRef and rotationInterval: the App's own webhook has one of each"),
 )]
 pub struct WebhookSpec {
     /// The events that the webhook tells, at least one: Push, Tag, `PullRequest` (opened, or its branch updated),
@@ -162,11 +148,6 @@ pub struct WebhookSpec {
     #[schemars(length(min = 1, max = 6))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub events: Vec<EventKind>,
-    /// Whose webhook delivers. Repository, the default, is a webhook of the repository's own, which Forgebind makes. App is
-    /// the webhook of the GitHub App behind the connection, which excludes `url`, `secretRef` and `rotationInterval`; this
-    /// version does not serve it and says so with the reason `SourceNotServed`.
-    #[serde(default)]
-    pub source: WebhookSource,
     /// Another endpoint to which the provider is to deliver in place of Forgebind's receiver, such as the webhook address of
     /// a CI server. It is an http or https URL without user name or fragment, of at most 2048 characters. It may have a query,
     /// such as ?job=shop, to which Forgebind adds its own mark; what stands in a query can be read by everybody who may read
@@ -236,21 +217,10 @@ fn default_events() -> Vec<EventKind> {
     vec![EventKind::Push, EventKind::Tag, EventKind::PullRequest]
 }
 
-/// The form in which a delivery is handed on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum SinkFormat {
-    /// `CloudEvents` 1.0, binary mode.
-    #[default]
-    CloudEvents,
-    /// The provider's own headers and body.
-    Passthrough,
-}
-
-/// What to do with verified deliveries. Exactly one of `service`, `http`, `refresh` and `nats`.
+/// What to do with verified deliveries. Exactly one of `service` and `http`.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.service), has(self.http), has(self.refresh), has(self.nats)].filter(m, m).size() == 1")
-    .message("a sink needs exactly one of service, http, refresh and nats"))]
+#[x_kube(validation = Rule::new("has(self.service) != has(self.http)").message("a sink needs exactly one of service and http"))]
 pub struct SinkSpec {
     /// The name of the sink, unique in the binding: lower-case letters, digits and dashes, at most 63 characters. The status
     /// tells of the sink by this name.
@@ -262,20 +232,6 @@ pub struct SinkSpec {
     /// Posts each event to an https address on a host that the installation allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpSink>,
-    /// Has a Flux or Argo CD object looked at anew for each event, as its own webhook receiver would. This version does not
-    /// serve it and says so with the reason `SinkNotServed`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refresh: Option<RefreshSink>,
-    /// Publishes each event to a NATS `JetStream` subject, with the delivery's id for the removal of duplicates. This version
-    /// does not serve it and says so with the reason `SinkNotServed`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nats: Option<NatsSink>,
-    /// The form in which events are handed on. `CloudEvents`, the default, is `CloudEvents` 1.0 in binary mode with the
-    /// provider's body as data. Passthrough is the provider's own headers and body, signed again for the sink; this version
-    /// does not serve it and says so with the reason `SinkNotServed`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "SinkFormat")]
-    pub format: Option<SinkFormat>,
     /// Which events this sink gets, at least one, each of them also in `webhook.events`. It defaults to all of
     /// `webhook.events`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -318,59 +274,6 @@ pub struct HttpSink {
     /// The https URL to which events are posted, without user name, query or fragment, of at most 2048 characters. Its host
     /// must be one of `--allow-sink-hosts` of the installation.
     pub url: Address,
-    /// The certificate authorities to trust for this address in place of the system's, which are the default. This version
-    /// does not serve it and says so with the reason `SinkNotServed`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_ref: Option<CertificateAuthorityReference>,
-    /// A Secret of the binding's namespace whose key secret (whsec_ and base64) signs what is sent, as Standard Webhooks has
-    /// it. By default events are sent unsigned. This version does not serve it and says so with the reason `SinkNotServed`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret_ref: Option<LocalReference>,
-}
-
-/// The kinds that can be refreshed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum RefreshKind {
-    /// Flux.
-    GitRepository,
-    /// Argo CD.
-    Application,
-    /// Argo CD.
-    ApplicationSet,
-}
-
-/// A Flux or Argo CD object to refresh.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RefreshSink {
-    /// The kind of the object: `GitRepository` of Flux, or Application or `ApplicationSet` of Argo CD.
-    pub kind: RefreshKind,
-    /// The name of the object, at most 253 characters.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-    /// The namespace of the object, at most 63 characters. It defaults to the binding's own; an object elsewhere must name
-    /// the binding's namespace in its annotation `forgebind.dev/refresh-from`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
-    pub namespace: Option<String>,
-}
-
-/// A NATS `JetStream` subject.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct NatsSink {
-    /// The address of the server in the form `nats://host:port` or `tls://host:port`, at most 2048 characters.
-    #[schemars(length(min = 1, max = 2048), regex(pattern = r"^(nats|tls)://[^/?#@\s]+$"))]
-    pub url: String,
-    /// The subject to which events are published, without wildcards, at most 255 characters.
-    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[^\s*>]+$"))]
-    pub subject: String,
-    /// The certificate authorities to trust for this server in place of the system's, which are the default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_ref: Option<CertificateAuthorityReference>,
-    /// A Secret of the binding's namespace with the key token, the keys username and password, or the key creds. By default
-    /// the server is used without authentication.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret_ref: Option<LocalReference>,
 }
 
 /// What Forgebind knows of the binding. Only Forgebind writes it.
@@ -403,9 +306,6 @@ pub struct RepoBindingStatus {
     /// The time up to which every sink has accepted every delivery. It is written at most once a minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted_until: Option<Time>,
-    /// The branches and tags as they were seen last, for finding out what was missed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub heads: Option<HeadsStatus>,
     /// The fingerprint of the install key of the installation that manages this object, 8 hexadecimal digits. Other
     /// installations leave the object alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -605,15 +505,6 @@ pub struct SinkStatus {
     /// pauses.
     #[serde(default)]
     pub pending: u64,
-}
-
-/// The branches and tags of a repository, in short.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct HeadsStatus {
-    /// A hash over the names and commits of all branches and tags.
-    pub hash: String,
-    /// The time at which they were read.
-    pub at: Time,
 }
 
 impl RepoBinding {

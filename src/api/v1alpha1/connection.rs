@@ -424,10 +424,6 @@ pub struct GitProviderConnectionStatus {
     /// written at most every 10 seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bindings: Option<i64>,
-    /// The address at which the webhook of a GitHub App itself must point, to be entered in the settings of the App. It is
-    /// absent for every other credential.
-    #[serde(default, rename = "appWebhookURL", skip_serializing_if = "Option::is_none")]
-    pub app_webhook_url: Option<String>,
     /// The fingerprint of the install key of the installation that manages this object, 8 hexadecimal digits. Other
     /// installations leave the object alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]

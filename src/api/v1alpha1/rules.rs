@@ -56,11 +56,7 @@ rules! {
     "webhook.rotationInterval excludes webhook.secretRef: a secret of your own is rotated by changing it" => |webhook| {
         !has(webhook, "rotationInterval") || !has(webhook, "secretRef")
     };
-    "webhook.source App excludes url, secretRef and rotationInterval: the App's own webhook has one of each" => |webhook| {
-        let app = webhook.get("source").map(text) == Some("App");
-        !app || !["url", "secretRef", "rotationInterval"].into_iter().any(|field| has(webhook, field))
-    };
-    "a sink needs exactly one of service, http, refresh and nats" => |sink| count(sink, &["service", "http", "refresh", "nats"]) == 1;
+    "a sink needs exactly one of service and http" => |sink| count(sink, &["service", "http"]) == 1;
     "provider needs exactly one of github, gitlab, bitbucketCloud, bitbucketDataCenter, azureDevOps and gitea" => |provider| {
         // Other members are refused as unknown fields.
         provider.as_object().is_some_and(|members| members.len() == 1)

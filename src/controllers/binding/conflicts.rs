@@ -11,7 +11,6 @@ use url::Url;
 use super::observe::{Connection, Facts, custom_url};
 use super::ownership::normal_form;
 use super::plan::{crowding, is_as_requested};
-use crate::api::v1alpha1::binding::WebhookSource;
 use crate::api::v1alpha1::{ConditionType, EventKind, Reason, RepoBinding};
 use crate::controllers::View;
 use crate::controllers::gate::{self, Seal, Server};
@@ -136,7 +135,7 @@ pub fn siblings(view: &View, facts: &Facts) -> Vec<BTreeSet<EventKind>> {
     if active_client.provider.hook_limit(&active_client.endpoint).is_none() {
         return Vec::new();
     }
-    let wants = |other: &RepoBinding| other.spec.webhook.as_ref().is_some_and(|webhook| webhook.source == WebhookSource::Repository);
+    let wants = |other: &RepoBinding| other.spec.webhook.is_some();
     // Cheap comparison before the exact one: there may be thousands of bindings.
     let name = |path: &str| path.trim_end_matches('/').trim_end_matches(".git").rsplit(['/', ':']).next().map(str::to_lowercase);
     let ours = name(repository.path.as_str());

@@ -249,15 +249,14 @@ fn suspended_is_said_before_anything_else() {
 #[test]
 fn a_sink_that_is_not_served_lowers_ready_and_one_that_fails_does_not() {
     let mut unserved = facts(ready_binding(), outage());
-    unserved.unserved_sinks =
-        vec![("ci".to_owned(), NotServed { kind: NotServedKind::NotServed, message: "nats is not served".to_owned() })];
-    assert_eq!(reads(&say(&unserved).status, ConditionType::Ready), "False/SinkNotServed");
+    unserved.unserved_sinks = vec![("ci".to_owned(), NotServed { kind: NotServedKind::Invalid, message: "http.url is wrong".to_owned() })];
+    assert_eq!(reads(&say(&unserved).status, ConditionType::Ready), "False/SinkInvalid");
     // The message names every unserved sink once.
-    let refusal = |words: &str| NotServed { kind: NotServedKind::NotServed, message: words.to_owned() };
-    unserved.unserved_sinks.push(("bus".to_owned(), refusal("nats is not served by this build")));
+    let refusal = |words: &str| NotServed { kind: NotServedKind::Invalid, message: words.to_owned() };
+    unserved.unserved_sinks.push(("bus".to_owned(), refusal("service.name is wrong")));
     let told = say(&unserved).status;
     let delivering = find(&told.conditions, ConditionType::Delivering).unwrap();
-    assert_eq!(delivering.message, "sink ci: nats is not served; sink bus: nats is not served by this build");
+    assert_eq!(delivering.message, "sink ci: http.url is wrong; sink bus: service.name is wrong");
     let mut failing = facts(ready_binding(), outage());
     let sink = SinkEvidence { last_error: Some("status 500".to_owned()), failing_since: Some(now()), pending: 3 };
     failing.evidence = Some(BindingEvidence { sinks: BTreeMap::from([("ci".to_owned(), sink)]), ..BindingEvidence::default() });

@@ -266,7 +266,7 @@ async fn a_sink_that_is_not_served_gets_nothing_and_holds_up_nothing() {
     let harness = with_sinks(json!([
         service_sink("a", sink.port),
         {"name": "out", "http": {"url": format!("http://127.0.0.1:{}/out", sink.port)}},
-        {"name": "nats", "nats": {"url": "nats://nats:4222", "subject": "git"}},
+        {"name": "bad", "service": {"name": "user@evil.io", "port": 80}},
     ]))
     .await;
     assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 200);

@@ -427,14 +427,6 @@ async fn binding_webhook() -> Result<()> {
     admission.refuses(with(&custom, "/webhook/rotationInterval", json!("2160h")), rotation).await?;
     let least = Some(("9m", "rotationInterval must be at least 10m"));
     judges_durations(&mut admission, &hooked(), "/webhook/rotationInterval", least).await?;
-
-    let app = with(&hooked(), "/webhook/source", json!("App"));
-    let excludes = "webhook.source App excludes url, secretRef and rotationInterval: the App's own webhook has one of each";
-    admission.admits(app.clone()).await?;
-    admission.refuses(with(&custom, "/webhook/source", json!("App")), excludes).await?;
-    admission.refuses(with(&app, "/webhook/secretRef", secret), excludes).await?;
-    admission.refuses(with(&app, "/webhook/rotationInterval", json!("1h")), excludes).await?;
-    admission.refuses(with(&hooked(), "/webhook/source", json!("Organization")), "Unsupported value").await?;
     admission.verdict()
 }
 
@@ -448,13 +440,9 @@ async fn binding_sinks() -> Result<()> {
     let service = json!({ "name": "ci", "service": { "name": "ci", "port": 80 } });
     let base = with_sink(&service);
     admission.admits(base.clone()).await?;
-    let kinds = [
-        ("service", json!({ "name": "ci", "port": 80, "path": "/events" })),
-        ("http", json!({ "url": "https://events.acme.io/git" })),
-        ("refresh", json!({ "kind": "GitRepository", "name": "shop" })),
-        ("nats", json!({ "url": "nats://nats:4222", "subject": "git.shop" })),
-    ];
-    let one = "a sink needs exactly one of service, http, refresh and nats";
+    let kinds =
+        [("service", json!({ "name": "ci", "port": 80, "path": "/events" })), ("http", json!({ "url": "https://events.acme.io/git" }))];
+    let one = "a sink needs exactly one of service and http";
     admission.refuses(with_sink(&json!({ "name": "ci" })), one).await?;
     for (position, (name, value)) in kinds.iter().enumerate() {
         let (other, other_value) = &kinds[(position + 1) % kinds.len()];
@@ -480,8 +468,6 @@ async fn binding_sinks() -> Result<()> {
         admission.refuses(with(&base, "/sinks/0/name", json!(bad)), "should match").await?;
     }
     admission.refuses(with(&base, "/sinks/0/name", Value::Null), "name: Required value").await?;
-    admission.refuses(with(&base, "/sinks/0/format", json!("Cloud")), "Unsupported value").await?;
-    admission.admits(with(&base, "/sinks/0/format", json!("Passthrough"))).await?;
     admission.refuses(with(&base, "/sinks/0/events", json!([])), "should have at least 1 items").await?;
     admission.refuses_duplicates(&base, "/sinks/0/events", json!("Push")).await?;
     let seven = json!(["Push", "Push", "Push", "Push", "Push", "Push", "Push"]);
@@ -521,26 +507,6 @@ async fn binding_sink_kinds() -> Result<()> {
 
     let http = with_sink(&json!({ "name": "ci", "http": { "url": "https://events.acme.io" } }));
     judges_addresses(&mut admission, &http, "/sinks/0/http/url").await?;
-    admission.bounds_text(&http, "/sinks/0/http/secretRef/name", 1, 253).await?;
-    admission.bounds_text(&http, "/sinks/0/http/caRef/name", 1, 253).await?;
-
-    let refresh = with_sink(&json!({ "name": "ci", "refresh": { "kind": "Application", "name": "shop" } }));
-    admission.refuses(with(&refresh, "/sinks/0/refresh/kind", json!("Deployment")), "Unsupported value").await?;
-    admission.admits(with(&refresh, "/sinks/0/refresh/kind", json!("ApplicationSet"))).await?;
-    admission.bounds_text(&refresh, "/sinks/0/refresh/name", 1, 253).await?;
-    admission.bounds_text(&refresh, "/sinks/0/refresh/namespace", 1, 63).await?;
-
-    let nats = with_sink(&json!({ "name": "ci", "nats": { "url": "nats://nats:4222", "subject": "git" } }));
-    admission.admits(with(&nats, "/sinks/0/nats/url", json!("tls://nats.acme.io:4222"))).await?;
-    for bad in ["http://nats:4222", "nats://user:secret@nats", "nats://nats/a", "nats://"] {
-        admission.refuses(with(&nats, "/sinks/0/nats/url", json!(bad)), "should match").await?;
-    }
-    admission.bounds_text(&nats, "/sinks/0/nats/subject", 1, 255).await?;
-    for bad in ["git.*", "git.>", "git shop"] {
-        admission.refuses(with(&nats, "/sinks/0/nats/subject", json!(bad)), "should match").await?;
-    }
-    admission.bounds_text(&nats, "/sinks/0/nats/secretRef/name", 1, 253).await?;
-    admission.bounds_text(&nats, "/sinks/0/nats/caRef/name", 1, 253).await?;
     admission.verdict()
 }
 

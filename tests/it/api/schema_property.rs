@@ -188,9 +188,6 @@ fn tame(spec: &mut Value) {
         grant["repositories"] = json!(["acme/*"]);
     }
     let webhook = &mut spec["webhook"];
-    if webhook["source"] == json!("App") {
-        remove(webhook, &["url", "secretRef", "rotationInterval", "adopt"]);
-    }
     if webhook.get("secretRef").is_none() {
         remove(webhook, &["url", "adopt"]);
     } else {
@@ -205,7 +202,7 @@ fn tame(spec: &mut Value) {
         remove(spec, &["sinks"]);
     }
     for sink in spec["sinks"].as_array_mut().into_iter().flatten() {
-        keep_one(sink, &["service", "http", "refresh", "nats"]);
+        keep_one(sink, &["service", "http"]);
         remove(sink, &["events"]);
     }
     // Looking a member up by index leaves a null where there was none.

@@ -15,7 +15,7 @@ use super::conflicts::{self, Claim};
 use super::ownership::{HookIdentity, endpoint_of_another, normal_form};
 use super::user_secret::{self, UserSecret};
 use super::{ProbeInputs, ProbeRecord, orphaned_hooks, plan};
-use crate::api::v1alpha1::binding::{HookTarget, RepositoryStatus, WebhookSource};
+use crate::api::v1alpha1::binding::{HookTarget, RepositoryStatus};
 use crate::api::v1alpha1::connection::PermissionState;
 use crate::api::v1alpha1::{
     ConditionType, DeletionPolicy, EventKind, GitProviderConnection, ManagementPolicy, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT,
@@ -412,7 +412,7 @@ async fn probe(view: &View, facts: &Facts) -> Option<Probe> {
         return None;
     }
     let object = &facts.object;
-    let wants_hooks = object.spec.webhook.as_ref().is_some_and(|webhook| webhook.source == WebhookSource::Repository);
+    let wants_hooks = object.spec.webhook.is_some();
     // Only an unchanged path follows a rename; a new path in the spec means another repository.
     let known = object.status.as_ref().and_then(|status| status.repository.as_ref());
     // A status without our seal is ignored: otherwise the connection's credential would look up an id that anybody could have

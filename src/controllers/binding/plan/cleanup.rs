@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Action, FinalizerAction, Plan, SLOW_PROBE, after, wants_own_hook, webhook_status};
+use super::{Action, FinalizerAction, Plan, SLOW_PROBE, after, webhook_status};
 use crate::api::v1alpha1::binding::HookTarget;
 use crate::api::v1alpha1::{Reason, RepoBinding};
 use crate::controllers::binding::hooks::{self, HookAction};
@@ -85,7 +85,7 @@ pub fn withheld(facts: &Facts) -> Option<(Reason, &'static str)> {
 
 /// Whether no hook must exist anywhere: none is requested, or it is withheld.
 pub(super) fn wants_none(facts: &Facts) -> bool {
-    wants_own_hook(&facts.object).is_none() || withheld(facts).is_some()
+    facts.object.spec.webhook.is_none() || withheld(facts).is_some()
 }
 
 /// Whether two targets are the same repository through the same connection.
@@ -182,7 +182,7 @@ pub fn tells_of_hooks(object: &RepoBinding) -> bool {
 /// Plans the removal of hooks at targets where they are no longer wanted, after their successors were created.
 pub(super) fn clear(plan: &mut Plan, facts: &Facts) {
     let waits = plan.webhook.as_ref().is_some_and(|finding| finding.status != ConditionStatus::True);
-    let waits = waits && matches!(facts.connection, Connection::Ready { .. }) && wants_own_hook(&facts.object).is_some();
+    let waits = waits && matches!(facts.connection, Connection::Ready { .. }) && facts.object.spec.webhook.is_some();
     let adopted = adopted_at_targets(facts);
     for (position, cleanup_target) in facts.targets.iter().enumerate() {
         match &cleanup_target.hooks {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Finding, Plan, SLOW_PROBE, after, wants_own_hook, webhook_status};
+use super::{Finding, Plan, SLOW_PROBE, after, webhook_status};
 use crate::api::v1alpha1::binding::{RepoBindingStatus, WebhookStatus};
 use crate::api::v1alpha1::{ConditionType, Reason, RepoBinding};
 use crate::controllers::binding::observe::{self, Connection, Facts};
@@ -94,7 +94,7 @@ pub(super) fn status_is_lost(facts: &Facts) -> bool {
     let Some(memory) = facts.memory.as_ref().filter(|memory| memory.at.is_some()) else { return false };
     let Some(status) = object.status.as_ref().filter(|status| status.observed_generation.is_some()) else { return true };
     let tells = |kind| conditions::find(&status.conditions, kind).is_some();
-    let hooks_told = wants_own_hook(object).is_none() || (tells(ConditionType::WebhookInSync) && status.webhook.is_some());
+    let hooks_told = object.spec.webhook.is_none() || (tells(ConditionType::WebhookInSync) && status.webhook.is_some());
     memory.good && !(tells(ConditionType::RepositoryFound) && hooks_told)
 }
 

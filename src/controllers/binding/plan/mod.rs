@@ -17,7 +17,7 @@ use super::hooks::{self, Destination, ExistingHook, HookAction, PendingCreate, W
 use super::observe::{self, Connection, Facts, Probe};
 use super::secret_version;
 use super::user_secret::UserSecret;
-use crate::api::v1alpha1::binding::{HookTarget, PlannedAction, RepositoryStatus, WebhookSource, WebhookSpec, WebhookStatus};
+use crate::api::v1alpha1::binding::{HookTarget, PlannedAction, RepositoryStatus, WebhookSpec, WebhookStatus};
 use crate::api::v1alpha1::connection::PermissionState;
 use crate::api::v1alpha1::{EventKind, Permission, Reason, RepoBinding};
 use crate::controllers::gate::{ActiveClient, OutOfReach, RepositoryLookup};
@@ -227,10 +227,6 @@ pub fn is_same_repository(object: &RepoBinding, api: &Url, path: &RepositoryPath
     known.is_none_or(|known| known.id == found.id || !is_as_requested(object, api, path, known))
 }
 
-fn wants_own_hook(object: &RepoBinding) -> Option<&WebhookSpec> {
-    object.spec.webhook.as_ref().filter(|webhook| webhook.source == WebhookSource::Repository)
-}
-
 /// Plans the reconciliation of a binding.
 #[must_use]
 pub fn plan(facts: &Facts) -> Plan {
@@ -271,9 +267,6 @@ fn without_probe(plan: &mut Plan, facts: &Facts) {
     }
     if plan.repository.is_none() && facts.out_of_reach().is_some() {
         plan.repository = Some(out_of_reach_finding(&object.spec.repository, OutOfReach::WithoutGrant, None));
-    }
-    if object.spec.webhook.is_some() && wants_own_hook(object).is_none() {
-        plan.webhook = Some(Finding::bad(Reason::SourceNotServed, "this build does not serve webhook.source App; use Repository"));
     }
 }
 
@@ -401,9 +394,6 @@ fn obstacle_to_hooks(
 ) -> Option<Finding> {
     let custom = observe::custom_url(&facts.object);
     let unknown: Vec<EventKind> = spec.events.iter().copied().filter(|event| !active_client.provider.events().contains(event)).collect();
-    if spec.source != WebhookSource::Repository {
-        return Some(Finding::bad(Reason::SourceNotServed, "this build does not serve webhook.source App; use Repository"));
-    }
     if !unknown.is_empty() {
         let (event, them) = if unknown.len() == 1 { ("event", "it") } else { ("events", "them") };
         let names = wording::enumerated(&unknown.iter().map(|event| event.as_str()).collect::<Vec<_>>());

@@ -67,7 +67,7 @@ impl<'a> Evidence<'a> {
         if let Some((_, first)) = facts.unserved_sinks.first() {
             let reason = match first.kind {
                 NotServedKind::NotAllowed => Reason::SinkNotAllowed,
-                NotServedKind::NotServed => Reason::SinkNotServed,
+                NotServedKind::Invalid => Reason::SinkInvalid,
             };
             let all = facts.unserved_sinks.iter().map(|(name, refusal)| format!("sink {name}: {}", refusal.message));
             return conditions.set(kind, ConditionStatus::False, reason, all.collect::<Vec<_>>().join("; "));

@@ -93,7 +93,6 @@ pub fn report(facts: &Facts, plan: &Plan, outcome: &Outcome) -> Report {
         } else {
             before.accepted_until.clone()
         },
-        heads: before.heads.clone(),
         installation: Some(facts.fingerprint.clone()),
         last_handled: last_handled(facts, plan, outcome, &before),
     };
