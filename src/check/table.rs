@@ -314,7 +314,7 @@ FOUND
 FINDINGS
 error    binding team/shop
          BranchNotFound: a sentence of words that is longer than a narrow terminal is wide, and so goes on below itself
-         What to do: Correct `branch`, remove it, or push the branch; it is looked for again every few minutes.
+         What to do: Correct `branch`, remove it, or push the branch. Forgebind checks again every few minutes.
 
 1 connection, 1 binding: 1 would not become Ready.
 ";
