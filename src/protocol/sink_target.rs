@@ -60,21 +60,21 @@ pub fn served(sink: &SinkSpec, policy: &NetworkPolicy) -> Result<(), NotServed> 
 /// The reason why it is not served.
 pub fn target(namespace: &str, sink: &SinkSpec, policy: &NetworkPolicy) -> Result<SinkTarget, NotServed> {
     if sink.format == Some(SinkFormat::Passthrough) {
-        return Err(NotServed::build("format Passthrough is not served by this build; use CloudEvents"));
+        return Err(NotServed::build("format Passthrough is not supported by this build; use CloudEvents"));
     }
     match (&sink.service, &sink.http, &sink.refresh, &sink.nats) {
         (Some(service), None, None, None) => service_target(namespace, service),
         (None, Some(http), None, None) => http_target(http, policy),
-        (None, None, Some(_), None) => Err(NotServed::build("refresh is not served by this build; use service or http")),
-        (None, None, None, Some(_)) => Err(NotServed::build("nats is not served by this build; use service or http")),
-        _ => Err(NotServed::build("it needs exactly one of service, http, refresh and nats")),
+        (None, None, Some(_), None) => Err(NotServed::build("refresh is not supported by this build; use service or http")),
+        (None, None, None, Some(_)) => Err(NotServed::build("nats is not supported by this build; use service or http")),
+        _ => Err(NotServed::build("exactly one of service, http, refresh and nats must be set")),
     }
 }
 
 fn service_target(namespace: &str, service: &ServiceSink) -> Result<SinkTarget, NotServed> {
     // The schema limits only the length: a name like `host/` or `user@host` would turn the URL into one of another host.
     if !is_dns_label(&service.name) || !is_dns_label(namespace) {
-        return Err(NotServed::build(format!("service.name is {}, which is not the name of a Service", wording::quoted(&service.name))));
+        return Err(NotServed::build(format!("service.name {} is not a valid name of a Service", wording::quoted(&service.name))));
     }
     let path = service.path.as_deref().unwrap_or("/");
     let host = format!("{}.{namespace}.svc", service.name);
@@ -84,7 +84,7 @@ fn service_target(namespace: &str, service: &ServiceSink) -> Result<SinkTarget, 
         .map(|url| SinkTarget { url, purpose: Purpose::ServiceSink })
         .ok_or_else(|| {
             NotServed::build(format!(
-                "service.port {} or service.path {} is not usable; a path begins with / and has no query",
+                "service.port {} or service.path {} is invalid; a path must begin with / and must not have a query",
                 service.port,
                 wording::quoted(path)
             ))
@@ -93,24 +93,24 @@ fn service_target(namespace: &str, service: &ServiceSink) -> Result<SinkTarget, 
 
 fn http_target(http: &HttpSink, policy: &NetworkPolicy) -> Result<SinkTarget, NotServed> {
     if http.secret_ref.is_some() {
-        return Err(NotServed::build("http.secretRef is not served by this build; remove it"));
+        return Err(NotServed::build("http.secretRef is not supported by this build; remove it"));
     }
     if http.ca_ref.is_some() {
-        return Err(NotServed::build("http.caRef is not served by this build; remove it"));
+        return Err(NotServed::build("http.caRef is not supported by this build; remove it"));
     }
     let url = Url::parse(&http.url.0)
         .ok()
         .filter(|url| matches!(url.scheme(), "https" | "http") && url.host_str().is_some() && url.username().is_empty())
         .filter(|url| url.password().is_none())
         .ok_or_else(|| {
-            NotServed::build(format!("http.url is {}; it should be an https URL without user name", wording::quoted(&http.url.0)))
+            NotServed::build(format!("http.url {} is invalid; it must be an https URL without user name", wording::quoted(&http.url.0)))
         })?;
     if url.scheme() == "http" && !policy.insecure_http {
-        return Err(NotServed::allowed("http.url begins with http, which would send events in the clear; use https"));
+        return Err(NotServed::allowed("http.url uses http, which would send events unencrypted; use https"));
     }
     if !policy.sink_hosts.iter().any(|pattern| pattern.matches(&url)) {
         let host = url.host_str().unwrap_or_default();
-        return Err(NotServed::allowed(format!("host {host} of http.url is not allowed; --allow-sink-hosts would allow it")));
+        return Err(NotServed::allowed(format!("host {host} of http.url is not allowed; add it to --allow-sink-hosts")));
     }
     policy.check(Purpose::HttpSink, &url).map_err(|refusal| NotServed::allowed(refusal.to_string()))?;
     Ok(SinkTarget { url, purpose: Purpose::HttpSink })
