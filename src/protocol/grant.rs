@@ -114,8 +114,8 @@ pub fn lacking(
             wording::quoted(repository)
         ),
         (false, _) => format!(
-            "webhook.url leads to {host}, which is not in destinationHosts of any rule in its allowedBindings for this namespace and repository; \
-             add {host} there"
+            "webhook.url leads to {host}, which is not in destinationHosts of any rule in its allowedBindings for this namespace and \
+             repository; add {host} there"
         ),
     }
 }

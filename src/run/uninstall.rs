@@ -187,7 +187,7 @@ impl Uninstall {
             let bindings = self.list::<RepoBinding>().await?;
             if bindings.is_empty() {
                 let left = self.tell_leftovers(namespace).await?;
-                let webhooks = if left == 0 { "each with its webhook" } else { "but not all of their webhooks, see above" };
+                let webhooks = if left == 0 { "each with its webhook" } else { "but some webhooks remain, see above" };
                 println!("{} deleted, {webhooks}", pluralize(asked.len(), "binding"));
                 return Ok(());
             }

@@ -329,7 +329,7 @@ pub struct HttpSink {
     /// system. This version does not support it and reports it with the reason `SinkNotServed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_ref: Option<CertificateAuthorityReference>,
-    /// Secret in the binding's namespace whose key secret (whsec_ followed by base64) signs the requests according to
+    /// Secret in the binding's namespace whose key secret (`whsec_` followed by base64) signs the requests according to
     /// Standard Webhooks. If not set, requests are not signed. This version does not support it and reports it with the
     /// reason `SinkNotServed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
