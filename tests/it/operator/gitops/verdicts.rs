@@ -52,7 +52,7 @@ const TOLD_BY_ARGO_CD: &[(&str, &str)] = &[
     ("binding-foreign-hook", "ForeignHook: "),
     ("connection-credential-expiring", "ExpiresSoon: the credential ends at"),
     ("binding-sink-failing", "SinkFailing: sink ci"),
-    ("binding-stale-generation", "present spec"),
+    ("binding-stale-generation", "current spec"),
     ("binding-observing", "status.plan lists what would be done: UpdateHook"),
 ];
 
