@@ -1,9 +1,9 @@
-# The image: one static binary and the public authorities, nothing else. `make image` builds its last stage without a
-# registry; `docker buildx build .` builds all of it. src/docs/releasing.md says what is pinned and how to compare a build.
+# The image contains only a static binary and CA certificates. `make image` builds the last stage without a registry;
+# `docker buildx build .` builds all stages. src/docs/releasing.md describes what is pinned and how to compare a build.
 
-# Every architecture is built on a machine of its own. The digest is that of the index of all of them.
+# Each architecture is built natively. The digest is that of the multi-architecture index.
 FROM docker.io/library/rust:1.95.0-bookworm@sha256:6258907abe69656e41cd992e0b705cdcfabcbbe3db374f92ed2d47121282d4a1 AS build
-# Seconds since 1970 that the files of the image carry: those of the commit.
+# Modification time of the files in the image, in seconds since 1970: that of the commit.
 ARG SOURCE_DATE_EPOCH=0
 WORKDIR /forgebind
 COPY . .
@@ -21,8 +21,8 @@ LABEL org.opencontainers.image.title="Forgebind" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="Apache-2.0"
-# A number: Kubernetes cannot tell by a name whether it is root.
+# Numeric, because Kubernetes cannot verify runAsNonRoot for a user name.
 USER 65532:65532
-# Deliveries, and livez, readyz and metrics.
+# 8080: deliveries. 9090: livez, readyz, metrics and evidence.
 EXPOSE 8080 9090
 ENTRYPOINT ["/forgebind"]

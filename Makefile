@@ -1,33 +1,33 @@
-# Everything a contributor types. `make help` lists it.
+# Commands for contributors. `make help` lists them.
 
-# Cargo finds what it needs in Cargo.lock; --locked makes a forgotten update an error instead of a surprise.
+# All cargo commands use --locked, so that a forgotten update of Cargo.lock is an error.
 CARGO ?= cargo
-# Integration tests mostly wait for servers: a few more than cores, few enough not to starve the servers.
+# Integration tests mostly wait for servers: run more than there are cores, but not so many that the servers starve.
 TEST_THREADS ?= 4
 
 .PHONY: help quickstart test lint tools generate conformance image reproducible bench
 
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  Variables: quickstart takes ONCE=1 (end after the story), CLUSTER=current (the cluster of the present kubeconfig)"
-	@echo "  and PROVIDER=github, gitlab, bitbucket-cloud, bitbucket-data-center or azure-devops (its simulator in Gitea's place);"
-	@echo "  bench takes SIZE=10000 (so many bindings in place of 1000) and ONLY=memory (what hostile peers cost in memory)."
+	@echo "  Variables: quickstart takes ONCE=1 (exit at the end), CLUSTER=current (the cluster of the current kubeconfig)"
+	@echo "  and PROVIDER=github, gitlab, bitbucket-cloud, bitbucket-data-center or azure-devops (its simulator instead of Gitea);"
+	@echo "  bench takes SIZE=10000 (number of bindings instead of 1000) and ONLY=memory (memory use with hostile peers)."
 
-quickstart: ## Show the main job end to end on a real cluster and a real Gitea, then leave it running until Ctrl-C
+quickstart: ## Demonstrate the main use end to end with a real cluster and a real Gitea; runs until Ctrl-C
 	@tests/controlplane/build --quickstart
 	@$(CARGO) build --locked --bin forgebind --example quickstart
 	@ONCE='$(ONCE)' CLUSTER='$(CLUSTER)' PROVIDER='$(PROVIDER)' target/debug/examples/quickstart
 
-test: tools ## Run every check and every test; the last line tells how many passed and failed
+test: tools ## Run all checks and tests; the last line has the numbers of passed and failed ones
 	@CARGO='$(CARGO)' TEST_THREADS='$(TEST_THREADS)' .ci/test
 
 lint: ## Check format, lints, documentation, licences and duplicate dependencies
 	@CARGO='$(CARGO)' .ci/test lint
 
-tools: ## Build what the tests run: Kubernetes, Helm and Gitea, once (says first what it takes)
+tools: ## Build the tools for the tests once: Kubernetes, Helm and Gitea (prints the requirements first)
 	@tests/controlplane/build
 
-conformance: ## Ask a provider the whole contract at a sandbox repository of yours (PROVIDER, URL, TOKEN_ENV, REPOSITORY)
+conformance: ## Run the provider contract tests against your sandbox repository (PROVIDER, URL, TOKEN_ENV, REPOSITORY)
 	@$(CARGO) build --locked --example conformance
 	@PROVIDER='$(PROVIDER)' URL='$(URL)' API_URL='$(API_URL)' TOKEN_ENV='$(TOKEN_ENV)' REPOSITORY='$(REPOSITORY)' \
 	  ACCOUNT_USERNAME='$(ACCOUNT_USERNAME)' ACCOUNT_EMAIL='$(ACCOUNT_EMAIL)' OWNER_IS_USER='$(or $(OWNER_IS_USER),false)' \
@@ -35,16 +35,16 @@ conformance: ## Ask a provider the whole contract at a sandbox repository of you
 	  ALLOW_CIDRS='$(ALLOW_CIDRS)' ALLOW_INSECURE_HTTP='$(or $(ALLOW_INSECURE_HTTP),false)' \
 	  target/debug/examples/conformance
 
-generate: tools ## Rewrite every generated file
+generate: tools ## Regenerate all generated files
 	@cd tests/pictures && GOTOOLCHAIN=local GOWORK=off GOFLAGS=-mod=readonly go run . ../../src/docs/pictures
 	@UPDATE=1 $(CARGO) test --locked --quiet --test it -- generated checked_in
 
 image: ## Build the image as an OCI layout in target/image/layout, without a daemon or a registry (needs buildah)
 	@CARGO='$(CARGO)' .ci/image build
 
-reproducible: ## Build what is in the image twice, in two folders, and compare the bytes
+reproducible: ## Build the content of the image twice, in two folders, and compare the files
 	@CARGO='$(CARGO)' .ci/image reproducible
 
-bench: tools ## Measure the release binary: sizes, times, memory, writes, calls and deliveries, beside what is aimed at
+bench: tools ## Measure the release binary: sizes, times, memory, writes, calls and deliveries, with the targets
 	@$(CARGO) build --locked --profile measure --example bench
 	@PROFILE=release SIZE='$(SIZE)' ONLY='$(ONLY)' target/measure/examples/bench

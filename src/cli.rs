@@ -1,4 +1,4 @@
-//! The command line. The only place that reads the environment.
+//! The command line. Only this module reads the environment.
 
 use std::path::PathBuf;
 
@@ -7,86 +7,87 @@ use secrecy::SecretString;
 
 use crate::api::v1alpha1::ProviderKind;
 
-/// Keeps Git connections alive: validates credentials, manages webhooks, receives and hands on deliveries.
+/// Keeps Git connections alive: checks credentials, manages webhooks, receives deliveries and sends their events to sinks.
 #[derive(Debug, Parser)]
 #[command(name = "forgebind", version, max_term_width = 110)]
 pub struct Cli {
-    /// What to do.
+    /// Command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// Command to run.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Reconcile connections and bindings. Any number of replicas; one of them leads
+    /// Run the controller, which reconciles connections and bindings. Any number of replicas; one of them is the leader
     Controller(ServerArguments),
-    /// Receive deliveries. Any number of replicas, without provider credentials
+    /// Run the receiver, which takes deliveries. Any number of replicas, without provider credentials
     Receiver(ServerArguments),
-    /// Do both in one process
+    /// Run the controller and the receiver in one process
     Run(ServerArguments),
-    /// Check manifests, or a cluster's objects, against the providers without a write anywhere; for the CI of a repository
+    /// Check manifests, or the objects of a cluster, against the providers without changing anything; for CI pipelines
     ///
-    /// Says for every connection and binding whether it would become Ready and why not, with the remedy, and what would be
-    /// created, adopted, updated and deleted at the providers. Ends with 0 when everything would become Ready (or is
-    /// suspended), 1 when something would not, 2 when it could not check: bad usage, unreadable input, no cluster. With
-    /// --fail-on-plan it ends with 1 also when something would be done at a provider.
+    /// Reports for every connection and binding whether it would become Ready and, if not, why and what to do, and which
+    /// webhooks would be created, adopted, updated and deleted at the providers. Exits with 0 if all objects would become
+    /// Ready or are suspended, 1 if any would not, and 2 if the check could not run: bad usage, unreadable input, no
+    /// cluster. With --fail-on-plan, also exits with 1 if anything would change at a provider.
     Check(CheckArguments),
-    /// Print the custom resource definitions: forgebind crd | kubectl apply --server-side -f -
+    /// Print the custom resource definitions as YAML, for: forgebind crd | kubectl apply --server-side -f -
     Crd,
-    /// Let go of every object of this installation, so that it can be removed, and print the webhooks that stay
+    /// Release all objects of this installation so that it can be removed, and print the webhooks that stay
     Uninstall(UninstallArguments),
 }
 
 fn providers_help() -> String {
     let names: Vec<_> = ProviderKind::ALL.into_iter().map(ProviderKind::flag).collect();
-    format!("The providers to serve, comma-separated: {} [default: all]", names.join(", "))
+    format!("Providers to serve, comma-separated: {} [default: all]", names.join(", "))
 }
 
-/// In which form a check says what it found.
+/// Output format of a check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum OutputFormat {
-    /// For people.
+    /// Table for people.
     #[default]
     Table,
-    /// For machines: one document, described in `src/docs/guide/platform/ci-check.md`.
+    /// One JSON document, described in `src/docs/guide/platform/ci-check.md`.
     Json,
 }
 
-/// The flags of a check.
+/// Flags of `forgebind check`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = CHECK_EXAMPLES)]
 pub struct CheckArguments {
-    /// Manifests: a file, a directory with all below it, or - for standard input. Repeat it for several
+    /// Manifests to check: a file, a directory, which is read recursively, or - for standard input. Can be repeated
     #[arg(short = 'f', long, value_name = "FILE", required_unless_present = "from_cluster")]
     pub filename: Vec<PathBuf>,
-    /// An environment variable with a token that stands in for the credential's Secret: of every connection whose Secret is
-    /// not among the manifests, or of the one that is named. It is sent to the known clouds and to hosts in
-    /// --allow-provider-hosts only, because whoever writes a manifest chooses its host. Comma-separated, or repeated
+    /// Environment variable that contains a token, used in place of the credential's Secret: for the named connection, or
+    /// for every connection whose Secret is not among the manifests. Because the author of a manifest chooses the host, the
+    /// token is sent only to the known cloud providers and to hosts in --allow-provider-hosts. Comma-separated, can be
+    /// repeated
     #[arg(long, value_name = "[[NAMESPACE/]CONNECTION=]NAME", value_delimiter = ',')]
     pub token_env: Vec<String>,
-    /// Read the cluster of KUBECONFIG: all its connections and bindings, or, with -f, what the manifests would change there.
-    /// It is never written to
+    /// Read from the cluster of KUBECONFIG, without writing to it: check all of its connections and bindings or, with -f,
+    /// what the manifests would change there
     #[arg(long)]
     pub from_cluster: bool,
-    /// The installation's install key, so that its own hooks are recognised: 32 bytes, base64 of them, or the Secret
-    /// forgebind-install-key as YAML. With --from-cluster it is read from there where that is allowed
+    /// File with the install key of the installation, by which its webhooks are recognised: 32 bytes, their base64, or the
+    /// Secret forgebind-install-key as YAML. With --from-cluster, the key is read from the cluster if that is allowed
     #[arg(long, value_name = "FILE")]
     pub install_key_file: Option<PathBuf>,
-    /// Check the manifests alone: nothing is asked of any provider
+    /// Check only the manifests, without requests to any provider
     #[arg(long, conflicts_with = "from_cluster")]
     pub offline: bool,
-    /// End with 1 when anything would be done at a provider, although everything would become Ready: for a repository whose
-    /// hooks are to be as they are, such as one that only observes
+    /// Exit with 1 if anything would change at a provider, even if all objects would become Ready: for repositories whose
+    /// webhooks must already be as specified, such as one that only observes
     #[arg(long, conflicts_with = "offline")]
     pub fail_on_plan: bool,
-    /// The namespace of manifests that name none
+    /// Namespace of manifests that do not set one
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub default_namespace: String,
-    /// The form of the result
+    /// Output format
     #[arg(short = 'o', long, value_enum, value_name = "FORMAT", default_value_t)]
     pub output: OutputFormat,
-    /// What describes the installation.
+    /// Flags that describe the installation.
     #[command(flatten)]
     pub installation: InstallationArguments,
 }
@@ -97,107 +98,112 @@ const CHECK_EXAMPLES: &str = "Examples:
   kustomize build overlays/test | forgebind check -f - --token-env platform/acme=ACME_TOKEN -o json
   forgebind check --from-cluster --watch-namespaces team-shop";
 
-/// The token in the environment variable with this name; `None` if it is not set, empty or not UTF-8. Trims white space, as for a
-/// token in a Secret.
+/// Reads a token from an environment variable; `None` if the variable is not set, empty or not UTF-8. Trims white space, as
+/// for a token in a Secret.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "this is the place")]
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
 pub fn secret_of_environment(name: &str) -> Option<SecretString> {
     let value = std::env::var(name).ok()?;
     let value = value.trim();
     (!value.is_empty()).then(|| value.into())
 }
 
-/// Whether the environment asks for no colours: `NO_COLOR` is set, or the terminal is dumb.
+/// Whether the environment disables colours: `NO_COLOR` is set, or the terminal is dumb.
 #[must_use]
 pub fn colours_are_unwelcome() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) || std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
-/// The flags that describe an installation: those of its servers, and of a check that is to say what they would say. Every
-/// one is also an environment variable.
+/// Flags that describe an installation. The servers have them, and so does `check`, which predicts what the servers would
+/// do. Each one can also be set by an environment variable.
 #[derive(Clone, Debug, Args)]
 pub struct InstallationArguments {
-    /// Where providers reach the receiver, such as <https://hooks.acme.io>. Where not all of them reach the same address, several
-    /// with names, comma-separated, such as `https://hooks.acme.io,internal=https://hooks.acme.corp`: a connection chooses one by
-    /// spec.receiver.publicURL, and the one without a name, if any, is for those that choose none
+    /// Public URL at which providers reach the receiver, such as <https://hooks.acme.io>. If not all providers reach the
+    /// same URL, a comma-separated list of URLs with names, such as
+    /// `https://hooks.acme.io,internal=https://hooks.acme.corp`: a connection selects one by name in
+    /// spec.receiver.publicURL, or else uses the URL without a name
     #[arg(long, env = "FORGEBIND_PUBLIC_URL", value_name = "[NAME=]URL", value_delimiter = ',')]
     pub public_url: Vec<String>,
-    /// Where providers reached the receiver before, by whatever name: hooks there are ours too, and are moved to where their
-    /// connection wants them now. Comma-separated, without names
+    /// Earlier public URLs, comma-separated, without names. Webhooks there are recognised as this installation's, and are
+    /// moved to the current URL of their connection
     #[arg(long, env = "FORGEBIND_FORMER_PUBLIC_URLS", value_name = "URLS", value_delimiter = ',')]
     pub former_public_urls: Vec<String>,
-    /// The operator's own namespace [default: that of the service account, else forgebind-system]
+    /// Namespace in which Forgebind runs [default: that of the service account, else forgebind-system]
     #[arg(long, env = "FORGEBIND_NAMESPACE", value_name = "NAME")]
     pub namespace: Option<String>,
-    /// The namespaces to watch, comma-separated [default: all]
+    /// Namespaces to watch, comma-separated [default: all]
     #[arg(long, env = "FORGEBIND_WATCH_NAMESPACES", value_name = "NAMES", value_delimiter = ',')]
     pub watch_namespaces: Vec<String>,
     #[arg(long, env = "FORGEBIND_PROVIDERS", value_name = "NAMES", value_delimiter = ',', help = providers_help())]
     #[expect(missing_docs, reason = "its help is made from the list of providers")]
     pub providers: Vec<String>,
-    /// Hosts that providers may have besides the known clouds: host, host:port or *.suffix, comma-separated [default: all]
+    /// Hosts that connections may use for providers, besides the known cloud providers: host, host:port or *.suffix,
+    /// comma-separated [default: all]
     #[arg(long, env = "FORGEBIND_ALLOW_PROVIDER_HOSTS", value_name = "HOSTS", value_delimiter = ',')]
     pub allow_provider_hosts: Vec<String>,
-    /// Hosts that the proxies of connections (proxySecretRef) may have, comma-separated: a proxy sees whatever the connection's
-    /// own tls.caRef lets it decrypt [default: all; none where --allow-provider-hosts is set]
+    /// Hosts that connections may use for proxies (proxySecretRef), comma-separated. Restrict them, because a proxy can
+    /// decrypt what the connection's tls.caRef allows it to [default: all; none where --allow-provider-hosts is set]
     #[arg(long, env = "FORGEBIND_ALLOW_PROXY_HOSTS", value_name = "HOSTS", value_delimiter = ',')]
     pub allow_proxy_hosts: Vec<String>,
-    /// Hosts that http sinks may have, comma-separated [default: none]
+    /// Hosts that http sinks may use, comma-separated [default: none]
     #[arg(long, env = "FORGEBIND_ALLOW_SINK_HOSTS", value_name = "HOSTS", value_delimiter = ',')]
     pub allow_sink_hosts: Vec<String>,
-    /// Address ranges that are reached although they are loopback, link-local, metadata or the cluster's own,
+    /// Address ranges (CIDR) that may be reached even if they are loopback, link-local, metadata or cluster addresses,
     /// comma-separated
     #[arg(long, env = "FORGEBIND_ALLOW_CIDRS", value_name = "RANGES", value_delimiter = ',')]
     pub allow_cidrs: Vec<String>,
-    /// Allow http to providers and sinks. For local development only
+    /// Allow plain http to providers and sinks, for local development only
     #[arg(long, env = "FORGEBIND_ALLOW_INSECURE_HTTP")]
     pub allow_insecure_http: bool,
-    /// Obey `HTTPS_PROXY` and its kin where a connection names no proxy
+    /// Use the proxy of `HTTPS_PROXY` and related environment variables for connections that set no proxy
     #[arg(long, env = "FORGEBIND_USE_ENVIRONMENT_PROXY")]
     pub use_environment_proxy: bool,
-    /// Addresses that stand in for name resolution, comma-separated, as in curl
+    /// Addresses to use for hosts instead of DNS, comma-separated, in the format of curl's --resolve
     #[arg(long, env = "FORGEBIND_RESOLVE", value_name = "HOST:PORT=ADDRESS", value_delimiter = ',')]
     pub resolve: Vec<String>,
 }
 
-/// Trusted authorities have no flag: they are set by the environment variables that other programs also read.
+/// Trusted certificate authorities have no flag: they are set by the environment variables that other programs also read.
 const AUTHORITIES: &str = "Certificate authorities:
-  Providers and sinks are trusted by the authorities of the system, in a container by those of its image. SSL_CERT_FILE
-  and SSL_CERT_DIR name other places; several folders are separated by colons, so that
-  SSL_CERT_DIR=/etc/ssl/certs:/etc/acme/ca adds to those of the system. A connection's tls.caRef replaces them for it.";
+  Providers and sinks are verified with the certificate authorities of the system, or of the image in a container.
+  SSL_CERT_FILE and SSL_CERT_DIR select other files and directories. Directories are separated by colons:
+  SSL_CERT_DIR=/etc/ssl/certs:/etc/acme/ca adds to those of the system. A connection's tls.caRef replaces all of them.";
 
-/// The flags of the servers. Every one is also an environment variable.
+/// Flags of the servers. Each one can also be set by an environment variable.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = AUTHORITIES)]
 pub struct ServerArguments {
-    /// What describes the installation.
+    /// Flags that describe the installation.
     #[command(flatten)]
     pub installation: InstallationArguments,
-    /// Where the receiver listens; by default on every address, of IPv6 and of IPv4
+    /// Address on which the receiver listens; by default all addresses, IPv6 and IPv4
     #[arg(long, env = "FORGEBIND_LISTEN", value_name = "ADDRESS", default_value = "[::]:8080")]
     pub listen: String,
-    /// Where livez, readyz, metrics and evidence are served
+    /// Address on which the endpoints livez, readyz, metrics and evidence are served
     #[arg(long, env = "FORGEBIND_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "[::]:9090")]
     pub admin_listen: String,
-    /// The namespaces whose Secrets and `ConfigMap`s may be read, comma-separated [default: those to watch]
+    /// Namespaces in which Secrets and `ConfigMap`s may be read, comma-separated [default: those to watch]
     #[arg(long, env = "FORGEBIND_SECRET_NAMESPACES", value_name = "NAMES", value_delimiter = ',')]
     pub secret_namespaces: Vec<String>,
-    /// Plan everything, write nothing at a provider
+    /// Plan and report, but change nothing at any provider
     #[arg(long, env = "FORGEBIND_READ_ONLY")]
     pub read_only: bool,
-    /// Whether replicas elect a leader. Without, only one replica may run
+    /// Elect a leader among replicas. If false, run only one replica
     #[arg(long, env = "FORGEBIND_LEADER_ELECTION", value_name = "BOOL", default_value = "true", num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub leader_election: bool,
-    /// How long a removal that cannot be done is tried [default: 1h without a credential, 24h without the provider]
+    /// How long to retry the removal of webhooks that cannot be removed, such as 30m or 24h [default: 1h without a
+    /// credential, 24h without the provider]
     #[arg(long, env = "FORGEBIND_CLEANUP_TIMEOUT", value_name = "DURATION")]
     pub cleanup_timeout: Option<String>,
-    /// The Secret with an install key of your own, which is then never made [default: forgebind-install-key, made where missing]
+    /// Name of a Secret with an install key that you provide; Forgebind then never creates one [default:
+    /// forgebind-install-key, made where missing]
     #[arg(long, env = "FORGEBIND_INSTALL_KEY_SECRET", value_name = "NAME")]
     pub install_key_secret: Option<String>,
-    /// Begin anew although the install key is lost: hooks made with it are left behind
+    /// Create a new install key if the old one is lost. Webhooks made with the old key stay at the providers and are
+    /// no longer recognised
     #[arg(long, env = "FORGEBIND_NEW_INSTALL_KEY")]
     pub new_install_key: bool,
-    /// Where the controller finds the receivers: service/NAME, or admin URLs, comma-separated
+    /// How the controller reaches the receivers: service/NAME, or a comma-separated list of admin URLs
     #[arg(
         long,
         env = "FORGEBIND_RECEIVERS",
@@ -206,34 +212,34 @@ pub struct ServerArguments {
         default_value = "service/forgebind-receiver"
     )]
     pub receivers: Vec<String>,
-    /// The form of log lines: text or json
+    /// Format of log lines: text or json
     #[arg(long, env = "FORGEBIND_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub log_format: String,
-    /// What is logged, such as info or forgebind=debug
+    /// Log filter, such as info or forgebind=debug
     #[arg(long, env = "FORGEBIND_LOG_FILTER", value_name = "FILTER", default_value = crate::telemetry::logs::DEFAULT_FILTER)]
     pub log_filter: String,
-    /// Name of this replica among others; the name of the pod in a cluster
+    /// Name of this replica; in a cluster, the name of the pod
     #[arg(long, env = "HOSTNAME", value_name = "NAME", hide = true)]
     pub replica: Option<String>,
 }
 
-/// The flags of `forgebind uninstall`. Those of the servers mean the same here.
+/// Flags of `forgebind uninstall`. Those that servers also have mean the same here.
 #[derive(Clone, Debug, Args)]
 pub struct UninstallArguments {
-    /// What becomes of the webhooks: keep leaves them at the providers; delete deletes the bindings and waits for the
-    /// controller, which must run, to remove them
+    /// What to do with webhooks: keep leaves them at the providers; delete deletes the bindings and waits until the
+    /// controller, which must be running, has removed their webhooks
     #[arg(long, env = "FORGEBIND_HOOKS", value_name = "keep|delete", default_value = "keep")]
     pub hooks: String,
-    /// How long to try
+    /// How long to keep trying, as a duration such as 90s or 4m
     #[arg(long, env = "FORGEBIND_TIMEOUT", value_name = "DURATION", default_value = "4m")]
     pub timeout: String,
-    /// The operator's own namespace [default: that of the service account, else forgebind-system]
+    /// Namespace in which Forgebind runs [default: that of the service account, else forgebind-system]
     #[arg(long, env = "FORGEBIND_NAMESPACE", value_name = "NAME")]
     pub namespace: Option<String>,
-    /// The namespaces that were watched, comma-separated [default: all]
+    /// Namespaces that were watched, comma-separated [default: all]
     #[arg(long, env = "FORGEBIND_WATCH_NAMESPACES", value_name = "NAMES", value_delimiter = ',')]
     pub watch_namespaces: Vec<String>,
-    /// The Secret with the install key [default: forgebind-install-key]
+    /// Name of the Secret with the install key [default: forgebind-install-key]
     #[arg(long, env = "FORGEBIND_INSTALL_KEY_SECRET", value_name = "NAME")]
     pub install_key_secret: Option<String>,
 }

@@ -201,18 +201,13 @@ impl TryFrom<UninstallArguments> for UninstallConfig {
     }
 }
 
-/// The items of a list flag, without surrounding white space. A list with a single empty item, such as from an empty environment
-/// variable, has no items; an empty item among others is an error.
-///
-/// # Errors
-/// Empty items; the error names the flag.
+/// The items of a list flag, without surrounding white space. A list with a single empty item, such as from an empty
+/// environment variable, has no items; an empty item among others is an error.
 pub fn items<'a>(flag: &'static str, texts: &'a [String]) -> Result<Vec<&'a str>, ConfigError> {
     let items: Vec<&str> = texts.iter().map(|text| text.trim()).collect();
     match items.as_slice() {
         [""] => Ok(Vec::new()),
-        all if all.contains(&"") => {
-            Err(ConfigError::new(flag, format!("{:?} has an empty item; remove the comma too many", texts.join(","))))
-        }
+        all if all.contains(&"") => Err(ConfigError::new(flag, format!("{:?} has an empty item; remove the extra comma", texts.join(",")))),
         _ => Ok(items),
     }
 }
@@ -226,7 +221,7 @@ fn namespace(flag: &'static str, name: &str) -> Result<String, ConfigError> {
     if is_dns_label(name) {
         return Ok(name.to_owned());
     }
-    Err(ConfigError::new(flag, format!("{name:?} is no name of a namespace: lower-case letters, digits and dashes, at most 63")))
+    Err(ConfigError::new(flag, format!("{name:?} is not a namespace name; use at most 63 lower-case letters, digits and dashes")))
 }
 
 fn operator_namespace(name: Option<String>) -> Result<String, ConfigError> {
@@ -241,7 +236,7 @@ fn parse<T: FromStr<Err: Display>>(flag: &'static str, text: &str) -> Result<T, 
 }
 
 fn listener(flag: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
-    let form = || ConfigError::new(flag, format!("{text:?} is no address with a port, such as 0.0.0.0:8080 or [::]:8080"));
+    let form = || ConfigError::new(flag, format!("{text:?} is not an address with a port, such as 0.0.0.0:8080 or [::]:8080"));
     text.trim().parse().map_err(|_| form())
 }
 
@@ -264,18 +259,18 @@ fn public_urls(entries: &[String], insecure: bool) -> Result<PublicUrls, ConfigE
         let url = public_url(flag, named.map_or(entry, |(_, url)| url), insecure)?;
         match named {
             Some((name, _)) if !is_name(name.trim()) => {
-                let rule = "lower-case letters, digits and dashes, at most 63, and not default, which is the one without a name";
-                return Err(refused(format!("{name:?} is no name for an address ({rule})")));
+                let rule = "use at most 63 lower-case letters, digits and dashes; default is reserved for the URL without a name";
+                return Err(refused(format!("{name:?} is not a valid name for a URL; {rule}")));
             }
             Some((name, _)) => {
                 if urls.named.insert(name.trim().to_owned(), url).is_some() {
-                    return Err(refused(format!("the name {} is given twice", name.trim())));
+                    return Err(refused(format!("the name {} is used twice; give each URL its own name", name.trim())));
                 }
             }
             None => {
                 if let Some(first) = urls.default.replace(url) {
                     return Err(refused(format!(
-                        "{:?} and {entry:?} both have no name; name all but one: internal={entry}",
+                        "{:?} and {entry:?} both have no name; give all but one a name, such as internal={entry}",
                         first.as_str()
                     )));
                 }
@@ -290,11 +285,12 @@ fn public_url(flag: &'static str, text: &str, insecure: bool) -> Result<Url, Con
     let problem = match url.scheme() {
         "https" => None,
         "http" if insecure => None,
-        "http" => Some("is http; use https, or --allow-insecure-http for local development"),
+        "http" => Some("uses http; use https, or set --allow-insecure-http for local development"),
         _ => Some("is neither https nor http"),
     };
-    let problem = problem.or_else(|| (!url.username().is_empty() || url.password().is_some()).then_some("holds a user name"));
-    let problem = problem.or_else(|| (url.query().is_some() || url.fragment().is_some()).then_some("holds a query or a fragment"));
+    let problem = problem.or_else(|| (!url.username().is_empty() || url.password().is_some()).then_some("contains a user name; remove it"));
+    let problem =
+        problem.or_else(|| (url.query().is_some() || url.fragment().is_some()).then_some("contains a query or a fragment; remove it"));
     problem.map_or(Ok(url), |problem| Err(ConfigError::new(flag, format!("{text:?} {problem}"))))
 }
 
@@ -307,7 +303,7 @@ fn is_dns_label(name: &str) -> bool {
 fn range(flag: &'static str, text: &str) -> Result<IpNet, ConfigError> {
     text.parse::<IpNet>()
         .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-        .map_err(|_| ConfigError::new(flag, format!("{text:?} is no address range such as 10.0.0.0/8")))
+        .map_err(|_| ConfigError::new(flag, format!("{text:?} is not an address range such as 10.0.0.0/8")))
 }
 
 fn resolve(flag: &'static str, text: &str) -> Result<((String, u16), IpAddr), ConfigError> {
@@ -323,7 +319,7 @@ fn providers(names: &[String]) -> Result<BTreeSet<ProviderKind>, ConfigError> {
     let chosen = each("providers", names, |flag, name| {
         known(name).ok_or_else(|| {
             let all: Vec<_> = ProviderKind::ALL.into_iter().map(ProviderKind::flag).collect();
-            ConfigError::new(flag, format!("{name:?} is none of {}", all.join(", ")))
+            ConfigError::new(flag, format!("{name:?} is not a provider; use {}", all.join(", ")))
         })
     })?;
     Ok(if chosen.is_empty() { ProviderKind::ALL.into_iter().collect() } else { chosen.into_iter().collect() })
@@ -332,9 +328,9 @@ fn providers(names: &[String]) -> Result<BTreeSet<ProviderKind>, ConfigError> {
 fn receivers(texts: &[String]) -> Result<Receivers, ConfigError> {
     let flag = "receivers";
     match items(flag, texts)?.as_slice() {
-        [] => Err(ConfigError::new(flag, "is empty; name service/NAME or admin URLs")),
+        [] => Err(ConfigError::new(flag, "is empty; set service/NAME or a list of admin URLs")),
         [service] if service.starts_with("service/") => match service.trim_start_matches("service/") {
-            "" => Err(ConfigError::new(flag, "\"service/\" lacks the name of the Service behind it")),
+            "" => Err(ConfigError::new(flag, "\"service/\" has no Service name; write service/NAME")),
             name => Ok(Receivers::Service(name.to_owned())),
         },
         _ => Ok(Receivers::Urls(each(flag, texts, parse)?)),

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding, UNOBSERVED};
 
-/// A definition that cannot be written as YAML.
+/// The error for a definition that cannot be written as YAML.
 #[derive(Debug, thiserror::Error)]
 #[error("{name} cannot be written as YAML: {source}")]
 pub struct YamlError {
@@ -16,7 +16,7 @@ pub struct YamlError {
     source: serde_saphyr::ser::Error,
 }
 
-/// The definitions of both kinds, in the order in which they are applied.
+/// The definitions of both kinds, in the order in which they must be applied.
 #[must_use]
 pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     let mut definitions = vec![GitProviderConnection::crd(), RepoBinding::crd()];
@@ -29,8 +29,9 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     definitions
 }
 
-/// An object without a status is current by the rules of kstatus, so that a tool which waits would go on before anybody has
-/// looked at a new object. With this default its generation is never the one that was observed.
+/// Sets the default of `status`. By the rules of kstatus an object without a status is current, so a tool that waits would
+/// continue before Forgebind has processed a new object. With this default the observed generation differs from the
+/// object's.
 fn begin_unobserved(schema: &mut JSONSchemaProps) {
     if let Some(status) = schema.properties.as_mut().and_then(|properties| properties.get_mut("status")) {
         status.default = Some(JSON(json!({"observedGeneration": UNOBSERVED})));
@@ -46,18 +47,19 @@ fn tidy(schema: &mut JSONSchemaProps) {
     });
 }
 
-/// A comment as `kubectl explain` shows it well: in one paragraph, which it wraps by itself, and without marks of code.
+/// Prepares a comment for `kubectl explain`: one paragraph, which kubectl wraps, without code marks.
 fn plain(comment: &str) -> String {
     comment.replace('`', "").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Optional fields come out as `nullable`. Such a null is stored and counts as present for `has()` in a rule, but as absent
-/// for the types here: every rule with `has()` could be passed by with a null. Without `nullable` the API server drops it.
+/// Removes `nullable` from optional fields. A null would be stored and count as present for `has()` in a rule, but as
+/// absent for the types here, so that a null would bypass every rule with `has()`. Without `nullable` the API server drops
+/// it.
 fn drop_null(schema: &mut JSONSchemaProps) {
     each(schema, &mut |schema| schema.nullable = None);
 }
 
-/// Changes a schema and every schema in it.
+/// Applies a change to a schema and to every schema in it.
 fn each(schema: &mut JSONSchemaProps, change: &mut impl FnMut(&mut JSONSchemaProps)) {
     change(schema);
     for property in schema.properties.iter_mut().flat_map(|properties| properties.values_mut()) {

@@ -106,14 +106,17 @@ impl Checker {
         };
         let namespace = object.namespace().unwrap_or_default();
         let hint = if known.is_none() && refused("GitProviderConnection") {
-            format!("the manifest of connection {}/{} is refused: see there", target.namespace, target.name)
+            format!("the manifest of connection {}/{} is invalid; see its findings", target.namespace, target.name)
         } else if known.is_none() && !self.from_cluster {
             format!(
-                "connection {}/{} is not among the manifests; add it with a further -f, or read the cluster with --from-cluster",
+                "connection {}/{} is not among the manifests; add it with another -f, or read the cluster with --from-cluster",
                 target.namespace, target.name
             )
         } else if !self.inventory.namespaces.contains_key(&namespace) {
-            format!("the labels of namespace {namespace} are not known, and a grant may go by them; give its manifest with a further -f")
+            format!(
+                "the labels of namespace {namespace} are not known, and a rule of allowedBindings may depend on them; add its \
+                 manifest with another -f"
+            )
         } else {
             return;
         };
@@ -130,14 +133,14 @@ fn hint(row: &mut Row) {
         let credential = finding.condition.as_deref() == Some(ConditionType::Authenticated.as_str());
         let hint = match () {
             () if finding.is(Reason::SecretNotFound) && credential => {
-                "for a credential that is not in Git, name an environment variable with --token-env, or give its Secret with a further -f"
+                "if the credential is not in Git, pass an environment variable with --token-env, or add its Secret with another -f"
             }
             () if finding.is(Reason::SecretNotFound) || finding.is(Reason::TLSReferenceNotFound) => {
-                "give what is not in Git with a further -f, or read it from the cluster with --from-cluster"
+                "if the object is not in Git, add it with another -f, or read it from the cluster with --from-cluster"
             }
-            () if finding.is(Reason::PublicURLMissing) => "give this check the --public-url of the installation",
+            () if finding.is(Reason::PublicURLMissing) => "run this check with the --public-url of the installation",
             () if finding.is(Reason::HostNotAllowed) || finding.is(Reason::InsecureURL) || finding.is(Reason::SinkNotAllowed) => {
-                "give this check the flags with which the installation is started"
+                "run this check with the flags of the installation"
             }
             () => continue,
         };
@@ -156,10 +159,10 @@ fn unrecognised(row: &mut Row, facts: &observe::Facts) {
     let ids: Vec<&str> = alike.map(|hook| hook.id.as_str()).collect();
     if !ids.is_empty() {
         let (hooks, verb, own) = match ids.as_slice() {
-            [one] => (format!("hook {one}"), "looks", "this binding's own"),
-            several => (format!("hooks {}", wording::enumerated(several)), "look", "of this binding"),
+            [one] => (format!("hook {one}"), "looks", "the hook of this binding"),
+            several => (format!("hooks {}", wording::enumerated(several)), "look", "hooks of this binding"),
         };
-        let message = format!("{hooks} of the repository {verb} like Forgebind's and may be {own}; --install-key-file would tell");
+        let message = format!("{hooks} of the repository {verb} like Forgebind's and may be {own}; pass --install-key-file to find out");
         row.findings.push(Finding::plain(Level::Warning, message));
     }
 }
@@ -176,20 +179,21 @@ fn lints(object: &GitProviderConnection, public_urls: &PublicUrls) -> Vec<Findin
     for (position, rule) in object.spec.allowed_bindings.iter().flatten().enumerate() {
         for host in rule.destination_hosts.iter().filter(|host| host.parse::<HostPattern>().is_err()) {
             found.push(warning(format!(
-                "spec.allowedBindings[{position}].destinationHosts: {host:?} is neither host, host:port nor *.suffix, so it allows nothing"
+                "spec.allowedBindings[{position}].destinationHosts: {host:?} is not host, host:port or *.suffix, so it allows no host"
             )));
         }
         if let Some(selector) = &rule.namespaces.selector
             && kube::core::Selector::try_from(selector.clone()).is_err()
         {
-            found
-                .push(warning(format!("spec.allowedBindings[{position}].namespaces.selector is no valid selector, so it selects nothing")));
+            found.push(warning(format!(
+                "spec.allowedBindings[{position}].namespaces.selector is not a valid selector, so it selects no namespace"
+            )));
         }
     }
     let provider = object.spec.provider.kind().and_then(registry::provider);
     for permission in &object.spec.required_permissions {
         if provider.is_some_and(|provider| provider.permission_words(*permission).is_none()) {
-            found.push(warning(format!("spec.requiredPermissions: the provider has no such thing as {permission}")));
+            found.push(warning(format!("spec.requiredPermissions: the provider has no permission {permission}; remove it")));
         }
     }
     found

@@ -57,7 +57,7 @@ impl ClientFactory for OfflineClients {
 }
 
 fn refused<T>(operation: &'static str) -> Result<T, ProviderError> {
-    Err(ProviderError::new(ErrorKind::NotLeading, operation, "a check writes nothing"))
+    Err(ProviderError::new(ErrorKind::NotLeading, operation, "forgebind check does not write"))
 }
 
 struct Reader(Arc<dyn Client>);
@@ -136,7 +136,7 @@ impl Client for Assumed {
             identity: None,
             credential_name: None,
             expires_at: None,
-            grants: Grants::Unknown("not asked".to_owned()),
+            grants: Grants::Unknown("not checked, because no provider was contacted".to_owned()),
             capabilities: self.provider.capabilities(),
             scope: None,
             warnings: Vec::new(),

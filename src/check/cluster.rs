@@ -39,7 +39,7 @@ fn failure(error: &kube::Error) -> InputError {
 
 /// Reads the cluster of `KUBECONFIG` or of the pod's service account.
 pub(super) async fn read(installation: &Installation) -> Result<Cluster, InputError> {
-    let no_cluster = |error: String| InputError(format!("--from-cluster: no cluster: {error}; set KUBECONFIG"));
+    let no_cluster = |error: String| InputError(format!("--from-cluster: no cluster is configured: {error}; set KUBECONFIG"));
     let mut config = config::infer().await.map_err(|error| no_cluster(error.to_string()))?;
     config.connect_timeout = Some(CONNECT);
     let client = Client::try_from(config).map_err(|error| no_cluster(error.to_string()))?;
@@ -75,9 +75,11 @@ impl Cluster {
             let mut parameters = ListParams::default().limit(PAGE);
             loop {
                 let page = api.list(&parameters).await.map_err(|error| match &error {
-                    kube::Error::Api(status) if status.is_not_found() => {
-                        InputError(format!("--from-cluster: the cluster does not know {}; install the definitions first", K::plural(&())))
-                    }
+                    kube::Error::Api(status) if status.is_not_found() => InputError(format!(
+                        "--from-cluster: {} are not installed in the cluster; install the CRDs: forgebind crd \
+                         | kubectl apply --server-side -f -",
+                        K::plural(&())
+                    )),
                     _ => failure(&error),
                 })?;
                 for DeserializeGuard(object) in page.items {
@@ -86,7 +88,7 @@ impl Cluster {
                         Err(invalid) => self.inventory.refused.push(Refused {
                             kind: K::kind(&()).into_owned(),
                             key: (invalid.metadata.namespace.unwrap_or_default(), invalid.metadata.name.unwrap_or_default()),
-                            violations: vec![(None, format!("the stored object does not fit the schema: {}", invalid.error))],
+                            violations: vec![(None, format!("the stored object does not match the schema: {}", invalid.error))],
                         }),
                     }
                 }
@@ -107,7 +109,9 @@ impl Cluster {
             }
             Err(error) => {
                 let error = wording::of_api_server(&error);
-                self.notes.push(format!("namespaces cannot be read ({error}): grants by their labels are not judged"));
+                self.notes.push(format!(
+                    "namespaces cannot be read ({error}), so rules of allowedBindings that select namespaces by label were not checked"
+                ));
             }
         }
     }
@@ -122,7 +126,8 @@ impl Cluster {
             Err(error) => {
                 let error = wording::of_api_server(&error);
                 self.notes.push(format!(
-                    "Secret {namespace}/{INSTALL_KEY} cannot be read ({error}): hooks of the installation are not recognised"
+                    "Secret {namespace}/{INSTALL_KEY} cannot be read ({error}), so existing hooks of the installation are not \
+                     recognised; pass it with --install-key-file"
                 ));
             }
         }

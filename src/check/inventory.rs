@@ -69,7 +69,10 @@ impl Inventory {
             let location = manifest.location();
             let ours = manifest.api_version().split('/').next() == Some(GROUP);
             if ours && let Some(first) = seen.insert((manifest.kind().to_owned(), key.clone()), location.clone()) {
-                let message = format!("is there already, at {}:{}; one of the two would overwrite the other", first.file, first.line);
+                let message = format!(
+                    "is defined twice, first at {}:{}; remove one of the two, because one would overwrite the other",
+                    first.file, first.line
+                );
                 self.refuse(&manifest, &key, vec![(Some(location), message)]);
                 continue;
             }
@@ -107,10 +110,10 @@ impl Inventory {
 
     fn refuse_unknown(&mut self, manifest: &Manifest, key: &Key) {
         let message = if KINDS.contains(&manifest.kind()) {
-            format!("{} is no version of this API; use {GROUP}/v1alpha1", manifest.api_version())
+            format!("apiVersion {} does not exist; use {GROUP}/v1alpha1", manifest.api_version())
         } else {
             let hint = nearest(manifest.kind(), KINDS.into_iter()).map(|known| format!("; did you mean {known}?"));
-            format!("{} has no kind {}{}", manifest.api_version(), manifest.kind(), hint.unwrap_or_default())
+            format!("kind {} does not exist in {}{}", manifest.kind(), manifest.api_version(), hint.unwrap_or_default())
         };
         let location = manifest.location_of("/kind");
         self.refuse(manifest, key, vec![(Some(location), message)]);
@@ -211,7 +214,7 @@ fn parse<K: DeserializeOwned>(manifest: &Manifest) -> Result<K, InputError> {
     serde_json::from_value(manifest.value.clone()).map_err(|_| {
         let location = manifest.location();
         let what = format!("{} {}", manifest.kind(), manifest.name());
-        InputError(format!("{}:{}: {what} has a field of the wrong form (values of data are base64 text)", location.file, location.line))
+        InputError(format!("{}:{}: {what} has a field of the wrong type (the values of data must be base64)", location.file, location.line))
     })
 }
 

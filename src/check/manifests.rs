@@ -126,7 +126,7 @@ fn text_of(path: &Path) -> Result<String, InputError> {
     let refused = |problem: String| InputError(format!("{}: {problem}", path.display()));
     let size = std::fs::metadata(path).map_err(|error| refused(error.to_string()))?.len();
     if size > LARGEST {
-        return Err(refused("is larger than any manifest".to_owned()));
+        return Err(refused(format!("is larger than {} MiB, too large for a manifest", LARGEST >> 20)));
     }
     let bytes = std::fs::read(path).map_err(|error| refused(error.to_string()))?;
     String::from_utf8(bytes).map_err(|_| refused("is not UTF-8 text".to_owned()))
@@ -166,7 +166,7 @@ impl Manifests {
                     return Ok(());
                 }
                 Err(error) => {
-                    return Err(InputError(format!("{file}:{}: no YAML: {}", error.line.unwrap_or(first_line), error.problem)));
+                    return Err(InputError(format!("{file}:{}: not valid YAML: {}", error.line.unwrap_or(first_line), error.problem)));
                 }
             };
             self.sort(Manifest { source, file: file.to_owned(), value, lines, pointer: String::new() }, named)?;
@@ -187,7 +187,7 @@ impl Manifests {
             (Value::Object(_), _) if !manifest.kind().is_empty() && !manifest.api_version().is_empty() => self.objects.push(manifest),
             _ if named || mentions_us(&manifest.value) => {
                 let location = manifest.location();
-                return Err(InputError(format!("{}:{}: no manifest: it needs apiVersion and kind", location.file, location.line)));
+                return Err(InputError(format!("{}:{}: not a manifest: apiVersion and kind are required", location.file, location.line)));
             }
             _ => {}
         }
@@ -257,9 +257,9 @@ mod tests {
     #[test]
     fn what_cannot_be_read_names_the_line() {
         let error = read_text("apiVersion: v1\nkind: Secret\n---\nkind: x\n  bad: 1\n").unwrap_err().to_string();
-        assert!(error.starts_with("-:5: no YAML"), "{error}");
+        assert!(error.starts_with("-:5: not valid YAML"), "{error}");
         let error = read_text("a: 1\n---\nkind: RepoBinding\n").unwrap_err().to_string();
-        assert!(error.starts_with("-:1: no manifest"), "{error}");
+        assert!(error.starts_with("-:1: not a manifest"), "{error}");
         assert!(read(&[PathBuf::from("/no/such/file")], &mut "".as_bytes()).unwrap_err().to_string().starts_with("/no/such/file: "));
     }
 

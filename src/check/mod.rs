@@ -59,7 +59,7 @@ const AT_ONCE: usize = 8;
 pub async fn run(settings: CheckSettings, standard_input: &mut (dyn Read + Send)) -> Result<CheckResult, InputError> {
     let clock: SharedClock = Arc::new(SystemClock);
     let read = manifests::read(&settings.paths, standard_input)?;
-    let mut notes: Vec<String> = read.unreadable.iter().map(|file| format!("{file} is no YAML and was left out")).collect();
+    let mut notes: Vec<String> = read.unreadable.iter().map(|file| format!("{file} is not valid YAML and was ignored")).collect();
     let (mut inventory, client, found_key) = if settings.from_cluster {
         let cluster = cluster::read(&settings.installation).await?;
         notes.extend(cluster.notes);
@@ -69,11 +69,11 @@ pub async fn run(settings: CheckSettings, standard_input: &mut (dyn Read + Send)
     };
     inventory.add(read.objects, &settings.default_namespace, clock.now())?;
     if !settings.paths.is_empty() && inventory.is_empty_of_ours() {
-        return Err(InputError("no GitProviderConnection and no RepoBinding was found: nothing to check".to_owned()));
+        return Err(InputError("nothing to check: the input has no GitProviderConnection and no RepoBinding".to_owned()));
     }
     let with_hooks = inventory.bindings.values().any(|binding| binding.object.spec.webhook.is_some());
     if with_hooks && !settings.offline && settings.install_key.is_none() && found_key.is_none() {
-        notes.push("without --install-key-file, hooks that Forgebind made before are not recognised as its own".to_owned());
+        notes.push("without --install-key-file, existing hooks of the installation are not recognised".to_owned());
     }
     let ignored = std::mem::take(&mut inventory.ignored);
     let fail_on_plan = settings.fail_on_plan;
@@ -96,7 +96,7 @@ fn checker(
     found_key: Option<InstallKey>,
     clock: SharedClock,
 ) -> Result<Checker, InputError> {
-    let no_randomness = || InputError("the system gives no random bytes".to_owned());
+    let no_randomness = || InputError("the system provides no random bytes".to_owned());
     let chance = InstallKey::random_bytes().ok_or_else(no_randomness)?;
     let key = settings.install_key.clone().or(found_key);
     let knows_key = key.is_some();
@@ -291,6 +291,7 @@ fn assumptions(checker: &Checker, row: &Row) -> Option<Finding> {
         _ => (key.0.clone(), inventory.bindings.get(&key)?.object.spec.webhook.as_ref()?.secret_ref.as_ref()?.name.clone()),
     };
     let missing = !inventory.secrets.contains_key(&secret);
-    missing
-        .then(|| Finding::plain(Level::Note, format!("Secret {}/{} is not among the manifests and was taken as right", secret.0, secret.1)))
+    missing.then(|| {
+        Finding::plain(Level::Note, format!("Secret {}/{} is not among the manifests and was assumed to be valid", secret.0, secret.1))
+    })
 }

@@ -40,8 +40,8 @@ impl Outside {
         let refused = |what: &str, url: Option<&Url>| {
             let host = url.and_then(Url::host_str).unwrap_or_default();
             format!(
-                "the credential comes from {origin} and the {what} {host} from a manifest, so the credential is not sent there; if {host} \
-                 may have it, give this check --allow-provider-hosts {host}"
+                "the credential comes from {origin}, but the {what} {host} from a manifest, so the credential was not sent; to send it to \
+                 {host}, run this check with --allow-provider-hosts {host}"
             )
         };
         let mut addresses = [&endpoint.web, &endpoint.api].into_iter().chain(&endpoint.further_origins);

@@ -35,7 +35,7 @@ impl Progress {
         };
         tokio::select! {
             result = work => result,
-            () = tell => unreachable!("it goes on for as long as the work does"),
+            () = tell => unreachable!("the loop never ends"),
         }
     }
 }

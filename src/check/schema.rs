@@ -122,14 +122,20 @@ fn metadata(object: &Value, violations: &mut Vec<Violation>) {
     match object.pointer("/metadata/name").and_then(Value::as_str) {
         None | Some("") => violations.push(Violation::new("/metadata", "name is missing")),
         Some(name) if name.len() > 253 || !name.split('.').all(label) => {
-            violations.push(Violation::new("/metadata/name", format!("{name:?} is no name: lower-case letters, digits, - and . only")));
+            violations.push(Violation::new(
+                "/metadata/name",
+                format!("{name:?} is not a valid name; use at most 253 lower-case letters, digits, - and ."),
+            ));
         }
         Some(_) => {}
     }
     if let Some(namespace) = object.pointer("/metadata/namespace").and_then(Value::as_str)
         && (namespace.len() > 63 || !label(namespace))
     {
-        violations.push(Violation::new("/metadata/namespace", format!("{namespace:?} is no name of a namespace")));
+        violations.push(Violation::new(
+            "/metadata/namespace",
+            format!("{namespace:?} is not a namespace name; use at most 63 lower-case letters, digits and dashes"),
+        ));
     }
 }
 
@@ -161,7 +167,7 @@ fn apply_defaults(schema: &JSONSchemaProps, value: &mut Value) {
 fn validate(schema: &JSONSchemaProps, value: &Value, pointer: &str, violations: &mut Vec<Violation>) {
     let before = violations.len();
     if let Some(expected) = wrong_type(schema, value) {
-        violations.push(Violation::new(pointer, format!("must be {expected}, and is {}", type_of(value))));
+        violations.push(Violation::new(pointer, format!("must be {expected}, but is {}", type_of(value))));
         return;
     }
     match value {
@@ -172,7 +178,7 @@ fn validate(schema: &JSONSchemaProps, value: &Value, pointer: &str, violations: 
             let number = number.as_f64().unwrap_or_default();
             if schema.minimum.is_some_and(|least| number < least) || schema.maximum.is_some_and(|most| number > most) {
                 let bound = |bound: Option<f64>| bound.map(|bound| bound.to_string()).unwrap_or_default();
-                let problem = format!("must be from {} to {}", bound(schema.minimum), bound(schema.maximum));
+                let problem = format!("must be between {} and {}", bound(schema.minimum), bound(schema.maximum));
                 violations.push(Violation::new(pointer, problem));
             }
         }
@@ -192,7 +198,7 @@ fn wrong_type(schema: &JSONSchemaProps, value: &Value) -> Option<&'static str> {
     match schema.type_.as_deref()? {
         "object" => (!value.is_object()).then_some("an object"),
         "array" => (!value.is_array()).then_some("a list"),
-        "string" => (!value.is_string()).then_some("text (in quotes where it looks like something else)"),
+        "string" => (!value.is_string()).then_some("text (quote it if it looks like a number, true or false)"),
         "integer" => (!value.is_i64() && !value.is_u64()).then_some("a whole number"),
         "number" => (!value.is_number()).then_some("a number"),
         "boolean" => (!value.is_boolean()).then_some("true or false"),
@@ -202,7 +208,7 @@ fn wrong_type(schema: &JSONSchemaProps, value: &Value) -> Option<&'static str> {
 
 const fn type_of(value: &Value) -> &'static str {
     match value {
-        Value::Null => "nothing",
+        Value::Null => "empty",
         Value::Bool(_) => "true or false",
         Value::Number(_) => "a number",
         Value::String(_) => "text",
@@ -225,8 +231,8 @@ fn validate_object(schema: &JSONSchemaProps, map: &serde_json::Map<String, Value
             None if open || (pointer.is_empty() && matches!(name.as_str(), "apiVersion" | "kind" | "metadata")) => {}
             None => {
                 let problem = match nearest(name, properties.keys().map(String::as_str)) {
-                    Some(known) => format!("there is no such field; did you mean {known}?"),
-                    None => "there is no such field".to_owned(),
+                    Some(known) => format!("unknown field; did you mean {known}?"),
+                    None => "unknown field".to_owned(),
                 };
                 violations.push(Violation::new(&below, problem));
             }
@@ -237,10 +243,10 @@ fn validate_object(schema: &JSONSchemaProps, map: &serde_json::Map<String, Value
 fn validate_list(schema: &JSONSchemaProps, values: &[Value], pointer: &str, violations: &mut Vec<Violation>) {
     let length = i64::try_from(values.len()).unwrap_or(i64::MAX);
     if let Some(most) = schema.max_items.filter(|most| length > *most) {
-        violations.push(Violation::new(pointer, format!("has {length} items, and at most {most} are allowed")));
+        violations.push(Violation::new(pointer, format!("has {length} items, but at most {most} are allowed")));
     }
     if let Some(least) = schema.min_items.filter(|least| length < *least) {
-        violations.push(Violation::new(pointer, format!("has {length} items, and at least {least} are needed")));
+        violations.push(Violation::new(pointer, format!("has {length} items, but at least {least} are required")));
     }
     let keys = schema.x_kubernetes_list_map_keys.as_deref().unwrap_or_default();
     let identity = |value: &Value| match schema.x_kubernetes_list_type.as_deref() {
@@ -252,7 +258,7 @@ fn validate_list(schema: &JSONSchemaProps, values: &[Value], pointer: &str, viol
     for (position, value) in values.iter().enumerate() {
         let below = format!("{pointer}/{position}");
         if identity(value).is_some_and(|identity| !seen.insert(identity)) {
-            violations.push(Violation::new(&below, "is there already, further up in the list"));
+            violations.push(Violation::new(&below, "is a duplicate of an earlier item in the list"));
         }
         if let Some(items) = items(schema) {
             validate(items, value, &below, violations);
@@ -263,16 +269,16 @@ fn validate_list(schema: &JSONSchemaProps, values: &[Value], pointer: &str, viol
 fn validate_text(schema: &JSONSchemaProps, text: &str, pointer: &str, violations: &mut Vec<Violation>) {
     let length = i64::try_from(text.chars().count()).unwrap_or(i64::MAX);
     if let Some(most) = schema.max_length.filter(|most| length > *most) {
-        return violations.push(Violation::new(pointer, format!("has {length} characters, and at most {most} are allowed")));
+        return violations.push(Violation::new(pointer, format!("has {length} characters, but at most {most} are allowed")));
     }
     if let Some(least) = schema.min_length.filter(|least| length < *least) {
-        return violations.push(Violation::new(pointer, format!("has {length} characters, and at least {least} are needed")));
+        return violations.push(Violation::new(pointer, format!("has {length} characters, but at least {least} are required")));
     }
     if let Some(values) = &schema.enum_ {
         let known: Vec<&str> = values.iter().filter_map(|value| value.0.as_str()).collect();
         if !known.contains(&text) {
             let hint = nearest(text, known.iter().copied()).map(|known| format!("; did you mean {known}?")).unwrap_or_default();
-            violations.push(Violation::new(pointer, format!("{text:?} is none of {}{hint}", known.join(", "))));
+            violations.push(Violation::new(pointer, format!("{text:?} is not one of {}{hint}", known.join(", "))));
         }
     }
     if let Some(pattern) = &schema.pattern
@@ -284,7 +290,7 @@ fn validate_text(schema: &JSONSchemaProps, text: &str, pointer: &str, violations
 
 /// A value for a message. Values with an `@` are not shown, because a URL may contain a password.
 fn shown(text: &str) -> String {
-    if text.contains('@') { "the value (not shown, because it holds an @)".to_owned() } else { format!("{text:?}") }
+    if text.contains('@') { "the value (not shown, because it contains an @)".to_owned() } else { format!("{text:?}") }
 }
 
 /// An example for patterns with a well-known meaning, because patterns are hard to read.
@@ -339,11 +345,11 @@ mod tests {
         assert_eq!(
             binding(&spec),
             [
-                "spec.conectionRef: there is no such field; did you mean connectionRef?",
+                "spec.conectionRef: unknown field; did you mean connectionRef?",
                 "spec.interval: \"1d\" does not match ^([0-9]{1,5}(h|m|s)){1,3}$, such as 30s, 10m or 1h30m",
-                "spec.webhook.events[1]: \"Psuh\" is none of Push, Tag, PullRequest, PullRequestMerged, PullRequestClosed, \
+                "spec.webhook.events[1]: \"Psuh\" is not one of Push, Tag, PullRequest, PullRequestMerged, PullRequestClosed, \
                  PullRequestComment; did you mean Push?",
-                "spec.zebra: there is no such field",
+                "spec.zebra: unknown field",
             ]
         );
     }
@@ -355,12 +361,12 @@ mod tests {
         assert_eq!(
             binding(&spec),
             [
-                "spec.connectionRef: must be an object, and is text",
-                "spec.repository: has 0 characters, and at least 1 are needed",
-                "spec.sinks[0].service.port: must be from 1 to 65535",
-                "spec.sinks[1]: is there already, further up in the list",
-                "spec.sinks[1].service.port: must be a whole number, and is text",
-                "spec.webhook.events[1]: is there already, further up in the list",
+                "spec.connectionRef: must be an object, but is text",
+                "spec.repository: has 0 characters, but at least 1 are required",
+                "spec.sinks[0].service.port: must be between 1 and 65535",
+                "spec.sinks[1]: is a duplicate of an earlier item in the list",
+                "spec.sinks[1].service.port: must be a whole number, but is text",
+                "spec.webhook.events[1]: is a duplicate of an earlier item in the list",
             ]
         );
         let sinks = json!([{"name": "a", "nats": {"url": "nats://user:canary@nats.acme.io", "subject": "a"}}]);

@@ -63,12 +63,12 @@ impl TryFrom<CheckArguments> for CheckSettings {
         for argument in config::items("token-env", &arguments.token_env)? {
             let (connection, variable) = argument.rsplit_once('=').map_or((None, argument), |(name, variable)| (Some(name), variable));
             let value = secret_of_environment(variable)
-                .ok_or_else(|| ConfigError::new("token-env", format!("the environment variable {variable} is not set, or empty")))?;
+                .ok_or_else(|| ConfigError::new("token-env", format!("the environment variable {variable} is not set or empty")))?;
             match connection.map(|name| name.split_once('/').map_or((None, name), |(namespace, name)| (Some(namespace.to_owned()), name))) {
                 None if token.is_some() => {
                     return Err(ConfigError::new(
                         "token-env",
-                        "stands for every connection twice; name the connections: NAMESPACE/CONNECTION=NAME",
+                        "is given twice for every connection; name the connections, as in NAMESPACE/CONNECTION=NAME",
                     ));
                 }
                 None => token = Some(value),
@@ -93,7 +93,8 @@ impl TryFrom<CheckArguments> for CheckSettings {
 fn install_key(path: &std::path::Path) -> Result<InstallKey, ConfigError> {
     let refused = |problem: String| ConfigError::new("install-key-file", format!("{}: {problem}", path.display()));
     let bytes = std::fs::read(path).map_err(|error| refused(error.to_string()))?;
-    let none = || refused(format!("is neither {INSTALL_KEY_LENGTH} bytes, nor base64 of them, nor a Secret that has them under {KEY}"));
+    let none =
+        || refused(format!("is not an install key; it must be {INSTALL_KEY_LENGTH} bytes, their base64, or a Secret with the key {KEY}"));
     let key = key_in(&bytes).ok_or_else(none)?;
     InstallKey::new(&key).map_err(|error| refused(error.to_string()))
 }

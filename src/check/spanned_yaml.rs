@@ -75,7 +75,7 @@ impl<'de> Deserialize<'de> for Key {
             Value::String(text) => Ok(Self(text)),
             Value::Number(number) => Ok(Self(number.to_string())),
             Value::Bool(value) => Ok(Self(value.to_string())),
-            Value::Null | Value::Array(_) | Value::Object(_) => Err(D::Error::custom("a key is neither text, number nor boolean")),
+            Value::Null | Value::Array(_) | Value::Object(_) => Err(D::Error::custom("a key must be text, a number or a boolean")),
         }
     }
 }
@@ -108,7 +108,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Node, E> {
-        Number::from_f64(value).map(|number| Node::Scalar(number.into())).ok_or_else(|| E::custom("a number that JSON does not have"))
+        Number::from_f64(value).map(|number| Node::Scalar(number.into())).ok_or_else(|| E::custom("the number is not valid in JSON"))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Node, E> {

@@ -14,9 +14,9 @@ pub(super) fn phrases(status: &GitProviderConnectionStatus) -> Vec<String> {
     phrases.extend(status.credential.as_ref().into_iter().flat_map(credential));
     phrases.extend(status.permissions.iter().map(|permission| match permission.state {
         // The permissions of the role at a single repository are reported for its binding.
-        PermissionState::Granted => format!("scopes suffice for {}", permission.name),
+        PermissionState::Granted => format!("scopes sufficient for {}", permission.name),
         PermissionState::Missing => format!("{} missing", permission.name),
-        PermissionState::Unknown => format!("{} not told by the provider", permission.name),
+        PermissionState::Unknown => format!("{} not reported by the provider", permission.name),
     }));
     phrases
 }
@@ -30,18 +30,18 @@ fn server(status: &GitProviderConnectionStatus) -> String {
 }
 
 fn identity(status: &GitProviderConnectionStatus) -> String {
-    let Some(identity) = &status.identity else { return "without a credential".to_owned() };
+    let Some(identity) = &status.identity else { return "anonymous".to_owned() };
     let kind = match identity.kind {
         IdentityKind::User => "user",
         IdentityKind::App => "App",
         IdentityKind::ServiceAccount => "service account",
         IdentityKind::Token => "token",
     };
-    identity.name.as_ref().map_or_else(|| format!("as a {kind} without a name"), |name| format!("as {kind} {name}"))
+    identity.name.as_ref().map_or_else(|| format!("as an unnamed {kind}"), |name| format!("as {kind} {name}"))
 }
 
 fn credential(credential: &CredentialStatus) -> Vec<String> {
-    let end = credential.expires_at.as_ref().map(|end| format!("ends {}", end.0));
+    let end = credential.expires_at.as_ref().map(|end| format!("expires {}", end.0));
     let grants = (!credential.grants.is_empty()).then(|| format!("granted {}", credential.grants.join(", ")));
     [grants, end].into_iter().flatten().collect()
 }
@@ -70,9 +70,9 @@ mod tests {
             "Forgejo 16.0.0",
             "as user ada",
             "granted read:user, write:repository",
-            "ends 2027-03-01T23:59:59Z",
-            "scopes suffice for ManageWebhooks",
-            "ReadIssues not told by the provider",
+            "expires 2027-03-01T23:59:59Z",
+            "scopes sufficient for ManageWebhooks",
+            "ReadIssues not reported by the provider",
         ];
         assert_eq!(told("True"), expected);
     }

@@ -145,7 +145,7 @@ fn objects(rows: &[Row], style: Style) -> String {
             Outcome::Unknown => ("Unknown", Colour::Red),
             Outcome::Suspended => ("Suspended", Colour::Yellow),
             Outcome::Deleting => ("Deleting", Colour::Yellow),
-            Outcome::NotAsked => ("not asked", Colour::Green),
+            Outcome::NotAsked => ("NotAsked", Colour::Green),
         };
         let reason = row.reason.as_deref().filter(|_| row.outcome != Outcome::Suspended).unwrap_or("-");
         let plain = |text: &str| (text.to_owned(), None);
@@ -201,7 +201,7 @@ fn actions(rows: &[Row], style: Style) -> String {
     if lines.is_empty() {
         return String::new();
     }
-    format!("\n{}\n{}", style.paint(Colour::Bold, "WOULD BE DONE AT THE PROVIDERS"), aligned(&lines, style))
+    format!("\n{}\n{}", style.paint(Colour::Bold, "PLANNED CHANGES AT THE PROVIDERS"), aligned(&lines, style))
 }
 
 fn findings(rows: &[Row], style: Style) -> String {
@@ -231,7 +231,7 @@ fn finding_lines(row: &Row, finding: &Finding, remedy: Option<&str>, style: Styl
     let reason = finding.reason.as_ref().map(|reason| format!("{reason}: ")).unwrap_or_default();
     text += &style.wrapped(&format!("{reason}{}", finding.message), INDENT);
     if let Some(hint) = &finding.hint {
-        text += &style.wrapped(&format!("Here: {hint}."), INDENT);
+        text += &style.wrapped(&format!("In this check: {hint}."), INDENT);
     }
     if let Some(remedy) = remedy {
         text += &style.wrapped(&format!("What to do: {remedy}"), INDENT);
@@ -244,11 +244,13 @@ fn summary(result: &CheckResult, style: Style) -> String {
     let objects = format!("{}, {}", wording::pluralize(summary.connections, "connection"), wording::pluralize(summary.bindings, "binding"));
     let not_asked = result.objects.iter().filter(|row| row.outcome == Outcome::NotAsked).count();
     let verdict = match (result.ok, summary.not_ready) {
-        (true, _) if not_asked > 0 => style.paint(Colour::Green, "the manifests are in order; no provider was asked"),
-        (true, _) => style.paint(Colour::Green, "all would become Ready"),
-        (false, 0) => style.paint(Colour::Red, "all would become Ready, and something would be done at the providers (--fail-on-plan)"),
-        (false, 1) => style.paint(Colour::Red, "1 would not become Ready"),
-        (false, count) => style.paint(Colour::Red, &format!("{count} would not become Ready")),
+        (true, _) if not_asked > 0 => style.paint(Colour::Green, "the manifests are valid; no provider was contacted"),
+        (true, _) => style.paint(Colour::Green, "all objects would become Ready"),
+        (false, 0) => {
+            style.paint(Colour::Red, "all objects would become Ready, but changes would be made at the providers (--fail-on-plan)")
+        }
+        (false, 1) => style.paint(Colour::Red, "1 object would not become Ready"),
+        (false, count) => style.paint(Colour::Red, &format!("{count} objects would not become Ready")),
     };
     let mut text = format!("{objects}: {verdict}.");
     let planned = result.objects.iter().flat_map(|row| row.actions.iter().cloned()).collect::<Vec<_>>();
@@ -314,9 +316,9 @@ FOUND
 FINDINGS
 error    binding team/shop
          BranchNotFound: a sentence of words that is longer than a narrow terminal is wide, and so goes on below itself
-         What to do: Correct `branch`, remove it, or push the branch; it is looked for again every few minutes.
+         What to do: Correct `branch`, remove it, or push the branch. Forgebind checks again every few minutes.
 
-1 connection, 1 binding: 1 would not become Ready.
+1 connection, 1 binding: 1 object would not become Ready.
 ";
         assert_eq!(text, expected);
     }

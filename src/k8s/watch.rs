@@ -257,7 +257,9 @@ where
             Event::InitDone => self.finish_listing(number),
             Event::Apply(object) => self.apply(number, object),
             Event::Delete(Ok(object)) => self.delete(number, &ObjectRef::from_obj(&object), Some(Arc::new(object))),
-            Event::Delete(Err(invalid)) => info!(kind = self.kind, name = invalid.metadata.name, "an object that did not parse is gone"),
+            Event::Delete(Err(invalid)) => {
+                info!(kind = self.kind, name = invalid.metadata.name, "an object that did not match the schema was deleted")
+            }
         }
     }
 
@@ -312,7 +314,7 @@ where
 
     fn fail(&mut self, number: usize, error: &watcher::Error) {
         if self.failing.insert(number) {
-            warn!(kind = self.kind, error = crate::text::wording::of_watch(error), "watch fails, trying again");
+            warn!(kind = self.kind, error = crate::text::wording::of_watch(error), "watch failed, retrying");
         }
     }
 

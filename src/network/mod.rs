@@ -64,7 +64,7 @@ pub enum Purpose {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The host is not allowed. Names the flag that would allow it.
-    #[error("host {host} is not allowed; {flag} would allow it")]
+    #[error("host {host} is not allowed; add it to {flag}")]
     Host {
         /// The host.
         host: String,
@@ -72,7 +72,7 @@ pub enum Refusal {
         flag: &'static str,
     },
     /// The address is not allowed.
-    #[error("{host} has the address {address}, which is not allowed; --allow-cidrs would allow it")]
+    #[error("{host} has the address {address}, which is not allowed; add its range to --allow-cidrs")]
     Address {
         /// The host.
         host: String,
@@ -80,19 +80,19 @@ pub enum Refusal {
         address: IpAddr,
     },
     /// The URL uses http.
-    #[error("{host} is addressed with http; use https, or --allow-insecure-http for local development")]
+    #[error("the URL of {host} uses http; use https, or set --allow-insecure-http for local development")]
     InsecureHttp {
         /// The host.
         host: String,
     },
     /// The URL uses neither http nor https.
-    #[error("{scheme} is not served; use https")]
+    #[error("URLs with {scheme} are not supported; use https")]
     Scheme {
         /// The scheme.
         scheme: String,
     },
     /// The URL contains a user name or a password.
-    #[error("the address of {host} holds a user name; a Secret is the place for it")]
+    #[error("the URL of {host} contains a user name; remove it and put the credential into a Secret")]
     UserInfo {
         /// The host.
         host: String,

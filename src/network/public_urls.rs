@@ -25,12 +25,12 @@ pub struct PublicUrls {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PublicUrlError {
     /// No URL is configured.
-    #[error("Forgebind does not know where providers reach it; start it with --public-url")]
+    #[error("the public URL of Forgebind is not set; start it with --public-url")]
     None,
     /// The connection chooses none, and every URL has a name.
     #[error(
-        "every address of --public-url has a name ({names}), and the connection chooses none; set its spec.receiver.publicURL to a name, or \
-         start Forgebind with one that has none"
+        "every URL of --public-url has a name ({names}), but the connection selects none; set its spec.receiver.publicURL to one of the \
+         names, or start Forgebind with a URL without a name"
     )]
     NotChosen {
         /// The configured names.
@@ -38,8 +38,8 @@ pub enum PublicUrlError {
     },
     /// The connection chooses a name that is not configured.
     #[error(
-        "the connection's spec.receiver.publicURL is {name}, and --public-url has {known}; correct the name, or start Forgebind with \
-         --public-url …,{name}=URL (what was made before stays and goes on delivering)"
+        "the connection's spec.receiver.publicURL is {name}, but --public-url has {known}; correct the name, or start Forgebind with \
+         --public-url …,{name}=URL (existing hooks stay and continue to deliver)"
     )]
     Unknown {
         /// The chosen name.
@@ -114,10 +114,10 @@ mod tests {
         let named = urls(None, &[("internal", "https://hooks.acme.corp"), ("dmz", "https://dmz.acme.io")]);
         for (urls, choice, says) in [
             (urls(None, &[]), None, "start it with --public-url"),
-            (named.clone(), None, "has a name (dmz, internal), and the connection chooses none"),
+            (named.clone(), None, "has a name (dmz, internal), but the connection selects none"),
             // A single named URL is not a default either.
             (urls(None, &[("internal", "https://hooks.acme.corp")]), None, "has a name (internal)"),
-            (named, Some("intern"), "is intern, and --public-url has only the names dmz, internal"),
+            (named, Some("intern"), "is intern, but --public-url has only the names dmz, internal"),
             (urls(Some("https://hooks.acme.io"), &[]), Some("internal"), "--public-url has no names"),
             (urls(None, &[]), Some("internal"), "--public-url …,internal=URL"),
         ] {

@@ -95,7 +95,7 @@ pub fn lacking(
     let host = destination.and_then(Url::host_str).unwrap_or_default();
     let Some(rules) = &connection.spec.allowed_bindings else {
         return format!(
-            "webhook.url leads to {host}, and without allowedBindings a connection allows no webhook.url; add the rule {{namespaces: {{from: \
+            "webhook.url leads to {host}, and a connection without allowedBindings allows no webhook.url; add the rule {{namespaces: {{from: \
              Same}}, destinationHosts: [{host}]}} to its spec.allowedBindings"
         );
     };
@@ -107,15 +107,15 @@ pub fn lacking(
     let (fitting, others): (Vec<_>, Vec<_>) = here.partition(|rule| repository_fits(rule, Some(repository)));
     let patterns: Vec<&str> = others.iter().flat_map(|rule| &rule.repositories).map(String::as_str).collect();
     match (fitting.is_empty(), patterns.is_empty()) {
-        (true, true) => "none of its allowedBindings is for its own namespace; add the rule {namespaces: {from: Same}}".to_owned(),
+        (true, true) => "none of its allowedBindings allows its own namespace; add the rule {namespaces: {from: Same}}".to_owned(),
         (true, false) => format!(
-            "the rules in its allowedBindings for this namespace have the repositories {}, and none of them covers {}; extend one",
+            "the rules in its allowedBindings for this namespace list the repositories {}, which do not match {}; extend a rule",
             patterns.join(", "),
             wording::quoted(repository)
         ),
         (false, _) => format!(
-            "webhook.url leads to {host}, which no rule in its allowedBindings for this namespace and repository has in destinationHosts; add \
-             {host} there"
+            "webhook.url leads to {host}, which is not in destinationHosts of any rule in its allowedBindings for this namespace and \
+             repository; add {host} there"
         ),
     }
 }
@@ -207,21 +207,22 @@ mod tests {
             (
                 None,
                 Some(&url),
-                "without allowedBindings a connection allows no webhook.url; add the rule {namespaces: {from: Same}, destinationHosts: [argocd.acme.io]}",
+                "a connection without allowedBindings allows no webhook.url; add the rule {namespaces: {from: Same}, \
+                 destinationHosts: [argocd.acme.io]}",
             ),
             (same(json!({})), Some(&url), "add argocd.acme.io there"),
             (
                 same(json!({"destinationHosts": ["ci.acme.io"]})),
                 Some(&url),
-                "which no rule in its allowedBindings for this namespace and repository has in destinationHosts",
+                "which is not in destinationHosts of any rule in its allowedBindings for this namespace and repository",
             ),
             (
                 same(json!({"repositories": ["acme/cart", "acme/pay-*"]})),
                 None,
-                "have the repositories acme/cart, acme/pay-*, and none of them covers \"acme/shop\"",
+                "list the repositories acme/cart, acme/pay-*, which do not match \"acme/shop\"",
             ),
             (Some(json!([])), None, "add the rule {namespaces: {from: Same}}"),
-            (Some(selected), Some(&url), "destinationHosts; add argocd.acme.io there"),
+            (Some(selected), Some(&url), "repository; add argocd.acme.io there"),
         ] {
             let connection = connection(rules);
             let request = Request { destination, ..ask("platform", "acme/shop", Some(&labels)) };

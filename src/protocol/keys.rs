@@ -36,7 +36,7 @@ pub struct ControllerKey(hmac::Key);
 
 /// The error for a key of the wrong length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a key has {INSTALL_KEY_LENGTH} bytes, this one has {0}")]
+#[error("an install key must have {INSTALL_KEY_LENGTH} bytes, but this one has {0}")]
 pub struct KeyLengthError(usize);
 
 fn derive(key: &hmac::Key, parts: &[&[u8]]) -> [u8; 32] {

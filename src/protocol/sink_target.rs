@@ -62,14 +62,14 @@ pub fn target(namespace: &str, sink: &SinkSpec, policy: &NetworkPolicy) -> Resul
     match (&sink.service, &sink.http) {
         (Some(service), None) => service_target(namespace, service),
         (None, Some(http)) => http_target(http, policy),
-        _ => Err(NotServed::unusable("it needs exactly one of service and http")),
+        _ => Err(NotServed::unusable("exactly one of service and http must be set")),
     }
 }
 
 fn service_target(namespace: &str, service: &ServiceSink) -> Result<SinkTarget, NotServed> {
     // The schema limits only the length: a name like `host/` or `user@host` would turn the URL into one of another host.
     if !is_dns_label(&service.name) || !is_dns_label(namespace) {
-        return Err(NotServed::unusable(format!("service.name is {}, which is not the name of a Service", wording::quoted(&service.name))));
+        return Err(NotServed::unusable(format!("service.name {} is not a valid name of a Service", wording::quoted(&service.name))));
     }
     let path = service.path.as_deref().unwrap_or("/");
     let host = format!("{}.{namespace}.svc", service.name);
@@ -79,7 +79,7 @@ fn service_target(namespace: &str, service: &ServiceSink) -> Result<SinkTarget, 
         .map(|url| SinkTarget { url, purpose: Purpose::ServiceSink })
         .ok_or_else(|| {
             NotServed::unusable(format!(
-                "service.port {} or service.path {} is not usable; a path begins with / and has no query",
+                "service.port {} or service.path {} is invalid; a path must begin with / and must not have a query",
                 service.port,
                 wording::quoted(path)
             ))
@@ -92,14 +92,14 @@ fn http_target(http: &HttpSink, policy: &NetworkPolicy) -> Result<SinkTarget, No
         .filter(|url| matches!(url.scheme(), "https" | "http") && url.host_str().is_some() && url.username().is_empty())
         .filter(|url| url.password().is_none())
         .ok_or_else(|| {
-            NotServed::unusable(format!("http.url is {}; it should be an https URL without user name", wording::quoted(&http.url.0)))
+            NotServed::unusable(format!("http.url {} is invalid; it must be an https URL without user name", wording::quoted(&http.url.0)))
         })?;
     if url.scheme() == "http" && !policy.insecure_http {
-        return Err(NotServed::allowed("http.url begins with http, which would send events in the clear; use https"));
+        return Err(NotServed::allowed("http.url uses http, which would send events unencrypted; use https"));
     }
     if !policy.sink_hosts.iter().any(|pattern| pattern.matches(&url)) {
         let host = url.host_str().unwrap_or_default();
-        return Err(NotServed::allowed(format!("host {host} of http.url is not allowed; --allow-sink-hosts would allow it")));
+        return Err(NotServed::allowed(format!("host {host} of http.url is not allowed; add it to --allow-sink-hosts")));
     }
     policy.check(Purpose::HttpSink, &url).map_err(|refusal| NotServed::allowed(refusal.to_string()))?;
     Ok(SinkTarget { url, purpose: Purpose::HttpSink })

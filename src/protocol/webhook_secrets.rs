@@ -83,7 +83,7 @@ impl<'de> Deserialize<'de> for Text {
 
 /// The error for an unreadable entry. Contains nothing of the entry, which is secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the entry is not JSON of the expected form")]
+#[error("the entry is not valid JSON of the expected form")]
 pub struct WireError;
 
 impl UserSecret {

@@ -99,8 +99,8 @@ impl Handler {
             StatusCode::OK => "ok\n",
             StatusCode::UNAUTHORIZED => "not authentic\n",
             StatusCode::PAYLOAD_TOO_LARGE => "too large\n",
-            StatusCode::METHOD_NOT_ALLOWED => "only POST\n",
-            StatusCode::UNSUPPORTED_MEDIA_TYPE => "no content encoding\n",
+            StatusCode::METHOD_NOT_ALLOWED => "only POST is allowed\n",
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => "content encodings are not supported\n",
             _ => "try again later\n",
         };
         answer(refused.refusal.status(), text)

@@ -97,20 +97,30 @@ impl Metrics {
             drop(families.refusals.get_or_create(&RefusalLabels { reason: refusal.label() }));
         }
         let registry = registry.sub_registry_with_prefix("forgebind_receiver");
-        registry.register("requests", "Requests by the status code of the answer", families.requests.clone());
-        registry.register_with_unit("request_duration", "From the header to the answer", Unit::Seconds, families.duration.clone());
-        registry.register("refusals", "Requests that were refused, by reason", families.refusals.clone());
-        registry.register("deliveries", "Authentic deliveries, by provider and outcome", families.deliveries.clone());
-        registry.register("sink_attempts", "Attempts at sinks, by kind and result", families.attempts.clone());
-        registry.register_with_unit("sink_attempt_duration", "Duration of one attempt", Unit::Seconds, families.attempt_duration.clone());
+        registry.register("requests", "HTTP requests by status code of the response", families.requests.clone());
+        registry.register_with_unit(
+            "request_duration",
+            "Time from the request header to the response",
+            Unit::Seconds,
+            families.duration.clone(),
+        );
+        registry.register("refusals", "Refused requests, by reason", families.refusals.clone());
+        registry.register("deliveries", "Verified deliveries, by provider and outcome", families.deliveries.clone());
+        registry.register("sink_attempts", "Attempts to send events to sinks, by kind and result", families.attempts.clone());
+        registry.register_with_unit("sink_attempt_duration", "Duration of an attempt", Unit::Seconds, families.attempt_duration.clone());
         registry.register("sink_events_given_up", "Pending events that were given up", families.given_up.clone());
-        registry.register("pending_deliveries", "Deliveries that are pending for a sink", families.pending_deliveries.clone());
-        registry.register_with_unit("pending", "Bodies of pending deliveries", Unit::Bytes, families.pending_bytes.clone());
+        registry.register("pending_deliveries", "Deliveries with pending events", families.pending_deliveries.clone());
+        registry.register_with_unit("pending", "Size of the bodies of pending deliveries", Unit::Bytes, families.pending_bytes.clone());
         registry.register("connections", "Open connections", families.connections.clone());
-        registry.register_with_unit("in_flight", "Bodies that are being received", Unit::Bytes, families.bytes_in_flight.clone());
-        registry.register("routes", "Bindings that this receiver knows", families.routes.clone());
-        registry.register("fresh", "1 while the API server tells this receiver of changes", families.fresh.clone());
-        registry.register("failing_sinks", "Sinks that did not accept what they were sent last", families.failing_sinks.clone());
+        registry.register_with_unit(
+            "in_flight",
+            "Size of the bodies that are being received",
+            Unit::Bytes,
+            families.bytes_in_flight.clone(),
+        );
+        registry.register("routes", "Bindings for which this receiver accepts deliveries", families.routes.clone());
+        registry.register("fresh", "1 while the watches of this receiver are up to date", families.fresh.clone());
+        registry.register("failing_sinks", "Sinks whose last attempt failed", families.failing_sinks.clone());
         Self(Arc::new(families))
     }
 

@@ -110,11 +110,11 @@ impl Refusal {
     /// The message for users if the sender or its configuration is at fault. It becomes part of the binding's evidence.
     pub(super) const fn fault(self) -> Option<&'static str> {
         match self {
-            Self::TooLarge | Self::Oversized => Some("body over the size limit"),
+            Self::TooLarge | Self::Oversized => Some("body larger than the size limit"),
             Self::Proof(Rejection::ProofMissing) => Some("no signature"),
             Self::Proof(Rejection::ProofWrong) => Some("wrong signature"),
             Self::Proof(Rejection::ProofStale) => Some("signature outside its time window"),
-            Self::Proof(Rejection::Unreadable) => Some("body does not fit its content type"),
+            Self::Proof(Rejection::Unreadable) => Some("body does not match its content type"),
             Self::SecretRevoked => Some("its secret is no longer valid"),
             _ => None,
         }

@@ -113,7 +113,7 @@ impl BoundReceiver {
             self.handler.finish().await;
         };
         if timeout_at(deadline, in_flight).await.is_err() {
-            tracing::warn!("stopped before every delivery was answered");
+            tracing::warn!("stopped before all deliveries were answered");
         }
         self.dispatcher.stop(deadline).await;
         Ok(())

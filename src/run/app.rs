@@ -51,8 +51,10 @@ impl App {
         let Self { mut tasks, registry, refresh, ready, stop, .. } = self;
         let alive = Arc::new(AtomicBool::new(true));
         let still = Arc::clone(&alive);
-        let live: Vec<Check> =
-            vec![("tasks", Box::new(move || if still.load(Ordering::Relaxed) { Ok(()) } else { Err("a task ended".to_owned()) }))];
+        let live: Vec<Check> = vec![(
+            "tasks",
+            Box::new(move || if still.load(Ordering::Relaxed) { Ok(()) } else { Err("a task ended unexpectedly".to_owned()) }),
+        )];
         let admin_stop = CancellationToken::new();
         let admin = tokio::spawn(admin::serve(listener, Admin { registry, refresh, live, ready, evidence }, admin_stop.clone()));
         let mut result = Ok(());

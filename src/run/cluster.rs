@@ -62,7 +62,7 @@ pub(super) async fn learn_networks(client: &Client, network: &NetworkPolicy) {
         Err(error) => {
             info!(
                 error = crate::text::wording::of_api_server(&error),
-                "the cluster does not tell its service ranges; they are not refused as targets"
+                "cannot read the cluster's service ranges; they are not blocked as destinations"
             );
             Vec::new()
         }

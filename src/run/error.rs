@@ -10,10 +10,10 @@ pub enum RunError {
     #[error("--log-filter: {0}")]
     LogFilter(#[from] logs::FilterError),
     /// No cluster is configured.
-    #[error("no cluster: {0}; set KUBECONFIG or run in a pod")]
+    #[error("no cluster is configured: {0}; set KUBECONFIG or run in a pod")]
     NoCluster(String),
     /// The custom resource definitions are not installed.
-    #[error("the cluster does not know {0}; install the CRDs: forgebind crd | kubectl apply --server-side -f -")]
+    #[error("{0} are not installed in the cluster; install the CRDs: forgebind crd | kubectl apply --server-side -f -")]
     NotInstalled(String),
     /// The install key cannot be used.
     #[error(transparent)]
@@ -37,7 +37,7 @@ pub enum RunError {
         source: std::io::Error,
     },
     /// An HTTP client cannot be made.
-    #[error("no HTTP client: {0}")]
+    #[error("cannot create an HTTP client: {0}")]
     HttpClient(#[from] reqwest::Error),
     /// Leader election failed to start.
     #[error("leader election: {0}")]
@@ -49,6 +49,6 @@ pub enum RunError {
     #[error("{0}")]
     NotUninstalled(String),
     /// A task that runs as long as the process has ended.
-    #[error("{0} ended")]
+    #[error("{0} ended unexpectedly")]
     Ended(&'static str),
 }

@@ -164,7 +164,7 @@ async fn awaited_receiver_key(
             Err(InstallKeyError::Kubernetes(kube::Error::Api(status))) if status.is_not_found() && !stop.is_cancelled() => {
                 if !std::mem::replace(&mut told, true) {
                     let doubt = install::doubt_of_namespace(client, namespace).await;
-                    info!(secret = install::RECEIVER_KEY, namespace, doubt, "waiting for the controller to make the receivers' key");
+                    info!(secret = install::RECEIVER_KEY, namespace, doubt, "waiting until the controller has created the receivers' key");
                 }
                 tokio::select! {
                     () = tokio::time::sleep(KEY_PAUSE) => {}
@@ -373,7 +373,7 @@ fn stop_signal() -> CancellationToken {
             _ = terminate => {}
             _ = tokio::signal::ctrl_c() => {}
         }
-        info!("stopping: what is under way may finish");
+        info!("stopping; requests in progress may finish");
         cancelled.cancel();
     });
     stop

@@ -78,7 +78,7 @@ impl Remote {
             Ok(answer) => read(answer).await,
             Err(error) => Err(Unread::Http(error.without_url())),
         };
-        evidence.map_err(|error| warn!(receiver = %base, %error, "receiver does not tell what it saw")).ok()
+        evidence.map_err(|error| warn!(receiver = %base, %error, "cannot read the evidence of a receiver")).ok()
     }
 }
 
@@ -87,7 +87,7 @@ impl Remote {
 enum Unread {
     #[error(transparent)]
     Http(reqwest::Error),
-    #[error("the answer is over {} MiB", LONGEST_ANSWER >> 20)]
+    #[error("the answer is larger than {} MiB", LONGEST_ANSWER >> 20)]
     TooLong,
     #[error("the answer is not what a receiver tells: {0}")]
     Malformed(JsonError),

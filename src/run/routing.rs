@@ -44,7 +44,7 @@ impl Synced {
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
-        if self.all() { Ok(()) } else { Err("not read yet".to_owned()) }
+        if self.all() { Ok(()) } else { Err("not listed yet".to_owned()) }
     }
 }
 

@@ -64,13 +64,13 @@ async fn follow(secrets: Api<Secret>, shard: u8, hears: Hears) {
                 let data = secret.and_then(|secret| secret.data).unwrap_or_default();
                 let (entries, unreadable) = webhook_secrets::read_shard(&data);
                 for uid in unreadable {
-                    warn!(shard, uid, "prepared webhook secret is not readable");
+                    warn!(shard, uid, "prepared webhook secret cannot be read");
                 }
                 hears(shard, &entries);
             }
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
-                    warn!(kind = "Secret", name, error = wording::of_watch(&error), "watch fails, trying again");
+                    warn!(kind = "Secret", name, error = wording::of_watch(&error), "watch failed, retrying");
                 }
             }
         }
@@ -86,7 +86,11 @@ pub(super) fn renew(watched: &mut Watched, context: &Arc<Context>) {
     let hears: Hears = Arc::new(move |shard, entries| {
         let gone = gone(&locked(&known), shard, entries);
         for binding in context.view.bindings.state_filter(|binding| binding.uid().is_some_and(|uid| gone.contains(&uid))) {
-            info!(namespace = binding.namespace(), name = binding.name_any(), "the prepared webhook secret is gone; it is prepared again");
+            info!(
+                namespace = binding.namespace(),
+                name = binding.name_any(),
+                "the prepared webhook secret was deleted; preparing it again"
+            );
             locked(&context.view.probes).entry(binding.uid().unwrap_or_default()).or_default().next = None;
             context.view.triggers.binding(&binding);
         }

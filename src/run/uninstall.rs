@@ -63,12 +63,12 @@ impl Uninstall {
     async fn without_key(&self, namespace: &str, secret: &str) -> Result<(), RunError> {
         let held = self.list::<RepoBinding>().await?.len() + self.list::<GitProviderConnection>().await?.len();
         if held == 0 {
-            println!("nothing to release: there is no install key and no object that is held");
+            println!("nothing to release: there is no install key, and no object has the finalizer");
             return Ok(());
         }
         Err(RunError::NotUninstalled(format!(
-            "Secret {namespace}/{secret} is missing, so nobody can tell which of {held} held objects are of this installation; restore it, \
-             or remove their finalizers by hand"
+            "Secret {namespace}/{secret} is missing, so it is not known which of {held} objects with the finalizer belong to this \
+             installation; restore the Secret, or remove the finalizers by hand"
         )))
     }
 
@@ -137,15 +137,15 @@ impl Uninstall {
             }
             if Instant::now() >= until {
                 let held: Vec<_> = bindings.iter().chain(&connections).map(place).collect();
-                return Err(RunError::NotUninstalled(format!("still taken hold of by a running controller: {}", held.join(", "))));
+                return Err(RunError::NotUninstalled(format!(
+                    "a running controller keeps adding the finalizer; stop it: {}",
+                    held.join(", ")
+                )));
             }
             tokio::time::sleep(PAUSE).await;
         }
         self.tell_leftovers(namespace).await?;
-        println!(
-            "{} released; the Secret with the install key lets a new installation know these webhooks again",
-            pluralize(told.len(), "object")
-        );
+        println!("{} released; a new installation with the same install key recognises these webhooks", pluralize(told.len(), "object"));
         Ok(())
     }
 
@@ -187,7 +187,7 @@ impl Uninstall {
             let bindings = self.list::<RepoBinding>().await?;
             if bindings.is_empty() {
                 let left = self.tell_leftovers(namespace).await?;
-                let webhooks = if left == 0 { "each with its webhook" } else { "but not every webhook with them, see above" };
+                let webhooks = if left == 0 { "each with its webhook" } else { "but some webhooks remain, see above" };
                 println!("{} deleted, {webhooks}", pluralize(asked.len(), "binding"));
                 return Ok(());
             }
@@ -196,7 +196,7 @@ impl Uninstall {
                     self.delete(binding).await?;
                 }
                 if asked.insert(binding.uid()) {
-                    println!("binding {}: deleting it and its webhook", place(binding));
+                    println!("binding {}: deleting the binding and its webhook", place(binding));
                 }
             }
             if Instant::now() >= until {
@@ -223,7 +223,7 @@ fn left(entry: &leftovers::Leftover) -> String {
     let ids: Vec<_> = entry.hooks.iter().map(|hook| hook.id.as_str()).collect();
     let webhooks = match ids.as_slice() {
         // A status that was lost names no hooks.
-        [] => "a webhook may stay".to_owned(),
+        [] => "a webhook may remain".to_owned(),
         [id] => format!("webhook {id} stays"),
         ids => format!("webhooks {} stay", ids.join(", ")),
     };
@@ -254,7 +254,7 @@ fn staying(object: &Value) -> Vec<String> {
     let hooks = list("/status/webhook/hooks").filter_map(|hook| hook.get("id").and_then(Value::as_str));
     let former = list("/status/webhook/formerTargets").filter_map(|target| target.get("repository").and_then(Value::as_str));
     let hooks = hooks.map(|id| format!("webhook {id} stays at {repository}"));
-    hooks.chain(former.map(|path| format!("a webhook may be left at {path}, where it was moved from"))).collect()
+    hooks.chain(former.map(|path| format!("a webhook may remain at {path}, the former repository"))).collect()
 }
 
 /// A binding that still exists, with the message of its `CleanupBlocked` condition.

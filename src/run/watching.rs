@@ -287,14 +287,14 @@ fn filled<K: 'static>(listeners: &mut Vec<Listener<K>>) -> Box<dyn Fn() -> Resul
             seen.store(true, Ordering::Release);
         }
     }));
-    Box::new(move || if filled.load(Ordering::Acquire) { Ok(()) } else { Err("not read yet".to_owned()) })
+    Box::new(move || if filled.load(Ordering::Acquire) { Ok(()) } else { Err("not listed yet".to_owned()) })
 }
 
 fn invalid<K: Resource<DynamicType = ()>>(context: &Arc<Context>, kind: &'static str, change: &Change<K>) {
     let Change::Invalid(object) = change else { return };
     context.metrics.invalid_objects.get_or_create(&Kind { kind }).inc();
     let InvalidObject { error, metadata } = &**object;
-    error!(kind, namespace = metadata.namespace, name = metadata.name, error, "stored object does not fit the schema; it is left alone");
+    error!(kind, namespace = metadata.namespace, name = metadata.name, error, "stored object does not match the schema; it is ignored");
     let (context, metadata, error) = (Arc::clone(context), metadata.clone(), error.clone());
     tokio::spawn(async move { crate::controllers::report_invalid::<K>(&context, metadata, &error).await });
 }

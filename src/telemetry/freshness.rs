@@ -55,10 +55,10 @@ pub struct WatchHealth {
 impl WatchHealth {
     /// Registers the metrics.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register("forgebind_kubernetes_requests", "Requests to the API server, by how it answered", self.requests.clone());
+        registry.register("forgebind_kubernetes_requests", "Requests to the API server, by method and status code", self.requests.clone());
         registry.register_with_unit(
             "forgebind_watch_last_answer_timestamp",
-            "Time of the last answer to the oldest watch of this resource",
+            "Time of the last response to the oldest watch of this resource",
             Unit::Seconds,
             self.answered.clone(),
         );

@@ -36,16 +36,16 @@ impl ProcessMetrics {
             open_files: Gauge::default(),
             most_files: Gauge::default(),
         };
-        registry.register("forgebind_build_info", "Always 1, the labels tell what this process is", metrics.build.clone());
+        registry.register("forgebind_build_info", "Always 1, the labels describe the process", metrics.build.clone());
         registry.register_with_unit(
             "process_start_time",
-            "When the process started, in seconds since 1970",
+            "Start time of the process in seconds since 1970",
             Unit::Seconds,
             metrics.start_time.clone(),
         );
         registry.register_with_unit("process_resident_memory", "Resident memory", Unit::Bytes, metrics.resident_memory.clone());
-        registry.register("process_open_fds", "Open file descriptors, connections among them", metrics.open_files.clone());
-        registry.register("process_max_fds", "Most file descriptors that the process may open", metrics.most_files.clone());
+        registry.register("process_open_fds", "Open file descriptors, including connections", metrics.open_files.clone());
+        registry.register("process_max_fds", "Maximum number of open file descriptors", metrics.most_files.clone());
         metrics.build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION"), role }).set(1);
         metrics.start_time.set(clock.now().as_second());
         metrics

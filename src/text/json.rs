@@ -16,9 +16,9 @@ pub struct JsonError {
 impl From<&serde_json::Error> for JsonError {
     fn from(error: &serde_json::Error) -> Self {
         let what = match error.classify() {
-            Category::Data => "a field is missing or has the wrong form",
-            Category::Eof => "the document ends too early",
-            Category::Syntax | Category::Io => "the document is no JSON, or is nested too deeply",
+            Category::Data => "a field is missing or has the wrong type",
+            Category::Eof => "the document is truncated",
+            Category::Syntax | Category::Io => "the document is not JSON, or is nested too deeply",
         };
         Self { what, line: error.line(), column: error.column() }
     }

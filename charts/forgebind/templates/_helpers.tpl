@@ -24,7 +24,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/part-of: forgebind
 {{- end -}}
 
-{{/* The processes of this mode: what each is called, which subcommand it runs, and where its values stand. */}}
+{{/* The processes of this mode, each with its name, its subcommand and the key of its values. */}}
 {{- define "forgebind.components" -}}
 {{- if eq .Values.mode "Single" -}}
 - {component: operator, command: run, values: controller, roles: [controller, receiver], receives: true}
@@ -66,7 +66,7 @@ default
 {{- default "forgebind-install-key" .Values.installKey.existingSecret -}}
 {{- end -}}
 
-{{/* The namespaces whose Secrets may be read, as YAML; ["*"] for all. */}}
+{{/* Namespaces in which Secrets may be read, as YAML; ["*"] for all. */}}
 {{- define "forgebind.secretNamespaces" -}}
 {{- if has "*" .Values.secretNamespaces -}}
 ["*"]
@@ -75,7 +75,7 @@ default
 {{- end -}}
 {{- end -}}
 
-{{/* What --providers takes for the providers that are switched on. */}}
+{{/* Value of --providers for the enabled providers. */}}
 {{- define "forgebind.providers" -}}
 {{- $flags := dict "github" "github" "gitlab" "gitlab" "bitbucketCloud" "bitbucket-cloud" "bitbucketDataCenter" "bitbucket-data-center" "azureDevOps" "azure-devops" "gitea" "gitea" -}}
 {{- $served := list -}}
@@ -85,7 +85,7 @@ default
 {{- end -}}
 {{- end -}}
 {{- if not $served -}}
-{{- fail "providers: none is enabled, so there would be nothing to serve; enable at least one" -}}
+{{- fail "providers: none is enabled; enable at least one" -}}
 {{- end -}}
 {{- join "," $served -}}
 {{- end -}}
@@ -94,12 +94,12 @@ default
 {{- if or .Values.proxy.https .Values.proxy.http }}true{{ end -}}
 {{- end -}}
 
-{{/* Whether policies limit what Forgebind's accounts may write. They are objects of the cluster, which Namespaced makes none of. */}}
+{{/* Whether policies restrict writes of Forgebind's service accounts. Policies are cluster objects, so scope Namespaced has none. */}}
 {{- define "forgebind.limitsWrites" -}}
 {{- if and .Values.rbac.limitWrites (eq .Values.rbac.scope "Cluster") }}true{{ end -}}
 {{- end -}}
 
-{{/* The arguments of a server, as a YAML list. */}}
+{{/* Arguments of a server, as a YAML list. */}}
 {{- define "forgebind.arguments" -}}
 {{- $values := .root.Values -}}
 - {{ .command }}
@@ -164,7 +164,7 @@ default
 {{- end }}
 {{- end -}}
 
-{{/* Where the process gets what is not a flag. */}}
+{{/* Environment variables of a process. */}}
 {{- define "forgebind.environment" -}}
 {{- $values := .root.Values -}}
 - name: HOSTNAME
@@ -190,8 +190,8 @@ default
 {{- end }}
 {{- end -}}
 
-{{/* A map without its members that are null or an empty text. Helm takes out some that are null and leaves others in, and those
-in the values.yaml of a chart above this one change nothing at all: there an empty text does. */}}
+{{/* A map without members that are null or empty. Helm removes some null values and keeps others, and ignores null in the values
+of a parent chart, where an empty string works. */}}
 {{- define "forgebind.withoutNulls" -}}
 {{- $kept := dict -}}
 {{- range $name, $value := . -}}
@@ -200,7 +200,7 @@ in the values.yaml of a chart above this one change nothing at all: there an emp
 {{- toYaml $kept -}}
 {{- end -}}
 
-{{/* The same of resources, whose two members are maps themselves. */}}
+{{/* As withoutNulls, for resources, whose two members are maps. */}}
 {{- define "forgebind.resources" -}}
 {{- $kept := dict -}}
 {{- range $name, $of := . -}}
@@ -209,7 +209,7 @@ in the values.yaml of a chart above this one change nothing at all: there an emp
 {{- toYaml $kept -}}
 {{- end -}}
 
-{{/* Seconds of a duration such as 1h30m. */}}
+{{/* A duration such as 1h30m in seconds. */}}
 {{- define "forgebind.seconds" -}}
 {{- $sum := 0 -}}
 {{- range regexFindAll "[0-9]+[hms]" . -1 -}}
@@ -219,12 +219,12 @@ in the values.yaml of a chart above this one change nothing at all: there an emp
 {{- $sum -}}
 {{- end -}}
 
-{{/* The public URLs by their names, as a JSON object. The name of the default one is empty. */}}
+{{/* Public URLs by name, as a JSON object. The default URL has an empty name. */}}
 {{- define "forgebind.publicURLs" -}}
 {{- $urls := deepCopy (default dict .Values.publicURLs) -}}
 {{- range $name, $_ := $urls -}}
 {{- if or (eq $name "default") (not (regexMatch "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$" $name)) -}}
-{{- fail (printf "publicURLs: %q is no name: lower-case letters, digits and dashes; the default one is publicURL" $name) -}}
+{{- fail (printf "publicURLs: %q is not a valid name; use at most 63 lower-case letters, digits and dashes, and publicURL for the default URL" $name) -}}
 {{- end -}}
 {{- end -}}
 {{- with .Values.publicURL -}}
@@ -233,7 +233,7 @@ in the values.yaml of a chart above this one change nothing at all: there an emp
 {{- toJson $urls -}}
 {{- end -}}
 
-{{/* The same as the flag takes it. */}}
+{{/* Public URLs in the format of --public-url. */}}
 {{- define "forgebind.publicURLArgument" -}}
 {{- $entries := list -}}
 {{- range $name, $url := include "forgebind.publicURLs" . | fromJson -}}
@@ -242,8 +242,8 @@ in the values.yaml of a chart above this one change nothing at all: there an emp
 {{- join "," $entries -}}
 {{- end -}}
 
-{{/* The hosts of the public URLs, which an Ingress or an HTTPRoute needs, as a JSON array: each once, with what is to be
-appended to names of what is its own. One certificate each: that one cannot be issued keeps no other from it. */}}
+{{/* Hosts of the public URLs for an Ingress or HTTPRoute, as a JSON array without duplicates, each with the suffix for the names
+of its own objects. Each host has its own certificate, so that a failure to issue one does not affect the others. */}}
 {{- define "forgebind.publicHosts" -}}
 {{- $hosts := list -}}
 {{- $seen := list -}}
@@ -255,12 +255,12 @@ appended to names of what is its own. One certificate each: that one cannot be i
 {{- end -}}
 {{- end -}}
 {{- if not $hosts -}}
-{{- fail "publicURL: an Ingress or HTTPRoute needs it; set it to where providers reach the receiver, such as https://hooks.acme.io" -}}
+{{- fail "publicURL: required for an Ingress or HTTPRoute; set it to the URL at which providers reach the receiver, such as https://hooks.acme.io" -}}
 {{- end -}}
 {{- toJson $hosts -}}
 {{- end -}}
 
-{{/* The paths of the public URLs, each once, as a JSON array. */}}
+{{/* Paths of the public URLs, as a JSON array without duplicates. */}}
 {{- define "forgebind.publicPaths" -}}
 {{- $paths := list -}}
 {{- range include "forgebind.publicURLs" . | fromJson -}}
@@ -271,7 +271,7 @@ appended to names of what is its own. One certificate each: that one cannot be i
 
 {{- define "forgebind.certManagerAnnotations" -}}
 {{- if and .clusterIssuer .issuer -}}
-{{- fail "certManager: name a clusterIssuer or an issuer, not both" -}}
+{{- fail "certManager: set clusterIssuer or issuer, not both" -}}
 {{- end -}}
 {{- with .clusterIssuer }}cert-manager.io/cluster-issuer: {{ . }}{{ end -}}
 {{- with .issuer }}cert-manager.io/issuer: {{ . }}{{ end -}}

@@ -1,11 +1,11 @@
 {{/*
-What each process asks of the API server, by where: the one list from which every Role is made. A test runs the processes
-with these rights and compares the list with the API server's audit log: neither a verb too few nor one too many.
+Permissions of each process at the API server, by scope. All Roles are made from this list. A test runs the processes with
+these permissions and compares the list with the API server's audit log, so that no verb is missing or unused.
 
-watched     for connections and bindings: in every namespace, or in each watched one where rbac.scope is Namespaced
-references  for Secrets and ConfigMaps: in each of secretNamespaces
-own         in the release's namespace
-cluster     for objects that are in no namespace
+watched     connections and bindings, in every namespace, or in each watched namespace if rbac.scope is Namespaced
+references  Secrets and ConfigMaps, in each of secretNamespaces
+own         objects in the namespace of the release
+cluster     cluster objects
 */}}
 {{- define "forgebind.rights" -}}
 {{- $shards := list -}}
@@ -15,25 +15,25 @@ cluster     for objects that are in no namespace
 {{- $installKey := include "forgebind.installKey" . -}}
 controller:
   watched:
-  # Their specs are read, their finalizers patched.
+  # Reads specs and patches finalizers.
   - {apiGroups: [forgebind.dev], resources: [gitproviderconnections, repobindings], verbs: [list, patch, watch]}
   - {apiGroups: [forgebind.dev], resources: [gitproviderconnections/status, repobindings/status], verbs: [patch]}
   - {apiGroups: [events.k8s.io], resources: [events], verbs: [create, patch]}
   references:
   - {apiGroups: [""], resources: [configmaps, secrets], verbs: [get, list, watch]}
   own:
-  # The API server cannot limit a creation to a name.
+  # RBAC cannot restrict create to a name.
   - {apiGroups: [""], resources: [secrets], verbs: [create]}
-  # Watched, so that a key that somebody deletes is noticed and written back.
+  # Watched, so that a deleted key is written back.
   - {apiGroups: [""], resources: [secrets], resourceNames: [{{ $installKey }}], verbs: [get, list, watch]}
   - {apiGroups: [""], resources: [secrets], resourceNames: {{ prepend $shards "forgebind-receiver-key" | toJson }}, verbs: [get, list, update, watch]}
-  # Hooks that could not be removed are written down, and found by a label.
+  # Leftover hooks are recorded in ConfigMaps, which are found by a label.
   - {apiGroups: [""], resources: [configmaps], verbs: [create, list]}
   - {apiGroups: [""], resources: [configmaps], resourceNames: {{ $leftovers | toJson }}, verbs: [get, update]}
   - {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [create]}
   - {apiGroups: [coordination.k8s.io], resources: [leases], resourceNames: [forgebind-controller], verbs: [get, list, patch, watch]}
   {{- if eq .Values.mode "Separate" }}
-  # Where the receivers are that tell what they saw.
+  # Addresses of the receivers, from which evidence is collected.
   - {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [list, watch]}
   {{- end }}
   cluster:
@@ -46,10 +46,10 @@ receiver:
   {{- end }}
   own:
   {{- if eq .Values.mode "Separate" }}
-  # Its part of the install key; never the key itself.
+  # The receivers' part of the install key, never the key itself.
   - {apiGroups: [""], resources: [secrets], resourceNames: [forgebind-receiver-key], verbs: [get]}
   {{- end }}
-  # What it needs of the webhook secrets that users brought.
+  # Prepared webhook secrets of users.
   - {apiGroups: [""], resources: [secrets], resourceNames: {{ $shards | toJson }}, verbs: [list, watch]}
   cluster:
   - {apiGroups: [networking.k8s.io], resources: [servicecidrs], verbs: [list]}
@@ -64,7 +64,7 @@ uninstall:
   - {apiGroups: [""], resources: [configmaps], verbs: [list]}
 {{- end -}}
 
-{{/* The Roles and bindings of one process: .root, .name, .account, .roles, .annotations. */}}
+{{/* Roles and role bindings of a process: .root, .name, .account, .roles, .annotations. */}}
 {{- define "forgebind.roles" -}}
 {{- $root := .root -}}
 {{- $rights := include "forgebind.rights" $root | fromYaml -}}
@@ -79,19 +79,19 @@ uninstall:
 {{- $everywhere := list -}}{{- $byNamespace := dict -}}
 {{- if eq $root.Values.rbac.scope "Namespaced" -}}
 {{- if not $root.Values.watchNamespaces -}}
-{{- fail "rbac.scope: Namespaced needs watchNamespaces: without a list every namespace is watched, which only a ClusterRole allows" -}}
+{{- fail "rbac.scope: Namespaced requires watchNamespaces; without it every namespace is watched, which needs a ClusterRole" -}}
 {{- end -}}
 {{- range $root.Values.watchNamespaces | uniq }}{{ $_ := set $byNamespace . (concat (get $byNamespace . | default list) $watched) }}{{ end -}}
 {{- else -}}
-{{- /* Also where only some namespaces are watched: a namespace that is deleted loses its Roles first, and nobody could
-       release what is left in it. */ -}}
+{{- /* Also if only some namespaces are watched: a namespace that is deleted loses its Roles first, and its objects could then
+       not be finalized. */ -}}
 {{- $everywhere = concat $everywhere $watched $cluster -}}
 {{- end -}}
 {{- if $references -}}
 {{- $namespaces := include "forgebind.secretNamespaces" $root | fromJsonArray -}}
 {{- if has "*" $namespaces -}}
 {{- if eq $root.Values.rbac.scope "Namespaced" -}}
-{{- fail "rbac.scope: Namespaced needs secretNamespaces by name" -}}
+{{- fail "rbac.scope: Namespaced requires secretNamespaces to list namespaces by name" -}}
 {{- end -}}
 {{- $everywhere = concat $everywhere $references -}}
 {{- else -}}

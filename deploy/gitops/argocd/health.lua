@@ -1,5 +1,5 @@
--- What Argo CD shows of a GitProviderConnection and of a RepoBinding. It says what the conditions say, and is wiser than the
--- rules of kstatus in one thing: what a person suspended is Suspended. What is only observed is Healthy, with its plan.
+-- Health of a GitProviderConnection or RepoBinding for Argo CD, derived from its conditions. It differs from kstatus in one
+-- case: a suspended object is Suspended. An object that only observes is Healthy, with its plan in the message.
 local conditions = {}
 if obj.status ~= nil and obj.status.conditions ~= nil then
   for _, condition in ipairs(obj.status.conditions) do
@@ -13,10 +13,10 @@ end
 
 local ready = conditions.Ready
 if ready == nil then
-  return { status = "Progressing", message = "Forgebind has not looked at it yet" }
+  return { status = "Progressing", message = "Forgebind has not processed the object yet" }
 end
 if obj.status.observedGeneration ~= obj.metadata.generation then
-  return { status = "Progressing", message = "Forgebind has not judged the present spec yet" }
+  return { status = "Progressing", message = "Forgebind has not processed the current spec yet" }
 end
 if ready.status == "False" and ready.reason == "Suspended" then
   return { status = "Suspended", message = ready.message }
@@ -28,7 +28,7 @@ if is("Reconciling", "True") or ready.status ~= "True" then
   return { status = "Progressing", message = ready.reason .. ": " .. ready.message }
 end
 
--- Healthy, and yet worth a look.
+-- Healthy, but with warnings.
 local notes = {}
 for _, kind in ipairs({ "CredentialExpiring", "Delivering", "Receiving" }) do
   local bad = kind == "CredentialExpiring" and "True" or "False"

@@ -1,4 +1,4 @@
-//! `RepoBinding`: one repository reached through one connection.
+//! `RepoBinding`: one repository that is reached through one connection.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::connection::Address;
 use super::shared::{DeletionPolicy, EventKind, Interval, LastHandled, ManagementPolicy, is_false};
 
-/// In `status.webhook.previousSecrets`: every derived version before the present one. Said when hooks are found although the
-/// status tells of none, because which ones are in their grace is lost with it.
+/// In `status.webhook.previousSecrets`: every derived version before the present one. Written when hooks are found although
+/// the status names none: the record of which versions are in their grace period is lost with the status.
 pub const ANY_EARLIER_VERSION: &str = "*";
 
-/// What is wanted: the repository, the events that its webhook tells, and where verified deliveries go.
+/// Desired state of the binding: the repository, its webhook, and the sinks that receive its events.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "forgebind.dev",
@@ -24,7 +24,7 @@ pub const ANY_EARLIER_VERSION: &str = "*";
     namespaced,
     status = "RepoBindingStatus",
     derive = "PartialEq",
-    doc = "One repository reached through a connection: its webhook, its deliveries, and where they go.",
+    doc = "One repository that is reached through a connection: its webhook, and the sinks that receive its events.",
     annotation("kustomize.toolkit.fluxcd.io/substitute", "disabled"),
     selectable = ".spec.connectionRef.name",
     selectable = ".spec.connectionRef.namespace",
@@ -45,60 +45,63 @@ pub const ANY_EARLIER_VERSION: &str = "*";
         .message("a sink can only ask for events that webhook.events lists"),
 )]
 pub struct RepoBindingSpec {
-    /// The connection through which the repository is reached. It may be of another namespace where its `allowedBindings`
-    /// says so. When it changes, the webhook moves: the new one is made before the old one is deleted.
+    /// Connection through which Forgebind reaches the repository. Its `allowedBindings` must allow this binding; otherwise
+    /// Ready is False with the reason `RefNotPermitted`. When the connection changes, Forgebind creates the new webhook
+    /// before it deletes the old one.
     pub connection_ref: ConnectionReference,
-    /// The repository: its path in the provider's own form, such as acme/shop, or its https or ssh clone URL. A URL must be
-    /// of the connection's server and must not hold a password. At most 2048 characters.
+    /// Repository at the provider: its path in the provider's form, such as acme/shop, or its https or ssh clone URL. A URL
+    /// must be on the connection's server and must not contain a password. At most 2048 characters. A repository that the
+    /// provider does not show to the credential is reported with the reason `NotFoundOrHidden`.
     #[schemars(length(min = 1, max = 2048))]
     #[x_kube(validation = Rule::new("!self.matches('^[A-Za-z][A-Za-z0-9+.-]*://[^/@]*:[^/@]*@')")
         .message("repository must not hold a password; the connection's Secret is the place for it"))]
     pub repository: String,
-    /// A branch that must exist when the repository is not empty, such as main or refs/heads/main: one name, no pattern. It is
-    /// also the filter of the sinks that name no branches. By default no branch is demanded and deliveries of every branch are
-    /// handed on. At most 255 characters.
+    /// Branch that must exist unless the repository is empty: a single name such as main or refs/heads/main, without
+    /// wildcards, at most 255 characters. A missing branch is reported with the reason `BranchNotFound`. It is also the
+    /// default for `branches` of every sink. If not set, no branch is required and events of every branch are sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     #[x_kube(validation = Rule::new(r"(!self.startsWith('refs/') || self.matches('^refs/heads/.')) && self.matches('^[^\\s~^:?*\\[\\\\]+$')")
         .message("branch is the name of one branch, such as main or refs/heads/main, and no pattern; patterns belong in the branches of a sink"))]
     pub branch: Option<String>,
-    /// The webhook at the provider. Without it no webhook is made: it is only checked that the connection reaches the
-    /// repository, which needs a credential that may read. Write an empty object for a webhook with every default.
+    /// Webhook at the provider. An empty object creates a webhook with all defaults. If not set, Forgebind creates no
+    /// webhook and only checks that the connection can read the repository, for which read access is enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<WebhookSpec>,
-    /// What to do with verified deliveries, at most 8 sinks with a name each. They need `webhook` without `url`. A delivery
-    /// is answered when every sink has accepted it or when it is kept for those that have not. Without sinks, deliveries are
-    /// verified and counted and nothing more.
+    /// Sinks to which verified events are sent, at most 8, each with a unique name. Requires `webhook` without `url`.
+    /// Forgebind answers the provider as soon as every sink has accepted the event, or the event is kept in memory for
+    /// those that have not. If empty, deliveries are verified and counted, but not sent anywhere.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub sinks: Vec<SinkSpec>,
-    /// What becomes of the webhook when this object is deleted. Delete, the default, removes it at the provider; an adopted
-    /// one is handed back. Orphan leaves it where it is, also one that delivers to `url`, for as long as the connection allows
-    /// this binding; otherwise it is removed as with Delete. Without `webhook` it has no effect.
+    /// What happens to the webhook when this object is deleted. Delete, the default, removes it at the provider; an adopted
+    /// webhook is handed back instead. Orphan leaves it in place, with two exceptions where it is removed as with Delete:
+    /// the connection no longer allows this binding, or the webhook delivers to `webhook.url` and was made through a
+    /// connection of another namespace, whose owner could not stop these deliveries later. Has no effect without `webhook`.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
-    /// Whether Forgebind may write at the provider. Manage, the default, creates, repairs, rotates and removes the webhook.
-    /// Observe writes nothing there and shows in `status.plan` what would be done; Ready is True then, with the reason
-    /// Observing while that is something. Observe on the connection holds for all its bindings.
+    /// Whether Forgebind may make changes at the provider. Manage, the default, creates, repairs, rotates and removes the
+    /// webhook. Observe changes nothing and lists in `status.plan` what would be done; while that list is not empty, Ready
+    /// is True with the reason Observing. Observe on the connection applies to all of its bindings.
     #[serde(default)]
     pub management_policy: ManagementPolicy,
-    /// How often the repository and its webhook are looked at when nothing changes, as a duration in h, m and s such as 30m
-    /// or 1h30m. It defaults to 1h and is at least 10s. Verified deliveries prove that the webhook is there and stretch it to
-    /// up to 24h.
+    /// How often the repository and its webhook are checked when nothing changes, as a duration in h, m and s such as 30m
+    /// or 1h30m. Defaults to 1h, minimum 10s. While verified deliveries prove that the webhook works, the next check is put
+    /// off, by up to 24h.
     #[serde(default = "default_interval")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('10s')").message("interval must be at least 10s"))]
     pub interval: Interval,
-    /// Stops every write at the provider while it is true; Ready is then False with the reason Suspended. Deliveries are
-    /// still accepted, and a deletion still cleans up. It defaults to false.
+    /// Stops all changes at the provider while true; Ready is then False with the reason Suspended. Deliveries are still
+    /// accepted, and deleting this object still cleans up at the provider. Defaults to false.
     #[serde(default, skip_serializing_if = "is_false")]
     pub suspend: bool,
 }
 
-/// What the full name of a branch begins with.
+/// Prefix of the full name of a branch.
 const BRANCH_PREFIX: &str = "refs/heads/";
 
-/// The short name of a branch, or a pattern of such, that may be written in full.
+/// The short name of a branch or branch pattern, which may be written in full.
 #[must_use]
 pub fn short_branch(branch: &str) -> &str {
     branch.strip_prefix(BRANCH_PREFIX).unwrap_or(branch)
@@ -117,20 +120,20 @@ fn default_interval() -> Interval {
     "1h".parse().unwrap_or_else(|_| unreachable!())
 }
 
-/// A connection in this or another namespace.
+/// Reference to a connection in this or another namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct ConnectionReference {
-    /// The name of the `GitProviderConnection`, at most 253 characters.
+    /// Name of the `GitProviderConnection`, at most 253 characters.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// The namespace of the `GitProviderConnection`, at most 63 characters. It defaults to the binding's own.
+    /// Namespace of the `GitProviderConnection`, at most 63 characters. Defaults to the namespace of the binding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
 }
 
-/// The webhook of a binding.
+/// Webhook of a binding.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -141,37 +144,39 @@ pub struct ConnectionReference {
         .message("webhook.rotationInterval excludes webhook.secretRef: a secret of your own is rotated by changing it"),
 )]
 pub struct WebhookSpec {
-    /// The events that the webhook tells, at least one: Push, Tag, `PullRequest` (opened, or its branch updated),
-    /// `PullRequestMerged`, `PullRequestClosed` (without a merge) and `PullRequestComment`. It defaults to Push, Tag and
-    /// `PullRequest`. What a provider does not have is refused with the reason `EventNotSupported`.
+    /// Events that the webhook delivers, at least one of Push, Tag, `PullRequest` (opened, or its source branch updated),
+    /// `PullRequestMerged`, `PullRequestClosed` (closed without a merge) and `PullRequestComment`. Defaults to Push, Tag
+    /// and `PullRequest`. An event that the provider does not support is reported with the reason `EventNotSupported`.
     #[serde(default = "default_events")]
     #[schemars(length(min = 1, max = 6))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub events: Vec<EventKind>,
-    /// Another endpoint to which the provider is to deliver in place of Forgebind's receiver, such as the webhook address of
-    /// a CI server. It is an http or https URL without user name or fragment, of at most 2048 characters. It may have a query,
-    /// such as ?job=shop, to which Forgebind adds its own mark; what stands in a query can be read by everybody who may read
-    /// this object. It needs `secretRef`, excludes sinks, and its host must be allowed by the connection's `destinationHosts`.
+    /// Endpoint to which the provider delivers instead of Forgebind's receiver, such as the webhook address of a CI server.
+    /// An http or https URL without user name or fragment, at most 2048 characters. It may have a query such as ?job=shop,
+    /// to which Forgebind adds its own marker. Do not put a secret into the query: everyone who can read this object can
+    /// read it. Requires `secretRef` and excludes sinks. The connection's `allowedBindings` must list the host in
+    /// `destinationHosts`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<HookAddress>,
-    /// A Secret of the binding's namespace with the webhook's secret, at least 16 bytes, under the key that `key` names or else
-    /// under secret or token. A new value there is set at the provider within seconds. Without it Forgebind derives a secret of
-    /// its own.
+    /// Secret in the binding's namespace that contains the webhook's secret, at least 16 bytes, under the key that `key`
+    /// names, or else under secret or token. A changed value is set at the provider within seconds. If not set, Forgebind
+    /// derives a secret, which is stored nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<WebhookSecretReference>,
-    /// How often the derived secret is replaced, as a duration in h, m and s such as 2160h, which is 90 days, at least 10m.
-    /// By default it is replaced only when `forgebind.dev/rotate-requested-at` asks for it. Not together with `secretRef`: a
-    /// secret of your own is rotated by changing it.
+    /// How often the derived webhook secret is replaced, as a duration in h, m and s such as 2160h (90 days). Minimum 10m.
+    /// If not set, the secret is replaced only on request, by the annotation `forgebind.dev/rotate-requested-at`. Excludes
+    /// `secretRef`: rotate a secret of your own by changing it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('10m')").message("rotationInterval must be at least 10m"))]
     pub rotation_interval: Option<Interval>,
-    /// Takes over a webhook of somebody else that has the same `url`, instead of reporting it as `ForeignHook`: it is marked,
-    /// kept in shape, and left in place without the mark when the binding is deleted. It needs `url` and defaults to false.
+    /// Takes over an existing webhook that somebody else made with the same `url`, instead of reporting it with the reason
+    /// `ForeignHook`. Forgebind adds its marker and keeps the webhook as specified; when the binding is deleted, it removes
+    /// the marker and leaves the webhook in place. Requires `url`. Defaults to false.
     #[serde(default, skip_serializing_if = "is_false")]
     pub adopt: bool,
 }
 
-/// The address of an endpoint, without user name or fragment. It may have a query.
+/// URL of an endpoint, without user name or fragment. It may have a query.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct HookAddress(pub String);
@@ -199,15 +204,15 @@ impl JsonSchema for HookAddress {
     }
 }
 
-/// A Secret of the same namespace that holds a webhook's secret.
+/// Reference to a Secret of the same namespace that contains a webhook's secret.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct WebhookSecretReference {
-    /// The name of the Secret, at most 253 characters.
+    /// Name of the Secret, at most 253 characters.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// The key of the Secret under which the webhook's secret stands, such as webhook.github.secret, at most 253 characters. Other
-    /// keys are then not read. By default the keys are secret, or token, or username and password, or header and token.
+    /// Key of the Secret that contains the webhook's secret, such as webhook.github.secret, at most 253 characters. Other
+    /// keys are then ignored. If not set, the keys are secret, or token, or username and password, or header and token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
     pub key: Option<String>,
@@ -217,31 +222,31 @@ fn default_events() -> Vec<EventKind> {
     vec![EventKind::Push, EventKind::Tag, EventKind::PullRequest]
 }
 
-/// What to do with verified deliveries. Exactly one of `service` and `http`.
+/// One destination of verified events. Exactly one of `service` and `http` must be set.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.service) != has(self.http)").message("a sink needs exactly one of service and http"))]
 pub struct SinkSpec {
-    /// The name of the sink, unique in the binding: lower-case letters, digits and dashes, at most 63 characters. The status
-    /// tells of the sink by this name.
+    /// Name of the sink, unique within the binding: lower-case letters, digits and dashes, at most 63 characters.
+    /// `status.sinks` lists the sink under this name.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// Posts each event to a Service of the binding's own namespace, over plain http inside the cluster.
+    /// Service in the binding's namespace to which each event is posted, over plain http inside the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceSink>,
-    /// Posts each event to an https address on a host that the installation allows.
+    /// HTTPS endpoint to which each event is posted. The installation must allow its host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpSink>,
-    /// Which events this sink gets, at least one, each of them also in `webhook.events`. It defaults to all of
-    /// `webhook.events`.
+    /// Events that are sent to this sink, at least one, each of which must also be listed in `webhook.events`. Defaults to
+    /// all of `webhook.events`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 6))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub events: Option<Vec<EventKind>>,
-    /// The branches whose events this sink gets, 1 to 32 patterns of at most 255 characters: a star stands for any text
-    /// within a segment, two stars for any text across segments, as in release/* or refs/heads/release/*. A pull request counts
-    /// by the branch that it goes to. It defaults to `spec.branch`, else to every branch. Tags are not filtered by it, nor are
-    /// events whose branch the provider does not tell, such as a comment on a GitHub pull request.
+    /// Branches whose events are sent to this sink, 1 to 32 patterns of at most 255 characters, such as release/* or
+    /// refs/heads/release/*. One star matches any text within a path segment, two stars match across segments. A pull
+    /// request is matched by its target branch. Defaults to `spec.branch`, or to every branch if that is not set. Tags are
+    /// not filtered, nor are events whose branch the provider does not report, such as a comment on a GitHub pull request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 255)))]
     #[x_kube(
@@ -252,257 +257,263 @@ pub struct SinkSpec {
     pub branches: Option<Vec<String>>,
 }
 
-/// A Service of the binding's namespace.
+/// Service in the binding's namespace.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceSink {
-    /// The name of the Service, at most 63 characters.
+    /// Name of the Service, at most 63 characters.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// The port of the Service, from 1 to 65535.
+    /// Port of the Service, from 1 to 65535.
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
-    /// The path to which events are posted, beginning with a slash, without query, at most 2048 characters. It defaults to /.
+    /// Path to which events are posted. It begins with a slash, has no query, and has at most 2048 characters. Defaults to
+    /// /.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048), regex(pattern = r"^/[^?#\s]*$"))]
     pub path: Option<String>,
 }
 
-/// An https address on a host that the installation allows.
+/// HTTPS endpoint on a host that the installation allows.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpSink {
-    /// The https URL to which events are posted, without user name, query or fragment, of at most 2048 characters. Its host
-    /// must be one of `--allow-sink-hosts` of the installation.
+    /// HTTPS URL to which events are posted, without user name, query or fragment, at most 2048 characters. The
+    /// installation must list its host in `--allow-sink-hosts`; otherwise the sink is reported with the reason
+    /// `SinkNotAllowed`.
     pub url: Address,
 }
 
-/// What Forgebind knows of the binding. Only Forgebind writes it.
+/// Observed state of the binding. Written only by Forgebind.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RepoBindingStatus {
-    /// The generation of the spec that this status describes. While it differs from `metadata.generation` the present spec
-    /// was not judged yet; -1 means that Forgebind has not looked at the object at all.
+    /// Generation of the spec that this status describes. While it differs from `metadata.generation`, Forgebind has not
+    /// processed the current spec yet; -1 means that it has not processed the object at all.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::shared::observed")]
     pub observed_generation: Option<i64>,
-    /// The state in conditions: Ready, derived from the others; `ConnectionReady`, `RepositoryFound`, `WebhookInSync`,
-    /// Receiving and Delivering as far as they apply; and `CleanupBlocked`, Reconciling and Stalled, which are there only
-    /// while they are True. Messages say what to do next.
+    /// Conditions of the binding. Ready summarizes the others. `ConnectionReady`, `RepositoryFound`, `WebhookInSync`,
+    /// Receiving and Delivering are present as far as they apply. `CleanupBlocked`, Reconciling and Stalled are present
+    /// only while they are True. Each message says what to do next.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// The repository as the provider describes it. It is absent until it was found once.
+    /// Repository as the provider reports it. Absent until the repository has been found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<RepositoryStatus>,
-    /// The webhook as it is at the provider. It is absent while none was made.
+    /// Webhook as it is at the provider. Absent until one has been created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<WebhookStatus>,
-    /// What would be done at the provider if `managementPolicy` allowed it. It is empty unless Forgebind only observes.
+    /// Changes that Forgebind would make at the provider if `managementPolicy` allowed them. Empty unless Forgebind only
+    /// observes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plan: Vec<PlannedAction>,
-    /// One row for each sink, by its name.
+    /// State of each sink, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub sinks: Vec<SinkStatus>,
-    /// The time up to which every sink has accepted every delivery. It is written at most once a minute.
+    /// Time up to which every sink has accepted every delivery. Updated at most once a minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted_until: Option<Time>,
-    /// The fingerprint of the install key of the installation that manages this object, 8 hexadecimal digits. Other
-    /// installations leave the object alone.
+    /// Fingerprint of the install key of the installation that manages this object, 8 hexadecimal digits. Other
+    /// installations do not touch the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installation: Option<String>,
-    /// The values of the request annotations that were acted upon last. A value that stands here is done.
+    /// Values of the request annotations that were handled last. A request whose value is listed here is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled: Option<LastHandled>,
 }
 
-/// Who can see a repository.
+/// Visibility of a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Visibility {
-    /// Everybody.
+    /// Visible to everyone.
     Public,
-    /// Everybody who is signed in.
+    /// Visible to everyone who is signed in.
     Internal,
-    /// Those who were given access.
+    /// Visible to those who were given access.
     Private,
 }
 
-/// The repository as the provider describes it.
+/// Repository as the provider reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RepositoryStatus {
-    /// The provider's stable id of the repository, which a rename does not change.
+    /// Id of the repository at the provider. A rename does not change it.
     pub id: String,
-    /// The canonical path of the repository at the provider.
+    /// Canonical path of the repository at the provider.
     pub path: String,
-    /// The address of the repository for a browser.
+    /// URL of the repository for browsers.
     #[serde(default, rename = "webURL", skip_serializing_if = "Option::is_none")]
     pub web_url: Option<String>,
-    /// The address for cloning over https.
+    /// URL for cloning over https.
     #[serde(default, rename = "cloneURL", skip_serializing_if = "Option::is_none")]
     pub clone_url: Option<String>,
-    /// The address for cloning over ssh.
+    /// URL for cloning over ssh.
     #[serde(default, rename = "sshURL", skip_serializing_if = "Option::is_none")]
     pub ssh_url: Option<String>,
-    /// The default branch. It is absent while the repository is empty.
+    /// Default branch. Absent while the repository is empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_branch: Option<String>,
-    /// Who can see the repository: public is everybody, internal everybody who is signed in, private those who were given
-    /// access. It is absent where the provider does not tell.
+    /// Visibility of the repository: public (everyone), internal (everyone who is signed in) or private (those who were
+    /// given access). Absent if the provider does not report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Visibility")]
     pub visibility: Option<Visibility>,
-    /// Whether the repository is archived and thereby read-only at the provider.
+    /// Whether the repository is archived, and therefore read-only at the provider.
     #[serde(default)]
     pub archived: bool,
     /// Whether the repository has no commit yet.
     #[serde(default)]
     pub empty: bool,
-    /// What the spec named when the repository was found. While the spec names the same, another repository under that path
-    /// is a replacement; otherwise it is a move.
+    /// What the spec named when the repository was found. While the spec still names the same, another repository at that
+    /// path is a replacement; otherwise the binding has moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested: Option<RequestedRepository>,
 }
 
-/// What a spec named: through which connection, at which server, which path.
+/// Repository that a spec named: the connection, its server and the path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RequestedRepository {
-    /// The connection that the spec named.
+    /// Connection that the spec named.
     pub connection: ConnectionTarget,
-    /// The address of the API to which that connection led. A connection that is made again under the same name may lead
-    /// elsewhere, where an id means another repository.
+    /// URL of the API to which that connection led. A connection that is created again under the same name may lead to
+    /// another server, where the id means another repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api: Option<String>,
-    /// The path of the repository in the provider's own form, whatever form the spec used.
+    /// Path of the repository in the provider's form, whichever form the spec used.
     pub path: String,
-    /// Proves that this installation found the repository under a grant. Without it, the id is not looked up.
+    /// Proof that this installation found the repository while the connection allowed it. Without it, Forgebind does not
+    /// look up the id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seal: Option<String>,
 }
 
-/// The webhook as it is at the provider.
+/// Webhook as it is at the provider.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WebhookStatus {
-    /// The address to which the provider delivers. Its unguessable part is masked.
+    /// URL to which the provider delivers. Its unguessable part is masked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// The webhooks at the provider, by their ids. There are several where the provider splits by event, and for a short
-    /// while when a secret is replaced or the binding moves.
+    /// Webhooks at the provider, by id. There are several where the provider needs one for each event, and for a short time
+    /// while a secret is replaced or the binding moves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["id".into()]))]
     pub hooks: Vec<HookStatus>,
-    /// Which secret the webhook has. For a derived secret it is the second since 1970 in which it was made, for one of your
-    /// own a fingerprint from which the secret cannot be told.
+    /// Version of the webhook's secret. For a derived secret, the time at which it was made in seconds since 1970; for a
+    /// secret of your own, a fingerprint that does not reveal it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_version: Option<String>,
-    /// The time at which the secret was changed last.
+    /// Time at which the secret last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_changed_at: Option<Time>,
-    /// Earlier secrets that are still accepted for deliveries under way, by secret version, at most 8.
+    /// Earlier secrets that are still accepted for deliveries in flight, by version, at most 8.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["version".into()]))]
     pub previous_secrets: Vec<PreviousSecret>,
-    /// The last delivery that verified. It is written for the first one and then at most hourly.
+    /// Last verified delivery. Written for the first one and then at most once an hour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_delivery: Option<LastDelivery>,
-    /// Where webhooks were made before a move that are not yet confirmed to be gone, or are about to be made, at most 8 locations.
+    /// Other locations with webhooks, at most 8: those used before a move that are not yet confirmed to be gone, and those
+    /// where a webhook is about to be created.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub former_targets: Vec<HookTarget>,
-    /// Where the present webhooks are.
+    /// Location of the current webhooks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<HookTarget>,
 }
 
-/// The location at a provider where webhooks were made.
+/// Location at a provider where webhooks were created.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HookTarget {
-    /// The connection through which the webhooks were made.
+    /// Connection through which the webhooks were created.
     pub connection: ConnectionTarget,
-    /// The provider's stable id of the repository.
+    /// Id of the repository at the provider.
     #[serde(rename = "repositoryID")]
     pub repository_id: String,
-    /// The canonical path of the repository.
+    /// Canonical path of the repository.
     pub repository: String,
-    /// The host to which the webhooks deliver.
+    /// Host to which the webhooks deliver.
     pub host: String,
-    /// Forgebind's proof that it wrote this location down itself. At a location without it, nothing is looked for or removed.
+    /// Proof that Forgebind recorded this location itself. At a location without it, Forgebind searches for nothing and
+    /// removes nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seal: Option<String>,
 }
 
-/// A connection by namespace and name.
+/// Connection, by namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct ConnectionTarget {
-    /// The namespace of the connection.
+    /// Namespace of the connection.
     pub namespace: String,
-    /// The name of the connection.
+    /// Name of the connection.
     pub name: String,
 }
 
-/// One webhook at the provider.
+/// Webhook at the provider.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookStatus {
-    /// The provider's id of the webhook.
+    /// Id of the webhook at the provider.
     pub id: String,
-    /// The events that this webhook delivers.
+    /// Events that this webhook delivers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<EventKind>,
-    /// Whether the webhook was somebody else's before and is handed back at the end.
+    /// Whether the webhook was adopted. It is handed back when the binding is deleted.
     #[serde(default)]
     pub adopted: bool,
 }
 
-/// An earlier secret that is still accepted.
+/// Earlier secret that is still accepted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PreviousSecret {
-    /// The version of the secret, as it stood in `secretVersion`. An asterisk stands for every earlier version that
-    /// Forgebind derived, after the status was lost.
+    /// Version of the secret, as it was in `secretVersion`. An asterisk means every earlier version that Forgebind derived,
+    /// after the status was lost.
     pub version: String,
-    /// The time until which the secret is accepted. It is absent while a webhook may still carry the secret.
+    /// Time until which the secret is accepted. Absent while a webhook may still use the secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_until: Option<Time>,
 }
 
-/// The last delivery that verified.
+/// Last verified delivery.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LastDelivery {
-    /// The time at which the delivery arrived.
+    /// Time at which the delivery arrived.
     pub at: Time,
-    /// The event that the delivery told of. It is absent for a ping, with which a provider tries a new webhook.
+    /// Event that the delivery reported. Absent for a ping, with which a provider tests a new webhook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "EventKind")]
     pub event: Option<EventKind>,
-    /// The provider's id of the delivery.
+    /// Id of the delivery at the provider.
     pub id: String,
 }
 
-/// One action that would be taken at the provider.
+/// Change that Forgebind would make at the provider.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PlannedAction {
-    /// What would be done: `CreateHook`, `AdoptHook`, `UpdateHook`, `DeleteHook` or `ReleaseHook`.
+    /// Change that would be made: `CreateHook`, `AdoptHook`, `UpdateHook`, `DeleteHook` or `ReleaseHook`.
     pub action: String,
-    /// The repository or the webhook to which it would be done.
+    /// Repository or webhook that would be changed.
     pub target: String,
-    /// Why it would be done.
+    /// Why the change would be made.
     pub reason: String,
 }
 
-/// The state of one sink.
+/// State of a sink.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SinkStatus {
-    /// The name of the sink, as in `spec.sinks`.
+    /// Name of the sink, as in `spec.sinks`.
     pub name: String,
-    /// Why the sink did not accept an event, the last time. It is absent while all is well.
+    /// Why the sink did not accept an event at the last attempt. Absent while the sink works.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
-    /// How many events are pending, because the sink has not accepted them yet. They are kept in memory and sent again with growing
-    /// pauses.
+    /// Number of pending events, which the sink has not accepted yet. They are kept in memory and sent again with
+    /// increasing delays.
     #[serde(default)]
     pub pending: u64,
 }
@@ -521,7 +532,8 @@ impl RepoBinding {
         webhook.into_iter().flat_map(|webhook| webhook.target.iter().chain(&webhook.former_targets))
     }
 
-    /// Whether what changes of a connection concerns this binding: it names it, or may have a hook made through it.
+    /// Whether a change of a connection affects this binding: it names the connection, or may have a hook that was made
+    /// through it.
     #[must_use]
     pub fn is_about(&self, connection: &ConnectionTarget) -> bool {
         self.connection_target() == *connection || self.hook_targets().any(|target| target.connection == *connection)

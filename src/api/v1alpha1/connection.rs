@@ -10,7 +10,8 @@ use super::shared::{
     CertificateAuthorityReference, Interval, LastHandled, LocalReference, ManagementPolicy, Permission, ProviderKind, is_false,
 };
 
-/// What is wanted: the provider and the owner at it, the credential, and who may use the connection.
+/// Desired state of the connection: the provider and the owner of the repositories there, the credential, and the bindings
+/// that may use it.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "forgebind.dev",
@@ -22,7 +23,7 @@ use super::shared::{
     namespaced,
     status = "GitProviderConnectionStatus",
     derive = "PartialEq",
-    doc = "One account at one Git provider: who it is, what it may do, and until when.",
+    doc = "One account at one Git provider: its credential, its permissions, and the bindings that may use it.",
     annotation("kustomize.toolkit.fluxcd.io/substitute", "disabled"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
@@ -43,52 +44,56 @@ use super::shared::{
 )]
 #[serde(rename_all = "camelCase")]
 pub struct GitProviderConnectionSpec {
-    /// The provider and the owner of the repositories there. Exactly one member is set. While bindings use the connection,
-    /// only `apiURL` may change in it.
+    /// Git provider and the owner of the repositories there. Exactly one member must be set. While bindings use the
+    /// connection, only `apiURL` may be changed.
     pub provider: ProviderSpec,
-    /// The credential. Without it the provider is asked anonymously, which reaches public repositories only and makes no
-    /// webhook.
+    /// Credential for the provider. If not set, Forgebind makes anonymous requests, which reach only public repositories
+    /// and cannot create webhooks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<CredentialsSpec>,
-    /// What the credential must be able to do beyond what the bindings need by themselves, such as `CommentOnPullRequests`.
-    /// What is missing makes Ready False; what the provider cannot tell does not. It is empty by default.
+    /// Permissions that the credential must have beyond those that the bindings need, such as `CommentOnPullRequests`. At
+    /// most 16. Ready is False with the reason `PermissionMissing` if one is missing; it stays True if the provider cannot
+    /// report one. Empty by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub required_permissions: Vec<Permission>,
-    /// Which bindings may use this connection, at most 32 rules, one of which must fit. Absent, those of the same namespace
-    /// may, for every repository, but without a `webhook.url`. An empty list allows nobody.
+    /// Rules that allow bindings to use this connection, at most 32. One matching rule is enough. If not set, bindings of
+    /// the same namespace may use it for every repository, but without `webhook.url`. An empty list allows no binding. A
+    /// binding that is not allowed is reported with the reason `RefNotPermitted`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub allowed_bindings: Option<Vec<AllowedBinding>>,
-    /// Certificates for the way to the provider. By default the system's certificate authorities are trusted and no client
-    /// certificate is shown.
+    /// TLS settings for connections to the provider. By default Forgebind trusts the certificate authorities of the system
+    /// and presents no client certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
-    /// A Secret of the same namespace that describes an HTTP proxy for the way to the provider: the key address is its URL,
-    /// the keys username and password are what it asks for. By default no proxy is used.
+    /// Secret in the same namespace that describes an HTTP proxy for requests to the provider: the key address contains its
+    /// URL, and the keys username and password its credential, if it requires one. If not set, no proxy is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_secret_ref: Option<LocalReference>,
-    /// The public endpoint for deliveries of this connection's repositories. By default they come in by the public URL that has no name.
+    /// Public endpoint for deliveries of this connection's repositories. Defaults to the public URL without a name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receiver: Option<ReceiverSpec>,
-    /// Whether Forgebind may write at the provider. Manage, the default, creates, repairs, rotates and removes webhooks.
-    /// Observe writes nothing there for any of this connection's bindings, which show in `status.plan` what would be done.
+    /// Whether Forgebind may make changes at the provider. Manage, the default, creates, repairs, rotates and removes
+    /// webhooks. Observe changes nothing for any binding of this connection; each binding lists in `status.plan` what would
+    /// be done.
     #[serde(default)]
     pub management_policy: ManagementPolicy,
-    /// How often the provider and the credential are checked again when nothing changes, as a duration in h, m and s such as
-    /// 90s, 10m or 1h30m. It defaults to 10m and is at least 10s.
+    /// How often the provider and the credential are checked when nothing changes, as a duration in h, m and s such as 90s,
+    /// 10m or 1h30m. Defaults to 10m, minimum 10s.
     #[serde(default = "default_interval")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('10s')").message("interval must be at least 10s"))]
     pub interval: Interval,
-    /// Stops every write at the provider, for the bindings of this connection too, while it is true; Ready is then False with
-    /// the reason Suspended. Deliveries are still accepted, and a deletion still cleans up. It defaults to false.
+    /// Stops all changes at the provider while true, also for the bindings of this connection; Ready is then False with the
+    /// reason Suspended. Deliveries are still accepted, and deleting an object still cleans up at the provider. Defaults to
+    /// false.
     #[serde(default, skip_serializing_if = "is_false")]
     pub suspend: bool,
 }
 
-/// The fields that decide which provider and owner a connection is about; `apiURL` may change.
+/// Fields that identify the provider and owner of a connection. They cannot change while it is in use; `apiURL` can.
 const FIXED_FIELDS: &[(&str, &[&str])] = &[
     ("github", &["url", "organization", "user"]),
     ("gitlab", &["url", "group"]),
@@ -98,7 +103,7 @@ const FIXED_FIELDS: &[(&str, &[&str])] = &[
     ("gitea", &["url", "organization", "user"]),
 ];
 
-/// Fields are compared directly: the cost of comparing optional values (`?.`) counts as unbounded.
+/// Compares fields directly, because the API server counts the cost of comparing optional values (`?.`) as unbounded.
 fn unchanged_while_in_use() -> String {
     let members = FIXED_FIELDS.iter().map(|(member, fields)| {
         let (new, old) = (format!("self.spec.provider.{member}"), format!("oldSelf.spec.provider.{member}"));
@@ -117,7 +122,7 @@ fn default_interval() -> Interval {
     "10m".parse().unwrap_or_else(|_| unreachable!())
 }
 
-/// The provider, in its own words. Exactly one member.
+/// Git provider. Exactly one member must be set.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
@@ -127,24 +132,24 @@ pub struct ProviderSpec {
     /// GitHub: github.com, a data-residency host, or GitHub Enterprise Server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub github: Option<GitHubSpec>,
-    /// GitLab: gitlab.com or a self-managed one.
+    /// GitLab: gitlab.com or a self-managed server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gitlab: Option<GitLabSpec>,
     /// Bitbucket Cloud: bitbucket.org.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bitbucket_cloud: Option<BitbucketCloudSpec>,
-    /// Bitbucket Data Center or Server, from version 8.9.
+    /// Bitbucket Data Center or Server, version 8.9 or later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bitbucket_data_center: Option<BitbucketDataCenterSpec>,
     /// Azure DevOps Services or Server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub azure_dev_ops: Option<AzureDevOpsSpec>,
-    /// Gitea or Forgejo. Which of them it is, is told apart when it answers.
+    /// Gitea or Forgejo. Forgebind detects which one it is from the server's answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gitea: Option<GiteaSpec>,
 }
 
-/// An address without user name, query or fragment.
+/// URL without user name, query or fragment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Address(pub String);
@@ -174,36 +179,37 @@ impl JsonSchema for Address {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new("has(self.organization) != has(self.user)").message("github needs either organization or user"))]
 pub struct GitHubSpec {
-    /// The organization that owns the repositories, at most 100 characters. Either this or `user` is set.
+    /// Organization that owns the repositories, at most 100 characters. Exactly one of `organization` and `user` must be
+    /// set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100))]
     pub organization: Option<String>,
-    /// The user that owns the repositories, at most 100 characters. Either this or `organization` is set.
+    /// User that owns the repositories, at most 100 characters. Exactly one of `organization` and `user` must be set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100))]
     pub user: Option<String>,
-    /// The address of the server for browsers, an http or https URL without user name, query or fragment, of at most 2048
-    /// characters. It defaults to `https://github.com`.
+    /// URL of the server for browsers, an http or https URL without user name, query or fragment, at most 2048 characters.
+    /// Defaults to `https://github.com`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<Address>,
-    /// The address of the API, for one behind another name or a proxy. It defaults to `https://api.github.com` for
-    /// github.com, and is derived from `url` for any other server.
+    /// URL of the API, for an API behind another host name or a proxy. Defaults to `https://api.github.com` for github.com;
+    /// for any other server it is derived from `url`.
     #[serde(default, rename = "apiURL", skip_serializing_if = "Option::is_none")]
     pub api_url: Option<Address>,
 }
 
-/// GitLab: gitlab.com or a self-managed one.
+/// GitLab: gitlab.com or a self-managed server.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GitLabSpec {
-    /// The group that holds the repositories, as its full path, such as platform/apps, or its number. By default every
-    /// project that the credential reaches may be bound.
+    /// Group that contains the repositories, as its full path, such as platform/apps, or its number. If not set, bindings
+    /// may name any project that the credential can reach.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<IntOrString>,
-    /// The address of the server for browsers, an http or https URL without user name, query or fragment, of at most 2048
-    /// characters. A path in front of GitLab belongs to it. It defaults to `https://gitlab.com`.
+    /// URL of the server for browsers, an http or https URL without user name, query or fragment, at most 2048 characters.
+    /// Includes the path if GitLab is installed under one. Defaults to `https://gitlab.com`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<Address>,
-    /// The address of the API, for one behind another name or a proxy. It defaults to `url` followed by /api/v4.
+    /// URL of the API, for an API behind another host name or a proxy. Defaults to `url` followed by /api/v4.
     #[serde(default, rename = "apiURL", skip_serializing_if = "Option::is_none")]
     pub api_url: Option<Address>,
 }
@@ -211,19 +217,19 @@ pub struct GitLabSpec {
 /// Bitbucket Cloud: bitbucket.org.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct BitbucketCloudSpec {
-    /// The workspace that owns the repositories, at most 100 characters.
+    /// Workspace that owns the repositories, at most 100 characters.
     #[schemars(length(min = 1, max = 100))]
     pub workspace: String,
-    /// The key of the project that holds the repositories, at most 100 characters; it is upper-cased before use. By default
-    /// every repository of the workspace may be bound.
+    /// Key of the project that contains the repositories, at most 100 characters. Forgebind converts it to upper case. If
+    /// not set, bindings may name any repository of the workspace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100))]
     pub project: Option<String>,
-    /// The address of the server for browsers, an http or https URL without user name, query or fragment, of at most 2048
-    /// characters. It defaults to `https://bitbucket.org`.
+    /// URL of the server for browsers, an http or https URL without user name, query or fragment, at most 2048 characters.
+    /// Defaults to `https://bitbucket.org`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<Address>,
-    /// The address of the API, for one behind another name or a proxy. It defaults to `https://api.bitbucket.org/2.0`.
+    /// URL of the API, for an API behind another host name or a proxy. Defaults to `https://api.bitbucket.org/2.0`.
     #[serde(default, rename = "apiURL", skip_serializing_if = "Option::is_none")]
     pub api_url: Option<Address>,
 }
@@ -231,15 +237,15 @@ pub struct BitbucketCloudSpec {
 /// Bitbucket Data Center or Server.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BitbucketDataCenterSpec {
-    /// The address of the server for browsers, an http or https URL without user name, query or fragment, of at most 2048
-    /// characters. A context path belongs to it.
+    /// URL of the server for browsers, an http or https URL without user name, query or fragment, at most 2048 characters.
+    /// Includes the context path, if the server has one.
     pub url: Address,
-    /// The key of the project that holds the repositories, or ~user for the personal one of a user. At most 128 characters. By
-    /// default every repository that the credential reaches may be bound, in whatever project it is.
+    /// Key of the project that contains the repositories, or ~user for the personal project of a user. At most 128
+    /// characters. If not set, bindings may name any repository that the credential can reach, in any project.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub project: Option<String>,
-    /// The address of the API, for one behind another name or a proxy. It is derived from `url` by default.
+    /// URL of the API, for an API behind another host name or a proxy. Derived from `url` by default.
     #[serde(default, rename = "apiURL", skip_serializing_if = "Option::is_none")]
     pub api_url: Option<Address>,
 }
@@ -247,65 +253,65 @@ pub struct BitbucketDataCenterSpec {
 /// Azure DevOps Services or Server.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AzureDevOpsSpec {
-    /// The organization, such as acme, or the collection of an Azure DevOps Server. It is a name, not a URL, of at most 100
-    /// characters.
+    /// Organization, such as acme, or collection of an Azure DevOps Server. A name, not a URL, at most 100 characters.
     #[schemars(length(min = 1, max = 100))]
     #[x_kube(validation = Rule::new("!self.contains('/')").message("organization is a name such as acme, not a URL; a Server's address belongs in url"))]
     pub organization: String,
-    /// The project that holds the repositories, at most 100 characters. By default every project of the organization may be
-    /// bound.
+    /// Project that contains the repositories, at most 100 characters. If not set, bindings may name any project of the
+    /// organization.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100))]
     pub project: Option<String>,
-    /// The address of the server for browsers, an http or https URL without user name, query or fragment, of at most 2048
-    /// characters. It defaults to `https://dev.azure.com`; for a Server it is the address without the collection, such as
+    /// URL of the server for browsers, an http or https URL without user name, query or fragment, at most 2048 characters.
+    /// Defaults to `https://dev.azure.com`. For Azure DevOps Server, the URL without the collection, such as
     /// `https://tfs.acme.io/tfs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<Address>,
-    /// The address of the API, for one behind another name or a proxy. It is derived from `url` by default.
+    /// URL of the API, for an API behind another host name or a proxy. Derived from `url` by default.
     #[serde(default, rename = "apiURL", skip_serializing_if = "Option::is_none")]
     pub api_url: Option<Address>,
 }
 
-/// Gitea or Forgejo; which of them is told apart at run time.
+/// Gitea or Forgejo.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new("has(self.organization) != has(self.user)").message("gitea needs either organization or user"))]
 pub struct GiteaSpec {
-    /// The address of the server for browsers, an http or https URL without user name, query or fragment, of at most 2048
-    /// characters. A path in front of Gitea belongs to it.
+    /// URL of the server for browsers, an http or https URL without user name, query or fragment, at most 2048 characters.
+    /// Includes the path if Gitea is installed under one.
     pub url: Address,
-    /// The organization that owns the repositories, at most 100 characters. Either this or `user` is set.
+    /// Organization that owns the repositories, at most 100 characters. Exactly one of `organization` and `user` must be
+    /// set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100))]
     pub organization: Option<String>,
-    /// The user that owns the repositories, at most 100 characters. Either this or `organization` is set.
+    /// User that owns the repositories, at most 100 characters. Exactly one of `organization` and `user` must be set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100))]
     pub user: Option<String>,
-    /// The address of the API, for one behind another name or a proxy. It defaults to `url` followed by /api/v1.
+    /// URL of the API, for an API behind another host name or a proxy. Defaults to `url` followed by /api/v1.
     #[serde(default, rename = "apiURL", skip_serializing_if = "Option::is_none")]
     pub api_url: Option<Address>,
 }
 
-/// Where the credential is and how long it lasts.
+/// Reference to the credential and its lifetime.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialsSpec {
-    /// The Secret with the credential, in the same namespace. Its keys tell the kind: token; username and password; email and
-    /// token; or `githubAppID` (or `githubAppClientID`) and `githubAppPrivateKey`. A change of the Secret takes effect within
-    /// seconds.
+    /// Secret in the same namespace that contains the credential. Its keys determine the kind of credential: token;
+    /// username and password; email and token; or `githubAppID` (or `githubAppClientID`) and `githubAppPrivateKey`. A
+    /// changed Secret takes effect within seconds.
     pub secret_ref: LocalReference,
-    /// When the credential ends, where the provider cannot tell: a date such as 2027-03-01, which means its end in UTC, or an
-    /// RFC 3339 time such as 2027-03-01T12:00:00Z. The key expiresAt of the Secret wins over it. By default only what the
-    /// provider tells is known.
+    /// Time at which the credential expires, for providers that do not report it: a date such as 2027-03-01, which means
+    /// the end of that day in UTC, or an RFC 3339 time such as 2027-03-01T12:00:00Z. The key expiresAt of the Secret takes
+    /// precedence. If not set, only what the provider reports is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 10, max = 40))]
     #[x_kube(validation = Rule::new(
         "self.matches('^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2}))?$') && timestamp(self.size() == 10 ? self + 'T23:59:59Z' : self) > timestamp('2000-01-01T00:00:00Z')"
     ).message("expiresAt must be a date such as 2027-03-01 or an RFC 3339 time such as 2027-03-01T12:00:00Z"))]
     pub expires_at: Option<String>,
-    /// How long before the end of the credential the condition `CredentialExpiring` appears, as a duration in h, m and s such
-    /// as 168h. It defaults to 720h, which is 30 days.
+    /// How long before the credential expires the condition `CredentialExpiring` becomes True, as a duration in h, m and s
+    /// such as 168h. Defaults to 720h (30 days).
     #[serde(default = "default_warn_before")]
     pub warn_before: Interval,
 }
@@ -315,12 +321,13 @@ fn default_warn_before() -> Interval {
     "720h".parse().unwrap_or_else(|_| unreachable!())
 }
 
-/// The public endpoint for deliveries.
+/// Public endpoint for deliveries.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ReceiverSpec {
-    /// The name of the address to which webhooks deliver, such as internal. It is one of the names in Forgebind's flag
-    /// `--public-url`, at most 63 lower-case letters, digits and dashes. By default it is the address without a name. When it
-    /// changes, webhooks move to the new address, and deliveries under way to the old one are still accepted.
+    /// Name of the public URL to which webhooks deliver, such as internal: one of the names in Forgebind's flag
+    /// `--public-url`, at most 63 lower-case letters, digits and dashes. Defaults to the URL without a name. An unknown
+    /// name is reported with the reason `PublicURLMissing`. When it changes, webhooks move to the new URL, and deliveries
+    /// in flight to the old one are still accepted.
     #[serde(default, rename = "publicURL", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
@@ -328,149 +335,151 @@ pub struct ReceiverSpec {
     pub public_url: Option<String>,
 }
 
-/// A rule that allows bindings to use the connection.
+/// Rule that allows bindings to use the connection.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.namespaces.from == 'Same' || (has(self.repositories) && self.repositories.size() > 0)")
     .message("repositories is required unless namespaces.from is Same; use \"**\" for every repository"))]
 pub struct AllowedBinding {
-    /// The namespaces whose bindings the rule allows.
+    /// Namespaces whose bindings the rule allows.
     pub namespaces: AllowedNamespaces,
-    /// The repository paths that the rule allows, at most 64 patterns of at most 512 characters: a star stands for any text
-    /// within a segment, two stars for any text across segments, upper and lower case are alike. It is required unless
+    /// Repository paths that the rule allows, at most 64 patterns of at most 512 characters. One star matches any text
+    /// within a path segment, two stars match across segments; upper and lower case are the same. Required unless
     /// `namespaces.from` is Same, where it defaults to every repository.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 512)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub repositories: Vec<String>,
-    /// The hosts to which these bindings may have webhooks delivered with `webhook.url`, at most 32: host, host:port or
-    /// *.suffix. It is empty by default, which allows none, also in the same namespace.
+    /// Hosts to which these bindings may deliver with `webhook.url`, at most 32, each as host, host:port or *.suffix. Empty
+    /// by default, which allows no host, not even for bindings of the same namespace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 262)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub destination_hosts: Vec<String>,
 }
 
-/// How namespaces are chosen.
+/// How namespaces are selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum NamespacesFrom {
-    /// The connection's own.
+    /// The namespace of the connection.
     Same,
     /// Every namespace.
     All,
-    /// Those whose labels match the selector.
+    /// The namespaces whose labels match the selector.
     Selector,
 }
 
-/// The namespaces of a rule.
+/// Namespaces of a rule.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new("(self.from == 'Selector') == has(self.selector)")
     .message("selector is required with from: Selector and not allowed otherwise"))]
 pub struct AllowedNamespaces {
-    /// How the namespaces are chosen: Same is the connection's own, All is every one, Selector is those whose labels match
-    /// `selector`.
+    /// How the namespaces are selected: Same is the namespace of the connection, All is every namespace, Selector is the
+    /// namespaces whose labels match `selector`.
     pub from: NamespacesFrom,
-    /// The labels of the namespaces. It is required with `from` Selector and not allowed otherwise. An empty selector matches
-    /// every namespace.
+    /// Label selector for the namespaces. Required if `from` is Selector and not allowed otherwise. An empty selector
+    /// matches every namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<LabelSelector>,
 }
 
-/// Certificates for the way to the provider. Verification cannot be switched off.
+/// TLS settings for connections to the provider. Certificate verification cannot be disabled.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TlsSpec {
-    /// The certificate authorities to trust for the provider in place of the system's, which are the default.
+    /// Certificate authorities that are trusted for the provider instead of those of the system. Defaults to those of the
+    /// system. A missing object or key is reported with the reason `TLSReferenceNotFound`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_ref: Option<CertificateAuthorityReference>,
-    /// A Secret of the same namespace and of the type kubernetes.io/tls, with the keys tls.crt and tls.key, to be shown to a
-    /// server that asks for a client certificate. By default none is shown.
+    /// Secret in the same namespace of the type kubernetes.io/tls, with the keys tls.crt and tls.key, presented to a server
+    /// that requests a client certificate. If not set, none is presented. A missing Secret or key is reported with the
+    /// reason `TLSReferenceNotFound`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_certificate_ref: Option<LocalReference>,
 }
 
-/// What Forgebind knows of the connection. Only Forgebind writes it.
+/// Observed state of the connection. Written only by Forgebind.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GitProviderConnectionStatus {
-    /// The generation of the spec that this status describes. While it differs from `metadata.generation` the present spec
-    /// was not judged yet; -1 means that Forgebind has not looked at the object at all.
+    /// Generation of the spec that this status describes. While it differs from `metadata.generation`, Forgebind has not
+    /// processed the current spec yet; -1 means that it has not processed the object at all.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::shared::observed")]
     pub observed_generation: Option<i64>,
-    /// The state in conditions: Ready, derived from the others; Reachable, Authenticated and Authorized as far as they are
-    /// known; and `CredentialExpiring`, Reconciling and Stalled, which are there only while they are True. Messages say what
-    /// to do next.
+    /// Conditions of the connection. Ready summarizes the others. Reachable, Authenticated and Authorized are present as
+    /// far as they are known. `CredentialExpiring`, Reconciling and Stalled are present only while they are True. Each
+    /// message says what to do next.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// The provider that the spec names.
+    /// Provider that the spec names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ProviderKind")]
     pub provider: Option<ProviderKind>,
-    /// The server that answers. It is absent until it answered once.
+    /// Server at the provider. Absent until it has answered once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerStatus>,
-    /// The account behind the credential. It is absent where there is no credential and until it was checked once.
+    /// Account of the credential. Absent without a credential and until the credential has been checked once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<IdentityStatus>,
-    /// What is known of the credential. It holds nothing secret.
+    /// What is known about the credential. Contains nothing secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<CredentialStatus>,
-    /// One row for each permission that the bindings need or that `requiredPermissions` asks for, by its name.
+    /// State of each permission that the bindings need or that `requiredPermissions` lists, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub permissions: Vec<PermissionStatus>,
-    /// How many bindings use this connection: those that it allows, and those that hold a webhook made through it. It is
-    /// written at most every 10 seconds.
+    /// Number of bindings that use this connection: those that it allows, and those with a webhook that was made through
+    /// it. Updated at most every 10 seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bindings: Option<i64>,
-    /// The fingerprint of the install key of the installation that manages this object, 8 hexadecimal digits. Other
-    /// installations leave the object alone.
+    /// Fingerprint of the install key of the installation that manages this object, 8 hexadecimal digits. Other
+    /// installations do not touch the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installation: Option<String>,
-    /// The values of the request annotations that were acted upon last. A value that stands here is done.
+    /// Values of the request annotations that were handled last. A request whose value is listed here is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled: Option<LastHandled>,
 }
 
-/// The server that answers.
+/// Server at the provider.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ServerStatus {
-    /// The product, such as Gitea, Forgejo or `GitHubEnterpriseServer`.
+    /// Product, such as Gitea, Forgejo or `GitHubEnterpriseServer`.
     pub flavor: String,
-    /// The version of the product. It is absent where the server does not tell.
+    /// Version of the product. Absent if the server does not report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
 }
 
-/// What stands behind a credential.
+/// Kind of account of a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum IdentityKind {
-    /// A person's or a service user's account.
+    /// Account of a person or of a service user.
     User,
-    /// An App.
+    /// GitHub App.
     App,
-    /// A service account of the provider.
+    /// Service account of the provider.
     ServiceAccount,
-    /// A token with no account that it would name.
+    /// Token that names no account.
     Token,
 }
 
-/// The account behind the credential.
+/// Account of the credential.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct IdentityStatus {
-    /// The name of the account. It is absent where the provider does not tell.
+    /// Name of the account. Absent if the provider does not report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// What the account is: User, also a service user; App; `ServiceAccount` of the provider; or Token, which names no
-    /// account.
+    /// Kind of account: User (a person or a service user), App, `ServiceAccount` (a service account of the provider) or
+    /// Token (a token that names no account).
     pub kind: IdentityKind,
 }
 
-/// The kinds of credential, told by the Secret's keys.
+/// Kinds of credential, determined by the keys of the Secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum CredentialKind {
-    /// None: public repositories only.
+    /// No credential: public repositories only.
     Anonymous,
     /// `token`.
     Token,
@@ -482,55 +491,54 @@ pub enum CredentialKind {
     GitHubApp,
 }
 
-/// What is known of the credential.
+/// What is known about the credential.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialStatus {
-    /// The kind of the credential, told by the keys of the Secret: Anonymous, Token, `BasicAuth`, `EmailToken` or
+    /// Kind of the credential, determined by the keys of the Secret: Anonymous, Token, `BasicAuth`, `EmailToken` or
     /// `GitHubApp`.
     pub kind: CredentialKind,
-    /// The name of the credential at the provider. It is absent where the provider does not tell.
+    /// Name of the credential at the provider. Absent if the provider does not report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The time at which the credential ends, told by the provider, else by the Secret or the spec. It is absent where nobody
-    /// tells.
+    /// Time at which the credential expires, as reported by the provider, or else as declared in the Secret or the spec.
+    /// Absent if not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
-    /// The scopes or permissions of the credential in the provider's own words. It is empty where the provider does not tell.
+    /// Scopes or permissions of the credential, as the provider names them. Empty if the provider does not report them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub grants: Vec<String>,
-    /// The resource version of the Secret that was examined last.
+    /// Resource version of the Secret that was checked last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_resource_version: Option<String>,
 }
 
-/// Whether a permission is there.
+/// State of a permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum PermissionState {
-    /// It is.
+    /// The credential has the permission.
     Granted,
-    /// It is not; the message names what is missing.
+    /// The credential lacks the permission; the message names what is missing.
     Missing,
-    /// The provider cannot tell; the message says why.
+    /// The provider does not report the permission; the message says why.
     Unknown,
 }
 
-/// The state of one permission.
+/// State of a permission.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PermissionStatus {
-    /// The permission, in Forgebind's words, which are the same for every provider.
+    /// Permission, under the same name for every provider.
     pub name: Permission,
-    /// Whether the credential itself has the permission, by its scopes: Granted, Missing, or Unknown where the provider cannot
-    /// tell. Whether its account has the role at a repository is told by each binding.
+    /// Whether the credential itself has the permission, by its scopes: Granted, Missing, or Unknown if the provider does
+    /// not report it. Whether its account has the role at a repository is reported by each binding.
     pub state: PermissionState,
-    /// What is missing or why nobody can tell, in the provider's own words.
+    /// What is missing, or why the state is unknown, as the provider names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
-/// Names that every provider spec knows the answer to.
 impl ProviderSpec {
-    /// The provider whose member is set; `None` for an object stored before the rule that demands exactly one.
+    /// Provider whose member is set; `None` for an object that was stored before the rule that requires exactly one.
     #[must_use]
     pub fn kind(&self) -> Option<ProviderKind> {
         let members = [
@@ -549,9 +557,8 @@ impl ProviderSpec {
     }
 }
 
-/// The Secrets that a connection reads, all in its own namespace.
 impl GitProviderConnectionSpec {
-    /// Whether any rule chooses namespaces by their labels.
+    /// Whether any rule selects namespaces by their labels.
     #[must_use]
     pub fn grants_by_labels(&self) -> bool {
         let mut rules = self.allowed_bindings.iter().flatten();

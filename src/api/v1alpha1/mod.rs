@@ -13,13 +13,13 @@ pub use shared::*;
 
 /// The API group of both kinds.
 pub const GROUP: &str = "forgebind.dev";
-/// The finalizer that holds an object until what it made at a provider is gone.
+/// The finalizer that keeps an object until everything that was created for it at a provider is removed.
 pub const FINALIZER: &str = "forgebind.dev/cleanup";
-/// The field manager of everything that is applied server-side.
+/// The field manager of all server-side applies.
 pub const FIELD_MANAGER: &str = "forgebind";
-/// Any new value asks for one reconciliation now.
+/// Annotation: any new value requests one reconciliation now.
 pub const RECONCILE_REQUESTED_AT: &str = "forgebind.dev/reconcile-requested-at";
-/// Any new value asks for one rotation of the webhook secret; on a connection, of all its bindings.
+/// Annotation: any new value requests one rotation of the webhook secret; on a connection, of all its bindings.
 pub const ROTATE_REQUESTED_AT: &str = "forgebind.dev/rotate-requested-at";
-/// Any new value ends the grace of the previous webhook secrets now.
+/// Annotation: any new value ends the grace period of the previous webhook secrets now.
 pub const REVOKE_REQUESTED_AT: &str = "forgebind.dev/revoke-requested-at";

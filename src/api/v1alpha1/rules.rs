@@ -1,5 +1,5 @@
-//! What the rules of the schemas mean, in Rust, for judging an object where no API server is. A rule is found by its message,
-//! which is what users know it by. One test holds this table to the schemas, another one to the API server's own judgement.
+//! The CEL rules of the schemas in Rust, for validating an object without an API server. A rule is found by its message, which is
+//! what users see of it. One test compares this table with the schemas, another one with the API server's own validation.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::Interval;
 
-/// Whether a value keeps a rule.
+/// Whether a value satisfies a rule.
 pub type Rule = fn(&Value) -> bool;
 
 macro_rules! rules {
@@ -18,7 +18,7 @@ macro_rules! rules {
         /// The messages of all rules.
         pub const MESSAGES: &[&str] = &[$($message,)*];
 
-        /// The rule with a message; `None` for one that is not known here.
+        /// The rule with this message; `None` for an unknown one.
         #[must_use]
         pub fn rule(message: &str) -> Option<Rule> {
             match message {
@@ -87,13 +87,15 @@ rules! {
     };
 }
 
-/// Whether a text fits a pattern as the API server reads it: classes are those of ASCII. A pattern that is none fits nothing.
+/// Whether a text matches a pattern as the API server reads it, with ASCII character classes. An invalid pattern matches
+/// nothing.
 #[must_use]
 pub fn fits(pattern: &str, text: &str) -> bool {
     RegexBuilder::new(pattern).unicode(false).build().is_ok_and(|pattern| pattern.is_match(text.as_bytes()))
 }
 
-/// Whether a name or a pattern can be that of a branch: what git allows in none matches nothing, and would do so silently.
+/// Whether a text can name branches or be a pattern for them. Characters that git forbids in branch names would silently
+/// match nothing.
 fn names_branches(text: &str) -> bool {
     (!text.starts_with("refs/") || fits("^refs/heads/.", text)) && fits(r"^[^\s~^:?\[\\]+$", text)
 }

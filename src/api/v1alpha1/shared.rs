@@ -1,4 +1,4 @@
-//! What both kinds share: policies, events, references, durations.
+//! Types that both kinds share: policies, events, references, durations.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,27 +7,28 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Whether Forgebind may write at the provider.
+/// Whether Forgebind may make changes at the provider.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ManagementPolicy {
-    /// Create, repair, rotate and remove webhooks.
+    /// Creates, repairs, rotates and removes webhooks.
     #[default]
     Manage,
-    /// Plan and report, write nothing at the provider.
+    /// Plans and reports, but changes nothing at the provider.
     Observe,
 }
 
-/// What becomes of the webhook when the binding is deleted.
+/// What happens to the webhook when the binding is deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DeletionPolicy {
-    /// Remove it from the provider.
+    /// Removes the webhook at the provider.
     #[default]
     Delete,
-    /// Leave it where it is.
+    /// Leaves the webhook in place, unless the connection no longer allows the binding or its owner could not stop the
+    /// deliveries later.
     Orphan,
 }
 
-/// What happened in a repository, in the same words for every provider.
+/// Kind of an event in a repository, the same for every provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum EventKind {
     /// A branch was created, moved or deleted.
@@ -49,7 +50,7 @@ impl EventKind {
     pub const ALL: [Self; 6] =
         [Self::Push, Self::Tag, Self::PullRequest, Self::PullRequestMerged, Self::PullRequestClosed, Self::PullRequestComment];
 
-    /// The name as it stands in the API.
+    /// The name in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -82,7 +83,7 @@ impl fmt::Display for EventKind {
     }
 }
 
-/// What a user wants to do at a provider. Each provider maps these words to its own scopes, roles and keys.
+/// What a user wants to do at a provider. Each provider maps a permission to its own scopes, roles and keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Permission {
     /// Read files, branches and commits.
@@ -147,7 +148,7 @@ impl fmt::Display for Permission {
     }
 }
 
-/// A Git provider, as it is shown in `status.provider`.
+/// Git provider, as shown in `status.provider`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum ProviderKind {
     /// github.com, data-residency hosts and GitHub Enterprise Server.
@@ -169,7 +170,7 @@ impl ProviderKind {
     pub const ALL: [Self; 6] =
         [Self::GitHub, Self::GitLab, Self::BitbucketCloud, Self::BitbucketDataCenter, Self::AzureDevOps, Self::Gitea];
 
-    /// The name as the `--providers` flag takes it and as metrics show it.
+    /// The name in the flag `--providers` and in metrics.
     #[must_use]
     pub const fn flag(self) -> &'static str {
         match self {
@@ -189,7 +190,7 @@ impl fmt::Display for ProviderKind {
     }
 }
 
-/// A duration as people write it: up to three groups of digits with `h`, `m` or `s`, for example `1h30m`.
+/// A duration of up to three groups of digits with `h`, `m` or `s`, for example `1h30m`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interval {
     text: String,
@@ -197,14 +198,14 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// The length it stands for.
+    /// The length of the duration.
     #[must_use]
     pub const fn length(&self) -> Duration {
         self.length
     }
 }
 
-/// A text that is not a duration of this API.
+/// The error for a text that is not a duration of this API.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a duration like 30s, 10m or 1h30m")]
 pub struct IntervalError(String);
@@ -270,16 +271,16 @@ impl JsonSchema for Interval {
     }
 }
 
-/// The name of an object in the same namespace.
+/// Reference to an object in the same namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct LocalReference {
-    /// The name of the object, at most 253 characters.
+    /// Name of the object, at most 253 characters.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
 
-/// The kinds that can hold a certificate authority bundle.
+/// Kinds that can contain a bundle of certificate authorities.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum CertificateAuthorityKind {
     /// A `ConfigMap`.
@@ -289,50 +290,50 @@ pub enum CertificateAuthorityKind {
     Secret,
 }
 
-/// A PEM bundle of certificate authorities in a `ConfigMap` or `Secret` of the same namespace.
+/// Reference to a PEM bundle of certificate authorities in a `ConfigMap` or `Secret` of the same namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct CertificateAuthorityReference {
-    /// The kind of the object: `ConfigMap`, the default, or Secret.
+    /// Kind of the object: `ConfigMap`, the default, or Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "CertificateAuthorityKind")]
     pub kind: Option<CertificateAuthorityKind>,
-    /// The name of the object, at most 253 characters.
+    /// Name of the object, at most 253 characters.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// The key in the object under which the PEM bundle stands, at most 253 characters. It defaults to ca.crt.
+    /// Key of the object that contains the PEM bundle, at most 253 characters. Defaults to ca.crt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub key: Option<String>,
 }
 
-/// The values of the request annotations that were acted upon last.
+/// Values of the request annotations that were handled last.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LastHandled {
-    /// The value of `forgebind.dev/reconcile-requested-at` after which the object was looked at.
+    /// Value of `forgebind.dev/reconcile-requested-at` that was handled last: the object was reconciled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reconcile: Option<String>,
-    /// The value of `forgebind.dev/rotate-requested-at` after which the webhook secret was replaced.
+    /// Value of `forgebind.dev/rotate-requested-at` that was handled last: the webhook secret was replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotate_secret: Option<String>,
-    /// The value of `forgebind.dev/revoke-requested-at` after which earlier webhook secrets were no longer accepted.
+    /// Value of `forgebind.dev/revoke-requested-at` that was handled last: earlier webhook secrets are no longer accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoke_secret: Option<String>,
-    /// On a binding, the value of `forgebind.dev/rotate-requested-at` of its connection after which the webhook secret was
-    /// replaced.
+    /// On a binding, the value of `forgebind.dev/rotate-requested-at` of its connection that was handled last: the webhook
+    /// secret was replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotate_secret_of_connection: Option<String>,
-    /// On a binding, the value of `forgebind.dev/revoke-requested-at` of its connection after which earlier webhook secrets
-    /// were no longer accepted.
+    /// On a binding, the value of `forgebind.dev/revoke-requested-at` of its connection that was handled last: earlier
+    /// webhook secrets are no longer accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoke_secret_of_connection: Option<String>,
 }
 
-/// What `status.observedGeneration` holds by default: nobody has looked at the object.
+/// Default of `status.observedGeneration`: Forgebind has not processed the object.
 pub const UNOBSERVED: i64 = -1;
 
-/// Reads an `observedGeneration`: the default of the schema stands for none.
+/// Reads an `observedGeneration`; the default of the schema becomes `None`.
 pub(super) fn observed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     Ok(<Option<i64>>::deserialize(deserializer)?.filter(|generation| *generation != UNOBSERVED))
 }

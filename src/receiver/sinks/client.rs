@@ -58,9 +58,9 @@ impl fmt::Display for SinkError {
             Self::Name => formatter.write_str("name does not resolve"),
             Self::Refused => formatter.write_str("connection refused"),
             Self::Connection => formatter.write_str("connection failed"),
-            Self::Tls => formatter.write_str("TLS failed"),
+            Self::Tls => formatter.write_str("TLS handshake failed"),
             Self::Address => formatter.write_str("address is not allowed"),
-            Self::Held => formatter.write_str("is not served at present"),
+            Self::Held => formatter.write_str("is not available at the moment"),
             Self::Internal => formatter.write_str("internal error"),
         }
     }

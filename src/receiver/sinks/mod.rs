@@ -139,7 +139,7 @@ impl Dispatcher {
         self.workers.close();
         if timeout_at(deadline, self.workers.wait()).await.is_err() {
             let left: usize = self.lock().values().map(|queue| queue.jobs.len()).sum();
-            tracing::warn!(deliveries = left, "stopped before every sink answered");
+            tracing::warn!(deliveries = left, "stopped before all sinks answered");
         }
     }
 

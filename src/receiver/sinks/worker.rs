@@ -88,7 +88,7 @@ impl Dispatcher {
             let target = match self.routes.sink(&delivery.uid, &job.part.sink) {
                 SinkState::At(target) => target,
                 SinkState::Held => return self.failed(job, Purpose::ServiceSink, SinkError::Held),
-                SinkState::Gone => return self.give_up(job, "the sink is gone"),
+                SinkState::Gone => return self.give_up(job, "the sink was removed"),
             };
             let id = cloud_events::event_id(&delivery.id, position, delivery.events.len());
             let headers = cloud_events::headers(&id, &delivery.source, event, delivery.at);
@@ -130,7 +130,7 @@ impl Dispatcher {
             return Step::Done;
         }
         if age > self.limits.give_up || (error.is_about_the_event() && age > self.limits.give_up_malformed) {
-            return self.give_up(job, "the sink did not accept it for too long");
+            return self.give_up(job, "the sink did not accept the event in time");
         }
         Step::Again
     }
@@ -177,7 +177,7 @@ impl Dispatcher {
                 name = delivery.name,
                 sink = key.1,
                 deliveries = lost,
-                "stopped with pending deliveries"
+                "stopped; pending deliveries are lost"
             );
         }
     }

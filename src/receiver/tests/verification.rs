@@ -89,7 +89,7 @@ async fn a_body_one_byte_over_the_cap_gets_413_and_one_at_the_cap_is_read() {
     assert_eq!(chunked.send().await.unwrap().status(), 413);
     let seen = harness.seen();
     assert_eq!(seen.last_delivery.unwrap().id, "d-1");
-    assert_eq!(seen.refusals.unwrap().reason, "body over the size limit");
+    assert_eq!(seen.refusals.unwrap().reason, "body larger than the size limit");
 }
 
 #[tokio::test]
@@ -311,5 +311,5 @@ async fn a_proven_body_over_the_cap_is_success_where_a_refusal_would_end_the_del
     assert_eq!(harness.send(&far_too_long).await, 200, "it is read to its end");
     let seen = harness.seen();
     assert_eq!(seen.last_delivery, None);
-    assert_eq!(seen.refusals.unwrap().reason, "body over the size limit");
+    assert_eq!(seen.refusals.unwrap().reason, "body larger than the size limit");
 }

@@ -66,7 +66,7 @@ async fn a_prepared_secret_that_cannot_be_watched_is_logged_once_and_counted_and
 
     let text = String::from_utf8(locked(&log.0).clone()).unwrap();
     let of = |message: &str| text.lines().filter(|line| line.contains(message)).map(str::to_owned).collect::<Vec<_>>();
-    let (fails, works) = (of("watch fails, trying again"), of("watch works again"));
+    let (fails, works) = (of("watch failed, retrying"), of("watch works again"));
     assert_eq!((fails.len(), works.len()), (1, 1), "{text}");
     for word in [r#""kind":"Secret""#, r#""name":"forgebind-receiver-secrets-7""#, "is forbidden (403)"] {
         assert!(fails.concat().contains(word), "{fails:?}");

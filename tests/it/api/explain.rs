@@ -127,7 +127,8 @@ async fn kubectl_explains_every_field() -> Result<()> {
             ensure!(text.contains(&format!("{field}\t")), "{resource}: {field} is not explained");
         }
         let field = format!("{resource}.spec.interval");
-        let text = cluster.kubectl(&["explain", &field]).await?;
+        // kubectl wraps the text.
+        let text = cluster.kubectl(&["explain", &field]).await?.split_whitespace().collect::<Vec<_>>().join(" ");
         ensure!(text.contains("as a duration in h, m and s such as"), "{text}");
     }
     Ok(())

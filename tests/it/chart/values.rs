@@ -49,8 +49,8 @@ async fn values_that_are_unknown_or_wrong_are_refused() -> Result<()> {
         (json!({"log": {"format": "xml"}}), "format"),
         // What a schema cannot say, a template does.
         (json!({"ingress": {"enabled": true}}), "publicURL: an Ingress"),
-        (json!({"ingress": {"enabled": true}, "publicURL": "https://acme.io/git"}), "cannot take a path away"),
-        (json!({"ingress": {"enabled": true}, "publicURLs": {"internal": "https://acme.corp/git"}}), "cannot take a path away"),
+        (json!({"ingress": {"enabled": true}, "publicURL": "https://acme.io/git"}), "cannot remove a path"),
+        (json!({"ingress": {"enabled": true}, "publicURLs": {"internal": "https://acme.corp/git"}}), "cannot remove a path"),
         (json!({"httpRoute": {"enabled": true}, "publicURL": "https://acme.io"}), "parentRefs"),
         (json!({"rbac": {"scope": "Namespaced"}}), "watchNamespaces"),
         (json!({"rbac": {"scope": "Namespaced"}, "watchNamespaces": ["a"], "secretNamespaces": ["*"]}), "secretNamespaces"),

@@ -35,7 +35,7 @@ fn kinds(client: &Client, namespace: &str) -> [Kind; 2] {
 fn admitted<T>(answer: kube::Result<T>) -> Result<bool> {
     match answer {
         Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.code == 403 && status.message.contains("this account of Forgebind") => Ok(false),
+        Err(kube::Error::Api(status)) if status.code == 403 && status.message.contains("this service account of Forgebind") => Ok(false),
         Err(other) => Err(other.into()),
     }
 }

@@ -21,14 +21,14 @@ const INTRODUCTION: &str = "# Conditions and reasons
 
 <!-- Generated from src/api/v1alpha1/condition.rs by `make generate`. Change it there. -->
 
-`Ready` is derived from the other conditions and carries the reason of the first one that lowers it, so the reason in
-`kubectl get` is the place to begin. The message of a condition names what is concerned: keys, hosts, scopes, times. A
-condition with nothing to tell is absent. `Reconciling` and `Stalled` follow kstatus: while a reason is there that goes
-away by itself or may come right later, the object is Reconciling; when a person has to act, it is Stalled.
+`Ready` is derived from the other conditions and has the reason of the first one that lowers it. Start with the reason that
+`kubectl get` shows. The message of a condition names the keys, hosts, scopes or times in question. A condition that does
+not apply is absent. `Reconciling` and `Stalled` follow kstatus: an object is Reconciling while Forgebind continues without
+intervention, and Stalled when a person has to act.
 
-`forgebind.dev/reconcile-requested-at` with any new value has an object looked at now:
-`kubectl annotate repob NAME --overwrite forgebind.dev/reconcile-requested-at=\"$(date +%s)\"`; when
-`status.lastHandled.reconcile` has that value, it was done.
+Any new value of `forgebind.dev/reconcile-requested-at` requests a reconciliation now:
+`kubectl annotate repob NAME --overwrite forgebind.dev/reconcile-requested-at=\"$(date +%s)\"`. The request is done when
+`status.lastHandled.reconcile` has that value.
 ";
 
 /// The events that carry no reason of a condition: what they tell, and what to do.
@@ -36,30 +36,30 @@ const EVENTS: &[(&str, &str, &str)] = &[
     ("Ready", "The object became Ready.", "Nothing to do."),
     (
         "SecretRotated",
-        "A webhook has a new secret. The previous one is accepted while deliveries that carry it may still arrive.",
-        "Nothing to do. When the previous secret is known to be stolen, end it now with a new value for `forgebind.dev/revoke-requested-at`.",
+        "A webhook has a new secret. The previous secret is accepted while deliveries that use it may still arrive.",
+        "Nothing to do. If the previous secret was stolen, revoke it now with a new value for `forgebind.dev/revoke-requested-at`.",
     ),
     (
         "HooksLeftBehind",
-        "Hooks could not be removed in time. They are written down in a ConfigMap `forgebind-leftover-hooks-<n>` of the operator's \
-         namespace; where there is no room for them, they are in the message alone, which names the repositories.",
-        "Make the connection work again: the entry is then worked off by itself. Or delete the hooks at the provider by hand; the \
-         entry has their ids.",
+        "Hooks could not be removed in time. They are recorded in a ConfigMap `forgebind-leftover-hooks-<n>` of the operator's \
+         namespace; if there is no room for them, only the message names their repositories.",
+        "Make the connection work again: Forgebind then removes the hooks. Or delete the hooks at the provider by hand; the entry has \
+         their ids.",
     ),
     (
         "HooksGoWithConnection",
-        "A connection is being deleted. The hooks that bindings hold through it are removed at the provider first.",
-        "If that was not meant, apply the connection again: its bindings then make their hooks anew.",
+        "A connection is being deleted. Forgebind first removes the hooks that were made through it at the provider.",
+        "If this was not intended, apply the connection again: Forgebind then creates the hooks again.",
     ),
     (
         "CredentialExpiring",
-        "The credential ends within `warnBefore`, or was to end already.",
-        "Make a new credential at the provider and put it into the same Secret.",
+        "The credential expires within `warnBefore`, or its declared expiry has passed.",
+        "Create a new credential at the provider and put it into the same Secret.",
     ),
     (
         "CredentialWarning",
-        "Something about the credential should be noticed although it works, such as a kind of token that the provider ends soon.",
-        "Do what the message says; it also stands in the message of Authenticated for as long as it holds.",
+        "The credential works, but needs attention, such as a kind of token that the provider will soon stop accepting.",
+        "Follow the message; the condition Authenticated repeats it for as long as it applies.",
     ),
 ];
 
@@ -100,7 +100,7 @@ fn conditions_document() -> Result<String> {
     for reason in Reason::ALL {
         let title = match reason.conditions().split(", ").next().unwrap_or_default() {
             "all" => "Any condition".to_owned(),
-            "event" => "Told by an event alone".to_owned(),
+            "event" => "Only in events".to_owned(),
             first => format!("Reasons of {first}"),
         };
         match sections.iter_mut().find(|(present, _)| *present == title) {
@@ -112,12 +112,12 @@ fn conditions_document() -> Result<String> {
         write!(text, "\n## {title}\n")?;
         text.extend(reasons.into_iter().map(heading));
     }
-    text += "\n## Further events\n\nWhen Ready turns False, an event carries its reason. Beside that:\n\n| event | meaning | what to do |\n| --- | --- | --- |\n";
+    text += "\n## Further events\n\nWhen Ready becomes False, an event has its reason. Other events:\n\n| event | meaning | what to do |\n| --- | --- | --- |\n";
     for (name, meaning, remedy) in EVENTS {
         writeln!(text, "| `{name}` | {meaning} | {remedy} |")?;
     }
     for condition in TOLD_BY_NAME {
-        writeln!(text, "| `{condition}` | That condition turned bad. | See the reason of the condition. |")?;
+        writeln!(text, "| `{condition}` | The condition became bad. | See the reason of the condition. |")?;
     }
     Ok(text)
 }

@@ -97,7 +97,7 @@ async fn a_malformed_object_stored_before_the_definition_was_tightened_stops_not
     assert!(note.contains("does not fit the schema"), "{note}");
     let log = operator.log();
     for kind in ["RepoBinding", "GitProviderConnection"] {
-        let named = log.lines().any(|line| line.contains("does not fit the schema") && line.contains(kind) && line.contains("broken"));
+        let named = log.lines().any(|line| line.contains("does not match the schema") && line.contains(kind) && line.contains("broken"));
         assert!(named, "no line of the log names the {kind}:\n{log}");
         let metric = format!("forgebind_invalid_objects_total{{kind=\"{kind}\"}} ");
         assert!(operator.metrics().await?.contains(&metric), "{}", operator.metrics().await?);

@@ -209,7 +209,7 @@ async fn another_list_of_names_at_a_restart_is_followed_or_said() -> Result<()> 
     // One name alone, and another address: the connection without a choice has none, the other one's name is gone.
     let dmz = FaultProxy::before_receiver(&ways.default).await?;
     let operator = Operator::start(ways.options.clone().with("public-url", &format!("dmz={}", dmz.url()))).await?;
-    ways.is_missing("plain", &["every address of --public-url has a name (dmz)", "chooses none"]).await?;
+    ways.is_missing("plain", &["every URL of --public-url has a name (dmz)", "selects none"]).await?;
     ways.is_missing("inside", &["is internal", "only the names dmz"]).await?;
     let both = ways.hooks().await?;
     assert_eq!(both, BTreeSet::from([(plain.id, plain.config.url.clone()), (inside.id, inside.config.url.clone())]));

@@ -47,7 +47,7 @@ async fn our_own_hook_is_recognised_by_the_install_key_and_its_drift_is_told() -
     let unknown = run(&flags, &[], &text).await?;
     assert_eq!(told(&unknown.json()?, "shop"), "Ready Succeeded [CreateHook]");
     assert!(
-        unknown.text.contains("looks like Forgebind's and may be this binding's own; --install-key-file would tell"),
+        unknown.text.contains("looks like Forgebind's and may be the hook of this binding; pass --install-key-file to find out"),
         "{}",
         unknown.text
     );

@@ -26,9 +26,9 @@ async fn input_comes_from_standard_input_files_directories_and_lists_and_is_refu
         (
             &["-f", "-"][..],
             "kind: RepoBinding\napiVersion: forgebind.dev/v1alpha1\nspec:\n  webhook: {events: [Push\n",
-            "forgebind: -:4: no YAML",
+            "forgebind: -:4: not valid YAML",
         ),
-        (&["-f", "-"], "a: b\n", "-:1: no manifest: it needs apiVersion and kind"),
+        (&["-f", "-"], "a: b\n", "-:1: not a manifest: apiVersion and kind are required"),
         (&["-f", "-"], "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n", "nothing to check"),
         (&["-f", "/no/such/file"], "", "/no/such/file: "),
         (&["-f", "-", "--public-url", "hooks"], "", "--public-url: "),
@@ -37,7 +37,7 @@ async fn input_comes_from_standard_input_files_directories_and_lists_and_is_refu
         (
             &["-f", "-"],
             "apiVersion: v1\nkind: Secret\nmetadata: {name: x}\ndata: {token: canary!}\n",
-            "-:1: Secret x has a field of the wrong form",
+            "-:1: Secret x has a field of the wrong type",
         ),
     ] {
         let checked = run(flags, &[], input).await?;
@@ -92,12 +92,12 @@ async fn offline_judges_the_manifests_alone_and_asks_nobody() -> Result<()> {
     let said = checked.text.as_str();
     for expected in [
         "webhook.url needs webhook.secretRef",
-        "spec.conectionRef: there is no such field; did you mean connectionRef?",
+        "spec.conectionRef: unknown field; did you mean connectionRef?",
         "did you mean Push?",
         "did you mean RepoBinding?",
-        "is there already, at ",
+        "is defined twice, first at ",
         "two kinds of credential, password and token",
-        "/credential is not among the manifests and was taken as right",
+        "/credential is not among the manifests and was assumed to be valid",
     ] {
         assert!(said.contains(expected), "{expected:?} is not in\n{said}");
     }
@@ -106,7 +106,7 @@ async fn offline_judges_the_manifests_alone_and_asks_nobody() -> Result<()> {
 
     let good = bench.check(&[bench.connection(json!({})), bench.binding("good", json!({"webhook": {}}))], &["--offline"]).await?;
     assert!(
-        good.code == 0 && good.text.ends_with("1 connection, 1 binding: the manifests are in order; no provider was asked.\n"),
+        good.code == 0 && good.text.ends_with("1 connection, 1 binding: the manifests are valid; no provider was contacted.\n"),
         "{good:?}"
     );
     assert_eq!(bench.proxy.exchanges().len(), 0, "nobody was asked");

@@ -34,14 +34,14 @@ binding      platform    shop          True    Succeeded   create
 
 FOUND
   platform/gitea
-         {server}; as user {user}; granted read:organization, read:user, write:repository; scopes suffice for ManageWebhooks
+         {server}; as user {user}; granted read:organization, read:user, write:repository; scopes sufficient for ManageWebhooks
 
-WOULD BE DONE AT THE PROVIDERS
+PLANNED CHANGES AT THE PROVIDERS
   create   platform/shop   {repository}   there is none
 
-Note: without --install-key-file, hooks that Forgebind made before are not recognised as its own.
+Note: without --install-key-file, existing hooks of the installation are not recognised.
 
-1 connection, 2 bindings: all would become Ready. Plan: create. Not checked: 1 object of other kinds \
+1 connection, 2 bindings: all objects would become Ready. Plan: create. Not checked: 1 object of other kinds \
          (Deployment.apps).
 "
     );
@@ -118,7 +118,7 @@ async fn what_would_not_become_ready_is_told_with_condition_reason_and_remedy() 
         &format!(
             "         BranchNotFound: {repository} has no branch mian; correct branch, remove it, or push the branch\n         What to do: Correct `branch`"
         ),
-        "1 connection, 11 bindings: 8 would not become Ready.",
+        "1 connection, 11 bindings: 8 objects would not become Ready.",
     ] {
         assert!(table.text.contains(expected), "{expected:?} is not in\n{}", table.text);
     }
@@ -316,7 +316,7 @@ async fn an_observing_binding_with_a_plan_is_ready_and_fails_a_check_only_when_a
 
     let strict = bench.check(&objects, &["--fail-on-plan"]).await?;
     assert_eq!(strict.code, 1, "{strict:?}");
-    let verdict = "all would become Ready, and something would be done at the providers (--fail-on-plan). Plan: create.";
+    let verdict = "all objects would become Ready, but changes would be made at the providers (--fail-on-plan). Plan: create.";
     assert!(strict.text.contains(verdict), "{}", strict.text);
     let nothing = [bench.secret(), bench.connection(json!({})), bench.binding("shop", json!({}))];
     assert_eq!(bench.check(&nothing, &["--fail-on-plan"]).await?.code, 0, "nothing would be done");
@@ -332,7 +332,7 @@ async fn a_role_that_is_missing_does_not_stand_beside_a_permission_that_is_grant
     let objects =
         [secret("platform", "credential", &reader.token), bench.connection(json!({})), bench.binding("shop", json!({"webhook": {}}))];
     let checked = bench.check(&objects, &[]).await?;
-    assert!(checked.text.contains("scopes suffice for ManageWebhooks"), "{}", checked.text);
+    assert!(checked.text.contains("scopes sufficient for ManageWebhooks"), "{}", checked.text);
     assert!(!checked.text.contains("ManageWebhooks granted"), "{}", checked.text);
     let words = "PermissionMissing: ManageWebhooks: at this repository the credential does not suffice";
     assert!(checked.text.contains(words), "{}", checked.text);
