@@ -1,5 +1,5 @@
-//! The simulators as the client libraries of others talk to the real services: requests in the forms that those libraries
-//! send, and answers in the forms that they demand.
+//! The simulators as other client libraries use the real services: requests in the form that those libraries send, and answers in
+//! the form that they demand.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +24,7 @@ use testkit::sim::github::seed as github;
 use testkit::sim::gitlab::seed as gitlab;
 use testkit::sim::{Simulated, SimulatedProvider, Simulator, UserAction};
 
-/// What came back.
+/// A parsed answer.
 struct Answer {
     status: u16,
     link: String,
@@ -42,7 +42,7 @@ async fn simulated(kind: ProviderKind) -> Result<Simulated> {
     Simulated::new(kind).await
 }
 
-/// A request to a path of the simulator, before its credential.
+/// A request to a path of the simulator, without its credential.
 fn request(simulated: &Simulated, method: Method, path: &str) -> Result<RequestBuilder> {
     let client = plain_http::builder().user_agent("somebody-else").redirect(reqwest::redirect::Policy::none()).build()?;
     Ok(client.request(method, format!("{}{path}", simulated.simulator.url())))
@@ -55,7 +55,7 @@ async fn send(request: RequestBuilder) -> Result<Answer> {
     Ok(Answer { status, link, version, text: answer.text().await? })
 }
 
-/// The JWT of the simulated App, as every library makes it.
+/// A JWT of the simulated App, as every library makes it.
 fn app_jwt() -> Result<String> {
     let now = SystemClock.now().as_second();
     let part = |document: &Value| URL_SAFE_NO_PAD.encode(document.to_string());
@@ -69,7 +69,7 @@ fn app_jwt() -> Result<String> {
 }
 
 #[tokio::test]
-async fn an_app_that_asks_for_no_permission_gets_all_of_the_installations() -> Result<()> {
+async fn an_app_that_asks_for_no_permission_gets_all_permissions_of_the_installation() -> Result<()> {
     let simulated = simulated(ProviderKind::GitHub).await?;
     let jwt = app_jwt()?;
     let found = send(request(&simulated, Method::GET, "/api/v3/orgs/acme/installation")?.bearer_auth(&jwt)).await?.json();
@@ -90,7 +90,7 @@ async fn an_app_that_asks_for_no_permission_gets_all_of_the_installations() -> R
 }
 
 #[tokio::test]
-async fn every_version_of_githubs_api_is_taken_and_no_other() -> Result<()> {
+async fn github_accepts_every_version_of_its_api_and_no_other() -> Result<()> {
     let simulated = simulated(ProviderKind::GitHub).await?;
     let ask = async |path: &str, version: Option<&str>| {
         let asked = request(&simulated, Method::GET, &format!("/api/v3{path}"))?.bearer_auth(github::OPERATOR);
@@ -110,7 +110,7 @@ async fn every_version_of_githubs_api_is_taken_and_no_other() -> Result<()> {
 }
 
 #[tokio::test]
-async fn pushes_have_times_as_numbers_and_deletions_nothing_of_creations() -> Result<()> {
+async fn pushes_have_numeric_times_and_deletions_have_no_creation_fields() -> Result<()> {
     let simulated = simulated(ProviderKind::GitHub).await?;
     let hook = json!({"events": ["*"], "config": {"url": "http://127.0.0.1:9/in", "content_type": "json"}});
     let made = request(&simulated, Method::POST, "/api/v3/repos/acme/shop/hooks")?.bearer_auth(github::OPERATOR).json(&hook);
@@ -144,7 +144,7 @@ async fn pushes_have_times_as_numbers_and_deletions_nothing_of_creations() -> Re
 }
 
 #[tokio::test]
-async fn a_keyset_list_leads_on_in_its_own_direction() -> Result<()> {
+async fn a_keyset_list_continues_in_its_own_direction() -> Result<()> {
     let simulated = simulated(ProviderKind::GitLab).await?;
     let ask = async |address: &str| {
         let path = address.strip_prefix(simulated.simulator.url()).unwrap_or(address);
@@ -175,7 +175,7 @@ async fn a_keyset_list_leads_on_in_its_own_direction() -> Result<()> {
     Ok(())
 }
 
-/// The hooks of GitLab's shop, as somebody else's client reaches them.
+/// The hooks of GitLab's shop, through another client's requests.
 struct Hooks {
     simulated: Simulated,
 }
@@ -193,7 +193,7 @@ fn form(builder: RequestBuilder, text: &str) -> RequestBuilder {
 }
 
 #[tokio::test]
-async fn gitlab_takes_parameters_in_query_form_and_json_and_needs_no_url_to_change_a_hook() -> Result<()> {
+async fn gitlab_accepts_parameters_in_query_form_and_json_and_changes_a_hook_without_its_url() -> Result<()> {
     let hooks = Hooks { simulated: simulated(ProviderKind::GitLab).await? };
     let new = "url=https%3A%2F%2Fhooks.acme.example%2Fin&push_events=false&tag_push_events=true&custom_headers[][key]=X-A\
                &custom_headers[][value]=1&custom_headers[][key]=X-B&custom_headers[][value]=2";
@@ -224,7 +224,7 @@ async fn gitlab_takes_parameters_in_query_form_and_json_and_needs_no_url_to_chan
     Ok(())
 }
 
-/// Every member of a document that is named so, with its place.
+/// Every member of a document with one of these names, with its path.
 fn members<'a>(document: &'a Value, names: &[&str], found: &mut Vec<(String, &'a Value)>) {
     match document {
         Value::Object(fields) => {
@@ -299,7 +299,7 @@ async fn times_have_the_precision_that_strict_clients_demand() -> Result<()> {
     Ok(())
 }
 
-/// The request with the credential that may do everything.
+/// The request with a credential that has every permission.
 fn authorized(simulated: &Simulated, request: RequestBuilder) -> RequestBuilder {
     let of = |name: &str| simulated.seed_data.credential.iter().find(|(key, _)| *key == name).map(|(_, value)| value.clone());
     let token = of("token").unwrap_or_default();
@@ -332,7 +332,7 @@ async fn links_of_bitbucket_cloud_lead_from_the_workspace_to_its_repositories() 
 }
 
 #[tokio::test]
-async fn data_center_tells_who_asks_and_has_a_second_address_for_personal_projects() -> Result<()> {
+async fn data_center_names_the_current_user_and_has_a_second_address_for_personal_projects() -> Result<()> {
     let simulated = simulated(ProviderKind::BitbucketDataCenter).await?;
     let token = simulated.seed_data.credential[0].1.clone();
     let ask = async |token: Option<&str>, path: &str| {
@@ -386,7 +386,7 @@ async fn data_center_tells_who_asks_and_has_a_second_address_for_personal_projec
 }
 
 #[tokio::test]
-async fn official_clients_of_azure_devops_find_their_way_by_locations() -> Result<()> {
+async fn official_clients_of_azure_devops_find_their_resources_by_locations() -> Result<()> {
     let simulated = simulated(ProviderKind::AzureDevOps).await?;
     let ask = async |method: Method, path: &str, version: &str| {
         let accept = format!("application/json;api-version={version}");
@@ -397,7 +397,7 @@ async fn official_clients_of_azure_devops_find_their_way_by_locations() -> Resul
     assert_eq!(all.status, 200, "{}", all.text);
     let git = send(authorized(&simulated, request(&simulated, Method::OPTIONS, "/acme/_apis/Git")?)).await?.json();
     assert!(git["value"].as_array().is_some_and(|found| found.len() == 2 && found.iter().all(|location| location["area"] == "git")));
-    // As the Python client makes an address: the template, with what is known put in and what is not left out.
+    // An address as the Python client makes it: the template with the known values filled in and the unknown segments left out.
     let address = |id: &str, values: &[(&str, &str)]| -> Result<String> {
         let document = all.json();
         let location = document["value"].as_array().into_iter().flatten().find(|location| location["id"] == id);
@@ -434,7 +434,7 @@ async fn official_clients_of_azure_devops_find_their_way_by_locations() -> Resul
 }
 
 #[tokio::test]
-async fn deleting_a_subscription_takes_a_permission_of_its_own() -> Result<()> {
+async fn deleting_a_subscription_needs_its_own_permission() -> Result<()> {
     let simulated = simulated(ProviderKind::AzureDevOps).await?;
     let path = |rest: &str| format!("/acme/_apis/{rest}{}api-version=7.1", if rest.contains('?') { "&" } else { "?" });
     let ask = async |token: &str, method: Method, rest: &str, body: Option<&Value>| {

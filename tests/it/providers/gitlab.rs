@@ -1,4 +1,4 @@
-//! GitLab against its simulator: the contract, and what this provider has of its own.
+//! GitLab against its simulator: the contract suite, and the behaviour that only this provider has.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use testkit::sink::{Behavior, SinkServer};
 const DEAF: &str = "http://127.0.0.1:9/hooks/deaf";
 const SHOP: &str = "acme/apps/shop";
 
-/// A simulator, what talks to it, and its other side.
+/// A simulator, a client for it, and its control side.
 struct ProviderEnv {
     simulated: Simulated,
     gitlab: SimulatedGitLab,
@@ -56,7 +56,7 @@ impl ProviderEnv {
         self.simulated.client(&[("token", token.to_owned())])
     }
 
-    /// With another group in the spec.
+    /// A client whose spec has another group.
     fn with_group(&self, group: &Value, token: &str) -> Result<Arc<dyn Client>> {
         let spec = json!({"gitlab": {"url": self.simulated.endpoint.web.as_str(), "group": group}});
         let endpoint = self.simulated.provider.endpoint(&serde_json::from_value(spec)?)?;
@@ -75,7 +75,7 @@ impl ProviderEnv {
         self.act(UserAction::Push { repository: SHOP.into(), branch: branch.into(), message: "Change the price".into() }).await
     }
 
-    /// Asks the simulator as a person's script would.
+    /// Sends a request to the simulator as somebody's own script would.
     async fn ask(&self, method: Method, path: &str) -> Result<(u16, Value)> {
         let url = format!("{}{path}", self.simulated.endpoint.api);
         let answer = plain_http::client()?.request(method, url).header("private-token", seed::OPERATOR).send().await?;
@@ -126,7 +126,7 @@ async fn dt_11_user_name_and_token_are_a_credential() -> Result<()> {
 }
 
 #[tokio::test]
-async fn dv_17_a_token_without_the_scope_api_is_insufficient_and_not_invalid() -> Result<()> {
+async fn dv_17_a_token_without_the_scope_api_lacks_permission_and_is_not_invalid() -> Result<()> {
     let env = ProviderEnv::current().await?;
     let reader = env.with_token(seed::READER);
     let inspection = reader.inspect().await?;
@@ -147,7 +147,7 @@ async fn dv_17_a_token_without_the_scope_api_is_insufficient_and_not_invalid() -
 }
 
 #[tokio::test]
-async fn df_09_df_10_a_token_for_cloning_clones_and_lists_nothing() -> Result<()> {
+async fn df_09_df_10_a_token_for_cloning_can_clone_but_lists_nothing() -> Result<()> {
     let env = ProviderEnv::current().await?;
     let client = env.with_token(seed::CLONE_ONLY);
     let inspection = client.inspect().await?;
@@ -159,7 +159,7 @@ async fn df_09_df_10_a_token_for_cloning_clones_and_lists_nothing() -> Result<()
 }
 
 #[tokio::test]
-async fn df_12_name_and_end_of_a_token_are_read_and_an_expired_one_says_so() -> Result<()> {
+async fn df_12_reads_name_and_expiry_of_a_token_and_reports_an_expired_one() -> Result<()> {
     let env = ProviderEnv::current().await?;
     let inspection = env.operator().inspect().await?;
     assert_eq!(inspection.credential_name.as_deref(), Some("operator"));
@@ -174,7 +174,7 @@ async fn df_12_name_and_end_of_a_token_are_read_and_an_expired_one_says_so() -> 
 }
 
 #[tokio::test]
-async fn bb_10_bb_15_a_project_token_works_from_maintainer_on() -> Result<()> {
+async fn bb_10_bb_15_a_project_token_works_from_the_role_maintainer() -> Result<()> {
     let env = ProviderEnv::current().await?;
     let maintainer = env.with_token(seed::PROJECT);
     let identity = maintainer.inspect().await?.identity.context("an identity")?;
@@ -203,7 +203,7 @@ async fn bb_10_bb_15_a_project_token_works_from_maintainer_on() -> Result<()> {
 }
 
 #[tokio::test]
-async fn dt_10_a_group_is_found_by_its_number_and_by_its_path_exactly() -> Result<()> {
+async fn dt_10_finds_a_group_by_its_number_and_by_its_exact_path() -> Result<()> {
     let env = ProviderEnv::current().await?;
     let number = env.gitlab.group_number("acme/apps");
     for group in [json!(number), json!(number.to_string()), json!("Acme/Apps")] {
@@ -223,7 +223,7 @@ async fn dt_10_a_group_is_found_by_its_number_and_by_its_path_exactly() -> Resul
 }
 
 #[tokio::test]
-async fn without_a_group_memberships_are_listed_by_key_wherever_links_lead() -> Result<()> {
+async fn without_a_group_lists_memberships_by_keyset_on_the_configured_host() -> Result<()> {
     let env = ProviderEnv::current().await?;
     let spec = json!({"gitlab": {"url": env.simulated.endpoint.web.as_str()}});
     let endpoint = env.simulated.provider.endpoint(&serde_json::from_value(spec)?)?;
@@ -235,7 +235,7 @@ async fn without_a_group_memberships_are_listed_by_key_wherever_links_lead() -> 
     Ok(())
 }
 
-/// Everything that the six words stand for, in order, by a repository's hook.
+/// Every case of the six event kinds, in order, sent by a repository's hook.
 async fn story(env: &ProviderEnv) -> Result<()> {
     env.push("main").await?;
     env.push("feature").await?;
@@ -260,7 +260,7 @@ fn told(contents: &[Content]) -> Vec<(EventKind, String, Change)> {
 }
 
 #[tokio::test]
-async fn pk_10_deliveries_prove_themselves_and_tell_what_happened() -> Result<()> {
+async fn pk_10_deliveries_are_verified_and_read_as_events() -> Result<()> {
     use EventKind::{PullRequest, PullRequestClosed, PullRequestComment, PullRequestMerged, Push, Tag};
     for (release, signs) in [(Release::CURRENT, true), (Release::SWITCHED_OFF, false), (Release::OLDER, false)] {
         let env = ProviderEnv::new(release, "").await?;
@@ -309,7 +309,7 @@ async fn pk_10_deliveries_prove_themselves_and_tell_what_happened() -> Result<()
 }
 
 #[tokio::test]
-async fn a_hook_signs_from_its_next_secret_on_when_the_server_learns_to() -> Result<()> {
+async fn a_hook_signs_from_its_next_secret_on_once_the_server_supports_signing() -> Result<()> {
     let env = ProviderEnv::new(Release::OLDER, "").await?;
     let client = env.operator();
     client.inspect().await?;
@@ -328,7 +328,7 @@ async fn a_hook_signs_from_its_next_secret_on_when_the_server_learns_to() -> Res
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_take_signing_tokens_gets_a_token() -> Result<()> {
+async fn a_server_without_signing_tokens_gets_a_plain_token() -> Result<()> {
     let env = ProviderEnv::new(Release::SWITCHED_OFF, "").await?;
     let client = env.operator();
     client.inspect().await?;
@@ -341,7 +341,7 @@ async fn a_server_that_does_not_take_signing_tokens_gets_a_token() -> Result<()>
 }
 
 #[tokio::test]
-async fn what_somebody_added_to_a_hook_is_drift_and_goes() -> Result<()> {
+async fn what_somebody_added_to_a_hook_is_drift_and_is_removed() -> Result<()> {
     let env = ProviderEnv::current().await?;
     let client = env.operator();
     let shop = env.found(&client, SHOP).await?;
@@ -358,7 +358,7 @@ async fn what_somebody_added_to_a_hook_is_drift_and_goes() -> Result<()> {
 }
 
 #[tokio::test]
-async fn failures_pause_a_hook_and_then_switch_it_off() -> Result<()> {
+async fn failed_deliveries_pause_a_hook_and_later_disable_it() -> Result<()> {
     let env = ProviderEnv::current().await?;
     let (client, sink) = (env.operator(), SinkServer::start().await?);
     let shop = env.found(&client, SHOP).await?;
@@ -384,7 +384,7 @@ async fn failures_pause_a_hook_and_then_switch_it_off() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_log_holds_deliveries_and_sends_them_again_with_the_same_id() -> Result<()> {
+async fn the_log_lists_deliveries_and_sends_them_again_with_the_same_id() -> Result<()> {
     let env = ProviderEnv::current().await?;
     let (client, sink) = (env.operator(), SinkServer::start().await?);
     let shop = env.found(&client, SHOP).await?;
@@ -408,7 +408,7 @@ async fn the_log_holds_deliveries_and_sends_them_again_with_the_same_id() -> Res
 }
 
 #[tokio::test]
-async fn a_project_has_a_hundred_hooks_at_most() -> Result<()> {
+async fn a_project_has_at_most_a_hundred_hooks() -> Result<()> {
     let env = ProviderEnv::current().await?;
     let client = env.operator();
     for number in 0..100 {
@@ -437,7 +437,7 @@ async fn private_targets_are_refused_unless_allowed() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_used_up_rate_is_told_with_its_time() -> Result<()> {
+async fn an_exhausted_rate_limit_is_reported_with_its_reset_time() -> Result<()> {
     let env = ProviderEnv::current().await?;
     env.gitlab.limit(3);
     let client = env.operator();
@@ -462,7 +462,7 @@ async fn a_used_up_rate_is_told_with_its_time() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_renamed_project_is_followed_by_reads_and_addressed_by_its_number() -> Result<()> {
+async fn reads_follow_a_renamed_project_and_writes_use_its_number() -> Result<()> {
     let env = ProviderEnv::current().await?;
     let client = env.operator();
     let shop = env.found(&client, SHOP).await?;
@@ -475,7 +475,7 @@ async fn a_renamed_project_is_followed_by_reads_and_addressed_by_its_number() ->
 }
 
 #[tokio::test]
-async fn a_lost_answer_to_a_creation_is_ambiguous_and_is_not_sent_again() -> Result<()> {
+async fn a_creation_whose_answer_is_lost_is_ambiguous_and_is_not_sent_again() -> Result<()> {
     let env = ProviderEnv::current().await?;
     let client = env.operator();
     client.inspect().await?;
