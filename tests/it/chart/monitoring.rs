@@ -1,4 +1,4 @@
-//! Alerts and the dashboard: judged by the real promtool, and compared with what there is to measure and to read.
+//! Alerts and the dashboard: checked by the real promtool, and compared with the metrics and pages that exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use testkit::generated::compare;
 
 /// Alerts on our own metrics.
 const ALERTS: &str = "charts/forgebind/files/alerts.yaml";
-/// Alerts on what kube-state-metrics tells of each object.
+/// Alerts on what kube-state-metrics reports for each object.
 const ALERTS_OF_OBJECTS: &str = "charts/forgebind/files/alerts-objects.yaml";
 const DASHBOARD: &str = "charts/forgebind/files/dashboard.json";
 const RUNBOOKS: &str = "src/docs/guide/operate/runbooks.md";
@@ -51,7 +51,7 @@ fn panels() -> Result<Vec<Value>> {
     Ok(panels.filter(|panel| panel["type"] != "row").cloned().collect())
 }
 
-/// The expressions of the dashboard, with what Grafana puts in for its variables.
+/// The expressions of the dashboard, with the variables replaced as Grafana does.
 fn dashboard_expressions() -> Result<Vec<String>> {
     let panels = panels()?;
     let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
@@ -66,7 +66,7 @@ async fn promtool_accepts_every_alert_and_every_expression_of_the_dashboard() ->
     }
     let expressions = dashboard_expressions()?;
     ensure!(expressions.len() > 50, "only {} expressions", expressions.len());
-    // What records a series may be any expression.
+    // Any expression may be the expression of a recording rule.
     let rule = |(number, expression): (usize, &String)| json!({"record": format!("panel:{number}"), "expr": expression});
     let rules: Vec<Value> = expressions.iter().enumerate().map(rule).collect();
     let check = async |rules: &[Value]| {
@@ -75,12 +75,12 @@ async fn promtool_accepts_every_alert_and_every_expression_of_the_dashboard() ->
         promtool(&["check", "rules", file.path().to_str().context("UTF-8")?]).await
     };
     check(&rules).await?;
-    // The check itself: what is no expression does not pass.
+    // Checks the check: an invalid expression fails.
     ensure!(check(&[json!({"record": "panel:x", "expr": "sum(rate(forgebind_hooks[5m])"})]).await.is_err(), "a bracket may be missing");
     Ok(())
 }
 
-/// The alerts for which a test file expects an instance that fires, and those for which it expects none.
+/// The alerts for which a test file expects a firing instance, and those for which it expects none.
 fn expected(path: &str) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
     let file: Value = serde_saphyr::from_str(&read(path)?)?;
     let (mut firing, mut quiet) = (BTreeSet::new(), BTreeSet::new());
@@ -114,13 +114,13 @@ async fn every_alert_fires_when_it_should_and_only_then() -> Result<()> {
 }
 
 #[tokio::test]
-async fn objects_of_one_tenant_warn_and_page_nobody() -> Result<()> {
+async fn alerts_on_objects_of_one_tenant_warn_and_page_nobody() -> Result<()> {
     let path = repository_root().join("tests/fixtures/alerts/one-tenant.test.yaml");
     promtool(&["test", "rules", path.to_str().context("UTF-8")?]).await.map(drop)
 }
 
 #[test]
-fn every_alert_says_what_is_wrong_how_bad_it_is_and_what_to_do() -> Result<()> {
+fn every_alert_says_what_is_wrong_how_severe_it_is_and_what_to_do() -> Result<()> {
     let runbooks = read(RUNBOOKS)?;
     let sections: BTreeSet<&str> = runbooks.lines().filter_map(|line| line.strip_prefix("### ")).collect();
     let mut names = BTreeSet::new();
@@ -146,14 +146,14 @@ fn every_alert_says_what_is_wrong_how_bad_it_is_and_what_to_do() -> Result<()> {
     Ok(())
 }
 
-/// The metrics that an expression asks for.
+/// The metrics in an expression.
 fn metrics_of(expression: &str) -> BTreeSet<&str> {
     let words = expression.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
     words.filter(|word| word.starts_with("forgebind_") || word.starts_with("process_")).collect()
 }
 
 #[test]
-fn alerts_and_the_dashboard_ask_only_for_what_is_measured() -> Result<()> {
+fn alerts_and_the_dashboard_use_only_existing_metrics() -> Result<()> {
     let (own, of_objects): (BTreeSet<String>, BTreeSet<String>) =
         (documented()?.into_keys().collect(), documented_objects()?.into_keys().collect());
     let known = |metric: &str, set: &BTreeSet<String>| {
@@ -178,7 +178,7 @@ fn alerts_and_the_dashboard_ask_only_for_what_is_measured() -> Result<()> {
             asked.entry(metric.to_owned()).or_default().insert(DASHBOARD.to_owned());
         }
     }
-    // What nobody looks at need not be measured.
+    // A metric that no alert and no panel uses need not be collected.
     let of_alerts_or_panels = |metric: &&String| {
         let parts = ["", "_bucket", "_sum", "_count"].map(|part| format!("{metric}{part}"));
         parts.iter().any(|part| asked.contains_key(part))
@@ -189,7 +189,7 @@ fn alerts_and_the_dashboard_ask_only_for_what_is_measured() -> Result<()> {
 }
 
 #[test]
-fn the_dashboard_answers_in_rows_and_every_panel_explains_itself() -> Result<()> {
+fn the_dashboard_has_rows_and_every_panel_has_a_description() -> Result<()> {
     const UNITS: [&str; 6] = ["short", "s", "bytes", "reqps", "ops", "percentunit"];
     let dashboard: Value = serde_json::from_str(&read(DASHBOARD)?)?;
     let all = dashboard["panels"].as_array().context("panels")?;
@@ -225,7 +225,7 @@ fn the_dashboard_answers_in_rows_and_every_panel_explains_itself() -> Result<()>
 }
 
 #[tokio::test]
-async fn alerts_on_objects_come_with_kube_state_metrics_alone() -> Result<()> {
+async fn alerts_on_objects_are_rendered_only_with_kube_state_metrics() -> Result<()> {
     let groups = async |enabled: bool| -> Result<Value> {
         let values = json!({"metrics": {"prometheusRule": {"enabled": true}}, "kubeStateMetrics": {"enabled": enabled}});
         let rendered = render(&chart::folder(), "forgebind", "forgebind-system", &values, &["templates/prometheus-rule.yaml"]).await?;
@@ -238,7 +238,7 @@ async fn alerts_on_objects_come_with_kube_state_metrics_alone() -> Result<()> {
 }
 
 #[tokio::test]
-async fn checked_in_monitoring_is_that_of_the_chart() -> Result<()> {
+async fn checked_in_monitoring_matches_the_chart() -> Result<()> {
     let folder: PathBuf = testkit::deploy::folder().join("monitoring");
     let values: Value = serde_saphyr::from_str(&std::fs::read_to_string(folder.join("values.yaml"))?)?;
     let templates = TEMPLATES.map(|name| format!("templates/{name}.yaml"));
