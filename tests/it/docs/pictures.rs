@@ -1,5 +1,5 @@
-//! The pictures of the guides: each SVG was drawn from the source beside it, and each is shown somewhere. What draws them
-//! (`tests/pictures`) is not needed here.
+//! The pictures of the guides: each SVG was drawn from the source beside it, and each is used on a page. This test does not run
+//! the program that draws them (`tests/pictures`).
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use testkit::guides::guides;
 
 const FOLDER: &str = "src/docs/pictures";
 
-/// The files of the pictures whose names end so.
+/// The picture files whose names have this ending.
 fn pictures(ending: &str) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(repository_root().join(FOLDER))?;
     let paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
@@ -36,7 +36,7 @@ fn every_picture_was_drawn_from_the_source_beside_it() -> Result<()> {
             "{} was changed and not drawn again; run `make generate`",
             source.display()
         );
-        // Nothing is fetched when it is looked at.
+        // Viewing a picture must not fetch anything.
         for outside in ["<script", "url(http", "href=\"http", "@import"] {
             ensure!(!drawn.contains(outside), "{}: the SVG has {outside}", source.display());
         }
@@ -45,7 +45,7 @@ fn every_picture_was_drawn_from_the_source_beside_it() -> Result<()> {
 }
 
 #[test]
-fn every_picture_is_shown_in_a_guide_with_a_text_in_its_place() -> Result<()> {
+fn every_picture_is_shown_in_a_guide_with_an_alternative_text() -> Result<()> {
     let guides = guides()?;
     for picture in pictures("svg")? {
         let end = format!("pictures/{})", name(&picture)?);
@@ -57,9 +57,9 @@ fn every_picture_is_shown_in_a_guide_with_a_text_in_its_place() -> Result<()> {
     Ok(())
 }
 
-/// The chain names each condition that says of a link whether it holds, and nothing else as one.
+/// The picture names exactly the conditions that report on a link of the chain.
 #[test]
-fn the_chain_has_the_conditions_of_the_code_on_its_arrows() -> Result<()> {
+fn the_picture_of_the_chain_names_the_conditions_of_the_code() -> Result<()> {
     const OF_NO_LINK: [ConditionType; 5] = [
         ConditionType::Ready,
         ConditionType::Reconciling,
