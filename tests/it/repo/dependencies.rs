@@ -1,5 +1,5 @@
-//! Which dependencies may be in the tree: licences, sources and duplicates, as `.deny.toml` says, with nothing to install
-//! and no network.
+//! The dependencies that the tree may have: licences, sources and duplicates, by the rules of `.deny.toml`, without installing
+//! anything and without a network.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -44,7 +44,7 @@ async fn packages() -> Result<Vec<Package>> {
     Ok(packages)
 }
 
-/// The texts of one list of `.deny.toml`.
+/// The entries of one list of `.deny.toml`.
 fn listed(section: &str, name: &str) -> Result<BTreeSet<String>> {
     let settings = std::fs::read_to_string(repository_root().join(".deny.toml"))?;
     let section = settings.split_once(&format!("[{section}]")).context("no such section")?.1;
@@ -52,7 +52,7 @@ fn listed(section: &str, name: &str) -> Result<BTreeSet<String>> {
     Ok(list.split('"').skip(1).step_by(2).map(str::to_owned).collect())
 }
 
-/// Whether a licence expression can be met with the allowed ones. AND binds closer than OR; old manifests write `/` for OR.
+/// Whether the allowed licences satisfy an expression. AND binds more tightly than OR; old manifests write `/` for OR.
 fn is_allowed(expression: &str, allowed: &BTreeSet<String>) -> Result<bool> {
     let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let words: Vec<&str> = spaced.split_whitespace().collect();
@@ -111,7 +111,7 @@ async fn licences_and_sources_are_allowed() -> Result<()> {
 }
 
 #[tokio::test]
-async fn no_crate_is_there_twice() -> Result<()> {
+async fn no_crate_occurs_twice() -> Result<()> {
     let skipped = listed("bans", "skip")?;
     let mut versions: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut seen = BTreeSet::new();
