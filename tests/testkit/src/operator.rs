@@ -16,11 +16,11 @@ use super::process::{Process, Program};
 use super::scratch::Scratch;
 use super::wait::{Seen, wait_until};
 
-/// The name of the service account that the operator runs as, in its own namespace.
+/// The name of the service account of the operator, in its own namespace.
 pub const SERVICE_ACCOUNT: &str = "forgebind";
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 
-/// How an operator is started.
+/// The settings with which an operator is started.
 #[derive(Clone, Debug)]
 pub struct Options {
     kubeconfig: PathBuf,
@@ -45,8 +45,8 @@ pub struct Installed {
 }
 
 impl Options {
-    /// An operator in `namespace` with the identity of a kubeconfig, with ports of its own, for parts on this machine:
-    /// plain http and loopback addresses are allowed, and no leader is elected.
+    /// Options of an operator in `namespace` with the identity of a kubeconfig and with its own ports, for servers on this
+    /// machine: plain http and loopback addresses are allowed, and there is no leader election.
     ///
     /// # Errors
     ///
@@ -75,8 +75,8 @@ impl Options {
             .with("leader-election", "false"))
     }
 
-    /// An operator with a namespace and a service account of its own, which may do what the chart grants and no more, that
-    /// watches these namespaces. `server` stands in for the API server's address, for a proxy before it.
+    /// Options of an operator in its own namespace, with a service account that has exactly the rights that the chart grants,
+    /// watching these namespaces. `server` replaces the API server's address, for a proxy in front of it.
     ///
     /// # Errors
     ///
@@ -89,8 +89,8 @@ impl Options {
         Self::new(&kubeconfig, &namespace)?.watching(plane, watched).await
     }
 
-    /// Exactly what a Deployment runs, as its service account, but on local addresses: `public_port` for deliveries, and an
-    /// admin port of its own. `more` are arguments that only this machine needs.
+    /// Exactly what a Deployment runs, as its service account, but on local addresses: `public_port` for deliveries, and a
+    /// separate admin port. `more` are arguments that only this machine needs.
     ///
     /// # Errors
     ///
@@ -124,7 +124,7 @@ impl Options {
         })
     }
 
-    /// Gives an argument of an installed Deployment another value. `flag` ends with the equals sign.
+    /// Replaces the value of an argument of an installed Deployment. `flag` ends with the equals sign.
     ///
     /// # Errors
     ///
@@ -136,22 +136,22 @@ impl Options {
         Ok(())
     }
 
-    /// Starts what is installed in a container, where it finds its cluster and its service account as a pod does, and not the
-    /// binary of this build.
+    /// Starts the installed program in a container, where it finds its cluster and its service account as in a pod, instead of
+    /// the binary of this build.
     #[must_use]
     pub fn inside(mut self, container: Arc<Container>) -> Self {
         self.container = Some(container);
         self
     }
 
-    /// Starts another binary than that of this build.
+    /// Starts another binary instead of that of this build.
     #[must_use]
     pub fn executable(mut self, path: &Path) -> Self {
         self.executable = Some(path.to_owned());
         self
     }
 
-    /// Watches these namespaces in place of those before, with the rights for it.
+    /// Watches these namespaces instead of the earlier ones, with the rights for them.
     ///
     /// # Errors
     ///
@@ -169,31 +169,31 @@ impl Options {
         self
     }
 
-    /// Takes a flag away.
+    /// Removes a flag.
     #[must_use]
     pub fn without(mut self, flag: &str) -> Self {
         self.settings.retain(|(name, _)| name != flag);
         self
     }
 
-    /// Starts only a part of it: `controller` or `receiver`.
+    /// Starts only one part: `controller` or `receiver`.
     #[must_use]
     pub const fn only(mut self, role: &'static str) -> Self {
         self.role = role;
         self
     }
 
-    /// Where the receiver will listen, as a URL.
+    /// The URL of the receiver.
     pub fn public_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.public_port)
     }
 
-    /// Where livez, readyz and metrics will be.
+    /// The URL of livez, readyz and metrics.
     pub fn admin_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.admin_port)
     }
 
-    /// A second operator like this one on ports of its own.
+    /// The options of a second operator like this one, with its own ports.
     ///
     /// # Errors
     ///
@@ -217,18 +217,18 @@ impl Options {
     }
 }
 
-/// A flag that is on or off is given as an environment variable: a value there is the same for every kind of flag.
+/// The environment variable of a flag. Switches are set by variable, because there every flag takes a value.
 fn variable(flag: &str) -> String {
     format!("FORGEBIND_{}", flag.replace('-', "_").to_uppercase())
 }
 
-/// The binary under test: of the same build as this program.
+/// The binary under test, from the same build as this program.
 ///
 /// # Errors
 ///
 /// When it was not built.
 pub fn executable() -> Result<PathBuf> {
-    // Programs are one folder below the binary, tests and examples alike.
+    // Tests and examples are one folder below the binary.
     let this = std::env::current_exe()?;
     let path = this.ancestors().nth(2).context("this program has no folder")?.join("forgebind");
     ensure!(path.is_file(), "{} is not there: run `cargo build --bin forgebind`", path.display());
@@ -253,7 +253,7 @@ fn program(options: &Options, log: &Path) -> Result<Program> {
     Ok(program)
 }
 
-/// A running operator. It ends when it is dropped, and a test that fails then shows the end of its log.
+/// A running operator. Dropping it stops it; if a test is failing then, it prints the end of the log.
 #[derive(Debug)]
 pub struct Operator {
     options: Options,
@@ -264,18 +264,18 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Starts one and waits until it is ready.
+    /// Starts an operator and waits until it is ready.
     ///
     /// # Errors
     ///
-    /// When it ends by itself or is not ready within a minute; the error holds the end of its log.
+    /// When it ends by itself or is not ready within a minute; the error contains the end of its log.
     pub async fn start(options: Options) -> Result<Self> {
         let operator = Self::launch(options)?;
         operator.wait_ready().await?;
         Ok(operator)
     }
 
-    /// Starts one and does not wait.
+    /// Starts an operator without waiting.
     ///
     /// # Errors
     ///
@@ -320,12 +320,12 @@ impl Operator {
         &self.options
     }
 
-    /// Where providers reach its receiver.
+    /// The URL at which providers reach its receiver.
     pub fn url(&self) -> String {
         self.options.public_url()
     }
 
-    /// Where livez, readyz and metrics are.
+    /// The URL of livez, readyz and metrics.
     pub fn admin_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.options.admin_port)
     }
@@ -335,7 +335,7 @@ impl Operator {
         *self.process() = None;
     }
 
-    /// Sends it a signal, such as `STOP`.
+    /// Sends a signal, such as `STOP`.
     ///
     /// # Errors
     ///
@@ -344,21 +344,21 @@ impl Operator {
         self.process().as_mut().context("the operator does not run")?.signal(name)
     }
 
-    /// Asks it to stop (SIGTERM) and waits for its end.
+    /// Sends SIGTERM and waits until the process has ended.
     ///
     /// # Errors
     ///
-    /// When it does not end within the deadline; it is killed then.
+    /// When the process does not end within the deadline; it is then killed.
     pub async fn terminate(&self, deadline: Duration) -> Result<ExitStatus> {
         self.process().as_mut().context("the operator does not run")?.signal("TERM")?;
         self.wait_exit(deadline).await
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until the process ends by itself.
     ///
     /// # Errors
     ///
-    /// When it does not within the deadline; it is killed then.
+    /// When it does not end within the deadline; it is then killed.
     pub async fn wait_exit(&self, deadline: Duration) -> Result<ExitStatus> {
         let status = wait_until("the operator to end", deadline, async || {
             let status = self.process().as_mut().context("the operator does not run")?.exited()?;
@@ -369,22 +369,21 @@ impl Operator {
         status
     }
 
-    /// Everything that it has logged, over all its starts.
+    /// The log of all starts.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// The file that it logs to.
     pub fn log_path(&self) -> &Path {
         &self.log
     }
 
-    /// The last lines that it logged.
+    /// The last lines of the log.
     pub fn log_tail(&self, lines: usize) -> String {
         tail(&self.log(), lines)
     }
 
-    /// Its metrics in Prometheus' text form.
+    /// The metrics in Prometheus' text format.
     ///
     /// # Errors
     ///
@@ -394,7 +393,7 @@ impl Operator {
         Ok(client.get(format!("{}/metrics", self.admin_url())).send().await?.error_for_status()?.text().await?)
     }
 
-    /// Waits until it is ready, after [`Self::launch`].
+    /// Waits until the operator is ready, after [`Self::launch`].
     ///
     /// # Errors
     ///
@@ -417,7 +416,7 @@ impl Operator {
 
 impl Drop for Operator {
     fn drop(&mut self) {
-        // The test runner shows this for failed tests alone.
+        // The test runner shows this for failed tests only.
         if cfg!(test) {
             eprintln!("the operator's last lines:\n{}", tail(&self.log(), 60));
         }
@@ -429,7 +428,7 @@ fn tail(text: &str, lines: usize) -> String {
     all.iter().skip(all.len().saturating_sub(lines)).copied().collect::<Vec<_>>().join("\n")
 }
 
-/// The sum of all samples of a metric whose line begins so.
+/// The sum of all samples whose line has this beginning.
 pub fn metric(text: &str, beginning: &str) -> u64 {
     let values = text.lines().filter(|line| line.starts_with(beginning)).filter_map(|line| line.rsplit_once(' '));
     values.filter_map(|(_, value)| value.parse::<u64>().ok()).sum()

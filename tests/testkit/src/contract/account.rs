@@ -1,4 +1,4 @@
-//! The credential: who it is and what it may do.
+//! The credential: its identity and its permissions.
 
 use forgebind::api::v1alpha1::Permission;
 use forgebind::api::v1alpha1::connection::{CredentialKind, PermissionState};
@@ -56,7 +56,7 @@ async fn no_credential_is_no_error(subject: &Subject) {
     if !subject.provider.credential_kinds().contains(&CredentialKind::Anonymous) {
         return;
     }
-    // A server that shows nothing to anybody says so by refusing nobody.
+    // A server that shows nothing to anonymous clients refuses them.
     let inspection = match subject.anonymous.inspect().await {
         Ok(inspection) => inspection,
         Err(error) => return assert_eq!(error.kind, ErrorKind::Unauthenticated, "{error}"),

@@ -1,4 +1,4 @@
-//! Hooks: made, seen as they were wanted, changed, paused, removed, and nobody else's touched.
+//! Hooks: created as requested, changed, paused and removed, without touching foreign ones.
 
 use std::collections::BTreeSet;
 
@@ -110,8 +110,8 @@ async fn a_change_is_drift_and_an_update_ends_it(subject: &Subject) {
     assert_eq!(error.kind, ErrorKind::NotFound, "{error}");
 }
 
-/// A hook that was adopted is left to its owner with the secret that it has, also when nobody knows that secret any more: where the
-/// provider would lose it, nothing is written.
+/// An adopted hook is returned to its owner with the secret that it has, even if the controller does not know that secret any
+/// more. If the provider would lose the secret, the client writes nothing.
 async fn a_hook_that_is_given_back_keeps_its_secret(subject: &Subject) {
     let repository = subject.found(&subject.repository).await;
     let shape = shapes(subject, &[EventKind::Push]).remove(0);

@@ -32,7 +32,7 @@ async fn every_clone_url_is_the_same_repository(subject: &Subject, prepared: &Pr
     }
     let path = expected.path.as_str().to_lowercase();
     for url in expected.clone_url.iter().chain(&expected.web_url) {
-        // What the provider itself tells may name another host behind a proxy, and may have more words between owner and name.
+        // Behind a proxy, the provider's own answer may contain another host, and more segments between owner and name.
         let shown = percent_encoding::percent_decode_str(url).decode_utf8_lossy().to_lowercase();
         assert!(path.split('/').all(|segment| shown.contains(segment)), "{url}");
     }
