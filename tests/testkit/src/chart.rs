@@ -30,10 +30,6 @@ pub async fn helm(kubeconfig: Option<&Path>, arguments: &[&str]) -> Result<Strin
 }
 
 /// Renders a chart with values; `only` lists the templates to show, all when it is empty.
-///
-/// # Errors
-///
-/// When helm fails.
 pub async fn render(chart: &Path, release: &str, namespace: &str, values: &Value, only: &[&str]) -> Result<String> {
     let file = values_file(values)?;
     let (chart, file) = (chart.to_str().context("the path is not UTF-8")?, file.path().to_str().context("the path is not UTF-8")?);
@@ -43,10 +39,6 @@ pub async fn render(chart: &Path, release: &str, namespace: &str, values: &Value
 }
 
 /// The values as a file that is deleted when it is dropped.
-///
-/// # Errors
-///
-/// When it cannot be written.
 pub fn values_file(values: &Value) -> Result<tempfile::NamedTempFile> {
     let file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
     // JSON is YAML.
@@ -73,10 +65,6 @@ pub fn objects(stream: &str) -> Result<Vec<Value>> {
 }
 
 /// Creates an object unless it exists.
-///
-/// # Errors
-///
-/// When the API server refuses.
 pub async fn create(cluster: &Cluster, object: &Value) -> Result<()> {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let (group, version) = text("/apiVersion").split_once('/').unwrap_or(("", text("/apiVersion")));

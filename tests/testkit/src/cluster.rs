@@ -74,10 +74,6 @@ impl Cluster {
     }
 
     /// Creates a namespace with a unique name and returns the name.
-    ///
-    /// # Errors
-    ///
-    /// When the API server refuses.
     pub async fn create_namespace(&self, prefix: &str) -> Result<String> {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let name = format!("{prefix}-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
@@ -86,10 +82,6 @@ impl Cluster {
     }
 
     /// Creates the namespace `name` unless it exists.
-    ///
-    /// # Errors
-    ///
-    /// When the API server refuses.
     pub async fn create_namespace_named(&self, name: &str) -> Result<()> {
         let api: Api<Namespace> = Api::all(self.client()?);
         let namespace = Namespace { metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() }, ..Namespace::default() };
@@ -97,10 +89,6 @@ impl Cluster {
     }
 
     /// Creates or replaces a Secret.
-    ///
-    /// # Errors
-    ///
-    /// When the API server refuses.
     pub async fn apply_secret(&self, namespace: &str, name: &str, entries: &[(&str, &str)]) -> Result<Secret> {
         let api: Api<Secret> = Api::namespaced(self.client()?, namespace);
         let data = entries.iter().map(|(key, value)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec()))).collect();
@@ -135,10 +123,6 @@ impl Cluster {
     }
 
     /// Creates a service account unless it exists and returns a token of it that is valid for the whole test.
-    ///
-    /// # Errors
-    ///
-    /// When the API server refuses.
     pub async fn service_account_token(&self, namespace: &str, name: &str) -> Result<String> {
         let api: Api<ServiceAccount> = Api::namespaced(self.client()?, namespace);
         let account =
@@ -166,10 +150,6 @@ pub fn accept_existing<T>(answer: kube::Result<T>) -> Result<()> {
 }
 
 /// Writes a kubeconfig with one cluster and one user with a token. `authority` is a PEM bundle, for https.
-///
-/// # Errors
-///
-/// When the file cannot be written.
 pub fn write_kubeconfig(path: &Path, server: &str, authority: Option<&Path>, token: &str) -> Result<()> {
     let mut cluster = json!({ "server": server });
     if let (Some(fields), Some(authority)) = (cluster.as_object_mut(), authority) {

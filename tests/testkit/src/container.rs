@@ -62,10 +62,6 @@ impl Container {
     }
 
     /// Creates a folder in the container, for the files of a volume. Returns its path outside.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be made.
     pub fn folder(&self, path: &str) -> Result<PathBuf> {
         let folder = self.scratch.path().join(path.trim_start_matches('/'));
         std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;

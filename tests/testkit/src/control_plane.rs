@@ -88,10 +88,6 @@ impl ControlPlane {
     }
 
     /// Starts a control plane without any custom resource definition.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::start`].
     pub async fn start_bare() -> Result<Self> {
         super::install_crypto();
         let components = Components::find()?;
@@ -141,10 +137,6 @@ impl ControlPlane {
     }
 
     /// Writes a kubeconfig with the token of a service account, for the API server or for `server` in front of it.
-    ///
-    /// # Errors
-    ///
-    /// When the file cannot be written.
     pub fn kubeconfig_for(&self, name: &str, token: &str, server: Option<&str>) -> Result<PathBuf> {
         let path = self.folder.join(format!("kubeconfig-{name}"));
         let authority = self.authority();
@@ -171,19 +163,11 @@ impl ControlPlane {
     }
 
     /// Stops every server (SIGSTOP), so that they do not disturb a measurement. Connections stay open without answers.
-    ///
-    /// # Errors
-    ///
-    /// When a server is not running.
     pub fn hold_still(&self) -> Result<()> {
         self.servers().into_iter().try_for_each(|server| server.signal("STOP"))
     }
 
     /// Continues every server.
-    ///
-    /// # Errors
-    ///
-    /// When a server is not running.
     pub fn go_on(&self) -> Result<()> {
         self.servers().into_iter().try_for_each(|server| server.signal("CONT"))
     }
@@ -208,28 +192,16 @@ impl ControlPlane {
     }
 
     /// The number of requests answered so far.
-    ///
-    /// # Errors
-    ///
-    /// When the audit log cannot be read.
     pub fn audit_position(&self) -> Result<usize> {
         self.audit.position()
     }
 
     /// Every request that was answered since a position; watches appear once they have ended.
-    ///
-    /// # Errors
-    ///
-    /// When the audit log cannot be read.
     pub fn audit_events_since(&self, position: usize) -> Result<Vec<AuditEvent>> {
         self.audit.since(position)
     }
 
     /// Every request that was answered so far; watches appear once they have ended.
-    ///
-    /// # Errors
-    ///
-    /// When the audit log cannot be read.
     pub fn audit_events(&self) -> Result<Vec<AuditEvent>> {
         self.audit.since(0)
     }
@@ -353,7 +325,6 @@ impl OwnControlPlane {
         Ok(Self(Box::leak(Box::new(ControlPlane::start_bare().await?))))
     }
 
-    /// The control plane.
     pub const fn plane(&self) -> &'static ControlPlane {
         self.0
     }

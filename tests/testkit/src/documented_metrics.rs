@@ -6,7 +6,6 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::components::repository_root;
 
-/// The page.
 pub const METRICS: &str = "src/docs/guide/reference/metrics.md";
 
 /// The heading that ends our own metrics and begins those of kube-state-metrics.

@@ -137,10 +137,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl FaultProxy {
     /// A proxy in front of an API server, with plain http for the client. Pass its URL to [`ControlPlane::kubeconfig_for`].
-    ///
-    /// # Errors
-    ///
-    /// When no port is free.
     pub async fn before_control_plane(plane: &ControlPlane) -> Result<Self> {
         let authority = reqwest::Certificate::from_pem(&std::fs::read(plane.authority())?)?;
         let builder = reqwest::Client::builder().tls_certs_only([authority]);
@@ -148,19 +144,11 @@ impl FaultProxy {
     }
 
     /// A proxy in front of a Gitea. Use its URL as the connection's `url`; Gitea's answers still contain its real address.
-    ///
-    /// # Errors
-    ///
-    /// When no port is free.
     pub async fn before_gitea(gitea: &Gitea) -> Result<Self> {
         Self::start(gitea.url(), plain_http::builder(), Some(Mutex::default())).await
     }
 
     /// A proxy in front of an operator's receiver: another public endpoint, used only by clients that know its address.
-    ///
-    /// # Errors
-    ///
-    /// When no port is free.
     pub async fn before_receiver(url: &str) -> Result<Self> {
         Self::start(url, plain_http::builder(), None).await
     }

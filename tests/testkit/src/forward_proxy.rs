@@ -22,10 +22,6 @@ pub struct ForwardProxy {
 
 impl ForwardProxy {
     /// A proxy for tunnels to these hosts, each of which is 127.0.0.1 on the requested port.
-    ///
-    /// # Errors
-    ///
-    /// When no port is free.
     pub async fn start(hosts: &[&str]) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", free_port()?)).await?;
         let address = listener.local_addr()?;

@@ -159,10 +159,6 @@ impl Gitea {
     }
 
     /// Calls the API as the administrator and returns the answer, whatever its status.
-    ///
-    /// # Errors
-    ///
-    /// When Gitea does not answer.
     pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(StatusCode, Value)> {
         let mut request =
             client()?.request(method, format!("{}/api/v1{path}", self.url)).header("Authorization", format!("token {}", self.token));
@@ -189,10 +185,6 @@ impl Gitea {
     }
 
     /// Creates a user with a token of these scopes.
-    ///
-    /// # Errors
-    ///
-    /// When Gitea refuses.
     pub async fn create_user(&self, name: &str, scopes: &[&str]) -> Result<Account> {
         let password = format!("password-of-{name}");
         let body = json!({ "username": name, "email": format!("{name}@example.com"), "password": password, "must_change_password": false });
@@ -203,10 +195,6 @@ impl Gitea {
     }
 
     /// Creates another token of a user.
-    ///
-    /// # Errors
-    ///
-    /// When Gitea refuses.
     pub async fn create_token(&self, account: &Account, name: &str, scopes: &[&str]) -> Result<String> {
         let path = format!("{}/api/v1/users/{}/tokens", self.url, account.name);
         let body = json!({ "name": name, "scopes": scopes });
@@ -218,10 +206,6 @@ impl Gitea {
     }
 
     /// Deletes a token.
-    ///
-    /// # Errors
-    ///
-    /// When Gitea refuses.
     pub async fn delete_token(&self, account: &Account, name: &str) -> Result<()> {
         let path = format!("{}/api/v1/users/{}/tokens/{name}", self.url, account.name);
         let answer = client()?.delete(path).basic_auth(&account.name, Some(&account.password)).send().await?;
@@ -230,19 +214,11 @@ impl Gitea {
     }
 
     /// Creates an organization that a user owns.
-    ///
-    /// # Errors
-    ///
-    /// When Gitea refuses.
     pub async fn create_organization(&self, owner: &Account, name: &str) -> Result<()> {
         self.expect(Method::POST, &format!("/admin/users/{}/orgs", owner.name), Some(&json!({ "username": name }))).await.map(drop)
     }
 
     /// Creates a private repository of an organization, with a first commit on `main` or empty. Returns its id.
-    ///
-    /// # Errors
-    ///
-    /// When Gitea refuses.
     pub async fn create_repository(&self, organization: &str, name: &str, empty: bool) -> Result<i64> {
         let body = json!({ "name": name, "private": true, "auto_init": !empty, "default_branch": "main" });
         let value = self.expect(Method::POST, &format!("/orgs/{organization}/repos"), Some(&body)).await?;
@@ -250,19 +226,11 @@ impl Gitea {
     }
 
     /// Changes settings of a repository, such as `{"archived": true}` or `{"name": "new"}`.
-    ///
-    /// # Errors
-    ///
-    /// When Gitea refuses.
     pub async fn edit_repository(&self, path: &str, changes: &Value) -> Result<()> {
         self.expect(Method::PATCH, &format!("/repos/{path}"), Some(changes)).await.map(drop)
     }
 
     /// All webhooks of a repository.
-    ///
-    /// # Errors
-    ///
-    /// When Gitea refuses.
     pub async fn hooks(&self, path: &str) -> Result<Vec<Hook>> {
         let mut hooks = Vec::new();
         for page in 1.. {
@@ -278,10 +246,6 @@ impl Gitea {
     }
 
     /// Creates a webhook, as somebody else would, and returns its id.
-    ///
-    /// # Errors
-    ///
-    /// When Gitea refuses.
     pub async fn create_hook(&self, path: &str, url: &str, events: &[&str]) -> Result<i64> {
         let body = json!({ "type": "gitea", "active": true, "events": events, "config": { "url": url, "content_type": "json" } });
         let value = self.expect(Method::POST, &format!("/repos/{path}/hooks"), Some(&body)).await?;
@@ -289,19 +253,11 @@ impl Gitea {
     }
 
     /// Changes a webhook, such as `{"active": false}`.
-    ///
-    /// # Errors
-    ///
-    /// When Gitea refuses.
     pub async fn edit_hook(&self, path: &str, id: i64, changes: &Value) -> Result<()> {
         self.expect(Method::PATCH, &format!("/repos/{path}/hooks/{id}"), Some(changes)).await.map(drop)
     }
 
     /// Deletes a webhook.
-    ///
-    /// # Errors
-    ///
-    /// When Gitea refuses.
     pub async fn delete_hook(&self, path: &str, id: i64) -> Result<()> {
         self.expect(Method::DELETE, &format!("/repos/{path}/hooks/{id}"), None).await.map(drop)
     }

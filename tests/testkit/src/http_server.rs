@@ -30,10 +30,6 @@ pub struct HttpServer {
 impl HttpServer {
     /// Listens on 127.0.0.1 and answers with `handler`. If the handler returns an error, the connection is closed without an
     /// answer.
-    ///
-    /// # Errors
-    ///
-    /// When the port is taken.
     pub async fn start<H, F>(port: u16, handler: H) -> Result<Self>
     where
         H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,

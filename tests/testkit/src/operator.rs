@@ -47,10 +47,6 @@ pub struct Installed {
 impl Options {
     /// Options of an operator in `namespace` with the identity of a kubeconfig and with its own ports, for servers on this
     /// machine: plain http and loopback addresses are allowed, and there is no leader election.
-    ///
-    /// # Errors
-    ///
-    /// When no port is free.
     pub fn new(kubeconfig: &Path, namespace: &str) -> Result<Self> {
         let (public_port, admin_port) = (free_port()?, free_port()?);
         let options = Self {
@@ -77,10 +73,6 @@ impl Options {
 
     /// Options of an operator in its own namespace, with a service account that has exactly the rights that the chart grants,
     /// watching these namespaces. `server` replaces the API server's address, for a proxy in front of it.
-    ///
-    /// # Errors
-    ///
-    /// When the API server refuses.
     pub async fn on(plane: &ControlPlane, watched: &[&str], server: Option<&str>) -> Result<Self> {
         let cluster = plane.cluster();
         let namespace = cluster.create_namespace("forgebind").await?;
@@ -91,10 +83,6 @@ impl Options {
 
     /// Exactly what a Deployment runs, as its service account, but on local addresses: `public_port` for deliveries, and a
     /// separate admin port. `more` are arguments that only this machine needs.
-    ///
-    /// # Errors
-    ///
-    /// When no port is free.
     pub fn installed(
         kubeconfig: &Path,
         namespace: &str,
@@ -125,10 +113,6 @@ impl Options {
     }
 
     /// Replaces the value of an argument of an installed Deployment. `flag` ends with the equals sign.
-    ///
-    /// # Errors
-    ///
-    /// When it has no such argument.
     pub fn replace_argument(&mut self, flag: &str, value: &str) -> Result<()> {
         let arguments = self.command.iter_mut().flat_map(|installed| &mut installed.arguments);
         let mut found = arguments.filter(|argument| argument.starts_with(flag));
@@ -152,10 +136,6 @@ impl Options {
     }
 
     /// Watches these namespaces instead of the earlier ones, with the rights for them.
-    ///
-    /// # Errors
-    ///
-    /// When the API server refuses.
     pub async fn watching(self, plane: &ControlPlane, watched: &[&str]) -> Result<Self> {
         chart::grant(plane.cluster(), &self.namespace, watched).await?;
         Ok(self.with("watch-namespaces", &watched.join(",")))
@@ -194,10 +174,6 @@ impl Options {
     }
 
     /// The options of a second operator like this one, with its own ports.
-    ///
-    /// # Errors
-    ///
-    /// When no port is free.
     pub fn beside(&self) -> Result<Self> {
         let mut options = self.clone();
         options.public_port = free_port()?;
@@ -223,10 +199,6 @@ fn variable(flag: &str) -> String {
 }
 
 /// The binary under test, from the same build as this program.
-///
-/// # Errors
-///
-/// When it was not built.
 pub fn executable() -> Result<PathBuf> {
     // Tests and examples are one folder below the binary.
     let this = std::env::current_exe()?;
@@ -276,10 +248,6 @@ impl Operator {
     }
 
     /// Starts an operator without waiting.
-    ///
-    /// # Errors
-    ///
-    /// When the binary cannot be started.
     pub fn launch(options: Options) -> Result<Self> {
         super::install_crypto();
         let scratch = Scratch::new("operator")?;
@@ -295,10 +263,6 @@ impl Operator {
     }
 
     /// Starts it again after [`Self::kill`] or [`Self::terminate`], and waits until it is ready.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::start`].
     pub async fn restart(&self) -> Result<()> {
         self.relaunch()?;
         self.wait_ready().await
@@ -336,10 +300,6 @@ impl Operator {
     }
 
     /// Sends a signal, such as `STOP`.
-    ///
-    /// # Errors
-    ///
-    /// When it does not run.
     pub fn signal(&self, name: &str) -> Result<()> {
         self.process().as_mut().context("the operator does not run")?.signal(name)
     }
@@ -384,20 +344,12 @@ impl Operator {
     }
 
     /// The metrics in Prometheus' text format.
-    ///
-    /// # Errors
-    ///
-    /// When it does not answer.
     pub async fn metrics(&self) -> Result<String> {
         let client = plain_http::client()?;
         Ok(client.get(format!("{}/metrics", self.admin_url())).send().await?.error_for_status()?.text().await?)
     }
 
     /// Waits until the operator is ready, after [`Self::launch`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::start`].
     pub async fn wait_ready(&self) -> Result<()> {
         let client = plain_http::builder().timeout(Duration::from_secs(5)).build()?;
         let address = format!("{}/readyz", self.admin_url());

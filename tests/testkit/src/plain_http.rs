@@ -10,10 +10,6 @@ pub fn builder() -> ClientBuilder {
     Client::builder().no_proxy().tls_certs_only([]).pool_max_idle_per_host(0)
 }
 
-///
-/// # Errors
-///
-/// When it cannot be made.
 pub fn client() -> Result<Client> {
     Ok(builder().build()?)
 }

@@ -49,28 +49,24 @@ impl Program {
         Self { name: name.to_owned(), path: path.into(), arguments: Vec::new(), environment: Vec::new(), log: log.into() }
     }
 
-    /// Adds an argument.
     #[must_use]
     pub fn argument(mut self, argument: impl Into<OsString>) -> Self {
         self.arguments.push(argument.into());
         self
     }
 
-    /// Adds arguments.
     #[must_use]
     pub fn arguments<A: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
         self.arguments.extend(arguments.into_iter().map(Into::into));
         self
     }
 
-    /// Sets an environment variable.
     #[must_use]
     pub fn variable(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), value.into()));
         self
     }
 
-    ///
     /// # Errors
     ///
     /// When the log cannot be written or `sh` cannot be started.
@@ -136,10 +132,6 @@ impl Process {
     }
 
     /// Sends it a signal by name, such as `TERM`.
-    ///
-    /// # Errors
-    ///
-    /// When it has already ended.
     pub fn signal(&mut self, signal: &str) -> Result<()> {
         let orders = self.orders.as_mut().context("it was stopped before")?;
         writeln!(orders, "{signal}").with_context(|| format!("{} is not running", self.name))

@@ -12,7 +12,6 @@ const KEEP: &str = "FORGEBIND_TEST_KEEP";
 /// writing, so it tries several times.
 const REMOVE: &str = r#"read -r _; for _ in 1 2 3 4 5 6 7 8 9 10; do rm -rf "$0" 2>/dev/null && exit; sleep 0.2; done"#;
 
-/// A temporary folder.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
@@ -56,7 +55,6 @@ impl Drop for Scratch {
     }
 }
 
-/// Copies a folder.
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {

@@ -12,19 +12,11 @@ static CONTROL_PLANE: OnceCell<ControlPlane> = OnceCell::const_new();
 static GITEA: OnceCell<Gitea> = OnceCell::const_new();
 
 /// The control plane that all tests share.
-///
-/// # Errors
-///
-/// As [`ControlPlane::start`].
 pub async fn control_plane() -> Result<&'static ControlPlane> {
     CONTROL_PLANE.get_or_try_init(ControlPlane::start).await
 }
 
 /// The Gitea that all tests share.
-///
-/// # Errors
-///
-/// As [`Gitea::start`].
 pub async fn gitea() -> Result<&'static Gitea> {
     GITEA.get_or_try_init(Gitea::start).await
 }

@@ -63,10 +63,6 @@ pub struct SinkServer {
 
 impl SinkServer {
     /// Starts a sink on a free port that accepts everything.
-    ///
-    /// # Errors
-    ///
-    /// When no port is free.
     pub async fn start() -> Result<Self> {
         let deliveries = Arc::new(Mutex::new(Vec::new()));
         let (behavior, behaves) = watch::channel(Behavior::Accept);

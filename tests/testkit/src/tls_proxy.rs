@@ -38,10 +38,6 @@ impl TlsProxy {
     }
 
     /// The same, but it accepts only clients with a certificate that its authority signed.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::before`].
     pub async fn demanding_a_client_certificate_before(url: &str) -> Result<Self> {
         Self::start(url, true).await
     }

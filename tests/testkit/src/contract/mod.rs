@@ -16,7 +16,6 @@ use forgebind::providers::{Capabilities, Client, Endpoint, HookUrl, Provider, Re
 /// A provider with an account and a repository. If a field is `None`, the suite leaves out the tests that need it: a user's
 /// sandbox has neither many hooks nor a second account.
 pub struct Subject {
-    /// The provider.
     pub provider: &'static dyn Provider,
     pub endpoint: Endpoint,
     /// With the account that may do everything.
