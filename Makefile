@@ -9,9 +9,9 @@ TEST_THREADS ?= 4
 
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  Variables: quickstart takes ONCE=1 (end after the story), CLUSTER=current (the cluster of the present kubeconfig)"
-	@echo "  and PROVIDER=github, gitlab, bitbucket-cloud, bitbucket-data-center or azure-devops (its simulator in Gitea's place);"
-	@echo "  bench takes SIZE=10000 (so many bindings in place of 1000) and ONLY=memory (what hostile peers cost in memory)."
+	@echo "  Variables: quickstart takes ONCE=1 (end after the last step), CLUSTER=current (the cluster of the present kubeconfig)"
+	@echo "  and PROVIDER=github, gitlab, bitbucket-cloud, bitbucket-data-center or azure-devops (its simulator instead of Gitea);"
+	@echo "  bench takes SIZE=10000 (10000 bindings instead of 1000) and ONLY=memory (only the memory under hostile peers)."
 
 quickstart: ## Show the main job end to end on a real cluster and a real Gitea, then leave it running until Ctrl-C
 	@tests/controlplane/build --quickstart
@@ -27,7 +27,7 @@ lint: ## Check format, lints, documentation, licences and duplicate dependencies
 tools: ## Build what the tests run: Kubernetes, Helm and Gitea, once (says first what it takes)
 	@tests/controlplane/build
 
-conformance: ## Ask a provider the whole contract at a sandbox repository of yours (PROVIDER, URL, TOKEN_ENV, REPOSITORY)
+conformance: ## Run the contract suite against a sandbox repository of yours (PROVIDER, URL, TOKEN_ENV, REPOSITORY)
 	@$(CARGO) build --locked --example conformance
 	@PROVIDER='$(PROVIDER)' URL='$(URL)' API_URL='$(API_URL)' TOKEN_ENV='$(TOKEN_ENV)' REPOSITORY='$(REPOSITORY)' \
 	  ACCOUNT_USERNAME='$(ACCOUNT_USERNAME)' ACCOUNT_EMAIL='$(ACCOUNT_EMAIL)' OWNER_IS_USER='$(or $(OWNER_IS_USER),false)' \
