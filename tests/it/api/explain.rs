@@ -75,7 +75,7 @@ fn every_field_is_described_in_full_sentences() -> Result<()> {
         }
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
-    ensure!(count > 150, "only {count} properties were found: the test looks at the wrong thing");
+    ensure!(count > 150, "only {count} properties were found: the test reads the wrong part");
     assert!(complaint("An Option.").is_some() && complaint("no capital.").is_some() && complaint("No stop").is_some());
     Ok(())
 }

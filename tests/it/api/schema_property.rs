@@ -227,7 +227,7 @@ async fn the_api_server_agrees(kind: &'static str, tries: usize, least: usize) -
             Ok(stored) => {
                 admitted += 1;
                 let stored = serde_json::to_value(&stored)?;
-                parse(kind, &stored).map_err(|error| anyhow::anyhow!("admitted but not understood: {error}: {stored}"))?;
+                parse(kind, &stored).map_err(|error| anyhow::anyhow!("accepted by the API server but not parsed: {error}: {stored}"))?;
             }
             Err(kube::Error::Api(status)) if status.code == 422 => last_refusal.clone_from(&status.message),
             Err(other) => return Err(other.into()),

@@ -180,9 +180,9 @@ async fn admission_policies_and_the_operators_flags_allow_the_same_hosts() -> Re
     env.connections.patch(&settled.name_any(), &PatchParams::default(), &label).await?;
     env.bindings.patch("before", &PatchParams::default(), &label).await?;
     let moved = json!({"spec": {"provider": {"gitea": {"apiURL": "https://evil.io/api"}}}});
-    ensure!(env.connections.patch("before", &PatchParams::default(), &Patch::Merge(moved)).await.is_err(), "a move to there");
+    ensure!(env.connections.patch("before", &PatchParams::default(), &Patch::Merge(moved)).await.is_err(), "the new address is refused");
     let moved = json!({"spec": binding(&["https://evil.io"])});
-    ensure!(env.bindings.patch("before", &PatchParams::default(), &Patch::Merge(moved)).await.is_err(), "a sink there");
+    ensure!(env.bindings.patch("before", &PatchParams::default(), &Patch::Merge(moved)).await.is_err(), "the new sink is refused");
     Ok(())
 }
 

@@ -161,7 +161,7 @@ async fn manifests_conform_to_strict_schemas_of_the_api_server() -> Result<()> {
     }
     let kinds: BTreeSet<_> = all.iter().filter_map(|object| object["kind"].as_str()).collect();
     for kind in ["HTTPRoute", "Gateway", "ServiceMonitor", "PrometheusRule", "ValidatingAdmissionPolicy", "NetworkPolicy", "Job"] {
-        ensure!(kinds.contains(kind), "no {kind} is made by any of the values");
+        ensure!(kinds.contains(kind), "no set of values renders a {kind}");
     }
 
     // Checks the check: a misspelt field, a wrong type and an unknown field fail.

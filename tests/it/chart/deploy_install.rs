@@ -104,7 +104,7 @@ async fn deleting_a_kustomization_deletes_no_hook_and_its_uninstall_removes_the_
     env.binding_ready("shop").await?;
     assert_eq!(env.hooks_at(&address).await?.iter().map(|hook| hook.id).collect::<Vec<_>>(), [hooks[0].id], "no second hook");
     env.delete_binding("shop").await?;
-    wait_until("the hook of a deleted binding to go", SOON, async || {
+    wait_until("the hook of the deleted binding to be removed", SOON, async || {
         let left = env.hooks_at(&address).await?;
         Ok(if left.is_empty() { Seen::Done(()) } else { Seen::NotYet(format!("{left:?}")) })
     })

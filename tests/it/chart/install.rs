@@ -180,7 +180,7 @@ async fn an_uninstallation_that_cannot_remove_hooks_deletes_nothing() -> Result<
     let refused = installation.uninstall(async |_| Ok(())).await.err().context("it is uninstalled")?;
     ensure!(format!("{refused:#}").contains("not deleted in time") && format!("{refused:#}").contains("/shop"), "{refused:#}");
     let deployments: Api<Deployment> = Api::namespaced(plane.cluster().client()?, &installation.namespace);
-    assert_eq!(deployments.list(&ListParams::default()).await?.items.len(), 2, "nothing else is taken away");
+    assert_eq!(deployments.list(&ListParams::default()).await?.items.len(), 2, "nothing else is deleted");
     assert_eq!(env.hooks_at(&receiver.url()).await?.len(), 1);
     env.push("while it waits").await?;
     env.sink.wait_for(1, SOON).await?;

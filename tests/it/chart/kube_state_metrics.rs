@@ -213,7 +213,7 @@ async fn deleting(env: &TestEnv, ksm: &KubeStateMetrics) -> Result<()> {
     for (kind, name) in [("gpc", "lost"), ("repob", "hidden")] {
         env.cluster().kubectl(&["-n", &env.namespace, "patch", kind, name, "--type=merge", "-p", &released]).await?;
     }
-    wait_until("nothing of what is gone", SOON, async || {
+    wait_until("no series of deleted objects", SOON, async || {
         let left: Vec<_> = ksm.series(&env.namespace).await?.into_iter().filter(|series| series.labels["name"] == "hidden").collect();
         Ok(if left.is_empty() { Seen::Done(()) } else { Seen::NotYet(format!("{left:?}")) })
     })
@@ -226,7 +226,7 @@ async fn every_series_is_documented(ksm: &KubeStateMetrics, namespace: &str) -> 
     let text = ksm.exposition().await?;
     let families: BTreeSet<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     let known: BTreeSet<&str> = documented.keys().map(String::as_str).collect();
-    assert_eq!(families, known, "what kube-state-metrics tells, and what the guide says");
+    assert_eq!(families, known, "the metrics of kube-state-metrics, and those of the guide");
     for (name, metric) in &documented {
         let help = format!("# HELP {name} {}", metric.meaning);
         ensure!(text.lines().any(|line| line == help), "{help}");

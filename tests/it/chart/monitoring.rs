@@ -130,7 +130,10 @@ fn every_alert_says_what_is_wrong_how_severe_it_is_and_what_to_do() -> Result<()
             ensure!(name.starts_with("Forgebind") && names.insert(name.to_owned()), "{name}");
             ensure!(["critical", "warning", "info"].contains(&text(&rule, "/labels/severity")?), "{name} has no severity");
             let (summary, description) = (text(&rule, "/annotations/summary")?, text(&rule, "/annotations/description")?);
-            ensure!(summary.ends_with('.') && description.ends_with('.') && summary != description, "{name} is not said in sentences");
+            ensure!(
+                summary.ends_with('.') && description.ends_with('.') && summary != description,
+                "the annotations of {name} are not sentences"
+            );
             let object = ["{{ $labels.namespace }}/{{ $labels.name }}"].iter().all(|part| summary.contains(part));
             ensure!(object == of_objects, "{name}: whether it names the object: {summary}");
             assert_eq!(text(&rule, "/annotations/runbook_url")?, format!("{RUNBOOK_URL}{}", name.to_lowercase()));
@@ -165,16 +168,16 @@ fn alerts_and_the_dashboard_use_only_existing_metrics() -> Result<()> {
         for rule in alerts(path)? {
             let expression = text(&rule, "/expr")?;
             let metrics = metrics_of(expression);
-            ensure!(!metrics.is_empty(), "{path}: {expression} asks for no metric of ours");
+            ensure!(!metrics.is_empty(), "{path}: {expression} uses none of our metrics");
             for metric in metrics {
-                ensure!(known(metric, set), "{path}: {expression}: {metric} is not measured");
+                ensure!(known(metric, set), "{path}: {expression}: {metric} does not exist");
                 asked.entry(metric.to_owned()).or_default().insert(path.to_owned());
             }
         }
     }
     for expression in dashboard_expressions()? {
         for metric in metrics_of(&expression) {
-            ensure!(known(metric, &own) || known(metric, &of_objects), "{expression}: {metric} is not measured");
+            ensure!(known(metric, &own) || known(metric, &of_objects), "{expression}: {metric} does not exist");
             asked.entry(metric.to_owned()).or_default().insert(DASHBOARD.to_owned());
         }
     }
@@ -184,7 +187,7 @@ fn alerts_and_the_dashboard_use_only_existing_metrics() -> Result<()> {
         parts.iter().any(|part| asked.contains_key(part))
     };
     let unused: Vec<_> = own.iter().filter(|metric| !of_alerts_or_panels(metric)).collect();
-    ensure!(unused.is_empty(), "no alert and no panel asks for {unused:?}");
+    ensure!(unused.is_empty(), "no alert and no panel uses {unused:?}");
     Ok(())
 }
 
@@ -196,10 +199,10 @@ fn the_dashboard_has_rows_and_every_panel_has_a_description() -> Result<()> {
     let rows: Vec<&str> = all.iter().filter(|panel| panel["type"] == "row").map(|row| text(row, "/title")).collect::<Result<_>>()?;
     ensure!(rows.len() >= 8 && all[0]["type"] == "row", "{rows:?}");
     let ids: BTreeSet<u64> = all.iter().filter_map(|panel| panel["id"].as_u64()).collect();
-    assert_eq!(ids.len(), all.len(), "the ids of panels are not their own");
+    assert_eq!(ids.len(), all.len(), "two panels have the same id");
     let titles: BTreeSet<(&str, &str)> =
         all.iter().map(|panel| Ok((text(panel, "/type")?, text(panel, "/title")?))).collect::<Result<_>>()?;
-    assert_eq!(titles.len(), all.len(), "two panels have one title");
+    assert_eq!(titles.len(), all.len(), "two panels have the same title");
     let mut taken = BTreeSet::new();
     for panel in all {
         let side = |name: &str| panel["gridPos"][name].as_u64().with_context(|| format!("gridPos of {panel}"));
@@ -211,10 +214,10 @@ fn the_dashboard_has_rows_and_every_panel_has_a_description() -> Result<()> {
     }
     for panel in panels()? {
         let title = text(&panel, "/title")?.to_owned();
-        ensure!(text(&panel, "/description")?.len() > 15, "{title} does not explain itself");
+        ensure!(text(&panel, "/description")?.len() > 15, "{title} has no description");
         ensure!(UNITS.contains(&text(&panel, "/fieldConfig/defaults/unit")?), "{title} has no unit");
         let targets = panel["targets"].as_array().context("targets")?;
-        ensure!(!targets.is_empty(), "{title} asks for nothing");
+        ensure!(!targets.is_empty(), "{title} has no expression");
         for source in std::iter::once(&panel).chain(targets) {
             assert_eq!(text(source, "/datasource/uid")?, "${datasource}", "{title}");
         }

@@ -179,7 +179,7 @@ async fn the_address_of_the_api_server_is_configurable_and_a_single_pod_has_one_
     let server = json!([{"podSelector": {"matchLabels": {"component": "kube-apiserver"}}, "namespaceSelector": {}}]);
     let policy = json!({"egress": [{"ports": [{"port": 8443}]}], "apiServer": server});
     let single = rendered(&json!({"mode": "Single", "networkPolicy": policy})).await?;
-    ensure!(of_kind(&single, "NetworkPolicy").count() == 2, "the operator's, and that of its release");
+    ensure!(of_kind(&single, "NetworkPolicy").count() == 2, "the operator's policy and that of the uninstall Job");
     let pods_of = pods(&single);
     let operator = &pods_of["operator"];
     let outside = Party::outside();
@@ -230,7 +230,7 @@ async fn a_disruption_budget_never_blocks_a_drain() -> Result<()> {
                 (None, Some(least)) => pods.saturating_sub(least),
                 other => anyhow::bail!("{other:?}"),
             };
-            ensure!(allowed >= 1 && allowed < pods, "{values}: {allowed} of {pods} may go");
+            ensure!(allowed >= 1 && allowed < pods, "{values}: {allowed} of {pods} pods may be evicted");
             // A broken pod must not block a drain.
             assert_eq!(spec["unhealthyPodEvictionPolicy"], "AlwaysAllow");
         }

@@ -127,7 +127,7 @@ async fn every_flag_has_a_value_with_the_same_meaning() -> Result<()> {
     assert_eq!(config.providers.len(), 4);
     let Command::Receiver(flags) = parse("git-receiver")?.command else { anyhow::bail!("receiver") };
     let receiver = Config::try_from(flags)?;
-    assert!(receiver.install_key_secret.is_none(), "a receiver never learns of the install key");
+    assert!(receiver.install_key_secret.is_none(), "a receiver never gets the install key");
     assert_eq!(receiver.public_urls, config.public_urls);
 
     let mut given: BTreeSet<String> = BTreeSet::new();

@@ -124,7 +124,7 @@ fn idle<'a>(granted: &'a BTreeSet<Right>, used: &BTreeSet<Right>) -> Vec<&'a Rig
 
 /// Waits until every right of a service account was used. A use without a right was refused and is an error.
 async fn exactly(plane: &ControlPlane, namespace: &str, account: &str, granted: &BTreeSet<Right>) -> Result<()> {
-    wait_until(&format!("every right of {account} to be used; one that never is, is one too many"), SOON, async || {
+    wait_until(&format!("every right of {account} to be used; an unused right must not be granted"), SOON, async || {
         let used = match used(&plane.audit_events()?, namespace, account) {
             Ok(used) => used,
             Err(refused) => return Ok(Seen::Never(refused.to_string())),
@@ -183,7 +183,7 @@ async fn story(env: &TestEnv, installation: &Installation, controller: &Operator
     let token = env.gitea.create_token(&env.account, "second", OPERATOR_SCOPES).await?;
     cluster.apply_secret(&env.namespace, "credential", &[("token", &token)]).await?;
     env.connection_ready().await?;
-    wait_until("the hook that was left behind to be gone", SOON, async || {
+    wait_until("the leftover hook to be removed", SOON, async || {
         let left = env.gitea.hooks(&env.repository).await?;
         Ok(if left.is_empty() { Seen::Done(()) } else { Seen::NotYet(format!("{left:?}")) })
     })
@@ -286,7 +286,7 @@ async fn an_unneeded_verb_and_a_missing_verb_are_noticed() -> Result<()> {
     receiver.kill();
     changed(&|rules| rules.retain(|rule| !is_about(rule, "servicecidrs"))).await?;
     let user = format!("--as=system:serviceaccount:{own}:{account}");
-    wait_until("the right to be gone", SOON, async || {
+    wait_until("the right to be withdrawn", SOON, async || {
         let may = plane.cluster().kubectl(&["auth", "can-i", "list", "servicecidrs.networking.k8s.io", &user]).await.is_ok();
         Ok(if may { Seen::NotYet("it is there".to_owned()) } else { Seen::Done(()) })
     })
@@ -374,7 +374,7 @@ async fn bb_02_dv_23_administrators_manage_connections_and_teams_manage_bindings
         .await?;
         for resource in ["repobindings", "gitproviderconnections"] {
             for verb in ["get", "list", "watch"] {
-                ensure!(may(&client, verb, resource).await?, "{role} may not {verb} {resource}");
+                ensure!(may(&client, verb, resource).await?, "{role}: {verb} {resource} is not granted");
             }
             for verb in all {
                 let wanted = [bindings, connections].contains(&resource);

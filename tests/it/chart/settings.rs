@@ -70,7 +70,7 @@ async fn a_provider_behind_a_proxy_with_a_private_authority_is_reached_with_the_
     let target = format!("{NAME}:{}", provider.port());
     ensure!(
         !through.is_empty() && through.iter().all(|asked| *asked == target),
-        "the API server and the sink are no matter of the proxy: {through:?}"
+        "requests to the API server and the sink do not use the proxy: {through:?}"
     );
 
     // Hosts in NO_PROXY are reached directly, and the bundle applies there too.
@@ -120,7 +120,7 @@ async fn of_two_controllers_one_leads_and_the_other_takes_over() -> Result<()> {
     env.binding_ready("shop").await?;
     let first = holder().await?;
     let leads = ["a", "b"].iter().position(|pod| first.contains(&format!("{}-controller-{pod}", installation.release)));
-    let leader = controllers.remove(leads.with_context(|| format!("{first} is none of the pods"))?);
+    let leader = controllers.remove(leads.with_context(|| format!("{first} is not one of the pods"))?);
     leader.terminate(Duration::from_secs(30)).await?;
     env.create_binding("second", env.binding_spec()).await?;
     env.binding_ready("second").await?;

@@ -68,7 +68,7 @@ fn substance(binding: &RepoBinding) -> Value {
 }
 
 async fn admits_branch(env: &TestEnv, wanted: bool) -> Result<()> {
-    wait_until(&format!("branch as a known field: {wanted}"), SOON, async || {
+    wait_until(&format!("the field branch to be known: {wanted}"), SOON, async || {
         let definition = env.cluster().kubectl(&["get", "crd", "repobindings.forgebind.dev", "--output=json"]).await?;
         let definition: Value = serde_json::from_str(&definition)?;
         let known = definition.pointer(SPEC_FIELDS).is_some_and(|fields| fields["branch"].is_object());
@@ -106,7 +106,7 @@ async fn an_upgrade_keeps_objects_and_hooks_changes_nothing_when_repeated_and_ca
     installation.upgrade(&chart::folder(), &json!({})).await?;
     admits_branch(&env, true).await?;
     let given: Value = serde_json::from_str(&installation.helm(&["get", "values", &installation.release, "--output=json"]).await?)?;
-    assert_eq!(given, values, "the values of before");
+    assert_eq!(given, values, "the earlier values");
     drop(operator);
     let operator = Operator::start(installation.options("operator", port, &resolve).await?).await?;
     env.look_again("shop").await?;

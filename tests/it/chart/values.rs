@@ -84,7 +84,7 @@ async fn every_misspelt_value_is_refused_with_its_name_and_place() -> Result<()>
     let (mut values, mut added) = (defaults()?, Vec::new());
     misspell(&mut values, &schema()?, "", &mut added);
     ensure!(added.len() > 120, "{} values", added.len());
-    let refusal = format!("{:#}", rendered(&values).await.err().context("all of them are accepted")?);
+    let refusal = format!("{:#}", rendered(&values).await.err().context("every misspelt value is accepted")?);
     for (path, name) in added {
         let line = refusal.lines().find(|line| line.trim_start().starts_with(&format!("- at '{path}': additional properties")));
         ensure!(line.is_some_and(|line| line.contains(&format!("'{name}'")) && line.ends_with("not allowed")), "{path}/{name}: {refusal}");
@@ -165,7 +165,7 @@ fn every_value_has_a_default_a_schema_and_an_explanation() -> Result<()> {
     for path in &present {
         // One explanation covers both parts of resources.
         let whole = path.strip_suffix(".requests").or_else(|| path.strip_suffix(".limits")).unwrap_or(path);
-        ensure!(explained.contains(whole), "no sentence before {path}");
+        ensure!(explained.contains(whole), "{path} has no explanation");
     }
     Ok(())
 }

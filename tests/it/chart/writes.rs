@@ -151,9 +151,9 @@ async fn the_controllers_account_may_change_only_finalizers_and_status() -> Resu
             assert_eq!(written.data["status"]["observedGeneration"], 1);
             ensure!(written.data["spec"]["suspend"] != true && !written.labels().contains_key("by"), "{written:?}");
             for patch in forbidden() {
-                ensure!(of_everybody.may_change(&patch).await?, "{patch} is refused to everybody");
+                ensure!(of_everybody.may_change(&patch).await?, "{patch} is refused even for an administrator");
             }
-            ensure!(of_everybody.may_delete().await? && of_everybody.may_create().await?, "refused to everybody");
+            ensure!(of_everybody.may_delete().await? && of_everybody.may_create().await?, "an administrator is refused");
         }
     }
     Ok(())
@@ -188,7 +188,7 @@ async fn write_policies_are_rendered_only_with_cluster_scope() -> Result<()> {
         let objects = chart::objects(&chart::render(&chart::folder(), "forgebind", "system", &values, &[]).await?)?;
         Ok(objects.iter().filter(|object| object["kind"] == "ValidatingAdmissionPolicy").count())
     };
-    assert_eq!(policies(json!({})).await?, 2, "the controller's, and that of the uninstallation");
+    assert_eq!(policies(json!({})).await?, 2, "the policies of the controller and of the uninstallation");
     assert_eq!(policies(json!({"rbac": {"limitWrites": false}})).await?, 0);
     assert_eq!(policies(json!({"rbac": {"scope": "Namespaced"}, "watchNamespaces": ["a"]})).await?, 0);
     Ok(())

@@ -125,7 +125,7 @@ async fn uninstall_reads_secrets_only_where_the_chart_allows_and_uses_the_users_
     };
     secrets.create(&PostParams::default(), &key).await?;
     let operator = Operator::start(installation.options("operator", port, &resolve).await?).await?;
-    assert!(secrets.get_opt("forgebind-install-key").await?.is_none(), "none is made beside it");
+    assert!(secrets.get_opt("forgebind-install-key").await?.is_none(), "no second key is created");
     env.create_connection(env.connection_spec()).await?;
     env.connection_says("Authenticated", "False/SecretForbidden").await?;
     drop(operator);

@@ -151,7 +151,7 @@ async fn the_chart_accepts_every_helm_command_of_the_guides() -> Result<()> {
     for Shown { guide, words, block } in commands_for("helm")? {
         let place = format!("{}: helm {}", guide.display(), words.join(" "));
         let is_chart = |word: &String| word == "charts/forgebind" || word.starts_with("oci://ghcr.io/forgebind/charts/forgebind");
-        let [verb, rest @ ..] = words.as_slice() else { anyhow::bail!("{place}: nothing") };
+        let [verb, rest @ ..] = words.as_slice() else { anyhow::bail!("{place}: a command without arguments") };
         if !matches!(verb.as_str(), "install" | "upgrade" | "template") {
             let help = helm(None, &[verb, "--help"]).await.with_context(|| place.clone())?;
             for flag in rest.iter().filter_map(|word| word.split('=').next()).filter(|word| word.starts_with('-')) {
@@ -159,7 +159,7 @@ async fn the_chart_accepts_every_helm_command_of_the_guides() -> Result<()> {
             }
             continue;
         }
-        ensure!(rest.iter().any(is_chart), "{place}: not this chart");
+        ensure!(rest.iter().any(is_chart), "{place}: the command uses another chart");
         // The same fence writes the values file.
         let values = tempfile::Builder::new().suffix(".yaml").tempfile()?;
         std::fs::write(values.path(), here_documents(&block).concat())?;
@@ -238,7 +238,7 @@ fn every_make_target_and_cargo_example_of_the_guides_exists() -> Result<()> {
                 Some((variable, _)) => makefile.contains(&format!("$({variable})")) || makefile.contains(&format!("$(or $({variable})")),
                 None => makefile.lines().any(|line| line.starts_with(&format!("{word}:"))),
             };
-            ensure!(known, "{}: the Makefile knows no {word}", guide.display());
+            ensure!(known, "{}: the Makefile has no target {word}", guide.display());
         }
         made += 1;
     }

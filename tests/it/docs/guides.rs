@@ -158,13 +158,13 @@ fn df_23_every_failure_refers_to_a_documented_remedy() -> Result<()> {
     used_reasons.remove("ALL");
     for (name, place) in &used_reasons {
         let count = headings.iter().filter(|heading| *heading == name).count();
-        ensure!(count == 1, "reason {name} of {} stands {count} times in {CONDITIONS}", place.display());
+        ensure!(count == 1, "reason {name} of {} occurs {count} times in {CONDITIONS}", place.display());
     }
     for reason in Reason::ALL {
         let name = reason.as_str();
-        ensure!(used_reasons.contains_key(name), "{name} is documented, and nothing ever says it");
+        ensure!(used_reasons.contains_key(name), "{name} is documented but never used");
         for text in [reason.meaning(), reason.remedy()] {
-            ensure!(text.ends_with('.') && text.len() > 10, "{name}: {text:?} is no sentence");
+            ensure!(text.ends_with('.') && text.len() > 10, "{name}: {text:?} is not a sentence");
         }
         for condition in reason.conditions().split(", ").filter(|carried| !matches!(*carried, "all" | "event")) {
             ensure!(ConditionType::ALL.iter().any(|known| known.as_str() == condition), "{name} is carried by no condition {condition}");
@@ -211,7 +211,7 @@ async fn every_manifest_of_the_guides_is_accepted_by_the_api_server() -> Result<
             }
         }
     }
-    ensure!(count > 0, "there is no manifest to copy");
+    ensure!(count > 0, "the guides contain no manifest");
     Ok(())
 }
 
@@ -239,14 +239,14 @@ fn every_path_and_link_of_the_guides_exists() -> Result<()> {
     for (guide, text) in guides()? {
         let prose = split(&text).1;
         for named in code_spans(&prose).into_iter().filter_map(path_in_tree) {
-            ensure!(root.join(named).exists(), "{} names {named}, which is not there", guide.display());
+            ensure!(root.join(named).exists(), "{} names {named}, which does not exist", guide.display());
             paths += 1;
         }
         for link in prose.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let (file, anchor) = link.split_once('#').map_or((link, None), |(file, anchor)| (file, Some(anchor)));
             let folder = guide.parent().unwrap_or(Path::new(""));
             let target = if file.is_empty() { root.join(&guide) } else { root.join(folder).join(file) };
-            ensure!(link.starts_with("https://") || target.exists(), "{} links to {link}, which is not there", guide.display());
+            ensure!(link.starts_with("https://") || target.exists(), "{} links to {link}, which does not exist", guide.display());
             if let Some(anchor) = anchor.filter(|_| !link.starts_with("https://")) {
                 let target = std::fs::read_to_string(&target)?;
                 let prose = split(&target).1;
@@ -259,7 +259,7 @@ fn every_path_and_link_of_the_guides_exists() -> Result<()> {
             }
         }
     }
-    ensure!(paths > 20, "only {paths} paths were found: the test looks at the wrong thing");
+    ensure!(paths > 20, "only {paths} paths were found: the test reads the wrong part");
     assert_eq!(path_in_tree("src/no-such.rs"), Some("src/no-such.rs"));
     assert_eq!(path_in_tree("src/providers/<name>/"), Some("src/providers"));
     assert_eq!(path_in_tree("kubectl get src/"), None);
@@ -281,12 +281,12 @@ fn every_flag_in_the_guides_exists() -> Result<()> {
         for code in code_spans(&prose).into_iter().filter(|code| !code.starts_with("kubectl ")) {
             for flag in code.split_whitespace().filter_map(|word| word.strip_prefix("--")) {
                 let flag = flag.split('=').next().unwrap_or_default();
-                ensure!(flags.contains(flag) || OTHERS.contains(&flag), "{} names --{flag}, which is no flag", guide.display());
+                ensure!(flags.contains(flag) || OTHERS.contains(&flag), "{} names --{flag}, which does not exist", guide.display());
                 named += usize::from(flags.contains(flag));
             }
         }
     }
-    ensure!(named > 5, "only {named} flags were found: the test looks at the wrong thing");
+    ensure!(named > 5, "only {named} flags were found: the test reads the wrong part");
     Ok(())
 }
 
@@ -339,7 +339,7 @@ fn the_pages_for_users_are_at_most_100_columns_wide() -> Result<()> {
         }
         let prose = split(&text).1;
         // The search would not find a fence within a list, so its content would not be checked.
-        ensure!(!prose.contains("```"), "{} has a fence that is indented", page.display());
+        ensure!(!prose.contains("```"), "{} has an indented fence", page.display());
         for line in prose.lines().filter(|line| !line.trim_start().starts_with('|') && line.contains(' ') && !line.starts_with('[')) {
             ensure!(line.chars().count() <= 100 || one_span(line), "{}: {} columns: {line}", page.display(), line.chars().count());
             measured += 1;
@@ -377,7 +377,7 @@ fn pages_about_one_task_begin_with_the_command_or_the_manifest() -> Result<()> {
 fn pk_05_user_authorization_is_documented_as_out_of_scope() -> Result<()> {
     let readme = std::fs::read_to_string(repository_root().join("README.md"))?;
     let paragraph =
-        readme.split("\n\n").find(|paragraph| paragraph.contains("OAuth user flows")).context("README says nothing of OAuth")?;
+        readme.split("\n\n").find(|paragraph| paragraph.contains("OAuth user flows")).context("README does not mention OAuth")?;
     let paragraph = paragraph.replace('\n', " ");
     for words in ["out of scope", "callback URLs", "setup URL", "\"Request user authorization (OAuth) during installation\" off"] {
         ensure!(paragraph.contains(words), "{words:?} is missing: {paragraph}");
@@ -385,7 +385,7 @@ fn pk_05_user_authorization_is_documented_as_out_of_scope() -> Result<()> {
     for path in files(&repository_root().join("src"), ".rs")? {
         let text = std::fs::read_to_string(&path)?;
         for begun in ["login/oauth", "oauth/authorize", "authorization_code", "client_secret", "redirect_uri"] {
-            ensure!(!text.contains(begun), "{} has {begun:?}: half a flow", path.display());
+            ensure!(!text.contains(begun), "{} contains {begun:?}, a part of an OAuth flow", path.display());
         }
     }
     Ok(())

@@ -72,7 +72,7 @@ fn every_metric_is_documented_as_it_is_registered() -> Result<()> {
         ensure!(documented.get(name) == Some(metric), "{name} is {metric:?}; {METRICS} says {:?}", documented.get(name));
     }
     let gone: Vec<_> = documented.keys().filter(|name| !registered.contains_key(*name)).collect();
-    ensure!(gone.is_empty(), "{METRICS} knows {gone:?}, which nothing registers");
+    ensure!(gone.is_empty(), "{METRICS} describes {gone:?}, which no code registers");
     for entry in ["src/controllers", "src/providers", "src/receiver", "src/run", "src/telemetry"] {
         for path in rust_files(&repository_root().join(entry))? {
             let known = SOURCES.iter().any(|source| path.ends_with(source));

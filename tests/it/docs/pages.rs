@@ -60,11 +60,11 @@ fn the_page_of_annotations_lists_exactly_the_annotations_and_labels_of_the_tree(
     let page = page("reference/annotations.md")?;
     let told = qualified_names(&code_spans(&page).join("\n"));
     let present = names_of_the_tree()?;
-    ensure!(present.len() > 20, "only {present:?} was found: the test looks at the wrong thing");
+    ensure!(present.len() > 20, "only {present:?} was found: the test reads the wrong part");
     let missing: Vec<_> = present.difference(&told).collect();
-    ensure!(missing.is_empty(), "reference/annotations.md does not tell of {missing:?}");
+    ensure!(missing.is_empty(), "reference/annotations.md does not list {missing:?}");
     let unknown: Vec<_> = told.difference(&present).collect();
-    ensure!(unknown.is_empty(), "reference/annotations.md tells of {unknown:?}, which is nowhere");
+    ensure!(unknown.is_empty(), "reference/annotations.md lists {unknown:?}, which does not exist");
     assert_eq!(qualified_names("apps/v1 networking.k8s.io/v1 a.b/c/d \"helm.sh/hook\": x"), BTreeSet::from(["helm.sh/hook".to_owned()]));
     Ok(())
 }
@@ -158,7 +158,7 @@ fn the_page_of_events_lists_the_type_of_every_event() -> Result<()> {
         let row = format!("| `{kind}` | `{}` |", kind.cloud_event_type());
         ensure!(table.contains(&row), "the table of event types has no {row:?}");
     }
-    ensure!(table.lines().filter(|line| line.starts_with("| `")).count() == EventKind::ALL.len(), "a row of no event");
+    ensure!(table.lines().filter(|line| line.starts_with("| `")).count() == EventKind::ALL.len(), "a row for an event that does not exist");
     Ok(())
 }
 
@@ -170,10 +170,10 @@ fn every_metric_of_the_guide_is_documented() -> Result<()> {
         let prose = split(&std::fs::read_to_string(&path)?).1;
         for metric in code_spans(&prose).into_iter().filter(|code| code.starts_with("forgebind_")) {
             let name = metric.split(|character: char| !(character.is_ascii_alphanumeric() || character == '_')).next().unwrap_or_default();
-            ensure!(metrics.contains(&format!("`{name}`")), "{} names {name}, which is no metric", path.display());
+            ensure!(metrics.contains(&format!("`{name}`")), "{} names {name}, which is not a metric", path.display());
             named += 1;
         }
     }
-    ensure!(named > 0, "no metric was found: the test looks at the wrong thing");
+    ensure!(named > 0, "no metric was found: the test reads the wrong part");
     Ok(())
 }

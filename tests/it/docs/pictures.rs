@@ -52,7 +52,7 @@ fn every_picture_is_shown_in_a_guide_with_an_alternative_text() -> Result<()> {
         let shown = guides.iter().flat_map(|(_, text)| text.split("![").skip(1)).filter_map(|image| image.split_once("]("));
         let mut shown = shown.filter(|(_, target)| target.split_inclusive(')').next().is_some_and(|target| target.ends_with(&end)));
         let (text, _) = shown.next().with_context(|| format!("no guide shows {}", picture.display()))?;
-        ensure!(text.len() > 30, "{}: {text:?} does not say what there is to see", picture.display());
+        ensure!(text.len() > 30, "{}: {text:?} does not describe the picture", picture.display());
     }
     Ok(())
 }
@@ -75,6 +75,6 @@ fn the_picture_of_the_chain_names_the_conditions_of_the_code() -> Result<()> {
         ensure!(left.contains(condition.as_str()), "no arrow of the chain has {condition}");
         left = left.replacen(condition.as_str(), "", 1);
     }
-    ensure!(left.is_empty(), "the arrows have {left:?}, which is no condition");
+    ensure!(left.is_empty(), "the arrows have {left:?}, which is not a condition");
     Ok(())
 }

@@ -319,17 +319,17 @@ fn dv_05_pk_02_pk_09_pk_11_pk_18_the_page_of_a_provider_names_every_required_sco
         for permission in [Permission::ReadContents, Permission::ManageWebhooks] {
             let needed = provider.permission_words(permission).context("words")?;
             for scope in scopes(&needed) {
-                ensure!(named.contains(scope), "{path}: {permission} takes {scope} ({needed}), which the page does not name");
+                ensure!(named.contains(scope), "{path}: {permission} needs {scope} ({needed}), which the page does not name");
             }
         }
         let title = title(kind).replace(" and ", " or ");
-        ensure!(page.starts_with(&format!("# Connect {title}\n")), "{path} is not called Connect {title}");
+        ensure!(page.starts_with(&format!("# Connect {title}\n")), "the title of {path} is not Connect {title}");
         let sections: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
         for needed in ["Create ", "Check that it works", "Errors at ", "Limits of "] {
             ensure!(sections.iter().any(|section| section.starts_with(needed)), "{path} has no section {needed}: {sections:?}");
         }
         for needed in ["kind: RepoBinding", "create secret generic", "wait --for=condition=Ready", "The usual mistake", "https://"] {
-            ensure!(page.contains(needed), "{path} says nothing of {needed}");
+            ensure!(page.contains(needed), "{path} does not mention {needed}");
         }
     }
     Ok(())

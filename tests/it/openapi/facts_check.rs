@@ -217,7 +217,7 @@ fn fields_and_paths_that_no_description_has_are_reported_at_every_provider() {
         assert_one(&exchange.request(), "/frobnicate: unknown path");
         assert_one(&exchange.answered(), "/frobnicate: unknown path");
         (exchange.status, exchange.answer) = (404, Some(json!({ "message": "Not Found" })));
-        assert!(exchange.answered().is_empty(), "what is unknown may be answered with an error");
+        assert!(exchange.answered().is_empty(), "a request for an unknown path may be answered with an error");
     }
 }
 
@@ -380,8 +380,8 @@ fn a_path_matches_the_closest_template() {
 fn error_answers_need_no_description_and_web_pages_count_as_errors() {
     let facts = Facts::of(ProviderKind::GitHub);
     let answer = |status, body: Option<Value>| facts.answer(&Method::POST, "/repos/acme/shop/hooks", status, body.as_ref());
-    assert!(answer(502, None).is_empty(), "a page of some proxy");
-    assert!(answer(404, None).is_empty(), "described, and yet a page");
+    assert!(answer(502, None).is_empty(), "a web page of a proxy");
+    assert!(answer(404, None).is_empty(), "a web page in place of a described error");
     assert!(answer(429, Some(json!({ "message": "slow down" }))).is_empty());
     assert_one(&answer(429, Some(json!(["slow down"]))), "JSON that is not an object");
     assert_one(&answer(422, Some(json!({ "message": "Validation Failed" }))), "422.documentation_url: missing");

@@ -106,7 +106,7 @@ fn every_addition_and_correction_is_still_needed() {
         }
     }
     for correction in facts::corrections::CORRECTIONS {
-        assert!(correction.evidence.split_whitespace().count() > 2, "{} {}: what shows it?", correction.provider, correction.at);
+        assert!(correction.evidence.split_whitespace().count() > 2, "{} {}: the evidence is missing", correction.provider, correction.at);
     }
 }
 

@@ -16,7 +16,7 @@ impl SimulatedProvider for Echo {
     }
 
     fn seed_data(&self) -> SeedData {
-        unreachable!("nothing is ready here")
+        unreachable!("this provider has no seed data")
     }
 
     fn api_path<'a>(&self, request: &'a Request) -> Option<&'a str> {
@@ -56,7 +56,7 @@ async fn complaint(path: &str, document: Value) -> Option<String> {
 #[tokio::test]
 async fn a_simulator_that_deviates_from_the_description_fails_its_test() {
     assert_eq!(complaint("/api/v1/version", json!({ "version": "1.26.4" })).await, None);
-    assert_eq!(complaint("/acme/shop.git/info/refs?frobnicate=1", json!({ "frobnicate": true })).await, None, "no API request");
+    assert_eq!(complaint("/acme/shop.git/info/refs?frobnicate=1", json!({ "frobnicate": true })).await, None, "not an API request");
     for (path, document, slip) in [
         ("/api/v1/version", json!({ "version": "1.26.4", "frobnicate": true }), "GET /version: 200.frobnicate: unknown field"),
         ("/api/v1/version?frobnicate=1", json!({ "version": "1.26.4" }), "GET /version: ?frobnicate: unknown parameter"),

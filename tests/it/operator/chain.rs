@@ -26,7 +26,7 @@ async fn controller_and_receiver_work_as_separate_processes() -> Result<()> {
     let log = receiver.log();
     assert!(!log.contains("leading"), "a receiver reconciles nothing: {log}");
     let evidence = reqwest::get(format!("{}/evidence", receiver.admin_url())).await?;
-    assert_eq!(evidence.status(), 401, "evidence is for the controller only");
+    assert_eq!(evidence.status(), 401, "only the controller may read evidence");
     Ok(())
 }
 
@@ -89,7 +89,7 @@ async fn df_21_one_repository_is_bound_for_staging_and_production_and_each_gets_
         arrived.iter().map(|event| (event.path.as_str(), event.header("ce-subject"), event.json()["after"].clone())).collect();
     let expected = [("/production", "refs/heads/main", json!(released)), ("/staging", "refs/heads/develop", json!(developed))];
     assert_eq!(told, expected);
-    assert_eq!(env.sink.deliveries().len(), expected.len(), "a push to one branch triggers nothing for the other");
+    assert_eq!(env.sink.deliveries().len(), expected.len(), "a push to one branch reaches only the binding of that branch");
     Ok(())
 }
 
@@ -126,7 +126,7 @@ async fn dv_02_dv_22_a_push_arrives_as_a_cloud_event_and_nothing_is_left_after_t
         Ok(if replaced { Seen::Done(present) } else { Seen::NotYet(format!("{present:?}")) })
     })
     .await?;
-    assert_ne!(rotated[0].config.url, hooks[0].config.url, "the URL tells the version of the secret");
+    assert_ne!(rotated[0].config.url, hooks[0].config.url, "the URL contains the version of the secret");
     env.push("second").await?;
     env.sink.wait_for(2, SOON).await?;
 

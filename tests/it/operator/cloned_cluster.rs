@@ -112,14 +112,14 @@ async fn a_copy_under_another_public_url_leaves_the_hooks_of_the_original_alone(
     let own = copied.hooks_at(&operator.url()).await?;
     assert_eq!(own.len(), 1, "{own:?}");
     let commit = env.push("to both").await?;
-    wait_until("it to arrive by both", SOON, async || {
+    wait_until("the commit to arrive by both hooks", SOON, async || {
         let count = arrived(&env).get(&("/of/shop".to_owned(), commit.clone())).copied().unwrap_or_default();
         Ok(if count == 2 { Seen::Done(()) } else { Seen::NotYet(format!("{count} times")) })
     })
     .await?;
     copied.delete_binding("shop").await?;
     copied.binding_gone("shop", SOON).await?;
-    assert_eq!(identities(&env).await?, hooks, "the copy's own went, and no other");
+    assert_eq!(identities(&env).await?, hooks, "only the copy's own hook was removed");
     assert_eq!(metric(&original.metrics().await?, "forgebind_receiver_requests_total{code=\"401\""), 0);
     Ok(())
 }
@@ -137,7 +137,7 @@ async fn a_copy_under_the_same_public_url_duplicates_no_hook_and_the_original_re
     copied.connection_ready().await?;
     copied.look_again("shop").await?;
     copied.binding_ready("shop").await?;
-    assert_eq!(identities(&env).await?, hooks, "both found the same hook");
+    assert_eq!(identities(&env).await?, hooks, "both operators found the same hook");
 
     // One operator rotates, the other follows.
     env.annotate_binding("shop", ROTATE_REQUESTED_AT, "once").await?;
@@ -156,9 +156,9 @@ async fn a_copy_under_the_same_public_url_duplicates_no_hook_and_the_original_re
 
     copied.delete_binding("shop").await?;
     copied.binding_gone("shop", SOON).await?;
-    assert!(env.hooks_at(&original.url()).await?.is_empty(), "this is what the guide warns of");
+    assert!(env.hooks_at(&original.url()).await?.is_empty(), "the guide warns of this");
     env.look_again("shop").await?;
-    env.hooks_until(&env.repository, &original.url(), "made again", alone).await?;
+    env.hooks_until(&env.repository, &original.url(), "recreated", alone).await?;
     let commit = env.push("after it was made again").await?;
     arrives_once(&env, &commit, &["/of/shop"]).await?;
     Ok(())
@@ -200,6 +200,6 @@ async fn a_standby_writes_nothing_at_the_provider_and_takes_over_with_the_same_h
     assert_eq!(identities(&env).await?, hooks);
     standby.delete_binding("shop").await?;
     standby.binding_gone("shop", SOON).await?;
-    assert!(env.hooks_at(&address).await?.is_empty(), "it manages what the original made");
+    assert!(env.hooks_at(&address).await?.is_empty(), "the standby manages the hooks of the original");
     Ok(())
 }

@@ -74,7 +74,7 @@ async fn a_kill_between_the_creation_and_its_answer_leaves_one_hook() -> Result<
     let made = env.hooks_at(&operator.url()).await?;
     assert_eq!(made.len(), 1, "{made:?}");
     let before = env.bindings.get("shop").await?;
-    assert!(hook_ids(&before).is_empty(), "the status knows nothing of the hook");
+    assert!(hook_ids(&before).is_empty(), "the status does not contain the hook");
 
     let began = Instant::now();
     operator.restart().await?;
@@ -82,7 +82,7 @@ async fn a_kill_between_the_creation_and_its_answer_leaves_one_hook() -> Result<
     eprintln!("figure: restart after a crash between creation and status to Ready: {:.2?}", began.elapsed());
     let hooks = env.hooks_at(&operator.url()).await?;
     assert_eq!(hooks.len(), 1, "{hooks:?}");
-    assert_eq!(hooks[0].id, made[0].id, "adopted, not made again");
+    assert_eq!(hooks[0].id, made[0].id, "adopted, not created again");
     assert_eq!(hook_ids(&binding), [made[0].id.to_string()]);
     assert!(hooks[0].config.url.ends_with(&secret_version(&binding).context("a secret version")?));
     assert_eq!(proxy.count(creates_hook), 1);
@@ -134,7 +134,7 @@ async fn a_lost_answer_to_the_creation_leaves_one_hook() -> Result<()> {
     let hooks = env.hooks_at(&operator.url()).await?;
     assert_eq!(hooks.len(), 1, "{hooks:?}");
     assert_eq!(hook_ids(&binding), [hooks[0].id.to_string()]);
-    assert_eq!(proxy.count(creates_hook), 1, "looked first, and found it");
+    assert_eq!(proxy.count(creates_hook), 1, "the operator read the list first and found the hook");
 
     // For the operator, a request that never arrived looks the same; it reads the list and creates the hook again.
     let mut lost = proxy.inject(Fault::LoseRequest, creates_hook);
@@ -193,13 +193,13 @@ async fn after_a_wiped_status_the_hook_is_adopted_with_its_secret_and_no_deliver
     held.release();
 
     let adopted = env.binding_ready("shop").await?;
-    assert_eq!(secret_version(&adopted), secret_version(&settled), "the secret that the hook carries is the present one");
+    assert_eq!(secret_version(&adopted), secret_version(&settled), "the hook's secret is the current one");
     assert_eq!(hook_ids(&adopted), hook_ids(&settled));
     env.push("afterwards").await?;
     let delivered = env.sink.wait_for(3, SOON).await?;
     assert_eq!(delivered.len(), 3);
     assert_eq!(refusals(&operator).await?, 0);
-    assert_eq!(gitea.count(changes_hook), 1, "the creation at the very beginning");
+    assert_eq!(gitea.count(changes_hook), 1, "only the first creation");
     Ok(())
 }
 
@@ -321,8 +321,8 @@ async fn two_operators_create_one_hook_and_one_takes_over_from_the_other() -> Re
     env.create_binding("third", spec).await?;
     env.binding_until("third", "Ready", LATER, |binding| binding_condition(binding, "Ready") == "True/Succeeded").await?;
     assert_eq!(hooks_there().await?.len(), 3);
-    assert_eq!(proxy.count(creates_hook), 3, "each was made once");
-    ensure!(survivor.log().contains("lease released"), "the lease was given back");
+    assert_eq!(proxy.count(creates_hook), 3, "each hook was created once");
+    ensure!(survivor.log().contains("lease released"), "the lease was released");
     Ok(())
 }
 
@@ -346,7 +346,7 @@ async fn a_leader_that_was_frozen_creates_nothing_after_it_resumes() -> Result<(
     env.binding_until("shop", "Ready", LATER, |binding| binding_condition(binding, "Ready") == "True/Succeeded").await?;
     held.release();
     frozen.signal("CONT")?;
-    wait_until("the frozen one to learn of it", SOON, async || {
+    wait_until("the frozen operator to notice that it lost the lease", SOON, async || {
         let leads = frozen.log().contains("no longer leading");
         Ok(if leads { Seen::Done(()) } else { Seen::NotYet(frozen.log_tail(3)) })
     })
@@ -378,7 +378,7 @@ async fn a_lost_install_key_stops_the_start_with_a_message_that_names_the_flag()
     let said = refused.log_tail(1);
     assert!(said.contains("forgebind-install-key") && said.contains(options.namespace()), "{said}");
     assert!(said.contains("--new-install-key"), "{said}");
-    assert!(secrets.get_opt("forgebind-install-key").await?.is_none(), "none was made");
+    assert!(secrets.get_opt("forgebind-install-key").await?.is_none(), "no key was created");
 
     let anew = Operator::start(options.with("new-install-key", "true")).await?;
     assert!(secrets.get_opt("forgebind-install-key").await?.is_some());
@@ -408,7 +408,7 @@ async fn a_graceful_stop_finishes_requests_in_flight() -> Result<()> {
     let releasing = async {
         wait_until("the stop to begin", SOON, async || {
             let log = operator.log();
-            Ok(if log.contains("stopping") { Seen::Done(()) } else { Seen::NotYet("nothing of it in the log".to_owned()) })
+            Ok(if log.contains("stopping") { Seen::Done(()) } else { Seen::NotYet("not in the log yet".to_owned()) })
         })
         .await?;
         held.release();
@@ -418,7 +418,7 @@ async fn a_graceful_stop_finishes_requests_in_flight() -> Result<()> {
     assert_eq!(status.code(), Some(0));
     let hooks = env.hooks_at(&operator.url()).await?;
     assert_eq!(hooks.len(), 1);
-    assert_eq!(hook_ids(&env.bindings.get("shop").await?), [hooks[0].id.to_string()], "what was made is written down");
+    assert_eq!(hook_ids(&env.bindings.get("shop").await?), [hooks[0].id.to_string()], "the status contains the created hook");
 
     proxy.forget();
     operator.restart().await?;

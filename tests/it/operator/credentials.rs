@@ -96,7 +96,7 @@ async fn dt_02_df_03_without_a_ready_connection_no_hook_is_created_and_the_statu
     let binding = env.binding_says("shop", "ConnectionReady", "False/ConnectionNotFound").await?;
     assert_eq!(binding_condition(&binding, "Ready"), "False/ConnectionNotFound");
     assert!(binding_message(&binding, "Ready").contains("create it"), "{}", binding_message(&binding, "Ready"));
-    assert_eq!(binding_condition(&binding, "Stalled"), "", "it may come later");
+    assert_eq!(binding_condition(&binding, "Stalled"), "", "the Secret may be created later");
     assert!(event_on(&env, "shop", "ConnectionNotFound").await?.contains(CONNECTION));
 
     put_token(&env, DEAD_TOKEN).await?;
@@ -108,7 +108,7 @@ async fn dt_02_df_03_without_a_ready_connection_no_hook_is_created_and_the_statu
     assert!(message.contains("CredentialRejected") && message.contains("see its conditions"), "{message}");
     event_on(&env, "shop", "ConnectionNotReady").await?;
     assert_eq!(proxy.count(Exchange::is_write), 0);
-    assert_eq!(proxy.count(|exchange| exchange.path.contains("/repos/")), 0, "not even looked at");
+    assert_eq!(proxy.count(|exchange| exchange.path.contains("/repos/")), 0, "not probed");
     assert!(env.gitea.hooks(&env.repository).await?.is_empty());
     assert!(binding.finalizers().is_empty(), "there is nothing to clean up");
 
@@ -226,7 +226,7 @@ async fn names_the_key_of_a_missing_wrong_empty_or_ambiguous_secret() -> Result<
     let fits = |connection: &GitProviderConnection| {
         connection_message(connection, "Ready").contains("the key token is not UTF-8 text; store it as text")
     };
-    env.connection_until("the key that is no text", SOON, fits).await?;
+    env.connection_until("the key that is not text", SOON, fits).await?;
 
     // Seconds after the Secret is correct: with a trailing newline, as editors write it, and with a password in place of a token.
     secrets.delete("late", &kube::api::DeleteParams::default()).await?;
@@ -270,7 +270,10 @@ async fn bb_08_a_rejected_token_whose_expiry_has_passed_is_reported_as_expired()
     env.cluster().apply_secret(&env.namespace, "credential", &with_end).await?;
     let connection = env.connection_says("Authenticated", "False/CredentialExpired").await?;
     let message = connection_message(&connection, "Ready");
-    assert!(message.contains("2020-02-03T00:00:00Z"), "the Secret's own word wins, and a date ends with its day: {message}");
+    assert!(
+        message.contains("2020-02-03T00:00:00Z"),
+        "the expiry in the Secret takes precedence, and a date expires at the end of its day: {message}"
+    );
     assert_eq!(proxy.exchanges().len(), 0, "{:?}", proxy.exchanges());
 
     // A working credential is not expired, whatever expiry is declared; for a new one, changing the Secret is enough.

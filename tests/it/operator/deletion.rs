@@ -53,7 +53,7 @@ async fn deleting_the_secret_and_then_the_namespace_removes_the_hook() -> Result
     namespaces.delete(&env.namespace, &DeleteParams::default()).await?;
     namespace_gone(&env).await?;
     eprintln!("figure: a namespace whose Secret went first is gone after {:.2?}", began.elapsed());
-    assert!(env.hooks_at(&operator.url()).await?.is_empty(), "the last working credential did it");
+    assert!(env.hooks_at(&operator.url()).await?.is_empty(), "the last working credential removed it");
     assert!(leftovers(&env, &operator).await?.is_empty());
     Ok(())
 }
@@ -141,7 +141,7 @@ async fn a_rejected_credential_records_the_hook_as_leftover_and_removes_it_later
     let entries = leftovers(&env, &operator).await?;
     assert_eq!(entries.len(), 1, "{entries:?}");
     let (key, text) = &entries[0];
-    assert!(key.starts_with(&format!("{uid}.")), "{key}: each place of the binding has an entry of its own");
+    assert!(key.starts_with(&format!("{uid}.")), "{key}: each target of the binding has its own entry");
     let path = hook.config.url.strip_prefix(&operator.url()).context("our hook")?;
     let id = path.split('/').nth(2).context("the unguessable part")?;
     for hidden in [path, id, &env.account.token, "/hooks/"] {
@@ -154,12 +154,12 @@ async fn a_rejected_credential_records_the_hook_as_leftover_and_removes_it_later
     assert_eq!(entry["repository"], json!(env.repository));
     assert_eq!(entry["hooks"][0]["id"], json!(hook.id.to_string()));
     assert!(operator.url().ends_with(entry["hooks"][0]["host"].as_str().context("a host")?), "{entry}");
-    assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1, "nobody could remove it");
+    assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1, "no credential could remove it");
 
     let token = env.gitea.create_token(&env.account, "second", OPERATOR_SCOPES).await?;
     env.cluster().apply_secret(&env.namespace, "credential", &[("token", &token)]).await?;
     env.connection_ready().await?;
-    wait_until("the hook and its entry to be gone", SOON, async || {
+    wait_until("the hook and its entry to be removed", SOON, async || {
         let (hooks, entries) = (env.hooks_at(&operator.url()).await?, leftovers(&env, &operator).await?);
         Ok(if hooks.is_empty() && entries.is_empty() { Seen::Done(()) } else { Seen::NotYet(format!("{hooks:?} {entries:?}")) })
     })
@@ -192,7 +192,7 @@ async fn a_connection_waits_for_the_removal_of_hooks_created_through_it() -> Res
         })
     })
     .await?;
-    assert!(env.hooks_at(&operator.url()).await?.is_empty(), "the hooks went before the connection");
+    assert!(env.hooks_at(&operator.url()).await?.is_empty(), "the hooks were removed before the connection");
     env.binding_says("shop", "ConnectionReady", "False/ConnectionNotFound").await?;
     // No hook of ours is left, so nothing holds the binding.
     env.delete_binding("shop").await?;
@@ -253,7 +253,7 @@ async fn leftovers_of_a_deleted_repository_end_once_its_absence_is_proven() -> R
     assert_eq!(status, StatusCode::NO_CONTENT);
     env.delete_binding("shop").await?;
     env.binding_gone("shop", SOON).await?;
-    wait_until("no entry that alerts for 90 days", SOON, async || {
+    wait_until("the leftover entry to be removed, which would otherwise alert for 90 days", SOON, async || {
         let resolved = operator.metrics().await?.lines().any(|line| line == "forgebind_leftovers_resolved_total{result=\"removed\"} 1");
         let entries = leftovers(&env, &operator).await?;
         Ok(if resolved && entries.is_empty() { Seen::Done(()) } else { Seen::NotYet(format!("{entries:?}")) })

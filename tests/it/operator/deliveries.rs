@@ -76,12 +76,12 @@ async fn bb_21_a_delivery_that_is_not_authentic_gets_the_right_status_code_and_r
     let small = body("a", 0)?;
     let wrong = signature("a secret of somebody else", &small);
     let (status, text) = send(&url, signed("wrong", &wrong), small.clone()).await?;
-    assert_eq!(status, StatusCode::UNAUTHORIZED, "a wrong proof of a hook that was just made is wrong");
-    assert!(!text.contains(&wrong), "the wrong proof is not given back: {text}");
+    assert_eq!(status, StatusCode::UNAUTHORIZED, "a wrong signature is refused at once, even for a new hook");
+    assert!(!text.contains(&wrong), "the answer does not repeat the wrong signature: {text}");
     let unsigned: Vec<_> = signed("none", "").into_iter().filter(|(name, _)| name != "X-Gitea-Signature").collect();
-    assert_eq!(send(&url, unsigned, small.clone()).await?.0, StatusCode::UNAUTHORIZED, "no proof");
+    assert_eq!(send(&url, unsigned, small.clone()).await?.0, StatusCode::UNAUTHORIZED, "no signature");
     let empty_key = signature("", &small);
-    assert_eq!(send(&url, signed("empty", &empty_key), small.clone()).await?.0, StatusCode::UNAUTHORIZED, "signed with nothing");
+    assert_eq!(send(&url, signed("empty", &empty_key), small.clone()).await?.0, StatusCode::UNAUTHORIZED, "signed with an empty key");
     let right = signature(secret.expose_secret(), &small);
     assert_eq!(send(&url, signed("changed", &right), body("b", 0)?).await?.0, StatusCode::UNAUTHORIZED, "another body");
     let mut stranger = url.clone();
@@ -93,7 +93,7 @@ async fn bb_21_a_delivery_that_is_not_authentic_gets_the_right_status_code_and_r
     let over = body("c", BODY_LIMIT + 1)?;
     assert_eq!(over.len(), BODY_LIMIT + 1);
     let proof = signature(secret.expose_secret(), &over);
-    assert_eq!(send(&url, signed("over", &proof), over).await?.0, StatusCode::PAYLOAD_TOO_LARGE, "one byte over the cap");
+    assert_eq!(send(&url, signed("over", &proof), over).await?.0, StatusCode::PAYLOAD_TOO_LARGE, "one byte above the limit");
     let status = plain_http::client()?.get(&url).send().await?.status();
     assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
     assert!(env.sink.deliveries().is_empty(), "{:?}", env.sink.deliveries());
@@ -202,7 +202,7 @@ async fn an_event_is_pending_while_its_sink_is_down_and_the_provider_gets_its_an
     deliveries_counted(&operator, "pending", 2).await?;
     let metrics = operator.metrics().await?;
     assert_eq!(metric(&metrics, "forgebind_receiver_requests_total{code=\"202\"}"), 2, "{metrics}");
-    assert_eq!(metric(&metrics, "forgebind_receiver_requests_total"), 2, "the provider saw nothing but 2xx: {metrics}");
+    assert_eq!(metric(&metrics, "forgebind_receiver_requests_total"), 2, "every answer to the provider was 2xx: {metrics}");
     let binding = env.binding_says("shop", "Delivering", "False/SinkFailing").await?;
     assert!(binding_message(&binding, "Delivering").contains("sink ci: answered 503"), "{}", binding_message(&binding, "Delivering"));
     assert_eq!(binding_condition(&binding, "Ready"), "True/Succeeded", "a sink that fails does not lower Ready");
@@ -286,7 +286,7 @@ async fn an_outage_of_the_provider_leaves_bindings_ready_and_deliveries_accepted
 
     proxy.cut();
     let connection = env.connection_says("Reachable", "False/Unreachable").await?;
-    assert_eq!(connection_condition(&connection, "Authenticated"), "True/Succeeded", "what was known of the credential still is");
+    assert_eq!(connection_condition(&connection, "Authenticated"), "True/Succeeded", "the known facts about the credential stay");
     env.binding_says("shop", "ConnectionReady", "Unknown/ConnectionUnreachable").await?;
     // Longer than both intervals: probes become due and fail.
     stays("the binding's Ready", Duration::from_secs(25), async || {
@@ -307,7 +307,7 @@ async fn an_outage_of_the_provider_leaves_bindings_ready_and_deliveries_accepted
     env.binding_ready("shop").await?;
     let now = env.hooks_at(&operator.url()).await?;
     assert_eq!(now.iter().map(|hook| hook.id).collect::<Vec<_>>(), hooks.iter().map(|hook| hook.id).collect::<Vec<_>>());
-    assert_eq!(proxy.count(|exchange| exchange.method == Method::POST), 1, "one hook was ever made");
+    assert_eq!(proxy.count(|exchange| exchange.method == Method::POST), 1, "only one hook was created");
     assert_eq!(metric(&operator.metrics().await?, "forgebind_receiver_refusals_total"), 0);
     Ok(())
 }

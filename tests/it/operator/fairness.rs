@@ -38,7 +38,7 @@ async fn a_tenant_whose_servers_hang_blocks_no_worker_that_another_tenant_needs(
     }
     let _operator = env.operator_for(&[&hostile.namespace]).await?;
     // Now all workers that this tenant can get are busy.
-    wait_until("the servers to be asked", Duration::from_secs(30), async || {
+    wait_until("the servers to be requested", Duration::from_secs(30), async || {
         Ok(if answers.len() >= 6 { Seen::Done(()) } else { Seen::NotYet(format!("{} calls", answers.len())) })
     })
     .await?;

@@ -124,7 +124,7 @@ async fn a_grant_withdrawn_while_the_credential_is_rejected_ends_at_once_after_a
     operator.restart().await?;
     let binding = env.binding_says("shop", "Ready", "False/RefNotPermitted").await?;
     assert_eq!(binding_condition(&binding, "WebhookInSync"), "False/RefNotPermitted");
-    assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1, "nobody could remove it");
+    assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1, "no credential could remove it");
     env.push("withdrawn").await?;
     stays("nothing is handed on", Duration::from_secs(5), async || {
         ensure!(env.sink.deliveries().len() == 1, "{:?}", env.sink.deliveries());
@@ -172,7 +172,7 @@ async fn a_repository_renamed_out_of_the_grant_or_transferred_to_another_owner_l
     rename(&env, CANARY, "shop").await?;
     env.look_again("shop").await?;
     env.binding_ready("shop").await?;
-    assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1, "what is back gets its hook back");
+    assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1, "the returned repository gets its hook again");
 
     // Transferred to another owner that the same credential can reach.
     let other = format!("{}-{CANARY}", env.organization);
@@ -200,7 +200,7 @@ async fn a_redirect_from_a_granted_name_does_not_reveal_its_target() -> Result<(
     let binding = env.binding_says("shop", "Ready", "False/RepositoryMovedOutOfScope").await?;
     ensure!(!tells(&binding, CANARY), "{:?}", binding.status);
     assert_eq!(binding.status.and_then(|status| status.repository), None);
-    assert!(proxy.count(asks_for_repository) > 0, "it was looked up");
+    assert!(proxy.count(asks_for_repository) > 0, "the repository was looked up");
     assert_eq!(proxy.count(asks_for_hooks), 0, "{:?}", proxy.exchanges());
     env.delete_binding("shop").await?;
     env.binding_gone("shop", SOON).await?;
@@ -221,7 +221,7 @@ async fn a_grant_withdrawn_between_the_creation_of_a_hook_and_its_status_removes
     operator.kill();
     drop(held);
     assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1);
-    let before = env.bindings.get("shop").await?.status.and_then(|status| status.webhook).context("the place is written down")?;
+    let before = env.bindings.get("shop").await?.status.and_then(|status| status.webhook).context("the target is recorded")?;
     assert!(before.hooks.is_empty() && before.former_targets.len() == 1, "{before:?}");
     env.patch_connection(json!({"spec": {"allowedBindings": []}})).await?;
     operator.restart().await?;

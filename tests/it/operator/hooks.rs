@@ -59,7 +59,7 @@ async fn our_hook_is_found_behind_120_foreign_hooks_and_none_of_them_is_touched(
     let hooks = found.status.context("a status")?.webhook.context("a webhook")?.hooks;
     assert_eq!(hooks.iter().map(|hook| hook.id.clone()).collect::<Vec<_>>(), [ours[0].id.to_string()]);
     assert!(hook_lists(&proxy) > 1, "the list has several pages");
-    assert_eq!(writes(&proxy), [""; 0], "it was found, so nothing is made");
+    assert_eq!(writes(&proxy), [""; 0], "the hook was found, so none is created");
 
     env.delete_binding("shop").await?;
     env.binding_gone("shop", SOON).await?;
@@ -112,7 +112,7 @@ async fn a_foreign_hook_with_the_same_url_is_left_alone_and_adopted_only_when_as
     assert!(hooks.len() == 1 && hooks[0].adopted && hooks[0].id == theirs.to_string(), "{hooks:?}");
     let marked = env.gitea.hooks(&env.repository).await?;
     assert!(marked.len() == 1 && marked[0].config.url.contains("forgebind="), "{marked:?}");
-    assert!(!marked[0].events.contains(&"issues_only".to_owned()), "kept in the shape that the binding wants: {marked:?}");
+    assert!(!marked[0].events.contains(&"issues_only".to_owned()), "the adopted hook has the events of the binding: {marked:?}");
 
     env.delete_binding("shop").await?;
     env.binding_gone("shop", SOON).await?;
@@ -290,10 +290,10 @@ async fn observe_on_the_connection_applies_to_its_bindings_and_their_deletion() 
     proxy.forget();
     env.delete_binding("shop").await?;
     env.binding_gone("shop", SOON).await?;
-    assert_eq!(writes(&proxy), [""; 0], "nothing is written while observing, so the hook stays and is written down");
+    assert_eq!(writes(&proxy), [""; 0], "nothing is written while observing, so the hook stays and is recorded as leftover");
     assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1);
     env.patch_connection(json!({"spec": {"managementPolicy": "Manage"}})).await?;
-    env.hooks_until(&env.repository, &operator.url(), "worked off", <[Hook]>::is_empty).await?;
+    env.hooks_until(&env.repository, &operator.url(), "leftover removed", <[Hook]>::is_empty).await?;
     Ok(())
 }
 
@@ -330,7 +330,7 @@ async fn dt_26_bindings_of_one_repository_have_separate_hooks_and_cannot_share_a
     env.binding_ready("first").await?;
     let waiting = env.binding_says("second", "Ready", "False/ClaimedByAnother").await?;
     let message = binding_message(&waiting, "Ready");
-    assert!(!message.contains("first"), "names of others are not told: {message}");
+    assert!(!message.contains("first"), "names of other objects are not in the message: {message}");
     let held = env.hooks_of(&env.repository, &url).await?;
     assert_eq!(held.len(), 1, "{held:?}");
     env.delete_binding("first").await?;

@@ -153,7 +153,7 @@ async fn a_key_that_cannot_be_written_back_blocks_new_hooks_until_it_can() -> Re
     without.rules.iter_mut().flatten().filter(|rule| rule.verbs == ["create"]).for_each(|rule| rule.verbs = vec!["get".to_owned()]);
     roles.replace(&granted.name_any(), &PostParams::default(), &without).await?;
     let user = format!("--as={}", operator.options().user());
-    wait_until("the right to be gone", SOON, async || {
+    wait_until("the right to be withdrawn", SOON, async || {
         let asked = ["auth", "can-i", "create", "secrets", "-n", operator.options().namespace(), &user];
         Ok(if env.cluster().kubectl(&asked).await.is_ok() { Seen::NotYet("it is there".to_owned()) } else { Seen::Done(()) })
     })
@@ -227,7 +227,7 @@ async fn a_deleted_lease_is_created_again_and_one_operator_leads() -> Result<()>
     .await?;
     env.create_binding("after", env.binding_spec()).await?;
     env.binding_ready("after").await?;
-    assert_eq!(env.hooks_at(&one.url()).await?.len(), 1, "one leads");
+    assert_eq!(env.hooks_at(&one.url()).await?.len(), 1, "one operator leads");
     Ok(())
 }
 

@@ -70,7 +70,7 @@ async fn a_malformed_object_stored_before_the_definition_was_tightened_blocks_no
     store::<RepoBinding>(plane, &env.namespace, json!({"connectionRef": 5, "repository": ["acme/shop"], "interval": {"a": 1}})).await?;
     store::<GitProviderConnection>(plane, &env.namespace, json!({"provider": "gitea", "interval": 7})).await?;
     plane.cluster().apply_crds().await?;
-    wait_until("the definition to be tight", SOON, async || {
+    wait_until("the strict definition to be served", SOON, async || {
         let refused = untyped::<RepoBinding>(plane, &env.namespace)?;
         let object = json!({
             "apiVersion": "forgebind.dev/v1alpha1", "kind": "RepoBinding",

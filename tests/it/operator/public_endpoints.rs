@@ -60,7 +60,7 @@ impl Ways {
         let binding = self.env.binding_until(name, &format!("delivering to {address}"), SOON, there).await?;
         let status = binding.status.and_then(|status| status.webhook).context("a webhook")?;
         ensure!(status.hooks.len() == 1 && status.former_targets.is_empty(), "{status:?}");
-        ensure!(address.ends_with(&status.target.context("a target")?.host), "the target tells where it delivers");
+        ensure!(address.ends_with(&status.target.context("a target")?.host), "the status names the delivery URL");
         let hooks = self.env.gitea.hooks(&self.env.repository).await?;
         let found = hooks.iter().find(|hook| hook.id.to_string() == status.hooks[0].id).with_context(|| format!("{hooks:?}"))?;
         ensure!(found.config.url.starts_with(&format!("{address}/hooks/")), "{found:?}");
@@ -121,11 +121,11 @@ async fn each_connection_has_its_own_public_endpoint_and_a_changed_choice_moves_
     let outer = ways.delivers_to("public", &ways.default).await?;
     let inner = ways.delivers_to("inside", &ways.internal.url()).await?;
     assert_eq!(ways.hooks().await?.len(), 2);
-    assert!(operator.log().contains("internal="), "the log says at the start which public endpoints there are");
+    assert!(operator.log().contains("internal="), "the log lists the public endpoints at the start");
 
     let commit = env.push("by both ways").await?;
     assert_eq!(ways.commits(2).await?, BTreeSet::from([commit]));
-    assert_eq!(ways.by_internal(), 1, "one of the two deliveries came in by it");
+    assert_eq!(ways.by_internal(), 1, "one of the two deliveries arrived through the proxy");
 
     // Pushes continue while the choice changes, and none may be missing. The provider sends each once.
     let mut commits = BTreeSet::new();
@@ -144,7 +144,7 @@ async fn each_connection_has_its_own_public_endpoint_and_a_changed_choice_moves_
     commits.insert(env.push("after the move").await?);
     let seen = ways.commits(2 + 2 * 9).await?;
     assert!(seen.is_superset(&commits), "lost: {:?}", commits.difference(&seen));
-    assert_eq!(ways.by_internal(), before, "nothing comes by the old way any more");
+    assert_eq!(ways.by_internal(), before, "no delivery uses the former endpoint");
 
     // The answer to the update that moves the hook back is lost; an operator that restarts in the middle completes the move.
     let mut lost =
@@ -177,7 +177,7 @@ async fn an_unknown_endpoint_name_is_reported_and_loses_nothing() -> Result<()> 
     ways.choose("git", json!("intern")).await?;
     let says = ["spec.receiver.publicURL is intern", "--public-url has only the names internal", "intern=URL"];
     let binding = ways.is_missing("git", &says).await?;
-    assert_eq!(url(&binding), format!("{}/hooks/…", ways.internal.url()), "it tells where deliveries go still");
+    assert_eq!(url(&binding), format!("{}/hooks/…", ways.internal.url()), "the status still names the delivery URL");
     assert_eq!(ways.hooks().await?, BTreeSet::from([(hook.id, hook.config.url.clone())]));
     let commit = env.push("while the name is unknown").await?;
     assert_eq!(ways.commits(1).await?, BTreeSet::from([commit]));
@@ -214,7 +214,7 @@ async fn a_changed_list_of_endpoint_names_at_a_restart_is_applied_or_reported() 
     let both = ways.hooks().await?;
     assert_eq!(both, BTreeSet::from([(plain.id, plain.config.url.clone()), (inside.id, inside.config.url.clone())]));
     let commit = env.push("under another list").await?;
-    assert_eq!(ways.commits(2).await?, BTreeSet::from([commit]), "a receiver takes what comes, by whatever name");
+    assert_eq!(ways.commits(2).await?, BTreeSet::from([commit]), "a receiver accepts deliveries at every address");
 
     // After a new choice, the hook at an address that is not declared as a former one is left alone.
     ways.choose("inside", json!("dmz")).await?;

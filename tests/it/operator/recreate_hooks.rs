@@ -65,7 +65,7 @@ async fn a_hook_that_gitlab_disables_is_recreated_with_growing_pauses() -> Resul
         Box::new(gitlab)
     });
     let simulated = Simulated::with(simulator.await?, Timings::default())?;
-    let gitlab = made.context("it was made")?;
+    let gitlab = made.context("it was recreated")?;
     let env = ProviderEnv::begin_with(simulated, "gitlab-revival").await?;
     env.connect(&env.simulated.seed_data.credential).await?;
     env.bind().await?;
@@ -97,7 +97,7 @@ async fn a_hook_that_gitlab_disables_is_recreated_with_growing_pauses() -> Resul
     env.objects.look_again(BINDING).await?;
     let message = says(&env).await?;
     assert!(message.contains("a new one takes its place at 20"), "{message}");
-    assert_eq!(present_ids(&env).await?, std::slice::from_ref(&second), "not before its time");
+    assert_eq!(present_ids(&env).await?, std::slice::from_ref(&second), "the next recreation is not due yet");
     made_anew(&env, &second, OVERLAPPED).await
 }
 

@@ -224,7 +224,7 @@ async fn another_repository_under_the_same_name_is_not_taken_for_the_first() -> 
     let binding = env.look_again("shop").await?;
     assert_eq!(binding_condition(&binding, "RepositoryFound"), "False/RepositoryReplaced");
     assert_eq!(binding_condition(&binding, "Stalled"), "True/RepositoryReplaced");
-    assert_eq!(repository(&binding)?.id, before.id, "what it stands for is still the first");
+    assert_eq!(repository(&binding)?.id, before.id, "it still refers to the first repository");
     // Another change of the spec does not accept the other repository.
     env.patch_binding("shop", json!({"spec": {"interval": "2h"}})).await?;
     let binding = env.look_again("shop").await?;
@@ -263,7 +263,7 @@ async fn grants_admit_and_close_access_and_reveal_nothing_about_other_connection
     let closed = team.binding_says("shop", "Ready", "False/RefNotPermitted").await?;
     let guessed = team.binding_says("guess", "Ready", "False/RefNotPermitted").await?;
     let guessed = binding_message(&guessed, "Ready").replace("there-is-none", CONNECTION);
-    assert_eq!(binding_message(&closed, "Ready"), guessed, "they look alike but for the name that the binding gave");
+    assert_eq!(binding_message(&closed, "Ready"), guessed, "the messages differ only in the name from the binding");
     assert_eq!(binding_condition(&closed, "RepositoryFound"), "");
     assert!(platform.hooks_at(&operator.url()).await?.is_empty());
 
@@ -287,7 +287,7 @@ async fn grants_admit_and_close_access_and_reveal_nothing_about_other_connection
 
     label("team=shop").await?;
     team.binding_ready("shop").await?;
-    assert_eq!(platform.hooks_at(&operator.url()).await?.len(), 1, "a grant that is back brings the hook back");
+    assert_eq!(platform.hooks_at(&operator.url()).await?.len(), 1, "a restored grant restores the hook");
     platform.push("granted again").await?;
     platform.sink.wait_for(2, SOON).await?;
     Ok(())
@@ -321,7 +321,7 @@ async fn df_16_bb_04_reading_needs_a_token_that_reads_and_a_webhook_the_scope_th
     assert_eq!(connection_condition(&connection, "Authorized"), "False/PermissionMissing");
     assert_eq!(connection_condition(&connection, "Ready"), "False/PermissionMissing");
     let access = env.look_again("access").await?;
-    assert_eq!(binding_condition(&access, "Ready"), "True/Succeeded", "who needs no hook is not held back");
+    assert_eq!(binding_condition(&access, "Ready"), "True/Succeeded", "a binding without a webhook is not affected");
 
     // With a credential that may create a webhook, the operator creates it; nobody has to request a probe.
     let writer = env.gitea.create_token(&env.account, "writer", &["write:repository", "read:user", "read:organization"]).await?;

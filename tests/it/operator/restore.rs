@@ -191,12 +191,12 @@ async fn after_a_restore_from_yaml_and_key_every_hook_is_found_none_duplicated_a
     for name in ["shop", "own", "rotating", "elsewhere"] {
         env.binding_ready(name).await?;
     }
-    assert_eq!(identities(&env).await?, before.hooks, "every hook is found again and none is made");
+    assert_eq!(identities(&env).await?, before.hooks, "every hook is found again and none is created");
 
     let commit = env.push("after the restore").await?;
     arrives_once(&env, &commit, &ARRIVING).await?;
-    assert_eq!(retried.send(&env).await?.0, 200, "what was sent too early is taken when it is sent again");
-    assert_eq!(retried.send(&env).await?.0, 200, "and told to be known when it is sent once more");
+    assert_eq!(retried.send(&env).await?.0, 200, "a delivery that was sent too early is accepted when it is sent again");
+    assert_eq!(retried.send(&env).await?.0, 200, "and recognised as a duplicate when it is sent once more");
     assert_eq!(at_the_other.send(&env).await?.0, 200);
     arrives_once(&env, &retried.commit, &["/of/shop"]).await?;
     // A secret of an earlier rotation may still be in its grace period.
@@ -204,7 +204,7 @@ async fn after_a_restore_from_yaml_and_key_every_hook_is_found_none_duplicated_a
     let late = before.shop.config.url.replace(&secret_version_of_shop, &earlier);
     assert_eq!(Sent::new(&env, &before.key, &late, &earlier).send(&env).await?.0, 200);
 
-    wait_until("what was left behind to be worked off", SOON, async || {
+    wait_until("the leftover entry to be removed", SOON, async || {
         let maps: Api<ConfigMap> = Api::namespaced(env.cluster().client()?, SYSTEM);
         let data = maps.get(&before.leftovers).await?.data.unwrap_or_default();
         Ok(if data.is_empty() { Seen::Done(()) } else { Seen::NotYet(format!("{data:?}")) })
@@ -217,7 +217,7 @@ async fn after_a_restore_from_yaml_and_key_every_hook_is_found_none_duplicated_a
     let previous = binding.status.and_then(|status| status.webhook).context("a webhook")?.previous_secrets;
     let grace = previous.iter().find(|previous| previous.version == before.rotated_from);
     assert!(grace.is_some_and(|previous| previous.valid_until.is_some()), "{previous:?}");
-    assert!(identities(&env).await?.contains_key(&before.shop.id), "what was left behind had the identity of a hook that lives");
+    assert!(identities(&env).await?.contains_key(&before.shop.id), "the leftover entry had the identity of a hook in use");
     for receiver in [&operator, &receiver] {
         assert_eq!(answered(receiver, 401).await?, 0, "nothing was refused");
     }
@@ -273,7 +273,7 @@ async fn restored_with_an_old_status_the_hook_keeps_its_newer_secret_and_no_stal
     env.annotate_binding("shop", ROTATE_REQUESTED_AT, "once").await?;
     env.binding_until("shop", "rotated", SOON, |binding| secret_version(binding).is_some_and(|now| now != first)).await?;
     env.annotate_binding("shop", REVOKE_REQUESTED_AT, "now").await?;
-    let hooks = env.hooks_until(&env.repository, &operator.url(), "the new one alone", |hooks| hooks.len() == 1).await?;
+    let hooks = env.hooks_until(&env.repository, &operator.url(), "only the new hook", |hooks| hooks.len() == 1).await?;
     operator.kill();
     bring_back(&connections, &backup.0).await?;
     bring_back(&bindings, &backup.1).await?;
@@ -288,8 +288,8 @@ async fn restored_with_an_old_status_the_hook_keeps_its_newer_secret_and_no_stal
             && binding_condition(binding, "Reconciling").is_empty()
             && secret_version(binding) == newest
     };
-    let binding = env.binding_until("shop", "as it is now", SOON, fits).await?;
-    env.connection_until("as it is now", SOON, |connection| {
+    let binding = env.binding_until("shop", "the status of the present state", SOON, fits).await?;
+    env.connection_until("the status of the present state", SOON, |connection| {
         connection_condition(connection, "Ready") == "True/Succeeded" && connection_condition(connection, "Reconciling").is_empty()
     })
     .await?;
@@ -299,7 +299,7 @@ async fn restored_with_an_old_status_the_hook_keeps_its_newer_secret_and_no_stal
     env.binding_says("shop", "Receiving", "True/Succeeded").await?;
     let version = env.bindings.get("shop").await?.resource_version();
     stays("the status at rest", std::time::Duration::from_secs(3), async || {
-        ensure!(env.bindings.get("shop").await?.resource_version() == version, "it is written again and again");
+        ensure!(env.bindings.get("shop").await?.resource_version() == version, "the status is written repeatedly");
         Ok(())
     })
     .await?;
@@ -343,7 +343,7 @@ async fn a_new_install_key_after_a_lost_one_names_every_hook_of_the_old_key() ->
     })
     .await?;
     let hooks = env.hooks_at(&anew.url()).await?;
-    assert!(hooks.len() == 2 && hooks.iter().any(|hook| hook.id == old.id), "made anew, and the old one is not touched: {hooks:?}");
+    assert!(hooks.len() == 2 && hooks.iter().any(|hook| hook.id == old.id), "recreated, and the old hook is not touched: {hooks:?}");
     let binding = env.binding_says("elsewhere", "Ready", "False/ForeignHook").await?;
     assert!(binding_message(&binding, "Ready").contains(&elsewhere.id.to_string()));
     let commit = env.push("under the new key").await?;

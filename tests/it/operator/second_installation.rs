@@ -45,7 +45,7 @@ fn kept_its_hands_off(env: &TestEnv, operator: &Operator) -> Result<()> {
         ensure!(remark, "{} {}", event.verb, event.request_uri);
         remarks += 1;
     }
-    ensure!(remarks > 0, "nothing was seen of {user}");
+    ensure!(remarks > 0, "no request of {user} was found");
     Ok(())
 }
 
@@ -64,7 +64,7 @@ async fn a_second_installation_does_not_touch_the_objects_of_the_first() -> Resu
     env.look_again("shop").await?;
     let version = env.bindings.get("shop").await?.metadata.resource_version;
     env.create_binding("later", spec_of(&env, "later")).await?;
-    assert_eq!(installation(&env.binding_ready("later").await?), ours, "a new binding goes with its connection");
+    assert_eq!(installation(&env.binding_ready("later").await?), ours, "a new binding belongs to the installation of its connection");
     let commit = env.push("to the first").await?;
     arrives_once(&env, &commit, &["/of/shop", "/of/later"]).await?;
     assert_eq!(env.gitea.hooks(&env.repository).await?.len(), 2);
@@ -73,7 +73,7 @@ async fn a_second_installation_does_not_touch_the_objects_of_the_first() -> Resu
     let answer = plain_http::client()?.post(hook).body("{}").send().await?;
     assert_eq!(answer.status(), 401, "the second has no route for it");
     env.binding_says("shop", "Receiving", "True/Succeeded").await?;
-    assert_ne!(env.bindings.get("shop").await?.metadata.resource_version, version, "news of deliveries is still written");
+    assert_ne!(env.bindings.get("shop").await?.metadata.resource_version, version, "the status of deliveries is still written");
 
     // A deletion waits for the installation that owns the object.
     first.kill();
@@ -81,7 +81,7 @@ async fn a_second_installation_does_not_touch_the_objects_of_the_first() -> Resu
     second.kill();
     second.restart().await?;
     stays("the deletion that waits", Duration::from_secs(3), async || {
-        ensure!(env.bindings.get("later").await?.metadata.finalizers.is_some(), "it was let go");
+        ensure!(env.bindings.get("later").await?.metadata.finalizers.is_some(), "its finalizer was removed");
         ensure!(env.hooks_at(&first.url()).await?.len() == 2);
         Ok(())
     })
@@ -89,7 +89,7 @@ async fn a_second_installation_does_not_touch_the_objects_of_the_first() -> Resu
     first.restart().await?;
     env.binding_gone("later", SOON).await?;
     // Its cleanup time was over before the start, but the first attempt removes the hook, so nothing is left over.
-    env.hooks_until(&env.repository, &first.url(), "one left", |hooks| hooks.len() == 1).await?;
+    env.hooks_until(&env.repository, &first.url(), "one hook left", |hooks| hooks.len() == 1).await?;
     assert_eq!(leftovers(&env, &first).await?, 0);
 
     // The first installation records the hook that it could not remove, and removes it later.
@@ -169,16 +169,16 @@ async fn an_installation_is_handed_over_with_its_key_and_replaced_without_it() -
     take_over(&env).await?;
     let ready =
         |binding: &RepoBinding| binding_condition(binding, "Ready") == "True/Succeeded" && binding_condition(binding, "Stalled").is_empty();
-    env.hooks_until(&env.repository, &third.url(), "made anew", |hooks| hooks.len() == 1).await?;
+    env.hooks_until(&env.repository, &third.url(), "recreated", |hooks| hooks.len() == 1).await?;
     env.binding_until("shop", "taken over", SOON, ready).await?;
     env.connection_until("taken over", SOON, |connection| connection_condition(connection, "Stalled").is_empty()).await?;
     let left = moved.keys().next().context("a hook")?.to_string();
-    wait_until("the hook that was left to be named", SOON, async || {
+    wait_until("the orphaned hook to be named", SOON, async || {
         let told = events(&env, "HooksLeftBehind").await?;
         Ok(if told.iter().any(|text| text.contains(&left)) { Seen::Done(()) } else { Seen::NotYet(format!("{told:?}")) })
     })
     .await?;
-    assert_eq!(identities(&env).await?.len(), 2, "and nothing else happens to it");
+    assert_eq!(identities(&env).await?.len(), 2, "and the operator does nothing else to it");
     let commit = env.push("to the third").await?;
     arrives_once(&env, &commit, &["/of/shop"]).await?;
     Ok(())

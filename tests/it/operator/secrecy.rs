@@ -27,7 +27,7 @@ struct Canaries(Vec<(String, String)>);
 
 impl Canaries {
     fn add(&mut self, name: &str, value: &str) {
-        assert!(value.len() >= 8, "{name} is too short to be told from chance");
+        assert!(value.len() >= 8, "{name} is so short that it could occur by chance");
         self.0.push((name.to_owned(), value.to_owned()));
         self.0.push((format!("{name} as base64"), STANDARD.encode(value)));
     }
@@ -146,7 +146,7 @@ async fn df_20_no_secret_appears_in_a_log_a_status_an_event_a_metric_or_a_config
         .filter_map(|map| map.data.as_ref())
         .map(std::collections::BTreeMap::len)
         .sum();
-    assert_eq!(written, 2, "what was left behind is written down: {leftovers:?}");
+    assert_eq!(written, 2, "the leftover hooks are recorded: {leftovers:?}");
     // With a working token again, the operator removes the leftover hooks.
     let next = env.gitea.create_token(&env.account, "next", OPERATOR_SCOPES).await?;
     canaries.add("the next token", &next);
@@ -159,6 +159,6 @@ async fn df_20_no_secret_appears_in_a_log_a_status_an_event_a_metric_or_a_config
     for (place, text) in readable(&env, &operator).await? {
         canaries.absent_from(place, &text);
     }
-    assert!(operator.log().contains("delivery refused"), "the log does tell what happened");
+    assert!(operator.log().contains("delivery refused"), "the log reports what happened");
     Ok(())
 }

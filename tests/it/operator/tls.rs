@@ -37,7 +37,7 @@ async fn http_is_refused_unless_it_is_allowed() -> Result<()> {
     let proxy = FaultProxy::before_gitea(env.gitea).await?;
     let _operator = Operator::start(strict(&env).await?).await?;
     is_refused(&env, env.connection_spec_at(&proxy.url()), "InsecureURL", "--allow-insecure-http").await?;
-    assert_eq!(proxy.exchanges().len(), 0, "no credential leaves");
+    assert_eq!(proxy.exchanges().len(), 0, "no credential is sent");
     Ok(())
 }
 
@@ -108,7 +108,7 @@ async fn a_private_certificate_needs_its_authority_from_a_config_map_or_a_secret
     env.create_connection(env.connection_spec_at(&proxy.url())).await?;
     let connection = env.connection_says("Reachable", "False/TLSError").await?;
     assert_eq!(connection_condition(&connection, "Ready"), "False/TLSError");
-    assert_eq!(connection_condition(&connection, "Authenticated"), "", "nobody was asked");
+    assert_eq!(connection_condition(&connection, "Authenticated"), "", "no request was sent");
 
     let in_map = json!({"spec": {"tls": {"caRef": {"kind": "ConfigMap", "name": "acme-ca"}}}});
     env.patch_connection(in_map).await?;
@@ -132,7 +132,7 @@ async fn a_private_certificate_needs_its_authority_from_a_config_map_or_a_secret
     let connection = connection_says_now(&env, "Reachable", "False/TLSReferenceNotFound").await?;
     assert!(connection_message(&connection, "Ready").contains("/acme-ca, which tls.caRef names, does not exist; create it"));
     env.cluster().apply_secret(&env.namespace, "acme-ca", &[("authority", "no certificate")]).await?;
-    env.connection_until("what is no certificate", testkit::test_env::SOON, |connection| {
+    env.connection_until("the text that is not a certificate", testkit::test_env::SOON, |connection| {
         connection_condition(connection, "Reachable") == "False/TLSError"
     })
     .await?;

@@ -104,7 +104,7 @@ async fn bb_20_a_rotation_on_the_connection_rotates_all_its_bindings_and_a_revoc
     };
     let body = push_body(&env).await?;
     assert_eq!(deliver(&url_of("one")?, &old(0, "one"), &body).await?, 200);
-    assert_ne!(deliver(&url_of("one")?, &old(1, "two"), &body).await?, 200, "the secret of another binding proves nothing");
+    assert_ne!(deliver(&url_of("one")?, &old(1, "two"), &body).await?, 200, "the secret of another binding is refused");
 
     env.patch_connection(json!({"metadata": {"annotations": {ROTATE_REQUESTED_AT: "once"}}})).await?;
     for (name, before) in ["one", "two"].iter().zip(&before) {
@@ -114,20 +114,20 @@ async fn bb_20_a_rotation_on_the_connection_rotates_all_its_bindings_and_a_revoc
         assert_eq!(webhook.previous_secrets.iter().map(|previous| &previous.version).collect::<Vec<_>>(), [before]);
     }
     env.hooks_until(&env.repository, &operator.url(), "old and new side by side", |hooks| hooks.len() == 4).await?;
-    assert_eq!(deliver(&url_of("one")?, &old(0, "one"), &body).await?, 200, "the old secret is good in its grace");
+    assert_eq!(deliver(&url_of("one")?, &old(0, "one"), &body).await?, 200, "the old secret is accepted in its grace period");
 
     env.annotate_binding("one", REVOKE_REQUESTED_AT, "now").await?;
-    env.hooks_until(&env.repository, &operator.url(), "without the old one of the first", |hooks| hooks.len() == 3).await?;
+    env.hooks_until(&env.repository, &operator.url(), "without the first binding's old hook", |hooks| hooks.len() == 3).await?;
     let revoked = |binding: &RepoBinding| {
         binding.status.as_ref().and_then(|status| status.webhook.as_ref()).is_some_and(|webhook| webhook.previous_secrets.is_empty())
     };
     env.binding_until("one", "revoked", SOON, revoked).await?;
     refused(&url_of("one")?, &old(0, "one"), &body).await?;
-    assert_eq!(deliver(&url_of("two")?, &old(1, "two"), &body).await?, 200, "the other binding's grace goes on");
+    assert_eq!(deliver(&url_of("two")?, &old(1, "two"), &body).await?, 200, "the other binding's grace period continues");
 
     env.patch_connection(json!({"metadata": {"annotations": {REVOKE_REQUESTED_AT: "now"}}})).await?;
     env.binding_until("two", "revoked", SOON, revoked).await?;
-    env.hooks_until(&env.repository, &operator.url(), "the new ones alone", |hooks| hooks.len() == 2).await?;
+    env.hooks_until(&env.repository, &operator.url(), "only the new hooks", |hooks| hooks.len() == 2).await?;
     refused(&url_of("two")?, &old(1, "two"), &body).await?;
     for name in ["one", "two"] {
         assert_eq!(binding_condition(&env.look_again(name).await?, "Ready"), "True/Succeeded");
@@ -154,7 +154,7 @@ async fn pk_13_a_missing_or_weak_secret_of_the_user_is_reported_and_a_new_one_re
     env.create_binding("shop", spec).await?;
     let binding = env.binding_says("shop", "WebhookInSync", "False/SecretNotFound").await?;
     assert_eq!(binding_condition(&binding, "Ready"), "False/SecretNotFound");
-    assert_eq!(binding_condition(&binding, "Stalled"), "", "it may come later");
+    assert_eq!(binding_condition(&binding, "Stalled"), "", "the Secret may be created later");
     let bring = async |entries: &[(&str, &str)]| env.cluster().apply_secret(&env.namespace, "own", entries).await;
 
     bring(&[("secret", "too-short")]).await?;
@@ -163,7 +163,7 @@ async fn pk_13_a_missing_or_weak_secret_of_the_user_is_reported_and_a_new_one_re
     assert!(message.contains("at least 16") && !message.contains("too-short"), "{message}");
     bring(&[("password", "a-good-secret-of-the-user-00001")]).await?;
     let other = |binding: &RepoBinding| binding_message(binding, "Ready").contains("needs the key secret");
-    env.binding_until("shop", "told which keys are known", SOON, other).await?;
+    env.binding_until("shop", "the message that lists the known keys", SOON, other).await?;
 
     let began = std::time::Instant::now();
     let first = "a-good-secret-of-the-user-00001";
@@ -185,7 +185,7 @@ async fn pk_13_a_missing_or_weak_secret_of_the_user_is_reported_and_a_new_one_re
     newer["after"] = json!("2".repeat(40));
     assert_eq!(deliver(&new.config.url, second, &newer).await?, 200);
     let wrong = deliver(&new.config.url, first, &body).await?;
-    ensure!(wrong == 401 || wrong == 503, "the old secret proves nothing under the new address: {wrong}");
+    ensure!(wrong == 401 || wrong == 503, "the old secret is refused at the new URL: {wrong}");
     env.push("under both").await?;
     let delivered = env.sink.wait_for(4, SOON).await?;
     assert_eq!(delivered.iter().filter(|delivery| delivery.json()["head_commit"]["message"] == "under both\n").count(), 1);

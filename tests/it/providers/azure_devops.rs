@@ -67,7 +67,7 @@ async fn ask(simulated: &Simulated, method: Method, path: &str, body: Option<&Va
 fn read(simulated: &Simulated, delivery: &Delivery) -> Result<Content> {
     let (webhook, headers, body) = (simulated.provider.webhook(), &delivery.headers, &delivery.body);
     assert!(webhook.verify(&[secret(2)], headers, b"").is_err());
-    assert!(webhook.verify(&[secret(2), secret(1)], headers, b"").is_ok(), "before there is a body");
+    assert!(webhook.verify(&[secret(2), secret(1)], headers, b"").is_ok(), "a template without a body");
     Ok(webhook.read(&webhook.verify(&[secret(2), secret(1)], headers, body)?)?)
 }
 
@@ -184,7 +184,7 @@ async fn pk_19_names_missing_permissions_for_subscriptions() -> Result<()> {
     assert!(error.to_string().contains("Edit subscriptions"), "{error}");
     simulated.simulator.order(Order::once(Method::GET, "_apis/permissions", Fault::Refuse(Refusal::Forbidden)));
     let found = simulated.operator().repository(&path).await?;
-    assert_eq!(found.manage_webhooks.state, PermissionState::Unknown, "a server that does not tell");
+    assert_eq!(found.manage_webhooks.state, PermissionState::Unknown, "a server that does not report its version");
     Ok(())
 }
 
@@ -230,7 +230,11 @@ async fn bb_12_warns_of_a_token_for_all_organizations() -> Result<()> {
     assert!(warnings[0].contains("all accessible organizations (acme, umbrella)"), "{warnings:?}");
     assert!(warnings[0].contains("1 December 2026"), "{warnings:?}");
     assert_eq!(simulated.client_at(&services, &token(state::TOKEN)).inspect().await?.warnings, Vec::<String>::new());
-    assert_eq!(simulated.client(&token(state::TOKEN_FOR_ALL)).inspect().await?.warnings, Vec::<String>::new(), "a Server is not asked");
+    assert_eq!(
+        simulated.client(&token(state::TOKEN_FOR_ALL)).inspect().await?.warnings,
+        Vec::<String>::new(),
+        "a Server gets no such request"
+    );
     Ok(())
 }
 
@@ -259,7 +263,7 @@ async fn respects_retry_after_on_a_success_and_on_a_refusal() -> Result<()> {
     assert!(error.retry_at.is_some() && error.message.contains("TF400733"), "{error}");
     let sent = simulated.simulator.exchanges().len();
     assert_eq!(client.repository(&path).await.unwrap_err().kind, ErrorKind::RateLimited);
-    assert_eq!(simulated.simulator.exchanges().len(), sent, "nothing goes before its time");
+    assert_eq!(simulated.simulator.exchanges().len(), sent, "no request is sent before that time");
     Ok(())
 }
 
@@ -318,7 +322,7 @@ async fn pk_21_pk_22_pk_23_bb_17_deliveries_are_read_as_the_requested_events() -
         assert_eq!(sent(&simulated, act).await?, Vec::<Vec<_>>::new());
     }
     let close = UserAction::ClosePullRequest { repository: path.clone(), number: 1 };
-    assert_eq!(sent(&simulated, close).await?, Vec::<Vec<_>>::new(), "a change of status is not asked for");
+    assert_eq!(sent(&simulated, close).await?, Vec::<Vec<_>>::new(), "a change of status is not requested");
     for hook in hooks {
         assert_eq!(client.delete_hook(&repository, &hook.id).await?, Deletion::Deleted);
     }
@@ -340,12 +344,12 @@ async fn bb_17_a_merge_is_reported_once_it_completed_the_pull_request() -> Resul
         target: "main".into(),
         title: "One".into(),
     };
-    assert_eq!(sent(&simulated, open("topic")).await?, [vec![]], "a merge was only tried");
+    assert_eq!(sent(&simulated, open("topic")).await?, [vec![]], "the merge was only a trial");
     let comment = UserAction::CommentOnPullRequest { repository: path.clone(), number: 1, text: "good".into() };
     assert_eq!(sent(&simulated, comment).await?, [[(EventKind::PullRequestComment, Change::Updated)]]);
     let merge = UserAction::MergePullRequest { repository: path.clone(), number: 1 };
     let merged = sent(&simulated, merge).await?;
-    assert_eq!(merged, [vec![(EventKind::PullRequestMerged, Change::Updated)], vec![]], "its change of status tells nothing more");
+    assert_eq!(merged, [vec![(EventKind::PullRequestMerged, Change::Updated)], vec![]], "its change of status is no further event");
     assert_eq!(sent(&simulated, open("release/1.0")).await?.concat(), []);
     let close = UserAction::ClosePullRequest { repository: path.clone(), number: 2 };
     assert_eq!(sent(&simulated, close).await?, [[(EventKind::PullRequestClosed, Change::Updated)]]);

@@ -74,7 +74,7 @@ async fn pk_20_pk_24_pk_25_three_subscriptions_are_created_kept_and_removed_thro
     env.objects.look_again(BINDING).await?;
     env.objects.binding_ready(BINDING).await?;
     assert_eq!(env.hooks().await?, made);
-    assert_eq!(env.simulated.simulator.writes(), writes, "what is there is found again");
+    assert_eq!(env.simulated.simulator.writes(), writes, "the existing subscriptions are found again");
     // The binding is deleted without its hooks, then created again.
     env.objects.patch_binding(BINDING, json!({"spec": {"deletionPolicy": "Orphan"}})).await?;
     env.objects.delete_binding(BINDING).await?;
@@ -82,7 +82,7 @@ async fn pk_20_pk_24_pk_25_three_subscriptions_are_created_kept_and_removed_thro
     env.bind().await?;
     env.objects.binding_ready(BINDING).await?;
     assert_eq!(env.hooks().await?, made);
-    assert_eq!(env.simulated.simulator.writes(), writes, "a second attachment makes nothing new");
+    assert_eq!(env.simulated.simulator.writes(), writes, "binding again creates no subscription");
     env.order(Method::DELETE, "/subscriptions/", 1, 503);
     env.objects.delete_binding(BINDING).await?;
     env.objects.binding_gone(BINDING, SOON).await?;
@@ -97,7 +97,7 @@ async fn a_subscription_on_probation_is_recreated() -> Result<()> {
     env.objects.binding_ready(BINDING).await?;
     let made = env.hooks().await?;
     let repository = env.simulated.seed_data.repository.clone();
-    let push = made.iter().find(|hook| hook.shape.variant == "git.push").expect("pushes are told of");
+    let push = made.iter().find(|hook| hook.shape.variant == "git.push").expect("a subscription for pushes");
     let redirect = |url: &str| UserAction::RedirectHook { repository: repository.clone(), hook: push.id.clone(), url: url.to_owned() };
     let refusing = SinkServer::start().await?;
     refusing.behave(Behavior::Fail(StatusCode::PAYLOAD_TOO_LARGE));
@@ -109,7 +109,7 @@ async fn a_subscription_on_probation_is_recreated() -> Result<()> {
     env.objects.look_again(BINDING).await?;
     let binding = env.objects.binding_says(BINDING, "WebhookInSync", "False/DisabledByProvider").await?;
     assert!(binding_message(&binding, "WebhookInSync").contains("probation"));
-    let anew = wait_until("three that deliver", SOON, async || {
+    let anew = wait_until("three active subscriptions", SOON, async || {
         let hooks = env.hooks().await?;
         let fits = hooks.len() == 3 && hooks.iter().all(|hook| hook.state == HookState::Active && hook.id != push.id);
         Ok(if fits { Seen::Done(hooks) } else { Seen::NotYet(format!("{hooks:?}")) })
@@ -174,7 +174,7 @@ async fn an_adopted_hook_whose_password_would_be_lost_keeps_its_mark_until_the_s
     let message = binding_message(&blocked, "CleanupBlocked");
     let named = format!("Secret {}/own (webhook.secretRef) is not there any more", env.objects.namespace);
     assert!(message.contains(&named), "{message}");
-    assert_eq!(env.hooks().await?, marked, "nothing was taken away");
+    assert_eq!(env.hooks().await?, marked, "nothing was removed");
     own().await?;
     env.objects.binding_gone(BINDING, SOON).await?;
     assert_eq!(env.hooks().await?, [Hook { url, ..theirs }], "with its password");
@@ -202,7 +202,7 @@ async fn creates_no_subscription_without_the_permission_to_delete_it_and_names_t
     assert_eq!(binding_condition(&binding, "Ready"), "False/PermissionMissing");
     let message = binding_message(&binding, "WebhookInSync");
     assert!(message.contains("the permission Delete subscriptions in project My Shop"), "{message}");
-    assert!(!message.contains("View subscriptions") && !message.contains("Edit subscriptions"), "those are there: {message}");
+    assert!(!message.contains("View subscriptions") && !message.contains("Edit subscriptions"), "those permissions are granted: {message}");
     env.objects.look_again(BINDING).await?;
     assert_eq!(env.hooks().await?, []);
     assert_eq!(env.simulated.simulator.writes(), 0, "nothing was tried");
@@ -236,7 +236,7 @@ async fn a_credential_is_unused_after_its_connection_lost_the_finalizer_by_hand_
         .await?;
     let message = binding_message(&blocked, "CleanupBlocked");
     assert!(message.contains("the connection is gone, and with it the credential"), "{message}");
-    assert_eq!(env.simulated.simulator.exchanges().len(), asked, "nobody was asked with it");
+    assert_eq!(env.simulated.simulator.exchanges().len(), asked, "no request was sent with it");
     assert_eq!(env.hooks().await?, made);
     Ok(())
 }

@@ -101,7 +101,7 @@ async fn dv_11_an_api_token_works_with_the_e_mail_address_and_as_a_password() ->
         let mut scopes = OPERATOR_SCOPES.map(str::to_owned).to_vec();
         scopes.sort();
         assert_eq!(inspection.grants, Grants::Known(scopes));
-        assert!(!client.probe_git(&simulated.path("acme/shop")).await?.heads.is_empty(), "git wants another user name");
+        assert!(!client.probe_git(&simulated.path("acme/shop")).await?.heads.is_empty(), "git needs another user name");
     }
     let alone = simulated.client(&[("token", token)]).inspect().await.unwrap_err();
     assert_eq!(alone.kind, ErrorKind::Unauthenticated);
@@ -129,7 +129,7 @@ async fn df_13_a_workspace_access_token_works() -> Result<()> {
     let inspection = client.inspect().await?;
     assert_eq!(inspection.identity.map(|identity| identity.kind), Some(IdentityKind::Token));
     assert_eq!(inspection.grants, Grants::Known(["pullrequest", "repository", "webhook"].map(str::to_owned).to_vec()));
-    assert_eq!(simulated.simulator.exchanges().len(), 1, "the refusal tells that the token is valid");
+    assert_eq!(simulated.simulator.exchanges().len(), 1, "the refusal shows that the token is valid");
     assert_eq!(paths(client.as_ref()).await?.len(), simulated.seed_data.repositories);
     let shop = client.repository(&simulated.path("acme/shop")).await?;
     let hook = create(client.as_ref(), &shop, "https://in.acme.example/1", &EventKind::ALL).await?;
@@ -226,10 +226,10 @@ async fn a_renamed_repository_is_found_by_its_uuid_alone() -> Result<()> {
     let hook = create(client.as_ref(), &shop, "https://in.acme.example/1", &[EventKind::Push]).await?;
     let (repository, to) = ("acme/shop".to_owned(), "acme/store".to_owned());
     simulated.simulator.act(&UserAction::RenameRepository { repository, to }).await?;
-    assert_eq!(client.repository(&shop.path).await.unwrap_err().kind, ErrorKind::NotFound, "the former slug leads nowhere");
+    assert_eq!(client.repository(&shop.path).await.unwrap_err().kind, ErrorKind::NotFound, "the former slug does not redirect");
     let renamed = client.repository_by_id(&shop.id).await?.context("found")?;
     assert_eq!(renamed.path.as_str(), "acme/store");
-    assert_eq!(client.delete_hook(&shop, &hook.id).await?, Deletion::Deleted, "also for one that knows the former path only");
+    assert_eq!(client.delete_hook(&shop, &hook.id).await?, Deletion::Deleted, "also for a client that knows only the former path");
     Ok(())
 }
 
@@ -275,10 +275,10 @@ async fn respects_an_hourly_rate_limit() -> Result<()> {
     }
     let error = client.repository(&path).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::RateLimited, "{error}");
-    assert!(error.retry_at.is_some(), "nothing tells until when, so a time is chosen");
+    assert!(error.retry_at.is_some(), "no header contains the time, so the client chooses one");
     let before = simulated.simulator.exchanges().len();
     assert_eq!(client.repository(&path).await.unwrap_err().kind, ErrorKind::RateLimited);
-    assert_eq!(simulated.simulator.exchanges().len(), before, "nothing is sent before that time");
+    assert_eq!(simulated.simulator.exchanges().len(), before, "no request is sent before that time");
     Ok(())
 }
 
@@ -290,10 +290,14 @@ async fn lists_stay_complete_and_on_the_configured_api_whatever_the_server_answe
     let foreign = simulated.seed_data.crowded.1;
     let list = |fault| Order::once(Method::GET, "/repositories/acme?", fault);
     simulator.order(list(Fault::ForeignLinks("https://api.bitbucket.org".into())));
-    assert_eq!(paths(client.as_ref()).await?.len(), simulated.seed_data.repositories, "a link to the real host is brought back");
+    assert_eq!(
+        paths(client.as_ref()).await?.len(),
+        simulated.seed_data.repositories,
+        "a link to the real host is followed on the configured host"
+    );
     simulator.order(list(Fault::Duplicate));
     let (kind, _) = refusal(paths(client.as_ref()).await)?;
-    assert_eq!(kind, ErrorKind::Transient, "an error, not a list that counts one twice");
+    assert_eq!(kind, ErrorKind::Transient, "an error, not a list with a duplicate");
     for fault in [Fault::Duplicate, Fault::CutAnswer, Fault::Refuse(Refusal::Failed(502))] {
         simulator.order(Order::once(Method::GET, "/hooks", fault.clone()));
         assert_eq!(client.hooks(&crowded).await?.len(), foreign, "{fault:?}");
@@ -301,11 +305,11 @@ async fn lists_stay_complete_and_on_the_configured_api_whatever_the_server_answe
     simulator.order(Order::once(Method::POST, "/hooks", Fault::LostAnswer));
     let (kind, _) = refusal(create(client.as_ref(), &crowded, "https://in.acme.example/lost", &[EventKind::Push]).await)?;
     assert!(kind.is_ambiguous(), "{kind:?}");
-    assert_eq!(client.hooks(&crowded).await?.len(), foreign + 1, "made once, and seen");
+    assert_eq!(client.hooks(&crowded).await?.len(), foreign + 1, "created once, and listed");
     for fault in [Fault::Redirect(None), Fault::Redirect(Some("https://evil.example".into()))] {
         simulator.order(Order::once(Method::POST, "/hooks", fault));
         let (kind, _) = refusal(create(client.as_ref(), &crowded, "https://in.acme.example/moved", &[EventKind::Push]).await)?;
-        assert_eq!(kind, ErrorKind::Conflict, "a write follows nothing");
+        assert_eq!(kind, ErrorKind::Conflict, "a write follows no redirect");
     }
     assert_eq!(client.hooks(&crowded).await?.len(), foreign + 1);
     Ok(())
@@ -381,7 +385,7 @@ async fn every_event_is_delivered_and_read() -> Result<()> {
     assert_eq!(found, expected);
     let states: Vec<_> = told.iter().flat_map(|content| &content.events).filter_map(|event| event.once.as_ref()).collect();
     let [opened, edited, moved, other] = states.as_slice() else { panic!("four: {states:?}") };
-    assert_eq!(opened, edited, "a new title is no new state");
+    assert_eq!(opened, edited, "a new title does not change the state");
     assert!(moved.subject == opened.subject && moved.state != opened.state && other.subject != opened.subject);
     Ok(())
 }
@@ -416,6 +420,6 @@ async fn a_removed_api_is_reported_as_removed() -> Result<()> {
         let body: Value = serde_json::from_str(&answer.text().await?)?;
         assert!(body["error"]["message"].as_str().is_some_and(|message| message.starts_with("CHANGE-2770")));
     }
-    assert_eq!(simulated.simulator.take_slips().len(), 2, "the description has them no more either");
+    assert_eq!(simulated.simulator.take_slips().len(), 2, "the description does not contain them either");
     Ok(())
 }

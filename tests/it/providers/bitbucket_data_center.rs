@@ -84,7 +84,7 @@ async fn every_request_contains_the_context_path_of_the_address() -> Result<()> 
         .provider
         .endpoint(&serde_json::from_value(json!({"bitbucketDataCenter": {"url": simulated.simulator.url(), "project": "APP"}}))?)?;
     let error = simulated.client_at(&bare, &simulated.seed_data.credential).inspect().await.unwrap_err();
-    assert_ne!(error.kind, ErrorKind::Unauthenticated, "another address is no bad credential: {error}");
+    assert_ne!(error.kind, ErrorKind::Unauthenticated, "a wrong address is not reported as a bad credential: {error}");
     Ok(())
 }
 
@@ -130,7 +130,7 @@ async fn the_contract_holds_without_a_project() -> Result<()> {
     let notes = client.repository(&simulated.path("~forgebind/notes")).await?;
     let hook = create(client.as_ref(), &notes, DEAF, &[EventKind::Push]).await?;
     assert_eq!(client.delete_hook(&notes, &hook.id).await?, Deletion::Deleted);
-    assert_eq!(client.delete_hook(&notes, &hook.id).await?, Deletion::Absent, "proven by the list");
+    assert_eq!(client.delete_hook(&notes, &hook.id).await?, Deletion::Absent, "derived from the list");
     let inspection = client.inspect().await?;
     assert_eq!((client.permission(&inspection, Permission::ListRepositories).state, inspection.scope), (PermissionState::Granted, None));
     assert_eq!(inspection.warnings, Vec::<String>::new());
@@ -151,7 +151,7 @@ async fn without_a_project_a_token_lists_what_it_can_read() -> Result<()> {
         if expected.is_empty() {
             assert!(listed.len() > 50 && listed.iter().all(|path| path.starts_with("APP/")), "{listed:?}");
         } else {
-            assert_eq!(listed, expected, "its own, and what is public");
+            assert_eq!(listed, expected, "its own and the public ones");
         }
     }
     Ok(())
@@ -174,7 +174,7 @@ async fn pk_11_reports_that_a_token_lacks_repo_admin() -> Result<()> {
     assert_eq!(found.manage_webhooks.state, PermissionState::Missing);
     assert!(found.manage_webhooks.message.as_ref().is_some_and(|message| message.contains("REPO_ADMIN")));
     assert_eq!(reader.hooks(&found).await.unwrap_err().kind, ErrorKind::PermissionDenied);
-    assert_eq!(simulated.simulator.writes(), 0, "nothing is tried to find out");
+    assert_eq!(simulated.simulator.writes(), 0, "no write is tried to find out");
     let whole = simulated.operator().repository(&simulated.path("APP/shop")).await?;
     assert_eq!(whole.manage_webhooks.state, PermissionState::Granted);
     Ok(())
@@ -192,11 +192,11 @@ async fn tokens_of_projects_and_repositories_reach_only_their_own_scope() -> Res
         assert_eq!(shop.manage_webhooks.state, PermissionState::Granted);
         let hook = create(client.as_ref(), &shop, DEAF, &[EventKind::Push]).await?;
         client.delete_hook(&shop, &hook.id).await?;
-        assert!(client.probe_git(&simulated.path("APP/shop")).await.is_ok(), "git takes it too");
+        assert!(client.probe_git(&simulated.path("APP/shop")).await.is_ok(), "git accepts it too");
         let other = client.repository(&simulated.path("APP/cart")).await;
         assert_eq!(other.is_ok(), lists);
         if let Err(error) = other {
-            assert_eq!(error.kind, ErrorKind::PermissionDenied, "known and not permitted: {error}");
+            assert_eq!(error.kind, ErrorKind::PermissionDenied, "visible but not permitted: {error}");
         }
     }
     Ok(())
@@ -213,7 +213,7 @@ async fn a_wrong_password_is_sent_once_and_a_captcha_is_reported() -> Result<()>
         assert!(wrong.probe_git(&path).await.is_err());
     }
     assert_eq!(simulated.simulator.exchanges().len(), 1);
-    assert!(simulated.client(&basic("forgebind", PASSWORD)).inspect().await.is_ok(), "nobody was locked out");
+    assert!(simulated.client(&basic("forgebind", PASSWORD)).inspect().await.is_ok(), "the account was not locked");
 
     for number in 0..LOG_INS_BEFORE_CAPTCHA {
         let guess = simulated.client(&basic("forgebind", &format!("guess-{number}")));
@@ -222,7 +222,7 @@ async fn a_wrong_password_is_sent_once_and_a_captcha_is_reported() -> Result<()>
     let error = simulated.client(&basic("forgebind", PASSWORD)).inspect().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unauthenticated);
     assert!(error.message.contains("CAPTCHA") && error.message.contains("browser"), "{error}");
-    assert!(simulated.operator().inspect().await.is_ok(), "a token goes on working");
+    assert!(simulated.operator().inspect().await.is_ok(), "a token keeps working");
     Ok(())
 }
 
@@ -311,7 +311,7 @@ async fn data_center_skips_a_failing_hook_without_showing_it() -> Result<()> {
     }
     assert_eq!(simulated.simulator.sent().len(), 5, "the breaker is open after five failures");
     let seen = client.hooks(&repository).await?;
-    assert_eq!(seen, std::slice::from_ref(&hook), "nothing in the list tells of it");
+    assert_eq!(seen, std::slice::from_ref(&hook), "the list does not show it");
     assert_eq!(seen[0].state, HookState::Active);
     let below = format!("/projects/APP/repos/shop/webhooks/{}", hook.id);
     let (status, statistics) = ask(&simulated, Method::GET, &format!("{below}/statistics")).await?;
@@ -374,6 +374,6 @@ async fn a_list_that_shows_a_hook_twice_is_read_again() -> Result<()> {
     let meanwhile = UserAction::RemoveHook { repository: "APP/crowded".into(), hook: removed };
     let order = Order { skip: 1, ..Order::once(Method::GET, "crowded/webhooks", Fault::Meanwhile(meanwhile)) };
     simulated.simulator.order(order);
-    assert_eq!(client.hooks(&crowded).await?.len(), simulated.seed_data.crowded.1 - 1, "one less, and none unseen");
+    assert_eq!(client.hooks(&crowded).await?.len(), simulated.seed_data.crowded.1 - 1, "one fewer, and none missing");
     Ok(())
 }

@@ -75,7 +75,7 @@ async fn rotate(env: &ProviderEnv) -> Result<()> {
     env.objects.annotate_binding(BINDING, ROTATE_REQUESTED_AT, "once").await?;
     env.push(&repository, "main").await?;
     let changed = |hooks: &[Hook]| hooks.len() == env.variants() && hooks.iter().all(|hook| !before.contains(&hook.url));
-    env.hooks_until(&repository, "with a new address", changed).await?;
+    env.hooks_until(&repository, "the new URL", changed).await?;
     env.push(&repository, "main").await?;
     env.objects.sink.wait_for(accepted + 2, SOON).await?;
     env.objects.binding_ready(BINDING).await?;
@@ -89,9 +89,9 @@ async fn repair(env: &ProviderEnv) -> Result<()> {
     let hooks = env.hooks(&repository).await?;
     let (bent, removed) = (hooks[0].clone(), hooks[hooks.len() - 1].id.clone());
     env.act(UserAction::ChangeHook { repository: repository.clone(), hook: bent.id.clone() }).await?;
-    assert_ne!(env.hooks(&repository).await?, hooks, "the change by hand is seen");
+    assert_ne!(env.hooks(&repository).await?, hooks, "the manual change is in effect");
     env.objects.look_again(BINDING).await?;
-    env.hooks_until(&repository, "bent back", |found| found.len() == hooks.len() && found.contains(&bent)).await?;
+    env.hooks_until(&repository, "repaired", |found| found.len() == hooks.len() && found.contains(&bent)).await?;
     env.act(UserAction::RemoveHook { repository: repository.clone(), hook: removed.clone() }).await?;
     env.objects.look_again(BINDING).await?;
     let whole = |found: &[Hook]| found.len() == env.variants() && found.iter().all(|hook| hook.id != removed);
@@ -115,8 +115,8 @@ async fn lose_the_credential(env: &ProviderEnv, credential: &[(&'static str, Str
 async fn move_on(env: &ProviderEnv) -> Result<()> {
     let other = env.simulated.seed_data.other.clone();
     env.objects.patch_binding(BINDING, json!({"spec": {"repository": other}})).await?;
-    env.hooks_until(&other, "made at the new place", |hooks| hooks.len() == env.variants()).await?;
-    env.hooks_until(&env.repository(), "gone from the former place", <[Hook]>::is_empty).await?;
+    env.hooks_until(&other, "created at the new repository", |hooks| hooks.len() == env.variants()).await?;
+    env.hooks_until(&env.repository(), "removed from the former repository", <[Hook]>::is_empty).await?;
     env.objects.binding_ready(BINDING).await?;
     let accepted = env.objects.sink.accepted().len();
     env.push(&other, "main").await?;
@@ -132,8 +132,8 @@ async fn variant(env: &ProviderEnv) -> Result<()> {
         let path: RepositoryPath = env.simulated.path(&repository);
         let hooks = client.hooks(&client.repository(&path).await?).await?;
         let theirs = hooks.iter().filter(|hook| hook.url.expose() == FOREIGN).count();
-        assert_eq!(hooks.len(), theirs, "nothing of ours is left in {repository}");
-        assert_eq!(theirs > 0, repository == env.repository(), "and theirs is there");
+        assert_eq!(hooks.len(), theirs, "no hook of ours is left in {repository}");
+        assert_eq!(theirs > 0, repository == env.repository(), "and the foreign hook still exists");
     }
     Ok(())
 }
@@ -148,7 +148,7 @@ async fn tell_with(env: ProviderEnv, credential: &[(&'static str, String)]) -> R
     let foreign = UserAction::AddHook { repository: env.repository(), url: FOREIGN.to_owned() };
     env.act(foreign).await?;
     let identity = env.connect(credential).await?.status.and_then(|status| status.identity).and_then(|identity| identity.name);
-    assert!(identity.is_some(), "the connection says who it is");
+    assert!(identity.is_some(), "the status of the connection shows the identity");
     env.bind().await?;
     rest(&env).await?;
     deliver(&env).await?;

@@ -47,7 +47,7 @@ impl ProviderEnv {
         let account = gitea.create_user(&Gitea::unique_name("contract"), OPERATOR_SCOPES).await?;
         let organization = Gitea::unique_name("contracts");
         gitea.create_organization(&account, &organization).await?;
-        let provider = registry::provider(ProviderKind::Gitea).context("Gitea is served")?;
+        let provider = registry::provider(ProviderKind::Gitea).context("Gitea is supported")?;
         let gitea_spec = GiteaSpec { url: Address(proxy.url()), organization: Some(organization.clone()), user: None, api_url: None };
         let endpoint = provider.endpoint(&ProviderSpec { gitea: Some(gitea_spec), ..ProviderSpec::default() })?;
         let allow_cidrs = vec!["127.0.0.0/8".parse()?];
@@ -241,7 +241,7 @@ async fn a_password_has_every_permission_and_a_wrong_one_has_none() -> Result<()
     assert_eq!(inspection.grants, Grants::Known(vec!["all".into()]));
     let as_password = basic("anybody", &env.account.token).inspect().await?;
     assert_eq!(as_password.identity.unwrap().name.as_deref(), Some(env.account.name.as_str()));
-    assert_ne!(as_password.grants, Grants::Known(vec!["all".into()]), "a token in a password's place is a token");
+    assert_ne!(as_password.grants, Grants::Known(vec!["all".into()]), "a token in place of a password is recognised as a token");
     assert_eq!(basic(ADMIN, "not-the-password").inspect().await.unwrap_err().kind, ErrorKind::Unauthenticated);
     Ok(())
 }
@@ -258,7 +258,7 @@ async fn a_creation_whose_answer_is_lost_is_ambiguous_and_is_not_sent_again() ->
     let error = client.create_hook(&repository, &request).await.unwrap_err();
     assert!(error.kind.is_ambiguous(), "{error}");
     assert_eq!(lost.hits(), 1);
-    assert_eq!(client.hooks(&repository).await?.iter().filter(|hook| hook.url == url).count(), 1, "made once all the same");
+    assert_eq!(client.hooks(&repository).await?.iter().filter(|hook| hook.url == url).count(), 1, "created only once");
 
     let _unavailable = env.proxy.inject_nth(Fault::Answer(StatusCode::BAD_GATEWAY), 0, usize::MAX, |_| true);
     env.proxy.forget();
@@ -266,7 +266,7 @@ async fn a_creation_whose_answer_is_lost_is_ambiguous_and_is_not_sent_again() ->
     assert_eq!(env.proxy.exchanges().len(), 1);
     env.proxy.forget();
     assert_eq!(client.hooks(&repository).await.unwrap_err().kind, ErrorKind::Transient);
-    assert_eq!(env.proxy.exchanges().len(), 3, "reads are tried again");
+    assert_eq!(env.proxy.exchanges().len(), 3, "reads are retried");
     Ok(())
 }
 

@@ -203,7 +203,7 @@ async fn the_table_holds(kind: ProviderKind) -> Result<()> {
         let done = deleted.is_ok() || matches!(case.fault, LostAnswer | CutAnswer);
         unharmed(&what("delete"), &env.hooks().await?, usize::from(!done));
     }
-    assert!(trap.deliveries().is_empty(), "{kind}: another host was spoken to: {:?}", trap.deliveries());
+    assert!(trap.deliveries().is_empty(), "{kind}: another host received a request: {:?}", trap.deliveries());
     Ok(())
 }
 

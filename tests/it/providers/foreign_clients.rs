@@ -133,7 +133,8 @@ async fn pushes_have_numeric_times_and_deletions_have_no_creation_fields() -> Re
     for other in sent(opened).await? {
         assert!(other["repository"]["created_at"].is_string(), "a text in every other event");
     }
-    let named = |documents: Vec<Value>| documents.into_iter().find(|document| document["ref_type"] == "branch").context("told by name");
+    let named =
+        |documents: Vec<Value>| documents.into_iter().find(|document| document["ref_type"] == "branch").context("identified by name");
     let created = named(sent(UserAction::Push { repository: "acme/shop".into(), branch: "new".into(), message: "Two".into() }).await?)?;
     let deleted = named(sent(UserAction::DeleteBranch { repository: "acme/shop".into(), branch: "new".into() }).await?)?;
     for field in ["master_branch", "description"] {
@@ -162,14 +163,14 @@ async fn a_keyset_list_continues_in_its_own_direction() -> Result<()> {
             assert!(link.is_none_or(|link| link.contains(beyond)), "{link:?}");
             next = link.unwrap_or_default().to_owned();
             pages += 1;
-            ensure!(pages < 100, "it does not end");
+            ensure!(pages < 100, "the list does not end");
         }
         let mut sorted = ids.clone();
         sorted.sort_unstable_by(|one, other| if sort == "asc" { one.cmp(other) } else { other.cmp(one) });
         sorted.dedup();
         assert!(pages > 2 && ids == sorted, "{sort}: each once, in order: {ids:?}");
     }
-    assert_eq!(ask("/api/v4/projects?pagination=keyset&order_by=name").await?.status, 405, "by id alone");
+    assert_eq!(ask("/api/v4/projects?pagination=keyset&order_by=name").await?.status, 405, "only by id");
     let archived = ask("/api/v4/projects?archived=true&membership=true").await?.json();
     assert!(archived.as_array().is_some_and(|found| !found.is_empty() && found.iter().all(|found| found["archived"] == true)));
     Ok(())
@@ -220,7 +221,7 @@ async fn gitlab_accepts_parameters_in_query_form_and_json_and_changes_a_hook_wit
     assert_eq!((nowhere.status, nowhere.json()), (400, json!({"error": "url is missing"})));
     let refused = send(hooks.ask(Method::PUT, &format!("{one}?enable_ssl_verification=true&push_events=perhaps"))?).await?;
     assert_eq!((refused.status, refused.json()), (400, json!({"error": "push_events is invalid"})));
-    assert_eq!(hooks.simulated.simulator.take_slips().len(), 2, "the description names what both refused requests have wrong");
+    assert_eq!(hooks.simulated.simulator.take_slips().len(), 2, "the description names the mistakes of both refused requests");
     Ok(())
 }
 
@@ -350,13 +351,13 @@ async fn data_center_names_the_current_user_and_has_a_second_address_for_persona
         assert_eq!((answer.status, answer.text.as_str()), (status, text));
     }
     let token_as_password = request(&simulated, Method::GET, whoami)?.basic_auth("forgebind", Some(&token));
-    assert_eq!(send(token_as_password).await?.status, 401, "a token is taken by the REST API and git alone");
-    assert_eq!(ask(None, "/login?next=/plugins").await?.status, 200, "where the redirect ends");
+    assert_eq!(send(token_as_password).await?.status, 401, "only the REST API and git accept a token");
+    assert_eq!(ask(None, "/login?next=/plugins").await?.status, 200, "the target of the redirect");
     let oldest = |settings| -> Box<dyn SimulatedProvider> { Box::new(BitbucketDataCenter::new(settings).of_the_oldest_release()) };
     let older = Simulated::with(Simulator::start(oldest).await?, Timings::default())?;
     for (credential, name) in [(token.as_str(), "forgebind"), (PROJECT_TOKEN, "access-token-user/1/APP")] {
         let answer = send(request(&older, Method::GET, whoami)?.bearer_auth(credential)).await?;
-        assert_eq!((answer.status, answer.text.as_str()), (200, name), "8.9.2 took tokens everywhere");
+        assert_eq!((answer.status, answer.text.as_str()), (200, name), "8.9.2 accepted tokens everywhere");
     }
     let api = "/rest/api/latest";
     for version in [api, "/rest/api/1.0"] {
@@ -378,7 +379,7 @@ async fn data_center_names_the_current_user_and_has_a_second_address_for_persona
     assert_eq!(keys(ask(Some(REPOSITORY_TOKEN), &format!("{api}/projects")).await?.json()), ["APP".to_owned()].into());
     let size = async |query: &str| anyhow::Ok(ask(Some(&token), &format!("{api}/repos?limit=50&{query}")).await?.json()["size"].clone());
     assert_eq!(size("projectkey=ops").await?, json!(1));
-    assert_eq!(size("name=legacy").await?, json!(0), "archived ones are asked for by name");
+    assert_eq!(size("name=legacy").await?, json!(0), "archived repositories are listed only on request");
     assert_eq!((size("name=legacy&archived=ALL").await?, size("archived=ARCHIVED").await?), (json!(1), json!(1)));
     assert_eq!(size("visibility=public").await?, json!(1));
     assert_eq!(size("permission=REPO_ADMIN&projectkey=OPS").await?, json!(0));
@@ -429,7 +430,11 @@ async fn official_clients_of_azure_devops_find_their_resources_by_locations() ->
     assert_eq!((shouted.status, &shouted.json()["count"]), (200, &json!(1)));
     let server = Simulated::with(Simulator::start(make_older).await?, Timings::default())?;
     let areas = request(&server, Method::GET, "/acme/_apis/ResourceAreas?api-version=7.0-preview.1")?;
-    assert_eq!(send(authorized(&server, areas)).await?.json(), json!({"count": 0, "value": []}), "a Server has all at its own address");
+    assert_eq!(
+        send(authorized(&server, areas)).await?.json(),
+        json!({"count": 0, "value": []}),
+        "a Server serves everything at its own address"
+    );
     Ok(())
 }
 
@@ -461,8 +466,8 @@ async fn deleting_a_subscription_needs_its_own_permission() -> Result<()> {
     let refused = ask(state::EDITORS_TOKEN, Method::DELETE, &one, None).await?;
     assert_eq!(refused.status, 403);
     assert!(refused.text.contains("Delete subscriptions"), "{}", refused.text);
-    assert_eq!(ask(state::EDITORS_TOKEN, Method::GET, &one, None).await?.status, 200, "it is still there");
-    assert_eq!(ask(state::READERS_TOKEN, Method::DELETE, &one, None).await?.status, 404, "who does not see it is told nothing");
+    assert_eq!(ask(state::EDITORS_TOKEN, Method::GET, &one, None).await?.status, 200, "the subscription still exists");
+    assert_eq!(ask(state::READERS_TOKEN, Method::DELETE, &one, None).await?.status, 404, "a caller who cannot see it learns nothing");
     assert_eq!(ask(state::TOKEN, Method::DELETE, &one, None).await?.status, 204);
     Ok(())
 }

@@ -164,7 +164,7 @@ async fn dt_06_a_classic_token_reports_its_scopes_and_its_expiry() -> Result<()>
     let inspection = none.inspect().await?;
     assert_eq!(inspection.grants, Grants::Known(Vec::new()));
     assert_eq!(none.permission(&inspection, Permission::ReadContents).message.unwrap(), "needs scope repo; the token has none");
-    assert_eq!(env.look(&*none, "acme/shop").await.unwrap_err().kind, ErrorKind::NotFound, "what is private is hidden");
+    assert_eq!(env.look(&*none, "acme/shop").await.unwrap_err().kind, ErrorKind::NotFound, "a private repository is hidden");
     Ok(())
 }
 
@@ -190,7 +190,7 @@ async fn bb_15_an_account_that_may_not_manage_hooks_gets_a_refusal_that_says_so(
     let shop = env.look(&*client, "acme/shop").await?;
     assert_eq!(shop.manage_webhooks.state, PermissionState::Missing);
     assert!(shop.manage_webhooks.message.as_ref().unwrap().contains("role admin"));
-    assert_eq!(client.hooks(&shop).await.unwrap_err().kind, ErrorKind::NotFound, "GitHub hides what may not be managed");
+    assert_eq!(client.hooks(&shop).await.unwrap_err().kind, ErrorKind::NotFound, "GitHub hides hooks that the token may not manage");
     let pages: Vec<Vec<Repository>> = client.repositories().try_collect().await?;
     assert!(pages.concat().iter().all(|found| found.manage_webhooks.state == PermissionState::Missing));
     Ok(())
@@ -293,7 +293,7 @@ async fn a_suspended_and_a_deleted_installation_are_reported_differently() -> Re
     let client = env.app();
     client.inspect().await?;
     env.github.suspend("acme");
-    assert_eq!(env.look(&*client, "acme/shop").await.unwrap_err().kind, ErrorKind::InstallationSuspended, "with the token at hand");
+    assert_eq!(env.look(&*client, "acme/shop").await.unwrap_err().kind, ErrorKind::InstallationSuspended, "with the existing token");
     assert_eq!(client.inspect().await.unwrap_err().kind, ErrorKind::InstallationSuspended);
     env.github.uninstall("acme");
     let error = client.inspect().await.unwrap_err();
@@ -319,7 +319,7 @@ async fn an_app_serves_a_user_account_and_an_explicitly_named_installation() -> 
     let by_token = env.simulated.client_at(&endpoint, &env.simulated.seed_data.credential);
     let pages: Vec<Vec<Repository>> = by_token.repositories().try_collect().await?;
     let listed: BTreeSet<_> = pages.concat().iter().map(|found| found.path.as_str().to_owned()).collect();
-    assert_eq!(listed, ["ada/blog", "ada/notes"].map(str::to_owned).into(), "private ones too, and each once");
+    assert_eq!(listed, ["ada/blog", "ada/notes"].map(str::to_owned).into(), "private ones too, each once");
     Ok(())
 }
 
@@ -359,9 +359,9 @@ async fn reading_unchanged_data_uses_no_calls_of_the_rate_limit() -> Result<()> 
         assert_eq!(env.look(&*again, "acme/crowded").await?, crowded);
         assert_eq!(again.hooks(&crowded).await?, hooks);
     }
-    assert_eq!(env.github.left("ada"), left, "entity tags save the calls");
+    assert_eq!(env.github.left("ada"), left, "requests with entity tags use no calls");
     env.simulated.simulator.act(&UserAction::RemoveHook { repository: "acme/crowded".into(), hook: hooks[5].id.clone() }).await?;
-    assert_eq!(client.hooks(&crowded).await?.len(), hooks.len() - 1, "and hide no change");
+    assert_eq!(client.hooks(&crowded).await?.len(), hooks.len() - 1, "and do not hide a change");
     Ok(())
 }
 
@@ -381,7 +381,7 @@ async fn waits_when_the_calls_of_an_hour_are_used_up() -> Result<()> {
     assert!(error.retry_at.is_some());
     let asked = env.asked().len();
     assert_eq!(client.branch_exists(&shop, "main").await.unwrap_err().kind, ErrorKind::RateLimited);
-    assert_eq!(env.asked().len(), asked, "nothing is sent before its time");
+    assert_eq!(env.asked().len(), asked, "no request is sent before that time");
     Ok(())
 }
 
@@ -393,7 +393,7 @@ async fn waits_when_github_refuses_writes_that_come_too_fast() -> Result<()> {
     env.github.limit_writes(1);
     create(&*client, &shop, &format!("{DEAF}/1"), &[EventKind::Push]).await?;
     let error = create(&*client, &shop, &format!("{DEAF}/2"), &[EventKind::Push]).await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::RateLimited, "a 403 that is no want of a right");
+    assert_eq!(error.kind, ErrorKind::RateLimited, "a 403 that does not mean a missing permission");
     assert!(error.retry_at.is_some());
     Ok(())
 }
@@ -595,7 +595,7 @@ async fn the_webhook_of_the_app_reports_only_the_repositories_of_its_installatio
     let key = secret(1).text();
     let target = json!({"url": format!("http://127.0.0.1:{}/app", sink.port()), "secret": secrecy::ExposeSecret::expose_secret(&key)});
     let refused = ask(&env, Method::PATCH, "/app/hook/config", Some(&target)).await?;
-    assert_eq!(refused.0, 401, "only the App itself may");
+    assert_eq!(refused.0, 401, "only the App itself may change its webhook");
     env.github.listen(target["url"].as_str().context("an address")?, target["secret"].as_str().context("a secret")?);
     for repository in ["acme/shop", "acme/old", "acme/handbook"] {
         let act = UserAction::Push { repository: repository.into(), branch: "main".into(), message: "One".into() };
@@ -631,7 +631,7 @@ async fn an_anonymous_client_reads_public_repositories() -> Result<()> {
     let client = env.simulated.client(&[]);
     let left = env.github.left("nobody");
     let inspection = client.inspect().await?;
-    assert_eq!((inspection.identity, env.github.left("nobody")), (None, left), "looking costs nothing");
+    assert_eq!((inspection.identity, env.github.left("nobody")), (None, left), "reading uses no calls");
     assert!(env.look(&*client, "acme/handbook").await.is_ok());
     assert_eq!(env.look(&*client, "acme/shop").await.unwrap_err().kind, ErrorKind::NotFound);
     assert!(client.probe_git(&env.simulated.path("acme/handbook")).await.is_ok());

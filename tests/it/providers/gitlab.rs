@@ -139,7 +139,11 @@ async fn dv_17_a_token_without_the_scope_api_lacks_permission_and_is_not_invalid
 
     let granular = env.with_token(seed::FINE_GRAINED);
     let inspection = granular.inspect().await?;
-    assert_eq!((inspection.identity.context("a token")?.name, inspection.credential_name), (None, None), "valid, and silent about itself");
+    assert_eq!(
+        (inspection.identity.context("a token")?.name, inspection.credential_name),
+        (None, None),
+        "valid, but it cannot read its own data"
+    );
     let shop = env.found(&granular, SHOP).await?;
     let hook = create(&granular, &shop, DEAF).await?;
     assert_eq!(granular.delete_hook(&shop, &hook.id).await?, Deletion::Deleted);
@@ -230,7 +234,7 @@ async fn without_a_group_lists_memberships_by_keyset_on_the_configured_host() ->
     let client = env.simulated.client_at(&endpoint, &[("token", seed::OPERATOR.to_owned())]);
     env.simulated.simulator.order(Order::always(Fault::ForeignLinks("https://gitlab.internal".to_owned())));
     let pages = client.repositories().try_collect::<Vec<_>>().await?;
-    assert_eq!(pages.iter().map(Vec::len).sum::<usize>(), env.simulated.seed_data.repositories + 1, "that of the other group too");
+    assert_eq!(pages.iter().map(Vec::len).sum::<usize>(), env.simulated.seed_data.repositories + 1, "the project of the other group too");
     assert!(pages.len() > 1 && pages.concat().iter().any(|found| found.path.as_str() == "globex/rocket"));
     Ok(())
 }
@@ -268,7 +272,7 @@ async fn pk_10_deliveries_are_verified_and_read_as_events() -> Result<()> {
         client.inspect().await?;
         let shop = env.found(&client, SHOP).await?;
         let hook = write(&client, &shop, &format!("http://127.0.0.1:{}/in", sink.port()), &secret(7), None).await?;
-        assert_eq!(env.gitlab.secrets(SHOP, &hook.id), (!signs, signs), "one of the two");
+        assert_eq!(env.gitlab.secrets(SHOP, &hook.id), (!signs, signs), "one of the two secrets");
         story(&env).await?;
         let secrets = [secret(6), secret(7)];
         let webhook = env.simulated.provider.webhook();
@@ -323,7 +327,7 @@ async fn a_hook_signs_from_its_next_secret_on_once_the_server_supports_signing()
 
     let own = WebhookSecret::Text("a-secret-of-the-users-own".into());
     let theirs = write(&client, &shop, "http://127.0.0.1:9/theirs", &own, None).await?;
-    assert_eq!(env.gitlab.secrets(SHOP, &theirs.id), (true, false), "their endpoint knows tokens");
+    assert_eq!(env.gitlab.secrets(SHOP, &theirs.id), (true, false), "this version has signing tokens");
     Ok(())
 }
 
@@ -336,7 +340,7 @@ async fn a_server_without_signing_tokens_gets_a_plain_token() -> Result<()> {
     let hook = create(&client, &shop, DEAF).await?;
     assert_eq!((hook.has_secret, env.gitlab.secrets(SHOP, &hook.id), env.simulated.simulator.writes()), (Some(true), (true, false), 2));
     create(&client, &shop, &format!("{DEAF}/2")).await?;
-    assert_eq!(env.simulated.simulator.writes(), 3, "it is tried once");
+    assert_eq!(env.simulated.simulator.writes(), 3, "signing is tried once");
     Ok(())
 }
 
@@ -373,12 +377,12 @@ async fn failed_deliveries_pause_a_hook_and_later_disable_it() -> Result<()> {
     let HookState::HeldBack(cause) = state().await? else { anyhow::bail!("not paused") };
     assert!(cause.starts_with("several deliveries in a row failed"), "{cause}");
     env.push("main").await?;
-    assert_eq!(sink.deliveries().len(), 4, "what happens meanwhile is told to nobody");
+    assert_eq!(sink.deliveries().len(), 4, "events meanwhile are not delivered");
     for _ in 4..40 {
         env.gitlab.advance(Duration::from_secs(25 * 60 * 60));
         env.push("main").await?;
     }
-    let HookState::Disabled(cause) = state().await? else { anyhow::bail!("not switched off") };
+    let HookState::Disabled(cause) = state().await? else { anyhow::bail!("not disabled") };
     assert_eq!(cause, "40 deliveries in a row failed; the last answer was HTTP 401");
     Ok(())
 }
@@ -393,7 +397,7 @@ async fn the_log_lists_deliveries_and_sends_them_again_with_the_same_id() -> Res
     let events = format!("/projects/{}/hooks/{}/events", shop.id, hook.id);
     let (_, log) = env.ask(Method::GET, &events).await?;
     assert_eq!((log[0]["response_status"].as_str(), log[0]["trigger"].as_str()), (Some("204"), Some("push_hooks")));
-    assert!(!log.to_string().contains("v1,"), "proofs are redacted");
+    assert!(!log.to_string().contains("v1,"), "tokens and signatures are redacted");
     let (status, _) = env.ask(Method::POST, &format!("{events}/{}/resend", log[0]["id"])).await?;
     assert_eq!(status, 201);
     let deliveries = sink.wait_for(2, Duration::from_secs(20)).await?;
@@ -457,7 +461,7 @@ async fn an_exhausted_rate_limit_is_reported_with_its_reset_time() -> Result<()>
     assert!(error.retry_at.is_some(), "{error}");
     let before = env.simulated.simulator.exchanges().len();
     assert_eq!(client.hooks(&shop).await.unwrap_err().kind, ErrorKind::RateLimited);
-    assert_eq!(env.simulated.simulator.exchanges().len(), before, "nothing is sent before that time");
+    assert_eq!(env.simulated.simulator.exchanges().len(), before, "no request is sent before that time");
     Ok(())
 }
 
@@ -483,7 +487,7 @@ async fn a_creation_whose_answer_is_lost_is_ambiguous_and_is_not_sent_again() ->
     env.simulated.simulator.order(Order::once(Method::POST, "/hooks", Fault::LostAnswer));
     let error = create(&client, &shop, DEAF).await.unwrap_err().downcast::<forgebind::providers::ProviderError>()?;
     assert!(error.kind.is_ambiguous(), "{error}");
-    assert_eq!((client.hooks(&shop).await?.len(), env.simulated.simulator.writes()), (1, 1), "made once all the same");
+    assert_eq!((client.hooks(&shop).await?.len(), env.simulated.simulator.writes()), (1, 1), "created only once");
     env.simulated.simulator.order(Order::once(Method::GET, "/hooks", Fault::Duplicate));
     assert_eq!(client.hooks(&shop).await?.len(), 1, "a list that shows a hook twice is read again");
     Ok(())

@@ -48,7 +48,7 @@ async fn dv_08_dv_09_dt_22_dt_23_dt_28_pk_17_bb_06_bb_07_permissions_are_reporte
             assert!(missing.contains(&permission), "{kind} has no {permission}");
         }
         assert_eq!(authorized == "False/PermissionMissing", !missing.is_empty(), "{kind}: {authorized}");
-        assert_eq!(env.simulated.simulator.writes(), 0, "{kind}: nothing is made, sent or deleted to find out");
+        assert_eq!(env.simulated.simulator.writes(), 0, "{kind}: no write is tried to find out");
     }
     Ok(())
 }
@@ -68,17 +68,17 @@ async fn dt_08_dt_30_df_08_bb_14_only_a_binding_that_uses_a_permission_needs_it(
         let seen = |connection: &GitProviderConnection| {
             connection.status.as_ref().is_some_and(|status| status.observed_generation == generation && !status.permissions.is_empty())
         };
-        let connection = env.objects.connection_until("judged anew", testkit::test_namespace::SOON, seen).await?;
+        let connection = env.objects.connection_until("the permissions inspected again", testkit::test_namespace::SOON, seen).await?;
         let ready = connection_condition(&connection, "Ready");
         let rows = rows(connection);
         let state = |name: Permission| rows.iter().find(|(permission, ..)| *permission == name).map(|(_, state, _)| *state);
-        assert_ne!(state(Permission::ListRepositories), Some(PermissionState::Missing), "{kind}: a reader lists");
-        assert_ne!(state(Permission::DeleteRepositories), Some(PermissionState::Granted), "{kind}: a reader deletes nothing");
+        assert_ne!(state(Permission::ListRepositories), Some(PermissionState::Missing), "{kind}: a reader may list hooks");
+        assert_ne!(state(Permission::DeleteRepositories), Some(PermissionState::Granted), "{kind}: a reader may not delete hooks");
         // Where one scope covers both, an account that reads may also write.
         let scope =
             |permission| env.simulated.provider.permission_words(permission).and_then(|words| words.split(';').next().map(str::to_owned));
         let one_for_both = scope(Permission::ReadContents) == scope(Permission::WriteContents);
-        assert!(state(Permission::WriteContents) != Some(PermissionState::Granted) || one_for_both, "{kind}: a reader does not write");
+        assert!(state(Permission::WriteContents) != Some(PermissionState::Granted) || one_for_both, "{kind}: a reader may not write hooks");
         let missing = rows.iter().any(|(_, state, _)| *state == PermissionState::Missing);
         assert_eq!(ready == "False/PermissionMissing", missing, "{kind}: {ready}, {rows:?}");
         env.objects.binding_ready(BINDING).await?;
@@ -100,7 +100,7 @@ async fn pk_11_dv_13_a_webhook_that_may_not_be_created_is_reported_and_not_retri
         let mut scopes = words.split([' ', ',', ';', '(', ')']).filter(|word| {
             word.contains([':', '_']) && !word.ends_with(':') || ["api", "Maintainer", "webhook", "subscriptions"].contains(word)
         });
-        assert!(scopes.any(|scope| message.contains(scope)), "{kind}: it names what is missing of {words:?}: {message}");
+        assert!(scopes.any(|scope| message.contains(scope)), "{kind}: the message names the missing one of {words:?}: {message}");
         assert!(env.simulated.simulator.writes() <= 1, "{kind}: {} writes", env.simulated.simulator.writes());
         env.objects.delete_binding(BINDING).await?;
         env.objects.binding_gone(BINDING, testkit::test_namespace::SOON).await?;

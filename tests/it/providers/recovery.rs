@@ -25,7 +25,7 @@ async fn a_lost_creation_is_found_again(kind: ProviderKind) -> Result<ProviderEn
     simulator.order(order(requests.list, 1, 1, Fault::Stale));
     env.connect(&env.simulated.seed_data.credential).await?;
     env.bind().await?;
-    assert_eq!(simulator.strikes(), [1, 1], "{kind}: both happened");
+    assert_eq!(simulator.strikes(), [1, 1], "{kind}: both faults applied");
     // A later probe finds and removes a second hook that was created too early.
     env.hooks_until(&env.repository(), "one for each variant", |hooks| hooks.len() == env.variants()).await?;
     Ok(env)
@@ -42,7 +42,7 @@ async fn a_deletion_comes_to_its_end(env: ProviderEnv) -> Result<()> {
     env.objects.delete_binding(BINDING).await?;
     env.objects.binding_gone(BINDING, OVERLAPPED).await?;
     assert!(env.hooks(&repository).await?.is_empty());
-    assert_eq!(simulator.strikes(), [1, 1], "both happened");
+    assert_eq!(simulator.strikes(), [1, 1], "both faults applied");
     Ok(())
 }
 

@@ -437,7 +437,7 @@ async fn life_of_a_hook(version: &Version, events: &[EventKind]) -> Result<()> {
     let shapes = |events: &[EventKind]| client.hook_shapes(&events.iter().copied().collect());
     let (shape, secret) = (shapes(events).first().cloned().context("a shape")?, secret(1));
     let made = client.create_hook(&repository, &HookRequest { url: &url, secret: &secret, shape: &shape }).await?;
-    assert_eq!((&made.url, made.drift(&shape)), (&url, Vec::new()), "{name}: made");
+    assert_eq!((&made.url, made.drift(&shape)), (&url, Vec::new()), "{name}: created");
     assert_eq!(client.hooks(&repository).await?, std::slice::from_ref(&made), "{name}: listed");
     let wider = shapes(&[events, &[EventKind::Push, EventKind::PullRequest]].concat());
     let wider = wider.into_iter().find(|other| other.variant == shape.variant).context("the same part")?;

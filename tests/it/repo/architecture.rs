@@ -415,7 +415,7 @@ fn no_test_code_is_compiled_twice_or_excluded_from_compilation() -> Result<()> {
         let text = std::fs::read_to_string(&file)?;
         let code: String = without_comments(&text).lines().map(|line| without_quotes(line) + "\n").collect();
         for attribute in ["#[path", "dead_code", "unused_imports"] {
-            ensure!(!code.contains(attribute), "{} has `{attribute}`; what is shared is in tests/testkit", file.display());
+            ensure!(!code.contains(attribute), "{} has `{attribute}`; shared code belongs in tests/testkit", file.display());
         }
     }
     Ok(())

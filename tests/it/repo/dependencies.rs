@@ -26,7 +26,7 @@ async fn packages() -> Result<Vec<Package>> {
     let mut command = Command::new("rustc");
     command.arg("-vV");
     let about = output_of(command).await?;
-    let host = about.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
+    let host = about.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc reports no host")?;
     let mut command = Command::new(env!("CARGO"));
     command.args(["metadata", "--format-version=1", "--locked", "--offline", "--filter-platform", host]).current_dir(repository_root());
     let metadata: Value = serde_json::from_str(&output_of(command).await?)?;

@@ -98,7 +98,7 @@ async fn the_proxy_of_the_api_server_streams_watches_and_loses_answers_when_told
     let (created, ()) = tokio::try_join!(async { Ok(maps.create(&parameters, &second).await?) }, async {
         held.struck(1, SOON).await?;
         let direct: Api<ConfigMap> = Api::namespaced(plane.cluster().client()?, &namespace);
-        direct.get("held").await.context("done while its answer is held")?;
+        direct.get("held").await.context("the object exists while its answer is held")?;
         held.release();
         Ok::<_, anyhow::Error>(())
     })?;

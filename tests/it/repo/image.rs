@@ -74,9 +74,9 @@ async fn the_image_contains_one_static_binary_and_the_public_certificate_authori
     let home = home.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cargo"))).context("no home")?;
     for path in [home, repository_root()] {
         let path = path.to_str().context("UTF-8")?;
-        ensure!(!holds(&binary, path), "{path} is in the binary");
+        ensure!(!holds(&binary, path), "the binary contains {path}");
     }
-    ensure!(holds(&binary, "/cargo/registry/src/"), "paths are replaced, not absent: the check above sees nothing");
+    ensure!(holds(&binary, "/cargo/registry/src/"), "the binary contains no replaced path, so the check above finds nothing");
 
     let authorities = reqwest::Certificate::from_pem_bundle(&std::fs::read(image.root.join(AUTHORITIES))?)?;
     ensure!(authorities.len() >= 100, "{} authorities", authorities.len());
@@ -108,7 +108,7 @@ fn answers(image: &Image) -> Result<()> {
     let container = Container::new(image)?;
     let help = container.output(&["--help"])?;
     ensure!(help.contains("Usage: forgebind <COMMAND>"), "{help}");
-    ensure!(container.output(&["run", "--help"])?.contains("SSL_CERT_DIR"), "how further authorities come in");
+    ensure!(container.output(&["run", "--help"])?.contains("SSL_CERT_DIR"), "the variables for further authorities");
     assert_eq!(container.output(&["crd"])?, forgebind::api::crd::to_yaml()?);
     Ok(())
 }

@@ -50,7 +50,10 @@ fn actions_are_pinned_and_jobs_have_only_the_permissions_that_they_need() -> Res
     let mut writers = BTreeSet::new();
     let mut actions = 0;
     for (name, path, workflow) in workflows()? {
-        ensure!(workflow["permissions"].as_object().is_some_and(serde_json::Map::is_empty), "{name}: nothing by default");
+        ensure!(
+            workflow["permissions"].as_object().is_some_and(serde_json::Map::is_empty),
+            "{name}: the default permissions are not empty"
+        );
         for (job, settings) in jobs(&workflow) {
             let permissions = settings["permissions"].as_object().with_context(|| format!("{name}: {job} names no permissions"))?;
             let written: Vec<&str> = permissions.iter().filter(|(_, right)| *right == "write").map(|(what, _)| what.as_str()).collect();
@@ -154,7 +157,7 @@ async fn a_release_contains_chart_manifests_and_a_complete_bill_of_materials_wit
     chart::render(&folder.path().join(&package), "forgebind", "forgebind-system", &serde_json::json!({}), &[]).await?;
 
     let bill = std::fs::read_to_string(folder.path().join("forgebind.cdx.json"))?;
-    ensure!(!bill.contains(repository_root().to_str().context("UTF-8")?), "the folder in which it was made");
+    ensure!(!bill.contains(repository_root().to_str().context("UTF-8")?), "the release contains the path of its build folder");
     let bill: Value = serde_json::from_str(&bill)?;
     assert_eq!((bill["bomFormat"].as_str(), bill["metadata"]["component"]["version"].as_str()), (Some("CycloneDX"), Some(version)));
     let mut named = BTreeSet::from([format!("forgebind {version}")]);
@@ -168,7 +171,7 @@ async fn a_release_contains_chart_manifests_and_a_complete_bill_of_materials_wit
     let linked = linked().await?;
     ensure!(linked.len() > 100, "{} crates", linked.len());
     let missing: Vec<_> = linked.difference(&named).collect();
-    ensure!(missing.is_empty(), "not in the bill: {missing:?}");
-    ensure!(!named.iter().any(|name| name.starts_with("proptest ")), "what only tests use is in the bill");
+    ensure!(missing.is_empty(), "missing in the bill of materials: {missing:?}");
+    ensure!(!named.iter().any(|name| name.starts_with("proptest ")), "the bill of materials contains crates that only tests use");
     Ok(())
 }

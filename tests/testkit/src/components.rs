@@ -53,7 +53,7 @@ pub fn component(variable: &str) -> Result<PathBuf> {
 }
 
 fn path(named: &BTreeMap<String, PathBuf>, variable: &str) -> Result<PathBuf> {
-    named.get(variable).cloned().with_context(|| format!("what {variable} names is not built yet; run `make tools`"))
+    named.get(variable).cloned().with_context(|| format!("the program of {variable} is not built yet; run `make tools`"))
 }
 
 /// What the build script finds, by environment variable.
@@ -63,7 +63,7 @@ fn named() -> Result<BTreeMap<String, PathBuf>> {
     let print = r#"lines=$("$0" --find) && eval "$lines" && while IFS=' =' read -r _ name _; do printf '%s %s\n' "$name" "${!name}"; done <<<"$lines""#;
     let output = Command::new("bash").arg("-c").arg(print).arg(&script).output().context("bash cannot be started")?;
     let complaint = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "the real components are not there: {}", complaint.trim());
+    ensure!(output.status.success(), "the real components are missing: {}", complaint.trim());
     let answer = String::from_utf8(output.stdout).context("a path is not UTF-8")?;
     Ok(answer.lines().filter_map(|line| line.split_once(' ')).map(|(name, path)| (name.to_owned(), PathBuf::from(path))).collect())
 }

@@ -67,7 +67,7 @@ impl Server {
     }
 
     fn signal(&self, name: &str) -> Result<()> {
-        self.process().as_mut().context("it does not run")?.signal(name)
+        self.process().as_mut().context("it is not running")?.signal(name)
     }
 
     fn obituary(&self) -> Result<Option<String>> {

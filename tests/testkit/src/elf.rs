@@ -28,7 +28,7 @@ pub struct Elf {
 ///
 /// When it is not such a file, or is truncated.
 pub fn read(file: &[u8]) -> Result<Elf> {
-    ensure!(file.starts_with(b"\x7fELF\x02\x01"), "no ELF file for 64 bits, little-endian");
+    ensure!(file.starts_with(b"\x7fELF\x02\x01"), "not a 64-bit little-endian ELF file");
     let mut elf = Elf {
         machine: u16::try_from(number(file, 18, 2)?)?,
         has_interpreter: false,
@@ -65,7 +65,7 @@ fn needed(dynamic: &[u8]) -> Result<usize> {
 
 fn slice(file: &[u8], offset: u64, size: u64) -> Result<&[u8]> {
     let start = usize::try_from(offset)?;
-    file.get(start..).and_then(|rest| rest.get(..usize::try_from(size).ok()?)).context("the file is cut")
+    file.get(start..).and_then(|rest| rest.get(..usize::try_from(size).ok()?)).context("the file is truncated")
 }
 
 fn number(bytes: &[u8], offset: u64, size: u64) -> Result<u64> {

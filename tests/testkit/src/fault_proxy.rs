@@ -259,7 +259,7 @@ async fn pass(state: Arc<State>, request: Request<Incoming>) -> Result<Response<
     match strike.as_ref().map(|strike| (strike, strike.fault)) {
         Some((strike, Fault::LoseRequest)) => {
             strike.count();
-            bail!("lost on order");
+            bail!("lost by an injected fault");
         }
         Some((strike, Fault::Answer(status))) => {
             strike.count();
@@ -273,7 +273,7 @@ async fn pass(state: Arc<State>, request: Request<Incoming>) -> Result<Response<
     match strike.as_ref().map(|strike| (strike, strike.fault)) {
         Some((strike, Fault::LoseAnswer)) => {
             strike.count();
-            bail!("lost on order");
+            bail!("lost by an injected fault");
         }
         Some((strike, Fault::HoldAnswer)) => strike.hold().await,
         _ => {}

@@ -201,7 +201,7 @@ impl Gitea {
         let answer = client()?.post(path).basic_auth(&account.name, Some(&account.password)).json(&body).send().await?;
         let status = answer.status();
         let value: Value = answer.json().await?;
-        ensure!(status.is_success(), "Gitea makes no token: {status} {value}");
+        ensure!(status.is_success(), "Gitea creates no token: {status} {value}");
         Ok(value.get("sha1").and_then(Value::as_str).context("Gitea's answer has no token")?.to_owned())
     }
 
@@ -209,7 +209,7 @@ impl Gitea {
     pub async fn delete_token(&self, account: &Account, name: &str) -> Result<()> {
         let path = format!("{}/api/v1/users/{}/tokens/{name}", self.url, account.name);
         let answer = client()?.delete(path).basic_auth(&account.name, Some(&account.password)).send().await?;
-        ensure!(answer.status().is_success(), "Gitea keeps the token: {}", answer.status());
+        ensure!(answer.status().is_success(), "Gitea does not delete the token: {}", answer.status());
         Ok(())
     }
 

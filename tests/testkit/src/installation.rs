@@ -107,7 +107,7 @@ impl Installation {
                 answer = &mut uninstalling => {
                     return match (answer, failed) {
                         (Ok(_), None) => Ok(printed),
-                        (Ok(_), Some(failure)) => Err(failure).context("helm goes on although a Job has failed"),
+                        (Ok(_), Some(failure)) => Err(failure).context("helm continued although a Job failed"),
                         (Err(refused), failure) => Err(failure.unwrap_or(refused)),
                     };
                 }
@@ -173,7 +173,7 @@ impl Installation {
     /// The arguments and the environment of the single container of a pod with this name. `mounts` are paths in the container
     /// with the folders that replace them.
     fn command(&self, pod: &PodSpec, pod_name: &str, mounts: &[(String, String)]) -> Result<Installed> {
-        let [container] = pod.containers.as_slice() else { anyhow::bail!("not one container") };
+        let [container] = pod.containers.as_slice() else { anyhow::bail!("the pod does not have exactly one container") };
         ensure!(container.command.is_none(), "the image's own entry point is the program");
         let mut known = self.cluster_variables()?;
         let local = |text: &str| mounts.iter().fold(text.to_owned(), |text, (path, folder)| text.replace(path.as_str(), folder));

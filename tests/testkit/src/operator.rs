@@ -203,7 +203,7 @@ pub fn executable() -> Result<PathBuf> {
     // Tests and examples are one folder below the binary.
     let this = std::env::current_exe()?;
     let path = this.ancestors().nth(2).context("this program has no folder")?.join("forgebind");
-    ensure!(path.is_file(), "{} is not there: run `cargo build --bin forgebind`", path.display());
+    ensure!(path.is_file(), "{} does not exist: run `cargo build --bin forgebind`", path.display());
     Ok(path)
 }
 
@@ -254,7 +254,7 @@ impl Operator {
         let log = scratch.path().join("forgebind.log");
         let program = match (&options.container, &options.command) {
             (Some(container), Some(installed)) => container.program(&installed.environment, &installed.arguments, &log),
-            (Some(_), None) => anyhow::bail!("only what is installed runs in a container"),
+            (Some(_), None) => anyhow::bail!("only an installed program runs in a container"),
             (None, _) => program(&options, &log)?,
         };
         let operator = Self { options, program, log, process: Mutex::new(None), _scratch: scratch };
@@ -322,7 +322,7 @@ impl Operator {
     pub async fn wait_exit(&self, deadline: Duration) -> Result<ExitStatus> {
         let status = wait_until("the operator to end", deadline, async || {
             let status = self.process().as_mut().context("the operator does not run")?.exited()?;
-            Ok(status.map_or_else(|| Seen::NotYet("it runs".to_owned()), Seen::Done))
+            Ok(status.map_or_else(|| Seen::NotYet("it is still running".to_owned()), Seen::Done))
         })
         .await;
         self.kill();
@@ -362,7 +362,7 @@ impl Operator {
             Ok(if status.is_success() { Seen::Done(()) } else { Seen::NotYet(format!("{status} {}", answer.text().await?)) })
         })
         .await
-        .with_context(|| format!("its last lines:\n{}", tail(&self.log(), 25)))
+        .with_context(|| format!("the last log lines:\n{}", tail(&self.log(), 25)))
     }
 }
 

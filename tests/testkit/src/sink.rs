@@ -131,11 +131,11 @@ async fn take(
     match behavior {
         Behavior::Accept => Ok(answer(StatusCode::NO_CONTENT, "")),
         Behavior::Fail(status) => Ok(answer(status, "failing on order")),
-        Behavior::Close => bail!("closed on order"),
+        Behavior::Close => bail!("closed as requested by the test"),
         Behavior::Hang => {
             // An error means that the sink was dropped; the connection is closed either way.
             let _ = behaves.wait_for(|behavior| *behavior != Behavior::Hang).await;
-            bail!("hung on order")
+            bail!("hung as requested by the test")
         }
     }
 }

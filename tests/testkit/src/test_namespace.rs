@@ -91,7 +91,7 @@ impl TestNamespace {
         let request = format!("look-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
         self.annotate_binding(name, RECONCILE_REQUESTED_AT, &request).await?;
         let handled = |binding: &RepoBinding| binding.status.as_ref()?.last_handled.as_ref()?.reconcile.clone();
-        self.binding_until(name, "looked at again", SOON, |binding| handled(binding).as_ref() == Some(&request)).await
+        self.binding_until(name, "probed again", SOON, |binding| handled(binding).as_ref() == Some(&request)).await
     }
 
     /// Empties a binding's status, as a restore from a backup without status does.
@@ -260,6 +260,6 @@ pub fn judged_offline(kind: &str, spec: &Value) -> Vec<String> {
         "apiVersion": "forgebind.dev/v1alpha1", "kind": kind,
         "metadata": {"name": "case", "namespace": "default"}, "spec": spec,
     });
-    let schema = Schema::of(kind).expect("a kind of ours");
+    let schema = Schema::of(kind).expect("one of our kinds");
     schema.validate(&mut object).into_iter().map(|violation| violation.message).collect()
 }

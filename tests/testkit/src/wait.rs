@@ -27,7 +27,7 @@ pub async fn wait_until<T>(what: &str, deadline: Duration, mut look: impl AsyncF
         let seen = match look().await {
             Ok(Seen::Done(value)) => return Ok(value),
             Ok(Seen::NotYet(seen)) => seen,
-            Ok(Seen::Never(reason)) => return Err(anyhow!("{what} will not come: {reason}")),
+            Ok(Seen::Never(reason)) => return Err(anyhow!("{what} can never happen: {reason}")),
             Err(error) => format!("error: {error:#}"),
         };
         if began.elapsed() >= deadline {
@@ -46,7 +46,7 @@ pub async fn wait_until<T>(what: &str, deadline: Duration, mut look: impl AsyncF
 pub async fn stays(what: &str, length: Duration, mut look: impl AsyncFnMut() -> Result<()>) -> Result<()> {
     let began = Instant::now();
     while began.elapsed() < length {
-        look().await.map_err(|error| error.context(format!("{what} did not stay so")))?;
+        look().await.map_err(|error| error.context(format!("{what} did not stay true")))?;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     Ok(())

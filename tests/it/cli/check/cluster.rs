@@ -62,7 +62,7 @@ async fn our_own_hook_is_recognised_by_the_install_key_and_its_drift_is_reported
     assert_eq!(action["target"], format!("{} hook {}", env.repository, hook.id));
     assert!(action["reason"].as_str().is_some_and(|reason| reason.contains("differs in") && reason.contains("events")), "{action}");
     assert_eq!(proxy.count(Exchange::is_write), 0, "{:?}", proxy.exchanges());
-    assert_eq!(shown().await?, drifted, "the hook was left as it is");
+    assert_eq!(shown().await?, drifted, "the hook is unchanged");
     Ok(())
 }
 
@@ -108,7 +108,7 @@ async fn a_live_cluster_is_read_and_never_written_to() -> Result<()> {
     let result = run(&with_manifests, &environment, &stream(&[moved])).await?.json()?;
     assert!(result.to_string().contains("spec.provider cannot change"), "{result:#}");
 
-    assert!(api.count(|exchange| exchange.path.contains("/repobindings")) > 0, "it was read through the proxy");
+    assert!(api.count(|exchange| exchange.path.contains("/repobindings")) > 0, "the cluster was read through the proxy");
     assert_eq!(api.count(Exchange::is_write), 0, "{:?}", api.exchanges());
     assert_eq!(proxy.count(Exchange::is_write), 0, "{:?}", proxy.exchanges());
     let after = serde_json::to_value((env.bindings.get("shop").await?, env.connections.get(CONNECTION).await?))?;
@@ -139,7 +139,7 @@ async fn a_secret_of_the_cluster_is_not_sent_to_a_host_that_a_manifest_chooses()
         let result = run(&flags, &environment, &stream(&[manifest])).await?.json()?;
         assert_eq!(told(&result, name), "NotReady HostNotAllowed []", "{result:#}");
         assert!(result.to_string().contains("the credential comes from the cluster"), "{result:#}");
-        assert_eq!(elsewhere.exchanges().len(), 0, "{name}: nobody was asked");
+        assert_eq!(elsewhere.exchanges().len(), 0, "{name}: no request was sent");
     }
     let unmoved = run(&flags, &environment, &stream(&[connection(CONNECTION, None)])).await?.json()?;
     assert_eq!(told(&unmoved, CONNECTION), "Ready Succeeded []", "{unmoved:#}");

@@ -102,14 +102,14 @@ async fn offline_checks_the_manifests_alone_and_sends_no_request() -> Result<()>
         assert!(said.contains(expected), "{expected:?} is not in\n{said}");
     }
     assert!(!said.contains("canary"), "{said}");
-    assert_eq!(bench.proxy.exchanges().len(), 0, "nobody was asked");
+    assert_eq!(bench.proxy.exchanges().len(), 0, "no request was sent");
 
     let good = bench.check(&[bench.connection(json!({})), bench.binding("good", json!({"webhook": {}}))], &["--offline"]).await?;
     assert!(
         good.code == 0 && good.text.ends_with("1 connection, 1 binding: the manifests are in order; no provider was asked.\n"),
         "{good:?}"
     );
-    assert_eq!(bench.proxy.exchanges().len(), 0, "nobody was asked");
+    assert_eq!(bench.proxy.exchanges().len(), 0, "no request was sent");
     Ok(())
 }
 
@@ -201,7 +201,7 @@ async fn one_connection_serves_the_projects_of_a_whole_data_center() -> Result<(
     for name in ["shop", "notes"] {
         assert_eq!(told(&result, name), "Ready Succeeded [CreateHook]", "{result:#}");
     }
-    assert_eq!(told(&result, "tools"), "NotReady PermissionMissing []", "read, and not administered: {result:#}");
+    assert_eq!(told(&result, "tools"), "NotReady PermissionMissing []", "the account may read it but not administer it: {result:#}");
     Ok(())
 }
 

@@ -167,7 +167,7 @@ async fn run(flags: &[&str], environment: &[(&str, &str)], input: &str) -> Resul
     })
     .await??;
     Ok(Checked {
-        code: output.status.code().context("it was killed")?,
+        code: output.status.code().context("the check was killed")?,
         text: String::from_utf8(output.stdout)?,
         complaint: String::from_utf8(output.stderr)?,
     })

@@ -23,7 +23,7 @@ async fn an_aligned_table_shows_a_hook_that_would_be_created() -> Result<()> {
     let checked = bench.check(&objects, &[]).await?;
     let repository = bench.repository();
     let result = bench.check_json(&objects).await?;
-    let (user, server) = (&bench.account.name, row(&result, "gitea")["found"][0].as_str().context("what the provider told")?);
+    let (user, server) = (&bench.account.name, row(&result, "gitea")["found"][0].as_str().context("what the provider reported")?);
     ensure!(server.starts_with("Gitea 1."), "{server}");
     let expected = format!(
         "\
@@ -223,7 +223,7 @@ async fn a_binding_without_a_grant_causes_no_call_whatever_its_manifest_contains
     assert_eq!(told(&result, "own"), "NotReady RefNotPermitted []");
     assert_eq!(told(&result, "held"), "NotReady RefNotPermitted []");
     assert_eq!(row(&result, "going")["actions"], json!([]));
-    assert_eq!(told(&result, "gitea"), "Ready Succeeded []", "whoever only names it needs nothing of it");
+    assert_eq!(told(&result, "gitea"), "Ready Succeeded []", "a binding that only names the connection needs none of its permissions");
     let asks = |exchange: &Exchange| exchange.path.contains("/repos/") || exchange.path.contains("/repositories/");
     assert_eq!(bench.proxy.count(asks), 0, "{:?}", bench.proxy.exchanges());
     Ok(())
@@ -262,7 +262,7 @@ async fn a_credential_from_another_source_is_not_sent_to_a_host_that_a_manifest_
         let message = message(&result, "gitea", "HostNotAllowed");
         assert!(message.contains(from) && message.contains("--allow-provider-hosts 127.0.0.1"), "{flags:?}: {message}");
         assert!(!checked.text.contains(&token) && !checked.complaint.contains(&token), "{flags:?}");
-        assert_eq!(bench.proxy.exchanges().len(), 0, "{flags:?}: nobody was asked");
+        assert_eq!(bench.proxy.exchanges().len(), 0, "{flags:?}: no request was sent");
     }
     for flags in [
         vec!["-f", &together],
@@ -290,7 +290,11 @@ async fn a_webhook_url_without_destination_hosts_is_reported_with_the_missing_fi
         assert!(text.contains("destinationHosts") && !text.contains("does not exist"), "{text}");
     }
     let rule = json!({"allowedBindings": [{"namespaces": {"from": "Same"}, "destinationHosts": ["argocd.acme.test"]}]});
-    assert_eq!(told(&bench.check_json(&objects(rule)).await?, "shop"), "Ready Succeeded [CreateHook]", "the rule that is advised");
+    assert_eq!(
+        told(&bench.check_json(&objects(rule)).await?, "shop"),
+        "Ready Succeeded [CreateHook]",
+        "the rule that the message recommends"
+    );
     // For a connection in another namespace the message does not reveal whether it exists, only what its rule would have to
     // cover.
     let elsewhere =

@@ -83,7 +83,7 @@ async fn a_misspelt_field_of_the_provider_is_not_reported_as_an_outage() -> Resu
         let text = message(&result, "git", "SpecInvalid");
         assert!(text.contains(words) && text.contains("it should be "), "{member}: {text}");
         assert_eq!(conditions(row(&result, "git"), "Stalled"), "True", "{member}: {result:#}");
-        assert_eq!(told(&result, "shop"), "NotReady ConnectionNotReady []", "{member}: no provider is out of reach");
+        assert_eq!(told(&result, "shop"), "NotReady ConnectionNotReady []", "{member}: the failure is not reported as an outage");
     }
     Ok(())
 }

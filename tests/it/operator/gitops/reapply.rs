@@ -62,7 +62,7 @@ async fn applying_the_same_manifest_again_causes_no_reconciliation_and_no_write(
         for _ in 0..ROUNDS {
             apply(flags).await?;
         }
-        assert_eq!(rest().await?, before, "what is applied without a change is no change: {flags:?}");
+        assert_eq!(rest().await?, before, "applying without a change changes nothing: {flags:?}");
         assert_eq!(writes_since(start)?, [""; 0], "{flags:?}");
         assert_eq!(proxy.exchanges().len(), 0, "{flags:?}");
     }
@@ -79,6 +79,6 @@ async fn applying_the_same_manifest_again_causes_no_reconciliation_and_no_write(
     ensure!(marked <= ROUNDS as u64 * RECONCILIATIONS_OF_A_MARK, "{marked} reconciliations");
     assert_eq!(writes_since(start)?, [""; 0]);
     let calls: Vec<_> = proxy.exchanges().iter().map(|exchange| format!("{} {}", exchange.method, exchange.path)).collect();
-    assert_eq!(calls, [""; 0], "a mark of somebody else is no reason to ask the provider");
+    assert_eq!(calls, [""; 0], "a tool's mark causes no request to the provider");
     Ok(())
 }

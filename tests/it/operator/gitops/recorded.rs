@@ -282,7 +282,7 @@ async fn checked_in_statuses_of_an_outage_are_those_of_a_real_run() -> Result<()
 
     env.delete_binding("shop").await?;
     env.connections.delete(CONNECTION, &DeleteParams::default()).await?;
-    wait_until("the binding's hook to be in the way", SOON, async || {
+    wait_until("the binding's hook to block the deletion", SOON, async || {
         let seen = binding_condition(&env.bindings.get("shop").await?, "CleanupBlocked");
         Ok(if seen == "True/Progressing" { Seen::Done(()) } else { Seen::NotYet(seen) })
     })

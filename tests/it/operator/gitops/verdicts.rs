@@ -91,7 +91,7 @@ fn kstatus_argo_cd_and_flux_report_for_every_recorded_status_what_a_user_expects
     let recorded = recorded()?;
     let (names, objects): (Vec<&str>, Vec<Value>) = recorded.iter().map(|(name, object)| (name.as_str(), object.clone())).unzip();
     let expected: BTreeSet<&str> = EXPECTED.iter().map(|(name, ..)| *name).collect();
-    assert_eq!(names.iter().copied().collect::<BTreeSet<_>>(), expected, "files and rows belong together");
+    assert_eq!(names.iter().copied().collect::<BTreeSet<_>>(), expected, "each recorded file has a row");
     let verdicts = judge(&objects)?;
     assert_eq!(verdicts.len(), names.len());
     let verdict = |name: &str| names.iter().position(|found| *found == name).and_then(|position| verdicts.get(position));

@@ -75,7 +75,7 @@ async fn the_commands_of_the_guide_wait_request_a_reconciliation_and_wait_again(
     shell(&env, deleted[0]).await?;
     shell(&env, gone[0]).await?;
     ensure!(env.bindings.get_opt("shop").await?.is_none());
-    ensure!(env.hooks_at(&operator.url()).await?.is_empty(), "its hook went first");
+    ensure!(env.hooks_at(&operator.url()).await?.is_empty(), "its hook was removed first");
     Ok(())
 }
 

@@ -27,7 +27,7 @@ async fn a_good_credential_is_known(subject: &Subject) {
         Grants::Known(grants) => assert!(grants.is_sorted() && inspection.capabilities.scope_introspection, "{grants:?}"),
         Grants::Unknown(reason) => assert!(!reason.is_empty() && !inspection.capabilities.scope_introspection),
     }
-    assert_eq!(subject.client.inspect().await.unwrap(), inspection, "nothing changes by looking");
+    assert_eq!(subject.client.inspect().await.unwrap(), inspection, "an inspection changes nothing");
 }
 
 async fn a_bad_credential_is_told_apart(subject: &Subject) {
@@ -42,13 +42,13 @@ async fn permissions_are_judged_without_a_call(subject: &Subject) {
         match finding.state {
             PermissionState::Granted => assert_eq!(finding.message, None, "{permission}"),
             PermissionState::Missing | PermissionState::Unknown => {
-                assert!(finding.message.is_some_and(|message| !message.is_empty()), "{permission} says why");
+                assert!(finding.message.is_some_and(|message| !message.is_empty()), "{permission} has no message");
             }
         }
     }
     for permission in [Permission::ReadContents, Permission::ManageWebhooks] {
         let state = subject.client.permission(&inspection, permission).state;
-        assert_ne!(state, PermissionState::Missing, "{permission} is what the account was made for");
+        assert_ne!(state, PermissionState::Missing, "the account must have {permission}");
     }
 }
 

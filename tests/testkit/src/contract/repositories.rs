@@ -89,7 +89,7 @@ async fn git_answers_too(subject: &Subject) {
 async fn every_page_is_listed(subject: &Subject) {
     let pages: Vec<Vec<Repository>> = subject.client.repositories().try_collect().await.unwrap();
     let ids: BTreeSet<_> = pages.iter().flatten().map(|repository| repository.id.clone()).collect();
-    assert_eq!(pages.iter().map(Vec::len).sum::<usize>(), ids.len(), "none twice");
+    assert_eq!(pages.iter().map(Vec::len).sum::<usize>(), ids.len(), "no repository is listed twice");
     let repository = subject.found(&subject.repository).await;
     assert!(ids.contains(&repository.id), "the repository is one of its owner's");
     if let Some(prepared) = &subject.prepared {

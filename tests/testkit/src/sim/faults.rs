@@ -135,7 +135,7 @@ impl Wire {
             Self::Cut(mut response) => {
                 let (length, half) = (response.body.len(), response.body.len() / 2);
                 response.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-                let pieces = [Ok(Frame::data(response.body.slice(..half))), Err(anyhow::anyhow!("cut on order"))];
+                let pieces = [Ok(Frame::data(response.body.slice(..half))), Err(anyhow::anyhow!("cut by an injected fault"))];
                 head(response.status, *response.headers, StreamBody::new(stream::iter(pieces)).boxed_unsync())
             }
             Self::Huge => {

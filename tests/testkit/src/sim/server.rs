@@ -331,7 +331,7 @@ async fn serve(shared: Arc<Shared>, request: http::Request<Incoming>) -> Result<
         Wire::Nothing => None,
     };
     shared.journal().answered(number, status);
-    wire.into_http().context("the connection is closed on order")
+    wire.into_http().context("the connection is closed by an injected fault")
 }
 
 async fn read(request: http::Request<Incoming>) -> Result<Request> {

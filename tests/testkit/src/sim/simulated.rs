@@ -36,7 +36,7 @@ impl Simulated {
     pub fn with(simulator: Simulator, timings: Timings) -> Result<Self> {
         let seed_data = simulator.seed_data();
         let kind = simulator.product().kind();
-        let provider = registry::provider(kind).with_context(|| format!("{kind} is not served"))?;
+        let provider = registry::provider(kind).with_context(|| format!("{kind} is not supported"))?;
         let endpoint = provider.endpoint(&serde_json::from_value(seed_data.provider.clone())?)?;
         Ok(Self { simulator: Arc::new(simulator), provider, endpoint, seed_data, factory: Self::factory(timings) })
     }

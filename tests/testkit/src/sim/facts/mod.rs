@@ -53,7 +53,7 @@ impl Facts {
     pub fn of(kind: ProviderKind) -> &'static Self {
         static READ: [OnceLock<Facts>; ProviderKind::ALL.len()] = [const { OnceLock::new() }; ProviderKind::ALL.len()];
         let place = ProviderKind::ALL.iter().position(|other| *other == kind).and_then(|position| READ.get(position));
-        place.expect("ALL holds every kind").get_or_init(|| match Self::read(kind) {
+        place.expect("ALL contains every kind").get_or_init(|| match Self::read(kind) {
             Ok(facts) => facts,
             Err(errors) => panic!("the facts about {kind}:\n{}", errors.join("\n")),
         })
