@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_told_with_its_line_and_without_its_text() {
+    fn malformed_yaml_is_reported_with_its_line_and_without_its_text() {
         for (text, line) in [("a: 1\n  b: canary\n", 21), ("a: [1,\nb: canary\n", 20), ("a: 1\na: canary\n", 21)] {
             let error = read(text, 20).unwrap_err();
             assert_eq!(error.line, Some(line), "{text:?}: {error:?}");

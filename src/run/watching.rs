@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_that_is_seen_after_its_bindings_asks_for_them() {
+    fn a_new_or_relabelled_namespace_triggers_its_bindings() {
         let (connections, _kept) = unbounded_channel();
         let (bindings, mut requests) = unbounded_channel();
         let mut watched = Watched::default();

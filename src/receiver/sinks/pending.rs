@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn room_is_bounded_by_binding_count_and_bytes_and_comes_back() {
+    fn the_budget_limits_each_binding_all_deliveries_and_their_bytes_and_is_released() {
         let limits = PendingLimits { per_binding: 2, deliveries: 3, bytes: 100 };
         let budget = PendingBudget::new(limits, Metrics::new(&mut prometheus_client::registry::Registry::default()));
         let first = budget.acquire("a", 10).unwrap();

@@ -82,7 +82,7 @@ async fn df_22_only_wanted_events_and_branches_arrive() {
 }
 
 #[tokio::test]
-async fn the_same_delivery_again_is_answered_and_not_sent_again() {
+async fn a_repeated_delivery_is_answered_but_not_sent_again() {
     let sink = Sink::start(200).await;
     let harness = with_sinks(json!([service_sink("a", sink.port)])).await;
     for _ in 0..3 {
@@ -93,7 +93,7 @@ async fn the_same_delivery_again_is_answered_and_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_state_that_was_told_is_not_sent_again() {
+async fn a_state_that_was_sent_is_not_sent_again() {
     let sink = Sink::start(200).await;
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&other());
@@ -108,7 +108,7 @@ async fn a_state_that_was_told_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn the_same_delivery_while_it_is_under_way_waits_for_the_same_answer() {
+async fn a_repeated_delivery_in_progress_waits_for_the_same_answer() {
     let sink = Sink::start(SILENT).await;
     let harness = with_sinks(json!([service_sink("a", sink.port)])).await;
     let shot = Shot::push("d-1", "main");
@@ -123,7 +123,7 @@ async fn the_same_delivery_while_it_is_under_way_waits_for_the_same_answer() {
 }
 
 #[tokio::test]
-async fn one_event_by_hooks_of_two_secret_versions_arrives_once() {
+async fn one_event_from_hooks_with_two_secret_versions_arrives_once() {
     let sink = Sink::start(200).await;
     let harness = with_sinks(json!([service_sink("a", sink.port)])).await;
     harness.clock.set("2026-11-20T10:01:00Z");
@@ -150,7 +150,7 @@ async fn one_event_by_hooks_of_two_secret_versions_arrives_once() {
 }
 
 #[tokio::test]
-async fn events_are_pending_in_order_for_a_sink_that_is_down_and_it_gets_everything_once() {
+async fn events_for_a_sink_that_is_down_are_pending_in_order_and_arrive_once() {
     let sink = Sink::start(503).await;
     let harness = with_sinks(json!([service_sink("a", sink.port)])).await;
     assert_eq!(harness.send(&Shot::push("d-0", "main")).await, 202);
@@ -177,7 +177,7 @@ async fn events_are_pending_in_order_for_a_sink_that_is_down_and_it_gets_everyth
 }
 
 #[tokio::test]
-async fn a_failure_within_the_deadline_is_not_noticed_by_the_sender() {
+async fn a_failure_that_a_retry_repairs_within_the_deadline_is_not_reported_to_the_sender() {
     let sink = Sink::start(200).await;
     sink.next.lock().unwrap().extend([500, 302, 404]);
     let harness = with_sinks(json!([service_sink("a", sink.port)])).await;
@@ -187,7 +187,7 @@ async fn a_failure_within_the_deadline_is_not_noticed_by_the_sender() {
 }
 
 #[tokio::test]
-async fn one_sink_that_is_down_does_not_hold_up_the_other() {
+async fn a_sink_that_is_down_does_not_delay_the_other() {
     let (up, down) = (Sink::start(200).await, Sink::start(SILENT).await);
     let harness = with_sinks(json!([service_sink("a", up.port), service_sink("b", down.port)])).await;
     for number in 0..3 {
@@ -201,7 +201,7 @@ async fn one_sink_that_is_down_does_not_hold_up_the_other() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_kept_pending_is_refused_and_comes_once_when_it_is_sent_again() {
+async fn an_event_that_exceeds_the_pending_limit_is_refused_and_arrives_once_when_it_is_sent_again() {
     let (up, down) = (Sink::start(200).await, Sink::start(503).await);
     let harness = start(|config, _| config.sinks.pending.per_binding = 1).await;
     harness.routes.apply_connection(&gitea());
@@ -220,7 +220,7 @@ async fn what_cannot_be_kept_pending_is_refused_and_comes_once_when_it_is_sent_a
 }
 
 #[tokio::test]
-async fn a_sender_that_hangs_up_does_not_cancel_the_delivery() {
+async fn a_sender_that_disconnects_does_not_cancel_the_delivery() {
     let sink = Sink::start(SILENT).await;
     let harness = with_sinks(json!([service_sink("a", sink.port)])).await;
     let sending = tokio::spawn(harness.request(&Shot::push("d-1", "main")).send());
@@ -233,7 +233,7 @@ async fn a_sender_that_hangs_up_does_not_cancel_the_delivery() {
 }
 
 #[tokio::test]
-async fn what_is_pending_follows_the_sink_and_ends_with_it() {
+async fn pending_events_follow_a_changed_sink_and_are_dropped_with_a_removed_one() {
     let (old, new) = (Sink::start(503).await, Sink::start(200).await);
     let harness = with_sinks(json!([service_sink("a", old.port)])).await;
     assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 202);
@@ -247,7 +247,7 @@ async fn what_is_pending_follows_the_sink_and_ends_with_it() {
 }
 
 #[tokio::test]
-async fn an_event_that_a_sink_calls_malformed_does_not_block_it_for_ever() {
+async fn an_event_that_a_sink_refuses_as_malformed_does_not_block_it_forever() {
     let sink = Sink::start(200).await;
     let harness = start(|config, _| config.sinks.give_up_malformed = Duration::from_secs(4)).await;
     harness.routes.apply_connection(&gitea());
@@ -261,7 +261,7 @@ async fn an_event_that_a_sink_calls_malformed_does_not_block_it_for_ever() {
 }
 
 #[tokio::test]
-async fn a_sink_that_is_not_served_gets_nothing_and_holds_up_nothing() {
+async fn an_unsupported_sink_gets_nothing_and_delays_nothing() {
     let sink = Sink::start(200).await;
     let harness = with_sinks(json!([
         service_sink("a", sink.port),
@@ -292,7 +292,7 @@ async fn an_http_sink_on_an_allowed_host_is_served() {
 }
 
 #[tokio::test]
-async fn errors_of_sinks_are_told_in_safe_words() {
+async fn errors_of_sinks_are_reported_without_internal_details() {
     let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     let elsewhere = json!({"name": "b", "service": {"name": "no-such-service-here", "port": 80}});
     let harness = with_sinks(json!([service_sink("a", nobody), elsewhere])).await;

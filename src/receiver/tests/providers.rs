@@ -58,7 +58,7 @@ async fn a_comment_on_a_github_pull_request_reaches_sinks_that_filter_by_branch(
 }
 
 #[tokio::test]
-async fn a_gitlab_delivery_without_an_id_or_a_projects_own_id_arrives_once() {
+async fn a_gitlab_delivery_without_a_delivery_id_arrives_once() {
     let (harness, sink) = with_provider(&json!({"gitlab": {"group": "acme"}}), |_| ()).await;
     let push = |after: &str| {
         gitlab(&json!({
@@ -75,7 +75,7 @@ async fn a_gitlab_delivery_without_an_id_or_a_projects_own_id_arrives_once() {
 }
 
 #[tokio::test]
-async fn a_delivery_that_names_no_repository_is_still_handed_to_nobody() {
+async fn a_delivery_without_a_repository_reaches_no_sink() {
     let (harness, sink) = with_provider(&json!({"gitlab": {"group": "acme"}}), |_| ()).await;
     let nameless = json!({"object_kind": "push", "ref": "refs/heads/main", "before": "1".repeat(40), "after": "2".repeat(40)});
     assert_eq!(harness.send(&gitlab(&nameless)).await, 200);
@@ -84,7 +84,7 @@ async fn a_delivery_that_names_no_repository_is_still_handed_to_nobody() {
 }
 
 #[tokio::test]
-async fn a_form_counts_by_the_document_that_it_holds() {
+async fn a_form_is_handed_on_as_the_document_inside_it() {
     let (harness, sink) = with_provider(&json!({"github": {"organization": "acme"}}), |_| ()).await;
     let document = push_body(7, "acme/shop", "refs/heads/main", "d");
     let mut form = url::form_urlencoded::Serializer::new(String::new());

@@ -33,7 +33,7 @@ fn at(secret_version: &str) -> Shot {
 }
 
 #[tokio::test]
-async fn bb_20_bindings_that_concatenate_alike_have_different_routes() {
+async fn bb_20_bindings_whose_names_concatenate_to_the_same_text_have_different_routes() {
     let harness = start(|_, _| ()).await;
     for (namespace, name) in [("ab", "c"), ("a", "bc")] {
         let mut connection = gitea();
@@ -93,7 +93,7 @@ fn allowing(rules: &serde_json::Value) -> crate::api::v1alpha1::GitProviderConne
 }
 
 #[tokio::test]
-async fn a_route_closes_by_the_connections_own_rules_although_no_controller_says_so() {
+async fn the_receiver_closes_a_route_by_the_rules_of_the_connection_without_the_controller() {
     let harness = start(|_, _| ()).await;
     let same = |repositories: serde_json::Value| json!([{"namespaces": {"from": "Same"}, "repositories": repositories}]);
     let selector = json!([{"namespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "shop"}}}, "repositories": ["acme/*"]}]);
@@ -146,7 +146,7 @@ fn through(namespace: &str, id: &str, path: &str) -> Shot {
 }
 
 #[tokio::test]
-async fn a_hook_counts_for_the_connection_through_which_it_was_made_alone() {
+async fn a_hook_counts_only_for_the_connection_through_which_it_was_created() {
     let harness = start(|_, _| ()).await;
     let all = |repositories: serde_json::Value| json!([{"namespaces": {"from": "All"}, "repositories": repositories}]);
     let own = |repositories: serde_json::Value| json!([{"namespaces": {"from": "Same"}, "repositories": repositories}]);
@@ -191,7 +191,7 @@ async fn a_hook_counts_for_the_connection_through_which_it_was_made_alone() {
 }
 
 #[tokio::test]
-async fn what_is_pending_waits_while_a_former_connection_does_not_grant_its_repository() {
+async fn pending_events_wait_while_a_former_connection_does_not_grant_its_repository() {
     use super::super::routes::SinkState;
     let harness = start(|_, _| ()).await;
     let sends = || matches!(harness.routes.sink("uid-shop", "a"), SinkState::At(_));
@@ -204,7 +204,7 @@ async fn what_is_pending_waits_while_a_former_connection_does_not_grant_its_repo
 }
 
 #[tokio::test]
-async fn a_delivery_of_a_repository_that_was_renamed_out_of_the_grant_or_the_owner_is_not_the_bindings() {
+async fn a_repository_that_was_renamed_out_of_the_grant_or_the_owner_loses_its_deliveries() {
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&allowing(&json!([{"namespaces": {"from": "Same"}, "repositories": ["*/shop*"]}])));
     harness.routes.apply_binding(&binding(|_| ()));
@@ -227,7 +227,7 @@ async fn a_delivery_of_a_repository_that_was_renamed_out_of_the_grant_or_the_own
 }
 
 #[tokio::test]
-async fn a_connection_that_is_not_there_yet_does_not_close_the_route_as_a_withdrawn_grant_does() {
+async fn a_missing_connection_is_answered_with_503_and_a_withdrawn_grant_with_401() {
     let harness = start(|_, _| ()).await;
     harness.routes.apply_binding(&binding(|object| {
         object["status"]["conditions"] = json!([{"type": "ConnectionReady", "status": "False", "reason": "RefNotPermitted", "message": "", "lastTransitionTime": NOW}]);
@@ -240,7 +240,7 @@ async fn a_connection_that_is_not_there_yet_does_not_close_the_route_as_a_withdr
 }
 
 #[tokio::test]
-async fn an_unknown_hook_is_awaited_while_a_cluster_may_be_in_the_middle_of_its_restore() {
+async fn an_unknown_hook_gets_503_while_a_restore_of_the_cluster_may_be_in_progress() {
     let since = "2026-11-20T09:30:00Z";
     let harness = start(|_, routes| routes.key_since = since.parse().ok()).await;
     harness.routes.apply_connection(&gitea());
@@ -286,7 +286,7 @@ async fn after_a_lost_status_earlier_secrets_are_accepted_until_their_grace_is_o
 }
 
 #[tokio::test]
-async fn a_binding_that_was_made_again_replaces_the_former_in_any_order_of_events() {
+async fn a_recreated_binding_replaces_the_former_in_any_order_of_events() {
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&gitea());
     harness.routes.apply_binding(&binding(|_| ()));
@@ -340,7 +340,7 @@ async fn df_20_the_secret_version_in_the_path_decides_which_secret_is_valid() {
 }
 
 #[tokio::test]
-async fn without_a_status_any_past_secret_version_is_proven_and_the_repository_awaited() {
+async fn without_a_status_any_past_secret_version_is_verified_and_the_delivery_gets_503() {
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&gitea());
     let without_status = |object: &mut serde_json::Value| {
@@ -377,7 +377,7 @@ async fn the_ping_of_a_first_hook_needs_no_status() {
 }
 
 #[tokio::test]
-async fn a_status_that_is_lost_does_not_lose_the_repository_that_was_found() {
+async fn a_lost_status_does_not_lose_the_known_repository() {
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&gitea());
     harness.routes.apply_binding(&binding(|_| ()));
@@ -402,7 +402,7 @@ async fn a_status_that_is_lost_does_not_lose_the_repository_that_was_found() {
 }
 
 #[tokio::test]
-async fn a_binding_that_moves_takes_deliveries_of_the_new_repository_once_its_status_follows() {
+async fn a_moved_binding_accepts_deliveries_of_the_new_repository_once_its_status_names_it() {
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&gitea());
     let moved = |object: &mut serde_json::Value| {
@@ -429,7 +429,7 @@ async fn a_binding_that_moves_takes_deliveries_of_the_new_repository_once_its_st
 }
 
 #[tokio::test]
-async fn a_secret_of_the_users_own_comes_from_the_controller() {
+async fn a_secret_of_the_user_comes_from_the_controller() {
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&gitea());
     harness.routes.apply_binding(&binding(|object| {
@@ -461,7 +461,7 @@ async fn a_secret_of_the_users_own_comes_from_the_controller() {
 }
 
 #[tokio::test]
-async fn a_secret_of_the_users_own_is_never_taken_for_a_derived_one() {
+async fn a_secret_of_the_user_is_never_mistaken_for_a_derived_one() {
     let parts = |number: usize| WebhookSecret::Text(format!("secret-of-the-user-{number}").into()).parts();
     let only_digits = |number: &usize| key().fingerprint(&parts(*number)).bytes().all(|byte| byte.is_ascii_digit());
     for number in (0..).filter(only_digits).take(2) {
@@ -481,13 +481,13 @@ async fn a_secret_of_the_users_own_is_never_taken_for_a_derived_one() {
 
 proptest! {
     #[test]
-    fn any_path_is_read_without_a_panic(path in ".{0,80}") {
+    fn any_path_is_parsed_without_a_panic(path in ".{0,80}") {
         let _ = parse_path(&path);
         let _ = parse_path(&format!("/hooks/{path}"));
     }
 
     #[test]
-    fn only_the_exact_form_is_a_route(hook in "[A-Za-z0-9_-]{22}", secret_version in "[A-Za-z0-9]{1,32}", other in "[^A-Za-z0-9_-]") {
+    fn only_a_path_in_the_exact_form_is_a_route(hook in "[A-Za-z0-9_-]{22}", secret_version in "[A-Za-z0-9]{1,32}", other in "[^A-Za-z0-9_-]") {
         let path = format!("/hooks/{hook}/{secret_version}");
         prop_assert_eq!(parse_path(&path), Some((hook.as_str(), secret_version.as_str())));
         let refused = [format!("{path}/"), format!("/{path}"), format!("{path}{other}"), format!("/hooks/{hook}x/{secret_version}"), format!("/hooks{path}")];

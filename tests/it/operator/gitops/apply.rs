@@ -16,7 +16,7 @@ use testkit::wait::{Seen, wait_until};
 
 /// A finalizer of somebody else.
 const OF_SOMEBODY_ELSE: &str = "example.com/of-somebody-else";
-/// The ways in which tools apply.
+/// How tools apply a manifest.
 const WAYS: [(&str, &[&str]); 2] = [("client-side", &[]), ("server-side", &["--server-side"])];
 
 fn manifest(env: &TestEnv, kind: &str, name: &str, spec: &Value) -> Value {
