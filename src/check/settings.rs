@@ -186,7 +186,7 @@ mod tests {
                 assert!(error.starts_with(&format!("--{flag}: ")) && error.contains("has an empty item"), "--{flag}={slip:?}: {error}");
             }
             if *flag != "receivers" {
-                assert_eq!(with(""), with("   "), "--{flag}: a list of nothing is no list");
+                assert_eq!(with(""), with("   "), "--{flag}: a list without items is refused");
                 assert!(!with("").err().unwrap_or_default().contains("empty item"), "--{flag}");
             }
         }

@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(permits(&connection, ask("team", "acme/SHOP-api", Some(&shop))), Some(true));
         assert_eq!(permits(&connection, ask("team", "acme/cart", Some(&shop))), Some(false));
         assert_eq!(permits(&connection, ask("team", "acme/shop-api", Some(&other))), Some(false));
-        assert_eq!(permits(&connection, ask("team", "acme/shop-api", None)), None, "labels that cannot be read decide nothing");
+        assert_eq!(permits(&connection, ask("team", "acme/shop-api", None)), None, "without readable labels there is no decision");
         assert_eq!(permits(&connection, ask("team", "acme/cart", None)), Some(false), "no labels could grant this");
         let url = Url::parse("https://argocd.acme.io/api/webhook").unwrap();
         assert_eq!(permits(&connection, Request { destination: Some(&url), ..ask("platform", "acme/cart", None) }), Some(true));

@@ -324,7 +324,7 @@ mod tests {
         assert_eq!(waiting.answer().await, DeliveryResult::Pending);
         assert!(is_duplicate(&dedupe.begin(&push)));
         let elsewhere = Identity { uid: "other", ..push };
-        assert!(!is_duplicate(&dedupe.begin(&elsewhere)), "ids are a binding's own");
+        assert!(!is_duplicate(&dedupe.begin(&elsewhere)), "ids of different bindings are independent");
     }
 
     #[tokio::test]
@@ -381,14 +381,14 @@ mod tests {
         let begin = |id: &str, once: &StateKey| dedupe.begin(&Identity { once: &[once], ..identity(id, "100", false, id.as_bytes()) });
         first(begin("1", &edited)).finish(DeliveryResult::Overloaded);
         first(begin("2", &edited)).finish(DeliveryResult::Accepted);
-        assert!(is_duplicate(&begin("1", &edited)), "the first one's next try");
+        assert!(is_duplicate(&begin("1", &edited)), "a retry of the first delivery");
         assert!(is_duplicate(&begin("3", &edited)));
         first(begin("4", &other)).finish(DeliveryResult::Accepted);
         first(begin("5", &moved)).finish(DeliveryResult::Accepted);
         first(begin("6", &edited)).finish(DeliveryResult::Accepted);
         assert!(is_duplicate(&begin("5", &moved)), "an id stays seen");
         let elsewhere = dedupe.begin(&Identity { uid: "other", once: &[&edited], ..identity("7", "100", false, b"{}") });
-        assert!(!is_duplicate(&elsewhere), "states are a binding's own");
+        assert!(!is_duplicate(&elsewhere), "states of different bindings are independent");
     }
 
     #[test]

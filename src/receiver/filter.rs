@@ -56,7 +56,7 @@ mod tests {
         let filter = Filter::new(&sink(serde_json::json!({"name": "s"})), Some("main"));
         assert!(filter.wants(&event(EventKind::Push, "refs/heads/main")));
         assert!(!filter.wants(&event(EventKind::Push, "refs/heads/other")));
-        assert!(!filter.wants(&event(EventKind::PullRequest, "refs/heads/other")), "a pull request is filtered by where it goes");
+        assert!(!filter.wants(&event(EventKind::PullRequest, "refs/heads/other")), "a pull request is filtered by its target branch");
         assert!(filter.wants(&event(EventKind::Tag, "refs/tags/v1")));
     }
 

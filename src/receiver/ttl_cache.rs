@@ -86,7 +86,7 @@ mod tests {
         advance(NEARLY).await;
         assert_eq!(recent.get_or_insert_with("a", || 2), 1);
         advance(NEARLY).await;
-        assert_eq!(recent.get_or_insert_with("a", || 3), 3, "asking for it did not make it last");
+        assert_eq!(recent.get_or_insert_with("a", || 3), 3, "reading did not extend its time");
         recent.insert("b", 4);
         advance(KEPT).await;
         assert_eq!(recent.get_or_insert_with("c", || 5), 5);
@@ -102,7 +102,7 @@ mod tests {
             advance(NEARLY).await;
             assert_eq!(recent.get_or_insert_with("a", || 3), 1);
         }
-        assert_eq!(recent.get_or_insert_with("b", || 4), 4, "nobody asked for it");
+        assert_eq!(recent.get_or_insert_with("b", || 4), 4, "it was not read");
         advance(KEPT).await;
         assert_eq!(recent.get_or_insert_with("a", || 5), 5);
     }

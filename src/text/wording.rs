@@ -86,7 +86,7 @@ mod tests {
     fn df_20_a_secret_that_the_api_server_sends_in_another_form_is_not_quoted() {
         let secret = r#"{"apiVersion":"v1","kind":"Secret","data":"canary"}"#;
         let error = serde_json::from_str::<k8s_openapi::api::core::v1::Secret>(secret).unwrap_err();
-        assert!(error.to_string().contains("canary"), "that is why");
+        assert!(error.to_string().contains("canary"), "the error of serde contains the secret");
         assert!(!of_api_server(&kube::Error::SerdeError(error)).contains("canary"));
     }
 }

@@ -96,7 +96,7 @@ mod tests {
         let budget = PendingBudget::new(limits, Metrics::new(&mut prometheus_client::registry::Registry::default()));
         let first = budget.acquire("a", 10).unwrap();
         let _second = budget.acquire("a", 10).unwrap();
-        assert!(budget.acquire("a", 10).is_none(), "the binding has its share");
+        assert!(budget.acquire("a", 10).is_none(), "the limit of the binding is reached");
         assert!(budget.acquire("b", 81).is_none(), "too many bytes");
         let _third = budget.acquire("b", 80).unwrap();
         assert!(budget.acquire("c", 0).is_none(), "too many deliveries");

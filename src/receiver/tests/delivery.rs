@@ -35,7 +35,7 @@ async fn a_push_becomes_a_cloud_event() {
     assert_eq!(event.body, shot.body, "as it was received");
     assert_eq!(event.path, "/events");
     assert_eq!(event.header("host"), format!("sink-a.team.svc:{}", sink.port));
-    assert!(event.headers.keys().all(|name| !name.as_str().starts_with("x-gitea")), "no proof is handed on");
+    assert!(event.headers.keys().all(|name| !name.as_str().starts_with("x-gitea")), "no signature is handed on");
 }
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn a_repeated_delivery_in_progress_waits_for_the_same_answer() {
     let shot = Shot::push("d-1", "main");
     let both = futures::future::join(harness.send(&shot), harness.send(&shot));
     let release = async {
-        until("both are taken in", || harness.seen().last_delivery.is_some()).await;
+        until("both deliveries are being processed", || harness.seen().last_delivery.is_some()).await;
         sink.usually(200);
     };
     let ((first, second), ()) = futures::future::join(both, release).await;
@@ -146,7 +146,7 @@ async fn one_event_from_hooks_with_two_secret_versions_arrives_once() {
     let ids = sink.accepted_ids();
     assert_eq!(ids[..2], ["old-1", "new-2"]);
     assert_eq!(ids.len(), 3, "{ids:?}");
-    assert_eq!(harness.seen().secret_versions.len(), 2, "both hooks are seen to work");
+    assert_eq!(harness.seen().secret_versions.len(), 2, "the evidence contains both hooks");
 }
 
 #[tokio::test]
@@ -158,7 +158,7 @@ async fn events_for_a_sink_that_is_down_are_pending_in_order_and_arrive_once() {
     for number in 1..5 {
         assert_eq!(harness.send(&Shot::push(&format!("d-{number}"), "main")).await, 202);
     }
-    assert_eq!(harness.send(&Shot::push("d-3", "main")).await, 200, "it is on its way");
+    assert_eq!(harness.send(&Shot::push("d-3", "main")).await, 200, "it is pending");
     let seen = harness.seen();
     assert_eq!(seen.sinks["a"].pending, 5);
     assert_eq!(seen.sinks["a"].last_error.as_deref(), Some("answered 503"));
@@ -173,7 +173,7 @@ async fn events_for_a_sink_that_is_down_are_pending_in_order_and_arrive_once() {
     assert_eq!((&seen.sinks["a"].last_error, seen.sinks["a"].failing_since), (&None, None));
     assert_eq!(seen.accepted_until.unwrap().to_string(), "2026-11-20T10:00:10Z");
     assert_eq!(harness.send(&Shot::push("d-0", "main")).await, 200);
-    assert_eq!(sink.accepted().len(), 5, "what was pending counts as seen");
+    assert_eq!(sink.accepted().len(), 5, "an event that was pending counts as seen");
 }
 
 #[tokio::test]
@@ -195,7 +195,7 @@ async fn a_sink_that_is_down_does_not_delay_the_other() {
         assert_eq!(up.accepted().len(), number + 1);
     }
     down.usually(200);
-    until("the other has everything", || down.accepted().len() == 3).await;
+    until("the other sink has every event", || down.accepted().len() == 3).await;
     assert_eq!(up.accepted_ids(), ["d-0", "d-1", "d-2"]);
     assert_eq!(down.accepted_ids(), ["d-0", "d-1", "d-2"]);
 }
@@ -224,7 +224,7 @@ async fn a_sender_that_disconnects_does_not_cancel_the_delivery() {
     let sink = Sink::start(SILENT).await;
     let harness = with_sinks(json!([service_sink("a", sink.port)])).await;
     let sending = tokio::spawn(harness.request(&Shot::push("d-1", "main")).send());
-    until("it was taken in", || harness.seen().last_delivery.is_some()).await;
+    until("the delivery is being processed", || harness.seen().last_delivery.is_some()).await;
     sending.abort();
     assert!(sending.await.is_err_and(|error| error.is_cancelled()));
     until("the connection is gone", || harness.metrics().contains("forgebind_receiver_connections 0")).await;

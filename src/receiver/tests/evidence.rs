@@ -35,11 +35,11 @@ fn a_sink_that_was_removed_from_its_binding_is_forgotten_once_no_event_is_pendin
     }
     store.sink_pending("uid-shop", "b", 2);
     let both = [("a".to_owned(), 0), ("b".to_owned(), 2)];
-    assert_eq!(sinks(&store), both, "both are the binding's");
+    assert_eq!(sinks(&store), both, "both sinks belong to the binding");
     routes.apply_binding(&with_sinks(&["b"]));
     assert_eq!(sinks(&store), both[1..]);
     routes.apply_binding(&with_sinks(&["c"]));
-    assert_eq!(sinks(&store), both[1..], "two events are still counted there");
+    assert_eq!(sinks(&store), both[1..], "two events are still counted for the removed sink");
     store.sink_pending("uid-shop", "b", -2);
     assert_eq!(sinks(&store), []);
 }

@@ -72,12 +72,12 @@ async fn df_20_bb_21_neither_logs_nor_metrics_nor_evidence_contain_a_secret_or_a
         key().hook_id(owner("team", "unknown")),
         "canary-of-a-sinks-answer".into(),
     ] {
-        assert!(!told.contains(&forbidden), "{forbidden} is told");
+        assert!(!told.contains(&forbidden), "{forbidden} is logged");
     }
     for line in [r#""outcome":"pending""#, r#""reason":"proof_wrong""#, r#""reason":"unknown_path""#, "sink does not accept"] {
         assert!(log.contains(line), "{line} is not logged:\n{log}");
     }
-    assert!(!harness.metrics().contains("shop"), "no names in metrics");
+    assert!(!harness.metrics().contains("shop"), "metrics contain no names");
 }
 
 #[tokio::test]

@@ -50,10 +50,10 @@ async fn a_comment_on_a_github_pull_request_reaches_sinks_that_filter_by_branch(
         assert_eq!(harness.send(&github("d-1", "issue_comment", &comment_on_pull_request())).await, 200);
         let [event] = &sink.accepted()[..] else { panic!("{:?}", harness.seen()) };
         assert_eq!(event.header("ce-type"), "dev.forgebind.pull_request.comment");
-        assert!(!event.headers.contains_key("ce-subject"), "what is not known is absent");
+        assert!(!event.headers.contains_key("ce-subject"), "an unknown branch is not set");
         let elsewhere = json!({"action": "opened", "repository": {"id": 7}, "pull_request": {"base": {"ref": "other"}}});
         assert_eq!(harness.send(&github("d-2", "pull_request", &elsewhere)).await, 200);
-        assert_eq!(sink.attempts(), 1, "what is known is filtered");
+        assert_eq!(sink.attempts(), 1, "a known branch is filtered");
     }
 }
 
@@ -97,5 +97,5 @@ async fn a_form_is_handed_on_as_the_document_inside_it() {
     request.headers_mut().insert("content-type", "application/x-www-form-urlencoded".parse().unwrap());
     assert_eq!(harness.client.execute(request).await.unwrap().status(), 200);
     assert_eq!(sink.accepted()[0].body, document);
-    assert!(harness.metrics().contains("forgebind_receiver_in_flight_bytes 0"), "what was held was given back");
+    assert!(harness.metrics().contains("forgebind_receiver_in_flight_bytes 0"), "the bytes in flight were released");
 }

@@ -38,7 +38,7 @@ async fn half_open_connections_are_closed_and_free_their_slots() {
         }
         silent.push(stream);
     }
-    assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 200, "a place became free");
+    assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 200, "a slot became free");
     for stream in &mut silent {
         assert_eq!(closed(stream).await, "");
     }
@@ -54,7 +54,7 @@ async fn a_header_that_arrives_too_slowly_closes_the_connection() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(DEADLINE, trickle).await.expect("it is cut off, however busy it is");
+    tokio::time::timeout(DEADLINE, trickle).await.expect("a busy connection is closed too");
 }
 
 #[tokio::test]
@@ -105,7 +105,7 @@ async fn an_endless_body_is_cut_off_near_the_limit() {
     stream.write_all(header.as_bytes()).await.unwrap();
     let chunk = [b"1000\r\n".as_slice(), &[b'x'; 4096], b"\r\n"].concat();
     let endless = async { while stream.write_all(&chunk).await.is_ok() {} };
-    tokio::time::timeout(DEADLINE, endless).await.expect("it is cut off");
+    tokio::time::timeout(DEADLINE, endless).await.expect("the connection is closed");
     assert!(harness.metrics().contains(r#"reason="body_too_large"} 1"#));
 }
 
@@ -133,7 +133,7 @@ async fn the_shutdown_waits_for_a_delivery_in_flight() {
     harness.routes.apply_binding(&binding(|object| object["spec"]["sinks"] = json!([service_sink("a", sink.port)])));
     let request = harness.request(&Shot::push("d-1", "main"));
     let sending = tokio::spawn(async move { request.send().await.map(|response| response.status().as_u16()) });
-    until("it is taken in", || harness.seen().last_delivery.is_some()).await;
+    until("the delivery is being processed", || harness.seen().last_delivery.is_some()).await;
     let address = harness.address;
     let release = async {
         until("no connection is accepted", || std::net::TcpStream::connect(address).is_err()).await;
@@ -161,7 +161,7 @@ async fn a_header_above_16_kib_is_refused_and_one_below_is_read() {
     let request = |length: usize| harness.request(&Shot::push("d-1", "main")).header("x-filling", "x".repeat(length));
     assert_eq!(request(15 * 1024).send().await.unwrap().status(), 200);
     let refused = request(17 * 1024).send().await;
-    assert!(refused.is_err() || refused.unwrap().status() == 431, "whoever still reads is told so");
+    assert!(refused.is_err() || refused.unwrap().status() == 431, "a client that still reads gets the status");
     assert_eq!(harness.seen().last_delivery.unwrap().id, "d-1");
 }
 

@@ -50,7 +50,7 @@ async fn pk_28_bb_21_missing_and_wrong_signatures_get_401_and_reach_no_sink() {
     answers.push((response.status().as_u16(), response.text().await.unwrap()));
     assert!(answers.iter().all(|answer| *answer == (401, "not authentic\n".to_owned())), "{answers:?}");
     let refusals = harness.seen().refusals.unwrap();
-    assert_eq!((refusals.count, refusals.reason.as_str()), (4, "wrong signature"), "an unknown path is no binding's");
+    assert_eq!((refusals.count, refusals.reason.as_str()), (4, "wrong signature"), "an unknown path belongs to no binding");
     assert_eq!(harness.send(&right).await, 200, "a refused delivery does not count as seen");
     assert_eq!(sink.accepted_ids(), ["d-1"]);
     assert_eq!(sink.attempts(), 1);
@@ -99,7 +99,7 @@ async fn an_encoded_body_gets_415() {
     shot.headers.push(("content-encoding", "gzip".into()));
     assert_eq!(harness.send(&shot).await, 415);
     shot.path = "/hooks/x/1".into();
-    assert_eq!(harness.send(&shot).await, 415, "it tells nothing about the path");
+    assert_eq!(harness.send(&shot).await, 415, "the answer reveals nothing about the path");
     shot.path = path_of("team", "shop", &secret_version(0));
     shot.headers.last_mut().unwrap().1 = "identity".into();
     assert_eq!(harness.send(&shot).await, 200);
@@ -209,7 +209,7 @@ async fn too_many_deliveries_of_one_route_get_503_without_affecting_other_routes
         // An update of the object does not reset the rate limit.
         harness.routes.apply_binding(&binding(|_| ()));
     }
-    assert!(codes.len() > 3, "the burst is taken: {codes:?}");
+    assert!(codes.len() > 3, "the burst is accepted: {codes:?}");
     assert_eq!(codes.last(), Some(&503));
     let mut shot = Shot::push("d-9", "main");
     shot.path = path_of("team", "other", &secret_version(0));
@@ -308,7 +308,7 @@ async fn a_verified_body_above_the_limit_gets_success_where_a_refusal_would_end_
     let right = shot(&secret_of("team", "shop", &secret_version(0)));
     assert_eq!(harness.send(&right).await, 200);
     let far_too_long = Shot { body: vec![b' '; 3 * limit], ..right };
-    assert_eq!(harness.send(&far_too_long).await, 200, "it is read to its end");
+    assert_eq!(harness.send(&far_too_long).await, 200, "the body is read to its end");
     let seen = harness.seen();
     assert_eq!(seen.last_delivery, None);
     assert_eq!(seen.refusals.unwrap().reason, "body over the size limit");
