@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_value_knows_its_line() {
+    fn every_value_has_its_line() {
         let text = "a: 1\nb:\n- x: true\n  \"y/z\": null\n- two\nc: {d: 1.5}\n8080: port\n";
         let (value, lines) = read(text, 10).unwrap();
         assert_eq!(value, json!({"a": 1, "b": [{"x": true, "y/z": null}, "two"], "c": {"d": 1.5}, "8080": "port"}));

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_with_its_own_key_derives_the_same() {
+    fn a_receiver_derives_the_same_secrets_from_its_own_key() {
         let receiver = key().receiver();
         let restored = ReceiverKey::new(receiver.bytes()).unwrap();
         assert_eq!(receiver.hook_id(owner("a", "b")), restored.hook_id(owner("a", "b")));

@@ -244,7 +244,7 @@ async fn dt_04_refuses_a_provider_without_its_owner() -> Result<()> {
 }
 
 #[tokio::test]
-async fn connection_receiver() -> Result<()> {
+async fn validates_the_receiver_of_a_connection() -> Result<()> {
     let mut admission = Admission::of("GitProviderConnection").await?;
     admission.admits(with(&github(), "/receiver", json!({}))).await?;
     let base = with(&github(), "/receiver", json!({ "publicURL": "internal" }));
@@ -260,7 +260,7 @@ async fn connection_receiver() -> Result<()> {
 }
 
 #[tokio::test]
-async fn connection_credentials_and_timing() -> Result<()> {
+async fn validates_credentials_and_intervals_of_a_connection() -> Result<()> {
     let mut admission = Admission::of("GitProviderConnection").await?;
     let base = with(&github(), "/credentials", json!({ "secretRef": { "name": "acme" } }));
     admission.admits(base.clone()).await?;
@@ -297,7 +297,7 @@ async fn connection_credentials_and_timing() -> Result<()> {
 }
 
 #[tokio::test]
-async fn connection_permissions_and_grants() -> Result<()> {
+async fn validates_permissions_and_grants_of_a_connection() -> Result<()> {
     let mut admission = Admission::of("GitProviderConnection").await?;
     let all: Vec<Value> = forgebind::api::v1alpha1::Permission::ALL.iter().map(|permission| json!(permission)).collect();
     admission.admits(with(&github(), "/requiredPermissions", json!(all))).await?;
@@ -346,7 +346,7 @@ fn hooked() -> Value {
 }
 
 #[tokio::test]
-async fn binding_reference_and_repository() -> Result<()> {
+async fn validates_reference_and_repository_of_a_binding() -> Result<()> {
     let mut admission = Admission::of("RepoBinding").await?;
     admission.admits(binding()).await?;
     admission.refuses(with(&binding(), "/connectionRef", Value::Null), "spec.connectionRef: Required value").await?;
@@ -394,7 +394,7 @@ async fn binding_reference_and_repository() -> Result<()> {
 }
 
 #[tokio::test]
-async fn binding_webhook() -> Result<()> {
+async fn validates_the_webhook_of_a_binding() -> Result<()> {
     let mut admission = Admission::of("RepoBinding").await?;
     let all: Vec<Value> = forgebind::api::v1alpha1::EventKind::ALL.iter().map(|event| json!(event)).collect();
     admission.admits(hooked()).await?;
@@ -443,7 +443,7 @@ fn with_sink(sink: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn binding_sinks() -> Result<()> {
+async fn validates_the_sinks_of_a_binding() -> Result<()> {
     let mut admission = Admission::of("RepoBinding").await?;
     let service = json!({ "name": "ci", "service": { "name": "ci", "port": 80 } });
     let base = with_sink(&service);
@@ -503,7 +503,7 @@ async fn binding_sinks() -> Result<()> {
 }
 
 #[tokio::test]
-async fn binding_sink_kinds() -> Result<()> {
+async fn validates_each_kind_of_sink() -> Result<()> {
     let mut admission = Admission::of("RepoBinding").await?;
     let service = with_sink(&json!({ "name": "ci", "service": { "name": "ci", "port": 80 } }));
     admission.bounds_text(&service, "/sinks/0/service/name", 1, 63).await?;

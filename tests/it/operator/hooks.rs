@@ -255,7 +255,7 @@ async fn managed(env: &TestEnv, operator: &Operator) -> Result<()> {
 }
 
 #[tokio::test]
-async fn observe_on_the_binding_plans_and_writes_nothing_until_it_manages() -> Result<()> {
+async fn observe_on_the_binding_plans_and_writes_nothing_until_the_policy_is_manage() -> Result<()> {
     let env = TestEnv::new("observe").await?;
     let proxy = FaultProxy::before_gitea(env.gitea).await?;
     let operator = env.operator().await?;

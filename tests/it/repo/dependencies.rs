@@ -131,7 +131,7 @@ async fn no_crate_occurs_twice() -> Result<()> {
 }
 
 #[test]
-fn licence_expressions_are_judged() -> Result<()> {
+fn licence_expressions_are_evaluated() -> Result<()> {
     let allowed: BTreeSet<String> = ["MIT", "Apache-2.0", "Apache-2.0 WITH LLVM-exception"].map(str::to_owned).into();
     for good in ["MIT", "MIT/GPL-3.0", "GPL-3.0 OR MIT AND Apache-2.0", "(GPL-3.0 OR MIT) AND Apache-2.0", "Apache-2.0 WITH LLVM-exception"]
     {

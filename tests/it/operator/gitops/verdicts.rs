@@ -115,7 +115,7 @@ fn kstatus_argo_cd_and_flux_report_for_every_recorded_status_what_a_user_expects
 
 /// A status of an older version, or a missing status, breaks no script.
 #[test]
-fn an_object_without_any_status_is_waited_for() -> Result<()> {
+fn tools_wait_for_an_object_without_any_status() -> Result<()> {
     let mut object = recorded()?.into_iter().find(|(name, _)| name == "binding-ready").context("a binding")?.1;
     object["status"] = serde_json::json!({});
     let said = judge(&[object.clone()])?.remove(0);
