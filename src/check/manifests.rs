@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_and_lists_are_taken_apart() {
+    fn splits_documents_and_lists_into_objects() {
         let text = "# head\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: a}\nstringData:\n  note: |\n    --- not a marker\n---\n# nothing\n\
             --- # next\napiVersion: v1\nkind: List\nitems:\n- apiVersion: apps/v1\n  kind: Deployment\n  metadata: {name: b}\n- {apiVersion: v1, kind: ConfigMap, \
             metadata: {name: c}}\n";
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_names_the_line() {
+    fn an_error_names_the_line() {
         let error = read_text("apiVersion: v1\nkind: Secret\n---\nkind: x\n  bad: 1\n").unwrap_err().to_string();
         assert!(error.starts_with("-:5: not valid YAML"), "{error}");
         let error = read_text("a: 1\n---\nkind: RepoBinding\n").unwrap_err().to_string();
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_are_read_with_all_below_and_without_what_is_not_meant() {
+    fn directories_are_read_recursively_without_files_that_are_not_manifests() {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in [
             ("b.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: b}\n"),

@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn every_rule_of_the_schemas_has_its_meaning_here() {
+    fn every_rule_of_the_schemas_is_implemented() {
         let all: BTreeSet<String> = KINDS.iter().flat_map(|kind| Schema::of(kind).unwrap().rules()).collect();
         assert!(all.len() > 12, "{all:?}");
         let unknown: Vec<_> = all.iter().filter(|message| rules::rule(message).is_none()).collect();
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_right_has_no_violation() {
+    fn a_valid_object_has_no_violation() {
         let spec = json!({"connectionRef": {"name": "acme", "namespace": null}, "repository": "acme/shop", "webhook": {}});
         assert_eq!(binding(&spec), Vec::<String>::new());
     }
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn types_bounds_and_duplicates_are_judged() {
+    fn types_limits_and_duplicates_are_checked() {
         let sinks = json!([{"name": "a", "service": {"name": "a", "port": 0}}, {"name": "a", "service": {"name": "a", "port": "80"}}]);
         let spec = json!({"connectionRef": "acme", "repository": "", "webhook": {"events": ["Push", "Push"]}, "sinks": sinks});
         assert_eq!(

@@ -146,7 +146,7 @@ mod tests {
 
     /// Every list flag of every command: ignores white space around items, and refuses an empty item with the flag's name.
     #[test]
-    fn all_lists_are_read_alike() {
+    fn all_list_flags_are_parsed_alike() {
         let rows: &[Row] = &[
             ("public-url", "https://a.acme.io", "b=https://b.acme.io", |flags| of_server(flags, |config| config.public_urls.to_string())),
             ("former-public-urls", "https://a.acme.io", "https://b.acme.io", |flags| {
@@ -187,7 +187,7 @@ mod tests {
                 assert!(error.starts_with(&format!("--{flag}: ")) && error.contains("has an empty item"), "--{flag}={slip:?}: {error}");
             }
             if *flag != "receivers" {
-                assert_eq!(with(""), with("   "), "--{flag}: a list of nothing is no list");
+                assert_eq!(with(""), with("   "), "--{flag}: a list without items is refused");
                 assert!(!with("").err().unwrap_or_default().contains("empty item"), "--{flag}");
             }
         }
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn an_install_key_is_read_in_every_form_that_people_have() {
+    fn an_install_key_is_read_as_bytes_base64_or_a_secret() {
         let key = [7_u8; 32];
         let base64 = STANDARD.encode(key);
         let secret = format!("apiVersion: v1\nkind: Secret\nmetadata:\n  name: forgebind-install-key\ndata:\n  key: {base64}\n");

@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_value_knows_its_line() {
+    fn every_value_has_its_line() {
         let text = "a: 1\nb:\n- x: true\n  \"y/z\": null\n- two\nc: {d: 1.5}\n8080: port\n";
         let (value, lines) = read(text, 10).unwrap();
         assert_eq!(value, json!({"a": 1, "b": [{"x": true, "y/z": null}, "two"], "c": {"d": 1.5}, "8080": "port"}));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_told_with_its_line_and_without_its_text() {
+    fn malformed_yaml_is_reported_with_its_line_and_without_its_text() {
         for (text, line) in [("a: 1\n  b: canary\n", 21), ("a: [1,\nb: canary\n", 20), ("a: 1\na: canary\n", 21)] {
             let error = read(text, 20).unwrap_err();
             assert_eq!(error.line, Some(line), "{text:?}: {error:?}");

@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn server_identity_grants_end_and_permissions_are_told() {
+    fn the_summary_lists_server_identity_scopes_expiry_and_permissions() {
         let expected = [
             "Forgejo 16.0.0",
             "as user ada",
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_credential_that_does_not_work_nothing_is_told() {
+    fn a_rejected_credential_has_no_summary() {
         assert_eq!(told("False"), Vec::<String>::new());
     }
 }

@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_words_do_not_drive_the_terminal_that_shows_them() {
+    fn foreign_text_cannot_control_the_terminal() {
         let hostile = "x\u{1b}[2J\u{1b}]0;title\u{7}\r\n\u{202e}y\u{9b}2J";
         let key = (hostile.to_owned(), hostile.to_owned());
         let mut row = Row::new("RepoBinding", &key, None, Outcome::NotReady);
@@ -324,7 +324,7 @@ error    binding team/shop
     }
 
     #[test]
-    fn a_terminal_has_colours_and_lines_that_fit() {
+    fn a_terminal_gets_colours_and_lines_that_fit() {
         let text = table(&result(), Style { colours: true, width: Some(70) });
         assert!(
             text.contains("\u{1b}[31mFalse") && text.contains("\u{1b}[32mTrue") && text.contains("\u{1b}[31merror  \u{1b}[0m"),

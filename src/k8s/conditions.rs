@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn the_transition_time_moves_with_the_verdict_only() {
+    fn the_transition_time_changes_only_with_the_status() {
         let mut conditions = Conditions::new(&[], Some(1), at(10));
         conditions.set(ConditionType::Ready, ConditionStatus::False, Reason::Progressing, "first");
         let old = conditions.finish();
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_set_again_is_dropped() {
+    fn a_condition_that_is_not_set_again_is_dropped() {
         let mut conditions = Conditions::new(&[], Some(1), at(10));
         conditions.set(ConditionType::Stalled, ConditionStatus::True, Reason::ForeignHook, "x");
         let old = conditions.finish();

@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_present_cluster_names_a_proxy() {
+    fn only_the_proxy_of_the_current_cluster_counts() {
         let read = |present: &str| {
             let text = format!(
                 "current-context: {present}\n\

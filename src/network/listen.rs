@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn every_address_is_reached_by_both_families() {
+    async fn the_unspecified_address_accepts_ipv4_and_ipv6() {
         let listener = bind("[::]:0".parse().unwrap()).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_without_ipv6_is_listened_to_by_ipv4_and_a_port_that_is_taken_stays_an_error() {
+    fn without_ipv6_listens_on_ipv4_and_a_port_in_use_stays_an_error() {
         let address = |text: &str| text.parse::<SocketAddr>().unwrap();
         // EAFNOSUPPORT and EADDRNOTAVAIL.
         for code in [97, 99] {

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_choice_means_its_name_and_no_choice_the_default() {
+    fn a_name_selects_its_url_and_no_name_the_default() {
         let both = urls(Some("https://hooks.acme.io"), &[("internal", "https://hooks.acme.corp")]);
         assert_eq!(both.choose(None), Ok(&url("https://hooks.acme.io")));
         assert_eq!(both.choose(Some("internal")), Ok(&url("https://hooks.acme.corp")));
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_address_the_message_names_the_flag_and_what_there_is() {
+    fn a_missing_url_is_reported_with_the_flag_and_the_known_names() {
         let named = urls(None, &[("internal", "https://hooks.acme.corp"), ("dmz", "https://dmz.acme.io")]);
         for (urls, choice, says) in [
             (urls(None, &[]), None, "start it with --public-url"),
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_those_of_dns_labels() {
+    fn names_are_dns_labels() {
         for name in ["internal", "a", "7", "on-prem-2", &"a".repeat(63)] {
             assert!(is_name(name), "{name}");
         }

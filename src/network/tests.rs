@@ -36,7 +36,7 @@ fn verdict(result: &Result<(), Refusal>) -> Verdict {
 }
 
 #[test]
-fn urls_are_judged_by_what_they_lead_to() {
+fn urls_are_checked_by_scheme_user_information_and_address() {
     use Verdict::{Address, Allowed, Insecure, Scheme, UserInfo};
     let policy = policy();
     for (url, expected) in [
@@ -129,7 +129,7 @@ fn urls_are_judged_by_what_they_lead_to() {
 }
 
 #[test]
-fn allowed_ranges_open_what_they_name_and_no_more() {
+fn allowed_ranges_permit_exactly_their_addresses() {
     let mut policy = policy();
     policy.allow_cidrs = ["127.0.0.0/8", "10.96.0.10/32", "fd00:ec2::/64"].map(|text| text.parse().unwrap()).to_vec();
     for (url, expected) in [
@@ -147,7 +147,7 @@ fn allowed_ranges_open_what_they_name_and_no_more() {
 }
 
 #[test]
-fn sinks_by_service_reach_the_cluster_and_nothing_special() {
+fn sinks_by_service_may_reach_the_cluster_but_no_special_addresses() {
     let policy = policy();
     for (url, expected) in [
         ("http://ci.team.svc:80/events", Verdict::Allowed),
@@ -181,7 +181,7 @@ fn sinks_by_http_need_an_allowed_host() {
 }
 
 #[test]
-fn provider_hosts_narrow_all_but_the_known_clouds() {
+fn provider_hosts_restrict_all_hosts_except_the_known_clouds() {
     let mut policy = policy();
     policy.provider_hosts = patterns(&["gitea.acme.io", "bücher.example", "[2001:db8::1]:3000"]);
     for (url, expected) in [
@@ -205,7 +205,7 @@ fn provider_hosts_narrow_all_but_the_known_clouds() {
 }
 
 #[test]
-fn http_is_for_local_development() {
+fn insecure_http_permits_http_but_no_more_addresses() {
     let mut policy = policy();
     policy.insecure_http = true;
     assert_eq!(verdict(&check(&policy, Purpose::Provider, "http://gitea.acme.io")), Verdict::Allowed);
@@ -214,7 +214,7 @@ fn http_is_for_local_development() {
 }
 
 #[test]
-fn patterns_that_are_none_are_refused() {
+fn invalid_patterns_are_refused() {
     for text in ["", "*", "*.", "a b", "https://a", "a/b", "a@b", "a:port", "a:99999", "*.*.a", "a?b"] {
         assert!(text.parse::<HostPattern>().is_err(), "{text:?}");
     }
@@ -224,7 +224,7 @@ fn patterns_that_are_none_are_refused() {
 }
 
 #[test]
-fn of_a_names_addresses_only_the_allowed_ones_are_tried() {
+fn only_allowed_addresses_of_a_name_are_tried() {
     let policy = policy();
     let vet = |addresses: &[&str]| {
         let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
@@ -237,7 +237,7 @@ fn of_a_names_addresses_only_the_allowed_ones_are_tried() {
 }
 
 #[tokio::test]
-async fn a_name_that_leads_to_this_machine_is_refused_when_connecting() {
+async fn a_name_that_resolves_to_this_machine_is_refused_when_connecting() {
     let mut policy = policy();
     policy.insecure_http = true;
     policy.resolve.insert(("inside.example".into(), 80), "127.0.0.1".parse().unwrap());
@@ -253,7 +253,7 @@ async fn a_name_that_leads_to_this_machine_is_refused_when_connecting() {
 }
 
 #[test]
-fn where_provider_hosts_are_listed_a_proxy_has_to_be_listed_too() {
+fn with_listed_provider_hosts_a_proxy_must_be_listed_too() {
     let patterns = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<HostPattern>>();
     for (providers, proxies, proxy, allowed) in [
         (&[][..], &[][..], "http://proxy.acme.io:3128", true),

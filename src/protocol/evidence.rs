@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_receiver_tells_is_cut_to_what_it_has_reason_to_tell() {
+    fn the_evidence_of_a_receiver_is_limited_in_number_and_length() {
         let long = "ü".repeat(5000);
         let sink = SinkEvidence { last_error: Some(long.clone()), ..SinkEvidence::default() };
         let seen = BindingEvidence {

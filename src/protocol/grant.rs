@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn without_rules_only_the_own_namespace_may() {
+    fn without_rules_only_the_own_namespace_is_permitted() {
         let connection = connection(None);
         assert_eq!(permits(&connection, ask("platform", "acme/shop", None)), Some(true));
         assert_eq!(permits(&connection, ask("team", "acme/shop", None)), Some(false));
@@ -160,12 +160,12 @@ mod tests {
     }
 
     #[test]
-    fn no_rule_is_nobody() {
+    fn an_empty_list_of_rules_permits_nobody() {
         assert_eq!(permits(&connection(Some(json!([]))), ask("platform", "acme/shop", None)), Some(false));
     }
 
     #[test]
-    fn a_namespace_is_judged_before_the_path_can_be_read() {
+    fn a_namespace_is_checked_even_if_the_path_is_invalid() {
         let connection = connection(Some(json!([{"namespaces": {"from": "Same"}, "repositories": ["acme/shop"]}])));
         let asks = |namespace| Request { repository: None, ..ask(namespace, "", None) };
         assert_eq!(permits(&connection, asks("platform")), Some(true));
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_choose_namespaces_repositories_and_destinations() {
+    fn rules_select_namespaces_repositories_and_destinations() {
         let connection = connection(Some(json!([
             {"namespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "shop"}}}, "repositories": ["Acme/shop-*"]},
             {"namespaces": {"from": "Same"}, "destinationHosts": ["argocd.acme.io"]},
@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(permits(&connection, ask("team", "acme/SHOP-api", Some(&shop))), Some(true));
         assert_eq!(permits(&connection, ask("team", "acme/cart", Some(&shop))), Some(false));
         assert_eq!(permits(&connection, ask("team", "acme/shop-api", Some(&other))), Some(false));
-        assert_eq!(permits(&connection, ask("team", "acme/shop-api", None)), None, "labels that cannot be read decide nothing");
+        assert_eq!(permits(&connection, ask("team", "acme/shop-api", None)), None, "without readable labels there is no decision");
         assert_eq!(permits(&connection, ask("team", "acme/cart", None)), Some(false), "no labels could grant this");
         let url = Url::parse("https://argocd.acme.io/api/webhook").unwrap();
         assert_eq!(permits(&connection, Request { destination: Some(&url), ..ask("platform", "acme/cart", None) }), Some(true));
@@ -193,7 +193,7 @@ mod tests {
 
     /// For the own namespace, the message names the part of the rules that does not match, and what to add.
     #[test]
-    fn what_a_connection_lacks_for_its_own_namespace_is_named() {
+    fn names_the_missing_part_of_a_rule_for_the_own_namespace() {
         let url = Url::parse("https://argocd.acme.io/api/webhook").unwrap();
         let labels = BTreeMap::from([("team".to_owned(), "shop".to_owned())]);
         let same = |more: serde_json::Value| {

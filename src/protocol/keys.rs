@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_concatenate_alike_have_different_ids() {
+    fn names_that_concatenate_to_the_same_text_have_different_ids() {
         let receiver = key().receiver();
         assert_ne!(receiver.hook_id(owner("team", "a-b")), receiver.hook_id(owner("team-a", "b")));
         assert_ne!(receiver.hook_id(owner("ab", "c")), receiver.hook_id(owner("a", "bc")));
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_binding_has_another_identity_through_another_connection() {
+    fn the_identity_of_a_binding_depends_on_its_connection() {
         let receiver = key().receiver();
         let through = |connection| ConnectedBinding { connection, ..owner("team", "shop") };
         for other in [("team", "acme"), ("platform", "other"), ("platformacme", "")] {
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_with_its_own_key_derives_the_same() {
+    fn a_receiver_derives_the_same_secrets_from_its_own_key() {
         let receiver = key().receiver();
         let restored = ReceiverKey::new(receiver.bytes()).unwrap();
         assert_eq!(receiver.hook_id(owner("a", "b")), restored.hook_id(owner("a", "b")));
@@ -276,7 +276,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_secret_version_of_a_brought_secret_is_never_taken_for_that_of_a_derived_one(bytes: [u8; 32], text in ".{0,40}", second in 0_i64..) {
+        fn the_secret_version_of_a_users_secret_is_never_mistaken_for_that_of_a_derived_one(bytes: [u8; 32], text in ".{0,40}", second in 0_i64..) {
             let brought = ReceiverKey::new(&bytes).unwrap().user_secret_version(&parts(&[text]));
             prop_assert_eq!(derived_second(&brought), None);
             prop_assert_eq!(derived_second(&second.to_string()), Some(second));
@@ -284,14 +284,14 @@ mod tests {
         }
 
         #[test]
-        fn every_part_of_a_secret_counts_for_its_fingerprint(one in proptest::collection::vec(".{0,3}", 0..4), other in proptest::collection::vec(".{0,3}", 0..4)) {
+        fn every_part_of_a_secret_changes_its_fingerprint(one in proptest::collection::vec(".{0,3}", 0..4), other in proptest::collection::vec(".{0,3}", 0..4)) {
             let fingerprint = |texts: &[String]| key().receiver().fingerprint(&parts(texts));
             prop_assert_eq!(fingerprint(&one) == fingerprint(&other), one == other);
         }
     }
 
     #[test]
-    fn a_secret_version_is_decided_by_its_form_and_not_by_chance() {
+    fn a_fingerprint_of_digits_only_is_not_mistaken_for_a_derived_version() {
         // About one in two thousand fingerprints consists of digits only.
         let receiver = key().receiver();
         let of = |number: u32| parts(&[format!("secret-{number}")]);
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_checked() {
+    fn the_lengths_of_keys_are_checked() {
         assert!(InstallKey::new(&[0; 31]).is_err());
         assert!(ReceiverKey::new(&[0; 33]).is_err());
     }

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_survives_the_wire() {
+    fn every_kind_survives_serialization() {
         let secrets = samples().iter().map(|secret| UserSecret::new("0123456789abcdef".into(), secret).unwrap()).collect();
         let written = UserSecrets { secrets }.to_json().unwrap();
         let read = UserSecrets::from_json(&written).unwrap().pairs();
@@ -188,13 +188,13 @@ mod tests {
     }
 
     #[test]
-    fn a_derived_secret_never_travels() {
+    fn a_derived_secret_is_never_written() {
         let derived = WebhookSecret::Derived(crate::protocol::secret::DerivedSecret::new([1; 32]));
         assert!(UserSecret::new("1".into(), &derived).is_none());
     }
 
     #[test]
-    fn names_and_shards_belong_together() {
+    fn names_of_secrets_convert_to_shards_and_back() {
         for uid in ["", "a", "6f1c1c9e-0000-4000-8000-000000000000"] {
             assert_eq!(shard_of_name(&secret_name(shard(uid))), Some(shard(uid)));
         }

@@ -324,11 +324,11 @@ mod tests {
         assert_eq!(waiting.answer().await, DeliveryResult::Pending);
         assert!(is_duplicate(&dedupe.begin(&push)));
         let elsewhere = Identity { uid: "other", ..push };
-        assert!(!is_duplicate(&dedupe.begin(&elsewhere)), "ids are a binding's own");
+        assert!(!is_duplicate(&dedupe.begin(&elsewhere)), "ids of different bindings are independent");
     }
 
     #[tokio::test]
-    async fn a_claim_that_breaks_off_makes_way() {
+    async fn a_dropped_claim_lets_the_same_delivery_be_processed_again() {
         let dedupe = Dedupe::new();
         let push = identity("1", "100", false, b"{}");
         let claim = first(dedupe.begin(&push));
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_sink_accepted_is_remembered_for_the_next_try() {
+    fn an_event_that_a_sink_accepted_is_not_sent_to_it_again_at_a_retry() {
         let dedupe = Dedupe::new();
         let push = identity("1", "100", false, b"{}");
         let claim = first(dedupe.begin(&push));
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_content_by_hooks_of_two_secret_versions_is_one_event() {
+    fn the_same_content_from_hooks_with_two_secret_versions_is_one_event() {
         let dedupe = Dedupe::new();
         // The first delivery arrives before the second hook is known.
         first(dedupe.begin(&identity("1", "100", false, b"push"))).finish(DeliveryResult::Accepted);
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_content_by_one_hook_happened_twice() {
+    fn the_same_content_twice_from_one_hook_is_two_events() {
         let dedupe = Dedupe::new();
         first(dedupe.begin(&identity("1", "100", true, b"push"))).finish(DeliveryResult::Accepted);
         first(dedupe.begin(&identity("2", "100", true, b"push"))).finish(DeliveryResult::Accepted);
@@ -374,25 +374,25 @@ mod tests {
     }
 
     #[test]
-    fn a_state_is_told_once_until_another_was_told() {
+    fn a_state_is_a_duplicate_until_another_state_was_reported() {
         let dedupe = Dedupe::new();
         let once = |subject: &str, state: &str| StateKey { subject: subject.into(), state: state.into() };
         let (moved, edited, other) = (once("7", "b"), once("7", "a"), once("8", "a"));
         let begin = |id: &str, once: &StateKey| dedupe.begin(&Identity { once: &[once], ..identity(id, "100", false, id.as_bytes()) });
         first(begin("1", &edited)).finish(DeliveryResult::Overloaded);
         first(begin("2", &edited)).finish(DeliveryResult::Accepted);
-        assert!(is_duplicate(&begin("1", &edited)), "the first one's next try");
+        assert!(is_duplicate(&begin("1", &edited)), "a retry of the first delivery");
         assert!(is_duplicate(&begin("3", &edited)));
         first(begin("4", &other)).finish(DeliveryResult::Accepted);
         first(begin("5", &moved)).finish(DeliveryResult::Accepted);
         first(begin("6", &edited)).finish(DeliveryResult::Accepted);
         assert!(is_duplicate(&begin("5", &moved)), "an id stays seen");
         let elsewhere = dedupe.begin(&Identity { uid: "other", once: &[&edited], ..identity("7", "100", false, b"{}") });
-        assert!(!is_duplicate(&elsewhere), "states are a binding's own");
+        assert!(!is_duplicate(&elsewhere), "states of different bindings are independent");
     }
 
     #[test]
-    fn other_events_with_the_same_content_are_others() {
+    fn different_event_kinds_with_the_same_content_are_not_duplicates() {
         let dedupe = Dedupe::new();
         first(dedupe.begin(&identity("1", "100", true, b"{}"))).finish(DeliveryResult::Accepted);
         let tag = Identity { events: &[EventKind::Tag], ..identity("2", "200", true, b"{}") };

@@ -202,7 +202,7 @@ mod tests {
     use crate::providers::webhook::Change;
 
     #[test]
-    fn a_line_of_the_log_names_references_and_commits_and_is_bounded() {
+    fn the_log_line_names_references_and_commits_and_has_a_limited_length() {
         let event = |reference: &str, commit| Event::of_reference(reference, Change::Updated).unwrap().at(commit);
         let push = event("refs/heads/main", Some("2b7d44102b7d44102b7d44102b7d44102b7d4410"));
         assert_eq!(refs(std::slice::from_ref(&push)), "refs/heads/main@2b7d4410");

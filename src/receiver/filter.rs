@@ -52,16 +52,16 @@ mod tests {
     }
 
     #[test]
-    fn df_22_the_bindings_branch_is_the_default() {
+    fn df_22_the_branch_of_the_binding_is_the_default() {
         let filter = Filter::new(&sink(serde_json::json!({"name": "s"})), Some("main"));
         assert!(filter.wants(&event(EventKind::Push, "refs/heads/main")));
         assert!(!filter.wants(&event(EventKind::Push, "refs/heads/other")));
-        assert!(!filter.wants(&event(EventKind::PullRequest, "refs/heads/other")), "a pull request is filtered by where it goes");
+        assert!(!filter.wants(&event(EventKind::PullRequest, "refs/heads/other")), "a pull request is filtered by its target branch");
         assert!(filter.wants(&event(EventKind::Tag, "refs/tags/v1")));
     }
 
     #[test]
-    fn an_event_whose_branch_the_provider_does_not_tell_passes_every_filter() {
+    fn an_event_without_a_branch_passes_every_filter() {
         let untold = Event { kind: EventKind::PullRequestComment, reference: None, commit: None, change: Change::Updated, once: None };
         let of_binding = Filter::new(&sink(serde_json::json!({"name": "s"})), Some("main"));
         let of_sink = Filter::new(&sink(serde_json::json!({"name": "s", "branches": ["release/*"]})), None);
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn branches_may_be_written_short_or_in_full() {
+    fn branches_may_be_short_or_full_names() {
         for (pattern, branch) in [("refs/heads/main", "main"), ("refs/heads/release/*", "release/1"), ("refs/heads/**", "a/b")] {
             let reference = format!("refs/heads/{branch}");
             let of_sink = Filter::new(&sink(serde_json::json!({"name": "s", "branches": [pattern]})), None);
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sinks_own_branches_replace_the_default() {
+    fn branches_of_a_sink_replace_the_default() {
         let filter = Filter::new(&sink(serde_json::json!({"name": "s", "branches": ["release/*"], "events": ["Push"]})), Some("main"));
         assert!(filter.wants(&event(EventKind::Push, "refs/heads/release/1")));
         assert!(!filter.wants(&event(EventKind::Push, "refs/heads/main")));

@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_holds_its_share_and_others_theirs() {
+    fn each_peer_has_its_own_limit_of_connections() {
         let peers = Peers::new(2);
         let first = take(&peers, "10.0.0.1").unwrap();
         let _second = take(&peers, "::ffff:10.0.0.1").unwrap();
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn all_addresses_of_one_network_of_ipv6_are_one_peer() {
+    fn all_addresses_of_one_ipv6_network_count_as_one_peer() {
         let peers = Peers::new(1);
         let _one = take(&peers, "2001:db8:1:2::1").unwrap();
         assert!(take(&peers, "2001:db8:1:2:ffff::9").is_none());
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_of_who_is_gone() {
+    fn a_peer_without_connections_is_forgotten() {
         let peers = Peers::new(1);
         for number in 0..100_u8 {
             drop(peers.take(IpAddr::from([10, 0, 0, number])));

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_told_by_the_beginning_of_its_sha256() {
+    fn a_path_is_logged_as_the_beginning_of_its_sha256() {
         assert_eq!(digest("/hooks/x/1"), "5ebffea608727a4b");
     }
 }

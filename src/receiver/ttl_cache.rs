@@ -80,13 +80,13 @@ mod tests {
     const NEARLY: Duration = Duration::from_secs(45);
 
     #[tokio::test(start_paused = true)]
-    async fn a_thing_counts_for_its_time_and_makes_room_afterwards() {
+    async fn an_entry_expires_and_is_removed_although_it_is_read() {
         let recent = TtlCache::since_insert(KEPT, 10);
         assert_eq!(recent.get_or_insert_with("a", || 1), 1);
         advance(NEARLY).await;
         assert_eq!(recent.get_or_insert_with("a", || 2), 1);
         advance(NEARLY).await;
-        assert_eq!(recent.get_or_insert_with("a", || 3), 3, "asking for it did not make it last");
+        assert_eq!(recent.get_or_insert_with("a", || 3), 3, "reading did not extend its time");
         recent.insert("b", 4);
         advance(KEPT).await;
         assert_eq!(recent.get_or_insert_with("c", || 5), 5);
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn where_use_counts_a_thing_lasts_as_long_as_it_is_asked_for() {
+    async fn with_expiry_after_use_an_entry_stays_as_long_as_it_is_read() {
         let recent = TtlCache::since_use(KEPT, 10);
         assert_eq!(recent.get_or_insert_with("a", || 1), 1);
         recent.insert("b", 2);
@@ -102,13 +102,13 @@ mod tests {
             advance(NEARLY).await;
             assert_eq!(recent.get_or_insert_with("a", || 3), 1);
         }
-        assert_eq!(recent.get_or_insert_with("b", || 4), 4, "nobody asked for it");
+        assert_eq!(recent.get_or_insert_with("b", || 4), 4, "it was not read");
         advance(KEPT).await;
         assert_eq!(recent.get_or_insert_with("a", || 5), 5);
     }
 
     #[test]
-    fn what_was_noted_longest_ago_is_forgotten_first() {
+    fn the_entry_that_was_inserted_first_is_removed_first() {
         let recent = TtlCache::since_insert(KEPT, 2);
         recent.insert("a", 1);
         recent.insert("b", 2);

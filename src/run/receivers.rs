@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_without_end_is_cut_off_and_the_other_receivers_count() {
+    async fn an_endless_answer_is_cut_off_and_the_other_receivers_count() {
         let endless = receiver("{\"bindings\":{\"a\":{}", " ", 1 << 30, "}}").await;
         let honest = receiver("{\"bindings\":{\"a\":{}", " ", 1024, "}}").await;
         let found = collected(vec![endless, honest]).await;
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_is_none_is_not_repeated() {
+    async fn the_error_for_an_invalid_answer_does_not_quote_it() {
         let url = receiver("{\"bindings\": \"canary", "", 0, "").await;
         let answer = reqwest::Client::builder().no_proxy().build().unwrap().get(url).send().await.unwrap();
         let error = read(answer).await.unwrap_err().to_string();

@@ -273,7 +273,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_hook_that_stays_is_named_with_its_place() {
+    fn every_hook_that_stays_is_listed_with_its_repository() {
         let object = json!({
             "spec": {"repository": "acme/shop"},
             "status": {

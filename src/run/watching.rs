@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_that_is_seen_after_its_bindings_asks_for_them() {
+    fn a_new_or_relabelled_namespace_triggers_its_bindings() {
         let (connections, _kept) = unbounded_channel();
         let (bindings, mut requests) = unbounded_channel();
         let mut watched = Watched::default();
@@ -365,17 +365,17 @@ mod tests {
         };
 
         tell(Change::Applied(namespace("team", "shop")));
-        assert_eq!(asked(&mut requests), [""; 0], "the labels cannot be read before the listing is over");
+        assert_eq!(asked(&mut requests), [""; 0], "the labels are not known before the list is complete");
         tell(Change::Ready);
-        assert_eq!(asked(&mut requests), ["late/shop", "team/shop"], "whom a grant by labels concerns");
+        assert_eq!(asked(&mut requests), ["late/shop", "team/shop"], "the bindings of grants by labels");
         tell(Change::Applied(namespace("team", "shop")));
         assert_eq!(asked(&mut requests), [""; 0], "nothing new");
         tell(Change::Applied(namespace("late", "shop")));
-        assert_eq!(asked(&mut requests), ["late/shop", "late/till"], "its first sight");
+        assert_eq!(asked(&mut requests), ["late/shop", "late/till"], "a new namespace");
         tell(Change::Applied(namespace("late", "other")));
         assert_eq!(asked(&mut requests), ["late/shop", "late/till"], "other labels");
         tell(Change::Deleted(namespace("late", "other")));
         tell(Change::Applied(namespace("late", "other")));
-        assert_eq!(asked(&mut requests), ["late/shop", "late/till"], "one that was made again");
+        assert_eq!(asked(&mut requests), ["late/shop", "late/till"], "a recreated namespace");
     }
 }

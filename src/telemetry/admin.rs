@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_compared_whole() {
+    fn tokens_must_be_equal_as_a_whole() {
         assert!(same("abc", "abc"));
         assert!(!same("ab", "abc"));
         assert!(!same("", "abc"));

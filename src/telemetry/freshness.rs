@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_watch_is_fresh_for_as_long_as_it_was_answered_lately() {
+    async fn a_watch_is_fresh_while_its_last_answer_is_recent() {
         let health = WatchHealth::default();
         assert!(!health.is_fresh(&["/repobindings"]), "never answered");
         health.note("/apis/forgebind.dev/v1alpha1/repobindings".to_owned());
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_watch_that_is_silent_for_longest_is_told_by_resource_and_never_by_path() {
+    async fn the_longest_silent_watch_is_reported_by_resource_and_never_by_path() {
         let health = WatchHealth::default();
         for namespace in 0..100 {
             health.note(format!("/apis/forgebind.dev/v1alpha1/namespaces/team-{namespace}/repobindings"));

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_words_neither_begin_a_line_nor_drive_a_terminal_in_either_format() {
+    fn foreign_text_can_neither_begin_a_line_nor_control_a_terminal_in_either_format() {
         for format in [LogFormat::Text, LogFormat::Json] {
             let text = logged(format, "a\n2026-11-20 ERROR forged\u{1b}[2J\u{202e}\u{e0041}b");
             assert_eq!(text.matches('\n').count(), 1, "{text}");
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn no_line_is_longer_than_a_log_can_take() {
+    fn the_length_of_a_line_is_limited() {
         for format in [LogFormat::Text, LogFormat::Json] {
             let text = logged(format, &"x\u{202e}".repeat(4_000_000));
             assert!(text.len() < MAX_LENGTH && text.ends_with('\n') && text.contains("bytes was cut"), "{}", text.len());

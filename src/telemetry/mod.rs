@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_server_makes_labels_at_will() {
+    fn servers_cannot_create_arbitrary_labels() {
         let labels: BTreeSet<&str> = (100..1000).filter_map(|code| StatusCode::from_u16(code).ok()).map(code_label).collect();
         assert_eq!(labels.len(), COUNTED.len() + 6);
         for code in COUNTED {

@@ -81,7 +81,7 @@ mod tests {
     use crate::clock::SystemClock;
 
     #[test]
-    fn a_process_tells_what_it_is_and_what_it_uses() {
+    fn a_process_exports_its_start_time_and_its_resource_usage() {
         let clock: SharedClock = Arc::new(SystemClock);
         let before = clock.now().as_second();
         let metrics = ProcessMetrics::register(&mut Registry::default(), "controller", &clock);

@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn df_20_an_error_tells_the_place_and_nothing_of_the_document() {
+    fn df_20_an_error_contains_the_position_and_nothing_of_the_document() {
         let long = format!(r#"{{"token": "canary{}"}}"#, "x".repeat(10_000_000));
         for document in [long.as_str(), r#"{"token": canary}"#, r#"{"token": 1, "canary"#, r#"["canary"]"#] {
             let error = read_text::<BTreeMap<String, u8>>(document).unwrap_err().to_string();
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_is_an_error_and_no_end_of_the_stack() {
+    fn deep_nesting_is_an_error_and_no_stack_overflow() {
         for opening in ["[", r#"{"a":"#] {
             let document = opening.repeat(4_000_000);
             assert!(read_text::<serde_json::Value>(&document).is_err());
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_counted_outside_of_texts() {
+    fn punctuation_inside_strings_is_not_counted_as_values() {
         assert!(has_at_most(3, br#"[{"a":"[,{\"[","b":1}]"#) && !has_at_most(2, br#"[{"a":"[,{\"[","b":1}]"#));
         assert!(!has_at_most(1000, "[0".repeat(1001).as_bytes()));
     }

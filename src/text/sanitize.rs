@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_seen_is_escaped_and_json_stays_json() {
+    fn invisible_characters_are_escaped_and_json_stays_valid() {
         assert_eq!(escaped("plain ünïcödé"), "plain ünïcödé");
         assert_eq!(escaped("a\u{1b}[2Jb\u{202e}c\u{e0041}"), "a\\u001b[2Jb\\u202ec\\udb40\\udc41");
         let document = serde_json::json!({"a": "x\u{202e}y\u{2066}\u{e0041}"});
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_one_line_of_a_bounded_length() {
+    fn a_text_becomes_one_line_of_limited_length() {
         assert_eq!(line(" a\r\n\tb\u{0}c \u{202e}d\u{61c}\u{2028}e ", 300), "a b c d e");
         let long = line(&"x".repeat(1_000_000), 10);
         assert_eq!(long, "xxxxxxxxx…");

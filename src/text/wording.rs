@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_repeated_value_is_short_and_holds_no_password_and_no_line_break() {
+    fn a_quoted_value_is_short_and_contains_no_password_and_no_line_break() {
         assert_eq!(quoted("no-path"), "\"no-path\"");
         assert_eq!(quoted("a\nb\u{1b}[31m"), "\"a\\nb\\u{1b}[31m\"");
         assert_eq!(quoted("https://ada:canary@acme.io:x/y"), "\"…@acme.io:x/y\"");
@@ -71,12 +71,12 @@ mod tests {
     }
 
     #[test]
-    fn names_are_enumerated_as_in_a_sentence() {
+    fn names_are_joined_as_in_a_sentence() {
         assert_eq!([enumerated(&["a"]), enumerated(&["a", "b"]), enumerated(&["a", "b", "c"])], ["a", "a and b", "a, b and c"]);
     }
 
     #[test]
-    fn what_the_api_server_said_is_no_dump_of_its_answer() {
+    fn an_error_of_the_api_server_is_reported_by_its_message() {
         let status = kube::core::Status::failure("secrets \"key\" not found", "NotFound").with_code(404);
         let text = of_api_server(&kube::Error::Api(Box::new(status)));
         assert_eq!(text, "secrets \"key\" not found (404)");
@@ -86,7 +86,7 @@ mod tests {
     fn df_20_a_secret_that_the_api_server_sends_in_another_form_is_not_quoted() {
         let secret = r#"{"apiVersion":"v1","kind":"Secret","data":"canary"}"#;
         let error = serde_json::from_str::<k8s_openapi::api::core::v1::Secret>(secret).unwrap_err();
-        assert!(error.to_string().contains("canary"), "that is why");
+        assert!(error.to_string().contains("canary"), "the error of serde contains the secret");
         assert!(!of_api_server(&kube::Error::SerdeError(error)).contains("canary"));
     }
 }

@@ -1,5 +1,5 @@
 // Draws the pictures of the guides: every *.d2 file of a folder becomes an SVG beside it. The version of D2 is pinned in go.mod.
-// The SVG carries the SHA-256 of its source, by which a test notices a source that was changed and not drawn again.
+// The SVG contains the SHA-256 of its source, so that a test notices a changed source whose picture was not drawn again.
 package main
 
 import (
@@ -21,7 +21,7 @@ import (
 	"oss.terrastruct.com/util-go/go2"
 )
 
-// Where embedded fonts are not loaded, one without serifs comes closest.
+// If a viewer does not load embedded fonts, a sans-serif font is the closest.
 var family = regexp.MustCompile(`(\n\tfont-family: "[^"]+");`)
 
 func main() {
@@ -51,7 +51,7 @@ func draw(path string) error {
 	render := &d2svg.RenderOpts{
 		Pad:     go2.Pointer(int64(20)),
 		ThemeID: &d2themescatalog.NeutralDefault.ID,
-		// Taken by browsers that prefer dark pages. Either theme has a background of its own.
+		// For browsers that prefer dark pages. Both themes have their own background.
 		DarkThemeID: &d2themescatalog.DarkMauve.ID,
 	}
 	compile := &d2lib.CompileOptions{

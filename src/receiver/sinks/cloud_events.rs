@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn every_attribute_is_there() {
+    fn every_attribute_is_set() {
         let time = "2026-11-20T10:00:00.5Z".parse().unwrap();
         let headers = headers("d-1", "https://git.acme.io/acme/shop", &push("refs/heads/main"), time);
         for (name, value) in [
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_encoded_as_the_binding_demands() {
+    fn values_are_encoded_as_the_http_binding_of_cloud_events_demands() {
         let headers = headers("a\r\nx: y", "https://git.acme.io/a", &push("refs/heads/grün \"50%\" 🎉~!"), Timestamp::UNIX_EPOCH);
         assert_eq!(headers.get("ce-id").unwrap(), "a%0D%0Ax:%20y");
         assert_eq!(headers.get("ce-subject").unwrap(), "refs/heads/gr%C3%BCn%20%2250%25%22%20%F0%9F%8E%89~!");
@@ -79,7 +79,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_carried_and_can_be_read_back(text in ".{1,60}") {
+        fn any_text_survives_encoding_and_decoding(text in ".{1,60}") {
             let headers = headers("d", "s", &push(&text), Timestamp::UNIX_EPOCH);
             let carried = headers.get("ce-subject").unwrap().to_str().unwrap();
             prop_assert_eq!(percent_encoding::percent_decode_str(carried).decode_utf8().unwrap(), text);

@@ -91,12 +91,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn room_is_bounded_by_binding_count_and_bytes_and_comes_back() {
+    fn the_budget_limits_each_binding_all_deliveries_and_their_bytes_and_is_released() {
         let limits = PendingLimits { per_binding: 2, deliveries: 3, bytes: 100 };
         let budget = PendingBudget::new(limits, Metrics::new(&mut prometheus_client::registry::Registry::default()));
         let first = budget.acquire("a", 10).unwrap();
         let _second = budget.acquire("a", 10).unwrap();
-        assert!(budget.acquire("a", 10).is_none(), "the binding has its share");
+        assert!(budget.acquire("a", 10).is_none(), "the limit of the binding is reached");
         assert!(budget.acquire("b", 81).is_none(), "too many bytes");
         let _third = budget.acquire("b", 80).unwrap();
         assert!(budget.acquire("c", 0).is_none(), "too many deliveries");

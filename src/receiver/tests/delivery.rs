@@ -35,7 +35,7 @@ async fn a_push_becomes_a_cloud_event() {
     assert_eq!(event.body, shot.body, "as it was received");
     assert_eq!(event.path, "/events");
     assert_eq!(event.header("host"), format!("sink-a.team.svc:{}", sink.port));
-    assert!(event.headers.keys().all(|name| !name.as_str().starts_with("x-gitea")), "no proof is handed on");
+    assert!(event.headers.keys().all(|name| !name.as_str().starts_with("x-gitea")), "no signature is handed on");
 }
 
 #[tokio::test]
@@ -82,7 +82,7 @@ async fn df_22_only_wanted_events_and_branches_arrive() {
 }
 
 #[tokio::test]
-async fn the_same_delivery_again_is_answered_and_not_sent_again() {
+async fn a_repeated_delivery_is_answered_but_not_sent_again() {
     let sink = Sink::start(200).await;
     let harness = with_sinks(json!([service_sink("a", sink.port)])).await;
     for _ in 0..3 {
@@ -93,7 +93,7 @@ async fn the_same_delivery_again_is_answered_and_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_state_that_was_told_is_not_sent_again() {
+async fn a_state_that_was_sent_is_not_sent_again() {
     let sink = Sink::start(200).await;
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&other());
@@ -108,13 +108,13 @@ async fn a_state_that_was_told_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn the_same_delivery_while_it_is_under_way_waits_for_the_same_answer() {
+async fn a_repeated_delivery_in_progress_waits_for_the_same_answer() {
     let sink = Sink::start(SILENT).await;
     let harness = with_sinks(json!([service_sink("a", sink.port)])).await;
     let shot = Shot::push("d-1", "main");
     let both = futures::future::join(harness.send(&shot), harness.send(&shot));
     let release = async {
-        until("both are taken in", || harness.seen().last_delivery.is_some()).await;
+        until("both deliveries are being processed", || harness.seen().last_delivery.is_some()).await;
         sink.usually(200);
     };
     let ((first, second), ()) = futures::future::join(both, release).await;
@@ -123,7 +123,7 @@ async fn the_same_delivery_while_it_is_under_way_waits_for_the_same_answer() {
 }
 
 #[tokio::test]
-async fn one_event_by_hooks_of_two_secret_versions_arrives_once() {
+async fn one_event_from_hooks_with_two_secret_versions_arrives_once() {
     let sink = Sink::start(200).await;
     let harness = with_sinks(json!([service_sink("a", sink.port)])).await;
     harness.clock.set("2026-11-20T10:01:00Z");
@@ -146,11 +146,11 @@ async fn one_event_by_hooks_of_two_secret_versions_arrives_once() {
     let ids = sink.accepted_ids();
     assert_eq!(ids[..2], ["old-1", "new-2"]);
     assert_eq!(ids.len(), 3, "{ids:?}");
-    assert_eq!(harness.seen().secret_versions.len(), 2, "both hooks are seen to work");
+    assert_eq!(harness.seen().secret_versions.len(), 2, "the evidence contains both hooks");
 }
 
 #[tokio::test]
-async fn events_are_pending_in_order_for_a_sink_that_is_down_and_it_gets_everything_once() {
+async fn events_for_a_sink_that_is_down_are_pending_in_order_and_arrive_once() {
     let sink = Sink::start(503).await;
     let harness = with_sinks(json!([service_sink("a", sink.port)])).await;
     assert_eq!(harness.send(&Shot::push("d-0", "main")).await, 202);
@@ -158,7 +158,7 @@ async fn events_are_pending_in_order_for_a_sink_that_is_down_and_it_gets_everyth
     for number in 1..5 {
         assert_eq!(harness.send(&Shot::push(&format!("d-{number}"), "main")).await, 202);
     }
-    assert_eq!(harness.send(&Shot::push("d-3", "main")).await, 200, "it is on its way");
+    assert_eq!(harness.send(&Shot::push("d-3", "main")).await, 200, "it is pending");
     let seen = harness.seen();
     assert_eq!(seen.sinks["a"].pending, 5);
     assert_eq!(seen.sinks["a"].last_error.as_deref(), Some("answered 503"));
@@ -173,11 +173,11 @@ async fn events_are_pending_in_order_for_a_sink_that_is_down_and_it_gets_everyth
     assert_eq!((&seen.sinks["a"].last_error, seen.sinks["a"].failing_since), (&None, None));
     assert_eq!(seen.accepted_until.unwrap().to_string(), "2026-11-20T10:00:10Z");
     assert_eq!(harness.send(&Shot::push("d-0", "main")).await, 200);
-    assert_eq!(sink.accepted().len(), 5, "what was pending counts as seen");
+    assert_eq!(sink.accepted().len(), 5, "an event that was pending counts as seen");
 }
 
 #[tokio::test]
-async fn a_failure_within_the_deadline_is_not_noticed_by_the_sender() {
+async fn a_failure_that_a_retry_repairs_within_the_deadline_is_not_reported_to_the_sender() {
     let sink = Sink::start(200).await;
     sink.next.lock().unwrap().extend([500, 302, 404]);
     let harness = with_sinks(json!([service_sink("a", sink.port)])).await;
@@ -187,7 +187,7 @@ async fn a_failure_within_the_deadline_is_not_noticed_by_the_sender() {
 }
 
 #[tokio::test]
-async fn one_sink_that_is_down_does_not_hold_up_the_other() {
+async fn a_sink_that_is_down_does_not_delay_the_other() {
     let (up, down) = (Sink::start(200).await, Sink::start(SILENT).await);
     let harness = with_sinks(json!([service_sink("a", up.port), service_sink("b", down.port)])).await;
     for number in 0..3 {
@@ -195,13 +195,13 @@ async fn one_sink_that_is_down_does_not_hold_up_the_other() {
         assert_eq!(up.accepted().len(), number + 1);
     }
     down.usually(200);
-    until("the other has everything", || down.accepted().len() == 3).await;
+    until("the other sink has every event", || down.accepted().len() == 3).await;
     assert_eq!(up.accepted_ids(), ["d-0", "d-1", "d-2"]);
     assert_eq!(down.accepted_ids(), ["d-0", "d-1", "d-2"]);
 }
 
 #[tokio::test]
-async fn what_cannot_be_kept_pending_is_refused_and_comes_once_when_it_is_sent_again() {
+async fn an_event_that_exceeds_the_pending_limit_is_refused_and_arrives_once_when_it_is_sent_again() {
     let (up, down) = (Sink::start(200).await, Sink::start(503).await);
     let harness = start(|config, _| config.sinks.pending.per_binding = 1).await;
     harness.routes.apply_connection(&gitea());
@@ -220,11 +220,11 @@ async fn what_cannot_be_kept_pending_is_refused_and_comes_once_when_it_is_sent_a
 }
 
 #[tokio::test]
-async fn a_sender_that_hangs_up_does_not_cancel_the_delivery() {
+async fn a_sender_that_disconnects_does_not_cancel_the_delivery() {
     let sink = Sink::start(SILENT).await;
     let harness = with_sinks(json!([service_sink("a", sink.port)])).await;
     let sending = tokio::spawn(harness.request(&Shot::push("d-1", "main")).send());
-    until("it was taken in", || harness.seen().last_delivery.is_some()).await;
+    until("the delivery is being processed", || harness.seen().last_delivery.is_some()).await;
     sending.abort();
     assert!(sending.await.is_err_and(|error| error.is_cancelled()));
     until("the connection is gone", || harness.metrics().contains("forgebind_receiver_connections 0")).await;
@@ -233,7 +233,7 @@ async fn a_sender_that_hangs_up_does_not_cancel_the_delivery() {
 }
 
 #[tokio::test]
-async fn what_is_pending_follows_the_sink_and_ends_with_it() {
+async fn pending_events_follow_a_changed_sink_and_are_dropped_with_a_removed_one() {
     let (old, new) = (Sink::start(503).await, Sink::start(200).await);
     let harness = with_sinks(json!([service_sink("a", old.port)])).await;
     assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 202);
@@ -247,7 +247,7 @@ async fn what_is_pending_follows_the_sink_and_ends_with_it() {
 }
 
 #[tokio::test]
-async fn an_event_that_a_sink_calls_malformed_does_not_block_it_for_ever() {
+async fn an_event_that_a_sink_refuses_as_malformed_does_not_block_it_forever() {
     let sink = Sink::start(200).await;
     let harness = start(|config, _| config.sinks.give_up_malformed = Duration::from_secs(4)).await;
     harness.routes.apply_connection(&gitea());
@@ -261,7 +261,7 @@ async fn an_event_that_a_sink_calls_malformed_does_not_block_it_for_ever() {
 }
 
 #[tokio::test]
-async fn a_sink_that_is_not_served_gets_nothing_and_holds_up_nothing() {
+async fn an_unsupported_sink_gets_nothing_and_delays_nothing() {
     let sink = Sink::start(200).await;
     let harness = with_sinks(json!([
         service_sink("a", sink.port),
@@ -292,7 +292,7 @@ async fn an_http_sink_on_an_allowed_host_is_served() {
 }
 
 #[tokio::test]
-async fn errors_of_sinks_are_told_in_safe_words() {
+async fn errors_of_sinks_are_reported_without_internal_details() {
     let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     let elsewhere = json!({"name": "b", "service": {"name": "no-such-service-here", "port": 80}});
     let harness = with_sinks(json!([service_sink("a", nobody), elsewhere])).await;

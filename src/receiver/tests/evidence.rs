@@ -28,24 +28,24 @@ fn sinks(store: &EvidenceStore) -> Vec<(String, u64)> {
 }
 
 #[test]
-fn a_sink_that_left_its_binding_is_forgotten_once_nothing_is_pending_for_it() {
+fn a_sink_that_was_removed_from_its_binding_is_forgotten_once_no_event_is_pending() {
     let (routes, store, now) = store();
     for sink in ["a", "b"] {
         store.sink_failed("uid-shop", sink, now, "status 500".to_owned());
     }
     store.sink_pending("uid-shop", "b", 2);
     let both = [("a".to_owned(), 0), ("b".to_owned(), 2)];
-    assert_eq!(sinks(&store), both, "both are the binding's");
+    assert_eq!(sinks(&store), both, "both sinks belong to the binding");
     routes.apply_binding(&with_sinks(&["b"]));
     assert_eq!(sinks(&store), both[1..]);
     routes.apply_binding(&with_sinks(&["c"]));
-    assert_eq!(sinks(&store), both[1..], "two events are still counted there");
+    assert_eq!(sinks(&store), both[1..], "two events are still counted for the removed sink");
     store.sink_pending("uid-shop", "b", -2);
     assert_eq!(sinks(&store), []);
 }
 
 #[test]
-fn a_binding_that_is_gone_is_forgotten_when_somebody_asks() {
+fn a_deleted_binding_is_forgotten_when_the_evidence_is_read() {
     let (routes, store, now) = store();
     store.refused("uid-shop", now, "proof_wrong");
     store.sink_pending("uid-shop", "a", 1);
@@ -58,7 +58,7 @@ fn a_binding_that_is_gone_is_forgotten_when_somebody_asks() {
 }
 
 #[test]
-fn bindings_that_come_and_go_do_not_pile_up_while_nobody_asks() {
+fn deleted_bindings_do_not_accumulate_while_nobody_reads_the_evidence() {
     let (_routes, store, now) = store();
     store.refused("uid-shop", now, "proof_wrong");
     for number in 0..1000 {

@@ -405,7 +405,7 @@ impl Webhook for TestProvider {
 
     fn read(&self, verified: &Verified<'_>) -> Result<Content, ContentError> {
         let body: Value = serde_json::from_slice(verified.payload()).map_err(|error| ContentError(error.to_string()))?;
-        assert!(body.get("panic").is_none(), "told to");
+        assert!(body.get("panic").is_none(), "as the test requests");
         let once = body.get("once").map(|once| crate::providers::webhook::StateKey {
             subject: once["subject"].as_str().unwrap().to_owned(),
             state: once["state"].as_str().unwrap().to_owned(),

@@ -54,7 +54,7 @@ async fn with_sinks(sinks: &[Value]) -> Harness {
 }
 
 #[tokio::test]
-async fn df_20_bb_21_neither_logs_nor_metrics_nor_evidence_hold_a_secret_or_a_path() {
+async fn df_20_bb_21_neither_logs_nor_metrics_nor_evidence_contain_a_secret_or_a_path() {
     let (log, _guard) = Log::at(tracing::Level::TRACE);
     let (up, down) = (Sink::start(200).await, Sink::start(503).await);
     let harness = with_sinks(&[service_sink("a", up.port), service_sink("b", down.port)]).await;
@@ -72,16 +72,16 @@ async fn df_20_bb_21_neither_logs_nor_metrics_nor_evidence_hold_a_secret_or_a_pa
         key().hook_id(owner("team", "unknown")),
         "canary-of-a-sinks-answer".into(),
     ] {
-        assert!(!told.contains(&forbidden), "{forbidden} is told");
+        assert!(!told.contains(&forbidden), "{forbidden} is logged");
     }
     for line in [r#""outcome":"pending""#, r#""reason":"proof_wrong""#, r#""reason":"unknown_path""#, "sink does not accept"] {
         assert!(log.contains(line), "{line} is not logged:\n{log}");
     }
-    assert!(!harness.metrics().contains("shop"), "no names in metrics");
+    assert!(!harness.metrics().contains("shop"), "metrics contain no names");
 }
 
 #[tokio::test]
-async fn a_request_to_an_unknown_path_is_told_at_info_by_the_digest_of_its_path() {
+async fn a_request_to_an_unknown_path_is_logged_at_info_with_the_digest_of_its_path() {
     let (log, _guard) = Log::at(tracing::Level::INFO);
     let harness = with_sinks(&[]).await;
     let path = path_of("team", "gone", &secret_version(0));
@@ -108,7 +108,7 @@ async fn requests_to_unknown_paths_do_not_fill_the_log() {
 }
 
 #[tokio::test]
-async fn the_line_of_a_delivery_names_its_reference_and_its_commit() {
+async fn the_log_line_of_a_delivery_names_its_reference_and_its_commit() {
     let (log, _guard) = Log::at(tracing::Level::INFO);
     let harness = with_sinks(&[]).await;
     let shot = Shot::push("d-1", "main");

@@ -50,15 +50,15 @@ async fn a_comment_on_a_github_pull_request_reaches_sinks_that_filter_by_branch(
         assert_eq!(harness.send(&github("d-1", "issue_comment", &comment_on_pull_request())).await, 200);
         let [event] = &sink.accepted()[..] else { panic!("{:?}", harness.seen()) };
         assert_eq!(event.header("ce-type"), "dev.forgebind.pull_request.comment");
-        assert!(!event.headers.contains_key("ce-subject"), "what is not known is absent");
+        assert!(!event.headers.contains_key("ce-subject"), "an unknown branch is not set");
         let elsewhere = json!({"action": "opened", "repository": {"id": 7}, "pull_request": {"base": {"ref": "other"}}});
         assert_eq!(harness.send(&github("d-2", "pull_request", &elsewhere)).await, 200);
-        assert_eq!(sink.attempts(), 1, "what is known is filtered");
+        assert_eq!(sink.attempts(), 1, "a known branch is filtered");
     }
 }
 
 #[tokio::test]
-async fn a_gitlab_delivery_without_an_id_or_a_projects_own_id_arrives_once() {
+async fn a_gitlab_delivery_without_a_delivery_id_arrives_once() {
     let (harness, sink) = with_provider(&json!({"gitlab": {"group": "acme"}}), |_| ()).await;
     let push = |after: &str| {
         gitlab(&json!({
@@ -75,7 +75,7 @@ async fn a_gitlab_delivery_without_an_id_or_a_projects_own_id_arrives_once() {
 }
 
 #[tokio::test]
-async fn a_delivery_that_names_no_repository_is_still_handed_to_nobody() {
+async fn a_delivery_without_a_repository_reaches_no_sink() {
     let (harness, sink) = with_provider(&json!({"gitlab": {"group": "acme"}}), |_| ()).await;
     let nameless = json!({"object_kind": "push", "ref": "refs/heads/main", "before": "1".repeat(40), "after": "2".repeat(40)});
     assert_eq!(harness.send(&gitlab(&nameless)).await, 200);
@@ -84,7 +84,7 @@ async fn a_delivery_that_names_no_repository_is_still_handed_to_nobody() {
 }
 
 #[tokio::test]
-async fn a_form_counts_by_the_document_that_it_holds() {
+async fn a_form_is_handed_on_as_the_document_inside_it() {
     let (harness, sink) = with_provider(&json!({"github": {"organization": "acme"}}), |_| ()).await;
     let document = push_body(7, "acme/shop", "refs/heads/main", "d");
     let mut form = url::form_urlencoded::Serializer::new(String::new());
@@ -97,5 +97,5 @@ async fn a_form_counts_by_the_document_that_it_holds() {
     request.headers_mut().insert("content-type", "application/x-www-form-urlencoded".parse().unwrap());
     assert_eq!(harness.client.execute(request).await.unwrap().status(), 200);
     assert_eq!(sink.accepted()[0].body, document);
-    assert!(harness.metrics().contains("forgebind_receiver_in_flight_bytes 0"), "what was held was given back");
+    assert!(harness.metrics().contains("forgebind_receiver_in_flight_bytes 0"), "the bytes in flight were released");
 }

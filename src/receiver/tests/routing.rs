@@ -33,7 +33,7 @@ fn at(secret_version: &str) -> Shot {
 }
 
 #[tokio::test]
-async fn bb_20_bindings_that_concatenate_alike_have_different_routes() {
+async fn bb_20_bindings_whose_names_concatenate_to_the_same_text_have_different_routes() {
     let harness = start(|_, _| ()).await;
     for (namespace, name) in [("ab", "c"), ("a", "bc")] {
         let mut connection = gitea();
@@ -47,7 +47,7 @@ async fn bb_20_bindings_that_concatenate_alike_have_different_routes() {
     (shot.path, shot.secret) = (path_of("ab", "c", &secret_version(0)), secret_of("ab", "c", &secret_version(0)));
     assert_eq!(harness.send(&shot).await, 200);
     shot.secret = secret_of("a", "bc", &secret_version(0));
-    assert_eq!(harness.send(&shot).await, 401, "the other's secret proves nothing here");
+    assert_eq!(harness.send(&shot).await, 401, "the other binding's secret is refused");
     let seen = harness.evidence.snapshot().bindings;
     assert!(seen["ab/c"].last_delivery.is_some());
     assert!(!seen.contains_key("a/bc"));
@@ -92,7 +92,7 @@ fn allowing(rules: &serde_json::Value) -> crate::api::v1alpha1::GitProviderConne
 }
 
 #[tokio::test]
-async fn a_route_closes_by_the_connections_own_rules_although_no_controller_says_so() {
+async fn the_receiver_closes_a_route_by_the_rules_of_the_connection_without_the_controller() {
     let harness = start(|_, _| ()).await;
     let same = |repositories: serde_json::Value| json!([{"namespaces": {"from": "Same"}, "repositories": repositories}]);
     let selector = json!([{"namespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "shop"}}}, "repositories": ["acme/*"]}]);
@@ -145,7 +145,7 @@ fn through(namespace: &str, id: &str, path: &str) -> Shot {
 }
 
 #[tokio::test]
-async fn a_hook_counts_for_the_connection_through_which_it_was_made_alone() {
+async fn a_hook_counts_only_for_the_connection_through_which_it_was_created() {
     let harness = start(|_, _| ()).await;
     let all = |repositories: serde_json::Value| json!([{"namespaces": {"from": "All"}, "repositories": repositories}]);
     let own = |repositories: serde_json::Value| json!([{"namespaces": {"from": "Same"}, "repositories": repositories}]);
@@ -190,7 +190,7 @@ async fn a_hook_counts_for_the_connection_through_which_it_was_made_alone() {
 }
 
 #[tokio::test]
-async fn what_is_pending_waits_while_a_former_connection_does_not_grant_its_repository() {
+async fn pending_events_wait_while_a_former_connection_does_not_grant_its_repository() {
     use super::super::routes::SinkState;
     let harness = start(|_, _| ()).await;
     let sends = || matches!(harness.routes.sink("uid-shop", "a"), SinkState::At(_));
@@ -199,11 +199,11 @@ async fn what_is_pending_waits_while_a_former_connection_does_not_grant_its_repo
     harness.routes.apply_connection(&of_platform(&json!([{"namespaces": {"from": "All"}, "repositories": ["acme/shop"]}])));
     assert!(sends());
     harness.routes.apply_connection(&of_platform(&json!([])));
-    assert!(!sends(), "some of it may have come through that one");
+    assert!(!sends(), "some pending events may have come through that connection");
 }
 
 #[tokio::test]
-async fn a_delivery_of_a_repository_that_was_renamed_out_of_the_grant_or_the_owner_is_not_the_bindings() {
+async fn a_repository_that_was_renamed_out_of_the_grant_or_the_owner_loses_its_deliveries() {
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&allowing(&json!([{"namespaces": {"from": "Same"}, "repositories": ["*/shop*"]}])));
     harness.routes.apply_binding(&binding(|_| ()));
@@ -222,40 +222,40 @@ async fn a_delivery_of_a_repository_that_was_renamed_out_of_the_grant_or_the_own
     let foreign = Shot::new("d-9", push_body(8, "other/shop", "refs/heads/main", "d-9"));
     assert_eq!(harness.send(&foreign).await, 200);
     let seen = harness.evidence.snapshot().bindings.remove("uid-shop").unwrap();
-    assert_eq!(seen.refusals.unwrap().count, 2, "another repository calls for no look");
+    assert_eq!(seen.refusals.unwrap().count, 2, "another repository requests no probe");
 }
 
 #[tokio::test]
-async fn a_connection_that_is_not_there_yet_does_not_close_the_route_as_a_withdrawn_grant_does() {
+async fn a_missing_connection_is_answered_with_503_and_a_withdrawn_grant_with_401() {
     let harness = start(|_, _| ()).await;
     harness.routes.apply_binding(&binding(|object| {
         object["status"]["conditions"] = json!([{"type": "ConnectionReady", "status": "False", "reason": "RefNotPermitted", "message": "", "lastTransitionTime": NOW}]);
     }));
-    assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 503, "it may be restored in a moment");
+    assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 503, "the connection may be restored soon");
     harness.routes.apply_connection(&gitea());
-    assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 401, "it is there and does not allow");
+    assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 401, "the connection exists and does not grant this");
     harness.routes.apply_binding(&binding(|_| ()));
     assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 200);
 }
 
 #[tokio::test]
-async fn an_unknown_hook_is_awaited_while_a_cluster_may_be_in_the_middle_of_its_restore() {
+async fn an_unknown_hook_gets_503_while_a_restore_of_the_cluster_may_be_in_progress() {
     let since = "2026-11-20T09:30:00Z";
     let harness = start(|_, routes| routes.key_since = since.parse().ok()).await;
     harness.routes.apply_connection(&gitea());
     let shot = || Shot::push("d-1", "main");
-    assert_eq!(harness.send(&shot()).await, 503, "there is no binding at all");
-    assert_eq!(harness.send(&Shot { path: "/hooks/x/1".into(), ..shot() }).await, 401, "no path of ours");
+    assert_eq!(harness.send(&shot()).await, 503, "no binding exists");
+    assert_eq!(harness.send(&Shot { path: "/hooks/x/1".into(), ..shot() }).await, 401, "not a path of a hook");
     harness.routes.apply_binding(&binding(|object| object["metadata"] = json!({"namespace": "team", "name": "till", "uid": "till"})));
-    assert_eq!(harness.send(&shot()).await, 503, "others may follow");
+    assert_eq!(harness.send(&shot()).await, 503, "more bindings may follow");
     harness.clock.set("2026-11-20T10:30:00Z");
-    assert_eq!(harness.send(&shot()).await, 401, "the key has been here for an hour");
+    assert_eq!(harness.send(&shot()).await, 401, "the key was created an hour ago");
     harness.routes.remove_binding("team", "till", "till");
-    assert_eq!(harness.send(&shot()).await, 503, "nothing is there, however long the key is");
+    assert_eq!(harness.send(&shot()).await, 503, "no binding exists, whatever the age of the key");
     assert!(harness.metrics().contains("reason=\"binding_unknown\"} 3"), "{}", harness.metrics());
     harness.routes.apply_binding(&binding(|_| ()));
     harness.clock.set(NOW);
-    assert_eq!(harness.send(&shot()).await, 200, "what was awaited is taken");
+    assert_eq!(harness.send(&shot()).await, 200, "the binding is known now");
 }
 
 #[tokio::test]
@@ -281,11 +281,11 @@ async fn after_a_lost_status_earlier_secrets_are_accepted_until_their_grace_is_o
         assert_eq!(harness.send(&shot).await, code, "{what}");
     }
     harness.routes.apply_binding(&told("2026-11-20T09:59:59Z", "2026-11-20T09:00:00Z"));
-    assert_eq!(harness.send(&at(&secret_version(5000))).await, 401, "its time is over");
+    assert_eq!(harness.send(&at(&secret_version(5000))).await, 401, "its grace period is over");
 }
 
 #[tokio::test]
-async fn a_binding_that_was_made_again_replaces_the_former_in_any_order_of_events() {
+async fn a_recreated_binding_replaces_the_former_in_any_order_of_events() {
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&gitea());
     harness.routes.apply_binding(&binding(|_| ()));
@@ -339,7 +339,7 @@ async fn df_20_the_secret_version_in_the_path_decides_which_secret_is_valid() {
 }
 
 #[tokio::test]
-async fn without_a_status_any_past_secret_version_is_proven_and_the_repository_awaited() {
+async fn without_a_status_any_past_secret_version_is_verified_and_the_delivery_gets_503() {
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&gitea());
     let without_status = |object: &mut serde_json::Value| {
@@ -349,7 +349,7 @@ async fn without_a_status_any_past_secret_version_is_proven_and_the_repository_a
     harness.routes.apply_binding(&binding(without_status));
     assert_eq!(codes(&harness, &[at(&secret_version(9_999_999)), at(&secret_version(-60)), at("x")]).await, [503, 401, 401]);
     let named = Shot::new("d-1", push_body(7, "Acme/Shop", "refs/heads/main", "d"));
-    assert_eq!(harness.send(&named).await, 503, "whoever makes a binding may name any path, and any connection");
+    assert_eq!(harness.send(&named).await, 503, "a binding without a status may name any path and any connection");
     assert_eq!(harness.send(&Shot::new("d-2", push_body(9, "acme/other", "refs/heads/main", "d"))).await, 200);
     assert_eq!(harness.seen().last_delivery, None, "another repository");
     harness.routes.apply_binding(&binding(|_| ()));
@@ -370,13 +370,13 @@ async fn the_ping_of_a_first_hook_needs_no_status() {
         let (repository_id, repository_path) = (Some("7".to_owned()), Some(path.to_owned()));
         route.owns(&Content { delivery_id: "d".to_owned(), repository_id, repository_path, events: Vec::new(), ping })
     };
-    assert_eq!(told("acme/shop", true), RepositoryMatch::Ours, "nothing of it goes anywhere");
+    assert_eq!(told("acme/shop", true), RepositoryMatch::Ours, "nothing reaches a sink");
     assert_eq!(told("acme/other", true), RepositoryMatch::Foreign);
     assert_eq!(told("acme/shop", false), RepositoryMatch::Unknown);
 }
 
 #[tokio::test]
-async fn a_status_that_is_lost_does_not_lose_the_repository_that_was_found() {
+async fn a_lost_status_does_not_lose_the_known_repository() {
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&gitea());
     harness.routes.apply_binding(&binding(|_| ()));
@@ -390,8 +390,8 @@ async fn a_status_that_is_lost_does_not_lose_the_repository_that_was_found() {
         lost(object);
         object["spec"]["connectionRef"]["namespace"] = json!("platform");
     }));
-    assert_eq!(harness.send(&Shot::push("d-2", "main")).await, 401, "its hook was made through the other one");
-    assert_eq!(harness.send(&through("platform", "d-3", "acme/shop")).await, 503, "and what that one led to is not known");
+    assert_eq!(harness.send(&Shot::push("d-2", "main")).await, 401, "its hook was created through the other connection");
+    assert_eq!(harness.send(&through("platform", "d-3", "acme/shop")).await, 503, "and the repository of that connection is not known");
     // A binding that was created again under the same name is a new one and starts without facts.
     harness.routes.apply_binding(&binding(|object| {
         lost(object);
@@ -401,7 +401,7 @@ async fn a_status_that_is_lost_does_not_lose_the_repository_that_was_found() {
 }
 
 #[tokio::test]
-async fn a_binding_that_moves_takes_deliveries_of_the_new_repository_once_its_status_follows() {
+async fn a_moved_binding_accepts_deliveries_of_the_new_repository_once_its_status_names_it() {
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&gitea());
     let moved = |object: &mut serde_json::Value| {
@@ -428,7 +428,7 @@ async fn a_binding_that_moves_takes_deliveries_of_the_new_repository_once_its_st
 }
 
 #[tokio::test]
-async fn a_secret_of_the_users_own_comes_from_the_controller() {
+async fn a_secret_of_the_user_comes_from_the_controller() {
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&gitea());
     harness.routes.apply_binding(&binding(|object| {
@@ -454,13 +454,13 @@ async fn a_secret_of_the_users_own_comes_from_the_controller() {
     harness.routes.apply_user_secrets(shard, &[("uid-shop".to_owned(), entries)].into());
     assert_eq!(codes(&harness, &[present.clone(), shot("aaaaaaaaaaaaaaaa", "another-of-the-users")]).await, [401, 200]);
     set_user_secrets(&harness, "uid-shop", &[]);
-    assert_eq!(harness.send(&present).await, 503, "the status names it, so that it may come back");
+    assert_eq!(harness.send(&present).await, 503, "the status names the version, so its secret may be prepared again");
     harness.routes.apply_user_secrets(shard, &[].into());
     assert_eq!(harness.send(&present).await, 503);
 }
 
 #[tokio::test]
-async fn a_secret_of_the_users_own_is_never_taken_for_a_derived_one() {
+async fn a_secret_of_the_user_is_never_mistaken_for_a_derived_one() {
     let parts = |number: usize| WebhookSecret::Text(format!("secret-of-the-user-{number}").into()).parts();
     let only_digits = |number: &usize| key().fingerprint(&parts(*number)).bytes().all(|byte| byte.is_ascii_digit());
     for number in (0..).filter(only_digits).take(2) {
@@ -474,19 +474,19 @@ async fn a_secret_of_the_users_own_is_never_taken_for_a_derived_one() {
         }));
         set_user_secrets(&harness, "uid-shop", &[(own.clone(), WebhookSecret::Text(secret.clone().into()))]);
         let delivered = Shot { secret, ..at(&own) };
-        assert_eq!(codes(&harness, &[delivered, at(&own)]).await, [200, 401], "the user's secret alone proves it");
+        assert_eq!(codes(&harness, &[delivered, at(&own)]).await, [200, 401], "only the user's secret is accepted");
     }
 }
 
 proptest! {
     #[test]
-    fn any_path_is_read_without_a_panic(path in ".{0,80}") {
+    fn any_path_is_parsed_without_a_panic(path in ".{0,80}") {
         let _ = parse_path(&path);
         let _ = parse_path(&format!("/hooks/{path}"));
     }
 
     #[test]
-    fn only_the_exact_form_is_a_route(hook in "[A-Za-z0-9_-]{22}", secret_version in "[A-Za-z0-9]{1,32}", other in "[^A-Za-z0-9_-]") {
+    fn only_a_path_in_the_exact_form_is_a_route(hook in "[A-Za-z0-9_-]{22}", secret_version in "[A-Za-z0-9]{1,32}", other in "[^A-Za-z0-9_-]") {
         let path = format!("/hooks/{hook}/{secret_version}");
         prop_assert_eq!(parse_path(&path), Some((hook.as_str(), secret_version.as_str())));
         let refused = [format!("{path}/"), format!("/{path}"), format!("{path}{other}"), format!("/hooks/{hook}x/{secret_version}"), format!("/hooks{path}")];

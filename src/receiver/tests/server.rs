@@ -24,7 +24,7 @@ async fn with_gitea(adjust: impl FnOnce(&mut super::super::ReceiverConfig)) -> H
 }
 
 #[tokio::test]
-async fn half_open_connections_are_closed_and_make_room() {
+async fn half_open_connections_are_closed_and_free_their_slots() {
     let harness = with_gitea(|config| {
         config.limits.header = Duration::from_millis(200);
         config.limits.connections = 10;
@@ -38,14 +38,14 @@ async fn half_open_connections_are_closed_and_make_room() {
         }
         silent.push(stream);
     }
-    assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 200, "a place became free");
+    assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 200, "a slot became free");
     for stream in &mut silent {
         assert_eq!(closed(stream).await, "");
     }
 }
 
 #[tokio::test]
-async fn a_header_that_trickles_in_is_cut_off() {
+async fn a_header_that_arrives_too_slowly_closes_the_connection() {
     let harness = with_gitea(|config| config.limits.header = Duration::from_millis(300)).await;
     let mut stream = TcpStream::connect(harness.address).await.unwrap();
     stream.write_all(b"POST / HTTP/1.1\r\n").await.unwrap();
@@ -54,11 +54,11 @@ async fn a_header_that_trickles_in_is_cut_off() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(DEADLINE, trickle).await.expect("it is cut off, however busy it is");
+    tokio::time::timeout(DEADLINE, trickle).await.expect("a busy connection is closed too");
 }
 
 #[tokio::test]
-async fn a_kept_connection_may_rest_longer_than_a_header_may_take() {
+async fn a_kept_alive_connection_may_be_idle_for_longer_than_a_header_may_take() {
     let harness = with_gitea(|config| {
         config.limits.header = Duration::from_millis(200);
         config.limits.idle = Duration::from_secs(4);
@@ -85,7 +85,7 @@ async fn a_kept_connection_may_rest_longer_than_a_header_may_take() {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_come_gets_503() {
+async fn a_body_that_does_not_arrive_gets_503() {
     let harness = with_gitea(|config| config.limits.body = Duration::from_millis(200)).await;
     let mut stream = TcpStream::connect(harness.address).await.unwrap();
     let path = path_of("team", "shop", &secret_version(0));
@@ -95,7 +95,7 @@ async fn a_body_that_does_not_come_gets_503() {
 }
 
 #[tokio::test]
-async fn an_endless_body_is_cut_off_near_the_cap() {
+async fn an_endless_body_is_cut_off_near_the_limit() {
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&other());
     harness.routes.apply_binding(&binding(|_| ()));
@@ -105,12 +105,12 @@ async fn an_endless_body_is_cut_off_near_the_cap() {
     stream.write_all(header.as_bytes()).await.unwrap();
     let chunk = [b"1000\r\n".as_slice(), &[b'x'; 4096], b"\r\n"].concat();
     let endless = async { while stream.write_all(&chunk).await.is_ok() {} };
-    tokio::time::timeout(DEADLINE, endless).await.expect("it is cut off");
+    tokio::time::timeout(DEADLINE, endless).await.expect("the connection is closed");
     assert!(harness.metrics().contains(r#"reason="body_too_large"} 1"#));
 }
 
 #[tokio::test]
-async fn the_end_finishes_what_is_in_flight_and_tries_what_is_pending_once_more() {
+async fn the_shutdown_tries_pending_events_once_more() {
     let sink = Sink::start(503).await;
     let harness = start(|config, _| {
         config.sinks.least_pause = Duration::from_secs(60);
@@ -126,14 +126,14 @@ async fn the_end_finishes_what_is_in_flight_and_tries_what_is_pending_once_more(
 }
 
 #[tokio::test]
-async fn the_end_waits_for_a_delivery_that_is_in_flight() {
+async fn the_shutdown_waits_for_a_delivery_in_flight() {
     let sink = Sink::start(SILENT).await;
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&gitea());
     harness.routes.apply_binding(&binding(|object| object["spec"]["sinks"] = json!([service_sink("a", sink.port)])));
     let request = harness.request(&Shot::push("d-1", "main"));
     let sending = tokio::spawn(async move { request.send().await.map(|response| response.status().as_u16()) });
-    until("it is taken in", || harness.seen().last_delivery.is_some()).await;
+    until("the delivery is being processed", || harness.seen().last_delivery.is_some()).await;
     let address = harness.address;
     let release = async {
         until("no connection is accepted", || std::net::TcpStream::connect(address).is_err()).await;
@@ -145,7 +145,7 @@ async fn the_end_waits_for_a_delivery_that_is_in_flight() {
 }
 
 #[tokio::test]
-async fn a_sink_that_stays_down_does_not_keep_the_end_from_coming() {
+async fn a_sink_that_stays_down_does_not_block_the_shutdown() {
     let sink = Sink::start(503).await;
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&gitea());
@@ -156,17 +156,17 @@ async fn a_sink_that_stays_down_does_not_keep_the_end_from_coming() {
 }
 
 #[tokio::test]
-async fn a_header_over_sixteen_kibibytes_is_refused_and_one_below_is_read() {
+async fn a_header_above_16_kib_is_refused_and_one_below_is_read() {
     let harness = with_gitea(|_| ()).await;
     let request = |length: usize| harness.request(&Shot::push("d-1", "main")).header("x-filling", "x".repeat(length));
     assert_eq!(request(15 * 1024).send().await.unwrap().status(), 200);
     let refused = request(17 * 1024).send().await;
-    assert!(refused.is_err() || refused.unwrap().status() == 431, "whoever still reads is told so");
+    assert!(refused.is_err() || refused.unwrap().status() == 431, "a client that still reads gets the status");
     assert_eq!(harness.seen().last_delivery.unwrap().id, "d-1");
 }
 
 #[tokio::test]
-async fn one_peer_holds_no_more_than_its_share_and_gets_503_beyond_it() {
+async fn one_peer_gets_503_beyond_its_limit_of_connections() {
     let harness = with_gitea(|config| {
         config.limits.connections = 10;
         config.limits.per_peer = 3;
@@ -186,7 +186,7 @@ async fn one_peer_holds_no_more_than_its_share_and_gets_503_beyond_it() {
 }
 
 #[test]
-fn the_usual_limits_bound_what_headers_take() {
+fn the_default_limits_bound_the_memory_of_headers() {
     let limits = super::super::ServerLimits::default();
     assert_eq!((limits.connections, limits.per_peer, limits.bytes_in_flight), (1024, 768, 64 << 20));
 }

@@ -19,7 +19,7 @@ async fn with_gitea() -> Harness {
 }
 
 #[tokio::test]
-async fn an_authentic_push_is_taken_and_recorded() {
+async fn an_authentic_push_is_accepted_and_recorded() {
     let harness = with_gitea().await;
     assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 200);
     let seen = harness.seen();
@@ -33,7 +33,7 @@ async fn an_authentic_push_is_taken_and_recorded() {
 }
 
 #[tokio::test]
-async fn pk_28_bb_21_missing_and_wrong_proofs_get_401_and_are_not_handed_on() {
+async fn pk_28_bb_21_missing_and_wrong_signatures_get_401_and_reach_no_sink() {
     let harness = start(|_, _| ()).await;
     let sink = Sink::start(200).await;
     harness.routes.apply_connection(&gitea());
@@ -50,14 +50,14 @@ async fn pk_28_bb_21_missing_and_wrong_proofs_get_401_and_are_not_handed_on() {
     answers.push((response.status().as_u16(), response.text().await.unwrap()));
     assert!(answers.iter().all(|answer| *answer == (401, "not authentic\n".to_owned())), "{answers:?}");
     let refusals = harness.seen().refusals.unwrap();
-    assert_eq!((refusals.count, refusals.reason.as_str()), (4, "wrong signature"), "an unknown path is no binding's");
+    assert_eq!((refusals.count, refusals.reason.as_str()), (4, "wrong signature"), "an unknown path belongs to no binding");
     assert_eq!(harness.send(&right).await, 200, "a refused delivery does not count as seen");
     assert_eq!(sink.accepted_ids(), ["d-1"]);
     assert_eq!(sink.attempts(), 1);
 }
 
 #[tokio::test]
-async fn unknown_paths_and_methods_are_never_404() {
+async fn unknown_paths_and_methods_never_get_404() {
     let harness = with_gitea().await;
     let hook = key().hook_id(owner("team", "shop"));
     for path in
@@ -75,7 +75,7 @@ async fn unknown_paths_and_methods_are_never_404() {
 }
 
 #[tokio::test]
-async fn a_body_one_byte_over_the_cap_gets_413_and_one_at_the_cap_is_read() {
+async fn a_body_one_byte_above_the_limit_gets_413_and_one_at_the_limit_is_read() {
     let harness = with_gitea().await;
     let limit = 25 * 1024 * 1024;
     let mut body = push_body(7, "acme/shop", "refs/heads/main", "d");
@@ -99,7 +99,7 @@ async fn an_encoded_body_gets_415() {
     shot.headers.push(("content-encoding", "gzip".into()));
     assert_eq!(harness.send(&shot).await, 415);
     shot.path = "/hooks/x/1".into();
-    assert_eq!(harness.send(&shot).await, 415, "it tells nothing about the path");
+    assert_eq!(harness.send(&shot).await, 415, "the answer reveals nothing about the path");
     shot.path = path_of("team", "shop", &secret_version(0));
     shot.headers.last_mut().unwrap().1 = "identity".into();
     assert_eq!(harness.send(&shot).await, 200);
@@ -118,7 +118,7 @@ async fn while_the_watch_is_stale_unknown_paths_get_503_and_known_ones_work() {
 }
 
 #[tokio::test]
-async fn a_binding_whose_connection_is_not_known_gets_503() {
+async fn a_binding_whose_connection_is_unknown_gets_503() {
     let harness = start(|_, _| ()).await;
     harness.routes.apply_binding(&binding(|_| ()));
     assert_eq!(harness.send(&Shot::push("d-1", "main")).await, 503);
@@ -139,7 +139,7 @@ async fn bb_19_a_test_delivery_is_answered_with_success() {
 }
 
 #[tokio::test]
-async fn another_repositorys_delivery_is_dropped_with_success() {
+async fn a_delivery_of_another_repository_is_dropped_with_success() {
     let harness = start(|_, _| ()).await;
     let sink = Sink::start(200).await;
     harness.routes.apply_connection(&gitea());
@@ -160,7 +160,7 @@ async fn an_authentic_body_that_cannot_be_read_gets_success() {
 }
 
 #[tokio::test]
-async fn a_wrong_proof_right_after_a_rotation_is_doubt_and_a_missing_one_is_not() {
+async fn right_after_a_rotation_a_wrong_signature_gets_503_and_a_missing_one_401() {
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&gitea());
     harness.routes.apply_binding(&binding(|object| {
@@ -176,7 +176,7 @@ async fn a_wrong_proof_right_after_a_rotation_is_doubt_and_a_missing_one_is_not(
 }
 
 #[tokio::test]
-async fn a_wrong_proof_is_wrong_for_a_new_hook_and_doubt_for_one_that_was_found() {
+async fn a_wrong_signature_gets_401_for_a_new_hook_and_503_for_an_adopted_one() {
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&gitea());
     let wrong = Shot { secret: "wrong".into(), ..Shot::push("d-1", "main") };
@@ -188,7 +188,7 @@ async fn a_wrong_proof_is_wrong_for_a_new_hook_and_doubt_for_one_that_was_found(
 }
 
 #[tokio::test]
-async fn too_many_deliveries_of_one_route_get_503_and_other_routes_do_not_notice() {
+async fn too_many_deliveries_of_one_route_get_503_without_affecting_other_routes() {
     let harness = start(|_, routes| {
         routes.rate.burst = std::num::NonZeroU32::new(3).unwrap();
         routes.rate.per_second = std::num::NonZeroU32::MIN;
@@ -209,7 +209,7 @@ async fn too_many_deliveries_of_one_route_get_503_and_other_routes_do_not_notice
         // An update of the object does not reset the rate limit.
         harness.routes.apply_binding(&binding(|_| ()));
     }
-    assert!(codes.len() > 3, "the burst is taken: {codes:?}");
+    assert!(codes.len() > 3, "the burst is accepted: {codes:?}");
     assert_eq!(codes.last(), Some(&503));
     let mut shot = Shot::push("d-9", "main");
     shot.path = path_of("team", "other", &secret_version(0));
@@ -218,7 +218,7 @@ async fn too_many_deliveries_of_one_route_get_503_and_other_routes_do_not_notice
 }
 
 #[tokio::test]
-async fn bodies_in_flight_are_bounded() {
+async fn the_bytes_of_bodies_in_flight_are_limited() {
     let harness = start(|config, _| config.limits.bytes_in_flight = 1000).await;
     harness.routes.apply_connection(&gitea());
     harness.routes.apply_binding(&binding(|_| ()));
@@ -230,7 +230,7 @@ async fn bodies_in_flight_are_bounded() {
 }
 
 #[tokio::test]
-async fn pk_28_a_proof_in_a_header_is_judged_before_the_body_is_read() {
+async fn pk_28_a_token_in_a_header_is_verified_before_the_body_is_read() {
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&other());
     harness.routes.apply_binding(&binding(|_| ()));
@@ -266,7 +266,7 @@ fn signed_push(id: &str, second: i64) -> Shot {
 }
 
 #[tokio::test]
-async fn a_proof_that_tells_its_time_is_good_around_it() {
+async fn a_signature_with_a_time_is_valid_within_five_minutes_of_it() {
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&connection(&json!({"gitlab": {"group": "acme"}})));
     harness.routes.apply_binding(&binding(|_| ()));
@@ -279,7 +279,7 @@ async fn a_proof_that_tells_its_time_is_good_around_it() {
 }
 
 #[tokio::test]
-async fn a_panic_concerns_one_delivery_alone() {
+async fn a_panic_affects_only_one_delivery() {
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&other());
     harness.routes.apply_binding(&binding(|_| ()));
@@ -292,7 +292,7 @@ async fn a_panic_concerns_one_delivery_alone() {
 }
 
 #[tokio::test]
-async fn a_proven_body_over_the_cap_is_success_where_a_refusal_would_end_the_deliveries() {
+async fn a_verified_body_above_the_limit_gets_success_where_a_refusal_would_end_the_deliveries() {
     let harness = start(|_, _| ()).await;
     harness.routes.apply_connection(&connection(&json!({"azureDevOps": {"organization": "acme"}})));
     harness.routes.apply_binding(&binding(|_| ()));
@@ -308,7 +308,7 @@ async fn a_proven_body_over_the_cap_is_success_where_a_refusal_would_end_the_del
     let right = shot(&secret_of("team", "shop", &secret_version(0)));
     assert_eq!(harness.send(&right).await, 200);
     let far_too_long = Shot { body: vec![b' '; 3 * limit], ..right };
-    assert_eq!(harness.send(&far_too_long).await, 200, "it is read to its end");
+    assert_eq!(harness.send(&far_too_long).await, 200, "the body is read to its end");
     let seen = harness.seen();
     assert_eq!(seen.last_delivery, None);
     assert_eq!(seen.refusals.unwrap().reason, "body larger than the size limit");

@@ -44,7 +44,7 @@ async fn answer(request: Request<Body>, asked: Arc<AtomicUsize>) -> Result<Respo
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_prepared_secret_that_cannot_be_watched_is_logged_once_and_counted_and_so_is_that_it_works_again() {
+async fn a_failing_watch_of_prepared_secrets_is_logged_once_and_counted_and_so_is_its_recovery() {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();

@@ -1,4 +1,4 @@
-//! The custom resource definitions that are checked in, and what kubectl makes of them.
+//! The checked-in custom resource definitions, and how kubectl handles them.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -13,7 +13,7 @@ use testkit::control_plane::ControlPlane;
 use testkit::shared;
 use testkit::test_namespace::{object, untyped};
 
-/// Compares what is checked in with what the types say. With `UPDATE=1` (`make generate`) it writes instead.
+/// Compares the checked-in files with what the types generate. With `UPDATE=1` (`make generate`) it writes the files instead.
 #[test]
 fn checked_in_definitions_are_those_of_the_types() -> Result<()> {
     let folder = repository_root().join("crds");
@@ -45,10 +45,10 @@ async fn kubectl_applies_the_checked_in_files() -> Result<()> {
     let folder = folder.to_str().context("the path is not UTF-8")?;
     plane.cluster().kubectl(&["apply", "--server-side", "-f", folder]).await?;
     plane.cluster().kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", folder]).await?;
-    // The API server says in conditions what it dislikes without refusing it.
+    // The API server reports in conditions what it objects to but accepts.
     let conditions = "jsonpath={range .items[*]}{.status.conditions[?(@.type==\"NonStructuralSchema\")].message}{end}";
     assert_eq!(plane.cluster().kubectl(&["get", "-f", folder, "-o", conditions]).await?, "");
-    // Applied the old way, too: small enough for its annotation.
+    // Also with client-side apply: the definitions must fit into its annotation.
     plane.cluster().kubectl(&["apply", "-f", folder]).await.map(drop)
 }
 

@@ -1,4 +1,4 @@
-//! `kubectl explain` reads well for every field.
+//! `kubectl explain` is readable for every field.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use serde_json::Value;
 use testkit::shared;
 use testkit::wait::{Seen, wait_until};
 
-/// A description that is longer is a page, not an explanation.
+/// A longer description is a page, not an explanation.
 const MAX_LENGTH: usize = 600;
-/// Words of the language in which this is written, which tell a user nothing. `[` begins a link of its documentation.
+/// Words of Rust, which mean nothing to a user. `[` begins a link of rustdoc.
 const OF_THE_LANGUAGE: &[&str] =
     &["`", "[", "]", "::", "None", "Some(", "Option", "Vec<", "struct", "enum ", "bool", "u16", "i64", "serde"];
-/// Where Kubernetes' own types begin, which say it in Kubernetes' own words.
+/// The paths at which Kubernetes' own types begin; their descriptions are Kubernetes' own.
 const OF_KUBERNETES: &[&str] = &[".conditions", ".selector"];
 
 /// Every property with its description and, where it is a list, that of its items.
@@ -75,14 +75,14 @@ fn every_field_is_described_in_full_sentences() -> Result<()> {
         }
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
-    ensure!(count > 150, "only {count} properties were found: the test looks at the wrong thing");
+    ensure!(count > 150, "only {count} properties were found: the test reads the wrong part");
     assert!(complaint("An Option.").is_some() && complaint("no capital.").is_some() && complaint("No stop").is_some());
     Ok(())
 }
 
-/// What is filled in, or bounded, is said.
+/// Every default and every limit is in the description.
 #[test]
-fn every_default_and_every_choice_is_told() -> Result<()> {
+fn the_description_names_every_default_and_every_choice() -> Result<()> {
     let mut wrong = Vec::new();
     for definition in crd::custom_resource_definitions() {
         for (place, property) in of_kind(&definition)? {
@@ -92,7 +92,7 @@ fn every_default_and_every_choice_is_told() -> Result<()> {
                 Value::Array(items) => items.iter().filter_map(Value::as_str).collect(),
                 default => default.as_str().into_iter().collect(),
             };
-            // What a user has to choose from. In a status, kubectl lists what there may be.
+            // The values that a user may choose. In a status, kubectl lists the possible values itself.
             let choices = property["enum"].as_array().into_iter().flatten().filter(|_| place.contains(".spec."));
             let choices = choices.filter_map(Value::as_str);
             let missing: Vec<&str> = default.into_iter().chain(choices).filter(|word| !text.contains(word)).collect();
@@ -100,7 +100,7 @@ fn every_default_and_every_choice_is_told() -> Result<()> {
                 wrong.push(format!("{place} does not tell {missing:?}: {text}"));
             }
             let most = property["maxItems"].as_u64().unwrap_or_default();
-            // As many as there are words to choose from is no limit.
+            // A maximum that equals the number of choices does not limit anything.
             let choices = property["items"]["enum"].as_array().map_or(0, Vec::len) as u64;
             if most > 0 && most != choices && !text.contains(&most.to_string()) {
                 wrong.push(format!("{place} does not tell how many there may be: {text}"));

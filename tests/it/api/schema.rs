@@ -1,4 +1,4 @@
-//! What the API server admits and what it refuses, with the message a user reads: every rule and bound of both kinds.
+//! What the API server accepts and refuses, with the message that a user reads: every rule and every limit of both kinds.
 
 use anyhow::{Context as _, Result};
 use forgebind::api::v1alpha1::rules;
@@ -29,7 +29,7 @@ fn with(base: &Value, pointer: &str, value: Value) -> Value {
     changed
 }
 
-/// Creates objects without storing them and collects every answer that is not as expected.
+/// Creates objects as a dry run and collects every answer that differs from the expected one.
 struct Admission {
     api: Api<DynamicObject>,
     kind: &'static str,
@@ -51,7 +51,7 @@ impl Admission {
         }
     }
 
-    /// `forgebind check` must judge as the API server does.
+    /// `forgebind check` must give the same result as the API server.
     fn compare_offline(&mut self, spec: &Value, refused: bool) {
         let said = judged_offline(self.kind, spec);
         if said.is_empty() == refused {
@@ -69,7 +69,7 @@ impl Admission {
 
     async fn refuses(&mut self, spec: Value, expected: &str) -> Result<()> {
         self.compare_offline(&spec, true);
-        // The words of a rule are the same on both sides.
+        // Both sides use the same message of the rule.
         if rules::MESSAGES.contains(&expected) && !judged_offline(self.kind, &spec).iter().any(|said| said.contains(expected)) {
             self.surprises.push(format!("refused with other words without an API server: {spec}\n    expected {expected:?}"));
         }
@@ -81,7 +81,7 @@ impl Admission {
         Ok(())
     }
 
-    /// A text that must have from `least` to `most` characters.
+    /// Checks that a text may have between `least` and `most` characters.
     async fn bounds_text(&mut self, base: &Value, pointer: &str, least: usize, most: usize) -> Result<()> {
         self.admits(with(base, pointer, json!("a".repeat(most)))).await?;
         self.refuses(with(base, pointer, json!("a".repeat(most + 1))), &too_long(pointer, most)).await?;
@@ -92,7 +92,7 @@ impl Admission {
         Ok(())
     }
 
-    /// A list that may have up to `most` items.
+    /// Checks that a list may have up to `most` items.
     async fn bounds_list(&mut self, base: &Value, pointer: &str, most: usize, item: impl Fn(usize) -> Value) -> Result<()> {
         self.admits(with(base, pointer, (0..most).map(&item).collect())).await?;
         self.refuses(with(base, pointer, (0..=most).map(&item).collect()), &format!("must have at most {most} items")).await
@@ -121,7 +121,7 @@ const URL_MESSAGE: &str = "must be an http or https URL without user name, query
 
 const HOOK_URL_MESSAGE: &str = "must be an http or https URL without user name or fragment, like https://ci.acme.io/hooks?job=shop";
 
-/// Addresses of a connection have no query; that of somebody else's endpoint may have one.
+/// Checks an address: the addresses of a connection have no query, an endpoint outside Forgebind may have one.
 async fn judges_addresses(admission: &mut Admission, base: &Value, pointer: &str) -> Result<()> {
     judges_plain_addresses(admission, base, pointer, URL_MESSAGE).await?;
     for bad in ["https://git.acme.io?a=b", "https://git.acme.io/x?a=b"] {
@@ -169,7 +169,7 @@ async fn judges_durations(admission: &mut Admission, base: &Value, pointer: &str
 
 const SERVER: &str = "https://git.acme.io";
 
-/// Each member of the provider with the least that it needs.
+/// Each provider member with only its required fields.
 fn members() -> [(&'static str, Value); 6] {
     [
         ("github", json!({ "user": "ada" })),
@@ -182,7 +182,7 @@ fn members() -> [(&'static str, Value); 6] {
 }
 
 #[tokio::test]
-async fn dt_01_exactly_one_provider_is_picked() -> Result<()> {
+async fn dt_01_a_connection_has_exactly_one_provider() -> Result<()> {
     let mut admission = Admission::of("GitProviderConnection").await?;
     let one = "provider needs exactly one of github, gitlab, bitbucketCloud, bitbucketDataCenter, azureDevOps and gitea";
     let members = members();
@@ -203,7 +203,7 @@ async fn dt_01_exactly_one_provider_is_picked() -> Result<()> {
 }
 
 #[tokio::test]
-async fn dt_04_a_provider_without_its_owner_is_refused() -> Result<()> {
+async fn dt_04_refuses_a_provider_without_its_owner() -> Result<()> {
     let mut admission = Admission::of("GitProviderConnection").await?;
     let (members, url) = (members(), SERVER);
     for (spec, expected) in [
@@ -244,7 +244,7 @@ async fn dt_04_a_provider_without_its_owner_is_refused() -> Result<()> {
 }
 
 #[tokio::test]
-async fn connection_receiver() -> Result<()> {
+async fn validates_the_receiver_of_a_connection() -> Result<()> {
     let mut admission = Admission::of("GitProviderConnection").await?;
     admission.admits(with(&github(), "/receiver", json!({}))).await?;
     let base = with(&github(), "/receiver", json!({ "publicURL": "internal" }));
@@ -260,7 +260,7 @@ async fn connection_receiver() -> Result<()> {
 }
 
 #[tokio::test]
-async fn connection_credentials_and_timing() -> Result<()> {
+async fn validates_credentials_and_intervals_of_a_connection() -> Result<()> {
     let mut admission = Admission::of("GitProviderConnection").await?;
     let base = with(&github(), "/credentials", json!({ "secretRef": { "name": "acme" } }));
     admission.admits(base.clone()).await?;
@@ -274,7 +274,7 @@ async fn connection_credentials_and_timing() -> Result<()> {
     for bad in ["2027-03-01T12:00", "tomorrow at noon", "1999-01-01", "01.03.2027", "2027-03-01 12:00:00Z"] {
         admission.refuses(with(&base, "/credentials/expiresAt", json!(bad)), message).await?;
     }
-    // Well formed, but no such day or hour.
+    // Well-formed, but no such day or hour exists.
     for bad in ["2027-13-01", "2027-02-30", "2027-03-01T25:00:00Z"] {
         admission.refuses(with(&base, "/credentials/expiresAt", json!(bad)), "spec.credentials.expiresAt").await?;
     }
@@ -297,7 +297,7 @@ async fn connection_credentials_and_timing() -> Result<()> {
 }
 
 #[tokio::test]
-async fn connection_permissions_and_grants() -> Result<()> {
+async fn validates_permissions_and_grants_of_a_connection() -> Result<()> {
     let mut admission = Admission::of("GitProviderConnection").await?;
     let all: Vec<Value> = forgebind::api::v1alpha1::Permission::ALL.iter().map(|permission| json!(permission)).collect();
     admission.admits(with(&github(), "/requiredPermissions", json!(all))).await?;
@@ -346,7 +346,7 @@ fn hooked() -> Value {
 }
 
 #[tokio::test]
-async fn binding_reference_and_repository() -> Result<()> {
+async fn validates_reference_and_repository_of_a_binding() -> Result<()> {
     let mut admission = Admission::of("RepoBinding").await?;
     admission.admits(binding()).await?;
     admission.refuses(with(&binding(), "/connectionRef", Value::Null), "spec.connectionRef: Required value").await?;
@@ -394,7 +394,7 @@ async fn binding_reference_and_repository() -> Result<()> {
 }
 
 #[tokio::test]
-async fn binding_webhook() -> Result<()> {
+async fn validates_the_webhook_of_a_binding() -> Result<()> {
     let mut admission = Admission::of("RepoBinding").await?;
     let all: Vec<Value> = forgebind::api::v1alpha1::EventKind::ALL.iter().map(|event| json!(event)).collect();
     admission.admits(hooked()).await?;
@@ -435,7 +435,7 @@ fn with_sink(sink: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn binding_sinks() -> Result<()> {
+async fn validates_the_sinks_of_a_binding() -> Result<()> {
     let mut admission = Admission::of("RepoBinding").await?;
     let service = json!({ "name": "ci", "service": { "name": "ci", "port": 80 } });
     let base = with_sink(&service);
@@ -489,7 +489,7 @@ async fn binding_sinks() -> Result<()> {
 }
 
 #[tokio::test]
-async fn binding_sink_kinds() -> Result<()> {
+async fn validates_each_kind_of_sink() -> Result<()> {
     let mut admission = Admission::of("RepoBinding").await?;
     let service = with_sink(&json!({ "name": "ci", "service": { "name": "ci", "port": 80 } }));
     admission.bounds_text(&service, "/sinks/0/service/name", 1, 63).await?;
@@ -510,9 +510,9 @@ async fn binding_sink_kinds() -> Result<()> {
     admission.verdict()
 }
 
-/// Null is the same as absent, for the rules as for the Rust types.
+/// Null counts as absent, in the rules as in the Rust types.
 #[tokio::test]
-async fn null_does_not_pass_a_rule_by() -> Result<()> {
+async fn null_does_not_bypass_a_rule() -> Result<()> {
     let mut admission = Admission::of("GitProviderConnection").await?;
     admission.refuses(json!({ "provider": { "github": null } }), "provider needs exactly one of").await?;
     admission.refuses(json!({ "provider": { "github": { "organization": null } } }), "github needs either organization or user").await?;
@@ -528,7 +528,7 @@ async fn null_does_not_pass_a_rule_by() -> Result<()> {
 }
 
 #[tokio::test]
-async fn connection_provider_is_fixed_while_bindings_use_it() -> Result<()> {
+async fn the_provider_of_a_connection_cannot_change_while_bindings_use_it() -> Result<()> {
     let cluster = shared::control_plane().await?.cluster();
     let namespace = cluster.create_namespace("fixed").await?;
     let api = untyped(cluster.client()?, &namespace, "GitProviderConnection");
@@ -580,21 +580,23 @@ async fn connection_provider_is_fixed_while_bindings_use_it() -> Result<()> {
                 let answer = api.patch(&name, &dry, &Patch::Merge(json!({ "spec": { "provider": change } }))).await;
                 match (bindings, answer) {
                     (0, answer) => drop(answer.with_context(|| format!("{member} {change} without bindings"))?),
-                    (_, Ok(_)) => panic!("{member} {change} is admitted while bindings use the connection"),
+                    (_, Ok(_)) => panic!("{member} {change} is accepted while bindings use the connection"),
                     (_, Err(error)) => {
                         assert!(error.to_string().contains("create a second connection and move the bindings to it"), "{error}");
                     }
                 }
             }
             let address = json!({ "spec": { "provider": { member: { "apiURL": "https://api.acme.io" } }, "suspend": true } });
-            api.patch(&name, &dry, &Patch::Merge(address)).await.with_context(|| format!("{member}: apiURL and the rest stay free"))?;
+            api.patch(&name, &dry, &Patch::Merge(address))
+                .await
+                .with_context(|| format!("{member}: apiURL and the other fields may change"))?;
         }
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn defaults_stand_in_the_stored_object_and_never_inside_lists() -> Result<()> {
+async fn defaults_are_stored_in_the_object_but_never_inside_lists() -> Result<()> {
     let connection = Admission::of("GitProviderConnection").await?;
     let spec = with(&github(), "/credentials", json!({ "secretRef": { "name": "acme" } }));
     let stored = connection.answer(&spec).await?.map_err(anyhow::Error::msg)?;

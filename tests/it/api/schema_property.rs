@@ -1,4 +1,4 @@
-//! What the schema admits, the Rust types parse: objects are made from the schema itself, as wild as it allows.
+//! Whatever the schema accepts, the Rust types parse. The objects are generated from the schema itself, as freely as it allows.
 
 use anyhow::{Result, ensure};
 use kube::api::PostParams;
@@ -25,7 +25,7 @@ fn bound(schema: &Value, name: &str, otherwise: usize) -> usize {
     schema[name].as_u64().map_or(otherwise, |bound| usize::try_from(bound).expect("a small bound"))
 }
 
-/// Any value that the structural schema admits; admission rules (CEL) may still refuse it.
+/// Any value that the structural schema accepts; validation rules (CEL) may still refuse it.
 fn any_value(schema: &Value) -> BoxedStrategy<Value> {
     if let Some(words) = schema["enum"].as_array() {
         return proptest::sample::select(words.clone()).boxed();
@@ -52,7 +52,7 @@ fn any_object(schema: &Value) -> BoxedStrategy<Value> {
     let fields: Vec<_> = properties
         .iter()
         .map(|(name, field)| {
-            // A default that is absent is filled in by the API server before anybody parses it.
+            // The API server fills in an absent default before any client parses the object.
             let always = required.contains(&name.as_str()) || !field["default"].is_null();
             let value = if always { any_value(field).prop_map(Some).boxed() } else { proptest::option::of(any_value(field)).boxed() };
             (Just(name.clone()), value)
@@ -88,7 +88,7 @@ fn any_list(schema: &Value) -> BoxedStrategy<Value> {
 fn any_text(schema: &Value) -> BoxedStrategy<Value> {
     if let Some(pattern) = schema["pattern"].as_str() {
         let (least, most) = (bound(schema, "minLength", 0), bound(schema, "maxLength", usize::MAX));
-        // The generator takes patterns without anchors. It fills `*` up to 32 times.
+        // The generator takes patterns without anchors. It repeats `*` up to 32 times.
         let inner = pattern.trim_start_matches('^').trim_end_matches('$').replace(r"\s", " ").replace('\n', " ");
         let text = proptest::string::string_regex(&inner).expect("a pattern that can be generated");
         return text.prop_filter("length", move |text| text.len() >= least && text.len() <= most).prop_map(Value::from).boxed();
@@ -100,7 +100,7 @@ fn any_text(schema: &Value) -> BoxedStrategy<Value> {
     let most = bound(schema, "maxLength", 40).min(40).max(least);
     let wild = proptest::collection::vec(any::<char>(), least..=most).prop_map(|text| json!(text.into_iter().collect::<String>()));
     match schema["x-kubernetes-validations"][0]["rule"].as_str() {
-        // What a rule asks for in words is mostly given, so that the API server admits something.
+        // Mostly generate the form that a rule demands, so that the API server accepts some of the objects.
         Some(rule) if rule.contains("https?") => prop_oneof![9 => Just(json!("https://git.acme.io/a")), 1 => wild].boxed(),
         Some(rule) if rule.contains("[0-9]{4}") => prop_oneof![9 => Just(json!("2027-03-01")), 1 => wild].boxed(),
         _ => wild.boxed(),
@@ -144,13 +144,13 @@ proptest! {
     #![proptest_config(Config { cases: 400, ..Config::default() })]
 
     #[test]
-    fn connections_that_the_schema_admits_parse(object in objects("GitProviderConnection")) {
+    fn rust_parses_connections_that_the_schema_accepts(object in objects("GitProviderConnection")) {
         let parsed = parse("GitProviderConnection", &object);
         prop_assert!(parsed.is_ok(), "{parsed:?}");
     }
 
     #[test]
-    fn bindings_that_the_schema_admits_parse(object in objects("RepoBinding")) {
+    fn rust_parses_bindings_that_the_schema_accepts(object in objects("RepoBinding")) {
         let parsed = parse("RepoBinding", &object);
         prop_assert!(parsed.is_ok(), "{parsed:?}");
     }
@@ -171,7 +171,7 @@ fn remove(object: &mut Value, members: &[&str]) {
     }
 }
 
-/// Bends a wild spec towards the rules that relate fields, which a random one nearly never meets.
+/// Adjusts a random spec to the rules that relate fields, which random values almost never satisfy.
 fn tame(spec: &mut Value) {
     const PROVIDERS: &[&str] = &["github", "gitlab", "bitbucketCloud", "bitbucketDataCenter", "azureDevOps", "gitea"];
     keep_one(&mut spec["provider"], PROVIDERS);
@@ -205,7 +205,7 @@ fn tame(spec: &mut Value) {
         keep_one(sink, &["service", "http"]);
         remove(sink, &["events"]);
     }
-    // Looking a member up by index leaves a null where there was none.
+    // Indexing a missing member leaves a null there.
     if let Some(fields) = spec.as_object_mut() {
         fields.retain(|_, value| !value.is_null());
     }
@@ -224,7 +224,7 @@ async fn the_api_server_agrees(kind: &'static str, tries: usize, least: usize) -
             Ok(stored) => {
                 admitted += 1;
                 let stored = serde_json::to_value(&stored)?;
-                parse(kind, &stored).map_err(|error| anyhow::anyhow!("admitted but not understood: {error}: {stored}"))?;
+                parse(kind, &stored).map_err(|error| anyhow::anyhow!("accepted by the API server but not parsed: {error}: {stored}"))?;
             }
             Err(kube::Error::Api(status)) if status.code == 422 => last_refusal.clone_from(&status.message),
             Err(other) => return Err(other.into()),
@@ -235,11 +235,11 @@ async fn the_api_server_agrees(kind: &'static str, tries: usize, least: usize) -
 }
 
 #[tokio::test]
-async fn connections_that_the_api_server_admits_parse() -> Result<()> {
+async fn rust_parses_connections_that_the_api_server_accepts() -> Result<()> {
     the_api_server_agrees("GitProviderConnection", 200, 24).await
 }
 
 #[tokio::test]
-async fn bindings_that_the_api_server_admits_parse() -> Result<()> {
+async fn rust_parses_bindings_that_the_api_server_accepts() -> Result<()> {
     the_api_server_agrees("RepoBinding", 200, 24).await
 }

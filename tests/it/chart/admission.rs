@@ -1,4 +1,4 @@
-//! The admission policies of the chart, judged by the real API server and compared with what the operator's own flags say.
+//! The admission policies of the chart, evaluated by the real API server and compared with the operator's own flags.
 
 use anyhow::{Context as _, Result, ensure};
 use forgebind::network::{NetworkPolicy, Purpose, Refusal};
@@ -14,7 +14,7 @@ use testkit::wait::{Seen, wait_until};
 const PROVIDER_HOSTS: [&str; 4] = ["gitea.acme.io", "*.git.acme.io", "gitlab.acme.io:8443", "10.1.2.3"];
 const SINK_HOSTS: [&str; 2] = ["events.acme.io", "*.hooks.acme.io:8443"];
 
-/// Addresses, and whether a provider and a sink may be there.
+/// Addresses, and whether a provider and a sink may have them.
 const CASES: [(&str, bool, bool); 34] = [
     ("https://gitea.acme.io", true, false),
     ("https://GITEA.acme.io:3000/x", true, false),
@@ -83,7 +83,7 @@ fn binding(urls: &[&str]) -> Value {
     json!({"connectionRef": {"name": "git"}, "repository": "acme/shop", "webhook": {"events": ["Push"]}, "sinks": sinks})
 }
 
-/// Makes the policies of a rendering in force for one namespace: the other tests of this control plane go on with other hosts.
+/// Applies the policies of a rendering to one namespace only, because other tests of this control plane use other hosts.
 async fn enforce(env: &TestEnv, values: &Value) -> Result<()> {
     let installation = Installation::named(env.plane, &env.namespace, &env.namespace)?;
     let only = ["templates/admission-policy.yaml"];
@@ -98,7 +98,7 @@ async fn enforce(env: &TestEnv, values: &Value) -> Result<()> {
     Ok(())
 }
 
-/// What the API server says to a new object, without keeping it: `None` when it is admitted, or why a policy refuses it.
+/// Creates an object as a dry run: `None` when the API server admits it, or the message of the policy that refuses it.
 async fn refusal(env: &TestEnv, kind: &str, spec: &Value) -> Result<Option<String>> {
     let parameters = PostParams { dry_run: true, ..PostParams::default() };
     let object = json!({
@@ -132,7 +132,7 @@ async fn in_force(env: &TestEnv, kind: &str, spec: &Value, host: &str) -> Result
     .await
 }
 
-/// Whether the operator's own flags allow the host, whatever else they would say.
+/// Whether the operator's own flags allow the host, whatever else they check.
 fn flags_allow(purpose: Purpose, url: &str) -> Result<bool> {
     let patterns = |hosts: &[&str]| hosts.iter().map(|host| host.parse()).collect::<Result<Vec<_>, _>>();
     let policy = NetworkPolicy {
@@ -150,7 +150,7 @@ fn flags_allow(purpose: Purpose, url: &str) -> Result<bool> {
 }
 
 #[tokio::test]
-async fn admission_and_the_operators_flags_allow_the_same_hosts() -> Result<()> {
+async fn admission_policies_and_the_operators_flags_allow_the_same_hosts() -> Result<()> {
     let env = TestEnv::new("admission").await?;
     let before = json!({"provider": {"gitea": {"url": "https://before.acme.io", "organization": "acme"}}});
     let settled = env.create_connection_named("before", before).await?;
@@ -175,22 +175,22 @@ async fn admission_and_the_operators_flags_allow_the_same_hosts() -> Result<()> 
     let several = refusal(&env, "RepoBinding", &binding(&["https://one.io", "http://two.io"])).await?.context("admitted")?;
     ensure!(several.contains("one.io:443, two.io:80"), "{several}");
 
-    // What was there before is labelled and let go, but not moved.
+    // An existing object may be labelled, but its address may not change.
     let label = Patch::Merge(json!({"metadata": {"labels": {"a": "b"}}}));
     env.connections.patch(&settled.name_any(), &PatchParams::default(), &label).await?;
     env.bindings.patch("before", &PatchParams::default(), &label).await?;
     let moved = json!({"spec": {"provider": {"gitea": {"apiURL": "https://evil.io/api"}}}});
-    ensure!(env.connections.patch("before", &PatchParams::default(), &Patch::Merge(moved)).await.is_err(), "a move to there");
+    ensure!(env.connections.patch("before", &PatchParams::default(), &Patch::Merge(moved)).await.is_err(), "the new address is refused");
     let moved = json!({"spec": binding(&["https://evil.io"])});
-    ensure!(env.bindings.patch("before", &PatchParams::default(), &Patch::Merge(moved)).await.is_err(), "a sink there");
+    ensure!(env.bindings.patch("before", &PatchParams::default(), &Patch::Merge(moved)).await.is_err(), "the new sink is refused");
     Ok(())
 }
 
-/// A sink that is always allowed.
+/// A sink that every policy allows.
 const SINK_URL: &str = "https://events.acme.io";
 
 #[tokio::test]
-async fn without_a_list_every_provider_is_admitted_and_no_http_sink() -> Result<()> {
+async fn without_a_list_every_provider_host_is_admitted_and_no_http_sink() -> Result<()> {
     let env = TestEnv::new("unlisted").await?;
     enforce(&env, &json!({"admissionPolicy": {"enabled": true}})).await?;
     in_force(&env, "RepoBinding", &binding(&[SINK_URL]), "sink host events.acme.io:443").await?;

@@ -1,5 +1,5 @@
-//! Manifests against schemas: everything that the chart and `deploy/` make, checked by the real kubeconform with the schemas
-//! that the real API server publishes, made strict, and admitted by that API server.
+//! Manifests against schemas: the real kubeconform checks everything that the chart and `deploy/` generate against strict forms
+//! of the schemas that the real API server publishes, and that API server accepts the objects.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,17 +16,17 @@ use testkit::shared;
 use testkit::test_env::SOON;
 use testkit::wait::{Seen, wait_until};
 
-/// Groups of the examples for Flux and Argo CD, whose definitions are not among the tools: their kinds are skipped, by name,
-/// and the chart is rendered with the values in them by another test.
+/// Groups of the examples for Flux and Argo CD, whose definitions are not among the tools: their kinds are skipped by name.
+/// Another test renders the chart with the values in these examples.
 const SKIPPED_GROUPS: [&str; 4] = ["argoproj.io", "source.toolkit.fluxcd.io", "helm.toolkit.fluxcd.io", "kustomize.toolkit.fluxcd.io"];
 
-/// The name of a kind that is skipped, as kubeconform takes it.
+/// The name of a skipped kind, in kubeconform's form.
 fn skipped_kind(object: &Value) -> Option<String> {
     let (version, kind) = (object["apiVersion"].as_str()?, object["kind"].as_str()?);
     SKIPPED_GROUPS.contains(&version.split('/').next()?).then(|| format!("{version}/{kind}"))
 }
 
-/// Makes the cluster know the kinds of others that the chart makes objects of: Gateway API and the Prometheus operator.
+/// Installs the foreign kinds that the chart uses: Gateway API and the Prometheus operator.
 pub async fn install_definitions_of_others(cluster: &Cluster) -> Result<()> {
     let folder = component("DEFINITIONS")?;
     let path = folder.to_str().context("UTF-8")?;
@@ -38,8 +38,8 @@ async fn get(cluster: &Cluster, path: &str) -> Result<Value> {
     Ok(cluster.client()?.request(http::Request::get(path).body(Vec::new())?).await?)
 }
 
-/// Closes every object of a schema that names its fields, and turns `nullable` into what JSON Schema knows. Alternatives
-/// (`oneOf` and its kin) only look at parts of an object and stay open.
+/// Closes every object of a schema that lists its fields, and translates `nullable` into JSON Schema. Alternatives (`oneOf` and
+/// similar) describe only part of an object and stay open.
 fn strict(schema: &mut Value) {
     let Some(members) = schema.as_object_mut() else { return };
     let open = members.get("x-kubernetes-preserve-unknown-fields") == Some(&json!(true)) || members.contains_key("additionalProperties");
@@ -59,7 +59,7 @@ fn strict(schema: &mut Value) {
     }
 }
 
-/// The schemas of a group version as the API server publishes them, by kind; `None` until it does.
+/// The schemas of a group version as the API server publishes them, by kind; `None` until it publishes them.
 fn schemas_of(document: &Value, kinds: &BTreeSet<String>) -> Option<BTreeMap<String, Value>> {
     let text = document["components"]["schemas"].to_string().replace("#/components/schemas/", "#/definitions/");
     let mut definitions: Map<String, Value> = serde_json::from_str(&text).ok()?;
@@ -78,7 +78,7 @@ fn schemas_of(document: &Value, kinds: &BTreeSet<String>) -> Option<BTreeMap<Str
     kinds.iter().map(schema).collect()
 }
 
-/// Writes a schema for every kind of these objects, where kubeconform looks for it.
+/// Writes a schema for every kind of these objects where kubeconform expects it.
 async fn write_schemas(cluster: &Cluster, objects: &[Value], folder: &Path) -> Result<()> {
     let mut kinds: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for object in objects {
@@ -89,7 +89,7 @@ async fn write_schemas(cluster: &Cluster, objects: &[Value], folder: &Path) -> R
     }
     for (version, kinds) in kinds {
         let path = if version.contains('/') { format!("apis/{version}") } else { format!("api/{version}") };
-        // What a definition brings is published a moment after it is established.
+        // The API server publishes the schemas shortly after a definition is established.
         let schemas = wait_until(&format!("the schemas of {version}"), SOON, async || {
             let index = get(cluster, "/openapi/v3").await?;
             let Some(address) = index["paths"][&path]["serverRelativeURL"].as_str() else { return Ok(Seen::NotYet("no path".to_owned())) };
@@ -99,7 +99,7 @@ async fn write_schemas(cluster: &Cluster, objects: &[Value], folder: &Path) -> R
         .await?;
         let name = version.replace('/', "-");
         for (kind, schema) in schemas {
-            // For the core group kubeconform takes the version for the group.
+            // For the core group, kubeconform uses the version as the group.
             let group = if version.contains('/') { name.clone() } else { format!("{name}-{name}") };
             std::fs::write(folder.join(format!("{}-{group}.json", kind.to_lowercase())), schema.to_string())?;
         }
@@ -107,7 +107,7 @@ async fn write_schemas(cluster: &Cluster, objects: &[Value], folder: &Path) -> R
     Ok(())
 }
 
-/// Runs kubeconform over a stream of manifests. Answers its summary.
+/// Runs kubeconform over a stream of manifests. Returns its summary.
 async fn kubeconform(schemas: &Path, name: &str, stream: &str) -> Result<Value> {
     let skip: BTreeSet<_> = objects(stream)?.iter().filter_map(skipped_kind).collect();
     let file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
@@ -119,7 +119,7 @@ async fn kubeconform(schemas: &Path, name: &str, stream: &str) -> Result<Value> 
         command.args(["-skip", &skip.into_iter().collect::<Vec<_>>().join(",")]);
     }
     command.arg(file.path());
-    // It prints what is wrong on standard output.
+    // It reports errors on standard output.
     command.env_clear();
     let output = tokio::task::spawn_blocking(move || command.output()).await??;
     let report = String::from_utf8(output.stdout)?;
@@ -161,10 +161,10 @@ async fn manifests_conform_to_strict_schemas_of_the_api_server() -> Result<()> {
     }
     let kinds: BTreeSet<_> = all.iter().filter_map(|object| object["kind"].as_str()).collect();
     for kind in ["HTTPRoute", "Gateway", "ServiceMonitor", "PrometheusRule", "ValidatingAdmissionPolicy", "NetworkPolicy", "Job"] {
-        ensure!(kinds.contains(kind), "no {kind} is made by any of the values");
+        ensure!(kinds.contains(kind), "no set of values renders a {kind}");
     }
 
-    // The check itself: what is misspelt, of a wrong type, or unknown does not pass.
+    // Checks the check: a misspelt field, a wrong type and an unknown field fail.
     let deployment = all.iter().find(|object| object["kind"] == "Deployment").context("a Deployment")?;
     let container = "/spec/template/spec/containers/0";
     let spoilt = |place: &str, name: &str, value: Value| -> Result<String> {
@@ -187,7 +187,7 @@ async fn manifests_conform_to_strict_schemas_of_the_api_server() -> Result<()> {
     Ok(())
 }
 
-/// The pod of a template, to be tried by itself: a Deployment with a pod that is not restricted is only warned of.
+/// The pod of a template, as an object of its own: for a Deployment whose pod is not restricted, the API server only warns.
 fn pod_of(object: &Value, namespace: &str) -> Option<Value> {
     let spec = object.pointer("/spec/template/spec")?;
     Some(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "tried", "namespace": namespace}, "spec": spec}))
@@ -205,7 +205,7 @@ async fn pods_of_the_chart_are_restricted_and_its_objects_are_admitted() -> Resu
         let mut pods = 0;
         let mut tried = Vec::new();
         for mut object in objects(&rendered)? {
-            // Applied elsewhere, and by others than this test.
+            // Other tests apply the definitions.
             if object["kind"] == "CustomResourceDefinition" {
                 continue;
             }
@@ -230,7 +230,7 @@ async fn pods_of_the_chart_are_restricted_and_its_objects_are_admitted() -> Resu
 }
 
 #[tokio::test]
-async fn examples_of_the_chart_are_admitted() -> Result<()> {
+async fn examples_in_the_metadata_of_the_chart_are_admitted() -> Result<()> {
     let cluster = shared::control_plane().await?.cluster();
     let about: Value = serde_saphyr::from_str(&std::fs::read_to_string(chart::folder().join("Chart.yaml"))?)?;
     let examples: Value = serde_saphyr::from_str(about["annotations"]["artifacthub.io/crdsExamples"].as_str().context("examples")?)?;

@@ -1,4 +1,4 @@
-//! What stands in `deploy/`: rendered from the chart where it can be, built by the real kustomize, and admitted by a real API
+//! The content of `deploy/`: rendered from the chart where possible, built by the real kustomize, and admitted by a real API
 //! server.
 
 use std::collections::BTreeSet;
@@ -15,11 +15,12 @@ use testkit::generated::compare;
 use testkit::shared;
 
 const NAMESPACE: &str = "forgebind-system";
-/// What is rendered from the chart with the values beside it. Each has a folder `uninstall` with what lets its objects go.
+/// Folders that are rendered from the chart with the values beside them. Each has a folder `uninstall` with the Job that removes
+/// the finalizers of its objects.
 const RENDERED: [&str; 2] = ["base", "overlays/namespaced"];
 
 #[tokio::test]
-async fn checked_in_manifests_are_those_of_the_chart() -> Result<()> {
+async fn checked_in_manifests_match_the_chart() -> Result<()> {
     for name in RENDERED {
         let folder = folder().join(name);
         let mut values: Value = serde_saphyr::from_str(&std::fs::read_to_string(folder.join("values.yaml"))?)?;
@@ -58,7 +59,7 @@ async fn kustomize_builds_installations_that_the_api_server_admits() -> Result<(
         let arguments = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-f", path];
         cluster.kubectl(&arguments).await.context(name)?;
         let kinds = kinds(&objects);
-        // Who deletes an installation must not delete every object with it, nor the install key with its namespace.
+        // Deleting an installation must not delete every object with the definitions, nor the install key with its namespace.
         let kept = ["CustomResourceDefinition", "Namespace", "Job"].iter().any(|kind| kinds.contains(kind));
         ensure!(kinds.contains("Deployment") && !kept, "{name}: {kinds:?}");
         for deployment in objects.iter().filter(|object| object["kind"] == "Deployment") {
@@ -74,7 +75,7 @@ async fn kustomize_builds_installations_that_the_api_server_admits() -> Result<(
 }
 
 #[tokio::test]
-async fn nobody_prunes_the_definitions_or_the_namespace_with_the_install_key() -> Result<()> {
+async fn the_definitions_and_the_namespace_of_the_install_key_are_never_pruned() -> Result<()> {
     let (_, objects) = built("definitions").await?;
     assert_eq!(kinds(&objects), BTreeSet::from(["CustomResourceDefinition", "Namespace"]));
     for object in objects {
@@ -102,7 +103,7 @@ async fn an_uninstall_keeps_hooks_and_needs_no_helm() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_namespaced_overlay_grants_nothing_of_the_cluster() -> Result<()> {
+async fn the_namespaced_overlay_grants_no_cluster_wide_rights() -> Result<()> {
     for name in ["overlays/namespaced", "overlays/namespaced/uninstall"] {
         let (_, objects) = built(name).await?;
         let kinds = kinds(&objects);
@@ -127,7 +128,7 @@ async fn two_receivers_know_their_address_and_are_not_drained_together() -> Resu
 }
 
 #[tokio::test]
-async fn examples_for_flux_and_argo_cd_install_this_chart_with_values_that_it_takes() -> Result<()> {
+async fn examples_for_flux_and_argo_cd_install_this_chart_with_valid_values() -> Result<()> {
     for (name, kind, values) in
         [("gitops/flux", "HelmRelease", "/spec/values"), ("gitops/argocd", "Application", "/spec/source/helm/valuesObject")]
     {

@@ -1,4 +1,4 @@
-//! An installation by kustomize: applied, run, deleted, and released, with the webhooks in their place all the time.
+//! An installation by kustomize: applied, run, deleted and uninstalled, while the webhooks stay in place.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::batch::v1::Job;
@@ -16,7 +16,7 @@ use testkit::test_env::{SINK, SOON, TestEnv};
 use testkit::wait::{Seen, wait_until};
 
 const NAMESPACE: &str = "forgebind-system";
-/// The namespace that the overlay is for.
+/// The namespace that the overlay watches.
 const WATCHED: &str = "team-shop";
 
 async fn kustomization(cluster: &Cluster, verb: &[&str], folder: &std::path::Path) -> Result<String> {
@@ -24,9 +24,9 @@ async fn kustomization(cluster: &Cluster, verb: &[&str], folder: &std::path::Pat
     cluster.kubectl(&arguments).await
 }
 
-/// An overlay of one's own beside a kustomization of this tree: what only this machine needs, as variables.
+/// A local overlay on a kustomization of this tree, which sets as variables what only this machine needs.
 fn overlay(base: &str, folder: &std::path::Path, port: u16) -> Result<()> {
-    // kustomize takes paths that lead out of a folder, but no absolute ones.
+    // kustomize accepts paths that lead out of a folder, but no absolute ones.
     let up = "../".repeat(folder.components().count() - 1);
     let base = deploy::folder().join(base);
     let variable = |name: &str, value: &str| json!({"op": "add", "path": "/spec/template/spec/containers/0/env/-", "value": {"name": name, "value": value}});
@@ -44,7 +44,7 @@ fn overlay(base: &str, folder: &std::path::Path, port: u16) -> Result<()> {
 }
 
 #[tokio::test]
-async fn deleting_a_kustomization_deletes_no_hook_and_its_release_lets_everything_go() -> Result<()> {
+async fn deleting_a_kustomization_deletes_no_hook_and_its_uninstall_removes_the_finalizers() -> Result<()> {
     let own = OwnControlPlane::start_bare().await?;
     let plane = own.plane();
     let cluster = plane.cluster();
@@ -69,7 +69,7 @@ async fn deleting_a_kustomization_deletes_no_hook_and_its_release_lets_everythin
     let hooks = env.hooks_at(&operator.url()).await?;
     assert_eq!(hooks.len(), 1);
 
-    // As when a pod goes on for a while: the program still runs when all around it is deleted.
+    // A pod may run for a while longer: the program still runs while everything around it is deleted.
     kustomization(cluster, &["delete", "--wait=false"], folder.path()).await?;
     env.push("the receiver still works").await?;
     env.sink.wait_for(2, SOON).await?;
@@ -84,7 +84,7 @@ async fn deleting_a_kustomization_deletes_no_hook_and_its_release_lets_everythin
     let address = format!("http://127.0.0.1:{port}");
     assert_eq!(env.hooks_at(&address).await?.len(), 1);
 
-    // What stays is printed, and nothing is held any more.
+    // The output lists what stays, and no finalizer is left.
     let release = deploy::folder().join("overlays/namespaced/uninstall");
     kustomization(cluster, &["apply", "--server-side"], &release).await?;
     let jobs: Api<Job> = Api::namespaced(cluster.client()?, NAMESPACE);
@@ -96,7 +96,7 @@ async fn deleting_a_kustomization_deletes_no_hook_and_its_release_lets_everythin
     kustomization(cluster, &["delete", "--wait=false"], &release).await?;
     ensure!(env.bindings.get("shop").await?.finalizers().is_empty(), "released");
 
-    // Applied again, the install key that stayed tells whose the hook is.
+    // Applied again, the operator recognises its hook by the install key that stayed.
     kustomization(cluster, &["apply", "--server-side"], folder.path()).await?;
     let resolve = format!("--resolve={}", env.sink.resolve(SINK, WATCHED));
     let operator = Operator::start(installation.options("operator", port, &[resolve]).await?).await?;
@@ -104,7 +104,7 @@ async fn deleting_a_kustomization_deletes_no_hook_and_its_release_lets_everythin
     env.binding_ready("shop").await?;
     assert_eq!(env.hooks_at(&address).await?.iter().map(|hook| hook.id).collect::<Vec<_>>(), [hooks[0].id], "no second hook");
     env.delete_binding("shop").await?;
-    wait_until("the hook of a deleted binding to go", SOON, async || {
+    wait_until("the hook of the deleted binding to be removed", SOON, async || {
         let left = env.hooks_at(&address).await?;
         Ok(if left.is_empty() { Seen::Done(()) } else { Seen::NotYet(format!("{left:?}")) })
     })

@@ -1,4 +1,4 @@
-//! The chart, installed by the real helm into a real API server, up to a verified delivery, and taken away again.
+//! The real helm installs the chart into a real API server; the test runs up to a verified delivery and uninstalls the chart.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ use testkit::shared;
 use testkit::test_env::{SINK, SOON, TestEnv, connection_condition};
 use testkit::wait::{Seen, wait_until};
 
-/// The values of these tests: what only a test needs is plain http to this machine.
+/// The values of these tests: they only add plain http to this machine.
 fn values(port: u16, namespaces: &[&str]) -> Value {
     json!({
         "publicURL": format!("http://127.0.0.1:{port}"),
@@ -28,7 +28,7 @@ fn values(port: u16, namespaces: &[&str]) -> Value {
     })
 }
 
-/// The chart as it was before `branch` was a field of bindings.
+/// The chart as it was before bindings had the field `branch`.
 fn earlier_chart(folder: &Path) -> Result<PathBuf> {
     let chart = folder.join("forgebind");
     copy(&chart::folder(), &chart)?;
@@ -56,9 +56,9 @@ async fn keeps_branch(env: &TestEnv) -> Result<bool> {
     Ok(env.bindings.create(&parameters, &serde_json::from_value(binding)?).await?.spec.branch.is_some())
 }
 
-/// From `helm install` of an earlier chart to its removal: one story, because each step stands on the one before.
+/// From `helm install` of an earlier chart to its removal: a single test, because each step needs the one before.
 #[tokio::test]
-async fn dt_21_pk_07_installed_upgraded_delivering_uninstalled_and_back_with_the_charts_own_rights() -> Result<()> {
+async fn dt_21_pk_07_install_upgrade_deliver_uninstall_and_reinstall_with_the_charts_own_rights() -> Result<()> {
     let own = OwnControlPlane::start_bare().await?;
     let plane = own.plane();
     let installation = Installation::new(plane).await?;
@@ -83,7 +83,7 @@ async fn dt_21_pk_07_installed_upgraded_delivering_uninstalled_and_back_with_the
     })
     .await?;
 
-    // One connection of the platform serves two namespaces; a second one of the same provider stands beside it.
+    // One connection of the platform serves two namespaces; a second one of the same provider exists beside it.
     let resolve = [&env.namespace, &team].map(|namespace| env.sink.resolve(SINK, namespace)).join(",");
     let (controller, receiver) = installation.start(port, &resolve).await?;
     let mut spec = env.connection_spec();
@@ -109,11 +109,11 @@ async fn dt_21_pk_07_installed_upgraded_delivering_uninstalled_and_back_with_the
     let hooks = env.hooks_at(&receiver.url()).await?;
     assert_eq!(hooks.len(), 1);
 
-    // Kept: definitions, objects and hooks stay, nothing is held any more, and what stays is said.
+    // Uninstall with `Keep`: definitions, objects and hooks stay, no finalizer is left, and the output lists what stays.
     let mut running = Some((controller, receiver));
     let printed = installation
         .uninstall(async |job| {
-            // Its rights are gone with its Deployment, so it stops here as it would there.
+            // Its rights are deleted with its Deployment, so the operator stops here as it would in a cluster.
             running = None;
             ensure!(job.annotations().get("helm.sh/hook").is_some_and(|hook| hook == "post-delete"), "{job:?}");
             Ok(())
@@ -127,7 +127,7 @@ async fn dt_21_pk_07_installed_upgraded_delivering_uninstalled_and_back_with_the
     let address = format!("http://127.0.0.1:{port}");
     assert_eq!(env.hooks_at(&address).await?.len(), 1, "the hook is kept");
 
-    // Installed again, it knows its hooks by the install key that stayed; this time they are to go with it.
+    // Installed again, the operator recognises its hooks by the install key that stayed. The next uninstallation removes them.
     let mut again = values(port, &[&env.namespace]);
     again["uninstall"] = json!({"hooks": "Delete"});
     installation.install(&chart::folder(), &again).await?;
@@ -144,7 +144,7 @@ async fn dt_21_pk_07_installed_upgraded_delivering_uninstalled_and_back_with_the
         .uninstall(async |job| {
             jobs.push(job.annotations().get("helm.sh/hook").cloned().unwrap_or_default());
             let (there, hooks) = (deployments.list(&ListParams::default()).await?.items.len(), env.hooks_at(&address).await?.len());
-            // The hooks go before anything else does.
+            // The hooks are removed before anything else.
             let expected = if jobs.len() == 1 { (2, 1) } else { (0, 0) };
             ensure!((there, hooks) == expected, "before {jobs:?}: {there} Deployments, {hooks} hooks");
             if jobs.len() == 2 {
@@ -162,7 +162,7 @@ async fn dt_21_pk_07_installed_upgraded_delivering_uninstalled_and_back_with_the
 }
 
 #[tokio::test]
-async fn an_uninstallation_that_cannot_remove_hooks_takes_nothing_away() -> Result<()> {
+async fn an_uninstallation_that_cannot_remove_hooks_deletes_nothing() -> Result<()> {
     let plane = shared::control_plane().await?;
     let (env, installation, port) = (TestEnv::new("stuck").await?, Installation::new(plane).await?, free_port()?);
     let mut values = values(port, &[&env.namespace]);
@@ -175,12 +175,12 @@ async fn an_uninstallation_that_cannot_remove_hooks_takes_nothing_away() -> Resu
     env.create_connection(env.connection_spec()).await?;
     env.create_binding("shop", env.binding_spec()).await?;
     env.binding_ready("shop").await?;
-    // Nobody is there who could remove the hook.
+    // No operator runs that could remove the hook.
     controller.kill();
     let refused = installation.uninstall(async |_| Ok(())).await.err().context("it is uninstalled")?;
     ensure!(format!("{refused:#}").contains("not deleted in time") && format!("{refused:#}").contains("/shop"), "{refused:#}");
     let deployments: Api<Deployment> = Api::namespaced(plane.cluster().client()?, &installation.namespace);
-    assert_eq!(deployments.list(&ListParams::default()).await?.items.len(), 2, "nothing else is taken away");
+    assert_eq!(deployments.list(&ListParams::default()).await?.items.len(), 2, "nothing else is deleted");
     assert_eq!(env.hooks_at(&receiver.url()).await?.len(), 1);
     env.push("while it waits").await?;
     env.sink.wait_for(1, SOON).await?;

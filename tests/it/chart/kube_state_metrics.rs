@@ -1,4 +1,4 @@
-//! What the real kube-state-metrics tells of real objects with the configuration and the rights of the chart.
+//! The metrics of the real kube-state-metrics for real objects, with the configuration and the rights of the chart.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ const TEMPLATE: &str = "templates/kube-state-metrics.yaml";
 /// Labels of every series.
 const COMMON: [&str; 5] = ["customresource_group", "customresource_version", "customresource_kind", "namespace", "name"];
 
-/// A running kube-state-metrics. It ends when it is dropped.
+/// A running kube-state-metrics. Dropping it stops it.
 struct KubeStateMetrics {
     port: u16,
     process: Process,
@@ -37,7 +37,7 @@ struct Series {
 }
 
 impl Series {
-    /// Reads a line of an exposition. Label values here hold no comma and no quote.
+    /// Parses a line of an exposition. Label values in these tests contain no comma and no quote.
     fn read(line: &str) -> Result<Self> {
         let (metric, rest) = line.split_once('{').with_context(|| line.to_owned())?;
         let (labels, value) = rest.rsplit_once("} ").with_context(|| line.to_owned())?;
@@ -52,7 +52,7 @@ impl Series {
 }
 
 impl KubeStateMetrics {
-    /// Starts it with what the chart renders, as a service account that has the rights of the chart and no more.
+    /// Starts it with the rendered configuration, as a service account that has only the rights of the chart.
     async fn start(env: &TestEnv) -> Result<Self> {
         let cluster = env.plane.cluster();
         let values = json!({"kubeStateMetrics": {"enabled": true, "rbac": {"serviceAccount": {"name": "kube-state-metrics"}}}});
@@ -87,14 +87,14 @@ impl KubeStateMetrics {
         Ok(client.get(format!("http://127.0.0.1:{}/metrics", self.port)).send().await?.error_for_status()?.text().await?)
     }
 
-    /// What it tells of the objects of one namespace.
+    /// The series about the objects of one namespace.
     async fn series(&self, namespace: &str) -> Result<Vec<Series>> {
         let text = self.exposition().await?;
         let all = text.lines().filter(|line| !line.starts_with('#')).map(Series::read).collect::<Result<Vec<_>>>()?;
         Ok(all.into_iter().filter(|series| series.labels.get("namespace").is_some_and(|found| found == namespace)).collect())
     }
 
-    /// Waits until one series is there with a value that fits.
+    /// Waits until a series exists with a matching value.
     async fn shows(&self, namespace: &str, metric: &str, labels: &[(&str, &str)], fits: impl Fn(f64) -> bool) -> Result<f64> {
         wait_until(&format!("{metric}{labels:?}"), SOON, async || {
             let of_metric: Vec<_> = self.series(namespace).await?.into_iter().filter(|series| series.metric == metric).collect();
@@ -114,7 +114,7 @@ impl Drop for KubeStateMetrics {
     }
 }
 
-/// Connections and bindings in several states.
+/// Creates connections and bindings in several states.
 async fn story(env: &TestEnv) -> Result<()> {
     let mut spec = env.connection_spec();
     spec["credentials"]["expiresAt"] = json!("2031-03-01T12:00:00Z");
@@ -137,7 +137,7 @@ async fn story(env: &TestEnv) -> Result<()> {
 }
 
 #[tokio::test]
-async fn each_object_is_told_by_kube_state_metrics_with_the_rights_of_the_chart() -> Result<()> {
+async fn kube_state_metrics_reports_each_object_with_the_rights_of_the_chart() -> Result<()> {
     let env = TestEnv::new("ksm").await?;
     let _operator = env.operator().await?;
     story(&env).await?;
@@ -197,7 +197,7 @@ async fn each_object_is_told_by_kube_state_metrics_with_the_rights_of_the_chart(
     every_series_is_documented(&ksm, &namespace).await
 }
 
-/// Objects that are being deleted wait for a finalizer of somebody else, so that they can be seen.
+/// Objects that are being deleted wait for a foreign finalizer, so that the test can see them.
 async fn deleting(env: &TestEnv, ksm: &KubeStateMetrics) -> Result<()> {
     let held = json!({"metadata": {"finalizers": ["acme.io/held"]}});
     for (kind, name) in [("gpc", "lost"), ("repob", "hidden")] {
@@ -213,20 +213,20 @@ async fn deleting(env: &TestEnv, ksm: &KubeStateMetrics) -> Result<()> {
     for (kind, name) in [("gpc", "lost"), ("repob", "hidden")] {
         env.cluster().kubectl(&["-n", &env.namespace, "patch", kind, name, "--type=merge", "-p", &released]).await?;
     }
-    wait_until("nothing of what is gone", SOON, async || {
+    wait_until("no series of deleted objects", SOON, async || {
         let left: Vec<_> = ksm.series(&env.namespace).await?.into_iter().filter(|series| series.labels["name"] == "hidden").collect();
         Ok(if left.is_empty() { Seen::Done(()) } else { Seen::NotYet(format!("{left:?}")) })
     })
     .await
 }
 
-/// Everything in the exposition is in the guide with its labels and type, and the other way round.
+/// The guide documents every series of the exposition with its labels and type, and no other series.
 async fn every_series_is_documented(ksm: &KubeStateMetrics, namespace: &str) -> Result<()> {
     let documented: BTreeMap<String, Metric> = documented_objects()?;
     let text = ksm.exposition().await?;
     let families: BTreeSet<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     let known: BTreeSet<&str> = documented.keys().map(String::as_str).collect();
-    assert_eq!(families, known, "what kube-state-metrics tells, and what the guide says");
+    assert_eq!(families, known, "the metrics of kube-state-metrics, and those of the guide");
     for (name, metric) in &documented {
         let help = format!("# HELP {name} {}", metric.meaning);
         ensure!(text.lines().any(|line| line == help), "{help}");

@@ -1,4 +1,4 @@
-//! Installing: the Helm chart, the manifests of `deploy/`, and what comes with them.
+//! Installing: the Helm chart, the manifests of `deploy/`, and their monitoring.
 
 mod admission;
 mod conform;

@@ -1,4 +1,4 @@
-//! Alerts and the dashboard: judged by the real promtool, and compared with what there is to measure and to read.
+//! Alerts and the dashboard: checked by the real promtool, and compared with the metrics and pages that exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use testkit::generated::compare;
 
 /// Alerts on our own metrics.
 const ALERTS: &str = "charts/forgebind/files/alerts.yaml";
-/// Alerts on what kube-state-metrics tells of each object.
+/// Alerts on what kube-state-metrics reports for each object.
 const ALERTS_OF_OBJECTS: &str = "charts/forgebind/files/alerts-objects.yaml";
 const DASHBOARD: &str = "charts/forgebind/files/dashboard.json";
 const RUNBOOKS: &str = "src/docs/guide/operate/runbooks.md";
@@ -51,7 +51,7 @@ fn panels() -> Result<Vec<Value>> {
     Ok(panels.filter(|panel| panel["type"] != "row").cloned().collect())
 }
 
-/// The expressions of the dashboard, with what Grafana puts in for its variables.
+/// The expressions of the dashboard, with the variables replaced as Grafana does.
 fn dashboard_expressions() -> Result<Vec<String>> {
     let panels = panels()?;
     let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
@@ -66,7 +66,7 @@ async fn promtool_accepts_every_alert_and_every_expression_of_the_dashboard() ->
     }
     let expressions = dashboard_expressions()?;
     ensure!(expressions.len() > 50, "only {} expressions", expressions.len());
-    // What records a series may be any expression.
+    // Any expression may be the expression of a recording rule.
     let rule = |(number, expression): (usize, &String)| json!({"record": format!("panel:{number}"), "expr": expression});
     let rules: Vec<Value> = expressions.iter().enumerate().map(rule).collect();
     let check = async |rules: &[Value]| {
@@ -75,12 +75,12 @@ async fn promtool_accepts_every_alert_and_every_expression_of_the_dashboard() ->
         promtool(&["check", "rules", file.path().to_str().context("UTF-8")?]).await
     };
     check(&rules).await?;
-    // The check itself: what is no expression does not pass.
+    // Checks the check: an invalid expression fails.
     ensure!(check(&[json!({"record": "panel:x", "expr": "sum(rate(forgebind_hooks[5m])"})]).await.is_err(), "a bracket may be missing");
     Ok(())
 }
 
-/// The alerts for which a test file expects an instance that fires, and those for which it expects none.
+/// The alerts for which a test file expects a firing instance, and those for which it expects none.
 fn expected(path: &str) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
     let file: Value = serde_saphyr::from_str(&read(path)?)?;
     let (mut firing, mut quiet) = (BTreeSet::new(), BTreeSet::new());
@@ -114,13 +114,13 @@ async fn every_alert_fires_when_it_should_and_only_then() -> Result<()> {
 }
 
 #[tokio::test]
-async fn objects_of_one_tenant_warn_and_page_nobody() -> Result<()> {
+async fn alerts_on_objects_of_one_tenant_warn_and_page_nobody() -> Result<()> {
     let path = repository_root().join("tests/fixtures/alerts/one-tenant.test.yaml");
     promtool(&["test", "rules", path.to_str().context("UTF-8")?]).await.map(drop)
 }
 
 #[test]
-fn every_alert_says_what_is_wrong_how_bad_it_is_and_what_to_do() -> Result<()> {
+fn every_alert_says_what_is_wrong_how_severe_it_is_and_what_to_do() -> Result<()> {
     let runbooks = read(RUNBOOKS)?;
     let sections: BTreeSet<&str> = runbooks.lines().filter_map(|line| line.strip_prefix("### ")).collect();
     let mut names = BTreeSet::new();
@@ -130,7 +130,10 @@ fn every_alert_says_what_is_wrong_how_bad_it_is_and_what_to_do() -> Result<()> {
             ensure!(name.starts_with("Forgebind") && names.insert(name.to_owned()), "{name}");
             ensure!(["critical", "warning", "info"].contains(&text(&rule, "/labels/severity")?), "{name} has no severity");
             let (summary, description) = (text(&rule, "/annotations/summary")?, text(&rule, "/annotations/description")?);
-            ensure!(summary.ends_with('.') && description.ends_with('.') && summary != description, "{name} is not said in sentences");
+            ensure!(
+                summary.ends_with('.') && description.ends_with('.') && summary != description,
+                "the annotations of {name} are not sentences"
+            );
             let object = ["{{ $labels.namespace }}/{{ $labels.name }}"].iter().all(|part| summary.contains(part));
             ensure!(object == of_objects, "{name}: whether it names the object: {summary}");
             assert_eq!(text(&rule, "/annotations/runbook_url")?, format!("{RUNBOOK_URL}{}", name.to_lowercase()));
@@ -146,14 +149,14 @@ fn every_alert_says_what_is_wrong_how_bad_it_is_and_what_to_do() -> Result<()> {
     Ok(())
 }
 
-/// The metrics that an expression asks for.
+/// The metrics in an expression.
 fn metrics_of(expression: &str) -> BTreeSet<&str> {
     let words = expression.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
     words.filter(|word| word.starts_with("forgebind_") || word.starts_with("process_")).collect()
 }
 
 #[test]
-fn alerts_and_the_dashboard_ask_only_for_what_is_measured() -> Result<()> {
+fn alerts_and_the_dashboard_use_only_existing_metrics() -> Result<()> {
     let (own, of_objects): (BTreeSet<String>, BTreeSet<String>) =
         (documented()?.into_keys().collect(), documented_objects()?.into_keys().collect());
     let known = |metric: &str, set: &BTreeSet<String>| {
@@ -165,41 +168,41 @@ fn alerts_and_the_dashboard_ask_only_for_what_is_measured() -> Result<()> {
         for rule in alerts(path)? {
             let expression = text(&rule, "/expr")?;
             let metrics = metrics_of(expression);
-            ensure!(!metrics.is_empty(), "{path}: {expression} asks for no metric of ours");
+            ensure!(!metrics.is_empty(), "{path}: {expression} uses none of our metrics");
             for metric in metrics {
-                ensure!(known(metric, set), "{path}: {expression}: {metric} is not measured");
+                ensure!(known(metric, set), "{path}: {expression}: {metric} does not exist");
                 asked.entry(metric.to_owned()).or_default().insert(path.to_owned());
             }
         }
     }
     for expression in dashboard_expressions()? {
         for metric in metrics_of(&expression) {
-            ensure!(known(metric, &own) || known(metric, &of_objects), "{expression}: {metric} is not measured");
+            ensure!(known(metric, &own) || known(metric, &of_objects), "{expression}: {metric} does not exist");
             asked.entry(metric.to_owned()).or_default().insert(DASHBOARD.to_owned());
         }
     }
-    // What nobody looks at need not be measured.
+    // A metric that no alert and no panel uses need not be collected.
     let of_alerts_or_panels = |metric: &&String| {
         let parts = ["", "_bucket", "_sum", "_count"].map(|part| format!("{metric}{part}"));
         parts.iter().any(|part| asked.contains_key(part))
     };
     let unused: Vec<_> = own.iter().filter(|metric| !of_alerts_or_panels(metric)).collect();
-    ensure!(unused.is_empty(), "no alert and no panel asks for {unused:?}");
+    ensure!(unused.is_empty(), "no alert and no panel uses {unused:?}");
     Ok(())
 }
 
 #[test]
-fn the_dashboard_answers_in_rows_and_every_panel_explains_itself() -> Result<()> {
+fn the_dashboard_has_rows_and_every_panel_has_a_description() -> Result<()> {
     const UNITS: [&str; 6] = ["short", "s", "bytes", "reqps", "ops", "percentunit"];
     let dashboard: Value = serde_json::from_str(&read(DASHBOARD)?)?;
     let all = dashboard["panels"].as_array().context("panels")?;
     let rows: Vec<&str> = all.iter().filter(|panel| panel["type"] == "row").map(|row| text(row, "/title")).collect::<Result<_>>()?;
     ensure!(rows.len() >= 8 && all[0]["type"] == "row", "{rows:?}");
     let ids: BTreeSet<u64> = all.iter().filter_map(|panel| panel["id"].as_u64()).collect();
-    assert_eq!(ids.len(), all.len(), "the ids of panels are not their own");
+    assert_eq!(ids.len(), all.len(), "two panels have the same id");
     let titles: BTreeSet<(&str, &str)> =
         all.iter().map(|panel| Ok((text(panel, "/type")?, text(panel, "/title")?))).collect::<Result<_>>()?;
-    assert_eq!(titles.len(), all.len(), "two panels have one title");
+    assert_eq!(titles.len(), all.len(), "two panels have the same title");
     let mut taken = BTreeSet::new();
     for panel in all {
         let side = |name: &str| panel["gridPos"][name].as_u64().with_context(|| format!("gridPos of {panel}"));
@@ -211,10 +214,10 @@ fn the_dashboard_answers_in_rows_and_every_panel_explains_itself() -> Result<()>
     }
     for panel in panels()? {
         let title = text(&panel, "/title")?.to_owned();
-        ensure!(text(&panel, "/description")?.len() > 15, "{title} does not explain itself");
+        ensure!(text(&panel, "/description")?.len() > 15, "{title} has no description");
         ensure!(UNITS.contains(&text(&panel, "/fieldConfig/defaults/unit")?), "{title} has no unit");
         let targets = panel["targets"].as_array().context("targets")?;
-        ensure!(!targets.is_empty(), "{title} asks for nothing");
+        ensure!(!targets.is_empty(), "{title} has no expression");
         for source in std::iter::once(&panel).chain(targets) {
             assert_eq!(text(source, "/datasource/uid")?, "${datasource}", "{title}");
         }
@@ -225,7 +228,7 @@ fn the_dashboard_answers_in_rows_and_every_panel_explains_itself() -> Result<()>
 }
 
 #[tokio::test]
-async fn alerts_on_objects_come_with_kube_state_metrics_alone() -> Result<()> {
+async fn alerts_on_objects_are_rendered_only_with_kube_state_metrics() -> Result<()> {
     let groups = async |enabled: bool| -> Result<Value> {
         let values = json!({"metrics": {"prometheusRule": {"enabled": true}}, "kubeStateMetrics": {"enabled": enabled}});
         let rendered = render(&chart::folder(), "forgebind", "forgebind-system", &values, &["templates/prometheus-rule.yaml"]).await?;
@@ -238,7 +241,7 @@ async fn alerts_on_objects_come_with_kube_state_metrics_alone() -> Result<()> {
 }
 
 #[tokio::test]
-async fn checked_in_monitoring_is_that_of_the_chart() -> Result<()> {
+async fn checked_in_monitoring_matches_the_chart() -> Result<()> {
     let folder: PathBuf = testkit::deploy::folder().join("monitoring");
     let values: Value = serde_saphyr::from_str(&std::fs::read_to_string(folder.join("values.yaml"))?)?;
     let templates = TEMPLATES.map(|name| format!("templates/{name}.yaml"));

@@ -1,5 +1,5 @@
-//! What the chart's objects say of each other: Services find their pods, budgets let a node be drained, and network policies,
-//! evaluated against the pods of the same rendering, admit what is needed and nothing else.
+//! Relations between the chart's objects: Services find their pods, budgets allow draining a node, and network policies,
+//! evaluated against the pods of the same rendering, allow exactly the required connections.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ fn labels(value: &Value) -> Labels {
     value.as_object().into_iter().flatten().map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned())).collect()
 }
 
-/// A pod, or somebody outside the cluster.
+/// A pod, or a peer outside the cluster.
 #[derive(Clone, Debug, Default)]
 struct Party {
     namespace: Option<String>,
@@ -60,7 +60,7 @@ fn pods(objects: &[Value]) -> BTreeMap<String, Party> {
     templates.map(pod).collect()
 }
 
-/// A label selector with `matchLabels` alone; absent selects nothing, empty everything.
+/// A label selector with `matchLabels` only; absent selects nothing, empty selects everything.
 fn selects(selector: &Value, of: &Labels) -> bool {
     assert!(selector.get("matchExpressions").is_none(), "expressions are not evaluated here");
     selector.is_object() && labels(&selector["matchLabels"]).iter().all(|(name, value)| of.get(name) == Some(value))
@@ -85,8 +85,8 @@ fn is_port(port: &Value, destination: &Party, number: u64, protocol: &str) -> bo
     wanted == Some(number) && port["protocol"].as_str().unwrap_or("TCP") == protocol
 }
 
-/// Whether the policies of one direction let a connection through, as the API's documentation has it: who is selected by no
-/// policy of the direction is free; else one rule must fit both the other side and the port.
+/// Whether the policies of one direction allow a connection, by the API's documentation: a pod that no policy of the direction
+/// selects is unrestricted; otherwise one rule must match both the other side and the port.
 fn lets(objects: &[Value], direction: &str, subject: &Party, other: &Party, destination: &Party, number: u64, protocol: &str) -> bool {
     let applies = |policy: &&Value| {
         let types = policy["spec"]["policyTypes"].as_array().into_iter().flatten();
@@ -102,14 +102,14 @@ fn lets(objects: &[Value], direction: &str, subject: &Party, other: &Party, dest
     policies.is_empty() || policies.iter().any(|policy| policy["spec"][rules].as_array().into_iter().flatten().any(fits))
 }
 
-/// Whether a connection is made: the source may leave, and the destination may be entered.
+/// Whether a connection is possible: the source's egress and the destination's ingress both allow it.
 fn reaches(objects: &[Value], from: &Party, to: &Party, number: u64, protocol: &str) -> bool {
     let leaves = from.namespace.is_none() || lets(objects, "Egress", from, to, to, number, protocol);
     leaves && (to.namespace.is_none() || lets(objects, "Ingress", to, from, to, number, protocol))
 }
 
 #[tokio::test]
-async fn network_policies_admit_deliveries_evidence_and_metrics_and_nothing_else() -> Result<()> {
+async fn network_policies_allow_deliveries_evidence_and_metrics_and_nothing_else() -> Result<()> {
     let open = rendered(&json!({})).await?;
     let pods_of = pods(&open);
     let (controller, receiver) = (&pods_of["controller"], &pods_of["receiver"]);
@@ -118,7 +118,7 @@ async fn network_policies_admit_deliveries_evidence_and_metrics_and_nothing_else
         (&Party::outside(), receiver, 8080, true),
         (&stranger, receiver, 8080, true),
         (controller, receiver, 9090, true),
-        // Whoever scrapes, by default.
+        // By default any pod may scrape metrics.
         (&stranger, receiver, 9090, true),
         (&stranger, controller, 9090, true),
         (&Party::outside(), receiver, 9090, false),
@@ -152,7 +152,7 @@ async fn network_policies_admit_deliveries_evidence_and_metrics_and_nothing_else
         (&prometheus, controller, 9090, "TCP", true),
         (&ingress, receiver, 9090, "TCP", false),
         (&stranger, controller, 9090, "TCP", false),
-        // Names, the API server and evidence go without saying.
+        // Names, the API server and evidence are always allowed.
         (controller, &resolver, 53, "UDP", true),
         (controller, &resolver, 53, "TCP", true),
         (receiver, &resolver, 53, "UDP", true),
@@ -162,7 +162,7 @@ async fn network_policies_admit_deliveries_evidence_and_metrics_and_nothing_else
         (release, &outside, 6443, "TCP", true),
         (controller, receiver, 9090, "TCP", true),
         (receiver, controller, 9090, "TCP", false),
-        // What was added, and what was not.
+        // What the values added, and what they did not.
         (controller, &outside, 8443, "TCP", true),
         (receiver, &outside, 8443, "TCP", true),
         (controller, &outside, 25, "TCP", false),
@@ -175,11 +175,11 @@ async fn network_policies_admit_deliveries_evidence_and_metrics_and_nothing_else
 }
 
 #[tokio::test]
-async fn where_the_api_server_is_can_be_said_and_one_pod_for_both_has_one_policy() -> Result<()> {
+async fn the_address_of_the_api_server_is_configurable_and_a_single_pod_has_one_policy() -> Result<()> {
     let server = json!([{"podSelector": {"matchLabels": {"component": "kube-apiserver"}}, "namespaceSelector": {}}]);
     let policy = json!({"egress": [{"ports": [{"port": 8443}]}], "apiServer": server});
     let single = rendered(&json!({"mode": "Single", "networkPolicy": policy})).await?;
-    ensure!(of_kind(&single, "NetworkPolicy").count() == 2, "the operator's, and that of its release");
+    ensure!(of_kind(&single, "NetworkPolicy").count() == 2, "the operator's policy and that of the uninstall Job");
     let pods_of = pods(&single);
     let operator = &pods_of["operator"];
     let outside = Party::outside();
@@ -211,7 +211,7 @@ fn sizes() -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_budget_never_stands_in_the_way_of_a_drain() -> Result<()> {
+async fn a_disruption_budget_never_blocks_a_drain() -> Result<()> {
     for values in sizes() {
         let objects = rendered(&values).await?;
         let replicas = values["controller"]["replicas"].as_u64().context("replicas")?;
@@ -224,14 +224,14 @@ async fn a_budget_never_stands_in_the_way_of_a_drain() -> Result<()> {
             let found: Vec<_> = of_kind(&objects, "Deployment").filter(of).collect();
             let [deployment] = found.as_slice() else { anyhow::bail!("{values}: a budget for {} Deployments", found.len()) };
             let pods = deployment["spec"]["replicas"].as_u64().context("replicas")?;
-            // As the disruption controller counts: with all pods healthy, so many may be evicted at once.
+            // Counted as by the disruption controller: the number of pods that may be evicted at once when all are healthy.
             let allowed = match (spec["maxUnavailable"].as_u64(), spec["minAvailable"].as_u64()) {
                 (Some(most), None) => most.min(pods),
                 (None, Some(least)) => pods.saturating_sub(least),
                 other => anyhow::bail!("{other:?}"),
             };
-            ensure!(allowed >= 1 && allowed < pods, "{values}: {allowed} of {pods} may go");
-            // A pod that is broken anyhow must not hold a node.
+            ensure!(allowed >= 1 && allowed < pods, "{values}: {allowed} of {pods} pods may be evicted");
+            // A broken pod must not block a drain.
             assert_eq!(spec["unhealthyPodEvictionPolicy"], "AlwaysAllow");
         }
     }
@@ -239,7 +239,7 @@ async fn a_budget_never_stands_in_the_way_of_a_drain() -> Result<()> {
 }
 
 #[tokio::test]
-async fn objects_of_the_chart_find_each_other() -> Result<()> {
+async fn references_between_objects_of_the_chart_match() -> Result<()> {
     let mut renderings = sizes();
     for name in ["default", "all", "minimal"] {
         renderings.push(snapshot_values(name)?);

@@ -1,4 +1,4 @@
-//! The chart as a part of another one, and values that are null: rendered by the real helm.
+//! The chart as a dependency of another one, and null values: rendered by the real helm.
 
 use std::path::PathBuf;
 
@@ -37,7 +37,7 @@ fn deployments(objects: &[Value]) -> usize {
 }
 
 #[tokio::test]
-async fn a_parent_chart_switches_it_on_and_off_by_its_condition() -> Result<()> {
+async fn a_parent_chart_enables_and_disables_it_by_its_condition() -> Result<()> {
     let parent = Parent::new()?;
     let values = json!({"publicURL": "https://hooks.acme.io"});
     for (ours, given, count) in [
@@ -56,7 +56,7 @@ async fn a_parent_chart_switches_it_on_and_off_by_its_condition() -> Result<()> 
     Ok(())
 }
 
-/// Every value whose default is a list, an open map or an empty text, with that emptiness: a value that says nothing.
+/// Every value whose default is a list, an open map or an empty text, with the empty value of that type.
 fn optional(value: &Value, path: &str, found: &mut Vec<(String, Value)>) {
     match value {
         Value::Array(members) if members.is_empty() => found.push((path.to_owned(), json!([]))),
@@ -67,7 +67,7 @@ fn optional(value: &Value, path: &str, found: &mut Vec<(String, Value)>) {
     }
 }
 
-/// Values with one of them set, by its pointer.
+/// Values with one of them set, by its JSON pointer.
 fn with(pointer: &str, value: Value) -> Value {
     pointer.rsplit('/').filter(|name| !name.is_empty()).fold(value, |inner, name| json!({name: inner}))
 }
@@ -76,7 +76,7 @@ fn defaults() -> Result<Value> {
     Ok(serde_saphyr::from_str(&std::fs::read_to_string(chart::folder().join("values.yaml"))?)?)
 }
 
-/// Lays values over others, as helm does.
+/// Merges values over others, as helm does.
 fn merged(mut below: Value, above: &Value) -> Value {
     match (below.as_object_mut(), above.as_object()) {
         (Some(members), Some(more)) => {
@@ -91,8 +91,8 @@ fn merged(mut below: Value, above: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn every_list_map_and_text_that_may_be_empty_may_be_null_too() -> Result<()> {
-    // Everything that looks at one of them is switched on.
+async fn every_value_that_may_be_empty_may_be_null() -> Result<()> {
+    // Enables every feature that reads one of them.
     let everything = json!({
         "publicURL": "https://hooks.acme.io",
         "admissionPolicy": {"enabled": true},
@@ -106,10 +106,10 @@ async fn every_list_map_and_text_that_may_be_empty_may_be_null_too() -> Result<(
     let mut values = Vec::new();
     optional(&defaults()?, "", &mut values);
     ensure!(values.len() > 50, "{values:?}");
-    // Two of them are what the rest needs.
+    // The enabled features require these.
     values.retain(|(path, _)| !["/publicURL", "/httpRoute/gateway/className", "/proxy/https"].contains(&path.as_str()));
     let wanted = rendered(&everything).await?;
-    // All at once: a rendering takes a while.
+    // All values at once, because a rendering takes a while.
     let all = |value: fn(&Value) -> Value| values.iter().fold(json!({}), |sum, (path, empty)| merged(sum, &with(path, value(empty))));
     for value in [|_: &Value| Value::Null, |empty: &Value| empty.clone()] as [fn(&Value) -> Value; 2] {
         let given = merged(all(value), &everything);
@@ -122,7 +122,7 @@ async fn every_list_map_and_text_that_may_be_empty_may_be_null_too() -> Result<(
         let given = with(path, Value::Null);
         rendered(&given).await.with_context(|| given.to_string())?;
     }
-    // A chart above this one hands a null on as it is.
+    // A parent chart passes a null on unchanged.
     let parent = Parent::new()?;
     let found = parent.rendered(&all(|_| Value::Null), &json!({})).await?;
     assert_eq!(deployments(&found), 2);
@@ -136,7 +136,7 @@ fn pods(objects: &[Value]) -> Vec<(&Value, &Value)> {
 }
 
 #[tokio::test]
-async fn where_the_cluster_chooses_the_ids_no_pod_names_any() -> Result<()> {
+async fn where_the_cluster_chooses_the_user_ids_no_pod_sets_any() -> Result<()> {
     let open_shift = json!({"podSecurityContext": {"runAsUser": "", "runAsGroup": "", "fsGroup": ""}});
     let by_null = json!({"podSecurityContext": {"runAsUser": null, "runAsGroup": null, "fsGroup": null}});
     let parent = Parent::new()?;
@@ -152,7 +152,7 @@ async fn where_the_cluster_chooses_the_ids_no_pod_names_any() -> Result<()> {
             assert_eq!(pods.len(), if mode == "Single" { 3 } else { 4 });
             for (object, pod) in pods {
                 let name = &object["metadata"]["name"];
-                // What OpenShift's restricted-v2 asks for, and nothing that it refuses.
+                // The fields that OpenShift's restricted-v2 requires, and none that it refuses.
                 assert_eq!(pod["securityContext"], json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}}), "{name}");
                 for container in pod["containers"].as_array().context("containers")? {
                     let context = json!({
@@ -163,7 +163,7 @@ async fn where_the_cluster_chooses_the_ids_no_pod_names_any() -> Result<()> {
             }
         }
     }
-    // The defaults name the user of the image.
+    // The defaults set the user of the image.
     let objects = objects(&rendered(&json!({"uninstall": {"hooks": "Delete"}})).await?)?;
     for (object, pod) in pods(&objects) {
         let context = &pod["securityContext"];
@@ -175,7 +175,7 @@ async fn where_the_cluster_chooses_the_ids_no_pod_names_any() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_jobs_of_an_uninstallation_end_also_where_a_service_mesh_adds_to_pods() -> Result<()> {
+async fn the_jobs_of_an_uninstallation_end_when_a_service_mesh_adds_containers_to_pods() -> Result<()> {
     for (timeout, seconds) in [("4m", 300), ("1h30m", 5460), ("45s", 105)] {
         let values = json!({"uninstall": {"hooks": "Delete", "timeout": timeout}});
         let objects = objects(&rendered(&values).await?)?;
@@ -192,9 +192,9 @@ async fn the_jobs_of_an_uninstallation_end_also_where_a_service_mesh_adds_to_pod
     Ok(())
 }
 
-/// What the chart's page and the guide say for where no Job ran: one template, applied by hand.
+/// The chart's page and the guide describe this for cases in which no Job ran: one template, applied by hand.
 #[tokio::test]
-async fn the_release_that_is_applied_by_hand_keeps_hooks_and_brings_its_rights() -> Result<()> {
+async fn the_uninstall_template_applied_by_hand_keeps_hooks_and_contains_its_rights() -> Result<()> {
     let rendered = render(&chart::folder(), "forgebind", "forgebind-system", &json!({}), &["templates/uninstall.yaml"]).await?;
     let objects = objects(&rendered)?;
     let jobs: Vec<&Value> = objects.iter().filter(|object| object["kind"] == "Job").collect();

@@ -1,4 +1,4 @@
-//! The Helm chart as it is rendered: by the real helm, without a cluster.
+//! The Helm chart as the real helm renders it, without a cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use testkit::chart::{self, NAMESPACE, objects, rendered, snapshot_path, snapshot_values};
 use testkit::generated::compare;
 
-/// Values that are rendered and compared: the chart's own, everything at once, and as little as can be.
+/// The values that are rendered and compared: the chart's defaults, everything at once, and as little as possible.
 const SNAPSHOTS: [&str; 3] = ["default", "all", "minimal"];
 
 async fn rendered_objects(values: &Value) -> Result<Vec<Value>> {
@@ -41,7 +41,7 @@ fn checked_in_definitions_are_in_the_chart() -> Result<()> {
 }
 
 #[tokio::test]
-async fn helm_finds_nothing_to_complain_about() -> Result<()> {
+async fn helm_lint_has_no_complaints() -> Result<()> {
     let folder = chart::folder();
     for name in SNAPSHOTS {
         let values = snapshot_path(name, "values.yaml");
@@ -51,14 +51,14 @@ async fn helm_finds_nothing_to_complain_about() -> Result<()> {
     Ok(())
 }
 
-/// Definitions are compared elsewhere.
+/// Another test compares the definitions.
 fn without_definitions(stream: &str) -> String {
     let documents = stream.split("---\n").filter(|document| !document.contains("\nkind: CustomResourceDefinition\n"));
     documents.collect::<Vec<_>>().join("---\n")
 }
 
 #[tokio::test]
-async fn rendered_charts_are_the_checked_in_ones() -> Result<()> {
+async fn rendered_charts_match_the_checked_in_ones() -> Result<()> {
     for name in SNAPSHOTS {
         let stream = rendered(&snapshot_values(name)?).await?;
         compare(&snapshot_path(name, "yaml"), &without_definitions(&stream))?;
@@ -67,7 +67,7 @@ async fn rendered_charts_are_the_checked_in_ones() -> Result<()> {
 }
 
 #[tokio::test]
-async fn definitions_are_kept_by_helm_flux_and_argo_cd() -> Result<()> {
+async fn helm_flux_and_argo_cd_keep_the_definitions() -> Result<()> {
     let annotations = async |values: Value| -> Result<Vec<Value>> {
         let definitions = rendered_objects(&values).await?.into_iter().filter(|object| object["kind"] == "CustomResourceDefinition");
         Ok(definitions.map(|definition| definition["metadata"]["annotations"].clone()).collect())
@@ -84,7 +84,7 @@ async fn definitions_are_kept_by_helm_flux_and_argo_cd() -> Result<()> {
 }
 
 #[tokio::test]
-async fn pk_08_each_provider_is_switched_on_by_itself() -> Result<()> {
+async fn pk_08_each_provider_can_be_enabled_on_its_own() -> Result<()> {
     let defaults: Value = serde_saphyr::from_str(&std::fs::read_to_string(chart::folder().join("values.yaml"))?)?;
     let names: Vec<String> = defaults["providers"].as_object().context("providers")?.keys().cloned().collect();
     let served = async |enabled: &[&str]| -> Result<BTreeSet<ProviderKind>> {
@@ -108,7 +108,7 @@ async fn pk_08_each_provider_is_switched_on_by_itself() -> Result<()> {
 }
 
 #[tokio::test]
-async fn every_flag_is_a_value_and_means_what_it_says() -> Result<()> {
+async fn every_flag_has_a_value_with_the_same_meaning() -> Result<()> {
     let values = snapshot_values("all")?;
     let arguments = arguments(&values).await?;
     let parse = |name: &str| Cli::try_parse_from(std::iter::once("forgebind".to_owned()).chain(arguments[name].clone()));
@@ -127,7 +127,7 @@ async fn every_flag_is_a_value_and_means_what_it_says() -> Result<()> {
     assert_eq!(config.providers.len(), 4);
     let Command::Receiver(flags) = parse("git-receiver")?.command else { anyhow::bail!("receiver") };
     let receiver = Config::try_from(flags)?;
-    assert!(receiver.install_key_secret.is_none(), "a receiver never learns of the install key");
+    assert!(receiver.install_key_secret.is_none(), "a receiver never gets the install key");
     assert_eq!(receiver.public_urls, config.public_urls);
 
     let mut given: BTreeSet<String> = BTreeSet::new();
@@ -140,7 +140,8 @@ async fn every_flag_is_a_value_and_means_what_it_says() -> Result<()> {
     let command = Cli::command();
     let run = command.find_subcommand("run").context("run")?;
     let flags: BTreeSet<String> = run.get_arguments().filter_map(|argument| argument.get_long().map(str::to_owned)).collect();
-    // Not for clusters: names stand for themselves there, replicas elect a leader, and the pod's name comes by HOSTNAME.
+    // Not set by the chart: `resolve` is not for clusters, replicas elect a leader by default, and the pod's name comes from
+    // HOSTNAME.
     let outside = ["resolve", "leader-election", "replica", "help"].map(str::to_owned).into();
     let missing: Vec<_> = flags.difference(&given).filter(|flag| !BTreeSet::contains(&outside, *flag)).collect();
     ensure!(missing.is_empty(), "no value of the chart gives {missing:?}");
@@ -148,7 +149,7 @@ async fn every_flag_is_a_value_and_means_what_it_says() -> Result<()> {
 }
 
 #[tokio::test]
-async fn every_way_in_has_its_host_its_certificate_and_its_path() -> Result<()> {
+async fn every_public_endpoint_has_its_host_certificate_and_path() -> Result<()> {
     let values = json!({
         "publicURL": "https://hooks.acme.io",
         "publicURLs": {"again": "https://hooks.acme.io:8443", "internal": "https://hooks.acme.corp"},
@@ -189,7 +190,7 @@ async fn every_way_in_has_its_host_its_certificate_and_its_path() -> Result<()> 
 }
 
 #[tokio::test]
-async fn the_jobs_of_an_uninstallation_are_commands_that_exist() -> Result<()> {
+async fn the_jobs_of_an_uninstallation_run_existing_commands() -> Result<()> {
     let jobs: Vec<Value> = rendered_objects(&snapshot_values("all")?).await?.into_iter().filter(|object| object["kind"] == "Job").collect();
     let mut seen = Vec::new();
     for job in jobs {
@@ -206,10 +207,10 @@ async fn the_jobs_of_an_uninstallation_are_commands_that_exist() -> Result<()> {
     Ok(())
 }
 
-/// Argo CD maps the hooks of helm that it knows to its own and leaves the others out: `post-delete` since 2.10, `pre-delete`
-/// since 3.3. Whatever it knows, nothing runs but at the end, and nothing is deleted that was to be kept.
+/// Argo CD maps the helm hooks that it knows to its own and ignores the others: it knows `post-delete` since 2.10 and
+/// `pre-delete` since 3.3. In each version, Jobs run only at the end, and no webhook is deleted that was to be kept.
 #[tokio::test]
-async fn a_tool_that_knows_fewer_hooks_keeps_webhooks_rather_than_deleting_them() -> Result<()> {
+async fn a_tool_that_knows_fewer_helm_hooks_keeps_webhooks() -> Result<()> {
     for (hooks, knows, runs) in [
         ("Keep", vec!["pre-delete", "post-delete"], vec!["--hooks=keep"]),
         ("Keep", vec!["post-delete"], vec!["--hooks=keep"]),
@@ -232,11 +233,11 @@ async fn a_tool_that_knows_fewer_hooks_keeps_webhooks_rather_than_deleting_them(
         let mut ran: Vec<String> = jobs.map(|job| does(&job)).collect();
         ran.sort();
         assert_eq!(ran, runs, "{hooks}, knowing {knows:?}");
-        // What runs has its account and its rights at the same time.
+        // The account and the rights exist at the same time as the Job.
         for kind in ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"] {
             ensure!(runs.is_empty() || known.iter().any(|object| object["kind"] == kind), "{hooks}, knowing {knows:?}: no {kind}");
         }
-        // All others are no hooks: no Job is applied with them.
+        // No other object is a Job that a plain apply would run.
         ensure!(all.iter().all(|object| object["kind"] != "Job" || events(object).is_some()), "a Job that is no hook");
     }
     Ok(())

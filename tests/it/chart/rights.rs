@@ -1,5 +1,5 @@
-//! The rights that the chart grants: exactly those that are used, told by the API server's audit log, and the share of
-//! every user's role.
+//! The rights that the chart grants: exactly those that are used, according to the API server's audit log, and the rights of
+//! every user role.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ use testkit::shared;
 use testkit::test_env::{SINK, SOON, TestEnv};
 use testkit::wait::{Seen, wait_until};
 
-/// One thing that may be done or was done.
+/// One right that is granted or was used.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Right {
     /// The namespace; empty for everywhere.
@@ -29,12 +29,12 @@ struct Right {
     group: String,
     resource: String,
     verb: String,
-    /// To which objects; empty for all.
+    /// The object names; empty for all.
     names: Vec<String>,
 }
 
 impl Right {
-    /// Whether something that was done needs this right.
+    /// Whether this right covers one that was used.
     fn covers(&self, done: &Self) -> bool {
         let same = (&self.group, &self.resource, &self.verb) == (&done.group, &done.resource, &done.verb);
         let there = self.place.is_empty() || self.place == done.place;
@@ -67,7 +67,7 @@ fn is_of(subjects: Option<&Vec<Subject>>, namespace: &str, account: &str) -> boo
         .any(|subject| subject.kind == "ServiceAccount" && subject.name == account && subject.namespace.as_deref() == Some(namespace))
 }
 
-/// Everything that is granted to a service account, as the API server has it.
+/// Every right of a service account, as the API server reports it.
 async fn granted(plane: &ControlPlane, namespace: &str, account: &str) -> Result<BTreeSet<Right>> {
     let client = plane.cluster().client()?;
     let mut rights = BTreeSet::new();
@@ -91,7 +91,7 @@ async fn granted(plane: &ControlPlane, namespace: &str, account: &str) -> Result
     Ok(rights)
 }
 
-/// What a service account asked for; an error when anything was refused for want of a right.
+/// The rights that a service account used; an error when the API server refused a request for lack of a right.
 fn used(events: &[AuditEvent], namespace: &str, account: &str) -> Result<BTreeSet<Right>> {
     let user = format!("system:serviceaccount:{namespace}:{account}");
     let mut rights = BTreeSet::new();
@@ -117,14 +117,14 @@ fn used(events: &[AuditEvent], namespace: &str, account: &str) -> Result<BTreeSe
     Ok(rights)
 }
 
-/// The rights that nothing needed.
+/// The granted rights that were never used.
 fn idle<'a>(granted: &'a BTreeSet<Right>, used: &BTreeSet<Right>) -> Vec<&'a Right> {
     granted.iter().filter(|right| !used.iter().any(|done| right.covers(done))).collect()
 }
 
-/// Waits until every right of a service account was used. What was used without a right was refused.
+/// Waits until every right of a service account was used. A use without a right was refused and is an error.
 async fn exactly(plane: &ControlPlane, namespace: &str, account: &str, granted: &BTreeSet<Right>) -> Result<()> {
-    wait_until(&format!("every right of {account} to be used; one that never is, is one too many"), SOON, async || {
+    wait_until(&format!("every right of {account} to be used; an unused right must not be granted"), SOON, async || {
         let used = match used(&plane.audit_events()?, namespace, account) {
             Ok(used) => used,
             Err(refused) => return Ok(Seen::Never(refused.to_string())),
@@ -145,16 +145,16 @@ fn values(mode: &str, port: u16, env: &TestEnv, hooks: &str) -> Value {
         "allow": {"insecureHTTP": true, "cidrs": ["127.0.0.0/8"]},
         "log": {"format": "text"},
         "uninstall": {"hooks": hooks},
-        // This control plane has them already.
+        // This control plane already has them.
         "crds": {"install": false},
         "rbac": {"userRoles": false},
     })
 }
 
-/// Everything that Forgebind ever asks of the API server, once.
+/// Causes every request that Forgebind ever sends to the API server, once.
 async fn story(env: &TestEnv, installation: &Installation, controller: &Operator) -> Result<()> {
     let cluster = env.cluster();
-    // A connection with a certificate authority from a ConfigMap, and a binding that brings its secret.
+    // A connection with a certificate authority from a `ConfigMap`, and a binding with the user's own secret.
     let authority = std::fs::read_to_string(env.plane.authority())?;
     let map = json!({"metadata": {"name": "ca"}, "data": {"ca.crt": authority}});
     let maps: Api<ConfigMap> = Api::namespaced(cluster.client()?, &env.namespace);
@@ -176,20 +176,20 @@ async fn story(env: &TestEnv, installation: &Installation, controller: &Operator
     env.cluster().apply_secret(&env.namespace, "credential", &[("token", &env.account.token)]).await?;
     env.connection_ready().await?;
 
-    // A hook that is left behind and worked off.
+    // A leftover hook that is removed later.
     env.gitea.delete_token(&env.account, "operator").await?;
     env.delete_binding("shop").await?;
     env.binding_gone("shop", SOON).await?;
     let token = env.gitea.create_token(&env.account, "second", OPERATOR_SCOPES).await?;
     cluster.apply_secret(&env.namespace, "credential", &[("token", &token)]).await?;
     env.connection_ready().await?;
-    wait_until("the hook that was left behind to be gone", SOON, async || {
+    wait_until("the leftover hook to be removed", SOON, async || {
         let left = env.gitea.hooks(&env.repository).await?;
         Ok(if left.is_empty() { Seen::Done(()) } else { Seen::NotYet(format!("{left:?}")) })
     })
     .await?;
 
-    // The receivers' key is put right at a start.
+    // The controller repairs the receivers' key when it starts.
     let secrets: Api<Secret> = Api::namespaced(cluster.client()?, &installation.namespace);
     let other = json!({"stringData": {"key": "0123456789abcdef0123456789abcdef"}});
     secrets.patch("forgebind-receiver-key", &PatchParams::default(), &Patch::Merge(other)).await?;
@@ -199,7 +199,7 @@ async fn story(env: &TestEnv, installation: &Installation, controller: &Operator
 }
 
 #[tokio::test]
-async fn pk_37_controller_and_receiver_are_granted_exactly_what_they_use() -> Result<()> {
+async fn pk_37_controller_and_receiver_have_exactly_the_rights_that_they_use() -> Result<()> {
     let plane = shared::control_plane().await?;
     let (env, installation, port) = (TestEnv::new("exact").await?, Installation::new(plane).await?, free_port()?);
     installation.install(&chart::folder(), &values("Separate", port, &env, "Delete")).await?;
@@ -207,7 +207,7 @@ async fn pk_37_controller_and_receiver_are_granted_exactly_what_they_use() -> Re
     let (own, release) = (installation.namespace.as_str(), name("uninstall"));
     let of_controller = granted(plane, own, &name("controller")).await?;
     let of_receiver = granted(plane, own, &name("receiver")).await?;
-    // The receiver stands where everybody reaches it: it writes nothing, and no Secret but its own two kinds is open to it.
+    // The receiver is publicly reachable, so it writes nothing and may read only its own two kinds of Secret.
     for right in &of_receiver {
         ensure!(["get", "list", "watch"].contains(&right.verb.as_str()), "the receiver may {right:?}");
         let prepared = |name: &String| name == "forgebind-receiver-key" || name.starts_with("forgebind-receiver-secrets-");
@@ -216,7 +216,7 @@ async fn pk_37_controller_and_receiver_are_granted_exactly_what_they_use() -> Re
         ensure!(right.resource != "configmaps", "the receiver may {right:?}");
     }
     let resolve = format!("--resolve={}", env.sink.resolve(SINK, &env.namespace));
-    // As it is in a cluster: it looks for the receivers behind their Service, and finds none, because no pod runs.
+    // As in a cluster, the controller looks for the receivers behind their Service; it finds none because no pod runs.
     let controller = Operator::start(installation.options("controller", 0, std::slice::from_ref(&resolve)).await?).await?;
     let receiver = Operator::start(installation.options("receiver", port, &[resolve]).await?).await?;
     story(&env, &installation, &controller).await?;
@@ -240,7 +240,7 @@ async fn pk_37_controller_and_receiver_are_granted_exactly_what_they_use() -> Re
             of_release.extend(granted(plane, own, &release).await?);
             if jobs == 2 {
                 running = None;
-                // Held, and nobody there to let it go.
+                // A finalizer holds it, and no operator runs to remove it.
                 env.create_binding("held", env.binding_spec()).await?;
                 env.patch_binding("held", json!({"metadata": {"finalizers": [FINALIZER]}})).await?;
             }
@@ -252,7 +252,7 @@ async fn pk_37_controller_and_receiver_are_granted_exactly_what_they_use() -> Re
 }
 
 #[tokio::test]
-async fn a_verb_too_many_and_a_verb_too_few_are_noticed() -> Result<()> {
+async fn an_unneeded_verb_and_a_missing_verb_are_noticed() -> Result<()> {
     let plane = shared::control_plane().await?;
     let (env, installation, port) = (TestEnv::new("mutated").await?, Installation::new(plane).await?, free_port()?);
     installation.install(&chart::folder(), &values("Separate", port, &env, "Keep")).await?;
@@ -270,13 +270,13 @@ async fn a_verb_too_many_and_a_verb_too_few_are_noticed() -> Result<()> {
     })
     .await?;
     let granted = granted(plane, own, &account).await?;
-    // The controller makes the key that the receiver reads.
+    // The controller creates the key that the receiver reads.
     let _controller = Operator::start(installation.options("controller", 0, &[]).await?).await?;
     let receiver = Operator::start(installation.options("receiver", port, &[]).await?).await?;
     wait_until("every right but the added ones to be used", SOON, async || {
         let used = used(&plane.audit_events()?, own, &account)?;
         let mut idle = idle(&granted, &used);
-        // Nobody here brings a webhook secret of their own, for which the receiver has these.
+        // No user secret exists in this test, so the receiver never uses its rights to Secrets.
         idle.retain(|right| right.resource != "secrets");
         let added = idle.len() == 2 && idle.iter().all(|right| right.verb == "get" && right.group == "forgebind.dev");
         Ok(if added { Seen::Done(()) } else { Seen::NotYet(format!("never used: {idle:?}")) })
@@ -286,7 +286,7 @@ async fn a_verb_too_many_and_a_verb_too_few_are_noticed() -> Result<()> {
     receiver.kill();
     changed(&|rules| rules.retain(|rule| !is_about(rule, "servicecidrs"))).await?;
     let user = format!("--as=system:serviceaccount:{own}:{account}");
-    wait_until("the right to be gone", SOON, async || {
+    wait_until("the right to be withdrawn", SOON, async || {
         let may = plane.cluster().kubectl(&["auth", "can-i", "list", "servicecidrs.networking.k8s.io", &user]).await.is_ok();
         Ok(if may { Seen::NotYet("it is there".to_owned()) } else { Seen::Done(()) })
     })
@@ -306,7 +306,7 @@ async fn a_verb_too_many_and_a_verb_too_few_are_noticed() -> Result<()> {
 }
 
 #[tokio::test]
-async fn one_pod_for_both_is_granted_exactly_what_it_uses() -> Result<()> {
+async fn a_single_pod_for_both_has_exactly_the_rights_that_it_uses() -> Result<()> {
     let plane = shared::control_plane().await?;
     let (env, installation, port) = (TestEnv::new("single").await?, Installation::new(plane).await?, free_port()?);
     installation.install(&chart::folder(), &values("Single", port, &env, "Keep")).await?;
@@ -331,7 +331,7 @@ async fn one_pod_for_both_is_granted_exactly_what_it_uses() -> Result<()> {
     exactly(plane, own, &release, &of_release).await
 }
 
-/// A client for a service account that has one of the cluster's own roles in a namespace.
+/// A client for a service account with one of the cluster's own roles in a namespace.
 async fn member(plane: &ControlPlane, namespace: &str, role: &str) -> Result<Client> {
     let cluster = plane.cluster();
     let binding = RoleBinding {
@@ -349,7 +349,7 @@ async fn member(plane: &ControlPlane, namespace: &str, role: &str) -> Result<Cli
 }
 
 #[tokio::test]
-async fn bb_02_dv_23_connections_are_for_administrators_and_bindings_for_teams() -> Result<()> {
+async fn bb_02_dv_23_administrators_manage_connections_and_teams_manage_bindings() -> Result<()> {
     let plane = shared::control_plane().await?;
     let (env, installation) = (TestEnv::new("roles").await?, Installation::new(plane).await?);
     let values = json!({"crds": {"install": false}, "networkPolicy": {"enabled": false}});
@@ -367,14 +367,14 @@ async fn bb_02_dv_23_connections_are_for_administrators_and_bindings_for_teams()
     let expected = [("view", "", ""), ("edit", "repobindings", ""), ("admin", "repobindings", "gitproviderconnections")];
     for (role, bindings, connections) in expected {
         let client = member(plane, &env.namespace, role).await?;
-        // The roles of the cluster are put together a little after ours are there.
+        // The cluster aggregates its roles a little after ours exist.
         wait_until(&format!("the role {role}"), SOON, async || {
             Ok(if may(&client, "watch", "gitproviderconnections").await? { Seen::Done(()) } else { Seen::NotYet("not yet".to_owned()) })
         })
         .await?;
         for resource in ["repobindings", "gitproviderconnections"] {
             for verb in ["get", "list", "watch"] {
-                ensure!(may(&client, verb, resource).await?, "{role} may not {verb} {resource}");
+                ensure!(may(&client, verb, resource).await?, "{role}: {verb} {resource} is not granted");
             }
             for verb in all {
                 let wanted = [bindings, connections].contains(&resource);
@@ -390,7 +390,7 @@ async fn bb_02_dv_23_connections_are_for_administrators_and_bindings_for_teams()
 }
 
 #[test]
-fn a_right_covers_what_it_names_where_it_is_granted() {
+fn a_right_covers_what_it_names_in_its_scope() {
     let right = |place: &str, verb: &str, names: &[&str]| Right {
         place: place.to_owned(),
         group: String::new(),

@@ -1,5 +1,5 @@
-//! Settings of the chart that only a running program can show: its certificate authorities, its proxy, arguments and
-//! variables of one's own, and several controllers.
+//! Settings of the chart that only a running program can show: certificate authorities, proxy, extra arguments and variables, and
+//! several controllers.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use testkit::test_env::{SINK, SOON, TestEnv, connection_condition, connection_me
 use testkit::tls_proxy::{NAME, TlsProxy};
 use testkit::wait::{Seen, wait_until};
 
-/// The values of these tests. The shared control plane has the definitions already.
+/// The values of these tests. The shared control plane already has the definitions.
 fn values(mode: &str, port: u16, env: &TestEnv) -> Value {
     json!({
         "mode": mode,
@@ -35,7 +35,7 @@ fn values(mode: &str, port: u16, env: &TestEnv) -> Value {
 }
 
 #[tokio::test]
-async fn a_provider_behind_a_proxy_with_an_authority_of_ones_own_is_reached_as_the_chart_says() -> Result<()> {
+async fn a_provider_behind_a_proxy_with_a_private_authority_is_reached_with_the_charts_settings() -> Result<()> {
     let plane = shared::control_plane().await?;
     let (env, installation, port) = (TestEnv::new("proxied").await?, Installation::new(plane).await?, free_port()?);
     let provider = TlsProxy::before(env.gitea.url()).await?;
@@ -50,7 +50,7 @@ async fn a_provider_behind_a_proxy_with_an_authority_of_ones_own_is_reached_as_t
     let mut values = values("Single", port, &env);
     values["caBundle"] = json!({"configMap": "acme-ca"});
     values["proxy"] = json!({"https": proxy.url()});
-    // Where the sink is comes by the chart alone here: by a variable and an argument of one's own.
+    // The address of the sink is set by the chart alone: by an extra variable and an extra argument.
     values["controller"] = json!({
         "extraEnv": [{"name": "FORGEBIND_RESOLVE", "value": env.sink.resolve(SINK, &env.namespace)}],
         "extraArgs": ["--former-public-urls=https://$(HOSTNAME).acme.test"],
@@ -59,7 +59,7 @@ async fn a_provider_behind_a_proxy_with_an_authority_of_ones_own_is_reached_as_t
     let options = installation.options("operator", port, &[]).await?;
     let operator = Operator::start(options).await?;
 
-    // Nobody but the proxy knows this name, and nobody but the bundle its certificate.
+    // Only the proxy resolves this name, and only the bundle trusts its certificate.
     env.create_connection(env.connection_spec_at(&format!("https://{NAME}:{}", provider.port()))).await?;
     env.connection_ready().await?;
     env.create_binding("shop", env.binding_spec()).await?;
@@ -70,10 +70,10 @@ async fn a_provider_behind_a_proxy_with_an_authority_of_ones_own_is_reached_as_t
     let target = format!("{NAME}:{}", provider.port());
     ensure!(
         !through.is_empty() && through.iter().all(|asked| *asked == target),
-        "the API server and the sink are no matter of the proxy: {through:?}"
+        "requests to the API server and the sink do not use the proxy: {through:?}"
     );
 
-    // What NO_PROXY names is reached directly, and the bundle counts there too.
+    // Hosts in NO_PROXY are reached directly, and the bundle applies there too.
     env.create_connection_named("direct", env.connection_spec_at(&provider.url())).await?;
     wait_until("the direct connection", SOON, async || {
         let ready = connection_condition(&env.connections.get("direct").await?, "Ready");
@@ -84,7 +84,7 @@ async fn a_provider_behind_a_proxy_with_an_authority_of_ones_own_is_reached_as_t
     env.delete_binding("shop").await?;
     env.binding_gone("shop", SOON).await?;
 
-    // Without the bundle the same certificate is nobody's.
+    // Without the bundle, no authority trusts the same certificate.
     drop(operator);
     installation.upgrade(&chart::folder(), &json!({"caBundle": {"configMap": ""}})).await?;
     let _operator = Operator::start(installation.options("operator", port, &[]).await?).await?;
@@ -106,7 +106,7 @@ async fn of_two_controllers_one_leads_and_the_other_takes_over() -> Result<()> {
     for pod in ["a", "b"] {
         let mut options = installation.options_of_pod("controller", pod, 0, &resolve).await?;
         options.replace_argument("--receivers=", &receiver.admin_url())?;
-        // Ready is also who waits for its turn: a rollout must not wait for it.
+        // A controller that waits for the lease is ready too, because a rollout must not wait for it.
         controllers.push(Operator::start(options).await?);
     }
     let _receiver = Operator::start(receiver).await?;
@@ -120,7 +120,7 @@ async fn of_two_controllers_one_leads_and_the_other_takes_over() -> Result<()> {
     env.binding_ready("shop").await?;
     let first = holder().await?;
     let leads = ["a", "b"].iter().position(|pod| first.contains(&format!("{}-controller-{pod}", installation.release)));
-    let leader = controllers.remove(leads.with_context(|| format!("{first} is none of the pods"))?);
+    let leader = controllers.remove(leads.with_context(|| format!("{first} is not one of the pods"))?);
     leader.terminate(Duration::from_secs(30)).await?;
     env.create_binding("second", env.binding_spec()).await?;
     env.binding_ready("second").await?;

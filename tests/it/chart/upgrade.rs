@@ -1,4 +1,4 @@
-//! From one chart to the next and back: objects, webhooks and values survive, and doing it twice changes nothing.
+//! Upgrades and rollbacks of the chart: objects, webhooks and values survive, and a repeated upgrade changes nothing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use testkit::wait::{Seen, wait_until};
 
 const SPEC_FIELDS: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
 
-/// The chart as it was before `branch` was a field of bindings, and before its pods could be given variables.
+/// The chart as it was before bindings had the field `branch` and pods could have extra variables.
 fn earlier_chart(folder: &Path) -> Result<PathBuf> {
     let chart = folder.join("forgebind");
     copy(&chart::folder(), &chart)?;
@@ -47,7 +47,7 @@ fn earlier_chart(folder: &Path) -> Result<PathBuf> {
     Ok(chart)
 }
 
-/// The resourceVersions of everything in the release, as the cluster has it.
+/// The resourceVersions of all objects of the release in the cluster.
 async fn versions(installation: &Installation) -> Result<BTreeMap<String, String>> {
     let manifest = tempfile::Builder::new().suffix(".yaml").tempfile()?;
     std::fs::write(manifest.path(), installation.helm(&["get", "manifest", &installation.release]).await?)?;
@@ -60,7 +60,7 @@ async fn versions(installation: &Installation) -> Result<BTreeMap<String, String
     Ok(objects.map(about).collect())
 }
 
-/// What must not change about a binding: who it is, what is asked of it, and what is known of its hook.
+/// The parts of a binding that must not change: its identity, its spec, and what the status says of its hook.
 fn substance(binding: &RepoBinding) -> Value {
     let webhook = binding.status.as_ref().and_then(|status| status.webhook.as_ref());
     let hooks: Vec<_> = webhook.iter().flat_map(|webhook| &webhook.hooks).map(|hook| &hook.id).collect();
@@ -68,7 +68,7 @@ fn substance(binding: &RepoBinding) -> Value {
 }
 
 async fn admits_branch(env: &TestEnv, wanted: bool) -> Result<()> {
-    wait_until(&format!("branch as a known field: {wanted}"), SOON, async || {
+    wait_until(&format!("the field branch to be known: {wanted}"), SOON, async || {
         let definition = env.cluster().kubectl(&["get", "crd", "repobindings.forgebind.dev", "--output=json"]).await?;
         let definition: Value = serde_json::from_str(&definition)?;
         let known = definition.pointer(SPEC_FIELDS).is_some_and(|fields| fields["branch"].is_object());
@@ -78,7 +78,7 @@ async fn admits_branch(env: &TestEnv, wanted: bool) -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_upgrade_keeps_objects_and_hooks_does_nothing_twice_and_can_be_rolled_back() -> Result<()> {
+async fn an_upgrade_keeps_objects_and_hooks_changes_nothing_when_repeated_and_can_be_rolled_back() -> Result<()> {
     let own = OwnControlPlane::start_bare().await?;
     let plane = own.plane();
     let installation = Installation::new(plane).await?;
@@ -102,11 +102,11 @@ async fn an_upgrade_keeps_objects_and_hooks_does_nothing_twice_and_can_be_rolled
     let before = substance(&env.binding_ready("shop").await?);
     let hooks = env.hooks_at(&operator.url()).await?;
 
-    // Upwards: the operator is replaced as a rollout does it, the values of before hold, and the new field is there.
+    // Upgrade: the operator is replaced as in a rollout, the earlier values stay, and the new field exists.
     installation.upgrade(&chart::folder(), &json!({})).await?;
     admits_branch(&env, true).await?;
     let given: Value = serde_json::from_str(&installation.helm(&["get", "values", &installation.release, "--output=json"]).await?)?;
-    assert_eq!(given, values, "the values of before");
+    assert_eq!(given, values, "the earlier values");
     drop(operator);
     let operator = Operator::start(installation.options("operator", port, &resolve).await?).await?;
     env.look_again("shop").await?;
@@ -118,7 +118,7 @@ async fn an_upgrade_keeps_objects_and_hooks_does_nothing_twice_and_can_be_rolled
     env.push("after the upgrade").await?;
     env.sink.wait_for(1, SOON).await?;
 
-    // Twice is as good as once.
+    // A second upgrade changes nothing.
     let first = versions(&installation).await?;
     ensure!(first.len() > 8 && first.keys().any(|name| name.contains("CustomResourceDefinition")), "{first:?}");
     let manifest = installation.helm(&["get", "manifest", &installation.release]).await?;
@@ -128,7 +128,7 @@ async fn an_upgrade_keeps_objects_and_hooks_does_nothing_twice_and_can_be_rolled
     assert_eq!(installation.helm(&["get", "manifest", &installation.release]).await?, manifest);
     assert_eq!(versions(&installation).await?, first, "the second upgrade writes nothing");
 
-    // Back: the field is not known any more; the binding, its hook and its deliveries are.
+    // Rollback: the field is unknown again; the binding, its hook and its deliveries remain.
     installation.helm(&["rollback", &installation.release, "1"]).await?;
     admits_branch(&env, false).await?;
     drop(operator);
@@ -145,8 +145,8 @@ async fn an_upgrade_keeps_objects_and_hooks_does_nothing_twice_and_can_be_rolled
 }
 
 #[tokio::test]
-async fn a_chart_is_rendered_without_a_cluster_and_without_hooks_when_asked() -> Result<()> {
-    // Whoever applies a rendering by other means must not apply the Jobs of an uninstallation.
+async fn a_chart_can_be_rendered_without_a_cluster_and_without_helm_hooks() -> Result<()> {
+    // A user who applies a rendering without helm must not apply the Jobs of an uninstallation.
     let mut command = std::process::Command::new(component("HELM")?);
     let folder = chart::folder();
     command.env_clear().env("HOME", "/nonexistent").env("KUBECONFIG", "/dev/null");

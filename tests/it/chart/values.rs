@@ -1,4 +1,4 @@
-//! Values of the chart: what is refused and how, that each is explained where people look, and what Artifact Hub is told.
+//! Values of the chart: which are refused and with which message, where each is explained, and the metadata for Artifact Hub.
 
 use std::collections::BTreeSet;
 
@@ -47,7 +47,7 @@ async fn values_that_are_unknown_or_wrong_are_refused() -> Result<()> {
         (json!({"receiver": {"replica": 2}}), "replica"),
         (json!({"image": {"digest": "latest"}}), "digest"),
         (json!({"log": {"format": "xml"}}), "format"),
-        // What a schema cannot say, a template does.
+        // Rules that a schema cannot express are in a template.
         (json!({"ingress": {"enabled": true}}), "publicURL: an Ingress"),
         (json!({"ingress": {"enabled": true}, "publicURL": "https://acme.io/git"}), "cannot remove a path"),
         (json!({"ingress": {"enabled": true}, "publicURLs": {"internal": "https://acme.corp/git"}}), "cannot remove a path"),
@@ -63,7 +63,7 @@ async fn values_that_are_unknown_or_wrong_are_refused() -> Result<()> {
     Ok(())
 }
 
-/// Adds to every object that the schema closes a misspelt twin of each of its members, and tells where.
+/// Adds a misspelt copy of each member to every object that the schema closes, and returns the places.
 fn misspell(value: &mut Value, schema: &Value, path: &str, added: &mut Vec<(String, String)>) {
     if schema["additionalProperties"] != json!(false) {
         return;
@@ -84,7 +84,7 @@ async fn every_misspelt_value_is_refused_with_its_name_and_place() -> Result<()>
     let (mut values, mut added) = (defaults()?, Vec::new());
     misspell(&mut values, &schema()?, "", &mut added);
     ensure!(added.len() > 120, "{} values", added.len());
-    let refusal = format!("{:#}", rendered(&values).await.err().context("all of them are accepted")?);
+    let refusal = format!("{:#}", rendered(&values).await.err().context("every misspelt value is accepted")?);
     for (path, name) in added {
         let line = refusal.lines().find(|line| line.trim_start().starts_with(&format!("- at '{path}': additional properties")));
         ensure!(line.is_some_and(|line| line.contains(&format!("'{name}'")) && line.ends_with("not allowed")), "{path}/{name}: {refusal}");
@@ -112,7 +112,7 @@ async fn every_misspelt_value_is_refused_with_its_name_and_place() -> Result<()>
     Ok(())
 }
 
-/// Every value of the chart, by its path, lists and open maps as one.
+/// The path of every value of the chart; a list or an open map has one path.
 fn leaves(value: &Value, schema: &Value, path: &str, found: &mut BTreeSet<String>) {
     let closed = schema["additionalProperties"] == json!(false);
     match value.as_object().filter(|_| closed) {
@@ -130,7 +130,7 @@ fn schema_leaves(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-/// What values.yaml says of its values: path and sentence, in their order. Members of an explained one may go without.
+/// The explanations in values.yaml: path and sentence, in order. Members of an explained value may have none.
 fn explanations() -> Result<Vec<(String, String)>> {
     let (mut found, mut path, mut comment) = (Vec::new(), Vec::<(usize, String)>::new(), Vec::new());
     for line in file("values.yaml")?.lines() {
@@ -153,19 +153,19 @@ fn explanations() -> Result<Vec<(String, String)>> {
 }
 
 #[test]
-fn every_value_has_a_default_a_schema_and_a_sentence() -> Result<()> {
+fn every_value_has_a_default_a_schema_and_an_explanation() -> Result<()> {
     let (schema, mut present, mut known) = (schema()?, BTreeSet::new(), BTreeSet::new());
     leaves(&defaults()?, &schema, "", &mut present);
     schema_leaves(&schema, "", &mut known);
-    // Helm hands it to every chart, and a chart above this one switches it on by the other.
+    // Helm passes `global` to every chart, and a parent chart enables this one by `enabled`.
     known.remove(".global");
     known.remove(".enabled");
     assert_eq!(present, known, "values.yaml and values.schema.json");
     let explained: BTreeSet<String> = explanations()?.into_iter().map(|(path, _)| format!(".{path}")).collect();
     for path in &present {
-        // The two parts of resources are explained at once.
+        // One explanation covers both parts of resources.
         let whole = path.strip_suffix(".requests").or_else(|| path.strip_suffix(".limits")).unwrap_or(path);
-        ensure!(explained.contains(whole), "no sentence before {path}");
+        ensure!(explained.contains(whole), "{path} has no explanation");
     }
     Ok(())
 }
@@ -221,14 +221,14 @@ async fn a_rendering_depends_on_its_values_alone() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_artifact_hub_is_told_is_true() -> Result<()> {
+async fn the_metadata_for_artifact_hub_is_correct() -> Result<()> {
     let about: Value = serde_saphyr::from_str(&file("Chart.yaml")?)?;
     assert_eq!((&about["appVersion"], &about["version"]), (&json!(env!("CARGO_PKG_VERSION")), &json!(env!("CARGO_PKG_VERSION"))));
     let annotations = about["annotations"].as_object().context("annotations")?;
     let of = |name: &str| -> Result<Value> {
         Ok(serde_saphyr::from_str(annotations.get(&format!("artifacthub.io/{name}")).and_then(Value::as_str).context(name.to_owned())?)?)
     };
-    // The annotations that Artifact Hub knows and that this chart has a use for. A key to check signatures comes with them.
+    // The annotations of Artifact Hub that this chart uses. One for a signing key follows once there is a key.
     let known = ["license", "category", "operator", "operatorCapabilities", "prerelease", "crds", "crdsExamples", "images", "changes"];
     let known: BTreeSet<String> = known.iter().map(|name| format!("artifacthub.io/{name}")).collect();
     assert_eq!(annotations.keys().cloned().collect::<BTreeSet<_>>(), known);

@@ -1,5 +1,5 @@
-//! What Forgebind's own accounts may write of connections and bindings, judged by the real API server under the policies of the
-//! chart. Each account gets every right on both kinds first, so that nothing but the policies stands in its way.
+//! What Forgebind's own accounts may write to connections and bindings, evaluated by the real API server with the policies of the
+//! chart. Each account first gets every right on both kinds, so that only the policies can refuse a request.
 
 use anyhow::{Context as _, Result, ensure};
 use forgebind::api::v1alpha1::{FINALIZER, GitProviderConnection, RepoBinding};
@@ -17,7 +17,7 @@ use testkit::wait::{Seen, wait_until};
 const BINDING: &str = "shop";
 const THEIRS: &str = "example.com/theirs";
 
-/// One kind, as somebody sees it.
+/// One kind, through one account's client.
 struct Kind {
     name: &'static str,
     api: Api<DynamicObject>,
@@ -31,7 +31,7 @@ fn kinds(client: &Client, namespace: &str) -> [Kind; 2] {
     ]
 }
 
-/// Whether the API server takes a request, or one of Forgebind's own policies refuses it. Any other refusal is an error.
+/// Whether the API server accepts a request, or one of Forgebind's own policies refuses it. Any other refusal is an error.
 fn admitted<T>(answer: kube::Result<T>) -> Result<bool> {
     match answer {
         Ok(_) => Ok(true),
@@ -41,7 +41,7 @@ fn admitted<T>(answer: kube::Result<T>) -> Result<bool> {
 }
 
 impl Kind {
-    /// Tries a change without keeping it.
+    /// Tries a change as a dry run.
     async fn may_change(&self, patch: &Value) -> Result<bool> {
         let dry = PatchParams { dry_run: true, ..PatchParams::default() };
         admitted(self.api.patch(self.name, &dry, &Patch::Merge(patch)).await).with_context(|| patch.to_string())
@@ -63,7 +63,7 @@ impl Kind {
     }
 }
 
-/// Lets an account do everything with both kinds, as far as Roles go.
+/// Grants an account every right on both kinds by Roles.
 async fn grant_everything(env: &TestEnv, system: &str, account: &str) -> Result<()> {
     let (namespace, name) = (&env.namespace, format!("everything-{account}"));
     let rights = json!({"apiGroups": ["forgebind.dev"], "resources": ["*"], "verbs": ["*"]});
@@ -78,7 +78,7 @@ async fn grant_everything(env: &TestEnv, system: &str, account: &str) -> Result<
     chart::create(env.cluster(), &binding).await
 }
 
-/// Changes of everything but finalizers and status.
+/// Changes of everything except finalizers and status.
 fn forbidden() -> Vec<Value> {
     let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "6f1c1c9e-0000-4000-8000-000000000000"});
     vec![
@@ -95,7 +95,7 @@ fn forbidden() -> Vec<Value> {
     ]
 }
 
-/// A connection and a binding with something in every field of their metadata that somebody may write.
+/// A connection and a binding with a value in every writable field of their metadata.
 async fn objects(env: &TestEnv) -> Result<[Kind; 2]> {
     env.create_connection(env.connection_spec()).await?;
     env.create_binding(BINDING, env.binding_spec()).await?;
@@ -115,7 +115,7 @@ async fn in_force(kind: &Kind) -> Result<()> {
     .await
 }
 
-/// The part that holds for each of Forgebind's accounts.
+/// The part that applies to each of Forgebind's accounts.
 async fn writes_finalizers_and_status_only(kind: &Kind) -> Result<()> {
     in_force(kind).await?;
     for patch in forbidden() {
@@ -130,7 +130,7 @@ async fn writes_finalizers_and_status_only(kind: &Kind) -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_controllers_account_changes_finalizers_and_status_and_nothing_else() -> Result<()> {
+async fn the_controllers_account_may_change_only_finalizers_and_status() -> Result<()> {
     let plane = shared::control_plane().await?;
     for mode in ["Separate", "Single"] {
         let (env, installation) = (TestEnv::new("writes").await?, Installation::new(plane).await?);
@@ -143,7 +143,7 @@ async fn the_controllers_account_changes_finalizers_and_status_and_nothing_else(
         for (kind, of_everybody) in kinds(&client, &env.namespace).iter().zip(&of_everybody) {
             writes_finalizers_and_status_only(kind).await?;
             ensure!(!kind.may_delete().await?, "{} may be deleted", kind.name);
-            // What else stands in a write of the status does not count.
+            // The API server ignores everything else in a write of the status.
             let status = json!({
                 "status": {"observedGeneration": 1}, "spec": {"suspend": true}, "metadata": {"labels": {"by": "status"}},
             });
@@ -151,16 +151,16 @@ async fn the_controllers_account_changes_finalizers_and_status_and_nothing_else(
             assert_eq!(written.data["status"]["observedGeneration"], 1);
             ensure!(written.data["spec"]["suspend"] != true && !written.labels().contains_key("by"), "{written:?}");
             for patch in forbidden() {
-                ensure!(of_everybody.may_change(&patch).await?, "{patch} is refused to everybody");
+                ensure!(of_everybody.may_change(&patch).await?, "{patch} is refused even for an administrator");
             }
-            ensure!(of_everybody.may_delete().await? && of_everybody.may_create().await?, "refused to everybody");
+            ensure!(of_everybody.may_delete().await? && of_everybody.may_create().await?, "an administrator is refused");
         }
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn the_account_of_an_uninstallation_deletes_bindings_when_asked_to_and_changes_no_spec() -> Result<()> {
+async fn the_account_of_an_uninstallation_deletes_bindings_only_when_configured_and_changes_no_spec() -> Result<()> {
     let plane = shared::control_plane().await?;
     for (hooks, deletes) in [("Keep", false), ("Delete", true)] {
         let (env, installation) = (TestEnv::new("releases").await?, Installation::new(plane).await?);
@@ -183,12 +183,12 @@ async fn the_account_of_an_uninstallation_deletes_bindings_when_asked_to_and_cha
 }
 
 #[tokio::test]
-async fn policies_of_writes_are_made_where_the_release_may_make_objects_of_the_cluster() -> Result<()> {
+async fn write_policies_are_rendered_only_with_cluster_scope() -> Result<()> {
     let policies = async |values: Value| -> Result<usize> {
         let objects = chart::objects(&chart::render(&chart::folder(), "forgebind", "system", &values, &[]).await?)?;
         Ok(objects.iter().filter(|object| object["kind"] == "ValidatingAdmissionPolicy").count())
     };
-    assert_eq!(policies(json!({})).await?, 2, "the controller's, and that of the uninstallation");
+    assert_eq!(policies(json!({})).await?, 2, "the policies of the controller and of the uninstallation");
     assert_eq!(policies(json!({"rbac": {"limitWrites": false}})).await?, 0);
     assert_eq!(policies(json!({"rbac": {"scope": "Namespaced"}, "watchNamespaces": ["a"]})).await?, 0);
     Ok(())

@@ -1,4 +1,4 @@
-//! What an installation leaves when it goes, what it never touches, and whose keys and Secrets it takes.
+//! What `forgebind uninstall` leaves behind, what it never touches, and which keys and Secrets it uses.
 
 use std::process::Command;
 
@@ -31,7 +31,7 @@ async fn finalizers(env: &TestEnv, name: &str) -> Result<Vec<String>> {
 }
 
 #[tokio::test]
-async fn uninstall_lets_go_of_its_own_objects_alone_and_names_the_hooks_that_stay() -> Result<()> {
+async fn uninstall_removes_the_finalizers_of_its_own_objects_only_and_lists_the_hooks_that_stay() -> Result<()> {
     let env = TestEnv::new("uninstall").await?;
     let operator = env.operator().await?;
     env.create_connection(env.connection_spec()).await?;
@@ -39,7 +39,7 @@ async fn uninstall_lets_go_of_its_own_objects_alone_and_names_the_hooks_that_sta
     env.binding_ready("shop").await?;
     let hooks = env.hooks_at(&operator.url()).await?;
     operator.kill();
-    // Of another installation, and one that also somebody else holds.
+    // An object of another installation, and one with a finalizer of somebody else.
     env.create_binding("theirs", env.binding_spec()).await?;
     env.patch_binding("theirs", json!({"metadata": {"finalizers": [FINALIZER]}})).await?;
     let foreign = json!({"status": {"installation": "0badf00d"}});
@@ -59,7 +59,7 @@ async fn uninstall_lets_go_of_its_own_objects_alone_and_names_the_hooks_that_sta
 }
 
 #[tokio::test]
-async fn uninstall_touches_nothing_without_the_key_and_gives_up_where_nobody_removes_hooks() -> Result<()> {
+async fn uninstall_changes_nothing_without_the_key_and_gives_up_when_no_operator_removes_hooks() -> Result<()> {
     let env = TestEnv::new("keyless").await?;
     let operator = env.operator().await?;
     env.create_connection(env.connection_spec()).await?;
@@ -82,7 +82,7 @@ async fn uninstall_touches_nothing_without_the_key_and_gives_up_where_nobody_rem
 }
 
 #[tokio::test]
-async fn uninstall_names_the_hooks_that_could_not_be_deleted() -> Result<()> {
+async fn uninstall_lists_the_hooks_that_could_not_be_deleted() -> Result<()> {
     let env = TestEnv::new("given-up").await?;
     let operator = Operator::start(env.options().await?.with("cleanup-timeout", "1s")).await?;
     env.create_connection(env.connection_spec()).await?;
@@ -91,7 +91,7 @@ async fn uninstall_names_the_hooks_that_could_not_be_deleted() -> Result<()> {
     let hook = env.hooks_at(&operator.url()).await?.remove(0).id;
     env.cluster().apply_secret(&env.namespace, "credential", &[("token", "rejected")]).await?;
     env.connection_says("Ready", "False/CredentialRejected").await?;
-    // Without a start the last working credential would be used.
+    // Only a restart loses the last working credential, which the operator would use otherwise.
     operator.kill();
     operator.restart().await?;
     let printed = uninstall(&env, &operator, &["--hooks", "delete", "--timeout", "60s"]).await?;
@@ -102,7 +102,7 @@ async fn uninstall_names_the_hooks_that_could_not_be_deleted() -> Result<()> {
 }
 
 #[tokio::test]
-async fn secrets_are_read_only_where_the_chart_says_and_a_key_that_was_brought_is_used() -> Result<()> {
+async fn uninstall_reads_secrets_only_where_the_chart_allows_and_uses_the_users_own_key() -> Result<()> {
     let plane = shared::control_plane().await?;
     let (env, installation, port) = (TestEnv::new("limited").await?, Installation::new(plane).await?, free_port()?);
     let values = json!({
@@ -125,7 +125,7 @@ async fn secrets_are_read_only_where_the_chart_says_and_a_key_that_was_brought_i
     };
     secrets.create(&PostParams::default(), &key).await?;
     let operator = Operator::start(installation.options("operator", port, &resolve).await?).await?;
-    assert!(secrets.get_opt("forgebind-install-key").await?.is_none(), "none is made beside it");
+    assert!(secrets.get_opt("forgebind-install-key").await?.is_none(), "no second key is created");
     env.create_connection(env.connection_spec()).await?;
     env.connection_says("Authenticated", "False/SecretForbidden").await?;
     drop(operator);

@@ -1,5 +1,5 @@
-//! The commands of the guides are such as the real programs take: Forgebind's own parser, the real helm with this chart, what
-//! kubectl says of its flags, the targets of the Makefile, the examples of the tree.
+//! The real programs accept the commands of the guides: Forgebind's own parser, the real helm with this chart, kubectl's help for
+//! its flags, the targets of the Makefile, the examples of the tree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use testkit::chart::{self, helm};
 use testkit::components::{component, output_of, repository_root};
 use testkit::guides::{code_spans, guides, here_documents, split};
 
-/// One command with its arguments, as a shell would take it apart.
+/// One command with its arguments, split as a shell splits it.
 type Words = Vec<String>;
 
-/// The words of a line: quotes are taken away, a comment ends it, `;`, `|`, `&&`, `<` and `>` end a command.
+/// The commands of a line: quotes are removed, a comment ends the line, and `;`, `|`, `&&`, `<` and `>` end a command.
 fn commands_of(line: &str) -> Vec<Words> {
     let (mut commands, mut words, mut word): (Vec<Words>, Words, Option<String>) = (Vec::new(), Vec::new(), None);
     let mut quote: Option<char> = None;
@@ -46,7 +46,7 @@ fn commands_of(line: &str) -> Vec<Words> {
     commands
 }
 
-/// The lines of a block that are commands: continued ones joined, without what they are fed.
+/// The command lines of a block: continued lines joined, without here documents.
 fn lines_of(block: &str) -> Vec<String> {
     let (mut lines, mut fed, mut continued) = (Vec::<String>::new(), false, false);
     for line in block.lines() {
@@ -64,7 +64,7 @@ fn lines_of(block: &str) -> Vec<String> {
     lines
 }
 
-/// What comes before a redirection, without variables that are set for the command.
+/// The words before a redirection, without variables that are set for the command.
 fn bare(words: Words) -> Words {
     let is_assignment = |word: &String| {
         word.split_once('=').is_some_and(|(name, _)| !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
@@ -76,18 +76,17 @@ fn bare(words: Words) -> Words {
 /// A command of a guide.
 struct Shown {
     guide: PathBuf,
-    /// Everything that stands in the same fence.
+    /// The whole fence that contains the command.
     block: String,
-    /// Its arguments.
     words: Words,
 }
 
-/// Every command of the guides with its program before the arguments.
+/// Every command of the guides, with its program as the first word.
 fn commands() -> Result<Vec<Shown>> {
     let mut found = Vec::new();
     for (guide, text) in guides()? {
         let (blocks, prose) = split(&text);
-        // In the text, too; what else stands there between backticks may be a part of a command.
+        // Commands in the text too. Other programs' names between backticks may be only part of a command.
         for code in code_spans(&prose).into_iter().filter(|code| code.starts_with("kubectl ")) {
             let all = commands_of(code).into_iter().map(bare);
             found.extend(all.map(|words| Shown { guide: guide.clone(), block: code.to_owned(), words }));
@@ -100,14 +99,14 @@ fn commands() -> Result<Vec<Shown>> {
     Ok(found)
 }
 
-/// The commands of one program, with the arguments alone.
+/// The commands of one program: only the arguments.
 fn commands_for(program: &str) -> Result<Vec<Shown>> {
     let of_program = |shown: &Shown| Path::new(&shown.words[0]).file_name().is_some_and(|name| name == program);
     Ok(commands()?.into_iter().filter(of_program).map(|shown| Shown { words: shown.words[1..].to_vec(), ..shown }).collect())
 }
 
 #[test]
-fn a_line_is_taken_apart_as_a_shell_does() {
+fn a_line_is_split_as_a_shell_splits_it() {
     let expected = |commands: &[&[&str]]| -> Vec<Words> {
         commands.iter().map(|words| words.iter().map(|word| (*word).to_owned()).collect()).collect()
     };
@@ -120,14 +119,14 @@ fn a_line_is_taken_apart_as_a_shell_does() {
     assert_eq!(lines_of("cat > a <<'EOF'\nx: 1\nEOF\nmake \\\n  b"), ["cat > a <<'EOF'", "make \\\n  b"]);
 }
 
-/// What follows the image in `docker run` are arguments of Forgebind too.
+/// The words that follow the image in `docker run` are arguments of Forgebind too.
 fn in_a_container(words: &[String]) -> Option<Words> {
     let image = words.iter().position(|word| word.contains("/forgebind:"))?;
     Some(words[image + 1..].to_vec())
 }
 
 #[test]
-fn every_command_of_forgebind_is_one_that_it_takes() -> Result<()> {
+fn forgebind_accepts_every_forgebind_command_of_the_guides() -> Result<()> {
     let mut all = commands_for("forgebind")?;
     let contained = commands_for("docker")?.into_iter();
     all.extend(contained.filter_map(|shown| Some(Shown { words: in_a_container(&shown.words)?, ..shown })));
@@ -142,9 +141,9 @@ fn every_command_of_forgebind_is_one_that_it_takes() -> Result<()> {
     Ok(())
 }
 
-/// `helm install` and `upgrade` are rendered with this chart and their own values.
+/// `helm install` and `upgrade` are rendered with this chart and the values of the command.
 #[tokio::test]
-async fn every_helm_command_of_the_guides_is_one_that_the_chart_takes() -> Result<()> {
+async fn the_chart_accepts_every_helm_command_of_the_guides() -> Result<()> {
     const OF_INSTALLING: [&str; 4] = ["--install", "--create-namespace", "--reset-then-reuse-values", "--wait"];
     let folder = chart::folder();
     let folder = folder.to_str().context("UTF-8")?;
@@ -152,7 +151,7 @@ async fn every_helm_command_of_the_guides_is_one_that_the_chart_takes() -> Resul
     for Shown { guide, words, block } in commands_for("helm")? {
         let place = format!("{}: helm {}", guide.display(), words.join(" "));
         let is_chart = |word: &String| word == "charts/forgebind" || word.starts_with("oci://ghcr.io/forgebind/charts/forgebind");
-        let [verb, rest @ ..] = words.as_slice() else { anyhow::bail!("{place}: nothing") };
+        let [verb, rest @ ..] = words.as_slice() else { anyhow::bail!("{place}: a command without arguments") };
         if !matches!(verb.as_str(), "install" | "upgrade" | "template") {
             let help = helm(None, &[verb, "--help"]).await.with_context(|| place.clone())?;
             for flag in rest.iter().filter_map(|word| word.split('=').next()).filter(|word| word.starts_with('-')) {
@@ -160,8 +159,8 @@ async fn every_helm_command_of_the_guides_is_one_that_the_chart_takes() -> Resul
             }
             continue;
         }
-        ensure!(rest.iter().any(is_chart), "{place}: not this chart");
-        // The file of values is written in the same fence.
+        ensure!(rest.iter().any(is_chart), "{place}: the command uses another chart");
+        // The same fence writes the values file.
         let values = tempfile::Builder::new().suffix(".yaml").tempfile()?;
         std::fs::write(values.path(), here_documents(&block).concat())?;
         let values = values.path().to_str().context("UTF-8")?;
@@ -169,7 +168,7 @@ async fn every_helm_command_of_the_guides_is_one_that_the_chart_takes() -> Resul
         let mut rest = rest.iter().filter(|word| !OF_INSTALLING.contains(&word.as_str()));
         while let Some(word) = rest.next() {
             match word.as_str() {
-                // The version is that of a release, and this is the tree.
+                // The command names the version of a release; this test uses the tree.
                 "--version" => {
                     rest.next();
                 }
@@ -184,7 +183,7 @@ async fn every_helm_command_of_the_guides_is_one_that_the_chart_takes() -> Resul
     Ok(())
 }
 
-/// The flags of a command of kubectl, by its own help, with those that every command has.
+/// The flags of a kubectl command from its own help, with the flags that every command has.
 async fn kubectl_flags(verb: &[&str]) -> Result<String> {
     let kubectl = component("KUBEBUILDER_ASSETS")?.join("kubectl");
     let mut text = String::new();
@@ -197,7 +196,7 @@ async fn kubectl_flags(verb: &[&str]) -> Result<String> {
 }
 
 #[tokio::test]
-async fn every_kubectl_command_of_the_guides_has_flags_that_kubectl_knows() -> Result<()> {
+async fn kubectl_knows_every_flag_of_the_kubectl_commands_of_the_guides() -> Result<()> {
     const WITH_A_SECOND_WORD: [&str; 4] = ["create", "rollout", "config", "auth"];
     const BEFORE_THE_VERB: [&str; 2] = ["-n", "--namespace"];
     let mut known: BTreeMap<String, String> = BTreeMap::new();
@@ -217,7 +216,7 @@ async fn every_kubectl_command_of_the_guides_has_flags_that_kubectl_knows() -> R
             known.insert(key.clone(), kubectl_flags(&command).await.with_context(|| place.clone())?);
         }
         let known: BTreeSet<&str> = known[&key].split([' ', '\n', '=', ',', ':']).collect();
-        // What follows `--` is another program's.
+        // Words after `--` belong to another program.
         for word in words.iter().take_while(|word| *word != "--").filter(|word| word.starts_with('-') && word.len() > 1) {
             let flag = word.split('=').next().unwrap_or_default();
             // A value may follow a short flag without a space.
@@ -230,7 +229,7 @@ async fn every_kubectl_command_of_the_guides_has_flags_that_kubectl_knows() -> R
 }
 
 #[test]
-fn every_make_and_cargo_command_of_the_guides_leads_somewhere() -> Result<()> {
+fn every_make_target_and_cargo_example_of_the_guides_exists() -> Result<()> {
     let makefile = std::fs::read_to_string(repository_root().join("Makefile"))?;
     let mut made = 0;
     for Shown { guide, words, .. } in commands_for("make")? {
@@ -239,7 +238,7 @@ fn every_make_and_cargo_command_of_the_guides_leads_somewhere() -> Result<()> {
                 Some((variable, _)) => makefile.contains(&format!("$({variable})")) || makefile.contains(&format!("$(or $({variable})")),
                 None => makefile.lines().any(|line| line.starts_with(&format!("{word}:"))),
             };
-            ensure!(known, "{}: the Makefile knows no {word}", guide.display());
+            ensure!(known, "{}: the Makefile has no target {word}", guide.display());
         }
         made += 1;
     }

@@ -1,4 +1,5 @@
-//! The guides say what is so: generated where they can be, compared with the code and tried on the real API server elsewhere.
+//! The guides are correct: generated where possible, and compared with the code; other tests try their commands on the real API
+//! server.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -31,7 +32,7 @@ Any new value of `forgebind.dev/reconcile-requested-at` requests a reconciliatio
 `status.lastHandled.reconcile` has that value.
 ";
 
-/// The events that carry no reason of a condition: what they tell, and what to do.
+/// The events whose reason is not a reason of a condition: their meaning, and what to do.
 const EVENTS: &[(&str, &str, &str)] = &[
     ("Ready", "The object became Ready.", "Nothing to do."),
     (
@@ -63,7 +64,7 @@ const EVENTS: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// The conditions whose turning bad is told by an event of their own name.
+/// Conditions that, when they turn bad, cause an event with the condition's name.
 const TOLD_BY_NAME: &[ConditionType] = &[ConditionType::CleanupBlocked, ConditionType::Delivering, ConditionType::Receiving];
 
 fn carries(reason: Reason, condition: ConditionType) -> bool {
@@ -122,9 +123,9 @@ fn conditions_document() -> Result<String> {
     Ok(text)
 }
 
-/// Compares what is checked in with what the code says. With `UPDATE=1` (`make generate`) it writes instead.
+/// Compares the checked-in page with what the code generates. With `UPDATE=1` (`make generate`) it writes the page instead.
 #[test]
-fn generated_conditions_are_those_of_the_code() -> Result<()> {
+fn generated_conditions_match_the_code() -> Result<()> {
     let (path, expected) = (repository_root().join(CONDITIONS), conditions_document()?);
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&path, &expected)?;
@@ -134,7 +135,7 @@ fn generated_conditions_are_those_of_the_code() -> Result<()> {
     Ok(())
 }
 
-/// The identifiers that follow a text in the source, by where they stand.
+/// The identifiers that follow a text in the source, with the file in which each was found.
 fn used(before: &str) -> Result<BTreeMap<String, PathBuf>> {
     let root = repository_root();
     let mut found = BTreeMap::new();
@@ -150,20 +151,20 @@ fn used(before: &str) -> Result<BTreeMap<String, PathBuf>> {
 }
 
 #[test]
-fn df_23_every_failure_points_to_a_documented_remedy() -> Result<()> {
+fn df_23_every_failure_refers_to_a_documented_remedy() -> Result<()> {
     let document = conditions_document()?;
     let headings: Vec<&str> = document.lines().filter_map(|line| line.strip_prefix("### ")).collect();
     let mut used_reasons = used("Reason::")?;
     used_reasons.remove("ALL");
     for (name, place) in &used_reasons {
         let count = headings.iter().filter(|heading| *heading == name).count();
-        ensure!(count == 1, "reason {name} of {} stands {count} times in {CONDITIONS}", place.display());
+        ensure!(count == 1, "reason {name} of {} occurs {count} times in {CONDITIONS}", place.display());
     }
     for reason in Reason::ALL {
         let name = reason.as_str();
-        ensure!(used_reasons.contains_key(name), "{name} is documented, and nothing ever says it");
+        ensure!(used_reasons.contains_key(name), "{name} is documented but never used");
         for text in [reason.meaning(), reason.remedy()] {
-            ensure!(text.ends_with('.') && text.len() > 10, "{name}: {text:?} is no sentence");
+            ensure!(text.ends_with('.') && text.len() > 10, "{name}: {text:?} is not a sentence");
         }
         for condition in reason.conditions().split(", ").filter(|carried| !matches!(*carried, "all" | "event")) {
             ensure!(ConditionType::ALL.iter().any(|known| known.as_str() == condition), "{name} is carried by no condition {condition}");
@@ -180,7 +181,7 @@ fn df_23_every_failure_points_to_a_documented_remedy() -> Result<()> {
     Ok(())
 }
 
-/// Every manifest is complete, and accepted with strict validation.
+/// Every manifest is complete and passes strict validation.
 #[tokio::test]
 async fn every_manifest_of_the_guides_is_accepted_by_the_api_server() -> Result<()> {
     let cluster = shared::control_plane().await?.cluster();
@@ -196,7 +197,7 @@ async fn every_manifest_of_the_guides_is_accepted_by_the_api_server() -> Result<
                 _ => Vec::new(),
             };
             for block in manifests {
-                // Of a line of its own, and of `metadata: {name: a, namespace: b}`.
+                // On a line of its own, or in `metadata: {name: a, namespace: b}`.
                 let namespaces = block.split("namespace: ").skip(1).filter_map(|rest| rest.split([',', '}', '\n']).next());
                 for namespace in namespaces.map(str::trim).collect::<BTreeSet<_>>() {
                     cluster.create_namespace_named(namespace).await?;
@@ -210,11 +211,11 @@ async fn every_manifest_of_the_guides_is_accepted_by_the_api_server() -> Result<
             }
         }
     }
-    ensure!(count > 0, "there is no manifest to copy");
+    ensure!(count > 0, "the guides contain no manifest");
     Ok(())
 }
 
-/// What a code span names in the tree; `None` for what is no path. A placeholder and a pattern stand for anything below.
+/// The path that a code span names in the tree; `None` when it is not a path. A placeholder or a pattern matches anything below.
 fn path_in_tree(span: &str) -> Option<&str> {
     const FOLDERS: [&str; 6] = ["src/", "tests/", "crds/", "charts/", "deploy/", ".ci/"];
     const FILES: [&str; 7] = ["Cargo.toml", "Cargo.lock", "Makefile", "README.md", "LICENSE", "Dockerfile", ".deny.toml"];
@@ -224,7 +225,7 @@ fn path_in_tree(span: &str) -> Option<&str> {
     is_path.then_some(known)
 }
 
-/// The anchor that GitHub makes of a heading.
+/// The anchor that GitHub generates for a heading.
 fn slug(heading: &str) -> String {
     let kept =
         heading.to_lowercase().chars().filter(|character| character.is_alphanumeric() || " -_".contains(*character)).collect::<String>();
@@ -232,20 +233,20 @@ fn slug(heading: &str) -> String {
 }
 
 #[test]
-fn every_path_and_link_of_the_guides_leads_somewhere() -> Result<()> {
+fn every_path_and_link_of_the_guides_exists() -> Result<()> {
     let root = repository_root();
     let mut paths = 0;
     for (guide, text) in guides()? {
         let prose = split(&text).1;
         for named in code_spans(&prose).into_iter().filter_map(path_in_tree) {
-            ensure!(root.join(named).exists(), "{} names {named}, which is not there", guide.display());
+            ensure!(root.join(named).exists(), "{} names {named}, which does not exist", guide.display());
             paths += 1;
         }
         for link in prose.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let (file, anchor) = link.split_once('#').map_or((link, None), |(file, anchor)| (file, Some(anchor)));
             let folder = guide.parent().unwrap_or(Path::new(""));
             let target = if file.is_empty() { root.join(&guide) } else { root.join(folder).join(file) };
-            ensure!(link.starts_with("https://") || target.exists(), "{} links to {link}, which is not there", guide.display());
+            ensure!(link.starts_with("https://") || target.exists(), "{} links to {link}, which does not exist", guide.display());
             if let Some(anchor) = anchor.filter(|_| !link.starts_with("https://")) {
                 let target = std::fs::read_to_string(&target)?;
                 let prose = split(&target).1;
@@ -258,17 +259,17 @@ fn every_path_and_link_of_the_guides_leads_somewhere() -> Result<()> {
             }
         }
     }
-    ensure!(paths > 20, "only {paths} paths were found: the test looks at the wrong thing");
+    ensure!(paths > 20, "only {paths} paths were found: the test reads the wrong part");
     assert_eq!(path_in_tree("src/no-such.rs"), Some("src/no-such.rs"));
     assert_eq!(path_in_tree("src/providers/<name>/"), Some("src/providers"));
     assert_eq!(path_in_tree("kubectl get src/"), None);
     Ok(())
 }
 
-/// In the text; whole commands are tried elsewhere.
+/// Flags in the text; another test tries whole commands.
 #[test]
-fn every_flag_of_the_guides_is_one() -> Result<()> {
-    // Of helm.
+fn every_flag_in_the_guides_exists() -> Result<()> {
+    // Flags of helm.
     const OTHERS: [&str; 6] = ["create-namespace", "set", "reset-then-reuse-values", "reuse-values", "take-ownership", "no-hooks"];
     let mut flags: BTreeSet<String> = ["help", "version"].map(str::to_owned).into();
     for command in Cli::command().get_subcommands() {
@@ -280,12 +281,12 @@ fn every_flag_of_the_guides_is_one() -> Result<()> {
         for code in code_spans(&prose).into_iter().filter(|code| !code.starts_with("kubectl ")) {
             for flag in code.split_whitespace().filter_map(|word| word.strip_prefix("--")) {
                 let flag = flag.split('=').next().unwrap_or_default();
-                ensure!(flags.contains(flag) || OTHERS.contains(&flag), "{} names --{flag}, which is no flag", guide.display());
+                ensure!(flags.contains(flag) || OTHERS.contains(&flag), "{} names --{flag}, which does not exist", guide.display());
                 named += usize::from(flags.contains(flag));
             }
         }
     }
-    ensure!(named > 5, "only {named} flags were found: the test looks at the wrong thing");
+    ensure!(named > 5, "only {named} flags were found: the test reads the wrong part");
     Ok(())
 }
 
@@ -304,7 +305,7 @@ fn normal(path: &Path) -> PathBuf {
     normal
 }
 
-/// What a page links to in this tree, as paths from the root.
+/// The targets of a page's links in this tree, as paths from the root.
 fn linked(guide: &Path, text: &str) -> BTreeSet<PathBuf> {
     let folder = guide.parent().unwrap_or(Path::new(""));
     let prose = split(text).1;
@@ -312,7 +313,7 @@ fn linked(guide: &Path, text: &str) -> BTreeSet<PathBuf> {
     links.filter(|link| !link.is_empty() && !link.starts_with("https://")).map(|link| normal(&folder.join(link))).collect()
 }
 
-/// A link to a folder leads to all pages in it.
+/// A link to a folder covers all pages in it.
 #[test]
 fn every_page_can_be_reached_from_the_readme() -> Result<()> {
     let pages: BTreeMap<PathBuf, String> = guides()?.into_iter().collect();
@@ -328,7 +329,7 @@ fn every_page_can_be_reached_from_the_readme() -> Result<()> {
     Ok(())
 }
 
-/// Tables, links, output of programs and what the code generates may be wider.
+/// Tables, links, program output and generated parts may be wider.
 #[test]
 fn the_pages_for_users_are_at_most_100_columns_wide() -> Result<()> {
     let mut measured = 0;
@@ -337,8 +338,8 @@ fn the_pages_for_users_are_at_most_100_columns_wide() -> Result<()> {
             continue;
         }
         let prose = split(&text).1;
-        // A fence within a list would not be found, and what is in it not checked.
-        ensure!(!prose.contains("```"), "{} has a fence that is indented", page.display());
+        // The search would not find a fence within a list, so its content would not be checked.
+        ensure!(!prose.contains("```"), "{} has an indented fence", page.display());
         for line in prose.lines().filter(|line| !line.trim_start().starts_with('|') && line.contains(' ') && !line.starts_with('[')) {
             ensure!(line.chars().count() <= 100 || one_span(line), "{}: {} columns: {line}", page.display(), line.chars().count());
             measured += 1;
@@ -348,12 +349,12 @@ fn the_pages_for_users_are_at_most_100_columns_wide() -> Result<()> {
     Ok(())
 }
 
-/// Whether a line is long because a command, a path or a link in it cannot be broken.
+/// Whether a line is long because it contains a command, path or link that cannot be broken.
 fn one_span(line: &str) -> bool {
     line.split_whitespace().any(|word| word.chars().count() > 80) || code_spans(line).iter().any(|span| span.chars().count() > 60)
 }
 
-/// A page begins with what to type or to apply, before its first section.
+/// Before its first section, a page shows a command to type or a manifest to apply.
 #[test]
 fn pages_about_one_task_begin_with_the_command_or_the_manifest() -> Result<()> {
     let mut seen = 0;
@@ -370,13 +371,13 @@ fn pages_about_one_task_begin_with_the_command_or_the_manifest() -> Result<()> {
     Ok(())
 }
 
-/// Callback URLs and the authorization of users belong to OAuth flows, which are not served: the docs say so, and no code begins
-/// one.
+/// Callback URLs and user authorization belong to OAuth flows, which Forgebind does not support: the docs say so, and no code
+/// starts one.
 #[test]
-fn pk_05_user_authorization_is_out_of_scope_and_said_to_be() -> Result<()> {
+fn pk_05_user_authorization_is_documented_as_out_of_scope() -> Result<()> {
     let readme = std::fs::read_to_string(repository_root().join("README.md"))?;
     let paragraph =
-        readme.split("\n\n").find(|paragraph| paragraph.contains("OAuth user flows")).context("README says nothing of OAuth")?;
+        readme.split("\n\n").find(|paragraph| paragraph.contains("OAuth user flows")).context("README does not mention OAuth")?;
     let paragraph = paragraph.replace('\n', " ");
     for words in ["out of scope", "callback URLs", "setup URL", "\"Request user authorization (OAuth) during installation\" off"] {
         ensure!(paragraph.contains(words), "{words:?} is missing: {paragraph}");
@@ -384,7 +385,7 @@ fn pk_05_user_authorization_is_out_of_scope_and_said_to_be() -> Result<()> {
     for path in files(&repository_root().join("src"), ".rs")? {
         let text = std::fs::read_to_string(&path)?;
         for begun in ["login/oauth", "oauth/authorize", "authorization_code", "client_secret", "redirect_uri"] {
-            ensure!(!text.contains(begun), "{} has {begun:?}: half a flow", path.display());
+            ensure!(!text.contains(begun), "{} contains {begun:?}, a part of an OAuth flow", path.display());
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What `src/docs/guide/reference/metrics.md` says is what the code registers and a running operator shows.
+//! `src/docs/guide/reference/metrics.md` agrees with the metrics that the code registers and a running operator exposes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use testkit::plain_http;
 use testkit::test_env::{SOON, TestEnv};
 use testkit::wait::{Seen, wait_until};
 
-/// Where metrics are registered.
+/// The files that register metrics.
 const SOURCES: [&str; 5] = [
     "src/controllers/metrics.rs",
     "src/providers/transport/metrics.rs",
@@ -25,7 +25,7 @@ fn read(path: &str) -> Result<String> {
     std::fs::read_to_string(repository_root().join(path)).with_context(|| path.to_owned())
 }
 
-/// What stands between two texts.
+/// The text between two others.
 fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
     text.split_once(before)?.1.split_once(after).map(|(found, _)| found)
 }
@@ -72,7 +72,7 @@ fn every_metric_is_documented_as_it_is_registered() -> Result<()> {
         ensure!(documented.get(name) == Some(metric), "{name} is {metric:?}; {METRICS} says {:?}", documented.get(name));
     }
     let gone: Vec<_> = documented.keys().filter(|name| !registered.contains_key(*name)).collect();
-    ensure!(gone.is_empty(), "{METRICS} knows {gone:?}, which nothing registers");
+    ensure!(gone.is_empty(), "{METRICS} describes {gone:?}, which no code registers");
     for entry in ["src/controllers", "src/providers", "src/receiver", "src/run", "src/telemetry"] {
         for path in rust_files(&repository_root().join(entry))? {
             let known = SOURCES.iter().any(|source| path.ends_with(source));
@@ -95,7 +95,7 @@ fn rust_files(folder: &std::path::Path) -> Result<Vec<std::path::PathBuf>> {
     Ok(found)
 }
 
-/// The words that a `label` function answers.
+/// The values that a `label` function returns.
 fn labels_of(path: &str) -> Result<BTreeSet<String>> {
     let source = read(path)?;
     let body = between(&source, "const fn label(self) -> &'static str {", "\n    }\n").with_context(|| format!("{path} has no labels"))?;
@@ -130,8 +130,8 @@ fn shown(text: &str) -> (BTreeMap<String, BTreeSet<String>>, BTreeMap<String, St
 }
 
 #[tokio::test]
-async fn what_a_running_operator_measures_is_documented() -> Result<()> {
-    // What does not happen in this story: a provider that tells of limits.
+async fn every_metric_of_a_running_operator_is_documented() -> Result<()> {
+    // Never exposed in this test: it needs a provider that reports rate limits.
     const UNSEEN: [&str; 1] = ["forgebind_provider_rate_limit_remaining"];
     let env = TestEnv::new("metrics").await?;
     let operator = Operator::start(env.options().await?).await?;
@@ -171,11 +171,11 @@ async fn what_a_running_operator_measures_is_documented() -> Result<()> {
 /// Every series with its labels, without its value.
 fn names_of_series(exposition: &str) -> BTreeSet<String> {
     let series = exposition.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
-    // How the API server answers is a matter of chance; that it is bounded too, a test beside the code says.
+    // The API server's answers vary by chance; a unit test beside the code checks that their number is bounded.
     series.map(|(name, _)| name.to_owned()).filter(|name| !name.starts_with("forgebind_kubernetes_requests")).collect()
 }
 
-/// Objects with names of their own in every state of this story, and requests as strangers would send them.
+/// Creates objects with their own names in every state of this test, and sends requests as strangers would.
 async fn multiply(env: &TestEnv, operator: &Operator, numbers: std::ops::Range<u32>) -> Result<()> {
     let client = plain_http::client()?;
     for number in numbers {
@@ -199,7 +199,7 @@ async fn multiply(env: &TestEnv, operator: &Operator, numbers: std::ops::Range<u
     Ok(())
 }
 
-/// Waits until the operator has looked at that many objects of each state.
+/// Waits until the operator has reconciled that many objects of each state.
 async fn settled(operator: &Operator, count: u32) -> Result<String> {
     let lines = [
         format!("forgebind_objects{{kind=\"RepoBinding\"}} {}", 2 * count + 1),
@@ -237,7 +237,7 @@ async fn many_objects_and_hostile_requests_make_no_new_series() -> Result<()> {
             ensure!(!text.contains(own), "{own} is in {text}");
         }
         let many = names_of_series(&text);
-        // What is on its way comes and goes.
+        // Objects that are still progressing have series that come and go.
         let passing = |name: &&String| name.contains("reason=\"Progressing\"");
         let new: Vec<_> = many.difference(&few).filter(|name| !passing(name)).collect();
         Ok(if new.is_empty() { Seen::Done(()) } else { Seen::NotYet(format!("new: {new:?}")) })

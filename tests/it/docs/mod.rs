@@ -1,4 +1,4 @@
-//! The guides: what they say is what the programs do.
+//! The guides: they agree with what the programs do.
 
 mod commands;
 mod guides;

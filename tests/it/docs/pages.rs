@@ -1,5 +1,5 @@
-//! The pages of `src/docs/guide` that list what stands elsewhere: annotations, versions, limits, types of events. Each list is
-//! held to its source in both directions.
+//! The pages of `src/docs/guide` that list things defined elsewhere: annotations, versions, limits, types of events. Each list is
+//! compared with its source in both directions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ fn read(path: &str) -> Result<String> {
     std::fs::read_to_string(repository_root().join(path)).with_context(|| path.to_owned())
 }
 
-/// The page without what stands in fences.
+/// The page without its fences.
 fn page(path: &str) -> Result<String> {
     Ok(split(&read(&format!("src/docs/guide/{path}"))?).1)
 }
@@ -25,7 +25,7 @@ fn section<'a>(page: &'a str, heading: &str) -> Result<&'a str> {
     Ok(rest.split("\n#").next().unwrap_or_default())
 }
 
-/// The names with a domain in a text, such as `helm.sh/hook`. Versions of APIs and paths are none.
+/// The names with a domain in a text, such as `helm.sh/hook`. API versions and paths do not count.
 fn qualified_names(text: &str) -> BTreeSet<String> {
     let words = text.split(|character: char| !(character.is_ascii_alphanumeric() || "._/-".contains(character)));
     let name = |word: &str| {
@@ -39,7 +39,7 @@ fn qualified_names(text: &str) -> BTreeSet<String> {
 
 /// The names of annotations and labels in the product's source, the chart's templates and the definitions.
 fn names_of_the_tree() -> Result<BTreeSet<String>> {
-    // A type of Secret; what is taken out of objects that are kept in memory; examples in the schema of Kubernetes' own types.
+    // A type of Secret; an annotation that the caches drop from objects; an example in the schema of Kubernetes' own types.
     const OTHERS: [&str; 3] = ["kubernetes.io/tls", "kubectl.kubernetes.io/last-applied-configuration", "foo.example.com/CamelCase"];
     let root = repository_root();
     let mut paths: Vec<_> = files(&root.join("src"), ".rs")?.into_iter().filter(|path| !path.to_string_lossy().contains("tests")).collect();
@@ -56,15 +56,15 @@ fn names_of_the_tree() -> Result<BTreeSet<String>> {
 }
 
 #[test]
-fn the_page_of_annotations_has_every_annotation_and_label_and_no_other() -> Result<()> {
+fn the_page_of_annotations_lists_exactly_the_annotations_and_labels_of_the_tree() -> Result<()> {
     let page = page("reference/annotations.md")?;
     let told = qualified_names(&code_spans(&page).join("\n"));
     let present = names_of_the_tree()?;
-    ensure!(present.len() > 20, "only {present:?} was found: the test looks at the wrong thing");
+    ensure!(present.len() > 20, "only {present:?} was found: the test reads the wrong part");
     let missing: Vec<_> = present.difference(&told).collect();
-    ensure!(missing.is_empty(), "reference/annotations.md does not tell of {missing:?}");
+    ensure!(missing.is_empty(), "reference/annotations.md does not list {missing:?}");
     let unknown: Vec<_> = told.difference(&present).collect();
-    ensure!(unknown.is_empty(), "reference/annotations.md tells of {unknown:?}, which is nowhere");
+    ensure!(unknown.is_empty(), "reference/annotations.md lists {unknown:?}, which does not exist");
     assert_eq!(qualified_names("apps/v1 networking.k8s.io/v1 a.b/c/d \"helm.sh/hook\": x"), BTreeSet::from(["helm.sh/hook".to_owned()]));
     Ok(())
 }
@@ -77,7 +77,7 @@ fn pinned(module: &str, file: &str) -> Result<String> {
 }
 
 #[test]
-fn the_page_of_versions_has_those_that_the_chart_demands_and_the_tests_run() -> Result<()> {
+fn the_page_of_versions_lists_those_that_the_chart_requires_and_the_tests_run() -> Result<()> {
     let page = page("reference/supported-versions.md")?;
     let kubernetes = section(&page, "## Kubernetes")?;
     let chart = read("charts/forgebind/Chart.yaml")?;
@@ -93,7 +93,7 @@ fn the_page_of_versions_has_those_that_the_chart_demands_and_the_tests_run() -> 
     for row in [format!("| Helm | {helm} |"), format!("| Rust | {rust} and later |")] {
         ensure!(tools.contains(&row), "the table of tools has no {row:?}");
     }
-    // The names of the answering servers: `GitLab 17.10`, `Forgejo 16, silent`.
+    // The names of the servers whose answers are tested: `GitLab 17.10`, `Forgejo 16, silent`.
     let providers = section(&page, "## Git providers and their versions")?;
     let answering = read("tests/it/providers/server_versions.rs")?;
     let (_, versions) = answering.split_once("fn versions()").context("no versions")?;
@@ -128,7 +128,7 @@ fn field<'a>(schema: &'a Value, path: &str) -> Option<&'a Value> {
 }
 
 #[test]
-fn the_limits_of_the_schema_are_those_of_the_definitions() -> Result<()> {
+fn the_page_of_limits_matches_the_definitions() -> Result<()> {
     let mut schemas = BTreeMap::new();
     for path in files(&repository_root().join("crds"), ".yaml")? {
         let definition: Value = serde_saphyr::from_str(&std::fs::read_to_string(&path)?)?;
@@ -151,14 +151,14 @@ fn the_limits_of_the_schema_are_those_of_the_definitions() -> Result<()> {
 }
 
 #[test]
-fn the_page_of_events_has_the_type_of_every_event() -> Result<()> {
+fn the_page_of_events_lists_the_type_of_every_event() -> Result<()> {
     let page = page("deliver/events.md")?;
     let table = section(&page, "## Event types")?;
     for kind in EventKind::ALL {
         let row = format!("| `{kind}` | `{}` |", kind.cloud_event_type());
         ensure!(table.contains(&row), "the table of event types has no {row:?}");
     }
-    ensure!(table.lines().filter(|line| line.starts_with("| `")).count() == EventKind::ALL.len(), "a row of no event");
+    ensure!(table.lines().filter(|line| line.starts_with("| `")).count() == EventKind::ALL.len(), "a row for an event that does not exist");
     Ok(())
 }
 
@@ -170,10 +170,10 @@ fn every_metric_of_the_guide_is_documented() -> Result<()> {
         let prose = split(&std::fs::read_to_string(&path)?).1;
         for metric in code_spans(&prose).into_iter().filter(|code| code.starts_with("forgebind_")) {
             let name = metric.split(|character: char| !(character.is_ascii_alphanumeric() || character == '_')).next().unwrap_or_default();
-            ensure!(metrics.contains(&format!("`{name}`")), "{} names {name}, which is no metric", path.display());
+            ensure!(metrics.contains(&format!("`{name}`")), "{} names {name}, which is not a metric", path.display());
             named += 1;
         }
     }
-    ensure!(named > 0, "no metric was found: the test looks at the wrong thing");
+    ensure!(named > 0, "no metric was found: the test reads the wrong part");
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The pictures of the guides: each SVG was drawn from the source beside it, and each is shown somewhere. What draws them
-//! (`tests/pictures`) is not needed here.
+//! The pictures of the guides: each SVG was drawn from the source beside it, and each is used on a page. This test does not run
+//! the program that draws them (`tests/pictures`).
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use testkit::guides::guides;
 
 const FOLDER: &str = "src/docs/pictures";
 
-/// The files of the pictures whose names end so.
+/// The picture files whose names have this ending.
 fn pictures(ending: &str) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(repository_root().join(FOLDER))?;
     let paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
@@ -36,7 +36,7 @@ fn every_picture_was_drawn_from_the_source_beside_it() -> Result<()> {
             "{} was changed and not drawn again; run `make generate`",
             source.display()
         );
-        // Nothing is fetched when it is looked at.
+        // Viewing a picture must not fetch anything.
         for outside in ["<script", "url(http", "href=\"http", "@import"] {
             ensure!(!drawn.contains(outside), "{}: the SVG has {outside}", source.display());
         }
@@ -45,21 +45,21 @@ fn every_picture_was_drawn_from_the_source_beside_it() -> Result<()> {
 }
 
 #[test]
-fn every_picture_is_shown_in_a_guide_with_a_text_in_its_place() -> Result<()> {
+fn every_picture_is_shown_in_a_guide_with_an_alternative_text() -> Result<()> {
     let guides = guides()?;
     for picture in pictures("svg")? {
         let end = format!("pictures/{})", name(&picture)?);
         let shown = guides.iter().flat_map(|(_, text)| text.split("![").skip(1)).filter_map(|image| image.split_once("]("));
         let mut shown = shown.filter(|(_, target)| target.split_inclusive(')').next().is_some_and(|target| target.ends_with(&end)));
         let (text, _) = shown.next().with_context(|| format!("no guide shows {}", picture.display()))?;
-        ensure!(text.len() > 30, "{}: {text:?} does not say what there is to see", picture.display());
+        ensure!(text.len() > 30, "{}: {text:?} does not describe the picture", picture.display());
     }
     Ok(())
 }
 
-/// The chain names each condition that says of a link whether it holds, and nothing else as one.
+/// The picture names exactly the conditions that report on a link of the chain.
 #[test]
-fn the_chain_has_the_conditions_of_the_code_on_its_arrows() -> Result<()> {
+fn the_picture_of_the_chain_names_the_conditions_of_the_code() -> Result<()> {
     const OF_NO_LINK: [ConditionType; 5] = [
         ConditionType::Ready,
         ConditionType::Reconciling,
@@ -75,6 +75,6 @@ fn the_chain_has_the_conditions_of_the_code_on_its_arrows() -> Result<()> {
         ensure!(left.contains(condition.as_str()), "no arrow of the chain has {condition}");
         left = left.replacen(condition.as_str(), "", 1);
     }
-    ensure!(left.is_empty(), "the arrows have {left:?}, which is no condition");
+    ensure!(left.is_empty(), "the arrows have {left:?}, which is not a condition");
     Ok(())
 }

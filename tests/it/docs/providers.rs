@@ -1,4 +1,4 @@
-//! What each provider can do, generated from the code.
+//! The page of what each provider supports, generated from the code.
 
 use std::fmt::Write as _;
 
@@ -10,9 +10,9 @@ use forgebind::providers::{Capabilities, Provider, registry};
 
 use testkit::components::repository_root;
 
-/// The questions of [`Capabilities`], as a reader asks them.
+/// The fields of [`Capabilities`] as questions of a reader.
 fn questions(capabilities: &Capabilities) -> [(&'static str, &'static str, bool); 10] {
-    // Exhaustive on purpose: a new capability has to be asked for here.
+    // Exhaustive on purpose: a new capability needs a question here.
     let Capabilities {
         api,
         one_event_per_hook,
@@ -39,7 +39,7 @@ fn questions(capabilities: &Capabilities) -> [(&'static str, &'static str, bool)
     ]
 }
 
-/// The keys of the Secret that hold a credential of this kind.
+/// The keys of the Secret that holds a credential of this kind.
 const fn keys(kind: CredentialKind) -> &'static str {
     match kind {
         CredentialKind::Anonymous => "none (public repositories only)",
@@ -69,7 +69,7 @@ fn code(words: &[&str]) -> String {
     words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// What can happen to a pull request, which event tells of it, and how each provider calls it.
+/// What can happen to a pull request, which event reports it, and each provider's name for it.
 fn pull_requests(providers: &[&dyn Provider]) -> String {
     let mut text = String::from(
         "\n## Pull requests\n\nWhat can happen to a pull request, the event that tells of it, and the provider's own name of it: the event \
@@ -90,7 +90,7 @@ fn pull_requests(providers: &[&dyn Provider]) -> String {
     text + PULL_REQUEST_NOTES
 }
 
-/// What the table of pull requests cannot say.
+/// Notes that do not fit into the table of pull requests.
 const PULL_REQUEST_NOTES: &str = "
 - Azure DevOps lets nobody subscribe to a changed target: `git.pullrequest.updated` is for pushes to the source branch, changes of
   status, reviewers and votes, and its documentation names no other change, with a `notificationType` or without one. The next
@@ -139,9 +139,9 @@ fn document() -> Result<String> {
     Ok(text)
 }
 
-/// Compares what is checked in with what the code says. With `UPDATE=1` (`make generate`) it writes instead.
+/// Compares the checked-in page with what the code generates. With `UPDATE=1` (`make generate`) it writes the page instead.
 #[test]
-fn bb_13_the_generated_table_of_providers_is_true() -> Result<()> {
+fn bb_13_the_generated_table_of_providers_matches_the_code() -> Result<()> {
     let path = repository_root().join("src/docs/guide/reference/providers.md");
     let expected = document()?;
     if std::env::var_os("UPDATE").is_some() {
@@ -153,7 +153,7 @@ fn bb_13_the_generated_table_of_providers_is_true() -> Result<()> {
 }
 
 #[test]
-fn every_event_that_is_supported_has_words() {
+fn every_supported_event_has_a_description() {
     for provider in served() {
         for event in EventKind::ALL {
             let has_words = !provider.event_words(event).is_empty();

@@ -1,4 +1,4 @@
-//! The references among the guides: flags, permissions, rights. Generated from the code and compared.
+//! The reference pages of the guide: flags, permissions, rights. Generated from the code and compared.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -13,10 +13,11 @@ use serde_json::{Value, json};
 use testkit::chart::{self, objects, render};
 use testkit::components::repository_root;
 
-/// Where the references are.
+/// The folder of the reference pages.
 const REFERENCE: &str = "src/docs/guide/reference";
 
-/// Compares a guide, or a part of it between two comments, with what the code says. With `UPDATE=1` it writes instead.
+/// Compares a page, or a part of it between two comments, with what the code generates. With `UPDATE=1` it writes the page
+/// instead.
 fn compare(guide: &str, expected: &str) -> Result<()> {
     let path = repository_root().join(REFERENCE).join(guide);
     if std::env::var_os("UPDATE").is_some() {
@@ -36,12 +37,12 @@ fn table(heading: &[&str]) -> String {
     row(heading) + "|" + &" --- |".repeat(heading.len()) + "\n"
 }
 
-/// A sentence with its full stop.
+/// The text with a full stop at its end.
 fn sentence(text: &str) -> String {
     if text.ends_with('.') { text.to_owned() } else { format!("{text}.") }
 }
 
-/// One flag as a row: how it is written, its variable, its default and its meaning.
+/// A flag as a row of the table: its form, variable, default and meaning.
 fn flag_row(argument: &Arg) -> Option<String> {
     let long = argument.get_long()?;
     let takes_value = !matches!(argument.get_action(), ArgAction::SetTrue | ArgAction::Help | ArgAction::Version);
@@ -49,7 +50,7 @@ fn flag_row(argument: &Arg) -> Option<String> {
     let short = argument.get_short().map(|short| format!("`-{short}`, ")).unwrap_or_default();
     let variable = argument.get_env().map(|name| format!("`{}`", name.to_string_lossy())).unwrap_or_default();
     let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
-    // A default that depends on something stands in the text.
+    // The help text contains a default that depends on something else.
     let (meaning, told) = match help.split_once(" [default: ") {
         Some((meaning, default)) => (meaning.to_owned(), Some(default.trim_end_matches(']').to_owned())),
         None => (help, None),
@@ -79,7 +80,7 @@ fn flags_document() -> Result<String> {
         let rows: Vec<String> = shown.filter_map(flag_row).collect();
         let about = command.get_about().map(ToString::to_string).unwrap_or_default();
         let about = format!("- `forgebind {}`: {}", command.get_name(), sentence(&about));
-        // The servers take the same ones.
+        // Both servers accept the same flags; list them once.
         match sections.iter_mut().find(|(_, _, known)| *known == rows && !rows.is_empty()) {
             Some((names, abouts, _)) => {
                 names.push(command.get_name().to_owned());
@@ -100,7 +101,7 @@ fn flags_document() -> Result<String> {
 }
 
 #[test]
-fn the_generated_reference_of_flags_is_that_of_the_command_line() -> Result<()> {
+fn the_generated_reference_of_flags_matches_the_command_line() -> Result<()> {
     let document = flags_document()?;
     for command in Cli::command().get_subcommands() {
         for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
@@ -115,7 +116,7 @@ fn served() -> Vec<&'static dyn Provider> {
     ProviderKind::ALL.into_iter().filter_map(registry::provider).collect()
 }
 
-/// How a person calls the provider.
+/// The provider's name as people write it.
 const fn title(kind: ProviderKind) -> &'static str {
     match kind {
         ProviderKind::GitHub => "GitHub",
@@ -127,7 +128,7 @@ const fn title(kind: ProviderKind) -> &'static str {
     }
 }
 
-/// What a permission is good for, in plain words.
+/// The use of a permission, in plain words.
 const fn purpose(permission: Permission) -> &'static str {
     match permission {
         Permission::ReadContents => "read branches and files, clone",
@@ -212,7 +213,7 @@ fn of_provider(provider: &dyn Provider) -> String {
     text
 }
 
-/// The rights that a rendered chart grants to a process: where, to what, which verbs.
+/// The rights that a rendered chart grants to a process: scope, resource, verbs.
 fn rights(objects: &[Value], account: &str) -> Result<Vec<[String; 3]>> {
     let of_account = |object: &&Value| {
         object["kind"].as_str().is_some_and(|kind| kind.ends_with("RoleBinding"))
@@ -293,11 +294,11 @@ async fn permissions_document() -> Result<String> {
 }
 
 #[tokio::test]
-async fn bb_13_the_generated_tables_of_permissions_are_true() -> Result<()> {
+async fn bb_13_the_generated_tables_of_permissions_match_the_code() -> Result<()> {
     compare("permissions.md", &permissions_document().await?)
 }
 
-/// The scopes, permission keys and roles among a provider's words.
+/// The scopes, permission keys and roles in a provider's text.
 fn scopes(words: &str) -> impl Iterator<Item = &str> {
     const CONNECTING: [&str; 12] =
         ["App", "or", "and", "fine-grained", "API", "token", "the", "role", "permission", "permissions", "no", "scope"];
@@ -305,10 +306,10 @@ fn scopes(words: &str) -> impl Iterator<Item = &str> {
     words.filter(|word| !word.is_empty() && !CONNECTING.contains(word))
 }
 
-/// What the page of a provider says to tick is what the code asks for. Each page has the same sections, so that a reader who knows
-/// one knows all.
+/// The page of a provider lists exactly the scopes that the code requires. All pages have the same sections, so that a reader who
+/// knows one knows all.
 #[test]
-fn dv_05_pk_02_pk_09_pk_11_pk_18_the_page_of_a_provider_names_every_scope_that_is_needed() -> Result<()> {
+fn dv_05_pk_02_pk_09_pk_11_pk_18_the_page_of_a_provider_names_every_required_scope() -> Result<()> {
     for provider in served() {
         let kind = provider.kind();
         let path = format!("src/docs/guide/connect/{}.md", kind.flag());
@@ -318,25 +319,25 @@ fn dv_05_pk_02_pk_09_pk_11_pk_18_the_page_of_a_provider_names_every_scope_that_i
         for permission in [Permission::ReadContents, Permission::ManageWebhooks] {
             let needed = provider.permission_words(permission).context("words")?;
             for scope in scopes(&needed) {
-                ensure!(named.contains(scope), "{path}: {permission} takes {scope} ({needed}), which the page does not name");
+                ensure!(named.contains(scope), "{path}: {permission} needs {scope} ({needed}), which the page does not name");
             }
         }
         let title = title(kind).replace(" and ", " or ");
-        ensure!(page.starts_with(&format!("# Connect {title}\n")), "{path} is not called Connect {title}");
+        ensure!(page.starts_with(&format!("# Connect {title}\n")), "the title of {path} is not Connect {title}");
         let sections: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
         for needed in ["Create ", "Check that it works", "Errors at ", "Limits of "] {
             ensure!(sections.iter().any(|section| section.starts_with(needed)), "{path} has no section {needed}: {sections:?}");
         }
         for needed in ["kind: RepoBinding", "create secret generic", "wait --for=condition=Ready", "The usual mistake", "https://"] {
-            ensure!(page.contains(needed), "{path} says nothing of {needed}");
+            ensure!(page.contains(needed), "{path} does not mention {needed}");
         }
     }
     Ok(())
 }
 
-/// One field and those below it, as rows: its path, its type, its default and limits, its meaning.
+/// A field and the fields below it, as rows: path, type, default and limits, meaning.
 fn fields(path: &str, schema: &Value, rows: &mut String) {
-    // The rules of Kubernetes itself, which every kind has.
+    // The schemas of Kubernetes itself, which every kind has.
     const OF_KUBERNETES: [&str; 2] = ["conditions", "selector"];
     let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
@@ -356,12 +357,12 @@ fn fields(path: &str, schema: &Value, rows: &mut String) {
     }
 }
 
-/// Text in which nothing is taken for an element of HTML.
+/// The text with angle brackets escaped, so that none is read as HTML.
 fn angles(text: &str) -> String {
     text.replace('<', "&lt;")
 }
 
-/// The type of a field, or the words that it takes.
+/// The type of a field, or its possible values.
 fn kind_of(field: &Value) -> String {
     if let Some(words) = field["enum"].as_array() {
         return words.iter().filter_map(Value::as_str).map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
@@ -397,7 +398,7 @@ fn api_document() -> Result<String> {
 }
 
 #[test]
-fn the_generated_reference_of_the_api_is_that_of_the_definitions() -> Result<()> {
+fn the_generated_reference_of_the_api_matches_the_definitions() -> Result<()> {
     let document = api_document()?;
     for field in ["`spec.allowedBindings[].destinationHosts[]`", "`spec.webhook.adopt`", "`status.webhook.lastDelivery.at`"] {
         ensure!(document.contains(field), "{field} is missing");

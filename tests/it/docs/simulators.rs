@@ -15,7 +15,7 @@ fn guide() -> Result<String> {
     std::fs::read_to_string(repository_root().join("src/docs/simulators.md")).context("src/docs/simulators.md")
 }
 
-/// A line of the usage as the request it describes.
+/// A line of the usage text as the request that it describes.
 fn request(line: &str) -> Result<Request> {
     let mut parts = line.splitn(3, ' ');
     let method = Method::from_bytes(parts.next().context("a method")?.as_bytes())?;
@@ -35,7 +35,7 @@ fn the_guide_lists_every_control_endpoint() -> Result<()> {
 }
 
 #[test]
-fn every_control_endpoint_is_understood_and_none_is_left_out() -> Result<()> {
+fn every_control_endpoint_is_understood_and_every_user_action_is_documented() -> Result<()> {
     let mut described = BTreeSet::new();
     for line in control::usage("") {
         let asked = control::read(&request(&line)?).with_context(|| format!("{line}: no control endpoint"))?;
@@ -45,7 +45,7 @@ fn every_control_endpoint_is_understood_and_none_is_left_out() -> Result<()> {
             described.insert(act["act"].as_str().context("an act has a name")?.to_owned());
         }
     }
-    // Serde names every act there is when it is given none of them.
+    // Given an unknown action, Serde's error lists every existing one.
     let refusal = serde_json::from_value::<UserAction>(json!({"act": "nothing"})).unwrap_err().to_string();
     let (_, known) = refusal.split_once("expected one of ").with_context(|| refusal.clone())?;
     let known: BTreeSet<String> = known.split(", ").map(|name| name.trim_matches('`').to_owned()).collect();
@@ -54,7 +54,7 @@ fn every_control_endpoint_is_understood_and_none_is_left_out() -> Result<()> {
 }
 
 #[test]
-fn the_guide_names_every_provider_that_is_simulated() -> Result<()> {
+fn the_guide_names_every_simulated_provider() -> Result<()> {
     let words = guide()?.to_lowercase().replace([' ', '\n'], "");
     for kind in registry::simulated() {
         ensure!(words.contains(&kind.to_string().to_lowercase()), "{kind} is not named");

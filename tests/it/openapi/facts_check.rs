@@ -1,5 +1,5 @@
-//! What the fact tables accept and what they find: for each provider the list and the creation of hooks, and each kind of
-//! finding; the recorded exchanges of Azure DevOps, where these are at hand.
+//! What the fact tables accept and what they report: for each provider the list and the creation of hooks, each kind of finding,
+//! and Azure DevOps' recorded exchanges where they are present.
 
 use anyhow::{Context as _, Result};
 use forgebind::api::v1alpha1::ProviderKind;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use testkit::sim::facts::Facts;
 use testkit::sim::facts::extract::originals;
 
-/// A request that fits, and the answer to it.
+/// A valid request and a valid answer to it.
 struct Exchange {
     kind: ProviderKind,
     method: Method,
@@ -93,7 +93,7 @@ fn gitea_hook() -> Value {
     })
 }
 
-/// For each provider the list of hooks, then the creation of one.
+/// For each provider the list of hooks and the creation of one.
 fn exchanges() -> Vec<Exchange> {
     let mut exchanges = Vec::new();
     let mut add = |kind, path, query, list: Value, body: Value, status, hook: Value| {
@@ -179,13 +179,13 @@ fn exchange(kind: ProviderKind, method: &Method) -> Exchange {
     exchanges().into_iter().find(|exchange| exchange.kind == kind && exchange.method == *method).unwrap()
 }
 
-/// One finding, which names what is wrong.
+/// Checks that there is exactly one finding, with this text.
 fn assert_one(findings: &[String], expected: &str) {
     assert!(matches!(findings, [only] if only.contains(expected)), "{findings:#?}, expected one of: {expected}");
 }
 
 #[test]
-fn what_fits_is_accepted() {
+fn valid_requests_and_answers_have_no_findings() {
     let exchanges = exchanges();
     assert_eq!(exchanges.len(), 2 * ProviderKind::ALL.len());
     for exchange in exchanges {
@@ -195,7 +195,7 @@ fn what_fits_is_accepted() {
 }
 
 #[test]
-fn what_no_description_has_is_found_at_every_provider() {
+fn fields_and_paths_that_no_description_has_are_reported_at_every_provider() {
     for mut exchange in exchanges() {
         exchange.query = &[("api-version", "7.1"), ("frobnicate", "1")];
         let findings = exchange.request();
@@ -217,12 +217,12 @@ fn what_no_description_has_is_found_at_every_provider() {
         assert_one(&exchange.request(), "/frobnicate: unknown path");
         assert_one(&exchange.answered(), "/frobnicate: unknown path");
         (exchange.status, exchange.answer) = (404, Some(json!({ "message": "Not Found" })));
-        assert!(exchange.answered().is_empty(), "what is unknown may be answered with an error");
+        assert!(exchange.answered().is_empty(), "a request for an unknown path may be answered with an error");
     }
 }
 
 #[test]
-fn methods_that_a_path_does_not_have_are_found() {
+fn methods_that_a_path_does_not_have_are_reported() {
     let mut exchange = exchange(ProviderKind::GitHub, &Method::GET);
     exchange.method = Method::DELETE;
     assert_one(&exchange.request(), "/repos/{owner}/{repo}/hooks: no such method");
@@ -248,9 +248,9 @@ fn parameters_are_checked() {
     assert_one(&gitlab.request(&Method::GET, "/groups", &of("owned", "perhaps"), None), "\"perhaps\" is not boolean");
 }
 
-/// What belongs into the body may stand in the query or in a form, where every value is a text; and what differs in case only.
+/// Body fields may be sent in the query or in a form, where every value is text; a name may differ in case only.
 #[test]
-fn parameters_are_found_where_the_provider_takes_them() {
+fn parameters_are_accepted_wherever_the_provider_accepts_them() {
     let of = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let gitlab = |query: &[(String, String)], body: Option<Value>| {
         Facts::of(ProviderKind::GitLab).request(&Method::POST, "/projects/7/hooks", query, body.as_ref())
@@ -315,7 +315,7 @@ fn fields_are_checked() {
     assert_one(&findings, "200.values[0].events[0]: \"repo:exploded\", expected \"issue:comment_created\"");
 }
 
-/// A finding may end in a log; what it is about may be a secret.
+/// Findings may appear in a log, and a value may be a secret.
 #[test]
 fn findings_name_no_values() {
     let mut creation = exchange(ProviderKind::GitLab, &Method::POST);
@@ -326,13 +326,13 @@ fn findings_name_no_values() {
 }
 
 #[test]
-fn read_only_fields_are_not_sent_and_nulls_are_what_the_description_can_say() {
+fn a_read_only_field_may_not_be_sent_and_null_only_where_the_description_allows_it() {
     let path = "/api/latest/projects/APP/repos";
     let server = Facts::of(ProviderKind::BitbucketDataCenter);
     let body = json!({ "name": "shop", "id": 7 });
     assert_one(&server.request(&Method::POST, path, &[], Some(&body)), "body.id: read-only, yet sent");
     assert_eq!(server.answer(&Method::POST, path, 201, Some(&body)), Vec::<String>::new());
-    // Swagger 2 has no word for null: absent in an answer, wrong in a request.
+    // Swagger 2 cannot describe null: it counts as absent in an answer, and is an error in a request.
     let mut creation = exchange(ProviderKind::Gitea, &Method::POST);
     creation.body.as_mut().unwrap()["branch_filter"] = Value::Null;
     creation.answer.as_mut().unwrap()["branch_filter"] = Value::Null;
@@ -341,7 +341,7 @@ fn read_only_fields_are_not_sent_and_nulls_are_what_the_description_can_say() {
 }
 
 #[test]
-fn paths_mean_the_closest_template() {
+fn a_path_matches_the_closest_template() {
     let get = |kind, path: &str| Facts::of(kind).request(&Method::GET, path, &[], None);
     for (kind, path) in [
         (ProviderKind::GitHub, "/repos/acme/shop/branches/release/1.0"),
@@ -377,11 +377,11 @@ fn paths_mean_the_closest_template() {
 }
 
 #[test]
-fn errors_need_no_description_and_pages_are_errors_too() {
+fn error_answers_need_no_description_and_web_pages_count_as_errors() {
     let facts = Facts::of(ProviderKind::GitHub);
     let answer = |status, body: Option<Value>| facts.answer(&Method::POST, "/repos/acme/shop/hooks", status, body.as_ref());
-    assert!(answer(502, None).is_empty(), "a page of some proxy");
-    assert!(answer(404, None).is_empty(), "described, and yet a page");
+    assert!(answer(502, None).is_empty(), "a web page of a proxy");
+    assert!(answer(404, None).is_empty(), "a web page in place of a described error");
     assert!(answer(429, Some(json!({ "message": "slow down" }))).is_empty());
     assert_one(&answer(429, Some(json!(["slow down"]))), "JSON that is not an object");
     assert_one(&answer(422, Some(json!({ "message": "Validation Failed" }))), "422.documentation_url: missing");
@@ -405,7 +405,7 @@ fn recorded_subscriptions_of_azure_devops_fit() -> Result<()> {
         let method = Method::from_bytes(method.as_bytes())?;
         let url = url::Url::parse(example["x-ms-vss-request-url"].as_str().context("no address")?)?;
         let query: Vec<(String, String)> = url.query_pairs().into_owned().collect();
-        // One of them is written with a slash at its end, which the server takes and the description does not know.
+        // One of the recorded URLs ends with a slash, which the server accepts and the description does not have.
         let asked = url.path().trim_end_matches('/');
         let findings = facts.request(&method, asked, &query, example["parameters"].get("body"));
         assert_eq!(findings, Vec::<String>::new(), "{name}");

@@ -1,4 +1,4 @@
-//! The distiller of official descriptions.
+//! Extracting facts from the official descriptions.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ fn extracted(description: &Description, document: Value) -> String {
 }
 
 #[test]
-fn openapi_3_is_distilled() {
+fn extracts_the_facts_of_openapi_3() {
     let tree = json!({ "type": "object", "required": ["name"], "properties": {
         "name": { "type": "string", "nullable": true }, "children": { "type": "array", "items": { "$ref": "#/components/schemas/tree" } },
     } });
@@ -84,7 +84,7 @@ object @tree
 }
 
 #[test]
-fn swagger_2_is_distilled() {
+fn extracts_the_facts_of_swagger_2() {
     let enumeration: Vec<String> = (0..=LONGEST_ENUMERATION).map(|number| number.to_string()).collect();
     let document = json!({
         "swagger": "2.0",

@@ -1,4 +1,4 @@
-//! The fact tables that are checked in, and the official descriptions that they are extracted from.
+//! The checked-in fact tables and the official descriptions from which they are extracted.
 
 use anyhow::{Context as _, Result, ensure};
 use forgebind::api::v1alpha1::ProviderKind;
@@ -59,7 +59,7 @@ const fn original(kind: ProviderKind) -> Original {
     }
 }
 
-/// Compares the tables with the descriptions. With `UPDATE=1` (`make generate`) it writes instead.
+/// Compares the tables with the descriptions. With `UPDATE=1` (`make generate`) it writes the tables instead.
 #[test]
 fn checked_in_fact_tables_are_those_of_the_official_descriptions() -> Result<()> {
     let Some(folder) = originals() else { return Ok(()) };
@@ -85,9 +85,9 @@ fn checked_in_fact_tables_are_those_of_the_official_descriptions() -> Result<()>
     Ok(())
 }
 
-/// The tables say the same after they were read.
+/// Reading a table and writing it again does not change it.
 #[test]
-fn fact_tables_are_read_whole() {
+fn fact_tables_are_read_completely() {
     for kind in ProviderKind::ALL {
         let text = facts::extracted(kind);
         let tables = notation::read(text, Evidence::OfTheDescription).unwrap_or_else(|errors| panic!("{kind}: {errors:#?}"));
@@ -97,16 +97,16 @@ fn fact_tables_are_read_whole() {
     }
 }
 
-/// Every addition and every correction is needed, has its place and its evidence.
+/// Every addition and every correction is still needed, applies to an existing place and has evidence.
 #[test]
-fn what_the_descriptions_lack_or_have_wrong_is_still_so() {
+fn every_addition_and_correction_is_still_needed() {
     for kind in ProviderKind::ALL {
         if let Err(errors) = Facts::read(kind) {
             panic!("{kind}:\n{}", errors.join("\n"));
         }
     }
     for correction in facts::corrections::CORRECTIONS {
-        assert!(correction.evidence.split_whitespace().count() > 2, "{} {}: what shows it?", correction.provider, correction.at);
+        assert!(correction.evidence.split_whitespace().count() > 2, "{} {}: the evidence is missing", correction.provider, correction.at);
     }
 }
 
@@ -132,7 +132,7 @@ fn table(text: &str) -> Table {
 }
 
 #[test]
-fn additions_say_what_is_left_open_and_nothing_twice() {
+fn additions_extend_open_places_and_repeat_nothing() {
     let mut described = table(TABLE);
     let addition = "provider gitea
 POST /hooks
@@ -163,7 +163,7 @@ DELETE /hooks/{id}
 }
 
 #[test]
-fn slips_are_corrected_where_they_are_and_only_while_they_are() {
+fn corrections_apply_where_the_mistake_is_and_only_while_it_exists() {
     let correct = |described: &mut Table, at, change| {
         additions::correct(described, &Correction { provider: ProviderKind::Gitea, at, change, evidence: "" })
     };
@@ -200,7 +200,7 @@ fn slips_are_corrected_where_they_are_and_only_while_they_are() {
 }
 
 #[test]
-fn facts_without_evidence_or_sense_are_not_read() {
+fn facts_without_evidence_or_with_wrong_syntax_are_not_read() {
     let read = |text: &str, evidence| notation::read(text, evidence).err().unwrap_or_default();
     assert!(read(TABLE, Evidence::OfTheDescription).is_empty());
     assert_eq!(read(TABLE, Evidence::OfEachGroup).len(), 3, "two operations and an object");

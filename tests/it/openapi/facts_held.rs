@@ -1,4 +1,5 @@
-//! A simulator is held to the official description: what it, or a request to it, has of its own fails its test.
+//! Simulators are compared with the official description: a field or parameter that it does not have, in an answer or in a
+//! request, fails the test.
 
 use anyhow::Result;
 use forgebind::api::v1alpha1::ProviderKind;
@@ -15,7 +16,7 @@ impl SimulatedProvider for Echo {
     }
 
     fn seed_data(&self) -> SeedData {
-        unreachable!("nothing is ready here")
+        unreachable!("this provider has no seed data")
     }
 
     fn api_path<'a>(&self, request: &'a Request) -> Option<&'a str> {
@@ -43,7 +44,7 @@ impl SimulatedProvider for Echo {
     }
 }
 
-/// What a simulator complains of after one request; `None` when it has nothing to complain of.
+/// The finding of a simulator after one request; `None` without a finding.
 async fn complaint(path: &str, document: Value) -> Option<String> {
     let simulator = Simulator::start(|_| Box::new(Echo(document))).await.unwrap();
     let status = reqwest::get(format!("{}{path}", simulator.url())).await.unwrap().status();
@@ -53,9 +54,9 @@ async fn complaint(path: &str, document: Value) -> Option<String> {
 }
 
 #[tokio::test]
-async fn a_simulator_that_slips_fails_its_test() {
+async fn a_simulator_that_deviates_from_the_description_fails_its_test() {
     assert_eq!(complaint("/api/v1/version", json!({ "version": "1.26.4" })).await, None);
-    assert_eq!(complaint("/acme/shop.git/info/refs?frobnicate=1", json!({ "frobnicate": true })).await, None, "no API request");
+    assert_eq!(complaint("/acme/shop.git/info/refs?frobnicate=1", json!({ "frobnicate": true })).await, None, "not an API request");
     for (path, document, slip) in [
         ("/api/v1/version", json!({ "version": "1.26.4", "frobnicate": true }), "GET /version: 200.frobnicate: unknown field"),
         ("/api/v1/version?frobnicate=1", json!({ "version": "1.26.4" }), "GET /version: ?frobnicate: unknown parameter"),

@@ -1,4 +1,4 @@
-//! The providers' official API descriptions, as the fact tables that the simulators are held to.
+//! The providers' official API descriptions, as fact tables with which the simulators are compared.
 
 mod facts_check;
 mod facts_extract;

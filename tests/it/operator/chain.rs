@@ -10,11 +10,11 @@ use testkit::test_env::{OVERLAPPED, SOON, TestEnv, binding_condition};
 use testkit::wait::{Seen, wait_until};
 
 #[tokio::test]
-async fn controller_and_receiver_work_as_processes_of_their_own() -> Result<()> {
+async fn controller_and_receiver_work_as_separate_processes() -> Result<()> {
     let env = TestEnv::new("apart").await?;
     let options = env.options().await?;
     let controller = options.beside()?.only("controller").with("receivers", &options.admin_url());
-    // The receiver reads its part of the key from where the controller puts it at its first start.
+    // The receiver reads its derived key from the Secret that the controller writes at its first start.
     let _controller = Operator::start(controller).await?;
     let receiver = Operator::start(options.only("receiver")).await?;
     env.create_connection(env.connection_spec()).await?;
@@ -26,12 +26,12 @@ async fn controller_and_receiver_work_as_processes_of_their_own() -> Result<()> 
     let log = receiver.log();
     assert!(!log.contains("leading"), "a receiver reconciles nothing: {log}");
     let evidence = reqwest::get(format!("{}/evidence", receiver.admin_url())).await?;
-    assert_eq!(evidence.status(), 401, "evidence is for the controller only");
+    assert_eq!(evidence.status(), 401, "only the controller may read evidence");
     Ok(())
 }
 
 #[tokio::test]
-async fn df_02_dt_20_several_connections_of_one_provider_coexist_carry_labels_and_show_that_they_are_ready() -> Result<()> {
+async fn df_02_dt_20_several_connections_of_one_provider_coexist_have_labels_and_show_that_they_are_ready() -> Result<()> {
     let env = TestEnv::new("several").await?;
     let operator = Operator::start(env.options().await?).await?;
     for environment in ["staging", "production"] {
@@ -78,10 +78,10 @@ async fn df_21_one_repository_is_bound_for_staging_and_production_and_each_gets_
 
     let released = env.push("a release").await?;
     env.sink.wait_for(1, SOON).await?;
-    // The other hook was told of the release as well, before it is told of this.
+    // The other hook also receives the release, before it receives this push.
     let developed = env.gitea.push_commit(&env.account, &env.repository, "develop", "a change").await?;
     let arrived = env.sink.wait_for(2, SOON).await?;
-    // Each binding heard of both pushes, and handed on its own.
+    // Each binding receives both pushes and hands on its own.
     for environment in ["staging", "production"] {
         env.binding_says(environment, "Receiving", "True/Succeeded").await?;
     }
@@ -89,12 +89,12 @@ async fn df_21_one_repository_is_bound_for_staging_and_production_and_each_gets_
         arrived.iter().map(|event| (event.path.as_str(), event.header("ce-subject"), event.json()["after"].clone())).collect();
     let expected = [("/production", "refs/heads/main", json!(released)), ("/staging", "refs/heads/develop", json!(developed))];
     assert_eq!(told, expected);
-    assert_eq!(env.sink.deliveries().len(), expected.len(), "a push to one branch triggers nothing for the other");
+    assert_eq!(env.sink.deliveries().len(), expected.len(), "a push to one branch reaches only the binding of that branch");
     Ok(())
 }
 
 #[tokio::test]
-async fn dv_02_dv_22_a_push_arrives_as_a_cloud_event_and_nothing_is_left_in_the_end() -> Result<()> {
+async fn dv_02_dv_22_a_push_arrives_as_a_cloud_event_and_nothing_is_left_after_the_deletion() -> Result<()> {
     let env = TestEnv::new("chain").await?;
     let operator = Operator::start(env.options().await?).await?;
     env.create_connection(env.connection_spec()).await?;
@@ -126,7 +126,7 @@ async fn dv_02_dv_22_a_push_arrives_as_a_cloud_event_and_nothing_is_left_in_the_
         Ok(if replaced { Seen::Done(present) } else { Seen::NotYet(format!("{present:?}")) })
     })
     .await?;
-    assert_ne!(rotated[0].config.url, hooks[0].config.url, "the URL tells the version of the secret");
+    assert_ne!(rotated[0].config.url, hooks[0].config.url, "the URL contains the version of the secret");
     env.push("second").await?;
     env.sink.wait_for(2, SOON).await?;
 

@@ -1,4 +1,4 @@
-//! Copies of a cluster: the same objects and the same key, while the original lives.
+//! Copies of a cluster: the same objects and the same key, while the original runs.
 
 use anyhow::{Context as _, Result};
 use forgebind::api::v1alpha1::{GitProviderConnection, ROTATE_REQUESTED_AT, RepoBinding};
@@ -16,7 +16,7 @@ use testkit::scratch::Scratch;
 use testkit::test_env::{OVERLAPPED, SINK, SOON, TestEnv, binding_condition, binding_message};
 use testkit::wait::{Seen, wait_until};
 
-/// The cluster that copies are made into.
+/// The cluster into which the tests copy.
 async fn other_cluster() -> Result<&'static ControlPlane> {
     static PLANE: OnceCell<ControlPlane> = OnceCell::const_new();
     PLANE.get_or_try_init(ControlPlane::start).await
@@ -45,7 +45,7 @@ async fn objects(kind: &ApiResource, from: &TestEnv, to: &TestEnv) -> Result<()>
     Ok(())
 }
 
-/// Another cluster with the same Secrets and no objects, and how an operator is started there. Its events go to the same sink.
+/// Another cluster with the same Secrets and no objects, and the options of an operator there. It sends events to the same sink.
 async fn cluster_with_the_secrets(env: &TestEnv, original: &Operator) -> Result<(TestEnv, Options)> {
     let plane = other_cluster().await?;
     plane.cluster().create_namespace_named(&env.namespace).await?;
@@ -70,7 +70,7 @@ fn writes(proxy: &FaultProxy) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_copy_under_another_public_url_leaves_the_originals_hooks_alone() -> Result<()> {
+async fn a_copy_under_another_public_url_leaves_the_hooks_of_the_original_alone() -> Result<()> {
     let env = TestEnv::new("original").await?;
     let proxy = FaultProxy::before_gitea(env.gitea).await?;
     let original = env.operator().await?;
@@ -86,7 +86,7 @@ async fn a_copy_under_another_public_url_leaves_the_originals_hooks_alone() -> R
     let operator = Operator::start(options.clone()).await?;
     copied.connection_ready().await?;
     for name in ["shop", "elsewhere"] {
-        // A custom URL says nothing about the host of the receiver, so that one is asked to look.
+        // A custom URL does not contain the host of the receiver, so the test requests a probe.
         copied.look_again(name).await?;
         let binding = copied.binding_says(name, "Ready", "False/HookUnderAnotherHost").await?;
         assert!(binding_message(&binding, "Ready").contains("--former-public-urls"), "{}", binding_message(&binding, "Ready"));
@@ -100,7 +100,7 @@ async fn a_copy_under_another_public_url_leaves_the_originals_hooks_alone() -> R
     assert_eq!(writes(&proxy), [""; 0], "nothing was written at the provider");
     assert_eq!(binding_condition(&env.bindings.get("shop").await?, "Ready"), "True/Succeeded");
 
-    // With a key of its own it lives beside the original.
+    // With a key of its own, the copy runs beside the original.
     assert!(operator.terminate(SOON).await?.success());
     let folder = Scratch::new("own-key")?;
     for script in guide("## A copy of the cluster")? {
@@ -112,20 +112,20 @@ async fn a_copy_under_another_public_url_leaves_the_originals_hooks_alone() -> R
     let own = copied.hooks_at(&operator.url()).await?;
     assert_eq!(own.len(), 1, "{own:?}");
     let commit = env.push("to both").await?;
-    wait_until("it to arrive by both", SOON, async || {
+    wait_until("the commit to arrive by both hooks", SOON, async || {
         let count = arrived(&env).get(&("/of/shop".to_owned(), commit.clone())).copied().unwrap_or_default();
         Ok(if count == 2 { Seen::Done(()) } else { Seen::NotYet(format!("{count} times")) })
     })
     .await?;
     copied.delete_binding("shop").await?;
     copied.binding_gone("shop", SOON).await?;
-    assert_eq!(identities(&env).await?, hooks, "the copy's own went, and no other");
+    assert_eq!(identities(&env).await?, hooks, "only the copy's own hook was removed");
     assert_eq!(metric(&original.metrics().await?, "forgebind_receiver_requests_total{code=\"401\""), 0);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_copy_under_the_same_public_url_doubles_nothing_and_what_it_deletes_is_made_again() -> Result<()> {
+async fn a_copy_under_the_same_public_url_duplicates_no_hook_and_the_original_recreates_what_the_copy_deletes() -> Result<()> {
     let env = TestEnv::new("twin").await?;
     let original = env.operator().await?;
     env.create_connection(env.connection_spec()).await?;
@@ -137,9 +137,9 @@ async fn a_copy_under_the_same_public_url_doubles_nothing_and_what_it_deletes_is
     copied.connection_ready().await?;
     copied.look_again("shop").await?;
     copied.binding_ready("shop").await?;
-    assert_eq!(identities(&env).await?, hooks, "both found the same hook");
+    assert_eq!(identities(&env).await?, hooks, "both operators found the same hook");
 
-    // One rotates, the other follows.
+    // One operator rotates, the other follows.
     env.annotate_binding("shop", ROTATE_REQUESTED_AT, "once").await?;
     let rotated = env.binding_until("shop", "rotated", SOON, |binding| secret_version(binding).is_some_and(|now| now != first)).await?;
     copied.look_again("shop").await?;
@@ -156,15 +156,15 @@ async fn a_copy_under_the_same_public_url_doubles_nothing_and_what_it_deletes_is
 
     copied.delete_binding("shop").await?;
     copied.binding_gone("shop", SOON).await?;
-    assert!(env.hooks_at(&original.url()).await?.is_empty(), "this is what the guide warns of");
+    assert!(env.hooks_at(&original.url()).await?.is_empty(), "the guide warns of this");
     env.look_again("shop").await?;
-    env.hooks_until(&env.repository, &original.url(), "made again", alone).await?;
+    env.hooks_until(&env.repository, &original.url(), "recreated", alone).await?;
     let commit = env.push("after it was made again").await?;
     arrives_once(&env, &commit, &["/of/shop"]).await?;
     Ok(())
 }
 
-/// As `guide/platform/several-clusters.md` has it: the same key, public URL and manifests, read-only until the switch.
+/// As in `guide/platform/several-clusters.md`: the same key, public URL and manifests, read-only until the switch.
 #[tokio::test]
 async fn a_standby_writes_nothing_at_the_provider_and_takes_over_with_the_same_hooks() -> Result<()> {
     let env = TestEnv::new("standby").await?;
@@ -188,7 +188,7 @@ async fn a_standby_writes_nothing_at_the_provider_and_takes_over_with_the_same_h
     assert_eq!(writes(&proxy), [""; 0], "nothing was written at the provider");
     assert_eq!(identities(&env).await?, hooks);
 
-    // The switch: the original ends, and its address leads to the standby, which may write from now on.
+    // The switch: the original stops, and its address leads to the standby, which may write from now on.
     let address = original.url();
     assert!(original.terminate(SOON).await?.success());
     let _operator = Operator::start(options.with("listen", address.trim_start_matches("http://"))).await?;
@@ -200,6 +200,6 @@ async fn a_standby_writes_nothing_at_the_provider_and_takes_over_with_the_same_h
     assert_eq!(identities(&env).await?, hooks);
     standby.delete_binding("shop").await?;
     standby.binding_gone("shop", SOON).await?;
-    assert!(env.hooks_at(&address).await?.is_empty(), "it manages what the original made");
+    assert!(env.hooks_at(&address).await?.is_empty(), "the standby manages the hooks of the original");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Crashes, lost answers, servers that go away, and two operators at once: one hook, whatever happens in between.
+//! Crashes, lost answers, servers that restart, and two operators at once: there is always exactly one hook.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use testkit::shared;
 use testkit::test_env::{CONNECTION, OVERLAPPED, SOON, TestEnv, binding_condition, connection_condition};
 use testkit::wait::{Seen, stays, wait_until};
 
-/// How long a test waits for what needs the end of a lease, or a server's way back.
+/// How long a test waits for the end of a lease, or for a server that restarts.
 const LATER: Duration = Duration::from_secs(180);
 
 fn creates_hook(exchange: &Exchange) -> bool {
@@ -52,7 +52,7 @@ async fn hooks_number(env: &TestEnv, operator: &Operator, count: usize, deadline
     .await
 }
 
-/// The requests that the receiver refused, over all reasons.
+/// The number of requests that the receiver refused, over all reasons.
 async fn refusals(operator: &Operator) -> Result<u64> {
     let metrics = operator.metrics().await?;
     let lines = metrics.lines().filter(|line| line.starts_with("forgebind_receiver_refusals_total"));
@@ -60,7 +60,7 @@ async fn refusals(operator: &Operator) -> Result<u64> {
 }
 
 #[tokio::test]
-async fn killed_between_the_creation_and_its_answer_one_hook() -> Result<()> {
+async fn a_kill_between_the_creation_and_its_answer_leaves_one_hook() -> Result<()> {
     let env = TestEnv::new("crash-create").await?;
     let proxy = FaultProxy::before_gitea(env.gitea).await?;
     let operator = Operator::start(env.options().await?).await?;
@@ -74,7 +74,7 @@ async fn killed_between_the_creation_and_its_answer_one_hook() -> Result<()> {
     let made = env.hooks_at(&operator.url()).await?;
     assert_eq!(made.len(), 1, "{made:?}");
     let before = env.bindings.get("shop").await?;
-    assert!(hook_ids(&before).is_empty(), "the status knows nothing of the hook");
+    assert!(hook_ids(&before).is_empty(), "the status does not contain the hook");
 
     let began = Instant::now();
     operator.restart().await?;
@@ -82,7 +82,7 @@ async fn killed_between_the_creation_and_its_answer_one_hook() -> Result<()> {
     eprintln!("figure: restart after a crash between creation and status to Ready: {:.2?}", began.elapsed());
     let hooks = env.hooks_at(&operator.url()).await?;
     assert_eq!(hooks.len(), 1, "{hooks:?}");
-    assert_eq!(hooks[0].id, made[0].id, "adopted, not made again");
+    assert_eq!(hooks[0].id, made[0].id, "adopted, not created again");
     assert_eq!(hook_ids(&binding), [made[0].id.to_string()]);
     assert!(hooks[0].config.url.ends_with(&secret_version(&binding).context("a secret version")?));
     assert_eq!(proxy.count(creates_hook), 1);
@@ -96,7 +96,7 @@ async fn killed_between_the_creation_and_its_answer_one_hook() -> Result<()> {
 }
 
 #[tokio::test]
-async fn killed_between_the_creation_and_the_status_write_one_hook() -> Result<()> {
+async fn a_kill_between_the_creation_and_the_status_write_leaves_one_hook() -> Result<()> {
     let env = TestEnv::new("crash-status").await?;
     let proxy = FaultProxy::before_control_plane(env.plane).await?;
     let operator = Operator::start(env.options_through(Some(&proxy.url())).await?).await?;
@@ -134,9 +134,9 @@ async fn a_lost_answer_to_the_creation_leaves_one_hook() -> Result<()> {
     let hooks = env.hooks_at(&operator.url()).await?;
     assert_eq!(hooks.len(), 1, "{hooks:?}");
     assert_eq!(hook_ids(&binding), [hooks[0].id.to_string()]);
-    assert_eq!(proxy.count(creates_hook), 1, "looked first, and found it");
+    assert_eq!(proxy.count(creates_hook), 1, "the operator read the list first and found the hook");
 
-    // A request that never arrived looks the same from here; it is made again, after looking.
+    // For the operator, a request that never arrived looks the same; it reads the list and creates the hook again.
     let mut lost = proxy.inject(Fault::LoseRequest, creates_hook);
     let spec = json!({"connectionRef": {"name": CONNECTION}, "repository": env.repository, "webhook": {"events": ["Tag"]}});
     env.create_binding("tags", spec).await?;
@@ -148,7 +148,7 @@ async fn a_lost_answer_to_the_creation_leaves_one_hook() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_lost_answer_to_the_status_write_is_repaired_by_looking() -> Result<()> {
+async fn a_lost_answer_to_the_status_write_is_repaired_by_the_next_probe() -> Result<()> {
     let env = TestEnv::new("lost-status").await?;
     let proxy = FaultProxy::before_control_plane(env.plane).await?;
     let operator = Operator::start(env.options_through(Some(&proxy.url())).await?).await?;
@@ -159,7 +159,7 @@ async fn a_lost_answer_to_the_status_write_is_repaired_by_looking() -> Result<()
     lost.struck(1, SOON).await?;
     env.binding_ready("shop").await?;
     assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1);
-    // What was written is known again: the next change goes through.
+    // The controller knows the written status again: the next change succeeds.
     env.patch_binding("shop", json!({"spec": {"webhook": {"events": ["Push", "Tag"]}}})).await?;
     env.binding_ready("shop").await?;
     assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1);
@@ -167,7 +167,7 @@ async fn a_lost_answer_to_the_status_write_is_repaired_by_looking() -> Result<()
 }
 
 #[tokio::test]
-async fn a_wiped_status_adopts_the_hook_with_its_secret_and_refuses_no_delivery() -> Result<()> {
+async fn after_a_wiped_status_the_hook_is_adopted_with_its_secret_and_no_delivery_is_refused() -> Result<()> {
     let env = TestEnv::new("wiped").await?;
     let gitea = FaultProxy::before_gitea(env.gitea).await?;
     let proxy = FaultProxy::before_control_plane(env.plane).await?;
@@ -179,7 +179,7 @@ async fn a_wiped_status_adopts_the_hook_with_its_secret_and_refuses_no_delivery(
     env.sink.wait_for(1, SOON).await?;
     env.binding_says("shop", "Receiving", "True/Succeeded").await?;
 
-    // The operator's answer to the wipe is held, so that the status stays wiped for as long as it takes.
+    // The proxy holds the operator's reaction to the wipe, so that the status stays wiped during the push.
     let mut held = proxy.inject(Fault::HoldRequest, writes_status_with_hooks);
     let kind = ApiResource::erase::<RepoBinding>(&());
     let objects: Api<DynamicObject> = Api::namespaced_with(env.cluster().client()?, &env.namespace, &kind);
@@ -193,18 +193,18 @@ async fn a_wiped_status_adopts_the_hook_with_its_secret_and_refuses_no_delivery(
     held.release();
 
     let adopted = env.binding_ready("shop").await?;
-    assert_eq!(secret_version(&adopted), secret_version(&settled), "the secret that the hook carries is the present one");
+    assert_eq!(secret_version(&adopted), secret_version(&settled), "the hook's secret is the current one");
     assert_eq!(hook_ids(&adopted), hook_ids(&settled));
     env.push("afterwards").await?;
     let delivered = env.sink.wait_for(3, SOON).await?;
     assert_eq!(delivered.len(), 3);
     assert_eq!(refusals(&operator).await?, 0);
-    assert_eq!(gitea.count(changes_hook), 1, "the creation at the very beginning");
+    assert_eq!(gitea.count(changes_hook), 1, "only the first creation");
     Ok(())
 }
 
 #[tokio::test]
-async fn killed_in_the_overlap_of_a_rotation_the_old_hook_goes_all_the_same() -> Result<()> {
+async fn a_kill_in_the_overlap_of_a_rotation_does_not_keep_the_old_hook() -> Result<()> {
     let env = TestEnv::new("crash-overlap").await?;
     let operator = Operator::start(env.options().await?).await?;
     env.create_connection(env.connection_spec()).await?;
@@ -222,8 +222,8 @@ async fn killed_in_the_overlap_of_a_rotation_the_old_hook_goes_all_the_same() ->
 }
 
 #[tokio::test]
-async fn api_server_and_etcd_come_and_go_and_everything_converges() -> Result<()> {
-    // Of its own, because the others go on.
+async fn everything_converges_after_restarts_of_the_api_server_and_etcd() -> Result<()> {
+    // A control plane of its own, because other tests keep using the shared one.
     let own = OwnControlPlane::start().await?;
     let plane = own.plane();
     let env = TestEnv::on(plane, shared::gitea().await?, "outage").await?;
@@ -272,7 +272,7 @@ async fn api_server_and_etcd_come_and_go_and_everything_converges() -> Result<()
     Ok(())
 }
 
-/// Which of these operators holds the lease.
+/// The operator that holds the lease.
 async fn leader<'a>(env: &TestEnv, operators: &[&'a Operator], deadline: Duration) -> Result<&'a Operator> {
     let namespace = operators.first().context("an operator")?.options().namespace();
     let leases: Api<Lease> = Api::namespaced(env.cluster().client()?, namespace);
@@ -288,13 +288,13 @@ async fn leader<'a>(env: &TestEnv, operators: &[&'a Operator], deadline: Duratio
 }
 
 #[tokio::test]
-async fn two_operators_make_one_hook_and_one_takes_over_from_the_other() -> Result<()> {
+async fn two_operators_create_one_hook_and_one_takes_over_from_the_other() -> Result<()> {
     let env = TestEnv::new("election").await?;
     let proxy = FaultProxy::before_gitea(env.gitea).await?;
     let options = env.options().await?.with("leader-election", "true");
     let beside = options.beside()?;
     let (one, other) = tokio::try_join!(Operator::start(options), Operator::start(beside))?;
-    // Both name the same public address: that of the first.
+    // Both operators use the same public URL: that of the first.
     let hooks_there = async || env.hooks_at(&one.url()).await;
     env.create_connection(env.connection_spec_at(&proxy.url())).await?;
     let spec = json!({"connectionRef": {"name": CONNECTION}, "repository": env.repository, "webhook": {"events": ["Push"]}});
@@ -321,13 +321,13 @@ async fn two_operators_make_one_hook_and_one_takes_over_from_the_other() -> Resu
     env.create_binding("third", spec).await?;
     env.binding_until("third", "Ready", LATER, |binding| binding_condition(binding, "Ready") == "True/Succeeded").await?;
     assert_eq!(hooks_there().await?.len(), 3);
-    assert_eq!(proxy.count(creates_hook), 3, "each was made once");
-    ensure!(survivor.log().contains("lease released"), "the lease was given back");
+    assert_eq!(proxy.count(creates_hook), 3, "each hook was created once");
+    ensure!(survivor.log().contains("lease released"), "the lease was released");
     Ok(())
 }
 
 #[tokio::test]
-async fn a_leader_that_stood_still_and_goes_on_creates_nothing() -> Result<()> {
+async fn a_leader_that_was_frozen_creates_nothing_after_it_resumes() -> Result<()> {
     let env = TestEnv::new("frozen").await?;
     let proxy = FaultProxy::before_gitea(env.gitea).await?;
     let options = env.options().await?.with("leader-election", "true");
@@ -337,7 +337,7 @@ async fn a_leader_that_stood_still_and_goes_on_creates_nothing() -> Result<()> {
     env.connection_until("Ready", LATER, |connection| connection_condition(connection, "Ready") == "True/Succeeded").await?;
     let frozen = leader(&env, &[&one, &other], SOON).await?;
 
-    // It stands still between its list, which shows no hook, and its creation.
+    // The leader is frozen after its list, which shows no hook, and before its creation.
     let mut held = proxy.inject(Fault::HoldAnswer, |exchange| exchange.method == Method::GET && exchange.path.contains("/hooks"));
     let spec = json!({"connectionRef": {"name": CONNECTION}, "repository": env.repository, "webhook": {"events": ["Push"]}});
     env.create_binding("shop", spec).await?;
@@ -346,7 +346,7 @@ async fn a_leader_that_stood_still_and_goes_on_creates_nothing() -> Result<()> {
     env.binding_until("shop", "Ready", LATER, |binding| binding_condition(binding, "Ready") == "True/Succeeded").await?;
     held.release();
     frozen.signal("CONT")?;
-    wait_until("the frozen one to learn of it", SOON, async || {
+    wait_until("the frozen operator to notice that it lost the lease", SOON, async || {
         let leads = frozen.log().contains("no longer leading");
         Ok(if leads { Seen::Done(()) } else { Seen::NotYet(frozen.log_tail(3)) })
     })
@@ -361,7 +361,7 @@ async fn a_leader_that_stood_still_and_goes_on_creates_nothing() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_lost_install_key_refuses_the_start_and_says_the_way_out() -> Result<()> {
+async fn a_lost_install_key_stops_the_start_with_a_message_that_names_the_flag() -> Result<()> {
     let env = TestEnv::new("key-lost").await?;
     let options = env.options().await?;
     let operator = Operator::start(options.clone()).await?;
@@ -378,11 +378,11 @@ async fn a_lost_install_key_refuses_the_start_and_says_the_way_out() -> Result<(
     let said = refused.log_tail(1);
     assert!(said.contains("forgebind-install-key") && said.contains(options.namespace()), "{said}");
     assert!(said.contains("--new-install-key"), "{said}");
-    assert!(secrets.get_opt("forgebind-install-key").await?.is_none(), "none was made");
+    assert!(secrets.get_opt("forgebind-install-key").await?.is_none(), "no key was created");
 
     let anew = Operator::start(options.with("new-install-key", "true")).await?;
     assert!(secrets.get_opt("forgebind-install-key").await?.is_some());
-    // What the lost key made is left alone, and that is said.
+    // The operator leaves hooks of the lost key alone and reports them.
     env.binding_says("shop", "Stalled", "True/ManagedByAnotherInstallation").await?;
     assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1);
     assert!(anew.terminate(SOON).await?.success());
@@ -390,7 +390,7 @@ async fn a_lost_install_key_refuses_the_start_and_says_the_way_out() -> Result<(
 }
 
 #[tokio::test]
-async fn a_graceful_stop_finishes_what_is_in_flight() -> Result<()> {
+async fn a_graceful_stop_finishes_requests_in_flight() -> Result<()> {
     let env = TestEnv::new("graceful").await?;
     let proxy = FaultProxy::before_gitea(env.gitea).await?;
     let operator = Operator::start(env.options().await?).await?;
@@ -408,7 +408,7 @@ async fn a_graceful_stop_finishes_what_is_in_flight() -> Result<()> {
     let releasing = async {
         wait_until("the stop to begin", SOON, async || {
             let log = operator.log();
-            Ok(if log.contains("stopping") { Seen::Done(()) } else { Seen::NotYet("nothing of it in the log".to_owned()) })
+            Ok(if log.contains("stopping") { Seen::Done(()) } else { Seen::NotYet("not in the log yet".to_owned()) })
         })
         .await?;
         held.release();
@@ -418,7 +418,7 @@ async fn a_graceful_stop_finishes_what_is_in_flight() -> Result<()> {
     assert_eq!(status.code(), Some(0));
     let hooks = env.hooks_at(&operator.url()).await?;
     assert_eq!(hooks.len(), 1);
-    assert_eq!(hook_ids(&env.bindings.get("shop").await?), [hooks[0].id.to_string()], "what was made is written down");
+    assert_eq!(hook_ids(&env.bindings.get("shop").await?), [hooks[0].id.to_string()], "the status contains the created hook");
 
     proxy.forget();
     operator.restart().await?;

@@ -1,4 +1,4 @@
-//! The credential's story on real parts: wrong, missing, dead, replaced, ending, and what it may do.
+//! The life of a credential on real parts: wrong, missing, rejected, replaced, expiring, and its permissions.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -29,7 +29,7 @@ async fn put_token(env: &TestEnv, token: &str) -> Result<Secret> {
     env.cluster().apply_secret(&env.namespace, "credential", &[("token", token)]).await
 }
 
-/// The version of the Secret that the status speaks of.
+/// The version of the Secret that the status was computed from.
 fn secret_version(connection: &GitProviderConnection) -> Option<String> {
     connection.status.as_ref()?.credential.as_ref()?.secret_resource_version.clone()
 }
@@ -44,7 +44,7 @@ async fn ask_again(env: &TestEnv, value: &str) -> Result<GitProviderConnection> 
 }
 
 #[tokio::test]
-async fn bb_08_a_token_replaced_in_the_secret_is_ready_again_within_seconds() -> Result<()> {
+async fn bb_08_a_token_replaced_in_the_secret_makes_the_connection_ready_within_seconds() -> Result<()> {
     let env = TestEnv::new("replaced").await?;
     let operator = Operator::start(env.options().await?).await?;
     env.create_connection(env.connection_spec()).await?;
@@ -53,7 +53,7 @@ async fn bb_08_a_token_replaced_in_the_secret_is_ready_again_within_seconds() ->
     env.binding_ready("shop").await?;
     let hooks = env.hooks_at(&operator.url()).await?;
 
-    // While all is well: the new token is looked at, and the old one is not needed any more.
+    // While all is well: the controller inspects the new token, and the old one is not needed any more.
     let second = env.gitea.create_token(&env.account, "second", testkit::gitea::OPERATOR_SCOPES).await?;
     let version = put_token(&env, &second).await?.resource_version();
     let began = Instant::now();
@@ -63,7 +63,7 @@ async fn bb_08_a_token_replaced_in_the_secret_is_ready_again_within_seconds() ->
     let connection = ask_again(&env, "without-the-first").await?;
     assert_eq!(connection_condition(&connection, "Ready"), "True/Succeeded");
 
-    // From a token that is dead.
+    // Starting from a token that no longer works.
     env.gitea.delete_token(&env.account, "second").await?;
     let connection = ask_again(&env, "without-the-second").await?;
     assert_eq!(connection_condition(&connection, "Authenticated"), "False/CredentialRejected");
@@ -88,7 +88,7 @@ async fn bb_08_a_token_replaced_in_the_secret_is_ready_again_within_seconds() ->
 }
 
 #[tokio::test]
-async fn dt_02_df_03_without_a_connection_that_is_ready_nothing_is_created_and_the_reason_is_visible() -> Result<()> {
+async fn dt_02_df_03_without_a_ready_connection_no_hook_is_created_and_the_status_says_why() -> Result<()> {
     let env = TestEnv::new("without").await?;
     let proxy = FaultProxy::before_gitea(env.gitea).await?;
     let operator = Operator::start(env.options().await?).await?;
@@ -96,7 +96,7 @@ async fn dt_02_df_03_without_a_connection_that_is_ready_nothing_is_created_and_t
     let binding = env.binding_says("shop", "ConnectionReady", "False/ConnectionNotFound").await?;
     assert_eq!(binding_condition(&binding, "Ready"), "False/ConnectionNotFound");
     assert!(binding_message(&binding, "Ready").contains("create it"), "{}", binding_message(&binding, "Ready"));
-    assert_eq!(binding_condition(&binding, "Stalled"), "", "it may come later");
+    assert_eq!(binding_condition(&binding, "Stalled"), "", "the Secret may be created later");
     assert!(event_on(&env, "shop", "ConnectionNotFound").await?.contains(CONNECTION));
 
     put_token(&env, DEAD_TOKEN).await?;
@@ -108,7 +108,7 @@ async fn dt_02_df_03_without_a_connection_that_is_ready_nothing_is_created_and_t
     assert!(message.contains("CredentialRejected") && message.contains("see its conditions"), "{message}");
     event_on(&env, "shop", "ConnectionNotReady").await?;
     assert_eq!(proxy.count(Exchange::is_write), 0);
-    assert_eq!(proxy.count(|exchange| exchange.path.contains("/repos/")), 0, "not even looked at");
+    assert_eq!(proxy.count(|exchange| exchange.path.contains("/repos/")), 0, "not probed");
     assert!(env.gitea.hooks(&env.repository).await?.is_empty());
     assert!(binding.finalizers().is_empty(), "there is nothing to clean up");
 
@@ -118,7 +118,7 @@ async fn dt_02_df_03_without_a_connection_that_is_ready_nothing_is_created_and_t
     Ok(())
 }
 
-/// Everything that was ever seen of the connection.
+/// Every state of the connection that the watch reported.
 struct History {
     seen: Arc<Mutex<Vec<GitProviderConnection>>>,
     task: JoinHandle<()>,
@@ -175,7 +175,7 @@ async fn dt_19_a_failing_credential_is_never_shown_as_ready() -> Result<()> {
         assert!(!history.any("Authenticated", status), "Authenticated was {status}");
     }
     assert!(!history.any("Ready", "True/Succeeded"));
-    // The history does see what is Ready.
+    // The history does record the state Ready.
     put_token(&env, &env.account.token).await?;
     let connection = env.connection_ready().await?;
     history.reaches(connection.resource_version()).await?;
@@ -184,7 +184,7 @@ async fn dt_19_a_failing_credential_is_never_shown_as_ready() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_missing_wrong_empty_or_ambiguous_secret_is_named_key_by_key() -> Result<()> {
+async fn names_the_key_of_a_missing_wrong_empty_or_ambiguous_secret() -> Result<()> {
     let env = TestEnv::new("keys").await?;
     let _operator = Operator::start(env.options().await?).await?;
     let mut spec = env.connection_spec();
@@ -226,9 +226,9 @@ async fn a_missing_wrong_empty_or_ambiguous_secret_is_named_key_by_key() -> Resu
     let fits = |connection: &GitProviderConnection| {
         connection_message(connection, "Ready").contains("the key token is not UTF-8 text; store it as text")
     };
-    env.connection_until("the key that is no text", SOON, fits).await?;
+    env.connection_until("the key that is not text", SOON, fits).await?;
 
-    // Seconds after it is right: with a newline as editors leave it, and with a password in a token's place.
+    // Seconds after the Secret is correct: with a trailing newline, as editors write it, and with a password in place of a token.
     secrets.delete("late", &kube::api::DeleteParams::default()).await?;
     env.connection_says("Authenticated", "False/SecretNotFound").await?;
     env.cluster().apply_secret(&env.namespace, "late", &[("token", &format!("{token}\n"))]).await?;
@@ -242,13 +242,13 @@ async fn a_missing_wrong_empty_or_ambiguous_secret_is_named_key_by_key() -> Resu
     Ok(())
 }
 
-/// A moment from now, as RFC 3339.
+/// A time some hours from now, as RFC 3339.
 fn from_now(hours: i64) -> String {
     (SystemClock.now() + SignedDuration::from_hours(hours)).to_string()
 }
 
 #[tokio::test]
-async fn bb_08_a_dead_token_whose_end_has_passed_is_expired_and_not_merely_rejected() -> Result<()> {
+async fn bb_08_a_rejected_token_whose_expiry_has_passed_is_reported_as_expired() -> Result<()> {
     let env = TestEnv::new("expired").await?;
     let proxy = FaultProxy::before_gitea(env.gitea).await?;
     let _operator = Operator::start(env.options().await?).await?;
@@ -262,7 +262,7 @@ async fn bb_08_a_dead_token_whose_end_has_passed_is_expired_and_not_merely_rejec
     assert!(connection_message(&connection, "Ready").contains(&remedy), "{}", connection_message(&connection, "Ready"));
     assert_eq!(connection_condition(&connection, "Stalled"), "True/CredentialExpired");
 
-    // What is declared decides, also when it is declared after the refusal: for that nobody has to be asked again.
+    // The declared expiry decides, also when it is declared after the refusal; for that the controller sends no request.
     proxy.forget();
     env.patch_connection(json!({"spec": {"credentials": {"expiresAt": from_now(24 * 365)}}})).await?;
     connection_says_now(&env, "Authenticated", "False/CredentialRejected").await?;
@@ -270,10 +270,13 @@ async fn bb_08_a_dead_token_whose_end_has_passed_is_expired_and_not_merely_rejec
     env.cluster().apply_secret(&env.namespace, "credential", &with_end).await?;
     let connection = env.connection_says("Authenticated", "False/CredentialExpired").await?;
     let message = connection_message(&connection, "Ready");
-    assert!(message.contains("2020-02-03T00:00:00Z"), "the Secret's own word wins, and a date ends with its day: {message}");
+    assert!(
+        message.contains("2020-02-03T00:00:00Z"),
+        "the expiry in the Secret takes precedence, and a date expires at the end of its day: {message}"
+    );
     assert_eq!(proxy.exchanges().len(), 0, "{:?}", proxy.exchanges());
 
-    // A credential that works is not expired, whatever was declared; a new one needs no more than the Secret.
+    // A working credential is not expired, whatever expiry is declared; for a new one, changing the Secret is enough.
     let generation = connection.metadata.generation;
     put_token(&env, &env.account.token).await?;
     let connection = env.connection_ready().await?;
@@ -282,7 +285,7 @@ async fn bb_08_a_dead_token_whose_end_has_passed_is_expired_and_not_merely_rejec
 }
 
 #[tokio::test]
-async fn an_end_that_is_near_is_warned_of_and_ready_stays_true() -> Result<()> {
+async fn an_expiry_that_is_near_causes_a_warning_and_ready_stays_true() -> Result<()> {
     let env = TestEnv::new("ending").await?;
     let _operator = Operator::start(env.options().await?).await?;
     let mut spec = env.connection_spec();
@@ -298,11 +301,11 @@ async fn an_end_that_is_near_is_warned_of_and_ready_stays_true() -> Result<()> {
     );
     assert!(connection.status.and_then(|status| status.credential?.expires_at).is_some());
     event_on(&env, CONNECTION, "CredentialExpiring").await?;
-    // How early is the user's choice.
+    // The user chooses how early the warning comes.
     env.patch_connection(json!({"spec": {"credentials": {"warnBefore": "1h"}}})).await?;
     let connection = connection_says_now(&env, "CredentialExpiring", "").await?;
     assert_eq!(connection_condition(&connection, "Ready"), "True/Succeeded");
-    // Past its declared end it goes on for as long as the provider takes it, and is said.
+    // Past its declared expiry the credential stays in use as long as the provider accepts it, with a warning.
     env.patch_connection(json!({"spec": {"credentials": {"expiresAt": "2020-01-01"}}})).await?;
     let connection = connection_says_now(&env, "CredentialExpiring", "True/CredentialExpired").await?;
     assert_eq!(connection_condition(&connection, "Ready"), "True/Succeeded");
@@ -310,7 +313,7 @@ async fn an_end_that_is_near_is_warned_of_and_ready_stays_true() -> Result<()> {
 }
 
 #[tokio::test]
-async fn bb_03_the_identity_behind_the_token_is_shown() -> Result<()> {
+async fn bb_03_the_status_shows_the_identity_behind_the_token() -> Result<()> {
     let env = TestEnv::new("identity").await?;
     let _operator = Operator::start(env.options().await?).await?;
     env.create_connection(env.connection_spec()).await?;
@@ -322,7 +325,7 @@ async fn bb_03_the_identity_behind_the_token_is_shown() -> Result<()> {
     assert!(server.version.is_some_and(|version| !version.is_empty()));
     let shown = env.cluster().kubectl(&["get", "gpc", CONNECTION, "-n", &env.namespace, "-o", "wide"]).await?;
     assert!(shown.contains("True"), "{shown}");
-    // Somebody else's token shows as theirs.
+    // A token of another account shows that account.
     let other = env.gitea.create_user(&testkit::gitea::Gitea::unique_name("grace"), testkit::gitea::OPERATOR_SCOPES).await?;
     put_token(&env, &other.token).await?;
     let fits = |connection: &GitProviderConnection| {
@@ -345,10 +348,10 @@ fn words(row: &Value) -> (&str, &str) {
 }
 
 #[tokio::test]
-async fn df_16_permissions_are_rows_that_name_the_scope_as_far_as_gitea_tells() -> Result<()> {
+async fn df_16_permission_rows_name_the_scope_where_gitea_reveals_it() -> Result<()> {
     let env = TestEnv::new("rights").await?;
     let operator = Operator::start(env.options().await?).await?;
-    // Gitea tells the scopes of a token that lacks the one for reading its own account, while it refuses.
+    // When Gitea refuses a token without the scope for reading its own account, the refusal names the token's scopes.
     let reader = env.gitea.create_token(&env.account, "reader", &["read:repository"]).await?;
     put_token(&env, &reader).await?;
     env.create_connection(env.connection_spec()).await?;
@@ -368,7 +371,7 @@ async fn df_16_permissions_are_rows_that_name_the_scope_as_far_as_gitea_tells() 
     assert_eq!(connection_condition(&connection, "Ready"), "False/PermissionMissing");
     assert!(connection_message(&connection, "Ready").contains("write:issue"));
     assert_eq!(connection_condition(&connection, "Authenticated"), "True/Succeeded");
-    // A binding is held back only by a permission that it uses.
+    // Only a permission that a binding uses keeps it from becoming Ready.
     let binding = env.bindings.get("reads").await?;
     assert_eq!(binding_condition(&binding, "Ready"), "True/Succeeded");
     env.create_binding("hooks", env.binding_spec()).await?;
@@ -376,7 +379,7 @@ async fn df_16_permissions_are_rows_that_name_the_scope_as_far_as_gitea_tells() 
     assert!(binding_message(&binding, "Ready").contains("write:repository"), "{}", binding_message(&binding, "Ready"));
     assert!(env.hooks_at(&operator.url()).await?.is_empty());
 
-    // A token with the right in the same Secret is all that the binding waited for.
+    // A token with the missing permission in the same Secret is enough for the binding to become Ready.
     put_token(&env, &env.account.token).await?;
     let began = Instant::now();
     env.binding_ready("hooks").await?;
@@ -385,7 +388,7 @@ async fn df_16_permissions_are_rows_that_name_the_scope_as_far_as_gitea_tells() 
     let (state, message) = words(&rows["CommentOnPullRequests"]);
     assert!(state != "Granted" && message.contains("needs scope write:issue"), "{rows}");
 
-    // What a provider does not have at all is missing, in its own words.
+    // A permission that the provider does not have at all is missing, with a message of its own.
     env.patch_connection(json!({"spec": {"requiredPermissions": ["WriteChecks"]}})).await?;
     let connection = connection_says_now(&env, "Authorized", "False/PermissionMissing").await?;
     assert!(connection_message(&connection, "Authorized").contains("commit statuses"));
@@ -393,7 +396,7 @@ async fn df_16_permissions_are_rows_that_name_the_scope_as_far_as_gitea_tells() 
 }
 
 #[tokio::test]
-async fn what_cannot_be_told_of_a_permission_is_unknown_and_holds_back_nothing() -> Result<()> {
+async fn a_permission_that_cannot_be_determined_is_unknown_and_blocks_nothing() -> Result<()> {
     let env = TestEnv::new("untold").await?;
     let _operator = Operator::start(env.options().await?).await?;
     let mut spec = env.connection_spec();
@@ -403,7 +406,7 @@ async fn what_cannot_be_told_of_a_permission_is_unknown_and_holds_back_nothing()
     let connection = connection_says_now(&env, "Authorized", "Unknown/CannotTell").await?;
     assert_eq!(words(&permission_rows(&connection)["ReadContents"]).0, "Unknown");
     assert_eq!(connection_condition(&connection, "Ready"), "True/Succeeded");
-    // What is missing for certain is: nobody manages hooks without a credential.
+    // A permission that is certainly missing blocks: without a credential nobody can manage hooks.
     env.gitea.edit_repository(&env.repository, &json!({"private": false})).await?;
     env.create_binding("shop", env.binding_spec()).await?;
     env.binding_says("shop", "WebhookInSync", "False/PermissionMissing").await?;
@@ -413,7 +416,7 @@ async fn what_cannot_be_told_of_a_permission_is_unknown_and_holds_back_nothing()
 }
 
 #[tokio::test]
-async fn a_rejected_credential_is_not_tried_again_and_again() -> Result<()> {
+async fn a_rejected_credential_is_not_retried_endlessly() -> Result<()> {
     let env = TestEnv::new("rests").await?;
     let proxy = FaultProxy::before_gitea(env.gitea).await?;
     let _operator = Operator::start(env.options().await?).await?;
@@ -425,7 +428,7 @@ async fn a_rejected_credential_is_not_tried_again_and_again() -> Result<()> {
     env.binding_says("shop", "ConnectionReady", "False/ConnectionNotReady").await?;
     proxy.forget();
 
-    // A changed spec, the same token written anew, and a second connection with the same Secret: no call for any of them.
+    // A changed spec, the same token written again, and a second connection with the same Secret: none causes a call.
     for minutes in 20..25 {
         env.patch_connection(json!({"spec": {"interval": format!("{minutes}m")}})).await?;
         connection_says_now(&env, "Authenticated", "False/CredentialRejected").await?;
@@ -447,7 +450,8 @@ async fn a_rejected_credential_is_not_tried_again_and_again() -> Result<()> {
     .await?;
     assert_eq!(proxy.exchanges().len(), 0, "{:?}", proxy.exchanges());
 
-    // Somebody who asks gets one attempt with a token, and none with a password, which servers lock accounts for.
+    // A manual request causes one attempt with a token and none with a password, because servers lock accounts after wrong
+    // passwords.
     ask_again(&env, "by-hand").await?;
     assert_eq!(proxy.exchanges().len(), 1, "{:?}", proxy.exchanges());
     let basic = [("username", env.account.name.as_str()), ("password", "not-the-password")];

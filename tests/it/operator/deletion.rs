@@ -14,7 +14,7 @@ use testkit::operator::Operator;
 use testkit::test_env::{CONNECTION, SOON, TestEnv, binding_condition, connection_condition, connection_message, leftovers};
 use testkit::wait::{Seen, stays, wait_until};
 
-/// How long a test waits for a namespace to be gone.
+/// How long a test waits for a namespace to disappear.
 const NAMESPACE: Duration = Duration::from_secs(180);
 
 async fn namespace_gone(env: &TestEnv) -> Result<()> {
@@ -28,7 +28,7 @@ async fn namespace_gone(env: &TestEnv) -> Result<()> {
     .await
 }
 
-/// An environment with a connection and a binding that are Ready.
+/// An environment with a Ready connection and a Ready binding.
 async fn settled(name: &str, cleanup_timeout: Option<&str>) -> Result<(TestEnv, Operator)> {
     let env = TestEnv::new(name).await?;
     let mut options = env.options().await?;
@@ -43,7 +43,7 @@ async fn settled(name: &str, cleanup_timeout: Option<&str>) -> Result<(TestEnv, 
 }
 
 #[tokio::test]
-async fn the_secret_then_the_namespace_deleted_removes_the_hook() -> Result<()> {
+async fn deleting_the_secret_and_then_the_namespace_removes_the_hook() -> Result<()> {
     let (env, operator) = settled("secret-first", None).await?;
     let secrets: Api<Secret> = Api::namespaced(env.cluster().client()?, &env.namespace);
     secrets.delete("credential", &DeleteParams::default()).await?;
@@ -53,13 +53,13 @@ async fn the_secret_then_the_namespace_deleted_removes_the_hook() -> Result<()> 
     namespaces.delete(&env.namespace, &DeleteParams::default()).await?;
     namespace_gone(&env).await?;
     eprintln!("figure: a namespace whose Secret went first is gone after {:.2?}", began.elapsed());
-    assert!(env.hooks_at(&operator.url()).await?.is_empty(), "the last working credential did it");
+    assert!(env.hooks_at(&operator.url()).await?.is_empty(), "the last working credential removed it");
     assert!(leftovers(&env, &operator).await?.is_empty());
     Ok(())
 }
 
 #[tokio::test]
-async fn a_namespace_goes_in_time_although_nobody_knows_the_credential_any_more() -> Result<()> {
+async fn a_namespace_is_deleted_in_time_although_the_credential_is_unknown() -> Result<()> {
     let (env, operator) = settled("secret-unknown", None).await?;
     operator.kill();
     let secrets: Api<Secret> = Api::namespaced(env.cluster().client()?, &env.namespace);
@@ -80,7 +80,7 @@ async fn a_namespace_goes_in_time_although_nobody_knows_the_credential_any_more(
 }
 
 #[tokio::test]
-async fn dt_24_an_emptied_token_is_said_and_the_stored_one_still_cleans_up() -> Result<()> {
+async fn dt_24_an_emptied_token_is_reported_and_the_cached_credential_still_cleans_up() -> Result<()> {
     let (env, operator) = settled("emptied", None).await?;
     env.create_binding("second", env.binding_spec()).await?;
     env.binding_ready("second").await?;
@@ -98,14 +98,14 @@ async fn dt_24_an_emptied_token_is_said_and_the_stored_one_still_cleans_up() -> 
     assert!(message.contains(&format!("Secret {}/credential", env.namespace)) && message.contains("the key token is empty"), "{message}");
     let binding = env.binding_says("shop", "Ready", "False/ConnectionNotReady").await?;
     assert_eq!(binding_condition(&binding, "CleanupBlocked"), "");
-    // What works at the provider goes on working: the hooks stay, and what they deliver is handed on.
+    // What works at the provider keeps working: the hooks stay, and their deliveries reach the sink.
     let commit = env.push("while the token is empty").await?;
     for event in env.sink.wait_for(2, SOON).await? {
         assert_eq!(event.json()["after"], json!(commit));
     }
     assert_eq!(hooks().await?, before);
 
-    // The last credential that worked is known still, for what is to be removed and for nothing else.
+    // The operator still has the last working credential, and uses it for removals only.
     env.delete_binding("second").await?;
     env.binding_gone("second", SOON).await?;
     let left = hooks().await?;
@@ -125,7 +125,7 @@ async fn dt_24_an_emptied_token_is_said_and_the_stored_one_still_cleans_up() -> 
 }
 
 #[tokio::test]
-async fn a_credential_dead_for_good_records_the_hook_and_works_it_off_later() -> Result<()> {
+async fn a_rejected_credential_records_the_hook_as_leftover_and_removes_it_later() -> Result<()> {
     let (env, operator) = settled("dead-credential", Some("5s")).await?;
     let uid = env.bindings.get("shop").await?.metadata.uid.context("a UID")?;
     let hook = env.hooks_at(&operator.url()).await?.remove(0);
@@ -141,7 +141,7 @@ async fn a_credential_dead_for_good_records_the_hook_and_works_it_off_later() ->
     let entries = leftovers(&env, &operator).await?;
     assert_eq!(entries.len(), 1, "{entries:?}");
     let (key, text) = &entries[0];
-    assert!(key.starts_with(&format!("{uid}.")), "{key}: each place of the binding has an entry of its own");
+    assert!(key.starts_with(&format!("{uid}.")), "{key}: each target of the binding has its own entry");
     let path = hook.config.url.strip_prefix(&operator.url()).context("our hook")?;
     let id = path.split('/').nth(2).context("the unguessable part")?;
     for hidden in [path, id, &env.account.token, "/hooks/"] {
@@ -154,12 +154,12 @@ async fn a_credential_dead_for_good_records_the_hook_and_works_it_off_later() ->
     assert_eq!(entry["repository"], json!(env.repository));
     assert_eq!(entry["hooks"][0]["id"], json!(hook.id.to_string()));
     assert!(operator.url().ends_with(entry["hooks"][0]["host"].as_str().context("a host")?), "{entry}");
-    assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1, "nobody could remove it");
+    assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1, "no credential could remove it");
 
     let token = env.gitea.create_token(&env.account, "second", OPERATOR_SCOPES).await?;
     env.cluster().apply_secret(&env.namespace, "credential", &[("token", &token)]).await?;
     env.connection_ready().await?;
-    wait_until("the hook and its entry to be gone", SOON, async || {
+    wait_until("the hook and its entry to be removed", SOON, async || {
         let (hooks, entries) = (env.hooks_at(&operator.url()).await?, leftovers(&env, &operator).await?);
         Ok(if hooks.is_empty() && entries.is_empty() { Seen::Done(()) } else { Seen::NotYet(format!("{hooks:?} {entries:?}")) })
     })
@@ -167,7 +167,7 @@ async fn a_credential_dead_for_good_records_the_hook_and_works_it_off_later() ->
 }
 
 #[tokio::test]
-async fn an_orphaned_binding_leaves_its_hook() -> Result<()> {
+async fn a_binding_with_the_policy_orphan_leaves_its_hook() -> Result<()> {
     let (env, operator) = settled("orphan", None).await?;
     env.patch_binding("shop", json!({"spec": {"deletionPolicy": "Orphan"}})).await?;
     env.binding_ready("shop").await?;
@@ -182,7 +182,7 @@ async fn an_orphaned_binding_leaves_its_hook() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_connection_waits_for_the_hooks_made_through_it() -> Result<()> {
+async fn a_connection_waits_for_the_removal_of_hooks_created_through_it() -> Result<()> {
     let (env, operator) = settled("connection-first", None).await?;
     env.connections.delete(CONNECTION, &DeleteParams::default()).await?;
     wait_until("the connection to be gone", SOON, async || {
@@ -192,9 +192,9 @@ async fn a_connection_waits_for_the_hooks_made_through_it() -> Result<()> {
         })
     })
     .await?;
-    assert!(env.hooks_at(&operator.url()).await?.is_empty(), "the hooks went before the connection");
+    assert!(env.hooks_at(&operator.url()).await?.is_empty(), "the hooks were removed before the connection");
     env.binding_says("shop", "ConnectionReady", "False/ConnectionNotFound").await?;
-    // Nothing of ours is left anywhere, so nothing holds the binding.
+    // No hook of ours is left, so nothing holds the binding.
     env.delete_binding("shop").await?;
     env.binding_gone("shop", SOON).await?;
     assert!(leftovers(&env, &operator).await?.is_empty());
@@ -220,7 +220,7 @@ async fn a_connection_and_its_binding_deleted_together_leave_nothing() -> Result
 }
 
 #[tokio::test]
-async fn a_webhook_taken_out_of_the_spec_takes_its_hook_along_and_comes_back() -> Result<()> {
+async fn removing_the_webhook_from_the_spec_removes_its_hook_and_adding_it_recreates_the_hook() -> Result<()> {
     let (env, operator) = settled("webhook-removed", None).await?;
     env.patch_binding("shop", json!({"spec": {"webhook": null, "sinks": null}})).await?;
     wait_until("no hook", SOON, async || {
@@ -246,14 +246,14 @@ async fn a_webhook_taken_out_of_the_spec_takes_its_hook_along_and_comes_back() -
 }
 
 #[tokio::test]
-async fn what_is_left_of_a_repository_that_is_gone_ends_after_one_proof() -> Result<()> {
+async fn leftovers_of_a_deleted_repository_end_once_its_absence_is_proven() -> Result<()> {
     let (env, operator) = settled("repository-first", None).await?;
     env.gitea.create_repository(&env.organization, "other", false).await?;
     let (status, _) = env.gitea.call(Method::DELETE, &format!("/repos/{}", env.repository), None).await?;
     assert_eq!(status, StatusCode::NO_CONTENT);
     env.delete_binding("shop").await?;
     env.binding_gone("shop", SOON).await?;
-    wait_until("no entry that alerts for 90 days", SOON, async || {
+    wait_until("the leftover entry to be removed, which would otherwise alert for 90 days", SOON, async || {
         let resolved = operator.metrics().await?.lines().any(|line| line == "forgebind_leftovers_resolved_total{result=\"removed\"} 1");
         let entries = leftovers(&env, &operator).await?;
         Ok(if resolved && entries.is_empty() { Seen::Done(()) } else { Seen::NotYet(format!("{entries:?}")) })
@@ -261,7 +261,7 @@ async fn what_is_left_of_a_repository_that_is_gone_ends_after_one_proof() -> Res
     .await
 }
 
-/// Fills the room for entries in a namespace of the operator: every shard to the brim, or the share of one namespace.
+/// Fills the space for leftover entries in the namespace of the operator: every shard completely, or the share of one namespace.
 async fn fill(env: &TestEnv, operator: &Operator, share_of: Option<&str>) -> Result<()> {
     let maps: Api<ConfigMap> = Api::namespaced(env.cluster().client()?, operator.options().namespace());
     let entry = |namespace: &str| {
@@ -287,7 +287,7 @@ async fn fill(env: &TestEnv, operator: &Operator, share_of: Option<&str>) -> Res
 }
 
 #[tokio::test]
-async fn a_deletion_ends_with_an_event_where_there_is_no_room_to_write_its_hooks_down() -> Result<()> {
+async fn a_deletion_ends_with_an_event_where_there_is_no_room_to_record_its_hooks() -> Result<()> {
     for (name, own_share) in [("store-full", false), ("share-used-up", true)] {
         let (env, operator) = settled(name, Some("5s")).await?;
         operator.kill();

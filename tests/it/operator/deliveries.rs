@@ -1,4 +1,4 @@
-//! What becomes of deliveries on real parts: refused, accepted once, pending, filtered, and received through an outage.
+//! Deliveries on real parts: refused, accepted once, pending, filtered, and received during an outage.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,9 +17,9 @@ use testkit::sink::{Behavior, SinkServer};
 use testkit::test_env::{OVERLAPPED, SOON, TestEnv, binding_condition, binding_message, connection_condition, install_key};
 use testkit::wait::{Seen, stays, wait_until};
 
-/// The largest body that is taken, in bytes.
+/// The largest accepted body, in bytes.
 const BODY_LIMIT: usize = 25 * 1024 * 1024;
-/// Beyond any pause between two attempts at a provider that was out of reach.
+/// Longer than any pause between two attempts at a provider that was unreachable.
 const RECOVERED: Duration = Duration::from_secs(180);
 
 /// Posts to the operator's receiver and returns the status and the text of the answer.
@@ -38,7 +38,7 @@ fn signature(secret: &str, body: &[u8]) -> String {
     tag.as_ref().iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
 }
 
-/// A push of the first repository as Gitea would say it, filled up to a length.
+/// A push of the first repository as Gitea would send it, padded to a length.
 fn push_body(repository_id: &str, repository: &str, commit: &str, length: usize) -> Result<Vec<u8>> {
     let mut value = json!({
         "ref": "refs/heads/main", "before": "0".repeat(40), "after": commit, "filler": "",
@@ -50,7 +50,7 @@ fn push_body(repository_id: &str, repository: &str, commit: &str, length: usize)
 }
 
 #[tokio::test]
-async fn bb_21_what_is_not_authentic_is_refused_with_the_right_code_and_nothing_is_handed_on() -> Result<()> {
+async fn bb_21_a_delivery_that_is_not_authentic_gets_the_right_status_code_and_reaches_no_sink() -> Result<()> {
     let env = TestEnv::new("refused").await?;
     let operator = Operator::start(env.options().await?).await?;
     env.create_connection(env.connection_spec()).await?;
@@ -76,12 +76,12 @@ async fn bb_21_what_is_not_authentic_is_refused_with_the_right_code_and_nothing_
     let small = body("a", 0)?;
     let wrong = signature("a secret of somebody else", &small);
     let (status, text) = send(&url, signed("wrong", &wrong), small.clone()).await?;
-    assert_eq!(status, StatusCode::UNAUTHORIZED, "a wrong proof of a hook that was just made is wrong");
-    assert!(!text.contains(&wrong), "the wrong proof is not given back: {text}");
+    assert_eq!(status, StatusCode::UNAUTHORIZED, "a wrong signature is refused at once, even for a new hook");
+    assert!(!text.contains(&wrong), "the answer does not repeat the wrong signature: {text}");
     let unsigned: Vec<_> = signed("none", "").into_iter().filter(|(name, _)| name != "X-Gitea-Signature").collect();
-    assert_eq!(send(&url, unsigned, small.clone()).await?.0, StatusCode::UNAUTHORIZED, "no proof");
+    assert_eq!(send(&url, unsigned, small.clone()).await?.0, StatusCode::UNAUTHORIZED, "no signature");
     let empty_key = signature("", &small);
-    assert_eq!(send(&url, signed("empty", &empty_key), small.clone()).await?.0, StatusCode::UNAUTHORIZED, "signed with nothing");
+    assert_eq!(send(&url, signed("empty", &empty_key), small.clone()).await?.0, StatusCode::UNAUTHORIZED, "signed with an empty key");
     let right = signature(secret.expose_secret(), &small);
     assert_eq!(send(&url, signed("changed", &right), body("b", 0)?).await?.0, StatusCode::UNAUTHORIZED, "another body");
     let mut stranger = url.clone();
@@ -93,13 +93,13 @@ async fn bb_21_what_is_not_authentic_is_refused_with_the_right_code_and_nothing_
     let over = body("c", BODY_LIMIT + 1)?;
     assert_eq!(over.len(), BODY_LIMIT + 1);
     let proof = signature(secret.expose_secret(), &over);
-    assert_eq!(send(&url, signed("over", &proof), over).await?.0, StatusCode::PAYLOAD_TOO_LARGE, "one byte over the cap");
+    assert_eq!(send(&url, signed("over", &proof), over).await?.0, StatusCode::PAYLOAD_TOO_LARGE, "one byte above the limit");
     let status = plain_http::client()?.get(&url).send().await?.status();
     assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
     assert!(env.sink.deliveries().is_empty(), "{:?}", env.sink.deliveries());
     env.binding_says("shop", "Receiving", "False/DeliveriesRefused").await?;
 
-    // What is authentic is taken at the cap; another repository's is taken and handed to nobody.
+    // The receiver accepts an authentic delivery of the maximum size; one of another repository is accepted but reaches no sink.
     let at_cap = body("d", BODY_LIMIT)?;
     let proof = signature(secret.expose_secret(), &at_cap);
     assert_eq!(send(&url, signed("at-cap", &proof), at_cap).await?.0, StatusCode::OK);
@@ -121,7 +121,7 @@ fn commits(sink: &SinkServer) -> Vec<String> {
     sink.accepted().iter().map(|event| event.json()["after"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
-/// Waits until everything that was pushed was answered at the receiver: deliveries by outcome count.
+/// Waits until the receiver has answered every pushed delivery: `count` of them with this outcome.
 async fn deliveries_counted(operator: &Operator, outcome: &str, count: u64) -> Result<()> {
     wait_until(&format!("{count} deliveries {outcome}"), SOON, async || {
         let metrics = operator.metrics().await?;
@@ -134,7 +134,7 @@ async fn deliveries_counted(operator: &Operator, outcome: &str, count: u64) -> R
 }
 
 #[tokio::test]
-async fn a_rotation_under_twenty_pushes_refuses_none_loses_none_and_repeats_none() -> Result<()> {
+async fn a_rotation_during_twenty_pushes_refuses_loses_and_repeats_none() -> Result<()> {
     let env = TestEnv::new("rotation").await?;
     let operator = Operator::start(env.options().await?).await?;
     env.create_connection(env.connection_spec()).await?;
@@ -164,7 +164,7 @@ async fn a_rotation_under_twenty_pushes_refuses_none_loses_none_and_repeats_none
     .await?;
     push(6).await?;
     env.sink.wait_for(20, SOON).await?;
-    // The doubles of the overlap came, too, and were recognised.
+    // The duplicates of the overlap arrived too and were recognised.
     deliveries_counted(&operator, "duplicate", 6).await?;
     let arrived = commits(&env.sink);
     assert_eq!(arrived.iter().collect::<BTreeSet<_>>(), pushed.iter().collect::<BTreeSet<_>>(), "none lost");
@@ -190,7 +190,7 @@ fn sink_status(binding: &forgebind::api::v1alpha1::RepoBinding, name: &str) -> V
 }
 
 #[tokio::test]
-async fn an_event_is_pending_for_a_sink_that_is_down_and_the_provider_is_answered() -> Result<()> {
+async fn an_event_is_pending_while_its_sink_is_down_and_the_provider_gets_its_answer() -> Result<()> {
     let env = TestEnv::new("pending").await?;
     let operator = Operator::start(env.options().await?).await?;
     env.create_connection(env.connection_spec()).await?;
@@ -202,7 +202,7 @@ async fn an_event_is_pending_for_a_sink_that_is_down_and_the_provider_is_answere
     deliveries_counted(&operator, "pending", 2).await?;
     let metrics = operator.metrics().await?;
     assert_eq!(metric(&metrics, "forgebind_receiver_requests_total{code=\"202\"}"), 2, "{metrics}");
-    assert_eq!(metric(&metrics, "forgebind_receiver_requests_total"), 2, "the provider saw nothing but 2xx: {metrics}");
+    assert_eq!(metric(&metrics, "forgebind_receiver_requests_total"), 2, "every answer to the provider was 2xx: {metrics}");
     let binding = env.binding_says("shop", "Delivering", "False/SinkFailing").await?;
     assert!(binding_message(&binding, "Delivering").contains("sink ci: answered 503"), "{}", binding_message(&binding, "Delivering"));
     assert_eq!(binding_condition(&binding, "Ready"), "True/Succeeded", "a sink that fails does not lower Ready");
@@ -218,7 +218,7 @@ async fn an_event_is_pending_for_a_sink_that_is_down_and_the_provider_is_answere
 }
 
 #[tokio::test]
-async fn one_sink_that_fails_does_not_hold_up_the_other() -> Result<()> {
+async fn one_failing_sink_does_not_delay_the_other() -> Result<()> {
     let env = TestEnv::new("two").await?;
     let other = SinkServer::start().await?;
     let resolve = format!("{},{}", env.sink.resolve("ci", &env.namespace), other.resolve("audit", &env.namespace));
@@ -231,7 +231,7 @@ async fn one_sink_that_fails_does_not_hold_up_the_other() -> Result<()> {
     env.binding_ready("shop").await?;
     other.behave(Behavior::Hang);
     let commit = env.push("to one of two").await?;
-    // The healthy one has it while the provider is still waiting for its answer.
+    // The healthy sink has the event while the provider still waits for its answer.
     env.sink.wait_for(1, SOON).await?;
     deliveries_counted(&operator, "pending", 1).await?;
     let binding = env.binding_says("shop", "Delivering", "False/SinkFailing").await?;
@@ -286,9 +286,9 @@ async fn an_outage_of_the_provider_leaves_bindings_ready_and_deliveries_accepted
 
     proxy.cut();
     let connection = env.connection_says("Reachable", "False/Unreachable").await?;
-    assert_eq!(connection_condition(&connection, "Authenticated"), "True/Succeeded", "what was known of the credential still is");
+    assert_eq!(connection_condition(&connection, "Authenticated"), "True/Succeeded", "the known facts about the credential stay");
     env.binding_says("shop", "ConnectionReady", "Unknown/ConnectionUnreachable").await?;
-    // Longer than both intervals: looks come due and find nobody.
+    // Longer than both intervals: probes become due and fail.
     stays("the binding's Ready", Duration::from_secs(25), async || {
         let binding = env.bindings.get("shop").await?;
         let ready = binding_condition(&binding, "Ready");
@@ -296,7 +296,7 @@ async fn an_outage_of_the_provider_leaves_bindings_ready_and_deliveries_accepted
         Ok(())
     })
     .await?;
-    // Only the way to the API is cut: what the provider still sends is accepted.
+    // Only the connection to the API is cut: deliveries that the provider still sends are accepted.
     let commit = env.push("through the outage").await?;
     env.sink.wait_for(1, SOON).await?;
     assert_eq!(commits(&env.sink), [commit]);
@@ -307,7 +307,7 @@ async fn an_outage_of_the_provider_leaves_bindings_ready_and_deliveries_accepted
     env.binding_ready("shop").await?;
     let now = env.hooks_at(&operator.url()).await?;
     assert_eq!(now.iter().map(|hook| hook.id).collect::<Vec<_>>(), hooks.iter().map(|hook| hook.id).collect::<Vec<_>>());
-    assert_eq!(proxy.count(|exchange| exchange.method == Method::POST), 1, "one hook was ever made");
+    assert_eq!(proxy.count(|exchange| exchange.method == Method::POST), 1, "only one hook was created");
     assert_eq!(metric(&operator.metrics().await?, "forgebind_receiver_refusals_total"), 0);
     Ok(())
 }

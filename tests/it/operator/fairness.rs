@@ -1,4 +1,4 @@
-//! One tenant's provider that does not answer costs no other tenant anything.
+//! A tenant whose provider does not answer delays no other tenant.
 
 use std::time::{Duration, Instant};
 
@@ -10,17 +10,17 @@ use testkit::test_env::TestEnv;
 use testkit::test_namespace::TestNamespace;
 use testkit::wait::{Seen, wait_until};
 
-/// Several times as many as there are workers for connections.
+/// Several times the number of workers for connections.
 const HANGING: usize = 30;
-/// Far below the deadline of one inspection that gets no answer.
+/// Far below the deadline of one inspection without an answer.
 const PROMPTLY: Duration = Duration::from_secs(10);
 
 #[tokio::test]
-async fn a_tenant_whose_servers_hang_holds_no_worker_that_another_tenant_waits_for() -> Result<()> {
+async fn a_tenant_whose_servers_hang_blocks_no_worker_that_another_tenant_needs() -> Result<()> {
     let env = TestEnv::new("prompt").await?;
     let hostile = TestNamespace::within(env.plane, &env.cluster().create_namespace("hanging").await?, env.sink.clone())?;
     hostile.cluster().apply_secret(&hostile.namespace, "credential", &[("token", "a-token-that-nobody-knows")]).await?;
-    // It accepts every connection and says nothing.
+    // Accepts every connection and never answers.
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?);
     let (asked, mut answers) = tokio::sync::mpsc::unbounded_channel();
@@ -37,8 +37,8 @@ async fn a_tenant_whose_servers_hang_holds_no_worker_that_another_tenant_waits_f
         hostile.create_connection_named(&format!("hanging-{number}"), spec).await?;
     }
     let _operator = env.operator_for(&[&hostile.namespace]).await?;
-    // All workers that it can get are held now.
-    wait_until("the servers to be asked", Duration::from_secs(30), async || {
+    // Now all workers that this tenant can get are busy.
+    wait_until("the servers to be requested", Duration::from_secs(30), async || {
         Ok(if answers.len() >= 6 { Seen::Done(()) } else { Seen::NotYet(format!("{} calls", answers.len())) })
     })
     .await?;

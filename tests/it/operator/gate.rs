@@ -1,4 +1,4 @@
-//! Who gets at a credential, and what is told to those who do not: at a real API server and a real Gitea.
+//! Who may use a credential, and what others learn about it: at a real API server and a real Gitea.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn asks_for_hooks(exchange: &Exchange) -> bool {
     exchange.path.contains("/hooks")
 }
 
-/// The binding's own namespace may use repositories whose names begin with `sh`.
+/// Allows the binding's own namespace to use repositories whose names begin with `sh`.
 fn granting(env: &TestEnv, mut spec: Value) -> Value {
     spec["allowedBindings"] = json!([{"namespaces": {"from": "Same"}, "repositories": [format!("{}/sh*", env.organization)]}]);
     spec
@@ -40,14 +40,14 @@ fn tells(binding: &RepoBinding, word: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_finalizer_that_somebody_set_makes_no_call_holds_nobody_up_and_tells_nothing() -> Result<()> {
+async fn a_finalizer_set_by_a_user_causes_no_call_blocks_nothing_and_reveals_nothing() -> Result<()> {
     let platform = TestEnv::new("preset").await?;
     let team_namespace = format!("{}-team", platform.namespace);
     platform.cluster().create_namespace_named(&team_namespace).await?;
     let team = platform.within(&team_namespace)?;
     let proxy = FaultProxy::before_gitea(platform.gitea).await?;
     let operator = platform.operator_for(&[&team_namespace]).await?;
-    // A token that reads, so that a webhook which counted would lower the connection.
+    // A token that can only read, so that a webhook that counted would change the connection's conditions.
     let reader = platform.gitea.create_token(&platform.account, "reader", &["read:repository", "read:user", "read:organization"]).await?;
     platform.cluster().apply_secret(&platform.namespace, "credential", &[("token", &reader)]).await?;
     let mut spec = platform.connection_spec_at(&proxy.url());
@@ -76,7 +76,7 @@ async fn a_finalizer_that_somebody_set_makes_no_call_holds_nobody_up_and_tells_n
         for name in names {
             if round == "released" {
                 let binding = team.binding_says(name, "Ready", "False/RefNotPermitted").await?;
-                // The name is the one that the binding gave itself.
+                // The message contains only the name that the binding's own spec has.
                 let message = binding_message(&binding, "Ready").replace("there-is-none", CONNECTION);
                 told.push((message, binding_condition(&binding, "CleanupBlocked")));
                 team.binding_until(name, "free of the finalizer", SOON, |binding| binding.metadata.finalizers.is_none()).await?;
@@ -90,7 +90,7 @@ async fn a_finalizer_that_somebody_set_makes_no_call_holds_nobody_up_and_tells_n
     assert_eq!(proxy.count(|_| true), 0, "{:?}", proxy.exchanges());
     assert!(leftovers(&platform, &operator).await?.is_empty());
 
-    // Whoever only names the connection does not use it.
+    // A binding that only names the connection does not count as using it.
     create("waits", CONNECTION, &platform.repository).await?;
     team.binding_says("waits", "Ready", "False/RefNotPermitted").await?;
     stays("the connection as it was", Duration::from_secs(5), async || {
@@ -109,7 +109,7 @@ async fn a_finalizer_that_somebody_set_makes_no_call_holds_nobody_up_and_tells_n
 }
 
 #[tokio::test]
-async fn a_grant_that_is_withdrawn_while_the_credential_is_dead_ends_at_once_after_a_restart() -> Result<()> {
+async fn a_grant_withdrawn_while_the_credential_is_rejected_ends_at_once_after_a_restart() -> Result<()> {
     let env = TestEnv::new("dead-withdrawn").await?;
     let operator = env.operator().await?;
     env.create_connection(granting(&env, env.connection_spec())).await?;
@@ -124,14 +124,14 @@ async fn a_grant_that_is_withdrawn_while_the_credential_is_dead_ends_at_once_aft
     operator.restart().await?;
     let binding = env.binding_says("shop", "Ready", "False/RefNotPermitted").await?;
     assert_eq!(binding_condition(&binding, "WebhookInSync"), "False/RefNotPermitted");
-    assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1, "nobody could remove it");
+    assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1, "no credential could remove it");
     env.push("withdrawn").await?;
     stays("nothing is handed on", Duration::from_secs(5), async || {
         ensure!(env.sink.deliveries().len() == 1, "{:?}", env.sink.deliveries());
         Ok(())
     })
     .await?;
-    // With a credential again, the hook goes by itself.
+    // With a working credential again, the operator removes the hook by itself.
     env.cluster().apply_secret(&env.namespace, "credential", &[("token", &env.account.token)]).await?;
     env.hooks_until(&env.repository, &operator.url(), "gone", <[Hook]>::is_empty).await?;
     env.binding_until("shop", "free of our finalizer", SOON, |binding| binding.metadata.finalizers.is_none()).await?;
@@ -139,7 +139,7 @@ async fn a_grant_that_is_withdrawn_while_the_credential_is_dead_ends_at_once_aft
 }
 
 #[tokio::test]
-async fn a_repository_renamed_out_of_the_grant_or_transferred_out_of_the_owner_loses_route_and_hook() -> Result<()> {
+async fn a_repository_renamed_out_of_the_grant_or_transferred_to_another_owner_loses_route_and_hook() -> Result<()> {
     let env = TestEnv::new("departs").await?;
     let operator = env.operator().await?;
     env.create_connection(granting(&env, env.connection_spec())).await?;
@@ -155,7 +155,7 @@ async fn a_repository_renamed_out_of_the_grant_or_transferred_out_of_the_owner_l
         .await
     };
 
-    // Renamed: the first delivery under the new name reaches nobody, and calls for a look.
+    // Renamed: the first delivery under the new name reaches no sink and triggers a probe.
     rename(&env, "shop", CANARY).await?;
     let canary = format!("{}/{CANARY}", env.organization);
     env.gitea.push_commit(&env.account, &canary, "main", "renamed").await?;
@@ -172,9 +172,9 @@ async fn a_repository_renamed_out_of_the_grant_or_transferred_out_of_the_owner_l
     rename(&env, CANARY, "shop").await?;
     env.look_again("shop").await?;
     env.binding_ready("shop").await?;
-    assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1, "what is back gets its hook back");
+    assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1, "the returned repository gets its hook again");
 
-    // Transferred to another owner, which the same credential reaches.
+    // Transferred to another owner that the same credential can reach.
     let other = format!("{}-{CANARY}", env.organization);
     env.gitea.create_organization(&env.account, &other).await?;
     let (status, answer) =
@@ -189,7 +189,7 @@ async fn a_repository_renamed_out_of_the_grant_or_transferred_out_of_the_owner_l
 }
 
 #[tokio::test]
-async fn a_redirect_from_a_granted_name_shows_nothing_of_where_it_leads() -> Result<()> {
+async fn a_redirect_from_a_granted_name_does_not_reveal_its_target() -> Result<()> {
     let env = TestEnv::new("redirect").await?;
     let proxy = FaultProxy::before_gitea(env.gitea).await?;
     let operator = env.operator().await?;
@@ -200,7 +200,7 @@ async fn a_redirect_from_a_granted_name_shows_nothing_of_where_it_leads() -> Res
     let binding = env.binding_says("shop", "Ready", "False/RepositoryMovedOutOfScope").await?;
     ensure!(!tells(&binding, CANARY), "{:?}", binding.status);
     assert_eq!(binding.status.and_then(|status| status.repository), None);
-    assert!(proxy.count(asks_for_repository) > 0, "it was looked up");
+    assert!(proxy.count(asks_for_repository) > 0, "the repository was looked up");
     assert_eq!(proxy.count(asks_for_hooks), 0, "{:?}", proxy.exchanges());
     env.delete_binding("shop").await?;
     env.binding_gone("shop", SOON).await?;
@@ -209,7 +209,7 @@ async fn a_redirect_from_a_granted_name_shows_nothing_of_where_it_leads() -> Res
 }
 
 #[tokio::test]
-async fn a_grant_withdrawn_between_the_creation_of_a_hook_and_its_status_takes_the_hook_along() -> Result<()> {
+async fn a_grant_withdrawn_between_the_creation_of_a_hook_and_its_status_removes_the_hook() -> Result<()> {
     let env = TestEnv::new("announced").await?;
     let proxy = FaultProxy::before_gitea(env.gitea).await?;
     let operator = env.operator().await?;
@@ -221,7 +221,7 @@ async fn a_grant_withdrawn_between_the_creation_of_a_hook_and_its_status_takes_t
     operator.kill();
     drop(held);
     assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1);
-    let before = env.bindings.get("shop").await?.status.and_then(|status| status.webhook).context("the place is written down")?;
+    let before = env.bindings.get("shop").await?.status.and_then(|status| status.webhook).context("the target is recorded")?;
     assert!(before.hooks.is_empty() && before.former_targets.len() == 1, "{before:?}");
     env.patch_connection(json!({"spec": {"allowedBindings": []}})).await?;
     operator.restart().await?;
@@ -233,7 +233,7 @@ async fn a_grant_withdrawn_between_the_creation_of_a_hook_and_its_status_takes_t
 }
 
 #[tokio::test]
-async fn deleting_a_connection_says_that_the_hooks_of_its_bindings_go() -> Result<()> {
+async fn deleting_a_connection_reports_that_the_hooks_of_its_bindings_are_removed() -> Result<()> {
     let env = TestEnv::new("goes-along").await?;
     let operator: Operator = env.operator().await?;
     env.create_connection(env.connection_spec()).await?;
@@ -247,7 +247,7 @@ async fn deleting_a_connection_says_that_the_hooks_of_its_bindings_go() -> Resul
     env.hooks_until(&env.repository, &operator.url(), "gone", <[Hook]>::is_empty).await?;
     let binding = env.binding_says("shop", "WebhookInSync", "False/ConnectionNotFound").await?;
     assert!(binding_message(&binding, "WebhookInSync").starts_with("there is no hook"), "{:?}", binding.status);
-    // As the event says: with a connection again, there is a hook again.
+    // As the event says: with a connection again, the hook is created again.
     env.create_connection(env.connection_spec()).await?;
     env.binding_ready("shop").await?;
     assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1);

@@ -1,4 +1,4 @@
-//! Hooks at a real Gitea: ours are found, repaired and removed, and nobody else's is touched.
+//! Hooks at a real Gitea: the operator finds, repairs and removes its own, and touches no others.
 
 use anyhow::{Context as _, Result};
 use forgebind::api::v1alpha1::RepoBinding;
@@ -11,10 +11,10 @@ use testkit::test_env::{CONNECTION, SOON, TestEnv, binding_condition, binding_me
 
 const OWN_SECRET: &str = "a-webhook-secret-of-the-user-0001";
 
-/// What two looks at the same hooks have in common when nobody touched them.
+/// The parts of hooks that stay the same between two probes when nobody changes the hooks.
 fn seen(hooks: &[Hook]) -> Vec<String> {
     let sorted = hooks.iter().cloned().map(|mut hook| {
-        // Gitea lists the events of one hook in any order.
+        // Gitea lists the events of a hook in any order.
         hook.events.sort();
         format!("{hook:?}")
     });
@@ -38,7 +38,7 @@ fn planned(binding: &RepoBinding) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn ours_is_found_behind_120_hooks_of_others_and_none_of_theirs_is_touched() -> Result<()> {
+async fn our_hook_is_found_behind_120_foreign_hooks_and_none_of_them_is_touched() -> Result<()> {
     let env = TestEnv::new("many").await?;
     for number in 0..120 {
         env.gitea.create_hook(&env.repository, &format!("http://127.0.0.1:9/of-others/{number}"), &["push"]).await?;
@@ -59,7 +59,7 @@ async fn ours_is_found_behind_120_hooks_of_others_and_none_of_theirs_is_touched(
     let hooks = found.status.context("a status")?.webhook.context("a webhook")?.hooks;
     assert_eq!(hooks.iter().map(|hook| hook.id.clone()).collect::<Vec<_>>(), [ours[0].id.to_string()]);
     assert!(hook_lists(&proxy) > 1, "the list has several pages");
-    assert_eq!(writes(&proxy), [""; 0], "it was found, so nothing is made");
+    assert_eq!(writes(&proxy), [""; 0], "the hook was found, so none is created");
 
     env.delete_binding("shop").await?;
     env.binding_gone("shop", SOON).await?;
@@ -67,7 +67,7 @@ async fn ours_is_found_behind_120_hooks_of_others_and_none_of_theirs_is_touched(
     Ok(())
 }
 
-/// A binding whose hook delivers to somebody else's endpoint.
+/// A binding whose hook delivers to an endpoint outside Forgebind.
 fn custom_spec(env: &TestEnv, url: &str, adopt: bool) -> Value {
     json!({
         "connectionRef": {"name": CONNECTION},
@@ -76,7 +76,7 @@ fn custom_spec(env: &TestEnv, url: &str, adopt: bool) -> Value {
     })
 }
 
-/// A connection that allows hooks to the sink's address, and a Secret for them. Answers the address.
+/// Creates a connection that allows hooks to the sink's address, and a Secret for them. Returns the address.
 async fn allow_custom(env: &TestEnv) -> Result<String> {
     let mut spec = env.connection_spec();
     let host = format!("127.0.0.1:{}", env.sink.port());
@@ -87,7 +87,7 @@ async fn allow_custom(env: &TestEnv) -> Result<String> {
 }
 
 #[tokio::test]
-async fn a_hook_of_somebody_else_with_the_same_url_is_left_alone_and_taken_over_only_when_asked() -> Result<()> {
+async fn a_foreign_hook_with_the_same_url_is_left_alone_and_adopted_only_when_asked() -> Result<()> {
     let env = TestEnv::new("foreign").await?;
     let _operator = env.operator().await?;
     let url = allow_custom(&env).await?;
@@ -112,7 +112,7 @@ async fn a_hook_of_somebody_else_with_the_same_url_is_left_alone_and_taken_over_
     assert!(hooks.len() == 1 && hooks[0].adopted && hooks[0].id == theirs.to_string(), "{hooks:?}");
     let marked = env.gitea.hooks(&env.repository).await?;
     assert!(marked.len() == 1 && marked[0].config.url.contains("forgebind="), "{marked:?}");
-    assert!(!marked[0].events.contains(&"issues_only".to_owned()), "kept in the shape that the binding wants: {marked:?}");
+    assert!(!marked[0].events.contains(&"issues_only".to_owned()), "the adopted hook has the events of the binding: {marked:?}");
 
     env.delete_binding("shop").await?;
     env.binding_gone("shop", SOON).await?;
@@ -122,7 +122,7 @@ async fn a_hook_of_somebody_else_with_the_same_url_is_left_alone_and_taken_over_
 }
 
 #[tokio::test]
-async fn an_adopted_hook_with_a_query_is_handed_back_letter_by_letter_although_its_secret_is_gone() -> Result<()> {
+async fn an_adopted_hook_gets_its_exact_url_with_the_query_back_although_its_secret_is_gone() -> Result<()> {
     let env = TestEnv::new("query").await?;
     let _operator = env.operator().await?;
     let url = format!("{}?job=a%20b&token=x%2Fy", allow_custom(&env).await?);
@@ -176,7 +176,7 @@ async fn a_hook_that_was_deleted_or_changed_by_hand_is_repaired_without_a_new_se
 }
 
 #[tokio::test]
-async fn events_that_are_read_back_in_other_words_are_not_repaired_for_ever() -> Result<()> {
+async fn events_that_gitea_returns_under_other_names_are_not_repaired_endlessly() -> Result<()> {
     let env = TestEnv::new("words").await?;
     let proxy = FaultProxy::before_gitea(env.gitea).await?;
     let operator = env.operator().await?;
@@ -200,7 +200,7 @@ async fn events_that_are_read_back_in_other_words_are_not_repaired_for_ever() ->
 }
 
 #[tokio::test]
-async fn a_hook_that_a_person_switched_off_is_respected_and_said() -> Result<()> {
+async fn a_hook_that_a_person_disabled_stays_disabled_and_is_reported() -> Result<()> {
     let env = TestEnv::new("paused").await?;
     let operator = env.operator().await?;
     env.create_connection(env.connection_spec()).await?;
@@ -214,7 +214,7 @@ async fn a_hook_that_a_person_switched_off_is_respected_and_said() -> Result<()>
     assert_eq!(binding_condition(&binding, "Ready"), "False/PausedAtProvider");
     let paused = env.hooks_at(&operator.url()).await?;
     assert!(paused.len() == 1 && !paused[0].active, "{paused:?}");
-    // Neither a changed spec nor another secret is a reason to switch it on.
+    // Neither a changed spec nor another secret enables the hook.
     env.cluster().apply_secret(&env.namespace, "own", &[("secret", OWN_SECRET)]).await?;
     env.patch_binding("shop", json!({"spec": {"webhook": {"secretRef": {"name": "own"}}}})).await?;
     let binding = env.look_again("shop").await?;
@@ -229,13 +229,13 @@ async fn a_hook_that_a_person_switched_off_is_respected_and_said() -> Result<()>
     Ok(())
 }
 
-/// That a plan is told and stays told, and that nothing was written.
+/// Checks that the status shows a plan and keeps it, and that the operator wrote nothing.
 async fn observes(env: &TestEnv, proxy: &FaultProxy) -> Result<()> {
     let binding = env.binding_says("shop", "WebhookInSync", "False/Observing").await?;
     assert_eq!(binding_condition(&binding, "Ready"), "True/Observing");
     let binding = env.look_again("shop").await?;
     assert_eq!(planned(&binding), ["CreateHook"]);
-    // A reconciliation without a look does not forget the plan.
+    // A reconciliation without a probe keeps the plan.
     env.patch_binding("shop", json!({"spec": {"suspend": true}})).await?;
     let binding = env.binding_says("shop", "Ready", "False/Suspended").await?;
     assert_eq!(planned(&binding), ["CreateHook"]);
@@ -246,7 +246,7 @@ async fn observes(env: &TestEnv, proxy: &FaultProxy) -> Result<()> {
     Ok(())
 }
 
-/// That the hook is there now and no plan is left.
+/// Checks that the hook exists and no plan is left.
 async fn managed(env: &TestEnv, operator: &Operator) -> Result<()> {
     let binding = env.binding_ready("shop").await?;
     assert_eq!(planned(&binding), [""; 0]);
@@ -255,7 +255,7 @@ async fn managed(env: &TestEnv, operator: &Operator) -> Result<()> {
 }
 
 #[tokio::test]
-async fn observe_on_the_binding_plans_and_writes_nothing_until_it_manages() -> Result<()> {
+async fn observe_on_the_binding_plans_and_writes_nothing_until_the_policy_is_manage() -> Result<()> {
     let env = TestEnv::new("observe").await?;
     let proxy = FaultProxy::before_gitea(env.gitea).await?;
     let operator = env.operator().await?;
@@ -269,7 +269,7 @@ async fn observe_on_the_binding_plans_and_writes_nothing_until_it_manages() -> R
 }
 
 #[tokio::test]
-async fn observe_on_the_connection_holds_for_its_bindings_also_for_their_deletion() -> Result<()> {
+async fn observe_on_the_connection_applies_to_its_bindings_and_their_deletion() -> Result<()> {
     let env = TestEnv::new("watching").await?;
     let proxy = FaultProxy::before_gitea(env.gitea).await?;
     let operator = env.operator().await?;
@@ -290,15 +290,15 @@ async fn observe_on_the_connection_holds_for_its_bindings_also_for_their_deletio
     proxy.forget();
     env.delete_binding("shop").await?;
     env.binding_gone("shop", SOON).await?;
-    assert_eq!(writes(&proxy), [""; 0], "nothing is written while observing, so the hook stays and is written down");
+    assert_eq!(writes(&proxy), [""; 0], "nothing is written while observing, so the hook stays and is recorded as leftover");
     assert_eq!(env.hooks_at(&operator.url()).await?.len(), 1);
     env.patch_connection(json!({"spec": {"managementPolicy": "Manage"}})).await?;
-    env.hooks_until(&env.repository, &operator.url(), "worked off", <[Hook]>::is_empty).await?;
+    env.hooks_until(&env.repository, &operator.url(), "leftover removed", <[Hook]>::is_empty).await?;
     Ok(())
 }
 
 #[tokio::test]
-async fn read_only_plans_and_writes_nothing_until_it_is_taken_away() -> Result<()> {
+async fn read_only_plans_and_writes_nothing_until_the_flag_is_removed() -> Result<()> {
     let env = TestEnv::new("read-only").await?;
     let proxy = FaultProxy::before_gitea(env.gitea).await?;
     let options = env.options().await?;
@@ -312,7 +312,7 @@ async fn read_only_plans_and_writes_nothing_until_it_is_taken_away() -> Result<(
 }
 
 #[tokio::test]
-async fn dt_26_bindings_of_one_repository_have_hooks_of_their_own_and_share_no_custom_url() -> Result<()> {
+async fn dt_26_bindings_of_one_repository_have_separate_hooks_and_cannot_share_a_custom_url() -> Result<()> {
     let env = TestEnv::new("conflicts").await?;
     let operator = env.operator().await?;
     let url = allow_custom(&env).await?;
@@ -330,7 +330,7 @@ async fn dt_26_bindings_of_one_repository_have_hooks_of_their_own_and_share_no_c
     env.binding_ready("first").await?;
     let waiting = env.binding_says("second", "Ready", "False/ClaimedByAnother").await?;
     let message = binding_message(&waiting, "Ready");
-    assert!(!message.contains("first"), "names of others are not told: {message}");
+    assert!(!message.contains("first"), "names of other objects are not in the message: {message}");
     let held = env.hooks_of(&env.repository, &url).await?;
     assert_eq!(held.len(), 1, "{held:?}");
     env.delete_binding("first").await?;
@@ -360,7 +360,7 @@ async fn a_move_to_another_repository_makes_the_new_hook_before_it_removes_the_o
     let order: Vec<String> = proxy.exchanges().iter().filter(|one| one.is_write()).map(|one| one.method.to_string()).collect();
     assert_eq!(order, ["POST", "DELETE"]);
 
-    // To one that is not there yet: what is there goes on until the new one can be had.
+    // To a repository that does not exist yet: the old hook stays until the new one can be created.
     env.patch_binding("shop", json!({"spec": {"repository": later}})).await?;
     env.binding_says("shop", "Ready", "False/NotFoundOrHidden").await?;
     assert_eq!(env.hooks_of(&cart, &operator.url()).await?.len(), 1);
@@ -392,7 +392,7 @@ async fn a_move_to_another_connection_of_the_same_server_makes_the_new_hook_befo
     env.binding_until("shop", "moved", SOON, moved).await?;
     let binding = env.look_again("shop").await?;
     assert_eq!(binding_condition(&binding, "Ready"), "True/Succeeded");
-    // What one connection let a binding make proves nothing through another one.
+    // A hook id from one connection proves nothing through another connection.
     let after = env.hooks_at(&operator.url()).await?;
     assert_eq!(after.len(), 1, "{after:?}");
     assert_ne!((after[0].id, &after[0].config.url), (before.id, &before.config.url));
@@ -416,7 +416,7 @@ async fn a_suspended_binding_writes_nothing_and_its_deletion_still_cleans_up() -
     env.binding_says("shop", "Ready", "False/Suspended").await?;
     env.look_again("shop").await?;
     assert_eq!(writes(&proxy), [""; 0]);
-    // Its route goes on accepting.
+    // The receiver still accepts deliveries for it.
     env.push("while suspended").await?;
     env.sink.wait_for(1, SOON).await?;
     assert_eq!(writes(&proxy), [""; 0]);

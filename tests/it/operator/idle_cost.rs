@@ -1,5 +1,4 @@
-//! What a binding costs: nothing at rest, little over its life. Counted where it is paid: in the API server's audit log and at
-//! the provider.
+//! The cost of a binding: nothing at rest, little over its life. Counted in the API server's audit log and at the provider.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,8 +12,8 @@ use testkit::operator::Operator;
 use testkit::test_env::{CONNECTION, SOON, TestEnv, binding_condition, connection_condition};
 use testkit::wait::{Seen, stays, wait_until};
 
-/// How long rest is watched. Longer than every rhythm inside the operator that is shorter than a minute: evidence is pulled every
-/// 10 s, the Lease renewed more often than that.
+/// How long a test watches the operator at rest. Longer than every interval below a minute: the controller reads evidence every
+/// 10 s and renews the Lease more often than that.
 const WINDOW: Duration = Duration::from_secs(25);
 const BINDINGS: [&str; 3] = ["shop", "cart", "till"];
 
@@ -66,7 +65,7 @@ async fn a_binding_at_rest_costs_no_write_and_no_provider_call() -> Result<()> {
     for name in BINDINGS {
         env.binding_ready(name).await?;
     }
-    // One of them with a delivery behind it.
+    // One of the bindings has had a delivery.
     env.push("before the rest").await?;
     env.binding_says("shop", "Receiving", "True/Succeeded").await?;
     env.connection_until("its bindings counted", SOON, |connection| {
@@ -76,7 +75,7 @@ async fn a_binding_at_rest_costs_no_write_and_no_provider_call() -> Result<()> {
     .await?;
     let reconciled =
         async || Ok::<_, anyhow::Error>(testkit::operator::metric(&operator.metrics().await?, "forgebind_reconciliations_total"));
-    // What those last writes asked for is done when the count of reconciliations stands still.
+    // The reactions to the last writes are finished when the count of reconciliations stays the same.
     let mut known = reconciled().await?;
     wait_until("the reconciliations of the last changes", SOON, async || {
         tokio::time::sleep(Duration::from_secs(3)).await;
@@ -100,13 +99,13 @@ async fn a_binding_at_rest_costs_no_write_and_no_provider_call() -> Result<()> {
     eprintln!("figure: requests to the API server in {WINDOW:?} at rest with {} bindings: {:?}", BINDINGS.len(), grouped(&seen));
     eprintln!("figure: reconciliations in that time: {}", reconciled().await? - reconciled_before);
     assert!(seen.iter().any(|event| is_lease(event) && event.is_write()), "the Lease is renewed: {:?}", grouped(&seen));
-    // Each watch is opened anew every 50 s, which may fall into the window; apart from that and the Lease nothing is read.
+    // Each watch is reopened every 50 s, which may happen in this time; apart from that and the Lease the operator reads nothing.
     let reads: Vec<_> = seen.iter().filter(|event| !event.is_write() && event.verb != "watch" && !is_lease(event)).collect();
     assert!(reads.is_empty(), "{reads:?}");
     Ok(())
 }
 
-/// Whether a request is about one binding, or is an event in its namespace.
+/// Whether a request concerns one binding, or is an event in its namespace.
 fn concerns(event: &AuditEvent, namespace: &str, name: &str) -> bool {
     let Some(object) = &event.object_ref else { return false };
     object.namespace == namespace && ((object.resource == "repobindings" && object.name == name) || object.resource == "events")
@@ -118,7 +117,7 @@ fn writes<'a>(seen: &'a [AuditEvent], namespace: &str, name: &str) -> (Vec<&'a A
     (about.into_iter().filter(|event| event.resource() != "events").collect(), events)
 }
 
-/// Waits until the audit log shows a write of the operator that fits, so that what came before it is there, too.
+/// Waits until the audit log contains a matching write of the operator, so that it contains everything before it too.
 async fn audited(env: &TestEnv, operator: &Operator, start: usize, what: &str, count: usize) -> Result<Vec<AuditEvent>> {
     wait_until(&format!("{count} of {what} in the audit log"), SOON, async || {
         let seen = requests_since(env, operator, start)?;
@@ -130,7 +129,7 @@ async fn audited(env: &TestEnv, operator: &Operator, start: usize, what: &str, c
 }
 
 #[tokio::test]
-async fn one_life_of_a_binding_costs_few_writes_and_calls() -> Result<()> {
+async fn the_whole_life_of_a_binding_costs_few_writes_and_calls() -> Result<()> {
     let env = TestEnv::new("life").await?;
     let proxy = FaultProxy::before_gitea(env.gitea).await?;
     let operator = Operator::start(env.options().await?).await?;
@@ -142,7 +141,7 @@ async fn one_life_of_a_binding_costs_few_writes_and_calls() -> Result<()> {
         seen.iter().filter(|event| event.is_write() && event.object_ref.as_ref().is_some_and(|object| object.name == CONNECTION));
     eprintln!("figure: writes of a new connection: {:?}", grouped(of_connection));
     eprintln!("figure: provider calls of a new connection: {:?}", calls(&proxy.exchanges()));
-    // The event follows the status.
+    // The event is sent after the status.
     wait_until("the connection's event", SOON, async || {
         let seen = requests_since(&env, &operator, start)?;
         let told = seen.iter().any(|event| event.resource() == "events" && concerns(event, &env.namespace, ""));
@@ -155,7 +154,7 @@ async fn one_life_of_a_binding_costs_few_writes_and_calls() -> Result<()> {
     env.create_binding("shop", env.binding_spec()).await?;
     env.binding_ready("shop").await?;
     audited(&env, &operator, start, "events", 1).await?;
-    // What its creation still asks of anybody is over when the connection has counted it.
+    // All reactions to the creation are finished when the connection has counted the binding.
     env.connection_until("the binding counted", SOON, |connection| {
         connection.status.as_ref().is_some_and(|status| status.bindings == Some(1) && !status.permissions.is_empty())
     })
@@ -165,7 +164,7 @@ async fn one_life_of_a_binding_costs_few_writes_and_calls() -> Result<()> {
     let made = calls(&proxy.exchanges());
     eprintln!("figure: writes of a creation: {:?} and {events} event", grouped(created.iter().copied()));
     eprintln!("figure: provider calls of a creation: {made:?}");
-    // The finalizer, where the hook is about to be made, and that it is there: src/docs/decisions/0013-one-gate-for-credentials.md.
+    // The finalizer, the intention to create the hook, and the created hook: src/docs/decisions/0013-one-gate-for-credentials.md.
     let of_status = created.iter().filter(|event| event.resource() == "repobindings/status").count();
     assert_eq!((created.len(), of_status), (3, 2), "{created:?}");
     assert_eq!(events, 1, "{:?}", grouped(&seen));

@@ -1,5 +1,5 @@
-//! What an operator keeps in its own namespace is deleted or replaced under its feet: it is noticed at once, told, and put right
-//! where that can be done without harm.
+//! Somebody deletes or replaces objects in the operator's own namespace while it runs: the operator notices at once, reports it,
+//! and repairs what it can repair without harm.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::ByteString;
@@ -30,7 +30,7 @@ fn key_of(secret: &Secret) -> Option<Vec<u8>> {
     Some(secret.data.as_ref()?.get("key")?.0.clone())
 }
 
-/// Waits until a Secret is there, and answers its data.
+/// Waits until a Secret exists, and returns its data.
 async fn there_again(secrets: &Api<Secret>, name: &str) -> Result<Secret> {
     wait_until(&format!("{name} to be there again"), SOON, async || {
         Ok(secrets.get_opt(name).await?.map_or_else(|| Seen::NotYet("it is missing".to_owned()), Seen::Done))
@@ -38,7 +38,7 @@ async fn there_again(secrets: &Api<Secret>, name: &str) -> Result<Secret> {
     .await
 }
 
-/// Waits until a figure about a key has a value.
+/// Waits until a metric of a key has a value.
 async fn figure(operator: &Operator, name: &str, key: &str, value: u64) -> Result<()> {
     let line = format!("{name}{{key=\"{key}\"}}");
     wait_until(&format!("{line} {value}"), SOON, async || {
@@ -56,7 +56,7 @@ async fn logged(operator: &Operator, words: &str) -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_key_that_somebody_deletes_is_written_back_at_once_and_that_is_told() -> Result<()> {
+async fn a_deleted_key_is_written_back_at_once_and_reported() -> Result<()> {
     let env = TestEnv::new("key-deleted").await?;
     let operator = env.operator().await?;
     let secrets = secrets(&env, &operator)?;
@@ -74,7 +74,7 @@ async fn a_key_that_somebody_deletes_is_written_back_at_once_and_that_is_told() 
         figure(&operator, "forgebind_keys_stored", label, 1).await?;
     }
     logged(&operator, "somebody deleted the Secret").await?;
-    // A receiver that comes now finds its key, and a restart finds the hook.
+    // A receiver that starts now finds its key, and a restarted controller finds the hook.
     let receiver = Operator::start(operator.options().beside()?.only("receiver")).await?;
     assert!(receiver.terminate(SOON).await?.success());
     operator.kill();
@@ -84,7 +84,7 @@ async fn a_key_that_somebody_deletes_is_written_back_at_once_and_that_is_told() 
     Ok(())
 }
 
-/// Puts another key into the Secret, while the operator stands still, so that it cannot be first.
+/// Puts another key into the Secret while the operator is stopped, so that the operator cannot write its own first.
 async fn replace_key(operator: &Operator, secrets: &Api<Secret>, key: &[u8]) -> Result<()> {
     operator.signal("STOP")?;
     let swapped = async {
@@ -102,7 +102,7 @@ async fn replace_key(operator: &Operator, secrets: &Api<Secret>, key: &[u8]) -> 
 }
 
 #[tokio::test]
-async fn another_key_in_its_place_is_never_overwritten_and_no_hook_is_made_meanwhile() -> Result<()> {
+async fn a_replaced_key_is_never_overwritten_and_no_hook_is_created_meanwhile() -> Result<()> {
     let env = TestEnv::new("key-replaced").await?;
     let operator = env.operator().await?;
     let secrets = secrets(&env, &operator)?;
@@ -137,7 +137,7 @@ async fn another_key_in_its_place_is_never_overwritten_and_no_hook_is_made_meanw
 }
 
 #[tokio::test]
-async fn a_key_that_cannot_be_written_back_holds_new_hooks_until_it_can() -> Result<()> {
+async fn a_key_that_cannot_be_written_back_blocks_new_hooks_until_it_can() -> Result<()> {
     let env = TestEnv::new("key-refused").await?;
     let operator = env.operator().await?;
     let secrets = secrets(&env, &operator)?;
@@ -153,7 +153,7 @@ async fn a_key_that_cannot_be_written_back_holds_new_hooks_until_it_can() -> Res
     without.rules.iter_mut().flatten().filter(|rule| rule.verbs == ["create"]).for_each(|rule| rule.verbs = vec!["get".to_owned()]);
     roles.replace(&granted.name_any(), &PostParams::default(), &without).await?;
     let user = format!("--as={}", operator.options().user());
-    wait_until("the right to be gone", SOON, async || {
+    wait_until("the right to be withdrawn", SOON, async || {
         let asked = ["auth", "can-i", "create", "secrets", "-n", operator.options().namespace(), &user];
         Ok(if env.cluster().kubectl(&asked).await.is_ok() { Seen::NotYet("it is there".to_owned()) } else { Seen::Done(()) })
     })
@@ -177,7 +177,7 @@ async fn a_key_that_cannot_be_written_back_holds_new_hooks_until_it_can() -> Res
 }
 
 #[tokio::test]
-async fn prepared_secrets_of_users_that_somebody_deletes_are_prepared_again() -> Result<()> {
+async fn deleted_copies_of_users_secrets_are_prepared_again() -> Result<()> {
     let env = TestEnv::new("prepared-deleted").await?;
     let operator = env.operator().await?;
     let secrets = secrets(&env, &operator)?;
@@ -188,7 +188,7 @@ async fn prepared_secrets_of_users_that_somebody_deletes_are_prepared_again() ->
     env.create_binding("shop", spec).await?;
     let uid = env.binding_ready("shop").await?.uid().context("a UID")?;
     let name = forgebind::protocol::webhook_secrets::secret_name(forgebind::protocol::webhook_secrets::shard(&uid));
-    // While it runs, and while it does not.
+    // Once while the operator runs, once while it does not.
     for stopped in [false, true] {
         if stopped {
             assert!(operator.terminate(SOON).await?.success());
@@ -208,7 +208,7 @@ async fn prepared_secrets_of_users_that_somebody_deletes_are_prepared_again() ->
 }
 
 #[tokio::test]
-async fn a_lease_that_somebody_deletes_is_made_anew_and_somebody_leads_again() -> Result<()> {
+async fn a_deleted_lease_is_created_again_and_one_operator_leads() -> Result<()> {
     let env = TestEnv::new("lease-deleted").await?;
     let options = env.options().await?.with("leader-election", "true");
     let beside = options.beside()?;
@@ -227,11 +227,11 @@ async fn a_lease_that_somebody_deletes_is_made_anew_and_somebody_leads_again() -
     .await?;
     env.create_binding("after", env.binding_spec()).await?;
     env.binding_ready("after").await?;
-    assert_eq!(env.hooks_at(&one.url()).await?.len(), 1, "one leads");
+    assert_eq!(env.hooks_at(&one.url()).await?.len(), 1, "one operator leads");
     Ok(())
 }
 
-/// What an operator says that does not start.
+/// The last log lines of an operator that fails to start.
 async fn last_words(options: Options) -> Result<String> {
     let operator = Operator::launch(options)?;
     ensure!(!operator.wait_exit(SOON).await?.success(), "it starts");
@@ -239,7 +239,7 @@ async fn last_words(options: Options) -> Result<String> {
 }
 
 #[tokio::test]
-async fn a_wrong_namespace_of_its_own_is_named_at_the_start() -> Result<()> {
+async fn a_wrong_namespace_of_the_operator_is_reported_at_the_start() -> Result<()> {
     let env = TestEnv::new("misplaced").await?;
     let operator = env.operator().await?;
     env.create_connection(env.connection_spec()).await?;
@@ -254,7 +254,7 @@ async fn a_wrong_namespace_of_its_own_is_named_at_the_start() -> Result<()> {
     }
     let said = last_words(options.clone().with("namespace", "nowhere")).await?;
     ensure!(said.contains("--namespace is nowhere") && said.contains("no such namespace"), "{said}");
-    // An administrator's own account has no namespace, but sees where the key is.
+    // An administrator's own account has no namespace, but can see where the key is.
     let by_administrator = Options::new(env.cluster().kubeconfig(), &elsewhere)?.with("watch-namespaces", &env.namespace);
     let said = last_words(by_administrator).await?;
     ensure!(said.contains(&format!("--namespace is {elsewhere}")) && said.contains(&own), "{said}");

@@ -1,4 +1,4 @@
-//! Objects that were stored before their definition was tightened and that do not fit the types.
+//! Objects that do not fit the types because they were stored before their definition was tightened.
 
 use anyhow::{Context as _, Result};
 use forgebind::api::crd;
@@ -14,7 +14,7 @@ use testkit::shared;
 use testkit::test_env::{SOON, TestEnv, event_on};
 use testkit::wait::{Seen, wait_until};
 
-/// The definitions as a version before this one might have had them: anything goes.
+/// The definitions as an earlier version might have had them: they accept anything.
 async fn install_loosened(plane: &ControlPlane) -> Result<()> {
     let api: Api<CustomResourceDefinition> = Api::all(plane.cluster().client()?);
     for mut definition in crd::custom_resource_definitions() {
@@ -61,7 +61,7 @@ async fn store<K: kube::Resource<DynamicType = ()>>(plane: &ControlPlane, namesp
 }
 
 #[tokio::test]
-async fn a_malformed_object_stored_before_the_definition_was_tightened_stops_nothing_else() -> Result<()> {
+async fn a_malformed_object_stored_before_the_definition_was_tightened_blocks_no_other_object() -> Result<()> {
     use forgebind::api::v1alpha1::{GitProviderConnection, RepoBinding};
     let own = OwnControlPlane::start_bare().await?;
     let plane = own.plane();
@@ -70,7 +70,7 @@ async fn a_malformed_object_stored_before_the_definition_was_tightened_stops_not
     store::<RepoBinding>(plane, &env.namespace, json!({"connectionRef": 5, "repository": ["acme/shop"], "interval": {"a": 1}})).await?;
     store::<GitProviderConnection>(plane, &env.namespace, json!({"provider": "gitea", "interval": 7})).await?;
     plane.cluster().apply_crds().await?;
-    wait_until("the definition to be tight", SOON, async || {
+    wait_until("the strict definition to be served", SOON, async || {
         let refused = untyped::<RepoBinding>(plane, &env.namespace)?;
         let object = json!({
             "apiVersion": "forgebind.dev/v1alpha1", "kind": "RepoBinding",
@@ -102,7 +102,7 @@ async fn a_malformed_object_stored_before_the_definition_was_tightened_stops_not
         let metric = format!("forgebind_invalid_objects_total{{kind=\"{kind}\"}} ");
         assert!(operator.metrics().await?.contains(&metric), "{}", operator.metrics().await?);
     }
-    // A start with it there is no start with a lost key, and nothing was written to it.
+    // A start with the malformed object does not count as a start with a lost key, and the operator wrote nothing to the object.
     let now = untyped::<RepoBinding>(plane, &env.namespace)?.get("broken").await?;
     assert_eq!(now.metadata.resource_version, stored.metadata.resource_version);
     operator.kill();
@@ -110,7 +110,7 @@ async fn a_malformed_object_stored_before_the_definition_was_tightened_stops_not
     env.push("after a restart").await?;
     env.sink.wait_for(2, SOON).await?;
 
-    // Repaired, it is an object like any other.
+    // After its repair it is an object like any other.
     let repaired = json!({"spec": env.binding_spec(), "apiVersion": "forgebind.dev/v1alpha1", "kind": "RepoBinding"});
     let mut object: DynamicObject = now;
     object.data = json!({"spec": repaired["spec"]});

@@ -1,5 +1,5 @@
-//! Several public endpoints: addresses of the receiver by name, chosen by connections. Behind each address but the default one stands a
-//! proxy that tells what came by it.
+//! Several public endpoints: named addresses of the receiver, chosen by connections. Behind each address except the default, a
+//! proxy records what arrives there.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use testkit::gitea::Hook;
 use testkit::operator::{Operator, Options};
 use testkit::test_env::{SOON, TestEnv, binding_condition, binding_message};
 
-/// An environment with two public endpoints: the operator's own address is the default, a proxy before it is `internal`.
+/// An environment with two public endpoints: the operator's own address is the default, a proxy in front of it is `internal`.
 struct Ways {
     env: TestEnv,
     options: Options,
@@ -32,7 +32,7 @@ impl Ways {
         Ok(Self { env, options, default, internal })
     }
 
-    /// A connection of this name and a binding of the same name through it.
+    /// Creates a connection with this name and a binding of the same name that uses it.
     async fn create(&self, name: &str, receiver: Value) -> Result<()> {
         let mut spec = self.env.connection_spec();
         spec["receiver"] = receiver;
@@ -53,21 +53,21 @@ impl Ways {
         Ok(())
     }
 
-    /// Waits until a binding is Ready with its one hook below an address, and answers the hook.
+    /// Waits until a binding is Ready with its one hook below an address, and returns the hook.
     async fn delivers_to(&self, name: &str, address: &str) -> Result<Hook> {
         let expected = format!("{address}/hooks/…");
         let there = |binding: &RepoBinding| url(binding) == expected && binding_condition(binding, "Ready") == "True/Succeeded";
         let binding = self.env.binding_until(name, &format!("delivering to {address}"), SOON, there).await?;
         let status = binding.status.and_then(|status| status.webhook).context("a webhook")?;
         ensure!(status.hooks.len() == 1 && status.former_targets.is_empty(), "{status:?}");
-        ensure!(address.ends_with(&status.target.context("a target")?.host), "the target tells where it delivers");
+        ensure!(address.ends_with(&status.target.context("a target")?.host), "the status names the delivery URL");
         let hooks = self.env.gitea.hooks(&self.env.repository).await?;
         let found = hooks.iter().find(|hook| hook.id.to_string() == status.hooks[0].id).with_context(|| format!("{hooks:?}"))?;
         ensure!(found.config.url.starts_with(&format!("{address}/hooks/")), "{found:?}");
         Ok(found.clone())
     }
 
-    /// What came in by the proxy.
+    /// The number of requests that arrived through the proxy.
     fn by_internal(&self) -> usize {
         self.internal.count(|exchange| exchange.path.starts_with("/hooks/"))
     }
@@ -78,13 +78,13 @@ impl Ways {
         Ok(hooks.into_iter().map(|hook| (hook.id, hook.config.url)).collect())
     }
 
-    /// The commits of the first deliveries that the sink accepts, once there are so many.
+    /// The commits of the first `count` deliveries that the sink accepts.
     async fn commits(&self, count: usize) -> Result<BTreeSet<String>> {
         let deliveries = self.env.sink.wait_for(count, SOON).await?;
         Ok(deliveries.iter().map(|delivery| delivery.json()["after"].as_str().unwrap_or_default().to_owned()).collect())
     }
 
-    /// Waits until a binding says that its connection has no address, in these words.
+    /// Waits until a binding reports, with these texts, that its connection has no address.
     async fn is_missing(&self, name: &str, says: &[&str]) -> Result<RepoBinding> {
         let missing = |binding: &RepoBinding| {
             let message = binding_message(binding, "WebhookInSync");
@@ -97,7 +97,7 @@ impl Ways {
     }
 }
 
-/// Where the status says that deliveries go.
+/// The delivery URL in the status.
 fn url(binding: &RepoBinding) -> String {
     binding.status.as_ref().and_then(|status| status.webhook.as_ref()?.url.clone()).unwrap_or_default()
 }
@@ -108,7 +108,7 @@ fn route(hook: &Hook) -> Option<&str> {
 }
 
 #[tokio::test]
-async fn each_connection_has_its_own_way_in_and_a_changed_choice_moves_the_hook_without_a_gap() -> Result<()> {
+async fn each_connection_has_its_own_public_endpoint_and_a_changed_choice_moves_the_hook_without_a_gap() -> Result<()> {
     let ways = Ways::new("ways").await?;
     let env = &ways.env;
     let provider = FaultProxy::before_gitea(env.gitea).await?;
@@ -121,13 +121,13 @@ async fn each_connection_has_its_own_way_in_and_a_changed_choice_moves_the_hook_
     let outer = ways.delivers_to("public", &ways.default).await?;
     let inner = ways.delivers_to("inside", &ways.internal.url()).await?;
     assert_eq!(ways.hooks().await?.len(), 2);
-    assert!(operator.log().contains("internal="), "the log says at the start which public endpoints there are");
+    assert!(operator.log().contains("internal="), "the log lists the public endpoints at the start");
 
     let commit = env.push("by both ways").await?;
     assert_eq!(ways.commits(2).await?, BTreeSet::from([commit]));
-    assert_eq!(ways.by_internal(), 1, "one of the two deliveries came in by it");
+    assert_eq!(ways.by_internal(), 1, "one of the two deliveries arrived through the proxy");
 
-    // Pushes go on while the choice changes; not one of them may be missing. The provider sends each once.
+    // Pushes continue while the choice changes, and none may be missing. The provider sends each once.
     let mut commits = BTreeSet::new();
     let pushing = async {
         for number in 0..8 {
@@ -144,9 +144,9 @@ async fn each_connection_has_its_own_way_in_and_a_changed_choice_moves_the_hook_
     commits.insert(env.push("after the move").await?);
     let seen = ways.commits(2 + 2 * 9).await?;
     assert!(seen.is_superset(&commits), "lost: {:?}", commits.difference(&seen));
-    assert_eq!(ways.by_internal(), before, "nothing comes by the old way any more");
+    assert_eq!(ways.by_internal(), before, "no delivery uses the former endpoint");
 
-    // The answer to the update that moves it back is lost; a restart in the middle finds what was begun.
+    // The answer to the update that moves the hook back is lost; an operator that restarts in the middle completes the move.
     let mut lost =
         provider.inject(Fault::LoseAnswer, |exchange: &Exchange| exchange.method == Method::PATCH && exchange.path.contains("/hooks/"));
     ways.choose("inside", json!("internal")).await?;
@@ -167,7 +167,7 @@ async fn each_connection_has_its_own_way_in_and_a_changed_choice_moves_the_hook_
 }
 
 #[tokio::test]
-async fn a_name_that_there_is_not_is_said_and_loses_nothing() -> Result<()> {
+async fn an_unknown_endpoint_name_is_reported_and_loses_nothing() -> Result<()> {
     let ways = Ways::new("unknown").await?;
     let env = &ways.env;
     let _operator = Operator::start(ways.options.clone()).await?;
@@ -177,11 +177,11 @@ async fn a_name_that_there_is_not_is_said_and_loses_nothing() -> Result<()> {
     ways.choose("git", json!("intern")).await?;
     let says = ["spec.receiver.publicURL is intern", "--public-url has only the names internal", "intern=URL"];
     let binding = ways.is_missing("git", &says).await?;
-    assert_eq!(url(&binding), format!("{}/hooks/…", ways.internal.url()), "it tells where deliveries go still");
+    assert_eq!(url(&binding), format!("{}/hooks/…", ways.internal.url()), "the status still names the delivery URL");
     assert_eq!(ways.hooks().await?, BTreeSet::from([(hook.id, hook.config.url.clone())]));
     let commit = env.push("while the name is unknown").await?;
     assert_eq!(ways.commits(1).await?, BTreeSet::from([commit]));
-    // Nothing is made for a new one, and an old one goes with its hook.
+    // The operator creates no hook for a new binding, and removes the old one with its binding.
     ways.bind("late", "git").await?;
     ways.is_missing("late", &says).await?;
     assert_eq!(ways.hooks().await?.len(), 1);
@@ -196,7 +196,7 @@ async fn a_name_that_there_is_not_is_said_and_loses_nothing() -> Result<()> {
 }
 
 #[tokio::test]
-async fn another_list_of_names_at_a_restart_is_followed_or_said() -> Result<()> {
+async fn a_changed_list_of_endpoint_names_at_a_restart_is_applied_or_reported() -> Result<()> {
     let ways = Ways::new("renamed-ways").await?;
     let env = &ways.env;
     let operator = Operator::start(ways.options.clone()).await?;
@@ -206,7 +206,7 @@ async fn another_list_of_names_at_a_restart_is_followed_or_said() -> Result<()> 
     let inside = ways.delivers_to("inside", &ways.internal.url()).await?;
     operator.terminate(SOON).await?;
 
-    // One name alone, and another address: the connection without a choice has none, the other one's name is gone.
+    // One named address only: the connection without a choice has no endpoint, and the name of the other one is gone.
     let dmz = FaultProxy::before_receiver(&ways.default).await?;
     let operator = Operator::start(ways.options.clone().with("public-url", &format!("dmz={}", dmz.url()))).await?;
     ways.is_missing("plain", &["every URL of --public-url has a name (dmz)", "selects none"]).await?;
@@ -214,9 +214,9 @@ async fn another_list_of_names_at_a_restart_is_followed_or_said() -> Result<()> 
     let both = ways.hooks().await?;
     assert_eq!(both, BTreeSet::from([(plain.id, plain.config.url.clone()), (inside.id, inside.config.url.clone())]));
     let commit = env.push("under another list").await?;
-    assert_eq!(ways.commits(2).await?, BTreeSet::from([commit]), "a receiver takes what comes, by whatever name");
+    assert_eq!(ways.commits(2).await?, BTreeSet::from([commit]), "a receiver accepts deliveries at every address");
 
-    // Chosen anew, an address that nobody declares as of before is left alone.
+    // After a new choice, the hook at an address that is not declared as a former one is left alone.
     ways.choose("inside", json!("dmz")).await?;
     let binding = env.binding_says("inside", "WebhookInSync", "False/HookUnderAnotherHost").await?;
     assert!(binding_message(&binding, "WebhookInSync").contains("--former-public-urls"));

@@ -1,4 +1,5 @@
-//! Hooks that the provider switched off because their deliveries failed: made anew, without a loss and without haste.
+//! Hooks that the provider disabled because their deliveries failed: the operator recreates them without losing events and with
+//! growing pauses.
 
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ async fn present_ids(env: &ProviderEnv) -> Result<Vec<String>> {
     Ok(ids(&env.hooks(&env.repository()).await?))
 }
 
-/// Waits until this hook was made anew.
+/// Waits until this hook was recreated.
 async fn made_anew(env: &ProviderEnv, old: &str, deadline: Duration) -> Result<()> {
     wait_until("a new hook in its place", deadline, async || {
         let hooks = env.hooks(&env.repository()).await?;
@@ -33,7 +34,7 @@ async fn made_anew(env: &ProviderEnv, old: &str, deadline: Duration) -> Result<(
     .await
 }
 
-/// Pushes while nobody listens.
+/// Pushes while no receiver listens.
 async fn push_into_the_void(env: &ProviderEnv, times: usize, between: impl Fn()) -> Result<()> {
     env.operator.kill();
     for _ in 0..times {
@@ -43,20 +44,20 @@ async fn push_into_the_void(env: &ProviderEnv, times: usize, between: impl Fn())
     env.operator.restart().await
 }
 
-/// What the binding says of a hook that the provider switched off.
+/// The message of the binding about a hook that the provider disabled.
 async fn says(env: &ProviderEnv) -> Result<String> {
     let binding = env.objects.binding_says(BINDING, "WebhookInSync", "False/DisabledByProvider").await?;
     Ok(binding_message(&binding, "WebhookInSync"))
 }
 
-/// Looks again and waits until all is well.
+/// Requests a probe and waits until the binding is Ready.
 async fn is_well(env: &ProviderEnv) -> Result<()> {
     env.objects.look_again(BINDING).await?;
     env.objects.binding_ready(BINDING).await.map(drop)
 }
 
 #[tokio::test]
-async fn gitlab_switches_a_hook_off_and_it_is_made_anew_with_growing_pauses() -> Result<()> {
+async fn a_hook_that_gitlab_disables_is_recreated_with_growing_pauses() -> Result<()> {
     let mut made = None;
     let simulator = Simulator::start(|settings| {
         let gitlab = SimulatedGitLab::new(settings, Release::CURRENT, "");
@@ -64,13 +65,13 @@ async fn gitlab_switches_a_hook_off_and_it_is_made_anew_with_growing_pauses() ->
         Box::new(gitlab)
     });
     let simulated = Simulated::with(simulator.await?, Timings::default())?;
-    let gitlab = made.context("it was made")?;
+    let gitlab = made.context("it was recreated")?;
     let env = ProviderEnv::begin_with(simulated, "gitlab-revival").await?;
     env.connect(&env.simulated.seed_data.credential).await?;
     env.bind().await?;
     let first = present_ids(&env).await?.remove(0);
 
-    // For a short while: GitLab goes on by itself.
+    // For a short while: GitLab enables it again by itself.
     push_into_the_void(&env, 4, || {}).await?;
     env.objects.look_again(BINDING).await?;
     let message = says(&env).await?;
@@ -86,7 +87,8 @@ async fn gitlab_switches_a_hook_off_and_it_is_made_anew_with_growing_pauses() ->
     assert!(message.contains("40 deliveries in a row failed") && message.contains("a new one takes its place"), "{message}");
     is_well(&env).await?;
 
-    // The receiver takes none of its deliveries, which are of another time: it is not made anew again and again.
+    // The receiver accepts none of its deliveries, because their times are not the present: the operator does not recreate it
+    // again and again.
     let second = present_ids(&env).await?.remove(0);
     for _ in 0..40 {
         day();
@@ -95,12 +97,12 @@ async fn gitlab_switches_a_hook_off_and_it_is_made_anew_with_growing_pauses() ->
     env.objects.look_again(BINDING).await?;
     let message = says(&env).await?;
     assert!(message.contains("a new one takes its place at 20"), "{message}");
-    assert_eq!(present_ids(&env).await?, std::slice::from_ref(&second), "not before its time");
+    assert_eq!(present_ids(&env).await?, std::slice::from_ref(&second), "the next recreation is not due yet");
     made_anew(&env, &second, OVERLAPPED).await
 }
 
 #[tokio::test]
-async fn azure_devops_switches_a_subscription_off_and_it_alone_is_made_anew() -> Result<()> {
+async fn a_subscription_that_azure_devops_disables_is_the_only_one_recreated() -> Result<()> {
     let env = ProviderEnv::begin_as(ProviderKind::AzureDevOps, "azure-revival").await?;
     env.connect(&env.simulated.seed_data.credential).await?;
     env.bind().await?;
@@ -110,7 +112,7 @@ async fn azure_devops_switches_a_subscription_off_and_it_alone_is_made_anew() ->
     let is_for_pushes = |hook: &&Hook| hook.shape.variant == "git.push";
     let (of_pushes, others): (Vec<Hook>, Vec<Hook>) = before.iter().cloned().partition(|hook| is_for_pushes(&hook));
 
-    // An answer of 410 switches it off at once.
+    // An answer of 410 disables it at once.
     let old = of_pushes[0].clone();
     let redirect = |url: String| UserAction::RedirectHook { repository: env.repository(), hook: old.id.clone(), url };
     env.act(redirect(format!("http://127.0.0.1:{}/in", gone.port()))).await?;

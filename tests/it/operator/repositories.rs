@@ -1,4 +1,4 @@
-//! Which repository a binding stands for, and who may reach it: at a real Gitea.
+//! Which repository a binding refers to, and who may reach it: at a real Gitea.
 
 use anyhow::{Context as _, Result};
 use forgebind::api::v1alpha1::binding::RepositoryStatus;
@@ -15,7 +15,7 @@ fn repository(binding: &RepoBinding) -> Result<RepositoryStatus> {
     binding.status.clone().and_then(|status| status.repository).context("the status names no repository")
 }
 
-/// A binding that checks access and wants no hook.
+/// A binding that checks access and has no webhook.
 fn access_spec(repository: &str) -> Value {
     json!({"connectionRef": {"name": CONNECTION}, "repository": repository})
 }
@@ -43,7 +43,7 @@ async fn dv_03_empty_repository_reaches_ready_and_delivers_its_first_push() -> R
 }
 
 #[tokio::test]
-async fn archived_repository_takes_no_hook_but_can_be_bound() -> Result<()> {
+async fn an_archived_repository_takes_no_hook_but_can_be_bound() -> Result<()> {
     let env = TestEnv::new("archived").await?;
     let operator = env.operator().await?;
     env.gitea.edit_repository(&env.repository, &json!({"archived": true})).await?;
@@ -58,7 +58,7 @@ async fn archived_repository_takes_no_hook_but_can_be_bound() -> Result<()> {
     env.look_again("shop").await?;
     env.binding_ready("shop").await?;
 
-    // A hook that is as it should be is no trouble in an archive, and goes with its binding.
+    // An archived repository with a correct hook is Ready, and the hook is removed with its binding.
     env.gitea.edit_repository(&env.repository, &json!({"archived": true})).await?;
     let binding = env.look_again("shop").await?;
     assert_eq!(binding_condition(&binding, "Ready"), "True/Succeeded");
@@ -102,7 +102,7 @@ async fn df_04_path_and_clone_urls_resolve_to_the_same_repository() -> Result<()
 }
 
 #[tokio::test]
-async fn df_05_bb_16_a_branch_must_exist_and_is_found_once_it_does() -> Result<()> {
+async fn df_05_bb_16_a_missing_branch_is_reported_and_found_once_it_exists() -> Result<()> {
     let env = TestEnv::new("branch").await?;
     let _operator = env.operator().await?;
     env.create_connection(env.connection_spec()).await?;
@@ -139,7 +139,7 @@ async fn df_06_a_public_repository_needs_no_credential() -> Result<()> {
     assert_eq!(repository(&binding)?.path, env.repository);
     let connection = env.connection_ready().await?;
     assert_eq!(connection_condition(&connection, "Authenticated"), "True/Succeeded");
-    // A hook cannot be had without one, and the reason says so.
+    // A hook cannot be created without a credential, and the reason says so.
     env.create_binding("hooked", env.binding_spec()).await?;
     let binding = env.binding_says("hooked", "Ready", "False/PermissionMissing").await?;
     assert!(binding_message(&binding, "Ready").contains("credential"), "{}", binding_message(&binding, "Ready"));
@@ -147,7 +147,7 @@ async fn df_06_a_public_repository_needs_no_credential() -> Result<()> {
 }
 
 #[tokio::test]
-async fn df_07_a_private_repository_without_access_says_what_is_needed() -> Result<()> {
+async fn df_07_a_private_repository_without_access_names_the_needed_credential() -> Result<()> {
     let env = TestEnv::new("private").await?;
     let _operator = env.operator().await?;
     let stranger =
@@ -159,7 +159,7 @@ async fn df_07_a_private_repository_without_access_says_what_is_needed() -> Resu
     assert_eq!(binding_condition(&binding, "Ready"), "False/NotFoundOrHidden");
     let message = binding_message(&binding, "Ready");
     assert!(message.contains(&env.repository) && message.contains("read access to its contents"), "{message}");
-    // The right credential alone puts it right: nobody has to ask for a look.
+    // The right credential is enough; nobody has to request a probe.
     env.cluster().apply_secret(&env.namespace, "credential", &[("token", &env.account.token)]).await?;
     env.binding_ready("shop").await?;
     Ok(())
@@ -195,7 +195,7 @@ async fn a_renamed_repository_is_followed() -> Result<()> {
     let store = format!("{}/store", env.organization);
     for round in 0..2 {
         if round > 0 {
-            // Gitea forgets that the old name led to the new one; only the id tells then.
+            // Gitea forgets that the old name redirected to the new one; after that only the id identifies the repository.
             env.gitea.create_repository(&env.organization, "shop", false).await?;
             env.gitea.call(http::Method::DELETE, &format!("/repos/{}", env.repository), None).await?;
         }
@@ -224,8 +224,8 @@ async fn another_repository_under_the_same_name_is_not_taken_for_the_first() -> 
     let binding = env.look_again("shop").await?;
     assert_eq!(binding_condition(&binding, "RepositoryFound"), "False/RepositoryReplaced");
     assert_eq!(binding_condition(&binding, "Stalled"), "True/RepositoryReplaced");
-    assert_eq!(repository(&binding)?.id, before.id, "what it stands for is still the first");
-    // Another change of the spec does not make it another wish.
+    assert_eq!(repository(&binding)?.id, before.id, "it still refers to the first repository");
+    // Another change of the spec does not accept the other repository.
     env.patch_binding("shop", json!({"spec": {"interval": "2h"}})).await?;
     let binding = env.look_again("shop").await?;
     assert_eq!(binding_condition(&binding, "Ready"), "False/RepositoryReplaced");
@@ -240,7 +240,7 @@ async fn another_repository_under_the_same_name_is_not_taken_for_the_first() -> 
 }
 
 #[tokio::test]
-async fn grants_admit_close_and_tell_nothing_about_others() -> Result<()> {
+async fn grants_admit_and_close_access_and_reveal_nothing_about_other_connections() -> Result<()> {
     let platform = TestEnv::new("grants").await?;
     let team_namespace = format!("{}-team", platform.namespace);
     platform.cluster().create_namespace_named(&team_namespace).await?;
@@ -263,7 +263,7 @@ async fn grants_admit_close_and_tell_nothing_about_others() -> Result<()> {
     let closed = team.binding_says("shop", "Ready", "False/RefNotPermitted").await?;
     let guessed = team.binding_says("guess", "Ready", "False/RefNotPermitted").await?;
     let guessed = binding_message(&guessed, "Ready").replace("there-is-none", CONNECTION);
-    assert_eq!(binding_message(&closed, "Ready"), guessed, "they look alike but for the name that the binding gave");
+    assert_eq!(binding_message(&closed, "Ready"), guessed, "the messages differ only in the name from the binding");
     assert_eq!(binding_condition(&closed, "RepositoryFound"), "");
     assert!(platform.hooks_at(&operator.url()).await?.is_empty());
 
@@ -287,14 +287,14 @@ async fn grants_admit_close_and_tell_nothing_about_others() -> Result<()> {
 
     label("team=shop").await?;
     team.binding_ready("shop").await?;
-    assert_eq!(platform.hooks_at(&operator.url()).await?.len(), 1, "a grant that is back brings the hook back");
+    assert_eq!(platform.hooks_at(&operator.url()).await?.len(), 1, "a restored grant restores the hook");
     platform.push("granted again").await?;
     platform.sink.wait_for(2, SOON).await?;
     Ok(())
 }
 
 #[tokio::test]
-async fn df_16_bb_04_reading_needs_a_reading_token_and_a_webhook_the_scope_that_is_named() -> Result<()> {
+async fn df_16_bb_04_reading_needs_a_token_that_reads_and_a_webhook_the_scope_that_the_message_names() -> Result<()> {
     let env = TestEnv::new("scopes").await?;
     let operator = env.operator().await?;
     let reader = env.gitea.create_token(&env.account, "reader", &["read:repository", "read:user", "read:organization"]).await?;
@@ -321,9 +321,9 @@ async fn df_16_bb_04_reading_needs_a_reading_token_and_a_webhook_the_scope_that_
     assert_eq!(connection_condition(&connection, "Authorized"), "False/PermissionMissing");
     assert_eq!(connection_condition(&connection, "Ready"), "False/PermissionMissing");
     let access = env.look_again("access").await?;
-    assert_eq!(binding_condition(&access, "Ready"), "True/Succeeded", "who needs no hook is not held back");
+    assert_eq!(binding_condition(&access, "Ready"), "True/Succeeded", "a binding without a webhook is not affected");
 
-    // The credential that may create a webhook does so, without anybody asking for a look.
+    // With a credential that may create a webhook, the operator creates it; nobody has to request a probe.
     let writer = env.gitea.create_token(&env.account, "writer", &["write:repository", "read:user", "read:organization"]).await?;
     env.cluster().apply_secret(&env.namespace, "credential", &[("token", &writer)]).await?;
     env.binding_ready("shop").await?;

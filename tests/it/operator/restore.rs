@@ -1,5 +1,5 @@
-//! A cluster is lost and restored, with the very commands of the guide: every hook is found again, none is made twice, and no
-//! delivery is refused.
+//! A cluster is lost and restored with the commands of the guide: the operator finds every hook again, creates none twice, and
+//! refuses no delivery.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -28,10 +28,10 @@ use testkit::test_env::{
 };
 use testkit::wait::{Seen, stays, wait_until};
 
-/// Forgebind's namespace, as the guide has it.
+/// Forgebind's namespace in the guide.
 const SYSTEM: &str = "forgebind-system";
 
-/// How Forgebind is started in its usual namespace of a cluster of its own, with the rights of the chart.
+/// Starts Forgebind in its usual namespace of a separate cluster, with the rights of the chart.
 async fn in_its_namespace(env: &TestEnv) -> Result<Options> {
     let cluster = env.cluster();
     cluster.create_namespace_named(SYSTEM).await?;
@@ -61,7 +61,7 @@ impl Sent {
         Self { url: url.to_owned(), commit: hex::encode(id.as_bytes()), id, secret }
     }
 
-    /// Sends it, once more each time. Answers the status and whether it tells when to try again.
+    /// Sends the delivery once more. Returns the status, and whether the answer says when to try again.
     async fn send(&self, env: &TestEnv) -> Result<(u16, bool)> {
         let (_, repository) = env.gitea.call(http::Method::GET, &format!("/repos/{}", env.repository), None).await?;
         let body = json!({
@@ -83,7 +83,7 @@ async fn answered(operator: &Operator, code: u16) -> Result<u64> {
     Ok(metric(&operator.metrics().await?, &format!("forgebind_receiver_requests_total{{code=\"{code}\"")))
 }
 
-/// An entry of hooks that a former binding of this name left behind, without their ids. The same identity lives again.
+/// Creates a leftover entry, without hook ids, of an earlier binding with this name. The restored binding has the same identity.
 async fn leave_entry(env: &TestEnv) -> Result<String> {
     let (uid, shop) = ("11111111-2222-4333-8444-555555555555", "shop");
     let entry = json!({
@@ -104,12 +104,12 @@ async fn leave_entry(env: &TestEnv) -> Result<String> {
     Ok(name)
 }
 
-/// What was there before the cluster was lost.
+/// The hooks and secrets before the cluster was lost.
 struct Before {
     hooks: BTreeMap<i64, String>,
     shop: Hook,
     rotated_from: String,
-    /// The hook with the secret of before the rotation.
+    /// The hook with the secret from before the rotation.
     rotated: String,
     key: ReceiverKey,
     url: String,
@@ -118,7 +118,7 @@ struct Before {
 
 const ARRIVING: [&str; 4] = ["/of/shop", "/of/own", "/of/rotating", "/api/webhook"];
 
-/// A cluster with hooks of every kind, one of them in the middle of a rotation; backed up, and then lost.
+/// A cluster with hooks of every kind, one of them in the middle of a rotation; it is backed up and then lost.
 async fn backed_up_and_lost(env: &TestEnv, folder: &Path) -> Result<Before> {
     let operator = Operator::start(in_its_namespace(env).await?).await?;
     let mut spec = env.connection_spec();
@@ -155,8 +155,8 @@ async fn backed_up_and_lost(env: &TestEnv, folder: &Path) -> Result<Before> {
 }
 
 #[tokio::test]
-async fn restored_from_yaml_and_key_every_hook_is_found_again_none_doubled_and_no_delivery_refused() -> Result<()> {
-    // Planes of its own, because the first one is killed and everything of the second is waited for.
+async fn after_a_restore_from_yaml_and_key_every_hook_is_found_none_duplicated_and_no_delivery_refused() -> Result<()> {
+    // Separate control planes, because the first one is killed and the test waits for everything in the second.
     let lost = OwnControlPlane::start().await?;
     let env = TestEnv::on(lost.plane(), shared::gitea().await?, "restored").await?;
     let folder = Scratch::new("backup")?;
@@ -176,7 +176,7 @@ async fn restored_from_yaml_and_key_every_hook_is_found_again_none_doubled_and_n
     let operator = Operator::start(options).await?;
     let receiver = receiver.await?;
 
-    // The objects are not there yet: whoever sends is to try again, at a receiver of its own, too.
+    // The objects do not exist yet: a sender must be told to try again, also by a separate receiver.
     let secret_version_of_shop = before.shop.config.url.rsplit('/').next().context("a secret version")?.to_owned();
     let retried = Sent::new(&env, &before.key, &before.shop.config.url, &secret_version_of_shop);
     assert_eq!(retried.send(&env).await?, (503, true));
@@ -191,33 +191,33 @@ async fn restored_from_yaml_and_key_every_hook_is_found_again_none_doubled_and_n
     for name in ["shop", "own", "rotating", "elsewhere"] {
         env.binding_ready(name).await?;
     }
-    assert_eq!(identities(&env).await?, before.hooks, "every hook is found again and none is made");
+    assert_eq!(identities(&env).await?, before.hooks, "every hook is found again and none is created");
 
     let commit = env.push("after the restore").await?;
     arrives_once(&env, &commit, &ARRIVING).await?;
-    assert_eq!(retried.send(&env).await?.0, 200, "what was sent too early is taken when it is sent again");
-    assert_eq!(retried.send(&env).await?.0, 200, "and told to be known when it is sent once more");
+    assert_eq!(retried.send(&env).await?.0, 200, "a delivery that was sent too early is accepted when it is sent again");
+    assert_eq!(retried.send(&env).await?.0, 200, "and recognised as a duplicate when it is sent once more");
     assert_eq!(at_the_other.send(&env).await?.0, 200);
     arrives_once(&env, &retried.commit, &["/of/shop"]).await?;
-    // A secret of an earlier rotation, in its grace for all that anybody knows.
+    // A secret of an earlier rotation may still be in its grace period.
     let earlier = (secret_version_of_shop.parse::<i64>()? - 600).to_string();
     let late = before.shop.config.url.replace(&secret_version_of_shop, &earlier);
     assert_eq!(Sent::new(&env, &before.key, &late, &earlier).send(&env).await?.0, 200);
 
-    wait_until("what was left behind to be worked off", SOON, async || {
+    wait_until("the leftover entry to be removed", SOON, async || {
         let maps: Api<ConfigMap> = Api::namespaced(env.cluster().client()?, SYSTEM);
         let data = maps.get(&before.leftovers).await?.data.unwrap_or_default();
         Ok(if data.is_empty() { Seen::Done(()) } else { Seen::NotYet(format!("{data:?}")) })
     })
     .await?;
-    // That the rotation was asked for and done is lost with the status, so it may be done once more.
+    // The status that recorded the rotation is lost, so the operator may rotate once more.
     let ended = |binding: &RepoBinding| !hook_ids(binding).contains(&before.rotated) && hook_ids(binding).len() == 1;
     let binding = env.binding_until("rotating", "the rotation's end", OVERLAPPED, ended).await?;
     assert!(!identities(&env).await?.contains_key(&before.rotated.parse()?), "the old hook is gone");
     let previous = binding.status.and_then(|status| status.webhook).context("a webhook")?.previous_secrets;
     let grace = previous.iter().find(|previous| previous.version == before.rotated_from);
     assert!(grace.is_some_and(|previous| previous.valid_until.is_some()), "{previous:?}");
-    assert!(identities(&env).await?.contains_key(&before.shop.id), "what was left behind had the identity of a hook that lives");
+    assert!(identities(&env).await?.contains_key(&before.shop.id), "the leftover entry had the identity of a hook in use");
     for receiver in [&operator, &receiver] {
         assert_eq!(answered(receiver, 401).await?, 0, "nothing was refused");
     }
@@ -230,7 +230,7 @@ async fn restored_from_yaml_and_key_every_hook_is_found_again_none_doubled_and_n
     Ok(())
 }
 
-/// Takes an object out of the cluster as if the cluster were gone, and brings it back with the status of the backup.
+/// Removes an object as if the cluster were lost, and recreates it with the status of the backup.
 async fn bring_back(objects: &Api<DynamicObject>, backup: &DynamicObject) -> Result<()> {
     let name = backup.name_any();
     objects.patch(&name, &PatchParams::default(), &Patch::Merge(json!({"metadata": {"finalizers": null}}))).await?;
@@ -240,7 +240,7 @@ async fn bring_back(objects: &Api<DynamicObject>, backup: &DynamicObject) -> Res
     let made = objects.create(&PostParams::default(), &restored).await?;
     restored.metadata = made.metadata;
     let conditions = restored.data["status"]["conditions"].as_array_mut().context("conditions")?;
-    // The backup was made long ago, in the middle of something.
+    // The backup is old and was made in the middle of a change.
     let long_ago = "2026-01-01T00:00:00Z";
     for condition in conditions.iter_mut() {
         condition["lastTransitionTime"] = json!(long_ago);
@@ -254,7 +254,7 @@ async fn bring_back(objects: &Api<DynamicObject>, backup: &DynamicObject) -> Res
 }
 
 #[tokio::test]
-async fn restored_with_an_old_status_the_hook_and_its_newer_secret_stay_and_nothing_of_the_old_status_is_left() -> Result<()> {
+async fn restored_with_an_old_status_the_hook_keeps_its_newer_secret_and_no_stale_status_remains() -> Result<()> {
     let env = TestEnv::new("old-status").await?;
     let operator = env.operator().await?;
     env.create_connection(env.connection_spec()).await?;
@@ -273,7 +273,7 @@ async fn restored_with_an_old_status_the_hook_and_its_newer_secret_stay_and_noth
     env.annotate_binding("shop", ROTATE_REQUESTED_AT, "once").await?;
     env.binding_until("shop", "rotated", SOON, |binding| secret_version(binding).is_some_and(|now| now != first)).await?;
     env.annotate_binding("shop", REVOKE_REQUESTED_AT, "now").await?;
-    let hooks = env.hooks_until(&env.repository, &operator.url(), "the new one alone", |hooks| hooks.len() == 1).await?;
+    let hooks = env.hooks_until(&env.repository, &operator.url(), "only the new hook", |hooks| hooks.len() == 1).await?;
     operator.kill();
     bring_back(&connections, &backup.0).await?;
     bring_back(&bindings, &backup.1).await?;
@@ -288,8 +288,8 @@ async fn restored_with_an_old_status_the_hook_and_its_newer_secret_stay_and_noth
             && binding_condition(binding, "Reconciling").is_empty()
             && secret_version(binding) == newest
     };
-    let binding = env.binding_until("shop", "as it is now", SOON, fits).await?;
-    env.connection_until("as it is now", SOON, |connection| {
+    let binding = env.binding_until("shop", "the status of the present state", SOON, fits).await?;
+    env.connection_until("the status of the present state", SOON, |connection| {
         connection_condition(connection, "Ready") == "True/Succeeded" && connection_condition(connection, "Reconciling").is_empty()
     })
     .await?;
@@ -299,7 +299,7 @@ async fn restored_with_an_old_status_the_hook_and_its_newer_secret_stay_and_noth
     env.binding_says("shop", "Receiving", "True/Succeeded").await?;
     let version = env.bindings.get("shop").await?.resource_version();
     stays("the status at rest", std::time::Duration::from_secs(3), async || {
-        ensure!(env.bindings.get("shop").await?.resource_version() == version, "it is written again and again");
+        ensure!(env.bindings.get("shop").await?.resource_version() == version, "the status is written repeatedly");
         Ok(())
     })
     .await?;
@@ -308,7 +308,7 @@ async fn restored_with_an_old_status_the_hook_and_its_newer_secret_stay_and_noth
 }
 
 #[tokio::test]
-async fn a_lost_key_is_begun_anew_and_every_hook_that_it_made_is_named() -> Result<()> {
+async fn a_new_install_key_after_a_lost_one_names_every_hook_of_the_old_key() -> Result<()> {
     let env = TestEnv::new("key-gone").await?;
     let options = env.options().await?;
     let operator = Operator::start(options.clone()).await?;
@@ -320,7 +320,7 @@ async fn a_lost_key_is_begun_anew_and_every_hook_that_it_made_is_named() -> Resu
     let old = env.hooks_at(&operator.url()).await?.remove(0);
     let elsewhere = env.hooks_of(&env.repository, &custom_url(&env)).await?.remove(0);
     assert!(operator.terminate(SOON).await?.success());
-    // The cluster is lost and comes back from YAML, which tells no status, and without the key.
+    // The cluster is lost and restored from YAML, which contains no status, and without the key.
     let secrets: Api<Secret> = Api::namespaced(env.cluster().client()?, options.namespace());
     secrets.delete("forgebind-install-key", &DeleteParams::default()).await?;
     for name in ["shop", "elsewhere"] {
@@ -343,7 +343,7 @@ async fn a_lost_key_is_begun_anew_and_every_hook_that_it_made_is_named() -> Resu
     })
     .await?;
     let hooks = env.hooks_at(&anew.url()).await?;
-    assert!(hooks.len() == 2 && hooks.iter().any(|hook| hook.id == old.id), "made anew, and the old one is not touched: {hooks:?}");
+    assert!(hooks.len() == 2 && hooks.iter().any(|hook| hook.id == old.id), "recreated, and the old hook is not touched: {hooks:?}");
     let binding = env.binding_says("elsewhere", "Ready", "False/ForeignHook").await?;
     assert!(binding_message(&binding, "Ready").contains(&elsewhere.id.to_string()));
     let commit = env.push("under the new key").await?;

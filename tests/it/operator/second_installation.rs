@@ -1,4 +1,5 @@
-//! Two installations of Forgebind in one cluster that see the same objects: each object is one's, the other keeps its hands off.
+//! Two installations of Forgebind in one cluster that see the same objects: each object belongs to one, and the other does not
+//! touch it.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -23,14 +24,14 @@ fn installation(binding: &RepoBinding) -> Option<String> {
     binding.status.as_ref()?.installation.clone()
 }
 
-/// How many entries of hooks that were left behind are in an operator's namespace.
+/// The number of leftover entries in an operator's namespace.
 async fn leftovers(env: &TestEnv, operator: &Operator) -> Result<usize> {
     let maps: Api<ConfigMap> = Api::namespaced(env.cluster().client()?, operator.options().namespace());
     let found = maps.list(&ListParams::default().labels("forgebind.dev/leftover-hooks")).await?;
     Ok(found.into_iter().map(|map| map.data.unwrap_or_default().len()).sum())
 }
 
-/// That an operator wrote nothing but its one condition to objects that are not its own.
+/// Checks that an operator wrote nothing but its one condition to objects of the other installation.
 fn kept_its_hands_off(env: &TestEnv, operator: &Operator) -> Result<()> {
     let user = operator.options().user();
     let written = env.plane.audit_events()?.into_iter().filter(|event| event.is_write() && event.user.username == user);
@@ -44,12 +45,12 @@ fn kept_its_hands_off(env: &TestEnv, operator: &Operator) -> Result<()> {
         ensure!(remark, "{} {}", event.verb, event.request_uri);
         remarks += 1;
     }
-    ensure!(remarks > 0, "nothing was seen of {user}");
+    ensure!(remarks > 0, "no request of {user} was found");
     Ok(())
 }
 
 #[tokio::test]
-async fn a_second_installation_keeps_its_hands_off_the_first_ones_objects() -> Result<()> {
+async fn a_second_installation_does_not_touch_the_objects_of_the_first() -> Result<()> {
     let env = TestEnv::new("first").await?;
     let options = env.options().await?.with("cleanup-timeout", "1s");
     let first = Operator::start(options).await?;
@@ -59,11 +60,11 @@ async fn a_second_installation_keeps_its_hands_off_the_first_ones_objects() -> R
     let second = Operator::start(env.options().await?.with("new-install-key", "true")).await?;
     env.binding_says("shop", "Stalled", FOREIGN).await?;
     env.connection_says("Stalled", FOREIGN).await?;
-    // The first one goes on with it, and does not write against what the other one says.
+    // The first installation continues with the object and does not overwrite the other's condition.
     env.look_again("shop").await?;
     let version = env.bindings.get("shop").await?.metadata.resource_version;
     env.create_binding("later", spec_of(&env, "later")).await?;
-    assert_eq!(installation(&env.binding_ready("later").await?), ours, "a new binding goes with its connection");
+    assert_eq!(installation(&env.binding_ready("later").await?), ours, "a new binding belongs to the installation of its connection");
     let commit = env.push("to the first").await?;
     arrives_once(&env, &commit, &["/of/shop", "/of/later"]).await?;
     assert_eq!(env.gitea.hooks(&env.repository).await?.len(), 2);
@@ -72,29 +73,29 @@ async fn a_second_installation_keeps_its_hands_off_the_first_ones_objects() -> R
     let answer = plain_http::client()?.post(hook).body("{}").send().await?;
     assert_eq!(answer.status(), 401, "the second has no route for it");
     env.binding_says("shop", "Receiving", "True/Succeeded").await?;
-    assert_ne!(env.bindings.get("shop").await?.metadata.resource_version, version, "news of deliveries is still written");
+    assert_ne!(env.bindings.get("shop").await?.metadata.resource_version, version, "the status of deliveries is still written");
 
-    // A deletion waits for the one whose object it is.
+    // A deletion waits for the installation that owns the object.
     first.kill();
     env.delete_binding("later").await?;
     second.kill();
     second.restart().await?;
     stays("the deletion that waits", Duration::from_secs(3), async || {
-        ensure!(env.bindings.get("later").await?.metadata.finalizers.is_some(), "it was let go");
+        ensure!(env.bindings.get("later").await?.metadata.finalizers.is_some(), "its finalizer was removed");
         ensure!(env.hooks_at(&first.url()).await?.len() == 2);
         Ok(())
     })
     .await?;
     first.restart().await?;
     env.binding_gone("later", SOON).await?;
-    // Its time was over before the start, and it goes by the first attempt all the same: nothing is left behind.
-    env.hooks_until(&env.repository, &first.url(), "one left", |hooks| hooks.len() == 1).await?;
+    // Its cleanup time was over before the start, but the first attempt removes the hook, so nothing is left over.
+    env.hooks_until(&env.repository, &first.url(), "one hook left", |hooks| hooks.len() == 1).await?;
     assert_eq!(leftovers(&env, &first).await?, 0);
 
-    // What could not be removed is written down by the first and worked off by it.
+    // The first installation records the hook that it could not remove, and removes it later.
     env.cluster().apply_secret(&env.namespace, "credential", &[("token", "rejected")]).await?;
     env.connection_says("Ready", "False/CredentialRejected").await?;
-    // The last working credential is kept for removals, so that it takes a start without any.
+    // The operator caches the last working credential for removals; only a restart loses it.
     first.kill();
     first.restart().await?;
     env.delete_binding("shop").await?;
@@ -106,7 +107,7 @@ async fn a_second_installation_keeps_its_hands_off_the_first_ones_objects() -> R
 }
 
 #[tokio::test]
-async fn of_two_installations_that_see_the_same_new_objects_one_takes_them_all() -> Result<()> {
+async fn of_two_installations_that_see_the_same_new_objects_one_takes_all_of_them() -> Result<()> {
     let env = TestEnv::new("both").await?;
     let (one, other) = (env.options().await?, env.options().await?);
     let (one, other) = tokio::try_join!(Operator::start(one), Operator::start(other))?;
@@ -134,7 +135,7 @@ async fn of_two_installations_that_see_the_same_new_objects_one_takes_them_all()
 }
 
 #[tokio::test]
-async fn a_whole_installation_is_handed_over_with_its_key_and_taken_over_without_it() -> Result<()> {
+async fn an_installation_is_handed_over_with_its_key_and_replaced_without_it() -> Result<()> {
     let env = TestEnv::new("handed").await?;
     let old = env.operator().await?;
     env.create_connection(env.connection_spec()).await?;
@@ -160,7 +161,7 @@ async fn a_whole_installation_is_handed_over_with_its_key_and_taken_over_without
     let commit = env.push("to the new one").await?;
     arrives_once(&env, &commit, &["/of/shop"]).await?;
 
-    // Without the key, because that installation is gone.
+    // Without the key, because the old installation is gone.
     assert!(new.terminate(SOON).await?.success());
     let third = Operator::start(env.options().await?.with("new-install-key", "true")).await?;
     env.binding_says("shop", "Stalled", FOREIGN).await?;
@@ -168,23 +169,23 @@ async fn a_whole_installation_is_handed_over_with_its_key_and_taken_over_without
     take_over(&env).await?;
     let ready =
         |binding: &RepoBinding| binding_condition(binding, "Ready") == "True/Succeeded" && binding_condition(binding, "Stalled").is_empty();
-    env.hooks_until(&env.repository, &third.url(), "made anew", |hooks| hooks.len() == 1).await?;
+    env.hooks_until(&env.repository, &third.url(), "recreated", |hooks| hooks.len() == 1).await?;
     env.binding_until("shop", "taken over", SOON, ready).await?;
     env.connection_until("taken over", SOON, |connection| connection_condition(connection, "Stalled").is_empty()).await?;
     let left = moved.keys().next().context("a hook")?.to_string();
-    wait_until("the hook that was left to be named", SOON, async || {
+    wait_until("the orphaned hook to be named", SOON, async || {
         let told = events(&env, "HooksLeftBehind").await?;
         Ok(if told.iter().any(|text| text.contains(&left)) { Seen::Done(()) } else { Seen::NotYet(format!("{told:?}")) })
     })
     .await?;
-    assert_eq!(identities(&env).await?.len(), 2, "and nothing else happens to it");
+    assert_eq!(identities(&env).await?.len(), 2, "and the operator does nothing else to it");
     let commit = env.push("to the third").await?;
     arrives_once(&env, &commit, &["/of/shop"]).await?;
     Ok(())
 }
 
 #[tokio::test]
-async fn a_binding_is_handed_over_without_a_gap_by_making_it_again_where_the_other_one_serves() -> Result<()> {
+async fn a_binding_is_handed_over_without_a_gap_by_recreating_it_in_the_namespace_of_the_other_installation() -> Result<()> {
     let here = TestEnv::new("leaving").await?;
     let namespace = here.cluster().create_namespace("arriving").await?;
     let there = here.within(&namespace)?;

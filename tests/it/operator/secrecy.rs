@@ -1,4 +1,4 @@
-//! No secret in anything that people and machines read: log, status, events, metrics, ConfigMaps.
+//! No secret appears in anything that people and machines read: log, status, events, metrics, ConfigMaps.
 
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
@@ -21,13 +21,13 @@ use testkit::wait::{Seen, wait_until};
 
 const BROUGHT: &str = "canary-of-a-webhook-secret-0123456789";
 
-/// What must never be read anywhere, by a name for the failure.
+/// Texts that must not appear anywhere, each with a name for the failure message.
 #[derive(Default)]
 struct Canaries(Vec<(String, String)>);
 
 impl Canaries {
     fn add(&mut self, name: &str, value: &str) {
-        assert!(value.len() >= 8, "{name} is too short to be told from chance");
+        assert!(value.len() >= 8, "{name} is so short that it could occur by chance");
         self.0.push((name.to_owned(), value.to_owned()));
         self.0.push((format!("{name} as base64"), STANDARD.encode(value)));
     }
@@ -48,7 +48,7 @@ async fn config_maps(env: &TestEnv, namespace: &str) -> Result<Vec<ConfigMap>> {
     Ok(api.list(&ListParams::default()).await?.items)
 }
 
-/// Everything that can be read of this environment without the right to read Secrets.
+/// Everything in this environment that can be read without the right to read Secrets.
 async fn readable(env: &TestEnv, operator: &Operator) -> Result<Vec<(&'static str, String)>> {
     let client = env.cluster().client()?;
     let events: Api<Event> = Api::namespaced(client.clone(), &env.namespace);
@@ -66,7 +66,7 @@ async fn readable(env: &TestEnv, operator: &Operator) -> Result<Vec<(&'static st
     ])
 }
 
-/// Adds what the hooks of the moment carry: the unguessable part of their URLs and their derived secrets.
+/// Adds the secrets of the present hooks: the unguessable part of their URLs and their derived secrets.
 async fn learn(canaries: &mut Canaries, env: &TestEnv, operator: &Operator, key: &[u8]) -> Result<()> {
     let receiver = InstallKey::new(key)?.receiver();
     for hook in env.hooks_at(&operator.url()).await? {
@@ -82,7 +82,7 @@ async fn learn(canaries: &mut Canaries, env: &TestEnv, operator: &Operator, key:
 }
 
 #[tokio::test]
-async fn df_20_no_secret_is_in_a_log_a_status_an_event_a_metric_or_a_config_map() -> Result<()> {
+async fn df_20_no_secret_appears_in_a_log_a_status_an_event_a_metric_or_a_config_map() -> Result<()> {
     let env = TestEnv::new("canary").await?;
     let options = env.options().await?.with("log-filter", "trace").with("cleanup-timeout", "5s");
     let operator = Operator::start(options).await?;
@@ -94,7 +94,7 @@ async fn df_20_no_secret_is_in_a_log_a_status_an_event_a_metric_or_a_config_map(
     canaries.add("the install key", &URL_SAFE_NO_PAD.encode(&key));
     canaries.0.push(("the install key as base64".to_owned(), STANDARD.encode(&key)));
 
-    // A whole story: a password, a token, hooks, deliveries good and bad, a rotation, a sink that fails, a dead token.
+    // Everything once: a password, a token, hooks, good and bad deliveries, a rotation, a failing sink, a rejected token.
     let basic = [("username", env.account.name.as_str()), ("password", env.account.password.as_str())];
     env.cluster().apply_secret(&env.namespace, "credential", &basic).await?;
     env.create_connection(env.connection_spec()).await?;
@@ -146,8 +146,8 @@ async fn df_20_no_secret_is_in_a_log_a_status_an_event_a_metric_or_a_config_map(
         .filter_map(|map| map.data.as_ref())
         .map(std::collections::BTreeMap::len)
         .sum();
-    assert_eq!(written, 2, "what was left behind is written down: {leftovers:?}");
-    // With the token back the leftovers are worked off.
+    assert_eq!(written, 2, "the leftover hooks are recorded: {leftovers:?}");
+    // With a working token again, the operator removes the leftover hooks.
     let next = env.gitea.create_token(&env.account, "next", OPERATOR_SCOPES).await?;
     canaries.add("the next token", &next);
     env.cluster().apply_secret(&env.namespace, "credential", &[("token", &next)]).await?;
@@ -159,6 +159,6 @@ async fn df_20_no_secret_is_in_a_log_a_status_an_event_a_metric_or_a_config_map(
     for (place, text) in readable(&env, &operator).await? {
         canaries.absent_from(place, &text);
     }
-    assert!(operator.log().contains("delivery refused"), "the log does tell what happened");
+    assert!(operator.log().contains("delivery refused"), "the log reports what happened");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Which providers may be reached, and how: http, addresses, hosts, certificates, kinds.
+//! Which providers a connection may reach, and how: http, addresses, hosts, certificates, provider kinds.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use testkit::test_env::{SOON, TestEnv, binding_condition, connection_condition, 
 use testkit::tls_proxy::{NAME, TlsProxy};
 use testkit::wait::{Seen, wait_until};
 
-/// An operator as it runs in production: https alone.
+/// An operator as it runs in production: https only.
 async fn strict(env: &TestEnv) -> Result<Options> {
     Ok(env.options().await?.without("allow-insecure-http").with("public-url", "https://hooks.example.com"))
 }
@@ -37,7 +37,7 @@ async fn http_is_refused_unless_it_is_allowed() -> Result<()> {
     let proxy = FaultProxy::before_gitea(env.gitea).await?;
     let _operator = Operator::start(strict(&env).await?).await?;
     is_refused(&env, env.connection_spec_at(&proxy.url()), "InsecureURL", "--allow-insecure-http").await?;
-    assert_eq!(proxy.exchanges().len(), 0, "no credential leaves");
+    assert_eq!(proxy.exchanges().len(), 0, "no credential is sent");
     Ok(())
 }
 
@@ -47,7 +47,7 @@ async fn loopback_is_refused_unless_its_range_is_allowed() -> Result<()> {
     let proxy = FaultProxy::before_gitea(env.gitea).await?;
     let _operator = Operator::start(env.options().await?.without("allow-cidrs")).await?;
     is_refused(&env, env.connection_spec_at(&proxy.url()), "HostNotAllowed", "--allow-cidrs").await?;
-    // A name leads there no more than an address does.
+    // A host name that resolves to loopback is refused like the address.
     let named = proxy.url().replace("127.0.0.1", "localhost");
     env.patch_connection(json!({"spec": {"provider": {"gitea": {"url": named}}}})).await?;
     connection_says_now(&env, "Reachable", "False/HostNotAllowed").await?;
@@ -70,7 +70,7 @@ async fn only_provider_hosts_that_are_listed_are_reached() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_proxy_of_ones_own_needs_its_host_listed_where_provider_hosts_are() -> Result<()> {
+async fn a_provider_behind_a_private_proxy_needs_the_proxys_host_in_the_allowed_hosts() -> Result<()> {
     let env = TestEnv::new("proxies").await?;
     let (provider, proxy) = (TlsProxy::before(env.gitea.url()).await?, ForwardProxy::start(&[NAME]).await?);
     let options = env.options().await?.with("allow-provider-hosts", NAME);
@@ -108,7 +108,7 @@ async fn a_private_certificate_needs_its_authority_from_a_config_map_or_a_secret
     env.create_connection(env.connection_spec_at(&proxy.url())).await?;
     let connection = env.connection_says("Reachable", "False/TLSError").await?;
     assert_eq!(connection_condition(&connection, "Ready"), "False/TLSError");
-    assert_eq!(connection_condition(&connection, "Authenticated"), "", "nobody was asked");
+    assert_eq!(connection_condition(&connection, "Authenticated"), "", "no request was sent");
 
     let in_map = json!({"spec": {"tls": {"caRef": {"kind": "ConfigMap", "name": "acme-ca"}}}});
     env.patch_connection(in_map).await?;
@@ -132,7 +132,7 @@ async fn a_private_certificate_needs_its_authority_from_a_config_map_or_a_secret
     let connection = connection_says_now(&env, "Reachable", "False/TLSReferenceNotFound").await?;
     assert!(connection_message(&connection, "Ready").contains("/acme-ca, which tls.caRef names, does not exist; create it"));
     env.cluster().apply_secret(&env.namespace, "acme-ca", &[("authority", "no certificate")]).await?;
-    env.connection_until("what is no certificate", testkit::test_env::SOON, |connection| {
+    env.connection_until("the text that is not a certificate", testkit::test_env::SOON, |connection| {
         connection_condition(connection, "Reachable") == "False/TLSError"
     })
     .await?;
@@ -158,7 +158,7 @@ async fn until(env: &TestEnv, name: &str, what: &str, fits: impl Fn(&GitProvider
     .await
 }
 
-/// Waits until a connection is not reachable for a reason, with words that say of which object that is.
+/// Waits until a connection is unreachable for a reason, with a message that contains these texts.
 async fn fails(env: &TestEnv, name: &str, reason: &str, says: &[&str]) -> Result<()> {
     let expected = format!("False/{reason}");
     until(env, name, &format!("{expected} {says:?}"), |connection| {
@@ -172,7 +172,7 @@ async fn is_ready(env: &TestEnv, name: &str) -> Result<()> {
     until(env, name, "Ready", |connection| connection_condition(connection, "Ready") == "True/Succeeded").await
 }
 
-/// Puts what a server accepts and is known by into a `ConfigMap` and a Secret of this name.
+/// Puts the certificates that a server accepts and presents into a `ConfigMap` and a Secret of this name.
 async fn put_certificates(env: &TestEnv, name: &str, server: &TlsProxy) -> Result<()> {
     put_map(env, &format!("{name}-ca"), "ca.crt", server.authority_pem()).await?;
     let (certificate, key) = server.client()?;
@@ -209,7 +209,7 @@ async fn dt_27_each_connection_has_its_own_authority_and_client_certificate_and_
         env.binding_ready(&format!("by-{name}")).await?;
     }
 
-    // Another's certificate is not accepted, and none is not enough.
+    // The certificate of another connection is refused, and so is having none.
     present(&env, "two", &json!({"name": "one-client"})).await?;
     fails(&env, "two", "TLSError", &["does not accept the client certificate", "/one-client"]).await?;
     present(&env, "two", &Value::Null).await?;
@@ -239,7 +239,7 @@ async fn dt_27_each_connection_has_its_own_authority_and_client_certificate_and_
     env.cluster().apply_secret(&env.namespace, "half", &[("tls.crt", certificate), ("tls.key", key)]).await?;
     is_ready(&env, "two").await?;
 
-    // An authority that changes is noticed at once, for this connection alone.
+    // A changed authority takes effect at once, for this connection only.
     put_map(&env, "one-ca", "ca.crt", two.authority_pem()).await?;
     fails(&env, "one", "TLSError", &["the certificate of 127.0.0.1 is not trusted", "/one-ca"]).await?;
     is_ready(&env, "two").await?;
@@ -255,7 +255,7 @@ async fn dt_27_each_connection_has_its_own_authority_and_client_certificate_and_
 }
 
 #[tokio::test]
-async fn a_provider_that_is_not_served_is_said() -> Result<()> {
+async fn a_provider_kind_that_is_not_served_is_reported() -> Result<()> {
     let env = TestEnv::new("unserved").await?;
     let _operator = Operator::start(env.options().await?.with("providers", "gitea")).await?;
     let mut spec = env.connection_spec();
@@ -267,7 +267,7 @@ async fn a_provider_that_is_not_served_is_said() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_provider_that_the_installation_leaves_out_is_said() -> Result<()> {
+async fn a_provider_kind_that_the_installation_disables_is_reported() -> Result<()> {
     let env = TestEnv::new("leftout").await?;
     let proxy = FaultProxy::before_gitea(env.gitea).await?;
     let _operator = Operator::start(env.options().await?.with("providers", "github,gitlab")).await?;

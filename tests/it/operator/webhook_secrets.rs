@@ -1,4 +1,4 @@
-//! Webhook secrets at a real Gitea: one for each binding, replaced without a gap, ended on request, or brought by the user.
+//! Webhook secrets at a real Gitea: one for each binding, rotated without a gap, revoked on request, or supplied by the user.
 
 use anyhow::{Context as _, Result, ensure};
 use forgebind::api::v1alpha1::{REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, RepoBinding};
@@ -16,7 +16,7 @@ use testkit::plain_http;
 use testkit::test_env::{CONNECTION, SINK, SOON, TestEnv, binding_condition, binding_message};
 use testkit::wait::{Seen, wait_until};
 
-/// The key from which an operator derives what its receiver knows.
+/// The key from which an operator derives the secrets that its receiver knows.
 async fn receiver_key(env: &TestEnv, operator: &Operator) -> Result<ReceiverKey> {
     let secrets: Api<Secret> = Api::namespaced(env.cluster().client()?, operator.options().namespace());
     let data = secrets.get("forgebind-install-key").await?.data.context("the install key is empty")?;
@@ -32,7 +32,7 @@ fn secret_version(binding: &RepoBinding) -> Option<String> {
     binding.status.as_ref()?.webhook.as_ref()?.secret_version.clone()
 }
 
-/// What a push to the first repository is told with.
+/// The body of a push to the first repository.
 async fn push_body(env: &TestEnv) -> Result<Value> {
     let (_, repository) = env.gitea.call(http::Method::GET, &format!("/repos/{}", env.repository), None).await?;
     Ok(json!({
@@ -41,7 +41,7 @@ async fn push_body(env: &TestEnv) -> Result<Value> {
     }))
 }
 
-/// Delivers as Gitea would, signed with a secret, and answers the status.
+/// Delivers as Gitea would, signed with a secret, and returns the status.
 async fn deliver(url: &str, secret: &str, body: &Value) -> Result<u16> {
     let body = serde_json::to_vec(body)?;
     let signature = hex::encode(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), &body));
@@ -57,7 +57,7 @@ async fn deliver(url: &str, secret: &str, body: &Value) -> Result<u16> {
 }
 
 #[tokio::test]
-async fn bindings_whose_namespace_and_name_read_alike_together_have_routes_of_their_own() -> Result<()> {
+async fn bindings_whose_namespace_and_name_concatenate_to_the_same_text_have_separate_routes() -> Result<()> {
     let here = TestEnv::new("alike").await?;
     // "alike-1" + "ab" and "alike-1a" + "b" are the same letters.
     let there_namespace = format!("{}a", here.namespace);
@@ -104,7 +104,7 @@ async fn bb_20_a_rotation_on_the_connection_rotates_all_its_bindings_and_a_revoc
     };
     let body = push_body(&env).await?;
     assert_eq!(deliver(&url_of("one")?, &old(0, "one"), &body).await?, 200);
-    assert_ne!(deliver(&url_of("one")?, &old(1, "two"), &body).await?, 200, "the secret of another binding proves nothing");
+    assert_ne!(deliver(&url_of("one")?, &old(1, "two"), &body).await?, 200, "the secret of another binding is refused");
 
     env.patch_connection(json!({"metadata": {"annotations": {ROTATE_REQUESTED_AT: "once"}}})).await?;
     for (name, before) in ["one", "two"].iter().zip(&before) {
@@ -114,20 +114,20 @@ async fn bb_20_a_rotation_on_the_connection_rotates_all_its_bindings_and_a_revoc
         assert_eq!(webhook.previous_secrets.iter().map(|previous| &previous.version).collect::<Vec<_>>(), [before]);
     }
     env.hooks_until(&env.repository, &operator.url(), "old and new side by side", |hooks| hooks.len() == 4).await?;
-    assert_eq!(deliver(&url_of("one")?, &old(0, "one"), &body).await?, 200, "the old secret is good in its grace");
+    assert_eq!(deliver(&url_of("one")?, &old(0, "one"), &body).await?, 200, "the old secret is accepted in its grace period");
 
     env.annotate_binding("one", REVOKE_REQUESTED_AT, "now").await?;
-    env.hooks_until(&env.repository, &operator.url(), "without the old one of the first", |hooks| hooks.len() == 3).await?;
+    env.hooks_until(&env.repository, &operator.url(), "without the first binding's old hook", |hooks| hooks.len() == 3).await?;
     let revoked = |binding: &RepoBinding| {
         binding.status.as_ref().and_then(|status| status.webhook.as_ref()).is_some_and(|webhook| webhook.previous_secrets.is_empty())
     };
     env.binding_until("one", "revoked", SOON, revoked).await?;
     refused(&url_of("one")?, &old(0, "one"), &body).await?;
-    assert_eq!(deliver(&url_of("two")?, &old(1, "two"), &body).await?, 200, "the other binding's grace goes on");
+    assert_eq!(deliver(&url_of("two")?, &old(1, "two"), &body).await?, 200, "the other binding's grace period continues");
 
     env.patch_connection(json!({"metadata": {"annotations": {REVOKE_REQUESTED_AT: "now"}}})).await?;
     env.binding_until("two", "revoked", SOON, revoked).await?;
-    env.hooks_until(&env.repository, &operator.url(), "the new ones alone", |hooks| hooks.len() == 2).await?;
+    env.hooks_until(&env.repository, &operator.url(), "only the new hooks", |hooks| hooks.len() == 2).await?;
     refused(&url_of("two")?, &old(1, "two"), &body).await?;
     for name in ["one", "two"] {
         assert_eq!(binding_condition(&env.look_again(name).await?, "Ready"), "True/Succeeded");
@@ -135,7 +135,7 @@ async fn bb_20_a_rotation_on_the_connection_rotates_all_its_bindings_and_a_revoc
     Ok(())
 }
 
-/// Waits until the receiver has seen that a secret ended.
+/// Waits until the receiver refuses a revoked secret.
 async fn refused(url: &str, secret: &str, body: &Value) -> Result<()> {
     wait_until("the old secret to be refused", SOON, async || {
         let status = deliver(url, secret, body).await?;
@@ -145,7 +145,7 @@ async fn refused(url: &str, secret: &str, body: &Value) -> Result<()> {
 }
 
 #[tokio::test]
-async fn pk_13_a_secret_that_the_user_brings_is_named_when_it_is_missing_or_weak_and_replaced_without_a_gap() -> Result<()> {
+async fn pk_13_a_missing_or_weak_secret_of_the_user_is_reported_and_a_new_one_replaces_it_without_a_gap() -> Result<()> {
     let env = TestEnv::new("brought").await?;
     let operator = env.operator().await?;
     env.create_connection(env.connection_spec()).await?;
@@ -154,7 +154,7 @@ async fn pk_13_a_secret_that_the_user_brings_is_named_when_it_is_missing_or_weak
     env.create_binding("shop", spec).await?;
     let binding = env.binding_says("shop", "WebhookInSync", "False/SecretNotFound").await?;
     assert_eq!(binding_condition(&binding, "Ready"), "False/SecretNotFound");
-    assert_eq!(binding_condition(&binding, "Stalled"), "", "it may come later");
+    assert_eq!(binding_condition(&binding, "Stalled"), "", "the Secret may be created later");
     let bring = async |entries: &[(&str, &str)]| env.cluster().apply_secret(&env.namespace, "own", entries).await;
 
     bring(&[("secret", "too-short")]).await?;
@@ -163,7 +163,7 @@ async fn pk_13_a_secret_that_the_user_brings_is_named_when_it_is_missing_or_weak
     assert!(message.contains("at least 16") && !message.contains("too-short"), "{message}");
     bring(&[("password", "a-good-secret-of-the-user-00001")]).await?;
     let other = |binding: &RepoBinding| binding_message(binding, "Ready").contains("needs the key secret");
-    env.binding_until("shop", "told which keys are known", SOON, other).await?;
+    env.binding_until("shop", "the message that lists the known keys", SOON, other).await?;
 
     let began = std::time::Instant::now();
     let first = "a-good-secret-of-the-user-00001";
@@ -185,12 +185,12 @@ async fn pk_13_a_secret_that_the_user_brings_is_named_when_it_is_missing_or_weak
     newer["after"] = json!("2".repeat(40));
     assert_eq!(deliver(&new.config.url, second, &newer).await?, 200);
     let wrong = deliver(&new.config.url, first, &body).await?;
-    ensure!(wrong == 401 || wrong == 503, "the old secret proves nothing under the new address: {wrong}");
+    ensure!(wrong == 401 || wrong == 503, "the old secret is refused at the new URL: {wrong}");
     env.push("under both").await?;
     let delivered = env.sink.wait_for(4, SOON).await?;
     assert_eq!(delivered.iter().filter(|delivery| delivery.json()["head_commit"]["message"] == "under both\n").count(), 1);
 
-    // What was prepared for the receivers is prepared again when it is lost.
+    // The controller prepares a lost copy for the receivers again.
     let namespace = operator.options().namespace();
     let all = env.cluster().kubectl(&["-n", namespace, "get", "secrets", "-o", "name"]).await?;
     let prepared: Vec<&str> = all.lines().filter(|name| name.contains("forgebind-receiver-secrets-")).collect();
@@ -206,13 +206,13 @@ async fn pk_13_a_secret_that_the_user_brings_is_named_when_it_is_missing_or_weak
     .await?;
     env.sink.wait_for(5, SOON).await?;
 
-    // Without its Secret the binding says so, and what is there goes on.
+    // Without its Secret the binding says so, and the existing hook keeps working.
     env.cluster().kubectl(&["-n", &env.namespace, "delete", "secret", "own"]).await?;
     env.binding_says("shop", "Ready", "False/SecretNotFound").await?;
     env.push("without the Secret").await?;
     env.sink.wait_for(6, SOON).await?;
 
-    // Nothing of it is left behind, also when the binding brings no secret any more.
+    // No copy of the secret is left behind, also when the binding has no secret any more.
     env.patch_binding("shop", json!({"spec": {"webhook": {"secretRef": null}}})).await?;
     env.binding_ready("shop").await?;
     env.delete_binding("shop").await?;

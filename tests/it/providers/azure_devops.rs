@@ -1,4 +1,4 @@
-//! Azure DevOps against its simulator: the contract, and what this provider has of its own.
+//! Azure DevOps against its simulator: the contract suite, and the behaviour that only this provider has.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use testkit::sim::azure_devops::{make, make_older, state};
 use testkit::sim::{Delivery, Fault, Order, Outcome, Refusal, Simulated, Simulator, UserAction, Wait};
 use testkit::sink::{Behavior, SinkServer};
 
-/// The events of a webhook that names none.
+/// The events of a webhook that lists none.
 const DEFAULT: [EventKind; 3] = [EventKind::Push, EventKind::Tag, EventKind::PullRequest];
 
 async fn simulated() -> Result<Simulated> {
@@ -40,7 +40,7 @@ async fn repository(simulated: &Simulated) -> Result<Repository> {
     Ok(simulated.operator().repository(&simulated.path(&simulated.seed_data.repository)).await?)
 }
 
-/// Makes the subscriptions of these events.
+/// Creates the subscriptions of these events.
 async fn subscribe(client: &dyn Client, repository: &Repository, url: &str, events: &[EventKind]) -> Result<Vec<Hook>> {
     let (url, secret) = (HookUrl::new(url.to_owned()), secret(1));
     let mut hooks = Vec::new();
@@ -50,7 +50,7 @@ async fn subscribe(client: &dyn Client, repository: &Repository, url: &str, even
     Ok(hooks)
 }
 
-/// Asks the simulator as a person's script would, in the present version.
+/// Sends a request to the simulator as somebody's own script would, with the current API version.
 async fn ask(simulated: &Simulated, method: Method, path: &str, body: Option<&Value>) -> Result<(u16, Value)> {
     let url = format!("{}/acme/{path}?api-version=7.1", simulated.simulator.url());
     let request = plain_http::client()?.request(method, url);
@@ -67,7 +67,7 @@ async fn ask(simulated: &Simulated, method: Method, path: &str, body: Option<&Va
 fn read(simulated: &Simulated, delivery: &Delivery) -> Result<Content> {
     let (webhook, headers, body) = (simulated.provider.webhook(), &delivery.headers, &delivery.body);
     assert!(webhook.verify(&[secret(2)], headers, b"").is_err());
-    assert!(webhook.verify(&[secret(2), secret(1)], headers, b"").is_ok(), "before there is a body");
+    assert!(webhook.verify(&[secret(2), secret(1)], headers, b"").is_ok(), "a template without a body");
     Ok(webhook.read(&webhook.verify(&[secret(2), secret(1)], headers, body)?)?)
 }
 
@@ -98,7 +98,7 @@ async fn df_18_the_contract_holds_with_a_token_as_password() -> Result<()> {
 }
 
 #[tokio::test]
-async fn pk_16_a_repository_of_another_collection_is_refused() -> Result<()> {
+async fn pk_16_refuses_a_repository_of_another_collection() -> Result<()> {
     let simulated = simulated().await?;
     let url = format!("{}/umbrella/My%20Shop/_git/web", simulated.simulator.url());
     let error = simulated.provider.repository_path(&simulated.endpoint, &url).unwrap_err();
@@ -107,7 +107,7 @@ async fn pk_16_a_repository_of_another_collection_is_refused() -> Result<()> {
 }
 
 #[tokio::test]
-async fn git_stays_a_part_of_a_repositorys_name() -> Result<()> {
+async fn the_suffix_git_stays_part_of_a_repository_name() -> Result<()> {
     let simulated = simulated().await?;
     let client = simulated.operator();
     let plain = client.repository(&simulated.path("My Shop/web")).await?;
@@ -141,7 +141,7 @@ async fn pk_20_pk_21_the_default_events_are_three_subscriptions_of_one_repositor
 }
 
 #[tokio::test]
-async fn pk_26_nothing_is_asked_of_or_made_for_a_whole_project_or_organization() -> Result<()> {
+async fn pk_26_requests_and_subscriptions_never_cover_a_whole_project_or_organization() -> Result<()> {
     let simulated = simulated().await?;
     let (client, repository) = (simulated.operator(), repository(&simulated).await?);
     for hook in subscribe(&*client, &repository, "https://in.acme.example/hooks/a/1", &EventKind::ALL).await? {
@@ -172,7 +172,7 @@ async fn pk_26_nothing_is_asked_of_or_made_for_a_whole_project_or_organization()
 }
 
 #[tokio::test]
-async fn pk_19_missing_permissions_for_subscriptions_are_named() -> Result<()> {
+async fn pk_19_names_missing_permissions_for_subscriptions() -> Result<()> {
     let simulated = simulated().await?;
     let path = simulated.path(&simulated.seed_data.repository);
     let found = simulated.client(&simulated.seed_data.reader).repository(&path).await?;
@@ -184,12 +184,12 @@ async fn pk_19_missing_permissions_for_subscriptions_are_named() -> Result<()> {
     assert!(error.to_string().contains("Edit subscriptions"), "{error}");
     simulated.simulator.order(Order::once(Method::GET, "_apis/permissions", Fault::Refuse(Refusal::Forbidden)));
     let found = simulated.operator().repository(&path).await?;
-    assert_eq!(found.manage_webhooks.state, PermissionState::Unknown, "a server that does not tell");
+    assert_eq!(found.manage_webhooks.state, PermissionState::Unknown, "a server that does not report its version");
     Ok(())
 }
 
 #[tokio::test]
-async fn df_17_df_19_a_login_for_git_alone_works_as_far_as_git_goes() -> Result<()> {
+async fn df_17_df_19_a_credential_for_git_alone_reaches_git_only() -> Result<()> {
     let simulated = simulated().await?;
     let client = simulated.client(&login(state::GIT_USER, state::GIT_PASSWORD));
     let inspection = client.inspect().await?;
@@ -203,7 +203,7 @@ async fn df_17_df_19_a_login_for_git_alone_works_as_far_as_git_goes() -> Result<
 }
 
 #[tokio::test]
-async fn dv_19_pk_18_scopes_are_told_by_what_can_be_read() -> Result<()> {
+async fn dv_19_pk_18_derives_the_scopes_from_what_the_token_can_read() -> Result<()> {
     let simulated = simulated().await?;
     for (secret, projects) in [(state::TOKEN, PermissionState::Granted), (state::CODE_TOKEN, PermissionState::Missing)] {
         let client = simulated.client(&token(secret));
@@ -222,7 +222,7 @@ async fn dv_19_pk_18_scopes_are_told_by_what_can_be_read() -> Result<()> {
 }
 
 #[tokio::test]
-async fn bb_12_a_token_for_all_organizations_is_warned_of() -> Result<()> {
+async fn bb_12_warns_of_a_token_for_all_organizations() -> Result<()> {
     let simulated = simulated().await?;
     let accounts = simulated.simulator.url().parse()?;
     let services = Endpoint { further_origins: vec![accounts], ..simulated.endpoint.clone() };
@@ -230,12 +230,16 @@ async fn bb_12_a_token_for_all_organizations_is_warned_of() -> Result<()> {
     assert!(warnings[0].contains("all accessible organizations (acme, umbrella)"), "{warnings:?}");
     assert!(warnings[0].contains("1 December 2026"), "{warnings:?}");
     assert_eq!(simulated.client_at(&services, &token(state::TOKEN)).inspect().await?.warnings, Vec::<String>::new());
-    assert_eq!(simulated.client(&token(state::TOKEN_FOR_ALL)).inspect().await?.warnings, Vec::<String>::new(), "a Server is not asked");
+    assert_eq!(
+        simulated.client(&token(state::TOKEN_FOR_ALL)).inspect().await?.warnings,
+        Vec::<String>::new(),
+        "a Server gets no such request"
+    );
     Ok(())
 }
 
 #[tokio::test]
-async fn a_page_to_sign_in_is_a_rejected_credential() -> Result<()> {
+async fn a_sign_in_page_means_that_the_credential_is_rejected() -> Result<()> {
     let simulated = simulated().await?;
     for status in [203, 200] {
         simulated.simulator.order(Order::always(Fault::WebPage(status)));
@@ -247,7 +251,7 @@ async fn a_page_to_sign_in_is_a_rejected_credential() -> Result<()> {
 }
 
 #[tokio::test]
-async fn retry_after_holds_on_a_success_and_in_a_refusal() -> Result<()> {
+async fn respects_retry_after_on_a_success_and_on_a_refusal() -> Result<()> {
     let simulator = Simulator::start(make).await?;
     let simulated = Simulated::with(simulator, Timings { max_wait: Duration::ZERO, ..Timings::default() })?;
     let client = simulated.operator();
@@ -259,12 +263,12 @@ async fn retry_after_holds_on_a_success_and_in_a_refusal() -> Result<()> {
     assert!(error.retry_at.is_some() && error.message.contains("TF400733"), "{error}");
     let sent = simulated.simulator.exchanges().len();
     assert_eq!(client.repository(&path).await.unwrap_err().kind, ErrorKind::RateLimited);
-    assert_eq!(simulated.simulator.exchanges().len(), sent, "nothing goes before its time");
+    assert_eq!(simulated.simulator.exchanges().len(), sent, "no request is sent before that time");
     Ok(())
 }
 
 #[tokio::test]
-async fn a_target_that_azure_devops_does_not_reach_is_refused_with_its_words() -> Result<()> {
+async fn a_target_that_azure_devops_cannot_reach_is_refused_with_its_message() -> Result<()> {
     let strict = Simulator::start_at(([127, 0, 0, 1], testkit::port::free_port()?).into(), false, make).await?;
     let simulated = Simulated::with(strict, Timings::default())?;
     let (client, repository) = (simulated.operator(), repository(&simulated).await?);
@@ -282,7 +286,7 @@ async fn a_target_that_azure_devops_does_not_reach_is_refused_with_its_words() -
     Ok(())
 }
 
-/// What a repository's subscriptions send to a sink for an act.
+/// The events that a repository's subscriptions send to a sink after a user action.
 async fn sent(simulated: &Simulated, act: UserAction) -> Result<Vec<Vec<(EventKind, Change)>>> {
     simulated.simulator.forget();
     simulated.simulator.act(&act).await?;
@@ -290,7 +294,7 @@ async fn sent(simulated: &Simulated, act: UserAction) -> Result<Vec<Vec<(EventKi
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pk_21_pk_22_pk_23_bb_17_real_deliveries_tell_what_was_asked_for() -> Result<()> {
+async fn pk_21_pk_22_pk_23_bb_17_deliveries_are_read_as_the_requested_events() -> Result<()> {
     let simulated = simulated().await?;
     let (client, repository) = (simulated.operator(), repository(&simulated).await?);
     let sink = SinkServer::start().await?;
@@ -318,7 +322,7 @@ async fn pk_21_pk_22_pk_23_bb_17_real_deliveries_tell_what_was_asked_for() -> Re
         assert_eq!(sent(&simulated, act).await?, Vec::<Vec<_>>::new());
     }
     let close = UserAction::ClosePullRequest { repository: path.clone(), number: 1 };
-    assert_eq!(sent(&simulated, close).await?, Vec::<Vec<_>>::new(), "a change of status is not asked for");
+    assert_eq!(sent(&simulated, close).await?, Vec::<Vec<_>>::new(), "a change of status is not requested");
     for hook in hooks {
         assert_eq!(client.delete_hook(&repository, &hook.id).await?, Deletion::Deleted);
     }
@@ -327,7 +331,7 @@ async fn pk_21_pk_22_pk_23_bb_17_real_deliveries_tell_what_was_asked_for() -> Re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bb_17_a_merge_is_told_once_it_completed_the_pull_request() -> Result<()> {
+async fn bb_17_a_merge_is_reported_once_it_completed_the_pull_request() -> Result<()> {
     let simulated = simulated().await?;
     let (client, repository) = (simulated.operator(), repository(&simulated).await?);
     let sink = SinkServer::start().await?;
@@ -340,12 +344,12 @@ async fn bb_17_a_merge_is_told_once_it_completed_the_pull_request() -> Result<()
         target: "main".into(),
         title: "One".into(),
     };
-    assert_eq!(sent(&simulated, open("topic")).await?, [vec![]], "a merge was only tried");
+    assert_eq!(sent(&simulated, open("topic")).await?, [vec![]], "the merge was only a trial");
     let comment = UserAction::CommentOnPullRequest { repository: path.clone(), number: 1, text: "good".into() };
     assert_eq!(sent(&simulated, comment).await?, [[(EventKind::PullRequestComment, Change::Updated)]]);
     let merge = UserAction::MergePullRequest { repository: path.clone(), number: 1 };
     let merged = sent(&simulated, merge).await?;
-    assert_eq!(merged, [vec![(EventKind::PullRequestMerged, Change::Updated)], vec![]], "its change of status tells nothing more");
+    assert_eq!(merged, [vec![(EventKind::PullRequestMerged, Change::Updated)], vec![]], "its change of status is no further event");
     assert_eq!(sent(&simulated, open("release/1.0")).await?.concat(), []);
     let close = UserAction::ClosePullRequest { repository: path.clone(), number: 2 };
     assert_eq!(sent(&simulated, close).await?, [[(EventKind::PullRequestClosed, Change::Updated)]]);
@@ -353,7 +357,7 @@ async fn bb_17_a_merge_is_told_once_it_completed_the_pull_request() -> Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bb_18_a_header_of_the_users_own_proves_real_deliveries() -> Result<()> {
+async fn bb_18_a_custom_header_of_the_user_authenticates_deliveries() -> Result<()> {
     let simulated = simulated().await?;
     let (client, repository) = (simulated.operator(), repository(&simulated).await?);
     let sink = SinkServer::start().await?;
@@ -372,7 +376,7 @@ async fn bb_18_a_header_of_the_users_own_proves_real_deliveries() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_delivery_puts_a_subscription_on_probation_and_success_keeps_it() -> Result<()> {
+async fn a_refused_delivery_puts_a_subscription_on_probation_and_an_update_does_not_end_it() -> Result<()> {
     let simulated = simulated().await?;
     let (client, repository) = (simulated.operator(), repository(&simulated).await?);
     let sink = SinkServer::start().await?;
@@ -405,7 +409,7 @@ async fn a_refused_delivery_puts_a_subscription_on_probation_and_success_keeps_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_to_sign_in_is_what_a_browserlike_client_gets() -> Result<()> {
+async fn a_client_that_looks_like_a_browser_gets_a_sign_in_page() -> Result<()> {
     let simulated = simulated().await?;
     let url = format!("{}/acme/_apis/git/repositories?api-version=7.1", simulated.simulator.url());
     let client = plain_http::client()?;

@@ -1,5 +1,5 @@
-//! The subscriptions of a binding at a simulated Azure DevOps, on the real API server: as many as are wanted, whatever goes
-//! wrong on the way.
+//! The subscriptions of a binding at a simulated Azure DevOps, on the real API server: exactly the wanted ones, whatever fails on
+//! the way.
 
 use anyhow::Result;
 use forgebind::api::v1alpha1::{EventKind, ProviderKind};
@@ -25,7 +25,7 @@ const BINDING: &str = "shop";
 struct ProviderEnv {
     objects: TestNamespace,
     simulated: Simulated,
-    /// Runs as long as the place is there.
+    /// Runs as long as the environment exists.
     _operator: Operator,
 }
 
@@ -62,7 +62,7 @@ impl ProviderEnv {
 }
 
 #[tokio::test]
-async fn pk_20_pk_24_pk_25_three_are_made_and_kept_and_removed_through_failures() -> Result<()> {
+async fn pk_20_pk_24_pk_25_three_subscriptions_are_created_kept_and_removed_through_failures() -> Result<()> {
     let env = ProviderEnv::new("azure-three", &[("token", state::TOKEN)]).await?;
     env.order(Method::POST, "/subscriptions?", 1, 500);
     env.bind().await?;
@@ -74,15 +74,15 @@ async fn pk_20_pk_24_pk_25_three_are_made_and_kept_and_removed_through_failures(
     env.objects.look_again(BINDING).await?;
     env.objects.binding_ready(BINDING).await?;
     assert_eq!(env.hooks().await?, made);
-    assert_eq!(env.simulated.simulator.writes(), writes, "what is there is found again");
-    // Detached without its hooks and attached once more.
+    assert_eq!(env.simulated.simulator.writes(), writes, "the existing subscriptions are found again");
+    // The binding is deleted without its hooks, then created again.
     env.objects.patch_binding(BINDING, json!({"spec": {"deletionPolicy": "Orphan"}})).await?;
     env.objects.delete_binding(BINDING).await?;
     env.objects.binding_gone(BINDING, SOON).await?;
     env.bind().await?;
     env.objects.binding_ready(BINDING).await?;
     assert_eq!(env.hooks().await?, made);
-    assert_eq!(env.simulated.simulator.writes(), writes, "a second attachment makes nothing new");
+    assert_eq!(env.simulated.simulator.writes(), writes, "binding again creates no subscription");
     env.order(Method::DELETE, "/subscriptions/", 1, 503);
     env.objects.delete_binding(BINDING).await?;
     env.objects.binding_gone(BINDING, SOON).await?;
@@ -91,13 +91,13 @@ async fn pk_20_pk_24_pk_25_three_are_made_and_kept_and_removed_through_failures(
 }
 
 #[tokio::test]
-async fn a_subscription_on_probation_is_made_anew() -> Result<()> {
+async fn a_subscription_on_probation_is_recreated() -> Result<()> {
     let env = ProviderEnv::new("azure-probation", &[("token", state::TOKEN)]).await?;
     env.bind().await?;
     env.objects.binding_ready(BINDING).await?;
     let made = env.hooks().await?;
     let repository = env.simulated.seed_data.repository.clone();
-    let push = made.iter().find(|hook| hook.shape.variant == "git.push").expect("pushes are told of");
+    let push = made.iter().find(|hook| hook.shape.variant == "git.push").expect("a subscription for pushes");
     let redirect = |url: &str| UserAction::RedirectHook { repository: repository.clone(), hook: push.id.clone(), url: url.to_owned() };
     let refusing = SinkServer::start().await?;
     refusing.behave(Behavior::Fail(StatusCode::PAYLOAD_TOO_LARGE));
@@ -109,7 +109,7 @@ async fn a_subscription_on_probation_is_made_anew() -> Result<()> {
     env.objects.look_again(BINDING).await?;
     let binding = env.objects.binding_says(BINDING, "WebhookInSync", "False/DisabledByProvider").await?;
     assert!(binding_message(&binding, "WebhookInSync").contains("probation"));
-    let anew = wait_until("three that deliver", SOON, async || {
+    let anew = wait_until("three active subscriptions", SOON, async || {
         let hooks = env.hooks().await?;
         let fits = hooks.len() == 3 && hooks.iter().all(|hook| hook.state == HookState::Active && hook.id != push.id);
         Ok(if fits { Seen::Done(hooks) } else { Seen::NotYet(format!("{hooks:?}")) })
@@ -123,7 +123,7 @@ async fn a_subscription_on_probation_is_made_anew() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_new_user_name_alone_reaches_the_hooks_and_what_they_deliver_is_accepted() -> Result<()> {
+async fn a_changed_user_name_reaches_the_hooks_and_their_deliveries_are_accepted() -> Result<()> {
     let env = ProviderEnv::new("azure-login", &[("token", state::TOKEN)]).await?;
     let login = async |username: &str| {
         let data = [("username", username), ("password", "a-password-of-the-user")];
@@ -174,7 +174,7 @@ async fn an_adopted_hook_whose_password_would_be_lost_keeps_its_mark_until_the_s
     let message = binding_message(&blocked, "CleanupBlocked");
     let named = format!("Secret {}/own (webhook.secretRef) is not there any more", env.objects.namespace);
     assert!(message.contains(&named), "{message}");
-    assert_eq!(env.hooks().await?, marked, "nothing was taken away");
+    assert_eq!(env.hooks().await?, marked, "nothing was removed");
     own().await?;
     env.objects.binding_gone(BINDING, SOON).await?;
     assert_eq!(env.hooks().await?, [Hook { url, ..theirs }], "with its password");
@@ -182,7 +182,7 @@ async fn an_adopted_hook_whose_password_would_be_lost_keeps_its_mark_until_the_s
 }
 
 #[tokio::test]
-async fn pk_19_a_binding_says_which_permissions_for_subscriptions_are_missing() -> Result<()> {
+async fn pk_19_a_binding_names_the_missing_permissions_for_subscriptions() -> Result<()> {
     let env = ProviderEnv::new("azure-reader", &[("token", state::READERS_TOKEN)]).await?;
     env.bind().await?;
     let binding = env.objects.binding_says(BINDING, "WebhookInSync", "False/PermissionMissing").await?;
@@ -192,9 +192,9 @@ async fn pk_19_a_binding_says_which_permissions_for_subscriptions_are_missing() 
     Ok(())
 }
 
-/// Who may make subscriptions and not delete them would leave them behind: none is made.
+/// A credential that may create subscriptions but not delete them would leave them behind, so the controller creates none.
 #[tokio::test]
-async fn who_may_edit_and_not_delete_subscriptions_is_told_the_one_permission_that_is_missing_and_nothing_is_made() -> Result<()> {
+async fn creates_no_subscription_without_the_permission_to_delete_it_and_names_that_permission() -> Result<()> {
     let env = ProviderEnv::new("azure-editor", &[("token", state::EDITORS_TOKEN)]).await?;
     env.objects.connection_ready().await?;
     env.bind().await?;
@@ -202,22 +202,22 @@ async fn who_may_edit_and_not_delete_subscriptions_is_told_the_one_permission_th
     assert_eq!(binding_condition(&binding, "Ready"), "False/PermissionMissing");
     let message = binding_message(&binding, "WebhookInSync");
     assert!(message.contains("the permission Delete subscriptions in project My Shop"), "{message}");
-    assert!(!message.contains("View subscriptions") && !message.contains("Edit subscriptions"), "those are there: {message}");
+    assert!(!message.contains("View subscriptions") && !message.contains("Edit subscriptions"), "those permissions are granted: {message}");
     env.objects.look_again(BINDING).await?;
     assert_eq!(env.hooks().await?, []);
     assert_eq!(env.simulated.simulator.writes(), 0, "nothing was tried");
     Ok(())
 }
 
-/// The finalizer is what lets the controller forget a connection in order. Where somebody takes it off by hand, the watch's word
-/// has to do: a credential is not used after its connection is gone.
+/// Normally the finalizer lets the controller clean up before a connection is gone. If somebody removes it by hand, only the
+/// watch reports the deletion: the controller must not use the credential after that.
 #[tokio::test]
-async fn the_credential_of_a_connection_that_lost_its_finalizer_by_hand_is_used_no_more_once_it_is_gone() -> Result<()> {
+async fn a_credential_is_unused_after_its_connection_lost_the_finalizer_by_hand_and_is_gone() -> Result<()> {
     let env = ProviderEnv::new("stripped", &[("token", state::TOKEN)]).await?;
     env.bind().await?;
     env.objects.binding_ready(BINDING).await?;
     let made = env.hooks().await?;
-    // A suspended connection leaves the hooks where they are while it is being deleted.
+    // The deletion of a suspended connection leaves the hooks in place.
     env.objects.patch_connection(json!({"spec": {"suspend": true}})).await?;
     env.objects.binding_says(BINDING, "Ready", "False/Suspended").await?;
     env.objects.connections.delete(CONNECTION, &DeleteParams::default()).await?;
@@ -236,13 +236,13 @@ async fn the_credential_of_a_connection_that_lost_its_finalizer_by_hand_is_used_
         .await?;
     let message = binding_message(&blocked, "CleanupBlocked");
     assert!(message.contains("the connection is gone, and with it the credential"), "{message}");
-    assert_eq!(env.simulated.simulator.exchanges().len(), asked, "nobody was asked with it");
+    assert_eq!(env.simulated.simulator.exchanges().len(), asked, "no request was sent with it");
     assert_eq!(env.hooks().await?, made);
     Ok(())
 }
 
 #[tokio::test]
-async fn df_17_df_19_a_login_for_git_alone_makes_a_connection_ready() -> Result<()> {
+async fn df_17_df_19_a_credential_for_git_alone_makes_a_connection_ready() -> Result<()> {
     let env = ProviderEnv::new("azure-git", &[("username", state::GIT_USER), ("password", state::GIT_PASSWORD)]).await?;
     env.objects.connection_ready().await?;
     let spec = json!({"connectionRef": {"name": CONNECTION}, "repository": env.simulated.seed_data.repository});

@@ -1,4 +1,4 @@
-//! Bitbucket Cloud against its simulator: the contract, and what this provider has of its own.
+//! Bitbucket Cloud against its simulator: the contract suite, and the behaviour that only this provider has.
 
 use anyhow::{Context as _, Result};
 use forgebind::api::v1alpha1::connection::{IdentityKind, PermissionState};
@@ -51,7 +51,7 @@ async fn create(client: &dyn Client, repository: &Repository, url: &str, events:
     Ok(client.create_hook(repository, &HookRequest { url: &url, secret: &secret, shape: &shape }).await?)
 }
 
-/// The kind and the words of a refusal.
+/// Error kind and message of a refusal.
 fn refusal<T: std::fmt::Debug>(result: Result<T>) -> Result<(ErrorKind, String)> {
     let error = result.expect_err("a refusal");
     let error = error.downcast_ref::<forgebind::providers::ProviderError>().context("the provider's")?;
@@ -65,7 +65,7 @@ async fn bb_01_dv_12_the_contract_holds() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dv_11_dt_18_bb_11_an_app_password_is_answered_with_what_replaced_it() -> Result<()> {
+async fn dv_11_dt_18_bb_11_refusing_an_app_password_names_its_replacement() -> Result<()> {
     let simulated = simulated().await?;
     let settings = TransportSettings {
         kind: simulated.provider.kind(),
@@ -82,7 +82,7 @@ async fn dv_11_dt_18_bb_11_an_app_password_is_answered_with_what_replaced_it() -
     assert!(error.message.contains("email and token") && !error.message.contains(APP_PASSWORD), "{error}");
     assert!(simulated.simulator.exchanges().is_empty(), "nothing was sent");
 
-    // What a client would get that sent it all the same.
+    // The answer that a client would get if it sent the app password anyway.
     let url = format!("{}/2.0/user", simulated.simulator.url());
     let answer = plain_http::client()?.get(url).basic_auth("forgebind", Some(APP_PASSWORD)).send().await?;
     assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
@@ -101,7 +101,7 @@ async fn dv_11_an_api_token_works_with_the_e_mail_address_and_as_a_password() ->
         let mut scopes = OPERATOR_SCOPES.map(str::to_owned).to_vec();
         scopes.sort();
         assert_eq!(inspection.grants, Grants::Known(scopes));
-        assert!(!client.probe_git(&simulated.path("acme/shop")).await?.heads.is_empty(), "git wants another user name");
+        assert!(!client.probe_git(&simulated.path("acme/shop")).await?.heads.is_empty(), "git needs another user name");
     }
     let alone = simulated.client(&[("token", token)]).inspect().await.unwrap_err();
     assert_eq!(alone.kind, ErrorKind::Unauthenticated);
@@ -110,7 +110,7 @@ async fn dv_11_an_api_token_works_with_the_e_mail_address_and_as_a_password() ->
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_may_not_read_its_user_is_valid_all_the_same() -> Result<()> {
+async fn a_token_that_may_not_read_its_user_is_valid() -> Result<()> {
     let simulated = simulated().await?;
     let client = simulated.client(&api_token(EMAIL, API_TOKEN_WITHOUT_USER));
     let inspection = client.inspect().await?;
@@ -129,7 +129,7 @@ async fn df_13_a_workspace_access_token_works() -> Result<()> {
     let inspection = client.inspect().await?;
     assert_eq!(inspection.identity.map(|identity| identity.kind), Some(IdentityKind::Token));
     assert_eq!(inspection.grants, Grants::Known(["pullrequest", "repository", "webhook"].map(str::to_owned).to_vec()));
-    assert_eq!(simulated.simulator.exchanges().len(), 1, "the refusal tells that the token is valid");
+    assert_eq!(simulated.simulator.exchanges().len(), 1, "the refusal shows that the token is valid");
     assert_eq!(paths(client.as_ref()).await?.len(), simulated.seed_data.repositories);
     let shop = client.repository(&simulated.path("acme/shop")).await?;
     let hook = create(client.as_ref(), &shop, "https://in.acme.example/1", &EventKind::ALL).await?;
@@ -141,7 +141,7 @@ async fn df_13_a_workspace_access_token_works() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn df_14_a_repository_access_token_sees_one_repository_only() -> Result<()> {
+async fn df_14_a_repository_access_token_reaches_one_repository_only() -> Result<()> {
     let simulated = simulated().await?;
     let client = simulated.client(&token(REPOSITORY_TOKEN));
     client.inspect().await?;
@@ -177,7 +177,7 @@ async fn dt_16_dt_17_a_project_narrows_the_workspace_and_its_key_is_upper_cased(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dv_13_df_15_missing_scopes_are_named() -> Result<()> {
+async fn dv_13_df_15_names_missing_scopes() -> Result<()> {
     let simulated = simulated().await?;
     let reader = simulated.client(&simulated.seed_data.reader);
     let inspection = reader.inspect().await?;
@@ -197,7 +197,7 @@ async fn dv_13_df_15_missing_scopes_are_named() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dv_14_a_repository_has_its_branches_and_takes_a_hook() -> Result<()> {
+async fn dv_14_lists_the_branches_of_a_repository_and_creates_a_hook() -> Result<()> {
     let simulated = simulated().await?;
     let client = simulated.operator();
     let shop = client.repository(&simulated.path("acme/shop")).await?;
@@ -205,7 +205,7 @@ async fn dv_14_a_repository_has_its_branches_and_takes_a_hook() -> Result<()> {
     assert_eq!(heads.keys().collect::<Vec<_>>(), ["refs/heads/main", "refs/heads/release/1.0", "refs/heads/topic"]);
     let hook = create(client.as_ref(), &shop, "https://in.acme.example/1", &[EventKind::Push, EventKind::PullRequest]).await?;
     assert_eq!(hook.has_secret, Some(true));
-    // A person's pause outlives a change, and so does the secret's place.
+    // A hook that a person paused stays paused after an update, which replaces the secret.
     let path = "acme/shop".to_owned();
     simulated.simulator.act(&UserAction::PauseHook { repository: path, hook: hook.id.clone() }).await?;
     let changed = update(client.as_ref(), &shop, &hook).await?;
@@ -219,22 +219,22 @@ async fn update(client: &dyn Client, repository: &Repository, hook: &Hook) -> Re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_renamed_repository_is_followed_by_its_uuid_alone() -> Result<()> {
+async fn a_renamed_repository_is_found_by_its_uuid_alone() -> Result<()> {
     let simulated = simulated().await?;
     let client = simulated.operator();
     let shop = client.repository(&simulated.path("acme/shop")).await?;
     let hook = create(client.as_ref(), &shop, "https://in.acme.example/1", &[EventKind::Push]).await?;
     let (repository, to) = ("acme/shop".to_owned(), "acme/store".to_owned());
     simulated.simulator.act(&UserAction::RenameRepository { repository, to }).await?;
-    assert_eq!(client.repository(&shop.path).await.unwrap_err().kind, ErrorKind::NotFound, "the former slug leads nowhere");
+    assert_eq!(client.repository(&shop.path).await.unwrap_err().kind, ErrorKind::NotFound, "the former slug does not redirect");
     let renamed = client.repository_by_id(&shop.id).await?.context("found")?;
     assert_eq!(renamed.path.as_str(), "acme/store");
-    assert_eq!(client.delete_hook(&shop, &hook.id).await?, Deletion::Deleted, "also for one that knows the former path only");
+    assert_eq!(client.delete_hook(&shop, &hook.id).await?, Deletion::Deleted, "also for a client that knows only the former path");
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repository_has_fifty_hooks_and_no_more() -> Result<()> {
+async fn a_repository_has_at_most_fifty_hooks() -> Result<()> {
     let simulated = simulated().await?;
     let client = simulated.operator();
     let crowded = client.repository(&simulated.path("acme/crowded")).await?;
@@ -249,7 +249,7 @@ async fn a_repository_has_fifty_hooks_and_no_more() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_target_that_is_not_public_is_refused_in_the_providers_words() -> Result<()> {
+async fn a_private_target_is_refused_with_the_providers_message() -> Result<()> {
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], testkit::port::free_port()?));
     let strict = Simulator::start_at(address, false, |settings| Box::new(BitbucketCloud::new(settings))).await?;
     let simulated = Simulated::with(strict, Timings::default())?;
@@ -265,7 +265,7 @@ async fn a_target_that_is_not_public_is_refused_in_the_providers_words() -> Resu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rate_limit_of_an_hour_is_kept() -> Result<()> {
+async fn respects_an_hourly_rate_limit() -> Result<()> {
     let limited = Simulator::start(|settings| Box::new(BitbucketCloud::new(settings).with_hourly_limit(3))).await?;
     let simulated = Simulated::with(limited, Timings { max_wait: std::time::Duration::ZERO, ..Timings::default() })?;
     let client = simulated.operator();
@@ -275,25 +275,29 @@ async fn a_rate_limit_of_an_hour_is_kept() -> Result<()> {
     }
     let error = client.repository(&path).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::RateLimited, "{error}");
-    assert!(error.retry_at.is_some(), "nothing tells until when, so a time is chosen");
+    assert!(error.retry_at.is_some(), "no header contains the time, so the client chooses one");
     let before = simulated.simulator.exchanges().len();
     assert_eq!(client.repository(&path).await.unwrap_err().kind, ErrorKind::RateLimited);
-    assert_eq!(simulated.simulator.exchanges().len(), before, "nothing is sent before that time");
+    assert_eq!(simulated.simulator.exchanges().len(), before, "no request is sent before that time");
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lists_stay_whole_and_on_the_api_whatever_comes_back() -> Result<()> {
+async fn lists_stay_complete_and_on_the_configured_api_whatever_the_server_answers() -> Result<()> {
     let simulated = simulated().await?;
     let (client, simulator) = (simulated.operator(), &simulated.simulator);
     let crowded = client.repository(&simulated.path("acme/crowded")).await?;
     let foreign = simulated.seed_data.crowded.1;
     let list = |fault| Order::once(Method::GET, "/repositories/acme?", fault);
     simulator.order(list(Fault::ForeignLinks("https://api.bitbucket.org".into())));
-    assert_eq!(paths(client.as_ref()).await?.len(), simulated.seed_data.repositories, "a link to the real host is brought back");
+    assert_eq!(
+        paths(client.as_ref()).await?.len(),
+        simulated.seed_data.repositories,
+        "a link to the real host is followed on the configured host"
+    );
     simulator.order(list(Fault::Duplicate));
     let (kind, _) = refusal(paths(client.as_ref()).await)?;
-    assert_eq!(kind, ErrorKind::Transient, "an error, not a list that counts one twice");
+    assert_eq!(kind, ErrorKind::Transient, "an error, not a list with a duplicate");
     for fault in [Fault::Duplicate, Fault::CutAnswer, Fault::Refuse(Refusal::Failed(502))] {
         simulator.order(Order::once(Method::GET, "/hooks", fault.clone()));
         assert_eq!(client.hooks(&crowded).await?.len(), foreign, "{fault:?}");
@@ -301,17 +305,17 @@ async fn lists_stay_whole_and_on_the_api_whatever_comes_back() -> Result<()> {
     simulator.order(Order::once(Method::POST, "/hooks", Fault::LostAnswer));
     let (kind, _) = refusal(create(client.as_ref(), &crowded, "https://in.acme.example/lost", &[EventKind::Push]).await)?;
     assert!(kind.is_ambiguous(), "{kind:?}");
-    assert_eq!(client.hooks(&crowded).await?.len(), foreign + 1, "made once, and seen");
+    assert_eq!(client.hooks(&crowded).await?.len(), foreign + 1, "created once, and listed");
     for fault in [Fault::Redirect(None), Fault::Redirect(Some("https://evil.example".into()))] {
         simulator.order(Order::once(Method::POST, "/hooks", fault));
         let (kind, _) = refusal(create(client.as_ref(), &crowded, "https://in.acme.example/moved", &[EventKind::Push]).await)?;
-        assert_eq!(kind, ErrorKind::Conflict, "a write follows nothing");
+        assert_eq!(kind, ErrorKind::Conflict, "a write follows no redirect");
     }
     assert_eq!(client.hooks(&crowded).await?.len(), foreign + 1);
     Ok(())
 }
 
-/// What reached a sink, read as the receiver reads it.
+/// Reads what a sink received, as the receiver does.
 fn contents(simulated: &Simulated, sink: &SinkServer) -> Vec<Content> {
     let webhook = simulated.provider.webhook();
     let read = |delivery: &testkit::sink::Delivery| {
@@ -381,13 +385,13 @@ async fn every_event_is_delivered_and_read() -> Result<()> {
     assert_eq!(found, expected);
     let states: Vec<_> = told.iter().flat_map(|content| &content.events).filter_map(|event| event.once.as_ref()).collect();
     let [opened, edited, moved, other] = states.as_slice() else { panic!("four: {states:?}") };
-    assert_eq!(opened, edited, "a new title is no new state");
+    assert_eq!(opened, edited, "a new title does not change the state");
     assert!(moved.subject == opened.subject && moved.state != opened.state && other.subject != opened.subject);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_delivery_is_tried_twice_more_with_the_same_id() -> Result<()> {
+async fn a_failed_delivery_is_sent_twice_more_with_the_same_id() -> Result<()> {
     let (simulated, sink) = (simulated().await?, SinkServer::start().await?);
     let client = simulated.operator();
     let shop = client.repository(&simulated.path("acme/shop")).await?;
@@ -406,7 +410,7 @@ async fn a_failed_delivery_is_tried_twice_more_with_the_same_id() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_removed_from_the_api_says_so() -> Result<()> {
+async fn a_removed_api_is_reported_as_removed() -> Result<()> {
     let simulated = simulated().await?;
     let (_, token) = simulated.seed_data.credential.iter().find(|(key, _)| *key == "token").context("a token")?;
     for path in ["/repositories", "/workspaces"] {
@@ -416,6 +420,6 @@ async fn what_is_removed_from_the_api_says_so() -> Result<()> {
         let body: Value = serde_json::from_str(&answer.text().await?)?;
         assert!(body["error"]["message"].as_str().is_some_and(|message| message.starts_with("CHANGE-2770")));
     }
-    assert_eq!(simulated.simulator.take_slips().len(), 2, "the description has them no more either");
+    assert_eq!(simulated.simulator.take_slips().len(), 2, "the description does not contain them either");
     Ok(())
 }

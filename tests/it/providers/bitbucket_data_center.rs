@@ -1,4 +1,4 @@
-//! Bitbucket Data Center against its simulator: the contract, and what this provider has of its own.
+//! Bitbucket Data Center against its simulator: the contract suite, and the behaviour that only this provider has.
 
 use std::time::Duration;
 
@@ -43,14 +43,14 @@ async fn create(client: &dyn Client, repository: &Repository, url: &str, events:
     Ok(client.create_hook(repository, &HookRequest { url: &url, secret: &secret, shape: &shape }).await?)
 }
 
-/// Proves a delivery with the hook's secret, and with no other, and reads it.
+/// Verifies a delivery with the hook's secret, and with no other, and reads it.
 fn read(simulated: &Simulated, delivery: &Delivery) -> Result<Content> {
     let (webhook, headers, body) = (simulated.provider.webhook(), &delivery.headers, &delivery.body);
     assert!(webhook.verify(&[secret(2)], headers, body).is_err());
     Ok(webhook.read(&webhook.verify(&[secret(2), secret(1)], headers, body)?)?)
 }
 
-/// Asks the simulator as a person's script would.
+/// Sends a request to the simulator as somebody's own script would.
 async fn ask(simulated: &Simulated, method: Method, path: &str) -> Result<(u16, Value)> {
     let url = format!("{}/bitbucket/rest/api/latest{path}", simulated.simulator.url());
     let (_, token) = simulated.seed_data.credential.first().context("a credential")?;
@@ -74,7 +74,7 @@ async fn dt_29_the_contract_holds_with_user_and_password() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_context_path_is_in_every_request_and_belongs_to_the_address() -> Result<()> {
+async fn every_request_contains_the_context_path_of_the_address() -> Result<()> {
     let simulated = simulated().await?;
     simulated.operator().repository(&simulated.path("APP/shop")).await?;
     simulated.operator().probe_git(&simulated.path("APP/shop")).await?;
@@ -84,7 +84,7 @@ async fn a_context_path_is_in_every_request_and_belongs_to_the_address() -> Resu
         .provider
         .endpoint(&serde_json::from_value(json!({"bitbucketDataCenter": {"url": simulated.simulator.url(), "project": "APP"}}))?)?;
     let error = simulated.client_at(&bare, &simulated.seed_data.credential).inspect().await.unwrap_err();
-    assert_ne!(error.kind, ErrorKind::Unauthenticated, "another address is no bad credential: {error}");
+    assert_ne!(error.kind, ErrorKind::Unauthenticated, "a wrong address is not reported as a bad credential: {error}");
     Ok(())
 }
 
@@ -111,7 +111,7 @@ async fn a_personal_project_has_repositories_and_hooks() -> Result<()> {
     Ok(())
 }
 
-/// Without a project every repository that the account reads is served, in whatever project it is.
+/// Without a project in the spec, the connection serves every repository that the account can read, in any project.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_contract_holds_without_a_project() -> Result<()> {
     let mut simulated = simulated().await?;
@@ -130,7 +130,7 @@ async fn the_contract_holds_without_a_project() -> Result<()> {
     let notes = client.repository(&simulated.path("~forgebind/notes")).await?;
     let hook = create(client.as_ref(), &notes, DEAF, &[EventKind::Push]).await?;
     assert_eq!(client.delete_hook(&notes, &hook.id).await?, Deletion::Deleted);
-    assert_eq!(client.delete_hook(&notes, &hook.id).await?, Deletion::Absent, "proven by the list");
+    assert_eq!(client.delete_hook(&notes, &hook.id).await?, Deletion::Absent, "derived from the list");
     let inspection = client.inspect().await?;
     assert_eq!((client.permission(&inspection, Permission::ListRepositories).state, inspection.scope), (PermissionState::Granted, None));
     assert_eq!(inspection.warnings, Vec::<String>::new());
@@ -138,7 +138,7 @@ async fn the_contract_holds_without_a_project() -> Result<()> {
 }
 
 #[tokio::test]
-async fn without_a_project_a_token_lists_what_it_reaches() -> Result<()> {
+async fn without_a_project_a_token_lists_what_it_can_read() -> Result<()> {
     let simulated = simulated().await?;
     let spec = json!({"bitbucketDataCenter": {"url": simulated.endpoint.web.as_str()}});
     let endpoint = simulated.provider.endpoint(&serde_json::from_value(spec)?)?;
@@ -151,14 +151,14 @@ async fn without_a_project_a_token_lists_what_it_reaches() -> Result<()> {
         if expected.is_empty() {
             assert!(listed.len() > 50 && listed.iter().all(|path| path.starts_with("APP/")), "{listed:?}");
         } else {
-            assert_eq!(listed, expected, "its own, and what is public");
+            assert_eq!(listed, expected, "its own and the public ones");
         }
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn pk_11_a_token_without_repo_admin_is_told_so() -> Result<()> {
+async fn pk_11_reports_that_a_token_lacks_repo_admin() -> Result<()> {
     let simulated = simulated().await?;
     let reader = simulated.client(&simulated.seed_data.reader);
     let inspection = reader.inspect().await?;
@@ -174,14 +174,14 @@ async fn pk_11_a_token_without_repo_admin_is_told_so() -> Result<()> {
     assert_eq!(found.manage_webhooks.state, PermissionState::Missing);
     assert!(found.manage_webhooks.message.as_ref().is_some_and(|message| message.contains("REPO_ADMIN")));
     assert_eq!(reader.hooks(&found).await.unwrap_err().kind, ErrorKind::PermissionDenied);
-    assert_eq!(simulated.simulator.writes(), 0, "nothing is tried to find out");
+    assert_eq!(simulated.simulator.writes(), 0, "no write is tried to find out");
     let whole = simulated.operator().repository(&simulated.path("APP/shop")).await?;
     assert_eq!(whole.manage_webhooks.state, PermissionState::Granted);
     Ok(())
 }
 
 #[tokio::test]
-async fn tokens_of_projects_and_repositories_reach_as_far_as_they_go() -> Result<()> {
+async fn tokens_of_projects_and_repositories_reach_only_their_own_scope() -> Result<()> {
     let simulated = simulated().await?;
     for (text, lists) in [(PROJECT_TOKEN, true), (REPOSITORY_TOKEN, false)] {
         let client = simulated.client(&token(text));
@@ -192,18 +192,18 @@ async fn tokens_of_projects_and_repositories_reach_as_far_as_they_go() -> Result
         assert_eq!(shop.manage_webhooks.state, PermissionState::Granted);
         let hook = create(client.as_ref(), &shop, DEAF, &[EventKind::Push]).await?;
         client.delete_hook(&shop, &hook.id).await?;
-        assert!(client.probe_git(&simulated.path("APP/shop")).await.is_ok(), "git takes it too");
+        assert!(client.probe_git(&simulated.path("APP/shop")).await.is_ok(), "git accepts it too");
         let other = client.repository(&simulated.path("APP/cart")).await;
         assert_eq!(other.is_ok(), lists);
         if let Err(error) = other {
-            assert_eq!(error.kind, ErrorKind::PermissionDenied, "known and not permitted: {error}");
+            assert_eq!(error.kind, ErrorKind::PermissionDenied, "visible but not permitted: {error}");
         }
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_sent_once_and_a_captcha_is_told() -> Result<()> {
+async fn a_wrong_password_is_sent_once_and_a_captcha_is_reported() -> Result<()> {
     let simulated = simulated().await?;
     let wrong = simulated.client(&basic("forgebind", "not-the-password"));
     assert_eq!(wrong.inspect().await.unwrap_err().kind, ErrorKind::Unauthenticated);
@@ -213,7 +213,7 @@ async fn a_wrong_password_is_sent_once_and_a_captcha_is_told() -> Result<()> {
         assert!(wrong.probe_git(&path).await.is_err());
     }
     assert_eq!(simulated.simulator.exchanges().len(), 1);
-    assert!(simulated.client(&basic("forgebind", PASSWORD)).inspect().await.is_ok(), "nobody was locked out");
+    assert!(simulated.client(&basic("forgebind", PASSWORD)).inspect().await.is_ok(), "the account was not locked");
 
     for number in 0..LOG_INS_BEFORE_CAPTCHA {
         let guess = simulated.client(&basic("forgebind", &format!("guess-{number}")));
@@ -222,12 +222,12 @@ async fn a_wrong_password_is_sent_once_and_a_captcha_is_told() -> Result<()> {
     let error = simulated.client(&basic("forgebind", PASSWORD)).inspect().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unauthenticated);
     assert!(error.message.contains("CAPTCHA") && error.message.contains("browser"), "{error}");
-    assert!(simulated.operator().inspect().await.is_ok(), "a token goes on working");
+    assert!(simulated.operator().inspect().await.is_ok(), "a token keeps working");
     Ok(())
 }
 
 #[tokio::test]
-async fn pk_12_deliveries_are_signed_with_the_hooks_secret_and_tell_what_happened() -> Result<()> {
+async fn pk_12_deliveries_are_signed_with_the_secret_of_the_hook_and_read_as_events() -> Result<()> {
     let simulated = simulated().await?;
     let client = simulated.operator();
     let repository = client.repository(&simulated.path("APP/shop")).await?;
@@ -278,7 +278,7 @@ async fn pk_12_deliveries_are_signed_with_the_hooks_secret_and_tell_what_happene
 }
 
 #[tokio::test]
-async fn one_push_of_several_references_is_one_delivery_and_several_events() -> Result<()> {
+async fn one_push_of_several_references_is_one_delivery_with_several_events() -> Result<()> {
     let simulated = simulated().await?;
     let product = BitbucketDataCenter::new(Settings { url: DEAF.to_owned(), allow_local_targets: true });
     let path = || "APP/shop".to_owned();
@@ -300,7 +300,7 @@ async fn one_push_of_several_references_is_one_delivery_and_several_events() -> 
 }
 
 #[tokio::test]
-async fn a_hook_that_fails_is_skipped_and_looks_as_before() -> Result<()> {
+async fn data_center_skips_a_failing_hook_without_showing_it() -> Result<()> {
     let simulated = simulated().await?;
     let client = simulated.operator();
     let repository = client.repository(&simulated.path("APP/shop")).await?;
@@ -311,7 +311,7 @@ async fn a_hook_that_fails_is_skipped_and_looks_as_before() -> Result<()> {
     }
     assert_eq!(simulated.simulator.sent().len(), 5, "the breaker is open after five failures");
     let seen = client.hooks(&repository).await?;
-    assert_eq!(seen, std::slice::from_ref(&hook), "nothing in the list tells of it");
+    assert_eq!(seen, std::slice::from_ref(&hook), "the list does not show it");
     assert_eq!(seen[0].state, HookState::Active);
     let below = format!("/projects/APP/repos/shop/webhooks/{}", hook.id);
     let (status, statistics) = ask(&simulated, Method::GET, &format!("{below}/statistics")).await?;
@@ -343,7 +343,7 @@ async fn the_test_of_the_settings_page_is_unsigned_and_recognised() -> Result<()
 }
 
 #[tokio::test]
-async fn a_used_up_rate_is_told_with_its_time() -> Result<()> {
+async fn an_exhausted_rate_limit_is_reported_with_its_reset_time() -> Result<()> {
     let limited = |settings| -> Box<dyn SimulatedProvider> { Box::new(BitbucketDataCenter::new(settings).with_rate_limit(5)) };
     let simulated = Simulated::with(Simulator::start(limited).await?, Timings { max_wait: Duration::ZERO, ..Timings::default() })?;
     let client = simulated.operator();
@@ -374,6 +374,6 @@ async fn a_list_that_shows_a_hook_twice_is_read_again() -> Result<()> {
     let meanwhile = UserAction::RemoveHook { repository: "APP/crowded".into(), hook: removed };
     let order = Order { skip: 1, ..Order::once(Method::GET, "crowded/webhooks", Fault::Meanwhile(meanwhile)) };
     simulated.simulator.order(order);
-    assert_eq!(client.hooks(&crowded).await?.len(), simulated.seed_data.crowded.1 - 1, "one less, and none unseen");
+    assert_eq!(client.hooks(&crowded).await?.len(), simulated.seed_data.crowded.1 - 1, "one fewer, and none missing");
     Ok(())
 }

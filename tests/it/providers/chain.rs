@@ -1,5 +1,5 @@
-//! The whole chain at each provider, on the real API server with its simulator: connection, binding, hook, delivery,
-//! rotation, repair, move, removal. Nothing here knows which provider it is.
+//! The whole chain at each provider, on the real API server with its simulator: connection, binding, hook, delivery, rotation,
+//! repair, move, removal. Nothing here depends on the provider.
 
 use anyhow::Result;
 use forgebind::api::v1alpha1::binding::RepoBindingStatus;
@@ -13,13 +13,13 @@ use testkit::sim::UserAction;
 use testkit::sim::github::seed::app_credential;
 use testkit::test_namespace::{CONNECTION, SINK, SOON, connection_condition};
 
-/// Somebody else's hook, which is there from the beginning and must be there in the end.
+/// A foreign hook, which exists from the beginning and must still exist at the end.
 const FOREIGN: &str = "https://ci.elsewhere.example/hook";
-/// A binding for fewer events than the other one.
+/// A binding with fewer events than the other one.
 const NARROW: &str = "narrow";
 
-/// What is said of a new hook is what the next look finds, also where a hook cannot be as narrow as it is wished: a status
-/// that changes by itself would be written for every binding after every start.
+/// Checks that the status of a new hook equals the result of the next probe, also where a hook cannot be as narrow as requested:
+/// otherwise every start would write the status of every binding.
 async fn rest(env: &ProviderEnv) -> Result<()> {
     let spec = json!({
         "connectionRef": {"name": CONNECTION}, "repository": env.repository(), "webhook": {"events": ["Push", "PullRequest"]},
@@ -33,7 +33,7 @@ async fn rest(env: &ProviderEnv) -> Result<()> {
     env.objects.binding_gone(NARROW, SOON).await
 }
 
-/// What was asked for arrives, each once, and what was not does not.
+/// Checks that every requested event arrives exactly once, and no other event.
 async fn deliver(env: &ProviderEnv) -> Result<()> {
     let repository = env.repository();
     env.push(&repository, "main").await?;
@@ -61,13 +61,13 @@ async fn deliver(env: &ProviderEnv) -> Result<()> {
     let told: Vec<_> = events.iter().map(|event| (event.header("ce-type"), event.header("ce-subject"))).collect();
     assert_eq!(told, expected);
     let web = env.objects.bindings.get(BINDING).await?.status.and_then(|status| status.repository?.web_url);
-    // As the HTTP binding of CloudEvents wants it, the percent sign of an address is itself encoded.
+    // The HTTP binding of CloudEvents demands that the percent sign of an address is itself encoded.
     let source = percent_encoding::percent_decode_str(events[0].header("ce-source")).decode_utf8()?.into_owned();
     assert_eq!(Some(source), web);
     Ok(())
 }
 
-/// The secret changes; nothing that is sent meanwhile is refused or doubled.
+/// Rotates the secret and checks that no delivery is refused or duplicated meanwhile.
 async fn rotate(env: &ProviderEnv) -> Result<()> {
     let repository = env.repository();
     let before: Vec<_> = env.hooks(&repository).await?.into_iter().map(|hook| hook.url).collect();
@@ -75,7 +75,7 @@ async fn rotate(env: &ProviderEnv) -> Result<()> {
     env.objects.annotate_binding(BINDING, ROTATE_REQUESTED_AT, "once").await?;
     env.push(&repository, "main").await?;
     let changed = |hooks: &[Hook]| hooks.len() == env.variants() && hooks.iter().all(|hook| !before.contains(&hook.url));
-    env.hooks_until(&repository, "with a new address", changed).await?;
+    env.hooks_until(&repository, "the new URL", changed).await?;
     env.push(&repository, "main").await?;
     env.objects.sink.wait_for(accepted + 2, SOON).await?;
     env.objects.binding_ready(BINDING).await?;
@@ -83,15 +83,15 @@ async fn rotate(env: &ProviderEnv) -> Result<()> {
     Ok(())
 }
 
-/// A hook that somebody bends or deletes is repaired.
+/// Checks that a hook that somebody changes or deletes is repaired.
 async fn repair(env: &ProviderEnv) -> Result<()> {
     let repository = env.repository();
     let hooks = env.hooks(&repository).await?;
     let (bent, removed) = (hooks[0].clone(), hooks[hooks.len() - 1].id.clone());
     env.act(UserAction::ChangeHook { repository: repository.clone(), hook: bent.id.clone() }).await?;
-    assert_ne!(env.hooks(&repository).await?, hooks, "the change by hand is seen");
+    assert_ne!(env.hooks(&repository).await?, hooks, "the manual change is in effect");
     env.objects.look_again(BINDING).await?;
-    env.hooks_until(&repository, "bent back", |found| found.len() == hooks.len() && found.contains(&bent)).await?;
+    env.hooks_until(&repository, "repaired", |found| found.len() == hooks.len() && found.contains(&bent)).await?;
     env.act(UserAction::RemoveHook { repository: repository.clone(), hook: removed.clone() }).await?;
     env.objects.look_again(BINDING).await?;
     let whole = |found: &[Hook]| found.len() == env.variants() && found.iter().all(|hook| hook.id != removed);
@@ -100,7 +100,8 @@ async fn repair(env: &ProviderEnv) -> Result<()> {
     Ok(())
 }
 
-/// A revoked credential is said, and a new one in its Secret is all it takes. The routes stay open meanwhile.
+/// Checks that a revoked credential is reported, that a new one in the Secret suffices, and that the routes keep accepting
+/// meanwhile.
 async fn lose_the_credential(env: &ProviderEnv, credential: &[(&'static str, String)]) -> Result<()> {
     env.store(&env.simulated.seed_data.rejected).await?;
     let connection = env.objects.connection_says("Authenticated", "False/CredentialRejected").await?;
@@ -114,8 +115,8 @@ async fn lose_the_credential(env: &ProviderEnv, credential: &[(&'static str, Str
 async fn move_on(env: &ProviderEnv) -> Result<()> {
     let other = env.simulated.seed_data.other.clone();
     env.objects.patch_binding(BINDING, json!({"spec": {"repository": other}})).await?;
-    env.hooks_until(&other, "made at the new place", |hooks| hooks.len() == env.variants()).await?;
-    env.hooks_until(&env.repository(), "gone from the former place", <[Hook]>::is_empty).await?;
+    env.hooks_until(&other, "created at the new repository", |hooks| hooks.len() == env.variants()).await?;
+    env.hooks_until(&env.repository(), "removed from the former repository", <[Hook]>::is_empty).await?;
     env.objects.binding_ready(BINDING).await?;
     let accepted = env.objects.sink.accepted().len();
     env.push(&other, "main").await?;
@@ -131,8 +132,8 @@ async fn variant(env: &ProviderEnv) -> Result<()> {
         let path: RepositoryPath = env.simulated.path(&repository);
         let hooks = client.hooks(&client.repository(&path).await?).await?;
         let theirs = hooks.iter().filter(|hook| hook.url.expose() == FOREIGN).count();
-        assert_eq!(hooks.len(), theirs, "nothing of ours is left in {repository}");
-        assert_eq!(theirs > 0, repository == env.repository(), "and theirs is there");
+        assert_eq!(hooks.len(), theirs, "no hook of ours is left in {repository}");
+        assert_eq!(theirs > 0, repository == env.repository(), "and the foreign hook still exists");
     }
     Ok(())
 }
@@ -147,7 +148,7 @@ async fn tell_with(env: ProviderEnv, credential: &[(&'static str, String)]) -> R
     let foreign = UserAction::AddHook { repository: env.repository(), url: FOREIGN.to_owned() };
     env.act(foreign).await?;
     let identity = env.connect(credential).await?.status.and_then(|status| status.identity).and_then(|identity| identity.name);
-    assert!(identity.is_some(), "the connection says who it is");
+    assert!(identity.is_some(), "the status of the connection shows the identity");
     env.bind().await?;
     rest(&env).await?;
     deliver(&env).await?;
@@ -172,7 +173,7 @@ async fn df_01_dv_04_dv_10_the_whole_chain_at_github_with_an_app() -> Result<()>
     tell_with(env, &credential).await?;
     let status = objects.connections.get(CONNECTION).await?.status.unwrap_or_default();
     assert_eq!(status.identity.map(|identity| identity.kind), Some(IdentityKind::App));
-    // What changed a hook was sent with a token of the installation; this one is of a person.
+    // Hooks are changed with a token of the installation; this token belongs to a person.
     let person = simulated.seed_data.credential[0].1.clone();
     let exchanges = simulated.simulator.exchanges();
     let writes: Vec<_> = exchanges.iter().filter(|exchange| exchange.is_write() && exchange.request.path.contains("/hooks")).collect();

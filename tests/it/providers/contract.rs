@@ -1,5 +1,4 @@
-//! The contract suite against the real Gitea, through a proxy: Gitea's own answers name another address than the
-//! connection does.
+//! The contract suite against a real Gitea behind a proxy: Gitea's answers name another address than the connection.
 
 use std::sync::Arc;
 
@@ -30,7 +29,7 @@ const FOREIGN_HOOKS: usize = 120;
 const FILLERS: usize = 55;
 const SOON: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// Everything that one test needs of a Gitea.
+/// The Gitea, proxy and client of one test.
 struct ProviderEnv {
     gitea: &'static Gitea,
     proxy: Arc<FaultProxy>,
@@ -48,7 +47,7 @@ impl ProviderEnv {
         let account = gitea.create_user(&Gitea::unique_name("contract"), OPERATOR_SCOPES).await?;
         let organization = Gitea::unique_name("contracts");
         gitea.create_organization(&account, &organization).await?;
-        let provider = registry::provider(ProviderKind::Gitea).context("Gitea is served")?;
+        let provider = registry::provider(ProviderKind::Gitea).context("Gitea is supported")?;
         let gitea_spec = GiteaSpec { url: Address(proxy.url()), organization: Some(organization.clone()), user: None, api_url: None };
         let endpoint = provider.endpoint(&ProviderSpec { gitea: Some(gitea_spec), ..ProviderSpec::default() })?;
         let allow_cidrs = vec!["127.0.0.0/8".parse()?];
@@ -89,7 +88,7 @@ impl ProviderEnv {
     }
 }
 
-/// Every request that a client sent, and every answer of the real server, fits the official description.
+/// Checks every request that a client sent and every answer of the real server against the official description.
 impl Drop for ProviderEnv {
     fn drop(&mut self) {
         let facts = Facts::of(self.provider.kind());
@@ -118,7 +117,7 @@ impl ByHand for AtGitea {
         let hook: i64 = hook.parse().unwrap();
         let hooks = self.gitea.hooks(repository.as_str()).await.unwrap();
         let events = hooks.into_iter().find(|found| found.id == hook).unwrap().events;
-        // An update resets what it leaves out, so a person's own form sends the events too.
+        // An update resets omitted fields, and Gitea's own form sends the events too.
         let events: Vec<_> = events.iter().map(|event| if event == "pull_request" { "pull_request_only" } else { event }).collect();
         self.gitea.edit_hook(repository.as_str(), hook, &json!({ "active": false, "events": events })).await.unwrap();
     }
@@ -188,10 +187,10 @@ async fn gitea_keeps_the_contract_dv_02_dv_03_dv_22() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_conformance_program_asks_a_sandbox_and_leaves_nothing_behind() -> Result<()> {
+async fn the_conformance_program_tests_a_sandbox_and_removes_everything_it_created() -> Result<()> {
     let env = ProviderEnv::new().await?;
     let repository = env.repository("sandbox").await?;
-    // Cargo builds the examples together with the tests, beside them.
+    // Cargo builds the examples together with the tests, in the folder beside them.
     let program =
         std::env::current_exe()?.parent().and_then(|deps| deps.parent()).context("no target folder")?.join("examples/conformance");
     anyhow::ensure!(program.exists(), "{} is missing: cargo build --example conformance", program.display());
@@ -205,16 +204,16 @@ async fn the_conformance_program_asks_a_sandbox_and_leaves_nothing_behind() -> R
         anyhow::Ok((run.status.success(), format!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr))))
     };
     let (kept, said) = run(&env.account.token).await?;
-    assert!(kept && said.contains("The contract is kept"), "{said}");
+    assert!(kept && said.contains("The contract suite passed"), "{said}");
     assert!(env.gitea.hooks(repository.path.as_str()).await?.is_empty());
     let reader = env.gitea.create_token(&env.account, "reader", &["read:repository", "read:organization", "read:user"]).await?;
     let (kept, said) = run(&reader).await?;
-    assert!(!kept && said.contains("the contract is not kept") && !said.contains(&reader), "{said}");
+    assert!(!kept && said.contains("the contract suite failed") && !said.contains(&reader), "{said}");
     Ok(())
 }
 
 #[tokio::test]
-async fn a_tokens_scopes_are_known_where_the_account_may_list_its_tokens() -> Result<()> {
+async fn reports_the_scopes_of_a_token_where_the_account_may_list_its_tokens() -> Result<()> {
     let env = ProviderEnv::new().await?;
     let inspection = env.operator().inspect().await?;
     let mut expected: Vec<_> = OPERATOR_SCOPES.iter().map(|&scope| scope.to_owned()).collect();
@@ -234,7 +233,7 @@ async fn a_tokens_scopes_are_known_where_the_account_may_list_its_tokens() -> Re
 }
 
 #[tokio::test]
-async fn a_password_has_every_right_and_a_wrong_one_none() -> Result<()> {
+async fn a_password_has_every_permission_and_a_wrong_one_has_none() -> Result<()> {
     let env = ProviderEnv::new().await?;
     let basic = |username: &str, password: &str| env.client(Credential::BasicAuth { username: username.into(), password: password.into() });
     let inspection = basic(ADMIN, ADMIN_PASSWORD).inspect().await?;
@@ -242,13 +241,13 @@ async fn a_password_has_every_right_and_a_wrong_one_none() -> Result<()> {
     assert_eq!(inspection.grants, Grants::Known(vec!["all".into()]));
     let as_password = basic("anybody", &env.account.token).inspect().await?;
     assert_eq!(as_password.identity.unwrap().name.as_deref(), Some(env.account.name.as_str()));
-    assert_ne!(as_password.grants, Grants::Known(vec!["all".into()]), "a token in a password's place is a token");
+    assert_ne!(as_password.grants, Grants::Known(vec!["all".into()]), "a token in place of a password is recognised as a token");
     assert_eq!(basic(ADMIN, "not-the-password").inspect().await.unwrap_err().kind, ErrorKind::Unauthenticated);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_lost_answer_to_a_creation_is_ambiguous_and_is_not_sent_again() -> Result<()> {
+async fn a_creation_whose_answer_is_lost_is_ambiguous_and_is_not_sent_again() -> Result<()> {
     let env = ProviderEnv::new().await?;
     let repository = env.repository("lost").await?;
     let client = env.operator();
@@ -259,7 +258,7 @@ async fn a_lost_answer_to_a_creation_is_ambiguous_and_is_not_sent_again() -> Res
     let error = client.create_hook(&repository, &request).await.unwrap_err();
     assert!(error.kind.is_ambiguous(), "{error}");
     assert_eq!(lost.hits(), 1);
-    assert_eq!(client.hooks(&repository).await?.iter().filter(|hook| hook.url == url).count(), 1, "made once all the same");
+    assert_eq!(client.hooks(&repository).await?.iter().filter(|hook| hook.url == url).count(), 1, "created only once");
 
     let _unavailable = env.proxy.inject_nth(Fault::Answer(StatusCode::BAD_GATEWAY), 0, usize::MAX, |_| true);
     env.proxy.forget();
@@ -267,12 +266,12 @@ async fn a_lost_answer_to_a_creation_is_ambiguous_and_is_not_sent_again() -> Res
     assert_eq!(env.proxy.exchanges().len(), 1);
     env.proxy.forget();
     assert_eq!(client.hooks(&repository).await.unwrap_err().kind, ErrorKind::Transient);
-    assert_eq!(env.proxy.exchanges().len(), 3, "reads are tried again");
+    assert_eq!(env.proxy.exchanges().len(), 3, "reads are retried");
     Ok(())
 }
 
 #[tokio::test]
-async fn real_deliveries_prove_themselves_and_tell_what_happened() -> Result<()> {
+async fn deliveries_of_a_real_gitea_are_verified_and_read_as_events() -> Result<()> {
     use Change::{Created, Deleted, Updated};
     use EventKind::{PullRequest, PullRequestClosed, PullRequestComment, PullRequestMerged, Push, Tag};
 

@@ -1,5 +1,5 @@
-//! Faults on order, at each provider: what each case comes to, and what never comes of it: a second hook, a lost one,
-//! somebody else's touched, or a credential at a second host.
+//! Injected faults at each provider, and the result of each case. Never acceptable: a second hook, a lost hook, a changed hook of
+//! somebody else, or a credential sent to a second host.
 
 use std::time::Duration;
 
@@ -17,21 +17,21 @@ use testkit::sink::SinkServer;
 use ErrorKind::{Conflict, NotFound, PermissionDenied, RateLimited, ResponseInvalid, Transient, Unauthenticated};
 use Fault::{CutAnswer, Duplicate, ForeignLinks, HugeBody, LostAnswer, Meanwhile, Redirect, Refuse, Slow, WebPage};
 
-/// Longer than a call may take here.
+/// Longer than these tests allow for a call.
 const TOO_LONG: Duration = Duration::from_secs(8);
 /// Somebody else's hook.
 const FOREIGN: &str = "https://ci.elsewhere.example/hook";
 
-/// What a case comes to.
+/// The expected result of a case.
 #[derive(Debug)]
 enum Comes {
     /// The call succeeds.
     Through,
-    /// It fails with one of these.
+    /// The call fails with one of these kinds.
     To(&'static [ErrorKind]),
 }
 
-/// One line of the table: the case, and what it comes to for a read, a creation and a deletion.
+/// One row of the table: the case, and its result for a read, a creation and a deletion.
 struct Case {
     name: &'static str,
     fault: Fault,
@@ -40,26 +40,26 @@ struct Case {
     delete: Comes,
 }
 
-/// A case that comes to the same for all three.
+/// A case with the same result for all three calls.
 const fn same(name: &'static str, fault: Fault, kinds: &'static [ErrorKind]) -> Case {
     Case { name, fault, read: Comes::To(kinds), create: Comes::To(kinds), delete: Comes::To(kinds) }
 }
 
-/// A case that only a reader notices.
+/// A case that only affects reads.
 const fn reading(name: &'static str, fault: Fault, read: Comes) -> Case {
     Case { name, fault, read, create: Comes::Through, delete: Comes::Through }
 }
 
 /// The table. `trap` is another host.
 fn cases(kind: ProviderKind, trap: &str, repository: &str) -> Vec<Case> {
-    // A page for people is how this one says that nobody is signed in.
+    // Azure DevOps answers with a web page when nobody is signed in.
     let page: &'static [ErrorKind] =
         if kind == ProviderKind::AzureDevOps { &[Unauthenticated, ResponseInvalid] } else { &[ResponseInvalid] };
     let somebody = UserAction::AddHook { repository: repository.to_owned(), url: "https://another.example/hook".to_owned() };
     let mut cases = vec![
         same("401", Refuse(Refusal::Unauthorized), &[Unauthenticated]),
         same("403", Refuse(Refusal::Forbidden), &[PermissionDenied]),
-        // A deletion looks into the list, where the hook is: it was hidden.
+        // After a 404 a deletion checks the list, which still shows the hook: the 404 only hides it.
         same("404 that hides", Refuse(Refusal::NotFound), &[NotFound, PermissionDenied]),
         same("500", Refuse(Refusal::Failed(500)), &[Transient]),
         same("502", Refuse(Refusal::Failed(502)), &[Transient]),
@@ -84,7 +84,7 @@ fn cases(kind: ProviderKind, trap: &str, repository: &str) -> Vec<Case> {
             fault: CutAnswer,
             read: Comes::To(&[Transient, ResponseInvalid]),
             create: Comes::To(&[Transient, ResponseInvalid]),
-            // Nothing was to be read of it.
+            // A deletion needs nothing from the body.
             delete: Comes::Through,
         },
         reading("links that name another host", ForeignLinks(trap.to_owned()), Comes::Through),
@@ -98,7 +98,7 @@ fn cases(kind: ProviderKind, trap: &str, repository: &str) -> Vec<Case> {
     cases
 }
 
-/// A fresh simulator for one case: what a rate limit leaves behind must not reach the next.
+/// A new simulator for each case, so that a rate limit does not affect the next case.
 struct ProviderEnv {
     simulated: Simulated,
     repository: Repository,
@@ -116,7 +116,7 @@ impl ProviderEnv {
         };
         let simulated = Simulated::with(Simulator::start(maker).await?, timings)?;
         let client = simulated.operator();
-        // As the controllers do: what an inspection finds decides how the rest is asked.
+        // Like the controllers, inspect first: the result decides how the client sends later requests.
         client.inspect().await?;
         let repository = client.repository(&simulated.path(&simulated.seed_data.repository)).await?;
         let foreign = UserAction::AddHook { repository: simulated.seed_data.repository.clone(), url: FOREIGN.to_owned() };
@@ -126,7 +126,7 @@ impl ProviderEnv {
 
     fn order(&self, request: &(Method, &'static str), fault: &Fault) {
         let (method, containing) = (Some(request.0.clone()), request.1.to_owned());
-        // Reads are tried again: every one of them meets it, but for a redirect that leads back to where it came from.
+        // The client retries reads, so the fault applies to every attempt, except for a redirect back to the same path.
         let times = if matches!(fault, Redirect(None) | Meanwhile(_)) { 1 } else { usize::MAX };
         self.simulated.simulator.order(Order { method, containing, skip: 0, times, fault: fault.clone() });
     }
@@ -137,7 +137,7 @@ impl ProviderEnv {
         self.client.create_hook(&self.repository, &HookRequest { url: &url, secret: &secret, shape: &shape }).await
     }
 
-    /// The hooks, once the provider behaves again: with a client that has learnt nothing of rates.
+    /// Lists the hooks after the faults have ended, with a new client that remembers no rate limit.
     async fn hooks(&self) -> Result<Vec<Hook>> {
         self.simulated.simulator.behave();
         let again = Simulated { factory: Simulated::factory(Timings::default()), ..self.simulated.clone() };
@@ -153,7 +153,7 @@ fn judge<T: std::fmt::Debug>(what: &str, expected: &Comes, found: &Result<T, Pro
     }
 }
 
-/// Nothing but what was asked for has changed: theirs is there, ours is there so often.
+/// Checks that only the intended change happened: the foreign hook exists, and so do `ours` hooks of ours.
 fn unharmed(what: &str, hooks: &[Hook], ours: usize) {
     assert_eq!(hooks.iter().filter(|hook| hook.url.expose() == FOREIGN).count(), 1, "{what}: somebody else's hook");
     let found = hooks.iter().filter(|hook| hook.url.expose().contains("/hooks/ours/")).count();
@@ -190,7 +190,7 @@ async fn the_table_holds(kind: ProviderKind) -> Result<()> {
             assert!(error.kind.is_ambiguous(), "{}: it may have been done", what("create"));
         }
         if matches!(case.fault, Slow(_)) {
-            // The provider does it late, or not at all; both are for the next look.
+            // The provider acts late or not at all; the next probe handles both.
             continue;
         }
         unharmed(&what("create"), &env.hooks().await?, usize::from(done));
@@ -203,11 +203,11 @@ async fn the_table_holds(kind: ProviderKind) -> Result<()> {
         let done = deleted.is_ok() || matches!(case.fault, LostAnswer | CutAnswer);
         unharmed(&what("delete"), &env.hooks().await?, usize::from(!done));
     }
-    assert!(trap.deliveries().is_empty(), "{kind}: another host was spoken to: {:?}", trap.deliveries());
+    assert!(trap.deliveries().is_empty(), "{kind}: another host received a request: {:?}", trap.deliveries());
     Ok(())
 }
 
-/// 404 to everything: the deletion is not believed.
+/// The provider answers everything with 404: the client does not conclude that the hook is gone.
 async fn a_404_that_hides_all_is_no_absence(kind: ProviderKind) -> Result<()> {
     let env = ProviderEnv::new(kind).await?;
     let hook = env.create().await?;
@@ -223,26 +223,26 @@ async fn all(kind: ProviderKind) -> Result<()> {
 }
 
 #[tokio::test]
-async fn bb_21_github_misbehaves_and_nothing_is_harmed() -> Result<()> {
+async fn bb_21_faults_of_github_do_no_harm() -> Result<()> {
     all(ProviderKind::GitHub).await
 }
 
 #[tokio::test]
-async fn bb_21_gitlab_misbehaves_and_nothing_is_harmed() -> Result<()> {
+async fn bb_21_faults_of_gitlab_do_no_harm() -> Result<()> {
     all(ProviderKind::GitLab).await
 }
 
 #[tokio::test]
-async fn bb_21_bitbucket_cloud_misbehaves_and_nothing_is_harmed() -> Result<()> {
+async fn bb_21_faults_of_bitbucket_cloud_do_no_harm() -> Result<()> {
     all(ProviderKind::BitbucketCloud).await
 }
 
 #[tokio::test]
-async fn bb_21_bitbucket_data_center_misbehaves_and_nothing_is_harmed() -> Result<()> {
+async fn bb_21_faults_of_bitbucket_data_center_do_no_harm() -> Result<()> {
     all(ProviderKind::BitbucketDataCenter).await
 }
 
 #[tokio::test]
-async fn bb_21_azure_devops_misbehaves_and_nothing_is_harmed() -> Result<()> {
+async fn bb_21_faults_of_azure_devops_do_no_harm() -> Result<()> {
     all(ProviderKind::AzureDevOps).await
 }

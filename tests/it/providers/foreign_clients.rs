@@ -1,5 +1,5 @@
-//! The simulators as the client libraries of others talk to the real services: requests in the forms that those libraries
-//! send, and answers in the forms that they demand.
+//! The simulators as other client libraries use the real services: requests in the form that those libraries send, and answers in
+//! the form that they demand.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +24,7 @@ use testkit::sim::github::seed as github;
 use testkit::sim::gitlab::seed as gitlab;
 use testkit::sim::{Simulated, SimulatedProvider, Simulator, UserAction};
 
-/// What came back.
+/// A parsed answer.
 struct Answer {
     status: u16,
     link: String,
@@ -42,7 +42,7 @@ async fn simulated(kind: ProviderKind) -> Result<Simulated> {
     Simulated::new(kind).await
 }
 
-/// A request to a path of the simulator, before its credential.
+/// A request to a path of the simulator, without its credential.
 fn request(simulated: &Simulated, method: Method, path: &str) -> Result<RequestBuilder> {
     let client = plain_http::builder().user_agent("somebody-else").redirect(reqwest::redirect::Policy::none()).build()?;
     Ok(client.request(method, format!("{}{path}", simulated.simulator.url())))
@@ -55,7 +55,7 @@ async fn send(request: RequestBuilder) -> Result<Answer> {
     Ok(Answer { status, link, version, text: answer.text().await? })
 }
 
-/// The JWT of the simulated App, as every library makes it.
+/// A JWT of the simulated App, as every library makes it.
 fn app_jwt() -> Result<String> {
     let now = SystemClock.now().as_second();
     let part = |document: &Value| URL_SAFE_NO_PAD.encode(document.to_string());
@@ -69,7 +69,7 @@ fn app_jwt() -> Result<String> {
 }
 
 #[tokio::test]
-async fn an_app_that_asks_for_no_permission_gets_all_of_the_installations() -> Result<()> {
+async fn an_app_that_asks_for_no_permission_gets_all_permissions_of_the_installation() -> Result<()> {
     let simulated = simulated(ProviderKind::GitHub).await?;
     let jwt = app_jwt()?;
     let found = send(request(&simulated, Method::GET, "/api/v3/orgs/acme/installation")?.bearer_auth(&jwt)).await?.json();
@@ -90,7 +90,7 @@ async fn an_app_that_asks_for_no_permission_gets_all_of_the_installations() -> R
 }
 
 #[tokio::test]
-async fn every_version_of_githubs_api_is_taken_and_no_other() -> Result<()> {
+async fn github_accepts_every_version_of_its_api_and_no_other() -> Result<()> {
     let simulated = simulated(ProviderKind::GitHub).await?;
     let ask = async |path: &str, version: Option<&str>| {
         let asked = request(&simulated, Method::GET, &format!("/api/v3{path}"))?.bearer_auth(github::OPERATOR);
@@ -110,7 +110,7 @@ async fn every_version_of_githubs_api_is_taken_and_no_other() -> Result<()> {
 }
 
 #[tokio::test]
-async fn pushes_have_times_as_numbers_and_deletions_nothing_of_creations() -> Result<()> {
+async fn pushes_have_numeric_times_and_deletions_have_no_creation_fields() -> Result<()> {
     let simulated = simulated(ProviderKind::GitHub).await?;
     let hook = json!({"events": ["*"], "config": {"url": "http://127.0.0.1:9/in", "content_type": "json"}});
     let made = request(&simulated, Method::POST, "/api/v3/repos/acme/shop/hooks")?.bearer_auth(github::OPERATOR).json(&hook);
@@ -133,7 +133,8 @@ async fn pushes_have_times_as_numbers_and_deletions_nothing_of_creations() -> Re
     for other in sent(opened).await? {
         assert!(other["repository"]["created_at"].is_string(), "a text in every other event");
     }
-    let named = |documents: Vec<Value>| documents.into_iter().find(|document| document["ref_type"] == "branch").context("told by name");
+    let named =
+        |documents: Vec<Value>| documents.into_iter().find(|document| document["ref_type"] == "branch").context("identified by name");
     let created = named(sent(UserAction::Push { repository: "acme/shop".into(), branch: "new".into(), message: "Two".into() }).await?)?;
     let deleted = named(sent(UserAction::DeleteBranch { repository: "acme/shop".into(), branch: "new".into() }).await?)?;
     for field in ["master_branch", "description"] {
@@ -144,7 +145,7 @@ async fn pushes_have_times_as_numbers_and_deletions_nothing_of_creations() -> Re
 }
 
 #[tokio::test]
-async fn a_keyset_list_leads_on_in_its_own_direction() -> Result<()> {
+async fn a_keyset_list_continues_in_its_own_direction() -> Result<()> {
     let simulated = simulated(ProviderKind::GitLab).await?;
     let ask = async |address: &str| {
         let path = address.strip_prefix(simulated.simulator.url()).unwrap_or(address);
@@ -162,20 +163,20 @@ async fn a_keyset_list_leads_on_in_its_own_direction() -> Result<()> {
             assert!(link.is_none_or(|link| link.contains(beyond)), "{link:?}");
             next = link.unwrap_or_default().to_owned();
             pages += 1;
-            ensure!(pages < 100, "it does not end");
+            ensure!(pages < 100, "the list does not end");
         }
         let mut sorted = ids.clone();
         sorted.sort_unstable_by(|one, other| if sort == "asc" { one.cmp(other) } else { other.cmp(one) });
         sorted.dedup();
         assert!(pages > 2 && ids == sorted, "{sort}: each once, in order: {ids:?}");
     }
-    assert_eq!(ask("/api/v4/projects?pagination=keyset&order_by=name").await?.status, 405, "by id alone");
+    assert_eq!(ask("/api/v4/projects?pagination=keyset&order_by=name").await?.status, 405, "only by id");
     let archived = ask("/api/v4/projects?archived=true&membership=true").await?.json();
     assert!(archived.as_array().is_some_and(|found| !found.is_empty() && found.iter().all(|found| found["archived"] == true)));
     Ok(())
 }
 
-/// The hooks of GitLab's shop, as somebody else's client reaches them.
+/// The hooks of GitLab's shop, through another client's requests.
 struct Hooks {
     simulated: Simulated,
 }
@@ -193,7 +194,7 @@ fn form(builder: RequestBuilder, text: &str) -> RequestBuilder {
 }
 
 #[tokio::test]
-async fn gitlab_takes_parameters_in_query_form_and_json_and_needs_no_url_to_change_a_hook() -> Result<()> {
+async fn gitlab_accepts_parameters_in_query_form_and_json_and_changes_a_hook_without_its_url() -> Result<()> {
     let hooks = Hooks { simulated: simulated(ProviderKind::GitLab).await? };
     let new = "url=https%3A%2F%2Fhooks.acme.example%2Fin&push_events=false&tag_push_events=true&custom_headers[][key]=X-A\
                &custom_headers[][value]=1&custom_headers[][key]=X-B&custom_headers[][value]=2";
@@ -220,11 +221,11 @@ async fn gitlab_takes_parameters_in_query_form_and_json_and_needs_no_url_to_chan
     assert_eq!((nowhere.status, nowhere.json()), (400, json!({"error": "url is missing"})));
     let refused = send(hooks.ask(Method::PUT, &format!("{one}?enable_ssl_verification=true&push_events=perhaps"))?).await?;
     assert_eq!((refused.status, refused.json()), (400, json!({"error": "push_events is invalid"})));
-    assert_eq!(hooks.simulated.simulator.take_slips().len(), 2, "the description names what both refused requests have wrong");
+    assert_eq!(hooks.simulated.simulator.take_slips().len(), 2, "the description names the mistakes of both refused requests");
     Ok(())
 }
 
-/// Every member of a document that is named so, with its place.
+/// Every member of a document with one of these names, with its path.
 fn members<'a>(document: &'a Value, names: &[&str], found: &mut Vec<(String, &'a Value)>) {
     match document {
         Value::Object(fields) => {
@@ -299,7 +300,7 @@ async fn times_have_the_precision_that_strict_clients_demand() -> Result<()> {
     Ok(())
 }
 
-/// The request with the credential that may do everything.
+/// The request with a credential that has every permission.
 fn authorized(simulated: &Simulated, request: RequestBuilder) -> RequestBuilder {
     let of = |name: &str| simulated.seed_data.credential.iter().find(|(key, _)| *key == name).map(|(_, value)| value.clone());
     let token = of("token").unwrap_or_default();
@@ -332,7 +333,7 @@ async fn links_of_bitbucket_cloud_lead_from_the_workspace_to_its_repositories() 
 }
 
 #[tokio::test]
-async fn data_center_tells_who_asks_and_has_a_second_address_for_personal_projects() -> Result<()> {
+async fn data_center_names_the_current_user_and_has_a_second_address_for_personal_projects() -> Result<()> {
     let simulated = simulated(ProviderKind::BitbucketDataCenter).await?;
     let token = simulated.seed_data.credential[0].1.clone();
     let ask = async |token: Option<&str>, path: &str| {
@@ -350,13 +351,13 @@ async fn data_center_tells_who_asks_and_has_a_second_address_for_personal_projec
         assert_eq!((answer.status, answer.text.as_str()), (status, text));
     }
     let token_as_password = request(&simulated, Method::GET, whoami)?.basic_auth("forgebind", Some(&token));
-    assert_eq!(send(token_as_password).await?.status, 401, "a token is taken by the REST API and git alone");
-    assert_eq!(ask(None, "/login?next=/plugins").await?.status, 200, "where the redirect ends");
+    assert_eq!(send(token_as_password).await?.status, 401, "only the REST API and git accept a token");
+    assert_eq!(ask(None, "/login?next=/plugins").await?.status, 200, "the target of the redirect");
     let oldest = |settings| -> Box<dyn SimulatedProvider> { Box::new(BitbucketDataCenter::new(settings).of_the_oldest_release()) };
     let older = Simulated::with(Simulator::start(oldest).await?, Timings::default())?;
     for (credential, name) in [(token.as_str(), "forgebind"), (PROJECT_TOKEN, "access-token-user/1/APP")] {
         let answer = send(request(&older, Method::GET, whoami)?.bearer_auth(credential)).await?;
-        assert_eq!((answer.status, answer.text.as_str()), (200, name), "8.9.2 took tokens everywhere");
+        assert_eq!((answer.status, answer.text.as_str()), (200, name), "8.9.2 accepted tokens everywhere");
     }
     let api = "/rest/api/latest";
     for version in [api, "/rest/api/1.0"] {
@@ -378,7 +379,7 @@ async fn data_center_tells_who_asks_and_has_a_second_address_for_personal_projec
     assert_eq!(keys(ask(Some(REPOSITORY_TOKEN), &format!("{api}/projects")).await?.json()), ["APP".to_owned()].into());
     let size = async |query: &str| anyhow::Ok(ask(Some(&token), &format!("{api}/repos?limit=50&{query}")).await?.json()["size"].clone());
     assert_eq!(size("projectkey=ops").await?, json!(1));
-    assert_eq!(size("name=legacy").await?, json!(0), "archived ones are asked for by name");
+    assert_eq!(size("name=legacy").await?, json!(0), "archived repositories are listed only on request");
     assert_eq!((size("name=legacy&archived=ALL").await?, size("archived=ARCHIVED").await?), (json!(1), json!(1)));
     assert_eq!(size("visibility=public").await?, json!(1));
     assert_eq!(size("permission=REPO_ADMIN&projectkey=OPS").await?, json!(0));
@@ -386,7 +387,7 @@ async fn data_center_tells_who_asks_and_has_a_second_address_for_personal_projec
 }
 
 #[tokio::test]
-async fn official_clients_of_azure_devops_find_their_way_by_locations() -> Result<()> {
+async fn official_clients_of_azure_devops_find_their_resources_by_locations() -> Result<()> {
     let simulated = simulated(ProviderKind::AzureDevOps).await?;
     let ask = async |method: Method, path: &str, version: &str| {
         let accept = format!("application/json;api-version={version}");
@@ -397,7 +398,7 @@ async fn official_clients_of_azure_devops_find_their_way_by_locations() -> Resul
     assert_eq!(all.status, 200, "{}", all.text);
     let git = send(authorized(&simulated, request(&simulated, Method::OPTIONS, "/acme/_apis/Git")?)).await?.json();
     assert!(git["value"].as_array().is_some_and(|found| found.len() == 2 && found.iter().all(|location| location["area"] == "git")));
-    // As the Python client makes an address: the template, with what is known put in and what is not left out.
+    // An address as the Python client makes it: the template with the known values filled in and the unknown segments left out.
     let address = |id: &str, values: &[(&str, &str)]| -> Result<String> {
         let document = all.json();
         let location = document["value"].as_array().into_iter().flatten().find(|location| location["id"] == id);
@@ -429,12 +430,16 @@ async fn official_clients_of_azure_devops_find_their_way_by_locations() -> Resul
     assert_eq!((shouted.status, &shouted.json()["count"]), (200, &json!(1)));
     let server = Simulated::with(Simulator::start(make_older).await?, Timings::default())?;
     let areas = request(&server, Method::GET, "/acme/_apis/ResourceAreas?api-version=7.0-preview.1")?;
-    assert_eq!(send(authorized(&server, areas)).await?.json(), json!({"count": 0, "value": []}), "a Server has all at its own address");
+    assert_eq!(
+        send(authorized(&server, areas)).await?.json(),
+        json!({"count": 0, "value": []}),
+        "a Server serves everything at its own address"
+    );
     Ok(())
 }
 
 #[tokio::test]
-async fn deleting_a_subscription_takes_a_permission_of_its_own() -> Result<()> {
+async fn deleting_a_subscription_needs_its_own_permission() -> Result<()> {
     let simulated = simulated(ProviderKind::AzureDevOps).await?;
     let path = |rest: &str| format!("/acme/_apis/{rest}{}api-version=7.1", if rest.contains('?') { "&" } else { "?" });
     let ask = async |token: &str, method: Method, rest: &str, body: Option<&Value>| {
@@ -461,8 +466,8 @@ async fn deleting_a_subscription_takes_a_permission_of_its_own() -> Result<()> {
     let refused = ask(state::EDITORS_TOKEN, Method::DELETE, &one, None).await?;
     assert_eq!(refused.status, 403);
     assert!(refused.text.contains("Delete subscriptions"), "{}", refused.text);
-    assert_eq!(ask(state::EDITORS_TOKEN, Method::GET, &one, None).await?.status, 200, "it is still there");
-    assert_eq!(ask(state::READERS_TOKEN, Method::DELETE, &one, None).await?.status, 404, "who does not see it is told nothing");
+    assert_eq!(ask(state::EDITORS_TOKEN, Method::GET, &one, None).await?.status, 200, "the subscription still exists");
+    assert_eq!(ask(state::READERS_TOKEN, Method::DELETE, &one, None).await?.status, 404, "a caller who cannot see it learns nothing");
     assert_eq!(ask(state::TOKEN, Method::DELETE, &one, None).await?.status, 204);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! GitHub against its simulator: the contract, and what this provider has of its own.
+//! GitHub against its simulator: the contract suite, and the behaviour that only this provider has.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -31,7 +31,7 @@ const SOON: Duration = Duration::from_secs(20);
 const DEAF: &str = "http://127.0.0.1:9";
 const SERVER: Release = Release::Server("3.21.0");
 
-/// A simulator, and what a person does to it.
+/// A simulator, and the changes that a person makes there.
 struct ProviderEnv {
     simulated: Simulated,
     github: SimulatedGitHub,
@@ -49,7 +49,7 @@ impl ProviderEnv {
     }
 
     fn around(simulator: Simulator, made: Option<SimulatedGitHub>) -> Result<Self> {
-        // A limit is told at once, where the operator would wait a little for it.
+        // The client reports a rate limit at once; the operator would wait a little for it.
         let timings = Timings { max_wait: Duration::ZERO, ..Timings::default() };
         Ok(Self { simulated: Simulated::with(simulator, timings)?, github: made.context("it was made")? })
     }
@@ -66,7 +66,7 @@ impl ProviderEnv {
         client.repository(&self.simulated.path(path)).await
     }
 
-    /// Paths of the requests so far, with their methods.
+    /// Methods and paths of the requests so far.
     fn asked(&self) -> Vec<String> {
         let exchanges = self.simulated.simulator.exchanges();
         exchanges
@@ -86,7 +86,7 @@ async fn create(client: &dyn Client, repository: &Repository, url: &str, events:
     client.create_hook(repository, &HookRequest { url: &url, secret: &secret, shape: &shape }).await
 }
 
-/// Asks the simulator as a person's script would.
+/// Sends a request to the simulator as somebody's own script would.
 async fn ask(env: &ProviderEnv, method: Method, path: &str, body: Option<&Value>) -> Result<(u16, Value)> {
     let url = format!("{}{path}", env.simulated.endpoint.api);
     let client = plain_http::builder().user_agent("a-script").build()?;
@@ -140,7 +140,7 @@ async fn dv_10_the_contract_holds_on_the_cloud() -> Result<()> {
 }
 
 #[tokio::test]
-async fn dt_06_a_classic_token_is_known_to_its_end() -> Result<()> {
+async fn dt_06_a_classic_token_reports_its_scopes_and_its_expiry() -> Result<()> {
     let env = ProviderEnv::new().await?;
     let client = env.simulated.operator();
     let inspection = client.inspect().await?;
@@ -164,12 +164,12 @@ async fn dt_06_a_classic_token_is_known_to_its_end() -> Result<()> {
     let inspection = none.inspect().await?;
     assert_eq!(inspection.grants, Grants::Known(Vec::new()));
     assert_eq!(none.permission(&inspection, Permission::ReadContents).message.unwrap(), "needs scope repo; the token has none");
-    assert_eq!(env.look(&*none, "acme/shop").await.unwrap_err().kind, ErrorKind::NotFound, "what is private is hidden");
+    assert_eq!(env.look(&*none, "acme/shop").await.unwrap_err().kind, ErrorKind::NotFound, "a private repository is hidden");
     Ok(())
 }
 
 #[tokio::test]
-async fn a_fine_grained_token_does_not_tell_and_is_refused_by_name() -> Result<()> {
+async fn a_fine_grained_token_reports_no_permissions_and_its_refusals_name_them() -> Result<()> {
     let env = ProviderEnv::new().await?;
     let client = env.with_token(seed::FINE_GRAINED_READER);
     let inspection = client.inspect().await?;
@@ -184,20 +184,20 @@ async fn a_fine_grained_token_does_not_tell_and_is_refused_by_name() -> Result<(
 }
 
 #[tokio::test]
-async fn bb_15_who_may_not_manage_hooks_is_told_so() -> Result<()> {
+async fn bb_15_an_account_that_may_not_manage_hooks_gets_a_refusal_that_says_so() -> Result<()> {
     let env = ProviderEnv::new().await?;
     let client = env.with_token(seed::READER);
     let shop = env.look(&*client, "acme/shop").await?;
     assert_eq!(shop.manage_webhooks.state, PermissionState::Missing);
     assert!(shop.manage_webhooks.message.as_ref().unwrap().contains("role admin"));
-    assert_eq!(client.hooks(&shop).await.unwrap_err().kind, ErrorKind::NotFound, "GitHub hides what may not be managed");
+    assert_eq!(client.hooks(&shop).await.unwrap_err().kind, ErrorKind::NotFound, "GitHub hides hooks that the token may not manage");
     let pages: Vec<Vec<Repository>> = client.repositories().try_collect().await?;
     assert!(pages.concat().iter().all(|found| found.manage_webhooks.state == PermissionState::Missing));
     Ok(())
 }
 
 #[tokio::test]
-async fn write_repo_hook_writes_and_does_not_delete() -> Result<()> {
+async fn the_scope_write_repo_hook_allows_writes_but_no_deletion() -> Result<()> {
     let env = ProviderEnv::new().await?;
     let client = env.with_token(seed::WRITE_HOOKS_ONLY);
     let finding = client.permission(&client.inspect().await?, Permission::ManageWebhooks);
@@ -212,7 +212,7 @@ async fn write_repo_hook_writes_and_does_not_delete() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_token_that_single_sign_on_keeps_out_is_told_and_an_authorized_one_is_let_in() -> Result<()> {
+async fn a_token_that_single_sign_on_blocks_is_reported_and_an_authorized_one_works() -> Result<()> {
     let env = ProviderEnv::new().await?;
     env.github.enforce_single_sign_on("acme");
     let client = env.simulated.operator();
@@ -228,7 +228,7 @@ async fn a_token_that_single_sign_on_keeps_out_is_told_and_an_authorized_one_is_
 }
 
 #[tokio::test]
-async fn dv_05_pk_02_each_permission_that_an_installation_lacks_is_named() -> Result<()> {
+async fn dv_05_pk_02_names_each_permission_that_an_installation_lacks() -> Result<()> {
     let env = ProviderEnv::new().await?;
     let client = env.app();
     let inspection = client.inspect().await?;
@@ -258,7 +258,7 @@ async fn dv_05_pk_02_each_permission_that_an_installation_lacks_is_named() -> Re
 }
 
 #[tokio::test]
-async fn pk_03_events_that_the_app_does_not_subscribe_to_are_named() -> Result<()> {
+async fn pk_03_names_the_events_that_the_app_does_not_subscribe_to() -> Result<()> {
     let env = ProviderEnv::new().await?;
     let credential = [seed::app_credential(), vec![("githubAppWebhookSecret", "a-secret-of-the-apps-own".to_owned())]].concat();
     let client = env.simulated.client(&credential);
@@ -270,7 +270,7 @@ async fn pk_03_events_that_the_app_does_not_subscribe_to_are_named() -> Result<(
 }
 
 #[tokio::test]
-async fn pk_06_a_repository_outside_the_installation_is_not_installed() -> Result<()> {
+async fn pk_06_a_repository_outside_the_installation_is_reported_as_not_installed() -> Result<()> {
     let env = ProviderEnv::new().await?;
     let client = env.app();
     assert!(env.look(&*client, "acme/shop").await.is_ok());
@@ -288,12 +288,12 @@ async fn pk_06_a_repository_outside_the_installation_is_not_installed() -> Resul
 }
 
 #[tokio::test]
-async fn an_installation_that_is_suspended_or_gone_is_told_apart() -> Result<()> {
+async fn a_suspended_and_a_deleted_installation_are_reported_differently() -> Result<()> {
     let env = ProviderEnv::new().await?;
     let client = env.app();
     client.inspect().await?;
     env.github.suspend("acme");
-    assert_eq!(env.look(&*client, "acme/shop").await.unwrap_err().kind, ErrorKind::InstallationSuspended, "with the token at hand");
+    assert_eq!(env.look(&*client, "acme/shop").await.unwrap_err().kind, ErrorKind::InstallationSuspended, "with the existing token");
     assert_eq!(client.inspect().await.unwrap_err().kind, ErrorKind::InstallationSuspended);
     env.github.uninstall("acme");
     let error = client.inspect().await.unwrap_err();
@@ -305,7 +305,7 @@ async fn an_installation_that_is_suspended_or_gone_is_told_apart() -> Result<()>
 }
 
 #[tokio::test]
-async fn an_app_may_serve_a_user_and_an_installation_that_is_named() -> Result<()> {
+async fn an_app_serves_a_user_account_and_an_explicitly_named_installation() -> Result<()> {
     let env = ProviderEnv::new().await?;
     let spec = serde_json::from_value(json!({"github": {"url": env.simulated.simulator.url(), "user": "ada"}}))?;
     let endpoint = env.simulated.provider.endpoint(&spec)?;
@@ -319,12 +319,12 @@ async fn an_app_may_serve_a_user_and_an_installation_that_is_named() -> Result<(
     let by_token = env.simulated.client_at(&endpoint, &env.simulated.seed_data.credential);
     let pages: Vec<Vec<Repository>> = by_token.repositories().try_collect().await?;
     let listed: BTreeSet<_> = pages.concat().iter().map(|found| found.path.as_str().to_owned()).collect();
-    assert_eq!(listed, ["ada/blog", "ada/notes"].map(str::to_owned).into(), "private ones too, and each once");
+    assert_eq!(listed, ["ada/blog", "ada/notes"].map(str::to_owned).into(), "private ones too, each once");
     Ok(())
 }
 
 #[tokio::test]
-async fn tokens_of_an_installation_are_narrow_kept_and_replaced() -> Result<()> {
+async fn tokens_of_an_installation_are_narrow_cached_and_replaced() -> Result<()> {
     let env = ProviderEnv::new().await?;
     let client = env.app();
     let shop = env.look(&*client, "acme/shop").await?;
@@ -339,7 +339,7 @@ async fn tokens_of_an_installation_are_narrow_kept_and_replaced() -> Result<()> 
     env.github.end_installation_tokens();
     client.hooks(&shop).await?;
     assert_eq!(env.github.installation_tokens(), 1, "a token that is refused is replaced");
-    // An hour on, with clocks that differ by it: the JWT is corrected by GitHub's time.
+    // An hour later, with clocks that differ by an hour: the client corrects the JWT by GitHub's time.
     env.github.advance(Duration::from_secs(3700));
     client.hooks(&shop).await?;
     let probe = client.probe_git(&env.simulated.path("acme/shop")).await?;
@@ -348,7 +348,7 @@ async fn tokens_of_an_installation_are_narrow_kept_and_replaced() -> Result<()> 
 }
 
 #[tokio::test]
-async fn what_did_not_change_costs_nothing() -> Result<()> {
+async fn reading_unchanged_data_uses_no_calls_of_the_rate_limit() -> Result<()> {
     let env = ProviderEnv::new().await?;
     let client = env.simulated.operator();
     let crowded = env.look(&*client, "acme/crowded").await?;
@@ -359,18 +359,18 @@ async fn what_did_not_change_costs_nothing() -> Result<()> {
         assert_eq!(env.look(&*again, "acme/crowded").await?, crowded);
         assert_eq!(again.hooks(&crowded).await?, hooks);
     }
-    assert_eq!(env.github.left("ada"), left, "entity tags save the calls");
+    assert_eq!(env.github.left("ada"), left, "requests with entity tags use no calls");
     env.simulated.simulator.act(&UserAction::RemoveHook { repository: "acme/crowded".into(), hook: hooks[5].id.clone() }).await?;
-    assert_eq!(client.hooks(&crowded).await?.len(), hooks.len() - 1, "and hide no change");
+    assert_eq!(client.hooks(&crowded).await?.len(), hooks.len() - 1, "and do not hide a change");
     Ok(())
 }
 
 #[tokio::test]
-async fn an_hours_calls_that_are_used_up_are_waited_for() -> Result<()> {
+async fn waits_when_the_calls_of_an_hour_are_used_up() -> Result<()> {
     let env = ProviderEnv::new().await?;
     let client = env.simulated.operator();
     let shop = env.look(&*client, "acme/shop").await?;
-    // All but what is kept for deletes.
+    // Leaves only the calls that the client reserves for deletions.
     env.github.limit(3);
     let error = loop {
         if let Err(error) = client.branch_exists(&shop, "main").await {
@@ -381,25 +381,25 @@ async fn an_hours_calls_that_are_used_up_are_waited_for() -> Result<()> {
     assert!(error.retry_at.is_some());
     let asked = env.asked().len();
     assert_eq!(client.branch_exists(&shop, "main").await.unwrap_err().kind, ErrorKind::RateLimited);
-    assert_eq!(env.asked().len(), asked, "nothing is sent before its time");
+    assert_eq!(env.asked().len(), asked, "no request is sent before that time");
     Ok(())
 }
 
 #[tokio::test]
-async fn writes_that_come_too_fast_are_waited_for() -> Result<()> {
+async fn waits_when_github_refuses_writes_that_come_too_fast() -> Result<()> {
     let env = ProviderEnv::new().await?;
     let client = env.simulated.operator();
     let shop = env.look(&*client, "acme/shop").await?;
     env.github.limit_writes(1);
     create(&*client, &shop, &format!("{DEAF}/1"), &[EventKind::Push]).await?;
     let error = create(&*client, &shop, &format!("{DEAF}/2"), &[EventKind::Push]).await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::RateLimited, "a 403 that is no want of a right");
+    assert_eq!(error.kind, ErrorKind::RateLimited, "a 403 that does not mean a missing permission");
     assert!(error.retry_at.is_some());
     Ok(())
 }
 
 #[tokio::test]
-async fn hooks_that_github_refuses_have_their_kind() -> Result<()> {
+async fn each_reason_for_refusing_a_hook_has_its_error_kind() -> Result<()> {
     let env = ProviderEnv::of(Release::Cloud).await?;
     let client = env.simulated.operator();
     let shop = env.look(&*client, "acme/shop").await?;
@@ -429,7 +429,7 @@ async fn hooks_that_github_refuses_have_their_kind() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_secret_survives_every_update_and_a_pause_stays() -> Result<()> {
+async fn a_secret_survives_every_update_and_a_paused_hook_stays_paused() -> Result<()> {
     let env = ProviderEnv::new().await?;
     let client = env.simulated.operator();
     let shop = env.look(&*client, "acme/shop").await?;
@@ -440,7 +440,7 @@ async fn a_secret_survives_every_update_and_a_pause_stays() -> Result<()> {
     let changed = client.update_hook(&shop, &hook.id, &HookRequest { url: &url, secret: &secret, shape: &shape }).await?;
     assert_eq!((changed.state, changed.has_secret, changed.url), (HookState::Paused, Some(true), url));
     assert!(env.github.has_secret("acme/shop", &hook.id));
-    // Somebody's script forgets the secret: that is drift.
+    // Somebody's script removes the secret: that is drift.
     let path = format!("/repos/acme/shop/hooks/{}", hook.id);
     let (status, _) = ask(&env, Method::PATCH, &path, Some(&json!({"config": {"url": "https://other.example"}}))).await?;
     assert_eq!(status, 200);
@@ -450,14 +450,15 @@ async fn a_secret_survives_every_update_and_a_pause_stays() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_list_whose_pages_shift_is_still_whole() -> Result<()> {
+async fn a_list_stays_complete_when_its_pages_shift() -> Result<()> {
     let env = ProviderEnv::new().await?;
     let client = env.simulated.operator();
     let crowded = env.look(&*client, "acme/crowded").await?;
     let before = client.hooks(&crowded).await?;
     let gone = before[0].id.clone();
     let act = UserAction::RemoveHook { repository: "acme/crowded".into(), hook: gone.clone() };
-    // Between the first page and the second an entry of the first goes, and what was first on the second is on neither.
+    // Between the first page and the second, a hook of the first page is deleted. The hook that was first on the second page is
+    // then on neither.
     env.simulated.simulator.order(Order::once(Method::GET, "page=2", Fault::Meanwhile(act)));
     let after = client.hooks(&crowded).await?;
     assert_eq!(after.len(), before.len() - 1);
@@ -466,7 +467,7 @@ async fn a_list_whose_pages_shift_is_still_whole() -> Result<()> {
 }
 
 #[tokio::test]
-async fn links_and_redirects_that_name_another_host_are_brought_back() -> Result<()> {
+async fn links_and_redirects_to_another_host_are_followed_on_the_configured_host() -> Result<()> {
     let env = ProviderEnv::new().await?;
     let client = env.simulated.operator();
     let crowded = env.look(&*client, "acme/crowded").await?;
@@ -478,7 +479,7 @@ async fn links_and_redirects_that_name_another_host_are_brought_back() -> Result
 }
 
 #[tokio::test]
-async fn a_write_to_a_former_path_is_looked_up_again() -> Result<()> {
+async fn a_write_to_a_former_path_is_a_conflict_until_the_repository_is_read_again() -> Result<()> {
     let env = ProviderEnv::new().await?;
     let client = env.simulated.operator();
     let shop = env.look(&*client, "acme/shop").await?;
@@ -491,7 +492,7 @@ async fn a_write_to_a_former_path_is_looked_up_again() -> Result<()> {
     Ok(())
 }
 
-/// What was delivered to a sink, proven and read.
+/// Verifies and reads the deliveries that a sink received.
 fn read(env: &ProviderEnv, sink: &SinkServer) -> Vec<Content> {
     let webhook = env.simulated.provider.webhook();
     let read = |delivery: &testkit::sink::Delivery| {
@@ -502,7 +503,7 @@ fn read(env: &ProviderEnv, sink: &SinkServer) -> Vec<Content> {
 }
 
 #[tokio::test]
-async fn bb_05_bb_19_dv_10_deliveries_prove_themselves_and_tell_what_happened() -> Result<()> {
+async fn bb_05_bb_19_dv_10_deliveries_are_verified_and_read_as_events() -> Result<()> {
     use Change::{Created, Deleted, Updated};
     use EventKind::{PullRequest, PullRequestClosed, PullRequestComment, PullRequestMerged, Push, Tag};
 
@@ -588,13 +589,13 @@ async fn a_delivery_of_the_log_is_sent_again_under_the_same_id() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_apps_own_webhook_tells_of_what_it_is_installed_on() -> Result<()> {
+async fn the_webhook_of_the_app_reports_only_the_repositories_of_its_installations() -> Result<()> {
     let env = ProviderEnv::new().await?;
     let sink = SinkServer::start().await?;
     let key = secret(1).text();
     let target = json!({"url": format!("http://127.0.0.1:{}/app", sink.port()), "secret": secrecy::ExposeSecret::expose_secret(&key)});
     let refused = ask(&env, Method::PATCH, "/app/hook/config", Some(&target)).await?;
-    assert_eq!(refused.0, 401, "only the App itself may");
+    assert_eq!(refused.0, 401, "only the App itself may change its webhook");
     env.github.listen(target["url"].as_str().context("an address")?, target["secret"].as_str().context("a secret")?);
     for repository in ["acme/shop", "acme/old", "acme/handbook"] {
         let act = UserAction::Push { repository: repository.into(), branch: "main".into(), message: "One".into() };
@@ -610,7 +611,7 @@ async fn the_apps_own_webhook_tells_of_what_it_is_installed_on() -> Result<()> {
 }
 
 #[tokio::test]
-async fn dv_06_dv_07_an_app_that_reads_metadata_lists_and_one_that_reads_issues_has_labels() -> Result<()> {
+async fn dv_06_dv_07_an_app_with_metadata_lists_repositories_and_one_with_issues_reads_labels() -> Result<()> {
     let env = ProviderEnv::new().await?;
     for key in ["checks", "contents", "pull_requests", "repository_hooks"] {
         env.github.permit("acme", key, None);
@@ -625,12 +626,12 @@ async fn dv_06_dv_07_an_app_that_reads_metadata_lists_and_one_that_reads_issues_
 }
 
 #[tokio::test]
-async fn an_unnamed_visitor_reads_what_is_public() -> Result<()> {
+async fn an_anonymous_client_reads_public_repositories() -> Result<()> {
     let env = ProviderEnv::new().await?;
     let client = env.simulated.client(&[]);
     let left = env.github.left("nobody");
     let inspection = client.inspect().await?;
-    assert_eq!((inspection.identity, env.github.left("nobody")), (None, left), "looking costs nothing");
+    assert_eq!((inspection.identity, env.github.left("nobody")), (None, left), "reading uses no calls");
     assert!(env.look(&*client, "acme/handbook").await.is_ok());
     assert_eq!(env.look(&*client, "acme/shop").await.unwrap_err().kind, ErrorKind::NotFound);
     assert!(client.probe_git(&env.simulated.path("acme/handbook")).await.is_ok());
@@ -638,6 +639,6 @@ async fn an_unnamed_visitor_reads_what_is_public() -> Result<()> {
 }
 
 #[test]
-fn it_is_found_by_its_kind() {
+fn the_registry_finds_github_by_its_kind() {
     assert!(testkit::sim::registry::maker(ProviderKind::GitHub).is_some());
 }

@@ -1,4 +1,4 @@
-//! GitLab against its simulator: the contract, and what this provider has of its own.
+//! GitLab against its simulator: the contract suite, and the behaviour that only this provider has.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use testkit::sink::{Behavior, SinkServer};
 const DEAF: &str = "http://127.0.0.1:9/hooks/deaf";
 const SHOP: &str = "acme/apps/shop";
 
-/// A simulator, what talks to it, and its other side.
+/// A simulator, a client for it, and its control side.
 struct ProviderEnv {
     simulated: Simulated,
     gitlab: SimulatedGitLab,
@@ -56,7 +56,7 @@ impl ProviderEnv {
         self.simulated.client(&[("token", token.to_owned())])
     }
 
-    /// With another group in the spec.
+    /// A client whose spec has another group.
     fn with_group(&self, group: &Value, token: &str) -> Result<Arc<dyn Client>> {
         let spec = json!({"gitlab": {"url": self.simulated.endpoint.web.as_str(), "group": group}});
         let endpoint = self.simulated.provider.endpoint(&serde_json::from_value(spec)?)?;
@@ -75,7 +75,7 @@ impl ProviderEnv {
         self.act(UserAction::Push { repository: SHOP.into(), branch: branch.into(), message: "Change the price".into() }).await
     }
 
-    /// Asks the simulator as a person's script would.
+    /// Sends a request to the simulator as somebody's own script would.
     async fn ask(&self, method: Method, path: &str) -> Result<(u16, Value)> {
         let url = format!("{}{path}", self.simulated.endpoint.api);
         let answer = plain_http::client()?.request(method, url).header("private-token", seed::OPERATOR).send().await?;
@@ -126,7 +126,7 @@ async fn dt_11_user_name_and_token_are_a_credential() -> Result<()> {
 }
 
 #[tokio::test]
-async fn dv_17_a_token_without_the_scope_api_is_insufficient_and_not_invalid() -> Result<()> {
+async fn dv_17_a_token_without_the_scope_api_lacks_permission_and_is_not_invalid() -> Result<()> {
     let env = ProviderEnv::current().await?;
     let reader = env.with_token(seed::READER);
     let inspection = reader.inspect().await?;
@@ -139,7 +139,11 @@ async fn dv_17_a_token_without_the_scope_api_is_insufficient_and_not_invalid() -
 
     let granular = env.with_token(seed::FINE_GRAINED);
     let inspection = granular.inspect().await?;
-    assert_eq!((inspection.identity.context("a token")?.name, inspection.credential_name), (None, None), "valid, and silent about itself");
+    assert_eq!(
+        (inspection.identity.context("a token")?.name, inspection.credential_name),
+        (None, None),
+        "valid, but it cannot read its own data"
+    );
     let shop = env.found(&granular, SHOP).await?;
     let hook = create(&granular, &shop, DEAF).await?;
     assert_eq!(granular.delete_hook(&shop, &hook.id).await?, Deletion::Deleted);
@@ -147,7 +151,7 @@ async fn dv_17_a_token_without_the_scope_api_is_insufficient_and_not_invalid() -
 }
 
 #[tokio::test]
-async fn df_09_df_10_a_token_for_cloning_clones_and_lists_nothing() -> Result<()> {
+async fn df_09_df_10_a_token_for_cloning_can_clone_but_lists_nothing() -> Result<()> {
     let env = ProviderEnv::current().await?;
     let client = env.with_token(seed::CLONE_ONLY);
     let inspection = client.inspect().await?;
@@ -159,7 +163,7 @@ async fn df_09_df_10_a_token_for_cloning_clones_and_lists_nothing() -> Result<()
 }
 
 #[tokio::test]
-async fn df_12_name_and_end_of_a_token_are_read_and_an_expired_one_says_so() -> Result<()> {
+async fn df_12_reads_name_and_expiry_of_a_token_and_reports_an_expired_one() -> Result<()> {
     let env = ProviderEnv::current().await?;
     let inspection = env.operator().inspect().await?;
     assert_eq!(inspection.credential_name.as_deref(), Some("operator"));
@@ -174,7 +178,7 @@ async fn df_12_name_and_end_of_a_token_are_read_and_an_expired_one_says_so() -> 
 }
 
 #[tokio::test]
-async fn bb_10_bb_15_a_project_token_works_from_maintainer_on() -> Result<()> {
+async fn bb_10_bb_15_a_project_token_works_from_the_role_maintainer() -> Result<()> {
     let env = ProviderEnv::current().await?;
     let maintainer = env.with_token(seed::PROJECT);
     let identity = maintainer.inspect().await?.identity.context("an identity")?;
@@ -203,7 +207,7 @@ async fn bb_10_bb_15_a_project_token_works_from_maintainer_on() -> Result<()> {
 }
 
 #[tokio::test]
-async fn dt_10_a_group_is_found_by_its_number_and_by_its_path_exactly() -> Result<()> {
+async fn dt_10_finds_a_group_by_its_number_and_by_its_exact_path() -> Result<()> {
     let env = ProviderEnv::current().await?;
     let number = env.gitlab.group_number("acme/apps");
     for group in [json!(number), json!(number.to_string()), json!("Acme/Apps")] {
@@ -223,19 +227,19 @@ async fn dt_10_a_group_is_found_by_its_number_and_by_its_path_exactly() -> Resul
 }
 
 #[tokio::test]
-async fn without_a_group_memberships_are_listed_by_key_wherever_links_lead() -> Result<()> {
+async fn without_a_group_lists_memberships_by_keyset_on_the_configured_host() -> Result<()> {
     let env = ProviderEnv::current().await?;
     let spec = json!({"gitlab": {"url": env.simulated.endpoint.web.as_str()}});
     let endpoint = env.simulated.provider.endpoint(&serde_json::from_value(spec)?)?;
     let client = env.simulated.client_at(&endpoint, &[("token", seed::OPERATOR.to_owned())]);
     env.simulated.simulator.order(Order::always(Fault::ForeignLinks("https://gitlab.internal".to_owned())));
     let pages = client.repositories().try_collect::<Vec<_>>().await?;
-    assert_eq!(pages.iter().map(Vec::len).sum::<usize>(), env.simulated.seed_data.repositories + 1, "that of the other group too");
+    assert_eq!(pages.iter().map(Vec::len).sum::<usize>(), env.simulated.seed_data.repositories + 1, "the project of the other group too");
     assert!(pages.len() > 1 && pages.concat().iter().any(|found| found.path.as_str() == "globex/rocket"));
     Ok(())
 }
 
-/// Everything that the six words stand for, in order, by a repository's hook.
+/// Every case of the six event kinds, in order, sent by a repository's hook.
 async fn story(env: &ProviderEnv) -> Result<()> {
     env.push("main").await?;
     env.push("feature").await?;
@@ -260,7 +264,7 @@ fn told(contents: &[Content]) -> Vec<(EventKind, String, Change)> {
 }
 
 #[tokio::test]
-async fn pk_10_deliveries_prove_themselves_and_tell_what_happened() -> Result<()> {
+async fn pk_10_deliveries_are_verified_and_read_as_events() -> Result<()> {
     use EventKind::{PullRequest, PullRequestClosed, PullRequestComment, PullRequestMerged, Push, Tag};
     for (release, signs) in [(Release::CURRENT, true), (Release::SWITCHED_OFF, false), (Release::OLDER, false)] {
         let env = ProviderEnv::new(release, "").await?;
@@ -268,7 +272,7 @@ async fn pk_10_deliveries_prove_themselves_and_tell_what_happened() -> Result<()
         client.inspect().await?;
         let shop = env.found(&client, SHOP).await?;
         let hook = write(&client, &shop, &format!("http://127.0.0.1:{}/in", sink.port()), &secret(7), None).await?;
-        assert_eq!(env.gitlab.secrets(SHOP, &hook.id), (!signs, signs), "one of the two");
+        assert_eq!(env.gitlab.secrets(SHOP, &hook.id), (!signs, signs), "one of the two secrets");
         story(&env).await?;
         let secrets = [secret(6), secret(7)];
         let webhook = env.simulated.provider.webhook();
@@ -309,7 +313,7 @@ async fn pk_10_deliveries_prove_themselves_and_tell_what_happened() -> Result<()
 }
 
 #[tokio::test]
-async fn a_hook_signs_from_its_next_secret_on_when_the_server_learns_to() -> Result<()> {
+async fn a_hook_signs_from_its_next_secret_on_once_the_server_supports_signing() -> Result<()> {
     let env = ProviderEnv::new(Release::OLDER, "").await?;
     let client = env.operator();
     client.inspect().await?;
@@ -323,12 +327,12 @@ async fn a_hook_signs_from_its_next_secret_on_when_the_server_learns_to() -> Res
 
     let own = WebhookSecret::Text("a-secret-of-the-users-own".into());
     let theirs = write(&client, &shop, "http://127.0.0.1:9/theirs", &own, None).await?;
-    assert_eq!(env.gitlab.secrets(SHOP, &theirs.id), (true, false), "their endpoint knows tokens");
+    assert_eq!(env.gitlab.secrets(SHOP, &theirs.id), (true, false), "this version has signing tokens");
     Ok(())
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_take_signing_tokens_gets_a_token() -> Result<()> {
+async fn a_server_without_signing_tokens_gets_a_plain_token() -> Result<()> {
     let env = ProviderEnv::new(Release::SWITCHED_OFF, "").await?;
     let client = env.operator();
     client.inspect().await?;
@@ -336,12 +340,12 @@ async fn a_server_that_does_not_take_signing_tokens_gets_a_token() -> Result<()>
     let hook = create(&client, &shop, DEAF).await?;
     assert_eq!((hook.has_secret, env.gitlab.secrets(SHOP, &hook.id), env.simulated.simulator.writes()), (Some(true), (true, false), 2));
     create(&client, &shop, &format!("{DEAF}/2")).await?;
-    assert_eq!(env.simulated.simulator.writes(), 3, "it is tried once");
+    assert_eq!(env.simulated.simulator.writes(), 3, "signing is tried once");
     Ok(())
 }
 
 #[tokio::test]
-async fn what_somebody_added_to_a_hook_is_drift_and_goes() -> Result<()> {
+async fn what_somebody_added_to_a_hook_is_drift_and_is_removed() -> Result<()> {
     let env = ProviderEnv::current().await?;
     let client = env.operator();
     let shop = env.found(&client, SHOP).await?;
@@ -358,7 +362,7 @@ async fn what_somebody_added_to_a_hook_is_drift_and_goes() -> Result<()> {
 }
 
 #[tokio::test]
-async fn failures_pause_a_hook_and_then_switch_it_off() -> Result<()> {
+async fn failed_deliveries_pause_a_hook_and_later_disable_it() -> Result<()> {
     let env = ProviderEnv::current().await?;
     let (client, sink) = (env.operator(), SinkServer::start().await?);
     let shop = env.found(&client, SHOP).await?;
@@ -373,18 +377,18 @@ async fn failures_pause_a_hook_and_then_switch_it_off() -> Result<()> {
     let HookState::HeldBack(cause) = state().await? else { anyhow::bail!("not paused") };
     assert!(cause.starts_with("several deliveries in a row failed"), "{cause}");
     env.push("main").await?;
-    assert_eq!(sink.deliveries().len(), 4, "what happens meanwhile is told to nobody");
+    assert_eq!(sink.deliveries().len(), 4, "events meanwhile are not delivered");
     for _ in 4..40 {
         env.gitlab.advance(Duration::from_secs(25 * 60 * 60));
         env.push("main").await?;
     }
-    let HookState::Disabled(cause) = state().await? else { anyhow::bail!("not switched off") };
+    let HookState::Disabled(cause) = state().await? else { anyhow::bail!("not disabled") };
     assert_eq!(cause, "40 deliveries in a row failed; the last answer was HTTP 401");
     Ok(())
 }
 
 #[tokio::test]
-async fn the_log_holds_deliveries_and_sends_them_again_with_the_same_id() -> Result<()> {
+async fn the_log_lists_deliveries_and_sends_them_again_with_the_same_id() -> Result<()> {
     let env = ProviderEnv::current().await?;
     let (client, sink) = (env.operator(), SinkServer::start().await?);
     let shop = env.found(&client, SHOP).await?;
@@ -393,7 +397,7 @@ async fn the_log_holds_deliveries_and_sends_them_again_with_the_same_id() -> Res
     let events = format!("/projects/{}/hooks/{}/events", shop.id, hook.id);
     let (_, log) = env.ask(Method::GET, &events).await?;
     assert_eq!((log[0]["response_status"].as_str(), log[0]["trigger"].as_str()), (Some("204"), Some("push_hooks")));
-    assert!(!log.to_string().contains("v1,"), "proofs are redacted");
+    assert!(!log.to_string().contains("v1,"), "tokens and signatures are redacted");
     let (status, _) = env.ask(Method::POST, &format!("{events}/{}/resend", log[0]["id"])).await?;
     assert_eq!(status, 201);
     let deliveries = sink.wait_for(2, Duration::from_secs(20)).await?;
@@ -408,7 +412,7 @@ async fn the_log_holds_deliveries_and_sends_them_again_with_the_same_id() -> Res
 }
 
 #[tokio::test]
-async fn a_project_has_a_hundred_hooks_at_most() -> Result<()> {
+async fn a_project_has_at_most_a_hundred_hooks() -> Result<()> {
     let env = ProviderEnv::current().await?;
     let client = env.operator();
     for number in 0..100 {
@@ -437,7 +441,7 @@ async fn private_targets_are_refused_unless_allowed() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_used_up_rate_is_told_with_its_time() -> Result<()> {
+async fn an_exhausted_rate_limit_is_reported_with_its_reset_time() -> Result<()> {
     let env = ProviderEnv::current().await?;
     env.gitlab.limit(3);
     let client = env.operator();
@@ -457,12 +461,12 @@ async fn a_used_up_rate_is_told_with_its_time() -> Result<()> {
     assert!(error.retry_at.is_some(), "{error}");
     let before = env.simulated.simulator.exchanges().len();
     assert_eq!(client.hooks(&shop).await.unwrap_err().kind, ErrorKind::RateLimited);
-    assert_eq!(env.simulated.simulator.exchanges().len(), before, "nothing is sent before that time");
+    assert_eq!(env.simulated.simulator.exchanges().len(), before, "no request is sent before that time");
     Ok(())
 }
 
 #[tokio::test]
-async fn a_renamed_project_is_followed_by_reads_and_addressed_by_its_number() -> Result<()> {
+async fn reads_follow_a_renamed_project_and_writes_use_its_number() -> Result<()> {
     let env = ProviderEnv::current().await?;
     let client = env.operator();
     let shop = env.found(&client, SHOP).await?;
@@ -475,7 +479,7 @@ async fn a_renamed_project_is_followed_by_reads_and_addressed_by_its_number() ->
 }
 
 #[tokio::test]
-async fn a_lost_answer_to_a_creation_is_ambiguous_and_is_not_sent_again() -> Result<()> {
+async fn a_creation_whose_answer_is_lost_is_ambiguous_and_is_not_sent_again() -> Result<()> {
     let env = ProviderEnv::current().await?;
     let client = env.operator();
     client.inspect().await?;
@@ -483,7 +487,7 @@ async fn a_lost_answer_to_a_creation_is_ambiguous_and_is_not_sent_again() -> Res
     env.simulated.simulator.order(Order::once(Method::POST, "/hooks", Fault::LostAnswer));
     let error = create(&client, &shop, DEAF).await.unwrap_err().downcast::<forgebind::providers::ProviderError>()?;
     assert!(error.kind.is_ambiguous(), "{error}");
-    assert_eq!((client.hooks(&shop).await?.len(), env.simulated.simulator.writes()), (1, 1), "made once all the same");
+    assert_eq!((client.hooks(&shop).await?.len(), env.simulated.simulator.writes()), (1, 1), "created only once");
     env.simulated.simulator.order(Order::once(Method::GET, "/hooks", Fault::Duplicate));
     assert_eq!(client.hooks(&shop).await?.len(), 1, "a list that shows a hook twice is read again");
     Ok(())

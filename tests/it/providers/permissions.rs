@@ -1,4 +1,4 @@
-//! What a credential may do, as the status tells it: at each provider, and without ever trying it.
+//! The permissions of a credential as the status shows them: at each provider, and without trying any of them.
 
 use anyhow::Result;
 use forgebind::api::v1alpha1::connection::PermissionState;
@@ -16,7 +16,7 @@ fn rows(connection: GitProviderConnection) -> Vec<(Permission, PermissionState, 
 }
 
 #[tokio::test]
-async fn dv_08_dv_09_dt_22_dt_23_dt_28_pk_17_bb_06_bb_07_acts_are_reported_and_never_tried() -> Result<()> {
+async fn dv_08_dv_09_dt_22_dt_23_dt_28_pk_17_bb_06_bb_07_permissions_are_reported_and_never_tried() -> Result<()> {
     for kind in registry::simulated() {
         let env = ProviderEnv::begin(kind).await?;
         env.store(&env.simulated.seed_data.credential).await?;
@@ -43,18 +43,18 @@ async fn dv_08_dv_09_dt_22_dt_23_dt_28_pk_17_bb_06_bb_07_acts_are_reported_and_n
         for needed in [Permission::ReadContents, Permission::ListRepositories, Permission::WriteContents, Permission::ManageWebhooks] {
             assert!(!missing.contains(&needed), "{kind}: the account may {needed}");
         }
-        // What the provider has no such thing of is missing for good.
+        // A permission that the provider does not have at all is always missing.
         for permission in Permission::ALL.into_iter().filter(|permission| env.simulated.provider.permission_words(*permission).is_none()) {
             assert!(missing.contains(&permission), "{kind} has no {permission}");
         }
         assert_eq!(authorized == "False/PermissionMissing", !missing.is_empty(), "{kind}: {authorized}");
-        assert_eq!(env.simulated.simulator.writes(), 0, "{kind}: nothing is made, sent or deleted to find out");
+        assert_eq!(env.simulated.simulator.writes(), 0, "{kind}: no write is tried to find out");
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn dt_08_dt_30_df_08_bb_14_a_right_is_demanded_only_by_who_uses_it() -> Result<()> {
+async fn dt_08_dt_30_df_08_bb_14_only_a_binding_that_uses_a_permission_needs_it() -> Result<()> {
     for kind in registry::simulated() {
         let env = ProviderEnv::begin(kind).await?;
         env.connect(&env.simulated.seed_data.reader).await?;
@@ -68,17 +68,17 @@ async fn dt_08_dt_30_df_08_bb_14_a_right_is_demanded_only_by_who_uses_it() -> Re
         let seen = |connection: &GitProviderConnection| {
             connection.status.as_ref().is_some_and(|status| status.observed_generation == generation && !status.permissions.is_empty())
         };
-        let connection = env.objects.connection_until("judged anew", testkit::test_namespace::SOON, seen).await?;
+        let connection = env.objects.connection_until("the permissions inspected again", testkit::test_namespace::SOON, seen).await?;
         let ready = connection_condition(&connection, "Ready");
         let rows = rows(connection);
         let state = |name: Permission| rows.iter().find(|(permission, ..)| *permission == name).map(|(_, state, _)| *state);
-        assert_ne!(state(Permission::ListRepositories), Some(PermissionState::Missing), "{kind}: a reader lists");
-        assert_ne!(state(Permission::DeleteRepositories), Some(PermissionState::Granted), "{kind}: a reader deletes nothing");
-        // Where one scope stands for both, who reads may write.
+        assert_ne!(state(Permission::ListRepositories), Some(PermissionState::Missing), "{kind}: a reader may list hooks");
+        assert_ne!(state(Permission::DeleteRepositories), Some(PermissionState::Granted), "{kind}: a reader may not delete hooks");
+        // Where one scope covers both, an account that reads may also write.
         let scope =
             |permission| env.simulated.provider.permission_words(permission).and_then(|words| words.split(';').next().map(str::to_owned));
         let one_for_both = scope(Permission::ReadContents) == scope(Permission::WriteContents);
-        assert!(state(Permission::WriteContents) != Some(PermissionState::Granted) || one_for_both, "{kind}: a reader does not write");
+        assert!(state(Permission::WriteContents) != Some(PermissionState::Granted) || one_for_both, "{kind}: a reader may not write hooks");
         let missing = rows.iter().any(|(_, state, _)| *state == PermissionState::Missing);
         assert_eq!(ready == "False/PermissionMissing", missing, "{kind}: {ready}, {rows:?}");
         env.objects.binding_ready(BINDING).await?;
@@ -88,7 +88,7 @@ async fn dt_08_dt_30_df_08_bb_14_a_right_is_demanded_only_by_who_uses_it() -> Re
 }
 
 #[tokio::test]
-async fn pk_11_dv_13_a_webhook_that_may_not_be_made_is_said_and_not_tried_again_and_again() -> Result<()> {
+async fn pk_11_dv_13_a_webhook_that_may_not_be_created_is_reported_and_not_retried_endlessly() -> Result<()> {
     for kind in registry::simulated() {
         let env = ProviderEnv::begin(kind).await?;
         env.connect(&env.simulated.seed_data.reader).await?;
@@ -100,7 +100,7 @@ async fn pk_11_dv_13_a_webhook_that_may_not_be_made_is_said_and_not_tried_again_
         let mut scopes = words.split([' ', ',', ';', '(', ')']).filter(|word| {
             word.contains([':', '_']) && !word.ends_with(':') || ["api", "Maintainer", "webhook", "subscriptions"].contains(word)
         });
-        assert!(scopes.any(|scope| message.contains(scope)), "{kind}: it names what is missing of {words:?}: {message}");
+        assert!(scopes.any(|scope| message.contains(scope)), "{kind}: the message names the missing one of {words:?}: {message}");
         assert!(env.simulated.simulator.writes() <= 1, "{kind}: {} writes", env.simulated.simulator.writes());
         env.objects.delete_binding(BINDING).await?;
         env.objects.binding_gone(BINDING, testkit::test_namespace::SOON).await?;

@@ -1,5 +1,5 @@
-//! Answers that are lost, lists that lag behind, and deletions that are hidden, met by the real operator: never a second
-//! hook, never a lost one.
+//! Lost answers, lists that lag behind, and hidden hooks, with the real operator: it never creates a second hook and never loses
+//! one.
 
 use anyhow::Result;
 use forgebind::api::v1alpha1::ProviderKind;
@@ -15,23 +15,23 @@ fn order(request: (Method, &str), skip: usize, times: usize, fault: Fault) -> Or
     Order { method: Some(request.0), containing: request.1.to_owned(), skip, times, fault }
 }
 
-/// The first creation is done and its answer lost, and the list does not show it for a while.
+/// The provider performs the first creation but its answer is lost, and for a while the list does not show the hook.
 async fn a_lost_creation_is_found_again(kind: ProviderKind) -> Result<ProviderEnv> {
     let env = ProviderEnv::begin(kind).await?;
     let simulator = &env.simulated.simulator;
     let requests = requests(kind);
     simulator.order(order(requests.create, 0, 1, Fault::LostAnswer));
-    // The second look at the list, the first one after the creation, shows what there was before.
+    // The second read of the list, the first one after the creation, still shows the earlier state.
     simulator.order(order(requests.list, 1, 1, Fault::Stale));
     env.connect(&env.simulated.seed_data.credential).await?;
     env.bind().await?;
-    assert_eq!(simulator.strikes(), [1, 1], "{kind}: both happened");
-    // Whatever an early second creation made is found and removed by the later look.
+    assert_eq!(simulator.strikes(), [1, 1], "{kind}: both faults applied");
+    // A later probe finds and removes a second hook that was created too early.
     env.hooks_until(&env.repository(), "one for each variant", |hooks| hooks.len() == env.variants()).await?;
     Ok(env)
 }
 
-/// The deletion is refused, hidden and lost in turn; in the end nothing is left.
+/// The provider refuses the deletion, then its answer is lost; in the end no hook is left.
 async fn a_deletion_comes_to_its_end(env: ProviderEnv) -> Result<()> {
     let simulator = &env.simulated.simulator;
     let requests = requests(simulator.product().kind());
@@ -42,11 +42,11 @@ async fn a_deletion_comes_to_its_end(env: ProviderEnv) -> Result<()> {
     env.objects.delete_binding(BINDING).await?;
     env.objects.binding_gone(BINDING, OVERLAPPED).await?;
     assert!(env.hooks(&repository).await?.is_empty());
-    assert_eq!(simulator.strikes(), [1, 1], "both happened");
+    assert_eq!(simulator.strikes(), [1, 1], "both faults applied");
     Ok(())
 }
 
-/// While every answer is 404, the binding holds on to what it has; it is removed when the provider shows it again.
+/// While every answer is 404, the binding keeps its hook ids; it removes the hook once the provider shows it again.
 async fn what_is_hidden_is_not_forgotten(kind: ProviderKind) -> Result<()> {
     let env = ProviderEnv::begin(kind).await?;
     env.connect(&env.simulated.seed_data.credential).await?;
@@ -75,26 +75,26 @@ async fn all(kind: ProviderKind) -> Result<()> {
 }
 
 #[tokio::test]
-async fn github_loses_answers_and_no_hook_is_doubled_or_lost() -> Result<()> {
+async fn lost_answers_at_github_duplicate_and_lose_no_hook() -> Result<()> {
     all(ProviderKind::GitHub).await
 }
 
 #[tokio::test]
-async fn gitlab_loses_answers_and_no_hook_is_doubled_or_lost() -> Result<()> {
+async fn lost_answers_at_gitlab_duplicate_and_lose_no_hook() -> Result<()> {
     all(ProviderKind::GitLab).await
 }
 
 #[tokio::test]
-async fn bitbucket_cloud_loses_answers_and_no_hook_is_doubled_or_lost() -> Result<()> {
+async fn lost_answers_at_bitbucket_cloud_duplicate_and_lose_no_hook() -> Result<()> {
     all(ProviderKind::BitbucketCloud).await
 }
 
 #[tokio::test]
-async fn bitbucket_data_center_loses_answers_and_no_hook_is_doubled_or_lost() -> Result<()> {
+async fn lost_answers_at_bitbucket_data_center_duplicate_and_lose_no_hook() -> Result<()> {
     all(ProviderKind::BitbucketDataCenter).await
 }
 
 #[tokio::test]
-async fn pk_25_azure_devops_loses_answers_and_no_hook_is_doubled_or_lost() -> Result<()> {
+async fn pk_25_lost_answers_at_azure_devops_duplicate_and_lose_no_hook() -> Result<()> {
     all(ProviderKind::AzureDevOps).await
 }

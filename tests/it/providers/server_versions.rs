@@ -1,10 +1,10 @@
-//! Answers of server versions that no test runs, written by hand from what is known of each, and what the product makes of
-//! them: a look-up, and the whole life of a hook.
+//! Answers of server versions that no test runs, written by hand from their descriptions, and how the product reads them: a
+//! look-up of a repository, and the whole life of a hook.
 //!
-//! The sources of the fields stand beside them:
+//! Where the fields come from:
 //! - GL17, GL19: GitLab 17.10 and 19.5, `openapi_v2.yaml` and `openapi_v3.yaml`; GL: GitLab's documentation of the API
 //! - DC9: Bitbucket Data Center 9.2, `swagger.v3.json`; DC8: answers of Bitbucket Server recorded by go-scm (stash)
-//! - GT: Gitea 1.26, `modules/structs`; GT23: Gitea 1.23, what was read back of it; FJ: Forgejo 16, `openapi.json`
+//! - GT: Gitea 1.26, `modules/structs`; GT23: answers of Gitea 1.23; FJ: Forgejo 16, `openapi.json`
 //! - GH: GitHub, `api.github.com.json`; BC: Bitbucket Cloud, `swagger.v3.json`; AZ: Azure DevOps 7.1, recorded subscriptions
 
 use std::sync::{Mutex, PoisonError};
@@ -31,26 +31,26 @@ struct Version {
     spec: Value,
     /// The data of the Secret.
     credential: Vec<(&'static str, String)>,
-    /// The repository as people write it, and the id that it has.
+    /// The repository as people write it, and its id.
     repository: (&'static str, &'static str),
-    /// What is found: the end of a path, and the answer.
+    /// What a look-up finds: the end of a path, and the answer.
     found: Vec<(&'static str, Value)>,
-    /// A hook as the server shows it: its id is a number that was never given before.
+    /// A hook as the server shows it. Its id is a number that no other test uses.
     shown: fn(u64, &Value) -> Value,
     /// The list of the hooks.
     listed: fn(&[Value]) -> Value,
-    /// The answers to a creation, an update and a deletion: their status, and whether they show the hook.
+    /// The answers to a creation, an update and a deletion: the status, and whether the body is the hook.
     writes: [(u16, bool); 3],
 }
 
-/// A server of a version. It keeps hooks as they were sent, and tells of nothing that its version does not have.
+/// A server of a version. It keeps hooks as they were sent and shows only fields that its version has.
 struct Answering {
     version: Version,
     url: String,
     hooks: Mutex<Vec<Value>>,
 }
 
-/// The id of a hook in a path, as a text: a number, or one that stands for a number.
+/// The id of a hook in a path, as text: a number, or a text that represents a number.
 fn id_of(hook: &Value) -> String {
     let id = if hook["uuid"].is_string() { &hook["uuid"] } else { &hook["id"] };
     id.as_str().map_or_else(|| id.to_string(), str::to_owned)
@@ -62,12 +62,12 @@ impl Answering {
         if shows { Response::json(status, hook) } else { Response::empty(status) }
     }
 
-    /// Answers what is asked of the hooks, below their list.
+    /// Answers requests below the list of the hooks.
     fn hooks(&self, request: &Request, rest: &[String]) -> Response {
         let mut hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
         let missing = || Response::json(404, &json!({"message": "404 Not found"}));
         match (request.method.as_str(), rest) {
-            // All of them are on the first page.
+            // All hooks are on the first page.
             ("GET", []) if request.number("page").is_some_and(|page| page > 1) => Response::json(200, &(self.version.listed)(&[])),
             ("GET", []) => Response::json(200, &(self.version.listed)(&hooks)),
             ("POST", []) => {
@@ -129,7 +129,7 @@ impl SimulatedProvider for Answering {
         }
     }
 
-    /// Nothing here is held to the description, which is another version's.
+    /// The official description belongs to another version, so nothing is compared with it.
     fn api_path<'a>(&self, _: &'a Request) -> Option<&'a str> {
         None
     }
@@ -140,7 +140,7 @@ impl SimulatedProvider for Answering {
             return self.hooks(&Request { method: Method::GET, ..request.clone() }, &[]);
         }
         if let Some(place) = segments.iter().position(|segment| ["hooks", "webhooks", "subscriptions"].contains(&segment.as_str())) {
-            // Azure DevOps has its subscriptions below hooks.
+            // Azure DevOps has its subscriptions below `hooks`.
             let place = if segments.get(place + 1).is_some_and(|next| next == "subscriptions") { place + 1 } else { place };
             return self.hooks(request, &segments[place + 1..]);
         }
@@ -174,7 +174,7 @@ fn token() -> Vec<(&'static str, String)> {
     vec![("token", "canary-of-a-token".to_owned())]
 }
 
-/// What was sent, less what no server shows, and with more.
+/// The sent hook without the fields that no server shows, and with additional ones.
 fn merged(sent: &Value, hidden: &[&str], more: Value) -> Value {
     let mut document = sent.clone();
     if let (Some(members), Value::Object(more)) = (document.as_object_mut(), more) {
@@ -186,11 +186,11 @@ fn merged(sent: &Value, hidden: &[&str], more: Value) -> Value {
 
 fn gitlab(name: &'static str, id: &Value, level: &Value, shown: fn(u64, &Value) -> Value, writes: [(u16, bool); 3]) -> Version {
     let project = json!({
-        // GL17 and GL19: an integer; texts where the generator of GL17 knew no type.
+        // GL17 and GL19: an integer; text where the generator of GL17 did not know the type.
         "id": id, "path_with_namespace": "acme/shop", "default_branch": "main", "visibility": "private", "archived": false,
-        // GL17: the access is declared as text, and a number is sent (GL).
+        // GL17: described as text, but GitLab sends a number (GL).
         "permissions": {"project_access": {"access_level": level, "notification_level": 3}, "group_access": null},
-        // GL19: new, of no use here.
+        // GL19: new fields, which the product does not use.
         "marked_for_deletion_at": null, "organization_id": 1,
     });
     Version {
@@ -206,14 +206,14 @@ fn gitlab(name: &'static str, id: &Value, level: &Value, shown: fn(u64, &Value) 
     }
 }
 
-/// GL17: ids are texts, and there is neither a flag for secrets nor an organization.
+/// GL17: ids are texts; there is no flag for secrets and no organization.
 fn gitlab_17(number: u64, sent: &Value) -> Value {
     let more =
         json!({"id": number.to_string(), "project_id": "4711", "created_at": "2026-01-02T08:00:00.000Z", "alert_status": "executable"});
     merged(sent, &["token", "signing_token"], more)
 }
 
-/// GL19: ids are numbers; flags, the organization and further events are told, and what is not set is null.
+/// GL19: ids are numbers; flags, the organization and more events are shown, and fields that are not set are null.
 fn gitlab_19(number: u64, sent: &Value) -> Value {
     let more = json!({
         "id": number, "project_id": 4711, "organization_id": 1, "token_present": sent["token"].is_string(),
@@ -236,7 +236,7 @@ fn data_center(name: &'static str, id: &Value, shown: fn(u64, &Value) -> Value, 
         repository: ("APP/shop", "4711"),
         found: vec![
             ("default-branch", branch.clone()),
-            // DC8: the end of a list without `nextPageStart`.
+            // DC8: the end of a list has no `nextPageStart`.
             ("branches", json!({"size": 1, "limit": 25, "isLastPage": true, "start": 0, "values": [branch]})),
             ("repos/shop", repository),
         ],
@@ -247,7 +247,7 @@ fn data_center(name: &'static str, id: &Value, shown: fn(u64, &Value) -> Value, 
     }
 }
 
-/// DC8: neither scope nor certificates, and the secret in clear.
+/// DC8: no scope and no certificates, and the secret in plain text.
 fn data_center_8(number: u64, sent: &Value) -> Value {
     merged(
         sent,
@@ -264,7 +264,7 @@ fn data_center_9(number: u64, sent: &Value) -> Value {
 }
 
 fn gitea(name: &'static str, id: &Value, shown: fn(u64, &Value) -> Value, writes: [(u16, bool); 3]) -> Version {
-    // GT: what Go has not set is null or left out.
+    // GT: fields that Go has not set are null or left out.
     let repository = json!({
         "id": id, "full_name": "acme/shop", "default_branch": "main", "private": true, "empty": false, "archived": false,
         "internal": null, "permissions": {"admin": true, "push": true, "pull": true},
@@ -282,24 +282,24 @@ fn gitea(name: &'static str, id: &Value, shown: fn(u64, &Value) -> Value, writes
     }
 }
 
-/// The names that a server reads back for those that were written: of a group the single one.
+/// The event names that a server shows for the written ones: for a group, its single events.
 fn read_back(sent: &Value) -> Vec<String> {
     let single = |name: &str| name.trim_end_matches("_only").to_owned();
     sent["events"].as_array().into_iter().flatten().filter_map(Value::as_str).map(single).collect()
 }
 
-/// GT23 and FJ: one switch for comments and comments of reviews, so that both are read back.
+/// GT23 and FJ: one switch for comments and review comments, so the server shows both.
 fn tied(sent: &Value) -> Vec<String> {
     let mut events = read_back(sent);
     if events.iter().any(|event| event == "pull_request_comment") {
         events.push("pull_request_review_comment".to_owned());
     }
-    // In any order: it is that of a Go map.
+    // In any order: that of a Go map.
     events.reverse();
     events
 }
 
-/// GT23: no name, and `active` is what was sent.
+/// GT23: no name, and `active` is shown as it was sent.
 fn gitea_1_23(number: u64, sent: &Value) -> Value {
     let config = merged(&sent["config"], &["secret"], json!({}));
     let more = json!({"id": number, "type": "gitea", "events": tied(sent), "config": config, "active": true, "authorization_header": ""});
@@ -313,7 +313,7 @@ fn forgejo_16(number: u64, sent: &Value) -> Value {
 }
 
 fn github(name: &'static str, id: &Value, shown: fn(u64, &Value) -> Value, writes: [(u16, bool); 3]) -> Version {
-    // GH: `permissions` may be missing; `visibility` is, at older servers.
+    // GH: `permissions` may be missing, and so is `visibility` on older servers.
     let repository = json!({"id": id, "full_name": "acme/shop", "default_branch": "main", "private": true, "archived": null, "size": 7});
     Version {
         name,
@@ -339,7 +339,7 @@ fn github_hook_in_texts(number: u64, sent: &Value) -> Value {
 }
 
 fn bitbucket_cloud(name: &'static str, writes: [(u16, bool); 3]) -> Version {
-    // BC: only uuid and full name are sure; the rest may be null.
+    // BC: only the uuid and the full name are guaranteed; the rest may be null.
     let repository = json!({
         "type": "repository", "uuid": "{4711}", "full_name": "acme/shop", "is_private": null, "mainbranch": null, "links": null,
     });
@@ -373,14 +373,14 @@ fn azure_devops(name: &'static str, writes: [(u16, bool); 3]) -> Version {
         found: vec![
             ("git/repositories/web", repository.clone()),
             (REPOSITORY, repository),
-            // The permissions for service hooks, whichever bits are asked for.
+            // The permissions for service hooks, whichever bits the client asks for.
             ("cb594ebe-87dd-4fc9-ac2c-6a10a4c92046/1", json!({"count": 1, "value": [true]})),
             ("cb594ebe-87dd-4fc9-ac2c-6a10a4c92046/2", json!({"count": 1, "value": [true]})),
             ("cb594ebe-87dd-4fc9-ac2c-6a10a4c92046/4", json!({"count": 1, "value": [true]})),
             ("cb594ebe-87dd-4fc9-ac2c-6a10a4c92046/6", json!({"count": 1, "value": [true]})),
             ("cb594ebe-87dd-4fc9-ac2c-6a10a4c92046/7", json!({"count": 1, "value": [true]})),
         ],
-        // AZ: inputs that were not set are null; the status is missing in an answer to a creation.
+        // AZ: inputs that are not set are null; the answer to a creation has no status.
         shown: |number, sent| {
             let mut document = merged(sent, &[], json!({"id": format!("a9d9d9d9-0000-4000-8000-{number:012}")}));
             document["publisherInputs"]["tfsSubscriptionId"] = Value::Null;
@@ -391,13 +391,13 @@ fn azure_devops(name: &'static str, writes: [(u16, bool); 3]) -> Version {
     }
 }
 
-/// Every version that is known to answer in a way of its own, and each way that a write may be answered.
+/// Every version whose answers differ from the others, with each way in which it may answer a write.
 fn versions() -> Vec<Version> {
     // GL, DC9, GT, GH, BC: as documented.
     let documented = [(201, true), (200, true), (204, false)];
     // GL19: a deletion answers with the hook; DC9: a creation answers 200.
     let shown_at_the_end = [(200, true), (200, true), (200, true)];
-    // What a server may do that has nothing to show.
+    // A server may answer without showing the hook.
     let silent = [(201, false), (204, false), (204, false)];
     vec![
         gitlab("GitLab 17.10", &json!("4711"), &json!("40"), gitlab_17, documented),
@@ -424,7 +424,7 @@ async fn answering(version: &Version) -> Result<Simulated> {
     Simulated::with(Simulator::start(make).await?, Timings::default())
 }
 
-/// Makes, changes and removes a hook for events.
+/// Creates, changes and removes a hook for these events.
 async fn life_of_a_hook(version: &Version, events: &[EventKind]) -> Result<()> {
     let name = version.name;
     let simulated = answering(version).await?;
@@ -437,7 +437,7 @@ async fn life_of_a_hook(version: &Version, events: &[EventKind]) -> Result<()> {
     let shapes = |events: &[EventKind]| client.hook_shapes(&events.iter().copied().collect());
     let (shape, secret) = (shapes(events).first().cloned().context("a shape")?, secret(1));
     let made = client.create_hook(&repository, &HookRequest { url: &url, secret: &secret, shape: &shape }).await?;
-    assert_eq!((&made.url, made.drift(&shape)), (&url, Vec::new()), "{name}: made");
+    assert_eq!((&made.url, made.drift(&shape)), (&url, Vec::new()), "{name}: created");
     assert_eq!(client.hooks(&repository).await?, std::slice::from_ref(&made), "{name}: listed");
     let wider = shapes(&[events, &[EventKind::Push, EventKind::PullRequest]].concat());
     let wider = wider.into_iter().find(|other| other.variant == shape.variant).context("the same part")?;
@@ -451,14 +451,14 @@ async fn life_of_a_hook(version: &Version, events: &[EventKind]) -> Result<()> {
 }
 
 #[tokio::test]
-async fn ids_absent_fields_and_silent_answers_of_every_version_are_understood() -> Result<()> {
+async fn ids_absent_fields_and_empty_answers_of_every_version_are_understood() -> Result<()> {
     for version in versions() {
         life_of_a_hook(&version, &[EventKind::Push]).await.context(version.name)?;
     }
     Ok(())
 }
 
-/// What a server ties together is read back together: it is no drift, and nothing is repaired.
+/// A server that ties events together shows both: that is no drift, and the controller repairs nothing.
 #[tokio::test]
 async fn events_that_a_server_ties_together_are_no_drift() -> Result<()> {
     for version in versions() {
@@ -468,7 +468,7 @@ async fn events_that_a_server_ties_together_are_no_drift() -> Result<()> {
 }
 
 #[tokio::test]
-async fn access_levels_are_compared_as_numbers_whatever_new_ones_there_are() -> Result<()> {
+async fn access_levels_are_compared_as_numbers_so_that_new_levels_work() -> Result<()> {
     for (level, state) in [
         // GL19: 25 is new.
         (json!(25), PermissionState::Missing),
@@ -486,9 +486,9 @@ async fn access_levels_are_compared_as_numbers_whatever_new_ones_there_are() -> 
     Ok(())
 }
 
-/// The end of a token: a date at first, and a moment by the description of 19.5.
+/// The expiry of a token: originally a date; by the description of 19.5 a time.
 #[tokio::test]
-async fn the_end_of_a_token_is_a_date_or_a_moment() -> Result<()> {
+async fn the_expiry_of_a_token_is_a_date_or_a_time() -> Result<()> {
     for (told, end) in [
         (json!("2099-03-01"), Some("2099-03-01T00:00:00Z")),
         (json!("2099-03-01T12:00:00.000Z"), Some("2099-03-01T12:00:00Z")),

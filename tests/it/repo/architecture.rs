@@ -1,4 +1,5 @@
-//! Who may import whom, what is pure, and where names and time belong. Read from the source text of `src/`.
+//! The allowed imports between modules, pure files, and the places for provider names and clocks. Checked in the source text of
+//! `src/`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,8 +11,8 @@ use forgebind::api::v1alpha1::ProviderKind;
 use testkit::components::repository_root;
 use testkit::sim::registry;
 
-/// Every module of the crate's root and what it may import, lowest first. Imports point one way, and what is public for the
-/// tests alone is no exception. A new module needs a line here.
+/// Every root module with the modules that it may import, lowest first. Imports go in one direction, and items that are public
+/// only for tests are no exception. A new module needs a line here.
 const IMPORTS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("text", &[]),
@@ -29,7 +30,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("run", &["clock", "text", "api", "k8s", "network", "protocol", "telemetry", "providers", "controllers", "receiver", "cli", "config"]),
 ];
 
-/// Where nobody waits, talks or looks at a clock: the same input gives the same output.
+/// Files without waiting, network or clock: the same input gives the same output.
 const PURE_FILES: &[&str] = &[
     "controllers/connection/plan.rs",
     "controllers/connection/report.rs",
@@ -63,15 +64,15 @@ const IMPURE: &[&str] = &[
 
 const PROVIDER_NAMES: &[&str] = &["github", "gitlab", "bitbucket", "azure", "gitea", "forgejo"];
 const PROVIDER_PLACES: &[&str] = &["providers", "api"];
-/// The hosts of the clouds that are always allowed, judged before any provider is chosen.
+/// The hosts of the always allowed clouds, checked before a provider is chosen.
 const KNOWN_CLOUDS: &str = "network/host.rs";
 
 const CLOCK_READINGS: &[&str] = &["Timestamp::now", "SystemTime::now", "Zoned::now", "Utc::now", "Local::now", "OffsetDateTime::now"];
 
-/// How texts of others become values. Of a value that is there already the error tells what is in the program anyway.
+/// Functions that parse foreign text. An error of parsing a value that is already in the program reveals nothing new.
 const FOREIGN_JSON: &[&str] = &["serde_json::from_slice", "serde_json::from_str", "serde_json::from_reader"];
 
-/// What is wrong with one source file. `path` is relative to `src/`.
+/// The violations in one source file. `path` is relative to `src/`.
 fn violations(path: &str, text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let code = without_comments(text);
@@ -91,13 +92,13 @@ fn violations(path: &str, text: &str) -> Vec<String> {
         }
     }
     if PURE_FILES.contains(&path) {
-        // An `ActiveClient` tells what an inspection found; its own client is out of reach.
+        // An `ActiveClient` contains the result of an inspection; its own client is private.
         for word in IMPURE.iter().filter(|word| without_tests(&code).replace("ActiveClient", "").contains(**word)) {
             complain(format!("is pure and must not hold `{word}`"));
         }
     }
     if !PROVIDER_PLACES.contains(&root) && path != KNOWN_CLOUDS && !is_test(path) {
-        // Comments count: who reads them must not need to know a provider.
+        // Comments count: a reader must not need to know a provider.
         let words = without_tests(text).to_lowercase();
         for name in PROVIDER_NAMES.iter().filter(|name| words.contains(**name)) {
             complain(format!("names the provider `{name}`"));
@@ -119,28 +120,28 @@ fn violations(path: &str, text: &str) -> Vec<String> {
     found
 }
 
-/// How many modules deep a file is: `a.rs` and `a/mod.rs` are one deep.
+/// The module depth of a file: `a.rs` and `a/mod.rs` are one deep.
 fn depth(path: &str) -> usize {
     path.split('/').filter(|part| *part != "mod.rs").count()
 }
 
-/// Files that hold tests alone.
+/// Whether a file contains only tests.
 pub fn is_test(path: &str) -> bool {
     path.split('/').any(|part| part == "tests" || part == "tests.rs" || part.ends_with("_tests.rs"))
 }
 
-/// What stands before the unit tests of a file.
+/// The text before the unit tests of a file.
 pub fn without_tests(text: &str) -> &str {
     text.find("#[cfg(test)]\nmod ").map_or(text, |start| &text[..start])
 }
 
-/// The text without line comments. Block comments and text in quotes stay: what is found there errs on the safe side.
+/// The text without line comments. Block comments and quoted text stay, so the check may report too much but not too little.
 pub fn without_comments(text: &str) -> String {
     let code = |line: &str| line.find("//").filter(|start| !line[..*start].contains('"')).map_or(line, |start| &line[..start]).to_owned();
     text.lines().map(|line| code(line) + "\n").collect()
 }
 
-/// The modules of the crate's root that a text names, by `crate::` or by enough `super::`.
+/// The root modules that a text names, by `crate::` or by enough `super::`.
 fn imported_modules(code: &str, depth: usize) -> Vec<String> {
     let mut modules = Vec::new();
     for (start, _) in code.match_indices("crate::").filter(|(start, _)| !code[..*start].ends_with(is_name)) {
@@ -157,7 +158,7 @@ const fn is_name(character: char) -> bool {
     character.is_ascii_alphanumeric() || character == '_'
 }
 
-/// The first segment of each path that begins here: of `a::b` it is a, of `{a::{b, c}, d}` they are a and d.
+/// The first segment of each path that begins here: `a` for `a::b`; `a` and `d` for `{a::{b, c}, d}`.
 fn first_names(text: &str) -> Vec<String> {
     let name = |text: &str| text.trim_start().chars().take_while(|character| is_name(*character)).collect::<String>();
     let Some(group) = text.strip_prefix('{') else { return vec![name(text)] };
@@ -195,7 +196,7 @@ pub fn files_below(folder: &Path, endings: &[&str], files: &mut Vec<PathBuf>) ->
 }
 
 #[test]
-fn the_tree_keeps_the_rules() -> Result<()> {
+fn the_source_tree_follows_the_rules() -> Result<()> {
     let root = repository_root().join("src");
     let mut files = Vec::new();
     files_below(&root, &["rs"], &mut files)?;
@@ -216,7 +217,7 @@ fn bites(path: &str, text: &str, expected: &str) {
 }
 
 #[test]
-fn bad_imports_are_found_however_they_are_written() {
+fn finds_forbidden_imports_however_they_are_written() {
     bites("controllers/binding/apply.rs", "use crate::receiver::routes;", "`controllers` must not import `receiver`");
     bites("receiver/verify.rs", "use crate::controllers::lease;", "`receiver` must not import `controllers`");
     bites("receiver/verify.rs", "use crate::{api::v1alpha1::{A, B}, controllers::lease};", "`receiver` must not import `controllers`");
@@ -235,7 +236,7 @@ fn bad_imports_are_found_however_they_are_written() {
 }
 
 #[test]
-fn impurity_names_and_clocks_are_found() {
+fn finds_impurity_provider_names_and_clocks() {
     bites("controllers/binding/plan/mod.rs", "pub async fn plan() {}", "must not hold `async `");
     bites("controllers/binding/plan/mod.rs", "use crate::providers::Client;", "must not hold `Client`");
     bites("controllers/connection/report.rs", "fn f(clock: &dyn Clock) {}", "must not hold `Clock`");
@@ -248,7 +249,7 @@ fn impurity_names_and_clocks_are_found() {
 }
 
 #[test]
-fn what_is_allowed_is_not_complained_about() {
+fn does_not_report_what_is_allowed() {
     let fine = [
         ("receiver/verify.rs", "use crate::{api::v1alpha1::EventKind, clock::SharedClock, providers::Webhook};\nuse super::routes;"),
         ("receiver/verify.rs", "#[cfg(test)]\nmod tests {\n    const NAME: &str = \"gitea\";\n}\n"),
@@ -264,12 +265,12 @@ fn what_is_allowed_is_not_complained_about() {
     }
 }
 
-/// Lower case, without what parts the words of a name: `azure_devops`, `azureDevOps` and `Azure DevOps` are the same.
+/// Lower case without separators: `azure_devops`, `azureDevOps` and `Azure DevOps` become the same text.
 fn run_together(text: &str) -> String {
     text.chars().filter(|character| !character.is_whitespace() && !matches!(character, '-' | '_')).flat_map(char::to_lowercase).collect()
 }
 
-/// Whether a file is one provider's own: in its folder, or named after it.
+/// Whether a file belongs to one provider: in its folder, or with its name.
 fn is_own(path: &str) -> bool {
     let mut parts = path.split('/').map(|part| part.replace('-', "_"));
     parts.any(|part| {
@@ -280,7 +281,7 @@ fn is_own(path: &str) -> bool {
     })
 }
 
-/// The paths in code spans of a text.
+/// The paths in the code spans of a text.
 fn paths_in(text: &str) -> BTreeSet<String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
@@ -335,7 +336,7 @@ fn the_guide_lists_the_files_that_a_new_provider_touches() -> Result<()> {
     Ok(())
 }
 
-/// A line without what stands in quotes, which is data.
+/// A line without its quoted texts, which are data.
 fn without_quotes(line: &str) -> String {
     let (mut kept, mut quoted, mut escaped) = (String::new(), false, false);
     for character in line.chars() {
@@ -350,15 +351,15 @@ fn without_quotes(line: &str) -> String {
     kept
 }
 
-/// Whether a text names a path that begins with this, at the beginning of a word.
+/// Whether a text names a path with this beginning, at the beginning of a word.
 fn names_path(code: &str, beginning: &str) -> bool {
     code.match_indices(beginning).any(|(start, _)| !code[..start].ends_with(|before: char| is_name(before) || before == ':'))
 }
 
-/// What is wrong with one file of `tests/it/`. `path` is relative to it; `beside` are the modules in its folder.
+/// The violations in one file of `tests/it/`. `path` is relative to it; `beside` lists the modules in its folder.
 ///
-/// A test file can be read, moved and deleted alone: whatever two of them need is in `tests/testkit/`, or, where only the
-/// files of one folder need it, in that folder's `mod.rs`, which then holds no test.
+/// A test file can be read, moved and deleted on its own: code that two of them need is in `tests/testkit/` or, where only the
+/// files of one folder need it, in that folder's `mod.rs`, which then contains no test.
 fn test_violations(path: &str, text: &str, beside: &[String]) -> Vec<String> {
     let mut found = Vec::new();
     let mut complain = |what: &str| found.push(format!("tests/it/{path}: {what}"));
@@ -383,7 +384,7 @@ fn test_violations(path: &str, text: &str, beside: &[String]) -> Vec<String> {
     found
 }
 
-/// The modules that the folder of a file holds.
+/// The modules in the folder of a file.
 fn modules_beside(file: &Path) -> Result<Vec<String>> {
     let entries = std::fs::read_dir(file.parent().context("a folder")?)?;
     let names = entries.map(|entry| Ok(entry?.path().file_stem().context("a name")?.to_string_lossy().into_owned()));
@@ -391,7 +392,7 @@ fn modules_beside(file: &Path) -> Result<Vec<String>> {
 }
 
 #[test]
-fn no_test_file_takes_from_another() -> Result<()> {
+fn no_test_file_imports_from_another() -> Result<()> {
     let root = repository_root().join("tests/it");
     let mut files = Vec::new();
     files_below(&root, &["rs"], &mut files)?;
@@ -406,7 +407,7 @@ fn no_test_file_takes_from_another() -> Result<()> {
 }
 
 #[test]
-fn nothing_in_tests_is_compiled_twice_or_hidden_from_the_compiler() -> Result<()> {
+fn no_test_code_is_compiled_twice_or_excluded_from_compilation() -> Result<()> {
     let root = repository_root();
     let mut files = Vec::new();
     files_below(&root.join("tests"), &["rs"], &mut files)?;
@@ -414,14 +415,14 @@ fn nothing_in_tests_is_compiled_twice_or_hidden_from_the_compiler() -> Result<()
         let text = std::fs::read_to_string(&file)?;
         let code: String = without_comments(&text).lines().map(|line| without_quotes(line) + "\n").collect();
         for attribute in ["#[path", "dead_code", "unused_imports"] {
-            ensure!(!code.contains(attribute), "{} has `{attribute}`; what is shared is in tests/testkit", file.display());
+            ensure!(!code.contains(attribute), "{} has `{attribute}`; shared code belongs in tests/testkit", file.display());
         }
     }
     Ok(())
 }
 
 #[test]
-fn tests_that_take_from_each_other_are_found_however_it_is_written() {
+fn finds_test_files_that_import_from_each_other_however_it_is_written() {
     let beside = ["crash".to_owned(), "deliveries".to_owned()];
     let bites = |path: &str, text: &str, expected: &str| {
         let found = test_violations(path, text, &beside);

@@ -1,5 +1,5 @@
-//! Which dependencies may be in the tree: licences, sources and duplicates, as `.deny.toml` says, with nothing to install
-//! and no network.
+//! The dependencies that the tree may have: licences, sources and duplicates, by the rules of `.deny.toml`, without installing
+//! anything and without a network.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -26,7 +26,7 @@ async fn packages() -> Result<Vec<Package>> {
     let mut command = Command::new("rustc");
     command.arg("-vV");
     let about = output_of(command).await?;
-    let host = about.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
+    let host = about.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc reports no host")?;
     let mut command = Command::new(env!("CARGO"));
     command.args(["metadata", "--format-version=1", "--locked", "--offline", "--filter-platform", host]).current_dir(repository_root());
     let metadata: Value = serde_json::from_str(&output_of(command).await?)?;
@@ -44,7 +44,7 @@ async fn packages() -> Result<Vec<Package>> {
     Ok(packages)
 }
 
-/// The texts of one list of `.deny.toml`.
+/// The entries of one list of `.deny.toml`.
 fn listed(section: &str, name: &str) -> Result<BTreeSet<String>> {
     let settings = std::fs::read_to_string(repository_root().join(".deny.toml"))?;
     let section = settings.split_once(&format!("[{section}]")).context("no such section")?.1;
@@ -52,7 +52,7 @@ fn listed(section: &str, name: &str) -> Result<BTreeSet<String>> {
     Ok(list.split('"').skip(1).step_by(2).map(str::to_owned).collect())
 }
 
-/// Whether a licence expression can be met with the allowed ones. AND binds closer than OR; old manifests write `/` for OR.
+/// Whether the allowed licences satisfy an expression. AND binds more tightly than OR; old manifests write `/` for OR.
 fn is_allowed(expression: &str, allowed: &BTreeSet<String>) -> Result<bool> {
     let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let words: Vec<&str> = spaced.split_whitespace().collect();
@@ -111,7 +111,7 @@ async fn licences_and_sources_are_allowed() -> Result<()> {
 }
 
 #[tokio::test]
-async fn no_crate_is_there_twice() -> Result<()> {
+async fn no_crate_occurs_twice() -> Result<()> {
     let skipped = listed("bans", "skip")?;
     let mut versions: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut seen = BTreeSet::new();
@@ -131,7 +131,7 @@ async fn no_crate_is_there_twice() -> Result<()> {
 }
 
 #[test]
-fn licence_expressions_are_judged() -> Result<()> {
+fn licence_expressions_are_evaluated() -> Result<()> {
     let allowed: BTreeSet<String> = ["MIT", "Apache-2.0", "Apache-2.0 WITH LLVM-exception"].map(str::to_owned).into();
     for good in ["MIT", "MIT/GPL-3.0", "GPL-3.0 OR MIT AND Apache-2.0", "(GPL-3.0 OR MIT) AND Apache-2.0", "Apache-2.0 WITH LLVM-exception"]
     {

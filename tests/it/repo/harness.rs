@@ -1,4 +1,4 @@
-//! The harness itself: that its parts do what the other tests rely on.
+//! The test kit itself: its parts do what the other tests rely on.
 
 use std::path::Path;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use testkit::wait::{Seen, wait_until};
 const SOON: Duration = Duration::from_secs(30);
 
 #[tokio::test]
-async fn control_plane_survives_kill_of_etcd_and_of_the_api_server() -> Result<()> {
+async fn the_control_plane_survives_a_kill_of_etcd_and_of_the_api_server() -> Result<()> {
     let plane = ControlPlane::start().await?;
     let namespace = plane.cluster().create_namespace("survives").await?;
     plane.kill_etcd();
@@ -39,7 +39,7 @@ async fn control_plane_survives_kill_of_etcd_and_of_the_api_server() -> Result<(
 }
 
 #[tokio::test]
-async fn namespaces_really_go_and_service_accounts_have_only_their_rights() -> Result<()> {
+async fn namespaces_are_really_deleted_and_service_accounts_have_only_their_rights() -> Result<()> {
     let plane = shared::control_plane().await?;
     let cluster = plane.cluster();
     let namespace = cluster.create_namespace("goes").await?;
@@ -75,7 +75,7 @@ fn config_map(name: &str) -> ConfigMap {
 }
 
 #[tokio::test]
-async fn proxy_before_the_api_server_streams_watches_and_loses_answers_on_order() -> Result<()> {
+async fn the_proxy_of_the_api_server_streams_watches_and_loses_answers_when_told() -> Result<()> {
     let plane = shared::control_plane().await?;
     let namespace = plane.cluster().create_namespace("proxied").await?;
     let proxy = FaultProxy::before_control_plane(plane).await?;
@@ -88,7 +88,7 @@ async fn proxy_before_the_api_server_streams_watches_and_loses_answers_on_order(
     let mut lost = proxy.inject(Fault::LoseAnswer, |exchange| exchange.method == Method::POST && exchange.path.contains("/configmaps"));
     maps.create(&PostParams::default(), &config_map("lost")).await.expect_err("the answer was lost");
     lost.struck(1, SOON).await?;
-    // It was done all the same, and the watch through the same proxy tells.
+    // The object was created anyway; the watch through the same proxy reports it.
     let event = tokio::time::timeout(SOON, watch.try_next()).await??.context("the watch ended")?;
     assert!(matches!(&event, WatchEvent::Added(map) if map.metadata.name.as_deref() == Some("lost")), "{event:?}");
 
@@ -98,7 +98,7 @@ async fn proxy_before_the_api_server_streams_watches_and_loses_answers_on_order(
     let (created, ()) = tokio::try_join!(async { Ok(maps.create(&parameters, &second).await?) }, async {
         held.struck(1, SOON).await?;
         let direct: Api<ConfigMap> = Api::namespaced(plane.cluster().client()?, &namespace);
-        direct.get("held").await.context("done while its answer is held")?;
+        direct.get("held").await.context("the object exists while its answer is held")?;
         held.release();
         Ok::<_, anyhow::Error>(())
     })?;
@@ -155,7 +155,7 @@ async fn gitea_delivers_a_real_push_through_its_hook() -> Result<()> {
 }
 
 #[tokio::test]
-async fn gitea_keeps_its_data_over_a_kill() -> Result<()> {
+async fn gitea_keeps_its_data_after_a_kill() -> Result<()> {
     let gitea = Gitea::start().await?;
     let account = gitea.create_user("ada", OPERATOR_SCOPES).await?;
     gitea.create_organization(&account, "acme").await?;
@@ -168,10 +168,10 @@ async fn gitea_keeps_its_data_over_a_kill() -> Result<()> {
 }
 
 #[tokio::test]
-async fn children_die_with_their_handle_and_obey_signals() -> Result<()> {
+async fn child_processes_end_with_their_handle_and_receive_signals() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let log = folder.path().join("log");
-    // It ignores polite requests, as a server that hangs does, and has a child of its own.
+    // The process ignores TERM, as a hanging server does, and has a child of its own.
     let program = Program::new("stubborn", "/bin/sh", &log).arguments(["-c", "trap '' TERM; sleep 600 & echo $$ $!; wait; wait"]);
     let process = program.start()?;
     let pids = wait_until("its process ids", SOON, async || {
@@ -200,14 +200,14 @@ async fn children_die_with_their_handle_and_obey_signals() -> Result<()> {
     Ok(())
 }
 
-/// A process that nobody has collected yet is dead too.
+/// A zombie process counts as dead.
 fn is_alive(pid: &str) -> bool {
     let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     state.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
 }
 
 #[tokio::test]
-async fn operator_is_killed_restarted_and_stopped_as_a_process() -> Result<()> {
+async fn an_operator_is_killed_restarted_and_stopped_as_a_process() -> Result<()> {
     let plane = shared::control_plane().await?;
     let watched = plane.cluster().create_namespace("operated").await?;
     let proxy = FaultProxy::before_control_plane(plane).await?;
@@ -224,7 +224,7 @@ async fn operator_is_killed_restarted_and_stopped_as_a_process() -> Result<()> {
 }
 
 #[tokio::test]
-async fn operator_that_cannot_start_is_told_with_its_own_words() -> Result<()> {
+async fn an_operator_that_cannot_start_fails_with_its_own_message() -> Result<()> {
     let plane = shared::control_plane().await?;
     let options = Options::on(plane, &["default"], None).await?.with("public-url", "not a URL");
     let error = Operator::start(options).await.expect_err("a wrong flag");

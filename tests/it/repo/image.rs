@@ -1,4 +1,4 @@
-//! The image: what is in it, that it starts where there is nothing else, and what an engine makes of the Dockerfile.
+//! The image: its content, that it starts on an empty root, and what a build engine makes of the Dockerfile.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -22,7 +22,7 @@ use testkit::{chart, container, elf, image, shared};
 const BINARY: &str = "forgebind";
 const AUTHORITIES: &str = "etc/ssl/certs/ca-certificates.crt";
 
-/// Every file below a folder, by its path there, with its size.
+/// Every file below a folder: its relative path and its size.
 fn files(folder: &Path) -> Result<BTreeMap<String, u64>> {
     let (mut found, mut folders) = (BTreeMap::new(), vec![folder.to_owned()]);
     while let Some(next) = folders.pop() {
@@ -43,7 +43,8 @@ fn holds(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
-/// Whether a test goes on. What a machine cannot do is said, and not by a macro whose output is kept back when a test passes.
+/// Whether a test can continue. If the machine lacks something, it writes the reason directly to stderr, because the output of a
+/// macro is hidden when a test passes.
 fn goes_on(obstacle: Option<String>) -> Result<bool> {
     let Some(obstacle) = obstacle else { return Ok(true) };
     writeln!(std::io::stderr(), "image: skipped: {obstacle}")?;
@@ -51,7 +52,7 @@ fn goes_on(obstacle: Option<String>) -> Result<bool> {
 }
 
 #[tokio::test]
-async fn the_image_is_one_static_binary_and_the_public_authorities() -> Result<()> {
+async fn the_image_contains_one_static_binary_and_the_public_certificate_authorities() -> Result<()> {
     if !goes_on(image::obstacle()?)? {
         return Ok(());
     }
@@ -64,26 +65,26 @@ async fn the_image_is_one_static_binary_and_the_public_authorities() -> Result<(
     let machine = if cfg!(target_arch = "x86_64") { 62 } else { 183 };
     let wanted = elf::Elf { machine, has_interpreter: false, libraries: 0, has_symbols: false, position_independent: true };
     assert_eq!(told, wanted, "static, stripped and loaded at a random address");
-    // The reader of headers is no good unless it tells the other kind too: this program is linked to the system's library.
+    // Checks the header reader with the opposite case: this test program is linked dynamically.
     let this = elf::read(&std::fs::read(std::env::current_exe()?)?)?;
     ensure!(this.has_interpreter && this.libraries > 0 && this.has_symbols, "{this:?}");
 
-    // A path of the machine that built it would be another one elsewhere.
+    // A path of the build machine would differ on another machine.
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cargo"))).context("no home")?;
     for path in [home, repository_root()] {
         let path = path.to_str().context("UTF-8")?;
-        ensure!(!holds(&binary, path), "{path} is in the binary");
+        ensure!(!holds(&binary, path), "the binary contains {path}");
     }
-    ensure!(holds(&binary, "/cargo/registry/src/"), "paths are replaced, not absent: the check above sees nothing");
+    ensure!(holds(&binary, "/cargo/registry/src/"), "the binary contains no replaced path, so the check above finds nothing");
 
     let authorities = reqwest::Certificate::from_pem_bundle(&std::fs::read(image.root.join(AUTHORITIES))?)?;
     ensure!(authorities.len() >= 100, "{} authorities", authorities.len());
     Ok(())
 }
 
-/// What the kernel says about the process in a container, and how its root is mounted: it is the process whose command line
-/// names the port.
+/// The kernel's status of the process in a container, and how its root is mounted. The process is found by its command line,
+/// which contains the port.
 fn status_of(admin_url: &str) -> Result<(BTreeMap<String, String>, String)> {
     let port = admin_url.rsplit(':').next().context("a port")?;
     for entry in std::fs::read_dir("/proc")? {
@@ -94,7 +95,7 @@ fn status_of(admin_url: &str) -> Result<(BTreeMap<String, String>, String)> {
             let fields = status.lines().filter_map(|line| line.split_once(":\t"));
             let fields = fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect();
             let mounts = std::fs::read_to_string(folder.join("mountinfo"))?;
-            // ID, parent, device, root of the mount, where it is mounted, options.
+            // ID, parent, device, root of the mount, mount point, options.
             let roots = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>()).filter(|line| line[4] == "/");
             return Ok((fields, roots.map(|line| line[5]).collect::<Vec<_>>().join(" ")));
         }
@@ -107,14 +108,14 @@ fn answers(image: &Image) -> Result<()> {
     let container = Container::new(image)?;
     let help = container.output(&["--help"])?;
     ensure!(help.contains("Usage: forgebind <COMMAND>"), "{help}");
-    ensure!(container.output(&["run", "--help"])?.contains("SSL_CERT_DIR"), "how further authorities come in");
+    ensure!(container.output(&["run", "--help"])?.contains("SSL_CERT_DIR"), "the variables for further authorities");
     assert_eq!(container.output(&["crd"])?, forgebind::api::crd::to_yaml()?);
     Ok(())
 }
 
-/// What the chart installs, in the image, under the settings of its pod: up to a Ready connection through TLS.
+/// Runs what the chart installs, in the image, with the settings of its pod: up to a Ready connection through TLS.
 #[tokio::test]
-async fn the_image_runs_what_the_chart_installs_read_only_as_nobody_and_trusts_what_the_chart_mounts() -> Result<()> {
+async fn the_image_runs_read_only_as_an_unprivileged_user_and_trusts_what_the_chart_mounts() -> Result<()> {
     if !goes_on(image::obstacle()?.or_else(container::obstacle))? {
         return Ok(());
     }
@@ -146,7 +147,7 @@ async fn the_image_runs_what_the_chart_installs_read_only_as_nobody_and_trusts_w
     ] {
         assert_eq!(status.get(field).map(String::as_str), Some(wanted), "{field}");
     }
-    // The public authorities are there, and are not those of this Gitea.
+    // The image contains the public authorities; they did not sign this Gitea's certificate.
     let connection = env.connection_says("Reachable", "False/TLSError").await?;
     let message = connection_message(&connection, "Reachable");
     ensure!(message.contains("is not trusted"), "{message}");
@@ -165,11 +166,11 @@ async fn the_image_runs_what_the_chart_installs_read_only_as_nobody_and_trusts_w
     operator.terminate(SOON).await.map(drop)
 }
 
-/// The labels that tell people and scanners what an image is.
+/// The labels that describe an image to people and scanners.
 const LABELS: &[&str] = &["title", "description", "source", "documentation", "version", "revision", "licenses"];
 
 #[tokio::test]
-async fn the_dockerfile_makes_that_image_for_a_numeric_user_with_labels_and_twice_the_same() -> Result<()> {
+async fn the_dockerfile_builds_that_image_reproducibly_for_a_numeric_user_with_labels() -> Result<()> {
     let engine = || (!image::has_engine()).then(|| "no buildah: no engine has built the Dockerfile's last stage".to_owned());
     if !goes_on(image::obstacle()?.or_else(container::obstacle).or_else(engine))? {
         return Ok(());
@@ -192,7 +193,7 @@ async fn the_dockerfile_makes_that_image_for_a_numeric_user_with_labels_and_twic
     Ok(())
 }
 
-/// What stands after `FROM` and `--from=` in the Dockerfile, without the stages of its own.
+/// The images after `FROM` and `--from=` in the Dockerfile, without its own stages.
 fn foreign_images(dockerfile: &str) -> Vec<&str> {
     let stages: Vec<&str> = dockerfile.lines().filter_map(|line| line.split_once(" AS ").map(|(_, name)| name)).collect();
     let named = dockerfile.lines().filter_map(|line| {
@@ -203,7 +204,7 @@ fn foreign_images(dockerfile: &str) -> Vec<&str> {
 }
 
 #[test]
-fn every_image_that_the_dockerfile_takes_is_pinned_by_its_digest() -> Result<()> {
+fn every_image_that_the_dockerfile_uses_is_pinned_by_its_digest() -> Result<()> {
     let dockerfile = std::fs::read_to_string(repository_root().join("Dockerfile"))?;
     let images = foreign_images(&dockerfile);
     ensure!(images.len() == 1 && dockerfile.contains("\nFROM scratch\n"), "{images:?}");

@@ -1,12 +1,12 @@
-//! The words that this repository does not use any more, each with the word that took its place. Read from the text of the
-//! product, its tests, its chart and its guides.
+//! Words that this repository no longer uses, each with its replacement. Checked in the text of the product, its tests, its chart
+//! and its guides.
 
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use regex::Regex;
 
-/// An old word: where it is forbidden (a part of the path; empty is everywhere), its pattern, and the word to use instead.
+/// An old word: where it is forbidden (part of the path; empty means everywhere), its pattern, and its replacement.
 type Rule = (&'static str, &'static str, &'static str);
 
 /// Identifiers and fixed names, as patterns.
@@ -99,7 +99,7 @@ const IDENTIFIERS: &[Rule] = &[
     ),
     ("", r"\bNoPublicUrl\b|\bwording::counted\b", "PublicUrlError, wording::pluralize"),
     ("src/run", r"\bstruct Parts\b", "App"),
-    // The uninstall command. `release` is what is published.
+    // The uninstall command. A `release` is a published version.
     (
         "",
         r"\bforgebind release\b|\bforgebind-release\b|\bHooksOnRelease\b|\bReleaseConfig\b|\bReleaseArguments\b|\bCommand::Release\b",
@@ -133,12 +133,12 @@ const PROSE: &[Rule] = &[
     ("src/controllers/", r"\b[Tt]rouble with\b", "failure at"),
 ];
 
-/// Texts in which words of others stand: what providers recorded and describe, and names of foreign projects.
+/// Files with foreign words: recordings and descriptions of providers, and names of other projects.
 const FOREIGN: &[&str] = &["tests/fixtures/", "tests/controlplane/", "/facts/additions.facts", ".facts"];
-/// Recordings of our own among them.
+/// The parts of them that are our own recordings.
 const OWN_FIXTURES: &[&str] = &["tests/fixtures/alerts/", "tests/fixtures/statuses/"];
 
-/// What is wrong with a text, a line each.
+/// The old words in a text, one line each.
 fn old_words(path: &str, text: &str, rules: &[(Rule, Regex)]) -> Vec<String> {
     let is_foreign = FOREIGN.iter().any(|part| path.contains(part)) && !OWN_FIXTURES.iter().any(|own| path.starts_with(own));
     if is_foreign || path.ends_with("/vocabulary.rs") {
@@ -192,7 +192,7 @@ fn no_old_word_is_used() -> Result<()> {
 }
 
 #[test]
-fn an_old_word_is_found_where_it_is_forbidden_and_nowhere_else() -> Result<()> {
+fn finds_an_old_word_where_it_is_forbidden_and_nowhere_else() -> Result<()> {
     let rules = rules()?;
     let found = |path: &str, text: &str| old_words(path, text, &rules);
     for (path, text) in [

@@ -1,5 +1,5 @@
-//! What runs elsewhere: the workflows of `.github/`, judged as far as they can be without running them, and the parts of a
-//! release, which are made here as they are made there.
+//! What runs on GitHub: the workflows of `.github/`, checked as far as possible without running them, and the parts of a release,
+//! built here with the same scripts.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use testkit::components::{component, output_of, repository_root};
 use testkit::scratch::Scratch;
 use testkit::{chart, shared};
 
-/// What may be written, and by which job. Everything else is read at most.
+/// The write permissions of each job. Every other permission is read at most.
 const WRITES: &[(&str, &str, &[&str])] =
     &[("release.yml", "image", &["packages"]), ("release.yml", "release", &["attestations", "contents", "id-token", "packages"])];
 
@@ -36,21 +36,24 @@ fn steps(workflow: &Value) -> impl Iterator<Item = &Value> {
 }
 
 #[tokio::test]
-async fn workflows_are_what_their_linter_accepts() -> Result<()> {
+async fn actionlint_accepts_the_workflows() -> Result<()> {
     let workflows = workflows()?;
     ensure!(workflows.len() >= 2, "{workflows:?}");
     let mut command = Command::new(component("ACTIONLINT")?);
-    // Shell and Python are linted only where their linters happen to be, which would judge the same text differently here and there.
+    // Without the linters for shell and Python: they are not installed everywhere, so results would differ between machines.
     command.args(["-shellcheck=", "-pyflakes="]).args(workflows.iter().map(|(_, path, _)| path));
     output_of(command).await.map(drop)
 }
 
 #[test]
-fn actions_are_pinned_and_jobs_may_do_no_more_than_they_must() -> Result<()> {
+fn actions_are_pinned_and_jobs_have_only_the_permissions_that_they_need() -> Result<()> {
     let mut writers = BTreeSet::new();
     let mut actions = 0;
     for (name, path, workflow) in workflows()? {
-        ensure!(workflow["permissions"].as_object().is_some_and(serde_json::Map::is_empty), "{name}: nothing by default");
+        ensure!(
+            workflow["permissions"].as_object().is_some_and(serde_json::Map::is_empty),
+            "{name}: the default permissions are not empty"
+        );
         for (job, settings) in jobs(&workflow) {
             let permissions = settings["permissions"].as_object().with_context(|| format!("{name}: {job} names no permissions"))?;
             let written: Vec<&str> = permissions.iter().filter(|(_, right)| *right == "write").map(|(what, _)| what.as_str()).collect();
@@ -77,7 +80,7 @@ fn actions_are_pinned_and_jobs_may_do_no_more_than_they_must() -> Result<()> {
 }
 
 #[tokio::test]
-async fn workflows_call_scripts_that_are_there_with_commands_that_they_know() -> Result<()> {
+async fn workflows_call_existing_scripts_with_commands_that_they_know() -> Result<()> {
     let mut called = BTreeSet::new();
     for (_, _, workflow) in workflows()? {
         for run in steps(&workflow).filter_map(|step| step["run"].as_str()) {
@@ -106,7 +109,7 @@ async fn release(arguments: &[&str]) -> Result<String> {
 }
 
 #[tokio::test]
-async fn a_tag_that_names_another_version_is_no_release() -> Result<()> {
+async fn a_tag_that_names_another_version_is_refused_as_a_release() -> Result<()> {
     release(&["check", concat!("v", env!("CARGO_PKG_VERSION"))]).await?;
     let refused = release(&["check", "v999.0.0"]).await.unwrap_err();
     ensure!(format!("{refused:#}").contains("the tag is v999.0.0"), "{refused:#}");
@@ -115,7 +118,7 @@ async fn a_tag_that_names_another_version_is_no_release() -> Result<()> {
     Ok(())
 }
 
-/// What `cargo tree` says is linked into the binary of the image, as `name version`.
+/// The crates that `cargo tree` reports for the binary of the image, as `name version`.
 async fn linked() -> Result<BTreeSet<String>> {
     let mut command = Command::new("cargo");
     command.args(["tree", "--locked", "--offline", "--edges", "normal,no-proc-macro", "--prefix", "none", "--no-dedupe"]);
@@ -129,7 +132,7 @@ async fn linked() -> Result<BTreeSet<String>> {
 }
 
 #[tokio::test]
-async fn a_release_holds_chart_manifests_and_a_bill_of_every_crate_with_checksums_that_agree() -> Result<()> {
+async fn a_release_contains_chart_manifests_and_a_complete_bill_of_materials_with_matching_checksums() -> Result<()> {
     let folder = Scratch::new("release")?;
     let path = folder.path().to_str().context("UTF-8")?;
     release(&["files", path]).await?;
@@ -154,7 +157,7 @@ async fn a_release_holds_chart_manifests_and_a_bill_of_every_crate_with_checksum
     chart::render(&folder.path().join(&package), "forgebind", "forgebind-system", &serde_json::json!({}), &[]).await?;
 
     let bill = std::fs::read_to_string(folder.path().join("forgebind.cdx.json"))?;
-    ensure!(!bill.contains(repository_root().to_str().context("UTF-8")?), "the folder in which it was made");
+    ensure!(!bill.contains(repository_root().to_str().context("UTF-8")?), "the release contains the path of its build folder");
     let bill: Value = serde_json::from_str(&bill)?;
     assert_eq!((bill["bomFormat"].as_str(), bill["metadata"]["component"]["version"].as_str()), (Some("CycloneDX"), Some(version)));
     let mut named = BTreeSet::from([format!("forgebind {version}")]);
@@ -168,7 +171,7 @@ async fn a_release_holds_chart_manifests_and_a_bill_of_every_crate_with_checksum
     let linked = linked().await?;
     ensure!(linked.len() > 100, "{} crates", linked.len());
     let missing: Vec<_> = linked.difference(&named).collect();
-    ensure!(missing.is_empty(), "not in the bill: {missing:?}");
-    ensure!(!named.iter().any(|name| name.starts_with("proptest ")), "what only tests use is in the bill");
+    ensure!(missing.is_empty(), "missing in the bill of materials: {missing:?}");
+    ensure!(!named.iter().any(|name| name.starts_with("proptest ")), "the bill of materials contains crates that only tests use");
     Ok(())
 }

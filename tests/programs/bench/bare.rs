@@ -1,5 +1,5 @@
-//! The least that any client would send to bring the same bindings up: the operator's own requests, sent again in the same
-//! order for each binding, with nothing thought about them.
+//! The minimum that any client must send for the same bindings: repeats the operator's own requests for each binding in the same
+//! order, without any logic.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,14 +15,14 @@ use crate::installation::AT_ONCE;
 use testkit::control_plane::ControlPlane;
 use testkit::sim::{Request, Simulator};
 
-/// What is sent for one binding.
+/// The requests for one binding.
 struct Work {
     binding: RepoBinding,
     calls: Vec<Request>,
 }
 
-/// Makes copies of the bindings in a namespace that no operator watches, and brings them to the same state. Answers the time
-/// without the making. `recorded` are the provider calls of the operator's own convergence.
+/// Copies the bindings into a namespace that no operator watches, and brings them to the same state. Returns the time without the
+/// copying. `recorded` are the provider calls that the operator sent for them.
 ///
 /// # Errors
 ///
@@ -49,7 +49,7 @@ pub async fn converge(plane: &ControlPlane, simulator: &Simulator, recorded: &[R
                 let mut copy = RepoBinding::new(&original.name_any(), original.spec.clone());
                 copy = bindings.create(&PostParams::default(), &copy).await?;
                 copy.status = original.status;
-                anyhow::Ok(Work { binding: copy, calls: calls.context("the operator asked nothing about it")? })
+                anyhow::Ok(Work { binding: copy, calls: calls.context("the operator sent no request for this binding")? })
             }
         })
         .buffer_unordered(AT_ONCE)
@@ -65,7 +65,7 @@ pub async fn converge(plane: &ControlPlane, simulator: &Simulator, recorded: &[R
     Ok(began.elapsed())
 }
 
-/// The repository that a call is about, as the bindings are named after it.
+/// The repository of a call; the bindings are named after it.
 pub fn repository(path: &str) -> Option<String> {
     let rest = path.split_once("/repos/")?.1;
     rest.split('/').next().map(str::to_lowercase)

@@ -1,4 +1,4 @@
-//! Deliveries that are made before the clock runs, and the load that sends them.
+//! Deliveries that are prepared before the measurement, and the load generator that sends them.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,23 +13,21 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-/// Bytes of each body.
+/// The length of each body, in bytes.
 const LENGTH: usize = 8 * 1024;
-/// How many connections send at once.
+/// The number of concurrent connections.
 const CONNECTIONS: usize = 32;
-/// What stands for a commit until each delivery has its own: the same body twice is a duplicate, which is less work.
+/// Placeholder that is replaced by a different commit in each delivery: an identical body is a duplicate, which costs less.
 const COMMIT: &str = "0000000000000000000000000000000000000000";
 
-/// A hook as the provider knows it.
+/// A hook at the provider.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// The path at the receiver.
     pub path: String,
-    /// What deliveries are signed with.
+    /// The key with which deliveries are signed.
     pub secret: String,
-    /// The repository's id.
     pub id: i64,
-    /// Its name.
     pub slug: String,
 }
 
@@ -41,38 +39,37 @@ pub struct Deliveries {
     first: usize,
 }
 
-/// A body with the place of its commit.
+/// A body and the offset of its commit.
 #[derive(Debug)]
 struct Body {
     text: Vec<u8>,
     commit: usize,
 }
 
-/// What came of it.
+/// The answers of a run.
 #[derive(Debug)]
 pub struct Answers {
-    /// How many came.
     pub count: usize,
     /// From the first to the last.
     pub taken: Duration,
-    /// From the moment when a delivery was due to its answer, in order.
+    /// From the time at which a delivery was due to its answer, sorted.
     pub latencies: Vec<Duration>,
 }
 
 impl Answers {
-    /// Answers a second.
+    /// Answers per second.
     pub fn rate(&self) -> f64 {
         f64::from(u32::try_from(self.count).unwrap_or(u32::MAX)) / self.taken.as_secs_f64()
     }
 
-    /// The latency that one of a hundred exceeds.
+    /// The 99th percentile of the latency.
     pub fn p99(&self) -> Duration {
         self.latencies.get(self.latencies.len() * 99 / 100).copied().unwrap_or_default()
     }
 }
 
 impl Body {
-    /// A push to a branch that no sink wants, as Data Center tells it, as long as the others.
+    /// A push to a branch that no sink wants, in Data Center's form, of the full length.
     fn of(target: &Target) -> Result<Self> {
         let document = |padding: &str| {
             json!({
@@ -99,7 +96,7 @@ impl Body {
 }
 
 impl Deliveries {
-    /// Signs `count` deliveries, one target after the other, with commits that count on from `first`.
+    /// Signs `count` deliveries, for one target after the other, with commits numbered from `first`.
     ///
     /// # Errors
     ///
@@ -118,7 +115,7 @@ impl Deliveries {
         Ok(Self { targets, signatures, first })
     }
 
-    /// One request as it is on the wire.
+    /// One request as on the wire.
     fn request(&self, index: usize, into: &mut Vec<u8>) {
         let (target, body) = &self.targets[index % self.targets.len()];
         let head = format!(
@@ -134,8 +131,9 @@ impl Deliveries {
         body.number(self.first + index, into);
     }
 
-    /// Sends all of them: as fast as answers come, or, with a pace, so many a second whether or not answers come. A delivery
-    /// that starts late because the one before it took long counts from the moment when it was due.
+    /// Sends all deliveries: each as soon as the previous one is answered, or, with a pace, this many per second regardless of
+    /// answers. The latency of a delivery that starts late, because the one before it took long, counts from the time at which it
+    /// was due.
     ///
     /// # Errors
     ///
@@ -145,7 +143,8 @@ impl Deliveries {
         let load = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
-                // Waking a sender that sleeps costs the server more than many an answer, and a fast server finds none asleep.
+                // Waking a sleeping sender costs the server more than many answers do, and a fast server would find no sleeping
+                // sender.
                 let awake = tokio::spawn(async {
                     loop {
                         tokio::task::yield_now().await;
@@ -204,7 +203,7 @@ impl Deliveries {
     }
 }
 
-/// Reads one answer with a length, and gives its status.
+/// Reads one answer with a length, and returns its status.
 async fn read_answer(stream: &mut TcpStream, answer: &mut Vec<u8>) -> Result<u16> {
     answer.clear();
     loop {
@@ -220,11 +219,11 @@ async fn read_answer(stream: &mut TcpStream, answer: &mut Vec<u8>) -> Result<u16
     }
 }
 
-/// The hooks that were made, from the requests that made them.
+/// The created hooks, from the requests that created them.
 ///
 /// # Errors
 ///
-/// When a request is not what Data Center takes.
+/// When a request is not valid for Data Center.
 pub fn targets<'a>(made: impl Iterator<Item = (&'a str, &'a [u8])>, ids: &BTreeMap<String, i64>) -> Result<Vec<Target>> {
     made.map(|(slug, body)| {
         let hook: Value = serde_json::from_slice(body)?;

@@ -1,4 +1,4 @@
-//! What was measured, beside what is aimed at.
+//! Measured values beside their goals.
 
 use std::fmt;
 use std::process::Command;
@@ -18,11 +18,11 @@ struct Figure {
     what: String,
     value: String,
     goal: String,
-    /// Whether the goal is reached; `None` where there is none.
+    /// Whether the goal is reached; `None` without a goal.
     reached: Option<bool>,
 }
 
-/// All of them, printed as a table.
+/// All figures, printed as a table.
 #[derive(Debug, Default)]
 pub struct Figures {
     rows: Vec<Figure>,
@@ -33,37 +33,38 @@ impl Figures {
         self.rows.push(Figure { what: what.into(), value, goal: goal.into(), reached });
     }
 
-    /// A figure that only informs.
+    /// Adds a figure without a goal.
     pub fn note(&mut self, what: impl Into<String>, value: impl fmt::Display) {
         self.add(what, value.to_string(), "", None);
     }
 
-    /// A time and the longest that it should take.
+    /// Adds a time and its maximum.
     pub fn time(&mut self, what: impl Into<String>, time: Duration, goal: Duration) {
         let (value, goal_text) = (seconds(time), format!("<= {}", seconds(goal)));
         self.add(what, value, goal_text, Some(time <= goal));
     }
 
-    /// A number that should not be larger.
+    /// Adds a number with a maximum.
     pub fn at_most(&mut self, what: impl Into<String>, value: f64, unit: &str, goal: f64) {
         self.add(what, format!("{value:.2}{unit}"), format!("<= {goal}{unit}"), Some(value <= goal));
     }
 
-    /// A number that should not be smaller.
+    /// Adds a number with a minimum.
     pub fn at_least(&mut self, what: impl Into<String>, value: f64, goal: f64) {
         self.add(what, format!("{value:.2}"), format!(">= {goal}"), Some(value >= goal));
     }
 
-    /// Bytes and the most that they should be.
+    /// Adds a number of bytes and its maximum.
     pub fn bytes(&mut self, what: impl Into<String>, bytes: u64, goal: u64) {
         self.add(what, mebibytes(bytes), format!("<= {}", mebibytes(goal)), Some(bytes <= goal));
     }
 
-    /// The binary and the image: compressed, as a registry keeps it, where an engine can tell, and as it lies on a node.
+    /// Adds the sizes of the binary and the image: unpacked as on a node, and compressed as in a registry if a build engine
+    /// exists.
     ///
     /// # Errors
     ///
-    /// When a file cannot be read or the engine fails.
+    /// When a file cannot be read or the build engine fails.
     pub async fn sizes(&mut self, laid_out: &Image) -> Result<()> {
         let binary = std::fs::metadata(laid_out.root.join("forgebind"))?.len();
         self.bytes("binary, static and stripped", binary, 20 * MIB);

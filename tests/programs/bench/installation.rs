@@ -1,4 +1,4 @@
-//! An installation with many bindings, and what it costs.
+//! The costs of an installation with many bindings.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -26,21 +26,21 @@ use testkit::plain_http;
 use testkit::sim::bitbucket_data_center::BitbucketDataCenter;
 use testkit::sim::{Request, Simulator};
 
-/// How many bindings a client works on at once: as many as the operator.
+/// The number of bindings that a client processes at once: the same as in the operator.
 pub const AT_ONCE: usize = 32;
 const CONNECTION: &str = "git";
-/// How long rest is watched.
+/// How long the operator is observed at rest.
 const REST: Duration = Duration::from_secs(30);
-/// How many starts a time to start is the median of.
+/// A start-up time is the median of this number of starts.
 const STARTS: usize = 5;
 
-/// A control plane, a provider with as many repositories as there are bindings, and the operator's settings.
+/// A control plane, a provider with one repository for each binding, and the operator's settings.
 pub struct Installation {
     plane: ControlPlane,
     simulator: Simulator,
     program: PathBuf,
     options: Options,
-    /// Half of the bindings are in each, so that an operator can be shown half of them.
+    /// Half of the bindings are in each, so that an operator can watch only half of them.
     namespaces: [String; 2],
     size: usize,
 }
@@ -51,14 +51,14 @@ fn is_ready(binding: &RepoBinding) -> bool {
 }
 
 impl Installation {
-    /// Starts everything but the operator. No object is there yet.
+    /// Starts everything except the operator. No connection or binding exists yet.
     ///
     /// # Errors
     ///
-    /// When something does not start.
+    /// When a server does not start.
     pub async fn start(program: PathBuf, size: usize) -> Result<Self> {
         let plane = ControlPlane::start().await?;
-        // It has no rate limit of its own, as its administrator sets none.
+        // It has no rate limit, like a server whose administrator sets none.
         let simulator = Simulator::start(|settings| Box::new(BitbucketDataCenter::new(settings).with_repositories(size, "bench"))).await?;
         let namespaces = [plane.cluster().create_namespace("bench").await?, plane.cluster().create_namespace("bench").await?];
         let options = Options::on(&plane, &[&namespaces[0], &namespaces[1]], None).await?;
@@ -66,35 +66,35 @@ impl Installation {
         Ok(Self { plane, simulator, program, options, namespaces, size })
     }
 
-    /// Takes every figure.
+    /// Measures every figure.
     ///
     /// # Errors
     ///
-    /// When a part fails, or the bindings do not become Ready.
+    /// When a step fails, or the bindings do not become Ready.
     pub async fn measure(&self, figures: &mut Figures, progress: &Progress) -> Result<()> {
         let size = self.size;
         progress.say("starting with no objects");
         let (empty, resident_empty) = self.starts(&self.options).await?;
         figures.time("start to ready, no objects", empty, Duration::from_millis(500));
 
-        progress.say(&format!("making {size} bindings"));
+        progress.say(&format!("creating {size} bindings"));
         self.fill().await?;
-        progress.say(&format!("converging {size} bindings"));
+        progress.say(&format!("starting the operator until {size} bindings are Ready"));
         let (convergence, calls) = self.converge(figures).await?;
 
-        progress.say(&format!("starting with {size} bindings"));
+        progress.say(&format!("starting again with {size} bindings"));
         let (full, _) = self.starts(&self.options).await?;
         figures.time(format!("start to ready, {size} bindings"), full, Duration::from_secs(3));
         let half = self.options.clone().watching(&self.plane, &[&self.namespaces[0]]).await?;
         let resident_half = self.resident_at_rest(&half).await?;
-        progress.say(&format!("resting for {} s", REST.as_secs()));
+        progress.say(&format!("observing the idle operator for {} s", REST.as_secs()));
         let resident_full = self.rest(figures).await?;
         figures.bytes(format!("resident memory, {size} bindings"), resident_full, 64 * 1024 * 1024);
         figures.note("resident memory, no objects", format!("{:.1} MiB", mebibytes(resident_empty)));
         let added = mebibytes(resident_full.saturating_sub(resident_half)) * 1024.0;
         figures.at_most("resident memory, each further binding", added / number(size - size / 2), " KiB", 4.0);
 
-        progress.say("the same requests by a bare client");
+        progress.say("sending the same requests with a bare client");
         let bare = bare::converge(&self.plane, &self.simulator, &calls, &self.namespaces).await?;
         figures.note(format!("{size} bindings by a bare client"), format!("{:.2} s", bare.as_secs_f64()));
         figures.at_least("ratio to the bare client", bare.as_secs_f64() / convergence.as_secs_f64(), 0.6);
@@ -102,16 +102,16 @@ impl Installation {
         self.measure_memory(figures, progress).await
     }
 
-    /// Takes the figures of memory under hostile peers alone.
+    /// Measures only the memory under hostile peers.
     ///
     /// # Errors
     ///
-    /// When a part fails.
+    /// When a step fails.
     pub async fn measure_memory(&self, figures: &mut Figures, progress: &Progress) -> Result<()> {
         memory::measure(&self.plane, &self.program, &self.options, figures, progress).await
     }
 
-    /// The hooks that the operator made.
+    /// The hooks that the operator created.
     async fn targets(&self, calls: &[Request]) -> Result<Vec<Target>> {
         let bindings: Api<RepoBinding> = Api::all(self.plane.cluster().client()?);
         let mut ids = BTreeMap::new();
@@ -125,7 +125,7 @@ impl Installation {
         targets(made.iter().map(|(slug, body)| (slug.as_str(), *body)), &ids)
     }
 
-    /// Makes the connection and the bindings, as somebody applies them while no operator runs.
+    /// Creates the connection and the bindings, as a user applies them while no operator runs.
     async fn fill(&self) -> Result<()> {
         let (cluster, seed_data) = (self.plane.cluster(), self.simulator.seed_data());
         let data: Vec<_> = seed_data.credential.iter().map(|(key, value)| (*key, value.as_str())).collect();
@@ -150,7 +150,7 @@ impl Installation {
                             "connectionRef": {"name": CONNECTION, "namespace": self.namespaces[0]},
                             "repository": format!("APP/bench-{index}"),
                             "webhook": {"events": ["Push", "PullRequest"]},
-                            // No sink wants what the receiver is measured with.
+                            // No sink wants the pushes with which the receiver is measured.
                             "sinks": [{"name": "ci", "service": {"name": "ci", "port": 80, "path": "/events"}, "branches": ["main"]}],
                         },
                     });
@@ -162,8 +162,8 @@ impl Installation {
             .await
     }
 
-    /// Starts the operator before bindings that it has never seen. Answers the time from its start until the last is Ready, and
-    /// what it asked the provider.
+    /// Starts the operator with bindings that it has never seen. Returns the time from its start until the last one is Ready, and
+    /// its requests to the provider.
     async fn converge(&self, figures: &mut Figures) -> Result<(Duration, Vec<Request>)> {
         let size = self.size;
         self.simulator.forget();
@@ -172,32 +172,34 @@ impl Installation {
         let operator = Operator::launch(self.options.clone())?;
         let limit = Duration::from_secs(60) + Duration::from_millis(100) * u32::try_from(size)?;
         let ended = tokio::time::timeout(limit, self.all_ready()).await;
-        let ended = ended.with_context(|| format!("not Ready after {limit:?}; its last lines:\n{}", operator.log_tail(20)))??;
+        let ended = ended.with_context(|| format!("not Ready after {limit:?}; the last log lines:\n{}", operator.log_tail(20)))??;
         let taken = ended.duration_since(began);
         let goal = Duration::from_millis(15) * u32::try_from(size)?;
         figures.time(format!("{size} bindings from start to Ready"), taken, goal);
-        figures.note("processor time for it", format!("{:.2} s", processor_seconds(pid(&self.program)?)?));
+        figures.note("processor time of this start", format!("{:.2} s", processor_seconds(pid(&self.program)?)?));
         settled(&operator).await?;
 
         let asked = self.asked_since(position, &operator)?;
         let of_bindings = |event: &&AuditEvent| event.resource().starts_with("repobindings");
         let writes = asked.iter().filter(|event| event.is_write()).filter(of_bindings).count();
         let events = asked.iter().filter(|event| event.is_write() && event.resource() == "events").count();
-        // The finalizer, where the hook is about to be made, and that it is there: src/docs/decisions/0013-one-gate-for-credentials.md.
+        // The finalizer, the intention to create the hook, and the created hook:
+        // src/docs/decisions/0013-one-gate-for-credentials.md.
         figures.at_most("API-server writes for each new binding", number(writes) / number(size), "", 3.0);
         figures.note("events for each new binding", format!("{:.2}", number(events) / number(size)));
         let calls = self.simulator.exchanges();
-        // A list of one is how a look-up at Data Center asks whether hooks may be seen; it is part of the look-up's four requests.
+        // At Data Center, a look-up lists one hook to learn whether the credential may see hooks; that is one of the look-up's
+        // four requests.
         let is_probe = |request: &Request| request.query.iter().any(|(name, value)| name == "limit" && value == "1");
         let is_about_hooks = |request: &Request| request.path.contains("/webhooks") && !is_probe(request);
         let hooks = calls.iter().filter(|call| is_about_hooks(&call.request)).count();
-        figures.at_most("provider calls about each new hook", number(hooks) / number(size), "", 2.0);
-        figures.note("provider calls of its look-up", format!("{:.2}", number(calls.len() - hooks) / number(size)));
-        ensure!(operator.terminate(Duration::from_secs(30)).await?.success(), "it did not stop well");
+        figures.at_most("provider calls for each new hook", number(hooks) / number(size), "", 2.0);
+        figures.note("provider calls for each look-up", format!("{:.2}", number(calls.len() - hooks) / number(size)));
+        ensure!(operator.terminate(Duration::from_secs(30)).await?.success(), "the operator failed while stopping");
         Ok((taken, calls.into_iter().map(|call| call.request).collect()))
     }
 
-    /// Waits until every binding is Ready, and answers when that was.
+    /// Waits until every binding is Ready, and returns the time of that.
     async fn all_ready(&self) -> Result<Instant> {
         let bindings: Api<RepoBinding> = Api::all(self.plane.cluster().client()?);
         let mut seen = HashSet::new();
@@ -214,14 +216,14 @@ impl Installation {
         bail!("the watch ended")
     }
 
-    /// What the operator asked the API server since a position in the audit log, apart from the Lease.
+    /// The operator's requests to the API server since a position in the audit log, without those for the Lease.
     fn asked_since(&self, position: usize, operator: &Operator) -> Result<Vec<AuditEvent>> {
         let user = operator.options().user();
         let events = self.plane.audit_events_since(position)?.into_iter();
         Ok(events.filter(|event| event.user.username == user && event.resource() != "leases").collect())
     }
 
-    /// The median time from start to ready, and the memory at the last of the starts.
+    /// The median time from start to ready, and the memory after the last start.
     async fn starts(&self, options: &Options) -> Result<(Duration, u64)> {
         let (mut times, mut memory) = (Vec::new(), 0);
         for _ in 0..STARTS {
@@ -230,7 +232,7 @@ impl Installation {
             ready(&operator).await?;
             times.push(began.elapsed());
             memory = resident(pid(&self.program)?)?;
-            ensure!(operator.terminate(Duration::from_secs(30)).await?.success(), "it did not stop well");
+            ensure!(operator.terminate(Duration::from_secs(30)).await?.success(), "the operator failed while stopping");
         }
         times.sort();
         Ok((times[STARTS / 2], memory))
@@ -240,11 +242,11 @@ impl Installation {
         let operator = Operator::start(options.clone()).await?;
         settled(&operator).await?;
         let memory = resident(pid(&self.program)?)?;
-        ensure!(operator.terminate(Duration::from_secs(30)).await?.success(), "it did not stop well");
+        ensure!(operator.terminate(Duration::from_secs(30)).await?.success(), "the operator failed while stopping");
         Ok(memory)
     }
 
-    /// Watches an operator that has nothing to do, and answers its memory.
+    /// Observes an idle operator, and returns its memory.
     async fn rest(&self, figures: &mut Figures) -> Result<u64> {
         let operator = Operator::start(self.options.clone()).await?;
         settled(&operator).await?;
@@ -253,21 +255,21 @@ impl Installation {
         tokio::time::sleep(REST).await;
         let asked = self.asked_since(position, &operator)?;
         let writes = asked.iter().filter(|event| event.is_write()).count();
-        // Watches are opened again from time to time, whatever there is to see.
+        // Watches are reopened periodically, even without changes.
         let reads = asked.iter().filter(|event| matches!(event.verb.as_str(), "get" | "list")).count();
         let during = format!("at rest, {} s", REST.as_secs());
         figures.at_most(format!("API-server writes {during}"), number(writes), "", 0.0);
         figures.at_most(format!("API-server reads {during}"), number(reads), "", 0.0);
-        // Without deliveries each repository is looked at once an interval, which is an hour.
+        // Without deliveries the operator probes each repository once per interval, which is an hour.
         figures.note(format!("provider calls {during}"), format!("{}", self.simulator.exchanges().len()));
         figures.note(format!("processor time {during}"), format!("{:.2} s", processor_seconds(pid(&self.program)?)? - processor));
         let memory = resident(pid(&self.program)?)?;
-        ensure!(operator.terminate(Duration::from_secs(30)).await?.success(), "it did not stop well");
+        ensure!(operator.terminate(Duration::from_secs(30)).await?.success(), "the operator failed while stopping");
         Ok(memory)
     }
 }
 
-/// Waits until it is ready, looking so often that the look costs no time worth telling.
+/// Waits until the operator is ready, with such short pauses that they do not affect the result.
 async fn ready(operator: &Operator) -> Result<()> {
     let client = plain_http::client()?;
     let (address, began) = (format!("{}/readyz", operator.admin_url()), Instant::now());
@@ -277,7 +279,7 @@ async fn ready(operator: &Operator) -> Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    bail!("not ready after a minute; its last lines:\n{}", operator.log_tail(20))
+    bail!("not ready after a minute; the last log lines:\n{}", operator.log_tail(20))
 }
 
 /// Waits until the operator has reconciled nothing for three seconds.
@@ -295,7 +297,7 @@ async fn settled(operator: &Operator) -> Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    bail!("it goes on reconciling: {known}")
+    bail!("the operator still reconciles: {known}")
 }
 
 #[expect(clippy::cast_precision_loss, reason = "numbers of objects and requests are far below 2^52")]

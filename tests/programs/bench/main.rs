@@ -1,10 +1,10 @@
-//! What an installation costs, measured: sizes, times, memory, writes and calls of the release binary, on a real API server
-//! and etcd, with a simulator as the provider. Times are also told as a ratio to a bare client that sends the same
-//! requests, and to a bare server that does nothing but prove deliveries, in the same run: the ratio says something on any
-//! machine, the seconds only on this one.
+//! Measures the costs of an installation: sizes, times, memory, writes and calls of the release binary, on a real API server and
+//! etcd, with a simulator as the provider. Times are also given as a ratio to a bare client that sends the same requests, and to
+//! a bare server that only verifies deliveries, in the same run: the ratio is meaningful on any machine, the seconds only on this
+//! one.
 //!
-//! `make bench` runs it. `SIZE=10000` takes so many bindings in place of 1,000; `ONLY=memory` measures nothing but what hostile
-//! peers cost in memory. Nothing is asserted here.
+//! `make bench` runs it. `SIZE=10000` uses 10,000 bindings instead of 1,000; `ONLY=memory` measures only the memory under hostile
+//! peers. It asserts nothing.
 
 #![allow(clippy::disallowed_methods, clippy::indexing_slicing)]
 
@@ -25,16 +25,16 @@ use figures::Figures;
 use installation::Installation;
 use testkit::image;
 
-/// How many bindings, where `SIZE` does not say.
+/// The number of bindings without `SIZE`.
 const SIZE: usize = 1000;
 
-/// Says on standard error how far it is; the figures go to standard output.
+/// Reports the progress on standard error; the figures are printed on standard output.
 pub struct Progress {
     began: Instant,
 }
 
 impl Progress {
-    /// Says what is done now.
+    /// Prints the present step.
     pub fn say(&self, what: &str) {
         eprintln!("bench: {:>4} s  {what}", self.began.elapsed().as_secs());
     }
@@ -59,15 +59,15 @@ async fn run() -> Result<()> {
         return receiver::serve_bare(address, secrets).await;
     }
     let size = match std::env::var("SIZE") {
-        Ok(size) if !size.is_empty() => size.parse().context("SIZE is a number of bindings")?,
+        Ok(size) if !size.is_empty() => size.parse().context("SIZE must be a number of bindings")?,
         _ => SIZE,
     };
     let progress = Progress { began: Instant::now() };
-    progress.say("the release binary and the image (compiling takes minutes the first time)");
+    progress.say("building the release binary and the image (takes minutes the first time)");
     let image = image::image().await?;
     let mut figures = Figures::default();
     figures.sizes(image).await?;
-    progress.say("etcd, kube-apiserver and the simulator");
+    progress.say("starting etcd, kube-apiserver and the simulator");
     let installation = Installation::start(image.root.join("forgebind"), size).await?;
     if std::env::var("ONLY").is_ok_and(|only| only == "memory") {
         installation.measure_memory(&mut figures, &progress).await?;

@@ -1,5 +1,5 @@
-//! What hostile peers cost in memory: a controller whose providers answer with as much as they can, and a receiver whose clients
-//! never finish their headers.
+//! Memory under hostile peers: a controller whose providers send the largest possible answers, and a receiver whose clients never
+//! finish their headers.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -22,38 +22,37 @@ use crate::process::{peak, pid};
 use testkit::control_plane::ControlPlane;
 use testkit::operator::{Operator, Options};
 
-/// Servers, each with a connection of its own.
+/// Servers, each for a connection of its own.
 const SERVERS: usize = 8;
-/// How long they are asked again and again.
+/// How long the controller keeps requesting.
 const ASKED: Duration = Duration::from_secs(60);
-/// Sockets with headers that do not end.
+/// Sockets with endless headers.
 const SOCKETS: usize = 2000;
-/// Bytes of headers that each sends, or tries to.
+/// The bytes of headers that each tries to send.
 const HEADERS: usize = 64 * 1024;
-/// How long they are held open.
+/// How long the sockets stay open.
 const HELD: Duration = Duration::from_secs(15);
-/// What either process should stay below.
+/// The maximum memory of either process.
 const GOAL: u64 = 128 * 1024 * 1024;
 const MIB: usize = 1024 * 1024;
 
-/// Measures both.
 ///
 /// # Errors
 ///
 /// When a process does not start or ends.
 pub async fn measure(plane: &ControlPlane, program: &Path, options: &Options, figures: &mut Figures, progress: &Progress) -> Result<()> {
-    progress.say(&format!("{SERVERS} hostile servers for {} s", ASKED.as_secs()));
+    progress.say(&format!("requesting from {SERVERS} hostile servers for {} s", ASKED.as_secs()));
     let (memory, answers) = controller(plane, program, options).await?;
     figures.bytes(format!("peak memory, {SERVERS} hostile servers"), memory, GOAL);
-    figures.note("answers that they gave", answers.to_string());
-    progress.say(&format!("{SOCKETS} sockets with endless headers"));
+    figures.note("answers of the hostile servers", answers.to_string());
+    progress.say(&format!("opening {SOCKETS} sockets with endless headers"));
     let (memory, open) = receiver(program, options).await?;
     figures.bytes(format!("peak memory, {SOCKETS} half-open sockets"), memory, GOAL);
-    figures.note("of which the receiver held", open.to_string());
+    figures.note("sockets that the receiver kept open", open.to_string());
     Ok(())
 }
 
-/// The peak of a controller, and how many answers the servers gave it.
+/// The controller's peak memory, and the number of answers of the servers.
 async fn controller(plane: &ControlPlane, program: &Path, options: &Options) -> Result<(u64, usize)> {
     let namespace = plane.cluster().create_namespace("hostile").await?;
     plane.cluster().apply_secret(&namespace, "credential", &[("token", "a-token-that-nobody-knows")]).await?;
@@ -79,8 +78,8 @@ async fn controller(plane: &ControlPlane, program: &Path, options: &Options) -> 
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    let memory = peak(process).context("the controller did not live")?;
-    ensure!(operator.terminate(Duration::from_secs(60)).await?.success(), "it did not stop well");
+    let memory = peak(process).context("the controller ended early")?;
+    ensure!(operator.terminate(Duration::from_secs(60)).await?.success(), "the operator failed while stopping");
     Ok((memory, answers.load(Ordering::Relaxed)))
 }
 
@@ -94,7 +93,7 @@ fn provider(number: usize, url: &str) -> Value {
     }
 }
 
-/// Answers every request with the next of the hostile bodies.
+/// Answers each request with the next of the hostile bodies.
 async fn serve(listener: TcpListener, number: usize, answers: Arc<AtomicUsize>) {
     let mut open = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
@@ -104,7 +103,7 @@ async fn serve(listener: TcpListener, number: usize, answers: Arc<AtomicUsize>) 
     }
 }
 
-/// Whether the peer went away while it was written to does not matter.
+/// The peer may disconnect while the answer is written; that is ignored.
 async fn answer(mut stream: TcpStream, number: usize) -> std::io::Result<()> {
     let mut request = [0; 8192];
     if stream.read(&mut request).await? == 0 {
@@ -115,9 +114,9 @@ async fn answer(mut stream: TcpStream, number: usize) -> std::io::Result<()> {
         // Endless.
         0 => ("[".repeat(MIB), None),
         1 => (r#"{"id":1,"name":"a","login":"a"},"#.repeat(32 * 1024), None),
-        // 60 MiB, announced.
+        // 60 MiB, with a content length.
         2 => (r#"{"a":"#.repeat(200 * 1024), Some(60 * MIB)),
-        // As deep and as much as the limit lets through.
+        // As deep and as large as the limit allows.
         3 => (r#"{"a":"#.repeat(MIB / 5), Some(4 * MIB - 1024)),
         4 => (format!("[{}", "\"\",".repeat(MIB / 3)), Some(4 * MIB - 1024)),
         _ => (format!("[{}", "{\"id\":1},".repeat(MIB / 9)), None),
@@ -136,11 +135,11 @@ async fn answer(mut stream: TcpStream, number: usize) -> std::io::Result<()> {
         }
         left -= part.len();
     }
-    // The connection is not ended: whoever waits for the end waits.
+    // Keeps the connection open: a client that waits for its end keeps waiting.
     std::future::pending().await
 }
 
-/// The peak of a receiver, and how many of the sockets it held to the end.
+/// The receiver's peak memory, and the number of sockets that it kept open to the end.
 async fn receiver(program: &Path, options: &Options) -> Result<(u64, usize)> {
     let operator = Operator::start(options.beside()?.only("receiver")).await?;
     let address: SocketAddr = operator.url().trim_start_matches("http://").parse()?;
@@ -153,19 +152,19 @@ async fn receiver(program: &Path, options: &Options) -> Result<(u64, usize)> {
     while let Some(held) = sockets.join_next().await {
         open += usize::from(held?);
     }
-    let memory = peak(process).context("the receiver did not live")?;
-    ensure!(operator.terminate(Duration::from_secs(60)).await?.success(), "it did not stop well");
+    let memory = peak(process).context("the receiver ended early")?;
+    ensure!(operator.terminate(Duration::from_secs(60)).await?.success(), "the operator failed while stopping");
     Ok((memory, open))
 }
 
-/// Sends headers without an end, and answers whether the socket was still open after all that time.
+/// Sends endless headers, and returns whether the socket was still open at the end.
 async fn half_open(address: SocketAddr) -> bool {
     let Ok(mut stream) = TcpStream::connect(address).await else { return false };
     let lines = "x-filler: ".to_owned() + &"x".repeat(1000) + "\r\n";
     let head = "POST /hooks/a/1 HTTP/1.1\r\nhost: a\r\n".to_owned() + &lines.repeat(HEADERS / lines.len());
     let send = async {
         stream.write_all(head.as_bytes()).await?;
-        // An answer, or the end, comes from a receiver that gave it up.
+        // An answer or the end of the connection means that the receiver gave up.
         stream.read(&mut [0; 1]).await
     };
     tokio::time::timeout(HELD, send).await.is_err()

@@ -1,4 +1,4 @@
-//! What the kernel knows about a process.
+//! The kernel's data about a process.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ pub fn resident(process: u32) -> Result<u64> {
     memory(process, "VmRSS:")
 }
 
-/// The most resident memory that it ever had, in bytes.
+/// The peak of the resident memory, in bytes.
 ///
 /// # Errors
 ///
@@ -29,25 +29,25 @@ fn memory(process: u32, what: &str) -> Result<u64> {
     Ok(kibibytes * 1024)
 }
 
-/// The processor time that a process has used so far, in seconds: of the user and of the system, in ticks of which every Linux tells
-/// 100 a second.
+/// The processor time that a process has used so far, in seconds: user and system time, in ticks. Every Linux has 100 ticks per
+/// second.
 ///
 /// # Errors
 ///
 /// When there is no such process.
 pub fn processor_seconds(process: u32) -> Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // The name in parentheses may hold anything; fields 14 and 15 are the 12th and 13th after it.
+    // The name in parentheses may contain any character; fields 14 and 15 are the 12th and 13th after it.
     let fields: Vec<&str> = stat.rsplit_once(") ").context("no name")?.1.split(' ').collect();
     let ticks: f64 = fields.iter().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
     Ok(ticks / 100.0)
 }
 
-/// The one other process that runs this program.
+/// The only other process that runs this program.
 ///
 /// # Errors
 ///
-/// When there is none.
+/// When none does.
 pub fn pid(program: &Path) -> Result<u32> {
     let program = program.canonicalize()?;
     for entry in std::fs::read_dir("/proc")? {
@@ -58,5 +58,5 @@ pub fn pid(program: &Path) -> Result<u32> {
             return Ok(number);
         }
     }
-    anyhow::bail!("nothing runs {}", program.display())
+    anyhow::bail!("no process runs {}", program.display())
 }

@@ -1,5 +1,5 @@
-//! What a delivery costs the receiver, beside a bare server that does nothing but prove it. Each has one core for itself; the
-//! load has the others.
+//! The cost of a delivery in the receiver, compared with a bare server that only verifies it. Each server has a core of its own;
+//! the load generator has the others.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -29,31 +29,31 @@ use testkit::process::{Process, Program};
 use testkit::scratch::Scratch;
 use testkit::wait::{Seen, wait_until};
 
-/// The argument with which this program is the bare server.
+/// The argument with which this program runs as the bare server.
 pub const BARE: &str = "bare-receiver";
-/// Deliveries of one round: a second or two of one core.
+/// Deliveries of one round, which takes one or two seconds of one core.
 const COUNT: usize = 16_000;
-/// How many are sent before it counts.
+/// Deliveries before the measurement.
 const WARM_UP: usize = 4_000;
-/// Rounds at full speed, and as many at half of it. Other users of the machine come and go: the two servers take turns, and a
-/// ratio is that of two neighbours.
+/// Rounds at full speed, and as many at half of it. Because other programs also use the machine, the two servers take turns, and
+/// a ratio compares two consecutive rounds.
 const ROUNDS: usize = 5;
 
-/// A server that is measured.
+/// A server to measure.
 struct Server {
     process: u32,
     address: SocketAddr,
 }
 
-/// What one round showed.
+/// The result of one round.
 struct Round {
     answers: Answers,
-    /// Seconds of its core that it used.
+    /// The seconds of its core that it used.
     processor: f64,
 }
 
 impl Round {
-    /// Deliveries in a second of its core. What others take of the core meanwhile does not count.
+    /// Deliveries per second of its core. Time in which other processes used the core does not count.
     fn rate(&self) -> f64 {
         self.answers.rate() * self.answers.taken.as_secs_f64() / self.processor
     }
@@ -63,7 +63,7 @@ impl Round {
     }
 }
 
-/// Measures the receiver alone, and the bare server at the same load.
+/// Measures the receiver, and the bare server with the same load.
 ///
 /// # Errors
 ///
@@ -83,7 +83,7 @@ pub async fn measure(
         Deliveries::sign(targets, count, first - count).map(Arc::new)
     };
     let warm_up = signed(WARM_UP)?;
-    // No delivery comes twice: a duplicate is less work.
+    // No delivery is sent twice, because a duplicate costs less.
     let rounds = (0..2 * ROUNDS).map(|_| signed(COUNT)).collect::<Result<Vec<_>>>()?;
     let (full, half) = rounds.split_at(ROUNDS);
 
@@ -92,7 +92,7 @@ pub async fn measure(
     let (_bare, bare_address) = start_bare(targets).await?;
     let receiver = Server { process: pid(program)?, address: operator.url().trim_start_matches("http://").parse()? };
     let bare = Server { process: pid(&std::env::current_exe()?)?, address: bare_address };
-    // For these seconds its routes are what they are.
+    // During these seconds its routes do not change.
     plane.hold_still()?;
     let others = others()?;
     pin(std::process::id(), &others).await?;
@@ -105,21 +105,21 @@ pub async fn measure(
     let half = pairs(&receiver, &bare, half, Some(pace)).await?;
     pin(std::process::id(), &format!("0,{others}")).await?;
     plane.go_on()?;
-    ensure!(operator.terminate(Duration::from_secs(30)).await?.success(), "it did not stop well");
+    ensure!(operator.terminate(Duration::from_secs(30)).await?.success(), "the operator failed while stopping");
     tell(figures, &full, &half);
     Ok(())
 }
 
 fn tell(figures: &mut Figures, full: &[(Round, Round)], half: &[(Round, Round)]) {
     let rates = (median(full.iter().map(|(ours, _)| ours.rate())), median(full.iter().map(|(_, bare)| bare.rate())));
-    figures.note("deliveries of 8 KiB, each second of a core", format!("{:.0}", rates.0));
-    figures.note("by a bare server with HMAC", format!("{:.0}", rates.1));
+    figures.note("deliveries of 8 KiB per second and core", format!("{:.0}", rates.0));
+    figures.note("the same by a bare server with HMAC", format!("{:.0}", rates.1));
     let ratios: Vec<f64> = full.iter().map(|(ours, bare)| ours.rate() / bare.rate()).collect();
     let (least, most) = ratios.iter().fold((f64::MAX, 0.0_f64), |(least, most), ratio| (least.min(*ratio), most.max(*ratio)));
     figures.at_least("ratio to the bare server", median(ratios), 0.7);
-    figures.note("least and greatest of its rounds", format!("{least:.2} and {most:.2}"));
+    figures.note("smallest and largest ratio of a round", format!("{least:.2} and {most:.2}"));
     figures.note("p99 at half load", format!("{:.2} ms", median(half.iter().map(|(ours, _)| ours.p99()))));
-    figures.note("p99 of the bare server at that load", format!("{:.2} ms", median(half.iter().map(|(_, bare)| bare.p99()))));
+    figures.note("p99 of the bare server at half load", format!("{:.2} ms", median(half.iter().map(|(_, bare)| bare.p99()))));
     let more = median(half.iter().map(|(ours, bare)| ours.p99() - bare.p99()));
     figures.at_most("p99 above the bare server's", more, " ms", 3.0);
 }
@@ -134,7 +134,7 @@ async fn pairs(receiver: &Server, bare: &Server, rounds: &[Arc<Deliveries>], pac
 }
 
 impl Server {
-    /// Delivers as fast as answers come, or at a pace.
+    /// Delivers as fast as possible, or at a pace.
     async fn round(&self, deliveries: &Arc<Deliveries>, pace: Option<f64>) -> Result<Round> {
         let before = processor_seconds(self.process)?;
         let answers = deliveries.send(self.address, pace).await?;
@@ -148,21 +148,21 @@ fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
-/// Every core but the first.
+/// Every core except the first.
 fn others() -> Result<String> {
     let cores = std::thread::available_parallelism()?.get();
-    ensure!(cores > 1, "with one core the load and the server cannot be told apart");
+    ensure!(cores > 1, "two cores are needed: one for the server, the others for the load");
     Ok(if cores == 2 { "1".to_owned() } else { format!("1-{}", cores - 1) })
 }
 
-/// Puts every thread of a process on these cores.
+/// Restricts every thread of a process to these cores.
 async fn pin(process: u32, cores: &str) -> Result<()> {
     let mut command = Command::new("taskset");
     command.args(["--all-tasks", "--pid", "--cpu-list", cores, &process.to_string()]);
     output_of(command).await.map(drop)
 }
 
-/// Starts this program again as the bare server. It ends when what is answered is dropped.
+/// Starts this program again as the bare server, which ends when the returned value is dropped.
 async fn start_bare(targets: &[Target]) -> Result<((Process, Scratch), SocketAddr)> {
     let scratch = Scratch::new("bare")?;
     let (secrets, address) = (scratch.path().join("secrets.json"), SocketAddr::from(([127, 0, 0, 1], free_port()?)));
@@ -179,7 +179,7 @@ async fn start_bare(targets: &[Target]) -> Result<((Process, Scratch), SocketAdd
 
 type Keys = Arc<HashMap<String, hmac::Key>>;
 
-/// Serves as the bare server: finds the secret by the path, takes the body and proves it.
+/// Runs the bare server: finds the secret by the path, reads the body and verifies it.
 ///
 /// # Errors
 ///
@@ -188,7 +188,7 @@ pub async fn serve_bare(address: &str, secrets: &str) -> Result<()> {
     let table: HashMap<String, String> = serde_json::from_slice(&std::fs::read(secrets)?)?;
     let key = |secret: String| hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     let keys: Keys = Arc::new(table.into_iter().map(|(path, secret)| (path, key(secret))).collect());
-    // As the receiver does: else an answer waits for the acknowledgement of the one before it.
+    // Like the receiver; otherwise an answer waits for the acknowledgement of the previous one.
     let listener = tokio::net::TcpListener::bind(address).await?.tap_io(|stream| drop(stream.set_nodelay(true)));
     axum::serve(listener, Router::new().fallback(prove).with_state(keys)).await.context("the bare server ended")
 }

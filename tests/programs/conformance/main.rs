@@ -1,11 +1,11 @@
-//! The contract suite against a sandbox repository of a real account. It reads, and it makes, changes and deletes webhooks in
-//! that repository; in the end nothing of it is left.
+//! The contract suite against a sandbox repository of a real account. It reads, and it creates, changes and deletes webhooks in
+//! that repository; it leaves none behind.
 //!
 //! ```sh
 //! make conformance PROVIDER=github TOKEN_ENV=GITHUB_TOKEN REPOSITORY=acme/sandbox
 //! ```
 //!
-//! The repository needs a commit. The webhooks point at `TARGET`, an address that answers whatever it is sent.
+//! The repository needs a commit. The webhooks deliver to `TARGET`, whose answer does not matter.
 
 #![allow(clippy::disallowed_methods, clippy::indexing_slicing)]
 
@@ -26,38 +26,38 @@ use serde_json::{Value, json};
 
 use testkit::contract::Subject;
 
-/// Asks a provider everything that the contract suite asks, at a sandbox repository, and cleans up after itself.
+/// Runs the contract suite against a sandbox repository, and removes every webhook that it created.
 #[derive(Parser)]
 #[command(name = "conformance")]
 struct Arguments {
     /// github, gitlab, bitbucket-cloud, bitbucket-data-center, azure-devops or gitea.
     #[arg(long, env = "PROVIDER", value_parser = kind)]
     provider: ProviderKind,
-    /// Where it is; the clouds know their own.
+    /// URL of the server; the clouds need none.
     #[arg(long, env = "URL")]
     url: Option<String>,
-    /// Where its API is, when it is not where the provider documents it.
+    /// URL of the API, if it is not at the documented place.
     #[arg(long, env = "API_URL")]
     api_url: Option<String>,
-    /// The environment variable that holds the token.
+    /// The environment variable that contains the token.
     #[arg(long, env = "TOKEN_ENV")]
     token_env: String,
-    /// The user name that goes with it, for passwords.
+    /// The user name of the token, if it is a password.
     #[arg(long, env = "ACCOUNT_USERNAME")]
     username: Option<String>,
-    /// The e-mail address that goes with it, for API tokens of Bitbucket Cloud.
+    /// The e-mail address of the token, for API tokens of Bitbucket Cloud.
     #[arg(long, env = "ACCOUNT_EMAIL")]
     email: Option<String>,
-    /// The sandbox repository's path: owner/name; for Azure DevOps organization/project/repository.
+    /// Path of the sandbox repository: owner/name; for Azure DevOps organization/project/repository.
     #[arg(long, env = "REPOSITORY")]
     repository: String,
-    /// Whether the owner is a user, where the provider tells users and organizations apart.
+    /// Whether the owner is a user, for providers that distinguish users and organizations.
     #[arg(long, env = "OWNER_IS_USER", default_value_t = false, value_parser = clap::builder::BoolishValueParser::new())]
     owner_is_user: bool,
-    /// Where the webhooks point to.
+    /// URL to which the webhooks deliver.
     #[arg(long, env = "TARGET", default_value = "https://example.com/forgebind-conformance")]
     target: String,
-    /// Addresses that may be reached although they are loopback or private, such as 127.0.0.0/8.
+    /// Loopback and private addresses that may be reached, such as 127.0.0.0/8.
     #[arg(long, env = "ALLOW_CIDRS", value_delimiter = ',')]
     allow_cidrs: Vec<String>,
     /// Whether plain http is allowed.
@@ -67,13 +67,13 @@ struct Arguments {
 
 fn kind(text: &str) -> Result<ProviderKind, String> {
     let names = ProviderKind::ALL.map(ProviderKind::flag).join(", ");
-    ProviderKind::ALL.into_iter().find(|kind| kind.flag() == text).ok_or_else(|| format!("{text} is none of {names}"))
+    ProviderKind::ALL.into_iter().find(|kind| kind.flag() == text).ok_or_else(|| format!("{text} is unknown; use one of {names}"))
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    // Make passes what is not set as empty.
+    // Make passes unset variables as empty ones.
     let set = |value: Option<String>| value.filter(|value| !value.is_empty());
     let arguments = Arguments {
         url: set(arguments.url),
@@ -100,13 +100,13 @@ fn spec(arguments: &Arguments) -> Result<(Value, String)> {
         ProviderKind::GitHub => ("github", json!({ owner_word: owner }), repository),
         ProviderKind::Gitea => ("gitea", json!({ owner_word: owner }), repository),
         ProviderKind::GitLab => {
-            let group = repository.rsplit_once('/').context("REPOSITORY needs a group and a name")?.0.to_owned();
+            let group = repository.rsplit_once('/').context("REPOSITORY must be group/name")?.0.to_owned();
             ("gitlab", json!({ "group": group }), repository)
         }
         ProviderKind::BitbucketCloud => ("bitbucketCloud", json!({ "workspace": owner }), repository),
         ProviderKind::BitbucketDataCenter => ("bitbucketDataCenter", json!({ "project": owner }), repository),
         ProviderKind::AzureDevOps => {
-            let (organization, rest) = repository.split_once('/').context("REPOSITORY is organization/project/repository")?;
+            let (organization, rest) = repository.split_once('/').context("REPOSITORY must be organization/project/repository")?;
             ("azureDevOps", json!({ "organization": organization }), rest.to_owned())
         }
     };
@@ -118,7 +118,7 @@ fn spec(arguments: &Arguments) -> Result<(Value, String)> {
     Ok((json!({ member: spec }), repository))
 }
 
-/// A way to the provider for each credential.
+/// Creates clients for the provider with different credentials.
 struct Way {
     provider: &'static dyn Provider,
     endpoint: Endpoint,
@@ -143,11 +143,12 @@ impl Way {
 }
 
 async fn run(arguments: &Arguments) -> Result<()> {
-    // The only error is that one is installed already.
+    // The only possible error: a provider is already installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let token = std::env::var(&arguments.token_env).with_context(|| format!("the environment has no {}", arguments.token_env))?;
+    let token =
+        std::env::var(&arguments.token_env).with_context(|| format!("the environment variable {} is not set", arguments.token_env))?;
     let (spec, repository) = spec(arguments)?;
-    let provider = registry::provider(arguments.provider).with_context(|| format!("{} is not served", arguments.provider))?;
+    let provider = registry::provider(arguments.provider).with_context(|| format!("{} is not supported", arguments.provider))?;
     let endpoint = provider.endpoint(&serde_json::from_value(spec)?)?;
     let allow_cidrs = arguments.allow_cidrs.iter().filter(|range| !range.is_empty()).map(|range| range.parse()).collect::<Result<_, _>>();
     let allow_cidrs = allow_cidrs.context("ALLOW_CIDRS")?;
@@ -159,7 +160,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
         provider,
         endpoint: way.endpoint.clone(),
         client: way.client(&valid)?,
-        // A wrong password may lock an account: a wrong token is tried in its place.
+        // Wrong passwords may lock the account, so the suite uses a wrong token instead.
         rejected: way.client(&[("token", wrong)])?,
         anonymous: way.client(&[])?,
         unknown: format!("{repository}-of-nobody"),
@@ -167,15 +168,15 @@ async fn run(arguments: &Arguments) -> Result<()> {
         target: format!("{}/{}", arguments.target.trim_end_matches('/'), std::process::id()),
         prepared: None,
     };
-    println!("Asking {} at {}", arguments.provider, way.endpoint.api);
+    println!("Testing {} at {}", arguments.provider, way.endpoint.api);
     let subject = Arc::new(subject);
     let asked = Arc::clone(&subject);
     let outcome = tokio::spawn(async move { testkit::contract::run(&asked).await }).await;
     let left = clean_up(&subject).await?;
     if outcome.is_err() {
-        bail!("the contract is not kept; {left} webhooks that were left have been removed");
+        bail!("the contract suite failed; {left} webhooks that it had left behind were removed");
     }
-    println!("The contract is kept, and nothing is left behind.");
+    println!("The contract suite passed and left no webhook behind.");
     Ok(())
 }
 
@@ -187,7 +188,7 @@ fn data<'a>(arguments: &'a Arguments, token: &'a str) -> Vec<(&'static str, &'a 
     }
 }
 
-/// Removes what a question left that was not answered as it should be. How much it was.
+/// Removes webhooks that a failed test left behind, and returns their number.
 async fn clean_up(subject: &Subject) -> Result<usize> {
     let repository = subject.found(&subject.repository).await;
     let mut left = 0;

@@ -1,4 +1,4 @@
-//! Where the story's repository is: a real Gitea, or the simulator of another provider.
+//! The provider of the quickstart's repository: a real Gitea, or the simulator of another provider.
 
 use std::sync::Arc;
 
@@ -15,13 +15,13 @@ use serde_json::{Value, json};
 use testkit::gitea::{ADMIN, ADMIN_PASSWORD, Account, Gitea, OPERATOR_SCOPES};
 use testkit::sim::{self, ProviderEvent, Simulator, UserAction, control};
 
-/// What answers.
+/// The server of the provider.
 enum Server {
     Real { gitea: Box<Gitea>, account: Account },
     Simulated(Simulator),
 }
 
-/// A provider with a repository in it.
+/// A provider with a repository.
 pub struct Host {
     server: Server,
     provider: &'static dyn Provider,
@@ -31,33 +31,32 @@ pub struct Host {
     pub spec: Value,
     /// The data of the connection's Secret.
     pub credential: Vec<(&'static str, String)>,
-    /// The repository's path.
     pub repository: String,
 }
 
-/// The provider that `PROVIDER` names; Gitea where it names none.
+/// The provider in `PROVIDER`; Gitea by default.
 ///
 /// # Errors
 ///
-/// When there is no such provider.
+/// When the name is unknown.
 pub fn chosen() -> Result<ProviderKind> {
     let name = std::env::var("PROVIDER").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "gitea".to_owned());
     let found = ProviderKind::ALL.into_iter().find(|kind| kind.flag() == name);
     let names = ProviderKind::ALL.map(ProviderKind::flag).join(", ");
-    found.with_context(|| format!("PROVIDER={name} is not known; it is one of {names}"))
+    found.with_context(|| format!("PROVIDER={name} is unknown; set one of {names}"))
 }
 
-/// What the story calls a provider: one that does not run here is simulated, and said to be.
+/// The name of a provider in the output, which says if it is a simulator.
 pub fn name(kind: ProviderKind) -> String {
     if sim::registry::maker(kind).is_some() { format!("the simulated {kind}") } else { kind.to_string() }
 }
 
 impl Host {
-    /// Starts one.
+    /// Starts the server and prepares its repository.
     ///
     /// # Errors
     ///
-    /// When it does not start.
+    /// When the server does not start.
     pub async fn start(kind: ProviderKind) -> Result<Self> {
         match sim::registry::maker(kind) {
             None => Self::real().await,
@@ -81,14 +80,14 @@ impl Host {
     }
 
     fn new(kind: ProviderKind, server: Server, spec: Value, credential: Vec<(&'static str, String)>, repository: String) -> Result<Self> {
-        let provider = registry::provider(kind).with_context(|| format!("{kind} is not served"))?;
+        let provider = registry::provider(kind).with_context(|| format!("{kind} is not supported"))?;
         let endpoint = provider.endpoint(&serde_json::from_value(spec.clone())?)?;
         let policy = NetworkPolicy { insecure_http: true, allow_cidrs: vec!["127.0.0.0/8".parse()?], ..NetworkPolicy::default() };
         let factory = TransportFactory::new(Arc::new(policy), Arc::new(Unleased), Arc::new(SystemClock), &mut Registry::default());
         let transport = factory.transport(TransportSettings {
             kind,
             endpoint: &endpoint,
-            credential_identity: "the story's own eyes".to_owned(),
+            credential_identity: "the quickstart itself".to_owned(),
             ca_pem: None,
             client_identity: None,
             proxy: None,
@@ -98,17 +97,17 @@ impl Host {
         Ok(Self { server, provider, endpoint, client, spec, credential, repository })
     }
 
-    /// Its name, which tells a simulator from the real thing.
+    /// The name in the output, which says if it is a simulator.
     pub fn name(&self) -> String {
         name(self.provider.kind())
     }
 
-    /// Whether it is the real thing.
+    /// Whether the server is real.
     pub const fn is_real(&self) -> bool {
         matches!(self.server, Server::Real { .. })
     }
 
-    /// Where it listens.
+    /// The address at which the server listens.
     pub fn url(&self) -> &str {
         match &self.server {
             Server::Real { gitea, .. } => gitea.url(),
@@ -116,7 +115,7 @@ impl Host {
         }
     }
 
-    /// Pushes a commit to `main`: with git, or by asking the simulator for it. The commit's id.
+    /// Pushes a commit to `main`, with git or by a simulator's control endpoint. Returns the commit's id.
     ///
     /// # Errors
     ///
@@ -129,7 +128,7 @@ impl Host {
                 let happened = simulator.act(&UserAction::Push { repository, branch, message: message.to_owned() }).await?;
                 match happened.into_iter().next() {
                     Some(ProviderEvent::Reference { after: Some(commit), .. }) => Ok(commit),
-                    other => bail!("the simulator tells of {other:?} instead of a push"),
+                    other => bail!("the simulator reported {other:?} instead of a push"),
                 }
             }
         }
@@ -139,13 +138,13 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// When it does not.
+    /// When the provider does not answer.
     pub async fn hooks(&self) -> Result<Vec<Hook>> {
         let path = self.provider.repository_path(&self.endpoint, &self.repository)?;
         Ok(self.client.hooks(&self.client.repository(&path).await?).await?)
     }
 
-    /// Whether a hook's secret can be changed where it is.
+    /// Whether the provider can change the secret of an existing hook.
     ///
     /// # Errors
     ///
@@ -154,7 +153,7 @@ impl Host {
         Ok(self.client.inspect().await?.capabilities.update_sets_secret)
     }
 
-    /// How to go on by hand.
+    /// Instructions for continuing by hand.
     pub fn hints(&self) -> Vec<String> {
         match &self.server {
             Server::Real { gitea, account } => vec![format!(
@@ -164,7 +163,8 @@ impl Host {
                 account.password
             )],
             Server::Simulated(simulator) => {
-                let mut lines = vec![format!("{} listens at {}; what people and git do is asked for here:", self.name(), simulator.url())];
+                let mut lines =
+                    vec![format!("{} listens on {}. Control endpoints for what people and git do:", self.name(), simulator.url())];
                 lines.extend(control::usage(simulator.url()).into_iter().map(|line| format!("  {line}")));
                 lines
             }

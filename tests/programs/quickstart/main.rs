@@ -1,7 +1,7 @@
-//! The main job, end to end, on real parts: a cluster, a Gitea, the operator, one connection and one binding.
+//! Forgebind's main job from end to end, on real servers: a cluster, a Gitea, the operator, one connection and one binding.
 //!
-//! `make quickstart` runs it with a real Gitea; `PROVIDER=github` and so on put a simulator in its place. `ONCE=1` ends it
-//! after the story; otherwise everything keeps running until Ctrl-C. `CLUSTER=current` uses the cluster of the present
+//! `make quickstart` runs it with a real Gitea; `PROVIDER=github` and so on use a simulator instead. With `ONCE=1` it ends
+//! after the last step; otherwise everything keeps running until Ctrl-C. `CLUSTER=current` uses the cluster of the present
 //! kubeconfig instead of starting one.
 
 #![allow(clippy::disallowed_methods)]

@@ -1,4 +1,4 @@
-//! The story, step by step.
+//! The steps of the quickstart.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -18,14 +18,14 @@ use testkit::operator::{Operator, Options};
 use testkit::sink::SinkServer;
 use testkit::wait::{Seen, wait_until};
 
-/// Made for the story and removed after it: never a namespace that somebody else may have.
+/// Created for the quickstart and deleted afterwards, so its name must not be one that somebody else uses.
 const TEAM: &str = "quickstart-team-a";
 /// The name of the connection and of its Secret.
 const CONNECTION: &str = "acme-git";
 const SYSTEM: &str = "quickstart-forgebind";
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Everything that runs. Fields end in this order: the operator first.
+/// Everything that runs. The fields are dropped in this order: the operator first.
 struct Stage {
     operator: Operator,
     sink: SinkServer,
@@ -36,7 +36,7 @@ struct Stage {
     began: Instant,
 }
 
-/// Tells a step. The next lines show what came of it.
+/// Prints a step. The following lines show its result.
 fn step(began: Instant, what: &str) {
     println!("\n[{:>5.1} s] {what}", began.elapsed().as_secs_f64());
 }
@@ -47,7 +47,7 @@ fn show(text: &str) {
     }
 }
 
-/// Tells the story from the beginning, and then waits for Ctrl-C unless `ONCE=1`.
+/// Runs every step, and then waits for Ctrl-C unless `ONCE=1`.
 ///
 /// # Errors
 ///
@@ -56,21 +56,21 @@ pub async fn tell() -> Result<()> {
     let once = std::env::var("ONCE").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
     let stage = tokio::select! {
         stage = Stage::set() => stage?,
-        stopped = tokio::signal::ctrl_c() => return stopped.context("Ctrl-C cannot be watched"),
+        stopped = tokio::signal::ctrl_c() => return stopped.context("cannot wait for Ctrl-C"),
     };
     let told = tokio::select! {
         told = stage.play() => told,
-        stopped = tokio::signal::ctrl_c() => stopped.context("Ctrl-C cannot be watched"),
+        stopped = tokio::signal::ctrl_c() => stopped.context("cannot wait for Ctrl-C"),
     };
     if told.is_err() {
-        eprintln!("\nThe operator's last lines:\n{}", stage.operator.log_tail(20));
+        eprintln!("\nThe last lines of the operator's log:\n{}", stage.operator.log_tail(20));
     } else if !once {
         stage.explain_how_to_go_on();
         tokio::signal::ctrl_c().await?;
     }
     let cleared = stage.clear().await;
     told.and(cleared)?;
-    println!("\nThe end. Everything that was started is gone.");
+    println!("\nDone. Everything that was started has ended.");
     Ok(())
 }
 
@@ -84,24 +84,24 @@ async fn find_cluster(components: &Components, began: Instant) -> Result<(Cluste
         }
         "current" => {
             testkit::install_crypto();
-            let config = Config::infer().await.context("CLUSTER=current needs a kubeconfig (KUBECONFIG) that works")?;
+            let config = Config::infer().await.context("CLUSTER=current needs a working kubeconfig (KUBECONFIG)")?;
             step(began, &format!("Using the cluster of the present kubeconfig: {}", config.cluster_url));
             Ok((Cluster::new(config, present_kubeconfig()?, components.kubectl.clone()), None))
         }
-        other => bail!("CLUSTER={other} is not known; leave it out for a new cluster, or set CLUSTER=current"),
+        other => bail!("CLUSTER={other} is unknown; unset it for a new cluster, or set CLUSTER=current"),
     }
 }
 
 fn present_kubeconfig() -> Result<PathBuf> {
     let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".kube/config"));
     let path = std::env::var_os("KUBECONFIG").filter(|value| !value.is_empty()).map(PathBuf::from).or_else(home);
-    path.context("there is neither KUBECONFIG nor HOME")
+    path.context("neither KUBECONFIG nor HOME is set")
 }
 
 impl Stage {
     async fn set() -> Result<Self> {
         let (began, kind) = (Instant::now(), host::chosen()?);
-        println!("Forgebind keeps Git connections alive. This shows how, on real parts.");
+        println!("Forgebind keeps Git connections alive. This quickstart shows how, with a real cluster and the real operator.");
         let components = Components::find()?;
         let (cluster, control_plane) = find_cluster(&components, began).await?;
 
@@ -110,19 +110,19 @@ impl Stage {
         let namespaces: Api<Namespace> = Api::all(cluster.client()?);
         for namespace in [SYSTEM, TEAM] {
             if namespaces.get_opt(namespace).await?.is_some() {
-                bail!("namespace {namespace} is there already, from an earlier run: kubectl delete namespace {SYSTEM} {TEAM}");
+                bail!("namespace {namespace} already exists, from an earlier run: kubectl delete namespace {SYSTEM} {TEAM}");
             }
             cluster.create_namespace_named(namespace).await?;
         }
 
         step(began, &format!("Starting {} with an account and a repository", host::name(kind)));
         let host = Host::start(kind).await?;
-        show(&format!("It listens at {}, the repository is {}", host.url(), host.repository));
+        show(&format!("It listens on {}; the repository is {}", host.url(), host.repository));
         if !host.is_real() {
-            show("It is a simulator: provider and pushes are simulated, everything else here is real.");
+            show("It is a simulator: the provider and the pushes are simulated, everything else is real.");
         }
 
-        step(began, &format!("Starting a sink that stands in for the Service \"ci\" of namespace {TEAM}"));
+        step(began, &format!("Starting a sink that acts as the Service \"ci\" of namespace {TEAM}"));
         let sink = SinkServer::start().await?;
 
         step(began, "Starting the operator: forgebind run");
@@ -131,7 +131,7 @@ impl Stage {
             .with("resolve", &sink.resolve("ci", TEAM))
             .with("leader-election", "true");
         let operator = Operator::start(options).await?;
-        show("It is ready. At its first start it made its install key: the Secret forgebind-install-key.");
+        show("It is ready. At its first start it created its install key: the Secret forgebind-install-key.");
         Ok(Self { operator, sink, host, cluster, control_plane, began })
     }
 
@@ -160,7 +160,7 @@ impl Stage {
 
     async fn bind(&self) -> Result<()> {
         self.step(&format!(
-            "Applying a binding: pushes, tags and pull requests of {} shall reach the Service \"ci\"",
+            "Applying a binding: it sends pushes, tags and pull requests of {} to the Service \"ci\"",
             self.host.repository
         ));
         let spec = json!({
@@ -172,7 +172,7 @@ impl Stage {
         self.apply("RepoBinding", "shop", &spec).await?;
         self.wait_ready("RepoBinding", "shop").await?;
         show(&self.kubectl(&["get", "repobindings"]).await?);
-        self.step(&format!("Looking into {}: the operator made the webhook", self.host.name()));
+        self.step(&format!("Listing the webhooks at {}: the operator created one", self.host.name()));
         self.show_hooks().await
     }
 
@@ -180,7 +180,7 @@ impl Stage {
         self.step(if self.host.is_real() {
             "Pushing a real commit with git"
         } else {
-            "Pushing a commit: the simulator's control endpoint is asked for it"
+            "Pushing a commit by the simulator's control endpoint"
         });
         let commit = self.host.push("Open the shop").await?;
         show(&format!("commit {commit} on main"));
@@ -189,9 +189,9 @@ impl Stage {
         let names = ["ce-type", "ce-source", "ce-subject", "ce-id", "ce-specversion"];
         show(&names.map(|name| format!("{name}: {}", delivery.header(name))).join("\n"));
         if !String::from_utf8_lossy(&delivery.body).contains(&commit) {
-            bail!("the event does not tell of commit {commit}");
+            bail!("the event does not contain commit {commit}");
         }
-        show(&format!("data: the provider's own body, which tells of commit {commit}"));
+        show(&format!("data: the provider's own body, which contains commit {commit}"));
         Ok(())
     }
 
@@ -199,7 +199,7 @@ impl Stage {
         let secret_version =
             |object: &DynamicObject| object.data.pointer("/status/webhook/secretVersion").and_then(Value::as_str).map(str::to_owned);
         let before = secret_version(&self.api("RepoBinding")?.get("shop").await?).context("the binding has no secret version")?;
-        self.step("Rotating the webhook's secret: an annotation asks for it");
+        self.step("Rotating the webhook's secret by an annotation");
         let annotation =
             json!({ "metadata": { "annotations": { "forgebind.dev/rotate-requested-at": jiff::Timestamp::now().to_string() } } });
         self.api("RepoBinding")?.patch("shop", &PatchParams::default(), &Patch::Merge(annotation)).await?;
@@ -214,12 +214,12 @@ impl Stage {
         .await?;
         show(&format!("secret version {before} -> {after}"));
         show(if self.host.update_sets_secret().await? {
-            "The hook stays; it got the new secret and, with it, a new address. What was signed before is accepted for a while:"
+            "The hook stays, with the new secret and a new URL. Deliveries signed with the previous secret are accepted for a while:"
         } else {
-            "This provider cannot change a hook's secret: a new hook carries it. The old one stays for a minute, so that no delivery is lost:"
+            "This provider cannot change a hook's secret, so a new hook has it. The old hook stays for a minute, so that no delivery is lost:"
         });
         self.show_hooks().await?;
-        self.step("Pushing again: deliveries go on during the rotation, and arrive once");
+        self.step("Pushing again: deliveries continue during the rotation, and each arrives once");
         let commit = self.host.push("Paint the door").await?;
         let events = self.sink.wait_for(2, DEADLINE).await?;
         if events.len() != 2 {
@@ -244,13 +244,13 @@ impl Stage {
         if !left.is_empty() {
             bail!("the provider still has {} webhooks", left.len());
         }
-        show(&format!("It is gone, and {} has no webhook left.", self.host.name()));
+        show(&format!("The binding is deleted, and {} has no webhook left.", self.host.name()));
         Ok(())
     }
 
     async fn show_hooks(&self) -> Result<()> {
         for hook in self.host.hooks().await? {
-            // The path of the address is as good as a password.
+            // The path of the URL is secret, like a password.
             let host = hook.url.expose().split("/hooks/").next().unwrap_or_default();
             let events = hook.shape.events.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
             show(&format!("hook {}: to {host}/hooks/..., events {events}, {:?}", hook.id, hook.state));
@@ -288,7 +288,7 @@ impl Stage {
     }
 
     fn explain_how_to_go_on(&self) {
-        self.step("Everything keeps running. Go on by hand, in another terminal:");
+        self.step("Everything keeps running. Continue in another terminal:");
         show(&format!("export KUBECONFIG={}", self.cluster.kubeconfig().display()));
         show(&format!("kubectl --namespace {TEAM} get forgebind"));
         for line in self.host.hints() {
@@ -296,15 +296,15 @@ impl Stage {
         }
         show(&format!("The sink is the Service \"ci\", port {}, of namespace {TEAM}.", self.sink.port()));
         show(&format!("The operator's metrics: {}/metrics, its log: {}", self.operator.admin_url(), self.operator.log_path().display()));
-        println!("\nCtrl-C ends it.");
+        println!("\nPress Ctrl-C to stop.");
     }
 
-    /// Gives a cluster that is not ours back as it was, but for the definitions: others may use them.
+    /// Removes everything from a cluster that is not ours, except the definitions, which others may use.
     async fn clear(&self) -> Result<()> {
         if self.control_plane.is_some() {
             return Ok(());
         }
-        self.step("Removing the namespaces from your cluster; the custom resource definitions stay");
+        self.step("Deleting the namespaces in your cluster; the custom resource definitions stay");
         let namespaces: Api<Namespace> = Api::all(self.cluster.client()?);
         for namespace in [TEAM, SYSTEM] {
             namespaces.delete(namespace, &DeleteParams::default()).await?;

@@ -1,4 +1,4 @@
-//! A simulated Git provider as a program, so that anyone can try one without an account.
+//! A simulated Git provider as a program, to try one without an account.
 //!
 //! ```sh
 //! cargo run --example simulator -- gitlab --listen 127.0.0.1:9000
@@ -17,10 +17,10 @@ use testkit::sim::{Simulator, control, registry};
 #[derive(Parser)]
 #[command(name = "simulator")]
 struct Arguments {
-    /// Which provider: github, gitlab, bitbucket-cloud, bitbucket-data-center or azure-devops.
+    /// The provider: github, gitlab, bitbucket-cloud, bitbucket-data-center or azure-devops.
     #[arg(value_parser = kind)]
     provider: ProviderKind,
-    /// Where to listen.
+    /// Address and port to listen on.
     #[arg(long, default_value = "127.0.0.1:9000")]
     listen: SocketAddr,
     /// Delivers to loopback and private addresses too, which the real provider refuses.
@@ -31,7 +31,7 @@ struct Arguments {
 fn kind(text: &str) -> Result<ProviderKind, String> {
     let found = registry::simulated().find(|kind| kind.flag() == text);
     let names = registry::simulated().map(ProviderKind::flag).collect::<Vec<_>>().join(", ");
-    found.ok_or_else(|| format!("there is no simulator of {text}; there are: {names}"))
+    found.ok_or_else(|| format!("there is no simulator of {text}; use one of {names}"))
 }
 
 #[tokio::main]
@@ -49,15 +49,15 @@ async fn main() -> ExitCode {
 async fn run(arguments: &Arguments) -> Result<()> {
     let maker = registry::maker(arguments.provider).context("there is no simulator of this provider")?;
     let simulator = Simulator::start_at(arguments.listen, arguments.allow_local_targets, maker).await;
-    let simulator = simulator.with_context(|| format!("cannot listen at {}", arguments.listen))?;
+    let simulator = simulator.with_context(|| format!("cannot listen on {}", arguments.listen))?;
     introduce(&simulator, arguments.provider);
-    tokio::signal::ctrl_c().await.context("Ctrl-C cannot be watched")
+    tokio::signal::ctrl_c().await.context("cannot wait for Ctrl-C")
 }
 
-/// How to reach it, and what is ready in it. Its credentials are made up: they open nothing but this simulator.
+/// Prints how to reach the simulator, and its initial data. The credentials are made up: they are useless elsewhere.
 fn introduce(simulator: &Simulator, kind: ProviderKind) {
     let seed_data = simulator.seed_data();
-    println!("A simulated {kind} listens at {}", simulator.url());
+    println!("A simulated {kind} listens on {}", simulator.url());
     println!("\nAccount: {}", seed_data.account);
     for (what, keys) in [("may do everything", &seed_data.credential), ("may read", &seed_data.reader)] {
         let keys: Vec<_> = keys.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -79,9 +79,9 @@ fn introduce(simulator: &Simulator, kind: ProviderKind) {
     for note in &seed_data.notes {
         println!("{note}");
     }
-    println!("\nWhat people and git do is asked for here:");
+    println!("\nControl endpoints for what people and git do:");
     for line in control::usage(simulator.url()) {
         println!("  {line}");
     }
-    println!("\nCtrl-C ends it.");
+    println!("\nPress Ctrl-C to stop.");
 }

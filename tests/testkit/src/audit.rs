@@ -1,4 +1,4 @@
-//! The API server's audit log: what was asked, by whom, and what came of it.
+//! The API server's audit log: requests, users and results.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
-/// One answered request, from the audit log.
+/// An answered request, from the audit log.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditEvent {
@@ -17,22 +17,19 @@ pub struct AuditEvent {
     /// The path with its query.
     #[serde(rename = "requestURI")]
     pub request_uri: String,
-    /// Who asked.
     pub user: AuditUser,
-    /// What the request is about; absent for paths such as `/version`.
+    /// The object of the request; absent for paths such as `/version`.
     pub object_ref: Option<AuditObject>,
-    /// The answer's status.
     pub response_status: Option<AuditStatus>,
 }
 
-/// Who asked.
 #[derive(Clone, Debug, Deserialize)]
 pub struct AuditUser {
     /// The user, such as `system:serviceaccount:NAMESPACE:NAME`.
     pub username: String,
 }
 
-/// What a request is about.
+/// The object of a request.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct AuditObject {
@@ -49,15 +46,13 @@ pub struct AuditObject {
     pub name: String,
 }
 
-/// How a request was answered.
 #[derive(Clone, Debug, Deserialize)]
 pub struct AuditStatus {
-    /// The HTTP status.
     pub code: u16,
 }
 
 impl AuditEvent {
-    /// Whether it changes something.
+    /// Whether the request may change something.
     pub fn is_write(&self) -> bool {
         !matches!(self.verb.as_str(), "get" | "list" | "watch")
     }
@@ -72,14 +67,14 @@ impl AuditEvent {
     }
 }
 
-/// The log of one API server. Whoever waits for something in it asks again and again, so that what was read is kept.
+/// The audit log of one API server. A test that waits for an event asks repeatedly, so the part already read is kept.
 #[derive(Debug)]
 pub struct AuditLog {
     path: PathBuf,
     read: Mutex<Read>,
 }
 
-/// What was read so far.
+/// The part already read.
 #[derive(Debug, Default)]
 struct Read {
     bytes: u64,
@@ -87,12 +82,12 @@ struct Read {
 }
 
 impl AuditLog {
-    /// A log that may not be there yet.
+    /// A log file that may not exist yet.
     pub fn new(path: PathBuf) -> Self {
         Self { path, read: Mutex::default() }
     }
 
-    /// How many events there are.
+    /// The number of events.
     ///
     /// # Errors
     ///
@@ -116,7 +111,7 @@ impl AuditLog {
         file.seek(SeekFrom::Start(read.bytes))?;
         let mut added = String::new();
         file.read_to_string(&mut added)?;
-        // The last line may be in the making.
+        // The last line may still be incomplete.
         for line in added.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
             read.bytes += u64::try_from(line.len())?;
             read.events.extend(serde_json::from_str::<AuditEvent>(line));

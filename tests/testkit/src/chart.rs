@@ -1,4 +1,4 @@
-//! The Helm chart: rendered and installed by the real helm, and the rights that it grants.
+//! The Helm chart, rendered and installed by the real helm, and the rights that it grants.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,23 +17,19 @@ pub fn folder() -> PathBuf {
     repository_root().join("charts/forgebind")
 }
 
-/// Runs helm to its end and returns what it printed.
+/// Runs helm and returns its output.
 ///
 /// # Errors
 ///
-/// When it is not there, or fails; the error holds what it said.
+/// When helm is missing or fails; the error contains its output.
 pub async fn helm(kubeconfig: Option<&Path>, arguments: &[&str]) -> Result<String> {
     let mut command = Command::new(component("HELM")?);
-    // Without a cluster it must not find one.
+    // Without a cluster, helm must not find one by its default settings.
     command.env("KUBECONFIG", kubeconfig.unwrap_or(Path::new("/dev/null"))).args(arguments);
     output_of(command).await
 }
 
-/// Renders a chart with values; `only` names the templates to show, all where it is empty.
-///
-/// # Errors
-///
-/// What helm says.
+/// Renders a chart with values; `only` lists the templates to show, all when it is empty.
 pub async fn render(chart: &Path, release: &str, namespace: &str, values: &Value, only: &[&str]) -> Result<String> {
     let file = values_file(values)?;
     let (chart, file) = (chart.to_str().context("the path is not UTF-8")?, file.path().to_str().context("the path is not UTF-8")?);
@@ -42,11 +38,7 @@ pub async fn render(chart: &Path, release: &str, namespace: &str, values: &Value
     helm(None, &arguments).await
 }
 
-/// Values as a file that goes when it is dropped.
-///
-/// # Errors
-///
-/// When it cannot be written.
+/// The values as a file that is deleted when it is dropped.
 pub fn values_file(values: &Value) -> Result<tempfile::NamedTempFile> {
     let file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
     // JSON is YAML.
@@ -58,7 +50,7 @@ pub fn values_file(values: &Value) -> Result<tempfile::NamedTempFile> {
 ///
 /// # Errors
 ///
-/// When one is not YAML.
+/// When a document is not valid YAML.
 pub fn objects(stream: &str) -> Result<Vec<Value>> {
     let mut documents = vec![String::new()];
     for line in stream.lines() {
@@ -72,11 +64,7 @@ pub fn objects(stream: &str) -> Result<Vec<Value>> {
     read.filter(|object| !matches!(object, Ok(Value::Null))).collect()
 }
 
-/// Creates an object; one that is there already is fine.
-///
-/// # Errors
-///
-/// When the API server refuses.
+/// Creates an object unless it exists.
 pub async fn create(cluster: &Cluster, object: &Value) -> Result<()> {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let (group, version) = text("/apiVersion").split_once('/').unwrap_or(("", text("/apiVersion")));
@@ -89,7 +77,7 @@ pub async fn create(cluster: &Cluster, object: &Value) -> Result<()> {
     accept_existing(api.create(&PostParams::default(), &parsed).await).with_context(|| object.to_string())
 }
 
-/// Stand-ins in the rendered rights. They are like no other text of the chart.
+/// Placeholders in the rendered rights. They differ from every other text of the chart.
 const OWN: &str = "own-namespace";
 const WATCHED: &str = "watched-namespace";
 const NAME: &str = "full-name";
@@ -107,7 +95,7 @@ async fn rights() -> Result<&'static Vec<Value>> {
     rendered.await
 }
 
-/// Grants the operator of a namespace what the chart grants it for these watched namespaces, and no more.
+/// Grants the operator of a namespace exactly what the chart grants it for these watched namespaces.
 ///
 /// # Errors
 ///
@@ -131,10 +119,10 @@ pub fn snapshot_path(name: &str, ending: &str) -> PathBuf {
     repository_root().join("tests/snapshots/chart").join(format!("{name}.{ending}"))
 }
 
-/// The release that is rendered.
+/// The release name of the renderings.
 pub const RELEASE: &str = "forgebind";
 
-/// The namespace for which it is rendered.
+/// The namespace of the renderings.
 pub const NAMESPACE: &str = "forgebind-system";
 
 /// The values of one snapshot.
@@ -142,7 +130,7 @@ pub fn snapshot_values(name: &str) -> Result<Value> {
     Ok(serde_saphyr::from_str(&std::fs::read_to_string(snapshot_path(name, "values.yaml"))?)?)
 }
 
-/// The chart as it is rendered with values.
+/// The chart rendered with values.
 pub async fn rendered(values: &Value) -> Result<String> {
     render(&folder(), RELEASE, NAMESPACE, values, &[]).await
 }

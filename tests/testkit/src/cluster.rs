@@ -1,4 +1,4 @@
-//! Working with a cluster, whoever runs it.
+//! Access to a cluster, however it is run.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,7 +17,7 @@ use serde_json::json;
 use super::components::output_of;
 use super::wait::{Seen, wait_until};
 
-/// A cluster, seen with one identity.
+/// A cluster, accessed with one identity.
 #[derive(Clone, Debug)]
 pub struct Cluster {
     config: Config,
@@ -26,44 +26,43 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A cluster from the parts that reach it: the same identity as a client's settings and as a file for programs.
+    /// A cluster from its parts: the same identity as a client configuration and as a file for programs.
     pub fn new(config: Config, kubeconfig: PathBuf, kubectl: PathBuf) -> Self {
         Self { config, kubeconfig, kubectl }
     }
 
-    /// A client on the present runtime. Clients of tests are not shared: each test has a runtime of its own.
+    /// A client on the present runtime. Tests do not share clients, because each test has its own runtime.
     ///
     /// # Errors
     ///
-    /// When the settings make no client.
+    /// When the configuration is not valid.
     pub fn client(&self) -> Result<Client> {
         super::install_crypto();
         Ok(Client::try_from(self.config.clone())?)
     }
 
-    /// The kubeconfig file.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
-    /// Runs kubectl and returns what it printed.
+    /// Runs kubectl and returns its output.
     ///
     /// # Errors
     ///
-    /// When it fails; the error holds what it said.
+    /// When kubectl fails; the error contains its output.
     pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new(&self.kubectl);
-        // By the environment: there it may also be a list of files.
+        // By the environment, because KUBECONFIG may also be a list of files.
         command.env("KUBECONFIG", &self.kubeconfig).args(arguments);
         output_of(command).await
     }
 
-    /// Runs a shell script of the guides in a folder, with this cluster's kubectl, and returns what it printed. It ends with the
-    /// first command that fails.
+    /// Runs a shell script of the guides in a folder, with this cluster's kubectl, and returns its output. The script ends with
+    /// the first command that fails.
     ///
     /// # Errors
     ///
-    /// When it fails; the error holds what it said.
+    /// When it fails; the error contains its output.
     pub async fn script(&self, folder: &Path, script: &str) -> Result<String> {
         let tools = self.kubectl.parent().context("kubectl has no folder")?;
         let path = std::env::join_paths(
@@ -74,11 +73,7 @@ impl Cluster {
         output_of(command).await.with_context(|| script.to_owned())
     }
 
-    /// Makes a namespace with a name of its own and returns the name.
-    ///
-    /// # Errors
-    ///
-    /// When the API server refuses.
+    /// Creates a namespace with a unique name and returns the name.
     pub async fn create_namespace(&self, prefix: &str) -> Result<String> {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let name = format!("{prefix}-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
@@ -86,22 +81,14 @@ impl Cluster {
         Ok(name)
     }
 
-    /// Makes the namespace `name`; one that is there already is fine.
-    ///
-    /// # Errors
-    ///
-    /// When the API server refuses.
+    /// Creates the namespace `name` unless it exists.
     pub async fn create_namespace_named(&self, name: &str) -> Result<()> {
         let api: Api<Namespace> = Api::all(self.client()?);
         let namespace = Namespace { metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() }, ..Namespace::default() };
         accept_existing(api.create(&PostParams::default(), &namespace).await).with_context(|| format!("namespace {name}"))
     }
 
-    /// Makes or replaces a Secret.
-    ///
-    /// # Errors
-    ///
-    /// When the API server refuses.
+    /// Creates or replaces a Secret.
     pub async fn apply_secret(&self, namespace: &str, name: &str, entries: &[(&str, &str)]) -> Result<Secret> {
         let api: Api<Secret> = Api::namespaced(self.client()?, namespace);
         let data = entries.iter().map(|(key, value)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec()))).collect();
@@ -135,11 +122,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Makes a service account where there is none and returns a token of it that lasts for the test.
-    ///
-    /// # Errors
-    ///
-    /// When the API server refuses.
+    /// Creates a service account unless it exists and returns a token of it that is valid for the whole test.
     pub async fn service_account_token(&self, namespace: &str, name: &str) -> Result<String> {
         let api: Api<ServiceAccount> = Api::namespaced(self.client()?, namespace);
         let account =
@@ -154,11 +137,11 @@ impl Cluster {
     }
 }
 
-/// Makes an error of everything but an object that is there already.
+/// Ignores the error that an object already exists.
 ///
 /// # Errors
 ///
-/// What else the API server said.
+/// Every other error of the API server.
 pub fn accept_existing<T>(answer: kube::Result<T>) -> Result<()> {
     match answer {
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
@@ -166,11 +149,7 @@ pub fn accept_existing<T>(answer: kube::Result<T>) -> Result<()> {
     }
 }
 
-/// Writes a kubeconfig with one cluster and one user that has a token. `authority` is a PEM bundle, for https.
-///
-/// # Errors
-///
-/// When the file cannot be written.
+/// Writes a kubeconfig with one cluster and one user with a token. `authority` is a PEM bundle, for https.
 pub fn write_kubeconfig(path: &Path, server: &str, authority: Option<&Path>, token: &str) -> Result<()> {
     let mut cluster = json!({ "server": server });
     if let (Some(fields), Some(authority)) = (cluster.as_object_mut(), authority) {

@@ -1,4 +1,4 @@
-//! Where the programs are.
+//! Finds the programs that tests run.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ pub fn repository_root() -> PathBuf {
 }
 
 impl Components {
-    /// Asks the build script, which builds nothing here.
+    /// Asks the build script, which builds nothing when called like this.
     ///
     /// # Errors
     ///
@@ -53,26 +53,26 @@ pub fn component(variable: &str) -> Result<PathBuf> {
 }
 
 fn path(named: &BTreeMap<String, PathBuf>, variable: &str) -> Result<PathBuf> {
-    named.get(variable).cloned().with_context(|| format!("what {variable} names is not built yet; run `make tools`"))
+    named.get(variable).cloned().with_context(|| format!("the program of {variable} is not built yet; run `make tools`"))
 }
 
 /// What the build script finds, by environment variable.
 fn named() -> Result<BTreeMap<String, PathBuf>> {
     let script = repository_root().join("tests/controlplane/build");
-    // Asking a shell to print the values keeps the parsing of its quotes in one place.
+    // A shell prints the values, so that only the shell has to parse the quotes.
     let print = r#"lines=$("$0" --find) && eval "$lines" && while IFS=' =' read -r _ name _; do printf '%s %s\n' "$name" "${!name}"; done <<<"$lines""#;
     let output = Command::new("bash").arg("-c").arg(print).arg(&script).output().context("bash cannot be started")?;
     let complaint = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "the real components are not there: {}", complaint.trim());
+    ensure!(output.status.success(), "the real components are missing: {}", complaint.trim());
     let answer = String::from_utf8(output.stdout).context("a path is not UTF-8")?;
     Ok(answer.lines().filter_map(|line| line.split_once(' ')).map(|(name, path)| (name.to_owned(), PathBuf::from(path))).collect())
 }
 
-/// Runs a program to its end without blocking the runtime and returns what it printed.
+/// Runs a program to its end without blocking the runtime and returns its output.
 ///
 /// # Errors
 ///
-/// When it cannot be started or fails; the error holds what it said.
+/// When it cannot be started or fails; the error contains its output.
 pub async fn output_of(mut command: Command) -> Result<String> {
     tokio::task::spawn_blocking(move || {
         let name = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -1,5 +1,5 @@
-//! The image's file system, run as the kubelet would run it: a root of its own that cannot be written to, the image's user,
-//! no capability, no way to gain one, an environment of its own. Only the network is this machine's.
+//! The file system of the image, run as the kubelet would run it: a read-only root, the image's user, no capability and no way to
+//! gain one, and only the given environment. Only the network is this machine's.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,37 +10,35 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::process::Program;
 use super::scratch::Scratch;
 
-/// Where a pod finds its service account.
+/// The folder in which a pod finds its service account.
 pub const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// `$1` becomes a mount that cannot be written to, in a mount namespace of this process alone; then the rest is run.
+/// `$1` becomes a read-only mount in a mount namespace of this process alone; then the rest is run.
 const READ_ONLY: &str =
     r#"mount --bind "$1" "$1" && mount -o remount,bind,ro,nosuid,nodev "$1" && cd / && shift && exec /usr/bin/env -i "$@""#;
 
-/// Where the programs are that lead into the container. Engines give a container the same.
+/// The folders of the programs that set up the container. Container engines set the same.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What an image is started with.
+/// What is needed to start an image.
 #[derive(Clone, Debug)]
 pub struct Image {
-    /// Its file system.
     pub root: PathBuf,
-    /// Its entry point.
     pub entrypoint: Vec<String>,
     /// Its user and group, as numbers.
     pub user: (u32, u32),
 }
 
-/// How this process may make a root of its own.
+/// How this process can create a separate root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Means {
-    /// It is root.
+    /// As root.
     Root,
-    /// In a user namespace.
+    /// With a user namespace.
     UserNamespace,
 }
 
-/// A container that is not started yet. Its file system goes when it is dropped.
+/// A container that is not started yet. Its file system is deleted when it is dropped.
 #[derive(Debug)]
 pub struct Container {
     scratch: Scratch,
@@ -53,38 +51,34 @@ impl Container {
     ///
     /// # Errors
     ///
-    /// When its file system cannot be copied, or this process may neither make mounts nor user namespaces.
+    /// When its file system cannot be copied, or this process can create neither mounts nor user namespaces.
     pub fn new(image: &Image) -> Result<Self> {
         let scratch = Scratch::new("container")?;
         let status = Command::new("cp").arg("-a").arg(image.root.join(".")).arg(scratch.path()).status()?;
         ensure!(status.success(), "{} cannot be copied", image.root.display());
-        // Another user has to get in.
+        // Another user needs access.
         std::fs::set_permissions(scratch.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         Ok(Self { scratch, image: image.clone(), means: means()? })
     }
 
-    /// Makes a folder in it, for the files of a volume. Answers where it is, seen from outside.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be made.
+    /// Creates a folder in the container, for the files of a volume. Returns its path outside.
     pub fn folder(&self, path: &str) -> Result<PathBuf> {
         let folder = self.scratch.path().join(path.trim_start_matches('/'));
         std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
         Ok(folder)
     }
 
-    /// What runs in it with these arguments, and with this environment and no other.
+    /// The program in the container, with these arguments and only this environment.
     pub fn program(&self, environment: &[(String, String)], arguments: &[String], log: &Path) -> Program {
         let (program, own) = self.command(environment, arguments);
         Program::new("forgebind", program, log).arguments(own)
     }
 
-    /// Runs it to its end and answers what it printed.
+    /// Runs the container to its end and returns its output.
     ///
     /// # Errors
     ///
-    /// When it cannot be started or fails; the error holds what it said.
+    /// When it cannot be started or fails; the error contains its output.
     pub fn output(&self, arguments: &[&str]) -> Result<String> {
         let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let (program, own) = self.command(&[], &arguments);
@@ -121,7 +115,7 @@ impl Container {
     }
 }
 
-/// Why nothing can be started here; `None` where it can.
+/// Why this machine cannot start a container; `None` if it can.
 pub fn obstacle() -> Option<String> {
     means().err().map(|error| error.to_string())
 }

@@ -20,11 +20,11 @@ use super::wait::{Seen, wait_until};
 
 /// The token of the administrator.
 pub const ADMIN_TOKEN: &str = "admin-of-a-test-cluster";
-/// The user whose requests are the test's own.
+/// The user name of the test's own requests.
 pub const ADMIN: &str = "admin";
 const START_DEADLINE: Duration = Duration::from_secs(60);
 
-/// A control plane. Everything ends when it is dropped, or when this process ends.
+/// A control plane. Its programs end when it is dropped, or when this process ends.
 #[derive(Debug)]
 pub struct ControlPlane {
     cluster: Cluster,
@@ -34,7 +34,7 @@ pub struct ControlPlane {
     api_server: Server,
     etcd: Server,
     audit: AuditLog,
-    // Dropped in this order: the folder goes when nobody writes to it any more.
+    // The fields are dropped in this order: the folder is removed after all writers have ended.
     _scratch: Scratch,
 }
 
@@ -62,12 +62,12 @@ impl Server {
     }
 
     fn kill(&self) {
-        // Dropping kills and waits.
+        // Dropping the process kills it and waits.
         *self.process() = None;
     }
 
     fn signal(&self, name: &str) -> Result<()> {
-        self.process().as_mut().context("it does not run")?.signal(name)
+        self.process().as_mut().context("it is not running")?.signal(name)
     }
 
     fn obituary(&self) -> Result<Option<String>> {
@@ -76,22 +76,18 @@ impl Server {
 }
 
 impl ControlPlane {
-    /// Starts one with the custom resource definitions of this tree applied.
+    /// Starts a control plane with the custom resource definitions of this tree.
     ///
     /// # Errors
     ///
-    /// When a program is missing or does not become ready within a minute; the error holds its last lines.
+    /// When a program is missing or does not become ready within a minute; the error contains its last log lines.
     pub async fn start() -> Result<Self> {
         let plane = Self::start_bare().await?;
         plane.cluster.apply_crds().await?;
         Ok(plane)
     }
 
-    /// Starts one without any custom resource definition.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::start`].
+    /// Starts a control plane without any custom resource definition.
     pub async fn start_bare() -> Result<Self> {
         super::install_crypto();
         let components = Components::find()?;
@@ -125,7 +121,7 @@ impl ControlPlane {
         Ok(plane)
     }
 
-    /// The cluster as its administrator sees it.
+    /// The cluster with the administrator's identity.
     pub const fn cluster(&self) -> &Cluster {
         &self.cluster
     }
@@ -140,11 +136,7 @@ impl ControlPlane {
         self.folder.join("ca.crt")
     }
 
-    /// Writes a kubeconfig for a token of a service account, reaching the API server directly or through `server`.
-    ///
-    /// # Errors
-    ///
-    /// When the file cannot be written.
+    /// Writes a kubeconfig with the token of a service account, for the API server or for `server` in front of it.
     pub fn kubeconfig_for(&self, name: &str, token: &str, server: Option<&str>) -> Result<PathBuf> {
         let path = self.folder.join(format!("kubeconfig-{name}"));
         let authority = self.authority();
@@ -155,35 +147,27 @@ impl ControlPlane {
         Ok(path)
     }
 
-    /// kill -9 of etcd. The API server stays and fails.
+    /// Kills etcd (SIGKILL). The API server keeps running and fails.
     pub fn kill_etcd(&self) {
         self.etcd.kill();
     }
 
-    /// Starts etcd again on the data it left, and waits until the API server is ready.
+    /// Starts etcd again with its data, and waits until the API server is ready.
     ///
     /// # Errors
     ///
-    /// When it runs, or is not ready within a minute.
+    /// When etcd is running, or the API server is not ready within a minute.
     pub async fn start_etcd(&self) -> Result<()> {
         self.etcd.start()?;
         self.wait_ready().await
     }
 
-    /// Holds every server still, so that nothing else is measured. Connections stay open, and nobody answers.
-    ///
-    /// # Errors
-    ///
-    /// When one does not run.
+    /// Stops every server (SIGSTOP), so that they do not disturb a measurement. Connections stay open without answers.
     pub fn hold_still(&self) -> Result<()> {
         self.servers().into_iter().try_for_each(|server| server.signal("STOP"))
     }
 
-    /// Lets every server go on.
-    ///
-    /// # Errors
-    ///
-    /// When one does not run.
+    /// Continues every server.
     pub fn go_on(&self) -> Result<()> {
         self.servers().into_iter().try_for_each(|server| server.signal("CONT"))
     }
@@ -192,7 +176,7 @@ impl ControlPlane {
         [&self.etcd, &self.api_server, &self.controller_manager]
     }
 
-    /// kill -9 of the API server.
+    /// Kills the API server (SIGKILL).
     pub fn kill_api_server(&self) {
         self.api_server.kill();
     }
@@ -201,35 +185,23 @@ impl ControlPlane {
     ///
     /// # Errors
     ///
-    /// When it runs, or is not ready within a minute.
+    /// When it is running, or is not ready within a minute.
     pub async fn start_api_server(&self) -> Result<()> {
         self.api_server.start()?;
         self.wait_ready().await
     }
 
-    /// How many requests were answered so far.
-    ///
-    /// # Errors
-    ///
-    /// When the audit log cannot be read.
+    /// The number of requests answered so far.
     pub fn audit_position(&self) -> Result<usize> {
         self.audit.position()
     }
 
-    /// Every request that was answered since a position, watches included once they ended.
-    ///
-    /// # Errors
-    ///
-    /// When the audit log cannot be read.
+    /// Every request that was answered since a position; watches appear once they have ended.
     pub fn audit_events_since(&self, position: usize) -> Result<Vec<AuditEvent>> {
         self.audit.since(position)
     }
 
-    /// Every request that was answered so far, watches included once they ended.
-    ///
-    /// # Errors
-    ///
-    /// When the audit log cannot be read.
+    /// Every request that was answered so far; watches appear once they have ended.
     pub fn audit_events(&self) -> Result<Vec<AuditEvent>> {
         self.audit.since(0)
     }
@@ -243,7 +215,7 @@ impl ControlPlane {
                 }
             }
             let answer = client.request_text(http::Request::get("/readyz").body(Vec::new())?).await?;
-            // The default namespace tells that the API server has done its own start-up work.
+            // The default namespace exists only after the API server has finished its own start-up work.
             client.request_text(http::Request::get("/api/v1/namespaces/default").body(Vec::new())?).await?;
             Ok(if answer == "ok" { Seen::Done(()) } else { Seen::NotYet(answer) })
         })
@@ -337,8 +309,8 @@ fn controller_manager(components: &Components, folder: &Path) -> Program {
         .argument("--secure-port=0")
 }
 
-/// A control plane of one test, which ends with the test. What the test made refers to it for the rest of the process, which is
-/// why the value stays; its programs would take the processor from the tests that follow.
+/// A control plane of one test, stopped at the end of the test. Its value stays for the rest of the process, because objects of
+/// the test refer to it; only its programs stop, because they would use the processor of later tests.
 #[derive(Debug)]
 pub struct OwnControlPlane(&'static ControlPlane);
 
@@ -353,7 +325,6 @@ impl OwnControlPlane {
         Ok(Self(Box::leak(Box::new(ControlPlane::start_bare().await?))))
     }
 
-    /// The control plane.
     pub const fn plane(&self) -> &'static ControlPlane {
         self.0
     }
@@ -366,7 +337,7 @@ impl Drop for OwnControlPlane {
     }
 }
 
-/// A client for a service account, which is made where it is not there.
+/// A client for a service account, which is created if it does not exist.
 pub async fn client_of(plane: &ControlPlane, namespace: &str, account: &str) -> Result<Client> {
     let token = plane.cluster().service_account_token(namespace, account).await?;
     let kubeconfig = kube::config::Kubeconfig::read_from(plane.kubeconfig_for(&format!("{namespace}-{account}"), &token, None)?)?;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::components::repository_root;
 
-/// Where the kustomizations are.
+/// The folder of the kustomizations.
 pub fn folder() -> PathBuf {
     repository_root().join("deploy")
 }
@@ -32,8 +32,8 @@ pub fn kustomizations() -> Result<BTreeSet<String>> {
     Ok(found)
 }
 
-/// A rendered chart as kustomize takes it: either without the hooks of helm, because a Job that is applied as it stands would
-/// run at once, or these alone and without what makes them hooks.
+/// A rendered chart as kustomize uses it: either without helm hooks, because applying their Jobs would run them at once, or only
+/// the hooks, without the annotations that make them hooks.
 pub fn without_helm(stream: &str, hooks: bool) -> String {
     let is_hook = |document: &str| document.contains("\n    helm.sh/hook: ");
     let documents = stream.split("---\n").filter(|document| !document.trim().is_empty() && is_hook(document) == hooks);
@@ -47,5 +47,5 @@ pub fn without_helm(stream: &str, hooks: bool) -> String {
     format!("# Rendered from the chart by `make generate`.\n---\n{}\n", kept.collect::<Vec<_>>().join("\n---\n"))
 }
 
-/// Each is a complete installation.
+/// Each of these is a complete installation.
 pub const INSTALLATIONS: [&str; 3] = ["base", "overlays/namespaced", "overlays/two-receivers"];

@@ -1,4 +1,4 @@
-//! What `src/docs/guide/reference/metrics.md` says of metrics.
+//! The metrics that `src/docs/guide/reference/metrics.md` describes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,13 +6,12 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::components::repository_root;
 
-/// The page.
 pub const METRICS: &str = "src/docs/guide/reference/metrics.md";
 
-/// Where the guide turns from our own metrics to those of kube-state-metrics.
+/// The heading that ends our own metrics and begins those of kube-state-metrics.
 const OBJECTS: &str = "\n## Each object by kube-state-metrics\n";
 
-/// One metric: its type, its labels, what it means.
+/// A metric: its type, labels and meaning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metric {
     pub kind: String,
@@ -25,7 +24,7 @@ pub fn documented() -> Result<BTreeMap<String, Metric>> {
     tables(read()?.split_once(OBJECTS).context("no part about kube-state-metrics")?.0)
 }
 
-/// What kube-state-metrics tells.
+/// The metrics of kube-state-metrics.
 pub fn documented_objects() -> Result<BTreeMap<String, Metric>> {
     tables(read()?.split_once(OBJECTS).context("no part about kube-state-metrics")?.1)
 }

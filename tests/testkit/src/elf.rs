@@ -1,4 +1,4 @@
-//! What an ELF file for 64-bit little-endian machines asks of the system. The layouts are those of elf(5).
+//! What an ELF file for 64-bit little-endian machines requires of the system. The layouts are those of elf(5).
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -7,7 +7,7 @@ const DYNAMIC: u32 = 2;
 const NEEDED: u64 = 1;
 const SYMBOLS: u32 = 2;
 
-/// What such a file says about itself.
+/// Properties of such a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Elf {
     /// The machine: 62 is `x86_64`, 183 is `aarch64`.
@@ -16,9 +16,9 @@ pub struct Elf {
     pub has_interpreter: bool,
     /// How many shared libraries it needs.
     pub libraries: usize,
-    /// Whether it carries a table of symbols, which `strip` removes.
+    /// Whether it has a symbol table, which `strip` removes.
     pub has_symbols: bool,
-    /// Whether it is loaded at an address that changes with every start.
+    /// Whether it is loaded at a random address.
     pub position_independent: bool,
 }
 
@@ -26,9 +26,9 @@ pub struct Elf {
 ///
 /// # Errors
 ///
-/// When it is no such file, or is cut.
+/// When it is not such a file, or is truncated.
 pub fn read(file: &[u8]) -> Result<Elf> {
-    ensure!(file.starts_with(b"\x7fELF\x02\x01"), "no ELF file for 64 bits, little-endian");
+    ensure!(file.starts_with(b"\x7fELF\x02\x01"), "not a 64-bit little-endian ELF file");
     let mut elf = Elf {
         machine: u16::try_from(number(file, 18, 2)?)?,
         has_interpreter: false,
@@ -49,7 +49,7 @@ pub fn read(file: &[u8]) -> Result<Elf> {
     Ok(elf)
 }
 
-/// The entries of a table whose offset stands at one place of the file's header, and whose entry size and count at another.
+/// The entries of a table. The file header has the table's offset at one place, and the entry size and count at another.
 fn table(file: &[u8], offset_at: u64, size_at: u64) -> Result<Vec<&[u8]>> {
     let (offset, size, count) = (number(file, offset_at, 8)?, number(file, size_at, 2)?, number(file, size_at + 2, 2)?);
     (0..count).map(|index| slice(file, offset + index * size, size)).collect()
@@ -65,7 +65,7 @@ fn needed(dynamic: &[u8]) -> Result<usize> {
 
 fn slice(file: &[u8], offset: u64, size: u64) -> Result<&[u8]> {
     let start = usize::try_from(offset)?;
-    file.get(start..).and_then(|rest| rest.get(..usize::try_from(size).ok()?)).context("the file is cut")
+    file.get(start..).and_then(|rest| rest.get(..usize::try_from(size).ok()?)).context("the file is truncated")
 }
 
 fn number(bytes: &[u8], offset: u64, size: u64) -> Result<u64> {

@@ -1,4 +1,4 @@
-//! A proxy in front of the API server or of Gitea that passes everything on, counts it, and fails on order.
+//! A proxy in front of the API server or of Gitea that forwards and counts every request, and fails when told to.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,49 +19,44 @@ use super::http_server::{Body, HttpServer, answer};
 use super::plain_http;
 use super::port::free_port;
 
-/// One request that came through.
+/// A request that arrived.
 #[derive(Clone, Debug)]
 pub struct Exchange {
-    /// Its method.
     pub method: Method,
     /// Path and query.
     pub path: String,
-    /// Its body.
     pub body: Bytes,
-    /// When it came.
+    /// When it arrived.
     pub at: Instant,
 }
 
 impl Exchange {
-    /// Whether it asks to change something.
+    /// Whether the request may change something.
     pub fn is_write(&self) -> bool {
         !matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS)
     }
 }
 
-/// What the server answered, whether or not the answer arrived.
+/// An answer of the server, whether or not the client received it.
 #[derive(Clone, Debug)]
 pub struct Answered {
-    /// To which request.
     pub exchange: Exchange,
-    /// With which status.
     pub status: StatusCode,
-    /// With which body.
     pub body: Bytes,
 }
 
-/// What goes wrong.
+/// The kinds of failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The request reaches the server, which does it; the connection is closed instead of an answer.
+    /// The server receives and performs the request; the proxy closes the connection instead of answering.
     LoseAnswer,
-    /// The request never reaches the server; the connection is closed.
+    /// The server never receives the request; the proxy closes the connection.
     LoseRequest,
-    /// The request never reaches the server; the proxy answers with this status.
+    /// The server never receives the request; the proxy answers with this status.
     Answer(StatusCode),
-    /// The request reaches the server, which does it; its answer waits until [`Injection::release`].
+    /// The server receives and performs the request; the proxy holds its answer until [`Injection::release`].
     HoldAnswer,
-    /// The request waits until [`Injection::release`] before it reaches the server.
+    /// The proxy holds the request until [`Injection::release`].
     HoldRequest,
 }
 
@@ -70,16 +65,16 @@ type Predicate = dyn Fn(&Exchange) -> bool + Send + Sync;
 struct Rule {
     matches: Box<Predicate>,
     fault: Fault,
-    /// Matching requests to let through first.
+    /// Matching requests that pass first.
     skip: usize,
-    /// Matching requests to fail after those.
+    /// Matching requests that fail after those.
     times: usize,
     seen: usize,
     hits: watch::Sender<usize>,
     released: watch::Sender<bool>,
 }
 
-/// A fault that was ordered. Dropping it takes the order back and releases what is held.
+/// An injected fault. Dropping it ends the fault and releases held requests and answers.
 #[derive(Debug)]
 pub struct Injection {
     hits: watch::Receiver<usize>,
@@ -87,23 +82,23 @@ pub struct Injection {
 }
 
 impl Injection {
-    /// Waits until the fault struck for the `count`th time. For [`Fault::HoldAnswer`] the server has answered by then.
+    /// Waits until the fault has applied `count` times. For [`Fault::HoldAnswer`], the server has answered by then.
     ///
     /// # Errors
     ///
-    /// When it does not within the deadline.
+    /// When that does not happen within the deadline.
     pub async fn struck(&mut self, count: usize, deadline: Duration) -> Result<()> {
         let reached = tokio::time::timeout(deadline, self.hits.wait_for(|hits| *hits >= count)).await.is_ok();
         ensure!(reached, "waited {deadline:?} for a request to fail; it happened {} of {count} times", *self.hits.borrow());
         Ok(())
     }
 
-    /// How often it struck.
+    /// The number of times the fault has applied.
     pub fn hits(&self) -> usize {
         *self.hits.borrow()
     }
 
-    /// Lets go what is held, and everything that matches later.
+    /// Releases whatever is held, and everything that matches later.
     pub fn release(&self) {
         self.released.send_replace(true);
     }
@@ -119,7 +114,7 @@ struct State {
     upstream: String,
     client: reqwest::Client,
     exchanges: Mutex<Vec<Exchange>>,
-    /// Where answers are kept; watches have no end, so an API server's are not.
+    /// Recorded answers; `None` in front of an API server, because watches do not end.
     answers: Option<Mutex<Vec<Answered>>>,
     rules: Mutex<Vec<Rule>>,
 }
@@ -141,32 +136,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl FaultProxy {
-    /// A proxy in front of an API server, with plain http on the client's side. Give its URL to
-    /// [`ControlPlane::kubeconfig_for`].
-    ///
-    /// # Errors
-    ///
-    /// When no port is free.
+    /// A proxy in front of an API server, with plain http for the client. Pass its URL to [`ControlPlane::kubeconfig_for`].
     pub async fn before_control_plane(plane: &ControlPlane) -> Result<Self> {
         let authority = reqwest::Certificate::from_pem(&std::fs::read(plane.authority())?)?;
         let builder = reqwest::Client::builder().tls_certs_only([authority]);
         Self::start(plane.server_url(), builder, None).await
     }
 
-    /// A proxy in front of a Gitea. Its URL is a connection's `url`; Gitea's own answers still name its real address.
-    ///
-    /// # Errors
-    ///
-    /// When no port is free.
+    /// A proxy in front of a Gitea. Use its URL as the connection's `url`; Gitea's answers still contain its real address.
     pub async fn before_gitea(gitea: &Gitea) -> Result<Self> {
         Self::start(gitea.url(), plain_http::builder(), Some(Mutex::default())).await
     }
 
-    /// A proxy in front of an operator's receiver: another public endpoint, by which nobody but those who are told comes.
-    ///
-    /// # Errors
-    ///
-    /// When no port is free.
+    /// A proxy in front of an operator's receiver: another public endpoint, used only by clients that know its address.
     pub async fn before_receiver(url: &str) -> Result<Self> {
         Self::start(url, plain_http::builder(), None).await
     }
@@ -181,7 +163,7 @@ impl FaultProxy {
         Ok(Self { state, server })
     }
 
-    /// Its address, without a slash at the end.
+    /// The address without a trailing slash.
     pub fn url(&self) -> String {
         self.server.url()
     }
@@ -191,12 +173,12 @@ impl FaultProxy {
         lock(&self.state.exchanges).clone()
     }
 
-    /// Every answer of a Gitea since the start, in the order in which they came; those to forgotten requests too.
+    /// Every answer of a Gitea since the start, in order, including those to forgotten requests.
     pub fn answers(&self) -> Vec<Answered> {
         self.state.answers.as_ref().map(|answers| lock(answers).clone()).unwrap_or_default()
     }
 
-    /// How many requests matched.
+    /// The number of matching requests.
     pub fn count(&self, matches: impl Fn(&Exchange) -> bool) -> usize {
         lock(&self.state.exchanges).iter().filter(|exchange| matches(exchange)).count()
     }
@@ -206,7 +188,7 @@ impl FaultProxy {
         lock(&self.state.exchanges).clear();
     }
 
-    /// Cuts everything off: connections are closed, new ones too.
+    /// Closes all connections, and each new one.
     pub fn cut(&self) {
         self.server.set_open(false);
     }
@@ -216,12 +198,12 @@ impl FaultProxy {
         self.server.set_open(true);
     }
 
-    /// Orders a fault for the next matching request.
+    /// Injects a fault for the next matching request.
     pub fn inject(&self, fault: Fault, matches: impl Fn(&Exchange) -> bool + Send + Sync + 'static) -> Injection {
         self.inject_nth(fault, 0, 1, matches)
     }
 
-    /// Orders a fault: lets `skip` matching requests through, then fails the next `times`.
+    /// Injects a fault: `skip` matching requests pass, then the next `times` fail.
     pub fn inject_nth(
         &self,
         fault: Fault,
@@ -237,7 +219,7 @@ impl FaultProxy {
     }
 }
 
-/// A fault that strikes the present request.
+/// A fault that applies to the present request.
 struct Strike {
     fault: Fault,
     hits: watch::Sender<usize>,
@@ -251,7 +233,7 @@ impl Strike {
 
     async fn hold(&self) {
         self.count();
-        // An error means that nobody is left to release it.
+        // An error means that the sender is gone and nobody can release it any more.
         let _ = self.released.subscribe().wait_for(|released| *released).await;
     }
 }
@@ -277,7 +259,7 @@ async fn pass(state: Arc<State>, request: Request<Incoming>) -> Result<Response<
     match strike.as_ref().map(|strike| (strike, strike.fault)) {
         Some((strike, Fault::LoseRequest)) => {
             strike.count();
-            bail!("lost on order");
+            bail!("lost by an injected fault");
         }
         Some((strike, Fault::Answer(status))) => {
             strike.count();
@@ -286,12 +268,12 @@ async fn pass(state: Arc<State>, request: Request<Incoming>) -> Result<Response<
         Some((strike, Fault::HoldRequest)) => strike.hold().await,
         Some((_, Fault::LoseAnswer | Fault::HoldAnswer)) | None => {}
     }
-    // In a task of its own: the server's work goes on when the client goes away.
+    // In a task of its own: the server finishes the request even if the client disconnects.
     let response = tokio::spawn(forward(state, exchange, head.headers)).await??;
     match strike.as_ref().map(|strike| (strike, strike.fault)) {
         Some((strike, Fault::LoseAnswer)) => {
             strike.count();
-            bail!("lost on order");
+            bail!("lost by an injected fault");
         }
         Some((strike, Fault::HoldAnswer)) => strike.hold().await,
         _ => {}
@@ -317,7 +299,7 @@ async fn forward(state: Arc<State>, exchange: Exchange, mut headers: HeaderMap) 
         lock(answers).push(Answered { exchange, status, body: body.clone() });
         return Ok(response.body(Full::new(body).map_err(|never| match never {}).boxed_unsync())?);
     }
-    // Watches stream: pieces are passed on as they come.
+    // Watches stream, so pieces are forwarded as they arrive.
     let body = StreamBody::new(answer.bytes_stream().map_ok(Frame::data).map_err(anyhow::Error::from));
     Ok(response.body(body.boxed_unsync())?)
 }

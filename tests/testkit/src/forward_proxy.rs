@@ -1,5 +1,5 @@
-//! A forward proxy as companies have one: it opens tunnels by CONNECT, knows names that nobody else knows, and remembers
-//! where it was asked to go.
+//! A forward proxy as companies use them: it opens tunnels by CONNECT, resolves names that DNS does not know, and records the
+//! requested targets.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,11 +21,7 @@ pub struct ForwardProxy {
 }
 
 impl ForwardProxy {
-    /// A proxy for tunnels to these hosts, each of which is really an address of 127.0.0.1 on the port that is asked for.
-    ///
-    /// # Errors
-    ///
-    /// When no port is free.
+    /// A proxy for tunnels to these hosts, each of which is 127.0.0.1 on the requested port.
     pub async fn start(hosts: &[&str]) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", free_port()?)).await?;
         let address = listener.local_addr()?;
@@ -43,12 +39,12 @@ impl ForwardProxy {
         Ok(Self { address, targets, task })
     }
 
-    /// Its address as a URL, without a slash at the end.
+    /// The address as a URL without a trailing slash.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Everything that it was asked for, as `host:port` or as the request's line where that was no CONNECT.
+    /// Every requested target, as `host:port`, or as the request line if it was not a CONNECT.
     pub fn targets(&self) -> Vec<String> {
         self.targets.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 
-/// Compares a generated file with what is checked in. With `UPDATE=1` (`make generate`) it writes instead.
+/// Compares a generated file with the checked-in one. With `UPDATE=1` (`make generate`) it writes the file instead.
 pub fn compare(path: &Path, content: &str) -> Result<()> {
     if std::env::var_os("UPDATE").is_some() {
         std::fs::create_dir_all(path.parent().context("a folder")?)?;

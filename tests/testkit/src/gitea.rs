@@ -22,9 +22,9 @@ use super::wait::{Seen, wait_until};
 
 /// The administrator's name.
 pub const ADMIN: &str = "keeper";
-/// The administrator's password; a Gitea of a test is reachable from this machine alone.
+/// The administrator's password; the Gitea of a test is reachable only from this machine.
 pub const ADMIN_PASSWORD: &str = "keeper-of-a-test";
-/// What a token needs for everything that Forgebind does.
+/// The scopes that Forgebind needs for everything.
 pub const OPERATOR_SCOPES: &[&str] = &["write:repository", "read:user", "read:organization"];
 
 /// A Gitea. It ends when it is dropped, or when this process ends.
@@ -42,45 +42,39 @@ pub struct Gitea {
 /// A user with a token.
 #[derive(Clone, Debug)]
 pub struct Account {
-    /// The login name.
     pub name: String,
-    /// The password.
     pub password: String,
-    /// A token with the scopes that were asked for.
+    /// A token with the requested scopes.
     pub token: String,
 }
 
 /// A webhook as Gitea's API shows it.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Hook {
-    /// Its id.
     pub id: i64,
-    /// Whether it is on.
     pub active: bool,
-    /// Its events, in Gitea's words.
+    /// Its events, by Gitea's names.
     pub events: Vec<String>,
-    /// Its settings; never the secret.
+    /// Never contains the secret.
     pub config: HookConfig,
-    /// The branches it is for, as a glob.
+    /// The branches that it covers, as a glob.
     #[serde(default)]
     pub branch_filter: String,
 }
 
-/// A webhook's settings.
 #[derive(Clone, Debug, Deserialize)]
 pub struct HookConfig {
-    /// Where it delivers.
     pub url: String,
     /// `json` or `form`.
     pub content_type: String,
 }
 
 impl Gitea {
-    /// Starts an empty one with an administrator.
+    /// Starts an empty Gitea with an administrator.
     ///
     /// # Errors
     ///
-    /// When the program is missing or does not become healthy within a minute; the error holds its last lines.
+    /// When the program is missing or does not become healthy within a minute; the error contains its last log lines.
     pub async fn start() -> Result<Self> {
         super::install_crypto();
         let components = Components::find()?;
@@ -106,12 +100,12 @@ impl Gitea {
         Ok(gitea)
     }
 
-    /// Its address, without a slash at the end.
+    /// The address without a trailing slash.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Starts the server again on its data and port.
+    /// Starts the server again with its data and port.
     ///
     /// # Errors
     ///
@@ -129,7 +123,7 @@ impl Gitea {
         .await
     }
 
-    /// kill -9 of the server; its data stays.
+    /// Kills the server (SIGKILL); its data stays.
     pub fn kill(&self) {
         *self.process() = None;
     }
@@ -159,16 +153,12 @@ impl Gitea {
         let scopes = scopes.join(",");
         let arguments = ["admin", "user", "generate-access-token", "--username", user, "--token-name", name, "--scopes", &scopes, "--raw"];
         let printed = self.command(&arguments).await?;
-        // What a slow machine makes it warn of is printed on the same stream.
+        // On a slow machine, warnings appear on the same stream.
         let is_token = |line: &&str| line.len() == 40 && line.bytes().all(|byte| byte.is_ascii_hexdigit());
         Ok(printed.lines().map(str::trim).find(is_token).with_context(|| format!("no token in: {printed}"))?.to_owned())
     }
 
     /// Calls the API as the administrator and returns the answer, whatever its status.
-    ///
-    /// # Errors
-    ///
-    /// When Gitea does not answer.
     pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(StatusCode, Value)> {
         let mut request =
             client()?.request(method, format!("{}/api/v1{path}", self.url)).header("Authorization", format!("token {}", self.token));
@@ -188,17 +178,13 @@ impl Gitea {
         Ok(value)
     }
 
-    /// A name that nothing here has yet.
+    /// A name that this process has not used yet.
     pub fn unique_name(prefix: &str) -> String {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         format!("{prefix}-{}", COUNTER.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Makes a user with a token of these scopes.
-    ///
-    /// # Errors
-    ///
-    /// When Gitea refuses.
+    /// Creates a user with a token of these scopes.
     pub async fn create_user(&self, name: &str, scopes: &[&str]) -> Result<Account> {
         let password = format!("password-of-{name}");
         let body = json!({ "username": name, "email": format!("{name}@example.com"), "password": password, "must_change_password": false });
@@ -208,47 +194,31 @@ impl Gitea {
         Ok(account)
     }
 
-    /// Makes another token for a user.
-    ///
-    /// # Errors
-    ///
-    /// When Gitea refuses.
+    /// Creates another token of a user.
     pub async fn create_token(&self, account: &Account, name: &str, scopes: &[&str]) -> Result<String> {
         let path = format!("{}/api/v1/users/{}/tokens", self.url, account.name);
         let body = json!({ "name": name, "scopes": scopes });
         let answer = client()?.post(path).basic_auth(&account.name, Some(&account.password)).json(&body).send().await?;
         let status = answer.status();
         let value: Value = answer.json().await?;
-        ensure!(status.is_success(), "Gitea makes no token: {status} {value}");
+        ensure!(status.is_success(), "Gitea creates no token: {status} {value}");
         Ok(value.get("sha1").and_then(Value::as_str).context("Gitea's answer has no token")?.to_owned())
     }
 
-    /// Ends a token.
-    ///
-    /// # Errors
-    ///
-    /// When Gitea refuses.
+    /// Deletes a token.
     pub async fn delete_token(&self, account: &Account, name: &str) -> Result<()> {
         let path = format!("{}/api/v1/users/{}/tokens/{name}", self.url, account.name);
         let answer = client()?.delete(path).basic_auth(&account.name, Some(&account.password)).send().await?;
-        ensure!(answer.status().is_success(), "Gitea keeps the token: {}", answer.status());
+        ensure!(answer.status().is_success(), "Gitea does not delete the token: {}", answer.status());
         Ok(())
     }
 
-    /// Makes an organization that a user owns.
-    ///
-    /// # Errors
-    ///
-    /// When Gitea refuses.
+    /// Creates an organization that a user owns.
     pub async fn create_organization(&self, owner: &Account, name: &str) -> Result<()> {
         self.expect(Method::POST, &format!("/admin/users/{}/orgs", owner.name), Some(&json!({ "username": name }))).await.map(drop)
     }
 
-    /// Makes a private repository of an organization: with a first commit on `main`, or empty. Returns its id.
-    ///
-    /// # Errors
-    ///
-    /// When Gitea refuses.
+    /// Creates a private repository of an organization, with a first commit on `main` or empty. Returns its id.
     pub async fn create_repository(&self, organization: &str, name: &str, empty: bool) -> Result<i64> {
         let body = json!({ "name": name, "private": true, "auto_init": !empty, "default_branch": "main" });
         let value = self.expect(Method::POST, &format!("/orgs/{organization}/repos"), Some(&body)).await?;
@@ -256,19 +226,11 @@ impl Gitea {
     }
 
     /// Changes settings of a repository, such as `{"archived": true}` or `{"name": "new"}`.
-    ///
-    /// # Errors
-    ///
-    /// When Gitea refuses.
     pub async fn edit_repository(&self, path: &str, changes: &Value) -> Result<()> {
         self.expect(Method::PATCH, &format!("/repos/{path}"), Some(changes)).await.map(drop)
     }
 
     /// All webhooks of a repository.
-    ///
-    /// # Errors
-    ///
-    /// When Gitea refuses.
     pub async fn hooks(&self, path: &str) -> Result<Vec<Hook>> {
         let mut hooks = Vec::new();
         for page in 1.. {
@@ -283,11 +245,7 @@ impl Gitea {
         Ok(hooks)
     }
 
-    /// Makes a webhook, as somebody else would, and returns its id.
-    ///
-    /// # Errors
-    ///
-    /// When Gitea refuses.
+    /// Creates a webhook, as somebody else would, and returns its id.
     pub async fn create_hook(&self, path: &str, url: &str, events: &[&str]) -> Result<i64> {
         let body = json!({ "type": "gitea", "active": true, "events": events, "config": { "url": url, "content_type": "json" } });
         let value = self.expect(Method::POST, &format!("/repos/{path}/hooks"), Some(&body)).await?;
@@ -295,19 +253,11 @@ impl Gitea {
     }
 
     /// Changes a webhook, such as `{"active": false}`.
-    ///
-    /// # Errors
-    ///
-    /// When Gitea refuses.
     pub async fn edit_hook(&self, path: &str, id: i64, changes: &Value) -> Result<()> {
         self.expect(Method::PATCH, &format!("/repos/{path}/hooks/{id}"), Some(changes)).await.map(drop)
     }
 
     /// Deletes a webhook.
-    ///
-    /// # Errors
-    ///
-    /// When Gitea refuses.
     pub async fn delete_hook(&self, path: &str, id: i64) -> Result<()> {
         self.expect(Method::DELETE, &format!("/repos/{path}/hooks/{id}"), None).await.map(drop)
     }
@@ -316,10 +266,10 @@ impl Gitea {
     ///
     /// # Errors
     ///
-    /// When git fails; the error holds what it said.
+    /// When git fails; the error contains its output.
     pub async fn push_commit(&self, account: &Account, path: &str, branch: &str, message: &str) -> Result<String> {
         let clone = WorkingCopy::of(&self.url, account, path).await?;
-        // Fails where the branch is not there yet; then a new one begins at what was cloned.
+        // Fails if the branch does not exist; then a new one starts at the cloned commit.
         if clone.git(&["checkout", "--quiet", branch]).await.is_err() {
             clone.git(&["checkout", "--quiet", "-b", branch]).await?;
         }
@@ -332,7 +282,7 @@ impl Gitea {
     ///
     /// # Errors
     ///
-    /// When git fails; the error holds what it said.
+    /// When git fails; the error contains its output.
     pub async fn push_tag(&self, account: &Account, path: &str, tag: &str) -> Result<()> {
         let clone = WorkingCopy::of(&self.url, account, path).await?;
         clone.git(&["tag", tag]).await?;
@@ -354,7 +304,7 @@ impl WorkingCopy {
         Ok(clone)
     }
 
-    /// Runs git without the settings of whoever runs the tests.
+    /// Runs git without the settings of the person who runs the tests.
     async fn git(&self, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new("git");
         command.current_dir(self.folder.path().join("work")).args(arguments).env("GIT_CONFIG_GLOBAL", self.folder.path().join("gitconfig"));
@@ -376,8 +326,8 @@ fn client() -> Result<reqwest::Client> {
     Ok(plain_http::builder().timeout(Duration::from_secs(30)).build()?)
 }
 
-/// Gitea writes git's global settings at its start. They must be a plain file of its own: not those of whoever runs the
-/// tests, and never a device, which git would replace by a file.
+/// Gitea writes git's global settings when it starts. They must be a regular file in its own folder: not the settings of the
+/// person who runs the tests, and never a device, which git would replace by a file.
 fn environment(folder: &Path) -> [(&'static str, OsString); 2] {
     [("GITEA_I_AM_BEING_UNSAFE_RUNNING_AS_ROOT", "true".into()), ("GIT_CONFIG_GLOBAL", folder.join("gitconfig").into())]
 }

@@ -1,4 +1,4 @@
-//! The guides: README and the pages of `src/docs/`, taken apart.
+//! Reading the guides: README and the pages of `src/docs/`.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ pub fn guides() -> Result<Vec<(PathBuf, String)>> {
     guides.collect()
 }
 
-/// The parts of a text that stand in fences, each with its language, and the rest.
+/// The fences of a text, each with its language, and the rest of the text.
 pub fn split(text: &str) -> (Vec<(String, String)>, String) {
     let (mut blocks, mut prose) = (Vec::new(), String::new());
     let mut open: Option<(String, String)> = None;
@@ -30,7 +30,7 @@ pub fn split(text: &str) -> (Vec<(String, String)>, String) {
     (blocks, prose)
 }
 
-/// What a shell would hand on as standard input or write into a file: the lines between `<<'EOF'` and `EOF`.
+/// The here documents of shell commands: the lines between `<<'EOF'` and `EOF`.
 pub fn here_documents(commands: &str) -> Vec<String> {
     let (mut found, mut open): (Vec<String>, Option<String>) = (Vec::new(), None);
     for line in commands.lines() {
@@ -44,12 +44,12 @@ pub fn here_documents(commands: &str) -> Vec<String> {
     found
 }
 
-/// What stands between single backticks.
+/// The texts between single backticks.
 pub fn code_spans(prose: &str) -> Vec<&str> {
     prose.split('`').skip(1).step_by(2).collect()
 }
 
-/// Every file below a folder whose name ends so.
+/// Every file below a folder whose name has this ending.
 pub fn files(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {

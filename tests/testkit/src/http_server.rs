@@ -1,4 +1,4 @@
-//! A small HTTP/1 server for what stands in the way of requests or at their end.
+//! A small HTTP/1 server for proxies and endpoints of tests.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -28,11 +28,8 @@ pub struct HttpServer {
 }
 
 impl HttpServer {
-    /// Listens on 127.0.0.1 and answers with `handler`. An error of the handler closes the connection without an answer.
-    ///
-    /// # Errors
-    ///
-    /// When the port is taken.
+    /// Listens on 127.0.0.1 and answers with `handler`. If the handler returns an error, the connection is closed without an
+    /// answer.
     pub async fn start<H, F>(port: u16, handler: H) -> Result<Self>
     where
         H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
@@ -45,7 +42,7 @@ impl HttpServer {
     ///
     /// # Errors
     ///
-    /// When the address is taken or not this machine's.
+    /// When the address is in use or does not belong to this machine.
     pub async fn start_at<H, F>(address: SocketAddr, handler: H) -> Result<Self>
     where
         H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
@@ -70,7 +67,7 @@ impl HttpServer {
                     let connection =
                         hyper::server::conn::http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
                     tokio::select! {
-                        // Closed connections and refused answers are what tests ask for.
+                        // Tests cause closed connections and refused answers on purpose.
                         _ = connection => {}
                         _ = opened.wait_for(|open| !open) => {}
                     }
@@ -80,17 +77,16 @@ impl HttpServer {
         Ok(Self { address, open, task })
     }
 
-    /// Where it listens.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its address as a URL, without a slash at the end.
+    /// The address as a URL without a trailing slash.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Closes every connection at once, and each new one, until it is opened again.
+    /// When closed, drops every connection at once and each new one, until it is opened again.
     pub fn set_open(&self, open: bool) {
         self.open.send_replace(open);
     }

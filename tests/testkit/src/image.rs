@@ -1,4 +1,4 @@
-//! The image of this tree: what `.ci/image` lays out, and what an engine makes of it.
+//! The image of this tree: the layout that `.ci/image` creates, and the image that a build engine creates.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,19 +11,19 @@ use super::components::{output_of, repository_root};
 use super::container::Image;
 use super::scratch::Scratch;
 
-/// The user and the group of the image, which the Dockerfile names.
+/// The user and the group of the image, as in the Dockerfile.
 pub const USER: (u32, u32) = (65_532, 65_532);
 
 static ROOT: OnceCell<(Scratch, Image)> = OnceCell::const_new();
 
-/// Cargo's profile of the binary, unless `PROFILE` names one: the tests have no use for the minutes of the optimisation.
+/// Cargo's profile of the binary, unless `PROFILE` names one: the tests do not need the optimisation, which takes minutes.
 const PROFILE: &str = "trial";
 
 /// `.ci/image` with arguments.
 fn script(arguments: &[&str]) -> Command {
     let mut command = Command::new(repository_root().join(".ci/image"));
     command.env("PROFILE", std::env::var("PROFILE").unwrap_or_else(|_| PROFILE.to_owned()));
-    // Cargo tells its own children what would change what is built.
+    // Cargo sets variables for its children that would change the build.
     for variable in ["RUSTC", "RUSTDOC", "RUSTC_WRAPPER", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET"] {
         command.env_remove(variable);
     }
@@ -31,7 +31,7 @@ fn script(arguments: &[&str]) -> Command {
     command
 }
 
-/// Why the image cannot be made here; `None` where it can.
+/// Why this machine cannot build the image; `None` if it can.
 ///
 /// # Errors
 ///
@@ -41,11 +41,11 @@ pub fn obstacle() -> Result<Option<String>> {
     Ok(if output.status.success() { None } else { Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()) })
 }
 
-/// The image as the Dockerfile lays it out, without any engine. Built once in a process.
+/// The image as the Dockerfile lays it out, without a build engine. Built once in a process.
 ///
 /// # Errors
 ///
-/// When it cannot be built; the error holds what the script said.
+/// When it cannot be built; the error contains the script's output.
 pub async fn image() -> Result<&'static Image> {
     let make = async || {
         let scratch = Scratch::new("image")?;
@@ -57,30 +57,30 @@ pub async fn image() -> Result<&'static Image> {
     Ok(&ROOT.get_or_try_init(make).await?.1)
 }
 
-/// What an engine built: an OCI layout, unpacked.
+/// The result of a build engine: an unpacked OCI layout.
 #[derive(Debug)]
 pub struct Built {
-    /// What is started.
+    /// What a container starts.
     pub image: Image,
     /// The image's configuration: user, entry point, ports and labels.
     pub config: Value,
     /// The digest of its manifest.
     pub digest: String,
-    /// What a registry keeps and a node pulls, compressed, in bytes.
+    /// The size in a registry and of a pull, compressed, in bytes.
     pub size: u64,
     _scratch: Scratch,
 }
 
-/// Whether there is an engine.
+/// Whether a build engine exists.
 pub fn has_engine() -> bool {
     Command::new("buildah").arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
-/// Builds the Dockerfile's last stage with the engine.
+/// Builds the Dockerfile's last stage with the build engine.
 ///
 /// # Errors
 ///
-/// When the engine fails, or what it made is not an image of one manifest for this machine.
+/// When the build fails, or its result is not an image with one manifest for this machine.
 pub async fn build() -> Result<Built> {
     let scratch = Scratch::new("layout")?;
     let (layout, root) = (scratch.path().join("layout"), scratch.path().join("root"));

@@ -1,7 +1,7 @@
-//! An installation by the real helm. No pod ever runs here: the test reads what a Deployment or a Job would run, and runs
-//! exactly that as a process of this machine with the service account's token: arguments, variables as the kubelet would
-//! expand them, and the files of its mounts, which lie in a folder of the test in place of their own path. A Job counts as
-//! done only after its process has ended with 0, and its status says that no container ran.
+//! An installation by the real helm. No pod runs: the test reads what a Deployment or a Job would run and runs exactly that as a
+//! process on this machine with the service account's token. Arguments and variables are expanded as the kubelet does it, and the
+//! files of the mounts are in a folder of the test instead of their own path. A Job counts as done only after its process has
+//! ended with 0, and its status says that no container ran.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -25,10 +25,10 @@ use crate::control_plane::ControlPlane;
 use crate::image;
 use crate::operator::{Installed, Operator, Options, executable};
 
-/// What a Job's status says of how it came about.
+/// The message in a Job's status.
 const NO_CONTAINER: &str = "its command ran as a process of the test and has ended; no container ran";
 
-/// Lays a volume out as the kubelet does: each key a link into a folder beside it.
+/// Lays out a volume as the kubelet does: each key is a link into a folder beside it.
 fn lay_out(folder: &Path, contents: &BTreeMap<String, Vec<u8>>) -> Result<()> {
     std::fs::create_dir(folder.join("..data"))?;
     for (key, bytes) in contents {
@@ -38,7 +38,7 @@ fn lay_out(folder: &Path, contents: &BTreeMap<String, Vec<u8>>) -> Result<()> {
     Ok(())
 }
 
-/// Sees that a pod asks for a root that cannot be written to, a user that is not root, and no capability.
+/// Checks that a pod requests a read-only root, a user that is not root, and no capability.
 fn is_restricted(pod: &PodSpec) -> Result<()> {
     ensure!(pod.security_context.as_ref().and_then(|context| context.run_as_non_root) == Some(true), "runAsNonRoot");
     let user = pod.security_context.as_ref().and_then(|context| context.run_as_user);
@@ -53,23 +53,23 @@ fn is_restricted(pod: &PodSpec) -> Result<()> {
     Ok(())
 }
 
-/// A release in a namespace of its own.
+/// A release in its own namespace.
 pub struct Installation {
     pub plane: &'static ControlPlane,
     pub namespace: String,
     pub release: String,
-    /// Where the files of mounts lie.
+    /// The folder for the files of mounts.
     files: tempfile::TempDir,
 }
 
 impl Installation {
-    /// A namespace for a release that is named like it. Nothing is installed yet.
+    /// Creates a namespace for a release of the same name. Nothing is installed yet.
     pub async fn new(plane: &'static ControlPlane) -> Result<Self> {
         let namespace = plane.cluster().create_namespace("forgebind-installed").await?;
         Self::named(plane, &namespace, &namespace)
     }
 
-    /// An installation that is there already, or is made by other means than helm.
+    /// An installation that already exists, or is created without helm.
     pub fn named(plane: &'static ControlPlane, namespace: &str, release: &str) -> Result<Self> {
         Ok(Self { plane, release: release.to_owned(), namespace: namespace.to_owned(), files: tempfile::tempdir()? })
     }
@@ -80,22 +80,22 @@ impl Installation {
         chart::helm(Some(self.plane.cluster().kubeconfig()), &arguments).await
     }
 
-    /// `helm install` of a chart. Answers the notes.
+    /// `helm install` of a chart. Returns the notes.
     pub async fn install(&self, chart: &Path, values: &Value) -> Result<String> {
         let file = values_file(values)?;
         let (chart, file) = (chart.to_str().context("UTF-8")?, file.path().to_str().context("UTF-8")?);
         self.helm(&["install", &self.release, chart, "--values", file]).await
     }
 
-    /// `helm upgrade` to a chart with the values of before and some more.
+    /// `helm upgrade` to a chart with the earlier values and additional ones.
     pub async fn upgrade(&self, chart: &Path, values: &Value) -> Result<String> {
         let file = values_file(values)?;
         let (chart, file) = (chart.to_str().context("UTF-8")?, file.path().to_str().context("UTF-8")?);
         self.helm(&["upgrade", &self.release, chart, "--reset-then-reuse-values", "--values", file]).await
     }
 
-    /// `helm uninstall`, while the Jobs that it waits for are run. `before` is called before each Job. Answers what the Jobs
-    /// printed, in their order.
+    /// `helm uninstall`; runs the Jobs for which helm waits. Calls `before` before each Job. Returns the output of the Jobs, in
+    /// order.
     pub async fn uninstall(&self, mut before: impl AsyncFnMut(&Job) -> Result<()>) -> Result<Vec<String>> {
         let arguments = ["uninstall", self.release.as_str(), "--timeout", "180s"];
         let uninstalling = self.helm(&arguments);
@@ -107,13 +107,13 @@ impl Installation {
                 answer = &mut uninstalling => {
                     return match (answer, failed) {
                         (Ok(_), None) => Ok(printed),
-                        (Ok(_), Some(failure)) => Err(failure).context("helm goes on although a Job has failed"),
+                        (Ok(_), Some(failure)) => Err(failure).context("helm continued although a Job failed"),
                         (Err(refused), failure) => Err(failure.unwrap_or(refused)),
                     };
                 }
                 () = tokio::time::sleep(Duration::from_millis(200)) => {
                     for job in jobs.list(&ListParams::default()).await? {
-                        // One that failed before stays until its successor comes.
+                        // An earlier failed Job stays until its successor is created.
                         let ended = job.status.as_ref().is_some_and(|status| status.conditions.is_some());
                         if done.insert(job.metadata.uid.clone()) && !ended {
                             before(&job).await?;
@@ -128,7 +128,7 @@ impl Installation {
         }
     }
 
-    /// Runs a Job's command as its service account, and says in its status how it has ended.
+    /// Runs a Job's command as its service account, and writes the result into the Job's status.
     pub async fn run_job(&self, jobs: &Api<Job>, job: &Job) -> Result<String> {
         let name = job.metadata.name.clone().context("a name")?;
         let pod = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref()).context("a pod")?;
@@ -150,7 +150,7 @@ impl Installation {
         ended
     }
 
-    /// A kubeconfig for the service account of a pod, which must be there, and the account's name.
+    /// A kubeconfig for the service account of a pod, which must exist, and the account's name.
     async fn identity(&self, pod: &PodSpec) -> Result<(PathBuf, String)> {
         let account = pod.service_account_name.clone().context("a service account")?;
         ensure!(pod.automount_service_account_token == Some(true), "the pod gets no token");
@@ -161,7 +161,7 @@ impl Installation {
         Ok((self.plane.kubeconfig_for(&format!("{}-{account}", self.namespace), &token, None)?, account))
     }
 
-    /// What the kubelet tells every container of its cluster.
+    /// The variables that the kubelet sets in every container.
     fn cluster_variables(&self) -> Result<BTreeMap<String, String>> {
         let server = url::Url::parse(self.plane.server_url())?;
         Ok(BTreeMap::from([
@@ -170,10 +170,10 @@ impl Installation {
         ]))
     }
 
-    /// The arguments and the environment of the one container of a pod with this name. `mounts` are paths in the container with
-    /// the folders that stand in for them.
+    /// The arguments and the environment of the single container of a pod with this name. `mounts` are paths in the container
+    /// with the folders that replace them.
     fn command(&self, pod: &PodSpec, pod_name: &str, mounts: &[(String, String)]) -> Result<Installed> {
-        let [container] = pod.containers.as_slice() else { anyhow::bail!("not one container") };
+        let [container] = pod.containers.as_slice() else { anyhow::bail!("the pod does not have exactly one container") };
         ensure!(container.command.is_none(), "the image's own entry point is the program");
         let mut known = self.cluster_variables()?;
         let local = |text: &str| mounts.iter().fold(text.to_owned(), |text, (path, folder)| text.replace(path.as_str(), folder));
@@ -193,7 +193,7 @@ impl Installation {
         Ok(Installed { arguments, environment })
     }
 
-    /// What the one container of a pod mounts: the files of each volume, by the path of its mount.
+    /// The mounts of the single container of a pod: the files of each volume, by mount path.
     async fn volumes(&self, pod: &PodSpec) -> Result<Vec<(String, BTreeMap<String, Vec<u8>>)>> {
         let client = self.plane.cluster().client()?;
         let mut found = Vec::new();
@@ -214,8 +214,8 @@ impl Installation {
         Ok(found)
     }
 
-    /// Lays the volumes of a pod out in folders of this machine. Answers the paths in the container with the folders that stand
-    /// in for them.
+    /// Writes the volumes of a pod into folders on this machine. Returns the paths in the container with the folders that replace
+    /// them.
     async fn mounts(&self, pod: &PodSpec) -> Result<Vec<(String, String)>> {
         let mut laid_out = Vec::new();
         for (path, contents) in self.volumes(pod).await? {
@@ -226,7 +226,7 @@ impl Installation {
         Ok(laid_out)
     }
 
-    /// The pod of a component's Deployment, and a name for it with this end.
+    /// The pod of a component's Deployment, and a pod name with this ending.
     async fn pod(&self, component: &str, end: &str) -> Result<(PodSpec, String)> {
         let deployments: Api<Deployment> = Api::namespaced(self.plane.cluster().client()?, &self.namespace);
         let selector = format!("app.kubernetes.io/component={component},app.kubernetes.io/instance={}", self.release);
@@ -236,12 +236,12 @@ impl Installation {
         Ok((pod, format!("{}-{end}", deployment.metadata.name.as_deref().unwrap_or_default())))
     }
 
-    /// How a component's Deployment is started here. `more` are arguments that only this machine needs.
+    /// The options for starting a component's Deployment here. `more` are arguments that only this machine needs.
     pub async fn options(&self, component: &str, public_port: u16, more: &[String]) -> Result<Options> {
         self.options_of_pod(component, "pod", public_port, more).await
     }
 
-    /// The same for one of several pods, by the end of its name.
+    /// The same for one of several pods, by the ending of its name.
     pub async fn options_of_pod(&self, component: &str, pod_name: &str, public_port: u16, more: &[String]) -> Result<Options> {
         let (pod, name) = self.pod(component, pod_name).await?;
         let (kubeconfig, account) = self.identity(&pod).await?;
@@ -249,8 +249,8 @@ impl Installation {
         Options::installed(&kubeconfig, &self.namespace, &account, command, public_port, more)
     }
 
-    /// The same in a container of an image, where the pod's files have their own paths, and only where the pod asks for all that
-    /// such a container holds back.
+    /// The same in a container of an image, where the pod's files have their own paths. Fails unless the pod requests every
+    /// restriction that such a container enforces.
     pub async fn contained(&self, component: &str, image: &Image, public_port: u16) -> Result<Options> {
         let (pod, name) = self.pod(component, "pod").await?;
         is_restricted(&pod)?;
@@ -272,14 +272,14 @@ impl Installation {
         Ok(options.inside(Arc::new(container)))
     }
 
-    /// Starts what the Deployments of `mode: Separate` run. `resolve` is what stands in for the cluster's DNS.
+    /// Starts what the Deployments of `mode: Separate` run. `resolve` replaces the cluster's DNS.
     pub async fn start(&self, public_port: u16, resolve: &str) -> Result<(Operator, Operator)> {
         let resolve = format!("--resolve={resolve}");
         let receiver = self.options("receiver", public_port, std::slice::from_ref(&resolve)).await?;
-        // There is nobody who would tell by EndpointSlices where the receivers are.
+        // No controller of Kubernetes publishes the receivers in EndpointSlices here.
         let mut controller = self.options("controller", 0, &[resolve]).await?;
         controller.replace_argument("--receivers=", &receiver.admin_url())?;
-        // In a cluster, too, a receiver may be there before the controller has made its key.
+        // As in a cluster, a receiver may start before the controller has created its key.
         let receiver = Operator::launch(receiver)?;
         let controller = Operator::start(controller).await?;
         receiver.wait_ready().await?;
@@ -287,7 +287,7 @@ impl Installation {
     }
 }
 
-/// `$(NAME)` as the kubelet replaces it: by a variable that is known already, else not at all.
+/// Replaces `$(NAME)` as the kubelet does: by a known variable, otherwise not at all.
 fn expanded(text: &str, known: &BTreeMap<String, String>) -> String {
     known.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("$({name})"), value))
 }

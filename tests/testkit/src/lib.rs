@@ -1,11 +1,11 @@
-//! What the integration tests (`tests/it/`) and the programs (`tests/programs/`) share. Compiled once.
+//! Code that the integration tests (`tests/it/`) and the programs (`tests/programs/`) share. Compiled once.
 //!
 //! - Servers: a Kubernetes control plane ([`control_plane`]), a Gitea ([`gitea`]), the operator's own binary ([`operator`]),
-//!   sinks ([`sink`]) and proxies that fail on request ([`fault_proxy`]). Each ends with the process that started it, also
-//!   when that process is killed ([`process::Process`]). Programs are found by `tests/controlplane/build --find`; a missing
-//!   one is an error that names `make tools`.
+//!   sinks ([`sink`]) and proxies that fail on request ([`fault_proxy`]). Each ends with the process that started it, even if
+//!   that process is killed ([`process::Process`]). `tests/controlplane/build --find` finds the programs; if one is missing,
+//!   the error names `make tools`.
 //! - Simulators of the other Git providers ([`sim`]).
-//! - The contract that each provider's client and webhook fulfil ([`contract`]).
+//! - The contract that each provider's client and webhook must fulfil ([`contract`]).
 //! - Environments for one test: a namespace with its objects ([`test_namespace`]), with a repository at Gitea ([`test_env`]), with a
 //!   simulator ([`provider_env`]), or an installation by Helm ([`installation`]).
 
@@ -21,7 +21,7 @@
 )]
 // Tests read the real clock and the environment.
 #![allow(clippy::disallowed_methods)]
-// Not published: its readers are the tests, whose names say the rest.
+// Not published: only the tests use it, and their names document it.
 #![allow(missing_docs, clippy::must_use_candidate, clippy::return_self_not_must_use)]
 
 pub mod audit;
@@ -57,8 +57,8 @@ pub mod test_namespace;
 pub mod tls_proxy;
 pub mod wait;
 
-/// Makes TLS work in this process. Harmless when called again.
+/// Initialises TLS for this process. Harmless when called again.
 pub fn install_crypto() {
-    // The only error is that a provider is installed already.
+    // The only possible error: a provider is already installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }

@@ -16,11 +16,11 @@ use super::process::{Process, Program};
 use super::scratch::Scratch;
 use super::wait::{Seen, wait_until};
 
-/// The name of the service account that the operator runs as, in its own namespace.
+/// The name of the service account of the operator, in its own namespace.
 pub const SERVICE_ACCOUNT: &str = "forgebind";
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 
-/// How an operator is started.
+/// The settings with which an operator is started.
 #[derive(Clone, Debug)]
 pub struct Options {
     kubeconfig: PathBuf,
@@ -45,12 +45,8 @@ pub struct Installed {
 }
 
 impl Options {
-    /// An operator in `namespace` with the identity of a kubeconfig, with ports of its own, for parts on this machine:
-    /// plain http and loopback addresses are allowed, and no leader is elected.
-    ///
-    /// # Errors
-    ///
-    /// When no port is free.
+    /// Options of an operator in `namespace` with the identity of a kubeconfig and with its own ports, for servers on this
+    /// machine: plain http and loopback addresses are allowed, and there is no leader election.
     pub fn new(kubeconfig: &Path, namespace: &str) -> Result<Self> {
         let (public_port, admin_port) = (free_port()?, free_port()?);
         let options = Self {
@@ -75,12 +71,8 @@ impl Options {
             .with("leader-election", "false"))
     }
 
-    /// An operator with a namespace and a service account of its own, which may do what the chart grants and no more, that
-    /// watches these namespaces. `server` stands in for the API server's address, for a proxy before it.
-    ///
-    /// # Errors
-    ///
-    /// When the API server refuses.
+    /// Options of an operator in its own namespace, with a service account that has exactly the rights that the chart grants,
+    /// watching these namespaces. `server` replaces the API server's address, for a proxy in front of it.
     pub async fn on(plane: &ControlPlane, watched: &[&str], server: Option<&str>) -> Result<Self> {
         let cluster = plane.cluster();
         let namespace = cluster.create_namespace("forgebind").await?;
@@ -89,12 +81,8 @@ impl Options {
         Self::new(&kubeconfig, &namespace)?.watching(plane, watched).await
     }
 
-    /// Exactly what a Deployment runs, as its service account, but on local addresses: `public_port` for deliveries, and an
-    /// admin port of its own. `more` are arguments that only this machine needs.
-    ///
-    /// # Errors
-    ///
-    /// When no port is free.
+    /// Exactly what a Deployment runs, as its service account, but on local addresses: `public_port` for deliveries, and a
+    /// separate admin port. `more` are arguments that only this machine needs.
     pub fn installed(
         kubeconfig: &Path,
         namespace: &str,
@@ -124,11 +112,7 @@ impl Options {
         })
     }
 
-    /// Gives an argument of an installed Deployment another value. `flag` ends with the equals sign.
-    ///
-    /// # Errors
-    ///
-    /// When it has no such argument.
+    /// Replaces the value of an argument of an installed Deployment. `flag` ends with the equals sign.
     pub fn replace_argument(&mut self, flag: &str, value: &str) -> Result<()> {
         let arguments = self.command.iter_mut().flat_map(|installed| &mut installed.arguments);
         let mut found = arguments.filter(|argument| argument.starts_with(flag));
@@ -136,26 +120,22 @@ impl Options {
         Ok(())
     }
 
-    /// Starts what is installed in a container, where it finds its cluster and its service account as a pod does, and not the
-    /// binary of this build.
+    /// Starts the installed program in a container, where it finds its cluster and its service account as in a pod, instead of
+    /// the binary of this build.
     #[must_use]
     pub fn inside(mut self, container: Arc<Container>) -> Self {
         self.container = Some(container);
         self
     }
 
-    /// Starts another binary than that of this build.
+    /// Starts another binary instead of that of this build.
     #[must_use]
     pub fn executable(mut self, path: &Path) -> Self {
         self.executable = Some(path.to_owned());
         self
     }
 
-    /// Watches these namespaces in place of those before, with the rights for it.
-    ///
-    /// # Errors
-    ///
-    /// When the API server refuses.
+    /// Watches these namespaces instead of the earlier ones, with the rights for them.
     pub async fn watching(self, plane: &ControlPlane, watched: &[&str]) -> Result<Self> {
         chart::grant(plane.cluster(), &self.namespace, watched).await?;
         Ok(self.with("watch-namespaces", &watched.join(",")))
@@ -169,35 +149,31 @@ impl Options {
         self
     }
 
-    /// Takes a flag away.
+    /// Removes a flag.
     #[must_use]
     pub fn without(mut self, flag: &str) -> Self {
         self.settings.retain(|(name, _)| name != flag);
         self
     }
 
-    /// Starts only a part of it: `controller` or `receiver`.
+    /// Starts only one part: `controller` or `receiver`.
     #[must_use]
     pub const fn only(mut self, role: &'static str) -> Self {
         self.role = role;
         self
     }
 
-    /// Where the receiver will listen, as a URL.
+    /// The URL of the receiver.
     pub fn public_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.public_port)
     }
 
-    /// Where livez, readyz and metrics will be.
+    /// The URL of livez, readyz and metrics.
     pub fn admin_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.admin_port)
     }
 
-    /// A second operator like this one on ports of its own.
-    ///
-    /// # Errors
-    ///
-    /// When no port is free.
+    /// The options of a second operator like this one, with its own ports.
     pub fn beside(&self) -> Result<Self> {
         let mut options = self.clone();
         options.public_port = free_port()?;
@@ -217,21 +193,17 @@ impl Options {
     }
 }
 
-/// A flag that is on or off is given as an environment variable: a value there is the same for every kind of flag.
+/// The environment variable of a flag. Switches are set by variable, because there every flag takes a value.
 fn variable(flag: &str) -> String {
     format!("FORGEBIND_{}", flag.replace('-', "_").to_uppercase())
 }
 
-/// The binary under test: of the same build as this program.
-///
-/// # Errors
-///
-/// When it was not built.
+/// The binary under test, from the same build as this program.
 pub fn executable() -> Result<PathBuf> {
-    // Programs are one folder below the binary, tests and examples alike.
+    // Tests and examples are one folder below the binary.
     let this = std::env::current_exe()?;
     let path = this.ancestors().nth(2).context("this program has no folder")?.join("forgebind");
-    ensure!(path.is_file(), "{} is not there: run `cargo build --bin forgebind`", path.display());
+    ensure!(path.is_file(), "{} does not exist: run `cargo build --bin forgebind`", path.display());
     Ok(path)
 }
 
@@ -253,7 +225,7 @@ fn program(options: &Options, log: &Path) -> Result<Program> {
     Ok(program)
 }
 
-/// A running operator. It ends when it is dropped, and a test that fails then shows the end of its log.
+/// A running operator. Dropping it stops it; if a test is failing then, it prints the end of the log.
 #[derive(Debug)]
 pub struct Operator {
     options: Options,
@@ -264,29 +236,25 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Starts one and waits until it is ready.
+    /// Starts an operator and waits until it is ready.
     ///
     /// # Errors
     ///
-    /// When it ends by itself or is not ready within a minute; the error holds the end of its log.
+    /// When it ends by itself or is not ready within a minute; the error contains the end of its log.
     pub async fn start(options: Options) -> Result<Self> {
         let operator = Self::launch(options)?;
         operator.wait_ready().await?;
         Ok(operator)
     }
 
-    /// Starts one and does not wait.
-    ///
-    /// # Errors
-    ///
-    /// When the binary cannot be started.
+    /// Starts an operator without waiting.
     pub fn launch(options: Options) -> Result<Self> {
         super::install_crypto();
         let scratch = Scratch::new("operator")?;
         let log = scratch.path().join("forgebind.log");
         let program = match (&options.container, &options.command) {
             (Some(container), Some(installed)) => container.program(&installed.environment, &installed.arguments, &log),
-            (Some(_), None) => anyhow::bail!("only what is installed runs in a container"),
+            (Some(_), None) => anyhow::bail!("only an installed program runs in a container"),
             (None, _) => program(&options, &log)?,
         };
         let operator = Self { options, program, log, process: Mutex::new(None), _scratch: scratch };
@@ -295,10 +263,6 @@ impl Operator {
     }
 
     /// Starts it again after [`Self::kill`] or [`Self::terminate`], and waits until it is ready.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::start`].
     pub async fn restart(&self) -> Result<()> {
         self.relaunch()?;
         self.wait_ready().await
@@ -320,12 +284,12 @@ impl Operator {
         &self.options
     }
 
-    /// Where providers reach its receiver.
+    /// The URL at which providers reach its receiver.
     pub fn url(&self) -> String {
         self.options.public_url()
     }
 
-    /// Where livez, readyz and metrics are.
+    /// The URL of livez, readyz and metrics.
     pub fn admin_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.options.admin_port)
     }
@@ -335,70 +299,57 @@ impl Operator {
         *self.process() = None;
     }
 
-    /// Sends it a signal, such as `STOP`.
-    ///
-    /// # Errors
-    ///
-    /// When it does not run.
+    /// Sends a signal, such as `STOP`.
     pub fn signal(&self, name: &str) -> Result<()> {
         self.process().as_mut().context("the operator does not run")?.signal(name)
     }
 
-    /// Asks it to stop (SIGTERM) and waits for its end.
+    /// Sends SIGTERM and waits until the process has ended.
     ///
     /// # Errors
     ///
-    /// When it does not end within the deadline; it is killed then.
+    /// When the process does not end within the deadline; it is then killed.
     pub async fn terminate(&self, deadline: Duration) -> Result<ExitStatus> {
         self.process().as_mut().context("the operator does not run")?.signal("TERM")?;
         self.wait_exit(deadline).await
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until the process ends by itself.
     ///
     /// # Errors
     ///
-    /// When it does not within the deadline; it is killed then.
+    /// When it does not end within the deadline; it is then killed.
     pub async fn wait_exit(&self, deadline: Duration) -> Result<ExitStatus> {
         let status = wait_until("the operator to end", deadline, async || {
             let status = self.process().as_mut().context("the operator does not run")?.exited()?;
-            Ok(status.map_or_else(|| Seen::NotYet("it runs".to_owned()), Seen::Done))
+            Ok(status.map_or_else(|| Seen::NotYet("it is still running".to_owned()), Seen::Done))
         })
         .await;
         self.kill();
         status
     }
 
-    /// Everything that it has logged, over all its starts.
+    /// The log of all starts.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// The file that it logs to.
     pub fn log_path(&self) -> &Path {
         &self.log
     }
 
-    /// The last lines that it logged.
+    /// The last lines of the log.
     pub fn log_tail(&self, lines: usize) -> String {
         tail(&self.log(), lines)
     }
 
-    /// Its metrics in Prometheus' text form.
-    ///
-    /// # Errors
-    ///
-    /// When it does not answer.
+    /// The metrics in Prometheus' text format.
     pub async fn metrics(&self) -> Result<String> {
         let client = plain_http::client()?;
         Ok(client.get(format!("{}/metrics", self.admin_url())).send().await?.error_for_status()?.text().await?)
     }
 
-    /// Waits until it is ready, after [`Self::launch`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::start`].
+    /// Waits until the operator is ready, after [`Self::launch`].
     pub async fn wait_ready(&self) -> Result<()> {
         let client = plain_http::builder().timeout(Duration::from_secs(5)).build()?;
         let address = format!("{}/readyz", self.admin_url());
@@ -411,13 +362,13 @@ impl Operator {
             Ok(if status.is_success() { Seen::Done(()) } else { Seen::NotYet(format!("{status} {}", answer.text().await?)) })
         })
         .await
-        .with_context(|| format!("its last lines:\n{}", tail(&self.log(), 25)))
+        .with_context(|| format!("the last log lines:\n{}", tail(&self.log(), 25)))
     }
 }
 
 impl Drop for Operator {
     fn drop(&mut self) {
-        // The test runner shows this for failed tests alone.
+        // The test runner shows this for failed tests only.
         if cfg!(test) {
             eprintln!("the operator's last lines:\n{}", tail(&self.log(), 60));
         }
@@ -429,7 +380,7 @@ fn tail(text: &str, lines: usize) -> String {
     all.iter().skip(all.len().saturating_sub(lines)).copied().collect::<Vec<_>>().join("\n")
 }
 
-/// The sum of all samples of a metric whose line begins so.
+/// The sum of all samples whose line has this beginning.
 pub fn metric(text: &str, beginning: &str) -> u64 {
     let values = text.lines().filter(|line| line.starts_with(beginning)).filter_map(|line| line.rsplit_once(' '));
     values.filter_map(|(_, value)| value.parse::<u64>().ok()).sum()

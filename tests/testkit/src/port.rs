@@ -1,4 +1,4 @@
-//! Ports that nobody uses.
+//! Free ports.
 
 use std::fs::File;
 use std::net::TcpListener;
@@ -7,24 +7,24 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::{Context as _, Result, bail};
 
-/// Below the range from which systems take ports for outgoing connections, so that none of those takes one of ours
-/// between this look and the server's start.
+/// Below the range from which systems choose ports for outgoing connections, so that no such connection takes a port between this
+/// check and the server's start.
 const FIRST: u16 = 18_000;
 const COUNT: u16 = 12_000;
 
 static NEXT: AtomicU16 = AtomicU16::new(0);
 
-/// One locked file for each port that this process handed out. A port stays ours while its server is down between two
-/// starts, also for test processes that run at the same time; the locks end with the process, however it ends.
+/// One locked file for each port that this process has handed out. A port stays reserved while its server is down between two
+/// starts, also for test processes that run at the same time. The locks end with the process, however it ends.
 static HELD: Mutex<Vec<File>> = Mutex::new(Vec::new());
 
-/// A port of 127.0.0.1 that is free now and that no test process has handed out while it runs.
+/// A free port of 127.0.0.1 that no running test process has handed out.
 ///
 /// # Errors
 ///
-/// When every port of the range is taken, or no file can be locked in the folder for temporary files.
+/// When every port of the range is taken, or no file in the folder for temporary files can be locked.
 pub fn free_port() -> Result<u16> {
-    // Test processes that run at the same time start at different places.
+    // Test processes that run at the same time begin at different ports.
     let offset = u16::try_from(std::process::id().wrapping_mul(613) % u32::from(COUNT))?;
     for _ in 0..COUNT {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -36,7 +36,7 @@ pub fn free_port() -> Result<u16> {
     bail!("no free port between {FIRST} and {}", FIRST + COUNT)
 }
 
-/// Whether this process is the one that may hand a port out.
+/// Reserves the port for this process; false if another process has it.
 fn hold(port: u16) -> Result<bool> {
     let folder = std::env::temp_dir().join("forgebind-test-ports");
     std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-/// Runs its arguments as a child and obeys the signals named on its standard input. When that closes, which happens at
-/// the latest when this process ends, however it ends, it kills its whole process group.
+/// Runs its arguments as a child and sends it the signals named on its standard input. When standard input closes, at the latest
+/// when this process ends for any reason, it kills its whole process group.
 const SUPERVISOR: &str = r#"
 exec 3<&0
 "$@" </dev/null 3<&- &
@@ -28,12 +28,12 @@ kill -s KILL "$guard"
 exit "$status"
 "#;
 
-/// How long the end of what was killed is waited for; it is a matter of milliseconds.
+/// How long to wait for the end of a killed process; normally milliseconds.
 const LONGEST_END: Duration = Duration::from_secs(10);
-/// The pause between two looks at it.
+/// The pause between two checks.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// What to run.
+/// A program to run.
 #[derive(Clone, Debug)]
 pub struct Program {
     name: String,
@@ -49,29 +49,24 @@ impl Program {
         Self { name: name.to_owned(), path: path.into(), arguments: Vec::new(), environment: Vec::new(), log: log.into() }
     }
 
-    /// Adds an argument.
     #[must_use]
     pub fn argument(mut self, argument: impl Into<OsString>) -> Self {
         self.arguments.push(argument.into());
         self
     }
 
-    /// Adds arguments.
     #[must_use]
     pub fn arguments<A: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
         self.arguments.extend(arguments.into_iter().map(Into::into));
         self
     }
 
-    /// Sets an environment variable.
     #[must_use]
     pub fn variable(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), value.into()));
         self
     }
 
-    /// Starts it.
-    ///
     /// # Errors
     ///
     /// When the log cannot be written or `sh` cannot be started.
@@ -85,7 +80,7 @@ impl Program {
             .stdin(Stdio::piped())
             .stdout(log.try_clone()?)
             .stderr(log)
-            // A group of its own: Ctrl-C in a terminal reaches us alone, and we stop things in their order.
+            // In its own process group: Ctrl-C in a terminal reaches only this process, which stops the others in order.
             .process_group(0)
             .spawn()
             .context("sh cannot be started")?;
@@ -104,7 +99,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Where its output is.
+    /// The file of its output.
     pub fn log(&self) -> &Path {
         &self.log
     }
@@ -117,41 +112,37 @@ impl Process {
         all.iter().skip(all.len().saturating_sub(lines)).copied().collect::<Vec<_>>().join("\n")
     }
 
-    /// Its end and its last lines, when it is not running.
+    /// How it ended and its last lines; `None` while it runs.
     ///
     /// # Errors
     ///
-    /// When the system does not tell.
+    /// When the system does not report the status.
     pub fn obituary(&mut self) -> Result<Option<String>> {
         let ended = self.exited()?;
         Ok(ended.map(|status| format!("{} ended by itself with {status}; its last lines:\n{}", self.name, self.log_tail(25))))
     }
 
-    /// Its exit status, when it has ended. Killed by signal n reads as exit code 128 + n.
+    /// Its exit status once it has ended. A kill by signal n is exit code 128 + n.
     ///
     /// # Errors
     ///
-    /// When the system does not tell.
+    /// When the system does not report the status.
     pub fn exited(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.supervisor.try_wait()?)
     }
 
     /// Sends it a signal by name, such as `TERM`.
-    ///
-    /// # Errors
-    ///
-    /// When it has ended.
     pub fn signal(&mut self, signal: &str) -> Result<()> {
         let orders = self.orders.as_mut().context("it was stopped before")?;
         writeln!(orders, "{signal}").with_context(|| format!("{} is not running", self.name))
     }
 
-    /// kill -9, and waits for its end.
+    /// Kills it (SIGKILL), and waits until it has ended.
     pub fn kill(&mut self) {
-        // Closing the pipe is the order to kill the whole group.
+        // Closing the pipe makes the supervisor kill the whole group.
         self.orders = None;
         let _ = self.supervisor.wait();
-        // The supervisor dies with the others, and may be the first: what they hold, such as a port, is theirs until they end.
+        // The supervisor is killed with the others and may end first. The others keep resources, such as a port, until they end.
         let until = Instant::now() + LONGEST_END;
         while is_alive(self.supervisor.id()) && Instant::now() < until {
             std::thread::sleep(PAUSE);
@@ -159,14 +150,14 @@ impl Process {
     }
 }
 
-/// Whether a process of a group still runs. Where the system does not tell, none does.
+/// Whether a process of a group is running. False where the system does not report it.
 fn is_alive(group: u32) -> bool {
     let runs = |folder: &Path| {
         let stat = std::fs::read_to_string(folder.join("stat")).ok()?;
-        // After the name, which may hold anything: state, parent, group.
+        // After the name, which may contain any character: state, parent, group.
         let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
         let (state, of) = (fields.next()?, fields.nth(1)?);
-        // One that ended is there until somebody asks how; its other threads may be slower than its first.
+        // An ended process stays until its parent reads its status; its other threads may end later than its first.
         let threads = || std::fs::read_dir(folder.join("task")).map_or(0, Iterator::count);
         Some(of.parse() == Ok(group) && (state != "Z" || threads() > 1))
     };

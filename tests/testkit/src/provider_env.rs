@@ -1,4 +1,4 @@
-//! One provider's simulator, the objects that are about it, and the operator between them.
+//! The simulator of one provider, the objects for it, and an operator.
 
 use anyhow::Result;
 use forgebind::api::v1alpha1::{EventKind, GitProviderConnection, ProviderKind};
@@ -21,17 +21,17 @@ pub struct ProviderEnv {
 }
 
 impl ProviderEnv {
-    /// A fresh simulator with an operator that watches a namespace of its own. No object is there yet.
+    /// A new simulator with an operator that watches its own namespace. No connection or binding exists yet.
     pub async fn begin(kind: ProviderKind) -> Result<Self> {
         Self::begin_as(kind, kind.flag()).await
     }
 
-    /// The same in a namespace of another name.
+    /// The same in a namespace with another name.
     pub async fn begin_as(kind: ProviderKind, name: &str) -> Result<Self> {
         Self::begin_with(Simulated::new(kind).await?, name).await
     }
 
-    /// The same with a simulator that is there.
+    /// The same with an existing simulator.
     pub async fn begin_with(simulated: Simulated, name: &str) -> Result<Self> {
         let plane = shared::control_plane().await?;
         let objects = TestNamespace::new(plane, name).await?;
@@ -39,7 +39,7 @@ impl ProviderEnv {
         Ok(Self { objects, simulated, operator })
     }
 
-    /// Puts the data of a credential into the connection's Secret.
+    /// Stores the data of a credential in the connection's Secret.
     pub async fn store(&self, credential: &[(&'static str, String)]) -> Result<()> {
         let data: Vec<_> = credential.iter().map(|(key, value)| (*key, value.as_str())).collect();
         self.objects.cluster().apply_secret(&self.objects.namespace, "credential", &data).await.map(drop)
@@ -50,14 +50,14 @@ impl ProviderEnv {
         json!({"provider": self.simulated.seed_data.provider, "credentials": {"secretRef": {"name": "credential"}}})
     }
 
-    /// Makes the connection and waits until it is Ready.
+    /// Creates the connection and waits until it is Ready.
     pub async fn connect(&self, credential: &[(&'static str, String)]) -> Result<GitProviderConnection> {
         self.store(credential).await?;
         self.objects.create_connection(self.connection_spec()).await?;
         self.objects.connection_ready().await
     }
 
-    /// Makes the binding and waits until it is Ready and has its hooks.
+    /// Creates the binding and waits until it is Ready and has its hooks.
     pub async fn bind(&self) -> Result<()> {
         let spec = json!({
             "connectionRef": {"name": CONNECTION},
@@ -74,7 +74,7 @@ impl ProviderEnv {
         Ok(())
     }
 
-    /// How many hooks stand for the wanted events.
+    /// The number of hooks for the wanted events.
     pub fn variants(&self) -> usize {
         let events = [EventKind::Push, EventKind::Tag, EventKind::PullRequest].into();
         self.simulated.operator().hook_shapes(&events).len()
@@ -85,7 +85,7 @@ impl ProviderEnv {
         self.simulated.seed_data.repository.clone()
     }
 
-    /// Does what somebody does at the provider.
+    /// Performs a user's action at the provider.
     pub async fn act(&self, act: UserAction) -> Result<Vec<ProviderEvent>> {
         self.simulated.simulator.act(&act).await
     }

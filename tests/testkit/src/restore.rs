@@ -1,4 +1,4 @@
-//! Clusters that are restored or copied: the commands of the guide, and what identifies hooks and deliveries across clusters.
+//! Clusters that are restored or copied: the commands of the guide, and the identity of hooks and deliveries across clusters.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +14,10 @@ use crate::scratch::Scratch;
 use crate::test_env::{CONNECTION, SOON, TestEnv};
 use crate::wait::{Seen, wait_until};
 
-/// The webhook secret that a user brings.
+/// A webhook secret of the user's own.
 pub const BROUGHT_SECRET: &str = "a-webhook-secret-of-the-user-0001";
 
-/// The shell scripts below a heading of the guide, in their order.
+/// The shell scripts below a heading of the guide, in order.
 pub fn guide(heading: &str) -> Result<Vec<String>> {
     let text = std::fs::read_to_string(repository_root().join("src/docs/guide/operate/backup-and-restore.md"))?;
     let (mut inside, mut open, mut scripts) = (false, false, Vec::<String>::new());
@@ -37,24 +37,24 @@ pub fn guide(heading: &str) -> Result<Vec<String>> {
     Ok(scripts)
 }
 
-/// The version of the webhook secret that the status names.
+/// The version of the webhook secret in the status.
 pub fn secret_version(binding: &RepoBinding) -> Option<String> {
     binding.status.as_ref()?.webhook.as_ref()?.secret_version.clone()
 }
 
-/// What identifies the hooks of the first repository: their ids and URLs.
+/// The identity of the hooks of the first repository: their ids and URLs.
 pub async fn identities(env: &TestEnv) -> Result<BTreeMap<i64, String>> {
     Ok(env.gitea.hooks(&env.repository).await?.into_iter().map(|hook| (hook.id, hook.config.url)).collect())
 }
 
-/// A binding whose events arrive at the sink under its own name.
+/// A binding whose events arrive at the sink at a path of its own.
 pub fn spec_of(env: &TestEnv, name: &str) -> Value {
     let mut spec = env.binding_spec();
     spec["sinks"][0]["service"]["path"] = json!(format!("/of/{name}"));
     spec
 }
 
-/// A binding whose hook delivers to somebody else's endpoint, which is the sink.
+/// A binding whose hook delivers to an endpoint outside Forgebind, which is the sink.
 pub fn spec_of_custom(env: &TestEnv) -> Value {
     json!({
         "connectionRef": {"name": CONNECTION}, "repository": env.repository,
@@ -62,12 +62,12 @@ pub fn spec_of_custom(env: &TestEnv) -> Value {
     })
 }
 
-/// The address of the sink as somebody else's endpoint.
+/// The address of the sink as an endpoint outside Forgebind.
 pub fn custom_url(env: &TestEnv) -> String {
     format!("http://127.0.0.1:{}/api/webhook", env.sink.port())
 }
 
-/// A connection that allows hooks at the sink's address, and a user's secret.
+/// Creates a connection that allows hooks to the sink's address, and a user's secret.
 pub async fn connect(env: &TestEnv, spec: Value) -> Result<()> {
     let mut spec = spec;
     let host = format!("127.0.0.1:{}", env.sink.port());
@@ -76,7 +76,7 @@ pub async fn connect(env: &TestEnv, spec: Value) -> Result<()> {
     env.create_connection(spec).await.map(drop)
 }
 
-/// How often each commit arrived, by the path at the sink.
+/// How many times each commit arrived, by the path at the sink.
 pub fn arrived(env: &TestEnv) -> BTreeMap<(String, String), usize> {
     let mut counts = BTreeMap::new();
     for delivery in env.sink.accepted() {
@@ -86,7 +86,7 @@ pub fn arrived(env: &TestEnv) -> BTreeMap<(String, String), usize> {
     counts
 }
 
-/// Waits until a commit arrived once under each of these paths.
+/// Waits until a commit arrived exactly once under each of these paths.
 pub async fn arrives_once(env: &TestEnv, commit: &str, paths: &[&str]) -> Result<()> {
     wait_until(&format!("{commit} at {paths:?}"), SOON, async || {
         let counts = arrived(env);
@@ -108,7 +108,7 @@ pub async fn events(env: &TestEnv, reason: &str) -> Result<Vec<String>> {
     Ok(found.into_iter().filter_map(|event| event.message).collect())
 }
 
-/// Has a copy take its objects over with the guide's commands, in its own namespace.
+/// Runs the guide's commands by which a copy takes over its objects, in its own namespace.
 pub async fn take_over(env: &TestEnv) -> Result<()> {
     let folder = Scratch::new("take-over")?;
     for script in guide("### Taking objects over")? {

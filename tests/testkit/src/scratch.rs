@@ -1,18 +1,17 @@
-//! A temporary folder that is removed even when this process is killed.
+//! A temporary folder that is removed even if this process is killed.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result};
 
-/// Keeps the folders of a run for looking into them.
+/// If this variable is set, the folders of a run are kept for inspection.
 const KEEP: &str = "FORGEBIND_TEST_KEEP";
 
-/// Waits until its standard input closes, which happens at the latest when its parent ends. Processes that die of the
-/// same cause may still be writing: it tries more than once.
+/// Waits until its standard input closes, at the latest when its parent ends. Processes that end for the same reason may still be
+/// writing, so it tries several times.
 const REMOVE: &str = r#"read -r _; for _ in 1 2 3 4 5 6 7 8 9 10; do rm -rf "$0" 2>/dev/null && exit; sleep 0.2; done"#;
 
-/// A temporary folder.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
@@ -20,11 +19,11 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// A new, empty folder.
+    /// Creates an empty folder.
     ///
     /// # Errors
     ///
-    /// When it cannot be made or `sh` cannot be started.
+    /// When it cannot be created or `sh` cannot be started.
     pub fn new(name: &str) -> Result<Self> {
         let path = tempfile::Builder::new().prefix(&format!("forgebind-{name}-")).tempdir()?.keep();
         if std::env::var_os(KEEP).is_some() {
@@ -42,7 +41,6 @@ impl Scratch {
         Ok(Self { path, remover: Some(remover) })
     }
 
-    /// The folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -57,7 +55,6 @@ impl Drop for Scratch {
     }
 }
 
-/// Copies a folder.
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {

@@ -1,4 +1,4 @@
-//! A receiver of events that remembers what it was sent.
+//! A sink that records the events it receives.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,14 +15,12 @@ use super::http_server::{Body, HttpServer, answer};
 use super::port::free_port;
 use super::wait::{Seen, wait_until};
 
-/// One request that arrived.
+/// A request that arrived.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// Its path.
     pub path: String,
-    /// Its headers; the attributes of a `CloudEvents` event are `ce-…`.
+    /// The attributes of a `CloudEvents` event are headers `ce-…`.
     pub headers: HeaderMap,
-    /// Its body.
     pub body: Bytes,
     /// When it arrived.
     pub at: Instant,
@@ -31,12 +29,12 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// A header as text; empty where there is none.
+    /// A header as text; empty if it is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// The body as JSON; null where it is none.
+    /// The body as JSON; null if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
@@ -45,11 +43,11 @@ impl Delivery {
 /// How the sink answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behavior {
-    /// 204.
+    /// With 204.
     Accept,
-    /// This status.
+    /// With this status.
     Fail(StatusCode),
-    /// Not at all, until the behavior changes.
+    /// Not until the behavior changes.
     Hang,
     /// By closing the connection.
     Close,
@@ -64,11 +62,7 @@ pub struct SinkServer {
 }
 
 impl SinkServer {
-    /// Starts one on a port of its own that accepts everything.
-    ///
-    /// # Errors
-    ///
-    /// When no port is free.
+    /// Starts a sink on a free port that accepts everything.
     pub async fn start() -> Result<Self> {
         let deliveries = Arc::new(Mutex::new(Vec::new()));
         let (behavior, behaves) = watch::channel(Behavior::Accept);
@@ -82,23 +76,23 @@ impl SinkServer {
         self.server.address().port()
     }
 
-    /// What `--resolve` needs so that the Service `name` of `namespace` is this sink. The Service's port is
+    /// The value of `--resolve` with which the Service `name` of `namespace` leads to this sink. The Service's port is
     /// [`Self::port`].
     pub fn resolve(&self, name: &str, namespace: &str) -> String {
         format!("{name}.{namespace}.svc:{}=127.0.0.1", self.port())
     }
 
-    /// How it answers from now on.
+    /// Changes how it answers from now on.
     pub fn behave(&self, behavior: Behavior) {
         self.behavior.send_replace(behavior);
     }
 
-    /// Everything that arrived, accepted or not, in the order of arrival.
+    /// Every delivery that arrived, accepted or not, in order.
     pub fn deliveries(&self) -> Vec<Delivery> {
         self.deliveries.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What it accepted.
+    /// The accepted deliveries.
     pub fn accepted(&self) -> Vec<Delivery> {
         self.deliveries().into_iter().filter(|delivery| delivery.accepted).collect()
     }
@@ -137,11 +131,11 @@ async fn take(
     match behavior {
         Behavior::Accept => Ok(answer(StatusCode::NO_CONTENT, "")),
         Behavior::Fail(status) => Ok(answer(status, "failing on order")),
-        Behavior::Close => bail!("closed on order"),
+        Behavior::Close => bail!("closed as requested by the test"),
         Behavior::Hang => {
-            // An error means that the sink is gone; either way the connection is closed.
+            // An error means that the sink was dropped; the connection is closed either way.
             let _ = behaves.wait_for(|behavior| *behavior != Behavior::Hang).await;
-            bail!("hung on order")
+            bail!("hung as requested by the test")
         }
     }
 }

@@ -1,5 +1,5 @@
-//! A test environment: [`TestNamespace`], and an organization with a repository at the real Gitea. Everything in it has
-//! names of its own, so that tests can share the servers.
+//! A test environment: a [`TestNamespace`], and an organization with a repository at the real Gitea. All its names are unique, so
+//! that tests can share the servers.
 
 use std::ops::Deref;
 
@@ -32,7 +32,7 @@ pub struct TestEnv {
     pub repository: String,
 }
 
-/// An environment is its objects and what they are about.
+/// An environment has the objects of its namespace.
 impl Deref for TestEnv {
     type Target = TestNamespace;
 
@@ -42,8 +42,8 @@ impl Deref for TestEnv {
 }
 
 impl TestEnv {
-    /// A namespace with the credential's Secret, an organization with a private repository that has a commit, and a sink.
-    /// No operator runs yet and no object is there.
+    /// Creates a namespace with the Secret of the credential, an organization with a private repository that has a commit, and a
+    /// sink. No operator runs yet, and no connection or binding exists.
     pub async fn new(name: &str) -> Result<Self> {
         let (plane, gitea) = (shared::control_plane().await?, shared::gitea().await?);
         Self::on(plane, gitea, name).await
@@ -59,13 +59,13 @@ impl TestEnv {
         Ok(Self { objects, gitea, repository: format!("{organization}/shop"), account, organization })
     }
 
-    /// The same environment in another cluster, whose objects are not there yet.
+    /// The same environment in another cluster, in which no object exists yet.
     pub fn in_cluster(&self, plane: &'static ControlPlane) -> Result<Self> {
         let objects = TestNamespace::within(plane, &self.namespace, self.sink.clone())?;
         Ok(Self { objects, ..self.clone() })
     }
 
-    /// The same environment seen from another namespace: bindings and connections are made there.
+    /// The same environment from another namespace: connections and bindings are created there.
     pub fn within(&self, namespace: &str) -> Result<Self> {
         let objects = TestNamespace::within(self.plane, namespace, self.sink.clone())?;
         Ok(Self { objects, ..self.clone() })
@@ -90,7 +90,7 @@ impl TestEnv {
         self.connection_spec_at(self.gitea.url())
     }
 
-    /// The same through another address, for a proxy before Gitea.
+    /// The same with another address, for a proxy in front of Gitea.
     pub fn connection_spec_at(&self, url: &str) -> Value {
         json!({
             "provider": {"gitea": {"url": url, "organization": self.organization}},
@@ -98,7 +98,7 @@ impl TestEnv {
         })
     }
 
-    /// The spec of a binding to the first repository with a hook for pushes and the sink.
+    /// The spec of a binding to the first repository with a hook for pushes, and the sink.
     pub fn binding_spec(&self) -> Value {
         json!({
             "connectionRef": {"name": CONNECTION},
@@ -108,7 +108,7 @@ impl TestEnv {
         })
     }
 
-    /// Whose the hooks of a binding here are.
+    /// The owner of the hooks of a binding.
     pub fn hook_owner<'a>(&'a self, name: &'a str) -> ConnectedBinding<'a> {
         ConnectedBinding { namespace: &self.namespace, name, connection: (&self.namespace, CONNECTION) }
     }
@@ -124,14 +124,14 @@ impl TestEnv {
     }
 }
 
-/// The key from which an operator derives everything.
+/// The key from which an operator derives all others.
 pub async fn install_key(env: &TestEnv, operator: &Operator) -> Result<Vec<u8>> {
     let secrets: Api<Secret> = Api::namespaced(env.cluster().client()?, operator.options().namespace());
     let data = secrets.get("forgebind-install-key").await?.data.unwrap_or_default();
     Ok(data.get("key").context("the key")?.0.clone())
 }
 
-/// Waits until a condition of the connection reads `status/reason` for the present generation.
+/// Waits until a condition of the connection is `status/reason` for the present generation.
 pub async fn connection_says_now(env: &TestEnv, condition: &str, expected: &str) -> Result<GitProviderConnection> {
     let what = format!("{condition} {expected} for its present generation");
     let fits = |connection: &GitProviderConnection| {
@@ -157,7 +157,7 @@ pub async fn event_on(env: &TestEnv, object: &str, reason: &str) -> Result<Strin
     .await
 }
 
-/// What is written down as left behind in the operator's namespace.
+/// The leftover entries in the operator's namespace.
 pub async fn leftovers(env: &TestEnv, operator: &Operator) -> Result<Vec<(String, String)>> {
     let maps: Api<ConfigMap> = Api::namespaced(env.cluster().client()?, operator.options().namespace());
     let maps = maps.list(&ListParams::default()).await?.items;

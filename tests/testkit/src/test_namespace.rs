@@ -1,5 +1,5 @@
-//! The objects of one test and what stands around them: a namespace of its own, a sink, and an operator that watches only
-//! this namespace. Which provider is behind them is not said here.
+//! The objects of one test and their environment: a namespace of its own, a sink, and an operator that watches only this
+//! namespace. Independent of the provider.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,12 +19,12 @@ use crate::operator::{Operator, Options};
 use crate::sink::SinkServer;
 use crate::wait::{Seen, wait_until};
 
-/// How long a test waits for a state that is due within seconds.
+/// How long a test waits for a state that is expected within seconds.
 pub const SOON: Duration = Duration::from_secs(60);
-/// How long a test waits for what needs the overlap of two hooks.
+/// How long a test waits for the end of the overlap of two hooks.
 pub const OVERLAPPED: Duration = Duration::from_secs(240);
 
-/// The Service name under which the sink is known in the namespace.
+/// The name of the Service that leads to the sink.
 pub const SINK: &str = "ci";
 /// The name of the connection.
 pub const CONNECTION: &str = "git";
@@ -39,13 +39,13 @@ pub struct TestNamespace {
 }
 
 impl TestNamespace {
-    /// A namespace and a sink.
+    /// Creates a namespace and a sink.
     pub async fn new(plane: &'static ControlPlane, name: &str) -> Result<Self> {
         let namespace = plane.cluster().create_namespace(name).await?;
         Self::within(plane, &namespace, Arc::new(SinkServer::start().await?))
     }
 
-    /// A namespace that is there, and a sink that is known in it.
+    /// Uses an existing namespace and a sink that is known in it.
     pub fn within(plane: &'static ControlPlane, namespace: &str, sink: Arc<SinkServer>) -> Result<Self> {
         let client = plane.cluster().client()?;
         Ok(Self {
@@ -61,12 +61,12 @@ impl TestNamespace {
         self.plane.cluster()
     }
 
-    /// How an operator for this environment is started: it resolves the sink's Service.
+    /// The options of an operator for this environment, with the sink's Service resolved.
     pub async fn options(&self) -> Result<Options> {
         self.options_through(None).await
     }
 
-    /// The same with another address for the API server.
+    /// The same with another address of the API server.
     pub async fn options_through(&self, server: Option<&str>) -> Result<Options> {
         let options = Options::on(self.plane, &[&self.namespace], server).await?;
         Ok(options.with("resolve", &self.sink.resolve(SINK, &self.namespace)))
@@ -77,7 +77,7 @@ impl TestNamespace {
         Operator::start(self.options().await?).await
     }
 
-    /// Starts an operator that serves this namespace and others, in each of which the sink is known.
+    /// Starts an operator for this namespace and others; the sink is known in each.
     pub async fn operator_for(&self, others: &[&str]) -> Result<Operator> {
         let namespaces: Vec<&str> = std::iter::once(self.namespace.as_str()).chain(others.iter().copied()).collect();
         let services: Vec<String> = namespaces.iter().map(|namespace| self.sink.resolve(SINK, namespace)).collect();
@@ -85,16 +85,16 @@ impl TestNamespace {
         Operator::start(options).await
     }
 
-    /// Asks for a look at a binding's repository and waits until it was done.
+    /// Requests a probe of a binding's repository and waits until it is done.
     pub async fn look_again(&self, name: &str) -> Result<RepoBinding> {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let request = format!("look-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
         self.annotate_binding(name, RECONCILE_REQUESTED_AT, &request).await?;
         let handled = |binding: &RepoBinding| binding.status.as_ref()?.last_handled.as_ref()?.reconcile.clone();
-        self.binding_until(name, "looked at again", SOON, |binding| handled(binding).as_ref() == Some(&request)).await
+        self.binding_until(name, "probed again", SOON, |binding| handled(binding).as_ref() == Some(&request)).await
     }
 
-    /// Takes everything out of a binding's status, as a restored backup does.
+    /// Empties a binding's status, as a restore from a backup without status does.
     pub async fn wipe_status(&self, name: &str) -> Result<()> {
         self.bindings.patch_status(name, &PatchParams::default(), &Patch::Merge(json!({"status": null}))).await?;
         Ok(())
@@ -137,7 +137,7 @@ impl TestNamespace {
         Ok(())
     }
 
-    /// Waits until a binding is gone.
+    /// Waits until a binding no longer exists.
     pub async fn binding_gone(&self, name: &str, deadline: Duration) -> Result<()> {
         wait_until(&format!("binding {name} to be gone"), deadline, async || {
             Ok(match self.bindings.get_opt(name).await? {
@@ -193,13 +193,13 @@ impl TestNamespace {
         self.binding_until(name, "Ready", SOON, fits).await
     }
 
-    /// Waits until a condition of a binding reads `status/reason`.
+    /// Waits until a condition of a binding is `status/reason`.
     pub async fn binding_says(&self, name: &str, condition: &str, expected: &str) -> Result<RepoBinding> {
         let what = format!("{condition} {expected}");
         self.binding_until(name, &what, SOON, |binding| binding_condition(binding, condition) == expected).await
     }
 
-    /// Waits until a condition of the connection reads `status/reason`.
+    /// Waits until a condition of the connection is `status/reason`.
     pub async fn connection_says(&self, condition: &str, expected: &str) -> Result<GitProviderConnection> {
         let what = format!("{condition} {expected}");
         self.connection_until(&what, SOON, |connection| connection_condition(connection, condition) == expected).await
@@ -242,7 +242,7 @@ pub fn connection_message(connection: &GitProviderConnection, kind: &str) -> Str
     conditions.into_iter().find(|condition| condition.type_ == kind).map(|condition| condition.message).unwrap_or_default()
 }
 
-/// An API for objects that the Rust types may not be able to hold.
+/// An API for objects that may not fit the Rust types.
 pub fn untyped(client: Client, namespace: &str, kind: &str) -> Api<DynamicObject> {
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("forgebind.dev", "v1alpha1", kind));
     Api::namespaced_with(client, namespace, &resource)
@@ -254,12 +254,12 @@ pub fn object(kind: &str, name: &str, spec: &Value) -> Result<DynamicObject> {
     Ok(serde_json::from_value(value)?)
 }
 
-/// What the offline judgement says of a spec.
+/// The violations that the offline check finds in a spec.
 pub fn judged_offline(kind: &str, spec: &Value) -> Vec<String> {
     let mut object = json!({
         "apiVersion": "forgebind.dev/v1alpha1", "kind": kind,
         "metadata": {"name": "case", "namespace": "default"}, "spec": spec,
     });
-    let schema = Schema::of(kind).expect("a kind of ours");
+    let schema = Schema::of(kind).expect("one of our kinds");
     schema.validate(&mut object).into_iter().map(|violation| violation.message).collect()
 }

@@ -1,4 +1,4 @@
-//! A proxy that speaks TLS on the client's side and plain http to the server behind it.
+//! A proxy that speaks TLS to the client and plain http to the server behind it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::port::free_port;
 
-/// A name that a proxy's certificate also holds. Nothing resolves it.
+/// A host name that every proxy's certificate contains. No DNS server resolves it.
 pub const NAME: &str = "git.acme.test";
 
 /// The proxy. It ends when it is dropped.
@@ -28,7 +28,7 @@ pub struct TlsProxy {
 }
 
 impl TlsProxy {
-    /// A proxy for 127.0.0.1 in front of a server of this machine, given by its http URL, with an authority of its own.
+    /// A proxy on 127.0.0.1 in front of a server on this machine, given by its http URL, with its own authority.
     ///
     /// # Errors
     ///
@@ -37,11 +37,7 @@ impl TlsProxy {
         Self::start(url, false).await
     }
 
-    /// The same, but it lets only those in who present a certificate that its authority signed.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::before`].
+    /// The same, but it accepts only clients with a certificate that its authority signed.
     pub async fn demanding_a_client_certificate_before(url: &str) -> Result<Self> {
         Self::start(url, true).await
     }
@@ -64,7 +60,7 @@ impl TlsProxy {
         Ok(Self { address, authority_pem, client, task })
     }
 
-    /// Its address as a URL, without a slash at the end.
+    /// The address as a URL without a trailing slash.
     pub fn url(&self) -> String {
         format!("https://{}", self.address)
     }
@@ -83,7 +79,7 @@ impl TlsProxy {
     ///
     /// # Errors
     ///
-    /// When it demands none.
+    /// When the proxy demands none.
     pub fn client(&self) -> Result<(&str, &str)> {
         self.client.as_ref().map(|(certificate, key)| (certificate.as_str(), key.as_str())).context("it demands no client certificate")
     }
@@ -99,7 +95,7 @@ async fn pass(stream: TcpStream, acceptor: TlsAcceptor, upstream: String) -> Res
     let mut client = match acceptor.accept(stream).into_fallible().await {
         Ok(client) => client,
         Err((error, mut stream)) => {
-            // What the client sent after its handshake is read before the end, or a reset would overtake the alert.
+            // Reads what the client sent after its handshake before closing; otherwise a reset would overtake the alert.
             tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
             return Err(error.into());
         }
@@ -115,7 +111,7 @@ struct Parts {
     acceptor: TlsAcceptor,
 }
 
-/// With an authority of this name: no two have the same, as no two organizations do.
+/// With an authority of this name: authorities of different organizations have different names.
 fn parts(authority_name: &str, demanding: bool) -> Result<Parts> {
     let mut parameters = CertificateParams::new(Vec::new())?;
     parameters.distinguished_name.push(DnType::CommonName, authority_name);

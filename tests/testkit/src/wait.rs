@@ -4,22 +4,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
-/// What was seen.
+/// The result of one check.
 #[derive(Clone, Debug)]
 pub enum Seen<T> {
-    /// It is so; the value is handed on.
+    /// The state is reached; the value is passed on.
     Done(T),
-    /// Not yet; the text tells what is there instead.
+    /// Not yet; the text describes the present state.
     NotYet(String),
-    /// Not, and never will be; the text tells why.
+    /// It can never be reached; the text says why.
     Never(String),
 }
 
-/// Looks again and again until `look` says that it is so. Errors of `look` count as "not yet".
+/// Calls `look` repeatedly until it returns [`Seen::Done`]. Errors of `look` count as "not yet".
 ///
 /// # Errors
 ///
-/// When the deadline passes or `look` gives up: what was waited for, and what was seen last.
+/// When the deadline passes or `look` gives up: the awaited state and the last one seen.
 pub async fn wait_until<T>(what: &str, deadline: Duration, mut look: impl AsyncFnMut() -> Result<Seen<T>>) -> Result<T> {
     let began = Instant::now();
     let mut pause = Duration::from_millis(10);
@@ -27,7 +27,7 @@ pub async fn wait_until<T>(what: &str, deadline: Duration, mut look: impl AsyncF
         let seen = match look().await {
             Ok(Seen::Done(value)) => return Ok(value),
             Ok(Seen::NotYet(seen)) => seen,
-            Ok(Seen::Never(reason)) => return Err(anyhow!("{what} will not come: {reason}")),
+            Ok(Seen::Never(reason)) => return Err(anyhow!("{what} can never happen: {reason}")),
             Err(error) => format!("error: {error:#}"),
         };
         if began.elapsed() >= deadline {
@@ -38,7 +38,7 @@ pub async fn wait_until<T>(what: &str, deadline: Duration, mut look: impl AsyncF
     }
 }
 
-/// Watches that something stays so for a while.
+/// Checks that something stays true for a while.
 ///
 /// # Errors
 ///
@@ -46,7 +46,7 @@ pub async fn wait_until<T>(what: &str, deadline: Duration, mut look: impl AsyncF
 pub async fn stays(what: &str, length: Duration, mut look: impl AsyncFnMut() -> Result<()>) -> Result<()> {
     let began = Instant::now();
     while began.elapsed() < length {
-        look().await.map_err(|error| error.context(format!("{what} did not stay so")))?;
+        look().await.map_err(|error| error.context(format!("{what} did not stay true")))?;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What an operator made: recognised by its install key, and read from its cluster.
+//! Checks against hooks and objects of an operator: recognised by the install key, and read from its cluster.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use testkit::operator::Operator;
 use testkit::scratch::Scratch;
 use testkit::test_env::{CONNECTION, SOON, TestEnv, install_key};
 
-/// An environment with a binding that an operator made Ready and then left alone.
+/// An environment with a binding that an operator made Ready before it stopped.
 async fn settled(name: &str) -> Result<(TestEnv, FaultProxy, Operator, Vec<u8>)> {
     let env = TestEnv::new(name).await?;
     let proxy = FaultProxy::before_gitea(env.gitea).await?;
@@ -27,7 +27,7 @@ async fn settled(name: &str) -> Result<(TestEnv, FaultProxy, Operator, Vec<u8>)>
 }
 
 #[tokio::test]
-async fn our_own_hook_is_recognised_by_the_install_key_and_its_drift_is_told() -> Result<()> {
+async fn our_own_hook_is_recognised_by_the_install_key_and_its_drift_is_reported() -> Result<()> {
     let (env, proxy, operator, key) = settled("check-own").await?;
     let folder = Scratch::new("check-own")?;
     let key_file = folder.path().join("key");
@@ -62,7 +62,7 @@ async fn our_own_hook_is_recognised_by_the_install_key_and_its_drift_is_told() -
     assert_eq!(action["target"], format!("{} hook {}", env.repository, hook.id));
     assert!(action["reason"].as_str().is_some_and(|reason| reason.contains("differs in") && reason.contains("events")), "{action}");
     assert_eq!(proxy.count(Exchange::is_write), 0, "{:?}", proxy.exchanges());
-    assert_eq!(shown().await?, drifted, "the hook was left as it is");
+    assert_eq!(shown().await?, drifted, "the hook is unchanged");
     Ok(())
 }
 
@@ -86,7 +86,7 @@ async fn a_live_cluster_is_read_and_never_written_to() -> Result<()> {
     );
     assert_eq!((checked.code, result["notes"].as_array().map(Vec::len)), (0, Some(0)), "{result:#}");
 
-    // What a change in Git would do there: the spec of the manifest on the status of the cluster.
+    // The effect of a change in Git: the spec of the manifest with the status of the cluster.
     let mut changed = env.binding_spec();
     changed["webhook"]["events"] = json!(["Push", "PullRequest"]);
     let overlay = [
@@ -108,7 +108,7 @@ async fn a_live_cluster_is_read_and_never_written_to() -> Result<()> {
     let result = run(&with_manifests, &environment, &stream(&[moved])).await?.json()?;
     assert!(result.to_string().contains("spec.provider cannot change"), "{result:#}");
 
-    assert!(api.count(|exchange| exchange.path.contains("/repobindings")) > 0, "it was read through the proxy");
+    assert!(api.count(|exchange| exchange.path.contains("/repobindings")) > 0, "the cluster was read through the proxy");
     assert_eq!(api.count(Exchange::is_write), 0, "{:?}", api.exchanges());
     assert_eq!(proxy.count(Exchange::is_write), 0, "{:?}", proxy.exchanges());
     let after = serde_json::to_value((env.bindings.get("shop").await?, env.connections.get(CONNECTION).await?))?;
@@ -119,7 +119,7 @@ async fn a_live_cluster_is_read_and_never_written_to() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_secret_of_the_cluster_is_not_sent_where_a_manifest_leads_its_connection() -> Result<()> {
+async fn a_secret_of_the_cluster_is_not_sent_to_a_host_that_a_manifest_chooses() -> Result<()> {
     let (env, proxy, operator, _) = settled("check-led").await?;
     let elsewhere = FaultProxy::before_gitea(env.gitea).await?;
     let kubeconfig = env.plane.kubeconfig_for("check-led", ADMIN_TOKEN, None)?;
@@ -139,7 +139,7 @@ async fn a_secret_of_the_cluster_is_not_sent_where_a_manifest_leads_its_connecti
         let result = run(&flags, &environment, &stream(&[manifest])).await?.json()?;
         assert_eq!(told(&result, name), "NotReady HostNotAllowed []", "{result:#}");
         assert!(result.to_string().contains("the credential comes from the cluster"), "{result:#}");
-        assert_eq!(elsewhere.exchanges().len(), 0, "{name}: nobody was asked");
+        assert_eq!(elsewhere.exchanges().len(), 0, "{name}: no request was sent");
     }
     let unmoved = run(&flags, &environment, &stream(&[connection(CONNECTION, None)])).await?.json()?;
     assert_eq!(told(&unmoved, CONNECTION), "Ready Succeeded []", "{unmoved:#}");

@@ -1,4 +1,4 @@
-//! What is read, what is refused, and what the manifests alone tell.
+//! The input of a check: what it reads, what it refuses, and what the manifests alone show.
 
 use anyhow::{Context as _, Result};
 use forgebind::api::v1alpha1::ProviderKind;
@@ -9,7 +9,7 @@ use super::{Bench, object, row, run, stream, told};
 use testkit::sim::Simulated;
 
 #[tokio::test]
-async fn input_comes_from_standard_input_files_directories_and_lists_and_is_refused_with_its_line() -> Result<()> {
+async fn reads_standard_input_files_directories_and_lists_and_refuses_input_with_its_line() -> Result<()> {
     let bench = Bench::new().await?;
     let list = json!({"apiVersion": "v1", "kind": "List", "items": [bench.secret(), bench.connection(json!({}))]});
     let folder = bench.folder.path().join("deep/er");
@@ -48,7 +48,7 @@ async fn input_comes_from_standard_input_files_directories_and_lists_and_is_refu
 }
 
 #[tokio::test]
-async fn offline_judges_the_manifests_alone_and_asks_nobody() -> Result<()> {
+async fn offline_checks_the_manifests_alone_and_sends_no_request() -> Result<()> {
     let bench = Bench::new().await?;
     let mut misspelt = bench.binding("misspelt", json!({"webhook": {"events": ["Psuh"]}}));
     misspelt["spec"]["conectionRef"] = misspelt["spec"]["connectionRef"].take();
@@ -102,19 +102,19 @@ async fn offline_judges_the_manifests_alone_and_asks_nobody() -> Result<()> {
         assert!(said.contains(expected), "{expected:?} is not in\n{said}");
     }
     assert!(!said.contains("canary"), "{said}");
-    assert_eq!(bench.proxy.exchanges().len(), 0, "nobody was asked");
+    assert_eq!(bench.proxy.exchanges().len(), 0, "no request was sent");
 
     let good = bench.check(&[bench.connection(json!({})), bench.binding("good", json!({"webhook": {}}))], &["--offline"]).await?;
     assert!(
         good.code == 0 && good.text.ends_with("1 connection, 1 binding: the manifests are valid; no provider was contacted.\n"),
         "{good:?}"
     );
-    assert_eq!(bench.proxy.exchanges().len(), 0, "nobody was asked");
+    assert_eq!(bench.proxy.exchanges().len(), 0, "no request was sent");
     Ok(())
 }
 
 #[tokio::test]
-async fn offline_judges_the_manifests_of_every_provider() -> Result<()> {
+async fn offline_checks_the_manifests_of_every_provider() -> Result<()> {
     for (kind, member, spec, repository, elsewhere) in [
         (ProviderKind::GitHub, "github", json!({"organization": "acme"}), "acme/shop", "other/shop"),
         (ProviderKind::GitLab, "gitlab", json!({"group": "acme/apps"}), "acme/apps/team/shop", "other/shop"),
@@ -150,9 +150,9 @@ async fn offline_judges_the_manifests_of_every_provider() -> Result<()> {
     Ok(())
 }
 
-/// One connection serves every owner that its credential reaches, where the provider lets a credential reach several.
+/// One connection serves every owner that its credential can reach, where the provider allows several.
 #[tokio::test]
-async fn an_owner_that_may_be_left_out_keeps_nothing_out() -> Result<()> {
+async fn without_the_optional_owner_every_repository_is_allowed() -> Result<()> {
     for (kind, provider, repositories) in [
         (ProviderKind::GitLab, json!({"gitlab": {}}), ["acme/apps/shop", "globex/tools"]),
         (ProviderKind::BitbucketCloud, json!({"bitbucketCloud": {"workspace": "acme"}}), ["acme/shop", "acme/tools"]),
@@ -179,7 +179,7 @@ async fn an_owner_that_may_be_left_out_keeps_nothing_out() -> Result<()> {
     Ok(())
 }
 
-/// The same against a server: repositories of two projects, one of them a person's, plan their hooks by one connection.
+/// The same against a server: one connection plans the hooks of repositories in two projects, one of them personal.
 #[tokio::test]
 async fn one_connection_serves_the_projects_of_a_whole_data_center() -> Result<()> {
     let simulated = Simulated::new(ProviderKind::BitbucketDataCenter).await?;
@@ -201,12 +201,12 @@ async fn one_connection_serves_the_projects_of_a_whole_data_center() -> Result<(
     for name in ["shop", "notes"] {
         assert_eq!(told(&result, name), "Ready Succeeded [CreateHook]", "{result:#}");
     }
-    assert_eq!(told(&result, "tools"), "NotReady PermissionMissing []", "read, and not administered: {result:#}");
+    assert_eq!(told(&result, "tools"), "NotReady PermissionMissing []", "the account may read it but not administer it: {result:#}");
     Ok(())
 }
 
 #[tokio::test]
-async fn the_address_that_a_connection_chooses_is_judged_by_the_names_of_the_installation() -> Result<()> {
+async fn the_endpoint_that_a_connection_chooses_is_compared_with_the_names_of_the_installation() -> Result<()> {
     let bench = Bench::new().await?;
     let more = ["-o", "json", "--public-url", "internal=https://hooks.acme.corp"];
     let check = async |name: &str| {

@@ -1,5 +1,5 @@
-//! `forgebind check`, run as people and their CI run it: the real binary over manifests, a real Gitea behind a proxy that
-//! counts, and a real API server behind another one.
+//! `forgebind check` as people and their CI run it: the real binary over manifests, a real Gitea behind a proxy that counts
+//! requests, and a real API server behind another one.
 
 mod cluster;
 mod input;
@@ -21,7 +21,7 @@ use testkit::shared;
 
 const PUBLIC_URL: &str = "https://hooks.acme.test";
 
-/// What a check printed and how it ended.
+/// The output of a check and its exit code.
 #[derive(Debug)]
 struct Checked {
     code: i32,
@@ -35,20 +35,19 @@ impl Checked {
     }
 }
 
-/// The row of an object.
 fn row<'a>(result: &'a Value, name: &str) -> &'a Value {
     let rows = result["objects"].as_array().expect("objects");
     rows.iter().find(|row| row["name"] == name).unwrap_or_else(|| panic!("no {name} in {rows:#?}"))
 }
 
-/// The outcome of an object and its reason, with what would be done.
+/// The outcome of an object, its reason, and the planned actions.
 fn told(result: &Value, name: &str) -> String {
     let row = row(result, name);
     let actions: Vec<&str> = row["actions"].as_array().expect("actions").iter().filter_map(|action| action["action"].as_str()).collect();
     format!("{} {} [{}]", row["outcome"].as_str().unwrap_or("?"), row["reason"].as_str().unwrap_or("-"), actions.join(" "))
 }
 
-/// What a finding of an object says, by its reason.
+/// The message of an object's finding with this reason.
 fn message(result: &Value, name: &str, reason: &str) -> String {
     let findings = row(result, name)["findings"].as_array().expect("findings");
     let found = findings.iter().find(|finding| finding["reason"] == reason).unwrap_or_else(|| panic!("no {reason} in {findings:#?}"));
@@ -56,7 +55,7 @@ fn message(result: &Value, name: &str, reason: &str) -> String {
     found["message"].as_str().unwrap_or_default().to_owned()
 }
 
-/// A Gitea with an organization and a repository, and a proxy before it that counts.
+/// A Gitea with an organization and a repository, and a counting proxy in front of it.
 struct Bench {
     gitea: &'static Gitea,
     proxy: Arc<FaultProxy>,
@@ -104,14 +103,14 @@ impl Bench {
         secret("platform", "credential", &self.account.token)
     }
 
-    /// Writes manifests as one stream and answers the file.
+    /// Writes manifests into one file and returns its path.
     fn file(&self, objects: &[Value]) -> Result<PathBuf> {
         let path = self.folder.path().join(format!("{}.yaml", Gitea::unique_name("manifests")));
         std::fs::write(&path, stream(objects))?;
         Ok(path)
     }
 
-    /// Checks manifests, and proves that nothing was written.
+    /// Checks manifests, and asserts that nothing was written.
     async fn check(&self, objects: &[Value], flags: &[&str]) -> Result<Checked> {
         let file = self.file(objects)?;
         let file = file.to_str().context("a path")?;
@@ -151,14 +150,14 @@ fn stream(objects: &[Value]) -> String {
     objects.iter().map(|object| format!("---\n{object:#}\n")).collect::<Vec<_>>().concat()
 }
 
-/// Runs a check without the settings of whoever runs the tests.
+/// Runs a check without the environment of the person who runs the tests.
 async fn run(flags: &[&str], environment: &[(&str, &str)], input: &str) -> Result<Checked> {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_forgebind"));
     command.args(["check", "--allow-insecure-http", "--allow-cidrs", "127.0.0.0/8"]).args(flags);
     command.env_clear().envs(environment.iter().copied());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let input = input.to_owned();
-    // The proxy serves on this runtime meanwhile.
+    // The proxy needs this runtime while the check runs.
     let output = tokio::task::spawn_blocking(move || {
         let mut child = command.spawn()?;
         if let Some(mut pipe) = child.stdin.take() {
@@ -168,7 +167,7 @@ async fn run(flags: &[&str], environment: &[(&str, &str)], input: &str) -> Resul
     })
     .await??;
     Ok(Checked {
-        code: output.status.code().context("it was killed")?,
+        code: output.status.code().context("the check was killed")?,
         text: String::from_utf8(output.stdout)?,
         complaint: String::from_utf8(output.stderr)?,
     })

@@ -1,4 +1,4 @@
-//! What the provider is asked, and what follows from its answers.
+//! The requests to the provider, and the conclusions from its answers.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
@@ -11,7 +11,7 @@ use super::{Bench, PUBLIC_URL, message, object, row, run, secret, told};
 const OWN_SECRET: &str = "a-secret-that-somebody-else-knows";
 
 #[tokio::test]
-async fn a_hook_that_would_be_created_is_told_in_an_aligned_table() -> Result<()> {
+async fn an_aligned_table_shows_a_hook_that_would_be_created() -> Result<()> {
     let bench = Bench::new().await?;
     let objects = [
         bench.secret(),
@@ -23,7 +23,7 @@ async fn a_hook_that_would_be_created_is_told_in_an_aligned_table() -> Result<()
     let checked = bench.check(&objects, &[]).await?;
     let repository = bench.repository();
     let result = bench.check_json(&objects).await?;
-    let (user, server) = (&bench.account.name, row(&result, "gitea")["found"][0].as_str().context("what the provider told")?);
+    let (user, server) = (&bench.account.name, row(&result, "gitea")["found"][0].as_str().context("what the provider reported")?);
     ensure!(server.starts_with("Gitea 1."), "{server}");
     let expected = format!(
         "\
@@ -48,14 +48,14 @@ Note: without --install-key-file, existing hooks of the installation are not rec
     assert_eq!(checked.text, expected);
     assert_eq!((checked.code, checked.complaint.as_str()), (0, ""));
     assert!(bench.proxy.count(|exchange| exchange.path.ends_with("/hooks?limit=50&page=1") || exchange.path.contains("/hooks")) > 0);
-    // Where no hook is asked for, there is none to recognise.
+    // Without a webhook there is no hook to recognise.
     let checked = bench.check(&[bench.secret(), bench.connection(json!({})), bench.binding("access-only", json!({}))], &[]).await?;
     assert!(checked.code == 0 && !checked.text.contains("--install-key-file"), "{}", checked.text);
     Ok(())
 }
 
 #[tokio::test]
-async fn what_would_not_become_ready_is_told_with_condition_reason_and_remedy() -> Result<()> {
+async fn an_object_that_would_not_become_ready_is_reported_with_condition_reason_and_remedy() -> Result<()> {
     let bench = Bench::new().await?;
     let repository = bench.repository();
     let grant = json!([
@@ -127,7 +127,7 @@ async fn what_would_not_become_ready_is_told_with_condition_reason_and_remedy() 
 }
 
 #[tokio::test]
-async fn credentials_are_judged_and_come_from_secrets_or_the_environment() -> Result<()> {
+async fn credentials_come_from_secrets_or_the_environment_and_are_verified() -> Result<()> {
     let bench = Bench::new().await?;
     let binding = bench.binding("shop", json!({"webhook": {}}));
     let wrong =
@@ -139,7 +139,7 @@ async fn credentials_are_judged_and_come_from_secrets_or_the_environment() -> Re
     assert_eq!(checked.code, 1);
     assert!(!checked.text.contains("0123456789012345678901234567890123456789"));
 
-    // White space around a token is nobody's: its scopes are told as ever.
+    // White space around a token is ignored: its scopes are still reported.
     let spaced = [secret("platform", "credential", &format!(" {} \n", bench.account.token)), bench.connection(json!({}))];
     let result = bench.check_json(&spaced).await?;
     assert_eq!(told(&result, "gitea"), "Ready Succeeded []", "{result:#}");
@@ -153,7 +153,7 @@ async fn credentials_are_judged_and_come_from_secrets_or_the_environment() -> Re
     let missing = message(&result, "shop", "PermissionMissing");
     assert!(missing.contains("ManageWebhooks") && missing.contains("write:repository"), "{missing}");
 
-    // Not in Git at all: a Secret of another kind, then none; and a variable stands in.
+    // Without a Secret in Git: first another kind that will create it, then none; an environment variable replaces it.
     let without = [bench.connection(json!({})), binding];
     let result = bench.check_json(&without).await?;
     assert_eq!(told(&result, "gitea"), "NotReady SecretNotFound []");
@@ -174,7 +174,7 @@ async fn credentials_are_judged_and_come_from_secrets_or_the_environment() -> Re
 }
 
 #[tokio::test]
-async fn a_foreign_hook_with_the_same_url_is_named_and_adopted_only_when_asked() -> Result<()> {
+async fn a_foreign_hook_with_the_same_url_is_reported_and_adopted_only_when_asked() -> Result<()> {
     let bench = Bench::new().await?;
     let url = "https://argocd.acme.test/api/webhook";
     let id = bench.gitea.create_hook(&bench.repository(), url, &["push"]).await?;
@@ -189,7 +189,7 @@ async fn a_foreign_hook_with_the_same_url_is_named_and_adopted_only_when_asked()
         assert!(result.to_string().contains(&format!("hook {id}")), "{result:#}");
         assert!(!result.to_string().contains(OWN_SECRET));
     }
-    // One that somebody else will make from what is sealed in Git is taken as there.
+    // A Secret that a controller will create from a sealed one in Git counts as existing.
     let sealed =
         json!({"apiVersion": "bitnami.com/v1alpha1", "kind": "SealedSecret", "metadata": {"name": "own", "namespace": "platform"}});
     let objects = [bench.secret(), sealed, connection.clone(), bench.binding("shop", spec(true))];
@@ -201,7 +201,7 @@ async fn a_foreign_hook_with_the_same_url_is_named_and_adopted_only_when_asked()
 }
 
 #[tokio::test]
-async fn a_binding_without_a_grant_causes_no_call_whatever_its_manifest_says() -> Result<()> {
+async fn a_binding_without_a_grant_causes_no_call_whatever_its_manifest_contains() -> Result<()> {
     let bench = Bench::new().await?;
     let forged = |deleted: bool| {
         let mut binding = bench.binding_in("team-cart", if deleted { "going" } else { "held" }, json!({"webhook": {}}));
@@ -223,15 +223,16 @@ async fn a_binding_without_a_grant_causes_no_call_whatever_its_manifest_says() -
     assert_eq!(told(&result, "own"), "NotReady RefNotPermitted []");
     assert_eq!(told(&result, "held"), "NotReady RefNotPermitted []");
     assert_eq!(row(&result, "going")["actions"], json!([]));
-    assert_eq!(told(&result, "gitea"), "Ready Succeeded []", "whoever only names it needs nothing of it");
+    assert_eq!(told(&result, "gitea"), "Ready Succeeded []", "a binding that only names the connection needs none of its permissions");
     let asks = |exchange: &Exchange| exchange.path.contains("/repos/") || exchange.path.contains("/repositories/");
     assert_eq!(bench.proxy.count(asks), 0, "{:?}", bench.proxy.exchanges());
     Ok(())
 }
 
-/// Whoever opens a merge request chooses host, proxy and the Secret's name, and gets no credential that is not in the manifests.
+/// The author of a merge request chooses host, proxy and the Secret's name, and must not get a credential that is not in the
+/// manifests.
 #[tokio::test]
-async fn a_credential_from_elsewhere_is_not_sent_where_a_manifest_chooses() -> Result<()> {
+async fn a_credential_from_another_source_is_not_sent_to_a_host_that_a_manifest_chooses() -> Result<()> {
     let bench = Bench::new().await?;
     let token = bench.account.token.clone();
     let own = bench.file(&[bench.connection(json!({}))])?;
@@ -261,7 +262,7 @@ async fn a_credential_from_elsewhere_is_not_sent_where_a_manifest_chooses() -> R
         let message = message(&result, "gitea", "HostNotAllowed");
         assert!(message.contains(from) && message.contains("--allow-provider-hosts 127.0.0.1"), "{flags:?}: {message}");
         assert!(!checked.text.contains(&token) && !checked.complaint.contains(&token), "{flags:?}");
-        assert_eq!(bench.proxy.exchanges().len(), 0, "{flags:?}: nobody was asked");
+        assert_eq!(bench.proxy.exchanges().len(), 0, "{flags:?}: no request was sent");
     }
     for flags in [
         vec!["-f", &together],
@@ -275,7 +276,7 @@ async fn a_credential_from_elsewhere_is_not_sent_where_a_manifest_chooses() -> R
 }
 
 #[tokio::test]
-async fn a_webhook_url_without_destination_hosts_is_told_what_the_connection_lacks() -> Result<()> {
+async fn a_webhook_url_without_destination_hosts_is_reported_with_the_missing_field_of_the_connection() -> Result<()> {
     let bench = Bench::new().await?;
     let spec = json!({"webhook": {"events": ["Push"], "url": "https://argocd.acme.test/api/webhook", "secretRef": {"name": "own"}}});
     let objects = |connection: serde_json::Value| {
@@ -289,8 +290,13 @@ async fn a_webhook_url_without_destination_hosts_is_told_what_the_connection_lac
         assert!(text.contains("destinationHosts") && !text.contains("does not exist"), "{text}");
     }
     let rule = json!({"allowedBindings": [{"namespaces": {"from": "Same"}, "destinationHosts": ["argocd.acme.test"]}]});
-    assert_eq!(told(&bench.check_json(&objects(rule)).await?, "shop"), "Ready Succeeded [CreateHook]", "the rule that is advised");
-    // Of a connection in another namespace it is not told whether it exists, but what a rule would have to cover.
+    assert_eq!(
+        told(&bench.check_json(&objects(rule)).await?, "shop"),
+        "Ready Succeeded [CreateHook]",
+        "the rule that the message recommends"
+    );
+    // For a connection in another namespace the message does not reveal whether it exists, only what its rule would have to
+    // cover.
     let elsewhere =
         [bench.secret(), secret("team", "own", OWN_SECRET), bench.connection(json!({})), bench.binding_in("team", "shop", spec.clone())];
     let text = message(&bench.check_json(&elsewhere).await?, "shop", "RefNotPermitted");
@@ -301,7 +307,7 @@ async fn a_webhook_url_without_destination_hosts_is_told_what_the_connection_lac
     Ok(())
 }
 
-/// A dry run lives in a repository like any other object: it is as it was asked to be, and whoever wants no plan says so.
+/// A dry run is in Git like any other object: it is Ready in its requested state, and a pipeline that allows no plan sets a flag.
 #[tokio::test]
 async fn an_observing_binding_with_a_plan_is_ready_and_fails_a_check_only_when_asked() -> Result<()> {
     let bench = Bench::new().await?;
@@ -323,9 +329,9 @@ async fn an_observing_binding_with_a_plan_is_ready_and_fails_a_check_only_when_a
     Ok(())
 }
 
-/// The scopes of a token and the role of its account are two things, and each is told by its own word.
+/// The scopes of a token and the role of its account are separate facts, and each has its own message.
 #[tokio::test]
-async fn a_role_that_is_missing_does_not_stand_beside_a_permission_that_is_granted() -> Result<()> {
+async fn a_missing_role_is_not_shown_together_with_a_granted_permission() -> Result<()> {
     let bench = Bench::new().await?;
     let reader = bench.gitea.create_user(&Gitea::unique_name("reader"), OPERATOR_SCOPES).await?;
     bench.gitea.edit_repository(&bench.repository(), &json!({"private": false})).await?;

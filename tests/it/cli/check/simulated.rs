@@ -1,4 +1,4 @@
-//! A check against each simulated provider: what would be made is told, and nothing is.
+//! A check against each simulated provider: it reports what would be created, and creates nothing.
 
 use anyhow::Result;
 use forgebind::api::v1alpha1::{EventKind, ProviderKind};
@@ -20,7 +20,7 @@ fn manifests(simulated: &Simulated, credential: &[(&'static str, String)]) -> St
 }
 
 #[tokio::test]
-async fn a_check_tells_what_would_be_made_at_every_provider_and_makes_nothing() -> Result<()> {
+async fn a_check_reports_what_would_be_created_at_every_provider_and_creates_nothing() -> Result<()> {
     for kind in registry::simulated() {
         let simulated = Simulated::new(kind).await?;
         let flags = ["-f", "-", "--public-url", PUBLIC_URL];
@@ -55,7 +55,7 @@ async fn a_check_tells_what_would_be_made_at_every_provider_and_makes_nothing() 
     Ok(())
 }
 
-/// Manifests of as many bindings of one repository, all with the same events.
+/// Manifests of this many bindings of one repository, all with the same events.
 fn crowd(simulated: &Simulated, bindings: usize) -> String {
     let webhook = json!({"events": ["Push"]});
     let binding = json!({"connectionRef": {"name": "git"}, "repository": simulated.seed_data.repository, "webhook": webhook});
@@ -64,7 +64,7 @@ fn crowd(simulated: &Simulated, bindings: usize) -> String {
 }
 
 #[tokio::test]
-async fn more_bindings_of_one_repository_than_its_provider_allows_hooks_are_warned_of_before_any_is_refused() -> Result<()> {
+async fn warns_before_bindings_of_one_repository_exceed_its_providers_limit_of_hooks() -> Result<()> {
     let (simulated, limit) = (Simulated::new(ProviderKind::GitLab).await?, 100);
     let flags = ["-f", "-", "--public-url", PUBLIC_URL, "-o", "json"];
     for (bindings, warned) in [(limit / 2, None), (limit - 3, Some("will")), (limit + 5, Some("would have"))] {

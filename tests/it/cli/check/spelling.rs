@@ -1,5 +1,5 @@
-//! What somebody wrote wrongly, at every provider: said with the field, the value and the form, and never told as an outage
-//! or as something that may come by itself.
+//! Spelling mistakes at every provider: reported with the field, the value and the expected form, and never as an outage or as
+//! something that will resolve itself.
 
 use anyhow::Result;
 use http::StatusCode;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{message, object, row, run, stream, told};
 use testkit::http_server::{HttpServer, answer};
 
-/// A member of `spec.provider` at an address, a repository that fits it, and texts that can be none there.
+/// A member of `spec.provider` at an address, a valid repository for it, and texts that cannot be a repository there.
 fn providers(url: &str) -> Vec<(&'static str, Value, &'static str, [&'static str; 3])> {
     vec![
         ("github", json!({"organization": "acme", "url": url}), "acme/shop", ["shop", "acme/shop/more", "acme/sh op"]),
@@ -39,7 +39,7 @@ fn conditions(row: &Value, kind: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_text_that_can_be_no_repository_is_stalled_with_its_value_and_the_form_at_every_provider() -> Result<()> {
+async fn an_impossible_repository_is_stalled_with_its_value_and_the_expected_form_at_every_provider() -> Result<()> {
     for (member, spec, repository, impossible) in providers("https://git.acme.test") {
         let names = ["first", "second", "third"];
         let bindings = names.iter().zip(impossible).map(|(name, text)| binding(name, text));
@@ -58,7 +58,7 @@ async fn a_text_that_can_be_no_repository_is_stalled_with_its_value_and_the_form
 }
 
 #[tokio::test]
-async fn a_field_of_the_provider_that_is_spelled_wrongly_is_no_outage() -> Result<()> {
+async fn a_misspelt_field_of_the_provider_is_not_reported_as_an_outage() -> Result<()> {
     let cases = [
         ("github", json!({"organization": "https://github.com/acme"}), "github.organization is \"https://github.com/acme\""),
         ("github", json!({"user": "ada lovelace"}), "github.user is \"ada lovelace\""),
@@ -83,13 +83,13 @@ async fn a_field_of_the_provider_that_is_spelled_wrongly_is_no_outage() -> Resul
         let text = message(&result, "git", "SpecInvalid");
         assert!(text.contains(words) && text.contains("it should be "), "{member}: {text}");
         assert_eq!(conditions(row(&result, "git"), "Stalled"), "True", "{member}: {result:#}");
-        assert_eq!(told(&result, "shop"), "NotReady ConnectionNotReady []", "{member}: no provider is out of reach");
+        assert_eq!(told(&result, "shop"), "NotReady ConnectionNotReady []", "{member}: the failure is not reported as an outage");
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn without_a_credential_a_server_that_shows_nothing_asks_for_one_at_every_provider() -> Result<()> {
+async fn without_a_credential_a_server_that_shows_nothing_leads_to_a_request_for_one_at_every_provider() -> Result<()> {
     let server = HttpServer::start(0, |_| async { Ok(answer(StatusCode::UNAUTHORIZED, "")) }).await?;
     for (member, mut spec, repository, _) in providers(&server.url()) {
         if member == "azureDevOps" {

@@ -1,5 +1,5 @@
-//! A manifest of a user is applied once and then stands: no tool finds a difference to it or a conflict with it, and what
-//! Forgebind writes is its own.
+//! A user's manifest is applied once and stays as it is: no tool finds a difference or a conflict, and Forgebind writes only its
+//! own fields.
 
 use std::collections::BTreeSet;
 
@@ -14,9 +14,9 @@ use testkit::scratch::Scratch;
 use testkit::test_env::{CONNECTION, SINK, SOON, TestEnv};
 use testkit::wait::{Seen, wait_until};
 
-/// A finalizer that is not ours.
+/// A finalizer of somebody else.
 const OF_SOMEBODY_ELSE: &str = "example.com/of-somebody-else";
-/// How a tool applies.
+/// How tools apply a manifest.
 const WAYS: [(&str, &[&str]); 2] = [("client-side", &[]), ("server-side", &["--server-side"])];
 
 fn manifest(env: &TestEnv, kind: &str, name: &str, spec: &Value) -> Value {
@@ -31,7 +31,7 @@ fn manifest(env: &TestEnv, kind: &str, name: &str, spec: &Value) -> Value {
     })
 }
 
-/// Every optional field of a connection, in forms that somebody could be tempted to normalise.
+/// Every optional field of a connection, in forms that a controller might be tempted to normalise.
 fn full_connection(env: &TestEnv) -> Value {
     json!({
         "provider": {"gitea": {
@@ -57,7 +57,7 @@ fn full_connection(env: &TestEnv) -> Value {
     })
 }
 
-/// The members of a provider that the other manifests leave out.
+/// The provider members that the other manifests leave out.
 fn other_providers() -> Vec<Value> {
     [
         json!({"github": {"user": "octo", "url": "https://GitHub.com", "apiURL": "https://api.github.com"}}),
@@ -72,7 +72,7 @@ fn other_providers() -> Vec<Value> {
     .into()
 }
 
-/// Every optional field of a binding whose webhook is Forgebind's own. Lists stand in an order that is not the sorted one.
+/// Every optional field of a binding with a webhook of Forgebind. Lists are deliberately not sorted.
 fn full_binding(env: &TestEnv) -> Value {
     json!({
         "connectionRef": {"name": CONNECTION, "namespace": env.namespace},
@@ -125,7 +125,7 @@ fn manifests(env: &TestEnv) -> Vec<Value> {
     all
 }
 
-/// The paths of a schema's properties; those of list items and of maps are like the list's own.
+/// The paths of a schema's properties. Items of lists and values of maps have the path of the list or map.
 fn properties(schema: &Value, place: &str, found: &mut BTreeSet<String>) {
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
         let place = format!("{place}.{name}");
@@ -149,7 +149,7 @@ fn set(value: &Value, place: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-/// A new field belongs into one of the manifests above.
+/// A new field has to be added to one of the manifests above.
 fn every_field_is_set(manifests: &[Value]) -> Result<()> {
     for definition in crd::custom_resource_definitions() {
         let schema = serde_json::to_value(&definition.spec.versions.first().context("a version")?.schema)?;
@@ -175,14 +175,14 @@ async fn converged(env: &TestEnv, manifest: &Value) -> Result<Value> {
         let judged = object["status"]["observedGeneration"] == object["metadata"]["generation"];
         let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
         let ready = conditions.filter(|condition| condition["type"] == "Ready").map(|condition| condition["status"].clone()).next();
-        // What is judged and not yet settled is still to come.
+        // An object that is judged but still Unknown is going to change.
         let settled = ready.as_ref().is_some_and(|ready| *ready != "Unknown");
         Ok(if judged && settled { Seen::Done(object) } else { Seen::NotYet(object["status"].to_string()) })
     })
     .await
 }
 
-/// Who wrote what: manager, operation, subresource and the top fields.
+/// The writers of an object: manager, operation, subresource and the top-level fields.
 fn managers(object: &Value) -> BTreeSet<String> {
     let entries = object["metadata"]["managedFields"].as_array().into_iter().flatten();
     let described = entries.map(|entry| {
@@ -204,7 +204,7 @@ fn name_of(manifest: &Value) -> &str {
     manifest["metadata"]["name"].as_str().unwrap_or_default()
 }
 
-/// Sets the finalizers of every object but ours, as somebody else does.
+/// Sets the finalizers of every object except ours, as another controller does.
 async fn set_finalizers(env: &TestEnv, manifests: &[Value], finalizers: Value) -> Result<()> {
     let patch = json!({"metadata": {"finalizers": finalizers}}).to_string();
     for manifest in manifests {
@@ -214,7 +214,7 @@ async fn set_finalizers(env: &TestEnv, manifests: &[Value], finalizers: Value) -
     Ok(())
 }
 
-/// Whether labels, annotations and finalizers of others are as they were put there.
+/// Checks that the labels, annotations and finalizers of others are unchanged.
 fn kept(object: &Value, manifest: &Value) -> Result<()> {
     for field in ["labels", "annotations"] {
         for (key, value) in manifest["metadata"][field].as_object().into_iter().flatten() {
@@ -227,7 +227,7 @@ fn kept(object: &Value, manifest: &Value) -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_applied_manifest_stays_without_difference_and_conflict_whatever_it_sets() -> Result<()> {
+async fn an_applied_manifest_stays_without_difference_and_conflict_whichever_fields_it_sets() -> Result<()> {
     for (way, flags) in WAYS {
         let env = TestEnv::new(&format!("apply-{way}")).await?;
         let manifests = manifests(&env);
@@ -246,7 +246,7 @@ async fn an_applied_manifest_stays_without_difference_and_conflict_whatever_it_s
         env.binding_ready("full").await?;
         env.binding_ready("bare").await?;
 
-        // It fails when there is a difference.
+        // The command fails when there is a difference.
         kubectl(&["diff"]).await.with_context(|| format!("{way}: a difference to what was applied"))?;
         kubectl(&["apply", "--dry-run=server"]).await.with_context(|| format!("{way}: a conflict"))?;
         kubectl(&["apply"]).await?;
@@ -273,7 +273,7 @@ fn ours_is_status_and_finalizer(object: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Objects of users are written by server-side apply and by guarded patches, under our name.
+/// Checks that users' objects are written only by server-side apply and guarded patches, under our name.
 fn only_patches_were_sent(env: &TestEnv, operator: &Operator) -> Result<()> {
     let user = operator.options().user();
     let mut seen = BTreeSet::new();

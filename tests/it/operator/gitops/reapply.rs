@@ -1,4 +1,4 @@
-//! A tool that applies the same again and again costs nothing.
+//! A tool that applies the same manifest again and again causes no work.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use testkit::scratch::Scratch;
 use testkit::test_env::{CONNECTION, SOON, TestEnv};
 use testkit::wait::{Seen, wait_until};
 
-/// How often the tool comes round.
+/// How often the tool applies.
 const ROUNDS: usize = 8;
-/// Some tools mark an object at each round. A round may then cause this many reconciliations: one of the object itself and,
-/// for a connection, one of its binding.
+/// Some tools mark an object each time. One mark may then cause this many reconciliations: one of the object itself and, for a
+/// connection, one of its binding.
 const RECONCILIATIONS_OF_A_MARK: u64 = 3;
 
 #[tokio::test]
-async fn applying_the_same_again_and_again_causes_no_reconciliation_and_no_write() -> Result<()> {
+async fn applying_the_same_manifest_again_causes_no_reconciliation_and_no_write() -> Result<()> {
     let env = TestEnv::new("reapply").await?;
     let proxy = FaultProxy::before_gitea(env.gitea).await?;
     let operator = Operator::start(env.options().await?).await?;
@@ -54,7 +54,7 @@ async fn applying_the_same_again_and_again_causes_no_reconciliation_and_no_write
         Ok(ours.map(|event| format!("{} {}", event.verb, event.request_uri)).collect())
     };
     for (flags, first) in [(&[][..], &[][..]), (&["--server-side"][..], &["--server-side", "--force-conflicts"][..])] {
-        // Whoever comes first takes the fields over, which is a change.
+        // The first apply takes over the fields, which is a change.
         apply(first).await?;
         let before = rest().await?;
         proxy.forget();
@@ -62,7 +62,7 @@ async fn applying_the_same_again_and_again_causes_no_reconciliation_and_no_write
         for _ in 0..ROUNDS {
             apply(flags).await?;
         }
-        assert_eq!(rest().await?, before, "what is applied without a change is no change: {flags:?}");
+        assert_eq!(rest().await?, before, "applying without a change changes nothing: {flags:?}");
         assert_eq!(writes_since(start)?, [""; 0], "{flags:?}");
         assert_eq!(proxy.exchanges().len(), 0, "{flags:?}");
     }
@@ -79,6 +79,6 @@ async fn applying_the_same_again_and_again_causes_no_reconciliation_and_no_write
     ensure!(marked <= ROUNDS as u64 * RECONCILIATIONS_OF_A_MARK, "{marked} reconciliations");
     assert_eq!(writes_since(start)?, [""; 0]);
     let calls: Vec<_> = proxy.exchanges().iter().map(|exchange| format!("{} {}", exchange.method, exchange.path)).collect();
-    assert_eq!(calls, [""; 0], "a mark of somebody else is no reason to ask the provider");
+    assert_eq!(calls, [""; 0], "a tool's mark causes no request to the provider");
     Ok(())
 }

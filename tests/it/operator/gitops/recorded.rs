@@ -1,4 +1,4 @@
-//! Statuses as the real API server holds them, after what really happened. `make generate` records them anew.
+//! Statuses of the real API server, recorded after real events. `make generate` records them again.
 
 use std::sync::LazyLock;
 
@@ -19,7 +19,7 @@ use testkit::test_env::{CONNECTION, SOON, TestEnv, binding_condition, connection
 use testkit::wait::{Seen, wait_until};
 
 const DEAD_TOKEN: &str = "0123456789abcdef0123456789abcdef01234567";
-/// What differs from run to run, and what stands for it.
+/// Values that differ from run to run, and their replacements.
 const TIME: &str = "2026-01-01T00:00:00Z";
 const FIXED: &[(&str, &str)] = &[
     ("/status/bindings", "1"),
@@ -40,7 +40,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// A connection and its binding at a Gitea behind a proxy. No operator runs yet.
+    /// A connection and its binding at a Gitea behind a proxy, without an operator.
     async fn new(name: &str) -> Result<Self> {
         let env = TestEnv::new(name).await?;
         let proxy = FaultProxy::before_gitea(env.gitea).await?;
@@ -50,7 +50,7 @@ impl Scene {
         Ok(scene)
     }
 
-    /// The same with an operator, and Ready.
+    /// The same with an operator and Ready objects.
     async fn ready(name: &str) -> Result<Self> {
         let mut scene = Self::new(name).await?;
         scene.start().await?;
@@ -98,7 +98,7 @@ impl Scene {
         Ok(())
     }
 
-    /// An object without what is another one in every run.
+    /// The object with a fixed value in place of everything that differs from run to run.
     fn without_chance(&self, mut object: Value) -> Result<Value> {
         static TIMES: LazyLock<Regex> =
             LazyLock::new(|| Regex::new(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)").expect("an expression"));
@@ -138,7 +138,8 @@ impl Scene {
     }
 }
 
-/// What is judged: the generations, whether it is being deleted, and the conditions without their words.
+/// The parts that the tools judge: the generations, whether the object is being deleted, and the conditions without their
+/// messages.
 fn essence(object: &Value) -> Value {
     let conditions = object.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten().map(|condition| {
         let fields = ["type", "status", "reason", "observedGeneration"];
@@ -217,7 +218,7 @@ async fn checked_in_statuses_of_a_credential_are_those_of_a_real_run() -> Result
 #[tokio::test]
 async fn checked_in_statuses_of_a_webhook_are_those_of_a_real_run() -> Result<()> {
     let mut scene = Scene::new("recorded-webhook").await?;
-    // Gitea tells the scopes of a token that lacks the one for reading its own account, while it refuses.
+    // When Gitea refuses a token without the scope for reading its own account, the refusal names the token's scopes.
     let reader = scene.env.gitea.create_token(&scene.env.account, "reader", &["read:repository"]).await?;
     scene.put_token(&reader).await?;
     scene.start().await?;
@@ -245,7 +246,7 @@ async fn checked_in_statuses_of_a_webhook_are_those_of_a_real_run() -> Result<()
 }
 
 #[tokio::test]
-async fn checked_in_statuses_of_what_a_person_holds_back_are_those_of_a_real_run() -> Result<()> {
+async fn checked_in_statuses_of_suspended_and_observing_objects_are_those_of_a_real_run() -> Result<()> {
     let scene = Scene::ready("recorded-held").await?;
     let env = &scene.env;
     env.patch_connection(json!({"spec": {"suspend": true}})).await?;
@@ -259,7 +260,7 @@ async fn checked_in_statuses_of_what_a_person_holds_back_are_those_of_a_real_run
     scene.record_connection("suspended").await?;
     scene.record_binding("suspended").await?;
 
-    // First the connection: what it forbids is known when the binding goes on.
+    // First the connection, so that the binding meets the connection's policy when it resumes.
     env.patch_connection(json!({"spec": {"suspend": false, "managementPolicy": "Observe"}})).await?;
     connection_says_now(env, "Ready", "True/Succeeded").await?;
     env.patch_binding("shop", json!({"spec": {"suspend": false, "webhook": {"events": ["Push", "PullRequest"]}}})).await?;
@@ -281,7 +282,7 @@ async fn checked_in_statuses_of_an_outage_are_those_of_a_real_run() -> Result<()
 
     env.delete_binding("shop").await?;
     env.connections.delete(CONNECTION, &DeleteParams::default()).await?;
-    wait_until("the binding's hook to be in the way", SOON, async || {
+    wait_until("the binding's hook to block the deletion", SOON, async || {
         let seen = binding_condition(&env.bindings.get("shop").await?, "CleanupBlocked");
         Ok(if seen == "True/Progressing" { Seen::Done(()) } else { Seen::NotYet(seen) })
     })

@@ -1,4 +1,4 @@
-//! What kstatus, Argo CD and Flux make of the recorded statuses, by the very files of `deploy/gitops/`.
+//! What kstatus, Argo CD and Flux report for the recorded statuses, with the very files of `deploy/gitops/`.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -13,29 +13,29 @@ use super::recorded_folder;
 use testkit::components::{component, repository_root};
 use testkit::generated::compare;
 
-/// A recorded status, and what kstatus, Argo CD and the expressions of Flux are to say of it.
+/// A recorded status, and the results that kstatus, Argo CD and the expressions of Flux must give for it.
 const EXPECTED: &[(&str, &str, &str, &str)] = &[
     ("connection-never-reconciled", "InProgress", "Progressing", "InProgress"),
     ("binding-never-reconciled", "InProgress", "Progressing", "InProgress"),
     ("binding-reconciling", "InProgress", "Progressing", "InProgress"),
     ("connection-ready", "Current", "Healthy", "Current"),
     ("binding-ready", "Current", "Healthy", "Current"),
-    // A Secret may be on its way in the same commit.
+    // The same commit may still bring the Secret.
     ("connection-secret-not-found", "InProgress", "Progressing", "InProgress"),
     ("binding-secret-not-found", "InProgress", "Progressing", "InProgress"),
     ("connection-credential-rejected", "Failed", "Degraded", "Failed"),
-    // Nothing is wrong with the binding: it goes on by itself with the connection.
+    // The binding itself is fine: it continues once the connection is Ready.
     ("binding-credential-rejected", "InProgress", "Progressing", "InProgress"),
     ("connection-permission-missing", "Failed", "Degraded", "Failed"),
     ("binding-permission-missing", "Failed", "Degraded", "Failed"),
     ("connection-provider-unreachable", "InProgress", "Progressing", "InProgress"),
     ("binding-provider-unreachable", "Current", "Healthy", "Current"),
     ("binding-foreign-hook", "Failed", "Degraded", "Failed"),
-    // What a person holds back: kstatus has no word for it.
+    // Held back by a person: kstatus has no word for it.
     ("connection-suspended", "InProgress", "Suspended", "Current"),
     ("binding-suspended", "InProgress", "Suspended", "Current"),
     ("connection-observing", "Current", "Healthy", "Current"),
-    // A dry run is as it was asked to be; what it would do stands in its message.
+    // A dry run is in the requested state; its message lists what would be done.
     ("binding-observing", "Current", "Healthy", "Current"),
     ("connection-deleting", "Terminating", "Progressing", "InProgress"),
     ("binding-deleting", "Terminating", "Progressing", "InProgress"),
@@ -45,7 +45,7 @@ const EXPECTED: &[(&str, &str, &str, &str)] = &[
     ("binding-sink-failing", "Current", "Healthy", "Current"),
 ];
 
-/// Health scripts that say what they are for, by words of their messages.
+/// Health scripts must give a reason: words that their messages contain.
 const TOLD_BY_ARGO_CD: &[(&str, &str)] = &[
     ("connection-credential-rejected", "CredentialRejected: "),
     ("connection-secret-not-found", "SecretNotFound: "),
@@ -60,7 +60,7 @@ fn shipped(file: &str) -> PathBuf {
     repository_root().join("deploy/gitops").join(file)
 }
 
-/// What the tools say of objects, in their order.
+/// The results of the tools for these objects, in the same order.
 pub fn judge(objects: &[Value]) -> Result<Vec<Value>> {
     let mut command = Command::new(component("GITOPS_VERDICTS")?);
     command.arg(shipped("argocd/argocd-cm.yaml")).arg(shipped("flux/connections.yaml"));
@@ -87,11 +87,11 @@ fn recorded() -> Result<Vec<(String, Value)>> {
 }
 
 #[test]
-fn kstatus_argo_cd_and_flux_say_of_every_recorded_status_what_a_user_expects() -> Result<()> {
+fn kstatus_argo_cd_and_flux_report_for_every_recorded_status_what_a_user_expects() -> Result<()> {
     let recorded = recorded()?;
     let (names, objects): (Vec<&str>, Vec<Value>) = recorded.iter().map(|(name, object)| (name.as_str(), object.clone())).unzip();
     let expected: BTreeSet<&str> = EXPECTED.iter().map(|(name, ..)| *name).collect();
-    assert_eq!(names.iter().copied().collect::<BTreeSet<_>>(), expected, "files and rows belong together");
+    assert_eq!(names.iter().copied().collect::<BTreeSet<_>>(), expected, "each recorded file has a row");
     let verdicts = judge(&objects)?;
     assert_eq!(verdicts.len(), names.len());
     let verdict = |name: &str| names.iter().position(|found| *found == name).and_then(|position| verdicts.get(position));
@@ -113,9 +113,9 @@ fn kstatus_argo_cd_and_flux_say_of_every_recorded_status_what_a_user_expects() -
     Ok(())
 }
 
-/// A status that an older version wrote, or that is not there at all, breaks no script.
+/// A status of an older version, or a missing status, breaks no script.
 #[test]
-fn an_object_without_any_status_is_waited_for() -> Result<()> {
+fn tools_wait_for_an_object_without_any_status() -> Result<()> {
     let mut object = recorded()?.into_iter().find(|(name, _)| name == "binding-ready").context("a binding")?.1;
     object["status"] = serde_json::json!({});
     let said = judge(&[object.clone()])?.remove(0);
@@ -124,12 +124,12 @@ fn an_object_without_any_status_is_waited_for() -> Result<()> {
     object.as_object_mut().context("an object")?.remove("status");
     let said = judge(&[object])?.remove(0);
     assert_eq!(said["argocd"]["status"], "Progressing");
-    // The expressions know no such object; Flux goes on looking.
+    // The expressions fail on such an object; Flux keeps checking it.
     assert_eq!(said["flux"]["status"], "Error");
     Ok(())
 }
 
-/// The ConfigMap is the script once for each kind: Argo CD's keys know no wildcard.
+/// The ConfigMap contains the script once for each kind, because Argo CD's keys have no wildcard.
 #[test]
 fn checked_in_health_script_is_in_the_config_map_of_argo_cd() -> Result<()> {
     let script = std::fs::read_to_string(shipped("argocd/health.lua"))?;

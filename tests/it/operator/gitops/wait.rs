@@ -1,4 +1,4 @@
-//! Pipelines wait with the real kubectl, in the words of the guide.
+//! Pipelines wait with the real kubectl and the commands of the guide.
 
 use std::process::Command;
 
@@ -13,10 +13,10 @@ use testkit::operator::Operator;
 use testkit::test_env::{CONNECTION, TestEnv};
 
 const GUIDE: &str = include_str!("../../../../src/docs/guide/platform/gitops.md");
-/// In the guide, all are of this namespace.
+/// The namespace of all commands in the guide.
 const NAMESPACE: &str = "team-shop";
 
-/// The commands of the guide that begin so, without the prompt of a shell.
+/// The commands of the guide with this beginning, without the shell prompt.
 fn commands(beginning: &str) -> Vec<&'static str> {
     GUIDE.lines().filter(|line| line.starts_with(beginning)).collect()
 }
@@ -33,7 +33,7 @@ async fn shell(env: &TestEnv, line: &str) -> Result<String> {
 }
 
 #[tokio::test]
-async fn the_commands_of_the_guide_wait_ask_and_wait_again() -> Result<()> {
+async fn the_commands_of_the_guide_wait_request_a_reconciliation_and_wait_again() -> Result<()> {
     let env = TestEnv::new("waiting").await?;
     env.create_connection(env.connection_spec()).await?;
     env.create_binding("shop", env.binding_spec()).await?;
@@ -43,7 +43,7 @@ async fn the_commands_of_the_guide_wait_ask_and_wait_again() -> Result<()> {
     let said = shell(&env, ready[0]).await?;
     assert_eq!(said.matches("condition met").count(), 2, "{said}");
 
-    // Annotated, and waited for until it is done: two lines that belong together.
+    // Annotate, then wait until it is done: two lines that belong together.
     let asked = commands("now=");
     assert_eq!(asked.len(), 1, "{asked:?}");
     let before = SystemClock.now().as_second();
@@ -58,7 +58,7 @@ async fn the_commands_of_the_guide_wait_ask_and_wait_again() -> Result<()> {
         assert_eq!(object["metadata"]["annotations"]["forgebind.dev/reconcile-requested-at"], handled);
     }
 
-    // A Ready of the spec before satisfies nobody.
+    // A Ready that belongs to the previous spec does not end the wait.
     operator.kill();
     env.patch_binding("shop", json!({"spec": {"interval": "2h"}})).await?;
     let impatient = ready[0].replace("--timeout=3m", "--timeout=2s");
@@ -75,11 +75,11 @@ async fn the_commands_of_the_guide_wait_ask_and_wait_again() -> Result<()> {
     shell(&env, deleted[0]).await?;
     shell(&env, gone[0]).await?;
     ensure!(env.bindings.get_opt("shop").await?.is_none());
-    ensure!(env.hooks_at(&operator.url()).await?.is_empty(), "its hook went first");
+    ensure!(env.hooks_at(&operator.url()).await?.is_empty(), "its hook was removed first");
     Ok(())
 }
 
-/// What `date` prints is acknowledged as it stands.
+/// The output of `date` is acknowledged unchanged.
 #[tokio::test]
 async fn a_request_by_annotation_is_acknowledged_on_both_kinds_while_they_are_suspended_too() -> Result<()> {
     let env = TestEnv::new("requested").await?;

@@ -1,4 +1,4 @@
-//! The credential: who it is and what it may do.
+//! The credential: its identity and its permissions.
 
 use forgebind::api::v1alpha1::Permission;
 use forgebind::api::v1alpha1::connection::{CredentialKind, PermissionState};
@@ -27,7 +27,7 @@ async fn a_good_credential_is_known(subject: &Subject) {
         Grants::Known(grants) => assert!(grants.is_sorted() && inspection.capabilities.scope_introspection, "{grants:?}"),
         Grants::Unknown(reason) => assert!(!reason.is_empty() && !inspection.capabilities.scope_introspection),
     }
-    assert_eq!(subject.client.inspect().await.unwrap(), inspection, "nothing changes by looking");
+    assert_eq!(subject.client.inspect().await.unwrap(), inspection, "an inspection changes nothing");
 }
 
 async fn a_bad_credential_is_told_apart(subject: &Subject) {
@@ -42,13 +42,13 @@ async fn permissions_are_judged_without_a_call(subject: &Subject) {
         match finding.state {
             PermissionState::Granted => assert_eq!(finding.message, None, "{permission}"),
             PermissionState::Missing | PermissionState::Unknown => {
-                assert!(finding.message.is_some_and(|message| !message.is_empty()), "{permission} says why");
+                assert!(finding.message.is_some_and(|message| !message.is_empty()), "{permission} has no message");
             }
         }
     }
     for permission in [Permission::ReadContents, Permission::ManageWebhooks] {
         let state = subject.client.permission(&inspection, permission).state;
-        assert_ne!(state, PermissionState::Missing, "{permission} is what the account was made for");
+        assert_ne!(state, PermissionState::Missing, "the account must have {permission}");
     }
 }
 
@@ -56,7 +56,7 @@ async fn no_credential_is_no_error(subject: &Subject) {
     if !subject.provider.credential_kinds().contains(&CredentialKind::Anonymous) {
         return;
     }
-    // A server that shows nothing to anybody says so by refusing nobody.
+    // A server that shows nothing to anonymous clients refuses them.
     let inspection = match subject.anonymous.inspect().await {
         Ok(inspection) => inspection,
         Err(error) => return assert_eq!(error.kind, ErrorKind::Unauthenticated, "{error}"),

@@ -1,4 +1,4 @@
-//! Hooks: made, seen as they were wanted, changed, paused, removed, and nobody else's touched.
+//! Hooks: created as requested, changed, paused and removed, without touching foreign ones.
 
 use std::collections::BTreeSet;
 
@@ -50,7 +50,7 @@ async fn a_hook_lives_and_goes(subject: &Subject) {
         assert_eq!(subject.writes(), before.map(|before| before + 1), "one write");
         assert_eq!((&hook.url, &hook.state), (&url, &HookState::Active));
         assert_eq!(hook.shape.variant, shape.variant);
-        let seen = listed(subject, &repository, &hook.id).await.expect("a hook that was made is listed");
+        let seen = listed(subject, &repository, &hook.id).await.expect("a created hook is listed");
         assert_eq!(seen, hook, "the answer to a creation is the server's own view");
         remove(subject, &repository, &hook).await;
         assert_eq!(listed(subject, &repository, &hook.id).await, None);
@@ -74,7 +74,7 @@ async fn what_was_wanted_is_what_is_read(subject: &Subject) {
     for events in choices.iter().filter(|events| events.iter().all(|event| supported.contains(event))) {
         let wanted = shapes(subject, events);
         let told: BTreeSet<_> = wanted.iter().flat_map(|shape| shape.events.clone()).collect();
-        assert_eq!(told, events.iter().copied().collect(), "the shapes stand for the events that were asked for");
+        assert_eq!(told, events.iter().copied().collect(), "the shapes cover the requested events");
         for (position, shape) in wanted.iter().enumerate() {
             let hook = create(subject, &repository, &subject.hook_url(&format!("wanted/{position}")), shape).await;
             assert_eq!(hook.drift(shape), Vec::<&str>::new(), "{events:?}");
@@ -96,7 +96,7 @@ async fn a_change_is_drift_and_an_update_ends_it(subject: &Subject) {
     let wanted = shapes(subject, &[EventKind::Push, EventKind::PullRequest])
         .into_iter()
         .find(|shape| shape.variant == few.variant)
-        .expect("the part that tells of pushes");
+        .expect("the hook for pushes");
     if wanted != few {
         assert!(!hook.drift(&wanted).is_empty());
     }
@@ -110,8 +110,8 @@ async fn a_change_is_drift_and_an_update_ends_it(subject: &Subject) {
     assert_eq!(error.kind, ErrorKind::NotFound, "{error}");
 }
 
-/// A hook that was adopted is left to its owner with the secret that it has, also when nobody knows that secret any more: where the
-/// provider would lose it, nothing is written.
+/// An adopted hook is returned to its owner with the secret that it has, even if the controller does not know that secret any
+/// more. If the provider would lose the secret, the client writes nothing.
 async fn a_hook_that_is_given_back_keeps_its_secret(subject: &Subject) {
     let repository = subject.found(&subject.repository).await;
     let shape = shapes(subject, &[EventKind::Push]).remove(0);
@@ -128,7 +128,7 @@ async fn a_hook_that_is_given_back_keeps_its_secret(subject: &Subject) {
         }
     }
     let left = listed(subject, &repository, &hook.id).await.unwrap();
-    assert_eq!(left, Hook { url: theirs, ..hook.clone() }, "all but the address is as it was, its secret included");
+    assert_eq!(left, Hook { url: theirs, ..hook.clone() }, "everything except the URL is unchanged, including the secret");
     remove(subject, &repository, &left).await;
     let gone = HookRelease { url: &url, secret: Some(&secret), shape: &hook.shape };
     let error = subject.client.release_hook(&repository, &hook.id, &gone).await.unwrap_err();
@@ -146,7 +146,7 @@ async fn a_pause_by_hand_is_seen(subject: &Subject, prepared: &Prepared) {
     prepared.by_hand.pause(&repository.path, &hook.id).await;
     let paused = listed(subject, &repository, &hook.id).await.unwrap();
     assert_eq!(paused.state, HookState::Paused);
-    assert_eq!(paused.drift(&shape), Vec::<&str>::new(), "a pause is a state of its own");
+    assert_eq!(paused.drift(&shape), Vec::<&str>::new(), "paused is a separate state");
     remove(subject, &repository, &hook).await;
 }
 
@@ -158,7 +158,7 @@ async fn a_404_is_not_yet_absence(subject: &Subject, prepared: &Prepared) {
         Ok(deletion) => assert_eq!(deletion, Deletion::Hidden),
         Err(error) => assert!(matches!(error.kind, ErrorKind::PermissionDenied | ErrorKind::Unauthenticated), "{error}"),
     }
-    assert!(prepared.outsider.hooks(&repository).await.is_err(), "what may not be read is an error, never an empty list");
+    assert!(prepared.outsider.hooks(&repository).await.is_err(), "a list that may not be read is an error, never empty");
     assert!(subject.rejected.delete_hook(&repository, &hook.id).await.is_err());
     assert!(listed(subject, &repository, &hook.id).await.is_some());
     remove(subject, &repository, &hook).await;
@@ -175,7 +175,7 @@ async fn many_hooks_are_all_seen(subject: &Subject, prepared: &Prepared) {
     let after = subject.client.hooks(&repository).await.unwrap();
     assert_eq!(after.len(), foreign + 1);
     assert_eq!(after.iter().filter(|hook| hook.url == url).count(), 1);
-    assert_eq!(after.into_iter().filter(|other| other.id != hook.id).collect::<Vec<_>>(), before, "theirs are as they were");
+    assert_eq!(after.into_iter().filter(|other| other.id != hook.id).collect::<Vec<_>>(), before, "foreign hooks are unchanged");
     remove(subject, &repository, &hook).await;
     assert_eq!(subject.client.hooks(&repository).await.unwrap(), before);
 }

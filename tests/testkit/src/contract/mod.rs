@@ -1,5 +1,5 @@
-//! What every provider's client must do, asked of any of them. Nothing here knows which provider it talks to: what differs
-//! is in the [`Subject`] and in the capabilities that the client tells.
+//! What every provider's client must do, tested with any of them. Nothing here depends on the provider: differences are in the
+//! [`Subject`] and in the capabilities that the client reports.
 
 pub mod account;
 pub mod hooks;
@@ -13,12 +13,10 @@ use forgebind::protocol::keys;
 use forgebind::protocol::secret::{DerivedSecret, WebhookSecret};
 use forgebind::providers::{Capabilities, Client, Endpoint, HookUrl, Provider, Repository, RepositoryPath};
 
-/// One provider with an account and a repository. What is `None` is not at hand, and what the suite asks about it is left out:
-/// a stranger's sandbox has neither a crowd of hooks nor a second account.
+/// A provider with an account and a repository. If a field is `None`, the suite leaves out the tests that need it: a user's
+/// sandbox has neither many hooks nor a second account.
 pub struct Subject {
-    /// The provider.
     pub provider: &'static dyn Provider,
-    /// Where it is.
     pub endpoint: Endpoint,
     /// With the account that may do everything.
     pub client: Arc<dyn Client>,
@@ -28,19 +26,17 @@ pub struct Subject {
     pub anonymous: Arc<dyn Client>,
     /// Path of a private repository with a commit.
     pub repository: String,
-    /// Path of no repository.
+    /// Path of a repository that does not exist.
     pub unknown: String,
-    /// Where hooks may deliver to.
+    /// A URL to which hooks may deliver.
     pub target: String,
-    /// What was made for the suite.
     pub prepared: Option<Prepared>,
 }
 
-/// What was made for the suite: with it, all of it is asked.
+/// Data prepared for the suite: with it, every test runs.
 pub struct Prepared {
     /// With a valid credential that sees none of the private repositories.
     pub outsider: Arc<dyn Client>,
-    /// The account's name.
     pub account: String,
     /// Clone URLs of the repository.
     pub clone_urls: Vec<String>,
@@ -48,30 +44,29 @@ pub struct Prepared {
     pub branch: String,
     /// Path of a repository without a commit.
     pub empty: String,
-    /// Path of an archived repository; `None` where there is no such thing.
+    /// Path of an archived repository; `None` if the provider has none.
     pub archived: Option<String>,
-    /// Former and present path of a repository that was renamed.
+    /// Former and present path of a renamed repository.
     pub renamed: (String, String),
-    /// Path of a repository with this many hooks of somebody else: several pages of them where the provider has pages.
+    /// Path of a repository, and its number of foreign hooks: several pages of them where the provider has pages.
     pub crowded: (String, usize),
-    /// How many repositories the owner has: several pages of them where the provider has pages.
+    /// The number of repositories of the owner: several pages of them where the provider has pages.
     pub repositories: usize,
     /// Whether the provider's lists have pages.
     pub has_pages: bool,
-    /// Whether the server tells its version.
+    /// Whether the server reports its version.
     pub tells_version: bool,
-    /// Whether a person can switch a hook off.
+    /// Whether a person can disable a hook.
     pub can_pause: bool,
-    /// What a person does at the provider.
     pub by_hand: Box<dyn ByHand>,
 }
 
-/// What a person does at the provider, and what was seen on the way to it.
+/// A person's actions at the provider, and the requests recorded meanwhile.
 #[async_trait]
 pub trait ByHand: Send + Sync {
-    /// Switches a hook off.
+    /// Disables a hook.
     async fn pause(&self, repository: &RepositoryPath, hook: &str);
-    /// How many requests that ask to change something came to the provider.
+    /// The number of requests that may have changed something.
     fn writes(&self) -> usize;
 }
 
@@ -81,28 +76,28 @@ impl Subject {
         self.provider.repository_path(&self.endpoint, text).unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
-    /// A repository that is there.
+    /// An existing repository.
     pub async fn found(&self, text: &str) -> Repository {
         self.client.repository(&self.path(text)).await.unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
-    /// What can be done here.
+    /// The capabilities of the client.
     pub async fn capabilities(&self) -> Capabilities {
         self.client.inspect().await.unwrap().capabilities
     }
 
-    /// How many requests that ask to change something came to the provider, where that is counted.
+    /// The number of requests that may have changed something, where the provider counts them.
     pub fn writes(&self) -> Option<usize> {
         self.prepared.as_ref().map(|prepared| prepared.by_hand.writes())
     }
 
-    /// An address that no other hook has.
+    /// A URL that no other hook has.
     pub fn hook_url(&self, name: &str) -> HookUrl {
         HookUrl::new(format!("{}/hooks/{name}", self.target))
     }
 }
 
-/// A secret as the controller makes it.
+/// A secret in the controller's form.
 pub fn secret(seed: u8) -> WebhookSecret {
     WebhookSecret::Derived(DerivedSecret::new([seed; keys::INSTALL_KEY_LENGTH]))
 }

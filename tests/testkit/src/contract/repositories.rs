@@ -32,7 +32,7 @@ async fn every_clone_url_is_the_same_repository(subject: &Subject, prepared: &Pr
     }
     let path = expected.path.as_str().to_lowercase();
     for url in expected.clone_url.iter().chain(&expected.web_url) {
-        // What the provider itself tells may name another host behind a proxy, and may have more words between owner and name.
+        // Behind a proxy, the provider's own answer may contain another host, and more segments between owner and name.
         let shown = percent_encoding::percent_decode_str(url).decode_utf8_lossy().to_lowercase();
         assert!(path.split('/').all(|segment| shown.contains(segment)), "{url}");
     }
@@ -89,7 +89,7 @@ async fn git_answers_too(subject: &Subject) {
 async fn every_page_is_listed(subject: &Subject) {
     let pages: Vec<Vec<Repository>> = subject.client.repositories().try_collect().await.unwrap();
     let ids: BTreeSet<_> = pages.iter().flatten().map(|repository| repository.id.clone()).collect();
-    assert_eq!(pages.iter().map(Vec::len).sum::<usize>(), ids.len(), "none twice");
+    assert_eq!(pages.iter().map(Vec::len).sum::<usize>(), ids.len(), "no repository is listed twice");
     let repository = subject.found(&subject.repository).await;
     assert!(ids.contains(&repository.id), "the repository is one of its owner's");
     if let Some(prepared) = &subject.prepared {

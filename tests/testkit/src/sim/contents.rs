@@ -1,143 +1,54 @@
-//! What is in a repository, and what people and git do to it: the same at every provider.
+//! The contents of a repository, and the actions of people and git on them: the same at every provider.
 
 use std::collections::BTreeMap;
 
 use ring::digest;
 use serde::{Deserialize, Serialize};
 
-/// The object id that stands for none.
+/// The object id that means "none".
 pub const ZERO: &str = "0000000000000000000000000000000000000000";
 
-/// What somebody does. Also the body of a control endpoint, which has the act's name.
+/// A user's action. Also the body of a control endpoint, which has the action's name. `repository` is a path; branches and tags
+/// have their short names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "act", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum UserAction {
-    /// Pushes a commit to a branch, which is made if it is not there.
-    Push {
-        /// Path of the repository.
-        repository: String,
-        /// Short name of the branch.
-        branch: String,
-        /// Message of the commit.
-        message: String,
-    },
-    /// Pushes a tag; an existing one is moved.
-    Tag {
-        /// Path of the repository.
-        repository: String,
-        /// Short name of the tag.
-        name: String,
-    },
+    /// Pushes a commit to a branch, which is created if it does not exist.
+    Push { repository: String, branch: String, message: String },
+    /// Pushes a tag and moves an existing one.
+    Tag { repository: String, name: String },
     /// Deletes a branch.
-    DeleteBranch {
-        /// Path of the repository.
-        repository: String,
-        /// Short name of the branch.
-        branch: String,
-    },
+    DeleteBranch { repository: String, branch: String },
     /// Deletes a tag.
-    DeleteTag {
-        /// Path of the repository.
-        repository: String,
-        /// Short name of the tag.
-        name: String,
-    },
-    /// Opens a pull request between two branches that are there.
-    OpenPullRequest {
-        /// Path of the repository.
-        repository: String,
-        /// Short name of the branch it comes from.
-        source: String,
-        /// Short name of the branch it goes to.
-        target: String,
-        /// Its title.
-        title: String,
-    },
-    /// Changes the title of a pull request: nothing that a subscriber of pull requests asked for.
-    EditPullRequest {
-        /// Path of the repository.
-        repository: String,
-        /// Its number.
-        number: u64,
-        /// Its new title.
-        title: String,
-    },
+    DeleteTag { repository: String, name: String },
+    /// Opens a pull request between two existing branches.
+    OpenPullRequest { repository: String, source: String, target: String, title: String },
+    /// Changes the title of a pull request. Subscribers of pull requests do not want this event.
+    EditPullRequest { repository: String, number: u64, title: String },
     /// Merges a pull request.
-    MergePullRequest {
-        /// Path of the repository.
-        repository: String,
-        /// Its number.
-        number: u64,
-    },
+    MergePullRequest { repository: String, number: u64 },
     /// Closes a pull request without merging it.
-    ClosePullRequest {
-        /// Path of the repository.
-        repository: String,
-        /// Its number.
-        number: u64,
-    },
+    ClosePullRequest { repository: String, number: u64 },
     /// Comments on a pull request.
-    CommentOnPullRequest {
-        /// Path of the repository.
-        repository: String,
-        /// Its number.
-        number: u64,
-        /// The comment.
-        text: String,
-    },
-    /// Switches a hook off in the provider's settings.
-    PauseHook {
-        /// Path of the repository.
-        repository: String,
-        /// Id of the hook.
-        hook: String,
-    },
-    /// Changes where a hook delivers to, in the provider's settings.
-    RedirectHook {
-        /// Path of the repository.
-        repository: String,
-        /// Id of the hook.
-        hook: String,
-        /// The new address.
-        url: String,
-    },
-    /// Changes the events of a hook so that they are not what was wanted.
-    ChangeHook {
-        /// Path of the repository.
-        repository: String,
-        /// Id of the hook.
-        hook: String,
-    },
-    /// Makes a hook of somebody else.
-    AddHook {
-        /// Path of the repository.
-        repository: String,
-        /// Where it delivers to.
-        url: String,
-    },
+    CommentOnPullRequest { repository: String, number: u64, text: String },
+    /// Disables a hook in the provider's settings.
+    PauseHook { repository: String, hook: String },
+    /// Changes the target of a hook, in the provider's settings.
+    RedirectHook { repository: String, hook: String, url: String },
+    /// Changes the events of a hook to unwanted ones.
+    ChangeHook { repository: String, hook: String },
+    /// Creates a hook of somebody else.
+    AddHook { repository: String, url: String },
     /// Deletes a hook in the provider's settings.
-    RemoveHook {
-        /// Path of the repository.
-        repository: String,
-        /// Id of the hook.
-        hook: String,
-    },
-    /// Gives a repository a new path; the provider follows the former one as the real one does.
-    RenameRepository {
-        /// Its path.
-        repository: String,
-        /// Its new path.
-        to: String,
-    },
-    /// Ends a credential.
-    RevokeToken {
-        /// The token.
-        token: String,
-    },
+    RemoveHook { repository: String, hook: String },
+    /// Changes the path of a repository; the provider redirects the former path as the real one does.
+    RenameRepository { repository: String, to: String },
+    /// Revokes a credential.
+    RevokeToken { token: String },
 }
 
 impl UserAction {
-    /// The repository that it is about; `None` for acts about a credential.
+    /// The repository of the action; `None` for actions on a credential.
     pub fn repository(&self) -> Option<&str> {
         match self {
             Self::Push { repository, .. }
@@ -160,92 +71,77 @@ impl UserAction {
     }
 }
 
-/// Whether a pull request is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PullRequestState {
-    /// It is.
     Open,
-    /// It was merged.
     Merged,
     /// It was closed without a merge.
     Closed,
 }
 
-/// A pull request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PullRequest {
-    /// Its number.
     pub number: u64,
-    /// Short name of the branch it comes from.
     pub source: String,
-    /// Short name of the branch it goes to.
     pub target: String,
-    /// Its title.
     pub title: String,
     /// The commit at its source.
     pub head: String,
-    /// Whether it is open.
     pub state: PullRequestState,
 }
 
-/// What happened to a pull request.
+/// A change of a pull request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It was opened.
     Opened,
-    /// Its source moved, from this commit.
+    /// Its source moved from this commit.
     SourceMoved(String),
-    /// Its title changed.
     Edited,
-    /// It was merged, with this commit.
+    /// It was merged by this commit.
     Merged(String),
-    /// It was closed.
     Closed,
     /// It got a comment with this text.
     Commented(String),
 }
 
-/// What a hook may be told of.
+/// An event that hooks may deliver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProviderEvent {
-    /// A branch or tag was made, moved or deleted.
+    /// A branch or tag was created, moved or deleted.
     Reference {
-        /// Its full name.
+        /// The full name.
         reference: String,
-        /// Where it was; `None` for a new one.
+        /// The object before; `None` for a new reference.
         before: Option<String>,
-        /// Where it is; `None` for a deleted one.
+        /// The object now; `None` for a deleted reference.
         after: Option<String>,
-        /// The message of the commit.
         message: String,
     },
-    /// Something about a pull request.
+    /// A pull request changed.
     PullRequest {
-        /// The pull request, as it is now.
+        /// The pull request after the change.
         pull_request: PullRequest,
-        /// What happened to it.
         change: Change,
     },
 }
 
-/// What is in a repository.
+/// The contents of a repository.
 #[derive(Clone, Debug, Default)]
 pub struct Contents {
-    /// Objects by full name of branches and tags.
+    /// Objects by the full name of branches and tags.
     pub references: BTreeMap<String, String>,
-    /// Pull requests, the oldest first.
     pub pull_requests: Vec<PullRequest>,
     commits: u64,
     seed: String,
 }
 
 impl Contents {
-    /// Nothing. The seed makes object ids differ between repositories.
+    /// Empty contents. The seed makes object ids differ between repositories.
     pub fn empty(seed: &str) -> Self {
         Self { seed: seed.to_owned(), ..Self::default() }
     }
 
-    /// A commit on each of the branches, the first of which is meant as the default.
+    /// One commit on each of the branches; the first branch is the default.
     pub fn with_branches(seed: &str, branches: &[&str]) -> Self {
         let mut contents = Self::empty(seed);
         for branch in branches {
@@ -255,7 +151,6 @@ impl Contents {
         contents
     }
 
-    /// Whether there is no commit.
     pub fn is_empty(&self) -> bool {
         self.references.is_empty()
     }
@@ -265,7 +160,7 @@ impl Contents {
         self.references.keys().filter_map(|name| name.strip_prefix("refs/heads/")).collect()
     }
 
-    /// Where a branch is.
+    /// The head of a branch.
     pub fn branch(&self, name: &str) -> Option<&str> {
         self.references.get(&format!("refs/heads/{name}")).map(String::as_str)
     }
@@ -276,11 +171,12 @@ impl Contents {
         hex::encode(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()))
     }
 
-    /// Does what git or a person does, and tells what happened by it. Acts that are not about the contents do nothing.
+    /// Performs an action of git or of a person, and returns the resulting events. Other actions than those on contents do
+    /// nothing.
     ///
     /// # Errors
     ///
-    /// What is in the way, for people.
+    /// Why it is impossible, for people.
     pub fn apply(&mut self, act: &UserAction) -> Result<Vec<ProviderEvent>, String> {
         match act {
             UserAction::Push { branch, message, .. } => Ok(self.push(branch, message)),

@@ -1,4 +1,4 @@
-//! Control endpoints: what a person or git would do, asked for by HTTP. Only on simulators, below `/_simulator`.
+//! Control endpoints below `/_simulator`, which only simulators have: actions of people or git, requested by HTTP.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -7,18 +7,18 @@ use super::contents::{ProviderEvent, UserAction};
 use super::message::{Request, Response};
 use super::simulated_provider::SeedData;
 
-/// Where they are.
+/// The prefix of their paths.
 pub const PREFIX: &str = "/_simulator";
 
-/// What a control request asks for.
+/// A control request.
 pub enum Asked {
-    /// To do this.
+    /// Perform this action.
     UserAction(UserAction),
-    /// What is ready, and what was sent.
+    /// Describe the initial data and the deliveries.
     Describe,
 }
 
-/// Reads a control request; `None` for any other request.
+/// Parses a control request; `None` for any other request.
 pub fn read(request: &Request) -> Option<Result<Asked, Response>> {
     let rest = request.below(PREFIX)?;
     let names: Vec<&str> = rest.iter().map(String::as_str).collect();
@@ -37,7 +37,7 @@ pub fn read(request: &Request) -> Option<Result<Asked, Response>> {
     })
 }
 
-/// What came of an act.
+/// The result of an action.
 pub fn done(provider_events: &[ProviderEvent], deliveries: usize) -> Response {
     let told: Vec<Value> = provider_events.iter().map(tell).collect();
     Response::json(200, &json!({"happened": told, "deliveries": deliveries}))
@@ -50,7 +50,7 @@ fn tell(provider_event: &ProviderEvent) -> Value {
     }
 }
 
-/// What is ready, as a document.
+/// The initial data and the deliveries, as a document.
 pub fn describe(seed_data: &SeedData, deliveries: &[(String, String, String)]) -> Response {
     let deliveries: Vec<Value> =
         deliveries.iter().map(|(repository, hook, outcome)| json!({"repository": repository, "hook": hook, "outcome": outcome})).collect();

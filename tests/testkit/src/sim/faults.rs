@@ -1,4 +1,4 @@
-//! What goes wrong on order: each case is one that real providers, and what stands before them, are known for.
+//! Injected faults: each is a known failure of real providers, or of the proxies in front of them.
 
 use std::time::Duration;
 
@@ -16,27 +16,27 @@ use super::message::{Request, Response};
 use super::simulated_provider::{Refusal, SimulatedProvider};
 use crate::http_server::Body;
 
-/// Bytes of a body that no client should swallow.
+/// The length of a body that no client should read completely, in bytes.
 const HUGE: usize = 100 * 1024 * 1024;
 const PIECE: usize = 64 * 1024;
 
-/// How a rate limit says when to come back.
+/// How a rate limit reports when to retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
     /// Not at all.
     Unsaid,
     /// `Retry-After: <seconds>`.
     Seconds(u64),
-    /// `Retry-After: <HTTP date>`, so many seconds from now.
+    /// `Retry-After: <HTTP date>`, this many seconds from now.
     Date(u64),
-    /// The provider's own mark of the limit's end, so many seconds from now, without `Retry-After`.
+    /// The provider's own header for the end of the limit, this many seconds from now, without `Retry-After`.
     Reset(u64),
-    /// `Retry-After` with something that is neither number nor date.
+    /// `Retry-After` with neither a number nor a date.
     Nonsense,
 }
 
 impl Wait {
-    /// The answer with its `Retry-After`; [`Wait::Reset`] is left to the product, whose mark it is.
+    /// Adds `Retry-After` to an answer; the provider adds its own header for [`Wait::Reset`].
     #[must_use]
     pub fn mark(self, response: Response) -> Response {
         match self {
@@ -52,50 +52,49 @@ impl Wait {
     }
 }
 
-/// What goes wrong.
+/// The kinds of failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The request is refused in the provider's own form, and not done.
+    /// The provider refuses the request in its own form.
     Refuse(Refusal),
-    /// The answer comes this late.
+    /// The answer is delayed by this time.
     Slow(Duration),
-    /// A page for people, with this status, instead of doing it.
+    /// A web page with this status; the request is not performed.
     WebPage(u16),
-    /// It is done; the answer breaks off in the middle.
+    /// The request is performed; the answer breaks off in the middle.
     CutAnswer,
-    /// It is done; the connection is closed instead of an answer.
+    /// The request is performed; the connection is closed instead of an answer.
     LostAnswer,
-    /// Somebody does this first.
+    /// This action happens first.
     Meanwhile(UserAction),
-    /// It is done; an entry of the list in the answer stands there twice.
+    /// The request is performed; an entry of the list in the answer appears twice.
     Duplicate,
-    /// The answer that the same request got the last time.
+    /// The previous answer to the same request.
     Stale,
-    /// A redirect to this address, and nothing is done; `None`: to where the request went.
+    /// A redirect to this address; the request is not performed. `None`: to its own address.
     Redirect(Option<String>),
-    /// It is done; links in the answer name this origin (`http://host:port`) instead of the simulator's.
+    /// The request is performed; links in the answer contain this origin (`http://host:port`) instead of the simulator's.
     ForeignLinks(String),
-    /// A body of 100 MB instead of doing it.
+    /// A body of 100 MB; the request is not performed.
     HugeBody,
 }
 
-/// Which requests go wrong.
+/// The requests that fail.
 #[derive(Clone, Debug)]
 pub struct Order {
-    /// With this method; `None`: any.
+    /// With this method; `None`: with any.
     pub method: Option<Method>,
-    /// With this in path and query; empty: any.
+    /// With this text in path and query; empty: all.
     pub containing: String,
-    /// So many that fit are let through first.
+    /// The number of matching requests that pass first.
     pub skip: usize,
-    /// So many go wrong after those.
+    /// The number of requests that fail after those.
     pub times: usize,
-    /// How.
     pub fault: Fault,
 }
 
 impl Order {
-    /// The next request of a method to an address that contains a text.
+    /// The next request with a method to an address that contains a text.
     pub fn once(method: Method, containing: &str, fault: Fault) -> Self {
         Self { method: Some(method), containing: containing.to_owned(), skip: 0, times: 1, fault }
     }
@@ -113,15 +112,15 @@ impl Order {
     }
 }
 
-/// How an answer goes out.
+/// How an answer is sent.
 pub enum Wire {
-    /// Whole.
+    /// Completely.
     Whole(Response),
-    /// Up to the middle.
+    /// Only its first half.
     Cut(Response),
-    /// Never: the connection is closed.
+    /// Not at all: the connection is closed.
     Nothing,
-    /// With a body that has no end worth waiting for.
+    /// With a huge body.
     Huge,
 }
 
@@ -136,7 +135,7 @@ impl Wire {
             Self::Cut(mut response) => {
                 let (length, half) = (response.body.len(), response.body.len() / 2);
                 response.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-                let pieces = [Ok(Frame::data(response.body.slice(..half))), Err(anyhow::anyhow!("cut on order"))];
+                let pieces = [Ok(Frame::data(response.body.slice(..half))), Err(anyhow::anyhow!("cut by an injected fault"))];
                 head(response.status, *response.headers, StreamBody::new(stream::iter(pieces)).boxed_unsync())
             }
             Self::Huge => {
@@ -157,7 +156,7 @@ fn head(status: http::StatusCode, headers: http::HeaderMap, body: Body) -> http:
     response
 }
 
-/// What replaces the answer; `None` when the request is to be done first.
+/// The answer that replaces the provider's; `None` if the provider performs the request first.
 pub fn instead(fault: &Fault, product: &dyn SimulatedProvider, url: &str, request: &Request) -> Option<Wire> {
     match fault {
         Fault::Refuse(refusal) => Some(Wire::Whole(product.refusal(*refusal))),
@@ -172,7 +171,7 @@ pub fn instead(fault: &Fault, product: &dyn SimulatedProvider, url: &str, reques
     }
 }
 
-/// What becomes of an answer on its way.
+/// The provider's answer, changed by the fault.
 pub fn afterwards(fault: &Fault, url: &str, response: Response) -> Wire {
     match fault {
         Fault::CutAnswer => Wire::Cut(response),
@@ -193,7 +192,7 @@ fn duplicated(response: Response) -> Response {
     Response { body: document.to_string().into(), ..response }
 }
 
-/// The list of an answer: the answer itself, or the member that providers put it in.
+/// The list in an answer: the answer itself, or the member in which providers return it.
 fn list_of(document: &mut Value) -> Option<&mut Vec<Value>> {
     if document.is_array() {
         return document.as_array_mut();

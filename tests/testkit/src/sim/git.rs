@@ -3,14 +3,14 @@
 use super::contents::{Contents, ZERO};
 use super::message::{Request, Response};
 
-/// The path of the repository, as it stands before `/info/refs`, when a request asks for its references.
+/// The path of the repository before `/info/refs`, if a request is for its references.
 pub fn asked_for(request: &Request) -> Option<Vec<String>> {
     let path = request.path.strip_suffix("/info/refs")?;
     let asked = request.parameter("service") == Some("git-upload-pack");
     asked.then(|| Request { path: path.to_owned(), ..request.clone() }.segments())
 }
 
-/// What git answers for a repository.
+/// Git's answer for a repository.
 pub fn advertisement(contents: &Contents) -> Response {
     let packet = |line: &str| format!("{:04x}{line}", line.len() + 4);
     let mut text = packet("# service=git-upload-pack\n") + "0000";

@@ -1,4 +1,4 @@
-//! Requests and answers, whole.
+//! Complete requests and answers.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,28 +8,23 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
-/// A request.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Its method.
     pub method: Method,
-    /// Its path, as on the wire: not decoded.
+    /// The path as on the wire, not decoded.
     pub path: String,
-    /// Its query, decoded.
     pub query: Vec<(String, String)>,
-    /// Its headers.
     pub headers: HeaderMap,
-    /// Its body.
     pub body: Bytes,
 }
 
 impl Request {
-    /// The segments of the path, each decoded: an encoded slash stays inside its segment.
+    /// The decoded segments of the path: an encoded slash stays inside its segment.
     pub fn segments(&self) -> Vec<String> {
         segments(&self.path)
     }
 
-    /// The segments of the path below a prefix; `None` where it does not begin with it.
+    /// The segments of the path below a prefix; `None` if it does not begin with it.
     pub fn below(&self, prefix: &str) -> Option<Vec<String>> {
         let rest = self.path.strip_prefix(prefix)?;
         (rest.is_empty() || rest.starts_with('/')).then(|| segments(rest))
@@ -50,7 +45,7 @@ impl Request {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The body as JSON; null where it is none.
+    /// The body as JSON; null if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
@@ -75,14 +70,11 @@ fn segments(path: &str) -> Vec<String> {
     path.split('/').filter(|segment| !segment.is_empty()).map(decoded).collect()
 }
 
-/// An answer.
 #[derive(Clone, Debug)]
 pub struct Response {
-    /// Its status.
     pub status: StatusCode,
-    /// Its headers. Boxed, because an answer is also what a refusal carries up as an error.
+    /// Boxed, because refusals are returned as errors, which should be small.
     pub headers: Box<HeaderMap>,
-    /// Its body.
     pub body: Bytes,
 }
 
@@ -98,24 +90,24 @@ impl Response {
         Self { headers: Box::new(headers), body: text.to_owned().into(), ..Self::empty(status) }
     }
 
-    /// A page for people.
+    /// A web page.
     pub fn page(status: u16, text: &str) -> Self {
         Self::text(status, "text/html; charset=utf-8", &format!("<!DOCTYPE html><html><body><h1>{text}</h1></body></html>"))
     }
 
-    /// No body.
+    /// An answer without a body.
     pub fn empty(status: u16) -> Self {
         Self { status: StatusCode::from_u16(status).unwrap(), headers: Box::default(), body: Bytes::new() }
     }
 
-    /// The answer with a header more.
+    /// Adds a header.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
         self
     }
 
-    /// The body as JSON; null where it is none. A byte order mark is left out.
+    /// The body as JSON; null if it is not JSON. A byte order mark is removed.
     pub fn document(&self) -> Value {
         let body = self.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.body);
         serde_json::from_slice(body).unwrap_or_default()

@@ -1,9 +1,10 @@
-//! Simulators of Git providers: servers that keep state, refuse, limit and deliver as the real ones document it.
+//! Simulators of Git providers: servers that keep state, refuse requests, limit their rate and deliver events as the real ones
+//! document it.
 //!
-//! One folder for each provider; what all have in common is here. A [`SimulatedProvider`] is the provider: pure answers over its state.
-//! A [`Simulator`] is the server around it: it listens, keeps a journal, holds every exchange to the official description
-//! ([`facts`]), sends the deliveries, injects faults on order ([`faults`]) and has control endpoints for what a person
-//! or git would do ([`control`]).
+//! Each provider has a folder; common code is here. A [`SimulatedProvider`] is the provider: pure answers over its state. A
+//! [`Simulator`] is the server around it: it listens, keeps a journal, checks every exchange against the official description
+//! ([`facts`]), sends the deliveries, injects faults when told to ([`faults`]) and has control endpoints for the actions of
+//! people and git ([`control`]).
 
 pub mod azure_devops;
 pub mod bitbucket_cloud;

@@ -1,12 +1,12 @@
-//! Parameters of a request, wherever they stand: in the query, in a form or in JSON. GitLab's API takes them so: Rack reads
-//! them and Grape turns texts into what was declared.
+//! Parameters of a request in the query, in a form or in JSON. GitLab's API accepts all three: Rack reads them, and Grape
+//! converts text to the declared types.
 
 use http::header::CONTENT_TYPE;
 use serde_json::{Map, Value, json};
 
 use super::message::Request;
 
-/// All parameters as one object; what stands in the body wins over the query.
+/// All parameters as one object; the body overrides the query.
 pub fn gathered(request: &Request) -> Value {
     let mut whole = nested(&request.query);
     if let (Some(members), Some(Value::Object(body))) = (whole.as_object_mut(), of_body(request)) {
@@ -15,7 +15,7 @@ pub fn gathered(request: &Request) -> Value {
     whole
 }
 
-/// What the body says: JSON, or a form as an object of texts; `None` for anything else.
+/// The body: JSON, or a form as an object of texts; `None` for anything else.
 pub fn of_body(request: &Request) -> Option<Value> {
     let content_type = request.header(CONTENT_TYPE.as_str()).unwrap_or_default();
     let (kind, options) = content_type.split_once(';').unwrap_or((content_type, ""));
@@ -43,7 +43,7 @@ fn parts(body: &str, boundary: &str) -> Vec<(String, String)> {
     body.split(&format!("--{boundary}")).filter_map(part).collect()
 }
 
-/// Names with brackets are objects and lists, as Rack reads them: `headers[][key]`, `variables[0]`, `a[b]`.
+/// Names with brackets become objects and lists, as in Rack: `headers[][key]`, `variables[0]`, `a[b]`.
 pub fn nested(pairs: &[(String, String)]) -> Value {
     let mut whole = Value::Object(Map::new());
     for (name, value) in pairs {
@@ -62,7 +62,7 @@ fn place(slot: &mut Value, keys: &[&str], value: &str) {
                 *slot = json!([]);
             }
             let Some(list) = slot.as_array_mut() else { return };
-            // An entry that has the key already is followed by a new one.
+            // A key that the last entry already has begins a new entry.
             let goes_on = matches!(rest, [key, ..] if list.last().is_some_and(|last| last.is_object() && last.get(*key).is_none()));
             if !goes_on {
                 list.push(Value::Null);
@@ -80,11 +80,11 @@ fn place(slot: &mut Value, keys: &[&str], value: &str) {
     }
 }
 
-/// A value is no flag.
+/// The value is not a boolean.
 #[derive(Clone, Copy, Debug)]
 pub struct NotAFlag;
 
-/// A flag as Grape reads it: true, false, or one of the words for them; `None` where it is not said. An error for anything else.
+/// A boolean as Grape reads it: true, false, or one of the words for them; `None` if it is missing. Everything else is an error.
 pub fn flag(value: &Value) -> Result<Option<bool>, NotAFlag> {
     match value {
         Value::Null => Ok(None),

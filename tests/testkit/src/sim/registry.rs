@@ -1,10 +1,10 @@
-//! Which simulator plays which provider.
+//! The simulator of each provider.
 
 use forgebind::api::v1alpha1::ProviderKind;
 
 use super::simulated_provider::{Settings, SimulatedProvider};
 
-/// What makes a product.
+/// Creates a simulated provider.
 pub type Maker = fn(Settings) -> Box<dyn SimulatedProvider>;
 
 /// The providers that have a simulator.
@@ -12,7 +12,7 @@ pub fn simulated() -> impl Iterator<Item = ProviderKind> {
     ProviderKind::ALL.into_iter().filter(|kind| maker(*kind).is_some())
 }
 
-/// The simulator of a provider; `None` where the real one runs here.
+/// The simulator of a provider; `None` if tests run the real server.
 pub fn maker(kind: ProviderKind) -> Option<Maker> {
     match kind {
         ProviderKind::GitHub => Some(super::github::make),
@@ -20,7 +20,7 @@ pub fn maker(kind: ProviderKind) -> Option<Maker> {
         ProviderKind::BitbucketCloud => Some(super::bitbucket_cloud::make),
         ProviderKind::BitbucketDataCenter => Some(super::bitbucket_data_center::make),
         ProviderKind::AzureDevOps => Some(super::azure_devops::make),
-        // Built and run as it is.
+        // The real server runs in tests.
         ProviderKind::Gitea => None,
     }
 }

@@ -1,9 +1,9 @@
-//! How the requests of the product are recognised at each simulator.
+//! How to recognise the product's requests at each simulator.
 
 use forgebind::api::v1alpha1::ProviderKind;
 use http::Method;
 
-/// The requests that each operation of hooks sends, as method and part of the address.
+/// The requests of each operation on hooks, as method and part of the address.
 pub struct Requests {
     pub list: (Method, &'static str),
     pub create: (Method, &'static str),

@@ -1,4 +1,4 @@
-//! The server around a product.
+//! The server around a simulated provider.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,20 +24,19 @@ use super::simulated_provider::{SeedData, Settings, SimulatedProvider};
 use crate::http_server::{Body, HttpServer};
 use crate::port::free_port;
 
-/// One request and its answer.
+/// A request and its answer.
 #[derive(Clone, Debug)]
 pub struct Exchange {
-    /// The request.
     pub request: Request,
-    /// The status of the answer; `None` when there was none, or not yet.
+    /// The status of the answer; `None` if there is none, or none yet.
     pub status: Option<u16>,
-    /// When it came.
+    /// When the request arrived.
     pub at: Instant,
     number: u64,
 }
 
 impl Exchange {
-    /// Whether it asks to change something. Reads by POST, as queries are, do not.
+    /// Whether the request may change something. Queries by POST do not.
     pub fn is_write(&self) -> bool {
         let is_query = self.request.path.to_lowercase().ends_with("query");
         !matches!(self.request.method, Method::GET | Method::HEAD | Method::OPTIONS) && !is_query
@@ -74,14 +73,14 @@ struct Shared {
     url: String,
     client: reqwest::Client,
     journal: Mutex<Journal>,
-    /// Deliveries of one act come before those of the next.
+    /// Serialises the deliveries: those of one action precede those of the next.
     sending: tokio::sync::Mutex<()>,
 }
 
-/// A simulator that runs. It ends when it is dropped.
+/// A running simulator. It ends when it is dropped.
 ///
-/// When it is dropped in a test that has not failed otherwise, it fails the test if a request or an answer was not what
-/// the official description says.
+/// When it is dropped in a test that has not failed for another reason, it fails the test if a request or an answer deviated from
+/// the official description.
 pub struct Simulator {
     shared: Arc<Shared>,
     server: HttpServer,
@@ -94,20 +93,12 @@ impl fmt::Debug for Simulator {
 }
 
 impl Simulator {
-    /// Starts on a free port of 127.0.0.1, delivering to local targets.
-    ///
-    /// # Errors
-    ///
-    /// When no port is free.
+    /// Starts on a free port of 127.0.0.1 and delivers to local targets.
     pub async fn start(product: impl FnOnce(Settings) -> Box<dyn SimulatedProvider>) -> Result<Self> {
         Self::start_at(SocketAddr::from(([127, 0, 0, 1], free_port()?)), true, product).await
     }
 
     /// Starts at an address.
-    ///
-    /// # Errors
-    ///
-    /// When it is taken.
     pub async fn start_at(
         address: SocketAddr,
         allow_local_targets: bool,
@@ -123,51 +114,50 @@ impl Simulator {
         Ok(Self { shared, server })
     }
 
-    /// Its address, without a slash at the end.
+    /// The address without a trailing slash.
     pub fn url(&self) -> &str {
         &self.shared.url
     }
 
-    /// What is ready in it.
+    /// The data with which it starts.
     pub fn seed_data(&self) -> SeedData {
         self.shared.product.seed_data()
     }
 
-    /// The provider.
     pub fn product(&self) -> &dyn SimulatedProvider {
         self.shared.product.as_ref()
     }
 
-    /// Does what somebody does, and sends what the hooks tell of it. Returns when every delivery was answered or given up.
+    /// Performs a user's action and sends its deliveries. Returns after every delivery was answered or has failed.
     ///
     /// # Errors
     ///
-    /// What is in the way.
+    /// Why the action is impossible.
     pub async fn act(&self, act: &UserAction) -> Result<Vec<ProviderEvent>> {
         self.shared.act(act).await.map(|(provider_events, _)| provider_events)
     }
 
-    /// Orders a fault.
+    /// Injects a fault.
     pub fn order(&self, order: Order) {
         self.shared.journal().orders.push((order, 0));
     }
 
-    /// Takes every order back.
+    /// Removes every injected fault.
     pub fn behave(&self) {
         self.shared.journal().orders.clear();
     }
 
-    /// How often the orders struck, in the order in which they were given.
+    /// How many times each fault has applied, in the order of injection.
     pub fn strikes(&self) -> Vec<usize> {
         self.shared.journal().orders.iter().map(|(order, seen)| seen.saturating_sub(order.skip).min(order.times)).collect()
     }
 
-    /// Every request since the start or the last [`Self::forget`], control endpoints apart.
+    /// Every request since the start or the last [`Self::forget`], without control endpoints.
     pub fn exchanges(&self) -> Vec<Exchange> {
         self.shared.journal().exchanges.clone()
     }
 
-    /// How many requests asked to change something.
+    /// The number of requests that may have changed something.
     pub fn writes(&self) -> usize {
         self.shared.journal().exchanges.iter().filter(|exchange| exchange.is_write()).count()
     }
@@ -184,12 +174,12 @@ impl Simulator {
         journal.sent.clear();
     }
 
-    /// What was not as the official description says, so far. Taken away: a test that does it on purpose looks for itself.
+    /// Returns and removes the deviations from the official description so far, for a test that causes them on purpose.
     pub fn take_slips(&self) -> Vec<String> {
         std::mem::take(&mut self.shared.journal().deviations)
     }
 
-    /// Cuts everything off: connections are closed, new ones too.
+    /// Closes all connections, and each new one.
     pub fn cut(&self) {
         self.server.set_open(false);
     }
@@ -229,7 +219,7 @@ impl Shared {
         Ok((provider_events, count))
     }
 
-    /// Sends deliveries one after the other, again where the product wants it.
+    /// Sends deliveries one after the other, and again if the provider wants it.
     async fn send(&self, deliveries: Vec<Delivery>) {
         let _turn = self.sending.lock().await;
         for delivery in deliveries {
@@ -242,7 +232,7 @@ impl Shared {
         }
     }
 
-    /// The fault that a request was ordered to meet.
+    /// The fault that applies to a request.
     fn strike(&self, request: &Request) -> Option<Fault> {
         let mut journal = self.journal();
         let mut struck = None;
@@ -271,7 +261,7 @@ impl Shared {
         }
     }
 
-    /// Answers a request of the provider's own, and remembers the answer for [`Fault::Stale`].
+    /// Answers a request to the provider, and keeps the answer for [`Fault::Stale`].
     fn answer(&self, request: &Request, stale: bool) -> Response {
         let key =
             format!("{} {} {:?} {:?} {:?}", request.method, request.path, request.query, request.headers.get(AUTHORIZATION), request.body);
@@ -283,7 +273,7 @@ impl Shared {
         response
     }
 
-    /// Notes where a request or its answer is not what the official description says.
+    /// Records deviations of a request or its answer from the official description.
     fn hold_to_the_description(&self, request: &Request, response: &Response) {
         let Some(path) = self.product.api_path(request) else { return };
         let facts = Facts::of(self.product.kind());
@@ -297,7 +287,7 @@ impl Shared {
         self.journal().deviations.extend(deviations.into_iter().map(line));
     }
 
-    /// The answer on its way.
+    /// The answer as it is sent.
     async fn respond(self: &Arc<Self>, request: &Request) -> Result<Wire> {
         let struck = self.strike(request);
         if let Some(fault) = &struck {
@@ -332,7 +322,7 @@ async fn serve(shared: Arc<Shared>, request: http::Request<Incoming>) -> Result<
         return Wire::Whole(response).into_http().context("an answer of a control endpoint");
     }
     let number = shared.journal().arrived(&request);
-    // In a task of its own: the provider's work goes on when the client goes away.
+    // In a task of its own: the provider finishes the request even if the client disconnects.
     let (worker, asked) = (Arc::clone(&shared), request);
     let wire = tokio::spawn(async move { worker.respond(&asked).await }).await??;
     let status = match &wire {
@@ -341,7 +331,7 @@ async fn serve(shared: Arc<Shared>, request: http::Request<Incoming>) -> Result<
         Wire::Nothing => None,
     };
     shared.journal().answered(number, status);
-    wire.into_http().context("the connection is closed on order")
+    wire.into_http().context("the connection is closed by an injected fault")
 }
 
 async fn read(request: http::Request<Incoming>) -> Result<Request> {

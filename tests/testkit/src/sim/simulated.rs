@@ -1,4 +1,4 @@
-//! A simulator, and the provider's own client that talks to it.
+//! A simulator, and the provider's own client for it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::registry::maker;
 use super::server::Simulator;
 use super::simulated_provider::SeedData;
 
-/// A simulator, and the provider that talks to it.
+/// A simulator, and a factory of clients for it.
 #[derive(Clone)]
 pub struct Simulated {
     pub simulator: Arc<Simulator>,
@@ -32,16 +32,16 @@ impl Simulated {
         Self::with(Simulator::start(maker).await?, Timings::default())
     }
 
-    /// Talks to a simulator with other deadlines than the operator's.
+    /// A client factory with other timeouts than the operator's.
     pub fn with(simulator: Simulator, timings: Timings) -> Result<Self> {
         let seed_data = simulator.seed_data();
         let kind = simulator.product().kind();
-        let provider = registry::provider(kind).with_context(|| format!("{kind} is not served"))?;
+        let provider = registry::provider(kind).with_context(|| format!("{kind} is not supported"))?;
         let endpoint = provider.endpoint(&serde_json::from_value(seed_data.provider.clone())?)?;
         Ok(Self { simulator: Arc::new(simulator), provider, endpoint, seed_data, factory: Self::factory(timings) })
     }
 
-    /// A way to the simulators, with rate gates of its own.
+    /// A factory of transports, with its own rate limiters.
     pub fn factory(timings: Timings) -> Arc<TransportFactory> {
         let allow_cidrs = vec!["127.0.0.0/8".parse().unwrap()];
         let policy = Arc::new(NetworkPolicy { insecure_http: true, allow_cidrs, ..NetworkPolicy::default() });
@@ -49,7 +49,7 @@ impl Simulated {
         Arc::new(factory.with_timings(timings))
     }
 
-    /// A client with the credential that a Secret with this data holds; without any data, an anonymous one.
+    /// A client with the credential in the data of a Secret; anonymous without data.
     pub fn client(&self, data: &[(&'static str, String)]) -> Arc<dyn Client> {
         self.client_at(&self.endpoint, data)
     }

@@ -1,4 +1,4 @@
-//! What a simulated provider is.
+//! The interface of a simulated provider.
 
 use std::fmt;
 
@@ -10,25 +10,25 @@ use super::delivery::{Delivery, Outcome};
 use super::faults::Wait;
 use super::message::{Request, Response};
 
-/// How a simulator is started.
+/// The settings of a simulator.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Its address, without a slash at the end: what it believes to be reached at, and what its links are made from.
+    /// The address without a trailing slash, as clients reach it; its links begin with it.
     pub url: String,
     /// Whether hooks may deliver to loopback and private addresses, which real providers refuse.
     pub allow_local_targets: bool,
 }
 
-/// A refusal that every provider has, in its own form.
+/// A kind of refusal that every provider has, in its own form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The credential is not accepted.
     Unauthorized,
-    /// It is, and may not do this.
+    /// The credential is accepted, but lacks the permission.
     Forbidden,
-    /// The thing is not there, or hidden.
+    /// The object does not exist, or is hidden.
     NotFound,
-    /// Too many requests, with the status and marks that this provider uses first of all.
+    /// Too many requests, with the status and headers that this provider mainly uses.
     RateLimited(Wait),
     /// Too many requests, with status 429.
     TooManyRequests(Wait),
@@ -36,51 +36,50 @@ pub enum Refusal {
     Failed(u16),
 }
 
-/// What is ready in a fresh simulator: what its program prints, and what tests use.
+/// The initial data of a simulator: its program prints it, and tests use it.
 #[derive(Clone)]
 pub struct SeedData {
     /// Name of the account that may do everything.
     pub account: String,
-    /// The member `provider` of a connection's spec, without url and apiURL where the simulator's are meant: they are
-    /// included.
+    /// The member `provider` of a connection's spec, with the simulator's url and apiURL where they are needed.
     pub provider: Value,
     /// The data of the Secret with the credential that may do everything.
     pub credential: Vec<(&'static str, String)>,
     /// The same for a credential that was never issued.
     pub rejected: Vec<(&'static str, String)>,
-    /// The same for one that may read and must not manage hooks.
+    /// The same for one that may read but not manage hooks.
     pub reader: Vec<(&'static str, String)>,
     /// Path of a private repository with a commit on its default branch `main`.
     pub repository: String,
-    /// Path of another one.
+    /// Path of another such repository.
     pub other: String,
     /// Path of a repository without a commit.
     pub empty: String,
-    /// Path of a public repository with a commit; `None` where nothing is read without a credential.
+    /// Path of a public repository with a commit; `None` if anonymous clients can read nothing.
     pub public: Option<String>,
-    /// Path of a repository outside of the owner that the connection names.
+    /// Path of a repository of another owner than the connection's.
     pub outside: String,
-    /// The data of the Secret of a valid credential that sees none of the private repositories.
+    /// The data of the Secret with a valid credential that can see none of the private repositories.
     pub outsider: Vec<(&'static str, String)>,
-    /// Further spellings of `repository`: clone URLs over https and ssh, web addresses.
+    /// Other spellings of `repository`: clone URLs over https and ssh, web addresses.
     pub spellings: Vec<String>,
     /// A branch of `repository` with a slash in its name.
     pub branch: String,
-    /// Path of an archived repository; `None` where there is no such thing.
+    /// Path of an archived repository; `None` if the provider has none.
     pub archived: Option<String>,
-    /// Former and present path of a repository that was renamed.
+    /// Former and present path of a renamed repository.
     pub renamed: (String, String),
-    /// Path of a repository with so many hooks of somebody else: several pages of them where the provider has pages.
+    /// Path of a repository, and its number of foreign hooks: several pages of them where the provider has pages.
     pub crowded: (String, usize),
-    /// How many repositories the owner has: several pages of them where the provider has pages.
+    /// The number of repositories of the owner: several pages of them where the provider has pages.
     pub repositories: usize,
     /// Whether its lists have pages.
     pub has_pages: bool,
-    /// Whether it tells its version.
+    /// Whether it reports its version.
     pub tells_version: bool,
-    /// Whether a hook can be switched off by hand.
+    /// Whether a person can disable a hook.
     pub can_pause: bool,
-    /// Further lines for people: other tokens, what they may, what is special.
+    /// More lines for people: other tokens, their permissions, special cases.
     pub notes: Vec<String>,
 }
 
@@ -90,46 +89,44 @@ impl fmt::Debug for SeedData {
     }
 }
 
-/// A simulated provider: answers over its state. It neither sends nor waits; what it has to tell it gives back.
+/// A simulated provider: answers over its state. It neither sends nor waits; it returns its deliveries.
 pub trait SimulatedProvider: Send + Sync + 'static {
     /// Which provider it is.
     fn kind(&self) -> ProviderKind;
 
-    /// What is ready.
     fn seed_data(&self) -> SeedData;
 
-    /// The path of an API request as the official description has it, not decoded; `None` for what is no API request, such as
-    /// git.
+    /// The path of an API request as in the official description, not decoded; `None` for other requests, such as git.
     fn api_path<'a>(&self, request: &'a Request) -> Option<&'a str>;
 
-    /// The parameters of an API request as the official description has them: without those that stand for a credential, with
-    /// those that were sent otherwise.
+    /// The parameters of an API request as in the official description: without those that carry a credential, with those sent in
+    /// another way.
     fn query(&self, request: &Request) -> Vec<(String, String)> {
         request.query.clone()
     }
 
-    /// Answers any request but those of control endpoints.
+    /// Answers every request except control endpoints.
     fn answer(&self, request: &Request) -> Response;
 
     /// The provider's own form of a refusal.
     fn refusal(&self, refusal: Refusal) -> Response;
 
-    /// Does what somebody does, and tells what happened by it. [`Contents::apply`](super::Contents::apply) does the part
-    /// about contents.
+    /// Performs a user's action and returns the resulting events. [`Contents::apply`](super::Contents::apply) performs actions on
+    /// contents.
     ///
     /// # Errors
     ///
-    /// What is in the way, for people.
+    /// Why the action is impossible, for people.
     fn act(&self, act: &UserAction) -> Result<Vec<ProviderEvent>, String>;
 
-    /// What the hooks of a repository send for a happening, in order.
+    /// The deliveries of an event by a repository's hooks, in order.
     fn deliveries(&self, repository: &str, provider_event: &ProviderEvent) -> Vec<Delivery>;
 
-    /// Deliveries that came out of an answer just given, such as the ping of a new hook. Called after every answer.
+    /// Deliveries caused by the previous answer, such as the ping of a new hook. Called after every answer.
     fn pending(&self) -> Vec<Delivery> {
         Vec::new()
     }
 
-    /// Hears what became of a delivery: keeps its log, counts failures. A delivery that it gives back is sent again.
+    /// Records the result of a delivery in the log and the failure counts. A returned delivery is sent again.
     fn delivered(&self, delivery: &Delivery, outcome: &Outcome) -> Option<Delivery>;
 }

@@ -1,11 +1,11 @@
-//! Where hooks may deliver to.
+//! The allowed targets of hooks.
 
 use std::net::IpAddr;
 
 use url::{Host, Url};
 
-/// Whether an address is one that providers refuse to deliver to: loopback, private, link-local, a name without a dot, or
-/// `localhost`. What is no URL at all is not private.
+/// Whether providers refuse to deliver to an address: loopback, private, link-local, a name without a dot, or `localhost`. A text
+/// that is not a URL is not private.
 pub fn is_private(url: &str) -> bool {
     let Ok(url) = Url::parse(url) else { return false };
     match url.host() {

@@ -1,4 +1,4 @@
-//! Who asks, in which version, for what: everything but subscriptions.
+//! Authentication, API versions and all resources except subscriptions.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -15,7 +15,6 @@ use crate::sim::{Request, Response};
 const SERVICE_HOOKS: &str = "cb594ebe-87dd-4fc9-ac2c-6a10a4c92046";
 const GIT: &str = "2e9eb7ed-3c0a-47d4-87c1-0ffdd275fd87";
 
-/// Who asks.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller {
     pub user: &'static str,
@@ -28,14 +27,14 @@ impl Caller {
     }
 }
 
-/// The path of the API that a request is for: what the official description has.
+/// Whether the official description contains the path of a request.
 pub fn is_described(request: &Request) -> bool {
-    // The data of a connection is described below an organization, and is answered above all of them too.
+    // The connection data is described below an organization, and is also served above all organizations.
     let segments = spelled(&request.segments());
     segments.iter().any(|segment| segment == "_apis") && segments != ["_apis", "connectionData"]
 }
 
-/// Words of paths, which mean the same in any case.
+/// Words of paths, which are not case-sensitive.
 const WORDS: [&str; 19] = [
     "_apis",
     "_git",
@@ -58,7 +57,7 @@ const WORDS: [&str; 19] = [
     "core",
 ];
 
-/// Segments with the words of the API as they are spelled here: from `_apis` or `_git` on, as before it stand names alone.
+/// The segments with the words of the API in this spelling, from `_apis` or `_git` on; the segments before are names.
 fn spelled(segments: &[String]) -> Vec<String> {
     let word = |segment: &String| WORDS.into_iter().find(|word| segment.eq_ignore_ascii_case(word));
     let begins = |segment: &String| word(segment).is_some_and(|word| word.starts_with('_'));
@@ -68,7 +67,7 @@ fn spelled(segments: &[String]) -> Vec<String> {
     segments.iter().enumerate().map(spell).collect()
 }
 
-/// The version of the API that the Accept header asks for, as official clients do.
+/// The version of the API in the Accept header, as official clients send it.
 pub fn accepted_version(request: &Request) -> Option<&str> {
     let (_, version) = request.header("accept")?.split_once("api-version=")?;
     version.split([';', ',']).next().map(str::trim)
@@ -88,7 +87,7 @@ pub fn answer(state: &mut State, documents: &Documents<'_>, request: &Request) -
     }
 }
 
-/// The token that a request carries, whatever it opens.
+/// The token of a request, valid or not.
 fn token(state: &State, request: &Request) -> Option<(String, Token)> {
     let (username, password) = request.basic()?;
     let found = state.tokens.iter().find(|token| token.secret == password)?;
@@ -105,7 +104,7 @@ fn caller(state: &State, request: &Request) -> Result<Caller, Box<Response>> {
     }
 }
 
-/// A parameter of the query; its name means the same in any case.
+/// A parameter of the query; its name is not case-sensitive.
 pub fn parameter<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
     request.query.iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
 }
@@ -114,7 +113,7 @@ fn number(request: &Request, name: &str) -> Option<usize> {
     parameter(request, name)?.parse().ok()
 }
 
-/// Judges the version that a request asks for; `preview`: whether the resource was never released from its preview.
+/// Checks the version of a request; `preview`: whether the resource is still a preview.
 fn version(state: &State, request: &Request, preview: bool) -> Result<(), Box<Response>> {
     let asked = parameter(request, "api-version").or_else(|| accepted_version(request));
     let Some(asked) = asked else {
@@ -129,7 +128,7 @@ fn version(state: &State, request: &Request, preview: bool) -> Result<(), Box<Re
     if preview && !asked.contains("-preview") { Err(errors::preview_missing(number).into()) } else { Ok(()) }
 }
 
-/// What is above all organizations: only a token for all of them is taken there.
+/// Resources above all organizations, which accept only a token for all organizations.
 fn accounts(state: &State, documents: &Documents<'_>, request: &Request, rest: &[&str]) -> Response {
     let caller = match caller(state, request) {
         Ok(caller) if token(state, request).is_some_and(|(_, token)| token.everywhere) => caller,
@@ -170,7 +169,7 @@ fn connection_data(state: &State, documents: &Documents<'_>, caller: Caller) -> 
     Response::json(200, &document)
 }
 
-/// What is within the organization.
+/// Resources within the organization.
 fn organized(state: &mut State, documents: &Documents<'_>, request: &Request, rest: &[&str]) -> Response {
     let caller = match caller(state, request) {
         Ok(caller) => caller,
@@ -192,7 +191,7 @@ fn within(state: &mut State, documents: &Documents<'_>, request: &Request, calle
         (&Method::GET, ["_apis", "projects", rest @ ..]) => projects(state, documents, request, caller, rest),
         (&Method::GET, ["_apis", "permissions", namespace, bits]) => permissions(state, request, caller, namespace, bits),
         (_, ["_apis", "hooks", rest @ ..]) => {
-            // Any of three scopes will do.
+            // Any of three scopes is enough.
             if caller.has(CODE) || caller.has(super::state::WORK) {
                 hooks::answer(state, documents, request, caller, rest)
             } else {
@@ -231,7 +230,7 @@ fn projects(state: &State, documents: &Documents<'_>, request: &Request, caller:
     }
 }
 
-/// Whether the caller has permissions, one answer for each token.
+/// Whether the caller has permissions, with one answer for each security token.
 fn permissions(state: &State, request: &Request, caller: Caller, namespace: &str, bits: &str) -> Response {
     let project = |token: &str| state.projects.iter().find(|project| token.contains(&project.id)).cloned();
     let tokens = parameter(request, "tokens").unwrap_or_default();

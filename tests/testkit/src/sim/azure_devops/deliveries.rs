@@ -1,4 +1,4 @@
-//! What subscriptions send, and what becomes of a subscription whose deliveries fail.
+//! The deliveries of subscriptions, and the state of a subscription whose deliveries fail.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,19 +8,19 @@ use super::documents::{Documents, EventContext, now};
 use super::state::{Notification, State, Subscription, guid};
 use crate::sim::{Change, Delivery, Outcome, ProviderEvent};
 
-/// How often a delivery is sent again that met one of [`PASSING`].
+/// The number of further attempts after one of [`PASSING`].
 const RETRIES: u32 = 8;
 /// The statuses after which a delivery is sent again.
 const PASSING: [u16; 4] = [408, 502, 503, 504];
-/// The header with the id of the notification, for the log here.
+/// The header with the id of the notification, for the log of this simulator.
 const NOTIFICATION: &str = "x-simulated-notification";
 
-/// The event types and notification types that a happening is, in order.
+/// The event types and notification types of an event, in order.
 fn kinds(provider_event: &ProviderEvent) -> &'static [(&'static str, &'static str)] {
     match provider_event {
         ProviderEvent::Reference { .. } => &[("git.push", "")],
         ProviderEvent::PullRequest { change, .. } => match change {
-            // A merge is tried at once, to see whether it would work.
+            // Azure DevOps tries a merge at once, to see whether it would work.
             Change::Opened => &[("git.pullrequest.created", ""), ("git.pullrequest.merged", "")],
             Change::SourceMoved(_) => &[("git.pullrequest.updated", "PushNotification"), ("git.pullrequest.merged", "")],
             Change::Edited => &[("git.pullrequest.updated", "TitleDescriptionUpdatedNotification")],
@@ -31,7 +31,7 @@ fn kinds(provider_event: &ProviderEvent) -> &'static [(&'static str, &'static st
     }
 }
 
-/// The short name of the branch that a filter is held against; `None` for a tag.
+/// The short name of the branch that filters compare; `None` for a tag.
 fn branch(provider_event: &ProviderEvent) -> Option<&str> {
     match provider_event {
         ProviderEvent::Reference { reference, .. } => reference.strip_prefix("refs/heads/"),
@@ -49,7 +49,7 @@ fn wants(subscription: &Subscription, kind: (&str, &str), place: (&str, &str), p
         && any(subscription.publisher("branch"), branch(provider_event))
 }
 
-/// What is sent for a happening. A subscription on probation keeps what comes meanwhile to itself.
+/// The deliveries of an event. A subscription on probation sends nothing.
 pub fn made(state: &mut State, documents: &Documents<'_>, path: &str, provider_event: &ProviderEvent) -> Vec<Delivery> {
     let Some(repository) = state.by_path(path).cloned() else { return Vec::new() };
     let Some(project) = state.projects.iter().find(|project| project.id == repository.project).cloned() else { return Vec::new() };
@@ -92,7 +92,7 @@ pub fn made(state: &mut State, documents: &Documents<'_>, path: &str, provider_e
     deliveries
 }
 
-/// Leaves out what a subscription does not ask for.
+/// Removes the details that a subscription does not request.
 fn shorten(body: &mut serde_json::Value, subscription: &Subscription) {
     for (input, field) in
         [("messagesToSend", "message"), ("detailedMessagesToSend", "detailedMessage"), ("resourceDetailsToSend", "resource")]
@@ -122,7 +122,7 @@ fn delivery(path: &str, subscription: &Subscription, number: u64, body: &serde_j
     delivery.with("authorization", &format!("Basic {}", STANDARD.encode(format!("{username}:{password}"))))
 }
 
-/// Keeps the log, and judges the subscription by what its receiver said.
+/// Updates the log, and changes the state of the subscription by its receiver's answer.
 pub fn judged(state: &mut State, delivery: &Delivery, outcome: &Outcome) -> Option<Delivery> {
     let number = delivery.headers.get(NOTIFICATION)?.to_str().ok()?.parse::<u64>().ok()?;
     let notification = state.notifications.iter_mut().find(|found| found.id == number)?;

@@ -7,18 +7,18 @@ use super::state::{ORGANIZATION, Project, Repository, Subscription, guid};
 use crate::sim::contents::ZERO;
 use crate::sim::{Change, ProviderEvent, PullRequest, PullRequestState};
 
-/// The present moment, as documents have it.
+/// The present time, in the form of the documents.
 pub fn now() -> String {
     Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
-/// Makes documents whose links begin with an address.
+/// Creates documents whose links begin with an address.
 pub struct Documents<'a> {
     /// The simulator's address.
     pub url: &'a str,
 }
 
-/// A text as a segment of an address.
+/// A text encoded as a segment of an address.
 fn encoded(text: &str) -> String {
     text.replace(' ', "%20")
 }
@@ -67,7 +67,7 @@ impl Documents<'_> {
         json!({"name": name, "objectId": object, "creator": self.identity(super::state::ADMINISTRATOR), "url": url})
     }
 
-    /// A subscription as it is read back: the password masked, and inputs that were not sent.
+    /// A subscription as the API returns it: with a masked password, and inputs that were not sent.
     pub fn subscription(&self, subscription: &Subscription) -> Value {
         let id = &subscription.id;
         let mut document = Value::Object(subscription.document.clone());
@@ -88,7 +88,7 @@ impl Documents<'_> {
         document
     }
 
-    /// The body of a delivery, less the ids of subscription and notification.
+    /// The body of a delivery, without the ids of subscription and notification.
     pub fn event(&self, told: &EventContext<'_>) -> Value {
         let EventContext { event_type, provider_event, repository, project, id } = told;
         let resource = match provider_event {
@@ -149,17 +149,17 @@ impl Documents<'_> {
     }
 }
 
-/// What a delivery is about.
+/// The content of a delivery.
 pub struct EventContext<'a> {
     pub event_type: &'a str,
     pub provider_event: &'a ProviderEvent,
     pub repository: &'a Repository,
     pub project: &'a Project,
-    /// Id of the event: the same for all its subscriptions.
+    /// Id of the event: the same for all subscriptions.
     pub id: String,
 }
 
-/// The line for people.
+/// The line of text for people.
 fn words(provider_event: &ProviderEvent, repository: &Repository) -> String {
     let name = &repository.name;
     match provider_event {

@@ -1,4 +1,4 @@
-//! Refusals, as the real one words them: JSON with a byte order mark before it, or the page to sign in.
+//! Refusals with the messages of the real service: JSON with a byte order mark, or the sign-in page.
 
 use serde_json::json;
 
@@ -15,7 +15,7 @@ pub fn refused(status: u16, type_key: &str, message: &str) -> Response {
     Response::text(status, CONTENT_TYPE, &format!("\u{feff}{document}")).with("activityid", &super::state::guid(message))
 }
 
-/// A credential that is not taken: a page to sign in, or a refusal where the client asked for one.
+/// A credential that is not accepted: a sign-in page, or a refusal if the client requested one.
 pub fn not_signed_in(suppressed: bool, reads: bool) -> Response {
     if suppressed || !reads {
         return unauthorized();
@@ -34,7 +34,7 @@ pub fn expired() -> Response {
     refused(401, "AccessCheckException", message).with("x-tfs-serviceerror", service_error)
 }
 
-/// A scope that is missing looks the same as a token that is wrong.
+/// A missing scope looks the same as a wrong token.
 pub fn scope_missing() -> Response {
     Response::empty(401).with("www-authenticate", "Bearer")
 }

@@ -1,4 +1,4 @@
-//! Subscriptions: made, asked for, replaced and removed, and the log of what they delivered.
+//! Subscriptions: created, queried, replaced and removed, and the log of their deliveries.
 
 use http::Method;
 use serde_json::{Map, Value, json};
@@ -9,7 +9,7 @@ use super::errors;
 use super::state::{DELETE, EDIT, Notification, State, Subscription, VIEW};
 use crate::sim::{Request, Response, targets};
 
-/// What the publisher tells of, and the inputs that narrow each.
+/// The events of the publisher, and the inputs that narrow each.
 const EVENTS: [(&str, &[&str]); 5] = [
     ("git.push", &["branch", "pushedBy"]),
     ("git.pullrequest.created", &["branch", "pullrequestCreatedBy", "pullrequestReviewersContains"]),
@@ -20,7 +20,6 @@ const EVENTS: [(&str, &[&str]); 5] = [
 /// The kinds of updates of a pull request.
 const NOTIFICATION_TYPES: [&str; 5] =
     ["", "PushNotification", "ReviewersUpdateNotification", "StatusUpdateNotification", "ReviewerVoteNotification"];
-/// Inputs of a web hook.
 const CONSUMER_INPUTS: [&str; 8] = [
     "url",
     "httpHeaders",
@@ -31,7 +30,7 @@ const CONSUMER_INPUTS: [&str; 8] = [
     "messagesToSend",
     "detailedMessagesToSend",
 ];
-/// Fields of a subscription that are taken from a request.
+/// The fields of a subscription that a request may set.
 const FIELDS: [&str; 7] =
     ["publisherId", "eventType", "resourceVersion", "consumerId", "consumerActionId", "publisherInputs", "consumerInputs"];
 const LONGEST_PASSWORD: usize = 256;
@@ -65,7 +64,7 @@ pub fn answer(state: &mut State, documents: &Documents<'_>, request: &Request, c
     }
 }
 
-/// The subscriptions of projects whose subscriptions the caller may see. The others are left out without a word.
+/// The subscriptions of the projects whose subscriptions the caller may view. The others are silently omitted.
 fn seen(state: &State, caller: Caller) -> impl Iterator<Item = &Subscription> {
     state.subscriptions.iter().filter(move |subscription| lets(state, subscription, caller, VIEW))
 }
@@ -93,7 +92,7 @@ fn fits(subscription: &Subscription, wanted: &Value) -> bool {
         .all(|name| wanted[*name].as_str().is_none_or(|wanted| wanted.is_empty() || subscription.text(name).eq_ignore_ascii_case(wanted)))
 }
 
-/// Whether one of the filters lets a subscription through: all conditions of that one hold.
+/// Whether a subscription satisfies all conditions of one of the filters.
 fn passes(filters: &Value, input: impl Fn(&str) -> String) -> bool {
     let holds = |condition: &Value| {
         let (found, wanted) =
@@ -117,7 +116,7 @@ fn query(state: &State, documents: &Documents<'_>, request: &Request, caller: Ca
     Response::json(200, &question)
 }
 
-/// Judges a subscription that was sent; what it is to become.
+/// Checks a sent subscription and returns the document to store.
 fn judged(state: &State, request: &Request, caller: Caller) -> Result<Map<String, Value>, Box<Response>> {
     let sent = request.json();
     let input = |message: String| Err(errors::input(&message).into());
@@ -163,7 +162,7 @@ fn judge_place(state: &State, subscription: &Subscription, caller: Caller) -> Re
         return Err(errors::forbidden(caller.user, "Edit subscriptions").into());
     }
     let repository = subscription.publisher("repository");
-    // Nothing stands for any.
+    // An empty input matches everything.
     let found = repository.is_empty()
         || state.repositories.iter().any(|found| found.id.eq_ignore_ascii_case(repository) && found.project == project.id);
     if found { Ok(()) } else { Err(errors::input(&format!("Subscription input 'repository' is not valid: {repository}")).into()) }
@@ -196,7 +195,7 @@ fn create(state: &mut State, documents: &Documents<'_>, request: &Request, calle
     }
 }
 
-/// Replaces all of a subscription. What the provider switched off stays off.
+/// Replaces a whole subscription. If the provider disabled it, it stays disabled.
 fn replace(state: &mut State, documents: &Documents<'_>, request: &Request, caller: Caller, id: &str) -> Response {
     let Some(position) = position(state, caller, id) else { return errors::no_subscription(id) };
     let document = match judged(state, request, caller) {
@@ -218,7 +217,7 @@ fn notifications(state: &State, request: &Request, caller: Caller, id: &str, res
     let Some(position) = position(state, caller, id) else { return errors::no_subscription(id) };
     let subscription = &state.subscriptions[position];
     let wanted = |name: &str, found: &str| parameter(request, name).is_none_or(|wanted| wanted.eq_ignore_ascii_case(found));
-    // The newest first.
+    // Newest first.
     let mut found = state.notifications.iter().rev().filter(|notification| notification.subscription == subscription.id);
     match rest {
         [] => {

@@ -1,4 +1,4 @@
-//! Where resources are: what every official client asks for before anything else.
+//! The locations of resources, which every official client requests first.
 
 use serde_json::{Value, json};
 
@@ -6,11 +6,10 @@ use super::documents::{Documents, list};
 use super::errors;
 use crate::sim::Response;
 
-/// A resource: its id, area, name, the template of its addresses, its own version, and whether it was ever released from its
-/// preview.
+/// A resource: its id, area, name, the template of its addresses, its own version, and whether it has left its preview.
 type Location = (&'static str, &'static str, &'static str, &'static str, u32, bool);
 
-/// The resources that are simulated.
+/// The simulated resources.
 const LOCATIONS: [Location; 9] = [
     ("00d9565f-ed9c-4a06-9a50-00e7896ccab4", "Location", "ConnectionData", "_apis/{resource}", 1, false),
     ("e81700f7-3be2-46de-8624-2eb35882fcaa", "Location", "ResourceAreas", "_apis/{resource}/{areaId}", 1, false),
@@ -37,10 +36,10 @@ const LOCATIONS: [Location; 9] = [
     ("dd3b8bd6-c7fc-4cbd-929a-933d9c011c9d", "Security", "Permissions", "_apis/{resource}/{securityNamespaceId}/{permissions}", 2, true),
 ];
 
-/// Areas that are served at an address of their own: id and name.
+/// Areas with an address of their own: id and name.
 const AREAS: [(&str, &str); 2] = [("79134c72-4a58-4b42-976c-04e7115f32bf", "Core"), ("4e080c62-fa21-4fbc-8fef-2a10a2b38049", "git")];
 
-/// The locations of an area, or of all.
+/// The locations of an area, or of all areas.
 pub fn answer(newest: &str, area: Option<&str>) -> Response {
     let wanted = |location: &&Location| area.is_none_or(|area| location.1.eq_ignore_ascii_case(area));
     let document = |(id, area, name, template, version, released): &Location| {
@@ -53,7 +52,7 @@ pub fn answer(newest: &str, area: Option<&str>) -> Response {
     Response::json(200, &list(&found))
 }
 
-/// The areas, or one of them. A Server has none: all of it is at its own address.
+/// The areas, or one of them. A Server has none: everything is at its own address.
 pub fn areas(is_hosted: bool, documents: &Documents<'_>, rest: &[&str]) -> Response {
     let document = |(id, name): &(&str, &str)| json!({"id": id, "name": name, "locationUrl": format!("{}/", documents.base())});
     let mut known = AREAS.iter().filter(|_| is_hosted);

@@ -1,7 +1,8 @@
-//! A simulated Azure DevOps, as an organization at Services or a collection at a Server: one that keeps tokens with their
-//! scopes, the permissions to view, edit and delete subscriptions, subscriptions with their states, and the notifications they sent.
+//! A simulated Azure DevOps: an organization of Services or a collection of a Server, with tokens and their scopes, the
+//! permissions to view, edit and delete subscriptions, subscriptions with their states, and the notifications that they sent.
 //!
-//! Not played: probation's retries after 20 minutes and more, and the delays before a delivery is sent again.
+//! Not simulated: the retries of a subscription on probation after 20 minutes and more, and the delays before a delivery is sent
+//! again.
 
 mod api;
 mod deliveries;
@@ -29,12 +30,12 @@ pub struct AzureDevOps {
     state: Mutex<State>,
 }
 
-/// A fresh one.
+/// A new simulator.
 pub fn make(settings: Settings) -> Box<dyn SimulatedProvider> {
     with_version(settings, NEWEST, true)
 }
 
-/// A Server of 2022, before its first update.
+/// A Server 2022 before its first update.
 pub fn make_older(settings: Settings) -> Box<dyn SimulatedProvider> {
     with_version(settings, "7.0", false)
 }
@@ -107,7 +108,7 @@ impl SimulatedProvider for AzureDevOps {
         api::is_described(request).then_some(request.path.as_str())
     }
 
-    /// Official clients name the version in the Accept header.
+    /// Official clients send the version in the Accept header.
     fn query(&self, request: &Request) -> Vec<(String, String)> {
         let named = api::parameter(request, "api-version").is_none().then(|| api::accepted_version(request)).flatten();
         let version = named.map(|version| ("api-version".to_owned(), version.to_owned()));

@@ -1,81 +1,77 @@
-//! What the organization holds: people, tokens, projects, repositories, subscriptions and their notifications.
+//! The data of the organization: people, tokens, projects, repositories, subscriptions and their notifications.
 
 use ring::digest;
 use serde_json::{Map, Value, json};
 
 use crate::sim::Contents;
 
-/// The organization; at a Server, the collection.
+/// The organization; on a Server, the collection.
 pub const ORGANIZATION: &str = "acme";
-/// The project that connections are for.
+/// The project of the connections.
 pub const PROJECT: &str = "My Shop";
-/// Another one, which everybody sees.
+/// Another project, which everybody can see.
 pub const OTHER_PROJECT: &str = "Tools";
-/// Repositories of the project beside those with a name of their own.
+/// Additional repositories of the project.
 const FURTHER: usize = 130;
-/// Subscriptions of somebody else for one repository.
+/// Foreign subscriptions for one repository.
 pub const CROWD: usize = 60;
 
-/// Who may do everything in both projects.
+/// May do everything in both projects.
 pub const ADMINISTRATOR: &str = "ada@acme.example";
-/// Who may read both projects and change no subscriptions.
+/// May read both projects and change no subscriptions.
 pub const READER: &str = "rob@acme.example";
-/// Who may read both projects, and view and edit their subscriptions without deleting any.
+/// May read both projects, and view and edit their subscriptions, but not delete any.
 pub const EDITOR: &str = "max@acme.example";
-/// Who sees the other project alone.
+/// Can see only the other project.
 pub const STRANGER: &str = "eve@acme.example";
 
-/// Viewing subscriptions.
+/// May view subscriptions.
 pub const VIEW: u8 = 1;
-/// Creating and changing subscriptions.
+/// May create and change subscriptions.
 pub const EDIT: u8 = 2;
-/// Deleting subscriptions: a permission of its own.
+/// May delete subscriptions: a separate permission.
 pub const DELETE: u8 = 4;
 
-/// Reading code.
+/// May read code.
 pub const CODE: &str = "vso.code";
-/// Reading projects and teams.
+/// May read projects and teams.
 pub const PROJECTS: &str = "vso.project";
-/// Reading the profile.
+/// May read the profile.
 pub const PROFILE: &str = "vso.profile";
-/// Reading work items.
+/// May read work items.
 pub const WORK: &str = "vso.work";
 
-/// An id made from a name, the same every time.
+/// An id derived from a name.
 pub fn guid(name: &str) -> String {
     let text = hex::encode(digest::digest(&digest::SHA256, name.as_bytes()));
     format!("{}-{}-4{}-8{}-{}", &text[..8], &text[8..12], &text[13..16], &text[17..20], &text[20..32])
 }
 
-/// What opens something.
+/// A token or password.
 #[derive(Clone, Debug)]
 pub struct Token {
-    /// The secret.
     pub secret: &'static str,
-    /// Whose it is.
+    /// The owner.
     pub user: &'static str,
-    /// What it may; nothing for a login that only git takes.
+    /// Its scopes; none for a login that only git accepts.
     pub scopes: &'static [&'static str],
-    /// Whether it is for every organization of its owner.
+    /// Whether it is valid for every organization of its owner.
     pub everywhere: bool,
-    /// Whether its time is over.
     pub expired: bool,
-    /// Whether git alone takes it, with the user name that was generated along with it.
+    /// If only git accepts it: the user name that was generated with it.
     pub git_only: Option<&'static str>,
 }
 
-/// A project.
 #[derive(Clone, Debug)]
 pub struct Project {
     pub id: String,
     pub name: String,
-    /// Who sees it.
+    /// Who can see it.
     pub members: Vec<&'static str>,
-    /// Who may do what with its subscriptions: bits of the security namespace of service hooks.
+    /// Everybody's permissions for its subscriptions: bits of the security namespace of service hooks.
     pub subscriptions: Vec<(&'static str, u8)>,
 }
 
-/// A repository.
 #[derive(Clone, Debug)]
 pub struct Repository {
     pub id: String,
@@ -85,11 +81,10 @@ pub struct Repository {
     pub contents: Contents,
 }
 
-/// A subscription.
 #[derive(Clone, Debug)]
 pub struct Subscription {
     pub id: String,
-    /// What was sent: publisher, event, consumer, inputs. The password as it was given.
+    /// The document as sent: publisher, event, consumer, inputs; the password included.
     pub document: Map<String, Value>,
     pub status: &'static str,
     pub creator: String,
@@ -98,7 +93,7 @@ pub struct Subscription {
     pub probation_retries: u32,
 }
 
-/// A notification of a subscription, and what became of it.
+/// A notification of a subscription, and its result.
 #[derive(Clone, Debug)]
 pub struct Notification {
     pub id: u64,
@@ -111,36 +106,36 @@ pub struct Notification {
     pub created: String,
 }
 
-/// Everything.
+/// The state of the simulator.
 pub struct State {
     pub tokens: Vec<Token>,
     pub projects: Vec<Project>,
     pub repositories: Vec<Repository>,
-    /// In the order of their creation.
+    /// In order of creation.
     pub subscriptions: Vec<Subscription>,
     pub notifications: Vec<Notification>,
-    /// Counts what needs a number or an id of its own.
+    /// The source of new numbers and ids.
     pub counter: u64,
     /// Whether deliveries may go to local addresses.
     pub allow_local_targets: bool,
-    /// The newest version of the REST API that is taken.
+    /// The newest accepted version of the REST API.
     pub newest: &'static str,
-    /// Whether it is an organization at Services; otherwise a collection at a Server.
+    /// Whether it is an organization of Services; otherwise a collection of a Server.
     pub is_hosted: bool,
 }
 
 impl Subscription {
-    /// A field of the document that is a text.
+    /// A text field of the document.
     pub fn text(&self, name: &str) -> &str {
         self.document.get(name).and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// An input of the publisher; empty where it is not set.
+    /// An input of the publisher; empty if not set.
     pub fn publisher(&self, name: &str) -> &str {
         self.input("publisherInputs", name)
     }
 
-    /// An input of the consumer; empty where it is not set.
+    /// An input of the consumer; empty if not set.
     pub fn consumer(&self, name: &str) -> &str {
         self.input("consumerInputs", name)
     }
@@ -160,14 +155,14 @@ impl Project {
         self.members.contains(&user)
     }
 
-    /// Whether somebody has all of these permissions for the subscriptions.
+    /// Whether a user has all of these permissions for the subscriptions.
     pub fn lets(&self, user: &str, bits: u8) -> bool {
         self.subscriptions.iter().any(|(name, granted)| *name == user && granted & bits == bits)
     }
 }
 
 impl State {
-    /// What is ready.
+    /// The initial state.
     pub fn new(newest: &'static str, allow_local_targets: bool) -> Self {
         let project = |name: &str, members: &[&'static str]| Project {
             id: guid(&format!("project {name}")),
@@ -218,13 +213,13 @@ impl State {
         self.repositories.push(Repository { id, name: name.to_owned(), project, disabled: false, contents });
     }
 
-    /// A number that was not given before.
+    /// A number that was not used before.
     pub fn next_number(&mut self) -> u64 {
         self.counter += 1;
         self.counter
     }
 
-    /// How many repositories the project has.
+    /// The number of repositories of the project.
     pub fn length(&self) -> usize {
         let project = guid(&format!("project {PROJECT}"));
         self.repositories.iter().filter(|repository| repository.project == project).count()
@@ -247,7 +242,7 @@ impl State {
         self.by_name(project, name)
     }
 
-    /// The subscription of somebody else: pushes of one repository.
+    /// Adds a foreign subscription for pushes of one repository.
     pub fn add_foreign_to(&mut self, project: &str, repository: &str, url: &str) {
         let document = json!({
             "publisherId": "tfs", "eventType": "git.push", "resourceVersion": "1.0",
@@ -259,16 +254,12 @@ impl State {
     }
 
     /// Changes a subscription by hand.
-    ///
-    /// # Errors
-    ///
-    /// When there is none of this id.
     pub fn change(&mut self, id: &str, edit: impl FnOnce(&mut Subscription)) -> Result<(), String> {
         let found = self.subscriptions.iter_mut().find(|found| found.id == id);
         found.map(edit).ok_or_else(|| format!("there is no subscription {id}"))
     }
 
-    /// Keeps a subscription.
+    /// Stores a subscription.
     pub fn subscribe(&mut self, document: Map<String, Value>, creator: &str) -> Subscription {
         let id = guid(&format!("subscription {}", self.next_number()));
         let now = super::documents::now();
@@ -285,13 +276,13 @@ impl State {
         subscription
     }
 
-    /// Ends a token.
+    /// Revokes a token.
     pub fn revoke(&mut self, secret: &str) {
         self.tokens.retain(|token| token.secret != secret);
     }
 }
 
-/// The token that may do everything.
+/// The token with every permission.
 pub const TOKEN: &str = "simulated-token-of-ada-for-acme-aaaaaaaaaaaaaaaaaaaa";
 pub const READERS_TOKEN: &str = "simulated-token-of-rob-for-acme-bbbbbbbbbbbbbbbbbbbb";
 pub const EDITORS_TOKEN: &str = "simulated-token-of-max-for-acme-iiiiiiiiiiiiiiiiiiii";

@@ -1,4 +1,4 @@
-//! The API: which operation a request means, whether the credential may, and the pages of lists.
+//! The API: the routes, the scope checks, and the pages of lists.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use super::credentials::{Caller, Scopes};
 use super::state::State;
 use super::{API, documents, hooks, repositories};
 
-/// Entries of a page, unless it is asked for another number.
+/// The default length of a page.
 const PAGE_LENGTH: usize = 10;
 const LONGEST_PAGE: usize = 100;
 

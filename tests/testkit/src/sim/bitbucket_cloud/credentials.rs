@@ -1,4 +1,4 @@
-//! Who asks, and what a credential may.
+//! Callers and the permissions of credentials.
 
 use super::super::message::{Request, Response};
 use super::documents;
@@ -9,17 +9,16 @@ pub const ACCESS_TOKEN_USER: &str = "x-token-auth";
 /// The user name that goes with an API token for git.
 pub const API_TOKEN_USER: &str = "x-bitbucket-api-token-auth";
 
-/// Who asks.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// `None` without a credential.
     pub holder: Option<Holder>,
     pub scopes: Vec<String>,
-    /// What rate limits are counted by.
+    /// The key of the rate limit.
     pub credential: String,
 }
 
-/// What an operation needs: the scopes of access tokens, and those of API tokens.
+/// The scopes that an operation needs: for access tokens, and for API tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct Scopes {
     pub access_token: &'static [&'static str],
@@ -36,19 +35,19 @@ impl Caller {
         matches!(self.holder, Some(Holder::Repository(_) | Holder::Project(..) | Holder::Workspace(_)))
     }
 
-    /// The refusal of a credential that lacks a scope; nobody at all needs none.
+    /// The refusal of a credential that lacks a scope; an anonymous caller needs none.
     pub fn lacks(&self, needed: Scopes) -> Option<Response> {
         self.holder.as_ref()?;
         let missing: Vec<_> = self.of(needed).iter().copied().filter(|scope| !self.has(scope)).collect();
         (!missing.is_empty()).then(|| documents::scopes_missing(&missing, &self.scopes))
     }
 
-    /// The scopes that this kind of credential needs.
+    /// The needed scopes for this kind of credential.
     pub const fn of(&self, needed: Scopes) -> &'static [&'static str] {
         if self.is_access_token() { needed.access_token } else { needed.api_token }
     }
 
-    /// Whether a scope is granted. Those of access tokens include others, those of API tokens do not.
+    /// Whether a scope is granted. Scopes of access tokens include others, those of API tokens do not.
     fn has(&self, scope: &str) -> bool {
         let including: &[&str] = match scope {
             "repository" => &["repository:write", "pullrequest", "pullrequest:write", "project"],
@@ -58,7 +57,7 @@ impl Caller {
         self.scopes.iter().any(|granted| granted == scope || including.contains(&granted.as_str()))
     }
 
-    /// The headers of every answer to a credential that is a valid one.
+    /// Adds the headers of every answer to a valid credential.
     pub fn mark(&self, response: Response, needed: Scopes) -> Response {
         let kind = match &self.holder {
             None => return response,
@@ -75,7 +74,7 @@ impl Caller {
 }
 
 impl State {
-    /// Who asks the API. An API token goes with the e-mail address of its account; access tokens stand alone.
+    /// The caller of an API request. An API token needs the e-mail address of its account; access tokens are sent alone.
     pub fn caller(&self, request: &Request) -> Result<Caller, Box<Response>> {
         if let Some((username, password)) = request.basic() {
             let with_email = |holder: &Holder| matches!(holder, Holder::User(name) if self.email_of(name).eq_ignore_ascii_case(&username));
@@ -90,7 +89,8 @@ impl State {
         if request.header("authorization").is_some() { Err(documents::token_invalid().into()) } else { Ok(Caller::anonymous()) }
     }
 
-    /// Who asks git; `None` for a credential that is not taken. The e-mail address is none of git's user names.
+    /// The caller of a git request; `None` for a credential that is not accepted. Git does not accept the e-mail address as a
+    /// user name.
     pub fn git_caller(&self, request: &Request) -> Option<Caller> {
         let Some((username, password)) = request.basic() else {
             return request.header("authorization").is_none().then(Caller::anonymous);
@@ -110,7 +110,7 @@ impl State {
         Some(Caller { holder: Some(token.holder.clone()), scopes: token.scopes.clone(), credential: token.text.clone() })
     }
 
-    /// What somebody may do with a repository, scopes apart.
+    /// The permission for a repository, independent of scopes.
     pub fn level(&self, caller: &Caller, repository: &Repository) -> Level {
         let held = match &caller.holder {
             None => Level::None,

@@ -1,4 +1,4 @@
-//! What webhooks send ("Event payloads"), and when it is sent again.
+//! The deliveries of webhooks ("Event payloads"), and their retries.
 
 use ring::hmac;
 use serde_json::{Value, json};
@@ -8,15 +8,15 @@ use super::super::delivery::{Delivery, Outcome};
 use super::hooks::Hook;
 use super::state::{Repository, State};
 
-/// Bytes of a body; what is larger is not sent, and nobody is told.
+/// The maximum length of a body, in bytes; a larger one is silently not sent.
 const LONGEST_BODY: usize = 256 * 1024;
-/// How often a delivery is sent again after a failure of the receiver.
+/// The number of retries after a failure of the receiver.
 const RETRIES: u32 = 2;
 const ATTEMPT: &str = "x-attempt-number";
 const ACTOR: &str = "ada";
 
-/// What the webhooks of a repository send for a happening. References that were pushed together are told by one delivery, in the
-/// place of the first.
+/// The deliveries of an event by a repository's webhooks. References that were pushed together share one delivery, at the place
+/// of the first.
 pub fn of(state: &mut State, path: &str, provider_event: &ProviderEvent) -> Vec<Delivery> {
     let Some(provider_events) = told_with(state, provider_event) else { return Vec::new() };
     let (workspace, name) = path.split_once('/').unwrap_or_default();
@@ -28,7 +28,7 @@ pub fn of(state: &mut State, path: &str, provider_event: &ProviderEvent) -> Vec<
     deliveries.filter(|delivery| delivery.body.len() <= LONGEST_BODY).collect()
 }
 
-/// What one delivery tells of; `None` for a reference that an earlier one told of.
+/// The events of one delivery; `None` for a reference that an earlier delivery contained.
 fn told_with(state: &mut State, provider_event: &ProviderEvent) -> Option<Vec<ProviderEvent>> {
     let Some(position) = state.together.iter().position(|together| together.contains(provider_event)) else {
         return Some(vec![provider_event.clone()]);
@@ -40,7 +40,7 @@ fn told_with(state: &mut State, provider_event: &ProviderEvent) -> Option<Vec<Pr
     (together.first() == Some(provider_event)).then_some(together)
 }
 
-/// The delivery again, where it failed for want of a working receiver.
+/// The retry of a delivery that failed because the receiver did not work.
 pub fn again(delivery: &Delivery, outcome: &Outcome) -> Option<Delivery> {
     let failed = matches!(outcome, Outcome::Answered(500..=599)) && delivery.attempt < RETRIES;
     failed.then(|| delivery.clone().with(ATTEMPT, &(delivery.attempt + 2).to_string()))
@@ -59,7 +59,7 @@ fn signed(state: &mut State, path: &str, hook: &Hook, event: &str, body: &Value)
     delivery.with("x-hub-signature", &format!("sha256={}", hex::encode(digest)))
 }
 
-/// The event key of happenings and their document.
+/// The event key and the document of events.
 fn told(state: &State, repository: &Repository, provider_events: &[ProviderEvent]) -> Option<(&'static str, Value)> {
     let actor = state.users.iter().find(|user| user.name == ACTOR).map(|user| state.user_document(user))?;
     let mut body = json!({"actor": actor, "repository": state.repository_document(repository)});
@@ -103,7 +103,7 @@ fn about_pull_request(
     let mut document = state.pull_request_document(repository, pull_request, &actor);
     let event = match change {
         Change::Opened => "pullrequest:created",
-        // One message for both, and nothing in it tells which it was.
+        // Both have the same message, and nothing in it tells them apart.
         Change::SourceMoved(_) | Change::Edited => "pullrequest:updated",
         Change::Merged(commit) => {
             document["merge_commit"] = json!({"type": "commit", "hash": &commit[..12]});

@@ -9,40 +9,38 @@ use super::API;
 use super::hooks::Hook;
 use super::state::{Repository, State, User};
 
-/// A moment as documents have it: with microseconds, which many clients demand.
+/// A time in documents: with microseconds, which many clients demand.
 const DATE: &str = "2026-11-20T12:00:00.123456+00:00";
-/// The same of a webhook, which is written differently.
+/// A time of a webhook, which has another form.
 const HOOK_DATE: &str = "2026-11-20T12:00:00.123456Z";
-/// The same of a commit, which git knows to the second.
+/// A time of a commit, which git records in seconds.
 const COMMIT_DATE: &str = "2026-11-20T12:00:00+00:00";
 
-/// What is said of a repository that is not there, and of one that is hidden.
+/// The message for a repository that does not exist, and for a hidden one.
 pub const HIDDEN: &str = "You may not have access to this repository or it no longer exists in this workspace. If you think this \
                           repository exists and you have access, make sure you are authenticated.";
 
-/// A refusal.
 pub fn error(status: u16, message: &str) -> Response {
     Response::json(status, &json!({"type": "error", "error": {"message": message}}))
 }
 
-/// The refusal of what was sent, field by field.
+/// The refusal of invalid input, with the field.
 pub fn bad_request(field: &str, text: &str) -> Response {
     Response::json(400, &json!({"type": "error", "error": {"message": "Bad request", "fields": {field: [text]}}}))
 }
 
-/// The refusal of a credential.
 pub fn token_invalid() -> Response {
     let challenge = "Basic realm=\"Bitbucket.org HTTP\"";
     error(401, "Token is invalid, expired, or not supported for this endpoint.").with("www-authenticate", challenge)
 }
 
-/// The refusal of user name and password.
+/// The refusal of a user name and password.
 pub fn login_failed() -> Response {
     let text = "Login failed due to incorrect login credentials or method.";
     Response::text(401, "text/plain; charset=utf-8", text).with("www-authenticate", "Basic realm=\"Bitbucket.org HTTP\"")
 }
 
-/// The refusal for want of scopes, which are named.
+/// The refusal of a credential that lacks scopes, with their names.
 pub fn scopes_missing(required: &[&str], granted: &[String]) -> Response {
     let message = "Your credentials lack one or more required privilege scopes.";
     let detail = json!({"required": required, "granted": granted});
@@ -54,7 +52,7 @@ pub fn no_repository(status: u16) -> Response {
     error(status, HIDDEN)
 }
 
-/// The refusal of an operation that is no more.
+/// The refusal of a removed operation.
 pub fn removed() -> Response {
     let data = json!({"announcement_url": "https://developer.atlassian.com/cloud/bitbucket/changelog/#CHANGE-2770"});
     let error = json!({"message": "CHANGE-2770 - Functionality has been deprecated", "data": data});
@@ -90,7 +88,7 @@ impl State {
         })
     }
 
-    /// A workspace as it stands in other documents.
+    /// A workspace inside other documents.
     fn short_workspace_document(&self, slug: &str) -> Value {
         let uuid = self.workspace(slug).map(|workspace| workspace.uuid.clone()).unwrap_or_default();
         let links = json!({
@@ -125,7 +123,7 @@ impl State {
         json!({"type": "project", "uuid": found.map(|project| project.uuid.as_str()), "key": key, "name": key, "links": links})
     }
 
-    /// A repository as it stands in other documents.
+    /// A repository inside other documents.
     pub fn short_repository_document(&self, repository: &Repository) -> Value {
         let path = repository.path();
         json!({
@@ -163,7 +161,7 @@ impl State {
         for name in ["commits", "downloads", "forks", "hooks", "pullrequests", "watchers"] {
             document["links"][name] = link(&self.api(&format!("/repositories/{path}/{name}")));
         }
-        // The clone address names who asks; here it is always the same account.
+        // The clone address contains the caller's name; here it is always the same account.
         document["links"]["clone"] = json!([
             {"name": "https", "href": format!("http://forgebind@{authority}/{path}.git")},
             {"name": "ssh", "href": format!("git@{host}:{path}.git")},
@@ -218,7 +216,7 @@ impl State {
     pub fn pull_request_document(&self, repository: &Repository, pull_request: &PullRequest, author: &Value) -> Value {
         let path = repository.path();
         let end = |branch: &str, hash: Option<&str>| {
-            // Twelve digits of a commit are told here.
+            // This document has the first twelve digits of a commit.
             let commit = hash.map(|hash| json!({"type": "commit", "hash": &hash[..12]}));
             json!({"branch": {"name": branch}, "commit": commit, "repository": self.short_repository_document(repository)})
         };

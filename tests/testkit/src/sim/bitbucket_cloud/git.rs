@@ -15,7 +15,7 @@ pub fn answer(state: &State, request: &Request) -> Response {
     let found = state.repository(workspace, name.trim_end_matches(".git"));
     match found.filter(|found| state.level(&caller, found) >= Level::Read) {
         Some(found) => advertisement(&found.contents),
-        // Strangers are asked who they are, whether there is something or not.
+        // Anonymous callers get 401, whether or not the repository exists.
         None if caller.holder.is_none() => unauthorized(),
         None => Response::text(404, "text/plain; charset=utf-8", super::documents::HIDDEN),
     }

@@ -10,10 +10,10 @@ use super::repositories::shown;
 use super::state::{Level, State};
 use super::{MOST_HOOKS, api, documents};
 
-/// Characters of a secret.
+/// The maximum length of a secret, in characters.
 const LONGEST_SECRET: usize = 128;
 
-/// The events of a repository that can be asked for.
+/// The repository events that a webhook may have.
 const EVENTS: [&str; 26] = [
     "pullrequest:approved",
     "pullrequest:changes_request_created",
@@ -43,7 +43,6 @@ const EVENTS: [&str; 26] = [
     "repo:updated",
 ];
 
-/// A webhook.
 #[derive(Clone, Debug)]
 pub struct Hook {
     pub uuid: String,
@@ -56,7 +55,7 @@ pub struct Hook {
 }
 
 impl Hook {
-    /// One that somebody made by hand.
+    /// A webhook that a person created.
     pub fn of_somebody_else(uuid: String, url: &str) -> Self {
         Self {
             uuid,
@@ -70,14 +69,14 @@ impl Hook {
     }
 }
 
-/// What a request says about the secret of a webhook.
+/// A requested change of a webhook's secret.
 enum SecretWish {
     Keep,
     Remove,
     Set(String),
 }
 
-/// What a request says about a webhook.
+/// A requested webhook.
 struct Wish {
     url: String,
     description: Option<String>,
@@ -126,7 +125,7 @@ impl Wish {
         })
     }
 
-    /// The scopes of what the events are about.
+    /// The scopes that the events need.
     fn scopes(&self) -> Scopes {
         if self.events.iter().any(|event| event.starts_with("pullrequest:")) {
             Scopes { access_token: &["repository", "pullrequest"], api_token: &["read:repository:bitbucket", "read:pullrequest:bitbucket"] }
@@ -149,7 +148,7 @@ impl Wish {
     }
 }
 
-/// Answers what is asked of the webhooks of a repository, or of one of them.
+/// Answers requests for the webhooks of a repository, or one of them.
 pub fn answer(state: &mut State, caller: &Caller, request: &Request, (workspace, name): (&str, &str), rest: &[&str]) -> Response {
     let path = match shown(state, caller, workspace, name) {
         Err(refusal) => return *refusal,

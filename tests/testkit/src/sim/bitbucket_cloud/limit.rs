@@ -1,4 +1,4 @@
-//! Rate limits: so many requests of a credential in an hour ("API request limits").
+//! Rate limits: requests of a credential in an hour ("API request limits").
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::super::message::Response;
 use super::documents;
 
-/// Requests that a credential has in an hour.
+/// The requests of a credential in an hour.
 pub const HOURLY: usize = 1000;
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
@@ -17,7 +17,7 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// So many requests an hour.
+    /// A limit of this many requests in an hour.
     pub fn new(requests: usize) -> Self {
         Self { requests, made: HashMap::new() }
     }
@@ -33,7 +33,7 @@ impl Limit {
         Ok(())
     }
 
-    /// An answer with the marks that it has; none tells how many requests are left, or until when.
+    /// Adds the documented headers to an answer; none contains the remaining requests or the end of the limit.
     pub fn mark(&self, response: Response, credential: &str) -> Response {
         let made = self.made.get(credential).map_or(0, Vec::len);
         marked(response, self.requests, made * 5 > self.requests * 4)

@@ -1,7 +1,7 @@
 //! A simulated Bitbucket Cloud: bitbucket.org, and its API below `/2.0`.
 //!
-//! Its state: users with API tokens, whose app passwords are no longer taken, access tokens of a repository, a project
-//! and a workspace, workspaces with projects, repositories with webhooks, and the rate limits of an hour.
+//! Its state: users with API tokens, whose app passwords are no longer accepted, access tokens of a repository, a project and a
+//! workspace, workspaces with projects, repositories with webhooks, and hourly rate limits.
 
 mod api;
 mod credentials;
@@ -24,13 +24,13 @@ use super::message::{Request, Response};
 use super::simulated_provider::{Refusal, SeedData, Settings, SimulatedProvider};
 use state::{Holder, Level, State};
 
-/// What the paths of the API begin with.
+/// The prefix of the paths of the API.
 pub const API: &str = "/2.0";
-/// Webhooks that a repository may have.
+/// The maximum number of webhooks of a repository.
 pub const MOST_HOOKS: usize = 50;
 /// The e-mail address of the account `forgebind`.
 pub const EMAIL: &str = "forgebind@acme.example";
-/// What was the app password of the account `forgebind`.
+/// The former app password of the account `forgebind`.
 pub const APP_PASSWORD: &str = "ATBBretiredAppPassword";
 /// An API token of the account `forgebind` that may not read the account itself.
 pub const API_TOKEN_WITHOUT_USER: &str = "ATATT3xWithoutReadUser";
@@ -40,7 +40,7 @@ pub const REPOSITORY_TOKEN: &str = "ATCTT3xOfTheRepositoryShop";
 pub const PROJECT_TOKEN: &str = "ATCTT3xOfTheProjectApp";
 /// An access token of the workspace `acme`.
 pub const WORKSPACE_TOKEN: &str = "ATCTT3xOfTheWorkspaceAcme";
-/// What the account's own API token may.
+/// The scopes of the account's own API token.
 pub const OPERATOR_SCOPES: [&str; 11] = [
     "read:user:bitbucket",
     "read:workspace:bitbucket",
@@ -61,7 +61,7 @@ const READER_TOKEN: &str = "ATATT3xOfTheReader";
 const OUTSIDER_TOKEN: &str = "ATATT3xOfTheOutsider";
 const ACCESS_TOKEN_SCOPES: [&str; 3] = ["repository", "pullrequest", "webhook"];
 
-/// Webhooks of somebody else in one repository: nearly as many as it may have, which is less than a page.
+/// Foreign webhooks in one repository: nearly the maximum number, which is less than a page.
 const FOREIGN_HOOKS: usize = 45;
 /// Repositories that make the workspace's list longer than the longest page.
 const FILLERS: usize = 105;
@@ -71,20 +71,20 @@ pub struct BitbucketCloud {
     state: Mutex<State>,
 }
 
-/// What the registry makes.
+/// The simulator of the registry.
 pub fn make(settings: Settings) -> Box<dyn SimulatedProvider> {
     Box::new(BitbucketCloud::new(settings))
 }
 
 impl BitbucketCloud {
-    /// A fresh one.
+    /// A new simulator.
     pub fn new(settings: Settings) -> Self {
         let mut state = State::new(settings);
         furnish(&mut state);
         Self { state: Mutex::new(state) }
     }
 
-    /// One that allows so many requests an hour to a credential.
+    /// A simulator that allows a credential this many requests in an hour.
     #[must_use]
     pub fn with_hourly_limit(self, requests: usize) -> Self {
         self.state().limit = limit::Limit::new(requests);
@@ -96,7 +96,7 @@ impl BitbucketCloud {
     }
 }
 
-/// Makes users, tokens, workspaces, projects and repositories.
+/// Creates users, tokens, workspaces, projects and repositories.
 fn furnish(state: &mut State) {
     for (name, email) in [("forgebind", EMAIL), ("ada", "ada@acme.example"), ("eve", OUTSIDER_EMAIL)] {
         state.add_user(name, email);
@@ -208,7 +208,7 @@ impl SimulatedProvider for BitbucketCloud {
             Refusal::Unauthorized => documents::token_invalid(),
             Refusal::Forbidden => documents::scopes_missing(&["admin:repository:bitbucket"], &["read:repository:bitbucket".to_owned()]),
             Refusal::NotFound => documents::no_repository(404),
-            // No mark of the limit's end is documented.
+            // The documentation names no header for the end of the limit.
             Refusal::RateLimited(wait) | Refusal::TooManyRequests(wait) => wait.mark(limit::refused(limit::HOURLY)),
             Refusal::Failed(status) => documents::error(status, "Something went wrong"),
         }

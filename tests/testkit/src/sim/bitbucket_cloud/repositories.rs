@@ -1,4 +1,4 @@
-//! Who asks, workspaces, repositories and branches.
+//! The current user, workspaces, repositories and branches.
 
 use serde_json::Value;
 
@@ -35,8 +35,7 @@ fn no_workspace(name: &str) -> Response {
     documents::error(404, &format!("No workspace with identifier '{name}'."))
 }
 
-/// The repositories of a workspace that are shown to who asks. Access tokens of a repository or a project have to name a
-/// project.
+/// The repositories of a workspace that the caller can see. Access tokens of a repository or a project must name a project.
 pub fn list(state: &State, caller: &Caller, request: &Request, name: &str) -> Response {
     let Some(workspace) = state.workspace(name) else { return no_workspace(name) };
     let project = match request.parameter("q").map(project_of) {
@@ -62,13 +61,13 @@ pub fn list(state: &State, caller: &Caller, request: &Request, name: &str) -> Re
     api::page(state, request, &documents)
 }
 
-/// The key in `project.key="KEY"`, the only filter that is understood here.
+/// The key in `project.key="KEY"`, the only supported filter.
 fn project_of(query: &str) -> Option<String> {
     let key = query.strip_prefix("project.key")?.trim_start().strip_prefix('=')?.trim();
     Some(key.strip_prefix('"')?.strip_suffix('"')?.to_owned())
 }
 
-/// A repository that is shown to who asks; a private one is told from one that is not there by the status.
+/// A repository that the caller can see. The status differs between a private repository and one that does not exist.
 pub fn shown<'a>(state: &'a State, caller: &Caller, workspace: &str, name: &str) -> Result<&'a Repository, Box<Response>> {
     let found = state.repository(workspace, name).ok_or_else(|| Box::new(documents::no_repository(404)))?;
     if state.level(caller, found) >= Level::Read { Ok(found) } else { Err(documents::no_repository(403).into()) }

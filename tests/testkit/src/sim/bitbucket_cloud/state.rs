@@ -1,18 +1,17 @@
-//! What it knows.
+//! The state of the simulator.
 
 use super::super::contents::{Contents, ProviderEvent, UserAction};
 use super::super::simulated_provider::Settings;
 use super::hooks::Hook;
 use super::limit::{HOURLY, Limit};
 
-/// A user.
 pub struct User {
     pub name: String,
     pub email: String,
     pub uuid: String,
 }
 
-/// Whose a token is.
+/// The owner of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Holder {
     /// A user's, by name: an API token.
@@ -25,23 +24,21 @@ pub enum Holder {
     Workspace(String),
 }
 
-/// A token.
 pub struct Token {
     pub text: String,
     pub holder: Holder,
     pub scopes: Vec<String>,
 }
 
-/// What somebody may do with a repository.
+/// A permission for a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Not even see it.
+    /// Cannot see it.
     None,
-    /// Read it.
     Read,
-    /// Push to it.
+    /// Can push to it.
     Write,
-    /// Change its settings.
+    /// Can change its settings.
     Admin,
 }
 
@@ -53,13 +50,11 @@ pub struct Workspace {
     pub projects: Vec<Project>,
 }
 
-/// A project.
 pub struct Project {
     pub key: String,
     pub uuid: String,
 }
 
-/// A repository.
 pub struct Repository {
     pub uuid: String,
     pub workspace: String,
@@ -67,7 +62,7 @@ pub struct Repository {
     pub project: String,
     pub slug: String,
     pub private: bool,
-    /// The how manieth it is.
+    /// Its number in order of creation.
     pub number: usize,
     pub contents: Contents,
     pub hooks: Vec<Hook>,
@@ -80,9 +75,7 @@ impl Repository {
     }
 }
 
-/// Everything.
 pub struct State {
-    /// Its address.
     pub url: String,
     pub allow_local_targets: bool,
     pub users: Vec<User>,
@@ -90,13 +83,13 @@ pub struct State {
     pub workspaces: Vec<Workspace>,
     pub repositories: Vec<Repository>,
     pub limit: Limit,
-    /// References that were pushed together, and that one delivery tells of.
+    /// References that were pushed together and share one delivery.
     pub together: Vec<Vec<ProviderEvent>>,
     next: u64,
 }
 
 impl State {
-    /// Nothing yet.
+    /// The empty state.
     pub fn new(settings: Settings) -> Self {
         Self {
             url: settings.url,
@@ -111,13 +104,13 @@ impl State {
         }
     }
 
-    /// A uuid that was never given before, without braces.
+    /// A uuid that was not used before, without braces.
     pub fn bare_uuid(&mut self) -> String {
         self.next += 1;
         format!("5f0a2a3c-33c1-4d5e-8f3a-{:012x}", self.next)
     }
 
-    /// The same as the API writes it.
+    /// The same in the form of the API.
     pub fn uuid(&mut self) -> String {
         format!("{{{}}}", self.bare_uuid())
     }
@@ -164,7 +157,7 @@ impl State {
         self.workspaces.iter().find(|found| found.slug.eq_ignore_ascii_case(name) || found.uuid == name)
     }
 
-    /// A repository by workspace and slug, or by its uuid. Nothing leads from a former slug to the present one.
+    /// A repository by workspace and slug, or by its uuid. A former slug does not redirect to the present one.
     pub fn repository(&self, workspace: &str, name: &str) -> Option<&Repository> {
         let workspace = &self.workspace(workspace)?.slug;
         let mut repositories = self.repositories.iter().filter(|found| found.workspace == *workspace);
@@ -176,7 +169,7 @@ impl State {
         self.repositories.iter_mut().find(|found| found.path().eq_ignore_ascii_case(path))
     }
 
-    /// Does what somebody does.
+    /// Performs a user's action.
     pub fn act(&mut self, act: &UserAction) -> Result<Vec<ProviderEvent>, String> {
         if let UserAction::RevokeToken { token } = act {
             let before = self.tokens.len();
@@ -224,7 +217,7 @@ impl State {
     }
 }
 
-/// Several branches in one push. No name of a branch holds a space.
+/// Pushes several branches at once. Branch names contain no space.
 fn pushed_together(repository: &mut Repository, act: &UserAction, branches: &str) -> Result<Vec<ProviderEvent>, String> {
     let UserAction::Push { repository: path, message, .. } = act else { return Ok(Vec::new()) };
     let mut provider_events = Vec::new();

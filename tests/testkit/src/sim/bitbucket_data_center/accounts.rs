@@ -1,10 +1,10 @@
-//! Who calls, and what they may do.
+//! Callers and their permissions.
 
 use super::super::message::{Request, Response};
 use super::state::{Repository, State};
 use super::{LOG_INS_BEFORE_CAPTCHA, documents};
 
-/// What somebody may do with a project or a repository; each includes those before it.
+/// A permission for a project or a repository; each includes the previous ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Nothing.
@@ -13,28 +13,27 @@ pub enum Level {
     Read,
     /// Read and push.
     Write,
-    /// Everything.
     Admin,
 }
 
-/// A person's or a service's account.
+/// The account of a person or a service.
 pub struct User {
     pub name: String,
     pub id: u64,
     pub password: String,
     pub failed: u32,
-    /// Projects by key, and what the user may do in them.
+    /// Permissions by the key of the project.
     pub grants: Vec<(String, Level)>,
 }
 
-/// Whose right a token carries.
+/// The owner of a token, which defines its permissions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Holder {
-    /// Of a user: never more than the user may.
+    /// A user: never more than the user's own permissions.
     User(String),
-    /// Of a project, by key.
+    /// A project, by key.
     Project(String),
-    /// Of a repository, by id.
+    /// A repository, by id.
     Repository(u64),
 }
 
@@ -47,32 +46,32 @@ pub struct Token {
     pub repository: Level,
 }
 
-/// Who a request is from.
+/// The caller of a request.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// The name in `X-AUSERNAME`; `None` for nobody.
+    /// The name in `X-AUSERNAME`; `None` for an anonymous caller.
     pub name: Option<String>,
     pub id: u64,
-    /// What limits the user's own rights; `None` for a password.
+    /// Restricts the user's own permissions; `None` for a password.
     pub token: Option<Token>,
 }
 
 impl Caller {
-    /// Nobody.
+    /// An anonymous caller.
     pub const fn anonymous() -> Self {
         Self { name: None, id: 0, token: None }
     }
 }
 
 impl State {
-    /// Who a request is from, or the refusal of its credential.
+    /// The caller of a request, or the refusal of its credential.
     pub fn caller(&mut self, request: &Request) -> Result<Caller, Box<Response>> {
         if let Some(token) = request.bearer() {
             return self.token(token).ok_or_else(|| Box::new(documents::wrong_token()));
         }
         match request.basic() {
             None => Ok(Caller::anonymous()),
-            // A token stands for a password; it is never a failed log-in.
+            // A token used as a password never counts as a failed log-in.
             Some((_, password)) if password.starts_with("BBDC-") => {
                 self.token(&password).ok_or_else(|| Box::new(documents::wrong_password()))
             }
@@ -84,7 +83,7 @@ impl State {
         let token = self.tokens.iter().find(|token| token.text == text)?.clone();
         let (name, id) = match &token.holder {
             Holder::User(name) => (name.clone(), self.users.iter().find(|user| user.name == *name)?.id),
-            // A user of its own, who is in no directory.
+            // A separate user, who is in no directory.
             Holder::Project(key) => (format!("access-token-user/1/{key}"), 901),
             Holder::Repository(id) => (format!("access-token-user/2/{id}"), 902),
         };
@@ -96,7 +95,7 @@ impl State {
         let user = self.users.iter_mut().find(|user| user.name.eq_ignore_ascii_case(name));
         let user = user.ok_or_else(|| Box::new(documents::wrong_password()))?;
         if user.failed >= LOG_INS_BEFORE_CAPTCHA {
-            // The right password too, until somebody solves it in a browser.
+            // Even the right password is refused until the user solves the CAPTCHA in a browser.
             return Err(Box::new(documents::captcha(&login)));
         }
         if user.password != password {
@@ -115,7 +114,7 @@ impl State {
         user.and_then(|user| user.grants.iter().find(|(project, _)| project == key)).map_or(Level::None, |(_, level)| *level)
     }
 
-    /// What a caller may do with a project itself.
+    /// A caller's permission for a project itself.
     pub fn project_level(&self, caller: &Caller, key: &str) -> Level {
         match (&caller.token, &caller.name) {
             (Some(Token { holder: Holder::Project(project), project: level, .. }), _) if project == key => *level,
@@ -125,7 +124,7 @@ impl State {
         }
     }
 
-    /// What a caller may do with a repository.
+    /// A caller's permission for a repository.
     pub fn repository_level(&self, caller: &Caller, repository: &Repository) -> Level {
         let own = match (&caller.token, &caller.name) {
             (Some(Token { holder: Holder::Project(project), repository: level, .. }), _) if *project == repository.project => *level,

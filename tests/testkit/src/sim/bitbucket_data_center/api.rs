@@ -1,4 +1,4 @@
-//! The REST API: who calls, what they may see, and the answer.
+//! The REST API: callers, visibility and answers.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -8,7 +8,6 @@ use super::accounts::{Caller, Level};
 use super::state::State;
 use super::{CONTEXT, documents, git, hooks, lists};
 
-/// Answers any request.
 pub fn answer(state: &mut State, request: &Request) -> Response {
     let caller = match state.caller(request) {
         Ok(caller) => caller,
@@ -33,12 +32,12 @@ fn by_path(state: &mut State, caller: &Caller, request: &Request) -> Response {
         ["rest", "api", "latest" | "1.0", rest @ ..] => resource(state, caller, request, rest),
         ["plugins", "servlet", "applinks", "whoami"] => who_asks(state, caller, request),
         ["login"] => Response::page(200, "Log in"),
-        // Everything else is for people, who log in first.
+        // All other pages are for people, who log in first.
         _ => Response::empty(302).with("location", &format!("{}/login?next={}", state.web, request.path)),
     }
 }
 
-/// The name of who asks, and nothing for nobody: what clients ask for that know no other way to learn it.
+/// The name of the caller, or nothing for an anonymous one: clients request this if they have no other way to learn it.
 fn who_asks(state: &State, caller: &Caller, request: &Request) -> Response {
     match &caller.token {
         Some(_) if !state.release.takes_tokens_everywhere() && request.bearer().is_none() => documents::wrong_password(),
@@ -131,7 +130,7 @@ fn repository(state: &mut State, caller: &Caller, request: &Request, path: &str,
     }
 }
 
-/// The branches in whose name a text is found, without regard to case.
+/// The branches whose name contains a text, without regard to case.
 fn branches(repository: &super::state::Repository, text: &str) -> Vec<Value> {
     let text = text.to_lowercase();
     let names = repository.contents.branches().into_iter().filter(|name| name.to_lowercase().contains(&text));

@@ -1,5 +1,5 @@
-//! The breaker of a webhook: one that fails five times in a row is skipped, for 10 s at first and for longer each time, up to
-//! 10 h. Nothing in the webhook's own document tells of it.
+//! The circuit breaker of a webhook: after five failures in a row the webhook is skipped, first for 10 s and then for longer each
+//! time, up to 10 h. The webhook's own document does not show it.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ pub const THRESHOLD: u32 = 5;
 const SHORTEST: Duration = Duration::from_secs(10);
 const MAX: Duration = Duration::from_secs(10 * 60 * 60);
 
-/// Whether a webhook is skipped, and how it came to that.
+/// The state of the breaker.
 #[derive(Clone, Debug, Default)]
 pub struct Breaker {
     failures: u32,
@@ -21,7 +21,7 @@ impl Breaker {
         self.skipped_until.is_some_and(|until| Instant::now() < until)
     }
 
-    /// Hears how a delivery ended.
+    /// Records the result of a delivery.
     pub fn hear(&mut self, success: bool) {
         if success {
             *self = Self::default();

@@ -1,4 +1,4 @@
-//! What webhooks send, and what became of it.
+//! The deliveries of webhooks, and their results.
 
 use ring::hmac;
 use serde_json::{Value, json};
@@ -12,12 +12,12 @@ const DATE: &str = "2026-11-20T12:00:00+0000";
 const EVENT: &str = "x-event-key";
 const ACTOR: &str = "ada";
 
-/// What the webhooks of a repository send for a happening. Paused ones and those whose breaker is open send nothing.
+/// The deliveries of an event by a repository's webhooks. Paused ones and those whose breaker is open send nothing.
 pub fn of(state: &mut State, path: &str, provider_event: &ProviderEvent) -> Vec<Delivery> {
     together(state, path, std::slice::from_ref(provider_event))
 }
 
-/// The same for several references of one push, which are told in one delivery; of pull requests, for the first alone.
+/// The same for several references of one push, which share a delivery. For pull requests, only the first event counts.
 pub fn together(state: &mut State, path: &str, provider_events: &[ProviderEvent]) -> Vec<Delivery> {
     let Some(repository) = state.repository(path) else { return Vec::new() };
     let Some((event, body)) = told(state, repository, provider_events) else { return Vec::new() };
@@ -26,7 +26,7 @@ pub fn together(state: &mut State, path: &str, provider_events: &[ProviderEvent]
     hooks.iter().map(|hook| signed(state, &path, hook, event, &body)).collect()
 }
 
-/// The test, which nobody signs.
+/// The test delivery, which is unsigned.
 pub fn ping(state: &mut State, path: &str, hook: &str, url: &str) -> Delivery {
     let id = request_id(state);
     Delivery::json(path, hook, url, &json!({"test": true})).with(EVENT, "diagnostics:ping").with("x-request-id", &id)
@@ -50,7 +50,7 @@ fn signed(state: &mut State, path: &str, hook: &Hook, event: &str, body: &Value)
     delivery.with("x-hub-signature", &format!("sha256={}", hex::encode(digest)))
 }
 
-/// The event of what happened and its document.
+/// The name and document of an event.
 fn told(state: &State, repository: &Repository, provider_events: &[ProviderEvent]) -> Option<(&'static str, Value)> {
     let actor = state.users.iter().find(|user| user.name == ACTOR).map(|user| state.user_document(ACTOR, user.id))?;
     let (event, more) = match provider_events.first()? {
@@ -74,7 +74,7 @@ fn pushed(state: &State, repository: &Repository, provider_events: &[ProviderEve
     body
 }
 
-/// What a push did to one reference.
+/// The change of one reference by a push.
 fn change(provider_event: &ProviderEvent) -> Option<Value> {
     let ProviderEvent::Reference { reference, before, after, .. } = provider_event else { return None };
     let (kind, name) = match reference.strip_prefix("refs/tags/") {
@@ -93,7 +93,7 @@ fn change(provider_event: &ProviderEvent) -> Option<Value> {
     }))
 }
 
-/// The commit that a push to a branch brought.
+/// The commit of a push to a branch.
 fn commit(provider_event: &ProviderEvent, person: &Value) -> Option<Value> {
     let ProviderEvent::Reference { reference, after: Some(id), message, .. } = provider_event else { return None };
     let commit = json!({"id": id, "displayId": &id[..11], "author": person, "committer": person, "message": message, "parents": []});
@@ -131,7 +131,7 @@ fn about_pull_request(
     (event, body)
 }
 
-/// Hears what became of a delivery.
+/// Records the result of a delivery.
 pub fn delivered(state: &mut State, delivery: &Delivery, outcome: &Outcome) {
     let id = state.number();
     let found = state.repository_mut(&delivery.repository);

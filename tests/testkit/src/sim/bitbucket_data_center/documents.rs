@@ -1,4 +1,4 @@
-//! Its JSON.
+//! The JSON documents.
 
 use serde_json::{Value, json};
 
@@ -8,17 +8,15 @@ use super::state::{Repository, State};
 
 /// The content type of every document.
 const JSON: &str = "application/json;charset=UTF-8";
-/// Entries of a page, unless asked otherwise.
+/// The default length of a page.
 const PAGE: usize = 25;
-/// The most entries of a page that the administrator allows.
+/// The maximum length of a page that the administrator allows.
 const LONGEST_PAGE: usize = 50;
 
-/// A document.
 pub fn answer(status: u16, document: &Value) -> Response {
     Response::text(status, JSON, &document.to_string())
 }
 
-/// A refusal.
 pub fn error(status: u16, context: Option<&str>, exception: Option<&str>, message: &str) -> Response {
     let exception = exception.map(|name| format!("com.atlassian.{name}"));
     answer(status, &json!({"errors": [{"context": context, "message": message, "exceptionName": exception}]}))

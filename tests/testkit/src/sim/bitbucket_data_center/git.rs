@@ -6,12 +6,12 @@ use super::CONTEXT;
 use super::accounts::{Caller, Level};
 use super::state::State;
 
-/// Whether a request is git's.
+/// Whether git sent a request.
 pub fn is_asked(request: &Request) -> bool {
     request.path.starts_with(&format!("{CONTEXT}/scm/"))
 }
 
-/// The refusal of a credential, as git gets it: a page for people. A CAPTCHA keeps its header.
+/// The refusal of a git credential: a web page. The header of a CAPTCHA stays.
 pub fn unauthorized(refusal: &Response) -> Response {
     let response = Response::page(refusal.status.as_u16(), "Authentication failed");
     let response = response.with("www-authenticate", "Basic realm=\"Atlassian Bitbucket\"");

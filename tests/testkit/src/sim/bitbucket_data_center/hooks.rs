@@ -1,4 +1,4 @@
-//! Webhooks of a repository: their documents, what is accepted, and what became of their deliveries.
+//! Webhooks of a repository: their documents, validation, and the results of their deliveries.
 
 use std::collections::BTreeSet;
 
@@ -41,7 +41,6 @@ const EVENTS: [&str; 24] = [
 const LONGEST_SECRET: usize = 255;
 const NOW: i64 = 1_795_176_000_000;
 
-/// A webhook.
 #[derive(Clone, Debug)]
 pub struct Hook {
     pub id: u64,
@@ -56,17 +55,17 @@ pub struct Hook {
     pub log: Log,
 }
 
-/// What became of the deliveries of a webhook.
+/// The results of the deliveries of a webhook.
 #[derive(Clone, Debug, Default)]
 pub struct Log {
     pub successes: u64,
     pub failures: u64,
     pub errors: u64,
-    /// The last one of each outcome.
+    /// The latest of each outcome.
     pub latest: Vec<Invocation>,
 }
 
-/// One delivery, as the log keeps it.
+/// A delivery in the log.
 #[derive(Clone, Debug)]
 pub struct Invocation {
     pub id: u64,
@@ -78,7 +77,7 @@ pub struct Invocation {
 }
 
 impl Hook {
-    /// One that somebody made by hand.
+    /// A webhook that a person created.
     pub fn of_somebody_else(id: u64, url: &str) -> Self {
         let document = json!({"name": "ci", "url": url, "events": ["repo:refs_changed"], "configuration": {"secret": "theirs-alone"}});
         Self::from_document(id, &document).unwrap()
@@ -117,7 +116,7 @@ impl Hook {
             id,
             name,
             url,
-            // What is left out is as in a new one: an update replaces the whole.
+            // An update replaces the whole webhook, so an omitted field gets the value of a new one.
             active: document["active"].as_bool().unwrap_or(true),
             events: events.into_iter().map(str::to_owned).collect(),
             configuration,
@@ -172,7 +171,7 @@ impl Invocation {
     }
 }
 
-/// Answers below `…/webhooks`. The caller administers the repository, and `path` is its own.
+/// Answers below `…/webhooks`. The caller may administer the repository with this path.
 pub fn answer(state: &mut State, path: &str, rest: &[&str], request: &Request) -> Response {
     match (&request.method, rest) {
         (&Method::GET, []) => list(state.repository(path).unwrap(), request),
@@ -225,7 +224,7 @@ fn one(repository: &mut Repository, method: &Method, id: &str, rest: &[&str], re
     }
 }
 
-/// Sends the test: unsigned, also where the webhook has a secret.
+/// Sends the test delivery, which is unsigned even if the webhook has a secret.
 fn test(state: &mut State, path: &str, request: &Request) -> Response {
     let hooks = &state.repository(path).unwrap().hooks;
     let known = request.parameter("webhookId").and_then(|id| hooks.iter().find(|hook| hook.id.to_string() == id));

@@ -1,4 +1,4 @@
-//! Rate limiting by a bucket of tokens for each user, as the administration guide describes it. Off unless it is set.
+//! Rate limiting by a token bucket for each user, as in the administration guide. Disabled unless it is set.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -6,22 +6,22 @@ use std::time::Instant;
 use super::super::message::Response;
 use super::documents;
 
-/// Tokens that come back in a second.
+/// Tokens added in a second.
 const FILL_RATE: u32 = 1;
 
-/// A limit, and what each user has left of it.
+/// A limit, and the remaining tokens of each user.
 pub struct Limit {
     capacity: u32,
     buckets: HashMap<u64, (f64, Instant)>,
 }
 
 impl Limit {
-    /// So many requests at once.
+    /// A limit of this many requests at once.
     pub fn new(capacity: u32) -> Self {
         Self { capacity, buckets: HashMap::new() }
     }
 
-    /// Takes a token of a user's, by id; what is refused has to wait.
+    /// Takes a token of a user, given by id, or refuses the request.
     pub fn take(&mut self, user: u64) -> Result<(), Box<Response>> {
         let (now, capacity) = (Instant::now(), f64::from(self.capacity));
         let (left, since) = self.buckets.entry(user).or_insert((capacity, now));
@@ -35,7 +35,7 @@ impl Limit {
     }
 }
 
-/// The refusal, without a time.
+/// The refusal, which contains no time.
 pub fn refused(capacity: u32) -> Response {
     documents::error(429, None, None, "You have been rate limited. Please try again later.")
         .with("x-ratelimit-limit", &capacity.to_string())

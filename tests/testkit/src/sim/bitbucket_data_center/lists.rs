@@ -1,4 +1,4 @@
-//! Lists across projects: what an account sees, narrowed by the parameters of the request.
+//! Lists across projects: what an account can see, filtered by the parameters of the request.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use super::accounts::{Caller, Level};
 use super::documents;
 use super::state::{Repository, State};
 
-/// The projects that the caller sees: by a right of its own, or by a repository in them.
+/// The projects that the caller can see: by its own permission, or by a repository in them.
 pub fn projects(state: &State, caller: &Caller, request: &Request) -> Response {
     let least = match request.parameter("permission") {
         None | Some("PROJECT_VIEW" | "PROJECT_READ") => Level::Read,
@@ -25,7 +25,7 @@ pub fn projects(state: &State, caller: &Caller, request: &Request) -> Response {
     documents::page(&shown, request.number("start"), request.number("limit"))
 }
 
-/// The repositories of all projects that the caller may read; archived ones only if they are asked for.
+/// The repositories of all projects that the caller may read; archived ones only on request.
 pub fn repositories(state: &State, caller: &Caller, request: &Request) -> Response {
     let least = match request.parameter("permission") {
         None | Some("REPO_READ") => Level::Read,
@@ -52,7 +52,7 @@ pub fn repositories(state: &State, caller: &Caller, request: &Request) -> Respon
     documents::page(&shown, request.number("start"), request.number("limit"))
 }
 
-/// Whether a text holds what a parameter asks for, without regard to case.
+/// Whether a text contains the value of a parameter, without regard to case.
 fn contains(request: &Request, parameter: &str, text: &str) -> bool {
     request.parameter(parameter).is_none_or(|wanted| text.to_lowercase().contains(&wanted.to_lowercase()))
 }

@@ -1,7 +1,7 @@
 //! A simulated Bitbucket Data Center 9.4 behind a context path.
 //!
 //! Its state: users with passwords and a CAPTCHA after failed log-ins, HTTP access tokens with permission levels, projects,
-//! personal projects, repositories, webhooks with their statistics and the breaker that skips one which fails.
+//! personal projects, repositories, webhooks with their statistics and the circuit breaker that skips a failing one.
 
 mod accounts;
 mod api;
@@ -26,7 +26,7 @@ use super::simulated_provider::{Refusal, SeedData, Settings, SimulatedProvider};
 use accounts::Caller;
 use state::State;
 
-/// The context path that it is installed below.
+/// Its context path.
 pub const CONTEXT: &str = "/bitbucket";
 /// Failed log-ins after which a user has to solve a CAPTCHA: the product's default.
 pub const LOG_INS_BEFORE_CAPTCHA: u32 = 5;
@@ -40,17 +40,16 @@ const OPERATOR_TOKEN: &str = "BBDC-T3BlcmF0b3JUb2tlbjphZG1pbmlzdHJhdGlvbg";
 const READER_TOKEN: &str = "BBDC-UmVhZGVyVG9rZW46cmVhZGluZw";
 const OUTSIDER_TOKEN: &str = "BBDC-T3V0c2lkZXJUb2tlbjpub3RoaW5n";
 
-/// Webhooks of somebody else in one repository.
+/// Foreign webhooks in one repository.
 const FOREIGN_HOOKS: usize = 120;
 /// Repositories that make the project's list long.
 const FILLERS: usize = 55;
 
-/// Which version it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Release {
     /// 9.4.
     Current,
-    /// 8.9, the oldest that is served.
+    /// 8.9, the oldest supported version.
     Oldest,
 }
 
@@ -69,7 +68,7 @@ impl Release {
         }
     }
 
-    /// Whether HTTP access tokens are taken beside the REST API and git too, as before 8.9.22, 8.19.12 and 9.3.2.
+    /// Whether HTTP access tokens are also accepted outside the REST API and git, as before 8.9.22, 8.19.12 and 9.3.2.
     const fn takes_tokens_everywhere(self) -> bool {
         matches!(self, Self::Oldest)
     }
@@ -80,13 +79,13 @@ pub struct BitbucketDataCenter {
     state: Mutex<State>,
 }
 
-/// What the registry makes.
+/// The simulator of the registry.
 pub fn make(settings: Settings) -> Box<dyn SimulatedProvider> {
     Box::new(BitbucketDataCenter::new(settings))
 }
 
 impl BitbucketDataCenter {
-    /// A fresh one.
+    /// A new simulator.
     pub fn new(settings: Settings) -> Self {
         let Settings { url, .. } = settings;
         let mut state = State::new(url + CONTEXT);
@@ -94,21 +93,21 @@ impl BitbucketDataCenter {
         Self { state: Mutex::new(state) }
     }
 
-    /// The oldest version that is served.
+    /// The oldest supported version.
     #[must_use]
     pub fn of_the_oldest_release(self) -> Self {
         self.state().release = Release::Oldest;
         self
     }
 
-    /// One whose administrator allows so many requests at once to a user, and one more each second.
+    /// A simulator whose administrator allows each user this many requests at once, and one more each second.
     #[must_use]
     pub fn with_rate_limit(self, capacity: u32) -> Self {
         self.state().limit = Some(limit::Limit::new(capacity));
         self
     }
 
-    /// One whose project `APP` has so many more repositories, which are named `PREFIX-0` and so on.
+    /// A simulator whose project `APP` has this many more repositories, named `PREFIX-0` and so on.
     #[must_use]
     pub fn with_repositories(self, count: usize, prefix: &str) -> Self {
         for number in 0..count {
@@ -117,11 +116,11 @@ impl BitbucketDataCenter {
         self
     }
 
-    /// Does several things in one push, and gives what the hooks send of it.
+    /// Performs several actions in one push, and returns the deliveries.
     ///
     /// # Errors
     ///
-    /// What is in the way, for people.
+    /// Why they are impossible, for people.
     pub fn push_together(&self, repository: &str, acts: &[UserAction]) -> Result<Vec<Delivery>, String> {
         let mut state = self.state();
         let happened: Vec<_> = acts.iter().map(|act| state.act(act)).collect::<Result<_, _>>()?;
@@ -133,7 +132,7 @@ impl BitbucketDataCenter {
     }
 }
 
-/// Makes users, tokens, projects and repositories.
+/// Creates users, tokens, projects and repositories.
 fn furnish(state: &mut State) {
     use accounts::Level::{Admin, Read};
     state.add_project("APP", "Apps");
@@ -251,7 +250,7 @@ impl SimulatedProvider for BitbucketDataCenter {
 
     fn delivered(&self, delivery: &Delivery, outcome: &Outcome) -> Option<Delivery> {
         deliveries::delivered(&mut self.state(), delivery, outcome);
-        // It never tries again.
+        // It never sends a delivery again.
         None
     }
 }

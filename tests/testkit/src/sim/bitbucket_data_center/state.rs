@@ -1,4 +1,4 @@
-//! What it knows.
+//! The state of the simulator.
 
 use super::super::contents::{Contents, ProviderEvent, UserAction};
 use super::super::delivery::Delivery;
@@ -8,14 +8,12 @@ use super::accounts::{Caller, Holder, Level, Token, User};
 use super::hooks::Hook;
 use super::limit::Limit;
 
-/// A project.
 pub struct Project {
     pub key: String,
     pub id: u64,
     pub name: String,
 }
 
-/// A repository.
 pub struct Repository {
     pub id: u64,
     /// Key of its project.
@@ -37,15 +35,14 @@ impl Repository {
     }
 }
 
-/// Everything.
 pub struct State {
-    /// Its address with the context path.
+    /// The address with the context path.
     pub web: String,
     pub users: Vec<User>,
     pub tokens: Vec<Token>,
     pub projects: Vec<Project>,
     pub repositories: Vec<Repository>,
-    /// Deliveries that came out of an answer.
+    /// Deliveries that an answer caused.
     pub pending: Vec<Delivery>,
     /// The rate limit, if the administrator set one.
     pub limit: Option<Limit>,
@@ -54,7 +51,7 @@ pub struct State {
 }
 
 impl State {
-    /// Nothing yet.
+    /// The empty state.
     pub const fn new(web: String) -> Self {
         Self {
             web,
@@ -69,7 +66,7 @@ impl State {
         }
     }
 
-    /// A number that was never given before.
+    /// A number that was not used before.
     pub fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
@@ -135,7 +132,7 @@ impl State {
         self.projects.iter().find(|project| project.key.eq_ignore_ascii_case(key))
     }
 
-    /// An answer with the headers that every answer has.
+    /// Adds the headers of every answer.
     pub fn marked(&mut self, response: Response, caller: &Caller) -> Response {
         let number = self.number();
         let response = response
@@ -152,7 +149,7 @@ impl State {
         }
     }
 
-    /// Does what somebody does.
+    /// Performs a user's action.
     pub fn act(&mut self, act: &UserAction) -> Result<Vec<ProviderEvent>, String> {
         if let UserAction::RevokeToken { token } = act {
             let before = self.tokens.len();

@@ -1,4 +1,5 @@
-//! Puts what the descriptions lack, and what they have wrong, into the tables. What is not needed any more is an error.
+//! Adds to the tables what the descriptions lack, and corrects their mistakes. An addition or a correction that is no longer
+//! needed is an error.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +9,10 @@ use super::corrections::{Change, Correction};
 use super::notation::read_type;
 use super::table::{Body, Field, Object, Operation, Table, Type};
 
-/// Adds facts to a table: operations and objects, and parameters, answers and fields to those that are there. A body or an
-/// answer of which the description says nothing may be described; what it describes may not be described again.
+/// Adds facts to a table: operations and objects, and parameters, answers and fields of existing ones. A body or an answer may be
+/// described if the description leaves it open, but not otherwise.
 ///
-/// Returns what is there already or has no place.
+/// Returns the additions that already exist or have no place.
 pub fn add(table: &mut Table, additions: Table) -> Vec<String> {
     let mut errors = Vec::new();
     table.ignores_case |= additions.ignores_case;
@@ -83,7 +84,7 @@ fn add_fields(present: &mut Object, addition: Object, position: &str, errors: &m
     }
 }
 
-/// Says more of what is left open, or adds fields to an object that is described in place.
+/// Describes an open type, or adds fields to an inline object.
 fn describe(present: &mut Type, mut addition: Type, position: &str, errors: &mut Vec<String>) {
     if present.is_open() && !addition.is_open() {
         *present = addition;
@@ -100,11 +101,11 @@ enum Position<'a> {
     Content(&'a mut Type),
 }
 
-/// Corrects one correction.
+/// Applies one correction.
 ///
 /// # Errors
 ///
-/// When the place is not there or is not wrong.
+/// When the place does not exist or is not wrong.
 pub fn correct(table: &mut Table, correction: &Correction) -> Result<(), String> {
     match correction.change {
         Change::Are(fields) => {
@@ -187,7 +188,7 @@ fn count_and_value(table: &mut Table) -> Result<(), String> {
     Ok(())
 }
 
-/// What the table names and does not have, and shared objects that nothing names.
+/// References to objects that do not exist, and shared objects without a reference.
 pub fn dangling(table: &Table) -> Vec<String> {
     let mut named = BTreeSet::new();
     let mut waiting: Vec<Type> = Vec::new();

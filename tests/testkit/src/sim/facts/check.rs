@@ -1,4 +1,4 @@
-//! Whether values are what a table says.
+//! Compares values with the types of a table.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::table::{Field, Object, Type};
 use crate::sim::parameters;
 
-/// Which way a value goes.
+/// The direction of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// To the provider.
@@ -20,16 +20,15 @@ pub enum Direction {
 pub struct Checker<'a> {
     /// Shared objects by name.
     pub objects: &'a BTreeMap<String, Object>,
-    /// Whether a null in an answer stands for an absent field.
+    /// Whether null in an answer means an absent field.
     pub null_is_absent: bool,
-    /// Whether a text may stand for a number or a truth value, as it does in forms.
+    /// Whether text may replace a number or a boolean, as in forms.
     pub texts_are_values: bool,
-    /// Which way the value goes.
     pub direction: Direction,
 }
 
 impl Checker<'_> {
-    /// What does not fit, each with its place.
+    /// The deviations, each with its place.
     pub fn value(&self, value: &Value, content: &Type, place: &str) -> Vec<String> {
         match content {
             Type::Named(name) => match self.objects.get(name) {
@@ -58,7 +57,7 @@ impl Checker<'_> {
         }
     }
 
-    /// What one item has wrong is not told again of the others.
+    /// A finding about one item is not repeated for the others.
     fn items(&self, values: &[Value], content: &Type, place: &str) -> Vec<String> {
         let mut seen = BTreeSet::new();
         let mut findings = Vec::new();
@@ -111,7 +110,7 @@ impl Checker<'_> {
         field.read_only && self.direction == Direction::Request
     }
 
-    /// What does not fit of a parameter in path or query.
+    /// The deviations of a parameter in path or query.
     pub fn parameter(&self, text: &str, content: &Type, place: &str) -> Vec<String> {
         let texts: Vec<&str> = if matches!(content, Type::Array(_)) { text.split(',').collect() } else { vec![text] };
         let single = if let Type::Array(items) = content { items } else { content };
@@ -124,7 +123,7 @@ impl Checker<'_> {
     }
 }
 
-/// Whether a value is the text of something of a type.
+/// Whether a value is the text form of a type.
 fn is_text_of(value: &Value, content: &Type) -> bool {
     let Some(text) = value.as_str() else { return false };
     match content {
@@ -160,7 +159,7 @@ fn is_uuid(text: &str) -> bool {
     lengths == [8, 4, 4, 4, 12] && groups.concat().chars().all(|letter| letter.is_ascii_hexdigit())
 }
 
-/// Names the kind of the value only: it may be a secret. Words of an enumeration are told, as nobody keeps secrets there.
+/// Names only the kind of the value, which may be a secret. Enumeration members are named, because they are never secret.
 fn wrong(value: &Value, expected: &Type, place: &str) -> String {
     let enumerated = match expected {
         Type::Literal(_) => true,

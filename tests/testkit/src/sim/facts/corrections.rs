@@ -1,37 +1,36 @@
-//! What the descriptions have wrong, and what shows it. What they lack is in `additions.facts`.
+//! Mistakes in the descriptions, with their evidence. Missing facts are in `additions.facts`.
 //!
-//! A correction that a description does not have any more fails a test, and so does one whose place is not there.
+//! A correction that is no longer needed fails a test, and so does one whose place does not exist.
 
 use forgebind::api::v1alpha1::ProviderKind::{self, AzureDevOps, BitbucketCloud, BitbucketDataCenter, GitHub, GitLab};
 
-/// Something that a description has wrong.
+/// A mistake in a description.
 #[derive(Debug)]
 pub struct Correction {
-    /// Whose description.
     pub provider: ProviderKind,
-    /// Where: `object @NAME FIELD.FIELD`, or `METHOD TEMPLATE` with `?PARAMETER`, `{PARAMETER}`, `body FIELD.FIELD` or
+    /// The place: `object @NAME FIELD.FIELD`, or `METHOD TEMPLATE` with `?PARAMETER`, `{PARAMETER}`, `body FIELD.FIELD` or
     /// `STATUS FIELD.FIELD`.
     pub at: &'static str,
-    /// How it is.
+    /// The correct fact.
     pub change: Change,
-    /// What shows it: a page of the provider's documentation, or an answer that was recorded.
+    /// The evidence: a page of the provider's documentation, or a recorded answer.
     pub evidence: &'static str,
 }
 
-/// How it is.
+/// The correct fact.
 #[derive(Debug)]
 pub enum Change {
-    /// It may be left out.
+    /// It is optional.
     Optional,
     /// It may be null.
     Nullable,
-    /// It is of this type.
+    /// It has this type.
     Is(&'static str),
-    /// It may be of this type too.
+    /// It may have this type too.
     Or(&'static str),
-    /// The fields of the object at this place are of these types.
+    /// The fields of the object at this place have these types.
     Are(&'static [(&'static str, &'static str)]),
-    /// Every answer that is described as a list is an object with `count` and the list as `value`.
+    /// Every answer described as a list is an object with `count` and the list as `value`.
     CountAndValue,
 }
 
@@ -39,7 +38,7 @@ const fn correction(provider: ProviderKind, at: &'static str, change: Change, ev
     Correction { provider, at, change, evidence }
 }
 
-/// GitLab's generator writes `string` where the code names no type. The fields of a project that are of another.
+/// GitLab's generator writes `string` if the code names no type. These fields of a project have another type.
 const PROJECT: Change = Change::Are(&[
     ("approvals_before_merge", "integer"),
     ("compliance_frameworks", "[string]"),
@@ -95,7 +94,6 @@ const GL_PROJECTS: &str = "GitLab documentation, \"Projects API\", get a single 
 const GL_GROUPS: &str = "GitLab documentation, \"Groups API\", the example answers";
 const BC_REPOSITORIES: &str = "Recorded repositories (Sourcegraph and go-scm, bitbucketcloud): null without a parent, and while empty";
 
-/// Every known correction.
 pub const CORRECTIONS: &[Correction] = &[
     correction(
         GitHub,

@@ -1,4 +1,4 @@
-//! Extracts an API's official description, in `OpenAPI` 3 or Swagger 2, into a fact table of our own.
+//! Extracts an API's official description, in `OpenAPI` 3 or Swagger 2, into our own fact table.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,16 +10,16 @@ use serde_json::{Map, Value, json};
 use crate::components::repository_root;
 use crate::sim::facts::table::{Body, Field, Object, Operation, Table, Type};
 
-/// Longer enumerations are taken as their plain type.
+/// Longer enumerations are replaced by their plain type.
 pub const LONGEST_ENUMERATION: usize = 40;
 
 const METHODS: [Method; 6] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD];
 
-/// How a provider describes its API.
+/// A provider's description of its API.
 pub struct Description {
-    /// What all its paths begin with; the API's base has it already.
+    /// The common prefix of all paths; the API's base contains it already.
     pub base: &'static str,
-    /// Ends of templates whose last parameter takes several segments, where the description has no mark for it.
+    /// Endings of templates whose last parameter matches several segments, where the description does not mark it.
     pub rests: &'static [&'static str],
 }
 
@@ -68,7 +68,7 @@ impl<'a> Reader<'a> {
         self.resolved(self.document.pointer(pointer).with_context(|| format!("{reference} is not there"))?)
     }
 
-    /// The operation, and those that are like it without the parameters that may be left out of the path.
+    /// The operation, and its variants without the optional parameters of the path.
     fn operation(&mut self, method: &Method, path: &str, item: &'a Value, described: &'a Value) -> Result<Vec<Operation>> {
         let template = path.strip_prefix(self.description.base).context("not below the base")?.to_owned();
         let mut operation = Operation::new(method.clone(), template);
@@ -130,7 +130,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Swagger 2 describes a parameter in place, `OpenAPI` 3 by a schema or by the media that it holds.
+    /// Swagger 2 describes a parameter inline, `OpenAPI` 3 by a schema or by its media types.
     fn parameter(&mut self, parameter: &'a Value) -> Result<Type> {
         match (&parameter["schema"], &parameter["content"]) {
             (Value::Object(_), _) => self.content(&parameter["schema"]),
@@ -139,7 +139,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What a body holds: nothing, JSON or something else.
+    /// The content of a body: nothing, JSON or something else.
     fn media(&mut self, content: &'a Value) -> Result<Option<Type>> {
         let Some(media) = content.as_object().filter(|media| !media.is_empty()) else { return Ok(None) };
         let json = ["application/json", "*/*"].into_iter().find_map(|name| media.get(name));
@@ -202,14 +202,14 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Objects with a name are described once; everything else that has a name is described in place.
+    /// Named objects are described once; every other named schema is described inline.
     fn reference(&mut self, reference: &str, schema: &'a Value) -> Result<Type> {
         if !self.is_object(schema)? {
             return self.content(schema);
         }
         let name = reference.rsplit('/').next().unwrap_or(reference).to_owned();
         if !self.objects.contains_key(&name) {
-            // It may hold itself.
+            // The object may contain itself.
             self.objects.insert(name.clone(), Object::default());
             let object = self.object(schema)?;
             self.objects.insert(name.clone(), object);
@@ -218,7 +218,7 @@ impl<'a> Reader<'a> {
         Ok(if schema["nullable"] == json!(true) { Type::union([named, Type::Null]) } else { named })
     }
 
-    /// Whether this describes fields.
+    /// Whether a schema describes fields.
     fn is_object(&self, schema: &'a Value) -> Result<bool> {
         let schema = self.resolved(schema)?;
         let closed = schema["type"] == "object" && schema["additionalProperties"] == json!(false);
@@ -233,8 +233,8 @@ impl<'a> Reader<'a> {
         Ok(false)
     }
 
-    /// The fields of an object and of everything that it is made of. That other fields are allowed beside them is not taken
-    /// over when nothing is said about those: to find such fields is what the tables are for.
+    /// The fields of an object and of its parts. If the description allows other fields without describing them, the table does
+    /// not: finding such fields is the purpose of the tables.
     fn object(&mut self, schema: &'a Value) -> Result<Object> {
         let mut fields: BTreeMap<String, Field> = BTreeMap::new();
         let mut required: Vec<&str> = Vec::new();
@@ -246,7 +246,7 @@ impl<'a> Reader<'a> {
             parts.push(part);
             waiting.extend(elements(&part["allOf"]));
         }
-        // What an object says itself goes before what it is made of.
+        // The object's own fields override those of its parts.
         for part in parts.into_iter().rev() {
             required.extend(elements(&part["required"]).filter_map(Value::as_str));
             for (name, described) in members(&part["properties"]) {
@@ -279,7 +279,7 @@ fn objects_in_place(content: &Type) -> usize {
     }
 }
 
-/// Where the descriptions are, when they are at hand: beside the repository, or where `FORGEBIND_OPENAPI_DIR` says.
+/// The folder of the descriptions, if present: beside the repository, or as `FORGEBIND_OPENAPI_DIR` says.
 pub fn originals() -> Option<PathBuf> {
     let named = std::env::var_os("FORGEBIND_OPENAPI_DIR").map(PathBuf::from);
     let folder = named.unwrap_or_else(|| repository_root().join("../shared/openapi"));

@@ -1,8 +1,7 @@
-//! What the providers' own descriptions of their APIs say, as compact tables of facts, and whether requests and answers
-//! fit it.
+//! The providers' own descriptions of their APIs, as compact tables of facts, and checks of requests and answers against them.
 //!
-//! `PROVIDER.facts` is extracted from the description (`make generate`); `additions.facts` holds what the descriptions lack
-//! and [`corrections`] what they have wrong, each with its evidence. The notation is described at the top of `additions.facts`.
+//! `PROVIDER.facts` is extracted from the description (`make generate`). `additions.facts` adds what a description lacks, and
+//! [`corrections`] corrects its mistakes, each with its evidence. The notation is described at the top of `additions.facts`.
 
 pub mod additions;
 pub mod check;
@@ -24,13 +23,13 @@ use self::route::Fit;
 use self::table::{Operation, Table, Type};
 use super::parameters;
 
-/// What the tables say about one provider.
+/// The facts about one provider.
 #[derive(Debug)]
 pub struct Facts {
     table: Table,
 }
 
-/// The tables' texts as they are checked in.
+/// The checked-in table of a provider.
 pub fn extracted(kind: ProviderKind) -> &'static str {
     match kind {
         ProviderKind::GitHub => include_str!("github.facts"),
@@ -42,29 +41,29 @@ pub fn extracted(kind: ProviderKind) -> &'static str {
     }
 }
 
-/// What is known beyond the descriptions.
+/// Facts that the descriptions lack.
 pub const ADDITIONS: &str = include_str!("additions.facts");
 
 impl Facts {
-    /// The facts about a provider. They are read once.
+    /// The facts about a provider, parsed once.
     ///
     /// # Panics
     ///
-    /// When the tables that are checked in do not fit together; a test says so first.
+    /// When the checked-in tables do not fit together; a test reports that first.
     pub fn of(kind: ProviderKind) -> &'static Self {
         static READ: [OnceLock<Facts>; ProviderKind::ALL.len()] = [const { OnceLock::new() }; ProviderKind::ALL.len()];
         let place = ProviderKind::ALL.iter().position(|other| *other == kind).and_then(|position| READ.get(position));
-        place.expect("ALL holds every kind").get_or_init(|| match Self::read(kind) {
+        place.expect("ALL contains every kind").get_or_init(|| match Self::read(kind) {
             Ok(facts) => facts,
             Err(errors) => panic!("the facts about {kind}:\n{}", errors.join("\n")),
         })
     }
 
-    /// Reads a provider's table, adds what it lacks and corrects its corrections.
+    /// Parses a provider's table, adds the additions and applies the corrections.
     ///
     /// # Errors
     ///
-    /// Every line that cannot be read, every addition and correction that is not needed or has no place.
+    /// Every line that is not valid, and every addition and correction that is unnecessary or has no place.
     pub fn read(kind: ProviderKind) -> Result<Self, Vec<String>> {
         let mut table = notation::read(extracted(kind), Evidence::OfTheDescription)?.remove(kind.flag()).unwrap_or_default();
         let additions = notation::read(ADDITIONS, Evidence::OfEachGroup)?.remove(kind.flag()).unwrap_or_default();
@@ -78,8 +77,8 @@ impl Facts {
     /// Checks a request. `path` is relative to the API's base and undecoded, as on the wire, without the query; `query` is
     /// decoded.
     ///
-    /// Returns what does not fit: an unknown path or method, unknown, missing or wrong parameters, unknown, missing, wrong
-    /// or read-only fields of the body. Empty when it fits. A finding names no value but words of enumerations and parameters.
+    /// Returns the deviations: an unknown path or method, unknown, missing or wrong parameters, unknown, missing, wrong or
+    /// read-only fields of the body. Findings contain no values except names of enumeration members and parameters.
     pub fn request(&self, method: &Method, path: &str, query: &[(String, String)], body: Option<&Value>) -> Vec<String> {
         let (operation, fit) = match self.find(method, path) {
             Ok(found) => found,
@@ -118,13 +117,13 @@ impl Facts {
 
     /// Checks an answer; `path` as for [`Self::request`], `body` when it is JSON.
     ///
-    /// Returns what does not fit: an unknown path or method, a 2xx that is not described, a body where there is none or none
-    /// where there is one, unknown, missing or wrong fields. Empty when it fits. A redirect or an error need not be
-    /// described, then its JSON is an object; an error that is described may still be a page or a plain text.
+    /// Returns the deviations: an unknown path or method, a 2xx that is not described, a body where there must be none or none
+    /// where there must be one, unknown, missing or wrong fields. A redirect or an error need not be described; its JSON must
+    /// then be an object. A described error may still be a web page or plain text.
     pub fn answer(&self, method: &Method, path: &str, status: u16, body: Option<&Value>) -> Vec<String> {
         let operation = match self.find(method, path) {
             Ok((operation, _)) => operation,
-            // What no operation is for is answered with an error, whatever the error looks like.
+            // A request that no operation matches gets an error, in whatever form.
             Err(finding) => return if (200..300).contains(&status) { vec![finding] } else { Vec::new() },
         };
         let succeeded = (200..300).contains(&status);
@@ -150,8 +149,7 @@ impl Facts {
         Checker { objects: &self.table.objects, null_is_absent: self.table.null_is_absent, texts_are_values, direction }
     }
 
-    /// Query and body of a request, with what belongs into the body and stands in the query put into the body, where the provider
-    /// takes it there.
+    /// Query and body of a request. Where the provider accepts it, body fields that are in the query are moved into the body.
     fn put_in_place(
         &self,
         operation: &Operation,
@@ -180,7 +178,7 @@ impl Facts {
         (kept, Some(whole))
     }
 
-    /// The operation whose template names the path most closely, among those whose parameters take the values if there are
+    /// The operation whose template matches the path most closely, among those whose parameters accept the values if there are
     /// any.
     fn find(&self, method: &Method, path: &str) -> Result<(&Operation, Fit), String> {
         let aliased = self.table.aliases.iter().find_map(|(alias, original)| Some(format!("{original}{}", below(path, alias)?)));
@@ -213,7 +211,7 @@ impl Facts {
     }
 }
 
-/// The JSON of a body; none where there is no body, or one of another kind. A byte order mark is left out.
+/// A body as JSON; `None` without a body or with another kind of body. A byte order mark is removed.
 pub fn json(body: &[u8]) -> Option<Value> {
     serde_json::from_slice(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)).ok()
 }

@@ -1,4 +1,4 @@
-//! The notation of the tables: reading and writing. It is described at the top of `additions.facts`.
+//! Reads and writes the notation of the tables, which is described at the top of `additions.facts`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,16 +11,16 @@ use super::table::{Body, Field, Object, Operation, Table, Type};
 
 const STEP: usize = 2;
 
-/// Whether each group of facts must say where they are from.
+/// Whether each group of facts must give its evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {
-    /// A extracted table: it is the description's.
+    /// An extracted table: its evidence is the description.
     OfTheDescription,
     /// Facts written by hand.
     OfEachGroup,
 }
 
-/// A line without its indentation, and what is indented below it.
+/// A line without its indentation, and the more indented lines below it.
 struct Line<'a> {
     number: usize,
     text: &'a str,
@@ -31,7 +31,7 @@ struct Line<'a> {
 ///
 /// # Errors
 ///
-/// Every line that cannot be read, with its number.
+/// Every line that is not valid, with its number.
 pub fn read(text: &str, evidence: Evidence) -> Result<BTreeMap<String, Table>, Vec<String>> {
     let mut reader = Reader { errors: Vec::new() };
     let mut lines = text.lines().enumerate().map(|(index, line)| (index + 1, line)).peekable();
@@ -196,7 +196,7 @@ impl Reader {
         Field { name: name.to_owned(), required, read_only, content: self.content(line, expression) }
     }
 
-    /// A type, whose object in place, if it has one, is described in the lines below.
+    /// A type. The lines below describe its inline object, if it has one.
     fn content(&mut self, line: &Line<'_>, expression: &str) -> Type {
         let mut content = read_type(expression).unwrap_or_else(|| {
             self.complain(line, "not a type");
@@ -212,7 +212,7 @@ impl Reader {
     }
 }
 
-/// Reads a type's notation. `object` becomes an object without fields.
+/// Parses a type. `object` becomes an object without fields.
 pub fn read_type(expression: &str) -> Option<Type> {
     let (content, rest) = union(expression)?;
     rest.is_empty().then_some(content)

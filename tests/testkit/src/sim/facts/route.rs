@@ -1,32 +1,31 @@
-//! Which operation a path means.
+//! Finds the operation of a path.
 
 use percent_encoding::percent_decode_str;
 
-/// How closely a template names a path, segment by segment: smaller is closer.
+/// How closely a template matches a path, segment by segment: smaller is closer.
 pub type Closeness = Vec<Segment>;
 
-/// What stands in a template for a segment of the path. The order is that of closeness.
+/// The kind of a template segment, in order of closeness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Segment {
     /// The segment itself.
     Literal,
     /// A parameter.
     Parameter,
-    /// A parameter that takes all that is left.
+    /// A parameter that matches all remaining segments.
     Rest,
 }
 
-/// A path that fits a template.
+/// A path that matches a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fit {
-    /// How closely.
     pub closeness: Closeness,
     /// The values of the parameters, decoded.
     pub parameters: Vec<(String, String)>,
 }
 
-/// Compares a path, as on the wire, with a template. Segments are separated before they are decoded, so an encoded slash is
-/// part of a value; no segment is empty.
+/// Compares a path, as on the wire, with a template. Segments are split before they are decoded, so an encoded slash is part of a
+/// value. No segment is empty.
 pub fn fit(template: &str, path: &str, ignores_case: bool) -> Option<Fit> {
     let mut closeness = Vec::new();
     let mut parameters = Vec::new();

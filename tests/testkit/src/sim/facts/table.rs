@@ -1,4 +1,4 @@
-//! What a fact table holds, as values.
+//! The content of a fact table, as values.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,17 +9,16 @@ use serde_json::Value;
 /// The facts about one provider's API.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Table {
-    /// Whether a null in an answer stands for an absent field: the description's language has no word for null.
+    /// Whether null in an answer means an absent field: the description's language cannot express null.
     pub null_is_absent: bool,
-    /// Whether paths and the names of parameters mean the same in any case.
+    /// Whether paths and parameter names are compared without regard to case.
     pub ignores_case: bool,
-    /// Whether parameters of a body may stand in the query or in a form too, where every value is a text.
+    /// Whether parameters of a body may also be sent in the query or in a form, where every value is text.
     pub parameters_anywhere: bool,
-    /// Prefixes of paths that mean the same as another: alias, original.
+    /// Path prefixes that are equivalent to another: alias, original.
     pub aliases: Vec<(String, String)>,
-    /// What every operation may answer, by status.
+    /// Answers that every operation may give, by status.
     pub common: BTreeMap<u16, Option<Type>>,
-    /// What can be asked.
     pub operations: Vec<Operation>,
     /// Shared objects by name.
     pub objects: BTreeMap<String, Object>,
@@ -35,24 +34,21 @@ impl Table {
 /// One method on one path.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Operation {
-    /// The method.
     pub method: Method,
-    /// The path below the API's base, with parameters in braces; `{name...}` stands for one or more segments.
+    /// The path below the API's base, with parameters in braces; `{name...}` matches one or more segments.
     pub template: String,
-    /// The template of the operation, with the same method, whose facts are also this one's.
+    /// The template of another operation with the same method, whose facts apply here too.
     pub like: Option<String>,
-    /// Parameters in the path that are more than a string.
+    /// Path parameters that are not plain strings.
     pub path: Vec<Field>,
-    /// Parameters in the query.
     pub query: Vec<Field>,
-    /// The body of the request.
     pub body: Option<Body>,
-    /// What is answered by status; none: without a body, or, for an error, with a body that is not described.
+    /// The answers by status; `None` has no body or, for an error, a body that is not described.
     pub answers: BTreeMap<u16, Option<Type>>,
 }
 
 impl Operation {
-    /// An operation of which nothing is known yet.
+    /// An operation without facts.
     pub fn new(method: Method, template: impl Into<String>) -> Self {
         let (path, query, answers) = (Vec::new(), Vec::new(), BTreeMap::new());
         Self { method, template: template.into(), like: None, path, query, body: None, answers }
@@ -64,34 +60,29 @@ impl Operation {
     }
 }
 
-/// The body of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Body {
-    /// Whether a request without it is refused.
+    /// Whether a request without a body is refused.
     pub required: bool,
-    /// What it holds.
     pub content: Type,
 }
 
 /// A field of an object, or a parameter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Field {
-    /// Its name, as on the wire.
     pub name: String,
-    /// Whether it is always there.
+    /// Whether it is always present.
     pub required: bool,
-    /// Whether only answers have it.
+    /// Whether only answers contain it.
     pub read_only: bool,
-    /// What it holds.
     pub content: Type,
 }
 
 /// A JSON object.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Object {
-    /// Its fields.
     pub fields: Vec<Field>,
-    /// What fields with other names hold; none: there are no other fields.
+    /// The type of fields with other names; `None`: there are no other fields.
     pub others: Option<Box<Type>>,
 }
 
@@ -102,45 +93,40 @@ impl Object {
     }
 }
 
-/// What a value may be.
+/// The type of a value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Type {
-    /// Any JSON.
     Any,
     /// Something that is not JSON.
     Text,
-    /// Null.
     Null,
-    /// A string.
     String,
     /// A number without a fraction.
     Integer,
-    /// A number.
     Number,
     /// True or false.
     Boolean,
-    /// A string with a moment in time, as in RFC 3339.
+    /// A time in a string, as in RFC 3339.
     DateTime,
-    /// A string with a date, as in RFC 3339.
+    /// A date in a string, as in RFC 3339.
     Date,
-    /// A string with a UUID.
+    /// A UUID in a string.
     Uuid,
     /// Exactly this value.
     Literal(Value),
-    /// A list.
     Array(Box<Type>),
-    /// An object with fields of any name.
+    /// An object with arbitrary field names.
     Map(Box<Type>),
     /// A shared object.
     Named(String),
-    /// An object that is described in place.
+    /// An object that is described inline.
     Object(Object),
     /// One of these.
     Union(Vec<Type>),
 }
 
 impl Type {
-    /// One of these, without repetitions; not a union when only one is left.
+    /// A union without repetitions; not a union when only one alternative is left.
     pub fn union(alternatives: impl IntoIterator<Item = Self>) -> Self {
         let mut different: Vec<Self> = Vec::new();
         for alternative in alternatives {
@@ -154,7 +140,7 @@ impl Type {
         if different.len() == 1 { different.remove(0) } else { Self::Union(different) }
     }
 
-    /// Whether this says nothing about the value, so that more can be said of it.
+    /// Whether the type allows anything, so that an addition may describe it.
     pub fn is_open(&self) -> bool {
         match self {
             Self::Any => true,
@@ -163,7 +149,7 @@ impl Type {
         }
     }
 
-    /// Whether null is among what it may be.
+    /// Whether the type allows null.
     pub fn takes_null(&self) -> bool {
         match self {
             Self::Any | Self::Null => true,
@@ -172,7 +158,7 @@ impl Type {
         }
     }
 
-    /// The object that is described in place inside of this, if there is one.
+    /// The object described inside this type, if there is one.
     pub fn object_in_place(&mut self) -> Option<&mut Object> {
         match self {
             Self::Object(object) => Some(object),
@@ -183,7 +169,7 @@ impl Type {
     }
 }
 
-/// The notation of the tables; of an object that is described in place, only that it is one.
+/// The notation of the tables; an inline object is written without its fields.
 impl fmt::Display for Type {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

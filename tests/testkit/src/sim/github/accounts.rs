@@ -1,4 +1,4 @@
-//! Who asks, and what they may do: people, organizations, tokens, the App and its installations.
+//! Callers and their permissions: people, organizations, tokens, the App and its installations.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use super::documents::error;
 use super::state::{Repository, State};
 use crate::sim::message::{Request, Response};
 
-/// What somebody may do in a repository.
+/// A role in a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     Read,
@@ -27,13 +27,13 @@ pub struct User {
 pub struct Organization {
     pub id: u64,
     pub login: String,
-    /// Whether they own it, by login.
+    /// The members by login, and whether they are owners.
     pub members: BTreeMap<String, bool>,
     /// Whether tokens of members need authorization for it.
     pub single_sign_on: bool,
 }
 
-/// Keys and levels of an App, an installation or a fine-grained token.
+/// The keys and levels of an App, an installation or a fine-grained token.
 pub type Permissions = BTreeMap<&'static str, &'static str>;
 
 /// A person's token.
@@ -42,7 +42,7 @@ pub struct Token {
     pub value: &'static str,
     pub user: &'static str,
     pub grant: Grant,
-    /// As the header shows it.
+    /// In the form of the header.
     pub expires_at: Option<&'static str>,
     /// Organizations with single sign-on for which its owner authorized it.
     pub authorized_for: BTreeSet<String>,
@@ -58,14 +58,14 @@ pub enum Grant {
     },
 }
 
-/// The one App that is registered.
+/// The only registered App.
 #[derive(Clone, Debug, Default)]
 pub struct SimulatedApp {
     pub id: u64,
     pub client_id: String,
     pub permissions: Permissions,
     pub events: Vec<&'static str>,
-    /// Where its own webhook delivers to, if anywhere, and its secret.
+    /// Target and secret of its own webhook, if it has one.
     pub webhook: Option<(String, Option<String>)>,
 }
 
@@ -73,7 +73,7 @@ pub struct SimulatedApp {
 pub struct Installation {
     pub id: u64,
     pub account: String,
-    /// Names of the chosen repositories; `None` for all.
+    /// Names of the selected repositories; `None` for all.
     pub selection: Option<Vec<&'static str>>,
     pub permissions: Permissions,
     pub suspended_at: Option<Timestamp>,
@@ -91,12 +91,11 @@ pub struct InstallationToken {
     pub value: String,
     pub installation: u64,
     pub permissions: Permissions,
-    /// Names of the repositories that it was narrowed to.
+    /// Names of the repositories to which it is restricted.
     pub repositories: Option<Vec<String>>,
     pub expires_at: Timestamp,
 }
 
-/// Who asks.
 #[derive(Clone, Debug)]
 pub enum Caller {
     Nobody,
@@ -106,7 +105,7 @@ pub enum Caller {
 }
 
 impl Caller {
-    /// Whose rate limit counts.
+    /// The account whose rate limit counts.
     pub fn account(&self) -> String {
         match self {
             Self::Nobody => "nobody".to_owned(),
@@ -123,7 +122,7 @@ impl Caller {
         }
     }
 
-    /// The keys that it has; `None` for who is not measured by keys.
+    /// The permissions by key; `None` for a caller without keys.
     fn permissions(&self) -> Option<&Permissions> {
         match self {
             Self::Person(Token { grant: Grant::FineGrained { permissions, .. }, .. })
@@ -149,13 +148,13 @@ pub fn suffices(permissions: &Permissions, key: &str, wanted: &str) -> bool {
     key == "metadata" || permissions.get(key).is_some_and(|found| level(found) >= level(wanted))
 }
 
-/// What an operation on hooks needs of a classic token.
+/// The scopes of a classic token that an operation on hooks needs, any of them.
 pub const READ_HOOKS: &[&str] = &["admin:repo_hook", "write:repo_hook", "read:repo_hook", "repo"];
 pub const WRITE_HOOKS: &[&str] = &["admin:repo_hook", "write:repo_hook", "repo"];
 pub const DELETE_HOOKS: &[&str] = &["admin:repo_hook", "repo"];
 
 impl State {
-    /// Who asks.
+    /// The caller of a request.
     pub fn caller(&self, request: &Request) -> Result<Caller, Response> {
         let bad = || error(401, "Bad credentials");
         let token = match (request.bearer(), request.basic()) {
@@ -179,19 +178,19 @@ impl State {
         }
     }
 
-    /// The role of an account in a repository, whatever its token may.
+    /// The role of an account in a repository, independent of its token.
     pub fn role(&self, login: &str, repository: &Repository) -> Option<Role> {
         if repository.owner.eq_ignore_ascii_case(login) {
             return Some(Role::Admin);
         }
         let organization = self.organizations.iter().find(|found| found.login == repository.owner);
-        // Members read, owners do everything.
+        // Members may read, owners may do everything.
         let by_membership =
             organization.and_then(|found| found.members.get(login)).map(|owns| if *owns { Role::Admin } else { Role::Read });
         by_membership.max(repository.collaborators.get(login).copied())
     }
 
-    /// Whether a repository is shown to somebody. What is not is not there.
+    /// Whether a caller can see a repository. If not, it does not exist for the caller.
     pub fn shows(&self, caller: &Caller, repository: &Repository) -> Result<bool, Response> {
         if repository.public {
             return Ok(true);
@@ -216,7 +215,7 @@ impl State {
         })
     }
 
-    /// Whether an organization lets a token of one of its members in.
+    /// Whether an organization accepts a token of one of its members.
     pub fn signed_on(&self, token: &Token, owner: &str) -> Result<(), Response> {
         let demands = self.organizations.iter().any(|found| found.login.eq_ignore_ascii_case(owner) && found.single_sign_on);
         if !demands || token.authorized_for.contains(owner) {
@@ -228,7 +227,7 @@ impl State {
         Err(error(403, words).with("x-github-sso", &url))
     }
 
-    /// Whether somebody to whom a repository is shown may manage its hooks.
+    /// Whether a caller who can see a repository may manage its hooks.
     pub fn may_manage(&self, caller: &Caller, repository: &Repository, level: &str, scopes: &[&str]) -> Result<(), Response> {
         if let Some(permissions) = caller.permissions() {
             let (named, reached) = match caller {
@@ -248,7 +247,7 @@ impl State {
         if reaches && admin { self.signed_on(token, &repository.owner) } else { Err(error(404, "Not Found")) }
     }
 
-    /// Whether somebody to whom a repository is shown may read what is in it.
+    /// Whether a caller who can see a repository may read its contents.
     pub fn may_read_contents(caller: &Caller, repository: &Repository) -> Result<(), Response> {
         let Some(permissions) = caller.permissions().filter(|_| !repository.public) else { return Ok(()) };
         let named = if matches!(caller, Caller::Installation(..)) { "integration" } else { "personal access token" };
@@ -256,7 +255,7 @@ impl State {
     }
 }
 
-/// A valid credential without the right that an operation needs.
+/// The refusal of a valid credential that lacks a permission.
 fn lacks(named: &str, key: &str, level: &str) -> Response {
     error(403, &format!("Resource not accessible by {named}")).with("x-accepted-github-permissions", &format!("{key}={level}"))
 }

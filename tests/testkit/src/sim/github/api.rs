@@ -1,4 +1,4 @@
-//! The API: which request is answered how, and what stands in every answer.
+//! The API: the routes, and the headers of every answer.
 
 use http::Method;
 use ring::digest;
@@ -12,14 +12,14 @@ use crate::sim::message::{Request, Response};
 
 /// The versions of the API, oldest first.
 const VERSIONS: [&str; 2] = ["2022-11-28", "2026-03-10"];
-/// Without a header it is the oldest.
+/// The oldest version applies without a header.
 pub const DEFAULT_VERSION: &str = VERSIONS[0];
 const DEFAULT_LENGTH: usize = 30;
 const GREATEST_LENGTH: usize = 100;
 
 type Answer = Result<Response, Response>;
 
-/// The version of the API that a request is for; `None` for one that does not exist.
+/// The API version of a request; `None` if it does not exist.
 fn version(request: &Request) -> Option<&'static str> {
     match request.header("x-github-api-version") {
         None => Some(DEFAULT_VERSION),
@@ -35,7 +35,7 @@ impl State {
         let version = version(request).unwrap_or(DEFAULT_VERSION);
         let caller = match self.caller(request) {
             Ok(caller) => caller,
-            // A credential that is none is counted as nobody's.
+            // Requests with an invalid credential count as anonymous.
             Err(refusal) => {
                 let refusal = self.marked(refusal, version);
                 return self.limits.mark(refusal, "nobody", now);
@@ -77,7 +77,7 @@ impl State {
                 if version(request) != Some(DEFAULT_VERSION)
                     && let Some(members) = document.as_object_mut()
                 {
-                    // Version 2026-03-10 has `resources.core` alone.
+                    // Version 2026-03-10 has only `resources.core`.
                     members.remove("rate");
                 }
                 Ok(Response::json(200, &document))
@@ -116,7 +116,7 @@ impl State {
         }
     }
 
-    /// What is asked of a repository, or where it went.
+    /// Answers requests for a repository, or redirects to its new place.
     fn repository(&mut self, request: &Request, caller: &Caller, position: usize, asked: Option<&str>, rest: &[&str]) -> Answer {
         if rest == ["installation"] {
             let found = &self.repositories[position];
@@ -156,7 +156,7 @@ impl State {
         }
     }
 
-    /// A page of a list. Links name the list by the id of what it is in.
+    /// A page of a list. Links contain the id of the repository or organization instead of its name.
     pub fn page(&self, request: &Request, entries: &[Value], path: &str) -> Response {
         let length = request.number("per_page").unwrap_or(DEFAULT_LENGTH).clamp(1, GREATEST_LENGTH);
         let number = request.number("page").unwrap_or(1).max(1);
@@ -179,7 +179,7 @@ impl State {
         if links.is_empty() { response } else { response.with("link", &links.join(", ")) }
     }
 
-    /// Gives a reading its entity tag, or says that the one that is known still holds. Tags are bound to the credential.
+    /// Adds an entity tag to an answer to a read, or answers 304. Tags belong to a credential.
     fn conditional(&mut self, request: &Request, answer: Response, account: &str) -> Response {
         if request.method != Method::GET || answer.status != 200 {
             return answer;
@@ -196,7 +196,7 @@ impl State {
         answer.with("etag", &tag).with("cache-control", "private, max-age=60, s-maxage=60").with("vary", "Accept, Authorization, Cookie")
     }
 
-    /// What a token tells of itself in every answer.
+    /// Adds the headers by which every answer describes the token.
     fn told(answer: Response, caller: &Caller, path: &[&str]) -> Response {
         let Caller::Person(Token { expires_at, .. }) = caller else { return answer };
         let answer = match expires_at {
@@ -208,7 +208,7 @@ impl State {
         answer.with("x-oauth-scopes", &scopes).with("x-accepted-oauth-scopes", Self::accepted_scopes(path))
     }
 
-    /// What stands in every answer.
+    /// Adds the headers of every answer.
     pub fn marked(&self, answer: Response, version: &str) -> Response {
         let id = hex::encode_upper(&digest::digest(&digest::SHA256, &answer.body).as_ref()[..8]);
         let answer = answer

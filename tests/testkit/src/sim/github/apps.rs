@@ -1,4 +1,4 @@
-//! The App: its JWT, its installations, and the tokens that are made for them.
+//! The App: its JWT, its installations, and the tokens of installations.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,13 +14,13 @@ use super::state::{Repository, State};
 use super::{hook_error, seed};
 use crate::sim::message::{Request, Response};
 
-/// Longest life of a JWT, in seconds.
+/// The maximum lifetime of a JWT, in seconds.
 const MAX: i64 = 600;
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
 type Answer = Result<Response, Response>;
 
-/// Proves that a JWT is the App's and of now.
+/// Verifies that the App signed a JWT and that it is valid now.
 pub fn verify(state: &State, token: &str) -> Result<(), Response> {
     let undecodable = || error(401, "A JSON web token could not be decoded");
     let [header, claims, signature] = token.split('.').collect::<Vec<_>>()[..] else { return Err(undecodable()) };
@@ -136,7 +136,7 @@ impl State {
         let permissions = narrowed(&installation, &body["permissions"])?;
         let repositories = self.chosen(&installation, &body)?;
         let (expires_at, digits) = (self.now() + HOUR, self.digits());
-        // No longer 40 characters: an id and a signed part.
+        // Longer than 40 characters: an id and a signed part.
         let value = format!("ghs_{}_{}.{}.{}", self.app.id, &digits[..24], &digits[24..44], digits);
         let selection = if installation.selection.is_some() || repositories.is_some() { "selected" } else { "all" };
         let document = json!({
@@ -146,8 +146,7 @@ impl State {
         Ok(Response::json(201, &document))
     }
 
-    /// Names of the repositories that a token is narrowed to, by their names or by their ids; `None` for all that the
-    /// installation covers.
+    /// Names of the repositories to which a token is restricted, given by name or by id; `None` for all of the installation.
     fn chosen(&self, installation: &Installation, body: &Value) -> Result<Option<Vec<String>>, Response> {
         if body["repositories"].is_null() && body["repository_ids"].is_null() {
             return Ok(None);
@@ -162,7 +161,7 @@ impl State {
         names.map(Some).ok_or_else(|| invalid(words, None))
     }
 
-    /// What an installation covers.
+    /// The repositories of an installation.
     pub fn installation_repositories(&self, request: &Request, caller: &Caller) -> Answer {
         let Caller::Installation(token, installation) = caller else {
             return Err(error(
@@ -182,7 +181,7 @@ impl State {
     }
 }
 
-/// The permissions that are asked for, if the installation has them; all of them where none are, also by an empty object.
+/// The requested permissions, if the installation has them; all of them if none are requested or the object is empty.
 fn narrowed(installation: &Installation, asked: &Value) -> Result<Permissions, Response> {
     let Some(asked) = asked.as_object().filter(|asked| !asked.is_empty()) else { return Ok(installation.permissions.clone()) };
     let mut permissions = Permissions::new();
@@ -197,7 +196,7 @@ fn narrowed(installation: &Installation, asked: &Value) -> Result<Permissions, R
     Ok(permissions)
 }
 
-/// Why a hook is refused.
+/// The reason for refusing a hook.
 pub fn refused(message: &str) -> Response {
     invalid("Validation Failed", Some(hook_error(message)))
 }

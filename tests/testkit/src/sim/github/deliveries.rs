@@ -1,4 +1,4 @@
-//! What hooks send.
+//! The deliveries of hooks.
 
 use jiff::Timestamp;
 use ring::hmac;
@@ -10,18 +10,18 @@ use super::{Release, with};
 use crate::sim::contents::{Change, ProviderEvent, PullRequest, PullRequestState, ZERO};
 use crate::sim::delivery::{Delivery, Outcome};
 
-/// Attempts that the log of a hook keeps; the real one keeps them for days.
+/// The length of a hook's log; the real one keeps deliveries for days.
 const LOG_LENGTH: usize = 200;
-/// Stands for the App's own webhook in the place of a hook's id.
+/// Used instead of a hook's id for the App's own webhook.
 const OF_THE_APP: &str = "app";
 
-/// A message for hooks: its event and its body.
+/// An event and its body.
 struct Message {
     event: &'static str,
     body: Value,
 }
 
-/// Where a delivery goes, and with what proof.
+/// The target of a delivery, and its secret.
 struct Target<'a> {
     hook: &'a str,
     url: &'a str,
@@ -32,7 +32,7 @@ struct Target<'a> {
 }
 
 impl State {
-    /// What the hooks of a repository send for a happening, and the App's own webhook where it is installed.
+    /// The deliveries of an event: those of the repository's hooks, and that of the App's own webhook where it is installed.
     pub fn deliveries(&mut self, repository: &str, provider_event: &ProviderEvent) -> Vec<Delivery> {
         let Some(position) = self.repository_position(repository) else { return Vec::new() };
         let messages = self.messages(&self.repositories[position], provider_event);
@@ -104,7 +104,7 @@ impl State {
         }
     }
 
-    /// What arrives first at a new hook.
+    /// The first delivery to a new hook.
     pub fn ping(&mut self, position: usize, hook: &Hook) -> Delivery {
         let found = &self.repositories[position];
         let body = json!({
@@ -114,7 +114,7 @@ impl State {
         self.hook_delivery(position, hook, &Message { event: "ping", body })
     }
 
-    /// The latest push once more, for a hook that is told of pushes.
+    /// The latest push again, for a hook with the event push.
     pub fn test_push(&mut self, path: &str, hook: &Hook) -> Option<Delivery> {
         let position = self.repository_position(path)?;
         let found = &self.repositories[position];
@@ -123,7 +123,7 @@ impl State {
         Some(self.hook_delivery(position, hook, &message))
     }
 
-    /// A delivery of the log once more, under the same id.
+    /// A delivery of the log again, with the same id.
     pub fn again(path: &str, hook: &Hook, attempt: &Attempt) -> Delivery {
         let mut delivery = Delivery::json(path, &hook.id.to_string(), &hook.config.url, &attempt.payload);
         for (name, value) in attempt.headers.as_object().into_iter().flatten() {
@@ -155,7 +155,7 @@ impl State {
         }
     }
 
-    /// A new or deleted branch or tag is told twice: by a message of its own too.
+    /// A new or deleted branch or tag has a second event of its own.
     fn named(&self, repository: &Repository, reference: &str, is_new: bool, is_gone: bool) -> Option<Message> {
         let (kind, name) = match reference.strip_prefix("refs/heads/") {
             Some(name) => ("branch", name),
@@ -194,7 +194,7 @@ impl State {
         Message { event: "push", body }
     }
 
-    /// A repository, in the words of pushes alone: two of its times are numbers, and its owner has a name.
+    /// A repository in the form that only pushes have: two of its times are numbers, and its owner has a name.
     fn pushed_repository(&self, repository: &Repository) -> Value {
         let mut document = self.delivered_repository(repository);
         for time in ["created_at", "pushed_at"] {
@@ -243,7 +243,7 @@ impl State {
         })
     }
 
-    /// A pull request is an issue too: a comment on it as a whole is told as a comment on an issue.
+    /// A pull request is also an issue: a comment on the whole pull request is an issue comment.
     fn comment(&self, repository: &Repository, found: &PullRequest, text: &str) -> Message {
         let (path, ada) = (repository.path(), self.owner_document("ada"));
         let (api, web) = (format!("{}/repos/{path}", self.api_url()), format!("{}/{path}/pull/{}", self.web, found.number));
@@ -260,7 +260,7 @@ impl State {
         Message { event: "issue_comment", body: with(body, self.sender(repository)) }
     }
 
-    /// Writes down how a delivery ended.
+    /// Records the result of a delivery.
     pub fn delivered(&mut self, delivery: &Delivery, outcome: &Outcome) {
         let (id, at) = (self.next_id(), self.now());
         let hooks = self.repositories.iter_mut().flat_map(|found| &mut found.hooks);
@@ -289,7 +289,7 @@ impl State {
     }
 }
 
-/// With both signatures of its body.
+/// Adds both signatures of the body.
 fn proven(delivery: Delivery, secret: &str) -> Delivery {
     let signed = |algorithm| hex::encode(hmac::sign(&hmac::Key::new(algorithm, secret.as_bytes()), &delivery.body));
     let (sha256, sha1) = (signed(hmac::HMAC_SHA256), signed(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY));

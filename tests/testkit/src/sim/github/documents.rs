@@ -1,4 +1,4 @@
-//! GitHub's documents, with every member that its description demands.
+//! GitHub's documents, with every member that its description requires.
 
 use serde_json::{Map, Value, json};
 
@@ -10,17 +10,16 @@ use crate::sim::message::Response;
 
 const PAGE: &str = "https://docs.github.com/rest";
 
-/// A refusal.
 pub fn error(status: u16, message: &str) -> Response {
     error_at(status, message, PAGE)
 }
 
-/// A refusal that names another page of the documentation.
+/// A refusal with another page of the documentation.
 pub fn error_at(status: u16, message: &str, page: &str) -> Response {
     Response::json(status, &json!({"message": message, "documentation_url": page, "status": status.to_string()}))
 }
 
-/// A refusal of what was sent.
+/// A refusal of invalid input.
 pub fn invalid(message: &str, errors: Option<Value>) -> Response {
     let mut document = json!({"message": message, "documentation_url": PAGE, "status": "422"});
     if let Some(errors) = errors {
@@ -29,18 +28,18 @@ pub fn invalid(message: &str, errors: Option<Value>) -> Response {
     Response::json(422, &document)
 }
 
-/// Where a document of a repository stands.
+/// The context of a repository's document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// Alone.
     Full,
     /// In a list.
     Minimal,
-    /// In the list of all that an account or an installation reaches.
+    /// In the list of everything that an account or an installation can access.
     Reached,
 }
 
-/// What stands behind a repository's address, by the member that tells it.
+/// The members with URLs below a repository's address.
 const BELOW_REPOSITORY: [(&str, &str); 37] = [
     ("archive_url", "/{archive_format}{/ref}"),
     ("assignees_url", "/assignees{/user}"),
@@ -99,7 +98,7 @@ fn below(address: &str, members: &[(&str, &str)]) -> Value {
 }
 
 impl State {
-    /// A user or an organization, in few words.
+    /// The short document of a user or an organization.
     pub fn owner_document(&self, login: &str) -> Value {
         let organization = self.organizations.iter().find(|found| found.login == login);
         let user = self.users.iter().find(|found| found.login == login);
@@ -140,7 +139,7 @@ impl State {
         document
     }
 
-    /// A repository as somebody sees it.
+    /// A repository as a caller sees it.
     pub fn repository_document(&self, repository: &Repository, caller: &Caller, form: Form) -> Value {
         let (path, id) = (repository.path(), repository.id);
         let web = format!("{}/{path}", self.web);
@@ -168,7 +167,7 @@ impl State {
         with(document, below(&format!("{}/repos/{path}", self.api_url()), &BELOW_REPOSITORY))
     }
 
-    /// The role of an account. For an App it means nothing: all is false although its token works.
+    /// The permissions of an account. For an App they mean nothing: all are false although its token works.
     fn permissions_document(&self, repository: &Repository, caller: &Caller) -> Option<Value> {
         let role = match caller {
             Caller::Nobody | Caller::App => return None,
@@ -180,7 +179,7 @@ impl State {
         Some(json!({"admin": admin, "maintain": admin, "push": push, "triage": push, "pull": pull}))
     }
 
-    /// A repository, in the words of deliveries.
+    /// A repository in the form of deliveries.
     pub fn delivered_repository(&self, repository: &Repository) -> Value {
         self.repository_document(repository, &Caller::Nobody, Form::Full)
     }

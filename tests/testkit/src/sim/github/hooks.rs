@@ -1,4 +1,4 @@
-//! Hooks of a repository: what they are, how they are made and changed, and their logs.
+//! Hooks of a repository: their documents, creation, changes and logs.
 
 use std::collections::BTreeSet;
 
@@ -40,7 +40,7 @@ pub const EVENTS: [&str; 24] = [
     "status",
     "watch",
 ];
-/// What stands for a secret that is set.
+/// The placeholder for a secret that is set.
 const MASK: &str = "********";
 
 type Answer = Result<Response, Response>;
@@ -75,11 +75,11 @@ pub struct Hook {
     pub config: Config,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
-    /// The latest first.
+    /// Latest first.
     pub log: Vec<Attempt>,
 }
 
-/// What is asked of a hook's `config`. It replaces the one before as a whole: what is left out is gone.
+/// The `config` of a request. It replaces the previous one as a whole: omitted fields are lost.
 fn read_config(document: &Value) -> Config {
     let text = |name: &str| match &document[name] {
         Value::String(text) => Some(text.clone()),
@@ -167,7 +167,7 @@ impl State {
         hook.document(&self.api_url(), &self.repositories[position].path())
     }
 
-    /// What is asked of a repository's hooks. Who may not manage them is told that there are none such.
+    /// Answers requests for a repository's hooks. A caller who may not manage them gets 404.
     pub fn hooks(&mut self, request: &Request, caller: &Caller, position: usize, rest: &[&str]) -> Answer {
         let (level, scopes) = match request.method {
             Method::GET => ("read", READ_HOOKS),
@@ -238,7 +238,7 @@ impl State {
         }
     }
 
-    /// What GitHub refuses of a hook: addresses, duplicates, too many.
+    /// GitHub's reasons to refuse a hook: invalid addresses, duplicates, too many.
     fn check_hook(&self, position: usize, hook: &Hook) -> Result<(), Response> {
         if !is_web_address(&hook.config.url) {
             return Err(refused("config.url is not a valid URL"));
@@ -286,7 +286,7 @@ impl State {
         Ok(Response::json(201, &document).with("location", &location))
     }
 
-    /// Changes what is named, but `config` as a whole: a secret that is left out is gone.
+    /// Changes the named fields, but `config` as a whole: an omitted secret is lost.
     fn change_hook(&mut self, body: &Value, position: usize, place: usize) -> Answer {
         let mut hook = self.repositories[position].hooks[place].clone();
         if body["config"].is_object() {

@@ -1,4 +1,4 @@
-//! Rate limits: so many calls of an account in an hour, and so many writes in a minute.
+//! Rate limits: calls of an account in an hour, and writes in a minute.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::sim::message::Response;
 
 const ACCOUNT: u64 = 5_000;
 const NOBODY: u64 = 60;
-/// Requests that make something, in a minute.
+/// Creating requests in a minute.
 const WRITES: u64 = 80;
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
@@ -20,10 +20,10 @@ struct Window {
     count: u64,
 }
 
-/// What was asked lately.
+/// Recent requests.
 #[derive(Debug)]
 pub struct Limits {
-    /// In place of what is usual.
+    /// Replaces the usual limit.
     pub each_hour: Option<u64>,
     pub writes_each_minute: u64,
     calls: BTreeMap<String, Window>,
@@ -53,7 +53,7 @@ impl Limits {
         self.most(account).saturating_sub(window(&mut self.calls, account, now, HOUR).count)
     }
 
-    /// Counts a call; refuses what is too much.
+    /// Counts a call, or refuses it above the limit.
     pub fn call(&mut self, account: &str, now: Timestamp) -> Result<(), Response> {
         let most = self.most(account);
         let window = window(&mut self.calls, account, now, HOUR);
@@ -65,14 +65,14 @@ impl Limits {
         Ok(())
     }
 
-    /// Takes a call back: an answer that nothing changed costs nothing.
+    /// Uncounts a call: an answer 304 costs nothing.
     pub fn give_back(&mut self, account: &str) {
         if let Some(window) = self.calls.get_mut(account) {
             window.count = window.count.saturating_sub(1);
         }
     }
 
-    /// Counts a write; refuses what comes too fast.
+    /// Counts a write, or refuses it above the limit.
     pub fn write(&mut self, account: &str, now: Timestamp) -> Result<(), Response> {
         let most = self.writes_each_minute;
         let window = window(&mut self.writes, account, now, MINUTE);
@@ -83,7 +83,7 @@ impl Limits {
         Ok(())
     }
 
-    /// The marks of an account, on every answer.
+    /// Adds the rate limit headers of an account to an answer.
     pub fn mark(&mut self, response: Response, account: &str, now: Timestamp) -> Response {
         let (most, window) = (self.most(account), window(&mut self.calls, account, now, HOUR));
         let (used, reset) = (window.count, (window.since + HOUR).as_second());
@@ -95,7 +95,7 @@ impl Limits {
             .with("x-ratelimit-resource", "core")
     }
 
-    /// The document of the limits, which costs nothing to ask for.
+    /// The document of the limits; requesting it costs nothing.
     pub fn document(&mut self, account: &str, now: Timestamp) -> serde_json::Value {
         let (most, window) = (self.most(account), window(&mut self.calls, account, now, HOUR));
         let (used, reset) = (window.count, (window.since + HOUR).as_second());
@@ -104,14 +104,14 @@ impl Limits {
     }
 }
 
-/// Writes that come too fast, without a time.
+/// The secondary limit's refusal of writes that come too fast, without a time.
 pub fn secondary(status: u16) -> Response {
     let page = "https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api#about-secondary-rate-limits";
     let words = "You have exceeded a secondary rate limit. Please wait a few minutes before you try again.";
     documents::error_at(status, words, page)
 }
 
-/// An hour's calls that are used up, until in so many seconds.
+/// The refusal when the calls of an hour are used up, with the seconds until the next hour.
 pub fn primary(status: u16, now: &Timestamp, seconds: u64) -> Response {
     let reset = now.as_second() + i64::try_from(seconds).unwrap_or_default();
     error(status, "API rate limit exceeded for user ID 1.")

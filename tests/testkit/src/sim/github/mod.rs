@@ -1,7 +1,7 @@
 //! A simulated GitHub: accounts with classic and fine-grained tokens, an App with installations, organizations with single
 //! sign-on, repositories and their hooks with pings and logs, primary and secondary rate limits, entity tags and pages.
 //!
-//! It is a GitHub Enterprise Server unless it is asked to be the cloud, whose API stands at the root of its host.
+//! It is a GitHub Enterprise Server unless it is the cloud, whose API is at the root of its host.
 
 mod accounts;
 mod api;
@@ -27,17 +27,16 @@ use super::faults::Wait;
 use super::message::{Request, Response};
 use super::simulated_provider::{Refusal, SeedData, Settings, SimulatedProvider};
 
-/// Which GitHub it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Release {
-    /// An Enterprise Server of this version, with rate limits switched on, as its administrator may.
+    /// An Enterprise Server of this version, with rate limits enabled, as its administrator may.
     Server(&'static str),
     /// github.com.
     Cloud,
 }
 
 impl Release {
-    /// What stands before the paths of the API.
+    /// The prefix of the paths of the API.
     const fn prefix(self) -> &'static str {
         match self {
             Self::Server(_) => "/api/v3",
@@ -45,7 +44,7 @@ impl Release {
         }
     }
 
-    /// How many hooks of a repository one event may have.
+    /// The largest number of hooks of a repository with the same event.
     const fn hooks_of_an_event(self) -> usize {
         match self {
             Self::Server(_) => 250,
@@ -66,7 +65,7 @@ pub fn make(settings: Settings) -> Box<dyn SimulatedProvider> {
 }
 
 impl SimulatedGitHub {
-    /// A release.
+    /// A simulator of a release.
     pub fn new(settings: Settings, release: Release) -> Self {
         let mut state = State::new(settings.url, settings.allow_local_targets, release);
         seed::fill(&mut state);
@@ -77,44 +76,44 @@ impl SimulatedGitHub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts its clock forward.
+    /// Moves its clock forward.
     pub fn advance(&self, time: Duration) {
         self.state().advance(time);
     }
 
-    /// Lets everybody ask so often in an hour.
+    /// Limits the calls of each account in an hour.
     pub fn limit(&self, each_hour: u64) {
         self.state().limits.each_hour = Some(each_hour);
     }
 
-    /// How many calls an account has left in this hour.
+    /// The remaining calls of an account in this hour.
     pub fn left(&self, account: &str) -> u64 {
         let now = self.state().now();
         self.state().limits.left(account, now)
     }
 
-    /// Lets everybody write so often in a minute.
+    /// Limits the writes of each account in a minute.
     pub fn limit_writes(&self, each_minute: u64) {
         self.state().limits.writes_each_minute = each_minute;
     }
 
-    /// Covers every repository of its owner, or those that were chosen.
+    /// Whether the installation covers every repository of its owner, or only the selected ones.
     pub fn install_on_all(&self, all: bool) {
         self.state().installation_of("acme").unwrap().selection = if all { None } else { Some(seed::CHOSEN.to_vec()) };
     }
 
-    /// Suspends the App at an owner.
+    /// Suspends the App's installation at an owner.
     pub fn suspend(&self, owner: &str) {
         let now = self.state().now();
         self.state().installation_of(owner).unwrap().suspended_at = Some(now);
     }
 
-    /// Takes the App away from an owner.
+    /// Removes the App's installation at an owner.
     pub fn uninstall(&self, owner: &str) {
         self.state().installations.retain(|found| found.account != owner);
     }
 
-    /// Changes what the App may do at an owner; without a level it may not.
+    /// Changes a permission of the App at an owner; `None` removes it.
     pub fn permit(&self, owner: &str, key: &'static str, level: Option<&'static str>) {
         let mut state = self.state();
         let permissions = &mut state.installation_of(owner).unwrap().permissions;
@@ -124,34 +123,34 @@ impl SimulatedGitHub {
         };
     }
 
-    /// The events that the App subscribes to.
+    /// Sets the events to which the App subscribes.
     pub fn subscribe(&self, events: &[&'static str]) {
         self.state().app.events = events.to_vec();
     }
 
-    /// Points the App's own webhook somewhere.
+    /// Sets the target of the App's own webhook.
     pub fn listen(&self, url: &str, secret: &str) {
         self.state().app.webhook = Some((url.to_owned(), Some(secret.to_owned())));
     }
 
-    /// Ends every token that was made for installations, as if their hour were over.
+    /// Expires every token of an installation, as after an hour.
     pub fn end_installation_tokens(&self) {
         self.state().installation_tokens.clear();
     }
 
-    /// How many tokens were made for installations that are still good.
+    /// The number of valid tokens of installations.
     pub fn installation_tokens(&self) -> usize {
         self.state().installation_tokens.len()
     }
 
-    /// The permissions of the token that was made last for an installation.
+    /// The permissions of the latest token of an installation.
     pub fn permissions_of_last_token(&self) -> Vec<(String, String)> {
         let state = self.state();
         let last = state.installation_tokens.last().unwrap();
         last.permissions.iter().map(|(key, level)| ((*key).to_owned(), (*level).to_owned())).collect()
     }
 
-    /// Demands single sign-on of an organization's members.
+    /// Requires single sign-on of an organization's members.
     pub fn enforce_single_sign_on(&self, organization: &str) {
         self.state().organization(organization).unwrap().single_sign_on = true;
     }
@@ -217,12 +216,12 @@ impl SimulatedProvider for SimulatedGitHub {
 
     fn delivered(&self, delivery: &Delivery, outcome: &Outcome) -> Option<Delivery> {
         self.state().delivered(delivery, outcome);
-        // A delivery that failed is written down and not sent again.
+        // GitHub records a failed delivery and does not send it again.
         None
     }
 }
 
-/// A document with members of another.
+/// A document with the members of another.
 fn with(mut document: Value, more: Value) -> Value {
     if let (Some(members), Value::Object(more)) = (document.as_object_mut(), more) {
         members.extend(more);
@@ -230,7 +229,7 @@ fn with(mut document: Value, more: Value) -> Value {
     document
 }
 
-/// A list of errors, as a refusal of what was sent has it.
+/// The list of errors in the refusal of a hook.
 fn hook_error(message: &str) -> Value {
     json!([{"resource": "Hook", "code": "custom", "message": message}])
 }

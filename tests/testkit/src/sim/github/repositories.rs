@@ -10,7 +10,7 @@ use crate::sim::message::{Request, Response};
 
 type Answer = Result<Response, Response>;
 
-/// Whether a repository is among those that a list is narrowed to.
+/// Whether a repository is of the type that a list request names.
 fn is_of_kind(repository: &Repository, kind: Option<&str>) -> bool {
     match kind {
         Some("public") => repository.public,
@@ -45,7 +45,7 @@ impl State {
         Ok(self.page(request, &entries, &format!("{}/user/{}/repos", self.release.prefix(), user.id)))
     }
 
-    /// The repositories that the account reaches.
+    /// The repositories that the account can access.
     pub fn own_repositories(&self, request: &Request, caller: &Caller) -> Answer {
         let Caller::Person(token) = caller else { return Err(error(401, "Requires authentication")) };
         let wanted = request.parameter("affiliation").unwrap_or("owner,collaborator,organization_member");
@@ -64,7 +64,7 @@ impl State {
         Ok(self.page(request, &entries, &request.path))
     }
 
-    /// What is below a repository, which is given by its position.
+    /// Resources below a repository, which is given by its position.
     pub fn below_repository(&mut self, request: &Request, caller: &Caller, position: usize, rest: &[&str]) -> Answer {
         let repository = &self.repositories[position];
         match (request.method.as_str(), rest) {
@@ -87,7 +87,7 @@ impl State {
         }
     }
 
-    /// Git's own endpoint. Its refusals are plain texts.
+    /// Git's own endpoint. Its refusals are plain text.
     pub fn git(&self, segments: &[String], request: &Request) -> Response {
         let plain = |status: u16, text: &str| Response::text(status, "text/plain; charset=utf-8", text);
         let path = segments.join("/");
@@ -114,7 +114,7 @@ impl State {
         git::advertisement(&found.contents)
     }
 
-    /// Whether somebody has the scope to see what is private, for the header that tells what was needed.
+    /// The scopes in the header that tells which scopes a path needs.
     pub fn accepted_scopes(path: &[&str]) -> &'static str {
         match path {
             ["repos" | "repositories", .., "hooks"] | ["repos" | "repositories", .., "hooks", _] => {

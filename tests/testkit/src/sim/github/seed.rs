@@ -1,4 +1,4 @@
-//! What is ready: people, organizations, tokens, the App and repositories.
+//! The initial data: people, organizations, tokens, the App and repositories.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,37 +10,37 @@ use super::state::State;
 use crate::sim::contents::UserAction;
 use crate::sim::simulated_provider::SeedData;
 
-/// Of the account that may do everything: classic, all of `repo`.
+/// A classic token with the scope `repo` of an account that may do everything.
 pub const OPERATOR: &str = "ghp_operator3f9a2c71simulated00000000000";
-/// Of a member who reads.
+/// A token of a member who may read.
 pub const READER: &str = "ghp_reader81d0b5e4simulated0000000000000";
-/// Of somebody in another organization.
+/// A token of a user in another organization.
 pub const OUTSIDER: &str = "ghp_outsiderc42e9a07simulated00000000000";
 /// Never issued.
 pub const UNKNOWN: &str = "ghp_unknown00000000simulated000000000000";
-/// Without a scope.
+/// A token without scopes.
 pub const NO_SCOPES: &str = "ghp_noscopes5be7d210simulated00000000000";
-/// May list hooks and write them, and not delete them.
+/// A token that may list and write hooks, but not delete them.
 pub const WRITE_HOOKS_ONLY: &str = "ghp_writehooks9c01f3aasimulated00000000";
-/// May manage hooks, and sees public repositories only.
+/// A token that may manage hooks, and can see only public repositories.
 pub const PUBLIC_ONLY: &str = "ghp_public77e2aa31simulated0000000000000";
-/// Fine-grained, with what hooks need.
+/// A fine-grained token with the permissions for hooks.
 pub const FINE_GRAINED: &str = "github_pat_11SIMULATED_hooks64f8b0c2";
-/// Fine-grained, for reading alone.
+/// A fine-grained token that may only read.
 pub const FINE_GRAINED_READER: &str = "github_pat_11SIMULATED_readera90d4e6f";
-/// Of an owner who authorized it for single sign-on.
+/// A token that its owner authorized for single sign-on.
 pub const SIGNED_ON: &str = "ghp_signedon2d6c0b18simulated00000000000";
 
-/// The private key of the App: made up, and good for nothing but this.
+/// The private key of the App, made up for the simulator.
 pub const APP_KEY: &str = include_str!("../../../../fixtures/github/app-private-key.pkcs1.pem");
 pub const APP_ID: u64 = 4711;
 pub const APP_CLIENT_ID: &str = "Iv23liSimulated0000";
 pub const APP_SLUG: &str = "acme-forgebind";
-/// Repositories of acme on which the App is installed.
+/// The repositories of acme on which the App is installed.
 pub const CHOSEN: [&str; 4] = ["shop", "site", "empty", "present"];
 
 const HOOKS_OF_SOMEBODY: usize = 220;
-/// Each with as many hooks of somebody as GitHub lets an event have.
+/// For each event, as many foreign hooks as GitHub allows.
 const CROWDING: [&str; 11] =
     ["check_run", "commit_comment", "deployment", "fork", "label", "member", "milestone", "page_build", "public", "release", "star"];
 const FILLERS: usize = 103;

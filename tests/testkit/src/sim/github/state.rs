@@ -1,4 +1,4 @@
-//! What a simulated GitHub knows.
+//! The state of a simulated GitHub.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,13 +13,12 @@ use super::limits::Limits;
 use crate::sim::contents::{Contents, ProviderEvent, UserAction};
 use crate::sim::delivery::Delivery;
 
-/// A repository.
 #[derive(Debug)]
 pub struct Repository {
     pub id: u64,
     pub owner: String,
     pub name: String,
-    /// Paths that it had.
+    /// Its former paths.
     pub former: Vec<String>,
     pub public: bool,
     pub archived: bool,
@@ -35,10 +34,9 @@ impl Repository {
     }
 }
 
-/// All of it.
 #[derive(Debug)]
 pub struct State {
-    /// Its web address, without a slash at the end.
+    /// The web address without a trailing slash.
     pub web: String,
     pub allow_local_targets: bool,
     pub release: Release,
@@ -50,11 +48,11 @@ pub struct State {
     pub installation_tokens: Vec<InstallationToken>,
     pub repositories: Vec<Repository>,
     pub limits: Limits,
-    /// Deliveries that came out of an answer.
+    /// Deliveries that an answer caused.
     pub pending: Vec<Delivery>,
     ids: u64,
     started: Timestamp,
-    /// How far its clock was put forward.
+    /// How far its clock was moved forward.
     ahead: SignedDuration,
 }
 
@@ -79,7 +77,7 @@ impl State {
         }
     }
 
-    /// Where its API is.
+    /// The address of the API.
     pub fn api_url(&self) -> String {
         format!("{}{}", self.web, self.release.prefix())
     }
@@ -88,7 +86,7 @@ impl State {
         Timestamp::now() + self.ahead
     }
 
-    /// Puts its clock forward.
+    /// Moves its clock forward.
     pub fn advance(&mut self, time: Duration) {
         self.ahead += SignedDuration::try_from(time).unwrap();
     }
@@ -98,7 +96,7 @@ impl State {
         self.ids
     }
 
-    /// Hex digits that no other simulator gives.
+    /// Hex digits that no other simulator uses.
     pub fn digits(&mut self) -> String {
         let id = self.next_id();
         let text = format!("{} {} {id}", self.web, self.started.as_nanosecond());
@@ -135,7 +133,7 @@ impl State {
         self.installations.iter_mut().find(|found| found.account.eq_ignore_ascii_case(account))
     }
 
-    /// A repository by its path, or by one that it had.
+    /// A repository by its present path or a former one.
     pub fn repository_position(&self, path: &str) -> Option<usize> {
         let by = |fits: &dyn Fn(&Repository) -> bool| self.repositories.iter().position(fits);
         by(&|found| found.path().eq_ignore_ascii_case(path))
@@ -153,7 +151,7 @@ impl State {
         found.ok_or_else(|| format!("there is no hook {hook}"))
     }
 
-    /// Does what somebody does.
+    /// Performs a user's action.
     pub fn act(&mut self, act: &UserAction) -> Result<Vec<ProviderEvent>, String> {
         let now = self.now();
         match act {

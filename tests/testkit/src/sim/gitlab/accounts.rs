@@ -1,4 +1,4 @@
-//! Users, tokens and roles: who asks, and what it may do.
+//! Users, tokens and roles: callers and their permissions.
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -18,37 +18,37 @@ pub const OWNER: u64 = 50;
 pub struct User {
     pub id: u64,
     pub name: String,
-    /// Whether it was made for a token of a project or a group.
+    /// Whether it was created for a token of a project or a group.
     pub bot: bool,
     pub admin: bool,
     pub blocked: bool,
 }
 
-/// A personal, project or group access token: all are rows of one table, the last two with a bot behind them.
+/// A personal, project or group access token: all are rows of one table, the last two with a bot user.
 #[derive(Clone, Debug)]
 pub struct Token {
     pub id: u64,
     pub value: String,
     pub name: String,
     pub scopes: Vec<&'static str>,
-    /// Of a fine-grained token.
+    /// For a fine-grained token.
     pub permissions: Vec<&'static str>,
     pub user: u64,
-    /// It ends when this day begins.
+    /// It expires at the beginning of this day.
     pub expires_at: Option<Date>,
     pub revoked: bool,
 }
 
-/// What a call takes of a token.
+/// The requirements of a call on its token.
 #[derive(Clone, Copy, Debug)]
 pub struct Need {
-    /// Any of these scopes; none: every token will do.
+    /// Any of these scopes; with none, every token is accepted.
     pub scopes: &'static [&'static str],
     /// The permission of a fine-grained token.
     pub permission: &'static str,
 }
 
-/// What everybody may read who may read anything of the API.
+/// The scopes for reading the API.
 pub const READ: &[&str] = &["api", "read_api"];
 pub const WRITE: &[&str] = &["api"];
 pub const READ_USER: &[&str] = &["api", "read_api", "read_user"];
@@ -63,7 +63,7 @@ impl State {
         id
     }
 
-    /// A bot with a token's own name, as a project or group access token gets one.
+    /// Adds a bot user for a project or group access token, named after the token.
     pub fn add_bot(&mut self, holder: &str, holder_id: u64) -> u64 {
         let digits = self.uuid().replace('-', "");
         let id = self.add_user(&format!("{holder}_{holder_id}_bot_{digits}"));
@@ -94,7 +94,7 @@ impl State {
         token.expires_at.is_some_and(|date| date.to_zoned(TimeZone::UTC).unwrap().timestamp() <= self.now())
     }
 
-    /// Who asks; `None` for nobody.
+    /// The caller; `None` for an anonymous one.
     pub fn caller(&self, request: &Request) -> Result<Option<&Token>, Response> {
         let private = request.header("private-token").or_else(|| request.parameter("private_token"));
         let Some(value) = private.or_else(|| request.bearer()).or_else(|| request.parameter("access_token")) else {
@@ -114,25 +114,25 @@ impl State {
         }
     }
 
-    /// Who asks, if it may ask for this.
+    /// The caller, if its token satisfies the requirements.
     pub fn allowed(&self, request: &Request, need: Need) -> Result<&Token, Response> {
         let token = self.caller(request)?.ok_or_else(unauthorized)?;
         allows(token, need)?;
         Ok(token)
     }
 
-    /// The role that memberships of the project itself give.
+    /// The role by memberships of the project itself.
     pub fn direct_role(project: &Project, user: u64) -> Option<u64> {
         project.members.get(&user).copied()
     }
 
-    /// The role that the project's groups give.
+    /// The role by the project's groups.
     pub fn group_role(&self, path: &str, user: u64) -> Option<u64> {
         let groups = self.groups.iter().filter(|group| is_below(path, &group.path));
         groups.filter_map(|group| group.members.get(&user).copied()).max()
     }
 
-    /// The role with everything: memberships of the project, of its groups and of groups that were invited.
+    /// The role by memberships of the project, of its groups and of invited groups.
     pub fn role(&self, project: &Project, user: u64) -> Option<u64> {
         let invited = project.invited.iter().filter_map(|(group, most)| {
             let role = self.group(group)?.members.get(&user).copied()?;
@@ -141,7 +141,7 @@ impl State {
         [Self::direct_role(project, user), self.group_role(&project.path, user)].into_iter().flatten().chain(invited).max()
     }
 
-    /// Whether somebody sees a project.
+    /// Whether a caller can see a project.
     pub fn sees(&self, project: &Project, token: Option<&Token>) -> bool {
         let user = token.map(|token| token.user);
         match project.visibility {
@@ -151,12 +151,12 @@ impl State {
         }
     }
 
-    /// Whether somebody may manage the project: its settings and hooks.
+    /// Whether a caller may manage the project: its settings and hooks.
     pub fn maintains(&self, project: &Project, token: &Token) -> bool {
         self.user(token.user).admin || self.role(project, token.user).is_some_and(|role| role >= MAINTAINER)
     }
 
-    /// Whether git gives the project to this user name and password.
+    /// Whether git accepts this user name and password for the project.
     pub fn git_access(&self, request: &Request, project: Option<&Project>) -> Result<(), Response> {
         let plain = |status, words: &str| Response::text(status, "text/plain; charset=utf-8", words);
         let challenge = || {

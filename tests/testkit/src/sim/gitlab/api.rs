@@ -1,4 +1,4 @@
-//! The API: which request is answered how.
+//! The API: the routes.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -64,7 +64,7 @@ impl State {
         }
     }
 
-    /// Who asks, if there is somebody and it may read.
+    /// The caller, if there is one and it may read.
     fn reader(&self, request: &Request, need: Need) -> Result<Option<&Token>, Response> {
         match self.caller(request)? {
             None => Ok(None),
@@ -161,7 +161,7 @@ impl State {
         }
     }
 
-    /// A former path leads reads to the id; nothing is written there.
+    /// A former path redirects reads to the id; writes fail.
     fn moved(&self, request: &Request, project: &Project, rest: &[&str]) -> Response {
         if request.method != Method::GET {
             return message(405, "Non GET methods are not allowed for moved projects");
@@ -266,7 +266,8 @@ impl State {
         self.page(request, &entries)
     }
 
-    /// Sends once more what the log holds. The real one waits for the answer; this one tells how the attempt before ended.
+    /// Sends a delivery of the log again. The real service waits for the answer; this simulator returns the result of the
+    /// previous attempt.
     fn resend(&mut self, position: usize, hook: &Hook, token: &Token, event: &str) -> Answer {
         let now = self.now();
         self.limits.trial(hook.id, token.user, now)?;
@@ -284,7 +285,7 @@ impl State {
     }
 }
 
-/// Whether a project is among those that the filters of a list let through.
+/// Whether a project satisfies the filters of a list.
 fn passes(project: &Project, request: &Request) -> bool {
     let number = |name: &str| request.number(name).map(|number| number as u64);
     let flag = |name: &str| request.parameter(name).and_then(|text| parameters::flag(&json!(text)).ok().flatten());
@@ -296,7 +297,7 @@ fn passes(project: &Project, request: &Request) -> bool {
         && request.parameter("search").is_none_or(|text| name.contains(&text.to_lowercase()))
 }
 
-/// By id, which is the order of their making; the last one first, unless the request asks otherwise.
+/// By id, which is the order of creation; newest first unless the request says otherwise.
 fn sort(projects: &mut [&Project], request: &Request) {
     match request.parameter("order_by") {
         Some("name" | "path") => projects.sort_by(|one, other| one.path.rsplit('/').next().cmp(&other.path.rsplit('/').next())),

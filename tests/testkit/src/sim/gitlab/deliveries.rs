@@ -1,4 +1,4 @@
-//! What hooks send.
+//! The deliveries of hooks.
 
 use std::collections::BTreeMap;
 
@@ -12,11 +12,11 @@ use super::state::{Project, State};
 use crate::sim::contents::{Change, ProviderEvent, PullRequest, PullRequestState, ZERO};
 use crate::sim::delivery::{Delivery, Outcome};
 
-/// Attempts that the log of a hook keeps; the real one keeps them for seven days.
+/// The length of a hook's log; the real one keeps deliveries for seven days.
 const LOG_LENGTH: usize = 200;
 const PERSON: &str = "Ada Example";
 
-/// A message for hooks: the event that asks for it, its name in the header, and its body.
+/// The event that requests it, its name in the header, and its body.
 struct Message {
     event: &'static str,
     header: &'static str,
@@ -25,7 +25,7 @@ struct Message {
 }
 
 impl State {
-    /// What the hooks of a project send for a happening. Disabled ones send nothing, and nobody is told.
+    /// The deliveries of an event by a project's hooks. Disabled hooks silently send nothing.
     pub fn deliveries(&mut self, repository: &str, provider_event: &ProviderEvent) -> Vec<Delivery> {
         let Ok(project) = self.project_at(repository) else { return Vec::new() };
         let id = project.id;
@@ -42,7 +42,7 @@ impl State {
         hooks.iter().map(|hook| self.delivery(&path, hook, message.header, &message.body, &chain)).collect()
     }
 
-    /// The test of an event: made of what the project has.
+    /// The test delivery of an event, made from the project's data.
     pub fn trial(&mut self, project: u64, hook: &Hook, trigger: &str) -> Option<Delivery> {
         let found = self.projects.iter().find(|found| found.id == project)?;
         let (reference, commit) = found.contents.references.iter().next()?;
@@ -75,7 +75,7 @@ impl State {
         self.proven(if self.release.is_at_least((17, 4)) { delivery.with("idempotency-key", &key) } else { delivery }, hook, &key)
     }
 
-    /// With the proofs that the hook has: both, if it has both.
+    /// Adds the proofs for which the hook has secrets: token, signature or both.
     fn proven(&self, delivery: Delivery, hook: &Hook, id: &str) -> Delivery {
         let delivery = match &hook.token {
             Some(token) => delivery.with("x-gitlab-token", token),
@@ -88,7 +88,7 @@ impl State {
         delivery.with("webhook-id", id).with("webhook-timestamp", &time.to_string()).with("webhook-signature", &format!("v1,{signature}"))
     }
 
-    /// A delivery that was logged, once more, with the same key.
+    /// A delivery of the log again, with the same idempotency key.
     pub fn again(&mut self, project: &str, hook: &Hook, attempt: &Attempt) -> Delivery {
         let event = attempt.headers.get("x-gitlab-event").cloned().unwrap_or_default();
         let chain = attempt.headers.get("x-gitlab-event-uuid").cloned().unwrap_or_default();
@@ -99,7 +99,7 @@ impl State {
         }
     }
 
-    /// Writes down how a delivery ended.
+    /// Records the result of a delivery.
     pub fn delivered(&mut self, delivery: &Delivery, outcome: &Outcome) {
         let (id, now) = (self.next_id(), self.now());
         let Some(hook) = self.projects.iter_mut().flat_map(|project| &mut project.hooks).find(|hook| hook.id.to_string() == delivery.hook)
@@ -240,18 +240,18 @@ fn repository(described: &Value) -> Value {
     names.into_iter().map(|name| (name.to_owned(), described[name].clone())).collect::<serde_json::Map<_, _>>().into()
 }
 
-/// Whether a hook's branch filter lets a push through.
+/// Whether a hook's branch filter accepts a push.
 fn takes(hook: &Hook, branch: Option<&str>) -> bool {
     let (Some(branch), Some(filter)) = (branch, hook.branch_filter.as_deref().filter(|filter| !filter.is_empty())) else { return true };
     match (hook.branch_strategy.as_str(), filter.split_once('*')) {
         ("wildcard", Some((start, end))) => branch.starts_with(start) && branch.ends_with(end),
         ("wildcard", None) => branch == filter,
-        // Enough of regular expressions for a filter that somebody sets by hand.
+        // Enough of regular expressions for a filter that a person sets.
         _ => branch.contains(filter.trim_start_matches('^').trim_end_matches('$')),
     }
 }
 
-/// A template with its `{{a.b}}` filled in; what is no JSON then is sent as a text.
+/// A template with its `{{a.b}}` replaced; a result that is not JSON is sent as text.
 fn rendered(template: &str, body: &Value) -> Value {
     let mut text = String::new();
     let mut rest = template;

@@ -1,4 +1,4 @@
-//! Webhooks of projects: made, shown, changed, disabled after failures, and what their log holds.
+//! Webhooks of projects: created, shown, changed, disabled after failures, and their log.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -33,9 +33,9 @@ const EVENTS: [&str; 17] = [
     "vulnerability_events",
     "wiki_page_events",
 ];
-/// Failures in a row that are borne.
+/// Failures in a row that have no consequence.
 const BORNE: u32 = 3;
-/// Failures in a row after which a hook is disabled for good.
+/// Failures in a row after which a hook is permanently disabled.
 const FATAL: u32 = 40;
 const FIRST_PAUSE: SignedDuration = SignedDuration::from_mins(1);
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(24);
@@ -53,7 +53,6 @@ pub struct Attempt {
     pub status: String,
 }
 
-/// A hook.
 #[derive(Clone)]
 pub struct Hook {
     pub id: u64,
@@ -121,7 +120,7 @@ impl Hook {
         Ok(hook)
     }
 
-    /// Changes where it delivers to: what was secret to the old place does not go to the new one.
+    /// Changes the target: secrets for the old target are not sent to the new one.
     pub fn redirect(&mut self, url: &str) {
         if self.url != url {
             url.clone_into(&mut self.url);
@@ -130,7 +129,7 @@ impl Hook {
         }
     }
 
-    /// Takes what a request says and leaves the rest.
+    /// Changes the fields in a request and keeps the others.
     pub fn change(&mut self, document: &Value, rules: &Rules<'_>) -> Result<(), Response> {
         let mut changed = self.clone();
         if let Some(url) = document["url"].as_str() {
@@ -150,7 +149,7 @@ impl Hook {
         if let Some(token) = document["token"].as_str() {
             self.token = Some(token.to_owned()).filter(|token| !token.is_empty());
         }
-        // Where it is not there or switched off, the field is ignored without a word.
+        // Where signing tokens do not exist or are disabled, the field is silently ignored.
         if let Some(token) = document["signing_token"].as_str().filter(|_| release.takes_signing_tokens()) {
             let key = token.strip_prefix("whsec_").and_then(|encoded| STANDARD.decode(encoded).ok());
             let key = key.filter(|key| key.len() == KEY_LENGTH).ok_or_else(|| refused("Signing token is invalid"))?;
@@ -195,7 +194,7 @@ impl Hook {
         self.template = text("custom_webhook_template").or_else(|| self.template.take());
         self.verifies_tls = flag("enable_ssl_verification")?.unwrap_or(self.verifies_tls);
         for (name, entries) in [("url_variables", &mut self.url_variables), ("custom_headers", &mut self.custom_headers)] {
-            // Entries are added; a single one is taken away by a call of its own.
+            // Entries are added; a separate call removes a single one.
             for entry in document[name].as_array().into_iter().flatten() {
                 let value = |part: &str| entry[part].as_str().unwrap_or_default().to_owned();
                 entries.insert(value("key"), value("value"));
@@ -204,7 +203,7 @@ impl Hook {
         Ok(())
     }
 
-    /// As the API shows it. Neither secret is shown, nor the values of headers and variables.
+    /// The hook as the API shows it, without its secrets and the values of headers and variables.
     pub fn document(&self, project: u64, release: &Release, now: Timestamp) -> Value {
         let mut document = json!({
             "id": self.id, "url": self.url, "name": self.name, "description": self.description,
@@ -234,7 +233,7 @@ impl Hook {
         }
     }
 
-    /// Hears how a delivery ended.
+    /// Records the result of a delivery.
     pub fn heard(&mut self, success: bool, now: Timestamp) {
         if success {
             (self.failures, self.disabled_until) = (0, None);
@@ -248,13 +247,13 @@ impl Hook {
     }
 }
 
-/// What decides about a hook beside its document.
+/// Settings that affect a hook.
 pub struct Rules<'a> {
     pub allow_local_targets: bool,
     pub release: &'a Release,
 }
 
-/// A moment as the API writes it: with milliseconds, neither more nor fewer.
+/// A time in the API's form: always with milliseconds.
 fn time(moment: Timestamp) -> String {
     format!("{moment:.3}")
 }

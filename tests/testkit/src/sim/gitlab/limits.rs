@@ -1,4 +1,4 @@
-//! Rate limits, as an administrator sets them: so many requests a minute for each user, told by headers.
+//! Rate limits, as an administrator sets them: requests in a minute for each user, reported in headers.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ const MINUTE: SignedDuration = SignedDuration::from_secs(60);
 /// Tests and resends of hooks in a minute.
 const TRIALS: u64 = 5;
 
-/// What was asked lately.
+/// Recent requests.
 #[derive(Debug)]
 pub struct Limits {
     /// Requests of a user in a minute.
@@ -28,7 +28,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Counts a request; how many there were in this minute, and when it ends.
+    /// Counts a request; returns the count of this minute, and its end.
     fn count(&mut self, key: &str, now: Timestamp) -> (u64, Timestamp) {
         let (since, count) = self.seen.entry(key.to_owned()).or_insert((now, 0));
         if now.duration_since(*since) >= MINUTE {
@@ -49,7 +49,7 @@ impl Limits {
         Err(marks.iter().fold(refusal(Wait::Seconds(wait.unsigned_abs())), |response, (name, value)| response.with(name, value)))
     }
 
-    /// Counts a test or a resend of a hook: whether there may be another one.
+    /// Counts a test or a resend of a hook, or refuses it.
     pub fn trial(&mut self, hook: u64, user: u64, now: Timestamp) -> Result<(), Response> {
         let (seen, _) = self.count(&format!("trial {hook} {user}"), now);
         let message = "This endpoint has been requested too many times. Try again later.";
@@ -67,7 +67,7 @@ fn marks(limit: u64, seen: u64, end: Timestamp) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Too many requests, said by the layer in front of GitLab.
+/// The refusal of the layer in front of GitLab when there are too many requests.
 pub fn refusal(wait: Wait) -> Response {
     let response = wait.mark(Response::text(429, "text/plain", "Retry later\n"));
     match wait {

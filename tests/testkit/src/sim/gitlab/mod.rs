@@ -1,4 +1,4 @@
-//! A simulated GitLab, self-managed: users, personal, project and group access tokens, groups with subgroups, projects and their
+//! A simulated self-managed GitLab: users, personal, project and group access tokens, groups with subgroups, projects and their
 //! hooks with secret and signing tokens, logs and automatic disabling, roles, rate limits and pages.
 
 mod accounts;
@@ -24,21 +24,19 @@ use super::git;
 use super::message::{Request, Response};
 use super::simulated_provider::{Refusal, SeedData, Settings, SimulatedProvider};
 
-/// Which GitLab it is.
 #[derive(Clone, Debug)]
 pub struct Release {
-    /// Its version.
     pub version: &'static str,
-    /// Whether its administrator left signing tokens switched on.
+    /// Whether signing tokens are enabled.
     pub signing_tokens: bool,
 }
 
 impl Release {
-    /// With everything.
+    /// With every feature.
     pub const CURRENT: Self = Self { version: "19.1.2-ee", signing_tokens: true };
-    /// With signing tokens switched off.
+    /// With signing tokens disabled.
     pub const SWITCHED_OFF: Self = Self { version: "19.1.2-ee", signing_tokens: false };
-    /// Before signing tokens.
+    /// Before the introduction of signing tokens.
     pub const OLDER: Self = Self { version: "17.10.4-ee", signing_tokens: false };
 
     /// Whether it is this version or a later one.
@@ -47,7 +45,7 @@ impl Release {
         (parts.next().unwrap_or_default(), parts.next().unwrap_or_default()) >= version
     }
 
-    /// Whether hooks tell which secrets they have.
+    /// Whether hooks show which secrets they have.
     fn has_signing_tokens(&self) -> bool {
         self.is_at_least((19, 0))
     }
@@ -68,7 +66,7 @@ impl Release {
 #[derive(Clone, Debug)]
 pub struct SimulatedGitLab {
     state: Arc<Mutex<State>>,
-    /// What its paths begin with, without a slash at the end.
+    /// The prefix of its paths, without a trailing slash.
     prefix: &'static str,
 }
 
@@ -90,17 +88,17 @@ impl SimulatedGitLab {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts its clock forward.
+    /// Moves its clock forward.
     pub fn advance(&self, time: Duration) {
         self.state().advance(time);
     }
 
-    /// Updates it.
+    /// Upgrades it to a release.
     pub fn install(&self, release: Release) {
         self.state().release = release;
     }
 
-    /// Lets a user ask so often in a minute.
+    /// Limits the requests of a user in a minute.
     pub fn limit(&self, each_minute: u64) {
         self.state().limits.each_minute = each_minute;
     }
@@ -110,7 +108,7 @@ impl SimulatedGitLab {
         self.state().group(path).unwrap().id
     }
 
-    /// Gives a hook a header and a variable more.
+    /// Adds a header and a URL variable to a hook.
     pub fn clutter(&self, repository: &str, hook: &str) {
         let mut state = self.state();
         let hook = state.hook_of(repository, hook).unwrap();
@@ -192,7 +190,7 @@ impl SimulatedProvider for SimulatedGitLab {
 
     fn delivered(&self, delivery: &Delivery, outcome: &Outcome) -> Option<Delivery> {
         self.state().delivered(delivery, outcome);
-        // A failed delivery is counted and not sent again.
+        // GitLab counts a failed delivery and does not send it again.
         None
     }
 }

@@ -1,4 +1,4 @@
-//! Lists by page or by key, with the headers that tell of the other pages.
+//! Lists by page or by keyset, with the headers for the other pages.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use crate::sim::message::{Request, Response};
 
 const DEFAULT_LENGTH: usize = 20;
 const GREATEST_LENGTH: usize = 100;
-/// Longer lists do not tell how long they are.
+/// Longer lists do not report their length.
 const GREATEST_TOTAL: usize = 10_000;
 
 impl State {
@@ -34,8 +34,8 @@ impl State {
         response.with("x-total", &entries.len().to_string()).with("x-total-pages", &pages.to_string())
     }
 
-    /// The beginning of a list of projects that is sorted by id. Nothing but a link leads on: to what comes after the last id, or
-    /// before it where the greatest come first.
+    /// The beginning of a list of projects that is sorted by id. Only a link leads to the next part: the projects after the last
+    /// id, or before it in descending order.
     pub fn by_key(&self, request: &Request, entries: &[Value]) -> Response {
         let length = request.number("per_page").unwrap_or(DEFAULT_LENGTH).clamp(1, GREATEST_LENGTH);
         let shown: Vec<Value> = entries.iter().take(length).cloned().collect();

@@ -22,7 +22,7 @@ impl State {
         })
     }
 
-    /// A project without the asker's role, as lists of groups have it.
+    /// A project without the caller's role, as in lists of a group.
     pub fn project_document(&self, project: &Project) -> Value {
         let (namespace, name) = project.path.rsplit_once('/').unwrap_or_default();
         let group = self.group(namespace);
@@ -40,7 +40,7 @@ impl State {
         })
     }
 
-    /// A project with the role that the asker's own memberships give; groups that were invited do not show.
+    /// A project with the role by the caller's own memberships; invited groups are not counted.
     pub fn project_with_role(&self, project: &Project, token: Option<&Token>) -> Value {
         let mut document = self.project_document(project);
         if let Some(token) = token {

@@ -1,4 +1,4 @@
-//! What is ready: people, tokens, groups and projects.
+//! The initial data: people, tokens, groups and projects.
 
 use serde_json::json;
 
@@ -7,27 +7,27 @@ use super::state::{State, Visibility};
 use crate::sim::contents::UserAction;
 use crate::sim::simulated_provider::SeedData;
 
-/// What the account that may do everything uses.
+/// The token of the account that may do everything.
 pub const OPERATOR: &str = "glpat-operator-3f9a2c71";
-/// Of a person who is Reporter, for reading.
+/// A token of a user with the role Reporter.
 pub const READER: &str = "glpat-reader-81d0b5e4";
-/// Of a person who sees none of it.
+/// A token of a user who can see none of the projects.
 pub const OUTSIDER: &str = "glpat-outsider-c42e9a07";
 /// Never issued.
 pub const UNKNOWN: &str = "glpat-unknown-00000000";
-/// For git alone.
+/// A token for git only.
 pub const CLONE_ONLY: &str = "glpat-clone-5be7d210";
-/// Of a project, with the role Maintainer.
+/// A token of a project with the role Maintainer.
 pub const PROJECT: &str = "glpat-project-9c01f3aa";
-/// Of the same project, with the role Developer.
+/// A token of the same project with the role Developer.
 pub const PROJECT_DEVELOPER: &str = "glpat-project-dev-77e2";
-/// Of a group, with the role Maintainer.
+/// A token of a group with the role Maintainer.
 pub const GROUP: &str = "glpat-group-2d6c0b18";
-/// Ended long ago.
+/// An expired token.
 pub const EXPIRED: &str = "glpat-expired-e1a4c9d3";
-/// Fine-grained: projects and their hooks, and nothing about itself.
+/// A fine-grained token: projects and their hooks, without its own data.
 pub const FINE_GRAINED: &str = "glpat-granular-64f8b0c2";
-/// Of a member of a group that was invited to one project.
+/// A token of a member of a group that was invited to one project.
 pub const INVITED: &str = "glpat-invited-a90d4e6f";
 
 const HOOKS_OF_SOMEBODY: usize = 120;

@@ -1,4 +1,4 @@
-//! What a simulated GitLab knows.
+//! The state of a simulated GitLab.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::limits::Limits;
 use crate::sim::contents::{Contents, ProviderEvent, UserAction};
 use crate::sim::delivery::Delivery;
 
-/// Hooks that a project may have, as on gitlab.com and by default elsewhere.
+/// The limit of hooks of a project on gitlab.com, and the default elsewhere.
 pub const HOOK_LIMIT: usize = 100;
 
 /// A group, by its full path.
@@ -26,7 +26,6 @@ pub struct Group {
     pub members: BTreeMap<u64, u64>,
 }
 
-/// Who sees a project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Visibility {
     Public,
@@ -44,27 +43,25 @@ impl Visibility {
     }
 }
 
-/// A project.
 #[derive(Debug)]
 pub struct Project {
     pub id: u64,
     pub path: String,
-    /// Paths that it had.
+    /// Its former paths.
     pub former: Vec<String>,
     pub visibility: Visibility,
     pub archived: bool,
     pub contents: Contents,
     pub members: BTreeMap<u64, u64>,
-    /// Groups that were invited, with the most that their members get.
+    /// Invited groups, with the maximum role of their members.
     pub invited: Vec<(String, u64)>,
     pub hooks: Vec<Hook>,
     pub hook_limit: usize,
 }
 
-/// All of it.
 #[derive(Debug)]
 pub struct State {
-    /// Its address, path prefix included, without a slash at the end.
+    /// The address with the path prefix, without a trailing slash.
     pub web: String,
     pub allow_local_targets: bool,
     pub release: Release,
@@ -73,11 +70,11 @@ pub struct State {
     pub groups: Vec<Group>,
     pub projects: Vec<Project>,
     pub limits: Limits,
-    /// Deliveries that came out of an answer.
+    /// Deliveries that an answer caused.
     pub pending: Vec<Delivery>,
     ids: u64,
     started: Timestamp,
-    /// How far its clock was put forward.
+    /// How far its clock was moved forward.
     ahead: SignedDuration,
 }
 
@@ -103,7 +100,7 @@ impl State {
         Timestamp::now() + self.ahead
     }
 
-    /// Puts its clock forward.
+    /// Moves its clock forward.
     pub fn advance(&mut self, time: Duration) {
         self.ahead += SignedDuration::try_from(time).unwrap();
     }
@@ -113,7 +110,7 @@ impl State {
         self.ids
     }
 
-    /// A UUID that no other simulator gives.
+    /// A UUID that no other simulator uses.
     pub fn uuid(&mut self) -> String {
         let number = self.next_id();
         let text = format!("{} {} {number}", self.web, self.started.as_nanosecond());
@@ -150,7 +147,7 @@ impl State {
         self.groups.iter().find(|group| group.path.eq_ignore_ascii_case(key) || group.id.to_string() == key)
     }
 
-    /// A project by its number, its path or a path that it had.
+    /// A project by its number, its path or a former path.
     pub fn project_position(&self, key: &str) -> Option<usize> {
         let by = |fits: &dyn Fn(&Project) -> bool| self.projects.iter().position(fits);
         by(&|project| project.id.to_string() == key)
@@ -164,7 +161,7 @@ impl State {
         found.ok_or_else(|| format!("there is no project {path}"))
     }
 
-    /// Does what somebody does.
+    /// Performs a user's action.
     pub fn act(&mut self, act: &UserAction) -> Result<Vec<ProviderEvent>, String> {
         match act {
             UserAction::RevokeToken { token } => {
