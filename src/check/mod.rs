@@ -36,7 +36,7 @@ use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::connection::NamespacesFrom;
 use crate::clock::{SharedClock, SystemClock};
 use crate::controllers::view::{ClientFactory, ClusterObjects};
-use crate::controllers::{Keys, Sessions, Settings, Triggers, View, connection, install};
+use crate::controllers::{Keys, Sessions, Settings, Triggers, View, install};
 use crate::protocol::keys::InstallKey;
 use crate::providers::transport::{TransportFactory, Unleased};
 use checker::Checker;
@@ -144,7 +144,6 @@ fn checker(
         evidence: Mutex::default(),
         probes: Mutex::default(),
         attempts: Mutex::default(),
-        usages: connection::usage::ReportedUsage::default(),
         shows_connections: true,
         triggers: Triggers { connections, bindings },
     };

@@ -13,7 +13,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
-use super::{Keys, Sessions, Settings, Triggers, binding, connection, install};
+use super::{Keys, Sessions, Settings, Triggers, binding, install};
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::clock::SharedClock;
@@ -54,8 +54,6 @@ pub struct View {
     pub probes: Mutex<HashMap<String, binding::ProbeRecord>>,
     /// Unfinished attempts of each binding, by UID of the binding.
     pub attempts: Mutex<HashMap<String, binding::attempts::Attempts>>,
-    /// Usage that was last reported to each connection.
-    pub usages: connection::usage::ReportedUsage,
     /// Whether messages may mention that a connection depends on labels which cannot be read. Only for a reader who has the
     /// connection's manifest.
     pub shows_connections: bool,

@@ -264,7 +264,6 @@ async fn start_controllers(
         evidence: std::sync::Mutex::default(),
         probes: std::sync::Mutex::default(),
         attempts: std::sync::Mutex::default(),
-        usages: controllers::connection::usage::ReportedUsage::default(),
         shows_connections: false,
         triggers,
     };

@@ -1,11 +1,11 @@
 //! `RepoBinding`: one repository reached through one connection.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::{CustomResource, KubeSchema};
+use kube::{CustomResource, KubeSchema, ResourceExt as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::connection::Address;
+use super::connection::{Address, GitProviderConnection};
 use super::shared::{
     CertificateAuthorityReference, DeletionPolicy, EventKind, Interval, LastHandled, LocalReference, ManagementPolicy, is_false,
 };
@@ -541,6 +541,14 @@ pub struct ConnectionTarget {
     pub namespace: String,
     /// The name of the connection.
     pub name: String,
+}
+
+impl ConnectionTarget {
+    /// The namespace and name of a connection.
+    #[must_use]
+    pub fn of(connection: &GitProviderConnection) -> Self {
+        Self { namespace: connection.namespace().unwrap_or_default(), name: connection.name_any() }
+    }
 }
 
 /// One webhook at the provider.

@@ -27,9 +27,11 @@ use crate::controllers::binding::observe::{self, UNTOLD};
 use crate::controllers::binding::ownership::{HookIdentity, tests as ownership};
 use crate::controllers::binding::plan::{self, Action, FinalizerAction};
 use crate::controllers::binding::report::report;
-use crate::controllers::connection::usage;
+use crate::controllers::connection::facts::Facts;
+use crate::controllers::connection::snapshot::Snapshot;
+use crate::controllers::connection::{self as connections, usage};
 use crate::controllers::leftovers::{Leftover, LeftoverHook, Stored};
-use crate::controllers::sessions::{ConditionFailure, Session};
+use crate::controllers::sessions::{ConditionFailure, Session, Usage};
 use crate::controllers::view::{ObjectReader, ProviderClients};
 use crate::controllers::{Sessions, Triggers, View, install};
 use crate::k8s::conditions::find;
@@ -332,7 +334,6 @@ impl Situation {
             evidence: Mutex::default(),
             probes: Mutex::default(),
             attempts: Mutex::default(),
-            usages: usage::ReportedUsage::default(),
             key_failure: install::guard::KeyFailure::default(),
             shows_connections: false,
             triggers: Triggers { connections, bindings },
@@ -355,6 +356,7 @@ impl Situation {
             active_client: works.then(|| self.active_client(calls)),
             inspection_requested: false,
             hung: false,
+            usage: Usage::default(),
         }
     }
 
@@ -1119,7 +1121,8 @@ async fn a_look_that_ends_after_the_connection_is_gone_leaves_no_credential_in_m
         let situation = Situation { connection: is_there.then(|| named.clone()), ..Situation::new(new_binding()) };
         let (view, calls) = situation.view();
         let object: GitProviderConnection = serde_json::from_value(named.clone()).unwrap();
-        let seen = crate::controllers::connection::observe::observe(&view, Arc::new(object)).await;
+        let seen = Facts::gather(&view, Snapshot::read(&view, Arc::new(object)).await).await;
+        connections::remember(&view, &seen);
         assert!(seen.session.active_client.is_some(), "it works for as long as the probe lasts");
         let remembered = view.sessions.get(&target()).is_some_and(|session| session.active_client.is_some());
         assert_eq!(remembered, is_there);
