@@ -20,6 +20,19 @@ use crate::providers::{Provider, registry};
 /// Returns the implementation of a provider: the registry without the providers that an installation disables.
 pub type ProviderLookup = Arc<dyn Fn(ProviderKind) -> Option<&'static dyn Provider> + Send + Sync>;
 
+/// Reports whether the routes match the objects at the API server.
+pub trait Freshness: Send + Sync {
+    /// False until every watch has been read once, and while one of them is silent for too long. Unknown paths are answered 503
+    /// then, because the API server may have bindings for them.
+    fn is_fresh(&self) -> bool;
+}
+
+impl<F: Fn() -> bool + Send + Sync> Freshness for F {
+    fn is_fresh(&self) -> bool {
+        self()
+    }
+}
+
 /// How long after its key was created in a cluster a receiver assumes that bindings may still be missing.
 const RESTORING: SignedDuration = SignedDuration::from_hours(1);
 

@@ -4,6 +4,7 @@ mod app;
 mod cluster;
 mod error;
 mod receivers;
+mod role;
 mod routing;
 mod shards;
 mod uninstall;
@@ -38,38 +39,9 @@ use crate::telemetry::freshness::WatchHealth;
 use crate::telemetry::logs;
 use app::App;
 pub use error::RunError;
+pub use role::Role;
 pub use uninstall::uninstall;
 use watching::Watched;
-
-/// The role of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Reconciles the objects.
-    Controller,
-    /// Receives deliveries.
-    Receiver,
-    /// Reconciles and receives.
-    Both,
-}
-
-impl Role {
-    const fn reconciles(self) -> bool {
-        matches!(self, Self::Controller | Self::Both)
-    }
-
-    /// The name of the command.
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Controller => "controller",
-            Self::Receiver => "receiver",
-            Self::Both => "run",
-        }
-    }
-
-    const fn receives(self) -> bool {
-        matches!(self, Self::Receiver | Self::Both)
-    }
-}
 
 /// Runs a server until SIGTERM or Ctrl-C.
 ///

@@ -54,7 +54,8 @@ async fn inspect(view: &View, snapshot: &Snapshot, used: &mut Option<CredentialU
     view.clients.admit(&ConnectionTarget::of(object), &endpoint, proxy.as_ref()).map_err(not_admitted)?;
     let credential = declared.credential;
     let credential_identity = String::new();
-    let mut settings = TransportSettings { kind: provider.kind(), endpoint: &endpoint, credential_identity, ca_pem, client_identity, proxy };
+    let mut settings =
+        TransportSettings { kind: provider.kind(), endpoint: &endpoint, credential_identity, ca_pem, client_identity, proxy };
     let key = rejection_key(view, endpoint.api.as_str(), &credential, &settings);
     settings.credential_identity.clone_from(&key);
     let end = schedule::declared_expiry(snapshot).or_else(|| schedule::reported_expiry(object, secret_version.as_ref()));

@@ -115,8 +115,8 @@ pub fn parse_expiry(text: &str) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controllers::sessions::Usage;
     use crate::controllers::connection::failure::failure_of;
+    use crate::controllers::sessions::Usage;
     use crate::providers::{ErrorKind, ProviderError};
 
     fn failure(kind: ErrorKind) -> ConditionFailure {
