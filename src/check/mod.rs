@@ -20,7 +20,7 @@ mod table;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Namespace;
@@ -28,6 +28,7 @@ use kube::Resource;
 use kube::api::PartialObjectMeta;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher;
+use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use secrecy::SecretString;
 use tokio::sync::mpsc;

@@ -2,13 +2,13 @@
 //! binding controller. In memory only, and the only place where a credential lives longer than one call.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::gate::ActiveClient;
-use super::locked;
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{ConditionType, Reason};
 use crate::providers::{Disposition, ProviderError};
@@ -198,13 +198,13 @@ impl Sessions {
     /// The session of a connection; `None` before its first inspection.
     #[must_use]
     pub fn get(&self, connection: &ConnectionTarget) -> Option<Session> {
-        locked(&self.known).get(connection).cloned()
+        self.known.lock().get(connection).cloned()
     }
 
     /// Stores the result of an inspection.
     pub fn set(&self, connection: &ConnectionTarget, session: Session) {
         let (failure, inputs) = (session.failure.clone(), session.inputs.clone());
-        let before = locked(&self.known).insert(connection.clone(), session);
+        let before = self.known.lock().insert(connection.clone(), session);
         if before.is_none_or(|before| before.failure != failure || before.inputs != inputs) {
             self.tell(connection);
         }
@@ -212,13 +212,13 @@ impl Sessions {
 
     /// Records that the credential was refused outside an inspection. Returns whether this was not recorded yet.
     pub fn request_inspection(&self, connection: &ConnectionTarget) -> bool {
-        locked(&self.known).get_mut(connection).is_some_and(|session| !std::mem::replace(&mut session.inspection_requested, true))
+        self.known.lock().get_mut(connection).is_some_and(|session| !std::mem::replace(&mut session.inspection_requested, true))
     }
 
     /// Records which credential a connection uses now, and its rejection. A rejection is remembered while the credential is used.
     pub fn uses(&self, connection: &ConnectionTarget, credential: &CredentialUse, now: Timestamp) {
         let CredentialUse { key, rejection } = credential;
-        let mut rejections = locked(&self.rejections);
+        let mut rejections = self.rejections.lock();
         let before = rejections.used.insert(connection.clone(), key.clone());
         if rejection.is_some() || before.as_ref() != Some(key) {
             rejections.prune(now);
@@ -232,7 +232,7 @@ impl Sessions {
     /// only one caller makes the attempt. `asked`: a user requests an attempt now, which is granted where attempts are
     /// harmless.
     pub fn rejected(&self, key: &str, now: Timestamp, asked: bool) -> Option<Rejection> {
-        let mut rejections = locked(&self.rejections);
+        let mut rejections = self.rejections.lock();
         let rejection = rejections.known.get(key)?.rejection.clone();
         if rejection.probe_at.is_some_and(|at| asked || at <= now) {
             rejections.known.remove(key);
@@ -243,7 +243,7 @@ impl Sessions {
 
     /// Records the usage of a connection at its last reconciliation.
     pub fn set_usage(&self, connection: &ConnectionTarget, usage: Usage) {
-        if let Some(session) = locked(&self.known).get_mut(connection) {
+        if let Some(session) = self.known.lock().get_mut(connection) {
             session.usage = usage;
         }
     }
@@ -251,13 +251,13 @@ impl Sessions {
     /// The usage of each connection at its last reconciliation.
     #[must_use]
     pub fn usages(&self) -> Vec<(ConnectionTarget, Usage)> {
-        locked(&self.known).iter().map(|(connection, session)| (connection.clone(), session.usage)).collect()
+        self.known.lock().iter().map(|(connection, session)| (connection.clone(), session.usage)).collect()
     }
 
     /// Removes a connection that no longer exists.
     pub fn remove(&self, connection: &ConnectionTarget) {
-        locked(&self.rejections).used.remove(connection);
-        if locked(&self.known).remove(connection).is_some() {
+        self.rejections.lock().used.remove(connection);
+        if self.known.lock().remove(connection).is_some() {
             self.tell(connection);
         }
     }
@@ -310,7 +310,7 @@ mod tests {
         for hour in 0..1000 {
             sessions.uses(&connection("a"), &rejected(&format!("password {hour}"), hour), at(hour));
         }
-        let known = locked(&sessions.rejections).known.len();
+        let known = sessions.rejections.lock().known.len();
         assert!(known <= 26, "{known}");
     }
 }

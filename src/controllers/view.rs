@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
@@ -11,6 +11,7 @@ use kube::api::PartialObjectMeta;
 use kube::core::NamespaceResourceScope;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Resource};
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
 use super::{Keys, Sessions, Settings, Triggers, binding, install};
@@ -22,7 +23,8 @@ use crate::protocol::evidence::BindingEvidence;
 use crate::providers::transport::{ProxySettings, Transport, TransportFactory};
 use crate::providers::{Client, Credential, Endpoint, Provider, ProviderError};
 
-/// Everything that `observe` reads.
+/// Everything that `observe` reads. Its locks know no poisoning: every critical section is one map operation, so the data is still
+/// consistent after a panic.
 pub struct View {
     /// Reads the Secrets and `ConfigMap`s that objects refer to.
     pub references: Arc<dyn ObjectReader>,

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -233,9 +234,9 @@ async fn start_controllers(
         connections: watched.connections(),
         bindings: watched.bindings(),
         namespaces: watched.namespaces(),
-        evidence: std::sync::Mutex::default(),
-        probes: std::sync::Mutex::default(),
-        attempts: std::sync::Mutex::default(),
+        evidence: Mutex::default(),
+        probes: Mutex::default(),
+        attempts: Mutex::default(),
         shows_connections: false,
         triggers,
     };

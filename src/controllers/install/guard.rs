@@ -3,18 +3,19 @@
 //! never overwritten.
 
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::PostParams;
+use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
 use super::{INSTALL_KEY, KEY, RECEIVER_KEY, receiver_secret, secret_of};
+use crate::controllers::Context;
 use crate::controllers::metrics::OfKey;
-use crate::controllers::{Context, locked};
 use crate::k8s::watch;
 use crate::protocol::keys::{InstallKey, ReceiverKey};
 use crate::text::wording;
@@ -31,11 +32,11 @@ impl KeyFailure {
     /// A description of the problem; `None` if there is none.
     #[must_use]
     pub fn get(&self) -> Option<String> {
-        locked(&self.0).clone()
+        self.0.lock().clone()
     }
 
     fn set(&self, failure: Option<String>) {
-        *locked(&self.0) = failure;
+        *self.0.lock() = failure;
     }
 }
 

@@ -1,15 +1,14 @@
 //! The schedule of the recorded entries, in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::entry::Leftover;
 use crate::api::v1alpha1::binding::ConnectionTarget;
-use crate::controllers::locked;
 use crate::controllers::runtime::backoff::growing_pause;
 
 /// Maximum number of entries of one namespace, so that no tenant uses the space of all.
@@ -47,17 +46,17 @@ impl Pending {
     /// Adds a recorded entry. The first attempt follows soon, because the cause that prevented the deletion may be over.
     pub(super) fn add(&self, key: &str, entry: &Leftover, now: Timestamp) {
         let due = Due::of(entry.clone(), now.checked_add(FIRST).unwrap_or(now));
-        locked(&self.entries).insert(key.to_owned(), due);
+        self.entries.lock().insert(key.to_owned(), due);
         self.changed.notify_one();
     }
 
     pub(super) fn remove(&self, key: &str) {
-        locked(&self.entries).remove(key);
+        self.entries.lock().remove(key);
     }
 
     /// Number of entries.
     pub(super) fn count(&self) -> i64 {
-        i64::try_from(locked(&self.entries).len()).unwrap_or(i64::MAX)
+        i64::try_from(self.entries.lock().len()).unwrap_or(i64::MAX)
     }
 
     /// Whether the recorded entries were read since this process began to lead.
@@ -67,7 +66,7 @@ impl Pending {
 
     /// Whether a namespace may have an entry under this key in addition to its present ones.
     pub(super) fn has_room(&self, key: &str, namespace: &str) -> bool {
-        let entries = locked(&self.entries);
+        let entries = self.entries.lock();
         entries.contains_key(key) || entries.values().filter(|due| due.namespace == namespace).count() < OF_A_NAMESPACE
     }
 
@@ -77,7 +76,7 @@ impl Pending {
     }
 
     pub(super) fn fill(&self, recorded: BTreeMap<String, Leftover>, now: Timestamp) {
-        let mut entries = locked(&self.entries);
+        let mut entries = self.entries.lock();
         for (key, entry) in recorded {
             entries.entry(key).or_insert_with(|| Due::of(entry, now));
         }
@@ -85,13 +84,13 @@ impl Pending {
     }
 
     pub(super) fn clear(&self) {
-        locked(&self.entries).clear();
+        self.entries.lock().clear();
         self.complete.store(false, Ordering::Release);
     }
 
     /// Schedules the entries of a connection that works again for now.
     pub fn try_now(&self, connection: &ConnectionTarget) {
-        let mut entries = locked(&self.entries);
+        let mut entries = self.entries.lock();
         for due in entries.values_mut().filter(|due| due.connection == *connection) {
             due.attempts = 0;
             due.next = Timestamp::UNIX_EPOCH;
@@ -102,7 +101,7 @@ impl Pending {
 
     /// The due entries: one of each connection, the longest overdue first.
     pub(super) fn due(&self, now: Timestamp) -> Vec<String> {
-        let entries = locked(&self.entries);
+        let entries = self.entries.lock();
         let mut due: Vec<(&String, &Due)> = entries.iter().filter(|(_, due)| due.next <= now).collect();
         due.sort_by_key(|(_, due)| due.next);
         let mut connections = BTreeSet::new();
@@ -113,7 +112,7 @@ impl Pending {
     /// Records an attempt before it starts, so that an interrupted attempt has its pause, and neither its entry nor any other
     /// is lost.
     pub(super) fn begin(&self, key: &str, now: Timestamp) -> Option<Due> {
-        let mut entries = locked(&self.entries);
+        let mut entries = self.entries.lock();
         let due = entries.get_mut(key)?;
         due.attempts = due.attempts.saturating_add(1);
         due.next = after(now, due.attempts);
@@ -122,7 +121,7 @@ impl Pending {
 
     /// Postpones the due entries of a connection that cannot be processed now, each by its own pause.
     pub(super) fn put_off(&self, connection: &ConnectionTarget, now: Timestamp) {
-        for due in locked(&self.entries).values_mut().filter(|due| due.connection == *connection && due.next <= now) {
+        for due in self.entries.lock().values_mut().filter(|due| due.connection == *connection && due.next <= now) {
             due.attempts = due.attempts.saturating_add(1);
             due.next = after(now, due.attempts);
         }
