@@ -131,7 +131,7 @@ fn checker(
             cleanup_timeout: None,
         },
         keys: Keys { fingerprint: key.fingerprint(), receiver: key.receiver(), controller: key.controller() },
-        key_failure: install::guard::KeyFailure::default(),
+        key_failure: install::KeyFailure::default(),
         network,
         sessions: Sessions::new(sessions),
         connections: store(inventory.connections.values().map(|subject| (*subject.object).clone())),

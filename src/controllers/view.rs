@@ -35,7 +35,7 @@ pub struct View {
     /// Values derived from the install key.
     pub keys: Keys,
     /// What is wrong with the Secret of the install key.
-    pub key_failure: install::guard::KeyFailure,
+    pub key_failure: install::KeyFailure,
     /// Makes the clients of the connections.
     pub clients: Arc<dyn ClientFactory>,
     /// Makes the transports of the connections.

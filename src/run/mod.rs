@@ -22,8 +22,8 @@ use tracing::info;
 
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{Config, Receivers};
-use crate::controllers::install::guard::{Guarded, KeyFailure};
-use crate::controllers::install::{self, InstallKeyError};
+use crate::controllers::install::guard::Guarded;
+use crate::controllers::install::{self, InstallKeyError, KeyFailure};
 use crate::controllers::runtime::backoff::Backoff;
 use crate::controllers::runtime::driver::{self, Requests};
 use crate::controllers::runtime::lease::{LeaderElection, LeaseDeadline};

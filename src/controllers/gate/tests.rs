@@ -335,7 +335,7 @@ impl Situation {
             evidence: Mutex::default(),
             probes: Mutex::default(),
             attempts: Mutex::default(),
-            key_failure: install::guard::KeyFailure::default(),
+            key_failure: install::KeyFailure::default(),
             shows_connections: false,
             triggers: Triggers { connections, bindings },
         };

@@ -10,7 +10,6 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::PostParams;
-use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
 use super::{INSTALL_KEY, KEY, RECEIVER_KEY, receiver_secret, secret_of};
@@ -22,23 +21,6 @@ use crate::text::wording;
 
 /// The pause before the next attempt to recreate a missing Secret, and before an unexpected Secret is reported again.
 const PAUSE: Duration = Duration::from_secs(10);
-
-/// What is wrong with the stored install key, for code that is about to create what only that key can identify again. `None`
-/// while the Secret holds the key that this process uses.
-#[derive(Clone, Debug, Default)]
-pub struct KeyFailure(Arc<Mutex<Option<String>>>);
-
-impl KeyFailure {
-    /// A description of the problem; `None` if there is none.
-    #[must_use]
-    pub fn get(&self) -> Option<String> {
-        self.0.lock().clone()
-    }
-
-    fn set(&self, failure: Option<String>) {
-        *self.0.lock() = failure;
-    }
-}
 
 /// A watched Secret and the key that this process uses.
 #[derive(Clone)]

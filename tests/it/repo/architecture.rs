@@ -31,6 +31,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
 
 /// Where nobody waits, talks or looks at a clock: the same input gives the same output.
 const PURE_FILES: &[&str] = &[
+    "controllers/connection/failure.rs",
+    "controllers/connection/schedule.rs",
     "controllers/connection/plan.rs",
     "controllers/connection/report.rs",
     "controllers/binding/plan/mod.rs",
