@@ -32,12 +32,11 @@ impl Facts {
     /// Inspects the credential if an inspection is due.
     pub async fn gather(view: &View, snapshot: Snapshot) -> Self {
         let known = snapshot.session.clone().filter(|_| !schedule::inspection_due(&snapshot));
-        let (session, probe) = match known {
-            Some(known) => (known, None),
-            None => {
-                let probe = Probe::run(view, &snapshot).await;
-                (session_after(&snapshot, &probe), Some(probe))
-            }
+        let (session, probe) = if let Some(known) = known {
+            (known, None)
+        } else {
+            let probe = Probe::run(view, &snapshot).await;
+            (session_after(&snapshot, &probe), Some(probe))
         };
         let usage = usage::of(view, &ConnectionTarget::of(&snapshot.object));
         let permissions = judge(&session, &needed(&snapshot, usage));
