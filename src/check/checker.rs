@@ -9,6 +9,8 @@ use super::result::{Finding, Level, Outcome, Row};
 use super::summary;
 use crate::api::v1alpha1::{ConditionType, GitProviderConnection, RECONCILE_REQUESTED_AT, Reason, RepoBinding};
 use crate::controllers::binding::{self, apply, observe};
+use crate::controllers::connection::facts::Facts;
+use crate::controllers::connection::snapshot::Snapshot;
 use crate::controllers::{Managed, View, connection, foreign_owner_message};
 use crate::network::HostPattern;
 use crate::network::public_urls::PublicUrls;
@@ -44,7 +46,10 @@ impl Checker {
         if self.left_alone(&*subject.object, &mut row) {
             return row;
         }
-        let facts = connection::observe::observe(&self.view, Arc::clone(&subject.object)).await;
+        let snapshot = Snapshot::read(&self.view, Arc::clone(&subject.object)).await;
+        let facts = Facts::gather(&self.view, snapshot).await;
+        // The bindings of this connection are checked through its session.
+        connection::remember(&self.view, &facts);
         let plan = connection::plan::plan(&facts);
         let report = connection::report::report(&facts, &plan);
         row.tell(&report.status.conditions, location, self.offline);

@@ -20,7 +20,7 @@ mod table;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Namespace;
@@ -28,6 +28,7 @@ use kube::Resource;
 use kube::api::PartialObjectMeta;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher;
+use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use secrecy::SecretString;
 use tokio::sync::mpsc;
@@ -36,7 +37,7 @@ use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::connection::NamespacesFrom;
 use crate::clock::{SharedClock, SystemClock};
 use crate::controllers::view::{ClientFactory, ClusterObjects};
-use crate::controllers::{Keys, Sessions, Settings, Triggers, View, connection, install};
+use crate::controllers::{Keys, Sessions, Settings, Triggers, View, install};
 use crate::protocol::keys::InstallKey;
 use crate::providers::transport::{TransportFactory, Unleased};
 use checker::Checker;
@@ -130,7 +131,7 @@ fn checker(
             cleanup_timeout: None,
         },
         keys: Keys { fingerprint: key.fingerprint(), receiver: key.receiver(), controller: key.controller() },
-        key_failure: install::guard::KeyFailure::default(),
+        key_failure: install::KeyFailure::default(),
         network,
         sessions: Sessions::new(sessions),
         connections: store(inventory.connections.values().map(|subject| (*subject.object).clone())),
@@ -144,7 +145,6 @@ fn checker(
         evidence: Mutex::default(),
         probes: Mutex::default(),
         attempts: Mutex::default(),
-        usages: connection::usage::ReportedUsage::default(),
         shows_connections: true,
         triggers: Triggers { connections, bindings },
     };

@@ -3,10 +3,11 @@
 use kube::Client;
 use kube::runtime::events::Recorder;
 
+use super::leftovers::Pending;
+use super::metrics::Metrics;
 use super::runtime::backoff::Backoff;
 use super::runtime::writes::WriteTracker;
 use super::view::View;
-use super::{leftovers, metrics};
 
 /// Everything that a reconciliation needs: the view it reads and the means to write.
 pub struct Context {
@@ -15,7 +16,7 @@ pub struct Context {
     /// Client of the API server.
     pub client: Client,
     /// The connections that have leftover hooks to delete.
-    pub leftovers: leftovers::Pending,
+    pub leftovers: Pending,
     /// Our own writes that the caches have not seen yet.
     pub writes: WriteTracker,
     /// Consecutive failures of each object.
@@ -23,5 +24,5 @@ pub struct Context {
     /// Publishes Kubernetes events.
     pub recorder: Recorder,
     /// Metrics of the controllers.
-    pub metrics: metrics::Metrics,
+    pub metrics: Metrics,
 }

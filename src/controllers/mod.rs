@@ -23,7 +23,6 @@ pub use claim::foreign_owner_message;
 pub use context::Context;
 pub use managed::{Managed, requested};
 pub use runtime::error::Error;
-pub(crate) use runtime::lock::locked;
 pub use runtime::status::report_invalid;
 pub use sessions::Sessions;
 pub use settings::{Keys, Settings, Triggers};

@@ -2,13 +2,13 @@
 //! binding controller. In memory only, and the only place where a credential lives longer than one call.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::gate::ActiveClient;
-use super::locked;
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{ConditionType, Reason};
 use crate::providers::{Disposition, ProviderError};
@@ -76,6 +76,17 @@ impl ConditionFailure {
     }
 }
 
+/// Usage of a connection by bindings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bindings that have a grant for what they ask for, or hold a hook made through the connection.
+    pub bindings: i64,
+    /// Whether any binding with a grant requests a webhook.
+    pub webhooks: bool,
+    /// Bindings that hold, or may hold, a hook made through the connection.
+    pub holding: i64,
+}
+
 /// The state of one connection.
 #[derive(Clone)]
 pub struct Session {
@@ -99,6 +110,8 @@ pub struct Session {
     pub active_client: Option<ActiveClient>,
     /// Whether the credential was refused outside an inspection, so that a new inspection is needed.
     pub inspection_requested: bool,
+    /// Usage of the connection at its last reconciliation.
+    pub usage: Usage,
 }
 
 /// A credential that the provider rejected. Repeated attempts would lock accounts and use up quotas.
@@ -108,6 +121,23 @@ pub struct Rejection {
     pub error: Arc<ProviderError>,
     /// Time of the next automatic attempt; `None` for never.
     pub probe_at: Option<Timestamp>,
+}
+
+impl Rejection {
+    /// A rejection at this time. `probe_again`: whether one attempt an hour is harmless, which it is not with passwords.
+    #[must_use]
+    pub fn new(error: ProviderError, now: Timestamp, probe_again: bool) -> Self {
+        Self { error: Arc::new(error), probe_at: now.checked_add(REJECTION_RESTS).ok().filter(|_| probe_again) }
+    }
+}
+
+/// The credential that a connection uses.
+#[derive(Clone, Debug)]
+pub struct CredentialUse {
+    /// Origin and keyed hash of the credential.
+    pub key: String,
+    /// The rejection of the credential by this inspection.
+    pub rejection: Option<Rejection>,
 }
 
 /// Pause before the next attempt with a rejected token.
@@ -168,49 +198,33 @@ impl Sessions {
     /// The session of a connection; `None` before its first inspection.
     #[must_use]
     pub fn get(&self, connection: &ConnectionTarget) -> Option<Session> {
-        locked(&self.known).get(connection).cloned()
+        self.known.lock().get(connection).cloned()
     }
 
-    /// Stores the result of an inspection. Keeps the last working client of the same object, unless the credential of that
-    /// client was rejected.
-    pub fn set(&self, connection: &ConnectionTarget, mut session: Session) {
-        let mut sessions = locked(&self.known);
-        let before = sessions.remove(connection);
-        if session.active_client.is_none() {
-            let rejected = session.failure.as_ref().is_some_and(ConditionFailure::is_rejection);
-            let kept = before.as_ref().filter(|before| before.uid == session.uid).and_then(|before| before.active_client.clone());
-            session.active_client = kept.filter(|active_client| !rejected || active_client.inputs != session.inputs);
-        }
-        let same = before.is_some_and(|before| before.failure == session.failure && before.inputs == session.inputs);
-        sessions.insert(connection.clone(), session);
-        drop(sessions);
-        if !same {
+    /// Stores the result of an inspection.
+    pub fn set(&self, connection: &ConnectionTarget, session: Session) {
+        let (failure, inputs) = (session.failure.clone(), session.inputs.clone());
+        let before = self.known.lock().insert(connection.clone(), session);
+        if before.is_none_or(|before| before.failure != failure || before.inputs != inputs) {
             self.tell(connection);
         }
     }
 
     /// Records that the credential was refused outside an inspection. Returns whether this was not recorded yet.
     pub fn request_inspection(&self, connection: &ConnectionTarget) -> bool {
-        locked(&self.known).get_mut(connection).is_some_and(|session| !std::mem::replace(&mut session.inspection_requested, true))
+        self.known.lock().get_mut(connection).is_some_and(|session| !std::mem::replace(&mut session.inspection_requested, true))
     }
 
-    /// Records that a provider rejected a credential. `probe_again`: whether one attempt an hour is harmless, which it is not
-    /// with passwords.
-    pub fn reject(&self, key: String, error: ProviderError, now: Timestamp, probe_again: bool) -> Rejection {
-        let probe_at = if probe_again { now.checked_add(REJECTION_RESTS).ok() } else { None };
-        let rejection = Rejection { error: Arc::new(error), probe_at };
-        let mut rejections = locked(&self.rejections);
-        rejections.prune(now);
-        rejections.known.insert(key, Remembered { rejection: rejection.clone(), unused_since: None });
-        rejection
-    }
-
-    /// Records which credential a connection uses now. Its rejection is remembered for as long.
-    pub fn uses(&self, connection: &ConnectionTarget, key: &str, now: Timestamp) {
-        let mut rejections = locked(&self.rejections);
-        if rejections.used.get(connection).is_none_or(|used| used != key) {
-            rejections.used.insert(connection.clone(), key.to_owned());
+    /// Records which credential a connection uses now, and its rejection. A rejection is remembered while the credential is used.
+    pub fn uses(&self, connection: &ConnectionTarget, credential: &CredentialUse, now: Timestamp) {
+        let CredentialUse { key, rejection } = credential;
+        let mut rejections = self.rejections.lock();
+        let before = rejections.used.insert(connection.clone(), key.clone());
+        if rejection.is_some() || before.as_ref() != Some(key) {
             rejections.prune(now);
+        }
+        if let Some(rejection) = rejection.clone() {
+            rejections.known.insert(key.clone(), Remembered { rejection, unused_since: None });
         }
     }
 
@@ -218,7 +232,7 @@ impl Sessions {
     /// only one caller makes the attempt. `asked`: a user requests an attempt now, which is granted where attempts are
     /// harmless.
     pub fn rejected(&self, key: &str, now: Timestamp, asked: bool) -> Option<Rejection> {
-        let mut rejections = locked(&self.rejections);
+        let mut rejections = self.rejections.lock();
         let rejection = rejections.known.get(key)?.rejection.clone();
         if rejection.probe_at.is_some_and(|at| asked || at <= now) {
             rejections.known.remove(key);
@@ -227,10 +241,23 @@ impl Sessions {
         Some(rejection)
     }
 
+    /// Records the usage of a connection at its last reconciliation.
+    pub fn set_usage(&self, connection: &ConnectionTarget, usage: Usage) {
+        if let Some(session) = self.known.lock().get_mut(connection) {
+            session.usage = usage;
+        }
+    }
+
+    /// The usage of each connection at its last reconciliation.
+    #[must_use]
+    pub fn usages(&self) -> Vec<(ConnectionTarget, Usage)> {
+        self.known.lock().iter().map(|(connection, session)| (connection.clone(), session.usage)).collect()
+    }
+
     /// Removes a connection that no longer exists.
     pub fn remove(&self, connection: &ConnectionTarget) {
-        locked(&self.rejections).used.remove(connection);
-        if locked(&self.known).remove(connection).is_some() {
+        self.rejections.lock().used.remove(connection);
+        if self.known.lock().remove(connection).is_some() {
             self.tell(connection);
         }
     }
@@ -254,24 +281,25 @@ mod tests {
         Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hours)
     }
 
+    fn rejected(key: &str, hours: i64) -> CredentialUse {
+        let error = ProviderError::new(ErrorKind::Unauthenticated, "inspect", "no");
+        CredentialUse { key: key.into(), rejection: Some(Rejection::new(error, at(hours), false)) }
+    }
+
     #[test]
     fn a_rejected_password_is_remembered_while_a_connection_has_it_and_forgotten_a_day_later() {
         let sessions = Sessions::new(tokio::sync::mpsc::unbounded_channel().0);
-        let reject = |key: &str, hours| {
-            sessions.reject(key.into(), ProviderError::new(ErrorKind::Unauthenticated, "inspect", "no"), at(hours), false);
-        };
-        for name in ["a", "b"] {
-            sessions.uses(&connection(name), "first", at(0));
-        }
-        reject("first", 0);
+        let reject = |name: &str, key: &str, hours| sessions.uses(&connection(name), &rejected(key, hours), at(hours));
+        reject("a", "first", 0);
+        reject("b", "first", 0);
         let kept = |hours| sessions.rejected("first", at(hours), true).is_some();
-        sessions.uses(&connection("a"), "second", at(1));
-        reject("second", 30);
+        reject("a", "second", 1);
+        reject("a", "second", 30);
         assert!(kept(30), "another connection still has it");
         sessions.remove(&connection("b"));
-        reject("second", 40);
+        reject("a", "second", 40);
         assert!(kept(63), "whoever creates it again gets no further attempt");
-        reject("second", 65);
+        reject("a", "second", 65);
         assert!(!kept(65));
         assert!(sessions.rejected("second", at(1000), true).is_some(), "it is used");
     }
@@ -280,11 +308,9 @@ mod tests {
     fn passwords_that_are_replaced_again_and_again_do_not_pile_up() {
         let sessions = Sessions::new(tokio::sync::mpsc::unbounded_channel().0);
         for hour in 0..1000 {
-            let key = format!("password {hour}");
-            sessions.uses(&connection("a"), &key, at(hour));
-            sessions.reject(key, ProviderError::new(ErrorKind::Unauthenticated, "inspect", "no"), at(hour), false);
+            sessions.uses(&connection("a"), &rejected(&format!("password {hour}"), hour), at(hour));
         }
-        let known = locked(&sessions.rejections).known.len();
+        let known = sessions.rejections.lock().known.len();
         assert!(known <= 26, "{known}");
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
@@ -11,9 +11,10 @@ use kube::api::PartialObjectMeta;
 use kube::core::NamespaceResourceScope;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Resource};
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
-use super::{Keys, Sessions, Settings, Triggers, binding, connection, install};
+use super::{Keys, Sessions, Settings, Triggers, binding, install};
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::clock::SharedClock;
@@ -22,7 +23,8 @@ use crate::protocol::evidence::BindingEvidence;
 use crate::providers::transport::{ProxySettings, Transport, TransportFactory};
 use crate::providers::{Client, Credential, Endpoint, Provider, ProviderError};
 
-/// Everything that `observe` reads.
+/// Everything that `observe` reads. Its locks know no poisoning: every critical section is one map operation, so the data is still
+/// consistent after a panic.
 pub struct View {
     /// Reads the Secrets and `ConfigMap`s that objects refer to.
     pub references: Arc<dyn ObjectReader>,
@@ -33,7 +35,7 @@ pub struct View {
     /// Values derived from the install key.
     pub keys: Keys,
     /// What is wrong with the Secret of the install key.
-    pub key_failure: install::guard::KeyFailure,
+    pub key_failure: install::KeyFailure,
     /// Makes the clients of the connections.
     pub clients: Arc<dyn ClientFactory>,
     /// Makes the transports of the connections.
@@ -54,8 +56,6 @@ pub struct View {
     pub probes: Mutex<HashMap<String, binding::ProbeRecord>>,
     /// Unfinished attempts of each binding, by UID of the binding.
     pub attempts: Mutex<HashMap<String, binding::attempts::Attempts>>,
-    /// Usage that was last reported to each connection.
-    pub usages: connection::usage::ReportedUsage,
     /// Whether messages may mention that a connection depends on labels which cannot be read. Only for a reader who has the
     /// connection's manifest.
     pub shows_connections: bool,

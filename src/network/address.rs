@@ -1,9 +1,10 @@
 //! Classifies addresses that must not be reached through a configured URL.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use ipnet::IpNet;
+use parking_lot::RwLock;
 
 /// The cluster's own addresses: its service ranges and its API servers. Clones share the data.
 #[derive(Clone, Debug, Default)]
@@ -13,11 +14,11 @@ impl ClusterNetworks {
     /// Replaces the known addresses of the cluster.
     pub fn set(&self, service_ranges: impl IntoIterator<Item = IpNet>, api_servers: impl IntoIterator<Item = IpAddr>) {
         let networks = service_ranges.into_iter().chain(api_servers.into_iter().map(|address| IpNet::from(unwrap_embedded(address))));
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = networks.collect();
+        *self.0.write() = networks.collect();
     }
 
     pub(super) fn contains(&self, address: IpAddr) -> bool {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).iter().any(|network| network.contains(&address))
+        self.0.read().iter().any(|network| network.contains(&address))
     }
 }
 

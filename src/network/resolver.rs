@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use super::{NetworkPolicy, Purpose, Refusal};
+use super::policy::{NetworkPolicy, Purpose, Refusal};
 
 pub(super) struct VettedResolver {
     policy: Arc<NetworkPolicy>,

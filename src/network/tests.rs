@@ -1,3 +1,8 @@
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use url::Url;
+
 use super::*;
 
 fn policy() -> NetworkPolicy {

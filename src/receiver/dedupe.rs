@@ -4,10 +4,11 @@
 use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::quality;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::ttl_cache::TtlCache;
@@ -158,7 +159,7 @@ impl Dedupe {
         let state = self.first.hash_one(states);
         let key = (self.first.hash_one((identity.uid, &subjects)), self.second.hash_one((identity.uid, &subjects)));
         let told = self.states.get_or_insert_with(key, || Arc::new(Mutex::new(LastState { state, entry: own.clone() })));
-        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = told.lock();
         if told.state != state {
             *told = LastState { state, entry: own.clone() };
         }
@@ -170,7 +171,7 @@ impl Dedupe {
         let fingerprint = self.content.hash_one((identity.uid, identity.events, identity.payload));
         let empty = || Arc::new(Mutex::new(ContentDuplicates { entries: Vec::new(), counts: Vec::new() }));
         let duplicates = self.contents.get_or_insert_with((fingerprint, identity.payload.len()), empty);
-        duplicates.lock().unwrap_or_else(PoisonError::into_inner).entry_of(identity.secret_version, identity.several_secret_versions, own)
+        duplicates.lock().entry_of(identity.secret_version, identity.several_secret_versions, own)
     }
 }
 
@@ -208,11 +209,11 @@ impl Entry {
     }
 
     fn is_new(&self) -> bool {
-        matches!(self.lock().phase, Phase::New)
+        matches!(self.state.lock().phase, Phase::New)
     }
 
     fn claim(self: Arc<Self>) -> Begin {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let pending = match &state.phase {
             Phase::InFlight(answer) => Earlier::Awaited(answer.clone()),
             Phase::Pending => Earlier::Known(DeliveryResult::Pending),
@@ -229,13 +230,13 @@ impl Entry {
 
     /// Whether a sink has accepted an event of this delivery.
     pub(super) fn has_accepted(&self, sink: &str, event: usize) -> bool {
-        let state = self.lock();
+        let state = self.state.lock();
         matches!(state.phase, Phase::Complete) || state.accepted.contains(&(sink.to_owned(), event))
     }
 
     /// Records that a sink accepted an event.
     pub(super) fn accept(&self, sink: &str, event: usize) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if !matches!(state.phase, Phase::Complete) {
             state.accepted.insert((sink.to_owned(), event));
         }
@@ -243,11 +244,7 @@ impl Entry {
 
     /// Records that every sink accepted all events.
     pub(super) fn complete(&self) {
-        *self.lock() = State { phase: Phase::Complete, accepted: BTreeSet::new() };
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.state.lock() = State { phase: Phase::Complete, accepted: BTreeSet::new() };
     }
 }
 
@@ -259,7 +256,7 @@ impl Claim {
     /// Ends the claim and gives the answer to all duplicates that wait for it.
     pub(super) fn finish(self, answer: DeliveryResult) {
         {
-            let mut state = self.entry.lock();
+            let mut state = self.entry.state.lock();
             // Pending events may have been accepted in the meantime.
             if !matches!(state.phase, Phase::Complete) {
                 state.phase = match answer {
@@ -275,7 +272,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let mut state = self.entry.lock();
+        let mut state = self.entry.state.lock();
         if self.answer.borrow().is_none() && matches!(state.phase, Phase::InFlight(_)) {
             state.phase = Phase::New;
         }

@@ -1,10 +1,11 @@
 //! Records evidence of deliveries for the controller.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 
 use super::routes::Routes;
 use crate::api::v1alpha1::EventKind;
@@ -57,7 +58,7 @@ impl EvidenceStore {
     #[must_use]
     pub fn snapshot(&self) -> Evidence {
         let now = self.routes.clock().now();
-        let mut records = self.lock();
+        let mut records = self.records.lock();
         self.forget_gone(&mut records);
         let bindings = records.iter_mut().map(|(uid, record)| (uid.clone(), record.evidence(now))).collect();
         Evidence { bindings }
@@ -133,13 +134,13 @@ impl EvidenceStore {
 
     /// Number of sinks whose last attempt failed.
     pub(super) fn failing_sinks(&self) -> usize {
-        let records = self.lock();
+        let records = self.records.lock();
         let known = records.iter().filter(|(uid, _)| self.routes.knows(uid));
         known.flat_map(|(_, record)| record.sinks.values()).filter(|sink| sink.failing_since.is_some()).count()
     }
 
     fn with<R>(&self, uid: &str, act: impl FnOnce(&mut Record) -> R) -> R {
-        let mut records = self.lock();
+        let mut records = self.records.lock();
         if let Some(record) = records.get_mut(uid) {
             return act(record);
         }
@@ -162,11 +163,7 @@ impl EvidenceStore {
     /// Number of records.
     #[cfg(test)]
     pub(super) fn records(&self) -> usize {
-        self.lock().len()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Record>> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+        self.records.lock().len()
     }
 }
 

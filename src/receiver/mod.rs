@@ -44,7 +44,7 @@ use std::sync::Arc;
 use prometheus_client::registry::Registry;
 
 pub use evidence::EvidenceStore;
-pub use routes::{Routes, RoutesConfig};
+pub use routes::{Freshness, Routes, RoutesConfig};
 pub use server::{BoundReceiver, ServerLimits};
 pub use sinks::SinkLimits;
 
@@ -56,19 +56,6 @@ use handler::Handler;
 use metrics::Metrics;
 use sinks::Dispatcher;
 use verify::{ByteBudget, Verifier};
-
-/// Reports whether the routes match the objects at the API server.
-pub trait Freshness: Send + Sync {
-    /// False until every watch has been read once, and while one of them is silent for too long. Unknown paths are answered 503
-    /// then, because the API server may have bindings for them.
-    fn is_fresh(&self) -> bool;
-}
-
-impl<F: Fn() -> bool + Send + Sync> Freshness for F {
-    fn is_fresh(&self) -> bool {
-        self()
-    }
-}
 
 /// The settings of a receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

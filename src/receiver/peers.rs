@@ -5,7 +5,9 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 /// Counts the connections of each peer. Cheap to clone; all clones share the counts.
 #[derive(Clone, Debug)]
@@ -29,7 +31,7 @@ impl Peers {
     /// Takes a slot for one more connection of a peer; `None` when the peer has its share.
     pub(super) fn take(&self, address: IpAddr) -> Option<PeerSlot> {
         let peer = peer(address);
-        let mut held = self.lock();
+        let mut held = self.held.lock();
         let count = held.entry(peer).or_insert(0);
         if *count >= self.share {
             return None;
@@ -37,10 +39,6 @@ impl Peers {
         *count += 1;
         drop(held);
         Some(PeerSlot { peers: self.clone(), peer })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -54,7 +52,7 @@ fn peer(address: IpAddr) -> IpAddr {
 
 impl Drop for PeerSlot {
     fn drop(&mut self) {
-        let mut held = self.peers.lock();
+        let mut held = self.peers.held.lock();
         if let Some(count) = held.get_mut(&self.peer) {
             *count = count.saturating_sub(1);
             if *count == 0 {
@@ -97,6 +95,6 @@ mod tests {
         for number in 0..100_u8 {
             drop(peers.take(IpAddr::from([10, 0, 0, number])));
         }
-        assert!(peers.lock().is_empty());
+        assert!(peers.held.lock().is_empty());
     }
 }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::num::NonZeroU32;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::RwLock;
 
 use super::route::{Connection, RateLimit, Route, RouteConfig, UserSecrets};
 use crate::api::v1alpha1::binding::ConnectionTarget;
@@ -19,6 +20,19 @@ use crate::providers::{Provider, registry};
 
 /// Returns the implementation of a provider: the registry without the providers that an installation disables.
 pub type ProviderLookup = Arc<dyn Fn(ProviderKind) -> Option<&'static dyn Provider> + Send + Sync>;
+
+/// Reports whether the routes match the objects at the API server.
+pub trait Freshness: Send + Sync {
+    /// False until every watch has been read once, and while one of them is silent for too long. Unknown paths are answered 503
+    /// then, because the API server may have bindings for them.
+    fn is_fresh(&self) -> bool;
+}
+
+impl<F: Fn() -> bool + Send + Sync> Freshness for F {
+    fn is_fresh(&self) -> bool {
+        self()
+    }
+}
 
 /// How long after its key was created in a cluster a receiver assumes that bindings may still be missing.
 const RESTORING: SignedDuration = SignedDuration::from_hours(1);
@@ -98,7 +112,7 @@ impl Routes {
     /// Number of known bindings, with an open or a closed route.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.read().by_uid.len()
+        self.0.table.read().by_uid.len()
     }
 
     /// Whether no binding is known.
@@ -110,13 +124,13 @@ impl Routes {
     /// Adds or updates a binding. A binding under deletion keeps its route until it no longer exists.
     pub fn apply_binding(&self, binding: &RepoBinding) {
         if let Some(route_config) = self.route_config(binding) {
-            self.write().put(route_config, self.0.config.rate);
+            self.0.table.write().put(route_config, self.0.config.rate);
         }
     }
 
     /// Removes a binding that no longer exists, but not one of the same name and another UID.
     pub fn remove_binding(&self, namespace: &str, name: &str, uid: &str) {
-        let mut table = self.write();
+        let mut table = self.0.table.write();
         if table.by_uid.get(uid).is_some_and(|route| route.config.namespace == namespace && route.config.name == name) {
             table.remove(uid);
         }
@@ -128,11 +142,11 @@ impl Routes {
         let target = ConnectionTarget { namespace, name };
         // Nearly every event changes only the status, which affects no route.
         let same = |known: &Arc<Connection>| known.spec == connection.spec.provider && known.allowed == connection.spec.allowed_bindings;
-        if self.read().connections.get(&target).is_some_and(same) {
+        if self.0.table.read().connections.get(&target).is_some_and(same) {
             return;
         }
         let known = self.connection(connection);
-        let mut table = self.write();
+        let mut table = self.0.table.write();
         table.connections.insert(target.clone(), Arc::new(known));
         table.refresh(|route_config| route_config.is_about(&target));
     }
@@ -140,7 +154,7 @@ impl Routes {
     /// Removes a connection that no longer exists. Deliveries to its bindings are answered 503 until it is restored.
     pub fn remove_connection(&self, namespace: &str, name: &str) {
         let target = ConnectionTarget { namespace: namespace.to_owned(), name: name.to_owned() };
-        let mut table = self.write();
+        let mut table = self.0.table.write();
         if table.connections.remove(&target).is_some() {
             table.refresh(|route_config| route_config.is_about(&target));
         }
@@ -149,7 +163,7 @@ impl Routes {
     /// Replaces the users' own secrets of every binding of a shard. Pass an empty map when the Secret of the shard no longer
     /// exists.
     pub fn apply_user_secrets(&self, shard: u8, entries: &BTreeMap<String, webhook_secrets::UserSecrets>) {
-        let mut table = self.write();
+        let mut table = self.0.table.write();
         table.user_secrets.retain(|uid, _| webhook_secrets::shard(uid) != shard);
         for (uid, secrets) in entries {
             table.user_secrets.insert(uid.clone(), Arc::new(secrets.pairs()));
@@ -159,7 +173,7 @@ impl Routes {
 
     /// The open route of a hook id; `None` if there is none.
     pub(super) fn find(&self, hook: &str) -> Option<Arc<Route>> {
-        self.read().by_hook.get(hook).cloned()
+        self.0.table.read().by_hook.get(hook).cloned()
     }
 
     /// Whether some bindings may be missing temporarily, as during the restore of a cluster: the key was in this cluster before
@@ -169,17 +183,17 @@ impl Routes {
     }
 
     pub(super) fn knows(&self, uid: &str) -> bool {
-        self.read().by_uid.contains_key(uid)
+        self.0.table.read().by_uid.contains_key(uid)
     }
 
     /// The names of a binding's sinks; `None` when the binding is not known.
     pub(super) fn sink_names(&self, uid: &str) -> Option<HashSet<String>> {
-        Some(self.read().by_uid.get(uid)?.config.sinks.iter().map(|sink| sink.name.clone()).collect())
+        Some(self.0.table.read().by_uid.get(uid)?.config.sinks.iter().map(|sink| sink.name.clone()).collect())
     }
 
     /// The present target of a sink.
     pub(super) fn sink(&self, uid: &str, name: &str) -> SinkState {
-        let table = self.read();
+        let table = self.0.table.read();
         let Some(route) = table.by_uid.get(uid) else { return SinkState::Gone };
         let Some(sink) = route.config.sinks.iter().find(|sink| sink.name == name) else { return SinkState::Gone };
         match &sink.target {
@@ -205,14 +219,6 @@ impl Routes {
     fn connection(&self, connection: &GitProviderConnection) -> Connection {
         let provider = connection.spec.provider.kind().and_then(|kind| (self.0.config.providers)(kind));
         Connection::new(connection, provider)
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, Table> {
-        self.0.table.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Table> {
-        self.0.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,10 +1,10 @@
 //! A cache with a maximum size and a time to live.
 
 use std::hash::Hash;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lru::LruCache;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// Stores values by key. When the cache is full, the oldest entry is removed first.
@@ -34,7 +34,7 @@ impl<K: Hash + Eq, V: Clone> TtlCache<K, V> {
     /// The valid entry of a key, or a new one.
     pub(super) fn get_or_insert_with(&self, key: K, new: impl FnOnce() -> V) -> V {
         let now = Instant::now();
-        let mut entries = self.lock();
+        let mut entries = self.entries.lock();
         let known = entries.peek(&key).filter(|(since, _)| self.counts(*since, now)).map(|(_, value)| value.clone());
         match known {
             Some(value) if !self.renewed_by_use => value,
@@ -50,7 +50,7 @@ impl<K: Hash + Eq, V: Clone> TtlCache<K, V> {
     /// Inserts a value and replaces the former one.
     pub(super) fn insert(&self, key: K, value: V) {
         let now = Instant::now();
-        let mut entries = self.lock();
+        let mut entries = self.entries.lock();
         entries.put(key, (now, value));
         self.trim(&mut entries, now);
     }
@@ -63,10 +63,6 @@ impl<K: Hash + Eq, V: Clone> TtlCache<K, V> {
         while entries.len() > self.capacity || entries.peek_lru().is_some_and(|(_, (since, _))| !self.counts(*since, now)) {
             entries.pop_lru();
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, LruCache<K, (Instant, V)>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -90,7 +86,7 @@ mod tests {
         recent.insert("b", 4);
         advance(KEPT).await;
         assert_eq!(recent.get_or_insert_with("c", || 5), 5);
-        assert_eq!(recent.lock().len(), 1);
+        assert_eq!(recent.entries.lock().len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -117,6 +113,6 @@ mod tests {
         assert_eq!(recent.get_or_insert_with("a", || 5), 3);
         assert_eq!(recent.get_or_insert_with("c", || 6), 4);
         assert_eq!(recent.get_or_insert_with("b", || 7), 7);
-        assert_eq!(recent.lock().len(), 2);
+        assert_eq!(recent.entries.lock().len(), 2);
     }
 }

@@ -14,11 +14,10 @@ use hyper::body::Body;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::Freshness;
 use super::metrics::Metrics;
 use super::refusal::Refusal;
 use super::route::{Route, SecretChoice};
-use super::routes::{Routes, parse_path};
+use super::routes::{Freshness, Routes, parse_path};
 use crate::api::v1alpha1::ProviderKind;
 use crate::protocol::secret::WebhookSecret;
 use crate::providers::Webhook;

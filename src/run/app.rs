@@ -8,8 +8,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use super::Role;
 use super::error::RunError;
+use super::role::Role;
 use crate::clock::SharedClock;
 use crate::telemetry::admin::{self, Admin, Check, EvidenceEndpoint, Refresh};
 use crate::telemetry::freshness::WatchHealth;

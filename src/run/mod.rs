@@ -4,6 +4,7 @@ mod app;
 mod cluster;
 mod error;
 mod receivers;
+mod role;
 mod routing;
 mod shards;
 mod uninstall;
@@ -14,14 +15,15 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{Config, Receivers};
-use crate::controllers::install::guard::{Guarded, KeyFailure};
-use crate::controllers::install::{self, InstallKeyError};
+use crate::controllers::install::guard::Guarded;
+use crate::controllers::install::{self, InstallKeyError, KeyFailure};
 use crate::controllers::runtime::backoff::Backoff;
 use crate::controllers::runtime::driver::{self, Requests};
 use crate::controllers::runtime::lease::{LeaderElection, LeaseDeadline};
@@ -38,38 +40,9 @@ use crate::telemetry::freshness::WatchHealth;
 use crate::telemetry::logs;
 use app::App;
 pub use error::RunError;
+pub use role::Role;
 pub use uninstall::uninstall;
 use watching::Watched;
-
-/// The role of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Reconciles the objects.
-    Controller,
-    /// Receives deliveries.
-    Receiver,
-    /// Reconciles and receives.
-    Both,
-}
-
-impl Role {
-    const fn reconciles(self) -> bool {
-        matches!(self, Self::Controller | Self::Both)
-    }
-
-    /// The name of the command.
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Controller => "controller",
-            Self::Receiver => "receiver",
-            Self::Both => "run",
-        }
-    }
-
-    const fn receives(self) -> bool {
-        matches!(self, Self::Receiver | Self::Both)
-    }
-}
 
 /// Runs a server until SIGTERM or Ctrl-C.
 ///
@@ -261,10 +234,9 @@ async fn start_controllers(
         connections: watched.connections(),
         bindings: watched.bindings(),
         namespaces: watched.namespaces(),
-        evidence: std::sync::Mutex::default(),
-        probes: std::sync::Mutex::default(),
-        attempts: std::sync::Mutex::default(),
-        usages: controllers::connection::usage::ReportedUsage::default(),
+        evidence: Mutex::default(),
+        probes: Mutex::default(),
+        attempts: Mutex::default(),
         shows_connections: false,
         triggers,
     };

@@ -3,16 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt as _};
+use parking_lot::Mutex;
 use tracing::{info, warn};
 
 use super::watching::Watched;
 use crate::api::v1alpha1::RepoBinding;
-use crate::controllers::{Context, locked};
+use crate::controllers::Context;
 use crate::k8s::watch::{self, Change};
 use crate::protocol::webhook_secrets::{self, UserSecrets};
 use crate::text::wording;
@@ -36,7 +37,7 @@ impl Shards {
     pub(super) fn watch_for(&self, binding: &RepoBinding) {
         let Some(uid) = binding.uid().filter(|_| brings_secret(binding)) else { return };
         let shard = webhook_secrets::shard(&uid);
-        if locked(&self.watched).insert(shard) {
+        if self.watched.lock().insert(shard) {
             let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
             // Runs until the process ends.
             tokio::spawn(follow(secrets, shard, Arc::clone(&self.hears)));
@@ -84,21 +85,21 @@ pub(super) fn renew(watched: &mut Watched, context: &Arc<Context>) {
     let (context, known) = (Arc::clone(context), Arc::clone(&prepared));
     let (client, namespace) = (context.client.clone(), context.view.settings.namespace.clone());
     let hears: Hears = Arc::new(move |shard, entries| {
-        let gone = gone(&locked(&known), shard, entries);
+        let gone = gone(&known.lock(), shard, entries);
         for binding in context.view.bindings.state_filter(|binding| binding.uid().is_some_and(|uid| gone.contains(&uid))) {
             info!(
                 namespace = binding.namespace(),
                 name = binding.name_any(),
                 "the prepared webhook secret was deleted; preparing it again"
             );
-            locked(&context.view.probes).entry(binding.uid().unwrap_or_default()).or_default().next = None;
+            context.view.probes.lock().entry(binding.uid().unwrap_or_default()).or_default().next = None;
             context.view.triggers.binding(&binding);
         }
     });
     let shards = Shards::new(&client, &namespace, hears);
     watched.on_bindings(Box::new(move |change| match change {
         Change::Applied(binding) => {
-            let mut prepared = locked(&prepared);
+            let mut prepared = prepared.lock();
             let uid = binding.uid().unwrap_or_default();
             // Only a prepared secret can be lost: the first reconciliation of a binding prepares it before the status contains
             // a secret version.
@@ -110,7 +111,7 @@ pub(super) fn renew(watched: &mut Watched, context: &Arc<Context>) {
             drop(prepared);
             shards.watch_for(binding);
         }
-        Change::Deleted(binding) => drop(locked(&prepared).remove(&binding.uid().unwrap_or_default())),
+        Change::Deleted(binding) => drop(prepared.lock().remove(&binding.uid().unwrap_or_default())),
         Change::Invalid(_) | Change::Ready => {}
     }));
 }

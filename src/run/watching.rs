@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tracing::error;
 
 use super::app::App;
+use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::config::Config;
 use crate::controllers::metrics::Kind;
@@ -111,7 +112,7 @@ impl Watched {
             }
             // Bindings learn about changes of the status by the session. Changes of grants and requests are passed on here.
             if gone || known.is_none_or(|known| known != facts) {
-                let target = crate::controllers::connection::target(connection);
+                let target = ConnectionTarget::of(connection);
                 for binding in bindings.state_filter(|binding| binding.is_about(&target)) {
                     triggers.binding(&binding);
                 }

@@ -2,13 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
+use parking_lot::Mutex;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use ring::hmac;
@@ -90,7 +91,7 @@ async fn metrics(State((admin, scrape)): State<(Arc<Admin>, Arc<Mutex<()>>)>) ->
     let mut text = String::new();
     let encoded = {
         // Concurrent scrapes would see each other's incomplete refresh.
-        let _alone = scrape.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = scrape.lock();
         admin.refresh.iter().for_each(|refresh| refresh());
         encode(&mut text, &admin.registry)
     };

@@ -7,7 +7,7 @@
 //! [`WATCH_SECONDS`]: crate::k8s::watch::WATCH_SECONDS
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::{Method, Request, Response};
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -66,7 +67,7 @@ impl WatchHealth {
 
     /// Updates the registered metrics.
     pub fn refresh(&self, now: Timestamp) {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.seen.lock();
         let mut oldest: HashMap<&'static str, Duration> = HashMap::new();
         for (path, at) in seen.iter() {
             let silent = oldest.entry(resource(path)).or_default();
@@ -83,7 +84,7 @@ impl WatchHealth {
     /// fresh.
     #[must_use]
     pub fn is_fresh(&self, endings: &[&str]) -> bool {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.seen.lock();
         endings.iter().all(|ending| {
             let mut watches = seen.iter().filter(|(path, _)| path.ends_with(ending)).peekable();
             watches.peek().is_some() && watches.all(|(_, at)| at.elapsed() < STALE_AFTER)
@@ -100,7 +101,7 @@ impl WatchHealth {
     }
 
     fn note(&self, path: String) {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(path, Instant::now());
+        self.seen.lock().insert(path, Instant::now());
     }
 
     fn count(&self, method: &'static str, code: &'static str) {

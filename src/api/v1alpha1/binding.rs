@@ -1,11 +1,11 @@
 //! `RepoBinding`: one repository that is reached through one connection.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::{CustomResource, KubeSchema};
+use kube::{CustomResource, KubeSchema, ResourceExt as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::connection::Address;
+use super::connection::{Address, GitProviderConnection};
 use super::shared::{DeletionPolicy, EventKind, Interval, LastHandled, ManagementPolicy, is_false};
 
 /// In `status.webhook.previousSecrets`: every derived version before the present one. Written when hooks are found although
@@ -452,6 +452,14 @@ pub struct ConnectionTarget {
     pub namespace: String,
     /// Name of the connection.
     pub name: String,
+}
+
+impl ConnectionTarget {
+    /// The namespace and name of a connection.
+    #[must_use]
+    pub fn of(connection: &GitProviderConnection) -> Self {
+        Self { namespace: connection.namespace().unwrap_or_default(), name: connection.name_any() }
+    }
 }
 
 /// Webhook at the provider.

@@ -17,7 +17,7 @@ use crate::controllers::gate::{GrantedRepository, OwnedHooks};
 use crate::controllers::leftovers::{self, Leftover, LeftoverHook, Noted};
 use crate::controllers::metrics::HookChange;
 use crate::controllers::runtime::status;
-use crate::controllers::{Context, Error, locked};
+use crate::controllers::{Context, Error};
 use crate::k8s::finalizer;
 use crate::providers::{Deletion, ErrorKind, Hook, HookRelease, HookRequest, ProviderError};
 
@@ -146,9 +146,9 @@ async fn finish(context: &Context, facts: &Facts, plan: &Plan, outcome: &mut Out
             finalizer::remove(&context.client, &*outcome.object).await?;
             outcome.gone = true;
             let uid = facts.object.uid().unwrap_or_default();
-            locked(&context.view.probes).remove(&uid);
-            locked(&context.view.evidence).remove(&uid);
-            locked(&context.view.attempts).remove(&uid);
+            context.view.probes.lock().remove(&uid);
+            context.view.evidence.lock().remove(&uid);
+            context.view.attempts.lock().remove(&uid);
             context.writes.forget(&uid);
             context.backoff.succeed(&uid);
             info!(namespace = facts.object.namespace(), name = facts.object.name_any(), "binding let go");

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use kube::ResourceExt as _;
 
+use crate::controllers::Context;
 use crate::controllers::metrics::Receivers;
-use crate::controllers::{Context, locked};
 use crate::protocol::evidence::{BindingEvidence, Collected, EvidenceSource};
 
 /// Pause between two polls of the receivers.
@@ -39,7 +39,7 @@ pub async fn follow(context: &Context, source: &dyn EvidenceSource) {
 
 /// Merges new evidence and returns the UIDs of the bindings whose evidence changed.
 fn replace(context: &Context, mut seen: HashMap<String, BindingEvidence>, present: &HashSet<String>) -> HashSet<String> {
-    let mut known = locked(&context.view.evidence);
+    let mut known = context.view.evidence.lock();
     keep_present(&mut known, present);
     // Evidence of a binding that is not in the cache yet is dropped here; the receiver reports it again at the next poll.
     keep_present(&mut seen, present);
@@ -53,8 +53,8 @@ fn replace(context: &Context, mut seen: HashMap<String, BindingEvidence>, presen
 /// all other objects.
 fn forget_gone(context: &Context, bindings: HashSet<String>) {
     let view = &context.view;
-    keep_present(&mut locked(&view.probes), &bindings);
-    keep_present(&mut locked(&view.attempts), &bindings);
+    keep_present(&mut view.probes.lock(), &bindings);
+    keep_present(&mut view.attempts.lock(), &bindings);
     let connections = view.connections.state();
     let present: HashSet<String> = connections.iter().filter_map(|connection| connection.uid()).chain(bindings).collect();
     context.writes.keep(&present);

@@ -28,7 +28,7 @@ use tracing::info;
 
 use super::claim::{self, BindingOwner};
 use super::runtime::writes::STALE_CACHE_RETRY;
-use super::{Context, Error, locked, metrics};
+use super::{Context, Error, metrics};
 use crate::api::v1alpha1::binding::RepoBindingStatus;
 use crate::api::v1alpha1::{ConditionType, RepoBinding};
 use crate::controllers::runtime::status;
@@ -153,7 +153,7 @@ fn note_attempts(context: &Context, facts: &observe::Facts, plan: &plan::Plan, o
         attempts.cleared(&cleanup_target.target, now);
     }
     let uid = facts.object.uid().unwrap_or_default();
-    let mut known = locked(&context.view.attempts);
+    let mut known = context.view.attempts.lock();
     if attempts.is_empty() {
         known.remove(&uid);
     } else {
@@ -182,7 +182,7 @@ fn remember(context: &Context, facts: &observe::Facts, plan: &plan::Plan, outcom
     let first_probe_pending = !probed && facts.memory.is_none() && plan::due::probe_due(facts);
     let waits_for_connection = !probed && facts.memory.is_none() && !matches!(facts.connection, observe::Connection::Ready { .. });
     if !first_probe_pending && !waits_for_connection {
-        locked(&context.view.probes).insert(facts.object.uid().unwrap_or_default(), memory);
+        context.view.probes.lock().insert(facts.object.uid().unwrap_or_default(), memory);
     }
 }
 
@@ -201,7 +201,7 @@ fn request_inspection(context: &Context, facts: &observe::Facts, outcome: &apply
 /// Makes bindings that wait for a hook which this binding may have given up probe again.
 fn requeue_conflicting(context: &Context, facts: &observe::Facts) {
     for other in conflicts::waiting(&context.view, &facts.object) {
-        locked(&context.view.probes).entry(other.uid().unwrap_or_default()).and_modify(|probe| probe.next = Some(facts.now));
+        context.view.probes.lock().entry(other.uid().unwrap_or_default()).and_modify(|probe| probe.next = Some(facts.now));
         context.view.triggers.binding(&other);
     }
 }
@@ -211,7 +211,7 @@ fn next(context: &Context, facts: &observe::Facts, plan: &plan::Plan, outcome: &
     if outcome.failure.is_some() || report::probe_failed(facts) {
         let pause = context.backoff.fail(&uid);
         let not_before = outcome.failure.as_ref().and_then(|failure| failure.error.retry_at).map(|at| hooks::until(facts.now, at));
-        locked(&context.view.probes).entry(uid).and_modify(|probe| probe.next = Some(facts.now));
+        context.view.probes.lock().entry(uid).and_modify(|probe| probe.next = Some(facts.now));
         return Action::requeue(pause.max(not_before.unwrap_or_default()));
     }
     context.backoff.succeed(&uid);

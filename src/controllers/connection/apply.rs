@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use kube::ResourceExt as _;
-
-use super::observe::Facts;
+use super::facts::Facts;
 use super::plan::{Action, Plan};
-use super::{forget, target};
 use crate::api::v1alpha1::GitProviderConnection;
+use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::controllers::{Context, Error};
 use crate::k8s::finalizer;
 
@@ -16,10 +14,10 @@ use crate::k8s::finalizer;
 /// # Errors
 /// Errors of the API server.
 pub async fn apply(context: &Context, facts: &Facts, plan: &Plan) -> Result<Option<Arc<GitProviderConnection>>, Error> {
-    let mut object = Arc::clone(&facts.object);
+    let mut object = Arc::clone(&facts.snapshot.object);
     for action in &plan.actions {
         match action {
-            Action::RetryLeftovers => context.leftovers.try_now(&target(&object)),
+            Action::RetryLeftovers => context.leftovers.try_now(&ConnectionTarget::of(&object)),
             Action::AddFinalizer => {
                 let held = finalizer::add(&context.client, &*object).await?;
                 context.writes.note(&held);
@@ -27,10 +25,6 @@ pub async fn apply(context: &Context, facts: &Facts, plan: &Plan) -> Result<Opti
             }
             Action::RemoveFinalizer => {
                 finalizer::remove(&context.client, &*object).await?;
-                forget(&context.view, &target(&object));
-                let uid = object.uid().unwrap_or_default();
-                context.writes.forget(&uid);
-                context.backoff.succeed(&uid);
                 return Ok(None);
             }
         }

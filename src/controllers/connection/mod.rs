@@ -1,10 +1,18 @@
 //! Reconciles a `GitProviderConnection`: reachability, authentication, permissions and expiry of the credential.
+//!
+//! The steps follow each other in one direction, and no file imports one of a later step: [`snapshot`] reads the cluster, [`schedule`]
+//! decides whether an inspection is due, [`probe`] makes it, [`facts`] has the results of both, [`plan`] decides, [`apply`] executes
+//! the plan and [`report`] builds the status. Only this file changes what is remembered.
 
 pub mod apply;
 pub mod connection_inputs;
-pub mod observe;
+pub mod facts;
+pub mod failure;
 pub mod plan;
+pub mod probe;
 pub mod report;
+pub mod schedule;
+pub mod snapshot;
 #[cfg(test)]
 mod tests;
 pub mod usage;
@@ -17,11 +25,13 @@ use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 use tracing::{debug, info};
 
+use self::facts::Facts;
+use self::snapshot::Snapshot;
+use super::runtime::status;
 use super::runtime::writes::STALE_CACHE_RETRY;
 use super::{Context, Error, View};
 use crate::api::v1alpha1::GitProviderConnection;
 use crate::api::v1alpha1::binding::ConnectionTarget;
-use crate::controllers::runtime::status;
 
 /// Runs one reconciliation of a connection.
 pub fn reconcile(object: Arc<GitProviderConnection>, context: Arc<Context>) -> BoxFuture<'static, Result<Action, Error>> {
@@ -31,16 +41,20 @@ pub fn reconcile(object: Arc<GitProviderConnection>, context: Arc<Context>) -> B
         }
         if status::skip_if_foreign(&context, &*object).await? {
             // The connection may have been ours before: bindings must no longer use its credential.
-            forget(&context.view, &target(&object));
+            context.view.sessions.remove(&ConnectionTarget::of(&object));
             return Ok(Action::await_change());
         }
-        let facts = observe::observe(&context.view, object).await;
+        let snapshot = Snapshot::read(&context.view, object).await;
+        let facts = Facts::gather(&context.view, snapshot).await;
+        // Must precede everything that can fail: otherwise a failed write would cause another inspection.
+        remember(&context.view, &facts);
         let plan = plan::plan(&facts);
-        let object = apply::apply(&context, &facts, &plan).await?;
-        let Some(object) = object else { return Ok(Action::await_change()) };
+        let Some(object) = apply::apply(&context, &facts, &plan).await? else {
+            gone(&context, &facts.snapshot.object);
+            return Ok(Action::await_change());
+        };
         let report = report::report(&facts, &plan);
-        let written = status::write(&context, &*object, &report.status).await?;
-        if written {
+        if status::write(&context, &*object, &report.status).await? {
             context.metrics.status_writes.get_or_create(&super::metrics::Kind { kind: "GitProviderConnection" }).inc();
             status::publish(&context, &*object, &report.events).await;
             log(&object, &report);
@@ -48,7 +62,7 @@ pub fn reconcile(object: Arc<GitProviderConnection>, context: Arc<Context>) -> B
             debug!(namespace = object.namespace(), name = object.name_any(), "connection unchanged");
         }
         context.backoff.succeed(&object.uid().unwrap_or_default());
-        Ok(plan.wake.map_or_else(Action::await_change, Action::requeue))
+        Ok(report.requeue.map_or_else(Action::await_change, Action::requeue))
     }
     .boxed()
 }
@@ -65,10 +79,20 @@ fn log(object: &GitProviderConnection, report: &report::Report) {
     );
 }
 
-/// Forgets a connection that is gone or belongs to another installation, because its client holds the credential.
-pub fn forget(view: &View, connection: &ConnectionTarget) {
-    view.sessions.remove(connection);
-    view.usages.forget(connection);
+/// Stores what the facts add to what is known of connections and credentials.
+pub fn remember(view: &View, facts: &Facts) {
+    let connection = ConnectionTarget::of(&facts.snapshot.object);
+    if let Some(probe) = &facts.probe {
+        if let Some(credential) = &probe.credential {
+            view.sessions.uses(&connection, credential, view.clock.now());
+        }
+        view.sessions.set(&connection, facts.session.clone());
+    }
+    view.sessions.set_usage(&connection, facts.usage);
+    // If the connection was deleted during the inspection, no other code would forget the credential.
+    if view.connection(&connection).is_none() {
+        view.sessions.remove(&connection);
+    }
 }
 
 /// Forgets everything about a deleted connection, also if somebody else removed its finalizer.
@@ -77,14 +101,8 @@ pub fn gone(context: &Context, object: &GitProviderConnection) {
     context.writes.forget(&uid);
     context.backoff.succeed(&uid);
     // A new connection of the same name may exist already; its session stays.
-    let connection = target(object);
+    let connection = ConnectionTarget::of(object);
     if context.view.connection(&connection).is_none_or(|present| present.uid() == object.uid()) {
-        forget(&context.view, &connection);
+        context.view.sessions.remove(&connection);
     }
-}
-
-/// Returns the namespace and name of a connection.
-#[must_use]
-pub fn target(object: &GitProviderConnection) -> ConnectionTarget {
-    ConnectionTarget { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
 }

@@ -1,11 +1,14 @@
 //! Builds the status and the events of a connection. Pure, and the only code that sets its conditions and events.
 
+use std::time::Duration;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt as _;
 
 use super::connection_inputs;
-use super::observe::Facts;
-use super::plan::{self, Plan};
+use super::facts::Facts;
+use super::plan::Plan;
+use super::schedule::{until, warn_before};
 use crate::api::v1alpha1::connection::{
     CredentialStatus, GitProviderConnectionStatus, IdentityStatus, PermissionState, PermissionStatus, ServerStatus,
 };
@@ -27,13 +30,15 @@ pub struct Report {
     pub status: GitProviderConnectionStatus,
     /// Kubernetes events for the user.
     pub events: Vec<EventRecord>,
+    /// Time to the next reconciliation; `None` waits for a change.
+    pub requeue: Option<Duration>,
 }
 
 /// Builds the status and the events.
 #[must_use]
 pub fn report(facts: &Facts, plan: &Plan) -> Report {
-    let before = facts.object.status.clone().unwrap_or_default();
-    let mut conditions = Conditions::new(&before.conditions, facts.object.metadata.generation, facts.now);
+    let before = facts.snapshot.object.status.clone().unwrap_or_default();
+    let mut conditions = Conditions::new(&before.conditions, facts.snapshot.object.metadata.generation, facts.snapshot.now);
     reachable_and_authenticated(&mut conditions, facts);
     authorized(&mut conditions, facts);
     expiring(&mut conditions, facts);
@@ -43,17 +48,28 @@ pub fn report(facts: &Facts, plan: &Plan) -> Report {
     events.extend(new_warnings(facts, &before, &conditions));
     events.extend(deletion_begins(facts, plan, &before.conditions));
     let mut status = GitProviderConnectionStatus {
-        observed_generation: facts.object.metadata.generation,
+        observed_generation: facts.snapshot.object.metadata.generation,
         conditions,
-        provider: facts.provider,
+        provider: facts.snapshot.object.spec.provider.kind(),
         bindings: Some(facts.usage.bindings),
-        installation: Some(facts.fingerprint.clone()),
+        installation: Some(facts.snapshot.fingerprint.clone()),
         last_handled: last_handled(facts),
         permissions: permissions(facts),
         ..before
     };
     found(&mut status, facts);
-    Report { status, events }
+    Report { status, events, requeue: requeue(facts, plan) }
+}
+
+/// Time to the next reconciliation: the next inspection or the next change of the expiry's condition; during a deletion, its end.
+fn requeue(facts: &Facts, plan: &Plan) -> Option<Duration> {
+    let now = facts.snapshot.now;
+    if facts.snapshot.object.metadata.deletion_timestamp.is_some() {
+        return plan.deadline.map(|deadline| until(now, deadline));
+    }
+    let expiry = facts.expiry().filter(|expiry| *expiry > now);
+    let warning = expiry.and_then(|expiry| expiry.checked_sub(warn_before(&facts.snapshot.object)).ok()).filter(|warning| *warning > now);
+    [facts.session.next, expiry, warning].into_iter().flatten().min().map(|at| until(now, at))
 }
 
 fn reachable_and_authenticated(conditions: &mut Conditions<'_>, facts: &Facts) {
@@ -61,7 +77,7 @@ fn reachable_and_authenticated(conditions: &mut Conditions<'_>, facts: &Facts) {
         conditions.succeed(ConditionType::Reachable, "the provider answers");
         let message = match identity_name(facts) {
             Some(name) => format!("the credential is that of {name}"),
-            None if facts.object.spec.credentials.is_none() => "no credential: public repositories only".to_owned(),
+            None if facts.snapshot.object.spec.credentials.is_none() => "no credential: public repositories only".to_owned(),
             None => "the credential is valid".to_owned(),
         };
         let message = std::iter::once(message.as_str()).chain(warnings(facts)).collect::<Vec<_>>().join("; ");
@@ -141,15 +157,15 @@ fn authorized(conditions: &mut Conditions<'_>, facts: &Facts) {
 }
 
 fn expiring(conditions: &mut Conditions<'_>, facts: &Facts) {
-    let Some(end) = facts.end() else { return };
-    let warned = end.checked_sub(plan::warn_before(facts)).is_ok_and(|warning| warning <= facts.now);
-    let kind = facts.credential.as_ref().map(|credential| credential.kind);
-    let place = connection_inputs::place_of_credential(&facts.object, kind);
+    let Some(end) = facts.expiry() else { return };
+    let warned = end.checked_sub(warn_before(&facts.snapshot.object)).is_ok_and(|warning| warning <= facts.snapshot.now);
+    let kind = facts.snapshot.inputs.as_ref().ok().map(|inputs| inputs.declared.credential.kind());
+    let place = connection_inputs::place_of_credential(&facts.snapshot.object, kind);
     let remedy = place.map(|place| format!("; put a new one into {place}")).unwrap_or_default();
-    if warned && end > facts.now {
+    if warned && end > facts.snapshot.now {
         let message = format!("the credential ends at {end}{remedy}");
         conditions.set(ConditionType::CredentialExpiring, ConditionStatus::True, Reason::ExpiresSoon, message);
-    } else if end <= facts.now {
+    } else if end <= facts.snapshot.now {
         let message = format!("the credential was to end at {end}{remedy}");
         conditions.set(ConditionType::CredentialExpiring, ConditionStatus::True, Reason::CredentialExpired, message);
     }
@@ -169,7 +185,7 @@ fn ready(conditions: &mut Conditions<'_>, facts: &Facts, plan: &Plan) -> (Condit
         .find(|condition| condition.status == "False")
         .map(|condition| condition.message.clone());
     let (status, reason, message) = match (&facts.session.failure, lowering) {
-        _ if facts.object.spec.suspend => {
+        _ if facts.snapshot.object.spec.suspend => {
             (ConditionStatus::False, Reason::Suspended, "suspended; set spec.suspend to false to go on".to_owned())
         }
         (Some(failure), _) if failure.condition == ConditionType::Ready => {
@@ -177,7 +193,7 @@ fn ready(conditions: &mut Conditions<'_>, facts: &Facts, plan: &Plan) -> (Condit
         }
         (Some(failure), _) => (ConditionStatus::False, failure.reason, message_of(failure)),
         (None, Some(message)) => (ConditionStatus::False, Reason::PermissionMissing, message),
-        (None, None) if facts.object.spec.credentials.is_none() => {
+        (None, None) if facts.snapshot.object.spec.credentials.is_none() => {
             (ConditionStatus::True, Reason::Succeeded, "the provider answers; without a credential only what is public is seen".to_owned())
         }
         (None, None) => (ConditionStatus::True, Reason::Succeeded, "the provider answers and the credential works".to_owned()),
@@ -235,15 +251,16 @@ fn permissions(facts: &Facts) -> Vec<PermissionStatus> {
 
 /// Writes the results of the inspection to the status. If the inspection failed, the last good results stay visible.
 fn found(status: &mut GitProviderConnectionStatus, facts: &Facts) {
-    if let Some(credential) = &facts.credential {
+    if let Ok(inputs) = &facts.snapshot.inputs {
+        let kind = inputs.declared.credential.kind();
         let known = status.credential.take();
-        let same = known.as_ref().filter(|known| known.kind == credential.kind);
+        let same = known.as_ref().filter(|known| known.kind == kind);
         status.credential = Some(CredentialStatus {
-            kind: credential.kind,
+            kind,
             name: same.and_then(|known| known.name.clone()),
-            expires_at: facts.end().map(Time),
+            expires_at: facts.expiry().map(Time),
             grants: same.map(|known| known.grants.clone()).unwrap_or_default(),
-            secret_resource_version: credential.secret_version.clone(),
+            secret_resource_version: inputs.secret_version.clone(),
         });
     }
     if facts.session.failure.is_some() {
@@ -263,7 +280,7 @@ fn found(status: &mut GitProviderConnectionStatus, facts: &Facts) {
 }
 
 fn last_handled(facts: &Facts) -> Option<LastHandled> {
-    let annotation = |name: &str| facts.object.annotations().get(name).cloned();
+    let annotation = |name: &str| facts.snapshot.object.annotations().get(name).cloned();
     let handled = LastHandled {
         reconcile: annotation(RECONCILE_REQUESTED_AT),
         rotate_secret: annotation(ROTATE_REQUESTED_AT),

@@ -7,15 +7,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 
-use super::observe::{Facts, failure_of};
+use super::facts::Facts;
+use super::failure::failure_of;
 use super::plan::{self, Action};
 use super::report::{Report, report};
-use super::usage::Usage;
+use super::snapshot::Snapshot;
 use crate::api::v1alpha1::connection::{GitProviderConnectionStatus, IdentityKind, PermissionState};
 use crate::api::v1alpha1::{ConditionType, FINALIZER, GitProviderConnection, Permission, ProviderKind, Reason};
 use crate::clock::SystemClock;
 use crate::controllers::gate::ActiveClient;
-use crate::controllers::sessions::{ConditionFailure, Session};
+use crate::controllers::sessions::{ConditionFailure, Session, Usage};
 use crate::k8s::conditions;
 use crate::network::NetworkPolicy;
 use crate::providers::model::Identity;
@@ -60,11 +61,19 @@ fn facts(warnings: &[&str], status: Option<&GitProviderConnectionStatus>, failur
         warnings: warnings.iter().map(|warning| (*warning).to_owned()).collect(),
     };
     let now = Timestamp::from_second(1_800_000_000).unwrap();
-    Facts {
+    let snapshot = Snapshot {
         object: Arc::new(object),
         now,
         fingerprint: "f".to_owned(),
-        provider: Some(ProviderKind::AzureDevOps),
+        inputs: Err(ConditionFailure::pending("not read")),
+        session: None,
+        terminating: false,
+        read_only: false,
+        cleanup_timeout: None,
+    };
+    Facts {
+        snapshot,
+        probe: None,
         session: Session {
             uid: "u".to_owned(),
             inputs: String::new(),
@@ -76,13 +85,10 @@ fn facts(warnings: &[&str], status: Option<&GitProviderConnectionStatus>, failur
             failure,
             active_client: Some(ActiveClient::new(provider, endpoint, client, inspection, String::new(), "way".into())),
             inspection_requested: false,
+            usage: Usage::default(),
         },
-        credential: None,
-        permissions: Vec::new(),
-        begins_to_work: false,
         usage: Usage::default(),
-        terminating: false,
-        cleanup_timeout: None,
+        permissions: Vec::new(),
     }
 }
 
@@ -167,7 +173,7 @@ fn what_a_person_has_to_correct_is_never_an_outage() {
         Unauthenticated,
     ];
     let waited_for = [RateLimited, ResponseInvalid, Transient, Unreachable];
-    let failure = |kind| super::observe::failure_of(&ProviderError::new(kind, "inspect the credential", "words"), None);
+    let failure = |kind| failure_of(&ProviderError::new(kind, "inspect the credential", "words"), None);
     for (kind, is_outage) in corrected.map(|kind| (kind, false)).into_iter().chain(waited_for.map(|kind| (kind, true))) {
         let failure = failure(kind);
         assert_eq!(failure.is_outage(), is_outage, "{kind:?}: {}", failure.reason);
@@ -185,17 +191,17 @@ fn what_a_person_has_to_correct_is_never_an_outage() {
 fn a_connection_that_works_gives_its_bindings_time_however_long_ago_its_deletion_was() {
     let deleted = |failure: Option<ConditionFailure>, works_for: i64| {
         let mut facts = facts(&[], None, failure);
-        let object = Arc::make_mut(&mut facts.object);
-        object.metadata.deletion_timestamp = Some(Time(facts.now - SignedDuration::from_hours(7 * 24)));
+        let object = Arc::make_mut(&mut facts.snapshot.object);
+        object.metadata.deletion_timestamp = Some(Time(facts.snapshot.now - SignedDuration::from_hours(7 * 24)));
         object.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
         facts.session.works_since = facts.session.works_since.map(|now| now - SignedDuration::from_secs(works_for));
         facts.usage.holding = 1;
-        plan::plan(&facts)
+        (plan::plan(&facts).actions, say(&facts).requeue)
     };
-    let restarted = deleted(None, 2);
-    assert_eq!(restarted.actions, []);
-    assert!(restarted.wake.is_some_and(|wake| wake.as_secs() < 30), "{:?}", restarted.wake);
-    assert_eq!(deleted(None, 60).actions, [Action::RemoveFinalizer], "its bindings do not end");
+    let (actions, requeue) = deleted(None, 2);
+    assert_eq!(actions, []);
+    assert!(requeue.is_some_and(|pause| pause.as_secs() < 30), "{requeue:?}");
+    assert_eq!(deleted(None, 60).0, [Action::RemoveFinalizer], "its bindings do not end");
     let rejected = failure_of(&ProviderError::new(ErrorKind::Unauthenticated, "inspect", "401"), None);
-    assert_eq!(deleted(Some(rejected), 0).actions, [Action::RemoveFinalizer]);
+    assert_eq!(deleted(Some(rejected), 0).0, [Action::RemoveFinalizer]);
 }

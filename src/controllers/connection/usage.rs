@@ -1,7 +1,6 @@
 //! Computes the usage of connections: how many bindings use one, whether any needs webhooks, and how many still hold hooks.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -9,38 +8,26 @@ use tokio::sync::Notify;
 use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget};
 use crate::controllers::gate::{self, Seal};
-use crate::controllers::{View, foreign_owner_message, locked};
+use crate::controllers::sessions::Usage;
+use crate::controllers::{View, foreign_owner_message};
 use crate::k8s::finalizer;
 
 /// Minimum time between two comparisons of usages, because bindings change in bursts.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Usage of a connection by bindings.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Bindings that have a grant for what they ask for, or hold a hook made through the connection.
-    pub bindings: i64,
-    /// Whether any binding with a grant requests a webhook.
-    pub webhooks: bool,
-    /// Bindings that hold, or may hold, a hook made through the connection.
-    pub holding: i64,
-}
-
-impl Usage {
-    /// Counts a binding for a connection. A binding that only names the connection does not count: anybody can create one.
-    fn count(&mut self, view: &View, binding: &RepoBinding, connection: &ConnectionTarget) {
-        // This installation could not remove the hooks of another installation's binding.
-        if foreign_owner_message(binding, &view.keys.fingerprint).is_some() {
-            return;
-        }
-        let granted = binding.connection_target() == *connection && is_granted(view, binding, connection);
-        // The finalizer is set before the first hook is created, and the status is written after it.
-        let may_hold = granted && finalizer::is_present(binding) && held_targets(view, binding).next().is_none();
-        let holds = may_hold || held_targets(view, binding).any(|target| target.connection == *connection);
-        self.bindings += i64::from(granted || holds);
-        self.webhooks |= granted && binding.spec.webhook.is_some();
-        self.holding += i64::from(holds);
+/// Counts a binding for a connection. A binding that only names the connection does not count: anybody can create one.
+fn count(usage: &mut Usage, view: &View, binding: &RepoBinding, connection: &ConnectionTarget) {
+    // This installation could not remove the hooks of another installation's binding.
+    if foreign_owner_message(binding, &view.keys.fingerprint).is_some() {
+        return;
     }
+    let granted = binding.connection_target() == *connection && is_granted(view, binding, connection);
+    // The finalizer is set before the first hook is created, and the status is written after it.
+    let may_hold = granted && finalizer::is_present(binding) && held_targets(view, binding).next().is_none();
+    let holds = may_hold || held_targets(view, binding).any(|target| target.connection == *connection);
+    usage.bindings += i64::from(granted || holds);
+    usage.webhooks |= granted && binding.spec.webhook.is_some();
+    usage.holding += i64::from(holds);
 }
 
 /// Whether the connection grants the binding what it asks for. If that cannot be decided, an earlier grant counts.
@@ -60,25 +47,13 @@ fn held_targets<'a>(view: &View, binding: &'a RepoBinding) -> impl Iterator<Item
     present.into_iter().chain(former).filter(move |target| seal.is_on(target))
 }
 
-/// The usage of each connection at its last reconciliation.
-#[derive(Debug, Default)]
-pub struct ReportedUsage(Mutex<HashMap<ConnectionTarget, Usage>>);
-
-impl ReportedUsage {
-    /// Removes a deleted connection.
-    pub fn forget(&self, connection: &ConnectionTarget) {
-        locked(&self.0).remove(connection);
-    }
-}
-
 /// Computes the present usage of one connection.
 #[must_use]
 pub fn of(view: &View, connection: &ConnectionTarget) -> Usage {
     let mut usage = Usage::default();
     for binding in view.bindings.state() {
-        usage.count(view, &binding, connection);
+        count(&mut usage, view, &binding, connection);
     }
-    locked(&view.usages.0).insert(connection.clone(), usage);
     usage
 }
 
@@ -87,11 +62,10 @@ pub async fn follow(view: &View, bindings_changed: &Notify) {
     loop {
         bindings_changed.notified().await;
         let present = all(view);
-        let reported = locked(&view.usages.0).clone();
-        for (connection, _) in
-            reported.iter().filter(|(connection, reported)| present.get(connection).copied().unwrap_or_default() != **reported)
-        {
-            view.triggers.connection(connection);
+        for (connection, reported) in view.sessions.usages() {
+            if present.get(&connection).copied().unwrap_or_default() != reported {
+                view.triggers.connection(&connection);
+            }
         }
         tokio::time::sleep(INTERVAL).await;
     }
@@ -104,7 +78,7 @@ fn all(view: &View) -> HashMap<ConnectionTarget, Usage> {
         let held = held_targets(view, &binding).map(|target| target.connection.clone());
         let connections: BTreeSet<ConnectionTarget> = held.chain([named]).collect();
         for connection in connections {
-            usages.entry(connection.clone()).or_default().count(view, &binding, &connection);
+            count(usages.entry(connection.clone()).or_default(), view, &binding, &connection);
         }
     }
     usages

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use super::granted::is_missing;
-use super::{ActiveClient, GrantedRepository, Seal, Server, View, permits_text};
+use super::active_client::{ActiveClient, Server};
+use super::granted::{GrantedRepository, is_missing};
+use super::grants::permits_text;
+use super::seal::Seal;
 use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::binding::HookTarget;
 use crate::controllers::binding::ownership::HookIdentity;
 use crate::controllers::leftovers::Stored;
+use crate::controllers::view::View;
 use crate::providers::{Client, Deletion, ErrorKind, Hook, HookRelease, ProviderError, Repository};
 
 /// Permit to remove hooks of a binding at a target where this installation recorded them, whether or not the binding may use the

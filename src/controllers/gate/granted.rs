@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use futures::StreamExt as _;
 
-use super::{ActiveClient, Seal, Server, View, permits};
+use super::active_client::{ActiveClient, Server};
+use super::grants::permits;
+use super::seal::Seal;
 use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget, RepositoryStatus};
+use crate::controllers::view::View;
 use crate::providers::{
     Client, Deletion, ErrorKind, Hook, HookRelease, HookRequest, PermissionFinding, ProviderError, Repository, RepositoryPath,
 };

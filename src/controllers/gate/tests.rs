@@ -2,7 +2,7 @@
 //! and report. A recording provider lists all calls.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Resource;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher;
+use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -27,9 +28,11 @@ use crate::controllers::binding::observe::{self, UNTOLD};
 use crate::controllers::binding::ownership::{HookIdentity, tests as ownership};
 use crate::controllers::binding::plan::{self, Action, FinalizerAction};
 use crate::controllers::binding::report::report;
-use crate::controllers::connection::usage;
+use crate::controllers::connection::facts::Facts;
+use crate::controllers::connection::snapshot::Snapshot;
+use crate::controllers::connection::{self as connections, usage};
 use crate::controllers::leftovers::{Leftover, LeftoverHook, Stored};
-use crate::controllers::sessions::{ConditionFailure, Session};
+use crate::controllers::sessions::{ConditionFailure, Session, Usage};
 use crate::controllers::view::{ObjectReader, ProviderClients};
 use crate::controllers::{Sessions, Triggers, View, install};
 use crate::k8s::conditions::find;
@@ -65,7 +68,7 @@ struct Recorder {
 
 impl Recorder {
     fn note(&self, call: String) -> Result<(), ProviderError> {
-        self.calls.lock().unwrap().push(call);
+        self.calls.lock().push(call);
         self.fails.map_or(Ok(()), |kind| Err(ProviderError::new(kind, "call", WORDS)))
     }
 
@@ -332,8 +335,7 @@ impl Situation {
             evidence: Mutex::default(),
             probes: Mutex::default(),
             attempts: Mutex::default(),
-            usages: usage::ReportedUsage::default(),
-            key_failure: install::guard::KeyFailure::default(),
+            key_failure: install::KeyFailure::default(),
             shows_connections: false,
             triggers: Triggers { connections, bindings },
         };
@@ -355,6 +357,7 @@ impl Situation {
             active_client: works.then(|| self.active_client(calls)),
             inspection_requested: false,
             hung: false,
+            usage: Usage::default(),
         }
     }
 
@@ -402,7 +405,7 @@ impl Situation {
         });
         let actions = actions.filter(|action| action != "secret").collect::<Vec<_>>().join(", ");
         let told = serde_json::to_string(&report.status).unwrap() + &format!("{:?}", report.events);
-        let calls = calls.lock().unwrap().join(", ");
+        let calls = calls.lock().join(", ");
         Seen { calls, actions, finalizer_action: plan.finalizer_action, status: report.status, told }
     }
 }
@@ -1063,7 +1066,7 @@ fn a_connection_counts_whom_it_grants_and_who_holds_a_hook_and_nobody_else() {
             let (view, calls) = situation.view();
             let usage = usage::of(&view, &target());
             assert_eq!((usage.bindings, usage.webhooks, usage.holding), expected, "{what}");
-            assert!(calls.lock().unwrap().is_empty());
+            assert!(calls.lock().is_empty());
         }
     }
 }
@@ -1090,7 +1093,7 @@ async fn a_leftover_opens_the_bindings_own_hooks_in_its_repository_alone() {
     assert_eq!(owned_hooks.hooks().iter().map(|hook| hook.id.as_str()).collect::<Vec<_>>(), ["31"]);
     assert_eq!(owned_hooks.delete("32").await.unwrap_err().kind, ErrorKind::Rejected, "somebody else's");
     assert_eq!(owned_hooks.delete("31").await.unwrap(), Deletion::Deleted);
-    assert_eq!(calls.lock().unwrap().join(", "), "by id 7, hooks of 7, delete 31 of 7");
+    assert_eq!(calls.lock().join(", "), "by id 7, hooks of 7, delete 31 of 7");
     let others = CleanupPermit::left(&entry, identity("other")).list(&active_client).await.unwrap();
     assert!(others.hooks().is_empty(), "another binding's");
 }
@@ -1106,7 +1109,7 @@ async fn another_repository_under_a_path_that_was_written_down_is_left_alone() {
     let own = ownership::identity(1, &ownership::settings("https://hooks.acme.io", &[]), None);
     let error = CleanupPermit::held(&seal("shop"), &own, &sealed).unwrap().list(&active_client).await.err().unwrap();
     assert_eq!(error.kind, ErrorKind::NotFound);
-    assert_eq!(calls.lock().unwrap().join(", "), "repository acme/shop");
+    assert_eq!(calls.lock().join(", "), "repository acme/shop");
 }
 
 /// The connection may be deleted during the inspection, and without a finalizer nothing delays the deletion.
@@ -1119,10 +1122,11 @@ async fn a_look_that_ends_after_the_connection_is_gone_leaves_no_credential_in_m
         let situation = Situation { connection: is_there.then(|| named.clone()), ..Situation::new(new_binding()) };
         let (view, calls) = situation.view();
         let object: GitProviderConnection = serde_json::from_value(named.clone()).unwrap();
-        let seen = crate::controllers::connection::observe::observe(&view, Arc::new(object)).await;
+        let seen = Facts::gather(&view, Snapshot::read(&view, Arc::new(object)).await).await;
+        connections::remember(&view, &seen);
         assert!(seen.session.active_client.is_some(), "it works for as long as the probe lasts");
         let remembered = view.sessions.get(&target()).is_some_and(|session| session.active_client.is_some());
         assert_eq!(remembered, is_there);
-        assert!(calls.lock().unwrap().is_empty());
+        assert!(calls.lock().is_empty());
     }
 }

@@ -3,7 +3,7 @@
 //! never overwritten.
 
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -13,31 +13,14 @@ use kube::api::PostParams;
 use tracing::{error, info, warn};
 
 use super::{INSTALL_KEY, KEY, RECEIVER_KEY, receiver_secret, secret_of};
+use crate::controllers::Context;
 use crate::controllers::metrics::OfKey;
-use crate::controllers::{Context, locked};
 use crate::k8s::watch;
 use crate::protocol::keys::{InstallKey, ReceiverKey};
 use crate::text::wording;
 
 /// The pause before the next attempt to recreate a missing Secret, and before an unexpected Secret is reported again.
 const PAUSE: Duration = Duration::from_secs(10);
-
-/// What is wrong with the stored install key, for code that is about to create what only that key can identify again. `None`
-/// while the Secret holds the key that this process uses.
-#[derive(Clone, Debug, Default)]
-pub struct KeyFailure(Arc<Mutex<Option<String>>>);
-
-impl KeyFailure {
-    /// A description of the problem; `None` if there is none.
-    #[must_use]
-    pub fn get(&self) -> Option<String> {
-        locked(&self.0).clone()
-    }
-
-    fn set(&self, failure: Option<String>) {
-        *locked(&self.0) = failure;
-    }
-}
 
 /// A watched Secret and the key that this process uses.
 #[derive(Clone)]

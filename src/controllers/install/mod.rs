@@ -1,6 +1,7 @@
 //! Creates the install key once and loads it afterwards.
 
 pub mod guard;
+mod key_failure;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,8 @@ use kube::api::{ListParams, PostParams};
 use kube::core::{ApiResource, DynamicObject, NamespaceResourceScope};
 use kube::{Api, Client, Resource, ResourceExt};
 use tracing::{info, warn};
+
+pub use key_failure::KeyFailure;
 
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::k8s::finalizer;

@@ -1,17 +1,14 @@
 //! The records of leftover hooks in `ConfigMap`s of the operator's namespace.
 
 use std::collections::BTreeMap;
-use std::ops::Deref;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{ListParams, PostParams};
-use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget};
+use super::entry::{Leftover, Stored};
 use crate::controllers::Context;
 use crate::protocol::hash::stable_hash;
 
@@ -19,73 +16,10 @@ use crate::protocol::hash::stable_hash;
 const SHARDS: u64 = 16;
 /// Limit for the keys and entries in one `ConfigMap`, in bytes. The API server accepts 1 MiB.
 const SHARD_BYTES: usize = 900 * 1024;
-/// Maximum number of entries of one namespace, so that no tenant uses the space of all.
-pub(super) const OF_A_NAMESPACE: usize = 500;
-/// Maximum length of a stored reason, in characters.
-const REASON_LENGTH: usize = 300;
-/// Maximum number of hook ids in an entry. An entry without ids stands for all hooks of the binding in that repository.
-const HOOKS: usize = 64;
 /// Label of the `ConfigMap`s with entries.
 pub const LABEL: &str = "forgebind.dev/leftover-hooks";
 /// Attempts at a change when another client changes the `ConfigMap` at the same time.
 const TRIES: u32 = 5;
-
-/// The leftover hooks of one binding at one target. Contains no URL path and no secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Leftover {
-    /// Namespace of the binding.
-    pub namespace: String,
-    /// Name of the binding.
-    pub name: String,
-    /// The connection through which the hooks were made.
-    pub connection: ConnectionTarget,
-    /// The repository's path.
-    pub repository: String,
-    /// The repository's stable id.
-    #[serde(rename = "repositoryID")]
-    pub repository_id: String,
-    /// The leftover hooks. If empty, all hooks of the binding in that repository.
-    pub hooks: Vec<LeftoverHook>,
-    /// Whether it is unknown which hooks were adopted. Then all are handed back and none is deleted.
-    #[serde(default)]
-    pub hand_back: bool,
-    /// Why the hooks were left.
-    pub reason: String,
-    /// Since when the hooks are leftover.
-    pub since: Timestamp,
-}
-
-/// One leftover hook.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeftoverHook {
-    /// Id of the hook at the provider.
-    pub id: String,
-    /// Host to which the hook delivers.
-    pub host: String,
-    /// Whether the hook was adopted. Then it is handed back, not deleted.
-    #[serde(default)]
-    pub adopted: bool,
-}
-
-/// An entry read from the operator's own namespace, which only the operator writes. It cannot be constructed in any other way.
-#[derive(Clone, Debug)]
-pub struct Stored(Leftover);
-
-impl Deref for Stored {
-    type Target = Leftover;
-
-    fn deref(&self) -> &Leftover {
-        &self.0
-    }
-}
-
-#[cfg(test)]
-impl Stored {
-    pub(in crate::controllers) const fn of_test(entry: Leftover) -> Self {
-        Self(entry)
-    }
-}
 
 /// The result of recording an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,23 +28,6 @@ pub enum Noted {
     Written,
     /// There is no space for the entry. Its hooks are only in the log.
     NoRoom,
-}
-
-impl Leftover {
-    /// The key of an entry. Each target of a binding has its own entry.
-    #[must_use]
-    pub fn key(uid: &str, target: &HookTarget) -> String {
-        let HookTarget { connection, repository_id, repository, .. } = target;
-        let target = [&connection.namespace, &connection.name, repository_id, repository].map(String::as_str).join("\n");
-        format!("{uid}.{:016x}", stable_hash(&target))
-    }
-
-    fn bounded(&self) -> Self {
-        let mut entry = self.clone();
-        entry.reason = entry.reason.chars().take(REASON_LENGTH).collect();
-        entry.hooks.truncate(HOOKS);
-        entry
-    }
 }
 
 fn shard(key: &str) -> String {
@@ -130,7 +47,10 @@ fn api(context: &Context) -> Api<ConfigMap> {
 pub async fn record(context: &Context, key: &str, entry: &Leftover) -> kube::Result<Noted> {
     let entry = &entry.bounded();
     let text = serde_json::to_string(entry).map_err(kube::Error::SerdeError)?;
-    let noted = if context.leftovers.has_room(context, key, &entry.namespace).await? {
+    if !context.leftovers.is_complete() {
+        context.leftovers.fill(listed(context).await?, context.view.clock.now());
+    }
+    let noted = if context.leftovers.has_room(key, &entry.namespace) {
         change(context, key, |data| {
             data.insert(key.to_owned(), text.clone());
             size(data) <= SHARD_BYTES
@@ -178,7 +98,7 @@ pub(super) async fn listed(context: &Context) -> kube::Result<BTreeMap<String, L
 /// Reads one entry; `None` when it no longer exists or is unreadable.
 pub(super) async fn stored(context: &Context, key: &str) -> kube::Result<Option<Stored>> {
     let map = api(context).get_opt(&shard(key)).await?;
-    Ok(map.and_then(|map| map.data).and_then(|mut data| data.remove(key)).and_then(|text| read(key, &text)).map(Stored))
+    Ok(map.and_then(|map| map.data).and_then(|mut data| data.remove(key)).and_then(|text| read(key, &text)).map(Stored::new))
 }
 
 fn read(key: &str, text: &str) -> Option<Leftover> {
@@ -226,6 +146,7 @@ fn empty(name: &str) -> ConfigMap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget};
 
     fn target(repository: &str) -> HookTarget {
         let connection = ConnectionTarget { namespace: "platform".to_owned(), name: "acme".to_owned() };
@@ -239,24 +160,5 @@ mod tests {
         assert_eq!(shard(&one), shard(&other));
         assert_eq!(shard(&one), shard("uid-1"));
         assert!(one.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)), "{one} is a key of a ConfigMap");
-    }
-
-    #[test]
-    fn an_entry_is_bounded_however_much_there_is_to_tell() {
-        let hook = |id: usize| LeftoverHook { id: id.to_string(), host: "hooks.acme.io".to_owned(), adopted: false };
-        let entry = Leftover {
-            namespace: "team".to_owned(),
-            name: "shop".to_owned(),
-            connection: target("").connection,
-            repository: "acme/shop".to_owned(),
-            repository_id: "7".to_owned(),
-            hooks: (0..5000).map(hook).collect(),
-            hand_back: false,
-            reason: "é".repeat(1_000_000),
-            since: Timestamp::UNIX_EPOCH,
-        };
-        let bounded = entry.bounded();
-        assert_eq!((bounded.hooks.len(), bounded.reason.chars().count()), (HOOKS, REASON_LENGTH));
-        assert!(serde_json::to_string(&bounded).unwrap().len() < 8 * 1024);
     }
 }

@@ -1,12 +1,11 @@
 //! Growing pauses after failures, by object.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Mutex;
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use parking_lot::Mutex;
 
-use crate::controllers::locked;
 use crate::protocol::hash::stable_hash;
 
 /// The pause after the first failure.
@@ -40,7 +39,7 @@ impl Backoff {
     /// up to a quarter of it, so that objects that failed together do not retry together.
     #[must_use]
     pub fn fail(&self, uid: &str) -> Duration {
-        let mut failures = locked(&self.0);
+        let mut failures = self.0.lock();
         let count = failures.entry(uid.to_owned()).or_insert(0);
         let pause = FIRST.saturating_mul(2_u32.saturating_pow(*count)).min(MAX_PAUSE);
         *count = count.saturating_add(1);
@@ -49,12 +48,12 @@ impl Backoff {
 
     /// Forgets every object that is not in `present`.
     pub fn keep(&self, present: &HashSet<String>) {
-        locked(&self.0).retain(|uid, _| present.contains(uid));
+        self.0.lock().retain(|uid, _| present.contains(uid));
     }
 
     /// Forgets the failures of an object.
     pub fn succeed(&self, uid: &str) {
-        locked(&self.0).remove(uid);
+        self.0.lock().remove(uid);
     }
 }
 
@@ -85,7 +84,7 @@ mod tests {
         let pause = backoff.fail("gone");
         let _ = (backoff.fail("gone"), backoff.fail("here"));
         backoff.keep(&["here".to_owned()].into());
-        assert_eq!((backoff.fail("gone"), locked(&backoff.0).len()), (pause, 2));
+        assert_eq!((backoff.fail("gone"), backoff.0.lock().len()), (pause, 2));
     }
 
     #[test]

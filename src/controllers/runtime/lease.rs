@@ -5,7 +5,7 @@
 //! renewal that the API server confirmed. No time is left for a process that was suspended and resumes, or that cannot renew.
 
 use std::pin::pin;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease as LeaseObject;
 use kube::{Api, Client};
 use kube_lease_manager::{LeaseManager, LeaseManagerBuilder, LeaseManagerError};
+use parking_lot::RwLock;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -44,13 +45,13 @@ impl LeaseDeadline {
     }
 
     fn set(&self, until: Option<Timestamp>) {
-        *self.until.write().unwrap_or_else(std::sync::PoisonError::into_inner) = until;
+        *self.until.write() = until;
     }
 }
 
 impl Lease for LeaseDeadline {
     fn remaining(&self) -> Option<Duration> {
-        let until = (*self.until.read().unwrap_or_else(std::sync::PoisonError::into_inner))?;
+        let until = (*self.until.read())?;
         let left = Duration::try_from(until.duration_since(self.clock.now())).ok()?;
         Some(left).filter(|left| !left.is_zero())
     }

@@ -5,7 +5,6 @@ pub mod backoff;
 pub mod driver;
 pub mod error;
 pub mod lease;
-pub mod lock;
 pub mod queue_metrics;
 pub mod status;
 pub mod turns;

@@ -2,12 +2,11 @@
 //! stalled one.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 
 use kube::runtime::reflector::{Lookup, ObjectRef};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::controllers::locked;
 use crate::controllers::metrics::{Kind, Metrics};
 
 /// Namespace and name.
@@ -30,7 +29,7 @@ impl QueueMetrics {
 
     /// Records a request for an object. Only the first one counts.
     pub fn enqueued<K: Lookup>(&self, object: &ObjectRef<K>) {
-        let mut since = locked(&self.since);
+        let mut since = self.since.lock();
         since.entry(key(object)).or_insert_with(Instant::now);
         self.show(since.len());
     }
@@ -48,7 +47,7 @@ impl QueueMetrics {
     }
 
     fn remove<K: Lookup>(&self, object: &ObjectRef<K>) -> Option<Instant> {
-        let mut since = locked(&self.since);
+        let mut since = self.since.lock();
         let removed = since.remove(&key(object));
         self.show(since.len());
         removed

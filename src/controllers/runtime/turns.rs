@@ -4,11 +4,10 @@
 //! that tenant could occupy every worker, and all other tenants would wait for them.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
-
-use crate::controllers::locked;
 
 /// A pool of workers.
 #[derive(Debug)]
@@ -46,7 +45,7 @@ impl Turns {
     pub(super) async fn take(self: &Arc<Self>, namespace: &str) -> Turn {
         let (sender, receiver) = oneshot::channel();
         {
-            let mut state = locked(&self.state);
+            let mut state = self.state.lock();
             match state.waiting.iter_mut().find(|(other, _)| other == namespace) {
                 Some((_, queue)) => queue.push_back(sender),
                 None => state.waiting.push_back((namespace.to_owned(), VecDeque::from([sender]))),
@@ -64,13 +63,13 @@ impl Turns {
     fn hand_out(self: &Arc<Self>) {
         loop {
             // Send outside of the lock: dropping a turn takes the lock.
-            let next = locked(&self.state).next(self.most);
+            let next = self.state.lock().next(self.most);
             let Some((namespace, sender)) = next else { return };
             let turn = Turn { turns: Some(Arc::clone(self)), namespace };
             if let Err(mut unwanted) = sender.send(turn) {
                 // Give it back here: dropping the turn would recurse into this function for each cancelled request.
                 unwanted.turns = None;
-                locked(&self.state).give_back(&unwanted.namespace);
+                self.state.lock().give_back(&unwanted.namespace);
             }
         }
     }
@@ -108,7 +107,7 @@ impl State {
 impl Drop for Turn {
     fn drop(&mut self) {
         if let Some(turns) = self.turns.take() {
-            locked(&turns.state).give_back(&self.namespace);
+            turns.state.lock().give_back(&self.namespace);
             turns.hand_out();
         }
     }
@@ -133,8 +132,8 @@ mod tests {
         assert!(one.is_some() && two.is_some());
         assert!(now(&turns, "more").is_none(), "there are only eight");
         drop((hanging, one, two));
-        assert_eq!(locked(&turns.state).free, 8);
-        assert!(locked(&turns.state).taken.is_empty());
+        assert_eq!(turns.state.lock().free, 8);
+        assert!(turns.state.lock().taken.is_empty());
     }
 
     #[tokio::test]

@@ -1,12 +1,10 @@
 //! Tracks our own writes that the caches have not seen yet.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Mutex;
 use std::time::Duration;
 
 use kube::{Resource, ResourceExt as _};
-
-use crate::controllers::locked;
+use parking_lot::Mutex;
 
 /// How long to wait before checking again whether the cache has seen our last write. The watch usually delivers it earlier.
 pub const STALE_CACHE_RETRY: Duration = Duration::from_secs(1);
@@ -19,7 +17,7 @@ impl WriteTracker {
     /// Records the version of an object that we wrote.
     pub fn note(&self, object: &impl Resource) {
         if let (Some(uid), Some(version)) = (object.uid(), version(object)) {
-            locked(&self.0).insert(uid, version);
+            self.0.lock().insert(uid, version);
         }
     }
 
@@ -28,17 +26,17 @@ impl WriteTracker {
     #[must_use]
     pub fn is_observed(&self, object: &impl Resource) -> bool {
         let (Some(uid), Some(version)) = (object.uid(), version(object)) else { return true };
-        locked(&self.0).get(&uid).is_none_or(|written| *written <= version)
+        self.0.lock().get(&uid).is_none_or(|written| *written <= version)
     }
 
     /// Forgets every object that is not in `present`.
     pub fn keep(&self, present: &HashSet<String>) {
-        locked(&self.0).retain(|uid, _| present.contains(uid));
+        self.0.lock().retain(|uid, _| present.contains(uid));
     }
 
     /// Forgets an object that no longer exists.
     pub fn forget(&self, uid: &str) {
-        locked(&self.0).remove(uid);
+        self.0.lock().remove(uid);
     }
 }
 

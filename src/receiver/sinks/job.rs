@@ -1,10 +1,11 @@
 //! A delivery in progress and its part for one sink.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -78,7 +79,7 @@ impl Delivery {
     }
 
     pub(super) fn hold(&self, permit: PendingPermit) {
-        *self.tracking.pending.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
+        *self.tracking.pending.lock() = Some(permit);
     }
 }
 
@@ -90,19 +91,19 @@ impl Job {
 
     /// The position of the next event to send.
     pub(super) fn next(&self) -> Option<usize> {
-        self.part.events.get(self.lock().next).copied()
+        self.part.events.get(self.progress.lock().next).copied()
     }
 
     /// Records that one more event was accepted. Returns whether the job was pending.
     pub(super) fn advance(&self) -> bool {
-        let mut progress = self.lock();
+        let mut progress = self.progress.lock();
         progress.next += 1;
         progress.state == State::Pending
     }
 
     /// Makes the job pending. Returns how many events become pending; `None` when the job is already settled.
     pub(super) fn defer(&self) -> Option<usize> {
-        let mut progress = self.lock();
+        let mut progress = self.progress.lock();
         (progress.state == State::Waiting).then(|| {
             progress.state = State::Pending;
             self.part.events.len().saturating_sub(progress.next)
@@ -110,7 +111,7 @@ impl Job {
     }
 
     pub(super) fn cancel(&self) {
-        let mut progress = self.lock();
+        let mut progress = self.progress.lock();
         if progress.state == State::Waiting {
             progress.state = State::Cancelled;
         }
@@ -118,7 +119,7 @@ impl Job {
 
     /// Settles the job. Returns how many events were pending; `None` when it was cancelled or already settled.
     pub(super) fn settle(&self) -> Option<usize> {
-        let mut progress = self.lock();
+        let mut progress = self.progress.lock();
         let pending = match progress.state {
             State::Pending => self.part.events.len().saturating_sub(progress.next),
             State::Waiting => 0,
@@ -131,23 +132,19 @@ impl Job {
     }
 
     pub(super) fn is_settled(&self) -> bool {
-        self.lock().state == State::Settled
+        self.progress.lock().state == State::Settled
     }
 
     pub(super) fn is_cancelled(&self) -> bool {
-        self.lock().state == State::Cancelled
+        self.progress.lock().state == State::Cancelled
     }
 
     pub(super) fn is_pending(&self) -> bool {
-        self.lock().state == State::Pending
+        self.progress.lock().state == State::Pending
     }
 
     pub(super) async fn wait(&self) {
         // `wait_for` cannot fail: `self` holds the sender.
         let _ = self.settled.subscribe().wait_for(|settled| *settled).await;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -11,10 +11,11 @@ mod worker;
 
 use std::collections::hash_map::Entry as Slot;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -138,7 +139,7 @@ impl Dispatcher {
         self.stopping.cancel();
         self.workers.close();
         if timeout_at(deadline, self.workers.wait()).await.is_err() {
-            let left: usize = self.lock().values().map(|queue| queue.jobs.len()).sum();
+            let left: usize = self.queues.lock().values().map(|queue| queue.jobs.len()).sum();
             tracing::warn!(deliveries = left, "stopped before all sinks answered");
         }
     }
@@ -146,7 +147,7 @@ impl Dispatcher {
     /// Adds a job to its sink's queue. Returns whether a pending job is before it.
     fn enqueue(self: &Arc<Self>, job: &Arc<Job>) -> bool {
         let key = (job.delivery.uid.clone(), job.part.sink.clone());
-        match self.lock().entry(key) {
+        match self.queues.lock().entry(key) {
             Slot::Occupied(mut queue) => {
                 let queue = queue.get_mut();
                 let behind = queue.jobs.iter().any(|job| job.is_pending());
@@ -167,14 +168,10 @@ impl Dispatcher {
     /// belongs to the worker and stays.
     fn remove_cancelled(&self, job: &Job) {
         let key = (job.delivery.uid.clone(), job.part.sink.clone());
-        if let Some(queue) = self.lock().get_mut(&key) {
+        if let Some(queue) = self.queues.lock().get_mut(&key) {
             let mut first = true;
             queue.jobs.retain(|job| std::mem::take(&mut first) || !job.is_cancelled());
             queue.wake.notify_one();
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<QueueKey, Queue>> {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,7 +1,9 @@
 //! Limits pending deliveries for each binding and in total, because they are kept in memory.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::receiver::metrics::Metrics;
 
@@ -51,7 +53,7 @@ impl PendingBudget {
 
     /// Takes a permit for one delivery; `None` when a limit is reached.
     pub(super) fn acquire(&self, uid: &str, bytes: usize) -> Option<PendingPermit> {
-        let mut used = self.lock();
+        let mut used = self.used.lock();
         let of_binding = used.bindings.get(uid).copied().unwrap_or_default();
         let fits = of_binding < self.limits.per_binding
             && used.deliveries < self.limits.deliveries
@@ -65,15 +67,11 @@ impl PendingBudget {
         self.metrics.pending(used.deliveries, used.bytes);
         Some(PendingPermit { budget: self.clone(), uid: uid.to_owned(), bytes })
     }
-
-    fn lock(&self) -> MutexGuard<'_, Used> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for PendingPermit {
     fn drop(&mut self) {
-        let mut used = self.budget.lock();
+        let mut used = self.budget.used.lock();
         used.deliveries = used.deliveries.saturating_sub(1);
         used.bytes = used.bytes.saturating_sub(self.bytes);
         if let Some(count) = used.bindings.get_mut(&self.uid) {

@@ -59,7 +59,7 @@ impl Dispatcher {
 
     /// The first job. Removes the queue when it has none.
     fn front(&self, key: &QueueKey) -> Option<Arc<Job>> {
-        let mut queues = self.lock();
+        let mut queues = self.queues.lock();
         let job = queues.get(key).and_then(|queue| queue.jobs.front()).cloned();
         if job.is_none() {
             queues.remove(key);
@@ -68,7 +68,7 @@ impl Dispatcher {
     }
 
     fn pop(&self, key: &QueueKey) {
-        if let Some(queue) = self.lock().get_mut(key) {
+        if let Some(queue) = self.queues.lock().get_mut(key) {
             queue.jobs.pop_front();
         }
     }
@@ -168,7 +168,7 @@ impl Dispatcher {
     }
 
     fn drain(&self, key: &QueueKey) {
-        let Some(queue) = self.lock().remove(key) else { return };
+        let Some(queue) = self.queues.lock().remove(key) else { return };
         let lost = queue.jobs.iter().filter(|job| !job.is_cancelled()).count();
         if let Some(job) = queue.jobs.front() {
             let delivery = &job.delivery;

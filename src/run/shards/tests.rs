@@ -18,7 +18,7 @@ struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl std::io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        locked(&self.0).extend_from_slice(bytes);
+        self.0.lock().extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -64,7 +64,7 @@ async fn a_failing_watch_of_prepared_secrets_is_logged_once_and_counted_and_so_i
         first = tokio::time::timeout(Duration::from_secs(60), hear.recv()) => assert_eq!(first.unwrap(), Some((7, 0))),
     }
 
-    let text = String::from_utf8(locked(&log.0).clone()).unwrap();
+    let text = String::from_utf8(log.0.lock().clone()).unwrap();
     let of = |message: &str| text.lines().filter(|line| line.contains(message)).map(str::to_owned).collect::<Vec<_>>();
     let (fails, works) = (of("watch failed, retrying"), of("watch works again"));
     assert_eq!((fails.len(), works.len()), (1, 1), "{text}");

@@ -32,6 +32,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
 
 /// Files without waiting, network or clock: the same input gives the same output.
 const PURE_FILES: &[&str] = &[
+    "controllers/connection/failure.rs",
+    "controllers/connection/schedule.rs",
     "controllers/connection/plan.rs",
     "controllers/connection/report.rs",
     "controllers/binding/plan/mod.rs",

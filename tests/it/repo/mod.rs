@@ -4,5 +4,6 @@ mod architecture;
 mod dependencies;
 mod harness;
 mod image;
+mod import_cycles;
 mod vocabulary;
 mod workflows;

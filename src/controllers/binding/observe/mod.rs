@@ -23,7 +23,7 @@ use crate::api::v1alpha1::{
 };
 use crate::controllers::gate::{self, ActiveClient, OutOfReach, RepositoryLookup, Seal, UsePermit};
 use crate::controllers::sessions::ConditionFailure;
-use crate::controllers::{Settings, View, foreign_owner_message, locked, requested};
+use crate::controllers::{Settings, View, foreign_owner_message, requested};
 use crate::network::public_urls::PublicUrlError;
 use crate::protocol::evidence::BindingEvidence;
 use crate::protocol::keys::{ConnectedBinding, ReceiverKey};
@@ -227,7 +227,7 @@ pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Facts {
     let may_know = known.as_deref().filter(|_| granted != Some(false));
     let known_without_grant = may_know.is_some_and(|known| known_without_grant(view, &object, known));
     let connection = connection(view, &object, granted);
-    let memory = locked(&view.probes).get(&object.uid().unwrap_or_default()).cloned();
+    let memory = view.probes.lock().get(&object.uid().unwrap_or_default()).cloned();
     let user_secret = user_secret::read(view, &object).await;
     let suspended = object.spec.suspend || governing.is_some_and(|connection| connection.spec.suspend);
     let mut facts = Facts {
@@ -244,12 +244,12 @@ pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Facts {
         seal,
         probe: None,
         memory,
-        attempts: locked(&view.attempts).get(&object.uid().unwrap_or_default()).cloned().unwrap_or_default(),
+        attempts: view.attempts.lock().get(&object.uid().unwrap_or_default()).cloned().unwrap_or_default(),
         targets: Vec::new(),
         user_secret,
         claims: conflicts::claims(view, &object),
         siblings: Vec::new(),
-        evidence: locked(&view.evidence).get(&object.uid().unwrap_or_default()).cloned(),
+        evidence: view.evidence.lock().get(&object.uid().unwrap_or_default()).cloned(),
         requests,
         unserved_sinks: unserved_sinks(view, &object),
         terminating: view.is_terminating(&namespace),

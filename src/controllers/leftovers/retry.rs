@@ -1,32 +1,28 @@
 //! Retries leftover hooks: each entry at its own time, with pauses that grow while it fails. The schedule is in memory and
 //! starts from the recorded entries when this process begins to lead.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _};
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use kube::runtime::reflector::ObjectRef;
-use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use super::store::{Leftover, OF_A_NAMESPACE, Stored, forget, listed, stored};
+use super::entry::{Leftover, Stored};
+use super::pending::Due;
+use super::store::{forget, listed, stored};
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{ManagementPolicy, RepoBinding};
+use crate::controllers::Context;
 use crate::controllers::binding::hooks::{self, HookAction};
 use crate::controllers::binding::ownership::HookIdentity;
 use crate::controllers::gate::{self, ActiveClient, CleanupPermit, OwnedHooks};
 use crate::controllers::metrics::Resolution;
-use crate::controllers::runtime::backoff::growing_pause;
-use crate::controllers::{Context, locked};
 use crate::providers::{Deletion, ErrorKind, HookRelease, ProviderError};
 
 /// How long an entry is kept before it is given up.
 const KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
-/// The pause before the first attempt.
-const FIRST: SignedDuration = SignedDuration::from_secs(5);
 /// The pause before a failed listing of the entries is repeated.
 const READ_PAUSE: Duration = Duration::from_secs(60);
 /// Number of connections that are processed at once, with one entry of each.
@@ -35,115 +31,6 @@ const AT_ONCE: usize = 4;
 const MAX_DURATION: Duration = Duration::from_secs(60);
 /// How often to check for due entries when nothing changes.
 const REST: Duration = Duration::from_secs(5);
-
-/// The schedule of one entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Due {
-    namespace: String,
-    connection: ConnectionTarget,
-    since: Timestamp,
-    attempts: usize,
-    next: Timestamp,
-}
-
-impl Due {
-    fn of(entry: Leftover, next: Timestamp) -> Self {
-        let Leftover { namespace, connection, since, .. } = entry;
-        Self { namespace, connection, since, attempts: 0, next }
-    }
-}
-
-/// The recorded entries and the time of each one's next attempt.
-#[derive(Debug, Default)]
-pub struct Pending {
-    entries: Mutex<BTreeMap<String, Due>>,
-    /// Whether the recorded entries were read since this process began to lead.
-    complete: AtomicBool,
-    changed: Notify,
-}
-
-impl Pending {
-    /// Adds a recorded entry. The first attempt follows soon, because the cause that prevented the deletion may be over.
-    pub(super) fn add(&self, key: &str, entry: &Leftover, now: Timestamp) {
-        let due = Due::of(entry.clone(), now.checked_add(FIRST).unwrap_or(now));
-        locked(&self.entries).insert(key.to_owned(), due);
-        self.changed.notify_one();
-    }
-
-    pub(super) fn remove(&self, key: &str) {
-        locked(&self.entries).remove(key);
-    }
-
-    /// Number of entries.
-    pub(super) fn count(&self) -> i64 {
-        i64::try_from(locked(&self.entries).len()).unwrap_or(i64::MAX)
-    }
-
-    /// Whether a namespace may have an entry under this key in addition to its present ones.
-    pub(super) async fn has_room(&self, context: &Context, key: &str, namespace: &str) -> kube::Result<bool> {
-        if !self.complete.load(Ordering::Acquire) {
-            self.fill(listed(context).await?, context.view.clock.now());
-        }
-        let entries = locked(&self.entries);
-        Ok(entries.contains_key(key) || entries.values().filter(|due| due.namespace == namespace).count() < OF_A_NAMESPACE)
-    }
-
-    fn fill(&self, recorded: BTreeMap<String, Leftover>, now: Timestamp) {
-        let mut entries = locked(&self.entries);
-        for (key, entry) in recorded {
-            entries.entry(key).or_insert_with(|| Due::of(entry, now));
-        }
-        self.complete.store(true, Ordering::Release);
-    }
-
-    fn clear(&self) {
-        locked(&self.entries).clear();
-        self.complete.store(false, Ordering::Release);
-    }
-
-    /// Schedules the entries of a connection that works again for now.
-    pub fn try_now(&self, connection: &ConnectionTarget) {
-        let mut entries = locked(&self.entries);
-        for due in entries.values_mut().filter(|due| due.connection == *connection) {
-            due.attempts = 0;
-            due.next = Timestamp::UNIX_EPOCH;
-        }
-        drop(entries);
-        self.changed.notify_one();
-    }
-
-    /// The due entries: one of each connection, the longest overdue first.
-    fn due(&self, now: Timestamp) -> Vec<String> {
-        let entries = locked(&self.entries);
-        let mut due: Vec<(&String, &Due)> = entries.iter().filter(|(_, due)| due.next <= now).collect();
-        due.sort_by_key(|(_, due)| due.next);
-        let mut connections = BTreeSet::new();
-        due.retain(|(_, due)| connections.insert(&due.connection));
-        due.into_iter().map(|(key, _)| key.clone()).collect()
-    }
-
-    /// Records an attempt before it starts, so that an interrupted attempt has its pause, and neither its entry nor any other
-    /// is lost.
-    fn begin(&self, key: &str, now: Timestamp) -> Option<Due> {
-        let mut entries = locked(&self.entries);
-        let due = entries.get_mut(key)?;
-        due.attempts = due.attempts.saturating_add(1);
-        due.next = after(now, due.attempts);
-        Some(due.clone())
-    }
-
-    /// Postpones the due entries of a connection that cannot be processed now, each by its own pause.
-    fn put_off(&self, connection: &ConnectionTarget, now: Timestamp) {
-        for due in locked(&self.entries).values_mut().filter(|due| due.connection == *connection && due.next <= now) {
-            due.attempts = due.attempts.saturating_add(1);
-            due.next = after(now, due.attempts);
-        }
-    }
-}
-
-fn after(now: Timestamp, attempts: usize) -> Timestamp {
-    now.checked_add(growing_pause(attempts)).unwrap_or(Timestamp::MAX)
-}
 
 /// Retries the entries while this process leads, including those that an earlier leader recorded. Never returns.
 pub async fn work(context: &Context) {
@@ -160,7 +47,7 @@ pub async fn work(context: &Context) {
         let due = context.leftovers.due(context.view.clock.now());
         if due.is_empty() {
             // After a notification or a timeout, the loop looks for due entries again.
-            let _ = tokio::time::timeout(REST, context.leftovers.changed.notified()).await;
+            let _ = tokio::time::timeout(REST, context.leftovers.changed()).await;
         }
         stream::iter(due).for_each_concurrent(AT_ONCE, async |key| attempt(context, &key).await).await;
     }
@@ -270,7 +157,12 @@ async fn remove(context: &Context, active_client: &ActiveClient, entry: &Stored)
 }
 
 /// The actions for the hooks of an entry.
-fn removal(entry: &Leftover, hooks: &[crate::providers::Hook], identity: &HookIdentity, hooks_in_use: &BTreeSet<&str>) -> Vec<HookAction> {
+pub(super) fn removal(
+    entry: &Leftover,
+    hooks: &[crate::providers::Hook],
+    identity: &HookIdentity,
+    hooks_in_use: &BTreeSet<&str>,
+) -> Vec<HookAction> {
     let recorded: BTreeSet<&str> = entry.hooks.iter().map(|hook| hook.id.as_str()).collect();
     let adopted = |id: &str| entry.hand_back || entry.hooks.iter().any(|hook| hook.adopted && hook.id == id);
     let adopted = hooks.iter().filter(|hook| adopted(&hook.id)).map(|hook| hook.id.clone()).collect();
@@ -293,7 +185,7 @@ async fn take(owned_hooks: &OwnedHooks, action: &HookAction) -> Result<bool, Pro
 
 /// The hooks that the present binding of the entry's name manages itself: a new binding of that name has the same identity.
 /// `None` while these are unknown for a binding that may have made hooks at the target.
-fn hooks_in_use(binding: Option<&RepoBinding>, may_make: impl Fn(&RepoBinding) -> bool) -> Option<BTreeSet<&str>> {
+pub(super) fn hooks_in_use(binding: Option<&RepoBinding>, may_make: impl Fn(&RepoBinding) -> bool) -> Option<BTreeSet<&str>> {
     // A binding under deletion is the one recorded here, about to lose its finalizer; its status names the hooks to delete.
     let Some(alive) = binding.filter(|binding| binding.metadata.deletion_timestamp.is_none()) else { return Some(BTreeSet::new()) };
     let webhook = alive.status.as_ref().and_then(|status| status.webhook.as_ref());
@@ -307,6 +199,3 @@ fn hooks_in_use(binding: Option<&RepoBinding>, may_make: impl Fn(&RepoBinding) -
 fn absent<T>(error: ProviderError) -> Result<Option<T>, ProviderError> {
     if error.kind == ErrorKind::NotFound { Ok(None) } else { Err(error) }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,7 +1,14 @@
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::super::store::LeftoverHook;
-use super::*;
+use super::entry::{Leftover, LeftoverHook};
+use super::pending::Pending;
+use super::retry::{hooks_in_use, removal};
+use crate::api::v1alpha1::RepoBinding;
+use crate::api::v1alpha1::binding::ConnectionTarget;
+use crate::controllers::binding::hooks::HookAction;
 use crate::controllers::binding::hooks::tests::{hook, ours, shape};
 
 const NOW: i64 = 1_800_000_000;
@@ -53,7 +60,7 @@ fn the_hooks_of_a_binding_that_lives_are_spared_and_those_of_one_that_goes_are_n
     assert_eq!(hooks_in_use(None), Some(Vec::new()));
     let elsewhere = binding(None, &wants, &Value::Null);
     assert_eq!(
-        super::hooks_in_use(Some(&elsewhere), |_| false),
+        super::retry::hooks_in_use(Some(&elsewhere), |_| false),
         Some(BTreeSet::new()),
         "it can have made none there, and waits for nothing"
     );
