@@ -9,7 +9,7 @@ use super::cause::Cause;
 use super::hooks::repair::did_not_last;
 use super::hooks::{ExistingHook, HookAction, HookFinding, HookIntent};
 use super::observe::{CleanupTarget, Facts, Obstacle, UNTOLD};
-use super::plan::{self, Action, FinalizerAction, Plan};
+use super::plan::{Action, FinalizerAction, Plan};
 use super::{report, user_secret};
 use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::binding::{HookStatus, HookTarget};
@@ -357,7 +357,7 @@ fn existing(facts: &Facts, hook: &Hook, intent: &HookIntent, adopted: bool) -> E
 
 async fn record(context: &Context, facts: &Facts, target: &HookTarget, why: &str, outcome: &mut Outcome) -> Result<(), Error> {
     let object = &facts.object;
-    let webhook = object.status.as_ref().and_then(|status| status.webhook.as_ref());
+    let webhook = object.webhook_status();
     let hooks =
         webhook.filter(|webhook| webhook.target.as_ref() == Some(target)).map(|webhook| webhook.hooks.as_slice()).unwrap_or_default();
     let left = |hook: &HookStatus| LeftoverHook { id: hook.id.clone(), host: target.host.clone(), adopted: hook.adopted };
@@ -368,7 +368,7 @@ async fn record(context: &Context, facts: &Facts, target: &HookTarget, why: &str
         repository: target.repository.clone(),
         repository_id: target.repository_id.clone(),
         hooks: hooks.iter().map(left).collect(),
-        hand_back: !plan::cleanup::tells_of_hooks(object) && object.spec.webhook.as_ref().is_some_and(|webhook| webhook.adopt),
+        hand_back: !object.tells_of_hooks() && object.spec.webhook.as_ref().is_some_and(|webhook| webhook.adopt),
         reason: why.to_owned(),
         since: facts.now,
     };

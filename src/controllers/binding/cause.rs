@@ -32,9 +32,8 @@ impl Cause {
     #[must_use]
     pub fn of(action: &HookAction, object: &RepoBinding, clearing: bool) -> Self {
         let status = object.status.as_ref();
-        let asked = clearing
-            || object.metadata.deletion_timestamp.is_some()
-            || status.is_none_or(|status| status.observed_generation != object.metadata.generation);
+        let asked =
+            clearing || object.is_being_deleted() || status.is_none_or(|status| status.observed_generation != object.metadata.generation);
         let webhook = status.and_then(|status| status.webhook.as_ref());
         let Some(webhook) = webhook.filter(|webhook| !asked && !webhook.hooks.is_empty()) else { return Self::Request };
         let rotated = |secret_version: &str| webhook.secret_version.as_deref().is_some_and(|known| known != secret_version);

@@ -8,10 +8,9 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 use url::Url;
 
-use super::observe::{Connection, Facts, custom_url};
+use super::observe::{Connection, Facts};
 use super::ownership::normal_form;
-use super::plan::{crowding, is_as_requested};
-use crate::api::v1alpha1::binding::WebhookSource;
+use super::requested::is_as_requested;
 use crate::api::v1alpha1::{ConditionType, EventKind, Reason, RepoBinding};
 use crate::controllers::View;
 use crate::controllers::gate::{self, Seal, Server};
@@ -39,7 +38,7 @@ impl BoundRepository {
         let provider = registry::provider(spec.kind()?)?;
         let endpoint = provider.endpoint(spec).ok()?;
         let path = provider.repository_path(&endpoint, &object.spec.repository).ok();
-        let known = object.status.as_ref().and_then(|status| status.repository.as_ref());
+        let known = object.known_repository();
         let known = known.filter(|known| path.as_ref().is_some_and(|path| is_as_requested(object, &endpoint.api, path, known)));
         let session = view.sessions.get(&object.connection_target());
         let server =
@@ -91,7 +90,7 @@ impl Claim {
 
 /// Whether a binding has hooks at a target that this installation sealed.
 fn holds(object: &RepoBinding, seal: &Seal) -> bool {
-    let webhook = object.status.as_ref().and_then(|status| status.webhook.as_ref());
+    let webhook = object.webhook_status();
     webhook.is_some_and(|webhook| !webhook.hooks.is_empty() && webhook.target.as_ref().is_some_and(|target| seal.is_on(target)))
 }
 
@@ -111,7 +110,7 @@ pub fn claims(view: &View, object: &RepoBinding) -> Vec<Claim> {
 /// allowed it. Anybody can create another connection to the same server, so a claim through it counts only if that connection was
 /// proved to reach the repository.
 fn counts(object: &RepoBinding, other: &RepoBinding, bound: &BoundRepository, seal: &Seal) -> bool {
-    let known = other.status.as_ref().and_then(|status| status.repository.as_ref());
+    let known = other.known_repository();
     let is_proved = bound.server.is_some() && known.is_some_and(|known| seal.is_on_repository(known));
     is_proved || other.connection_target() == object.connection_target()
 }
@@ -119,11 +118,11 @@ fn counts(object: &RepoBinding, other: &RepoBinding, bound: &BoundRepository, se
 /// Other bindings that name the same custom URL, in any spelling, have a grant and are not being deleted.
 #[must_use]
 pub fn others(view: &View, object: &RepoBinding) -> Vec<Arc<RepoBinding>> {
-    let Some(url) = custom_url(object).map(|url| normal_form(&url)) else { return Vec::new() };
+    let Some(url) = object.custom_url().map(|url| normal_form(&url)) else { return Vec::new() };
     view.bindings.state_filter(|other| {
         other.metadata.uid != object.metadata.uid
-            && other.metadata.deletion_timestamp.is_none()
-            && custom_url(other).is_some_and(|theirs| normal_form(&theirs) == url)
+            && !other.is_being_deleted()
+            && other.custom_url().is_some_and(|theirs| normal_form(&theirs) == url)
             && !is_held_back(view, other)
     })
 }
@@ -136,23 +135,22 @@ pub fn siblings(view: &View, facts: &Facts) -> Vec<BTreeSet<EventKind>> {
     if active_client.provider.hook_limit(&active_client.endpoint).is_none() {
         return Vec::new();
     }
-    let wants = |other: &RepoBinding| other.spec.webhook.as_ref().is_some_and(|webhook| webhook.source == WebhookSource::Repository);
     // Cheap comparison before the exact one: there may be thousands of bindings.
     let name = |path: &str| path.trim_end_matches('/').trim_end_matches(".git").rsplit(['/', ':']).next().map(str::to_lowercase);
     let ours = name(repository.path.as_str());
     let alike = |other: &RepoBinding| {
-        let known = other.status.as_ref().and_then(|status| status.repository.as_ref());
+        let known = other.known_repository();
         known.map_or_else(|| name(&other.spec.repository) == ours, |known| known.id == repository.id)
     };
     let others = view.bindings.state_filter(|other| {
         other.metadata.uid != facts.object.metadata.uid
             && alike(other)
-            && other.metadata.deletion_timestamp.is_none()
-            && wants(other)
+            && !other.is_being_deleted()
+            && other.own_hook().is_some()
             && !is_held_back(view, other)
             && BoundRepository::of(view, other).is_some_and(|bound| bound.is(active_client.server(), repository))
     });
-    others.iter().map(|other| crowding::events(other)).collect()
+    others.iter().map(|other| other.hook_events()).collect()
 }
 
 /// Whether a binding may not use its connection. A binding that was not probed yet counts as permitted: two bindings created

@@ -11,9 +11,11 @@ pub mod orphaned_hooks;
 pub mod ownership;
 pub mod plan;
 pub mod report;
+pub mod requested;
 pub mod secret_version;
 #[cfg(test)]
 mod tests;
+pub mod time;
 pub mod user_secret;
 
 use std::sync::Arc;
@@ -26,6 +28,7 @@ use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 use tracing::info;
 
+use self::time::until;
 use super::claim::{self, BindingOwner};
 use super::runtime::writes::STALE_CACHE_RETRY;
 use super::{Context, Error, locked, metrics};
@@ -210,14 +213,14 @@ fn next(context: &Context, facts: &observe::Facts, plan: &plan::Plan, outcome: &
     let uid = facts.object.uid().unwrap_or_default();
     if outcome.failure.is_some() || report::probe_failed(facts) {
         let pause = context.backoff.fail(&uid);
-        let not_before = outcome.failure.as_ref().and_then(|failure| failure.error.retry_at).map(|at| hooks::until(facts.now, at));
+        let not_before = outcome.failure.as_ref().and_then(|failure| failure.error.retry_at).map(|at| until(facts.now, at));
         locked(&context.view.probes).entry(uid).and_modify(|probe| probe.next = Some(facts.now));
         return Action::requeue(pause.max(not_before.unwrap_or_default()));
     }
     context.backoff.succeed(&uid);
     match plan.wake {
         // Adds one second so that the moment has certainly passed at the wake-up.
-        Some(at) => Action::requeue(hooks::until(facts.now, at) + Duration::from_secs(1)),
+        Some(at) => Action::requeue(until(facts.now, at) + Duration::from_secs(1)),
         None => Action::await_change(),
     }
 }

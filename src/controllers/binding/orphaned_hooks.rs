@@ -29,7 +29,7 @@ pub fn orphaned_hooks(view: &View, facts: &Facts, hooks: &[Hook]) -> Vec<String>
     let known: BTreeSet<String> =
         if others.is_empty() { BTreeSet::new() } else { view.bindings.state().iter().flat_map(|binding| ids(binding)).collect() };
     let orphaned = others.into_iter().filter(|(_, id)| !known.contains(id)).map(|(hook, _)| hook);
-    let status = facts.object.status.as_ref().and_then(|status| status.webhook.as_ref());
+    let status = facts.object.webhook_status();
     let recorded: BTreeSet<&str> = status.iter().flat_map(|webhook| &webhook.hooks).map(|hook| hook.id.as_str()).collect();
     let foreign = |hook: &&Hook| matches!(identity.classify(&hook.url), HookOwner::Foreign { .. }) && is_alike(&hook.url);
     let former = hooks.iter().filter(|hook| recorded.contains(hook.id.as_str())).filter(foreign);

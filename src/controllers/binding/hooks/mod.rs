@@ -4,7 +4,6 @@ pub mod recreation;
 pub mod repair;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use url::Url;
@@ -445,12 +444,6 @@ fn url(identity: &HookIdentity, wanted: &Wanted) -> HookUrl {
         // The caller makes sure that a public URL exists before it plans a hook for the receiver.
         Destination::Receiver => identity.receiver_url(secret_version).unwrap_or_else(|| HookUrl::new(String::new())),
     }
-}
-
-/// The duration until a moment; zero if it has passed.
-#[must_use]
-pub fn until(now: Timestamp, at: Timestamp) -> Duration {
-    Duration::try_from(at.duration_since(now)).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::repair::Repair;
 use super::{HookAction, HookFinding, HookIntent, HookPlan, OwnedHook, Wanted, delete_or_release};
 use crate::api::v1alpha1::{EventKind, Reason};
-use crate::controllers::binding::plan::told;
+use crate::controllers::binding::time::told;
 use crate::controllers::runtime::backoff::growing_pause;
 
 /// Recreations of one hook since its last good delivery.

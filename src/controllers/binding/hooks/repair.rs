@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::{HookAction, HookFinding, HookIntent, HookPlan, OwnedHook, Wanted};
 use crate::api::v1alpha1::Reason;
-use crate::controllers::binding::plan::told;
+use crate::controllers::binding::time::told;
 use crate::controllers::runtime::backoff::growing_pause;
 
 /// Consecutive repairs of one hook that were not confirmed by a later probe.

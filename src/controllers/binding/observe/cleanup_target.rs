@@ -3,7 +3,7 @@
 use kube::ResourceExt as _;
 use url::Url;
 
-use super::{Facts, custom_url};
+use super::Facts;
 use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget};
 use crate::controllers::binding::ownership::{HookIdentity, host_of};
@@ -180,7 +180,7 @@ fn missing_session(view: &View, connection: &ConnectionTarget) -> Obstacle {
 /// The target according to the spec alone, for a binding whose status names none.
 #[must_use]
 pub fn target_of_spec(object: &RepoBinding, public_url: Option<&Url>) -> HookTarget {
-    let url = custom_url(object).or_else(|| public_url.cloned());
+    let url = object.custom_url().or_else(|| public_url.cloned());
     HookTarget {
         connection: object.connection_target(),
         repository_id: String::new(),

@@ -13,13 +13,14 @@ use url::Url;
 use super::attempts::Attempts;
 use super::conflicts::{self, Claim};
 use super::ownership::{HookIdentity, endpoint_of_another, normal_form};
+use super::requested::{is_as_requested, is_same_repository};
 use super::user_secret::{self, UserSecret};
 use super::{ProbeInputs, ProbeRecord, orphaned_hooks, plan};
-use crate::api::v1alpha1::binding::{HookTarget, RepositoryStatus, WebhookSource};
+use crate::api::v1alpha1::binding::{HookTarget, RepositoryStatus};
 use crate::api::v1alpha1::connection::PermissionState;
 use crate::api::v1alpha1::{
-    ConditionType, DeletionPolicy, EventKind, GitProviderConnection, ManagementPolicy, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT,
-    ROTATE_REQUESTED_AT, Reason, RepoBinding,
+    ConditionType, EventKind, GitProviderConnection, ManagementPolicy, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT,
+    Reason, RepoBinding,
 };
 use crate::controllers::gate::{self, ActiveClient, OutOfReach, RepositoryLookup, Seal, UsePermit};
 use crate::controllers::sessions::ConditionFailure;
@@ -31,7 +32,6 @@ use crate::protocol::secret::WebhookSecret;
 use crate::protocol::sink_target::{self, NotServed};
 use crate::providers::{Hook, HookUrl, PathError, PermissionFinding, ProviderError, RepositoryPath};
 
-pub use crate::controllers::gate::custom_url;
 pub use cleanup_target::{CleanupTarget, Obstacle, UNTOLD, target_of_spec};
 
 /// Facts about one binding: the input of planning.
@@ -115,7 +115,7 @@ impl Facts {
             Ok(secret) => secret.version.clone(),
             Err(failure) => failure.message.clone(),
         });
-        let receiver = custom_url(&self.object).is_none().then(|| self.identity.masked_receiver_url()).flatten();
+        let receiver = self.object.custom_url().is_none().then(|| self.identity.masked_receiver_url()).flatten();
         let known_without_grant = self.known_without_grant;
         ProbeInputs { usable: self.connection.may_be_usable(), observe_only: self.observe_only, user_secret, receiver, known_without_grant }
     }
@@ -138,7 +138,7 @@ impl Facts {
         let adopted = self.object.status.as_ref().and_then(|status| status.webhook.as_ref()?.url.as_deref());
         let adopted = adopted.and_then(|url| Url::parse(url).ok());
         let is_at = |known: &Url| Url::parse(url.expose()).is_ok_and(|url| normal_form(&url) == normal_form(known));
-        custom_url(&self.object).iter().chain(&adopted).any(is_at).then(|| self.brought_secret()).flatten()
+        self.object.custom_url().iter().chain(&adopted).any(is_at).then(|| self.brought_secret()).flatten()
     }
 
     /// The user's own secret that all hooks carry, including adopted ones; `None` if it cannot be read now.
@@ -261,7 +261,7 @@ pub async fn observe(view: &View, object: Arc<RepoBinding>) -> Facts {
         revocation_of_connection: annotation_of_connection(governing, REVOKE_REQUESTED_AT),
         object,
     };
-    if facts.object.metadata.deletion_timestamp.is_none() && !facts.suspended && plan::due::probe_due(&facts) {
+    if !facts.object.is_being_deleted() && !facts.suspended && plan::due::probe_due(&facts) {
         facts.probe = probe(view, &facts).await;
         facts.siblings = conflicts::siblings(view, &facts);
     }
@@ -298,7 +298,7 @@ fn observe_only(view: &View, object: &RepoBinding, connection: Option<&GitProvid
 fn requests(object: &RepoBinding, connection: Option<&GitProviderConnection>) -> Requests {
     let handled = object.status.as_ref().and_then(|status| status.last_handled.clone()).unwrap_or_default();
     // A connection's request counts for the bindings that existed when it was made: a new binding has a new secret anyway.
-    let webhook = object.status.as_ref().and_then(|status| status.webhook.as_ref());
+    let webhook = object.webhook_status();
     let known = webhook.is_some_and(|webhook| webhook.secret_version.is_some());
     let by_connection = |name: &str, handled: Option<String>| {
         let asked = annotation_of_connection(connection, name);
@@ -316,9 +316,9 @@ fn requests(object: &RepoBinding, connection: Option<&GitProviderConnection>) ->
 /// Whether the connection refuses the path at which the repository was last found, although the spec still asks for it by the
 /// same path.
 fn known_without_grant(view: &View, object: &RepoBinding, connection: &GitProviderConnection) -> bool {
-    let known = object.status.as_ref().and_then(|status| status.repository.as_ref());
+    let known = object.known_repository();
     let same = |known: &&RepositoryStatus| match (&known.requested, gate::place_at(connection, &object.spec.repository)) {
-        (Some(_), Some((api, Ok(path)))) => plan::is_as_requested(object, &api, &path, known),
+        (Some(_), Some((api, Ok(path)))) => is_as_requested(object, &api, &path, known),
         _ => false,
     };
     known.filter(same).is_some_and(|known| gate::permits(view, object, connection, Some(&known.path)) == Some(false))
@@ -330,7 +330,7 @@ fn withdrawn(view: &View, object: &RepoBinding, seal: &Seal) -> Vec<HookTarget> 
     let is_withdrawn = |target: &&HookTarget| {
         let Some(connection) = view.connection(&target.connection).filter(|_| seal.is_on(target)) else { return false };
         let is_refused = is_refused_at(view, object, &connection, target);
-        if object.metadata.deletion_timestamp.is_some() && orphans(object) {
+        if object.is_being_deleted() && object.orphans() {
             return is_refused;
         }
         // Nothing is changed through a connection that its owner or the administrator froze.
@@ -412,13 +412,12 @@ async fn probe(view: &View, facts: &Facts) -> Option<Probe> {
         return None;
     }
     let object = &facts.object;
-    let wants_hooks = object.spec.webhook.as_ref().is_some_and(|webhook| webhook.source == WebhookSource::Repository);
     // Only an unchanged path follows a rename; a new path in the spec means another repository.
-    let known = object.status.as_ref().and_then(|status| status.repository.as_ref());
+    let known = object.known_repository();
     // A status without our seal is ignored: otherwise the connection's credential would look up an id that anybody could have
     // written.
     let known =
-        known.filter(|known| plan::is_as_requested(object, &active_client.endpoint.api, path, known) && facts.seal.is_on_repository(known));
+        known.filter(|known| is_as_requested(object, &active_client.endpoint.api, path, known) && facts.seal.is_on_repository(known));
     let repository = permit.find(view, object, known).await;
     let RepositoryLookup::Found(found) = &repository else {
         let manage_webhooks = PermissionFinding::granted();
@@ -428,10 +427,9 @@ async fn probe(view: &View, facts: &Facts) -> Option<Probe> {
         Some(branch) if !found.empty && active_client.inspection.capabilities.api => Some(found.branch_exists(branch).await),
         _ => None,
     };
-    let events = object.spec.webhook.iter().flat_map(|webhook| webhook.events.iter().copied()).collect();
-    let manage_webhooks = worse(active_client.hook_permission(&events), found.manage_webhooks.clone());
+    let manage_webhooks = worse(active_client.hook_permission(&object.hook_events()), found.manage_webhooks.clone());
     let may = manage_webhooks.state != PermissionState::Missing;
-    let wanted = wants_hooks && may && plan::is_same_repository(object, &active_client.endpoint.api, path, found);
+    let wanted = object.own_hook().is_some() && may && is_same_repository(object, &active_client.endpoint.api, path, found);
     let hooks = if wanted { Some(found.hooks().await) } else { None };
     let orphaned_hooks = match &hooks {
         Some(Ok(hooks)) => orphaned_hooks::orphaned_hooks(view, facts, hooks),
@@ -455,10 +453,4 @@ fn worse(one: PermissionFinding, other: PermissionFinding) -> PermissionFinding 
     }
     let why = other.message.unwrap_or_default();
     PermissionFinding::missing(format!("at this repository the credential does not suffice: {why}"))
-}
-
-/// Whether the deletion policy leaves hooks where they are.
-#[must_use]
-pub fn orphans(object: &RepoBinding) -> bool {
-    object.spec.deletion_policy == DeletionPolicy::Orphan
 }

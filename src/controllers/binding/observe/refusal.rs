@@ -3,7 +3,7 @@
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 
-use super::{Connection, custom_url};
+use super::Connection;
 use crate::api::v1alpha1::RepoBinding;
 use crate::controllers::View;
 use crate::protocol::grant;
@@ -14,5 +14,5 @@ pub(super) fn of_own_namespace(view: &View, object: &RepoBinding, found: &Connec
     let namespace = object.namespace().filter(|namespace| *namespace == target.namespace)?;
     let connection = view.connection(&target).filter(|_| matches!(found, Connection::NotPermitted))?;
     let labels = view.namespaces.get(&ObjectRef::new(&namespace)).map(|known| known.metadata.labels.clone().unwrap_or_default());
-    Some(grant::lacking(&connection, labels.as_ref(), &object.spec.repository, custom_url(object).as_ref()))
+    Some(grant::lacking(&connection, labels.as_ref(), &object.spec.repository, object.custom_url().as_ref()))
 }

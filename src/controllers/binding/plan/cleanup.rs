@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Action, FinalizerAction, Plan, SLOW_PROBE, after, wants_own_hook, webhook_status};
+use super::{Action, FinalizerAction, Plan, SLOW_PROBE};
+use crate::api::v1alpha1::Reason;
 use crate::api::v1alpha1::binding::HookTarget;
-use crate::api::v1alpha1::{Reason, RepoBinding};
 use crate::controllers::binding::hooks::{self, HookAction};
 use crate::controllers::binding::observe::{self, CleanupTarget, Connection, Facts, Obstacle};
 use crate::controllers::binding::ownership::host_of;
+use crate::controllers::binding::time::after;
 use crate::controllers::gate::OwnedHooks;
 use crate::k8s::conditions::ConditionStatus;
 use crate::k8s::finalizer;
@@ -28,12 +29,12 @@ const NAMESPACE_BOUND: Duration = Duration::from_secs(20);
 #[must_use]
 pub fn cleanup_targets(facts: &Facts) -> Vec<HookTarget> {
     let object = &facts.object;
-    let webhook = webhook_status(object);
+    let webhook = object.webhook_status();
     // Targets without our seal do not count, as if the status were lost.
     let is_sealed = |target: &&HookTarget| facts.seal.is_on(target);
     let present = webhook.and_then(|webhook| webhook.target.as_ref()).filter(is_sealed).cloned();
     let former: Vec<_> = webhook.into_iter().flat_map(|webhook| &webhook.former_targets).filter(is_sealed).cloned().collect();
-    if object.metadata.deletion_timestamp.is_some() {
+    if object.is_being_deleted() {
         if !finalizer::is_present(&**object) {
             return Vec::new();
         }
@@ -58,8 +59,8 @@ pub fn cleanup_targets(facts: &Facts) -> Vec<HookTarget> {
 fn is_left(facts: &Facts, cleanup_target: &HookTarget) -> bool {
     let object = &facts.object;
     let is_own = object.metadata.namespace.as_ref() == Some(&cleanup_target.connection.namespace);
-    let may_stay = is_own || observe::custom_url(object).is_none();
-    observe::orphans(object) && may_stay && !facts.withdrawn.contains(cleanup_target)
+    let may_stay = is_own || object.custom_url().is_none();
+    object.orphans() && may_stay && !facts.withdrawn.contains(cleanup_target)
 }
 
 /// The target that the spec names, for a binding whose status was lost and names none: the finalizer means that a hook may exist
@@ -85,7 +86,7 @@ pub fn withheld(facts: &Facts) -> Option<(Reason, &'static str)> {
 
 /// Whether no hook must exist anywhere: none is requested, or it is withheld.
 pub(super) fn wants_none(facts: &Facts) -> bool {
-    wants_own_hook(&facts.object).is_none() || withheld(facts).is_some()
+    facts.object.own_hook().is_none() || withheld(facts).is_some()
 }
 
 /// Whether two targets are the same repository through the same connection.
@@ -98,7 +99,7 @@ pub fn same_target(one: &HookTarget, other: &HookTarget) -> bool {
 pub(super) fn present_target(facts: &Facts) -> Option<HookTarget> {
     let found = facts.probe.as_ref()?;
     let repository = found.repository.found().filter(|_| matches!(found.hooks, Some(Ok(_))))?;
-    let host = match observe::custom_url(&facts.object) {
+    let host = match facts.object.custom_url() {
         Some(url) => host_of(&url),
         None => facts.public_url.as_ref().ok().map(host_of)?,
     };
@@ -110,7 +111,7 @@ pub(super) fn present_target(facts: &Facts) -> Option<HookTarget> {
 pub(super) fn to_announce(plan: &Plan, facts: &Facts, actions: &[HookAction]) -> Option<HookTarget> {
     let makes = |action: &HookAction| matches!(action, HookAction::Create(_) | HookAction::Update { adopted: true, .. });
     let target = plan.target.as_ref().filter(|_| actions.iter().any(makes))?;
-    let webhook = webhook_status(&facts.object);
+    let webhook = facts.object.webhook_status();
     let former = webhook.map(|webhook| webhook.former_targets.as_slice()).unwrap_or_default();
     let is_known = webhook
         .and_then(|webhook| webhook.target.as_ref())
@@ -150,18 +151,13 @@ pub(super) fn is_rid_of_everything(facts: &Facts) -> bool {
     !idle && judged && wants_none(facts) && facts.targets.iter().all(seen)
 }
 
-pub(super) fn adopted(object: &RepoBinding) -> BTreeSet<String> {
-    let hooks = webhook_status(object).map(|webhook| webhook.hooks.as_slice()).unwrap_or_default();
-    hooks.iter().filter(|hook| hook.adopted).map(|hook| hook.id.clone()).collect()
-}
-
 /// Ids of the adopted hooks among those to remove. If the status was lost, the adopted hooks are unknown: if the spec allows
 /// adoption, all count as adopted, so that a foreign hook is not deleted as ours.
 pub(super) fn adopted_at_targets(facts: &Facts) -> BTreeSet<String> {
     let object = &facts.object;
     let may_be = object.spec.webhook.as_ref().is_some_and(|webhook| webhook.adopt);
-    if !may_be || tells_of_hooks(object) {
-        return adopted(object);
+    if !may_be || object.tells_of_hooks() {
+        return object.adopted_hooks();
     }
     facts
         .targets
@@ -172,17 +168,10 @@ pub(super) fn adopted_at_targets(facts: &Facts) -> BTreeSet<String> {
         .collect()
 }
 
-/// Whether the status contains the hooks that were created. A lost status does not, nor does one written just before the first
-/// creation.
-#[must_use]
-pub fn tells_of_hooks(object: &RepoBinding) -> bool {
-    webhook_status(object).is_some_and(|webhook| webhook.secret_version.is_some())
-}
-
 /// Plans the removal of hooks at targets where they are no longer wanted, after their successors were created.
 pub(super) fn clear(plan: &mut Plan, facts: &Facts) {
     let waits = plan.webhook.as_ref().is_some_and(|finding| finding.status != ConditionStatus::True);
-    let waits = waits && matches!(facts.connection, Connection::Ready { .. }) && wants_own_hook(&facts.object).is_some();
+    let waits = waits && matches!(facts.connection, Connection::Ready { .. }) && facts.object.own_hook().is_some();
     let adopted = adopted_at_targets(facts);
     for (position, cleanup_target) in facts.targets.iter().enumerate() {
         match &cleanup_target.hooks {
@@ -251,7 +240,7 @@ pub(super) fn delete(plan: &mut Plan, facts: &Facts) {
     let ends = blocked.is_none() && !untried;
     // Also without a present secretRef: an earlier spec may have had one.
     let may_have_brought =
-        webhook_status(object).is_some() || object.spec.webhook.as_ref().is_some_and(|webhook| webhook.secret_ref.is_some());
+        object.webhook_status().is_some() || object.spec.webhook.as_ref().is_some_and(|webhook| webhook.secret_ref.is_some());
     if may_have_brought && ends {
         plan.actions.push(Action::WithdrawSecret);
     }

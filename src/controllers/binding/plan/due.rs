@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Finding, Plan, SLOW_PROBE, after, wants_own_hook, webhook_status};
+use super::{Finding, Plan, SLOW_PROBE};
 use crate::api::v1alpha1::binding::{RepoBindingStatus, WebhookStatus};
 use crate::api::v1alpha1::{ConditionType, Reason, RepoBinding};
-use crate::controllers::binding::observe::{self, Connection, Facts};
+use crate::controllers::binding::observe::{Connection, Facts};
 use crate::controllers::binding::secret_version;
+use crate::controllers::binding::time::after;
 use crate::controllers::runtime::backoff::jitter;
 use crate::k8s::conditions::{self, ConditionStatus};
 use crate::k8s::finalizer;
@@ -43,7 +44,7 @@ fn is_older_than(status: &RepoBindingStatus, object: &RepoBinding) -> bool {
 
 /// Whether the secret is due for rotation. The previous operator process may have begun to replace it.
 pub(super) fn rotation_is_due(facts: &Facts) -> bool {
-    let secret_version = webhook_status(&facts.object).and_then(|webhook| webhook.secret_version.as_deref());
+    let secret_version = facts.object.webhook_status().and_then(|webhook| webhook.secret_version.as_deref());
     secret_version.and_then(|secret_version| rotation_due_at(facts, secret_version)).is_some_and(|due| due <= facts.now)
 }
 
@@ -94,7 +95,7 @@ pub(super) fn status_is_lost(facts: &Facts) -> bool {
     let Some(memory) = facts.memory.as_ref().filter(|memory| memory.at.is_some()) else { return false };
     let Some(status) = object.status.as_ref().filter(|status| status.observed_generation.is_some()) else { return true };
     let tells = |kind| conditions::find(&status.conditions, kind).is_some();
-    let hooks_told = wants_own_hook(object).is_none() || (tells(ConditionType::WebhookInSync) && status.webhook.is_some());
+    let hooks_told = object.own_hook().is_none() || (tells(ConditionType::WebhookInSync) && status.webhook.is_some());
     memory.good && !(tells(ConditionType::RepositoryFound) && hooks_told)
 }
 
@@ -103,7 +104,7 @@ pub(super) fn status_is_lost(facts: &Facts) -> bool {
 pub(super) fn stretched(facts: &Facts, next: Timestamp) -> Timestamp {
     let Some(memory) = facts.memory.as_ref().filter(|memory| memory.good) else { return next };
     let Some(at) = memory.at else { return next };
-    let secret_version = webhook_status(&facts.object).and_then(|webhook| webhook.secret_version.as_ref());
+    let secret_version = facts.object.webhook_status().and_then(|webhook| webhook.secret_version.as_ref());
     let seen = secret_version.and_then(|secret_version| facts.evidence.as_ref()?.secret_versions.get(secret_version));
     let Some(seen) = seen else { return next };
     let latest = at.checked_add(LONGEST_STRETCH).unwrap_or(next);
@@ -114,12 +115,12 @@ pub(super) fn stretched(facts: &Facts, next: Timestamp) -> Timestamp {
 /// Whether, according to the status, hooks for our receiver deliver to another URL than wanted: the connection or the
 /// installation has another public URL now, or none.
 pub(in crate::controllers::binding) fn delivers_elsewhere(facts: &Facts) -> bool {
-    let Some(url) = webhook_status(&facts.object).and_then(|webhook| webhook.url.as_ref()) else { return false };
-    observe::custom_url(&facts.object).is_none() && Some(url) != facts.identity.masked_receiver_url().as_ref()
+    let Some(url) = facts.object.webhook_status().and_then(|webhook| webhook.url.as_ref()) else { return false };
+    facts.object.custom_url().is_none() && Some(url) != facts.identity.masked_receiver_url().as_ref()
 }
 
 pub(super) fn user_secret_changed(facts: &Facts) -> bool {
-    let known = webhook_status(&facts.object).and_then(|webhook| webhook.secret_version.as_ref());
+    let known = facts.object.webhook_status().and_then(|webhook| webhook.secret_version.as_ref());
     match &facts.user_secret {
         Some(Ok(secret)) => known != Some(&secret.version),
         Some(Err(_)) => true,

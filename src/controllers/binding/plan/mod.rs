@@ -7,17 +7,17 @@ pub mod due;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp, Unit};
-use url::Url;
+use jiff::Timestamp;
 
 use super::conflicts;
 use super::hooks::recreation::{self, Recreated};
 use super::hooks::repair::Repair;
 use super::hooks::{self, Destination, ExistingHook, HookAction, PendingCreate, Wanted, WantedSecret};
-use super::observe::{self, Connection, Facts, Probe};
+use super::observe::{Connection, Facts, Probe};
+use super::requested::is_same_repository;
 use super::secret_version;
 use super::user_secret::UserSecret;
-use crate::api::v1alpha1::binding::{HookTarget, PlannedAction, RepositoryStatus, WebhookSource, WebhookSpec, WebhookStatus};
+use crate::api::v1alpha1::binding::{HookTarget, PlannedAction, WebhookSource, WebhookSpec};
 use crate::api::v1alpha1::connection::PermissionState;
 use crate::api::v1alpha1::{EventKind, Permission, Reason, RepoBinding};
 use crate::controllers::gate::{ActiveClient, OutOfReach, RepositoryLookup};
@@ -25,7 +25,7 @@ use crate::k8s::conditions::ConditionStatus;
 use crate::k8s::finalizer;
 use crate::protocol::secret::{DerivedSecret, WebhookSecret};
 use crate::providers::model::Scope;
-use crate::providers::{Disposition, ErrorKind, Hook, PathError, ProviderError, Repository, RepositoryPath};
+use crate::providers::{Disposition, ErrorKind, Hook, PathError, ProviderError, Repository};
 use crate::text::wording;
 
 /// Pause between probes while the binding waits for a change at the provider.
@@ -192,50 +192,11 @@ impl Plan {
     }
 }
 
-fn webhook_status(object: &RepoBinding) -> Option<&WebhookStatus> {
-    object.status.as_ref()?.webhook.as_ref()
-}
-
-/// A moment as shown to users: rounded to the second.
-#[must_use]
-pub fn told(at: Timestamp) -> Timestamp {
-    at.round(Unit::Second).unwrap_or(at)
-}
-
-fn after(now: Timestamp, pause: Duration) -> Timestamp {
-    now.checked_add(SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX)
-}
-
-/// Whether the spec still names the known repository as it did when the repository was found: same connection, same server and
-/// same path. Ids and paths of another server do not count.
-#[must_use]
-pub fn is_as_requested(object: &RepoBinding, api: &Url, path: &RepositoryPath, known: &RepositoryStatus) -> bool {
-    match &known.requested {
-        Some(requested) => {
-            // The status of an earlier version does not contain the server.
-            let same_server = requested.api.as_ref().is_none_or(|known| known == api.as_str());
-            same_server && requested.connection == object.connection_target() && path.same_as(&requested.path)
-        }
-        None => path.same_as(&known.path),
-    }
-}
-
-/// Whether a repository that was found is the one that the binding is bound to.
-#[must_use]
-pub fn is_same_repository(object: &RepoBinding, api: &Url, path: &RepositoryPath, found: &Repository) -> bool {
-    let known = object.status.as_ref().and_then(|status| status.repository.as_ref());
-    known.is_none_or(|known| known.id == found.id || !is_as_requested(object, api, path, known))
-}
-
-fn wants_own_hook(object: &RepoBinding) -> Option<&WebhookSpec> {
-    object.spec.webhook.as_ref().filter(|webhook| webhook.source == WebhookSource::Repository)
-}
-
 /// Plans the reconciliation of a binding.
 #[must_use]
 pub fn plan(facts: &Facts) -> Plan {
     let mut plan = Plan::nothing();
-    if facts.object.metadata.deletion_timestamp.is_some() {
+    if facts.object.is_being_deleted() {
         cleanup::delete(&mut plan, facts);
         return plan;
     }
@@ -272,7 +233,7 @@ fn without_probe(plan: &mut Plan, facts: &Facts) {
     if plan.repository.is_none() && facts.out_of_reach().is_some() {
         plan.repository = Some(out_of_reach_finding(&object.spec.repository, OutOfReach::WithoutGrant, None));
     }
-    if object.spec.webhook.is_some() && wants_own_hook(object).is_none() {
+    if object.spec.webhook.is_some() && object.own_hook().is_none() {
         plan.webhook = Some(Finding::bad(Reason::SourceNotServed, "this build does not serve webhook.source App; use Repository"));
     }
 }
@@ -399,7 +360,7 @@ fn obstacle_to_hooks(
     active_client: &ActiveClient,
     repository: &Repository,
 ) -> Option<Finding> {
-    let custom = observe::custom_url(&facts.object);
+    let custom = facts.object.custom_url();
     let unknown: Vec<EventKind> = spec.events.iter().copied().filter(|event| !active_client.provider.events().contains(event)).collect();
     if spec.source != WebhookSource::Repository {
         return Some(Finding::bad(Reason::SourceNotServed, "this build does not serve webhook.source App; use Repository"));
@@ -430,12 +391,12 @@ fn obstacle_to_hooks(
 
 fn plan_hooks(plan: &mut Plan, facts: &Facts, spec: &WebhookSpec, active_client: &ActiveClient, repository: &Repository, hooks: &[Hook]) {
     let object = &facts.object;
-    let destination = observe::custom_url(object).map_or(Destination::Receiver, Destination::Custom);
+    let destination = object.custom_url().map_or(Destination::Receiver, Destination::Custom);
     let events: BTreeSet<EventKind> = spec.events.iter().copied().collect();
     let shapes = active_client.hook_shapes(&events);
     let (secret, rotated) = wanted_secret(facts, spec, hooks, &destination);
-    let mut adopted = cleanup::adopted(object);
-    if spec.adopt && !cleanup::tells_of_hooks(object) {
+    let mut adopted = object.adopted_hooks();
+    if spec.adopt && !object.tells_of_hooks() {
         // If the status was lost, the adopted hooks are unknown: all count as adopted, so that a foreign hook is not deleted as
         // ours.
         adopted.extend(hooks.iter().filter(|hook| facts.identity.is_ours(&hook.url)).map(|hook| hook.id.clone()));
@@ -524,13 +485,13 @@ fn recreation_history(facts: &Facts, target: Option<&HookTarget>) -> recreation:
 
 /// Secret versions that are still accepted beside a new one.
 fn accepted_secret_versions(object: &RepoBinding) -> BTreeSet<String> {
-    let Some(webhook) = webhook_status(object) else { return BTreeSet::new() };
+    let Some(webhook) = object.webhook_status() else { return BTreeSet::new() };
     webhook.previous_secrets.iter().map(|previous| previous.version.clone()).chain(webhook.secret_version.clone()).collect()
 }
 
 fn wanted_secret(facts: &Facts, spec: &WebhookSpec, hooks: &[Hook], destination: &Destination) -> (WantedSecret, bool) {
     let object = &facts.object;
-    let status = webhook_status(object);
+    let status = object.webhook_status();
     if let Some(Ok(secret)) = &facts.user_secret {
         let same = status.and_then(|status| status.secret_version.as_ref()) == Some(&secret.version);
         let since = status.filter(|_| same).and_then(|status| status.secret_changed_at.as_ref()).map_or(facts.now, |time| time.0);

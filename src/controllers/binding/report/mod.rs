@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt as _;
 
 use super::apply::{Failure, Outcome};
-use super::observe::{Connection, Facts, custom_url};
+use super::observe::{Connection, Facts};
 use super::plan::{self, AMBIGUOUS_CREATE, Finding, Plan, is_refusal};
 use crate::api::v1alpha1::binding::{HookTarget, RepoBindingStatus, RepositoryStatus, RequestedRepository, WebhookStatus};
 use crate::api::v1alpha1::{
@@ -52,7 +52,7 @@ fn is_seen(facts: &Facts, plan: &Plan) -> bool {
         Connection::Pending | Connection::Unreachable(_) => false,
         Connection::NotFound | Connection::NotPermitted | Connection::NotReady(_) | Connection::Path(_) => true,
     };
-    unchanged || probed || needs_no_probe || facts.suspended || facts.object.metadata.deletion_timestamp.is_some()
+    unchanged || probed || needs_no_probe || facts.suspended || facts.object.is_being_deleted()
 }
 
 /// Builds the status and the events.
@@ -153,7 +153,7 @@ fn not_permitted(facts: &Facts) -> String {
     if let Some(lacking) = &facts.refusal {
         return format!("connection {name} does not allow this binding: {lacking}");
     }
-    let url = custom_url(&facts.object);
+    let url = facts.object.custom_url();
     let destination = url.map(|url| format!(" and, for webhook.url, {} in destinationHosts", url.host_str().unwrap_or_default()));
     format!(
         "connection {name} does not exist in that namespace or does not allow this binding; ask its owner for a rule in allowedBindings that \
@@ -253,7 +253,7 @@ fn cleanup(conditions: &mut Conditions<'_>, plan: &Plan, outcome: &Outcome) {
 
 /// Sets `Ready`, `Reconciling` and `Stalled` from the other conditions.
 fn ready(conditions: &mut Conditions<'_>, facts: &Facts, plan: &Plan, outcome: &Outcome) {
-    if facts.object.metadata.deletion_timestamp.is_some() {
+    if facts.object.is_being_deleted() {
         conditions.set(ConditionType::Reconciling, ConditionStatus::True, Reason::Progressing, "being deleted");
         return conditions.set(ConditionType::Ready, ConditionStatus::False, Reason::Progressing, "being deleted");
     }

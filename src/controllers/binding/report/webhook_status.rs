@@ -9,7 +9,7 @@ use crate::api::v1alpha1::EventKind;
 use crate::api::v1alpha1::binding::{ANY_EARLIER_VERSION, HookStatus, HookTarget, PreviousSecret, RepoBindingStatus, WebhookStatus};
 use crate::controllers::binding::apply::Outcome;
 use crate::controllers::binding::hooks::ExistingHook;
-use crate::controllers::binding::observe::{Connection, Facts, custom_url};
+use crate::controllers::binding::observe::{Connection, Facts};
 use crate::controllers::binding::plan::Plan;
 use crate::controllers::binding::plan::cleanup::{FORMER_TARGETS, same_target};
 
@@ -43,8 +43,8 @@ pub(super) fn webhook(facts: &Facts, plan: &Plan, outcome: &Outcome, before: &Re
         .filter(|wanted| hooks.iter().any(|hook| hook.secret_version == *wanted))
         .or_else(|| old.secret_version.clone());
     let changed = secret_version != old.secret_version;
-    let found = before.webhook.is_none() && !existing.is_empty() && custom_url(&facts.object).is_none();
-    let wanted = match custom_url(&facts.object) {
+    let found = before.webhook.is_none() && !existing.is_empty() && facts.object.custom_url().is_none();
+    let wanted = match facts.object.custom_url() {
         Some(url) => Some(url.to_string()),
         None => facts.identity.masked_receiver_url(),
     };
@@ -82,7 +82,7 @@ fn present_hooks(existing: &[ExistingHook], outcome: &Outcome) -> Vec<ExistingHo
 /// written.
 #[must_use]
 pub fn surplus_targets(facts: &Facts, plan: &Plan, outcome: &Outcome) -> Vec<HookTarget> {
-    let old = facts.object.status.as_ref().and_then(|status| status.webhook.as_ref());
+    let old = facts.object.webhook_status();
     let Some(mut former) = old.filter(|_| !outcome.gone).map(|old| former_targets(old, plan, outcome)) else { return Vec::new() };
     former.truncate(former.len().saturating_sub(FORMER_TARGETS));
     former
