@@ -20,7 +20,7 @@ mod table;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Namespace;
@@ -35,6 +35,7 @@ use tokio::sync::mpsc;
 use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::connection::NamespacesFrom;
 use crate::clock::{SharedClock, SystemClock};
+use crate::controllers::binding::memory::Memories;
 use crate::controllers::view::{ClientFactory, ClusterObjects};
 use crate::controllers::{Keys, Sessions, Settings, Triggers, View, connection, install};
 use crate::protocol::keys::InstallKey;
@@ -141,9 +142,7 @@ fn checker(
                 .values()
                 .map(|metadata| PartialObjectMeta::<Namespace> { metadata: metadata.clone(), ..PartialObjectMeta::default() }),
         ),
-        evidence: Mutex::default(),
-        probes: Mutex::default(),
-        attempts: Mutex::default(),
+        memory: Memories::default(),
         usages: connection::usage::ReportedUsage::default(),
         shows_connections: true,
         triggers: Triggers { connections, bindings },

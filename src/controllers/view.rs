@@ -1,9 +1,8 @@
 //! The view: everything that `observe` reads. Nothing in it writes, neither at the API server nor at a provider, so code that
 //! has only a view can observe and plan but change nothing.
 
-use std::collections::HashMap;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
@@ -18,7 +17,6 @@ use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::clock::SharedClock;
 use crate::network::NetworkPolicy;
-use crate::protocol::evidence::BindingEvidence;
 use crate::providers::transport::{ProxySettings, Transport, TransportFactory};
 use crate::providers::{Client, Credential, Endpoint, Provider, ProviderError};
 
@@ -48,12 +46,8 @@ pub struct View {
     pub bindings: Store<RepoBinding>,
     /// Cache of the namespaces' metadata.
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
-    /// Evidence reported by receivers, by UID of the binding.
-    pub evidence: Mutex<HashMap<String, BindingEvidence>>,
-    /// Last probe of each binding's repository, by UID of the binding.
-    pub probes: Mutex<HashMap<String, binding::ProbeRecord>>,
-    /// Unfinished attempts of each binding, by UID of the binding.
-    pub attempts: Mutex<HashMap<String, binding::attempts::Attempts>>,
+    /// What is remembered of each binding.
+    pub memory: binding::memory::Memories,
     /// Usage that was last reported to each connection.
     pub usages: connection::usage::ReportedUsage,
     /// Whether messages may mention that a connection depends on labels which cannot be read. Only for a reader who has the

@@ -20,6 +20,7 @@ use tracing::info;
 
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{Config, Receivers};
+use crate::controllers::binding::memory::Memories;
 use crate::controllers::install::guard::{Guarded, KeyFailure};
 use crate::controllers::install::{self, InstallKeyError};
 use crate::controllers::runtime::backoff::Backoff;
@@ -261,9 +262,7 @@ async fn start_controllers(
         connections: watched.connections(),
         bindings: watched.bindings(),
         namespaces: watched.namespaces(),
-        evidence: std::sync::Mutex::default(),
-        probes: std::sync::Mutex::default(),
-        attempts: std::sync::Mutex::default(),
+        memory: Memories::default(),
         usages: controllers::connection::usage::ReportedUsage::default(),
         shows_connections: false,
         triggers,

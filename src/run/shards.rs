@@ -87,7 +87,7 @@ pub(super) fn renew(watched: &mut Watched, context: &Arc<Context>) {
         let gone = gone(&locked(&known), shard, entries);
         for binding in context.view.bindings.state_filter(|binding| binding.uid().is_some_and(|uid| gone.contains(&uid))) {
             info!(namespace = binding.namespace(), name = binding.name_any(), "the prepared webhook secret is gone; it is prepared again");
-            locked(&context.view.probes).entry(binding.uid().unwrap_or_default()).or_default().next = None;
+            context.view.memory.probe_next(&binding.uid().unwrap_or_default());
             context.view.triggers.binding(&binding);
         }
     });

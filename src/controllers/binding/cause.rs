@@ -3,23 +3,18 @@
 use super::hooks::HookAction;
 use crate::api::v1alpha1::RepoBinding;
 
-/// Cause of a hook change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// Somebody changed the object, its connection or the installation, or deleted the object.
     Request,
-    /// The hook's secret was replaced.
     Rotation,
     /// Somebody or something changed, duplicated or removed the hook at the provider.
     Repair,
 }
 
 impl Cause {
-    /// All causes.
     pub const ALL: [Self; 3] = [Self::Request, Self::Rotation, Self::Repair];
 
-    /// Value of the metric label.
-    #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
             Self::Request => "request",
@@ -29,7 +24,6 @@ impl Cause {
     }
 
     /// Derives the cause of an action from the object as it was before. `clearing`: the action removes hooks at a cleanup target.
-    #[must_use]
     pub fn of(action: &HookAction, object: &RepoBinding, clearing: bool) -> Self {
         let status = object.status.as_ref();
         let asked =

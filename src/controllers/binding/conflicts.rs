@@ -8,12 +8,11 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 use url::Url;
 
-use super::observe::{Connection, Facts};
 use super::ownership::normal_form;
 use super::requested::is_as_requested;
 use crate::api::v1alpha1::{ConditionType, EventKind, Reason, RepoBinding};
 use crate::controllers::View;
-use crate::controllers::gate::{self, Seal, Server};
+use crate::controllers::gate::{self, ActiveClient, Seal, Server};
 use crate::k8s::conditions;
 use crate::providers::{Repository, RepositoryPath, registry};
 
@@ -64,14 +63,11 @@ impl BoundRepository {
     }
 }
 
-/// One binding's claim to a custom URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// Whether the binding holds no hook at present: holders sort first.
     not_holding: bool,
-    /// Creation time of the binding.
     created: Option<Timestamp>,
-    /// Namespace and name of the binding.
     name: (String, String),
     /// The repository; `None` if the connection is missing or the claim does not count.
     bound: Option<BoundRepository>,
@@ -96,7 +92,6 @@ fn holds(object: &RepoBinding, seal: &Seal) -> bool {
 
 /// Claims of other bindings to the custom URL of a binding. Bindings that are being deleted or have no grant do not compete; a
 /// claim to another repository has no effect.
-#[must_use]
 pub fn claims(view: &View, object: &RepoBinding) -> Vec<Claim> {
     let claim = |other: &Arc<RepoBinding>| {
         let seal = Seal::of_binding(&view.keys.controller, other);
@@ -116,7 +111,6 @@ fn counts(object: &RepoBinding, other: &RepoBinding, bound: &BoundRepository, se
 }
 
 /// Other bindings that name the same custom URL, in any spelling, have a grant and are not being deleted.
-#[must_use]
 pub fn others(view: &View, object: &RepoBinding) -> Vec<Arc<RepoBinding>> {
     let Some(url) = object.custom_url().map(|url| normal_form(&url)) else { return Vec::new() };
     view.bindings.state_filter(|other| {
@@ -127,11 +121,8 @@ pub fn others(view: &View, object: &RepoBinding) -> Vec<Arc<RepoBinding>> {
     })
 }
 
-/// Events of the other bindings that request a hook on the repository which the probe found.
-#[must_use]
-pub fn siblings(view: &View, facts: &Facts) -> Vec<BTreeSet<EventKind>> {
-    let Connection::Ready { active_client, .. } = &facts.connection else { return Vec::new() };
-    let Some(repository) = facts.probe.as_ref().and_then(|probe| probe.repository.found()) else { return Vec::new() };
+/// Events of the other bindings that request a hook on a repository, if the provider limits its hooks.
+pub fn siblings(view: &View, object: &RepoBinding, active_client: &ActiveClient, repository: &Repository) -> Vec<BTreeSet<EventKind>> {
     if active_client.provider.hook_limit(&active_client.endpoint).is_none() {
         return Vec::new();
     }
@@ -143,7 +134,7 @@ pub fn siblings(view: &View, facts: &Facts) -> Vec<BTreeSet<EventKind>> {
         known.map_or_else(|| name(&other.spec.repository) == ours, |known| known.id == repository.id)
     };
     let others = view.bindings.state_filter(|other| {
-        other.metadata.uid != facts.object.metadata.uid
+        other.metadata.uid != object.metadata.uid
             && alike(other)
             && !other.is_being_deleted()
             && other.own_hook().is_some()
@@ -168,7 +159,6 @@ fn is_held_back(view: &View, other: &RepoBinding) -> bool {
 }
 
 /// Bindings of the same repository that another binding kept from creating a hook.
-#[must_use]
 pub fn waiting(view: &View, object: &RepoBinding) -> Vec<Arc<RepoBinding>> {
     let Some(ours) = BoundRepository::of(view, object) else { return Vec::new() };
     // A binding without a grant, which merely names the connection and the repository, must not trigger others.
@@ -189,7 +179,6 @@ pub fn waiting(view: &View, object: &RepoBinding) -> Vec<Arc<RepoBinding>> {
 
 /// Whether another claim to the same repository of the same server has precedence: the holder of the hook, then the oldest
 /// binding, then the lowest name.
-#[must_use]
 pub fn loses_conflict(object: &RepoBinding, seal: &Seal, repository: &Repository, server: &Server, claims: &[Claim]) -> bool {
     let ours = Claim::of(object, seal, None);
     let key = |claim: &Claim| (claim.not_holding, claim.created, claim.name.clone());

@@ -8,7 +8,6 @@ use crate::providers::{Repository, RepositoryPath};
 
 /// Whether the spec still names the known repository as it did when the repository was found: same connection, same server and
 /// same path. Ids and paths of another server do not count.
-#[must_use]
 pub fn is_as_requested(object: &RepoBinding, api: &Url, path: &RepositoryPath, known: &RepositoryStatus) -> bool {
     match &known.requested {
         Some(requested) => {
@@ -21,7 +20,6 @@ pub fn is_as_requested(object: &RepoBinding, api: &Url, path: &RepositoryPath, k
 }
 
 /// Whether a repository that was found is the one that the binding is bound to.
-#[must_use]
 pub fn is_same_repository(object: &RepoBinding, api: &Url, path: &RepositoryPath, found: &Repository) -> bool {
     let known = object.known_repository();
     known.is_none_or(|known| known.id == found.id || !is_as_requested(object, api, path, known))

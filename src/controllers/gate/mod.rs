@@ -13,6 +13,7 @@
 #![doc = include_str!("../../docs/decisions/0013-one-gate-for-credentials.md")]
 
 mod cleanup_permit;
+mod decision;
 mod granted;
 mod seal;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use crate::providers::model::Scope;
 use crate::providers::{Client, Endpoint, HookShape, Inspection, PathError, PermissionFinding, Provider, RepositoryPath, registry};
 
 pub use cleanup_permit::{CleanupPermit, OwnedHooks, may_be_reported};
+pub use decision::{Grant, GrantDecision};
 pub use granted::{GrantedRepository, OutOfReach, RepositoryLookup, UsePermit};
 pub use seal::Seal;
 

@@ -21,7 +21,7 @@ use super::turns::Turns;
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::controllers::metrics::{KINDS, Kind, Outcome, Running};
-use crate::controllers::{Context, Error, binding, connection, leftovers, locked};
+use crate::controllers::{Context, Error, binding, connection, leftovers};
 use crate::protocol::evidence::EvidenceSource;
 
 /// How many objects of one kind are reconciled at once. One namespace gets at most three quarters of them.
@@ -55,8 +55,7 @@ pub async fn run(
 ) {
     while wait_to_lead(&mut requests, &mut leading, &stop).await {
         info!("leading: reconciling");
-        // Another leader may have changed what this process saw when it last led.
-        locked(&context.view.probes).clear();
+        context.view.memory.forget_probes();
         context.metrics.leading.set(1);
         let term = stop.child_token();
         tokio::select! {
