@@ -1,4 +1,4 @@
-//! Checks a single object: runs the observe, plan and report steps of its controller, and applies nothing.
+//! Checks a single object: gathers facts, plans and reports as its controller does, and applies nothing.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::inventory::{Inventory, Key, Subject};
 use super::result::{Finding, Level, Outcome, Row};
 use super::summary;
 use crate::api::v1alpha1::{ConditionType, GitProviderConnection, RECONCILE_REQUESTED_AT, Reason, RepoBinding};
-use crate::controllers::binding::{self, apply, observe};
+use crate::controllers::binding::{self, outcome};
 use crate::controllers::connection::facts::Facts;
 use crate::controllers::connection::snapshot::Snapshot;
 use crate::controllers::{Managed, View, connection, foreign_owner_message};
@@ -78,17 +78,17 @@ impl Checker {
         let mut object = (*subject.object).clone();
         // Forces a probe, as an explicit request would, because the last status may be outdated.
         object.annotations_mut().insert(RECONCILE_REQUESTED_AT.to_owned(), "check".to_owned());
-        let mut facts = observe::observe(&self.view, Arc::new(object)).await;
+        let mut facts = binding::facts::Facts::gather(&self.view, Arc::new(object)).await;
         if let Some(probe) = facts.probe.as_mut().filter(|_| !self.from_cluster) {
             // The manifests may not contain all bindings.
             probe.orphaned_hooks.clear();
         }
         let plan = binding::plan::plan(&facts);
-        let nothing_done = apply::Outcome::nothing(Arc::clone(&facts.object));
+        let nothing_done = outcome::Outcome::nothing(Arc::clone(&facts.snapshot.object));
         let report = binding::report::report(&facts, &plan, &nothing_done);
         row.tell(&report.status.conditions, location, self.offline);
         if !self.offline {
-            row.actions = plan.at_providers(&facts);
+            row.actions = plan.at_providers();
         }
         row.findings.extend(plan.notes.iter().map(|note| Finding::plain(Level::Warning, note).at(location)));
         if subject.object.metadata.deletion_timestamp.is_some() {
@@ -154,9 +154,9 @@ fn hint(row: &mut Row) {
 }
 
 /// Warns about hooks that look like Forgebind's: without the install key, their owner cannot be determined.
-fn unrecognised(row: &mut Row, facts: &observe::Facts) {
+fn unrecognised(row: &mut Row, facts: &binding::facts::Facts) {
     let hooks = facts.probe.iter().filter_map(|probe| probe.hooks.as_ref()?.as_ref().ok()).flatten();
-    let identity = &facts.identity;
+    let identity = &facts.snapshot.identity;
     let alike = hooks.filter(|hook| {
         let like_ours = identity.is_at_our_receiver(&hook.url) || binding::ownership::is_marked(&hook.url);
         like_ours && !identity.is_ours(&hook.url)

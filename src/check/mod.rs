@@ -28,7 +28,6 @@ use kube::Resource;
 use kube::api::PartialObjectMeta;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher;
-use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use secrecy::SecretString;
 use tokio::sync::mpsc;
@@ -36,6 +35,7 @@ use tokio::sync::mpsc;
 use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::connection::NamespacesFrom;
 use crate::clock::{SharedClock, SystemClock};
+use crate::controllers::binding::memory::Memories;
 use crate::controllers::view::{ClientFactory, ClusterObjects};
 use crate::controllers::{Keys, Sessions, Settings, Triggers, View, install};
 use crate::protocol::keys::InstallKey;
@@ -142,9 +142,7 @@ fn checker(
                 .values()
                 .map(|metadata| PartialObjectMeta::<Namespace> { metadata: metadata.clone(), ..PartialObjectMeta::default() }),
         ),
-        evidence: Mutex::default(),
-        probes: Mutex::default(),
-        attempts: Mutex::default(),
+        memory: Memories::default(),
         shows_connections: true,
         triggers: Triggers { connections, bindings },
     };

@@ -1,7 +1,6 @@
 //! The view: everything that `observe` reads. Nothing in it writes, neither at the API server nor at a provider, so code that
 //! has only a view can observe and plan but change nothing.
 
-use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -11,7 +10,6 @@ use kube::api::PartialObjectMeta;
 use kube::core::NamespaceResourceScope;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Resource};
-use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
 use super::{Keys, Sessions, Settings, Triggers, binding, install};
@@ -19,7 +17,6 @@ use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::api::v1alpha1::{GitProviderConnection, RepoBinding};
 use crate::clock::SharedClock;
 use crate::network::NetworkPolicy;
-use crate::protocol::evidence::BindingEvidence;
 use crate::providers::transport::{ProxySettings, Transport, TransportFactory};
 use crate::providers::{Client, Credential, Endpoint, Provider, ProviderError};
 
@@ -50,12 +47,8 @@ pub struct View {
     pub bindings: Store<RepoBinding>,
     /// Cache of the namespaces' metadata.
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
-    /// Evidence reported by receivers, by UID of the binding.
-    pub evidence: Mutex<HashMap<String, BindingEvidence>>,
-    /// Last probe of each binding's repository, by UID of the binding.
-    pub probes: Mutex<HashMap<String, binding::ProbeRecord>>,
-    /// Unfinished attempts of each binding, by UID of the binding.
-    pub attempts: Mutex<HashMap<String, binding::attempts::Attempts>>,
+    /// What is remembered of each binding.
+    pub memory: binding::memory::Memories,
     /// Whether messages may mention that a connection depends on labels which cannot be read. Only for a reader who has the
     /// connection's manifest.
     pub shows_connections: bool,

@@ -15,13 +15,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
-use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{Config, Receivers};
+use crate::controllers::binding::memory::Memories;
 use crate::controllers::install::guard::Guarded;
 use crate::controllers::install::{self, InstallKeyError, KeyFailure};
 use crate::controllers::runtime::backoff::Backoff;
@@ -234,9 +234,7 @@ async fn start_controllers(
         connections: watched.connections(),
         bindings: watched.bindings(),
         namespaces: watched.namespaces(),
-        evidence: Mutex::default(),
-        probes: Mutex::default(),
-        attempts: Mutex::default(),
+        memory: Memories::default(),
         shows_connections: false,
         triggers,
     };

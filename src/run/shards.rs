@@ -92,7 +92,7 @@ pub(super) fn renew(watched: &mut Watched, context: &Arc<Context>) {
                 name = binding.name_any(),
                 "the prepared webhook secret was deleted; preparing it again"
             );
-            context.view.probes.lock().entry(binding.uid().unwrap_or_default()).or_default().next = None;
+            context.view.memory.probe_next(&binding.uid().unwrap_or_default());
             context.view.triggers.binding(&binding);
         }
     });

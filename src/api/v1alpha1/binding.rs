@@ -525,31 +525,3 @@ pub struct SinkStatus {
     #[serde(default)]
     pub pending: u64,
 }
-
-impl RepoBinding {
-    /// Namespace of the connection that this binding names.
-    #[must_use]
-    pub fn connection_namespace(&self) -> &str {
-        let own = self.metadata.namespace.as_deref().unwrap_or_default();
-        self.spec.connection_ref.namespace.as_deref().unwrap_or(own)
-    }
-
-    /// The locations that the status names: where hooks are, were, or are about to be.
-    pub fn hook_targets(&self) -> impl Iterator<Item = &HookTarget> {
-        let webhook = self.status.as_ref().and_then(|status| status.webhook.as_ref());
-        webhook.into_iter().flat_map(|webhook| webhook.target.iter().chain(&webhook.former_targets))
-    }
-
-    /// Whether a change of a connection affects this binding: it names the connection, or may have a hook that was made
-    /// through it.
-    #[must_use]
-    pub fn is_about(&self, connection: &ConnectionTarget) -> bool {
-        self.connection_target() == *connection || self.hook_targets().any(|target| target.connection == *connection)
-    }
-
-    /// The connection that this binding names.
-    #[must_use]
-    pub fn connection_target(&self) -> ConnectionTarget {
-        ConnectionTarget { namespace: self.connection_namespace().to_owned(), name: self.spec.connection_ref.name.clone() }
-    }
-}

@@ -1,6 +1,7 @@
 //! `forgebind.dev/v1alpha1`: [`GitProviderConnection`] and [`RepoBinding`].
 
 pub mod binding;
+mod binding_methods;
 pub mod condition;
 pub mod connection;
 pub mod rules;

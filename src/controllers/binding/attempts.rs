@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::hooks::recreation::Recreation;
-use super::hooks::repair::Repair;
+use super::hooks::{Recreation, Repair};
 use crate::api::v1alpha1::binding::{ConnectionTarget, HookTarget};
 
 /// Lists lag behind: for this long after a creation without an answer, a list that does not contain the hook proves nothing.
@@ -36,8 +35,7 @@ impl HookSlot {
     }
 }
 
-/// Attempts of one binding.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attempts {
     ambiguous_creates: HashMap<HookSlot, Timestamp>,
     recreations: HashMap<HookSlot, Recreation>,
@@ -52,7 +50,6 @@ impl Attempts {
     }
 
     /// Time until which no hook may be created at a target, by variant. Expired entries are left out.
-    #[must_use]
     pub fn pending_creates(&self, target: &HookTarget, now: Timestamp) -> BTreeMap<String, Timestamp> {
         let here = self.ambiguous_creates.iter().filter(|(slot, _)| slot.is_at(target));
         let ends = here.map(|(slot, at)| (slot.variant.clone(), at.checked_add(LIST_LAG).unwrap_or(Timestamp::MAX)));
@@ -70,7 +67,6 @@ impl Attempts {
     }
 
     /// Whether a target was cleared within the last hour.
-    #[must_use]
     pub fn was_cleared(&self, target: &HookTarget, now: Timestamp) -> bool {
         self.cleared.get(&HookSlot::new(target, "")).is_some_and(|at| now.duration_since(*at) < CLEARED_COUNTS)
     }
@@ -81,7 +77,6 @@ impl Attempts {
     }
 
     /// Recreations of hooks at a target, by variant.
-    #[must_use]
     pub fn recreations(&self, target: &HookTarget) -> BTreeMap<String, Recreation> {
         let here = self.recreations.iter().filter(|(slot, _)| slot.is_at(target));
         here.map(|(slot, recreation)| (slot.variant.clone(), *recreation)).collect()
@@ -97,24 +92,16 @@ impl Attempts {
     }
 
     /// Unconfirmed repairs at a target, by variant.
-    #[must_use]
     pub fn repairs(&self, target: &HookTarget) -> BTreeMap<String, Repair> {
         let here = self.repairs.iter().filter(|(slot, _)| slot.is_at(target));
         here.map(|(slot, repair)| (slot.variant.clone(), repair.clone())).collect()
     }
 
-    /// Removes expired entries.
     pub fn forget(&mut self, now: Timestamp) {
         self.repairs.retain(|_, repair| repair.last.checked_add(REPAIRS_COUNT).is_ok_and(|until| until > now));
         self.ambiguous_creates.retain(|_, at| at.checked_add(LIST_LAG).is_ok_and(|until| until > now));
         self.recreations.retain(|_, recreation| recreation.end() > now);
         self.cleared.retain(|_, at| now.duration_since(*at) < CLEARED_COUNTS);
-    }
-
-    /// Whether there is no entry.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.ambiguous_creates.is_empty() && self.recreations.is_empty() && self.repairs.is_empty() && self.cleared.is_empty()
     }
 }
 
@@ -144,7 +131,7 @@ mod tests {
         assert!(attempts.was_cleared(&target("7"), at(101)) && !attempts.was_cleared(&target("8"), at(101)));
         assert!(!attempts.was_cleared(&target("7"), at(100 + 3600)));
         attempts.granted(&target("7"));
-        assert!(!attempts.was_cleared(&target("7"), at(101)) && attempts.is_empty());
+        assert!(!attempts.was_cleared(&target("7"), at(101)) && attempts == Attempts::default());
     }
 
     #[test]
@@ -155,8 +142,8 @@ mod tests {
         assert!(attempts.pending_creates(&target("8"), at(109)).is_empty());
         assert!(attempts.pending_creates(&target("7"), at(110)).is_empty(), "a list of now shows what was made then");
         attempts.forget(at(109));
-        assert!(!attempts.is_empty());
+        assert_ne!(attempts, Attempts::default());
         attempts.forget(at(110));
-        assert!(attempts.is_empty());
+        assert_eq!(attempts, Attempts::default());
     }
 }

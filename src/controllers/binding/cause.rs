@@ -3,23 +3,18 @@
 use super::hooks::HookAction;
 use crate::api::v1alpha1::RepoBinding;
 
-/// Cause of a hook change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// Somebody changed the object, its connection or the installation, or deleted the object.
     Request,
-    /// The hook's secret was replaced.
     Rotation,
     /// Somebody or something changed, duplicated or removed the hook at the provider.
     Repair,
 }
 
 impl Cause {
-    /// All causes.
     pub const ALL: [Self; 3] = [Self::Request, Self::Rotation, Self::Repair];
 
-    /// Value of the metric label.
-    #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
             Self::Request => "request",
@@ -29,12 +24,10 @@ impl Cause {
     }
 
     /// Derives the cause of an action from the object as it was before. `clearing`: the action removes hooks at a cleanup target.
-    #[must_use]
     pub fn of(action: &HookAction, object: &RepoBinding, clearing: bool) -> Self {
         let status = object.status.as_ref();
-        let asked = clearing
-            || object.metadata.deletion_timestamp.is_some()
-            || status.is_none_or(|status| status.observed_generation != object.metadata.generation);
+        let asked =
+            clearing || object.is_being_deleted() || status.is_none_or(|status| status.observed_generation != object.metadata.generation);
         let webhook = status.and_then(|status| status.webhook.as_ref());
         let Some(webhook) = webhook.filter(|webhook| !asked && !webhook.hooks.is_empty()) else { return Self::Request };
         let rotated = |secret_version: &str| webhook.secret_version.as_deref().is_some_and(|known| known != secret_version);

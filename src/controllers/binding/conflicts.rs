@@ -8,12 +8,11 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 use url::Url;
 
-use super::observe::{Connection, Facts, custom_url};
 use super::ownership::normal_form;
-use super::plan::{crowding, is_as_requested};
+use super::requested::is_as_requested;
 use crate::api::v1alpha1::{ConditionType, EventKind, Reason, RepoBinding};
 use crate::controllers::View;
-use crate::controllers::gate::{self, Seal, Server};
+use crate::controllers::gate::{self, ActiveClient, Seal, Server};
 use crate::k8s::conditions;
 use crate::providers::{Repository, RepositoryPath, registry};
 
@@ -38,7 +37,7 @@ impl BoundRepository {
         let provider = registry::provider(spec.kind()?)?;
         let endpoint = provider.endpoint(spec).ok()?;
         let path = provider.repository_path(&endpoint, &object.spec.repository).ok();
-        let known = object.status.as_ref().and_then(|status| status.repository.as_ref());
+        let known = object.known_repository();
         let known = known.filter(|known| path.as_ref().is_some_and(|path| is_as_requested(object, &endpoint.api, path, known)));
         let session = view.sessions.get(&object.connection_target());
         let server =
@@ -64,14 +63,11 @@ impl BoundRepository {
     }
 }
 
-/// One binding's claim to a custom URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// Whether the binding holds no hook at present: holders sort first.
     not_holding: bool,
-    /// Creation time of the binding.
     created: Option<Timestamp>,
-    /// Namespace and name of the binding.
     name: (String, String),
     /// The repository; `None` if the connection is missing or the claim does not count.
     bound: Option<BoundRepository>,
@@ -90,13 +86,12 @@ impl Claim {
 
 /// Whether a binding has hooks at a target that this installation sealed.
 fn holds(object: &RepoBinding, seal: &Seal) -> bool {
-    let webhook = object.status.as_ref().and_then(|status| status.webhook.as_ref());
+    let webhook = object.webhook_status();
     webhook.is_some_and(|webhook| !webhook.hooks.is_empty() && webhook.target.as_ref().is_some_and(|target| seal.is_on(target)))
 }
 
 /// Claims of other bindings to the custom URL of a binding. Bindings that are being deleted or have no grant do not compete; a
 /// claim to another repository has no effect.
-#[must_use]
 pub fn claims(view: &View, object: &RepoBinding) -> Vec<Claim> {
     let claim = |other: &Arc<RepoBinding>| {
         let seal = Seal::of_binding(&view.keys.controller, other);
@@ -110,48 +105,43 @@ pub fn claims(view: &View, object: &RepoBinding) -> Vec<Claim> {
 /// allowed it. Anybody can create another connection to the same server, so a claim through it counts only if that connection was
 /// proved to reach the repository.
 fn counts(object: &RepoBinding, other: &RepoBinding, bound: &BoundRepository, seal: &Seal) -> bool {
-    let known = other.status.as_ref().and_then(|status| status.repository.as_ref());
+    let known = other.known_repository();
     let is_proved = bound.server.is_some() && known.is_some_and(|known| seal.is_on_repository(known));
     is_proved || other.connection_target() == object.connection_target()
 }
 
 /// Other bindings that name the same custom URL, in any spelling, have a grant and are not being deleted.
-#[must_use]
 pub fn others(view: &View, object: &RepoBinding) -> Vec<Arc<RepoBinding>> {
-    let Some(url) = custom_url(object).map(|url| normal_form(&url)) else { return Vec::new() };
+    let Some(url) = object.custom_url().map(|url| normal_form(&url)) else { return Vec::new() };
     view.bindings.state_filter(|other| {
         other.metadata.uid != object.metadata.uid
-            && other.metadata.deletion_timestamp.is_none()
-            && custom_url(other).is_some_and(|theirs| normal_form(&theirs) == url)
+            && !other.is_being_deleted()
+            && other.custom_url().is_some_and(|theirs| normal_form(&theirs) == url)
             && !is_held_back(view, other)
     })
 }
 
-/// Events of the other bindings that request a hook on the repository which the probe found.
-#[must_use]
-pub fn siblings(view: &View, facts: &Facts) -> Vec<BTreeSet<EventKind>> {
-    let Connection::Ready { active_client, .. } = &facts.connection else { return Vec::new() };
-    let Some(repository) = facts.probe.as_ref().and_then(|probe| probe.repository.found()) else { return Vec::new() };
+/// Events of the other bindings that request a hook on a repository, if the provider limits its hooks.
+pub fn siblings(view: &View, object: &RepoBinding, active_client: &ActiveClient, repository: &Repository) -> Vec<BTreeSet<EventKind>> {
     if active_client.provider.hook_limit(&active_client.endpoint).is_none() {
         return Vec::new();
     }
-    let wants = |other: &RepoBinding| other.spec.webhook.is_some();
     // Cheap comparison before the exact one: there may be thousands of bindings.
     let name = |path: &str| path.trim_end_matches('/').trim_end_matches(".git").rsplit(['/', ':']).next().map(str::to_lowercase);
     let ours = name(repository.path.as_str());
     let alike = |other: &RepoBinding| {
-        let known = other.status.as_ref().and_then(|status| status.repository.as_ref());
+        let known = other.known_repository();
         known.map_or_else(|| name(&other.spec.repository) == ours, |known| known.id == repository.id)
     };
     let others = view.bindings.state_filter(|other| {
-        other.metadata.uid != facts.object.metadata.uid
+        other.metadata.uid != object.metadata.uid
             && alike(other)
-            && other.metadata.deletion_timestamp.is_none()
-            && wants(other)
+            && !other.is_being_deleted()
+            && other.spec.webhook.is_some()
             && !is_held_back(view, other)
             && BoundRepository::of(view, other).is_some_and(|bound| bound.is(active_client.server(), repository))
     });
-    others.iter().map(|other| crowding::events(other)).collect()
+    others.iter().map(|other| other.hook_events()).collect()
 }
 
 /// Whether a binding may not use its connection. A binding that was not probed yet counts as permitted: two bindings created
@@ -169,7 +159,6 @@ fn is_held_back(view: &View, other: &RepoBinding) -> bool {
 }
 
 /// Bindings of the same repository that another binding kept from creating a hook.
-#[must_use]
 pub fn waiting(view: &View, object: &RepoBinding) -> Vec<Arc<RepoBinding>> {
     let Some(ours) = BoundRepository::of(view, object) else { return Vec::new() };
     // A binding without a grant, which merely names the connection and the repository, must not trigger others.
@@ -190,7 +179,6 @@ pub fn waiting(view: &View, object: &RepoBinding) -> Vec<Arc<RepoBinding>> {
 
 /// Whether another claim to the same repository of the same server has precedence: the holder of the hook, then the oldest
 /// binding, then the lowest name.
-#[must_use]
 pub fn loses_conflict(object: &RepoBinding, seal: &Seal, repository: &Repository, server: &Server, claims: &[Claim]) -> bool {
     let ours = Claim::of(object, seal, None);
     let key = |claim: &Claim| (claim.not_holding, claim.created, claim.name.clone());

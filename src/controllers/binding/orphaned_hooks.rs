@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 
 use kube::ResourceExt as _;
 
-use super::observe::Facts;
-use super::ownership::{HookOwner, is_alike};
+use super::ownership::{HookIdentity, HookOwner, is_alike};
 use crate::api::v1alpha1::RepoBinding;
 use crate::api::v1alpha1::binding::ConnectionTarget;
 use crate::controllers::View;
@@ -14,9 +13,7 @@ use crate::providers::Hook;
 
 /// Ids of the orphaned hooks in a list: made under a lost install key, or by another installation from which the binding was
 /// taken over.
-#[must_use]
-pub fn orphaned_hooks(view: &View, facts: &Facts, hooks: &[Hook]) -> Vec<String> {
-    let identity = &facts.identity;
+pub fn orphaned_hooks(view: &View, object: &RepoBinding, identity: &HookIdentity, hooks: &[Hook]) -> Vec<String> {
     let others: Vec<(&Hook, String)> = hooks.iter().filter_map(|hook| Some((hook, identity.other_id(&hook.url)?))).collect();
     let ids = |binding: &RepoBinding| -> Vec<String> {
         let (namespace, name) = (binding.namespace().unwrap_or_default(), binding.name_any());
@@ -29,7 +26,7 @@ pub fn orphaned_hooks(view: &View, facts: &Facts, hooks: &[Hook]) -> Vec<String>
     let known: BTreeSet<String> =
         if others.is_empty() { BTreeSet::new() } else { view.bindings.state().iter().flat_map(|binding| ids(binding)).collect() };
     let orphaned = others.into_iter().filter(|(_, id)| !known.contains(id)).map(|(hook, _)| hook);
-    let status = facts.object.status.as_ref().and_then(|status| status.webhook.as_ref());
+    let status = object.webhook_status();
     let recorded: BTreeSet<&str> = status.iter().flat_map(|webhook| &webhook.hooks).map(|hook| hook.id.as_str()).collect();
     let foreign = |hook: &&Hook| matches!(identity.classify(&hook.url), HookOwner::Foreign { .. }) && is_alike(&hook.url);
     let former = hooks.iter().filter(|hook| recorded.contains(hook.id.as_str())).filter(foreign);

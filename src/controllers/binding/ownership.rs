@@ -9,12 +9,10 @@ use crate::providers::HookUrl;
 
 /// Query parameter that marks our hooks with a custom URL.
 const MARK: &str = "forgebind";
-/// Path segment before a hook id.
 const HOOKS: &str = "hooks";
 /// Placeholder for the unguessable part of a displayed URL.
 const MASKED: &str = "/…";
 
-/// Identity of a binding at every provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HookIdentity {
     id: String,
@@ -23,35 +21,25 @@ pub struct HookIdentity {
     origin: String,
     /// Origins in marks that count as ours: those of every present and former public URL, and the origin for no public URL.
     origins: Vec<String>,
-    /// Public URL to which hooks deliver.
     wanted: Option<Url>,
     /// Present and former public URLs at which our hooks may deliver.
     bases: Vec<Url>,
 }
 
-/// Owner of a hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HookOwner {
     /// Ours, with delivery to our receiver.
-    Receiver {
-        /// Version of its secret.
-        secret_version: String,
-    },
+    Receiver { secret_version: String },
     /// Ours, with delivery to a custom URL.
     Custom {
-        /// Version of its secret.
         secret_version: String,
         /// The URL without our mark.
         url: Url,
     },
     /// Carries our id under a foreign host: this is a copy of a cluster, or the public URL was not declared as former.
-    AnotherHost {
-        /// The foreign host.
-        host: String,
-    },
+    AnotherHost { host: String },
     /// Carries our mark with an origin that is not ours: the same two cases, for a hook with a custom URL.
     AnotherOrigin,
-    /// Foreign.
     Foreign {
         /// The URL; `None` if it cannot be parsed.
         url: Option<Url>,
@@ -61,7 +49,6 @@ pub enum HookOwner {
 impl HookIdentity {
     /// Identity of a binding (`namespace`, `name`) through a connection. It is the same at every public URL; `wanted` is the one
     /// to which its hooks deliver.
-    #[must_use]
     pub fn new(keys: &Keys, settings: &Settings, wanted: Option<&Url>, binding: (&str, &str), connection: &ConnectionTarget) -> Self {
         let (namespace, name) = binding;
         let owner = ConnectedBinding::new(namespace, name, connection);
@@ -80,7 +67,6 @@ impl HookIdentity {
     }
 
     /// The URL at which our receiver takes deliveries; `None` without a public URL.
-    #[must_use]
     pub fn receiver_url(&self, secret_version: &str) -> Option<HookUrl> {
         let mut url = self.wanted.clone()?;
         url.path_segments_mut().ok()?.pop_if_empty().extend([HOOKS, &self.id, secret_version]);
@@ -88,13 +74,11 @@ impl HookIdentity {
     }
 
     /// The receiver URL without its unguessable part, for display.
-    #[must_use]
     pub fn masked_receiver_url(&self) -> Option<String> {
         masked(self.wanted.as_ref()?)
     }
 
     /// The displayable URL of a hook of ours; empty for any other hook.
-    #[must_use]
     pub fn masked_url(&self, url: &HookUrl) -> String {
         let Ok(url) = Url::parse(url.expose()) else { return String::new() };
         if self.marked(&url).is_some() {
@@ -104,22 +88,17 @@ impl HookIdentity {
     }
 
     /// Whether a hook delivers to a receiver at one of our public URLs, with any identity.
-    #[must_use]
     pub fn is_at_our_receiver(&self, url: &HookUrl) -> bool {
         let at = |base: &Url| masked(base).is_some_and(|masked| url.expose().starts_with(masked.trim_end_matches('…')));
         self.bases.iter().any(at)
     }
 
-    /// The custom URL with our mark.
-    #[must_use]
     pub fn custom_url(&self, custom: &Url, secret_version: &str) -> HookUrl {
         let mut url = custom.clone();
         url.query_pairs_mut().append_pair(MARK, &format!("{}.{}.{secret_version}", self.mark, self.origin));
         HookUrl::new(url.into())
     }
 
-    /// Determines the owner of a hook.
-    #[must_use]
     pub fn classify(&self, url: &HookUrl) -> HookOwner {
         let Ok(url) = Url::parse(url.expose()) else { return HookOwner::Foreign { url: None } };
         match self.marked(&url) {
@@ -137,12 +116,10 @@ impl HookIdentity {
     }
 
     /// Whether a hook is ours. For a custom URL only the mark counts.
-    #[must_use]
     pub fn is_ours(&self, url: &HookUrl) -> bool {
         matches!(self.classify(url), HookOwner::Receiver { .. } | HookOwner::Custom { .. })
     }
 
-    /// Origin and secret version in our mark.
     fn marked(&self, url: &Url) -> Option<(String, String)> {
         url.query().unwrap_or_default().split('&').filter_map(read_mark).find_map(|(mark, origin, secret_version)| {
             let ours = mark == self.mark;
@@ -151,7 +128,6 @@ impl HookIdentity {
     }
 
     /// Whether a hook with a custom URL was made by this installation for another of its bindings.
-    #[must_use]
     pub fn is_of_another_binding(&self, url: &HookUrl) -> bool {
         let Ok(url) = Url::parse(url.expose()) else { return false };
         let mut marks = url.query().unwrap_or_default().split('&').filter_map(read_mark);
@@ -165,7 +141,6 @@ impl HookIdentity {
     }
 
     /// Id of a hook that delivers to our receiver and is not this binding's: it belongs to another binding or to none.
-    #[must_use]
     pub fn other_id(&self, url: &HookUrl) -> Option<String> {
         let (base, id, _) = delivery_path(&Url::parse(url.expose()).ok()?)?;
         (id != self.id && self.bases.iter().any(|ours| same_base(ours, &base))).then_some(id)
@@ -186,13 +161,11 @@ fn delivery_path(url: &Url) -> Option<(Url, String, String)> {
 }
 
 /// Whether a hook was made by Forgebind, by this installation or any other, as far as its URL shows.
-#[must_use]
 pub fn is_alike(url: &HookUrl) -> bool {
     is_marked(url) || Url::parse(url.expose()).is_ok_and(|url| delivery_path(&url).is_some())
 }
 
 /// Whether a hook carries a mark of Forgebind, of this installation or any other.
-#[must_use]
 pub fn is_marked(url: &HookUrl) -> bool {
     Url::parse(url.expose()).is_ok_and(|url| url.query().unwrap_or_default().split('&').any(|part| read_mark(part).is_some()))
 }
@@ -214,13 +187,11 @@ fn masked(base: &Url) -> Option<String> {
 }
 
 /// The custom URL in a URL displayed in a status; `None` for a Forgebind receiver.
-#[must_use]
 pub fn endpoint_of_another(told: &str) -> Option<Url> {
     Url::parse(told).ok().filter(|_| !told.ends_with(MASKED))
 }
 
 /// Host, with the port if the URL has one.
-#[must_use]
 pub fn host_of(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
@@ -230,14 +201,12 @@ fn same_base(one: &Url, other: &Url) -> bool {
     base_text(one) == base_text(other)
 }
 
-/// Normal form of a public URL.
 fn base_text(url: &Url) -> String {
     let port = url.port_or_known_default().unwrap_or_default();
     format!("{}://{}:{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path().trim_end_matches('/'))
 }
 
 /// A URL without any mark of ours in its query. The rest of the query stays unchanged.
-#[must_use]
 pub fn without_mark(url: &Url) -> Url {
     let existing = url.query().unwrap_or_default().split('&').filter(|part| read_mark(part).is_none()).collect::<Vec<_>>().join("&");
     let mut bare = url.clone();
@@ -247,7 +216,6 @@ pub fn without_mark(url: &Url) -> Url {
 
 /// Normal form of a URL: without our mark, host in lower case and without its last dot, with the port, without a slash at the
 /// end, with one form of percent-encoding, and with sorted query parameters.
-#[must_use]
 pub fn normal_form(url: &Url) -> String {
     let bare = without_mark(url);
     let host = bare.host_str().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
@@ -259,7 +227,6 @@ pub fn normal_form(url: &Url) -> String {
 }
 
 /// Whether two URLs have the same host; ports are ignored.
-#[must_use]
 pub fn same_host(one: &Url, other: &Url) -> bool {
     let host = |url: &Url| url.host_str().map(|host| host.trim_end_matches('.').to_ascii_lowercase());
     host(one) == host(other)

@@ -10,31 +10,24 @@ use crate::protocol::keys;
 const SKEW: i64 = 300;
 
 /// Unix second in a derived secret version; `None` if the version is no such second or lies in the future.
-#[must_use]
 pub fn second(secret_version: &str, now: Timestamp) -> Option<i64> {
     keys::derived_second(secret_version).filter(|second| *second <= now.as_second().saturating_add(SKEW))
 }
 
-/// Inputs of the choice of a derived secret.
 #[derive(Clone, Copy, Debug)]
 pub struct Derived<'a> {
     /// Current version according to the status.
     pub status: Option<&'a str>,
-    /// Versions that the hooks at the provider carry.
     pub hooks: &'a [&'a str],
-    /// Whether a rotation was requested.
     pub requested: bool,
-    /// Rotation interval.
     pub interval: Option<Duration>,
     /// Whether a rotation may begin: all hooks carry the same secret version, none is paused or switched off, and writing is
     /// allowed.
     pub settled: bool,
-    /// The present time.
     pub now: Timestamp,
 }
 
 /// The secret version that the hooks must carry, and whether it is new.
-#[must_use]
 pub fn derived(facts: Derived<'_>) -> (String, bool) {
     let known = facts.hooks.iter().copied().chain(facts.status).filter_map(|secret_version| second(secret_version, facts.now)).max();
     let present = facts.now.as_second();

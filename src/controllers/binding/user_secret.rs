@@ -37,7 +37,6 @@ const NAMESPACE_BYTES: usize = 128 * 1024;
 pub struct UserSecret {
     /// Keyed fingerprint of all parts of the secret.
     pub version: String,
-    /// Value of the secret.
     pub value: WebhookSecret,
 }
 
@@ -116,9 +115,6 @@ fn by_usual_keys(named: &str, keys: &SecretKeys<'_>) -> Result<WebhookSecret, St
 
 /// Publishes a secret to the receivers, beside the earlier secrets that are still accepted, before any hook carries it. The inner
 /// error means that there is no room for it.
-///
-/// # Errors
-/// Errors of the API server.
 pub async fn publish(
     context: &Context,
     namespace: &str,
@@ -160,10 +156,6 @@ fn has_room(data: &BTreeMap<String, ByteString>, uid: &str, size: usize, same_na
     all + size <= SHARD_BYTES && theirs + size <= NAMESPACE_BYTES
 }
 
-/// Removes a binding's secrets from the receivers.
-///
-/// # Errors
-/// Errors of the API server.
 pub async fn withdraw(context: &Context, uid: &str) -> kube::Result<()> {
     change(context, uid, |_| None, |_, _| true).await.map(|_| ())
 }

@@ -1,5 +1,6 @@
 //! Gives access to a binding's own hooks in one repository where this installation held hooks, for their removal only.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::active_client::{ActiveClient, Server};
@@ -31,6 +32,12 @@ pub struct OwnedHooks {
     target: HookTarget,
     identity: HookIdentity,
     hooks: Vec<Hook>,
+}
+
+impl fmt::Debug for OwnedHooks {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("OwnedHooks").field(&self.target.repository).finish()
+    }
 }
 
 impl CleanupPermit {

@@ -1,5 +1,6 @@
 //! Gives a binding with a grant access to its repository and the repository's hooks.
 
+use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -25,10 +26,9 @@ pub struct UsePermit {
 }
 
 /// Result of looking up a binding's repository.
-#[expect(clippy::large_enum_variant, reason = "one at a time is made, and nearly always the large one")]
 pub enum RepositoryLookup {
     /// A repository that the grant and the owner cover.
-    Found(GrantedRepository),
+    Found(Arc<GrantedRepository>),
     /// A repository that they do not cover. No details of it may be shown.
     OutOfReach(OutOfReach),
     /// The lookup failed, or no repository was found.
@@ -47,7 +47,7 @@ pub enum OutOfReach {
 impl RepositoryLookup {
     /// The repository, if it may be used.
     #[must_use]
-    pub const fn found(&self) -> Option<&GrantedRepository> {
+    pub const fn found(&self) -> Option<&Arc<GrantedRepository>> {
         if let Self::Found(repository) = self { Some(repository) } else { None }
     }
 
@@ -64,6 +64,12 @@ pub struct GrantedRepository {
     pub(super) server: Server,
     pub(super) repository: Repository,
     connection: ConnectionTarget,
+}
+
+impl fmt::Debug for GrantedRepository {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("GrantedRepository").field(&self.repository.path.as_str()).finish()
+    }
 }
 
 impl Deref for GrantedRepository {
@@ -112,12 +118,8 @@ impl UsePermit {
             Some(true) => {
                 let server = self.active_client.server().clone();
                 let connection = self.connection.clone();
-                RepositoryLookup::Found(GrantedRepository {
-                    client: Arc::clone(&self.active_client.client),
-                    server,
-                    repository,
-                    connection,
-                })
+                let client = Arc::clone(&self.active_client.client);
+                RepositoryLookup::Found(Arc::new(GrantedRepository { client, server, repository, connection }))
             }
             _ => RepositoryLookup::OutOfReach(OutOfReach::WithoutGrant),
         }

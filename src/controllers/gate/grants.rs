@@ -45,7 +45,7 @@ pub(super) fn permits_text(view: &View, object: &RepoBinding, connection: &GitPr
 /// destination are judged.
 #[must_use]
 pub fn permits(view: &View, object: &RepoBinding, connection: &GitProviderConnection, path: Option<&str>) -> Option<bool> {
-    permits_to(view, object, connection, path, custom_url(object).as_ref())
+    permits_to(view, object, connection, path, object.custom_url().as_ref())
 }
 
 /// As [`permits`], for a given endpoint of the hook; `None` means our receiver.
@@ -89,11 +89,4 @@ pub fn had_grant(object: &RepoBinding, seal: &Seal) -> bool {
         condition.status == "True" && of_this
     });
     was_ready || object.hook_targets().any(|held| held.connection == target && seal.is_on(held))
-}
-
-/// The custom URL in the spec; `None` if the hook delivers to our receiver.
-#[must_use]
-pub fn custom_url(object: &RepoBinding) -> Option<Url> {
-    let url = object.spec.webhook.as_ref()?.url.as_ref()?;
-    Url::parse(&url.0).ok()
 }

@@ -14,6 +14,7 @@
 
 mod active_client;
 mod cleanup_permit;
+mod decision;
 mod granted;
 mod grants;
 mod seal;
@@ -22,8 +23,9 @@ mod tests;
 
 pub use active_client::{ActiveClient, Server};
 pub use cleanup_permit::{CleanupPermit, OwnedHooks, may_be_reported};
+pub use decision::{Grant, GrantDecision};
 pub use granted::{GrantedRepository, OutOfReach, RepositoryLookup, UsePermit};
-pub use grants::{custom_url, granted, grants, had_grant, permits, permits_to, place_at};
+pub use grants::{granted, grants, had_grant, permits, permits_to, place_at};
 pub use seal::Seal;
 
 /// Seals a target, as this installation records it.

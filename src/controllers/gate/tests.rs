@@ -1,4 +1,4 @@
-//! Tests which provider calls a binding may cause and what its status may show, one situation at a time, through observe, plan
+//! Tests which provider calls a binding may cause and what its status may show, one situation at a time, through facts, plan
 //! and report. A recording provider lists all calls.
 
 use std::collections::BTreeSet;
@@ -23,10 +23,12 @@ use crate::api::v1alpha1::{
     ROTATE_REQUESTED_AT, Reason, RepoBinding,
 };
 use crate::clock::{Clock as _, SystemClock};
-use crate::controllers::binding::apply::Outcome;
-use crate::controllers::binding::observe::{self, UNTOLD};
+use crate::controllers::binding::facts::Facts;
+use crate::controllers::binding::memory::Memories;
+use crate::controllers::binding::obstacle::UNTOLD;
+use crate::controllers::binding::outcome::Outcome;
 use crate::controllers::binding::ownership::{HookIdentity, tests as ownership};
-use crate::controllers::binding::plan::{self, Action, FinalizerAction};
+use crate::controllers::binding::plan::{self, FinalizerStep, PlanStep};
 use crate::controllers::binding::report::report;
 use crate::controllers::connection::facts::Facts;
 use crate::controllers::connection::snapshot::Snapshot;
@@ -332,9 +334,7 @@ impl Situation {
             connections: store(known),
             bindings: store(self.others.iter().chain([&self.binding]).map(|binding| serde_json::from_value(binding.clone()).unwrap())),
             namespaces: store([]),
-            evidence: Mutex::default(),
-            probes: Mutex::default(),
-            attempts: Mutex::default(),
+            memory: Memories::default(),
             key_failure: install::KeyFailure::default(),
             shows_connections: false,
             triggers: Triggers { connections, bindings },
@@ -392,21 +392,21 @@ impl Situation {
     async fn seen(&self) -> Seen {
         let (view, calls) = self.view();
         let binding: RepoBinding = serde_json::from_value(self.binding.clone()).unwrap();
-        let facts = observe::observe(&view, Arc::new(binding)).await;
+        let facts = Facts::gather(&view, Arc::new(binding)).await;
         let plan = plan::plan(&facts);
-        let report = report(&facts, &plan, &Outcome::nothing(Arc::clone(&facts.object)));
-        let actions = plan.actions.iter().map(|action| match action {
-            Action::Announce(_) => "announce".to_owned(),
-            Action::Hook(_) => "hook".to_owned(),
-            Action::Clear(..) => "clear".to_owned(),
-            Action::Record(_, why) if why == UNTOLD => "record untold".to_owned(),
-            Action::Record(..) => "record".to_owned(),
-            Action::PublishSecret(..) | Action::WithdrawSecret => "secret".to_owned(),
+        let report = report(&facts, &plan, &Outcome::nothing(Arc::clone(&facts.snapshot.object)));
+        let actions = plan.steps.iter().map(|step| match step {
+            PlanStep::Announce(_) => "announce".to_owned(),
+            PlanStep::Hook { .. } => "hook".to_owned(),
+            PlanStep::Clear { .. } => "clear".to_owned(),
+            PlanStep::Record { why, .. } if why == UNTOLD => "record untold".to_owned(),
+            PlanStep::Record { .. } => "record".to_owned(),
+            PlanStep::PublishSecret(..) | PlanStep::WithdrawSecret => "secret".to_owned(),
         });
         let actions = actions.filter(|action| action != "secret").collect::<Vec<_>>().join(", ");
         let told = serde_json::to_string(&report.status).unwrap() + &format!("{:?}", report.events);
         let calls = calls.lock().join(", ");
-        Seen { calls, actions, finalizer_action: plan.finalizer_action, status: report.status, told }
+        Seen { calls, actions, finalizer_step: plan.finalizer_step, status: report.status, told }
     }
 }
 
@@ -414,7 +414,7 @@ impl Situation {
 struct Seen {
     calls: String,
     actions: String,
-    finalizer_action: FinalizerAction,
+    finalizer_step: FinalizerStep,
     status: RepoBindingStatus,
     told: String,
 }
@@ -506,50 +506,36 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
     let of_another = seal("other").put_on(hook_target("7", "acme/shop")).seal;
     let (probe, clean) = ("repository acme/shop, branch of 7, hooks of 7", "by id 7, hooks of 7");
     let look_and_clean = "repository acme/shop, by id 7, hooks of 7";
-    let cases: Vec<(&str, Situation, &str, &str, FinalizerAction, bool)> = vec![
+    let cases: Vec<(&str, Situation, &str, &str, FinalizerStep, bool)> = vec![
         // (situation, calls, actions, finalizer, whether the route is closed)
-        ("granted", Situation { hooked: false, ..Situation::new(new_binding()) }, probe, "announce, hook", FinalizerAction::Add, false),
-        ("granted, with its hook", Situation::new(holding()), probe, "", FinalizerAction::Keep, false),
-        ("no grant", Situation::new(new_binding()).without_grant(), "", "", FinalizerAction::Keep, true),
-        ("no connection", missing(Situation::new(new_binding())), "", "", FinalizerAction::Keep, true),
+        ("granted", Situation { hooked: false, ..Situation::new(new_binding()) }, probe, "announce, hook", FinalizerStep::Add, false),
+        ("granted, with its hook", Situation::new(holding()), probe, "", FinalizerStep::Keep, false),
+        ("no grant", Situation::new(new_binding()).without_grant(), "", "", FinalizerStep::Keep, true),
+        ("no connection", missing(Situation::new(new_binding())), "", "", FinalizerStep::Keep, true),
         (
             "redirect out of the grant",
             Situation::new(new_binding()).leading_to(HIDDEN),
             "repository acme/shop",
             "",
-            FinalizerAction::Keep,
+            FinalizerStep::Keep,
             true,
         ),
-        ("renamed out of the grant", renamed(HIDDEN), look_and_clean, "clear", FinalizerAction::Remove, true),
-        ("transferred out of the owner", renamed("other/canary"), look_and_clean, "clear", FinalizerAction::Remove, true),
-        ("renamed within the grant", renamed("acme/shop-2"), probe, "", FinalizerAction::Keep, false),
-        ("grant withdrawn", Situation::new(holding()).without_grant(), clean, "clear", FinalizerAction::Remove, true),
-        ("grant withdrawn, dead credential, restart", dead(Situation::new(holding()).without_grant()), "", "", FinalizerAction::Keep, true),
-        ("grant for the found path withdrawn, dead credential, restart", dead(found_elsewhere()), "", "", FinalizerAction::Keep, true),
-        ("dead credential, restart", dead(Situation::new(holding())), "", "", FinalizerAction::Keep, false),
-        (
-            "moved away, grant withdrawn",
-            moved_away(Situation::new(holding()).without_grant()),
-            clean,
-            "clear",
-            FinalizerAction::Keep,
-            false,
-        ),
-        ("moved away, grant kept", moved_away(Situation::new(holding())), "", "", FinalizerAction::Keep, false),
-        (
-            "moved away, connection being deleted",
-            moved_away(going(Situation::new(holding()))),
-            clean,
-            "clear",
-            FinalizerAction::Keep,
-            false,
-        ),
+        ("renamed out of the grant", renamed(HIDDEN), look_and_clean, "clear", FinalizerStep::Remove, true),
+        ("transferred out of the owner", renamed("other/canary"), look_and_clean, "clear", FinalizerStep::Remove, true),
+        ("renamed within the grant", renamed("acme/shop-2"), probe, "", FinalizerStep::Keep, false),
+        ("grant withdrawn", Situation::new(holding()).without_grant(), clean, "clear", FinalizerStep::Remove, true),
+        ("grant withdrawn, dead credential, restart", dead(Situation::new(holding()).without_grant()), "", "", FinalizerStep::Keep, true),
+        ("grant for the found path withdrawn, dead credential, restart", dead(found_elsewhere()), "", "", FinalizerStep::Keep, true),
+        ("dead credential, restart", dead(Situation::new(holding())), "", "", FinalizerStep::Keep, false),
+        ("moved away, grant withdrawn", moved_away(Situation::new(holding()).without_grant()), clean, "clear", FinalizerStep::Keep, false),
+        ("moved away, grant kept", moved_away(Situation::new(holding())), "", "", FinalizerStep::Keep, false),
+        ("moved away, connection being deleted", moved_away(going(Situation::new(holding()))), clean, "clear", FinalizerStep::Keep, false),
         (
             "suspended, grant withdrawn",
             with(Situation::new(holding()).without_grant(), "suspend", json!(true)),
             clean,
             "clear",
-            FinalizerAction::Keep,
+            FinalizerStep::Keep,
             true,
         ),
         (
@@ -557,19 +543,19 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
             with(Situation::new(holding()).without_grant(), "managementPolicy", json!("Observe")),
             clean,
             "clear",
-            FinalizerAction::Keep,
+            FinalizerStep::Keep,
             true,
         ),
-        ("suspended", with(Situation::new(holding()), "suspend", json!(true)), "", "", FinalizerAction::Keep, false),
-        ("connection being deleted", going(Situation::new(holding())), clean, "clear", FinalizerAction::Remove, false),
-        ("preset finalizer, no grant", Situation::new(preset()).without_grant(), "", "", FinalizerAction::Remove, true),
-        ("preset finalizer, no connection", missing(Situation::new(preset())), "", "", FinalizerAction::Remove, true),
+        ("suspended", with(Situation::new(holding()), "suspend", json!(true)), "", "", FinalizerStep::Keep, false),
+        ("connection being deleted", going(Situation::new(holding())), clean, "clear", FinalizerStep::Remove, false),
+        ("preset finalizer, no grant", Situation::new(preset()).without_grant(), "", "", FinalizerStep::Remove, true),
+        ("preset finalizer, no connection", missing(Situation::new(preset())), "", "", FinalizerStep::Remove, true),
         (
             "preset finalizer, no grant, deleted",
             Situation::new(deleted(preset())).without_grant(),
             "",
             "",
-            FinalizerAction::RemoveAndForget,
+            FinalizerStep::RemoveAndForget,
             true,
         ),
         (
@@ -577,7 +563,7 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
             missing(Situation::new(deleted(preset()))),
             "",
             "",
-            FinalizerAction::RemoveAndForget,
+            FinalizerStep::RemoveAndForget,
             true,
         ),
         (
@@ -585,16 +571,16 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
             dead(Situation::new(deleted(preset())).without_grant()),
             "",
             "",
-            FinalizerAction::RemoveAndForget,
+            FinalizerStep::RemoveAndForget,
             true,
         ),
-        ("forged status, no grant", Situation::new(forged(None)).without_grant(), "", "", FinalizerAction::Remove, true),
+        ("forged status, no grant", Situation::new(forged(None)).without_grant(), "", "", FinalizerStep::Remove, true),
         (
             "forged status, deleted",
             Situation::new(deleted(forged(None))),
             "repository acme/shop, hooks of 7",
             "clear",
-            FinalizerAction::RemoveAndForget,
+            FinalizerStep::RemoveAndForget,
             false,
         ),
         (
@@ -602,7 +588,7 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
             Situation::new(deleted(forged(copied))),
             "repository acme/shop, hooks of 7",
             "clear",
-            FinalizerAction::RemoveAndForget,
+            FinalizerStep::RemoveAndForget,
             false,
         ),
         (
@@ -610,7 +596,7 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
             Situation::new(deleted(forged(moved_copy))),
             "repository acme/shop, hooks of 7",
             "clear",
-            FinalizerAction::RemoveAndForget,
+            FinalizerStep::RemoveAndForget,
             false,
         ),
         (
@@ -618,18 +604,18 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
             known_by_id(found),
             "repository acme/shop, by id 7, repository acme/shop",
             "",
-            FinalizerAction::Remove,
+            FinalizerStep::Remove,
             true,
         ),
-        ("an id that somebody wrote", known_by_id(None), "repository acme/shop", "", FinalizerAction::Keep, false),
-        ("an id that another binding found", known_by_id(of_another), "repository acme/shop", "", FinalizerAction::Keep, false),
-        ("left as an orphan", Situation::new(orphan(holding())), "", "", FinalizerAction::RemoveAndForget, false),
+        ("an id that somebody wrote", known_by_id(None), "repository acme/shop", "", FinalizerStep::Keep, false),
+        ("an id that another binding found", known_by_id(of_another), "repository acme/shop", "", FinalizerStep::Keep, false),
+        ("left as an orphan", Situation::new(orphan(holding())), "", "", FinalizerStep::RemoveAndForget, false),
         (
             "left as an orphan, grant withdrawn",
             Situation::new(orphan(holding())).without_grant(),
             clean,
             "clear",
-            FinalizerAction::RemoveAndForget,
+            FinalizerStep::RemoveAndForget,
             true,
         ),
         (
@@ -637,16 +623,16 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
             anywhere(orphan(with_url(holding()))),
             clean,
             "clear",
-            FinalizerAction::RemoveAndForget,
+            FinalizerStep::RemoveAndForget,
             false,
         ),
-        ("deleted", Situation::new(deleted(holding())), clean, "clear", FinalizerAction::RemoveAndForget, false),
+        ("deleted", Situation::new(deleted(holding())), clean, "clear", FinalizerStep::RemoveAndForget, false),
         (
             "deleted without a grant",
             Situation::new(deleted(holding())).without_grant(),
             clean,
             "clear",
-            FinalizerAction::RemoveAndForget,
+            FinalizerStep::RemoveAndForget,
             true,
         ),
         (
@@ -658,7 +644,7 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
             },
             clean,
             "clear",
-            FinalizerAction::RemoveAndForget,
+            FinalizerStep::RemoveAndForget,
             false,
         ),
         (
@@ -666,7 +652,7 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
             refused(Situation::new(deleted(holding())).without_grant(), ErrorKind::PermissionDenied),
             "by id 7",
             "record untold",
-            FinalizerAction::RemoveAndForget,
+            FinalizerStep::RemoveAndForget,
             true,
         ),
         (
@@ -674,7 +660,7 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
             refused(Situation::new(deleted(holding())).without_grant(), ErrorKind::Unreachable),
             "by id 7",
             "record untold",
-            FinalizerAction::RemoveAndForget,
+            FinalizerStep::RemoveAndForget,
             true,
         ),
         (
@@ -682,7 +668,7 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
             dead(Situation::new(deleted(holding())).without_grant()),
             "",
             "record untold",
-            FinalizerAction::RemoveAndForget,
+            FinalizerStep::RemoveAndForget,
             true,
         ),
         (
@@ -690,7 +676,7 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
             gone(Situation::new(deleted(holding())).without_grant()),
             "by id 7",
             "record untold",
-            FinalizerAction::RemoveAndForget,
+            FinalizerStep::RemoveAndForget,
             true,
         ),
         (
@@ -698,7 +684,7 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
             gone(Situation::new(deleted(holding()))),
             "by id 7, the owner's list",
             "record",
-            FinalizerAction::RemoveAndForget,
+            FinalizerStep::RemoveAndForget,
             false,
         ),
         (
@@ -706,7 +692,7 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
             refused(Situation::new(deleted(holding())), ErrorKind::Unreachable),
             "by id 7",
             "",
-            FinalizerAction::Keep,
+            FinalizerStep::Keep,
             false,
         ),
         (
@@ -714,7 +700,7 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
             Situation::new(deleted(lost())),
             "repository acme/shop, hooks of 7",
             "clear",
-            FinalizerAction::RemoveAndForget,
+            FinalizerStep::RemoveAndForget,
             false,
         ),
         (
@@ -722,7 +708,7 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
             Situation::new(deleted(lost())).leading_to(HIDDEN),
             "repository acme/shop",
             "",
-            FinalizerAction::RemoveAndForget,
+            FinalizerStep::RemoveAndForget,
             false,
         ),
         (
@@ -730,18 +716,18 @@ async fn what_is_called_told_and_kept_open_in_every_situation() {
             gone(Situation::new(deleted(lost()))),
             "repository acme/shop, the owner's list",
             "",
-            FinalizerAction::RemoveAndForget,
+            FinalizerStep::RemoveAndForget,
             false,
         ),
     ];
     let mut wrong = Vec::new();
-    for (what, situation, calls, actions, finalizer_action, closed) in cases {
+    for (what, situation, calls, actions, finalizer_step, closed) in cases {
         let seen = situation.seen().await;
-        let found = (seen.calls.as_str(), seen.actions.as_str(), seen.finalizer_action, seen.closes_route());
+        let found = (seen.calls.as_str(), seen.actions.as_str(), seen.finalizer_step, seen.closes_route());
         // Values in a forged status stay there until the next write; the report must not add others.
         let before = situation.binding["status"].to_string();
         let leaked = ["canary", WORDS].into_iter().find(|word| closed && seen.told.contains(word) && !before.contains(word));
-        if found != (calls, actions, finalizer_action, closed) || leaked.is_some() {
+        if found != (calls, actions, finalizer_step, closed) || leaked.is_some() {
             wrong.push(format!("{what}: {found:?}, leaked {leaked:?}: {}", seen.told));
         }
     }
@@ -777,7 +763,7 @@ async fn without_a_grant_everything_looks_like_a_connection_that_does_not_exist(
             situation = of(situation);
             let seen = situation.seen().await;
             assert_eq!(conditions(&seen), conditions(&expected), "{what}");
-            assert_eq!((seen.finalizer_action, seen.calls.as_str(), seen.actions.as_str()), (expected.finalizer_action, "", ""), "{what}");
+            assert_eq!((seen.finalizer_step, seen.calls.as_str(), seen.actions.as_str()), (expected.finalizer_step, "", ""), "{what}");
             assert_eq!(seen.status.repository, None, "{what}");
             assert_eq!(seen.status.last_handled, expected.status.last_handled, "{what}");
         }
@@ -821,11 +807,7 @@ async fn a_grant_by_labels_that_cannot_be_read_tells_nothing_to_whom_it_did_not_
         for rules in [&rules, &json!([])] {
             let seen = Situation::new(binding.clone()).with_rules(rules).seen().await;
             assert_eq!(conditions(&seen), conditions(&missing), "{what}");
-            assert_eq!(
-                (seen.finalizer_action, seen.calls.as_str(), &seen.actions),
-                (missing.finalizer_action, "", &missing.actions),
-                "{what}"
-            );
+            assert_eq!((seen.finalizer_step, seen.calls.as_str(), &seen.actions), (missing.finalizer_step, "", &missing.actions), "{what}");
             assert_eq!((&seen.status.last_handled, &seen.status.repository), (&missing.status.last_handled, &missing.status.repository));
         }
     }
@@ -843,7 +825,7 @@ async fn a_grant_by_labels_that_cannot_be_read_tells_nothing_to_whom_it_did_not_
     ] {
         let seen = Situation::new(binding).with_rules(&rules).seen().await;
         assert_eq!(seen.says(ConditionType::ConnectionReady), says, "{what}");
-        assert_eq!((seen.finalizer_action, seen.calls.as_str(), seen.actions.as_str()), (FinalizerAction::Keep, "", ""), "{what}");
+        assert_eq!((seen.finalizer_step, seen.calls.as_str(), seen.actions.as_str()), (FinalizerStep::Keep, "", ""), "{what}");
     }
 
     // Within a namespace nothing is hidden.
@@ -886,7 +868,7 @@ async fn what_stands_against_a_removal_is_told_or_not_in_whatever_form_the_repos
         binding["spec"]["repository"] = json!(text);
         let granted = Situation { fails: Some(ErrorKind::Unreachable), ..Situation::new(binding.clone()) };
         let seen = granted.seen().await;
-        assert_eq!(seen.finalizer_action, FinalizerAction::Keep, "{text}: it waits for an outage to end");
+        assert_eq!(seen.finalizer_step, FinalizerStep::Keep, "{text}: it waits for an outage to end");
         assert!(seen.told.contains(WORDS), "{text}: {}", seen.told);
     }
 }
@@ -1016,8 +998,8 @@ async fn a_binding_leaves_its_hook_behind_within_the_grant_only() {
     ] {
         let seen = situation.seen().await;
         assert_eq!(
-            (seen.calls.as_str(), seen.actions.as_str(), seen.finalizer_action),
-            (calls, actions, FinalizerAction::RemoveAndForget),
+            (seen.calls.as_str(), seen.actions.as_str(), seen.finalizer_step),
+            (calls, actions, FinalizerStep::RemoveAndForget),
             "{what}"
         );
     }

@@ -55,8 +55,7 @@ pub async fn run(
 ) {
     while wait_to_lead(&mut requests, &mut leading, &stop).await {
         info!("leading: reconciling");
-        // Another leader may have changed what this process saw when it last led.
-        context.view.probes.lock().clear();
+        context.view.memory.forget_probes();
         context.metrics.leading.set(1);
         let term = stop.child_token();
         tokio::select! {

@@ -51,7 +51,7 @@ const IDENTIFIERS: &[Rule] = &[
     ("", r"\bsuspect(?:ed)?\b", "request_inspection, inspection_requested"),
     ("src/controllers/", r"\bTold\b|\btold_end\b|\bdeclared_end\b", "ReportedUsage, LeaseEvents, reported_expiry, declared_expiry"),
     ("src/controllers/", r"\bMaterial\b|\bmaterial::", "ConnectionInputs"),
-    ("src/controllers/", r"\bHold::|\benum Hold\b", "FinalizerAction"),
+    ("src/controllers/", r"\bHold::|\benum Hold\b|\bFinalizerAction\b|\bfinalizer_action\b", "FinalizerStep, finalizer_step"),
     (
         "src/controllers/binding/",
         r"\bKept\b|\bRevival\b|\brevivals?\b|\bRevived\b|\brevived?\b|\bSeat\b|\bStanding\b",

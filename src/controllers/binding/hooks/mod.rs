@@ -1,244 +1,50 @@
 //! Plans the hooks of one repository: compares the existing hooks with the wanted ones and returns a list of actions. Pure.
 
-pub mod recreation;
-pub mod repair;
+mod model;
+mod recreation;
+mod repair;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use url::Url;
 
-use self::recreation::{HookContext, Recreated, recreate_disabled};
-use self::repair::{Repair, repair};
-use super::ownership::{HookIdentity, HookOwner, is_alike, normal_form, same_host, without_mark};
+use self::model::{OwnedHook, owned};
+use self::recreation::{HookContext, recreate_disabled};
+use self::repair::repair;
+use super::ownership::{HookIdentity, HookOwner, is_alike, normal_form, same_host};
 use super::secret_version;
-use crate::api::v1alpha1::{EventKind, Reason};
-use crate::protocol::secret::WebhookSecret;
+use crate::api::v1alpha1::Reason;
 use crate::providers::model::HookState;
 use crate::providers::{Hook, HookShape, HookUrl};
+
+pub use self::model::{
+    Destination, ExistingHook, HookAction, HookFinding, HookIntent, HookPlan, PendingCreate, Recreated, Recreation, RecreationHistory,
+    Repair, Wanted, WantedSecret,
+};
+pub use self::repair::did_not_last;
 
 /// How long an old hook stays beside its successor if an update cannot set the secret: deliveries of the old hook may still be in
 /// flight.
 pub const OVERLAP: SignedDuration = SignedDuration::from_secs(60);
 
-/// Delivery destination of hooks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Destination {
-    /// Our receiver.
-    Receiver,
-    /// An endpoint that is not Forgebind's receiver.
-    Custom(Url),
-}
-
-/// The wanted hooks.
-#[derive(Clone, Debug)]
-pub struct Wanted {
-    /// Destination of all hooks.
-    pub destination: Destination,
-    /// Shapes of the hooks, one hook each.
-    pub shapes: Vec<HookShape>,
-    /// Secret that the hooks carry.
-    pub secret: WantedSecret,
-    /// Whether a foreign hook with the same URL is adopted.
-    pub adopt: bool,
-    /// Whether an update sets the secret.
-    pub update_sets_secret: bool,
-    /// Whether the old secret is revoked now, without an overlap.
-    pub revoke: bool,
-    /// Time until which no hook is created, by variant: the answer to a creation was lost, and the list may not show its hook
-    /// yet.
-    pub pending_creates: BTreeMap<String, Timestamp>,
-    /// Earlier recreations and repairs, and the deliveries that decide about another recreation.
-    pub history: recreation::RecreationHistory,
-}
-
-/// The wanted secret.
-#[derive(Clone, Debug)]
-pub struct WantedSecret {
-    /// Version of the secret.
-    pub version: String,
-    /// Value of the secret.
-    pub value: WebhookSecret,
-    /// Time since which this version is wanted.
-    pub since: Timestamp,
-}
-
-/// Wanted state of one hook.
-#[derive(Clone, Debug)]
-pub struct HookIntent {
-    /// Delivery URL.
-    pub url: HookUrl,
-    /// Webhook secret.
-    pub secret: WebhookSecret,
-    /// Shape: events and provider fields.
-    pub shape: HookShape,
-    /// Version of the secret.
-    pub secret_version: String,
-    /// Reason for a creation, as shown in `status.plan`.
-    pub why: &'static str,
-}
-
-/// One action on a hook.
-#[derive(Clone, Debug)]
-pub enum HookAction {
-    /// Create a hook.
-    Create(HookIntent),
-    /// Update a hook.
-    Update {
-        /// Id of the hook.
-        id: String,
-        /// Wanted state.
-        intent: HookIntent,
-        /// Names of the fields that differ.
-        drift: Vec<&'static str>,
-        /// Whether the hook is an adopted one.
-        adopted: bool,
-    },
-    /// Delete a hook.
-    Delete {
-        /// Id of the hook.
-        id: String,
-        /// Reason, as shown in `status.plan`.
-        why: &'static str,
-    },
-    /// Return an adopted hook to its owner, without our mark.
-    Release {
-        /// Id of the hook.
-        id: String,
-        /// Delivery URL without our mark.
-        url: HookUrl,
-        /// Shape of the hook.
-        shape: HookShape,
-    },
-}
-
-impl HookAction {
-    /// Id of the hook; `None` for a creation.
-    #[must_use]
-    pub fn id(&self) -> Option<&String> {
-        match self {
-            Self::Create(_) => None,
-            Self::Update { id, .. } | Self::Delete { id, .. } | Self::Release { id, .. } => Some(id),
-        }
-    }
-}
-
-/// A hook of ours that exists at the provider.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExistingHook {
-    /// Id of the hook.
-    pub id: String,
-    /// The events it delivers.
-    pub events: BTreeSet<EventKind>,
-    /// Version of its secret, as its URL shows it.
-    pub secret_version: String,
-    /// Whether the hook was adopted.
-    pub adopted: bool,
-    /// Delivery URL without our mark or without its unguessable part.
-    pub address: String,
-}
-
-/// Why the hooks differ from the wanted ones although no call failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HookFinding {
-    /// Reason of the `WebhookInSync` condition.
-    pub reason: Reason,
-    /// Message of the condition: what is wrong and what to do.
-    pub message: String,
-}
-
-/// Result of planning.
-#[derive(Clone, Debug, Default)]
-pub struct HookPlan {
-    /// Actions in order.
-    pub actions: Vec<HookAction>,
-    /// Our existing hooks, before any action.
-    pub existing: Vec<ExistingHook>,
-    /// Why the hooks differ from the wanted ones.
-    pub finding: Option<HookFinding>,
-    /// Time at which to plan again although nothing changes.
-    pub wake: Option<Timestamp>,
-    /// A creation whose answer was lost and whose hook may still appear.
-    pub pending_create: Option<PendingCreate>,
-    /// Recreations of hooks that the provider switched off.
-    pub recreated: Vec<Recreated>,
-    /// Repairs by variant; `None` for a hook that was found in order.
-    pub repairs: BTreeMap<String, Option<Repair>>,
-    /// Notes for the user although nothing is wrong.
-    pub notes: Vec<String>,
-}
-
-/// A hook that may have been created: the answer to its creation was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PendingCreate {
-    /// Time at which the list is read again; the hook is then created if it is missing.
-    pub until: Timestamp,
-    /// Whether no other hook of ours serves this variant meanwhile.
-    pub lacks: bool,
-}
-
-impl HookPlan {
-    fn wake_at(&mut self, at: Timestamp) {
-        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
-    }
-
-    fn wait(&mut self, until: Timestamp, lacks: bool) {
-        let known = self.pending_create.unwrap_or(PendingCreate { until, lacks });
-        self.pending_create = Some(PendingCreate { until: known.until.max(until), lacks: known.lacks || lacks });
-        self.wake_at(until);
-    }
-}
-
-/// A hook of ours with the information from its URL.
-struct OwnedHook<'a> {
-    hook: &'a Hook,
-    secret_version: String,
-    at_destination: bool,
-}
-
-impl OwnedHook<'_> {
-    /// Whether the provider switched it off.
-    const fn is_off(&self) -> bool {
-        matches!(self.hook.state, HookState::Disabled(_) | HookState::HeldBack(_))
-    }
-}
-
-/// Selects our hooks. Those that deliver to another destination have `at_destination` unset.
-fn owned<'a>(hooks: &'a [Hook], identity: &HookIdentity, destination: Option<&Destination>) -> Vec<OwnedHook<'a>> {
-    let sorted = hooks.iter().filter_map(|hook| match identity.classify(&hook.url) {
-        HookOwner::Receiver { secret_version } => {
-            Some(OwnedHook { hook, secret_version, at_destination: destination == Some(&Destination::Receiver) })
-        }
-        HookOwner::Custom { secret_version, url } => {
-            let at_destination = matches!(destination, Some(Destination::Custom(wanted)) if normal_form(wanted) == normal_form(&url));
-            Some(OwnedHook { hook, secret_version, at_destination })
-        }
-        HookOwner::AnotherHost { .. } | HookOwner::AnotherOrigin | HookOwner::Foreign { .. } => None,
-    });
-    sorted.collect()
-}
-
 /// Secret versions of our hooks at the given destination.
-#[must_use]
 pub fn secret_versions(hooks: &[Hook], identity: &HookIdentity, destination: &Destination) -> Vec<String> {
     owned(hooks, identity, Some(destination)).into_iter().filter(|ours| ours.at_destination).map(|ours| ours.secret_version).collect()
 }
 
 /// Whether any hook of ours is paused or switched off.
-#[must_use]
 pub fn any_inactive(hooks: &[Hook], identity: &HookIdentity) -> bool {
     owned(hooks, identity, None).iter().any(|ours| ours.hook.state != HookState::Active)
 }
 
 /// Plans the actions after which exactly the wanted hooks exist.
-#[must_use]
 pub fn plan(hooks: &[Hook], identity: &HookIdentity, wanted: &Wanted, adopted: &BTreeSet<String>, now: Timestamp) -> HookPlan {
     let mut ours = owned(hooks, identity, Some(&wanted.destination));
     // Numeric ids sort by creation, so that the same hook is kept every time. Hooks that the provider switched off come last,
     // because their replacement may exist already.
     ours.sort_by_key(|ours| (ours.is_off(), ours.hook.id.len(), ours.hook.id.clone()));
-    let mut plan = HookPlan { existing: ours.iter().map(|ours| existing(ours, identity, adopted)).collect(), ..HookPlan::default() };
+    let mut plan = HookPlan { existing: ours.iter().map(|ours| ours.existing(identity, adopted)).collect(), ..HookPlan::default() };
     if let Some(finding) = another_host(hooks, identity) {
         plan.finding = Some(finding);
         return plan;
@@ -251,19 +57,9 @@ pub fn plan(hooks: &[Hook], identity: &HookIdentity, wanted: &Wanted, adopted: &
     // Hooks with another destination go last: only once their successors exist.
     if plan.finding.is_none() && plan.pending_create.is_none() {
         let stale = ours.iter().filter(|ours| !ours.at_destination || !variants.contains(ours.hook.shape.variant.as_str()));
-        plan.actions.extend(stale.map(|ours| delete_or_release(ours, adopted, "it delivers where it is no longer wanted")));
+        plan.actions.extend(stale.map(|ours| ours.removal(adopted, "it delivers where it is no longer wanted")));
     }
     plan
-}
-
-fn existing(ours: &OwnedHook<'_>, identity: &HookIdentity, adopted: &BTreeSet<String>) -> ExistingHook {
-    ExistingHook {
-        address: identity.masked_url(&ours.hook.url),
-        id: ours.hook.id.clone(),
-        events: ours.hook.shape.events.clone(),
-        secret_version: ours.secret_version.clone(),
-        adopted: adopted.contains(&ours.hook.id),
-    }
 }
 
 /// Plans the hooks of one variant: exactly one stays.
@@ -307,7 +103,7 @@ fn plan_variant(
         let overlap_end = wanted.secret.since.checked_add(OVERLAP).unwrap_or(now);
         let same = old.secret_version == wanted.secret.version;
         if same || wanted.update_sets_secret || wanted.revoke || (present.is_some() && overlap_end <= now) {
-            plan.actions.push(delete_or_release(old, adopted, if same { "there are several" } else { "its secret was replaced" }));
+            plan.actions.push(old.removal(adopted, if same { "there are several" } else { "its secret was replaced" }));
         } else {
             plan.wake_at(overlap_end);
         }
@@ -401,24 +197,12 @@ fn neighbours(hooks: &[Hook], identity: &HookIdentity, wanted: &Wanted, plan: &H
 }
 
 /// Plans the removal of all our hooks.
-#[must_use]
 pub fn removal(hooks: &[Hook], identity: &HookIdentity, adopted: &BTreeSet<String>, why: &'static str) -> HookPlan {
     let ours = owned(hooks, identity, None);
     HookPlan {
-        actions: ours.iter().map(|ours| delete_or_release(ours, adopted, why)).collect(),
-        existing: ours.iter().map(|ours| existing(ours, identity, adopted)).collect(),
+        actions: ours.iter().map(|ours| ours.removal(adopted, why)).collect(),
+        existing: ours.iter().map(|ours| ours.existing(identity, adopted)).collect(),
         ..HookPlan::default()
-    }
-}
-
-/// Deletes a hook of ours, or releases an adopted one to its owner.
-fn delete_or_release(ours: &OwnedHook<'_>, adopted: &BTreeSet<String>, why: &'static str) -> HookAction {
-    let id = ours.hook.id.clone();
-    match Url::parse(ours.hook.url.expose()) {
-        Ok(url) if adopted.contains(&id) => {
-            HookAction::Release { id, url: HookUrl::new(without_mark(&url).into()), shape: ours.hook.shape.clone() }
-        }
-        _ => HookAction::Delete { id, why },
     }
 }
 
@@ -445,12 +229,6 @@ fn url(identity: &HookIdentity, wanted: &Wanted) -> HookUrl {
         // The caller makes sure that a public URL exists before it plans a hook for the receiver.
         Destination::Receiver => identity.receiver_url(secret_version).unwrap_or_else(|| HookUrl::new(String::new())),
     }
-}
-
-/// The duration until a moment; zero if it has passed.
-#[must_use]
-pub fn until(now: Timestamp, at: Timestamp) -> Duration {
-    Duration::try_from(at.duration_since(now)).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -3,66 +3,13 @@
 //! The hook is created anew, because no provider re-enables a hook on an update. The new hook is created before the old one is
 //! deleted, so that no delivery is lost in between. Growing pauses separate the attempts for a receiver that stays broken.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
-use super::repair::Repair;
-use super::{HookAction, HookFinding, HookIntent, HookPlan, OwnedHook, Wanted, delete_or_release};
-use crate::api::v1alpha1::{EventKind, Reason};
-use crate::controllers::binding::plan::told;
-use crate::controllers::runtime::backoff::growing_pause;
-
-/// Recreations of one hook since its last good delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Recreation {
-    /// Number of recreations, at least one.
-    pub attempts: usize,
-    /// Time of the last recreation.
-    pub last: Timestamp,
-}
-
-impl Recreation {
-    fn pause(self) -> SignedDuration {
-        growing_pause(self.attempts)
-    }
-
-    /// Earliest time of the next recreation.
-    #[must_use]
-    pub fn next(self) -> Timestamp {
-        self.last.checked_add(self.pause()).unwrap_or(Timestamp::MAX)
-    }
-
-    /// Expiry: two backoff periods without another recreation.
-    #[must_use]
-    pub fn end(self) -> Timestamp {
-        self.next().checked_add(self.pause()).unwrap_or(Timestamp::MAX)
-    }
-}
-
-/// Earlier recreations and repairs, and the deliveries of the binding.
-#[derive(Clone, Debug, Default)]
-pub struct RecreationHistory {
-    /// Recreations by variant.
-    pub recreations: BTreeMap<String, Recreation>,
-    /// Repairs that were not confirmed, by variant.
-    pub repairs: BTreeMap<String, Repair>,
-    /// Time of the last verified delivery of each event.
-    pub last_delivery: BTreeMap<EventKind, Timestamp>,
-    /// Whether our receiver refused the last delivery that reached it.
-    pub refused: bool,
-}
-
-/// A recreation to be stored in the attempts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recreated {
-    /// Variant of the hook.
-    pub variant: String,
-    /// The attempts including this one.
-    pub recreation: Recreation,
-    /// Whether the new hook is created now; otherwise the first recreation is postponed.
-    pub made: bool,
-}
+use super::model::{HookAction, HookFinding, HookIntent, HookPlan, OwnedHook, Recreated, Recreation, Wanted};
+use crate::api::v1alpha1::Reason;
+use crate::controllers::binding::time::told;
 
 /// Plans the recreation of a hook that the provider switched off.
 pub(super) fn recreate_disabled(
@@ -90,7 +37,7 @@ pub(super) fn recreate_disabled(
         }
         (None, _) => {
             plan.actions.push(HookAction::Create(HookIntent { why: "the provider switched the old one off", ..intent }));
-            plan.actions.push(delete_or_release(off, &BTreeSet::new(), "the provider switched it off"));
+            plan.actions.push(off.removal(&BTreeSet::new(), "the provider switched it off"));
             plan.recreated.push(Recreated { variant, recreation, made: true });
             // Wakes before the next recreation would be allowed, to see whether the new hook lasts.
             (format!("a new one takes its place; another one, if need be, not before {}", told(recreation.next())), Some(recreation.next()))
@@ -106,9 +53,7 @@ pub(super) fn recreate_disabled(
 /// Further inputs for the plan of one hook.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HookContext {
-    /// Whether the hook was adopted.
     pub(super) adopted: bool,
-    /// The present time.
     pub(super) now: Timestamp,
 }
 

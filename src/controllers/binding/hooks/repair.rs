@@ -8,31 +8,9 @@ use std::hash::{Hash as _, Hasher as _};
 
 use jiff::Timestamp;
 
-use super::{HookAction, HookFinding, HookIntent, HookPlan, OwnedHook, Wanted};
+use super::model::{HookAction, HookFinding, HookIntent, HookPlan, OwnedHook, Repair, Wanted};
 use crate::api::v1alpha1::Reason;
-use crate::controllers::binding::plan::told;
-use crate::controllers::runtime::backoff::growing_pause;
-
-/// Consecutive repairs of one hook that were not confirmed by a later probe.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Repair {
-    /// Number of repairs, at least one.
-    pub attempts: usize,
-    /// Time of the last repair.
-    pub last: Timestamp,
-    /// The fields that were repaired.
-    fields: BTreeSet<&'static str>,
-    /// Hash of the wanted state: a repair towards another state counts anew.
-    wish: u64,
-}
-
-impl Repair {
-    /// Earliest time of the next repair.
-    #[must_use]
-    pub fn next(&self) -> Timestamp {
-        self.last.checked_add(growing_pause(self.attempts)).unwrap_or(Timestamp::MAX)
-    }
-}
+use crate::controllers::binding::time::told;
 
 fn wish(intent: &HookIntent) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -66,7 +44,6 @@ pub(super) fn repair(
 }
 
 /// The finding for a hook that differs after a repair.
-#[must_use]
 pub fn did_not_last(id: &str, fields: &[&str], attempts: usize, follows: &str) -> HookFinding {
     let times = if attempts == 1 { "a repair".to_owned() } else { format!("{attempts} repairs") };
     let message = format!(

@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::super::ownership::tests::{INTERNAL, identity, settings};
 use super::*;
+use crate::api::v1alpha1::EventKind;
+use crate::protocol::secret::WebhookSecret;
 
 const NOW: i64 = 10_000;
 
@@ -48,7 +50,7 @@ pub(in crate::controllers) fn wanted(secret_version: i64, update_sets_secret: bo
         update_sets_secret,
         revoke: false,
         pending_creates: BTreeMap::new(),
-        history: recreation::RecreationHistory::default(),
+        history: RecreationHistory::default(),
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use crate::api::v1alpha1::{EventKind, RepoBinding};
-use crate::controllers::binding::observe::Facts;
 use crate::controllers::binding::ownership::is_alike;
 use crate::controllers::gate::ActiveClient;
 use crate::providers::model::HookLimit;
@@ -12,13 +11,19 @@ use crate::providers::{Hook, Repository};
 /// Divisor of the limit: a tenth of it is reserved, so that the note comes before nothing is left.
 const RESERVE: usize = 10;
 
-/// The note when existing hooks and those that bindings request come near the limit.
-pub(super) fn note(facts: &Facts, active_client: &ActiveClient, repository: &Repository, hooks: &[Hook]) -> Option<String> {
+/// The note when existing hooks and those that bindings request come near the limit. `siblings`: the events of the other bindings
+/// that request a hook on the same repository.
+pub(super) fn note(
+    object: &RepoBinding,
+    siblings: &[BTreeSet<EventKind>],
+    active_client: &ActiveClient,
+    repository: &Repository,
+    hooks: &[Hook],
+) -> Option<String> {
     let limit = active_client.provider.hook_limit(&active_client.endpoint)?;
-    told(limit, &events(&facts.object), &facts.siblings, hooks, repository.path.as_str())
+    told(limit, &object.hook_events(), siblings, hooks, repository.path.as_str())
 }
 
-/// `own`: the events of this binding; `siblings`: those of the other bindings that request a hook on the same repository.
 fn told(limit: HookLimit, own: &BTreeSet<EventKind>, siblings: &[BTreeSet<EventKind>], hooks: &[Hook], path: &str) -> Option<String> {
     let is_others = |hook: &&Hook| !is_alike(&hook.url);
     let (most, what, count) = match limit {
@@ -43,11 +48,6 @@ fn told(limit: HookLimit, own: &BTreeSet<EventKind>, siblings: &[BTreeSet<EventK
     }
     (count + most / RESERVE >= most)
         .then(|| format!("{path} has or will have {count} hooks{what}, and the provider allows {most}; further ones will be refused"))
-}
-
-/// Events for which a binding requests a hook.
-pub(in crate::controllers::binding) fn events(object: &RepoBinding) -> BTreeSet<EventKind> {
-    object.spec.webhook.iter().flat_map(|webhook| webhook.events.iter().copied()).collect()
 }
 
 #[cfg(test)]

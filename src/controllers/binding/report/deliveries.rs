@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::api::v1alpha1::binding::{LastDelivery, RepoBindingStatus, SinkStatus, WebhookStatus};
 use crate::api::v1alpha1::{ConditionType, Reason};
-use crate::controllers::binding::observe::Facts;
+use crate::controllers::binding::snapshot::Snapshot;
 use crate::k8s::conditions::{self, ConditionStatus, Conditions};
 use crate::protocol::sink_target::NotServedKind;
 
@@ -24,24 +24,24 @@ pub(super) struct Evidence<'a> {
 }
 
 impl<'a> Evidence<'a> {
-    pub(super) fn of(facts: &'a Facts, before: &RepoBindingStatus, webhook: Option<&WebhookStatus>) -> Self {
-        let seen = facts.evidence.as_ref();
-        let written = facts.memory.as_ref().and_then(|memory| memory.evidence_at);
-        let due = written.is_none_or(|at| facts.now.duration_since(at) >= EVIDENCE_INTERVAL);
+    pub(super) fn of(snapshot: &'a Snapshot, before: &RepoBindingStatus, webhook: Option<&WebhookStatus>) -> Self {
+        let seen = snapshot.memory.evidence.as_ref();
+        let written = snapshot.memory.evidence_at;
+        let due = written.is_none_or(|at| snapshot.now.duration_since(at) >= EVIDENCE_INTERVAL);
         let known = webhook.and_then(|webhook| webhook.last_delivery.as_ref());
         let first = known.is_none() && seen.is_some_and(|seen| seen.last_delivery.is_some());
         let accepted_until = seen.and_then(|seen| seen.accepted_until).max(before.accepted_until.as_ref().map(|time| time.0));
-        Self { seen, accepted_until, first, due, now: facts.now }
+        Self { seen, accepted_until, first, due, now: snapshot.now }
     }
 
-    pub(super) fn conditions(&self, conditions: &mut Conditions<'_>, facts: &Facts, webhook: Option<&WebhookStatus>) {
-        let spec = &facts.object.spec;
+    pub(super) fn conditions(&self, conditions: &mut Conditions<'_>, snapshot: &Snapshot, webhook: Option<&WebhookStatus>) {
+        let spec = &snapshot.object.spec;
         let ours = spec.webhook.as_ref().is_some_and(|webhook| webhook.url.is_none());
         if ours && webhook.is_some_and(|webhook| !webhook.hooks.is_empty()) {
             self.receiving(conditions, webhook);
         }
         if !spec.sinks.is_empty() {
-            self.delivering(conditions, facts);
+            self.delivering(conditions, snapshot);
         }
     }
 
@@ -62,17 +62,17 @@ impl<'a> Evidence<'a> {
         }
     }
 
-    pub(super) fn delivering(&self, conditions: &mut Conditions<'_>, facts: &Facts) {
+    pub(super) fn delivering(&self, conditions: &mut Conditions<'_>, snapshot: &Snapshot) {
         let kind = ConditionType::Delivering;
-        if let Some((_, first)) = facts.unserved_sinks.first() {
+        if let Some((_, first)) = snapshot.unserved_sinks.first() {
             let reason = match first.kind {
                 NotServedKind::NotAllowed => Reason::SinkNotAllowed,
                 NotServedKind::Invalid => Reason::SinkInvalid,
             };
-            let all = facts.unserved_sinks.iter().map(|(name, refusal)| format!("sink {name}: {}", refusal.message));
+            let all = snapshot.unserved_sinks.iter().map(|(name, refusal)| format!("sink {name}: {}", refusal.message));
             return conditions.set(kind, ConditionStatus::False, reason, all.collect::<Vec<_>>().join("; "));
         }
-        let failing: Vec<String> = facts
+        let failing: Vec<String> = snapshot
             .object
             .spec
             .sinks
@@ -106,9 +106,9 @@ impl<'a> Evidence<'a> {
         }
     }
 
-    pub(super) fn sinks(&self, facts: &Facts, before: &RepoBindingStatus, news: bool) -> Vec<SinkStatus> {
+    pub(super) fn sinks(&self, snapshot: &Snapshot, before: &RepoBindingStatus, news: bool) -> Vec<SinkStatus> {
         let old = |name: &str| before.sinks.iter().find(|sink| sink.name == name).cloned();
-        let rows = facts.object.spec.sinks.iter().map(|sink| {
+        let rows = snapshot.object.spec.sinks.iter().map(|sink| {
             let seen = self.seen.and_then(|seen| seen.sinks.get(&sink.name)).filter(|_| news);
             match seen {
                 Some(seen) => SinkStatus { name: sink.name.clone(), last_error: seen.last_error.clone(), pending: seen.pending },

@@ -1,105 +1,103 @@
 //! Builds the status and the events of a binding. Pure, and the only code that sets its conditions and events.
 
 mod deliveries;
+mod follow_up;
 mod webhook_status;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt as _;
 
-use super::apply::{Failure, Outcome};
-use super::observe::{Connection, Facts, custom_url};
-use super::plan::{self, AMBIGUOUS_CREATE, Finding, Plan, is_refusal};
-use crate::api::v1alpha1::binding::{HookTarget, RepoBindingStatus, RepositoryStatus, RequestedRepository, WebhookStatus};
+use super::facts::Facts;
+use super::memory::BindingMemory;
+use super::outcome::{Failure, Outcome};
+use super::plan::{AMBIGUOUS_CREATE, Finding, Plan, is_refusal, left_behind};
+use super::snapshot::Connection;
+use crate::api::v1alpha1::binding::{HookTarget, RepoBindingStatus, RepositoryStatus, WebhookStatus};
 use crate::api::v1alpha1::{
     ConditionType, LastHandled, RECONCILE_REQUESTED_AT, REVOKE_REQUESTED_AT, ROTATE_REQUESTED_AT, Reason, RepoBinding,
 };
+use crate::controllers::gate::Grant;
 use crate::controllers::runtime::status::EventRecord;
 use crate::k8s::conditions::{self, ConditionStatus, Conditions};
-use crate::providers::{ErrorKind, ProviderError, Repository};
+use crate::providers::ErrorKind;
 use deliveries::Evidence;
 
-pub use webhook_status::surplus_targets;
+pub use self::follow_up::{Notify, Requeue, notify, probe_failed};
 
-/// Result of a reconciliation, to be written to the API server.
-#[derive(Clone, Debug, PartialEq)]
+/// Result of a reconciliation, to be carried out as it stands.
+#[derive(Clone, Debug)]
 pub struct Report {
-    /// The new status.
     pub status: RepoBindingStatus,
-    /// Kubernetes events for the user.
+    /// Kubernetes events for the user, published if the status is written.
     pub events: Vec<EventRecord>,
-    /// Whether the status contains new delivery evidence.
-    pub evidence_written: bool,
-}
-
-/// Whether the probe failed in part: a call returned an error that is not an answer about the repository.
-#[must_use]
-pub fn probe_failed(facts: &Facts) -> bool {
-    let Some(probe) = &facts.probe else { return false };
-    let failed = |error: &ProviderError| !is_refusal(error.kind);
-    probe.repository.error().is_some_and(failed)
-        || matches!(&probe.branch, Some(Err(error)) if failed(error))
-        || matches!(&probe.hooks, Some(Err(error)) if failed(error))
+    pub memory: BindingMemory,
+    pub requeue: Requeue,
+    pub notify: Notify,
 }
 
 /// Whether the present spec was judged. While the provider is out of reach, a changed spec is not judged: the status keeps the
 /// results and the `observedGeneration` of the previous generation.
 fn is_seen(facts: &Facts, plan: &Plan) -> bool {
-    let before = facts.object.status.as_ref().and_then(|status| status.observed_generation);
-    let unchanged = before.is_none_or(|before| Some(before) == facts.object.metadata.generation);
+    let before = facts.snapshot.object.status.as_ref().and_then(|status| status.observed_generation);
+    let unchanged = before.is_none_or(|before| Some(before) == facts.snapshot.object.metadata.generation);
     let probed = facts.probe.is_some() && !probe_failed(facts);
-    let needs_no_probe = match facts.connection {
+    let needs_no_probe = match facts.snapshot.connection {
         Connection::Ready { .. } => plan.repository.is_some(),
         Connection::Pending | Connection::Unreachable(_) => false,
         Connection::NotFound | Connection::NotPermitted | Connection::NotReady(_) | Connection::Path(_) => true,
     };
-    unchanged || probed || needs_no_probe || facts.suspended || facts.object.metadata.deletion_timestamp.is_some()
+    unchanged || probed || needs_no_probe || facts.snapshot.suspended || facts.snapshot.object.is_being_deleted()
 }
 
-/// Builds the status and the events.
-#[must_use]
 pub fn report(facts: &Facts, plan: &Plan, outcome: &Outcome) -> Report {
-    let before = facts.object.status.clone().unwrap_or_default();
-    let webhook = webhook_status::webhook(facts, plan, outcome, &before);
-    let evidence = Evidence::of(facts, &before, webhook.as_ref());
-    let mut conditions = Conditions::new(&before.conditions, facts.object.metadata.generation, facts.now);
+    let before = facts.snapshot.object.status.clone().unwrap_or_default();
+    let webhook = webhook_status::webhook(&facts.snapshot, plan, outcome, &before);
+    let evidence = Evidence::of(&facts.snapshot, &before, webhook.as_ref());
+    let mut conditions = Conditions::new(&before.conditions, facts.snapshot.object.metadata.generation, facts.snapshot.now);
     connection(&mut conditions, facts);
     repository(&mut conditions, plan);
     webhook_in_sync(&mut conditions, facts, plan, outcome, &before, webhook.as_ref());
-    evidence.conditions(&mut conditions, facts, webhook.as_ref());
+    evidence.conditions(&mut conditions, &facts.snapshot, webhook.as_ref());
     cleanup(&mut conditions, plan, outcome);
     ready(&mut conditions, facts, plan, outcome);
     let mut conditions = conditions.finish();
     if facts.probe.is_some() {
-        begin_with_the_object(&mut conditions, &facts.object);
+        begin_with_the_object(&mut conditions, &facts.snapshot.object);
     }
     let mut events = events(&before, &conditions, webhook.as_ref());
     events.extend(leftover_events(facts, outcome));
-    events.extend(left_behind(facts, &before, &conditions));
+    events.extend(orphaned_hooks_event(facts, &before, &conditions));
     let news = evidence.is_news(&before, &conditions);
     let seen = is_seen(facts, plan);
     let mut status = RepoBindingStatus {
-        observed_generation: if seen { facts.object.metadata.generation } else { before.observed_generation },
+        observed_generation: if seen { facts.snapshot.object.metadata.generation } else { before.observed_generation },
         conditions,
         repository: repository_status(facts, plan).or_else(|| known_repository(facts, &before)),
         webhook,
-        plan: if facts.probe.is_none() && facts.observe_only && plan::cleanup::withheld(facts).is_none() {
+        plan: if facts.probe.is_none() && facts.snapshot.observe_only && facts.withheld().is_none() {
             before.plan.clone()
         } else {
             plan.would.clone()
         },
-        sinks: evidence.sinks(facts, &before, news),
+        sinks: evidence.sinks(&facts.snapshot, &before, news),
         accepted_until: if news {
             evidence.accepted_until.map(Time).or_else(|| before.accepted_until.clone())
         } else {
             before.accepted_until.clone()
         },
-        installation: Some(facts.fingerprint.clone()),
+        installation: Some(facts.snapshot.fingerprint.clone()),
         last_handled: last_handled(facts, plan, outcome, &before),
     };
     if news && let Some(webhook) = &mut status.webhook {
         webhook.last_delivery = evidence.last_delivery(webhook.last_delivery.take());
     }
-    Report { status, events, evidence_written: news }
+    Report {
+        status,
+        events,
+        memory: follow_up::memory(facts, plan, outcome, news),
+        requeue: follow_up::requeue(facts, plan, outcome),
+        notify: follow_up::notify(facts, outcome),
+    }
 }
 
 /// After a probe, no transition time may lie before the creation of the object, as it does in a restored status.
@@ -111,8 +109,8 @@ fn begin_with_the_object(conditions: &mut [Condition], object: &RepoBinding) {
 }
 
 fn connection(conditions: &mut Conditions<'_>, facts: &Facts) {
-    let (kind, name) = (ConditionType::ConnectionReady, &facts.object.spec.connection_ref.name);
-    match &facts.connection {
+    let (kind, name) = (ConditionType::ConnectionReady, &facts.snapshot.object.spec.connection_ref.name);
+    match &facts.snapshot.connection {
         Connection::Ready { .. } | Connection::Path(_) => conditions.succeed(kind, "the connection works and may be used"),
         Connection::NotFound => {
             conditions.set(
@@ -148,11 +146,11 @@ fn connection(conditions: &mut Conditions<'_>, facts: &Facts) {
 
 /// Does not reveal whether a connection in another namespace exists; the message names what a rule has to cover.
 fn not_permitted(facts: &Facts) -> String {
-    let name = &facts.object.spec.connection_ref.name;
-    if let Some(lacking) = &facts.refusal {
+    let name = &facts.snapshot.object.spec.connection_ref.name;
+    if let Grant::Refused { lacking: Some(lacking) } = &facts.snapshot.grant.spec {
         return format!("connection {name} does not allow this binding: {lacking}");
     }
-    let url = custom_url(&facts.object);
+    let url = facts.snapshot.object.custom_url();
     let destination = url.map(|url| format!(" and, for webhook.url, {} in destinationHosts", url.host_str().unwrap_or_default()));
     format!(
         "connection {name} does not exist in that namespace or does not allow this binding; ask its owner for a rule in allowedBindings that \
@@ -181,7 +179,7 @@ fn webhook_in_sync(
     webhook: Option<&WebhookStatus>,
 ) {
     let kind = ConditionType::WebhookInSync;
-    if facts.object.spec.webhook.is_none() {
+    if facts.snapshot.object.spec.webhook.is_none() {
         return;
     }
     if let Some(finding) = outcome.failure.as_ref().and_then(refusal) {
@@ -205,15 +203,15 @@ fn webhook_in_sync(
 /// The finding for a requested hook that is being removed or was removed.
 fn withheld(facts: &Facts, webhook: Option<&WebhookStatus>) -> Option<Finding> {
     let holds = webhook.is_some_and(|webhook| !webhook.hooks.is_empty() || !webhook.former_targets.is_empty());
-    let (reason, why) = match plan::cleanup::withheld(facts) {
+    let (reason, why) = match facts.withheld() {
         Some(withheld) => withheld,
-        None if matches!(facts.connection, Connection::NotFound) && !holds => {
+        None if matches!(facts.snapshot.connection, Connection::NotFound) && !holds => {
             (Reason::ConnectionNotFound, "there is no such connection in this namespace")
         }
         None => return None,
     };
     // The hook stays while writing is forbidden or the binding is suspended.
-    let stays = holds && (facts.observe_only || facts.suspended) && facts.withdrawn.is_empty();
+    let stays = holds && (facts.snapshot.observe_only || facts.snapshot.suspended) && facts.snapshot.grant.withdrawn.is_empty();
     let message = match (holds, stays) {
         (true, true) => format!("the hook is no longer wanted and stays while nothing is changed here: {why}"),
         (true, false) => format!("the hook is being removed: {why}"),
@@ -252,7 +250,7 @@ fn cleanup(conditions: &mut Conditions<'_>, plan: &Plan, outcome: &Outcome) {
 
 /// Sets `Ready`, `Reconciling` and `Stalled` from the other conditions.
 fn ready(conditions: &mut Conditions<'_>, facts: &Facts, plan: &Plan, outcome: &Outcome) {
-    if facts.object.metadata.deletion_timestamp.is_some() {
+    if facts.snapshot.object.is_being_deleted() {
         conditions.set(ConditionType::Reconciling, ConditionStatus::True, Reason::Progressing, "being deleted");
         return conditions.set(ConditionType::Ready, ConditionStatus::False, Reason::Progressing, "being deleted");
     }
@@ -265,13 +263,13 @@ fn ready(conditions: &mut Conditions<'_>, facts: &Facts, plan: &Plan, outcome: &
         .get(ConditionType::Delivering)
         .filter(|condition| condition.status == "False" && condition.reason != Reason::SinkFailing.as_str());
     let lowering = lowering.next().or(sinks).cloned();
-    let needed = order.into_iter().filter(|kind| *kind != ConditionType::WebhookInSync || facts.object.spec.webhook.is_some());
+    let needed = order.into_iter().filter(|kind| *kind != ConditionType::WebhookInSync || facts.snapshot.object.spec.webhook.is_some());
     let unsettled = |kind: &ConditionType| match conditions.get(*kind) {
         None => true,
         Some(condition) => *kind == ConditionType::WebhookInSync && condition.status == "Unknown",
     };
     let unknown = needed.filter(unsettled).count() > 0;
-    if facts.suspended {
+    if facts.snapshot.suspended {
         return conditions.set(
             ConditionType::Ready,
             ConditionStatus::False,
@@ -298,7 +296,7 @@ fn ready(conditions: &mut Conditions<'_>, facts: &Facts, plan: &Plan, outcome: &
     if let Some(observing) = observing {
         return conditions.set(ConditionType::Ready, ConditionStatus::True, Reason::Observing, observing.message);
     }
-    let message = match &facts.object.spec.webhook {
+    let message = match &facts.snapshot.object.spec.webhook {
         Some(_) => "the repository is there and its hooks are as they should be",
         None => "the repository is there",
     };
@@ -342,7 +340,7 @@ fn progress(facts: &Facts, plan: &Plan, outcome: &Outcome) -> String {
         .map(|failure| failure.error.to_string())
         .or_else(|| probe.and_then(|probe| probe.repository.error()).map(ToString::to_string))
         .or_else(|| probe.and_then(|probe| probe.hooks.as_ref()).and_then(|hooks| hooks.as_ref().err()).map(ToString::to_string));
-    match (error, &facts.connection) {
+    match (error, &facts.snapshot.connection) {
         (Some(error), _) => format!("{error}; tried again"),
         (None, _) if plan.pending_create.is_some() => AMBIGUOUS_CREATE.to_owned(),
         (None, Connection::Unreachable(_)) => "waiting for the connection's provider".to_owned(),
@@ -352,40 +350,14 @@ fn progress(facts: &Facts, plan: &Plan, outcome: &Outcome) -> String {
 
 fn repository_status(facts: &Facts, plan: &Plan) -> Option<RepositoryStatus> {
     let replaced = plan.repository.as_ref().is_some_and(|finding| finding.reason == Reason::RepositoryReplaced);
-    found_repository(facts).filter(|_| !replaced)
-}
-
-/// Status of the repository that the probe found.
-#[must_use]
-pub fn found_repository(facts: &Facts) -> Option<RepositoryStatus> {
-    let Connection::Ready { active_client, path, .. } = &facts.connection else { return None };
-    // A repository without a grant is not shown.
-    let admitted = facts.probe.as_ref()?.repository.found()?;
-    let found: &Repository = admitted;
-    Some(RepositoryStatus {
-        id: found.id.clone(),
-        path: found.path.as_str().to_owned(),
-        web_url: found.web_url.clone(),
-        clone_url: found.clone_url.clone(),
-        ssh_url: found.ssh_url.clone(),
-        default_branch: found.default_branch.clone(),
-        visibility: found.visibility,
-        archived: found.archived,
-        empty: found.empty,
-        requested: Some(RequestedRepository {
-            connection: facts.object.connection_target(),
-            api: Some(active_client.endpoint.api.to_string()),
-            path: path.as_str().to_owned(),
-            seal: Some(admitted.repository_seal(&facts.seal)),
-        }),
-    })
+    facts.found_status().filter(|_| !replaced)
 }
 
 /// Status of the repository that was last found. If the connection no longer grants its path, only id, path and request remain:
 /// later probes and the removal of hooks need them, and the other details must not be shown.
 fn known_repository(facts: &Facts, before: &RepoBindingStatus) -> Option<RepositoryStatus> {
     let known = before.repository.clone()?;
-    if !facts.known_without_grant {
+    if !facts.snapshot.grant.refuses_known_path {
         return Some(known);
     }
     let RepositoryStatus { id, path, requested, .. } = known;
@@ -404,62 +376,27 @@ fn known_repository(facts: &Facts, before: &RepoBindingStatus) -> Option<Reposit
 }
 
 fn last_handled(facts: &Facts, plan: &Plan, outcome: &Outcome, before: &RepoBindingStatus) -> Option<LastHandled> {
-    let annotation = |name: &str| facts.object.annotations().get(name).cloned();
+    let annotation = |name: &str| facts.snapshot.object.annotations().get(name).cloned();
     let old = before.last_handled.clone().unwrap_or_default();
-    let has_webhook = facts.object.spec.webhook.is_some();
+    let has_webhook = facts.snapshot.object.spec.webhook.is_some();
     let probed = facts.probe.is_some() && outcome.failure.is_none() && !probe_failed(facts);
     // After a start it is not known yet whether the connection works: the request waits.
-    let nothing_to_probe = facts.probe.is_none() && !matches!(facts.connection, Connection::Pending);
+    let nothing_to_probe = facts.probe.is_none() && !matches!(facts.snapshot.connection, Connection::Pending);
     // A request is acknowledged once it was handled, or if there is nothing to handle.
-    let rotated = probed && (plan.rotated || plan.secret_version.is_none() || !facts.requests.rotate) || !has_webhook;
+    let rotated = probed && (plan.rotated || plan.secret_version.is_none() || !facts.snapshot.requests.rotate) || !has_webhook;
     let revoked = probed || !has_webhook;
     let handled = LastHandled {
-        reconcile: if probed || facts.suspended || nothing_to_probe { annotation(RECONCILE_REQUESTED_AT) } else { old.reconcile },
+        reconcile: if probed || facts.snapshot.suspended || nothing_to_probe { annotation(RECONCILE_REQUESTED_AT) } else { old.reconcile },
         rotate_secret: if rotated { annotation(ROTATE_REQUESTED_AT) } else { old.rotate_secret },
-        rotate_secret_of_connection: if rotated { facts.rotation_of_connection.clone() } else { old.rotate_secret_of_connection },
+        rotate_secret_of_connection: if rotated { facts.snapshot.rotation_of_connection.clone() } else { old.rotate_secret_of_connection },
         revoke_secret: if revoked { annotation(REVOKE_REQUESTED_AT) } else { old.revoke_secret },
-        revoke_secret_of_connection: if revoked { facts.revocation_of_connection.clone() } else { old.revoke_secret_of_connection },
+        revoke_secret_of_connection: if revoked {
+            facts.snapshot.revocation_of_connection.clone()
+        } else {
+            old.revoke_secret_of_connection
+        },
     };
     (handled != LastHandled::default()).then_some(handled)
-}
-
-/// The event for orphaned hooks, once when they are first seen.
-fn left_behind(facts: &Facts, before: &RepoBindingStatus, now: &[Condition]) -> Option<EventRecord> {
-    let orphaned_hooks = &facts.probe.as_ref().filter(|probe| !probe.orphaned_hooks.is_empty())?.orphaned_hooks;
-    let message = |conditions: &[Condition]| {
-        conditions::find(conditions, ConditionType::WebhookInSync).map(|condition| condition.message.clone()).unwrap_or_default()
-    };
-    let text = plan::left_behind(orphaned_hooks);
-    let news = message(now).contains(&text) && !message(&before.conditions).contains(&text);
-    news.then(|| EventRecord::warning("HooksLeftBehind", text))
-}
-
-/// Events for hooks that could not be removed, also for a deleted object. Targets without a grant are left out.
-#[must_use]
-pub fn leftover_events(facts: &Facts, outcome: &Outcome) -> Vec<EventRecord> {
-    let hidden = |target: &HookTarget| facts.targets.iter().any(|cleanup_target| !cleanup_target.told && cleanup_target.target == *target);
-    let told = |targets: &[HookTarget]| targets.iter().filter(|target| !hidden(target)).cloned().collect::<Vec<_>>();
-    let (recorded, unrecorded) = (told(&outcome.recorded), told(&outcome.unrecorded));
-    let named = |targets: &mut dyn Iterator<Item = &HookTarget>| {
-        targets.map(|cleanup_target| format!("{} (to {})", cleanup_target.repository, cleanup_target.host)).collect::<Vec<_>>().join(", ")
-    };
-    let mut events = Vec::new();
-    if recorded.len() > unrecorded.len() {
-        let text = format!(
-            "hooks could not be removed and were written down in the operator's namespace: {}; they are removed once their connection \
-             works again, or remove them at the provider by hand",
-            named(&mut recorded.iter().filter(|cleanup_target| !unrecorded.contains(cleanup_target)))
-        );
-        events.push(EventRecord::warning("HooksLeftBehind", text));
-    }
-    if !unrecorded.is_empty() {
-        let text = format!(
-            "hooks could not be removed, and there is no room left to write them down; remove them at the provider by hand: {}",
-            named(&mut unrecorded.iter())
-        );
-        events.push(EventRecord::warning("HooksLeftBehind", text));
-    }
-    events
 }
 
 fn events(before: &RepoBindingStatus, now: &[Condition], webhook: Option<&WebhookStatus>) -> Vec<EventRecord> {
@@ -492,6 +429,44 @@ fn events(before: &RepoBindingStatus, now: &[Condition], webhook: Option<&Webhoo
         {
             events.push(EventRecord::warning(kind.as_str(), &condition.message));
         }
+    }
+    events
+}
+
+/// The event for orphaned hooks, once when they are first seen.
+fn orphaned_hooks_event(facts: &Facts, before: &RepoBindingStatus, now: &[Condition]) -> Option<EventRecord> {
+    let orphaned_hooks = &facts.probe.as_ref().filter(|probe| !probe.orphaned_hooks.is_empty())?.orphaned_hooks;
+    let message = |conditions: &[Condition]| {
+        conditions::find(conditions, ConditionType::WebhookInSync).map(|condition| condition.message.clone()).unwrap_or_default()
+    };
+    let text = left_behind(orphaned_hooks);
+    let news = message(now).contains(&text) && !message(&before.conditions).contains(&text);
+    news.then(|| EventRecord::warning("HooksLeftBehind", text))
+}
+
+/// Events for hooks that could not be removed, also for a deleted object. Targets without a grant are left out.
+pub fn leftover_events(facts: &Facts, outcome: &Outcome) -> Vec<EventRecord> {
+    let hidden = |target: &HookTarget| facts.targets.iter().any(|cleanup_target| !cleanup_target.told && cleanup_target.target == *target);
+    let told = |targets: &[HookTarget]| targets.iter().filter(|target| !hidden(target)).cloned().collect::<Vec<_>>();
+    let (recorded, unrecorded) = (told(&outcome.recorded), told(&outcome.unrecorded));
+    let named = |targets: &mut dyn Iterator<Item = &HookTarget>| {
+        targets.map(|cleanup_target| format!("{} (to {})", cleanup_target.repository, cleanup_target.host)).collect::<Vec<_>>().join(", ")
+    };
+    let mut events = Vec::new();
+    if recorded.len() > unrecorded.len() {
+        let text = format!(
+            "hooks could not be removed and were written down in the operator's namespace: {}; they are removed once their connection \
+             works again, or remove them at the provider by hand",
+            named(&mut recorded.iter().filter(|cleanup_target| !unrecorded.contains(cleanup_target)))
+        );
+        events.push(EventRecord::warning("HooksLeftBehind", text));
+    }
+    if !unrecorded.is_empty() {
+        let text = format!(
+            "hooks could not be removed, and there is no room left to write them down; remove them at the provider by hand: {}",
+            named(&mut unrecorded.iter())
+        );
+        events.push(EventRecord::warning("HooksLeftBehind", text));
     }
     events
 }

@@ -1,25 +1,25 @@
 //! Builds the status of the hooks and their secrets. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::v1alpha1::EventKind;
-use crate::api::v1alpha1::binding::{ANY_EARLIER_VERSION, HookStatus, HookTarget, PreviousSecret, RepoBindingStatus, WebhookStatus};
-use crate::controllers::binding::apply::Outcome;
+use crate::api::v1alpha1::binding::{ANY_EARLIER_VERSION, HookStatus, PreviousSecret, RepoBindingStatus, WebhookStatus};
+use crate::controllers::binding::cleanup::same_target;
 use crate::controllers::binding::hooks::ExistingHook;
-use crate::controllers::binding::observe::{Connection, Facts, custom_url};
+use crate::controllers::binding::outcome::Outcome;
 use crate::controllers::binding::plan::Plan;
-use crate::controllers::binding::plan::cleanup::{FORMER_TARGETS, same_target};
+use crate::controllers::binding::snapshot::{Connection, Snapshot};
 
 /// Maximum number of earlier secrets, as in the schema.
 const PREVIOUS_SECRETS: usize = 8;
 
 /// Status of the hooks and their secrets after the actions.
-pub(super) fn webhook(facts: &Facts, plan: &Plan, outcome: &Outcome, before: &RepoBindingStatus) -> Option<WebhookStatus> {
+pub(super) fn webhook(snapshot: &Snapshot, plan: &Plan, outcome: &Outcome, before: &RepoBindingStatus) -> Option<WebhookStatus> {
     let old = before.webhook.clone().unwrap_or_default();
-    let mut former = former_targets(&old, plan, outcome);
+    let mut former = outcome.former_targets(&old, plan);
     let Some(existing) = &plan.existing else {
         // The hooks were not listed: keeps the known status, without targets that were cleared or recorded.
         let left = old.target.as_ref().is_some_and(|target| outcome.cleared.contains(target) || outcome.recorded.contains(target));
@@ -34,7 +34,7 @@ pub(super) fn webhook(facts: &Facts, plan: &Plan, outcome: &Outcome, before: &Re
     // The target recorded before its first hook is dropped, unless that hook may still appear.
     let may_appear = hooks.is_empty() && (!outcome.ambiguous_creates.is_empty() || plan.pending_create.is_some());
     former.retain(|target| may_appear || plan.target.as_ref().is_none_or(|present| !same_target(present, target)));
-    if facts.observe_only && hooks.is_empty() {
+    if snapshot.observe_only && hooks.is_empty() {
         return (before.webhook.is_some()).then_some(WebhookStatus { hooks: Vec::new(), former_targets: former, ..old });
     }
     let secret_version = plan
@@ -43,18 +43,18 @@ pub(super) fn webhook(facts: &Facts, plan: &Plan, outcome: &Outcome, before: &Re
         .filter(|wanted| hooks.iter().any(|hook| hook.secret_version == *wanted))
         .or_else(|| old.secret_version.clone());
     let changed = secret_version != old.secret_version;
-    let found = before.webhook.is_none() && !existing.is_empty() && custom_url(&facts.object).is_none();
-    let wanted = match custom_url(&facts.object) {
+    let found = before.webhook.is_none() && !existing.is_empty() && snapshot.object.custom_url().is_none();
+    let wanted = match snapshot.object.custom_url() {
         Some(url) => Some(url.to_string()),
-        None => facts.identity.masked_receiver_url(),
+        None => snapshot.identity.masked_receiver_url(),
     };
     // If a hook was not moved yet, its URL is shown: deliveries still use it.
     let elsewhere = hooks.iter().map(|hook| &hook.address).find(|address| Some(*address) != wanted.as_ref());
     let url = elsewhere.cloned().or(wanted);
     Some(WebhookStatus {
         url,
-        previous_secrets: previous_secrets(facts, &old, &hooks, secret_version.as_deref(), found),
-        secret_changed_at: if changed { Some(Time(facts.now)) } else { old.secret_changed_at },
+        previous_secrets: previous_secrets(snapshot, &old, &hooks, secret_version.as_deref(), found),
+        secret_changed_at: if changed { Some(Time(snapshot.now)) } else { old.secret_changed_at },
         secret_version,
         last_delivery: old.last_delivery,
         former_targets: former,
@@ -78,47 +78,19 @@ fn present_hooks(existing: &[ExistingHook], outcome: &Outcome) -> Vec<ExistingHo
     hooks.into_values().collect()
 }
 
-/// The oldest former targets, for which the status has no room. Their hooks are recorded as leftovers before the status is
-/// written.
-#[must_use]
-pub fn surplus_targets(facts: &Facts, plan: &Plan, outcome: &Outcome) -> Vec<HookTarget> {
-    let old = facts.object.status.as_ref().and_then(|status| status.webhook.as_ref());
-    let Some(mut former) = old.filter(|_| !outcome.gone).map(|old| former_targets(old, plan, outcome)) else { return Vec::new() };
-    former.truncate(former.len().saturating_sub(FORMER_TARGETS));
-    former
-}
-
-/// Targets that still hold hooks beside the present one, without duplicates, oldest first.
-fn former_targets(old: &WebhookStatus, plan: &Plan, outcome: &Outcome) -> Vec<HookTarget> {
-    let moved = match (&plan.target, &old.target) {
-        (Some(new), Some(old_target)) if (&new.connection, &new.repository_id) != (&old_target.connection, &old_target.repository_id) => {
-            Some(old_target.clone())
-        }
-        _ => None,
-    };
-    let announced = outcome.announced.iter().filter(|target| !old.former_targets.contains(target)).cloned();
-    let mut former: Vec<HookTarget> = old.former_targets.iter().cloned().chain(moved).chain(announced).collect();
-    former.retain(|target| !outcome.cleared.contains(target) && !outcome.recorded.contains(target));
-    let mut later = BTreeSet::new();
-    former.reverse();
-    former.retain(|target| later.insert(target.clone()));
-    former.reverse();
-    former
-}
-
 /// Earlier secrets: without an end while a hook may carry them, then until late deliveries can no longer arrive.
 fn previous_secrets(
-    facts: &Facts,
+    snapshot: &Snapshot,
     old: &WebhookStatus,
     hooks: &[ExistingHook],
     secret_version: Option<&str>,
     found: bool,
 ) -> Vec<PreviousSecret> {
-    let grace = match &facts.connection {
+    let grace = match &snapshot.connection {
         Connection::Ready { active_client, .. } => active_client.provider.webhook().rules().secret_grace,
         _ => std::time::Duration::ZERO,
     };
-    let grace_end = facts.now.checked_add(SignedDuration::try_from(grace).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX);
+    let grace_end = snapshot.now.checked_add(SignedDuration::try_from(grace).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX);
     let known = old.previous_secrets.iter().map(|previous| (previous.version.clone(), previous.valid_until.clone()));
     let replaced = old.secret_version.iter().map(|secret_version| (secret_version.clone(), None));
     let carried = hooks.iter().map(|hook| (hook.secret_version.clone(), None));
@@ -136,8 +108,8 @@ fn previous_secrets(
         let is_carried = hooks.iter().any(|hook| hook.secret_version == known);
         let end = match end {
             _ if is_carried => None,
-            _ if facts.requests.revoke => continue,
-            Some(end) if end.0 <= facts.now => continue,
+            _ if snapshot.requests.revoke => continue,
+            Some(end) if end.0 <= snapshot.now => continue,
             Some(end) => Some(end),
             None => Some(Time(grace_end)),
         };

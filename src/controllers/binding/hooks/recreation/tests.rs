@@ -1,6 +1,9 @@
+use std::collections::BTreeMap;
+
 use super::super::tests::{decide, hook, ours, shape, wanted};
 use super::*;
-use crate::controllers::binding::hooks::plan;
+use crate::api::v1alpha1::EventKind;
+use crate::controllers::binding::hooks::{RecreationHistory, plan};
 use crate::providers::Hook;
 use crate::providers::model::HookState;
 

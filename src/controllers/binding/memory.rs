@@ -1,0 +1,163 @@
+//! What is remembered of each binding between two reconciliations. In memory only: after a restart, bindings that are not known
+//! to be settled are probed again.
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+
+use super::attempts::Attempts;
+use super::obstacle::Obstacle;
+use crate::protocol::evidence::BindingEvidence;
+
+#[derive(Clone, Debug, Default)]
+pub struct BindingMemory {
+    /// Record of the last probe; `None` before the first one.
+    pub probe: Option<ProbeRecord>,
+    pub attempts: Attempts,
+    pub evidence: Option<BindingEvidence>,
+    /// Time at which delivery evidence was last written to the status.
+    pub evidence_at: Option<Timestamp>,
+}
+
+/// Record of the last probe of a binding's repository.
+#[derive(Clone, Debug, Default)]
+pub struct ProbeRecord {
+    /// Time of the last probe; `None` if there was none since the start.
+    pub at: Option<Timestamp>,
+    /// `metadata.generation` at the last probe.
+    pub generation: i64,
+    /// Time at which the next probe is due.
+    pub next: Option<Timestamp>,
+    /// Latest time of the next probe, which delivery evidence cannot postpone.
+    pub not_after: Option<Timestamp>,
+    /// Whether the probe found everything in order. If so, delivery evidence may postpone the next probe; if not, the probe is
+    /// repeated after each inspection of the connection, because the inspection may have found the problem fixed.
+    pub good: bool,
+    /// Inputs of the probe beside the spec.
+    pub probe_inputs: ProbeInputs,
+    /// Obstacle that the last attempt to remove hooks met.
+    pub obstacle: Option<Obstacle>,
+}
+
+/// Inputs of a probe beside the spec. If any of them changes, the next probe is due at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProbeInputs {
+    /// Whether the connection was usable.
+    pub usable: bool,
+    /// Whether writing at the provider was forbidden.
+    pub observe_only: bool,
+    /// Version of the user's own secret, or the message why it could not be read.
+    pub user_secret: Option<String>,
+    /// Masked URL at which our receiver takes deliveries; `None` without a public URL or with a custom URL.
+    pub receiver: Option<String>,
+    /// Whether the repository in the status has a path that the connection does not grant.
+    pub known_without_grant: bool,
+}
+
+/// The memories of all bindings, by UID.
+#[derive(Default)]
+pub struct Memories(Mutex<HashMap<String, BindingMemory>>);
+
+impl Memories {
+    pub fn get(&self, uid: &str) -> BindingMemory {
+        self.0.lock().get(uid).cloned().unwrap_or_default()
+    }
+
+    /// Stores the attempts alone, before anything that may fail.
+    pub fn store_attempts(&self, uid: &str, attempts: &Attempts) {
+        self.0.lock().entry(uid.to_owned()).or_default().attempts = attempts.clone();
+    }
+
+    /// Stores the result of a reconciliation. Evidence that arrived meanwhile stays. `written`: whether the status was written;
+    /// evidence that was to be written with it still waits otherwise.
+    pub fn store(&self, uid: &str, new: BindingMemory, written: bool) {
+        let mut known = self.0.lock();
+        let memory = known.entry(uid.to_owned()).or_default();
+        memory.attempts = new.attempts;
+        memory.probe = new.probe.or(memory.probe.take());
+        if written {
+            memory.evidence_at = new.evidence_at;
+        }
+    }
+
+    /// Makes the next reconciliation of a binding probe again, if it was probed before.
+    pub fn probe_at(&self, uid: &str, at: Timestamp) {
+        if let Some(probe) = self.0.lock().get_mut(uid).and_then(|memory| memory.probe.as_mut()) {
+            probe.next = Some(at);
+        }
+    }
+
+    /// Makes the next reconciliation of a binding probe, whatever is known of it.
+    pub fn probe_next(&self, uid: &str) {
+        self.0.lock().entry(uid.to_owned()).or_default().probe.get_or_insert_default().next = None;
+    }
+
+    /// Replaces the evidence of the present bindings, and returns the UIDs of those whose evidence changed. Bindings without new
+    /// evidence keep their last one, for example while a receiver does not answer.
+    pub fn replace_evidence(&self, mut seen: HashMap<String, BindingEvidence>, present: &HashSet<String>) -> HashSet<String> {
+        // Evidence of a binding that is not in the cache yet is dropped here; the receiver reports it again at the next poll.
+        seen.retain(|uid, _| present.contains(uid));
+        let mut known = self.0.lock();
+        let changed = |(uid, evidence): (String, BindingEvidence)| {
+            let memory = known.entry(uid.clone()).or_default();
+            (memory.evidence.replace(evidence) != memory.evidence).then_some(uid)
+        };
+        seen.into_iter().filter_map(changed).collect()
+    }
+
+    /// Forgets the probes of all bindings: another leader may have changed what this process saw when it last led. Attempts stay,
+    /// because a forgotten creation would be made twice.
+    pub fn forget_probes(&self) {
+        for memory in self.0.lock().values_mut() {
+            memory.probe = None;
+            memory.evidence_at = None;
+        }
+    }
+
+    pub fn forget(&self, uid: &str) {
+        self.0.lock().remove(uid);
+    }
+
+    /// Forgets the bindings that no longer exist, including those whose finalizer somebody else removed.
+    pub fn keep(&self, present: &HashSet<String>) {
+        self.0.lock().retain(|uid, _| present.contains(uid));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_kept_of_bindings_that_are_not_there() {
+        let memories = Memories::default();
+        for number in 0..1000 {
+            memories.probe_next(&format!("uid-{number}"));
+        }
+        memories.keep(&["uid-7".to_owned(), "uid-new".to_owned()].into());
+        assert_eq!(memories.0.lock().keys().collect::<Vec<_>>(), ["uid-7"]);
+    }
+
+    #[test]
+    fn a_new_term_forgets_probes_and_no_attempts_and_a_result_leaves_newer_evidence_alone() {
+        let (memories, now) = (Memories::default(), Timestamp::UNIX_EPOCH);
+        let present: HashSet<String> = ["u".to_owned()].into();
+        let seen = || HashMap::from([("u".to_owned(), BindingEvidence::default()), ("gone".to_owned(), BindingEvidence::default())]);
+        assert_eq!(memories.replace_evidence(seen(), &present), present);
+        assert!(memories.replace_evidence(seen(), &present).is_empty(), "no news");
+        let probe = Some(ProbeRecord { at: Some(now), ..ProbeRecord::default() });
+        let done = BindingMemory { probe, evidence_at: Some(now), ..BindingMemory::default() };
+        memories.store("u", done.clone(), false);
+        assert_eq!(memories.get("u").evidence_at, None, "the status was not written");
+        memories.store("u", done, true);
+        memories.store("u", BindingMemory { evidence_at: Some(now), ..BindingMemory::default() }, true);
+        let kept = memories.get("u");
+        assert!(kept.probe.is_some() && kept.evidence.is_some() && kept.evidence_at == Some(now));
+        memories.forget_probes();
+        let kept = memories.get("u");
+        assert!(kept.probe.is_none() && kept.evidence.is_some() && kept.evidence_at.is_none());
+        memories.probe_at("u", now);
+        assert!(memories.get("u").probe.is_none(), "the first probe is not delayed");
+    }
+}
