@@ -10,7 +10,7 @@ TEST_THREADS ?= 4
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  Variables: quickstart takes ONCE=1 (end after the story), CLUSTER=current (the cluster of the present kubeconfig)"
-	@echo "  and PROVIDER=github, gitlab, bitbucket-cloud, bitbucket-data-center or azure-devops (its simulator in Gitea's place);"
+	@echo "  and PROVIDER=gitlab, or another that has a simulator (in Gitea's place);"
 	@echo "  bench takes SIZE=10000 (so many bindings in place of 1000) and ONLY=memory (what hostile peers cost in memory)."
 
 quickstart: ## Show the main job end to end on a real cluster and a real Gitea, then leave it running until Ctrl-C

@@ -9,12 +9,13 @@ use regex::bytes::RegexBuilder;
 use serde_json::Value;
 
 use super::Interval;
+use super::connection::ONE_PROVIDER;
 
 /// Whether a value keeps a rule.
 pub type Rule = fn(&Value) -> bool;
 
 macro_rules! rules {
-    ($($message:literal => $rule:expr;)*) => {
+    ($($message:tt => $rule:expr;)*) => {
         /// The messages of all rules.
         pub const MESSAGES: &[&str] = &[$($message,)*];
 
@@ -61,7 +62,7 @@ rules! {
         !app || !["url", "secretRef", "rotationInterval"].into_iter().any(|field| has(webhook, field))
     };
     "a sink needs exactly one of service, http, refresh and nats" => |sink| count(sink, &["service", "http", "refresh", "nats"]) == 1;
-    "provider needs exactly one of github, gitlab, bitbucketCloud, bitbucketDataCenter, azureDevOps and gitea" => |provider| {
+    ONE_PROVIDER => |provider| {
         // Other members are refused as unknown fields.
         provider.as_object().is_some_and(|members| members.len() == 1)
     };

@@ -178,12 +178,10 @@ async fn inspect(
     let credential = connection_inputs.declared.credential.clone();
     let end = declared_expiry(object, &connection_inputs);
     let mut settings = TransportSettings {
-        kind: provider.kind(),
-        endpoint: &endpoint,
-        credential_identity: String::new(),
         ca_pem: connection_inputs.ca_pem,
         client_identity: connection_inputs.client_identity,
         proxy: connection_inputs.proxy,
+        ..provider.profile().transport_settings(&endpoint, "")
     };
     let rejection_key = rejection_key(view, endpoint.api.as_str(), &credential, &settings);
     settings.credential_identity.clone_from(&rejection_key);

@@ -222,27 +222,6 @@ async fn all(kind: ProviderKind) -> Result<()> {
     a_404_that_hides_all_is_no_absence(kind).await
 }
 
-#[tokio::test]
-async fn bb_21_github_misbehaves_and_nothing_is_harmed() -> Result<()> {
-    all(ProviderKind::GitHub).await
-}
-
-#[tokio::test]
-async fn bb_21_gitlab_misbehaves_and_nothing_is_harmed() -> Result<()> {
-    all(ProviderKind::GitLab).await
-}
-
-#[tokio::test]
-async fn bb_21_bitbucket_cloud_misbehaves_and_nothing_is_harmed() -> Result<()> {
-    all(ProviderKind::BitbucketCloud).await
-}
-
-#[tokio::test]
-async fn bb_21_bitbucket_data_center_misbehaves_and_nothing_is_harmed() -> Result<()> {
-    all(ProviderKind::BitbucketDataCenter).await
-}
-
-#[tokio::test]
-async fn bb_21_azure_devops_misbehaves_and_nothing_is_harmed() -> Result<()> {
-    all(ProviderKind::AzureDevOps).await
+mod bb_21_misbehaviour_harms_nothing_at {
+    testkit::at_each_simulated_provider!(super::all);
 }

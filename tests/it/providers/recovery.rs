@@ -74,27 +74,6 @@ async fn all(kind: ProviderKind) -> Result<()> {
     what_is_hidden_is_not_forgotten(kind).await
 }
 
-#[tokio::test]
-async fn github_loses_answers_and_no_hook_is_doubled_or_lost() -> Result<()> {
-    all(ProviderKind::GitHub).await
-}
-
-#[tokio::test]
-async fn gitlab_loses_answers_and_no_hook_is_doubled_or_lost() -> Result<()> {
-    all(ProviderKind::GitLab).await
-}
-
-#[tokio::test]
-async fn bitbucket_cloud_loses_answers_and_no_hook_is_doubled_or_lost() -> Result<()> {
-    all(ProviderKind::BitbucketCloud).await
-}
-
-#[tokio::test]
-async fn bitbucket_data_center_loses_answers_and_no_hook_is_doubled_or_lost() -> Result<()> {
-    all(ProviderKind::BitbucketDataCenter).await
-}
-
-#[tokio::test]
-async fn pk_25_azure_devops_loses_answers_and_no_hook_is_doubled_or_lost() -> Result<()> {
-    all(ProviderKind::AzureDevOps).await
+mod pk_25_answers_are_lost_and_no_hook_is_doubled_or_lost_at {
+    testkit::at_each_simulated_provider!(super::all);
 }

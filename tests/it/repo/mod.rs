@@ -4,5 +4,6 @@ mod architecture;
 mod dependencies;
 mod harness;
 mod image;
+mod provider_places;
 mod vocabulary;
 mod workflows;

@@ -400,7 +400,8 @@ fn obstacle_to_hooks(
     repository: &Repository,
 ) -> Option<Finding> {
     let custom = observe::custom_url(&facts.object);
-    let unknown: Vec<EventKind> = spec.events.iter().copied().filter(|event| !active_client.provider.events().contains(event)).collect();
+    let unknown: Vec<EventKind> =
+        spec.events.iter().copied().filter(|event| !active_client.provider.profile().events.contains(event)).collect();
     if spec.source != WebhookSource::Repository {
         return Some(Finding::bad(Reason::SourceNotServed, "this build does not serve webhook.source App; use Repository"));
     }
